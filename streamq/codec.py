@@ -1,0 +1,130 @@
+"""The envelope: a task <-> the fields of its stream entry.
+
+Owns the names of the fields and the version of the format. Garbage raises DecodeError, with a reason
+for the dead letter; it never crashes a loop. Knows no handler and no Redis.
+
+| field | meaning | present |
+| --- | --- | --- |
+| p | payload: a JSON object of the arguments by name | always |
+| i | local id | the task has moved: promoted, retried, reclaimed, requeued |
+| a | attempts that failed so far | after a retry |
+| l | deliveries lost in a row | after a reclaim |
+| q | letter of the priority | in the stream of suspects |
+| e | enqueued at, ms | the task began in the schedule |
+| x | expires at, ms | the task has a lifetime |
+| m | what the call set otherwise than the policy, JSON | it did |
+| f | the errors of all attempts, JSON | after a failed or lost attempt |
+| v | version of the envelope | it is not 1 |
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Final
+
+import orjson
+
+from streamq.errors import DecodeError
+from streamq.model import Delivery, Entry, Overrides
+
+VERSION: Final = 1
+_MOST_FAILURES: Final = 10
+_TEXT_LIMIT: Final = 4096
+
+
+def decode(task_type: str, shard: int, entry: Entry) -> Delivery:
+    """Read a stream entry; DecodeError says why it cannot be (reasons: foreign, version, undecodable)."""
+    raw = entry.fields
+    if raw is None:
+        raise DecodeError("the entry was deleted while it was delivered", reason="vanished")
+    place = entry.letter + entry.entry
+    if len(raw) == 2 and raw[0] == b"p":
+        # Nearly every task: it has not moved and differs in nothing from its type's policy.
+        return Delivery(
+            task_type, shard, place, place, raw[1], enqueued_ms=int(entry.entry.partition("-")[0])
+        )
+    try:
+        return _decode(task_type, shard, place, dict(zip(raw[::2], raw[1::2], strict=True)))
+    except DecodeError:
+        raise
+    except (ValueError, TypeError, UnicodeDecodeError) as error:
+        raise DecodeError(f"the entry's fields are damaged: {error}") from error
+
+
+def _decode(task_type: str, shard: int, place: str, have: dict[bytes, bytes]) -> Delivery:
+    if (version := int(have.get(b"v", b"1"))) > VERSION:
+        raise DecodeError(f"the entry has version {version}, this streamq reads {VERSION}", reason="version")
+    if (payload := have.get(b"p")) is None:
+        raise DecodeError("the entry has no payload: something else wrote it", reason="foreign")
+    local = have[b"i"].decode() if b"i" in have else place
+    enqueued = have.get(b"e") or local[1:].partition("-")[0]
+    return Delivery(
+        type=task_type,
+        shard=shard,
+        place=place,
+        local=local,
+        payload=payload,
+        attempt=int(have.get(b"a", b"0")) + 1,
+        lost=int(have.get(b"l", b"0")),
+        enqueued_ms=int(enqueued),
+        expires_ms=int(have[b"x"]) if b"x" in have else None,
+        overrides=_overrides(have[b"m"]) if b"m" in have else None,
+        failures=have.get(b"f", b""),
+    )
+
+
+def _overrides(raw: bytes) -> Overrides:
+    stored = orjson.loads(raw)
+    if not isinstance(stored, dict):
+        raise DecodeError("field m is not a JSON object")
+    # A newer producer may set more than this worker knows: take what is known.
+    known = {name: stored.get(name) for name in ("timeout", "max_attempts", "retention")}
+    if any(v is not None and not isinstance(v, int | float) for v in known.values()):
+        raise DecodeError("field m holds a value that is not a number")
+    return Overrides(**known)  # pyright: ignore[reportArgumentType]
+
+
+def encode_overrides(overrides: Overrides) -> bytes:
+    return orjson.dumps({name: value for name, value in asdict(overrides).items() if value is not None})
+
+
+def failures(raw: bytes) -> list[dict[str, Any]]:
+    """The errors of all attempts; an empty list where the field is damaged."""
+    try:
+        listed = orjson.loads(raw) if raw else []
+    except ValueError:
+        return []
+    if not isinstance(listed, list):
+        return []
+    return [item for item in listed if isinstance(item, dict)]
+
+
+def add_failure(
+    raw: bytes, *, attempt: int, at_ms: int, worker: str, error: str, message: str, traceback: str
+) -> bytes:
+    """The list with one more: the first and the latest are kept, long texts are cut (the tail of a
+    traceback tells most)."""
+    listed = failures(raw)
+    listed.append(
+        {
+            "attempt": attempt,
+            "at_ms": at_ms,
+            "worker": worker,
+            "error": _clean(error[:200]),
+            "message": _clean(message[:1024]),
+            "traceback": _clean(traceback[-_TEXT_LIMIT:]),
+        }
+    )
+    if len(listed) > _MOST_FAILURES:
+        del listed[1 : len(listed) - _MOST_FAILURES + 1]
+    return orjson.dumps(listed)
+
+
+def _clean(text: str) -> str:
+    """Text that JSON can hold: an exception's message may have lone surrogates."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def fields_dict(raw: tuple[bytes, ...]) -> dict[str, bytes]:
+    """Stored fields by name, for people to read: never raises."""
+    return {raw[n].decode("utf-8", "replace"): raw[n + 1] for n in range(0, len(raw) - 1, 2)}

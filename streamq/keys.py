@@ -1,0 +1,141 @@
+"""The only place that spells a Redis key.
+
+Owns the key names. A shard is a whole queue under one hash tag, so everything that one script touches
+lives in one slot: `streamq:{shop:0}:email:high`. Does no I/O; nobody else formats a key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final
+
+GROUP: Final = "workers"
+"""The one consumer group of every stream. It starts at id 0: a task is never older than its group."""
+
+APPS: Final = "streamq:apps"
+"""Hash: app name -> JSON. How a daemon or a command finds the apps of a server; no task depends on it."""
+
+WAKE_PATTERN: Final = "streamq:{*}:wake"
+"""Matches the wake channel of every shard of every app."""
+
+_TYPE_KEYS: Final = (
+    "high", "normal", "low", "suspect", "schedule", "index", "dead", "letters", "counters", "policy", "rate",
+    "cancels", "waiters", "gone", "done_channel",
+)  # fmt: skip
+
+RESULT_BUCKET_MS: Final = 1000
+"""Tasks whose ids fall in the same second share one result hash: small hashes are stored packed
+(25 bytes a result instead of 180 for a key of its own), and one that expires is freed in little time."""
+
+SCHEDULED_RESULTS: Final = 256
+"""As many tasks that began in the schedule share one result hash, for the same reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class TypeKeys:
+    """The keys of one task type in one shard. See each script's header for what is in them."""
+
+    app: str
+    shard: int
+    type: str
+    base: str = field(init=False, repr=False)
+    high: str = field(init=False, repr=False)
+    normal: str = field(init=False, repr=False)
+    low: str = field(init=False, repr=False)
+    suspect: str = field(init=False, repr=False)
+    schedule: str = field(init=False, repr=False)
+    index: str = field(init=False, repr=False)
+    dead: str = field(init=False, repr=False)
+    letters: str = field(init=False, repr=False)
+    counters: str = field(init=False, repr=False)
+    policy: str = field(init=False, repr=False)
+    rate: str = field(init=False, repr=False)
+    cancels: str = field(init=False, repr=False)
+    waiters: str = field(init=False, repr=False)
+    gone: str = field(init=False, repr=False)
+    done_channel: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        base = f"{shard_tag(self.app, self.shard)}:{self.type}"
+        object.__setattr__(self, "base", base)
+        for name in _TYPE_KEYS:
+            suffix = "done:" if name == "done_channel" else name
+            object.__setattr__(self, name, f"{base}:{suffix}")
+
+    @property
+    def streams(self) -> tuple[str, str, str, str]:
+        """The streams in the order of the letters h, n, l, s."""
+        return (self.high, self.normal, self.low, self.suspect)
+
+    def stream(self, letter: str) -> str:
+        return self.streams["hnls".index(letter)]
+
+    def writer(self, writer: str) -> str:
+        """What is remembered of one writer: its last call and that call's answer; expires."""
+        return f"{self.base}:writer:{writer}"
+
+    def results(self, local: str) -> str:
+        """The hash that holds the result of this task; expires as a whole."""
+        stamp, _, number = local[1:].partition("-")
+        if local[0] == "d":
+            return f"{self.base}:results:d{int(number) // SCHEDULED_RESULTS}"
+        return f"{self.base}:results:{int(stamp) // RESULT_BUCKET_MS}"
+
+    def done(self, local: str) -> str:
+        """The channel on which a task's end is told to those who registered as waiting for it."""
+        return self.done_channel + local
+
+
+@dataclass(frozen=True, slots=True)
+class ShardKeys:
+    """The keys of one shard that belong to no single task type."""
+
+    app: str
+    shard: int
+
+    @property
+    def types(self) -> str:
+        return f"{shard_tag(self.app, self.shard)}:types"
+
+    @property
+    def workers(self) -> str:
+        return f"{shard_tag(self.app, self.shard)}:workers"
+
+    @property
+    def heartbeats(self) -> str:
+        return f"{shard_tag(self.app, self.shard)}:heartbeats"
+
+    @property
+    def wake(self) -> str:
+        """Channel: something is due earlier than the daemons know."""
+        return f"{shard_tag(self.app, self.shard)}:wake"
+
+    @property
+    def control(self) -> str:
+        """Channel: requests to the workers that hold something (cancel)."""
+        return f"{shard_tag(self.app, self.shard)}:control"
+
+
+def shard_tag(app: str, shard: int) -> str:
+    return f"streamq:{{{app}:{shard}}}"
+
+
+def app_of_wake(channel: str) -> tuple[str, int] | None:
+    """The app and shard whose wake channel this is; None for any other text."""
+    head, _, rest = channel.partition("{")
+    tag, _, tail = rest.partition("}")
+    app, _, shard = tag.rpartition(":")
+    if head != "streamq:" or tail != ":wake" or not app or not shard.isdigit():
+        return None
+    return app, int(shard)
+
+
+@lru_cache(maxsize=4096)
+def type_keys(app: str, shard: int, task_type: str) -> TypeKeys:
+    return TypeKeys(app, shard, task_type)
+
+
+@lru_cache(maxsize=1024)
+def shard_keys(app: str, shard: int) -> ShardKeys:
+    return ShardKeys(app, shard)

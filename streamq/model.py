@@ -1,0 +1,310 @@
+"""The nouns of streamq: frozen values that every layer passes on.
+
+Owns the task's identity, its states and the ways a delivery can end. Does no I/O, reads no clock and
+knows neither Redis nor a handler.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from streamq.errors import InvalidTaskId
+
+Priority = Literal["high", "normal", "low"]
+PRIORITIES: Final[tuple[Priority, ...]] = ("high", "normal", "low")
+LETTER: Final[dict[Priority, str]] = {"high": "h", "normal": "n", "low": "l"}
+SUSPECT: Final = "s"
+"""The letter of the stream of suspects: tasks that were in hand when a worker died, more than once."""
+
+STREAM_LETTERS: Final = ("h", "n", "l", SUSPECT)
+
+State = Literal["scheduled", "ready", "running", "completed", "dead", "cancelled", "expired", "unknown"]
+STATES: Final[dict[State, tuple[State, ...]]] = {
+    "scheduled": ("ready", "cancelled"),
+    "ready": ("running", "cancelled"),
+    "running": ("completed", "scheduled", "ready", "dead", "cancelled", "expired"),
+    "dead": ("ready",),
+    "completed": (),
+    "cancelled": (),
+    "expired": (),
+    "unknown": (),
+}
+"""Each state with the states it may be followed by. `unknown`: never existed, or no longer kept."""
+
+LIVING: Final[frozenset[State]] = frozenset({"scheduled", "ready", "running"})
+"""The states that a task leaves by itself."""
+
+NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+_LOCAL_PATTERN: Final = re.compile(r"[hnlsd]\d{1,16}-\d{1,20}")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskId:
+    """A task's identity, written `type:shard:local`.
+
+    `local` is the letter of the stream and the id of the task's first entry (`n1732450000000-0`), or
+    `d`, the due time in ms and a number for a task that began in the schedule. It never changes.
+    """
+
+    type: str
+    shard: int
+    local: str
+
+    def __str__(self) -> str:
+        return f"{self.type}:{self.shard}:{self.local}"
+
+    @classmethod
+    def parse(cls, text: str) -> TaskId:
+        """Read an id as `str()` wrote it; InvalidTaskId tells the form for anything else."""
+        parts = text.split(":")
+        if len(parts) == 3 and NAME_PATTERN.fullmatch(parts[0]) and _LOCAL_PATTERN.fullmatch(parts[2]):
+            shard = parts[1]
+            if shard.isascii() and shard.isdigit() and len(shard) <= 4:
+                return cls(parts[0], int(shard), parts[2])
+        raise InvalidTaskId(f"{text[:120]!r} is not a task id; one looks like 'email:0:n1732450000000-0'")
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task on its way in: what the enqueue script needs to know of it.
+
+    `due` is None for now, a positive number of ms from now, or with `absolute` ms since the epoch.
+    `fields` are the headers that differ from the defaults (see `codec`).
+    """
+
+    payload: bytes
+    priority: Priority = "normal"
+    due: int | None = None
+    absolute: bool = False
+    fields: tuple[tuple[str, bytes | str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Enqueue's answer for one task: its local id."""
+
+    local: str
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimited:
+    """Enqueue's answer for a task over the rate limit."""
+
+    retry_after_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class BacklogFull:
+    """Enqueue's answer for a task over the backlog limit."""
+
+
+Answer = Accepted | RateLimited | BacklogFull
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One stream entry as it was handed over, not yet decoded. `fields` is None where it was deleted."""
+
+    letter: str
+    entry: str
+    fields: tuple[bytes, ...] | None
+
+    @property
+    def place(self) -> str:
+        """Stream letter and entry id: names this delivery among all of its type, for ever."""
+        return self.letter + self.entry
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A decoded entry in a worker's hands: one attempt to run one task.
+
+    Times are ms since the epoch by the server's clock. `attempt` counts from 1; `lost` counts the
+    deliveries before this one whose worker died. `moved` is the local id where it is not the place.
+    """
+
+    type: str
+    shard: int
+    place: str
+    local: str
+    payload: bytes
+    attempt: int = 1
+    lost: int = 0
+    enqueued_ms: int = 0
+    expires_ms: int | None = None
+    overrides: Overrides | None = None
+    failures: bytes = b""
+
+    @property
+    def moved(self) -> bool:
+        """Whether the task has a row in the index: it is not where its id says."""
+        return self.local != self.place
+
+    @property
+    def id(self) -> TaskId:
+        return TaskId(self.type, self.shard, self.local)
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What one call set otherwise than the task type's policy; None leaves the policy's value."""
+
+    timeout: float | None = None
+    max_attempts: int | None = None
+    retention: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The handler returned; `result` is JSON, kept for `retention_ms` (0: not at all)."""
+
+    result: bytes = b""
+    retention_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """The attempt failed and the task runs again in `delay_ms`; `failures` is the JSON list of all."""
+
+    delay_ms: int
+    failures: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """The task becomes a dead letter. `started` is False where no handler was called."""
+
+    reason: str
+    failures: bytes
+    started: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """Somebody cancelled the task before it completed."""
+
+    started: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The task was too old to be worth running."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandedBack:
+    """The worker gives the task back unharmed: it is stopping, or may not run it now."""
+
+    started: bool = False
+
+
+Outcome = Completed | Retried | Died | Cancelled | Expired | HandedBack
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """One delivery with its outcome, on its way to the settle script."""
+
+    place: str
+    local: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Entries handed over, and the server's clock (ms) when it happened; 0 where it is not known."""
+
+    now_ms: int
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """Renew's answer: the type's lease as Redis has it, places no longer ours, ids to cancel."""
+
+    now_ms: int
+    lease_ms: int
+    lost: tuple[str, ...]
+    cancelled: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """Promote's answer: how many moved, when the next is due (None: nothing scheduled), the clock."""
+
+    moved: int
+    next_due_ms: int | None
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaim:
+    """Reclaim's answer: where to go on (`0-0`: round complete) and what became of the deliveries.
+
+    `skew`: the server's clock is not where it was expected; nothing was touched.
+    """
+
+    cursor: str
+    now_ms: int
+    returned: int = 0
+    dead: int = 0
+    cancelled: int = 0
+    skew: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """One task type at one instant: states, counters, and the age of the oldest ready task."""
+
+    now_ms: int
+    ready: int
+    running: int
+    scheduled: int
+    dead: int
+    suspect: int
+    oldest_ready_ms: int | None
+    next_due_ms: int | None
+    counters: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def imbalance(self) -> int:
+        """Accepted tasks minus those accounted for: 0 where the books are right (invariant I5)."""
+        c = self.counters
+        accepted = c.get("accepted", 0) + c.get("adopted", 0)
+        ended = sum(c.get(name, 0) for name in ("completed", "cancelled", "expired", "purged"))
+        return accepted - (self.ready + self.running + self.scheduled + self.dead + ended)
+
+
+COUNTERS: Final = (
+    "accepted", "started", "completed", "retried", "dead", "reclaimed", "cancelled", "expired",
+    "handed_back", "requeued", "purged", "adopted", "repaired",
+)  # fmt: skip
+"""What is counted for each task type, by the same script that makes it true.
+
+`started`: attempts that ended or whose worker died; `dead`: how often a task became a dead letter;
+`adopted`: entries that streamq did not write and that became dead letters.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A task that will not run again by itself, with everything that is known of it."""
+
+    id: TaskId
+    died_ms: int
+    reason: str
+    priority: Priority
+    fields: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where a task is now. `fields` are its stored fields where it still has an envelope."""
+
+    state: State
+    now_ms: int
+    detail: dict[str, str] = field(default_factory=dict)
+    fields: tuple[bytes, ...] = ()
+    result: bytes | None = None

@@ -1,0 +1,63 @@
+"""Logs: structlog, set up only in streamq's own processes, never in a user's.
+
+Owns the log format (console on a terminal, JSON by orjson otherwise, always on stderr). A library user
+who has structlog set up sees streamq's events through it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Final
+
+LEVELS: Final = ("debug", "info", "warning", "error")
+FORMATS: Final = ("auto", "console", "json")
+
+
+def get_logger(**bound: Any) -> Any:
+    """streamq's logger. structlog is imported here, at first use: a producer that never logs is spared."""
+    import structlog  # noqa: PLC0415
+
+    return structlog.get_logger("streamq", **bound)
+
+
+def configure(level: str = "info", form: str = "auto") -> None:
+    """Set logging up for a process of ours; the standard library's loggers go the same way."""
+    import structlog  # noqa: PLC0415
+
+    number = getattr(logging, level.upper())
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    render = _console() if form == "console" or (form == "auto" and sys.stderr.isatty()) else _json()
+    structlog.configure(
+        processors=[*shared, structlog.processors.StackInfoRenderer(), *render],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+        foreign_pre_chain=shared,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=max(number, logging.INFO), handlers=[handler], force=True)
+
+
+def _console() -> list[Any]:
+    import structlog  # noqa: PLC0415
+
+    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+
+
+def _json() -> list[Any]:
+    import orjson  # noqa: PLC0415
+    import structlog  # noqa: PLC0415
+
+    def dumps(event: Any, **_: Any) -> str:
+        return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+
+    return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(serializer=dumps)]
