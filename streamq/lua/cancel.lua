@@ -1,0 +1,57 @@
+#!lua flags=allow-oom
+-- cancel: end a task that has not started; ask its worker where it has.
+--
+-- The request to a worker is kept in `cancels` until the task ends, whoever holds it then; the message
+-- on the control channel only makes it quick.
+-- KEYS schedule index counters cancels waiters gone dead high normal low suspect
+-- ARGV group local_id task_id control done
+-- Returns cancelled, requested, dead or unknown
+local schedule, index, counters, cancels, waiters, gone = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local streams = {h = KEYS[8], n = KEYS[9], l = KEYS[10], s = KEYS[11]}
+local group, id = ARGV[1], ARGV[2]
+
+local function cancelled()
+  local time = redis.call('TIME')
+  redis.call('ZADD', gone, string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)), 'x' .. id)
+  redis.call('HDEL', index, id)
+  redis.call('HINCRBY', counters, 'cancelled', 1)
+  if redis.call('ZREM', waiters, id) == 1 then redis.call('PUBLISH', ARGV[5] .. id, 'x') end
+  return 'cancelled'
+end
+
+-- Rows with one due time are ordered by their numbers.
+local function row_of(due, number)
+  local low = redis.call('ZCOUNT', schedule, '-inf', '(' .. due)
+  local high = low + redis.call('ZCOUNT', schedule, due, due) - 1
+  while low <= high do
+    local middle = math.floor((low + high) / 2)
+    local row = redis.call('ZRANGE', schedule, middle, middle)[1]
+    local found = tonumber(string.sub(row, 1, 12)) or -1
+    if found == number then return row end
+    if found < number then low = middle + 1 else high = middle - 1 end
+  end
+end
+
+local place = redis.call('HGET', index, id) or id
+local kind = string.sub(place, 1, 1)
+local due, number = string.match(place, '^d(%d+)-(%d+)$')
+if due then
+  local row = row_of(due, tonumber(number))
+  if row then
+    redis.call('ZREM', schedule, row)
+    return cancelled()
+  end
+end
+local stream, entry = streams[kind], string.sub(place, 2)
+if stream and redis.call('XRANGE', stream, entry, entry)[1] then
+  local held = redis.pcall('XPENDING', stream, group, entry, entry, 1)
+  if held.err or #held == 0 then
+    redis.call('XDEL', stream, entry)
+    return cancelled()
+  end
+  redis.call('HSET', cancels, id, '1')
+  redis.call('PUBLISH', ARGV[4], 'cancel ' .. ARGV[3])
+  return 'requested'
+end
+if redis.call('ZSCORE', KEYS[7], id) then return 'dead' end
+return 'unknown'

@@ -1,0 +1,35 @@
+#!lua flags=no-writes,allow-stale
+-- counts: one task type at one instant: states, counters, the oldest ready task.
+-- KEYS schedule dead counters high normal low suspect
+-- ARGV group
+-- Returns {now_ms, ready, running, scheduled, dead, suspect, oldest ready ms or -1, next due ms or -1, counters}
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local ready, running, suspect, oldest = 0, 0, 0, nil
+
+local function group_of(stream)
+  local groups = redis.pcall('XINFO', 'GROUPS', stream)
+  for _, row in ipairs(groups.err and {} or groups) do
+    local about = {}
+    for n = 1, #row, 2 do about[row[n]] = row[n + 1] end
+    if about.name == ARGV[1] then return about.pending, '(' .. about['last-delivered-id'] end
+  end
+  return 0, '-'
+end
+
+for n = 4, 7 do
+  local pending, after = group_of(KEYS[n])
+  local waiting = redis.call('XLEN', KEYS[n]) - pending
+  running = running + pending
+  ready = ready + waiting
+  if n == 7 then suspect = pending + waiting end
+  local first = waiting > 0 and redis.call('XRANGE', KEYS[n], after, '+', 'COUNT', 1)[1]
+  if first then
+    local since = tonumber(string.match(first[1], '^%d+'))
+    if not oldest or since < oldest then oldest = since end
+  end
+end
+local head = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+return {
+  now, ready, running, redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2]), suspect,
+  oldest or -1, tonumber(head[2]) or -1, redis.call('HGETALL', KEYS[3])}

@@ -1,0 +1,100 @@
+#!lua
+-- enqueue: accept tasks of one type, ready now or due later; a repeated call gets the first call's answer.
+--
+-- A task is: head, payload, then as many pairs of field and value as the head says. The head is the
+-- letter of the priority, `+ms` (due in) or `@ms` (due at) or nothing, and `/n` where n pairs follow.
+-- Not `allow-oom`: a full server refuses new tasks as a whole and goes on draining the ones it has.
+-- KEYS writer types policy rate high normal low suspect schedule counters
+-- ARGV type sequence memory_ms wake tasks...
+-- Returns {now_ms, answer...}: a local id, `!rate <ms to wait>` or `!full`
+local writer, rate_log, schedule, counters = KEYS[1], KEYS[4], KEYS[9], KEYS[10]
+local streams = {h = KEYS[5], n = KEYS[6], l = KEYS[7]}
+local sequence = tonumber(ARGV[2])
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local known = redis.call('GET', writer)
+if known then
+  local last = cmsgpack.unpack(known)
+  if last[1] == sequence then return last[2] end
+  -- A request that was stuck in the network and arrives after the writer has gone on.
+  if last[1] > sequence then return redis.error_reply('STALE call ' .. sequence .. ' after ' .. last[1]) end
+else
+  redis.call('SADD', KEYS[2], ARGV[1])
+end
+
+local limits = redis.call('HMGET', KEYS[3], 'rate_limit', 'rate_period_ms', 'max_backlog')
+local rate, period, backlog = tonumber(limits[1]), tonumber(limits[2]), tonumber(limits[3])
+local room = math.huge
+if backlog then
+  room = backlog - redis.call('ZCARD', schedule)
+  for n = 5, 8 do room = room - redis.call('XLEN', KEYS[n]) end
+end
+
+-- The log holds the times of the last `rate` accepted tasks, newest first: exact in every window.
+local function refusal()
+  if room <= 0 then return '!full' end
+  local oldest = rate and tonumber(redis.call('LINDEX', rate_log, rate - 1))
+  -- An `oldest` in the future means that the clock was set back: it says nothing.
+  if oldest and oldest <= now and now < oldest + period then
+    return string.format('!rate %.0f', oldest + period - now)
+  end
+end
+
+local earliest
+local function accept(letter, due, fields)
+  room = room - 1
+  if rate then redis.call('LPUSH', rate_log, string.format('%.0f', now)) end
+  if not due or due <= now then
+    return letter .. redis.call('XADD', streams[letter], '*', unpack(fields))
+  end
+  local number = redis.call('HINCRBY', counters, 'sequence', 1)
+  fields[#fields + 1] = 'e'
+  fields[#fields + 1] = string.format('%.0f', now)
+  local score = string.format('%.0f', due)
+  redis.call('ZADD', schedule, score, string.format('%012d', number) .. letter .. cmsgpack.pack(fields))
+  if not earliest or due < earliest then earliest = due end
+  return 'd' .. score .. '-' .. number
+end
+
+local reply, accepted, n = {now}, 0, 5
+while n <= #ARGV do
+  local head, fields = ARGV[n], {'p', ARGV[n + 1]}
+  n = n + 2
+  local letter, due = head, nil
+  if #head > 1 then
+    local sign, ms, pairs_
+    letter, sign, ms, pairs_ = string.match(head, '^([hnl])([+@]?)(%d*)/?(%d*)$')
+    due = tonumber(ms)
+    if sign == '+' then due = now + due end
+    for _ = 1, tonumber(pairs_) or 0 do
+      local value = ARGV[n + 1]
+      -- A lifetime counts from when the task is due.
+      if ARGV[n] == 'x' then value = string.format('%.0f', math.max(due or now, now) + tonumber(value)) end
+      fields[#fields + 1] = ARGV[n]
+      fields[#fields + 1] = value
+      n = n + 2
+    end
+  end
+  local answer = refusal()
+  if not answer then
+    answer = accept(letter, due, fields)
+    accepted = accepted + 1
+  end
+  reply[#reply + 1] = answer
+end
+
+if accepted > 0 then
+  redis.call('HINCRBY', counters, 'accepted', accepted)
+  if rate then
+    redis.call('LTRIM', rate_log, 0, rate - 1)
+    redis.call('PEXPIRE', rate_log, period)
+  end
+end
+redis.call('SET', writer, cmsgpack.pack({sequence, reply}), 'PX', ARGV[3])
+if earliest then
+  local head = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
+  if tonumber(head[2]) >= earliest then redis.call('PUBLISH', ARGV[4], string.format('%.0f', earliest)) end
+end
+return reply

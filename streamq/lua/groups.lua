@@ -1,0 +1,15 @@
+#!lua flags=allow-oom
+-- groups: create the streams and consumer groups that are missing, from the first entry on.
+-- KEYS streams...
+-- ARGV group
+-- Returns how many were created
+local created = 0
+for _, stream in ipairs(KEYS) do
+  local reply = redis.pcall('XGROUP', 'CREATE', stream, ARGV[1], '0', 'MKSTREAM')
+  if not reply.err then
+    created = created + 1
+  elseif not string.find(reply.err, 'BUSYGROUP', 1, true) then
+    return reply
+  end
+end
+return created

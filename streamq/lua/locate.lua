@@ -1,0 +1,60 @@
+#!lua flags=no-writes,allow-stale
+-- locate: where a task is now, and what is stored of it.
+-- KEYS schedule index dead letters gone results cancels high normal low suspect
+-- ARGV group local_id
+-- Returns {now_ms, state, {name, value...}, {stored fields...}, result or false}
+local schedule, index, dead, letters, gone, results = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local streams = {h = KEYS[8], n = KEYS[9], l = KEYS[10], s = KEYS[11]}
+local group, id = ARGV[1], ARGV[2]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- Rows with one due time are ordered by their numbers.
+local function row_of(due, number)
+  local low = redis.call('ZCOUNT', schedule, '-inf', '(' .. due)
+  local high = low + redis.call('ZCOUNT', schedule, due, due) - 1
+  while low <= high do
+    local middle = math.floor((low + high) / 2)
+    local row = redis.call('ZRANGE', schedule, middle, middle)[1]
+    local found = tonumber(string.sub(row, 1, 12)) or -1
+    if found == number then return row end
+    if found < number then low = middle + 1 else high = middle - 1 end
+  end
+end
+
+local function in_stream(letter, entry)
+  local found = redis.call('XRANGE', streams[letter], entry, entry)[1]
+  if not found then return nil end
+  local held = redis.pcall('XPENDING', streams[letter], group, entry, entry, 1)
+  if held.err or #held == 0 then return {now, 'ready', {'stream', letter, 'entry', entry}, found[2], false} end
+  local cancelling = redis.call('HEXISTS', KEYS[7], id) == 1 and 'yes' or 'no'
+  local about = {
+    'stream', letter, 'entry', entry, 'worker', held[1][2], 'lease_idle_ms', tostring(held[1][3]),
+    'cancel_requested', cancelling}
+  return {now, 'running', about, found[2], false}
+end
+
+local place = redis.call('HGET', index, id) or id
+local due, number = string.match(place, '^d(%d+)-(%d+)$')
+if due then
+  local row = row_of(due, tonumber(number))
+  local good, fields = pcall(cmsgpack.unpack, row and string.sub(row, 14) or '')
+  if row then
+    return {now, 'scheduled', {'stream', string.sub(row, 13, 13), 'due_ms', due}, good and fields or {}, false}
+  end
+elseif streams[string.sub(place, 1, 1)] then
+  local found = in_stream(string.sub(place, 1, 1), string.sub(place, 2))
+  if found then return found end
+end
+local packed = redis.call('HGET', letters, id)
+if packed then
+  local letter = cmsgpack.unpack(packed)
+  return {now, 'dead', {'reason', letter[1], 'stream', letter[2], 'died_ms', letter[3]}, letter[4], false}
+end
+local result = redis.call('HGET', results, id)
+if result then return {now, 'completed', {}, {}, result} end
+local cancelled = redis.call('ZSCORE', gone, 'x' .. id)
+if cancelled then return {now, 'cancelled', {'ended_ms', cancelled}, {}, false} end
+local expired = redis.call('ZSCORE', gone, 'e' .. id)
+if expired then return {now, 'expired', {'ended_ms', expired}, {}, false} end
+return {now, 'unknown', {}, {}, false}

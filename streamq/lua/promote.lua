@@ -1,0 +1,52 @@
+#!lua flags=allow-oom
+-- promote: move at most `limit` due tasks from the schedule to their streams.
+--
+-- A row is a number of 12 digits, the letter of the priority and the packed fields. Rows are taken in
+-- the order of due time, then number. One that cannot be unpacked becomes a dead letter as it is.
+-- KEYS schedule index dead letters counters high normal low
+-- ARGV limit
+-- Returns {moved, when the next one is due in ms or -1, now_ms}
+local schedule, index = KEYS[1], KEYS[2]
+local streams = {h = KEYS[6], n = KEYS[7], l = KEYS[8]}
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local stamp = string.format('%.0f', now)
+
+local function bury(row, id)
+  redis.call('ZADD', KEYS[3], stamp, id)
+  redis.call('HSET', KEYS[4], id, cmsgpack.pack({'undecodable', 'n', stamp, {'raw', row}}))
+  redis.call('HINCRBY', KEYS[5], 'dead', 1)
+end
+
+local function unpacked(row)
+  local good, fields = pcall(cmsgpack.unpack, string.sub(row, 14))
+  if not good or type(fields) ~= 'table' or #fields == 0 or #fields % 2 == 1 then return nil end
+  for n = 1, #fields do
+    if type(fields[n]) ~= 'string' then return nil end
+  end
+  return fields
+end
+
+local function promote(row, score)
+  local number, letter = tonumber(string.sub(row, 1, 12)), string.sub(row, 13, 13)
+  local fields = number and streams[letter] and unpacked(row)
+  if not fields then return bury(row, 'd' .. score .. '-' .. (number or 0)) end
+  local id
+  for n = 1, #fields, 2 do
+    if fields[n] == 'i' then id = fields[n + 1] end
+  end
+  if not id then
+    id = string.format('d%.0f-%d', score, number)
+    fields[#fields + 1] = 'i'
+    fields[#fields + 1] = id
+  end
+  redis.call('HSET', index, id, letter .. redis.call('XADD', streams[letter], '*', unpack(fields)))
+end
+
+local due = redis.call(
+  'ZRANGE', schedule, '-inf', stamp, 'BYSCORE', 'LIMIT', 0, ARGV[1], 'WITHSCORES')
+local moved = #due / 2
+for n = 1, #due, 2 do promote(due[n], due[n + 1]) end
+if moved > 0 then redis.call('ZREMRANGEBYRANK', schedule, 0, moved - 1) end
+local head = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
+return {moved, tonumber(head[2]) or -1, now}

@@ -1,0 +1,185 @@
+#!lua flags=allow-oom
+-- settle: end deliveries of one type, each judged alone; one that is no longer pending changes nothing.
+--
+-- XACK's answer is the fence: a delivery is an entry, an entry is never handed on, so whoever gets a 1
+-- held it. An item is: op, place, local id ('' where it is the place), a, b. An op in capitals says
+-- that the handler was called:
+--   c completed   a: number of the results key ('' to keep nothing)   b: the result
+--   r retry       a: delay_ms          b: failures
+--   d dead        a: reason            b: failures
+--   x cancelled   e expired   b handed back
+-- KEYS writer schedule index dead letters counters cancels waiters gone high normal low suspect results...
+-- ARGV sequence memory_ms group done wake ttls_and_items...
+-- Returns a string with 1 for each item that was settled by this call and 0 for each that was not ours
+local writer, schedule, index, dead, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local counters, cancels, waiters, gone = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local streams = {h = KEYS[10], n = KEYS[11], l = KEYS[12], s = KEYS[13]}
+local sequence, group, done, wake = tonumber(ARGV[1]), ARGV[3], ARGV[4], ARGV[5]
+
+local known = redis.call('GET', writer)
+if known then
+  local last = cmsgpack.unpack(known)
+  if last[1] == sequence then return last[2] end
+  if last[1] > sequence then return redis.error_reply('STALE call ' .. sequence .. ' after ' .. last[1]) end
+end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local stamp = string.format('%.0f', now)
+local cancelling = redis.call('EXISTS', cancels) == 1
+local waiting = redis.call('EXISTS', waiters) == 1
+local counted, deleted, stored, earliest = {}, {}, {}, nil
+
+local function count(name) counted[name] = (counted[name] or 0) + 1 end
+
+local function field(fields, name)
+  for n = 1, #fields, 2 do
+    if fields[n] == name then return fields[n + 1] end
+  end
+  return nil
+end
+
+-- The fields with some replaced or added, or dropped where the new value is false.
+local function changed(fields, changes)
+  local out = {}
+  for n = 1, #fields, 2 do
+    if changes[fields[n]] == nil then
+      out[#out + 1] = fields[n]
+      out[#out + 1] = fields[n + 1]
+    end
+  end
+  for name, value in pairs(changes) do
+    if value then
+      out[#out + 1] = name
+      out[#out + 1] = value
+    end
+  end
+  return out
+end
+
+local function append(letter, id, fields)
+  redis.call('HSET', index, id, letter .. redis.call('XADD', streams[letter], '*', unpack(fields)))
+end
+
+local function park(letter, id, fields, due)
+  local number = redis.call('HINCRBY', counters, 'sequence', 1)
+  local score = string.format('%.0f', due)
+  redis.call('ZADD', schedule, score, string.format('%012d', number) .. letter .. cmsgpack.pack(fields))
+  redis.call('HSET', index, id, 'd' .. score .. '-' .. number)
+  if not earliest or due < earliest then earliest = due end
+end
+
+local function ended(id, op)
+  redis.call('HDEL', index, id)
+  if cancelling then redis.call('HDEL', cancels, id) end
+  if waiting and redis.call('ZREM', waiters, id) == 1 then redis.call('PUBLISH', done .. id, op) end
+end
+
+local function bury(item, reason, failures)
+  local fields = changed(item.fields, {i = item.id, f = failures ~= '' and failures or nil})
+  redis.call('ZADD', dead, stamp, item.id)
+  redis.call('HSET', letters, item.id, cmsgpack.pack({reason, item.priority, stamp, fields}))
+  count('dead')
+  if reason == 'foreign' then count('adopted') end
+  ended(item.id, 'd')
+end
+
+local ops = {}
+
+function ops.c(item, results, value)
+  if results ~= '' then
+    local number = tonumber(results)
+    stored[number] = stored[number] or {}
+    table.insert(stored[number], item.id)
+    table.insert(stored[number], value)
+  end
+  count('completed')
+  if item.moved or cancelling or waiting then ended(item.id, 'c') end
+end
+
+function ops.x(item)
+  redis.call('ZADD', gone, stamp, 'x' .. item.id)
+  count('cancelled')
+  ended(item.id, 'x')
+end
+
+function ops.e(item)
+  redis.call('ZADD', gone, stamp, 'e' .. item.id)
+  count('expired')
+  ended(item.id, 'e')
+end
+
+function ops.d(item, reason, failures) bury(item, reason, failures) end
+
+function ops.r(item, delay, failures)
+  count('retried')
+  -- An attempt that came to its end did not kill its worker: the task is no suspect any more.
+  local attempts = string.format('%d', (tonumber(field(item.fields, 'a')) or 0) + 1)
+  local fields = changed(item.fields, {i = item.id, a = attempts, f = failures, l = false, q = false})
+  if tonumber(delay) > 0 then
+    park(item.priority, item.id, fields, now + tonumber(delay))
+  else
+    append(item.priority, item.id, fields)
+  end
+end
+
+function ops.b(item)
+  count('handed_back')
+  append(item.letter, item.id, changed(item.fields, {i = item.id}))
+end
+
+local function read(item)
+  local entry = redis.call('XRANGE', item.stream, item.entry, item.entry)[1]
+  item.fields = entry and entry[2]
+  if entry then
+    item.id = field(item.fields, 'i') or item.place
+    item.priority = item.letter == 's' and (field(item.fields, 'q') or 'n') or item.letter
+  end
+end
+
+local function apply(op, item, a, b)
+  local again = op == 'r' or op == 'b'
+  if again or op == 'd' then
+    read(item)
+    if not item.fields then  -- somebody deleted the entry behind our back: keep what is left of it
+      item.fields, item.priority = {}, 'n'
+      return bury(item, 'vanished', op == 'b' and '' or b)
+    end
+  end
+  if again and cancelling and redis.call('HEXISTS', cancels, item.id) == 1 then op = 'x' end
+  ops[op](item, a, b)
+end
+
+local buckets = #KEYS - 13
+local reply = {}
+for n = 6 + buckets, #ARGV, 5 do
+  local op, place, id = ARGV[n], ARGV[n + 1], ARGV[n + 2]
+  local item = {place = place, letter = string.sub(place, 1, 1), entry = string.sub(place, 2)}
+  item.id, item.moved, item.stream = id ~= '' and id or place, id ~= '', streams[item.letter]
+  if redis.call('XACK', item.stream, group, item.entry) == 1 then
+    local quiet = string.lower(op)
+    if quiet ~= op then count('started') end
+    apply(quiet, item, ARGV[n + 3], ARGV[n + 4])
+    deleted[item.stream] = deleted[item.stream] or {}
+    table.insert(deleted[item.stream], item.entry)
+    reply[#reply + 1] = '1'
+  else
+    reply[#reply + 1] = '0'
+  end
+end
+
+for stream, entries in pairs(deleted) do redis.call('XDEL', stream, unpack(entries)) end
+for number, values in pairs(stored) do
+  redis.call('HSET', KEYS[13 + number], unpack(values))
+  -- GT treats a key without a lifetime as one that never ends, so NX comes first.
+  redis.call('PEXPIRE', KEYS[13 + number], ARGV[5 + number], 'NX')
+  redis.call('PEXPIRE', KEYS[13 + number], ARGV[5 + number], 'GT')
+end
+for name, value in pairs(counted) do redis.call('HINCRBY', counters, name, value) end
+if earliest then
+  local head = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
+  if tonumber(head[2]) >= earliest then redis.call('PUBLISH', wake, string.format('%.0f', earliest)) end
+end
+local answer = table.concat(reply)
+redis.call('SET', writer, cmsgpack.pack({sequence, answer}), 'PX', ARGV[2])
+return answer

@@ -1,0 +1,21 @@
+#!lua flags=allow-oom
+-- sweep: remove a stream's consumers that hold nothing, are idle and send no heartbeat.
+-- KEYS stream workers
+-- ARGV group idle_ms limit
+-- Returns how many were removed
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local idle_ms, limit, removed = tonumber(ARGV[2]), tonumber(ARGV[3]), 0
+local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
+if consumers.err then return 0 end
+for _, row in ipairs(consumers) do
+  if removed >= limit then break end
+  local about = {}
+  for n = 1, #row, 2 do about[row[n]] = row[n + 1] end
+  local beat = tonumber(redis.call('ZSCORE', KEYS[2], about.name)) or 0
+  if about.pending == 0 and about.idle >= idle_ms and now - beat >= idle_ms then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], about.name)
+    removed = removed + 1
+  end
+end
+return removed

@@ -1,0 +1,71 @@
+"""Loads a Lua script with its header; the header is the script's contract.
+
+Owns the reading of `lua/*.lua`. A header names what the script does, its KEYS and its ARGV, the last
+of which may be repeated (`items...`); `Script.check` refuses a call that does not fit. Does no I/O
+but read its own package's files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Final
+
+_HEADER: Final = re.compile(
+    r"\A#!lua(?: flags=[a-z,-]+)?\n"
+    r"-- (?P<name>[a-z_]+): .+?\n"
+    r"(?:--.*\n)*?"
+    r"-- KEYS(?P<keys> .*)?\n(?:--.*\n)*?"
+    r"-- ARGV(?P<args> .*)?\n(?:--.*\n)*?"
+    r"-- Returns .+\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script's text, the SHA-1 the server knows it by, and the names its header gives."""
+
+    name: str
+    text: str
+    sha: str
+    keys: tuple[str, ...]
+    args: tuple[str, ...]
+
+    def check(self, keys: Sequence[object], args: Sequence[object]) -> None:
+        """Raise TypeError where the numbers of keys or arguments do not fit the header."""
+        if not (_fits(self.keys, len(keys)) and _fits(self.args, len(args))):
+            raise TypeError(
+                f"{self.name}.lua takes KEYS {' '.join(self.keys)} and ARGV {' '.join(self.args)}, "
+                f"got {len(keys)} and {len(args)}"
+            )
+
+
+def _fits(names: tuple[str, ...], count: int) -> bool:
+    if names and names[-1].endswith("..."):
+        return count >= len(names) - 1
+    return count == len(names)
+
+
+def parse(name: str, text: str) -> Script:
+    """Read a script's header; ValueError where it is not the agreed form."""
+    match = _HEADER.match(text)
+    if match is None or match["name"] != name:
+        raise ValueError(f"{name}.lua: the header must be '#!lua', '-- {name}: …', KEYS, ARGV, Returns")
+    keys, args = (tuple((match[part] or "").split()) for part in ("keys", "args"))
+    sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    return Script(name, text, sha, keys, args)
+
+
+@cache
+def load(name: str) -> Script:
+    return parse(name, resources.files("streamq").joinpath("lua").joinpath(f"{name}.lua").read_text("utf-8"))
+
+
+def names() -> list[str]:
+    """The names of all scripts, sorted."""
+    folder = resources.files("streamq").joinpath("lua")
+    return sorted(item.name[:-4] for item in folder.iterdir() if item.name.endswith(".lua"))
