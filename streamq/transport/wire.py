@@ -1,0 +1,47 @@
+"""What sync and async connections have in common: how one is made, and what a Call says on it.
+
+Owns the settings of the client library: its own retries are off (it would resend what already ran),
+RESP2 is pinned and replies stay raw bytes, so that they look the same whatever the library's version.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from streamq.calls import Call
+from streamq.transport.address import Address
+
+CONNECT_TIMEOUT: Final = 3.0
+COMMAND_TIMEOUT: Final = 5.0
+IDLE_CONNECTIONS: Final = 32
+
+INFO: Final = ("INFO",)
+
+
+def settings(address: Address) -> dict[str, Any]:
+    """Keyword arguments for a connection of the client library."""
+    base = {
+        "protocol": 2,
+        "decode_responses": False,
+        "socket_timeout": COMMAND_TIMEOUT,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "health_check_interval": 0,
+        "client_name": "streamq",
+    }
+    if address.kind in ("tcp", "tls"):
+        base["socket_keepalive"] = True
+    return base | address.arguments
+
+
+def by_sha(call: Call[Any]) -> tuple[Any, ...]:
+    """The command for a call: the script by its SHA, or the plain command."""
+    if call.script is None:
+        return call.args
+    return ("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+
+
+def by_text(call: Call[Any]) -> tuple[Any, ...]:
+    """The same with the script's text, for a server that does not have it (NOSCRIPT: nothing ran)."""
+    if call.script is None:
+        return call.args
+    return ("EVAL", call.script.text, len(call.keys), *call.keys, *call.args)
