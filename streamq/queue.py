@@ -1,0 +1,390 @@
+"""StreamQ: what a program holds. Registers handlers, enqueues, and hands out handles.
+
+Owns the public surface for producers. Connects to nothing before it is first used.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any, Generic, NoReturn, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
+
+from streamq import codec, convert
+from streamq.admin import Admin
+from streamq.app import Handler, Registry, check_name, sized
+from streamq.client import AsyncClients, Client
+from streamq.errors import PayloadError, QueueFull, RateLimitExceeded
+from streamq.handle import TaskHandle
+from streamq.inspector import Inspector
+from streamq.model import Accepted, Answer, BacklogFull, NewTask, Priority, RateLimited, TaskId
+from streamq.options import (
+    CallOptions,
+    Duration,
+    Executor,
+    RateLimit,
+    TaskOptions,
+    call_options,
+    reject_unknown,
+    seconds,
+    task_options,
+)
+from streamq.transport import Address
+from streamq.transport.address import from_environment
+
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C")
+
+
+class Policy(TypedDict, total=False):
+    """What `@app.task(...)` takes; see TaskOptions for each."""
+
+    max_attempts: int
+    timeout: Duration | None
+    backoff: Any
+    retry_on: type[BaseException] | tuple[type[BaseException], ...]
+    give_up_on: type[BaseException] | tuple[type[BaseException], ...]
+    expires: Duration | None
+    retention: Duration
+    lease: Duration
+    max_lost: int
+    priority: Priority
+    executor: Executor
+    rate_limit: RateLimit | str | None
+    max_backlog: int | None
+    max_payload: int
+
+
+class PerCall(TypedDict, total=False):
+    """What `.options(...)` and `send` take: when, how urgent, and what differs from the policy."""
+
+    delay: Duration | None
+    at: datetime | None
+    priority: Priority | None
+    expires: Duration | None
+    timeout: Duration | None
+    max_attempts: int | None
+    retention: Duration | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bound(Generic[R]):
+    """A call of a task type that has not been sent: for `enqueue_many`."""
+
+    handler: Handler
+    task: NewTask
+
+
+class TaskType(Generic[P, R, C]):
+    """A registered handler. Calling it runs it here and now; `enqueue` sends it to a worker.
+
+    `options(...)` answers a twin that sends with other settings, typed the same.
+    """
+
+    __slots__ = ("_app", "_handler", "_options")
+
+    def __init__(self, app: StreamQ, handler: Handler, options: CallOptions | None = None) -> None:
+        self._app = app
+        self._handler = handler
+        self._options = options
+
+    @property
+    def name(self) -> str:
+        """The task type's name."""
+        return self._handler.name
+
+    @property
+    def handler(self) -> Handler:
+        """The function with its policy."""
+        return self._handler
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
+        """Run the handler in this process, without the queue."""
+        result: C = self._handler.function(*args, **kwargs)
+        return result
+
+    def options(self, **given: Unpack[PerCall]) -> TaskType[P, R, C]:
+        """The same task type with settings for the calls made through it.
+
+        delay or at: when it is due. priority, expires, timeout, max_attempts, retention: otherwise than
+        the policy says. Raises InvalidOption.
+        """
+        return TaskType(self._app, self._handler, _per_call(given))
+
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
+        """The call as a value, checked and encoded, for `enqueue_many`."""
+        payload = self._handler.payload(args, kwargs)
+        return Bound(self._handler, new_task(self._handler.options, self._options, payload))
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """Send one task. When it returns, the server has the task, exactly once.
+
+        Raises InvalidArguments, PayloadError, RateLimitExceeded, QueueFull and RedisErrors.
+        """
+        handle: TaskHandle[R] = self._app._enqueue_one(self.bind(*args, **kwargs))  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+        return handle
+
+    async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """As `enqueue`; concurrent calls share round trips."""
+        handle: TaskHandle[R] = await self._app._aenqueue_one(self.bind(*args, **kwargs))  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+        return handle
+
+
+def _per_call(given: Mapping[str, Any]) -> CallOptions:
+    reject_unknown(given, PerCall.__annotations__, "options()")
+    return call_options(**given)
+
+
+_NO_OPTIONS = CallOptions()
+
+
+def new_task(policy: TaskOptions, options: CallOptions | None, payload: bytes) -> NewTask:
+    """A payload as a task, with what the policy and the call say of it."""
+    if options is None:
+        if policy.expires is None:
+            return NewTask(payload, policy.priority)
+        options = _NO_OPTIONS
+    fields: list[tuple[str, bytes | str]] = []
+    expires = options.expires if options.expires is not None else policy.expires
+    if expires is not None:
+        fields.append(("x", str(round(expires * 1000))))
+    if options.overrides is not None:
+        fields.append(("m", codec.encode_overrides(options.overrides)))
+    due = options.at_ms if options.at_ms is not None else None
+    if options.delay:
+        due = max(1, round(options.delay * 1000))
+    return NewTask(
+        payload, options.priority or policy.priority, due, options.at_ms is not None, tuple(fields)
+    )
+
+
+class StreamQ:
+    """An app: its task types, and the queue they are kept in.
+
+    name: of the queue on the server; programs with the same name share it.
+    url: redis://, rediss://, valkey://, unix:// or embedded://; else STREAMQ_URL, else localhost.
+    shards: how many independent queues it is spread over.
+    patience: seconds that an enqueue is tried while the server is away.
+
+    Nothing connects before the first call. Safe to share between threads and event loops, and across
+    a fork.
+    """
+
+    def __init__(
+        self, name: str, url: str | None = None, *, shards: int = 1, patience: Duration = 5.0
+    ) -> None:
+        self.registry = Registry(name, shards)
+        self.address = Address.parse(url or from_environment())
+        waits = seconds(patience, "patience")
+        self._client = Client(self.registry, self.address, patience=waits)
+        self._asyncs = AsyncClients(self.registry, self.address, patience=waits)
+        _APPS.add(self)
+
+    @property
+    def name(self) -> str:
+        return self.registry.name
+
+    def __repr__(self) -> str:
+        return f"<StreamQ {self.name!r} at {self.address}>"
+
+    # -- registering ---------------------------------------------------------------------------------
+
+    @overload
+    def task(self, function: Callable[P, Awaitable[R]], /) -> TaskType[P, R, Awaitable[R]]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> TaskType[P, R, R]: ...
+    @overload
+    def task(self, /, *, name: str | None = None, **policy: Unpack[Policy]) -> Decorator: ...
+
+    def task(self, function: Any = None, /, *, name: str | None = None, **policy: Any) -> Any:
+        """Register a handler: `@app.task` or `@app.task(max_attempts=4, timeout=30, ...)`.
+
+        The type's name is the function's unless `name` is given. Raises InvalidOption and
+        DuplicateTaskType, at import.
+        """
+        options = task_options(policy)
+
+        def register(fn: Any) -> Any:
+            handler = Handler(name or fn.__name__, fn, options)
+            self.registry.add(handler)
+            return TaskType(self, handler)
+
+        return register if function is None else register(function)
+
+    # -- enqueueing ----------------------------------------------------------------------------------
+
+    def enqueue_many(self, bound: Sequence[Bound[Any]]) -> list[TaskHandle[Any]]:
+        """Send many tasks in few round trips; the handles come in their order.
+
+        Where one is refused, the others are sent all the same: the error's `accepted` has a handle or
+        None for each. A RedisError may leave a part sent.
+        """
+        places = self._places(bound)
+        answers: list[Answer | None] = [None] * len(bound)
+        for (task_type, shard), numbers in _grouped(places).items():
+            found = self._client.enqueue(task_type, shard, [bound[n].task for n in numbers])
+            for n, answer in zip(numbers, found, strict=True):
+                answers[n] = answer
+        return self._handles(bound, places, answers)
+
+    async def aenqueue_many(self, bound: Sequence[Bound[Any]]) -> list[TaskHandle[Any]]:
+        """As `enqueue_many`."""
+        client, places = self._asyncs.current(), self._places(bound)
+        answers: list[Answer | None] = [None] * len(bound)
+        for (task_type, shard), numbers in _grouped(places).items():
+            found = await client.enqueue(task_type, shard, [bound[n].task for n in numbers])
+            for n, answer in zip(numbers, found, strict=True):
+                answers[n] = answer
+        return self._handles(bound, places, answers)
+
+    def send(
+        self, task_type: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[PerCall]
+    ) -> TaskHandle[Any]:
+        """Send a task by the name of its type and its arguments by name, without the handler's code."""
+        return self._enqueue_one(self.bound(task_type, arguments, **options))
+
+    async def asend(
+        self, task_type: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[PerCall]
+    ) -> TaskHandle[Any]:
+        """As `send`."""
+        return await self._aenqueue_one(self.bound(task_type, arguments, **options))
+
+    def bound(
+        self, task_type: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[PerCall]
+    ) -> Bound[Any]:
+        """A call by name as a value, for `enqueue_many`. Where this app has the handler, the arguments
+        must fit it."""
+        given: Mapping[str, Any] = {} if arguments is None else arguments
+        if not isinstance(given, Mapping):
+            raise PayloadError(
+                f"send({task_type!r}, …): the arguments must be an object by name, not {type(given).__name__}"
+            )
+        per_call = _per_call(options) if options else None
+        handler = self.registry.handlers.get(task_type)
+        if handler is not None:
+            payload = handler.payload((), given)
+            return Bound(handler, new_task(handler.options, per_call, payload))
+        handler = foreign(task_type)
+        what = f"the arguments of task type {task_type!r}"
+        payload = sized(convert.encode(dict(given), what=what), handler.options.max_payload, what)
+        return Bound(handler, new_task(handler.options, per_call, payload))
+
+    def _enqueue_one(self, bound: Bound[Any]) -> TaskHandle[Any]:
+        name, shard = bound.handler.name, self._client.next_shard()
+        [answer] = self._client.enqueue(name, shard, [bound.task])
+        return self._handle(bound.handler, shard, answer)
+
+    async def _aenqueue_one(self, bound: Bound[Any]) -> TaskHandle[Any]:
+        name, shard = bound.handler.name, self._client.next_shard()
+        [answer] = await self._asyncs.current().enqueue(name, shard, [bound.task])
+        return self._handle(bound.handler, shard, answer)
+
+    def _places(self, bound: Sequence[Bound[Any]]) -> list[tuple[str, int]]:
+        return [(item.handler.name, self._client.next_shard()) for item in bound]
+
+    def _handle(self, handler: Handler, shard: int, answer: Answer) -> TaskHandle[Any]:
+        if not isinstance(answer, Accepted):
+            _refuse(handler.name, answer)
+        task = TaskId(handler.name, shard, answer.local)
+        return TaskHandle(task, self.name, self._client, self._asyncs, handler.decode_result)
+
+    def _handles(
+        self, bound: Sequence[Bound[Any]], places: Sequence[tuple[str, int]], answers: Sequence[Answer | None]
+    ) -> list[TaskHandle[Any]]:
+        handles = [
+            self._handle(item.handler, shard, answer) if isinstance(answer, Accepted) else None
+            for item, (_, shard), answer in zip(bound, places, answers, strict=True)
+        ]
+        for item, answer in zip(bound, answers, strict=True):
+            if answer is not None and not isinstance(answer, Accepted):
+                _refuse(item.handler.name, answer, handles)
+        return [handle for handle in handles if handle is not None]
+
+    # -- tasks that exist ------------------------------------------------------------------------------
+
+    def handle(self, task_id: str) -> TaskHandle[Any]:
+        """The handle of a task by its id. Asks nobody whether it exists. Raises InvalidTaskId."""
+        task = TaskId.parse(task_id)
+        handler = self.registry.handlers.get(task.type)
+        decode = handler.decode_result if handler is not None else None
+        return TaskHandle(task, self.name, self._client, self._asyncs, decode)
+
+    @property
+    def inspector(self) -> Inspector:
+        """Questions about this app's queue: counts, tasks, dead letters, workers."""
+        return Inspector(self._client.transport, self.name, self.registry.shards)
+
+    @property
+    def admin(self) -> Admin:
+        """An operator's writes: cancel, requeue and purge dead letters."""
+        return Admin(self._client.transport, self.name, self.registry.shards)
+
+    def close(self) -> None:
+        """Close the sync connections. The app can be used again; it then connects anew."""
+        self._client.close()
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop, and the sync ones."""
+        await self._asyncs.aclose()
+        self._client.close()
+
+    def _forget(self) -> None:
+        self._client.forget()
+        self._asyncs.forget()
+
+
+class Decorator(Protocol):
+    """What `@app.task(...)` with options is: takes an `async def` or a `def`."""
+
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[R]], /) -> TaskType[P, R, Awaitable[R]]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> TaskType[P, R, R]: ...
+
+
+@cache
+def foreign(task_type: str) -> Handler:
+    """A stand-in for the handler of a task type whose code is elsewhere."""
+    handler = Handler(task_type, _elsewhere, TaskOptions())
+    check_name(task_type)
+    return handler
+
+
+def _elsewhere(**_arguments: Any) -> Any:
+    raise NotImplementedError("the handler of this task type is in another program")
+
+
+def _grouped(places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], list[int]]:
+    groups: dict[tuple[str, int], list[int]] = {}
+    for n, place in enumerate(places):
+        groups.setdefault(place, []).append(n)
+    return groups
+
+
+def _refuse(task_type: str, answer: RateLimited | BacklogFull, accepted: Sequence[object] = ()) -> NoReturn:
+    if isinstance(answer, RateLimited):
+        wait = answer.retry_after_ms / 1000
+        raise RateLimitExceeded(
+            f"the rate limit of task type {task_type!r} is used up: come again in {wait:g} s",
+            retry_after=wait,
+            accepted=accepted,
+        )
+    raise QueueFull(
+        f"the backlog limit of task type {task_type!r} is reached: come again when workers have caught up",
+        accepted=accepted,
+    )
+
+
+_APPS: weakref.WeakSet[StreamQ] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for app in _APPS:
+        app._forget()  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=_after_fork)
