@@ -1,0 +1,61 @@
+"""The inside of a child process that runs handlers with executor="process".
+
+Owns the child's loop: one request, one answer. Finds the handler by its reference, runs it and judges
+its failure, so that an exception need not travel. Ends when its worker does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from multiprocessing.connection import Connection
+from typing import Any
+
+from streamq.app import Handler
+from streamq.context import CURRENT, Context
+from streamq.errors import UnknownTaskType
+from streamq.worker import verdict
+
+
+def serve(pipe: Connection) -> None:
+    """Answer requests until the pipe is closed. Signals are the worker's business, which kills us."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    while True:
+        try:
+            request = pipe.recv()
+        except (EOFError, OSError):
+            return
+        pipe.send(_answer(request))
+
+
+def _answer(request: dict[str, Any]) -> bytes | dict[str, Any]:
+    handler = find(request["reference"])
+    delivery = request["delivery"]
+    CURRENT.set(Context(**request["context"]))
+    try:
+        args, kwargs = handler.arguments(request["payload"])
+        return handler.encode_result(handler.function(*args, **kwargs))
+    except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is its failure, not our end
+        failed = verdict.failure(handler, delivery, error)
+        return {
+            **{name: getattr(failed, name) for name in ("error", "message", "traceback")},
+            "decision": failed.decision,
+        }
+    finally:
+        sys.stdout.flush()
+
+
+def find(reference: str) -> Handler:
+    """The handler behind `module:qualname`. Raises UnknownTaskType where the name is not a task type."""
+    module, _, qualname = reference.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    handler = getattr(found, "handler", None)
+    if not isinstance(handler, Handler):
+        raise UnknownTaskType(
+            f"{reference} is no task type: executor='process' needs it at the top of its module"
+        )
+    return handler

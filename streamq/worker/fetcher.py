@@ -1,0 +1,200 @@
+"""Takes tasks from one shard, as many as there is room for; highest priority first.
+
+Owns the order in which streams are read, the blocking read and what to do when it fails. It decides
+nothing about a task: what it got goes to a callable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from streamq import calls, telemetry
+from streamq.app import Registry
+from streamq.calls import FetchedByType, Source
+from streamq.errors import RedisError, RedisUnavailable
+from streamq.keys import TypeKeys, type_keys
+from streamq.model import STREAM_LETTERS, SUSPECT
+from streamq.options import WorkerOptions
+from streamq.transport import AsyncReader, AsyncTransport, GroupMissing
+from streamq.worker.holdings import Holdings
+from streamq.worker.runner import Runner
+
+MOST: Final = 200
+"""Tasks in one fetch at most: a script blocks the server."""
+
+
+class Fetcher:
+    """Reads one shard for one worker process."""
+
+    def __init__(
+        self,
+        shard: int,
+        types: list[str],
+        registry: Registry,
+        transport: AsyncTransport,
+        consumer: str,
+        options: WorkerOptions,
+        runner: Runner,
+        holdings: Holdings,
+        deliver: Callable[[FetchedByType], Awaitable[None]],
+        recovered: Callable[[TypeKeys, list[str]], None],
+    ) -> None:
+        self._keys = [type_keys(registry.name, shard, name) for name in types]
+        self._registry = registry
+        self._transport = transport
+        self._reader = AsyncReader(transport)
+        self._consumer = consumer
+        self._options = options
+        self._runner = runner
+        self._holdings = holdings
+        self._deliver = deliver
+        self._recovered = recovered
+        self._room = asyncio.Event()
+        self._stopping = False
+        self._left_out = self._blocking = False
+        self._turn = 0
+        self._last_turn = {letter: time.monotonic() for letter in "nl"}
+        self._log = telemetry.get_logger(worker=consumer, shard=shard)
+        self.last_read = 0.0
+
+    @property
+    def streams(self) -> list[str]:
+        return [stream for keys in self._keys for stream in keys.streams]
+
+    def freed(self) -> None:
+        """There may be room again, also for a type that the read under way had to leave out."""
+        self._room.set()
+        if self._left_out:
+            self._left_out = False
+            self._transport.spawn(self._unblock())
+
+    async def stop(self) -> None:
+        """Take no more. Returns when a read under way has ended, and what it brought is delivered."""
+        self._stopping = True
+        self._room.set()
+        await self._unblock()
+
+    async def _unblock(self) -> None:
+        """End the blocking read. The request may overtake the read itself, so it is repeated."""
+        try:
+            while self._blocking and not await self._reader.unblock():  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        except RedisError as error:  # the read ends by itself within `block`
+            self._log.debug("fetch.unblock_failed", error=str(error))
+
+    async def run(self) -> None:
+        """Read until stopped; outages are waited for."""
+        while not self._stopping:
+            try:
+                await self._read()
+            except GroupMissing:
+                await self._mend()
+            except RedisUnavailable as error:
+                self._log.warning("redis.unavailable", doing="fetch", error=str(error))
+                await self._recover()
+            except RedisError as error:
+                self._log.error("fetch.failed", error=str(error))
+                await self._pause(1.0)
+        await self._reader.aclose()
+
+    async def _read(self) -> None:
+        self._room.clear()
+        room = min(self._runner.room(), MOST)
+        if room <= 0:
+            await self._room.wait()
+            return
+        sources = self._sources(room)
+        if not sources:
+            await self._room.wait()
+            return
+        found = await self._reader.run(calls.fetch(self._consumer, room, sources))
+        if not found[1] and not self._stopping:
+            found = await self._wait_for_one(sources)
+        self.last_read = time.monotonic()
+        if found[1]:
+            await self._deliver(found)
+
+    async def _wait_for_one(self, sources: list[Source]) -> FetchedByType:
+        """Nothing is ready: block until something is, with one plain read."""
+        sources = self._sources(max(1, self._runner.room()))  # anew: something may have been freed meanwhile
+        if not sources:
+            return 0, []
+        call = calls.block(self._consumer, round(self._options.block * 1000), sources)
+        self._left_out = len({source.stream for source in sources}) < len(self.streams)
+        self._blocking = True
+        try:
+            return await self._reader.run(call, longest=self._options.block)
+        finally:
+            self._blocking = self._left_out = False
+
+    def _sources(self, room: int) -> list[Source]:
+        """The streams in the order to read them: suspects (if none is in hand), a priority whose turn it
+        is, then high to low; types take turns in being first."""
+        self._turn += 1
+        first = self._turn % len(self._keys)
+        keys = self._keys[first:] + self._keys[:first]
+        limits = {k.type: min(room, self._runner.room_for(self._registry.handlers[k.type])) for k in keys}
+        keys = [k for k in keys if limits[k.type] > 0]
+        order = [] if self._holdings.suspects else [Source(k, SUSPECT, 1) for k in keys]
+        patient = self._patient()
+        share = max(1, room // 4)
+        if patient:
+            order += [Source(k, patient, min(share, limits[k.type])) for k in keys]
+        return order + [
+            Source(k, letter, limits[k.type]) for letter in "hnl" if letter != patient for k in keys
+        ]
+
+    def _patient(self) -> str | None:
+        """The priority that has waited longest for a turn of its own, if that is too long."""
+        now = time.monotonic()
+        letter = min(self._last_turn, key=lambda known: self._last_turn[known])
+        if now - self._last_turn[letter] < self._options.fairness:
+            return None
+        self._last_turn[letter] = now
+        return letter
+
+    async def _mend(self) -> None:
+        """A group is missing (FLUSHALL, a stray command): create it from the first entry on."""
+        self._log.warning("group.missing")
+        try:
+            await self._transport.run(calls.groups(self.streams))
+        except RedisError as error:
+            self._log.error("group.create_failed", error=str(error))
+            await self._pause(1.0)
+
+    async def _recover(self) -> None:
+        """After a failed read: the server may have handed us tasks that never arrived. Hand them back."""
+        while not self._stopping:
+            if not await self._transport.reconnect(patience=5.0):
+                continue
+            try:
+                await self._hand_back_unseen()
+            except RedisError as error:
+                self._log.warning("fetch.recovery_failed", error=str(error))
+                await self._pause(0.5)
+            else:
+                self._log.info("redis.reconnected")
+                return
+
+    async def _hand_back_unseen(self) -> None:
+        for keys in self._keys:
+            for letter in STREAM_LETTERS:
+                try:
+                    places = await self._transport.run(calls.pending(keys, letter, self._consumer, 1000))
+                except GroupMissing:
+                    await self._mend()
+                    continue
+                unseen = [p for p in places if (keys.type, keys.shard, p) not in self._holdings]
+                if unseen:
+                    self._recovered(keys, unseen)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                self._room.clear()
+                await self._room.wait()
+        except TimeoutError:
+            pass

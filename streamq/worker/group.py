@@ -1,0 +1,272 @@
+"""The supervisor: a group of worker processes on one host.
+
+Owns the processes: starts them, restarts one that crashed, passes signals on, and ends when they have.
+Runs no task and speaks to no server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any, Final
+
+from streamq import telemetry
+from streamq.daemon import Daemon
+from streamq.errors import StreamQError, UsageError
+from streamq.options import DaemonOptions, WorkerOptions
+from streamq.transport import Address
+from streamq.worker.process import App, Worker
+
+_SPAWN = get_context("spawn")
+EXIT_CONFIG: Final = 78
+EXIT_UNREACHABLE: Final = 69
+EXIT_WORN_OUT: Final = 75
+_FATAL: Final = (EXIT_CONFIG,)
+CALM: Final = 30.0
+"""Seconds that a process must live for its next crash to be restarted without delay."""
+LONGEST_DELAY: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What a child process needs to know. `app` is `module:attribute`."""
+
+    app: str
+    url: str | None
+    options: WorkerOptions
+    group: str
+    log_level: str
+    log_format: str
+
+
+def load_app(reference: str) -> App:
+    """Import `module:attribute` (`module` alone means `module:app`). Raises UsageError."""
+    module, _, attribute = reference.partition(":")
+    if not module:
+        raise UsageError(f"{reference!r} names no app: write it as module:attribute, such as shop.tasks:app")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if (
+            error.name is not None
+            and module.split(".", maxsplit=1)[0] == error.name.split(".", maxsplit=1)[0]
+        ):
+            raise UsageError(
+                f"there is no module {error.name!r} here: write the app as module:attribute"
+            ) from None
+        raise
+    for part in (attribute or "app").split("."):
+        found = getattr(found, part, None)
+    if not hasattr(found, "registry") or not hasattr(found, "address"):
+        raise UsageError(f"{module!r} has no StreamQ app called {attribute or 'app'!r}")
+    app: App = found
+    return app
+
+
+class _At:
+    """An app at another address than its own."""
+
+    def __init__(self, app: App, address: Address) -> None:
+        self.registry = app.registry
+        self.address = address
+
+
+def located(reference: str, url: str | None) -> App:
+    app = load_app(reference)
+    return app if url is None else _At(app, Address.parse(url))
+
+
+# -- the inside of a child ---------------------------------------------------------------------------
+
+
+def serve(launch: Launch) -> None:
+    """A worker process, from its start to its exit code."""
+    _exit(
+        lambda: Worker(located(launch.app, launch.url), launch.options, group=launch.group, exclusive=True),
+        launch,
+    )
+
+
+def serve_daemon(launch: Launch) -> None:
+    """The daemon that `--with-daemon` runs beside the workers."""
+    _exit(lambda: Daemon(located(launch.app, launch.url).address, DaemonOptions()), launch)
+
+
+def _exit(make: Any, launch: Launch) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group: the parent passes it on
+    telemetry.configure(launch.log_level, launch.log_format)
+    try:
+        code = run_loop(_serve(make))
+    except StreamQError as error:
+        telemetry.get_logger().error("process.failed", error=str(error))
+        code = EXIT_CONFIG if isinstance(error, UsageError) else EXIT_UNREACHABLE
+    # Threads whose handlers will not end would keep the process for ever.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+async def _serve(make: Any) -> int:
+    service = make()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, service.stop)
+    _watch_parent(loop, service.stop)
+    await service.run()
+    return EXIT_WORN_OUT if getattr(service, "worn_out", False) else 0
+
+
+def _watch_parent(loop: asyncio.AbstractEventLoop, stop: Any) -> None:
+    """Drain when the supervisor is gone: nobody else would ever tell us."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(stop)
+
+    threading.Thread(target=watch, name="streamq-parent", daemon=True).start()
+
+
+def run_loop(coroutine: Any) -> Any:
+    """Run on uvloop where it is installed."""
+    try:
+        import uvloop  # noqa: PLC0415
+    except ImportError:
+        return asyncio.run(coroutine)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(coroutine)
+
+
+# -- the supervisor ----------------------------------------------------------------------------------
+
+
+class _Seat:
+    """One process that is to be there, whoever fills it at the moment."""
+
+    def __init__(self, name: str, target: Any, launch: Launch) -> None:
+        self.name = name
+        self._target, self._launch = target, launch
+        self._crashes = 0
+        self._started = 0.0
+        self.start_at: float | None = 0.0
+        self.process: Any = None
+        self.exit_code: int | None = None
+
+    def start(self) -> None:
+        self.process = _SPAWN.Process(target=self._target, args=(self._launch,), name=self.name)
+        self.process.start()
+        self._started, self.start_at = time.monotonic(), None
+
+    def ended(self) -> int:
+        """Note the end of the process; answers its exit code and when to start the next."""
+        self.process.join()
+        code: int = self.process.exitcode
+        self.process, self.exit_code = None, code
+        now = time.monotonic()
+        self._crashes = 1 if now - self._started > CALM else self._crashes + 1
+        self.start_at = now + min(LONGEST_DELAY, 0.1 * 2 ** (self._crashes - 1))
+        return code
+
+
+class WorkerGroup:
+    """Supervises `processes` workers of an app, and a daemon where asked for.
+
+    `run()` returns the exit code when all have ended: 0 after SIGTERM or SIGINT (a second one ends the
+    workers at once; they hand back what they hold), 78 where the configuration is wrong.
+    """
+
+    def __init__(
+        self,
+        app: str,
+        options: WorkerOptions | None = None,
+        *,
+        processes: int = 1,
+        url: str | None = None,
+        with_daemon: bool = False,
+        log_level: str = "info",
+        log_format: str = "auto",
+    ) -> None:
+        group = f"{os.uname().nodename}-{os.getpid()}"
+        launch = Launch(app, url, options or WorkerOptions(), group, log_level, log_format)
+        self._seats = [_Seat(f"streamq-worker-{n}", serve, launch) for n in range(processes)]
+        if with_daemon:
+            self._seats.append(_Seat("streamq-daemon", serve_daemon, launch))
+        self._stopping = False
+        self._fatal = 0
+        self._log = telemetry.get_logger(group=group)
+        self._wake_r, self._wake_w = os.pipe()
+
+    def run(self) -> int:
+        """Supervise until all processes have ended. Call it in the main thread."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signalled)
+        os.set_blocking(self._wake_w, False)
+        try:
+            while self._start_due() or any(seat.process for seat in self._seats) or not self._stopping:
+                self._wait()
+                self._bury()
+        finally:
+            self._kill_all()
+        return self._fatal
+
+    def _signalled(self, _number: int, _frame: Any) -> None:
+        self._stopping = True
+        for seat in self._seats:
+            if seat.process is not None:
+                with suppress(ProcessLookupError):
+                    seat.process.terminate()
+        with suppress(BlockingIOError):
+            os.write(self._wake_w, b"!")
+
+    def _start_due(self) -> bool:
+        """Start who is due; answers whether somebody is."""
+        if self._stopping:
+            return False
+        now = time.monotonic()
+        for seat in self._seats:
+            if seat.start_at is not None and seat.start_at <= now:
+                seat.start()
+                self._log.info("process.started", process=seat.name, pid=seat.process.pid)
+        return True
+
+    def _wait(self) -> None:
+        alive = [seat.process.sentinel for seat in self._seats if seat.process is not None]
+        due = [seat.start_at for seat in self._seats if seat.start_at is not None]
+        timeout = max(0.0, min(due) - time.monotonic()) if due and not self._stopping else None
+        if self._wake_r in wait([*alive, self._wake_r], timeout):
+            os.read(self._wake_r, 64)
+
+    def _bury(self) -> None:
+        for seat in self._seats:
+            if seat.process is None or seat.process.is_alive():
+                continue
+            pid, code = seat.process.pid, seat.ended()
+            if self._stopping:
+                self._log.info("process.ended", process=seat.name, pid=pid, code=code)
+            elif code in _FATAL:
+                self._fatal = code
+                self._log.error("process.gave_up", process=seat.name, code=code)
+                self._signalled(signal.SIGTERM, None)
+            else:
+                self._log.error("process.crashed", process=seat.name, pid=pid, code=code, restart="yes")
+
+    def _kill_all(self) -> None:
+        for seat in self._seats:
+            if seat.process is not None and seat.process.is_alive():
+                seat.process.kill()
+                seat.process.join(5)

@@ -1,0 +1,355 @@
+"""The life of one worker process: start, serve, drain, leave.
+
+Owns the wiring of fetchers, runner, settler and lease thread, and the order in which they end. Decides
+nothing about a task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final, Protocol
+
+import orjson
+
+from streamq import calls, codec, telemetry
+from streamq.app import Registry
+from streamq.calls import FetchedByType
+from streamq.client import announcement
+from streamq.errors import DecodeError, RedisError, RedisUnavailable, UsageError
+from streamq.keys import TypeKeys, shard_keys, type_keys
+from streamq.model import SUSPECT, Delivery, Died, Entry, HandedBack, Outcome
+from streamq.options import WorkerOptions
+from streamq.transport import Address, AsyncTransport, SyncTransport
+from streamq.worker.fetcher import Fetcher
+from streamq.worker.holdings import Held, Holdings
+from streamq.worker.leases import LeaseKeeper, Told
+from streamq.worker.runner import GRACE, Runner
+from streamq.worker.settler import Settler
+
+START_PATIENCE: Final = 10.0
+WEDGED_AFTER: Final = 2 * GRACE
+"""Seconds past its timeout after which a task that still runs shows that the event loop is blocked."""
+EXIT_WEDGED: Final = 70
+
+
+class App(Protocol):
+    """What a worker needs of an app."""
+
+    @property
+    def registry(self) -> Registry: ...
+    @property
+    def address(self) -> Address: ...
+
+
+@dataclass
+class _Stop:
+    """How far the end has come: asked once is drain, twice is now."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    now: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Worker:
+    """Runs an app's tasks in this process and event loop.
+
+    `await worker.run()` serves until `stop()`; `ready` is set when it has begun to take tasks.
+    `exclusive`: the process is ours, so it may be ended where nothing else helps.
+    """
+
+    def __init__(
+        self, app: App, options: WorkerOptions | None = None, *, group: str = "", exclusive: bool = False
+    ):
+        self.options = options or WorkerOptions()
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.ready = asyncio.Event()
+        self.worn_out = False
+        self._registry = app.registry
+        self._types = served_types(app.registry, self.options)
+        self._group = group
+        self._exclusive = exclusive
+        self._started_at = time.time()
+        self._stop = _Stop()
+        self._holdings = Holdings()
+        self._transport = AsyncTransport(app.address)
+        self._address = app.address
+        self._log = telemetry.get_logger(worker=self.name)
+
+    def stop(self) -> None:
+        """Take no more tasks and end when those in hand are done; called again: end now, hand back."""
+        (self._stop.now if self._stop.asked.is_set() else self._stop.asked).set()
+
+    async def run(self) -> None:
+        """Serve until stopped. Raises RedisErrors and UsageErrors at the start only."""
+        for name in self._types:
+            self._registry.handlers[name].prepare()
+        await self._prepare_server()
+        self._build()
+        self._runner.start()
+        self._leases.start()
+        settling = asyncio.create_task(self._settler.run())
+        fetching = [asyncio.create_task(fetcher.run()) for fetcher in self._fetchers]
+        self._log.info("worker.ready", types=self._types, concurrency=self.options.concurrency)
+        self.ready.set()
+        try:
+            await self._until_stopped(fetching)
+            await self._drain(fetching)
+        finally:
+            self._leases.stop()
+            settling.cancel()
+            self._runner.close()
+            await self._leave()
+            await asyncio.gather(settling, *fetching, return_exceptions=True)
+            await self._transport.aclose()
+            self._log.info("worker.stopped")
+
+    # -- start ---------------------------------------------------------------------------------------
+
+    async def _prepare_server(self) -> None:
+        """Check the server, make our types known and their groups exist."""
+        await self._transport.run(announcement(self._registry), patience=START_PATIENCE)
+        info = self._transport.info
+        if info is not None and info.evicts:
+            self._log.error(
+                "server.evicts",
+                policy=info.eviction,
+                fix="tasks WILL BE LOST: set maxmemory-policy to noeviction on the server",
+            )
+        for shard in range(self._registry.shards):
+            for name in self._types:
+                await self._register(type_keys(self._registry.name, shard, name), shard)
+
+    async def _register(self, keys: TypeKeys, shard: int) -> None:
+        handler = self._registry.handlers[keys.type]
+        told = calls.register(
+            keys, shard_keys(self._registry.name, shard), handler.reference, handler.options.policy()
+        )
+        before = await self._transport.run(told)
+        if before and before != handler.reference:
+            self._log.warning(
+                "type.handler_changed",
+                type=keys.type,
+                before=before,
+                now=handler.reference,
+                fix=f"if these are two programs, give one another app name than {self._registry.name!r}",
+            )
+        await self._transport.run(calls.groups(keys.streams))
+
+    def _build(self) -> None:
+        options = self.options
+        self._runner = Runner(
+            self._registry, self.name, options.concurrency, options.process_slots, self._finished
+        )
+        self._settler = Settler(self._transport, self._registry.name, self.name, self._holdings, self._freed)
+        self._fetchers = [self._fetcher(shard) for shard in range(self._registry.shards)]
+        loop = asyncio.get_running_loop()
+        told = Told(
+            lost=lambda held: _in_loop(loop, self._lost, held),
+            cancel=lambda held: _in_loop(loop, self._cancel, held),
+            clock=lambda now_ms: _in_loop(loop, self._runner.set_clock, now_ms),
+        )
+        self._leases = LeaseKeeper(
+            SyncTransport(self._address), self._registry.name, self._registry.shards, self.name,
+            self._holdings, told,
+            lease=min(self._registry.handlers[name].options.lease for name in self._types),
+            heartbeat=options.heartbeat, beat=self._details, watch=self._watch,
+        )  # fmt: skip
+
+    def _fetcher(self, shard: int) -> Fetcher:
+        return Fetcher(
+            shard, self._types, self._registry, self._transport, self.name, self.options,
+            self._runner, self._holdings, self._deliver, self._recovered,
+        )  # fmt: skip
+
+    # -- the way of a task -----------------------------------------------------------------------------
+
+    async def _deliver(self, found: FetchedByType) -> None:
+        """Take what was fetched into the book and pass it on."""
+        now_ms, parts = found
+        if now_ms:
+            self._runner.set_clock(now_ms)
+        suspects = self._holdings.suspects
+        for source, entries in parts:
+            for entry in entries:
+                spare = entry.letter == SUSPECT and suspects > 0
+                suspects += entry.letter == SUSPECT
+                self._receive(source.keys, entry, give_back=spare or self._stop.asked.is_set())
+        if suspects > 1:
+            # Only then is the one that stays alone, as a task that kills its worker must be.
+            await self._settler.flush()
+
+    def _receive(self, keys: TypeKeys, entry: Entry, *, give_back: bool) -> None:
+        key = (keys.type, keys.shard, entry.place)
+        try:
+            delivery = codec.decode(keys.type, keys.shard, entry)
+        except DecodeError as error:
+            self._undecodable(key, entry, error)
+            return
+        held = Held(delivery)
+        self._holdings.add(key, held)
+        if give_back:
+            held.done = True
+            self._settler.put(key, delivery.local, HandedBack())
+        else:
+            self._runner.put(held)
+
+    def _undecodable(self, key: tuple[str, int, str], entry: Entry, error: DecodeError) -> None:
+        """An entry nobody can read: a dead letter, with everything that is in it."""
+        self._log.error(
+            "task.undecodable", place=":".join(map(str, key)), reason=error.reason, error=str(error)
+        )
+        failures = codec.add_failure(
+            b"", attempt=0, at_ms=self._runner.now_ms(), worker=self.name,
+            error="DecodeError", message=str(error), traceback="",
+        )  # fmt: skip
+        held = Held(Delivery(key[0], key[1], entry.place, entry.place, b""), done=True)
+        self._holdings.add(key, held)
+        self._settler.put(key, entry.place, Died(error.reason, failures, started=False))
+
+    def _finished(self, held: Held, outcome: Outcome) -> None:
+        self._settler.put(held.key, held.delivery.local, outcome)
+
+    def _freed(self) -> None:
+        for fetcher in self._fetchers:
+            fetcher.freed()
+        if self._runner.worn_out and not self.worn_out:
+            self.worn_out = True
+            self._log.error("worker.worn_out", fix="handlers ignore their timeouts; use executor='process'")
+            self._stop.asked.set()
+
+    def _recovered(self, keys: TypeKeys, places: list[str]) -> None:
+        for place in places:
+            key = (keys.type, keys.shard, place)
+            self._holdings.add(key, Held(Delivery(keys.type, keys.shard, place, place, b""), done=True))
+            self._settler.put(key, place, HandedBack())
+
+    # -- told by the lease thread ----------------------------------------------------------------------
+
+    def _lost(self, held: list[Held]) -> None:
+        for one in held:
+            if not one.done:
+                self._log.warning("task.lease_lost", task=str(one.delivery.id))
+                self._runner.stop(one, "lost")
+                self._holdings.remove(one.key)
+
+    def _cancel(self, held: list[Held]) -> None:
+        for one in held:
+            self._runner.stop(one, "cancel")
+
+    def _details(self) -> bytes:
+        """The heartbeat."""
+        running = self._runner.running()
+        return orjson.dumps(
+            {
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "group": self._group,
+                "version": package_version(),
+                "types": self._types,
+                "concurrency": self.options.concurrency,
+                "heartbeat": self.options.heartbeat,
+                "started_at": self._started_at,
+                "draining": self._stop.asked.is_set(),
+                "held": len(self._holdings),
+                "running_count": len(running),
+                "running": [
+                    {
+                        "id": str(held.delivery.id),
+                        "since_ms": held.started_ms,
+                        "attempt": held.delivery.attempt,
+                    }
+                    for held in running[:100]
+                ],
+            }
+        )
+
+    def _watch(self) -> None:
+        """Notice a blocked event loop: nothing in it can, and its tasks would be held for ever."""
+        if not self._exclusive:
+            return
+        now = time.monotonic()
+        for held in self._runner.running():
+            if held.deadline is not None and now > held.deadline + WEDGED_AFTER and held.stop is None:
+                self._log.critical(
+                    "worker.wedged", task=str(held.delivery.id), fix="a handler blocks the event loop"
+                )
+                os._exit(EXIT_WEDGED)
+
+    # -- end -------------------------------------------------------------------------------------------
+
+    async def _until_stopped(self, fetching: list[asyncio.Task[None]]) -> None:
+        stopped = asyncio.create_task(self._stop.asked.wait())
+        await asyncio.wait([stopped, *fetching], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+
+    async def _drain(self, fetching: list[asyncio.Task[None]]) -> None:
+        """Take no more, let what runs finish within the time, hand the rest back."""
+        self._stop.asked.set()
+        self._log.info(
+            "worker.drain", running=len(self._runner.running()), timeout=self.options.drain_timeout
+        )
+        self._runner.stopping = True
+        self._runner.hand_back_queued()
+        await asyncio.gather(*(fetcher.stop() for fetcher in self._fetchers))
+        await asyncio.gather(*fetching, return_exceptions=True)
+        if not await self._finish(self.options.drain_timeout):
+            self._runner.stop_all()
+            await self._finish(GRACE + 1.0, hurried=True)
+        await self._flush()
+
+    async def _finish(self, seconds: float, *, hurried: bool = False) -> bool:
+        """Wait until nothing runs; False where time is up, or where it is told to end now."""
+        deadline = time.monotonic() + seconds
+        while not self._runner.idle and time.monotonic() < deadline:
+            if self._stop.now.is_set() and not hurried:
+                return False
+            await asyncio.sleep(0.02)
+        return self._runner.idle
+
+    async def _flush(self) -> None:
+        """Settle what is done. Where the server is away for long, the leases run out instead."""
+        try:
+            async with asyncio.timeout(max(5.0, self.options.drain_timeout)):
+                await self._settler.flush()
+        except TimeoutError:
+            self._log.error("worker.unsettled", tasks=len(self._holdings))
+
+    async def _leave(self) -> None:
+        try:
+            for shard in range(self._registry.shards):
+                streams = [
+                    stream
+                    for name in self._types
+                    for stream in type_keys(self._registry.name, shard, name).streams
+                ]
+                await self._transport.run(
+                    calls.leave(shard_keys(self._registry.name, shard), self.name, streams), patience=1.0
+                )
+        except (RedisUnavailable, RedisError) as error:
+            self._log.warning("worker.leave_failed", error=str(error))
+
+
+def served_types(registry: Registry, options: WorkerOptions) -> list[str]:
+    """The types to serve; UnknownTaskType or UsageError where that cannot be."""
+    if options.types is not None:
+        return sorted({registry.get(name).name for name in options.types})
+    if not registry.handlers:
+        raise UsageError(f"app {registry.name!r} has no task types: decorate a function with @app.task")
+    return sorted(registry.handlers)
+
+
+def package_version() -> str:
+    try:
+        return version("streamq")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _in_loop(loop: asyncio.AbstractEventLoop, function: Any, *args: Any) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(function, *args)

@@ -1,0 +1,362 @@
+"""Delivery -> outcome: a pool of slots that call handlers under their timeouts.
+
+Owns the slots, the deadlines and the way an attempt is cut short. It never raises and has nothing to
+write with: it hands each outcome to a callable. Reads the monotonic clock and the server's, as told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from streamq import telemetry
+from streamq.app import Handler, Registry
+from streamq.context import CURRENT, Context
+from streamq.errors import AttemptTimeout, DecodeError
+from streamq.model import Cancelled, Expired, HandedBack, Outcome, Retried
+from streamq.worker import verdict
+from streamq.worker.executors import FailedInChild, Processes, Threads
+from streamq.worker.holdings import Held, Stop
+
+GRACE: Final = 5.0
+"""Seconds that a handler gets to end after it was told to; then its slot is written off."""
+SHORT: Final = 0.005
+"""Seconds of work that are fetched ahead, so that the pipe stays full while short tasks run."""
+
+
+class Runner:
+    """Runs deliveries in `concurrency` slots. Lives in one event loop."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        worker: str,
+        concurrency: int,
+        process_slots: int | None,
+        finished: Callable[[Held, Outcome], None],
+    ) -> None:
+        self._registry = registry
+        self._worker = worker
+        self._concurrency = concurrency
+        self._finished = finished
+        self._queue: deque[Held] = deque()
+        self._sleeping: deque[asyncio.Future[None]] = deque()
+        self._slots: set[asyncio.Task[None]] = set()
+        self._running: set[Held] = set()
+        self._written_off: set[Held] = set()
+        self._threads = Threads(concurrency)
+        self._processes = Processes(process_slots)
+        self._base = contextvars.copy_context()
+        self._timer: asyncio.TimerHandle | None = None
+        self._duration = 0.0
+        self._clock_offset = time.time() - time.monotonic()
+        self._log = telemetry.get_logger(worker=worker)
+        self.stopping = False
+
+    # -- what others ask -----------------------------------------------------------------------------
+
+    def room(self) -> int:
+        """How many tasks may be fetched now: free slots, and a little more while tasks are short."""
+        ahead = (
+            min(self._concurrency, int(self._concurrency * SHORT / self._duration)) if self._duration else 0
+        )
+        taken = len(self._running) + self._threads.stuck + len(self._queue)
+        return self._concurrency + ahead - taken
+
+    def room_for(self, handler: Handler) -> int:
+        """The most tasks of this type to fetch at once."""
+        if handler.options.executor != "process":
+            return self._concurrency * 2
+        # One more than there are processes, so that none waits for a fetch.
+        return max(0, self._processes.size + 1 - self._in_hand(handler.name))
+
+    def _in_hand(self, task_type: str) -> int:
+        return sum(held.delivery.type == task_type for held in (*self._queue, *self._running))
+
+    @property
+    def worn_out(self) -> bool:
+        """Whether so many handlers could not be stopped that this process should be replaced."""
+        return len(self._written_off) + self._threads.stuck >= self._concurrency
+
+    def running(self) -> list[Held]:
+        """A copy of what runs, oldest first; may be called from another thread."""
+        return sorted(self._running, key=lambda held: held.started or 0.0)
+
+    @property
+    def idle(self) -> bool:
+        return not self._running and not self._queue
+
+    def set_clock(self, server_ms: int) -> None:
+        """What the server's clock says now."""
+        self._clock_offset = server_ms / 1000 - time.monotonic()
+
+    def now_ms(self) -> int:
+        """The server's clock, as far as we know it."""
+        return round((time.monotonic() + self._clock_offset) * 1000)
+
+    # -- what others tell ----------------------------------------------------------------------------
+
+    def put(self, held: Held) -> None:
+        """Run this delivery as soon as a slot is free."""
+        self._queue.append(held)
+        self._wake_one()
+
+    def stop(self, held: Held, why: Stop) -> None:
+        """Cut a delivery short. Its outcome follows; none does where it was lost."""
+        if held.done or held.stop is not None:
+            return
+        held.stop, held.stopped = why, time.monotonic()
+        if held.started is None:
+            return  # its slot will see
+        if held.context is not None:
+            held.context._cancelled.set()  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+        if held.slot is not None:
+            held.slot.cancel()
+        self._arm(held.stopped + GRACE)
+
+    def hand_back_queued(self) -> None:
+        """Give back what has not been started."""
+        while self._queue:
+            self._end(self._queue.popleft(), HandedBack())
+
+    def stop_all(self) -> None:
+        """Cut everything short that runs, to be handed back."""
+        for held in self.running():
+            self.stop(held, "shutdown")
+
+    def close(self) -> None:
+        """End the slots and the executors. Threads that run handlers cannot be ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for slot in self._slots:
+            slot.cancel()
+        self._threads.close()
+        self._processes.close()
+
+    # -- slots ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        for _ in range(self._concurrency):
+            self._spawn()
+
+    def _spawn(self) -> None:
+        context = self._base.copy()
+        slot = asyncio.get_running_loop().create_task(self._slot(), context=context)
+        self._slots.add(slot)
+        slot.add_done_callback(self._slots.discard)
+
+    async def _slot(self) -> None:
+        """Run one delivery after the other. A coroutine is kept, since a new asyncio task for each
+        would cost more than a short handler; one whose handler has set context variables is replaced."""
+        me = asyncio.current_task()
+        while True:
+            while not self._queue:
+                await self._sleep()
+            held = self._queue.popleft()
+            held.slot = me
+            outcome = await self._attempt(held)
+            self._running.discard(held)
+            if held in self._written_off:
+                self._written_off.discard(held)
+            self._end(held, outcome)
+            if self._soiled() or (me is not None and me.cancelling()):
+                self._spawn()
+                return
+
+    async def _sleep(self) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sleeping.append(future)
+        await future
+
+    def _wake_one(self) -> None:
+        while self._sleeping:
+            future = self._sleeping.popleft()
+            if not future.done():
+                future.set_result(None)
+                return
+
+    def _soiled(self) -> bool:
+        now = contextvars.copy_context()
+        return any(var is not CURRENT and self._base.get(var, now) is not value for var, value in now.items())
+
+    def _end(self, held: Held, outcome: Outcome | None) -> None:
+        if held.done:
+            return
+        held.done = True
+        if outcome is not None:
+            self._finished(held, outcome)
+
+    # -- one attempt ---------------------------------------------------------------------------------
+
+    async def _attempt(self, held: Held) -> Outcome | None:
+        """decode -> find the handler -> call it under its timeout -> decide."""
+        if held.stop == "lost":
+            return None
+        early = self._early(held)
+        if early is not None:
+            return early
+        delivery = held.delivery
+        handler = self._registry.handlers[delivery.type]
+        try:
+            args, kwargs = handler.arguments(delivery.payload)
+        except Exception as error:  # noqa: BLE001 - also what a user's model raises
+            failed = verdict.failure(handler, delivery, _undecoded(error))
+            return verdict.outcome(delivery, failed, worker=self._worker, now_ms=self.now_ms(), started=False)
+        try:
+            result = await self._call(held, handler, args, kwargs)
+        except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the worker
+            return self._failed(held, handler, error)
+        return self._returned(held, handler, result)
+
+    def _returned(self, held: Held, handler: Handler, result: bytes) -> Outcome | None:
+        """The outcome of a handler that returned, perhaps although it had been told to stop."""
+        if held.stop == "lost":
+            return None
+        if held.stop == "timeout":
+            return self._failed(held, handler, asyncio.CancelledError())
+        return verdict.completed(handler, held.delivery, result)
+
+    def _early(self, held: Held) -> Outcome | None:
+        """The outcome of a delivery that is not to be started at all."""
+        if held.stop == "cancel":
+            return Cancelled(started=False)
+        if held.stop == "shutdown" or self.stopping:
+            return HandedBack()
+        expires = held.delivery.expires_ms
+        return Expired() if expires is not None and self.now_ms() >= expires else None
+
+    async def _call(
+        self, held: Held, handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> bytes:
+        if handler.options.executor == "process":
+            return await self._in_process(held, handler)
+        context = self._begin(held, handler)
+        CURRENT.set(context)
+        try:
+            if handler.is_async:
+                value = await handler.function(*args, **kwargs)
+                return b"" if value is None else handler.encode_result(value)
+            return await self._threads.run(handler, args, kwargs)
+        finally:
+            self._took(held)
+
+    async def _in_process(self, held: Held, handler: Handler) -> bytes:
+        self._running.add(held)
+        one = await self._processes.acquire()
+        if held.stop is not None:
+            self._processes.release(one)
+            raise asyncio.CancelledError
+        context = self._begin(held, handler)
+        about = {name: getattr(context, name) for name in Context.__slots__ if not name.startswith("_")}
+        try:
+            return await self._processes.run(one, handler, held.delivery, about)
+        finally:
+            self._took(held)
+
+    def _begin(self, held: Held, handler: Handler) -> Context:
+        delivery = held.delivery
+        held.started = time.monotonic()
+        held.started_ms = self.now_ms()
+        self._running.add(held)
+        limit = verdict.timeout(handler, delivery)
+        if limit is not None:
+            held.deadline = held.started + limit
+            self._arm(held.deadline)
+        held.context = Context(
+            id=str(delivery.id),
+            type=delivery.type,
+            attempt=delivery.attempt,
+            max_attempts=verdict.max_attempts(handler, delivery),
+            lost=delivery.lost,
+            deadline=None if limit is None else _moment(held.started_ms) + timedelta(seconds=limit),
+            enqueued_at=_moment(delivery.enqueued_ms),
+            worker=self._worker,
+        )
+        return held.context
+
+    def _took(self, held: Held) -> None:
+        took = time.monotonic() - (held.started or 0.0)
+        self._duration += (took - self._duration) * 0.1 if self._duration else took
+
+    def _failed(self, held: Held, handler: Handler, error: BaseException) -> Outcome | None:
+        """The outcome of an attempt that ended with an exception, ours or the handler's."""
+        if held.stop == "lost":
+            return None
+        if isinstance(error, asyncio.CancelledError) and held.stop == "cancel":
+            return Cancelled(started=held.started is not None)
+        if isinstance(error, asyncio.CancelledError) and held.stop == "shutdown":
+            return HandedBack(started=held.started is not None)
+        if held.stop == "timeout":
+            limit = verdict.timeout(handler, held.delivery)
+            error = AttemptTimeout(f"the attempt ran longer than its timeout of {limit:g} s")
+        failed = (
+            error.failure
+            if isinstance(error, FailedInChild)
+            else verdict.failure(handler, held.delivery, error)
+        )
+        outcome = verdict.outcome(held.delivery, failed, worker=self._worker, now_ms=self.now_ms())
+        log = self._log.warning if isinstance(outcome, Retried) else self._log.error
+        log(
+            "task.retry" if isinstance(outcome, Retried) else "task.dead",
+            task=str(held.delivery.id),
+            attempt=held.delivery.attempt,
+            error=failed.error,
+            message=failed.message,
+            **({"delay_ms": outcome.delay_ms} if isinstance(outcome, Retried) else {}),
+        )
+        return outcome
+
+    # -- deadlines -----------------------------------------------------------------------------------
+
+    def _arm(self, when: float) -> None:
+        """Look at the deadlines not later than `when`: one timer for all, instead of one a task."""
+        loop = asyncio.get_running_loop()
+        at = loop.time() + max(0.0, when - time.monotonic())
+        if self._timer is not None:
+            if self._timer.when() <= at:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_at(at, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = time.monotonic()
+        upcoming: list[float] = []
+        for held in list(self._running):
+            if held.stop is not None:
+                if now < held.stopped + GRACE:
+                    upcoming.append(held.stopped + GRACE)
+                elif held not in self._written_off:
+                    self._write_off(held)
+            elif held.deadline is not None:
+                if now >= held.deadline:
+                    self.stop(held, "timeout")
+                else:
+                    upcoming.append(held.deadline)
+        if upcoming:
+            self._arm(min(upcoming))
+
+    def _write_off(self, held: Held) -> None:
+        """Decide for a handler that does not end although it was told to. Its slot stays taken."""
+        self._written_off.add(held)
+        handler = self._registry.handlers[held.delivery.type]
+        self._log.error("task.will_not_stop", task=str(held.delivery.id), why=held.stop)
+        self._end(held, self._failed(held, handler, asyncio.CancelledError()))
+
+
+def _undecoded(error: Exception) -> DecodeError:
+    if isinstance(error, DecodeError):
+        return error
+    return DecodeError(f"{type(error).__name__}: {error}", reason="arguments")
+
+
+def _moment(ms: int) -> datetime:
+    with suppress(OverflowError, ValueError, OSError):
+        return datetime.fromtimestamp(ms / 1000, UTC)
+    return datetime.fromtimestamp(0, UTC)

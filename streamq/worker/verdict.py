@@ -1,0 +1,105 @@
+"""(delivery, how its attempt ended) -> outcome. Pure: used in the worker and in its child processes.
+
+Owns what is recorded of a failure and which outcome follows from it.
+"""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+
+from streamq import codec, retry
+from streamq.app import Handler
+from streamq.errors import AttemptTimeout, DecodeError, PayloadError
+from streamq.model import Completed, Delivery, Died, Outcome, Retried
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What is kept of an exception, and what is to become of the task."""
+
+    error: str
+    message: str
+    traceback: str
+    decision: retry.Again | retry.GiveUp
+
+
+def max_attempts(handler: Handler, delivery: Delivery) -> int:
+    overrides = delivery.overrides
+    if overrides is not None and overrides.max_attempts is not None:
+        return overrides.max_attempts
+    return handler.options.max_attempts
+
+
+def timeout(handler: Handler, delivery: Delivery) -> float | None:
+    overrides = delivery.overrides
+    if overrides is not None and overrides.timeout is not None:
+        return overrides.timeout
+    return handler.options.timeout
+
+
+def completed(handler: Handler, delivery: Delivery, result: bytes) -> Completed:
+    overrides = delivery.overrides
+    retention = handler.options.retention
+    if overrides is not None and overrides.retention is not None:
+        retention = overrides.retention
+    return Completed(result, round(retention * 1000))
+
+
+def failure(handler: Handler, delivery: Delivery, error: BaseException) -> Failure:
+    """Judge an exception that came out of a handler, or kept it from being called."""
+    return Failure(
+        error=type(error).__qualname__,
+        message=_text(error),
+        traceback=_traceback(error),
+        decision=_decide(handler, delivery, error),
+    )
+
+
+def _decide(handler: Handler, delivery: Delivery, error: BaseException) -> retry.Again | retry.GiveUp:
+    if isinstance(error, DecodeError):
+        return retry.GiveUp(error.reason)
+    if isinstance(error, PayloadError):
+        # The handler has done its work; doing it again would not make its result fit into JSON.
+        return retry.GiveUp("result")
+    try:
+        return retry.decide(handler.options, max_attempts(handler, delivery), delivery.attempt, error)
+    except Exception:  # noqa: BLE001 - the user's wait object or Retry(after=...) is broken
+        return retry.GiveUp("backoff")
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the user's __str__
+        return "(its message cannot be shown)"
+
+
+def _traceback(error: BaseException) -> str:
+    # An attempt that ran out of time, or was never called, has no frames of its own worth keeping.
+    if isinstance(error, AttemptTimeout | DecodeError) and error.__cause__ is None:
+        return ""
+    try:
+        return "".join(traceback.format_exception(error, limit=-20))
+    except Exception:  # noqa: BLE001 - the user's exception again
+        return ""
+
+
+def outcome(
+    delivery: Delivery, failed: Failure, *, worker: str, now_ms: int, started: bool = True
+) -> Outcome:
+    """The failure as the outcome of the delivery: run again, or dead."""
+    failures = codec.add_failure(
+        delivery.failures,
+        attempt=delivery.attempt,
+        at_ms=now_ms,
+        worker=worker,
+        error=failed.error,
+        message=failed.message,
+        traceback=failed.traceback,
+    )
+    match failed.decision:
+        case retry.Again(delay):
+            return Retried(round(delay * 1000), failures)
+        case retry.GiveUp(reason):
+            return Died(reason, failures, started)
