@@ -1,0 +1,62 @@
+"""Housekeeping: what nobody else would ever notice, a round now and then.
+
+Owns the order of the chores: missing groups, entries that no read would find, consumers of workers that
+are gone, rows whose time is over. Each is one script in bounded steps.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from streamq import calls, telemetry
+from streamq.daemon.directory import Directory
+from streamq.keys import ShardKeys, TypeKeys
+from streamq.options import DaemonOptions
+from streamq.transport import AsyncTransport, GroupMissing
+
+LIMIT: Final = 100
+SILENT_MS: Final = 600_000
+"""Ms after which a worker that sends no heartbeat is no longer listed."""
+
+
+class Janitor:
+    """Tidies every type of every shard, once a round."""
+
+    def __init__(self, transport: AsyncTransport, directory: Directory, options: DaemonOptions) -> None:
+        self._transport = transport
+        self._directory = directory
+        self._options = options
+        self._log = telemetry.get_logger(chore="tidy")
+
+    async def round(self) -> None:
+        for shard, keys in self._directory.with_shards():
+            if created := await self._transport.run(calls.groups(keys.streams), patience=0):
+                self._log.warning("groups.created", type=keys.type, groups=created)
+            for letter, stream in calls.all_streams(keys):
+                await self._repair(keys, letter)
+                await self._sweep(stream, shard)
+            await self._trim(keys, shard)
+
+    async def _repair(self, keys: TypeKeys, letter: str) -> None:
+        cursor = "-"
+        while cursor:
+            cursor, repaired = await self._transport.run(
+                calls.repair(keys, letter, cursor, LIMIT), patience=0
+            )
+            if repaired:
+                self._log.warning("tasks.repaired", type=keys.type, tasks=repaired)
+
+    async def _sweep(self, stream: str, shard: ShardKeys) -> None:
+        idle_ms = round(self._options.consumer_idle * 1000)
+        try:
+            removed = await self._transport.run(calls.sweep(stream, shard, idle_ms, LIMIT), patience=0)
+        except GroupMissing:
+            return
+        if removed:
+            self._log.info("consumers.removed", stream=stream, consumers=removed)
+
+    async def _trim(self, keys: TypeKeys, shard: ShardKeys) -> None:
+        gone_ms = round(self._options.gone_retention * 1000)
+        call = calls.trim(keys, shard, gone_ms, SILENT_MS, LIMIT * 10)
+        while await self._transport.run(call, patience=0) >= LIMIT * 10:
+            pass

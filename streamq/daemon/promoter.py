@@ -1,0 +1,89 @@
+"""Promotes what is due; sleeps until the next due time; is woken by an earlier one.
+
+Owns the waiting. The moving is one script, in bounded batches. Costs nothing while nothing is due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+from streamq import calls, telemetry
+from streamq.daemon.directory import Directory
+from streamq.daemon.loop import guarded
+from streamq.keys import WAKE_PATTERN, TypeKeys, app_of_wake
+from streamq.transport import AsyncSubscription, AsyncTransport
+
+LONGEST_SLEEP: Final = 10.0
+"""Seconds after which every schedule is looked at again, in case a message was lost."""
+SLICE: Final = 0.5
+
+
+class Promoter:
+    """Moves due tasks of all types from their schedules to their streams."""
+
+    def __init__(
+        self, transport: AsyncTransport, directory: Directory, batch: int, after: Callable[[str], None]
+    ) -> None:
+        self._transport = transport
+        self._directory = directory
+        self._batch = batch
+        self._after = after
+        self._listening = AsyncSubscription(transport, WAKE_PATTERN, pattern=True)
+        self._due: dict[TypeKeys, float] = {}
+        self._look_at = 0.0
+        self._log = telemetry.get_logger(chore="promote")
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await guarded("promote", self.round, self._transport, stop)
+            self._after("promote")
+            await guarded("promote", lambda: self._sleep(stop), self._transport, stop)
+        await self._listening.aclose()
+
+    async def round(self) -> None:
+        """Promote what is due by our clock; every type when it is time to look, or after a reconnect."""
+        if not self._listening.connected:
+            await self._listening.open()
+            self._look_at = 0.0
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + LONGEST_SLEEP
+            self._due = dict.fromkeys(self._directory.types(), 0.0)
+        for keys in [keys for keys, due in self._due.items() if due <= now]:
+            await self._promote(keys)
+
+    async def _promote(self, keys: TypeKeys) -> None:
+        """Empty what is due of one type, batch by batch, and note when the next is."""
+        while True:
+            promotion = await self._transport.run(calls.promote(keys, self._batch), patience=0)
+            if promotion.moved:
+                self._log.debug("tasks.promoted", type=keys.type, tasks=promotion.moved)
+            if promotion.moved < self._batch:
+                break
+        if promotion.next_due_ms is None:
+            self._due.pop(keys, None)
+        else:
+            self._due[keys] = time.monotonic() + max(0, promotion.next_due_ms - promotion.now_ms) / 1000
+
+    async def _sleep(self, stop: asyncio.Event) -> None:
+        """Until the next due time, or a message that something is due earlier."""
+        while not stop.is_set():
+            left = min([self._look_at, *self._due.values()]) - time.monotonic()
+            if left <= 0:
+                return
+            message = await self._listening.next(min(left, SLICE))
+            if message is not None:
+                await self._woken(message[0])
+                return
+
+    async def _woken(self, channel: str) -> None:
+        place = app_of_wake(channel)
+        if place is None:
+            return
+        if not self._directory.of(*place):
+            await self._directory.look()
+        known = self._directory.of(*place)
+        self._due.update(dict.fromkeys(known, 0.0))
