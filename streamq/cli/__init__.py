@@ -1,0 +1,138 @@
+"""The command line: one command a file, loaded when it is called.
+
+Owns the list of commands, the exit codes and the one-line errors. A command's file has `arguments`,
+which describes its options, and `run`, which answers the exit code. Data goes to stdout, the rest to
+stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+COMMANDS: Final = {
+    "worker": "run an app's tasks: a group of processes on this host",
+    "daemon": "promote delayed tasks, reclaim abandoned ones, tidy up",
+    "enqueue": "enqueue tasks by name, from an argument, a file or standard input",
+    "stats": "show what is ready, running, scheduled and dead, by task type",
+    "task": "show or cancel one task",
+    "dead": "list, show, requeue or purge dead letters",
+    "workers": "list the workers and what they run",
+    "audit": "check the invariants of a live queue",
+    "demo": "run the classical scenario on an embedded server",
+    "version": "print the version",
+}
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+NOT_FOUND: Final = 3
+UNHEALTHY: Final = 6
+UNREACHABLE: Final = 69
+DENIED: Final = 77
+CONFIG: Final = 78
+INTERRUPTED: Final = 130
+
+EXIT_CODES: Final = f"""exit codes:
+  {OK}    done
+  {FAILED}    failed
+  {USAGE}    wrong usage
+  {NOT_FOUND}    not found
+  {UNHEALTHY}    audit found a broken invariant
+  {UNREACHABLE}   the server cannot be reached, or is too old
+  {DENIED}   the server refused the login or the command
+  {CONFIG}   wrong configuration, or the app cannot be imported
+  {INTERRUPTED}  interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; answers the exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if not args or args[0] in ("-h", "--help", "help"):
+            sys.stdout.write(_help())
+            return OK if args else USAGE
+        if args[0] in ("-V", "--version"):
+            args[0] = "version"
+        if args[0] not in COMMANDS:
+            return _unknown(args[0])
+        return _command(args[0], args[1:])
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): the rest has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except KeyboardInterrupt:
+        sys.stderr.write("streamq: interrupted\n")
+        return INTERRUPTED
+
+
+def _command(name: str, args: list[str]) -> int:
+    command: Any = importlib.import_module(f"streamq.cli.{name}")
+    parser = argparse.ArgumentParser(
+        prog=f"streamq {name}",
+        description=command.__doc__.strip(),
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.arguments(parser)
+    try:
+        parsed = parser.parse_args(args)
+    except SystemExit as exit_:  # argparse has said why
+        return exit_.code if isinstance(exit_.code, int) else USAGE
+    return _run(command, parsed)
+
+
+def _run(command: Any, parsed: argparse.Namespace) -> int:
+    from streamq.errors import StreamQError
+
+    try:
+        code: int = command.run(parsed)
+    except StreamQError as error:
+        sys.stdout.flush()
+        sys.stderr.write(f"streamq: {error}\n")
+        return _code(error)
+    return code
+
+
+def _code(error: Exception) -> int:
+    from streamq import errors
+
+    codes: list[tuple[type[Exception], int]] = [
+        (errors.AuthenticationFailed, DENIED),
+        (errors.ServerTooOld, UNREACHABLE),
+        (errors.RedisUnavailable, UNREACHABLE),
+        (errors.InvalidURL, CONFIG),
+        (errors.UnknownTaskType, NOT_FOUND),
+        (errors.UsageError, USAGE),
+    ]
+    return next((code for kind, code in codes if isinstance(error, kind)), FAILED)
+
+
+def _unknown(name: str) -> int:
+    import difflib
+
+    near = difflib.get_close_matches(name, COMMANDS, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(COMMANDS)}"
+    sys.stderr.write(f"streamq: there is no command {name!r}: {hint}\n")
+    return USAGE
+
+
+def _help() -> str:
+    rows = "\n".join(f"  {name:<9} {about}" for name, about in COMMANDS.items())
+    return f"""usage: streamq COMMAND [options]
+
+A distributed task queue on Redis Streams.
+
+commands:
+{rows}
+
+The server is --url or STREAMQ_URL (default redis://localhost:6379/0).
+`streamq COMMAND --help` tells the rest.
+
+{EXIT_CODES}"""

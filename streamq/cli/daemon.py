@@ -1,0 +1,47 @@
+"""Run the daemon: promoter, claimer and janitor, for every app of the server.
+
+Needs no user code. Run two on different hosts: they share the work, and either can do it alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+
+from streamq import telemetry
+from streamq.cli import OK, target
+from streamq.cli.worker import log_options, production
+from streamq.daemon import Daemon
+from streamq.options import DaemonOptions, seconds
+from streamq.transport import Address
+from streamq.transport.address import from_environment
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    target.server_option(parser)
+    parser.add_argument("--app", help="serve this app only (default: all of the server)")
+    parser.add_argument("--claim-interval", default="3s", help="between two looks for silent workers (3s)")
+    parser.add_argument("--tidy-interval", default="30s", help="between two rounds of housekeeping (30s)")
+    log_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from streamq.worker.group import run_loop
+
+    address = Address.parse(args.url or from_environment())
+    production(address, "daemon")
+    telemetry.configure(args.log_level, args.log_format)
+    options = DaemonOptions(
+        claim_interval=seconds(args.claim_interval, "--claim-interval"),
+        tidy_interval=seconds(args.tidy_interval, "--tidy-interval"),
+    )
+    run_loop(_serve(address, options, args.app))
+    return OK
+
+
+async def _serve(address: Address, options: DaemonOptions, only: str | None) -> None:
+    daemon = Daemon(address, options, only=only)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, daemon.stop)
+    await daemon.run()

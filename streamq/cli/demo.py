@@ -1,0 +1,46 @@
+"""Run the classical scenario on an embedded server, with real processes.
+
+A producer enqueues e-mails (some fail at first) and delayed images; two worker processes run them; one
+is killed with SIGKILL in the middle; the daemon recovers its tasks. Ends with an account, and with exit
+code 0 only where every accepted task ended exactly once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from streamq.cli import FAILED, OK
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tasks", type=int, default=2000, help="how many tasks (2000)")
+    parser.add_argument("--json", action="store_true", help="print the account as one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from streamq.cli.output import Progress, write_json
+    from streamq.demo.account import Account
+    from streamq.demo.scenario import run as run_scenario
+    from streamq.options import whole
+
+    with Progress("demo", whole(args.tasks, "--tasks", least=1)) as bar:
+        account: Account = run_scenario(args.tasks, lambda progress: bar.set(progress.done, progress.note))
+    if args.json:
+        write_json(asdict(account))
+    else:
+        _write(asdict(account))
+        verdict = "every accepted task ended exactly once" if account.right else "SOMETHING IS WRONG"
+        sys.stdout.write(f"\n{verdict}\n")
+    return OK if account.right else FAILED
+
+
+def _write(account: dict[str, object]) -> None:
+    from streamq.cli.output import write_pairs
+
+    waits = account.pop("wait_ms")
+    assert isinstance(waits, dict)  # noqa: S101 - as Account says
+    pairs = [(name.replace("_", " "), value) for name, value in account.items()]
+    write_pairs([*pairs, *((f"wait {name}, ms", value) for name, value in waits.items())])

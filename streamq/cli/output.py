@@ -1,0 +1,134 @@
+"""What commands print: tables for people, JSON for programs, progress on stderr.
+
+Owns the forms of output. Knows nothing of tasks.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+
+_BAR: Final = 28
+
+
+def write_json(value: object) -> None:
+    """One object on stdout."""
+    sys.stdout.write(orjson.dumps(value, default=_other, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+def _other(value: object) -> object:
+    if isinstance(value, bytes):
+        try:
+            return orjson.loads(value)
+        except ValueError:
+            return value.decode("utf-8", "backslashreplace")
+    raise TypeError
+
+
+def write_table(head: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
+    """Columns on stdout; numbers to the right. `empty` is said where there are no rows."""
+    if not rows:
+        sys.stderr.write(empty + "\n")
+        return
+    cells = [[clean(str(cell)) for cell in row] for row in rows]
+    widths = [max(len(row[n]) for row in [list(head), *cells]) for n in range(len(head))]
+    right = [all(isinstance(row[n], int | float) for row in rows) for n in range(len(head))]
+    for row in [list(head), *cells]:
+        parts = [cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True)]
+        sys.stdout.write("  ".join(parts).rstrip() + "\n")
+
+
+def write_pairs(pairs: Sequence[tuple[str, object]]) -> None:
+    """Names and values on stdout, a line each."""
+    width = max(len(name) for name, _ in pairs)
+    for name, value in pairs:
+        sys.stdout.write(f"{name:<{width}}  {clean(str(value))}\n")
+
+
+def clean(text: str) -> str:
+    """Text without control characters: what a task holds must not steer the operator's terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
+def shown(raw: bytes | None, limit: int = 4000) -> str:
+    """Bytes as text for people, cut where they are long."""
+    if raw is None:
+        return "-"
+    text = raw[:limit].decode("utf-8", "backslashreplace")
+    return text + (f"… ({len(raw):,} bytes)" if len(raw) > limit else "")
+
+
+def age(seconds: float | None) -> str:
+    """Seconds as people say them: 4.2s, 3m10s, 5h02m, 3d04h."""
+    if seconds is None:
+        return "-"
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours < 24 else f"{hours // 24}d{hours % 24:02}h"
+
+
+def moment(ms: int) -> str:
+    """Ms since the epoch as a UTC time."""
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    except (OverflowError, ValueError, OSError):
+        return str(ms)
+
+
+class Progress:
+    """A progress bar on stderr, on a terminal only. `total` may be unknown (None)."""
+
+    def __init__(self, what: str, total: int | None) -> None:
+        self._what, self._total = what, total
+        self._done, self._drawn = 0, 0.0
+        self._live = sys.stderr.isatty()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._live:
+            self._draw()
+            sys.stderr.write("\n")
+
+    def add(self, number: int) -> None:
+        """So many more are done."""
+        self.set(self._done + number)
+
+    def set(self, done: int, note: str = "") -> None:
+        """So many are done in all."""
+        self._done = done
+        if self._live and time.monotonic() - self._drawn > 0.1:
+            self._draw(note)
+
+    def _draw(self, note: str = "") -> None:
+        self._drawn = time.monotonic()
+        if self._total:
+            share = min(1.0, self._done / self._total)
+            filled = round(share * _BAR)
+            bar = f"[{'#' * filled}{'.' * (_BAR - filled)}] {self._done:,}/{self._total:,}"
+        else:
+            bar = f"{self._done:,}"
+        sys.stderr.write(f"\r\x1b[K{self._what} {bar} {note}")
+        sys.stderr.flush()
+
+
+def confirmed(question: str, *, yes: bool) -> bool:
+    """Ask before something is destroyed; without a terminal only --yes will do."""
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        sys.stderr.write("streamq: not done: say --yes where nobody can be asked\n")
+        return False
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,0 +1,27 @@
+"""Print the version of streamq."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from importlib.metadata import version
+
+from streamq.cli import OK
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    found = {"streamq": version("streamq"), "redis": version("redis"), "python": platform.python_version()}
+    if args.json:
+        from streamq.cli.output import write_json
+
+        write_json(found)
+    else:
+        sys.stdout.write(
+            f"streamq {found['streamq']} (redis-py {found['redis']}, Python {found['python']})\n"
+        )
+    return OK

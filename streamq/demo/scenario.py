@@ -1,0 +1,156 @@
+"""Runs the demo with real processes on the embedded server, and draws up the account.
+
+Owns the processes: producer, worker group, daemon. Ends only what it started.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from streamq.demo import ledger
+from streamq.demo.account import Account, draw_up
+from streamq.embedded import EmbeddedServer
+from streamq.errors import StreamQError
+from streamq.inspector import Inspector
+from streamq.model import State
+from streamq.transport import Address, SyncTransport
+
+APP: Final = "demo"
+LONGEST: Final = 60.0
+"""Seconds without any progress after which the demo gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the demo is. `note` says what happened last."""
+
+    done: int
+    total: int
+    note: str
+
+
+def run(tasks: int, show: Callable[[Progress], None]) -> Account:
+    """Run the scenario with so many tasks. Raises StreamQError where it does not come to an end."""
+    with tempfile.TemporaryDirectory(prefix="streamq-demo-") as folder, EmbeddedServer() as server:
+        return _Scenario(tasks, Path(folder), server.url, show).run()
+
+
+class _Scenario:
+    def __init__(self, tasks: int, folder: Path, url: str, show: Callable[[Progress], None]) -> None:
+        self._tasks = tasks
+        self._folder = folder
+        self._show = show
+        self._url = url
+        self._environment = os.environ | {
+            "STREAMQ_URL": url,
+            ledger.DIRECTORY: str(folder),
+            "STREAMQ_ENV": "dev",
+        }
+        self._transport = SyncTransport(Address.parse(url))
+        self._inspector = Inspector(self._transport, APP, 1)
+        self._killed = False
+
+    def run(self) -> Account:
+        worker = ("worker", "streamq.demo.tasks:app", "--processes", "2", "--concurrency", "20")
+        try:
+            with (
+                self._process("-m", "streamq", *worker, "--process-slots", "1"),
+                self._process("-m", "streamq", "daemon", "--claim-interval", "500ms"),
+            ):
+                self._until(lambda: len(self._workers()) == 2, "starting two workers and a daemon")
+                started = time.monotonic()
+                with self._process("-m", "streamq.demo.producer", str(self._tasks)) as producer:
+                    self._until(lambda: self._ended() >= self._tasks, "running", self._kill_one)
+                    took = time.monotonic() - started
+                    producer.wait(10)
+            return self._account(took)
+        finally:
+            self._transport.close()
+
+    @contextmanager
+    def _process(self, *arguments: str) -> Generator[subprocess.Popen[bytes]]:
+        log = self._folder / f"{arguments[-1]}-{time.monotonic_ns()}.log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(  # noqa: S603 - our own modules
+                [sys.executable, *arguments],
+                env=self._environment,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        try:
+            yield process
+        finally:
+            self._end(process)
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        if process.poll() is None:
+            process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def _until(
+        self, condition: Callable[[], bool], note: str, between: Callable[[], str | None] = lambda: None
+    ) -> None:
+        """Wait for a condition, as long as there is progress."""
+        last, since = -1, time.monotonic()
+        while not condition():
+            note = between() or note
+            done = self._ended()
+            self._show(Progress(done, self._tasks, note))
+            if done != last:
+                last, since = done, time.monotonic()
+            if time.monotonic() - since > LONGEST:
+                raise StreamQError(
+                    f"the demo made no progress for {LONGEST:g} s while {note}: {self._last_words()}"
+                )
+            time.sleep(0.05)
+        self._show(Progress(self._ended(), self._tasks, note))
+
+    def _last_words(self) -> str:
+        lines = [line for path in self._folder.glob("*.log") for line in path.read_text().splitlines()[-3:]]
+        return " / ".join(lines)[-1500:]
+
+    def _workers(self) -> list[int]:
+        return [
+            int(one.details["pid"]) for one in self._inspector.workers() if one.alive and "pid" in one.details
+        ]
+
+    def _counters(self) -> dict[str, int]:
+        total: dict[str, int] = {}
+        for one in self._inspector.stats():
+            for name, value in one.counters.items():
+                total[name] = total.get(name, 0) + value
+        return total
+
+    def _ended(self) -> int:
+        counters = self._counters()
+        return counters.get("completed", 0) + counters.get("dead", 0)
+
+    def _kill_one(self) -> str | None:
+        """kill -9 for a worker in the middle, with tasks in hand."""
+        if self._killed or self._ended() < self._tasks * 0.3:
+            return None
+        self._killed = True
+        pid = self._workers()[0]
+        os.kill(pid, signal.SIGKILL)
+        return f"killed worker process {pid} with SIGKILL"
+
+    def _account(self, seconds: float) -> Account:
+        events = list(ledger.read(self._folder))
+        accepted = {event["task"] for event in events if event["event"] == "accepted"}
+        states: dict[str, State] = {task: self._inspector.task(task).state for task in accepted}
+        return draw_up(events, states, self._counters(), seconds)
