@@ -1,0 +1,80 @@
+"""Servers and apps for the tests.
+
+Every test process starts its own servers on unix sockets: the embedded Valkey, and Redis where its
+binary is on the PATH. Each test starts with an empty server and must leave no key without a home.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streamq import StreamQ
+from streamq.calls import Call
+from streamq.embedded import EmbeddedServer
+from streamq.transport import Address, SyncTransport
+
+REDIS = shutil.which("redis-server")
+
+
+def _start(binary: Path | None) -> Iterator[EmbeddedServer]:
+    with EmbeddedServer(binary=binary) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[EmbeddedServer]:
+    yield from _start(None)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[EmbeddedServer]:
+    if REDIS is None:
+        pytest.skip("no redis-server on the PATH")
+    yield from _start(Path(REDIS))
+
+
+@pytest.fixture(params=["valkey", "redis"])
+def any_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An empty server of each kind: for everything that is Lua."""
+    name = "valkey" if request.param == "valkey" else "redis_server"
+    server: EmbeddedServer = request.getfixturevalue(name)
+    yield from _emptied(server.url)
+
+
+@pytest.fixture
+def url(valkey: EmbeddedServer) -> Iterator[str]:
+    """An empty Valkey."""
+    yield from _emptied(valkey.url)
+
+
+def _emptied(url: str) -> Iterator[str]:
+    command(url, "FLUSHALL")
+    command(url, "CONFIG", "SET", "maxmemory", "0")
+    yield url
+
+
+def command(url: str, *args: str | int | bytes) -> object:
+    """Run one command on a server."""
+    transport = SyncTransport(Address.parse(url))
+    try:
+        return transport.run(Call(None, (), args, lambda reply: reply))
+    finally:
+        transport.close()
+
+
+@pytest.fixture
+def transport(any_url: str) -> Iterator[SyncTransport]:
+    found = SyncTransport(Address.parse(any_url))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def app(url: str) -> Iterator[StreamQ]:
+    found = StreamQ("shop", url)
+    yield found
+    found.close()

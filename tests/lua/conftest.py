@@ -1,0 +1,13 @@
+"""Fixtures of the script tests: each runs on every server there is."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamq.transport import SyncTransport
+from tests.lua.shard import Shard
+
+
+@pytest.fixture
+def shard(transport: SyncTransport) -> Shard:
+    return Shard(transport)

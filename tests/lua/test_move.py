@@ -1,0 +1,361 @@
+"""promote, reclaim, cancel, requeue, purge, repair and the rest: given -> call -> want."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamq import calls, codec
+from streamq.keys import GROUP
+from streamq.model import Completed, Died, NewTask, Retried, TaskId
+from streamq.transport import SyncTransport
+from tests.lua.shard import Shard, Snapshot
+
+NONE = b"[]"
+
+
+# -- promote -------------------------------------------------------------------------------------------
+
+
+def test_promote_moves_what_is_due_and_tells_the_next(shard: Shard) -> None:
+    first = shard.put(b'{"n":1}', delay_ms=1, priority="high")
+    later = shard.put(delay_ms=60_000)
+    shard.promote_until(1)
+    [delivery] = shard.fetch()
+    assert (delivery.local, delivery.place[0], delivery.payload) == (first, "h", b'{"n":1}')
+    promotion = shard.promote()
+    assert promotion.next_due_ms == int(later[1:].partition("-")[0])
+    assert shard.snapshot() == Snapshot(running=1, scheduled=1, counters={"accepted": 2})
+
+
+def test_promote_is_bounded(shard: Shard) -> None:
+    shard.enqueue(*[NewTask(b"{}", due=1) for _ in range(25)])
+    moved: list[int] = []
+    while sum(moved) < 25:
+        moved.append(shard.promote(limit=10).moved)
+    assert max(moved) <= 10
+    assert len(shard.fetch()) == 25
+
+
+def test_tasks_due_at_the_same_moment_keep_their_order(shard: Shard) -> None:
+    moment = shard.now() + 5
+    shard.enqueue(*[NewTask(b"%d" % n, due=moment, absolute=True) for n in range(20)])
+    shard.promote_until(20)
+    assert [d.payload for d in shard.fetch()] == [b"%d" % n for n in range(20)]
+
+
+def test_a_row_that_cannot_be_unpacked_becomes_a_dead_letter_whole(shard: Shard) -> None:
+    shard.command("ZADD", shard.t.schedule, 1, b"000000000007n\xc1garbage")
+    shard.command("ZADD", shard.t.schedule, 2, b"nonsense")
+    assert shard.promote().moved == 2
+    letters = shard.run(calls.dead_page(shard.t, 0, 10))
+    assert {letter.reason for letter in letters} == {"undecodable"}
+    assert {letter.fields[1] for letter in letters} == {b"000000000007n\xc1garbage", b"nonsense"}
+
+
+# -- reclaim -------------------------------------------------------------------------------------------
+
+
+def test_reclaim_leaves_a_fresh_lease_alone(shard: Shard) -> None:
+    shard.put()
+    shard.fetch()
+    assert shard.reclaim().returned == 0
+    assert shard.snapshot().running == 1
+
+
+def test_reclaim_gives_an_abandoned_task_a_new_entry(shard: Shard) -> None:
+    local = shard.put(b'{"a":1}')
+    [old] = shard.fetch("gone")
+    shard.age(old, 60_000)
+    assert shard.reclaim().returned == 1
+    [new] = shard.fetch("next")
+    assert (new.local, new.payload, new.lost, new.attempt) == (local, b'{"a":1}', 1, 1)
+    assert new.place != old.place
+    [loss] = codec.failures(new.failures)
+    assert (loss["error"], loss["worker"]) == ("WorkerLost", "gone")
+    assert shard.snapshot() == Snapshot(running=1, counters={"accepted": 1, "started": 1, "reclaimed": 1})
+
+
+def test_a_task_that_loses_delivery_after_delivery_is_isolated_then_dead(shard: Shard) -> None:
+    local = shard.put(priority="high")
+    for lost, letter in ((0, "h"), (1, "h"), (2, "s")):
+        [delivery] = shard.fetch(f"worker-{lost}")
+        assert (delivery.lost, delivery.place[0]) == (lost, letter)
+        shard.age(delivery, 60_000)
+        shard.reclaim(letter)
+    located = shard.locate(local)
+    assert (located.state, located.detail["reason"]) == ("dead", "lost")
+    assert len(codec.failures(codec.fields_dict(located.fields)["f"])) == 3
+    assert shard.snapshot() == Snapshot(
+        dead=1, counters={"accepted": 1, "started": 3, "reclaimed": 3, "dead": 1}
+    )
+
+
+def test_a_suspect_that_comes_to_an_end_is_none_any_more(shard: Shard) -> None:
+    shard.put(priority="low")
+    for letter in "ll":
+        [delivery] = shard.fetch()
+        shard.age(delivery, 60_000)
+        shard.reclaim(letter)
+    [delivery] = shard.fetch()
+    assert delivery.place[0] == "s"
+    shard.settle([delivery], Retried(0, NONE))
+    [delivery] = shard.fetch()
+    assert (delivery.place[0], delivery.lost, delivery.attempt) == ("l", 0, 2)
+
+
+def test_one_suspect_is_fetched_at_a_time(shard: Shard) -> None:
+    for _ in range(3):
+        shard.put()
+    for letter in "nn":
+        for delivery in shard.fetch("gone"):
+            shard.age(delivery, 60_000)
+        shard.reclaim(letter)
+    assert [d.place[0] for d in shard.fetch("a")] == ["s"]
+    assert [d.place[0] for d in shard.fetch("b")] == ["s"]
+
+
+def test_reclaim_goes_on_from_its_cursor(shard: Shard) -> None:
+    """Guard: the cursor (T05). A claimer that always began anew would never see the tail."""
+    shard.enqueue(*[NewTask(b"{}") for _ in range(50)])
+    deliveries = shard.fetch(budget=50)
+    shard.age(deliveries[-1], 60_000)
+    cursor, returned, rounds = "0-0", 0, 0
+    while rounds == 0 or cursor != "0-0":
+        reclaim = shard.reclaim(cursor=cursor, limit=2)
+        cursor, returned, rounds = reclaim.cursor, returned + reclaim.returned, rounds + 1
+    assert (returned, rounds > 1) == (1, True)
+
+
+@pytest.mark.parametrize("offset", [-3_600_000, 7_200_000])
+def test_after_a_clock_jump_nothing_is_reclaimed(shard: Shard, offset: int) -> None:
+    shard.put()
+    [delivery] = shard.fetch()
+    shard.age(delivery, 60_000)
+    reclaim = shard.reclaim(expected=shard.now() + offset)
+    assert (reclaim.skew, reclaim.returned) == (True, 0)
+    assert shard.run(calls.restamp(shard.t.normal, "-", 100)) == ""
+    assert shard.reclaim(expected=shard.now()).returned == 0
+    assert shard.run(calls.pending(shard.t, "n", "c", 10)) == [delivery.place]
+
+
+def test_a_cancelled_task_of_a_dead_worker_is_cancelled(shard: Shard) -> None:
+    local = shard.put()
+    [delivery] = shard.fetch()
+    assert cancel(shard, local) == "requested"
+    shard.age(delivery, 60_000)
+    assert shard.reclaim().cancelled == 1
+    assert shard.state(local) == "cancelled"
+    assert shard.sizes().cancels == 0
+
+
+# -- cancel --------------------------------------------------------------------------------------------
+
+
+def cancel(shard: Shard, local: str) -> str:
+    return shard.run(calls.cancel(shard.t, shard.s, TaskId("email", 0, local)))
+
+
+def test_cancel_a_ready_task(shard: Shard) -> None:
+    local, other = shard.put(), shard.put()
+    assert cancel(shard, local) == "cancelled"
+    assert [d.local for d in shard.fetch()] == [other]
+    assert shard.state(local) == "cancelled"
+    assert shard.snapshot() == Snapshot(running=1, counters={"accepted": 2, "cancelled": 1})
+
+
+def test_cancel_finds_a_scheduled_task_among_many_with_one_due_time(shard: Shard) -> None:
+    moment = shard.now() + 60_000
+    answers = shard.enqueue(*[NewTask(b"{}", due=moment, absolute=True) for _ in range(33)])
+    shard.put(delay_ms=10)
+    for answer in answers:
+        assert cancel(shard, answer.local) == "cancelled"  # type: ignore[union-attr]
+    assert shard.snapshot().scheduled == 1
+
+
+def test_cancel_a_retried_task_in_the_schedule(shard: Shard) -> None:
+    local = shard.put()
+    shard.settle(shard.fetch(), Retried(60_000, NONE))
+    assert cancel(shard, local) == "cancelled"
+    assert shard.snapshot() == Snapshot(
+        counters={"accepted": 1, "started": 1, "retried": 1, "cancelled": 1}
+    )
+    assert shard.sizes().index == 0
+
+
+def test_cancel_asks_the_worker_of_a_running_task(shard: Shard) -> None:
+    local = shard.put()
+    [delivery] = shard.fetch("me")
+    assert cancel(shard, local) == "requested"
+    assert shard.run(calls.renew(shard.t, "me", [(delivery.place, local)])).cancelled == (local,)
+    assert shard.settle([delivery], Retried(0, NONE)) == [True]  # it will not run again
+    assert shard.state(local) == "cancelled"
+    assert shard.sizes().cancels == 0
+
+
+def test_a_task_that_completes_in_spite_of_the_request_is_completed(shard: Shard) -> None:
+    local = shard.put()
+    deliveries = shard.fetch()
+    cancel(shard, local)
+    shard.settle(deliveries, Completed(b"1", 60_000))
+    assert shard.state(local) == "completed"
+    assert shard.sizes().cancels == 0
+
+
+def test_cancel_what_is_dead_or_unknown(shard: Shard) -> None:
+    local = shard.put()
+    shard.settle(shard.fetch(), Died("attempts", NONE))
+    assert cancel(shard, local) == "dead"
+    assert cancel(shard, "n1-0") == "unknown"
+    assert cancel(shard, "d1-5") == "unknown"
+
+
+# -- dead letters --------------------------------------------------------------------------------------
+
+
+def buried(shard: Shard, number: int) -> list[str]:
+    ids = [shard.put(b'{"n":%d}' % n, priority="high") for n in range(number)]
+    shard.settle(shard.fetch(budget=number), Died("attempts", NONE))
+    return ids
+
+
+def test_requeue_gives_fresh_attempts(shard: Shard) -> None:
+    local = shard.put(b'{"n":1}', priority="low")
+    shard.settle(shard.fetch(), Retried(0, NONE))
+    history = codec.add_failure(b"", attempt=2, at_ms=1, worker="w", error="E", message="m", traceback="")
+    shard.settle(shard.fetch(), Died("attempts", history))
+    assert shard.run(calls.requeue(shard.t, 100, 0, [local])) == (1, 0)
+    [delivery] = shard.fetch()
+    assert (delivery.local, delivery.attempt, delivery.place[0]) == (local, 1, "l")
+    assert codec.failures(delivery.failures)  # the history stays
+    assert shard.snapshot().counters["requeued"] == 1
+
+
+def test_requeue_all_is_bounded_and_takes_the_oldest_first(shard: Shard) -> None:
+    buried(shard, 7)
+    until = shard.now() + 1
+    assert shard.run(calls.requeue(shard.t, 5, until)) == (5, 2)
+    assert shard.run(calls.requeue(shard.t, 5, until)) == (2, 0)
+    assert shard.snapshot().ready == 7
+
+
+def test_requeue_leaves_what_died_later(shard: Shard) -> None:
+    buried(shard, 2)
+    assert shard.run(calls.requeue(shard.t, 5, shard.now() - 60_000)) == (0, 0)
+
+
+def test_requeue_twice_moves_once(shard: Shard) -> None:
+    [local] = buried(shard, 1)
+    assert shard.run(calls.requeue(shard.t, 5, 0, [local]))[0] == 1
+    assert shard.run(calls.requeue(shard.t, 5, 0, [local]))[0] == 0
+    assert shard.snapshot().ready == 1
+
+
+def test_purge_by_id_and_all(shard: Shard) -> None:
+    ids = buried(shard, 5)
+    assert shard.run(calls.purge(shard.t, 100, 0, ids[:2])) == (2, 0)
+    assert shard.run(calls.purge(shard.t, 2, shard.now() + 1)) == (2, 1)
+    assert shard.snapshot().counters["purged"] == 4
+    assert shard.sizes().letters == 1
+
+
+# -- housekeeping --------------------------------------------------------------------------------------
+
+
+def test_repair_appends_anew_what_nobody_holds(shard: Shard) -> None:
+    """A stray XACK (T07) leaves an entry that no read would find."""
+    local = shard.put(b'{"a":1}')
+    [delivery] = shard.fetch()
+    shard.command("XACK", shard.t.normal, GROUP, delivery.place[1:])
+    assert shard.fetch() == []
+    assert shard.run(calls.repair(shard.t, "n", "-", 100)) == ("", 1)
+    [again] = shard.fetch()
+    assert (again.local, again.payload) == (local, b'{"a":1}')
+    assert shard.settle([delivery]) == [False]
+
+
+def test_repair_leaves_ready_and_running_tasks_alone(shard: Shard) -> None:
+    shard.enqueue(*[NewTask(b"{}") for _ in range(10)])
+    shard.fetch(budget=4)
+    cursor, repaired = "-", 0
+    while cursor:
+        cursor, number = shard.run(calls.repair(shard.t, "n", cursor, 2))
+        repaired += number
+    assert repaired == 0
+    assert shard.snapshot() == Snapshot(ready=6, running=4, counters={"accepted": 10})
+
+
+def test_groups_are_made_from_the_first_entry_on(shard: Shard) -> None:
+    """Guard: the group begins at 0 (T02, T03), so nothing that was added before it is missed."""
+    shard.put()
+    shard.fetch("old")
+    shard.command("XGROUP", "DESTROY", shard.t.normal, GROUP)
+    assert shard.run(calls.groups(shard.t.streams)) == 1
+    assert shard.run(calls.groups(shard.t.streams)) == 0
+    assert len(shard.fetch("new")) == 1
+
+
+def test_sweep_removes_only_consumers_that_hold_nothing(shard: Shard) -> None:
+    """Guard: pending = 0 in the same script (T01)."""
+    shard.put()
+    shard.fetch("busy")
+    shard.command("XGROUP", "CREATECONSUMER", shard.t.normal, GROUP, "empty")
+    assert shard.run(calls.sweep(shard.t.normal, shard.s, 0, 100)) == 1
+    assert [row[1] for row in shard.command("XINFO", "CONSUMERS", shard.t.normal, GROUP)] == [b"busy"]
+
+
+def test_sweep_spares_a_worker_that_sends_heartbeats(shard: Shard) -> None:
+    shard.command("XGROUP", "CREATECONSUMER", shard.t.normal, GROUP, "idle")
+    shard.run(calls.beat(shard.s, "idle", b"{}"))
+    assert shard.run(calls.sweep(shard.t.normal, shard.s, 1000, 100)) == 0
+
+
+def test_leave_keeps_a_consumer_that_holds_something(shard: Shard) -> None:
+    shard.put()
+    shard.fetch("me")
+    shard.run(calls.beat(shard.s, "me", b"{}"))
+    assert shard.run(calls.leave(shard.s, "me", shard.t.streams)) == 3
+    assert shard.run(calls.workers(shard.s)) == []
+    assert shard.snapshot().running == 1
+
+
+def test_trim_forgets_what_is_old(shard: Shard) -> None:
+    local = shard.put()
+    cancel(shard, local)
+    shard.run(calls.wait(shard.t, local, -10))
+    shard.run(calls.beat(shard.s, "old", b"{}"))
+    assert shard.run(calls.trim(shard.t, shard.s, 60_000, 60_000, 100)) == 1
+    assert shard.state(local) == "cancelled"
+    assert shard.run(calls.trim(shard.t, shard.s, -1000, -1000, 100)) == 2
+    assert shard.state(local) == "unknown"
+    assert shard.run(calls.heartbeats(shard.s)) == {}
+
+
+def test_register_tells_who_was_there_before(transport: SyncTransport) -> None:
+    shard = Shard(transport)
+    assert shard.run(calls.register(shard.t, shard.s, "other:email", {})) == "tests:email"
+    assert shard.run(calls.types(shard.s)) == ["email"]
+
+
+# -- fetch ---------------------------------------------------------------------------------------------
+
+
+def test_fetch_takes_no_more_than_its_budget_over_all_streams(shard: Shard) -> None:
+    """Guard: the budget in the script. XREADGROUP's COUNT alone is for each stream (F01)."""
+    for priority in ("low", "normal", "high"):
+        shard.enqueue(*[NewTask(b"{}", priority) for _ in range(5)])  # type: ignore[arg-type]
+    assert [d.place[0] for d in shard.fetch(budget=7)] == ["h"] * 5 + ["n"] * 2
+
+
+def test_fetch_returns_what_it_took_before_a_missing_group(shard: Shard) -> None:
+    """Guard: pcall in the walk (F02). What was taken must reach the worker."""
+    shard.put(priority="high")
+    shard.command("XGROUP", "DESTROY", shard.t.normal, GROUP)
+    assert len(shard.fetch(letters="hn")) == 1
+
+
+def test_counts_know_the_age_of_the_oldest_ready_task(shard: Shard) -> None:
+    shard.put()
+    local = shard.put()
+    shard.fetch(budget=1)
+    counts = shard.run(calls.counts(shard.t))
+    assert counts.oldest_ready_ms == int(local[1:].partition("-")[0])

@@ -1,0 +1,155 @@
+"""settle.lua and renew.lua: given -> call -> want."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamq import calls, codec
+from streamq.model import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried
+from tests.lua.shard import Shard, Snapshot
+
+FAILURES = codec.add_failure(b"", attempt=1, at_ms=1, worker="w", error="E", message="m", traceback="t")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "want"),
+    [
+        (Completed(b"42", 60_000), "completed", Snapshot(counters={"started": 1, "completed": 1})),
+        (Completed(b"42", 0), "unknown", Snapshot(counters={"started": 1, "completed": 1})),
+        (Retried(60_000, FAILURES), "scheduled", Snapshot(scheduled=1, counters={"started": 1, "retried": 1})),
+        (Retried(0, FAILURES), "ready", Snapshot(ready=1, counters={"started": 1, "retried": 1})),
+        (Died("attempts", FAILURES), "dead", Snapshot(dead=1, counters={"started": 1, "dead": 1})),
+        (Died("version", FAILURES, started=False), "dead", Snapshot(dead=1, counters={"dead": 1})),
+        (Cancelled(), "cancelled", Snapshot(counters={"started": 1, "cancelled": 1})),
+        (Expired(), "expired", Snapshot(counters={"expired": 1})),
+        (HandedBack(), "ready", Snapshot(ready=1, counters={"handed_back": 1})),
+        (HandedBack(started=True), "ready", Snapshot(ready=1, counters={"started": 1, "handed_back": 1})),
+    ],
+)
+@pytest.mark.parametrize("moved", [False, True])
+def test_every_way_to_end(shard: Shard, outcome: Outcome, state: str, want: Snapshot, moved: bool) -> None:
+    local = shard.put(b'{"a":1}', priority="high", delay_ms=5 if moved else None)
+    if moved:
+        shard.promote_until(1)
+    deliveries = shard.fetch()
+    assert deliveries[0].moved is moved
+    assert shard.settle(deliveries, outcome) == [True]
+    assert shard.state(local) == state
+    got = shard.snapshot()
+    assert got == Snapshot(got.ready, got.running, got.scheduled, got.dead, {"accepted": 1, **want.counters})
+    assert (got.ready, got.scheduled, got.dead) == (want.ready, want.scheduled, want.dead)
+    assert shard.sizes().index == (1 if state in ("scheduled", "ready") else 0)
+
+
+def test_a_result_is_kept_and_expires(shard: Shard) -> None:
+    local = shard.put()
+    shard.settle(shard.fetch(), Completed(b'"done"', 60_000))
+    assert shard.locate(local).result == b'"done"'
+    assert 50_000 < shard.command("PTTL", shard.t.results(local)) <= 60_000
+
+
+def test_a_longer_retention_prolongs_and_a_shorter_does_not_cut(shard: Shard) -> None:
+    local = shard.put()
+    shard.settle(shard.fetch(), Completed(b"1", 60_000))
+    other = shard.put()
+    shard.settle(shard.fetch(), Completed(b"1", 1_000))
+    if shard.t.results(local) == shard.t.results(other):
+        assert shard.command("PTTL", shard.t.results(local)) > 50_000
+
+
+def test_only_the_holder_settles_and_only_once(shard: Shard) -> None:
+    shard.put()
+    deliveries = shard.fetch()
+    assert shard.settle(deliveries) == [True]
+    assert shard.settle(deliveries) == [False]
+    assert shard.settle(deliveries, Died("attempts", FAILURES)) == [False]
+    assert shard.snapshot() == Snapshot(counters={"accepted": 1, "started": 1, "completed": 1})
+
+
+def test_a_repeated_call_gets_the_first_answer(shard: Shard) -> None:
+    shard.put()
+    shard.put()
+    deliveries = shard.fetch()
+    assert shard.settle(deliveries, Retried(0, FAILURES), sequence=5) == [True, True]
+    assert shard.settle(deliveries, Retried(0, FAILURES), sequence=5) == [True, True]
+    assert shard.snapshot() == Snapshot(ready=2, counters={"accepted": 2, "started": 2, "retried": 2})
+
+
+def test_a_stale_worker_changes_nothing(shard: Shard) -> None:
+    """Guard: XACK's answer. The entry was reclaimed, so the old delivery does not exist any more."""
+    local = shard.put()
+    [old] = shard.fetch("dead-worker")
+    shard.age(old, 60_000)
+    assert shard.reclaim().returned == 1
+    assert shard.settle([old], Completed(b'"stale"', 60_000)) == [False]
+    [new] = shard.fetch("other")
+    assert shard.settle([new], Completed(b'"good"', 60_000)) == [True]
+    assert shard.settle([old], Died("attempts", FAILURES)) == [False]
+    assert shard.locate(local).result == b'"good"'
+    assert shard.snapshot().counters["completed"] == 1
+
+
+def test_priority_and_history_survive_retries(shard: Shard) -> None:
+    shard.put(priority="low")
+    for attempt in (1, 2, 3):
+        [delivery] = shard.fetch()
+        assert (delivery.attempt, delivery.place[0]) == (attempt, "l")
+        history = codec.add_failure(
+            delivery.failures, attempt=attempt, at_ms=1, worker="w", error="E", message="m", traceback=""
+        )
+        shard.settle([delivery], Retried(1 if attempt == 2 else 0, history))
+        if attempt == 2:
+            shard.promote_until(1)
+    [delivery] = shard.fetch()
+    assert [f["attempt"] for f in codec.failures(delivery.failures)] == [1, 2, 3]
+
+
+def test_an_entry_deleted_behind_our_back_is_not_lost_silently(shard: Shard) -> None:
+    local = shard.put()
+    [delivery] = shard.fetch()
+    shard.command("XDEL", shard.stream(delivery), delivery.place[1:])
+    assert shard.settle([delivery], Retried(0, FAILURES)) == [True]
+    assert shard.locate(local).detail["reason"] == "vanished"
+
+
+def test_unknown_fields_of_a_newer_release_pass_through(shard: Shard) -> None:
+    shard.command("XADD", shard.t.normal, "*", "p", "{}", "zz", "new")
+    shard.settle(shard.fetch(), Retried(0, FAILURES))
+    [entry] = shard.fetch_raw()
+    assert entry.fields is not None
+    assert codec.fields_dict(entry.fields)["zz"] == b"new"
+
+
+def test_who_waits_is_told(shard: Shard) -> None:
+    local = shard.put()
+    shard.run(calls.wait(shard.t, local, 5000))
+    assert shard.sizes().waiters == 1
+    shard.settle(shard.fetch())
+    assert shard.sizes().waiters == 0
+
+
+def test_renew_freshens_ours_and_tells_the_rest(shard: Shard) -> None:
+    shard.put()
+    shard.put()
+    ours = shard.fetch("me", budget=1)
+    other = shard.fetch("other", budget=1)
+    shard.age(ours[0], 60_000)
+    renewal = shard.run(calls.renew(shard.t, "me", [(d.place, d.local) for d in (*ours, *other)]))
+    assert renewal.lost == (other[0].place,)
+    assert shard.reclaim().returned == 0
+    assert shard.run(calls.pending(shard.t, "n", "me", 10)) == [ours[0].place]
+    assert shard.run(calls.pending(shard.t, "n", "other", 10)) == [other[0].place]
+
+
+def test_renewing_what_was_settled_brings_nothing_back(shard: Shard) -> None:
+    shard.put()
+    [delivery] = shard.fetch("me")
+    shard.settle([delivery])
+    assert shard.run(calls.renew(shard.t, "me", [(delivery.place, delivery.local)])).lost == (delivery.place,)
+    assert shard.snapshot().running == 0
+
+
+def test_renew_answers_the_registered_lease(shard: Shard) -> None:
+    assert shard.run(calls.renew(shard.t, "me", [])).lease_ms == 10_000
+    shard.run(calls.register(shard.t, shard.s, "tests:email", {"lease_ms": "700"}))
+    assert shard.run(calls.renew(shard.t, "me", [])).lease_ms == 700
