@@ -63,7 +63,9 @@ class Shard:
         number = self.sequence() if sequence is None else sequence
         return self.run(calls.enqueue(self.t, self.s, writer, number, tasks))
 
-    def put(self, payload: bytes = b"{}", *, priority: Priority = "normal", delay_ms: int | None = None) -> str:
+    def put(
+        self, payload: bytes = b"{}", *, priority: Priority = "normal", delay_ms: int | None = None
+    ) -> str:
         """Enqueue one task; answers its local id."""
         [answer] = self.enqueue(NewTask(payload, priority, delay_ms))
         assert isinstance(answer, Accepted)
@@ -89,8 +91,12 @@ class Shard:
 
     def age(self, delivery: Delivery, ms: int) -> None:
         """Make a delivery look as if its worker had been silent for so long."""
-        [[_, owner, *_]] = self.command("XPENDING", self.stream(delivery), GROUP, delivery.place[1:], delivery.place[1:], 1)
-        self.command("XCLAIM", self.stream(delivery), GROUP, owner, 0, delivery.place[1:], "IDLE", ms, "JUSTID")
+        [[_, owner, *_]] = self.command(
+            "XPENDING", self.stream(delivery), GROUP, delivery.place[1:], delivery.place[1:], 1
+        )
+        self.command(
+            "XCLAIM", self.stream(delivery), GROUP, owner, 0, delivery.place[1:], "IDLE", ms, "JUSTID"
+        )
 
     def stream(self, delivery: Delivery) -> str:
         return self.t.stream(delivery.place[0])

@@ -176,9 +176,7 @@ def test_cancel_a_retried_task_in_the_schedule(shard: Shard) -> None:
     local = shard.put()
     shard.settle(shard.fetch(), Retried(60_000, NONE))
     assert cancel(shard, local) == "cancelled"
-    assert shard.snapshot() == Snapshot(
-        counters={"accepted": 1, "started": 1, "retried": 1, "cancelled": 1}
-    )
+    assert shard.snapshot() == Snapshot(counters={"accepted": 1, "started": 1, "retried": 1, "cancelled": 1})
     assert shard.sizes().index == 0
 
 

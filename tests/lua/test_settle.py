@@ -16,7 +16,11 @@ FAILURES = codec.add_failure(b"", attempt=1, at_ms=1, worker="w", error="E", mes
     [
         (Completed(b"42", 60_000), "completed", Snapshot(counters={"started": 1, "completed": 1})),
         (Completed(b"42", 0), "unknown", Snapshot(counters={"started": 1, "completed": 1})),
-        (Retried(60_000, FAILURES), "scheduled", Snapshot(scheduled=1, counters={"started": 1, "retried": 1})),
+        (
+            Retried(60_000, FAILURES),
+            "scheduled",
+            Snapshot(scheduled=1, counters={"started": 1, "retried": 1}),
+        ),
         (Retried(0, FAILURES), "ready", Snapshot(ready=1, counters={"started": 1, "retried": 1})),
         (Died("attempts", FAILURES), "dead", Snapshot(dead=1, counters={"started": 1, "dead": 1})),
         (Died("version", FAILURES, started=False), "dead", Snapshot(dead=1, counters={"dead": 1})),
