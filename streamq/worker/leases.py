@@ -84,6 +84,7 @@ class LeaseKeeper(threading.Thread):
             self._until = min(next_renewal, next_beat)
             self._safely("listen", self._listen)
         self._control.close()
+        self._transport.close()
 
     def _safely(self, doing: str, step: Callable[[], None]) -> None:
         try:
@@ -123,6 +124,7 @@ class LeaseKeeper(threading.Thread):
         seconds = self._until - time.monotonic()
         if not self._control.connected:
             self._control.open()
+            self.renew_all()  # what was said before is answered by renew
         message = self._control.next(max(0.0, min(seconds, SLICE)))
         if message is not None:
             self._heed(message[1])

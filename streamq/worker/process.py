@@ -105,6 +105,7 @@ class Worker:
             self._runner.close()
             await self._leave()
             await asyncio.gather(settling, *fetching, return_exceptions=True)
+            await asyncio.to_thread(self._leases.join, 2.0)
             await self._transport.aclose()
             self._log.info("worker.stopped")
 
