@@ -1,0 +1,47 @@
+"""The app of the process tests: handlers that note what they did in a file outside Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+from tenacity import wait_fixed
+
+from streamq import StreamQ, get_context
+
+app = StreamQ("jobs")
+
+
+def note(event: str) -> None:
+    """A line in the ledger: event, task id, process, attempt."""
+    line = f"{event} {get_context().id} {os.getpid()} {get_context().attempt}\n"
+    descriptor = os.open(Path(os.environ["LEDGER"]), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(descriptor, line.encode())
+    os.close(descriptor)
+
+
+@app.task(lease=1, backoff=wait_fixed(0.05))
+async def work(seconds: float) -> int:
+    note("start")
+    await asyncio.sleep(seconds)
+    note("done")
+    return os.getpid()
+
+
+@app.task(lease=1)
+async def poison() -> None:
+    """Kills its worker, always."""
+    note("start")
+    await asyncio.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(timeout=1, lease=1, max_lost=1)
+async def wedges() -> None:
+    """Blocks its event loop for ever."""
+    note("start")
+    while True:
+        time.sleep(1)  # noqa: ASYNC251 - that is the point

@@ -1,0 +1,165 @@
+"""Workers and daemons as processes: killed, stopped, drained, poisoned."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from streamq import StreamQ
+from tests.processes.conftest import Start, alive, ledger
+from tests.running import clean, wait_until
+
+pytestmark = pytest.mark.timeout(120)
+Work = Callable[..., "subprocess.Popen[bytes]"]
+QUICK = ("daemon", "--claim-interval", "200ms", "--tidy-interval", "300ms")
+
+
+def send(jobs: StreamQ, number: int, seconds: float) -> list[str]:
+    return [handle.id for handle in jobs.enqueue_many([jobs.bound("work", {"seconds": seconds})] * number)]
+
+
+def completed(jobs: StreamQ) -> int:
+    return jobs.inspector.type_stats("work").counters.get("completed", 0)
+
+
+def test_a_killed_worker_loses_nothing(jobs: StreamQ, worker: Work, start: Start, tmp_path: Path) -> None:
+    start(*QUICK)
+    group = worker("--concurrency", "20", "--processes", "2")
+    wait_until(lambda: len(alive(jobs)) == 2)
+    ids = send(jobs, 200, 0.05)
+    wait_until(lambda: completed(jobs) > 50)
+    os.kill(alive(jobs)[0], signal.SIGKILL)
+    wait_until(lambda: completed(jobs) == 200)
+    done = [line[1] for line in ledger(tmp_path) if line[0] == "done"]
+    assert set(done) == set(ids)
+    stats = jobs.inspector.type_stats("work")
+    assert stats.counters["reclaimed"] > 0
+    assert stats.counters["started"] == stats.counters["completed"] + stats.counters["reclaimed"]
+    clean(jobs)
+    wait_until(lambda: len(alive(jobs)) >= 2)  # the supervisor has started another
+    group.terminate()
+    assert group.wait(20) == 0
+
+
+def test_a_stopped_worker_that_wakes_up_changes_nothing(
+    jobs: StreamQ, worker: Work, start: Start, tmp_path: Path
+) -> None:
+    """Guard: the fence. Its deliveries were reclaimed and settled by another while it was stopped."""
+    start(*QUICK)
+    worker("--concurrency", "5")
+    [stopped] = alive(jobs)
+    ids = send(jobs, 5, 1.0)
+    wait_until(lambda: len(ledger(tmp_path)) == 5)
+    os.kill(stopped, signal.SIGSTOP)
+    worker("--concurrency", "5")
+    wait_until(lambda: completed(jobs) == 5)
+    before = jobs.inspector.type_stats("work").counters
+    results = {one: jobs.handle(one).result(5) for one in ids}
+    assert stopped not in results.values()
+    os.kill(stopped, signal.SIGCONT)
+    wait_until(lambda: stopped in alive(jobs))
+    again = send(jobs, 4, 0.01)
+    for one in again:
+        jobs.handle(one).result(20)
+    after = jobs.inspector.type_stats("work").counters
+    assert after["completed"] == before["completed"] + 4
+    assert {one: jobs.handle(one).result(5) for one in ids} == results
+    clean(jobs)
+
+
+def test_sigterm_drains_and_exits_with_0(jobs: StreamQ, worker: Work, tmp_path: Path) -> None:
+    group = worker("--concurrency", "3", "--drain-timeout", "2s")
+    quick, slow, waiting = send(jobs, 1, 0.8), send(jobs, 2, 60), send(jobs, 3, 0)
+    wait_until(lambda: len(ledger(tmp_path)) == 3)
+    began = time.monotonic()
+    group.terminate()
+    assert group.wait(20) == 0
+    assert 1.5 < time.monotonic() - began < 10
+    assert [jobs.handle(one).status() for one in quick + slow + waiting] == ["completed"] + ["ready"] * 5
+    assert jobs.inspector.workers() == []
+    clean(jobs)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_now_and_hands_back(
+    jobs: StreamQ, worker: Work, tmp_path: Path, number: signal.Signals
+) -> None:
+    group = worker("--concurrency", "3", "--drain-timeout", "60s")
+    ids = send(jobs, 3, 60)
+    wait_until(lambda: len(ledger(tmp_path)) == 3)
+    group.send_signal(number)
+    wait_until(lambda: any(w.details.get("draining") for w in jobs.inspector.workers()))
+    group.send_signal(number)
+    assert group.wait(10) == 0
+    assert [jobs.handle(one).status() for one in ids] == ["ready"] * 3
+
+
+def test_workers_drain_when_their_supervisor_is_killed(jobs: StreamQ, worker: Work) -> None:
+    group = worker("--concurrency", "3")
+    [pid] = alive(jobs)
+    group.kill()
+    group.wait()
+    wait_until(lambda: jobs.inspector.workers() == [])
+    wait_until(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2])
+
+
+def test_a_poison_task_ends_dead_and_the_innocent_do_not(
+    jobs: StreamQ, worker: Work, start: Start, tmp_path: Path
+) -> None:
+    """Guard: suspects run alone. A task that kills its worker takes a hundred others down with it."""
+    start(*QUICK)
+    worker("--concurrency", "120")
+    bad = jobs.send("poison")
+    innocent = send(jobs, 100, 0.4)
+    wait_until(lambda: bad.status() == "dead", 60)
+    wait_until(lambda: completed(jobs) == 100, 60)
+    assert [jobs.handle(one).status() for one in innocent] == ["completed"] * 100
+    assert jobs.inspector.type_stats("work").counters.get("dead", 0) == 0
+    info = jobs.inspector.task(bad.id)
+    assert info.detail["reason"] == "lost"
+    assert [f["error"] for f in info.failures] == ["WorkerLost"] * 3
+    clean(jobs)
+
+
+def test_a_worker_whose_event_loop_never_comes_back_is_replaced(
+    jobs: StreamQ, worker: Work, start: Start, tmp_path: Path
+) -> None:
+    start(*QUICK)
+    worker("--concurrency", "2")
+    bad = jobs.send("wedges")
+    wait_until(lambda: bad.status() == "dead", 40)
+    assert jobs.inspector.task(bad.id).detail["reason"] == "lost"
+    good = jobs.send("work", {"seconds": 0})
+    assert isinstance(good.result(20), int)
+
+
+def test_a_small_set_up_needs_one_command(jobs: StreamQ, worker: Work) -> None:
+    group = worker("--concurrency", "3", "--with-daemon")
+    assert isinstance(jobs.send("work", {"seconds": 0}, delay=0.2).result(20), int)
+    group.terminate()
+    assert group.wait(20) == 0
+
+
+def test_two_daemons_share_the_work(jobs: StreamQ, worker: Work, start: Start, tmp_path: Path) -> None:
+    first = start(*QUICK)
+    start(*QUICK)
+    worker("--concurrency", "50")
+    jobs.enqueue_many([jobs.bound("work", {"seconds": 0}, delay=0.2 + n / 200) for n in range(200)])
+    wait_until(lambda: completed(jobs) > 20)
+    first.kill()
+    wait_until(lambda: completed(jobs) == 200)
+    assert len({line[1] for line in ledger(tmp_path) if line[0] == "start"}) == 200
+    assert len([line for line in ledger(tmp_path) if line[0] == "start"]) == 200
+    clean(jobs)
+
+
+def test_a_group_whose_app_is_wrong_ends_with_78(start: Start) -> None:
+    assert start("worker", "no.such.module:app").wait(20) == 78
+    assert start("worker", "tests.processes.jobs:nothing").wait(20) == 78
+    assert start("worker", "tests.processes.jobs:app", "--types", "nonsense").wait(20) == 78
