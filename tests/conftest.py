@@ -7,10 +7,11 @@ binary is on the PATH. Each test starts with an empty server and must leave no k
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from streamq import StreamQ
 from streamq.calls import Call
@@ -78,3 +79,17 @@ def app(url: str) -> Iterator[StreamQ]:
     found = StreamQ("shop", url)
     yield found
     found.close()
+
+
+@pytest_asyncio.fixture
+async def make() -> AsyncIterator[Callable[[str, str], StreamQ]]:
+    """Apps that are closed in the test's event loop."""
+    made: list[StreamQ] = []
+
+    def one(name: str, url: str) -> StreamQ:
+        made.append(StreamQ(name, url))
+        return made[-1]
+
+    yield one
+    for found in made:
+        await found.aclose()

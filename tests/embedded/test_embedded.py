@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,7 +24,11 @@ from streamq.embedded import EmbeddedServer, find_server, shared
 from streamq.errors import RedisUnavailable, UsageError
 
 ROOT = Path(embedded.__file__).resolve().parents[1]
-READY = "import os, signal, sys, time; from pathlib import Path; from streamq.embedded import EmbeddedServer, shared\n"
+READY = """
+import os, signal, sys, time
+from pathlib import Path
+from streamq.embedded import EmbeddedServer, shared
+"""
 
 
 def until(condition: Callable[[], bool], limit: float = 5.0) -> None:
@@ -39,6 +43,10 @@ def alive(pid: int) -> bool:
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
+
+
+def until_gone(pid: int) -> None:
+    until(lambda: not alive(pid))
 
 
 def call(url: str, command: str) -> str:
@@ -78,7 +86,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 @contextmanager
-def python(script: str, *words: object) -> Iterator[subprocess.Popen[str]]:
+def python(script: str, *words: object) -> Generator[subprocess.Popen[str]]:
     """A Python process in its own group, as a terminal's job is; killed at the end."""
     command = [sys.executable, "-c", READY + script, *map(str, words)]
     with subprocess.Popen(
@@ -180,7 +188,7 @@ def test_is_gone_after_kill_9_of_its_parent(tmp_path: Path) -> None:
             pid = int(said(parent)[0])
             assert alive(pid)
             parent.kill()
-            until(lambda: not alive(pid))
+            until_gone(pid)
 
 
 def test_the_next_server_of_a_killed_parent_has_its_data(tmp_path: Path) -> None:
@@ -202,7 +210,7 @@ def test_is_gone_after_a_normal_exit_and_after_os_exit() -> None:
         with python(f"print(shared().pid, flush=True); {end}") as parent:
             pid = int(said(parent)[0])
             assert parent.wait(10) == 3
-            until(lambda: not alive(pid))
+            until_gone(pid)
 
 
 def test_ctrl_c_does_not_reach_it() -> None:
@@ -224,7 +232,10 @@ def test_ctrl_c_does_not_reach_it() -> None:
 
 
 def test_two_processes_share_a_directory(tmp_path: Path) -> None:
-    script = "s = EmbeddedServer(data_dir=Path(sys.argv[1])).start()\nprint(s.owned, s.pid, s.url, flush=True); s.stop()"
+    script = (
+        "s = EmbeddedServer(data_dir=Path(sys.argv[1])).start()\n"
+        "print(s.owned, s.pid, s.url, flush=True); s.stop()"
+    )
     with EmbeddedServer(data_dir=tmp_path) as server:
         with python(script, tmp_path) as other:
             assert said(other) == ["False", str(server.pid), server.url]
@@ -298,7 +309,7 @@ time.sleep(60)
     with python(script) as parent:
         pid, child = map(int, said(parent))
         parent.kill()
-        until(lambda: not alive(pid))
+        until_gone(pid)
         assert alive(child)
 
 
@@ -337,7 +348,7 @@ def test_shared_is_one_for_each_directory(tmp_path: Path) -> None:
 
 
 def test_bad_option_is_told_in_one_line() -> None:
-    with pytest.raises(RedisUnavailable, match="no-such-option.*Bad directive") as caught:
+    with pytest.raises(RedisUnavailable, match=r"no-such-option.*Bad directive") as caught:
         EmbeddedServer(config={"no-such-option": "1"}).start()
     assert "\n" not in str(caught.value)
 

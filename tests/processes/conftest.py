@@ -31,7 +31,11 @@ def jobs(url: str, tmp_path: Path) -> Iterator[StreamQ]:
 def start(url: str, tmp_path: Path) -> Iterator[Start]:
     """Start `streamq ...`; whatever still runs at the end is killed with its group."""
     started: list[subprocess.Popen[bytes]] = []
-    environment = os.environ | {"STREAMQ_URL": url, "LEDGER": str(tmp_path / "ledger"), "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {
+        "STREAMQ_URL": url,
+        "LEDGER": str(tmp_path / "ledger"),
+        "PYTHONPATH": str(ROOT),
+    }
 
     def run(*args: str) -> subprocess.Popen[bytes]:
         log = (tmp_path / f"{args[0]}-{len(started)}.log").open("wb")

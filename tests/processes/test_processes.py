@@ -106,7 +106,9 @@ def test_workers_drain_when_their_supervisor_is_killed(jobs: StreamQ, worker: Wo
     group.kill()
     group.wait()
     wait_until(lambda: jobs.inspector.workers() == [])
-    wait_until(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2])
+    wait_until(
+        lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]
+    )
 
 
 def test_a_poison_task_ends_dead_and_the_innocent_do_not(

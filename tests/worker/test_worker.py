@@ -53,7 +53,14 @@ async def test_arguments_arrive_as_annotated(app: StreamQ) -> None:
 
     @app.task
     async def handle(  # noqa: PLR0913
-        when: datetime, uid: UUID, price: Decimal, colour: Colour, home: Address, model: Model, *rest: int, flag: bool = True
+        when: datetime,
+        uid: UUID,
+        price: Decimal,
+        colour: Colour,
+        home: Address,
+        model: Model,
+        *rest: int,
+        flag: bool = True,
     ) -> Address:
         seen.extend((when, uid, price, colour, home, model, rest, flag))
         return home
@@ -188,13 +195,17 @@ async def test_an_attempt_ends_at_its_timeout(app: StreamQ, kind: str) -> None:
     async with serving(app_):
         began = time.monotonic()
         handle = await task.aenqueue()
-        with pytest.raises(TaskDead, match="AttemptTimeout: the attempt ran longer than its timeout of 0.3 s"):
+        with pytest.raises(
+            TaskDead, match="AttemptTimeout: the attempt ran longer than its timeout of 0.3 s"
+        ):
             await handle.aresult(10)
         assert time.monotonic() - began < 5
         release.set()
 
 
-async def test_a_handler_that_ignores_its_cancellation_is_written_off(app: StreamQ, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_handler_that_ignores_its_cancellation_is_written_off(
+    app: StreamQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from streamq.worker import runner
 
     monkeypatch.setattr(runner, "GRACE", 0.2)
@@ -221,7 +232,9 @@ async def test_a_handler_that_ignores_its_cancellation_is_written_off(app: Strea
     clean(app)
 
 
-async def test_a_worker_whose_slots_are_all_taken_by_deaf_handlers_stops(app: StreamQ, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_whose_slots_are_all_taken_by_deaf_handlers_stops(
+    app: StreamQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its supervisor starts another: a handler that never returns must not make a worker deaf for ever."""
     from streamq.worker import runner
 
@@ -306,7 +319,9 @@ async def test_a_result_that_cannot_be_encoded_is_a_dead_letter(app: StreamQ) ->
 
     async with serving(app):
         handle = await odd.aenqueue()
-        with pytest.raises(TaskDead, match=r"the result of task type 'odd' cannot be JSON at deep\[0\]") as caught:
+        with pytest.raises(
+            TaskDead, match=r"the result of task type 'odd' cannot be JSON at deep\[0\]"
+        ) as caught:
             await handle.aresult(5)
         assert caught.value.reason == "result"
 
@@ -431,7 +446,9 @@ async def test_a_type_without_a_handler_here_waits_for_a_worker_that_has_one(app
         (("p", '{"to":"2020-13-45"}'), "arguments"),
     ],
 )
-async def test_what_cannot_be_decoded_is_a_dead_letter_whole(app: StreamQ, fields: tuple[str, ...], reason: str) -> None:
+async def test_what_cannot_be_decoded_is_a_dead_letter_whole(
+    app: StreamQ, fields: tuple[str, ...], reason: str
+) -> None:
     @app.task
     async def email(to: datetime) -> None: ...
 
@@ -474,7 +491,11 @@ async def test_a_drain_lets_running_tasks_finish_and_hands_the_rest_back(app: St
         queued = await work.aenqueue(0)
         began = time.monotonic()
     assert time.monotonic() - began < 4
-    assert (await quick.astatus(), await slow.astatus(), await queued.astatus()) == ("completed", "ready", "ready")
+    assert (await quick.astatus(), await slow.astatus(), await queued.astatus()) == (
+        "completed",
+        "ready",
+        "ready",
+    )
     assert app.inspector.type_stats("work").counters["handed_back"] >= 1
     assert app.inspector.workers() == []
     clean(app)

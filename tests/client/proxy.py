@@ -1,0 +1,69 @@
+"""A TCP proxy in front of a server that can lose replies, go silent and come back."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+
+
+class Proxy:
+    """Forwards to 127.0.0.1:`port`. `drop_replies(n)`: the next n replies are lost with their connection."""
+
+    def __init__(self, port: int) -> None:
+        self._target = ("127.0.0.1", port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._drop = 0
+        self._down = False
+        self._pairs: set[socket.socket] = set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+
+    def drop_replies(self, number: int) -> None:
+        self._drop = number
+
+    def go_down(self) -> None:
+        """Cut every connection and refuse new ones."""
+        self._down = True
+        for one in list(self._pairs):
+            _close(one)
+
+    def come_back(self) -> None:
+        self._down = False
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                if self._down:
+                    client.close()
+                    continue
+                server = socket.create_connection(self._target)
+                self._pairs |= {client, server}
+                threading.Thread(target=self._pump, args=(client, server, False), daemon=True).start()
+                threading.Thread(target=self._pump, args=(server, client, True), daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket, replies: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if replies and self._drop > 0:
+                    self._drop -= 1
+                    break
+                target.sendall(data)
+        _close(source)
+        _close(target)
+        self._pairs -= {source, target}
+
+    def close(self) -> None:
+        self._listener.close()
+        for one in list(self._pairs):
+            _close(one)
+
+
+def _close(one: socket.socket) -> None:
+    with suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)
+    one.close()

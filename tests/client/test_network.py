@@ -1,0 +1,231 @@
+"""Lost replies, outages, servers that refuse: what producers and workers make of them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from streamq import (
+    AuthenticationFailed,
+    OutcomeUnknown,
+    QueueFull,
+    RedisUnavailable,
+    ServerTooOld,
+    StreamQ,
+    Worker,
+    WorkerOptions,
+)
+from streamq.embedded import EmbeddedServer
+from tests.client.proxy import Proxy
+from tests.conftest import command
+from tests.running import clean, until, working
+
+Make = Callable[[str, str], StreamQ]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        port: int = one.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="module")
+def tcp() -> Iterator[tuple[EmbeddedServer, int]]:
+    port = free_port()
+    with EmbeddedServer(port=port) as server:
+        yield server, port
+
+
+@pytest.fixture
+def proxy(tcp: tuple[EmbeddedServer, int]) -> Iterator[Proxy]:
+    command(tcp[0].url, "FLUSHALL")
+    found = Proxy(tcp[1])
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_an_enqueue_whose_reply_is_lost_makes_one_task(proxy: Proxy, lost: int) -> None:
+    """Guard: the writer's sequence. The call is sent again, and answered with the first answer."""
+    app = StreamQ("shop", proxy.url)
+    app.send("email", {"n": 0})
+    proxy.drop_replies(lost)
+    handle = app.send("email", {"n": 1})
+    assert handle.status() == "ready"
+    assert app.inspector.type_stats("email").ready == 2
+
+
+async def test_concurrent_enqueues_whose_reply_is_lost_make_one_task_each(proxy: Proxy, make: Make) -> None:
+    app = make("shop", proxy.url)
+    await app.asend("email", {})
+    proxy.drop_replies(1)
+    handles = await asyncio.gather(*(app.asend("email", {"n": n}) for n in range(100)))
+    assert len({handle.id for handle in handles}) == 100
+    assert app.inspector.type_stats("email").ready == 101
+
+
+def test_an_enqueue_that_cannot_learn_says_so(proxy: Proxy) -> None:
+    app = StreamQ("shop", proxy.url, patience=0.3)
+    app.send("email", {})
+    proxy.drop_replies(1000)
+    with pytest.raises(OutcomeUnknown, match="no answer whether"):
+        app.send("email", {})
+
+
+def test_no_server_is_told_with_the_address_and_without_the_password() -> None:
+    app = StreamQ("shop", f"redis://:secret@127.0.0.1:{free_port()}/0", patience=0.1)
+    with pytest.raises(
+        RedisUnavailable, match=r"no connection to redis://127.0.0.1:\d+/0: .*Is the server running"
+    ) as e:
+        app.send("email", {})
+    assert "secret" not in str(e.value)
+    assert "secret" not in repr(app)
+    assert "secret" not in repr(app.address)
+
+
+def test_a_wrong_password() -> None:
+    with EmbeddedServer(port=free_port(), config={"requirepass": "right"}) as server:
+        for url in (server.url, server.url.replace("//", "//:wrong@")):
+            began = time.monotonic()
+            with pytest.raises(AuthenticationFailed, match="check user and password"):
+                StreamQ("shop", url).send("email", {})
+            assert time.monotonic() - began < 1  # not tried again
+        assert StreamQ("shop", server.url.replace("//", "//:right@")).send("email", {}).status() == "ready"
+
+
+def old_server() -> tuple[int, threading.Thread]:
+    """Something that speaks enough of the protocol to say that it is Redis 6.2."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with listener, listener.accept()[0] as connection:
+            while data := connection.recv(4096):
+                text = b"# Server\r\nredis_version:6.2.14\r\n"
+                asked = data.count(b"INFO\r\n") - data.count(b"SETINFO\r\n")
+                others = data.count(b"CLIENT\r\n")
+                connection.sendall(b"+OK\r\n" * others + (b"$%d\r\n%s\r\n" % (len(text), text)) * asked)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    return listener.getsockname()[1], thread
+
+
+def test_a_server_that_is_too_old() -> None:
+    port, thread = old_server()
+    with pytest.raises(ServerTooOld, match="runs redis 6.2.14; streamq needs Redis 7.0 or Valkey 7.2"):
+        StreamQ("shop", f"redis://127.0.0.1:{port}").send("email", {})
+    thread.join(5)
+
+
+def test_a_full_server_refuses_and_nothing_is_half_done(url: str) -> None:
+    app = StreamQ("shop", url)
+    app.send("email", {})
+    command(url, "CONFIG", "SET", "maxmemory", "1")
+    with pytest.raises(QueueFull, match="at its memory limit and takes no new tasks: raise maxmemory"):
+        app.enqueue_many([app.bound("email", {"n": n}) for n in range(10)])
+    command(url, "CONFIG", "SET", "maxmemory", "0")
+    assert app.inspector.type_stats("email").ready == 1
+    clean(app)
+
+
+async def test_an_outage_is_survived_without_losing_what_runs(
+    proxy: Proxy, tcp: tuple[EmbeddedServer, int], make: Make
+) -> None:
+    app = make("shop", proxy.url)
+    direct = make("shop", tcp[0].url)
+    started = asyncio.Event()
+    over = asyncio.Event()
+    runs: list[int] = []
+
+    @app.task(lease=30)
+    async def work(n: int) -> int:
+        runs.append(n)
+        started.set()
+        await over.wait()
+        return n
+
+    async with working(app, WorkerOptions(concurrency=2, block=0.5)):
+        first = await app.asend("work", {"n": 1})
+        await started.wait()
+        proxy.go_down()
+        over.set()
+        second = direct.send("work", {"n": 2})
+        await asyncio.sleep(0.5)  # an outage of a certain length
+        proxy.come_back()
+        assert await direct.handle(first.id).aresult(10) == 1
+        assert await direct.handle(second.id).aresult(10) == 2
+    assert runs == [1, 2]
+    clean(direct)
+
+
+async def test_tasks_whose_delivery_was_lost_on_the_way_are_handed_back(
+    proxy: Proxy, tcp: tuple[EmbeddedServer, int], make: Make
+) -> None:
+    """Guard: after a failed read a worker hands back what it holds and never saw."""
+    app = make("shop", proxy.url)
+    direct = make("shop", tcp[0].url)
+
+    @app.task(lease=60)
+    async def work(n: int) -> int:
+        return n
+
+    async with working(app, WorkerOptions(concurrency=2, block=30)):
+        await (await app.asend("work", {"n": 0})).aresult(5)
+        await until(lambda: b"cmd=xreadgroup" in command(tcp[0].url, "CLIENT", "LIST"))  # type: ignore[operator]
+        proxy.drop_replies(1)  # the delivery itself
+        handle = await asyncio.to_thread(direct.send, "work", {"n": 1})
+        assert await direct.handle(handle.id).aresult(10) == 1  # long before the lease is over
+    assert direct.inspector.type_stats("work").counters["handed_back"] == 1
+
+
+async def test_a_server_that_evicts_is_warned_about_loudly(
+    url: str, capsys: pytest.CaptureFixture[str], make: Make
+) -> None:
+    app = make("shop", url)
+
+    @app.task
+    async def work() -> None: ...
+
+    command(url, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    try:
+        async with working(app):
+            pass
+    finally:
+        command(url, "CONFIG", "SET", "maxmemory-policy", "noeviction")
+    out = capsys.readouterr()
+    assert "tasks WILL BE LOST: set maxmemory-policy to noeviction" in out.out + out.err
+
+
+async def test_two_apps_of_one_name_are_noticed(
+    url: str, capsys: pytest.CaptureFixture[str], make: Make
+) -> None:
+    one, two = make("shop", url), make("shop", url)
+
+    @one.task(name="email")
+    async def first() -> None: ...
+
+    @two.task(name="email")
+    async def second() -> None: ...
+
+    async with working(one), working(two):
+        pass
+    out = capsys.readouterr()
+    assert "give one another app name than 'shop'" in out.out + out.err
+
+
+async def test_a_worker_without_a_server_says_so(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
+    from streamq.worker import process
+
+    monkeypatch.setattr(process, "START_PATIENCE", 0.2)
+    app = make("shop", f"redis://127.0.0.1:{free_port()}")
+
+    @app.task
+    async def work() -> None: ...
+
+    with pytest.raises(RedisUnavailable, match="no connection to"):
+        await Worker(app).run()
