@@ -38,8 +38,9 @@ POLL: Final = 0.003
 LONGEST_SOCKET: Final = 100  # bytes of a unix socket's path; the kernel takes 104 to 108
 
 # Our end of the pipe closes when this process ends, however it ends. A child of the shim waits for that and
-# ends the server, by force after STOP_TIMEOUT (100 times 50 ms). The shim waits for the server and clears up
-# behind it. It ignores signals only once the server runs: what is ignored before stays so in the server.
+# ends the server, by force after STOP_TIMEOUT (100 times 50 ms); the emptied lock file keeps others from
+# using a server that is about to end. The shim waits for the server and clears up behind it. It ignores
+# signals only once the server runs: what is ignored before stays so in the server.
 _SHIM: Final = """
 private=$1 socket=$2; shift 2
 exec 3<&0 </dev/null
@@ -49,7 +50,7 @@ trap '' INT HUP TERM
 echo $server
 exec >/dev/null 2>&1
 (
-    read -r _ <&3
+    read -r _ <&3; : >streamq.lock
     kill -TERM $server; n=0
     while [ $n -lt 100 ] && kill -0 $server; do n=$((n + 1)); sleep 0.05; done
     kill -KILL $server
@@ -263,7 +264,7 @@ def _last_words(log: io.FileIO) -> str:
     """The end of the log in one line. Read through our handle: the file is gone with the server."""
     text = os.pread(log.fileno(), 1 << 20, 0).decode(errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    warnings = [line.partition(" # ")[2] for line in lines if " # " in line]
+    warnings = [line.partition(" # ")[2] for line in lines if " # " in line and " # WARNING" not in line]
     return " / ".join(warnings[-2:] or lines[-3:]) or "it said nothing"
 
 

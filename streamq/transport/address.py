@@ -77,7 +77,7 @@ class Address:
     @property
     def socket_url(self) -> str:
         """The URL of an embedded server's socket, for child processes that must not start their own."""
-        return self.resolve().shown
+        return embedded.shared(self.data_dir).url
 
     def resolve(self) -> Address:
         """The address to connect to: starts the embedded server where that is what was asked for."""

@@ -47,7 +47,13 @@ def as_json(capsys: Capture, *args: str) -> Any:
 def bury(shard: Shard) -> list[str]:
     deliveries = shard.fetch()
     failures = add_failure(
-        b"", attempt=1, at_ms=1_700_000_000_000, worker="w1", error="ValueError", message="no \x1b[31m", traceback="tb"
+        b"",
+        attempt=1,
+        at_ms=1_700_000_000_000,
+        worker="w1",
+        error="ValueError",
+        message="no \x1b[31m",
+        traceback="tb",
     )
     shard.settle(deliveries, Died("attempts", failures))
     return [f"email:0:{d.local}" for d in deliveries]
@@ -58,7 +64,9 @@ def test_help_lists_every_command_quickly() -> None:
     best = 9.0
     for _ in range(5):
         began = time.monotonic()
-        done = subprocess.run([sys.executable, "-m", "streamq", "--help"], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "streamq", "--help"], capture_output=True, text=True, check=True
+        )
         best = min(best, time.monotonic() - began)
     assert all(name in done.stdout for name in COMMANDS)
     assert best < 0.15
@@ -98,7 +106,7 @@ def test_every_command_has_help_with_exit_codes(capsys: Capture, name: str) -> N
         (["demo", "--tasks", "0"], 2, "must be a whole number of at least 1"),
     ],
 )
-def test_wrong_input_gets_one_line_and_its_exit_code(  # noqa: PLR0917
+def test_wrong_input_gets_one_line_and_its_exit_code(
     capsys: Capture, shard: Shard, args: list[str], code: int, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
@@ -241,7 +249,9 @@ def test_no_terminal_no_progress_bar(shard: Shard) -> None:
 @pytest.mark.timeout(120)
 def test_demo_adds_up() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "streamq", "demo", "--tasks", "400", "--json"], capture_output=True, check=False
+        [sys.executable, "-m", "streamq", "demo", "--tasks", "400", "--json"],
+        capture_output=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     account = json.loads(done.stdout)
@@ -249,7 +259,12 @@ def test_demo_adds_up() -> None:
         "accepted", "completed", "retried", "dead", "recovered", "lost", "settled_twice", "seconds",
         "tasks_per_second", "wait_ms",
     }  # fmt: skip
-    assert (account["accepted"], account["completed"], account["lost"], account["settled_twice"]) == (400, 400, 0, 0)
+    assert (account["accepted"], account["completed"], account["lost"], account["settled_twice"]) == (
+        400,
+        400,
+        0,
+        0,
+    )
     assert account["retried"] == 20
     assert account["recovered"] > 0
     assert set(account["wait_ms"]) == {"p50", "p95", "p99"}

@@ -52,7 +52,7 @@ async def test_arguments_arrive_as_annotated(app: StreamQ) -> None:
     seen: list[object] = []
 
     @app.task
-    async def handle(  # noqa: PLR0913
+    async def handle(
         when: datetime,
         uid: UUID,
         price: Decimal,
@@ -130,7 +130,7 @@ async def test_retries_with_backoff_until_it_works(app: StreamQ) -> None:
     ],
 )
 @pytest.mark.parametrize("kind", ["async", "thread"])
-async def test_every_exception_ends_as_the_policy_says(  # noqa: PLR0917
+async def test_every_exception_ends_as_the_policy_says(
     app: StreamQ, raised: BaseException, policy: dict[str, object], reason: str, attempts: int, kind: str
 ) -> None:
     async def on_loop() -> None:

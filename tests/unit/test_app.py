@@ -1,0 +1,185 @@
+"""Registering and binding: a wrong call fails in the caller's line; nothing connects."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from streamq import (
+    DuplicateTaskType,
+    InvalidArguments,
+    InvalidOption,
+    InvalidTaskId,
+    InvalidURL,
+    PayloadError,
+    StreamQ,
+    UnknownTaskType,
+    UsageError,
+    Worker,
+    WorkerOptions,
+)
+from streamq.errors import DecodeError
+from streamq.model import TaskId
+
+
+@pytest.fixture
+def app() -> StreamQ:
+    return StreamQ("shop", "redis://user:secret@nowhere.invalid:1/0")
+
+
+def test_a_duplicate_type_is_refused_at_import(app: StreamQ) -> None:
+    @app.task
+    async def email() -> None: ...
+
+    with pytest.raises(
+        DuplicateTaskType,
+        match=r"task type 'email' has a handler already .* another name with @app.task\(name=...\)",
+    ):
+
+        @app.task(name="email")
+        def other() -> None: ...
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:b", "{x}", "ä", "x" * 101, "-x"])
+def test_names_that_would_break_keys_are_refused(app: StreamQ, name: str) -> None:
+    with pytest.raises(InvalidOption, match="is no name for"):
+        app.send(name, {})
+    with pytest.raises(InvalidOption, match="is no name for an app"):
+        StreamQ(name)
+
+
+def test_an_async_handler_cannot_be_sent_to_a_thread(app: StreamQ) -> None:
+    with pytest.raises(InvalidOption, match="leave out executor='process'"):
+
+        @app.task(executor="process")
+        async def email() -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [((), {}), ((1, 2, 3), {}), ((1,), {"a": 2}), ((1,), {"zzz": 2}), ((1, 2), {"b": 2})],
+)
+def test_arguments_that_do_not_fit_fail_at_the_call(app: StreamQ, args: Any, kwargs: Any) -> None:
+    @app.task
+    def work(a: int, b: int = 0) -> None: ...
+
+    with pytest.raises(
+        InvalidArguments, match=r"work\(a: 'int', b: 'int' = 0\) -> 'None' cannot take this call"
+    ):
+        work.bind(*args, **kwargs)
+    with pytest.raises(InvalidArguments):
+        work.enqueue(*args, **kwargs)
+
+
+@pytest.mark.parametrize("value", [b"x", object(), float("nan"), 2**80, {1: 2}])
+def test_a_payload_that_json_cannot_hold(app: StreamQ, value: Any) -> None:
+    @app.task
+    def work(a: Any) -> None: ...
+
+    with pytest.raises(PayloadError, match="the arguments of task type 'work' cannot be JSON at a"):
+        work.bind(value)
+    with pytest.raises(PayloadError, match="the arguments of task type 'elsewhere' cannot be JSON at a"):
+        app.bound("elsewhere", {"a": value})
+
+
+def test_a_payload_over_the_limit(app: StreamQ) -> None:
+    @app.task(max_payload=100)
+    def work(a: str) -> None: ...
+
+    with pytest.raises(PayloadError, match="take 109 bytes, the limit is 100: store the data elsewhere"):
+        work.bind("x" * 101)
+    with pytest.raises(PayloadError, match="the limit is 1,048,576"):
+        app.bound("elsewhere", {"a": "x" * 1024 * 1024})
+
+
+def test_send_binds_where_the_handler_is_known(app: StreamQ) -> None:
+    @app.task
+    def work(a: int) -> None: ...
+
+    with pytest.raises(InvalidArguments):
+        app.bound("work", {"b": 1})
+    with pytest.raises(PayloadError, match="must be an object by name, not list"):
+        app.bound("elsewhere", [1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://x", "http:// is no server URL that streamq knows"),
+        ("localhost:6379", "is no server URL"),
+        ("redis://a,b/0", "several hosts in one URL are not understood"),
+        ("redis://h:notaport/0", "malformed"),
+        ("redis://h:99999/0", "malformed"),
+        ("redis://h/0?ssl_cert_reqs=maybe", "is not a value it can have"),
+        ("redis://h/0?sockettimeout=1", "did you mean 'socket_timeout'"),
+        ("unix://", "needs a path"),
+        ("embedded://host/path", "embedded:// (private) or embedded:///path"),
+        ("", ""),
+    ],
+)
+def test_urls(url: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STREAMQ_URL", raising=False)
+    if not url:
+        assert str(StreamQ("shop").address) == "redis://localhost:6379/0"
+        monkeypatch.setenv("STREAMQ_URL", "valkeys://u:p@h:7000/3")
+        assert str(StreamQ("shop").address) == "valkeys://h:7000/3"
+        return
+    with pytest.raises((InvalidURL, InvalidOption), match=re.escape(said)):
+        StreamQ("shop", url)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "email", "email:0", "email:x:n1-0", "email:0:q1-0", "e{}:0:n1-0", "email:0:n1-0:x", "email:٣:n1-0"],
+)
+def test_ids(app: StreamQ, text: str) -> None:
+    with pytest.raises(InvalidTaskId, match="is not a task id; one looks like"):
+        app.handle(text)
+    assert str(TaskId.parse("email:0:d1732450000000-5")) == "email:0:d1732450000000-5"
+
+
+def test_a_worker_refuses_types_it_has_not(app: StreamQ) -> None:
+    with pytest.raises(UsageError, match="has no task types: decorate a function"):
+        Worker(app)
+
+    @app.task
+    def work() -> None: ...
+
+    with pytest.raises(UnknownTaskType, match="app 'shop' has no task type 'nope'; it has: work"):
+        Worker(app, WorkerOptions(types=("nope",)))
+
+
+def test_an_annotation_that_cannot_be_served_stops_the_worker(app: StreamQ) -> None:
+    @app.task
+    def work(data: bytes) -> None: ...
+
+    with pytest.raises(InvalidArguments, match="bytes cannot be an argument: JSON has none"):
+        work.handler.prepare()
+
+
+def test_every_kind_of_parameter_travels(app: StreamQ) -> None:
+    @app.task
+    def work(a: int, /, b: int, *rest: int, c: int = 3, **more: int) -> None: ...
+
+    payload = work.handler.payload((1, 2, 9, 8), {"c": 4, "d": 5})
+    assert work.handler.arguments(payload) == ((1, 2, 9, 8), {"c": 4, "d": 5})
+    assert work.handler.arguments(work.handler.payload((1, 2), {})) == ((1, 2), {})
+    with pytest.raises(DecodeError, match="a missing and zzz unknown|a missing, zzz unknown"):
+        work.handler.arguments(b'{"b":1,"zzz":2}')
+
+
+def test_importing_streamq_loads_no_client_library() -> None:
+    import subprocess
+    import sys
+
+    code = "import streamq, sys; assert 'redis' not in sys.modules and 'structlog' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_public_names_are_all_there() -> None:
+    import streamq
+
+    for name in streamq.__all__:
+        assert getattr(streamq, name).__name__ == name or name == "Executor"

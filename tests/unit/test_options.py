@@ -1,0 +1,118 @@
+"""Options: what is taken, and what every wrong value is told."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from tenacity import wait_fixed
+
+from streamq import InvalidOption, RateLimit, StreamQ, TaskOptions, WorkerOptions
+from streamq.options import DaemonOptions, call_options, seconds, task_options
+
+
+@pytest.mark.parametrize(
+    ("given", "want"),
+    [(5, 5.0), (0.25, 0.25), ("90s", 90.0), ("5m", 300.0), ("1h30m", 5400.0), ("250ms", 0.25), ("1d", 86400.0),
+     ("1h 5m", 3900.0), ("1.5h", 5400.0), ("2w", 1209600.0), (timedelta(minutes=2), 120.0)],
+)  # fmt: skip
+def test_durations(given: Any, want: float) -> None:
+    assert seconds(given, "x") == want
+
+
+@pytest.mark.parametrize(
+    "given", ["soon", "", "5", "m5", "5m!", -1, float("nan"), float("inf"), True, None, [1], "-5m"]
+)
+def test_wrong_durations_are_named(given: Any) -> None:
+    with pytest.raises(InvalidOption, match="timeout="):
+        seconds(given, "timeout")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"max_attempt": 3}, "@task has no option 'max_attempt': did you mean 'max_attempts'?"),
+        ({"zzz": 3}, "@task has no option 'zzz': known are "),
+        ({"max_attempts": 0}, "max_attempts=0: must be a whole number of at least 1"),
+        ({"max_attempts": 2.5}, "must be a whole number"),
+        ({"max_attempts": True}, "must be a whole number"),
+        ({"timeout": 0}, "timeout=0: must be at least 0.001 s"),
+        ({"retention": -1}, "retention=-1"),
+        ({"lease": 0.01}, "lease=0.01: must be at least 0.2 s"),
+        ({"backoff": 5}, "backoff=5: must be a wait object of tenacity"),
+        ({"retry_on": "OSError"}, "retry_on='OSError': must be exception classes"),
+        ({"priority": "urgent"}, "priority='urgent': must be one of high, normal, low"),
+        ({"executor": "fork"}, "executor='fork': must be 'auto', 'thread' or 'process'"),
+        ({"rate_limit": "100"}, "rate_limit='100': write it as '100/1m'"),
+        ({"rate_limit": "0/s"}, "rate_limit='0/s'"),
+        ({"max_backlog": 0}, "max_backlog=0"),
+        ({"max_payload": 0}, "max_payload=0"),
+    ],
+)
+def test_a_wrong_policy_is_refused_at_import(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidOption, match=re.escape(said)):
+        task_options(given)
+    with pytest.raises(InvalidOption, match=re.escape(said)):
+        StreamQ("shop", "redis://nowhere").task(**given)
+
+
+def test_a_policy_is_frozen_and_complete() -> None:
+    found = task_options({
+        "max_attempts": 3, "timeout": "1m", "backoff": wait_fixed(1), "retry_on": OSError, "give_up_on": [KeyError],
+        "expires": "1d", "retention": 0, "lease": 5, "max_lost": 2, "priority": "high", "executor": "process",
+        "rate_limit": "100/1m", "max_backlog": 10, "max_payload": 100,
+    })  # fmt: skip
+    assert (found.retry_on, found.give_up_on) == ((OSError,), (KeyError,))
+    assert found.policy() == {
+        "lease_ms": "5000", "max_lost": "2", "rate_limit": "100", "rate_period_ms": "60000", "max_backlog": "10",
+    }  # fmt: skip
+    assert TaskOptions().timeout == 30
+
+
+@pytest.mark.parametrize(
+    ("text", "want"), [("100/1m", (100, 60.0)), ("5/s", (5, 1.0)), ("7/1h30m", (7, 5400.0))]
+)
+def test_rate_limits(text: str, want: tuple[int, float]) -> None:
+    assert RateLimit.parse(text) == RateLimit(*want)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"delay": -1}, "delay=-1: must be at least 0 s"),
+        ({"delay": "200y"}, "write a duration as"),
+        ({"at": datetime(2030, 1, 1)}, "has no time zone: write datetime.now(UTC)"),  # noqa: DTZ001
+        ({"at": 5}, "at=5: must be a datetime with a time zone"),
+        ({"at": datetime(9999, 1, 1, tzinfo=UTC)}, "more than 100 years ahead"),
+        ({"at": datetime.now(UTC), "delay": 5}, "delay and at exclude each other"),
+        ({"expires": 0}, "expires=0"),
+        ({"priority": "x"}, "priority='x'"),
+        ({"max_attempts": 0}, "max_attempts=0"),
+    ],
+)
+def test_wrong_options_of_a_call(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidOption, match=re.escape(said)):
+        call_options(**given)
+
+
+def test_an_unknown_option_of_a_call_has_a_hint() -> None:
+    app = StreamQ("shop", "redis://nowhere")
+    with pytest.raises(InvalidOption, match=r"options\(\) has no option 'delai': did you mean 'delay'"):
+        app.bound("email", {}, delai=5)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        (WorkerOptions, {"concurrency": 0}),
+        (WorkerOptions, {"drain_timeout": -1}),
+        (WorkerOptions, {"process_slots": 0}),
+        (DaemonOptions, {"claim_interval": 0}),
+        (DaemonOptions, {"batch": 0}),
+    ],
+)
+def test_wrong_settings_of_processes(kind: Any, given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidOption, match=next(iter(given))):
+        kind(**given)

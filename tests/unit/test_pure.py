@@ -1,0 +1,198 @@
+"""Pure parts: envelope, retry arithmetic, script headers, states, keys, the demo's account."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tenacity import wait_exponential, wait_fixed
+
+from streamq import codec, keys, retry, scripts
+from streamq.demo.account import draw_up
+from streamq.errors import DecodeError, Retry
+from streamq.model import COUNTERS, STATES, Entry
+from streamq.options import TaskOptions
+from streamq.transport import server
+from streamq.transport.faults import translate
+
+
+@given(st.lists(st.binary(max_size=20), max_size=12), st.sampled_from("hnls"))
+def test_hostile_entries_never_raise_anything_but_decode_error(raw: list[bytes], letter: str) -> None:
+    try:
+        codec.decode("email", 0, Entry(letter, "5-0", tuple(raw)))
+    except DecodeError as error:
+        assert error.reason in ("foreign", "version", "undecodable")
+
+
+@given(st.sampled_from([b"a", b"l", b"x", b"e", b"m", b"v", b"i", b"f"]), st.binary(max_size=30))
+def test_hostile_values_of_known_fields(name: bytes, value: bytes) -> None:
+    try:
+        delivery = codec.decode("email", 0, Entry("n", "5-0", (b"p", b"{}", name, value)))
+    except DecodeError:
+        return
+    assert delivery.payload == b"{}"
+
+
+@given(st.binary(max_size=200))
+def test_a_damaged_history_is_an_empty_one(raw: bytes) -> None:
+    assert isinstance(codec.failures(raw), list)
+
+
+def test_a_history_is_bounded_and_keeps_the_first_and_the_latest() -> None:
+    raw = b""
+    for n in range(1, 50):
+        raw = codec.add_failure(
+            raw,
+            attempt=n,
+            at_ms=n,
+            worker="w",
+            error="E",
+            message="m" * 5000 + "\ud800",
+            traceback="t" * 9000,
+        )
+    listed = codec.failures(raw)
+    assert [f["attempt"] for f in listed] == [1, *range(41, 50)]
+    assert len(raw) < 60_000
+
+
+def test_the_default_backoff_grows_with_jitter_and_is_capped() -> None:
+    error = ValueError()
+    for attempt in (1, 2, 5, 20, 100):
+        delays = {retry.backoff(None, attempt, error) for _ in range(50)}
+        assert len(delays) > 10
+        assert all(0 <= delay <= min(300, 2 ** (attempt - 1)) for delay in delays)
+
+
+@pytest.mark.parametrize(
+    ("wait", "attempt", "want"),
+    [
+        (wait_fixed(3), 1, 3.0),
+        (wait_exponential(multiplier=2), 3, 8.0),
+        (lambda _: 1e12, 1, retry.LONGEST_BACKOFF),
+        (lambda _: -5, 1, 0.0),
+    ],
+)
+def test_backoff_is_what_the_wait_object_says_within_bounds(wait: object, attempt: int, want: float) -> None:
+    assert retry.backoff(wait, attempt, ValueError()) == want
+
+
+@pytest.mark.parametrize(
+    ("policy", "attempt", "error", "want"),
+    [
+        (TaskOptions(backoff=wait_fixed(1)), 1, ValueError(), retry.Again(1.0)),
+        (TaskOptions(), 5, ValueError(), retry.GiveUp("attempts")),
+        (TaskOptions(retry_on=(OSError,)), 1, ValueError(), retry.GiveUp("gave_up")),
+        (TaskOptions(give_up_on=(ValueError,)), 1, ValueError(), retry.GiveUp("gave_up")),
+        (TaskOptions(retry_on=(OSError,)), 1, Retry(after="2m"), retry.Again(120.0)),
+        (TaskOptions(), 5, Retry(after=1), retry.GiveUp("attempts")),
+        (TaskOptions(backoff=wait_fixed(1)), 1, SystemExit(), retry.Again(1.0)),
+    ],
+)
+def test_decisions(policy: TaskOptions, attempt: int, error: BaseException, want: object) -> None:
+    assert retry.decide(policy, policy.max_attempts, attempt, error) == want
+
+
+def test_every_script_has_a_header_that_is_its_contract() -> None:
+    for name in scripts.names():
+        script = scripts.load(name)
+        assert script.keys or name == "none"
+    with pytest.raises(TypeError, match=r"promote.lua takes KEYS schedule .* got 1 and 1"):
+        scripts.load("promote").check(["k"], [1])
+    with pytest.raises(ValueError, match="the header must be"):
+        scripts.parse("x", "return 1")
+
+
+def test_scripts_touch_no_key_that_is_not_declared() -> None:
+    """A key is either in KEYS or nowhere: no script spells or builds one."""
+    for name in scripts.names():
+        assert "streamq:" not in scripts.load(name).text
+
+
+def test_states_lead_to_states() -> None:
+    for followers in STATES.values():
+        assert set(followers) <= set(STATES)
+    assert "accepted" in COUNTERS
+
+
+def test_keys_of_a_shard_share_one_slot() -> None:
+    t, s = keys.type_keys("shop", 3, "email"), keys.shard_keys("shop", 3)
+    every = [
+        *t.streams,
+        t.schedule,
+        t.index,
+        t.dead,
+        t.writer("w"),
+        t.results("n1-0"),
+        t.results("d5-9"),
+        s.types,
+        s.wake,
+    ]
+    assert {key.partition("{")[2].partition("}")[0] for key in every} == {"shop:3"}
+    assert keys.app_of_wake(s.wake) == ("shop", 3)
+    for text in (
+        "",
+        "x",
+        "streamq:{a}:wake",
+        "streamq:{:1}:wake",
+        "streamq:{a:x}:wake",
+        "streamq:{a:1}:sleep",
+    ):
+        assert keys.app_of_wake(text) is None
+
+
+@pytest.mark.parametrize(
+    ("info", "good"),
+    [
+        (b"redis_version:7.0.15\r\n", True),
+        (b"redis_version:6.2.14\r\n", False),
+        (b"redis_version:7.2.4\r\nvalkey_version:9.1.2\r\n", True),
+        (b"redis_version:7.2.4\r\nvalkey_version:7.1.0\r\n", False),
+        (b"redis_version:8.0-rc1\r\n", True),
+        (b"nonsense\xff", True),
+    ],
+)
+def test_server_versions(info: bytes, good: bool) -> None:
+    try:
+        server.check(server.read(info), "x")
+    except Exception:
+        assert not good
+    else:
+        assert good
+
+
+def test_what_is_worth_another_try() -> None:
+    from redis import exceptions as lib
+
+    from streamq.errors import RedisUnavailable, ServerError
+
+    for text in (
+        "LOADING x",
+        "BUSY x",
+        "READONLY x",
+        "MASTERDOWN x",
+        "MISCONF x",
+        "CLUSTERDOWN x",
+        "TRYAGAIN x",
+    ):
+        assert isinstance(translate(lib.ResponseError(text), "x"), RedisUnavailable)
+    assert not isinstance(translate(lib.ResponseError("WRONGTYPE x"), "x"), RedisUnavailable)
+    assert isinstance(translate(lib.ResponseError("WRONGTYPE x"), "x"), ServerError)
+
+
+@pytest.mark.parametrize(
+    ("states", "counters", "lost", "twice", "right"),
+    [
+        ({"a": "completed", "b": "completed"}, {"completed": 2}, 0, 0, True),
+        ({"a": "completed", "b": "ready"}, {"completed": 1}, 1, 0, False),
+        ({"a": "completed", "b": "unknown"}, {"completed": 1}, 1, 0, False),
+        ({"a": "completed", "b": "completed"}, {"completed": 3}, 0, 1, False),
+        ({"a": "completed", "b": "dead"}, {"completed": 1, "dead": 1}, 0, 0, True),
+    ],
+)
+def test_the_demos_account_notices(
+    states: dict[str, object], counters: dict[str, int], lost: int, twice: int, right: bool
+) -> None:
+    events = [{"event": "accepted", "task": task, "at": 1.0} for task in states]
+    events += [{"event": "done", "task": task, "at": 2.0} for task in states]
+    account = draw_up(events, states, counters, 1.0)  # type: ignore[arg-type]
+    assert (account.lost, account.settled_twice, account.right) == (lost, twice, right)
