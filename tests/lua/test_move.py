@@ -340,7 +340,7 @@ def test_register_tells_who_was_there_before(transport: SyncTransport) -> None:
 def test_fetch_takes_no_more_than_its_budget_over_all_streams(shard: Shard) -> None:
     """Guard: the budget in the script. XREADGROUP's COUNT alone is for each stream (F01)."""
     for priority in ("low", "normal", "high"):
-        shard.enqueue(*[NewTask(b"{}", priority) for _ in range(5)])  # type: ignore[arg-type]
+        shard.enqueue(*[NewTask(b"{}", priority) for _ in range(5)])
     assert [d.place[0] for d in shard.fetch(budget=7)] == ["h"] * 5 + ["n"] * 2
 
 

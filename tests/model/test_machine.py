@@ -274,7 +274,7 @@ class Protocol(RuleBasedStateMachine):
 
 def check(url: str) -> None:
     machine = type("ProtocolOnServer", (Protocol,), {"url": url})
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=60, stateful_step_count=40, deadline=None, print_blob=True,

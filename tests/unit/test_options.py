@@ -15,8 +15,8 @@ from streamq.options import DaemonOptions, call_options, seconds, task_options
 
 @pytest.mark.parametrize(
     ("given", "want"),
-    [(5, 5.0), (0.25, 0.25), ("90s", 90.0), ("5m", 300.0), ("1h30m", 5400.0), ("250ms", 0.25), ("1d", 86400.0),
-     ("1h 5m", 3900.0), ("1.5h", 5400.0), ("2w", 1209600.0), (timedelta(minutes=2), 120.0)],
+    [(5, 5.0), (0.25, 0.25), ("90s", 90.0), ("5m", 300.0), ("1h30m", 5400.0), ("250ms", 0.25),
+     ("1d", 86400.0), ("1h 5m", 3900.0), ("1.5h", 5400.0), ("2w", 1209600.0), (timedelta(minutes=2), 120.0)],
 )  # fmt: skip
 def test_durations(given: Any, want: float) -> None:
     assert seconds(given, "x") == want
@@ -60,13 +60,15 @@ def test_a_wrong_policy_is_refused_at_import(given: dict[str, Any], said: str) -
 
 def test_a_policy_is_frozen_and_complete() -> None:
     found = task_options({
-        "max_attempts": 3, "timeout": "1m", "backoff": wait_fixed(1), "retry_on": OSError, "give_up_on": [KeyError],
+        "max_attempts": 3, "timeout": "1m", "backoff": wait_fixed(1), "retry_on": OSError,
+        "give_up_on": [KeyError],
         "expires": "1d", "retention": 0, "lease": 5, "max_lost": 2, "priority": "high", "executor": "process",
         "rate_limit": "100/1m", "max_backlog": 10, "max_payload": 100,
     })  # fmt: skip
     assert (found.retry_on, found.give_up_on) == ((OSError,), (KeyError,))
     assert found.policy() == {
-        "lease_ms": "5000", "max_lost": "2", "rate_limit": "100", "rate_period_ms": "60000", "max_backlog": "10",
+        "lease_ms": "5000", "max_lost": "2", "rate_limit": "100", "rate_period_ms": "60000",
+        "max_backlog": "10",
     }  # fmt: skip
     assert TaskOptions().timeout == 30
 

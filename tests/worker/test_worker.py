@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pydantic
@@ -25,6 +26,7 @@ from streamq import (
     TaskCancelled,
     TaskDead,
     TaskExpired,
+    TaskHandle,
     WorkerOptions,
     get_context,
 )
@@ -139,7 +141,7 @@ async def test_every_exception_ends_as_the_policy_says(
     def in_thread() -> None:
         raise raised
 
-    task = app.task(name="fails", **policy)(on_loop if kind == "async" else in_thread)  # type: ignore[arg-type, call-overload]
+    task = app.task(name="fails", **policy)(on_loop if kind == "async" else in_thread)  # type: ignore[call-overload]
     async with serving(app):
         handle = await task.aenqueue()
         with pytest.raises(TaskDead) as caught:
@@ -185,13 +187,13 @@ async def test_an_attempt_ends_at_its_timeout(app: StreamQ, kind: str) -> None:
 
     from tests.worker import handlers
 
-    app_, task = app, None
+    app_, task = app, cast("Any", None)
     if kind == "process":
         app_ = handlers.at(str(app.address))
         task = handlers.sleeps.options(timeout=0.3, max_attempts=1)
     else:
         function = {"async": on_loop, "stubborn": stubborn, "thread": in_thread}[kind]
-        task = app.task(name="slow", timeout=0.3, max_attempts=1)(function)  # type: ignore[arg-type]
+        task = app.task(name="slow", timeout=0.3, max_attempts=1)(function)
     async with serving(app_):
         began = time.monotonic()
         handle = await task.aenqueue()
@@ -307,7 +309,8 @@ async def test_results_are_kept_as_the_policy_says(app: StreamQ) -> None:
             await lost.aresult(5)
         kept = await forgotten.options(retention="1h").aenqueue()
         assert await kept.aresult(5) == 1
-        assert await (await nothing.aenqueue()).aresult(5) is None
+        handle: TaskHandle[Any] = await nothing.aenqueue()
+        assert await handle.aresult(5) is None
         with pytest.raises(ResultTimeout):
             await (await nothing.options(delay=60).aenqueue()).aresult(0.05)
 
@@ -334,7 +337,7 @@ async def test_high_before_normal_before_low(app: StreamQ) -> None:
         order.append(name)
 
     for priority in ("low", "normal", "high"):
-        app.enqueue_many([note.options(priority=priority).bind(priority) for _ in range(20)])  # type: ignore[arg-type]
+        app.enqueue_many([note.options(priority=priority).bind(priority) for _ in range(20)])
     async with working(app, WorkerOptions(concurrency=1, block=0.3)):
         await until(lambda: len(order) == 60)
     assert order == ["high"] * 20 + ["normal"] * 20 + ["low"] * 20
