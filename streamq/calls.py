@@ -211,7 +211,7 @@ def settle(
     for settlement in settlements:
         items += _item(t, settlement, buckets)
     head = (t.writer(writer), t.schedule, t.index, t.dead, t.letters, t.counters, t.cancels, t.waiters)
-    args = (sequence, WRITER_MEMORY_MS, GROUP, t.done_channel, s.wake, *buckets.values(), *items)
+    args = (t.type, sequence, WRITER_MEMORY_MS, GROUP, t.done_channel, s.wake, *buckets.values(), *items)
     return _call("settle", (*head, t.gone, *t.streams, *buckets), args, _ones)
 
 
@@ -255,6 +255,33 @@ def leave(s: ShardKeys, worker: str, streams: Sequence[str]) -> Call[int]:
 
 
 # -- daemon ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """One stream at a glance; pending and consumers are -1 where its group is missing."""
+
+    keys: TypeKeys
+    letter: str
+    length: int
+    pending: int
+    consumers: int
+
+    @property
+    def stream(self) -> str:
+        return self.keys.stream(self.letter)
+
+
+def survey(types: Sequence[TypeKeys]) -> Call[list[Survey]]:
+    """Look at all streams of types of one shard."""
+    places = [(t, letter) for t in types for letter in STREAM_LETTERS]
+    streams = [t.stream(letter) for t, letter in places]
+    return _call(
+        "survey",
+        streams,
+        (GROUP,),
+        lambda r: [Survey(*place, *row) for place, row in zip(places, r, strict=True)],
+    )
 
 
 def promote(t: TypeKeys, limit: int) -> Call[Promotion]:

@@ -7,13 +7,13 @@ binary is on the PATH. Each test starts with an empty server and must leave no k
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from streamq import StreamQ
+from streamq import StreamQ, queue
 from streamq.calls import Call
 from streamq.embedded import EmbeddedServer
 from streamq.transport import Address, SyncTransport
@@ -81,15 +81,11 @@ def app(url: str) -> Iterator[StreamQ]:
     found.close()
 
 
-@pytest_asyncio.fixture
-async def make() -> AsyncIterator[Callable[[str, str], StreamQ]]:
-    """Apps that are closed in the test's event loop."""
-    made: list[StreamQ] = []
-
-    def one(name: str, url: str) -> StreamQ:
-        made.append(StreamQ(name, url))
-        return made[-1]
-
-    yield one
-    for found in made:
-        await found.aclose()
+@pytest_asyncio.fixture(autouse=True)
+async def closed(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Every app that a test makes is closed in the test's event loop."""
+    made: set[StreamQ] = set()
+    monkeypatch.setattr(queue, "_APPS", made)
+    yield
+    for app in made:
+        await app.aclose()

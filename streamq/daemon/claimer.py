@@ -30,12 +30,11 @@ class Claimer:
         self._log = telemetry.get_logger(chore="reclaim")
 
     async def round(self) -> None:
-        for keys in self._directory.types():
-            for letter, _ in calls.all_streams(keys):
-                try:
-                    await self._stream(keys, letter)
-                except GroupMissing:
-                    continue  # no worker has served this type yet; the janitor makes the group
+        """Look at every stream where something is held."""
+        for _, types in self._directory.shards():
+            for found in await self._directory.survey(types):
+                if found.pending > 0:
+                    await self._stream(found.keys, found.letter)
 
     async def _stream(self, keys: TypeKeys, letter: str) -> None:
         cursor = START

@@ -1,13 +1,12 @@
 """Which apps, shards and task types there are on the server, looked up now and then.
 
-Owns that list. A type that is new is seen when its first delayed task wakes the daemon, or at the next
-look.
+Owns that list. A type that is new is seen at the next look; its first delayed task wakes the promoter before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from streamq import calls
 from streamq.inspector import shards_of
@@ -15,13 +14,16 @@ from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
 from streamq.model import NAME_PATTERN
 from streamq.transport import AsyncTransport
 
+TYPES_AT_ONCE: Final = 50
+
 
 @dataclass
 class Directory:
-    """What there is. `only` limits it to one app."""
+    """What there is. `only` limits it to one app; `changes` grows when the list is another."""
 
     transport: AsyncTransport
     only: str | None = None
+    changes: int = 0
     _types: dict[ShardKeys, list[TypeKeys]] = field(default_factory=dict)
 
     async def look(self) -> None:
@@ -37,17 +39,25 @@ class Directory:
                 keys = shard_keys(app, shard)
                 names = await self.transport.run(calls.types(keys), patience=0)
                 found[keys] = [type_keys(app, shard, name) for name in names if NAME_PATTERN.fullmatch(name)]
+        self.changes += found != self._types
         self._types = found
 
     def types(self) -> list[TypeKeys]:
         """Every task type of every shard."""
         return [keys for listed in self._types.values() for keys in listed]
 
-    def with_shards(self) -> Iterator[tuple[ShardKeys, TypeKeys]]:
-        for shard, listed in list(self._types.items()):
-            for keys in listed:
-                yield shard, keys
+    def shards(self) -> list[tuple[ShardKeys, list[TypeKeys]]]:
+        """Every shard with its task types."""
+        return list(self._types.items())
 
-    def of(self, app: str, shard: int) -> list[TypeKeys]:
-        """The task types of one shard."""
-        return self._types.get(shard_keys(app, shard), [])
+    async def survey(self, types: list[TypeKeys]) -> list[calls.Survey]:
+        """All streams of types of one shard at a glance, in bounded steps."""
+        found: list[calls.Survey] = []
+        for n in range(0, len(types), TYPES_AT_ONCE):
+            listed = await self.transport.run(calls.survey(types[n : n + TYPES_AT_ONCE]), patience=0)
+            found += listed
+        return found
+
+    def serves(self, app: str) -> bool:
+        """Whether this app is ours to serve."""
+        return self.only is None or self.only == app

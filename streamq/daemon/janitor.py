@@ -12,7 +12,7 @@ from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
 from streamq.keys import ShardKeys, TypeKeys
 from streamq.options import DaemonOptions
-from streamq.transport import AsyncTransport, GroupMissing
+from streamq.transport import AsyncTransport
 
 LIMIT: Final = 100
 SILENT_MS: Final = 600_000
@@ -29,13 +29,20 @@ class Janitor:
         self._log = telemetry.get_logger(chore="tidy")
 
     async def round(self) -> None:
-        for shard, keys in self._directory.with_shards():
-            if created := await self._transport.run(calls.groups(keys.streams), patience=0):
-                self._log.warning("groups.created", type=keys.type, groups=created)
-            for letter, stream in calls.all_streams(keys):
-                await self._repair(keys, letter)
-                await self._sweep(stream, shard)
-            await self._trim(keys, shard)
+        for shard, types in self._directory.shards():
+            await self._groups(types)
+            for found in await self._directory.survey(types):
+                if found.length > 0:
+                    await self._repair(found.keys, found.letter)
+                if found.consumers > 0:
+                    await self._sweep(found.stream, shard)
+            for keys in types:
+                await self._trim(keys, shard)
+
+    async def _groups(self, types: list[TypeKeys]) -> None:
+        missing = [found.stream for found in await self._directory.survey(types) if found.consumers < 0]
+        if missing and (created := await self._transport.run(calls.groups(missing), patience=0)):
+            self._log.warning("groups.created", groups=created)
 
     async def _repair(self, keys: TypeKeys, letter: str) -> None:
         cursor = "-"
@@ -48,11 +55,7 @@ class Janitor:
 
     async def _sweep(self, stream: str, shard: ShardKeys) -> None:
         idle_ms = round(self._options.consumer_idle * 1000)
-        try:
-            removed = await self._transport.run(calls.sweep(stream, shard, idle_ms, LIMIT), patience=0)
-        except GroupMissing:
-            return
-        if removed:
+        if removed := await self._transport.run(calls.sweep(stream, shard, idle_ms, LIMIT), patience=0):
             self._log.info("consumers.removed", stream=stream, consumers=removed)
 
     async def _trim(self, keys: TypeKeys, shard: ShardKeys) -> None:

@@ -13,7 +13,8 @@ from typing import Final
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
 from streamq.daemon.loop import guarded
-from streamq.keys import WAKE_PATTERN, TypeKeys, app_of_wake
+from streamq.keys import WAKE_PATTERN, TypeKeys, app_of_wake, type_keys
+from streamq.model import NAME_PATTERN
 from streamq.transport import AsyncSubscription, AsyncTransport
 
 LONGEST_SLEEP: Final = 10.0
@@ -34,6 +35,7 @@ class Promoter:
         self._listening = AsyncSubscription(transport, WAKE_PATTERN, pattern=True)
         self._due: dict[TypeKeys, float] = {}
         self._look_at = 0.0
+        self._changes = 0
         self._log = telemetry.get_logger(chore="promote")
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -49,7 +51,8 @@ class Promoter:
             await self._listening.open()
             self._look_at = 0.0
         now = time.monotonic()
-        if now >= self._look_at:
+        if now >= self._look_at or self._changes != self._directory.changes:
+            self._changes = self._directory.changes
             self._look_at = now + LONGEST_SLEEP
             self._due = dict.fromkeys(self._directory.types(), 0.0)
         for keys in [keys for keys, due in self._due.items() if due <= now]:
@@ -72,18 +75,15 @@ class Promoter:
         """Until the next due time, or a message that something is due earlier."""
         while not stop.is_set():
             left = min([self._look_at, *self._due.values()]) - time.monotonic()
-            if left <= 0:
+            if left <= 0 or self._changes != self._directory.changes:
                 return
             message = await self._listening.next(min(left, SLICE))
             if message is not None:
-                await self._woken(message[0])
+                self._woken(*message)
                 return
 
-    async def _woken(self, channel: str) -> None:
+    def _woken(self, channel: str, task_type: str) -> None:
+        """A type has something due earlier than we know; it need not be one that we know."""
         place = app_of_wake(channel)
-        if place is None:
-            return
-        if not self._directory.of(*place):
-            await self._directory.look()
-        known = self._directory.of(*place)
-        self._due.update(dict.fromkeys(known, 0.0))
+        if place is not None and self._directory.serves(place[0]) and NAME_PATTERN.fullmatch(task_type):
+            self._due[type_keys(*place, task_type)] = 0.0

@@ -95,6 +95,6 @@ end
 redis.call('SET', writer, cmsgpack.pack({sequence, reply}), 'PX', ARGV[3])
 if earliest then
   local head = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
-  if tonumber(head[2]) >= earliest then redis.call('PUBLISH', ARGV[4], string.format('%.0f', earliest)) end
+  if tonumber(head[2]) >= earliest then redis.call('PUBLISH', ARGV[4], ARGV[1]) end
 end
 return reply

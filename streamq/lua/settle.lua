@@ -9,12 +9,12 @@
 --   d dead        a: reason            b: failures
 --   x cancelled   e expired   b handed back
 -- KEYS writer schedule index dead letters counters cancels waiters gone high normal low suspect results...
--- ARGV sequence memory_ms group done wake ttls_and_items...
+-- ARGV type sequence memory_ms group done wake ttls_and_items...
 -- Returns a string with 1 for each item that was settled by this call and 0 for each that was not ours
 local writer, schedule, index, dead, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local counters, cancels, waiters, gone = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local streams = {h = KEYS[10], n = KEYS[11], l = KEYS[12], s = KEYS[13]}
-local sequence, group, done, wake = tonumber(ARGV[1]), ARGV[3], ARGV[4], ARGV[5]
+local sequence, group, done, wake = tonumber(ARGV[2]), ARGV[4], ARGV[5], ARGV[6]
 
 local known = redis.call('GET', writer)
 if known then
@@ -152,7 +152,7 @@ end
 
 local buckets = #KEYS - 13
 local reply = {}
-for n = 6 + buckets, #ARGV, 5 do
+for n = 7 + buckets, #ARGV, 5 do
   local op, place, id = ARGV[n], ARGV[n + 1], ARGV[n + 2]
   local item = {place = place, letter = string.sub(place, 1, 1), entry = string.sub(place, 2)}
   item.id, item.moved, item.stream = id ~= '' and id or place, id ~= '', streams[item.letter]
@@ -172,14 +172,14 @@ for stream, entries in pairs(deleted) do redis.call('XDEL', stream, unpack(entri
 for number, values in pairs(stored) do
   redis.call('HSET', KEYS[13 + number], unpack(values))
   -- GT treats a key without a lifetime as one that never ends, so NX comes first.
-  redis.call('PEXPIRE', KEYS[13 + number], ARGV[5 + number], 'NX')
-  redis.call('PEXPIRE', KEYS[13 + number], ARGV[5 + number], 'GT')
+  redis.call('PEXPIRE', KEYS[13 + number], ARGV[6 + number], 'NX')
+  redis.call('PEXPIRE', KEYS[13 + number], ARGV[6 + number], 'GT')
 end
 for name, value in pairs(counted) do redis.call('HINCRBY', counters, name, value) end
 if earliest then
   local head = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
-  if tonumber(head[2]) >= earliest then redis.call('PUBLISH', wake, string.format('%.0f', earliest)) end
+  if tonumber(head[2]) >= earliest then redis.call('PUBLISH', wake, ARGV[1]) end
 end
 local answer = table.concat(reply)
-redis.call('SET', writer, cmsgpack.pack({sequence, answer}), 'PX', ARGV[2])
+redis.call('SET', writer, cmsgpack.pack({sequence, answer}), 'PX', ARGV[3])
 return answer

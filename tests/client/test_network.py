@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -24,8 +24,6 @@ from streamq.embedded import EmbeddedServer
 from tests.client.proxy import Proxy
 from tests.conftest import command
 from tests.running import clean, until, working
-
-Make = Callable[[str, str], StreamQ]
 
 
 def free_port() -> int:
@@ -60,8 +58,8 @@ def test_an_enqueue_whose_reply_is_lost_makes_one_task(proxy: Proxy, lost: int) 
     assert app.inspector.type_stats("email").ready == 2
 
 
-async def test_concurrent_enqueues_whose_reply_is_lost_make_one_task_each(proxy: Proxy, make: Make) -> None:
-    app = make("shop", proxy.url)
+async def test_concurrent_enqueues_whose_reply_is_lost_make_one_task_each(proxy: Proxy) -> None:
+    app = StreamQ("shop", proxy.url)
     await app.asend("email", {})
     proxy.drop_replies(1)
     handles = await asyncio.gather(*(app.asend("email", {"n": n}) for n in range(100)))
@@ -134,10 +132,10 @@ def test_a_full_server_refuses_and_nothing_is_half_done(url: str) -> None:
 
 
 async def test_an_outage_is_survived_without_losing_what_runs(
-    proxy: Proxy, tcp: tuple[EmbeddedServer, int], make: Make
+    proxy: Proxy, tcp: tuple[EmbeddedServer, int]
 ) -> None:
-    app = make("shop", proxy.url)
-    direct = make("shop", tcp[0].url)
+    app = StreamQ("shop", proxy.url)
+    direct = StreamQ("shop", tcp[0].url)
     started = asyncio.Event()
     over = asyncio.Event()
     runs: list[int] = []
@@ -164,11 +162,11 @@ async def test_an_outage_is_survived_without_losing_what_runs(
 
 
 async def test_tasks_whose_delivery_was_lost_on_the_way_are_handed_back(
-    proxy: Proxy, tcp: tuple[EmbeddedServer, int], make: Make
+    proxy: Proxy, tcp: tuple[EmbeddedServer, int]
 ) -> None:
     """Guard: after a failed read a worker hands back what it holds and never saw."""
-    app = make("shop", proxy.url)
-    direct = make("shop", tcp[0].url)
+    app = StreamQ("shop", proxy.url)
+    direct = StreamQ("shop", tcp[0].url)
 
     @app.task(lease=60)
     async def work(n: int) -> int:
@@ -184,9 +182,9 @@ async def test_tasks_whose_delivery_was_lost_on_the_way_are_handed_back(
 
 
 async def test_a_server_that_evicts_is_warned_about_loudly(
-    url: str, capsys: pytest.CaptureFixture[str], make: Make
+    url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    app = make("shop", url)
+    app = StreamQ("shop", url)
 
     @app.task
     async def work() -> None: ...
@@ -201,10 +199,8 @@ async def test_a_server_that_evicts_is_warned_about_loudly(
     assert "tasks WILL BE LOST: set maxmemory-policy to noeviction" in out.out + out.err
 
 
-async def test_two_apps_of_one_name_are_noticed(
-    url: str, capsys: pytest.CaptureFixture[str], make: Make
-) -> None:
-    one, two = make("shop", url), make("shop", url)
+async def test_two_apps_of_one_name_are_noticed(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = StreamQ("shop", url), StreamQ("shop", url)
 
     @one.task(name="email")
     async def first() -> None: ...
@@ -218,11 +214,11 @@ async def test_two_apps_of_one_name_are_noticed(
     assert "give one another app name than 'shop'" in out.out + out.err
 
 
-async def test_a_worker_without_a_server_says_so(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
+async def test_a_worker_without_a_server_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     from streamq.worker import process
 
     monkeypatch.setattr(process, "START_PATIENCE", 0.2)
-    app = make("shop", f"redis://127.0.0.1:{free_port()}")
+    app = StreamQ("shop", f"redis://127.0.0.1:{free_port()}")
 
     @app.task
     async def work() -> None: ...

@@ -1,0 +1,17 @@
+#!lua flags=no-writes,allow-stale
+-- survey: look at many streams at once, so that an idle queue costs its daemon next to nothing.
+-- KEYS streams...
+-- ARGV group
+-- Returns {{length, pending, consumers}...}; pending and consumers are -1 where the group is missing
+local found = {}
+for n, stream in ipairs(KEYS) do
+  local row = {redis.call('XLEN', stream), -1, -1}
+  local groups = redis.pcall('XINFO', 'GROUPS', stream)
+  for _, group in ipairs(groups.err and {} or groups) do
+    local about = {}
+    for m = 1, #group, 2 do about[group[m]] = group[m + 1] end
+    if about.name == ARGV[1] then row = {row[1], about.pending, about.consumers} end
+  end
+  found[n] = row
+end
+return found
