@@ -14,6 +14,7 @@ local function cancelled()
   local time = redis.call('TIME')
   redis.call('ZADD', gone, string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)), 'x' .. id)
   redis.call('HDEL', index, id)
+  redis.call('HDEL', cancels, id)
   redis.call('HINCRBY', counters, 'cancelled', 1)
   if redis.call('ZREM', waiters, id) == 1 then redis.call('PUBLISH', ARGV[5] .. id, 'x') end
   return 'cancelled'
