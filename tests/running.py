@@ -13,16 +13,22 @@ QUICK = DaemonOptions(claim_interval=0.1, tidy_interval=0.2, discover_interval=0
 OPTIONS = WorkerOptions(concurrency=10, drain_timeout=5, block=0.5, heartbeat=0.2)
 
 
-@asynccontextmanager
-async def working(app: StreamQ, options: WorkerOptions = OPTIONS) -> AsyncGenerator[Worker]:
-    """A worker that takes tasks; it is drained at the end."""
-    worker = Worker(app, options)
-    task = asyncio.create_task(worker.run())
-    ready = asyncio.create_task(worker.ready.wait())
+async def begun(service: Worker | Daemon) -> asyncio.Task[None]:
+    """Run a service; returns when it is ready, and raises what it failed with where it never was."""
+    task = asyncio.create_task(service.run())
+    ready = asyncio.create_task(service.ready.wait())
     await asyncio.wait([task, ready], return_when=asyncio.FIRST_COMPLETED)
     ready.cancel()
     if task.done():
         task.result()
+    return task
+
+
+@asynccontextmanager
+async def working(app: StreamQ, options: WorkerOptions = OPTIONS) -> AsyncGenerator[Worker]:
+    """A worker that takes tasks; it is drained at the end."""
+    worker = Worker(app, options)
+    task = await begun(worker)
     try:
         yield worker
     finally:
@@ -34,8 +40,7 @@ async def working(app: StreamQ, options: WorkerOptions = OPTIONS) -> AsyncGenera
 async def tending(app: StreamQ, options: DaemonOptions = QUICK) -> AsyncGenerator[Daemon]:
     """A daemon with short intervals."""
     daemon = Daemon(app.address, options)
-    task = asyncio.create_task(daemon.run())
-    await daemon.ready.wait()
+    task = await begun(daemon)
     try:
         yield daemon
     finally:

@@ -142,7 +142,7 @@ class Protocol(RuleBasedStateMachine):
         )  # I3
         if again:
             assert self.shard.settle([held.delivery], outcome, sequence) == answer
-        if self.owner.pop(held.delivery.place, None):
+        if self.owner.pop(held.delivery.place, ""):
             self._became(held.delivery.local, outcome, state)
 
     def _became(self, local: str, outcome: Outcome, state: State) -> None:
@@ -248,7 +248,7 @@ class Protocol(RuleBasedStateMachine):
         self.shard.command("XGROUP", "DESTROY", self.shard.t.stream(letter), GROUP)
         self.shard.run(calls.groups(self.shard.t.streams))
         for held in self._valid():
-            if held.delivery.place[0] == letter and self.owner.pop(held.delivery.place, None):
+            if held.delivery.place[0] == letter and self.owner.pop(held.delivery.place, ""):
                 self.tasks[held.delivery.local].state = "ready"
 
     # -- what must hold --------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from streamq import StreamQ
-from tests.processes.conftest import Start, alive, ledger
+from tests.processes.conftest import ROOT, Start, alive, ledger
 from tests.running import clean, wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -165,3 +166,25 @@ def test_a_group_whose_app_is_wrong_ends_with_78(start: Start) -> None:
     assert start("worker", "no.such.module:app").wait(20) == 78
     assert start("worker", "tests.processes.jobs:nothing").wait(20) == 78
     assert start("worker", "tests.processes.jobs:app", "--types", "nonsense").wait(20) == 78
+
+
+def test_a_worker_outlives_the_reader_of_its_log(jobs: StreamQ, url: str, tmp_path: Path) -> None:
+    """Guard: what cannot be logged is dropped. `streamq worker 2>&1 | head` must not lose its worker."""
+    environment = os.environ | {"STREAMQ_URL": url, "LEDGER": str(tmp_path / "ledger")}
+    group = subprocess.Popen(
+        [sys.executable, "-m", "streamq", "worker", "tests.processes.jobs:app", "--log-level", "debug"],
+        env=environment, cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: len(alive(jobs)) == 1)
+        assert group.stderr is not None
+        group.stderr.close()
+        assert jobs.send("poisonless", {}).status() == "ready"
+        for _ in range(3):
+            assert isinstance(jobs.send("work", {"seconds": 0}).result(20), int)
+        group.terminate()
+        assert group.wait(20) == 0
+    finally:
+        if group.poll() is None:
+            os.killpg(group.pid, signal.SIGKILL)
+            group.wait()
