@@ -100,7 +100,10 @@ def _make(annotation: Any) -> Convert | None:
     if kind is tuple:
         return compound.fixed(args, decoder)
     if kind in _CONTAINERS:
-        return compound.listed(_CONTAINERS[kind], decoder(args[0]) if args else None)
+        inner = decoder(args[0]) if args else None
+        return (
+            None if inner is None and _CONTAINERS[kind] is list else compound.listed(_CONTAINERS[kind], inner)
+        )
     if kind in _MAPPINGS and args:
         return compound.mapping(args[0], args[1], decoder)
     return _for_class(kind) if isinstance(kind, type) else None
