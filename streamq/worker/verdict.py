@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final
 
 from streamq import codec, retry
 from streamq.app import Handler
 from streamq.errors import AttemptTimeout, DecodeError, PayloadError
 from streamq.model import Completed, Delivery, Died, Outcome, Retried
+
+_HERE: Final = str(Path(__file__).parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,7 @@ def _traceback(error: BaseException) -> str:
     if isinstance(error, AttemptTimeout | DecodeError) and error.__cause__ is None:
         return ""
     try:
-        return "".join(traceback.format_exception(error, limit=-20))
+        return "".join(traceback.format_exception(type(error), error, _users_part(error), limit=-20))
     except Exception:  # noqa: BLE001 - the user's exception again
         return ""
 
@@ -103,3 +108,13 @@ def outcome(
             return Retried(round(delay * 1000), failures)
         case retry.GiveUp(reason):
             return Died(reason, failures, started)
+
+
+def _users_part(error: BaseException) -> TracebackType | None:
+    """The traceback from where we called the handler on: our own frames tell its author nothing."""
+    ours, step = error.__traceback__, error.__traceback__
+    while step is not None:
+        if step.tb_frame.f_code.co_filename.startswith(_HERE):
+            ours = step.tb_next or ours
+        step = step.tb_next
+    return ours

@@ -20,6 +20,8 @@ from tenacity import wait_fixed
 
 from streamq import (
     Context,
+    QueueFull,
+    RateLimitExceeded,
     ResultUnavailable,
     Retry,
     StreamQ,
@@ -590,3 +592,42 @@ def test_a_forked_child_does_not_repeat_its_parents_calls(app: StreamQ) -> None:
     app.send("email", {"n": 2})
     os.waitpid(pid, 0)
     assert app.inspector.type_stats("email").ready == 3
+
+
+@pytest.mark.parametrize("kind", ["async", "thread"])
+async def test_a_traceback_begins_in_the_users_code(app: StreamQ, kind: str) -> None:
+    async def on_loop() -> None:
+        raise ValueError("here")
+
+    def in_thread() -> None:
+        raise ValueError("here")
+
+    task = app.task(name="fails", max_attempts=1)(on_loop if kind == "async" else in_thread)
+    async with serving(app):
+        handle = await task.aenqueue()
+        with pytest.raises(TaskDead):
+            await handle.aresult(5)
+    [failure] = app.inspector.task(handle.id).failures
+    assert "test_worker.py" in failure["traceback"].splitlines()[1]
+    assert "ValueError: here" in failure["traceback"]
+
+
+def test_limits_of_the_policy_hold_for_every_producer(app: StreamQ) -> None:
+    @app.task(rate_limit="3/1h")
+    async def limited() -> None: ...
+
+    @app.task(max_backlog=2)
+    async def bounded() -> None: ...
+
+    limited.enqueue()
+    other = StreamQ("shop", str(app.address))  # a program without the code
+    other.send("limited")
+    other.send("limited")
+    with pytest.raises(RateLimitExceeded, match="come again in") as caught:
+        limited.enqueue()
+    assert 3500 < caught.value.retry_after <= 3600
+    with pytest.raises(QueueFull, match="backlog limit of task type 'bounded' is reached") as full:
+        app.enqueue_many([bounded.bind() for _ in range(4)])
+    assert [handle is not None for handle in full.value.accepted] == [True, True, False, False]
+    with pytest.raises(QueueFull):
+        other.send("bounded")
