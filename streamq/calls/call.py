@@ -1,0 +1,66 @@
+"""What a Call is, and what its builders share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from streamq import scripts
+from streamq.keys import TypeKeys
+from streamq.model import (
+    LETTER,
+    PRIORITIES,
+    STREAM_LETTERS,
+    Priority,
+)
+from streamq.options import TaskOptions
+
+R = TypeVar("R")
+Arg = bytes | str | int
+
+WRITER_MEMORY_MS: Final = 3_600_000
+"""How long a silent writer's last call is remembered; a resend comes within seconds."""
+
+DEFAULTS: Final = TaskOptions()
+DEFAULT_LEASE_MS: Final = round(DEFAULTS.lease * 1000)
+PRIORITY_OF: Final[dict[str, Priority]] = {LETTER[name]: name for name in PRIORITIES}
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[R]):
+    """Something to ask the server: a script, or where `script` is None the command in `args`.
+
+    All keys share one hash tag, so `keys[0]` tells the slot. `parse` reads the raw RESP2 reply.
+    """
+
+    script: scripts.Script | None
+    keys: tuple[str, ...]
+    args: tuple[Arg, ...]
+    parse: Callable[[Any], R]
+
+
+def build(name: str, keys: Sequence[str], args: Sequence[Arg], parse: Callable[[Any], R]) -> Call[R]:
+    script = scripts.load(name)
+    script.check(keys, args)
+    return Call(script, tuple(keys), tuple(args), parse)
+
+
+Problems = list[tuple[str, str]]
+
+
+def all_streams(t: TypeKeys) -> list[tuple[str, str]]:
+    """(letter, stream) of a type's streams."""
+    return list(zip(STREAM_LETTERS, t.streams, strict=True))
+
+
+def text(raw: bytes) -> str:
+    return raw.decode()
+
+
+def pairs(flat: list[Any]) -> Iterable[tuple[Any, Any]]:
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+def problems(flat: list[Any]) -> Problems:
+    return [(text(name), where.decode("utf-8", "replace")) for name, where in pairs(flat)]

@@ -1,0 +1,91 @@
+"""What the daemon asks: promote, reclaim, repair and the rest of the housekeeping."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from streamq.calls.call import (
+    DEFAULT_LEASE_MS,
+    DEFAULTS,
+    Call,
+    build,
+    text,
+)
+from streamq.keys import GROUP, ShardKeys, TypeKeys
+from streamq.model import (
+    STREAM_LETTERS,
+    Promotion,
+    Reclaim,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """One stream at a glance; pending and consumers are -1 where its group is missing."""
+
+    keys: TypeKeys
+    letter: str
+    length: int
+    pending: int
+    consumers: int
+
+    @property
+    def stream(self) -> str:
+        return self.keys.stream(self.letter)
+
+
+def survey(types: Sequence[TypeKeys]) -> Call[list[Survey]]:
+    """Look at all streams of types of one shard."""
+    places = [(t, letter) for t in types for letter in STREAM_LETTERS]
+    streams = [t.stream(letter) for t, letter in places]
+    return build(
+        "survey",
+        streams,
+        (GROUP,),
+        lambda r: [Survey(*place, *row) for place, row in zip(places, r, strict=True)],
+    )
+
+
+def promote(t: TypeKeys, limit: int) -> Call[Promotion]:
+    keys = (t.schedule, t.index, t.dead, t.letters, t.counters, t.high, t.normal, t.low)
+    return build("promote", keys, (limit,), lambda r: Promotion(r[0], None if r[1] < 0 else r[1], r[2]))
+
+
+def reclaim(
+    t: TypeKeys, letter: str, claimer: str, cursor: str, limit: int, expected_ms: int
+) -> Call[Reclaim]:
+    keys = (t.policy, t.stream(letter), t.suspect, t.index, t.dead, t.letters, t.counters)
+    args = (GROUP, letter, claimer, cursor, limit, expected_ms)
+    return build(
+        "reclaim",
+        (*keys, t.cancels, t.waiters, t.gone),
+        (*args, DEFAULT_LEASE_MS, DEFAULTS.max_lost, t.done_channel),
+        partial(_reclaimed, cursor),
+    )
+
+
+def _reclaimed(cursor: str, reply: list[Any]) -> Reclaim:
+    if reply[0] == b"skew":
+        return Reclaim(cursor, reply[1], skew=True)
+    return Reclaim(reply[0].decode(), *reply[1:])
+
+
+def restamp(stream: str, cursor: str, limit: int) -> Call[str]:
+    return build("restamp", (stream,), (GROUP, cursor, limit), text)
+
+
+def repair(t: TypeKeys, letter: str, cursor: str, limit: int) -> Call[tuple[str, int]]:
+    keys = (t.stream(letter), t.index, t.counters)
+    return build("repair", keys, (GROUP, letter, cursor, limit), lambda r: (text(r[0]), r[1]))
+
+
+def sweep(stream: str, s: ShardKeys, idle_ms: int, limit: int) -> Call[int]:
+    return build("sweep", (stream, s.workers), (GROUP, idle_ms, limit), int)
+
+
+def trim(t: TypeKeys, s: ShardKeys, gone_ms: int, silent_ms: int, limit: int) -> Call[int]:
+    keys = (t.gone, t.waiters, s.workers, s.heartbeats)
+    return build("trim", keys, (gone_ms, silent_ms, limit), int)

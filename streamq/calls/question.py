@@ -1,0 +1,150 @@
+"""What may be asked without changing anything: counts, tasks, dead letters, workers, the audit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from streamq.calls.call import (
+    PRIORITY_OF,
+    Call,
+    Problems,
+    build,
+    pairs,
+    problems,
+    text,
+)
+from streamq.keys import APPS, GROUP, ShardKeys, TypeKeys
+from streamq.model import (
+    STATES,
+    Counts,
+    DeadLetter,
+    Located,
+    State,
+    TaskId,
+)
+
+
+def now() -> Call[int]:
+    """The server's clock, ms."""
+    return Call(None, (), ("TIME",), lambda r: int(r[0]) * 1000 + int(r[1]) // 1000)
+
+
+def apps() -> Call[dict[str, bytes]]:
+    return Call(None, (APPS,), ("HGETALL", APPS), lambda r: {k.decode(): v for k, v in pairs(r)})
+
+
+def types(s: ShardKeys) -> Call[list[str]]:
+    return Call(None, (s.types,), ("SMEMBERS", s.types), lambda r: sorted(map(text, r)))
+
+
+def policy(t: TypeKeys) -> Call[dict[str, str]]:
+    return Call(None, (t.policy,), ("HGETALL", t.policy), lambda r: {text(k): text(v) for k, v in pairs(r)})
+
+
+def workers(s: ShardKeys) -> Call[list[tuple[str, int]]]:
+    """Names and last signs of life (ms) of the workers, oldest first."""
+    args = ("ZRANGE", s.workers, 0, -1, "WITHSCORES")
+    return Call(None, (s.workers,), args, lambda r: [(text(k), int(float(v))) for k, v in pairs(r)])
+
+
+def heartbeats(s: ShardKeys) -> Call[dict[str, bytes]]:
+    args = ("HGETALL", s.heartbeats)
+    return Call(None, (s.heartbeats,), args, lambda r: {text(k): v for k, v in pairs(r)})
+
+
+def counts(t: TypeKeys) -> Call[Counts]:
+    keys = (t.schedule, t.dead, t.counters, *t.streams)
+    return build("counts", keys, (GROUP,), _counts)
+
+
+def _counts(reply: list[Any]) -> Counts:
+    now_ms, ready, running, scheduled, dead, suspect, oldest, due, counters = reply
+    return Counts(
+        now_ms=now_ms,
+        ready=ready,
+        running=running,
+        scheduled=scheduled,
+        dead=dead,
+        suspect=suspect,
+        oldest_ready_ms=None if oldest < 0 else oldest,
+        next_due_ms=None if due < 0 else due,
+        counters={text(k): int(v) for k, v in pairs(counters) if k != b"sequence"},
+    )
+
+
+def locate(t: TypeKeys, local: str) -> Call[Located]:
+    keys = (t.schedule, t.index, t.dead, t.letters, t.gone, t.results(local), t.cancels, *t.streams)
+    return build("locate", keys, (GROUP, local), _located)
+
+
+def _located(reply: list[Any]) -> Located:
+    now, state, detail, fields, result = reply
+    return Located(
+        state=_state(text(state)),
+        now_ms=now,
+        detail={text(k): v.decode("utf-8", "replace") for k, v in pairs(detail)},
+        fields=tuple(fields),
+        result=result,
+    )
+
+
+def _state(name: str) -> State:
+    return next(state for state in STATES if state == name)
+
+
+def dead_page(t: TypeKeys, start: int, limit: int) -> Call[list[DeadLetter]]:
+    """A page of dead letters, newest first."""
+    return build("dead_page", (t.dead, t.letters), (start, limit), partial(_letters, t))
+
+
+def _letters(t: TypeKeys, reply: list[Any]) -> list[DeadLetter]:
+    return [
+        DeadLetter(
+            id=TaskId(t.type, t.shard, local.decode("utf-8", "replace")),
+            died_ms=int(died),
+            reason=reason.decode("utf-8", "replace"),
+            priority=PRIORITY_OF.get(letter.decode("utf-8", "replace"), "normal"),
+            fields=tuple(fields),
+        )
+        for local, died, reason, letter, fields in reply
+    ]
+
+
+def audit_stream(t: TypeKeys, letter: str, cursor: str, limit: int) -> Call[tuple[str, int, int, Problems]]:
+    """Answers the next cursor ('' at the end), entries checked, moved tasks seen, problems."""
+    keys, args = (t.stream(letter), t.index), (GROUP, letter, cursor, limit)
+    return build("audit_stream", keys, args, lambda r: (text(r[0]), r[1], r[2], problems(r[3])))
+
+
+def audit_pending(t: TypeKeys, letter: str, cursor: str, limit: int) -> Call[tuple[str, int, Problems]]:
+    args = (GROUP, letter, cursor, limit)
+    return build("audit_pending", (t.stream(letter),), args, lambda r: (text(r[0]), r[1], problems(r[2])))
+
+
+def audit_schedule(t: TypeKeys, start: int, limit: int) -> Call[tuple[int, int, Problems]]:
+    keys = (t.schedule, t.index)
+    return build("audit_schedule", keys, (start, limit), lambda r: (r[0], r[1], problems(r[2])))
+
+
+def audit_dead(t: TypeKeys, start: int, limit: int) -> Call[tuple[int, Problems]]:
+    keys = (t.dead, t.letters, t.index)
+    return build("audit_dead", keys, (start, limit), lambda r: (r[0], problems(r[1])))
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Rows in the structures that must agree with one another."""
+
+    index: int
+    dead: int
+    letters: int
+    cancels: int
+    waiters: int
+    gone: int
+
+
+def sizes(t: TypeKeys) -> Call[Sizes]:
+    keys = (t.index, t.dead, t.letters, t.cancels, t.waiters, t.gone)
+    return build("sizes", keys, (), lambda r: Sizes(*r))
