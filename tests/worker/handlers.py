@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from streamq import StreamQ, get_context
+from streamq import StreamQ, get_context, queue
 from streamq.transport import Address
 
 app = StreamQ("shop", "unix:///nowhere.sock")
@@ -21,6 +21,7 @@ def at(url: str) -> StreamQ:
     app._client._registered.clear()
     app._asyncs._address = app.address
     app._asyncs.forget()
+    queue._APPS.add(app)  # so that the test closes it
     return app
 
 
