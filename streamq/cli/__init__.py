@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "dead": "list, show, requeue or purge dead letters",
     "workers": "list the workers and what they run",
     "audit": "check the invariants of a live queue",
+    "bench": "measure streamq on your server, beside the bare loop",
     "demo": "run the classical scenario on an embedded server",
     "version": "print the version",
 }

@@ -1,0 +1,107 @@
+"""streamq's side of the comparison: the public API and the commands, with default settings.
+
+Owns how each measure is taken with streamq. What a user does not get is not used here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar
+
+from streamq.bench import bare, tasks
+from streamq.bench.side import TEXT, Side, child, paced
+from streamq.queue import StreamQ, TaskType
+
+
+class Ours(Side):
+    """An app of its own on one server."""
+
+    name: ClassVar[str] = "streamq"
+
+    def __init__(self, url: str, app: str) -> None:
+        self._url, self._name = url, app
+        self._environment = {tasks.APP: app, "STREAMQ_URL": url}
+        self.app = StreamQ(app, url)
+        self.app.registry.handlers.update(tasks.app.registry.handlers)
+
+    def task(self, name: str) -> TaskType[Any, Any, Any]:
+        return TaskType(self.app, self.app.registry.get(name))
+
+    def one(self, count: int) -> float:
+        task = self.task("forgotten")
+        began = time.perf_counter()
+        for _ in range(count):
+            task.enqueue(time.monotonic_ns(), TEXT)
+        return time.perf_counter() - began
+
+    async def aone(self, count: int) -> float:
+        task = self.task("forgotten")
+        began = time.perf_counter()
+        for _ in range(count):
+            await task.aenqueue(time.monotonic_ns(), TEXT)
+        seconds = time.perf_counter() - began
+        await self.app.aclose()
+        return seconds
+
+    async def concurrent(self, count: int) -> float:
+        task = self.task("forgotten")
+        began = time.perf_counter()
+        for _ in range(count // 100):
+            await asyncio.gather(*[task.aenqueue(time.monotonic_ns(), TEXT) for _ in range(100)])
+        seconds = time.perf_counter() - began
+        await self.app.aclose()
+        return seconds
+
+    def many(self, count: int, *, stored: bool = False) -> float:
+        task = self.task("noop" if stored else "forgotten")
+        began = time.perf_counter()
+        for start in range(0, count, 3000):
+            bound = [task.bind(time.monotonic_ns(), TEXT) for _ in range(min(3000, count - start))]
+            self.app.enqueue_many(bound)
+        return time.perf_counter() - began
+
+    def delayed(self, count: int, delay: float, gap: float) -> None:
+        task = self.task("forgotten").options(delay=delay)
+        for _ in paced(count, gap):
+            task.enqueue(time.monotonic_ns() + round(delay * 1e9), TEXT)
+
+    def spaced(self, count: int, gap: float) -> None:
+        task = self.task("forgotten")
+        for _ in paced(count, gap):
+            task.enqueue(time.monotonic_ns(), TEXT)
+
+    def naps(self, count: int, name: str = "nap") -> None:
+        """Tasks of 50 ms of I/O, or with `crunch` of about 20 ms of a core."""
+        task = self.task(name)
+        self.app.enqueue_many([task.bind(0, TEXT) for _ in range(count)])
+
+    def worker(self, processes: int = 1, concurrency: int = 100) -> AbstractContextManager[None]:
+        sizes = ["--processes", str(processes), "--concurrency", str(concurrency)]
+        return self._command("worker", "streamq.bench.tasks:app", *sizes)
+
+    def daemon(self) -> AbstractContextManager[None]:
+        return self._command("daemon")
+
+    def _command(self, *arguments: str) -> AbstractContextManager[None]:
+        return child(["-m", "streamq", *arguments, "--log-level", "error"], self._environment)
+
+    def bytes_used(self) -> int:
+        with bare.connection(self._url) as client:
+            return bare.used(client, self._keys(client))
+
+    def _keys(self, client: Any) -> list[Any]:
+        return bare.keys_of(client, f"streamq:{{{self._name}:*")
+
+    def clean(self) -> None:
+        self.app.close()
+        self.app = StreamQ(self._name, self._url)
+        self.app.registry.handlers.update(tasks.app.registry.handlers)
+        with bare.connection(self._url) as client:
+            for key in self._keys(client):
+                client.unlink(key)
+            client.hdel("streamq:apps", self._name)
+
+    def close(self) -> None:
+        self.app.close()

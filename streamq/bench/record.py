@@ -1,0 +1,76 @@
+"""Notes when tasks start, without asking the server: two integers a task in a mapped file.
+
+Owns that file. Needs nothing but the standard library and knows no queue, so every system that is
+compared can use the same recorder. Survives a killed process; costs about half a microsecond a task.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import time
+from pathlib import Path
+from typing import Final
+
+_PAIR: Final = struct.Struct("<qq")
+_SIZE: Final = 64 * 1024 * 1024
+"""Bytes of the sparse file of one process: four million tasks."""
+FOLDER: Final = "STREAMQ_BENCH_RECORD"
+"""The variable of the environment that names the folder to write to."""
+
+
+class Recorder:
+    """The file of this process, made at the first mark."""
+
+    def __init__(self) -> None:
+        self._pid = 0
+        self._file: mmap.mmap | None = None
+        self._at = 0
+
+    def mark(self, stamp: int) -> None:
+        """Note `stamp` (a number that the task carries) and the monotonic clock, in ns."""
+        if self._file is None or self._pid != os.getpid():
+            self._open()
+        assert self._file is not None  # noqa: S101 - opened above
+        _PAIR.pack_into(self._file, self._at, stamp, time.monotonic_ns())
+        self._at += 16
+
+    def _open(self) -> None:
+        self._pid, self._at = os.getpid(), 0
+        path = Path(os.environ[FOLDER]) / f"{self._pid}.marks"
+        with path.open("w+b") as file:
+            file.truncate(_SIZE)
+            self._file = mmap.mmap(file.fileno(), _SIZE)
+
+
+mark: Final = Recorder().mark
+
+
+def read(folder: Path) -> list[tuple[int, int]]:
+    """All marks so far, (stamp, monotonic ns), in no order."""
+    found: list[tuple[int, int]] = []
+    for path in folder.glob("*.marks"):
+        with path.open("rb") as file:
+            while (chunk := file.read(65536)) and chunk[8:16] != bytes(8):
+                found += [pair for pair in _PAIR.iter_unpack(chunk) if pair[1]]
+    return found
+
+
+def count(folder: Path) -> int:
+    """How many marks there are: cheap enough to ask often."""
+    return sum(_filled(path) for path in folder.glob("*.marks"))
+
+
+def _filled(path: Path) -> int:
+    """The number of marks in one file, by halving: they are filled in order."""
+    low, high = 0, _SIZE // 16
+    with path.open("rb") as file:
+        while low < high:
+            middle = (low + high) // 2
+            file.seek(middle * 16 + 8)
+            if file.read(8) not in (b"", bytes(8)):
+                low = middle + 1
+            else:
+                high = middle
+    return low

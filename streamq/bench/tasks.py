@@ -1,0 +1,44 @@
+"""The app that `streamq bench` measures: handlers that do nothing but note that they were called.
+
+Owns the handlers. The worker that serves them is started by its command, as a user's would be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Final
+
+from streamq import StreamQ
+from streamq.bench.record import mark
+
+APP: Final = "STREAMQ_BENCH_APP"
+"""The variable of the environment that names the app."""
+
+app = StreamQ(os.environ.get(APP, "streamq-bench"))
+
+
+@app.task
+async def noop(stamp: int, text: str) -> None:
+    """Do nothing; the result is kept, as it is by default."""
+    mark(stamp)
+
+
+@app.task(retention=0)
+async def forgotten(stamp: int, text: str) -> None:
+    """Do nothing and keep no result."""
+    mark(stamp)
+
+
+@app.task(retention=0)
+async def nap(stamp: int, text: str) -> None:
+    """50 ms of I/O."""
+    await asyncio.sleep(0.05)
+    mark(stamp)
+
+
+@app.task(retention=0, executor="process")
+def crunch(stamp: int, text: str) -> None:
+    """About 20 ms of a core."""
+    sum(n * n for n in range(300_000))
+    mark(stamp)

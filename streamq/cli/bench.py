@@ -1,0 +1,79 @@
+"""Measure streamq on your server, and the bare loop beside it.
+
+Puts tasks of an app of its own on the server, runs workers and a daemon on this machine, and deletes
+everything afterwards. Run it where your producers and workers run: the network is part of the figures.
+Needs room for 200,000 small tasks (about 50 MB) unless --scale says otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+from typing import Any
+
+from streamq.cli import OK, target
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    target.server_option(parser)
+    parser.add_argument("--figures", metavar="NAMES", help="only these, separated by commas")
+    parser.add_argument("--rounds", type=int, default=3, help="measure each so often, print medians (3)")
+    parser.add_argument("--scale", type=float, default=1.0, help="tasks a measurement, as a factor (1.0)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    from streamq.bench import measure
+    from streamq.cli.output import Progress, write_json
+    from streamq.options import reject_unknown, whole
+
+    figures = args.figures.split(",") if args.figures else list(measure.FIGURES)
+    reject_unknown(figures, measure.FIGURES, "--figures")
+    rounds = whole(args.rounds, "--rounds", least=1)
+    sides = _sides(args.url)
+    with Progress("bench", len(figures) * rounds * len(sides)) as bar:
+        found = measure.compare(sides, figures, rounds, args.scale, lambda: bar.add(1))
+    for side in sides:
+        side.close()
+    if args.json:
+        write_json({**found["streamq"], "bare": found["bare"]})
+    else:
+        _write(found)
+    return OK
+
+
+def _sides(given: str | None) -> list[Any]:
+    """Both sides, on a server that is there; raises RedisErrors."""
+    from streamq import calls
+    from streamq.bench.bare import Bare
+    from streamq.bench.ours import Ours
+    from streamq.transport import Address, SyncTransport
+    from streamq.transport.address import from_environment
+
+    address = Address.parse(given or from_environment())
+    transport = SyncTransport(address, patience=target.PATIENCE)
+    transport.run(calls.now())
+    transport.close()
+    url = address.socket_url if address.kind == "embedded" else given or from_environment()
+    app = f"bench-{secrets.token_hex(4)}"
+    return [Ours(url, app), Bare(url, f"streamq-{app}")]
+
+
+def _write(found: dict[str, dict[str, Any]]) -> None:
+    from streamq.cli.output import write_table
+
+    rows: list[list[str]] = []
+    for figure, ours in found["streamq"].items():
+        bare = found["bare"][figure]
+        if isinstance(ours, dict):
+            rows += [_row(f"{figure} {name}", ours[name], bare[name]) for name in ours]
+        else:
+            rows.append(_row(figure, ours, bare))
+    write_table(("figure", "streamq", "bare loop", "ratio"), rows, empty="nothing was measured")
+    sys.stderr.write("ratio: streamq / bare loop\n")
+
+
+def _row(name: str, ours: float, bare: float) -> list[str]:
+    digits = 0 if ours >= 100 else 2
+    return [name, f"{ours:,.{digits}f}", f"{bare:,.{digits}f}", f"{ours / bare:.2f}"]
