@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any, assert_never
 
 from streamq.calls.call import (
@@ -17,6 +18,7 @@ from streamq.calls.call import (
 )
 from streamq.keys import GROUP, ShardKeys, TypeKeys
 from streamq.model import (
+    STREAM_LETTERS,
     SUSPECT,
     Cancelled,
     Completed,
@@ -44,7 +46,7 @@ class Source:
         return self.keys.stream(self.letter)
 
 
-FetchedByType = tuple[int, list[tuple[Source, tuple[Entry, ...]]]]
+FetchedByType = tuple[int, list[tuple[Source, list[Entry]]]]
 
 
 def fetch(consumer: str, budget: int, sources: Sequence[Source]) -> Call[FetchedByType]:
@@ -59,10 +61,8 @@ def _fetched(sources: Sequence[Source], reply: list[Any]) -> FetchedByType:
     return now, [(sources[n - 1], _entries(sources[n - 1].letter, rows)) for n, rows in found]
 
 
-def _entries(letter: str, rows: list[Any]) -> tuple[Entry, ...]:
-    return tuple(
-        Entry(letter, entry.decode(), None if fields is None else tuple(fields)) for entry, fields in rows
-    )
+def _entries(letter: str, rows: list[Any]) -> list[Entry]:
+    return [Entry(letter, entry.decode(), fields) for entry, fields in rows]
 
 
 def block(consumer: str, block_ms: int, sources: Sequence[Source]) -> Call[FetchedByType]:
@@ -104,23 +104,83 @@ def settle(
     t: TypeKeys, s: ShardKeys, writer: str, sequence: int, settlements: Sequence[Settlement]
 ) -> Call[list[bool]]:
     """End deliveries; answers for each whether this call (or its first sending) settled it."""
-    buckets: dict[str, int] = {}
-    items: list[Arg] = []
-    for settlement in settlements:
-        items += _item(t, settlement, buckets)
+    batch = _Batch(t)
+    for n, settlement in enumerate(settlements):
+        batch.add(n, settlement)
     head = (t.writer(writer), t.schedule, t.index, t.dead, t.letters, t.counters, t.cancels, t.waiters)
-    args = (t.type, sequence, WRITER_MEMORY_MS, GROUP, t.done_channel, s.wake, *buckets.values(), *items)
-    return build("settle", (*head, t.gone, *t.streams, *buckets), args, _ones)
+    args = (t.type, sequence, WRITER_MEMORY_MS, GROUP, t.done_channel, s.wake, *batch.args())
+    return build("settle", (*head, t.gone, *t.streams, *batch.buckets), args, batch.answers)
 
 
-def _item(t: TypeKeys, settlement: Settlement, buckets: dict[str, int]) -> tuple[Arg, ...]:
-    op, a, b = _op(settlement.outcome)
-    if isinstance(settlement.outcome, Completed) and settlement.outcome.retention_ms > 0:
-        bucket = t.results(settlement.local)
-        buckets[bucket] = max(buckets.get(bucket, 0), settlement.outcome.retention_ms)
-        a = list(buckets).index(bucket) + 1
-    local = "" if settlement.local == settlement.place else settlement.local
-    return (op, settlement.place, local, a, b)
+class _Batch:
+    """Settlements sorted as the script wants them, and how to read its answer in their own order."""
+
+    def __init__(self, t: TypeKeys) -> None:
+        self._keys = t
+        self._plain: dict[str, list[Arg]] = {letter: [] for letter in STREAM_LETTERS}
+        self._order: dict[str, list[int]] = {letter: [] for letter in STREAM_LETTERS}
+        self._pairs: list[list[Arg]] = []
+        self._items: list[Arg] = []
+        self._items_order: list[int] = []
+        self._numbers: dict[str, int] = {}
+        self._lives: list[int] = []
+        self.buckets: list[str] = []
+
+    def add(self, n: int, settlement: Settlement) -> None:
+        place, local, outcome = settlement
+        if type(outcome) is not Completed or local != place:
+            self._items += self._item(settlement)
+            self._items_order.append(n)
+            return
+        letter = place[0]
+        self._plain[letter].append(place[1:])
+        self._order[letter].append(n)
+        result, retention_ms = outcome
+        if retention_ms:
+            self._pairs[self._bucket(local, retention_ms)] += (local, result)
+
+    def _bucket(self, local: str, retention_ms: int) -> int:
+        """The number, from 0, of the results key of a task."""
+        # The first letters of an id name its second: most ids of a batch share them.
+        number = self._numbers.get(local[:11])
+        if number is None:
+            number = self._new_bucket(local)
+        self._lives[number] = max(self._lives[number], retention_ms)
+        return number
+
+    def _new_bucket(self, local: str) -> int:
+        name = self._keys.results(local)
+        if name not in self.buckets:
+            self.buckets.append(name)
+            self._lives.append(0)
+            self._pairs.append([])
+        number = self.buckets.index(name)
+        if local[0] != "d" and local[14:15] == "-":
+            self._numbers[local[:11]] = number
+        return number
+
+    def _item(self, settlement: Settlement) -> tuple[Arg, ...]:
+        op, a, b = _op(settlement.outcome)
+        if isinstance(settlement.outcome, Completed) and settlement.outcome.retention_ms > 0:
+            a = self._bucket(settlement.local, settlement.outcome.retention_ms) + 1
+        local = "" if settlement.local == settlement.place else settlement.local
+        return (op, settlement.place, local, a, b)
+
+    def args(self) -> Iterable[Arg]:
+        """shape, lifetimes, ids, results, items."""
+        sizes = [len(ids) for ids in self._plain.values()] + [len(pairs) // 2 for pairs in self._pairs]
+        ids = chain.from_iterable(self._plain.values())
+        results = chain.from_iterable(self._pairs)
+        return chain((",".join(map(str, sizes)),), self._lives, ids, results, self._items)
+
+    def answers(self, reply: bytes) -> list[bool]:
+        order = [*chain.from_iterable(self._order.values()), *self._items_order]
+        if reply == b"all":
+            return [True] * len(order)
+        marks = [False] * len(order)
+        for n, mark in zip(order, reply, strict=True):
+            marks[n] = mark == 0x31
+        return marks
 
 
 def _op(outcome: Outcome) -> tuple[str, Arg, Arg]:
@@ -138,10 +198,6 @@ def _op(outcome: Outcome) -> tuple[str, Arg, Arg]:
         case HandedBack(started):
             return "B" if started else "b", "", ""
     assert_never(outcome)
-
-
-def _ones(reply: bytes) -> list[bool]:
-    return [mark == 0x31 for mark in reply]
 
 
 def beat(s: ShardKeys, worker: str, details: bytes) -> Call[int]:

@@ -2,15 +2,18 @@
 -- settle: end deliveries of one type, each judged alone; one that is no longer pending changes nothing.
 --
 -- XACK's answer is the fence: a delivery is an entry, an entry is never handed on, so whoever gets a 1
--- held it. An item is: op, place, local id ('' where it is the place), a, b. An op in capitals says
+-- held it. Plain completions (the handler returned, the task has not moved) are acknowledged and deleted
+-- a stream at a time: their ids come first, then the pairs of local id and result for each results key.
+-- `shape` tells how many: ids of high, normal, low and suspect, then the pairs of each results key.
+-- What follows are items: op, place, local id ('' where it is the place), a, b. An op in capitals says
 -- that the handler was called:
 --   c completed   a: number of the results key ('' to keep nothing)   b: the result
 --   r retry       a: delay_ms          b: failures
 --   d dead        a: reason            b: failures
 --   x cancelled   e expired   b handed back
 -- KEYS writer schedule index dead letters counters cancels waiters gone high normal low suspect results...
--- ARGV type sequence memory_ms group done wake ttls_and_items...
--- Returns a string with 1 for each item that was settled by this call and 0 for each that was not ours
+-- ARGV type sequence memory_ms group done wake shape ttls_and_tasks...
+-- Returns 'all' where every delivery was settled by this call, else a string with 1 or 0 for each
 local writer, schedule, index, dead, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local counters, cancels, waiters, gone = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local streams = {h = KEYS[10], n = KEYS[11], l = KEYS[12], s = KEYS[13]}
@@ -30,7 +33,7 @@ local cancelling = redis.call('EXISTS', cancels) == 1
 local waiting = redis.call('EXISTS', waiters) == 1
 local counted, deleted, stored, earliest = {}, {}, {}, nil
 
-local function count(name) counted[name] = (counted[name] or 0) + 1 end
+local function count(name, number) counted[name] = (counted[name] or 0) + (number or 1) end
 
 local function field(fields, name)
   for n = 1, #fields, 2 do
@@ -151,35 +154,112 @@ local function apply(op, item, a, b)
 end
 
 local buckets = #KEYS - 13
-local reply = {}
-for n = 7 + buckets, #ARGV, 5 do
+local reply, refused = {}, false
+
+local function settled(yes)
+  reply[#reply + 1] = yes and '1' or '0'
+  refused = refused or not yes
+end
+
+local function later(id, other)
+  local ms, number = string.match(id, '^(%d+)-(%d+)$')
+  local other_ms, other_number = string.match(other, '^(%d+)-(%d+)$')
+  if ms ~= other_ms then return tonumber(ms) > tonumber(other_ms) end
+  return tonumber(number) > tonumber(other_number)
+end
+
+-- Some of these were not pending. Those that were ours are in the stream still, and the group has been
+-- there: an entry is deleted when it is settled or reclaimed, and one behind the group's last delivery is
+-- waiting anew because the group was lost.
+local function sort_out(stream, entries, acknowledged, stale, letter)
+  local last, ours = nil, {}
+  local groups = redis.pcall('XINFO', 'GROUPS', stream)
+  for _, row in ipairs(groups.err and {} or groups) do
+    if row[2] == group then
+      for n = 1, #row, 2 do
+        if row[n] == 'last-delivered-id' then last = row[n + 1] end
+      end
+    end
+  end
+  for _, entry in ipairs(entries) do
+    local there = last and redis.call('XRANGE', stream, entry, entry)[1] and not later(entry, last)
+    if there then ours[#ours + 1] = entry else stale[letter .. entry] = true end
+    settled(there)
+  end
+  if #ours > 0 then redis.call('XDEL', stream, unpack(ours)) end
+  return math.max(#ours, acknowledged)
+end
+
+local shape = {}
+for number in string.gmatch(ARGV[7], '%d+') do shape[#shape + 1] = tonumber(number) end
+local at, stale = 8 + buckets, {}
+for n, letter in ipairs({'h', 'n', 'l', 's'}) do
+  local number, stream = shape[n], streams[letter]
+  if number > 0 then
+    local done_ = redis.call('XACK', stream, group, unpack(ARGV, at, at + number - 1))
+    if done_ == number then
+      redis.call('XDEL', stream, unpack(ARGV, at, at + number - 1))
+      reply[#reply + 1] = string.rep('1', number)
+    else
+      done_ = sort_out(stream, {unpack(ARGV, at, at + number - 1)}, done_, stale, letter)
+    end
+    if done_ > 0 then
+      count('started', done_)
+      count('completed', done_)
+    end
+    if cancelling or waiting then
+      for m = at, at + number - 1 do
+        if not stale[letter .. ARGV[m]] then ended(letter .. ARGV[m], 'c') end
+      end
+    end
+    at = at + number
+  end
+end
+for bucket = 1, buckets do
+  local number = shape[4 + bucket] * 2
+  if number > 0 then
+    local values = {unpack(ARGV, at, at + number - 1)}
+    if next(stale) then
+      values = {}
+      for m = at, at + number - 1, 2 do
+        if not stale[ARGV[m]] then
+          values[#values + 1] = ARGV[m]
+          values[#values + 1] = ARGV[m + 1]
+        end
+      end
+    end
+    if #values > 0 then stored[bucket] = values end
+    at = at + number
+  end
+end
+
+for n = at, #ARGV, 5 do
   local op, place, id = ARGV[n], ARGV[n + 1], ARGV[n + 2]
   local item = {place = place, letter = string.sub(place, 1, 1), entry = string.sub(place, 2)}
   item.id, item.moved, item.stream = id ~= '' and id or place, id ~= '', streams[item.letter]
-  if redis.call('XACK', item.stream, group, item.entry) == 1 then
+  local ours = redis.call('XACK', item.stream, group, item.entry) == 1
+  if ours then
     local quiet = string.lower(op)
     if quiet ~= op then count('started') end
     apply(quiet, item, ARGV[n + 3], ARGV[n + 4])
     deleted[item.stream] = deleted[item.stream] or {}
     table.insert(deleted[item.stream], item.entry)
-    reply[#reply + 1] = '1'
-  else
-    reply[#reply + 1] = '0'
   end
+  settled(ours)
 end
 
 for stream, entries in pairs(deleted) do redis.call('XDEL', stream, unpack(entries)) end
 for number, values in pairs(stored) do
   redis.call('HSET', KEYS[13 + number], unpack(values))
   -- GT treats a key without a lifetime as one that never ends, so NX comes first.
-  redis.call('PEXPIRE', KEYS[13 + number], ARGV[6 + number], 'NX')
-  redis.call('PEXPIRE', KEYS[13 + number], ARGV[6 + number], 'GT')
+  redis.call('PEXPIRE', KEYS[13 + number], ARGV[7 + number], 'NX')
+  redis.call('PEXPIRE', KEYS[13 + number], ARGV[7 + number], 'GT')
 end
 for name, value in pairs(counted) do redis.call('HINCRBY', counters, name, value) end
 if earliest then
   local head = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
   if tonumber(head[2]) >= earliest then redis.call('PUBLISH', wake, ARGV[1]) end
 end
-local answer = table.concat(reply)
+local answer = refused and table.concat(reply) or 'all'
 redis.call('SET', writer, cmsgpack.pack({sequence, answer}), 'PX', ARGV[3])
 return answer

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from streamq import calls, codec
-from streamq.model import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried
+from streamq.model import (
+    Cancelled,
+    Completed,
+    Delivery,
+    Died,
+    Expired,
+    HandedBack,
+    Outcome,
+    Retried,
+    Settlement,
+)
 from tests.lua.shard import Shard, Snapshot
 
 FAILURES = codec.add_failure(b"", attempt=1, at_ms=1, worker="w", error="E", message="m", traceback="t")
@@ -157,3 +167,67 @@ def test_renew_answers_the_registered_lease(shard: Shard) -> None:
     assert shard.run(calls.renew(shard.t, "me", [])).lease_ms == 10_000
     shard.run(calls.register(shard.t, shard.s, "tests:email", {"lease_ms": "700"}))
     assert shard.run(calls.renew(shard.t, "me", [])).lease_ms == 700
+
+
+def completed(shard: Shard, deliveries: list[Delivery]) -> list[bool]:
+    return shard.settle(deliveries, Completed(b'"r"', 60_000))
+
+
+def test_in_a_batch_each_delivery_is_judged_alone(shard: Shard) -> None:
+    """Guard: sort_out in settle.lua, which finds out whose the entries were when not all were pending."""
+    kept = [shard.put(), shard.put(), shard.put()]
+    mine = shard.fetch("me")
+    shard.age(mine[1], 60_000)
+    assert shard.reclaim().returned == 1
+    assert completed(shard, mine) == [True, False, True]
+    assert shard.locate(kept[1]).result is None
+    assert [shard.locate(kept[n]).result for n in (0, 2)] == [b'"r"', b'"r"']
+    [again] = shard.fetch("other")
+    assert completed(shard, [again]) == [True]
+    assert shard.snapshot() == Snapshot(
+        counters={"accepted": 3, "started": 4, "completed": 3, "reclaimed": 1}
+    )
+
+
+def test_entries_that_wait_anew_since_their_group_was_lost_are_left_alone(shard: Shard) -> None:
+    """Guard: `later` in settle.lua. Such an entry is nobody's until it is fetched again."""
+    for _ in range(3):
+        shard.put()
+    mine = shard.fetch("me")
+    shard.command("XGROUP", "DESTROY", shard.t.normal, "workers")
+    shard.run(calls.groups(shard.t.streams))
+    first = shard.fetch("other", budget=1)
+    assert completed(shard, mine) == [True, False, False]  # the first was delivered: once is enough
+    assert completed(shard, first) == [False]
+    assert completed(shard, shard.fetch("other")) == [True, True]
+    assert shard.snapshot() == Snapshot(counters={"accepted": 3, "started": 3, "completed": 3})
+
+
+def test_an_entry_that_was_deleted_while_it_ran_counts_as_completed(shard: Shard) -> None:
+    for _ in range(2):
+        shard.put()
+    mine = shard.fetch("me")
+    shard.command("XDEL", shard.stream(mine[0]), mine[0].place[1:])
+    completed(shard, mine)
+    assert shard.snapshot() == Snapshot(counters={"accepted": 2, "started": 2, "completed": 2})
+
+
+def test_who_waits_for_one_of_many_is_told(shard: Shard) -> None:
+    shard.put()
+    waited_for = shard.put()
+    shard.run(calls.wait(shard.t, waited_for, 5000))
+    completed(shard, shard.fetch())
+    assert shard.sizes().waiters == 0
+
+
+def test_plain_completions_and_others_answer_in_their_own_order(shard: Shard) -> None:
+    for priority in ("low", "high", "normal"):
+        shard.put(priority=priority)
+    high, normal, low = shard.fetch()
+    settlements = [
+        Settlement(low.place, low.local, Completed(b"1", 1000)),
+        Settlement(normal.place, normal.local, Retried(0, FAILURES)),
+        Settlement("n1-1", "n1-1", Completed(b"", 0)),
+        Settlement(high.place, high.local, Completed(b"", 0)),
+    ]
+    assert shard.run(calls.settle(shard.t, shard.s, "writer", 1, settlements)) == [True, True, False, True]
