@@ -59,7 +59,15 @@ local function accept(letter, due, fields)
 end
 
 local reply, accepted, n = {now}, 0, 5
+local limited = rate or backlog
 while n <= #ARGV do
+  -- Nearly every task: ready now, with nothing but its payload, of a type without limits.
+  while not limited and streams[ARGV[n]] do
+    reply[#reply + 1] = ARGV[n] .. redis.call('XADD', streams[ARGV[n]], '*', 'p', ARGV[n + 1])
+    accepted = accepted + 1
+    n = n + 2
+  end
+  if n > #ARGV then break end
   local head, fields = ARGV[n], {'p', ARGV[n + 1]}
   n = n + 2
   local letter, due = head, nil
