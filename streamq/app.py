@@ -37,6 +37,7 @@ class Handler:
         self.name = name
         self.function = function
         self.options = options
+        self.retention_ms = round(options.retention * 1000)
         self.is_async = inspect.iscoroutinefunction(function)
         self.reference = f"{function.__module__}:{function.__qualname__}"
         self._signature = inspect.signature(function)
@@ -87,9 +88,9 @@ class Handler:
             raise DecodeError(f"the payload is not JSON: {error}") from None
         if not isinstance(given, dict):
             raise DecodeError("the payload is not a JSON object of the arguments by name")
-        self._check_names(given)
-        decoders = self._decoders
-        for name, decode in decoders.items():
+        if given.keys() != self._names:
+            self._check_names(given)
+        for name, decode in self._decoders.items():
             if name in given:
                 given[name] = decode(given[name])
         return ((), given) if self._simple else self._split(given)

@@ -19,6 +19,7 @@ for the dead letter; it never crashes a loop. Knows no handler and no Redis.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -40,9 +41,7 @@ def decode(task_type: str, shard: int, entry: Entry) -> Delivery:
     place = entry.letter + entry.entry
     if len(raw) == 2 and raw[0] == b"p":
         # Nearly every task: it has not moved and differs in nothing from its type's policy.
-        return Delivery(
-            task_type, shard, place, place, raw[1], enqueued_ms=int(entry.entry.partition("-")[0])
-        )
+        return Delivery(task_type, shard, place, place, raw[1])
     try:
         return _decode(task_type, shard, place, dict(zip(raw[::2], raw[1::2], strict=True)))
     except DecodeError:
@@ -57,7 +56,6 @@ def _decode(task_type: str, shard: int, place: str, have: dict[bytes, bytes]) ->
     if (payload := have.get(b"p")) is None:
         raise DecodeError("the entry has no payload: something else wrote it", reason="foreign")
     local = have[b"i"].decode() if b"i" in have else place
-    enqueued = have.get(b"e") or local[1:].partition("-")[0]
     return Delivery(
         type=task_type,
         shard=shard,
@@ -66,7 +64,7 @@ def _decode(task_type: str, shard: int, place: str, have: dict[bytes, bytes]) ->
         payload=payload,
         attempt=int(have.get(b"a", b"0")) + 1,
         lost=int(have.get(b"l", b"0")),
-        enqueued_ms=int(enqueued),
+        accepted_ms=int(have[b"e"]) if b"e" in have else None,
         expires_ms=int(have[b"x"]) if b"x" in have else None,
         overrides=_overrides(have[b"m"]) if b"m" in have else None,
         failures=have.get(b"f", b""),
@@ -125,6 +123,6 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def fields_dict(raw: tuple[bytes, ...]) -> dict[str, bytes]:
+def fields_dict(raw: Sequence[bytes]) -> dict[str, bytes]:
     """Stored fields by name, for people to read: never raises."""
     return {raw[n].decode("utf-8", "replace"): raw[n + 1] for n in range(0, len(raw) - 1, 2)}

@@ -6,33 +6,81 @@ it, the user's handler reads it.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from datetime import datetime
-from threading import Event
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Protocol
 
 
-@dataclass(frozen=True, slots=True)
+class Task(Protocol):
+    """What the context needs of a delivery."""
+
+    @property
+    def id(self) -> object: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def lost(self) -> int: ...
+    @property
+    def enqueued_ms(self) -> int: ...
+
+
 class Context:
-    """One attempt, as its handler sees it.
+    """One attempt, as its handler sees it. Made for every attempt, so it works out nothing beforehand."""
 
-    id: the task's id; the same in every attempt, so it can serve as an idempotency key outside.
-    type: the task type. attempt: counts from 1. max_attempts: how many there may be.
-    lost: deliveries in a row before this one whose worker died.
-    deadline: when the attempt's timeout strikes; None where it has none.
-    enqueued_at: when the task was accepted. worker: the name of the worker process.
-    """
+    __slots__ = ("_cancelled", "_deadline", "_max_attempts", "_task", "_worker")
 
-    id: str
-    type: str
-    attempt: int
-    max_attempts: int
-    lost: int
-    deadline: datetime | None
-    enqueued_at: datetime
-    worker: str
-    _cancelled: Event = field(default_factory=Event, repr=False, compare=False)
+    def __init__(self, task: Task, max_attempts: int, deadline: float | None, worker: str) -> None:
+        self._task = task
+        self._max_attempts = max_attempts
+        self._deadline = deadline
+        self._worker = worker
+        self._cancelled = False
+
+    def __repr__(self) -> str:
+        return f"<Context of {self.id}, attempt {self.attempt} of {self.max_attempts}>"
+
+    @property
+    def id(self) -> str:
+        """The task's id; the same in every attempt, so it can serve as an idempotency key outside."""
+        return str(self._task.id)
+
+    @property
+    def type(self) -> str:
+        """The task type."""
+        return self._task.type
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is; counts from 1."""
+        return self._task.attempt
+
+    @property
+    def max_attempts(self) -> int:
+        """How many attempts there may be."""
+        return self._max_attempts
+
+    @property
+    def lost(self) -> int:
+        """How many deliveries in a row before this one were lost with their workers."""
+        return self._task.lost
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the attempt's timeout strikes, by the server's clock; None where it has none."""
+        return None if self._deadline is None else _moment(self._deadline)
+
+    @property
+    def enqueued_at(self) -> datetime:
+        """When the task was accepted, by the server's clock."""
+        return _moment(self._task.enqueued_ms / 1000)
+
+    @property
+    def worker(self) -> str:
+        """The name of the worker process."""
+        return self._worker
 
     @property
     def cancelled(self) -> bool:
@@ -41,7 +89,7 @@ class Context:
         An `async def` handler gets CancelledError; a `def` handler in a thread cannot be stopped and
         should look here now and then.
         """
-        return self._cancelled.is_set()
+        return self._cancelled
 
     @property
     def logger(self) -> Any:
@@ -62,3 +110,9 @@ def get_context() -> Context:
         return CURRENT.get()
     except LookupError:
         raise LookupError("get_context() was called outside a running task") from None
+
+
+def _moment(seconds: float) -> datetime:
+    with suppress(OverflowError, ValueError, OSError):
+        return datetime.fromtimestamp(seconds, UTC)
+    return datetime.fromtimestamp(0, UTC)

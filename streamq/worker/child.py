@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from streamq.app import Handler
-from streamq.context import CURRENT, Context
+from streamq.context import CURRENT
 from streamq.errors import UnknownTaskType
 from streamq.worker import verdict
 
@@ -33,9 +33,9 @@ def serve(pipe: Connection) -> None:
 def _answer(request: dict[str, Any]) -> bytes | dict[str, Any]:
     handler = find(request["reference"])
     delivery = request["delivery"]
-    CURRENT.set(Context(**request["context"]))
+    CURRENT.set(request["context"])
     try:
-        args, kwargs = handler.arguments(request["payload"])
+        args, kwargs = handler.arguments(delivery.payload)
         return handler.encode_result(handler.function(*args, **kwargs))
     except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is its failure, not our end
         failed = verdict.failure(handler, delivery, error)

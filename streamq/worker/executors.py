@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from streamq.app import Handler
+from streamq.context import Context
 from streamq.errors import ProcessDied
 from streamq.model import Delivery
 from streamq.worker import child
@@ -92,15 +93,14 @@ class Processes:
         self._all.add(fresh)
         return fresh
 
-    async def run(self, one: _Child, handler: Handler, delivery: Delivery, about: dict[str, Any]) -> bytes:
+    async def run(self, one: _Child, handler: Handler, delivery: Delivery, context: Context) -> bytes:
         """Run an attempt; the child is killed where this is cancelled."""
         try:
             answer = await one.ask(
                 {
                     "reference": handler.reference,
-                    "payload": delivery.payload,
                     "delivery": delivery,
-                    "context": about,
+                    "context": context,
                 }
             )
         except BaseException:

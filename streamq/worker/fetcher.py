@@ -187,7 +187,7 @@ class Fetcher:
                 except GroupMissing:
                     await self._mend()
                     continue
-                unseen = [p for p in places if (keys.type, keys.shard, p) not in self._holdings]
+                unseen = [p for p in places if not self._holdings.has((keys.type, keys.shard), p)]
                 if unseen:
                     self._recovered(keys, unseen)
 

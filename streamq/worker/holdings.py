@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Literal
 
 from streamq.context import Context
 from streamq.model import SUSPECT, Delivery
 
-Key = tuple[str, int, str]
+Line = tuple[str, int]
+"""A task type in a shard: what one renew or settle call is about."""
+
 Stop = Literal["timeout", "cancel", "lost", "shutdown"]
 
 
-@dataclass(slots=True, eq=False)
 class Held:
     """One delivery in hand.
 
@@ -26,64 +26,62 @@ class Held:
     stop: why the handler was told to stop. done: its outcome is decided.
     """
 
-    delivery: Delivery
+    # Attributes of the class, not of each: one is made for every task, and most never change.
     started: float | None = None
-    started_ms: int = 0
     deadline: float | None = None
     stop: Stop | None = None
-    stopped: float = 0.0
-    done: bool = False
+    stopped = 0.0
+    done = False
     context: Context | None = None
-    slot: asyncio.Task[None] | None = field(default=None, repr=False)
+    slot: asyncio.Task[None] | None = None
+
+    def __init__(self, delivery: Delivery) -> None:
+        self.delivery = delivery
 
     @property
-    def key(self) -> Key:
-        d = self.delivery
-        return (d.type, d.shard, d.place)
+    def line(self) -> Line:
+        return (self.delivery.type, self.delivery.shard)
 
 
 class Holdings:
-    """All deliveries in hand, by type, shard and place."""
+    """All deliveries in hand, by line and place."""
 
     def __init__(self) -> None:
-        self._held: dict[Key, Held] = {}
+        self._lines: dict[Line, dict[str, Held]] = {}
         self.suspects = 0
 
     def __len__(self) -> int:
-        return len(self._held)
+        return sum(map(len, list(self._lines.values())))
 
-    def __contains__(self, key: Key) -> bool:
-        return key in self._held
+    def has(self, line: Line, place: str) -> bool:
+        return place in self._lines.get(line, ())
 
-    def add(self, key: Key, held: Held) -> None:
-        self._held[key] = held
-        self.suspects += key[2][0] == SUSPECT
+    def add(self, held: Held) -> None:
+        place = held.delivery.place
+        held_in_line = self._lines.get(held.line)
+        if held_in_line is None:
+            held_in_line = self._lines[held.line] = {}
+        held_in_line[place] = held
+        if place[0] == SUSPECT:
+            self.suspects += 1
 
-    def remove(self, key: Key) -> None:
-        if self._held.pop(key, None) is not None:
-            self.suspects -= key[2][0] == SUSPECT
+    def remove(self, line: Line, places: Iterable[str]) -> None:
+        held = self._lines.get(line, {})
+        for place in places:
+            if held.pop(place, None) is not None and place[0] == SUSPECT:
+                self.suspects -= 1
 
-    def get(self, key: Key) -> Held | None:
-        return self._held.get(key)
-
-    def find(self, task_type: str, shard: int, local: str) -> Held | None:
+    def find(self, line: Line, local: str) -> Held | None:
         """The delivery of a task by its local id."""
-        for held in self.snapshot():
-            d = held.delivery
-            if d.local == local and d.type == task_type and d.shard == shard:
-                return held
-        return None
+        return next((held for held in self.snapshot(line) if held.delivery.local == local), None)
 
-    def snapshot(self) -> list[Held]:
+    def lines(self) -> list[Line]:
+        """The lines of which something was ever held."""
+        return list(self._lines)
+
+    def snapshot(self, line: Line) -> list[Held]:
         """A copy, safe to walk in another thread (a dict's values are copied in one step)."""
-        return list(self._held.values())
-
-    def by_type(self) -> dict[tuple[str, int], list[Held]]:
-        """What is held, grouped as renew calls want it."""
-        groups: dict[tuple[str, int], list[Held]] = {}
-        for held in self.snapshot():
-            groups.setdefault((held.delivery.type, held.delivery.shard), []).append(held)
-        return groups
+        return list(self._lines.get(line, {}).values())
 
 
 def chunks(items: list[Held], size: int) -> Iterable[list[Held]]:

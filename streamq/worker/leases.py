@@ -18,7 +18,7 @@ from streamq.errors import InvalidTaskId, RedisError
 from streamq.keys import shard_keys, type_keys
 from streamq.model import TaskId
 from streamq.transport import Subscription, SyncTransport
-from streamq.worker.holdings import Held, Holdings, chunks
+from streamq.worker.holdings import Held, Holdings, Line, chunks
 
 CHUNK: Final = 200
 SLICE: Final = 0.25
@@ -98,11 +98,12 @@ class LeaseKeeper(threading.Thread):
 
     def renew_all(self) -> None:
         """Renew everything in hand; tell what is lost and what is to be cancelled."""
-        for (task_type, shard), held in self._holdings.by_type().items():
-            for chunk in chunks(held, CHUNK):
-                self._renew(task_type, shard, chunk)
+        for line in self._holdings.lines():
+            for chunk in chunks(self._holdings.snapshot(line), CHUNK):
+                self._renew(line, chunk)
 
-    def _renew(self, task_type: str, shard: int, held: list[Held]) -> None:
+    def _renew(self, line: Line, held: list[Held]) -> None:
+        task_type, shard = line
         keys = type_keys(self._app, shard, task_type)
         pairs = [(one.delivery.place, one.delivery.local) for one in held]
         renewal = self._transport.run(calls.renew(keys, self._worker, pairs), patience=self._interval)
@@ -137,6 +138,6 @@ class LeaseKeeper(threading.Thread):
             task = TaskId.parse(rest)
         except InvalidTaskId:
             return
-        held = self._holdings.find(task.type, task.shard, task.local)
+        held = self._holdings.find((task.type, task.shard), task.local)
         if held is not None:
             self._told.cancel([held])

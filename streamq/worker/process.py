@@ -143,10 +143,10 @@ class Worker:
 
     def _build(self) -> None:
         options = self.options
-        self._runner = Runner(
-            self._registry, self.name, options.concurrency, options.process_slots, self._finished
-        )
         self._settler = Settler(self._transport, self._registry.name, self.name, self._holdings, self._freed)
+        self._runner = Runner(
+            self._registry, self.name, options.concurrency, options.process_slots, self._settler.put
+        )
         self._fetchers = [self._fetcher(shard) for shard in range(self._registry.shards)]
         loop = asyncio.get_running_loop()
         told = Told(
@@ -176,44 +176,47 @@ class Worker:
             self._runner.set_clock(now_ms)
         suspects = self._holdings.suspects
         for source, entries in parts:
-            for entry in entries:
-                spare = entry.letter == SUSPECT and suspects > 0
-                suspects += entry.letter == SUSPECT
-                self._receive(source.keys, entry, give_back=spare or self._stop.asked.is_set())
+            received = [held for entry in entries if (held := self._receive(source.keys, entry))]
+            kept = 0 if self._stop.asked.is_set() else len(received)
+            if source.letter == SUSPECT:
+                kept = min(kept, max(0, 1 - suspects))
+                suspects += len(received)
+            self._runner.put(received[:kept])
+            for held in received[kept:]:
+                self._give_back(held)
         if suspects > 1:
             # Only then is the one that stays alone, as a task that kills its worker must be.
             await self._settler.flush()
 
-    def _receive(self, keys: TypeKeys, entry: Entry, *, give_back: bool) -> None:
-        key = (keys.type, keys.shard, entry.place)
+    def _receive(self, keys: TypeKeys, entry: Entry) -> Held | None:
+        """The entry as a delivery in the book; None where nobody can read it."""
         try:
-            delivery = codec.decode(keys.type, keys.shard, entry)
+            held = Held(codec.decode(keys.type, keys.shard, entry))
         except DecodeError as error:
-            self._undecodable(key, entry, error)
-            return
-        held = Held(delivery)
-        self._holdings.add(key, held)
-        if give_back:
-            held.done = True
-            self._settler.put(key, delivery.local, HandedBack())
-        else:
-            self._runner.put(held)
+            self._undecodable(keys, entry, error)
+            return None
+        self._holdings.add(held)
+        return held
 
-    def _undecodable(self, key: tuple[str, int, str], entry: Entry, error: DecodeError) -> None:
+    def _undecodable(self, keys: TypeKeys, entry: Entry, error: DecodeError) -> None:
         """An entry nobody can read: a dead letter, with everything that is in it."""
-        self._log.error(
-            "task.undecodable", place=":".join(map(str, key)), reason=error.reason, error=str(error)
-        )
+        place = f"{keys.type}:{keys.shard}:{entry.place}"
+        self._log.error("task.undecodable", place=place, reason=error.reason, error=str(error))
         failures = codec.add_failure(
             b"", attempt=0, at_ms=self._runner.now_ms(), worker=self.name,
             error="DecodeError", message=str(error), traceback="",
         )  # fmt: skip
-        held = Held(Delivery(key[0], key[1], entry.place, entry.place, b""), done=True)
-        self._holdings.add(key, held)
-        self._settler.put(key, entry.place, Died(error.reason, failures, started=False))
+        self._settle_unread(keys, entry.place, Died(error.reason, failures, started=False))
 
-    def _finished(self, held: Held, outcome: Outcome) -> None:
-        self._settler.put(held.key, held.delivery.local, outcome)
+    def _settle_unread(self, keys: TypeKeys, place: str, outcome: Outcome) -> None:
+        held = Held(Delivery(keys.type, keys.shard, place, place, b""))
+        held.done = True
+        self._holdings.add(held)
+        self._settler.put(held, outcome)
+
+    def _give_back(self, held: Held) -> None:
+        held.done = True
+        self._settler.put(held, HandedBack())
 
     def _freed(self) -> None:
         for fetcher in self._fetchers:
@@ -225,9 +228,7 @@ class Worker:
 
     def _recovered(self, keys: TypeKeys, places: list[str]) -> None:
         for place in places:
-            key = (keys.type, keys.shard, place)
-            self._holdings.add(key, Held(Delivery(keys.type, keys.shard, place, place, b""), done=True))
-            self._settler.put(key, place, HandedBack())
+            self._settle_unread(keys, place, HandedBack())
 
     # -- told by the lease thread ----------------------------------------------------------------------
 
@@ -236,7 +237,7 @@ class Worker:
             if not one.done:
                 self._log.warning("task.lease_lost", task=str(one.delivery.id))
                 self._runner.stop(one, "lost")
-                self._holdings.remove(one.key)
+                self._holdings.remove(one.line, [one.delivery.place])
 
     def _cancel(self, held: list[Held]) -> None:
         for one in held:
@@ -261,7 +262,7 @@ class Worker:
                 "running": [
                     {
                         "id": str(held.delivery.id),
-                        "since_ms": held.started_ms,
+                        "since_ms": self._runner.server_ms(held.started or 0.0),
                         "attempt": held.delivery.attempt,
                     }
                     for held in running[:100]

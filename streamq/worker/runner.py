@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from streamq import telemetry
@@ -27,7 +26,11 @@ from streamq.worker.holdings import Held, Stop
 GRACE: Final = 5.0
 """Seconds that a handler gets to end after it was told to; then its slot is written off."""
 SHORT: Final = 0.005
-"""Seconds of work that are fetched ahead, so that the pipe stays full while short tasks run."""
+"""Seconds of work that are fetched ahead, so that the pipe stays full while short tasks run; also how
+long a slot runs handlers that never wait before the event loop gets a turn."""
+MOST_AHEAD: Final = 400
+_REMEMBERED: Final = 0.1
+"""Seconds of busy time after which what was measured before counts half."""
 
 
 class Runner:
@@ -54,7 +57,12 @@ class Runner:
         self._processes = Processes(process_slots)
         self._base = contextvars.copy_context()
         self._timer: asyncio.TimerHandle | None = None
-        self._duration = 0.0
+        self._armed = math.inf
+        self._step = 0
+        self._ahead = 0
+        self._ended = 0
+        self._since = 0.0
+        self._busy = (0.0, 0.0)
         self._clock_offset = time.time() - time.monotonic()
         self._log = telemetry.get_logger(worker=worker)
         self.stopping = False
@@ -63,16 +71,13 @@ class Runner:
 
     def room(self) -> int:
         """How many tasks may be fetched now: free slots, and a little more while tasks are short."""
-        ahead = (
-            min(self._concurrency, int(self._concurrency * SHORT / self._duration)) if self._duration else 0
-        )
         taken = len(self._running) + self._threads.stuck + len(self._queue)
-        return self._concurrency + ahead - taken
+        return self._concurrency + self._ahead - taken
 
     def room_for(self, handler: Handler) -> int:
         """The most tasks of this type to fetch at once."""
         if handler.options.executor != "process":
-            return self._concurrency * 2
+            return self._concurrency + MOST_AHEAD
         # One more than there are processes, so that none waits for a fetch.
         return max(0, self._processes.size + 1 - self._in_hand(handler.name))
 
@@ -98,14 +103,21 @@ class Runner:
 
     def now_ms(self) -> int:
         """The server's clock, as far as we know it."""
-        return round((time.monotonic() + self._clock_offset) * 1000)
+        return self.server_ms(time.monotonic())
+
+    def server_ms(self, when: float) -> int:
+        """A time of the monotonic clock by the server's."""
+        return round((when + self._clock_offset) * 1000)
 
     # -- what others tell ----------------------------------------------------------------------------
 
-    def put(self, held: Held) -> None:
-        """Run this delivery as soon as a slot is free."""
-        self._queue.append(held)
-        self._wake_one()
+    def put(self, deliveries: list[Held]) -> None:
+        """Run these as soon as slots are free."""
+        if self.idle:
+            self._since, self._ended = time.monotonic(), 0
+        self._queue.extend(deliveries)
+        if not self._step:
+            self._spread()
 
     def stop(self, held: Held, why: Stop) -> None:
         """Cut a delivery short. Its outcome follows; none does where it was lost."""
@@ -115,7 +127,7 @@ class Runner:
         if held.started is None:
             return  # its slot will see
         if held.context is not None:
-            held.context._cancelled.set()  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+            held.context._cancelled = True  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
         if held.slot is not None:
             held.slot.cancel()
         self._arm(held.stopped + GRACE)
@@ -155,24 +167,42 @@ class Runner:
         """Run one delivery after the other. A coroutine is kept, since a new asyncio task for each
         would cost more than a short handler; one whose handler has set context variables is replaced."""
         me = asyncio.current_task()
+        resumed = time.monotonic()
         while True:
             while not self._queue:
+                self._measure()
                 await self._sleep()
+                resumed = time.monotonic()
             held = self._queue.popleft()
             held.slot = me
             outcome = await self._attempt(held)
             self._running.discard(held)
-            if held in self._written_off:
+            if self._written_off:
                 self._written_off.discard(held)
             self._end(held, outcome)
             if self._soiled() or (me is not None and me.cancelling()):
                 self._spawn()
                 return
+            if held.started is not None and held.started - resumed > SHORT:
+                await asyncio.sleep(0)
+                resumed = time.monotonic()
 
     async def _sleep(self) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sleeping.append(future)
         await future
+
+    def _spread(self) -> None:
+        """Wake slots while tasks wait: one, then with each turn of the loop twice as many.
+
+        Handlers that never wait are then all run by the first slot, which costs no turn of the loop for
+        each; those that do wait have all slots within a few turns.
+        """
+        self._step = min(2 * self._step or 1, len(self._queue), len(self._sleeping))
+        for _ in range(self._step):
+            self._wake_one()
+        if self._step:
+            asyncio.get_running_loop().call_soon(self._spread)
 
     def _wake_one(self) -> None:
         while self._sleeping:
@@ -181,14 +211,28 @@ class Runner:
                 future.set_result(None)
                 return
 
+    def _measure(self) -> None:
+        """Learn from the busy time that ends how many tasks `SHORT` is."""
+        if not self._ended:
+            return
+        now = time.monotonic()
+        count, seconds = self._busy[0] + self._ended, self._busy[1] + now - self._since
+        self._ahead = min(MOST_AHEAD, int(count / seconds * SHORT))
+        self._busy = (count / 2, seconds / 2) if seconds > _REMEMBERED else (count, seconds)
+        self._ended, self._since = 0, now
+
     def _soiled(self) -> bool:
-        now = contextvars.copy_context()
-        return any(var is not CURRENT and self._base.get(var, now) is not value for var, value in now.items())
+        """Whether the handler has left context variables behind that the next must not see."""
+        try:
+            return contextvars.copy_context() != self._base
+        except Exception:  # noqa: BLE001 - a value that cannot be compared is no value of ours
+            return True
 
     def _end(self, held: Held, outcome: Outcome | None) -> None:
         if held.done:
             return
         held.done = True
+        self._ended += 1
         if outcome is not None:
             self._finished(held, outcome)
 
@@ -196,12 +240,13 @@ class Runner:
 
     async def _attempt(self, held: Held) -> Outcome | None:
         """decode -> find the handler -> call it under its timeout -> decide."""
-        if held.stop == "lost":
-            return None
-        early = self._early(held)
-        if early is not None:
-            return early
         delivery = held.delivery
+        if held.stop is not None or self.stopping or delivery.expires_ms is not None:
+            if held.stop == "lost":
+                return None
+            early = self._early(held)
+            if early is not None:
+                return early
         handler = self._registry.handlers[delivery.type]
         try:
             args, kwargs = handler.arguments(delivery.payload)
@@ -212,10 +257,14 @@ class Runner:
             result = await self._call(held, handler, args, kwargs)
         except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the worker
             return self._failed(held, handler, error)
-        return self._returned(held, handler, result)
+        return (
+            verdict.completed(handler, delivery, result)
+            if held.stop is None
+            else self._late(held, handler, result)
+        )
 
-    def _returned(self, held: Held, handler: Handler, result: bytes) -> Outcome | None:
-        """The outcome of a handler that returned, perhaps although it had been told to stop."""
+    def _late(self, held: Held, handler: Handler, result: bytes) -> Outcome | None:
+        """The outcome of a handler that returned although it had been told to stop."""
         if held.stop == "lost":
             return None
         if held.stop == "timeout":
@@ -236,15 +285,14 @@ class Runner:
     ) -> bytes:
         if handler.options.executor == "process":
             return await self._in_process(held, handler)
-        context = self._begin(held, handler)
-        CURRENT.set(context)
+        token = CURRENT.set(self._begin(held, handler))
         try:
             if handler.is_async:
                 value = await handler.function(*args, **kwargs)
                 return b"" if value is None else handler.encode_result(value)
             return await self._threads.run(handler, args, kwargs)
         finally:
-            self._took(held)
+            CURRENT.reset(token)
 
     async def _in_process(self, held: Held, handler: Handler) -> bytes:
         self._running.add(held)
@@ -252,37 +300,24 @@ class Runner:
         if held.stop is not None:
             self._processes.release(one)
             raise asyncio.CancelledError
-        context = self._begin(held, handler)
-        about = {name: getattr(context, name) for name in Context.__slots__ if not name.startswith("_")}
-        try:
-            return await self._processes.run(one, handler, held.delivery, about)
-        finally:
-            self._took(held)
+        return await self._processes.run(one, handler, held.delivery, self._begin(held, handler))
 
     def _begin(self, held: Held, handler: Handler) -> Context:
         delivery = held.delivery
-        held.started = time.monotonic()
-        held.started_ms = self.now_ms()
+        held.started = now = time.monotonic()
         self._running.add(held)
         limit = verdict.timeout(handler, delivery)
         if limit is not None:
-            held.deadline = held.started + limit
-            self._arm(held.deadline)
+            held.deadline = now + limit
+            if held.deadline < self._armed:
+                self._arm(held.deadline)
         held.context = Context(
-            id=str(delivery.id),
-            type=delivery.type,
-            attempt=delivery.attempt,
-            max_attempts=verdict.max_attempts(handler, delivery),
-            lost=delivery.lost,
-            deadline=None if limit is None else _moment(held.started_ms) + timedelta(seconds=limit),
-            enqueued_at=_moment(delivery.enqueued_ms),
-            worker=self._worker,
+            delivery,
+            verdict.max_attempts(handler, delivery),
+            None if limit is None else now + limit + self._clock_offset,
+            self._worker,
         )
         return held.context
-
-    def _took(self, held: Held) -> None:
-        took = time.monotonic() - (held.started or 0.0)
-        self._duration += (took - self._duration) * 0.1 if self._duration else took
 
     def _failed(self, held: Held, handler: Handler, error: BaseException) -> Outcome | None:
         """The outcome of an attempt that ended with an exception, ours or the handler's."""
@@ -316,16 +351,15 @@ class Runner:
 
     def _arm(self, when: float) -> None:
         """Look at the deadlines not later than `when`: one timer for all, instead of one a task."""
-        loop = asyncio.get_running_loop()
-        at = loop.time() + max(0.0, when - time.monotonic())
+        if when >= self._armed:
+            return
         if self._timer is not None:
-            if self._timer.when() <= at:
-                return
             self._timer.cancel()
-        self._timer = loop.call_at(at, self._look)
+        self._armed = when
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, when - time.monotonic()), self._look)
 
     def _look(self) -> None:
-        self._timer = None
+        self._timer, self._armed = None, math.inf
         now = time.monotonic()
         upcoming: list[float] = []
         for held in list(self._running):
@@ -354,9 +388,3 @@ def _undecoded(error: Exception) -> DecodeError:
     if isinstance(error, DecodeError):
         return error
     return DecodeError(f"{type(error).__name__}: {error}", reason="arguments")
-
-
-def _moment(ms: int) -> datetime:
-    with suppress(OverflowError, ValueError, OSError):
-        return datetime.fromtimestamp(ms / 1000, UTC)
-    return datetime.fromtimestamp(0, UTC)

@@ -16,7 +16,7 @@ from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import shard_keys, type_keys
 from streamq.model import Outcome, Settlement
 from streamq.transport import AsyncTransport
-from streamq.worker.holdings import Holdings, Key
+from streamq.worker.holdings import Held, Holdings, Line
 
 BATCH: Final = 200
 
@@ -37,19 +37,22 @@ class Settler:
         self._consumer = consumer
         self._holdings = holdings
         self._freed = freed
-        self._waiting: dict[tuple[str, int], list[Settlement]] = {}
-        self._writers: dict[tuple[str, int], Writer] = {}
+        self._waiting: dict[Line, list[Settlement]] = {}
+        self._writers: dict[Line, Writer] = {}
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._log = telemetry.get_logger(worker=consumer)
 
-    def put(self, key: Key, local: str, outcome: Outcome) -> None:
+    def put(self, held: Held, outcome: Outcome) -> None:
         """Settle this delivery soon. It stays in the book until the server has said so."""
-        task_type, shard, place = key
-        self._waiting.setdefault((task_type, shard), []).append(Settlement(place, local, outcome))
-        self._idle.clear()
-        self._wake.set()
+        task_type, shard, place, local, *_ = held.delivery
+        waiting = self._waiting.get((task_type, shard))
+        if waiting is None:
+            waiting = self._waiting[(task_type, shard)] = []
+            self._idle.clear()
+            self._wake.set()
+        waiting.append(Settlement(place, local, outcome))
 
     async def run(self) -> None:
         """Settle until cancelled; cancel it after `flush` only."""
@@ -68,24 +71,27 @@ class Settler:
         """Return when everything that was put has been settled."""
         await self._idle.wait()
 
-    async def _settle(self, line: tuple[str, int], batch: list[Settlement]) -> None:
+    async def _settle(self, line: Line, batch: list[Settlement]) -> None:
         try:
             settled = await self._send(line, batch)
         except RedisError as error:
             # Nothing that we could mend: the leases will run out and others take the tasks.
             self._log.error("task.settle_failed", type=line[0], tasks=len(batch), error=str(error))
             settled = [True] * len(batch)
-        for settlement, ours in zip(batch, settled, strict=True):
-            if not ours:
-                self._log.warning(
-                    "task.lease_lost",
-                    task=f"{line[0]}:{line[1]}:{settlement.local}",
-                    outcome=type(settlement.outcome).__name__.lower(),
-                )
-            self._holdings.remove((*line, settlement.place))
+        if not all(settled):
+            self._tell_lost(line, [s for s, ours in zip(batch, settled, strict=True) if not ours])
+        self._holdings.remove(line, [settlement.place for settlement in batch])
         self._freed()
 
-    async def _send(self, line: tuple[str, int], batch: list[Settlement]) -> list[bool]:
+    def _tell_lost(self, line: Line, settlements: list[Settlement]) -> None:
+        for settlement in settlements:
+            self._log.warning(
+                "task.lease_lost",
+                task=f"{line[0]}:{line[1]}:{settlement.local}",
+                outcome=type(settlement.outcome).__name__.lower(),
+            )
+
+    async def _send(self, line: Line, batch: list[Settlement]) -> list[bool]:
         """Settle, through outages of any length. Answers for each whether the delivery was ours."""
         writer = self._writers.setdefault(line, Writer())
         keys = type_keys(self._app, line[1], line[0]), shard_keys(self._app, line[1])
@@ -100,7 +106,7 @@ class Settler:
             if self._server() != before:
                 return await self._settle_again(line, batch)
 
-    async def _settle_again(self, line: tuple[str, int], batch: list[Settlement]) -> list[bool]:
+    async def _settle_again(self, line: Line, batch: list[Settlement]) -> list[bool]:
         """After the server restarted or failed over.
 
         It may have lost writes and given our entries' ids to other tasks: what is not pending under our

@@ -45,10 +45,9 @@ def timeout(handler: Handler, delivery: Delivery) -> float | None:
 
 def completed(handler: Handler, delivery: Delivery, result: bytes) -> Completed:
     overrides = delivery.overrides
-    retention = handler.options.retention
-    if overrides is not None and overrides.retention is not None:
-        retention = overrides.retention
-    return Completed(result, round(retention * 1000))
+    if overrides is None or overrides.retention is None:
+        return Completed(result, handler.retention_ms)
+    return Completed(result, round(overrides.retention * 1000))
 
 
 def failure(handler: Handler, delivery: Delivery, error: BaseException) -> Failure:
