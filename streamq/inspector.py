@@ -145,10 +145,11 @@ class Inspector:
     def workers(self) -> list[WorkerInfo]:
         """The workers that send heartbeats, or did not long ago. A worker beats in the first shard."""
         shard = self._shard(0)
-        details = self._ask(calls.heartbeats(shard))
         beats = self._ask(calls.workers(shard))
+        # Asked second: who has come meanwhile is in neither list, who has left is in one only.
+        details = self._ask(calls.heartbeats(shard))
         now = self._now()
-        return [_worker_info(name, now - beat, details.get(name, b"{}")) for name, beat in beats]
+        return [_worker_info(name, now - beat, details[name]) for name, beat in beats if name in details]
 
     def audit(self) -> Audit:
         """Check the invariants I1 to I7 as far as stored data can tell; see Problem.

@@ -34,6 +34,7 @@ from streamq.calls.worker import (
     groups,
     leave,
     pending,
+    read,
     renew,
     settle,
 )
@@ -70,6 +71,7 @@ __all__ = [
     "policy",
     "promote",
     "purge",
+    "read",
     "reclaim",
     "register",
     "renew",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Any, assert_never
+from typing import Any, NamedTuple, assert_never
 
 from streamq.calls.call import (
     DEFAULT_LEASE_MS,
@@ -33,8 +32,7 @@ from streamq.model import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """One stream to read from: whose it is, its letter, and the most to take of it in one read."""
 
     keys: TypeKeys
@@ -70,12 +68,21 @@ def block(consumer: str, block_ms: int, sources: Sequence[Source]) -> Call[Fetch
     streams = [source.stream for source in sources]
     head = ("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", 1, "BLOCK", block_ms, "STREAMS")
     by_name = {source.stream.encode(): source for source in sources}
-    return Call(None, tuple(streams), (*head, *streams, *(">" for _ in streams)), partial(_blocked, by_name))
+    return Call(
+        None, tuple(streams), (*head, *streams, *(">" for _ in streams)), partial(_plainly_read, by_name)
+    )
 
 
-def _blocked(by_name: dict[bytes, Source], reply: list[Any] | None) -> FetchedByType:
+def _plainly_read(by_name: dict[bytes, Source], reply: list[Any] | None) -> FetchedByType:
     found = [(by_name[name], _entries(by_name[name].letter, rows)) for name, rows in reply or []]
     return 0, found
+
+
+def read(consumer: str, source: Source) -> Call[FetchedByType]:
+    """Take up to the limit from one stream, with a plain read that does not wait."""
+    head = ("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", source.limit, "STREAMS")
+    by_name = {source.stream.encode(): source}
+    return Call(None, (source.stream,), (*head, source.stream, ">"), partial(_plainly_read, by_name))
 
 
 def groups(streams: Sequence[str]) -> Call[int]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from redis import asyncio as aioredis
@@ -22,6 +24,7 @@ from streamq.errors import RedisUnavailable
 from streamq.transport import server, wire
 from streamq.transport.address import Address
 from streamq.transport.faults import final, translate
+from streamq.transport.link import Link, serve
 
 R = TypeVar("R")
 _CLASSES: dict[str, Any] = {
@@ -39,18 +42,13 @@ async def connect(address: Address, **more: Any) -> Any:
     return connection
 
 
-async def ask(connection: Any, *command: Any, timeout: float | None = None) -> Any:
-    await connection.send_command(*command)
-    return await connection.read_response(timeout=timeout)
-
-
 class AsyncTransport:
     """Runs calls on one server, in one event loop. `patience`: seconds to try while it is away."""
 
     def __init__(self, address: Address, *, patience: float = 5.0) -> None:
         self._address = address
         self._patience = patience
-        self._idle: list[Any] = []
+        self._idle: list[Link] = []
         self._resolved: Address | None = None
         self._under_way: set[asyncio.Task[Any]] = set()
         self.info: server.ServerInfo | None = None
@@ -86,30 +84,24 @@ class AsyncTransport:
 
     async def _attempt(self, call: Call[R], sent: list[bool]) -> R:
         try:
-            connection = self._idle.pop() if self._idle else await self.open()
+            link = self._idle.pop() if self._idle else await self.open()
         except (lib.RedisError, OSError) as error:
             raise translate(error, str(self._address)) from None
         try:
             sent.append(True)
-            reply = await self._exchange(connection, call)
+            reply = await exchange(link, call)
         except lib.ResponseError as error:
-            self._give(connection)
+            await self._give(link)
             sent.pop()  # an answer, though a bad one
             raise translate(error, str(self._address)) from None
         except (lib.RedisError, OSError) as error:
-            await connection.disconnect(nowait=True)
+            await link.aclose()
             raise translate(error, str(self._address)) from None
         except BaseException:
-            await connection.disconnect(nowait=True)  # nobody else may read the reply under way
+            await link.aclose()  # nobody else may read the reply under way
             raise
-        self._give(connection)
+        await self._give(link)
         return call.parse(reply)
-
-    async def _exchange(self, connection: Any, call: Call[Any]) -> Any:
-        try:
-            return await ask(connection, *wire.by_sha(call))
-        except lib.NoScriptError:
-            return await ask(connection, *wire.by_text(call))
 
     async def reconnect(self, *, patience: float = math.inf) -> bool:
         """Wait until the server answers again; False where the patience is used up before."""
@@ -119,11 +111,11 @@ class AsyncTransport:
             return False
         return True
 
-    def _give(self, connection: Any) -> None:
+    async def _give(self, link: Link) -> None:
         if len(self._idle) < wire.IDLE_CONNECTIONS:
-            self._idle.append(connection)
+            self._idle.append(link)
         else:
-            self.spawn(connection.disconnect())
+            await link.aclose()
 
     def spawn(self, coroutine: Any) -> asyncio.Task[Any]:
         """A task that is kept alive until it is done."""
@@ -132,23 +124,35 @@ class AsyncTransport:
         task.add_done_callback(self._under_way.discard)
         return task
 
-    async def open(self, **more: Any) -> Any:
+    async def open(self) -> Link:
         """A new connection to a server that is new enough; raises the client library's errors."""
-        connection = await connect(self.address, **more)
+        link = serve(await self.connect())
         try:
-            self.info = server.read(await ask(connection, *wire.INFO))
+            self.info = server.read(await link.ask(*wire.INFO))
             server.check(self.info, str(self._address))
-        except lib.NoPermissionError:  # a user without INFO: the version stays unknown
-            return connection
+        except lib.ResponseError:  # a user without INFO: the version stays unknown
+            return link
         except BaseException:
-            await connection.disconnect(nowait=True)
+            await link.aclose()
             raise
-        return connection
+        return link
+
+    async def connect(self, **more: Any) -> Any:
+        """A new connection of the client library's own kind."""
+        return await connect(self.address, **more)
 
     async def aclose(self) -> None:
         idle, self._idle = self._idle, []
-        for connection in idle:
-            await connection.disconnect()
+        for link in idle:
+            await link.aclose()
+
+
+async def exchange(link: Link, call: Call[Any], timeout: float = wire.COMMAND_TIMEOUT) -> Any:
+    """One call on a connection; the script's text where the server does not know it."""
+    try:
+        return await link.ask(*wire.by_sha(call), timeout=timeout)
+    except lib.NoScriptError:
+        return await link.ask(*wire.by_text(call), timeout=timeout)
 
 
 class AsyncReader:
@@ -156,7 +160,7 @@ class AsyncReader:
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
-        self._connection: Any = None
+        self._link: Link | None = None
         self._client_id: int | None = None
 
     async def run(self, call: Call[R], *, longest: float = 0.0) -> R:
@@ -164,10 +168,33 @@ class AsyncReader:
 
         The wait is bounded by our own clock too: the server's BLOCK follows its wall clock.
         """
+        async with self._opened() as link:
+            return call.parse(await exchange(link, call, longest + wire.COMMAND_TIMEOUT))
+
+    async def run_all(self, asked: list[Call[Any]]) -> list[Any]:
+        """Run calls in one round trip. Answers for each its result, or the RedisError it ended with: what
+        one of them brought is not lost because another failed."""
+        async with self._opened() as link:
+            replies = await link.ask_all([wire.by_sha(call) for call in asked])
+            return [await self._result(link, *pair) for pair in zip(asked, replies, strict=True)]
+
+    async def _result(self, link: Link, call: Call[Any], reply: Any) -> Any:
+        if isinstance(reply, lib.NoScriptError):
+            reply = await link.ask(*wire.by_text(call))
+        if isinstance(reply, lib.ResponseError):
+            return translate(reply, str(self._transport.address))
+        if isinstance(reply, BaseException):
+            raise reply
+        return call.parse(reply)
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncGenerator[Link]:
+        """Our connection, opened where there is none; closed after an error that is not an answer."""
         try:
-            if self._connection is None:
-                await self._open()
-            reply = await self._exchange(call, longest + wire.COMMAND_TIMEOUT)
+            if self._link is None:
+                self._link = await self._transport.open()
+                self._client_id = await self._link.ask("CLIENT", "ID")
+            yield self._link
         except lib.ResponseError as error:
             raise translate(error, str(self._transport.address)) from None
         except (lib.RedisError, OSError) as error:
@@ -176,17 +203,6 @@ class AsyncReader:
         except BaseException:
             await self.aclose()
             raise
-        return call.parse(reply)
-
-    async def _open(self) -> None:
-        self._connection = await self._transport.open()
-        self._client_id = await ask(self._connection, "CLIENT", "ID")
-
-    async def _exchange(self, call: Call[Any], timeout: float) -> Any:
-        try:
-            return await ask(self._connection, *wire.by_sha(call), timeout=timeout)
-        except lib.NoScriptError:
-            return await ask(self._connection, *wire.by_text(call), timeout=timeout)
 
     async def unblock(self) -> bool:
         """End a blocking read at once and in order: it answers that nothing came. False where the
@@ -197,6 +213,6 @@ class AsyncReader:
         return await self._transport.run(Call(None, (), command, bool), patience=0)
 
     async def aclose(self) -> None:
-        connection, self._connection, self._client_id = self._connection, None, None
-        if connection is not None:
-            await connection.disconnect(nowait=True)
+        link, self._link, self._client_id = self._link, None, None
+        if link is not None:
+            await link.aclose()

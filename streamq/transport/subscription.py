@@ -97,7 +97,7 @@ class AsyncSubscription:
     async def open(self) -> None:
         """Connect and subscribe; raises RedisUnavailable."""
         try:
-            self._connection = await self._transport.open(socket_timeout=None)
+            self._connection = await self._transport.connect(socket_timeout=None)
             await self._connection.send_command(*self._command)
             await self._connection.read_response(timeout=5.0)
         except (lib.RedisError, OSError) as error:

@@ -38,7 +38,7 @@ def connect(address: Address, **more: Any) -> Any:
 
 
 def ask(connection: Any, *command: Any) -> Any:
-    connection.send_command(*command)
+    connection.send_packed_command(wire.packed(connection, command))
     return connection.read_response()
 
 

@@ -11,6 +11,17 @@ from typing import Any, Final
 from streamq.calls import Call
 from streamq.transport.address import Address
 
+
+def _installed() -> Any:
+    try:
+        import hiredis  # noqa: PLC0415 - an extra
+    except ImportError:
+        return None
+    return hiredis
+
+
+hiredis: Final[Any] = _installed()
+
 CONNECT_TIMEOUT: Final = 3.0
 COMMAND_TIMEOUT: Final = 5.0
 IDLE_CONNECTIONS: Final = 32
@@ -31,6 +42,11 @@ def settings(address: Address) -> dict[str, Any]:
     if address.kind in ("tcp", "tls"):
         base["socket_keepalive"] = True
     return base | address.arguments
+
+
+def packed(connection: Any, command: tuple[Any, ...]) -> Any:
+    """A command as bytes. hiredis packs it at once; the client library looks at each part before."""
+    return [hiredis.pack_command(command)] if hiredis else connection.pack_command(*command)
 
 
 def by_sha(call: Call[Any]) -> tuple[Any, ...]:

@@ -1,0 +1,158 @@
+"""One connection of an event loop, for calls that are answered in their order.
+
+The client library connects and logs in. Where hiredis is installed its socket is then served by a
+protocol of our own, which costs a fifth of the library's streams and timeouts; where it is not, the
+library goes on serving it. Owns that choice, the packing of commands and the time an answer may take.
+Raises the client library's errors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Final, Protocol
+
+from redis import exceptions as lib
+from redis.asyncio import Connection
+
+from streamq.transport import wire
+from streamq.transport.wire import hiredis
+
+_MORE: Final = object()
+_CLOSED: Final = "the server closed the connection"
+
+
+class Link(Protocol):
+    """What both kinds of connection can do. After an error other than an answer it must be closed."""
+
+    async def ask(self, *command: Any, timeout: float = wire.COMMAND_TIMEOUT) -> Any:
+        """Send one command; the raw reply. Raises where the reply is an error, or late."""
+        ...
+
+    async def ask_all(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        """Send commands at once; each reply or the error it was, in their order."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close, without waiting."""
+        ...
+
+
+def serve(connection: Any) -> Link:
+    """Serve a connected connection of the client library."""
+    writer = getattr(connection, "_writer", None)
+    if not hiredis or not isinstance(writer, asyncio.StreamWriter):
+        return LibraryLink(connection)
+    fast = FastLink(connection, writer.transport)
+    writer.transport.set_protocol(fast)
+    return fast
+
+
+def error(text: str) -> lib.ResponseError:
+    """An error reply as the client library's error."""
+    return lib.NoScriptError(text) if text.startswith("NOSCRIPT") else lib.ResponseError(text)
+
+
+class FastLink(asyncio.Protocol):
+    """hiredis on the socket: an answer goes from the event loop straight to who waits for it."""
+
+    def __init__(self, connection: Any, transport: Any) -> None:
+        self._connection = connection  # owns the socket
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._replies = hiredis.Reader(notEnoughData=_MORE, replyError=error)
+        self._asked: deque[asyncio.Future[Any]] = deque()
+        self._closed = False
+
+    async def ask(self, *command: Any, timeout: float = wire.COMMAND_TIMEOUT) -> Any:
+        answer = self._send(command)
+        timer = self._loop.call_later(timeout, self._expire, timeout)
+        try:
+            return await answer
+        finally:
+            timer.cancel()
+
+    async def ask_all(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        timer = self._loop.call_later(wire.COMMAND_TIMEOUT, self._expire, wire.COMMAND_TIMEOUT)
+        try:
+            return await asyncio.gather(*map(self._send, commands), return_exceptions=True)
+        finally:
+            timer.cancel()
+
+    def _send(self, command: tuple[Any, ...]) -> asyncio.Future[Any]:
+        if self._closed or self._transport.is_closing():
+            raise lib.ConnectionError(_CLOSED)
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        self._asked.append(answer)
+        self._transport.write(hiredis.pack_command(command))
+        return answer
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._replies.feed(data)
+            while (reply := self._replies.gets()) is not _MORE:
+                self._answer(self._asked.popleft(), reply)
+        except (hiredis.ProtocolError, IndexError) as error:
+            self._fail(lib.ConnectionError(f"the server's replies make no sense: {error!r}"))
+
+    @staticmethod
+    def _answer(answer: asyncio.Future[Any], reply: Any) -> None:
+        if answer.done():
+            return
+        if isinstance(reply, lib.ResponseError):
+            answer.set_exception(reply)
+        else:
+            answer.set_result(reply)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(lib.ConnectionError(str(exc) if exc else _CLOSED))
+
+    def _expire(self, seconds: float) -> None:
+        self._fail(lib.TimeoutError(f"no answer within {seconds:g} s"))
+
+    def _fail(self, why: Exception) -> None:
+        self._closed = True
+        self._transport.abort()
+        while self._asked:
+            answer = self._asked.popleft()
+            if not answer.done():
+                answer.set_exception(why)
+
+    async def aclose(self) -> None:
+        self._fail(lib.ConnectionError("closed"))
+        await self._connection.disconnect(nowait=True)
+
+
+class LibraryLink:
+    """The client library's own way, for installations without hiredis."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        connection.socket_timeout = None  # it answers None where a read of its own takes too long
+
+    async def ask(self, *command: Any, timeout: float = wire.COMMAND_TIMEOUT) -> Any:
+        [reply] = await self._exchange([command], timeout)
+        if isinstance(reply, lib.ResponseError):
+            raise reply
+        return reply
+
+    async def ask_all(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        return await self._exchange(commands, wire.COMMAND_TIMEOUT)
+
+    async def _exchange(self, commands: list[tuple[Any, ...]], timeout: float) -> list[Any]:
+        packed = [part for command in commands for part in self._connection.pack_command(*command)]
+        try:
+            async with asyncio.timeout(timeout):
+                await self._connection.send_packed_command(packed)
+                return [await self._next() for _ in commands]
+        except TimeoutError:
+            raise lib.TimeoutError(f"no answer within {timeout:g} s") from None
+
+    async def _next(self) -> Any:
+        try:
+            return await self._connection.read_response()
+        except lib.ResponseError as error:
+            return error
+
+    async def aclose(self) -> None:
+        await self._connection.disconnect(nowait=True)
