@@ -24,24 +24,26 @@ class Recorder:
     """The file of this process, made at the first mark."""
 
     def __init__(self) -> None:
-        self._pid = 0
         self._file: mmap.mmap | None = None
         self._at = 0
+        os.register_at_fork(after_in_child=self._forget)
 
     def mark(self, stamp: int) -> None:
         """Note `stamp` (a number that the task carries) and the monotonic clock, in ns."""
-        if self._file is None or self._pid != os.getpid():
-            self._open()
-        assert self._file is not None  # noqa: S101 - opened above
+        if self._file is None:
+            self._file = self._open()
         _PAIR.pack_into(self._file, self._at, stamp, time.monotonic_ns())
         self._at += 16
 
-    def _open(self) -> None:
-        self._pid, self._at = os.getpid(), 0
-        path = Path(os.environ[FOLDER]) / f"{self._pid}.marks"
+    def _forget(self) -> None:
+        self._file, self._at = None, 0
+
+    @staticmethod
+    def _open() -> mmap.mmap:
+        path = Path(os.environ[FOLDER]) / f"{os.getpid()}.marks"
         with path.open("w+b") as file:
             file.truncate(_SIZE)
-            self._file = mmap.mmap(file.fileno(), _SIZE)
+            return mmap.mmap(file.fileno(), _SIZE)
 
 
 mark: Final = Recorder().mark
