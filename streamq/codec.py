@@ -20,7 +20,6 @@ for the dead letter; it never crashes a loop. Knows no handler and no Redis.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, Final
 
 import orjson
@@ -83,7 +82,7 @@ def _overrides(raw: bytes) -> Overrides:
 
 
 def encode_overrides(overrides: Overrides) -> bytes:
-    return orjson.dumps({name: value for name, value in asdict(overrides).items() if value is not None})
+    return orjson.dumps({name: value for name, value in overrides._asdict().items() if value is not None})
 
 
 def failures(raw: bytes) -> list[dict[str, Any]]:

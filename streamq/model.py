@@ -89,8 +89,7 @@ class Accepted(NamedTuple):
     local: str
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimited:
+class RateLimited(NamedTuple):
     """Enqueue's answer for a task over the rate limit."""
 
     retry_after_ms: int
@@ -151,8 +150,7 @@ class Delivery(NamedTuple):
         return TaskId(self.type, self.shard, self.local)
 
 
-@dataclass(frozen=True, slots=True)
-class Overrides:
+class Overrides(NamedTuple):
     """What one call set otherwise than the task type's policy; None leaves the policy's value."""
 
     timeout: float | None = None
@@ -167,16 +165,14 @@ class Completed(NamedTuple):
     retention_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Retried:
+class Retried(NamedTuple):
     """The attempt failed and the task runs again in `delay_ms`; `failures` is the JSON list of all."""
 
     delay_ms: int
     failures: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Died:
+class Died(NamedTuple):
     """The task becomes a dead letter. `started` is False where no handler was called."""
 
     reason: str
@@ -184,8 +180,7 @@ class Died:
     started: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
+class Cancelled(NamedTuple):
     """Somebody cancelled the task before it completed."""
 
     started: bool = True
@@ -196,8 +191,7 @@ class Expired:
     """The task was too old to be worth running."""
 
 
-@dataclass(frozen=True, slots=True)
-class HandedBack:
+class HandedBack(NamedTuple):
     """The worker gives the task back unharmed: it is stopping, or may not run it now."""
 
     started: bool = False
@@ -214,16 +208,7 @@ class Settlement(NamedTuple):
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """Entries handed over, and the server's clock (ms) when it happened; 0 where it is not known."""
-
-    now_ms: int
-    entries: tuple[Entry, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Renewal:
+class Renewal(NamedTuple):
     """Renew's answer: the type's lease as Redis has it, places no longer ours, ids to cancel."""
 
     now_ms: int
@@ -232,8 +217,7 @@ class Renewal:
     cancelled: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Promotion:
+class Promotion(NamedTuple):
     """Promote's answer: how many moved, when the next is due (None: nothing scheduled), the clock."""
 
     moved: int
@@ -241,8 +225,7 @@ class Promotion:
     now_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reclaim:
+class Reclaim(NamedTuple):
     """Reclaim's answer: where to go on (`0-0`: round complete) and what became of the deliveries.
 
     `skew`: the server's clock is not where it was expected; nothing was touched.
@@ -290,8 +273,7 @@ COUNTERS: Final = (
 """
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetter(NamedTuple):
     """A task that will not run again by itself, with everything that is known of it."""
 
     id: TaskId

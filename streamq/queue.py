@@ -11,15 +11,24 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, Generic, NoReturn, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    NoReturn,
+    ParamSpec,
+    Protocol,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from streamq import codec, convert
-from streamq.admin import Admin
 from streamq.app import Handler, Registry, check_name, sized
 from streamq.client import AsyncClients, Client
 from streamq.errors import PayloadError, QueueFull, RateLimitExceeded
 from streamq.handle import TaskHandle
-from streamq.inspector import Inspector
 from streamq.model import Accepted, Answer, BacklogFull, NewTask, Priority, RateLimited, TaskId
 from streamq.options import (
     CallOptions,
@@ -34,6 +43,10 @@ from streamq.options import (
 )
 from streamq.transport import Address
 from streamq.transport.address import from_environment
+
+if TYPE_CHECKING:
+    from streamq.admin import Admin
+    from streamq.inspector import Inspector
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -316,11 +329,15 @@ class StreamQ:
     @property
     def inspector(self) -> Inspector:
         """Questions about this app's queue: counts, tasks, dead letters, workers."""
+        from streamq.inspector import Inspector  # noqa: PLC0415 - a producer does not pay for it
+
         return Inspector(self._client.transport, self.name, self.registry.shards)
 
     @property
     def admin(self) -> Admin:
         """An operator's writes: cancel, requeue and purge dead letters."""
+        from streamq.admin import Admin  # noqa: PLC0415 - a producer does not pay for it
+
         return Admin(self._client.transport, self.name, self.registry.shards)
 
     def close(self) -> None:

@@ -12,9 +12,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Final
 
+_FOLDER: Final = Path(__file__).parent / "lua"
 _HEADER: Final = re.compile(
     r"\A#!lua(?: flags=[a-z,-]+)?\n"
     r"-- (?P<name>[a-z_]+): .+?\n"
@@ -62,10 +63,9 @@ def parse(name: str, text: str) -> Script:
 
 @cache
 def load(name: str) -> Script:
-    return parse(name, resources.files("streamq").joinpath("lua").joinpath(f"{name}.lua").read_text("utf-8"))
+    return parse(name, (_FOLDER / f"{name}.lua").read_text("utf-8"))
 
 
 def names() -> list[str]:
     """The names of all scripts, sorted."""
-    folder = resources.files("streamq").joinpath("lua")
-    return sorted(item.name[:-4] for item in folder.iterdir() if item.name.endswith(".lua"))
+    return sorted(file.stem for file in _FOLDER.glob("*.lua"))

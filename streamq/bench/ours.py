@@ -72,14 +72,18 @@ class Ours(Side):
         for _ in paced(count, gap):
             task.enqueue(time.monotonic_ns(), TEXT)
 
-    def naps(self, count: int, name: str = "nap") -> None:
-        """Tasks of 50 ms of I/O, or with `crunch` of about 20 ms of a core."""
-        task = self.task(name)
-        self.app.enqueue_many([task.bind(0, TEXT) for _ in range(count)])
+    def send(self, name: str, count: int, **options: Any) -> None:
+        """Enqueue tasks of any type of `tasks`, in bulk."""
+        task = self.task(name).options(**options)
+        for start in range(0, count, 3000):
+            self.app.enqueue_many([task.bind(0, TEXT) for _ in range(min(3000, count - start))])
 
-    def worker(self, processes: int = 1, concurrency: int = 100) -> AbstractContextManager[None]:
-        sizes = ["--processes", str(processes), "--concurrency", str(concurrency)]
-        return self._command("worker", "streamq.bench.tasks:app", *sizes)
+    def worker(
+        self, processes: int = 1, concurrency: int = 100, process_slots: int = 2
+    ) -> AbstractContextManager[None]:
+        sizes = {"processes": processes, "concurrency": concurrency, "process-slots": process_slots}
+        options = [part for name, size in sizes.items() for part in (f"--{name}", str(size))]
+        return self._command("worker", "streamq.bench.tasks:app", *options)
 
     def daemon(self) -> AbstractContextManager[None]:
         return self._command("daemon")

@@ -37,6 +37,13 @@ async def nap(stamp: int, text: str) -> None:
     mark(stamp)
 
 
+@app.task(retention=0)
+async def rest(stamp: int, text: str) -> None:
+    """Note the start, then ten seconds of I/O."""
+    mark(stamp)
+    await asyncio.sleep(10)
+
+
 @app.task(retention=0, executor="process")
 def crunch(stamp: int, text: str) -> None:
     """About 20 ms of a core."""

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from streamq import embedded
 from streamq.errors import InvalidURL
 from streamq.options import reject_unknown
 
@@ -77,13 +76,15 @@ class Address:
     @property
     def socket_url(self) -> str:
         """The URL of an embedded server's socket, for child processes that must not start their own."""
+        from streamq import embedded  # noqa: PLC0415 - most programs never embed a server
+
         return embedded.shared(self.data_dir).url
 
     def resolve(self) -> Address:
         """The address to connect to: starts the embedded server where that is what was asked for."""
         if self.kind != "embedded":
             return self
-        return Address.parse(embedded.shared(self.data_dir).url)
+        return Address.parse(self.socket_url)
 
 
 def _embedded(parts: SplitResult) -> Address:

@@ -16,7 +16,6 @@ from redis import asyncio as aioredis
 from redis import exceptions as lib
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from streamq import calls
 from streamq.calls import Call
@@ -25,6 +24,7 @@ from streamq.transport import server, wire
 from streamq.transport.address import Address
 from streamq.transport.faults import final, translate
 from streamq.transport.link import Link, serve
+from streamq.transport.patience import policy
 
 R = TypeVar("R")
 _CLASSES: dict[str, Any] = {
@@ -71,12 +71,9 @@ class AsyncTransport:
     async def _persist(self, call: Call[R], sent: list[bool], first: RedisUnavailable, patience: float) -> R:
         if patience <= 0:
             raise final(first, sent) from None
-        again = AsyncRetrying(
-            retry=retry_if_exception_type(RedisUnavailable),
-            wait=wait_random_exponential(multiplier=0.05, max=1),
-            stop=stop_after_delay(patience),
-            reraise=True,
-        )
+        from tenacity import AsyncRetrying  # noqa: PLC0415 - as in `patience`
+
+        again = AsyncRetrying(**policy(patience))
         try:
             return await again(self._attempt, call, sent)
         except RedisUnavailable as error:

@@ -13,13 +13,13 @@ import redis
 from redis import exceptions as lib
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from streamq.calls import Call
 from streamq.errors import RedisUnavailable
 from streamq.transport import server, wire
 from streamq.transport.address import Address
 from streamq.transport.faults import final, translate
+from streamq.transport.patience import policy
 
 R = TypeVar("R")
 _CLASSES: dict[str, Any] = {
@@ -75,12 +75,9 @@ class SyncTransport:
         # The first attempt has been made: no patience, no second.
         if patience <= 0:
             raise final(first, sent) from None
-        again = Retrying(
-            retry=retry_if_exception_type(RedisUnavailable),
-            wait=wait_random_exponential(multiplier=0.05, max=1),
-            stop=stop_after_delay(patience),
-            reraise=True,
-        )
+        from tenacity import Retrying  # noqa: PLC0415 - as in `patience`
+
+        again = Retrying(**policy(patience))
         try:
             reply: R = again(self._attempt, call, sent)
         except RedisUnavailable as error:

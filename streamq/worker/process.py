@@ -145,7 +145,12 @@ class Worker:
         options = self.options
         self._settler = Settler(self._transport, self._registry.name, self.name, self._holdings, self._freed)
         self._runner = Runner(
-            self._registry, self.name, options.concurrency, options.process_slots, self._settler.put
+            self._registry,
+            self.name,
+            options.concurrency,
+            options.process_slots,
+            self._settler.put,
+            self._hungry,
         )
         self._fetchers = [self._fetcher(shard) for shard in range(self._registry.shards)]
         loop = asyncio.get_running_loop()
@@ -218,7 +223,13 @@ class Worker:
         held.done = True
         self._settler.put(held, HandedBack())
 
+    def _hungry(self) -> None:
+        """A slot has nothing to do."""
+        for fetcher in self._fetchers:
+            fetcher.freed()
+
     def _freed(self) -> None:
+        """Deliveries have left the book."""
         for fetcher in self._fetchers:
             fetcher.freed()
         if self._runner.worn_out and not self.worn_out:

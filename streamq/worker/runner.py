@@ -43,11 +43,13 @@ class Runner:
         concurrency: int,
         process_slots: int | None,
         finished: Callable[[Held, Outcome], None],
+        hungry: Callable[[], None],
     ) -> None:
         self._registry = registry
         self._worker = worker
         self._concurrency = concurrency
         self._finished = finished
+        self._hungry = hungry
         self._queue: deque[Held] = deque()
         self._sleeping: deque[asyncio.Future[None]] = deque()
         self._slots: set[asyncio.Task[None]] = set()
@@ -171,6 +173,7 @@ class Runner:
         while True:
             while not self._queue:
                 self._measure()
+                self._hungry()
                 await self._sleep()
                 resumed = time.monotonic()
             held = self._queue.popleft()
