@@ -576,6 +576,25 @@ async def test_flushall_is_survived(app: StreamQ) -> None:
         assert await (await work.aenqueue(2)).aresult(10) == 2
 
 
+async def test_a_worker_starts_on_a_full_server_and_drains_it(app: StreamQ) -> None:
+    """Found by the chaos runs: its start was refused, so a full server stayed full after a deploy."""
+
+    @app.task
+    async def work(n: int) -> int:
+        return n
+
+    handles = [await work.aenqueue(n) for n in range(3)]
+    command(str(app.address), "CONFIG", "SET", "maxmemory", "1")
+    try:
+        async with working(app):
+            assert [await handle.aresult(5) for handle in handles] == [0, 1, 2]
+            with pytest.raises(QueueFull, match="memory limit"):
+                await work.aenqueue(4)
+    finally:
+        command(str(app.address), "CONFIG", "SET", "maxmemory", "0")
+    clean(app)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
 def test_a_forked_child_does_not_repeat_its_parents_calls(app: StreamQ) -> None:
     """Guard: writers are renewed after a fork. A child that shared its parent's writer and number would
