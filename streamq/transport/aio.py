@@ -80,7 +80,7 @@ class AsyncTransport:
         again = AsyncRetrying(**policy(patience))
         try:
             return await again(self._attempt, call, sent, incarnation)
-        except RedisUnavailable as error:
+        except RedisError as error:
             raise final(error, sent) from None
 
     async def _attempt(self, call: Call[R], sent: list[bool], incarnation: str | None) -> R:

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,39 @@ def test_an_enqueue_that_cannot_learn_says_so(proxy: Proxy) -> None:
     proxy.drop_replies(1000)
     with pytest.raises(OutcomeUnknown, match="no answer whether"):
         app.send("email", {})
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+async def test_a_refusal_does_not_hide_that_the_first_try_may_have_been_taken(
+    proxy: Proxy, tcp: tuple[EmbeddedServer, int], way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task is taken, its answer is lost, and by the time it is sent again the server is full."""
+    app = StreamQ("shop", proxy.url)
+    await app.asend("email", {})
+    app.send("email", {})
+    transport: Any = app._client.transport if way == "sync" else app._asyncs.current().transport
+    attempt = transport._attempt
+
+    def fill(sent: list[bool]) -> None:
+        if sent:
+            command(tcp[0].url, "CONFIG", "SET", "maxmemory", "1")
+
+    def again(call: Any, sent: list[bool]) -> Any:
+        fill(sent)
+        return attempt(call, sent)
+
+    async def again_async(call: Any, sent: list[bool], *more: Any) -> Any:
+        fill(sent)
+        return await attempt(call, sent, *more)
+
+    monkeypatch.setattr(transport, "_attempt", again_async if way == "async" else again)
+    proxy.drop_replies(1)
+    try:
+        with pytest.raises(OutcomeUnknown, match="memory limit"):
+            await app.asend("email", {}) if way == "async" else app.send("email", {})
+    finally:
+        command(tcp[0].url, "CONFIG", "SET", "maxmemory", "0")
+    assert app.inspector.type_stats("email").ready == 3
 
 
 def test_no_server_is_told_with_the_address_and_without_the_password() -> None:
