@@ -418,6 +418,20 @@ async def test_a_process_handler_runs_elsewhere_and_its_death_is_a_failed_attemp
     clean(remote)
 
 
+async def test_the_import_of_the_app_is_no_part_of_an_attempt_in_a_process(
+    app: StreamQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the chaos runs: the timeout struck before the handler was called, in each new process."""
+    from tests.worker import handlers
+
+    monkeypatch.setenv("SLOW_IMPORT", "1")
+    remote = handlers.at(str(app.address))
+    async with serving(remote):
+        await (await handlers.hurries.aenqueue()).aresult(20)
+    assert remote.inspector.type_stats("hurries").counters["started"] == 1
+    clean(remote)
+
+
 async def test_a_type_without_a_handler_here_waits_for_a_worker_that_has_one(app: StreamQ) -> None:
     @app.task
     async def known() -> int:
