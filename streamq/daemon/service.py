@@ -9,11 +9,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from streamq import telemetry
+from streamq import calls, telemetry
 from streamq.daemon.claimer import Claimer
 from streamq.daemon.directory import Directory
 from streamq.daemon.janitor import Janitor
-from streamq.daemon.loop import every
+from streamq.daemon.loop import every, guarded
 from streamq.daemon.promoter import Promoter
 from streamq.options import DaemonOptions
 from streamq.transport import Address, AsyncTransport
@@ -69,8 +69,8 @@ class Daemon:
             self._log.info("daemon.stopped")
 
     async def _start(self) -> None:
-        await self._transport.reconnect(patience=START_PATIENCE)
-        await self._directory.look()
+        await self._transport.run(calls.ready(), patience=START_PATIENCE)
+        await guarded("discover", self._directory.look, self._transport, self._stop)
         info = self._transport.info
         if info is not None and info.evicts:
             self._log.error(

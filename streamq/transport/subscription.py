@@ -15,6 +15,7 @@ from redis import exceptions as lib
 
 from streamq.transport.aio import AsyncTransport, connect
 from streamq.transport.faults import translate
+from streamq.transport.link import reset_told
 from streamq.transport.sync import SyncTransport
 from streamq.transport.topology import Node
 
@@ -114,7 +115,8 @@ class AsyncSubscription:
         self._node = self._transport.find(None) or await self._transport.discovered(None)
         try:
             self._connection = await connect(self._node.address, socket_timeout=None)
-            await self._connection.send_command(*self._command)
+            with reset_told():
+                await self._connection.send_command(*self._command)
             await self._connection.read_response(timeout=5.0)
         except (lib.RedisError, OSError) as error:
             raise await self._failed(error) from None
@@ -160,7 +162,8 @@ class AsyncSubscription:
             return
         if self._pinged:
             raise lib.TimeoutError("the subscribed connection is silent")
-        await self._connection.send_command("PING")
+        with reset_told():
+            await self._connection.send_command("PING")
         self._pinged, self._heard = True, time.monotonic()
 
     @property
