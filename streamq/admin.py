@@ -62,9 +62,9 @@ class Admin:
         return done
 
     def _all(self, step: _Step, task_type: str) -> Iterator[int]:
-        until = self._transport.run(calls.now())
         for shard in range(self._shards):
             keys, left = type_keys(self._app, shard, task_type), 1
+            until = self._transport.run(calls.now(keys.dead))
             while left:
                 done, left = self._transport.run(step(keys, BATCH, until, ()))
                 yield done

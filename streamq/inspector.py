@@ -148,7 +148,7 @@ class Inspector:
         beats = self._ask(calls.workers(shard))
         # Asked second: who has come meanwhile is in neither list, who has left is in one only.
         details = self._ask(calls.heartbeats(shard))
-        now = self._now()
+        now = self._ask(calls.now(shard.workers))
         return [_worker_info(name, now - beat, details[name]) for name, beat in beats if name in details]
 
     def audit(self) -> Audit:
@@ -215,9 +215,6 @@ class Inspector:
 
     def _ask(self, call: calls.Call[calls.R]) -> calls.R:
         return self._transport.run(call)
-
-    def _now(self) -> int:
-        return self._ask(calls.now())
 
     def _shard(self, shard: int) -> ShardKeys:
         return shard_keys(self._app, shard)

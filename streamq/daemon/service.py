@@ -16,7 +16,7 @@ from streamq.daemon.janitor import Janitor
 from streamq.daemon.loop import every, guarded
 from streamq.daemon.promoter import Promoter
 from streamq.options import DaemonOptions
-from streamq.transport import Address, AsyncTransport
+from streamq.transport import Address, AsyncTransport, warn_of_eviction
 
 START_PATIENCE: Final = 10.0
 
@@ -71,13 +71,7 @@ class Daemon:
     async def _start(self) -> None:
         await self._transport.run(calls.ready(), patience=START_PATIENCE)
         await guarded("discover", self._directory.look, self._transport, self._stop)
-        info = self._transport.info
-        if info is not None and info.evicts:
-            self._log.error(
-                "server.evicts",
-                policy=info.eviction,
-                fix="tasks WILL BE LOST: set maxmemory-policy to noeviction on the server",
-            )
+        warn_of_eviction(self._transport.servers(), self._log)
 
     async def _every(self, name: str, interval: float, chore: Callable[[], object]) -> None:
         await every(name, interval, chore, self._transport, self._stop, after=self._after)  # type: ignore[arg-type]

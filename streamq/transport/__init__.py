@@ -8,7 +8,7 @@ from streamq.transport.address import Address
 from streamq.transport.aio import AsyncTransport
 from streamq.transport.faults import GroupMissing, ServerChanged
 from streamq.transport.reader import AsyncReader
-from streamq.transport.server import ServerInfo
+from streamq.transport.server import ServerInfo, warn_of_eviction
 from streamq.transport.subscription import AsyncSubscription, Subscription
 from streamq.transport.sync import SyncTransport
 
@@ -22,4 +22,5 @@ __all__ = [
     "ServerInfo",
     "Subscription",
     "SyncTransport",
+    "warn_of_eviction",
 ]

@@ -1,0 +1,118 @@
+"""Masters that die and masters that are replaced, while producers and workers go on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from redis.crc import key_slot
+
+from streamq import StreamQ, WorkerOptions
+from streamq.keys import shard_keys
+from tests.running import serving
+from tests.topology.conftest import SHARDS, Servers
+from tests.topology.load import under_load
+from tests.topology.servers import ClusterSet, Node, SentinelSet, wait_for
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def master_of(servers: Servers, shard: int) -> Node:
+    if isinstance(servers, SentinelSet):
+        return servers.master()
+    return servers.owner(key_slot(shard_keys("shop", shard).types.encode()))
+
+
+def hold(node: Node) -> None:
+    """Stop a master from accepting more, and wait until its replica has all that it acknowledged: what it
+    had not passed on would be lost, which is Redis's promise and not ours. Calls under way stay without an
+    answer."""
+    node.command("CLIENT", "PAUSE", 60_000, "WRITE")
+
+    def passed_on() -> bool:
+        info = node.info("replication")
+        return f"offset={info['master_repl_offset']}," in info.get("slave0", "")
+
+    wait_for(passed_on, "the replica has everything")
+
+
+def change_master(servers: Servers, how: str) -> None:
+    before = master_of(servers, 0)
+    if how == "killed":
+        hold(before)
+        before.stop()
+        if isinstance(servers, SentinelSet):
+            servers.new_master(before)
+    elif isinstance(servers, SentinelSet):
+        # A cluster does that by itself. Here the old master would go on accepting until it is told.
+        hold(before)
+        servers.failover()
+        servers.settled()
+        before.command("CLIENT", "UNPAUSE")
+    else:
+        servers.failover(before)
+
+
+@pytest.mark.parametrize("how", ["killed", "replaced"])
+async def test_a_failover_under_load(servers: Servers, app: StreamQ, how: str) -> None:
+    async with under_load(app) as load:
+        await asyncio.to_thread(change_master, servers, how)
+        await load.more(100)
+
+
+@pytest.mark.parametrize("how", ["killed", "replaced"])
+async def test_idle_workers_follow(servers: Servers, app: StreamQ, how: str) -> None:
+    """They block on the old master, for longer than the test takes."""
+
+    @app.task
+    async def work(n: int) -> int:
+        return n
+
+    async with serving(app, WorkerOptions(concurrency=2, block=60)):
+        assert [await (await work.aenqueue(n)).aresult(10) for n in range(SHARDS)] == [0, 1, 2]
+        await asyncio.to_thread(change_master, servers, how)
+        handles = [await work.aenqueue(n) for n in range(SHARDS)]
+        began = time.monotonic()
+        assert [await handle.aresult(10) for handle in handles] == [0, 1, 2]
+        assert time.monotonic() - began < 3
+
+
+async def test_the_loss_of_one_node_holds_up_no_other(cluster: ClusterSet) -> None:
+    """Tasks of the other shards run and settle while one node is gone, and leases of none are lost."""
+    app = StreamQ("shop", cluster.url, shards=SHARDS, patience=0)
+    ended = asyncio.Event()
+
+    @app.task(lease=0.5)
+    async def work(n: int) -> int:
+        if n == 0:
+            await ended.wait()
+        return n
+
+    async with serving(app, WorkerOptions(concurrency=20, block=1)):
+        by_shard: dict[int, str] = {}
+        for _ in range(SHARDS):
+            handle = await work.aenqueue(0)
+            by_shard[int(handle.id.split(":")[1])] = handle.id
+        dead = master_of(cluster, 0)
+        alive = next(n for n in range(SHARDS) if master_of(cluster, n) is not dead)
+        for node in (*cluster.replicas_of(dead), dead):
+            cluster.kill(node)
+        held = time.monotonic() + 2
+        while time.monotonic() < held:
+            handle = await work.aenqueue(1) if await _next_is(app, alive) else None
+            if handle is not None:
+                assert await handle.aresult(1) == 1
+            await asyncio.sleep(0.05)
+        counters = app.inspector.counts("work", alive).counters
+        assert counters.get("reclaimed", 0) == 0
+        ended.set()
+        assert await app.handle(by_shard[alive]).aresult(5) == 0
+        for node in (dead, *cluster.nodes):
+            if not node.alive:
+                cluster.restart(node)
+
+
+async def _next_is(app: StreamQ, shard: int) -> bool:
+    """Skip the turns of other shards."""
+    return app._client.next_shard() == (shard - 1) % SHARDS
