@@ -194,11 +194,13 @@ class Worker:
             await self._settler.flush(parts[0][0].keys.shard)
 
     def _receive(self, keys: TypeKeys, entry: Entry) -> Held | None:
-        """The entry as a delivery in the book; None where nobody can read it."""
+        """The entry as a delivery in the book; None where nobody can read it, or where it runs already."""
         try:
             held = Held(codec.decode(keys.type, keys.shard, entry))
         except DecodeError as error:
             self._undecodable(keys, entry, error)
+            return None
+        if self._holdings.same(held.delivery):
             return None
         self._holdings.add(held)
         return held

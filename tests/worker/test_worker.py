@@ -33,6 +33,7 @@ from streamq import (
     get_context,
 )
 from streamq.errors import ResultTimeout
+from streamq.keys import GROUP, type_keys
 from tests.conftest import command
 from tests.running import OPTIONS, clean, serving, until, working
 
@@ -576,6 +577,36 @@ async def test_a_heartbeat_tells_what_runs(app: StreamQ) -> None:
         assert info.details["pid"] > 0
         assert info.details["host"]
         release.set()
+
+
+async def test_what_comes_again_while_it_runs_is_not_run_twice(app: StreamQ) -> None:
+    """Found by the chaos runs: with its group everything in hand is ready anew, for the same worker too."""
+    release, starts = asyncio.Event(), 0
+
+    @app.task
+    async def work() -> int:
+        nonlocal starts
+        starts += 1
+        await release.wait()
+        return starts
+
+    stream = type_keys("shop", 0, "work").normal
+
+    def pending() -> Any:
+        return command(str(app.address), "XINFO", "GROUPS", stream)
+
+    async with working(app):
+        handle = await work.aenqueue()
+        await until(lambda: starts == 1)
+        command(str(app.address), "XGROUP", "DESTROY", stream, GROUP)
+        await until(lambda: bool(pending()) and pending()[0][5] == 1)
+        await (await work.options(priority="high").aenqueue()).astatus()
+        await until(lambda: starts == 2)  # what was read with it has been taken
+        release.set()
+        assert await handle.aresult(5) == 2
+    assert starts == 2
+    assert app.inspector.type_stats("work").counters["completed"] == 2
+    clean(app)
 
 
 async def test_flushall_is_survived(app: StreamQ) -> None:
