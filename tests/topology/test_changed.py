@@ -11,7 +11,7 @@ import pytest
 from streamq import StreamQ, Worker, WorkerOptions
 from streamq.keys import GROUP, type_keys
 from tests.running import clean, until, working
-from tests.topology.servers import Node, server_words, free_ports, server_binary
+from tests.topology.servers import Node, free_ports, server_binary, server_words
 
 OPTIONS = WorkerOptions(concurrency=2, block=30, heartbeat=0.2)
 ANOTHER_HAS_IT = """
