@@ -7,6 +7,7 @@ import signal
 import time
 
 from streamq import StreamQ, get_context, queue
+from streamq.client import Client
 from streamq.transport import Address
 
 app = StreamQ("shop", "unix:///nowhere.sock")
@@ -15,10 +16,8 @@ app = StreamQ("shop", "unix:///nowhere.sock")
 def at(url: str) -> StreamQ:
     """The app at another server."""
     app.address = Address.parse(url)
-    app._client.transport._address = app.address
-    app._client.transport._resolved = None
-    app._client.transport.close()
-    app._client._registered.clear()
+    app._client.close()
+    app._client = Client(app.registry, app.address, patience=5)
     app._asyncs._address = app.address
     app._asyncs.forget()
     queue._APPS.add(app)  # so that the test closes it
