@@ -61,7 +61,9 @@ def told(error: Exception) -> str:
 def denied(error: Exception) -> bool:
     """Whether the server refused the login, or the command to this user."""
     kinds = lib.AuthenticationError | lib.NoPermissionError | lib.AuthorizationError
-    return isinstance(error, kinds) or (isinstance(error, lib.ResponseError) and str(error).startswith(_LOGIN))
+    return isinstance(error, kinds) or (
+        isinstance(error, lib.ResponseError) and str(error).startswith(_LOGIN)
+    )
 
 
 def doubtful(error: Exception) -> bool:
