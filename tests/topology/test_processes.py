@@ -23,8 +23,9 @@ def test_the_worker_command(servers: Servers, tmp_path: Path) -> None:
     try:
         jobs = StreamQ("jobs", servers.url)
         handles = [jobs.send("work", {"seconds": 0.0}, delay=delay) for delay in (None, 0.1)]
-        assert all(isinstance(handle.result(20), int) for handle in handles)
+        assert all(isinstance(handle.result(40), int) for handle in handles), (tmp_path / "log").read_text()
         jobs.close()
     finally:
         group.terminate()
-    assert group.wait(20) == 0, (tmp_path / "log").read_text()
+        code = group.wait(40)
+    assert code == 0, (tmp_path / "log").read_text()
