@@ -39,7 +39,6 @@ class Fetcher:
         types: list[str],
         registry: Registry,
         transport: AsyncTransport,
-        consumer: str,
         options: WorkerOptions,
         runner: Runner,
         holdings: Holdings,
@@ -52,7 +51,7 @@ class Fetcher:
         self._registry = registry
         self._transport = transport
         self._reader = AsyncReader(transport)
-        self._consumer = consumer
+        self._consumer = servers.consumer
         self._options = options
         self._runner = runner
         self._holdings = holdings
@@ -65,7 +64,7 @@ class Fetcher:
         self._turn = self._failures = 0
         self._deep: tuple[TypeKeys, str] | None = None
         self._last_turn = {letter: time.monotonic() for letter in "nl"}
-        self._log = telemetry.get_logger(worker=consumer, shard=shard)
+        self._log = telemetry.get_logger(worker=servers.consumer, shard=shard)
         self.last_read = 0.0
 
     @property

@@ -38,7 +38,7 @@ class Incarnations:
     ) -> None:
         self._transport = transport
         self._app = app
-        self._consumer = consumer
+        self.consumer = consumer
         self._holdings = holdings
         self._lost = lost
         self._known: dict[int, str] = {}
@@ -77,7 +77,7 @@ class Incarnations:
     async def _ask(self, line: Line, held: list[Held], incarnation: str) -> int:
         task_type, shard = line
         pairs = [(one.delivery.place, one.delivery.local) for one in held]
-        call = calls.renew(type_keys(self._app, shard, task_type), self._consumer, pairs)
+        call = calls.renew(type_keys(self._app, shard, task_type), self.consumer, pairs)
         renewal = await self._transport.run(call, patience=0, incarnation=incarnation)
         places = set(renewal.lost)
         lost = [one for one in held if one.delivery.place in places]

@@ -168,7 +168,7 @@ class Worker:
 
     def _fetcher(self, shard: int) -> Fetcher:
         return Fetcher(
-            shard, self._types, self._registry, self._transport, self.name, self.options,
+            shard, self._types, self._registry, self._transport, self.options,
             self._runner, self._holdings, self._servers, self._deliver, self._recovered,
         )  # fmt: skip
 
