@@ -19,7 +19,7 @@ DIRECTORY: Final = "STREAMQ_CHAOS_HISTORY"
 """The environment variable that names the directory of the files."""
 
 Event = dict[str, Any]
-"""`event`, `at` (ns), `wall` (ms), `pid`, and what the event is about; see the table in the README beside this file."""
+"""`event`, `at` (ns), `wall` (ms), `pid`, and what the event is about."""
 
 
 @cache
