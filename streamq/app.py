@@ -46,6 +46,7 @@ class Handler:
         self._names = {p.name for p in parameters}
         self._required = {p.name for p in parameters if p.default is p.empty}
         self._simple = all(p.kind in _PLAIN for p in parameters)
+        self._what = f"the arguments of task type {name!r}"
         if self.is_async and options.executor != "auto":
             raise InvalidOption(
                 f"task type {name!r} is async and runs on the loop: leave out executor={options.executor!r}"
@@ -56,17 +57,15 @@ class Handler:
         return self.encode(self._bind(args, kwargs))
 
     def encode(self, arguments: Mapping[str, Any]) -> bytes:
-        what = f"the arguments of task type {self.name!r}"
-        return sized(
-            convert.encode(arguments, what=what, non_str_keys=self._non_str_keys),
-            self.options.max_payload,
-            what,
-        )
+        raw = convert.encode(arguments, what=self._what, non_str_keys=self._non_str_keys)
+        return sized(raw, self.options.max_payload, self._what)
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         if self._simple and len(args) <= len(self._positional):
             # inspect's own binding costs more than all the rest of an enqueue.
             bound = dict(zip(self._positional, args, strict=False))
+            if not kwargs and len(bound) == len(self._names):
+                return bound
             if not (bound.keys() & kwargs.keys()) and kwargs.keys() <= self._names:
                 bound.update(kwargs)
                 if self._required <= bound.keys():

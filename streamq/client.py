@@ -115,6 +115,8 @@ class Client(_Base):
             for call in self._registration(task_type, shard):
                 self.transport.run(call)
             self._registered.add((task_type, shard))
+        if len(tasks) == 1:
+            return self._send(task_type, shard, tasks)
         return [answer for batch in batches(tasks) for answer in self._send(task_type, shard, batch)]
 
     def _send(self, task_type: str, shard: int, batch: Sequence[NewTask]) -> list[Answer]:

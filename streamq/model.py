@@ -43,8 +43,7 @@ NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _LOCAL_PATTERN: Final = re.compile(r"[hnlsd]\d{1,16}-\d{1,20}")
 
 
-@dataclass(frozen=True, slots=True)
-class TaskId:
+class TaskId(NamedTuple):
     """A task's identity, written `type:shard:local`.
 
     `local` is the letter of the stream and the id of the task's first entry (`n1732450000000-0`), or

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from streamq import scripts
 from streamq.keys import TypeKeys
@@ -27,8 +26,7 @@ DEFAULT_LEASE_MS: Final = round(DEFAULTS.lease * 1000)
 PRIORITY_OF: Final[dict[str, Priority]] = {LETTER[name]: name for name in PRIORITIES}
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Generic[R]):
+class Call(NamedTuple, Generic[R]):
     """Something to ask the server: a script, or where `script` is None the command in `args`.
 
     All keys share one hash tag, so `keys[0]` tells the slot. `parse` reads the raw RESP2 reply.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
-
 from streamq.calls.call import (
     WRITER_MEMORY_MS,
     Arg,
@@ -45,13 +43,13 @@ def _head(task: NewTask) -> str:
     return f"{head}/{len(task.fields)}" if task.fields else head
 
 
-def _answers(reply: list[Any]) -> list[Answer]:
-    return [_answer(raw.decode()) for raw in reply[1:]]
+def _answers(reply: bytes) -> list[Answer]:
+    return [_answer(text) for text in reply.decode().split(" ")]
 
 
 def _answer(text: str) -> Answer:
-    if text.startswith("!"):
-        return BacklogFull() if text == "!full" else RateLimited(int(text.split()[1]))
+    if text[0] == "!":
+        return BacklogFull() if text == "!full" else RateLimited(int(text[1:]))
     return Accepted(text)
 
 
