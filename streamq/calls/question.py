@@ -26,9 +26,10 @@ from streamq.model import (
 )
 
 
-def now() -> Call[int]:
-    """The server's clock, ms."""
-    return Call(None, (), ("TIME",), lambda r: int(r[0]) * 1000 + int(r[1]) // 1000)
+def now(key: str = "") -> Call[int]:
+    """The server's clock, ms: of the server that has the key, as their clocks may differ; of any where
+    it is all the same."""
+    return Call(None, (key,) if key else (), ("TIME",), lambda r: int(r[0]) * 1000 + int(r[1]) // 1000)
 
 
 def apps() -> Call[dict[str, bytes]]:

@@ -23,7 +23,12 @@ _CLOSED: Final = "the server closed the connection"
 
 
 class Link(Protocol):
-    """What both kinds of connection can do. After an error other than an answer it must be closed."""
+    """What both kinds of connection can do. After an error other than an answer it must be closed.
+
+    incarnation: of the server it leads to; '' where that is unknown.
+    """
+
+    incarnation: str
 
     async def ask(self, *command: Any, timeout: float = wire.COMMAND_TIMEOUT) -> Any:
         """Send one command; the raw reply. Raises where the reply is an error, or late."""
@@ -55,6 +60,8 @@ def error(text: str) -> lib.ResponseError:
 
 class FastLink(asyncio.Protocol):
     """hiredis on the socket: an answer goes from the event loop straight to who waits for it."""
+
+    incarnation = ""
 
     def __init__(self, connection: Any, transport: Any) -> None:
         self._connection = connection  # owns the socket
@@ -125,6 +132,8 @@ class FastLink(asyncio.Protocol):
 
 class LibraryLink:
     """The client library's own way, for installations without hiredis."""
+
+    incarnation = ""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -16,12 +16,21 @@ OLDEST_VALKEY: Final = (7, 2, 0)
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """Kind and version, the id of this run of the server, and its eviction policy ('' if unknown)."""
+    """Kind and version, the id of this run of the server, its eviction policy, its role (master or
+    slave) and the id of the history of its data; '' where something is unknown."""
 
     kind: str
     version: str
     run_id: str
     eviction: str
+    role: str = ""
+    replid: str = ""
+
+    @property
+    def incarnation(self) -> str:
+        """Another one means that the server may not have what it had: it restarted, or another took its
+        place, or it lost its place and got it back."""
+        return f"{self.run_id} {self.replid}"
 
     @property
     def evicts(self) -> bool:
@@ -34,7 +43,8 @@ def read(info: bytes) -> ServerInfo:
     rows = {name: value for name, _, value in (line.partition(":") for line in lines)}
     kind = "valkey" if "valkey_version" in rows else "redis"
     version = rows.get(f"{kind}_version", "")
-    return ServerInfo(kind, version, rows.get("run_id", ""), rows.get("maxmemory_policy", ""))
+    names = ("run_id", "maxmemory_policy", "role", "master_replid")
+    return ServerInfo(kind, version, *(rows.get(name, "") for name in names))
 
 
 def check(info: ServerInfo, where: str) -> None:

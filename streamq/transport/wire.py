@@ -26,6 +26,9 @@ CONNECT_TIMEOUT: Final = 3.0
 COMMAND_TIMEOUT: Final = 5.0
 IDLE_CONNECTIONS: Final = 32
 
+HURRIED: Final = {"socket_connect_timeout": 1.0, "socket_timeout": 2.0}
+"""For questions that another server can answer as well."""
+
 INFO: Final = ("INFO",)
 
 

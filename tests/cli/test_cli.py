@@ -85,7 +85,7 @@ def test_every_command_has_help_with_exit_codes(capsys: Capture, name: str) -> N
         (["stats", "--nonsense"], 2, "unrecognized arguments"),
         (["stats", "--url", "ftp://x"], 78, "ftp:// is no server URL that streamq knows; write redis://"),
         (["stats", "--url", "redis://h/abc"], 78, "the database in a server URL is a number"),
-        (["stats", "--url", "redis://h?nonsense=1"], 2, "the server URL has no option 'nonsense'"),
+        (["stats", "--url", "redis://h?nonsense=1"], 78, "the server URL has no option 'nonsense'"),
         (["stats", "--url", "unix:///no/such.sock"], 69, "no connection to unix:///no/such.sock"),
         (["task", "show", "nonsense"], 2, "'nonsense' is not a task id; one looks like"),
         (["task", "show", "email:0:n1-0"], 3, "there is no task email:0:n1-0"),
