@@ -150,11 +150,9 @@ class AsyncClient(_Base):
         line = self._lines.get((task_type, shard))
         if line is None:
             line = self._lines[(task_type, shard)] = _Line(self, task_type, shard)
-        return (
-            await asyncio.gather(*(line.put(task) for task in tasks))
-            if len(tasks) > 1
-            else [await line.put(tasks[0])]
-        )
+        if len(tasks) > 1:
+            return await asyncio.gather(*map(line.put, tasks))
+        return [await line.put(tasks[0])] if line.busy else await line.ask(tasks)
 
     async def register(self, task_type: str, shard: int) -> None:
         if (task_type, shard) not in self._registered:
@@ -169,8 +167,8 @@ class AsyncClient(_Base):
 class _Line:
     """Group commit: what comes while a call is under way goes out together in the next.
 
-    At low load a task goes at once; at high load the batch grows by itself. The sending is a task of
-    its own, so a caller that gives up waiting does not tear down the others' call.
+    At low load a task goes at once, sent by its own caller; at high load the batch grows by itself. A
+    batch is sent by a task of its own, so a caller that gives up waiting does not tear down the others'.
     """
 
     def __init__(self, client: AsyncClient, task_type: str, shard: int) -> None:
@@ -178,15 +176,33 @@ class _Line:
         self._type, self._shard = task_type, shard
         self._waiting: list[tuple[NewTask, asyncio.Future[Answer]]] = []
         self._writer = Writer()
-        self._busy = False
+        self.busy = False
 
     def put(self, task: NewTask) -> asyncio.Future[Answer]:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((task, future))
-        if not self._busy:
-            self._busy = True
+        if not self.busy:
+            self.busy = True
             self._client.transport.spawn(self._send_all())
         return future
+
+    async def ask(self, tasks: Sequence[NewTask]) -> list[Answer]:
+        """Send now, in the caller's own name; nobody else may be sending."""
+        self.busy = True
+        try:
+            return await self._call(tasks)
+        finally:
+            if self._waiting:
+                self._client.transport.spawn(self._send_all())
+            else:
+                self.busy = False
+
+    async def _call(self, tasks: Sequence[NewTask]) -> list[Answer]:
+        await self._client.register(self._type, self._shard)
+        keys = self._client.keys(self._type, self._shard)
+        return await self._client.transport.run(
+            calls.enqueue(*keys, self._writer.id, self._writer.next(), tasks)
+        )
 
     async def _send_all(self) -> None:
         try:
@@ -198,14 +214,11 @@ class _Line:
                     start += len(batch)
                     await self._send(batch, futures)
         finally:
-            self._busy = False
+            self.busy = False
 
     async def _send(self, batch: Sequence[NewTask], futures: list[asyncio.Future[Answer]]) -> None:
         try:
-            await self._client.register(self._type, self._shard)
-            keys = self._client.keys(self._type, self._shard)
-            call = calls.enqueue(*keys, self._writer.id, self._writer.next(), batch)
-            answers = await self._client.transport.run(call)
+            answers = await self._call(batch)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the callers' to handle
             for future in futures:
                 if not future.done():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+
 from streamq.calls.call import (
     WRITER_MEMORY_MS,
     Arg,

@@ -47,10 +47,6 @@ def settings(address: Address) -> dict[str, Any]:
     return base | address.arguments
 
 
-def packed(connection: Any, command: tuple[Any, ...]) -> Any:
-    """A command as bytes. hiredis packs it at once; the client library looks at each part before."""
-    return [hiredis.pack_command(command)] if hiredis else connection.pack_command(*command)
-
 
 def by_sha(call: Call[Any]) -> tuple[Any, ...]:
     """The command for a call: the script by its SHA, or the plain command."""

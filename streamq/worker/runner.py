@@ -26,8 +26,10 @@ from streamq.worker.holdings import Held, Stop
 GRACE: Final = 5.0
 """Seconds that a handler gets to end after it was told to; then its slot is written off."""
 SHORT: Final = 0.005
-"""Seconds of work that are fetched ahead, so that the pipe stays full while short tasks run; also how
-long a slot runs handlers that never wait before the event loop gets a turn."""
+"""Seconds for which a slot runs handlers that never wait before the event loop gets a turn."""
+AHEAD: Final = 0.02
+"""Seconds of work that are fetched ahead, so that a slot which is freed finds a task while the next ones
+are under way; a task of an otherwise idle queue waits no longer than that for a slot of another worker."""
 MOST_AHEAD: Final = 400
 _REMEMBERED: Final = 0.1
 """Seconds of busy time after which what was measured before counts half."""
@@ -215,12 +217,12 @@ class Runner:
                 return
 
     def _measure(self) -> None:
-        """Learn from the busy time that ends how many tasks `SHORT` is."""
+        """Learn from the busy time that ends how many tasks are done in `AHEAD`."""
         if not self._ended:
             return
         now = time.monotonic()
         count, seconds = self._busy[0] + self._ended, self._busy[1] + now - self._since
-        self._ahead = min(MOST_AHEAD, int(count / seconds * SHORT))
+        self._ahead = min(MOST_AHEAD, int(count / seconds * AHEAD))
         self._busy = (count / 2, seconds / 2) if seconds > _REMEMBERED else (count, seconds)
         self._ended, self._since = 0, now
 
