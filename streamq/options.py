@@ -300,7 +300,7 @@ class DaemonOptions:
     discover_interval: float = 10.0
     consumer_idle: float = 3600.0
     gone_retention: float = 86400.0
-    batch: int = 200
+    batch: int = 100
 
     def __post_init__(self) -> None:
         for name in ("claim_interval", "tidy_interval", "discover_interval"):

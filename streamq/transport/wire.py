@@ -47,7 +47,6 @@ def settings(address: Address) -> dict[str, Any]:
     return base | address.arguments
 
 
-
 def by_sha(call: Call[Any]) -> tuple[Any, ...]:
     """The command for a call: the script by its SHA, or the plain command."""
     if call.script is None:

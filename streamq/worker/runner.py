@@ -27,10 +27,10 @@ GRACE: Final = 5.0
 """Seconds that a handler gets to end after it was told to; then its slot is written off."""
 SHORT: Final = 0.005
 """Seconds for which a slot runs handlers that never wait before the event loop gets a turn."""
-AHEAD: Final = 0.02
+AHEAD: Final = 0.05
 """Seconds of work that are fetched ahead, so that a slot which is freed finds a task while the next ones
 are under way; a task of an otherwise idle queue waits no longer than that for a slot of another worker."""
-MOST_AHEAD: Final = 400
+MOST_AHEAD: Final = 1000
 _REMEMBERED: Final = 0.1
 """Seconds of busy time after which what was measured before counts half."""
 
