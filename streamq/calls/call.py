@@ -46,9 +46,6 @@ def build(name: str, keys: Sequence[str], args: Sequence[Arg], parse: Callable[[
     return Call(script, tuple(keys), tuple(args), parse)
 
 
-Problems = list[tuple[str, str]]
-
-
 def all_streams(t: TypeKeys) -> list[tuple[str, str]]:
     """(letter, stream) of a type's streams."""
     return list(zip(STREAM_LETTERS, t.streams, strict=True))
@@ -60,7 +57,3 @@ def text(raw: bytes) -> str:
 
 def pairs(flat: list[Any]) -> Iterable[tuple[Any, Any]]:
     return zip(flat[::2], flat[1::2], strict=True)
-
-
-def problems(flat: list[Any]) -> Problems:
-    return [(text(name), where.decode("utf-8", "replace")) for name, where in pairs(flat)]

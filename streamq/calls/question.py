@@ -1,4 +1,4 @@
-"""What may be asked without changing anything: counts, tasks, dead letters, workers, the audit."""
+"""What may be asked without changing anything: counts, tasks, dead letters, workers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from typing import Any
 from streamq.calls.call import (
     PRIORITY_OF,
     Call,
-    Problems,
     build,
     pairs,
-    problems,
     text,
 )
 from streamq.keys import APPS, GROUP, ShardKeys, TypeKeys
@@ -110,27 +108,6 @@ def _letters(t: TypeKeys, reply: list[Any]) -> list[DeadLetter]:
         )
         for local, died, reason, letter, fields in reply
     ]
-
-
-def audit_stream(t: TypeKeys, letter: str, cursor: str, limit: int) -> Call[tuple[str, int, int, Problems]]:
-    """Answers the next cursor ('' at the end), entries checked, moved tasks seen, problems."""
-    keys, args = (t.stream(letter), t.index), (GROUP, letter, cursor, limit)
-    return build("audit_stream", keys, args, lambda r: (text(r[0]), r[1], r[2], problems(r[3])))
-
-
-def audit_pending(t: TypeKeys, letter: str, cursor: str, limit: int) -> Call[tuple[str, int, Problems]]:
-    args = (GROUP, letter, cursor, limit)
-    return build("audit_pending", (t.stream(letter),), args, lambda r: (text(r[0]), r[1], problems(r[2])))
-
-
-def audit_schedule(t: TypeKeys, start: int, limit: int) -> Call[tuple[int, int, Problems]]:
-    keys = (t.schedule, t.index)
-    return build("audit_schedule", keys, (start, limit), lambda r: (r[0], r[1], problems(r[2])))
-
-
-def audit_dead(t: TypeKeys, start: int, limit: int) -> Call[tuple[int, Problems]]:
-    keys = (t.dead, t.letters, t.index)
-    return build("audit_dead", keys, (start, limit), lambda r: (r[0], problems(r[1])))
 
 
 @dataclass(frozen=True, slots=True)
