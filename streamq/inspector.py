@@ -53,8 +53,8 @@ class TaskInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerInfo:
-    """A worker process by its last heartbeat. `alive`: it was not longer ago than three heartbeats."""
+class ProcessInfo:
+    """A worker or daemon by its last heartbeat. `alive`: it was not longer ago than three heartbeats."""
 
     name: str
     alive: bool
@@ -122,14 +122,10 @@ class Inspector:
             yield from page
             start += len(page)
 
-    def workers(self) -> list[WorkerInfo]:
+    def workers(self) -> list[ProcessInfo]:
         """The workers that send heartbeats, or did not long ago. A worker beats in the first shard."""
         shard = self._shard(0)
-        beats = self._ask(calls.workers(shard))
-        # Asked second: who has come meanwhile is in neither list, who has left is in one only.
-        details = self._ask(calls.heartbeats(shard))
-        now = self._now()
-        return [_worker_info(name, now - beat, details[name]) for name, beat in beats if name in details]
+        return _processes(self._transport, calls.workers(shard), calls.heartbeats(shard))
 
     def audit(self, progress: Callable[[int], None] = lambda _: None) -> Audit:
         """Check every invariant that stored data can tell, in bounded steps, while the queue works.
@@ -141,9 +137,6 @@ class Inspector:
     def _ask(self, call: calls.Call[calls.R]) -> calls.R:
         return self._transport.run(call)
 
-    def _now(self) -> int:
-        return self._ask(calls.now())
-
     def _shard(self, shard: int) -> ShardKeys:
         return shard_keys(self._app, shard)
 
@@ -154,6 +147,22 @@ class Inspector:
 def apps(transport: SyncTransport) -> dict[str, int]:
     """The apps on a server with their numbers of shards."""
     return {name: shards_of(details) for name, details in transport.run(calls.apps()).items()}
+
+
+def daemons(transport: SyncTransport) -> list[ProcessInfo]:
+    """The daemons of a server that send heartbeats, or did not long ago. `details["only"]`: the one app it
+    serves, None for all."""
+    return _processes(transport, calls.daemons(), calls.daemon_heartbeats())
+
+
+def _processes(
+    transport: SyncTransport, beats: calls.Call[list[tuple[str, int]]], details: calls.Call[dict[str, bytes]]
+) -> list[ProcessInfo]:
+    listed = transport.run(beats)
+    # Asked second: who has come meanwhile is in neither list, who has left is in one only.
+    told = transport.run(details)
+    now = transport.run(calls.now()) if listed else 0
+    return [_process_info(name, now - beat, told[name]) for name, beat in listed if name in told]
 
 
 def shards_of(details: bytes) -> int:
@@ -193,7 +202,7 @@ def _number(raw: bytes | None) -> int:
     return int(raw) if raw is not None and raw.isdigit() else 0
 
 
-def _worker_info(name: str, age_ms: int, raw: bytes) -> WorkerInfo:
+def _process_info(name: str, age_ms: int, raw: bytes) -> ProcessInfo:
     try:
         details = orjson.loads(raw)
     except ValueError:
@@ -202,4 +211,4 @@ def _worker_info(name: str, age_ms: int, raw: bytes) -> WorkerInfo:
         details = {}
     interval = details.get("heartbeat", 5.0)
     patience = HEARTBEATS_MISSED * (interval if isinstance(interval, int | float) else 5.0)
-    return WorkerInfo(name, age_ms <= patience * 1000, max(0, age_ms) / 1000, details)
+    return ProcessInfo(name, age_ms <= patience * 1000, max(0, age_ms) / 1000, details)

@@ -30,15 +30,29 @@ from streamq.calls.audit import (
     scan_keys,
     scan_rows,
 )
-from streamq.calls.call import WRITER_MEMORY_MS, Call, R, all_streams
-from streamq.calls.daemon import Survey, promote, reclaim, repair, restamp, survey, sweep, trim
+from streamq.calls.call import SILENT_MS, WRITER_MEMORY_MS, Call, R, all_streams
+from streamq.calls.daemon import (
+    Survey,
+    attend,
+    depart,
+    promote,
+    reclaim,
+    repair,
+    restamp,
+    survey,
+    sweep,
+    trim,
+)
 from streamq.calls.operator import purge, requeue
 from streamq.calls.producer import announce, cancel, enqueue, register, wait
 from streamq.calls.question import (
     Sizes,
     apps,
     counts,
+    daemon_heartbeats,
+    daemons,
     dead_page,
+    died_since,
     heartbeats,
     locate,
     now,
@@ -62,6 +76,7 @@ from streamq.calls.worker import (
 )
 
 __all__ = [
+    "SILENT_MS",
     "WRITER_MEMORY_MS",
     "Call",
     "Fault",
@@ -76,6 +91,7 @@ __all__ = [
     "all_streams",
     "announce",
     "apps",
+    "attend",
     "audit_dead",
     "audit_keys",
     "audit_letters",
@@ -89,7 +105,11 @@ __all__ = [
     "cancel",
     "consumers",
     "counts",
+    "daemon_heartbeats",
+    "daemons",
     "dead_page",
+    "depart",
+    "died_since",
     "enqueue",
     "fetch",
     "groups",

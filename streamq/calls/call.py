@@ -22,6 +22,9 @@ Arg = bytes | str | int
 WRITER_MEMORY_MS: Final = 3_600_000
 """How long a silent writer's last call is remembered; a resend comes within seconds."""
 
+SILENT_MS: Final = 600_000
+"""Ms after which a worker or daemon that sends no heartbeat is no longer listed."""
+
 DEFAULTS: Final = TaskOptions()
 DEFAULT_LEASE_MS: Final = round(DEFAULTS.lease * 1000)
 PRIORITY_OF: Final[dict[str, Priority]] = {LETTER[name]: name for name in PRIORITIES}

@@ -13,7 +13,7 @@ from streamq.calls.call import (
     pairs,
     text,
 )
-from streamq.keys import APPS, GROUP, ShardKeys, TypeKeys
+from streamq.keys import APPS, DAEMON_HEARTBEATS, DAEMONS, GROUP, ShardKeys, TypeKeys
 from streamq.model import (
     STATES,
     Counts,
@@ -43,13 +43,34 @@ def policy(t: TypeKeys) -> Call[dict[str, str]]:
 
 def workers(s: ShardKeys) -> Call[list[tuple[str, int]]]:
     """Names and last signs of life (ms) of the workers, oldest first."""
-    args = ("ZRANGE", s.workers, 0, -1, "WITHSCORES")
-    return Call(None, (s.workers,), args, lambda r: [(text(k), int(float(v))) for k, v in pairs(r)])
+    return _beats(s.workers)
 
 
 def heartbeats(s: ShardKeys) -> Call[dict[str, bytes]]:
-    args = ("HGETALL", s.heartbeats)
-    return Call(None, (s.heartbeats,), args, lambda r: {text(k): v for k, v in pairs(r)})
+    return _details(s.heartbeats)
+
+
+def daemons() -> Call[list[tuple[str, int]]]:
+    """As `workers`, for daemons."""
+    return _beats(DAEMONS)
+
+
+def daemon_heartbeats() -> Call[dict[str, bytes]]:
+    return _details(DAEMON_HEARTBEATS)
+
+
+def _beats(key: str) -> Call[list[tuple[str, int]]]:
+    args = ("ZRANGE", key, 0, -1, "WITHSCORES")
+    return Call(None, (key,), args, lambda r: [(text(k), int(float(v))) for k, v in pairs(r)])
+
+
+def _details(key: str) -> Call[dict[str, bytes]]:
+    return Call(None, (key,), ("HGETALL", key), lambda r: {text(k): v for k, v in pairs(r)})
+
+
+def died_since(t: TypeKeys, since_ms: int) -> Call[int]:
+    """How many dead letters died after then."""
+    return Call(None, (t.dead,), ("ZCOUNT", t.dead, f"({since_ms}", "+inf"), int)
 
 
 def counts(t: TypeKeys) -> Call[Counts]:

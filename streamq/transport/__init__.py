@@ -10,6 +10,7 @@ from streamq.transport.faults import GroupMissing
 from streamq.transport.server import ServerInfo
 from streamq.transport.subscription import AsyncSubscription, Subscription
 from streamq.transport.sync import SyncTransport
+from streamq.transport.trial import refusals
 
 __all__ = [
     "Address",
@@ -20,4 +21,5 @@ __all__ = [
     "ServerInfo",
     "Subscription",
     "SyncTransport",
+    "refusals",
 ]
