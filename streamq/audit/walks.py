@@ -100,14 +100,14 @@ def _pending(t: TypeKeys, letter: str, cursor: str) -> Call[Walked]:
 def _places(ask: Ask, t: TypeKeys, places: Sequence[str]) -> list[Fault]:
     found: list[Fault] = []
     for n in range(0, len(places), LOOK):
-        found += ask(calls.audit_places(t, places[n : n + LOOK]))
+        found.extend(ask(calls.audit_places(t, places[n : n + LOOK])))
     return found
 
 
 def _letters(ask: Ask, t: TypeKeys, ids: Sequence[str]) -> list[Fault]:
     found: list[Fault] = []
     for n in range(0, len(ids), LOOK):
-        found += ask(calls.audit_dead(t, ids[n : n + LOOK]))
+        found.extend(ask(calls.audit_dead(t, ids[n : n + LOOK])))
     return found
 
 

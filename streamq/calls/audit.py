@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
-from streamq.calls.call import DEFAULT_LEASE_MS, Call, build, pairs, text
+from streamq.calls.call import DEFAULT_LEASE_MS, Arg, Call, build, pairs, text
 from streamq.keys import GROUP, TypeKeys
 
 BYTES: Final = 65536
@@ -59,7 +59,7 @@ def _faults(reply: list[Any]) -> list[Fault]:
     return [Fault(text(problem), _shown(where)) for problem, where in pairs(reply)]
 
 
-def _bytes(ids: Sequence[str]) -> list[bytes]:
+def _bytes(ids: Sequence[str]) -> list[Arg]:
     return [one.encode("utf-8", "surrogateescape") for one in ids]
 
 
@@ -190,5 +190,6 @@ def repair_books(t: TypeKeys, imbalance: int) -> Call[int]:
 
 def index_place(t: TypeKeys, local: str) -> Call[str]:
     """Where the index says a task is; '' where it says nothing."""
-    [name] = _bytes([local])
-    return Call(None, (t.index,), ("HGET", t.index, name), lambda r: "" if r is None else _shown(r))
+    return Call(
+        None, (t.index,), ("HGET", t.index, *_bytes([local])), lambda r: "" if r is None else _shown(r)
+    )

@@ -60,7 +60,8 @@ def _write(audit: Audit, args: argparse.Namespace) -> None:
     verb = "would repair" if args.dry_run else "repaired"
     for one in audit.repaired:
         p = one.problem
-        sys.stdout.write(clean(f"{verb} {p.type}:{p.shard} {p.where}: {p.problem}: {one.how}\n"))
+        home = f"{p.type}:{p.shard}" if p.type else f"shard {p.shard}"
+        sys.stdout.write(clean(f"{verb} {home} {p.where}: {p.problem}: {one.how}\n"))
     if audit.problems and not args.dry_run:
         head = ["INVARIANT", "TYPE", "SHARD", "PROBLEM", "WHERE"]
         rows = [[p.invariant, p.type, p.shard, p.problem, p.where] for p in audit.problems]

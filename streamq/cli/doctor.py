@@ -22,7 +22,8 @@ from streamq.transport.address import from_environment
 _MARKS: Final = {"ok": "✓", "warning": "!", "fault": "✗", "unknown": "?"}
 _PLAIN: Final = {"ok": "ok", "warning": "!", "fault": "X", "unknown": "?"}
 _FIXES: Final[dict[type[StreamQError], str]] = {
-    AuthenticationFailed: "check user and password in the URL: redis://USER:PASSWORD@host:6379/0",
+    AuthenticationFailed: "check user and password in the URL; each user needs: "
+    "redis-cli ACL SETUSER USER on '>PASSWORD' +client|setname +client|setinfo +time +eval +evalsha",
     ServerTooOld: "upgrade the server: Redis 7.0 or Valkey 7.2, or newer",
     RedisUnavailable: "start the server, or name another with --url or STREAMQ_URL",
 }

@@ -67,7 +67,7 @@ _SAMPLES: Final = {
     "ZADD": "K 1 m", "ZCARD": "K", "ZCOUNT": "K 0 1", "ZRANGE": "K 0 1", "ZREM": "K m",
     "ZREMRANGEBYRANK": "K 0 0", "ZSCAN": "K 0", "ZSCORE": "K m", "PUBLISH": "C x", "SUBSCRIBE": "C",
     "PSUBSCRIBE": WAKE_PATTERN, "EVAL": "return 1 K", "EVALSHA": "0 1 K", "CLIENT ID": "",
-    "CLIENT UNBLOCK": "0", "SCAN": "0",
+    "CLIENT SETNAME": "x", "CLIENT UNBLOCK": "0", "SCAN": "0",
 }  # fmt: skip
 _SAMPLES_EVAL: Final = {"EVAL": ("return", "1"), "EVALSHA": ("0" * 40, "1")}
 
@@ -81,7 +81,7 @@ def used(script: str) -> frozenset[str]:
 
 def needed(role: Role) -> list[str]:
     """The commands of a role, as `_SAMPLES` names them; one on a key of its own has that after it."""
-    commands = {"EVAL", "EVALSHA", "TIME"}.union(*(used(script) for script in role.scripts))
+    commands = {"CLIENT SETNAME", "EVAL", "EVALSHA", "TIME"}.union(*(used(script) for script in role.scripts))
     return sorted(commands) + [one for one in role.plain if one not in commands]
 
 

@@ -39,8 +39,8 @@ def look(shard: Shard) -> Audit:
     return Inspector(shard.transport, "shop", 1).audit()
 
 
-def repair(shard: Shard, **how: bool) -> Audit:
-    return Admin(shard.transport, "shop", 1).repair(**how)
+def repair(shard: Shard, *, dry_run: bool = False, write_off: bool = False) -> Audit:
+    return Admin(shard.transport, "shop", 1).repair(dry_run=dry_run, write_off=write_off)
 
 
 def problems(audit: Audit) -> list[str]:
