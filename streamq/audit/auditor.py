@@ -109,9 +109,16 @@ class Auditor:
         yield walks.schedule(self._ask, t)
         yield walks.rows(self._ask, t, "index")
         yield walks.pending(self._ask, t)
-        yield walks.letters(self._ask, t)
         yield walks.rows(self._ask, t, "dead")
+        yield self._letters(t)
         yield walks.rows(self._ask, t, "cancels")
+
+    def _letters(self, t: TypeKeys) -> Iterator[Found]:
+        """What is listed has a letter by now, so as many letters as are listed are all listed."""
+        sizes = self._ask(calls.sizes(t))
+        missing = self._listed["dead but its letter is missing", t.type, t.shard]
+        if sizes.letters != sizes.dead or missing:
+            yield from walks.letters(self._ask, t)
 
     def _follow(self, t: TypeKeys, walk: Iterator[Found]) -> int:
         late = 0

@@ -72,7 +72,7 @@ def audit_stream(t: TypeKeys, letter: str, cursor: str, limit: int) -> Call[Walk
 
 
 def audit_schedule(t: TypeKeys, cursor: str, limit: int) -> Call[Walked]:
-    return build("audit_schedule", (t.schedule, t.index, t.letters), (cursor or "0", limit, BYTES), _walked)
+    return build("audit_schedule", (t.schedule, t.index, t.letters), (cursor, limit, BYTES), _walked)
 
 
 def audit_pending(t: TypeKeys, letter: str, cursor: str, limit: int, late_ms: int) -> Call[Walked]:

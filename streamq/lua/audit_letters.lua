@@ -4,9 +4,10 @@
 -- ARGV cursor limit bytes
 -- Returns {the cursor to go on from, or '' at the end, checked, {local id...}}
 local cursor, limit, bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local checked, ids, read = 0, {}, 0
+-- A few letters at a time, the fewer the longer they are: see audit_stream.
+local checked, ids, read, chunk = 0, {}, 0, 1
 repeat
-  local found = redis.call('HSCAN', KEYS[2], cursor, 'COUNT', 10)
+  local before, found = read, redis.call('HSCAN', KEYS[2], cursor, 'COUNT', chunk)
   cursor = found[1]
   for n = 1, #found[2], 2 do
     local good, letter = pcall(cmsgpack.unpack, found[2][n + 1])
@@ -15,5 +16,6 @@ repeat
     read = read + #found[2][n + 1]
     checked = checked + 1
   end
+  if read - before < 16384 then chunk = math.min(16, chunk * 2) end
 until cursor == '0' or checked >= limit or read >= bytes
 return {cursor == '0' and '' or cursor, checked, ids}

@@ -14,7 +14,7 @@ local function row_of(due, number)
   while low <= high do
     local middle = math.floor((low + high) / 2)
     local row = redis.call('ZRANGE', schedule, middle, middle)[1]
-    read = read + #row + 50
+    read = read + #row + 300
     local found = tonumber(string.sub(row, 1, 12)) or 0
     if found == number then return row end
     if found < number then low = middle + 1 else high = middle - 1 end
@@ -55,8 +55,13 @@ end
 
 local function fault(id)
   if of == 'dead' then
-    local missing = redis.call('ZSCORE', KEYS[4], id) and redis.call('HEXISTS', KEYS[5], id) == 0
-    return missing and 'dead but its letter is missing'
+    if not redis.call('ZSCORE', KEYS[4], id) then return nil end
+    local packed = redis.call('HGET', KEYS[5], id)
+    if not packed then return 'dead but its letter is missing' end
+    read = read + #packed
+    local good, letter = pcall(cmsgpack.unpack, packed)
+    local sound = good and type(letter) == 'table' and type(letter[4]) == 'table'
+    return not sound and 'a dead letter that cannot be read'
   end
   local at = redis.call('HGET', index, id)
   if of == 'cancels' then

@@ -12,7 +12,7 @@ from streamq.admin import Admin
 from streamq.audit import FAULTS, Audit
 from streamq.inspector import Inspector
 from streamq.keys import GROUP, type_keys
-from streamq.model import Completed, Died, Retried, TaskId
+from streamq.model import Completed, Died, NewTask, Retried, TaskId
 from streamq.transport import SyncTransport
 from tests.lua.shard import Shard
 
@@ -367,3 +367,29 @@ def test_every_fault_is_tested() -> None:
     tested = {fault for _, fault in REPAIRED + REPORTED}
     tested |= {"a stream without its group", "the counters do not add up", "could not be checked"}
     assert tested == set(FAULTS)
+
+
+def test_the_walk_over_the_schedule_misses_nothing_and_ends(shard: Shard) -> None:
+    """Many rows of one due time, garbage before, between and behind them, and rows that go meanwhile."""
+    due = shard.now() + 3_600_000
+    shard.enqueue(*[NewTask(b"{}", due=due, absolute=True) for _ in range(150)])
+    for row in (b"\x00x", b"00000000000x", b"zzz", b"zzz2", b""):
+        shard.command("ZADD", shard.t.schedule, due, row)
+    there = shard.command("ZCARD", shard.t.schedule)
+    for limit in (1, 7, 64):
+        cursor, checked, rounds = "", 0, 0
+        while True:
+            walked = shard.run(calls.audit_schedule(shard.t, cursor, limit))
+            cursor, checked, rounds = walked.cursor, checked + walked.checked, rounds + 1
+            assert rounds < 400
+            if not cursor:
+                break
+        assert checked == there
+    cursor, seen = "", 0
+    while True:
+        walked = shard.run(calls.audit_schedule(shard.t, cursor, 16))
+        cursor, seen = walked.cursor, seen + walked.checked
+        shard.command("ZREMRANGEBYRANK", shard.t.schedule, 0, 3)
+        if not cursor:
+            break
+    assert seen >= 150
