@@ -53,7 +53,7 @@ class TaskInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessInfo:
+class WorkerInfo:
     """A worker or daemon by its last heartbeat. `alive`: it was not longer ago than three heartbeats."""
 
     name: str
@@ -122,7 +122,7 @@ class Inspector:
             yield from page
             start += len(page)
 
-    def workers(self) -> list[ProcessInfo]:
+    def workers(self) -> list[WorkerInfo]:
         """The workers that send heartbeats, or did not long ago. A worker beats in the first shard."""
         shard = self._shard(0)
         return _processes(self._transport, calls.workers(shard), calls.heartbeats(shard))
@@ -149,7 +149,7 @@ def apps(transport: SyncTransport) -> dict[str, int]:
     return {name: shards_of(details) for name, details in transport.run(calls.apps()).items()}
 
 
-def daemons(transport: SyncTransport) -> list[ProcessInfo]:
+def daemons(transport: SyncTransport) -> list[WorkerInfo]:
     """The daemons of a server that send heartbeats, or did not long ago. `details["only"]`: the one app it
     serves, None for all."""
     return _processes(transport, calls.daemons(), calls.daemon_heartbeats())
@@ -157,12 +157,12 @@ def daemons(transport: SyncTransport) -> list[ProcessInfo]:
 
 def _processes(
     transport: SyncTransport, beats: calls.Call[list[tuple[str, int]]], details: calls.Call[dict[str, bytes]]
-) -> list[ProcessInfo]:
+) -> list[WorkerInfo]:
     listed = transport.run(beats)
     # Asked second: who has come meanwhile is in neither list, who has left is in one only.
     told = transport.run(details)
     now = transport.run(calls.now()) if listed else 0
-    return [_process_info(name, now - beat, told[name]) for name, beat in listed if name in told]
+    return [_worker_info(name, now - beat, told[name]) for name, beat in listed if name in told]
 
 
 def shards_of(details: bytes) -> int:
@@ -202,7 +202,7 @@ def _number(raw: bytes | None) -> int:
     return int(raw) if raw is not None and raw.isdigit() else 0
 
 
-def _process_info(name: str, age_ms: int, raw: bytes) -> ProcessInfo:
+def _worker_info(name: str, age_ms: int, raw: bytes) -> WorkerInfo:
     try:
         details = orjson.loads(raw)
     except ValueError:
@@ -211,4 +211,4 @@ def _process_info(name: str, age_ms: int, raw: bytes) -> ProcessInfo:
         details = {}
     interval = details.get("heartbeat", 5.0)
     patience = HEARTBEATS_MISSED * (interval if isinstance(interval, int | float) else 5.0)
-    return ProcessInfo(name, age_ms <= patience * 1000, max(0, age_ms) / 1000, details)
+    return WorkerInfo(name, age_ms <= patience * 1000, max(0, age_ms) / 1000, details)

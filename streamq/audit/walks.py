@@ -16,8 +16,8 @@ from streamq.keys import TypeKeys
 from streamq.model import STREAM_LETTERS
 
 R = TypeVar("R")
-STEP: Final = 64
-"""Entries a step walks over at most: a third of a millisecond of the server's time."""
+STEP: Final = 32
+"""Entries a step walks over at most: a fraction of a millisecond of the server's time."""
 LOOK: Final = 10
 """Places looked at closely by one call; each may hold a payload of any size."""
 LATE_MS: Final = 60_000

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from streamq.cli import OK, target
 from streamq.cli.output import age, write_json, write_table
-from streamq.inspector import ProcessInfo
+from streamq.inspector import WorkerInfo
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     return OK
 
 
-def _row(one: ProcessInfo) -> list[object]:
+def _row(one: WorkerInfo) -> list[object]:
     d = one.details
     state = ("draining" if d.get("draining") else "alive") if one.alive else "silent"
     types = d.get("types")

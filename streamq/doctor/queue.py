@@ -10,7 +10,7 @@ from typing import Final
 
 from streamq import calls
 from streamq.doctor.check import Check, fault, ok, warning
-from streamq.inspector import Inspector, ProcessInfo, TypeStats
+from streamq.inspector import Inspector, TypeStats, WorkerInfo
 from streamq.keys import TypeKeys, type_keys
 from streamq.transport import SyncTransport
 
@@ -19,7 +19,7 @@ RECENT_MS: Final = 3_600_000
 _START_WORKER: Final = "streamq worker MODULE:app"
 
 
-def daemons(found: Sequence[ProcessInfo], app: str | None) -> Iterator[Check]:
+def daemons(found: Sequence[WorkerInfo], app: str | None) -> Iterator[Check]:
     """Whether a daemon serves the app; None asks about any."""
     alive = [one for one in found if one.alive and one.details.get("only") in (None, app)]
     if alive:
@@ -30,7 +30,7 @@ def daemons(found: Sequence[ProcessInfo], app: str | None) -> Iterator[Check]:
     yield fault("daemon", said, "streamq daemon --url <this server>, two of them for safety")
 
 
-def releases(found: Sequence[ProcessInfo]) -> Iterator[Check]:
+def releases(found: Sequence[WorkerInfo]) -> Iterator[Check]:
     """Whether all processes run the same release."""
     seen: dict[str, int] = {}
     for one in found:
@@ -53,7 +53,7 @@ class AppChecks:
         self._app, self._shards = app, shards
         self._inspector = Inspector(transport, app, shards)
 
-    def run(self, workers: Sequence[ProcessInfo]) -> Iterator[Check]:
+    def run(self, workers: Sequence[WorkerInfo]) -> Iterator[Check]:
         stats = self._inspector.stats()
         alive = [one for one in workers if one.alive]
         yield self._served(stats, alive)
@@ -61,7 +61,7 @@ class AppChecks:
         yield self._due(stats)
         yield self._dying(stats)
 
-    def _served(self, stats: Sequence[TypeStats], alive: Sequence[ProcessInfo]) -> Check:
+    def _served(self, stats: Sequence[TypeStats], alive: Sequence[WorkerInfo]) -> Check:
         name = f"workers of {self._app}"
         served = {str(kind) for one in alive for kind in one.details.get("types") or ()}
         waiting = [f"{one.type} ({one.ready} ready)" for one in stats if one.ready and one.type not in served]
@@ -118,7 +118,7 @@ class AppChecks:
                 yield type_keys(self._app, shard, name)
 
 
-def _named(found: Sequence[ProcessInfo]) -> str:
+def _named(found: Sequence[WorkerInfo]) -> str:
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
     return ", ".join(one.name for one in found[:3]) + more
 

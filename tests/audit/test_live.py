@@ -167,15 +167,25 @@ def test_a_million_tasks(valkey: EmbeddedServer, url: str) -> None:
     began = time.monotonic()
     fill(shard, 1_000_000)
     print(f"\nfilled in {time.monotonic() - began:.1f} s")
-    began = time.monotonic()
-    found, slow = slow_steps(app, app.inspector.audit)
-    print(f"idle: {found.checked:,} checked in {time.monotonic() - began:.1f} s, slow steps: {slow}")
-    assert (found.problems, slow) == ([], {})
+    assert measured("idle", app, lambda: 0) == set()
     with busy(url, 1000) as settled:
+        assert measured("busy", app, settled) == set()
+    app.close()
+
+
+def measured(label: str, app: StreamQ, settled: Callable[[], int]) -> set[str]:
+    """The steps that were slow in each of up to three audits; as `never_quick`, with figures."""
+    always: set[str] = set(NAMES.values())
+    for _ in range(3):
         before, began = settled(), time.monotonic()
         found, slow = slow_steps(app, app.inspector.audit)
-        took, rate = time.monotonic() - began, settled() - before
-        print(f"busy: {found.checked:,} checked in {took:.1f} s beside {rate / took:,.0f} settled a second")
-        print(f"slow steps: {slow}")
-        assert (found.problems, slow) == ([], {})
-    app.close()
+        took = time.monotonic() - began
+        rate = (settled() - before) / took
+        print(
+            f"{label}: {found.checked:,} checked in {took:.1f} s beside {rate:,.0f} settled a second; {slow=}"
+        )
+        assert found.problems == []
+        always &= set(slow)
+        if not always:
+            break
+    return always
