@@ -1,4 +1,4 @@
-"""An operator's writes: cancel, requeue, purge. Bounded batches; interruptible without loss.
+"""An operator's writes: cancel, requeue, purge, repair. Bounded batches; interruptible without loss.
 
 Owns the loops over batches. Each batch is one script, so whatever was done when a loop is interrupted
 is done, and the rest is as it was.
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from streamq import calls
+from streamq.audit import Audit, Auditor, Mode
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model import TaskId
 from streamq.transport import SyncTransport
@@ -50,6 +51,23 @@ class Admin:
     def purge_type(self, task_type: str) -> Iterator[int]:
         """Delete all dead letters of a type for good, oldest first; yields how many each batch deleted."""
         return self._all(calls.purge, task_type)
+
+    def repair(
+        self,
+        *,
+        dry_run: bool = False,
+        write_off: bool = False,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> Audit:
+        """Audit, and put right what can be: each in one script that looks again before it writes.
+
+        dry_run: only say what would be done. write_off: what the counters miss, or have too much, is
+        booked as vanished or adopted, when all else has been looked at.
+        """
+        mode: Mode = "dry" if dry_run else "repair"
+        return Auditor(
+            self._transport, self._app, self._shards, mode=mode, write_off=write_off, progress=progress
+        ).run()
 
     def _by_id(self, step: _Step, task_ids: Sequence[str]) -> int:
         by_type: dict[TypeKeys, list[str]] = {}

@@ -1,24 +1,23 @@
 """Questions about a queue; writes nothing, so a read-only user of the server can ask them.
 
-Owns the counting over shards, the description of a task, the list of workers and the audit of the
-invariants. Everything is read in bounded steps.
+Owns the counting over shards, the description of a task, the lists of workers and daemons.
+Everything is read in bounded steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 
 from streamq import calls, codec
+from streamq.audit import Audit, Auditor
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
 from streamq.model import Counts, DeadLetter, Located, State, TaskId
 from streamq.transport import SyncTransport
 
-STEP: Final = 100
-"""Entries looked at by one script call of the audit."""
 HEARTBEATS_MISSED: Final = 3
 
 
@@ -55,31 +54,12 @@ class TaskInfo:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A worker process by its last heartbeat. `alive`: it was not longer ago than three heartbeats."""
+    """A worker or daemon by its last heartbeat. `alive`: it was not longer ago than three heartbeats."""
 
     name: str
     alive: bool
     last_beat_age: float
     details: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A broken invariant: its number, the task type and shard, what is wrong and where."""
-
-    invariant: str
-    type: str
-    shard: int
-    problem: str
-    where: str = ""
-
-
-@dataclass
-class Audit:
-    """The audit's findings and how much it looked at."""
-
-    checked: int = 0
-    problems: list[Problem] = field(default_factory=list)
 
 
 class Inspector:
@@ -145,79 +125,17 @@ class Inspector:
     def workers(self) -> list[WorkerInfo]:
         """The workers that send heartbeats, or did not long ago. A worker beats in the first shard."""
         shard = self._shard(0)
-        beats = self._ask(calls.workers(shard))
-        # Asked second: who has come meanwhile is in neither list, who has left is in one only.
-        details = self._ask(calls.heartbeats(shard))
-        now = self._now()
-        return [_worker_info(name, now - beat, details[name]) for name, beat in beats if name in details]
+        return _processes(self._transport, calls.workers(shard), calls.heartbeats(shard))
 
-    def audit(self) -> Audit:
-        """Check the invariants I1 to I7 as far as stored data can tell; see Problem.
+    def audit(self, progress: Callable[[int], None] = lambda _: None) -> Audit:
+        """Check every invariant that stored data can tell, in bounded steps, while the queue works.
 
-        On a live queue a task may move between two steps: what is not seen twice is not reported.
+        `progress` is told how many entries have been checked.
         """
-        found = Audit()
-        for task_type in self.types():
-            for shard in range(self._shards):
-                first = self._audit_type(task_type, shard, found)
-                if first:
-                    found.problems += [p for p in self._audit_type(task_type, shard, found) if p in first]
-        return found
-
-    def _audit_type(self, task_type: str, shard: int, found: Audit) -> list[Problem]:
-        keys = self._type(task_type, shard)
-        problems: list[Problem] = []
-
-        def note(invariant: str, listed: calls.Problems) -> None:
-            problems.extend(Problem(invariant, task_type, shard, text, where) for text, where in listed)
-
-        counts = self._ask(calls.counts(keys))
-        if counts.imbalance:
-            note("I5", [("the counters do not add up", f"{counts.imbalance:+d} tasks")])
-        for letter, _ in calls.all_streams(keys):
-            for checked, listed in self._stream_steps(keys, letter):
-                found.checked += checked
-                for problem in listed:
-                    note("I6" if problem[0] == "delivered to nobody" else "I1", [problem])
-        for checked, listed in self._list_steps(keys):
-            found.checked += checked
-            note("I1", listed)
-        sizes = self._ask(calls.sizes(keys))
-        if sizes.dead != sizes.letters:
-            note("I7", [("dead letters and their list differ", f"{sizes.letters} and {sizes.dead}")])
-        return problems
-
-    def _stream_steps(self, keys: TypeKeys, letter: str) -> Iterator[tuple[int, calls.Problems]]:
-        cursor = "-"
-        while cursor:
-            cursor, checked, _, listed = self._ask(calls.audit_stream(keys, letter, cursor, STEP))
-            yield checked, listed
-        cursor = "-"
-        while cursor:
-            cursor, checked, listed = self._ask(calls.audit_pending(keys, letter, cursor, STEP))
-            yield checked, listed
-
-    def _list_steps(self, keys: TypeKeys) -> Iterator[tuple[int, calls.Problems]]:
-        start = 0
-        while True:
-            checked, _, listed = self._ask(calls.audit_schedule(keys, start, STEP))
-            yield checked, listed
-            start += checked
-            if checked < STEP:
-                break
-        start = 0
-        while True:
-            checked, listed = self._ask(calls.audit_dead(keys, start, STEP))
-            yield checked, listed
-            start += checked
-            if checked < STEP:
-                return
+        return Auditor(self._transport, self._app, self._shards, progress=progress).run()
 
     def _ask(self, call: calls.Call[calls.R]) -> calls.R:
         return self._transport.run(call)
-
-    def _now(self) -> int:
-        return self._ask(calls.now())
 
     def _shard(self, shard: int) -> ShardKeys:
         return shard_keys(self._app, shard)
@@ -229,6 +147,22 @@ class Inspector:
 def apps(transport: SyncTransport) -> dict[str, int]:
     """The apps on a server with their numbers of shards."""
     return {name: shards_of(details) for name, details in transport.run(calls.apps()).items()}
+
+
+def daemons(transport: SyncTransport) -> list[WorkerInfo]:
+    """The daemons of a server that send heartbeats, or did not long ago. `details["only"]`: the one app it
+    serves, None for all."""
+    return _processes(transport, calls.daemons(), calls.daemon_heartbeats())
+
+
+def _processes(
+    transport: SyncTransport, beats: calls.Call[list[tuple[str, int]]], details: calls.Call[dict[str, bytes]]
+) -> list[WorkerInfo]:
+    listed = transport.run(beats)
+    # Asked second: who has come meanwhile is in neither list, who has left is in one only.
+    told = transport.run(details)
+    now = transport.run(calls.now()) if listed else 0
+    return [_worker_info(name, now - beat, told[name]) for name, beat in listed if name in told]
 
 
 def shards_of(details: bytes) -> int:

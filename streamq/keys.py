@@ -24,6 +24,25 @@ _TYPE_KEYS: Final = (
     "cancels", "waiters", "gone", "done_channel",
 )  # fmt: skip
 
+_SHARD_KEYS: Final = ("types", "workers", "heartbeats")
+_MANY: Final = ("writer", "results")
+"""Kinds of which a task type has many keys, as `…:email:writer:<id>`."""
+
+MORTAL: Final = frozenset({"writer", "results", "rate"})
+"""The kinds that must have a lifetime. All others live for ever: one that expired would take tasks along."""
+
+VALUES: Final = {
+    "high": "stream", "normal": "stream", "low": "stream", "suspect": "stream",
+    "schedule": "zset", "dead": "zset", "waiters": "zset", "gone": "zset", "workers": "zset",
+    "index": "hash", "letters": "hash", "counters": "hash", "policy": "hash", "cancels": "hash",
+    "results": "hash", "heartbeats": "hash", "rate": "list", "types": "set", "writer": "string",
+}  # fmt: skip
+"""What kind of value Redis holds under each kind of key."""
+
+DAEMONS: Final = "streamq:{daemons}:daemons"
+DAEMON_HEARTBEATS: Final = "streamq:{daemons}:heartbeats"
+"""As the workers of a shard, for daemons, which belong to no app: last signs of life, and details."""
+
 RESULT_BUCKET_MS: Final = 1000
 """Tasks whose ids fall in the same second share one result hash: small hashes are stored packed
 (25 bytes a result instead of 180 for a key of its own), and one that expires is freed in little time."""
@@ -129,6 +148,34 @@ def app_of_wake(channel: str) -> tuple[str, int] | None:
     if head != "streamq:" or tail != ":wake" or not app or not shard.isdigit():
         return None
     return app, int(shard)
+
+
+def app_pattern(app: str) -> str:
+    """Matches every key of an app, whatever the shard."""
+    return f"streamq:{{{app}:*}}:*"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """A key that streamq made: its shard, its task type ('' where it belongs to the shard) and its kind."""
+
+    shard: int
+    type: str
+    kind: str
+
+
+def known_key(app: str, key: str) -> KnownKey | None:
+    """What an app's key is; None where streamq would not have made it."""
+    head, _, rest = key.removeprefix(f"streamq:{{{app}:").partition("}:")
+    if not head.isascii() or not head.isdigit():
+        return None
+    name, colon, kind = rest.partition(":")
+    if not colon:
+        return KnownKey(int(head), "", name) if name in _SHARD_KEYS else None
+    many, colon, one = kind.partition(":")
+    if many in _MANY and one:
+        return KnownKey(int(head), name, many)
+    return KnownKey(int(head), name, kind) if kind in _TYPE_KEYS and kind != "done_channel" else None
 
 
 @lru_cache(maxsize=4096)

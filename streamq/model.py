@@ -257,18 +257,22 @@ class Counts:
         """Accepted tasks minus those accounted for: 0 where the books are right (invariant I5)."""
         c = self.counters
         accepted = c.get("accepted", 0) + c.get("adopted", 0)
-        ended = sum(c.get(name, 0) for name in ("completed", "cancelled", "expired", "purged"))
+        ended = sum(c.get(name, 0) for name in ENDED)
         return accepted - (self.ready + self.running + self.scheduled + self.dead + ended)
 
 
+ENDED: Final = ("completed", "cancelled", "expired", "purged", "vanished")
+"""The counters of tasks that are no longer there, as the books count them."""
+
 COUNTERS: Final = (
     "accepted", "started", "completed", "retried", "dead", "reclaimed", "cancelled", "expired",
-    "handed_back", "requeued", "purged", "adopted", "repaired",
+    "handed_back", "requeued", "purged", "adopted", "repaired", "vanished",
 )  # fmt: skip
 """What is counted for each task type, by the same script that makes it true.
 
 `started`: attempts that ended or whose worker died; `dead`: how often a task became a dead letter;
-`adopted`: entries that streamq did not write and that became dead letters.
+`adopted`: entries that streamq did not write and that became dead letters; `repaired`: what the daemon or
+`streamq audit --repair` put right; `vanished`: tasks that something else deleted, once written off.
 """
 
 

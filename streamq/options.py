@@ -292,6 +292,7 @@ class DaemonOptions:
     discover_interval: seconds between two looks for new apps and task types.
     consumer_idle: seconds after which a consumer that holds nothing and sends no heartbeat is removed.
     gone_retention: seconds for which it is known that a task was cancelled or expired.
+    heartbeat: seconds between two signs of life.
     batch: how many tasks one script call moves at most.
     """
 
@@ -300,10 +301,11 @@ class DaemonOptions:
     discover_interval: float = 10.0
     consumer_idle: float = 3600.0
     gone_retention: float = 86400.0
+    heartbeat: float = 10.0
     batch: int = 100
 
     def __post_init__(self) -> None:
-        for name in ("claim_interval", "tidy_interval", "discover_interval"):
+        for name in ("claim_interval", "tidy_interval", "discover_interval", "heartbeat"):
             seconds(getattr(self, name), name, least=0.01)
         seconds(self.consumer_idle, "consumer_idle")
         seconds(self.gone_retention, "gone_retention")

@@ -328,14 +328,14 @@ class StreamQ:
 
     @property
     def inspector(self) -> Inspector:
-        """Questions about this app's queue: counts, tasks, dead letters, workers."""
+        """Questions about this app's queue: counts, tasks, dead letters, workers, the audit."""
         from streamq.inspector import Inspector  # noqa: PLC0415 - a producer does not pay for it
 
         return Inspector(self._client.transport, self.name, self.registry.shards)
 
     @property
     def admin(self) -> Admin:
-        """An operator's writes: cancel, requeue and purge dead letters."""
+        """An operator's writes: cancel, requeue and purge dead letters, repair what the audit finds."""
         from streamq.admin import Admin  # noqa: PLC0415 - a producer does not pay for it
 
         return Admin(self._client.transport, self.name, self.registry.shards)

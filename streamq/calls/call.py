@@ -21,6 +21,9 @@ Arg = bytes | str | int
 WRITER_MEMORY_MS: Final = 3_600_000
 """How long a silent writer's last call is remembered; a resend comes within seconds."""
 
+SILENT_MS: Final = 600_000
+"""Ms after which a worker or daemon that sends no heartbeat is no longer listed."""
+
 DEFAULTS: Final = TaskOptions()
 DEFAULT_LEASE_MS: Final = round(DEFAULTS.lease * 1000)
 PRIORITY_OF: Final[dict[str, Priority]] = {LETTER[name]: name for name in PRIORITIES}
@@ -44,9 +47,6 @@ def build(name: str, keys: Sequence[str], args: Sequence[Arg], parse: Callable[[
     return Call(script, tuple(keys), tuple(args), parse)
 
 
-Problems = list[tuple[str, str]]
-
-
 def all_streams(t: TypeKeys) -> list[tuple[str, str]]:
     """(letter, stream) of a type's streams."""
     return list(zip(STREAM_LETTERS, t.streams, strict=True))
@@ -58,7 +58,3 @@ def text(raw: bytes) -> str:
 
 def pairs(flat: list[Any]) -> Iterable[tuple[Any, Any]]:
     return zip(flat[::2], flat[1::2], strict=True)
-
-
-def problems(flat: list[Any]) -> Problems:
-    return [(text(name), where.decode("utf-8", "replace")) for name, where in pairs(flat)]

@@ -10,11 +10,12 @@ from typing import Any
 from streamq.calls.call import (
     DEFAULT_LEASE_MS,
     DEFAULTS,
+    SILENT_MS,
     Call,
     build,
     text,
 )
-from streamq.keys import GROUP, ShardKeys, TypeKeys
+from streamq.keys import DAEMON_HEARTBEATS, DAEMONS, GROUP, ShardKeys, TypeKeys
 from streamq.model import (
     STREAM_LETTERS,
     Promotion,
@@ -89,3 +90,13 @@ def sweep(stream: str, s: ShardKeys, idle_ms: int, limit: int) -> Call[int]:
 def trim(t: TypeKeys, s: ShardKeys, gone_ms: int, silent_ms: int, limit: int) -> Call[int]:
     keys = (t.gone, t.waiters, s.workers, s.heartbeats)
     return build("trim", keys, (gone_ms, silent_ms, limit), int)
+
+
+def attend(daemon: str, details: bytes) -> Call[int]:
+    """A daemon's sign of life: it belongs to no app."""
+    return build("beat", (DAEMONS, DAEMON_HEARTBEATS), (daemon, details, SILENT_MS), int)
+
+
+def depart(daemon: str) -> Call[int]:
+    """Forget a daemon that has ended."""
+    return build("leave", (DAEMONS, DAEMON_HEARTBEATS), (daemon, GROUP), int)

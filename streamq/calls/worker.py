@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, assert_never
 
 from streamq.calls.call import (
     DEFAULT_LEASE_MS,
+    SILENT_MS,
     WRITER_MEMORY_MS,
     Arg,
     Call,
@@ -208,7 +209,7 @@ def _op(outcome: Outcome) -> tuple[str, Arg, Arg]:
 
 
 def beat(s: ShardKeys, worker: str, details: bytes) -> Call[int]:
-    return build("beat", (s.workers, s.heartbeats), (worker, details), int)
+    return build("beat", (s.workers, s.heartbeats), (worker, details, SILENT_MS), int)
 
 
 def leave(s: ShardKeys, worker: str, streams: Sequence[str]) -> Call[int]:

@@ -15,8 +15,6 @@ from streamq.options import DaemonOptions
 from streamq.transport import AsyncTransport
 
 LIMIT: Final = 100
-SILENT_MS: Final = 600_000
-"""Ms after which a worker that sends no heartbeat is no longer listed."""
 
 
 class Janitor:
@@ -60,6 +58,6 @@ class Janitor:
 
     async def _trim(self, keys: TypeKeys, shard: ShardKeys) -> None:
         gone_ms = round(self._options.gone_retention * 1000)
-        call = calls.trim(keys, shard, gone_ms, SILENT_MS, LIMIT * 10)
+        call = calls.trim(keys, shard, gone_ms, calls.SILENT_MS, LIMIT * 10)
         while await self._transport.run(call, patience=0) >= LIMIT * 10:
             pass

@@ -6,16 +6,25 @@ Owns the wiring. Everything it does is in the chores' own files.
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
+import socket
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
-from streamq import telemetry
+import orjson
+
+from streamq import calls, telemetry
 from streamq.daemon.claimer import Claimer
 from streamq.daemon.directory import Directory
 from streamq.daemon.janitor import Janitor
 from streamq.daemon.loop import every
 from streamq.daemon.promoter import Promoter
+from streamq.errors import RedisError
 from streamq.options import DaemonOptions
+from streamq.release import package_version
 from streamq.transport import Address, AsyncTransport
 
 START_PATIENCE: Final = 10.0
@@ -37,9 +46,11 @@ class Daemon:
         after_round: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.options = options or DaemonOptions()
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.ready = asyncio.Event()
         self._transport = AsyncTransport(address)
         self._directory = Directory(self._transport, only)
+        self._started_at = time.time()
         self._after = after_round
         self._stop = asyncio.Event()
         self._log = telemetry.get_logger()
@@ -63,8 +74,11 @@ class Daemon:
                 self._every("discover", options.discover_interval, self._directory.look),
                 self._every("reclaim", options.claim_interval, claimer.round),
                 self._every("tidy", options.tidy_interval, janitor.round),
+                self._every("heartbeat", options.heartbeat, self._beat),
             )
         finally:
+            with suppress(RedisError):
+                await self._transport.run(calls.depart(self.name), patience=0)
             await self._transport.aclose()
             self._log.info("daemon.stopped")
 
@@ -78,6 +92,17 @@ class Daemon:
                 policy=info.eviction,
                 fix="tasks WILL BE LOST: set maxmemory-policy to noeviction on the server",
             )
+
+    async def _beat(self) -> None:
+        details = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": package_version(),
+            "only": self._directory.only,
+            "heartbeat": self.options.heartbeat,
+            "started_at": self._started_at,
+        }
+        await self._transport.run(calls.attend(self.name, orjson.dumps(details)), patience=0)
 
     async def _every(self, name: str, interval: float, chore: Callable[[], object]) -> None:
         await every(name, interval, chore, self._transport, self._stop, after=self._after)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from streamq.transport.reader import AsyncReader
 from streamq.transport.server import ServerInfo
 from streamq.transport.subscription import AsyncSubscription, Subscription
 from streamq.transport.sync import SyncTransport
+from streamq.transport.trial import refusals
 
 __all__ = [
     "Address",
@@ -22,4 +23,5 @@ __all__ = [
     "ServerInfo",
     "Subscription",
     "SyncTransport",
+    "refusals",
 ]

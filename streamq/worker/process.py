@@ -12,7 +12,6 @@ import secrets
 import socket
 import time
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, Protocol
 
 import orjson
@@ -25,6 +24,7 @@ from streamq.errors import DecodeError, RedisError, RedisUnavailable, UsageError
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model import SUSPECT, Delivery, Died, Entry, HandedBack, Outcome
 from streamq.options import WorkerOptions
+from streamq.release import package_version
 from streamq.transport import Address, AsyncTransport, SyncTransport
 from streamq.worker.fetcher import Fetcher
 from streamq.worker.holdings import Held, Holdings
@@ -354,13 +354,6 @@ def served_types(registry: Registry, options: WorkerOptions) -> list[str]:
     if not registry.handlers:
         raise UsageError(f"app {registry.name!r} has no task types: decorate a function with @app.task")
     return sorted(registry.handlers)
-
-
-def package_version() -> str:
-    try:
-        return version("streamq")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _in_loop(loop: asyncio.AbstractEventLoop, function: Any, *args: Any) -> None:

@@ -1,0 +1,18 @@
+#!lua flags=allow-oom
+-- repair_dead: list a stored dead letter again, or store a letter for one that is only listed.
+-- KEYS dead letters counters
+-- ARGV id
+-- Returns how many were repaired
+local dead, letters, id = KEYS[1], KEYS[2], ARGV[1]
+local listed, packed = redis.call('ZSCORE', dead, id), redis.call('HGET', letters, id)
+if packed and not listed then
+  local good, letter = pcall(cmsgpack.unpack, packed)
+  if not good or type(letter) ~= 'table' or not tonumber(letter[3]) then return 0 end
+  redis.call('ZADD', dead, letter[3], id)
+elseif listed and not packed then
+  redis.call('HSET', letters, id, cmsgpack.pack({'vanished', 'n', string.format('%.0f', listed), {'i', id}}))
+else
+  return 0
+end
+redis.call('HINCRBY', KEYS[3], 'repaired', 1)
+return 1
