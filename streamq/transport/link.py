@@ -19,6 +19,7 @@ from streamq.transport import wire
 from streamq.transport.wire import hiredis
 
 _MORE: Final = object()
+_ERRORS: Final = {"NOSCRIPT": lib.NoScriptError, "NOPERM": lib.NoPermissionError}
 _CLOSED: Final = "the server closed the connection"
 
 
@@ -55,7 +56,7 @@ def serve(connection: Any) -> Link:
 
 def error(text: str) -> lib.ResponseError:
     """An error reply as the client library's error."""
-    return lib.NoScriptError(text) if text.startswith("NOSCRIPT") else lib.ResponseError(text)
+    return _ERRORS.get(text.partition(" ")[0], lib.ResponseError)(text)
 
 
 class FastLink(asyncio.Protocol):

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from redis import exceptions as lib
 
 from streamq.transport.faults import translate
-from streamq.transport.sync import SyncTransport, ask
+from streamq.transport.link import SyncLink
+from streamq.transport.sync import SyncTransport
 
 
 def refusals(transport: SyncTransport, commands: Sequence[Sequence[str]]) -> list[str] | None:
@@ -19,24 +20,24 @@ def refusals(transport: SyncTransport, commands: Sequence[Sequence[str]]) -> lis
 
     Raises RedisErrors.
     """
-    connection = None
+    link = None
     try:
-        connection = transport.open()
-        ask(connection, "MULTI")
-        return [_refusal(connection, command) for command in commands]
+        link = SyncLink(transport.open()[1])
+        link.ask("MULTI")
+        return [_refusal(link, command) for command in commands]
     except lib.ResponseError:
         return None  # no transactions for this user
     except (lib.RedisError, OSError) as error:
         raise translate(error, str(transport.address)) from None
     finally:
         # The transaction ends with its connection.
-        if connection is not None:
-            connection.disconnect()
+        if link is not None:
+            link.close()
 
 
-def _refusal(connection: object, command: Sequence[str]) -> str:
+def _refusal(link: SyncLink, command: Sequence[str]) -> str:
     try:
-        ask(connection, *command)
+        link.ask(*command)
     except lib.NoPermissionError as error:
         return str(error)
     except lib.ResponseError:
