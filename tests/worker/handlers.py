@@ -7,7 +7,7 @@ import signal
 import time
 
 from streamq import StreamQ, get_context, queue
-from streamq.transport import Address
+from streamq.transport import Address, SyncTransport
 
 app = StreamQ("shop", "unix:///nowhere.sock")
 
@@ -15,9 +15,8 @@ app = StreamQ("shop", "unix:///nowhere.sock")
 def at(url: str) -> StreamQ:
     """The app at another server."""
     app.address = Address.parse(url)
-    app._client.transport._address = app.address
-    app._client.transport._resolved = None
     app._client.transport.close()
+    app._client.transport = SyncTransport(app.address)
     app._client._registered.clear()
     app._asyncs._address = app.address
     app._asyncs.forget()
