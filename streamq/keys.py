@@ -21,7 +21,7 @@ WAKE_PATTERN: Final = "streamq:{*}:wake"
 
 _TYPE_KEYS: Final = (
     "high", "normal", "low", "suspect", "schedule", "index", "dead", "letters", "counters", "policy", "rate",
-    "cancels", "waiters", "gone", "done_channel",
+    "cancels", "waiters", "gone", "groups", "sampled", "done_channel",
 )  # fmt: skip
 
 RESULT_BUCKET_MS: Final = 1000
@@ -54,6 +54,8 @@ class TypeKeys:
     cancels: str = field(init=False, repr=False)
     waiters: str = field(init=False, repr=False)
     gone: str = field(init=False, repr=False)
+    groups: str = field(init=False, repr=False)
+    sampled: str = field(init=False, repr=False)
     done_channel: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -82,6 +84,14 @@ class TypeKeys:
             return f"{self.base}:results:d{int(number) // SCHEDULED_RESULTS}"
         return f"{self.base}:results:{int(stamp) // RESULT_BUCKET_MS}"
 
+    def minute(self, number: int) -> str:
+        """The rollup of a minute since the epoch; expires."""
+        return f"{self.base}:minute:{number}"
+
+    def quarter(self, number: int) -> str:
+        """The rollup of a quarter of an hour since the epoch; expires."""
+        return f"{self.base}:quarter:{number}"
+
     def done(self, local: str) -> str:
         """The channel on which a task's end is told to those who registered as waiting for it."""
         return self.done_channel + local
@@ -105,6 +115,35 @@ class ShardKeys:
     @property
     def heartbeats(self) -> str:
         return f"{shard_tag(self.app, self.shard)}:heartbeats"
+
+    @property
+    def paused(self) -> str:
+        """Hash: task type -> who paused it, when and why."""
+        return f"{shard_tag(self.app, self.shard)}:paused"
+
+    @property
+    def drains(self) -> str:
+        """Hash: the workers that were asked to drain; expires."""
+        return f"{shard_tag(self.app, self.shard)}:drains"
+
+    @property
+    def action_log(self) -> str:
+        """List: what operators did, newest first; the rows are in `actions`."""
+        return f"{shard_tag(self.app, self.shard)}:action_log"
+
+    @property
+    def actions(self) -> str:
+        return f"{shard_tag(self.app, self.shard)}:actions"
+
+    @property
+    def tail(self) -> str:
+        """There while somebody listens to `events`; expires."""
+        return f"{shard_tag(self.app, self.shard)}:tail"
+
+    @property
+    def events(self) -> str:
+        """Channel: what happens to tasks, told only while `tail` is there."""
+        return f"{shard_tag(self.app, self.shard)}:events"
 
     @property
     def wake(self) -> str:

@@ -6,8 +6,21 @@ Owns the translation between values and what goes over the wire. Building a Call
 
 from streamq.calls.call import WRITER_MEMORY_MS, Call, Problems, R, all_streams
 from streamq.calls.daemon import Survey, promote, reclaim, repair, restamp, survey, sweep, trim
-from streamq.calls.operator import purge, requeue
-from streamq.calls.producer import announce, cancel, enqueue, register, wait
+from streamq.calls.listing import (
+    action_log,
+    actions,
+    dead_count,
+    dead_groups,
+    last_number,
+    page_dead,
+    page_ended,
+    page_results,
+    page_schedule,
+    page_streams,
+    paused,
+)
+from streamq.calls.operator import drain, pause, purge, requeue, resubmit, resume, run_now
+from streamq.calls.producer import NOBODY, announce, cancel, enqueue, register, wait
 from streamq.calls.question import (
     Sizes,
     apps,
@@ -25,6 +38,7 @@ from streamq.calls.question import (
     types,
     workers,
 )
+from streamq.calls.rollup import rollups, sample, tally
 from streamq.calls.worker import (
     FetchedByType,
     Source,
@@ -33,13 +47,16 @@ from streamq.calls.worker import (
     fetch,
     groups,
     leave,
+    orders,
     pending,
+    publish,
     read,
     renew,
     settle,
 )
 
 __all__ = [
+    "NOBODY",
     "WRITER_MEMORY_MS",
     "Call",
     "FetchedByType",
@@ -48,6 +65,8 @@ __all__ = [
     "Sizes",
     "Source",
     "Survey",
+    "action_log",
+    "actions",
     "all_streams",
     "announce",
     "apps",
@@ -59,17 +78,30 @@ __all__ = [
     "block",
     "cancel",
     "counts",
+    "dead_count",
+    "dead_groups",
     "dead_page",
+    "drain",
     "enqueue",
     "fetch",
     "groups",
     "heartbeats",
+    "last_number",
     "leave",
     "locate",
     "now",
+    "orders",
+    "page_dead",
+    "page_ended",
+    "page_results",
+    "page_schedule",
+    "page_streams",
+    "pause",
+    "paused",
     "pending",
     "policy",
     "promote",
+    "publish",
     "purge",
     "read",
     "reclaim",
@@ -78,10 +110,16 @@ __all__ = [
     "repair",
     "requeue",
     "restamp",
+    "resubmit",
+    "resume",
+    "rollups",
+    "run_now",
+    "sample",
     "settle",
     "sizes",
     "survey",
     "sweep",
+    "tally",
     "trim",
     "types",
     "wait",

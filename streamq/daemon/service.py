@@ -15,6 +15,7 @@ from streamq.daemon.directory import Directory
 from streamq.daemon.janitor import Janitor
 from streamq.daemon.loop import every
 from streamq.daemon.promoter import Promoter
+from streamq.daemon.sampler import Sampler
 from streamq.options import DaemonOptions
 from streamq.transport import Address, AsyncTransport
 
@@ -55,6 +56,7 @@ class Daemon:
         promoter = Promoter(self._transport, self._directory, options.batch, self._after)
         claimer = Claimer(self._transport, self._directory, options.batch)
         janitor = Janitor(self._transport, self._directory, options)
+        sampler = Sampler(self._transport, self._directory)
         self._log.info("daemon.ready", types=len(self._directory.types()))
         self.ready.set()
         try:
@@ -63,6 +65,7 @@ class Daemon:
                 self._every("discover", options.discover_interval, self._directory.look),
                 self._every("reclaim", options.claim_interval, claimer.round),
                 self._every("tidy", options.tidy_interval, janitor.round),
+                self._every("sample", options.sample_interval, sampler.round),
             )
         finally:
             await self._transport.aclose()
