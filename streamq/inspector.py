@@ -14,8 +14,12 @@ import orjson
 
 from streamq import calls, codec
 from streamq.audit import Audit, Auditor
+from streamq.deadgroups import DeadGroups, DeadSelection, Groups
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
 from streamq.model import Counts, DeadLetter, Located, State, TaskId
+from streamq.operations import Action, Operations, Pause
+from streamq.rollups import Rollup, Rollups, Span
+from streamq.tasklist import TaskFilter, TaskList, TaskPage
 from streamq.transport import SyncTransport
 
 HEARTBEATS_MISSED: Final = 3
@@ -114,6 +118,49 @@ class Inspector:
                 page += listed
             start = max(0, start - held)
         return page
+
+    def tasks(
+        self,
+        state: State,
+        task_type: str | None = None,
+        *,
+        cursor: str = "",
+        limit: int = 50,
+        wanted: TaskFilter | None = None,
+    ) -> TaskPage:
+        """A page of the tasks in a state, of one type or of all, from `cursor` on; at most 200 rows.
+
+        A page is bounded: with a filter it may hold fewer rows than asked for, even none, and still have
+        a cursor to go on from. Ready, running and scheduled tasks come in the order in which they are
+        run, the others newest first. Raises UsageError.
+        """
+        listed = TaskList(self._transport, self._app, self._shards)
+        types = self.types() if task_type is None else [task_type]
+        return listed.page(state, types, cursor, limit, wanted or TaskFilter())
+
+    def dead_groups(self, task_type: str | None = None) -> DeadGroups:
+        """Dead letters by fault: the error and the place in the code, with how many and since when."""
+        return self._groups().list(self.types() if task_type is None else [task_type])
+
+    def count_dead(self, selection: DeadSelection) -> int:
+        """How many dead letters are selected."""
+        return self._groups().count(selection)
+
+    def paused(self) -> dict[str, Pause]:
+        """The task types that workers leave alone, by name."""
+        return Operations(self._transport, self._app, self._shards).paused()
+
+    def actions(self, limit: int = 100) -> list[Action]:
+        """What operators did last, newest first: the latest thousand are kept."""
+        return Operations(self._transport, self._app, self._shards).actions(limit)
+
+    def rollups(self, task_type: str, span: Span = "hour") -> list[Rollup]:
+        """What happened to a type in the last 60 minutes or in the last 96 quarters of an hour, oldest
+        first. Counts are noted by the daemon, waiting and running times by the workers."""
+        return Rollups(self._transport, self._app, self._shards).read(task_type, span)
+
+    def _groups(self) -> Groups:
+        return Groups(self._transport, self._app, self._shards)
 
     def all_dead(self, task_type: str) -> Iterator[DeadLetter]:
         """Every dead letter of a type, page by page. One that moves meanwhile may be missed or met twice."""

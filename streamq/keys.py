@@ -21,14 +21,16 @@ WAKE_PATTERN: Final = "streamq:{*}:wake"
 
 _TYPE_KEYS: Final = (
     "high", "normal", "low", "suspect", "schedule", "index", "dead", "letters", "counters", "policy", "rate",
-    "cancels", "waiters", "gone", "done_channel",
+    "cancels", "waiters", "gone", "groups", "sampled", "done_channel",
 )  # fmt: skip
 
-_SHARD_KEYS: Final = ("types", "workers", "heartbeats")
-_MANY: Final = ("writer", "results")
+_SHARD_KEYS: Final = (
+    "types", "workers", "heartbeats", "paused", "drains", "action_log", "actions", "tail",
+)  # fmt: skip
+_MANY: Final = ("writer", "results", "minute", "quarter")
 """Kinds of which a task type has many keys, as `…:email:writer:<id>`."""
 
-MORTAL: Final = frozenset({"writer", "results", "rate"})
+MORTAL: Final = frozenset({"writer", "results", "rate", "minute", "quarter", "drains", "tail"})
 """The kinds that must have a lifetime. All others live for ever: one that expired would take tasks along."""
 
 VALUES: Final = {
@@ -36,6 +38,8 @@ VALUES: Final = {
     "schedule": "zset", "dead": "zset", "waiters": "zset", "gone": "zset", "workers": "zset",
     "index": "hash", "letters": "hash", "counters": "hash", "policy": "hash", "cancels": "hash",
     "results": "hash", "heartbeats": "hash", "rate": "list", "types": "set", "writer": "string",
+    "groups": "zset", "sampled": "hash", "minute": "hash", "quarter": "hash", "paused": "hash",
+    "drains": "hash", "action_log": "list", "actions": "hash", "tail": "string",
 }  # fmt: skip
 """What kind of value Redis holds under each kind of key."""
 
@@ -73,6 +77,8 @@ class TypeKeys:
     cancels: str = field(init=False, repr=False)
     waiters: str = field(init=False, repr=False)
     gone: str = field(init=False, repr=False)
+    groups: str = field(init=False, repr=False)
+    sampled: str = field(init=False, repr=False)
     done_channel: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -101,6 +107,14 @@ class TypeKeys:
             return f"{self.base}:results:d{int(number) // SCHEDULED_RESULTS}"
         return f"{self.base}:results:{int(stamp) // RESULT_BUCKET_MS}"
 
+    def minute(self, number: int) -> str:
+        """The rollup of a minute since the epoch; expires."""
+        return f"{self.base}:minute:{number}"
+
+    def quarter(self, number: int) -> str:
+        """The rollup of a quarter of an hour since the epoch; expires."""
+        return f"{self.base}:quarter:{number}"
+
     def done(self, local: str) -> str:
         """The channel on which a task's end is told to those who registered as waiting for it."""
         return self.done_channel + local
@@ -124,6 +138,35 @@ class ShardKeys:
     @property
     def heartbeats(self) -> str:
         return f"{shard_tag(self.app, self.shard)}:heartbeats"
+
+    @property
+    def paused(self) -> str:
+        """Hash: task type -> who paused it, when and why."""
+        return f"{shard_tag(self.app, self.shard)}:paused"
+
+    @property
+    def drains(self) -> str:
+        """Hash: the workers that were asked to drain; expires."""
+        return f"{shard_tag(self.app, self.shard)}:drains"
+
+    @property
+    def action_log(self) -> str:
+        """List: what operators did, newest first; the rows are in `actions`."""
+        return f"{shard_tag(self.app, self.shard)}:action_log"
+
+    @property
+    def actions(self) -> str:
+        return f"{shard_tag(self.app, self.shard)}:actions"
+
+    @property
+    def tail(self) -> str:
+        """There while somebody listens to `events`; expires."""
+        return f"{shard_tag(self.app, self.shard)}:tail"
+
+    @property
+    def events(self) -> str:
+        """Channel: what happens to tasks, told only while `tail` is there."""
+        return f"{shard_tag(self.app, self.shard)}:events"
 
     @property
     def wake(self) -> str:

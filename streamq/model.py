@@ -172,11 +172,13 @@ class Retried(NamedTuple):
 
 
 class Died(NamedTuple):
-    """The task becomes a dead letter. `started` is False where no handler was called."""
+    """The task becomes a dead letter. `started` is False where no handler was called; `fingerprint` is
+    what it is grouped by, the reason where it is empty."""
 
     reason: str
     failures: bytes
     started: bool = True
+    fingerprint: str = ""
 
 
 class Cancelled(NamedTuple):
@@ -274,6 +276,60 @@ COUNTERS: Final = (
 `adopted`: entries that streamq did not write and that became dead letters; `repaired`: what the daemon or
 `streamq audit --repair` put right; `vanished`: tasks that something else deleted, once written off.
 """
+
+
+class Note(NamedTuple):
+    """An operator's action for the log: its id, the same in every call it takes, and JSON about it.
+    Empty where the action is a program's own."""
+
+    action: str = ""
+    about: bytes = b""
+
+
+class Row(NamedTuple):
+    """A task as a list shows it; `fields` are its stored fields with the payload cut (see `size`).
+
+    place: where it is now. at_ms: when it is due, died or ended, or its entry was made.
+    """
+
+    state: State
+    local: str
+    place: str
+    at_ms: int
+    fields: tuple[bytes, ...] = ()
+    worker: str = ""
+    idle_ms: int = 0
+    reason: str = ""
+    fingerprint: str = ""
+    priority: str = "n"
+
+
+class RowPage(NamedTuple):
+    """A page of a list: where the next begins ('' at the end), how many were looked at."""
+
+    cursor: str
+    rows: list[Row]
+
+
+class Group(NamedTuple):
+    """Dead letters with one error at one place. `counts`: how many died in each slice, oldest first."""
+
+    fingerprint: str
+    size: int
+    first_ms: int
+    last_ms: int
+    last_local: str
+    reason: str
+    fields: tuple[bytes, ...]
+    counts: tuple[int, ...]
+
+
+class Orders(NamedTuple):
+    """What a worker is asked to do: types to leave alone, to drain, to tell what happens."""
+
+    paused: frozenset[str]
+    drain: bool
+    tell: bool
 
 
 class DeadLetter(NamedTuple):

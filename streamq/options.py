@@ -126,8 +126,12 @@ class TaskOptions:
     max_payload: int = 1024 * 1024
 
     def policy(self) -> dict[str, str]:
-        """What enqueue's limits and the daemon need to know, as stored in Redis."""
-        stored = {"lease_ms": _ms(self.lease), "max_lost": str(self.max_lost)}
+        """What enqueue's limits, the daemon and lists need to know, as stored in Redis."""
+        stored = {
+            "lease_ms": _ms(self.lease),
+            "max_lost": str(self.max_lost),
+            "retention_ms": _ms(self.retention),
+        }
         if self.rate_limit is not None:
             stored["rate_limit"] = str(self.rate_limit.count)
             stored["rate_period_ms"] = _ms(self.rate_limit.period)
@@ -290,6 +294,7 @@ class DaemonOptions:
     claim_interval: seconds between two looks for deliveries whose worker is silent.
     tidy_interval: seconds between two rounds of housekeeping.
     discover_interval: seconds between two looks for new apps and task types.
+    sample_interval: seconds between two notes of what was counted, for rates and charts.
     consumer_idle: seconds after which a consumer that holds nothing and sends no heartbeat is removed.
     gone_retention: seconds for which it is known that a task was cancelled or expired.
     heartbeat: seconds between two signs of life.
@@ -299,13 +304,14 @@ class DaemonOptions:
     claim_interval: float = 3.0
     tidy_interval: float = 30.0
     discover_interval: float = 10.0
+    sample_interval: float = 10.0
     consumer_idle: float = 3600.0
     gone_retention: float = 86400.0
     heartbeat: float = 10.0
     batch: int = 100
 
     def __post_init__(self) -> None:
-        for name in ("claim_interval", "tidy_interval", "discover_interval", "heartbeat"):
+        for name in ("claim_interval", "tidy_interval", "discover_interval", "heartbeat", "sample_interval"):
             seconds(getattr(self, name), name, least=0.01)
         seconds(self.consumer_idle, "consumer_idle")
         seconds(self.gone_retention, "gone_retention")

@@ -99,6 +99,7 @@ class Auditor:
             self._groups(t)
             late = sum(self._follow(t, walk) for walk in self._walks(t))
             self._waiting(t, late)
+            self._desk(t)
             self._books(t)
         except ServerError as error:
             self._judge(t, Fault("could not be checked", str(error)))
@@ -162,6 +163,12 @@ class Auditor:
         for letter, _ in calls.all_streams(t):
             names += [n for n, held, idle in self._ask(calls.consumers(t, letter)) if held and idle > LATE_MS]
         return sorted(set(names))[:10]
+
+    def _desk(self, t: TypeKeys) -> None:
+        sizes = self._ask(calls.sizes(t))
+        if sizes.groups != sizes.dead:
+            where = f"{sizes.groups} in groups, {sizes.dead} dead"
+            self._judge(t, Fault("dead letters and their groups differ", where))
 
     def _books(self, t: TypeKeys) -> None:
         counts = self._ask(calls.counts(t))

@@ -42,6 +42,9 @@ FAULTS: Final[dict[str, Kind]] = {
     "delivered to nobody": Kind("I6", "appended the task anew"),
     "dead but its letter is missing": Kind("I1", "stored a letter without payload (vanished): purge it"),
     "a dead letter that is not listed": Kind("I7", "listed it again"),
+    "dead letters and their groups differ": Kind(
+        "I7", "", "requeue or purge them by id or by type, which does not go by groups"
+    ),
     "a dead letter that cannot be read": Kind(
         "I7", "", "something else wrote it: look at it with HGET, and delete it with HDEL and ZREM"
     ),

@@ -166,13 +166,23 @@ def repair_row(t: TypeKeys, of: Literal["index", "cancels"], local: str) -> Call
 
 def repair_pending(t: TypeKeys, place: str, local: str) -> Call[str]:
     """Answers ended, held or gone."""
-    keys = (t.policy, t.stream(place[0]), t.index, t.dead, t.letters, t.counters, t.cancels, t.waiters)
+    keys = (
+        t.policy,
+        t.stream(place[0]),
+        t.index,
+        t.dead,
+        t.letters,
+        t.counters,
+        t.cancels,
+        t.waiters,
+        t.groups,
+    )
     args = (GROUP, place, *_bytes([local]), t.done_channel, DEFAULT_LEASE_MS)
     return build("repair_pending", keys, args, text)
 
 
 def repair_dead(t: TypeKeys, local: str) -> Call[int]:
-    return build("repair_dead", (t.dead, t.letters, t.counters), _bytes([local]), int)
+    return build("repair_dead", (t.dead, t.letters, t.counters, t.groups), _bytes([local]), int)
 
 
 def repair_lifetime(key: str, lifetime_ms: int, counters: Sequence[str]) -> Call[int]:

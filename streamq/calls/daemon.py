@@ -51,7 +51,7 @@ def survey(types: Sequence[TypeKeys]) -> Call[list[Survey]]:
 
 
 def promote(t: TypeKeys, limit: int) -> Call[Promotion]:
-    keys = (t.schedule, t.index, t.dead, t.letters, t.counters, t.high, t.normal, t.low)
+    keys = (t.schedule, t.index, t.dead, t.letters, t.groups, t.counters, t.high, t.normal, t.low)
     return build("promote", keys, (limit,), lambda r: Promotion(r[0], None if r[1] < 0 else r[1], r[2]))
 
 
@@ -62,7 +62,7 @@ def reclaim(
     args = (GROUP, letter, claimer, cursor, limit, expected_ms)
     return build(
         "reclaim",
-        (*keys, t.cancels, t.waiters, t.gone),
+        (*keys, t.cancels, t.waiters, t.gone, t.groups),
         (*args, DEFAULT_LEASE_MS, DEFAULTS.max_lost, t.done_channel),
         partial(_reclaimed, cursor),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from streamq.calls.call import (
     WRITER_MEMORY_MS,
@@ -18,9 +19,12 @@ from streamq.model import (
     Answer,
     BacklogFull,
     NewTask,
+    Note,
     RateLimited,
     TaskId,
 )
+
+NOBODY: Final = Note()
 
 
 def enqueue(
@@ -69,7 +73,8 @@ def wait(t: TypeKeys, local: str, wait_ms: int) -> Call[int]:
     return build("wait", (t.waiters,), (local, wait_ms), int)
 
 
-def cancel(t: TypeKeys, s: ShardKeys, task: TaskId) -> Call[str]:
+def cancel(t: TypeKeys, s: ShardKeys, task: TaskId, note: Note = NOBODY) -> Call[str]:
     """Answers cancelled, requested (a worker has it), dead or unknown."""
     keys = (t.schedule, t.index, t.counters, t.cancels, t.waiters, t.gone, t.dead, *t.streams)
-    return build("cancel", keys, (GROUP, task.local, str(task), s.control, t.done_channel), text)
+    args = (GROUP, task.local, str(task), s.control, t.done_channel, *note)
+    return build("cancel", (*keys, s.action_log, s.actions), args, text)

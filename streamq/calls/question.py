@@ -142,8 +142,9 @@ class Sizes:
     cancels: int
     waiters: int
     gone: int
+    groups: int
 
 
 def sizes(t: TypeKeys) -> Call[Sizes]:
-    keys = (t.index, t.dead, t.letters, t.cancels, t.waiters, t.gone)
+    keys = (t.index, t.dead, t.letters, t.cancels, t.waiters, t.gone, t.groups)
     return build("sizes", keys, (), lambda r: Sizes(*r))

@@ -22,6 +22,7 @@ from streamq.daemon.directory import Directory
 from streamq.daemon.janitor import Janitor
 from streamq.daemon.loop import every
 from streamq.daemon.promoter import Promoter
+from streamq.daemon.sampler import Sampler
 from streamq.errors import RedisError
 from streamq.options import DaemonOptions
 from streamq.release import package_version
@@ -66,6 +67,7 @@ class Daemon:
         promoter = Promoter(self._transport, self._directory, options.batch, self._after)
         claimer = Claimer(self._transport, self._directory, options.batch)
         janitor = Janitor(self._transport, self._directory, options)
+        sampler = Sampler(self._transport, self._directory)
         self._log.info("daemon.ready", types=len(self._directory.types()))
         self.ready.set()
         try:
@@ -75,6 +77,7 @@ class Daemon:
                 self._every("reclaim", options.claim_interval, claimer.round),
                 self._every("tidy", options.tidy_interval, janitor.round),
                 self._every("heartbeat", options.heartbeat, self._beat),
+                self._every("sample", options.sample_interval, sampler.round),
             )
         finally:
             with suppress(RedisError):

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- repair_dead: list a stored dead letter again, or store a letter for one that is only listed.
--- KEYS dead letters counters
+-- KEYS dead letters counters groups
 -- ARGV id
 -- Returns how many were repaired
 local dead, letters, id = KEYS[1], KEYS[2], ARGV[1]
@@ -9,8 +9,11 @@ if packed and not listed then
   local good, letter = pcall(cmsgpack.unpack, packed)
   if not good or type(letter) ~= 'table' or not tonumber(letter[3]) then return 0 end
   redis.call('ZADD', dead, letter[3], id)
+  redis.call('ZADD', KEYS[4], 0, (letter[5] or '') .. ' ' .. letter[3] .. ' ' .. id)
 elseif listed and not packed then
-  redis.call('HSET', letters, id, cmsgpack.pack({'vanished', 'n', string.format('%.0f', listed), {'i', id}}))
+  local stamp = string.format('%.0f', listed)
+  redis.call('HSET', letters, id, cmsgpack.pack({'vanished', 'n', stamp, {'i', id}, 'vanished'}))
+  redis.call('ZADD', KEYS[4], 0, 'vanished ' .. stamp .. ' ' .. id)
 else
   return 0
 end

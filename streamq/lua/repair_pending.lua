@@ -3,7 +3,7 @@
 --
 -- While its worker renews the lease it may settle it yet, so only one that is idle for a lease is ended.
 -- The task was accepted and will never complete: as a dead letter it balances the books (dead + 1).
--- KEYS policy stream index dead letters counters cancels waiters
+-- KEYS policy stream index dead letters counters cancels waiters groups
 -- ARGV group place id done default_lease_ms
 -- Returns ended, held (by a worker that is alive) or gone (nothing to do any more)
 local stream, index, dead, letters = KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -21,7 +21,9 @@ local letter = string.sub(ARGV[2], 1, 1)
 redis.call('XACK', stream, group, entry)
 if redis.call('HEXISTS', letters, id) == 0 then
   redis.call('ZADD', dead, stamp, id)
-  redis.call('HSET', letters, id, cmsgpack.pack({'vanished', letter == 's' and 'n' or letter, stamp, {'i', id}}))
+  local priority = letter == 's' and 'n' or letter
+  redis.call('HSET', letters, id, cmsgpack.pack({'vanished', priority, stamp, {'i', id}, 'vanished'}))
+  redis.call('ZADD', KEYS[9], 0, 'vanished ' .. stamp .. ' ' .. id)
   redis.call('HINCRBY', counters, 'dead', 1)
 end
 redis.call('HDEL', index, id)

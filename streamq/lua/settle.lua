@@ -9,9 +9,9 @@
 -- that the handler was called:
 --   c completed   a: number of the results key ('' to keep nothing)   b: the result
 --   r retry       a: delay_ms          b: failures
---   d dead        a: reason            b: failures
+--   d dead        a: reason/fingerprint b: failures
 --   x cancelled   e expired   b handed back
--- KEYS writer schedule index dead letters counters cancels waiters gone high normal low suspect results...
+-- KEYS writer schedule index dead letters counters cancels waiters gone high normal low suspect groups results...
 -- ARGV type sequence memory_ms group done wake shape ttls_and_tasks...
 -- Returns 'all' where every delivery was settled by this call, else a string with 1 or 0 for each
 local writer, schedule, index, dead, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -78,10 +78,13 @@ local function ended(id, op)
   if waiting and redis.call('ZREM', waiters, id) == 1 then redis.call('PUBLISH', done .. id, op) end
 end
 
-local function bury(item, reason, failures)
+local function bury(item, why, failures)
+  local reason, fingerprint = string.match(why, '^([^/]*)/?(.*)$')
+  if fingerprint == '' then fingerprint = reason end
   local fields = changed(item.fields, {i = item.id, f = failures ~= '' and failures or nil})
   redis.call('ZADD', dead, stamp, item.id)
-  redis.call('HSET', letters, item.id, cmsgpack.pack({reason, item.priority, stamp, fields}))
+  redis.call('HSET', letters, item.id, cmsgpack.pack({reason, item.priority, stamp, fields, fingerprint}))
+  redis.call('ZADD', KEYS[14], 0, fingerprint .. ' ' .. stamp .. ' ' .. item.id)
   count('dead')
   if reason == 'foreign' then count('adopted') end
   ended(item.id, 'd')
@@ -153,7 +156,7 @@ local function apply(op, item, a, b)
   ops[op](item, a, b)
 end
 
-local buckets = #KEYS - 13
+local buckets = #KEYS - 14
 local reply, refused = {}, false
 
 local function settled(yes)
@@ -250,10 +253,10 @@ end
 
 for stream, entries in pairs(deleted) do redis.call('XDEL', stream, unpack(entries)) end
 for number, values in pairs(stored) do
-  redis.call('HSET', KEYS[13 + number], unpack(values))
+  redis.call('HSET', KEYS[14 + number], unpack(values))
   -- GT treats a key without a lifetime as one that never ends, so NX comes first.
-  redis.call('PEXPIRE', KEYS[13 + number], ARGV[7 + number], 'NX')
-  redis.call('PEXPIRE', KEYS[13 + number], ARGV[7 + number], 'GT')
+  redis.call('PEXPIRE', KEYS[14 + number], ARGV[7 + number], 'NX')
+  redis.call('PEXPIRE', KEYS[14 + number], ARGV[7 + number], 'GT')
 end
 for name, value in pairs(counted) do redis.call('HINCRBY', counters, name, value) end
 if earliest then

@@ -16,7 +16,7 @@ from typing import Final
 from streamq import calls, telemetry
 from streamq.errors import InvalidTaskId, RedisError
 from streamq.keys import shard_keys, type_keys
-from streamq.model import TaskId
+from streamq.model import Orders, TaskId
 from streamq.transport import Subscription, SyncTransport
 from streamq.worker.holdings import Held, Holdings, Line, chunks
 
@@ -32,10 +32,21 @@ class Told:
     lost: Callable[[list[Held]], None]
     cancel: Callable[[list[Held]], None]
     clock: Callable[[int], None]
+    orders: Callable[[int, Orders], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the lease thread asks of the process: the heartbeat's details, to look after itself at every
+    turn, and what to send after a heartbeat."""
+
+    beat: Callable[[], bytes]
+    watch: Callable[[], None]
+    report: Callable[[], list[calls.Call[int]]]
 
 
 class LeaseKeeper(threading.Thread):
-    """Renews until stopped. `beat` makes the heartbeat's details; `watch` is called at every look."""
+    """Renews until stopped."""
 
     def __init__(
         self,
@@ -48,8 +59,7 @@ class LeaseKeeper(threading.Thread):
         *,
         lease: float,
         heartbeat: float,
-        beat: Callable[[], bytes],
-        watch: Callable[[], None],
+        asked: Asked,
     ) -> None:
         super().__init__(name="streamq-leases", daemon=True)
         self._transport = transport
@@ -59,8 +69,7 @@ class LeaseKeeper(threading.Thread):
         self._told = told
         self._interval = lease / 3
         self._heartbeat = heartbeat
-        self._beat = beat
-        self._watch = watch
+        self._asked = asked
         self._control = Subscription(transport, *(shard_keys(app, n).control for n in range(shards)))
         self._stopped = threading.Event()
         self._until = 0.0
@@ -80,7 +89,9 @@ class LeaseKeeper(threading.Thread):
             if now >= next_beat:
                 next_beat = now + self._heartbeat
                 self._safely("heartbeat", self._send_beat)
-            self._watch()
+                self._safely("orders", self.take_orders)
+                self._safely("report", self._send_report)
+            self._asked.watch()
             self._until = min(next_renewal, next_beat)
             self._safely("listen", self._listen)
         self._control.close()
@@ -118,20 +129,35 @@ class LeaseKeeper(threading.Thread):
 
     def _send_beat(self) -> None:
         self._told.clock(
-            self._transport.run(calls.beat(shard_keys(self._app, 0), self._worker, self._beat()), patience=0)
+            self._transport.run(
+                calls.beat(shard_keys(self._app, 0), self._worker, self._asked.beat()), patience=0
+            )
         )
+
+    def take_orders(self) -> None:
+        """Look what we are asked to do: what was said on the control channel may have been missed."""
+        for shard in range(self._shards):
+            call = calls.orders(shard_keys(self._app, shard), self._worker)
+            self._told.orders(shard, self._transport.run(call, patience=0))
+
+    def _send_report(self) -> None:
+        for call in self._asked.report():
+            self._transport.run(call, patience=0)
 
     def _listen(self) -> None:
         seconds = self._until - time.monotonic()
         if not self._control.connected:
             self._control.open()
-            self.renew_all()  # what was said before is answered by renew
+            self.renew_all()  # what was said before is answered by renew and by the orders
+            self.take_orders()
         message = self._control.next(max(0.0, min(seconds, SLICE)))
         if message is not None:
             self._heed(message[1])
 
     def _heed(self, text: str) -> None:
         verb, _, rest = text.partition(" ")
+        if verb == "orders":
+            self.take_orders()
         if verb != "cancel":
             return  # a newer release may say more
         try:

@@ -22,15 +22,16 @@ from streamq.calls import FetchedByType
 from streamq.client import announcement
 from streamq.errors import DecodeError, RedisError, RedisUnavailable, UsageError
 from streamq.keys import TypeKeys, shard_keys, type_keys
-from streamq.model import SUSPECT, Delivery, Died, Entry, HandedBack, Outcome
+from streamq.model import SUSPECT, Delivery, Died, Entry, HandedBack, Orders, Outcome
 from streamq.options import WorkerOptions
 from streamq.release import package_version
 from streamq.transport import Address, AsyncTransport, SyncTransport
 from streamq.worker.fetcher import Fetcher
 from streamq.worker.holdings import Held, Holdings
-from streamq.worker.leases import LeaseKeeper, Told
+from streamq.worker.leases import Asked, LeaseKeeper, Told
 from streamq.worker.runner import GRACE, Runner
 from streamq.worker.settler import Settler
+from streamq.worker.tally import Tally
 
 START_PATIENCE: Final = 10.0
 WEDGED_AFTER: Final = 2 * GRACE
@@ -76,6 +77,7 @@ class Worker:
         self._started_at = time.time()
         self._stop = _Stop()
         self._holdings = Holdings()
+        self._tally = Tally(self._registry.name)
         self._transport = AsyncTransport(app.address)
         self._address = app.address
         self._log = telemetry.get_logger(worker=self.name)
@@ -90,6 +92,7 @@ class Worker:
             self._registry.handlers[name].prepare()
         await self._prepare_server()
         self._build()
+        await self._first_orders()
         self._runner.start()
         self._leases.start()
         settling = asyncio.create_task(self._settler.run())
@@ -125,6 +128,12 @@ class Worker:
             for name in self._types:
                 await self._register(type_keys(self._registry.name, shard, name), shard)
 
+    async def _first_orders(self) -> None:
+        """What is paused is not begun with."""
+        for shard, fetcher in enumerate(self._fetchers):
+            call = calls.orders(shard_keys(self._registry.name, shard), self.name)
+            fetcher.pause((await self._transport.run(call, patience=START_PATIENCE)).paused)
+
     async def _register(self, keys: TypeKeys, shard: int) -> None:
         handler = self._registry.handlers[keys.type]
         told = calls.register(
@@ -149,7 +158,7 @@ class Worker:
             self.name,
             options.concurrency,
             options.process_slots,
-            self._settler.put,
+            self._ended,
             self._hungry,
         )
         self._fetchers = [self._fetcher(shard) for shard in range(self._registry.shards)]
@@ -158,12 +167,13 @@ class Worker:
             lost=lambda held: _in_loop(loop, self._lost, held),
             cancel=lambda held: _in_loop(loop, self._cancel, held),
             clock=lambda now_ms: _in_loop(loop, self._runner.set_clock, now_ms),
+            orders=lambda shard, orders: _in_loop(loop, self._ordered, shard, orders),
         )
         self._leases = LeaseKeeper(
             SyncTransport(self._address), self._registry.name, self._registry.shards, self.name,
             self._holdings, told,
             lease=min(self._registry.handlers[name].options.lease for name in self._types),
-            heartbeat=options.heartbeat, beat=self._details, watch=self._watch,
+            heartbeat=options.heartbeat, asked=Asked(self._details, self._watch, self._report),
         )  # fmt: skip
 
     def _fetcher(self, shard: int) -> Fetcher:
@@ -182,7 +192,8 @@ class Worker:
         suspects = self._holdings.suspects
         for source, entries in parts:
             received = [held for entry in entries if (held := self._receive(source.keys, entry))]
-            kept = 0 if self._stop.asked.is_set() else len(received)
+            paused = self._fetchers[source.keys.shard].is_paused(source.keys.type)
+            kept = 0 if paused or self._stop.asked.is_set() else len(received)
             if source.letter == SUSPECT:
                 kept = min(kept, max(0, 1 - suspects))
                 suspects += len(received)
@@ -219,6 +230,10 @@ class Worker:
         self._holdings.add(held)
         self._settler.put(held, outcome)
 
+    def _ended(self, held: Held, outcome: Outcome) -> None:
+        self._tally.add(held)
+        self._settler.put(held, outcome)
+
     def _give_back(self, held: Held) -> None:
         held.done = True
         self._settler.put(held, HandedBack())
@@ -253,6 +268,17 @@ class Worker:
     def _cancel(self, held: list[Held]) -> None:
         for one in held:
             self._runner.stop(one, "cancel")
+
+    def _ordered(self, shard: int, orders: Orders) -> None:
+        """What operators want: types left alone, this worker drained."""
+        self._fetchers[shard].pause(orders.paused)
+        self._runner.hand_back_queued(lambda one: one.shard == shard and one.type in orders.paused)
+        if orders.drain and not self._stop.asked.is_set():
+            self._log.info("worker.drain_requested")
+            self._stop.asked.set()
+
+    def _report(self) -> list[calls.Call[int]]:
+        return self._tally.calls(self._runner.now_ms())
 
     def _details(self) -> bytes:
         """The heartbeat."""

@@ -18,7 +18,7 @@ from streamq import telemetry
 from streamq.app import Handler, Registry
 from streamq.context import CURRENT, Context
 from streamq.errors import AttemptTimeout, DecodeError
-from streamq.model import Cancelled, Expired, HandedBack, Outcome, Retried
+from streamq.model import Cancelled, Delivery, Expired, HandedBack, Outcome, Retried
 from streamq.worker import verdict
 from streamq.worker.executors import FailedInChild, Processes, Threads
 from streamq.worker.holdings import Held, Stop
@@ -136,10 +136,11 @@ class Runner:
             held.slot.cancel()
         self._arm(held.stopped + GRACE)
 
-    def hand_back_queued(self) -> None:
+    def hand_back_queued(self, which: Callable[[Delivery], bool] = lambda _: True) -> None:
         """Give back what has not been started."""
-        while self._queue:
-            self._end(self._queue.popleft(), HandedBack())
+        for held in [held for held in self._queue if which(held.delivery)]:
+            self._queue.remove(held)
+            self._end(held, HandedBack())
 
     def stop_all(self) -> None:
         """Cut everything short that runs, to be handed back."""
