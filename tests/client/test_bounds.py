@@ -71,6 +71,7 @@ async def test_nothing_grows(url: str) -> None:
             "types",
             "workers",
             "heartbeats",
+            "daemons",
         }
         assert left == streams | state
         dead = app.inspector.type_stats("work").dead
