@@ -14,7 +14,14 @@ import orjson
 
 from streamq import calls, codec
 from streamq.client import AsyncClients, Client
-from streamq.errors import ResultTimeout, ResultUnavailable, TaskCancelled, TaskDead, TaskExpired
+from streamq.errors import (
+    RedisUnavailable,
+    ResultTimeout,
+    ResultUnavailable,
+    TaskCancelled,
+    TaskDead,
+    TaskExpired,
+)
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model import LIVING, Located, State, TaskId
 from streamq.options import Duration, seconds
@@ -82,7 +89,10 @@ class TaskHandle(Generic[R]):
                     transport.run(self._wait(deadline))
                     located = transport.run(self._locate())
                     if located.state in LIVING:
-                        listening.next(self._left(deadline))
+                        try:
+                            listening.next(self._left(deadline))
+                        except RedisUnavailable:  # wait until it answers again, then listen anew
+                            located = transport.run(self._locate())
             finally:
                 listening.close()
         return self._value(located)
@@ -100,7 +110,10 @@ class TaskHandle(Generic[R]):
                     await transport.run(self._wait(deadline))
                     located = await transport.run(self._locate())
                     if located.state in LIVING:
-                        await listening.next(self._left(deadline))
+                        try:
+                            await listening.next(self._left(deadline))
+                        except RedisUnavailable:
+                            located = await transport.run(self._locate())
             finally:
                 await listening.aclose()
         return self._value(located)

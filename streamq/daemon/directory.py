@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from streamq import calls
+from streamq.daemon.loop import each
 from streamq.inspector import shards_of
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
 from streamq.model import NAME_PATTERN
@@ -31,16 +32,25 @@ class Directory:
         apps = await self.transport.run(calls.apps(), patience=0)
         if self.only is not None:
             apps = {self.only: apps.get(self.only, b"{}")}
-        found: dict[ShardKeys, list[TypeKeys]] = {}
-        for app, details in apps.items():
-            if not NAME_PATTERN.fullmatch(app):
-                continue
-            for shard in range(shards_of(details)):
-                keys = shard_keys(app, shard)
-                names = await self.transport.run(calls.types(keys), patience=0)
-                found[keys] = [type_keys(app, shard, name) for name in names if NAME_PATTERN.fullmatch(name)]
-        self.changes += found != self._types
-        self._types = found
+        listed = [
+            shard_keys(app, shard)
+            for app, details in apps.items()
+            if NAME_PATTERN.fullmatch(app)
+            for shard in range(shards_of(details))
+        ]
+        # What is known of a shard whose server is away stays known.
+        found = {keys: self._types.get(keys, []) for keys in listed}
+
+        async def types(keys: ShardKeys) -> None:
+            names = await self.transport.run(calls.types(keys), patience=0)
+            good = [name for name in names if NAME_PATTERN.fullmatch(name)]
+            found[keys] = [type_keys(keys.app, keys.shard, name) for name in good]
+
+        try:
+            await each(listed, types)
+        finally:
+            self.changes += found != self._types
+            self._types = found
 
     def types(self) -> list[TypeKeys]:
         """Every task type of every shard."""

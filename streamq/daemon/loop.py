@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 from streamq import telemetry
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.transport import AsyncTransport, GroupMissing
+
+T = TypeVar("T")
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> None:
@@ -38,6 +41,18 @@ async def every(
         await guarded(name, chore, transport, stop)
         after(name)
         await pause(stop, interval * random.uniform(0.9, 1.1))
+
+
+async def each(items: Iterable[T], step: Callable[[T], Awaitable[None]]) -> None:
+    """A step for each. One whose server is away keeps no other from its turn; its error comes at the end."""
+    away: RedisUnavailable | None = None
+    for item in items:
+        try:
+            await step(item)
+        except RedisUnavailable as error:
+            away = away or error
+    if away is not None:
+        raise away
 
 
 async def guarded(

@@ -12,7 +12,7 @@ from typing import Final
 
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
-from streamq.daemon.loop import guarded
+from streamq.daemon.loop import each, guarded
 from streamq.keys import WAKE_PATTERN, TypeKeys, app_of_wake, type_keys
 from streamq.model import NAME_PATTERN
 from streamq.transport import AsyncSubscription, AsyncTransport
@@ -20,6 +20,8 @@ from streamq.transport import AsyncSubscription, AsyncTransport
 LONGEST_SLEEP: Final = 10.0
 """Seconds after which every schedule is looked at again, in case a message was lost."""
 SLICE: Final = 0.5
+AGAIN: Final = 0.5
+"""Seconds after which a schedule is tried again whose server is away."""
 
 
 class Promoter:
@@ -55,11 +57,11 @@ class Promoter:
             self._changes = self._directory.changes
             self._look_at = now + LONGEST_SLEEP
             self._due = dict.fromkeys(self._directory.types(), 0.0)
-        for keys in [keys for keys, due in self._due.items() if due <= now]:
-            await self._promote(keys)
+        await each([keys for keys, due in self._due.items() if due <= now], self._promote)
 
     async def _promote(self, keys: TypeKeys) -> None:
         """Empty what is due of one type, batch by batch, and note when the next is."""
+        self._due[keys] = time.monotonic() + AGAIN  # where it fails
         while True:
             promotion = await self._transport.run(calls.promote(keys, self._batch), patience=0)
             if promotion.moved:

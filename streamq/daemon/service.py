@@ -26,7 +26,7 @@ from streamq.daemon.sampler import Sampler
 from streamq.errors import RedisError
 from streamq.options import DaemonOptions
 from streamq.release import package_version
-from streamq.transport import Address, AsyncTransport
+from streamq.transport import Address, AsyncTransport, warn_of_eviction
 
 START_PATIENCE: Final = 10.0
 
@@ -88,13 +88,7 @@ class Daemon:
     async def _start(self) -> None:
         await self._transport.reconnect(patience=START_PATIENCE)
         await self._directory.look()
-        info = self._transport.info
-        if info is not None and info.evicts:
-            self._log.error(
-                "server.evicts",
-                policy=info.eviction,
-                fix="tasks WILL BE LOST: set maxmemory-policy to noeviction on the server",
-            )
+        warn_of_eviction(self._transport.servers(), self._log)
 
     async def _beat(self) -> None:
         details = {

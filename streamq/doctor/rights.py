@@ -58,13 +58,14 @@ _PARENTS: Final = ("XGROUP", "XINFO")
 # Arguments with which the server accepts each command; K stands for a key.
 _SAMPLES: Final = {
     "EXISTS": "K", "GET": "K", "HDEL": "K f", "HEXISTS": "K f", "HGET": "K f", "HGETALL": "K",
-    "HINCRBY": "K f 1", "HLEN": "K", "HMGET": "K f", "HSCAN": "K 0", "HSET": "K f v", "LINDEX": "K 0",
+    "HINCRBY": "K f 1", "HKEYS": "K", "HLEN": "K", "HMGET": "K f", "HSCAN": "K 0", "HSET": "K f v", "LINDEX": "K 0",
+    "HSETNX": "K f v", "HSTRLEN": "K f", "LLEN": "K", "RPOP": "K",
     "LPUSH": "K v", "LTRIM": "K 0 1", "DEL": "K", "PERSIST": "K", "PEXPIRE": "K 1", "PTTL": "K",
     "SADD": "K m", "SET": "K v", "SMEMBERS": "K", "TIME": "", "TYPE": "K", "XACK": "K g 0-1",
     "XADD": "K * f v", "XAUTOCLAIM": "K g c 1 0-0", "XCLAIM": "K g c 1 0-1", "XDEL": "K 0-1",
     "XGROUP CREATE": "K g 0", "XGROUP DELCONSUMER": "K g c", "XINFO CONSUMERS": "K g", "XINFO GROUPS": "K",
     "XLEN": "K", "XPENDING": "K g - + 1", "XRANGE": "K - +", "XREADGROUP": "GROUP g c STREAMS K >",
-    "ZADD": "K 1 m", "ZCARD": "K", "ZCOUNT": "K 0 1", "ZRANGE": "K 0 1", "ZREM": "K m",
+    "ZADD": "K 1 m", "ZCARD": "K", "ZCOUNT": "K 0 1", "ZLEXCOUNT": "K - +", "ZRANGE": "K 0 1", "ZREM": "K m",
     "ZREMRANGEBYRANK": "K 0 0", "ZSCAN": "K 0", "ZSCORE": "K m", "PUBLISH": "C x", "SUBSCRIBE": "C",
     "PSUBSCRIBE": WAKE_PATTERN, "EVAL": "return 1 K", "EVALSHA": "0 1 K", "CLIENT ID": "",
     "CLIENT SETNAME": "x", "CLIENT UNBLOCK": "0", "SCAN": "0",

@@ -11,6 +11,13 @@ if packed and not listed then
   redis.call('ZADD', dead, letter[3], id)
   redis.call('ZADD', KEYS[4], 0, (letter[5] or '') .. ' ' .. letter[3] .. ' ' .. id)
 elseif listed and not packed then
+  -- Its row among the groups has the fingerprint that was lost with the letter.
+  local cursor, looks = '0', 0
+  repeat
+    local found = redis.call('ZSCAN', KEYS[4], cursor, 'MATCH', '* ' .. id, 'COUNT', 500)
+    for n = 1, #found[2], 2 do redis.call('ZREM', KEYS[4], found[2][n]) end
+    cursor, looks = found[1], looks + 1
+  until cursor == '0' or looks == 20
   local stamp = string.format('%.0f', listed)
   redis.call('HSET', letters, id, cmsgpack.pack({'vanished', 'n', stamp, {'i', id}, 'vanished'}))
   redis.call('ZADD', KEYS[4], 0, 'vanished ' .. stamp .. ' ' .. id)

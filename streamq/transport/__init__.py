@@ -8,7 +8,7 @@ from streamq.transport.address import Address
 from streamq.transport.aio import AsyncTransport
 from streamq.transport.faults import GroupMissing, ServerChanged
 from streamq.transport.reader import AsyncReader
-from streamq.transport.server import ServerInfo
+from streamq.transport.server import ServerInfo, warn_of_eviction
 from streamq.transport.subscription import AsyncSubscription, Subscription
 from streamq.transport.sync import SyncTransport
 from streamq.transport.trial import refusals
@@ -24,4 +24,5 @@ __all__ = [
     "Subscription",
     "SyncTransport",
     "refusals",
+    "warn_of_eviction",
 ]

@@ -225,8 +225,8 @@ def _hosts(parts: _Parts, port: int) -> list[tuple[str, int]]:
         if match is None:
             # The text is not shown: where an @ is missing it is a password.
             raise InvalidURL(
-                f"host {n} in the server URL is malformed: write host:port or [IPv6 address]:port, and percent-"
-                "encode what is special in a password"
+                f"host {n} in the server URL is malformed: write host:port or [IPv6 address]:port, and "
+                "percent-encode what is special in a password"
             )
         found.append(_host(match[1], match[2], match[3], port))
     return found

@@ -177,7 +177,7 @@ class AsyncTransport:
         return [(node.shown, node.info) for node in nodes if node.info is not None]
 
     async def _give(self, node: Node, link: Link) -> None:
-        if len(node.idle) < wire.IDLE_CONNECTIONS:
+        if len(node.idle) < node.room:
             node.idle.append(link)
         else:
             await link.aclose()

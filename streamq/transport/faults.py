@@ -76,10 +76,6 @@ def translate(error: Exception, where: str) -> RedisError:
             f"the certificate of {where} is not to be trusted ({text}): name the authority that signed it "
             "with ?ssl_ca_certs=/path/to/ca.pem in the URL"
         )
-    if "WRONG_VERSION_NUMBER" in text:
-        return ServerError(
-            f"{where} does not speak TLS on this port ({text}): write redis:// or another port"
-        )
     if isinstance(error, lib.AuthenticationError | lib.NoPermissionError | lib.AuthorizationError):
         return _login_failed(where, text)
     if isinstance(error, lib.BusyLoadingError):

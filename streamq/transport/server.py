@@ -5,8 +5,9 @@ Owns the reading of INFO and the check of version and eviction policy.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from streamq.errors import ServerTooOld
 
@@ -55,3 +56,15 @@ def check(info: ServerInfo, where: str) -> None:
         raise ServerTooOld(
             f"{where} runs {info.kind} {info.version}; streamq needs Redis 7.0 or Valkey 7.2, or newer"
         )
+
+
+def warn_of_eviction(servers: Iterable[tuple[str, ServerInfo]], log: Any) -> None:
+    """Say loudly which servers may drop tasks."""
+    for where, info in servers:
+        if info.evicts:
+            log.error(
+                "server.evicts",
+                server=where,
+                policy=info.eviction,
+                fix="tasks WILL BE LOST: set maxmemory-policy to noeviction on the server",
+            )

@@ -45,13 +45,24 @@ class Subscription:
 
     def open(self) -> None:
         """Connect and subscribe; raises RedisUnavailable."""
-        self._node, self._connection = self._transport.open()
-        try:
-            self._connection.send_command("SUBSCRIBE", *self._channels)
-            for _ in self._channels:
-                self._connection.read_response()
-        except (lib.RedisError, OSError) as error:
-            raise self._failed(error) from None
+        tried: set[Node] = set()
+        node = self._transport.find(None) or self._transport.discovered(None)
+        while self._connection is None:
+            tried.add(node)
+            try:
+                self._subscribe(node)
+            except (lib.RedisError, OSError) as error:
+                failed, other = self._failed(error), self._transport.find(None)
+                if other is None or other in tried:
+                    raise failed from None
+                node = other
+
+    def _subscribe(self, node: Node) -> None:
+        self._node = node
+        self._connection = self._transport.open(node).connection
+        self._connection.send_command("SUBSCRIBE", *self._channels)
+        for _ in self._channels:
+            self._connection.read_response()
         self._heard, self._pinged = time.monotonic(), False
 
     def next(self, timeout: float) -> Message | None:
@@ -111,13 +122,23 @@ class AsyncSubscription:
 
     async def open(self) -> None:
         """Connect and subscribe; raises RedisUnavailable."""
-        self._node = self._transport.find(None) or await self._transport.discovered(None)
-        try:
-            self._connection = await connect(self._node.address, socket_timeout=None)
-            await self._connection.send_command(*self._command)
-            await self._connection.read_response(timeout=5.0)
-        except (lib.RedisError, OSError) as error:
-            raise await self._failed(error) from None
+        tried: set[Node] = set()
+        node = self._transport.find(None) or await self._transport.discovered(None)
+        while self._connection is None:
+            tried.add(node)
+            try:
+                await self._subscribe(node)
+            except (lib.RedisError, OSError) as error:
+                failed, other = await self._failed(error), self._transport.find(None)
+                if other is None or other in tried:
+                    raise failed from None
+                node = other
+
+    async def _subscribe(self, node: Node) -> None:
+        self._node = node
+        self._connection = await connect(node.address, socket_timeout=None)
+        await self._connection.send_command(*self._command)
+        await self._connection.read_response(timeout=5.0)
         self._heard, self._pinged = time.monotonic(), False
 
     async def next(self, timeout: float) -> Message | None:

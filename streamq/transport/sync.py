@@ -64,7 +64,7 @@ class SyncTransport:
 
     def everywhere(self, call: Call[R]) -> dict[str, R]:
         """Ask every node that holds data; answers by address. For what each server says of itself."""
-        self._found(None)
+        self.discovered(None)
         nodes = [node for node in self._topology.nodes() if self._topology.serves(node)]
         return {node.shown: call.parse(self._ask(node, call)) for node in nodes}
 
@@ -90,7 +90,7 @@ class SyncTransport:
 
     def _attempt(self, call: Call[R], sent: list[bool]) -> R:
         """Ask who is to be asked, and whom that one sends us to."""
-        node, asking = self._topology.find(call) or self._found(call), False
+        node, asking = self._topology.find(call) or self.discovered(call), False
         for _ in range(MOST_HOPS):
             try:
                 reply = self._send(node, call, sent, asking)
@@ -115,7 +115,7 @@ class SyncTransport:
             self._topology.failed(node)
         return redirect
 
-    def _found(self, call: Call[Any] | None) -> Node:
+    def discovered(self, call: Call[Any] | None) -> Node:
         """Discover who is to be asked; one thread asks around, the others wait for it."""
         with self._discovering:
             node = self._topology.find(call)
@@ -150,11 +150,11 @@ class SyncTransport:
         try:  # one step for all threads, so it needs no lock
             link: SyncLink = node.idle.pop()
         except IndexError:
-            return self._connect(node)
+            return self.open(node)
         return link
 
     def _give(self, node: Node, link: SyncLink) -> None:
-        if len(node.idle) < wire.IDLE_CONNECTIONS:
+        if len(node.idle) < node.room:
             node.idle.append(link)
         else:
             link.close()
@@ -164,20 +164,15 @@ class SyncTransport:
         for link in idle:
             link.close()
 
-    def open(self) -> tuple[Node, Any]:
-        """A new connection to any node, and which it is; raises RedisErrors."""
-        node = self._topology.find(None) or self._found(None)
-        try:
-            return node, self._connect(node).connection
-        except (lib.RedisError, OSError) as error:
-            self.turn(node, error)
-            raise translate(error, node.shown) from None
+    def find(self, call: Call[Any] | None) -> Node | None:
+        """Who is to be asked, as far as that is known."""
+        return self._topology.find(call)
 
     def serves(self, node: Node) -> bool:
         """Whether a node is still one of those that are asked."""
         return self._topology.serves(node)
 
-    def _connect(self, node: Node) -> SyncLink:
+    def open(self, node: Node) -> SyncLink:
         """A new connection to a server that is new enough; raises the client library's errors."""
         link = SyncLink(connect(node.address))
         try:

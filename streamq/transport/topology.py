@@ -18,6 +18,7 @@ from redis.crc import key_slot
 
 from streamq.calls import Call
 from streamq.errors import ServerError
+from streamq.transport import wire
 from streamq.transport.address import Address
 from streamq.transport.server import ServerInfo
 
@@ -29,14 +30,16 @@ class Node:
     """One server, with the idle connections that one transport has to it.
 
     shown: for errors, the URL as given with the node's own address where it is one of several.
+    room: for so many idle connections; none where the node has been forgotten.
     """
 
-    __slots__ = ("address", "idle", "info", "shown")
+    __slots__ = ("address", "idle", "info", "room", "shown")
 
     def __init__(self, address: Address, shown: str) -> None:
         self.address = address
         self.shown = shown
         self.idle: list[Any] = []
+        self.room = wire.IDLE_CONNECTIONS
         self.info: ServerInfo | None = None
 
 
@@ -64,14 +67,14 @@ class Topology(ABC):
     def nodes(self) -> list[Node]:
         """Every node that is known, also those that are no longer asked."""
 
-    def failed(self, node: Node) -> None:
+    def failed(self, node: Node) -> None:  # noqa: B027 - there may be nobody else to ask
         """A node was away, or is not what it was: ask around before it is asked again."""
 
     def redirected(self, node: Node, text: str) -> Redirect | None:  # noqa: ARG002 - of one node there is no other
         """Where an error reply of a node sends the call; None where it is an answer."""
         return None
 
-    def accept(self, info: ServerInfo) -> None:
+    def accept(self, info: ServerInfo) -> None:  # noqa: B027 - where anybody will do
         """Raise where a node that has just been connected to is not who it should be."""
 
     def serves(self, node: Node) -> bool:  # noqa: ARG002 - the one node always does
@@ -198,7 +201,7 @@ class Cluster(_Several):
         if call is not None and call.keys:
             node = self._slots[key_slot(call.keys[0].encode())]
         else:
-            serving = [node for node in self.nodes() if self.serves(node)]
+            serving = [node for node in self._masters if node not in self._doubted]
             node = random.choice(serving) if serving else None
         return None if node in self._doubted else node
 
@@ -206,7 +209,7 @@ class Cluster(_Several):
         self._doubted.add(node)
 
     def serves(self, node: Node) -> bool:
-        return node in self._masters and node not in self._doubted
+        return node in self._masters
 
     def redirected(self, node: Node, text: str) -> Redirect | None:
         try:
@@ -257,6 +260,7 @@ class Cluster(_Several):
         self._doubted = set()
         for place, node in list(self._nodes.items()):
             if node not in self._masters and not node.idle:
+                node.room = 0
                 del self._nodes[place]
 
 

@@ -22,7 +22,7 @@ def refusals(transport: SyncTransport, commands: Sequence[Sequence[str]]) -> lis
     """
     link = None
     try:
-        link = SyncLink(transport.open()[1])
+        link = transport.open(transport.find(None) or transport.discovered(None))
         link.ask("MULTI")
         return [_refusal(link, command) for command in commands]
     except lib.ResponseError:

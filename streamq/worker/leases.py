@@ -24,6 +24,9 @@ CHUNK: Final = 200
 SLICE: Final = 0.25
 """Seconds after which the thread looks whether it is to stop; costs no command."""
 
+AGAIN: Final = 0.5
+"""Seconds after which leases that could not be renewed are tried again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -31,7 +34,7 @@ class Told:
 
     lost: Callable[[list[Held]], None]
     cancel: Callable[[list[Held]], None]
-    clock: Callable[[int], None]
+    clock: Callable[[int, int], None]
     orders: Callable[[int, Orders], None]
 
 
@@ -73,6 +76,7 @@ class LeaseKeeper(threading.Thread):
         self._control = Subscription(transport, *(shard_keys(app, n).control for n in range(shards)))
         self._stopped = threading.Event()
         self._until = 0.0
+        self._again = False
         self._log = telemetry.get_logger(worker=worker)
 
     def stop(self) -> None:
@@ -86,6 +90,8 @@ class LeaseKeeper(threading.Thread):
             if now >= next_renewal:
                 next_renewal = now + self._interval
                 self._safely("renew", self.renew_all)
+                if self._again:
+                    next_renewal, self._again = now + min(self._interval, AGAIN), False
             if now >= next_beat:
                 next_beat = now + self._heartbeat
                 self._safely("heartbeat", self._send_beat)
@@ -108,19 +114,28 @@ class LeaseKeeper(threading.Thread):
             self._stopped.wait(SLICE)
 
     def renew_all(self) -> None:
-        """Renew everything in hand; tell what is lost and what is to be cancelled."""
+        """Renew everything in hand; tell what is lost and what is to be cancelled. A shard whose server
+        is away keeps no other from being renewed."""
+        away: dict[int, RedisError] = {}
         for line in self._holdings.lines():
             for chunk in chunks(self._holdings.snapshot(line), CHUNK):
-                self._renew(line, chunk)
+                if line[1] not in away:
+                    try:
+                        self._renew(line, chunk)
+                    except RedisError as error:
+                        away[line[1]] = error
+        if away:
+            self._again = True
+            raise next(iter(away.values()))
 
     def _renew(self, line: Line, held: list[Held]) -> None:
         task_type, shard = line
         keys = type_keys(self._app, shard, task_type)
         pairs = [(one.delivery.place, one.delivery.local) for one in held]
-        renewal = self._transport.run(calls.renew(keys, self._worker, pairs), patience=self._interval)
+        renewal = self._transport.run(calls.renew(keys, self._worker, pairs), patience=0)
         # The lease that counts is the one in Redis: another release may have registered a shorter one.
         self._interval = min(self._interval, max(0.05, renewal.lease_ms / 3000))
-        self._told.clock(renewal.now_ms)
+        self._told.clock(shard, renewal.now_ms)
         lost, cancelled = set(renewal.lost), set(renewal.cancelled)
         if lost:
             self._told.lost([one for one in held if one.delivery.place in lost])
@@ -128,11 +143,8 @@ class LeaseKeeper(threading.Thread):
             self._told.cancel([one for one in held if one.delivery.local in cancelled])
 
     def _send_beat(self) -> None:
-        self._told.clock(
-            self._transport.run(
-                calls.beat(shard_keys(self._app, 0), self._worker, self._asked.beat()), patience=0
-            )
-        )
+        call = calls.beat(shard_keys(self._app, 0), self._worker, self._asked.beat())
+        self._told.clock(0, self._transport.run(call, patience=0))
 
     def take_orders(self) -> None:
         """Look what we are asked to do: what was said on the control channel may have been missed."""

@@ -25,9 +25,10 @@ from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model import SUSPECT, Delivery, Died, Entry, HandedBack, Orders, Outcome
 from streamq.options import WorkerOptions
 from streamq.release import package_version
-from streamq.transport import Address, AsyncTransport, SyncTransport
+from streamq.transport import Address, AsyncTransport, SyncTransport, warn_of_eviction
 from streamq.worker.fetcher import Fetcher
 from streamq.worker.holdings import Held, Holdings
+from streamq.worker.incarnations import Incarnations
 from streamq.worker.leases import Asked, LeaseKeeper, Told
 from streamq.worker.runner import GRACE, Runner
 from streamq.worker.settler import Settler
@@ -117,16 +118,10 @@ class Worker:
     async def _prepare_server(self) -> None:
         """Check the server, make our types known and their groups exist."""
         await self._transport.run(announcement(self._registry), patience=START_PATIENCE)
-        info = self._transport.info
-        if info is not None and info.evicts:
-            self._log.error(
-                "server.evicts",
-                policy=info.eviction,
-                fix="tasks WILL BE LOST: set maxmemory-policy to noeviction on the server",
-            )
         for shard in range(self._registry.shards):
             for name in self._types:
                 await self._register(type_keys(self._registry.name, shard, name), shard)
+        warn_of_eviction(self._transport.servers(), self._log)
 
     async def _first_orders(self) -> None:
         """What is paused is not begun with."""
@@ -152,7 +147,12 @@ class Worker:
 
     def _build(self) -> None:
         options = self.options
-        self._settler = Settler(self._transport, self._registry.name, self.name, self._holdings, self._freed)
+        self._servers = Incarnations(
+            self._transport, self._registry.name, self.name, self._holdings, self._lost
+        )
+        self._settler = Settler(
+            self._transport, self._registry.name, self.name, self._holdings, self._servers, self._freed
+        )
         self._runner = Runner(
             self._registry,
             self.name,
@@ -166,7 +166,7 @@ class Worker:
         told = Told(
             lost=lambda held: _in_loop(loop, self._lost, held),
             cancel=lambda held: _in_loop(loop, self._cancel, held),
-            clock=lambda now_ms: _in_loop(loop, self._runner.set_clock, now_ms),
+            clock=lambda shard, now_ms: _in_loop(loop, self._runner.set_clock, shard, now_ms),
             orders=lambda shard, orders: _in_loop(loop, self._ordered, shard, orders),
         )
         self._leases = LeaseKeeper(
@@ -178,8 +178,8 @@ class Worker:
 
     def _fetcher(self, shard: int) -> Fetcher:
         return Fetcher(
-            shard, self._types, self._registry, self._transport, self.name, self.options,
-            self._runner, self._holdings, self._deliver, self._recovered,
+            shard, self._types, self._registry, self._transport, self.options,
+            self._runner, self._holdings, self._servers, self._deliver, self._recovered,
         )  # fmt: skip
 
     # -- the way of a task -----------------------------------------------------------------------------
@@ -188,7 +188,7 @@ class Worker:
         """Take what was fetched into the book and pass it on."""
         now_ms, parts = found
         if now_ms:
-            self._runner.set_clock(now_ms)
+            self._runner.set_clock(parts[0][0].keys.shard if parts else 0, now_ms)
         suspects = self._holdings.suspects
         for source, entries in parts:
             received = [held for entry in entries if (held := self._receive(source.keys, entry))]
@@ -202,7 +202,7 @@ class Worker:
                 self._give_back(held)
         if suspects > 1:
             # Only then is the one that stays alone, as a task that kills its worker must be.
-            await self._settler.flush()
+            await self._settler.flush(parts[0][0].keys.shard)
 
     def _receive(self, keys: TypeKeys, entry: Entry) -> Held | None:
         """The entry as a delivery in the book; None where nobody can read it."""
@@ -219,7 +219,7 @@ class Worker:
         place = f"{keys.type}:{keys.shard}:{entry.place}"
         self._log.error("task.undecodable", place=place, reason=error.reason, error=str(error))
         failures = codec.add_failure(
-            b"", attempt=0, at_ms=self._runner.now_ms(), worker=self.name,
+            b"", attempt=0, at_ms=self._runner.now_ms(keys.shard), worker=self.name,
             error="DecodeError", message=str(error), traceback="",
         )  # fmt: skip
         self._settle_unread(keys, entry.place, Died(error.reason, failures, started=False))
@@ -263,7 +263,8 @@ class Worker:
             if not one.done:
                 self._log.warning("task.lease_lost", task=str(one.delivery.id))
                 self._runner.stop(one, "lost")
-                self._holdings.remove(one.line, [one.delivery.place])
+            if one.lost or not one.done:
+                self._holdings.discard(one)
 
     def _cancel(self, held: list[Held]) -> None:
         for one in held:
@@ -299,7 +300,7 @@ class Worker:
                 "running": [
                     {
                         "id": str(held.delivery.id),
-                        "since_ms": self._runner.server_ms(held.started or 0.0),
+                        "since_ms": self._runner.server_ms(held.started or 0.0, held.delivery.shard),
                         "attempt": held.delivery.attempt,
                     }
                     for held in running[:100]

@@ -67,7 +67,8 @@ class Runner:
         self._ended = 0
         self._since = 0.0
         self._busy = (0.0, 0.0)
-        self._clock_offset = time.time() - time.monotonic()
+        self._clock_offsets: dict[int, float] = {}
+        self._our_offset = time.time() - time.monotonic()
         self._log = telemetry.get_logger(worker=worker)
         self.stopping = False
 
@@ -101,17 +102,20 @@ class Runner:
     def idle(self) -> bool:
         return not self._running and not self._queue
 
-    def set_clock(self, server_ms: int) -> None:
-        """What the server's clock says now."""
-        self._clock_offset = server_ms / 1000 - time.monotonic()
+    def set_clock(self, shard: int, server_ms: int) -> None:
+        """What the clock of the shard's server says now. Each may be on another."""
+        self._clock_offsets[shard] = server_ms / 1000 - time.monotonic()
 
-    def now_ms(self) -> int:
-        """The server's clock, as far as we know it."""
-        return self.server_ms(time.monotonic())
+    def now_ms(self, shard: int = 0) -> int:
+        """The clock of the shard's server, as far as we know it."""
+        return self.server_ms(time.monotonic(), shard)
 
-    def server_ms(self, when: float) -> int:
-        """A time of the monotonic clock by the server's."""
-        return round((when + self._clock_offset) * 1000)
+    def server_ms(self, when: float, shard: int = 0) -> int:
+        """A time of the monotonic clock by that of the shard's server."""
+        return round((when + self._offset(shard)) * 1000)
+
+    def _offset(self, shard: int) -> float:
+        return self._clock_offsets.get(shard, self._our_offset)
 
     # -- what others tell ----------------------------------------------------------------------------
 
@@ -258,7 +262,8 @@ class Runner:
             args, kwargs = handler.arguments(delivery.payload)
         except Exception as error:  # noqa: BLE001 - also what a user's model raises
             failed = verdict.failure(handler, delivery, _undecoded(error))
-            return verdict.outcome(delivery, failed, worker=self._worker, now_ms=self.now_ms(), started=False)
+            now_ms = self.now_ms(delivery.shard)
+            return verdict.outcome(delivery, failed, worker=self._worker, now_ms=now_ms, started=False)
         try:
             result = await self._call(held, handler, args, kwargs)
         except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the worker
@@ -284,7 +289,8 @@ class Runner:
         if held.stop == "shutdown" or self.stopping:
             return HandedBack()
         expires = held.delivery.expires_ms
-        return Expired() if expires is not None and self.now_ms() >= expires else None
+        late = expires is not None and self.now_ms(held.delivery.shard) >= expires
+        return Expired() if late else None
 
     async def _call(
         self, held: Held, handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -320,7 +326,7 @@ class Runner:
         held.context = Context(
             delivery,
             verdict.max_attempts(handler, delivery),
-            None if limit is None else now + limit + self._clock_offset,
+            None if limit is None else now + limit + self._offset(delivery.shard),
             self._worker,
         )
         return held.context
@@ -341,7 +347,8 @@ class Runner:
             if isinstance(error, FailedInChild)
             else verdict.failure(handler, held.delivery, error)
         )
-        outcome = verdict.outcome(held.delivery, failed, worker=self._worker, now_ms=self.now_ms())
+        now_ms = self.now_ms(held.delivery.shard)
+        outcome = verdict.outcome(held.delivery, failed, worker=self._worker, now_ms=now_ms)
         log = self._log.warning if isinstance(outcome, Retried) else self._log.error
         log(
             "task.retry" if isinstance(outcome, Retried) else "task.dead",

@@ -255,6 +255,10 @@ def overdue_waiter(shard: Shard) -> None:
     shard.command("ZADD", shard.t.waiters, 1, "n1-0")
 
 
+def stray_group_row(shard: Shard) -> None:
+    shard.command("ZADD", shard.t.groups, 0, "Boom 1 n1-0")
+
+
 REPORTED: list[tuple[Callable[[Shard], None], str]] = [
     (two_places, "in two places at once"),
     (two_states, "alive and dead at once"),
@@ -266,6 +270,7 @@ REPORTED: list[tuple[Callable[[Shard], None], str]] = [
     (late_delivery, "deliveries held far beyond their lease"),
     (overdue, "due but not promoted"),
     (overdue_waiter, "waiters long past their time"),
+    (stray_group_row, "dead letters and their groups differ"),
 ]
 
 

@@ -154,7 +154,7 @@ class Node:
         return str(self.info("replication")["role"])
 
 
-def _server_words(binary: Path, port: int, config: Mapping[str, str]) -> list[str]:
+def server_words(binary: Path, port: int, config: Mapping[str, str]) -> list[str]:
     options = {
         "port": str(port), "bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": ".",
         "repl-diskless-sync-delay": "0", "maxmemory-policy": "noeviction",
@@ -232,7 +232,7 @@ class SentinelSet(_Set):
         *,
         replicas: int = 1,
         sentinels: int = 3,
-        down_after: float = 0.5,
+        down_after: float = 1.5,
         service: str = "mymaster",
         config: Mapping[str, str] | None = None,
         binary: Path | None = None,
@@ -293,7 +293,7 @@ class SentinelSet(_Set):
         primary, *others = data
         for port in data:
             replica_of = {} if port == primary else {"replicaof": f"127.0.0.1 {primary}"}
-            words = _server_words(self._binary, port, self._config | replica_of)
+            words = server_words(self._binary, port, self._config | replica_of)
             self.nodes.append(Node(port, self._folder / str(port), words))
         for number, port in enumerate(watching, 1):
             self.sentinels.append(self._sentinel(number, port, watching, primary, others))
@@ -469,9 +469,9 @@ class ClusterSet(_Set):
             config = {
                 "cluster-enabled": "yes", "cluster-port": str(bus), "cluster-config-file": "nodes.conf",
                 "cluster-node-timeout": str(round(self._timeout * 1000)),
-                "cluster-replica-validity-factor": "0",
+                "cluster-replica-validity-factor": "0", "cluster-require-full-coverage": "no",
             }  # fmt: skip
-            words = _server_words(self._binary, port, config | self._config)
+            words = server_words(self._binary, port, config | self._config)
             self.nodes.append(Node(port, self._folder / str(port), words))
         for node in self.nodes:
             node.launch()
@@ -486,8 +486,9 @@ class ClusterSet(_Set):
         for n, node in enumerate(masters):
             last = SLOTS - 1 if node is masters[-1] else (n + 1) * share - 1
             node.command("CLUSTER", "ADDSLOTSRANGE", n * share, last)
-        for n, node in enumerate(self.nodes):
+        for n, node in enumerate(self.nodes):  # before any of them knows another
             node.command("CLUSTER", "SET-CONFIG-EPOCH", n + 1)
+        for node in self.nodes:
             for other, bus in zip(self.nodes, buses, strict=True):
                 if other is not node:
                     node.command("CLUSTER", "MEET", "127.0.0.1", other.port, bus)

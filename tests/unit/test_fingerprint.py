@@ -40,6 +40,7 @@ def test_without_a_traceback_the_error_alone_tells() -> None:
 
 
 def test_a_real_traceback_is_read() -> None:
+    found = None
     try:
         int("x")
     except ValueError as error:
