@@ -58,7 +58,8 @@ _PARENTS: Final = ("XGROUP", "XINFO")
 # Arguments with which the server accepts each command; K stands for a key.
 _SAMPLES: Final = {
     "EXISTS": "K", "GET": "K", "HDEL": "K f", "HEXISTS": "K f", "HGET": "K f", "HGETALL": "K",
-    "HINCRBY": "K f 1", "HKEYS": "K", "HLEN": "K", "HMGET": "K f", "HSCAN": "K 0", "HSET": "K f v", "LINDEX": "K 0",
+    "HINCRBY": "K f 1", "HKEYS": "K", "HLEN": "K", "HMGET": "K f",
+    "HSCAN": "K 0", "HSET": "K f v", "LINDEX": "K 0",
     "HSETNX": "K f v", "HSTRLEN": "K f", "LLEN": "K", "RPOP": "K",
     "LPUSH": "K v", "LTRIM": "K 0 1", "DEL": "K", "PERSIST": "K", "PEXPIRE": "K 1", "PTTL": "K",
     "SADD": "K m", "SET": "K v", "SMEMBERS": "K", "TIME": "", "TYPE": "K", "XACK": "K g 0-1",
