@@ -66,7 +66,7 @@ def register(t: TypeKeys, s: ShardKeys, handler: str, policy: dict[str, str]) ->
 
 def announce(app: str, details: bytes) -> Call[int]:
     """Make the app known on this server, for daemons and commands."""
-    return Call(None, (APPS,), ("HSET", APPS, app, details), int)
+    return build("announce", (APPS,), (app, details), int)
 
 
 def wait(t: TypeKeys, local: str, wait_ms: int) -> Call[int]:

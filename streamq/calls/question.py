@@ -30,6 +30,12 @@ def now(key: str = "") -> Call[int]:
     return Call(None, (key,) if key else (), ("TIME",), lambda r: int(r[0]) * 1000 + int(r[1]) // 1000)
 
 
+def ready(key: str = "") -> Call[bool]:
+    """Whether the server that has the key does its work: one that loads its data answers with an error,
+    which TIME does not tell."""
+    return Call(None, (key,) if key else (), ("PING",), bool)
+
+
 def apps() -> Call[dict[str, bytes]]:
     return Call(None, (APPS,), ("HGETALL", APPS), lambda r: {k.decode(): v for k, v in pairs(r)})
 

@@ -64,11 +64,21 @@ async def guarded(
         await chore()
     except RedisUnavailable as error:
         log.warning("redis.unavailable", doing=name, error=str(error))
-        while not stop.is_set() and not await transport.reconnect(patience=1.0):
-            pass
+        await _returned(name, transport, stop)
     except GroupMissing as error:
         log.warning("group.missing", error=str(error))
     except RedisError as error:
         log.error("chore.failed", error=str(error))  # noqa: TRY400 - the server's words say it all
     except Exception as error:
         log.exception("chore.failed", error=repr(error))
+
+
+async def _returned(name: str, transport: AsyncTransport, stop: asyncio.Event) -> None:
+    """Wait until the server does its work again; no fault on the way ends the daemon."""
+    while not stop.is_set():
+        try:
+            if await transport.reconnect(patience=1.0):
+                return
+        except RedisError as error:
+            telemetry.get_logger(chore=name).error("redis.reconnect_failed", error=str(error))
+            await pause(stop, 1.0)

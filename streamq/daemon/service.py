@@ -20,7 +20,7 @@ from streamq import calls, telemetry
 from streamq.daemon.claimer import Claimer
 from streamq.daemon.directory import Directory
 from streamq.daemon.janitor import Janitor
-from streamq.daemon.loop import every
+from streamq.daemon.loop import every, guarded
 from streamq.daemon.promoter import Promoter
 from streamq.daemon.sampler import Sampler
 from streamq.errors import RedisError
@@ -86,8 +86,8 @@ class Daemon:
             self._log.info("daemon.stopped")
 
     async def _start(self) -> None:
-        await self._transport.reconnect(patience=START_PATIENCE)
-        await self._directory.look()
+        await self._transport.run(calls.ready(), patience=START_PATIENCE)
+        await guarded("discover", self._directory.look, self._transport, self._stop)
         warn_of_eviction(self._transport.servers(), self._log)
 
     async def _beat(self) -> None:

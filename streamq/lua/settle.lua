@@ -173,9 +173,9 @@ end
 
 -- Some of these were not pending. Those that were ours are in the stream still, and the group has been
 -- there: an entry is deleted when it is settled or reclaimed, and one behind the group's last delivery is
--- waiting anew because the group was lost.
+-- waiting anew because the group was lost. One that is named twice is settled once.
 local function sort_out(stream, entries, acknowledged, stale, letter)
-  local last, ours = nil, {}
+  local last, ours, named = nil, {}, {}
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
   for _, row in ipairs(groups.err and {} or groups) do
     if row[2] == group then
@@ -185,9 +185,14 @@ local function sort_out(stream, entries, acknowledged, stale, letter)
     end
   end
   for _, entry in ipairs(entries) do
-    local there = last and redis.call('XRANGE', stream, entry, entry)[1] and not later(entry, last)
-    if there then ours[#ours + 1] = entry else stale[letter .. entry] = true end
-    settled(there)
+    if named[entry] then
+      settled(false)
+    else
+      local there = last and redis.call('XRANGE', stream, entry, entry)[1] and not later(entry, last)
+      if there then ours[#ours + 1] = entry else stale[letter .. entry] = true end
+      settled(there)
+      named[entry] = true
+    end
   end
   if #ours > 0 then redis.call('XDEL', stream, unpack(ours)) end
   return math.max(#ours, acknowledged)

@@ -21,7 +21,7 @@ from streamq.errors import RedisError, RedisUnavailable
 from streamq.transport import server, topology, wire
 from streamq.transport.address import Address
 from streamq.transport.faults import ServerChanged, doubtful, final, told, translate
-from streamq.transport.link import Link, serve
+from streamq.transport.link import Link, reset_told, serve
 from streamq.transport.patience import policy
 from streamq.transport.topology import MOST_HOPS, Discovery, Node, Redirect
 
@@ -37,7 +37,12 @@ async def connect(address: Address, **more: Any) -> Any:
     """A connected connection of the client library; raises its errors."""
     kwargs = wire.settings(address) | more
     connection = _CLASSES[address.kind](retry=Retry(NoBackoff(), 0), **kwargs)
-    await connection.connect()
+    try:
+        with reset_told():
+            await connection.connect()
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
     return connection
 
 
@@ -80,7 +85,7 @@ class AsyncTransport:
         again = AsyncRetrying(**policy(patience))
         try:
             return await again(self._attempt, call, sent, incarnation)
-        except RedisUnavailable as error:
+        except RedisError as error:
             raise final(error, sent) from None
 
     async def _attempt(self, call: Call[R], sent: list[bool], incarnation: str | None) -> R:
@@ -158,7 +163,7 @@ class AsyncTransport:
         """Wait until the server of a key answers again, or any where there is no key; False where the
         patience is used up before."""
         try:
-            await self.run(calls.now(key), patience=patience)
+            await self.run(calls.ready(key), patience=patience)
         except RedisUnavailable:
             return False
         return True

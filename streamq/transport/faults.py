@@ -115,8 +115,11 @@ def _login_failed(where: str, text: str) -> AuthenticationFailed:
     )
 
 
-def final(error: RedisUnavailable, sent: list[bool]) -> RedisUnavailable:
-    """What the caller is told at last: whether one of the tries may have been carried out."""
+def final(error: RedisError, sent: list[bool]) -> RedisError:
+    """What the caller is told at last: whether one of the tries may have been carried out.
+
+    A refusal at the end, such as that the server is full by now, says nothing of a try before it.
+    """
     if not sent:
         return error
     return OutcomeUnknown(f"no answer whether the call was carried out: {error}")

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 from redis import exceptions as lib
@@ -21,6 +23,16 @@ from streamq.transport.wire import hiredis
 _MORE: Final = object()
 _ERRORS: Final = {"NOSCRIPT": lib.NoScriptError, "NOPERM": lib.NoPermissionError}
 _CLOSED: Final = "the server closed the connection"
+
+
+@contextmanager
+def reset_told() -> Generator[None]:
+    """uvloop tells of a write to a socket that was reset a moment before with a RuntimeError, which nobody
+    would take for a fault of the network."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise lib.ConnectionError(str(error)) from None
 
 
 class Link(Protocol):
@@ -153,7 +165,8 @@ class LibraryLink:
         packed = [part for command in commands for part in self._connection.pack_command(*command)]
         try:
             async with asyncio.timeout(timeout):
-                await self._connection.send_packed_command(packed)
+                with reset_told():
+                    await self._connection.send_packed_command(packed)
                 return [await self._next() for _ in commands]
         except TimeoutError:
             raise lib.TimeoutError(f"no answer within {timeout:g} s") from None

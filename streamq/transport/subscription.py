@@ -15,6 +15,7 @@ from redis import exceptions as lib
 
 from streamq.transport.aio import AsyncTransport, connect
 from streamq.transport.faults import translate
+from streamq.transport.link import reset_told
 from streamq.transport.sync import SyncTransport
 from streamq.transport.topology import Node
 
@@ -137,7 +138,8 @@ class AsyncSubscription:
     async def _subscribe(self, node: Node) -> None:
         self._node = node
         self._connection = await connect(node.address, socket_timeout=None)
-        await self._connection.send_command(*self._command)
+        with reset_told():
+            await self._connection.send_command(*self._command)
         await self._connection.read_response(timeout=5.0)
         self._heard, self._pinged = time.monotonic(), False
 
@@ -181,7 +183,8 @@ class AsyncSubscription:
             return
         if self._pinged:
             raise lib.TimeoutError("the subscribed connection is silent")
-        await self._connection.send_command("PING")
+        with reset_told():
+            await self._connection.send_command("PING")
         self._pinged, self._heard = True, time.monotonic()
 
     @property

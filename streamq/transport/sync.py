@@ -84,7 +84,7 @@ class SyncTransport:
         again = Retrying(**policy(patience))
         try:
             reply: R = again(self._attempt, call, sent)
-        except RedisUnavailable as error:
+        except RedisError as error:
             raise final(error, sent) from None
         return reply
 

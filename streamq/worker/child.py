@@ -32,6 +32,8 @@ def serve(pipe: Connection) -> None:
 
 def _answer(request: dict[str, Any]) -> bytes | dict[str, Any]:
     handler = find(request["reference"])
+    if "delivery" not in request:  # it was only to be imported
+        return b""
     delivery = request["delivery"]
     CURRENT.set(request["context"])
     try:

@@ -58,14 +58,19 @@ class Holdings:
     def has(self, line: Line, place: str) -> bool:
         return place in self._lines.get(line, ())
 
+    def same(self, delivery: Delivery) -> bool:
+        """Whether this very delivery is in hand, handed over a second time since its group was destroyed."""
+        held = self._lines.get((delivery.type, delivery.shard), {}).get(delivery.place)
+        return held is not None and not held.lost and held.delivery == delivery
+
     def add(self, held: Held) -> None:
         place = held.delivery.place
         held_in_line = self._lines.get(held.line)
         if held_in_line is None:
             held_in_line = self._lines[held.line] = {}
-        held_in_line[place] = held
-        if place[0] == SUSPECT:
+        if place[0] == SUSPECT and place not in held_in_line:
             self.suspects += 1
+        held_in_line[place] = held
 
     def remove(self, line: Line, places: Iterable[str]) -> None:
         held = self._lines.get(line, {})

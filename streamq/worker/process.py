@@ -101,7 +101,7 @@ class Worker:
         self._log.info("worker.ready", types=self._types, concurrency=self.options.concurrency)
         self.ready.set()
         try:
-            await self._until_stopped(fetching)
+            await self._until_stopped([settling, *fetching])
             await self._drain(fetching)
         finally:
             self._leases.stop()
@@ -205,11 +205,13 @@ class Worker:
             await self._settler.flush(parts[0][0].keys.shard)
 
     def _receive(self, keys: TypeKeys, entry: Entry) -> Held | None:
-        """The entry as a delivery in the book; None where nobody can read it."""
+        """The entry as a delivery in the book; None where nobody can read it, or where it runs already."""
         try:
             held = Held(codec.decode(keys.type, keys.shard, entry))
         except DecodeError as error:
             self._undecodable(keys, entry, error)
+            return None
+        if self._holdings.same(held.delivery):
             return None
         self._holdings.add(held)
         return held
@@ -322,10 +324,15 @@ class Worker:
 
     # -- end -------------------------------------------------------------------------------------------
 
-    async def _until_stopped(self, fetching: list[asyncio.Task[None]]) -> None:
+    async def _until_stopped(self, serving: list[asyncio.Task[None]]) -> None:
+        """Until told to stop, or until a loop ends that should not: a worker that does not settle would
+        keep its tasks for ever."""
         stopped = asyncio.create_task(self._stop.asked.wait())
-        await asyncio.wait([stopped, *fetching], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([stopped, *serving], return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
+        for loop in serving:
+            if loop.done() and (error := loop.exception()) is not None:
+                self._log.critical("worker.failed", error=repr(error), exc_info=error)
 
     async def _drain(self, fetching: list[asyncio.Task[None]]) -> None:
         """Take no more, let what runs finish within the time, hand the rest back."""

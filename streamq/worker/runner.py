@@ -308,7 +308,7 @@ class Runner:
 
     async def _in_process(self, held: Held, handler: Handler) -> bytes:
         self._running.add(held)
-        one = await self._processes.acquire()
+        one = await self._processes.acquire(handler)
         if held.stop is not None:
             self._processes.release(one)
             raise asyncio.CancelledError

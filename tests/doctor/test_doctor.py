@@ -76,7 +76,9 @@ def free_port() -> int:
 
 def lasting(url: str) -> set[bytes]:
     """The keys, without those of the rollups, which come as time goes by."""
-    return {key for key in command(url, "KEYS", "*") if not re.search(rb":(minute:|quarter:|sampled)", key)}
+    keys = command(url, "KEYS", "*")
+    assert isinstance(keys, list)
+    return {key for key in keys if not re.search(rb":(minute:|quarter:|sampled)", key)}
 
 
 async def test_everything_is_well_with_the_settings_of_compose(start: Start, capsys: Capture) -> None:
