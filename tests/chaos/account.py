@@ -16,6 +16,7 @@ from tests.chaos.history import Event
 class Account:
     """accepted: tasks that exist, so also those whose producer was never told (`unknown_taken`).
 
+    previous_ended: processes of the previous release that ended by themselves or otherwise than with 0.
     recovery_ms: from the death of a worker to the next start of a task that it was running.
     """
 
@@ -40,6 +41,7 @@ class Account:
     handed_back: int = 0
     repaired: int = 0
     recovery_ms: dict[str, float] = field(default_factory=dict)
+    previous_ended: int = 0
     findings: int = 0
 
 
@@ -71,6 +73,7 @@ def draw_up(events: Sequence[Event], final: Tally, findings: Sequence[Finding]) 
         handed_back=counted["handed_back"],
         repaired=counted["repaired"],
         recovery_ms=_summary(recoveries(events)),
+        previous_ended=sum(e["event"] == "ended" and e["previous"] and e["code"] != 0 for e in events),
         findings=len(findings),
     )
 

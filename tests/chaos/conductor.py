@@ -75,8 +75,11 @@ async def conduct(settings: Settings, folder: Path) -> Run:
         stage = Stage(folder, servers, settings.seed, previous, settings.sabotage, settings.rate)
         try:
             stage.start()
+            supervising = asyncio.create_task(stage.supervise())
             await _inject(stage, settings.plan(deploys=previous is not None))
-            extra = await _wind_down(stage, settings.drain)
+            extra = await _drained(stage, settings.drain)
+            supervising.cancel()
+            extra += await _end(stage)
             final = await asyncio.to_thread(_count, servers)
         finally:
             stage.close()
@@ -113,26 +116,28 @@ def _events(stage: Stage, name: str) -> list[history.Event]:
     return [event for event in history.read(stage.folder / "history") if event["event"] == name]
 
 
-async def _wind_down(stage: Stage, limit: float) -> list[Finding]:
-    """Stop the producers, let everything end, stop the workers. What does not go well is a finding."""
-    found = [f for seat in stage.producers if (f := await _stopped(seat))]
-    found += await _drained(stage, limit)
-    found += [f for f in await asyncio.gather(*map(_stopped, (*stage.groups, *stage.daemons))) if f]
-    found += [
-        Finding("exit code", event["whom"], f"ended with {event['code']} after SIGTERM")
+async def _end(stage: Stage) -> list[Finding]:
+    """Stop what still runs. What ended otherwise than with 0 is a finding, then or before.
+
+    Not where it ran the previous release: what that one did wrong cannot be mended any more.
+    """
+    await asyncio.gather(*(_stop(stage, seat) for seat in (*stage.groups, *stage.daemons)))
+    return [
+        Finding("exit code", event["whom"], f"ended with {event['code']}")
         for event in _events(stage, "ended")
-        if event["code"] != 0
+        if event["code"] != 0 and not event["previous"]
     ]
-    return found
 
 
-async def _stopped(seat: Seat) -> Finding | None:
+async def _stop(stage: Stage, seat: Seat) -> None:
     seat.kill(signal.SIGTERM)
-    code = await seat.ended()
-    return None if code == 0 else Finding("exit code", seat.name, f"ended with {code} after SIGTERM")
+    history.write("ended", whom=seat.name, code=await seat.ended(), previous=stage.runs_previous(seat))
 
 
 async def _drained(stage: Stage, limit: float) -> list[Finding]:
+    """Stop the producers and let everything end."""
+    for seat in stage.producers:
+        await _stop(stage, seat)
     transport = SyncTransport(Address.parse(stage.servers.url("conductor")))
     inspector = Inspector(transport, APP, stage.servers.shards)
     deadline = time.monotonic() + limit

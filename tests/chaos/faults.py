@@ -19,7 +19,7 @@ from streamq.keys import GROUP, type_keys
 from tests.chaos import history
 from tests.chaos.plan import Fault
 from tests.chaos.servers import ROLES
-from tests.chaos.stage import Seat, Stage
+from tests.chaos.stage import Seat, Stage, gone
 from tests.chaos.tasks import LEASE, TYPES
 
 Inject = Callable[[Stage, Fault], Awaitable[None]]
@@ -81,9 +81,12 @@ async def supervisor_killed(stage: Stage, fault: Fault) -> None:
     seat = _seat(stage.groups, fault)
     async with seat.busy:
         happened(fault, seat.name)
+        orphans, previous = seat.workers(), stage.runs_previous(seat)
         seat.kill()
         await asyncio.sleep(0.5)
         seat.start()
+    code = 0 if await gone(orphans) else None
+    history.write("ended", whom=f"orphans of {seat.name}", code=code, previous=previous)
 
 
 @fault
@@ -104,7 +107,7 @@ async def _deploy(stage: Stage, fault: Fault, *, switch: bool) -> None:
         happened(fault, seat.name)
         seat.kill(signal.SIGTERM)
         code = await seat.ended()
-        history.write("ended", whom=seat.name, code=code)
+        history.write("ended", whom=seat.name, code=code, previous=stage.runs_previous(seat))
         if switch:
             stage.switch(seat)
         seat.start()

@@ -29,7 +29,7 @@ WORKER: Final = (
 DAEMON: Final = (
     "-m", "streamq", "daemon", "--claim-interval", "500ms", "--tidy-interval", "2s", "--log-format", "json",
 )  # fmt: skip
-STARTS_WITHIN: Final = 3.0
+STARTS_WITHIN: Final = 10.0
 """Seconds until Python has come so far that a program heeds SIGTERM: before, it ends of it at once."""
 ENDS_WITHIN: Final = 25.0
 """Seconds that a process may take to end after SIGTERM: drain, grace, and a server that is away."""
@@ -54,6 +54,8 @@ class Seat:
         return self.process.pid if self.process is not None else 0
 
     def start(self) -> None:
+        if self.process is not None:
+            self.process.wait()
         self._started = time.monotonic()
         with (self.folder / f"{self.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -87,6 +89,19 @@ class Seat:
     def workers(self) -> list[int]:
         """The worker processes of a group by their ids."""
         return [pid for pid in _children(self.pid) if "spawn_main" in _command(pid)]
+
+
+async def gone(pids: list[int]) -> bool:
+    """Wait for processes that nobody supervises any more; those that do not end are killed: False."""
+    deadline = time.monotonic() + ENDS_WITHIN
+    while left := [pid for pid in pids if "spawn_main" in _command(pid)]:
+        if time.monotonic() > deadline:
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return False
+        await asyncio.sleep(0.1)
+    return True
 
 
 class Stage:
@@ -161,6 +176,17 @@ class Stage:
         seat = self.producers[number]
         seat.arguments = self._producer(number, self._lives[number], self._seed, self._rate)
         seat.start()
+
+    async def supervise(self) -> None:
+        """Start daemons anew that ended by themselves, as a host's supervisor would, and note it."""
+        while True:
+            for seat in self.daemons:
+                if seat.process is not None and not seat.busy.locked():
+                    if (code := seat.process.poll()) is None:
+                        continue
+                    history.write("ended", whom=seat.name, code=code, previous=self.runs_previous(seat))
+                    seat.start()
+            await asyncio.sleep(0.25)
 
     def close(self) -> None:
         for seat in (*self.producers, *self.groups, *self.daemons):
