@@ -179,8 +179,9 @@ class StreamQ:
     """An app: its task types, and the queue they are kept in.
 
     name: of the queue on the server; programs with the same name share it.
-    url: redis://, rediss://, valkey://, unix:// or embedded://; else STREAMQ_URL, else localhost.
-    shards: how many independent queues it is spread over.
+    url: redis://, rediss://, redis+sentinel://, redis+cluster://, unix:// or embedded://, and their twins
+    with valkey; else STREAMQ_URL, else localhost.
+    shards: how many independent queues it is spread over; a few for each master of a cluster.
     patience: seconds that an enqueue is tried while the server is away.
 
     Nothing connects before the first call. Safe to share between threads and event loops, and across

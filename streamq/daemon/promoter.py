@@ -12,7 +12,7 @@ from typing import Final
 
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
-from streamq.daemon.loop import each, guarded
+from streamq.daemon.loop import each, guarded, pause
 from streamq.keys import WAKE_PATTERN, TypeKeys, app_of_wake, type_keys
 from streamq.model import NAME_PATTERN
 from streamq.transport import AsyncSubscription, AsyncTransport
@@ -75,6 +75,9 @@ class Promoter:
 
     async def _sleep(self, stop: asyncio.Event) -> None:
         """Until the next due time, or a message that something is due earlier."""
+        if not self._listening.connected:
+            await pause(stop, AGAIN)
+            return
         while not stop.is_set():
             left = min([self._look_at, *self._due.values()]) - time.monotonic()
             if left <= 0 or self._changes != self._directory.changes:

@@ -136,8 +136,13 @@ class AsyncTransport:
         """One exchange with one node; raises the client library's errors."""
         link: Link = node.idle.pop() if node.idle else await self.open(node)
         if incarnation is not None and link.incarnation != incarnation:
-            await self._give(node, link)
-            raise ServerChanged(link.incarnation)
+            # What a connection said when it was opened may be long past: a new one tells what is.
+            await link.aclose()
+            await self._drop(node)
+            link = await self.open(node)
+            if link.incarnation != incarnation:
+                await self._give(node, link)
+                raise ServerChanged(link.incarnation)
         try:
             sent.append(True)
             reply = await exchange(link, call, asking=asking)

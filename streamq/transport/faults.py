@@ -58,6 +58,14 @@ def told(error: Exception) -> str:
     return f"{code} {error}" if code else str(error)
 
 
+def denied(error: Exception) -> bool:
+    """Whether the server refused the login, or the command to this user."""
+    kinds = lib.AuthenticationError | lib.NoPermissionError | lib.AuthorizationError
+    return isinstance(error, kinds) or (
+        isinstance(error, lib.ResponseError) and str(error).startswith(_LOGIN)
+    )
+
+
 def doubtful(error: Exception) -> bool:
     """Whether it is to be asked anew who should be asked."""
     if isinstance(error, lib.ResponseError):
@@ -76,7 +84,7 @@ def translate(error: Exception, where: str) -> RedisError:
             f"the certificate of {where} is not to be trusted ({text}): name the authority that signed it "
             "with ?ssl_ca_certs=/path/to/ca.pem in the URL"
         )
-    if isinstance(error, lib.AuthenticationError | lib.NoPermissionError | lib.AuthorizationError):
+    if denied(error):
         return _login_failed(where, text)
     if isinstance(error, lib.BusyLoadingError):
         return RedisUnavailable(f"{where} is not ready: {text}")
@@ -103,8 +111,6 @@ def _answered(where: str, text: str) -> RedisError:
         return ServerError(
             f"{where} is a node of a cluster: write its URL with +cluster, as redis+cluster://"
         )
-    if text.startswith(_LOGIN):
-        return _login_failed(where, text)
     return ServerError(f"{where} refused a call: {text}")
 
 

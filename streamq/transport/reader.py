@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from redis import exceptions as lib
 
 from streamq.calls import Call
+from streamq.errors import RedisUnavailable
 from streamq.transport import wire
 from streamq.transport.aio import AsyncTransport, circles, exchange
 from streamq.transport.faults import ServerChanged, translate
@@ -79,21 +80,23 @@ class AsyncReader:
             reply = (await link.ask_all([wire.by_text(call)]))[0]
         if isinstance(reply, lib.ResponseError):
             # The next call goes where this one was sent to; it was not carried out.
-            await self._transport.turn(node, reply)
+            if await self._transport.turn(node, reply) is not None:
+                return RedisUnavailable(f"{node.shown} is not ready: the keys have moved")
             return translate(reply, node.shown)
         if isinstance(reply, BaseException):
             raise reply
         return call.parse(reply)
 
     async def _at(self, node: Node, incarnation: str | None) -> Link:
-        """Our connection to this node."""
-        if self._link is None or self._node is not node:
-            await self.aclose()
-            self._link = await self._transport.open(node)
-            self._node, self._client_id = node, await self._link.ask("CLIENT", "ID")
-        if incarnation is not None and self._link.incarnation != incarnation:
-            raise ServerChanged(self._link.incarnation)
-        return self._link
+        """Our connection to this node; a new one where the incarnation is not that of the one we have."""
+        if self._link is not None and self._node is node and incarnation in (None, self._link.incarnation):
+            return self._link
+        await self.aclose()
+        self._link = link = await self._transport.open(node)
+        self._node, self._client_id = node, await link.ask("CLIENT", "ID")
+        if incarnation not in (None, link.incarnation):
+            raise ServerChanged(link.incarnation)
+        return link
 
     async def _failed(self, error: Exception) -> None:
         """A connection is of no more use after an error that is not an answer."""

@@ -20,6 +20,7 @@ from streamq.calls import Call
 from streamq.errors import ServerError
 from streamq.transport import wire
 from streamq.transport.address import Address
+from streamq.transport.faults import denied
 from streamq.transport.server import ServerInfo
 
 MOST_HOPS: Final = 8
@@ -173,7 +174,12 @@ class Sentinel(_Several):
         if node in tried:
             raise lib.ConnectionError(f"it names {node.address} too")
         tried.add(node)
-        role = yield node.address, ("ROLE",)
+        try:
+            role = yield node.address, ("ROLE",)
+        except lib.ResponseError as error:
+            if not denied(error):
+                raise
+            return node  # this user may not ask; a replica will refuse to write
         if role[0] != b"master":
             raise lib.ConnectionError(f"it names {node.address}, which says that it is a {role[0].decode()}")
         return node
@@ -284,7 +290,7 @@ class _Faults:
 
     def add(self, error: Exception, where: str) -> None:
         self._texts.append(f"{where.partition(' of ')[0]}: {error}")
-        if isinstance(error, lib.AuthenticationError | lib.AuthorizationError | lib.NoPermissionError):
+        if denied(error):
             self._final = error
         elif isinstance(error, ServerError):
             self._final = self._final or error
@@ -298,4 +304,4 @@ class _Faults:
             return lib.ConnectionError(text)
         if isinstance(self._final, ServerError):
             return ServerError(text)
-        return type(self._final)(text)
+        return lib.AuthenticationError(text)

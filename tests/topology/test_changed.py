@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from streamq import StreamQ, Worker, WorkerOptions
+from streamq import StreamQ, Worker, WorkerOptions, calls
 from streamq.keys import GROUP, type_keys
+from streamq.transport import Address, AsyncReader, AsyncTransport, ServerChanged
 from tests.running import clean, until, working
 from tests.topology.servers import Node, free_ports, server_binary, server_words
 
@@ -95,3 +96,25 @@ async def test_an_id_that_was_given_anew_is_not_settled(
         assert node.command("XPENDING", busy.stream, GROUP)[0] == 1
         assert node.command("XLEN", busy.stream) == 1
     assert "task.lease_lost" in capsys.readouterr().out
+
+
+async def test_a_connection_that_was_opened_long_ago_is_not_believed(url: str) -> None:
+    """What it said of its server then may be past: a new one is asked, and only that tells of a change."""
+    transport = AsyncTransport(Address.parse(url))
+    reader = AsyncReader(transport)
+    await transport.run(calls.now())
+    await reader.run(calls.now())
+    node = transport.find(None)
+    assert node is not None
+    assert node.info is not None
+    now = node.info.incarnation
+    for asked in (transport, reader):
+        node.idle[0].incarnation = "long ago"
+        assert reader._link is not None
+        reader._link.incarnation = "long ago"
+        assert await asked.run(calls.now(), incarnation=now) > 0
+        with pytest.raises(ServerChanged) as changed:
+            await asked.run(calls.now(), incarnation="another")
+        assert changed.value.incarnation == now
+    await reader.aclose()
+    await transport.aclose()
