@@ -179,6 +179,18 @@ class Inspector:
         first. Counts are noted by the daemon, waiting and running times by the workers."""
         return Rollups(self._transport, self._app, self._shards).read(task_type, span)
 
+    def policy(self, task_type: str) -> dict[str, str]:
+        """What is stored of a type's policy, by the names of the options with their units."""
+        return self._ask(calls.policy(self._type(task_type, 0)))
+
+    def server(self) -> dict[str, str]:
+        """What the server says of itself (INFO): version, memory, persistence, replication, clients."""
+        return self._ask(calls.info())
+
+    def now_ms(self) -> int:
+        """The server's clock."""
+        return self._now()
+
     def _groups(self) -> Groups:
         return Groups(self._transport, self._app, self._shards)
 
