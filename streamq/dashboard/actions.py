@@ -50,10 +50,9 @@ class Actions:
         """Ask back: what will be done, to how many."""
         action = allowed(request, request.path_params["action"])
         given = {key: value for key, value in request.query_params.items() if len(value) <= 300}
-        number = self._number(action, given)
-        return self._site.render.page(
-            request, "confirm.html", action=action, given=given, number=number, said=_said(action, given),
-        )  # fmt: skip
+        number, question = self._number(action, given), _question(action, given)
+        values: dict[str, Any] = {"given": given, "number": number, "question": question}
+        return self._site.render.page(request, "confirm.html", action=action, **values)
 
     def _number(self, action: str, given: dict[str, str]) -> int | None:
         if action in ("requeue", "purge") and "type" in given:
@@ -186,7 +185,7 @@ def _number(text: str) -> int:
     raise HTTPException(400, f"{text[:20]!r} is no number.")
 
 
-def _said(action: str, given: dict[str, str]) -> str:
+def _question(action: str, given: dict[str, str]) -> str:
     what = given.get("id") or given.get("worker") or given.get("type", "")
     texts = {
         "cancel": f"Cancel task {what}?",

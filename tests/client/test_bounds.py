@@ -72,6 +72,7 @@ async def test_nothing_grows(url: str) -> None:
             "work:letters",
             "work:gone",
             "work:groups",
+            "work:buckets",
             "work:sampled",
             "types",
             "workers",
