@@ -18,6 +18,7 @@ from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
 from streamq.model import Counts, DeadLetter, Located, State, TaskId
 from streamq.operations import Action, Operations, Pause
 from streamq.rollups import Rollup, Rollups, Span
+from streamq.tail import Tail
 from streamq.tasklist import TaskFilter, TaskList, TaskPage
 from streamq.transport import SyncTransport
 
@@ -190,6 +191,11 @@ class Inspector:
     def now_ms(self) -> int:
         """The server's clock."""
         return self._now()
+
+    def tail(self) -> Tail:
+        """What happens to tasks, as it happens: `with inspector.tail() as events`, then iterate. Workers
+        tell it only while somebody listens, which a key with a short life tells them."""
+        return Tail(self._transport, self._app, self._shards)
 
     def _groups(self) -> Groups:
         return Groups(self._transport, self._app, self._shards)

@@ -268,7 +268,7 @@ def _row(task_type: str, shard: int, row: Row) -> TaskRow:
         state=row.state,
         priority={"h": "high", "l": "low"}.get(row.priority, "normal"),
         at_ms=row.at_ms,
-        attempts_failed=_number(have.get("a")) + (row.state == "dead"),
+        attempts_failed=failed_attempts(_number(have.get("a")), failures),
         lost=_number(have.get("l")),
         worker=row.worker,
         lease_idle_ms=row.idle_ms,
@@ -280,6 +280,11 @@ def _row(task_type: str, shard: int, row: Row) -> TaskRow:
         last_error=failures[-1] if failures else None,
         fields=have,
     )
+
+
+def failed_attempts(counted: int, failures: list[dict[str, Any]]) -> int:
+    """How many attempts failed: the last one of a dead letter is in its history only."""
+    return max(counted, len([failure for failure in failures if failure.get("error") != "WorkerLost"]))
 
 
 def _number(raw: bytes | None) -> int:

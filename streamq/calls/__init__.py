@@ -19,7 +19,7 @@ from streamq.calls.listing import (
     page_streams,
     paused,
 )
-from streamq.calls.operator import drain, pause, purge, requeue, resubmit, resume, run_now
+from streamq.calls.operator import drain, listen, pause, purge, requeue, resubmit, resume, run_now
 from streamq.calls.producer import NOBODY, announce, cancel, enqueue, register, wait
 from streamq.calls.question import (
     Sizes,
@@ -89,6 +89,7 @@ __all__ = [
     "heartbeats",
     "info",
     "leave",
+    "listen",
     "locate",
     "now",
     "orders",

@@ -15,6 +15,8 @@ from streamq.operations import Pause
 from streamq.rollups import Activity, Rollup, activity, added
 from streamq.tasklist import TaskPage, TaskRow
 
+YOUNG = 20
+"""Seconds of a slice of time that say nothing yet: the daemon notes what was counted every ten."""
 RECENT = 5
 """Minutes that rates and percentiles are taken of."""
 
@@ -66,6 +68,8 @@ def chart(inspector: Inspector, task_type: str | None, span: str) -> dict[str, A
     types = [task_type] if task_type else inspector.types()
     known = [inspector.rollups(name, "day" if span == "day" else "hour") for name in types]
     parts = [_together(group) for group in zip(*known, strict=True)]
+    if parts and parts[-1].seconds < YOUNG:
+        parts.pop()
     found = [(part, activity([part])) for part in parts]
     return {
         "span": span,

@@ -21,7 +21,7 @@ from streamq.errors import InvalidOption, InvalidTaskId, UsageError
 from streamq.fingerprint import place
 from streamq.model import STATES, State, TaskId
 from streamq.options import seconds
-from streamq.tasklist import TaskFilter
+from streamq.tasklist import TaskFilter, failed_attempts
 
 if TYPE_CHECKING:
     from streamq.dashboard.site import Site
@@ -104,8 +104,9 @@ class Pages:
         privacy = self._site.privacy
         result = (info.result or b"null") if info.result is not None else None
         failures = [{**one, "place": place(str(one.get("traceback", "")))} for one in info.failures]
+        failed = failed_attempts(info.attempts_failed, info.failures)
         return self._page(
-            request, "task.html", status=404 if info.state == "unknown" else 200, info=info,
+            request, "task.html", failed=failed, status=404 if info.state == "unknown" else 200, info=info,
             payload=privacy.text(info.payload), result=privacy.text(result), failures=failures,
             origin=objects.origin(info), editable=privacy.complete and info.state == "dead",
             enqueued_ms=_enqueued(info.id, info.fields),

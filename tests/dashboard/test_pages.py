@@ -116,7 +116,8 @@ async def test_the_api_answers_what_the_pages_show(app: StreamQ, shop: Shop) -> 
         assert (group["error"], group["count"]) == ("ValueError", 3)
         assert (await ask("/api/workers"))["workers"][0]["alive"] is True
         chart = await ask("/api/chart?type=charge&span=day")
-        assert len(chart["times"]) == len(chart["wait_p95"]) == 96
+        assert len(chart["times"]) == len(chart["wait_p95"])
+        assert 95 <= len(chart["times"]) <= 96
         assert "redis_version" in (await ask("/api/server"))["server"]
         assert await ask("/api/actions") == {"actions": []}
         assert (await browser.get("/api/tasks/email:0:n1-0")).status_code == 404
