@@ -19,6 +19,7 @@ from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
 from streamq.model import Counts, DeadLetter, Located, State, TaskId
 from streamq.operations import Action, Operations, Pause
 from streamq.rollups import Rollup, Rollups, Span
+from streamq.tail import Tail
 from streamq.tasklist import TaskFilter, TaskList, TaskPage
 from streamq.transport import SyncTransport
 
@@ -158,6 +159,23 @@ class Inspector:
         """What happened to a type in the last 60 minutes or in the last 96 quarters of an hour, oldest
         first. Counts are noted by the daemon, waiting and running times by the workers."""
         return Rollups(self._transport, self._app, self._shards).read(task_type, span)
+
+    def policy(self, task_type: str) -> dict[str, str]:
+        """What is stored of a type's policy, by the names of the options with their units."""
+        return self._ask(calls.policy(self._type(task_type, 0)))
+
+    def server(self) -> dict[str, str]:
+        """What the server says of itself (INFO): version, memory, persistence, replication, clients."""
+        return self._ask(calls.info())
+
+    def now_ms(self) -> int:
+        """The server's clock."""
+        return self._ask(calls.now())
+
+    def tail(self) -> Tail:
+        """What happens to tasks, as it happens: `with inspector.tail() as events`, then iterate. Workers
+        tell it only while somebody listens, which a key with a short life tells them."""
+        return Tail(self._transport, self._app, self._shards)
 
     def _groups(self) -> Groups:
         return Groups(self._transport, self._app, self._shards)

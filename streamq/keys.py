@@ -21,7 +21,7 @@ WAKE_PATTERN: Final = "streamq:{*}:wake"
 
 _TYPE_KEYS: Final = (
     "high", "normal", "low", "suspect", "schedule", "index", "dead", "letters", "counters", "policy", "rate",
-    "cancels", "waiters", "gone", "groups", "sampled", "done_channel",
+    "cancels", "waiters", "gone", "groups", "buckets", "sampled", "done_channel",
 )  # fmt: skip
 
 _SHARD_KEYS: Final = (
@@ -78,6 +78,7 @@ class TypeKeys:
     waiters: str = field(init=False, repr=False)
     gone: str = field(init=False, repr=False)
     groups: str = field(init=False, repr=False)
+    buckets: str = field(init=False, repr=False)
     sampled: str = field(init=False, repr=False)
     done_channel: str = field(init=False, repr=False)
 

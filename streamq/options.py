@@ -126,12 +126,8 @@ class TaskOptions:
     max_payload: int = 1024 * 1024
 
     def policy(self) -> dict[str, str]:
-        """What enqueue's limits, the daemon and lists need to know, as stored in Redis."""
-        stored = {
-            "lease_ms": _ms(self.lease),
-            "max_lost": str(self.max_lost),
-            "retention_ms": _ms(self.retention),
-        }
+        """What enqueue's limits and the daemon need to know, as stored in Redis."""
+        stored = {"lease_ms": _ms(self.lease), "max_lost": str(self.max_lost)}
         if self.rate_limit is not None:
             stored["rate_limit"] = str(self.rate_limit.count)
             stored["rate_period_ms"] = _ms(self.rate_limit.period)

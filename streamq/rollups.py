@@ -108,13 +108,15 @@ class Rollups:
         self._shards = shards
 
     def read(self, task_type: str, span: Span) -> list[Rollup]:
-        """The last 60 minutes, or 96 quarters of an hour, oldest first; the last is not over yet."""
+        """The last 60 minutes, or 96 quarters of an hour, oldest first; the last is not over yet, and its
+        `seconds` are those that have passed of it."""
         step, number = _STEPS[span]
-        last = self._transport.run(calls.now()) // step
+        now_ms = self._transport.run(calls.now())
+        last = now_ms // step
         slices = range(last - number + 1, last + 1)
         per_shard = [self._of_shard(task_type, shard, slices, span) for shard in range(self._shards)]
         return [
-            _rollup(at * step, step // 1000, added(row[n] for row in per_shard))
+            _rollup(at * step, min(step, now_ms - at * step) // 1000, added(row[n] for row in per_shard))
             for n, at in enumerate(slices)
         ]
 
@@ -133,4 +135,4 @@ def _rollup(start_ms: int, seconds: int, fields: Mapping[str, int]) -> Rollup:
             histograms[kind][int(number)] = value
         else:
             counts[name] = value
-    return Rollup(start_ms, seconds, counts, histograms["wait"], histograms["run"])
+    return Rollup(start_ms, max(1, seconds), counts, histograms["wait"], histograms["run"])

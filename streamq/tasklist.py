@@ -25,8 +25,7 @@ LOOK_AT: Final = 2000
 """Rows that a page looks at at most."""
 LOOK_FOR: Final = 0.06
 """Seconds after which a page ends, full or not."""
-HASHES_AT_ONCE: Final = 2000
-DAY_MS: Final = 86_400_000
+MEMBERS_AT_ONCE: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,52 +211,48 @@ class _Cursor:
 
 class _Completed:
     """Completed tasks lie in many small hashes: one for each second in which they were enqueued, or for
-    each 256 that began in the schedule. Newest first; the hashes are looked at some thousands at a time."""
+    each 256 that began in the schedule. Newest first; many hashes are looked at in one call.
+
+    A cursor is the member of the index, the number of the hash in it, and the rows to skip.
+    """
 
     def __init__(self, transport: SyncTransport, t: TypeKeys) -> None:
         self._run = transport.run
         self._t = t
 
     def read(self, after: str, limit: int) -> RowPage:
-        kind, _, rest = (after or self._start()).partition(":")
-        bucket, _, skip = rest.partition(":")
-        if not (kind in ("s", "d") and bucket.isdigit() and skip.isdigit()):
-            raise UsageError("cursor: is none that a page gave out")
-        return self._read(kind, int(bucket), int(skip), limit)
-
-    def _start(self) -> str:
-        return f"s:{self._run(calls.now()) // RESULT_BUCKET_MS}:0"
-
-    def _read(self, kind: str, bucket: int, skip: int, limit: int) -> RowPage:
-        oldest = 0 if kind == "d" else self._oldest()
-        buckets = range(bucket, max(oldest, bucket - HASHES_AT_ONCE + 1) - 1, -1)
-        if not buckets:
-            return RowPage(self._scheduled() if kind == "s" else "", [])
-        keys = [self._key(kind, number) for number in buckets]
-        number, size, rows = self._run(calls.page_results(keys, skip, limit))
+        member, hash_, skip = self._cursor(after)
+        members = self._run(calls.page_buckets(self._t, member, MEMBERS_AT_ONCE + 1))
+        places = [place for one in members[:MEMBERS_AT_ONCE] for place in self._hashes(one)][hash_:]
+        if not places:
+            return RowPage("", [])
+        number, size, rows = self._run(calls.page_results([key for _, key in places], skip, limit))
+        following = f"{members[-1]}:0:0" if len(members) > MEMBERS_AT_ONCE else ""
         if not rows:
-            return RowPage(self._next(kind, buckets[-1] - 1), [])
-        at = buckets[number - 1]
+            return RowPage(following, [])
         seen = (skip if number == 1 else 0) + len(rows)
-        dated = [row._replace(at_ms=_stamp(row.local)) for row in rows]
-        return RowPage(f"{kind}:{at}:{seen}" if seen < size else self._next(kind, at - 1), dated)
+        if seen < size:
+            following = f"{places[number - 1][0]}:{seen}"
+        elif number < len(places):
+            following = f"{places[number][0]}:0"
+        return RowPage(following, [row._replace(at_ms=_stamp(row.local)) for row in rows])
 
-    def _next(self, kind: str, bucket: int) -> str:
-        if kind == "s":
-            return f"s:{max(bucket, 0)}:0" if bucket >= self._oldest() else self._scheduled()
-        return f"d:{bucket}:0" if bucket >= 0 else ""
+    def _cursor(self, after: str) -> tuple[str, int, int]:
+        member, _, rest = after.partition(":")
+        hash_, _, skip = rest.partition(":")
+        if not after:
+            return "", 0, 0
+        if not (hash_.isdigit() and skip.isdigit()):
+            raise UsageError("cursor: is none that a page gave out")
+        return member, int(hash_), int(skip)
 
-    def _oldest(self) -> int:
-        retention = int(self._run(calls.policy(self._t)).get("retention_ms", DAY_MS))
-        return (self._run(calls.now()) - retention - DAY_MS) // RESULT_BUCKET_MS
-
-    def _scheduled(self) -> str:
-        """Where the results of tasks begin that began in the schedule."""
-        return f"d:{self._run(calls.last_number(self._t)) // SCHEDULED_RESULTS}:0"
-
-    def _key(self, kind: str, number: int) -> str:
-        local = f"d0-{number * SCHEDULED_RESULTS}" if kind == "d" else f"n{number * RESULT_BUCKET_MS}-0"
-        return self._t.results(local)
+    def _hashes(self, member: str) -> list[tuple[str, str]]:
+        """The hashes of a member of the index: each as a cursor says it, with its key."""
+        if member.startswith("d"):
+            return [(f"{member}:0", self._t.results(f"d0-{int(member[1:]) * SCHEDULED_RESULTS}"))]
+        first = int(member) * 60_000
+        keys = [self._t.results(f"n{first + at * RESULT_BUCKET_MS}-0") for at in range(59, -1, -1)]
+        return [(f"{member}:{n}", key) for n, key in enumerate(keys)]
 
 
 def _stamp(local: str) -> int:
@@ -273,7 +268,7 @@ def _row(task_type: str, shard: int, row: Row) -> TaskRow:
         state=row.state,
         priority={"h": "high", "l": "low"}.get(row.priority, "normal"),
         at_ms=row.at_ms,
-        attempts_failed=_number(have.get("a")) + (row.state == "dead"),
+        attempts_failed=failed_attempts(_number(have.get("a")), failures),
         lost=_number(have.get("l")),
         worker=row.worker,
         lease_idle_ms=row.idle_ms,
@@ -285,6 +280,11 @@ def _row(task_type: str, shard: int, row: Row) -> TaskRow:
         last_error=failures[-1] if failures else None,
         fields=have,
     )
+
+
+def failed_attempts(counted: int, failures: list[dict[str, Any]]) -> int:
+    """How many attempts failed: the last one of a dead letter is in its history only."""
+    return max(counted, len([failure for failure in failures if failure.get("error") != "WorkerLost"]))
 
 
 def _number(raw: bytes | None) -> int:

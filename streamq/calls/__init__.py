@@ -48,7 +48,7 @@ from streamq.calls.listing import (
     actions,
     dead_count,
     dead_groups,
-    last_number,
+    page_buckets,
     page_dead,
     page_ended,
     page_results,
@@ -56,7 +56,7 @@ from streamq.calls.listing import (
     page_streams,
     paused,
 )
-from streamq.calls.operator import drain, pause, purge, requeue, resubmit, resume, run_now
+from streamq.calls.operator import drain, listen, pause, purge, requeue, resubmit, resume, run_now
 from streamq.calls.producer import NOBODY, announce, cancel, enqueue, register, wait
 from streamq.calls.question import (
     Sizes,
@@ -67,6 +67,7 @@ from streamq.calls.question import (
     dead_page,
     died_since,
     heartbeats,
+    info,
     locate,
     now,
     policy,
@@ -138,12 +139,15 @@ __all__ = [
     "groups",
     "heartbeats",
     "index_place",
+    "info",
     "last_number",
     "leave",
+    "listen",
     "locate",
     "now",
     "orders",
     "overdue_waiters",
+    "page_buckets",
     "page_dead",
     "page_ended",
     "page_results",

@@ -88,7 +88,7 @@ def sweep(stream: str, s: ShardKeys, idle_ms: int, limit: int) -> Call[int]:
 
 
 def trim(t: TypeKeys, s: ShardKeys, gone_ms: int, silent_ms: int, limit: int) -> Call[int]:
-    keys = (t.gone, t.waiters, s.workers, s.heartbeats)
+    keys = (t.gone, t.waiters, s.workers, s.heartbeats, t.buckets)
     return build("trim", keys, (gone_ms, silent_ms, limit), int)
 
 

@@ -83,6 +83,11 @@ def _ended(state: State, reply: list[Any]) -> RowPage:
     return RowPage(_shown(reply[0]), [Row(state, _shown(row[0]), "", int(row[2])) for row in reply[1]])
 
 
+def page_buckets(t: TypeKeys, start: str, limit: int) -> Call[list[str]]:
+    """Where completed tasks are, newest first: minutes since the epoch, or `d` and a number."""
+    return build("page_buckets", (t.buckets,), (start, limit), lambda r: [_shown(member) for member in r])
+
+
 def page_results(keys: Sequence[str], skip: int, limit: int) -> Call[tuple[int, int, list[Row]]]:
     """Completed tasks of the first of these results hashes that has any: the hash's number from 1 (0 where
     all are empty), how many rows are in it, and the rows."""
@@ -125,11 +130,6 @@ def _groups(reply: list[Any]) -> list[Group]:
 def dead_count(t: TypeKeys, since_ms: int, until_ms: int, fingerprint: str = "") -> Call[int]:
     """How many dead letters died in this span of time, of one group where `fingerprint` names it."""
     return build("dead_count", (t.dead, t.groups), (since_ms, until_ms, fingerprint), int)
-
-
-def last_number(t: TypeKeys) -> Call[int]:
-    """The number that the schedule gave last."""
-    return Call(None, (t.counters,), ("HGET", t.counters, "sequence"), lambda r: int(r or 0))
 
 
 def paused(s: ShardKeys) -> Call[dict[str, bytes]]:

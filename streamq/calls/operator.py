@@ -27,6 +27,11 @@ def drain(s: ShardKeys, worker: str, note: Note = NOBODY) -> Call[bool]:
     return build("drain", keys, (worker, s.control, *note), bool)
 
 
+def listen(s: ShardKeys, tail_ms: int, *, at_once: bool) -> Call[int]:
+    """Have the workers of a shard tell what happens to tasks."""
+    return build("listen", (s.tail,), (tail_ms, s.control if at_once else ""), int)
+
+
 def run_now(t: TypeKeys, local: str, note: Note = NOBODY) -> Call[bool]:
     """Make a scheduled task ready; answers whether it was in the schedule."""
     s = shard_keys(t.app, t.shard)

@@ -36,6 +36,16 @@ def ready(key: str = "") -> Call[bool]:
     return Call(None, (key,) if key else (), ("PING",), bool)
 
 
+def info() -> Call[dict[str, str]]:
+    """What the server says of itself."""
+    return Call(None, (), ("INFO",), _info)
+
+
+def _info(reply: bytes) -> dict[str, str]:
+    lines = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
+    return {name: value for name, mark, value in lines if mark and not name.startswith("#")}
+
+
 def apps() -> Call[dict[str, bytes]]:
     return Call(None, (APPS,), ("HGETALL", APPS), lambda r: {k.decode(): v for k, v in pairs(r)})
 

@@ -118,7 +118,9 @@ def settle(
         batch.add(n, settlement)
     head = (t.writer(writer), t.schedule, t.index, t.dead, t.letters, t.counters, t.cancels, t.waiters)
     args = (t.type, sequence, WRITER_MEMORY_MS, GROUP, t.done_channel, s.wake, *batch.args())
-    return build("settle", (*head, t.gone, *t.streams, t.groups, *batch.buckets), args, batch.answers)
+    return build(
+        "settle", (*head, t.gone, *t.streams, t.groups, t.buckets, *batch.buckets), args, batch.answers
+    )
 
 
 class _Batch:

@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "task": "show or cancel one task",
     "dead": "list, show, requeue or purge dead letters",
     "workers": "list the workers and what they run",
+    "dashboard": "serve web pages and JSON about a queue",
     "audit": "check the invariants of a live queue",
     "doctor": "check the server, the user's rights, workers and daemons",
     "bench": "measure streamq on your server, beside the bare loop",

@@ -28,6 +28,10 @@ class Target:
     url: str
 
     @property
+    def name(self) -> str:
+        return self.app
+
+    @property
     def inspector(self) -> Inspector:
         return Inspector(self.transport, self.app, self.shards)
 

@@ -11,7 +11,7 @@
 --   r retry       a: delay_ms          b: failures
 --   d dead        a: reason/fingerprint b: failures
 --   x cancelled   e expired   b handed back
--- KEYS writer schedule index dead letters counters cancels waiters gone high normal low suspect groups results...
+-- KEYS writer schedule index dead letters counters cancels waiters gone high normal low suspect groups buckets results...
 -- ARGV type sequence memory_ms group done wake shape ttls_and_tasks...
 -- Returns 'all' where every delivery was settled by this call, else a string with 1 or 0 for each
 local writer, schedule, index, dead, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -156,7 +156,7 @@ local function apply(op, item, a, b)
   ops[op](item, a, b)
 end
 
-local buckets = #KEYS - 14
+local buckets = #KEYS - 15
 local reply, refused = {}, false
 
 local function settled(yes)
@@ -258,10 +258,17 @@ end
 
 for stream, entries in pairs(deleted) do redis.call('XDEL', stream, unpack(entries)) end
 for number, values in pairs(stored) do
-  redis.call('HSET', KEYS[14 + number], unpack(values))
+  local key = KEYS[15 + number]
+  redis.call('HSET', key, unpack(values))
   -- GT treats a key without a lifetime as one that never ends, so NX comes first.
-  redis.call('PEXPIRE', KEYS[14 + number], ARGV[7 + number], 'NX')
-  redis.call('PEXPIRE', KEYS[14 + number], ARGV[7 + number], 'GT')
+  if redis.call('PEXPIRE', key, ARGV[7 + number], 'NX') == 1 then
+    -- A new one: lists find it by its minute, or by itself where its tasks began in the schedule.
+    local second, of_schedule = tonumber(string.match(key, ':(%d+)$')), string.match(key, ':(d%d+)$')
+    local minute = second and math.floor(second / 60) or math.floor(now / 60000)
+    redis.call('ZADD', KEYS[15], 'GT', minute, of_schedule or tostring(minute))
+  else
+    redis.call('PEXPIRE', key, ARGV[7 + number], 'GT')
+  end
 end
 for name, value in pairs(counted) do redis.call('HINCRBY', counters, name, value) end
 if earliest then

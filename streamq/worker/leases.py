@@ -41,11 +41,12 @@ class Told:
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What the lease thread asks of the process: the heartbeat's details, to look after itself at every
-    turn, and what to send after a heartbeat."""
+    turn, what to send after a heartbeat, and what to send at every turn."""
 
     beat: Callable[[], bytes]
     watch: Callable[[], None]
     report: Callable[[], list[calls.Call[int]]]
+    events: Callable[[], list[calls.Call[int]]]
 
 
 class LeaseKeeper(threading.Thread):
@@ -96,10 +97,11 @@ class LeaseKeeper(threading.Thread):
                 next_beat = now + self._heartbeat
                 self._safely("heartbeat", self._send_beat)
                 self._safely("orders", self.take_orders)
-                self._safely("report", self._send_report)
+                self._safely("report", lambda: self._send(self._asked.report()))
             self._asked.watch()
             self._until = min(next_renewal, next_beat)
             self._safely("listen", self._listen)
+            self._safely("tell", lambda: self._send(self._asked.events()))
         self._control.close()
         self._transport.close()
 
@@ -152,8 +154,8 @@ class LeaseKeeper(threading.Thread):
             call = calls.orders(shard_keys(self._app, shard), self._worker)
             self._told.orders(shard, self._transport.run(call, patience=0))
 
-    def _send_report(self) -> None:
-        for call in self._asked.report():
+    def _send(self, asked: list[calls.Call[int]]) -> None:
+        for call in asked:
             self._transport.run(call, patience=0)
 
     def _listen(self) -> None:

@@ -33,6 +33,7 @@ from streamq.worker.leases import Asked, LeaseKeeper, Told
 from streamq.worker.runner import GRACE, Runner
 from streamq.worker.settler import Settler
 from streamq.worker.tally import Tally
+from streamq.worker.teller import Teller
 
 START_PATIENCE: Final = 10.0
 WEDGED_AFTER: Final = 2 * GRACE
@@ -79,6 +80,7 @@ class Worker:
         self._stop = _Stop()
         self._holdings = Holdings()
         self._tally = Tally(self._registry.name)
+        self._teller = Teller(self._registry.name, self.name)
         self._transport = AsyncTransport(app.address)
         self._address = app.address
         self._log = telemetry.get_logger(worker=self.name)
@@ -169,11 +171,12 @@ class Worker:
             clock=lambda shard, now_ms: _in_loop(loop, self._runner.set_clock, shard, now_ms),
             orders=lambda shard, orders: _in_loop(loop, self._ordered, shard, orders),
         )
+        asked = Asked(self._details, self._watch, self._report, self._teller.calls)
         self._leases = LeaseKeeper(
             SyncTransport(self._address), self._registry.name, self._registry.shards, self.name,
             self._holdings, told,
             lease=min(self._registry.handlers[name].options.lease for name in self._types),
-            heartbeat=options.heartbeat, asked=Asked(self._details, self._watch, self._report),
+            heartbeat=options.heartbeat, asked=asked,
         )  # fmt: skip
 
     def _fetcher(self, shard: int) -> Fetcher:
@@ -235,6 +238,12 @@ class Worker:
     def _ended(self, held: Held, outcome: Outcome) -> None:
         self._tally.add(held)
         self._settler.put(held, outcome)
+        if self._teller.telling:
+            seconds = None if held.started is None else time.monotonic() - held.started
+            self._teller.ended(held, outcome, self._runner.now_ms(), seconds)
+
+    def _began(self, held: Held) -> None:
+        self._teller.began(held, self._runner.now_ms())
 
     def _give_back(self, held: Held) -> None:
         held.done = True
@@ -275,6 +284,9 @@ class Worker:
     def _ordered(self, shard: int, orders: Orders) -> None:
         """What operators want: types left alone, this worker drained."""
         self._fetchers[shard].pause(orders.paused)
+        if shard == 0:
+            self._teller.telling = orders.tell
+            self._runner.began = self._began if orders.tell else None
         self._runner.hand_back_queued(lambda one: one.shard == shard and one.type in orders.paused)
         if orders.drain and not self._stop.asked.is_set():
             self._log.info("worker.drain_requested")

@@ -71,6 +71,7 @@ class Runner:
         self._our_offset = time.time() - time.monotonic()
         self._log = telemetry.get_logger(worker=worker)
         self.stopping = False
+        self.began: Callable[[Held], None] | None = None
 
     # -- what others ask -----------------------------------------------------------------------------
 
@@ -318,6 +319,8 @@ class Runner:
         delivery = held.delivery
         held.started = now = time.monotonic()
         self._running.add(held)
+        if self.began is not None:
+            self.began(held)
         limit = verdict.timeout(handler, delivery)
         if limit is not None:
             held.deadline = now + limit

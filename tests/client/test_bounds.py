@@ -68,12 +68,13 @@ async def test_nothing_grows(url: str) -> None:
             "work:dead",
             "work:letters",
             "work:gone",
+            "work:groups",
+            "work:buckets",
+            "work:sampled",
             "types",
             "workers",
             "heartbeats",
             "daemons",
-            "work:groups",
-            "work:sampled",
         }
         assert left == streams | state
         dead = app.inspector.type_stats("work").dead

@@ -291,6 +291,20 @@ def test_results_are_paged_from_the_first_hash_that_has_any(shard: Shard) -> Non
     assert shard.run(calls.page_results(keys[:1], 0, 2)) == (0, 0, [])
 
 
+def test_results_are_known_by_their_minutes(shard: Shard) -> None:
+    ids = [shard.put(), shard.put(delay_ms=1), shard.put()]
+    shard.promote_until(1)
+    shard.settle(shard.fetch(), Completed(b"42", 60_000))
+    found = shard.run(calls.page_buckets(shard.t, "", 10))
+    minutes = {str(int(local[1:].partition("-")[0]) // 60_000) for local in ids if local[0] == "n"}
+    assert set(found) == minutes | {"d0"}
+    assert shard.run(calls.page_buckets(shard.t, found[-1], 10)) == found[-1:]
+    assert shard.run(calls.page_buckets(shard.t, "gone", 10)) == []
+    shard.command("ZADD", shard.t.buckets, 5, "5")
+    shard.run(calls.trim(shard.t, shard.s, 60_000, 60_000, 100))
+    assert shard.run(calls.page_buckets(shard.t, "", 10)) == found
+
+
 # -- rollups -------------------------------------------------------------------------------------------
 
 

@@ -40,11 +40,9 @@ def test_without_a_traceback_the_error_alone_tells() -> None:
 
 
 def test_a_real_traceback_is_read() -> None:
-    found = None
-    try:
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 - whatever it says
         int("x")
-    except ValueError as error:
-        found = place("".join(traceback.format_exception(error)))
+    found = place("".join(traceback.format_exception(raised.value)))
     assert found is not None
     assert found.function == "test_a_real_traceback_is_read"
 

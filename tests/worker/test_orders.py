@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import cast
 
 import pytest
 
-from streamq import DaemonOptions, StreamQ, Worker, WorkerOptions
+from streamq import DaemonOptions, StreamQ, Worker, WorkerOptions, calls
 from streamq.deadgroups import DeadSelection
 from streamq.errors import PayloadError, UsageError
+from streamq.keys import shard_keys
+from streamq.model import Completed, Delivery
 from streamq.rollups import activity
+from streamq.tail import _events
 from streamq.tasklist import TaskFilter
+from streamq.worker.holdings import Held
+from streamq.worker.teller import MOST, Teller
 from tests.conftest import command
 from tests.running import OPTIONS, begun, clean, serving, until, working
 
@@ -156,6 +162,44 @@ def command_count(app: StreamQ) -> int:
     if not any("backlog" in part.counts for part in parts):
         return -1
     return sum(part.counts.get("completed", 0) for part in parts)
+
+
+async def test_what_happens_is_told_while_somebody_listens(app: StreamQ) -> None:
+    @app.task(max_attempts=1)
+    async def ends(n: int) -> None:
+        if n:
+            raise ValueError
+
+    async with working(app, OPTIONS) as worker:
+        await (await ends.aenqueue(0)).aresult(5)
+        assert not worker._teller.telling
+        with app.inspector.tail() as tail:
+            await until(lambda: worker._teller.telling, limit=2)
+            good, bad = await ends.aenqueue(0), await ends.aenqueue(1)
+            heard: set[tuple[str, str]] = set()
+            for _ in range(50):
+                heard |= {(one.event, one.id) for one in await asyncio.to_thread(tail.next, 0.2)}
+                if len(heard) == 4:
+                    break
+        wanted = {("started", good.id), ("completed", good.id), ("started", bad.id), ("dead", bad.id)}
+        assert heard == wanted
+        await asyncio.to_thread(
+            app._client.transport.run, calls.listen(shard_keys("shop", 0), 1, at_once=True)
+        )
+        await until(lambda: not worker._teller.telling)
+
+
+def test_a_busy_worker_leaves_out_what_is_too_much() -> None:
+    teller = Teller("shop", "w")
+    held = Held(Delivery("email", 0, "n1-0", "n1-0", b"{}"))
+    for _ in range(MOST + 7):
+        teller.ended(held, Completed(), 5, 0.1)
+    [call] = teller.calls()
+    events = list(_events(cast("bytes", call.args[2]).decode()))
+    assert len(events) == MOST + 1
+    assert (events[-1].event, events[-1].number) == ("skipped", 7)
+    assert teller.calls() == []
+    assert list(_events("nonsense")) == []
 
 
 # -- the dead-letter desk ------------------------------------------------------------------------------
