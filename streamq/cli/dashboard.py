@@ -70,6 +70,7 @@ def _serve(site: Any, args: argparse.Namespace) -> int:
         proxy_headers=False,  # who asks is told by --auth, not by a header that anybody may send
     )  # fmt: skip
     listening = config.bind_socket()
+    listening.listen(100)  # who reads the line below may come at once
     host, port = listening.getsockname()[:2]
     sys.stderr.write(f"streamq: the dashboard is at http://{f'[{host}]' if ':' in host else host}:{port}/\n")
     try:
