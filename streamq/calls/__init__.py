@@ -140,7 +140,6 @@ __all__ = [
     "heartbeats",
     "index_place",
     "info",
-    "last_number",
     "leave",
     "listen",
     "locate",
