@@ -20,9 +20,9 @@ _Step = Callable[[TypeKeys, int, int, Sequence[str]], calls.Call[tuple[int, int]
 
 
 class Admin:
-    """Acts on one app on one server."""
+    """Acts on one app on one server, in all shards that may hold something, and at least `shards`."""
 
-    def __init__(self, transport: SyncTransport, app: str, shards: int) -> None:
+    def __init__(self, transport: SyncTransport, app: str, shards: int = 1) -> None:
         self._transport = transport
         self._app = app
         self._shards = shards
@@ -63,7 +63,8 @@ class Admin:
 
     def _all(self, step: _Step, task_type: str) -> Iterator[int]:
         until = self._transport.run(calls.now())
-        for shard in range(self._shards):
+        record = self._transport.run(calls.app_record(self._app))
+        for shard in range(max(self._shards, record.known if record is not None else 1)):
             keys, left = type_keys(self._app, shard, task_type), 1
             while left:
                 done, left = self._transport.run(step(keys, BATCH, until, ()))

@@ -15,6 +15,7 @@ import orjson
 from streamq import calls, codec
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
 from streamq.model import Counts, DeadLetter, Located, State, TaskId
+from streamq.shards import AppRecord
 from streamq.transport import SyncTransport
 
 STEP: Final = 100
@@ -83,23 +84,37 @@ class Audit:
 
 
 class Inspector:
-    """Asks about one app on one server."""
+    """Asks about one app on one server, over all shards that may hold something, and at least `shards`."""
 
-    def __init__(self, transport: SyncTransport, app: str, shards: int) -> None:
+    def __init__(self, transport: SyncTransport, app: str, shards: int = 1) -> None:
         self._transport = transport
         self._app = app
         self._shards = shards
 
+    def shards(self) -> int:
+        """How many shards to look at: those in use, and those that producers have left and that are not
+        yet empty. It changes while the app lives."""
+        record = self._ask(calls.app_record(self._app))
+        return max(self._shards, record.known if record is not None else 1)
+
     def types(self) -> list[str]:
         """The task types that were ever registered or enqueued, sorted."""
-        return sorted({name for n in range(self._shards) for name in self._ask(calls.types(self._shard(n)))})
+        return self._types(self.shards())
+
+    def _types(self, shards: int) -> list[str]:
+        return sorted({name for n in range(shards) for name in self._ask(calls.types(self._shard(n)))})
 
     def stats(self) -> list[TypeStats]:
         """Each task type with its states and counters."""
-        return [self.type_stats(name) for name in self.types()]
+        shards = self.shards()
+        return [self._type_stats(name, shards) for name in self._types(shards)]
 
     def type_stats(self, task_type: str) -> TypeStats:
-        per_shard = [self.counts(task_type, n) for n in range(self._shards)]
+        """One task type with its states and counters. Those of a shard that was given up count no more."""
+        return self._type_stats(task_type, self.shards())
+
+    def _type_stats(self, task_type: str, shards: int) -> TypeStats:
+        per_shard = [self.counts(task_type, n) for n in range(shards)]
         oldest = [c.now_ms - c.oldest_ready_ms for c in per_shard if c.oldest_ready_ms is not None]
         due = [c.next_due_ms - c.now_ms for c in per_shard if c.next_due_ms is not None]
         return TypeStats(
@@ -127,7 +142,7 @@ class Inspector:
     def dead(self, task_type: str, *, start: int = 0, limit: int = 100) -> list[DeadLetter]:
         """A page of a type's dead letters, newest first, shard by shard."""
         page: list[DeadLetter] = []
-        for shard in range(self._shards):
+        for shard in range(self.shards()):
             held = self.counts(task_type, shard).dead
             if start < held and len(page) < limit:
                 listed = self._ask(calls.dead_page(self._type(task_type, shard), start, limit - len(page)))
@@ -156,9 +171,9 @@ class Inspector:
 
         On a live queue a task may move between two steps: what is not seen twice is not reported.
         """
-        found = Audit()
-        for task_type in self.types():
-            for shard in range(self._shards):
+        found, shards = Audit(), self.shards()
+        for task_type in self._types(shards):
+            for shard in range(shards):
                 first = self._audit_type(task_type, shard, found)
                 if first:
                     found.problems += [p for p in self._audit_type(task_type, shard, found) if p in first]
@@ -226,18 +241,9 @@ class Inspector:
         return type_keys(self._app, shard, task_type)
 
 
-def apps(transport: SyncTransport) -> dict[str, int]:
-    """The apps on a server with their numbers of shards."""
-    return {name: shards_of(details) for name, details in transport.run(calls.apps()).items()}
-
-
-def shards_of(details: bytes) -> int:
-    """The number of shards an app announced; 1 where that is damaged."""
-    try:
-        shards = orjson.loads(details)["shards"]
-    except (ValueError, TypeError, KeyError):
-        return 1
-    return shards if isinstance(shards, int) and 1 <= shards <= 9999 else 1
+def apps(transport: SyncTransport) -> dict[str, AppRecord]:
+    """The apps on a server with what it knows of them."""
+    return transport.run(calls.apps())
 
 
 def _sum(several: Iterator[dict[str, int]] | Any) -> dict[str, int]:

@@ -107,13 +107,25 @@ class ShardKeys:
         return f"{shard_tag(self.app, self.shard)}:heartbeats"
 
     @property
+    def closed(self) -> str:
+        """There where the shard was given up: enqueue takes nothing into it until it is opened."""
+        return f"{shard_tag(self.app, self.shard)}:closed"
+
+    def key(self, name: str) -> str:
+        """What is remembered of an idempotency key: digest and id of its first task; expires.
+
+        No task type can have a `=` in its name, so this is no key of one.
+        """
+        return f"{shard_tag(self.app, self.shard)}:key={name}"
+
+    @property
     def wake(self) -> str:
         """Channel: something is due earlier than the daemons know."""
         return f"{shard_tag(self.app, self.shard)}:wake"
 
     @property
     def control(self) -> str:
-        """Channel: requests to the workers that hold something (cancel)."""
+        """Channel: requests to the workers: cancel, to those of each shard; shards, to those of the first."""
         return f"{shard_tag(self.app, self.shard)}:control"
 
 

@@ -5,9 +5,33 @@ Owns the translation between values and what goes over the wire. Building a Call
 """
 
 from streamq.calls.call import WRITER_MEMORY_MS, Call, Problems, R, all_streams
-from streamq.calls.daemon import Survey, promote, reclaim, repair, restamp, survey, sweep, trim
+from streamq.calls.daemon import (
+    Survey,
+    close_shard,
+    lower_known,
+    promote,
+    reclaim,
+    repair,
+    restamp,
+    survey,
+    sweep,
+    trim,
+)
 from streamq.calls.operator import purge, requeue
-from streamq.calls.producer import announce, cancel, enqueue, register, wait
+from streamq.calls.producer import (
+    Confirmed,
+    ShardClosed,
+    announce,
+    app_record,
+    cancel,
+    confirmed,
+    earlier,
+    enqueue,
+    open_shard,
+    probe_aof,
+    register,
+    wait,
+)
 from streamq.calls.question import (
     Sizes,
     apps,
@@ -40,16 +64,19 @@ from streamq.calls.worker import (
 )
 
 __all__ = [
+    "R",
     "WRITER_MEMORY_MS",
     "Call",
+    "Confirmed",
     "FetchedByType",
     "Problems",
-    "R",
+    "ShardClosed",
     "Sizes",
     "Source",
     "Survey",
     "all_streams",
     "announce",
+    "app_record",
     "apps",
     "audit_dead",
     "audit_pending",
@@ -58,17 +85,23 @@ __all__ = [
     "beat",
     "block",
     "cancel",
+    "close_shard",
+    "confirmed",
     "counts",
     "dead_page",
+    "earlier",
     "enqueue",
     "fetch",
     "groups",
     "heartbeats",
     "leave",
     "locate",
+    "lower_known",
     "now",
+    "open_shard",
     "pending",
     "policy",
+    "probe_aof",
     "promote",
     "purge",
     "read",

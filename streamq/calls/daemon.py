@@ -14,7 +14,7 @@ from streamq.calls.call import (
     build,
     text,
 )
-from streamq.keys import GROUP, ShardKeys, TypeKeys
+from streamq.keys import APPS, GROUP, ShardKeys, TypeKeys, shard_keys
 from streamq.model import (
     STREAM_LETTERS,
     Promotion,
@@ -89,3 +89,19 @@ def sweep(stream: str, s: ShardKeys, idle_ms: int, limit: int) -> Call[int]:
 def trim(t: TypeKeys, s: ShardKeys, gone_ms: int, silent_ms: int, limit: int) -> Call[int]:
     keys = (t.gone, t.waiters, s.workers, s.heartbeats)
     return build("trim", keys, (gone_ms, silent_ms, limit), int)
+
+
+def close_shard(s: ShardKeys, types: Sequence[TypeKeys], epoch: int) -> Call[bool]:
+    """Give up a shard, all of whose types are given; False where it holds something."""
+    places = [
+        key
+        for t in types
+        for key in (t.schedule, t.index, t.dead, t.cancels, t.waiters, t.gone, *t.streams)
+    ]
+    return build("close_shard", (s.closed, s.types, *places), (epoch, *(t.type for t in types)), bool)
+
+
+def lower_known(app: str, known: int, epoch: int) -> Call[bool]:
+    """Stop serving the last of `known` shards, which was closed in this epoch."""
+    args = (app, known, epoch, shard_keys(app, 0).control)
+    return build("lower_known", (APPS,), args, bool)

@@ -24,6 +24,7 @@ from streamq.model import (
     State,
     TaskId,
 )
+from streamq.shards import AppRecord
 
 
 def now() -> Call[int]:
@@ -31,8 +32,13 @@ def now() -> Call[int]:
     return Call(None, (), ("TIME",), lambda r: int(r[0]) * 1000 + int(r[1]) // 1000)
 
 
-def apps() -> Call[dict[str, bytes]]:
-    return Call(None, (APPS,), ("HGETALL", APPS), lambda r: {k.decode(): v for k, v in pairs(r)})
+def apps() -> Call[dict[str, AppRecord]]:
+    """The apps of the server by name."""
+    return Call(None, (APPS,), ("HGETALL", APPS), _apps)
+
+
+def _apps(reply: list[Any]) -> dict[str, AppRecord]:
+    return {name.decode("utf-8", "replace"): AppRecord.parse(raw) for name, raw in pairs(reply)}
 
 
 def types(s: ShardKeys) -> Call[list[str]]:

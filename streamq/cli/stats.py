@@ -20,7 +20,8 @@ def run(args: argparse.Namespace) -> int:
     found = target.find(args)
     stats = found.inspector.stats()
     if args.json:
-        write_json({"app": found.app, "shards": found.shards, "types": [asdict(one) for one in stats]})
+        record = {"shards": found.record.shards, "known_shards": found.record.known}
+        write_json({"app": found.app, **record, "types": [asdict(one) for one in stats]})
         return OK
     head = ["TYPE", "READY", "RUNNING", "SCHEDULED", "DEAD", "OLDEST", *(f"Σ {name}" for name in _COUNTED)]
     write_table(head, [_row(one) for one in stats], empty=f"app {found.app!r} has no task types yet")

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from streamq import calls
-from streamq.inspector import shards_of
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
 from streamq.model import NAME_PATTERN
+from streamq.shards import AppRecord
 from streamq.transport import AsyncTransport
 
 TYPES_AT_ONCE: Final = 50
@@ -19,23 +19,26 @@ TYPES_AT_ONCE: Final = 50
 
 @dataclass
 class Directory:
-    """What there is. `only` limits it to one app; `changes` grows when the list is another."""
+    """What there is. `only` limits it to one app; `changes` grows when the list is another.
+
+    Of each app all shards are listed that may hold something, whatever number its code has by now.
+    """
 
     transport: AsyncTransport
     only: str | None = None
     changes: int = 0
+    apps: dict[str, AppRecord] = field(default_factory=dict)
     _types: dict[ShardKeys, list[TypeKeys]] = field(default_factory=dict)
 
     async def look(self) -> None:
         """Read the list anew. Names that streamq would not have written are left out."""
         apps = await self.transport.run(calls.apps(), patience=0)
         if self.only is not None:
-            apps = {self.only: apps.get(self.only, b"{}")}
+            apps = {self.only: apps.get(self.only, AppRecord())}
+        self.apps = {app: record for app, record in apps.items() if NAME_PATTERN.fullmatch(app)}
         found: dict[ShardKeys, list[TypeKeys]] = {}
-        for app, details in apps.items():
-            if not NAME_PATTERN.fullmatch(app):
-                continue
-            for shard in range(shards_of(details)):
+        for app, record in self.apps.items():
+            for shard in range(record.known):
                 keys = shard_keys(app, shard)
                 names = await self.transport.run(calls.types(keys), patience=0)
                 found[keys] = [type_keys(app, shard, name) for name in names if NAME_PATTERN.fullmatch(name)]

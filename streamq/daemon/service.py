@@ -15,6 +15,7 @@ from streamq.daemon.directory import Directory
 from streamq.daemon.janitor import Janitor
 from streamq.daemon.loop import every
 from streamq.daemon.promoter import Promoter
+from streamq.daemon.retirer import Retirer
 from streamq.options import DaemonOptions
 from streamq.transport import Address, AsyncTransport
 
@@ -22,7 +23,7 @@ START_PATIENCE: Final = 10.0
 
 
 class Daemon:
-    """Promoter, claimer and janitor. `only` limits it to one app; None serves all of the server.
+    """Promoter, claimer, janitor and retirer. `only` limits it to one app; None serves all of the server.
 
     `await daemon.run()` serves until `stop()`. `after_round` is told a chore's name after each round:
     tests wait for that instead of sleeping.
@@ -55,6 +56,7 @@ class Daemon:
         promoter = Promoter(self._transport, self._directory, options.batch, self._after)
         claimer = Claimer(self._transport, self._directory, options.batch)
         janitor = Janitor(self._transport, self._directory, options)
+        retirer = Retirer(self._transport, self._directory)
         self._log.info("daemon.ready", types=len(self._directory.types()))
         self.ready.set()
         try:
@@ -63,6 +65,7 @@ class Daemon:
                 self._every("discover", options.discover_interval, self._directory.look),
                 self._every("reclaim", options.claim_interval, claimer.round),
                 self._every("tidy", options.tidy_interval, janitor.round),
+                self._every("retire", options.tidy_interval, retirer.round),
             )
         finally:
             await self._transport.aclose()

@@ -2,11 +2,14 @@
 -- enqueue: accept tasks of one type, ready now or due later; a repeated call gets the first call's answer.
 --
 -- A task is: head, payload, then as many pairs of field and value as the head says. The head is the
--- letter of the priority, `+ms` (due in) or `@ms` (due at) or nothing, and `/n` where n pairs follow.
+-- letter of the priority, `+ms` (due in) or `@ms` (due at) or nothing, `/n` where n pairs follow, and
+-- `#window_ms` where it has an idempotency key: then a digest of 16 bytes comes last, and the next of the
+-- keys is where the key's first task is remembered: digest, type:local.
 -- Not `allow-oom`: a full server refuses new tasks as a whole and goes on draining the ones it has.
--- KEYS writer types policy rate high normal low suspect schedule counters
+-- KEYS writer types policy rate high normal low suspect schedule counters closed keys...
 -- ARGV type sequence memory_ms wake tasks...
--- Returns {now_ms, answer...}: a local id, `!rate <ms to wait>` or `!full`
+-- Returns {now_ms, answer...}: a local id, `=<local id>` (its key's first task), `!conflict <type:local>`,
+-- `!rate <ms to wait>` or `!full`; {now_ms, '!closed'} where the shard was given up and nothing was taken
 local writer, rate_log, schedule, counters = KEYS[1], KEYS[4], KEYS[9], KEYS[10]
 local streams = {h = KEYS[5], n = KEYS[6], l = KEYS[7]}
 local sequence = tonumber(ARGV[2])
@@ -14,15 +17,19 @@ local sequence = tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local known = redis.call('GET', writer)
+local known, closed = unpack(redis.call('MGET', writer, KEYS[11]))
 if known then
   local last = cmsgpack.unpack(known)
-  if last[1] == sequence then return last[2] end
+  if last[1] == sequence then
+    -- A write, so that WAIT on this connection waits for what the first sending wrote on another.
+    redis.call('PEXPIRE', writer, ARGV[3])
+    return last[2]
+  end
   -- A request that was stuck in the network and arrives after the writer has gone on.
   if last[1] > sequence then return redis.error_reply('STALE call ' .. sequence .. ' after ' .. last[1]) end
-else
-  redis.call('SADD', KEYS[2], ARGV[1])
 end
+if closed then return {now, '!closed'} end
+if not known then redis.call('SADD', KEYS[2], ARGV[1]) end
 
 local limits = redis.call('HMGET', KEYS[3], 'rate_limit', 'rate_period_ms', 'max_backlog')
 local rate, period, backlog = tonumber(limits[1]), tonumber(limits[2]), tonumber(limits[3])
@@ -58,7 +65,15 @@ local function accept(letter, due, fields)
   return 'd' .. score .. '-' .. number
 end
 
-local reply, accepted, n = {now}, 0, 5
+-- What a key has brought: nil where it is new. It comes before the limits: no second task is made.
+local function first_of(record, digest)
+  local first = redis.call('GET', record)
+  if not first then return nil end
+  local same = string.sub(first, 1, 16) == digest
+  return same and '=' .. string.match(first, ':(.*)$', 17) or '!conflict ' .. string.sub(first, 17)
+end
+
+local reply, accepted, n, record = {now}, 0, 5, 11
 local limited = rate or backlog
 while n <= #ARGV do
   -- Nearly every task: ready now, with nothing but its payload, of a type without limits.
@@ -70,10 +85,10 @@ while n <= #ARGV do
   if n > #ARGV then break end
   local head, fields = ARGV[n], {'p', ARGV[n + 1]}
   n = n + 2
-  local letter, due = head, nil
+  local letter, due, digest, window = head, nil, nil, ''
   if #head > 1 then
     local sign, ms, pairs_
-    letter, sign, ms, pairs_ = string.match(head, '^([hnl])([+@]?)(%d*)/?(%d*)$')
+    letter, sign, ms, pairs_, window = string.match(head, '^([hnl])([+@]?)(%d*)/?(%d*)#?(%d*)$')
     due = tonumber(ms)
     if sign == '+' then due = now + due end
     for _ = 1, tonumber(pairs_) or 0 do
@@ -84,11 +99,15 @@ while n <= #ARGV do
       fields[#fields + 1] = value
       n = n + 2
     end
+    if window ~= '' then
+      digest, record, n = ARGV[n], record + 1, n + 1
+    end
   end
-  local answer = refusal()
+  local answer = digest and first_of(KEYS[record], digest) or refusal()
   if not answer then
     answer = accept(letter, due, fields)
     accepted = accepted + 1
+    if digest then redis.call('SET', KEYS[record], digest .. ARGV[1] .. ':' .. answer, 'PX', window) end
   end
   reply[#reply + 1] = answer
 end

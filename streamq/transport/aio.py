@@ -146,10 +146,20 @@ class AsyncTransport:
 
 async def exchange(link: Link, call: Call[Any], timeout: float = wire.COMMAND_TIMEOUT) -> Any:
     """One call on a connection; the script's text where the server does not know it."""
+    if call.confirm is not None:
+        return await exchange_both(link, call, call.confirm)
     try:
         return await link.ask(*wire.by_sha(call), timeout=timeout)
     except lib.NoScriptError:
         return await link.ask(*wire.by_text(call), timeout=timeout)
+
+
+async def exchange_both(link: Link, call: Call[Any], confirm: tuple[Any, ...]) -> Any:
+    """A call and the command that confirms it, one after the other on one connection."""
+    try:
+        return wire.both(await link.ask_all([wire.by_sha(call), confirm]))
+    except lib.NoScriptError:
+        return wire.both(await link.ask_all([wire.by_text(call), confirm]))
 
 
 class AsyncReader:

@@ -42,6 +42,19 @@ def ask(connection: Any, *command: Any) -> Any:
     return connection.read_response()
 
 
+def ask_both(connection: Any, command: tuple[Any, ...], confirm: tuple[Any, ...]) -> tuple[Any, Any]:
+    """Two commands in one write. Raises what the first was answered with; the second's error is a reply."""
+    packed = [*wire.packed(connection, command), *wire.packed(connection, confirm)]
+    connection.send_packed_command(packed)
+    replies: list[Any] = []
+    for _ in range(2):
+        try:
+            replies.append(connection.read_response())
+        except lib.ResponseError as error:
+            replies.append(error)
+    return wire.both(replies)
+
+
 class SyncTransport:
     """Runs calls on one server. `patience` is how many seconds a call is tried while it is away."""
 
@@ -106,10 +119,18 @@ class SyncTransport:
         return call.parse(reply)
 
     def _exchange(self, connection: Any, call: Call[Any]) -> Any:
+        if call.confirm is not None:
+            return self._exchange_both(connection, call, call.confirm)
         try:
             return ask(connection, *wire.by_sha(call))
         except lib.NoScriptError:
             return ask(connection, *wire.by_text(call))
+
+    def _exchange_both(self, connection: Any, call: Call[Any], confirm: tuple[Any, ...]) -> Any:
+        try:
+            return ask_both(connection, wire.by_sha(call), confirm)
+        except lib.NoScriptError:
+            return ask_both(connection, wire.by_text(call), confirm)
 
     def _take(self) -> Any:
         with self._lock:

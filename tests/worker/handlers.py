@@ -19,6 +19,7 @@ def at(url: str) -> StreamQ:
     app._client.transport._resolved = None
     app._client.transport.close()
     app._client._registered.clear()
+    app.registry.record = None
     app._asyncs._address = app.address
     app._asyncs.forget()
     queue._APPS.add(app)  # so that the test closes it
