@@ -122,7 +122,7 @@ def probe_aof(keys: TypeKeys) -> Dialogue[None]:
     except ServerError as error:
         if "unknown command" in str(error).lower():
             raise ServerTooOld(
-                "durability='aof' needs the command WAITAOF, which there is from Redis 7.2 and Valkey 7.2 on: "
+                "durability='aof' needs the command WAITAOF, which Redis and Valkey have from 7.2 on: "
                 f"upgrade the server, or use durability='replicas:1' ({error})"
             ) from None
         raise ServerError(

@@ -80,7 +80,7 @@ def durability(value: str, name: str = "durability") -> Durability:
 
 def key_text(value: str, name: str) -> str:
     """A caller's key: any text that is not empty and not long."""
-    if not isinstance(value, str) or not 1 <= len(value.encode("utf-8", "replace")) <= LONGEST_KEY:
+    if not isinstance(value, str) or not 1 <= len(value.encode("utf-8", "replace")) <= LONGEST_KEY:  # type: ignore[redundant-expr]
         raise InvalidOption(
             f"{name}={value!r}: must be text of 1 to {LONGEST_KEY} bytes, as an order's number; "
             "hash what is longer"

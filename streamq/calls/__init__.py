@@ -64,12 +64,12 @@ from streamq.calls.worker import (
 )
 
 __all__ = [
-    "R",
     "WRITER_MEMORY_MS",
     "Call",
     "Confirmed",
     "FetchedByType",
     "Problems",
+    "R",
     "ShardClosed",
     "Sizes",
     "Source",

@@ -28,7 +28,9 @@ def run(args: argparse.Namespace) -> int:
     found = sorted(apps(transport).items())
     types = {name: Inspector(transport, name).types() for name, _ in found}
     if args.json:
-        listed = [{"app": n, "shards": r.shards, "known_shards": r.known, "types": types[n]} for n, r in found]
+        listed = [
+            {"app": n, "shards": r.shards, "known_shards": r.known, "types": types[n]} for n, r in found
+        ]
         write_json({"apps": listed})
         return OK
     rows = [[name, record.shards, record.known, len(types[name]), _left(record)] for name, record in found]
@@ -40,4 +42,6 @@ def _left(record: AppRecord) -> str:
     first, last = record.shards, record.known - 1
     if first > last:
         return ""
-    return f"shard {last} is being drained" if first == last else f"shards {first} to {last} are being drained"
+    return (
+        f"shard {last} is being drained" if first == last else f"shards {first} to {last} are being drained"
+    )

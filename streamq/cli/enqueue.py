@@ -47,8 +47,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     found = target.find(args)
-    app = StreamQ(found.app, found.url, shards=found.record.shards, patience=target.PATIENCE)
-    app.registry.learn(found.record, 0.0)  # what a command uses is no deploy
+    shards = found.record.shards if found.record else 1
+    app = StreamQ(found.app, found.url, shards=shards, patience=target.PATIENCE)
+    app.registry.record = found.record  # known to the server: a command is no deploy, and changes nothing
     known = found.inspector.types()
     if args.type not in known:
         sys.stderr.write(

@@ -21,11 +21,11 @@ PATIENCE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An app on a server."""
+    """An app on a server; `record` is None where the server does not know it."""
 
     transport: SyncTransport
     app: str
-    record: AppRecord
+    record: AppRecord | None
     url: str
 
     @property
@@ -56,7 +56,7 @@ def find(args: argparse.Namespace) -> Target:
     transport = SyncTransport(Address.parse(url), patience=PATIENCE)
     known = apps(transport)
     name = args.app or os.environ.get("STREAMQ_APP") or _only(known)
-    return Target(transport, name, known.get(name, AppRecord()), url)
+    return Target(transport, name, known.get(name), url)
 
 
 def _only(known: dict[str, AppRecord]) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from streamq import calls, telemetry
+from streamq.app import Registry
 from streamq.errors import InvalidTaskId, RedisError
 from streamq.keys import shard_keys, type_keys
 from streamq.model import TaskId
@@ -32,6 +33,7 @@ class Told:
     lost: Callable[[list[Held]], None]
     cancel: Callable[[list[Held]], None]
     clock: Callable[[int], None]
+    shards: Callable[[int], None]
 
 
 class LeaseKeeper(threading.Thread):
@@ -40,7 +42,7 @@ class LeaseKeeper(threading.Thread):
     def __init__(
         self,
         transport: SyncTransport,
-        app: str,
+        registry: Registry,
         shards: int,
         worker: str,
         holdings: Holdings,
@@ -53,7 +55,7 @@ class LeaseKeeper(threading.Thread):
     ) -> None:
         super().__init__(name="streamq-leases", daemon=True)
         self._transport = transport
-        self._app, self._shards = app, shards
+        self._registry, self._app, self._shards = registry, registry.name, shards
         self._worker = worker
         self._holdings = holdings
         self._told = told
@@ -61,10 +63,14 @@ class LeaseKeeper(threading.Thread):
         self._heartbeat = heartbeat
         self._beat = beat
         self._watch = watch
-        self._control = Subscription(transport, *(shard_keys(app, n).control for n in range(shards)))
+        self._control = self._subscription()
         self._stopped = threading.Event()
         self._until = 0.0
         self._log = telemetry.get_logger(worker=worker)
+
+    def _subscription(self) -> Subscription:
+        """To the control channels of all shards that we serve."""
+        return Subscription(self._transport, *(shard_keys(self._app, n).control for n in range(self._shards)))
 
     def stop(self) -> None:
         """End soon; the thread sends no more."""
@@ -120,6 +126,20 @@ class LeaseKeeper(threading.Thread):
         self._told.clock(
             self._transport.run(calls.beat(shard_keys(self._app, 0), self._worker, self._beat()), patience=0)
         )
+        self._look_at_shards()
+
+    def _look_at_shards(self) -> None:
+        """Notice that there are more shards to serve than we knew, or fewer."""
+        record = self._transport.run(calls.app_record(self._app), patience=0)
+        if record is None or record.known < self._registry.shards:
+            # Somebody emptied the server, or a failover lost what we had said.
+            told = calls.announce(self._app, self._registry.shards, lead=False)
+            record = self._transport.run(told, patience=0)
+        if record.known != self._shards:
+            self._shards = record.known
+            self._control.close()
+            self._control = self._subscription()
+            self._told.shards(record.known)
 
     def _listen(self) -> None:
         seconds = self._until - time.monotonic()
@@ -132,6 +152,8 @@ class LeaseKeeper(threading.Thread):
 
     def _heed(self, text: str) -> None:
         verb, _, rest = text.partition(" ")
+        if verb == "shards":
+            self._look_at_shards()
         if verb != "cancel":
             return  # a newer release may say more
         try:

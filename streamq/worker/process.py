@@ -20,12 +20,13 @@ import orjson
 from streamq import calls, codec, telemetry
 from streamq.app import Registry
 from streamq.calls import FetchedByType
-from streamq.client import announcement
 from streamq.errors import DecodeError, RedisError, RedisUnavailable, UsageError
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model import SUSPECT, Delivery, Died, Entry, HandedBack, Outcome
 from streamq.options import WorkerOptions
+from streamq.shards import AppRecord
 from streamq.transport import Address, AsyncTransport, SyncTransport
+from streamq.worker.crew import Crew
 from streamq.worker.fetcher import Fetcher
 from streamq.worker.holdings import Held, Holdings
 from streamq.worker.leases import LeaseKeeper, Told
@@ -88,32 +89,34 @@ class Worker:
         """Serve until stopped. Raises RedisErrors and UsageErrors at the start only."""
         for name in self._types:
             self._registry.handlers[name].prepare()
-        await self._prepare_server()
-        self._build()
+        record = await self._prepare_server()
+        self._build(record)
         self._runner.start()
         self._leases.start()
         settling = asyncio.create_task(self._settler.run())
-        fetching = [asyncio.create_task(fetcher.run()) for fetcher in self._fetchers]
+        await self._crew.serve(record.known)
         self._log.info("worker.ready", types=self._types, concurrency=self.options.concurrency)
         self.ready.set()
         try:
-            await self._until_stopped(fetching)
-            await self._drain(fetching)
+            await self._until_stopped()
+            await self._drain()
         finally:
             self._leases.stop()
             settling.cancel()
             self._runner.close()
-            await self._leave()
-            await asyncio.gather(settling, *fetching, return_exceptions=True)
+            for shard in self._crew.shards:
+                await self._leave(shard)
+            await asyncio.gather(settling, self._crew.stop(), return_exceptions=True)
             await asyncio.to_thread(self._leases.join, 2.0)
             await self._transport.aclose()
             self._log.info("worker.stopped")
 
     # -- start ---------------------------------------------------------------------------------------
 
-    async def _prepare_server(self) -> None:
-        """Check the server, make our types known and their groups exist."""
-        await self._transport.run(announcement(self._registry), patience=START_PATIENCE)
+    async def _prepare_server(self) -> AppRecord:
+        """Check the server and make the app known; our types and their groups in every shard."""
+        told = calls.announce(self._registry.name, self._registry.shards)
+        record = await self._transport.run(told, patience=START_PATIENCE)
         info = self._transport.info
         if info is not None and info.evicts:
             self._log.error(
@@ -121,9 +124,13 @@ class Worker:
                 policy=info.eviction,
                 fix="tasks WILL BE LOST: set maxmemory-policy to noeviction on the server",
             )
-        for shard in range(self._registry.shards):
-            for name in self._types:
-                await self._register(type_keys(self._registry.name, shard, name), shard)
+        for shard in range(record.known):
+            await self._prepare_shard(shard)
+        return record
+
+    async def _prepare_shard(self, shard: int) -> None:
+        for name in self._types:
+            await self._register(type_keys(self._registry.name, shard, name), shard)
 
     async def _register(self, keys: TypeKeys, shard: int) -> None:
         handler = self._registry.handlers[keys.type]
@@ -141,7 +148,7 @@ class Worker:
             )
         await self._transport.run(calls.groups(keys.streams))
 
-    def _build(self) -> None:
+    def _build(self, record: AppRecord) -> None:
         options = self.options
         self._settler = Settler(self._transport, self._registry.name, self.name, self._holdings, self._freed)
         self._runner = Runner(
@@ -152,16 +159,16 @@ class Worker:
             self._settler.put,
             self._hungry,
         )
-        self._fetchers = [self._fetcher(shard) for shard in range(self._registry.shards)]
+        self._crew = Crew(self._fetcher, self._prepare_shard, self._leave, self.name)
         loop = asyncio.get_running_loop()
         told = Told(
             lost=lambda held: _in_loop(loop, self._lost, held),
             cancel=lambda held: _in_loop(loop, self._cancel, held),
             clock=lambda now_ms: _in_loop(loop, self._runner.set_clock, now_ms),
+            shards=lambda known: _in_loop(loop, self._serve, known),
         )
         self._leases = LeaseKeeper(
-            SyncTransport(self._address), self._registry.name, self._registry.shards, self.name,
-            self._holdings, told,
+            SyncTransport(self._address), self._registry, record.known, self.name, self._holdings, told,
             lease=min(self._registry.handlers[name].options.lease for name in self._types),
             heartbeat=options.heartbeat, beat=self._details, watch=self._watch,
         )  # fmt: skip
@@ -225,13 +232,11 @@ class Worker:
 
     def _hungry(self) -> None:
         """A slot has nothing to do."""
-        for fetcher in self._fetchers:
-            fetcher.freed()
+        self._crew.freed()
 
     def _freed(self) -> None:
         """Deliveries have left the book."""
-        for fetcher in self._fetchers:
-            fetcher.freed()
+        self._crew.freed()
         if self._runner.worn_out and not self.worn_out:
             self.worn_out = True
             self._log.error("worker.worn_out", fix="handlers ignore their timeouts; use executor='process'")
@@ -253,6 +258,10 @@ class Worker:
     def _cancel(self, held: list[Held]) -> None:
         for one in held:
             self._runner.stop(one, "cancel")
+
+    def _serve(self, known: int) -> None:
+        self._log.info("worker.shards", shards=known)
+        self._transport.spawn(self._crew.serve(known))
 
     def _details(self) -> bytes:
         """The heartbeat."""
@@ -295,12 +304,13 @@ class Worker:
 
     # -- end -------------------------------------------------------------------------------------------
 
-    async def _until_stopped(self, fetching: list[asyncio.Task[None]]) -> None:
-        stopped = asyncio.create_task(self._stop.asked.wait())
-        await asyncio.wait([stopped, *fetching], return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
+    async def _until_stopped(self) -> None:
+        waiting = [asyncio.create_task(event.wait()) for event in (self._stop.asked, self._crew.failed)]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for one in waiting:
+            one.cancel()
 
-    async def _drain(self, fetching: list[asyncio.Task[None]]) -> None:
+    async def _drain(self) -> None:
         """Take no more, let what runs finish within the time, hand the rest back."""
         self._stop.asked.set()
         self._log.info(
@@ -308,8 +318,7 @@ class Worker:
         )
         self._runner.stopping = True
         self._runner.hand_back_queued()
-        await asyncio.gather(*(fetcher.stop() for fetcher in self._fetchers))
-        await asyncio.gather(*fetching, return_exceptions=True)
+        await self._crew.stop()
         if not await self._finish(self.options.drain_timeout):
             self._runner.stop_all()
             await self._finish(GRACE + 1.0, hurried=True)
@@ -332,17 +341,13 @@ class Worker:
         except TimeoutError:
             self._log.error("worker.unsettled", tasks=len(self._holdings))
 
-    async def _leave(self) -> None:
+    async def _leave(self, shard: int) -> None:
+        """Say that we read from a shard no more."""
+        keys = [type_keys(self._registry.name, shard, name) for name in self._types]
+        streams = [stream for one in keys for stream in one.streams]
+        call = calls.leave(shard_keys(self._registry.name, shard), self.name, streams)
         try:
-            for shard in range(self._registry.shards):
-                streams = [
-                    stream
-                    for name in self._types
-                    for stream in type_keys(self._registry.name, shard, name).streams
-                ]
-                await self._transport.run(
-                    calls.leave(shard_keys(self._registry.name, shard), self.name, streams), patience=1.0
-                )
+            await self._transport.run(call, patience=1.0)
         except (RedisUnavailable, RedisError) as error:
             self._log.warning("worker.leave_failed", error=str(error))
 
