@@ -309,7 +309,7 @@ class _DurableLine(_Line):
 
     def __init__(self, client: AsyncClient, task_type: str, shard: int, durability: Durability) -> None:
         super().__init__(client, task_type, shard)
-        self._durability = durability
+        self._durability: Durability = durability
         self._writers = Writers()
         self._senders = 0
 
