@@ -21,9 +21,13 @@ from streamq import (
     ServerError,
     ServerTooOld,
     StreamQ,
+    calls,
 )
 from streamq.embedded import EmbeddedServer
+from streamq.keys import shard_keys, type_keys
+from streamq.model import NewTask
 from streamq.options import Durability
+from streamq.transport import Address, SyncTransport
 from tests.client.test_network import free_port
 from tests.conftest import REDIS, command
 from tests.running import clean, wait_until
@@ -166,7 +170,6 @@ def test_a_frozen_replica_is_waited_for_and_then_told_of(
 def test_a_replica_that_comes_back_within_the_patience_is_enough(
     master: str, pair: tuple[EmbeddedServer, EmbeddedServer]
 ) -> None:
-    """Guard: a repeated call must write, or WAIT on a connection that wrote nothing is true at once."""
     app = StreamQ("shop", master, patience=20)
     app.send("email", {})
     with frozen(pair[1]):
@@ -178,6 +181,22 @@ def test_a_replica_that_comes_back_within_the_patience_is_enough(
         assert held(pair[1].url) == 2
         timer.join()
     assert held(master) == 2
+
+
+def test_a_call_that_is_sent_again_on_another_connection_waits_for_the_first(
+    master: str, pair: tuple[EmbeddedServer, EmbeddedServer]
+) -> None:
+    """Guard: a repeated call must write, or WAIT on a connection that wrote nothing is true at once."""
+    keys = type_keys("shop", 0, "email"), shard_keys("shop", 0)
+    enqueue = calls.enqueue(*keys, "writer", 1, [NewTask(b"{}")])
+    first, second = SyncTransport(Address.parse(master)), SyncTransport(Address.parse(master))
+    with frozen(pair[1]):
+        answers = first.run(enqueue)
+        found = second.run(calls.confirmed(enqueue, "replicas:1", 100))
+        assert found == calls.Confirmed(answers, "0 of 1 replicas had it")
+    assert second.run(calls.confirmed(enqueue, "replicas:1", 1000)) == calls.Confirmed(answers, "")
+    first.close()
+    second.close()
 
 
 def test_a_duplicate_waits_too(master: str, pair: tuple[EmbeddedServer, EmbeddedServer]) -> None:
