@@ -94,7 +94,7 @@ def trim(t: TypeKeys, s: ShardKeys, gone_ms: int, silent_ms: int, limit: int) ->
 def close_shard(s: ShardKeys, types: Sequence[TypeKeys], epoch: int) -> Call[bool]:
     """Give up a shard, all of whose types are given; False where it holds something."""
     places = [
-        key for t in types for key in (t.schedule, t.index, t.dead, t.cancels, t.waiters, t.gone, *t.streams)
+        key for t in types for key in (t.schedule, t.index, t.dead, t.cancels, t.gone, *t.streams, t.waiters)
     ]
     return build("close_shard", (s.closed, s.types, *places), (epoch, *(t.type for t in types)), bool)
 

@@ -143,9 +143,10 @@ class LeaseKeeper(threading.Thread):
 
     def _listen(self) -> None:
         seconds = self._until - time.monotonic()
-        if not self._control.connected:
+        while not self._control.connected:
             self._control.open()
             self.renew_all()  # what was said before is answered by renew
+            self._look_at_shards()  # where they are others now, we listen anew
         message = self._control.next(max(0.0, min(seconds, SLICE)))
         if message is not None:
             self._heed(message[1])
