@@ -154,6 +154,11 @@ def open_shard(s: ShardKeys, epoch: int) -> Call[int]:
     return build("open_shard", (s.closed,), (epoch,), int)
 
 
+def is_closed(s: ShardKeys) -> Call[bool]:
+    """Whether the shard was given up."""
+    return Call(None, (s.closed,), ("EXISTS", s.closed), bool)
+
+
 def wait(t: TypeKeys, local: str, wait_ms: int) -> Call[int]:
     return build("wait", (t.waiters,), (local, wait_ms), int)
 

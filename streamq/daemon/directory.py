@@ -27,7 +27,6 @@ class Directory:
     transport: AsyncTransport
     only: str | None = None
     changes: int = 0
-    apps: dict[str, AppRecord] = field(default_factory=dict)
     _types: dict[ShardKeys, list[TypeKeys]] = field(default_factory=dict)
 
     async def look(self) -> None:
@@ -35,9 +34,10 @@ class Directory:
         apps = await self.transport.run(calls.apps(), patience=0)
         if self.only is not None:
             apps = {self.only: apps.get(self.only, AppRecord())}
-        self.apps = {app: record for app, record in apps.items() if NAME_PATTERN.fullmatch(app)}
         found: dict[ShardKeys, list[TypeKeys]] = {}
-        for app, record in self.apps.items():
+        for app, record in apps.items():
+            if not self.serves(app):
+                continue
             for shard in range(record.known):
                 keys = shard_keys(app, shard)
                 names = await self.transport.run(calls.types(keys), patience=0)
@@ -62,5 +62,5 @@ class Directory:
         return found
 
     def serves(self, app: str) -> bool:
-        """Whether this app is ours to serve."""
-        return self.only is None or self.only == app
+        """Whether this app is ours to serve, and its name one that streamq would have written."""
+        return NAME_PATTERN.fullmatch(app) is not None and self.only in (None, app)

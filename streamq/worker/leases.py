@@ -131,7 +131,7 @@ class LeaseKeeper(threading.Thread):
     def _look_at_shards(self) -> None:
         """Notice that there are more shards to serve than we knew, or fewer."""
         record = self._transport.run(calls.app_record(self._app), patience=0)
-        if record is None or record.known < self._registry.shards:
+        if record is None or (record.known < self._registry.shards and not self._given_up(record.known)):
             # Somebody emptied the server, or a failover lost what we had said.
             told = calls.announce(self._app, self._registry.shards, lead=False)
             record = self._transport.run(told, patience=0)
@@ -140,6 +140,10 @@ class LeaseKeeper(threading.Thread):
             self._control.close()
             self._control = self._subscription()
             self._told.shards(record.known)
+
+    def _given_up(self, shard: int) -> bool:
+        """Whether this shard is known no more because it was given up. Our release is the older one."""
+        return self._transport.run(calls.is_closed(shard_keys(self._app, shard)), patience=0)
 
     def _listen(self) -> None:
         seconds = self._until - time.monotonic()

@@ -40,8 +40,8 @@ def start(url: str, tmp_path: Path) -> Iterator[Start]:
     def run(*args: str, **more: str) -> subprocess.Popen[bytes]:
         log = (tmp_path / f"{args[0]}-{len(started)}.log").open("wb")
         process = subprocess.Popen(
-            [sys.executable, "-m", "streamq", *args], env=environment | more, cwd=tmp_path, stdout=log, stderr=log,
-            start_new_session=True,
+            [sys.executable, "-m", "streamq", *args], env=environment | more, cwd=tmp_path, stdout=log,
+            stderr=log, start_new_session=True,
         )  # fmt: skip
         log.close()
         started.append(process)
