@@ -29,9 +29,10 @@ _Step = Callable[..., calls.Call[tuple[int, int]]]
 
 
 class Admin:
-    """Acts on one app on one server, in the name of `by` (default: the user of this process)."""
+    """Acts on one app on one server, in the name of `by` (default: the user of this process), in all shards
+    that may hold something, and at least `shards`."""
 
-    def __init__(self, transport: SyncTransport, app: str, shards: int, *, by: str = "") -> None:
+    def __init__(self, transport: SyncTransport, app: str, shards: int = 1, *, by: str = "") -> None:
         self._transport = transport
         self._app = app
         self._shards = shards
@@ -40,6 +41,11 @@ class Admin:
     def acting_for(self, by: str) -> Admin:
         """The same in somebody else's name: what the log of actions shows."""
         return Admin(self._transport, self._app, self._shards, by=by)
+
+    def _known(self) -> int:
+        """How many shards may hold something."""
+        record = self._transport.run(calls.app_record(self._app))
+        return max(self._shards, record.known if record is not None else 1)
 
     # -- task types and workers ------------------------------------------------------------------------
 
@@ -57,13 +63,13 @@ class Admin:
         return self._everywhere(lambda s: calls.resume(s, task_type, told))
 
     def _everywhere(self, make: Callable[[Any], calls.Call[bool]]) -> bool:
-        changed = [self._transport.run(make(shard_keys(self._app, n))) for n in range(self._shards)]
+        changed = [self._transport.run(make(shard_keys(self._app, n))) for n in range(self._known())]
         return any(changed)
 
     def _check_type(self, task_type: str) -> None:
         known = {
             name
-            for n in range(self._shards)
+            for n in range(self._known())
             for name in self._transport.run(calls.types(shard_keys(self._app, n)))
         }
         if task_type not in known:
@@ -132,7 +138,7 @@ class Admin:
         """
         mode: Mode = "dry" if dry_run else "repair"
         return Auditor(
-            self._transport, self._app, self._shards, mode=mode, write_off=write_off, progress=progress
+            self._transport, self._app, self._known(), mode=mode, write_off=write_off, progress=progress
         ).run()
 
     def purge_selected(self, selection: DeadSelection) -> Iterator[int]:
@@ -161,7 +167,7 @@ class Admin:
         return done
 
     def _selected(self, step: _Step, verb: str, selection: DeadSelection) -> Iterator[int]:
-        groups = Groups(self._transport, self._app, self._shards)
+        groups = Groups(self._transport, self._app, self._known())
         until = min(selection.until_ms, self._transport.run(calls.now()))
         told = note(self._by, verb, _said(selection), groups.count(selection))
         for keys, mark in list(groups.places(selection)):

@@ -26,6 +26,7 @@ from streamq.errors import (
 )
 from streamq.model import NAME_PATTERN
 from streamq.options import TaskOptions, whole
+from streamq.shards import MOST, AppRecord
 
 _PLAIN: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -198,14 +199,23 @@ def check_name(name: str) -> None:
 
 
 class Registry:
-    """The task types of one app."""
+    """The task types of one app, and what the server has last said of it (`record`, at the monotonic
+    time `record_at`; None where nobody has asked it yet)."""
 
     def __init__(self, name: str, shards: int) -> None:
         if not NAME_PATTERN.fullmatch(name):
             raise InvalidOption(f"{name!r} is no name for an app: letters, digits, _ - . (at most 100)")
         self.name = name
         self.shards = whole(shards, "shards", least=1)
+        if shards > MOST:
+            raise InvalidOption(f"shards={shards}: at most {MOST}, each worker holds a connection for each")
         self.handlers: dict[str, Handler] = {}
+        self.record: AppRecord | None = None
+        self.record_at = 0.0
+
+    def learn(self, record: AppRecord, now: float) -> AppRecord:
+        self.record, self.record_at = record, now
+        return record
 
     def add(self, handler: Handler) -> None:
         """Raises DuplicateTaskType where the name is taken."""

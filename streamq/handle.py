@@ -37,9 +37,12 @@ def _decode_json(raw: bytes) -> Any:
 
 
 class TaskHandle(Generic[R]):
-    """One task. Cheap to make: from `enqueue`, or from an id with `app.handle(id)`."""
+    """One task. Cheap to make: from `enqueue`, or from an id with `app.handle(id)`.
 
-    __slots__ = ("_asyncs", "_client", "_decode", "_id", "_keys")
+    `duplicate`: the task was there before, by its idempotency key.
+    """
+
+    __slots__ = ("_asyncs", "_client", "_decode", "_id", "_keys", "duplicate")
 
     def __init__(
         self,
@@ -48,8 +51,11 @@ class TaskHandle(Generic[R]):
         client: Client,
         asyncs: AsyncClients,
         decode: Callable[[bytes], R] | None,
+        *,
+        duplicate: bool = False,
     ) -> None:
         self._id = task
+        self.duplicate = duplicate
         self._keys: TypeKeys = type_keys(app, task.shard, task.type)
         self._client = client
         self._asyncs = asyncs

@@ -19,6 +19,7 @@ from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
 from streamq.model import Counts, DeadLetter, Located, State, TaskId
 from streamq.operations import Action, Operations, Pause
 from streamq.rollups import Rollup, Rollups, Span
+from streamq.shards import AppRecord
 from streamq.tail import Tail
 from streamq.tasklist import TaskFilter, TaskList, TaskPage
 from streamq.transport import SyncTransport
@@ -68,23 +69,37 @@ class WorkerInfo:
 
 
 class Inspector:
-    """Asks about one app on one server."""
+    """Asks about one app on one server, over all shards that may hold something, and at least `shards`."""
 
-    def __init__(self, transport: SyncTransport, app: str, shards: int) -> None:
+    def __init__(self, transport: SyncTransport, app: str, shards: int = 1) -> None:
         self._transport = transport
         self._app = app
         self._shards = shards
 
+    def shards(self) -> int:
+        """How many shards to look at: those in use, and those that producers have left and that are not
+        yet empty. It changes while the app lives."""
+        record = self._ask(calls.app_record(self._app))
+        return max(self._shards, record.known if record is not None else 1)
+
     def types(self) -> list[str]:
         """The task types that were ever registered or enqueued, sorted."""
-        return sorted({name for n in range(self._shards) for name in self._ask(calls.types(self._shard(n)))})
+        return self._types(self.shards())
+
+    def _types(self, shards: int) -> list[str]:
+        return sorted({name for n in range(shards) for name in self._ask(calls.types(self._shard(n)))})
 
     def stats(self) -> list[TypeStats]:
         """Each task type with its states and counters."""
-        return [self.type_stats(name) for name in self.types()]
+        shards = self.shards()
+        return [self._type_stats(name, shards) for name in self._types(shards)]
 
     def type_stats(self, task_type: str) -> TypeStats:
-        per_shard = [self.counts(task_type, n) for n in range(self._shards)]
+        """One task type with its states and counters. Those of a shard that was given up count no more."""
+        return self._type_stats(task_type, self.shards())
+
+    def _type_stats(self, task_type: str, shards: int) -> TypeStats:
+        per_shard = [self.counts(task_type, n) for n in range(shards)]
         oldest = [c.now_ms - c.oldest_ready_ms for c in per_shard if c.oldest_ready_ms is not None]
         due = [c.next_due_ms - c.now_ms for c in per_shard if c.next_due_ms is not None]
         return TypeStats(
@@ -112,7 +127,7 @@ class Inspector:
     def dead(self, task_type: str, *, start: int = 0, limit: int = 100) -> list[DeadLetter]:
         """A page of a type's dead letters, newest first, shard by shard."""
         page: list[DeadLetter] = []
-        for shard in range(self._shards):
+        for shard in range(self.shards()):
             held = self.counts(task_type, shard).dead
             if start < held and len(page) < limit:
                 listed = self._ask(calls.dead_page(self._type(task_type, shard), start, limit - len(page)))
@@ -135,7 +150,7 @@ class Inspector:
         a cursor to go on from. Ready, running and scheduled tasks come in the order in which they are
         run, the others newest first. Raises UsageError.
         """
-        listed = TaskList(self._transport, self._app, self._shards)
+        listed = TaskList(self._transport, self._app, self.shards())
         types = self.types() if task_type is None else [task_type]
         return listed.page(state, types, cursor, limit, wanted or TaskFilter())
 
@@ -149,16 +164,16 @@ class Inspector:
 
     def paused(self) -> dict[str, Pause]:
         """The task types that workers leave alone, by name."""
-        return Operations(self._transport, self._app, self._shards).paused()
+        return Operations(self._transport, self._app, self.shards()).paused()
 
     def actions(self, limit: int = 100) -> list[Action]:
         """What operators did last, newest first: the latest thousand are kept."""
-        return Operations(self._transport, self._app, self._shards).actions(limit)
+        return Operations(self._transport, self._app, self.shards()).actions(limit)
 
     def rollups(self, task_type: str, span: Span = "hour") -> list[Rollup]:
         """What happened to a type in the last 60 minutes or in the last 96 quarters of an hour, oldest
         first. Counts are noted by the daemon, waiting and running times by the workers."""
-        return Rollups(self._transport, self._app, self._shards).read(task_type, span)
+        return Rollups(self._transport, self._app, self.shards()).read(task_type, span)
 
     def policy(self, task_type: str) -> dict[str, str]:
         """What is stored of a type's policy, by the names of the options with their units."""
@@ -178,7 +193,7 @@ class Inspector:
         return Tail(self._transport, self._app, self._shards)
 
     def _groups(self) -> Groups:
-        return Groups(self._transport, self._app, self._shards)
+        return Groups(self._transport, self._app, self.shards())
 
     def all_dead(self, task_type: str) -> Iterator[DeadLetter]:
         """Every dead letter of a type, page by page. One that moves meanwhile may be missed or met twice."""
@@ -197,7 +212,7 @@ class Inspector:
 
         `progress` is told how many entries have been checked.
         """
-        return Auditor(self._transport, self._app, self._shards, progress=progress).run()
+        return Auditor(self._transport, self._app, self.shards(), progress=progress).run()
 
     def _ask(self, call: calls.Call[calls.R]) -> calls.R:
         return self._transport.run(call)
@@ -209,9 +224,9 @@ class Inspector:
         return type_keys(self._app, shard, task_type)
 
 
-def apps(transport: SyncTransport) -> dict[str, int]:
-    """The apps on a server with their numbers of shards."""
-    return {name: shards_of(details) for name, details in transport.run(calls.apps()).items()}
+def apps(transport: SyncTransport) -> dict[str, AppRecord]:
+    """The apps on a server with what it knows of them."""
+    return transport.run(calls.apps())
 
 
 def daemons(transport: SyncTransport) -> list[WorkerInfo]:
@@ -228,15 +243,6 @@ def _processes(
     told = transport.run(details)
     now = transport.run(calls.now()) if listed else 0
     return [_worker_info(name, now - beat, told[name]) for name, beat in listed if name in told]
-
-
-def shards_of(details: bytes) -> int:
-    """The number of shards an app announced; 1 where that is damaged."""
-    try:
-        shards = orjson.loads(details)["shards"]
-    except (ValueError, TypeError, KeyError):
-        return 1
-    return shards if isinstance(shards, int) and 1 <= shards <= 9999 else 1
 
 
 def _sum(several: Iterator[dict[str, int]] | Any) -> dict[str, int]:

@@ -26,11 +26,14 @@ _TYPE_KEYS: Final = (
 
 _SHARD_KEYS: Final = (
     "types", "workers", "heartbeats", "paused", "drains", "action_log", "actions", "tail",
+    "closed",
 )  # fmt: skip
+_IDEMPOTENCY: Final = "key="
+"""Begins the name of each idempotency key's record in a shard: `…:key=<caller's key>`."""
 _MANY: Final = ("writer", "results", "minute", "quarter")
 """Kinds of which a task type has many keys, as `…:email:writer:<id>`."""
 
-MORTAL: Final = frozenset({"writer", "results", "rate", "minute", "quarter", "drains", "tail"})
+MORTAL: Final = frozenset({"writer", "results", "rate", "minute", "quarter", "drains", "tail", "key"})
 """The kinds that must have a lifetime. All others live for ever: one that expired would take tasks along."""
 
 VALUES: Final = {
@@ -40,6 +43,7 @@ VALUES: Final = {
     "results": "hash", "heartbeats": "hash", "rate": "list", "types": "set", "writer": "string",
     "groups": "zset", "sampled": "hash", "minute": "hash", "quarter": "hash", "paused": "hash",
     "drains": "hash", "action_log": "list", "actions": "hash", "tail": "string",
+    "closed": "string", "key": "string",
 }  # fmt: skip
 """What kind of value Redis holds under each kind of key."""
 
@@ -170,13 +174,25 @@ class ShardKeys:
         return f"{shard_tag(self.app, self.shard)}:events"
 
     @property
+    def closed(self) -> str:
+        """There where the shard was given up: enqueue takes nothing into it until it is opened."""
+        return f"{shard_tag(self.app, self.shard)}:closed"
+
+    def key(self, name: str) -> str:
+        """What is remembered of an idempotency key: digest and id of its first task; expires.
+
+        No task type can have a `=` in its name, so this is no key of one.
+        """
+        return f"{shard_tag(self.app, self.shard)}:{_IDEMPOTENCY}{name}"
+
+    @property
     def wake(self) -> str:
         """Channel: something is due earlier than the daemons know."""
         return f"{shard_tag(self.app, self.shard)}:wake"
 
     @property
     def control(self) -> str:
-        """Channel: requests to the workers that hold something (cancel)."""
+        """Channel: requests to the workers: cancel, to those of each shard; shards, to those of the first."""
         return f"{shard_tag(self.app, self.shard)}:control"
 
 
@@ -213,6 +229,8 @@ def known_key(app: str, key: str) -> KnownKey | None:
     head, _, rest = key.removeprefix(f"streamq:{{{app}:").partition("}:")
     if not head.isascii() or not head.isdigit():
         return None
+    if rest.startswith(_IDEMPOTENCY):
+        return KnownKey(int(head), "", "key")
     name, colon, kind = rest.partition(":")
     if not colon:
         return KnownKey(int(head), "", name) if name in _SHARD_KEYS else None

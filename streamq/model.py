@@ -68,6 +68,17 @@ class TaskId(NamedTuple):
         raise InvalidTaskId(f"{text[:120]!r} is not a task id; one looks like 'email:0:n1732450000000-0'")
 
 
+class IdempotencyKey(NamedTuple):
+    """A caller's name for one task, with a digest (16 bytes) of what the task is.
+
+    Within `window_ms` of its first task the same name is answered with that task.
+    """
+
+    name: str
+    digest: bytes
+    window_ms: int
+
+
 class NewTask(NamedTuple):
     """A task on its way in: what the enqueue script needs to know of it.
 
@@ -80,12 +91,33 @@ class NewTask(NamedTuple):
     due: int | None = None
     absolute: bool = False
     fields: tuple[tuple[str, bytes | str], ...] = ()
+    key: IdempotencyKey | None = None
 
 
 class Accepted(NamedTuple):
     """Enqueue's answer for one task: its local id."""
 
     local: str
+
+
+class Duplicate(NamedTuple):
+    """Enqueue's answer for a task whose idempotency key has been there: the first task's local id."""
+
+    local: str
+
+
+class Conflict(NamedTuple):
+    """Enqueue's answer where the idempotency key belongs to another task (`type:local`)."""
+
+    first: str
+
+
+class Unconfirmed(NamedTuple):
+    """The task was accepted, and it did not become known in time that it is as durable as was asked."""
+
+    local: str
+    why: str
+    duplicate: bool = False
 
 
 class RateLimited(NamedTuple):
@@ -99,7 +131,7 @@ class BacklogFull:
     """Enqueue's answer for a task over the backlog limit."""
 
 
-Answer = Accepted | RateLimited | BacklogFull
+Answer = Accepted | Duplicate | Conflict | RateLimited | BacklogFull | Unconfirmed
 
 
 class Entry(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from streamq import calls
 from streamq.audit.walks import Ask
 from streamq.calls import Fault, KeyState
-from streamq.keys import MORTAL, VALUES, KnownKey, app_pattern, known_key
+from streamq.keys import MORTAL, VALUES, KnownKey, app_pattern, known_key, shard_keys
 from streamq.model import NAME_PATTERN
 
 SCANNED: Final = 500
@@ -51,7 +51,8 @@ def _sorted(ask: Ask, app: str, shards: int, listed: list[str]) -> Keys:
             if state.life_ms != NOT_THERE:
                 found.known.append((keys[state.key], state))
                 found.faults.extend((keys[state.key], fault) for fault in faults(keys[state.key], state))
-        if shard >= shards:
+        # What is left of a shard that was given up: results, counters, and the mark itself.
+        if shard >= shards and not ask(calls.is_closed(shard_keys(app, shard))):
             some = next(iter(keys))
             found.faults.append((keys[some], Fault("a shard that nobody serves", some)))
     return found

@@ -32,13 +32,16 @@ PRIORITY_OF: Final[dict[str, Priority]] = {LETTER[name]: name for name in PRIORI
 class Call(NamedTuple, Generic[R]):
     """Something to ask the server: a script, or where `script` is None the command in `args`.
 
-    All keys share one hash tag, so `keys[0]` tells the slot. `parse` reads the raw RESP2 reply.
+    All keys share one hash tag, so `keys[0]` tells the slot. `parse` reads the raw RESP2 reply. `confirm`
+    is a command that goes out on the same connection in the same write, after the script; `parse` is then
+    given both replies, of which the second may be the error it was answered with.
     """
 
     script: scripts.Script | None
     keys: tuple[str, ...]
     args: tuple[Arg, ...]
     parse: Callable[[Any], R]
+    confirm: tuple[Arg, ...] | None = None
 
 
 def build(name: str, keys: Sequence[str], args: Sequence[Arg], parse: Callable[[Any], R]) -> Call[R]:

@@ -15,7 +15,7 @@ from streamq.calls.call import (
     build,
     text,
 )
-from streamq.keys import DAEMON_HEARTBEATS, DAEMONS, GROUP, ShardKeys, TypeKeys
+from streamq.keys import APPS, DAEMON_HEARTBEATS, DAEMONS, GROUP, ShardKeys, TypeKeys, shard_keys
 from streamq.model import (
     STREAM_LETTERS,
     Promotion,
@@ -100,3 +100,17 @@ def attend(daemon: str, details: bytes) -> Call[int]:
 def depart(daemon: str) -> Call[int]:
     """Forget a daemon that has ended."""
     return build("leave", (DAEMONS, DAEMON_HEARTBEATS), (daemon, GROUP), int)
+
+
+def close_shard(s: ShardKeys, types: Sequence[TypeKeys], epoch: int) -> Call[bool]:
+    """Give up a shard, all of whose types are given; False where it holds something."""
+    places = [
+        key for t in types for key in (t.schedule, t.index, t.dead, t.cancels, t.gone, *t.streams, t.waiters)
+    ]
+    return build("close_shard", (s.closed, s.types, *places), (epoch, *(t.type for t in types)), bool)
+
+
+def lower_known(app: str, known: int, epoch: int) -> Call[bool]:
+    """Stop serving the last of `known` shards, which was closed in this epoch."""
+    args = (app, known, epoch, shard_keys(app, 0).control)
+    return build("lower_known", (APPS,), args, bool)

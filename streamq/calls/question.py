@@ -22,6 +22,7 @@ from streamq.model import (
     State,
     TaskId,
 )
+from streamq.shards import AppRecord
 
 
 def now(key: str = "") -> Call[int]:
@@ -46,8 +47,13 @@ def _info(reply: bytes) -> dict[str, str]:
     return {name: value for name, mark, value in lines if mark and not name.startswith("#")}
 
 
-def apps() -> Call[dict[str, bytes]]:
-    return Call(None, (APPS,), ("HGETALL", APPS), lambda r: {k.decode(): v for k, v in pairs(r)})
+def apps() -> Call[dict[str, AppRecord]]:
+    """The apps of the server by name."""
+    return Call(None, (APPS,), ("HGETALL", APPS), _apps)
+
+
+def _apps(reply: list[Any]) -> dict[str, AppRecord]:
+    return {name.decode("utf-8", "replace"): AppRecord.parse(raw) for name, raw in pairs(reply)}
 
 
 def types(s: ShardKeys) -> Call[list[str]]:

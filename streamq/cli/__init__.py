@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "worker": "run an app's tasks: a group of processes on this host",
     "daemon": "promote delayed tasks, reclaim abandoned ones, tidy up",
     "enqueue": "enqueue tasks by name, from an argument, a file or standard input",
+    "apps": "list the apps of a server with their shards",
     "stats": "show what is ready, running, scheduled and dead, by task type",
     "task": "show or cancel one task",
     "dead": "list, show, requeue or purge dead letters",

@@ -22,6 +22,7 @@ from streamq.daemon.directory import Directory
 from streamq.daemon.janitor import Janitor
 from streamq.daemon.loop import every, guarded
 from streamq.daemon.promoter import Promoter
+from streamq.daemon.retirer import Retirer
 from streamq.daemon.sampler import Sampler
 from streamq.errors import RedisError
 from streamq.options import DaemonOptions
@@ -32,7 +33,7 @@ START_PATIENCE: Final = 10.0
 
 
 class Daemon:
-    """Promoter, claimer and janitor. `only` limits it to one app; None serves all of the server.
+    """Promoter, claimer, janitor and retirer. `only` limits it to one app; None serves all of the server.
 
     `await daemon.run()` serves until `stop()`. `after_round` is told a chore's name after each round:
     tests wait for that instead of sleeping.
@@ -68,6 +69,7 @@ class Daemon:
         claimer = Claimer(self._transport, self._directory, options.batch)
         janitor = Janitor(self._transport, self._directory, options)
         sampler = Sampler(self._transport, self._directory)
+        retirer = Retirer(self._transport, self._directory)
         self._log.info("daemon.ready", types=len(self._directory.types()))
         self.ready.set()
         try:
@@ -78,6 +80,7 @@ class Daemon:
                 self._every("tidy", options.tidy_interval, janitor.round),
                 self._every("heartbeat", options.heartbeat, self._beat),
                 self._every("sample", options.sample_interval, sampler.round),
+                self._every("retire", options.tidy_interval, retirer.round),
             )
         finally:
             with suppress(RedisError):

@@ -40,7 +40,7 @@ def _checks(transport: SyncTransport, only: str | None, user: str | None) -> Ite
     yield from server.checks(asked, str(transport.address))
     found: dict[str, int] = {}
     try:
-        found = apps(transport)
+        found = {name: record.known for name, record in apps(transport).items()}
     except AuthenticationFailed as error:
         yield unknown("apps", str(error), "ACL SETUSER <user> +hgetall ~streamq:*")
     except (RedisUnavailable, ServerError) as error:

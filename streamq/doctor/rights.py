@@ -29,14 +29,38 @@ class Role:
 
 
 ROLES: Final = {
-    "producer": Role(("enqueue", "register", "wait", "locate", "cancel"), ("HSET apps", "SUBSCRIBE")),
+    "producer": Role(
+        ("announce", "open_shard", "enqueue", "register", "wait", "locate", "cancel"),
+        ("HGET apps", "HSET apps", "GET", "SUBSCRIBE"),
+    ),
     "worker": Role(
-        ("register", "groups", "fetch", "settle", "renew", "beat", "leave"),
-        ("HSET apps", "XREADGROUP", "XPENDING", "CLIENT ID", "CLIENT UNBLOCK", "SUBSCRIBE"),
+        ("announce", "register", "groups", "fetch", "settle", "renew", "beat", "leave"),
+        (
+            "HGET apps",
+            "HSET apps",
+            "EXISTS",
+            "XREADGROUP",
+            "XPENDING",
+            "CLIENT ID",
+            "CLIENT UNBLOCK",
+            "SUBSCRIBE",
+        ),
     ),
     "daemon": Role(
-        ("promote", "reclaim", "restamp", "repair", "sweep", "trim", "survey", "groups", "beat"),
-        ("HGETALL apps", "SMEMBERS", "ZADD daemons", "PSUBSCRIBE"),
+        (
+            "promote",
+            "reclaim",
+            "restamp",
+            "repair",
+            "sweep",
+            "trim",
+            "survey",
+            "groups",
+            "beat",
+            "close_shard",
+            "lower_known",
+        ),
+        ("HGET apps", "HGETALL apps", "HLEN", "SMEMBERS", "ZADD daemons", "PSUBSCRIBE"),
     ),
     "observer": Role(
         (
@@ -49,7 +73,7 @@ ROLES: Final = {
             "audit_rows",
             "audit_keys",
         ),
-        ("HGETALL apps", "SMEMBERS", "SCAN"),
+        ("HGET apps", "HGETALL apps", "SMEMBERS", "SCAN"),
     ),
 }
 _CALL: Final = re.compile(r"redis\.p?call\(\s*'([A-Z]+)'(?:,\s*'([A-Z]+)')?")
@@ -62,7 +86,8 @@ _SAMPLES: Final = {
     "HSCAN": "K 0", "HSET": "K f v", "LINDEX": "K 0",
     "HSETNX": "K f v", "HSTRLEN": "K f", "LLEN": "K", "RPOP": "K",
     "LPUSH": "K v", "LTRIM": "K 0 1", "DEL": "K", "PERSIST": "K", "PEXPIRE": "K 1", "PTTL": "K",
-    "SADD": "K m", "SET": "K v", "SMEMBERS": "K", "TIME": "", "TYPE": "K", "XACK": "K g 0-1",
+    "MGET": "K", "SADD": "K m", "SCARD": "K",
+    "SISMEMBER": "K m", "SET": "K v", "SMEMBERS": "K", "TIME": "", "TYPE": "K", "XACK": "K g 0-1",
     "XADD": "K * f v", "XAUTOCLAIM": "K g c 1 0-0", "XCLAIM": "K g c 1 0-1", "XDEL": "K 0-1",
     "XGROUP CREATE": "K g 0", "XGROUP DELCONSUMER": "K g c", "XINFO CONSUMERS": "K g", "XINFO GROUPS": "K",
     "XLEN": "K", "XPENDING": "K g - + 1", "XRANGE": "K - +", "XREADGROUP": "GROUP g c STREAMS K >",

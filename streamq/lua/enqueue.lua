@@ -2,26 +2,34 @@
 -- enqueue: accept tasks of one type, ready now or due later; a repeated call gets the first call's answer.
 --
 -- A task is: head, payload, then as many pairs of field and value as the head says. The head is the
--- letter of the priority, `+ms` (due in) or `@ms` (due at) or nothing, and `/n` where n pairs follow.
+-- letter of the priority, `+ms` (due in) or `@ms` (due at) or nothing, `/n` where n pairs follow, and
+-- `#window_ms` where it has an idempotency key: then a digest of 16 bytes comes last, and the next of the
+-- keys is where the key's first task is remembered: digest, type:local.
 -- Not `allow-oom`: a full server refuses new tasks as a whole and goes on draining the ones it has.
 -- A writer's last call is remembered as text: its sequence, a space, its answers.
--- KEYS writer types policy rate high normal low suspect schedule counters
+-- KEYS writer types policy rate high normal low suspect schedule counters closed keys...
 -- ARGV type sequence memory_ms wake tasks...
--- Returns an answer for each task, with spaces between: a local id, `!<ms to wait>` or `!full`
+-- Returns an answer for each task, with spaces between: a local id, `=<local id>` (its key's first task),
+-- `!conflict:<type:local>`, `!<ms to wait>` or `!full`; `!closed` where the shard was given up and nothing
+-- was taken
 local writer, counters = KEYS[1], KEYS[10]
 local streams = {h = KEYS[5], n = KEYS[6], l = KEYS[7]}
 
-local known = redis.call('GET', writer)
+local known, closed = unpack(redis.call('MGET', writer, KEYS[11]))
 if known then
   local last, before = string.match(known, '^(%d+) (.*)$')
-  if last == ARGV[2] then return before end
+  if last == ARGV[2] then
+    -- A write, so that WAIT on this connection waits for what the first sending wrote on another.
+    redis.call('PEXPIRE', writer, ARGV[3])
+    return before
+  end
   -- A request that was stuck in the network and arrives after the writer has gone on.
   if tonumber(last) > tonumber(ARGV[2]) then
     return redis.error_reply('STALE call ' .. ARGV[2] .. ' after ' .. last)
   end
-else
-  redis.call('SADD', KEYS[2], ARGV[1])
 end
+if closed then return '!closed' end
+if not known then redis.call('SADD', KEYS[2], ARGV[1]) end
 
 local limits = redis.call('HMGET', KEYS[3], 'rate_limit', 'rate_period_ms', 'max_backlog')
 local limited = limits[1] or limits[3]
@@ -77,9 +85,9 @@ local function accept(letter, due, fields)
   return 'd' .. score .. '-' .. number
 end
 
--- The task at n: its letter, when it is due, its fields.
+-- The task at n: its letter, when it is due, its fields; where it has a key, its digest and the window.
 local function read()
-  local letter, sign, ms, count = string.match(ARGV[n], '^([hnl])([+@]?)(%d*)/?(%d*)$')
+  local letter, sign, ms, count, window = string.match(ARGV[n], '^([hnl])([+@]?)(%d*)/?(%d*)#?(%d*)$')
   local due, fields = tonumber(ms), {'p', ARGV[n + 1]}
   if sign == '+' then due = now + due end
   n = n + 2
@@ -91,12 +99,29 @@ local function read()
     fields[#fields + 1] = value
     n = n + 2
   end
-  return letter, due, fields
+  if window == '' then return letter, due, fields end
+  n = n + 1
+  return letter, due, fields, ARGV[n - 1], window
 end
 
+-- What a key has brought: nil where it is new. It comes before the limits: no second task is made.
+local function first_of(record, digest)
+  local first = redis.call('GET', record)
+  if not first then return nil end
+  local same = string.sub(first, 1, 16) == digest
+  return same and '=' .. string.match(first, ':(.*)$', 17) or '!conflict:' .. string.sub(first, 17)
+end
+
+local record = 11
 while n <= #ARGV do
-  local letter, due, fields = read()
-  answers[#answers + 1] = refusal() or accept(letter, due, fields)
+  local letter, due, fields, digest, window = read()
+  if digest then record = record + 1 end
+  local answer = digest and first_of(KEYS[record], digest) or refusal()
+  if not answer then
+    answer = accept(letter, due, fields)
+    if digest then redis.call('SET', KEYS[record], digest .. ARGV[1] .. ':' .. answer, 'PX', window) end
+  end
+  answers[#answers + 1] = answer
 end
 if accepted > 0 then redis.call('HINCRBY', counters, 'accepted', accepted) end
 if rate and accepted > 0 then

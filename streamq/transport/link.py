@@ -209,6 +209,33 @@ class SyncLink:
             raise reply
         return reply
 
+    def ask_all(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        """Send commands at once; each reply or the error it was, in their order. Raises where one is late."""
+        if self._replies is None:
+            self.connection.send_packed_command(
+                [part for command in commands for part in self.connection.pack_command(*command)]
+            )
+            return [self._read_library() for _ in commands]
+        try:
+            self._send(b"".join(map(hiredis.pack_command, commands)))
+            return [self._read() for _ in commands]
+        except TimeoutError:
+            raise lib.TimeoutError("no answer in time") from None
+        except hiredis.ProtocolError as error:
+            raise lib.ConnectionError(f"the server's replies make no sense: {error!r}") from None
+
+    def _read(self) -> Any:
+        replies: Any = self._replies
+        while (reply := replies.gets()) is _MORE:
+            replies.feed(self._received())
+        return reply
+
+    def _read_library(self) -> Any:
+        try:
+            return self.connection.read_response()
+        except lib.ResponseError as error:
+            return error
+
     def _received(self) -> bytes:
         data: bytes = self._receive(65536)
         if not data:

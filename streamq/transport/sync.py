@@ -201,6 +201,8 @@ class SyncTransport:
 
 def _exchange(link: SyncLink, call: Call[Any], asking: bool) -> Any:
     """One call on a connection; the script's text where the server does not know it."""
+    if call.confirm is not None:
+        return _exchange_both(link, call, call.confirm, asking)
     try:
         if asking:
             link.ask("ASKING")
@@ -209,6 +211,17 @@ def _exchange(link: SyncLink, call: Call[Any], asking: bool) -> Any:
         if asking:
             link.ask("ASKING")
         return link.ask(*wire.by_text(call))
+
+
+def _exchange_both(
+    link: SyncLink, call: Call[Any], confirm: tuple[Any, ...], asking: bool
+) -> tuple[Any, Any]:
+    """A call and the command that confirms it, one after the other on one connection."""
+    before = [("ASKING",)] if asking else []
+    try:
+        return wire.both(link.ask_all([*before, wire.by_sha(call), confirm]))
+    except lib.NoScriptError:
+        return wire.both(link.ask_all([*before, wire.by_text(call), confirm]))
 
 
 def _drive(discovery: Discovery) -> Node:

@@ -133,7 +133,7 @@ def never_quick(app: StreamQ) -> set[str]:
 
 def test_a_busy_queue_is_audited_without_a_false_alarm_or_a_slow_step(app: StreamQ, url: str) -> None:
     shard = Shard(SyncTransport(Address.parse(url)))
-    shard.run(calls.announce("shop", b'{"shards":1}'))
+    shard.run(calls.announce("shop", 1))
     fill(shard, 15_000)
     assert never_quick(app) == set()
     with busy(url, 50) as settled:
@@ -148,7 +148,7 @@ def test_a_busy_queue_is_audited_without_a_false_alarm_or_a_slow_step(app: Strea
 
 def test_large_payloads_are_read_few_at_a_time(app: StreamQ, url: str) -> None:
     shard = Shard(SyncTransport(Address.parse(url)))
-    shard.run(calls.announce("shop", b'{"shards":1}'))
+    shard.run(calls.announce("shop", 1))
     large = b'"' + b"x" * (256 * 1024) + b'"'
     for delay in (None, 3_600_000):
         for _ in range(60):
@@ -163,7 +163,7 @@ def test_large_payloads_are_read_few_at_a_time(app: StreamQ, url: str) -> None:
 def test_a_million_tasks(valkey: EmbeddedServer, url: str) -> None:
     app = StreamQ("shop", url)
     shard = Shard(SyncTransport(Address.parse(url)))
-    shard.run(calls.announce("shop", b'{"shards":1}'))
+    shard.run(calls.announce("shop", 1))
     began = time.monotonic()
     fill(shard, 1_000_000)
     print(f"\nfilled in {time.monotonic() - began:.1f} s")

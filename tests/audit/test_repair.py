@@ -11,8 +11,8 @@ from streamq import calls
 from streamq.admin import Admin
 from streamq.audit import FAULTS, Audit
 from streamq.inspector import Inspector
-from streamq.keys import GROUP, type_keys
-from streamq.model import Completed, Died, NewTask, Retried, TaskId
+from streamq.keys import GROUP, shard_keys, type_keys
+from streamq.model import Completed, Died, IdempotencyKey, NewTask, Retried, TaskId
 from streamq.transport import SyncTransport
 from tests.lua.shard import Shard
 
@@ -23,7 +23,7 @@ BASE = "streamq:{shop:0}:email"
 def shard(transport: SyncTransport) -> Shard:
     """A type with tasks in every state; the books are right."""
     found = Shard(transport)
-    found.run(calls.announce("shop", b'{"shards":1}'))
+    found.run(calls.announce("shop", 1))
     for _ in range(6):
         found.put()
     a, b, c, *_ = found.fetch(budget=4)
@@ -398,3 +398,14 @@ def test_the_walk_over_the_schedule_misses_nothing_and_ends(shard: Shard) -> Non
         if not cursor:
             break
     assert seen >= 150
+
+
+def test_an_idempotency_key_and_a_shard_that_was_given_up_are_sound(shard: Shard) -> None:
+    key = IdempotencyKey("order:7", b"d" * 16, 60_000)
+    shard.run(calls.enqueue(shard.t, shard.s, "keyed", 1, [NewTask(b"{}", key=key)]))
+    assert shard.run(calls.close_shard(shard_keys("shop", 1), [], 0))
+    assert look(shard).problems == []
+    shard.command("PERSIST", shard.s.key("order:7"))
+    shard.command("EXPIRE", shard_keys("shop", 1).closed, 60)
+    found = {problem.problem for problem in look(shard).problems}
+    assert found == {"kept for ever", "a lifetime on what must live"}

@@ -316,7 +316,7 @@ def test_trying_rights_runs_nothing(users: str) -> None:
 def shard(url: str) -> Iterator[Shard]:
     transport = SyncTransport(Address.parse(url))
     found = Shard(transport)
-    found.run(calls.announce("shop", b'{"shards":1}'))
+    found.run(calls.announce("shop", 1))
     yield found
     transport.close()
 

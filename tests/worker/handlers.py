@@ -22,6 +22,7 @@ def at(url: str) -> StreamQ:
     app.address = Address.parse(url)
     app._client.close()
     app._client = Client(app.registry, app.address, patience=5.0)
+    app.registry.record = None
     app._asyncs._address = app.address
     app._asyncs.forget()
     queue._APPS.add(app)  # so that the test closes it

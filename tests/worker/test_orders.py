@@ -40,7 +40,7 @@ async def test_a_paused_type_is_left_alone_within_a_second(app: StreamQ) -> None
         await (await one.aenqueue(0)).aresult(5)
         admin = app.admin.acting_for("ada")
         assert await asyncio.to_thread(admin.pause, "one", "the shop is closed")
-        await until(lambda: worker._fetchers[0].is_paused("one"), limit=1)
+        await until(lambda: worker._crew._fetchers[0].is_paused("one"), limit=1)
         waiting = await one.aenqueue(1)
         await (await two.aenqueue(2)).aresult(5)
         assert ran == ["one 0", "two 2"]
@@ -91,7 +91,7 @@ async def test_a_worker_starts_with_what_is_paused(app: StreamQ) -> None:
     handle = await idle.aenqueue()
     app.admin.pause("idle")
     async with working(app) as worker:
-        assert worker._fetchers[0].is_paused("idle")
+        assert worker._crew._fetchers[0].is_paused("idle")
         assert await handle.astatus() == "ready"
         await asyncio.to_thread(app.admin.resume, "idle")
         await handle.aresult(5)
@@ -103,7 +103,7 @@ async def test_a_message_that_was_lost_is_made_up_for_by_the_heartbeat(app: Stre
 
     async with working(app, OPTIONS) as worker:
         command(url, "HSET", "streamq:{shop:0}:paused", "idle", "{}")
-        await until(lambda: worker._fetchers[0].is_paused("idle"))
+        await until(lambda: worker._crew._fetchers[0].is_paused("idle"))
 
 
 async def test_pausing_a_type_that_does_not_exist_is_refused(app: StreamQ) -> None:
