@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shlex
+import shutil
 import signal
 import sys
 import tempfile
@@ -103,8 +104,6 @@ def _about(events: list[Event], task: str) -> list[Event]:
 
 
 def _remove(folder: Path) -> None:
-    import shutil
-
     with suppress(OSError):
         shutil.rmtree(folder)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.chaos.census import Tally
-from tests.chaos.checker import Finding
 from tests.chaos.history import Event
+from tests.chaos.record import Finding
 
 
 @dataclass
@@ -17,7 +17,8 @@ class Account:
     """accepted: tasks that exist, so also those whose producer was never told (`unknown_taken`).
 
     previous_ended: processes of the previous release that ended by themselves or otherwise than with 0.
-    recovery_ms: from the death of a worker to the next start of a task that it was running.
+    recovery_ms: from the death of a worker until a task that it was running is ready again, in a stream.
+    restart_ms: until it starts again, which is also its turn among all that wait.
     """
 
     accepted: int = 0
@@ -41,6 +42,7 @@ class Account:
     handed_back: int = 0
     repaired: int = 0
     recovery_ms: dict[str, float] = field(default_factory=dict)
+    restart_ms: dict[str, float] = field(default_factory=dict)
     previous_ended: int = 0
     findings: int = 0
 
@@ -51,6 +53,7 @@ def draw_up(events: Sequence[Event], final: Tally, findings: Sequence[Finding]) 
     ends = Counter(state for _, state in final.ended)
     acknowledged = {event["id"] for event in events if event["event"] == "accepted"}
     existing = acknowledged | {task for task, _ in final.ended}
+    back = recoveries(events)
     rules = Counter(finding.rule for finding in findings)
     counted = Counter[str]()
     for counters in final.counters.values():
@@ -72,7 +75,8 @@ def draw_up(events: Sequence[Event], final: Tally, findings: Sequence[Finding]) 
         reclaimed=counted["reclaimed"],
         handed_back=counted["handed_back"],
         repaired=counted["repaired"],
-        recovery_ms=_summary(recoveries(events)),
+        recovery_ms=_summary([ready for ready, _ in back]),
+        restart_ms=_summary([started for _, started in back]),
         previous_ended=sum(e["event"] == "ended" and e["previous"] and e["code"] != 0 for e in events),
         findings=len(findings),
     )
@@ -92,22 +96,25 @@ def _blocks(event: Event) -> bool:
     return bool(event["id"].startswith(("mail:", "capped:")))
 
 
-def recoveries(events: Sequence[Event]) -> list[float]:
-    """ms from a worker's death to the next start of each task that it had begun and not ended."""
+def recoveries(events: Sequence[Event]) -> list[tuple[float, float]]:
+    """ms from a worker's death until each task that it had begun and not ended is in a stream again, as the
+    place of its next start tells, and until that start."""
     running: dict[Any, dict[str, Event]] = {}
-    waiting: dict[str, int] = {}
-    found: list[float] = []
+    waiting: dict[str, Event] = {}
+    found: list[tuple[float, float]] = []
     for event in events:
         name, task = event["event"], event.get("id")
         if name == "start":
             if (since := waiting.pop(event["id"], None)) is not None:
-                found.append((event["at"] - since) / 1e6)
+                ready = int(event["place"][1:].partition("-")[0]) - since["wall"]
+                if ready >= 0:  # else the same entry again: its group was destroyed
+                    found.append((ready, (event["at"] - since["at"]) / 1e6))
             running.setdefault(event["pid"], {})[event["id"]] = event
         elif name in ("effect", "fail", "interrupted"):
             running.get(event["pid"], {}).pop(str(task), None)
         elif dead := event.get("killed") or (name == "crash" and event["pid"]):
             for lost in running.pop(dead, {}):
-                waiting[lost] = event["at"]
+                waiting[lost] = event
     return found
 
 

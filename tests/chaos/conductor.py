@@ -21,9 +21,10 @@ from streamq.transport import Address, SyncTransport
 from tests.chaos import history, release
 from tests.chaos.account import Account, draw_up
 from tests.chaos.census import Census, Tally
-from tests.chaos.checker import Finding, check
+from tests.chaos.checker import check
 from tests.chaos.faults import FAULTS
 from tests.chaos.plan import Fault, Topology, draw
+from tests.chaos.record import Finding
 from tests.chaos.servers import Servers, started
 from tests.chaos.stage import Seat, Stage
 from tests.chaos.tasks import TYPES

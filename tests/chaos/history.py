@@ -1,7 +1,8 @@
 """What producers, handlers and the conductor did, written down outside Redis.
 
 Owns the files: one for each process, one JSON line an event, one write a line at the end of the file, so
-that kill -9 tears none apart. Times are the machine's monotonic clock in ns, the same for all processes.
+that kill -9 tears none apart. Times are the machine's monotonic clock in ns, the same for all processes, and
+its wall clock in ms, which is the server's too.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ DIRECTORY: Final = "STREAMQ_CHAOS_HISTORY"
 """The environment variable that names the directory of the files."""
 
 Event = dict[str, Any]
-"""`event`, `at` (ns), `pid`, and what the event is about; see the table in the README beside this file."""
+"""`event`, `at` (ns), `wall` (ms), `pid`, and what the event is about."""
 
 
 @cache
@@ -29,7 +30,11 @@ def _file(directory: str, pid: int) -> int:
 def write(event: str, **about: Any) -> None:
     """Note an event."""
     pid = os.getpid()
-    line = orjson.dumps({"event": event, "at": time.monotonic_ns(), "pid": pid, **about}) + b"\n"
+    # Not time.time(): a run moves that one.
+    wall = round(time.clock_gettime(time.CLOCK_REALTIME) * 1000)
+    line = (
+        orjson.dumps({"event": event, "at": time.monotonic_ns(), "wall": wall, "pid": pid, **about}) + b"\n"
+    )
     os.write(_file(os.environ[DIRECTORY], pid), line)
 
 

@@ -26,7 +26,9 @@ class Story:
 
     def note(self, name: str, pid: int = 1, **about: Any) -> Story:
         self.now += S // 10
-        self.events.append({"event": name, "at": self.now, "pid": pid, **about})
+        self.events.append(
+            {"event": name, "at": self.now, "wall": self.now // 1_000_000, "pid": pid, **about}
+        )
         return self
 
     def ask(self, key: str, task: str | None = None, conduct: str = "ok", **options: Any) -> Story:
@@ -86,7 +88,9 @@ def good() -> Story:
     story.end(task, "dead").count(started=3, retried=2)
     task = "mail:0:n6-0"
     story.ask("f", task).run("f", task, pid=8).note("fault", kind="worker_killed", killed=8)
-    story.run("f", task, "effect", lost=1).end(task, "completed", f"{task}-1-1").count(started=2, reclaimed=1)
+    again = f"n{story.now // 1_000_000 + 60}-0"
+    story.run("f", task, "effect", lost=1, place=again).end(task, "completed", again)
+    story.count(started=2, reclaimed=1)
     task = "mail:0:n7-0"
     story.ask("g").note("unknown", key="g").run("g", task, "effect").end(task, "completed", f"{task}-1-0")
     story.ask("h").note("unknown", key="h")
@@ -101,7 +105,7 @@ def test_a_good_history_has_no_findings() -> None:
     assert account.accepted == 7
     assert account.accepted == account.completed + account.dead + account.cancelled + account.expired
     assert (account.unknown, account.unknown_taken, account.refused, account.reclaimed) == (2, 1, 1, 1)
-    assert recoveries(story.events) == [100.0]
+    assert recoveries(story.events) == [(60.0, 100.0)]
 
 
 def lost(story: Story) -> None:
