@@ -7,7 +7,7 @@ to ask for: they are distances in a sorted set. Writes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from streamq import calls, codec
@@ -19,6 +19,8 @@ from streamq.transport import SyncTransport
 STEP: Final = 20
 MOST_GROUPS: Final = 200
 """Groups of one task type that are listed at most."""
+CHARTED: Final = 40
+"""Groups, those with most letters, of which it is told how many died in each hour."""
 SLICES: Final = 24
 SLICE_MS: Final = 3_600_000
 END_MS: Final = 9_999_999_999_998
@@ -29,7 +31,8 @@ class DeadGroup:
     """Dead letters of a type with one error at one place in the user's code.
 
     error: the exception's name, or the reason where there is none. place: file, line and function of the
-    latest. per_hour: how many died in each of the last 24 hours, oldest first. sample: the latest's id.
+    latest. per_hour: how many died in each of the last 24 hours, oldest first; empty for groups that are
+    not among the 40 largest. sample: the latest's id.
     """
 
     type: str
@@ -42,7 +45,7 @@ class DeadGroup:
     first_ms: int
     last_ms: int
     sample: str
-    per_hour: tuple[int, ...]
+    per_hour: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +84,36 @@ class Groups:
             per_shard = [found for shard in range(self._shards) for found in self._of_shard(name, shard)]
             complete = complete and len(per_shard) < MOST_GROUPS * self._shards
             groups += _merged(per_shard)
-        return DeadGroups(sorted(groups, key=lambda group: -group.count), complete)
+        groups.sort(key=lambda group: -group.count)
+        return DeadGroups(self._charted(groups[:CHARTED]) + groups[CHARTED:], complete)
 
     def _of_shard(self, task_type: str, shard: int) -> Iterable[DeadGroup]:
         keys, after = self._keys(task_type, shard), ""
         for _ in range(0, MOST_GROUPS, STEP):
-            found = self._transport.run(calls.dead_groups(keys, after, STEP, SLICE_MS, SLICES))
+            found = self._transport.run(calls.dead_groups(keys, after, STEP))
             yield from (_group(task_type, shard, group) for group in found)
             if len(found) < STEP:
                 return
             after = found[-1].fingerprint
+
+    def _charted(self, groups: list[DeadGroup]) -> list[DeadGroup]:
+        """The groups with how many died in each hour."""
+        lines = {}
+        for name in {group.type for group in groups}:
+            marks = [group.fingerprint for group in groups if group.type == name]
+            for start in range(0, len(marks), STEP):
+                lines |= self._lines(name, marks[start : start + STEP])
+        return [replace(group, per_hour=lines[group.type, group.fingerprint]) for group in groups]
+
+    def _lines(self, name: str, marks: list[str]) -> dict[tuple[str, str], tuple[int, ...]]:
+        per_shard = [
+            self._transport.run(calls.dead_slices(self._keys(name, shard), SLICE_MS, SLICES, marks))
+            for shard in range(self._shards)
+        ]
+        return {
+            (name, mark): tuple(map(sum, zip(*(rows[n] for rows in per_shard), strict=True)))
+            for n, mark in enumerate(marks)
+        }
 
     def count(self, selection: DeadSelection) -> int:
         """How many dead letters are selected."""
@@ -131,7 +154,6 @@ def _group(task_type: str, shard: int, group: Group) -> DeadGroup:
         first_ms=group.first_ms,
         last_ms=group.last_ms,
         sample=str(TaskId(task_type, shard, group.last_local)),
-        per_hour=group.counts,
     )
 
 
@@ -149,5 +171,4 @@ def _sum(one: DeadGroup, other: DeadGroup) -> DeadGroup:
     return DeadGroup(
         latest.type, latest.fingerprint, latest.error, latest.message, latest.place, latest.reason,
         one.count + other.count, min(one.first_ms, other.first_ms), latest.last_ms, latest.sample,
-        tuple(a + b for a, b in zip(one.per_hour, other.per_hour, strict=True)),
     )  # fmt: skip

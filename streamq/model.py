@@ -344,7 +344,7 @@ class RowPage(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Dead letters with one error at one place. `counts`: how many died in each slice, oldest first."""
+    """Dead letters with one error at one place, with the latest of them."""
 
     fingerprint: str
     size: int
@@ -353,7 +353,6 @@ class Group(NamedTuple):
     last_local: str
     reason: str
     fields: tuple[bytes, ...]
-    counts: tuple[int, ...]
 
 
 class Orders(NamedTuple):

@@ -106,25 +106,24 @@ def _completed(reply: list[Any]) -> tuple[int, int, list[Row]]:
     )
 
 
-def dead_groups(t: TypeKeys, after: str, limit: int, slice_ms: int, slices: int) -> Call[list[Group]]:
+def dead_groups(t: TypeKeys, after: str, limit: int) -> Call[list[Group]]:
     """Groups of dead letters in the order of their fingerprints, from `after` on."""
-    return build("dead_groups", (t.groups, t.letters), (after, limit, slice_ms, slices), _groups)
+    return build("dead_groups", (t.groups, t.letters), (after, limit), _groups)
 
 
 def _groups(reply: list[Any]) -> list[Group]:
     return [
-        Group(
-            _shown(mark),
-            count,
-            int(first),
-            int(last),
-            _shown(local),
-            _shown(reason),
-            tuple(fields),
-            tuple(counts),
-        )
-        for mark, count, first, last, local, reason, fields, counts in reply
+        Group(_shown(mark), count, int(first), int(last), _shown(local), _shown(reason), tuple(fields))
+        for mark, count, first, last, local, reason, fields in reply
     ]
+
+
+def dead_slices(
+    t: TypeKeys, slice_ms: int, slices: int, fingerprints: Sequence[str]
+) -> Call[list[tuple[int, ...]]]:
+    """How many letters of each group died in each of the latest slices of time, oldest first."""
+    args = (slice_ms, slices, *fingerprints)
+    return build("dead_slices", (t.groups,), args, lambda r: [tuple(row) for row in r])
 
 
 def dead_count(t: TypeKeys, since_ms: int, until_ms: int, fingerprint: str = "") -> Call[int]:

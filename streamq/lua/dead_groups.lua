@@ -2,18 +2,12 @@
 -- dead_groups: the groups of dead letters with one error at one place, from a fingerprint on.
 --
 -- A member of `groups` is a fingerprint, the time of death (13 digits) and a local id: a group's members
--- lie together and sort by time, so how many there are, in all and in each slice of time, is a count
--- between two texts that walks over nothing.
+-- lie together and sort by time, so how many there are is a count between two texts that walks over nothing.
 -- KEYS groups letters
--- ARGV after limit slice_ms slices
--- Returns {{fingerprint, count, first_ms, last_ms, last local id, reason, {its fields...}, {a count a slice...}}...}
+-- ARGV after limit
+-- Returns {{fingerprint, count, first_ms, last_ms, last local id, reason, {its fields...}}...}
 local groups, limit = KEYS[1], tonumber(ARGV[2])
-local slice, slices = tonumber(ARGV[3]), tonumber(ARGV[4])
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000) + 1
 local found, from = {}, ARGV[1] == '' and '-' or '(' .. ARGV[1] .. '!'
-
-local function at(fingerprint, ms) return fingerprint .. ' ' .. string.format('%013.0f', ms) end
 
 while #found < limit do
   local first = redis.call('ZRANGE', groups, from, '+', 'BYLEX', 'LIMIT', 0, 1)[1]
@@ -25,14 +19,9 @@ while #found < limit do
   local died, id = string.match(last, '^[^ ]* (%d+) (.+)$')
   local packed = redis.call('HGET', KEYS[2], id or '')
   local letter = packed and cmsgpack.unpack(packed) or {'', '', '', {}}
-  local line = {}
-  for n = slices, 1, -1 do
-    line[#line + 1] = redis.call(
-      'ZLEXCOUNT', groups, '(' .. at(fingerprint, now - n * slice), '(' .. at(fingerprint, now - (n - 1) * slice))
-  end
   found[#found + 1] = {
     fingerprint, redis.call('ZLEXCOUNT', groups, low, high), string.match(first, ' (%d+) ') or '0', died or '0',
-    id or '', letter[1], letter[4], line}
+    id or '', letter[1], letter[4]}
   from = high
 end
 return found

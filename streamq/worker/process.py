@@ -242,8 +242,11 @@ class Worker:
         self._settler.put(held, outcome)
 
     def _ended(self, held: Held, outcome: Outcome) -> None:
-        self._tally.add(held)
         self._settler.put(held, outcome)
+        tally = self._tally
+        tally.left -= 1
+        if tally.left <= 0:
+            tally.add(held)
         if self._teller.telling:
             seconds = None if held.started is None else time.monotonic() - held.started
             self._teller.ended(held, outcome, self._runner.now_ms(), seconds)

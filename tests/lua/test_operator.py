@@ -92,8 +92,9 @@ def test_run_now_leaves_others_alone(shard: Shard) -> None:
 
 
 def groups(shard: Shard, slices: int = 3) -> list[tuple[str, int, tuple[int, ...]]]:
-    found = shard.run(calls.dead_groups(shard.t, "", 10, 60_000, slices))
-    return [(group.fingerprint, group.size, group.counts) for group in found]
+    found = shard.run(calls.dead_groups(shard.t, "", 10))
+    lines = shard.run(calls.dead_slices(shard.t, 60_000, slices, [group.fingerprint for group in found]))
+    return [(group.fingerprint, group.size, line) for group, line in zip(found, lines, strict=True)]
 
 
 def sizes(shard: Shard) -> dict[str, int]:
@@ -105,11 +106,11 @@ def test_letters_are_grouped_where_they_are_made(shard: Shard) -> None:
     [last] = buried(shard, 1, "bbb")
     buried(shard, 1, reason="arguments")
     assert groups(shard) == [("aaa", 3, (0, 0, 3)), ("arguments", 1, (0, 0, 1)), ("bbb", 1, (0, 0, 1))]
-    found = {group.fingerprint: group for group in shard.run(calls.dead_groups(shard.t, "", 10, 1000, 1))}
+    found = {group.fingerprint: group for group in shard.run(calls.dead_groups(shard.t, "", 10))}
     assert (found["bbb"].last_local, found["bbb"].reason) == (last, "attempts")
     assert found["aaa"].first_ms <= found["aaa"].last_ms
     assert codec.fields_dict(found["bbb"].fields)["p"] == b'{"n":0}'
-    assert [g.fingerprint for g in shard.run(calls.dead_groups(shard.t, "aaa", 1, 1000, 1))] == ["arguments"]
+    assert [g.fingerprint for g in shard.run(calls.dead_groups(shard.t, "aaa", 1))] == ["arguments"]
 
 
 def test_one_fingerprint_may_be_the_beginning_of_another(shard: Shard) -> None:
