@@ -14,6 +14,7 @@ for the dead letter; it never crashes a loop. Knows no handler and no Redis.
 | x | expires at, ms | the task has a lifetime |
 | m | what the call set otherwise than the policy, JSON | it did |
 | f | the errors of all attempts, JSON | after a failed or lost attempt |
+| k | it is in the books | it has no payload and was a dead letter before |
 | v | version of the envelope | it is not 1 |
 """
 

@@ -79,11 +79,14 @@ local function ended(id, op)
 end
 
 local function bury(item, reason, failures)
-  local fields = changed(item.fields, {i = item.id, f = failures ~= '' and failures or nil})
+  -- An entry without a payload that is requeued ends here again: `k` says that it is in the books.
+  local known, bare = field(item.fields, 'k'), reason == 'foreign' or reason == 'vanished'
+  local fields = changed(
+    item.fields, {i = item.id, f = failures ~= '' and failures or nil, k = bare and '1' or nil})
   redis.call('ZADD', dead, stamp, item.id)
   redis.call('HSET', letters, item.id, cmsgpack.pack({reason, item.priority, stamp, fields}))
   count('dead')
-  if reason == 'foreign' then count('adopted') end
+  if reason == 'foreign' and not known then count('adopted') end
   ended(item.id, 'd')
 end
 
