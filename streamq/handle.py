@@ -14,7 +14,7 @@ import orjson
 
 from streamq import calls, codec
 from streamq.client import AsyncClients, Client
-from streamq.errors import ResultTimeout, ResultUnavailable, TaskCancelled, TaskDead, TaskExpired
+from streamq.errors import DecodeError, ResultTimeout, ResultUnavailable, TaskCancelled, TaskDead, TaskExpired
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model import LIVING, Located, State, TaskId
 from streamq.options import Duration, seconds
@@ -142,7 +142,10 @@ class TaskHandle(Generic[R]):
 
     def _value(self, located: Located) -> R:
         if located.result is not None:
-            return self._decode(located.result)
+            try:
+                return self._decode(located.result)
+            except orjson.JSONDecodeError as error:
+                raise DecodeError(f"the stored result of task {self._id} is not JSON: {error}") from None
         if located.state == "cancelled":
             raise TaskCancelled(f"task {self._id} was cancelled")
         if located.state == "expired":

@@ -11,6 +11,7 @@ from typing import Final
 
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
+from streamq.daemon.loop import apart
 from streamq.keys import TypeKeys
 from streamq.transport import AsyncTransport, GroupMissing
 
@@ -34,7 +35,8 @@ class Claimer:
         for _, types in self._directory.shards():
             for found in await self._directory.survey(types):
                 if found.pending > 0:
-                    await self._stream(found.keys, found.letter)
+                    with apart(self._log, type=found.keys.type):
+                        await self._stream(found.keys, found.letter)
 
     async def _stream(self, keys: TypeKeys, letter: str) -> None:
         cursor = START

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from streamq import telemetry
 from streamq.errors import RedisError, RedisUnavailable
@@ -38,6 +40,20 @@ async def every(
         await guarded(name, chore, transport, stop)
         after(name)
         await pause(stop, interval * random.uniform(0.9, 1.1))
+
+
+@contextmanager
+def apart(log: Any, **about: str) -> Iterator[None]:
+    """What is wrong with one type or stream is logged and keeps no other from being served. An absent
+    server is raised: it concerns all."""
+    try:
+        yield
+    except RedisUnavailable:
+        raise
+    except GroupMissing as error:
+        log.warning("group.missing", **about, error=str(error))
+    except RedisError as error:
+        log.error("chore.failed", **about, error=str(error))  # noqa: TRY400 - the server's words say it all
 
 
 async def guarded(

@@ -139,7 +139,8 @@ local function read(item)
   item.fields = entry and entry[2]
   if entry then
     item.id = field(item.fields, 'i') or item.place
-    item.priority = item.letter == 's' and (field(item.fields, 'q') or 'n') or item.letter
+    local q = field(item.fields, 'q')
+    item.priority = item.letter ~= 's' and item.letter or (q == 'h' or q == 'l') and q or 'n'
   end
 end
 
@@ -152,6 +153,8 @@ local function apply(op, item, a, b)
       return bury(item, 'vanished', op == 'b' and '' or b)
     end
   end
+  -- Nobody's task is so large, and Lua could not append it.
+  if again and #item.fields > 1000 then return bury(item, 'undecodable', op == 'b' and '' or b) end
   if again and cancelling and redis.call('HEXISTS', cancels, item.id) == 1 then op = 'x' end
   ops[op](item, a, b)
 end

@@ -78,6 +78,9 @@ class Settler:
             # Nothing that we could mend: the leases will run out and others take the tasks.
             self._log.error("task.settle_failed", type=line[0], tasks=len(batch), error=str(error))
             settled = [True] * len(batch)
+        except Exception as error:  # noqa: BLE001 - the only writer of outcomes must not end
+            self._log.exception("task.settle_failed", type=line[0], tasks=len(batch), error=repr(error))
+            settled = [True] * len(batch)
         if not all(settled):
             self._tell_lost(line, [s for s, ours in zip(batch, settled, strict=True) if not ours])
         self._holdings.remove(line, [settlement.place for settlement in batch])

@@ -356,6 +356,20 @@ class Protocol(RuleBasedStateMachine):
             state.cursors[letter] = self._reclaim(letter, cursor, limit, expected)
             self.sent.append(lambda: self._late_reclaim(letter, cursor, limit, expected))
 
+    @precondition(lambda self: self.twin.pending)
+    @rule(daemon=st.integers(0, 1), limit=st.integers(1, 3))
+    def hosts_die(self, daemon: int, limit: int) -> None:
+        """All workers are silent for a lease, and one daemon makes its round."""
+        self.time_passes(LEASE)
+        state = self.daemons[daemon]
+        for letter in sorted(self.twin.groups):
+            while True:
+                expected = self._expected(state)
+                state.clock = (self.twin.now, self.elapsed)
+                state.cursors[letter] = self._reclaim(letter, state.cursors[letter], limit, expected)
+                if state.cursors[letter] == "0-0" or self.twin.skewed(expected):
+                    break
+
     def _expected(self, state: DaemonState) -> int:
         return 0 if state.clock is None else state.clock[0] + self.elapsed - state.clock[1]
 
@@ -501,7 +515,7 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: self.twin.tasks)
     @rule(
         data=st.data(),
-        what=st.sampled_from(["xack", "xdel", "delconsumer", "group", "scripts", "clock"]),
+        what=st.sampled_from(["xack", "xdel", "delconsumer", "group", "regroup", "scripts", "clock"]),
         letter=st.sampled_from(LETTERS),
         consumer=st.sampled_from(WORKERS),
     )
@@ -516,12 +530,19 @@ class Protocol(RuleBasedStateMachine):
             case "delconsumer" if letter in self.twin.groups:
                 self._delete_consumer(letter, consumer)
             case "group" if letter in self.twin.groups:
-                self.shard.command("XGROUP", "DESTROY", self.shard.t.stream(letter), GROUP)
-                self.twin.destroy_group(letter)
+                self._destroy_group(letter)
+            case "regroup" if pending:  # what is in somebody's hands is handed over once more
+                self._destroy_group(pending[0][0])
+                self._mend_groups()
+                self._fetch(consumer, 3, pending[0][0], lost=False)
             case "scripts":
                 self.shard.command("SCRIPT", "FLUSH")
             case "clock":  # no time passes
                 self._move_time(data.draw(st.sampled_from([2 * HOUR, -HOUR])))
+
+    def _destroy_group(self, letter: str) -> None:
+        self.shard.command("XGROUP", "DESTROY", self.shard.t.stream(letter), GROUP)
+        self.twin.destroy_group(letter)
 
     def _stray_xack(self, place: str) -> None:
         self.shard.command("XACK", self.shard.t.stream(place[0]), GROUP, place[1:])
