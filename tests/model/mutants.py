@@ -46,7 +46,6 @@ MUTANTS: Final = [
        "when it was accepted is forgotten"),
     _M("enqueue", "string.format('%012d', number) .. letter", "string.format('%012d', 0) .. letter",
        "rows with one due time lose their order"),
-    _M("fetch", "if n <= suspects then suspect_taken = true end", "", "several suspects at once"),
     _M("fetch", "left = left - #entries", "", "more than the budget"),
     _M("fetch", "if #found == 0 then return reply end", "if true then return reply end",
        "what was taken before a missing group is lost"),
