@@ -79,6 +79,10 @@ class Holdings:
         """The lines of which something was ever held."""
         return list(self._lines)
 
+    def places(self) -> dict[Line, set[str]]:
+        """All places in hand, by line."""
+        return {line: set(held) for line, held in self._lines.items()}
+
     def snapshot(self, line: Line) -> list[Held]:
         """A copy, safe to walk in another thread (a dict's values are copied in one step)."""
         return list(self._lines.get(line, {}).values())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from streamq import calls, telemetry
 from streamq.client import Writer
@@ -39,6 +39,8 @@ class Settler:
         self._freed = freed
         self._waiting: dict[Line, list[Settlement]] = {}
         self._writers: dict[Line, Writer] = {}
+        self._known: str | None = None
+        self._doubted: dict[Line, set[str]] = {}
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -56,6 +58,7 @@ class Settler:
 
     async def run(self) -> None:
         """Settle until cancelled; cancel it after `flush` only."""
+        self._notice_restart()
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -98,30 +101,40 @@ class Settler:
         """Settle, through outages of any length. Answers for each whether the delivery was ours."""
         writer = self._writers.setdefault(line, Writer())
         keys = type_keys(self._app, line[1], line[0]), shard_keys(self._app, line[1])
-        call = calls.settle(*keys, writer.id, writer.next(), batch)
+        call, kept = calls.settle(*keys, writer.id, writer.next(), batch), batch
         while True:
-            before = self._server()
+            self._notice_restart()
+            if self._doubted and (lost := await self._lost(line, kept)):
+                kept = [settlement for settlement in kept if settlement.place not in lost]
+                call = calls.settle(*keys, writer.id, writer.next(), kept)
             try:
-                return await self._transport.run(call, patience=0)
+                settled = await self._transport.run(call, patience=0) if kept else []
             except RedisUnavailable as error:
                 self._log.warning("redis.unavailable", doing="settle", error=str(error))
-            await self._transport.reconnect()
-            if self._server() != before:
-                return await self._settle_again(line, batch)
+                await self._transport.reconnect()
+                continue
+            if kept is batch:
+                return settled
+            answers = dict(zip((settlement.place for settlement in kept), settled, strict=True))
+            return [answers.get(settlement.place, False) for settlement in batch]
 
-    async def _settle_again(self, line: Line, batch: list[Settlement]) -> list[bool]:
-        """After the server restarted or failed over.
-
-        It may have lost writes and given our entries' ids to other tasks: what is not pending under our
-        own name is dropped before anything is settled.
-        """
-        keys = type_keys(self._app, line[1], line[0])
-        renewal = calls.renew(keys, self._consumer, [(s.place, s.local) for s in batch])
-        lost = set((await self._transport.run(renewal, patience=float("inf"))).lost)
-        kept = [settlement for settlement in batch if settlement.place not in lost]
-        settled = iter(await self._send(line, kept) if kept else [])
-        return [False if s.place in lost else next(settled) for s in batch]
-
-    def _server(self) -> Any:
+    def _notice_restart(self) -> None:
+        """After the server restarted or failed over it may have lost writes, and given our entries' ids to
+        other tasks: nothing that was in hand then is settled before it has been asked for."""
         info = self._transport.info
-        return info.run_id if info is not None else None
+        server = info.run_id if info is not None else None
+        if server != self._known:
+            if self._known is not None:
+                self._doubted = self._holdings.places()
+            self._known = server
+
+    async def _lost(self, line: Line, batch: list[Settlement]) -> set[str]:
+        """Those of the deliveries in doubt that are not pending under our own name."""
+        doubted = self._doubted.get(line, set())
+        asked = [(s.place, s.local) for s in batch if s.place in doubted]
+        if not asked:
+            return set()
+        renewal = calls.renew(type_keys(self._app, line[1], line[0]), self._consumer, asked)
+        lost = set((await self._transport.run(renewal, patience=float("inf"))).lost)
+        doubted.difference_update(place for place, _ in asked)
+        return lost

@@ -16,6 +16,8 @@ class Proxy:
         self._drop = 0
         self._down = False
         self._pairs: set[socket.socket] = set()
+        self._stalling: bytes | None = None
+        self._stalled: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -33,6 +35,14 @@ class Proxy:
 
     def come_back(self) -> None:
         self._down = False
+
+    def stall(self, text: bytes) -> None:
+        """The next connection that sends this text hears nothing more, and is not closed either."""
+        self._stalling = text
+
+    @property
+    def stalled(self) -> int:
+        return len(self._stalled)
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -52,7 +62,11 @@ class Proxy:
                 if replies and self._drop > 0:
                     self._drop -= 1
                     break
-                target.sendall(data)
+                if not replies and self._stalling is not None and self._stalling in data:
+                    self._stalled.add(source)
+                    self._stalling = None
+                if not (replies and target in self._stalled):
+                    target.sendall(data)
         _close(source)
         _close(target)
         self._pairs -= {source, target}

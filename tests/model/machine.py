@@ -531,10 +531,11 @@ class Protocol(RuleBasedStateMachine):
                 self._delete_consumer(letter, consumer)
             case "group" if letter in self.twin.groups:
                 self._destroy_group(letter)
-            case "regroup" if pending:  # what is in somebody's hands is handed over once more
+            case "regroup" if pending:  # what is in somebody's hands waits anew, or is handed over once more
                 self._destroy_group(pending[0][0])
                 self._mend_groups()
-                self._fetch(consumer, 3, pending[0][0], lost=False)
+                if budget := data.draw(st.integers(0, 3)):
+                    self._fetch(consumer, budget, pending[0][0], lost=False)
             case "scripts":
                 self.shard.command("SCRIPT", "FLUSH")
             case "clock":  # no time passes
