@@ -526,7 +526,8 @@ class Protocol(RuleBasedStateMachine):
             case "xack" if pending:
                 self._stray_xack(data.draw(st.sampled_from(pending)))
             case "xdel" if entries:
-                self._stray_xdel(data.draw(st.sampled_from(entries)))
+                held = [place for place in entries if place in self.twin.pending]
+                self._stray_xdel(data.draw(st.sampled_from(held or entries)))
             case "delconsumer" if letter in self.twin.groups:
                 self._delete_consumer(letter, consumer)
             case "group" if letter in self.twin.groups:
