@@ -76,7 +76,7 @@ class Groups:
         self._app = app
         self._shards = shards
 
-    def list(self, types: Iterable[str]) -> DeadGroups:
+    def read(self, types: Iterable[str]) -> DeadGroups:
         """The groups of these types."""
         groups: list[DeadGroup] = []
         complete = True
