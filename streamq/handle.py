@@ -15,6 +15,7 @@ import orjson
 from streamq import calls, codec
 from streamq.client import AsyncClients, Client
 from streamq.errors import (
+    DecodeError,
     RedisUnavailable,
     ResultTimeout,
     ResultUnavailable,
@@ -37,9 +38,12 @@ def _decode_json(raw: bytes) -> Any:
 
 
 class TaskHandle(Generic[R]):
-    """One task. Cheap to make: from `enqueue`, or from an id with `app.handle(id)`."""
+    """One task. Cheap to make: from `enqueue`, or from an id with `app.handle(id)`.
 
-    __slots__ = ("_asyncs", "_client", "_decode", "_id", "_keys")
+    `duplicate`: the task was there before, by its idempotency key.
+    """
+
+    __slots__ = ("_asyncs", "_client", "_decode", "_id", "_keys", "duplicate")
 
     def __init__(
         self,
@@ -48,8 +52,11 @@ class TaskHandle(Generic[R]):
         client: Client,
         asyncs: AsyncClients,
         decode: Callable[[bytes], R] | None,
+        *,
+        duplicate: bool = False,
     ) -> None:
         self._id = task
+        self.duplicate = duplicate
         self._keys: TypeKeys = type_keys(app, task.shard, task.type)
         self._client = client
         self._asyncs = asyncs
@@ -155,7 +162,10 @@ class TaskHandle(Generic[R]):
 
     def _value(self, located: Located) -> R:
         if located.result is not None:
-            return self._decode(located.result)
+            try:
+                return self._decode(located.result)
+            except orjson.JSONDecodeError as error:
+                raise DecodeError(f"the stored result of task {self._id} is not JSON: {error}") from None
         if located.state == "cancelled":
             raise TaskCancelled(f"task {self._id} was cancelled")
         if located.state == "expired":

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from streamq import telemetry
 from streamq.errors import RedisError, RedisUnavailable
@@ -53,6 +54,20 @@ async def each(items: Iterable[T], step: Callable[[T], Awaitable[None]]) -> None
             away = away or error
     if away is not None:
         raise away
+
+
+@contextmanager
+def apart(log: Any, **about: str) -> Generator[None]:
+    """What is wrong with one type or stream is logged and keeps no other from being served. An absent
+    server is raised: it concerns all."""
+    try:
+        yield
+    except RedisUnavailable:
+        raise
+    except GroupMissing as error:
+        log.warning("group.missing", **about, error=str(error))
+    except RedisError as error:
+        log.error("chore.failed", **about, error=str(error))  # noqa: TRY400 - the server's words say it all
 
 
 async def guarded(

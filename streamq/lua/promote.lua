@@ -3,24 +3,27 @@
 --
 -- A row is a number of 12 digits, the letter of the priority and the packed fields. Rows are taken in
 -- the order of due time, then number. One that cannot be unpacked becomes a dead letter as it is.
--- KEYS schedule index dead letters counters high normal low
+-- KEYS schedule index dead letters groups counters high normal low
 -- ARGV limit
 -- Returns {moved, when the next one is due in ms or -1, now_ms}
 local schedule, index = KEYS[1], KEYS[2]
-local streams = {h = KEYS[6], n = KEYS[7], l = KEYS[8]}
+local streams = {h = KEYS[7], n = KEYS[8], l = KEYS[9]}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local stamp = string.format('%.0f', now)
 
-local function bury(row, id)
+local function bury(row)
+  local id = 'd' .. stamp .. '-' .. redis.call('HINCRBY', KEYS[6], 'sequence', 1)
   redis.call('ZADD', KEYS[3], stamp, id)
-  redis.call('HSET', KEYS[4], id, cmsgpack.pack({'undecodable', 'n', stamp, {'raw', row}}))
-  redis.call('HINCRBY', KEYS[5], 'dead', 1)
+  redis.call('HSET', KEYS[4], id, cmsgpack.pack({'undecodable', 'n', stamp, {'raw', row}, 'undecodable'}))
+  redis.call('ZADD', KEYS[5], 0, 'undecodable ' .. stamp .. ' ' .. id)
+  redis.call('HINCRBY', KEYS[6], 'dead', 1)
 end
 
 local function unpacked(row)
   local good, fields = pcall(cmsgpack.unpack, string.sub(row, 14))
   if not good or type(fields) ~= 'table' or #fields == 0 or #fields % 2 == 1 then return nil end
+  if #fields > 1000 then return nil end  -- Lua could not append it
   for n = 1, #fields do
     if type(fields[n]) ~= 'string' then return nil end
   end
@@ -28,15 +31,15 @@ local function unpacked(row)
 end
 
 local function promote(row, score)
-  local number, letter = tonumber(string.sub(row, 1, 12)), string.sub(row, 13, 13)
-  local fields = number and streams[letter] and unpacked(row)
-  if not fields then return bury(row, 'd' .. score .. '-' .. (number or 0)) end
+  local number, letter = string.match(row, '^(%d%d%d%d%d%d%d%d%d%d%d%d)([hnl])')
+  local fields = number and unpacked(row)
+  if not fields then return bury(row) end
   local id
   for n = 1, #fields, 2 do
     if fields[n] == 'i' then id = fields[n + 1] end
   end
   if not id then
-    id = string.format('d%.0f-%d', score, number)
+    id = string.format('d%.0f-%.0f', score, number)
     fields[#fields + 1] = 'i'
     fields[#fields + 1] = id
   end

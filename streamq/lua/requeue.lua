@@ -3,17 +3,46 @@
 --
 -- Only what died until `until_ms` is taken, so that a task which dies again at once is not met twice
 -- by the caller that asks for everything. The history of errors stays with the task.
--- KEYS dead letters counters index high normal low
--- ARGV limit until_ms ids...
--- Returns {requeued, dead letters until then that are left}
-local dead, letters, counters, index = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local streams = {h = KEYS[5], n = KEYS[6], l = KEYS[7]}
+-- KEYS dead letters groups counters index high normal low log actions
+-- ARGV limit since_ms until_ms fingerprint action about ids...
+-- Returns {requeued, dead letters of this kind that are left}
+local dead, letters, groups, counters, index = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local streams = {h = KEYS[6], n = KEYS[7], l = KEYS[8]}
 local dropped = {a = true, l = true, q = true, x = true}
+local since, until_, fingerprint = ARGV[2], ARGV[3], ARGV[4]
+local first = '[' .. fingerprint .. ' ' .. string.format('%013.0f', tonumber(since))
+local last = '(' .. fingerprint .. ' ' .. string.format('%013.0f', math.min(tonumber(until_) + 1, 9999999999999))
+-- The log of operators' actions has one row an action, however many calls it takes.
+local function note(log, rows, action, about, done)
+  if action == '' then return end
+  local time = redis.call('TIME')
+  local stamp = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+  if redis.call('HSETNX', rows, action, stamp .. ' ' .. about) == 1 then
+    redis.call('LPUSH', log, action)
+    if redis.call('LLEN', log) > 1000 then
+      local old = redis.call('RPOP', log)
+      redis.call('HDEL', rows, old, old .. '#', old .. '=')
+    end
+  end
+  redis.call('HINCRBY', rows, action .. '#', done)
+end
+-- Which: by id, or oldest first of all, or of one group of errors (its members sort by time of death).
+local ids, left = {}, 0
+for n = 7, #ARGV do ids[#ids + 1] = ARGV[n] end
+if #ids == 0 and fingerprint == '' then
+  ids = redis.call('ZRANGE', dead, since, until_, 'BYSCORE', 'LIMIT', 0, ARGV[1])
+elseif #ids == 0 then
+  local members = redis.call('ZRANGE', groups, first, last, 'BYLEX', 'LIMIT', 0, ARGV[1])
+  for n, member in ipairs(members) do ids[n] = string.match(member, '[^ ]+$') end
+end
 
-local ids = {}
-for n = 3, #ARGV do ids[#ids + 1] = ARGV[n] end
-if #ids == 0 then
-  ids = redis.call('ZRANGE', dead, '-inf', ARGV[2], 'BYSCORE', 'LIMIT', 0, ARGV[1])
+-- What is no letter of ours cannot be a task again: it stays.
+local function opened(packed)
+  local good, letter = pcall(cmsgpack.unpack, packed)
+  if not good or type(letter) ~= 'table' or type(letter[4]) ~= 'table' then return nil end
+  local fields = letter[4]
+  for _, field in ipairs(fields) do good = good and type(field) == 'string' end
+  return good and #fields > 0 and #fields % 2 == 0 and #fields <= 1000 and letter or nil
 end
 
 local function revived(id, fields)
@@ -35,15 +64,23 @@ end
 local requeued = 0
 for _, id in ipairs(ids) do
   local packed = redis.call('HGET', letters, id)
-  if packed then
-    local letter = cmsgpack.unpack(packed)
+  local letter = packed and opened(packed)
+  if letter then
     local mark = streams[letter[2]] and letter[2] or 'n'
     local entry = redis.call('XADD', streams[mark], '*', unpack(revived(id, letter[4])))
     redis.call('HSET', index, id, mark .. entry)
     redis.call('ZREM', dead, id)
     redis.call('HDEL', letters, id)
+    if type(letter[3]) == 'string' and type(letter[5]) == 'string' then
+      redis.call('ZREM', groups, letter[5] .. ' ' .. letter[3] .. ' ' .. id)
+    end
     requeued = requeued + 1
   end
 end
 if requeued > 0 then redis.call('HINCRBY', counters, 'requeued', requeued) end
-return {requeued, redis.call('ZCOUNT', dead, '-inf', ARGV[2])}
+note(KEYS[9], KEYS[10], ARGV[5], ARGV[6], requeued)
+if #ARGV < 7 then
+  left = fingerprint == '' and redis.call('ZCOUNT', dead, since, until_)
+    or redis.call('ZLEXCOUNT', groups, first, last)
+end
+return {requeued, left}

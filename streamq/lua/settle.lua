@@ -9,9 +9,9 @@
 -- that the handler was called:
 --   c completed   a: number of the results key ('' to keep nothing)   b: the result
 --   r retry       a: delay_ms          b: failures
---   d dead        a: reason            b: failures
+--   d dead        a: reason/fingerprint b: failures
 --   x cancelled   e expired   b handed back
--- KEYS writer schedule index dead letters counters cancels waiters gone high normal low suspect results...
+-- KEYS writer schedule index dead letters counters cancels waiters gone high normal low suspect groups buckets results...
 -- ARGV type sequence memory_ms group done wake shape ttls_and_tasks...
 -- Returns 'all' where every delivery was settled by this call, else a string with 1 or 0 for each
 local writer, schedule, index, dead, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -78,12 +78,18 @@ local function ended(id, op)
   if waiting and redis.call('ZREM', waiters, id) == 1 then redis.call('PUBLISH', done .. id, op) end
 end
 
-local function bury(item, reason, failures)
-  local fields = changed(item.fields, {i = item.id, f = failures ~= '' and failures or nil})
+local function bury(item, why, failures)
+  local reason, fingerprint = string.match(why, '^([^/]*)/?(.*)$')
+  if fingerprint == '' then fingerprint = reason end
+  -- An entry without a payload that is requeued ends here again: `k` says that it is in the books.
+  local known, bare = field(item.fields, 'k'), reason == 'foreign' or reason == 'vanished'
+  local fields = changed(
+    item.fields, {i = item.id, f = failures ~= '' and failures or nil, k = bare and '1' or nil})
   redis.call('ZADD', dead, stamp, item.id)
-  redis.call('HSET', letters, item.id, cmsgpack.pack({reason, item.priority, stamp, fields}))
+  redis.call('HSET', letters, item.id, cmsgpack.pack({reason, item.priority, stamp, fields, fingerprint}))
+  redis.call('ZADD', KEYS[14], 0, fingerprint .. ' ' .. stamp .. ' ' .. item.id)
   count('dead')
-  if reason == 'foreign' then count('adopted') end
+  if reason == 'foreign' and not known then count('adopted') end
   ended(item.id, 'd')
 end
 
@@ -136,7 +142,8 @@ local function read(item)
   item.fields = entry and entry[2]
   if entry then
     item.id = field(item.fields, 'i') or item.place
-    item.priority = item.letter == 's' and (field(item.fields, 'q') or 'n') or item.letter
+    local q = field(item.fields, 'q')
+    item.priority = item.letter ~= 's' and item.letter or (q == 'h' or q == 'l') and q or 'n'
   end
 end
 
@@ -149,11 +156,13 @@ local function apply(op, item, a, b)
       return bury(item, 'vanished', op == 'b' and '' or b)
     end
   end
+  -- Nobody's task is so large, and Lua could not append it.
+  if again and #item.fields > 1000 then return bury(item, 'undecodable', op == 'b' and '' or b) end
   if again and cancelling and redis.call('HEXISTS', cancels, item.id) == 1 then op = 'x' end
   ops[op](item, a, b)
 end
 
-local buckets = #KEYS - 13
+local buckets = #KEYS - 15
 local reply, refused = {}, false
 
 local function settled(yes)
@@ -255,10 +264,17 @@ end
 
 for stream, entries in pairs(deleted) do redis.call('XDEL', stream, unpack(entries)) end
 for number, values in pairs(stored) do
-  redis.call('HSET', KEYS[13 + number], unpack(values))
+  local key = KEYS[15 + number]
+  redis.call('HSET', key, unpack(values))
   -- GT treats a key without a lifetime as one that never ends, so NX comes first.
-  redis.call('PEXPIRE', KEYS[13 + number], ARGV[7 + number], 'NX')
-  redis.call('PEXPIRE', KEYS[13 + number], ARGV[7 + number], 'GT')
+  if redis.call('PEXPIRE', key, ARGV[7 + number], 'NX') == 1 then
+    -- A new one: lists find it by its minute, or by itself where its tasks began in the schedule.
+    local second, of_schedule = tonumber(string.match(key, ':(%d+)$')), string.match(key, ':(d%d+)$')
+    local minute = second and math.floor(second / 60) or math.floor(now / 60000)
+    redis.call('ZADD', KEYS[15], 'GT', minute, of_schedule or tostring(minute))
+  else
+    redis.call('PEXPIRE', key, ARGV[7 + number], 'GT')
+  end
 end
 for name, value in pairs(counted) do redis.call('HINCRBY', counters, name, value) end
 if earliest then

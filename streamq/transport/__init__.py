@@ -11,6 +11,7 @@ from streamq.transport.reader import AsyncReader
 from streamq.transport.server import ServerInfo, warn_of_eviction
 from streamq.transport.subscription import AsyncSubscription, Subscription
 from streamq.transport.sync import SyncTransport
+from streamq.transport.trial import refusals
 
 __all__ = [
     "Address",
@@ -22,5 +23,6 @@ __all__ = [
     "ServerInfo",
     "Subscription",
     "SyncTransport",
+    "refusals",
     "warn_of_eviction",
 ]

@@ -237,6 +237,8 @@ async def exchange(
     link: Link, call: Call[Any], timeout: float = wire.COMMAND_TIMEOUT, *, asking: bool = False
 ) -> Any:
     """One call on a connection; the script's text where the server does not know it."""
+    if call.confirm is not None:
+        return await _exchange_both(link, call, call.confirm, asking)
     try:
         if asking:
             await link.ask("ASKING")
@@ -245,6 +247,17 @@ async def exchange(
         if asking:
             await link.ask("ASKING")
         return await link.ask(*wire.by_text(call), timeout=timeout)
+
+
+async def _exchange_both(
+    link: Link, call: Call[Any], confirm: tuple[Any, ...], asking: bool
+) -> tuple[Any, Any]:
+    """A call and the command that confirms it, one after the other on one connection."""
+    before = [("ASKING",)] if asking else []
+    try:
+        return wire.both(await link.ask_all([*before, wire.by_sha(call), confirm]))
+    except lib.NoScriptError:
+        return wire.both(await link.ask_all([*before, wire.by_text(call), confirm]))
 
 
 async def _drive(discovery: Discovery) -> Node:

@@ -60,7 +60,7 @@ class Subscription:
 
     def _subscribe(self, node: Node) -> None:
         self._node = node
-        self._connection = self._transport.open(node)
+        self._connection = self._transport.open(node).connection
         self._connection.send_command("SUBSCRIBE", *self._channels)
         for _ in self._channels:
             self._connection.read_response()

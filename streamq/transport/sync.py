@@ -19,6 +19,7 @@ from streamq.errors import RedisError, RedisUnavailable
 from streamq.transport import server, topology, wire
 from streamq.transport.address import Address
 from streamq.transport.faults import doubtful, final, told, translate
+from streamq.transport.link import SyncLink
 from streamq.transport.patience import policy
 from streamq.transport.topology import MOST_HOPS, Discovery, Node, Redirect
 
@@ -36,11 +37,6 @@ def connect(address: Address, **more: Any) -> Any:
     connection = _CLASSES[address.kind](retry=Retry(NoBackoff(), 0), **kwargs)
     connection.connect()
     return connection
-
-
-def ask(connection: Any, *command: Any) -> Any:
-    connection.send_packed_command(wire.packed(connection, command))
-    return connection.read_response()
 
 
 class SyncTransport:
@@ -136,38 +132,37 @@ class SyncTransport:
 
     def _send(self, node: Node, call: Call[Any], sent: list[bool], asking: bool = False) -> Any:
         """One exchange with one node; raises the client library's errors."""
-        connection = self._take(node)
+        link = self._take(node)
         try:
             sent.append(True)
-            reply = _exchange(connection, call, asking)
+            reply = _exchange(link, call, asking)
         except (lib.ResponseError, lib.BusyLoadingError):
-            self._give(node, connection)
+            self._give(node, link)
             sent.pop()  # an answer, though a bad one
             raise
         except BaseException:
-            connection.disconnect()  # a reply may be under way: nobody else may read it
+            link.close()  # a reply may be under way: nobody else may read it
             raise
-        self._give(node, connection)
+        self._give(node, link)
         return reply
 
-    def _take(self, node: Node) -> Any:
-        with self._lock:
-            if node.idle:
-                return node.idle.pop()
-        return self.open(node)
+    def _take(self, node: Node) -> SyncLink:
+        try:  # one step for all threads, so it needs no lock
+            link: SyncLink = node.idle.pop()
+        except IndexError:
+            return self.open(node)
+        return link
 
-    def _give(self, node: Node, connection: Any) -> None:
-        with self._lock:
-            if len(node.idle) < node.room:
-                node.idle.append(connection)
-                return
-        connection.disconnect()
+    def _give(self, node: Node, link: SyncLink) -> None:
+        if len(node.idle) < node.room:
+            node.idle.append(link)
+        else:
+            link.close()
 
     def _drop(self, node: Node) -> None:
-        with self._lock:
-            idle, node.idle = node.idle, []
-        for connection in idle:
-            connection.disconnect()
+        idle, node.idle = node.idle, []
+        for link in idle:
+            link.close()
 
     def find(self, call: Call[Any] | None) -> Node | None:
         """Who is to be asked, as far as that is known."""
@@ -177,21 +172,21 @@ class SyncTransport:
         """Whether a node is still one of those that are asked."""
         return self._topology.serves(node)
 
-    def open(self, node: Node) -> Any:
+    def open(self, node: Node) -> SyncLink:
         """A new connection to a server that is new enough; raises the client library's errors."""
-        connection = connect(node.address)
+        link = SyncLink(connect(node.address))
         try:
-            found = server.read(ask(connection, *wire.INFO))
-        except lib.NoPermissionError:  # a user without INFO: the version stays unknown
-            return connection
+            found = server.read(link.ask(*wire.INFO))
+        except lib.ResponseError:  # a user without INFO: the version stays unknown
+            return link
         try:
             server.check(found, node.shown)
             self._topology.accept(found)
         except BaseException:
-            connection.disconnect()
+            link.close()
             raise
         self.info = node.info = found
-        return connection
+        return link
 
     def forget(self) -> None:
         """Start anew without touching the sockets: after a fork they are the parent's."""
@@ -204,16 +199,29 @@ class SyncTransport:
             self._drop(node)
 
 
-def _exchange(connection: Any, call: Call[Any], asking: bool) -> Any:
+def _exchange(link: SyncLink, call: Call[Any], asking: bool) -> Any:
     """One call on a connection; the script's text where the server does not know it."""
+    if call.confirm is not None:
+        return _exchange_both(link, call, call.confirm, asking)
     try:
         if asking:
-            ask(connection, "ASKING")
-        return ask(connection, *wire.by_sha(call))
+            link.ask("ASKING")
+        return link.ask(*wire.by_sha(call))
     except lib.NoScriptError:
         if asking:
-            ask(connection, "ASKING")
-        return ask(connection, *wire.by_text(call))
+            link.ask("ASKING")
+        return link.ask(*wire.by_text(call))
+
+
+def _exchange_both(
+    link: SyncLink, call: Call[Any], confirm: tuple[Any, ...], asking: bool
+) -> tuple[Any, Any]:
+    """A call and the command that confirms it, one after the other on one connection."""
+    before = [("ASKING",)] if asking else []
+    try:
+        return wire.both(link.ask_all([*before, wire.by_sha(call), confirm]))
+    except lib.NoScriptError:
+        return wire.both(link.ask_all([*before, wire.by_text(call), confirm]))
 
 
 def _drive(discovery: Discovery) -> Node:
@@ -233,8 +241,8 @@ def _drive(discovery: Discovery) -> Node:
 
 
 def _answer(address: Address, command: tuple[Any, ...]) -> Any:
-    connection = connect(address, **wire.HURRIED)
+    link = SyncLink(connect(address, **wire.HURRIED))
     try:
-        return ask(connection, *command)
+        return link.ask(*command)
     finally:
-        connection.disconnect()
+        link.close()

@@ -61,6 +61,7 @@ class Fetcher:
         self._room = asyncio.Event()
         self._stopping = False
         self._left_out = self._blocking = False
+        self._paused: frozenset[str] = frozenset()
         self._turn = self._failures = 0
         self._deep: tuple[TypeKeys, str] | None = None
         self._last_turn = {letter: time.monotonic() for letter in "nl"}
@@ -76,6 +77,17 @@ class Fetcher:
         self._room.set()
         if self._left_out:
             self._left_out = False
+            self._transport.spawn(self._unblock())
+
+    def is_paused(self, task_type: str) -> bool:
+        return task_type in self._paused
+
+    def pause(self, types: frozenset[str]) -> None:
+        """Leave these types alone from now on, and only these; a read that waits is begun anew."""
+        if types != self._paused:
+            self._paused = types
+            self._deep = None
+            self._room.set()
             self._transport.spawn(self._unblock())
 
     async def stop(self) -> None:
@@ -175,7 +187,8 @@ class Fetcher:
         if not sources:
             return 0, []
         call = calls.block(self._consumer, round(self._options.block * 1000), sources)
-        self._left_out = len({source.stream for source in sources}) < len(self.streams)
+        open_streams = sum(len(keys.streams) for keys in self._keys if not self.is_paused(keys.type))
+        self._left_out = len({source.stream for source in sources}) < open_streams
         self._blocking = True
         try:
             return await self._ask(call, self._options.block)
@@ -189,7 +202,7 @@ class Fetcher:
         first = self._turn % len(self._keys)
         keys = self._keys[first:] + self._keys[:first]
         limits = {k.type: min(room, self._runner.room_for(self._registry.handlers[k.type])) for k in keys}
-        keys = [k for k in keys if limits[k.type] > 0]
+        keys = [k for k in keys if limits[k.type] > 0 and k.type not in self._paused]
         order = [] if self._holdings.suspects else [Source(k, SUSPECT, 1) for k in keys]
         patient = self._patient()
         share = max(1, room // 4)

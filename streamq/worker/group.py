@@ -160,6 +160,7 @@ class _Seat:
 
     def __init__(self, name: str, target: Any, launch: Launch) -> None:
         self.name = name
+        self.is_worker = target is serve
         self._target, self._launch = target, launch
         self._crashes = 0
         self._started = 0.0
@@ -258,12 +259,21 @@ class WorkerGroup:
             pid, code = seat.process.pid, seat.ended()
             if self._stopping:
                 self._log.info("process.ended", process=seat.name, pid=pid, code=code)
+            elif code == 0 and seat.is_worker:
+                self._log.info("process.drained", process=seat.name, pid=pid)
+                self._retire(seat)
             elif code in _FATAL:
                 self._fatal = code
                 self._log.error("process.gave_up", process=seat.name, code=code)
                 self._signalled(signal.SIGTERM, None)
             else:
                 self._log.error("process.crashed", process=seat.name, pid=pid, code=code, restart="yes")
+
+    def _retire(self, seat: _Seat) -> None:
+        """A worker that was asked to drain stays away; when all have, the group ends."""
+        seat.start_at = None
+        if not any(one.is_worker and (one.process or one.start_at is not None) for one in self._seats):
+            self._signalled(signal.SIGTERM, None)
 
     def _kill_all(self) -> None:
         for seat in self._seats:

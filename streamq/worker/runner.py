@@ -18,7 +18,7 @@ from streamq import telemetry
 from streamq.app import Handler, Registry
 from streamq.context import CURRENT, Context
 from streamq.errors import AttemptTimeout, DecodeError
-from streamq.model import Cancelled, Expired, HandedBack, Outcome, Retried
+from streamq.model import Cancelled, Delivery, Expired, HandedBack, Outcome, Retried
 from streamq.worker import verdict
 from streamq.worker.executors import FailedInChild, Processes, Threads
 from streamq.worker.holdings import Held, Stop
@@ -26,9 +26,11 @@ from streamq.worker.holdings import Held, Stop
 GRACE: Final = 5.0
 """Seconds that a handler gets to end after it was told to; then its slot is written off."""
 SHORT: Final = 0.005
-"""Seconds of work that are fetched ahead, so that the pipe stays full while short tasks run; also how
-long a slot runs handlers that never wait before the event loop gets a turn."""
-MOST_AHEAD: Final = 400
+"""Seconds for which a slot runs handlers that never wait before the event loop gets a turn."""
+AHEAD: Final = 0.05
+"""Seconds of work that are fetched ahead, so that a slot which is freed finds a task while the next ones
+are under way; a task of an otherwise idle queue waits no longer than that for a slot of another worker."""
+MOST_AHEAD: Final = 1000
 _REMEMBERED: Final = 0.1
 """Seconds of busy time after which what was measured before counts half."""
 
@@ -69,6 +71,7 @@ class Runner:
         self._our_offset = time.time() - time.monotonic()
         self._log = telemetry.get_logger(worker=worker)
         self.stopping = False
+        self.began: Callable[[Held], None] | None = None
 
     # -- what others ask -----------------------------------------------------------------------------
 
@@ -138,10 +141,11 @@ class Runner:
             held.slot.cancel()
         self._arm(held.stopped + GRACE)
 
-    def hand_back_queued(self) -> None:
+    def hand_back_queued(self, which: Callable[[Delivery], bool] = lambda _: True) -> None:
         """Give back what has not been started."""
-        while self._queue:
-            self._end(self._queue.popleft(), HandedBack())
+        for held in [held for held in self._queue if which(held.delivery)]:
+            self._queue.remove(held)
+            self._end(held, HandedBack())
 
     def stop_all(self) -> None:
         """Cut everything short that runs, to be handed back."""
@@ -219,12 +223,12 @@ class Runner:
                 return
 
     def _measure(self) -> None:
-        """Learn from the busy time that ends how many tasks `SHORT` is."""
+        """Learn from the busy time that ends how many tasks are done in `AHEAD`."""
         if not self._ended:
             return
         now = time.monotonic()
         count, seconds = self._busy[0] + self._ended, self._busy[1] + now - self._since
-        self._ahead = min(MOST_AHEAD, int(count / seconds * SHORT))
+        self._ahead = min(MOST_AHEAD, int(count / seconds * AHEAD))
         self._busy = (count / 2, seconds / 2) if seconds > _REMEMBERED else (count, seconds)
         self._ended, self._since = 0, now
 
@@ -315,6 +319,8 @@ class Runner:
         delivery = held.delivery
         held.started = now = time.monotonic()
         self._running.add(held)
+        if self.began is not None:
+            self.began(held)
         limit = verdict.timeout(handler, delivery)
         if limit is not None:
             held.deadline = now + limit

@@ -21,7 +21,8 @@ def at(url: str) -> StreamQ:
     """The app at another server."""
     app.address = Address.parse(url)
     app._client.close()
-    app._client = Client(app.registry, app.address, patience=5)
+    app._client = Client(app.registry, app.address, patience=5.0)
+    app.registry.record = None
     app._asyncs._address = app.address
     app._asyncs.forget()
     queue._APPS.add(app)  # so that the test closes it
