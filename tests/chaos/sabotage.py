@@ -15,46 +15,38 @@ from streamq.scripts import Script
 
 NAME: Final = "STREAMQ_CHAOS_SABOTAGE"
 
-_CHANGES: Final[dict[str, tuple[str, tuple[tuple[str, str], ...]]]] = {
-    # A stale worker's settlement counts like any other.
+_CHANGES: Final[dict[str, tuple[tuple[str, str, str], ...]]] = {
+    # A stale worker is not told that it is one, and its settlements count like any other.
     "fence": (
-        "settle",
-        (
-            ("if done_ == number then", "done_ = number\n    if true then"),
-            ("item.entry) == 1\n", "item.entry) >= 0\n"),
-        ),
+        ("settle", "if done_ == number then", "done_ = number\n    if true then"),
+        ("settle", "item.entry) == 1\n", "item.entry) >= 0\n"),
+        ("renew", "lost[#lost + 1] = place", "local _ = place"),
     ),
     # A call that is sent again is carried out again.
     "dedupe": (
-        "enqueue",
-        (("if last == ARGV[2] then", "if false then"), ("if tonumber(last) > tonumber(ARGV[2])", "if false")),
+        ("enqueue", "if last == ARGV[2] then", "if false then"),
+        ("enqueue", "if tonumber(last) > tonumber(ARGV[2])", "if false"),
     ),
     # A task that is to run again is acknowledged and never parked.
-    "forget": (
-        "settle",
-        (("redis.call('ZADD', schedule, score, string", "tostring(string"),),
-    ),
-}  # fmt: skip
+    "forget": (("settle", "redis.call('ZADD', schedule, score, string", "tostring(string"),),
+}
+"""By name: the script, what is in it, and what is to be there instead."""
 
 
 def apply() -> None:
     """Break what the environment says is to be broken."""
     for name in filter(None, os.environ.get(NAME, "").split(",")):
-        scripts.load = cache(_broken(scripts.load, *_CHANGES[name]))
+        for change in _CHANGES[name]:
+            scripts.load = cache(_broken(scripts.load, *change))
 
 
-def _broken(
-    load: Callable[[str], Script], target: str, changes: tuple[tuple[str, str], ...]
-) -> Callable[[str], Script]:
+def _broken(load: Callable[[str], Script], target: str, old: str, new: str) -> Callable[[str], Script]:
     def broken(name: str) -> Script:
         script = load(name)
         if name != target:
             return script
-        text = script.text
-        for old, new in changes:
-            if old not in text:
-                raise LookupError(f"{name}.lua has no {old!r} to sabotage any more")
-            text = text.replace(old, new)
-        return scripts.parse(name, text)
+        if old not in script.text:
+            raise LookupError(f"{name}.lua has no {old!r} to sabotage any more")
+        return scripts.parse(name, script.text.replace(old, new))
 
     return broken

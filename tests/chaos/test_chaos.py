@@ -56,7 +56,7 @@ async def test_a_broken_build_is_found_out(
 ) -> None:
     """The negative control: with guards taken out, the same harness must report what they guard against."""
     faults = ("worker_stopped", "replies_dropped", "reset")
-    settings = Settings(1, seconds, "single", faults, sabotage=broken, drain=4.0)
+    settings = Settings(1, seconds, "single", faults, sabotage=broken, drain=4.0, rate=120.0)
     run = await conduct(settings, tmp_path)
     assert {finding.rule for finding in run.findings} >= rules, run.account
 
