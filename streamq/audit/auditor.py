@@ -165,8 +165,9 @@ class Auditor:
         return sorted(set(names))[:10]
 
     def _desk(self, t: TypeKeys) -> None:
+        # Fewer are no fault: letters that an earlier release wrote are in no group.
         sizes = self._ask(calls.sizes(t))
-        if sizes.groups != sizes.dead:
+        if sizes.groups > sizes.dead:
             where = f"{sizes.groups} in groups, {sizes.dead} dead"
             self._judge(t, Fault("dead letters and their groups differ", where))
 

@@ -36,6 +36,8 @@ def look(here: Shop) -> None:
             assert main([*args, "--url", here.url, "--app", "shop", *json_]) in (0, 1, 6), args
 
 
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @thorough(30)
 @given(hostile=st.lists(st.tuples(st.sampled_from(STREAMS), entries), min_size=5, max_size=25))
 @pytest.mark.timeout(3600)

@@ -76,8 +76,8 @@ class Base(RuleBasedStateMachine):
     def begin(self, max_lost: int, rate: tuple[int, int] | None, backlog: int | None) -> None:
         self.twin.policy = Policy(max_lost, rate, backlog)
         self.shard = Shard(self.transport, self.twin.policy.stored())
-        self.shard.run(calls.announce("shop", 1))
         self._set_time()
+        self.shard.run(calls.announce("shop", 1))
 
     # -- sending ----------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ class Mutant(NamedTuple):
 
 _M = Mutant
 QUICK: Final = [
-    _M("enqueue", "if last == ARGV[2] then return before end", "", "a repeated call makes tasks again"),
+    _M("enqueue", "if last == ARGV[2] then", "if false then", "a repeated call makes tasks again"),
     _M("settle", "local ours = redis.call('XACK', item.stream, group, item.entry) == 1",
        "redis.call('XACK', item.stream, group, item.entry) local ours = true", "no fence"),
     _M("reclaim", "redis.call('XDEL', stream, unpack(entries))", "", "the old entry stays"),

@@ -47,6 +47,7 @@ def killed(mutant: Mutant, url: str) -> bool:
     return False
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mutant", QUICK, ids=str)
 @pytest.mark.timeout(120)
 def test_a_missing_guard_is_noticed(mutant: Mutant, valkey: EmbeddedServer) -> None:
