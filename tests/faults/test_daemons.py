@@ -23,8 +23,8 @@ STREAM = "streamq:{shop:0}:work:normal"
 
 @pytest.mark.timeout(120)
 def test_daemons_that_are_killed_in_the_middle_lose_nothing(app: StreamQ) -> None:
-    """Promoting and reclaiming are one script each: whatever a daemon was doing, nothing is half done. Four
-    are killed while they promote thousands and take back hundreds; then a worker does the rest."""
+    """Promoting and reclaiming are one script each: whatever a daemon was doing, nothing is half done.
+    Three are killed while they promote thousands and take back hundreds; then a worker does the rest."""
     url = str(app.address)
 
     @app.task(lease=0.2)
@@ -37,16 +37,16 @@ def test_daemons_that_are_killed_in_the_middle_lose_nothing(app: StreamQ) -> Non
     def stats() -> TypeStats:
         return app.inspector.type_stats("work")
 
-    for _ in range(4):
-        app.enqueue_many([work.options(delay=0.001).bind(n) for n in range(2000)])
+    for _ in range(3):
+        app.enqueue_many([work.options(delay=0.001).bind(n) for n in range(1000)])
         before = stats().scheduled
         args = [sys.executable, "-m", "streamq", "daemon", "--url", url, "--claim-interval", "10ms"]
         with subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as daemon:
             wait_until(lambda before=before: stats().scheduled < before)  # type: ignore[misc]
             daemon.kill()
         assert app.inspector.audit().problems == []
-    asyncio.run(_finished(app, 8400))
-    assert stats().counters["completed"] == 8400
+    asyncio.run(_finished(app, 3400))
+    assert stats().counters["completed"] == 3400
 
 
 async def _finished(app: StreamQ, number: int) -> None:
