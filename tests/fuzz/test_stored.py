@@ -1,7 +1,7 @@
 """Hostile bytes in every place that is read back from Redis.
 
 Nothing ends a loop, the good tasks beside complete, and what is hostile ends as a dead letter with its
-bytes, or stays where it is and is reported. `STREAMQ_FUZZ=50 pytest tests/fuzz` looks for longer.
+bytes, or stays where it is and is reported. `STREAMQ_FUZZ=5 pytest tests/fuzz` looks for longer.
 """
 
 from __future__ import annotations

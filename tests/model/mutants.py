@@ -24,7 +24,6 @@ QUICK: Final = [
     _M("settle", "local ours = redis.call('XACK', item.stream, group, item.entry) == 1",
        "redis.call('XACK', item.stream, group, item.entry) local ours = true", "no fence"),
     _M("reclaim", "redis.call('XDEL', stream, unpack(entries))", "", "the old entry stays"),
-    _M("renew", "entry, 1, consumer)", "entry, 1)", "a stale worker steals a delivery back"),
     _M("repair", "if ours and #redis.call('XPENDING', stream, group, entry[1], entry[1], 1) == 0 then",
        "if ours then", "what is held is appended anew"),
     _M("leave", "if not held.err and #held == 0 then",
@@ -33,6 +32,7 @@ QUICK: Final = [
 
 MUTANTS: Final = [
     *QUICK,
+    _M("renew", "entry, 1, consumer)", "entry, 1)", "a stale worker steals a delivery back"),
     _M("enqueue", "if tonumber(last) > tonumber(ARGV[2]) then",
        "if false then", "a late call is carried out"),
     _M("enqueue", "  redis.call('SET', writer, ARGV[2] .. ' ' .. said, 'PX', ARGV[3])\n  return said",

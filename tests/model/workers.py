@@ -40,7 +40,7 @@ def _failure(delivery: Delivery) -> bytes:
 
 
 KINDS: list[Kind] = [
-    lambda d: Completed(f'"{d.place}"'.encode(), 600_000),
+    *(2 * [lambda d: Completed(f'"{d.place}"'.encode(), 600_000)]),
     lambda d: Completed(b"", 0),
     lambda d: Retried(0, _failure(d)),
     lambda d: Retried(1, _failure(d)),
