@@ -107,7 +107,8 @@ def close_shard(s: ShardKeys, types: Sequence[TypeKeys], epoch: int) -> Call[boo
     places = [
         key for t in types for key in (t.schedule, t.index, t.dead, t.cancels, t.gone, *t.streams, t.waiters)
     ]
-    return build("close_shard", (s.closed, s.types, *places), (epoch, *(t.type for t in types)), bool)
+    keys = (s.closed, s.types, s.paused, *places)
+    return build("close_shard", keys, (epoch, *(t.type for t in types)), bool)
 
 
 def lower_known(app: str, known: int, epoch: int) -> Call[bool]:

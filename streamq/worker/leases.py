@@ -156,10 +156,16 @@ class LeaseKeeper(threading.Thread):
         self._told.clock(0, self._transport.run(call, patience=0))
 
     def take_orders(self) -> None:
-        """Look what we are asked to do: what was said on the control channel may have been missed."""
+        """Look what we are asked to do: what was said on the control channel may have been missed.
+
+        What is paused in the first shard is paused in all: one may have come since.
+        """
+        everywhere: frozenset[str] = frozenset()
         for shard in range(self._shards):
             call = calls.orders(shard_keys(self._app, shard), self._worker)
-            self._told.orders(shard, self._transport.run(call, patience=0))
+            orders = self._transport.run(call, patience=0)
+            everywhere = orders.paused if shard == 0 else everywhere
+            self._told.orders(shard, orders._replace(paused=orders.paused | everywhere))
 
     def _send(self, asked: list[calls.Call[int]]) -> None:
         for call in asked:

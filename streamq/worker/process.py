@@ -132,10 +132,13 @@ class Worker:
             await self._register(type_keys(self._registry.name, shard, name), shard)
 
     async def _prepare_shard(self, shard: int) -> frozenset[str]:
-        """Make a shard ready to be read. Answers what is paused there: that is not begun with."""
+        """Make a shard ready to be read. Answers what is paused, there or everywhere: it is not begun."""
         await self._register_all(shard)
-        call = calls.orders(shard_keys(self._registry.name, shard), self.name)
-        return (await self._transport.run(call, patience=START_PATIENCE)).paused
+        paused: frozenset[str] = frozenset()
+        for n in {0, shard}:
+            call = calls.orders(shard_keys(self._registry.name, n), self.name)
+            paused |= (await self._transport.run(call, patience=START_PATIENCE)).paused
+        return paused
 
     async def _register(self, keys: TypeKeys, shard: int) -> None:
         handler = self._registry.handlers[keys.type]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from streamq import StreamQ
+from streamq import StreamQ, calls
 from streamq.cli import COMMANDS, main
 from streamq.codec import add_failure
 from streamq.model import Died
@@ -141,6 +141,39 @@ def test_enqueue_one_many_and_delayed(capsys: Capture, shard: Shard, tmp_path: P
     assert as_json(capsys, "enqueue", "email", "--file", str(lines))["accepted"] == 1200
     assert as_json(capsys, "enqueue", "email", "{}", "--delay", "1h")["ids"][0].startswith("email:0:d")
     assert (shard.snapshot().ready, shard.snapshot().scheduled) == (1202, 1)
+
+
+def test_the_same_idempotency_key_enqueues_nothing(capsys: Capture, shard: Shard) -> None:
+    args = ("enqueue", "email", '{"to":"ada"}', "--idempotency-key", "order-42")
+    first = as_json(capsys, *args)
+    assert (first["accepted"], first["duplicates"]) == (1, 0)
+    assert as_json(capsys, *args) == {"accepted": 0, "duplicates": 1, "ids": first["ids"]}
+    code, out, err = run(capsys, *args)
+    assert (code, out.split()) == (0, first["ids"])
+    assert "this idempotency key has been there" in err
+    code, _, err = run(capsys, "enqueue", "email", "{}", "--idempotency-key", "order-42")
+    assert code == 2
+    assert f"was given to task {first['ids'][0]}" in err
+    code, _, err = run(capsys, "enqueue", "email", "-", "--idempotency-key", "k")
+    assert code == 2
+    assert "--idempotency-key names one task" in err
+    assert run(capsys, *args[:3], "--durability", "disk")[0] == 2
+    assert run(capsys, *args[:3], "--durability", "aof")[0] == 1  # this server has no file
+
+
+def test_apps_with_their_shards(capsys: Capture, shard: Shard) -> None:
+    assert as_json(capsys, "apps") == {
+        "apps": [{"app": "shop", "shards": 1, "known_shards": 1, "types": ["email"]}]
+    }
+    shard.run(calls.announce("shop", 4))
+    shard.run(calls.announce("shop", 2))
+    code, out, _ = run(capsys, "apps")
+    assert code == 0
+    assert out.splitlines()[1].split()[:4] == ["shop", "2", "4", "1"]
+    assert "shards 2 to 3 are being drained" in out
+    before = shard.run(calls.app_record("shop"))
+    run(capsys, "enqueue", "email", "{}")
+    assert shard.run(calls.app_record("shop")) == before  # a command is no deploy
 
 
 def test_enqueue_from_standard_input(shard: Shard) -> None:

@@ -32,6 +32,13 @@ GOOD = """
     assert_type(resize.options(delay="5m", priority="high").enqueue(1).result(timeout=5), str)
     assert_type(await (await email.aenqueue("a", "b")).aresult(), int)
     app.enqueue_many([email.bind("a", "b"), resize.bind(1)])
+    once = resize.options(idempotency_key="order-42", idempotency_window="2d", durability="replicas:1")
+    assert_type(once.enqueue(1), TaskHandle[str])
+    assert_type(once.enqueue(1).duplicate, bool)
+    app.send("resize", {"px": 1}, shard_key="customer-7", durability="aof")
+
+@app.task(durability="aof")
+def durable() -> None: ...
 """
 
 WRONG = [
@@ -43,6 +50,10 @@ WRONG = [
     "resize.bind('x')",
     "resize.options(dela=5)",
     "resize.options(priority='urgent')",
+    "resize.options(durability='replica')",
+    "resize.options(idempotency_key=42)",
+    "app.send('resize', {}, shardkey='x')",
+    "app.task(durability='disk')",
     "app.task(max_attempt=3)",
 ]
 

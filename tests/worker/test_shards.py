@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from streamq import Daemon, StreamQ, WorkerOptions
 from streamq.inspector import apps
+from streamq.keys import type_keys
 from streamq.queue import Bound
 from tests.conftest import command
 from tests.running import QUICK, begun, clean, serving, until, working
@@ -136,6 +137,29 @@ async def test_dead_letters_and_delayed_tasks_keep_their_shard(app: StreamQ) -> 
     await until(lambda: known(app) == 1)
     daemon.stop()
     await task
+
+
+async def test_a_type_that_is_paused_is_paused_in_shards_that_come_later(app: StreamQ) -> None:
+    """And where it is taken up again after they were given up, nothing of it is left in them."""
+    bind, wide = numbers(app), number(app, 3)
+    bind_wide = numbers(wide)
+    await app.aenqueue_many([bind(0)])
+    slow = WorkerOptions(concurrency=10, block=0.5, heartbeat=60)
+    async with serving(app, slow) as worker:
+        await asyncio.to_thread(app.admin.pause, "double")
+        handles = await wide.aenqueue_many([bind_wide(n) for n in range(9)])
+        await until(lambda: sorted(worker._crew.shards) == [0, 1, 2])
+        assert all(worker._crew.is_paused(type_keys("shop", n, "double")) for n in range(3))
+        assert [await handle.astatus() for handle in handles] == ["ready"] * 9
+        await asyncio.to_thread(app.admin.resume, "double")
+        assert [await handle.aresult(5) for handle in handles] == [n * 2 for n in range(9)]
+        await asyncio.to_thread(app.admin.pause, "double")
+        await number(app, 1).asend("double", {"n": 1})
+        await until(lambda: known(app) == 1)
+        await asyncio.to_thread(app.admin.resume, "double")
+        again = await wide.aenqueue_many([bind_wide(n) for n in range(3)])
+        assert [await handle.aresult(5) for handle in again] == [0, 2, 4]
+    clean(app)
 
 
 async def test_an_emptied_server_learns_of_the_app_again_from_its_workers(app: StreamQ) -> None:
