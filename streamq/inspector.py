@@ -149,7 +149,7 @@ class Inspector:
         # Asked second: who has come meanwhile is in neither list, who has left is in one only.
         details = self._ask(calls.heartbeats(shard))
         now = self._now()
-        return [_worker_info(name, now - beat, details[name]) for name, beat in beats if name in details]
+        return [worker_info(name, now - beat, details[name]) for name, beat in beats if name in details]
 
     def audit(self) -> Audit:
         """Check the invariants I1 to I7 as far as stored data can tell; see Problem.
@@ -268,7 +268,8 @@ def _number(raw: bytes | None) -> int:
     return int(raw) if raw is not None and raw.isdigit() else 0
 
 
-def _worker_info(name: str, age_ms: int, raw: bytes) -> WorkerInfo:
+def worker_info(name: str, age_ms: int, raw: bytes) -> WorkerInfo:
+    """A worker by its heartbeat of so many ms ago; damaged details count as none."""
     try:
         details = orjson.loads(raw)
     except ValueError:

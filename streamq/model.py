@@ -198,6 +198,15 @@ class HandedBack(NamedTuple):
 
 
 Outcome = Completed | Retried | Died | Cancelled | Expired | HandedBack
+OUTCOMES: Final[dict[type, str]] = {
+    Completed: "completed", Retried: "retried", Died: "dead", Cancelled: "cancelled", Expired: "expired",
+    HandedBack: "handed_back",
+}  # fmt: skip
+"""What each way of ending is called in logs, metrics and traces."""
+
+
+def name_of(outcome: Outcome) -> str:
+    return OUTCOMES[type(outcome)]
 
 
 class Settlement(NamedTuple):

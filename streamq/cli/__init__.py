@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "task": "show or cancel one task",
     "dead": "list, show, requeue or purge dead letters",
     "workers": "list the workers and what they run",
+    "check": "ask a worker group or a daemon whether it is ready, for probes",
     "audit": "check the invariants of a live queue",
     "bench": "measure streamq on your server, beside the bare loop",
     "demo": "run the classical scenario on an embedded server",
@@ -43,7 +44,7 @@ EXIT_CODES: Final = f"""exit codes:
   {FAILED}    failed
   {USAGE}    wrong usage
   {NOT_FOUND}    not found
-  {UNHEALTHY}    audit found a broken invariant
+  {UNHEALTHY}    audit found a broken invariant, or check found no health
   {UNREACHABLE}   the server cannot be reached, or is too old
   {DENIED}   the server refused the login or the command
   {CONFIG}   wrong configuration, or the app cannot be imported
@@ -110,6 +111,7 @@ def _code(error: Exception) -> int:
         (errors.RedisUnavailable, UNREACHABLE),
         (errors.InvalidURL, CONFIG),
         (errors.UnknownTaskType, NOT_FOUND),
+        (errors.CannotListen, FAILED),
         (errors.UsageError, USAGE),
     ]
     return next((code for kind, code in codes if isinstance(error, kind)), FAILED)

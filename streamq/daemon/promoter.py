@@ -13,8 +13,10 @@ from typing import Final
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
 from streamq.daemon.loop import guarded
+from streamq.daemon.rounds import Rounds
 from streamq.keys import WAKE_PATTERN, TypeKeys, app_of_wake, type_keys
 from streamq.model import NAME_PATTERN
+from streamq.telemetry.tally import Tally
 from streamq.transport import AsyncSubscription, AsyncTransport
 
 LONGEST_SLEEP: Final = 10.0
@@ -26,9 +28,18 @@ class Promoter:
     """Moves due tasks of all types from their schedules to their streams."""
 
     def __init__(
-        self, transport: AsyncTransport, directory: Directory, batch: int, after: Callable[[str], None]
+        self,
+        transport: AsyncTransport,
+        directory: Directory,
+        batch: int,
+        after: Callable[[str], None],
+        rounds: Rounds,
+        tally: Tally,
     ) -> None:
         self._transport = transport
+        self._rounds = rounds
+        self._tally = tally
+        self._lag = tally.histogram("streamq_promoter_lag_seconds")
         self._directory = directory
         self._batch = batch
         self._after = after
@@ -40,9 +51,9 @@ class Promoter:
 
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            await guarded("promote", self.round, self._transport, stop)
+            await guarded("promote", self.round, self._transport, stop, self._rounds)
             self._after("promote")
-            await guarded("promote", lambda: self._sleep(stop), self._transport, stop)
+            await guarded("listen", lambda: self._sleep(stop), self._transport, stop, self._rounds)
         await self._listening.aclose()
 
     async def round(self) -> None:
@@ -55,7 +66,9 @@ class Promoter:
             self._changes = self._directory.changes
             self._look_at = now + LONGEST_SLEEP
             self._due = dict.fromkeys(self._directory.types(), 0.0)
-        for keys in [keys for keys, due in self._due.items() if due <= now]:
+        for keys, due in [pair for pair in self._due.items() if pair[1] <= now]:
+            if due:
+                self._lag.observe(time.monotonic() - due)
             await self._promote(keys)
 
     async def _promote(self, keys: TypeKeys) -> None:
@@ -64,6 +77,7 @@ class Promoter:
             promotion = await self._transport.run(calls.promote(keys, self._batch), patience=0)
             if promotion.moved:
                 self._log.debug("tasks.promoted", type=keys.type, tasks=promotion.moved)
+                self._tally.count("streamq_daemon_promoted_total", keys.app, keys.type, by=promotion.moved)
             if promotion.moved < self._batch:
                 break
         if promotion.next_due_ms is None:

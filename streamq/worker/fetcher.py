@@ -52,6 +52,7 @@ class Fetcher:
         self._holdings = holdings
         self._deliver = deliver
         self._recovered = recovered
+        self._tally = runner.tally
         self._room = asyncio.Event()
         self._stopping = False
         self._left_out = self._blocking = False
@@ -59,7 +60,8 @@ class Fetcher:
         self._deep: tuple[TypeKeys, str] | None = None
         self._last_turn = {letter: time.monotonic() for letter in "nl"}
         self._log = telemetry.get_logger(worker=consumer, shard=shard)
-        self.last_read = 0.0
+        self.last_read = time.monotonic()
+        self.away_since = 0.0
 
     @property
     def streams(self) -> list[str]:
@@ -95,9 +97,11 @@ class Fetcher:
                 await self._mend()
             except RedisUnavailable as error:
                 self._log.warning("redis.unavailable", doing="fetch", error=str(error))
+                self._tally.count("streamq_redis_errors_total", "fetch")
                 await self._recover()
             except RedisError as error:
                 self._log.error("fetch.failed", error=str(error))
+                self._tally.count("streamq_redis_errors_total", "fetch")
                 await self._pause(1.0)
         await self._reader.aclose()
 
@@ -199,6 +203,7 @@ class Fetcher:
 
     async def _recover(self) -> None:
         """After a failed read: the server may have handed us tasks that never arrived. Hand them back."""
+        self.away_since = time.monotonic()
         while not self._stopping:
             if not await self._transport.reconnect(patience=5.0):
                 continue
@@ -209,6 +214,8 @@ class Fetcher:
                 await self._pause(0.5)
             else:
                 self._log.info("redis.reconnected")
+                self._tally.count("streamq_redis_reconnects_total", "fetch")
+                self.away_since, self.last_read = 0.0, time.monotonic()
                 return
 
     async def _hand_back_unseen(self) -> None:

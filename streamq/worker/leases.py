@@ -17,6 +17,7 @@ from streamq import calls, telemetry
 from streamq.errors import InvalidTaskId, RedisError
 from streamq.keys import shard_keys, type_keys
 from streamq.model import TaskId
+from streamq.telemetry.tally import Tally
 from streamq.transport import Subscription, SyncTransport
 from streamq.worker.holdings import Held, Holdings, Line, chunks
 
@@ -27,11 +28,12 @@ SLICE: Final = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the lease thread tells the event loop; each is called in the lease thread."""
+    """What the lease thread tells the event loop, each called in the lease thread; and where it counts."""
 
     lost: Callable[[list[Held]], None]
     cancel: Callable[[list[Held]], None]
     clock: Callable[[int], None]
+    tally: Tally
 
 
 class LeaseKeeper(threading.Thread):
@@ -61,6 +63,7 @@ class LeaseKeeper(threading.Thread):
         self._heartbeat = heartbeat
         self._beat = beat
         self._watch = watch
+        self.away_since = 0.0
         self._control = Subscription(transport, *(shard_keys(app, n).control for n in range(shards)))
         self._stopped = threading.Event()
         self._until = 0.0
@@ -91,6 +94,8 @@ class LeaseKeeper(threading.Thread):
             step()
         except RedisError as error:
             self._log.warning("redis.unavailable", doing=doing, error=str(error))
+            self._told.tally.count("streamq_redis_errors_total", doing)
+            self.away_since = self.away_since or time.monotonic()
             self._stopped.wait(min(0.5, self._interval / 4))
         except Exception as error:  # noqa: BLE001 - a thread that dies silently loses every lease
             self._log.exception("leases.failed", doing=doing, error=repr(error))
@@ -120,6 +125,9 @@ class LeaseKeeper(threading.Thread):
         self._told.clock(
             self._transport.run(calls.beat(shard_keys(self._app, 0), self._worker, self._beat()), patience=0)
         )
+        if self.away_since:
+            self.away_since = 0.0
+            self._told.tally.count("streamq_redis_reconnects_total", "heartbeat")
 
     def _listen(self) -> None:
         seconds = self._until - time.monotonic()

@@ -11,8 +11,8 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, Protocol
 
 import orjson
@@ -25,12 +25,16 @@ from streamq.errors import DecodeError, RedisError, RedisUnavailable, UsageError
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model import SUSPECT, Delivery, Died, Entry, HandedBack, Outcome
 from streamq.options import WorkerOptions
+from streamq.telemetry.report import Report
+from streamq.telemetry.tally import Tally, package_version
 from streamq.transport import Address, AsyncTransport, SyncTransport
 from streamq.worker.fetcher import Fetcher
 from streamq.worker.holdings import Held, Holdings
 from streamq.worker.leases import LeaseKeeper, Told
+from streamq.worker.meter import Meter
 from streamq.worker.runner import GRACE, Runner
 from streamq.worker.settler import Settler
+from streamq.worker.vitals import Vitals
 
 START_PATIENCE: Final = 10.0
 WEDGED_AFTER: Final = 2 * GRACE
@@ -59,11 +63,18 @@ class Worker:
     """Runs an app's tasks in this process and event loop.
 
     `await worker.run()` serves until `stop()`; `ready` is set when it has begun to take tasks.
-    `exclusive`: the process is ours, so it may be ended where nothing else helps.
+    `exclusive`: the process is ours, so it may be ended where nothing else helps. `metered`: add up what
+    every task takes, for `report`.
     """
 
     def __init__(
-        self, app: App, options: WorkerOptions | None = None, *, group: str = "", exclusive: bool = False
+        self,
+        app: App,
+        options: WorkerOptions | None = None,
+        *,
+        group: str = "",
+        exclusive: bool = False,
+        metered: bool = False,
     ):
         self.options = options or WorkerOptions()
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -78,6 +89,9 @@ class Worker:
         self._holdings = Holdings()
         self._transport = AsyncTransport(app.address)
         self._address = app.address
+        self._metered = metered
+        self._tally = Tally()
+        self._vitals = Vitals(self.name, self._registry, self._types, self.options, self._tally)
         self._log = telemetry.get_logger(worker=self.name)
 
     def stop(self) -> None:
@@ -93,6 +107,7 @@ class Worker:
         self._runner.start()
         self._leases.start()
         settling = asyncio.create_task(self._settler.run())
+        beating = asyncio.create_task(self._vitals.beat())
         fetching = [asyncio.create_task(fetcher.run()) for fetcher in self._fetchers]
         self._log.info("worker.ready", types=self._types, concurrency=self.options.concurrency)
         self.ready.set()
@@ -104,7 +119,8 @@ class Worker:
             settling.cancel()
             self._runner.close()
             await self._leave()
-            await asyncio.gather(settling, *fetching, return_exceptions=True)
+            beating.cancel()
+            await asyncio.gather(settling, beating, *fetching, return_exceptions=True)
             await asyncio.to_thread(self._leases.join, 2.0)
             await self._transport.aclose()
             self._log.info("worker.stopped")
@@ -143,14 +159,17 @@ class Worker:
 
     def _build(self) -> None:
         options = self.options
-        self._settler = Settler(self._transport, self._registry.name, self.name, self._holdings, self._freed)
+        self._settler = Settler(
+            self._transport, self._registry.name, self.name, self._holdings, self._freed, self._tally
+        )
         self._runner = Runner(
             self._registry,
             self.name,
             options.concurrency,
             options.process_slots,
-            self._settler.put,
+            self._meter() if self._metered else self._settler.put,
             self._hungry,
+            self._tally,
         )
         self._fetchers = [self._fetcher(shard) for shard in range(self._registry.shards)]
         loop = asyncio.get_running_loop()
@@ -158,6 +177,7 @@ class Worker:
             lost=lambda held: _in_loop(loop, self._lost, held),
             cancel=lambda held: _in_loop(loop, self._cancel, held),
             clock=lambda now_ms: _in_loop(loop, self._runner.set_clock, now_ms),
+            tally=self._tally,
         )
         self._leases = LeaseKeeper(
             SyncTransport(self._address), self._registry.name, self._registry.shards, self.name,
@@ -165,6 +185,15 @@ class Worker:
             lease=min(self._registry.handlers[name].options.lease for name in self._types),
             heartbeat=options.heartbeat, beat=self._details, watch=self._watch,
         )  # fmt: skip
+        self._vitals.attach(self._runner, self._fetchers, self._leases, self._holdings)
+
+    def _meter(self) -> Callable[[Held, Outcome], None]:
+        def server_ms(when: float) -> int:
+            return self._runner.server_ms(when)
+
+        meter = Meter(self._tally, self._registry.name, self._types, self._settler.put, server_ms)
+        self._vitals.meter = meter
+        return meter.finished
 
     def _fetcher(self, shard: int) -> Fetcher:
         return Fetcher(
@@ -247,6 +276,7 @@ class Worker:
         for one in held:
             if not one.done:
                 self._log.warning("task.lease_lost", task=str(one.delivery.id))
+                self._tally.count("streamq_leases_lost_total", self._registry.name, one.delivery.type)
                 self._runner.stop(one, "lost")
                 self._holdings.remove(one.line, [one.delivery.place])
 
@@ -268,6 +298,7 @@ class Worker:
                 "heartbeat": self.options.heartbeat,
                 "started_at": self._started_at,
                 "draining": self._stop.asked.is_set(),
+                "problems": self._vitals.problems(),
                 "held": len(self._holdings),
                 "running_count": len(running),
                 "running": [
@@ -292,6 +323,12 @@ class Worker:
                     "worker.wedged", task=str(held.delivery.id), fix="a handler blocks the event loop"
                 )
                 os._exit(EXIT_WEDGED)
+
+    # -- what a supervisor asks ------------------------------------------------------------------------
+
+    def report(self) -> Report:
+        """How this worker is, and what it has added up; called in another thread."""
+        return self._vitals.report(started=self.ready.is_set(), draining=self._stop.asked.is_set())
 
     # -- end -------------------------------------------------------------------------------------------
 
@@ -354,13 +391,6 @@ def served_types(registry: Registry, options: WorkerOptions) -> list[str]:
     if not registry.handlers:
         raise UsageError(f"app {registry.name!r} has no task types: decorate a function with @app.task")
     return sorted(registry.handlers)
-
-
-def package_version() -> str:
-    try:
-        return version("streamq")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _in_loop(loop: asyncio.AbstractEventLoop, function: Any, *args: Any) -> None:

@@ -19,6 +19,7 @@ from streamq.app import Handler, Registry
 from streamq.context import CURRENT, Context
 from streamq.errors import AttemptTimeout, DecodeError
 from streamq.model import Cancelled, Expired, HandedBack, Outcome, Retried
+from streamq.telemetry.tally import Tally
 from streamq.worker import verdict
 from streamq.worker.executors import FailedInChild, Processes, Threads
 from streamq.worker.holdings import Held, Stop
@@ -44,8 +45,10 @@ class Runner:
         process_slots: int | None,
         finished: Callable[[Held, Outcome], None],
         hungry: Callable[[], None],
+        tally: Tally,
     ) -> None:
         self._registry = registry
+        self.tally = tally
         self._worker = worker
         self._concurrency = concurrency
         self._finished = finished
@@ -255,6 +258,7 @@ class Runner:
             args, kwargs = handler.arguments(delivery.payload)
         except Exception as error:  # noqa: BLE001 - also what a user's model raises
             failed = verdict.failure(handler, delivery, _undecoded(error))
+            self._note(delivery.type, failed)
             return verdict.outcome(delivery, failed, worker=self._worker, now_ms=self.now_ms(), started=False)
         try:
             result = await self._call(held, handler, args, kwargs)
@@ -338,17 +342,22 @@ class Runner:
             if isinstance(error, FailedInChild)
             else verdict.failure(handler, held.delivery, error)
         )
+        self._note(held.delivery.type, failed)
         outcome = verdict.outcome(held.delivery, failed, worker=self._worker, now_ms=self.now_ms())
         log = self._log.warning if isinstance(outcome, Retried) else self._log.error
         log(
             "task.retry" if isinstance(outcome, Retried) else "task.dead",
             task=str(held.delivery.id),
+            type=held.delivery.type,
             attempt=held.delivery.attempt,
             error=failed.error,
             message=failed.message,
             **({"delay_ms": outcome.delay_ms} if isinstance(outcome, Retried) else {}),
         )
         return outcome
+
+    def _note(self, task_type: str, failed: verdict.Failure) -> None:
+        self.tally.failed(self._registry.name, task_type, failed.error)
 
     # -- deadlines -----------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from streamq.client import Writer
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import shard_keys, type_keys
 from streamq.model import Outcome, Settlement
+from streamq.telemetry.tally import Tally
 from streamq.transport import AsyncTransport
 from streamq.worker.holdings import Held, Holdings, Line
 
@@ -31,12 +32,14 @@ class Settler:
         consumer: str,
         holdings: Holdings,
         freed: Callable[[], None],
+        tally: Tally,
     ) -> None:
         self._transport = transport
         self._app = app
         self._consumer = consumer
         self._holdings = holdings
         self._freed = freed
+        self._tally = tally
         self._waiting: dict[Line, list[Settlement]] = {}
         self._writers: dict[Line, Writer] = {}
         self._wake = asyncio.Event()
@@ -77,6 +80,7 @@ class Settler:
         except RedisError as error:
             # Nothing that we could mend: the leases will run out and others take the tasks.
             self._log.error("task.settle_failed", type=line[0], tasks=len(batch), error=str(error))
+            self._tally.count("streamq_redis_errors_total", "settle")
             settled = [True] * len(batch)
         if not all(settled):
             self._tell_lost(line, [s for s, ours in zip(batch, settled, strict=True) if not ours])
@@ -84,6 +88,7 @@ class Settler:
         self._freed()
 
     def _tell_lost(self, line: Line, settlements: list[Settlement]) -> None:
+        self._tally.count("streamq_leases_lost_total", self._app, line[0], by=len(settlements))
         for settlement in settlements:
             self._log.warning(
                 "task.lease_lost",
@@ -102,7 +107,9 @@ class Settler:
                 return await self._transport.run(call, patience=0)
             except RedisUnavailable as error:
                 self._log.warning("redis.unavailable", doing="settle", error=str(error))
+                self._tally.count("streamq_redis_errors_total", "settle")
             await self._transport.reconnect()
+            self._tally.count("streamq_redis_reconnects_total", "settle")
             if self._server() != before:
                 return await self._settle_again(line, batch)
 
