@@ -26,6 +26,7 @@ from streamq.errors import (
 )
 from streamq.model import NAME_PATTERN
 from streamq.options import TaskOptions, whole
+from streamq.telemetry.traces import Tracer
 
 _PLAIN: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -207,6 +208,7 @@ class Registry:
         self.name = name
         self.shards = whole(shards, "shards", least=1)
         self.handlers: dict[str, Handler] = {}
+        self.tracer: Tracer | None = None
 
     def add(self, handler: Handler) -> None:
         """Raises DuplicateTaskType where the name is taken."""

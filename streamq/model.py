@@ -120,7 +120,8 @@ class Delivery(NamedTuple):
     """A decoded entry in a worker's hands: one attempt to run one task.
 
     Times are ms since the epoch by the server's clock. `attempt` counts from 1; `lost` counts the
-    deliveries before this one whose worker died. `accepted_ms` is None where the id tells it.
+    deliveries before this one whose worker died. `accepted_ms` is None where the id tells it. `trace` is
+    the trace context of the enqueue call.
     """
 
     type: str
@@ -134,6 +135,7 @@ class Delivery(NamedTuple):
     expires_ms: int | None = None
     overrides: Overrides | None = None
     failures: bytes = b""
+    trace: bytes = b""
 
     @property
     def enqueued_ms(self) -> int:

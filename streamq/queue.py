@@ -41,6 +41,7 @@ from streamq.options import (
     seconds,
     task_options,
 )
+from streamq.telemetry.traces import Tracer, Tracing
 from streamq.transport import Address
 from streamq.transport.address import from_environment
 
@@ -182,15 +183,24 @@ class StreamQ:
     url: redis://, rediss://, valkey://, unix:// or embedded://; else STREAMQ_URL, else localhost.
     shards: how many independent queues it is spread over.
     patience: seconds that an enqueue is tried while the server is away.
+    tracing: OpenTelemetry spans for enqueue calls and attempts. "link" starts a trace for each attempt,
+        linked to that of the enqueue call; "child" goes on with that one. Else what STREAMQ_TRACING says.
 
     Nothing connects before the first call. Safe to share between threads and event loops, and across
     a fork.
     """
 
     def __init__(
-        self, name: str, url: str | None = None, *, shards: int = 1, patience: Duration = 5.0
+        self,
+        name: str,
+        url: str | None = None,
+        *,
+        shards: int = 1,
+        patience: Duration = 5.0,
+        tracing: Tracing | None = None,
     ) -> None:
         self.registry = Registry(name, shards)
+        self._tracer = self.registry.tracer = _tracer(name, tracing)
         self.address = Address.parse(url or from_environment())
         waits = seconds(patience, "patience")
         self._client = Client(self.registry, self.address, patience=waits)
@@ -239,7 +249,12 @@ class StreamQ:
         places = self._places(bound)
         answers: list[Answer | None] = [None] * len(bound)
         for (task_type, shard), numbers in _grouped(places).items():
-            found = self._client.enqueue(task_type, shard, [bound[n].task for n in numbers])
+            tasks = [bound[n].task for n in numbers]
+            if self._tracer is None:
+                found = self._client.enqueue(task_type, shard, tasks)
+            else:
+                with self._tracer.sending(task_type, len(tasks)) as (_, header):
+                    found = self._client.enqueue(task_type, shard, [_carrying(t, header) for t in tasks])
             for n, answer in zip(numbers, found, strict=True):
                 answers[n] = answer
         return self._handles(bound, places, answers)
@@ -249,7 +264,12 @@ class StreamQ:
         client, places = self._asyncs.current(), self._places(bound)
         answers: list[Answer | None] = [None] * len(bound)
         for (task_type, shard), numbers in _grouped(places).items():
-            found = await client.enqueue(task_type, shard, [bound[n].task for n in numbers])
+            tasks = [bound[n].task for n in numbers]
+            if self._tracer is None:
+                found = await client.enqueue(task_type, shard, tasks)
+            else:
+                with self._tracer.sending(task_type, len(tasks)) as (_, header):
+                    found = await client.enqueue(task_type, shard, [_carrying(t, header) for t in tasks])
             for n, answer in zip(numbers, found, strict=True):
                 answers[n] = answer
         return self._handles(bound, places, answers)
@@ -287,11 +307,27 @@ class StreamQ:
         return Bound(handler, new_task(handler.options, per_call, payload))
 
     def _enqueue_one(self, bound: Bound[Any]) -> TaskHandle[Any]:
+        if self._tracer is None:
+            return self._send_one(bound)
+        with self._tracer.sending(bound.handler.name, 1) as (span, header):
+            handle = self._send_one(Bound(bound.handler, _carrying(bound.task, header)))
+            span.set_attribute("messaging.message.id", handle.id)
+            return handle
+
+    async def _aenqueue_one(self, bound: Bound[Any]) -> TaskHandle[Any]:
+        if self._tracer is None:
+            return await self._asend_one(bound)
+        with self._tracer.sending(bound.handler.name, 1) as (span, header):
+            handle = await self._asend_one(Bound(bound.handler, _carrying(bound.task, header)))
+            span.set_attribute("messaging.message.id", handle.id)
+            return handle
+
+    def _send_one(self, bound: Bound[Any]) -> TaskHandle[Any]:
         name, shard = bound.handler.name, self._client.next_shard()
         [answer] = self._client.enqueue(name, shard, [bound.task])
         return self._handle(bound.handler, shard, answer)
 
-    async def _aenqueue_one(self, bound: Bound[Any]) -> TaskHandle[Any]:
+    async def _asend_one(self, bound: Bound[Any]) -> TaskHandle[Any]:
         name, shard = bound.handler.name, self._client.next_shard()
         [answer] = await self._asyncs.current().enqueue(name, shard, [bound.task])
         return self._handle(bound.handler, shard, answer)
@@ -373,6 +409,15 @@ def foreign(task_type: str) -> Handler:
 
 def _elsewhere(**_arguments: Any) -> Any:
     raise NotImplementedError("the handler of this task type is in another program")
+
+
+def _tracer(app: str, tracing: Tracing | None) -> Tracer | None:
+    given: Any = tracing or os.environ.get("STREAMQ_TRACING")
+    return Tracer(app, given) if given else None
+
+
+def _carrying(task: NewTask, header: bytes) -> NewTask:
+    return task._replace(fields=(*task.fields, ("t", header))) if header else task
 
 
 def _grouped(places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], list[int]]:

@@ -24,7 +24,7 @@ from streamq import telemetry
 from streamq.daemon import Daemon
 from streamq.errors import StreamQError, UsageError
 from streamq.options import DaemonOptions, WorkerOptions
-from streamq.telemetry import systemd
+from streamq.telemetry import systemd, traces
 from streamq.telemetry.report import Reporter
 from streamq.telemetry.routes import routes
 from streamq.telemetry.sentry import Sentry
@@ -128,6 +128,7 @@ def _exit(make: Any, launch: Launch, pipe: Connection | None) -> None:
     except StreamQError as error:
         telemetry.get_logger().error("process.failed", error=str(error))
         code = EXIT_CONFIG if isinstance(error, UsageError) else EXIT_UNREACHABLE
+    traces.flush()
     # Threads whose handlers will not end would keep the process for ever.
     sys.stdout.flush()
     sys.stderr.flush()

@@ -18,8 +18,9 @@ from streamq import telemetry
 from streamq.app import Handler, Registry
 from streamq.context import CURRENT, Context
 from streamq.errors import AttemptTimeout, DecodeError
-from streamq.model import Cancelled, Expired, HandedBack, Outcome, Retried
+from streamq.model import Cancelled, Expired, HandedBack, Outcome, Retried, name_of
 from streamq.telemetry.tally import Tally
+from streamq.telemetry.traces import Tracer
 from streamq.worker import verdict
 from streamq.worker.executors import FailedInChild, Processes, Threads
 from streamq.worker.holdings import Held, Stop
@@ -49,6 +50,7 @@ class Runner:
     ) -> None:
         self._registry = registry
         self.tally = tally
+        self._tracer = registry.tracer
         self._worker = worker
         self._concurrency = concurrency
         self._finished = finished
@@ -59,7 +61,7 @@ class Runner:
         self._running: set[Held] = set()
         self._written_off: set[Held] = set()
         self._threads = Threads(concurrency)
-        self._processes = Processes(process_slots)
+        self._processes = Processes(process_slots, registry.tracer)
         self._base = contextvars.copy_context()
         self._timer: asyncio.TimerHandle | None = None
         self._armed = math.inf
@@ -181,7 +183,9 @@ class Runner:
                 resumed = time.monotonic()
             held = self._queue.popleft()
             held.slot = me
-            outcome = await self._attempt(held)
+            outcome = await (
+                self._attempt(held) if self._tracer is None else self._traced(self._tracer, held)
+            )
             self._running.discard(held)
             if self._written_off:
                 self._written_off.discard(held)
@@ -243,6 +247,13 @@ class Runner:
             self._finished(held, outcome)
 
     # -- one attempt ---------------------------------------------------------------------------------
+
+    async def _traced(self, tracer: Tracer, held: Held) -> Outcome | None:
+        """An attempt with a span, which is current in the handler and in what is logged of its end."""
+        with tracer.processing(held.delivery, self._worker) as span:
+            outcome = await self._attempt(held)
+            span.set_attribute("streamq.task.outcome", "lost" if outcome is None else name_of(outcome))
+            return outcome
 
     async def _attempt(self, held: Held) -> Outcome | None:
         """decode -> find the handler -> call it under its timeout -> decide."""
@@ -358,6 +369,8 @@ class Runner:
 
     def _note(self, task_type: str, failed: verdict.Failure) -> None:
         self.tally.failed(self._registry.name, task_type, failed.error)
+        if self._tracer is not None:
+            self._tracer.failed(failed.error, failed.message, failed.traceback)
 
     # -- deadlines -----------------------------------------------------------------------------------
 
