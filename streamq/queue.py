@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from typing import (
@@ -310,7 +310,7 @@ class StreamQ:
         if self._tracer is None:
             return self._send_one(bound)
         with self._tracer.sending(bound.handler.name, 1) as (span, header):
-            handle = self._send_one(Bound(bound.handler, _carrying(bound.task, header)))
+            handle = self._send_one(replace(bound, task=_carrying(bound.task, header)))
             span.set_attribute("messaging.message.id", handle.id)
             return handle
 
@@ -318,7 +318,7 @@ class StreamQ:
         if self._tracer is None:
             return await self._asend_one(bound)
         with self._tracer.sending(bound.handler.name, 1) as (span, header):
-            handle = await self._asend_one(Bound(bound.handler, _carrying(bound.task, header)))
+            handle = await self._asend_one(replace(bound, task=_carrying(bound.task, header)))
             span.set_attribute("messaging.message.id", handle.id)
             return handle
 

@@ -265,7 +265,11 @@ class WebThread:
 
     def start(self) -> None:
         """Listen; raises CannotListen where that cannot be."""
-        self._sockets = self._listen.sockets()
+        try:
+            self._sockets = self._listen.sockets()
+        except BaseException:
+            self._loop.close()
+            raise
         self._thread.start()
 
     def _run(self) -> None:
