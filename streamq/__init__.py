@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from streamq.errors import CannotListen as CannotListen
     from streamq.errors import DecodeError as DecodeError
     from streamq.errors import DuplicateTaskType as DuplicateTaskType
+    from streamq.errors import DurabilityUnknown as DurabilityUnknown
+    from streamq.errors import IdempotencyConflict as IdempotencyConflict
     from streamq.errors import InvalidArguments as InvalidArguments
     from streamq.errors import InvalidOption as InvalidOption
     from streamq.errors import InvalidTaskId as InvalidTaskId
@@ -60,12 +62,13 @@ _HOMES = {
     "context": ("Context", "get_context"),
     "daemon": ("Daemon",),
     "errors": (
-        "AttemptTimeout", "AuthenticationFailed", "CannotListen", "DecodeError",
-        "DuplicateTaskType", "InvalidArguments", "InvalidOption", "InvalidTaskId", "InvalidURL",
-        "OutcomeUnknown", "PayloadError", "ProcessDied", "QueueFull", "RateLimitExceeded",
-        "RedisError", "RedisUnavailable", "Refused", "ResultTimeout", "ResultUnavailable", "Retry",
-        "ServerError", "ServerFull", "ServerTooOld", "StreamQError", "TaskCancelled", "TaskDead",
-        "TaskError", "TaskExpired", "UnknownTaskType", "UsageError",
+        "AttemptTimeout", "AuthenticationFailed", "CannotListen", "DecodeError", "DuplicateTaskType",
+        "DurabilityUnknown",
+        "IdempotencyConflict", "InvalidArguments", "InvalidOption", "InvalidTaskId", "InvalidURL",
+        "OutcomeUnknown", "PayloadError", "ProcessDied", "QueueFull", "RateLimitExceeded", "RedisError",
+        "RedisUnavailable", "Refused", "ResultTimeout", "ResultUnavailable", "Retry", "ServerError",
+        "ServerFull", "ServerTooOld", "StreamQError", "TaskCancelled", "TaskDead", "TaskError",
+        "TaskExpired", "UnknownTaskType", "UsageError",
     ),
     "handle": ("TaskHandle",),
     "inspector": ("Inspector",),

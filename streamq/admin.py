@@ -1,75 +1,213 @@
-"""An operator's writes: cancel, requeue, purge. Bounded batches; interruptible without loss.
+"""An operator's writes: pause, resume, drain, cancel, run now, requeue, resubmit, purge.
 
 Owns the loops over batches. Each batch is one script, so whatever was done when a loop is interrupted
-is done, and the rest is as it was.
+is done, and the rest is as it was. What was done goes to the log of actions in the same script.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+import getpass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import orjson
 
 from streamq import calls
+from streamq.app import sized
+from streamq.audit import Audit, Auditor, Mode
+from streamq.deadgroups import DeadSelection, Groups
+from streamq.errors import PayloadError, UsageError
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model import TaskId
+from streamq.operations import note
+from streamq.options import TaskOptions
 from streamq.transport import SyncTransport
 
 BATCH: Final = 100
 
-_Step = Callable[[TypeKeys, int, int, Sequence[str]], calls.Call[tuple[int, int]]]
+_Step = Callable[..., calls.Call[tuple[int, int]]]
 
 
 class Admin:
-    """Acts on one app on one server."""
+    """Acts on one app on one server, in the name of `by` (default: the user of this process), in all shards
+    that may hold something, and at least `shards`."""
 
-    def __init__(self, transport: SyncTransport, app: str, shards: int) -> None:
+    def __init__(self, transport: SyncTransport, app: str, shards: int = 1, *, by: str = "") -> None:
         self._transport = transport
         self._app = app
         self._shards = shards
+        self._by = by or _user()
+
+    def acting_for(self, by: str) -> Admin:
+        """The same in somebody else's name: what the log of actions shows."""
+        return Admin(self._transport, self._app, self._shards, by=by)
+
+    def _known(self) -> int:
+        """How many shards may hold something."""
+        record = self._transport.run(calls.app_record(self._app))
+        return max(self._shards, record.known if record is not None else 1)
+
+    # -- task types and workers ------------------------------------------------------------------------
+
+    def pause(self, task_type: str, reason: str = "") -> bool:
+        """Have all workers leave a type alone, within a second; tasks that run go on, and enqueue goes on
+        accepting. Answers whether it was not paused before. Raises UsageError for an unknown type."""
+        self._check_type(task_type)
+        about = {"by": self._by, "reason": reason[:500], "at_ms": self._transport.run(calls.now())}
+        told = note(self._by, "pause", task_type)
+        return self._everywhere(lambda s: calls.pause(s, task_type, orjson.dumps(about), told))
+
+    def resume(self, task_type: str) -> bool:
+        """Take a type up again; answers whether it was paused."""
+        told = note(self._by, "resume", task_type)
+        return self._everywhere(lambda s: calls.resume(s, task_type, told))
+
+    def _everywhere(self, make: Callable[[Any], calls.Call[bool]]) -> bool:
+        changed = [self._transport.run(make(shard_keys(self._app, n))) for n in range(self._known())]
+        return any(changed)
+
+    def _check_type(self, task_type: str) -> None:
+        known = {
+            name
+            for n in range(self._known())
+            for name in self._transport.run(calls.types(shard_keys(self._app, n)))
+        }
+        if task_type not in known:
+            names = ", ".join(sorted(known)) or "none"
+            raise UsageError(f"app {self._app!r} has no task type {task_type!r}; it has: {names}")
+
+    def drain(self, worker: str) -> bool:
+        """Have a worker take no more tasks, finish those in hand and end, as after SIGTERM. Answers
+        whether there is one of that name."""
+        told = note(self._by, "drain", worker)
+        return self._transport.run(calls.drain(shard_keys(self._app, 0), worker, told))
+
+    # -- tasks -----------------------------------------------------------------------------------------
 
     def cancel(self, task_id: str) -> str:
         """Answers cancelled, requested (its worker was asked), dead or unknown. Raises InvalidTaskId."""
         task = TaskId.parse(task_id)
-        return self._transport.run(calls.cancel(self._keys(task), shard_keys(self._app, task.shard), task))
+        told = note(self._by, "cancel", task_id)
+        return self._transport.run(
+            calls.cancel(self._keys(task), shard_keys(self._app, task.shard), task, told)
+        )
+
+    def run_now(self, task_id: str) -> bool:
+        """Make a scheduled task ready at once; answers whether it was scheduled. Raises InvalidTaskId."""
+        task = TaskId.parse(task_id)
+        return self._transport.run(
+            calls.run_now(self._keys(task), task.local, note(self._by, "run now", task_id))
+        )
+
+    # -- dead letters ----------------------------------------------------------------------------------
 
     def requeue(self, task_ids: Sequence[str]) -> int:
         """Put dead letters back by id; answers how many there were."""
-        return self._by_id(calls.requeue, task_ids)
+        return self._by_id(calls.requeue, "requeue", task_ids)
 
     def requeue_type(self, task_type: str) -> Iterator[int]:
         """Put all dead letters of a type back, oldest first; yields how many each batch moved.
 
         Letters that die anew meanwhile are left alone.
         """
-        return self._all(calls.requeue, task_type)
+        return self.requeue_selected(DeadSelection(task_type))
+
+    def requeue_selected(self, selection: DeadSelection) -> Iterator[int]:
+        """Put all selected dead letters back, oldest first; yields how many each batch moved."""
+        return self._selected(calls.requeue, "requeue", selection)
 
     def purge(self, task_ids: Sequence[str]) -> int:
         """Delete dead letters by id for good; answers how many there were."""
-        return self._by_id(calls.purge, task_ids)
+        return self._by_id(calls.purge, "purge", task_ids)
 
     def purge_type(self, task_type: str) -> Iterator[int]:
         """Delete all dead letters of a type for good, oldest first; yields how many each batch deleted."""
-        return self._all(calls.purge, task_type)
+        return self.purge_selected(DeadSelection(task_type))
 
-    def _by_id(self, step: _Step, task_ids: Sequence[str]) -> int:
+    def repair(
+        self,
+        *,
+        dry_run: bool = False,
+        write_off: bool = False,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> Audit:
+        """Audit, and put right what can be: each in one script that looks again before it writes.
+
+        dry_run: only say what would be done. write_off: what the counters miss, or have too much, is
+        booked as vanished or adopted, when all else has been looked at.
+        """
+        mode: Mode = "dry" if dry_run else "repair"
+        return Auditor(
+            self._transport, self._app, self._known(), mode=mode, write_off=write_off, progress=progress
+        ).run()
+
+    def purge_selected(self, selection: DeadSelection) -> Iterator[int]:
+        """Delete all selected dead letters for good, oldest first; yields how many each batch deleted."""
+        return self._selected(calls.purge, "purge", selection)
+
+    def resubmit(self, task_id: str, payload: bytes) -> str | None:
+        """Put a new task with another payload (a JSON object of the arguments by name) in a dead letter's
+        place. Answers the new task's id, None where there is no such dead letter. Raises InvalidTaskId
+        and PayloadError."""
+        task = TaskId.parse(task_id)
+        _check_payload(payload)
+        told = note(self._by, "edit and requeue", task_id)
+        local = self._transport.run(calls.resubmit(self._keys(task), task.local, payload, told))
+        return str(TaskId(task.type, task.shard, local)) if local else None
+
+    def _by_id(self, step: _Step, verb: str, task_ids: Sequence[str]) -> int:
         by_type: dict[TypeKeys, list[str]] = {}
         for task in [TaskId.parse(text) for text in task_ids]:
             by_type.setdefault(self._keys(task), []).append(task.local)
+        told = note(self._by, verb, ", ".join(task_ids[:5]), len(task_ids))
         done = 0
         for keys, ids in by_type.items():
             for n in range(0, len(ids), BATCH):
-                done += self._transport.run(step(keys, BATCH, 0, ids[n : n + BATCH]))[0]
+                done += self._transport.run(step(keys, BATCH, 0, ids[n : n + BATCH], note=told))[0]
         return done
 
-    def _all(self, step: _Step, task_type: str) -> Iterator[int]:
-        until = self._transport.run(calls.now())
-        for shard in range(self._shards):
-            keys, left = type_keys(self._app, shard, task_type), 1
-            while left:
-                done, left = self._transport.run(step(keys, BATCH, until, ()))
-                yield done
-                if not done:
-                    break
+    def _selected(self, step: _Step, verb: str, selection: DeadSelection) -> Iterator[int]:
+        groups = Groups(self._transport, self._app, self._known())
+        until = min(selection.until_ms, self._transport.run(calls.now()))
+        told = note(self._by, verb, _said(selection), groups.count(selection))
+        for keys, mark in list(groups.places(selection)):
+            kind = {"since_ms": selection.since_ms, "fingerprint": mark, "note": told}
+            yield from self._all(step(keys, BATCH, until, **kind))
+
+    def _all(self, call: calls.Call[tuple[int, int]]) -> Iterator[int]:
+        left = 1
+        while left:
+            done, left = self._transport.run(call)
+            yield done
+            if not done:
+                break
 
     def _keys(self, task: TaskId) -> TypeKeys:
         return type_keys(self._app, task.shard, task.type)
+
+
+def _said(selection: DeadSelection) -> str:
+    parts: Iterable[str] = (
+        f"all dead letters of {selection.type}",
+        f"with fingerprint {selection.fingerprint}" if selection.fingerprint else "",
+        f"with {selection.error!r} in the error" if selection.error else "",
+        f"that died since {selection.since_ms}" if selection.since_ms else "",
+    )
+    return " ".join(filter(None, parts))
+
+
+def _check_payload(payload: bytes) -> None:
+    try:
+        given = orjson.loads(payload)
+    except ValueError as error:
+        raise PayloadError(f"the payload is not JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise PayloadError("the payload must be a JSON object of the arguments by name")
+    sized(payload, TaskOptions().max_payload, "the arguments")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a process without a name in the password file
+        return "unknown"

@@ -26,6 +26,7 @@ from streamq.errors import (
 )
 from streamq.model import NAME_PATTERN
 from streamq.options import TaskOptions, whole
+from streamq.shards import MOST, AppRecord
 from streamq.telemetry.traces import Tracer
 
 _PLAIN: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -47,6 +48,7 @@ class Handler:
         self._names = {p.name for p in parameters}
         self._required = {p.name for p in parameters if p.default is p.empty}
         self._simple = all(p.kind in _PLAIN for p in parameters)
+        self._what = f"the arguments of task type {name!r}"
         if self.is_async and options.executor != "auto":
             raise InvalidOption(
                 f"task type {name!r} is async and runs on the loop: leave out executor={options.executor!r}"
@@ -57,17 +59,15 @@ class Handler:
         return self.encode(self._bind(args, kwargs))
 
     def encode(self, arguments: Mapping[str, Any]) -> bytes:
-        what = f"the arguments of task type {self.name!r}"
-        return sized(
-            convert.encode(arguments, what=what, non_str_keys=self._non_str_keys),
-            self.options.max_payload,
-            what,
-        )
+        raw = convert.encode(arguments, what=self._what, non_str_keys=self._non_str_keys)
+        return sized(raw, self.options.max_payload, self._what)
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         if self._simple and len(args) <= len(self._positional):
             # inspect's own binding costs more than all the rest of an enqueue.
             bound = dict(zip(self._positional, args, strict=False))
+            if not kwargs and len(bound) == len(self._names):
+                return bound
             if not (bound.keys() & kwargs.keys()) and kwargs.keys() <= self._names:
                 bound.update(kwargs)
                 if self._required <= bound.keys():
@@ -200,15 +200,24 @@ def check_name(name: str) -> None:
 
 
 class Registry:
-    """The task types of one app."""
+    """The task types of one app, and what the server has last said of it (`record`, at the monotonic
+    time `record_at`; None where nobody has asked it yet)."""
 
     def __init__(self, name: str, shards: int) -> None:
         if not NAME_PATTERN.fullmatch(name):
             raise InvalidOption(f"{name!r} is no name for an app: letters, digits, _ - . (at most 100)")
         self.name = name
         self.shards = whole(shards, "shards", least=1)
+        if shards > MOST:
+            raise InvalidOption(f"shards={shards}: at most {MOST}, each worker holds a connection for each")
         self.handlers: dict[str, Handler] = {}
         self.tracer: Tracer | None = None
+        self.record: AppRecord | None = None
+        self.record_at = 0.0
+
+    def learn(self, record: AppRecord, now: float) -> AppRecord:
+        self.record, self.record_at = record, now
+        return record
 
     def add(self, handler: Handler) -> None:
         """Raises DuplicateTaskType where the name is taken."""

@@ -10,21 +10,28 @@ import asyncio
 import itertools
 import secrets
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final, TypeVar
 
-import orjson
-
-from streamq import calls
+from streamq import calls, dialogue
 from streamq.app import Registry
+from streamq.calls import ShardClosed
+from streamq.dialogue import Ask, Dialogue
+from streamq.durability import LONGEST_WAIT, Tries
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
 from streamq.model import Answer, NewTask
+from streamq.options import Durability
 from streamq.transport import Address, AsyncTransport, SyncTransport
+
+R = TypeVar("R")
 
 BATCH: Final = 300
 """Tasks in one script call at most: it blocks the server for about a millisecond."""
 BATCH_BYTES: Final = 1024 * 1024
+AT_ONCE: Final = 16
+"""Batches under way at once where each waits for replicas or a disk, on a connection of its own."""
 
 
 class Writer:
@@ -75,9 +82,13 @@ def batches(tasks: Sequence[NewTask]) -> Iterator[Sequence[NewTask]]:
 class _Base:
     """What both clients know: the app, its keys, and what it has registered."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, address: Address, patience: float) -> None:
         self.registry = registry
+        self._patience = patience
+        # The server's wait ends well before we give up its reply.
+        self._longest_wait = float(address.arguments.get("socket_timeout", 2 * LONGEST_WAIT)) / 2
         self._registered: set[tuple[str, int]] = set()
+        self._can_aof = False
         self._turn = itertools.count()
 
     def keys(self, task_type: str, shard: int) -> tuple[TypeKeys, ShardKeys]:
@@ -87,43 +98,86 @@ class _Base:
     def next_shard(self) -> int:
         return next(self._turn) % self.registry.shards
 
-    def _registration(self, task_type: str, shard: int) -> list[calls.Call[Any]]:
-        """What to tell the server before the first task of a type."""
-        handler = self.registry.handlers.get(task_type)
-        told: list[calls.Call[Any]] = [announcement(self.registry)]
-        if handler is not None:
-            keys = self.keys(task_type, shard)
-            told.append(calls.register(*keys, handler.reference, handler.options.policy()))
-        return told
-
-
-def announcement(registry: Registry) -> calls.Call[int]:
-    return calls.announce(registry.name, orjson.dumps({"shards": registry.shards}))
+    def _durably(
+        self, keys: TypeKeys, call: calls.Call[list[Answer]], durability: Durability
+    ) -> Dialogue[Sequence[Answer]]:
+        tries = Tries(time.monotonic() + self._patience, self._longest_wait)
+        return dialogue.make_durable(keys, call, durability, tries)
 
 
 class Client(_Base):
     """The sync client. Safe to share between threads."""
 
     def __init__(self, registry: Registry, address: Address, *, patience: float) -> None:
-        super().__init__(registry)
+        super().__init__(registry, address, patience)
         self.transport = SyncTransport(address, patience=patience)
         self._writers = Writers()
 
-    def enqueue(self, task_type: str, shard: int, tasks: Sequence[NewTask]) -> list[Answer]:
+    def enqueue(
+        self, task_type: str, shard: int, tasks: Sequence[NewTask], durability: Durability = "master"
+    ) -> list[Answer]:
         """Send tasks of one type; answers in their order. Raises RedisErrors."""
         if (task_type, shard) not in self._registered:
-            for call in self._registration(task_type, shard):
-                self.transport.run(call)
+            self.hold(dialogue.register(self.registry, task_type, shard))
             self._registered.add((task_type, shard))
+        if durability != "master":
+            return self._enqueue_durably(task_type, shard, tasks, durability)
+        if len(tasks) == 1:
+            return self._send(task_type, shard, tasks)
         return [answer for batch in batches(tasks) for answer in self._send(task_type, shard, batch)]
 
     def _send(self, task_type: str, shard: int, batch: Sequence[NewTask]) -> list[Answer]:
         writer = self._writers.take()
         try:
             keys = self.keys(task_type, shard)
-            return self.transport.run(calls.enqueue(*keys, writer.id, writer.next(), batch))
+            call = calls.enqueue(*keys, writer.id, writer.next(), batch)
+            try:
+                return self.transport.run(call)
+            except ShardClosed:
+                answers: list[Answer] = self.hold(dialogue.reopen(self.registry.name, shard, Ask(call)))
+                return answers
         finally:
             self._writers.give(writer)
+
+    def _enqueue_durably(
+        self, task_type: str, shard: int, tasks: Sequence[NewTask], durability: Durability
+    ) -> list[Answer]:
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - most programs never get here
+
+        keys = self.keys(task_type, shard)
+        if durability == "aof" and not self._can_aof:
+            self.hold(dialogue.probe_aof(keys[0]))
+            self._can_aof = True
+
+        def send(batch: Sequence[NewTask]) -> Sequence[Answer]:
+            writer = self._writers.take()
+            try:
+                call = calls.enqueue(*keys, writer.id, writer.next(), batch)
+                return self.hold(self._durably(keys[0], call, durability))
+            finally:
+                self._writers.give(writer)
+
+        listed = list(batches(tasks))
+        if len(listed) == 1:
+            return list(send(listed[0]))
+        # Each waits for the server's disk or its replicas: side by side they wait once.
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            return list(itertools.chain.from_iterable(threads.map(send, listed)))
+
+    def hold(self, talk: Dialogue[R]) -> R:
+        """Hold a dialogue to its end; raises what it raises."""
+        try:
+            ask = next(talk)
+            while True:
+                try:
+                    answer = self.transport.run(ask.call, patience=ask.patience)
+                except Exception as error:  # noqa: BLE001 - the dialogue's to handle, or to raise
+                    ask = talk.throw(error)
+                else:
+                    ask = talk.send(answer)
+        except StopIteration as end:
+            result: R = end.value
+            return result
 
     def forget(self) -> None:
         """After a fork: a child that went on with its parent's writers would have its tasks taken for
@@ -139,26 +193,59 @@ class AsyncClient(_Base):
     """The async client of one event loop."""
 
     def __init__(self, registry: Registry, address: Address, *, patience: float) -> None:
-        super().__init__(registry)
+        super().__init__(registry, address, patience)
         self.transport = AsyncTransport(address, patience=patience)
-        self._lines: dict[tuple[str, int], _Line] = {}
+        self._lines: dict[tuple[str, int, Durability], _Line] = {}
 
-    async def enqueue(self, task_type: str, shard: int, tasks: Sequence[NewTask]) -> list[Answer]:
+    async def enqueue(
+        self, task_type: str, shard: int, tasks: Sequence[NewTask], durability: Durability = "master"
+    ) -> list[Answer]:
         """Send tasks of one type; answers in their order. Concurrent calls share round trips."""
-        line = self._lines.get((task_type, shard))
+        line = self._lines.get((task_type, shard, durability))
         if line is None:
-            line = self._lines[(task_type, shard)] = _Line(self, task_type, shard)
-        return (
-            await asyncio.gather(*(line.put(task) for task in tasks))
-            if len(tasks) > 1
-            else [await line.put(tasks[0])]
-        )
+            line = self._lines[(task_type, shard, durability)] = (
+                _Line(self, task_type, shard)
+                if durability == "master"
+                else _DurableLine(self, task_type, shard, durability)
+            )
+        if len(tasks) > 1:
+            return await asyncio.gather(*map(line.put, tasks))
+        return [await line.put(tasks[0])] if line.busy else await line.ask(tasks)
 
     async def register(self, task_type: str, shard: int) -> None:
         if (task_type, shard) not in self._registered:
-            for call in self._registration(task_type, shard):
-                await self.transport.run(call)
+            await self.hold(dialogue.register(self.registry, task_type, shard))
             self._registered.add((task_type, shard))
+
+    async def run(self, shard: int, call: calls.Call[list[Answer]]) -> list[Answer]:
+        try:
+            return await self.transport.run(call)
+        except ShardClosed:
+            answers: list[Answer] = await self.hold(dialogue.reopen(self.registry.name, shard, Ask(call)))
+            return answers
+
+    async def run_durably(
+        self, keys: TypeKeys, call: calls.Call[list[Answer]], durability: Durability
+    ) -> list[Answer]:
+        if durability == "aof" and not self._can_aof:
+            await self.hold(dialogue.probe_aof(keys))
+            self._can_aof = True
+        return list(await self.hold(self._durably(keys, call, durability)))
+
+    async def hold(self, talk: Dialogue[R]) -> R:
+        """As Client.hold."""
+        try:
+            ask = next(talk)
+            while True:
+                try:
+                    answer = await self.transport.run(ask.call, patience=ask.patience)
+                except Exception as error:  # noqa: BLE001 - the dialogue's to handle, or to raise
+                    ask = talk.throw(error)
+                else:
+                    ask = talk.send(answer)
+        except StopIteration as end:
+            result: R = end.value
+            return result
 
     async def aclose(self) -> None:
         await self.transport.aclose()
@@ -167,8 +254,8 @@ class AsyncClient(_Base):
 class _Line:
     """Group commit: what comes while a call is under way goes out together in the next.
 
-    At low load a task goes at once; at high load the batch grows by itself. The sending is a task of
-    its own, so a caller that gives up waiting does not tear down the others' call.
+    At low load a task goes at once, sent by its own caller; at high load the batch grows by itself. A
+    batch is sent by a task of its own, so a caller that gives up waiting does not tear down the others'.
     """
 
     def __init__(self, client: AsyncClient, task_type: str, shard: int) -> None:
@@ -176,15 +263,32 @@ class _Line:
         self._type, self._shard = task_type, shard
         self._waiting: list[tuple[NewTask, asyncio.Future[Answer]]] = []
         self._writer = Writer()
-        self._busy = False
+        self.busy = False
 
     def put(self, task: NewTask) -> asyncio.Future[Answer]:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((task, future))
-        if not self._busy:
-            self._busy = True
+        if not self.busy:
+            self.busy = True
             self._client.transport.spawn(self._send_all())
         return future
+
+    async def ask(self, tasks: Sequence[NewTask]) -> list[Answer]:
+        """Send now, in the caller's own name; nobody else may be sending."""
+        self.busy = True
+        try:
+            return await self._call(tasks)
+        finally:
+            if self._waiting:
+                self._client.transport.spawn(self._send_all())
+            else:
+                self.busy = False
+
+    async def _call(self, tasks: Sequence[NewTask]) -> list[Answer]:
+        await self._client.register(self._type, self._shard)
+        keys = self._client.keys(self._type, self._shard)
+        call = calls.enqueue(*keys, self._writer.id, self._writer.next(), tasks)
+        return await self._client.run(self._shard, call)
 
     async def _send_all(self) -> None:
         try:
@@ -196,14 +300,11 @@ class _Line:
                     start += len(batch)
                     await self._send(batch, futures)
         finally:
-            self._busy = False
+            self.busy = False
 
     async def _send(self, batch: Sequence[NewTask], futures: list[asyncio.Future[Answer]]) -> None:
         try:
-            await self._client.register(self._type, self._shard)
-            keys = self._client.keys(self._type, self._shard)
-            call = calls.enqueue(*keys, self._writer.id, self._writer.next(), batch)
-            answers = await self._client.transport.run(call)
+            answers = await self._call(batch)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the callers' to handle
             for future in futures:
                 if not future.done():
@@ -212,6 +313,45 @@ class _Line:
         for future, answer in zip(futures, answers, strict=True):
             if not future.done():
                 future.set_result(answer)
+
+
+class _DurableLine(_Line):
+    """Group commit where each batch waits for replicas or a disk: several are under way at once."""
+
+    def __init__(self, client: AsyncClient, task_type: str, shard: int, durability: Durability) -> None:
+        super().__init__(client, task_type, shard)
+        self._durability: Durability = durability
+        self._writers = Writers()
+        self._senders = 0
+        self.busy = True  # never sent in a caller's own name
+
+    def put(self, task: NewTask) -> asyncio.Future[Answer]:
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((task, future))
+        if self._senders < AT_ONCE:
+            self._senders += 1
+            self._client.transport.spawn(self._send_all())
+        return future
+
+    async def _send_all(self) -> None:
+        try:
+            while self._waiting:
+                batch = next(batches([task for task, _ in self._waiting[:BATCH]]))
+                futures = [future for _, future in self._waiting[: len(batch)]]
+                del self._waiting[: len(batch)]
+                await self._send(batch, futures)
+        finally:
+            self._senders -= 1
+
+    async def _call(self, tasks: Sequence[NewTask]) -> list[Answer]:
+        await self._client.register(self._type, self._shard)
+        writer = self._writers.take()
+        try:
+            keys = self._client.keys(self._type, self._shard)
+            call = calls.enqueue(*keys, writer.id, writer.next(), tasks)
+            return await self._client.run_durably(keys[0], call, self._durability)
+        finally:
+            self._writers.give(writer)
 
 
 class AsyncClients:

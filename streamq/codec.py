@@ -15,12 +15,14 @@ for the dead letter; it never crashes a loop. Knows no handler and no Redis.
 | m | what the call set otherwise than the policy, JSON | it did |
 | f | the errors of all attempts, JSON | after a failed or lost attempt |
 | t | trace context: W3C traceparent, or a JSON object with tracestate and baggage | the app is traced |
+| o | local id of the dead letter it was made from | after edit and requeue |
 | v | version of the envelope | it is not 1 |
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any, Final
 
 import orjson
@@ -31,6 +33,13 @@ from streamq.model import Delivery, Entry, Overrides
 VERSION: Final = 1
 _MOST_FAILURES: Final = 10
 _TEXT_LIMIT: Final = 4096
+
+
+def digest(task_type: str, payload: bytes) -> bytes:
+    """16 bytes that tell a task from others of its idempotency key. The order of the arguments' names is
+    the caller's whim and does not count."""
+    in_order = orjson.dumps(orjson.loads(payload), option=orjson.OPT_SORT_KEYS)
+    return blake2b(task_type.encode() + b":" + in_order, digest_size=16).digest()
 
 
 def decode(task_type: str, shard: int, entry: Entry) -> Delivery:

@@ -55,6 +55,19 @@ class InvalidTaskId(UsageError, ValueError):
     """A text that is not a task id of this app."""
 
 
+class IdempotencyConflict(UsageError):
+    """The idempotency key has been given to another task: `task_id` is that one's.
+
+    Nothing was stored for this task. `accepted` holds the handles of the tasks that the same bulk call
+    had accepted, None where there is none.
+    """
+
+    def __init__(self, message: str, *, task_id: str, accepted: Sequence[object] = ()) -> None:
+        super().__init__(message)
+        self.task_id = task_id
+        self.accepted = list(accepted)
+
+
 class Refused(StreamQError):
     """The queue refused the task; nothing of it was stored.
 
@@ -88,7 +101,25 @@ class RedisUnavailable(RedisError, ConnectionError):
 
 
 class OutcomeUnknown(RedisUnavailable):
-    """The server did not answer in time whether it took the call: it may have, or not."""
+    """The server did not answer in time whether it took the call: it may have, or not.
+
+    Enqueueing again may then make a second task. With `.options(idempotency_key=...)` it does not: the
+    second call is answered with the first one's task where there is one.
+    """
+
+
+class DurabilityUnknown(OutcomeUnknown):
+    """The task exists on the server, but it did not become known in time that it is as durable as asked.
+
+    `task_id` is its id. It will run; only a failover or a crash of the server may still lose it. Enqueueing
+    again makes a second task, or with an idempotency key waits anew for the same one. `accepted` holds the
+    handles of the tasks of the same bulk call that exist, None where one was refused.
+    """
+
+    def __init__(self, message: str, *, task_id: str, accepted: Sequence[object] = ()) -> None:
+        super().__init__(message)
+        self.task_id = task_id
+        self.accepted = list(accepted)
 
 
 class AuthenticationFailed(RedisError):

@@ -14,7 +14,14 @@ import orjson
 
 from streamq import calls, codec
 from streamq.client import AsyncClients, Client
-from streamq.errors import ResultTimeout, ResultUnavailable, TaskCancelled, TaskDead, TaskExpired
+from streamq.errors import (
+    RedisUnavailable,
+    ResultTimeout,
+    ResultUnavailable,
+    TaskCancelled,
+    TaskDead,
+    TaskExpired,
+)
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model import LIVING, Located, State, TaskId
 from streamq.options import Duration, seconds
@@ -30,9 +37,12 @@ def _decode_json(raw: bytes) -> Any:
 
 
 class TaskHandle(Generic[R]):
-    """One task. Cheap to make: from `enqueue`, or from an id with `app.handle(id)`."""
+    """One task. Cheap to make: from `enqueue`, or from an id with `app.handle(id)`.
 
-    __slots__ = ("_asyncs", "_client", "_decode", "_id", "_keys")
+    `duplicate`: the task was there before, by its idempotency key.
+    """
+
+    __slots__ = ("_asyncs", "_client", "_decode", "_id", "_keys", "duplicate")
 
     def __init__(
         self,
@@ -41,8 +51,11 @@ class TaskHandle(Generic[R]):
         client: Client,
         asyncs: AsyncClients,
         decode: Callable[[bytes], R] | None,
+        *,
+        duplicate: bool = False,
     ) -> None:
         self._id = task
+        self.duplicate = duplicate
         self._keys: TypeKeys = type_keys(app, task.shard, task.type)
         self._client = client
         self._asyncs = asyncs
@@ -82,7 +95,10 @@ class TaskHandle(Generic[R]):
                     transport.run(self._wait(deadline))
                     located = transport.run(self._locate())
                     if located.state in LIVING:
-                        listening.next(self._left(deadline))
+                        try:
+                            listening.next(self._left(deadline))
+                        except RedisUnavailable:  # wait until it answers again, then listen anew
+                            located = transport.run(self._locate())
             finally:
                 listening.close()
         return self._value(located)
@@ -100,7 +116,10 @@ class TaskHandle(Generic[R]):
                     await transport.run(self._wait(deadline))
                     located = await transport.run(self._locate())
                     if located.state in LIVING:
-                        await listening.next(self._left(deadline))
+                        try:
+                            await listening.next(self._left(deadline))
+                        except RedisUnavailable:
+                            located = await transport.run(self._locate())
             finally:
                 await listening.aclose()
         return self._value(located)

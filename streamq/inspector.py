@@ -1,24 +1,29 @@
 """Questions about a queue; writes nothing, so a read-only user of the server can ask them.
 
-Owns the counting over shards, the description of a task, the list of workers and the audit of the
-invariants. Everything is read in bounded steps.
+Owns the counting over shards, the description of a task, the lists of workers and daemons.
+Everything is read in bounded steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 
 from streamq import calls, codec
+from streamq.audit import Audit, Auditor
+from streamq.deadgroups import DeadGroups, DeadSelection, Groups
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
 from streamq.model import Counts, DeadLetter, Located, State, TaskId
+from streamq.operations import Action, Operations, Pause
+from streamq.rollups import Rollup, Rollups, Span
+from streamq.shards import AppRecord
+from streamq.tail import Tail
+from streamq.tasklist import TaskFilter, TaskList, TaskPage
 from streamq.transport import SyncTransport
 
-STEP: Final = 100
-"""Entries looked at by one script call of the audit."""
 HEARTBEATS_MISSED: Final = 3
 
 
@@ -55,7 +60,7 @@ class TaskInfo:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A worker process by its last heartbeat. `alive`: it was not longer ago than three heartbeats."""
+    """A worker or daemon by its last heartbeat. `alive`: it was not longer ago than three heartbeats."""
 
     name: str
     alive: bool
@@ -63,43 +68,38 @@ class WorkerInfo:
     details: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A broken invariant: its number, the task type and shard, what is wrong and where."""
-
-    invariant: str
-    type: str
-    shard: int
-    problem: str
-    where: str = ""
-
-
-@dataclass
-class Audit:
-    """The audit's findings and how much it looked at."""
-
-    checked: int = 0
-    problems: list[Problem] = field(default_factory=list)
-
-
 class Inspector:
-    """Asks about one app on one server."""
+    """Asks about one app on one server, over all shards that may hold something, and at least `shards`."""
 
-    def __init__(self, transport: SyncTransport, app: str, shards: int) -> None:
+    def __init__(self, transport: SyncTransport, app: str, shards: int = 1) -> None:
         self._transport = transport
         self._app = app
         self._shards = shards
 
+    def shards(self) -> int:
+        """How many shards to look at: those in use, and those that producers have left and that are not
+        yet empty. It changes while the app lives."""
+        record = self._ask(calls.app_record(self._app))
+        return max(self._shards, record.known if record is not None else 1)
+
     def types(self) -> list[str]:
         """The task types that were ever registered or enqueued, sorted."""
-        return sorted({name for n in range(self._shards) for name in self._ask(calls.types(self._shard(n)))})
+        return self._types(self.shards())
+
+    def _types(self, shards: int) -> list[str]:
+        return sorted({name for n in range(shards) for name in self._ask(calls.types(self._shard(n)))})
 
     def stats(self) -> list[TypeStats]:
         """Each task type with its states and counters."""
-        return [self.type_stats(name) for name in self.types()]
+        shards = self.shards()
+        return [self._type_stats(name, shards) for name in self._types(shards)]
 
     def type_stats(self, task_type: str) -> TypeStats:
-        per_shard = [self.counts(task_type, n) for n in range(self._shards)]
+        """One task type with its states and counters. Those of a shard that was given up count no more."""
+        return self._type_stats(task_type, self.shards())
+
+    def _type_stats(self, task_type: str, shards: int) -> TypeStats:
+        per_shard = [self.counts(task_type, n) for n in range(shards)]
         oldest = [c.now_ms - c.oldest_ready_ms for c in per_shard if c.oldest_ready_ms is not None]
         due = [c.next_due_ms - c.now_ms for c in per_shard if c.next_due_ms is not None]
         return TypeStats(
@@ -127,13 +127,73 @@ class Inspector:
     def dead(self, task_type: str, *, start: int = 0, limit: int = 100) -> list[DeadLetter]:
         """A page of a type's dead letters, newest first, shard by shard."""
         page: list[DeadLetter] = []
-        for shard in range(self._shards):
+        for shard in range(self.shards()):
             held = self.counts(task_type, shard).dead
             if start < held and len(page) < limit:
                 listed = self._ask(calls.dead_page(self._type(task_type, shard), start, limit - len(page)))
                 page += listed
             start = max(0, start - held)
         return page
+
+    def tasks(
+        self,
+        state: State,
+        task_type: str | None = None,
+        *,
+        cursor: str = "",
+        limit: int = 50,
+        wanted: TaskFilter | None = None,
+    ) -> TaskPage:
+        """A page of the tasks in a state, of one type or of all, from `cursor` on; at most 200 rows.
+
+        A page is bounded: with a filter it may hold fewer rows than asked for, even none, and still have
+        a cursor to go on from. Ready, running and scheduled tasks come in the order in which they are
+        run, the others newest first. Raises UsageError.
+        """
+        listed = TaskList(self._transport, self._app, self.shards())
+        types = self.types() if task_type is None else [task_type]
+        return listed.page(state, types, cursor, limit, wanted or TaskFilter())
+
+    def dead_groups(self, task_type: str | None = None) -> DeadGroups:
+        """Dead letters by fault: the error and the place in the code, with how many and since when."""
+        return self._groups().list(self.types() if task_type is None else [task_type])
+
+    def count_dead(self, selection: DeadSelection) -> int:
+        """How many dead letters are selected."""
+        return self._groups().count(selection)
+
+    def paused(self) -> dict[str, Pause]:
+        """The task types that workers leave alone, by name."""
+        return Operations(self._transport, self._app, self.shards()).paused()
+
+    def actions(self, limit: int = 100) -> list[Action]:
+        """What operators did last, newest first: the latest thousand are kept."""
+        return Operations(self._transport, self._app, self.shards()).actions(limit)
+
+    def rollups(self, task_type: str, span: Span = "hour") -> list[Rollup]:
+        """What happened to a type in the last 60 minutes or in the last 96 quarters of an hour, oldest
+        first. Counts are noted by the daemon, waiting and running times by the workers."""
+        return Rollups(self._transport, self._app, self.shards()).read(task_type, span)
+
+    def policy(self, task_type: str) -> dict[str, str]:
+        """What is stored of a type's policy, by the names of the options with their units."""
+        return self._ask(calls.policy(self._type(task_type, 0)))
+
+    def server(self) -> dict[str, str]:
+        """What the server says of itself (INFO): version, memory, persistence, replication, clients."""
+        return self._ask(calls.info())
+
+    def now_ms(self) -> int:
+        """The server's clock."""
+        return self._ask(calls.now())
+
+    def tail(self) -> Tail:
+        """What happens to tasks, as it happens: `with inspector.tail() as events`, then iterate. Workers
+        tell it only while somebody listens, which a key with a short life tells them."""
+        return Tail(self._transport, self._app, self._shards)
+
+    def _groups(self) -> Groups:
+        return Groups(self._transport, self._app, self.shards())
 
     def all_dead(self, task_type: str) -> Iterator[DeadLetter]:
         """Every dead letter of a type, page by page. One that moves meanwhile may be missed or met twice."""
@@ -145,79 +205,17 @@ class Inspector:
     def workers(self) -> list[WorkerInfo]:
         """The workers that send heartbeats, or did not long ago. A worker beats in the first shard."""
         shard = self._shard(0)
-        beats = self._ask(calls.workers(shard))
-        # Asked second: who has come meanwhile is in neither list, who has left is in one only.
-        details = self._ask(calls.heartbeats(shard))
-        now = self._now()
-        return [worker_info(name, now - beat, details[name]) for name, beat in beats if name in details]
+        return _processes(self._transport, calls.workers(shard), calls.heartbeats(shard))
 
-    def audit(self) -> Audit:
-        """Check the invariants I1 to I7 as far as stored data can tell; see Problem.
+    def audit(self, progress: Callable[[int], None] = lambda _: None) -> Audit:
+        """Check every invariant that stored data can tell, in bounded steps, while the queue works.
 
-        On a live queue a task may move between two steps: what is not seen twice is not reported.
+        `progress` is told how many entries have been checked.
         """
-        found = Audit()
-        for task_type in self.types():
-            for shard in range(self._shards):
-                first = self._audit_type(task_type, shard, found)
-                if first:
-                    found.problems += [p for p in self._audit_type(task_type, shard, found) if p in first]
-        return found
-
-    def _audit_type(self, task_type: str, shard: int, found: Audit) -> list[Problem]:
-        keys = self._type(task_type, shard)
-        problems: list[Problem] = []
-
-        def note(invariant: str, listed: calls.Problems) -> None:
-            problems.extend(Problem(invariant, task_type, shard, text, where) for text, where in listed)
-
-        counts = self._ask(calls.counts(keys))
-        if counts.imbalance:
-            note("I5", [("the counters do not add up", f"{counts.imbalance:+d} tasks")])
-        for letter, _ in calls.all_streams(keys):
-            for checked, listed in self._stream_steps(keys, letter):
-                found.checked += checked
-                for problem in listed:
-                    note("I6" if problem[0] == "delivered to nobody" else "I1", [problem])
-        for checked, listed in self._list_steps(keys):
-            found.checked += checked
-            note("I1", listed)
-        sizes = self._ask(calls.sizes(keys))
-        if sizes.dead != sizes.letters:
-            note("I7", [("dead letters and their list differ", f"{sizes.letters} and {sizes.dead}")])
-        return problems
-
-    def _stream_steps(self, keys: TypeKeys, letter: str) -> Iterator[tuple[int, calls.Problems]]:
-        cursor = "-"
-        while cursor:
-            cursor, checked, _, listed = self._ask(calls.audit_stream(keys, letter, cursor, STEP))
-            yield checked, listed
-        cursor = "-"
-        while cursor:
-            cursor, checked, listed = self._ask(calls.audit_pending(keys, letter, cursor, STEP))
-            yield checked, listed
-
-    def _list_steps(self, keys: TypeKeys) -> Iterator[tuple[int, calls.Problems]]:
-        start = 0
-        while True:
-            checked, _, listed = self._ask(calls.audit_schedule(keys, start, STEP))
-            yield checked, listed
-            start += checked
-            if checked < STEP:
-                break
-        start = 0
-        while True:
-            checked, listed = self._ask(calls.audit_dead(keys, start, STEP))
-            yield checked, listed
-            start += checked
-            if checked < STEP:
-                return
+        return Auditor(self._transport, self._app, self.shards(), progress=progress).run()
 
     def _ask(self, call: calls.Call[calls.R]) -> calls.R:
         return self._transport.run(call)
-
-    def _now(self) -> int:
-        return self._ask(calls.now())
 
     def _shard(self, shard: int) -> ShardKeys:
         return shard_keys(self._app, shard)
@@ -226,18 +224,25 @@ class Inspector:
         return type_keys(self._app, shard, task_type)
 
 
-def apps(transport: SyncTransport) -> dict[str, int]:
-    """The apps on a server with their numbers of shards."""
-    return {name: shards_of(details) for name, details in transport.run(calls.apps()).items()}
+def apps(transport: SyncTransport) -> dict[str, AppRecord]:
+    """The apps on a server with what it knows of them."""
+    return transport.run(calls.apps())
 
 
-def shards_of(details: bytes) -> int:
-    """The number of shards an app announced; 1 where that is damaged."""
-    try:
-        shards = orjson.loads(details)["shards"]
-    except (ValueError, TypeError, KeyError):
-        return 1
-    return shards if isinstance(shards, int) and 1 <= shards <= 9999 else 1
+def daemons(transport: SyncTransport) -> list[WorkerInfo]:
+    """The daemons of a server that send heartbeats, or did not long ago. `details["only"]`: the one app it
+    serves, None for all."""
+    return _processes(transport, calls.daemons(), calls.daemon_heartbeats())
+
+
+def _processes(
+    transport: SyncTransport, beats: calls.Call[list[tuple[str, int]]], details: calls.Call[dict[str, bytes]]
+) -> list[WorkerInfo]:
+    listed = transport.run(beats)
+    # Asked second: who has come meanwhile is in neither list, who has left is in one only.
+    told = transport.run(details)
+    now = transport.run(calls.now()) if listed else 0
+    return [worker_info(name, now - beat, told[name]) for name, beat in listed if name in told]
 
 
 def _sum(several: Iterator[dict[str, int]] | Any) -> dict[str, int]:

@@ -21,8 +21,35 @@ WAKE_PATTERN: Final = "streamq:{*}:wake"
 
 _TYPE_KEYS: Final = (
     "high", "normal", "low", "suspect", "schedule", "index", "dead", "letters", "counters", "policy", "rate",
-    "cancels", "waiters", "gone", "done_channel",
+    "cancels", "waiters", "gone", "groups", "buckets", "sampled", "done_channel",
 )  # fmt: skip
+
+_SHARD_KEYS: Final = (
+    "types", "workers", "heartbeats", "paused", "drains", "action_log", "actions", "tail",
+    "closed",
+)  # fmt: skip
+_IDEMPOTENCY: Final = "key="
+"""Begins the name of each idempotency key's record in a shard: `…:key=<caller's key>`."""
+_MANY: Final = ("writer", "results", "minute", "quarter")
+"""Kinds of which a task type has many keys, as `…:email:writer:<id>`."""
+
+MORTAL: Final = frozenset({"writer", "results", "rate", "minute", "quarter", "drains", "tail", "key"})
+"""The kinds that must have a lifetime. All others live for ever: one that expired would take tasks along."""
+
+VALUES: Final = {
+    "high": "stream", "normal": "stream", "low": "stream", "suspect": "stream",
+    "schedule": "zset", "dead": "zset", "waiters": "zset", "gone": "zset", "workers": "zset",
+    "index": "hash", "letters": "hash", "counters": "hash", "policy": "hash", "cancels": "hash",
+    "results": "hash", "heartbeats": "hash", "rate": "list", "types": "set", "writer": "string",
+    "groups": "zset", "sampled": "hash", "minute": "hash", "quarter": "hash", "paused": "hash",
+    "drains": "hash", "action_log": "list", "actions": "hash", "tail": "string",
+    "closed": "string", "key": "string",
+}  # fmt: skip
+"""What kind of value Redis holds under each kind of key."""
+
+DAEMONS: Final = "streamq:{daemons}:daemons"
+DAEMON_HEARTBEATS: Final = "streamq:{daemons}:heartbeats"
+"""As the workers of a shard, for daemons, which belong to no app: last signs of life, and details."""
 
 RESULT_BUCKET_MS: Final = 1000
 """Tasks whose ids fall in the same second share one result hash: small hashes are stored packed
@@ -54,6 +81,9 @@ class TypeKeys:
     cancels: str = field(init=False, repr=False)
     waiters: str = field(init=False, repr=False)
     gone: str = field(init=False, repr=False)
+    groups: str = field(init=False, repr=False)
+    buckets: str = field(init=False, repr=False)
+    sampled: str = field(init=False, repr=False)
     done_channel: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -82,6 +112,14 @@ class TypeKeys:
             return f"{self.base}:results:d{int(number) // SCHEDULED_RESULTS}"
         return f"{self.base}:results:{int(stamp) // RESULT_BUCKET_MS}"
 
+    def minute(self, number: int) -> str:
+        """The rollup of a minute since the epoch; expires."""
+        return f"{self.base}:minute:{number}"
+
+    def quarter(self, number: int) -> str:
+        """The rollup of a quarter of an hour since the epoch; expires."""
+        return f"{self.base}:quarter:{number}"
+
     def done(self, local: str) -> str:
         """The channel on which a task's end is told to those who registered as waiting for it."""
         return self.done_channel + local
@@ -107,13 +145,54 @@ class ShardKeys:
         return f"{shard_tag(self.app, self.shard)}:heartbeats"
 
     @property
+    def paused(self) -> str:
+        """Hash: task type -> who paused it, when and why."""
+        return f"{shard_tag(self.app, self.shard)}:paused"
+
+    @property
+    def drains(self) -> str:
+        """Hash: the workers that were asked to drain; expires."""
+        return f"{shard_tag(self.app, self.shard)}:drains"
+
+    @property
+    def action_log(self) -> str:
+        """List: what operators did, newest first; the rows are in `actions`."""
+        return f"{shard_tag(self.app, self.shard)}:action_log"
+
+    @property
+    def actions(self) -> str:
+        return f"{shard_tag(self.app, self.shard)}:actions"
+
+    @property
+    def tail(self) -> str:
+        """There while somebody listens to `events`; expires."""
+        return f"{shard_tag(self.app, self.shard)}:tail"
+
+    @property
+    def events(self) -> str:
+        """Channel: what happens to tasks, told only while `tail` is there."""
+        return f"{shard_tag(self.app, self.shard)}:events"
+
+    @property
+    def closed(self) -> str:
+        """There where the shard was given up: enqueue takes nothing into it until it is opened."""
+        return f"{shard_tag(self.app, self.shard)}:closed"
+
+    def key(self, name: str) -> str:
+        """What is remembered of an idempotency key: digest and id of its first task; expires.
+
+        No task type can have a `=` in its name, so this is no key of one.
+        """
+        return f"{shard_tag(self.app, self.shard)}:{_IDEMPOTENCY}{name}"
+
+    @property
     def wake(self) -> str:
         """Channel: something is due earlier than the daemons know."""
         return f"{shard_tag(self.app, self.shard)}:wake"
 
     @property
     def control(self) -> str:
-        """Channel: requests to the workers that hold something (cancel)."""
+        """Channel: requests to the workers: cancel, to those of each shard; shards, to those of the first."""
         return f"{shard_tag(self.app, self.shard)}:control"
 
 
@@ -129,6 +208,36 @@ def app_of_wake(channel: str) -> tuple[str, int] | None:
     if head != "streamq:" or tail != ":wake" or not app or not shard.isdigit():
         return None
     return app, int(shard)
+
+
+def app_pattern(app: str) -> str:
+    """Matches every key of an app, whatever the shard."""
+    return f"streamq:{{{app}:*}}:*"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """A key that streamq made: its shard, its task type ('' where it belongs to the shard) and its kind."""
+
+    shard: int
+    type: str
+    kind: str
+
+
+def known_key(app: str, key: str) -> KnownKey | None:
+    """What an app's key is; None where streamq would not have made it."""
+    head, _, rest = key.removeprefix(f"streamq:{{{app}:").partition("}:")
+    if not head.isascii() or not head.isdigit():
+        return None
+    if rest.startswith(_IDEMPOTENCY):
+        return KnownKey(int(head), "", "key")
+    name, colon, kind = rest.partition(":")
+    if not colon:
+        return KnownKey(int(head), "", name) if name in _SHARD_KEYS else None
+    many, colon, one = kind.partition(":")
+    if many in _MANY and one:
+        return KnownKey(int(head), name, many)
+    return KnownKey(int(head), name, kind) if kind in _TYPE_KEYS and kind != "done_channel" else None
 
 
 @lru_cache(maxsize=4096)

@@ -43,8 +43,7 @@ NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _LOCAL_PATTERN: Final = re.compile(r"[hnlsd]\d{1,16}-\d{1,20}")
 
 
-@dataclass(frozen=True, slots=True)
-class TaskId:
+class TaskId(NamedTuple):
     """A task's identity, written `type:shard:local`.
 
     `local` is the letter of the stream and the id of the task's first entry (`n1732450000000-0`), or
@@ -69,6 +68,17 @@ class TaskId:
         raise InvalidTaskId(f"{text[:120]!r} is not a task id; one looks like 'email:0:n1732450000000-0'")
 
 
+class IdempotencyKey(NamedTuple):
+    """A caller's name for one task, with a digest (16 bytes) of what the task is.
+
+    Within `window_ms` of its first task the same name is answered with that task.
+    """
+
+    name: str
+    digest: bytes
+    window_ms: int
+
+
 class NewTask(NamedTuple):
     """A task on its way in: what the enqueue script needs to know of it.
 
@@ -81,12 +91,33 @@ class NewTask(NamedTuple):
     due: int | None = None
     absolute: bool = False
     fields: tuple[tuple[str, bytes | str], ...] = ()
+    key: IdempotencyKey | None = None
 
 
 class Accepted(NamedTuple):
     """Enqueue's answer for one task: its local id."""
 
     local: str
+
+
+class Duplicate(NamedTuple):
+    """Enqueue's answer for a task whose idempotency key has been there: the first task's local id."""
+
+    local: str
+
+
+class Conflict(NamedTuple):
+    """Enqueue's answer where the idempotency key belongs to another task (`type:local`)."""
+
+    first: str
+
+
+class Unconfirmed(NamedTuple):
+    """The task was accepted, and it did not become known in time that it is as durable as was asked."""
+
+    local: str
+    why: str
+    duplicate: bool = False
 
 
 class RateLimited(NamedTuple):
@@ -100,7 +131,7 @@ class BacklogFull:
     """Enqueue's answer for a task over the backlog limit."""
 
 
-Answer = Accepted | RateLimited | BacklogFull
+Answer = Accepted | Duplicate | Conflict | RateLimited | BacklogFull | Unconfirmed
 
 
 class Entry(NamedTuple):
@@ -175,11 +206,13 @@ class Retried(NamedTuple):
 
 
 class Died(NamedTuple):
-    """The task becomes a dead letter. `started` is False where no handler was called."""
+    """The task becomes a dead letter. `started` is False where no handler was called; `fingerprint` is
+    what it is grouped by, the reason where it is empty."""
 
     reason: str
     failures: bytes
     started: bool = True
+    fingerprint: str = ""
 
 
 class Cancelled(NamedTuple):
@@ -269,19 +302,76 @@ class Counts:
         """Accepted tasks minus those accounted for: 0 where the books are right (invariant I5)."""
         c = self.counters
         accepted = c.get("accepted", 0) + c.get("adopted", 0)
-        ended = sum(c.get(name, 0) for name in ("completed", "cancelled", "expired", "purged"))
+        ended = sum(c.get(name, 0) for name in ENDED)
         return accepted - (self.ready + self.running + self.scheduled + self.dead + ended)
 
 
+ENDED: Final = ("completed", "cancelled", "expired", "purged", "vanished")
+"""The counters of tasks that are no longer there, as the books count them."""
+
 COUNTERS: Final = (
     "accepted", "started", "completed", "retried", "dead", "reclaimed", "cancelled", "expired",
-    "handed_back", "requeued", "purged", "adopted", "repaired",
+    "handed_back", "requeued", "purged", "adopted", "repaired", "vanished",
 )  # fmt: skip
 """What is counted for each task type, by the same script that makes it true.
 
 `started`: attempts that ended or whose worker died; `dead`: how often a task became a dead letter;
-`adopted`: entries that streamq did not write and that became dead letters.
+`adopted`: entries that streamq did not write and that became dead letters; `repaired`: what the daemon or
+`streamq audit --repair` put right; `vanished`: tasks that something else deleted, once written off.
 """
+
+
+class Note(NamedTuple):
+    """An operator's action for the log: its id, the same in every call it takes, and JSON about it.
+    Empty where the action is a program's own."""
+
+    action: str = ""
+    about: bytes = b""
+
+
+class Row(NamedTuple):
+    """A task as a list shows it; `fields` are its stored fields with the payload cut (see `size`).
+
+    place: where it is now. at_ms: when it is due, died or ended, or its entry was made.
+    """
+
+    state: State
+    local: str
+    place: str
+    at_ms: int
+    fields: tuple[bytes, ...] = ()
+    worker: str = ""
+    idle_ms: int = 0
+    reason: str = ""
+    fingerprint: str = ""
+    priority: str = "n"
+
+
+class RowPage(NamedTuple):
+    """A page of a list: where the next begins ('' at the end), how many were looked at."""
+
+    cursor: str
+    rows: list[Row]
+
+
+class Group(NamedTuple):
+    """Dead letters with one error at one place, with the latest of them."""
+
+    fingerprint: str
+    size: int
+    first_ms: int
+    last_ms: int
+    last_local: str
+    reason: str
+    fields: tuple[bytes, ...]
+
+
+class Orders(NamedTuple):
+    """What a worker is asked to do: types to leave alone, to drain, to tell what happens."""
+
+    paused: frozenset[str]
+    drain: bool
+    tell: bool
 
 
 class DeadLetter(NamedTuple):

@@ -12,13 +12,24 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from streamq.errors import InvalidOption
 from streamq.model import PRIORITIES, Overrides, Priority
 
 Duration = float | timedelta | str
 Executor = Literal["auto", "thread", "process"]
+Durability = Literal[
+    "master", "aof", "replicas:1", "replicas:2", "replicas:3", "replicas:4", "replicas:5"
+]  # fmt: skip
+"""What has to have a task before enqueue returns: the master's memory, its append-only file on disk
+(fsync), or so many replicas beside it."""
+
+DURABILITIES: Final[tuple[Durability, ...]] = get_args(Durability)
+IDEMPOTENCY_WINDOW: Final = 86400.0
+LONGEST_WINDOW: Final = 30 * 86400.0
+LONGEST_KEY: Final = 200
+"""Bytes of an idempotency key at most: it is kept in memory for its whole window."""
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
@@ -58,6 +69,34 @@ def priority(value: str, name: str = "priority") -> Priority:
         if value == known:
             return known
     raise InvalidOption(f"{name}={value!r}: must be one of {', '.join(PRIORITIES)}")
+
+
+def durability(value: str, name: str = "durability") -> Durability:
+    for known in DURABILITIES:
+        if value == known:
+            return known
+    raise InvalidOption(f"{name}={value!r}: must be 'master', 'aof' or 'replicas:1' to 'replicas:5'")
+
+
+def key_text(value: str, name: str) -> str:
+    """A caller's key: any text that is not empty and not long."""
+    if not isinstance(value, str) or not 1 <= len(value.encode("utf-8", "replace")) <= LONGEST_KEY:  # type: ignore[redundant-expr]
+        raise InvalidOption(
+            f"{name}={value!r}: must be text of 1 to {LONGEST_KEY} bytes, as an order's number; "
+            "hash what is longer"
+        )
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidOption(f"{name}={value!r}: has lone surrogates, it is no UTF-8") from None
+    return value
+
+
+def window_ms(value: Duration) -> int:
+    found = seconds(value, "idempotency_window", least=1.0)
+    if found > LONGEST_WINDOW:
+        raise InvalidOption(f"idempotency_window={value!r}: at most 30 days; each key is kept in memory")
+    return round(found * 1000)
 
 
 def reject_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:
@@ -108,6 +147,8 @@ class TaskOptions:
         process is killed at the timeout.
     rate_limit, max_backlog: what enqueue accepts, over all producers; None is no limit.
     max_payload: largest payload in bytes.
+    durability: what has to have a task before enqueue returns: "master" (its memory), "aof" (its
+        append-only file, fsynced) or "replicas:N".
     """
 
     max_attempts: int = 5
@@ -124,6 +165,7 @@ class TaskOptions:
     rate_limit: RateLimit | None = None
     max_backlog: int | None = None
     max_payload: int = 1024 * 1024
+    durability: Durability = "master"
 
     def policy(self) -> dict[str, str]:
         """What enqueue's limits and the daemon need to know, as stored in Redis."""
@@ -194,6 +236,7 @@ _TASK_CHECKS: Final[dict[str, Any]] = {
     "rate_limit": RateLimit.parse,
     "max_backlog": _optional_whole("max_backlog", 1),
     "max_payload": lambda v: whole(v, "max_payload", least=1),
+    "durability": durability,
 }
 
 
@@ -202,6 +245,8 @@ class CallOptions:
     """What one call sets otherwise than its task type's policy; None leaves the policy's value.
 
     delay: seconds from now; at_ms: a moment, ms since the epoch. At most one of the two.
+    shard_key: tasks with the same go to the same shard. idempotency_key: names one task; the same name
+    within the window is the same task, and has its shard by it. At most one of the two.
     """
 
     delay: float | None = None
@@ -209,9 +254,13 @@ class CallOptions:
     priority: Priority | None = None
     expires: float | None = None
     overrides: Overrides | None = None
+    shard_key: str | None = None
+    idempotency_key: str | None = None
+    window_ms: int = round(IDEMPOTENCY_WINDOW * 1000)
+    durability: Durability | None = None
 
 
-def call_options(
+def call_options(  # noqa: PLR0913 - one for each option that a call has
     *,
     delay: Duration | None = None,
     at: datetime | None = None,
@@ -220,10 +269,18 @@ def call_options(
     timeout: Duration | None = None,
     max_attempts: int | None = None,
     retention: Duration | None = None,
+    shard_key: str | None = None,
+    idempotency_key: str | None = None,
+    idempotency_window: Duration | None = None,
+    durability: Durability | None = None,
 ) -> CallOptions:
     """Check what `.options(...)` was given; InvalidOption names the fault."""
     if delay is not None and at is not None:
         raise InvalidOption("delay and at exclude each other: give one of them")
+    if idempotency_key is not None and shard_key is not None:
+        raise InvalidOption("shard_key and idempotency_key exclude each other: a task has one shard")
+    if idempotency_key is None and idempotency_window is not None:
+        raise InvalidOption("idempotency_window needs an idempotency_key")
     overrides = Overrides(
         timeout=None if timeout is None else seconds(timeout, "timeout", least=0.001),
         max_attempts=None if max_attempts is None else whole(max_attempts, "max_attempts", least=1),
@@ -235,10 +292,14 @@ def call_options(
         priority=None if priority is None else _priority(priority),
         expires=None if expires is None else seconds(expires, "expires", least=0.001),
         overrides=None if overrides == Overrides() else overrides,
+        shard_key=None if shard_key is None else key_text(shard_key, "shard_key"),
+        idempotency_key=None if idempotency_key is None else key_text(idempotency_key, "idempotency_key"),
+        window_ms=window_ms(IDEMPOTENCY_WINDOW if idempotency_window is None else idempotency_window),
+        durability=None if durability is None else _durability(durability),
     )
 
 
-_priority = priority  # the parameter above hides the function's name
+_priority, _durability = priority, durability  # the parameters above hide the functions' names
 
 
 def moment_ms(value: datetime, name: str) -> int:
@@ -290,20 +351,24 @@ class DaemonOptions:
     claim_interval: seconds between two looks for deliveries whose worker is silent.
     tidy_interval: seconds between two rounds of housekeeping.
     discover_interval: seconds between two looks for new apps and task types.
+    sample_interval: seconds between two notes of what was counted, for rates and charts.
     consumer_idle: seconds after which a consumer that holds nothing and sends no heartbeat is removed.
     gone_retention: seconds for which it is known that a task was cancelled or expired.
+    heartbeat: seconds between two signs of life.
     batch: how many tasks one script call moves at most.
     """
 
     claim_interval: float = 3.0
     tidy_interval: float = 30.0
     discover_interval: float = 10.0
+    sample_interval: float = 10.0
     consumer_idle: float = 3600.0
     gone_retention: float = 86400.0
-    batch: int = 200
+    heartbeat: float = 10.0
+    batch: int = 100
 
     def __post_init__(self) -> None:
-        for name in ("claim_interval", "tidy_interval", "discover_interval"):
+        for name in ("claim_interval", "tidy_interval", "discover_interval", "heartbeat", "sample_interval"):
             seconds(getattr(self, name), name, least=0.01)
         seconds(self.consumer_idle, "consumer_idle")
         seconds(self.gone_retention, "gone_retention")

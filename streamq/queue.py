@@ -15,6 +15,7 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Generic,
+    NamedTuple,
     NoReturn,
     ParamSpec,
     Protocol,
@@ -27,11 +28,32 @@ from typing import (
 from streamq import codec, convert
 from streamq.app import Handler, Registry, check_name, sized
 from streamq.client import AsyncClients, Client
-from streamq.errors import PayloadError, QueueFull, RateLimitExceeded
+from streamq.dialogue import Place
+from streamq.dialogue import place as placed
+from streamq.errors import (
+    DurabilityUnknown,
+    IdempotencyConflict,
+    PayloadError,
+    QueueFull,
+    RateLimitExceeded,
+)
 from streamq.handle import TaskHandle
-from streamq.model import Accepted, Answer, BacklogFull, NewTask, Priority, RateLimited, TaskId
+from streamq.model import (
+    Accepted,
+    Answer,
+    BacklogFull,
+    Conflict,
+    Duplicate,
+    IdempotencyKey,
+    NewTask,
+    Priority,
+    RateLimited,
+    TaskId,
+    Unconfirmed,
+)
 from streamq.options import (
     CallOptions,
+    Durability,
     Duration,
     Executor,
     RateLimit,
@@ -41,6 +63,7 @@ from streamq.options import (
     seconds,
     task_options,
 )
+from streamq.shards import shard_of
 from streamq.telemetry.traces import Tracer, Tracing
 from streamq.transport import Address
 from streamq.transport.address import from_environment
@@ -71,10 +94,11 @@ class Policy(TypedDict, total=False):
     rate_limit: RateLimit | str | None
     max_backlog: int | None
     max_payload: int
+    durability: Durability
 
 
 class PerCall(TypedDict, total=False):
-    """What `.options(...)` and `send` take: when, how urgent, and what differs from the policy."""
+    """What `.options(...)` and `send` take: when, how urgent, where, and what differs from the policy."""
 
     delay: Duration | None
     at: datetime | None
@@ -83,14 +107,26 @@ class PerCall(TypedDict, total=False):
     timeout: Duration | None
     max_attempts: int | None
     retention: Duration | None
+    shard_key: str | None
+    idempotency_key: str | None
+    idempotency_window: Duration | None
+    durability: Durability | None
+
+
+class Route(NamedTuple):
+    """Where a task goes if not to the next shard, and what it is to wait for."""
+
+    shard_key: str | None
+    durability: Durability
 
 
 @dataclass(frozen=True, slots=True)
 class Bound(Generic[R]):
-    """A call of a task type that has not been sent: for `enqueue_many`."""
+    """A call of a task type that has not been sent: for `enqueue_many`. A plain call has no route."""
 
     handler: Handler
     task: NewTask
+    route: Route | None = None
 
 
 class TaskType(Generic[P, R, C]):
@@ -124,20 +160,24 @@ class TaskType(Generic[P, R, C]):
     def options(self, **given: Unpack[PerCall]) -> TaskType[P, R, C]:
         """The same task type with settings for the calls made through it.
 
-        delay or at: when it is due. priority, expires, timeout, max_attempts, retention: otherwise than
-        the policy says. Raises InvalidOption.
+        delay or at: when it is due. priority, expires, timeout, max_attempts, retention, durability:
+        otherwise than the policy says. shard_key: tasks with the same go to the same shard.
+        idempotency_key: a name for one task, such as an order's number; within `idempotency_window` (24 h
+        unless given, at most 30 days) the same name is answered with that task, from any process, and with
+        IdempotencyConflict where task type or arguments differ. Raises InvalidOption.
         """
         return TaskType(self._app, self._handler, _per_call(given))
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
         """The call as a value, checked and encoded, for `enqueue_many`."""
-        payload = self._handler.payload(args, kwargs)
-        return Bound(self._handler, new_task(self._handler.options, self._options, payload))
+        return bound_to(self._handler, self._options, self._handler.payload(args, kwargs))
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """Send one task. When it returns, the server has the task, exactly once.
 
-        Raises InvalidArguments, PayloadError, RateLimitExceeded, QueueFull and RedisErrors.
+        Raises InvalidArguments, PayloadError, RateLimitExceeded, QueueFull, IdempotencyConflict and
+        RedisErrors; among these OutcomeUnknown where the server may have taken it, and DurabilityUnknown
+        where it has, but not as durably as asked.
         """
         handle: TaskHandle[R] = self._app._enqueue_one(self.bind(*args, **kwargs))  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
         return handle
@@ -154,6 +194,23 @@ def _per_call(given: Mapping[str, Any]) -> CallOptions:
 
 
 _NO_OPTIONS = CallOptions()
+
+
+def bound_to(handler: Handler, options: CallOptions | None, payload: bytes) -> Bound[Any]:
+    """A call as a value, with what the policy and the call say of it."""
+    task, policy = new_task(handler.options, options, payload), handler.options
+    if options is None:
+        if policy.durability == "master":
+            return Bound(handler, task)
+        return Bound(handler, task, Route(None, policy.durability))
+    if options.idempotency_key is not None:
+        digest = codec.digest(handler.name, payload)
+        task = task._replace(key=IdempotencyKey(options.idempotency_key, digest, options.window_ms))
+    route = Route(options.shard_key, options.durability or policy.durability)
+    return Bound(handler, task, None if route == _PLAIN and task.key is None else route)
+
+
+_PLAIN = Route(None, "master")
 
 
 def new_task(policy: TaskOptions, options: CallOptions | None, payload: bytes) -> NewTask:
@@ -180,8 +237,11 @@ class StreamQ:
     """An app: its task types, and the queue they are kept in.
 
     name: of the queue on the server; programs with the same name share it.
-    url: redis://, rediss://, valkey://, unix:// or embedded://; else STREAMQ_URL, else localhost.
-    shards: how many independent queues it is spread over.
+    url: redis://, rediss://, redis+sentinel://, redis+cluster://, unix:// or embedded://, and their twins
+        with valkey; else STREAMQ_URL, else localhost.
+    shards: how many independent queues it is spread over, at most 256; a few for each master of a cluster.
+        Another number takes effect with the deploy: producers use the new set, and workers serve the old
+        one until it is empty.
     patience: seconds that an enqueue is tried while the server is away.
     tracing: OpenTelemetry spans for enqueue calls and attempts. "link" starts a trace for each attempt,
         linked to that of the enqueue call; "child" goes on with that one. Else what STREAMQ_TRACING says.
@@ -246,30 +306,33 @@ class StreamQ:
         Where one is refused, the others are sent all the same: the error's `accepted` has a handle or
         None for each. A RedisError may leave a part sent.
         """
-        places = self._places(bound)
-        answers: list[Answer | None] = [None] * len(bound)
-        for (task_type, shard), numbers in _grouped(places).items():
+        places = [self._place(item) for item in bound]
+        answers: list[Answer | None] = [place.answer for place in places]
+        for (task_type, shard, durability), numbers in _grouped(bound, places).items():
             tasks = [bound[n].task for n in numbers]
             if self._tracer is None:
-                found = self._client.enqueue(task_type, shard, tasks)
+                found = self._client.enqueue(task_type, shard, tasks, durability)
             else:
                 with self._tracer.sending(task_type, len(tasks)) as (_, header):
-                    found = self._client.enqueue(task_type, shard, [_carrying(t, header) for t in tasks])
+                    carrying = [_carrying(task, header) for task in tasks]
+                    found = self._client.enqueue(task_type, shard, carrying, durability)
             for n, answer in zip(numbers, found, strict=True):
                 answers[n] = answer
         return self._handles(bound, places, answers)
 
     async def aenqueue_many(self, bound: Sequence[Bound[Any]]) -> list[TaskHandle[Any]]:
         """As `enqueue_many`."""
-        client, places = self._asyncs.current(), self._places(bound)
-        answers: list[Answer | None] = [None] * len(bound)
-        for (task_type, shard), numbers in _grouped(places).items():
+        client = self._asyncs.current()
+        places = [await self._aplace(item) if item.route else self._next_place() for item in bound]
+        answers: list[Answer | None] = [place.answer for place in places]
+        for (task_type, shard, durability), numbers in _grouped(bound, places).items():
             tasks = [bound[n].task for n in numbers]
             if self._tracer is None:
-                found = await client.enqueue(task_type, shard, tasks)
+                found = await client.enqueue(task_type, shard, tasks, durability)
             else:
                 with self._tracer.sending(task_type, len(tasks)) as (_, header):
-                    found = await client.enqueue(task_type, shard, [_carrying(t, header) for t in tasks])
+                    carrying = [_carrying(task, header) for task in tasks]
+                    found = await client.enqueue(task_type, shard, carrying, durability)
             for n, answer in zip(numbers, found, strict=True):
                 answers[n] = answer
         return self._handles(bound, places, answers)
@@ -299,14 +362,16 @@ class StreamQ:
         per_call = _per_call(options) if options else None
         handler = self.registry.handlers.get(task_type)
         if handler is not None:
-            payload = handler.payload((), given)
-            return Bound(handler, new_task(handler.options, per_call, payload))
+            return bound_to(handler, per_call, handler.payload((), given))
         handler = foreign(task_type)
         what = f"the arguments of task type {task_type!r}"
         payload = sized(convert.encode(dict(given), what=what), handler.options.max_payload, what)
-        return Bound(handler, new_task(handler.options, per_call, payload))
+        return bound_to(handler, per_call, payload)
 
     def _enqueue_one(self, bound: Bound[Any]) -> TaskHandle[Any]:
+        if bound.route is not None:
+            [handle] = self.enqueue_many([bound])
+            return handle
         if self._tracer is None:
             return self._send_one(bound)
         with self._tracer.sending(bound.handler.name, 1) as (span, header):
@@ -315,6 +380,9 @@ class StreamQ:
             return handle
 
     async def _aenqueue_one(self, bound: Bound[Any]) -> TaskHandle[Any]:
+        if bound.route is not None:
+            [handle] = await self.aenqueue_many([bound])
+            return handle
         if self._tracer is None:
             return await self._asend_one(bound)
         with self._tracer.sending(bound.handler.name, 1) as (span, header):
@@ -332,26 +400,66 @@ class StreamQ:
         [answer] = await self._asyncs.current().enqueue(name, shard, [bound.task])
         return self._handle(bound.handler, shard, answer)
 
-    def _places(self, bound: Sequence[Bound[Any]]) -> list[tuple[str, int]]:
-        return [(item.handler.name, self._client.next_shard()) for item in bound]
+    def _next_place(self) -> Place:
+        return Place(self._client.next_shard())
+
+    def _place(self, bound: Bound[Any]) -> Place:
+        key = bound.task.key
+        return self._unkeyed(bound) if key is None else self._client.hold(placed(self.registry, key))
+
+    async def _aplace(self, bound: Bound[Any]) -> Place:
+        key = bound.task.key
+        if key is None:
+            return self._unkeyed(bound)
+        return await self._asyncs.current().hold(placed(self.registry, key))
+
+    def _unkeyed(self, bound: Bound[Any]) -> Place:
+        if bound.route is None or bound.route.shard_key is None:
+            return self._next_place()
+        return Place(shard_of(bound.route.shard_key, self.registry.shards))
 
     def _handle(self, handler: Handler, shard: int, answer: Answer) -> TaskHandle[Any]:
-        if not isinstance(answer, Accepted):
-            _refuse(handler.name, answer)
+        if not isinstance(answer, Accepted | Duplicate):
+            self._raise(handler.name, shard, answer, ())
         task = TaskId(handler.name, shard, answer.local)
-        return TaskHandle(task, self.name, self._client, self._asyncs, handler.decode_result)
+        return TaskHandle(
+            task,
+            self.name,
+            self._client,
+            self._asyncs,
+            handler.decode_result,
+            duplicate=isinstance(answer, Duplicate),
+        )
 
     def _handles(
-        self, bound: Sequence[Bound[Any]], places: Sequence[tuple[str, int]], answers: Sequence[Answer | None]
+        self, bound: Sequence[Bound[Any]], places: Sequence[Place], answers: Sequence[Answer | None]
     ) -> list[TaskHandle[Any]]:
-        handles = [
-            self._handle(item.handler, shard, answer) if isinstance(answer, Accepted) else None
-            for item, (_, shard), answer in zip(bound, places, answers, strict=True)
+        triples = [
+            (item.handler, place.shard, answer)
+            for item, place, answer in zip(bound, places, answers, strict=True)
+            if answer is not None
         ]
-        for item, answer in zip(bound, answers, strict=True):
-            if answer is not None and not isinstance(answer, Accepted):
-                _refuse(item.handler.name, answer, handles)
+        handles = [
+            self._handle(handler, shard, existing) if (existing := _existing(answer)) else None
+            for handler, shard, answer in triples
+        ]
+        # What exists but is in doubt comes first: a refusal would say that all others are as was asked.
+        for handler, shard, answer in sorted(triples, key=lambda one: not isinstance(one[2], Unconfirmed)):
+            if not isinstance(answer, Accepted | Duplicate):
+                self._raise(handler.name, shard, answer, handles)
         return [handle for handle in handles if handle is not None]
+
+    def _raise(
+        self, task_type: str, shard: int, answer: Refusal, accepted: Sequence[TaskHandle[Any] | None]
+    ) -> NoReturn:
+        """The error for a task that was not accepted, or not as was asked."""
+        match answer:
+            case Conflict(first):
+                _conflict(task_type, shard, first, accepted)
+            case Unconfirmed(local, why):
+                _unconfirmed(TaskId(task_type, shard, local), why, accepted)
+            case _:
+                _refuse(task_type, answer, accepted)
 
     # -- tasks that exist ------------------------------------------------------------------------------
 
@@ -364,14 +472,14 @@ class StreamQ:
 
     @property
     def inspector(self) -> Inspector:
-        """Questions about this app's queue: counts, tasks, dead letters, workers."""
+        """Questions about this app's queue: counts, tasks, dead letters, workers, the audit."""
         from streamq.inspector import Inspector  # noqa: PLC0415 - a producer does not pay for it
 
         return Inspector(self._client.transport, self.name, self.registry.shards)
 
     @property
     def admin(self) -> Admin:
-        """An operator's writes: cancel, requeue and purge dead letters."""
+        """An operator's writes: cancel, requeue and purge dead letters, repair what the audit finds."""
         from streamq.admin import Admin  # noqa: PLC0415 - a producer does not pay for it
 
         return Admin(self._client.transport, self.name, self.registry.shards)
@@ -420,11 +528,49 @@ def _carrying(task: NewTask, header: bytes) -> NewTask:
     return task._replace(fields=(*task.fields, ("t", header))) if header else task
 
 
-def _grouped(places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], list[int]]:
-    groups: dict[tuple[str, int], list[int]] = {}
-    for n, place in enumerate(places):
-        groups.setdefault(place, []).append(n)
+Refusal = Conflict | RateLimited | BacklogFull | Unconfirmed
+_Line = tuple[str, int, Durability]
+
+
+def _grouped(bound: Sequence[Bound[Any]], places: Sequence[Place]) -> dict[_Line, list[int]]:
+    """What goes out together: the numbers of the tasks that have no answer yet."""
+    groups: dict[_Line, list[int]] = {}
+    for n, (item, place) in enumerate(zip(bound, places, strict=True)):
+        if place.answer is None:
+            durability = item.route.durability if item.route else "master"
+            groups.setdefault((item.handler.name, place.shard, durability), []).append(n)
     return groups
+
+
+def _existing(answer: Answer) -> Accepted | Duplicate | None:
+    """The task that an answer tells of; None where there is none."""
+    match answer:
+        case Accepted() | Duplicate():
+            return answer
+        case Unconfirmed(local, _, duplicate):
+            return Duplicate(local) if duplicate else Accepted(local)
+        case _:
+            return None
+
+
+def _conflict(task_type: str, shard: int, first: str, accepted: Sequence[object]) -> NoReturn:
+    other, _, local = first.partition(":")
+    task = TaskId(other, shard, local)
+    raise IdempotencyConflict(
+        f"the idempotency key of this {task_type!r} task was given to task {task} with another type or other "
+        "arguments: a key names one task, use a new one",
+        task_id=str(task),
+        accepted=accepted,
+    )
+
+
+def _unconfirmed(task: TaskId, why: str, accepted: Sequence[object]) -> NoReturn:
+    raise DurabilityUnknown(
+        f"task {task} exists on the server and will run, but is not known to be as durable as asked: {why}. "
+        "Enqueueing again makes a second task, unless it has an idempotency key",
+        task_id=str(task),
+        accepted=accepted,
+    )
 
 
 def _refuse(task_type: str, answer: RateLimited | BacklogFull, accepted: Sequence[object] = ()) -> NoReturn:

@@ -8,9 +8,10 @@ but read its own package's files.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -35,20 +36,28 @@ class Script:
     sha: str
     keys: tuple[str, ...]
     args: tuple[str, ...]
+    _most: tuple[int, int, float, float] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # A call is checked each time one is built, so what it is held against is worked out once.
+        least, most = zip(*(_range(names) for names in (self.keys, self.args)), strict=True)
+        object.__setattr__(self, "_most", (*least, *most))
 
     def check(self, keys: Sequence[object], args: Sequence[object]) -> None:
         """Raise TypeError where the numbers of keys or arguments do not fit the header."""
-        if not (_fits(self.keys, len(keys)) and _fits(self.args, len(args))):
+        least_keys, least_args, most_keys, most_args = self._most
+        if not (least_keys <= len(keys) <= most_keys and least_args <= len(args) <= most_args):
             raise TypeError(
                 f"{self.name}.lua takes KEYS {' '.join(self.keys)} and ARGV {' '.join(self.args)}, "
                 f"got {len(keys)} and {len(args)}"
             )
 
 
-def _fits(names: tuple[str, ...], count: int) -> bool:
+def _range(names: tuple[str, ...]) -> tuple[int, float]:
+    """The least and the most that there may be."""
     if names and names[-1].endswith("..."):
-        return count >= len(names) - 1
-    return count == len(names)
+        return len(names) - 1, math.inf
+    return len(names), len(names)
 
 
 def parse(name: str, text: str) -> Script:

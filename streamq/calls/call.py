@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from streamq import scripts
 from streamq.keys import TypeKeys
@@ -22,31 +21,33 @@ Arg = bytes | str | int
 WRITER_MEMORY_MS: Final = 3_600_000
 """How long a silent writer's last call is remembered; a resend comes within seconds."""
 
+SILENT_MS: Final = 600_000
+"""Ms after which a worker or daemon that sends no heartbeat is no longer listed."""
+
 DEFAULTS: Final = TaskOptions()
 DEFAULT_LEASE_MS: Final = round(DEFAULTS.lease * 1000)
 PRIORITY_OF: Final[dict[str, Priority]] = {LETTER[name]: name for name in PRIORITIES}
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Generic[R]):
+class Call(NamedTuple, Generic[R]):
     """Something to ask the server: a script, or where `script` is None the command in `args`.
 
-    All keys share one hash tag, so `keys[0]` tells the slot. `parse` reads the raw RESP2 reply.
+    All keys share one hash tag, so `keys[0]` tells the slot. `parse` reads the raw RESP2 reply. `confirm`
+    is a command that goes out on the same connection in the same write, after the script; `parse` is then
+    given both replies, of which the second may be the error it was answered with.
     """
 
     script: scripts.Script | None
     keys: tuple[str, ...]
     args: tuple[Arg, ...]
     parse: Callable[[Any], R]
+    confirm: tuple[Arg, ...] | None = None
 
 
 def build(name: str, keys: Sequence[str], args: Sequence[Arg], parse: Callable[[Any], R]) -> Call[R]:
     script = scripts.load(name)
     script.check(keys, args)
     return Call(script, tuple(keys), tuple(args), parse)
-
-
-Problems = list[tuple[str, str]]
 
 
 def all_streams(t: TypeKeys) -> list[tuple[str, str]]:
@@ -60,7 +61,3 @@ def text(raw: bytes) -> str:
 
 def pairs(flat: list[Any]) -> Iterable[tuple[Any, Any]]:
     return zip(flat[::2], flat[1::2], strict=True)
-
-
-def problems(flat: list[Any]) -> Problems:
-    return [(text(name), where.decode("utf-8", "replace")) for name, where in pairs(flat)]

@@ -10,11 +10,12 @@ from typing import Any
 from streamq.calls.call import (
     DEFAULT_LEASE_MS,
     DEFAULTS,
+    SILENT_MS,
     Call,
     build,
     text,
 )
-from streamq.keys import GROUP, ShardKeys, TypeKeys
+from streamq.keys import APPS, DAEMON_HEARTBEATS, DAEMONS, GROUP, ShardKeys, TypeKeys, shard_keys
 from streamq.model import (
     STREAM_LETTERS,
     Promotion,
@@ -50,7 +51,7 @@ def survey(types: Sequence[TypeKeys]) -> Call[list[Survey]]:
 
 
 def promote(t: TypeKeys, limit: int) -> Call[Promotion]:
-    keys = (t.schedule, t.index, t.dead, t.letters, t.counters, t.high, t.normal, t.low)
+    keys = (t.schedule, t.index, t.dead, t.letters, t.groups, t.counters, t.high, t.normal, t.low)
     return build("promote", keys, (limit,), lambda r: Promotion(r[0], None if r[1] < 0 else r[1], r[2]))
 
 
@@ -61,7 +62,7 @@ def reclaim(
     args = (GROUP, letter, claimer, cursor, limit, expected_ms)
     return build(
         "reclaim",
-        (*keys, t.cancels, t.waiters, t.gone),
+        (*keys, t.cancels, t.waiters, t.gone, t.groups),
         (*args, DEFAULT_LEASE_MS, DEFAULTS.max_lost, t.done_channel),
         partial(_reclaimed, cursor),
     )
@@ -87,5 +88,29 @@ def sweep(stream: str, s: ShardKeys, idle_ms: int, limit: int) -> Call[int]:
 
 
 def trim(t: TypeKeys, s: ShardKeys, gone_ms: int, silent_ms: int, limit: int) -> Call[int]:
-    keys = (t.gone, t.waiters, s.workers, s.heartbeats)
+    keys = (t.gone, t.waiters, s.workers, s.heartbeats, t.buckets)
     return build("trim", keys, (gone_ms, silent_ms, limit), int)
+
+
+def attend(daemon: str, details: bytes) -> Call[int]:
+    """A daemon's sign of life: it belongs to no app."""
+    return build("beat", (DAEMONS, DAEMON_HEARTBEATS), (daemon, details, SILENT_MS), int)
+
+
+def depart(daemon: str) -> Call[int]:
+    """Forget a daemon that has ended."""
+    return build("leave", (DAEMONS, DAEMON_HEARTBEATS), (daemon, GROUP), int)
+
+
+def close_shard(s: ShardKeys, types: Sequence[TypeKeys], epoch: int) -> Call[bool]:
+    """Give up a shard, all of whose types are given; False where it holds something."""
+    places = [
+        key for t in types for key in (t.schedule, t.index, t.dead, t.cancels, t.gone, *t.streams, t.waiters)
+    ]
+    return build("close_shard", (s.closed, s.types, *places), (epoch, *(t.type for t in types)), bool)
+
+
+def lower_known(app: str, known: int, epoch: int) -> Call[bool]:
+    """Stop serving the last of `known` shards, which was closed in this epoch."""
+    args = (app, known, epoch, shard_keys(app, 0).control)
+    return build("lower_known", (APPS,), args, bool)

@@ -1,9 +1,9 @@
-"""What producers ask: enqueue, register, wait, cancel."""
+"""What producers ask: enqueue, announce, register, wait, cancel."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 from streamq.calls.call import (
     WRITER_MEMORY_MS,
@@ -12,29 +12,47 @@ from streamq.calls.call import (
     build,
     text,
 )
-from streamq.keys import APPS, GROUP, ShardKeys, TypeKeys
+from streamq.keys import APPS, GROUP, ShardKeys, TypeKeys, shard_keys
 from streamq.model import (
     LETTER,
     Accepted,
     Answer,
     BacklogFull,
+    Conflict,
+    Duplicate,
+    IdempotencyKey,
     NewTask,
+    Note,
     RateLimited,
     TaskId,
 )
+from streamq.options import Durability
+from streamq.shards import AppRecord
+
+NOBODY: Final = Note()
+
+
+class ShardClosed(Exception):
+    """The shard was given up, and enqueue took nothing: have it opened, and send the call again."""
 
 
 def enqueue(
-    t: TypeKeys, s: ShardKeys, writer: str, sequence: int, tasks: Iterable[NewTask]
+    t: TypeKeys, s: ShardKeys, writer: str, sequence: int, tasks: Sequence[NewTask]
 ) -> Call[list[Answer]]:
-    """Accept tasks of one type. The same writer and sequence again gets the same answers."""
+    """Accept tasks of one type. The same writer and sequence again gets the same answers.
+
+    Reading the reply raises ShardClosed.
+    """
     args: list[Arg] = [t.type, sequence, WRITER_MEMORY_MS, s.wake]
+    keys = [t.writer(writer), s.types, t.policy, t.rate, *t.streams, t.schedule, t.counters, s.closed]
     for task in tasks:
         args.append(_head(task))
         args.append(task.payload)
         for name, value in task.fields:
             args += (name, value)
-    keys = (t.writer(writer), s.types, t.policy, t.rate, *t.streams, t.schedule, t.counters)
+        if task.key is not None:
+            args.append(task.key.digest)
+            keys.append(s.key(task.key.name))
     return build("enqueue", keys, args, _answers)
 
 
@@ -42,17 +60,76 @@ def _head(task: NewTask) -> str:
     head = LETTER[task.priority]
     if task.due is not None:
         head += f"{'@' if task.absolute else '+'}{task.due}"
-    return f"{head}/{len(task.fields)}" if task.fields else head
+    if task.fields:
+        head += f"/{len(task.fields)}"
+    return head if task.key is None else f"{head}#{task.key.window_ms}"
 
 
-def _answers(reply: list[Any]) -> list[Answer]:
-    return [_answer(raw.decode()) for raw in reply[1:]]
+def _answers(reply: bytes) -> list[Answer]:
+    return [_answer(text) for text in reply.decode().split(" ")]
 
 
 def _answer(text: str) -> Answer:
-    if text.startswith("!"):
-        return BacklogFull() if text == "!full" else RateLimited(int(text.split()[1]))
-    return Accepted(text)
+    if text[0] == "!":
+        return _refusal(text)
+    return Duplicate(text[1:]) if text[0] == "=" else Accepted(text)
+
+
+def _refusal(text: str) -> Answer:
+    if text == "!closed":
+        raise ShardClosed
+    if text == "!full":
+        return BacklogFull()
+    word, colon, first = text.partition(":")
+    return Conflict(first) if colon else RateLimited(int(word[1:]))
+
+
+class Confirmed(NamedTuple):
+    """Enqueue's answers, and why they are not as durable as asked ('' where they are)."""
+
+    answers: list[Answer]
+    why: str
+
+
+def confirmed(call: Call[list[Answer]], durability: Durability, wait_ms: int) -> Call[Confirmed]:
+    """The call of an enqueue with the wait for replicas, or for the append-only file, behind it.
+
+    The server counts what this connection has written, so both go out on one.
+    """
+    kind, _, number = durability.partition(":")
+    needed = int(number or 1)
+    wait: tuple[Arg, ...] = ("WAITAOF", 1, 0, wait_ms) if kind == "aof" else ("WAIT", needed, wait_ms)
+
+    def parse(replies: tuple[Any, Any]) -> Confirmed:
+        return Confirmed(call.parse(replies[0]), _missing(kind, needed, replies[1]))
+
+    return Call(call.script, call.keys, call.args, parse, wait)
+
+
+def _missing(kind: str, needed: int, reply: Any) -> str:
+    if isinstance(reply, Exception):
+        return f"the server answered: {reply}"
+    if kind == "aof":
+        return "" if reply[0] >= 1 else "its append-only file was not yet on the disk"
+    return "" if reply >= needed else f"{reply} of {needed} replicas had it"
+
+
+def probe_aof(t: TypeKeys) -> Call[Any]:
+    """Ask for the append-only file without having written: an error where the server cannot do it."""
+    return Call(None, (t.policy,), ("WAITAOF", 1, 0, 1), lambda reply: reply)
+
+
+def earlier(s: ShardKeys, key: IdempotencyKey) -> Call[Answer | None]:
+    """What a key has brought in a shard that is not its own any more; writes nothing."""
+
+    def parse(raw: bytes | None) -> Answer | None:
+        if raw is None:
+            return None
+        first = raw[16:].decode()
+        return Duplicate(first.partition(":")[2]) if raw[:16] == key.digest else Conflict(first)
+
+    name = s.key(key.name)
+    return Call(None, (name,), ("GET", name), parse)
 
 
 def register(t: TypeKeys, s: ShardKeys, handler: str, policy: dict[str, str]) -> Call[str]:
@@ -61,16 +138,36 @@ def register(t: TypeKeys, s: ShardKeys, handler: str, policy: dict[str, str]) ->
     return build("register", (s.types, t.policy), args, text)
 
 
-def announce(app: str, details: bytes) -> Call[int]:
-    """Make the app known on this server, for daemons and commands."""
-    return Call(None, (APPS,), ("HSET", APPS, app, details), int)
+def announce(app: str, shards: int, *, lead: bool = True, floor: int = 0) -> Call[AppRecord]:
+    """Make the app known with its number of shards. Without `lead` the number that is current stays, and
+    the record's epoch grows beyond `floor`: for a producer that needs a shard which was given up."""
+    control = shard_keys(app, 0).control
+    return build("announce", (APPS,), (app, shards, int(lead), floor, control), AppRecord.parse)
+
+
+def app_record(app: str) -> Call[AppRecord | None]:
+    """What the server knows of an app; None where it knows nothing."""
+    args = ("HGET", APPS, app)
+    return Call(None, (APPS,), args, lambda raw: None if raw is None else AppRecord.parse(raw))
+
+
+def open_shard(s: ShardKeys, epoch: int) -> Call[int]:
+    """Answers the epoch in which the shard was given up, -1 where it is open; it stays closed where that
+    is not before `epoch`."""
+    return build("open_shard", (s.closed,), (epoch,), int)
+
+
+def is_closed(s: ShardKeys) -> Call[bool]:
+    """Whether the shard was given up."""
+    return Call(None, (s.closed,), ("EXISTS", s.closed), bool)
 
 
 def wait(t: TypeKeys, local: str, wait_ms: int) -> Call[int]:
     return build("wait", (t.waiters,), (local, wait_ms), int)
 
 
-def cancel(t: TypeKeys, s: ShardKeys, task: TaskId) -> Call[str]:
+def cancel(t: TypeKeys, s: ShardKeys, task: TaskId, note: Note = NOBODY) -> Call[str]:
     """Answers cancelled, requested (a worker has it), dead or unknown."""
     keys = (t.schedule, t.index, t.counters, t.cancels, t.waiters, t.gone, t.dead, *t.streams)
-    return build("cancel", keys, (GROUP, task.local, str(task), s.control, t.done_channel), text)
+    args = (GROUP, task.local, str(task), s.control, t.done_channel, *note)
+    return build("cancel", (*keys, s.action_log, s.actions), args, text)

@@ -1,4 +1,4 @@
-"""What may be asked without changing anything: counts, tasks, dead letters, workers, the audit."""
+"""What may be asked without changing anything: counts, tasks, dead letters, workers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from typing import Any
 from streamq.calls.call import (
     PRIORITY_OF,
     Call,
-    Problems,
     build,
     pairs,
-    problems,
     text,
 )
-from streamq.keys import APPS, GROUP, ShardKeys, TypeKeys
+from streamq.keys import APPS, DAEMON_HEARTBEATS, DAEMONS, GROUP, ShardKeys, TypeKeys
 from streamq.model import (
     STATES,
     Counts,
@@ -24,15 +22,38 @@ from streamq.model import (
     State,
     TaskId,
 )
+from streamq.shards import AppRecord
 
 
-def now() -> Call[int]:
-    """The server's clock, ms."""
-    return Call(None, (), ("TIME",), lambda r: int(r[0]) * 1000 + int(r[1]) // 1000)
+def now(key: str = "") -> Call[int]:
+    """The server's clock, ms: of the server that has the key, as their clocks may differ; of any where
+    it is all the same."""
+    return Call(None, (key,) if key else (), ("TIME",), lambda r: int(r[0]) * 1000 + int(r[1]) // 1000)
 
 
-def apps() -> Call[dict[str, bytes]]:
-    return Call(None, (APPS,), ("HGETALL", APPS), lambda r: {k.decode(): v for k, v in pairs(r)})
+def ready(key: str = "") -> Call[bool]:
+    """Whether the server that has the key does its work: one that loads its data answers with an error,
+    which TIME does not tell."""
+    return Call(None, (key,) if key else (), ("PING",), bool)
+
+
+def info() -> Call[dict[str, str]]:
+    """What the server says of itself."""
+    return Call(None, (), ("INFO",), _info)
+
+
+def _info(reply: bytes) -> dict[str, str]:
+    lines = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
+    return {name: value for name, mark, value in lines if mark and not name.startswith("#")}
+
+
+def apps() -> Call[dict[str, AppRecord]]:
+    """The apps of the server by name."""
+    return Call(None, (APPS,), ("HGETALL", APPS), _apps)
+
+
+def _apps(reply: list[Any]) -> dict[str, AppRecord]:
+    return {name.decode("utf-8", "replace"): AppRecord.parse(raw) for name, raw in pairs(reply)}
 
 
 def types(s: ShardKeys) -> Call[list[str]]:
@@ -45,13 +66,34 @@ def policy(t: TypeKeys) -> Call[dict[str, str]]:
 
 def workers(s: ShardKeys) -> Call[list[tuple[str, int]]]:
     """Names and last signs of life (ms) of the workers, oldest first."""
-    args = ("ZRANGE", s.workers, 0, -1, "WITHSCORES")
-    return Call(None, (s.workers,), args, lambda r: [(text(k), int(float(v))) for k, v in pairs(r)])
+    return _beats(s.workers)
 
 
 def heartbeats(s: ShardKeys) -> Call[dict[str, bytes]]:
-    args = ("HGETALL", s.heartbeats)
-    return Call(None, (s.heartbeats,), args, lambda r: {text(k): v for k, v in pairs(r)})
+    return _details(s.heartbeats)
+
+
+def daemons() -> Call[list[tuple[str, int]]]:
+    """As `workers`, for daemons."""
+    return _beats(DAEMONS)
+
+
+def daemon_heartbeats() -> Call[dict[str, bytes]]:
+    return _details(DAEMON_HEARTBEATS)
+
+
+def _beats(key: str) -> Call[list[tuple[str, int]]]:
+    args = ("ZRANGE", key, 0, -1, "WITHSCORES")
+    return Call(None, (key,), args, lambda r: [(text(k), int(float(v))) for k, v in pairs(r)])
+
+
+def _details(key: str) -> Call[dict[str, bytes]]:
+    return Call(None, (key,), ("HGETALL", key), lambda r: {text(k): v for k, v in pairs(r)})
+
+
+def died_since(t: TypeKeys, since_ms: int) -> Call[int]:
+    """How many dead letters died after then."""
+    return Call(None, (t.dead,), ("ZCOUNT", t.dead, f"({since_ms}", "+inf"), int)
 
 
 def counts(t: TypeKeys) -> Call[Counts]:
@@ -112,27 +154,6 @@ def _letters(t: TypeKeys, reply: list[Any]) -> list[DeadLetter]:
     ]
 
 
-def audit_stream(t: TypeKeys, letter: str, cursor: str, limit: int) -> Call[tuple[str, int, int, Problems]]:
-    """Answers the next cursor ('' at the end), entries checked, moved tasks seen, problems."""
-    keys, args = (t.stream(letter), t.index), (GROUP, letter, cursor, limit)
-    return build("audit_stream", keys, args, lambda r: (text(r[0]), r[1], r[2], problems(r[3])))
-
-
-def audit_pending(t: TypeKeys, letter: str, cursor: str, limit: int) -> Call[tuple[str, int, Problems]]:
-    args = (GROUP, letter, cursor, limit)
-    return build("audit_pending", (t.stream(letter),), args, lambda r: (text(r[0]), r[1], problems(r[2])))
-
-
-def audit_schedule(t: TypeKeys, start: int, limit: int) -> Call[tuple[int, int, Problems]]:
-    keys = (t.schedule, t.index)
-    return build("audit_schedule", keys, (start, limit), lambda r: (r[0], r[1], problems(r[2])))
-
-
-def audit_dead(t: TypeKeys, start: int, limit: int) -> Call[tuple[int, Problems]]:
-    keys = (t.dead, t.letters, t.index)
-    return build("audit_dead", keys, (start, limit), lambda r: (r[0], problems(r[1])))
-
-
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """Rows in the structures that must agree with one another."""
@@ -143,8 +164,9 @@ class Sizes:
     cancels: int
     waiters: int
     gone: int
+    groups: int
 
 
 def sizes(t: TypeKeys) -> Call[Sizes]:
-    keys = (t.index, t.dead, t.letters, t.cancels, t.waiters, t.gone)
+    keys = (t.index, t.dead, t.letters, t.cancels, t.waiters, t.gone, t.groups)
     return build("sizes", keys, (), lambda r: Sizes(*r))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, assert_never
 
 from streamq.calls.call import (
     DEFAULT_LEASE_MS,
+    SILENT_MS,
     WRITER_MEMORY_MS,
     Arg,
     Call,
@@ -25,6 +26,7 @@ from streamq.model import (
     Entry,
     Expired,
     HandedBack,
+    Orders,
     Outcome,
     Renewal,
     Retried,
@@ -116,7 +118,9 @@ def settle(
         batch.add(n, settlement)
     head = (t.writer(writer), t.schedule, t.index, t.dead, t.letters, t.counters, t.cancels, t.waiters)
     args = (t.type, sequence, WRITER_MEMORY_MS, GROUP, t.done_channel, s.wake, *batch.args())
-    return build("settle", (*head, t.gone, *t.streams, *batch.buckets), args, batch.answers)
+    return build(
+        "settle", (*head, t.gone, *t.streams, t.groups, t.buckets, *batch.buckets), args, batch.answers
+    )
 
 
 class _Batch:
@@ -196,8 +200,8 @@ def _op(outcome: Outcome) -> tuple[str, Arg, Arg]:
             return "C", "", result
         case Retried(delay_ms, failures):
             return "R", delay_ms, failures
-        case Died(reason, failures, started):
-            return "D" if started else "d", reason, failures
+        case Died(reason, failures, started, fingerprint):
+            return "D" if started else "d", f"{reason}/{fingerprint}", failures
         case Cancelled(started):
             return "X" if started else "x", "", ""
         case Expired():
@@ -208,7 +212,20 @@ def _op(outcome: Outcome) -> tuple[str, Arg, Arg]:
 
 
 def beat(s: ShardKeys, worker: str, details: bytes) -> Call[int]:
-    return build("beat", (s.workers, s.heartbeats), (worker, details), int)
+    return build("beat", (s.workers, s.heartbeats), (worker, details, SILENT_MS), int)
+
+
+def orders(s: ShardKeys, worker: str) -> Call[Orders]:
+    """What this worker is asked to do in a shard."""
+    keys = (s.paused, s.drains, s.tail)
+    return build(
+        "orders", keys, (worker,), lambda r: Orders(frozenset(map(text, r[0])), bool(r[1]), bool(r[2]))
+    )
+
+
+def publish(channel: str, message: bytes) -> Call[int]:
+    """Say something on a channel; answers how many heard it (on this server)."""
+    return Call(None, (channel,), ("PUBLISH", channel, message), int)
 
 
 def leave(s: ShardKeys, worker: str, streams: Sequence[str]) -> Call[int]:

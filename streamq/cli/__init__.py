@@ -18,12 +18,15 @@ COMMANDS: Final = {
     "worker": "run an app's tasks: a group of processes on this host",
     "daemon": "promote delayed tasks, reclaim abandoned ones, tidy up",
     "enqueue": "enqueue tasks by name, from an argument, a file or standard input",
+    "apps": "list the apps of a server with their shards",
     "stats": "show what is ready, running, scheduled and dead, by task type",
     "task": "show or cancel one task",
     "dead": "list, show, requeue or purge dead letters",
     "workers": "list the workers and what they run",
+    "dashboard": "serve web pages and JSON about a queue",
     "check": "ask a worker group or a daemon whether it is ready, for probes",
     "audit": "check the invariants of a live queue",
+    "doctor": "check the server, the user's rights, workers and daemons",
     "bench": "measure streamq on your server, beside the bare loop",
     "demo": "run the classical scenario on an embedded server",
     "version": "print the version",
@@ -44,7 +47,7 @@ EXIT_CODES: Final = f"""exit codes:
   {FAILED}    failed
   {USAGE}    wrong usage
   {NOT_FOUND}    not found
-  {UNHEALTHY}    audit found a broken invariant, or check found no health
+  {UNHEALTHY}    audit found a broken invariant, doctor a fault, or check no health
   {UNREACHABLE}   the server cannot be reached, or is too old
   {DENIED}   the server refused the login or the command
   {CONFIG}   wrong configuration, or the app cannot be imported

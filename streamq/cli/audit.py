@@ -1,6 +1,8 @@
 """Check the invariants of a live queue: every task in one state, the counters right, nothing stuck.
 
-Reads only, in bounded steps. Exit code 6 where an invariant is broken.
+Reads in bounded steps, and may run while the queue works. --repair puts right what can be, each in one
+step that looks again before it writes; nothing is deleted but what is provably a leftover. --dry-run says
+what it would do. Exit code 6 where an invariant is broken, and stays so after the repair.
 """
 
 from __future__ import annotations
@@ -8,26 +10,68 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import asdict
+from typing import Any
 
+from streamq.audit import FAULTS, Audit
 from streamq.cli import OK, UNHEALTHY, target
-from streamq.cli.output import write_json, write_table
+from streamq.cli.output import Progress, clean, write_json, write_table
+from streamq.errors import UsageError
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--repair", action="store_true", help="put right what can be put right safely")
+    parser.add_argument("--dry-run", action="store_true", help="with --repair: only say what it would do")
+    parser.add_argument(
+        "--write-off",
+        action="store_true",
+        help="with --repair: book what the counters miss as vanished, once you know why",
+    )
     target.options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if (args.dry_run or args.write_off) and not args.repair:
+        raise UsageError("audit: --dry-run and --write-off go with --repair")
     found = target.find(args)
-    audit = found.inspector.audit()
+    with Progress("audit", None) as bar:
+        if args.repair:
+            audit = found.admin.repair(dry_run=args.dry_run, write_off=args.write_off, progress=bar.set)
+        else:
+            audit = found.inspector.audit(bar.set)
     if args.json:
-        problems = [asdict(one) for one in audit.problems]
-        write_json({"app": found.app, "checked": audit.checked, "ok": not problems, "problems": problems})
-    elif audit.problems:
-        head = ["INVARIANT", "TYPE", "SHARD", "PROBLEM", "WHERE"]
-        write_table(
-            head, [[p.invariant, p.type, p.shard, p.problem, p.where] for p in audit.problems], empty=""
-        )
+        write_json(_object(found.app, audit, args))
     else:
-        sys.stdout.write(f"ok: {audit.checked} entries checked, no invariant broken\n")
-    return UNHEALTHY if audit.problems else OK
+        _write(audit, args)
+    return OK if audit.ok else UNHEALTHY
+
+
+def _object(app: str, audit: Audit, args: argparse.Namespace) -> dict[str, Any]:
+    shown: dict[str, Any] = {"app": app, "checked": audit.checked, "ok": audit.ok}
+    shown["problems"] = [asdict(one) for one in audit.problems]
+    if audit.omitted:
+        shown["omitted"] = audit.omitted
+    if args.repair:
+        name = "would_repair" if args.dry_run else "repaired"
+        shown[name] = [asdict(one.problem) | {"how": one.how} for one in audit.repaired]
+    return shown
+
+
+def _write(audit: Audit, args: argparse.Namespace) -> None:
+    verb = "would repair" if args.dry_run else "repaired"
+    for one in audit.repaired:
+        p = one.problem
+        home = f"{p.type}:{p.shard}" if p.type else f"shard {p.shard}"
+        sys.stdout.write(clean(f"{verb} {home} {p.where}: {p.problem}: {one.how}\n"))
+    if audit.problems and not args.dry_run:
+        head = ["INVARIANT", "TYPE", "SHARD", "PROBLEM", "WHERE"]
+        rows = [[p.invariant, p.type, p.shard, p.problem, p.where] for p in audit.problems]
+        write_table(head, rows, empty="")
+    for problem, advice in dict.fromkeys((p.problem, p.advice) for p in audit.problems if p.advice):
+        sys.stdout.write(f"{problem}: {advice}\n")
+    if audit.omitted:
+        sys.stdout.write(f"and {audit.omitted} more of these\n")
+    if audit.ok:
+        done = f", {len(audit.repaired)} repaired" if audit.repaired else ""
+        sys.stdout.write(f"ok: {audit.checked} entries checked, no invariant broken{done}\n")
+    elif any(FAULTS[p.problem].repair for p in audit.problems) and not args.repair:
+        sys.stderr.write("streamq audit --repair puts some of this right; --dry-run shows what\n")

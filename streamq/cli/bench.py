@@ -48,10 +48,13 @@ def _sides(given: str | None) -> list[Any]:
     from streamq import calls
     from streamq.bench.bare import Bare
     from streamq.bench.ours import Ours
+    from streamq.errors import UsageError
     from streamq.transport import Address, SyncTransport
     from streamq.transport.address import from_environment
 
     address = Address.parse(given or from_environment())
+    if address.seeds:
+        raise UsageError(f"streamq bench compares on one server: name one server instead of {address}")
     transport = SyncTransport(address, patience=target.PATIENCE)
     transport.run(calls.now())
     transport.close()

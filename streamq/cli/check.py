@@ -1,8 +1,8 @@
 """Ask a worker group or a daemon whether it is ready: for the probes of containers and units.
 
 With --port or --health-socket the process on this host is asked itself, and Redis is not. Without them the
-workers of this host are looked up by their heartbeats on the server: at least one must be alive, and none of
-those that are alive may have a problem.
+workers or daemons of this host are looked up by their heartbeats on the server: at least one must be alive,
+and none of those that are alive may have a problem.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from typing import Any
 
 from streamq.cli import OK, UNHEALTHY, listen, target
 from streamq.cli.output import write_json
-from streamq.errors import UsageError
+from streamq.inspector import WorkerInfo, daemons
+from streamq.transport import Address, SyncTransport
+from streamq.transport.address import from_environment
 
 TIMEOUT = 3.0
 
@@ -28,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", help=f"ask on 127.0.0.1 (default: {listen.PORT})")
     parser.add_argument("--health-socket", metavar="PATH", help=f"ask there (default: {listen.SOCKET})")
     parser.add_argument("--group", help="by heartbeats: the workers of this group (see `streamq workers`)")
-    parser.add_argument("--name", help="by heartbeats: this worker")
+    parser.add_argument("--name", help="by heartbeats: this worker or daemon")
     target.options(parser)
 
 
@@ -84,26 +86,34 @@ class _Local(http.client.HTTPConnection):
 
 
 def _by_heartbeats(args: argparse.Namespace) -> dict[str, Any]:
-    if args.role == "daemon":
-        raise UsageError("a daemon is asked itself: name its --port or --health-socket")
-    host = socket.gethostname()
+    role, host = args.role or "worker", socket.gethostname()
     found = [
-        worker
-        for worker in target.find(args).inspector.workers()
-        if (args.name or args.group or worker.details.get("host") == host)
-        and args.name in (None, worker.name)
-        and args.group in (None, worker.details.get("group"))
+        one
+        for one in _known(args, role)
+        if (args.name or args.group or one.details.get("host") == host)
+        and args.name in (None, one.name)
+        and args.group in (None, one.details.get("group"))
     ]
-    alive = [worker for worker in found if worker.alive]
-    problems = [] if alive else [_nobody(args, host, len(found))]
-    for worker in [] if args.live else alive:
-        if worker.details.get("draining"):
-            problems.append(f"{worker.name}: is draining")
-        listed = worker.details.get("problems")
+    alive = [one for one in found if one.alive]
+    problems = [] if alive else [_nobody(args, role, host, len(found))]
+    for one in [] if args.live else alive:
+        if one.details.get("draining"):
+            problems.append(f"{one.name}: is draining")
+        listed = one.details.get("problems")
         problems += map(str, listed) if isinstance(listed, list) else []
-    return {"ok": not problems, "problems": problems, "role": "worker", "workers": [w.name for w in alive]}
+    return {"ok": not problems, "problems": problems, "role": role, "alive": [one.name for one in alive]}
 
 
-def _nobody(args: argparse.Namespace, host: str, silent: int) -> str:
+def _known(args: argparse.Namespace, role: str) -> list[WorkerInfo]:
+    if role == "worker":
+        return target.find(args).inspector.workers()
+    transport = SyncTransport(Address.parse(args.url or from_environment()), patience=target.PATIENCE)
+    try:
+        return daemons(transport)
+    finally:
+        transport.close()
+
+
+def _nobody(args: argparse.Namespace, role: str, host: str, silent: int) -> str:
     where = f"called {args.name}" if args.name else f"of group {args.group}" if args.group else f"on {host}"
-    return f"no worker {where} is alive" + (f"; {silent} fell silent" if silent else "")
+    return f"no {role} {where} is alive" + (f"; {silent} fell silent" if silent else "")

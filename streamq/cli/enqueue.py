@@ -19,9 +19,13 @@ import orjson
 from streamq.cli import OK, target
 from streamq.cli.output import Progress, write_json
 from streamq.errors import PayloadError, StreamQError, UsageError
+from streamq.handle import TaskHandle
 from streamq.queue import Bound, StreamQ
 
 CHUNK: Final = 500
+OPTIONS: Final = (
+    "delay", "priority", "shard_key", "idempotency_key", "idempotency_window", "durability",
+)  # fmt: skip
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,37 +36,55 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--file", help="a file of JSON lines")
     parser.add_argument("--delay", help="run it later: 90s, 5m, 1h30m")
     parser.add_argument("--priority", choices=("high", "normal", "low"))
+    parser.add_argument("--shard-key", help="tasks with the same key go to the same shard")
+    parser.add_argument(
+        "--idempotency-key", help="a name for this one task: the same name again enqueues nothing"
+    )
+    parser.add_argument("--idempotency-window", help="how long the name counts (default 24h, at most 30d)")
+    parser.add_argument("--durability", help="what to wait for: master (default), aof, replicas:1 to :5")
     target.options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     found = target.find(args)
-    app = StreamQ(found.app, found.url, shards=found.shards, patience=target.PATIENCE)
+    shards = found.record.shards if found.record else 1
+    app = StreamQ(found.app, found.url, shards=shards, patience=target.PATIENCE)
+    app.registry.record = found.record  # known to the server: a command is no deploy, and changes nothing
     known = found.inspector.types()
     if args.type not in known:
         sys.stderr.write(
             f"streamq: no worker has registered task type {args.type!r} yet: the tasks wait for one "
             f"(known are: {', '.join(known) or 'none'})\n"
         )
-    ids: list[str] = []
+    handles: list[TaskHandle[Any]] = []
     try:
         with _source(args) as source, Progress("enqueued", _total(args)) as progress:
             for chunk in _chunks(app, args, source):
-                ids += _send(app, chunk, quiet=args.json)
-                progress.set(len(ids))
+                handles += _send(app, chunk, quiet=args.json)
+                progress.set(len(handles))
     except StreamQError:
-        sys.stderr.write(f"streamq: {len(ids)} tasks were enqueued before this error\n")
+        sys.stderr.write(f"streamq: {len(handles)} tasks were enqueued before this error\n")
         raise
     finally:
         app.close()
-    if args.json:
-        write_json({"accepted": len(ids), "ids": ids})
+    _report(handles, as_json=args.json)
     return OK
+
+
+def _report(handles: list[TaskHandle[Any]], *, as_json: bool) -> None:
+    duplicates = sum(handle.duplicate for handle in handles)
+    if as_json:
+        ids = [handle.id for handle in handles]
+        write_json({"accepted": len(ids) - duplicates, "duplicates": duplicates, "ids": ids})
+    elif duplicates:
+        sys.stderr.write("streamq: this idempotency key has been there: the id is its first task's\n")
 
 
 def _source(args: argparse.Namespace) -> Any:
     if bool(args.file) == bool(args.arguments):
         raise UsageError("enqueue: give the arguments as JSON, - for standard input, or --file FILE")
+    if args.idempotency_key and (args.file or args.arguments == "-"):
+        raise UsageError("--idempotency-key names one task: give its arguments as JSON")
     if args.file:
         try:
             return Path(args.file).open("rb")
@@ -80,7 +102,7 @@ def _total(args: argparse.Namespace) -> int | None:
 def _chunks(
     app: StreamQ, args: argparse.Namespace, source: IO[bytes] | list[bytes]
 ) -> Iterator[list[Bound[Any]]]:
-    options = {name: value for name in ("delay", "priority") if (value := getattr(args, name)) is not None}
+    options = {name: value for name in OPTIONS if (value := getattr(args, name)) is not None}
     lines = ((n, line) for n, line in enumerate(source, 1) if line.strip())
     while chunk := list(islice(lines, CHUNK)):
         yield [app.bound(args.type, _parsed(n, line), **options) for n, line in chunk]
@@ -96,8 +118,8 @@ def _parsed(number: int, line: bytes) -> dict[str, Any]:
     return value
 
 
-def _send(app: StreamQ, chunk: list[Bound[Any]], *, quiet: bool) -> list[str]:
-    ids = [handle.id for handle in app.enqueue_many(chunk)]
+def _send(app: StreamQ, chunk: list[Bound[Any]], *, quiet: bool) -> list[TaskHandle[Any]]:
+    handles = app.enqueue_many(chunk)
     if not quiet:
-        sys.stdout.write("".join(f"{one}\n" for one in ids))
-    return ids
+        sys.stdout.write("".join(f"{one.id}\n" for one in handles))
+    return handles

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from streamq.cli import OK, target
 from streamq.cli.output import age, write_json, write_table
 from streamq.inspector import TypeStats
+from streamq.shards import AppRecord
 
 _COUNTED = ("accepted", "completed", "retried", "dead", "reclaimed", "cancelled", "expired")
 
@@ -20,7 +21,9 @@ def run(args: argparse.Namespace) -> int:
     found = target.find(args)
     stats = found.inspector.stats()
     if args.json:
-        write_json({"app": found.app, "shards": found.shards, "types": [asdict(one) for one in stats]})
+        record = found.record or AppRecord()
+        shards = {"shards": record.shards, "known_shards": record.known}
+        write_json({"app": found.app, **shards, "types": [asdict(one) for one in stats]})
         return OK
     head = ["TYPE", "READY", "RUNNING", "SCHEDULED", "DEAD", "OLDEST", *(f"Σ {name}" for name in _COUNTED)]
     write_table(head, [_row(one) for one in stats], empty=f"app {found.app!r} has no task types yet")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from streamq.admin import Admin
 from streamq.errors import UsageError
 from streamq.inspector import Inspector, apps
+from streamq.shards import AppRecord
 from streamq.transport import Address, SyncTransport
 from streamq.transport.address import from_environment
 
@@ -20,20 +21,24 @@ PATIENCE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An app on a server."""
+    """An app on a server; `record` is None where the server does not know it."""
 
     transport: SyncTransport
     app: str
-    shards: int
+    record: AppRecord | None
     url: str
 
     @property
+    def name(self) -> str:
+        return self.app
+
+    @property
     def inspector(self) -> Inspector:
-        return Inspector(self.transport, self.app, self.shards)
+        return Inspector(self.transport, self.app)
 
     @property
     def admin(self) -> Admin:
-        return Admin(self.transport, self.app, self.shards)
+        return Admin(self.transport, self.app)
 
 
 def server_option(parser: argparse.ArgumentParser) -> None:
@@ -55,10 +60,10 @@ def find(args: argparse.Namespace) -> Target:
     transport = SyncTransport(Address.parse(url), patience=PATIENCE)
     known = apps(transport)
     name = args.app or os.environ.get("STREAMQ_APP") or _only(known)
-    return Target(transport, name, known.get(name, 1), url)
+    return Target(transport, name, known.get(name), url)
 
 
-def _only(known: dict[str, int]) -> str:
+def _only(known: dict[str, AppRecord]) -> str:
     if len(known) == 1:
         return next(iter(known))
     if not known:

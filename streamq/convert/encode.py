@@ -48,7 +48,9 @@ def _default(value: Any) -> Any:
         return str(value)
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if isinstance(value, set | frozenset | deque):
+    if isinstance(value, set | frozenset):
+        return _in_order(value)
+    if isinstance(value, deque):
         return list(value)
     if isinstance(value, tuple):  # a namedtuple: orjson takes plain tuples only
         return list(value)
@@ -57,6 +59,14 @@ def _default(value: Any) -> Any:
     if isinstance(value, str):
         return str.__str__(value)
     raise TypeError(f"{type(value).__qualname__} is no JSON type")
+
+
+def _in_order(values: Any) -> list[Any]:
+    """The same for equal sets in every process, where that can be: an idempotency key compares payloads."""
+    try:
+        return sorted(values)
+    except TypeError:
+        return list(values)
 
 
 def _find(value: object, what: str, *, non_str_keys: bool) -> None:

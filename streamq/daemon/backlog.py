@@ -18,7 +18,7 @@ from streamq.errors import RedisError
 from streamq.inspector import worker_info
 from streamq.keys import TypeKeys
 from streamq.model import COUNTERS, Counts
-from streamq.telemetry.tally import Snapshot
+from streamq.telemetry.sums import Snapshot
 from streamq.transport import AsyncTransport
 
 KEPT: Final = 2.0
@@ -58,6 +58,7 @@ class Backlog:
             rows: dict[tuple[str, str], Row] = {}
             for keys in self._directory.types()[:MOST]:
                 _add(rows, keys, await self._transport.run(calls.counts(keys), patience=0))
+            await self._pauses(rows)
             return View(list(rows.values()), await self._workers(), await self._memory())
         except RedisError:
             return View()
@@ -75,11 +76,22 @@ class Backlog:
                         _add_worker(found[shard.app], now - beat, details[name])
         return found
 
+    async def _pauses(self, rows: dict[tuple[str, str], Row]) -> None:
+        for shard, _ in self._directory.shards():
+            for name in await self._transport.run(calls.paused(shard), patience=0):
+                if (shard.app, name) in rows:
+                    rows[shard.app, name]["paused"] = True
+
     async def _memory(self) -> tuple[int, int] | None:
+        """Of the fullest server that has a shard."""
         try:
-            return await self._transport.run(Call(None, (), ("INFO", "memory"), _memory), patience=0)
+            found = [
+                await self._transport.run(Call(None, (shard.types,), ("INFO", "memory"), _memory), patience=0)
+                for shard, _ in self._directory.shards()
+            ]
         except RedisError:  # a user without INFO
             return None
+        return max(found, key=lambda memory: memory[0] / (memory[1] or float("inf")), default=None)
 
 
 def _add(rows: dict[tuple[str, str], Row], keys: TypeKeys, counts: Counts) -> None:
@@ -88,7 +100,7 @@ def _add(rows: dict[tuple[str, str], Row], keys: TypeKeys, counts: Counts) -> No
         {
             "app": keys.app, "type": keys.type, "ready": 0, "running": 0, "scheduled": 0, "dead": 0,
             "suspect": 0, "oldest_ready_seconds": 0.0, "overdue_seconds": 0.0, "unaccounted": 0,
-            "counters": Counter(dict.fromkeys(COUNTERS, 0)),
+            "paused": False, "counters": Counter(dict.fromkeys(COUNTERS, 0)),
         },
     )  # fmt: skip
     for name in ("ready", "running", "scheduled", "dead", "suspect"):
@@ -137,6 +149,7 @@ def _samples(found: Snapshot, row: Row) -> None:
         found.set("streamq_queue_tasks", *labels, state, value=row[state])
     found.set("streamq_queue_oldest_seconds", *labels, "ready", value=row["oldest_ready_seconds"])
     found.set("streamq_queue_oldest_seconds", *labels, "scheduled", value=row["overdue_seconds"])
+    found.set("streamq_queue_paused", *labels, value=int(row["paused"]))
     found.set("streamq_queue_unaccounted", *labels, value=row["unaccounted"])
     for event in COUNTERS:
         found.set(f"streamq_tasks_{event}_total", *labels, value=row["counters"][event])

@@ -11,6 +11,7 @@ from typing import Final
 
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
+from streamq.daemon.loop import each
 from streamq.keys import TypeKeys
 from streamq.transport import AsyncTransport, GroupMissing
 
@@ -26,27 +27,29 @@ class Claimer:
         self._transport = transport
         self._directory = directory
         self._batch = batch
-        self._clock: tuple[int, float] | None = None
+        self._clocks: dict[tuple[str, int], tuple[int, float]] = {}
         self._log = telemetry.get_logger(chore="reclaim")
 
     async def round(self) -> None:
         """Look at every stream where something is held."""
-        for _, types in self._directory.shards():
-            for found in await self._directory.survey(types):
-                if found.pending > 0:
-                    await self._stream(found.keys, found.letter)
+        await each([types for _, types in self._directory.shards()], self._shard)
+
+    async def _shard(self, types: list[TypeKeys]) -> None:
+        for found in await self._directory.survey(types):
+            if found.pending > 0:
+                await self._stream(found.keys, found.letter)
 
     async def _stream(self, keys: TypeKeys, letter: str) -> None:
-        cursor = START
+        cursor, shard = START, (keys.app, keys.shard)
         while True:
-            call = calls.reclaim(keys, letter, CLAIMER, cursor, self._batch, self._expected())
+            call = calls.reclaim(keys, letter, CLAIMER, cursor, self._batch, self._expected(shard))
             reclaim = await self._transport.run(call, patience=0)
-            self._clock = (reclaim.now_ms, time.monotonic())
+            self._clocks[shard] = (reclaim.now_ms, time.monotonic())
             if reclaim.skew:
                 self._log.error(
                     "server.clock_jumped", fix="check the server's time service; leases are renewed"
                 )
-                await self._restamp_all()
+                await self._restamp_all(shard)
                 return
             if reclaim.returned or reclaim.dead or reclaim.cancelled:
                 self._log.warning(
@@ -60,16 +63,20 @@ class Claimer:
             if cursor == START:
                 return
 
-    def _expected(self) -> int:
-        """Where the server's clock should be, by the last answer and our monotonic clock."""
-        if self._clock is None:
+    def _expected(self, shard: tuple[str, int]) -> int:
+        """Where the clock of the shard's server should be, by the last answer and our monotonic clock.
+
+        Each shard may be on another server, and on another one after a failover: to those who count idle
+        times that is a jump like any other.
+        """
+        if shard not in self._clocks:
             return 0
-        then_ms, then = self._clock
+        then_ms, then = self._clocks[shard]
         return then_ms + round((time.monotonic() - then) * 1000)
 
-    async def _restamp_all(self) -> None:
-        """Idle times mean nothing after a jump: every delivery gets one full lease from now."""
-        for keys in self._directory.types():
+    async def _restamp_all(self, shard: tuple[str, int]) -> None:
+        """Idle times mean nothing after a jump: every delivery of the shard gets one full lease from now."""
+        for keys in [keys for keys in self._directory.types() if (keys.app, keys.shard) == shard]:
             for _, stream in calls.all_streams(keys):
                 cursor = "-"
                 while cursor:

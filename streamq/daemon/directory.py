@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from streamq import calls
-from streamq.inspector import shards_of
+from streamq.daemon.loop import each
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
 from streamq.model import NAME_PATTERN
+from streamq.shards import AppRecord
 from streamq.transport import AsyncTransport
 
 TYPES_AT_ONCE: Final = 50
@@ -19,7 +20,10 @@ TYPES_AT_ONCE: Final = 50
 
 @dataclass
 class Directory:
-    """What there is. `only` limits it to one app; `changes` grows when the list is another."""
+    """What there is. `only` limits it to one app; `changes` grows when the list is another.
+
+    Of each app all shards are listed that may hold something, whatever number its code has by now.
+    """
 
     transport: AsyncTransport
     only: str | None = None
@@ -30,17 +34,26 @@ class Directory:
         """Read the list anew. Names that streamq would not have written are left out."""
         apps = await self.transport.run(calls.apps(), patience=0)
         if self.only is not None:
-            apps = {self.only: apps.get(self.only, b"{}")}
-        found: dict[ShardKeys, list[TypeKeys]] = {}
-        for app, details in apps.items():
-            if not NAME_PATTERN.fullmatch(app):
-                continue
-            for shard in range(shards_of(details)):
-                keys = shard_keys(app, shard)
-                names = await self.transport.run(calls.types(keys), patience=0)
-                found[keys] = [type_keys(app, shard, name) for name in names if NAME_PATTERN.fullmatch(name)]
-        self.changes += found != self._types
-        self._types = found
+            apps = {self.only: apps.get(self.only, AppRecord())}
+        listed = [
+            shard_keys(app, shard)
+            for app, record in apps.items()
+            if self.serves(app)
+            for shard in range(record.known)
+        ]
+        # What is known of a shard whose server is away stays known.
+        found = {keys: self._types.get(keys, []) for keys in listed}
+
+        async def types(keys: ShardKeys) -> None:
+            names = await self.transport.run(calls.types(keys), patience=0)
+            good = [name for name in names if NAME_PATTERN.fullmatch(name)]
+            found[keys] = [type_keys(keys.app, keys.shard, name) for name in good]
+
+        try:
+            await each(listed, types)
+        finally:
+            self.changes += found != self._types
+            self._types = found
 
     def types(self) -> list[TypeKeys]:
         """Every task type of every shard."""
@@ -59,5 +72,5 @@ class Directory:
         return found
 
     def serves(self, app: str) -> bool:
-        """Whether this app is ours to serve."""
-        return self.only is None or self.only == app
+        """Whether this app is ours to serve, and its name one that streamq would have written."""
+        return NAME_PATTERN.fullmatch(app) is not None and self.only in (None, app)

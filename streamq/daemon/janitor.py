@@ -10,13 +10,12 @@ from typing import Final
 
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
+from streamq.daemon.loop import each
 from streamq.keys import ShardKeys, TypeKeys
 from streamq.options import DaemonOptions
 from streamq.transport import AsyncTransport
 
 LIMIT: Final = 100
-SILENT_MS: Final = 600_000
-"""Ms after which a worker that sends no heartbeat is no longer listed."""
 
 
 class Janitor:
@@ -29,15 +28,18 @@ class Janitor:
         self._log = telemetry.get_logger(chore="tidy")
 
     async def round(self) -> None:
-        for shard, types in self._directory.shards():
-            await self._groups(types)
-            for found in await self._directory.survey(types):
-                if found.length > 0:
-                    await self._repair(found.keys, found.letter)
-                if found.consumers > 0:
-                    await self._sweep(found.stream, shard)
-            for keys in types:
-                await self._trim(keys, shard)
+        await each(self._directory.shards(), self._shard)
+
+    async def _shard(self, listed: tuple[ShardKeys, list[TypeKeys]]) -> None:
+        shard, types = listed
+        await self._groups(types)
+        for found in await self._directory.survey(types):
+            if found.length > 0:
+                await self._repair(found.keys, found.letter)
+            if found.consumers > 0:
+                await self._sweep(found.stream, shard)
+        for keys in types:
+            await self._trim(keys, shard)
 
     async def _groups(self, types: list[TypeKeys]) -> None:
         missing = [found.stream for found in await self._directory.survey(types) if found.consumers < 0]
@@ -60,6 +62,6 @@ class Janitor:
 
     async def _trim(self, keys: TypeKeys, shard: ShardKeys) -> None:
         gone_ms = round(self._options.gone_retention * 1000)
-        call = calls.trim(keys, shard, gone_ms, SILENT_MS, LIMIT * 10)
+        call = calls.trim(keys, shard, gone_ms, calls.SILENT_MS, LIMIT * 10)
         while await self._transport.run(call, patience=0) >= LIMIT * 10:
             pass

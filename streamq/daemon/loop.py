@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 from streamq import telemetry
 from streamq.daemon.rounds import Rounds
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.transport import AsyncTransport, GroupMissing
+
+T = TypeVar("T")
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> None:
@@ -42,6 +45,18 @@ async def every(
         await pause(stop, interval * random.uniform(0.9, 1.1))
 
 
+async def each(items: Iterable[T], step: Callable[[T], Awaitable[None]]) -> None:
+    """A step for each. One whose server is away keeps no other from its turn; its error comes at the end."""
+    away: RedisUnavailable | None = None
+    for item in items:
+        try:
+            await step(item)
+        except RedisUnavailable as error:
+            away = away or error
+    if away is not None:
+        raise away
+
+
 async def guarded(
     name: str,
     chore: Callable[[], Awaitable[None]],
@@ -57,8 +72,7 @@ async def guarded(
     except RedisUnavailable as error:
         log.warning("redis.unavailable", doing=name, error=str(error))
         rounds.lost(name)
-        while not stop.is_set() and not await transport.reconnect(patience=1.0):
-            pass
+        await _returned(name, transport, stop)
         rounds.found(name)
     except GroupMissing as error:
         log.warning("group.missing", error=str(error))
@@ -69,3 +83,14 @@ async def guarded(
     except Exception as error:
         log.exception("chore.failed", error=repr(error))
         rounds.failed(name)
+
+
+async def _returned(name: str, transport: AsyncTransport, stop: asyncio.Event) -> None:
+    """Wait until the server does its work again; no fault on the way ends the daemon."""
+    while not stop.is_set():
+        try:
+            if await transport.reconnect(patience=1.0):
+                return
+        except RedisError as error:
+            telemetry.get_logger(chore=name).error("redis.reconnect_failed", error=str(error))
+            await pause(stop, 1.0)

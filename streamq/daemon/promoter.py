@@ -12,16 +12,18 @@ from typing import Final
 
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
-from streamq.daemon.loop import guarded
+from streamq.daemon.loop import each, guarded, pause
 from streamq.daemon.rounds import Rounds
 from streamq.keys import WAKE_PATTERN, TypeKeys, app_of_wake, type_keys
 from streamq.model import NAME_PATTERN
-from streamq.telemetry.tally import Tally
+from streamq.telemetry.sums import Sums
 from streamq.transport import AsyncSubscription, AsyncTransport
 
 LONGEST_SLEEP: Final = 10.0
 """Seconds after which every schedule is looked at again, in case a message was lost."""
 SLICE: Final = 0.5
+AGAIN: Final = 0.5
+"""Seconds after which a schedule is tried again whose server is away."""
 
 
 class Promoter:
@@ -34,12 +36,12 @@ class Promoter:
         batch: int,
         after: Callable[[str], None],
         rounds: Rounds,
-        tally: Tally,
+        sums: Sums,
     ) -> None:
         self._transport = transport
         self._rounds = rounds
-        self._tally = tally
-        self._lag = tally.histogram("streamq_promoter_lag_seconds")
+        self._sums = sums
+        self._lag = sums.histogram("streamq_promoter_lag_seconds")
         self._directory = directory
         self._batch = batch
         self._after = after
@@ -66,18 +68,19 @@ class Promoter:
             self._changes = self._directory.changes
             self._look_at = now + LONGEST_SLEEP
             self._due = dict.fromkeys(self._directory.types(), 0.0)
-        for keys, due in [pair for pair in self._due.items() if pair[1] <= now]:
-            if due:
-                self._lag.observe(time.monotonic() - due)
-            await self._promote(keys)
+        await each([keys for keys, due in self._due.items() if due <= now], self._promote)
 
     async def _promote(self, keys: TypeKeys) -> None:
         """Empty what is due of one type, batch by batch, and note when the next is."""
+        now = time.monotonic()
+        if due := self._due.get(keys):
+            self._lag.observe(max(0.0, now - due))
+        self._due[keys] = now + AGAIN  # where it fails
         while True:
             promotion = await self._transport.run(calls.promote(keys, self._batch), patience=0)
             if promotion.moved:
                 self._log.debug("tasks.promoted", type=keys.type, tasks=promotion.moved)
-                self._tally.count("streamq_daemon_promoted_total", keys.app, keys.type, by=promotion.moved)
+                self._sums.count("streamq_daemon_promoted_total", keys.app, keys.type, by=promotion.moved)
             if promotion.moved < self._batch:
                 break
         if promotion.next_due_ms is None:
@@ -87,6 +90,9 @@ class Promoter:
 
     async def _sleep(self, stop: asyncio.Event) -> None:
         """Until the next due time, or a message that something is due earlier."""
+        if not self._listening.connected:
+            await pause(stop, AGAIN)
+            return
         while not stop.is_set():
             left = min([self._look_at, *self._due.values()]) - time.monotonic()
             if left <= 0 or self._changes != self._directory.changes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from streamq.telemetry.tally import Tally
+from streamq.telemetry.sums import Sums
 
 MISSED: Final = 3
 """Intervals after which a chore is overdue, and at least a minute."""
@@ -17,28 +17,28 @@ MISSED: Final = 3
 class Rounds:
     """Written by the chores' loops; read by probes."""
 
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
+    def __init__(self, sums: Sums) -> None:
+        self._sums = sums
         self._good: dict[str, tuple[float, float]] = {}
         self._away_since = 0.0
         self._began = time.monotonic()
 
     def good(self, chore: str) -> None:
-        self._tally.count("streamq_daemon_rounds_total", chore, "ok")
+        self._sums.count("streamq_daemon_rounds_total", chore, "ok")
         self._good[chore] = time.monotonic(), time.time()
 
     def failed(self, chore: str) -> None:
-        self._tally.count("streamq_daemon_rounds_total", chore, "failed")
+        self._sums.count("streamq_daemon_rounds_total", chore, "failed")
 
     def lost(self, chore: str) -> None:
         """The server is away."""
         self.failed(chore)
-        self._tally.count("streamq_redis_errors_total", chore)
+        self._sums.count("streamq_redis_errors_total", chore)
         self._away_since = self._away_since or time.monotonic()
 
     def found(self, chore: str) -> None:
         """It is there again."""
-        self._tally.count("streamq_redis_reconnects_total", chore)
+        self._sums.count("streamq_redis_reconnects_total", chore)
         self._away_since = 0.0
 
     def away(self) -> float:

@@ -7,25 +7,34 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import socket
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 
-from streamq import telemetry
+import orjson
+
+from streamq import calls, telemetry
 from streamq.daemon.backlog import Backlog, View, samples
 from streamq.daemon.claimer import Claimer
 from streamq.daemon.directory import Directory
 from streamq.daemon.janitor import Janitor
-from streamq.daemon.loop import every
+from streamq.daemon.loop import every, guarded
 from streamq.daemon.promoter import LONGEST_SLEEP, Promoter
+from streamq.daemon.retirer import Retirer
 from streamq.daemon.rounds import Rounds
+from streamq.daemon.sampler import Sampler
+from streamq.errors import RedisError
 from streamq.options import DaemonOptions
+from streamq.release import package_version
 from streamq.telemetry import health, systemd
 from streamq.telemetry.health import Facts
 from streamq.telemetry.pulse import Pulse
 from streamq.telemetry.report import Report
-from streamq.telemetry.tally import Snapshot, Tally, build_info
-from streamq.transport import Address, AsyncTransport
+from streamq.telemetry.sums import Snapshot, Sums, build_info
+from streamq.transport import Address, AsyncTransport, warn_of_eviction
 
 START_PATIENCE: Final = 10.0
 WATCH_INTERVAL: Final = 3.0
@@ -33,7 +42,7 @@ WATCH_INTERVAL: Final = 3.0
 
 
 class Daemon:
-    """Promoter, claimer and janitor. `only` limits it to one app; None serves all of the server.
+    """Promoter, claimer, janitor and retirer. `only` limits it to one app; None serves all of the server.
 
     `await daemon.run()` serves until `stop()`. `after_round` is told a chore's name after each round:
     tests wait for that instead of sleeping. It is a `telemetry.routes.Service`; `watched` makes it look
@@ -52,16 +61,17 @@ class Daemon:
         watched: bool = False,
     ) -> None:
         self.options = options or DaemonOptions()
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.ready = asyncio.Event()
-        self.name = f"{socket.gethostname()}-{os.getpid()}"
         self._transport = AsyncTransport(address)
         self._directory = Directory(self._transport, only)
-        self._tally = Tally()
-        self._rounds = Rounds(self._tally)
-        self._pulse = Pulse(self._tally)
+        self._sums = Sums()
+        self._rounds = Rounds(self._sums)
+        self._pulse = Pulse(self._sums)
         self._backlog = Backlog(self._transport, self._directory)
         self._watched = watched
         self._view = View()
+        self._started_at = time.time()
         self._after = after_round
         self._stop = asyncio.Event()
         self._log = telemetry.get_logger()
@@ -76,10 +86,12 @@ class Daemon:
         await self._start()
         options = self.options
         promoter = Promoter(
-            self._transport, self._directory, options.batch, self._after, self._rounds, self._tally
+            self._transport, self._directory, options.batch, self._after, self._rounds, self._sums
         )
         claimer = Claimer(self._transport, self._directory, options.batch)
         janitor = Janitor(self._transport, self._directory, options)
+        sampler = Sampler(self._transport, self._directory)
+        retirer = Retirer(self._transport, self._directory)
         self._log.info("daemon.ready", types=len(self._directory.types()))
         self.ready.set()
         pulse = asyncio.create_task(self._pulse.run())
@@ -89,23 +101,34 @@ class Daemon:
                 self._every("discover", options.discover_interval, self._directory.look),
                 self._every("reclaim", options.claim_interval, claimer.round),
                 self._every("tidy", options.tidy_interval, janitor.round),
+                self._every("heartbeat", options.heartbeat, self._beat),
+                self._every("sample", options.sample_interval, sampler.round),
+                self._every("retire", options.tidy_interval, retirer.round),
                 *([self._every("watch", WATCH_INTERVAL, self._look)] if self._watched else []),
             )
         finally:
             pulse.cancel()
+            with suppress(RedisError):
+                await self._transport.run(calls.depart(self.name), patience=0)
             await self._transport.aclose()
             self._log.info("daemon.stopped")
 
     async def _start(self) -> None:
-        await self._transport.reconnect(patience=START_PATIENCE)
-        await self._directory.look()
-        info = self._transport.info
-        if info is not None and info.evicts:
-            self._log.error(
-                "server.evicts",
-                policy=info.eviction,
-                fix="tasks WILL BE LOST: set maxmemory-policy to noeviction on the server",
-            )
+        await self._transport.run(calls.ready(), patience=START_PATIENCE)
+        await guarded("discover", self._directory.look, self._transport, self._stop, self._rounds)
+        warn_of_eviction(self._transport.servers(), self._log)
+
+    async def _beat(self) -> None:
+        details = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": package_version(),
+            "only": self._directory.only,
+            "heartbeat": self.options.heartbeat,
+            "started_at": self._started_at,
+            "problems": self.not_ready(),
+        }
+        await self._transport.run(calls.attend(self.name, orjson.dumps(details)), patience=0)
 
     async def _every(self, name: str, interval: float, chore: Callable[[], Awaitable[None]]) -> None:
         await every(name, interval, chore, self._transport, self._stop, self._rounds, after=self._after)
@@ -119,6 +142,9 @@ class Daemon:
             "reclaim": self.options.claim_interval,
             "tidy": self.options.tidy_interval,
             "promote": LONGEST_SLEEP,
+            "heartbeat": self.options.heartbeat,
+            "sample": self.options.sample_interval,
+            "retire": self.options.tidy_interval,
         }
         return Facts(
             name=self.name,
@@ -141,7 +167,7 @@ class Daemon:
 
     async def metrics(self) -> Snapshot:
         """This daemon's sums, and the queue as it is."""
-        found = self._sums()
+        found = self._snapshot()
         found.add(samples(await self._backlog.look()))
         return found
 
@@ -150,15 +176,15 @@ class Daemon:
 
     def report(self) -> Report:
         """What a supervisor is told; called in another thread."""
-        sums = self._sums()
-        sums.add(samples(self._view))
-        return Report(self.facts(), sums, self._view.rows)
+        found = self._snapshot()
+        found.add(samples(self._view))
+        return Report(self.facts(), found, self._view.rows)
 
     async def _look(self) -> None:
         self._view = await self._backlog.look()
 
-    def _sums(self) -> Snapshot:
-        found = self._tally.snapshot()
+    def _snapshot(self) -> Snapshot:
+        found = self._sums.snapshot()
         for chore, at in self._rounds.last_good().items():
             found.set("streamq_daemon_last_round_timestamp_seconds", chore, value=at)
         found.set("streamq_ready", self.role, value=int(not self.not_ready()))

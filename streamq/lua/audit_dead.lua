@@ -1,17 +1,25 @@
 #!lua flags=no-writes,allow-stale
--- audit_dead: check a piece of the dead letters: each is stored once and nowhere else.
--- KEYS dead letters index
--- ARGV start limit
--- Returns {checked, {problem, id...}}
-local first, problems = tonumber(ARGV[1]), {}
-local ids = redis.call('ZRANGE', KEYS[1], first, first + tonumber(ARGV[2]) - 1)
-for _, id in ipairs(ids) do
-  local name
-  if redis.call('HEXISTS', KEYS[2], id) == 0 then name = 'dead but its letter is missing' end
-  if redis.call('HEXISTS', KEYS[3], id) == 1 then name = 'dead and in the index' end
+-- audit_dead: look at single dead letters: each is listed and stored, and can be read.
+-- KEYS dead letters
+-- ARGV ids...
+-- Returns {problem, id...}
+local problems = {}
+
+local function fault(id)
+  local listed, packed = redis.call('ZSCORE', KEYS[1], id), redis.call('HGET', KEYS[2], id)
+  if not packed then return listed and 'dead but its letter is missing' end
+  local good, letter = pcall(cmsgpack.unpack, packed)
+  if not good or type(letter) ~= 'table' or type(letter[4]) ~= 'table' then
+    return 'a dead letter that cannot be read'
+  end
+  return not listed and 'a dead letter that is not listed'
+end
+
+for _, id in ipairs(ARGV) do
+  local name = fault(id)
   if name then
     problems[#problems + 1] = name
     problems[#problems + 1] = id
   end
 end
-return {#ids, problems}
+return problems

@@ -1,28 +1,68 @@
 #!lua flags=no-writes,allow-stale
--- audit_schedule: check a piece of the schedule against the index.
--- KEYS schedule index
--- ARGV start limit
--- Returns {checked, moved tasks seen, {problem, place...}}
-local first, problems, moved = tonumber(ARGV[1]), {}, 0
-local rows = redis.call('ZRANGE', KEYS[1], first, first + tonumber(ARGV[2]) - 1, 'WITHSCORES')
-for n = 1, #rows, 2 do
-  local place = string.format('d%.0f-%d', rows[n + 1], tonumber(string.sub(rows[n], 1, 12)) or 0)
-  local good, fields = pcall(cmsgpack.unpack, string.sub(rows[n], 14))
-  local id
-  if good and type(fields) == 'table' then
-    for m = 1, #fields, 2 do
-      if fields[m] == 'i' then id = fields[m + 1] end
-    end
-  else
-    problems[#problems + 1] = 'cannot be unpacked'
-    problems[#problems + 1] = place
+-- audit_schedule: walk a piece of the schedule; tell which rows want a closer look (audit_place).
+--
+-- The cursor names the last row, not its rank: promotion takes rows from the front, and what stays must not
+-- be skipped. A few rows are read at a time: see audit_stream.
+-- KEYS schedule index letters
+-- ARGV cursor limit bytes
+-- Returns {the cursor to go on after, or '' at the end, checked, {place...}}
+local schedule, index, letters = KEYS[1], KEYS[2], KEYS[3]
+local limit, bytes = tonumber(ARGV[2]), tonumber(ARGV[3])
+local indexed, buried = redis.call('EXISTS', index) == 1, redis.call('EXISTS', letters) == 1
+
+-- Rows of one due time are ordered byte by byte; the first twelve tell them apart.
+local function is_until(row, mark)
+  for n = 1, 12 do
+    local x, y = string.byte(row, n) or -1, string.byte(mark, n) or -1
+    if x ~= y then return x < y end
   end
-  if id then
-    moved = moved + 1
-    if redis.call('HGET', KEYS[2], id) ~= place then
-      problems[#problems + 1] = 'not where the index says'
-      problems[#problems + 1] = place
-    end
-  end
+  return true
 end
-return {#rows / 2, moved, problems}
+
+local function row_at(rank) return redis.call('ZRANGE', schedule, rank, rank)[1] end
+
+-- The rank of the first row behind the cursor, whoever has gone meanwhile.
+local function rank_after(due, mark)
+  local low = redis.call('ZCOUNT', schedule, '-inf', '(' .. due)
+  local high = low + redis.call('ZCOUNT', schedule, due, due)
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if is_until(row_at(middle), mark) then low = middle + 1 else high = middle end
+  end
+  return low
+end
+
+local function suspicious(row, place)
+  local good, fields = pcall(cmsgpack.unpack, string.sub(row, 14))
+  if not good or type(fields) ~= 'table' then return true end
+  local id
+  for n = 1, #fields, 2 do
+    if fields[n] == 'i' then id = fields[n + 1] end
+  end
+  if id and redis.call('HGET', index, id) ~= place then return true end
+  if not id and indexed and redis.call('HEXISTS', index, place) == 1 then return true end
+  return buried and redis.call('HEXISTS', letters, id or place) == 1
+end
+
+local due, mark = string.match(ARGV[1], '^(.+) (%x*)$')
+mark = mark and string.gsub(mark, '%x%x', function(code) return string.char(tonumber(code, 16)) end)
+local rank = due and rank_after(due, mark) or 0
+local checked, places, read, chunk, got = 0, {}, 0, 1, 1
+while checked < limit and read < bytes and got > 0 do
+  local before = read
+  local rows = redis.call('ZRANGE', schedule, rank, rank + chunk - 1, 'WITHSCORES')
+  got = #rows == chunk * 2 and chunk or 0
+  for n = 1, #rows, 2 do
+    local row, score = rows[n], rows[n + 1]
+    local place = string.format('d%.0f-%d', score, tonumber(string.sub(row, 1, 12)) or 0)
+    if suspicious(row, place) then places[#places + 1] = place end
+    due, mark = score, string.sub(row, 1, 12)
+    read = read + #row
+  end
+  rank = rank + #rows / 2
+  checked = checked + #rows / 2
+  if read - before < 16384 then chunk = math.min(16, chunk * 2) end
+end
+if got == 0 then return {'', checked, places} end
+local code = string.gsub(mark, '.', function(byte) return string.format('%02x', string.byte(byte)) end)
+return {due .. ' ' .. code, checked, places}

@@ -1,45 +1,56 @@
 #!lua flags=no-writes,allow-stale
--- audit_stream: check a piece of one stream against its group and the index.
--- KEYS stream index
--- ARGV group letter cursor limit
--- Returns {the id to go on from, or '' at the end, checked, moved tasks seen, {problem, entry...}}
-local stream, group, letter, limit = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[4])
-local last
+-- audit_stream: walk a piece of one stream; tell which entries want a closer look (audit_place).
+--
+-- Reads a few entries at a time, the fewer the longer they are, and ends the step when it has read
+-- `bytes`: a payload may be of any size.
+-- KEYS stream index letters
+-- ARGV group letter cursor limit bytes
+-- Returns {the id to go on from, or '' at the end, checked, {place...}}
+local stream, index, letters = KEYS[1], KEYS[2], KEYS[3]
+local group, letter, cursor, limit, bytes = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local indexed, buried = redis.call('EXISTS', index) == 1, redis.call('EXISTS', letters) == 1
+
+local function halves(id) return tonumber(string.match(id, '^%d+')), tonumber(string.match(id, '%d+$')) end
+
+local last_ms, last_n = -1, -1
 local groups = redis.pcall('XINFO', 'GROUPS', stream)
 for _, row in ipairs(groups.err and {} or groups) do
   local about = {}
   for n = 1, #row, 2 do about[row[n]] = row[n + 1] end
-  if about.name == group then last = about['last-delivered-id'] end
+  if about.name == group then last_ms, last_n = halves(about['last-delivered-id']) end
 end
 
-local problems, moved = {}, 0
-local function problem(name, entry)
-  problems[#problems + 1] = name
-  problems[#problems + 1] = letter .. entry
+local function delivered(entry)
+  local ms, n = halves(entry)
+  if ms < last_ms or (ms == last_ms and n <= last_n) then return true end
+  last_ms = -1  -- neither is any entry after this one
+  return false
 end
 
-local function halves(id) return tonumber(string.match(id, '^%d+')), tonumber(string.match(id, '%d+$')) end
-local function behind(id)
-  local ms, n = halves(id)
-  local last_ms, last_n = halves(last)
-  return ms < last_ms or (ms == last_ms and n <= last_n)
+local read = 0
+local function suspicious(entry, fields)
+  local id, place = nil, letter .. entry
+  for n = 1, #fields, 2 do
+    read = read + #fields[n + 1]
+    if fields[n] == 'i' then id = fields[n + 1] end
+  end
+  if id and redis.call('HGET', index, id) ~= place then return true end
+  if not id and indexed and redis.call('HEXISTS', index, place) == 1 then return true end
+  if buried and redis.call('HEXISTS', letters, id or place) == 1 then return true end
+  if last_ms < 0 or not delivered(entry) then return false end
+  return #redis.call('XPENDING', stream, group, entry, entry, 1) == 0
 end
 
-local entries = redis.call('XRANGE', stream, ARGV[3], '+', 'COUNT', limit)
-for _, entry in ipairs(entries) do
-  local id
-  for n = 1, #entry[2], 2 do
-    if entry[2][n] == 'i' then id = entry[2][n + 1] end
+local checked, places, chunk, got = 0, {}, 1, 1
+while checked < limit and read < bytes and got > 0 do
+  local before = read
+  local entries = redis.call('XRANGE', stream, cursor, '+', 'COUNT', chunk)
+  got = #entries == chunk and chunk or 0
+  for _, entry in ipairs(entries) do
+    if suspicious(entry[1], entry[2]) then places[#places + 1] = letter .. entry[1] end
+    cursor = '(' .. entry[1]
   end
-  if id then
-    moved = moved + 1
-    if redis.call('HGET', KEYS[2], id) ~= letter .. entry[1] then problem('not where the index says', entry[1]) end
-  elseif redis.call('HEXISTS', KEYS[2], letter .. entry[1]) == 1 then
-    problem('in the index but never moved', entry[1])
-  end
-  if last and behind(entry[1]) and #redis.call('XPENDING', stream, group, entry[1], entry[1], 1) == 0 then
-    problem('delivered to nobody', entry[1])
-  end
+  checked = checked + #entries
+  if read - before < 16384 then chunk = math.min(16, chunk * 2) end
 end
-if #entries < limit then return {'', #entries, moved, problems} end
-return {'(' .. entries[#entries][1], #entries, moved, problems}
+return {got > 0 and cursor or '', checked, places}

@@ -3,12 +3,27 @@
 --
 -- The request to a worker is kept in `cancels` until the task ends, whoever holds it then; the message
 -- on the control channel only makes it quick.
--- KEYS schedule index counters cancels waiters gone dead high normal low suspect
--- ARGV group local_id task_id control done
+-- KEYS schedule index counters cancels waiters gone dead high normal low suspect log actions
+-- ARGV group local_id task_id control done action about
 -- Returns cancelled, requested, dead or unknown
 local schedule, index, counters, cancels, waiters, gone = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local streams = {h = KEYS[8], n = KEYS[9], l = KEYS[10], s = KEYS[11]}
 local group, id = ARGV[1], ARGV[2]
+
+-- The log of operators' actions has one row an action, however many calls it takes.
+local function note(log, rows, action, about, done)
+  if action == '' then return end
+  local time = redis.call('TIME')
+  local stamp = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+  if redis.call('HSETNX', rows, action, stamp .. ' ' .. about) == 1 then
+    redis.call('LPUSH', log, action)
+    if redis.call('LLEN', log) > 1000 then
+      local old = redis.call('RPOP', log)
+      redis.call('HDEL', rows, old, old .. '#', old .. '=')
+    end
+  end
+  redis.call('HINCRBY', rows, action .. '#', done)
+end
 
 local function cancelled()
   local time = redis.call('TIME')
@@ -17,6 +32,7 @@ local function cancelled()
   redis.call('HDEL', cancels, id)
   redis.call('HINCRBY', counters, 'cancelled', 1)
   if redis.call('ZREM', waiters, id) == 1 then redis.call('PUBLISH', ARGV[5] .. id, 'x') end
+  note(KEYS[12], KEYS[13], ARGV[6], ARGV[7], 1)
   return 'cancelled'
 end
 
@@ -52,6 +68,7 @@ if stream and redis.call('XRANGE', stream, entry, entry)[1] then
   end
   redis.call('HSET', cancels, id, '1')
   redis.call('PUBLISH', ARGV[4], 'cancel ' .. ARGV[3])
+  note(KEYS[12], KEYS[13], ARGV[6], ARGV[7], 1)
   return 'requested'
 end
 if redis.call('ZSCORE', KEYS[7], id) then return 'dead' end

@@ -3,19 +3,20 @@
 --
 -- A row is a number of 12 digits, the letter of the priority and the packed fields. Rows are taken in
 -- the order of due time, then number. One that cannot be unpacked becomes a dead letter as it is.
--- KEYS schedule index dead letters counters high normal low
+-- KEYS schedule index dead letters groups counters high normal low
 -- ARGV limit
 -- Returns {moved, when the next one is due in ms or -1, now_ms}
 local schedule, index = KEYS[1], KEYS[2]
-local streams = {h = KEYS[6], n = KEYS[7], l = KEYS[8]}
+local streams = {h = KEYS[7], n = KEYS[8], l = KEYS[9]}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local stamp = string.format('%.0f', now)
 
 local function bury(row, id)
   redis.call('ZADD', KEYS[3], stamp, id)
-  redis.call('HSET', KEYS[4], id, cmsgpack.pack({'undecodable', 'n', stamp, {'raw', row}}))
-  redis.call('HINCRBY', KEYS[5], 'dead', 1)
+  redis.call('HSET', KEYS[4], id, cmsgpack.pack({'undecodable', 'n', stamp, {'raw', row}, 'undecodable'}))
+  redis.call('ZADD', KEYS[5], 0, 'undecodable ' .. stamp .. ' ' .. id)
+  redis.call('HINCRBY', KEYS[6], 'dead', 1)
 end
 
 local function unpacked(row)

@@ -6,7 +6,7 @@
 -- time: a task that kills its worker reaches its limit alone.
 -- `expected_ms` is where the caller expects the server's clock (0: no idea): idle times are wall-clock
 -- times, so after a jump nothing is touched and the caller must stamp the leases anew.
--- KEYS policy stream suspect index dead letters counters cancels waiters gone
+-- KEYS policy stream suspect index dead letters counters cancels waiters gone groups
 -- ARGV group letter claimer cursor limit expected_ms default_lease_ms default_max_lost done
 -- Returns {next cursor, now_ms, returned, dead, cancelled} or {'skew', now_ms}
 local stream, suspect, index, dead, letters = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -71,7 +71,8 @@ local function take_back(entry, fields)
     ended(id, 'x')
   elseif lost >= max_lost then
     redis.call('ZADD', dead, stamp, id)
-    redis.call('HSET', letters, id, cmsgpack.pack({'lost', priority, stamp, fields}))
+    redis.call('HSET', letters, id, cmsgpack.pack({'lost', priority, stamp, fields, 'lost'}))
+    redis.call('ZADD', KEYS[11], 0, 'lost ' .. stamp .. ' ' .. id)
     buried = buried + 1
     ended(id, 'd')
   else

@@ -3,19 +3,38 @@
 --
 -- Only what died until `until_ms` is taken, so that a task which dies again at once is not met twice
 -- by the caller that asks for everything. The history of errors stays with the task.
--- KEYS dead letters counters index high normal low
--- ARGV limit until_ms ids...
--- Returns {requeued, dead letters until then that are left}
-local dead, letters, counters, index = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local streams = {h = KEYS[5], n = KEYS[6], l = KEYS[7]}
+-- KEYS dead letters groups counters index high normal low log actions
+-- ARGV limit since_ms until_ms fingerprint action about ids...
+-- Returns {requeued, dead letters of this kind that are left}
+local dead, letters, groups, counters, index = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local streams = {h = KEYS[6], n = KEYS[7], l = KEYS[8]}
 local dropped = {a = true, l = true, q = true, x = true}
-
-local ids = {}
-for n = 3, #ARGV do ids[#ids + 1] = ARGV[n] end
-if #ids == 0 then
-  ids = redis.call('ZRANGE', dead, '-inf', ARGV[2], 'BYSCORE', 'LIMIT', 0, ARGV[1])
+local since, until_, fingerprint = ARGV[2], ARGV[3], ARGV[4]
+local first = '[' .. fingerprint .. ' ' .. string.format('%013.0f', tonumber(since))
+local last = '(' .. fingerprint .. ' ' .. string.format('%013.0f', math.min(tonumber(until_) + 1, 9999999999999))
+-- The log of operators' actions has one row an action, however many calls it takes.
+local function note(log, rows, action, about, done)
+  if action == '' then return end
+  local time = redis.call('TIME')
+  local stamp = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+  if redis.call('HSETNX', rows, action, stamp .. ' ' .. about) == 1 then
+    redis.call('LPUSH', log, action)
+    if redis.call('LLEN', log) > 1000 then
+      local old = redis.call('RPOP', log)
+      redis.call('HDEL', rows, old, old .. '#', old .. '=')
+    end
+  end
+  redis.call('HINCRBY', rows, action .. '#', done)
 end
-
+-- Which: by id, or oldest first of all, or of one group of errors (its members sort by time of death).
+local ids, left = {}, 0
+for n = 7, #ARGV do ids[#ids + 1] = ARGV[n] end
+if #ids == 0 and fingerprint == '' then
+  ids = redis.call('ZRANGE', dead, since, until_, 'BYSCORE', 'LIMIT', 0, ARGV[1])
+elseif #ids == 0 then
+  local members = redis.call('ZRANGE', groups, first, last, 'BYLEX', 'LIMIT', 0, ARGV[1])
+  for n, member in ipairs(members) do ids[n] = string.match(member, '[^ ]+$') end
+end
 local function revived(id, fields)
   local out, known = {}, false
   for n = 1, #fields, 2 do
@@ -42,8 +61,14 @@ for _, id in ipairs(ids) do
     redis.call('HSET', index, id, mark .. entry)
     redis.call('ZREM', dead, id)
     redis.call('HDEL', letters, id)
+    redis.call('ZREM', groups, (letter[5] or '') .. ' ' .. letter[3] .. ' ' .. id)
     requeued = requeued + 1
   end
 end
 if requeued > 0 then redis.call('HINCRBY', counters, 'requeued', requeued) end
-return {requeued, redis.call('ZCOUNT', dead, '-inf', ARGV[2])}
+note(KEYS[9], KEYS[10], ARGV[5], ARGV[6], requeued)
+if #ARGV < 7 then
+  left = fingerprint == '' and redis.call('ZCOUNT', dead, since, until_)
+    or redis.call('ZLEXCOUNT', groups, first, last)
+end
+return {requeued, left}

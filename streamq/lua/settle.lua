@@ -9,9 +9,9 @@
 -- that the handler was called:
 --   c completed   a: number of the results key ('' to keep nothing)   b: the result
 --   r retry       a: delay_ms          b: failures
---   d dead        a: reason            b: failures
+--   d dead        a: reason/fingerprint b: failures
 --   x cancelled   e expired   b handed back
--- KEYS writer schedule index dead letters counters cancels waiters gone high normal low suspect results...
+-- KEYS writer schedule index dead letters counters cancels waiters gone high normal low suspect groups buckets results...
 -- ARGV type sequence memory_ms group done wake shape ttls_and_tasks...
 -- Returns 'all' where every delivery was settled by this call, else a string with 1 or 0 for each
 local writer, schedule, index, dead, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -78,10 +78,13 @@ local function ended(id, op)
   if waiting and redis.call('ZREM', waiters, id) == 1 then redis.call('PUBLISH', done .. id, op) end
 end
 
-local function bury(item, reason, failures)
+local function bury(item, why, failures)
+  local reason, fingerprint = string.match(why, '^([^/]*)/?(.*)$')
+  if fingerprint == '' then fingerprint = reason end
   local fields = changed(item.fields, {i = item.id, f = failures ~= '' and failures or nil})
   redis.call('ZADD', dead, stamp, item.id)
-  redis.call('HSET', letters, item.id, cmsgpack.pack({reason, item.priority, stamp, fields}))
+  redis.call('HSET', letters, item.id, cmsgpack.pack({reason, item.priority, stamp, fields, fingerprint}))
+  redis.call('ZADD', KEYS[14], 0, fingerprint .. ' ' .. stamp .. ' ' .. item.id)
   count('dead')
   if reason == 'foreign' then count('adopted') end
   ended(item.id, 'd')
@@ -153,7 +156,7 @@ local function apply(op, item, a, b)
   ops[op](item, a, b)
 end
 
-local buckets = #KEYS - 13
+local buckets = #KEYS - 15
 local reply, refused = {}, false
 
 local function settled(yes)
@@ -170,9 +173,9 @@ end
 
 -- Some of these were not pending. Those that were ours are in the stream still, and the group has been
 -- there: an entry is deleted when it is settled or reclaimed, and one behind the group's last delivery is
--- waiting anew because the group was lost.
+-- waiting anew because the group was lost. One that is named twice is settled once.
 local function sort_out(stream, entries, acknowledged, stale, letter)
-  local last, ours = nil, {}
+  local last, ours, named = nil, {}, {}
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
   for _, row in ipairs(groups.err and {} or groups) do
     if row[2] == group then
@@ -182,9 +185,14 @@ local function sort_out(stream, entries, acknowledged, stale, letter)
     end
   end
   for _, entry in ipairs(entries) do
-    local there = last and redis.call('XRANGE', stream, entry, entry)[1] and not later(entry, last)
-    if there then ours[#ours + 1] = entry else stale[letter .. entry] = true end
-    settled(there)
+    if named[entry] then
+      settled(false)
+    else
+      local there = last and redis.call('XRANGE', stream, entry, entry)[1] and not later(entry, last)
+      if there then ours[#ours + 1] = entry else stale[letter .. entry] = true end
+      settled(there)
+      named[entry] = true
+    end
   end
   if #ours > 0 then redis.call('XDEL', stream, unpack(ours)) end
   return math.max(#ours, acknowledged)
@@ -250,10 +258,17 @@ end
 
 for stream, entries in pairs(deleted) do redis.call('XDEL', stream, unpack(entries)) end
 for number, values in pairs(stored) do
-  redis.call('HSET', KEYS[13 + number], unpack(values))
+  local key = KEYS[15 + number]
+  redis.call('HSET', key, unpack(values))
   -- GT treats a key without a lifetime as one that never ends, so NX comes first.
-  redis.call('PEXPIRE', KEYS[13 + number], ARGV[7 + number], 'NX')
-  redis.call('PEXPIRE', KEYS[13 + number], ARGV[7 + number], 'GT')
+  if redis.call('PEXPIRE', key, ARGV[7 + number], 'NX') == 1 then
+    -- A new one: lists find it by its minute, or by itself where its tasks began in the schedule.
+    local second, of_schedule = tonumber(string.match(key, ':(%d+)$')), string.match(key, ':(d%d+)$')
+    local minute = second and math.floor(second / 60) or math.floor(now / 60000)
+    redis.call('ZADD', KEYS[15], 'GT', minute, of_schedule or tostring(minute))
+  else
+    redis.call('PEXPIRE', key, ARGV[7 + number], 'GT')
+  end
 end
 for name, value in pairs(counted) do redis.call('HINCRBY', counters, name, value) end
 if earliest then

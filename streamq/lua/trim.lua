@@ -1,6 +1,8 @@
 #!lua flags=allow-oom
 -- trim: forget old ends (cancelled, expired), waiters whose time is over and workers long silent.
--- KEYS gone waiters workers heartbeats
+--
+-- Lists know of results for eight days; a result that is kept for longer is found by its id.
+-- KEYS gone waiters workers heartbeats buckets
 -- ARGV gone_ms silent_ms limit
 -- Returns how many rows were removed
 local time = redis.call('TIME')
@@ -21,4 +23,5 @@ remove(KEYS[2], old(KEYS[2], now))
 local silent = old(KEYS[3], now - tonumber(ARGV[2]))
 remove(KEYS[3], silent)
 if #silent > 0 then redis.call('HDEL', KEYS[4], unpack(silent)) end
+redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', math.floor(now / 60000) - 11520)
 return removed

@@ -142,6 +142,14 @@ _LISTED: Final = (
         "daemon",
         "max",
     ),
+    Metric(
+        "streamq_queue_paused",
+        "gauge",
+        "Whether an operator has paused the task type.",
+        ("app", "type"),
+        "daemon",
+        "max",
+    ),
     _queue_counter("accepted", "Tasks that enqueue accepted."),
     _queue_counter("started", "Attempts that ended, or whose worker died."),
     _queue_counter("completed", "Tasks that completed."),
@@ -154,7 +162,8 @@ _LISTED: Final = (
     _queue_counter("requeued", "Dead letters put back."),
     _queue_counter("purged", "Dead letters deleted."),
     _queue_counter("adopted", "Entries that streamq did not write."),
-    _queue_counter("repaired", "Entries that no read would have found."),
+    _queue_counter("repaired", "Tasks that housekeeping or an audit put right."),
+    _queue_counter("vanished", "Tasks that something else deleted, once written off."),
     # -- the daemon
     Metric(
         "streamq_promoter_lag_seconds",

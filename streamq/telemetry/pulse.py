@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from streamq.telemetry.tally import Tally
+from streamq.telemetry.sums import Sums
 
 INTERVAL: Final = 0.5
 
@@ -18,8 +18,8 @@ INTERVAL: Final = 0.5
 class Pulse:
     """Beats until cancelled; `also` is called at each beat, in the loop."""
 
-    def __init__(self, tally: Tally, also: Callable[[], None] = lambda: None) -> None:
-        self._lag = tally.histogram("streamq_event_loop_lag_seconds")
+    def __init__(self, sums: Sums, also: Callable[[], None] = lambda: None) -> None:
+        self._lag = sums.histogram("streamq_event_loop_lag_seconds")
         self._also = also
         self._next = time.monotonic() + INTERVAL
 

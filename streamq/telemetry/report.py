@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from streamq.telemetry.health import Facts
-from streamq.telemetry.tally import Snapshot
+from streamq.telemetry.sums import Snapshot
 
 INTERVAL: Final = 1.0
 

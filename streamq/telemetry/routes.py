@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from streamq.telemetry import exposition, health
-from streamq.telemetry.tally import Snapshot
+from streamq.telemetry.sums import Snapshot
 from streamq.telemetry.web import Request, Response, Routes
 
 

@@ -1,4 +1,4 @@
-"""Where the server is: one grammar for URLs.
+"""Where the servers are: one grammar for URLs.
 
 Owns the reading of URLs and the arguments that a connection is made with. Never shows a password:
 `str()` of an address is safe to log.
@@ -6,21 +6,40 @@ Owns the reading of URLs and the arguments that a connection is made with. Never
 
 from __future__ import annotations
 
+import ipaddress
+import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
-from streamq.errors import InvalidURL
+from streamq.errors import InvalidOption, InvalidURL
 from streamq.options import reject_unknown
 
 FORMS: Final = (
     "redis://host:6379/0, rediss://… (TLS), valkey://…, valkeys://…, unix:///path/to.sock, "
-    "embedded:// or embedded:///path"
+    "redis+sentinel://h1:26379,h2:26379/mymaster/0, redis+cluster://h1:7000,h2:7001, "
+    "rediss+sentinel://… and rediss+cluster://… (TLS), embedded:// or embedded:///path"
 )
 _TLS: Final = {"redis": False, "valkey": False, "rediss": True, "valkeys": True}
+_URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(?:\?([^#]*))?")
+_HOST: Final = re.compile(r"(?:\[([^\[\]]+)\]|([A-Za-z0-9_.-]*))(?::([0-9]{1,5}))?")
+
+
+def _seconds(value: str) -> float:
+    found = float(value)
+    if not 0 < found < math.inf:
+        raise ValueError(value)
+    return found
+
+
+def _number(value: str) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) <= 9):
+        raise ValueError(value)
+    return int(value)
 
 
 def _certificates(value: str) -> str:
@@ -30,27 +49,48 @@ def _certificates(value: str) -> str:
 
 
 _QUERY: Final[dict[str, Callable[[str], Any]]] = {
-    "db": int,
+    "db": _number,
     "username": str,
     "password": str,
-    "socket_timeout": float,
-    "socket_connect_timeout": float,
+    "socket_timeout": _seconds,
+    "socket_connect_timeout": _seconds,
     "client_name": str,
     "ssl_ca_certs": str,
     "ssl_certfile": str,
     "ssl_keyfile": str,
     "ssl_cert_reqs": _certificates,
 }
+_SENTINEL_QUERY: Final = _QUERY | {"sentinel_username": str, "sentinel_password": str}
+_LOGIN: Final = ("username", "password", "db")
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """A URL in its parts, still as written."""
+
+    scheme: str
+    login: str
+    hosts: str
+    path: str
+    query: str
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A parsed URL. `kind` is tcp, tls, unix or embedded; `arguments` are for the connection."""
+    """A parsed URL, or one server of those behind it.
+
+    kind: tcp, tls, unix, embedded, sentinel or cluster. `arguments` are for a connection to a server
+    that holds data. seeds: the sentinels, or the nodes of a cluster that are asked first. service: the
+    name by which the sentinels know the master.
+    """
 
     kind: str
     shown: str
     arguments: dict[str, Any] = field(repr=False, hash=False)
     data_dir: Path | None = None
+    seeds: tuple[Address, ...] = ()
+    service: str = ""
+    tls: bool = False
 
     def __str__(self) -> str:
         return self.shown
@@ -58,20 +98,22 @@ class Address:
     @classmethod
     def parse(cls, url: str) -> Address:
         """Read a URL; InvalidURL names the fault and the forms that are understood."""
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as error:
-            raise InvalidURL(f"the server URL is malformed ({error}); write {FORMS}") from None
+        parts = _split(url)
         if parts.scheme == "embedded":
             return _embedded(parts)
-        arguments = _query(parts)
         if parts.scheme == "unix":
-            return _unix(parts, arguments)
-        if parts.scheme not in _TLS:
-            shown = f"{parts.scheme}://" if parts.scheme else repr(url[:40])
-            raise InvalidURL(f"{shown} is no server URL that streamq knows; write {FORMS}")
-        return _tcp(parts, port, arguments)
+            return _unix(parts)
+        base, _, kind = parts.scheme.partition("+")
+        if base not in _TLS or kind not in ("", "sentinel", "cluster"):
+            raise InvalidURL(f"{parts.scheme}:// is no server URL that streamq knows; write {FORMS}")
+        if "@" in parts.path:  # it would be shown as a database
+            raise InvalidURL("a password with / in it is written with %2F in a server URL")
+        read = {"": _tcp, "sentinel": _sentinel, "cluster": _cluster}[kind]
+        return read(parts, _TLS[base])
+
+    def node(self, host: str, port: int) -> Address:
+        """One server behind this address, reached with the same arguments."""
+        return _server(self, host, port, self.arguments)
 
     @property
     def socket_url(self) -> str:
@@ -87,51 +129,159 @@ class Address:
         return Address.parse(self.socket_url)
 
 
-def _embedded(parts: SplitResult) -> Address:
-    if parts.netloc or parts.query:
+def _server(whole: Address, host: str, port: int, arguments: dict[str, Any]) -> Address:
+    shown = f"{_host_shown(host)}:{port} of {whole.shown}"
+    kind = "tls" if whole.tls else "tcp"
+    return Address(kind, shown, arguments | {"host": host, "port": port}, tls=whole.tls)
+
+
+def _host_shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _split(url: str) -> _Parts:
+    match = _URL.match(url)
+    if match is None:
+        # What is before a colon may be a password: it is not shown.
+        raise InvalidURL(f"a text without a scheme is no server URL; write {FORMS}")
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in url):
+        raise InvalidURL("the server URL has a control character in it, such as a line break")
+    scheme, authority, path, query = match.groups()
+    login, _, hosts = authority.rpartition("@")
+    return _Parts(scheme.lower(), login, hosts, path, query or "")
+
+
+def _embedded(parts: _Parts) -> Address:
+    if parts.hosts or parts.login or parts.query:
         raise InvalidURL("an embedded server is embedded:// (private) or embedded:///path (kept there)")
-    path = Path(unquote(parts.path)) if parts.path.strip("/") else None
+    path = Path(_path(parts)) if parts.path.strip("/") else None
     return Address("embedded", f"embedded://{path or ''}", {}, path)
 
 
-def _unix(parts: SplitResult, arguments: dict[str, Any]) -> Address:
-    if not parts.path:
+def _unix(parts: _Parts) -> Address:
+    if not parts.path.strip("/") or parts.hosts:
         raise InvalidURL("a unix URL needs a path: unix:///path/to.sock")
+    path = _path(parts)
+    return Address("unix", f"unix://{path}", _login(parts) | {"path": path} | _query(parts, _QUERY))
+
+
+def _path(parts: _Parts) -> str:
     path = unquote(parts.path)
-    return Address("unix", f"unix://{path}", _login(parts) | {"path": path} | arguments)
+    if "\0" in path:
+        raise InvalidURL("the path in the server URL has a zero byte in it")
+    return path
 
 
-def _tcp(parts: SplitResult, port: int | None, arguments: dict[str, Any]) -> Address:
-    if "," in parts.netloc:
-        raise InvalidURL(f"several hosts in one URL are not understood; write {FORMS}")
-    tls = _TLS[parts.scheme]
-    database = parts.path.strip("/")
-    if database and not (database.isascii() and database.isdigit()):
-        raise InvalidURL(f"the database in a server URL is a number, not {database[:40]!r}; write {FORMS}")
-    host = parts.hostname or "localhost"
-    found = _login(parts) | {"host": host, "port": port or 6379, "db": int(database or 0)} | arguments
-    shown = f"{parts.scheme}://{host}:{found['port']}/{found['db']}"
-    return Address("tls" if tls else "tcp", shown, found)
+def _tcp(parts: _Parts, tls: bool) -> Address:
+    hosts = _hosts(parts, 6379)
+    if len(hosts) > 1:
+        raise InvalidURL(
+            f"several hosts are a cluster or sentinels: write {parts.scheme}+cluster://… or "
+            f"{parts.scheme}+sentinel://…/mymaster"
+        )
+    [(host, port)] = hosts
+    found = _login(parts) | {"host": host, "port": port, "db": _database(parts.path.strip("/"))}
+    found |= _query(parts, _QUERY)
+    shown = f"{parts.scheme}://{_host_shown(host)}:{port}/{found['db']}"
+    return Address("tls" if tls else "tcp", shown, found, tls=tls)
 
 
-def _login(parts: SplitResult) -> dict[str, Any]:
-    login: dict[str, Any] = {}
-    if parts.username:
-        login["username"] = unquote(parts.username)
-    if parts.password:
-        login["password"] = unquote(parts.password)
-    return login
+def _sentinel(parts: _Parts, tls: bool) -> Address:
+    service, _, database = parts.path.strip("/").partition("/")
+    if not service:
+        raise InvalidURL(
+            f"a Sentinel URL names the master after the hosts: {parts.scheme}://h1:26379,h2:26379/mymaster/0"
+        )
+    query = _query(parts, _SENTINEL_QUERY)
+    login = {name: query.pop(f"sentinel_{name}") for name in _LOGIN if f"sentinel_{name}" in query}
+    found = _login(parts) | {"db": _database(database)} | query
+    hosts = _hosts(parts, 26379)
+    name = unquote(service)
+    shown = f"{parts.scheme}://{_hosts_shown(hosts)}/{_plain(name)}/{found['db']}"
+    whole = Address("sentinel", shown, found, service=name, tls=tls)
+    theirs = {option: value for option, value in found.items() if option not in _LOGIN} | login
+    return _with_seeds(whole, hosts, theirs)
 
 
-def _query(parts: SplitResult) -> dict[str, Any]:
+def _cluster(parts: _Parts, tls: bool) -> Address:
+    found = _login(parts) | _query(parts, _QUERY)
+    database = _database(parts.path.strip("/")) or found.pop("db", 0)
+    if database:
+        raise InvalidURL(f"a cluster has database 0 only, not {database}: leave it out of the URL")
+    hosts = _hosts(parts, 6379)
+    whole = Address("cluster", f"{parts.scheme}://{_hosts_shown(hosts)}", found, tls=tls)
+    return _with_seeds(whole, hosts, found)
+
+
+def _with_seeds(whole: Address, hosts: list[tuple[str, int]], arguments: dict[str, Any]) -> Address:
+    seeds = tuple(_server(whole, host, port, arguments) for host, port in hosts)
+    return Address(whole.kind, whole.shown, whole.arguments, None, seeds, whole.service, whole.tls)
+
+
+def _hosts(parts: _Parts, port: int) -> list[tuple[str, int]]:
+    found: list[tuple[str, int]] = []
+    for n, text in enumerate(parts.hosts.split(","), 1):
+        match = _HOST.fullmatch(text)
+        if match is None:
+            # The text is not shown: where an @ is missing it is a password.
+            raise InvalidURL(
+                f"host {n} in the server URL is malformed: write host:port or [IPv6 address]:port, and "
+                "percent-encode what is special in a password"
+            )
+        found.append(_host(match[1], match[2], match[3], port))
+    return found
+
+
+def _host(address: str | None, name: str | None, digits: str | None, default: int) -> tuple[str, int]:
+    port = default if digits is None else int(digits)
+    if not 1 <= port <= 65535:
+        raise InvalidURL(f"the port in a server URL is a number from 1 to 65535, not {port}")
+    if address is None:
+        if not all(0 < len(label) < 64 for label in (name or "localhost").removesuffix(".").split(".")):
+            raise InvalidURL("a host in the server URL has an empty or too long part between its dots")
+        return name or "localhost", port
+    try:
+        ipaddress.IPv6Address(address)
+    except ValueError:
+        raise InvalidURL(f"[{address[:80]}] is no IPv6 address") from None
+    return address, port
+
+
+def _hosts_shown(hosts: list[tuple[str, int]]) -> str:
+    return ",".join(f"{_host_shown(host)}:{port}" for host, port in hosts)
+
+
+def _plain(text: str) -> str:
+    return text if text.isprintable() else repr(text)
+
+
+def _database(text: str) -> int:
+    try:
+        return _number(text or "0")
+    except ValueError:
+        raise InvalidURL(
+            f"the database in a server URL is a number, not {text[:40]!r}; write {FORMS}"
+        ) from None
+
+
+def _login(parts: _Parts) -> dict[str, Any]:
+    username, _, password = parts.login.partition(":")
+    given = {"username": unquote(username), "password": unquote(password)}
+    return {name: value for name, value in given.items() if value}
+
+
+def _query(parts: _Parts, known: dict[str, Callable[[str], Any]]) -> dict[str, Any]:
     given = dict(parse_qsl(parts.query, keep_blank_values=True))
-    reject_unknown(given, _QUERY, "the server URL")
+    try:
+        reject_unknown(given, known, "the server URL")
+    except InvalidOption as error:
+        raise InvalidURL(str(error)) from None
     found: dict[str, Any] = {}
     for name, value in given.items():
         try:
-            found[name] = _QUERY[name](value)
+            found[name] = known[name](value)
         except ValueError:
-            raise InvalidURL(f"{name}={value!r} in the server URL is not a value it can have") from None
+            raise InvalidURL(f"{name}={value[:80]!r} in the server URL is not a value it can have") from None
     return found
 
 

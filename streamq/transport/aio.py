@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from redis import asyncio as aioredis
@@ -19,12 +17,13 @@ from redis.backoff import NoBackoff
 
 from streamq import calls
 from streamq.calls import Call
-from streamq.errors import RedisUnavailable
-from streamq.transport import server, wire
+from streamq.errors import RedisError, RedisUnavailable
+from streamq.transport import server, topology, wire
 from streamq.transport.address import Address
-from streamq.transport.faults import final, translate
-from streamq.transport.link import Link, serve
+from streamq.transport.faults import ServerChanged, doubtful, final, told, translate
+from streamq.transport.link import Link, reset_told, serve
 from streamq.transport.patience import policy
+from streamq.transport.topology import MOST_HOPS, Discovery, Node, Redirect
 
 R = TypeVar("R")
 _CLASSES: dict[str, Any] = {
@@ -38,80 +37,164 @@ async def connect(address: Address, **more: Any) -> Any:
     """A connected connection of the client library; raises its errors."""
     kwargs = wire.settings(address) | more
     connection = _CLASSES[address.kind](retry=Retry(NoBackoff(), 0), **kwargs)
-    await connection.connect()
+    try:
+        with reset_told():
+            await connection.connect()
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
     return connection
 
 
 class AsyncTransport:
-    """Runs calls on one server, in one event loop. `patience`: seconds to try while it is away."""
+    """Runs calls on the servers behind an address, in one event loop. `patience`: seconds to try while
+    one is away."""
 
     def __init__(self, address: Address, *, patience: float = 5.0) -> None:
-        self._address = address
+        self.address = address
         self._patience = patience
-        self._idle: list[Link] = []
-        self._resolved: Address | None = None
+        self._topology = topology.of(address)
+        self._discovering = asyncio.Lock()
         self._under_way: set[asyncio.Task[Any]] = set()
         self.info: server.ServerInfo | None = None
 
-    @property
-    def address(self) -> Address:
-        """Where to connect to. The first look may start an embedded server."""
-        if self._resolved is None:
-            self._resolved = self._address.resolve()
-        return self._resolved
+    async def run(self, call: Call[R], *, patience: float | None = None, incarnation: str | None = None) -> R:
+        """Ask the server, as SyncTransport.run does.
 
-    async def run(self, call: Call[R], *, patience: float | None = None) -> R:
-        """Ask the server, as SyncTransport.run does."""
+        incarnation: the one that the call is meant for; ServerChanged where it would be another's.
+        """
         sent: list[bool] = []
         try:
-            return await self._attempt(call, sent)
+            return await self._attempt(call, sent, incarnation)
         except RedisUnavailable as error:
-            return await self._persist(call, sent, error, self._patience if patience is None else patience)
+            patience = self._patience if patience is None else patience
+            return await self._persist(call, sent, error, patience, incarnation)
 
-    async def _persist(self, call: Call[R], sent: list[bool], first: RedisUnavailable, patience: float) -> R:
+    async def _persist(
+        self,
+        call: Call[R],
+        sent: list[bool],
+        first: RedisUnavailable,
+        patience: float,
+        incarnation: str | None,
+    ) -> R:
         if patience <= 0:
             raise final(first, sent) from None
         from tenacity import AsyncRetrying  # noqa: PLC0415 - as in `patience`
 
         again = AsyncRetrying(**policy(patience))
         try:
-            return await again(self._attempt, call, sent)
-        except RedisUnavailable as error:
+            return await again(self._attempt, call, sent, incarnation)
+        except RedisError as error:
             raise final(error, sent) from None
 
-    async def _attempt(self, call: Call[R], sent: list[bool]) -> R:
-        try:
-            link = self._idle.pop() if self._idle else await self.open()
-        except (lib.RedisError, OSError) as error:
-            raise translate(error, str(self._address)) from None
+    async def _attempt(self, call: Call[R], sent: list[bool], incarnation: str | None) -> R:
+        """Ask who is to be asked, and whom that one sends us to."""
+        node, asking = self._topology.find(call) or await self.discovered(call), False
+        for _ in range(MOST_HOPS):
+            try:
+                reply = await self._send(node, call, sent, asking, incarnation)
+            except (lib.RedisError, OSError) as error:
+                redirect = await self.turn(node, error)
+                if redirect is None:
+                    raise translate(error, node.shown) from None
+                node, asking = redirect
+            else:
+                return call.parse(reply)
+        raise circles(node)
+
+    async def turn(self, node: Node, error: Exception) -> Redirect | None:
+        """What an error means for who is asked next."""
+        redirect = self._topology.redirected(node, told(error))
+        if redirect is not None and redirect[1]:
+            return redirect
+        if redirect is not None or doubtful(error):
+            # What is known of the node's connections may be wrong, even if they live.
+            await self._drop(node)
+        if redirect is None and doubtful(error):
+            self._topology.failed(node)
+        return redirect
+
+    async def discovered(self, call: Call[Any] | None) -> Node:
+        """Discover who is to be asked; one task asks around, the others wait for it."""
+        async with self._discovering:
+            node = self._topology.find(call)
+            if node is not None:
+                return node
+            try:
+                node = await _drive(self._topology.discover(call))
+            except (lib.RedisError, OSError) as error:
+                raise translate(error, str(self.address)) from None
+        for other in self._topology.nodes():
+            if not self._topology.serves(other):
+                await self._drop(other)
+        return node
+
+    async def _send(
+        self, node: Node, call: Call[Any], sent: list[bool], asking: bool, incarnation: str | None
+    ) -> Any:
+        """One exchange with one node; raises the client library's errors."""
+        link: Link = node.idle.pop() if node.idle else await self.open(node)
+        if incarnation is not None and link.incarnation != incarnation:
+            # What a connection said when it was opened may be long past: a new one tells what is.
+            await link.aclose()
+            await self._drop(node)
+            link = await self.open(node)
+            if link.incarnation != incarnation:
+                await self._give(node, link)
+                raise ServerChanged(link.incarnation)
         try:
             sent.append(True)
-            reply = await exchange(link, call)
-        except lib.ResponseError as error:
-            await self._give(link)
+            reply = await exchange(link, call, asking=asking)
+        except lib.ResponseError:
+            await self._give(node, link)
             sent.pop()  # an answer, though a bad one
-            raise translate(error, str(self._address)) from None
-        except (lib.RedisError, OSError) as error:
-            await link.aclose()
-            raise translate(error, str(self._address)) from None
+            raise
         except BaseException:
             await link.aclose()  # nobody else may read the reply under way
             raise
-        await self._give(link)
-        return call.parse(reply)
+        await self._give(node, link)
+        return reply
 
-    async def reconnect(self, *, patience: float = math.inf) -> bool:
-        """Wait until the server answers again; False where the patience is used up before."""
+    async def tell(self, node: Node, call: Call[R]) -> R:
+        """Ask a certain node, once. Raises RedisErrors."""
         try:
-            await self.run(calls.now(), patience=patience)
+            return call.parse(await self._send(node, call, [], False, None))
+        except (lib.RedisError, OSError) as error:
+            await self.turn(node, error)
+            raise translate(error, node.shown) from None
+
+    async def reconnect(self, key: str = "", *, patience: float = math.inf) -> bool:
+        """Wait until the server of a key answers again, or any where there is no key; False where the
+        patience is used up before."""
+        try:
+            await self.run(calls.ready(key), patience=patience)
         except RedisUnavailable:
             return False
         return True
 
-    async def _give(self, link: Link) -> None:
-        if len(self._idle) < wire.IDLE_CONNECTIONS:
-            self._idle.append(link)
+    def find(self, call: Call[Any] | None) -> Node | None:
+        """Who is to be asked, as far as that is known."""
+        return self._topology.find(call)
+
+    def serves(self, node: Node) -> bool:
+        """Whether a node is still one of those that are asked."""
+        return self._topology.serves(node)
+
+    def servers(self) -> list[tuple[str, server.ServerInfo]]:
+        """What the servers that we are connected to say of themselves, by address."""
+        nodes = [node for node in self._topology.nodes() if self._topology.serves(node)]
+        return [(node.shown, node.info) for node in nodes if node.info is not None]
+
+    async def _give(self, node: Node, link: Link) -> None:
+        if len(node.idle) < node.room:
+            node.idle.append(link)
         else:
+            await link.aclose()
+
+    async def _drop(self, node: Node) -> None:
+        idle, node.idle = node.idle, []
+        for link in idle:
             await link.aclose()
 
     def spawn(self, coroutine: Any) -> asyncio.Task[Any]:
@@ -121,95 +204,81 @@ class AsyncTransport:
         task.add_done_callback(self._under_way.discard)
         return task
 
-    async def open(self) -> Link:
+    async def open(self, node: Node) -> Link:
         """A new connection to a server that is new enough; raises the client library's errors."""
-        link = serve(await self.connect())
+        link = serve(await connect(node.address))
         try:
-            self.info = server.read(await link.ask(*wire.INFO))
-            server.check(self.info, str(self._address))
+            found = server.read(await link.ask(*wire.INFO))
+            server.check(found, node.shown)
+            self._topology.accept(found)
+        except lib.ReadOnlyError:
+            await link.aclose()
+            raise
         except lib.ResponseError:  # a user without INFO: the version stays unknown
             return link
         except BaseException:
             await link.aclose()
             raise
+        self.info = node.info = found
+        link.incarnation = found.incarnation
         return link
 
-    async def connect(self, **more: Any) -> Any:
-        """A new connection of the client library's own kind."""
-        return await connect(self.address, **more)
-
     async def aclose(self) -> None:
-        idle, self._idle = self._idle, []
-        for link in idle:
-            await link.aclose()
+        for node in self._topology.nodes():
+            await self._drop(node)
 
 
-async def exchange(link: Link, call: Call[Any], timeout: float = wire.COMMAND_TIMEOUT) -> Any:
+def circles(node: Node) -> RedisUnavailable:
+    """The error where directions lead nowhere."""
+    return RedisUnavailable(f"{node.shown} is not ready: the nodes send a call round in circles")
+
+
+async def exchange(
+    link: Link, call: Call[Any], timeout: float = wire.COMMAND_TIMEOUT, *, asking: bool = False
+) -> Any:
     """One call on a connection; the script's text where the server does not know it."""
+    if call.confirm is not None:
+        return await _exchange_both(link, call, call.confirm, asking)
     try:
+        if asking:
+            await link.ask("ASKING")
         return await link.ask(*wire.by_sha(call), timeout=timeout)
     except lib.NoScriptError:
+        if asking:
+            await link.ask("ASKING")
         return await link.ask(*wire.by_text(call), timeout=timeout)
 
 
-class AsyncReader:
-    """A connection of its own for reads that block. One reader, one task; stopped by `unblock`."""
+async def _exchange_both(
+    link: Link, call: Call[Any], confirm: tuple[Any, ...], asking: bool
+) -> tuple[Any, Any]:
+    """A call and the command that confirms it, one after the other on one connection."""
+    before = [("ASKING",)] if asking else []
+    try:
+        return wire.both(await link.ask_all([*before, wire.by_sha(call), confirm]))
+    except lib.NoScriptError:
+        return wire.both(await link.ask_all([*before, wire.by_text(call), confirm]))
 
-    def __init__(self, transport: AsyncTransport) -> None:
-        self._transport = transport
-        self._link: Link | None = None
-        self._client_id: int | None = None
 
-    async def run(self, call: Call[R], *, longest: float = 0.0) -> R:
-        """Run one call that may block for `longest` seconds; no resending: a read is not repeated.
+async def _drive(discovery: Discovery) -> Node:
+    """Ask what a discovery wants to know, each on a connection of its own."""
+    try:
+        question = next(discovery)
+        while True:
+            try:
+                reply = await _answer(*question)
+            except (RedisError, lib.RedisError, OSError) as error:
+                question = discovery.throw(error)
+            else:
+                question = discovery.send(reply)
+    except StopIteration as end:
+        node: Node = end.value
+        return node
 
-        The wait is bounded by our own clock too: the server's BLOCK follows its wall clock.
-        """
-        async with self._opened() as link:
-            return call.parse(await exchange(link, call, longest + wire.COMMAND_TIMEOUT))
 
-    async def run_all(self, asked: list[Call[Any]]) -> list[Any]:
-        """Run calls in one round trip. Answers for each its result, or the RedisError it ended with: what
-        one of them brought is not lost because another failed."""
-        async with self._opened() as link:
-            replies = await link.ask_all([wire.by_sha(call) for call in asked])
-            return [await self._result(link, *pair) for pair in zip(asked, replies, strict=True)]
-
-    async def _result(self, link: Link, call: Call[Any], reply: Any) -> Any:
-        if isinstance(reply, lib.NoScriptError):
-            reply = await link.ask(*wire.by_text(call))
-        if isinstance(reply, lib.ResponseError):
-            return translate(reply, str(self._transport.address))
-        if isinstance(reply, BaseException):
-            raise reply
-        return call.parse(reply)
-
-    @asynccontextmanager
-    async def _opened(self) -> AsyncGenerator[Link]:
-        """Our connection, opened where there is none; closed after an error that is not an answer."""
-        try:
-            if self._link is None:
-                self._link = await self._transport.open()
-                self._client_id = await self._link.ask("CLIENT", "ID")
-            yield self._link
-        except lib.ResponseError as error:
-            raise translate(error, str(self._transport.address)) from None
-        except (lib.RedisError, OSError) as error:
-            await self.aclose()
-            raise translate(error, str(self._transport.address)) from None
-        except BaseException:
-            await self.aclose()
-            raise
-
-    async def unblock(self) -> bool:
-        """End a blocking read at once and in order: it answers that nothing came. False where the
-        server has no blocked read of ours."""
-        if self._client_id is None:
-            return False
-        command = ("CLIENT", "UNBLOCK", self._client_id, "TIMEOUT")
-        return await self._transport.run(Call(None, (), command, bool), patience=0)
-
-    async def aclose(self) -> None:
-        link, self._link, self._client_id = self._link, None, None
-        if link is not None:
-            await link.aclose()
+async def _answer(address: Address, command: tuple[Any, ...]) -> Any:
+    link = serve(await connect(address, **wire.HURRIED))
+    try:
+        return await link.ask(*command, timeout=wire.HURRIED["socket_timeout"])
+    finally:
+        await link.aclose()

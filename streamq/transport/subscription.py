@@ -1,7 +1,8 @@
 """Listens to channels: a message says "look now", never what is true.
 
 Owns subscribed connections. Messages may be lost while a connection is away, so whoever listens looks
-for himself after `connected` has changed and now and then anyway.
+for himself after `connected` has changed and now and then anyway. Any node of a cluster will do, as they
+pass messages on to one another; a node that no longer serves is left for another.
 """
 
 from __future__ import annotations
@@ -12,13 +13,18 @@ from typing import Any, Final
 
 from redis import exceptions as lib
 
-from streamq.transport.aio import AsyncTransport
+from streamq.transport.aio import AsyncTransport, connect
 from streamq.transport.faults import translate
+from streamq.transport.link import reset_told
 from streamq.transport.sync import SyncTransport
+from streamq.transport.topology import Node
 
 Message = tuple[str, str]
 PING_AFTER: Final = 20.0
 """Seconds of silence after which the connection is asked whether it still lives."""
+
+
+_LEFT: Final = "it no longer serves: the subscription moves to another node"
 
 
 def _message(raw: Any) -> Message | None:
@@ -33,20 +39,31 @@ class Subscription:
     def __init__(self, transport: SyncTransport, *channels: str) -> None:
         self._transport = transport
         self._channels = channels
+        self._node: Node | None = None
         self._connection: Any = None
         self._heard = 0.0
         self._pinged = False
 
     def open(self) -> None:
         """Connect and subscribe; raises RedisUnavailable."""
-        try:
-            self._connection = self._transport.open()
-            self._connection.send_command("SUBSCRIBE", *self._channels)
-            for _ in self._channels:
-                self._connection.read_response()
-        except (lib.RedisError, OSError) as error:
-            self.close()
-            raise translate(error, str(self._transport.address)) from None
+        tried: set[Node] = set()
+        node = self._transport.find(None) or self._transport.discovered(None)
+        while self._connection is None:
+            tried.add(node)
+            try:
+                self._subscribe(node)
+            except (lib.RedisError, OSError) as error:
+                failed, other = self._failed(error), self._transport.find(None)
+                if other is None or other in tried:
+                    raise failed from None
+                node = other
+
+    def _subscribe(self, node: Node) -> None:
+        self._node = node
+        self._connection = self._transport.open(node).connection
+        self._connection.send_command("SUBSCRIBE", *self._channels)
+        for _ in self._channels:
+            self._connection.read_response()
         self._heard, self._pinged = time.monotonic(), False
 
     def next(self, timeout: float) -> Message | None:
@@ -61,11 +78,20 @@ class Subscription:
                 else:
                     self._probe()
         except (lib.RedisError, OSError) as error:
-            self.close()
-            raise translate(error, str(self._transport.address)) from None
+            raise self._failed(error) from None
         return None
 
+    def _failed(self, error: Exception) -> Exception:
+        node, self._node = self._node, None
+        self.close()
+        if node is None:
+            return translate(error, str(self._transport.address))
+        self._transport.turn(node, error)
+        return translate(error, node.shown)
+
     def _probe(self) -> None:
+        if self._node is not None and not self._transport.serves(self._node):
+            raise lib.ConnectionError(_LEFT)
         if time.monotonic() - self._heard < PING_AFTER:
             return
         if self._pinged:
@@ -89,6 +115,7 @@ class AsyncSubscription:
     def __init__(self, transport: AsyncTransport, channel: str, *, pattern: bool = False) -> None:
         self._transport = transport
         self._command = ("PSUBSCRIBE" if pattern else "SUBSCRIBE", channel)
+        self._node: Node | None = None
         self._connection: Any = None
         self._reading: asyncio.Task[Any] | None = None
         self._heard = 0.0
@@ -96,13 +123,24 @@ class AsyncSubscription:
 
     async def open(self) -> None:
         """Connect and subscribe; raises RedisUnavailable."""
-        try:
-            self._connection = await self._transport.connect(socket_timeout=None)
+        tried: set[Node] = set()
+        node = self._transport.find(None) or await self._transport.discovered(None)
+        while self._connection is None:
+            tried.add(node)
+            try:
+                await self._subscribe(node)
+            except (lib.RedisError, OSError) as error:
+                failed, other = await self._failed(error), self._transport.find(None)
+                if other is None or other in tried:
+                    raise failed from None
+                node = other
+
+    async def _subscribe(self, node: Node) -> None:
+        self._node = node
+        self._connection = await connect(node.address, socket_timeout=None)
+        with reset_told():
             await self._connection.send_command(*self._command)
-            await self._connection.read_response(timeout=5.0)
-        except (lib.RedisError, OSError) as error:
-            await self.aclose()
-            raise translate(error, str(self._transport.address)) from None
+        await self._connection.read_response(timeout=5.0)
         self._heard, self._pinged = time.monotonic(), False
 
     async def next(self, timeout: float) -> Message | None:
@@ -116,9 +154,16 @@ class AsyncSubscription:
                 if message := await self._read(min(left, PING_AFTER)):
                     return message
         except (lib.RedisError, OSError) as error:
-            await self.aclose()
-            raise translate(error, str(self._transport.address)) from None
+            raise await self._failed(error) from None
         return None
+
+    async def _failed(self, error: Exception) -> Exception:
+        node, self._node = self._node, None
+        await self.aclose()
+        if node is None:
+            return translate(error, str(self._transport.address))
+        await self._transport.turn(node, error)
+        return translate(error, node.shown)
 
     async def _read(self, timeout: float) -> Message | None:
         if self._reading is None:
@@ -132,11 +177,14 @@ class AsyncSubscription:
         return _message(task.result())
 
     async def _probe(self) -> None:
+        if self._node is not None and not self._transport.serves(self._node):
+            raise lib.ConnectionError(_LEFT)
         if time.monotonic() - self._heard < PING_AFTER:
             return
         if self._pinged:
             raise lib.TimeoutError("the subscribed connection is silent")
-        await self._connection.send_command("PING")
+        with reset_told():
+            await self._connection.send_command("PING")
         self._pinged, self._heard = True, time.monotonic()
 
     @property

@@ -1,7 +1,7 @@
 """Runs Calls from plain code and threads.
 
-Owns a small pool of connections and the resending of calls. Each connection is used by one thread at a
-time. Safe to share between threads; after a fork the child starts with no connections.
+Owns the connections of a program's threads and the resending of calls. Each connection is used by one
+thread at a time. Safe to share between threads; after a fork the child starts with no connections.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from streamq.calls import Call
-from streamq.errors import RedisUnavailable
-from streamq.transport import server, wire
+from streamq.errors import RedisError, RedisUnavailable
+from streamq.transport import server, topology, wire
 from streamq.transport.address import Address
-from streamq.transport.faults import final, translate
+from streamq.transport.faults import doubtful, final, told, translate
+from streamq.transport.link import SyncLink
 from streamq.transport.patience import policy
+from streamq.transport.topology import MOST_HOPS, Discovery, Node, Redirect
 
 R = TypeVar("R")
 _CLASSES: dict[str, Any] = {
@@ -37,27 +39,16 @@ def connect(address: Address, **more: Any) -> Any:
     return connection
 
 
-def ask(connection: Any, *command: Any) -> Any:
-    connection.send_packed_command(wire.packed(connection, command))
-    return connection.read_response()
-
-
 class SyncTransport:
-    """Runs calls on one server. `patience` is how many seconds a call is tried while it is away."""
+    """Runs calls on the servers behind an address. `patience`: seconds to try while one is away."""
 
     def __init__(self, address: Address, *, patience: float = 5.0) -> None:
-        self._address = address
+        self.address = address
         self._patience = patience
-        self._idle: list[Any] = []
+        self._topology = topology.of(address)
         self._lock = threading.Lock()
-        self._resolved: Address | None = None
+        self._discovering = threading.Lock()
         self.info: server.ServerInfo | None = None
-
-    @property
-    def address(self) -> Address:
-        if self._resolved is None:
-            self._resolved = self._address.resolve()
-        return self._resolved
 
     def run(self, call: Call[R], *, patience: float | None = None) -> R:
         """Ask the server, again while it is away; the same call twice has the effect of one.
@@ -71,6 +62,19 @@ class SyncTransport:
         except RedisUnavailable as error:
             return self._persist(call, sent, error, self._patience if patience is None else patience)
 
+    def everywhere(self, call: Call[R]) -> dict[str, R]:
+        """Ask every node that holds data; answers by address. For what each server says of itself."""
+        self.discovered(None)
+        nodes = [node for node in self._topology.nodes() if self._topology.serves(node)]
+        return {node.shown: call.parse(self._ask(node, call)) for node in nodes}
+
+    def _ask(self, node: Node, call: Call[Any]) -> Any:
+        try:
+            return self._send(node, call, [])
+        except (lib.RedisError, OSError) as error:
+            self.turn(node, error)
+            raise translate(error, node.shown) from None
+
     def _persist(self, call: Call[R], sent: list[bool], first: RedisUnavailable, patience: float) -> R:
         # The first attempt has been made: no patience, no second.
         if patience <= 0:
@@ -80,72 +84,165 @@ class SyncTransport:
         again = Retrying(**policy(patience))
         try:
             reply: R = again(self._attempt, call, sent)
-        except RedisUnavailable as error:
+        except RedisError as error:
             raise final(error, sent) from None
         return reply
 
     def _attempt(self, call: Call[R], sent: list[bool]) -> R:
-        try:
-            connection = self._take()
-        except (lib.RedisError, OSError) as error:
-            raise translate(error, str(self._address)) from None
+        """Ask who is to be asked, and whom that one sends us to."""
+        node, asking = self._topology.find(call) or self.discovered(call), False
+        for _ in range(MOST_HOPS):
+            try:
+                reply = self._send(node, call, sent, asking)
+            except (lib.RedisError, OSError) as error:
+                redirect = self.turn(node, error)
+                if redirect is None:
+                    raise translate(error, node.shown) from None
+                node, asking = redirect
+            else:
+                return call.parse(reply)
+        raise RedisUnavailable(f"{node.shown} is not ready: the nodes send a call round in circles")
+
+    def turn(self, node: Node, error: Exception) -> Redirect | None:
+        """What an error means for who is asked next."""
+        redirect = self._topology.redirected(node, told(error))
+        if redirect is not None and redirect[1]:
+            return redirect
+        if redirect is not None or doubtful(error):
+            # What is known of the node's connections may be wrong, even if they live.
+            self._drop(node)
+        if redirect is None and doubtful(error):
+            self._topology.failed(node)
+        return redirect
+
+    def discovered(self, call: Call[Any] | None) -> Node:
+        """Discover who is to be asked; one thread asks around, the others wait for it."""
+        with self._discovering:
+            node = self._topology.find(call)
+            if node is not None:
+                return node
+            try:
+                node = _drive(self._topology.discover(call))
+            except (lib.RedisError, OSError) as error:
+                raise translate(error, str(self.address)) from None
+        for other in self._topology.nodes():
+            if not self._topology.serves(other):
+                self._drop(other)
+        return node
+
+    def _send(self, node: Node, call: Call[Any], sent: list[bool], asking: bool = False) -> Any:
+        """One exchange with one node; raises the client library's errors."""
+        link = self._take(node)
         try:
             sent.append(True)
-            reply = self._exchange(connection, call)
-        except lib.ResponseError as error:
-            self._give(connection)
+            reply = _exchange(link, call, asking)
+        except (lib.ResponseError, lib.BusyLoadingError):
+            self._give(node, link)
             sent.pop()  # an answer, though a bad one
-            raise translate(error, str(self._address)) from None
-        except (lib.RedisError, OSError) as error:
-            connection.disconnect()
-            raise translate(error, str(self._address)) from None
-        except BaseException:
-            connection.disconnect()  # a reply may be under way: nobody else may read it
             raise
-        self._give(connection)
-        return call.parse(reply)
+        except BaseException:
+            link.close()  # a reply may be under way: nobody else may read it
+            raise
+        self._give(node, link)
+        return reply
 
-    def _exchange(self, connection: Any, call: Call[Any]) -> Any:
-        try:
-            return ask(connection, *wire.by_sha(call))
-        except lib.NoScriptError:
-            return ask(connection, *wire.by_text(call))
+    def _take(self, node: Node) -> SyncLink:
+        try:  # one step for all threads, so it needs no lock
+            link: SyncLink = node.idle.pop()
+        except IndexError:
+            return self.open(node)
+        return link
 
-    def _take(self) -> Any:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return self.open()
+    def _give(self, node: Node, link: SyncLink) -> None:
+        if len(node.idle) < node.room:
+            node.idle.append(link)
+        else:
+            link.close()
 
-    def _give(self, connection: Any) -> None:
-        with self._lock:
-            if len(self._idle) < wire.IDLE_CONNECTIONS:
-                self._idle.append(connection)
-                return
-        connection.disconnect()
+    def _drop(self, node: Node) -> None:
+        idle, node.idle = node.idle, []
+        for link in idle:
+            link.close()
 
-    def open(self) -> Any:
+    def find(self, call: Call[Any] | None) -> Node | None:
+        """Who is to be asked, as far as that is known."""
+        return self._topology.find(call)
+
+    def serves(self, node: Node) -> bool:
+        """Whether a node is still one of those that are asked."""
+        return self._topology.serves(node)
+
+    def open(self, node: Node) -> SyncLink:
         """A new connection to a server that is new enough; raises the client library's errors."""
-        connection = connect(self.address)
+        link = SyncLink(connect(node.address))
         try:
-            found = server.read(ask(connection, *wire.INFO))
-        except lib.NoPermissionError:  # a user without INFO: the version stays unknown
-            return connection
+            found = server.read(link.ask(*wire.INFO))
+        except lib.ResponseError:  # a user without INFO: the version stays unknown
+            return link
         try:
-            server.check(found, str(self._address))
+            server.check(found, node.shown)
+            self._topology.accept(found)
         except BaseException:
-            connection.disconnect()
+            link.close()
             raise
-        self.info = found
-        return connection
+        self.info = node.info = found
+        return link
 
     def forget(self) -> None:
         """Start anew without touching the sockets: after a fork they are the parent's."""
-        self._lock = threading.Lock()
-        self._idle = []
+        self._lock, self._discovering = threading.Lock(), threading.Lock()
+        for node in self._topology.nodes():
+            node.idle = []
 
     def close(self) -> None:
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.disconnect()
+        for node in self._topology.nodes():
+            self._drop(node)
+
+
+def _exchange(link: SyncLink, call: Call[Any], asking: bool) -> Any:
+    """One call on a connection; the script's text where the server does not know it."""
+    if call.confirm is not None:
+        return _exchange_both(link, call, call.confirm, asking)
+    try:
+        if asking:
+            link.ask("ASKING")
+        return link.ask(*wire.by_sha(call))
+    except lib.NoScriptError:
+        if asking:
+            link.ask("ASKING")
+        return link.ask(*wire.by_text(call))
+
+
+def _exchange_both(
+    link: SyncLink, call: Call[Any], confirm: tuple[Any, ...], asking: bool
+) -> tuple[Any, Any]:
+    """A call and the command that confirms it, one after the other on one connection."""
+    before = [("ASKING",)] if asking else []
+    try:
+        return wire.both(link.ask_all([*before, wire.by_sha(call), confirm]))
+    except lib.NoScriptError:
+        return wire.both(link.ask_all([*before, wire.by_text(call), confirm]))
+
+
+def _drive(discovery: Discovery) -> Node:
+    """Ask what a discovery wants to know, each on a connection of its own."""
+    try:
+        question = next(discovery)
+        while True:
+            try:
+                reply = _answer(*question)
+            except (RedisError, lib.RedisError, OSError) as error:
+                question = discovery.throw(error)
+            else:
+                question = discovery.send(reply)
+    except StopIteration as end:
+        node: Node = end.value
+        return node
+
+
+def _answer(address: Address, command: tuple[Any, ...]) -> Any:
+    link = SyncLink(connect(address, **wire.HURRIED))
+    try:
+        return link.ask(*command)
+    finally:
+        link.close()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from redis import exceptions as lib
+
 from streamq.calls import Call
 from streamq.transport.address import Address
 
@@ -25,6 +27,9 @@ hiredis: Final[Any] = _installed()
 CONNECT_TIMEOUT: Final = 3.0
 COMMAND_TIMEOUT: Final = 5.0
 IDLE_CONNECTIONS: Final = 32
+
+HURRIED: Final = {"socket_connect_timeout": 1.0, "socket_timeout": 2.0}
+"""For questions that another server can answer as well."""
 
 INFO: Final = ("INFO",)
 
@@ -44,11 +49,6 @@ def settings(address: Address) -> dict[str, Any]:
     return base | address.arguments
 
 
-def packed(connection: Any, command: tuple[Any, ...]) -> Any:
-    """A command as bytes. hiredis packs it at once; the client library looks at each part before."""
-    return [hiredis.pack_command(command)] if hiredis else connection.pack_command(*command)
-
-
 def by_sha(call: Call[Any]) -> tuple[Any, ...]:
     """The command for a call: the script by its SHA, or the plain command."""
     if call.script is None:
@@ -61,3 +61,15 @@ def by_text(call: Call[Any]) -> tuple[Any, ...]:
     if call.script is None:
         return call.args
     return ("EVAL", call.script.text, len(call.keys), *call.keys, *call.args)
+
+
+def both(replies: list[Any]) -> tuple[Any, Any]:
+    """The replies to a call and to the command that confirms it. Raises the first's error, and whatever
+    ended the connection; an error that the second was answered with is for the call to read."""
+    for reply in replies:
+        if isinstance(reply, BaseException) and not isinstance(reply, lib.ResponseError):
+            raise reply
+    first, second = replies[-2:]  # before them, at most, the answer to ASKING
+    if isinstance(first, BaseException):
+        raise first
+    return first, second

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from streamq.telemetry import health
 from streamq.telemetry.report import Report
-from streamq.telemetry.tally import Snapshot, Tally, build_info
+from streamq.telemetry.sums import Snapshot, Sums, build_info
 
 RESTARTS: Final = ("crashed", "wedged", "worn_out")
 
@@ -45,9 +45,9 @@ class Board:
         self._lines: dict[str, _Line] = {}
         self._ended = Snapshot()
         self._lock = threading.Lock()
-        self.tally = Tally()
+        self.own = Sums()
         for reason in RESTARTS:
-            self.tally.cell("streamq_worker_process_restarts_total", reason)
+            self.own.cell("streamq_worker_process_restarts_total", reason)
         self.draining = False
 
     def started(self, seat: str, pipe: Connection) -> None:
@@ -90,13 +90,13 @@ class Board:
                 found += health.not_ready(known[0].facts, now - known[1])
         return found
 
-    def sums(self) -> Snapshot:
+    def total(self) -> Snapshot:
         """The group's sums and gauges, those of ended processes among the sums."""
         latest = self._latest()
         total = Snapshot()
         with self._lock:
             total.add_sums(self._ended)
-        total.add(self.tally.snapshot())
+        total.add(self.own.snapshot())
         for known in latest.values():
             if known is not None:
                 total.add(known[0].sums)

@@ -38,6 +38,8 @@ def serve(pipe: Connection, logging: tuple[str, str] | None) -> None:
 
 def _answer(request: dict[str, Any]) -> bytes | dict[str, Any]:
     handler = find(request["reference"])
+    if "delivery" not in request:  # it was only to be imported
+        return b""
     delivery = request["delivery"]
     CURRENT.set(request["context"])
     try:

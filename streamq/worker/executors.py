@@ -13,7 +13,7 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Final
 
 from streamq.app import Handler
 from streamq.context import Context
@@ -24,6 +24,9 @@ from streamq.worker import child
 from streamq.worker.verdict import Failure
 
 _SPAWN = get_context("spawn")  # a forked child would share the worker's threads, sockets and loop
+
+LONGEST_IMPORT: Final = 60.0
+"""Seconds for a child process to start and to import the app."""
 
 
 class FailedInChild(Exception):
@@ -85,12 +88,23 @@ class Processes:
         self._all: set[_Child] = set()
         self.busy = 0
 
-    async def acquire(self) -> _Child:
-        """A child of one's own, to be given back by `run`. Waiting for it is not part of an attempt."""
+    async def acquire(self, handler: Handler) -> _Child:
+        """A child of one's own that has imported the handler, to be given back by `run`.
+
+        Neither waiting for it nor its start and import is part of an attempt: an app that takes longer to
+        import than a handler may run would fail in every attempt. Raises ProcessDied.
+        """
         await self._free.acquire()
         self.busy += 1
-        if self._idle:
-            return self._idle.pop()
+        one = self._idle.pop() if self._idle else self._fresh()
+        try:
+            await one.prepare(handler.reference)
+        except BaseException:
+            self._drop(one)
+            raise
+        return one
+
+    def _fresh(self) -> _Child:
         fresh = _Child()
         self._all.add(fresh)
         return fresh
@@ -142,7 +156,19 @@ class _Child:
             target=child.serve, args=(theirs, logs.settings()), daemon=True, name="streamq-child"
         )
         self._process.start()
+        self._prepared: set[str] = set()
         theirs.close()
+
+    async def prepare(self, reference: str) -> None:
+        """Let the child import a handler, once. Raises ProcessDied where it cannot, or takes too long."""
+        if reference in self._prepared:
+            return
+        try:
+            async with asyncio.timeout(LONGEST_IMPORT):
+                await self.ask({"reference": reference})
+        except TimeoutError:
+            raise ProcessDied(f"the process did not import {reference} within {LONGEST_IMPORT:g} s") from None
+        self._prepared.add(reference)
 
     async def ask(self, request: dict[str, Any]) -> Any:
         loop = asyncio.get_running_loop()

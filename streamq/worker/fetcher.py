@@ -18,12 +18,16 @@ from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import TypeKeys, type_keys
 from streamq.model import STREAM_LETTERS, SUSPECT
 from streamq.options import WorkerOptions
-from streamq.transport import AsyncReader, AsyncTransport, GroupMissing
+from streamq.transport import AsyncReader, AsyncTransport, GroupMissing, ServerChanged
 from streamq.worker.holdings import Holdings
+from streamq.worker.incarnations import Incarnations
 from streamq.worker.runner import Runner
 
 MOST: Final = 200
 """Tasks in one fetch at most: a script blocks the server."""
+FIRST_PAUSE: Final = 0.02
+LONGEST_PAUSE: Final = 1.0
+"""Seconds between two tries on a server that answers, but not what it should (loading, read only)."""
 
 
 class Fetcher:
@@ -35,31 +39,34 @@ class Fetcher:
         types: list[str],
         registry: Registry,
         transport: AsyncTransport,
-        consumer: str,
         options: WorkerOptions,
         runner: Runner,
         holdings: Holdings,
+        servers: Incarnations,
         deliver: Callable[[FetchedByType], Awaitable[None]],
         recovered: Callable[[TypeKeys, list[str]], None],
     ) -> None:
+        self._shard = shard
         self._keys = [type_keys(registry.name, shard, name) for name in types]
         self._registry = registry
         self._transport = transport
         self._reader = AsyncReader(transport)
-        self._consumer = consumer
+        self._consumer = servers.consumer
         self._options = options
         self._runner = runner
         self._holdings = holdings
+        self._servers = servers
         self._deliver = deliver
         self._recovered = recovered
-        self._tally = runner.tally
+        self._sums = runner.sums
         self._room = asyncio.Event()
         self._stopping = False
         self._left_out = self._blocking = False
-        self._turn = 0
+        self._paused: frozenset[str] = frozenset()
+        self._turn = self._failures = 0
         self._deep: tuple[TypeKeys, str] | None = None
         self._last_turn = {letter: time.monotonic() for letter in "nl"}
-        self._log = telemetry.get_logger(worker=consumer, shard=shard)
+        self._log = telemetry.get_logger(worker=servers.consumer, shard=shard)
         self.last_read = time.monotonic()
         self.away_since = 0.0
 
@@ -72,6 +79,17 @@ class Fetcher:
         self._room.set()
         if self._left_out:
             self._left_out = False
+            self._transport.spawn(self._unblock())
+
+    def is_paused(self, task_type: str) -> bool:
+        return task_type in self._paused
+
+    def pause(self, types: frozenset[str]) -> None:
+        """Leave these types alone from now on, and only these; a read that waits is begun anew."""
+        if types != self._paused:
+            self._paused = types
+            self._deep = None
+            self._room.set()
             self._transport.spawn(self._unblock())
 
     async def stop(self) -> None:
@@ -95,13 +113,15 @@ class Fetcher:
                 await self._read()
             except GroupMissing:
                 await self._mend()
+            except ServerChanged as changed:
+                await self._move(changed.incarnation)
             except RedisUnavailable as error:
                 self._log.warning("redis.unavailable", doing="fetch", error=str(error))
-                self._tally.count("streamq_redis_errors_total", "fetch")
+                self._sums.count("streamq_redis_errors_total", "fetch")
                 await self._recover()
             except RedisError as error:
                 self._log.error("fetch.failed", error=str(error))
-                self._tally.count("streamq_redis_errors_total", "fetch")
+                self._sums.count("streamq_redis_errors_total", "fetch")
                 await self._pause(1.0)
         await self._reader.aclose()
 
@@ -119,7 +139,7 @@ class Fetcher:
         waited = not found[1] and not self._stopping
         if waited:
             found = await self._wait_for_one(sources)
-        self.last_read = time.monotonic()
+        self.last_read, self._failures = time.monotonic(), 0
         if found[1]:
             await self._deliver(found)
             if waited:
@@ -130,7 +150,7 @@ class Fetcher:
         round trip with the script that looks at those before it: the script's copying is most of its cost."""
         deep = next((source for source in sources if source[:2] == self._deep), None)
         if deep is None:
-            found = await self._reader.run(calls.fetch(self._consumer, room, sources))
+            found = await self._ask(calls.fetch(self._consumer, room, sources))
         else:
             before = sources[: sources.index(deep)]
             found = await self._fetch_deep(room, before, deep._replace(limit=min(room, deep.limit)))
@@ -143,7 +163,9 @@ class Fetcher:
         asked: list[calls.Call[FetchedByType]] = [calls.read(self._consumer, deep)]
         if before:
             asked.insert(0, calls.fetch(self._consumer, max(1, room // 4), before))
-        answers = await self._reader.run_all(asked)
+        incarnation = self._servers.of(self._shard)
+        answers = await self._reader.run_all(asked, incarnation=incarnation)
+        self._check(incarnation)
         failed = [answer for answer in answers if isinstance(answer, RedisError)]
         good = [answer for answer in answers if not isinstance(answer, RedisError)]
         found = max((now for now, _ in good), default=0), [part for _, parts in good for part in parts]
@@ -152,16 +174,28 @@ class Fetcher:
             raise failed[0]
         return found
 
+    async def _ask(self, call: calls.Call[FetchedByType], longest: float = 0.0) -> FetchedByType:
+        incarnation = self._servers.of(self._shard)
+        found = await self._reader.run(call, longest=longest, incarnation=incarnation)
+        self._check(incarnation)
+        return found
+
+    def _check(self, incarnation: str) -> None:
+        """What was read is of a server that is no more, where another took its place meanwhile."""
+        if self._servers.of(self._shard) != incarnation:
+            raise RedisUnavailable("the server restarted or failed over while it was read")
+
     async def _wait_for_one(self, sources: list[Source]) -> FetchedByType:
         """Nothing is ready: block until something is, with one plain read."""
         sources = self._sources(max(1, self._runner.room()))  # anew: something may have been freed meanwhile
         if not sources:
             return 0, []
         call = calls.block(self._consumer, round(self._options.block * 1000), sources)
-        self._left_out = len({source.stream for source in sources}) < len(self.streams)
+        open_streams = sum(len(keys.streams) for keys in self._keys if not self.is_paused(keys.type))
+        self._left_out = len({source.stream for source in sources}) < open_streams
         self._blocking = True
         try:
-            return await self._reader.run(call, longest=self._options.block)
+            return await self._ask(call, self._options.block)
         finally:
             self._blocking = self._left_out = False
 
@@ -172,7 +206,7 @@ class Fetcher:
         first = self._turn % len(self._keys)
         keys = self._keys[first:] + self._keys[:first]
         limits = {k.type: min(room, self._runner.room_for(self._registry.handlers[k.type])) for k in keys}
-        keys = [k for k in keys if limits[k.type] > 0]
+        keys = [k for k in keys if limits[k.type] > 0 and k.type not in self._paused]
         order = [] if self._holdings.suspects else [Source(k, SUSPECT, 1) for k in keys]
         patient = self._patient()
         share = max(1, room // 4)
@@ -203,9 +237,11 @@ class Fetcher:
 
     async def _recover(self) -> None:
         """After a failed read: the server may have handed us tasks that never arrived. Hand them back."""
-        self.away_since = time.monotonic()
+        self.away_since = self.away_since or time.monotonic()
+        await self._pause(min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**self._failures))
+        self._failures += 1
         while not self._stopping:
-            if not await self._transport.reconnect(patience=5.0):
+            if not await self._transport.reconnect(self._keys[0].normal, patience=5.0):
                 continue
             try:
                 await self._hand_back_unseen()
@@ -214,9 +250,18 @@ class Fetcher:
                 await self._pause(0.5)
             else:
                 self._log.info("redis.reconnected")
-                self._tally.count("streamq_redis_reconnects_total", "fetch")
+                self._sums.count("streamq_redis_reconnects_total", "fetch")
                 self.away_since, self.last_read = 0.0, time.monotonic()
                 return
+
+    async def _move(self, incarnation: str) -> None:
+        """The server is another than before: what we hold is checked before anything is fetched from it."""
+        try:
+            if await self._servers.move(self._shard, incarnation):
+                await self._hand_back_unseen()
+        except RedisError as error:
+            self._log.warning("redis.unavailable", doing="move", error=str(error))
+            await self._pause(0.1)
 
     async def _hand_back_unseen(self) -> None:
         for keys in self._keys:

@@ -28,7 +28,7 @@ from streamq.telemetry import systemd, traces
 from streamq.telemetry.report import Reporter
 from streamq.telemetry.routes import routes
 from streamq.telemetry.sentry import Sentry
-from streamq.telemetry.tally import Snapshot
+from streamq.telemetry.sums import Snapshot
 from streamq.telemetry.web import Listen, WebThread
 from streamq.transport import Address
 from streamq.worker.board import Board
@@ -183,6 +183,7 @@ class _Seat:
 
     def __init__(self, name: str, target: Any, launch: Launch) -> None:
         self.name = name
+        self.is_worker = target is serve
         self._target, self._launch = target, launch
         self._crashes = 0
         self._started = 0.0
@@ -316,14 +317,23 @@ class WorkerGroup:
             self._board.ended(seat.name)
             if self._stopping:
                 self._log.info("process.ended", process=seat.name, pid=pid, code=code)
+            elif code == 0 and seat.is_worker:
+                self._log.info("process.drained", process=seat.name, pid=pid)
+                self._retire(seat)
             elif code in _FATAL:
                 self._fatal = code
                 self._log.error("process.gave_up", process=seat.name, code=code)
                 self._signalled(signal.SIGTERM, None)
             else:
                 reason = _WHY.get(code, "crashed")
-                self._board.tally.count("streamq_worker_process_restarts_total", reason)
+                self._board.own.count("streamq_worker_process_restarts_total", reason)
                 self._log.error("process.crashed", process=seat.name, pid=pid, code=code, restart="yes")
+
+    def _retire(self, seat: _Seat) -> None:
+        """A worker that was asked to drain stays away; when all have, the group ends."""
+        seat.start_at = None
+        if not any(one.is_worker and (one.process or one.start_at is not None) for one in self._seats):
+            self._signalled(signal.SIGTERM, None)
 
     def _kill_all(self) -> None:
         for seat in self._seats:
@@ -352,7 +362,7 @@ class WorkerGroup:
 
     async def metrics(self) -> Snapshot:
         """What the processes have added up, those that ended among them."""
-        return self._board.sums()
+        return self._board.total()
 
     async def backlog(self) -> list[dict[str, Any]] | None:
         """The queue, as the daemon beside the workers sees it."""

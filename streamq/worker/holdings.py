@@ -23,7 +23,8 @@ class Held:
     """One delivery in hand.
 
     started, deadline: on the monotonic clock; None before the handler is called, or without a timeout.
-    stop: why the handler was told to stop. done: its outcome is decided.
+    stop: why the handler was told to stop. done: its outcome is decided. lost: the server does not know
+    it any more, so it is not to be settled.
     """
 
     # Attributes of the class, not of each: one is made for every task, and most never change.
@@ -32,6 +33,7 @@ class Held:
     stop: Stop | None = None
     stopped = 0.0
     done = False
+    lost = False
     context: Context | None = None
     slot: asyncio.Task[None] | None = None
 
@@ -56,20 +58,30 @@ class Holdings:
     def has(self, line: Line, place: str) -> bool:
         return place in self._lines.get(line, ())
 
+    def same(self, delivery: Delivery) -> bool:
+        """Whether this very delivery is in hand, handed over a second time since its group was destroyed."""
+        held = self._lines.get((delivery.type, delivery.shard), {}).get(delivery.place)
+        return held is not None and not held.lost and held.delivery == delivery
+
     def add(self, held: Held) -> None:
         place = held.delivery.place
         held_in_line = self._lines.get(held.line)
         if held_in_line is None:
             held_in_line = self._lines[held.line] = {}
-        held_in_line[place] = held
-        if place[0] == SUSPECT:
+        if place[0] == SUSPECT and place not in held_in_line:
             self.suspects += 1
+        held_in_line[place] = held
 
     def remove(self, line: Line, places: Iterable[str]) -> None:
         held = self._lines.get(line, {})
         for place in places:
             if held.pop(place, None) is not None and place[0] == SUSPECT:
                 self.suspects -= 1
+
+    def discard(self, held: Held) -> None:
+        """Remove this one, not another that has its place by now."""
+        if self._lines.get(held.line, {}).get(held.delivery.place) is held:
+            self.remove(held.line, [held.delivery.place])
 
     def find(self, line: Line, local: str) -> Held | None:
         """The delivery of a task by its local id."""

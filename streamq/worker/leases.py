@@ -14,16 +14,20 @@ from dataclasses import dataclass
 from typing import Final
 
 from streamq import calls, telemetry
+from streamq.app import Registry
 from streamq.errors import InvalidTaskId, RedisError
 from streamq.keys import shard_keys, type_keys
-from streamq.model import TaskId
-from streamq.telemetry.tally import Tally
+from streamq.model import Orders, TaskId
+from streamq.telemetry.sums import Sums
 from streamq.transport import Subscription, SyncTransport
 from streamq.worker.holdings import Held, Holdings, Line, chunks
 
 CHUNK: Final = 200
 SLICE: Final = 0.25
 """Seconds after which the thread looks whether it is to stop; costs no command."""
+
+AGAIN: Final = 0.5
+"""Seconds after which leases that could not be renewed are tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +36,30 @@ class Told:
 
     lost: Callable[[list[Held]], None]
     cancel: Callable[[list[Held]], None]
-    clock: Callable[[int], None]
-    tally: Tally
+    clock: Callable[[int, int], None]
+    orders: Callable[[int, Orders], None]
+    shards: Callable[[int], None]
+    sums: Sums
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the lease thread asks of the process: the heartbeat's details, to look after itself at every
+    turn, what to send after a heartbeat, and what to send at every turn."""
+
+    beat: Callable[[], bytes]
+    watch: Callable[[], None]
+    report: Callable[[], list[calls.Call[int]]]
+    events: Callable[[], list[calls.Call[int]]]
 
 
 class LeaseKeeper(threading.Thread):
-    """Renews until stopped. `beat` makes the heartbeat's details; `watch` is called at every look."""
+    """Renews until stopped."""
 
     def __init__(
         self,
         transport: SyncTransport,
-        app: str,
+        registry: Registry,
         shards: int,
         worker: str,
         holdings: Holdings,
@@ -50,24 +67,27 @@ class LeaseKeeper(threading.Thread):
         *,
         lease: float,
         heartbeat: float,
-        beat: Callable[[], bytes],
-        watch: Callable[[], None],
+        asked: Asked,
     ) -> None:
         super().__init__(name="streamq-leases", daemon=True)
         self._transport = transport
-        self._app, self._shards = app, shards
+        self._registry, self._app, self._shards = registry, registry.name, shards
         self._worker = worker
         self._holdings = holdings
         self._told = told
         self._interval = lease / 3
         self._heartbeat = heartbeat
-        self._beat = beat
-        self._watch = watch
+        self._asked = asked
         self.away_since = 0.0
-        self._control = Subscription(transport, *(shard_keys(app, n).control for n in range(shards)))
+        self._control = self._subscription()
         self._stopped = threading.Event()
         self._until = 0.0
+        self._again = False
         self._log = telemetry.get_logger(worker=worker)
+
+    def _subscription(self) -> Subscription:
+        """To the control channels of all shards that we serve."""
+        return Subscription(self._transport, *(shard_keys(self._app, n).control for n in range(self._shards)))
 
     def stop(self) -> None:
         """End soon; the thread sends no more."""
@@ -80,12 +100,18 @@ class LeaseKeeper(threading.Thread):
             if now >= next_renewal:
                 next_renewal = now + self._interval
                 self._safely("renew", self.renew_all)
+                if self._again:
+                    next_renewal, self._again = now + min(self._interval, AGAIN), False
             if now >= next_beat:
                 next_beat = now + self._heartbeat
                 self._safely("heartbeat", self._send_beat)
-            self._watch()
+                self._safely("shards", self._look_at_shards)
+                self._safely("orders", self.take_orders)
+                self._safely("report", lambda: self._send(self._asked.report()))
+            self._asked.watch()
             self._until = min(next_renewal, next_beat)
             self._safely("listen", self._listen)
+            self._safely("tell", lambda: self._send(self._asked.events()))
         self._control.close()
         self._transport.close()
 
@@ -94,7 +120,7 @@ class LeaseKeeper(threading.Thread):
             step()
         except RedisError as error:
             self._log.warning("redis.unavailable", doing=doing, error=str(error))
-            self._told.tally.count("streamq_redis_errors_total", doing)
+            self._told.sums.count("streamq_redis_errors_total", doing)
             self.away_since = self.away_since or time.monotonic()
             self._stopped.wait(min(0.5, self._interval / 4))
         except Exception as error:  # noqa: BLE001 - a thread that dies silently loses every lease
@@ -102,19 +128,28 @@ class LeaseKeeper(threading.Thread):
             self._stopped.wait(SLICE)
 
     def renew_all(self) -> None:
-        """Renew everything in hand; tell what is lost and what is to be cancelled."""
+        """Renew everything in hand; tell what is lost and what is to be cancelled. A shard whose server
+        is away keeps no other from being renewed."""
+        away: dict[int, RedisError] = {}
         for line in self._holdings.lines():
             for chunk in chunks(self._holdings.snapshot(line), CHUNK):
-                self._renew(line, chunk)
+                if line[1] not in away:
+                    try:
+                        self._renew(line, chunk)
+                    except RedisError as error:
+                        away[line[1]] = error
+        if away:
+            self._again = True
+            raise next(iter(away.values()))
 
     def _renew(self, line: Line, held: list[Held]) -> None:
         task_type, shard = line
         keys = type_keys(self._app, shard, task_type)
         pairs = [(one.delivery.place, one.delivery.local) for one in held]
-        renewal = self._transport.run(calls.renew(keys, self._worker, pairs), patience=self._interval)
+        renewal = self._transport.run(calls.renew(keys, self._worker, pairs), patience=0)
         # The lease that counts is the one in Redis: another release may have registered a shorter one.
         self._interval = min(self._interval, max(0.05, renewal.lease_ms / 3000))
-        self._told.clock(renewal.now_ms)
+        self._told.clock(shard, renewal.now_ms)
         lost, cancelled = set(renewal.lost), set(renewal.cancelled)
         if lost:
             self._told.lost([one for one in held if one.delivery.place in lost])
@@ -122,24 +157,57 @@ class LeaseKeeper(threading.Thread):
             self._told.cancel([one for one in held if one.delivery.local in cancelled])
 
     def _send_beat(self) -> None:
-        self._told.clock(
-            self._transport.run(calls.beat(shard_keys(self._app, 0), self._worker, self._beat()), patience=0)
-        )
+        call = calls.beat(shard_keys(self._app, 0), self._worker, self._asked.beat())
+        self._told.clock(0, self._transport.run(call, patience=0))
         if self.away_since:
             self.away_since = 0.0
-            self._told.tally.count("streamq_redis_reconnects_total", "heartbeat")
+            self._told.sums.count("streamq_redis_reconnects_total", "heartbeat")
+
+    def take_orders(self) -> None:
+        """Look what we are asked to do: what was said on the control channel may have been missed."""
+        for shard in range(self._shards):
+            call = calls.orders(shard_keys(self._app, shard), self._worker)
+            self._told.orders(shard, self._transport.run(call, patience=0))
+
+    def _send(self, asked: list[calls.Call[int]]) -> None:
+        for call in asked:
+            self._transport.run(call, patience=0)
+
+    def _look_at_shards(self) -> None:
+        """Notice that there are more shards to serve than we knew, or fewer."""
+        record = self._transport.run(calls.app_record(self._app), patience=0)
+        if record is None or (record.known < self._registry.shards and not self._given_up(record.known)):
+            # Somebody emptied the server, or a failover lost what we had said.
+            told = calls.announce(self._app, self._registry.shards, lead=False)
+            record = self._transport.run(told, patience=0)
+        if record.known != self._shards:
+            self._log.info("worker.shards", shards=record.known)
+            self._shards = record.known
+            self._control.close()
+            self._control = self._subscription()
+        self._told.shards(record.known)  # each time: one that could not be made ready is tried again
+
+    def _given_up(self, shard: int) -> bool:
+        """Whether this shard is known no more because it was given up. Our release is the older one."""
+        return self._transport.run(calls.is_closed(shard_keys(self._app, shard)), patience=0)
 
     def _listen(self) -> None:
         seconds = self._until - time.monotonic()
-        if not self._control.connected:
+        while not self._control.connected:
             self._control.open()
-            self.renew_all()  # what was said before is answered by renew
+            self.renew_all()  # what was said before is answered by renew and by the orders
+            self.take_orders()
+            self._look_at_shards()  # where they are others now, we listen anew
         message = self._control.next(max(0.0, min(seconds, SLICE)))
         if message is not None:
             self._heed(message[1])
 
     def _heed(self, text: str) -> None:
         verb, _, rest = text.partition(" ")
+        if verb == "orders":
+            self.take_orders()
+        if verb == "shards":
+            self._look_at_shards()
         if verb != "cancel":
             return  # a newer release may say more
         try:

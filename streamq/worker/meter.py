@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from streamq.model import OUTCOMES, PRIORITIES, STREAM_LETTERS, Outcome
-from streamq.telemetry.tally import Tally
+from streamq.telemetry.sums import Sums
 from streamq.worker.holdings import Held
 
 BATCH: Final = 256
@@ -24,21 +24,21 @@ Ended = tuple[Held, Outcome, float]
 class _Series:
     """What is kept of one task type."""
 
-    def __init__(self, tally: Tally, app: str, task_type: str) -> None:
+    def __init__(self, sums: Sums, app: str, task_type: str) -> None:
         self.outcomes = {
-            kind: tally.cell("streamq_task_attempts_total", app, task_type, name)
+            kind: sums.cell("streamq_task_attempts_total", app, task_type, name)
             for kind, name in OUTCOMES.items()
         }
-        tally.cell("streamq_leases_lost_total", app, task_type)
-        self.duration = tally.histogram("streamq_task_duration_seconds", app, task_type)
-        self.lateness = tally.histogram("streamq_task_lateness_seconds", app, task_type)
+        sums.cell("streamq_leases_lost_total", app, task_type)
+        self.duration = sums.histogram("streamq_task_duration_seconds", app, task_type)
+        self.lateness = sums.histogram("streamq_task_lateness_seconds", app, task_type)
         self.wait = {
-            letter: tally.histogram("streamq_task_wait_seconds", app, task_type, name)
+            letter: sums.histogram("streamq_task_wait_seconds", app, task_type, name)
             for letter, name in _PRIORITY.items()
         }
 
-    def add(self, ended: list[Ended], server: float) -> None:
-        """`server`: what the server's clock is ahead of the monotonic one, in seconds."""
+    def add(self, ended: list[Ended], ahead: dict[int, float]) -> None:
+        """`ahead`: what the clock of each shard's server is ahead of the monotonic one, in seconds."""
         for kind, number in Counter([outcome.__class__ for _, outcome, _ in ended]).items():
             self.outcomes[kind].value += number
         ran = [(held.started, held.delivery, at) for held, _, at in ended if held.started is not None]
@@ -49,10 +49,11 @@ class _Series:
         late: list[float] = []
         for started, delivery, _ in ran:
             place, local = delivery[2], delivery[3]
+            at_server = started + ahead[delivery[1]]
             ready = place.partition("-")[0]
-            waits[ready[0]].append(started + server - moments[ready])
+            waits[ready[0]].append(at_server - moments[ready])
             if local is not place and local[0] == "d" and delivery.attempt == 1:
-                late.append(started + server - moments[local.partition("-")[0]])
+                late.append(at_server - moments[local.partition("-")[0]])
         for letter, listed in waits.items():
             self.wait[letter].observe_all(listed)
         self.lateness.observe_all(late)
@@ -66,21 +67,33 @@ class _Moments(dict[str, float]):
         return found
 
 
-class Meter:
-    """Passes outcomes on to `put`, and notes them. `server_ms`: monotonic time -> the server's clock.
+class _Ahead(dict[int, float]):
+    """What the clock of each shard's server is ahead of the monotonic one; asked once a batch."""
 
-    Lives in the worker's event loop.
+    def __init__(self, server_ms: Callable[[float, int], int]) -> None:
+        super().__init__()
+        self._server_ms = server_ms
+
+    def __missing__(self, shard: int) -> float:
+        found = self[shard] = self._server_ms(0.0, shard) / 1000
+        return found
+
+
+class Meter:
+    """Passes outcomes on to `put`, and notes them. Lives in the worker's event loop.
+
+    `server_ms`: a time of the monotonic clock and a shard -> the clock of its server.
     """
 
     def __init__(
         self,
-        tally: Tally,
+        sums: Sums,
         app: str,
         types: list[str],
         put: Callable[[Held, Outcome], None],
-        server_ms: Callable[[float], int],
+        server_ms: Callable[[float, int], int],
     ) -> None:
-        self._series = {name: _Series(tally, app, name) for name in types}
+        self._series = {name: _Series(sums, app, name) for name in types}
         self._put = put
         self._server_ms = server_ms
         self._ended: list[Ended] = []
@@ -101,6 +114,6 @@ class Meter:
         by_type: dict[str, list[Ended]] = {}
         for one in ended:
             by_type.setdefault(one[0].delivery[0], []).append(one)
-        server = self._server_ms(0.0) / 1000
+        ahead = _Ahead(self._server_ms)
         for task_type, listed in by_type.items():
-            self._series[task_type].add(listed, server)
+            self._series[task_type].add(listed, ahead)

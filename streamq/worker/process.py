@@ -20,20 +20,25 @@ import orjson
 from streamq import calls, codec, telemetry
 from streamq.app import Registry
 from streamq.calls import FetchedByType
-from streamq.client import announcement
 from streamq.errors import DecodeError, RedisError, RedisUnavailable, UsageError
 from streamq.keys import TypeKeys, shard_keys, type_keys
-from streamq.model import SUSPECT, Delivery, Died, Entry, HandedBack, Outcome
+from streamq.model import SUSPECT, Delivery, Died, Entry, HandedBack, Orders, Outcome
 from streamq.options import WorkerOptions
+from streamq.release import package_version
+from streamq.shards import AppRecord
 from streamq.telemetry.report import Report
-from streamq.telemetry.tally import Tally, package_version
-from streamq.transport import Address, AsyncTransport, SyncTransport
+from streamq.telemetry.sums import Sums
+from streamq.transport import Address, AsyncTransport, SyncTransport, warn_of_eviction
+from streamq.worker.crew import Crew
 from streamq.worker.fetcher import Fetcher
 from streamq.worker.holdings import Held, Holdings
-from streamq.worker.leases import LeaseKeeper, Told
+from streamq.worker.incarnations import Incarnations
+from streamq.worker.leases import Asked, LeaseKeeper, Told
 from streamq.worker.meter import Meter
 from streamq.worker.runner import GRACE, Runner
 from streamq.worker.settler import Settler
+from streamq.worker.tally import Tally
+from streamq.worker.teller import Teller
 from streamq.worker.vitals import Vitals
 
 START_PATIENCE: Final = 10.0
@@ -87,11 +92,13 @@ class Worker:
         self._started_at = time.time()
         self._stop = _Stop()
         self._holdings = Holdings()
+        self._tally = Tally(self._registry.name)
+        self._teller = Teller(self._registry.name, self.name)
         self._transport = AsyncTransport(app.address)
         self._address = app.address
         self._metered = metered
-        self._tally = Tally()
-        self._vitals = Vitals(self.name, self._registry, self._types, self.options, self._tally)
+        self._sums = Sums()
+        self._vitals = Vitals(self.name, self._registry, self._types, self.options, self._sums)
         self._log = telemetry.get_logger(worker=self.name)
 
     def stop(self) -> None:
@@ -102,44 +109,50 @@ class Worker:
         """Serve until stopped. Raises RedisErrors and UsageErrors at the start only."""
         for name in self._types:
             self._registry.handlers[name].prepare()
-        await self._prepare_server()
-        self._build()
+        record = await self._prepare_server()
+        self._build(record)
         self._runner.start()
         self._leases.start()
         settling = asyncio.create_task(self._settler.run())
+        await self._crew.serve(record.known)
         beating = asyncio.create_task(self._vitals.beat())
-        fetching = [asyncio.create_task(fetcher.run()) for fetcher in self._fetchers]
         self._log.info("worker.ready", types=self._types, concurrency=self.options.concurrency)
         self.ready.set()
         try:
-            await self._until_stopped(fetching)
-            await self._drain(fetching)
+            await self._until_stopped(settling)
+            await self._drain()
         finally:
             self._leases.stop()
             settling.cancel()
             self._runner.close()
-            await self._leave()
+            for shard in self._crew.shards:
+                await self._leave(shard)
             beating.cancel()
-            await asyncio.gather(settling, beating, *fetching, return_exceptions=True)
+            await asyncio.gather(settling, beating, self._crew.stop(), return_exceptions=True)
             await asyncio.to_thread(self._leases.join, 2.0)
             await self._transport.aclose()
             self._log.info("worker.stopped")
 
     # -- start ---------------------------------------------------------------------------------------
 
-    async def _prepare_server(self) -> None:
-        """Check the server, make our types known and their groups exist."""
-        await self._transport.run(announcement(self._registry), patience=START_PATIENCE)
-        info = self._transport.info
-        if info is not None and info.evicts:
-            self._log.error(
-                "server.evicts",
-                policy=info.eviction,
-                fix="tasks WILL BE LOST: set maxmemory-policy to noeviction on the server",
-            )
-        for shard in range(self._registry.shards):
-            for name in self._types:
-                await self._register(type_keys(self._registry.name, shard, name), shard)
+    async def _prepare_server(self) -> AppRecord:
+        """Check the server and make the app known; our types and their groups in every shard."""
+        told = calls.announce(self._registry.name, self._registry.shards)
+        record = await self._transport.run(told, patience=START_PATIENCE)
+        for shard in range(record.known):
+            await self._register_all(shard)
+        warn_of_eviction(self._transport.servers(), self._log)
+        return record
+
+    async def _register_all(self, shard: int) -> None:
+        for name in self._types:
+            await self._register(type_keys(self._registry.name, shard, name), shard)
+
+    async def _prepare_shard(self, shard: int) -> frozenset[str]:
+        """Make a shard ready to be read. Answers what is paused there: that is not begun with."""
+        await self._register_all(shard)
+        call = calls.orders(shard_keys(self._registry.name, shard), self.name)
+        return (await self._transport.run(call, patience=START_PATIENCE)).paused
 
     async def _register(self, keys: TypeKeys, shard: int) -> None:
         handler = self._registry.handlers[keys.type]
@@ -157,48 +170,54 @@ class Worker:
             )
         await self._transport.run(calls.groups(keys.streams))
 
-    def _build(self) -> None:
+    def _build(self, record: AppRecord) -> None:
         options = self.options
-        self._settler = Settler(
-            self._transport, self._registry.name, self.name, self._holdings, self._freed, self._tally
+        self._servers = Incarnations(
+            self._transport, self._registry.name, self.name, self._holdings, self._lost
         )
+        self._settler = Settler(
+            self._transport, self._registry.name, self.name, self._holdings, self._servers, self._freed,
+            self._sums,
+        )  # fmt: skip
         self._runner = Runner(
             self._registry,
             self.name,
             options.concurrency,
             options.process_slots,
-            self._meter() if self._metered else self._settler.put,
+            self._meter() if self._metered else self._ended,
             self._hungry,
-            self._tally,
+            self._sums,
         )
-        self._fetchers = [self._fetcher(shard) for shard in range(self._registry.shards)]
+        self._crew = Crew(self._fetcher, self._prepare_shard, self._leave, self.name)
         loop = asyncio.get_running_loop()
         told = Told(
             lost=lambda held: _in_loop(loop, self._lost, held),
             cancel=lambda held: _in_loop(loop, self._cancel, held),
-            clock=lambda now_ms: _in_loop(loop, self._runner.set_clock, now_ms),
-            tally=self._tally,
+            clock=lambda shard, now_ms: _in_loop(loop, self._runner.set_clock, shard, now_ms),
+            orders=lambda shard, orders: _in_loop(loop, self._ordered, shard, orders),
+            shards=lambda known: _in_loop(loop, self._serve, known),
+            sums=self._sums,
         )
+        asked = Asked(self._details, self._watch, self._report, self._teller.calls)
         self._leases = LeaseKeeper(
-            SyncTransport(self._address), self._registry.name, self._registry.shards, self.name,
-            self._holdings, told,
+            SyncTransport(self._address), self._registry, record.known, self.name, self._holdings, told,
             lease=min(self._registry.handlers[name].options.lease for name in self._types),
-            heartbeat=options.heartbeat, beat=self._details, watch=self._watch,
+            heartbeat=options.heartbeat, asked=asked,
         )  # fmt: skip
-        self._vitals.attach(self._runner, self._fetchers, self._leases, self._holdings)
+        self._vitals.attach(self._runner, self._crew, self._leases, self._holdings)
 
     def _meter(self) -> Callable[[Held, Outcome], None]:
-        def server_ms(when: float) -> int:
-            return self._runner.server_ms(when)
+        def server_ms(when: float, shard: int) -> int:
+            return self._runner.server_ms(when, shard)
 
-        meter = Meter(self._tally, self._registry.name, self._types, self._settler.put, server_ms)
+        meter = Meter(self._sums, self._registry.name, self._types, self._ended, server_ms)
         self._vitals.meter = meter
         return meter.finished
 
     def _fetcher(self, shard: int) -> Fetcher:
         return Fetcher(
-            shard, self._types, self._registry, self._transport, self.name, self.options,
-            self._runner, self._holdings, self._deliver, self._recovered,
+            shard, self._types, self._registry, self._transport, self.options,
+            self._runner, self._holdings, self._servers, self._deliver, self._recovered,
         )  # fmt: skip
 
     # -- the way of a task -----------------------------------------------------------------------------
@@ -207,11 +226,12 @@ class Worker:
         """Take what was fetched into the book and pass it on."""
         now_ms, parts = found
         if now_ms:
-            self._runner.set_clock(now_ms)
+            self._runner.set_clock(parts[0][0].keys.shard if parts else 0, now_ms)
         suspects = self._holdings.suspects
         for source, entries in parts:
             received = [held for entry in entries if (held := self._receive(source.keys, entry))]
-            kept = 0 if self._stop.asked.is_set() else len(received)
+            paused = self._crew.is_paused(source.keys)
+            kept = 0 if paused or self._stop.asked.is_set() else len(received)
             if source.letter == SUSPECT:
                 kept = min(kept, max(0, 1 - suspects))
                 suspects += len(received)
@@ -220,14 +240,16 @@ class Worker:
                 self._give_back(held)
         if suspects > 1:
             # Only then is the one that stays alone, as a task that kills its worker must be.
-            await self._settler.flush()
+            await self._settler.flush(parts[0][0].keys.shard)
 
     def _receive(self, keys: TypeKeys, entry: Entry) -> Held | None:
-        """The entry as a delivery in the book; None where nobody can read it."""
+        """The entry as a delivery in the book; None where nobody can read it, or where it runs already."""
         try:
             held = Held(codec.decode(keys.type, keys.shard, entry))
         except DecodeError as error:
             self._undecodable(keys, entry, error)
+            return None
+        if self._holdings.same(held.delivery):
             return None
         self._holdings.add(held)
         return held
@@ -237,7 +259,7 @@ class Worker:
         place = f"{keys.type}:{keys.shard}:{entry.place}"
         self._log.error("task.undecodable", place=place, reason=error.reason, error=str(error))
         failures = codec.add_failure(
-            b"", attempt=0, at_ms=self._runner.now_ms(), worker=self.name,
+            b"", attempt=0, at_ms=self._runner.now_ms(keys.shard), worker=self.name,
             error="DecodeError", message=str(error), traceback="",
         )  # fmt: skip
         self._settle_unread(keys, entry.place, Died(error.reason, failures, started=False))
@@ -248,19 +270,30 @@ class Worker:
         self._holdings.add(held)
         self._settler.put(held, outcome)
 
+    def _ended(self, held: Held, outcome: Outcome) -> None:
+        self._settler.put(held, outcome)
+        tally = self._tally
+        tally.left -= 1
+        if tally.left <= 0:
+            tally.add(held)
+        if self._teller.telling:
+            seconds = None if held.started is None else time.monotonic() - held.started
+            self._teller.ended(held, outcome, self._runner.now_ms(), seconds)
+
+    def _began(self, held: Held) -> None:
+        self._teller.began(held, self._runner.now_ms())
+
     def _give_back(self, held: Held) -> None:
         held.done = True
         self._settler.put(held, HandedBack())
 
     def _hungry(self) -> None:
         """A slot has nothing to do."""
-        for fetcher in self._fetchers:
-            fetcher.freed()
+        self._crew.freed()
 
     def _freed(self) -> None:
         """Deliveries have left the book."""
-        for fetcher in self._fetchers:
-            fetcher.freed()
+        self._crew.freed()
         if self._runner.worn_out and not self.worn_out:
             self.worn_out = True
             self._log.error("worker.worn_out", fix="handlers ignore their timeouts; use executor='process'")
@@ -276,13 +309,32 @@ class Worker:
         for one in held:
             if not one.done:
                 self._log.warning("task.lease_lost", task=str(one.delivery.id))
-                self._tally.count("streamq_leases_lost_total", self._registry.name, one.delivery.type)
+                self._sums.count("streamq_leases_lost_total", self._registry.name, one.delivery.type)
                 self._runner.stop(one, "lost")
-                self._holdings.remove(one.line, [one.delivery.place])
+            if one.lost or not one.done:
+                self._holdings.discard(one)
 
     def _cancel(self, held: list[Held]) -> None:
         for one in held:
             self._runner.stop(one, "cancel")
+
+    def _ordered(self, shard: int, orders: Orders) -> None:
+        """What operators want: types left alone, this worker drained."""
+        self._crew.pause(shard, orders.paused)
+        if shard == 0:
+            self._teller.telling = orders.tell
+            self._runner.began = self._began if orders.tell else None
+        self._runner.hand_back_queued(lambda one: one.shard == shard and one.type in orders.paused)
+        if orders.drain and not self._stop.asked.is_set():
+            self._log.info("worker.drain_requested")
+            self._stop.asked.set()
+
+    def _serve(self, known: int) -> None:
+        if not self._crew.serves(known):
+            self._transport.spawn(self._crew.serve(known))
+
+    def _report(self) -> list[calls.Call[int]]:
+        return self._tally.calls(self._runner.now_ms())
 
     def _details(self) -> bytes:
         """The heartbeat."""
@@ -304,7 +356,7 @@ class Worker:
                 "running": [
                     {
                         "id": str(held.delivery.id),
-                        "since_ms": self._runner.server_ms(held.started or 0.0),
+                        "since_ms": self._runner.server_ms(held.started or 0.0, held.delivery.shard),
                         "attempt": held.delivery.attempt,
                     }
                     for held in running[:100]
@@ -332,12 +384,17 @@ class Worker:
 
     # -- end -------------------------------------------------------------------------------------------
 
-    async def _until_stopped(self, fetching: list[asyncio.Task[None]]) -> None:
-        stopped = asyncio.create_task(self._stop.asked.wait())
-        await asyncio.wait([stopped, *fetching], return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
+    async def _until_stopped(self, settling: asyncio.Task[None]) -> None:
+        """Until told to stop, or until a loop ends that should not: a worker that does not settle would
+        keep its tasks for ever."""
+        waiting = [asyncio.create_task(event.wait()) for event in (self._stop.asked, self._crew.failed)]
+        await asyncio.wait([settling, *waiting], return_when=asyncio.FIRST_COMPLETED)
+        for one in waiting:
+            one.cancel()
+        if settling.done() and (error := settling.exception()) is not None:
+            self._log.critical("worker.failed", error=repr(error), exc_info=error)
 
-    async def _drain(self, fetching: list[asyncio.Task[None]]) -> None:
+    async def _drain(self) -> None:
         """Take no more, let what runs finish within the time, hand the rest back."""
         self._stop.asked.set()
         self._log.info(
@@ -345,8 +402,7 @@ class Worker:
         )
         self._runner.stopping = True
         self._runner.hand_back_queued()
-        await asyncio.gather(*(fetcher.stop() for fetcher in self._fetchers))
-        await asyncio.gather(*fetching, return_exceptions=True)
+        await self._crew.stop()
         if not await self._finish(self.options.drain_timeout):
             self._runner.stop_all()
             await self._finish(GRACE + 1.0, hurried=True)
@@ -369,17 +425,13 @@ class Worker:
         except TimeoutError:
             self._log.error("worker.unsettled", tasks=len(self._holdings))
 
-    async def _leave(self) -> None:
+    async def _leave(self, shard: int) -> None:
+        """Say that we read from a shard no more."""
+        keys = [type_keys(self._registry.name, shard, name) for name in self._types]
+        streams = [stream for one in keys for stream in one.streams]
+        call = calls.leave(shard_keys(self._registry.name, shard), self.name, streams)
         try:
-            for shard in range(self._registry.shards):
-                streams = [
-                    stream
-                    for name in self._types
-                    for stream in type_keys(self._registry.name, shard, name).streams
-                ]
-                await self._transport.run(
-                    calls.leave(shard_keys(self._registry.name, shard), self.name, streams), patience=1.0
-                )
+            await self._transport.run(call, patience=1.0)
         except (RedisUnavailable, RedisError) as error:
             self._log.warning("worker.leave_failed", error=str(error))
 

@@ -18,8 +18,8 @@ from streamq import telemetry
 from streamq.app import Handler, Registry
 from streamq.context import CURRENT, Context
 from streamq.errors import AttemptTimeout, DecodeError
-from streamq.model import Cancelled, Expired, HandedBack, Outcome, Retried, name_of
-from streamq.telemetry.tally import Tally
+from streamq.model import Cancelled, Delivery, Expired, HandedBack, Outcome, Retried, name_of
+from streamq.telemetry.sums import Sums
 from streamq.telemetry.traces import Tracer
 from streamq.worker import verdict
 from streamq.worker.executors import FailedInChild, Processes, Threads
@@ -28,9 +28,11 @@ from streamq.worker.holdings import Held, Stop
 GRACE: Final = 5.0
 """Seconds that a handler gets to end after it was told to; then its slot is written off."""
 SHORT: Final = 0.005
-"""Seconds of work that are fetched ahead, so that the pipe stays full while short tasks run; also how
-long a slot runs handlers that never wait before the event loop gets a turn."""
-MOST_AHEAD: Final = 400
+"""Seconds for which a slot runs handlers that never wait before the event loop gets a turn."""
+AHEAD: Final = 0.05
+"""Seconds of work that are fetched ahead, so that a slot which is freed finds a task while the next ones
+are under way; a task of an otherwise idle queue waits no longer than that for a slot of another worker."""
+MOST_AHEAD: Final = 1000
 _REMEMBERED: Final = 0.1
 """Seconds of busy time after which what was measured before counts half."""
 
@@ -46,10 +48,10 @@ class Runner:
         process_slots: int | None,
         finished: Callable[[Held, Outcome], None],
         hungry: Callable[[], None],
-        tally: Tally,
+        sums: Sums,
     ) -> None:
         self._registry = registry
-        self.tally = tally
+        self.sums = sums
         self._tracer = registry.tracer
         self._worker = worker
         self._concurrency = concurrency
@@ -70,9 +72,11 @@ class Runner:
         self._ended = 0
         self._since = 0.0
         self._busy = (0.0, 0.0)
-        self._clock_offset = time.time() - time.monotonic()
+        self._clock_offsets: dict[int, float] = {}
+        self._our_offset = time.time() - time.monotonic()
         self._log = telemetry.get_logger(worker=worker)
         self.stopping = False
+        self.began: Callable[[Held], None] | None = None
 
     # -- what others ask -----------------------------------------------------------------------------
 
@@ -104,17 +108,20 @@ class Runner:
     def idle(self) -> bool:
         return not self._running and not self._queue
 
-    def set_clock(self, server_ms: int) -> None:
-        """What the server's clock says now."""
-        self._clock_offset = server_ms / 1000 - time.monotonic()
+    def set_clock(self, shard: int, server_ms: int) -> None:
+        """What the clock of the shard's server says now. Each may be on another."""
+        self._clock_offsets[shard] = server_ms / 1000 - time.monotonic()
 
-    def now_ms(self) -> int:
-        """The server's clock, as far as we know it."""
-        return self.server_ms(time.monotonic())
+    def now_ms(self, shard: int = 0) -> int:
+        """The clock of the shard's server, as far as we know it."""
+        return self.server_ms(time.monotonic(), shard)
 
-    def server_ms(self, when: float) -> int:
-        """A time of the monotonic clock by the server's."""
-        return round((when + self._clock_offset) * 1000)
+    def server_ms(self, when: float, shard: int = 0) -> int:
+        """A time of the monotonic clock by that of the shard's server."""
+        return round((when + self._offset(shard)) * 1000)
+
+    def _offset(self, shard: int) -> float:
+        return self._clock_offsets.get(shard, self._our_offset)
 
     # -- what others tell ----------------------------------------------------------------------------
 
@@ -139,10 +146,11 @@ class Runner:
             held.slot.cancel()
         self._arm(held.stopped + GRACE)
 
-    def hand_back_queued(self) -> None:
+    def hand_back_queued(self, which: Callable[[Delivery], bool] = lambda _: True) -> None:
         """Give back what has not been started."""
-        while self._queue:
-            self._end(self._queue.popleft(), HandedBack())
+        for held in [held for held in self._queue if which(held.delivery)]:
+            self._queue.remove(held)
+            self._end(held, HandedBack())
 
     def stop_all(self) -> None:
         """Cut everything short that runs, to be handed back."""
@@ -222,12 +230,12 @@ class Runner:
                 return
 
     def _measure(self) -> None:
-        """Learn from the busy time that ends how many tasks `SHORT` is."""
+        """Learn from the busy time that ends how many tasks are done in `AHEAD`."""
         if not self._ended:
             return
         now = time.monotonic()
         count, seconds = self._busy[0] + self._ended, self._busy[1] + now - self._since
-        self._ahead = min(MOST_AHEAD, int(count / seconds * SHORT))
+        self._ahead = min(MOST_AHEAD, int(count / seconds * AHEAD))
         self._busy = (count / 2, seconds / 2) if seconds > _REMEMBERED else (count, seconds)
         self._ended, self._since = 0, now
 
@@ -270,7 +278,8 @@ class Runner:
         except Exception as error:  # noqa: BLE001 - also what a user's model raises
             failed = verdict.failure(handler, delivery, _undecoded(error))
             self._note(delivery.type, failed)
-            return verdict.outcome(delivery, failed, worker=self._worker, now_ms=self.now_ms(), started=False)
+            now_ms = self.now_ms(delivery.shard)
+            return verdict.outcome(delivery, failed, worker=self._worker, now_ms=now_ms, started=False)
         try:
             result = await self._call(held, handler, args, kwargs)
         except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the worker
@@ -296,7 +305,8 @@ class Runner:
         if held.stop == "shutdown" or self.stopping:
             return HandedBack()
         expires = held.delivery.expires_ms
-        return Expired() if expires is not None and self.now_ms() >= expires else None
+        late = expires is not None and self.now_ms(held.delivery.shard) >= expires
+        return Expired() if late else None
 
     async def _call(
         self, held: Held, handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -314,7 +324,7 @@ class Runner:
 
     async def _in_process(self, held: Held, handler: Handler) -> bytes:
         self._running.add(held)
-        one = await self._processes.acquire()
+        one = await self._processes.acquire(handler)
         if held.stop is not None:
             self._processes.release(one)
             raise asyncio.CancelledError
@@ -324,6 +334,8 @@ class Runner:
         delivery = held.delivery
         held.started = now = time.monotonic()
         self._running.add(held)
+        if self.began is not None:
+            self.began(held)
         limit = verdict.timeout(handler, delivery)
         if limit is not None:
             held.deadline = now + limit
@@ -332,7 +344,7 @@ class Runner:
         held.context = Context(
             delivery,
             verdict.max_attempts(handler, delivery),
-            None if limit is None else now + limit + self._clock_offset,
+            None if limit is None else now + limit + self._offset(delivery.shard),
             self._worker,
         )
         return held.context
@@ -354,7 +366,8 @@ class Runner:
             else verdict.failure(handler, held.delivery, error)
         )
         self._note(held.delivery.type, failed)
-        outcome = verdict.outcome(held.delivery, failed, worker=self._worker, now_ms=self.now_ms())
+        now_ms = self.now_ms(held.delivery.shard)
+        outcome = verdict.outcome(held.delivery, failed, worker=self._worker, now_ms=now_ms)
         log = self._log.warning if isinstance(outcome, Retried) else self._log.error
         log(
             "task.retry" if isinstance(outcome, Retried) else "task.dead",
@@ -368,7 +381,7 @@ class Runner:
         return outcome
 
     def _note(self, task_type: str, failed: verdict.Failure) -> None:
-        self.tally.failed(self._registry.name, task_type, failed.error)
+        self.sums.failed(self._registry.name, task_type, failed.error)
         if self._tracer is not None:
             self._tracer.failed(failed.error, failed.message, failed.traceback)
 

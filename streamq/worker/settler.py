@@ -1,25 +1,32 @@
 """The only writer of outcomes: gathers them and settles in batches, whatever the weather.
 
-Owns the group commit of settlements: what finishes while a call is under way goes out in the next. A
-delivery that is no longer ours writes nothing. Knows no handler.
+Owns the group commit of settlements: what finishes while a call is under way goes out in the next. Each
+shard has a lane of its own, so that one whose server is away holds up no other. A delivery that is no
+longer ours writes nothing. Knows no handler.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from streamq import calls, telemetry
 from streamq.client import Writer
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import shard_keys, type_keys
 from streamq.model import Outcome, Settlement
-from streamq.telemetry.tally import Tally
-from streamq.transport import AsyncTransport
+from streamq.telemetry.sums import Sums
+from streamq.transport import AsyncTransport, ServerChanged
 from streamq.worker.holdings import Held, Holdings, Line
+from streamq.worker.incarnations import Incarnations
 
 BATCH: Final = 200
+FIRST_PAUSE: Final = 0.02
+LONGEST_PAUSE: Final = 1.0
+"""Seconds between two tries on a server that answers, but not what it should (loading, read only)."""
+
+_Ended = tuple[Held, Outcome]
 
 
 class Settler:
@@ -31,101 +38,144 @@ class Settler:
         app: str,
         consumer: str,
         holdings: Holdings,
+        servers: Incarnations,
         freed: Callable[[], None],
-        tally: Tally,
+        sums: Sums,
     ) -> None:
-        self._transport = transport
-        self._app = app
-        self._consumer = consumer
-        self._holdings = holdings
-        self._freed = freed
-        self._tally = tally
-        self._waiting: dict[Line, list[Settlement]] = {}
-        self._writers: dict[Line, Writer] = {}
-        self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._log = telemetry.get_logger(worker=consumer)
+        self.transport = transport
+        self.app = app
+        self.holdings = holdings
+        self.servers = servers
+        self.freed = freed
+        self.sums = sums
+        self.log = telemetry.get_logger(worker=consumer)
+        self._lanes: dict[int, _Lane] = {}
+        self._opened = asyncio.Event()
 
     def put(self, held: Held, outcome: Outcome) -> None:
         """Settle this delivery soon. It stays in the book until the server has said so."""
-        task_type, shard, place, local, *_ = held.delivery
-        waiting = self._waiting.get((task_type, shard))
-        if waiting is None:
-            waiting = self._waiting[(task_type, shard)] = []
-            self._idle.clear()
-            self._wake.set()
-        waiting.append(Settlement(place, local, outcome))
+        lane = self._lanes.get(held.delivery.shard)
+        if lane is None:
+            lane = self._open(held.delivery.shard)
+        lane.put(held, outcome)
+
+    def _open(self, shard: int) -> _Lane:
+        lane = self._lanes[shard] = _Lane(self, shard)
+        self._opened.set()
+        return lane
 
     async def run(self) -> None:
         """Settle until cancelled; cancel it after `flush` only."""
+        running: set[int] = set()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._opened.wait()
+                self._opened.clear()
+                for shard in self._lanes.keys() - running:
+                    group.create_task(self._lanes[shard].run())
+                running = set(self._lanes)
+
+    async def flush(self, shard: int | None = None) -> None:
+        """Return when everything that was put has been settled, of one shard or of all."""
+        for lane in [lane for lane in self._lanes.values() if shard in (None, lane.shard)]:
+            await lane.idle.wait()
+
+
+class _Lane:
+    """The settlements of one shard: one call at a time, through outages of any length."""
+
+    def __init__(self, settler: Settler, shard: int) -> None:
+        self.shard = shard
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._settler = settler
+        self._waiting: dict[str, list[_Ended]] = {}
+        self._writers: dict[str, Writer] = {}
+        self._wake = asyncio.Event()
+
+    def put(self, held: Held, outcome: Outcome) -> None:
+        task_type = held.delivery.type
+        waiting = self._waiting.get(task_type)
+        if waiting is None:
+            waiting = self._waiting[task_type] = []
+            self.idle.clear()
+            self._wake.set()
+        waiting.append((held, outcome))
+
+    async def run(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
-                line = next(iter(self._waiting))
-                waiting = self._waiting.pop(line)
+                task_type = next(iter(self._waiting))
+                waiting = self._waiting.pop(task_type)
                 if len(waiting) > BATCH:
-                    self._waiting[line] = waiting[BATCH:]
-                await self._settle(line, waiting[:BATCH])
-            self._idle.set()
+                    self._waiting[task_type] = waiting[BATCH:]
+                await self._settle((task_type, self.shard), waiting[:BATCH])
+            self.idle.set()
 
-    async def flush(self) -> None:
-        """Return when everything that was put has been settled."""
-        await self._idle.wait()
-
-    async def _settle(self, line: Line, batch: list[Settlement]) -> None:
+    async def _settle(self, line: Line, batch: list[_Ended]) -> None:
         try:
             settled = await self._send(line, batch)
         except RedisError as error:
             # Nothing that we could mend: the leases will run out and others take the tasks.
-            self._log.error("task.settle_failed", type=line[0], tasks=len(batch), error=str(error))
-            self._tally.count("streamq_redis_errors_total", "settle")
+            told = {"type": line[0], "tasks": len(batch), "error": str(error)}
+            self._settler.log.error("task.settle_failed", **told)  # noqa: TRY400 - the server's words say it
+            self._settler.sums.count("streamq_redis_errors_total", "settle")
             settled = [True] * len(batch)
         if not all(settled):
-            self._tell_lost(line, [s for s, ours in zip(batch, settled, strict=True) if not ours])
-        self._holdings.remove(line, [settlement.place for settlement in batch])
-        self._freed()
+            self._tell_lost([ended for ended, ours in zip(batch, settled, strict=True) if not ours])
+        self._settler.holdings.remove(line, [held.delivery.place for held, _ in batch if not held.lost])
+        self._settler.freed()
 
-    def _tell_lost(self, line: Line, settlements: list[Settlement]) -> None:
-        self._tally.count("streamq_leases_lost_total", self._app, line[0], by=len(settlements))
-        for settlement in settlements:
-            self._log.warning(
-                "task.lease_lost",
-                task=f"{line[0]}:{line[1]}:{settlement.local}",
-                outcome=type(settlement.outcome).__name__.lower(),
+    def _tell_lost(self, lost: list[_Ended]) -> None:
+        for held, outcome in lost:
+            task_type = held.delivery.type
+            self._settler.sums.count("streamq_leases_lost_total", self._settler.app, task_type)
+            self._settler.log.warning(
+                "task.lease_lost", task=str(held.delivery.id), outcome=type(outcome).__name__.lower()
             )
 
-    async def _send(self, line: Line, batch: list[Settlement]) -> list[bool]:
-        """Settle, through outages of any length. Answers for each whether the delivery was ours."""
-        writer = self._writers.setdefault(line, Writer())
-        keys = type_keys(self._app, line[1], line[0]), shard_keys(self._app, line[1])
-        call = calls.settle(*keys, writer.id, writer.next(), batch)
+    async def _send(self, line: Line, batch: list[_Ended]) -> list[bool]:
+        """Settle. Answers for each whether the delivery was ours. The same call is sent again, but for
+        deliveries that turn out to be lost meanwhile: then it is another."""
+        kept, pause = batch, FIRST_PAUSE
+        call: calls.Call[list[bool]] | None = None
         while True:
-            before = self._server()
+            if any(held.lost for held, _ in kept):
+                kept, call = [ended for ended in kept if not ended[0].lost], None
+            if not kept:
+                return [False] * len(batch)
+            call = call or self._call(line, kept)
             try:
-                return await self._transport.run(call, patience=0)
+                settled = await self._try(call)
             except RedisUnavailable as error:
-                self._log.warning("redis.unavailable", doing="settle", error=str(error))
-                self._tally.count("streamq_redis_errors_total", "settle")
-            await self._transport.reconnect()
-            self._tally.count("streamq_redis_reconnects_total", "settle")
-            if self._server() != before:
-                return await self._settle_again(line, batch)
+                self._settler.log.warning("redis.unavailable", doing="settle", error=str(error))
+                self._settler.sums.count("streamq_redis_errors_total", "settle")
+                await asyncio.sleep(pause)
+                pause = min(LONGEST_PAUSE, pause * 2)
+                await self._settler.transport.reconnect(call.keys[0])
+                self._settler.sums.count("streamq_redis_reconnects_total", "settle")
+            else:
+                if kept is batch:
+                    return settled
+                answers = {held: ours for (held, _), ours in zip(kept, settled, strict=True)}
+                return [answers.get(held, False) for held, _ in batch]
 
-    async def _settle_again(self, line: Line, batch: list[Settlement]) -> list[bool]:
-        """After the server restarted or failed over.
+    def _call(self, line: Line, batch: list[_Ended]) -> calls.Call[list[bool]]:
+        task_type, shard = line
+        writer = self._writers.setdefault(task_type, Writer())
+        keys = type_keys(self._settler.app, shard, task_type), shard_keys(self._settler.app, shard)
+        settlements = [
+            Settlement(held.delivery.place, held.delivery.local, outcome) for held, outcome in batch
+        ]
+        return calls.settle(*keys, writer.id, writer.next(), settlements)
 
-        It may have lost writes and given our entries' ids to other tasks: what is not pending under our
-        own name is dropped before anything is settled.
-        """
-        keys = type_keys(self._app, line[1], line[0])
-        renewal = calls.renew(keys, self._consumer, [(s.place, s.local) for s in batch])
-        lost = set((await self._transport.run(renewal, patience=float("inf"))).lost)
-        kept = [settlement for settlement in batch if settlement.place not in lost]
-        settled = iter(await self._send(line, kept) if kept else [])
-        return [False if s.place in lost else next(settled) for s in batch]
-
-    def _server(self) -> Any:
-        info = self._transport.info
-        return info.run_id if info is not None else None
+    async def _try(self, call: calls.Call[list[bool]]) -> list[bool]:
+        """Settle in the incarnation where the deliveries are known to be ours."""
+        servers = self._settler.servers
+        try:
+            return await self._settler.transport.run(call, patience=0, incarnation=servers.of(self.shard))
+        except ServerChanged as changed:
+            await servers.move(self.shard, changed.incarnation)
+            raise RedisUnavailable("the server restarted or failed over") from None

@@ -14,6 +14,7 @@ from typing import Final
 from streamq import codec, retry
 from streamq.app import Handler
 from streamq.errors import AttemptTimeout, DecodeError, PayloadError
+from streamq.fingerprint import fingerprint
 from streamq.model import Completed, Delivery, Died, Outcome, Retried
 
 _HERE: Final = str(Path(__file__).parent)
@@ -106,7 +107,7 @@ def outcome(
         case retry.Again(delay):
             return Retried(round(delay * 1000), failures)
         case retry.GiveUp(reason):
-            return Died(reason, failures, started)
+            return Died(reason, failures, started, fingerprint(failed.error, failed.traceback))
 
 
 def _users_part(error: BaseException) -> TracebackType | None:

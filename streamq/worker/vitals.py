@@ -15,8 +15,8 @@ from streamq.telemetry import health
 from streamq.telemetry.health import Facts
 from streamq.telemetry.pulse import Pulse
 from streamq.telemetry.report import Report
-from streamq.telemetry.tally import Snapshot, Tally
-from streamq.worker.fetcher import Fetcher
+from streamq.telemetry.sums import Snapshot, Sums
+from streamq.worker.crew import Crew
 from streamq.worker.holdings import Holdings
 from streamq.worker.leases import LeaseKeeper
 from streamq.worker.meter import Meter
@@ -30,26 +30,24 @@ class Vitals:
     """Of one worker. `attach` tells it the parts when they are made; `beat` runs in the worker's loop."""
 
     _runner: Runner
+    _crew: Crew
     _leases: LeaseKeeper
     _holdings: Holdings
 
     def __init__(
-        self, worker: str, registry: Registry, types: list[str], options: WorkerOptions, tally: Tally
+        self, worker: str, registry: Registry, types: list[str], options: WorkerOptions, sums: Sums
     ) -> None:
         self._worker = worker
         self._registry = registry
         self._types = types
         self._options = options
-        self._tally = tally
-        self._fetchers: list[Fetcher] = []
-        self._pulse = Pulse(tally, self._look)
+        self._sums = sums
+        self._pulse = Pulse(sums, self._look)
         self._could_read_since = 0.0
         self.meter: Meter | None = None
 
-    def attach(
-        self, runner: Runner, fetchers: list[Fetcher], leases: LeaseKeeper, holdings: Holdings
-    ) -> None:
-        self._runner, self._fetchers = runner, fetchers
+    def attach(self, runner: Runner, crew: Crew, leases: LeaseKeeper, holdings: Holdings) -> None:
+        self._runner, self._crew = runner, crew
         self._leases, self._holdings = leases, holdings
 
     async def beat(self) -> None:
@@ -80,15 +78,15 @@ class Vitals:
     def report(self, *, started: bool, draining: bool) -> Report:
         """How the worker is, and its sums."""
         facts = self._facts(draining=draining) if started else Facts(self._worker, started=False)
-        sums = self._tally.snapshot()
+        found = self._sums.snapshot()
         if started:
-            self._gauges(sums)
-        sums.set("streamq_ready", facts.role, value=int(not health.not_ready(facts)))
-        return Report(facts, sums)
+            self._gauges(found)
+        found.set("streamq_ready", facts.role, value=int(not health.not_ready(facts)))
+        return Report(facts, found)
 
     def _facts(self, *, draining: bool) -> Facts:
         now = time.monotonic()
-        since = [self._leases.away_since, *(fetcher.away_since for fetcher in self._fetchers)]
+        since = [self._leases.away_since, *(fetcher.away_since for fetcher in self._crew.fetchers)]
         away = [one for one in since if one]
         return Facts(
             self._worker,
@@ -104,18 +102,18 @@ class Vitals:
         if not since:
             return 0.0
         longest = self._options.block + ANSWER
-        reading = [max(since, fetcher.last_read) for fetcher in self._fetchers if not fetcher.away_since]
+        reading = [max(since, fetcher.last_read) for fetcher in self._crew.fetchers if not fetcher.away_since]
         return max([0.0, *(now - last - longest for last in reading)])
 
-    def _gauges(self, sums: Snapshot) -> None:
+    def _gauges(self, found: Snapshot) -> None:
         app, now = self._registry.name, time.monotonic()
-        sums.set("streamq_worker_slots", app, value=self._options.concurrency)
-        sums.set("streamq_worker_held", app, value=len(self._holdings))
+        found.set("streamq_worker_slots", app, value=self._options.concurrency)
+        found.set("streamq_worker_held", app, value=len(self._holdings))
         running = self._runner.running()
         counted = Counter(held.delivery.type for held in running)
         oldest: dict[str, float] = {}
         for held in running:
             oldest.setdefault(held.delivery.type, now - (held.started or now))
         for name in self._types:
-            sums.set("streamq_worker_running", app, name, value=counted[name])
-            sums.set("streamq_worker_oldest_running_seconds", app, name, value=oldest.get(name, 0.0))
+            found.set("streamq_worker_running", app, name, value=counted[name])
+            found.set("streamq_worker_oldest_running_seconds", app, name, value=oldest.get(name, 0.0))

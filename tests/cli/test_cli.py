@@ -85,7 +85,7 @@ def test_every_command_has_help_with_exit_codes(capsys: Capture, name: str) -> N
         (["stats", "--nonsense"], 2, "unrecognized arguments"),
         (["stats", "--url", "ftp://x"], 78, "ftp:// is no server URL that streamq knows; write redis://"),
         (["stats", "--url", "redis://h/abc"], 78, "the database in a server URL is a number"),
-        (["stats", "--url", "redis://h?nonsense=1"], 2, "the server URL has no option 'nonsense'"),
+        (["stats", "--url", "redis://h?nonsense=1"], 78, "the server URL has no option 'nonsense'"),
         (["stats", "--url", "unix:///no/such.sock"], 69, "no connection to unix:///no/such.sock"),
         (["task", "show", "nonsense"], 2, "'nonsense' is not a task id; one looks like"),
         (["task", "show", "email:0:n1-0"], 3, "there is no task email:0:n1-0"),
@@ -192,6 +192,35 @@ def test_audit_notices_limbo_and_ghosts(capsys: Capture, shard: Shard, url: str)
     assert {(p["invariant"], p["problem"]) for p in problems} >= {
         ("I6", "delivered to nobody"), ("I1", "pending but deleted"),
     }  # fmt: skip
+
+
+def test_audit_repairs_what_it_can(capsys: Capture, shard: Shard, url: str) -> None:
+    shard.fetch()
+    command(url, "HSET", shard.t.index, "n5-5", "n6-6")
+    code, out, err = run(capsys, "audit")
+    assert (code, "in the index but nowhere" in out, "--repair puts some of this right" in err) == (
+        6,
+        True,
+        True,
+    )
+    code, out, _ = run(capsys, "audit", "--repair", "--dry-run")
+    assert code == 6
+    assert "would repair email:0 n5-5: in the index but nowhere: removed the row" in out
+    shown = json.loads(run(capsys, "audit", "--repair", "--dry-run", "--json")[1])
+    assert [one["where"] for one in shown["would_repair"]] == ["n5-5"]
+    code, out, _ = run(capsys, "audit", "--repair")
+    assert (code, out.startswith("repaired email:0 n5-5: "), "1 repaired" in out) == (0, True, True)
+    assert as_json(capsys, "audit", "--repair")["repaired"] == []
+
+
+def test_audit_tells_what_only_an_operator_can_do(capsys: Capture, shard: Shard, url: str) -> None:
+    command(url, "HINCRBY", shard.t.counters, "accepted", "2")
+    code, out, _ = run(capsys, "audit", "--repair")
+    assert (code, "+2 tasks" in out, "--repair --write-off closes the books" in out) == (6, True, True)
+    assert run(capsys, "audit", "--repair", "--write-off")[0] == 0
+    assert shard.snapshot().counters["vanished"] == 2
+    code, _, err = run(capsys, "audit", "--write-off")
+    assert (code, "go with --repair" in err) == (2, True)
 
 
 def test_task_show_and_cancel(capsys: Capture, shard: Shard) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,8 +23,10 @@ from streamq import (
     StreamQ,
     Worker,
     WorkerOptions,
+    calls,
 )
 from streamq.embedded import EmbeddedServer
+from streamq.transport import Address, AsyncSubscription, AsyncTransport
 from tests.client.proxy import Proxy
 from tests.conftest import command
 from tests.running import clean, until, working
@@ -75,6 +81,39 @@ def test_an_enqueue_that_cannot_learn_says_so(proxy: Proxy) -> None:
         app.send("email", {})
 
 
+@pytest.mark.parametrize("way", ["sync", "async"])
+async def test_a_refusal_does_not_hide_that_the_first_try_may_have_been_taken(
+    proxy: Proxy, tcp: tuple[EmbeddedServer, int], way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task is taken, its answer is lost, and by the time it is sent again the server is full."""
+    app = StreamQ("shop", proxy.url)
+    await app.asend("email", {})
+    app.send("email", {})
+    transport: Any = app._client.transport if way == "sync" else app._asyncs.current().transport
+    attempt = transport._attempt
+
+    def fill(sent: list[bool]) -> None:
+        if sent:
+            command(tcp[0].url, "CONFIG", "SET", "maxmemory", "1")
+
+    def again(call: Any, sent: list[bool]) -> Any:
+        fill(sent)
+        return attempt(call, sent)
+
+    async def again_async(call: Any, sent: list[bool], *more: Any) -> Any:
+        fill(sent)
+        return await attempt(call, sent, *more)
+
+    monkeypatch.setattr(transport, "_attempt", again_async if way == "async" else again)
+    proxy.drop_replies(1)
+    try:
+        with pytest.raises(OutcomeUnknown, match="memory limit"):
+            await app.asend("email", {}) if way == "async" else app.send("email", {})
+    finally:
+        command(tcp[0].url, "CONFIG", "SET", "maxmemory", "0")
+    assert app.inspector.type_stats("email").ready == 3
+
+
 def test_no_server_is_told_with_the_address_and_without_the_password() -> None:
     app = StreamQ("shop", f"redis://:secret@127.0.0.1:{free_port()}/0", patience=0.1)
     with pytest.raises(
@@ -94,6 +133,68 @@ def test_a_wrong_password() -> None:
                 StreamQ("shop", url).send("email", {})
             assert time.monotonic() - began < 1  # not tried again
         assert StreamQ("shop", server.url.replace("//", "//:right@")).send("email", {}).status() == "ready"
+
+
+def resetting() -> Iterator[int]:
+    """Something that resets every connection as soon as it is made."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    connection.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_reset_in_the_middle_of_a_login_is_an_outage_on_uvloop_too() -> None:
+    """Found by the chaos runs: uvloop's RuntimeError ended daemons."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def attempts(port: int) -> None:
+        transport = AsyncTransport(Address.parse(f"redis://127.0.0.1:{port}/0"))
+        for _ in range(300):
+            with pytest.raises(RedisUnavailable):
+                await transport.run(calls.now(), patience=0)
+            listening = AsyncSubscription(transport, "channel")
+            with pytest.raises(RedisUnavailable):
+                await listening.open()
+        await transport.aclose()
+
+    with contextmanager(resetting)() as port, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(attempts(port))
+
+
+async def test_a_server_that_loads_its_data_is_not_back_yet(tmp_path: Path) -> None:
+    """Found by the chaos runs: it tells the time, so that loops asked it for more without a pause."""
+    slow = {"key-load-delay": "2000", "loading-process-events-interval-bytes": "1024"}
+    port = free_port()
+    with EmbeddedServer(data_dir=tmp_path, port=port) as server:
+        words = [word for n in range(500) for word in (f"key{n}", "x" * 100)]
+        command(server.url, "MSET", *words)
+        command(server.url, "CONFIG", "SET", "appendfsync", "always")
+        command(server.url, "BGREWRITEAOF")
+        await until(lambda: b"aof_rewrite_in_progress:0" in bytes(command(server.url, "INFO", "persistence")))  # type: ignore[call-overload]
+    again = EmbeddedServer(data_dir=tmp_path, port=port, config=slow)
+    starting = asyncio.create_task(asyncio.to_thread(again.start))
+    transport = AsyncTransport(Address.parse(f"redis://127.0.0.1:{port}/0"))
+    try:
+        loading = 0
+        while not starting.done():
+            with suppress(RedisUnavailable):
+                await transport.run(calls.now(), patience=0)
+                loading += not await transport.reconnect(patience=0)
+            await asyncio.sleep(0.01)
+        assert loading
+        assert await transport.reconnect(patience=5)
+    finally:
+        await starting
+        await transport.aclose()
+        again.stop()
 
 
 def old_server() -> tuple[int, threading.Thread]:

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from streamq import calls, codec
+from streamq.calls import ShardClosed
 from streamq.errors import ServerError, ServerFull
-from streamq.model import Accepted, BacklogFull, NewTask, Priority, RateLimited
+from streamq.model import (
+    Accepted,
+    BacklogFull,
+    Conflict,
+    Duplicate,
+    IdempotencyKey,
+    NewTask,
+    Priority,
+    RateLimited,
+)
 from streamq.transport import SyncTransport
 from tests.lua.shard import Shard, Snapshot
 
@@ -118,3 +129,96 @@ def test_a_full_server_takes_no_task_and_nothing_is_half_done(shard: Shard) -> N
     finally:
         shard.command("CONFIG", "SET", "maxmemory", "0")
     assert shard.snapshot() == Snapshot(counters={"accepted": 1, "started": 1, "completed": 1})
+
+
+def keyed(
+    name: str = "k", payload: bytes = b"{}", *, due: int | None = None, window: int = 60_000
+) -> NewTask:
+    return NewTask(payload, due=due, key=IdempotencyKey(name, codec.digest("email", payload), window))
+
+
+@pytest.mark.parametrize("due", [None, 60_000])
+def test_a_key_names_one_task(shard: Shard, due: int | None) -> None:
+    [first] = shard.enqueue(keyed(due=due))
+    assert isinstance(first, Accepted)
+    assert shard.enqueue(keyed(), writer="another") == [Duplicate(first.local)]
+    assert shard.enqueue(keyed("other"), keyed("other"), keyed())[1:] == [
+        Duplicate(shard.enqueue(keyed("other"))[0].local),  # type: ignore[union-attr]
+        Duplicate(first.local),
+    ]
+    assert shard.snapshot().counters == {"accepted": 2}
+
+
+def test_a_key_with_another_task_is_a_conflict(shard: Shard) -> None:
+    [first] = shard.enqueue(keyed(payload=b'{"n":1}'))
+    assert isinstance(first, Accepted)
+    assert shard.enqueue(keyed(payload=b'{"n":2}')) == [Conflict(f"email:{first.local}")]
+    assert shard.snapshot() == Snapshot(ready=1, counters={"accepted": 1})
+
+
+def test_a_key_counts_for_its_window_only(shard: Shard) -> None:
+    shard.enqueue(keyed(window=20))
+    while isinstance(shard.enqueue(keyed(window=20))[0], Duplicate):
+        pass
+    assert shard.snapshot().ready == 2
+
+
+def test_keys_beside_fields_and_plain_tasks_each_get_their_own(shard: Shard) -> None:
+    fields = (("x", "60000"), ("m", "{}"))
+    tasks = [NewTask(b"1"), keyed("a")._replace(fields=fields), keyed("b", due=60_000), NewTask(b"2")]
+    answers = shard.enqueue(*tasks, keyed("a"), keyed("b"))
+    assert [type(answer) for answer in answers] == [Accepted] * 4 + [Duplicate] * 2
+    assert [answer.local for answer in answers[1:3]] == [a.local for a in answers[4:]]  # type: ignore[union-attr]
+    assert [d.payload for d in shard.fetch()] == [b"1", b"{}", b"2"]
+
+
+def test_a_duplicate_is_not_refused_and_what_is_refused_leaves_no_key(transport: SyncTransport) -> None:
+    shard = Shard(transport, {"max_backlog": "1", "rate_limit": "1", "rate_period_ms": "60000"})
+    shard.enqueue(keyed("a"))
+    assert [type(a) for a in shard.enqueue(keyed("b"), keyed("a"), keyed("b"))] == [
+        BacklogFull,
+        Duplicate,
+        BacklogFull,
+    ]
+    assert shard.command("EXISTS", shard.s.key("b")) == 0
+
+
+def test_a_repeated_call_with_keys_gets_the_first_answer(shard: Shard) -> None:
+    first = shard.enqueue(keyed("a"), keyed("b"), sequence=7)
+    assert shard.enqueue(keyed("a"), keyed("b"), sequence=7) == first
+
+
+def test_a_closed_shard_takes_nothing_but_answers_for_what_it_took(shard: Shard) -> None:
+    first = shard.enqueue(NewTask(b"{}"), sequence=1)
+    shard.command("SET", shard.s.closed, 5)
+    assert shard.enqueue(NewTask(b"{}"), sequence=1) == first
+    with pytest.raises(ShardClosed):
+        shard.enqueue(NewTask(b"{}"), sequence=2)
+    with pytest.raises(ShardClosed):
+        shard.enqueue(NewTask(b"{}"), writer="new")
+    assert shard.run(calls.open_shard(shard.s, 5)) == 5
+    with pytest.raises(ShardClosed):
+        shard.enqueue(NewTask(b"{}"), sequence=2)
+    assert shard.run(calls.open_shard(shard.s, 6)) == 5
+    assert shard.run(calls.open_shard(shard.s, 6)) == -1
+    shard.enqueue(NewTask(b"{}"), sequence=2)
+    assert shard.snapshot().ready == 2
+
+
+def test_what_a_key_costs(shard: Shard) -> None:
+    """A key of 20 bytes: its record takes less than 250 bytes for its window."""
+
+    def used() -> int:
+        info = shard.command("INFO", "memory")
+        return int(info.split(b"used_memory:")[1].split(b"\r\n")[0])
+
+    shard.enqueue(*[NewTask(b"{}") for _ in range(10)])
+    sizes = []
+    for prefix in (None, "order"):
+        before = used()
+        for start in range(0, 20_000, 200):
+            names = [f"{prefix}-{n:014}" for n in range(start, start + 200)]
+            shard.enqueue(*[keyed(name) if prefix else NewTask(b"{}") for name in names])
+        sizes.append((used() - before) / 20_000)
+    print(f"a key costs {sizes[1] - sizes[0]:.0f} bytes")
+    assert sizes[1] - sizes[0] < 250

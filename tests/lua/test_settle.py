@@ -203,6 +203,16 @@ def test_entries_that_wait_anew_since_their_group_was_lost_are_left_alone(shard:
     assert shard.snapshot() == Snapshot(counters={"accepted": 3, "started": 3, "completed": 3})
 
 
+def test_a_delivery_that_is_named_twice_in_a_call_is_settled_once(shard: Shard) -> None:
+    """Found by the chaos runs: its group was destroyed, and it came to the same worker again."""
+    shard.put()
+    shard.put()
+    one, other = shard.fetch()
+    assert shard.settle([one, other, one], Completed(b"1", 60_000)) == [True, True, False]
+    assert shard.snapshot() == Snapshot(counters={"accepted": 2, "started": 2, "completed": 2})
+    assert shard.locate(one.local).result == b"1"
+
+
 def test_an_entry_that_was_deleted_while_it_ran_counts_as_completed(shard: Shard) -> None:
     for _ in range(2):
         shard.put()

@@ -84,7 +84,7 @@ class Protocol(RuleBasedStateMachine):
         self.transport = SyncTransport(Address.parse(self.url))
         self.transport.run(calls.Call(None, (), ("FLUSHALL",), lambda r: r))
         self.shard = Shard(self.transport)
-        self.shard.run(calls.announce("shop", b'{"shards":1}'))
+        self.shard.run(calls.announce("shop", 1))
         self.tasks: dict[str, Known] = {}
         self.held: list[Held] = []
         # Which entries are pending, and under whose name. A rebuilt group hands an entry over again: then two

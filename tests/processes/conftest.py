@@ -31,17 +31,17 @@ def jobs(url: str, tmp_path: Path) -> Iterator[StreamQ]:
 def start(url: str, tmp_path: Path) -> Iterator[Start]:
     """Start `streamq ...`; whatever still runs at the end is killed with its group."""
     started: list[subprocess.Popen[bytes]] = []
-    usual = os.environ | {
+    environment = os.environ | {
         "STREAMQ_URL": url,
         "LEDGER": str(tmp_path / "ledger"),
         "PYTHONPATH": str(ROOT),
     }
 
-    def run(*args: str, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def run(*args: str, **more: str) -> subprocess.Popen[bytes]:
         log = (tmp_path / f"{args[0]}-{len(started)}.log").open("wb")
         process = subprocess.Popen(
-            [sys.executable, "-m", "streamq", *args], env=usual | (environment or {}), cwd=tmp_path,
-            stdout=log, stderr=log, start_new_session=True,
+            [sys.executable, "-m", "streamq", *args], env=environment | more, cwd=tmp_path, stdout=log,
+            stderr=log, start_new_session=True,
         )  # fmt: skip
         log.close()
         started.append(process)
@@ -58,9 +58,9 @@ def start(url: str, tmp_path: Path) -> Iterator[Start]:
 def worker(start: Start, jobs: StreamQ) -> Callable[..., subprocess.Popen[bytes]]:
     """A worker group that has begun to take tasks."""
 
-    def run(*args: str) -> subprocess.Popen[bytes]:
+    def run(*args: str, **more: str) -> subprocess.Popen[bytes]:
         before = len(alive(jobs))
-        process = start("worker", "tests.processes.jobs:app", *args)
+        process = start("worker", "tests.processes.jobs:app", *args, **more)
         wait_until(lambda: len(alive(jobs)) > before)
         return process
 

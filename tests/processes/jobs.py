@@ -12,7 +12,7 @@ from tenacity import wait_fixed
 
 from streamq import StreamQ, get_context
 
-app = StreamQ("jobs")
+app = StreamQ("jobs", shards=int(os.environ.get("SHARDS", "1")))
 
 
 def note(event: str) -> None:

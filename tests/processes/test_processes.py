@@ -188,3 +188,18 @@ def test_a_worker_outlives_the_reader_of_its_log(jobs: StreamQ, url: str, tmp_pa
         if group.poll() is None:
             os.killpg(group.pid, signal.SIGKILL)
             group.wait()
+
+
+def test_a_drained_worker_stays_away_and_the_group_ends_with_the_last(jobs: StreamQ, worker: Work) -> None:
+    group = worker("--processes", "2", "--concurrency", "2")
+    wait_until(lambda: len(alive(jobs)) == 2)
+    first, second = (one.name for one in jobs.inspector.workers())
+    send(jobs, 2, 0.5)
+    assert jobs.admin.drain(first)
+    wait_until(lambda: len(jobs.inspector.workers()) == 1)
+    send(jobs, 4, 0.05)
+    wait_until(lambda: completed(jobs) == 6)
+    assert [one.name for one in jobs.inspector.workers()] == [second]
+    assert group.poll() is None
+    assert jobs.admin.drain(second)
+    assert group.wait(20) == 0

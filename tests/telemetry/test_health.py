@@ -150,7 +150,7 @@ def test_check_asks_a_process_over_its_port_or_socket(
 
 
 def test_check_finds_workers_by_their_heartbeats(
-    jobs: StreamQ, url: str, group: Any, capsys: pytest.CaptureFixture[str]
+    jobs: StreamQ, url: str, group: Any, start: Start, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = ("--url", url, "--app", "jobs")
     code, answer = check(capsys, "worker", *where)
@@ -165,7 +165,9 @@ def test_check_finds_workers_by_their_heartbeats(
     wait_until(lambda: handle.status() == "running")
     process.terminate()
     wait_until(lambda: check(capsys, "worker", *where)[0] == 6)
-    assert main(["check", "daemon", *where]) == 2
+    assert check(capsys, "daemon", *where)[0] == 6
+    start("daemon")
+    wait_until(lambda: check(capsys, "daemon", *where)[0] == 0)
 
 
 # -- systemd ---------------------------------------------------------------------------------------------
@@ -184,7 +186,7 @@ def test_systemd_is_told_when_a_unit_is_ready_alive_and_stopping(
             return what in told
 
         environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000"}
-        process = start("worker", "tests.processes.jobs:app", environment=environment)
+        process = start("worker", "tests.processes.jobs:app", **environment)
         wait_until(lambda: heard("READY=1"))
         assert "WATCHDOG=1" in told
         told.clear()
@@ -193,7 +195,7 @@ def test_systemd_is_told_when_a_unit_is_ready_alive_and_stopping(
         wait_until(lambda: heard("STOPPING=1"))
         assert process.wait(20) == 0
         told.clear()
-        process = start("daemon", environment=environment)
+        process = start("daemon", **environment)
         wait_until(lambda: heard("READY=1"))
         process.terminate()
         wait_until(lambda: heard("STOPPING=1"))

@@ -17,7 +17,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from streamq import StreamQ
 from streamq.telemetry.catalogue import METRICS, exported
 from streamq.telemetry.exposition import render
-from streamq.telemetry.tally import MOST_EXCEPTIONS, Snapshot, Tally
+from streamq.telemetry.sums import MOST_EXCEPTIONS, Snapshot, Sums
 from tests.processes.conftest import alive
 from tests.running import wait_until
 
@@ -101,14 +101,14 @@ def test_lateness_and_exceptions_are_counted(jobs: StreamQ, group: Any) -> None:
 
 def everything() -> Snapshot:
     """A value of each metric."""
-    tally, found = Tally(), Snapshot()
+    sums, found = Sums(), Snapshot()
     for metric in METRICS.values():
         labels = ["x"] * len(metric.labels)
         if metric.kind == "histogram":
-            tally.histogram(metric.name, *labels).observe(0.3)
+            sums.histogram(metric.name, *labels).observe(0.3)
         else:
             found.set(metric.name, *labels, value=1)
-    found.add(tally.snapshot())
+    found.add(sums.snapshot())
     return found
 
 
@@ -155,10 +155,10 @@ def test_a_release_that_knows_more_does_not_upset_an_older_one() -> None:
 
 
 def test_exceptions_are_bounded() -> None:
-    tally = Tally()
+    sums = Sums()
     for n in range(MOST_EXCEPTIONS + 5):
-        tally.failed("a", "t", f"E{n}")
-    counted = tally.snapshot().counters
+        sums.failed("a", "t", f"E{n}")
+    counted = sums.snapshot().counters
     assert len(counted) == MOST_EXCEPTIONS + 1
     assert counted["streamq_task_exceptions_total", "a", "t", "other"] == 5
 

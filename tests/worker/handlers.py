@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
+from multiprocessing import parent_process
 
 from streamq import StreamQ, get_context, queue
+from streamq.client import Client
 from streamq.transport import Address
+
+if parent_process() is not None:
+    time.sleep(float(os.environ.get("SLOW_IMPORT", "0")))
 
 app = StreamQ("shop", "unix:///nowhere.sock")
 
@@ -15,10 +20,9 @@ app = StreamQ("shop", "unix:///nowhere.sock")
 def at(url: str) -> StreamQ:
     """The app at another server."""
     app.address = Address.parse(url)
-    app._client.transport._address = app.address
-    app._client.transport._resolved = None
-    app._client.transport.close()
-    app._client._registered.clear()
+    app._client.close()
+    app._client = Client(app.registry, app.address, patience=5.0)
+    app.registry.record = None
     app._asyncs._address = app.address
     app._asyncs.forget()
     queue._APPS.add(app)  # so that the test closes it
@@ -38,6 +42,11 @@ def dies() -> None:
 @app.task(executor="process", max_attempts=1)
 def fails(text: str) -> None:
     raise RuntimeError(text)
+
+
+@app.task(executor="process", max_attempts=1, timeout=0.5)
+def hurries() -> None:
+    pass
 
 
 @app.task(executor="process", max_attempts=1)

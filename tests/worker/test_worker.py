@@ -33,6 +33,7 @@ from streamq import (
     get_context,
 )
 from streamq.errors import ResultTimeout
+from streamq.keys import GROUP, type_keys
 from tests.conftest import command
 from tests.running import OPTIONS, clean, serving, until, working
 
@@ -418,6 +419,20 @@ async def test_a_process_handler_runs_elsewhere_and_its_death_is_a_failed_attemp
     clean(remote)
 
 
+async def test_the_import_of_the_app_is_no_part_of_an_attempt_in_a_process(
+    app: StreamQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the chaos runs: the timeout struck before the handler was called, in each new process."""
+    from tests.worker import handlers
+
+    monkeypatch.setenv("SLOW_IMPORT", "1")
+    remote = handlers.at(str(app.address))
+    async with serving(remote):
+        await (await handlers.hurries.aenqueue()).aresult(20)
+    assert remote.inspector.type_stats("hurries").counters["started"] == 1
+    clean(remote)
+
+
 async def test_a_type_without_a_handler_here_waits_for_a_worker_that_has_one(app: StreamQ) -> None:
     @app.task
     async def known() -> int:
@@ -564,6 +579,36 @@ async def test_a_heartbeat_tells_what_runs(app: StreamQ) -> None:
         release.set()
 
 
+async def test_what_comes_again_while_it_runs_is_not_run_twice(app: StreamQ) -> None:
+    """Found by the chaos runs: with its group everything in hand is ready anew, for the same worker too."""
+    release, starts = asyncio.Event(), 0
+
+    @app.task
+    async def work() -> int:
+        nonlocal starts
+        starts += 1
+        await release.wait()
+        return starts
+
+    stream = type_keys("shop", 0, "work").normal
+
+    def pending() -> Any:
+        return command(str(app.address), "XINFO", "GROUPS", stream)
+
+    async with working(app):
+        handle = await work.aenqueue()
+        await until(lambda: starts == 1)
+        command(str(app.address), "XGROUP", "DESTROY", stream, GROUP)
+        await until(lambda: bool(pending()) and pending()[0][5] == 1)
+        await (await work.options(priority="high").aenqueue()).astatus()
+        await until(lambda: starts == 2)  # what was read with it has been taken
+        release.set()
+        assert await handle.aresult(5) == 2
+    assert starts == 2
+    assert app.inspector.type_stats("work").counters["completed"] == 2
+    clean(app)
+
+
 async def test_flushall_is_survived(app: StreamQ) -> None:
     @app.task
     async def work(n: int) -> int:
@@ -574,6 +619,25 @@ async def test_flushall_is_survived(app: StreamQ) -> None:
         command(str(app.address), "FLUSHALL")
         command(str(app.address), "SCRIPT", "FLUSH")
         assert await (await work.aenqueue(2)).aresult(10) == 2
+
+
+async def test_a_worker_starts_on_a_full_server_and_drains_it(app: StreamQ) -> None:
+    """Found by the chaos runs: its start was refused, so a full server stayed full after a deploy."""
+
+    @app.task
+    async def work(n: int) -> int:
+        return n
+
+    handles = [await work.aenqueue(n) for n in range(3)]
+    command(str(app.address), "CONFIG", "SET", "maxmemory", "1")
+    try:
+        async with working(app):
+            assert [await handle.aresult(5) for handle in handles] == [0, 1, 2]
+            with pytest.raises(QueueFull, match="memory limit"):
+                await work.aenqueue(4)
+    finally:
+        command(str(app.address), "CONFIG", "SET", "maxmemory", "0")
+    clean(app)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")

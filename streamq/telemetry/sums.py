@@ -10,10 +10,9 @@ import platform
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
+from streamq.release import package_version
 from streamq.telemetry.catalogue import METRICS
 
 Key = tuple[str, ...]
@@ -108,7 +107,7 @@ class Snapshot:
         return cls(counters, gauges, {key: (counts, total) for key, (counts, total) in histograms.items()})
 
 
-class Tally:
+class Sums:
     """The sums of this process. `count` is for what is rare; a hot path keeps the cell at hand."""
 
     def __init__(self) -> None:
@@ -156,15 +155,6 @@ def merged(snapshots: Iterable[Snapshot]) -> Snapshot:
     for snapshot in snapshots:
         total.add(snapshot)
     return total
-
-
-@cache
-def package_version() -> str:
-    """streamq's version, as it is installed."""
-    try:
-        return version("streamq")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def build_info(snapshot: Snapshot, role: str) -> None:

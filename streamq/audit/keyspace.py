@@ -1,0 +1,70 @@
+"""The keys of an app as such: whether streamq knows them, what they hold, and how long they live.
+
+Owns that walk. One node of the server is walked with SCAN; the states of keys are asked for by shard.
+Writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from streamq import calls
+from streamq.audit.walks import Ask
+from streamq.calls import Fault, KeyState
+from streamq.keys import MORTAL, VALUES, KnownKey, app_pattern, known_key, shard_keys
+from streamq.model import NAME_PATTERN
+
+SCANNED: Final = 500
+NOT_THERE: Final = -2
+FOR_EVER: Final = -1
+
+
+class Keys(NamedTuple):
+    """A step of the walk: known keys with their states, and faults with the shard they are in."""
+
+    known: list[tuple[KnownKey, KeyState]]
+    faults: list[tuple[KnownKey, Fault]]
+
+
+def walk(ask: Ask, app: str, shards: int) -> Iterator[Keys]:
+    """All keys of an app, a step at a time."""
+    cursor, pattern = "", app_pattern(app)
+    while True:
+        cursor, listed = ask(calls.scan_keys(pattern, cursor, SCANNED))
+        yield _sorted(ask, app, shards, sorted(set(listed)))
+        if not cursor:
+            return
+
+
+def _sorted(ask: Ask, app: str, shards: int, listed: list[str]) -> Keys:
+    found = Keys([], [])
+    by_shard: dict[int, dict[str, KnownKey]] = {}
+    for key in listed:
+        known = known_key(app, key)
+        if known is None or (known.type and not NAME_PATTERN.fullmatch(known.type)):
+            found.faults.append((KnownKey(0, "", ""), Fault("a key that streamq does not know", key)))
+        else:
+            by_shard.setdefault(known.shard, {})[key] = known
+    for shard, keys in by_shard.items():
+        for state in ask(calls.audit_keys(list(keys))):
+            if state.life_ms != NOT_THERE:
+                found.known.append((keys[state.key], state))
+                found.faults.extend((keys[state.key], fault) for fault in faults(keys[state.key], state))
+        # What is left of a shard that was given up: results, counters, and the mark itself.
+        if shard >= shards and not ask(calls.is_closed(shard_keys(app, shard))):
+            some = next(iter(keys))
+            found.faults.append((keys[some], Fault("a shard that nobody serves", some)))
+    return found
+
+
+def faults(known: KnownKey, state: KeyState) -> list[Fault]:
+    """What is wrong with a key as such."""
+    wanted = VALUES.get(known.kind, state.holds)
+    if state.holds != wanted:
+        return [Fault("the wrong kind of value", f"{state.key} holds a {state.holds}, not a {wanted}")]
+    if known.kind in MORTAL and state.life_ms == FOR_EVER:
+        return [Fault("kept for ever", state.key)]
+    if known.kind not in MORTAL and state.life_ms != FOR_EVER:
+        return [Fault("a lifetime on what must live", state.key)]
+    return []

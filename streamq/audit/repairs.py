@@ -1,0 +1,83 @@
+"""How each fault is repaired: one script that looks again before it writes.
+
+Owns the way from a fault to its script. A repair that finds nothing to do any more says so; nothing is
+deleted but what is provably a leftover.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Literal
+
+from streamq import calls
+from streamq.audit.walks import Ask
+from streamq.calls import Fault
+from streamq.keys import ShardKeys, TypeKeys, known_key
+
+Answer = Literal["done", "held", "gone"]
+"""held: not yet, a worker has it; gone: there was nothing to repair any more."""
+Repair = Callable[[Ask, ShardKeys, TypeKeys, Fault], Answer]
+
+RESULT_LIFE_MS: Final = 7 * 86_400_000
+"""A result that lost its lifetime: its type's retention is not known here, and most keep theirs a day."""
+
+
+def _answer(repaired: int) -> Answer:
+    return "done" if repaired else "gone"
+
+
+def _place(ask: Ask, _: ShardKeys, t: TypeKeys, fault: Fault) -> Answer:
+    return _answer(ask(calls.repair_place(t, fault.where)))
+
+
+def _row(of: Literal["index", "cancels"], ask: Ask, _: ShardKeys, t: TypeKeys, fault: Fault) -> Answer:
+    return _answer(ask(calls.repair_row(t, of, fault.where)))
+
+
+def _pending(ask: Ask, _: ShardKeys, t: TypeKeys, fault: Fault) -> Answer:
+    """`where` is a moved task's id, by which the index knows the place; else the place itself."""
+    place = ask(calls.index_place(t, fault.where)) or fault.where
+    answer = ask(calls.repair_pending(t, place, fault.where))
+    return {"ended": "done", "held": "held"}.get(answer, "gone")  # type: ignore[return-value]
+
+
+def _undelivered(ask: Ask, _: ShardKeys, t: TypeKeys, fault: Fault) -> Answer:
+    entry = fault.where[1:]
+    return _answer(ask(calls.repair(t, fault.where[0], entry, 1))[1])
+
+
+def _dead(ask: Ask, _: ShardKeys, t: TypeKeys, fault: Fault) -> Answer:
+    return _answer(ask(calls.repair_dead(t, fault.where)))
+
+
+def _lifetime(ask: Ask, s: ShardKeys, t: TypeKeys, fault: Fault) -> Answer:
+    known = known_key(s.app, fault.where)
+    kind = known.kind if known is not None else ""
+    life = {"writer": calls.WRITER_MEMORY_MS, "results": RESULT_LIFE_MS, "rate": calls.WRITER_MEMORY_MS}
+    counters = [t.counters] if t.type and fault.where != t.counters else []
+    return _answer(ask(calls.repair_lifetime(fault.where, life.get(kind, 0), counters)))
+
+
+def _type(ask: Ask, s: ShardKeys, t: TypeKeys, _: Fault) -> Answer:
+    return _answer(ask(calls.repair_type(s.types, t)))
+
+
+def _group(ask: Ask, _s: ShardKeys, _t: TypeKeys, fault: Fault) -> Answer:
+    return _answer(ask(calls.groups([fault.where])))
+
+
+REPAIRS: Final[dict[str, Repair]] = {
+    "not where the index says": _place,
+    "in the index but never moved": _place,
+    "in the index but nowhere": partial(_row, "index"),
+    "a cancel request without a task": partial(_row, "cancels"),
+    "pending but deleted": _pending,
+    "delivered to nobody": _undelivered,
+    "dead but its letter is missing": _dead,
+    "a dead letter that is not listed": _dead,
+    "kept for ever": _lifetime,
+    "a lifetime on what must live": _lifetime,
+    "a task type that is not listed": _type,
+    "a stream without its group": _group,
+}

@@ -1,0 +1,205 @@
+"""What the audit asks, and what it repairs: walks in bounded steps, looks at single places, mends one thing.
+
+A walk only tells what wants a closer look; a look judges at one instant; a repair looks again before it
+writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple
+
+from streamq.calls.call import DEFAULT_LEASE_MS, Arg, Call, build, pairs, text
+from streamq.keys import GROUP, TypeKeys
+
+BYTES: Final = 65536
+"""A step of a walk ends when it has read so much: payloads may be of any size."""
+
+Rows = Literal["index", "cancels", "dead"]
+
+
+class Walked(NamedTuple):
+    """A step of a walk: where to go on ('' at the end), entries checked, what wants a closer look.
+
+    `late`: deliveries that are idle far beyond the lease.
+    """
+
+    cursor: str
+    checked: int
+    suspects: list[str]
+    late: int = 0
+
+
+class Fault(NamedTuple):
+    """What is wrong, and with what: a place or a local id."""
+
+    problem: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyState:
+    """A key of the server: what kind of value it holds, and ms to live (-1 for ever, -2 not there)."""
+
+    key: str
+    holds: str
+    life_ms: int
+
+
+def _shown(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _walked(reply: list[Any]) -> Walked:
+    return Walked(text(reply[0]), reply[1], [_shown(one) for one in reply[2]])
+
+
+def _faults(reply: list[Any]) -> list[Fault]:
+    return [Fault(text(problem), _shown(where)) for problem, where in pairs(reply)]
+
+
+def _bytes(ids: Sequence[str]) -> list[Arg]:
+    return [one.encode("utf-8", "surrogateescape") for one in ids]
+
+
+# -- walks ---------------------------------------------------------------------------------------------
+
+
+def audit_stream(t: TypeKeys, letter: str, cursor: str, limit: int) -> Call[Walked]:
+    keys = (t.stream(letter), t.index, t.letters)
+    return build("audit_stream", keys, (GROUP, letter, cursor or "-", limit, BYTES), _walked)
+
+
+def audit_schedule(t: TypeKeys, cursor: str, limit: int) -> Call[Walked]:
+    return build("audit_schedule", (t.schedule, t.index, t.letters), (cursor, limit, BYTES), _walked)
+
+
+def audit_pending(t: TypeKeys, letter: str, cursor: str, limit: int, late_ms: int) -> Call[Walked]:
+    """Suspects are the places of deliveries whose entry is gone."""
+    args = (GROUP, letter, cursor or "-", limit, BYTES, DEFAULT_LEASE_MS, late_ms)
+    return build(
+        "audit_pending",
+        (t.policy, t.stream(letter)),
+        args,
+        lambda r: Walked(text(r[0]), r[1], [_shown(one) for one in r[3]], r[2]),
+    )
+
+
+def audit_letters(t: TypeKeys, cursor: str, limit: int) -> Call[Walked]:
+    return build("audit_letters", (t.dead, t.letters), (cursor or "0", limit, BYTES), _walked)
+
+
+def scan_rows(t: TypeKeys, of: Rows, cursor: str, limit: int) -> Call[Walked]:
+    """All ids of the index, the cancel requests or the list of the dead: each wants a look."""
+    key = {"index": t.index, "cancels": t.cancels, "dead": t.dead}[of]
+    command = "ZSCAN" if of == "dead" else "HSCAN"
+    return Call(None, (key,), (command, key, cursor or "0", "COUNT", limit), _scanned_rows)
+
+
+def _scanned_rows(reply: list[Any]) -> Walked:
+    ids = [_shown(name) for name, _ in pairs(reply[1])]
+    return Walked("" if reply[0] == b"0" else text(reply[0]), len(ids), ids)
+
+
+def scan_keys(pattern: str, cursor: str, limit: int) -> Call[tuple[str, list[str]]]:
+    """Keys of one node that match; answers the cursor to go on from ('' at the end)."""
+    args = ("SCAN", cursor or "0", "MATCH", pattern, "COUNT", limit)
+    return Call(None, (), args, lambda r: ("" if r[0] == b"0" else text(r[0]), [_shown(key) for key in r[1]]))
+
+
+# -- looks ---------------------------------------------------------------------------------------------
+
+
+def audit_places(t: TypeKeys, places: Sequence[str]) -> Call[list[Fault]]:
+    keys = (t.schedule, t.index, t.letters, *t.streams)
+    return build("audit_place", keys, (GROUP, *_bytes(places)), _faults)
+
+
+def audit_rows(t: TypeKeys, of: Rows, ids: Sequence[str]) -> Call[tuple[int, list[Fault]]]:
+    """Answers how many of the ids were looked at, and the faults."""
+    keys = (t.schedule, t.index, t.cancels, t.dead, t.letters, *t.streams)
+    return build("audit_rows", keys, (GROUP, of, BYTES, *_bytes(ids)), lambda r: (r[0], _faults(r[1])))
+
+
+def audit_dead(t: TypeKeys, ids: Sequence[str]) -> Call[list[Fault]]:
+    return build("audit_dead", (t.dead, t.letters), _bytes(ids), _faults)
+
+
+def audit_keys(keys: Sequence[str]) -> Call[list[KeyState]]:
+    """Keys of one shard."""
+    return build(
+        "audit_keys",
+        keys,
+        (),
+        lambda r: [KeyState(key, text(holds), life) for key, (holds, life) in zip(keys, r, strict=True)],
+    )
+
+
+def consumers(t: TypeKeys, letter: str) -> Call[list[tuple[str, int, int]]]:
+    """Name, deliveries held and idle ms of a stream's consumers."""
+    stream = t.stream(letter)
+    return Call(None, (stream,), ("XINFO", "CONSUMERS", stream, GROUP), _consumers)
+
+
+def _consumers(reply: list[Any]) -> list[tuple[str, int, int]]:
+    rows = [dict(pairs(row)) for row in reply]
+    return [(_shown(row[b"name"]), row[b"pending"], row[b"idle"]) for row in rows]
+
+
+def overdue_waiters(t: TypeKeys, before_ms: int) -> Call[int]:
+    """How many rows of `waiters` were over before then."""
+    return Call(None, (t.waiters,), ("ZCOUNT", t.waiters, "-inf", before_ms), int)
+
+
+# -- repairs -------------------------------------------------------------------------------------------
+
+
+def repair_place(t: TypeKeys, place: str) -> Call[int]:
+    return build("repair_place", (t.schedule, t.index, t.counters, *t.streams), (place,), int)
+
+
+def repair_row(t: TypeKeys, of: Literal["index", "cancels"], local: str) -> Call[int]:
+    keys = (t.schedule, t.index, t.cancels, t.counters, *t.streams)
+    return build("repair_row", keys, (GROUP, of, *_bytes([local])), int)
+
+
+def repair_pending(t: TypeKeys, place: str, local: str) -> Call[str]:
+    """Answers ended, held or gone."""
+    keys = (
+        t.policy,
+        t.stream(place[0]),
+        t.index,
+        t.dead,
+        t.letters,
+        t.counters,
+        t.cancels,
+        t.waiters,
+        t.groups,
+    )
+    args = (GROUP, place, *_bytes([local]), t.done_channel, DEFAULT_LEASE_MS)
+    return build("repair_pending", keys, args, text)
+
+
+def repair_dead(t: TypeKeys, local: str) -> Call[int]:
+    return build("repair_dead", (t.dead, t.letters, t.counters, t.groups), _bytes([local]), int)
+
+
+def repair_lifetime(key: str, lifetime_ms: int, counters: Sequence[str]) -> Call[int]:
+    """Lifetime 0 is for ever."""
+    return build("repair_lifetime", (key, *counters), (lifetime_ms,), int)
+
+
+def repair_type(types: str, t: TypeKeys) -> Call[int]:
+    return build("repair_type", (types, t.schedule, t.counters, *t.streams), (t.type,), int)
+
+
+def repair_books(t: TypeKeys, imbalance: int) -> Call[int]:
+    return build("repair_books", (t.schedule, t.dead, t.counters, *t.streams), (imbalance,), int)
+
+
+def index_place(t: TypeKeys, local: str) -> Call[str]:
+    """Where the index says a task is; '' where it says nothing."""
+    return Call(
+        None, (t.index,), ("HGET", t.index, *_bytes([local])), lambda r: "" if r is None else _shown(r)
+    )

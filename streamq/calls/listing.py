@@ -1,0 +1,148 @@
+"""Lists in pages: tasks in each state, groups of dead letters, what is paused, what operators did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from streamq.calls.call import Call, build, pairs, text
+from streamq.keys import GROUP, ShardKeys, TypeKeys
+from streamq.model import Group, Row, RowPage, State
+
+
+def page_streams(t: TypeKeys, state: State, after: str, limit: int) -> Call[RowPage]:
+    """Ready or running tasks of a type, oldest entry first within each stream."""
+    return build("page_streams", t.streams, (GROUP, state, after, limit), partial(_streamed, state))
+
+
+def _streamed(state: State, reply: list[Any]) -> RowPage:
+    cursor, rows = reply
+    return RowPage(text(cursor), [_stream_row(state, *row) for row in rows])
+
+
+def _stream_row(state: State, place: bytes, worker: bytes, idle_ms: int, fields: list[bytes]) -> Row:
+    at = text(place)
+    local = _field(fields, b"i", at)
+    made = int(at[1:].partition("-")[0])
+    priority = at[0] if at[0] != "s" else _field(fields, b"q", "n")
+    return Row(state, local, at, made, tuple(fields), _shown(worker), idle_ms, priority=priority)
+
+
+def _field(fields: Sequence[bytes], name: bytes, default: str) -> str:
+    for n in range(0, len(fields) - 1, 2):
+        if fields[n] == name:
+            return _shown(fields[n + 1])
+    return default
+
+
+def _shown(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
+def page_schedule(t: TypeKeys, after: str, limit: int) -> Call[RowPage]:
+    """Scheduled tasks of a type, the next due first."""
+    args = ("scheduled", after, limit)
+    return build("page_set", (t.schedule, t.letters), args, _scheduled)
+
+
+def _scheduled(reply: list[Any]) -> RowPage:
+    rows: list[Row] = []
+    for place, letter, due, fields in reply[1]:
+        at = _shown(place)
+        local = _field(fields, b"i", at)
+        rows.append(Row("scheduled", local, at, int(due), tuple(fields), priority=_shown(letter)))
+    return RowPage(_shown(reply[0]), rows)
+
+
+def page_dead(t: TypeKeys, after: str, limit: int, fingerprint: str = "") -> Call[RowPage]:
+    """Dead letters of a type or of one group of it, newest first."""
+    if fingerprint:
+        return build("page_group", (t.groups, t.letters), (fingerprint, after, limit), _dead)
+    return build("page_set", (t.dead, t.letters), ("dead", after, limit), _dead)
+
+
+def _dead(reply: list[Any]) -> RowPage:
+    rows = [
+        Row(
+            "dead", _shown(local), "", int(died), tuple(fields),
+            reason=_shown(reason), fingerprint=_shown(fingerprint), priority=_shown(letter),
+        )
+        for local, letter, died, fields, reason, fingerprint in reply[1]
+    ]  # fmt: skip
+    return RowPage(_shown(reply[0]), rows)
+
+
+def page_ended(t: TypeKeys, state: State, after: str, limit: int) -> Call[RowPage]:
+    """Cancelled or expired tasks of a type as far as they are remembered, newest first."""
+    args = ("x" if state == "cancelled" else "e", after, limit)
+    return build("page_set", (t.gone, t.letters), args, partial(_ended, state))
+
+
+def _ended(state: State, reply: list[Any]) -> RowPage:
+    return RowPage(_shown(reply[0]), [Row(state, _shown(row[0]), "", int(row[2])) for row in reply[1]])
+
+
+def page_buckets(t: TypeKeys, start: str, limit: int) -> Call[list[str]]:
+    """Where completed tasks are, newest first: minutes since the epoch, or `d` and a number."""
+    return build("page_buckets", (t.buckets,), (start, limit), lambda r: [_shown(member) for member in r])
+
+
+def page_results(keys: Sequence[str], skip: int, limit: int) -> Call[tuple[int, int, list[Row]]]:
+    """Completed tasks of the first of these results hashes that has any: the hash's number from 1 (0 where
+    all are empty), how many rows are in it, and the rows."""
+    return build("page_results", keys, (skip, limit), _completed)
+
+
+def _completed(reply: list[Any]) -> tuple[int, int, list[Row]]:
+    number, size, rows = reply
+    return (
+        number,
+        size,
+        [
+            Row("completed", _shown(local), "", 0, (b"size", b"%d" % length, b"result", start))
+            for local, length, start in rows
+        ],
+    )
+
+
+def dead_groups(t: TypeKeys, after: str, limit: int) -> Call[list[Group]]:
+    """Groups of dead letters in the order of their fingerprints, from `after` on."""
+    return build("dead_groups", (t.groups, t.letters), (after, limit), _groups)
+
+
+def _groups(reply: list[Any]) -> list[Group]:
+    return [
+        Group(_shown(mark), count, int(first), int(last), _shown(local), _shown(reason), tuple(fields))
+        for mark, count, first, last, local, reason, fields in reply
+    ]
+
+
+def dead_slices(
+    t: TypeKeys, slice_ms: int, slices: int, fingerprints: Sequence[str]
+) -> Call[list[tuple[int, ...]]]:
+    """How many letters of each group died in each of the latest slices of time, oldest first."""
+    args = (slice_ms, slices, *fingerprints)
+    return build("dead_slices", (t.groups,), args, lambda r: [tuple(row) for row in r])
+
+
+def dead_count(t: TypeKeys, since_ms: int, until_ms: int, fingerprint: str = "") -> Call[int]:
+    """How many dead letters died in this span of time, of one group where `fingerprint` names it."""
+    return build("dead_count", (t.dead, t.groups), (since_ms, until_ms, fingerprint), int)
+
+
+def paused(s: ShardKeys) -> Call[dict[str, bytes]]:
+    args = ("HGETALL", s.paused)
+    return Call(None, (s.paused,), args, lambda r: {text(k): v for k, v in pairs(r)})
+
+
+def action_log(s: ShardKeys, limit: int) -> Call[list[str]]:
+    """The ids of the latest actions in a shard, newest first."""
+    args = ("LRANGE", s.action_log, 0, limit - 1)
+    return Call(None, (s.action_log,), args, lambda r: [text(row) for row in r])
+
+
+def actions(s: ShardKeys, ids: Sequence[str]) -> Call[list[tuple[bytes | None, int]]]:
+    """What is noted of each action, and how much it did."""
+    args = ("HMGET", s.actions, *(name for one in ids for name in (one, one + "#")))
+    return Call(None, (s.actions,), args, lambda r: [(row, int(done or 0)) for row, done in pairs(r)])

@@ -1,0 +1,47 @@
+"""List the apps of a server with their shards.
+
+SHARDS is the number that the program which started last has in its code: StreamQ("shop", shards=4). To
+change it, change the code: it takes effect with the deploy. Producers then use the new set. KNOWN is how
+many shards workers and daemons serve: those that producers have left stay known until nothing is in them
+that anybody has to look after, dead letters included, and the daemon gives them up one by one.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from streamq.cli import OK, target
+from streamq.cli.output import write_json, write_table
+from streamq.inspector import Inspector, apps
+from streamq.shards import AppRecord
+from streamq.transport import Address, SyncTransport
+from streamq.transport.address import from_environment
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    target.server_option(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    transport = SyncTransport(Address.parse(args.url or from_environment()), patience=target.PATIENCE)
+    found = sorted(apps(transport).items())
+    types = {name: Inspector(transport, name).types() for name, _ in found}
+    if args.json:
+        listed = [
+            {"app": n, "shards": r.shards, "known_shards": r.known, "types": types[n]} for n, r in found
+        ]
+        write_json({"apps": listed})
+        return OK
+    rows = [[name, record.shards, record.known, len(types[name]), _left(record)] for name, record in found]
+    write_table(["APP", "SHARDS", "KNOWN", "TYPES", ""], rows, empty="no app has used this server yet")
+    return OK
+
+
+def _left(record: AppRecord) -> str:
+    first, last = record.shards, record.known - 1
+    if first > last:
+        return ""
+    return (
+        f"shard {last} is being drained" if first == last else f"shards {first} to {last} are being drained"
+    )

@@ -1,0 +1,74 @@
+"""Check the set-up: the server, the user's rights, workers and daemons; each line with what mends it.
+
+Reads only. ✓ is well; ! works, but look at it; ✗ may lose tasks or let them stand still; ? this user may
+not see it. Exit code 6 where there is a ✗.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict
+from typing import Final
+
+from streamq.cli import OK, UNHEALTHY, target
+from streamq.cli.output import clean, write_json
+from streamq.doctor import Diagnosis, examine
+from streamq.doctor.check import fault
+from streamq.errors import AuthenticationFailed, RedisUnavailable, ServerTooOld, StreamQError
+from streamq.transport import Address, SyncTransport
+from streamq.transport.address import from_environment
+
+_MARKS: Final = {"ok": "✓", "warning": "!", "fault": "✗", "unknown": "?"}
+_PLAIN: Final = {"ok": "ok", "warning": "!", "fault": "X", "unknown": "?"}
+_FIXES: Final[dict[type[StreamQError], str]] = {
+    AuthenticationFailed: "check user and password in the URL; each user needs: "
+    "redis-cli ACL SETUSER USER on '>PASSWORD' +client|setname +client|setinfo +time +eval +evalsha",
+    ServerTooOld: "upgrade the server: Redis 7.0 or Valkey 7.2, or newer",
+    RedisUnavailable: "start the server, or name another with --url or STREAMQ_URL",
+}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    target.server_option(parser)
+    parser.add_argument("--app", help="look at this app only (default: all of the server)")
+    parser.add_argument(
+        "--as", dest="user", metavar="USER", help="whose rights to check (default: those of the URL's user)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    address = Address.parse(args.url or from_environment())
+    transport = SyncTransport(address, patience=target.PATIENCE)
+    try:
+        diagnosis = examine(transport, app=args.app, user=args.user)
+    except (RedisUnavailable, ServerTooOld, AuthenticationFailed) as error:
+        fix = next(fix for kind, fix in _FIXES.items() if isinstance(error, kind))
+        _write(Diagnosis((fault("reach", str(error), fix),)), address, as_json=args.json)
+        raise
+    finally:
+        transport.close()
+    _write(diagnosis, address, as_json=args.json)
+    return OK if diagnosis.ok else UNHEALTHY
+
+
+def _write(diagnosis: Diagnosis, address: Address, *, as_json: bool) -> None:
+    if as_json:
+        checks = [asdict(check) for check in diagnosis.checks]
+        write_json({"server": str(address), "ok": diagnosis.ok, "checks": checks})
+        return
+    marks = _MARKS if _can_write(sys.stdout.encoding) else _PLAIN
+    width = max(len(check.name) for check in diagnosis.checks)
+    for check in diagnosis.checks:
+        sys.stdout.write(clean(f"{marks[check.status]} {check.name:<{width}}  {check.said}\n"))
+        if check.fix:
+            sys.stdout.write(clean(f"  {'':<{width}}  mend it: {check.fix}\n"))
+
+
+def _can_write(encoding: str | None) -> bool:
+    try:
+        "✓✗".encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

@@ -1,0 +1,46 @@
+"""Gives up shards that an app no longer uses, once they hold nothing.
+
+Owns the order: read the record, close the last shard, lower the number of known shards. A producer that
+still needs the shard finds it closed and has it opened, which this chore notices by the record's epoch.
+"""
+
+from __future__ import annotations
+
+from streamq import calls, telemetry
+from streamq.daemon.directory import Directory
+from streamq.keys import shard_keys, type_keys
+from streamq.transport import AsyncTransport
+
+
+class Retirer:
+    """Looks at every app whose code uses fewer shards than may hold something."""
+
+    def __init__(self, transport: AsyncTransport, directory: Directory) -> None:
+        self._transport = transport
+        self._directory = directory
+        self._log = telemetry.get_logger(chore="retire")
+
+    async def round(self) -> None:
+        given_up = False
+        for app, record in (await self._transport.run(calls.apps(), patience=0)).items():
+            if record.known > record.shards and self._directory.serves(app):
+                while await self._retire_last(app):
+                    given_up = True
+        if given_up:
+            await self._directory.look()
+
+    async def _retire_last(self, app: str) -> bool:
+        """Give up the last known shard; False where it is in use or holds something."""
+        record = await self._transport.run(calls.app_record(app), patience=0)
+        if record is None or record.known <= record.shards:
+            return False
+        last = record.known - 1
+        keys = shard_keys(app, last)
+        names = await self._transport.run(calls.types(keys), patience=0)
+        close = calls.close_shard(keys, [type_keys(app, last, name) for name in names], record.epoch)
+        if not await self._transport.run(close, patience=0):
+            return False
+        lowered = await self._transport.run(calls.lower_known(app, record.known, record.epoch), patience=0)
+        if lowered:
+            self._log.info("shard.retired", app=app, shard=last)
+        return lowered

@@ -1,0 +1,57 @@
+"""The dashboard: web pages and JSON over the inspector and the admin, as an ASGI application.
+
+`dashboard(app)` is served by itself (`streamq dashboard`) or mounted in an application of yours
+(`fastapi_app.mount("/queues", dashboard(app, auth=...))`); it needs no lifespan. Needs
+`pip install 'streamq[dashboard]'`. Every list is bounded, nothing of a payload is rendered as HTML,
+and everything that writes goes through `admin`, in the name of who asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from streamq.dashboard.access import Anyone, Basic, Bearer, Header, Loopback, Principal, Role
+from streamq.errors import UsageError
+
+if TYPE_CHECKING:
+    from streamq.dashboard.site import Auth, Findings, Queue
+
+__all__ = ["Anyone", "Basic", "Bearer", "Header", "Loopback", "Principal", "Role", "dashboard"]
+
+
+def dashboard(
+    app: Queue,
+    *,
+    auth: Auth | Sequence[Auth] | None = None,
+    read_only: bool = False,
+    redact: Sequence[str] = (),
+    hide_payloads: bool = False,
+    hosts: Sequence[str] | None = None,
+    findings: Findings | None = None,
+) -> Callable[..., Any]:
+    """The dashboard of an app as an ASGI application.
+
+    auth: who may come in, and as what; see Basic, Bearer, Header, or a callable (sync or async) that
+    takes the request and answers a Principal or None. Without it only programs on this host may come in,
+    and not through a proxy.
+    read_only: nobody may do more than look.
+    redact: names of payload fields that are not shown, with wildcards ("*token*"), at any depth.
+    hide_payloads: show no payload and no result at all.
+    hosts: the names under which it may be asked for (guards against DNS rebinding); None takes any.
+    findings: what a check of the server has found, for the server's page.
+    """
+    try:
+        from streamq.dashboard.site import build  # noqa: PLC0415 - needs an extra
+    except ImportError as error:
+        raise UsageError(f"the dashboard needs {error.name}: pip install 'streamq[dashboard]'") from error
+    entries: tuple[Auth, ...] = (auth,) if callable(auth) else tuple(auth or (Loopback(),))
+    return build(
+        app,
+        auth=entries,
+        read_only=read_only,
+        redact=tuple(redact),
+        hide_payloads=hide_payloads,
+        hosts=hosts,
+        findings=findings,
+    )

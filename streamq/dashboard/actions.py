@@ -1,0 +1,220 @@
+"""The forms that write: each checks who asks, asks back before it destroys, and goes through the admin.
+
+Owns the way from a form to an action and back to a page. What concerns many dead letters is done in
+slices of a second or two: the page in between tells how far it is and goes on, and whoever leaves it has
+lost nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs, quote
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from streamq.admin import Admin
+from streamq.dashboard.access import MAY, Principal
+from streamq.dashboard.guard import good_token
+from streamq.dashboard.render import SAID
+from streamq.deadgroups import END_MS, DeadSelection
+
+if TYPE_CHECKING:
+    from streamq.dashboard.site import Site
+
+MOST_BYTES: Final = 2 * 1024 * 1024
+SLICE: Final = 1.5
+"""Seconds of work on many letters between two pages."""
+ASKED_BACK: Final = {"cancel", "drain", "purge", "pause"}
+"""What asks before it acts; so does whatever concerns more than one task."""
+
+
+class Actions:
+    """The actions of a site."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/confirm/{action}", self.confirm, methods=["GET"]),
+            Route("/do/{action}", self.do, methods=["POST"]),
+        ]
+
+    def confirm(self, request: Request) -> Response:
+        """Ask back: what will be done, to how many."""
+        action = allowed(request, request.path_params["action"])
+        given = {key: value for key, value in request.query_params.items() if len(value) <= 300}
+        number, question = self._number(action, given), _question(action, given)
+        values: dict[str, Any] = {"given": given, "number": number, "question": question}
+        return self._site.render.page(request, "confirm.html", action=action, **values)
+
+    def _number(self, action: str, given: dict[str, str]) -> int | None:
+        if action in ("requeue", "purge") and "type" in given:
+            return self._site.queue.inspector.count_dead(selection(given))
+        return 1 if "id" in given else None
+
+    async def do(self, request: Request) -> Response:
+        """Carry out what a form asks for."""
+        action = allowed(request, request.path_params["action"])
+        form = await _form(request)
+        if not good_token(request, form.pop("token", "")):
+            raise HTTPException(
+                403, "The form was too old, or not ours: go back, load the page anew and try again."
+            )
+        principal: Principal = request.scope["principal"]
+        return await run_in_threadpool(
+            self._do, request, action, form, self._site.queue.admin.acting_for(principal.name)
+        )
+
+    def _do(self, request: Request, action: str, form: dict[str, str], admin: Admin) -> Response:
+        if action in ("requeue", "purge") and "type" in form:
+            return self._many(request, action, form, admin)
+        said, back = act(action, form, admin)
+        return self._back(request, form.get("back") or back, said)
+
+    def _many(self, request: Request, action: str, form: dict[str, str], admin: Admin) -> Response:
+        inspector = self._site.queue.inspector
+        form.setdefault("until", str(inspector.now_ms()))
+        chosen = selection(form)
+        steps = admin.requeue_selected(chosen) if action == "requeue" else admin.purge_selected(chosen)
+        done = _number(form.get("done", "0")) + _work(steps)
+        left = inspector.count_dead(chosen)
+        past = "requeued" if action == "requeue" else "purged"
+        if not left or not done:
+            return self._back(request, "/dead", f"{done:,} dead letters {past}.")
+        given = {**form, "done": str(done)}
+        return self._site.render.page(
+            request, "progress.html", action=action, given=given, done=done, left=left, past=past
+        )
+
+    def _back(self, request: Request, path: str, said: str) -> Response:
+        """To a page of ours, which says what was done. The words travel in a cookie: in the address
+        anybody could put words into our mouth."""
+        root = request.scope.get("root_path", "")
+        ours = path if path.startswith("/") and path[1:2] not in ("/", "\\") else "/"
+        response = RedirectResponse(root + quote(ours, safe="/?=&%:"), 303)
+        response.set_cookie(SAID, quote(said), max_age=30, path=root or "/", httponly=True, samesite="strict")
+        return response
+
+
+def allowed(request: Request, action: str) -> str:
+    """The action, where there is one of that name and whoever asks may do it."""
+    if action not in MAY:
+        raise HTTPException(404, "There is no such action.")
+    principal: Principal = request.scope["principal"]
+    if not principal.may(action):
+        raise HTTPException(403, f"{principal.name} is {principal.role}; this takes the role {MAY[action]}.")
+    return action
+
+
+def act(action: str, given: dict[str, str], admin: Admin) -> tuple[str, str]:
+    """Do one thing; answers what to say and where to go. Raises HTTPException and StreamQErrors."""
+    match action:
+        case "pause":
+            changed = admin.pause(_need(given, "type"), given.get("reason", ""))
+            return ("Paused." if changed else "It was paused already."), "/types"
+        case "resume":
+            changed = admin.resume(_need(given, "type"))
+            return ("Resumed." if changed else "It was not paused."), "/types"
+        case "drain":
+            found = admin.drain(_need(given, "worker"))
+            return (
+                "The worker was asked to drain." if found else "There is no such worker any more."
+            ), "/workers"
+        case _:
+            return _task_action(action, _need(given, "id"), given, admin)
+
+
+def _task_action(action: str, task_id: str, given: dict[str, str], admin: Admin) -> tuple[str, str]:
+    page = f"/tasks/{task_id}"
+    match action:
+        case "cancel":
+            answers = {"cancelled": "Cancelled.", "requested": "Its worker was asked to stop it."}
+            return answers.get(admin.cancel(task_id), "It had ended already."), page
+        case "run-now":
+            return (
+                "It is ready to run." if admin.run_now(task_id) else "It was not scheduled any more."
+            ), page
+        case "requeue":
+            return ("Requeued." if admin.requeue([task_id]) else "It was no dead letter any more."), page
+        case "purge":
+            return ("Purged." if admin.purge([task_id]) else "It was no dead letter any more."), "/dead"
+        case _:
+            new = admin.resubmit(task_id, _need(given, "payload").encode())
+            if new is None:
+                return "It was no dead letter any more.", page
+            return "Requeued with the new payload, as a new task.", f"/tasks/{new}"
+
+
+def selection(given: dict[str, str]) -> DeadSelection:
+    """Which dead letters a form is about."""
+    return DeadSelection(
+        _need(given, "type"),
+        fingerprint=given.get("fingerprint", ""),
+        error=given.get("error", ""),
+        since_ms=_number(given.get("since", "0")),
+        until_ms=_number(given.get("until", str(END_MS))),
+    )
+
+
+def _work(steps: Iterator[int]) -> int:
+    """Take steps until the time is up."""
+    until, done = time.monotonic() + SLICE, 0
+    for number in steps:
+        done += number
+        if time.monotonic() > until:
+            break
+    return done
+
+
+def _need(given: dict[str, str], name: str) -> str:
+    if value := given.get(name, ""):
+        return value
+    raise HTTPException(400, f"The form lacks {name!r}.")
+
+
+def _number(text: str) -> int:
+    if text.isascii() and text.isdigit() and len(text) <= 13:
+        return int(text)
+    raise HTTPException(400, f"{text[:20]!r} is no number.")
+
+
+def _question(action: str, given: dict[str, str]) -> str:
+    what = given.get("id") or given.get("worker") or given.get("type", "")
+    texts = {
+        "cancel": f"Cancel task {what}?",
+        "drain": f"Drain worker {what}? It takes no more tasks, finishes those in hand and ends.",
+        "pause": f"Pause task type {what}? Workers leave it alone until it is resumed; "
+        "enqueue goes on accepting.",
+    }
+    verb = action.replace("-", " ").capitalize()
+    if "id" in given:
+        return texts.get(action, f"{verb} dead letter {what}?")
+    group = f" of group {given['fingerprint']}" if given.get("fingerprint") else ""
+    return texts.get(action, f"{verb} all dead letters of {what}{group}?")
+
+
+def media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """A posted form; no uploads, so no parser of others is needed."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MOST_BYTES:
+            raise HTTPException(413, f"A form has at most {MOST_BYTES:,} bytes.")
+    if media_type(request) != "application/x-www-form-urlencoded":
+        raise HTTPException(415, "A form is application/x-www-form-urlencoded.")
+    try:
+        fields: dict[str, Any] = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=50)
+    except ValueError as error:
+        raise HTTPException(400, f"The form cannot be read: {error}") from None
+    return {name: values[-1] for name, values in fields.items()}

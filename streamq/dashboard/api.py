@@ -1,0 +1,127 @@
+"""The JSON API: what the pages show and do, for programs.
+
+Owns the paths below /api and their parameters. The shapes are in `objects`; an error is an object with
+`error` and `detail`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from streamq.dashboard import objects
+from streamq.dashboard.actions import MOST_BYTES, act, allowed, media_type, selection
+from streamq.dashboard.pages import PAGE, listed, task_filter
+
+if TYPE_CHECKING:
+    from streamq.dashboard.site import Site
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(value, default=_other), status, media_type="application/json")
+
+
+def _other(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    raise TypeError
+
+
+class Api:
+    """The API of a site."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/api/overview", self.overview),
+            Route("/api/chart", self.chart),
+            Route("/api/tasks", self.tasks),
+            Route("/api/tasks/{id}", self.task),
+            Route("/api/dead", self.dead),
+            Route("/api/workers", self.workers),
+            Route("/api/actions", self.actions),
+            Route("/api/server", self.server),
+            Route("/api/do/{action}", self.do, methods=["POST"]),
+        ]
+
+    def overview(self, request: Request) -> Response:
+        del request
+        return _json(objects.overview(self._site.queue.inspector))
+
+    def chart(self, request: Request) -> Response:
+        inspector, name = self._site.queue.inspector, request.query_params.get("type") or None
+        if name is not None and name not in inspector.types():
+            raise HTTPException(404, f"There is no task type {name!r}.")
+        return _json(objects.chart(inspector, name, request.query_params.get("span", "hour")))
+
+    def tasks(self, request: Request) -> Response:
+        query = request.query_params
+        limit = query.get("limit", str(PAGE))
+        if not limit.isascii() or not limit.isdigit() or len(limit) > 4:
+            raise HTTPException(400, "limit is a number from 1 to 200.")
+        page = self._site.queue.inspector.tasks(
+            listed(query.get("state", "ready")),
+            query.get("type") or None,
+            cursor=query.get("cursor", ""),
+            limit=int(limit),
+            wanted=task_filter(query),
+        )
+        return _json(objects.page(page, self._site.privacy))
+
+    def task(self, request: Request) -> Response:
+        info = self._site.queue.inspector.task(request.path_params["id"])
+        return _json(objects.task(info, self._site.privacy), 404 if info.state == "unknown" else 200)
+
+    def dead(self, request: Request) -> Response:
+        found = self._site.queue.inspector.dead_groups(request.query_params.get("type") or None)
+        return _json(objects.groups(found))
+
+    def workers(self, request: Request) -> Response:
+        del request
+        return _json({"workers": [objects.worker(one) for one in self._site.queue.inspector.workers()]})
+
+    def actions(self, request: Request) -> Response:
+        del request
+        return _json({"actions": [asdict(one) for one in self._site.queue.inspector.actions()]})
+
+    def server(self, request: Request) -> Response:
+        del request
+        return _json({"server": self._site.queue.inspector.server()})
+
+    async def do(self, request: Request) -> Response:
+        """Carry out an action: a JSON object with `id`, `type` or `worker`, and what goes with it."""
+        action = allowed(request, request.path_params["action"])
+        given = await _body(request)
+        admin = self._site.queue.admin.acting_for(request.scope["principal"].name)
+        if action in ("requeue", "purge") and "type" in given:
+            chosen = selection(given)
+            steps = admin.requeue_selected if action == "requeue" else admin.purge_selected
+            return _json({"done": await run_in_threadpool(lambda: sum(steps(chosen)))})
+        said, _ = await run_in_threadpool(act, action, given, admin)
+        return _json({"said": said})
+
+
+async def _body(request: Request) -> dict[str, str]:
+    if media_type(request) != "application/json":
+        raise HTTPException(415, "The body is application/json.")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MOST_BYTES:
+            raise HTTPException(413, f"A body has at most {MOST_BYTES:,} bytes.")
+    try:
+        given = orjson.loads(body)
+    except ValueError as error:
+        raise HTTPException(400, f"The body is not JSON: {error}") from None
+    if not isinstance(given, dict) or not all(isinstance(value, str | int) for value in given.values()):
+        raise HTTPException(400, "The body is an object of texts and numbers.")
+    return {name: str(value) for name, value in given.items()}

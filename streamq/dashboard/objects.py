@@ -1,0 +1,133 @@
+"""What the pages and the JSON API show, as plain objects of JSON. Reads through the inspector only.
+
+Owns the shapes of the API. Nothing here knows HTTP.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from streamq.dashboard.privacy import Privacy
+from streamq.deadgroups import DeadGroups
+from streamq.inspector import Inspector, TaskInfo, TypeStats, WorkerInfo
+from streamq.operations import Pause
+from streamq.rollups import Activity, Rollup, activity, added
+from streamq.tasklist import TaskPage, TaskRow
+
+YOUNG = 20
+"""Seconds of a slice of time that say nothing yet: the daemon notes what was counted every ten."""
+RECENT = 5
+"""Minutes that rates and percentiles are taken of."""
+
+
+def type_row(one: TypeStats, rollups: list[Rollup], pause: Pause | None) -> dict[str, Any]:
+    """A task type on the overview."""
+    recent: Activity = activity(rollups[-RECENT:])
+    return {
+        **asdict(one),
+        **asdict(recent),
+        "paused": asdict(pause) if pause else None,
+        "per_minute": [rollup.counts.get("completed", 0) for rollup in rollups],
+    }
+
+
+def overview(inspector: Inspector) -> dict[str, Any]:
+    """Every task type, and all together."""
+    paused, rows, hours = inspector.paused(), list[dict[str, Any]](), list[list[Rollup]]()
+    for one in inspector.stats():
+        hours.append(inspector.rollups(one.type))
+        rows.append(type_row(one, hours[-1], paused.get(one.type)))
+    totals = {name: sum(row[name] for row in rows) for name in ("ready", "running", "scheduled", "dead")}
+    together = [_together(parts) for parts in zip(*hours, strict=True)]
+    oldest = [row["oldest_ready_age"] for row in rows if row["oldest_ready_age"] is not None]
+    return {
+        "types": rows,
+        "totals": {
+            **totals,
+            **asdict(activity(together[-RECENT:])),
+            "oldest_ready_age": max(oldest, default=None),
+        },
+    }
+
+
+def _together(parts: tuple[Rollup, ...]) -> Rollup:
+    first = parts[0]
+    return Rollup(
+        first.start_ms,
+        first.seconds,
+        added(part.counts for part in parts),
+        added(part.wait for part in parts),
+        added(part.run for part in parts),
+    )
+
+
+def chart(inspector: Inspector, task_type: str | None, span: str) -> dict[str, Any]:
+    """Series for a chart: of one type, or of all together. Times in seconds since the epoch, rates in
+    tasks a second, durations in seconds."""
+    types = [task_type] if task_type else inspector.types()
+    known = [inspector.rollups(name, "day" if span == "day" else "hour") for name in types]
+    parts = [_together(group) for group in zip(*known, strict=True)]
+    if parts and parts[-1].seconds < YOUNG:
+        parts.pop()
+    found = [(part, activity([part])) for part in parts]
+    return {
+        "span": span,
+        "times": [part.start_ms // 1000 for part in parts],
+        "accepted": [round(part.counts.get("accepted", 0) / part.seconds, 3) for part in parts],
+        "completed": [round(part.counts.get("completed", 0) / part.seconds, 3) for part in parts],
+        "failed": [round(_failed(part) / part.seconds, 3) for part in parts],
+        "backlog": [part.counts.get("backlog") for part in parts],
+        "wait_p95": [_rounded(one.wait.p95) for _, one in found],
+        "run_p95": [_rounded(one.run.p95) for _, one in found],
+    }
+
+
+def _failed(part: Rollup) -> int:
+    return part.counts.get("retried", 0) + part.counts.get("dead", 0)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
+
+
+def task(info: TaskInfo, privacy: Privacy) -> dict[str, Any]:
+    """A task with all that is known of it."""
+    result = (info.result or b"null") if info.result is not None else None
+    return {
+        "id": info.id, "type": info.type, "state": info.state, "payload": privacy.value(info.payload),
+        "attempts_failed": info.attempts_failed, "lost": info.lost, "failures": info.failures,
+        "detail": info.detail, "result": privacy.value(result), "origin": origin(info),
+    }  # fmt: skip
+
+
+def origin(info: TaskInfo) -> str | None:
+    """The dead letter that this task was made from."""
+    raw = info.fields.get("o")
+    head = info.id.rpartition(":")[0]
+    return f"{head}:{raw.decode('utf-8', 'replace')}" if raw else None
+
+
+def task_row(row: TaskRow, privacy: Privacy) -> dict[str, Any]:
+    """A task in a list. `payload` is text, cut."""
+    shown = asdict(row)
+    del shown["fields"]
+    return {**shown, "payload": privacy.short(row.payload, 600), "result": privacy.short(row.result, 600)}
+
+
+def page(found: TaskPage, privacy: Privacy) -> dict[str, Any]:
+    """A page of a list."""
+    return {
+        "tasks": [task_row(row, privacy) for row in found.rows],
+        "cursor": found.cursor,
+        "looked_at": found.looked_at,
+        "now_ms": found.now_ms,
+    }
+
+
+def groups(found: DeadGroups) -> dict[str, Any]:
+    return {"groups": [asdict(group) for group in found.groups], "complete": found.complete}
+
+
+def worker(one: WorkerInfo) -> dict[str, Any]:
+    return asdict(one)

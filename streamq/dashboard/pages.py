@@ -1,0 +1,182 @@
+"""The pages that only look.
+
+Owns what is on each page; its values come from the inspector, its form from a template. Plain functions:
+the framework runs them in threads, since the inspector waits for the server.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from streamq.dashboard import objects
+from streamq.dashboard.access import MAY
+from streamq.errors import InvalidOption, InvalidTaskId, UsageError
+from streamq.fingerprint import place
+from streamq.model import STATES, State, TaskId
+from streamq.options import seconds
+from streamq.tasklist import TaskFilter, failed_attempts
+
+if TYPE_CHECKING:
+    from streamq.dashboard.site import Site
+
+LISTED: Final = tuple(name for name in STATES if name != "unknown")
+PAGE: Final = 50
+FILTERS: Final = ("type", "error", "id", "older", "newer", "fingerprint")
+
+
+class Pages:
+    """The pages of a site."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/", self.overview),
+            Route("/types", self.types),
+            Route("/types/{name}", self.type),
+            Route("/tasks", self.tasks),
+            Route("/tasks/{id}", self.task),
+            Route("/dead", self.dead),
+            Route("/workers", self.workers),
+            Route("/schedule", self.schedule),
+            Route("/server", self.server),
+            Route("/actions", self.actions),
+        ]
+
+    def overview(self, request: Request) -> Response:
+        found = objects.overview(self._site.queue.inspector)
+        return self._page(request, "overview.html", **found)
+
+    def types(self, request: Request) -> Response:
+        found = objects.overview(self._site.queue.inspector)
+        return self._page(request, "types.html", **found)
+
+    def type(self, request: Request) -> Response:
+        inspector, name = self._site.queue.inspector, request.path_params["name"]
+        if name not in inspector.types():
+            raise HTTPException(404, f"There is no task type {name!r}.")
+        row = objects.type_row(
+            inspector.type_stats(name), inspector.rollups(name), inspector.paused().get(name)
+        )
+        groups = inspector.dead_groups(name).groups[:5]
+        return self._page(request, "type.html", one=row, groups=groups, policy=inspector.policy(name))
+
+    def tasks(self, request: Request) -> Response:
+        query = request.query_params
+        if wanted := query.get("q", "").strip():
+            return self._jump(request, wanted)
+        state, filter_ = listed(query.get("state", "ready")), task_filter(query)
+        inspector = self._site.queue.inspector
+        types = inspector.types()
+        page = inspector.tasks(
+            state, query.get("type") or None, cursor=query.get("cursor", ""), limit=PAGE, wanted=filter_
+        )
+        asked = {name: query.get(name, "") for name in FILTERS} | {"state": state}
+        values: dict[str, Any] = {"types": types, "states": LISTED, "state": state}
+        return self._page(request, "tasks.html", page=page, asked=asked, rows=self._rows(page.rows), **values)
+
+    def _jump(self, request: Request, wanted: str) -> Response:
+        """To the task whose id was typed; else to those whose id contains it."""
+        root = request.scope.get("root_path", "")
+        try:
+            return RedirectResponse(f"{root}/tasks/{quote(str(TaskId.parse(wanted)))}", 303)
+        except InvalidTaskId:
+            state = listed(request.query_params.get("state", "ready"))
+            return RedirectResponse(f"{root}/tasks?state={state}&id={quote(wanted[:100], safe='')}", 303)
+
+    def _rows(self, rows: Any) -> list[dict[str, Any]]:
+        privacy = self._site.privacy
+        return [
+            {**asdict(row), "short": privacy.short(row.payload), "outcome": privacy.short(row.result)}
+            for row in rows
+        ]
+
+    def task(self, request: Request) -> Response:
+        info = self._site.queue.inspector.task(request.path_params["id"])
+        privacy = self._site.privacy
+        result = (info.result or b"null") if info.result is not None else None
+        failures = [{**one, "place": place(str(one.get("traceback", "")))} for one in info.failures]
+        failed = failed_attempts(info.attempts_failed, info.failures)
+        return self._page(
+            request, "task.html", failed=failed, status=404 if info.state == "unknown" else 200, info=info,
+            payload=privacy.text(info.payload), result=privacy.text(result), failures=failures,
+            origin=objects.origin(info), editable=privacy.complete and info.state == "dead",
+            enqueued_ms=_enqueued(info.id, info.fields),
+        )  # fmt: skip
+
+    def dead(self, request: Request) -> Response:
+        inspector, name = self._site.queue.inspector, request.query_params.get("type") or None
+        found = inspector.dead_groups(name)
+        total = sum(group.count for group in found.groups)
+        return self._page(
+            request, "dead.html", found=found, types=inspector.types(), chosen=name or "", total=total
+        )
+
+    def workers(self, request: Request) -> Response:
+        return self._page(request, "workers.html", workers=self._site.queue.inspector.workers())
+
+    def schedule(self, request: Request) -> Response:
+        inspector, query = self._site.queue.inspector, request.query_params
+        types = [query["type"]] if query.get("type") else inspector.types()
+        stats = [one for one in map(inspector.type_stats, types) if one.scheduled]
+        soon = [row for one in stats for row in inspector.tasks("scheduled", one.type, limit=20).rows]
+        rows = self._rows(sorted(soon, key=lambda row: row.at_ms)[:PAGE])
+        now_ms = inspector.now_ms()
+        return self._page(request, "schedule.html", rows=rows, stats=stats, now_ms=now_ms)
+
+    def server(self, request: Request) -> Response:
+        findings = list(self._site.findings()) if self._site.findings is not None else None
+        server = self._site.queue.inspector.server()
+        return self._page(request, "server.html", server=server, findings=findings)
+
+    def actions(self, request: Request) -> Response:
+        return self._page(request, "actions.html", actions=self._site.queue.inspector.actions())
+
+    def _page(self, request: Request, template: str, /, *, status: int = 200, **values: Any) -> Response:
+        principal = request.scope["principal"]
+        may = {action: principal.may(action) for action in MAY}
+        return self._site.render.page(request, template, status=status, may=may, **values)
+
+
+def listed(text: str) -> State:
+    for state in STATES:
+        if state == text and state != "unknown":
+            return state
+    raise UsageError(f"There is no list of {text[:40]!r} tasks; there are {', '.join(LISTED)}.")
+
+
+def task_filter(query: Any) -> TaskFilter:
+    """The filter that a page's address asks for. Raises UsageError."""
+    return TaskFilter(
+        error=query.get("error", "").strip()[:200],
+        id=query.get("id", "").strip()[:200],
+        older_than=_age(query, "older"),
+        newer_than=_age(query, "newer"),
+        fingerprint=query.get("fingerprint", "").strip()[:40],
+    )
+
+
+def _age(query: Any, name: str) -> float | None:
+    text = query.get(name, "").strip()
+    if not text:
+        return None
+    try:
+        return seconds(float(text) if text.replace(".", "", 1).isdigit() else text, name)
+    except InvalidOption as error:
+        raise UsageError(str(error)) from None
+
+
+def _enqueued(task_id: str, fields: dict[str, bytes]) -> int | None:
+    """When a task was accepted: the id tells it, but for one that began in the schedule."""
+    local = TaskId.parse(task_id).local
+    if raw := fields.get("e", b""):
+        return int(raw) if raw.isdigit() else None
+    return None if local[0] == "d" else int(local[1:].partition("-")[0])

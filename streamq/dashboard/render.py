@@ -1,0 +1,162 @@
+"""Templates -> HTML: the environment, and how numbers, times and durations are written for people.
+
+Owns the look of values. Everything is escaped; a template marks nothing as safe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, unquote, urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from streamq.dashboard.access import Principal
+
+_HERE: Final = Path(__file__).parent
+STATIC: Final = _HERE / "static"
+NOTHING: Final = "\N{EN DASH}"
+SAID: Final = "streamq_said"
+"""The cookie in which an action's answer travels to the next page."""
+
+
+def count(value: float | None) -> str:
+    """1234567 as 1,234,567."""
+    return NOTHING if value is None else f"{value:,.0f}"
+
+
+def rate(value: float) -> str:
+    """Tasks a second."""
+    if value == 0:
+        return "0/s"
+    return f"{value:,.0f}/s" if value >= 10 else f"{value:.1f}/s" if value >= 0.1 else f"{value * 60:.1f}/min"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them: 12 ms, 4.2 s, 3 m 10 s, 5 h 02 m, 3 d 04 h."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms" if seconds >= 0.001 or seconds == 0 else f"{seconds * 1e6:.0f} µs"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} m {rest:02} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} m" if hours < 24 else f"{hours // 24} d {hours % 24:02} h"
+
+
+def share(value: float | None) -> str:
+    if value is None:
+        return NOTHING
+    # 99.96 % must not look like all of them.
+    return f"{int(value * 1000) / 10:g} %"
+
+
+def moment(ms: int | None) -> str:
+    """Ms since the epoch as UTC; the page's script turns it into the reader's own time."""
+    if not ms:
+        return NOTHING
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).isoformat(sep=" ", timespec="seconds")[:19] + " UTC"
+    except (OverflowError, ValueError, OSError):
+        return str(ms)
+
+
+def iso(ms: int) -> str:
+    """Ms since the epoch for a `datetime` attribute."""
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+    except (OverflowError, ValueError, OSError):
+        return ""
+
+
+def size(number: int) -> str:
+    """Bytes as people say them."""
+    value = float(number)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def points(values: Sequence[float], width: int = 120, height: int = 24) -> str:
+    """Values as the points of an SVG line."""
+    top = max(values, default=0) or 1
+    step = width / max(1, len(values) - 1)
+    return " ".join(
+        f"{n * step:.1f},{height - 1 - value / top * (height - 2):.1f}" for n, value in enumerate(values)
+    )
+
+
+@cache
+def asset(name: str) -> str:
+    """A file of ours with what is in it as part of its name, so that it may be cached for ever."""
+    return f"{name}?v={hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:10]}"
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for filter_ in (count, rate, duration, share, moment, iso, size, points):
+        environment.filters[filter_.__name__] = filter_
+    return environment
+
+
+class Renderer:
+    """Pages of one site."""
+
+    def __init__(self, name: str, *, read_only: bool) -> None:
+        self._name = name
+        self._read_only = read_only
+
+    def page(self, request: Request, template: str, /, *, status: int = 200, **values: Any) -> HTMLResponse:
+        """A page. Links are made from the place where the site is mounted."""
+        root = request.scope.get("root_path", "")
+
+        def link(path: str, /, **query: object) -> str:
+            given = {key: value for key, value in query.items() if value not in (None, "")}
+            return f"{root}{quote(path)}" + (f"?{urlencode(given)}" if given else "")
+
+        html = (
+            _environment()
+            .get_template(template)
+            .render(
+                app_name=self._name,
+                read_only=self._read_only,
+                principal=request.scope.get("principal", Principal("nobody")),
+                token=request.scope.get("form_token", ""),
+                link=link,
+                static=lambda name: f"{root}/static/{asset(name)}",
+                here=f"{root}{_path(request)}" + (f"?{request.url.query}" if request.url.query else ""),
+                section=_path(request).split("/")[1],
+                said=unquote(request.cookies.get(SAID, ""))[:300],
+                **values,
+            )
+        )
+        response = HTMLResponse(html, status)
+        if SAID in request.cookies:
+            response.delete_cookie(SAID, path=root or "/", httponly=True, samesite="strict")
+        return response
+
+
+def _path(request: Request) -> str:
+    """The path within the site."""
+    path: str = request.scope["path"]
+    root: str = request.scope.get("root_path", "")
+    inner = path[len(root) :] if root and path.startswith(root) else path
+    return inner or "/"

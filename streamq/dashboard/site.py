@@ -1,0 +1,112 @@
+"""The site as a whole: which paths there are, what is common to them, and what becomes of errors.
+
+Owns the wiring. Pages are in `pages`, what writes in `actions`, JSON in `api`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from streamq.admin import Admin
+from streamq.dashboard.access import Principal
+from streamq.dashboard.actions import Actions
+from streamq.dashboard.api import Api
+from streamq.dashboard.guard import Guard
+from streamq.dashboard.live import Pulse
+from streamq.dashboard.pages import Pages
+from streamq.dashboard.privacy import Privacy
+from streamq.dashboard.render import STATIC, Renderer
+from streamq.errors import InvalidTaskId, RedisError, StreamQError
+from streamq.inspector import Inspector
+
+Auth = Callable[[Any], Principal | Awaitable[Principal | None] | None]
+Findings = Callable[[], Sequence[Any]]
+"""What a check of the server found: objects or mappings with `level`, `text` and `fix`."""
+
+
+class Queue(Protocol):
+    """What the dashboard needs of an app: a StreamQ has it, and so has a command's target."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def inspector(self) -> Inspector: ...
+    @property
+    def admin(self) -> Admin: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What all parts of the site share."""
+
+    queue: Queue
+    render: Renderer
+    privacy: Privacy
+    findings: Findings | None
+
+    def problem(self, request: Request, status: int, title: str, text: str) -> Response:
+        """An error as a page, or as JSON below /api."""
+        if "/api/" in request.scope["path"]:
+            return JSONResponse({"error": title, "detail": text}, status)
+        return self.render.page(request, "problem.html", status=status, title=title, text=text)
+
+
+def build(
+    queue: Queue,
+    *,
+    auth: Sequence[Auth],
+    read_only: bool,
+    redact: tuple[str, ...],
+    hide_payloads: bool,
+    hosts: Sequence[str] | None,
+    findings: Findings | None,
+) -> Starlette:
+    """The site as an ASGI application."""
+    site = Site(queue, Renderer(queue.name, read_only=read_only), Privacy(redact, hide_payloads), findings)
+    pages, actions, api = Pages(site), Actions(site), Api(site)
+    pulse = Pulse(lambda: repr(queue.inspector.stats()))
+    routes = [
+        *pages.routes(),
+        *actions.routes(),
+        *api.routes(),
+        Route("/live", pulse.stream),
+        Mount("/static", _Static(directory=STATIC)),
+    ]
+    guard = Middleware(Guard, entries=auth, read_only=read_only, hosts=hosts)
+    return Starlette(routes=routes, middleware=[guard], exception_handlers=_handlers(site))
+
+
+class _Static(StaticFiles):
+    """Our files: their addresses change with what is in them."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["cache-control"] = "public, max-age=31536000, immutable"
+        return response
+
+
+def _handlers(site: Site) -> Any:
+    async def refused(request: Request, error: HTTPException) -> Response:
+        titles = {403: "Not allowed", 404: "Not found", 405: "Not here", 413: "Too large"}
+        return site.problem(request, error.status_code, titles.get(error.status_code, "No"), error.detail)
+
+    async def unreachable(request: Request, error: RedisError) -> Response:
+        return site.problem(request, 503, "The server cannot be reached", str(error))
+
+    async def unknown(request: Request, error: InvalidTaskId) -> Response:
+        return site.problem(request, 404, "No such task", str(error))
+
+    async def wrong(request: Request, error: StreamQError) -> Response:
+        return site.problem(request, 400, "That cannot be done", str(error))
+
+    return {HTTPException: refused, RedisError: unreachable, InvalidTaskId: unknown, StreamQError: wrong}

@@ -1,0 +1,174 @@
+"""Dead letters by fault: groups with one error at one place, kept by the scripts that make and move letters.
+
+Owns the reading of groups and what a selection of dead letters means. Counts are exact and cost nothing
+to ask for: they are distances in a sorted set. Writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from streamq import calls, codec
+from streamq.fingerprint import place
+from streamq.keys import TypeKeys, type_keys
+from streamq.model import Group, TaskId
+from streamq.transport import SyncTransport
+
+STEP: Final = 20
+MOST_GROUPS: Final = 200
+"""Groups of one task type that are listed at most."""
+CHARTED: Final = 40
+"""Groups, those with most letters, of which it is told how many died in each hour."""
+SLICES: Final = 24
+SLICE_MS: Final = 3_600_000
+END_MS: Final = 9_999_999_999_998
+
+
+@dataclass(frozen=True, slots=True)
+class DeadGroup:
+    """Dead letters of a type with one error at one place in the user's code.
+
+    error: the exception's name, or the reason where there is none. place: file, line and function of the
+    latest. per_hour: how many died in each of the last 24 hours, oldest first; empty for groups that are
+    not among the 40 largest. sample: the latest's id.
+    """
+
+    type: str
+    fingerprint: str
+    error: str
+    message: str
+    place: str
+    reason: str
+    count: int
+    first_ms: int
+    last_ms: int
+    sample: str
+    per_hour: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeadGroups:
+    """The groups, most letters first. `complete` is False where a type has more than are listed."""
+
+    groups: list[DeadGroup]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeadSelection:
+    """Which dead letters of a type: of one group, or of those whose error's name or reason contains
+    `error`, or all; that died since and until (ms since the epoch)."""
+
+    type: str
+    fingerprint: str = ""
+    error: str = ""
+    since_ms: int = 0
+    until_ms: int = END_MS
+
+
+class Groups:
+    """Groups the dead letters of one app."""
+
+    def __init__(self, transport: SyncTransport, app: str, shards: int) -> None:
+        self._transport = transport
+        self._app = app
+        self._shards = shards
+
+    def list(self, types: Iterable[str]) -> DeadGroups:
+        """The groups of these types."""
+        groups: list[DeadGroup] = []
+        complete = True
+        for name in types:
+            per_shard = [found for shard in range(self._shards) for found in self._of_shard(name, shard)]
+            complete = complete and len(per_shard) < MOST_GROUPS * self._shards
+            groups += _merged(per_shard)
+        groups.sort(key=lambda group: -group.count)
+        return DeadGroups(self._charted(groups[:CHARTED]) + groups[CHARTED:], complete)
+
+    def _of_shard(self, task_type: str, shard: int) -> Iterable[DeadGroup]:
+        keys, after = self._keys(task_type, shard), ""
+        for _ in range(0, MOST_GROUPS, STEP):
+            found = self._transport.run(calls.dead_groups(keys, after, STEP))
+            yield from (_group(task_type, shard, group) for group in found)
+            if len(found) < STEP:
+                return
+            after = found[-1].fingerprint
+
+    def _charted(self, groups: list[DeadGroup]) -> list[DeadGroup]:
+        """The groups with how many died in each hour."""
+        lines = {}
+        for name in {group.type for group in groups}:
+            marks = [group.fingerprint for group in groups if group.type == name]
+            for start in range(0, len(marks), STEP):
+                lines |= self._lines(name, marks[start : start + STEP])
+        return [replace(group, per_hour=lines[group.type, group.fingerprint]) for group in groups]
+
+    def _lines(self, name: str, marks: list[str]) -> dict[tuple[str, str], tuple[int, ...]]:
+        per_shard = [
+            self._transport.run(calls.dead_slices(self._keys(name, shard), SLICE_MS, SLICES, marks))
+            for shard in range(self._shards)
+        ]
+        return {
+            (name, mark): tuple(map(sum, zip(*(rows[n] for rows in per_shard), strict=True)))
+            for n, mark in enumerate(marks)
+        }
+
+    def count(self, selection: DeadSelection) -> int:
+        """How many dead letters are selected."""
+        return sum(
+            self._transport.run(calls.dead_count(keys, selection.since_ms, selection.until_ms, mark))
+            for keys, mark in self.places(selection)
+        )
+
+    def places(self, selection: DeadSelection) -> Iterable[tuple[TypeKeys, str]]:
+        """Where the selected letters lie: shard by shard, each with a fingerprint, '' for all of it."""
+        for shard in range(self._shards):
+            for mark in self._marks(selection, shard):
+                yield self._keys(selection.type, shard), mark
+
+    def _marks(self, selection: DeadSelection, shard: int) -> Iterable[str]:
+        if selection.fingerprint or not selection.error:
+            return [selection.fingerprint]
+        part = selection.error.lower()
+        found = list(self._of_shard(selection.type, shard))
+        return [group.fingerprint for group in found if part in f"{group.error} {group.reason}".lower()]
+
+    def _keys(self, task_type: str, shard: int) -> TypeKeys:
+        return type_keys(self._app, shard, task_type)
+
+
+def _group(task_type: str, shard: int, group: Group) -> DeadGroup:
+    failures = codec.failures(codec.fields_dict(group.fields).get("f", b""))
+    last = failures[-1] if failures else {}
+    where = place(str(last.get("traceback", "")))
+    return DeadGroup(
+        type=task_type,
+        fingerprint=group.fingerprint,
+        error=str(last.get("error") or group.reason),
+        message=str(last.get("message", "")),
+        place=str(where) if where else "",
+        reason=group.reason,
+        count=group.size,
+        first_ms=group.first_ms,
+        last_ms=group.last_ms,
+        sample=str(TaskId(task_type, shard, group.last_local)),
+    )
+
+
+def _merged(groups: Iterable[DeadGroup]) -> list[DeadGroup]:
+    """One group a fingerprint, over all shards."""
+    merged: dict[str, DeadGroup] = {}
+    for group in groups:
+        known = merged.get(group.fingerprint)
+        merged[group.fingerprint] = group if known is None else _sum(known, group)
+    return list(merged.values())
+
+
+def _sum(one: DeadGroup, other: DeadGroup) -> DeadGroup:
+    latest = max(one, other, key=lambda group: group.last_ms)
+    return DeadGroup(
+        latest.type, latest.fingerprint, latest.error, latest.message, latest.place, latest.reason,
+        one.count + other.count, min(one.first_ms, other.first_ms), latest.last_ms, latest.sample,
+    )  # fmt: skip

@@ -1,0 +1,70 @@
+"""The whole examination, from the server to the apps on it.
+
+Owns the order, and what is still looked at where something cannot be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from streamq.doctor import node, queue, rights, server, slots
+from streamq.doctor.check import Check, fault, ok, unknown
+from streamq.errors import AuthenticationFailed, RedisUnavailable, ServerError
+from streamq.inspector import Inspector, apps, daemons
+from streamq.transport import SyncTransport
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """All checks, in the order in which to read them."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no fault; warnings do not count."""
+        return all(check.status != "fault" for check in self.checks)
+
+
+def examine(transport: SyncTransport, *, app: str | None = None, user: str | None = None) -> Diagnosis:
+    """Look at the server, and at one app or all that are on it. `user`: whose rights, where it is not ours.
+
+    Raises RedisUnavailable, ServerTooOld or AuthenticationFailed where there is nobody to examine.
+    """
+    return Diagnosis(tuple(_checks(transport, app, user)))
+
+
+def _checks(transport: SyncTransport, only: str | None, user: str | None) -> Iterator[Check]:
+    asked = node.ask(transport)
+    yield from server.checks(asked, str(transport.address))
+    found: dict[str, int] = {}
+    try:
+        found = {name: record.known for name, record in apps(transport).items()}
+    except AuthenticationFailed as error:
+        yield unknown("apps", str(error), "ACL SETUSER <user> +hgetall ~streamq:*")
+    except (RedisUnavailable, ServerError) as error:
+        yield fault("apps", str(error), "see the server's words; on a cluster: redis-cli --cluster check")
+    if only is not None:
+        found = {only: found.get(only, 1)}
+    yield from slots.checks(transport, asked, found or {"app": 1})
+    yield from rights.checks(transport, next(iter(found), "app"), user)
+    try:
+        yield from _apps(transport, found)
+    except AuthenticationFailed as error:
+        yield unknown("queue", str(error), "ask as a user who may read: see rights")
+    except (RedisUnavailable, ServerError) as error:
+        yield fault("queue", str(error), "streamq audit tells more")
+
+
+def _apps(transport: SyncTransport, found: dict[str, int]) -> Iterator[Check]:
+    if not found:
+        yield ok("apps", "none has used this server yet")
+        return
+    tending = daemons(transport)
+    working = {name: Inspector(transport, name, shards).workers() for name, shards in found.items()}
+    for name in found:
+        yield from queue.daemons(tending, name)
+    yield from queue.releases([*tending, *(one for listed in working.values() for one in listed)])
+    for name, shards in found.items():
+        yield from queue.AppChecks(transport, name, shards).run(working[name])

@@ -1,0 +1,127 @@
+"""What lives on the queue: workers, daemons, releases, deliveries that nobody renews, tasks that die.
+
+Owns the judging of an app. Asks through the inspector and a few questions of its own; all bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from streamq import calls
+from streamq.doctor.check import Check, fault, ok, warning
+from streamq.inspector import Inspector, TypeStats, WorkerInfo
+from streamq.keys import TypeKeys, type_keys
+from streamq.transport import SyncTransport
+
+LATE_MS: Final = 60_000
+RECENT_MS: Final = 3_600_000
+_START_WORKER: Final = "streamq worker MODULE:app"
+
+
+def daemons(found: Sequence[WorkerInfo], app: str | None) -> Iterator[Check]:
+    """Whether a daemon serves the app; None asks about any."""
+    alive = [one for one in found if one.alive and one.details.get("only") in (None, app)]
+    if alive:
+        yield ok("daemon", f"{len(alive)} alive: {_named(alive)}")
+        return
+    whom = f" for app {app}" if app else ""
+    said = f"none is alive{whom}: delayed tasks, retries and the tasks of dead workers wait"
+    yield fault("daemon", said, "streamq daemon --url <this server>, two of them for safety")
+
+
+def releases(found: Sequence[WorkerInfo]) -> Iterator[Check]:
+    """Whether all processes run the same release."""
+    seen: dict[str, int] = {}
+    for one in found:
+        if one.alive:
+            version = str(one.details.get("version", "unknown"))
+            seen[version] = seen.get(version, 0) + 1
+    if len(seen) > 1:
+        listed = ", ".join(f"{count} with {version}" for version, count in sorted(seen.items()))
+        fix = "finish the roll-out: restart those that are behind (streamq workers --json tells which)"
+        yield warning("releases", f"several releases of streamq at work: {listed}", fix)
+    elif seen:
+        yield ok("releases", f"streamq {next(iter(seen))} everywhere")
+
+
+class AppChecks:
+    """The checks of one app."""
+
+    def __init__(self, transport: SyncTransport, app: str, shards: int) -> None:
+        self._transport = transport
+        self._app, self._shards = app, shards
+        self._inspector = Inspector(transport, app, shards)
+
+    def run(self, workers: Sequence[WorkerInfo]) -> Iterator[Check]:
+        stats = self._inspector.stats()
+        alive = [one for one in workers if one.alive]
+        yield self._served(stats, alive)
+        yield self._silent(stats, {one.name for one in alive})
+        yield self._due(stats)
+        yield self._dying(stats)
+
+    def _served(self, stats: Sequence[TypeStats], alive: Sequence[WorkerInfo]) -> Check:
+        name = f"workers of {self._app}"
+        served = {str(kind) for one in alive for kind in one.details.get("types") or ()}
+        waiting = [f"{one.type} ({one.ready} ready)" for one in stats if one.ready and one.type not in served]
+        if not alive:
+            return warning(name, f"none is alive{_list('; ', waiting)}", _START_WORKER)
+        if waiting:
+            return warning(name, f"{len(alive)} alive, but none serves {', '.join(waiting)}", _START_WORKER)
+        return ok(name, f"{len(alive)} alive: {_named(alive)}")
+
+    def _silent(self, stats: Sequence[TypeStats], alive: set[str]) -> Check:
+        """Consumers that hold deliveries although their worker is gone: the daemon takes these back."""
+        name, held, late = f"deliveries of {self._app}", 0, 0
+        names: set[str] = set()
+        for keys in self._keys(one.type for one in stats if one.running):
+            for letter, _ in calls.all_streams(keys):
+                for consumer, pending, idle in self._transport.run(calls.consumers(keys, letter)):
+                    if pending and consumer not in alive:
+                        held += pending
+                        late = max(late, idle)
+                        names.add(consumer)
+        if not held:
+            return ok(
+                name, f"{sum(one.running for one in stats)} running, all held by workers that are alive"
+            )
+        said = f"{held} held by workers that are gone: {', '.join(sorted(names)[:5])}"
+        if late > LATE_MS:
+            fix = "the daemon gives them to others when their lease has run out: is one running?"
+            return fault(name, f"{said}; silent for {late // 1000} s", fix)
+        return warning(name, said, "the daemon gives them to others when their lease has run out")
+
+    def _due(self, stats: Sequence[TypeStats]) -> Check:
+        name = f"schedule of {self._app}"
+        overdue = [-one.next_due_in for one in stats if one.next_due_in is not None and one.next_due_in < 0]
+        if overdue and max(overdue) * 1000 > LATE_MS:
+            fix = "the daemon promotes them: is one running, and does it keep up?"
+            return fault(name, f"tasks are overdue by up to {max(overdue):.0f} s", fix)
+        return ok(name, f"{sum(one.scheduled for one in stats)} scheduled, none overdue")
+
+    def _dying(self, stats: Sequence[TypeStats]) -> Check:
+        name, since = f"dead letters of {self._app}", self._transport.run(calls.now()) - RECENT_MS
+        kept, suspects = sum(one.dead for one in stats), sum(one.suspect for one in stats)
+        types = [one.type for one in stats if one.dead]
+        recent = sum(self._transport.run(calls.died_since(keys, since)) for keys in self._keys(types))
+        said = f"{recent} of {kept} in the last hour"
+        if suspects:
+            said += f"; {suspects} suspects, which were in hand when workers died"
+        if recent or suspects:
+            return warning(name, said, f"streamq dead list --app {self._app}")
+        return ok(name, f"{kept}, none in the last hour" if kept else "none")
+
+    def _keys(self, types: Sequence[str] | Iterator[str]) -> Iterator[TypeKeys]:
+        for name in types:
+            for shard in range(self._shards):
+                yield type_keys(self._app, shard, name)
+
+
+def _named(found: Sequence[WorkerInfo]) -> str:
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return ", ".join(one.name for one in found[:3]) + more
+
+
+def _list(before: str, words: Sequence[str]) -> str:
+    return before + ", ".join(words) if words else ""

@@ -1,0 +1,189 @@
+"""What the user may do: every command of every script, tried for each role, and none of them run.
+
+Owns the roles. Which commands a script uses is read from the script, so that the list cannot fall behind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+from streamq import scripts
+from streamq.doctor.check import Check, fault, ok, unknown, warning
+from streamq.doctor.node import permitted
+from streamq.keys import APPS, DAEMONS, WAKE_PATTERN, shard_keys, type_keys
+from streamq.transport import SyncTransport, refusals
+
+Command = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a kind of program does: its scripts, and the commands it sends by themselves."""
+
+    scripts: tuple[str, ...]
+    plain: tuple[str, ...] = ()
+
+
+ROLES: Final = {
+    "producer": Role(
+        ("announce", "open_shard", "enqueue", "register", "wait", "locate", "cancel"),
+        ("HGET apps", "HSET apps", "GET", "SUBSCRIBE"),
+    ),
+    "worker": Role(
+        ("announce", "register", "groups", "fetch", "settle", "renew", "beat", "leave"),
+        (
+            "HGET apps",
+            "HSET apps",
+            "EXISTS",
+            "XREADGROUP",
+            "XPENDING",
+            "CLIENT ID",
+            "CLIENT UNBLOCK",
+            "SUBSCRIBE",
+        ),
+    ),
+    "daemon": Role(
+        (
+            "promote",
+            "reclaim",
+            "restamp",
+            "repair",
+            "sweep",
+            "trim",
+            "survey",
+            "groups",
+            "beat",
+            "close_shard",
+            "lower_known",
+        ),
+        ("HGET apps", "HGETALL apps", "HLEN", "SMEMBERS", "ZADD daemons", "PSUBSCRIBE"),
+    ),
+    "observer": Role(
+        (
+            "counts",
+            "locate",
+            "dead_page",
+            "survey",
+            "audit_stream",
+            "audit_place",
+            "audit_rows",
+            "audit_keys",
+        ),
+        ("HGET apps", "HGETALL apps", "SMEMBERS", "SCAN"),
+    ),
+}
+_CALL: Final = re.compile(r"redis\.p?call\(\s*'([A-Z]+)'(?:,\s*'([A-Z]+)')?")
+_PARENTS: Final = ("XGROUP", "XINFO")
+
+# Arguments with which the server accepts each command; K stands for a key.
+_SAMPLES: Final = {
+    "EXISTS": "K", "GET": "K", "HDEL": "K f", "HEXISTS": "K f", "HGET": "K f", "HGETALL": "K",
+    "HINCRBY": "K f 1", "HKEYS": "K", "HLEN": "K", "HMGET": "K f",
+    "HSCAN": "K 0", "HSET": "K f v", "LINDEX": "K 0",
+    "HSETNX": "K f v", "HSTRLEN": "K f", "LLEN": "K", "RPOP": "K",
+    "LPUSH": "K v", "LTRIM": "K 0 1", "DEL": "K", "PERSIST": "K", "PEXPIRE": "K 1", "PTTL": "K",
+    "MGET": "K", "SADD": "K m", "SCARD": "K",
+    "SISMEMBER": "K m", "SET": "K v", "SMEMBERS": "K", "TIME": "", "TYPE": "K", "XACK": "K g 0-1",
+    "XADD": "K * f v", "XAUTOCLAIM": "K g c 1 0-0", "XCLAIM": "K g c 1 0-1", "XDEL": "K 0-1",
+    "XGROUP CREATE": "K g 0", "XGROUP DELCONSUMER": "K g c", "XINFO CONSUMERS": "K g", "XINFO GROUPS": "K",
+    "XLEN": "K", "XPENDING": "K g - + 1", "XRANGE": "K - +", "XREADGROUP": "GROUP g c STREAMS K >",
+    "ZADD": "K 1 m", "ZCARD": "K", "ZCOUNT": "K 0 1", "ZLEXCOUNT": "K - +", "ZRANGE": "K 0 1", "ZREM": "K m",
+    "ZREMRANGEBYRANK": "K 0 0", "ZSCAN": "K 0", "ZSCORE": "K m", "PUBLISH": "C x", "SUBSCRIBE": "C",
+    "PSUBSCRIBE": WAKE_PATTERN, "EVAL": "return 1 K", "EVALSHA": "0 1 K", "CLIENT ID": "",
+    "CLIENT SETNAME": "x", "CLIENT UNBLOCK": "0", "SCAN": "0",
+}  # fmt: skip
+_SAMPLES_EVAL: Final = {"EVAL": ("return", "1"), "EVALSHA": ("0" * 40, "1")}
+
+
+@cache
+def used(script: str) -> frozenset[str]:
+    """The commands that a script calls."""
+    found = _CALL.findall(scripts.load(script).text)
+    return frozenset(f"{name} {sub}" if name in _PARENTS else name for name, sub in found)
+
+
+def needed(role: Role) -> list[str]:
+    """The commands of a role, as `_SAMPLES` names them; one on a key of its own has that after it."""
+    commands = {"CLIENT SETNAME", "EVAL", "EVALSHA", "TIME"}.union(*(used(script) for script in role.scripts))
+    return sorted(commands) + [one for one in role.plain if one not in commands]
+
+
+def sample(name: str, app: str) -> Command:
+    """A command as it is sent, with arguments that the server takes."""
+    words = name.split()
+    key, channel = type_keys(app, 0, "doctor").normal, shard_keys(app, 0).control
+    special = {"apps": APPS, "daemons": DAEMONS}.get(words[-1])
+    if special:
+        words, key = words[:-1], special
+    if words[0] in _SAMPLES_EVAL:
+        return (words[0], *_SAMPLES_EVAL[words[0]], key)
+    arguments = _SAMPLES[" ".join(words)].split()
+    return (*words, *({"K": key, "C": channel}.get(word, word) for word in arguments))
+
+
+def checks(transport: SyncTransport, app: str, user: str | None) -> Iterator[Check]:
+    """Which roles the user can fill. `user`: another than the one that is logged in (by ACL DRYRUN)."""
+    lacking = {name: _lacking(transport, app, user, needed(role)) for name, role in ROLES.items()}
+    shown = f"user {user or _whoami(transport)}"
+    if None in lacking.values():
+        fix = "ACL SETUSER <user> +multi, or ask as a user with +acl"
+        yield unknown("rights", f"what {shown} may do cannot be asked", fix)
+        return
+    able = [name for name, refused in lacking.items() if not refused]
+    if able:
+        yield ok("rights", f"{shown} may be {', '.join(able)}")
+    for name, refused in lacking.items():
+        if refused:
+            yield _refused(shown, name, refused, able)
+
+
+def _refused(shown: str, role: str, refused: Sequence[tuple[str, str]], able: Sequence[str]) -> Check:
+    names = [name for name, why in refused if "command" in why]
+    rest = [why for _, why in refused if "command" not in why]
+    said = f"{shown} cannot be {role}: no right to {', '.join(names[:8]) or rest[0]}"
+    if len(names) > 8:
+        said += f" and {len(names) - 8} more"
+    grants = [f"+{name.lower().replace(' ', '|')}" for name in dict.fromkeys(map(_command, names))]
+    if any("key" in why for why in rest):
+        grants.append("~streamq:*")
+    if any("channel" in why for why in rest):
+        grants += ["'&streamq:*'", f"'&{WAKE_PATTERN}'"]
+    fix = f"redis-cli ACL SETUSER {shown.removeprefix('user ')} {' '.join(grants)}"
+    # A user for each role is good practice; one that can do nothing of use is a fault.
+    useful = set(able) - {"observer"}
+    return warning("rights", said, f"if it is to be one: {fix}") if useful else fault("rights", said, fix)
+
+
+def _command(name: str) -> str:
+    return " ".join(word for word in name.split() if word.isupper())
+
+
+def _lacking(
+    transport: SyncTransport, app: str, user: str | None, names: Sequence[str]
+) -> list[tuple[str, str]] | None:
+    commands = [sample(name, app) for name in names]
+    answers = refusals(transport, commands) if user is None else None
+    if answers is None:
+        answers = _dry(transport, user or _whoami(transport), commands)
+    if answers is None:
+        return None
+    return [(name, why) for name, why in zip(names, answers, strict=True) if why]
+
+
+def _dry(transport: SyncTransport, user: str, commands: Sequence[Command]) -> list[str] | None:
+    answers: list[str] = []
+    for command in commands:
+        reply = permitted(transport, "ACL", "DRYRUN", user, *command)
+        if not isinstance(reply, bytes):
+            return None
+        answers.append("" if reply == b"OK" else reply.decode("utf-8", "replace"))
+    return answers
+
+
+def _whoami(transport: SyncTransport) -> str:
+    name = permitted(transport, "ACL", "WHOAMI")
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else "(unnamed)"

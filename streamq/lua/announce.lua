@@ -1,0 +1,45 @@
+#!lua flags=allow-oom
+-- announce: make an app known, with the number of shards that its tasks are spread over.
+--
+-- The record is JSON: `shards`, the number of the program that announced itself last (`lead`); `known`,
+-- how many may still hold something: it is raised here at once and lowered by the daemon, one by one, when
+-- the last of them is empty and closed; `epoch`, which tells a producer that asks for more shards (it does
+-- not lead) from a daemon that gave one up without knowing of it; `past`, numbers that were current once.
+-- KEYS apps
+-- ARGV app shards lead floor control
+-- Returns the record
+local app, mine, lead = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local raw = redis.call('HGET', KEYS[1], app)
+local good, record = pcall(cjson.decode, raw or '')
+local found = good and type(record) == 'table' and type(record.shards) == 'number'
+if not found then record = {shards = mine, known = mine} end
+local known = math.max(tonumber(record.known) or 0, record.shards)
+record.past = type(record.past) == 'table' and record.past or {}
+record.epoch = tonumber(record.epoch) or 0
+
+local changed = not found or mine > known
+record.known = math.max(known, mine)
+if lead and record.shards ~= mine then
+  changed = true
+  record.past[tostring(record.shards)] = now
+  record.past[tostring(mine)] = nil
+  record.shards = mine
+  local oldest, numbers = nil, 0
+  for number, moment in pairs(record.past) do
+    numbers = numbers + 1
+    if not oldest or moment < record.past[oldest] then oldest = number end
+  end
+  if numbers > 8 then record.past[oldest] = nil end
+end
+if not lead then
+  changed = true
+  record.epoch = math.max(record.epoch, tonumber(ARGV[4])) + 1
+end
+if not changed then return raw end
+raw = cjson.encode(record)
+redis.call('HSET', KEYS[1], app, raw)
+if not found or mine > known then redis.call('PUBLISH', ARGV[5], 'shards') end
+return raw

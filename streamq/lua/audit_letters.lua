@@ -1,0 +1,21 @@
+#!lua flags=no-writes,allow-stale
+-- audit_letters: walk a piece of the stored dead letters; tell which want a closer look (audit_dead).
+-- KEYS dead letters
+-- ARGV cursor limit bytes
+-- Returns {the cursor to go on from, or '' at the end, checked, {local id...}}
+local cursor, limit, bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+-- A few letters at a time, the fewer the longer they are: see audit_stream.
+local checked, ids, read, chunk = 0, {}, 0, 1
+repeat
+  local before, found = read, redis.call('HSCAN', KEYS[2], cursor, 'COUNT', chunk)
+  cursor = found[1]
+  for n = 1, #found[2], 2 do
+    local good, letter = pcall(cmsgpack.unpack, found[2][n + 1])
+    local sound = good and type(letter) == 'table' and type(letter[4]) == 'table'
+    if not sound or not redis.call('ZSCORE', KEYS[1], found[2][n]) then ids[#ids + 1] = found[2][n] end
+    read = read + #found[2][n + 1]
+    checked = checked + 1
+  end
+  if read - before < 16384 then chunk = math.min(16, chunk * 2) end
+until cursor == '0' or checked >= limit or read >= bytes
+return {cursor == '0' and '' or cursor, checked, ids}

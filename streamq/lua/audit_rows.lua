@@ -1,0 +1,85 @@
+#!lua flags=no-writes,allow-stale
+-- audit_rows: look at rows of the index, the cancel requests or the list of the dead: each has its task.
+-- KEYS schedule index cancels dead letters high normal low suspect
+-- ARGV group of bytes ids...
+-- Returns {ids looked at, {problem, id...}}; `of` is index, cancels or dead; it ends when it has read `bytes`
+local schedule, index, cancels = KEYS[1], KEYS[2], KEYS[3]
+local streams = {h = KEYS[6], n = KEYS[7], l = KEYS[8], s = KEYS[9]}
+local group, of, bytes, problems, read = ARGV[1], ARGV[2], tonumber(ARGV[3]), {}, 0
+
+-- Rows with one due time are ordered by their numbers.
+local function row_of(due, number)
+  local low = redis.call('ZCOUNT', schedule, '-inf', '(' .. due)
+  local high = low + redis.call('ZCOUNT', schedule, due, due) - 1
+  while low <= high do
+    local middle = math.floor((low + high) / 2)
+    local row = redis.call('ZRANGE', schedule, middle, middle)[1]
+    read = read + #row + 300
+    local found = tonumber(string.sub(row, 1, 12)) or 0
+    if found == number then return row end
+    if found < number then low = middle + 1 else high = middle - 1 end
+  end
+end
+
+local function fields_at(place)
+  local due, number = string.match(place, '^d(%d+)-(%d+)$')
+  if due then
+    local row = row_of(due, tonumber(number))
+    local good, fields = pcall(cmsgpack.unpack, row and string.sub(row, 14) or '')
+    return row and good and type(fields) == 'table' and fields
+  end
+  local stream, entry = streams[string.sub(place, 1, 1)], string.sub(place, 2)
+  if not stream or not string.match(entry, '^%d+%-%d+$') then return nil end
+  local found = redis.call('XRANGE', stream, entry, entry)[1]
+  return found and found[2]
+end
+
+local function holds(place, id)
+  local fields = fields_at(place)
+  if not fields then return false end
+  local own = place
+  for n = 1, #fields, 2 do
+    read = read + #fields[n + 1]
+    if fields[n] == 'i' then own = fields[n + 1] end
+  end
+  return own == id
+end
+
+-- A delivery whose entry was deleted behind our back: it is pending still.
+local function ghost(place)
+  local stream, entry = streams[string.sub(place, 1, 1)], string.sub(place, 2)
+  if not stream or not string.match(entry, '^%d+%-%d+$') then return false end
+  local held = redis.pcall('XPENDING', stream, group, entry, entry, 1)
+  return not held.err and #held == 1 and #redis.call('XRANGE', stream, entry, entry) == 0
+end
+
+local function fault(id)
+  if of == 'dead' then
+    if not redis.call('ZSCORE', KEYS[4], id) then return nil end
+    local packed = redis.call('HGET', KEYS[5], id)
+    if not packed then return 'dead but its letter is missing' end
+    read = read + #packed
+    local good, letter = pcall(cmsgpack.unpack, packed)
+    local sound = good and type(letter) == 'table' and type(letter[4]) == 'table'
+    return not sound and 'a dead letter that cannot be read'
+  end
+  local at = redis.call('HGET', index, id)
+  if of == 'cancels' then
+    if redis.call('HEXISTS', cancels, id) == 0 or holds(at or id, id) or ghost(at or id) then return nil end
+    return 'a cancel request without a task'
+  end
+  if not at or holds(at, id) then return nil end
+  return ghost(at) and 'pending but deleted' or 'in the index but nowhere'
+end
+
+local looked = 0
+for n = 4, #ARGV do
+  if read >= bytes then break end
+  looked = looked + 1
+  local name = fault(ARGV[n])
+  if name then
+    problems[#problems + 1] = name
+    problems[#problems + 1] = ARGV[n]
+  end
+end
+return {looked, problems}

@@ -1,0 +1,88 @@
+#!lua flags=no-writes,allow-stale
+-- page_set: a page of a sorted set of tasks: the schedule from the next due on, or dead letters or old
+-- ends from the newest back.
+--
+-- A cursor is a score, a space and a member's start; it may name a member that has gone.
+-- KEYS set letters
+-- ARGV kind after limit
+-- Returns {where to go on or '', {{member or what it holds...}...}}
+local set, kind, limit = KEYS[1], ARGV[1], tonumber(ARGV[3])
+local backwards = kind ~= 'scheduled'
+-- A row for people: long payloads are cut, and the page ends early where it becomes heavy.
+local budget = 262144
+local function shortened(fields)
+  local out, size = {}, 0
+  for n = 1, #fields - 1, 2 do
+    local name, value = fields[n], fields[n + 1]
+    out[#out + 1] = name
+    if name == 'p' then
+      out[#out + 1] = string.sub(value, 1, 600)
+      out[#out + 1] = 'size'
+      out[#out + 1] = tostring(#value)
+    else
+      out[#out + 1] = value
+    end
+    size = size + math.min(#value, name == 'p' and 600 or #value)
+  end
+  budget = budget - size
+  return out
+end
+-- How many members come before this one (forwards): members of one score are ordered by their bytes.
+local function position(score, member)
+  local low = redis.call('ZCOUNT', set, '-inf', '(' .. score)
+  local high = low + redis.call('ZCOUNT', set, score, score)
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    local found = string.sub(redis.call('ZRANGE', set, middle, middle)[1], 1, #member)
+    if found < member or (not backwards and found == member) then low = middle + 1 else high = middle end
+  end
+  return low
+end
+
+local first, last
+local score, member = string.match(ARGV[2], '^(%d+) (.+)$')
+if backwards then
+  last = (score and position(score, member) or redis.call('ZCARD', set)) - 1
+  first = math.max(0, last - limit + 1)
+else
+  first = score and position(score, member) or 0
+  last = first + limit - 1
+end
+
+local rows, cursor = {}, ''
+local function scheduled(row, due)
+  local good, fields = pcall(cmsgpack.unpack, string.sub(row, 14))
+  local place = string.format('d%.0f-%d', tonumber(due), tonumber(string.sub(row, 1, 12)) or 0)
+  return {place, string.sub(row, 13, 13), due, shortened(good and type(fields) == 'table' and fields or {})}
+end
+
+local function dead(id, died)
+  local packed = redis.call('HGET', KEYS[2], id)
+  local letter = packed and cmsgpack.unpack(packed) or {'', 'n', died, {}, ''}
+  return {id, letter[2], died, shortened(letter[4]), letter[1], letter[5] or ''}
+end
+
+local found = {}
+if last >= first then
+  local args = {'ZRANGE', set, first, last, 'WITHSCORES'}
+  if backwards then
+    local size = redis.call('ZCARD', set)
+    args = {'ZRANGE', set, size - 1 - last, size - 1 - first, 'REV', 'WITHSCORES'}
+  end
+  found = redis.call(unpack(args))
+end
+local seen = 0
+for n = 1, #found, 2 do
+  local stamp = string.format('%.0f', tonumber(found[n + 1]))
+  seen = seen + 1
+  cursor = stamp .. ' ' .. (kind == 'scheduled' and string.sub(found[n], 1, 12) or found[n])
+  if kind == 'scheduled' then
+    rows[#rows + 1] = scheduled(found[n], stamp)
+  elseif kind == 'dead' then
+    rows[#rows + 1] = dead(found[n], stamp)
+  elseif string.sub(found[n], 1, 1) == kind then
+    rows[#rows + 1] = {string.sub(found[n], 2), '', stamp, {}}
+  end
+  if budget <= 0 then break end
+end
+return {(seen >= limit or budget <= 0) and cursor or '', rows}

@@ -1,0 +1,76 @@
+#!lua flags=no-writes,allow-stale
+-- page_streams: a page of ready or running tasks of one type, stream by stream, oldest entry first.
+--
+-- Ready is what the group has not been given yet; running is what is pending.
+-- KEYS high normal low suspect
+-- ARGV group state after limit
+-- Returns {where to go on or '', {{place, consumer, idle_ms, {fields, payload cut...}}...}}; a place is a letter and an entry
+local group, state, limit = ARGV[1], ARGV[2], tonumber(ARGV[4])
+local order, after = {'h', 'n', 'l', 's'}, ARGV[3]
+-- A row for people: long payloads are cut, and the page ends early where it becomes heavy.
+local budget = 262144
+local function shortened(fields)
+  local out, size = {}, 0
+  for n = 1, #fields - 1, 2 do
+    local name, value = fields[n], fields[n + 1]
+    out[#out + 1] = name
+    if name == 'p' then
+      out[#out + 1] = string.sub(value, 1, 600)
+      out[#out + 1] = 'size'
+      out[#out + 1] = tostring(#value)
+    else
+      out[#out + 1] = value
+    end
+    size = size + math.min(#value, name == 'p' and 600 or #value)
+  end
+  budget = budget - size
+  return out
+end
+local function last_delivered(stream)
+  local groups = redis.pcall('XINFO', 'GROUPS', stream)
+  for _, row in ipairs(groups.err and {} or groups) do
+    local about = {}
+    for n = 1, #row, 2 do about[row[n]] = row[n + 1] end
+    if about.name == group then return about['last-delivered-id'] end
+  end
+end
+
+local function halves(id) return tonumber(string.match(id, '^%d+')), tonumber(string.match(id, '%d+$')) end
+local function later(id, other)
+  local ms, n = halves(id)
+  local other_ms, other_n = halves(other)
+  return ms > other_ms or (ms == other_ms and n > other_n)
+end
+
+local rows = {}
+local function ready(stream, letter, from)
+  local last = last_delivered(stream)
+  if last and (from == '' or later(last, from)) then from = last end
+  for _, entry in ipairs(redis.call('XRANGE', stream, from == '' and '-' or '(' .. from, '+', 'COUNT', limit - #rows)) do
+    rows[#rows + 1] = {letter .. entry[1], '', 0, shortened(entry[2])}
+    if budget <= 0 then return end
+  end
+end
+
+local function running(stream, letter, from)
+  local pending = redis.pcall('XPENDING', stream, group, from == '' and '-' or '(' .. from, '+', limit - #rows)
+  for _, row in ipairs(pending.err and {} or pending) do
+    local entry = redis.call('XRANGE', stream, row[1], row[1])[1]
+    rows[#rows + 1] = {letter .. row[1], row[2], row[3], shortened(entry and entry[2] or {})}
+    if budget <= 0 then return end
+  end
+end
+
+local begun = after == ''
+for n, letter in ipairs(order) do
+  local from = ''
+  if not begun and string.sub(after, 1, 1) == letter then
+    begun = true
+    from = string.sub(after, 2)
+  end
+  if begun and #rows < limit and budget > 0 then
+    if state == 'ready' then ready(KEYS[n], letter, from) else running(KEYS[n], letter, from) end
+  end
+end
+local full = #rows >= limit or budget <= 0
+return {full and #rows > 0 and rows[#rows][1] or '', rows}

@@ -1,0 +1,55 @@
+#!lua flags=allow-oom
+-- repair_place: make the index say where a task is: its row is set, or removed where it needs none.
+--
+-- Does nothing where the index names another place that holds the task too: then there are two of it.
+-- KEYS schedule index counters high normal low suspect
+-- ARGV place
+-- Returns how many rows were changed
+local schedule, index = KEYS[1], KEYS[2]
+local streams = {h = KEYS[4], n = KEYS[5], l = KEYS[6], s = KEYS[7]}
+local place = ARGV[1]
+
+-- Rows with one due time are ordered by their numbers.
+local function row_of(due, number)
+  local low = redis.call('ZCOUNT', schedule, '-inf', '(' .. due)
+  local high = low + redis.call('ZCOUNT', schedule, due, due) - 1
+  while low <= high do
+    local middle = math.floor((low + high) / 2)
+    local row = redis.call('ZRANGE', schedule, middle, middle)[1]
+    local found = tonumber(string.sub(row, 1, 12)) or 0
+    if found == number then return row end
+    if found < number then low = middle + 1 else high = middle - 1 end
+  end
+end
+
+local function fields_at(where)
+  local due, number = string.match(where, '^d(%d+)-(%d+)$')
+  if due then
+    local row = row_of(due, tonumber(number))
+    local good, fields = pcall(cmsgpack.unpack, row and string.sub(row, 14) or '')
+    return row and good and type(fields) == 'table' and fields
+  end
+  local stream, entry = streams[string.sub(where, 1, 1)], string.sub(where, 2)
+  if not stream or not string.match(entry, '^%d+%-%d+$') then return nil end
+  local found = redis.call('XRANGE', stream, entry, entry)[1]
+  return found and found[2]
+end
+
+local function id_in(fields)
+  for n = 1, #fields, 2 do
+    if fields[n] == 'i' then return fields[n + 1] end
+  end
+  return nil
+end
+
+local fields = fields_at(place)
+if not fields then return 0 end
+local own = id_in(fields)
+local id = own or place
+local at = redis.call('HGET', index, id)
+if own and at == place or not own and not at then return 0 end
+local other = at and at ~= place and fields_at(at)
+if other and (id_in(other) or at) == id then return 0 end
+if own then redis.call('HSET', index, id, place) else redis.call('HDEL', index, id) end
+redis.call('HINCRBY', KEYS[3], 'repaired', 1)
+return 1

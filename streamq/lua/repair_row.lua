@@ -1,0 +1,54 @@
+#!lua flags=allow-oom
+-- repair_row: remove a row of the index or of the cancel requests whose task has no entry.
+--
+-- The caller has walked all streams and the schedule before: whatever lives there is in the index. So a
+-- row that names an empty place is a leftover. One that names a pending delivery is not ours to remove.
+-- KEYS schedule index cancels counters high normal low suspect
+-- ARGV group of id
+-- Returns how many rows were removed; `of` is index or cancels
+local schedule, index, cancels = KEYS[1], KEYS[2], KEYS[3]
+local streams = {h = KEYS[5], n = KEYS[6], l = KEYS[7], s = KEYS[8]}
+local group, of, id = ARGV[1], ARGV[2], ARGV[3]
+
+-- Rows with one due time are ordered by their numbers.
+local function row_of(due, number)
+  local low = redis.call('ZCOUNT', schedule, '-inf', '(' .. due)
+  local high = low + redis.call('ZCOUNT', schedule, due, due) - 1
+  while low <= high do
+    local middle = math.floor((low + high) / 2)
+    local row = redis.call('ZRANGE', schedule, middle, middle)[1]
+    local found = tonumber(string.sub(row, 1, 12)) or 0
+    if found == number then return row end
+    if found < number then low = middle + 1 else high = middle - 1 end
+  end
+end
+
+-- Whether the task may be there: anything that cannot be read counts for it.
+local function occupied(place)
+  local due, number = string.match(place, '^d(%d+)-(%d+)$')
+  local fields
+  if due then
+    local row = row_of(due, tonumber(number))
+    if not row then return false end
+    local good
+    good, fields = pcall(cmsgpack.unpack, string.sub(row, 14))
+    if not good or type(fields) ~= 'table' then return true end
+  else
+    local stream, entry = streams[string.sub(place, 1, 1)], string.sub(place, 2)
+    if not stream or not string.match(entry, '^%d+%-%d+$') then return false end
+    local held = redis.pcall('XPENDING', stream, group, entry, entry, 1)
+    local found = redis.call('XRANGE', stream, entry, entry)[1]
+    if not found then return not held.err and #held == 1 end
+    fields = found[2]
+  end
+  for n = 1, #fields, 2 do
+    if fields[n] == 'i' then return fields[n + 1] == id end
+  end
+  return place == id
+end
+
+local at = redis.call('HGET', index, id)
+if of == 'index' and not at or occupied(at or id) then return 0 end
+local removed = redis.call('HDEL', of == 'index' and index or cancels, id)
+if removed > 0 then redis.call('HINCRBY', KEYS[4], 'repaired', removed) end
+return removed

@@ -1,0 +1,50 @@
+#!lua flags=allow-oom
+-- run_now: make a scheduled task ready at once.
+-- KEYS schedule index high normal low log actions
+-- ARGV local_id action about
+-- Returns 1, or 0 where the task is not in the schedule
+local schedule, index, id = KEYS[1], KEYS[2], ARGV[1]
+local streams = {h = KEYS[3], n = KEYS[4], l = KEYS[5]}
+-- The log of operators' actions has one row an action, however many calls it takes.
+local function note(log, rows, action, about, done)
+  if action == '' then return end
+  local time = redis.call('TIME')
+  local stamp = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+  if redis.call('HSETNX', rows, action, stamp .. ' ' .. about) == 1 then
+    redis.call('LPUSH', log, action)
+    if redis.call('LLEN', log) > 1000 then
+      local old = redis.call('RPOP', log)
+      redis.call('HDEL', rows, old, old .. '#', old .. '=')
+    end
+  end
+  redis.call('HINCRBY', rows, action .. '#', done)
+end
+-- Rows with one due time are ordered by their numbers.
+local function row_of(due, number)
+  local low = redis.call('ZCOUNT', schedule, '-inf', '(' .. due)
+  local high = low + redis.call('ZCOUNT', schedule, due, due) - 1
+  while low <= high do
+    local middle = math.floor((low + high) / 2)
+    local row = redis.call('ZRANGE', schedule, middle, middle)[1]
+    local found = tonumber(string.sub(row, 1, 12)) or -1
+    if found == number then return row end
+    if found < number then low = middle + 1 else high = middle - 1 end
+  end
+end
+
+local due, number = string.match(redis.call('HGET', index, id) or id, '^d(%d+)-(%d+)$')
+local row = due and row_of(due, tonumber(number))
+if not row then return 0 end
+local letter = string.sub(row, 13, 13)
+local good, fields = pcall(cmsgpack.unpack, string.sub(row, 14))
+if not good or type(fields) ~= 'table' or not streams[letter] then return 0 end  -- promote will bury it
+local known = false
+for n = 1, #fields, 2 do known = known or fields[n] == 'i' end
+if not known then
+  fields[#fields + 1] = 'i'
+  fields[#fields + 1] = id
+end
+redis.call('HSET', index, id, letter .. redis.call('XADD', streams[letter], '*', unpack(fields)))
+redis.call('ZREM', schedule, row)
+note(KEYS[6], KEYS[7], ARGV[2], ARGV[3], 1)
+return 1

@@ -1,0 +1,105 @@
+"""What operators have asked for: paused task types and the log of actions. Reads only.
+
+Owns the form of a pause and of an action. Both are kept in every shard they concern.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from streamq import calls
+from streamq.keys import shard_keys
+from streamq.model import Note
+from streamq.transport import SyncTransport
+
+_TEXT: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A paused task type: by whom, since when, and why."""
+
+    type: str
+    by: str
+    reason: str
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What an operator did. `done`: how many tasks (or types, or workers) it changed; `asked`: how many
+    there were when it began, None where nobody counted."""
+
+    id: str
+    at_ms: int
+    by: str
+    verb: str
+    what: str
+    done: int
+    asked: int | None = None
+
+
+def note(by: str, verb: str, what: str, asked: int | None = None) -> Note:
+    """A new action for the log."""
+    about = {"by": by[:_TEXT], "verb": verb, "what": what[:_TEXT], "asked": asked}
+    return Note(secrets.token_hex(8), orjson.dumps(about))
+
+
+class Operations:
+    """Reads what was asked for of one app."""
+
+    def __init__(self, transport: SyncTransport, app: str, shards: int) -> None:
+        self._transport = transport
+        self._app = app
+        self._shards = shards
+
+    def paused(self) -> dict[str, Pause]:
+        """The task types that workers leave alone in one shard or more."""
+        found: dict[str, Pause] = {}
+        for shard in range(self._shards):
+            for name, details in self._transport.run(calls.paused(shard_keys(self._app, shard))).items():
+                about = _object(details)
+                since = about.get("at_ms")
+                pause = Pause(
+                    name,
+                    str(about.get("by", "")),
+                    str(about.get("reason", "")),
+                    since if isinstance(since, int) else 0,
+                )
+                found.setdefault(name, pause)
+        return found
+
+    def actions(self, limit: int) -> list[Action]:
+        """The latest actions, newest first."""
+        merged: dict[str, Action] = {}
+        for shard in range(self._shards):
+            keys = shard_keys(self._app, shard)
+            ids = self._transport.run(calls.action_log(keys, limit))
+            rows = self._transport.run(calls.actions(keys, ids)) if ids else []
+            for name, (row, done) in zip(ids, rows, strict=True):
+                if row is not None:
+                    known = merged.get(name)
+                    merged[name] = _action(name, row, done + (known.done if known else 0))
+        return sorted(merged.values(), key=lambda action: -action.at_ms)[:limit]
+
+
+def _action(name: str, row: bytes, done: int) -> Action:
+    stamp, _, raw = row.partition(b" ")
+    about = _object(raw)
+    asked = about.get("asked")
+    return Action(
+        name, int(stamp) if stamp.isdigit() else 0, str(about.get("by", "")), str(about.get("verb", "")),
+        str(about.get("what", "")), done, asked if isinstance(asked, int) else None,
+    )  # fmt: skip
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        found = orjson.loads(raw)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

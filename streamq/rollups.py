@@ -1,0 +1,138 @@
+"""What happened in the last hour or day, from the rollups in Redis: rates and percentiles a task type.
+
+Owns the slices of time and the arithmetic of the histograms, for those who write them too. A histogram is
+log-scaled: each power of two of microseconds has four buckets, so a percentile is right within a tenth.
+Writes nothing, reads no clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from streamq import calls
+from streamq.calls.rollup import MINUTE_MS, QUARTER_MS
+from streamq.keys import type_keys
+from streamq.transport import SyncTransport
+
+Span = Literal["hour", "day"]
+_STEPS: Final[dict[Span, tuple[int, int]]] = {"hour": (MINUTE_MS, 60), "day": (QUARTER_MS, 96)}
+_PER_OCTAVE: Final = 4
+Histogram = Mapping[int, int]
+
+
+def bucket(seconds: float) -> int:
+    """The number of the bucket that a duration falls into."""
+    return max(0, int(math.log2(seconds * 1e6 + 1) * _PER_OCTAVE))
+
+
+def percentile(histogram: Histogram, share: float) -> float | None:
+    """The duration in seconds that this share of all is not longer than; None where there are none."""
+    left = sum(histogram.values()) * share
+    for number, count in sorted(histogram.items()):
+        left -= count
+        if left <= 0:
+            return (2 ** ((number + 0.5) / _PER_OCTAVE) - 1) / 1e6
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Percentiles in seconds; None where nothing was measured."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+    @classmethod
+    def of(cls, histogram: Histogram) -> Latency:
+        return cls(*(percentile(histogram, share) for share in (0.5, 0.95, 0.99)))
+
+
+@dataclass(frozen=True, slots=True)
+class Rollup:
+    """A slice of time that began at `start_ms`. counts: by the names of the counters; `backlog` and
+    `letters` are how many tasks were waiting, scheduled or running, and dead, at its end.
+    wait, run: histograms of the seconds from ready to started and of those in the handler."""
+
+    start_ms: int
+    seconds: int
+    counts: dict[str, int] = field(default_factory=dict)
+    wait: dict[int, int] = field(default_factory=dict)
+    run: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """The latest slices summed up. Rates are tasks a second; success: completed of all that ended for
+    good, None where nothing did."""
+
+    rate_in: float
+    rate_out: float
+    success: float | None
+    wait: Latency
+    run: Latency
+
+
+def activity(rollups: Sequence[Rollup]) -> Activity:
+    """What these slices say together."""
+    seconds = sum(rollup.seconds for rollup in rollups) or 1
+    counts = added(rollup.counts for rollup in rollups)
+    done, dead = counts.get("completed", 0), counts.get("dead", 0)
+    return Activity(
+        rate_in=counts.get("accepted", 0) / seconds,
+        rate_out=done / seconds,
+        success=done / (done + dead) if done + dead else None,
+        wait=Latency.of(added(rollup.wait for rollup in rollups)),
+        run=Latency.of(added(rollup.run for rollup in rollups)),
+    )
+
+
+def added(several: Iterable[Mapping[calls.R, int]]) -> dict[calls.R, int]:
+    """The sum of mappings to numbers."""
+    total: dict[calls.R, int] = {}
+    for one in several:
+        for name, value in one.items():
+            total[name] = total.get(name, 0) + value
+    return total
+
+
+class Rollups:
+    """Reads the rollups of one app."""
+
+    def __init__(self, transport: SyncTransport, app: str, shards: int) -> None:
+        self._transport = transport
+        self._app = app
+        self._shards = shards
+
+    def read(self, task_type: str, span: Span) -> list[Rollup]:
+        """The last 60 minutes, or 96 quarters of an hour, oldest first; the last is not over yet, and its
+        `seconds` are those that have passed of it."""
+        step, number = _STEPS[span]
+        now_ms = self._transport.run(calls.now())
+        last = now_ms // step
+        slices = range(last - number + 1, last + 1)
+        per_shard = [self._of_shard(task_type, shard, slices, span) for shard in range(self._shards)]
+        return [
+            _rollup(at * step, min(step, now_ms - at * step) // 1000, added(row[n] for row in per_shard))
+            for n, at in enumerate(slices)
+        ]
+
+    def _of_shard(self, task_type: str, shard: int, slices: range, span: Span) -> list[dict[str, int]]:
+        keys = type_keys(self._app, shard, task_type)
+        name = keys.minute if span == "hour" else keys.quarter
+        return self._transport.run(calls.rollups([name(at) for at in slices]))
+
+
+def _rollup(start_ms: int, seconds: int, fields: Mapping[str, int]) -> Rollup:
+    counts: dict[str, int] = {}
+    histograms: dict[str, dict[int, int]] = {"wait": {}, "run": {}}
+    for name, value in fields.items():
+        kind, _, number = name.partition(":")
+        if kind in histograms and number.isdigit():
+            histograms[kind][int(number)] = value
+        else:
+            counts[name] = value
+    return Rollup(start_ms, max(1, seconds), counts, histograms["wait"], histograms["run"])

@@ -1,0 +1,90 @@
+"""Listens to what happens to tasks, as it happens.
+
+Owns the listening: a flag with a lifetime has the workers tell, and is renewed while somebody reads. It
+is the one thing that a question writes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from streamq import calls
+from streamq.keys import shard_keys
+from streamq.transport import Subscription, SyncTransport
+
+FLAG_MS: Final = 15_000
+RENEWED: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a task.
+
+    event: started, completed, retried, dead, cancelled, expired or handed_back; `skipped` stands for
+    `number` events that a busy worker left out. seconds: in the handler, None where it was not called.
+    """
+
+    event: str
+    id: str
+    worker: str
+    at_ms: int
+    attempt: int = 0
+    seconds: float | None = None
+    number: int = 1
+
+
+class Tail:
+    """Listens to one app. A context manager: `with app.inspector.tail() as events`."""
+
+    def __init__(self, transport: SyncTransport, app: str, shards: int) -> None:
+        self._transport = transport
+        self._shards = [shard_keys(app, shard) for shard in range(shards)]
+        self._listening = Subscription(transport, self._shards[0].events)
+        self._renew_at = 0.0
+
+    def __enter__(self) -> Tail:
+        self._listening.open()
+        self._ask()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.close()
+
+    def next(self, timeout: float) -> list[Event]:
+        """What happened, an empty list where nothing did for `timeout` seconds. Raises RedisErrors."""
+        if time.monotonic() >= self._renew_at:
+            self._ask()
+        message = self._listening.next(timeout)
+        return list(_events(message[1])) if message is not None else []
+
+    def __iter__(self) -> Iterator[Event]:
+        """Events without an end."""
+        while True:
+            yield from self.next(1.0)
+
+    def _ask(self) -> None:
+        """Have the workers tell for a while."""
+        first = self._renew_at == 0.0
+        self._renew_at = time.monotonic() + RENEWED
+        for shard in self._shards:
+            self._transport.run(calls.listen(shard, FLAG_MS, at_once=first))
+
+
+def _events(text: str) -> Iterator[Event]:
+    try:
+        said = orjson.loads(text)
+        worker, events, left_out = str(said["worker"]), said["events"], said["left_out"]
+        yield from (_event(worker, told) for told in events)
+        if left_out:
+            yield Event("skipped", "", worker, 0, number=int(left_out))
+    except (ValueError, TypeError, KeyError):
+        return  # said by somebody else
+
+
+def _event(worker: str, told: dict[str, Any]) -> Event:
+    return Event(told["event"], told["id"], worker, told["at_ms"], told["attempt"], told.get("seconds"))

@@ -1,0 +1,291 @@
+"""Lists of tasks in pages: every state, from a cursor on, filtered; each page is bounded.
+
+Owns the walk over task types, shards and streams, and what a filter means. A page looks at so many rows
+and takes so long at most; where that ends it early, it says from where to go on. Writes nothing. Tasks
+move while they are listed: one may be missed or met twice.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from streamq import calls, codec
+from streamq.errors import UsageError
+from streamq.keys import RESULT_BUCKET_MS, SCHEDULED_RESULTS, TypeKeys, type_keys
+from streamq.model import STATES, Row, RowPage, State, TaskId
+from streamq.transport import SyncTransport
+
+MOST_ROWS: Final = 200
+LOOK_AT: Final = 2000
+"""Rows that a page looks at at most."""
+LOOK_FOR: Final = 0.06
+"""Seconds after which a page ends, full or not."""
+MEMBERS_AT_ONCE: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Which tasks of a list. None and empty texts let everything through.
+
+    error: part of the last error's name or message, or of the reason. id: part of the id.
+    older_than, newer_than: seconds since the task came into its state (for a scheduled task: until it
+    is due, so newer_than is "due within"). fingerprint: dead letters of one group.
+    """
+
+    error: str = ""
+    id: str = ""
+    older_than: float | None = None
+    newer_than: float | None = None
+    fingerprint: str = ""
+
+    @property
+    def empty(self) -> bool:
+        return not (self.error or self.id) and self.older_than is None and self.newer_than is None
+
+    def lets(self, row: TaskRow, now_ms: int) -> bool:
+        """Whether this row belongs to the list."""
+        age = abs(now_ms - row.at_ms) / 1000
+        return (
+            (not self.id or self.id in row.id)
+            and (not self.error or self.error.lower() in row.told.lower())
+            and (self.older_than is None or age >= self.older_than)
+            and (self.newer_than is None or age <= self.newer_than)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """A task as a list shows it.
+
+    at_ms: when it became ready, was handed over, is due, died or ended; for a completed task when it was
+    enqueued. payload: the first 600 bytes of `payload_size`. last_error: the latest failure.
+    """
+
+    id: str
+    type: str
+    state: State
+    priority: str
+    at_ms: int
+    attempts_failed: int = 0
+    lost: int = 0
+    worker: str = ""
+    lease_idle_ms: int = 0
+    reason: str = ""
+    fingerprint: str = ""
+    payload: bytes | None = None
+    payload_size: int = 0
+    result: bytes | None = None
+    last_error: dict[str, Any] | None = None
+    fields: dict[str, bytes] = field(repr=False, default_factory=dict)
+
+    @property
+    def told(self) -> str:
+        """What there is to search for an error in."""
+        last = self.last_error or {}
+        return f"{last.get('error', '')}: {last.get('message', '')} {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPage:
+    """A page: `cursor` is where the next one begins, '' at the end of the list; `looked_at` rows."""
+
+    rows: list[TaskRow]
+    cursor: str
+    looked_at: int
+    now_ms: int
+
+
+class TaskList:
+    """Lists the tasks of one app."""
+
+    def __init__(self, transport: SyncTransport, app: str, shards: int) -> None:
+        self._transport = transport
+        self._app = app
+        self._shards = shards
+
+    def page(
+        self, state: State, types: Sequence[str], cursor: str, limit: int, wanted: TaskFilter
+    ) -> TaskPage:
+        """A page of the tasks of these types in a state, type by type. Raises UsageError."""
+        if state not in STATES or state == "unknown":
+            known = ", ".join(name for name in STATES if name != "unknown")
+            raise UsageError(f"there is no list of {state!r} tasks; there are: {known}")
+        if not 1 <= limit <= MOST_ROWS:
+            raise UsageError(f"limit={limit}: a page has 1 to {MOST_ROWS} rows")
+        walk = _Walk(self._steps(state, sorted(types), _Cursor.parse(cursor), wanted), limit, wanted)
+        return walk.page(self._transport.run(calls.now()))
+
+    def _steps(self, state: State, types: list[str], cursor: _Cursor, wanted: TaskFilter) -> Iterator[_Step]:
+        for name in types:
+            for shard in range(self._shards):
+                place = (name, shard)
+                if place < (cursor.type, cursor.shard):
+                    continue
+                after = cursor.after if place == (cursor.type, cursor.shard) else ""
+                keys = type_keys(self._app, shard, name)
+                yield _Step(name, shard, after, self._reader(state, keys, wanted))
+
+    def _reader(self, state: State, t: TypeKeys, wanted: TaskFilter) -> _Reader:
+        run = self._transport.run
+        match state:
+            case "ready" | "running":
+                return lambda after, limit: run(calls.page_streams(t, state, after, limit))
+            case "scheduled":
+                return lambda after, limit: run(calls.page_schedule(t, after, limit))
+            case "dead":
+                return lambda after, limit: run(calls.page_dead(t, after, limit, wanted.fingerprint))
+            case "completed":
+                return _Completed(self._transport, t).read
+            case _:
+                return lambda after, limit: run(calls.page_ended(t, state, after, limit))
+
+
+_Reader = Callable[[str, int], RowPage]
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    type: str
+    shard: int
+    after: str
+    read: _Reader
+
+
+class _Walk:
+    """Reads steps until a page is full, or until it has looked long enough."""
+
+    def __init__(self, steps: Iterator[_Step], limit: int, wanted: TaskFilter) -> None:
+        self._steps, self._limit, self._wanted = steps, limit, wanted
+        self._rows: list[TaskRow] = []
+        self._looked_at = 0
+        self._until = time.monotonic() + LOOK_FOR
+
+    def page(self, now_ms: int) -> TaskPage:
+        cursor = next(filter(None, (self._step(step, now_ms) for step in self._steps)), "")
+        return TaskPage(self._rows, cursor, self._looked_at, now_ms)
+
+    def _step(self, step: _Step, now_ms: int) -> str:
+        """Walk one type in one shard; answers where to go on where the page ends here."""
+        after = step.after
+        while not self._over():
+            found = step.read(after, self._limit - len(self._rows))
+            self._looked_at += max(1, len(found.rows))
+            rows = [_row(step.type, step.shard, row) for row in found.rows]
+            self._rows += [row for row in rows if self._wanted.lets(row, now_ms)]
+            after = found.cursor
+            if not after:
+                return ""
+        return _Cursor(step.type, step.shard, after).text()
+
+    def _over(self) -> bool:
+        full = len(self._rows) >= self._limit
+        return full or self._looked_at >= LOOK_AT or time.monotonic() > self._until
+
+
+@dataclass(frozen=True, slots=True)
+class _Cursor:
+    type: str = ""
+    shard: int = 0
+    after: str = ""
+
+    def text(self) -> str:
+        raw = f"{self.type}\n{self.shard}\n{self.after}".encode()
+        return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+    @classmethod
+    def parse(cls, text: str) -> _Cursor:
+        if not text:
+            return cls()
+        try:
+            raw = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True).decode()
+            name, shard, after = raw.split("\n", 2)
+            return cls(name, int(shard), after)
+        except (ValueError, binascii.Error):
+            raise UsageError(f"cursor={text[:40]!r} is none that a page gave out") from None
+
+
+class _Completed:
+    """Completed tasks lie in many small hashes: one for each second in which they were enqueued, or for
+    each 256 that began in the schedule. Newest first; many hashes are looked at in one call.
+
+    A cursor is the member of the index, the number of the hash in it, and the rows to skip.
+    """
+
+    def __init__(self, transport: SyncTransport, t: TypeKeys) -> None:
+        self._run = transport.run
+        self._t = t
+
+    def read(self, after: str, limit: int) -> RowPage:
+        member, hash_, skip = self._cursor(after)
+        members = self._run(calls.page_buckets(self._t, member, MEMBERS_AT_ONCE + 1))
+        places = [place for one in members[:MEMBERS_AT_ONCE] for place in self._hashes(one)][hash_:]
+        if not places:
+            return RowPage("", [])
+        number, size, rows = self._run(calls.page_results([key for _, key in places], skip, limit))
+        following = f"{members[-1]}:0:0" if len(members) > MEMBERS_AT_ONCE else ""
+        if not rows:
+            return RowPage(following, [])
+        seen = (skip if number == 1 else 0) + len(rows)
+        if seen < size:
+            following = f"{places[number - 1][0]}:{seen}"
+        elif number < len(places):
+            following = f"{places[number][0]}:0"
+        return RowPage(following, [row._replace(at_ms=_stamp(row.local)) for row in rows])
+
+    def _cursor(self, after: str) -> tuple[str, int, int]:
+        member, _, rest = after.partition(":")
+        hash_, _, skip = rest.partition(":")
+        if not after:
+            return "", 0, 0
+        if not (hash_.isdigit() and skip.isdigit()):
+            raise UsageError("cursor: is none that a page gave out")
+        return member, int(hash_), int(skip)
+
+    def _hashes(self, member: str) -> list[tuple[str, str]]:
+        """The hashes of a member of the index: each as a cursor says it, with its key."""
+        if member.startswith("d"):
+            return [(f"{member}:0", self._t.results(f"d0-{int(member[1:]) * SCHEDULED_RESULTS}"))]
+        first = int(member) * 60_000
+        keys = [self._t.results(f"n{first + at * RESULT_BUCKET_MS}-0") for at in range(59, -1, -1)]
+        return [(f"{member}:{n}", key) for n, key in enumerate(keys)]
+
+
+def _stamp(local: str) -> int:
+    return int(local[1:].partition("-")[0])
+
+
+def _row(task_type: str, shard: int, row: Row) -> TaskRow:
+    have = codec.fields_dict(row.fields)
+    failures = codec.failures(have.get("f", b""))
+    return TaskRow(
+        id=str(TaskId(task_type, shard, row.local)),
+        type=task_type,
+        state=row.state,
+        priority={"h": "high", "l": "low"}.get(row.priority, "normal"),
+        at_ms=row.at_ms,
+        attempts_failed=failed_attempts(_number(have.get("a")), failures),
+        lost=_number(have.get("l")),
+        worker=row.worker,
+        lease_idle_ms=row.idle_ms,
+        reason=row.reason,
+        fingerprint=row.fingerprint,
+        payload=have.get("p"),
+        payload_size=_number(have.get("size")),
+        result=(have.get("result") or b"null") if "result" in have else None,
+        last_error=failures[-1] if failures else None,
+        fields=have,
+    )
+
+
+def failed_attempts(counted: int, failures: list[dict[str, Any]]) -> int:
+    """How many attempts failed: the last one of a dead letter is in its history only."""
+    return max(counted, len([failure for failure in failures if failure.get("error") != "WorkerLost"]))
+
+
+def _number(raw: bytes | None) -> int:
+    return int(raw) if raw is not None and raw.isdigit() else 0

@@ -1,0 +1,108 @@
+"""One fetcher for each shard that is served: started and ended as shards come and go.
+
+Owns the fetchers and their tasks. What a fetcher does is its own; how many shards there are is said by
+whoever reads the app record. A shard that is no longer known is empty, so nothing is lost with its fetcher.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+from streamq import telemetry
+from streamq.errors import RedisError
+from streamq.keys import TypeKeys
+from streamq.worker.fetcher import Fetcher
+
+
+class Crew:
+    """The fetchers of one worker process. `prepare` makes a shard ready to be read, and answers what is
+    paused there; `leave` says goodbye.
+
+    `failed` is set when a fetcher has ended without having been told to.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[int], Fetcher],
+        prepare: Callable[[int], Awaitable[frozenset[str]]],
+        leave: Callable[[int], Awaitable[None]],
+        worker: str,
+    ) -> None:
+        self._make, self._prepare, self._leave = make, prepare, leave
+        self._fetchers: dict[int, Fetcher] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._changing = asyncio.Lock()
+        self._stopping = False
+        self.failed = asyncio.Event()
+        self._log = telemetry.get_logger(worker=worker)
+
+    @property
+    def shards(self) -> list[int]:
+        return list(self._fetchers)
+
+    @property
+    def fetchers(self) -> list[Fetcher]:
+        """A copy; may be called from another thread."""
+        return list(self._fetchers.values())
+
+    def serves(self, shards: int) -> bool:
+        """Whether just so many are served."""
+        return set(self._fetchers) == set(range(shards))
+
+    def is_paused(self, keys: TypeKeys) -> bool:
+        fetcher = self._fetchers.get(keys.shard)
+        return fetcher is not None and fetcher.is_paused(keys.type)
+
+    def pause(self, shard: int, types: frozenset[str]) -> None:
+        """Leave these types alone in a shard, and only these."""
+        fetcher = self._fetchers.get(shard)
+        if fetcher is not None:
+            fetcher.pause(types)
+
+    async def serve(self, shards: int) -> None:
+        """Serve as many shards from now on. One that cannot be made ready is tried at the next call."""
+        async with self._changing:
+            gone = [shard for shard in self._fetchers if shard >= shards]
+            await self._end(gone)
+            for shard in gone:
+                await self._leave(shard)
+            for shard in range(shards):
+                if shard not in self._fetchers and not self._stopping:
+                    await self._begin(shard)
+
+    async def _begin(self, shard: int) -> None:
+        try:
+            paused = await self._prepare(shard)
+        except RedisError as error:
+            self._log.warning("shard.not_ready", shard=shard, error=str(error))
+            return
+        if self._stopping:
+            return
+        fetcher = self._fetchers[shard] = self._make(shard)
+        fetcher.pause(paused)
+        task = self._tasks[shard] = asyncio.create_task(fetcher.run())
+        task.add_done_callback(lambda task: self._ended(shard, fetcher, task))
+
+    def _ended(self, shard: int, fetcher: Fetcher, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._log.critical("worker.failed", shard=shard, error=repr(error), exc_info=error)
+        if self._fetchers.get(shard) is fetcher and not self._stopping:
+            self.failed.set()
+
+    async def _end(self, shards: Iterable[int]) -> None:
+        fetchers = {shard: self._fetchers.pop(shard) for shard in shards}
+        await asyncio.gather(*(fetcher.stop() for fetcher in fetchers.values()))
+        await asyncio.gather(*(self._tasks.pop(shard) for shard in fetchers), return_exceptions=True)
+
+    def freed(self) -> None:
+        """There may be room again."""
+        for fetcher in self._fetchers.values():
+            fetcher.freed()
+
+    async def stop(self) -> None:
+        """Take no more. Returns when every read under way has ended, and what it brought is delivered."""
+        self._stopping = True
+        await asyncio.gather(*(fetcher.stop() for fetcher in self._fetchers.values()))
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)

@@ -1,0 +1,68 @@
+"""How long tasks waited and ran, added up in the worker and sent with the heartbeat.
+
+Owns what is measured of each task and how much of it: where tasks come fast, one in so many stands for
+the rest, so that measuring costs next to nothing. Written by the event loop, emptied by the lease thread.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final, NamedTuple
+
+from streamq import calls
+from streamq.keys import type_keys
+from streamq.rollups import bucket
+from streamq.worker.holdings import Held
+
+ENOUGH: Final = 512
+"""Tasks measured between two heartbeats; where there are more, each of these stands for several."""
+
+
+class _Measured(NamedTuple):
+    type: str
+    entry_ms: int
+    started: float
+    ended: float
+
+
+class Tally:
+    """What one worker process measured since the last heartbeat.
+
+    `left` counts down to the next task to measure: whoever ends a task takes one off, and calls `add`
+    at 0.
+    """
+
+    def __init__(self, app: str) -> None:
+        self._app = app
+        self._measured: list[_Measured] = []
+        self._weight = 1
+        self.left = 1
+
+    def add(self, held: Held) -> None:
+        """Note a delivery that has ended; one that was never started does not count."""
+        self.left = self._weight
+        if held.started is None:
+            return
+        delivery = held.delivery
+        entry_ms = int(delivery.place[1:].partition("-")[0])
+        measured = self._measured
+        measured.append(_Measured(delivery.type, entry_ms, held.started, time.monotonic()))
+        if len(measured) >= ENOUGH:
+            # Every second one goes, and those that stay stand for twice as many.
+            self._measured = measured[::2]
+            self._weight *= 2
+
+    def calls(self, now_ms: int) -> list[calls.Call[int]]:
+        """What to send, one call a task type, and begin anew. `now_ms` is the server's clock."""
+        measured, self._measured = self._measured, []
+        weight = self._weight
+        if len(measured) < ENOUGH // 4 and weight > 1:
+            self._weight = weight // 2
+        offset = now_ms / 1000 - time.monotonic()
+        counts: dict[str, dict[str, int]] = {}
+        for one in measured:
+            row = counts.setdefault(one.type, {})
+            waited = max(0.0, one.started + offset - one.entry_ms / 1000)
+            for name in (f"wait:{bucket(waited)}", f"run:{bucket(one.ended - one.started)}"):
+                row[name] = row.get(name, 0) + weight
+        return [calls.tally(type_keys(self._app, 0, name), now_ms, row) for name, row in counts.items()]

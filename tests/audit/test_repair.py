@@ -1,0 +1,411 @@
+"""Every fault that the audit knows: done by hand to a real server, found, repaired, and gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from streamq import calls
+from streamq.admin import Admin
+from streamq.audit import FAULTS, Audit
+from streamq.inspector import Inspector
+from streamq.keys import GROUP, shard_keys, type_keys
+from streamq.model import Completed, Died, IdempotencyKey, NewTask, Retried, TaskId
+from streamq.transport import SyncTransport
+from tests.lua.shard import Shard
+
+BASE = "streamq:{shop:0}:email"
+
+
+@pytest.fixture
+def shard(transport: SyncTransport) -> Shard:
+    """A type with tasks in every state; the books are right."""
+    found = Shard(transport)
+    found.run(calls.announce("shop", 1))
+    for _ in range(6):
+        found.put()
+    a, b, c, *_ = found.fetch(budget=4)
+    found.settle([a], Completed(b"1", 60_000))
+    found.settle([b], Died("attempts", b"[]"))
+    found.settle([c], Retried(3_600_000, b"[]"))
+    found.put(delay_ms=3_600_000)
+    assert look(found).problems == []
+    return found
+
+
+def look(shard: Shard) -> Audit:
+    return Inspector(shard.transport, "shop", 1).audit()
+
+
+def repair(shard: Shard, *, dry_run: bool = False, write_off: bool = False) -> Audit:
+    return Admin(shard.transport, "shop", 1).repair(dry_run=dry_run, write_off=write_off)
+
+
+def problems(audit: Audit) -> list[str]:
+    return sorted({problem.problem for problem in audit.problems})
+
+
+def moved(shard: Shard) -> tuple[str, str]:
+    """A ready task that has moved: its id and its place."""
+    local = shard.put()
+    [*_, delivery] = shard.fetch()
+    shard.settle([delivery], Retried(0, b"[]"))
+    return local, shard.command("HGET", shard.t.index, local).decode()
+
+
+def lost_row(shard: Shard) -> None:
+    local, _ = moved(shard)
+    shard.command("HDEL", shard.t.index, local)
+
+
+def wrong_row(shard: Shard) -> None:
+    local, _ = moved(shard)
+    shard.command("HSET", shard.t.index, local, "n1-0")
+
+
+def lost_row_of_the_schedule(shard: Shard) -> None:
+    [*_, delivery] = shard.fetch(budget=1)
+    shard.settle([delivery], Retried(3_600_000, b"[]"))
+    shard.command("HDEL", shard.t.index, delivery.local)
+
+
+def needless_row(shard: Shard) -> None:
+    local = shard.put()
+    shard.command("HSET", shard.t.index, local, local)
+
+
+def needless_row_of_the_schedule(shard: Shard) -> None:
+    local = shard.put(delay_ms=3_600_000)
+    shard.command("HSET", shard.t.index, local, "n1-0")
+
+
+def leftover_row(shard: Shard) -> None:
+    shard.command("HSET", shard.t.index, "n5-5", "n6-6")
+    shard.command("HSET", shard.t.index, "d5-5", "d7-7")
+    shard.command("HSET", shard.t.index, b"\xff", b"\x00\xff")
+
+
+def stray_ack(shard: Shard) -> None:
+    shard.put()
+    [*_, delivery] = shard.fetch()
+    shard.command("XACK", shard.t.normal, GROUP, delivery.place[1:])
+
+
+def ghost(shard: Shard) -> None:
+    shard.put()
+    [*_, delivery] = shard.fetch("gone")
+    shard.age(delivery, 60_000)
+    shard.command("XDEL", shard.t.normal, delivery.place[1:])
+
+
+def ghost_that_moved(shard: Shard) -> None:
+    moved(shard)
+    [*_, delivery] = shard.fetch("gone")
+    shard.age(delivery, 60_000)
+    shard.command("XDEL", shard.t.normal, delivery.place[1:])
+
+
+def lost_letter(shard: Shard) -> None:
+    [local] = shard.command("ZRANGE", shard.t.dead, 0, -1)
+    shard.command("HDEL", shard.t.letters, local)
+
+
+def unlisted_letter(shard: Shard) -> None:
+    shard.command("DEL", shard.t.dead)
+
+
+def forgotten_request(shard: Shard) -> None:
+    shard.command("HSET", shard.t.cancels, "n1-1", "1")
+
+
+def immortal_results(shard: Shard) -> None:
+    [key] = shard.command("KEYS", f"{BASE}:results:*")
+    shard.command("PERSIST", key)
+
+
+def immortal_writer(shard: Shard) -> None:
+    shard.command("SET", f"{BASE}:writer:x", b"x")
+
+
+def mortal_stream(shard: Shard) -> None:
+    shard.command("EXPIRE", shard.t.normal, 1000)
+
+
+def mortal_types(shard: Shard) -> None:
+    shard.command("EXPIRE", shard.s.types, 1000)
+
+
+def lost_type(shard: Shard) -> None:
+    shard.command("DEL", shard.s.types)
+
+
+REPAIRED: list[tuple[Callable[[Shard], None], str]] = [
+    (lost_row, "not where the index says"),
+    (wrong_row, "not where the index says"),
+    (lost_row_of_the_schedule, "not where the index says"),
+    (needless_row, "in the index but never moved"),
+    (needless_row_of_the_schedule, "in the index but never moved"),
+    (leftover_row, "in the index but nowhere"),
+    (stray_ack, "delivered to nobody"),
+    (ghost, "pending but deleted"),
+    (ghost_that_moved, "pending but deleted"),
+    (lost_letter, "dead but its letter is missing"),
+    (unlisted_letter, "a dead letter that is not listed"),
+    (forgotten_request, "a cancel request without a task"),
+    (immortal_results, "kept for ever"),
+    (immortal_writer, "kept for ever"),
+    (mortal_stream, "a lifetime on what must live"),
+    (mortal_types, "a lifetime on what must live"),
+    (lost_type, "a task type that is not listed"),
+]
+
+
+@pytest.mark.parametrize(("harm", "fault"), REPAIRED, ids=[harm.__name__ for harm, _ in REPAIRED])
+def test_what_is_broken_is_found_and_repaired(
+    shard: Shard, harm: Callable[[Shard], None], fault: str
+) -> None:
+    harm(shard)
+    before = shard.command("HGET", shard.t.counters, "repaired")
+    assert fault in problems(look(shard))
+    dry = repair(shard, dry_run=True)
+    assert fault in problems(dry)
+    assert fault in {one.problem.problem for one in dry.repaired}
+    assert shard.command("HGET", shard.t.counters, "repaired") == before
+    done = repair(shard)
+    assert done.problems == []
+    assert {one.problem.problem for one in done.repaired} >= {fault}
+    assert all(one.how for one in done.repaired)
+    again = look(shard)
+    assert (again.problems, again.ok) == ([], True)
+    assert repair(shard).repaired == []
+    if harm is not mortal_types:
+        assert int(shard.command("HGET", shard.t.counters, "repaired")) == len(done.repaired)
+
+
+def test_a_ghost_keeps_its_name_and_the_books_balance(shard: Shard) -> None:
+    ghost_that_moved(shard)
+    assert problems(look(shard)) == ["pending but deleted", "the counters do not add up"]
+    [done] = repair(shard).repaired
+    located = shard.locate(done.problem.where)
+    assert (located.state, located.detail["reason"]) == ("dead", "vanished")
+    assert shard.sizes().index == 1  # that of the retried task
+    assert shard.snapshot().dead == 2
+
+
+def test_a_delivery_that_is_renewed_is_left_to_its_worker(shard: Shard) -> None:
+    shard.put()
+    [*_, delivery] = shard.fetch("alive")
+    shard.command("XDEL", shard.t.normal, delivery.place[1:])
+    done = repair(shard)
+    assert done.repaired == []
+    assert problems(done) == ["pending but deleted", "the counters do not add up"]
+    assert shard.settle([delivery]) == [True]
+    assert look(shard).ok
+
+
+def two_places(shard: Shard) -> None:
+    local, _ = moved(shard)
+    shard.command("XADD", shard.t.low, "*", "p", "{}", "i", local)
+
+
+def two_states(shard: Shard) -> None:
+    local = shard.put()
+    [letter] = shard.command("HVALS", shard.t.letters)
+    shard.command("HSET", shard.t.letters, local, letter)
+    shard.command("ZADD", shard.t.dead, 1, local)
+
+
+def unreadable_row(shard: Shard) -> None:
+    shard.command("ZADD", shard.t.schedule, 9e12, b"000000000009n\xc1")
+
+
+def unreadable_letter(shard: Shard) -> None:
+    shard.command("HSET", shard.t.letters, "n1-0", "x")
+
+
+def stranger(shard: Shard) -> None:
+    shard.command("SET", f"{BASE}:nonsense", "1")
+    shard.command("SET", b"streamq:{shop:0}:\xff", "1")
+
+
+def unserved_shard(shard: Shard) -> None:
+    shard.command("SET", "streamq:{shop:7}:email:writer:x", "1", "EX", 100)
+
+
+def wrong_kind(shard: Shard) -> None:
+    shard.command("RENAME", shard.t.normal, "elsewhere")
+    shard.command("SET", shard.t.normal, "1")
+
+
+def late_delivery(shard: Shard) -> None:
+    shard.put()
+    [*_, delivery] = shard.fetch("silent")
+    shard.age(delivery, 600_000)
+
+
+def overdue(shard: Shard) -> None:
+    shard.put(delay_ms=1_000_000)
+    row = shard.command("ZRANGE", shard.t.schedule, 0, 0)[0]
+    shard.command("ZADD", shard.t.schedule, 1, row)
+
+
+def overdue_waiter(shard: Shard) -> None:
+    shard.command("ZADD", shard.t.waiters, 1, "n1-0")
+
+
+def stray_group_row(shard: Shard) -> None:
+    shard.command("ZADD", shard.t.groups, 0, "Boom 1 n1-0")
+
+
+REPORTED: list[tuple[Callable[[Shard], None], str]] = [
+    (two_places, "in two places at once"),
+    (two_states, "alive and dead at once"),
+    (unreadable_row, "cannot be unpacked"),
+    (unreadable_letter, "a dead letter that cannot be read"),
+    (stranger, "a key that streamq does not know"),
+    (unserved_shard, "a shard that nobody serves"),
+    (wrong_kind, "the wrong kind of value"),
+    (late_delivery, "deliveries held far beyond their lease"),
+    (overdue, "due but not promoted"),
+    (overdue_waiter, "waiters long past their time"),
+    (stray_group_row, "dead letters and their groups differ"),
+]
+
+
+@pytest.mark.parametrize(("harm", "fault"), REPORTED, ids=[harm.__name__ for harm, _ in REPORTED])
+def test_what_cannot_be_repaired_safely_is_told_with_what_to_do(
+    shard: Shard, harm: Callable[[Shard], None], fault: str
+) -> None:
+    harm(shard)
+    before = dump(shard)
+    done = repair(shard)
+    assert [problem.advice for problem in done.problems if problem.problem == fault]
+    assert all(problem.advice for problem in done.problems)
+    assert dump(shard) == before
+
+
+def dump(shard: Shard) -> dict[bytes, Any]:
+    return {key: shard.command("DUMP", key) for key in shard.command("KEYS", "*")}
+
+
+def test_a_group_that_is_missing_for_long_is_made_from_the_first_entry_on(shard: Shard) -> None:
+    shard.command("XGROUP", "DESTROY", shard.t.normal, GROUP)
+    assert look(shard).ok  # a worker or daemon is about to make it
+    shard.command("XADD", shard.t.high, "1-1", "p", "{}")
+    shard.command("XGROUP", "DESTROY", shard.t.high, GROUP)
+    shard.command("HINCRBY", shard.t.counters, "accepted", 1)
+    assert problems(look(shard)) == ["a stream without its group"]
+    assert repair(shard).ok
+    assert "h1-1" in [delivery.local for delivery in shard.fetch()]
+
+
+@pytest.mark.parametrize(("by", "counter"), [(1, "adopted"), (-1, "vanished")])
+def test_books_are_closed_only_when_told_to(shard: Shard, by: int, counter: str) -> None:
+    for _ in range(3):
+        if by > 0:
+            shard.command("XADD", shard.t.normal, "*", "p", "{}")
+        else:
+            entry = shard.command("XREVRANGE", shard.t.normal, "+", "-", "COUNT", 1)[0][0]
+            shard.put()
+            shard.command("XDEL", shard.t.normal, entry)
+    assert problems(repair(shard)) == ["the counters do not add up"]
+    assert problems(repair(shard, dry_run=True, write_off=True)) == ["the counters do not add up"]
+    done = repair(shard, write_off=True)
+    assert done.ok
+    assert shard.snapshot().counters[counter] == 3
+    assert look(shard).ok
+
+
+def test_a_repair_that_comes_too_late_does_nothing(shard: Shard) -> None:
+    """Guard: each script looks again. The fault may be gone when it is repaired."""
+    t, local = shard.t, shard.put()
+    before = dump(shard)
+    assert shard.run(calls.repair_place(t, local)) == 0
+    assert shard.run(calls.repair_place(t, "n1-0")) == 0
+    assert shard.run(calls.repair_row(t, "index", local)) == 0
+    assert shard.run(calls.repair_row(t, "cancels", local)) == 0
+    assert shard.run(calls.repair_pending(t, local, local)) == "gone"
+    assert shard.run(calls.repair_dead(t, local)) == 0
+    assert shard.run(calls.repair_lifetime(t.normal, 0, ())) == 0
+    assert shard.run(calls.repair_type(shard.s.types, t)) == 0
+    assert shard.run(calls.repair_type(shard.s.types, type_keys("shop", 0, "nothing"))) == 0
+    assert shard.run(calls.repair_books(t, 0)) == 0
+    assert shard.run(calls.repair_books(t, 1)) == 0
+    assert dump(shard) == before
+
+
+def test_a_row_that_names_a_living_task_is_never_removed(shard: Shard) -> None:
+    local, _ = moved(shard)
+    assert shard.run(calls.repair_row(shard.t, "index", local)) == 0
+    [*_, delivery] = shard.fetch("me")
+    shard.command("XDEL", shard.t.normal, delivery.place[1:])
+    assert shard.run(calls.repair_row(shard.t, "index", local)) == 0  # pending: its worker may settle it
+
+
+def test_a_second_copy_is_not_made_the_first(shard: Shard) -> None:
+    local, place = moved(shard)
+    copy = "l" + shard.command("XADD", shard.t.low, "*", "p", "{}", "i", local).decode()
+    assert shard.run(calls.repair_place(shard.t, copy)) == 0
+    assert shard.command("HGET", shard.t.index, local).decode() == place
+
+
+def test_long_lists_are_cut_and_counted(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamq.audit.auditor.LISTED", 5)
+    for n in range(12):
+        shard.command("HSET", shard.t.index, f"n{n}-0", "n0-7")
+    found = look(shard)
+    assert (len(found.problems), found.omitted) == (5, 7)
+    assert repair(shard).ok
+    assert shard.sizes().index == 1
+
+
+def test_cancelling_leaves_nothing_behind(shard: Shard) -> None:
+    local = shard.put()
+    [*_, _] = shard.fetch()
+    assert shard.run(calls.cancel(shard.t, shard.s, TaskId("email", 0, local))) == "requested"
+    assert look(shard).ok
+
+
+def test_every_fault_is_tested() -> None:
+    tested = {fault for _, fault in REPAIRED + REPORTED}
+    tested |= {"a stream without its group", "the counters do not add up", "could not be checked"}
+    assert tested == set(FAULTS)
+
+
+def test_the_walk_over_the_schedule_misses_nothing_and_ends(shard: Shard) -> None:
+    """Many rows of one due time, garbage before, between and behind them, and rows that go meanwhile."""
+    due = shard.now() + 3_600_000
+    shard.enqueue(*[NewTask(b"{}", due=due, absolute=True) for _ in range(150)])
+    for row in (b"\x00x", b"00000000000x", b"zzz", b"zzz2", b""):
+        shard.command("ZADD", shard.t.schedule, due, row)
+    there = shard.command("ZCARD", shard.t.schedule)
+    for limit in (1, 7, 64):
+        cursor, checked, rounds = "", 0, 0
+        while True:
+            walked = shard.run(calls.audit_schedule(shard.t, cursor, limit))
+            cursor, checked, rounds = walked.cursor, checked + walked.checked, rounds + 1
+            assert rounds < 400
+            if not cursor:
+                break
+        assert checked == there
+    cursor, seen = "", 0
+    while True:
+        walked = shard.run(calls.audit_schedule(shard.t, cursor, 16))
+        cursor, seen = walked.cursor, seen + walked.checked
+        shard.command("ZREMRANGEBYRANK", shard.t.schedule, 0, 3)
+        if not cursor:
+            break
+    assert seen >= 150
+
+
+def test_an_idempotency_key_and_a_shard_that_was_given_up_are_sound(shard: Shard) -> None:
+    key = IdempotencyKey("order:7", b"d" * 16, 60_000)
+    shard.run(calls.enqueue(shard.t, shard.s, "keyed", 1, [NewTask(b"{}", key=key)]))
+    assert shard.run(calls.close_shard(shard_keys("shop", 1), [], 0))
+    assert look(shard).problems == []
+    shard.command("PERSIST", shard.s.key("order:7"))
+    shard.command("EXPIRE", shard_keys("shop", 1).closed, 60)
+    found = {problem.problem for problem in look(shard).problems}
+    assert found == {"kept for ever", "a lifetime on what must live"}

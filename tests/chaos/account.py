@@ -1,0 +1,125 @@
+"""The account of a run in figures: what was accepted, what came of it, how soon lost work came back. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.chaos.census import Tally
+from tests.chaos.history import Event
+from tests.chaos.record import Finding
+
+
+@dataclass
+class Account:
+    """accepted: tasks that exist, so also those whose producer was never told (`unknown_taken`).
+
+    previous_ended: processes of the previous release that ended by themselves or otherwise than with 0.
+    recovery_ms: from the death of a worker until a task that it was running is ready again, in a stream.
+    restart_ms: until it starts again, which is also its turn among all that wait.
+    """
+
+    accepted: int = 0
+    completed: int = 0
+    dead: int = 0
+    cancelled: int = 0
+    expired: int = 0
+    lost: int = 0
+    settled_twice: int = 0
+    executions: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
+    seed: int = 0
+    seconds: float = 0.0
+    topology: str = "single"
+    previous: str | None = None
+    unknown: int = 0
+    unknown_taken: int = 0
+    refused: int = 0
+    retried: int = 0
+    reclaimed: int = 0
+    handed_back: int = 0
+    repaired: int = 0
+    recovery_ms: dict[str, float] = field(default_factory=dict)
+    restart_ms: dict[str, float] = field(default_factory=dict)
+    previous_ended: int = 0
+    findings: int = 0
+
+
+def draw_up(events: Sequence[Event], final: Tally, findings: Sequence[Finding]) -> Account:
+    """From the history, the census and the checker's findings."""
+    told = Counter(event["event"] for event in events)
+    ends = Counter(state for _, state in final.ended)
+    acknowledged = {event["id"] for event in events if event["event"] == "accepted"}
+    existing = acknowledged | {task for task, _ in final.ended}
+    back = recoveries(events)
+    rules = Counter(finding.rule for finding in findings)
+    counted = Counter[str]()
+    for counters in final.counters.values():
+        counted.update(counters)
+    return Account(
+        accepted=len(existing),
+        completed=ends["completed"],
+        dead=ends["dead"],
+        cancelled=ends["cancelled"],
+        expired=ends["expired"],
+        lost=rules["lost"],
+        settled_twice=rules["settled twice"],
+        executions=told["start"],
+        faults=fault_counts(events),
+        unknown=told["invoke"] - told["accepted"] - told["refused"],
+        unknown_taken=len(existing - acknowledged),
+        refused=told["refused"],
+        retried=counted["retried"],
+        reclaimed=counted["reclaimed"],
+        handed_back=counted["handed_back"],
+        repaired=counted["repaired"],
+        recovery_ms=_summary([ready for ready, _ in back]),
+        restart_ms=_summary([started for _, started in back]),
+        previous_ended=sum(e["event"] == "ended" and e["previous"] and e["code"] != 0 for e in events),
+        findings=len(findings),
+    )
+
+
+def fault_counts(events: Sequence[Event]) -> dict[str, int]:
+    """Faults that were injected, by kind; those that handlers brought about themselves included."""
+    counts = Counter[str](event["kind"] for event in events if event["event"] == "fault")
+    counts["handler_crashed"] = sum(event["event"] == "crash" for event in events)
+    counts["loop_blocked"] = sum(_blocks(event) for event in events)
+    return {kind: number for kind, number in sorted(counts.items()) if number}
+
+
+def _blocks(event: Event) -> bool:
+    if event["event"] != "start" or event["conduct"] != "block":
+        return False
+    return bool(event["id"].startswith(("mail:", "capped:")))
+
+
+def recoveries(events: Sequence[Event]) -> list[tuple[float, float]]:
+    """ms from a worker's death until each task that it had begun and not ended is in a stream again, as the
+    place of its next start tells, and until that start."""
+    running: dict[Any, dict[str, Event]] = {}
+    waiting: dict[str, Event] = {}
+    found: list[tuple[float, float]] = []
+    for event in events:
+        name, task = event["event"], event.get("id")
+        if name == "start":
+            if (since := waiting.pop(event["id"], None)) is not None:
+                ready = int(event["place"][1:].partition("-")[0]) - since["wall"]
+                if ready >= 0:  # else the same entry again: its group was destroyed
+                    found.append((ready, (event["at"] - since["at"]) / 1e6))
+            running.setdefault(event["pid"], {})[event["id"]] = event
+        elif name in ("effect", "fail", "interrupted"):
+            running.get(event["pid"], {}).pop(str(task), None)
+        elif dead := event.get("killed") or (name == "crash" and event["pid"]):
+            for lost in running.pop(dead, {}):
+                waiting[lost] = event
+    return found
+
+
+def _summary(values: list[float]) -> dict[str, float]:
+    if not values:
+        return {}
+    ordered = sorted(values)
+    return {"p50": round(ordered[len(ordered) // 2]), "max": round(ordered[-1]), "tasks": len(ordered)}

@@ -1,0 +1,236 @@
+"""Holds the history against what the server says: pure, and believes neither.
+
+Owns the rules. Each finding names its rule, the task, and what is wrong; no finding means that every
+accepted task ended exactly once, as its conduct asked for, with its attempts and counters exact.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from tests.chaos.census import Tally
+from tests.chaos.history import Event
+from tests.chaos.record import Finding, History
+from tests.chaos.tasks import MAX_ATTEMPTS, TIMEOUT
+
+MAX_LOST: Final = 3
+EXACT_STARTS: Final = ("mail", "capped")
+"""Types whose handler notes its start before anything can cut it short."""
+_S: Final = 1_000_000_000
+
+
+def check(events: Iterable[Event], final: Tally) -> list[Finding]:
+    """Everything that is wrong, or nothing."""
+    history = History.of(events)
+    states: dict[str, list[str]] = defaultdict(list)
+    for task, state in final.ended:
+        states[task].append(state)
+    return [
+        *history.doubled,
+        *_acceptance(history, states),
+        *_identity(history, states),
+        *_once(history, states),
+        *(finding for task in states for finding in _attempts(history, task)),
+        *(finding for task in states for finding in _end(history, task, states[task][0], final)),
+        *_deliveries(history),
+        *_answers(history, states, final),
+        *_counters(history, states, final),
+        *(Finding("left over", what.partition(": ")[0], what.partition(": ")[2]) for what in final.left),
+        *(Finding("audit", problem, "streamq audit reports it") for problem in final.audit),
+    ]
+
+
+def _acceptance(history: History, states: dict[str, list[str]]) -> Iterator[Finding]:
+    """Accepted is never lost; refused never exists; unknown is 0 or 1."""
+    for key, asked in history.asked.items():
+        if asked.told == "accepted" and asked.id not in states:
+            yield Finding("lost", str(asked.id), f"accepted for {key} and in no final state")
+        if asked.told == "refused" and history.ids[key]:
+            yield Finding("refused but taken", key, f"runs as {sorted(history.ids[key])}")
+        if len(history.ids[key]) > 1:
+            yield Finding("enqueued twice", key, f"{asked.told}, and is {sorted(history.ids[key])}")
+
+
+def _identity(history: History, states: dict[str, list[str]]) -> Iterator[Finding]:
+    """Every task that exists was asked for: by an accepted call, or by one whose outcome is unknown."""
+    for key in history.ids.keys() - history.asked.keys():
+        yield Finding("never asked for", key, f"runs as {sorted(history.ids[key])}")
+    open_keys = Counter(a.type for a in history.asked.values() if a.told in ("invoke", "unknown"))
+    extra: dict[str, list[str]] = defaultdict(list)
+    for task in states:
+        if task not in history.accepted:
+            extra[task.partition(":")[0]].append(task)
+    for name, tasks in extra.items():
+        if len(tasks) > open_keys[name]:
+            yield Finding(
+                "never asked for",
+                name,
+                f"{len(tasks)} tasks nobody knows, {open_keys[name]} calls unknown: {tasks[:5]}",
+            )
+    for task, events in history.by_id.items():
+        if task not in states and any(event["event"] == "start" for event in events):
+            yield Finding("lost", task, "has run and is in no final state")
+
+
+def _once(history: History, states: dict[str, list[str]]) -> Iterator[Finding]:
+    for task, ends in states.items():
+        if len(ends) > 1:
+            yield Finding("settled twice", task, f"is {' and '.join(ends)}")
+
+
+def _attempts(history: History, task: str) -> Iterator[Finding]:
+    """Attempts count from 1 without a gap up to the policy's; each but the first follows a failure."""
+    starts = history.of_task(task, "start")
+    numbers = sorted({event["attempt"] for event in starts})
+    if numbers != list(range(1, len(numbers) + 1)):
+        yield Finding("attempts", task, f"ran as attempts {numbers}")
+    if numbers and numbers[-1] > MAX_ATTEMPTS:
+        yield Finding("attempts", task, f"attempt {numbers[-1]} of {MAX_ATTEMPTS}")
+    for number in numbers[1:]:
+        first = min(event["at"] for event in starts if event["attempt"] == number)
+        if not _failed(history, task, number - 1, first):
+            yield Finding("attempts", task, f"attempt {number} follows no failure of attempt {number - 1}")
+    if any(event["lost"] >= MAX_LOST for event in starts):
+        yield Finding("attempts", task, "was delivered after it had lost as many deliveries as it may lose")
+
+
+def _failed(history: History, task: str, attempt: int, before: int) -> bool:
+    """Whether this attempt failed, or may have been cut short by its timeout, before that time."""
+    # A crash ends an attempt only where it is not the worker that dies of it.
+    names = ("start", "fail", "interrupted", *(["crash"] if task.startswith("image:") else []))
+    events = [e for e in history.of_task(task, *names) if e["attempt"] == attempt and e["at"] < before]
+    return any(event["event"] != "start" or before - event["at"] > TIMEOUT * _S for event in events)
+
+
+def _end(history: History, task: str, state: str, final: Tally) -> Iterator[Finding]:
+    """What the end must have behind it."""
+    starts = history.of_task(task, "start")
+    conduct = starts[0]["conduct"] if starts else None
+    effects = {event["token"]: event for event in history.of_task(task, "effect")}
+    if state == "completed":
+        effect = effects.get(str(final.tokens.get(task)))
+        if effect is None:
+            yield Finding(
+                "no effect", task, f"completed with {final.tokens.get(task)!r}, which no handler returned"
+            )
+        least = {"fail1": 2, "retry": 2, "overrun": 2, "fail2": 3, "fail": MAX_ATTEMPTS + 1}.get(
+            str(conduct), 1
+        )
+        if effect is not None and effect["attempt"] < least:
+            yield Finding("wrong end", task, f"{conduct} completed in attempt {effect['attempt']}")
+        if conduct == "crash" and not task.startswith("image:"):
+            yield Finding("wrong end", task, "it always kills its worker, and completed")
+    elif state == "dead":
+        yield from _dead(history, task, conduct, final)
+    elif state == "expired" and not _may_expire(history, task):
+        yield Finding("wrong end", task, "expired without a lifetime")
+    elif state == "cancelled" and not history.of_task(task, "cancel"):
+        yield Finding("wrong end", task, "cancelled by nobody")
+
+
+def _may_expire(history: History, task: str) -> bool:
+    key = history.accepted.get(task)
+    return key is None or history.asked[key].expires
+
+
+def _dead(history: History, task: str, conduct: str | None, final: Tally) -> Iterator[Finding]:
+    letter = final.letters.get(task)
+    if letter is None:
+        yield Finding("wrong end", task, "a dead letter that cannot be read")
+        return
+    attempts = {event["attempt"] for event in history.of_task(task, "start")}
+    losses = [failure.get("error") == "WorkerLost" for failure in letter.failures]
+    if letter.reason == "attempts":
+        failures = len(losses) - sum(losses)
+        if attempts != set(range(1, MAX_ATTEMPTS + 1)) or failures != MAX_ATTEMPTS:
+            yield Finding("attempts", task, f"dead after attempts {sorted(attempts)} and {failures} failures")
+    elif letter.reason == "lost":
+        if losses[-MAX_LOST:] != [True] * MAX_LOST:
+            yield Finding("wrong end", task, f"dead of lost deliveries, with failures {losses}")
+    else:
+        yield Finding("wrong end", task, f"dead for {letter.reason!r}")
+
+
+def _deliveries(history: History) -> Iterator[Finding]:
+    """An entry is handed over once: whatever runs again does so from a new one."""
+    seen: dict[tuple[str, str], Event] = {}
+    for task, events in history.by_id.items():
+        for event in events:
+            if event["event"] != "start":
+                continue
+            before = seen.setdefault((task, event["place"]), event)
+            if before is event or history.regrouped(before["at"], event["at"]):
+                continue
+            yield Finding(
+                "delivered twice", task, f"{event['place']} to {before['worker']} and {event['worker']}"
+            )
+
+
+def _answers(history: History, states: dict[str, list[str]], final: Tally) -> Iterator[Finding]:
+    """What producers were told of a task later is what happened."""
+    for task, events in history.by_id.items():
+        for event in events:
+            if event["event"] == "cancel":
+                yield from _cancel(history, task, event, states)
+            elif event["event"] == "result":
+                told = event.get("token") or {
+                    "TaskDead": "dead",
+                    "TaskCancelled": "cancelled",
+                    "TaskExpired": "expired",
+                }.get(event["error"], event["error"])
+                if told not in (final.tokens.get(task), *states.get(task, [])):
+                    yield Finding(
+                        "result",
+                        task,
+                        f"was reported as {told}, is {states.get(task)} {final.tokens.get(task)}",
+                    )
+
+
+def _cancel(history: History, task: str, event: Event, states: dict[str, list[str]]) -> Iterator[Finding]:
+    if event["answer"] == "unknown":
+        yield Finding("cancel", task, "was accepted and is unknown when it is to be cancelled")
+    if event["answer"] != "cancelled":
+        return
+    if states.get(task) != ["cancelled"]:
+        yield Finding("cancel", task, f"answered cancelled and is {states.get(task)}")
+    ran = [start for start in history.of_task(task, "start") if start["at"] > event["at"]]
+    if ran and not history.regrouped(event["at"], ran[-1]["at"]):
+        yield Finding("cancel", task, "started after the answer that it was cancelled")
+
+
+def _counters(history: History, states: dict[str, list[str]], final: Tally) -> Iterator[Finding]:
+    """The server's counters are what the lists and the history say."""
+    for name, counters in final.counters.items():
+        tasks = {task: ends for task, ends in states.items() if task.startswith(f"{name}:")}
+        ends = Counter(end for several in tasks.values() for end in several)
+        expected = {end: ends[end] for end in ("completed", "dead", "cancelled", "expired")}
+        expected["accepted"] = len(tasks)
+        for counter, number in expected.items():
+            if (have := counters.get(counter, 0)) != number:
+                rule = "settled twice" if counter != "accepted" and have > number else "counters"
+                yield Finding(rule, name, f"{counter} is counted {have} times, there are {number}")
+        yield from _retries(history, name, tasks, counters)
+        if name in EXACT_STARTS:
+            runs = sum(event["event"] == "start" for task in history.by_id if task.startswith(f"{name}:")
+                       for event in history.by_id[task])  # fmt: skip
+            settled = counters.get("started", 0) - counters.get("reclaimed", 0)
+            if settled > runs:
+                yield Finding("counters", name, f"{settled} executions are settled, {runs} were started")
+
+
+def _retries(
+    history: History, name: str, tasks: dict[str, list[str]], counters: dict[str, int]
+) -> Iterator[Finding]:
+    """Each retry is counted once. One whose task ended otherwise before it ran again leaves no trace."""
+    seen = unseen = 0
+    for task, ends in tasks.items():
+        attempts = [event["attempt"] for event in history.of_task(task, "start")]
+        if attempts:
+            seen += max(attempts) - 1
+            unseen += ends != ["completed"]
+    if not seen <= counters.get("retried", 0) <= seen + unseen:
+        yield Finding(
+            "counters", name, f"retried is {counters.get('retried', 0)}, the history has {seen} (+{unseen})"
+        )

@@ -1,0 +1,177 @@
+"""A run from its start to its verdict: start, inject, stop, drain, count, check.
+
+Owns the order of these and the report.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import redis
+
+from streamq.errors import StreamQError
+from streamq.inspector import Inspector
+from streamq.transport import Address, SyncTransport
+from tests.chaos import history, release
+from tests.chaos.account import Account, draw_up
+from tests.chaos.census import Census, Tally
+from tests.chaos.checker import check
+from tests.chaos.faults import FAULTS
+from tests.chaos.plan import Fault, Topology, draw
+from tests.chaos.record import Finding
+from tests.chaos.servers import Servers, started
+from tests.chaos.stage import Seat, Stage
+from tests.chaos.tasks import TYPES
+
+APP: Final = "chaos"
+DRAIN: Final = 90.0
+"""Seconds for everything to end once the faults are over: crashed workers are restarted after up to 30."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run is to be.
+
+    only: kinds of faults to draw from, where not all. rate: tasks a second. drain: seconds for everything to
+    end once the faults are over.
+    """
+
+    seed: int
+    seconds: float
+    topology: Topology = "single"
+    only: tuple[str, ...] = ()
+    sabotage: str | None = None
+    rate: float = 60.0
+    drain: float = DRAIN
+
+    def plan(self, *, deploys: bool) -> list[Fault]:
+        return [
+            fault
+            for fault in draw(self.seed, self.seconds, self.topology, self.only)
+            if deploys or fault.kind != "deploy"
+        ]
+
+
+@dataclass
+class Run:
+    """What came of it."""
+
+    account: Account
+    findings: list[Finding]
+    events: list[history.Event] = field(repr=False, default_factory=list)
+
+
+async def conduct(settings: Settings, folder: Path) -> Run:
+    """Run in this folder, which takes the data, the logs and the history."""
+    os.environ[history.DIRECTORY] = str(folder / "history")
+    previous = release.check_out(folder, settings.topology) if settings.sabotage is None else None
+    began = time.monotonic()
+    with started(settings.topology, folder) as servers:
+        stage = Stage(folder, servers, settings.seed, previous, settings.sabotage, settings.rate)
+        try:
+            stage.start()
+            supervising = asyncio.create_task(stage.supervise())
+            await _inject(stage, settings.plan(deploys=previous is not None))
+            extra = await _drained(stage, settings.drain)
+            supervising.cancel()
+            extra += await _end(stage)
+            final = await asyncio.to_thread(_count, servers)
+        finally:
+            stage.close()
+    events = history.read(folder / "history")
+    findings = [*extra, *check(events, final)]
+    account = draw_up(events, final, findings)
+    account.seed, account.topology = settings.seed, settings.topology
+    account.seconds = round(time.monotonic() - began, 1)
+    account.previous = release.COMMIT if previous is not None else None
+    return Run(account, findings, events)
+
+
+async def _inject(stage: Stage, plan: list[Fault]) -> None:
+    """Every fault at its time; returns when all are over."""
+    await _serving(stage)
+    began = time.monotonic()
+    running: list[asyncio.Task[None]] = []
+    for fault in plan:
+        await asyncio.sleep(max(0.0, began + fault.at - time.monotonic()))
+        running.append(asyncio.create_task(FAULTS[fault.kind](stage, fault), name=fault.kind))  # type: ignore[arg-type]
+    await asyncio.gather(*running)
+
+
+async def _serving(stage: Stage) -> None:
+    """Until every group has its workers and tasks have been run."""
+    deadline = time.monotonic() + 30
+    while not any(_events(stage, "effect")):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"no task was run within 30 s: see the logs in {stage.folder}")
+        await asyncio.sleep(0.1)
+
+
+def _events(stage: Stage, name: str) -> list[history.Event]:
+    return [event for event in history.read(stage.folder / "history") if event["event"] == name]
+
+
+async def _end(stage: Stage) -> list[Finding]:
+    """Stop what still runs. What ended otherwise than with 0 is a finding, then or before.
+
+    Not where it ran the previous release: what that one did wrong cannot be mended any more.
+    """
+    await asyncio.gather(*(_stop(stage, seat) for seat in (*stage.groups, *stage.daemons)))
+    return [
+        Finding("exit code", event["whom"], f"ended with {event['code']}")
+        for event in _events(stage, "ended")
+        if event["code"] != 0 and not event["previous"]
+    ]
+
+
+async def _stop(stage: Stage, seat: Seat) -> None:
+    seat.kill(signal.SIGTERM)
+    history.write("ended", whom=seat.name, code=await seat.ended(), previous=stage.runs_previous(seat))
+
+
+async def _drained(stage: Stage, limit: float) -> list[Finding]:
+    """Stop the producers and let everything end."""
+    for seat in stage.producers:
+        await _stop(stage, seat)
+    transport = SyncTransport(Address.parse(stage.servers.url("conductor")))
+    inspector = Inspector(transport, APP, stage.servers.shards)
+    deadline = time.monotonic() + limit
+    left: list[str] = []
+    try:
+        while time.monotonic() < deadline:
+            await asyncio.sleep(0.2)
+            left = await asyncio.to_thread(_left, inspector, stage.servers)
+            if not left:
+                return []
+    finally:
+        transport.close()
+    return [Finding("not drained", what, f"still there after {limit:g} s") for what in left]
+
+
+def _left(inspector: Inspector, servers: Servers) -> list[str]:
+    """What has not ended yet."""
+    try:
+        stats = inspector.stats()
+        census = Census(servers.clients(), inspector, APP, servers.shards)
+        return [
+            f"{s.type}: {s.ready} ready, {s.running} running, {s.scheduled} scheduled"
+            for s in stats
+            if s.ready or s.running or s.scheduled
+        ] or census.take(list(TYPES)).left
+    except (StreamQError, redis.RedisError) as error:
+        return [f"the server: {error}"]
+
+
+def _count(servers: Servers) -> Tally:
+    transport = SyncTransport(Address.parse(servers.url("conductor")))
+    try:
+        inspector = Inspector(transport, APP, servers.shards)
+        return Census(servers.clients(), inspector, APP, servers.shards).take(list(TYPES))
+    finally:
+        transport.close()

@@ -1,0 +1,189 @@
+"""A producer, a program of its own: `python -m tests.chaos.producer NAME SEED sync|async RATE`.
+
+Sends what `orders` says until SIGTERM: one by one, in bulk, by name; waits for some results and cancels
+some tasks. Notes what it asked for before it asks, and what it was told after.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from streamq.errors import (
+    OutcomeUnknown,
+    RedisError,
+    Refused,
+    ResultTimeout,
+    ResultUnavailable,
+    StreamQError,
+    TaskError,
+)
+from streamq.handle import TaskHandle
+from tests.chaos import history
+from tests.chaos.orders import Order, orders
+from tests.chaos.tasks import TYPES, app
+
+STOPPED = False
+
+
+def _stop(*_: object) -> None:
+    global STOPPED  # noqa: PLW0603 - a signal handler has nowhere else to say it
+    STOPPED = True
+
+
+def invoke(batch: Sequence[Order]) -> None:
+    for order in batch:
+        history.write("invoke", key=order.key, type=order.type, conduct=order.conduct, **order.options)
+
+
+def accepted(batch: Sequence[Order], handles: Sequence[TaskHandle[Any] | None]) -> None:
+    for order, handle in zip(batch, handles, strict=True):
+        if handle is None:
+            history.write("refused", key=order.key, why="Refused")
+        else:
+            history.write("accepted", key=order.key, id=handle.id)
+
+
+def failed(batch: Sequence[Order], error: BaseException) -> None:
+    """Note what an error says of each task: refused means that it must not exist, unknown that it may."""
+    if isinstance(error, Refused) and error.accepted:
+        partly: Any = error.accepted
+        return accepted(batch, partly)
+    # In bulk a RedisError may leave a part sent; of a single call, only OutcomeUnknown says so.
+    unknown = isinstance(error, RedisError) and len(batch) > 1
+    unknown = unknown or isinstance(error, OutcomeUnknown | TimeoutError | asyncio.CancelledError)
+    for order in batch:
+        history.write("unknown" if unknown else "refused", key=order.key, why=type(error).__name__)
+    return None
+
+
+class Sync:
+    """The blocking client."""
+
+    def __init__(self, name: str, seed: int, rate: float) -> None:
+        self._orders = orders(name, seed)
+        self._rng = random.Random(seed)
+        self._pause = 1 / rate
+        self._recent: deque[TaskHandle[Any]] = deque(maxlen=20)
+
+    def run(self) -> None:
+        while not STOPPED:
+            number = self._rng.choice([5, 20]) if self._rng.random() < 0.03 else 1
+            batch = [next(self._orders) for _ in range(number)]
+            self._send(batch)
+            if self._recent and self._rng.random() < 0.06:
+                self._cancel(self._rng.choice(self._recent))
+            if self._recent and self._rng.random() < 0.03:
+                self._wait(self._recent[-1])
+            time.sleep(self._pause * number * self._rng.uniform(0.5, 1.5))
+
+    def _send(self, batch: list[Order]) -> None:
+        invoke(batch)
+        try:
+            handles = self._call(batch)
+        except StreamQError as error:
+            failed(batch, error)
+        else:
+            accepted(batch, handles)
+            self._recent.extend(handles)
+
+    def _call(self, batch: list[Order]) -> list[TaskHandle[Any]]:
+        if len(batch) > 1:
+            return app.enqueue_many([order.bound() for order in batch])
+        [order] = batch
+        if self._rng.random() < 0.1:
+            return [app.send(order.type, order.arguments, **order.options)]
+        return [TYPES[order.type].options(**order.options).enqueue(**order.arguments)]
+
+    def _cancel(self, handle: TaskHandle[Any]) -> None:
+        try:
+            history.write("cancel", id=handle.id, answer=handle.cancel())
+        except RedisError:
+            history.write("cancel", id=handle.id, answer="?")
+
+    def _wait(self, handle: TaskHandle[Any]) -> None:
+        try:
+            history.write("result", id=handle.id, token=handle.result(timeout=1))
+        except (TaskError, ResultUnavailable) as error:
+            history.write("result", id=handle.id, error=type(error).__name__)
+        except (ResultTimeout, RedisError):
+            pass
+
+
+class Async:
+    """The same from an event loop, several calls at a time."""
+
+    def __init__(self, name: str, seed: int, rate: float) -> None:
+        self._orders: Iterator[Order] = orders(name, seed)
+        self._rng = random.Random(seed)
+        self._pause = 3 / rate
+        self._recent: deque[TaskHandle[Any]] = deque(maxlen=20)
+
+    async def run(self) -> None:
+        await asyncio.gather(*(self._lane() for _ in range(3)))
+        await app.aclose()
+
+    async def _lane(self) -> None:
+        while not STOPPED:
+            number = self._rng.choice([5, 20]) if self._rng.random() < 0.03 else 1
+            await self._send([next(self._orders) for _ in range(number)])
+            if self._recent and self._rng.random() < 0.06:
+                await self._cancel(self._rng.choice(self._recent))
+            if self._recent and self._rng.random() < 0.03:
+                await self._wait(self._recent[-1])
+            await asyncio.sleep(self._pause * number * self._rng.uniform(0.5, 1.5))
+
+    async def _send(self, batch: list[Order]) -> None:
+        invoke(batch)
+        # Now and then somebody does not wait for the answer: the call goes on without its caller.
+        patience = 0.02 if self._rng.random() < 0.02 else None
+        try:
+            async with asyncio.timeout(patience):
+                handles = await self._call(batch)
+        except (StreamQError, TimeoutError) as error:
+            failed(batch, error)
+        else:
+            accepted(batch, handles)
+            self._recent.extend(handles)
+
+    async def _call(self, batch: list[Order]) -> list[TaskHandle[Any]]:
+        if len(batch) > 1:
+            return await app.aenqueue_many([order.bound() for order in batch])
+        [order] = batch
+        if self._rng.random() < 0.1:
+            return [await app.asend(order.type, order.arguments, **order.options)]
+        return [await TYPES[order.type].options(**order.options).aenqueue(**order.arguments)]
+
+    async def _cancel(self, handle: TaskHandle[Any]) -> None:
+        try:
+            history.write("cancel", id=handle.id, answer=await handle.acancel())
+        except RedisError:
+            history.write("cancel", id=handle.id, answer="?")
+
+    async def _wait(self, handle: TaskHandle[Any]) -> None:
+        try:
+            history.write("result", id=handle.id, token=await handle.aresult(timeout=1))
+        except (TaskError, ResultUnavailable) as error:
+            history.write("result", id=handle.id, error=type(error).__name__)
+        except (ResultTimeout, RedisError):
+            pass
+
+
+def main(name: str, seed: str, way: str, rate: str) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    if way == "async":
+        asyncio.run(Async(name, int(seed), float(rate)).run())
+    else:
+        Sync(name, int(seed), float(rate)).run()
+        app.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

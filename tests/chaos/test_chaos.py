@@ -1,0 +1,69 @@
+"""Short runs of the chaos proof on every topology, and proof that it can fail."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.chaos.conductor import Run, Settings, conduct
+from tests.chaos.plan import TOPOLOGIES, Topology, draw, kinds
+
+pytestmark = pytest.mark.timeout(180)
+SEED: Final = random.randrange(1_000_000)
+"""Another plan with each run of the tests; a failure prints it."""
+
+FEW: Final = ("failover", "worker_killed", "clients_killed", "scripts_flushed", "group_terminated")
+
+
+async def survives(settings: Settings, folder: Path) -> Run:
+    run = await conduct(settings, folder)
+    account = run.account
+    again = f"--topology {settings.topology} --seconds {settings.seconds:g} --seed {settings.seed}"
+    assert run.findings == [], f"{again}\n" + "\n".join(map(str, run.findings[:20]))
+    assert account.accepted == account.completed + account.dead + account.cancelled + account.expired
+    assert (account.lost, account.settled_twice) == (0, 0)
+    assert account.completed > 50
+    assert sum(account.faults.values()) >= 5
+    return run
+
+
+async def test_a_single_server(tmp_path: Path) -> None:
+    await survives(Settings(SEED, 10.0), tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on the PATH")
+async def test_a_sentinel_set(tmp_path: Path) -> None:
+    run = await survives(Settings(SEED, 5.0, "sentinel", FEW), tmp_path)
+    assert run.account.faults["failover"] >= 1
+
+
+async def test_a_cluster(tmp_path: Path) -> None:
+    run = await survives(Settings(SEED, 5.0, "cluster", FEW), tmp_path)
+    assert run.account.faults["failover"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("broken", "seconds", "rules"),
+    [("fence,dedupe", 6.0, {"settled twice", "enqueued twice"}), ("forget", 2.0, {"lost"})],
+)
+async def test_a_broken_build_is_found_out(
+    tmp_path: Path, broken: str, seconds: float, rules: set[str]
+) -> None:
+    """The negative control: with guards taken out, the same harness must report what they guard against."""
+    faults = ("worker_stopped", "replies_dropped", "reset")
+    settings = Settings(1, seconds, "single", faults, sabotage=broken, drain=4.0)
+    run = await conduct(settings, tmp_path)
+    assert {finding.rule for finding in run.findings} >= rules, run.account
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_a_seed_names_one_plan_in_which_every_kind_of_fault_comes(topology: Topology) -> None:
+    plan = draw(SEED, 60, topology)
+    assert plan == draw(SEED, 60, topology)
+    assert plan != draw(SEED + 1, 60, topology)
+    assert {fault.kind for fault in plan} == set(kinds(topology))
+    assert [fault.at for fault in plan] == sorted(fault.at for fault in plan)

@@ -1,0 +1,342 @@
+"""What the dashboard writes: every action, every role, and those who should not get through."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from streamq import StreamQ
+from streamq.dashboard import Anyone, Basic, Bearer, Header, Principal, Role, dashboard
+from streamq.dashboard.access import MAY, ROLES, parse
+from streamq.dashboard.guard import HEADERS
+from streamq.errors import UsageError
+from tests.dashboard.shop import Shop, open_shop
+from tests.dashboard.test_pages import client
+from tests.running import clean, until
+
+
+@pytest_asyncio.fixture
+async def shop(app: StreamQ) -> AsyncIterator[Shop]:
+    async with open_shop(app) as (shop, _):
+        yield shop
+
+
+async def token_of(browser: httpx.AsyncClient, path: str = "/") -> str:
+    """The token that forms carry; it is the cookie's."""
+    await browser.get(path)
+    return browser.cookies["streamq_form"]
+
+
+async def do(browser: httpx.AsyncClient, action: str, **form: str) -> httpx.Response:
+    form["token"] = await token_of(browser)
+    return await browser.post(f"/do/{action}", data=form)
+
+
+async def followed(browser: httpx.AsyncClient, answer: httpx.Response) -> str:
+    """The page that an action leads to."""
+    assert answer.status_code == 303, answer.text
+    return (await browser.get(answer.headers["location"])).text
+
+
+def state(app: StreamQ, task_id: str) -> str:
+    return app.inspector.task(task_id).state
+
+
+async def test_each_action_does_what_it_says_and_is_written_down(app: StreamQ, shop: Shop) -> None:
+    ids = shop.ids
+    async with client(dashboard(app, auth=lambda _: Principal("ada", "admin"))) as browser:
+        assert "Paused." in await followed(
+            browser, await do(browser, "pause", type="image", reason="no cats")
+        )
+        assert "no cats" in (await browser.get("/types")).text
+        assert "Resumed." in await followed(browser, await do(browser, "resume", type="image"))
+        assert "ready to run" in await followed(browser, await do(browser, "run-now", id=ids["scheduled"]))
+        await until(lambda: state(app, ids["scheduled"]) == "completed")
+        assert "Cancelled." in await followed(browser, await do(browser, "cancel", id=ids["ready"]))
+        assert state(app, ids["ready"]) == "cancelled"
+        assert "asked to stop" in await followed(browser, await do(browser, "cancel", id=ids["running"]))
+        await until(lambda: state(app, ids["running"]) == "cancelled")
+        assert "Requeued." in await followed(browser, await do(browser, "requeue", id=ids["dead"]))
+        await until(lambda: state(app, ids["dead"]) == "dead")
+        app.admin.acting_for("eve").pause("charge")
+        payload = '{"order": 7, "note": "better"}'
+        page = await followed(browser, await do(browser, "resubmit", id=ids["dead"], payload=payload))
+        assert "Made from" in page
+        assert state(app, ids["dead"]) == "unknown"
+        app.admin.acting_for("eve").resume("charge")
+        assert "Purged." in await followed(browser, await do(browser, "purge", id=ids["other dead"]))
+        assert state(app, ids["other dead"]) == "unknown"
+        log = [(one.by, one.verb) for one in app.inspector.actions() if one.by != "eve"]
+        verbs = "purge, edit and requeue, requeue, cancel, cancel, run now, resume, pause"
+        assert log == [("ada", verb) for verb in verbs.split(", ")]
+        assert "edit and requeue" in (await browser.get("/actions")).text
+    clean(app)
+
+
+async def test_destroying_asks_back_with_the_number(app: StreamQ, shop: Shop) -> None:
+    group = app.inspector.dead_groups("charge").groups[0]
+    async with client(dashboard(app)) as browser:
+        answer = await browser.get(
+            "/confirm/purge", params={"type": "charge", "fingerprint": group.fingerprint}
+        )
+        assert "<b>3</b> dead letters will be deleted for good" in answer.text
+        answer = await browser.get("/confirm/purge", params={"id": shop.ids["dead"]})
+        assert "cannot be undone" in answer.text
+        for action, name in (("cancel", "id"), ("drain", "worker"), ("pause", "type")):
+            answer = await browser.get(f"/confirm/{action}", params={name: '"><script>alert(1)</script>'})
+            assert answer.status_code == 200
+            assert "<script>alert" not in answer.text
+    assert app.inspector.type_stats("charge").dead == 3
+
+
+async def test_many_are_done_in_slices_with_the_progress_shown(
+    app: StreamQ, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamq.admin.BATCH", 1)
+    monkeypatch.setattr("streamq.dashboard.actions.SLICE", 0.0)
+    async with client(dashboard(app)) as browser:
+        answer = await do(browser, "purge", type="charge")
+        assert "1 purged, 2 to go" in answer.text
+        fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', answer.text))
+        answer = await browser.post("/do/purge", data=fields)
+        assert "2 purged, 1 to go" in answer.text
+        fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', answer.text))
+        answer = await browser.post("/do/purge", data=fields)
+        assert "3 dead letters purged." in await followed(browser, answer)
+    clean(app)
+
+
+async def test_a_worker_is_drained(app: StreamQ) -> None:
+    async with open_shop(app) as (shop, worker), client(dashboard(app)) as browser:
+        assert "asked to drain" in await followed(browser, await do(browser, "drain", worker=worker.name))
+        await until(worker._stop.asked.is_set)
+        shop.hold.set()
+        assert "no such worker" in await followed(browser, await do(browser, "drain", worker="nobody"))
+
+
+async def test_the_api_acts_too(app: StreamQ, shop: Shop) -> None:
+    async with client(dashboard(app, auth=Bearer("a-long-token", "admin", "deploy"))) as program:
+        program.headers["authorization"] = "Bearer a-long-token"
+        assert (await program.post("/api/do/pause", json={"type": "image"})).json() == {"said": "Paused."}
+        assert (await program.post("/api/do/purge", json={"type": "charge"})).json() == {"done": 3}
+        answer = await program.post("/api/do/resubmit", json={"id": shop.ids["dead"], "payload": "[1]"})
+        assert (answer.status_code, "JSON object" in answer.json()["detail"]) == (400, True)
+        for body in ("[]", "{", '{"id": {}}'):
+            headers = {"content-type": "application/json"}
+            assert (await program.post("/api/do/cancel", content=body, headers=headers)).status_code == 400
+        assert (await program.post("/api/do/cancel", content="{}")).status_code == 415
+        assert (await program.post("/api/do/cancel", json={})).status_code == 400
+    assert [(one.by, one.verb) for one in app.inspector.actions()] == [
+        ("deploy", "purge"),
+        ("deploy", "pause"),
+    ]
+
+
+# -- who may what ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_each_role_may_do_what_is_its_own_and_sees_no_more(
+    app: StreamQ, shop: Shop, role: Role
+) -> None:
+    principal = Principal("ada", role)
+    async with client(dashboard(app, auth=lambda _: principal)) as browser:
+        for action in MAY:
+            allowed = principal.may(action)
+            answer = await do(browser, action)
+            assert answer.status_code == (400 if allowed else 403), action  # the form lacks everything
+            assert (await browser.get(f"/confirm/{action}")).status_code == (200 if allowed else 403)
+            assert (await browser.post(f"/api/do/{action}", json={})).status_code == (400 if allowed else 403)
+        page = (await browser.get(f"/tasks/{shop.ids['dead']}")).text
+        assert ("/do/requeue" in page) == principal.may("requeue")
+        assert ("/confirm/purge" in page) == principal.may("purge")
+        assert ("/do/resubmit" in page) == principal.may("resubmit")
+        assert ("/confirm/drain" in (await browser.get("/workers")).text) == principal.may("drain")
+
+
+async def test_read_only_is_read_only_for_everybody(app: StreamQ, shop: Shop) -> None:
+    async with client(dashboard(app, read_only=True)) as browser:
+        assert (await do(browser, "purge", type="charge")).status_code == 403
+        for path in ("/", "/types", "/dead", "/workers", f"/tasks/{shop.ids['dead']}"):
+            page = (await browser.get(path)).text
+            assert "/do/" not in page
+            assert "/confirm/" not in page
+
+
+async def test_nobody_comes_in_from_elsewhere_unless_it_was_said(app: StreamQ) -> None:
+    async with client(dashboard(app), address=("10.0.0.9", 1)) as browser:
+        answer = await browser.get("/")
+        assert answer.status_code == 403
+        assert "auth=" in answer.text
+    async with client(dashboard(app)) as browser:
+        for header in ("x-forwarded-for", "forwarded", "via", "x-real-ip"):
+            assert (await browser.get("/", headers={header: "127.0.0.1"})).status_code == 403
+        assert (await browser.get("/")).status_code == 200
+    async with client(dashboard(app, auth=Anyone()), address=("10.0.0.9", 1)) as browser:
+        assert (await browser.get("/")).status_code == 200
+        assert (await do(browser, "pause", type="email")).status_code == 403
+
+
+async def test_names_and_passwords(app: StreamQ) -> None:
+    site = dashboard(app, auth=[Basic("ada", "correct horse"), Bearer("a-long-token")])
+    async with client(site) as browser:
+        answer = await browser.get("/")
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"].startswith("Basic")
+        for good, who in ((("ada", "correct horse"), "ada"), (None, "bearer")):
+            headers = {} if good else {"authorization": "bearer a-long-token"}
+            answer = await browser.get("/", auth=good, headers=headers)
+            assert answer.status_code == 200
+            assert f"You are {who}" in answer.text
+        for bad in (("ada", "wrong"), ("bob", "correct horse"), ("", ""), ("ada", "correct horse\u00e9")):
+            assert (await browser.get("/", auth=bad)).status_code == 401
+        for header in ("Basic", "Basic !!!", "Basic /w==", "Bearer", "Bearer x", "Digest a", "\x01"):
+            assert (await browser.get("/", headers={"authorization": header})).status_code == 401
+
+
+async def test_a_proxys_header_and_callables(app: StreamQ) -> None:
+    async with client(dashboard(app, auth=Header("X-User", "operator", {"root": "admin"}))) as browser:
+        assert (await browser.get("/")).status_code == 403
+        answer = await browser.get("/", headers={"x-user": "<b>bob</b>"})
+        assert "&lt;b&gt;bob&lt;/b&gt;" in answer.text
+        assert "role admin" in (await browser.get("/", headers={"x-user": "root"})).text
+
+    async def ask(request: Any) -> Principal | None:
+        await asyncio.sleep(0)
+        return Principal("eve") if request.headers.get("x-key") == "1" else None
+
+    async with client(dashboard(app, auth=ask)) as browser:
+        assert (await browser.get("/")).status_code == 403
+        assert (await browser.get("/", headers={"x-key": "1"})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("basic:ada:12345678", Basic("ada", "12345678", "admin")),
+        ("basic:ada:12345678:viewer", Basic("ada", "12345678", "viewer")),
+        ("bearer:12345678:operator", Bearer("12345678", "operator")),
+        ("header:X-User", Header("X-User", "viewer")),
+        ("bearer:$STREAMQ_TEST_TOKEN", Bearer("from-the-environment")),
+        ("call:streamq.dashboard.access:Anyone", Anyone),
+    ],
+)
+def test_entries_from_text(text: str, want: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMQ_TEST_TOKEN", "from-the-environment")
+    assert parse(text) == want
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("basic:ada", "not understood"),
+        ("basic::12345678", "not understood"),
+        ("basic:ada:short", "8 characters"),
+        ("basic:ada:12345678:king", "no role 'king'"),
+        ("bearer:$NOT_THERE_AT_ALL", "8 characters"),
+        ("bearer:@/does/not/exist", "No such file"),
+        ("oauth:x", "not understood"),
+        ("call:no.such.module:x", "No module"),
+    ],
+)
+def test_entries_that_cannot_be(text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        parse(text)
+
+
+# -- attacks ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"sec-fetch-site": "none"},
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://localhost:9999"},
+        {"origin": "http://localhost", "sec-fetch-site": "cross-site"},
+    ],
+)
+async def test_a_page_of_another_site_cannot_act(app: StreamQ, shop: Shop, headers: dict[str, str]) -> None:
+    async with client(dashboard(app)) as browser:
+        form = {"token": await token_of(browser), "id": shop.ids["dead"]}
+        assert (await browser.post("/do/purge", data=form, headers=headers)).status_code == 403
+        body = {"id": shop.ids["dead"]}
+        assert (await browser.post("/api/do/purge", json=body, headers=headers)).status_code == 403
+        good = {"sec-fetch-site": "same-origin", "origin": "http://localhost"}
+        assert (await browser.post("/do/purge", data=form, headers=good)).status_code == 303
+
+
+async def test_a_form_without_its_token_does_nothing(app: StreamQ, shop: Shop) -> None:
+    async with client(dashboard(app)) as browser:
+        token = await token_of(browser)
+        for wrong in ("", "x", token[:-1], token.swapcase(), "\u00e9"):
+            answer = await browser.post("/do/purge", data={"id": shop.ids["dead"], "token": wrong})
+            assert answer.status_code == 403
+        browser.cookies.clear()
+        answer = await browser.post("/do/purge", data={"id": shop.ids["dead"], "token": token})
+        assert answer.status_code == 403
+        answer = await browser.post("/do/purge", files={"id": (None, "x"), "token": (None, token)})
+        assert answer.status_code == 415
+        answer = await browser.post("/do/purge", data={"payload": "x" * 3_000_000, "token": token})
+        assert answer.status_code == 413
+        for action in MAY:
+            assert (await browser.get(f"/do/{action}")).status_code == 405
+    assert state(app, shop.ids["dead"]) == "dead"
+
+
+async def test_whoever_rebinds_a_name_is_turned_away(app: StreamQ) -> None:
+    async with client(dashboard(app, hosts=["localhost", "::1"])) as browser:
+        strangers = ("evil.example", "localhost.evil.example", "")
+        for host, status in (*((name, 421) for name in strangers), ("localhost:8675", 200), ("[::1]:1", 200)):
+            assert (await browser.get("/", headers={"host": host})).status_code == status, host
+
+
+async def test_every_answer_carries_the_headers_of_safety(app: StreamQ) -> None:
+    async with client(dashboard(app), address=("10.0.0.9", 1)) as stranger, client(dashboard(app)) as browser:
+        answers = [await browser.get(path) for path in ("/", "/nowhere", "/api/overview")]
+        for answer in (await stranger.get("/"), *answers):
+            for name, value in HEADERS.items():
+                assert answer.headers[name] == value
+            assert answer.headers["cache-control"] == "no-store"
+        page = (await browser.get("/")).text
+        assert "style=" not in page
+        assert not re.search(r"<script(?![^>]* src=)", page)
+        assert not re.search(r"\son\w+=", page)
+        asset = re.findall(r'href="([^"]*app\.css[^"]*)"', page)[0]
+        assert "immutable" in (await browser.get(asset)).headers["cache-control"]
+        cookie = (await browser.get("/", headers={"cookie": ""})).headers.get("set-cookie", "")
+        assert not cookie or ("HttpOnly" in cookie and "SameSite=Strict" in cookie)
+
+
+async def test_an_action_leads_back_into_the_site_only(app: StreamQ, shop: Shop) -> None:
+    async with client(dashboard(app)) as browser:
+        for back in ("//evil.example/", "/\\evil.example", "https://evil.example", "/x\r\nset-cookie: a=b"):
+            answer = await do(browser, "resume", type="image", back=back)
+            location = answer.headers["location"]
+            assert location.startswith("/")
+            assert not location.startswith(("//", "/\\"))
+            assert "\n" not in location
+            assert "a=b" not in answer.headers.get_list("set-cookie")
+
+
+async def test_fields_are_redacted_and_payloads_hidden(app: StreamQ, shop: Shop) -> None:
+    waiting = await shop.email.options(delay="1h").aenqueue("x", password="hunter2-secret")  # noqa: S106
+    paths = [f"/tasks/{waiting.id}", f"/api/tasks/{waiting.id}", "/tasks?state=scheduled", "/schedule"]
+    open_, redacted = dashboard(app), dashboard(app, redact=["PASS*"])
+    for site in (open_, redacted, dashboard(app, hide_payloads=True)):
+        async with client(site) as browser:
+            for path in (*paths, "/api/tasks?state=scheduled"):
+                assert ("hunter2-secret" in (await browser.get(path)).text) == (site is open_), path
+    async with client(dashboard(app, redact=["note"])) as browser:
+        page = (await browser.get(f"/tasks/{shop.ids['dead']}")).text
+        assert "cannot be edited here" in page
+        assert "<textarea" not in page

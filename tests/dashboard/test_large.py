@@ -1,0 +1,105 @@
+"""Every list with a million tasks in the queue: opt-in, since filling it takes minutes.
+
+STREAMQ_LARGE=1000000 python -m pytest tests/dashboard/test_large.py -s
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from streamq import StreamQ, calls
+from streamq.codec import add_failure
+from streamq.dashboard.pages import LISTED
+from streamq.deadgroups import DeadSelection
+from streamq.keys import shard_keys, type_keys
+from streamq.model import Completed, Died, Outcome, Settlement
+from streamq.tasklist import TaskFilter
+
+NUMBER = int(os.environ.get("STREAMQ_LARGE", "0"))
+LIMIT = 0.1
+
+
+@pytest.mark.skipif(not NUMBER, reason="STREAMQ_LARGE is not set")
+@pytest.mark.timeout(1800)
+def test_every_list_answers_within_a_tenth_of_a_second(app: StreamQ) -> None:
+    each = NUMBER // 5
+    fill(app, each)
+    inspector = app.inspector
+    group = inspector.dead_groups().groups[0]
+    asked: dict[str, Callable[[], Any]] = {
+        "stats": inspector.stats,
+        "dead groups": inspector.dead_groups,
+        "dead of a group": lambda: inspector.tasks("dead", wanted=TaskFilter(fingerprint=group.fingerprint)),
+        "count": lambda: inspector.count_dead(DeadSelection("bad", error="Error1")),
+        "filtered, nothing found": lambda: inspector.tasks("dead", wanted=TaskFilter(error="none such")),
+        "by id, nothing found": lambda: inspector.tasks("ready", wanted=TaskFilter(id="zzz")),
+    }
+    for state in LISTED:
+        asked[state] = partial(inspector.tasks, state, limit=200)
+        asked[f"{state}, 2nd page"] = partial(inspector.tasks, state, limit=200, cursor=asked[state]().cursor)
+    took = {name: measure(ask) for name, ask in asked.items()}
+    for name, (median, worst) in took.items():
+        print(f"{name:28} {median * 1000:7.1f} ms, worst of 20 {worst * 1000:7.1f} ms")
+    assert max(median for median, _ in took.values()) < LIMIT
+
+
+def measure(ask: Callable[[], Any]) -> tuple[float, float]:
+    """The median of twenty, and the worst."""
+    took: list[float] = []
+    for _ in range(20):
+        began = time.perf_counter()
+        ask()
+        took.append(time.perf_counter() - began)
+    return statistics.median(took), max(took)
+
+
+def fill(app: StreamQ, each: int) -> None:
+    """So many tasks ready, running, scheduled, dead and completed each."""
+
+    @app.task
+    async def good(n: int) -> None: ...
+
+    @app.task
+    async def bad(n: int) -> None: ...
+
+    @app.task
+    async def waiting(n: int) -> None: ...
+
+    for start in range(0, each, 5000):
+        some = range(start, min(each, start + 5000))
+        app.enqueue_many([waiting.bind(n) for n in some])
+        app.enqueue_many([good.bind(n) for n in some])
+        app.enqueue_many([bad.bind(n) for n in some])
+        app.enqueue_many([waiting.options(delay=86400 + n % 1000).bind(n) for n in some])
+    settle(app, "good", each, lambda n: Completed(b"%d" % n, 3_600_000))
+    failures = [
+        add_failure(b"", attempt=1, at_ms=1, worker="w", error=f"Error{n}", message="m", traceback="x" * 800)
+        for n in range(150)
+    ]
+    settle(app, "bad", each, lambda n: Died("attempts", failures[n % 150], fingerprint=f"{n % 150:012x}"))
+    for _ in range(each // 200):
+        run(app, calls.fetch("holder", 200, [calls.Source(type_keys("shop", 0, "waiting"), "n", 200)]))
+    app.enqueue_many([waiting.bind(n) for n in range(each)])
+
+
+def settle(app: StreamQ, name: str, number: int, outcome: Callable[[int], Outcome]) -> None:
+    keys, n, sequence = type_keys("shop", 0, name), 0, 0
+    run(app, calls.groups(keys.streams))
+    run(app, calls.groups(type_keys("shop", 0, "waiting").streams))
+    while n < number:
+        _, found = run(app, calls.fetch("c", 200, [calls.Source(keys, "n", 200)]))
+        entries = [entry for _, part in found for entry in part]
+        settlements = [Settlement(e.place, e.place, outcome(n + at)) for at, e in enumerate(entries)]
+        n, sequence = n + len(entries), sequence + 1
+        run(app, calls.settle(keys, shard_keys("shop", 0), "filler", sequence, settlements))
+
+
+def run(app: StreamQ, call: Any) -> Any:
+    return app._client.transport.run(call)

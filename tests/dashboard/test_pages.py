@@ -1,0 +1,230 @@
+"""Every page and every object of the API over a live queue; what a payload says is never markup."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from streamq import StreamQ
+from streamq.dashboard import dashboard
+from streamq.dashboard.render import STATIC
+from tests.dashboard.shop import HOSTILE, Shop, open_shop
+
+LOCAL = ("127.0.0.1", 40000)
+
+
+def client(site: Any, **more: Any) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(site, client=more.pop("address", LOCAL))
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost", **more)
+
+
+@pytest_asyncio.fixture
+async def shop(app: StreamQ) -> AsyncIterator[Shop]:
+    async with open_shop(app) as (shop, _):
+        yield shop
+
+
+async def test_every_page_shows_what_is_there(app: StreamQ, shop: Shop) -> None:
+    async with client(dashboard(app)) as browser:
+
+        async def page(path: str, *wanted: str) -> str:
+            answer = await browser.get(path)
+            assert answer.status_code == 200, (path, answer.text)
+            text = answer.text
+            for part in wanted:
+                assert part in text, (path, part)
+            assert "<script>alert" not in text
+            assert "<img" not in text
+            return text
+
+        ids = shop.ids
+        await page("/", "email", "charge", "report", "image", "Dead letters", "wait p95")
+        await page("/types", "Pause", "active")
+        await page("/types/charge", "Policy", "lease ms", "ValueError", "Counted since ever")
+        for state in ("ready", "running", "scheduled", "dead", "completed", "cancelled"):
+            await page(f"/tasks?state={state}", ids[state])
+        await page("/tasks?state=expired", "Nothing here")
+        await page("/tasks?state=dead&error=order+-2", ids["other dead"])
+        assert ids["dead"] not in await page("/tasks?state=dead&error=order+-2&type=charge&older=0s&newer=1h")
+        await page(
+            f"/tasks/{ids['dead']}", "attempt 1 failed", "attempt 2 failed", "Traceback", "Requeue", "Purge"
+        )
+        await page(f"/tasks/{ids['completed']}", "sent to ada@example.com")
+        await page(f"/tasks/{ids['running']}", "Cancel", "running")
+        await page(f"/tasks/{ids['scheduled']}", "Run now", "&lt;script&gt;alert(1)&lt;/script&gt;")
+        await page("/dead", "ValueError", "in charge", "Requeue", "Purge")
+        await page("/dead?type=charge", "Requeue all of charge")
+        await page("/workers", "Drain", "report", ids["running"])
+        await page("/schedule", ids["scheduled"], "next in")
+        await page("/server", "noeviction", "Append-only file")
+        await page("/actions", "Nothing yet")
+
+
+async def test_pages_lead_to_one_another(app: StreamQ, shop: Shop) -> None:
+    """Every link on every page answers."""
+    async with client(dashboard(app)) as browser:
+        seen, todo = set[str](), ["/"]
+        while todo and len(seen) < 80:
+            path = todo.pop(0)
+            if path in seen:
+                continue
+            seen.add(path)
+            answer = await browser.get(path, follow_redirects=True)
+            assert answer.status_code == 200, path
+            links = re.findall(r'(?:href|src)="([^"#]+)"', answer.text)
+            todo += [link.replace("&amp;", "&") for link in links if link.startswith("/")]
+        assert len(seen) >= 30
+
+
+async def test_the_jump_box_finds_a_task(app: StreamQ, shop: Shop) -> None:
+    async with client(dashboard(app)) as browser:
+        answer = await browser.get("/tasks", params={"q": f" {shop.ids['dead']} "})
+        assert answer.status_code == 303
+        assert (await browser.get(answer.headers["location"])).status_code == 200
+        answer = await browser.get("/tasks", params={"q": shop.ids["ready"][-9:]}, follow_redirects=True)
+        assert shop.ids["ready"] in answer.text
+        answer = await browser.get("/tasks", params={"q": "http://evil.example/"})
+        assert answer.headers["location"].startswith("/tasks?")
+
+
+async def test_the_api_answers_what_the_pages_show(app: StreamQ, shop: Shop) -> None:
+    async with client(dashboard(app)) as browser:
+
+        async def ask(path: str) -> Any:
+            answer = await browser.get(path)
+            assert answer.headers["content-type"] == "application/json"
+            return answer.json()
+
+        found = await ask("/api/overview")
+        charge = next(row for row in found["types"] if row["type"] == "charge")
+        assert (charge["dead"], charge["counters"]["retried"], found["totals"]["dead"]) == (3, 3, 3)
+        first = await ask("/api/tasks?state=dead&limit=2")
+        rest = await ask(f"/api/tasks?state=dead&limit=2&cursor={first['cursor']}")
+        assert len({row["id"] for row in (*first["tasks"], *rest["tasks"])}) == 3
+        task = await ask(f"/api/tasks/{shop.ids['dead']}")
+        assert (task["state"], task["payload"]["note"], len(task["failures"])) == ("dead", HOSTILE, 2)
+        [group] = (await ask("/api/dead"))["groups"]
+        assert (group["error"], group["count"]) == ("ValueError", 3)
+        assert (await ask("/api/workers"))["workers"][0]["alive"] is True
+        chart = await ask("/api/chart?type=charge&span=day")
+        assert len(chart["times"]) == len(chart["wait_p95"])
+        assert 95 <= len(chart["times"]) <= 96
+        assert "redis_version" in (await ask("/api/server"))["server"]
+        assert await ask("/api/actions") == {"actions": []}
+        assert (await browser.get("/api/tasks/email:0:n1-0")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "text"),
+    [
+        ("/tasks/nonsense", 404, "is not a task id"),
+        ("/tasks/email:0:n1-0", 404, "not known"),
+        ("/tasks?state=lost", 400, "There is no list of"),
+        ("/tasks?cursor=%00%ff", 400, "none that a page gave out"),
+        ("/tasks?older=soon", 400, "duration"),
+        ("/types/<script>", 404, "There is no task type"),
+        ("/types/..%2f..%2fetc", 404, "Not found"),
+        ("/nowhere", 404, "Not found"),
+        ("/static/../site.py", 404, "Not found"),
+        ("/static/%2e%2e/site.py", 404, "Not found"),
+        ("/confirm/explode", 404, "no such action"),
+        ("/api/tasks?limit=9999", 400, "1 to 200"),
+        ("/api/tasks?limit=-1", 400, "limit"),
+        ("/api/tasks/x", 404, "task id"),
+        ("/api/chart?type=none", 404, "no task type"),
+    ],
+)
+async def test_bad_addresses_get_a_clear_answer(app: StreamQ, path: str, status: int, text: str) -> None:
+    async with client(dashboard(app)) as browser:
+        answer = await browser.get(path)
+        assert answer.status_code == status
+        assert text in answer.text
+        assert "<script>alert" not in answer.text
+        assert "Traceback" not in answer.text
+        if "/api/" in path:
+            assert set(answer.json()) == {"error", "detail"}
+
+
+async def test_mounted_in_an_application_it_keeps_to_its_prefix(app: StreamQ, shop: Shop) -> None:
+    """Nothing runs the lifespan of a mounted application, so it must need none."""
+    site = Starlette(routes=[Mount("/queues", dashboard(app))])
+    async with client(site) as browser:
+        answer = await browser.get("/queues/")
+        assert answer.status_code == 200
+        inner = re.findall(r'(?:href|src|action|hx-get|content)="(/[^"]*)"', answer.text)
+        assert inner
+        assert all(link.startswith("/queues") for link in inner)
+        assert 'aria-current="page"' in answer.text
+        for link in inner:
+            if "/live" not in link:
+                assert (await browser.get(link.replace("&amp;", "&"))).status_code == 200, link
+        assert "Path=/queues" in answer.headers["set-cookie"]
+        task = await browser.get(f"/queues/tasks/{shop.ids['dead']}")
+        token = re.search(r'name="token" value="([^"]+)"', task.text)
+        assert token is not None
+        form = {"token": token[1], "id": shop.ids["dead"]}
+        done = await browser.post("/queues/do/requeue", data=form)
+        assert (done.status_code, done.headers["location"].startswith("/queues/tasks/")) == (303, True)
+
+
+async def test_an_empty_queue_has_pages_too(app: StreamQ) -> None:
+    async with client(dashboard(app)) as browser:
+        for path in ("/", "/types", "/tasks", "/dead", "/workers", "/schedule", "/server", "/actions"):
+            assert (await browser.get(path)).status_code == 200
+        assert (await browser.get("/api/chart")).json()["times"] == []
+
+
+async def test_a_server_that_is_away_is_said(url: str) -> None:
+    app = StreamQ("shop", "redis://127.0.0.1:1/0", patience=0.1)
+    async with client(dashboard(app)) as browser:
+        page, api = await browser.get("/"), await browser.get("/api/overview")
+        assert (page.status_code, api.status_code) == (503, 503)
+        assert "cannot be reached" in page.text
+
+
+async def test_open_pages_are_told_that_something_changed(app: StreamQ) -> None:
+    shop = Shop(app)
+    site = dashboard(app)
+    sent: list[bytes] = []
+    changed = asyncio.Event()
+    gone = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message.get("body", b""))
+        if sum(part.startswith(b"data:") for part in sent) >= 2:
+            changed.set()
+
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/live", "raw_path": b"/live"}
+    scope |= {"query_string": b"", "headers": [], "client": LOCAL, "server": ("localhost", 80)}
+    scope |= {"scheme": "http", "root_path": "", "http_version": "1.1"}
+    listening = asyncio.create_task(site(scope, receive, send))
+    for _ in range(100):
+        await asyncio.sleep(0.05)
+        if any(part.startswith(b"data:") for part in sent):
+            break
+    await shop.image.aenqueue("dog.png")
+    await asyncio.wait_for(changed.wait(), 10)
+    gone.set()
+    await asyncio.wait_for(listening, 20)
+
+
+def test_the_assets_are_small_and_licensed() -> None:
+    files = [path for path in STATIC.iterdir() if path.is_file()]
+    assert sum(len(gzip.compress(path.read_bytes(), 9)) for path in files) < 60_000
+    assert {path.name for path in (STATIC / "LICENSES").iterdir()} == {"htmx.txt", "uPlot.txt"}
+    for path in files:
+        if path.suffix in (".js", ".css"):
+            assert not re.search(r"https?://(?!www\.w3\.org)[^\s\"']*\.(js|css)", path.read_text("utf-8"))

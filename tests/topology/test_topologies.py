@@ -1,0 +1,160 @@
+"""Everything a task can go through, under Sentinel and on a cluster, with a real worker and daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from streamq import Retry, StreamQ, TaskDead, calls
+from streamq.cli import main
+from streamq.keys import shard_keys
+from streamq.transport import Address, AsyncTransport, SyncTransport, link, wire
+from tests.running import clean, serving, until
+from tests.topology.conftest import SHARDS, Servers
+from tests.topology.servers import ClusterSet, SentinelSet
+
+
+def tasks_of(app: StreamQ) -> dict[str, Any]:
+    @app.task(retention=60)
+    async def double(n: int) -> int:
+        return 2 * n
+
+    @app.task(backoff=lambda _: 0.02)
+    async def fails_once(n: int) -> int:
+        from streamq import get_context
+
+        if get_context().attempt == 1:
+            raise Retry(after=0.02)
+        return n
+
+    @app.task(max_attempts=1)
+    def broken(n: int) -> None:
+        raise ValueError(f"no {n}")
+
+    return {"double": double, "fails_once": fails_once, "broken": broken}
+
+
+async def test_the_life_of_tasks(app: StreamQ) -> None:
+    double, fails_once, broken = tasks_of(app).values()
+    async with serving(app):
+        handles = [double.enqueue(n) for n in range(SHARDS * 2)]
+        handles += await app.aenqueue_many([double.bind(n) for n in range(SHARDS * 2, SHARDS * 20)])
+        assert await asyncio.gather(*(h.aresult(10) for h in handles)) == [2 * n for n in range(SHARDS * 20)]
+        assert {int(h.id.split(":")[1]) for h in handles} == set(range(SHARDS))
+        assert await asyncio.to_thread(handles[0].result, 5) == 0
+        delayed = await double.options(delay=0.1).aenqueue(21)
+        retried = await fails_once.aenqueue(7)
+        cancelled = await double.options(delay="1h").aenqueue(1)
+        assert await cancelled.acancel() == "cancelled"
+        assert [await delayed.aresult(10), await retried.aresult(10)] == [42, 7]
+        assert [await delayed.astatus(), await cancelled.astatus()] == ["completed", "cancelled"]
+        dying = await app.aenqueue_many([broken.bind(n) for n in range(SHARDS)])
+        for handle in dying:
+            with pytest.raises(TaskDead, match="ValueError: no"):
+                await handle.aresult(10)
+        assert await asyncio.to_thread(lambda: app.admin.requeue([dying[0].id])) == 1
+        assert await asyncio.to_thread(lambda: sum(app.admin.requeue_type("broken"))) >= SHARDS - 1
+        await until(lambda: app.inspector.type_stats("broken").dead == SHARDS)
+        assert await asyncio.to_thread(lambda: sum(app.admin.purge_type("broken"))) == SHARDS
+        assert [w.alive for w in app.inspector.workers()] == [True]
+    clean(app)
+
+
+@pytest.mark.parametrize("waits", ["sync", "async"])
+async def test_a_result_is_waited_for_without_polling(app: StreamQ, waits: str) -> None:
+    go = asyncio.Event()
+
+    @app.task
+    async def work() -> int:
+        await go.wait()
+        return 5
+
+    async with serving(app):
+        handle = await work.aenqueue()
+        waiting = asyncio.create_task(
+            handle.aresult(20) if waits == "async" else asyncio.to_thread(handle.result, 20)
+        )
+        await until(lambda: app.inspector.type_stats("work").running == 1)
+        go.set()
+        assert await asyncio.wait_for(waiting, 4) == 5  # it would look again after 5 s
+
+
+async def test_without_hiredis(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "hiredis", None)
+    monkeypatch.setattr(link, "hiredis", None)
+    app = StreamQ("shop", servers.url, shards=SHARDS)
+    double = tasks_of(app)["double"]
+    async with serving(app):
+        handles = [await double.aenqueue(n) for n in range(SHARDS)] + [double.enqueue(SHARDS)]
+        assert [await handle.aresult(10) for handle in handles] == [0, 2, 4, 6]
+
+
+def test_commands(servers: Servers, app: StreamQ, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*args: str) -> Any:
+        code = main([*args, "--url", servers.url])
+        out = capsys.readouterr()
+        assert code == 0, out.err
+        return json.loads(out.out)
+
+    app.enqueue_many([app.bound("email", {"n": n}) for n in range(SHARDS * 2)])
+    assert run("enqueue", "email", '{"n": 1}', "--app", "shop", "--json")
+    [stats] = run("stats", "--json")["types"]
+    assert stats["ready"] == SHARDS * 2 + 1
+    assert run("audit", "--json")["problems"] == []
+    assert run("dead", "list", "--json")["dead"] == []
+    assert run("workers", "--json")["workers"] == []
+    code = main(["bench", "--url", servers.url])
+    assert (code, "name one server" in capsys.readouterr().err) == (2, True)
+
+
+def test_every_node_is_asked(servers: Servers) -> None:
+    transport = SyncTransport(Address.parse(servers.url))
+    answers = transport.everywhere(calls.now())
+    transport.close()
+    assert len(answers) == len(servers.masters())
+    assert all(where.endswith(f" of {servers.url}") for where in answers)
+
+
+async def test_ask_is_followed(cluster: ClusterSet) -> None:
+    """While a slot moves, what has moved is asked for where it is, and what has not where it was."""
+    app = StreamQ("shop", cluster.url)
+    app.send("email", {})
+    app.send("image", {})
+    keys = shard_keys("shop", 0)
+    plain, looping = SyncTransport(app.address, patience=0), AsyncTransport(app.address, patience=0)
+    from redis.crc import key_slot
+
+    slot = key_slot(keys.types.encode())
+    source = cluster.owner(slot)
+    target = next(node for node in cluster.masters() if node is not source)
+    moved: list[str] = []
+    for key in cluster.migration(slot, target):
+        moved.append(key)
+        assert plain.run(calls.types(keys)) == ["email", "image"]
+        assert await looping.run(calls.types(keys)) == ["email", "image"]
+    assert keys.types in moved
+    assert plain.run(calls.types(keys)) == await looping.run(calls.types(keys)) == ["email", "image"]
+    cluster.migrate_slot(slot, source)
+    plain.close()
+    await looping.aclose()
+
+
+@pytest.mark.parametrize("form", ["sentinel", "cluster"])
+def test_wrong_urls_of_real_servers(
+    form: str, sentinels: SentinelSet, cluster: ClusterSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is said where the URL's form, or the master's name, is not what the servers are."""
+    wrong = {
+        "sentinel": [
+            (sentinels.url.replace("mymaster", "other"), "knows no master called 'other'"),
+            (f"redis+cluster://{sentinels.master().address}", "no node of a cluster: write its URL without"),
+        ],
+        "cluster": [(f"redis://{cluster.nodes[0].address}", "write its URL with +cluster")],
+    }
+    for url, said in wrong[form]:
+        codes = [main(["stats", "--url", url, "--app", app]) for app in ("a", "b", "c", "d")]
+        assert said in capsys.readouterr().err
+        assert 1 in codes

@@ -1,0 +1,55 @@
+"""How a busy worker measures: so many tasks at most, each of which stands for as many as were left out."""
+
+from __future__ import annotations
+
+import time
+
+from streamq.model import Delivery
+from streamq.worker.holdings import Held
+from streamq.worker.tally import ENOUGH, Tally
+
+
+def ended(tally: Tally, number: int) -> None:
+    held = Held(Delivery("email", 0, f"n{int(time.time() * 1000)}-0", "n1-0", b"{}"))
+    held.started = time.monotonic()
+    for _ in range(number):
+        tally.left -= 1
+        if tally.left <= 0:
+            tally.add(held)
+
+
+def counted(tally: Tally) -> int:
+    """How many runs the next report tells of."""
+    found = 0
+    for call in tally.calls(int(time.time() * 1000)):
+        names, numbers = call.args[2::2], call.args[3::2]
+        found += sum(
+            int(number) for name, number in zip(names, numbers, strict=True) if str(name).startswith("run:")
+        )
+    return found
+
+
+def test_few_are_all_measured() -> None:
+    tally = Tally("shop")
+    ended(tally, 100)
+    assert counted(tally) == 100
+    assert tally.calls(0) == []
+
+
+def test_many_are_measured_in_part_and_counted_about_right() -> None:
+    tally = Tally("shop")
+    for _ in range(3):
+        ended(tally, 40_000)
+        assert len(tally._measured) <= ENOUGH
+        assert abs(counted(tally) - 40_000) < 40_000 * 0.05
+
+
+def test_it_comes_back_to_measuring_all() -> None:
+    tally = Tally("shop")
+    ended(tally, 40_000)
+    for _ in range(12):
+        counted(tally)
+    ended(tally, tally.left)
+    counted(tally)
+    ended(tally, 50)
+    assert counted(tally) == 50
