@@ -196,7 +196,9 @@ def sized(raw: bytes, limit: int, what: str) -> bytes:
 
 def check_name(name: str) -> None:
     if not NAME_PATTERN.fullmatch(name):
-        raise InvalidOption(f"{name!r} is no name for a task type: letters, digits, _ - . (at most 100)")
+        raise InvalidOption(
+            f"{name[:120]!r} is no name for a task type: letters, digits, _ - . (at most 100)"
+        )
 
 
 class Registry:

@@ -16,6 +16,7 @@ for the dead letter; it never crashes a loop. Knows no handler and no Redis.
 | f | the errors of all attempts, JSON | after a failed or lost attempt |
 | t | trace context: W3C traceparent, or a JSON object with tracestate and baggage | the app is traced |
 | o | local id of the dead letter it was made from | after edit and requeue |
+| k | it is in the books | it has no payload and was a dead letter before |
 | v | version of the envelope | it is not 1 |
 """
 
@@ -28,11 +29,17 @@ from typing import Any, Final
 import orjson
 
 from streamq.errors import DecodeError
-from streamq.model import Delivery, Entry, Overrides
+from streamq.model import LOCAL_PATTERN, Delivery, Entry, Overrides
 
 VERSION: Final = 1
+MOST_VALUES: Final = 200
+"""Names and values in one entry; ours have 22 at most, and Lua can append no more than some thousand."""
 _MOST_FAILURES: Final = 10
 _TEXT_LIMIT: Final = 4096
+_LEAST: Final[dict[str, tuple[float, Any]]] = {
+    "timeout": (0.001, int | float), "max_attempts": (1, int), "retention": (0, int | float),
+}  # fmt: skip
+_MOST: Final = 1e10
 
 
 def digest(task_type: str, payload: bytes) -> bytes:
@@ -51,6 +58,8 @@ def decode(task_type: str, shard: int, entry: Entry) -> Delivery:
     if len(raw) == 2 and raw[0] == b"p":
         # Nearly every task: it has not moved and differs in nothing from its type's policy.
         return Delivery(task_type, shard, place, place, raw[1])
+    if len(raw) > MOST_VALUES:
+        raise DecodeError(f"the entry has {len(raw):,} names and values, the limit is {MOST_VALUES}")
     try:
         return _decode(task_type, shard, place, dict(zip(raw[::2], raw[1::2], strict=True)))
     except DecodeError:
@@ -65,20 +74,29 @@ def _decode(task_type: str, shard: int, place: str, have: dict[bytes, bytes]) ->
     if (payload := have.get(b"p")) is None:
         raise DecodeError("the entry has no payload: something else wrote it", reason="foreign")
     local = have[b"i"].decode() if b"i" in have else place
+    if not LOCAL_PATTERN.fullmatch(local):
+        raise DecodeError(f"field i is no task's id: {local[:80]!r}")
     return Delivery(
         type=task_type,
         shard=shard,
         place=place,
         local=local,
         payload=payload,
-        attempt=int(have.get(b"a", b"0")) + 1,
-        lost=int(have.get(b"l", b"0")),
-        accepted_ms=int(have[b"e"]) if b"e" in have else None,
-        expires_ms=int(have[b"x"]) if b"x" in have else None,
+        attempt=_number(have, b"a") + 1,
+        lost=_number(have, b"l"),
+        accepted_ms=_number(have, b"e") if b"e" in have else None,
+        expires_ms=_number(have, b"x") if b"x" in have else None,
         overrides=_overrides(have[b"m"]) if b"m" in have else None,
         failures=have.get(b"f", b""),
         trace=have.get(b"t", b""),
     )
+
+
+def _number(have: dict[bytes, bytes], name: bytes) -> int:
+    raw = have.get(name, b"0")
+    if not raw.isdigit() or len(raw) > 15:
+        raise DecodeError(f"field {name.decode()} is not a number: {raw[:80]!r}")
+    return int(raw)
 
 
 def _overrides(raw: bytes) -> Overrides:
@@ -87,9 +105,15 @@ def _overrides(raw: bytes) -> Overrides:
         raise DecodeError("field m is not a JSON object")
     # A newer producer may set more than this worker knows: take what is known.
     known = {name: stored.get(name) for name in ("timeout", "max_attempts", "retention")}
-    if any(v is not None and not isinstance(v, int | float) for v in known.values()):
-        raise DecodeError("field m holds a value that is not a number")
-    return Overrides(**known)  # pyright: ignore[reportArgumentType]
+    for name, value in known.items():
+        if value is not None and not _possible(name, value):
+            raise DecodeError(f"field m holds {name}={str(value)[:80]}, which no call can have set")
+    return Overrides(**known)
+
+
+def _possible(name: str, value: Any) -> bool:
+    least, kind = _LEAST[name]
+    return isinstance(value, kind) and not isinstance(value, bool) and least <= value <= _MOST
 
 
 def encode_overrides(overrides: Overrides) -> bytes:

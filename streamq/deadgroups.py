@@ -76,7 +76,7 @@ class Groups:
         self._app = app
         self._shards = shards
 
-    def list(self, types: Iterable[str]) -> DeadGroups:
+    def read(self, types: Iterable[str]) -> DeadGroups:
         """The groups of these types."""
         groups: list[DeadGroup] = []
         complete = True
@@ -98,7 +98,7 @@ class Groups:
 
     def _charted(self, groups: list[DeadGroup]) -> list[DeadGroup]:
         """The groups with how many died in each hour."""
-        lines = {}
+        lines: dict[tuple[str, str], tuple[int, ...]] = {}
         for name in {group.type for group in groups}:
             marks = [group.fingerprint for group in groups if group.type == name]
             for start in range(0, len(marks), STEP):

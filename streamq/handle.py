@@ -15,6 +15,7 @@ import orjson
 from streamq import calls, codec
 from streamq.client import AsyncClients, Client
 from streamq.errors import (
+    DecodeError,
     RedisUnavailable,
     ResultTimeout,
     ResultUnavailable,
@@ -161,7 +162,10 @@ class TaskHandle(Generic[R]):
 
     def _value(self, located: Located) -> R:
         if located.result is not None:
-            return self._decode(located.result)
+            try:
+                return self._decode(located.result)
+            except orjson.JSONDecodeError as error:
+                raise DecodeError(f"the stored result of task {self._id} is not JSON: {error}") from None
         if located.state == "cancelled":
             raise TaskCancelled(f"task {self._id} was cancelled")
         if located.state == "expired":

@@ -156,7 +156,7 @@ class Inspector:
 
     def dead_groups(self, task_type: str | None = None) -> DeadGroups:
         """Dead letters by fault: the error and the place in the code, with how many and since when."""
-        return self._groups().list(self.types() if task_type is None else [task_type])
+        return self._groups().read(self.types() if task_type is None else [task_type])
 
     def count_dead(self, selection: DeadSelection) -> int:
         """How many dead letters are selected."""

@@ -205,7 +205,7 @@ def app_of_wake(channel: str) -> tuple[str, int] | None:
     head, _, rest = channel.partition("{")
     tag, _, tail = rest.partition("}")
     app, _, shard = tag.rpartition(":")
-    if head != "streamq:" or tail != ":wake" or not app or not shard.isdigit():
+    if head != "streamq:" or tail != ":wake" or not app or not (shard.isascii() and shard.isdigit()):
         return None
     return app, int(shard)
 

@@ -40,7 +40,7 @@ LIVING: Final[frozenset[State]] = frozenset({"scheduled", "ready", "running"})
 """The states that a task leaves by itself."""
 
 NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-_LOCAL_PATTERN: Final = re.compile(r"[hnlsd]\d{1,16}-\d{1,20}")
+LOCAL_PATTERN: Final = re.compile(r"[hnlsd]\d{1,16}-\d{1,20}")
 
 
 class TaskId(NamedTuple):
@@ -61,7 +61,7 @@ class TaskId(NamedTuple):
     def parse(cls, text: str) -> TaskId:
         """Read an id as `str()` wrote it; InvalidTaskId tells the form for anything else."""
         parts = text.split(":")
-        if len(parts) == 3 and NAME_PATTERN.fullmatch(parts[0]) and _LOCAL_PATTERN.fullmatch(parts[2]):
+        if len(parts) == 3 and NAME_PATTERN.fullmatch(parts[0]) and LOCAL_PATTERN.fullmatch(parts[2]):
             shard = parts[1]
             if shard.isascii() and shard.isdigit() and len(shard) <= 4:
                 return cls(parts[0], int(shard), parts[2])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import structlog
 
 from streamq import StreamQ, queue
 from streamq.calls import Call
@@ -24,6 +25,13 @@ REDIS = shutil.which("redis-server")
 def _start(binary: Path | None) -> Iterator[EmbeddedServer]:
     with EmbeddedServer(binary=binary) as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """A command that is run in the test's own process sets the log up: the next test must not inherit it."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -56,7 +56,17 @@ def all_streams(t: TypeKeys) -> list[tuple[str, str]]:
 
 
 def text(raw: bytes) -> str:
-    return raw.decode()
+    """Stored text. What is no UTF-8 was not written by streamq, and is shown as it can be."""
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def number(raw: bytes) -> int:
+    """A stored number; 0 where it is none of Redis's (the books will not balance, and the audit tells)."""
+    try:
+        found = int(raw)
+    except ValueError:
+        return 0
+    return found if abs(found) < 1 << 63 else 0
 
 
 def pairs(flat: list[Any]) -> Iterable[tuple[Any, Any]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from streamq.calls.call import Call, build, pairs, text
+from streamq.calls.call import Arg, Call, build, pairs, text
 from streamq.keys import GROUP, ShardKeys, TypeKeys
 from streamq.model import Group, Row, RowPage, State
 
@@ -122,7 +122,7 @@ def dead_slices(
     t: TypeKeys, slice_ms: int, slices: int, fingerprints: Sequence[str]
 ) -> Call[list[tuple[int, ...]]]:
     """How many letters of each group died in each of the latest slices of time, oldest first."""
-    args = (slice_ms, slices, *fingerprints)
+    args: list[Arg] = [slice_ms, slices, *fingerprints]
     return build("dead_slices", (t.groups,), args, lambda r: [tuple(row) for row in r])
 
 

@@ -10,6 +10,7 @@ from streamq.calls.call import (
     PRIORITY_OF,
     Call,
     build,
+    number,
     pairs,
     text,
 )
@@ -112,7 +113,7 @@ def _counts(reply: list[Any]) -> Counts:
         suspect=suspect,
         oldest_ready_ms=None if oldest < 0 else oldest,
         next_due_ms=None if due < 0 else due,
-        counters={text(k): int(v) for k, v in pairs(counters) if k != b"sequence"},
+        counters={text(k): number(v) for k, v in pairs(counters) if k != b"sequence"},
     )
 
 
@@ -145,7 +146,7 @@ def _letters(t: TypeKeys, reply: list[Any]) -> list[DeadLetter]:
     return [
         DeadLetter(
             id=TaskId(t.type, t.shard, local.decode("utf-8", "replace")),
-            died_ms=int(died),
+            died_ms=number(died),
             reason=reason.decode("utf-8", "replace"),
             priority=PRIORITY_OF.get(letter.decode("utf-8", "replace"), "normal"),
             fields=tuple(fields),

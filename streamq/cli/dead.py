@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from streamq import codec
+from streamq.app import check_name
 from streamq.cli import FAILED, NOT_FOUND, OK, target
 from streamq.cli.output import Progress, confirmed, moment, write_json, write_table
 from streamq.cli.task import as_object, write_task
@@ -40,6 +41,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     found = target.find(args)
+    if getattr(args, "type", None):
+        check_name(args.type)
     if args.verb == "list":
         return _list(found, args)
     if args.verb == "show":

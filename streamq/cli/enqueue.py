@@ -88,8 +88,9 @@ def _source(args: argparse.Namespace) -> Any:
     if args.file:
         try:
             return Path(args.file).open("rb")
-        except OSError as error:
-            raise UsageError(f"cannot read {args.file}: {error.strerror}") from None
+        except (OSError, ValueError) as error:  # ValueError: the name has a zero byte
+            why = getattr(error, "strerror", None) or error
+            raise UsageError(f"cannot read {args.file!r}: {why}") from None
     if args.arguments == "-":
         return nullcontext(sys.stdin.buffer)
     return nullcontext([args.arguments.encode("utf-8", "surrogateescape")])

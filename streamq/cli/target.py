@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from streamq.admin import Admin
 from streamq.errors import UsageError
 from streamq.inspector import Inspector, apps
+from streamq.model import NAME_PATTERN
 from streamq.shards import AppRecord
 from streamq.transport import Address, SyncTransport
 from streamq.transport.address import from_environment
@@ -60,6 +61,8 @@ def find(args: argparse.Namespace) -> Target:
     transport = SyncTransport(Address.parse(url), patience=PATIENCE)
     known = apps(transport)
     name = args.app or os.environ.get("STREAMQ_APP") or _only(known)
+    if not NAME_PATTERN.fullmatch(name):
+        raise UsageError(f"{name[:120]!r} is no name for an app: letters, digits, _ - . (at most 100)")
     return Target(transport, name, known.get(name), url)
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
-from streamq.daemon.loop import each
+from streamq.daemon.loop import apart, each
 from streamq.keys import TypeKeys
 from streamq.transport import AsyncTransport, GroupMissing
 
@@ -37,7 +37,8 @@ class Claimer:
     async def _shard(self, types: list[TypeKeys]) -> None:
         for found in await self._directory.survey(types):
             if found.pending > 0:
-                await self._stream(found.keys, found.letter)
+                with apart(self._log, type=found.keys.type):
+                    await self._stream(found.keys, found.letter)
 
     async def _stream(self, keys: TypeKeys, letter: str) -> None:
         cursor, shard = START, (keys.app, keys.shard)

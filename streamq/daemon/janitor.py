@@ -10,7 +10,7 @@ from typing import Final
 
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
-from streamq.daemon.loop import each
+from streamq.daemon.loop import apart, each
 from streamq.keys import ShardKeys, TypeKeys
 from streamq.options import DaemonOptions
 from streamq.transport import AsyncTransport
@@ -32,14 +32,20 @@ class Janitor:
 
     async def _shard(self, listed: tuple[ShardKeys, list[TypeKeys]]) -> None:
         shard, types = listed
-        await self._groups(types)
+        with apart(self._log):
+            await self._groups(types)
         for found in await self._directory.survey(types):
-            if found.length > 0:
-                await self._repair(found.keys, found.letter)
-            if found.consumers > 0:
-                await self._sweep(found.stream, shard)
+            with apart(self._log, type=found.keys.type):
+                await self._tidy(found, shard)
         for keys in types:
-            await self._trim(keys, shard)
+            with apart(self._log, type=keys.type):
+                await self._trim(keys, shard)
+
+    async def _tidy(self, found: calls.Survey, shard: ShardKeys) -> None:
+        if found.length > 0:
+            await self._repair(found.keys, found.letter)
+        if found.consumers > 0:
+            await self._sweep(found.stream, shard)
 
     async def _groups(self, types: list[TypeKeys]) -> None:
         missing = [found.stream for found in await self._directory.survey(types) if found.consumers < 0]

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
 
 from streamq import telemetry
 from streamq.daemon.rounds import Rounds
@@ -57,6 +59,25 @@ async def each(items: Iterable[T], step: Callable[[T], Awaitable[None]]) -> None
         raise away
 
 
+_FAILED: ContextVar[list[str]] = ContextVar("streamq_failed_apart")
+"""What failed apart from the rest in the round under way."""
+
+
+@contextmanager
+def apart(log: Any, **about: str) -> Generator[None]:
+    """What is wrong with one type or stream is logged and keeps no other from being served. An absent
+    server is raised: it concerns all."""
+    try:
+        yield
+    except RedisUnavailable:
+        raise
+    except GroupMissing as error:
+        log.warning("group.missing", **about, error=str(error))
+    except RedisError as error:
+        log.error("chore.failed", **about, error=str(error))  # noqa: TRY400 - the server's words say it all
+        _FAILED.get([]).append(str(error))
+
+
 async def guarded(
     name: str,
     chore: Callable[[], Awaitable[None]],
@@ -66,9 +87,11 @@ async def guarded(
 ) -> None:
     """One round: a chore that fails is logged and tried again; an absent server is waited for."""
     log = telemetry.get_logger(chore=name)
+    failed: list[str] = []
+    _FAILED.set(failed)
     try:
         await chore()
-        rounds.good(name)
+        rounds.good(name, partly=bool(failed))
     except RedisUnavailable as error:
         log.warning("redis.unavailable", doing=name, error=str(error))
         rounds.lost(name)

@@ -12,7 +12,7 @@ from typing import Final
 
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
-from streamq.daemon.loop import each, guarded, pause
+from streamq.daemon.loop import apart, each, guarded, pause
 from streamq.daemon.rounds import Rounds
 from streamq.keys import WAKE_PATTERN, TypeKeys, app_of_wake, type_keys
 from streamq.model import NAME_PATTERN
@@ -68,14 +68,18 @@ class Promoter:
             self._changes = self._directory.changes
             self._look_at = now + LONGEST_SLEEP
             self._due = dict.fromkeys(self._directory.types(), 0.0)
-        await each([keys for keys, due in self._due.items() if due <= now], self._promote)
+        await each([keys for keys, due in self._due.items() if due <= now], self._promote_apart)
+
+    async def _promote_apart(self, keys: TypeKeys) -> None:
+        with apart(self._log, type=keys.type):
+            await self._promote(keys)
 
     async def _promote(self, keys: TypeKeys) -> None:
         """Empty what is due of one type, batch by batch, and note when the next is."""
         now = time.monotonic()
         if due := self._due.get(keys):
             self._lag.observe(max(0.0, now - due))
-        self._due[keys] = now + AGAIN  # where it fails
+        self._due[keys] = now + AGAIN  # where it fails: the others must not wait for it
         while True:
             promotion = await self._transport.run(calls.promote(keys, self._batch), patience=0)
             if promotion.moved:

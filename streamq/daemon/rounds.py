@@ -23,8 +23,9 @@ class Rounds:
         self._away_since = 0.0
         self._began = time.monotonic()
 
-    def good(self, chore: str) -> None:
-        self._sums.count("streamq_daemon_rounds_total", chore, "ok")
+    def good(self, chore: str, *, partly: bool = False) -> None:
+        """A round is over; partly: what is wrong with one type or stream kept it from no other."""
+        self._sums.count("streamq_daemon_rounds_total", chore, "partly" if partly else "ok")
         self._good[chore] = time.monotonic(), time.time()
 
     def failed(self, chore: str) -> None:

@@ -60,7 +60,8 @@ if due then
   end
 end
 local stream, entry = streams[kind], string.sub(place, 2)
-if stream and redis.call('XRANGE', stream, entry, entry)[1] then
+local found = stream and redis.pcall('XRANGE', stream, entry, entry)
+if found and not found.err and found[1] then  -- what the index says may be no entry's id
   local held = redis.pcall('XPENDING', stream, group, entry, entry, 1)
   if held.err or #held == 0 then
     redis.call('XDEL', stream, entry)

@@ -22,8 +22,28 @@ local function row_of(due, number)
   end
 end
 
+local function texts(fields)
+  if type(fields) ~= 'table' then return {} end
+  for _, field in ipairs(fields) do
+    if type(field) ~= 'string' then return {} end
+  end
+  return fields
+end
+
+-- A letter that is none of ours is shown as the bytes it is.
+local function opened(packed)
+  local good, letter = pcall(cmsgpack.unpack, packed)
+  good = good and type(letter) == 'table' and type(letter[4]) == 'table'
+  for n = 1, 3 do good = good and type(letter[n]) == 'string' end
+  good = good and string.match(letter[3], '^%d+$')
+  for _, field in ipairs(good and letter[4] or {}) do good = good and type(field) == 'string' end
+  if good then return unpack(letter, 1, 4) end
+  return 'damaged', 'n', '0', {'raw', packed}
+end
+
 local function in_stream(letter, entry)
-  local found = redis.call('XRANGE', streams[letter], entry, entry)[1]
+  local found = redis.pcall('XRANGE', streams[letter], entry, entry)
+  found = not found.err and found[1]  -- what the index says may be no entry's id
   if not found then return nil end
   local held = redis.pcall('XPENDING', streams[letter], group, entry, entry, 1)
   if held.err or #held == 0 then return {now, 'ready', {'stream', letter, 'entry', entry}, found[2], false} end
@@ -38,9 +58,9 @@ local place = redis.call('HGET', index, id) or id
 local due, number = string.match(place, '^d(%d+)-(%d+)$')
 if due then
   local row = row_of(due, tonumber(number))
-  local good, fields = pcall(cmsgpack.unpack, row and string.sub(row, 14) or '')
   if row then
-    return {now, 'scheduled', {'stream', string.sub(row, 13, 13), 'due_ms', due}, good and fields or {}, false}
+    local good, fields = pcall(cmsgpack.unpack, string.sub(row, 14))
+    return {now, 'scheduled', {'stream', string.sub(row, 13, 13), 'due_ms', due}, texts(good and fields), false}
   end
 elseif streams[string.sub(place, 1, 1)] then
   local found = in_stream(string.sub(place, 1, 1), string.sub(place, 2))
@@ -48,8 +68,8 @@ elseif streams[string.sub(place, 1, 1)] then
 end
 local packed = redis.call('HGET', letters, id)
 if packed then
-  local letter = cmsgpack.unpack(packed)
-  return {now, 'dead', {'reason', letter[1], 'stream', letter[2], 'died_ms', letter[3]}, letter[4], false}
+  local reason, priority, died, fields = opened(packed)
+  return {now, 'dead', {'reason', reason, 'stream', priority, 'died_ms', died}, fields, false}
 end
 local result = redis.call('HGET', results, id)
 if result then return {now, 'completed', {}, {}, result} end

@@ -56,9 +56,19 @@ local function scheduled(row, due)
   return {place, string.sub(row, 13, 13), due, shortened(good and type(fields) == 'table' and fields or {})}
 end
 
+-- A letter that is none of ours has nothing that could be shown here.
+local function opened(packed)
+  local good, letter = pcall(cmsgpack.unpack, packed)
+  good = good and type(letter) == 'table' and type(letter[4]) == 'table'
+  good = good and type(letter[1]) == 'string' and type(letter[2]) == 'string'
+  for _, field in ipairs(good and letter[4] or {}) do good = good and type(field) == 'string' end
+  good = good and #letter[4] % 2 == 0 and type(letter[5] or '') == 'string'
+  return good and letter or {'damaged', 'n', '0', {}, ''}
+end
+
 local function dead(id, died)
   local packed = redis.call('HGET', KEYS[2], id)
-  local letter = packed and cmsgpack.unpack(packed) or {'', 'n', died, {}, ''}
+  local letter = packed and opened(packed) or {'', 'n', died, {}, ''}
   return {id, letter[2], died, shortened(letter[4]), letter[1], letter[5] or ''}
 end
 

@@ -12,7 +12,8 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local stamp = string.format('%.0f', now)
 
-local function bury(row, id)
+local function bury(row)
+  local id = 'd' .. stamp .. '-' .. redis.call('HINCRBY', KEYS[6], 'sequence', 1)
   redis.call('ZADD', KEYS[3], stamp, id)
   redis.call('HSET', KEYS[4], id, cmsgpack.pack({'undecodable', 'n', stamp, {'raw', row}, 'undecodable'}))
   redis.call('ZADD', KEYS[5], 0, 'undecodable ' .. stamp .. ' ' .. id)
@@ -22,6 +23,7 @@ end
 local function unpacked(row)
   local good, fields = pcall(cmsgpack.unpack, string.sub(row, 14))
   if not good or type(fields) ~= 'table' or #fields == 0 or #fields % 2 == 1 then return nil end
+  if #fields > 1000 then return nil end  -- Lua could not append it
   for n = 1, #fields do
     if type(fields[n]) ~= 'string' then return nil end
   end
@@ -29,15 +31,15 @@ local function unpacked(row)
 end
 
 local function promote(row, score)
-  local number, letter = tonumber(string.sub(row, 1, 12)), string.sub(row, 13, 13)
-  local fields = number and streams[letter] and unpacked(row)
-  if not fields then return bury(row, 'd' .. score .. '-' .. (number or 0)) end
+  local number, letter = string.match(row, '^(%d%d%d%d%d%d%d%d%d%d%d%d)([hnl])')
+  local fields = number and unpacked(row)
+  if not fields then return bury(row) end
   local id
   for n = 1, #fields, 2 do
     if fields[n] == 'i' then id = fields[n + 1] end
   end
   if not id then
-    id = string.format('d%.0f-%d', score, number)
+    id = string.format('d%.0f-%.0f', score, number)
     fields[#fields + 1] = 'i'
     fields[#fields + 1] = id
   end

@@ -33,8 +33,11 @@ end
 local purged = 0
 for _, id in ipairs(ids) do
   local packed = redis.call('HGET', letters, id)
-  local letter = packed and cmsgpack.unpack(packed) or {}
-  redis.call('ZREM', groups, (letter[5] or '') .. ' ' .. (letter[3] or '') .. ' ' .. id)
+  -- What is no letter of ours is in no group.
+  local good, letter = pcall(cmsgpack.unpack, packed or '')
+  if good and type(letter) == 'table' and type(letter[3]) == 'string' and type(letter[5]) == 'string' then
+    redis.call('ZREM', groups, letter[5] .. ' ' .. letter[3] .. ' ' .. id)
+  end
   purged = purged + redis.call('ZREM', dead, id)
   redis.call('HDEL', letters, id)
 end

@@ -18,8 +18,13 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local stamp = string.format('%.0f', now)
 local policy = redis.call('HMGET', KEYS[1], 'lease_ms', 'max_lost')
-local lease = tonumber(policy[1]) or tonumber(ARGV[7])
-local max_lost = tonumber(policy[2]) or tonumber(ARGV[8])
+-- A stored value that no app can have written counts as none.
+local function whole(value, least, otherwise)
+  local number = tonumber(value)
+  if number and number >= least and number < 1e15 then return math.floor(number) end
+  return tonumber(otherwise)
+end
+local lease, max_lost = whole(policy[1], 200, ARGV[7]), whole(policy[2], 1, ARGV[8])
 if expected > 0 and math.abs(now - expected) > math.max(1000, lease / 4) then return {'skew', now} end
 
 -- Who held them: XAUTOCLAIM overwrites it. It looks at ten times `limit` deliveries at most, so do we.
@@ -53,7 +58,7 @@ local function with_loss(failures, attempt, owner)
   local loss = cjson.encode({
     attempt = attempt, at_ms = now, worker = owner or 'unknown', error = 'WorkerLost', traceback = '',
     message = 'the worker stopped renewing its lease while it held the task'})
-  if not failures then return '[' .. loss .. ']' end
+  if not string.match(failures or '', '^%[.+%]$') then return '[' .. loss .. ']' end
   return string.sub(failures, 1, -2) .. ',' .. loss .. ']'
 end
 
@@ -62,17 +67,19 @@ local function take_back(entry, fields)
   local have = {}
   for n = 1, #fields, 2 do have[fields[n]] = fields[n + 1] end
   local id, lost = have.i or letter .. entry, (tonumber(have.l) or 0) + 1
-  local priority = letter == 's' and (have.q or 'n') or letter
+  local priority = letter ~= 's' and letter or (have.q == 'h' or have.q == 'l') and have.q or 'n'
   local attempt = (tonumber(have.a) or 0) + 1
   fields = changed(fields, {i = id, l = tostring(lost), f = with_loss(have.f, attempt, owners[entry])})
   if redis.call('HEXISTS', cancels, id) == 1 then
     redis.call('ZADD', gone, stamp, 'x' .. id)
     cancelled = cancelled + 1
     ended(id, 'x')
-  elseif lost >= max_lost then
+  elseif lost >= max_lost or #fields > 1000 then
+    -- Nobody's task has so many fields, and Lua could not append it.
+    local reason = #fields > 1000 and 'undecodable' or 'lost'
     redis.call('ZADD', dead, stamp, id)
-    redis.call('HSET', letters, id, cmsgpack.pack({'lost', priority, stamp, fields, 'lost'}))
-    redis.call('ZADD', KEYS[11], 0, 'lost ' .. stamp .. ' ' .. id)
+    redis.call('HSET', letters, id, cmsgpack.pack({reason, priority, stamp, fields, reason}))
+    redis.call('ZADD', KEYS[11], 0, reason .. ' ' .. stamp .. ' ' .. id)
     buried = buried + 1
     ended(id, 'd')
   else

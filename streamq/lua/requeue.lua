@@ -35,6 +35,16 @@ elseif #ids == 0 then
   local members = redis.call('ZRANGE', groups, first, last, 'BYLEX', 'LIMIT', 0, ARGV[1])
   for n, member in ipairs(members) do ids[n] = string.match(member, '[^ ]+$') end
 end
+
+-- What is no letter of ours cannot be a task again: it stays.
+local function opened(packed)
+  local good, letter = pcall(cmsgpack.unpack, packed)
+  if not good or type(letter) ~= 'table' or type(letter[4]) ~= 'table' then return nil end
+  local fields = letter[4]
+  for _, field in ipairs(fields) do good = good and type(field) == 'string' end
+  return good and #fields > 0 and #fields % 2 == 0 and #fields <= 1000 and letter or nil
+end
+
 local function revived(id, fields)
   local out, known = {}, false
   for n = 1, #fields, 2 do
@@ -54,14 +64,16 @@ end
 local requeued = 0
 for _, id in ipairs(ids) do
   local packed = redis.call('HGET', letters, id)
-  if packed then
-    local letter = cmsgpack.unpack(packed)
+  local letter = packed and opened(packed)
+  if letter then
     local mark = streams[letter[2]] and letter[2] or 'n'
     local entry = redis.call('XADD', streams[mark], '*', unpack(revived(id, letter[4])))
     redis.call('HSET', index, id, mark .. entry)
     redis.call('ZREM', dead, id)
     redis.call('HDEL', letters, id)
-    redis.call('ZREM', groups, (letter[5] or '') .. ' ' .. letter[3] .. ' ' .. id)
+    if type(letter[3]) == 'string' and type(letter[5]) == 'string' then
+      redis.call('ZREM', groups, letter[5] .. ' ' .. letter[3] .. ' ' .. id)
+    end
     requeued = requeued + 1
   end
 end

@@ -81,12 +81,15 @@ end
 local function bury(item, why, failures)
   local reason, fingerprint = string.match(why, '^([^/]*)/?(.*)$')
   if fingerprint == '' then fingerprint = reason end
-  local fields = changed(item.fields, {i = item.id, f = failures ~= '' and failures or nil})
+  -- An entry without a payload that is requeued ends here again: `k` says that it is in the books.
+  local known, bare = field(item.fields, 'k'), reason == 'foreign' or reason == 'vanished'
+  local fields = changed(
+    item.fields, {i = item.id, f = failures ~= '' and failures or nil, k = bare and '1' or nil})
   redis.call('ZADD', dead, stamp, item.id)
   redis.call('HSET', letters, item.id, cmsgpack.pack({reason, item.priority, stamp, fields, fingerprint}))
   redis.call('ZADD', KEYS[14], 0, fingerprint .. ' ' .. stamp .. ' ' .. item.id)
   count('dead')
-  if reason == 'foreign' then count('adopted') end
+  if reason == 'foreign' and not known then count('adopted') end
   ended(item.id, 'd')
 end
 
@@ -139,7 +142,8 @@ local function read(item)
   item.fields = entry and entry[2]
   if entry then
     item.id = field(item.fields, 'i') or item.place
-    item.priority = item.letter == 's' and (field(item.fields, 'q') or 'n') or item.letter
+    local q = field(item.fields, 'q')
+    item.priority = item.letter ~= 's' and item.letter or (q == 'h' or q == 'l') and q or 'n'
   end
 end
 
@@ -152,6 +156,8 @@ local function apply(op, item, a, b)
       return bury(item, 'vanished', op == 'b' and '' or b)
     end
   end
+  -- Nobody's task is so large, and Lua could not append it.
+  if again and #item.fields > 1000 then return bury(item, 'undecodable', op == 'b' and '' or b) end
   if again and cancelling and redis.call('HEXISTS', cancels, item.id) == 1 then op = 'x' end
   ops[op](item, a, b)
 end

@@ -5,7 +5,9 @@
 -- Returns {{length, pending, consumers}...}; pending and consumers are -1 where the group is missing
 local found = {}
 for n, stream in ipairs(KEYS) do
-  local row = {redis.call('XLEN', stream), -1, -1}
+  -- A key that is no stream has nothing to look after: its workers' log names it.
+  local length = redis.pcall('XLEN', stream)
+  local row = type(length) == 'number' and {length, -1, -1} or {0, 0, 0}
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
   for _, group in ipairs(groups.err and {} or groups) do
     local about = {}

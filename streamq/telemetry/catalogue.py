@@ -182,7 +182,7 @@ _LISTED: Final = (
     Metric(
         "streamq_daemon_rounds_total",
         "counter",
-        "Rounds of each chore, by outcome: ok, failed.",
+        "Rounds of each chore, by outcome: ok, partly, failed.",
         ("chore", "outcome"),
         "daemon",
     ),

@@ -16,7 +16,7 @@ import redis
 
 from streamq import codec
 from streamq.inspector import Inspector
-from streamq.keys import APPS, GROUP, TypeKeys, shard_keys, type_keys
+from streamq.keys import APPS, DAEMON_HEARTBEATS, DAEMONS, GROUP, TypeKeys, shard_keys, type_keys
 
 EMPTY: Final = ("high", "normal", "low", "suspect", "schedule", "index", "cancels", "waiters")
 STREAM_BYTES: Final = 8192
@@ -137,18 +137,19 @@ class Census:
 
     def _unknown_keys(self, types: list[str], found: Tally) -> None:
         """Every key is one that streamq means to leave, and each writer's memory ends by itself."""
-        known = {APPS}
+        known = {APPS, DAEMONS, DAEMON_HEARTBEATS}
         for shard in range(self._shards):
             keys = shard_keys(self._app, shard)
             known |= {keys.types, keys.workers, keys.heartbeats}
             for name in types:
                 t = type_keys(self._app, shard, name)
-                known |= {*t.streams, t.dead, t.letters, t.counters, t.policy, t.gone, t.rate}
+                known |= {*t.streams, t.dead, t.letters, t.groups, t.counters, t.policy, t.gone, t.rate}
+                known |= {t.sampled, t.buckets}
         writers = [key for key in self._keys if ":writer:" in key]
         if len(writers) > MOST_WRITERS:
             found.left.append(f"{len(writers)} writers are remembered")
         for key in sorted(self._keys.keys() - known):
-            passing = ":writer:" in key or ":results:" in key
+            passing = any(f":{kind}:" in key for kind in ("writer", "results", "minute", "quarter"))
             lifetime: Any = self._keys[key].pttl(key)
             if not passing:
                 found.left.append(f"{key}: should not be there")

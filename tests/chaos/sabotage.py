@@ -27,7 +27,7 @@ _CHANGES: Final[dict[str, tuple[str, tuple[tuple[str, str], ...]]]] = {
     # A call that is sent again is carried out again.
     "dedupe": (
         "enqueue",
-        (("if last[1] == sequence then return last[2] end", ""), ("if last[1] > sequence", "if false")),
+        (("if last == ARGV[2] then", "if false then"), ("if tonumber(last) > tonumber(ARGV[2])", "if false")),
     ),
     # A task that is to run again is acknowledged and never parked.
     "forget": (

@@ -96,7 +96,7 @@ def test_every_command_has_help_with_exit_codes(capsys: Capture, name: str) -> N
         (["enqueue", "email", "{"], 2, "line 1 is not JSON"),
         (["enqueue", "email", "[1]"], 2, "line 1 is not a JSON object"),
         (["enqueue", "email"], 2, "give the arguments as JSON, - for standard input, or --file"),
-        (["enqueue", "email", "--file", "/no/such"], 2, "cannot read /no/such"),
+        (["enqueue", "email", "--file", "/no/such"], 2, "cannot read '/no/such'"),
         (["enqueue", "e mail", "{}"], 2, "is no name for a task type"),
         (["enqueue", "email", "{}", "--delay", "soon"], 2, "write a duration as '90s'"),
         (["worker", "no_such_module"], 78, "there is no module 'no_such_module' here"),

@@ -16,6 +16,10 @@ class Proxy:
         self._drop = 0
         self._down = False
         self._pairs: set[socket.socket] = set()
+        self._losing: bytes | None = None
+        self._doomed: set[socket.socket] = set()
+        self._stalling: bytes | None = None
+        self._stalled: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -34,6 +38,18 @@ class Proxy:
     def come_back(self) -> None:
         self._down = False
 
+    def lose_reply_to(self, text: bytes) -> None:
+        """The next request with this text in it is carried out, and its reply lost with its connection."""
+        self._losing = text
+
+    def stall(self, text: bytes) -> None:
+        """The next connection that sends this text hears nothing more, and is not closed either."""
+        self._stalling = text
+
+    @property
+    def stalled(self) -> int:
+        return len(self._stalled)
+
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
@@ -49,10 +65,19 @@ class Proxy:
     def _pump(self, source: socket.socket, target: socket.socket, replies: bool) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
+                if not replies and self._losing is not None and self._losing in data:
+                    self._doomed.add(source)
+                    self._losing = None
+                if replies and target in self._doomed:
+                    break
                 if replies and self._drop > 0:
                     self._drop -= 1
                     break
-                target.sendall(data)
+                if not replies and self._stalling is not None and self._stalling in data:
+                    self._stalled.add(source)
+                    self._stalling = None
+                if not (replies and target in self._stalled):
+                    target.sendall(data)
         _close(source)
         _close(target)
         self._pairs -= {source, target}

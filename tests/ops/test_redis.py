@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ needs_redis = pytest.mark.skipif(SERVER is None, reason="no redis-server on the 
 USERS = {line.split()[1]: line.split()[2:] for line in (REDIS / "users.acl").read_text().splitlines()}
 Url = Callable[[str], str]
 STREAM = "streamq:{acl:0}:email:normal"
+BUSY = replace(QUICK, heartbeat=0.2, sample_interval=0.2)
 
 
 @contextmanager
@@ -104,7 +106,7 @@ async def test_the_way_of_a_task_under_the_rights_of_each_role(
 ) -> None:
     """Each part logs in as itself: enqueue, delay, fetch, fail, retry, die, cancel, wait, look, requeue."""
     producer, app = StreamQ("acl", queue("producer"), patience=0), shop(queue("worker"))
-    worker, daemon = Worker(app, OPTIONS), Daemon(Address.parse(queue("daemon")), QUICK)
+    worker, daemon = Worker(app, OPTIONS), Daemon(Address.parse(queue("daemon")), BUSY)
     running = [await begun(worker), await begun(daemon)]
     followed = await (await producer.asend("order")).aresult(10)
     bad = await producer.asend("email", {"fail": True})
@@ -133,12 +135,14 @@ async def test_the_way_of_a_task_under_the_rights_of_each_role(
 
 
 async def until_rounds(daemon: Daemon) -> None:
-    """Until every chore has had a good round from now on: none is refused anything."""
+    """Until every chore has had a good round from now on, and none was refused anything."""
     before = daemon._rounds.last_good()
-    chores = ("discover", "reclaim", "tidy", "promote")
+    chores = ("discover", "reclaim", "tidy", "promote", "heartbeat", "sample", "retire")
     await until(
         lambda: all(daemon._rounds.last_good().get(name, 0) > before.get(name, 0) for name in chores), 20
     )
+    outcomes = [key for key in daemon._sums.snapshot().counters if key[0] == "streamq_daemon_rounds_total"]
+    assert {outcome for _, _, outcome in outcomes} == {"ok"}
 
 
 DANGEROUS: list[tuple[str, ...]] = [

@@ -68,7 +68,7 @@ def test_a_policy_is_frozen_and_complete() -> None:
     assert (found.retry_on, found.give_up_on) == ((OSError,), (KeyError,))
     assert found.policy() == {
         "lease_ms": "5000", "max_lost": "2", "rate_limit": "100", "rate_period_ms": "60000",
-        "max_backlog": "10", "retention_ms": "0",
+        "max_backlog": "10",
     }  # fmt: skip
     assert TaskOptions().timeout == 30
 

@@ -1,0 +1,175 @@
+"""Daemons that promote, reclaim and tidy; operators and callers that cancel, requeue and purge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+
+from streamq import calls
+from streamq.model import TaskId
+from tests.model.base import HOUR, WORKERS, DaemonState
+from tests.model.books import LEASE, LETTERS
+from tests.model.workers import WorkerSteps
+
+
+class DaemonSteps(WorkerSteps):
+    """Promote, reclaim, restamp, repair, sweep, trim, mend; cancel, wait, requeue, purge."""
+
+    # -- daemons ----------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.twin.due())
+    @rule(limit=st.integers(1, 5))
+    def promote(self, limit: int) -> None:
+        self._do(lambda: self._promote(limit))
+
+    def _promote(self, limit: int) -> None:
+        promotion = self.shard.promote(limit)
+        assert tuple(promotion) == (*self.twin.promote(limit), self.twin.now)
+        self._place_fresh()
+
+    @precondition(lambda self: self.twin.pending)
+    @rule(data=st.data(), daemon=st.integers(0, 1), limit=st.integers(1, 3))
+    def reclaim(self, data: st.DataObject, daemon: int, limit: int) -> None:
+        """One step of one claimer's round; the other's may come between."""
+        state = self.daemons[daemon]
+        letter = data.draw(st.sampled_from(sorted({place[0] for place in self.twin.pending})))
+        if letter in self.twin.groups:
+            cursor, expected = state.cursors[letter], self._expected(state)
+            state.clock = (self.twin.now, self.elapsed)
+            state.cursors[letter] = self._reclaim(letter, cursor, limit, expected)
+            self.sent.append(lambda: self._late_reclaim(letter, cursor, limit, expected))
+
+    @precondition(lambda self: self.twin.pending)
+    @rule(daemon=st.integers(0, 1), limit=st.integers(1, 3))
+    def hosts_die(self, daemon: int, limit: int) -> None:
+        """All workers are silent for a lease, and one daemon makes its round."""
+        self._pass(LEASE)
+        state = self.daemons[daemon]
+        for letter in sorted(self.twin.groups):
+            while True:
+                expected = self._expected(state)
+                state.clock = (self.twin.now, self.elapsed)
+                state.cursors[letter] = self._reclaim(letter, state.cursors[letter], limit, expected)
+                if state.cursors[letter] == "0-0" or self.twin.skewed(expected):
+                    break
+
+    def _expected(self, state: DaemonState) -> int:
+        return 0 if state.clock is None else state.clock[0] + self.elapsed - state.clock[1]
+
+    def _late_reclaim(self, letter: str, cursor: str, limit: int, expected: int) -> None:
+        if letter in self.twin.groups:
+            self._reclaim(letter, cursor, limit, expected)
+
+    def _reclaim(self, letter: str, cursor: str, limit: int, expected: int) -> str:
+        """Answers where to go on. After a clock jump nothing is touched and every lease is stamped anew."""
+        reclaim = self.shard.reclaim(letter, cursor, limit, expected)
+        assert reclaim.now_ms == self.twin.now
+        assert reclaim.skew == self.twin.skewed(expected)
+        if reclaim.skew:
+            self._restamp()
+            return cursor
+        got = (reclaim.cursor, reclaim.returned, reclaim.dead, reclaim.cancelled)
+        assert got == self.twin.reclaim(letter, cursor, limit)
+        self._place_fresh()
+        return reclaim.cursor
+
+    def _restamp(self) -> None:
+        for letter in self.twin.groups:
+            cursor = "-"
+            while cursor:
+                last = self.shard.run(calls.restamp(self.shard.t.stream(letter), cursor, 2))
+                cursor = f"({last}" if last else ""
+            self.twin.restamp(letter)
+
+    @precondition(lambda self: self.twin.tasks)
+    @rule(
+        chore=st.sampled_from(["repair", "repair", "groups", "sweep", "trim", "leave"]),
+        letter=st.sampled_from(LETTERS),
+        daemon=st.integers(0, 1),
+        limit=st.integers(1, 3),
+        consumer=st.sampled_from(WORKERS),
+        gone_ms=st.sampled_from([0, HOUR]),
+    )
+    def housekeeping(
+        self, chore: str, letter: str, daemon: int, limit: int, consumer: str, gone_ms: int
+    ) -> None:
+        """A janitor's chores, and a worker that takes its leave: of what is held, all stays as it is."""
+        match chore:
+            case "repair":
+                self._tidy(daemon, letter, limit)
+            case "groups":
+                self._do(self._mend_groups)
+            case "sweep":
+                self.shard.run(calls.sweep(self.shard.t.stream(letter), self.shard.s, 0, 100))
+            case "trim":
+                self._do(lambda: self._trim(gone_ms))
+            case _:
+                self._do(lambda: self._leave(consumer))
+
+    def _leave(self, consumer: str) -> None:
+        self.shard.run(calls.leave(self.shard.s, consumer, self.shard.t.streams))
+
+    def _tidy(self, daemon: int, letter: str, limit: int) -> None:
+        tidy = self.daemons[daemon].tidy
+        cursor = tidy[letter]
+        tidy[letter] = self._repair(letter, cursor, limit) or "-"
+        self.sent.append(lambda: self._late_repair(letter, cursor, limit))
+
+    def _late_repair(self, letter: str, cursor: str, limit: int) -> None:
+        self._repair(letter, cursor, limit)
+
+    def _repair(self, letter: str, cursor: str, limit: int) -> str:
+        answer = self.shard.run(calls.repair(self.shard.t, letter, cursor, limit))
+        assert answer == self.twin.repair(letter, cursor, limit)
+        self._place_fresh()
+        return answer[0]
+
+    def _mend_groups(self) -> None:
+        missing = set(LETTERS) - self.twin.groups
+        assert self.shard.run(calls.groups(self.shard.t.streams)) == len(missing)
+        self.twin.groups |= missing
+
+    def _trim(self, gone_ms: int) -> None:
+        assert self.shard.run(calls.trim(self.shard.t, self.shard.s, gone_ms, HOUR, 100)) == self.twin.trim(
+            gone_ms
+        )
+
+    # -- operators and callers --------------------------------------------------------------------------
+
+    @precondition(lambda self: self.twin.tasks)
+    @rule(
+        data=st.data(), what=st.sampled_from(["cancel", "cancel", "wait"]), wait_ms=st.sampled_from([1, HOUR])
+    )
+    def call(self, data: st.DataObject, what: str, wait_ms: int) -> None:
+        """Somebody cancels a task, or asks to be told when it ends."""
+        local = data.draw(st.sampled_from(list(self.twin.tasks)[-8:]))
+        if what == "cancel":
+            self._do(lambda: self._cancel(local))
+        elif self.twin.tasks[local].state in ("ready", "running", "scheduled"):
+            self.shard.run(calls.wait(self.shard.t, local, wait_ms))
+            until = self.twin.now + wait_ms
+            self.twin.waiters[local] = max(until, self.twin.waiters.get(local, until))
+
+    def _cancel(self, local: str) -> None:
+        answer = self.shard.run(calls.cancel(self.shard.t, self.shard.s, TaskId("email", 0, local)))
+        assert answer == self.twin.cancel(local)
+
+    @precondition(lambda self: self.twin.dead())
+    @rule(limit=st.integers(1, 3), by_id=st.booleans(), back=st.booleans(), again=st.booleans())
+    def move_dead(self, limit: int, by_id: bool, back: bool, again: bool) -> None:
+        """Requeue or purge dead letters, by id or the oldest of those that died until now."""
+        until = self.twin.now
+        ids = [task.local for task in self.twin.dead()[-limit:]] if by_id else []
+        if ids or not by_id:
+            self._do(lambda: self._move_dead(ids, limit, until, back), again)
+
+    def _move_dead(self, ids: list[str], limit: int, until: int, back: bool) -> None:
+        build: Any = calls.requeue if back else calls.purge
+        answer = self.shard.run(build(self.shard.t, limit, until, ids))
+        chosen = ids or [task.local for task in self.twin.dead(until)[:limit]]
+        moved = self.twin.requeue(chosen) if back else self.twin.purge(chosen)
+        # Who names them knows how many: only who takes all is told what is left.
+        assert tuple(answer) == (moved, 0 if ids else len(self.twin.dead(until)))
+        self._place_fresh()

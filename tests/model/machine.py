@@ -1,0 +1,118 @@
+"""The whole protocol as a state machine: all steps, time, what somebody does by hand, and the end."""
+
+from __future__ import annotations
+
+import sys
+
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+
+from streamq.keys import GROUP
+from streamq.model import Settlement
+from tests.model.base import HOUR, WORKERS
+from tests.model.books import LETTERS
+from tests.model.daemons import DaemonSteps
+from tests.model.workers import KINDS, foreign
+
+
+class Protocol(DaemonSteps):
+    """Any order of steps on a real server, and the twin beside it that must agree after each."""
+
+    def teardown(self) -> None:
+        try:
+            if sys.exc_info()[0] is None and hasattr(self, "shard"):
+                self.drain()
+        finally:
+            self.wire.close()
+            self.transport.close()
+
+    @precondition(lambda self: self.twin.tasks)
+    @rule(ms=st.sampled_from([50_000, 300_000, 400_000, 1_100_000, HOUR]))
+    def time_passes(self, ms: int) -> None:
+        self._pass(ms)
+
+    # -- by hand, behind our back -----------------------------------------------------------------------
+
+    @precondition(lambda self: self.twin.tasks)
+    @rule(
+        data=st.data(),
+        what=st.sampled_from(["xack", "xdel", "delconsumer", "group", "regroup", "scripts", "clock"]),
+        letter=st.sampled_from(LETTERS),
+        consumer=st.sampled_from(WORKERS),
+    )
+    def somebody_meddles(self, data: st.DataObject, what: str, letter: str, consumer: str) -> None:
+        pending = sorted(self.twin.pending)
+        entries = sorted(place for stream in self.twin.streams.values() for place in stream)
+        match what:
+            case "xack" if pending:
+                self._stray_xack(data.draw(st.sampled_from(pending)))
+            case "xdel" if entries:
+                held = [place for place in entries if place in self.twin.pending]
+                self._stray_xdel(data.draw(st.sampled_from(held or entries)))
+            case "delconsumer" if letter in self.twin.groups:
+                self._delete_consumer(letter, consumer)
+            case "group" if letter in self.twin.groups:
+                self._destroy_group(letter)
+            case "regroup" if pending:  # what is in somebody's hands waits anew, or is handed over once more
+                self._destroy_group(pending[0][0])
+                self._mend_groups()
+                if budget := data.draw(st.integers(0, 3)):
+                    self._fetch(consumer, budget, pending[0][0], lost=False)
+            case "scripts":
+                self.shard.command("SCRIPT", "FLUSH")
+            case "clock":  # no time passes
+                self._move_time(data.draw(st.sampled_from([2 * HOUR, -HOUR])))
+            case _:  # there is nothing to spoil
+                pass
+
+    def _destroy_group(self, letter: str) -> None:
+        self.shard.command("XGROUP", "DESTROY", self.shard.t.stream(letter), GROUP)
+        self.twin.destroy_group(letter)
+
+    def _stray_xack(self, place: str) -> None:
+        self.shard.command("XACK", self.shard.t.stream(place[0]), GROUP, place[1:])
+        self.twin.forget(place)
+
+    def _stray_xdel(self, place: str) -> None:
+        self.shard.command("XDEL", self.shard.t.stream(place[0]), place[1:])
+        self.twin.delete_entry(place)
+
+    def _delete_consumer(self, letter: str, consumer: str) -> None:
+        self.shard.command("XGROUP", "DELCONSUMER", self.shard.t.stream(letter), GROUP, consumer)
+        for place in self.twin.held_in(letter):
+            if self.twin.pending[place].consumer == consumer:
+                self.twin.forget(place)
+
+    # -- the end ----------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """I9: with one worker and one daemon alive, every task that is due ends."""
+        for _ in range(5):
+            self._mend_groups()
+            self._pass(10 * HOUR)
+            for letter in LETTERS:
+                while self._repair(letter, "-", 100):
+                    pass
+                cursor = "0-0"
+                while (cursor := self._reclaim(letter, cursor, 100, 0)) != "0-0":
+                    pass
+            while self.twin.due():
+                self._promote(100)
+            while True:
+                before = len(self.held)
+                self._fetch("last", 100, "shnl", lost=False)
+                if len(self.held) == before:
+                    break
+                for held in self.held[before:]:
+                    kind = KINDS[0] if held.readable else foreign
+                    item = Settlement(held.delivery.place, held.delivery.local, kind(held.delivery))
+                    self._settle("last", self._numbered_last(), [item])
+            self.the_server_agrees()
+        assert self.twin.of("ready", "running", "scheduled") == []
+        assert self.twin.counters["accepted"] == len(
+            self.twin.of("completed", "dead", "cancelled", "expired", "purged", "destroyed")
+        )
+
+    def _numbered_last(self) -> int:
+        self.numbers.setdefault("last", 0)
+        return self._numbered("last")

@@ -1,0 +1,306 @@
+"""The twin of the server: what each script must answer, and the same change made here.
+
+Pure, as the books that it keeps. What somebody does by hand behind the scripts' back is known too: an
+entry that is deleted takes its task with it (`destroyed`), and the books must be wrong by exactly those.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from streamq.model import Cancelled, Completed, Died, Expired, HandedBack, NewTask, Outcome, Retried
+from tests.model.books import LEASE, LETTERS, Books, Pending, Task, listed, order
+
+
+class Twin(Books):
+    """One task type, transition by transition."""
+
+    # -- producers -------------------------------------------------------------------------------------
+
+    def room(self) -> float:
+        if self.policy.backlog is None:
+            return float("inf")
+        return self.policy.backlog - len(self.due()) - sum(map(len, self.streams.values()))
+
+    def refusal(self, room: float) -> str | int | None:
+        """`full`, or the ms to wait, or None where the next task is to be accepted."""
+        if room <= 0:
+            return "full"
+        if self.policy.rate:
+            count, period = self.policy.rate
+            oldest = self.rate_log[count - 1] if len(self.rate_log) >= count else None
+            if oldest is not None and oldest <= self.now < oldest + period:
+                return oldest + period - self.now
+        return None
+
+    def accept(self, new: NewTask, local: str) -> None:
+        """One more; the id is the server's where the task is ready, ours to foretell where it is not."""
+        assert local not in self.tasks, "an id was given twice"
+        self.counters["accepted"] += 1
+        if self.policy.rate:
+            self.rate_log = [self.now, *self.rate_log][: self.policy.rate[0]]
+        due = None if new.due is None else new.due + (0 if new.absolute else self.now)
+        task = Task(local, new.payload, new.priority[0], "ready")
+        if lifetime := dict(new.fields).get("x"):
+            task.expires = max(due or self.now, self.now) + int(lifetime)
+        self.tasks[local] = task
+        if due is None or due <= self.now:
+            assert local[0] == task.priority
+            self.placed(task, local)
+            return
+        task.enqueued = self.now
+        self._park(task, due)
+        assert local == task.place
+
+    # -- workers ---------------------------------------------------------------------------------------
+
+    def fetch(self, consumer: str, budget: int, letters: str) -> list[str] | None:
+        """The places that must come, in their order; None where the group is missing and nothing came."""
+        found: list[str] = []
+        for letter in letters:
+            room = min(budget - len(found), 1 if letter == "s" else budget)
+            if room > 0 and letter not in self.groups:
+                return found or None
+            next_ones = [place for place in self.entries(letter) if order(place) > self.last[letter]]
+            for place in next_ones[:room]:
+                found.append(place)
+                self.last[letter] = order(place)
+                task = self.tasks[self.streams[letter][place]]
+                task.state = "running"
+                self.pending[place] = Pending(consumer, self.now, task.local)
+        return found
+
+    def renew(self, consumer: str, places: list[str]) -> set[str]:
+        """The places that are lost."""
+        lost: set[str] = set()
+        for place in places:
+            held = self.pending.get(place)
+            if held is None or held.consumer != consumer:
+                lost.add(place)
+            elif held.deleted:
+                self._gone_for_good(place)  # XCLAIM of what was deleted forgets it
+            else:
+                held.since = self.now
+        return lost
+
+    def settle(self, items: list[tuple[str, str, Outcome]]) -> list[bool]:
+        """Items are place, local id as the worker knows it, outcome. Answers for each whether it was ours."""
+        plain = [
+            n for n, (place, local, out) in enumerate(items) if isinstance(out, Completed) and place == local
+        ]
+        answers = [False] * len(items)
+        for letter in LETTERS:
+            numbers = [n for n in plain if items[n][0][0] == letter]
+            self._settle_plain(letter, numbers, items, answers)
+        for n, (place, local, outcome) in enumerate(items):
+            if n not in plain and place in self.pending:
+                answers[n] = True
+                self._settle_one(place, local, outcome)
+        return answers
+
+    def _settle_plain(
+        self, letter: str, numbers: list[int], items: list[tuple[str, str, Outcome]], answers: list[bool]
+    ) -> None:
+        places = {n: items[n][0] for n in numbers}
+        acknowledged = {n for n in numbers if places[n] in self.pending}
+        ours = acknowledged
+        if len(acknowledged) < len(numbers):
+            # Also what is in limbo is ours; not what was deleted by hand, though its end is counted.
+            ours = {
+                n
+                for n in numbers
+                if letter in self.groups
+                and places[n] in self.streams[letter]
+                and order(places[n]) <= self.last[letter]
+            }
+        spare = max(0, len(acknowledged) - len(ours))
+        for n in numbers:
+            place, outcome = places[n], items[n][2]
+            held = self.pending.pop(place, None)
+            if n in ours:
+                answers[n] = True
+                self._completed(self.tasks[items[n][1]], place, outcome)
+            elif held is not None and spare:
+                spare -= 1
+                task = self.tasks[held.local]
+                self.counters["started"] += 1
+                self.counters["completed"] += 1
+                task.state, task.place = "completed", ""
+            elif held is not None:
+                self.tasks[held.local].state = "destroyed"
+
+    def _completed(self, task: Task, place: str, outcome: Outcome) -> None:
+        assert isinstance(outcome, Completed)
+        self.counters["started"] += 1
+        self.streams[place[0]].pop(place, None)
+        self._ended(task, "completed")
+        task.result = outcome.result if outcome.retention_ms else None
+
+    def _settle_one(self, place: str, local: str, outcome: Outcome) -> None:
+        held = self.pending.pop(place)
+        self.streams[place[0]].pop(place, None)
+        task = self.tasks[held.local]
+        if getattr(outcome, "started", not isinstance(outcome, Expired)):
+            self.counters["started"] += 1
+        match outcome:
+            case Completed(result, retention_ms):
+                self._ended(task, "completed")
+                task.result = result if retention_ms else None
+            case Cancelled():
+                self._ended(task, "cancelled")
+            case Expired():
+                self._ended(task, "expired")
+            case _ if held.deleted:
+                self._vanished(task, place, local, outcome)
+            case Died(_, failures):
+                self._ended(task, "dead")
+                task.failures = listed(failures)
+            case Retried() | HandedBack() if task.local in self.cancels:
+                self._ended(task, "cancelled")
+            case Retried(delay_ms, failures):
+                self._retried(task, delay_ms, failures)
+            case HandedBack():
+                self.counters["handed_back"] += 1
+                self._append(task, place[0])
+
+    def _vanished(self, task: Task, place: str, local: str, outcome: Outcome) -> None:
+        """The entry was deleted while it ran: what is left of the task is a dead letter."""
+        if task.local not in (local, place):
+            # A worker that never read it knows its place only: the letter gets that name.
+            task.state = "replaced"
+            task = self.tasks[place] = Task(place, b"", "n", "dead")
+        self._bury_vanished(task)
+        task.failures = listed(outcome.failures) if isinstance(outcome, Retried | Died) else 0
+
+    def _retried(self, task: Task, delay_ms: int, failures: bytes) -> None:
+        self.counters["retried"] += 1
+        task.attempts, task.lost, task.failures = task.attempts + 1, 0, listed(failures)
+        if not delay_ms:
+            self._append(task, task.priority)
+            return
+        self._park(task, self.now + delay_ms)
+        task.indexed = True
+
+    # -- daemons ---------------------------------------------------------------------------------------
+
+    def promote(self, limit: int) -> tuple[int, int | None]:
+        """How many are moved, and when the next is due."""
+        moved = [task for task in self.due() if order(task.place)[0] <= self.now][:limit]
+        for task in moved:
+            self._append(task, task.priority)
+        left = self.due()
+        return len(moved), order(left[0].place)[0] if left else None
+
+    def skewed(self, expected: int) -> bool:
+        return expected > 0 and abs(self.now - expected) > max(1000, LEASE / 4)
+
+    def reclaim(self, letter: str, cursor: str, limit: int) -> tuple[str, int, int, int]:
+        """The next cursor, and how many are returned, dead and cancelled. As XAUTOCLAIM looks at them:
+        ten times the limit at most, what was deleted counts as one."""
+        walk = [place for place in self.held_in(letter) if order(place) >= order(letter + cursor)]
+        result: Counter[str] = Counter()
+        attempts, room = limit * 10, limit
+        while attempts and room and walk:
+            attempts -= 1
+            place = walk.pop(0)
+            if self.pending[place].deleted:
+                self._gone_for_good(place)
+                room -= 1
+            elif self.now - self.pending[place].since >= LEASE:
+                result[self._take_back(place)] += 1
+                room -= 1
+        return walk[0][1:] if walk else "0-0", result["ready"], result["dead"], result["cancelled"]
+
+    def _take_back(self, place: str) -> str:
+        task = self.tasks[self.pending.pop(place).local]
+        del self.streams[place[0]][place]
+        self.counters["reclaimed"] += 1
+        self.counters["started"] += 1
+        task.lost, task.failures = task.lost + 1, task.failures + 1
+        if task.local in self.cancels:
+            self._ended(task, "cancelled")
+        elif task.lost >= self.policy.max_lost:
+            self._ended(task, "dead")
+        else:
+            self._append(task, "s" if task.lost >= self.policy.max_lost - 1 else place[0])
+        return task.state
+
+    def restamp(self, letter: str) -> None:
+        for place in self.held_in(letter):
+            if self.pending[place].deleted:
+                self._gone_for_good(place)
+            else:
+                self.pending[place].since = self.now
+
+    def repair(self, letter: str, cursor: str, limit: int) -> tuple[str, int]:
+        """The next cursor and how many entries were appended anew."""
+        if letter not in self.groups:
+            return "", 0
+        start = (0, 0) if cursor == "-" else order(letter + cursor.removeprefix("("))
+        walk = [p for p in self.entries(letter) if start < order(p) <= self.last[letter]][:limit]
+        moved = [place for place in walk if place not in self.pending]
+        for place in moved:
+            self._append(self.tasks[self.streams[letter].pop(place)], letter)
+        self.counters["repaired"] += len(moved)
+        return ("" if len(walk) < limit else f"({walk[-1][1:]}"), len(moved)
+
+    def trim(self, gone_ms: int) -> int:
+        old = [t for t in self.of("cancelled", "expired") if t.kept and t.when <= self.now - gone_ms]
+        for task in old:
+            task.kept = False
+        over = [local for local, until in self.waiters.items() if until <= self.now]
+        for local in over:
+            del self.waiters[local]
+        return len(old) + len(over)
+
+    # -- operators -------------------------------------------------------------------------------------
+
+    def cancel(self, local: str) -> str:
+        task = self.tasks[local]
+        if task.state == "running" and not self.pending[task.place].deleted:
+            self.cancels.add(local)
+            return "requested"
+        if task.state in ("ready", "scheduled"):
+            if task.state == "ready":
+                del self.streams[task.place[0]][task.place]
+            self._ended(task, "cancelled")
+            return "cancelled"
+        return "dead" if task.state == "dead" else "unknown"
+
+    def requeue(self, ids: list[str]) -> int:
+        moved = [self.tasks[local] for local in ids if self.tasks[local].state == "dead"]
+        for task in moved:
+            task.attempts = task.lost = 0
+            task.expires = None
+            self._append(task, task.priority)
+        self.counters["requeued"] += len(moved)
+        return len(moved)
+
+    def purge(self, ids: list[str]) -> int:
+        purged = [self.tasks[local] for local in ids if self.tasks[local].state == "dead"]
+        for task in purged:
+            task.state = "purged"
+        self.counters["purged"] += len(purged)
+        return len(purged)
+
+    # -- by hand, behind the scripts' back ---------------------------------------------------------------
+
+    def destroy_group(self, letter: str) -> None:
+        self.groups.discard(letter)
+        self.last[letter] = (0, 0)
+        for place in self.held_in(letter):
+            self.forget(place)
+
+    def forget(self, place: str) -> None:
+        """A delivery is acknowledged by hand, or its consumer deleted: the entry is nobody's."""
+        if self.pending[place].deleted:
+            self._gone_for_good(place)
+        else:
+            self.tasks[self.pending.pop(place).local].state = "ready"
+
+    def delete_entry(self, place: str) -> None:
+        task = self.tasks[self.streams[place[0]].pop(place)]
+        if place in self.pending:
+            self.pending[place].deleted = True
+        else:
+            task.state = "destroyed"

@@ -1,0 +1,223 @@
+"""Producers that enqueue, workers that fetch, renew and settle, some of them too late."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+
+from streamq import calls, codec
+from streamq.errors import DecodeError
+from streamq.model import (
+    Accepted,
+    BacklogFull,
+    Cancelled,
+    Completed,
+    Delivery,
+    Died,
+    Entry,
+    Expired,
+    HandedBack,
+    NewTask,
+    Outcome,
+    Priority,
+    RateLimited,
+    Retried,
+    Settlement,
+)
+from streamq.transport import GroupMissing
+from tests.model.base import HOUR, WORKERS, Base, Held
+from tests.model.books import LEASE, LETTERS
+
+Kind = Callable[[Delivery], Outcome]
+
+
+def _failure(delivery: Delivery) -> bytes:
+    return codec.add_failure(
+        delivery.failures, attempt=delivery.attempt, at_ms=1, worker="w", error="E", message="m", traceback=""
+    )
+
+
+KINDS: list[Kind] = [
+    lambda d: Completed(f'"{d.place}"'.encode(), 600_000),
+    lambda d: Completed(b"", 0),
+    lambda d: Retried(0, _failure(d)),
+    lambda d: Retried(1, _failure(d)),
+    lambda d: Retried(HOUR, _failure(d)),
+    lambda d: Died("attempts", _failure(d)),
+    lambda d: Cancelled(),
+    lambda d: Cancelled(started=False),
+    lambda d: Expired(),
+    lambda d: HandedBack(),
+    lambda d: HandedBack(started=True),
+]
+
+
+def foreign(_: Delivery) -> Outcome:
+    history = codec.add_failure(b"", attempt=0, at_ms=1, worker="w", error="E", message="m", traceback="")
+    return Died("foreign", history, started=False)
+
+
+class WorkerSteps(Base):
+    """Enqueue, fetch, renew, settle, recover."""
+
+    # -- producers --------------------------------------------------------------------------------------
+
+    @rule(
+        writer=st.sampled_from(["p1", "p2"]),
+        new=st.lists(
+            st.tuples(
+                st.sampled_from(["high", "normal", "low"]),
+                st.sampled_from([None, None, (1, False), (HOUR, False), (-5, True), (HOUR, True)]),
+                st.sampled_from([None, None, 5_000]),
+            ),
+            min_size=1,
+            max_size=4,
+        ),
+        again=st.booleans(),
+    )
+    def enqueue(
+        self,
+        writer: str,
+        new: list[tuple[Priority, tuple[int, bool] | None, int | None]],
+        again: bool,
+    ) -> None:
+        tasks: list[NewTask] = []
+        for n, (priority, when, lifetime) in enumerate(new):
+            payload = b"%d.%d" % (len(self.twin.tasks), n)
+            fields = () if lifetime is None else (("x", str(lifetime)),)
+            due, absolute = when or (None, False)
+            if due is not None and absolute:
+                due += self.twin.now
+            tasks.append(NewTask(payload, priority, due, absolute, fields))
+        number = self._numbered(writer)
+        self._do(lambda: self._enqueue(writer, number, tasks), again)
+
+    def _enqueue(self, writer: str, number: int, tasks: list[NewTask]) -> None:
+        def send() -> object:
+            return self.shard.enqueue(*tasks, writer=writer, sequence=number)
+
+        if self._repeated(writer, number, send):
+            return
+        room = self.twin.room()
+        answers = send()
+        assert isinstance(answers, list)
+        for task, answer in zip(tasks, answers, strict=True):
+            refusal = self.twin.refusal(room)
+            if refusal is None:
+                assert isinstance(answer, Accepted)
+                self.twin.accept(task, answer.local)
+                room -= 1
+            else:
+                assert answer == (BacklogFull() if refusal == "full" else RateLimited(int(refusal)))
+        self.remembered[writer] = (number, answers)
+
+    # -- workers ----------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.twin.of("ready"))
+    @rule(
+        consumer=st.sampled_from(WORKERS),
+        budget=st.integers(1, 5),
+        letters=st.sampled_from(["shnl", "shnl", "hnl", "slhn"]),
+        lost=st.sampled_from([False, False, False, True]),
+    )
+    def fetch(self, consumer: str, budget: int, letters: str, lost: bool) -> None:
+        """Where the reply is lost, the deliveries are in the group and in nobody's hands."""
+        self._do(lambda: self._fetch(consumer, budget, letters, lost))
+
+    def _fetch(self, consumer: str, budget: int, letters: str, lost: bool) -> None:
+        sources = [calls.Source(self.shard.t, letter, 1 if letter == "s" else budget) for letter in letters]
+        want = self.twin.fetch(consumer, budget, letters)
+        try:
+            _, parts = self.shard.run(calls.fetch(consumer, budget, sources))
+        except GroupMissing:
+            assert want is None
+            return
+        entries = [entry for _, listed in parts for entry in listed]
+        assert [entry.place for entry in entries] == want
+        self.held += [self._received(entry, consumer) for entry in entries if not lost]
+
+    def _received(self, entry: Entry, consumer: str) -> Held:
+        task = self.twin.tasks[self.twin.pending[entry.place].local]
+        try:
+            delivery = codec.decode("email", 0, entry)
+        except DecodeError as error:
+            assert (error.reason, task.readable) == ("foreign", False)
+            return Held(Delivery("email", 0, entry.place, entry.place, b""), consumer, readable=False)
+        assert task.readable
+        got = (delivery.local, delivery.payload, delivery.attempt, delivery.lost, delivery.expires_ms)
+        assert got == (task.local, task.payload, task.attempts + 1, task.lost, task.expires)  # I4
+        assert delivery.accepted_ms == task.enqueued
+        assert len(codec.failures(delivery.failures)) == task.failures
+        return Held(delivery, consumer)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), again=st.booleans())
+    def settle(self, data: st.DataObject, again: bool) -> None:
+        """A worker settles what it holds or ever held; to some it will come too late."""
+        consumer = data.draw(st.sampled_from(self.held)).consumer
+        mine = [n for n, held in enumerate(self.held) if held.consumer == consumer]
+        chosen = data.draw(st.lists(st.sampled_from(mine), min_size=1, max_size=4, unique=True))
+        self._settle_held(data, consumer, [self.held[n] for n in chosen], again)
+
+    @precondition(lambda self: self.twin.of("ready"))
+    @rule(data=st.data(), consumer=st.sampled_from(WORKERS), budget=st.integers(1, 4))
+    def work(self, data: st.DataObject, consumer: str, budget: int) -> None:
+        """What a worker does all day: take some, and end them."""
+        before = len(self.held)
+        self._fetch(consumer, budget, "shnl", lost=False)
+        if len(self.held) > before:
+            self._settle_held(data, consumer, self.held[before:], again=False)
+
+    def _settle_held(self, data: st.DataObject, consumer: str, chosen: list[Held], again: bool) -> None:
+        items: dict[str, Settlement] = {}
+        for held in chosen:
+            kind = data.draw(st.sampled_from(KINDS)) if held.readable else foreign
+            delivery = held.delivery
+            items[delivery.place] = Settlement(delivery.place, delivery.local, kind(delivery))
+        number = self._numbered(consumer)
+        self._do(lambda: self._settle(consumer, number, list(items.values())), again)
+
+    def _settle(self, writer: str, number: int, items: list[Settlement]) -> None:
+        def send() -> object:
+            return self.shard.run(calls.settle(self.shard.t, self.shard.s, writer, number, items))
+
+        if self._repeated(writer, number, send):
+            return
+        answer = send()
+        want = self.twin.settle([(item.place, item.local, item.outcome) for item in items])
+        assert answer == want, "a delivery that is not ours was settled, or one of ours was not"  # I3
+        self.remembered[writer] = (number, answer)
+        self._place_fresh()
+
+    @precondition(lambda self: self.held)
+    @rule(consumer=st.sampled_from(WORKERS))
+    def renew(self, consumer: str) -> None:
+        """A worker renews all that it ever had: only what is still its own is renewed."""
+        mine = [(h.delivery.place, h.delivery.local) for h in self.held if h.consumer == consumer]
+        self._do(lambda: self._renew(consumer, mine))
+
+    def _renew(self, consumer: str, mine: list[tuple[str, str]]) -> None:
+        renewal = self.shard.run(calls.renew(self.shard.t, consumer, mine))
+        lost = self.twin.renew(consumer, [place for place, _ in mine])
+        assert set(renewal.lost) == lost
+        asked = {local for place, local in mine if place not in lost} & self.twin.cancels
+        assert set(renewal.cancelled) == asked
+        assert (renewal.now_ms, renewal.lease_ms) == (self.twin.now, LEASE)
+
+    @precondition(lambda self: self.twin.pending)
+    @rule(consumer=st.sampled_from(WORKERS))
+    def recover(self, consumer: str) -> None:
+        """After a failed read: a worker hands back what is its own and it never saw."""
+        seen = {held.delivery.place for held in self.held if held.consumer == consumer}
+        for letter in LETTERS:
+            if letter not in self.twin.groups:
+                continue
+            places = self.shard.run(calls.pending(self.shard.t, letter, consumer, 1000))
+            assert places == [
+                p for p in self.twin.held_in(letter) if self.twin.pending[p].consumer == consumer
+            ]
+            unseen = [Settlement(place, place, HandedBack()) for place in places if place not in seen]
+            if unseen:
+                self._settle(consumer, self._numbered(consumer), unseen)
