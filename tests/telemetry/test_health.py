@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -96,24 +97,18 @@ async def test_a_worker_that_could_read_but_does_not_is_not_ready(
 
     worker = Worker(app, WorkerOptions(concurrency=2, block=0.1, heartbeat=0.1), metered=True)
     task = await begun(worker)
-    [fetcher] = worker._fetchers
+    [fetcher] = worker._crew.fetchers
+    hold = asyncio.Event()
     await until(lambda: worker._vitals._could_read_since > 0)
     assert health.not_ready(worker.report().facts) == []
-    monkeypatch.setattr(fetcher, "_read", never)
+    monkeypatch.setattr(fetcher, "_read", hold.wait)
     await until(lambda: bool(health.not_ready(worker.report().facts)))
     assert "has not asked for" in health.not_ready(worker.report().facts)[0]
     await until(lambda: any(w.details["problems"] for w in app.inspector.workers()))
     monkeypatch.undo()
-    never_ending.set()
+    hold.set()
     worker.stop()
     await task
-
-
-never_ending = __import__("asyncio").Event()
-
-
-async def never() -> None:
-    await never_ending.wait()
 
 
 # -- streamq check ---------------------------------------------------------------------------------------
