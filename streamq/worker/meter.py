@@ -1,28 +1,30 @@
 """Adds up what attempts took, where somebody asks for metrics.
 
-Owns the step between runner and settler that does so. It is on the way of every task, so it only notes when
-the task ended; the adding up is done for a batch at once, which costs a fraction of doing it one by one.
+Owns the step between runner and settler that does so. It is on the way of every task, so it counts each
+outcome and measures no more than it must: of a type whose tasks come fast, one in so many stands for the
+rest. Adds to plain numbers, and keeps nothing of a task.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Final
 
-from streamq.model import OUTCOMES, PRIORITIES, STREAM_LETTERS, Outcome
+from streamq.model import OUTCOMES, PRIORITIES, STREAM_LETTERS, Delivery, Outcome
 from streamq.telemetry.sums import Sums
 from streamq.worker.holdings import Held
 
-BATCH: Final = 256
-"""Attempts that are added up at once; those of a quiet worker are at the next beat of its loop."""
+ENOUGH: Final = 200
+"""Tasks of a type measured between two beats of the loop; of more, one in so many."""
 _PRIORITY: Final = dict(zip(STREAM_LETTERS, (*PRIORITIES, "suspect"), strict=True))
-Ended = tuple[Held, Outcome, float]
 
 
 class _Series:
-    """What is kept of one task type."""
+    """What is kept of one task type. `left`: tasks until the next that is measured, `weight`: how many it
+    stands for, `measured`: how many were since the last beat."""
+
+    __slots__ = ("duration", "lateness", "left", "measured", "outcomes", "wait", "weight")
 
     def __init__(self, sums: Sums, app: str, task_type: str) -> None:
         self.outcomes = {
@@ -36,51 +38,33 @@ class _Series:
             letter: sums.histogram("streamq_task_wait_seconds", app, task_type, name)
             for letter, name in _PRIORITY.items()
         }
+        self.left = self.weight = 1
+        self.measured = 0
 
-    def add(self, ended: list[Ended], ahead: dict[int, float]) -> None:
-        """`ahead`: what the clock of each shard's server is ahead of the monotonic one, in seconds."""
-        for kind, number in Counter([outcome.__class__ for _, outcome, _ in ended]).items():
-            self.outcomes[kind].value += number
-        ran = [(held.started, held.delivery, at) for held, _, at in ended if held.started is not None]
-        self.duration.observe_all([at - started for started, _, at in ran])
+    def measure(self, delivery: Delivery, seconds: float, started_at: float) -> None:
+        """`started_at`: by the server's clock, in seconds since the epoch."""
+        weight = self.left = self.weight
+        self.measured += 1
+        self.duration.observe(seconds, weight)
         # The place names the moment at which the task became ready, the id of a delayed task its due time.
-        moments = _Moments()
-        waits: defaultdict[str, list[float]] = defaultdict(list)
-        late: list[float] = []
-        for started, delivery, _ in ran:
-            place, local = delivery[2], delivery[3]
-            at_server = started + ahead[delivery[1]]
-            ready = place.partition("-")[0]
-            waits[ready[0]].append(at_server - moments[ready])
-            if local is not place and local[0] == "d" and delivery.attempt == 1:
-                late.append(at_server - moments[local.partition("-")[0]])
-        for letter, listed in waits.items():
-            self.wait[letter].observe_all(listed)
-        self.lateness.observe_all(late)
+        self.wait[delivery.place[0]].observe(_since(delivery.place, started_at), weight)
+        if delivery.local[0] == "d" and delivery.attempt == 1:
+            self.lateness.observe(_since(delivery.local, started_at), weight)
+
+    def adapt(self) -> None:
+        """At a beat: how many tasks one is to stand for until the next."""
+        self.weight = max(1, self.measured * self.weight // ENOUGH)
+        self.left = min(self.left, self.weight)
+        self.measured = 0
 
 
-class _Moments(dict[str, float]):
-    """A letter and ms since the epoch, as seconds. Tasks of one batch share most of them."""
-
-    def __missing__(self, stamp: str) -> float:
-        found = self[stamp] = int(stamp[1:]) * 0.001
-        return found
-
-
-class _Ahead(dict[int, float]):
-    """What the clock of each shard's server is ahead of the monotonic one; asked once a batch."""
-
-    def __init__(self, server_ms: Callable[[float, int], int]) -> None:
-        super().__init__()
-        self._server_ms = server_ms
-
-    def __missing__(self, shard: int) -> float:
-        found = self[shard] = self._server_ms(0.0, shard) / 1000
-        return found
+def _since(name: str, now: float) -> float:
+    """Seconds since the moment that a place or a local id names; two clocks may differ a little."""
+    return max(0.0, now - int(name[1:].partition("-")[0]) / 1000)
 
 
 class Meter:
-    """Passes outcomes on to `put`, and notes them. Lives in the worker's event loop.
+    """Passes outcomes on to `put`, and adds them up. Lives in the worker's event loop.
 
     `server_ms`: a time of the monotonic clock and a shard -> the clock of its server.
     """
@@ -96,24 +80,19 @@ class Meter:
         self._series = {name: _Series(sums, app, name) for name in types}
         self._put = put
         self._server_ms = server_ms
-        self._ended: list[Ended] = []
 
     def finished(self, held: Held, outcome: Outcome) -> None:
-        """An attempt has ended: note it, and pass it on."""
+        """An attempt has ended: count it, and pass it on."""
         self._put(held, outcome)
-        ended = self._ended
-        ended.append((held, outcome, time.monotonic()))
-        if len(ended) >= BATCH:
-            self.fold()
+        series = self._series[held.delivery[0]]
+        series.outcomes[outcome.__class__].value += 1
+        series.left -= 1
+        if series.left <= 0 and held.started is not None:
+            now, delivery = time.monotonic(), held.delivery
+            started_at = self._server_ms(held.started, delivery.shard) / 1000
+            series.measure(delivery, now - held.started, started_at)
 
-    def fold(self) -> None:
-        """Add up what has been noted."""
-        ended, self._ended = self._ended, []
-        if not ended:
-            return
-        by_type: dict[str, list[Ended]] = {}
-        for one in ended:
-            by_type.setdefault(one[0].delivery[0], []).append(one)
-        ahead = _Ahead(self._server_ms)
-        for task_type, listed in by_type.items():
-            self._series[task_type].add(listed, ahead)
+    def adapt(self) -> None:
+        """At each beat of the loop."""
+        for series in self._series.values():
+            series.adapt()

@@ -52,18 +52,12 @@ class Vitals:
 
     async def beat(self) -> None:
         """Show until cancelled that the event loop turns."""
-        try:
-            await self._pulse.run()
-        finally:
-            self._fold()
-
-    def _fold(self) -> None:
-        if self.meter is not None:
-            self.meter.fold()
+        await self._pulse.run()
 
     def _look(self) -> None:
-        """At each beat: since when could we take tasks? And add up what has been noted."""
-        self._fold()
+        """At each beat: since when could we take tasks?"""
+        if self.meter is not None:
+            self.meter.adapt()
         runner, handlers = self._runner, self._registry.handlers
         could = runner.room() > 0 and any(runner.room_for(handlers[name]) > 0 for name in self._types)
         if not could:
