@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from streamq.daemon import Daemon as Daemon
     from streamq.errors import AttemptTimeout as AttemptTimeout
     from streamq.errors import AuthenticationFailed as AuthenticationFailed
+    from streamq.errors import CannotListen as CannotListen
     from streamq.errors import DecodeError as DecodeError
     from streamq.errors import DuplicateTaskType as DuplicateTaskType
     from streamq.errors import DurabilityUnknown as DurabilityUnknown
@@ -61,7 +62,8 @@ _HOMES = {
     "context": ("Context", "get_context"),
     "daemon": ("Daemon",),
     "errors": (
-        "AttemptTimeout", "AuthenticationFailed", "DecodeError", "DuplicateTaskType", "DurabilityUnknown",
+        "AttemptTimeout", "AuthenticationFailed", "CannotListen", "DecodeError", "DuplicateTaskType",
+        "DurabilityUnknown",
         "IdempotencyConflict", "InvalidArguments", "InvalidOption", "InvalidTaskId", "InvalidURL",
         "OutcomeUnknown", "PayloadError", "ProcessDied", "QueueFull", "RateLimitExceeded", "RedisError",
         "RedisUnavailable", "Refused", "ResultTimeout", "ResultUnavailable", "Retry", "ServerError",

@@ -27,6 +27,7 @@ from streamq.errors import (
 from streamq.model import NAME_PATTERN
 from streamq.options import TaskOptions, whole
 from streamq.shards import MOST, AppRecord
+from streamq.telemetry.traces import Tracer
 
 _PLAIN: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -212,6 +213,7 @@ class Registry:
         if shards > MOST:
             raise InvalidOption(f"shards={shards}: at most {MOST}, each worker holds a connection for each")
         self.handlers: dict[str, Handler] = {}
+        self.tracer: Tracer | None = None
         self.record: AppRecord | None = None
         self.record_at = 0.0
 

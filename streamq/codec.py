@@ -14,6 +14,7 @@ for the dead letter; it never crashes a loop. Knows no handler and no Redis.
 | x | expires at, ms | the task has a lifetime |
 | m | what the call set otherwise than the policy, JSON | it did |
 | f | the errors of all attempts, JSON | after a failed or lost attempt |
+| t | trace context: W3C traceparent, or a JSON object with tracestate and baggage | the app is traced |
 | o | local id of the dead letter it was made from | after edit and requeue |
 | k | it is in the books | it has no payload and was a dead letter before |
 | v | version of the envelope | it is not 1 |
@@ -87,6 +88,7 @@ def _decode(task_type: str, shard: int, place: str, have: dict[bytes, bytes]) ->
         expires_ms=_number(have, b"x") if b"x" in have else None,
         overrides=_overrides(have[b"m"]) if b"m" in have else None,
         failures=have.get(b"f", b""),
+        trace=have.get(b"t", b""),
     )
 
 

@@ -27,6 +27,10 @@ class InvalidOption(UsageError, ValueError):
     """An option has an unknown name or a value outside its range."""
 
 
+class CannotListen(UsageError):
+    """The address for probes and metrics is taken, or is none of this host's."""
+
+
 class InvalidURL(UsageError, ValueError):
     """A server URL that streamq does not understand."""
 

@@ -242,7 +242,7 @@ def _processes(
     # Asked second: who has come meanwhile is in neither list, who has left is in one only.
     told = transport.run(details)
     now = transport.run(calls.now()) if listed else 0
-    return [_worker_info(name, now - beat, told[name]) for name, beat in listed if name in told]
+    return [worker_info(name, now - beat, told[name]) for name, beat in listed if name in told]
 
 
 def _sum(several: Iterator[dict[str, int]] | Any) -> dict[str, int]:
@@ -273,7 +273,8 @@ def _number(raw: bytes | None) -> int:
     return int(raw) if raw is not None and raw.isdigit() else 0
 
 
-def _worker_info(name: str, age_ms: int, raw: bytes) -> WorkerInfo:
+def worker_info(name: str, age_ms: int, raw: bytes) -> WorkerInfo:
+    """A worker by its heartbeat of so many ms ago; damaged details count as none."""
     try:
         details = orjson.loads(raw)
     except ValueError:

@@ -151,7 +151,8 @@ class Delivery(NamedTuple):
     """A decoded entry in a worker's hands: one attempt to run one task.
 
     Times are ms since the epoch by the server's clock. `attempt` counts from 1; `lost` counts the
-    deliveries before this one whose worker died. `accepted_ms` is None where the id tells it.
+    deliveries before this one whose worker died. `accepted_ms` is None where the id tells it. `trace` is
+    the trace context of the enqueue call.
     """
 
     type: str
@@ -165,6 +166,7 @@ class Delivery(NamedTuple):
     expires_ms: int | None = None
     overrides: Overrides | None = None
     failures: bytes = b""
+    trace: bytes = b""
 
     @property
     def enqueued_ms(self) -> int:
@@ -231,6 +233,15 @@ class HandedBack(NamedTuple):
 
 
 Outcome = Completed | Retried | Died | Cancelled | Expired | HandedBack
+OUTCOMES: Final[dict[type, str]] = {
+    Completed: "completed", Retried: "retried", Died: "dead", Cancelled: "cancelled", Expired: "expired",
+    HandedBack: "handed_back",
+}  # fmt: skip
+"""What each way of ending is called in logs, metrics and traces."""
+
+
+def name_of(outcome: Outcome) -> str:
+    return OUTCOMES[type(outcome)]
 
 
 class Settlement(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from typing import (
@@ -64,6 +64,7 @@ from streamq.options import (
     task_options,
 )
 from streamq.shards import shard_of
+from streamq.telemetry.traces import Tracer, Tracing
 from streamq.transport import Address
 from streamq.transport.address import from_environment
 
@@ -242,15 +243,24 @@ class StreamQ:
         Another number takes effect with the deploy: producers use the new set, and workers serve the old
         one until it is empty.
     patience: seconds that an enqueue is tried while the server is away.
+    tracing: OpenTelemetry spans for enqueue calls and attempts. "link" starts a trace for each attempt,
+        linked to that of the enqueue call; "child" goes on with that one. Else what STREAMQ_TRACING says.
 
     Nothing connects before the first call. Safe to share between threads and event loops, and across
     a fork.
     """
 
     def __init__(
-        self, name: str, url: str | None = None, *, shards: int = 1, patience: Duration = 5.0
+        self,
+        name: str,
+        url: str | None = None,
+        *,
+        shards: int = 1,
+        patience: Duration = 5.0,
+        tracing: Tracing | None = None,
     ) -> None:
         self.registry = Registry(name, shards)
+        self._tracer = self.registry.tracer = _tracer(name, tracing)
         self.address = Address.parse(url or from_environment())
         waits = seconds(patience, "patience")
         self._client = Client(self.registry, self.address, patience=waits)
@@ -299,7 +309,13 @@ class StreamQ:
         places = [self._place(item) for item in bound]
         answers: list[Answer | None] = [place.answer for place in places]
         for (task_type, shard, durability), numbers in _grouped(bound, places).items():
-            found = self._client.enqueue(task_type, shard, [bound[n].task for n in numbers], durability)
+            tasks = [bound[n].task for n in numbers]
+            if self._tracer is None:
+                found = self._client.enqueue(task_type, shard, tasks, durability)
+            else:
+                with self._tracer.sending(task_type, len(tasks)) as (_, header):
+                    carrying = [_carrying(task, header) for task in tasks]
+                    found = self._client.enqueue(task_type, shard, carrying, durability)
             for n, answer in zip(numbers, found, strict=True):
                 answers[n] = answer
         return self._handles(bound, places, answers)
@@ -310,7 +326,13 @@ class StreamQ:
         places = [await self._aplace(item) if item.route else self._next_place() for item in bound]
         answers: list[Answer | None] = [place.answer for place in places]
         for (task_type, shard, durability), numbers in _grouped(bound, places).items():
-            found = await client.enqueue(task_type, shard, [bound[n].task for n in numbers], durability)
+            tasks = [bound[n].task for n in numbers]
+            if self._tracer is None:
+                found = await client.enqueue(task_type, shard, tasks, durability)
+            else:
+                with self._tracer.sending(task_type, len(tasks)) as (_, header):
+                    carrying = [_carrying(task, header) for task in tasks]
+                    found = await client.enqueue(task_type, shard, carrying, durability)
             for n, answer in zip(numbers, found, strict=True):
                 answers[n] = answer
         return self._handles(bound, places, answers)
@@ -350,14 +372,30 @@ class StreamQ:
         if bound.route is not None:
             [handle] = self.enqueue_many([bound])
             return handle
-        name, shard = bound.handler.name, self._client.next_shard()
-        [answer] = self._client.enqueue(name, shard, [bound.task])
-        return self._handle(bound.handler, shard, answer)
+        if self._tracer is None:
+            return self._send_one(bound)
+        with self._tracer.sending(bound.handler.name, 1) as (span, header):
+            handle = self._send_one(replace(bound, task=_carrying(bound.task, header)))
+            span.set_attribute("messaging.message.id", handle.id)
+            return handle
 
     async def _aenqueue_one(self, bound: Bound[Any]) -> TaskHandle[Any]:
         if bound.route is not None:
             [handle] = await self.aenqueue_many([bound])
             return handle
+        if self._tracer is None:
+            return await self._asend_one(bound)
+        with self._tracer.sending(bound.handler.name, 1) as (span, header):
+            handle = await self._asend_one(replace(bound, task=_carrying(bound.task, header)))
+            span.set_attribute("messaging.message.id", handle.id)
+            return handle
+
+    def _send_one(self, bound: Bound[Any]) -> TaskHandle[Any]:
+        name, shard = bound.handler.name, self._client.next_shard()
+        [answer] = self._client.enqueue(name, shard, [bound.task])
+        return self._handle(bound.handler, shard, answer)
+
+    async def _asend_one(self, bound: Bound[Any]) -> TaskHandle[Any]:
         name, shard = bound.handler.name, self._client.next_shard()
         [answer] = await self._asyncs.current().enqueue(name, shard, [bound.task])
         return self._handle(bound.handler, shard, answer)
@@ -479,6 +517,15 @@ def foreign(task_type: str) -> Handler:
 
 def _elsewhere(**_arguments: Any) -> Any:
     raise NotImplementedError("the handler of this task type is in another program")
+
+
+def _tracer(app: str, tracing: Tracing | None) -> Tracer | None:
+    given: Any = tracing or os.environ.get("STREAMQ_TRACING")
+    return Tracer(app, given) if given else None
+
+
+def _carrying(task: NewTask, header: bytes) -> NewTask:
+    return task._replace(fields=(*task.fields, ("t", header))) if header else task
 
 
 Refusal = Conflict | RateLimited | BacklogFull | Unconfirmed

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "dead": "list, show, requeue or purge dead letters",
     "workers": "list the workers and what they run",
     "dashboard": "serve web pages and JSON about a queue",
+    "check": "ask a worker group or a daemon whether it is ready, for probes",
     "audit": "check the invariants of a live queue",
     "doctor": "check the server, the user's rights, workers and daemons",
     "bench": "measure streamq on your server, beside the bare loop",
@@ -46,7 +47,7 @@ EXIT_CODES: Final = f"""exit codes:
   {FAILED}    failed
   {USAGE}    wrong usage
   {NOT_FOUND}    not found
-  {UNHEALTHY}    audit found a broken invariant, or doctor a fault
+  {UNHEALTHY}    audit found a broken invariant, doctor a fault, or check no health
   {UNREACHABLE}   the server cannot be reached, or is too old
   {DENIED}   the server refused the login or the command
   {CONFIG}   wrong configuration, or the app cannot be imported
@@ -113,6 +114,7 @@ def _code(error: Exception) -> int:
         (errors.RedisUnavailable, UNREACHABLE),
         (errors.InvalidURL, CONFIG),
         (errors.UnknownTaskType, NOT_FOUND),
+        (errors.CannotListen, FAILED),
         (errors.UsageError, USAGE),
     ]
     return next((code for kind, code in codes if isinstance(error, kind)), FAILED)

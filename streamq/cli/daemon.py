@@ -10,10 +10,13 @@ import asyncio
 import signal
 
 from streamq import telemetry
-from streamq.cli import OK, target
+from streamq.cli import OK, listen, target
 from streamq.cli.worker import log_options, production
 from streamq.daemon import Daemon
 from streamq.options import DaemonOptions, seconds
+from streamq.telemetry.routes import routes
+from streamq.telemetry.sentry import Sentry
+from streamq.telemetry.web import Listen, WebServer, unlink
 from streamq.transport import Address
 from streamq.transport.address import from_environment
 
@@ -23,6 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--app", help="serve this app only (default: all of the server)")
     parser.add_argument("--claim-interval", default="3s", help="between two looks for silent workers (3s)")
     parser.add_argument("--tidy-interval", default="30s", help="between two rounds of housekeeping (30s)")
+    listen.options(parser)
     log_options(parser)
 
 
@@ -36,12 +40,22 @@ def run(args: argparse.Namespace) -> int:
         claim_interval=seconds(args.claim_interval, "--claim-interval"),
         tidy_interval=seconds(args.tidy_interval, "--tidy-interval"),
     )
-    run_loop(_serve(address, options, args.app))
+    run_loop(_serve(address, options, args.app, listen.listen(args)))
     return OK
 
 
-async def _serve(address: Address, options: DaemonOptions, only: str | None) -> None:
+async def _serve(address: Address, options: DaemonOptions, only: str | None, where: Listen) -> None:
     daemon = Daemon(address, options, only=only)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, daemon.stop)
-    await daemon.run()
+    web = WebServer(routes(daemon, knows_queue=True))
+    await web.start(where.sockets())
+    sentry = Sentry(daemon)
+    if Sentry.wanted():
+        sentry.start()
+    try:
+        await daemon.run()
+    finally:
+        await asyncio.to_thread(sentry.stop)
+        await web.aclose()
+        unlink(where)

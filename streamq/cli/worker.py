@@ -11,7 +11,7 @@ import os
 import sys
 
 from streamq import telemetry
-from streamq.cli import CONFIG, target
+from streamq.cli import CONFIG, listen, target
 from streamq.errors import StreamQError, UsageError
 from streamq.options import WorkerOptions, seconds, whole
 from streamq.transport import Address
@@ -30,6 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--with-daemon", action="store_true", help="run the daemon too, for small set-ups")
     target.server_option(parser)
+    listen.options(parser)
     log_options(parser)
 
 
@@ -47,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
     options = worker_options(args)
     telemetry.configure(args.log_level, args.log_format)
+    where = listen.listen(args)
     try:
         app = located(args.app, args.url)
         served_types(app.registry, options)
@@ -58,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     group = WorkerGroup(
         args.app, options, processes=whole(args.processes, "--processes", least=1), url=url,
         with_daemon=args.with_daemon, log_level=args.log_level, log_format=args.log_format,
+        listen=where,
     )  # fmt: skip
     return group.run()
 

@@ -9,9 +9,11 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from streamq import telemetry
+from streamq.daemon.rounds import Rounds
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.transport import AsyncTransport, GroupMissing
 
@@ -33,13 +35,14 @@ async def every(
     chore: Callable[[], Awaitable[None]],
     transport: AsyncTransport,
     stop: asyncio.Event,
+    rounds: Rounds,
     *,
     after: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Run a chore now and then every `interval` seconds, a tenth more or less, so that daemons that
     were started together do not stay in step. `after` is told the name when a round is over."""
     while not stop.is_set():
-        await guarded(name, chore, transport, stop)
+        await guarded(name, chore, transport, stop, rounds)
         after(name)
         await pause(stop, interval * random.uniform(0.9, 1.1))
 
@@ -56,6 +59,10 @@ async def each(items: Iterable[T], step: Callable[[T], Awaitable[None]]) -> None
         raise away
 
 
+_FAILED: ContextVar[list[str]] = ContextVar("streamq_failed_apart")
+"""What failed apart from the rest in the round under way."""
+
+
 @contextmanager
 def apart(log: Any, **about: str) -> Generator[None]:
     """What is wrong with one type or stream is logged and keeps no other from being served. An absent
@@ -68,24 +75,37 @@ def apart(log: Any, **about: str) -> Generator[None]:
         log.warning("group.missing", **about, error=str(error))
     except RedisError as error:
         log.error("chore.failed", **about, error=str(error))  # noqa: TRY400 - the server's words say it all
+        _FAILED.get([]).append(str(error))
 
 
 async def guarded(
-    name: str, chore: Callable[[], Awaitable[None]], transport: AsyncTransport, stop: asyncio.Event
+    name: str,
+    chore: Callable[[], Awaitable[None]],
+    transport: AsyncTransport,
+    stop: asyncio.Event,
+    rounds: Rounds,
 ) -> None:
     """One round: a chore that fails is logged and tried again; an absent server is waited for."""
     log = telemetry.get_logger(chore=name)
+    failed: list[str] = []
+    _FAILED.set(failed)
     try:
         await chore()
+        rounds.good(name, partly=bool(failed))
     except RedisUnavailable as error:
         log.warning("redis.unavailable", doing=name, error=str(error))
+        rounds.lost(name)
         await _returned(name, transport, stop)
+        rounds.found(name)
     except GroupMissing as error:
         log.warning("group.missing", error=str(error))
+        rounds.failed(name)
     except RedisError as error:
         log.error("chore.failed", error=str(error))  # noqa: TRY400 - the server's words say it all
+        rounds.failed(name)
     except Exception as error:
         log.exception("chore.failed", error=repr(error))
+        rounds.failed(name)
 
 
 async def _returned(name: str, transport: AsyncTransport, stop: asyncio.Event) -> None:

@@ -13,8 +13,10 @@ from typing import Final
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
 from streamq.daemon.loop import apart, each, guarded, pause
+from streamq.daemon.rounds import Rounds
 from streamq.keys import WAKE_PATTERN, TypeKeys, app_of_wake, type_keys
 from streamq.model import NAME_PATTERN
+from streamq.telemetry.sums import Sums
 from streamq.transport import AsyncSubscription, AsyncTransport
 
 LONGEST_SLEEP: Final = 10.0
@@ -28,9 +30,18 @@ class Promoter:
     """Moves due tasks of all types from their schedules to their streams."""
 
     def __init__(
-        self, transport: AsyncTransport, directory: Directory, batch: int, after: Callable[[str], None]
+        self,
+        transport: AsyncTransport,
+        directory: Directory,
+        batch: int,
+        after: Callable[[str], None],
+        rounds: Rounds,
+        sums: Sums,
     ) -> None:
         self._transport = transport
+        self._rounds = rounds
+        self._sums = sums
+        self._lag = sums.histogram("streamq_promoter_lag_seconds")
         self._directory = directory
         self._batch = batch
         self._after = after
@@ -42,9 +53,9 @@ class Promoter:
 
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            await guarded("promote", self.round, self._transport, stop)
+            await guarded("promote", self.round, self._transport, stop, self._rounds)
             self._after("promote")
-            await guarded("promote", lambda: self._sleep(stop), self._transport, stop)
+            await guarded("listen", lambda: self._sleep(stop), self._transport, stop, self._rounds)
         await self._listening.aclose()
 
     async def round(self) -> None:
@@ -65,11 +76,15 @@ class Promoter:
 
     async def _promote(self, keys: TypeKeys) -> None:
         """Empty what is due of one type, batch by batch, and note when the next is."""
-        self._due[keys] = time.monotonic() + AGAIN  # where it fails: the others must not wait for it
+        now = time.monotonic()
+        if due := self._due.get(keys):
+            self._lag.observe(max(0.0, now - due))
+        self._due[keys] = now + AGAIN  # where it fails: the others must not wait for it
         while True:
             promotion = await self._transport.run(calls.promote(keys, self._batch), patience=0)
             if promotion.moved:
                 self._log.debug("tasks.promoted", type=keys.type, tasks=promotion.moved)
+                self._sums.count("streamq_daemon_promoted_total", keys.app, keys.type, by=promotion.moved)
             if promotion.moved < self._batch:
                 break
         if promotion.next_due_ms is None:

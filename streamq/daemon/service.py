@@ -10,34 +10,46 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
 from streamq import calls, telemetry
+from streamq.daemon.backlog import Backlog, View, samples
 from streamq.daemon.claimer import Claimer
 from streamq.daemon.directory import Directory
 from streamq.daemon.janitor import Janitor
 from streamq.daemon.loop import every, guarded
-from streamq.daemon.promoter import Promoter
+from streamq.daemon.promoter import LONGEST_SLEEP, Promoter
 from streamq.daemon.retirer import Retirer
+from streamq.daemon.rounds import Rounds
 from streamq.daemon.sampler import Sampler
 from streamq.errors import RedisError
 from streamq.options import DaemonOptions
 from streamq.release import package_version
+from streamq.telemetry import health, systemd
+from streamq.telemetry.health import Facts
+from streamq.telemetry.pulse import Pulse
+from streamq.telemetry.report import Report
+from streamq.telemetry.sums import Snapshot, Sums, build_info
 from streamq.transport import Address, AsyncTransport, warn_of_eviction
 
 START_PATIENCE: Final = 10.0
+WATCH_INTERVAL: Final = 3.0
+"""Seconds between two looks at the queue for a supervisor's metrics."""
 
 
 class Daemon:
     """Promoter, claimer, janitor and retirer. `only` limits it to one app; None serves all of the server.
 
     `await daemon.run()` serves until `stop()`. `after_round` is told a chore's name after each round:
-    tests wait for that instead of sleeping.
+    tests wait for that instead of sleeping. It is a `telemetry.routes.Service`; `watched` makes it look
+    at the queue now and then, so that a report from another thread can tell what is in it.
     """
+
+    role = "daemon"
 
     def __init__(
         self,
@@ -46,12 +58,19 @@ class Daemon:
         *,
         only: str | None = None,
         after_round: Callable[[str], None] = lambda _: None,
+        watched: bool = False,
     ) -> None:
         self.options = options or DaemonOptions()
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.ready = asyncio.Event()
         self._transport = AsyncTransport(address)
         self._directory = Directory(self._transport, only)
+        self._sums = Sums()
+        self._rounds = Rounds(self._sums)
+        self._pulse = Pulse(self._sums)
+        self._backlog = Backlog(self._transport, self._directory)
+        self._watched = watched
+        self._view = View()
         self._started_at = time.time()
         self._after = after_round
         self._stop = asyncio.Event()
@@ -59,19 +78,23 @@ class Daemon:
 
     def stop(self) -> None:
         """End soon. A step under way is finished."""
+        systemd.notify(STOPPING=1)
         self._stop.set()
 
     async def run(self) -> None:
         """Serve until stopped. Raises RedisErrors at the start only."""
         await self._start()
         options = self.options
-        promoter = Promoter(self._transport, self._directory, options.batch, self._after)
+        promoter = Promoter(
+            self._transport, self._directory, options.batch, self._after, self._rounds, self._sums
+        )
         claimer = Claimer(self._transport, self._directory, options.batch)
         janitor = Janitor(self._transport, self._directory, options)
         sampler = Sampler(self._transport, self._directory)
         retirer = Retirer(self._transport, self._directory)
         self._log.info("daemon.ready", types=len(self._directory.types()))
         self.ready.set()
+        pulse = asyncio.create_task(self._pulse.run())
         try:
             await asyncio.gather(
                 promoter.run(self._stop),
@@ -81,8 +104,10 @@ class Daemon:
                 self._every("heartbeat", options.heartbeat, self._beat),
                 self._every("sample", options.sample_interval, sampler.round),
                 self._every("retire", options.tidy_interval, retirer.round),
+                *([self._every("watch", WATCH_INTERVAL, self._look)] if self._watched else []),
             )
         finally:
+            pulse.cancel()
             with suppress(RedisError):
                 await self._transport.run(calls.depart(self.name), patience=0)
             await self._transport.aclose()
@@ -90,7 +115,7 @@ class Daemon:
 
     async def _start(self) -> None:
         await self._transport.run(calls.ready(), patience=START_PATIENCE)
-        await guarded("discover", self._directory.look, self._transport, self._stop)
+        await guarded("discover", self._directory.look, self._transport, self._stop, self._rounds)
         warn_of_eviction(self._transport.servers(), self._log)
 
     async def _beat(self) -> None:
@@ -101,8 +126,67 @@ class Daemon:
             "only": self._directory.only,
             "heartbeat": self.options.heartbeat,
             "started_at": self._started_at,
+            "problems": self.not_ready(),
         }
         await self._transport.run(calls.attend(self.name, orjson.dumps(details)), patience=0)
 
-    async def _every(self, name: str, interval: float, chore: Callable[[], object]) -> None:
-        await every(name, interval, chore, self._transport, self._stop, after=self._after)  # type: ignore[arg-type]
+    async def _every(self, name: str, interval: float, chore: Callable[[], Awaitable[None]]) -> None:
+        await every(name, interval, chore, self._transport, self._stop, self._rounds, after=self._after)
+
+    # -- what probes and scrapers ask ------------------------------------------------------------------
+
+    def facts(self) -> Facts:
+        """How this daemon is; may be asked from another thread."""
+        intervals = {
+            "discover": self.options.discover_interval,
+            "reclaim": self.options.claim_interval,
+            "tidy": self.options.tidy_interval,
+            "promote": LONGEST_SLEEP,
+            "heartbeat": self.options.heartbeat,
+            "sample": self.options.sample_interval,
+            "retire": self.options.tidy_interval,
+        }
+        return Facts(
+            name=self.name,
+            role=self.role,
+            started=self.ready.is_set(),
+            draining=self._stop.is_set(),
+            loop_silent=self._pulse.silent() if self.ready.is_set() else 0.0,
+            redis_away=self._rounds.away(),
+            overdue=", ".join(self._rounds.overdue(intervals)) if self.ready.is_set() else "",
+        )
+
+    def not_alive(self) -> list[str]:
+        return health.not_alive(self.facts())
+
+    def not_ready(self) -> list[str]:
+        return health.not_ready(self.facts())
+
+    def drain(self) -> None:
+        self.stop()
+
+    async def metrics(self) -> Snapshot:
+        """This daemon's sums, and the queue as it is."""
+        found = self._snapshot()
+        found.add(samples(await self._backlog.look()))
+        return found
+
+    async def backlog(self) -> list[dict[str, Any]] | None:
+        return (await self._backlog.look()).rows
+
+    def report(self) -> Report:
+        """What a supervisor is told; called in another thread."""
+        found = self._snapshot()
+        found.add(samples(self._view))
+        return Report(self.facts(), found, self._view.rows)
+
+    async def _look(self) -> None:
+        self._view = await self._backlog.look()
+
+    def _snapshot(self) -> Snapshot:
+        found = self._sums.snapshot()
+        for chore, at in self._rounds.last_good().items():
+            found.set("streamq_daemon_last_round_timestamp_seconds", chore, value=at)
+        found.set("streamq_ready", self.role, value=int(not self.not_ready()))
+        build_info(found, self.role)
+        return found

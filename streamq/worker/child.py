@@ -15,11 +15,17 @@ from typing import Any
 from streamq.app import Handler
 from streamq.context import CURRENT
 from streamq.errors import UnknownTaskType
+from streamq.telemetry import configure, traces
 from streamq.worker import verdict
 
 
-def serve(pipe: Connection) -> None:
-    """Answer requests until the pipe is closed. Signals are the worker's business, which kills us."""
+def serve(pipe: Connection, logging: tuple[str, str] | None) -> None:
+    """Answer requests until the pipe is closed. Signals are the worker's business, which kills us.
+
+    logging: level and format, where the worker has set them up.
+    """
+    if logging is not None:
+        configure(*logging)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     while True:
@@ -38,7 +44,8 @@ def _answer(request: dict[str, Any]) -> bytes | dict[str, Any]:
     CURRENT.set(request["context"])
     try:
         args, kwargs = handler.arguments(delivery.payload)
-        return handler.encode_result(handler.function(*args, **kwargs))
+        with traces.continued(request["trace"]):
+            return handler.encode_result(handler.function(*args, **kwargs))
     except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is its failure, not our end
         failed = verdict.failure(handler, delivery, error)
         return {

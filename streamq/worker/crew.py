@@ -41,6 +41,11 @@ class Crew:
     def shards(self) -> list[int]:
         return list(self._fetchers)
 
+    @property
+    def fetchers(self) -> list[Fetcher]:
+        """A copy; may be called from another thread."""
+        return list(self._fetchers.values())
+
     def serves(self, shards: int) -> bool:
         """Whether just so many are served."""
         return set(self._fetchers) == set(range(shards))

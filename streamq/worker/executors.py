@@ -19,6 +19,7 @@ from streamq.app import Handler
 from streamq.context import Context
 from streamq.errors import ProcessDied
 from streamq.model import Delivery
+from streamq.telemetry import logs, traces
 from streamq.worker import child
 from streamq.worker.verdict import Failure
 
@@ -79,7 +80,8 @@ def _call(handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]) -> by
 class Processes:
     """Runs handlers with executor="process": a few long-lived children, killed when given up."""
 
-    def __init__(self, size: int | None) -> None:
+    def __init__(self, size: int | None, tracer: traces.Tracer | None = None) -> None:
+        self._tracer = tracer
         self.size = size or os.cpu_count() or 1
         self._free = asyncio.Semaphore(self.size)
         self._idle: list[_Child] = []
@@ -115,6 +117,7 @@ class Processes:
                     "reference": handler.reference,
                     "delivery": delivery,
                     "context": context,
+                    "trace": b"" if self._tracer is None else traces.carried(),
                 }
             )
         except BaseException:
@@ -149,7 +152,9 @@ class _Child:
     def __init__(self) -> None:
         ours, theirs = _SPAWN.Pipe()
         self._pipe: Connection = ours
-        self._process = _SPAWN.Process(target=child.serve, args=(theirs,), daemon=True, name="streamq-child")
+        self._process = _SPAWN.Process(
+            target=child.serve, args=(theirs, logs.settings()), daemon=True, name="streamq-child"
+        )
         self._process.start()
         self._prepared: set[str] = set()
         theirs.close()

@@ -58,6 +58,7 @@ class Fetcher:
         self._servers = servers
         self._deliver = deliver
         self._recovered = recovered
+        self._sums = runner.sums
         self._room = asyncio.Event()
         self._stopping = False
         self._left_out = self._blocking = False
@@ -66,7 +67,8 @@ class Fetcher:
         self._deep: tuple[TypeKeys, str] | None = None
         self._last_turn = {letter: time.monotonic() for letter in "nl"}
         self._log = telemetry.get_logger(worker=servers.consumer, shard=shard)
-        self.last_read = 0.0
+        self.last_read = time.monotonic()
+        self.away_since = 0.0
 
     @property
     def streams(self) -> list[str]:
@@ -115,9 +117,11 @@ class Fetcher:
                 await self._move(changed.incarnation)
             except RedisUnavailable as error:
                 self._log.warning("redis.unavailable", doing="fetch", error=str(error))
+                self._sums.count("streamq_redis_errors_total", "fetch")
                 await self._recover()
             except RedisError as error:
                 self._log.error("fetch.failed", error=str(error))
+                self._sums.count("streamq_redis_errors_total", "fetch")
                 await self._pause(1.0)
         await self._reader.aclose()
 
@@ -233,6 +237,7 @@ class Fetcher:
 
     async def _recover(self) -> None:
         """After a failed read: the server may have handed us tasks that never arrived. Hand them back."""
+        self.away_since = self.away_since or time.monotonic()
         await self._pause(min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**self._failures))
         self._failures += 1
         while not self._stopping:
@@ -245,6 +250,8 @@ class Fetcher:
                 await self._pause(0.5)
             else:
                 self._log.info("redis.reconnected")
+                self._sums.count("streamq_redis_reconnects_total", "fetch")
+                self.away_since, self.last_read = 0.0, time.monotonic()
                 return
 
     async def _move(self, incarnation: str) -> None:

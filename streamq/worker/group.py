@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,14 +24,22 @@ from streamq import telemetry
 from streamq.daemon import Daemon
 from streamq.errors import StreamQError, UsageError
 from streamq.options import DaemonOptions, WorkerOptions
+from streamq.telemetry import systemd, traces
+from streamq.telemetry.report import Reporter
+from streamq.telemetry.routes import routes
+from streamq.telemetry.sentry import Sentry
+from streamq.telemetry.sums import Snapshot
+from streamq.telemetry.web import Listen, WebThread
 from streamq.transport import Address
-from streamq.worker.process import App, Worker
+from streamq.worker.board import Board
+from streamq.worker.process import EXIT_WEDGED, App, Worker
 
 _SPAWN = get_context("spawn")
 EXIT_CONFIG: Final = 78
 EXIT_UNREACHABLE: Final = 69
 EXIT_WORN_OUT: Final = 75
 _FATAL: Final = (EXIT_CONFIG,)
+_WHY: Final = {EXIT_WORN_OUT: "worn_out", EXIT_WEDGED: "wedged"}
 CALM: Final = 30.0
 """Seconds that a process must live for its next crash to be restarted without delay."""
 LONGEST_DELAY: Final = 30.0
@@ -47,6 +55,7 @@ class Launch:
     group: str
     log_level: str
     log_format: str
+    reports: bool = False
 
 
 def load_app(reference: str) -> App:
@@ -92,39 +101,53 @@ def located(reference: str, url: str | None) -> App:
 # -- the inside of a child ---------------------------------------------------------------------------
 
 
-def serve(launch: Launch) -> None:
+def serve(launch: Launch, pipe: Connection | None) -> None:
     """A worker process, from its start to its exit code."""
-    _exit(
-        lambda: Worker(located(launch.app, launch.url), launch.options, group=launch.group, exclusive=True),
-        launch,
-    )
+
+    def make() -> Worker:
+        app = located(launch.app, launch.url)
+        return Worker(app, launch.options, group=launch.group, exclusive=True, metered=launch.reports)
+
+    _exit(make, launch, pipe)
 
 
-def serve_daemon(launch: Launch) -> None:
+def serve_daemon(launch: Launch, pipe: Connection | None) -> None:
     """The daemon that `--with-daemon` runs beside the workers."""
-    _exit(lambda: Daemon(located(launch.app, launch.url).address, DaemonOptions()), launch)
+
+    def make() -> Daemon:
+        return Daemon(located(launch.app, launch.url).address, DaemonOptions(), watched=launch.reports)
+
+    _exit(make, launch, pipe)
 
 
-def _exit(make: Any, launch: Launch) -> None:
+def _exit(make: Any, launch: Launch, pipe: Connection | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group: the parent passes it on
     telemetry.configure(launch.log_level, launch.log_format)
     try:
-        code = run_loop(_serve(make))
+        code = run_loop(_serve(make, pipe))
     except StreamQError as error:
         telemetry.get_logger().error("process.failed", error=str(error))
         code = EXIT_CONFIG if isinstance(error, UsageError) else EXIT_UNREACHABLE
+    traces.flush()
     # Threads whose handlers will not end would keep the process for ever.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
-async def _serve(make: Any) -> int:
+async def _serve(make: Any, pipe: Connection | None) -> int:
     service = make()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, service.stop)
     _watch_parent(loop, service.stop)
-    await service.run()
+    reporter = None if pipe is None else Reporter(pipe, service.report)
+    if reporter is not None:
+        reporter.start()
+    try:
+        await service.run()
+    finally:
+        if reporter is not None:
+            await asyncio.to_thread(reporter.stop)
     return EXIT_WORN_OUT if getattr(service, "worn_out", False) else 0
 
 
@@ -168,10 +191,15 @@ class _Seat:
         self.process: Any = None
         self.exit_code: int | None = None
 
-    def start(self) -> None:
-        self.process = _SPAWN.Process(target=self._target, args=(self._launch,), name=self.name)
+    def start(self) -> Connection | None:
+        """Start the process; answers the pipe that it reports through, where it is to."""
+        ours, theirs = _SPAWN.Pipe(duplex=False) if self._launch.reports else (None, None)
+        self.process = _SPAWN.Process(target=self._target, args=(self._launch, theirs), name=self.name)
         self.process.start()
+        if theirs is not None:
+            theirs.close()
         self._started, self.start_at = time.monotonic(), None
+        return ours
 
     def ended(self) -> int:
         """Note the end of the process; answers its exit code and when to start the next."""
@@ -187,6 +215,9 @@ class _Seat:
 class WorkerGroup:
     """Supervises `processes` workers of an app, and a daemon where asked for.
 
+    `listen`: where probes and scrapers are answered. Where nobody asks and no systemd listens, the
+    processes report nothing and measure nothing.
+
     `run()` returns the exit code when all have ended: 0 after SIGTERM or SIGINT (a second one ends the
     workers at once; they hand back what they hold), 78 where the configuration is wrong.
     """
@@ -201,22 +232,45 @@ class WorkerGroup:
         with_daemon: bool = False,
         log_level: str = "info",
         log_format: str = "auto",
+        listen: Listen | None = None,
     ) -> None:
         group = f"{os.uname().nodename}-{os.getpid()}"
-        launch = Launch(app, url, options or WorkerOptions(), group, log_level, log_format)
+        self._listen = listen or Listen()
+        watched = bool(self._listen) or Sentry.wanted()
+        launch = Launch(app, url, options or WorkerOptions(), group, log_level, log_format, watched)
         self._seats = [_Seat(f"streamq-worker-{n}", serve, launch) for n in range(processes)]
         if with_daemon:
             self._seats.append(_Seat("streamq-daemon", serve_daemon, launch))
+        self._board = Board([seat.name for seat in self._seats])
+        self._knows_queue = with_daemon
         self._stopping = False
         self._fatal = 0
         self._log = telemetry.get_logger(group=group)
         self._wake_r, self._wake_w = os.pipe()
 
     def run(self) -> int:
-        """Supervise until all processes have ended. Call it in the main thread."""
+        """Supervise until all processes have ended. Call it in the main thread.
+
+        Raises CannotListen.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
         os.set_blocking(self._wake_w, False)
+        web = WebThread(self._listen, routes(self, knows_queue=self._knows_queue)) if self._listen else None
+        sentry = Sentry(self) if Sentry.wanted() else None
+        if web is not None:
+            web.start()
+        if sentry is not None:
+            sentry.start()
+        try:
+            return self._supervise()
+        finally:
+            if sentry is not None:
+                sentry.stop()
+            if web is not None:
+                web.close()
+
+    def _supervise(self) -> int:
         try:
             while self._start_due() or any(seat.process for seat in self._seats) or not self._stopping:
                 self._wait()
@@ -226,7 +280,8 @@ class WorkerGroup:
         return self._fatal
 
     def _signalled(self, _number: int, _frame: Any) -> None:
-        self._stopping = True
+        self._stopping = self._board.draining = True
+        systemd.notify(STOPPING=1)
         for seat in self._seats:
             if seat.process is not None:
                 with suppress(ProcessLookupError):
@@ -241,7 +296,9 @@ class WorkerGroup:
         now = time.monotonic()
         for seat in self._seats:
             if seat.start_at is not None and seat.start_at <= now:
-                seat.start()
+                pipe = seat.start()
+                if pipe is not None:
+                    self._board.started(seat.name, pipe)
                 self._log.info("process.started", process=seat.name, pid=seat.process.pid)
         return True
 
@@ -257,6 +314,7 @@ class WorkerGroup:
             if seat.process is None or seat.process.is_alive():
                 continue
             pid, code = seat.process.pid, seat.ended()
+            self._board.ended(seat.name)
             if self._stopping:
                 self._log.info("process.ended", process=seat.name, pid=pid, code=code)
             elif code == 0 and seat.is_worker:
@@ -267,6 +325,8 @@ class WorkerGroup:
                 self._log.error("process.gave_up", process=seat.name, code=code)
                 self._signalled(signal.SIGTERM, None)
             else:
+                reason = _WHY.get(code, "crashed")
+                self._board.own.count("streamq_worker_process_restarts_total", reason)
                 self._log.error("process.crashed", process=seat.name, pid=pid, code=code, restart="yes")
 
     def _retire(self, seat: _Seat) -> None:
@@ -280,3 +340,30 @@ class WorkerGroup:
             if seat.process is not None and seat.process.is_alive():
                 seat.process.kill()
                 seat.process.join(5)
+
+    # -- what probes ask: a `telemetry.routes.Service` -------------------------------------------------
+
+    role = "worker"
+
+    def not_alive(self) -> list[str]:
+        """Why the group should be restarted; empty where it should not."""
+        return self._board.not_alive()
+
+    def not_ready(self) -> list[str]:
+        """Why tasks would not be worked on; empty where they would."""
+        return self._board.not_ready()
+
+    def drain(self) -> None:
+        """As SIGTERM does; called again it changes nothing. May be called from another thread."""
+        main = threading.main_thread().ident
+        if not self._stopping and main is not None:
+            # To the main thread: another that took the signal would not end its wait.
+            signal.pthread_kill(main, signal.SIGTERM)
+
+    async def metrics(self) -> Snapshot:
+        """What the processes have added up, those that ended among them."""
+        return self._board.total()
+
+    async def backlog(self) -> list[dict[str, Any]] | None:
+        """The queue, as the daemon beside the workers sees it."""
+        return await self._board.backlog()

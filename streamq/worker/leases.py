@@ -18,6 +18,7 @@ from streamq.app import Registry
 from streamq.errors import InvalidTaskId, RedisError
 from streamq.keys import shard_keys, type_keys
 from streamq.model import Orders, TaskId
+from streamq.telemetry.sums import Sums
 from streamq.transport import Subscription, SyncTransport
 from streamq.worker.holdings import Held, Holdings, Line, chunks
 
@@ -31,13 +32,14 @@ AGAIN: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the lease thread tells the event loop; each is called in the lease thread."""
+    """What the lease thread tells the event loop, each called in the lease thread; and where it counts."""
 
     lost: Callable[[list[Held]], None]
     cancel: Callable[[list[Held]], None]
     clock: Callable[[int, int], None]
     orders: Callable[[int, Orders], None]
     shards: Callable[[int], None]
+    sums: Sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class LeaseKeeper(threading.Thread):
         self._interval = lease / 3
         self._heartbeat = heartbeat
         self._asked = asked
+        self.away_since = 0.0
         self._control = self._subscription()
         self._stopped = threading.Event()
         self._until = 0.0
@@ -117,6 +120,8 @@ class LeaseKeeper(threading.Thread):
             step()
         except RedisError as error:
             self._log.warning("redis.unavailable", doing=doing, error=str(error))
+            self._told.sums.count("streamq_redis_errors_total", doing)
+            self.away_since = self.away_since or time.monotonic()
             self._stopped.wait(min(0.5, self._interval / 4))
         except Exception as error:  # noqa: BLE001 - a thread that dies silently loses every lease
             self._log.exception("leases.failed", doing=doing, error=repr(error))
@@ -154,6 +159,9 @@ class LeaseKeeper(threading.Thread):
     def _send_beat(self) -> None:
         call = calls.beat(shard_keys(self._app, 0), self._worker, self._asked.beat())
         self._told.clock(0, self._transport.run(call, patience=0))
+        if self.away_since:
+            self.away_since = 0.0
+            self._told.sums.count("streamq_redis_reconnects_total", "heartbeat")
 
     def take_orders(self) -> None:
         """Look what we are asked to do: what was said on the control channel may have been missed.

@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -25,16 +26,20 @@ from streamq.model import SUSPECT, Delivery, Died, Entry, HandedBack, Orders, Ou
 from streamq.options import WorkerOptions
 from streamq.release import package_version
 from streamq.shards import AppRecord
+from streamq.telemetry.report import Report
+from streamq.telemetry.sums import Sums
 from streamq.transport import Address, AsyncTransport, SyncTransport, warn_of_eviction
 from streamq.worker.crew import Crew
 from streamq.worker.fetcher import Fetcher
 from streamq.worker.holdings import Held, Holdings
 from streamq.worker.incarnations import Incarnations
 from streamq.worker.leases import Asked, LeaseKeeper, Told
+from streamq.worker.meter import Meter
 from streamq.worker.runner import GRACE, Runner
 from streamq.worker.settler import Settler
 from streamq.worker.tally import Tally
 from streamq.worker.teller import Teller
+from streamq.worker.vitals import Vitals
 
 START_PATIENCE: Final = 10.0
 WEDGED_AFTER: Final = 2 * GRACE
@@ -63,11 +68,18 @@ class Worker:
     """Runs an app's tasks in this process and event loop.
 
     `await worker.run()` serves until `stop()`; `ready` is set when it has begun to take tasks.
-    `exclusive`: the process is ours, so it may be ended where nothing else helps.
+    `exclusive`: the process is ours, so it may be ended where nothing else helps. `metered`: add up what
+    every task takes, for `report`.
     """
 
     def __init__(
-        self, app: App, options: WorkerOptions | None = None, *, group: str = "", exclusive: bool = False
+        self,
+        app: App,
+        options: WorkerOptions | None = None,
+        *,
+        group: str = "",
+        exclusive: bool = False,
+        metered: bool = False,
     ):
         self.options = options or WorkerOptions()
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -84,6 +96,9 @@ class Worker:
         self._teller = Teller(self._registry.name, self.name)
         self._transport = AsyncTransport(app.address)
         self._address = app.address
+        self._metered = metered
+        self._sums = Sums()
+        self._vitals = Vitals(self.name, self._registry, self._types, self.options, self._sums)
         self._log = telemetry.get_logger(worker=self.name)
 
     def stop(self) -> None:
@@ -100,6 +115,7 @@ class Worker:
         self._leases.start()
         settling = asyncio.create_task(self._settler.run())
         await self._crew.serve(record.known)
+        beating = asyncio.create_task(self._vitals.beat())
         self._log.info("worker.ready", types=self._types, concurrency=self.options.concurrency)
         self.ready.set()
         try:
@@ -111,7 +127,8 @@ class Worker:
             self._runner.close()
             for shard in self._crew.shards:
                 await self._leave(shard)
-            await asyncio.gather(settling, self._crew.stop(), return_exceptions=True)
+            beating.cancel()
+            await asyncio.gather(settling, beating, self._crew.stop(), return_exceptions=True)
             await asyncio.to_thread(self._leases.join, 2.0)
             await self._transport.aclose()
             self._log.info("worker.stopped")
@@ -162,15 +179,17 @@ class Worker:
             self._transport, self._registry.name, self.name, self._holdings, self._lost
         )
         self._settler = Settler(
-            self._transport, self._registry.name, self.name, self._holdings, self._servers, self._freed
-        )
+            self._transport, self._registry.name, self.name, self._holdings, self._servers, self._freed,
+            self._sums,
+        )  # fmt: skip
         self._runner = Runner(
             self._registry,
             self.name,
             options.concurrency,
             options.process_slots,
-            self._ended,
+            self._meter() if self._metered else self._ended,
             self._hungry,
+            self._sums,
         )
         self._crew = Crew(self._fetcher, self._prepare_shard, self._leave, self.name)
         loop = asyncio.get_running_loop()
@@ -180,6 +199,7 @@ class Worker:
             clock=lambda shard, now_ms: _in_loop(loop, self._runner.set_clock, shard, now_ms),
             orders=lambda shard, orders: _in_loop(loop, self._ordered, shard, orders),
             shards=lambda known: _in_loop(loop, self._serve, known),
+            sums=self._sums,
         )
         asked = Asked(self._details, self._watch, self._report, self._teller.calls)
         self._leases = LeaseKeeper(
@@ -187,6 +207,15 @@ class Worker:
             lease=min(self._registry.handlers[name].options.lease for name in self._types),
             heartbeat=options.heartbeat, asked=asked,
         )  # fmt: skip
+        self._vitals.attach(self._runner, self._crew, self._leases, self._holdings)
+
+    def _meter(self) -> Callable[[Held, Outcome], None]:
+        def server_ms(when: float, shard: int) -> int:
+            return self._runner.server_ms(when, shard)
+
+        meter = Meter(self._sums, self._registry.name, self._types, self._ended, server_ms)
+        self._vitals.meter = meter
+        return meter.finished
 
     def _fetcher(self, shard: int) -> Fetcher:
         return Fetcher(
@@ -283,6 +312,7 @@ class Worker:
         for one in held:
             if not one.done:
                 self._log.warning("task.lease_lost", task=str(one.delivery.id))
+                self._sums.count("streamq_leases_lost_total", self._registry.name, one.delivery.type)
                 self._runner.stop(one, "lost")
             if one.lost or not one.done:
                 self._holdings.discard(one)
@@ -323,6 +353,7 @@ class Worker:
                 "heartbeat": self.options.heartbeat,
                 "started_at": self._started_at,
                 "draining": self._stop.asked.is_set(),
+                "problems": self._vitals.problems(),
                 "held": len(self._holdings),
                 "running_count": len(running),
                 "running": [
@@ -347,6 +378,12 @@ class Worker:
                     "worker.wedged", task=str(held.delivery.id), fix="a handler blocks the event loop"
                 )
                 os._exit(EXIT_WEDGED)
+
+    # -- what a supervisor asks ------------------------------------------------------------------------
+
+    def report(self) -> Report:
+        """How this worker is, and what it has added up; called in another thread."""
+        return self._vitals.report(started=self.ready.is_set(), draining=self._stop.asked.is_set())
 
     # -- end -------------------------------------------------------------------------------------------
 

@@ -18,7 +18,9 @@ from streamq import telemetry
 from streamq.app import Handler, Registry
 from streamq.context import CURRENT, Context
 from streamq.errors import AttemptTimeout, DecodeError
-from streamq.model import Cancelled, Delivery, Expired, HandedBack, Outcome, Retried
+from streamq.model import Cancelled, Delivery, Expired, HandedBack, Outcome, Retried, name_of
+from streamq.telemetry.sums import Sums
+from streamq.telemetry.traces import Tracer
 from streamq.worker import verdict
 from streamq.worker.executors import FailedInChild, Processes, Threads
 from streamq.worker.holdings import Held, Stop
@@ -46,8 +48,11 @@ class Runner:
         process_slots: int | None,
         finished: Callable[[Held, Outcome], None],
         hungry: Callable[[], None],
+        sums: Sums,
     ) -> None:
         self._registry = registry
+        self.sums = sums
+        self._tracer = registry.tracer
         self._worker = worker
         self._concurrency = concurrency
         self._finished = finished
@@ -58,7 +63,7 @@ class Runner:
         self._running: set[Held] = set()
         self._written_off: set[Held] = set()
         self._threads = Threads(concurrency)
-        self._processes = Processes(process_slots)
+        self._processes = Processes(process_slots, registry.tracer)
         self._base = contextvars.copy_context()
         self._timer: asyncio.TimerHandle | None = None
         self._armed = math.inf
@@ -186,7 +191,9 @@ class Runner:
                 resumed = time.monotonic()
             held = self._queue.popleft()
             held.slot = me
-            outcome = await self._attempt(held)
+            outcome = await (
+                self._attempt(held) if self._tracer is None else self._traced(self._tracer, held)
+            )
             self._running.discard(held)
             if self._written_off:
                 self._written_off.discard(held)
@@ -249,6 +256,13 @@ class Runner:
 
     # -- one attempt ---------------------------------------------------------------------------------
 
+    async def _traced(self, tracer: Tracer, held: Held) -> Outcome | None:
+        """An attempt with a span, which is current in the handler and in what is logged of its end."""
+        with tracer.processing(held.delivery, self._worker) as span:
+            outcome = await self._attempt(held)
+            span.set_attribute("streamq.task.outcome", "lost" if outcome is None else name_of(outcome))
+            return outcome
+
     async def _attempt(self, held: Held) -> Outcome | None:
         """decode -> find the handler -> call it under its timeout -> decide."""
         delivery = held.delivery
@@ -263,6 +277,7 @@ class Runner:
             args, kwargs = handler.arguments(delivery.payload)
         except Exception as error:  # noqa: BLE001 - also what a user's model raises
             failed = verdict.failure(handler, delivery, _undecoded(error))
+            self._note(delivery.type, failed)
             now_ms = self.now_ms(delivery.shard)
             return verdict.outcome(delivery, failed, worker=self._worker, now_ms=now_ms, started=False)
         try:
@@ -350,18 +365,25 @@ class Runner:
             if isinstance(error, FailedInChild)
             else verdict.failure(handler, held.delivery, error)
         )
+        self._note(held.delivery.type, failed)
         now_ms = self.now_ms(held.delivery.shard)
         outcome = verdict.outcome(held.delivery, failed, worker=self._worker, now_ms=now_ms)
         log = self._log.warning if isinstance(outcome, Retried) else self._log.error
         log(
             "task.retry" if isinstance(outcome, Retried) else "task.dead",
             task=str(held.delivery.id),
+            type=held.delivery.type,
             attempt=held.delivery.attempt,
             error=failed.error,
             message=failed.message,
             **({"delay_ms": outcome.delay_ms} if isinstance(outcome, Retried) else {}),
         )
         return outcome
+
+    def _note(self, task_type: str, failed: verdict.Failure) -> None:
+        self.sums.failed(self._registry.name, task_type, failed.error)
+        if self._tracer is not None:
+            self._tracer.failed(failed.error, failed.message, failed.traceback)
 
     # -- deadlines -----------------------------------------------------------------------------------
 

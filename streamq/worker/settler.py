@@ -16,6 +16,7 @@ from streamq.client import Writer
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import shard_keys, type_keys
 from streamq.model import Outcome, Settlement
+from streamq.telemetry.sums import Sums
 from streamq.transport import AsyncTransport, ServerChanged
 from streamq.worker.holdings import Held, Holdings, Line
 from streamq.worker.incarnations import Incarnations
@@ -39,12 +40,14 @@ class Settler:
         holdings: Holdings,
         servers: Incarnations,
         freed: Callable[[], None],
+        sums: Sums,
     ) -> None:
         self.transport = transport
         self.app = app
         self.holdings = holdings
         self.servers = servers
         self.freed = freed
+        self.sums = sums
         self.log = telemetry.get_logger(worker=consumer)
         self._lanes: dict[int, _Lane] = {}
         self._opened = asyncio.Event()
@@ -118,6 +121,7 @@ class _Lane:
             # Nothing that we could mend: the leases will run out and others take the tasks.
             told = {"type": line[0], "tasks": len(batch), "error": str(error)}
             self._settler.log.error("task.settle_failed", **told)  # noqa: TRY400 - the server's words say it
+            self._settler.sums.count("streamq_redis_errors_total", "settle")
             settled = [True] * len(batch)
         if not all(settled):
             self._tell_lost([ended for ended, ours in zip(batch, settled, strict=True) if not ours])
@@ -126,6 +130,8 @@ class _Lane:
 
     def _tell_lost(self, lost: list[_Ended]) -> None:
         for held, outcome in lost:
+            task_type = held.delivery.type
+            self._settler.sums.count("streamq_leases_lost_total", self._settler.app, task_type)
             self._settler.log.warning(
                 "task.lease_lost", task=str(held.delivery.id), outcome=type(outcome).__name__.lower()
             )
@@ -145,9 +151,11 @@ class _Lane:
                 settled = await self._try(call)
             except RedisUnavailable as error:
                 self._settler.log.warning("redis.unavailable", doing="settle", error=str(error))
+                self._settler.sums.count("streamq_redis_errors_total", "settle")
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_PAUSE, pause * 2)
                 await self._settler.transport.reconnect(call.keys[0])
+                self._settler.sums.count("streamq_redis_reconnects_total", "settle")
             else:
                 if kept is batch:
                     return settled

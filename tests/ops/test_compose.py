@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from streamq.cli import COMMANDS
+from streamq.cli import COMMANDS, listen
 from streamq.worker.group import load_app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,3 +40,29 @@ def test_the_workers_app_exists_and_they_get_time_to_drain() -> None:
     assert load_app(worker["command"][1]).registry.name == "demo"
     drain = worker["command"][worker["command"].index("--drain-timeout") + 1]
     assert int(worker["stop_grace_period"][:-1]) > int(drain[:-1])
+
+
+def test_the_observability_profile_scrapes_what_runs() -> None:
+    services = COMPOSE["services"]
+    assert [name for name, one in services.items() if "profiles" in one] == ["prometheus", "grafana"]
+    scraped = yaml.safe_load((ROOT / "ops/prometheus/prometheus.yaml").read_text())["scrape_configs"]
+    targets = {t for job in scraped for config in job["static_configs"] for t in config["targets"]}
+    port = services["worker-1"]["environment"]["STREAMQ_METRICS_PORT"]
+    assert targets == {f"{name}:{port}" for name in services if name.startswith(("worker", "daemon"))}
+    for name in ("prometheus", "grafana"):
+        assert all(port.startswith("127.0.0.1:") for port in services[name]["ports"])
+        mounted = [volume.split(":")[0] for volume in services[name]["volumes"] if volume[0] == "."]
+        assert all((ROOT / path).is_dir() for path in mounted)
+
+
+def test_the_image_runs_unprivileged_and_says_how_it_is() -> None:
+    lines = (ROOT / "ops/docker/Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    said = {line.split(" ", 1)[0]: line.split(" ", 1)[1] for line in lines if line and line[0] != "#"}
+    assert said["USER"] == "10001"
+    assert json.loads(said["ENTRYPOINT"]) == ["streamq"]
+    _, _, probe = said["HEALTHCHECK"].partition("CMD ")
+    assert json.loads(probe) == ["streamq", "check"]
+    assert f"{listen.SOCKET}=/tmp/streamq.sock" in said["ENV"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    [named] = re.findall(r"'\.\[([a-z,]+)\]'", "\n".join(lines))
+    assert set(named.split(",")) <= extras.keys()

@@ -1,7 +1,8 @@
 """Logs: structlog, set up only in streamq's own processes, never in a user's.
 
-Owns the log format (console on a terminal, JSON by orjson otherwise, always on stderr). A library user
-who has structlog set up sees streamq's events through it.
+Owns the log format (console on a terminal, JSON by orjson otherwise, always on stderr), and that every line
+written while a handler runs, by whatever logger, names its task, type, attempt, worker and trace. A library
+user who has structlog set up sees streamq's events through it.
 """
 
 from __future__ import annotations
@@ -11,8 +12,12 @@ import sys
 from contextlib import suppress
 from typing import Any, Final, TextIO, cast
 
+from streamq.context import CURRENT
+from streamq.telemetry.traces import trace_id
+
 LEVELS: Final = ("debug", "info", "warning", "error")
 FORMATS: Final = ("auto", "console", "json")
+_SETTINGS: list[tuple[str, str]] = []
 
 
 def get_logger(**bound: Any) -> Any:
@@ -26,9 +31,11 @@ def configure(level: str = "info", form: str = "auto") -> None:
     """Set logging up for a process of ours; the standard library's loggers go the same way."""
     import structlog  # noqa: PLC0415
 
+    _SETTINGS[:] = [(level, form)]
     number = getattr(logging, level.upper())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        with_task,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -46,6 +53,25 @@ def configure(level: str = "info", form: str = "auto") -> None:
     handler = logging.StreamHandler(cast("TextIO", _Stderr()))
     handler.setFormatter(formatter)
     logging.basicConfig(level=max(number, logging.INFO), handlers=[handler], force=True)
+
+
+def settings() -> tuple[str, str] | None:
+    """Level and format, where logging was set up here: for processes that we start."""
+    return _SETTINGS[0] if _SETTINGS else None
+
+
+def with_task(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """A structlog processor: adds the task that runs here. Asked for each line, so a task that logs nothing
+    pays nothing; put it into your own configuration to have the same there."""
+    context = CURRENT.get(None)
+    if context is not None:
+        event.setdefault("task", context.id)
+        event.setdefault("type", context.type)
+        event.setdefault("attempt", context.attempt)
+        event.setdefault("worker", context.worker)
+    if trace := trace_id():
+        event.setdefault("trace_id", trace)
+    return event
 
 
 class _Stderr:

@@ -1,0 +1,119 @@
+"""Ask a worker group or a daemon whether it is ready: for the probes of containers and units.
+
+With --port or --health-socket the process on this host is asked itself, and Redis is not. Without them the
+workers or daemons of this host are looked up by their heartbeats on the server: at least one must be alive,
+and none of those that are alive may have a problem.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import socket
+import sys
+from typing import Any
+
+from streamq.cli import OK, UNHEALTHY, listen, target
+from streamq.cli.output import write_json
+from streamq.inspector import WorkerInfo, daemons
+from streamq.transport import Address, SyncTransport
+from streamq.transport.address import from_environment
+
+TIMEOUT = 3.0
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("role", nargs="?", choices=("worker", "daemon"), help="what must answer (anything)")
+    parser.add_argument("--live", action="store_true", help="only whether it is alive, not whether ready")
+    parser.add_argument("--port", help=f"ask on 127.0.0.1 (default: {listen.PORT})")
+    parser.add_argument("--health-socket", metavar="PATH", help=f"ask there (default: {listen.SOCKET})")
+    parser.add_argument("--group", help="by heartbeats: the workers of this group (see `streamq workers`)")
+    parser.add_argument("--name", help="by heartbeats: this worker or daemon")
+    target.options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    answer = _answer(args)
+    if args.json:
+        write_json(answer)
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in answer["problems"] or ["ok"]))
+    return OK if answer["ok"] else UNHEALTHY
+
+
+def _answer(args: argparse.Namespace) -> dict[str, Any]:
+    asked = None if args.group or args.name else _asked(args)
+    answer = _by_heartbeats(args) if asked is None else asked
+    if args.role and answer.get("role", args.role) != args.role:
+        return {"ok": False, "problems": [f"a {answer['role']} answers, not a {args.role}"]}
+    return answer
+
+
+def _asked(args: argparse.Namespace) -> dict[str, Any] | None:
+    """What the process says itself; None where nothing tells where to ask."""
+    path = args.health_socket or ("" if args.port else os.environ.get(listen.SOCKET))
+    port = args.port or os.environ.get(listen.PORT, "")
+    if not path and not port:
+        return None
+    connection = (
+        _Local(path) if path else http.client.HTTPConnection("127.0.0.1", listen.read_port(port), TIMEOUT)
+    )
+    try:
+        connection.timeout = TIMEOUT
+        connection.request("GET", "/live" if args.live else "/ready")
+        answer: dict[str, Any] = json.loads(connection.getresponse().read(65536))
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        where = path or f"127.0.0.1:{port}"
+        return {"ok": False, "problems": [f"nothing at {where} answers as streamq: {error}"]}
+    finally:
+        connection.close()
+    return answer
+
+
+class _Local(http.client.HTTPConnection):
+    """HTTP on a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=TIMEOUT)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(TIMEOUT)
+        self.sock.connect(self._path)
+
+
+def _by_heartbeats(args: argparse.Namespace) -> dict[str, Any]:
+    role, host = args.role or "worker", socket.gethostname()
+    found = [
+        one
+        for one in _known(args, role)
+        if (args.name or args.group or one.details.get("host") == host)
+        and args.name in (None, one.name)
+        and args.group in (None, one.details.get("group"))
+    ]
+    alive = [one for one in found if one.alive]
+    problems = [] if alive else [_nobody(args, role, host, len(found))]
+    for one in [] if args.live else alive:
+        if one.details.get("draining"):
+            problems.append(f"{one.name}: is draining")
+        listed = one.details.get("problems")
+        problems += map(str, listed) if isinstance(listed, list) else []
+    return {"ok": not problems, "problems": problems, "role": role, "alive": [one.name for one in alive]}
+
+
+def _known(args: argparse.Namespace, role: str) -> list[WorkerInfo]:
+    if role == "worker":
+        return target.find(args).inspector.workers()
+    transport = SyncTransport(Address.parse(args.url or from_environment()), patience=target.PATIENCE)
+    try:
+        return daemons(transport)
+    finally:
+        transport.close()
+
+
+def _nobody(args: argparse.Namespace, role: str, host: str, silent: int) -> str:
+    where = f"called {args.name}" if args.name else f"of group {args.group}" if args.group else f"on {host}"
+    return f"no {role} {where} is alive" + (f"; {silent} fell silent" if silent else "")

@@ -1,0 +1,60 @@
+"""Where worker and daemon answer probes and scrapers.
+
+Owns the options that both share, and their variables of the environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from streamq import telemetry
+from streamq.errors import UsageError
+from streamq.telemetry.web import Listen
+
+PORT = "STREAMQ_METRICS_PORT"
+HOST = "STREAMQ_METRICS_HOST"
+SOCKET = "STREAMQ_HEALTH_SOCKET"
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--metrics-port", metavar="PORT",
+        help=f"answer /metrics /live /ready and POST /drain here (default: {PORT}, else nowhere)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--metrics-host", metavar="HOST",
+        help=f"on this address; 0.0.0.0 shows it to the network (default: {HOST}, else 127.0.0.1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--health-socket", metavar="PATH",
+        help=f"the same on a unix socket, for `streamq check` (default: {SOCKET}, else nowhere)",
+    )  # fmt: skip
+
+
+def listen(args: argparse.Namespace) -> Listen:
+    """What the options say; UsageError where a port is no port."""
+    given = args.metrics_port or os.environ.get(PORT)
+    host = args.metrics_host or os.environ.get(HOST) or "127.0.0.1"
+    path = args.health_socket or os.environ.get(SOCKET)
+    found = Listen(None if given is None else read_port(given), host, Path(path) if path else None)
+    if found.port is not None:
+        _tell_where_metrics_are_missing()
+    return found
+
+
+def read_port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+        raise UsageError(f"--metrics-port {text!r} is no port: give a number from 1 to 65535")
+    return int(text)
+
+
+def _tell_where_metrics_are_missing() -> None:
+    """The probes work without the extra, so it is no error."""
+    from streamq.telemetry import exposition
+
+    try:
+        exposition.library()
+    except UsageError as error:
+        telemetry.get_logger().warning("metrics.unavailable", fix=str(error))

@@ -1,0 +1,155 @@
+"""The queue as a daemon sees it: what is ready, running, scheduled and dead, and who works on it.
+
+Owns that look: bounded, shared by whoever asks at the same time, and kept for a moment. Writes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from streamq import calls
+from streamq.calls import Call
+from streamq.daemon.directory import Directory
+from streamq.errors import RedisError
+from streamq.inspector import worker_info
+from streamq.keys import TypeKeys
+from streamq.model import COUNTERS, Counts
+from streamq.telemetry.sums import Snapshot
+from streamq.transport import AsyncTransport
+
+KEPT: Final = 2.0
+"""Seconds for which an answer is given again: scrapers and scalers come in pairs."""
+MOST: Final = 2000
+"""Types in shards that are looked at; a scrape must end."""
+Row = dict[str, Any]
+
+
+@dataclass
+class View:
+    """What was seen. `rows`: one a type, over its shards; None where the server did not answer."""
+
+    rows: list[Row] | None = None
+    workers: dict[str, Counter[str]] = field(default_factory=dict)
+    memory: tuple[int, int] | None = None
+
+
+class Backlog:
+    """Looks at every type of every shard."""
+
+    def __init__(self, transport: AsyncTransport, directory: Directory) -> None:
+        self._transport = transport
+        self._directory = directory
+        self._lock = asyncio.Lock()
+        self._view, self._seen = View(), 0.0
+
+    async def look(self) -> View:
+        """What there is, at most `KEPT` seconds old."""
+        async with self._lock:
+            if time.monotonic() - self._seen > KEPT:
+                self._view, self._seen = await self._fresh(), time.monotonic()
+            return self._view
+
+    async def _fresh(self) -> View:
+        try:
+            rows: dict[tuple[str, str], Row] = {}
+            for keys in self._directory.types()[:MOST]:
+                _add(rows, keys, await self._transport.run(calls.counts(keys), patience=0))
+            await self._pauses(rows)
+            return View(list(rows.values()), await self._workers(), await self._memory())
+        except RedisError:
+            return View()
+
+    async def _workers(self) -> dict[str, Counter[str]]:
+        found: dict[str, Counter[str]] = {}
+        for shard, _ in self._directory.shards():
+            if shard.shard == 0:
+                found[shard.app] = Counter(alive=0, draining=0, silent=0, slots=0)
+                beats = await self._transport.run(calls.workers(shard), patience=0)
+                details = await self._transport.run(calls.heartbeats(shard), patience=0)
+                now = await self._transport.run(calls.now(), patience=0)
+                for name, beat in beats:
+                    if name in details:
+                        _add_worker(found[shard.app], now - beat, details[name])
+        return found
+
+    async def _pauses(self, rows: dict[tuple[str, str], Row]) -> None:
+        for shard, _ in self._directory.shards():
+            for name in await self._transport.run(calls.paused(shard), patience=0):
+                if (shard.app, name) in rows:
+                    rows[shard.app, name]["paused"] = True
+
+    async def _memory(self) -> tuple[int, int] | None:
+        """Of the fullest server that has a shard."""
+        try:
+            found = [
+                await self._transport.run(Call(None, (shard.types,), ("INFO", "memory"), _memory), patience=0)
+                for shard, _ in self._directory.shards()
+            ]
+        except RedisError:  # a user without INFO
+            return None
+        return max(found, key=lambda memory: memory[0] / (memory[1] or float("inf")), default=None)
+
+
+def _add(rows: dict[tuple[str, str], Row], keys: TypeKeys, counts: Counts) -> None:
+    row = rows.setdefault(
+        (keys.app, keys.type),
+        {
+            "app": keys.app, "type": keys.type, "ready": 0, "running": 0, "scheduled": 0, "dead": 0,
+            "suspect": 0, "oldest_ready_seconds": 0.0, "overdue_seconds": 0.0, "unaccounted": 0,
+            "paused": False, "counters": Counter(dict.fromkeys(COUNTERS, 0)),
+        },
+    )  # fmt: skip
+    for name in ("ready", "running", "scheduled", "dead", "suspect"):
+        row[name] += getattr(counts, name)
+    row["unaccounted"] += counts.imbalance
+    row["counters"].update({name: counts.counters.get(name, 0) for name in COUNTERS})
+    for name, since in (("oldest_ready", counts.oldest_ready_ms), ("overdue", counts.next_due_ms)):
+        if since is not None:
+            row[f"{name}_seconds"] = max(row[f"{name}_seconds"], (counts.now_ms - since) / 1000)
+
+
+def _add_worker(tally: Counter[str], age_ms: int, raw: bytes) -> None:
+    worker = worker_info("", age_ms, raw)
+    draining = bool(worker.details.get("draining"))
+    tally["silent" if not worker.alive else "draining" if draining else "alive"] += 1
+    slots = worker.details.get("concurrency")
+    if worker.alive and not draining and isinstance(slots, int):
+        tally["slots"] += slots
+
+
+def _memory(reply: bytes) -> tuple[int, int]:
+    lines = [line.partition(":") for line in reply.decode("utf-8", "replace").splitlines()]
+    rows = {name: value for name, _, value in lines}
+    return int(rows.get("used_memory", "0")), int(rows.get("maxmemory", "0"))
+
+
+def samples(view: View) -> Snapshot:
+    """The view as metrics."""
+    found = Snapshot()
+    found.set("streamq_redis_up", value=int(view.rows is not None))
+    for row in view.rows or ():
+        _samples(found, row)
+    for app, workers in view.workers.items():
+        for state in ("alive", "draining", "silent"):
+            found.set("streamq_workers", app, state, value=workers[state])
+        found.set("streamq_workers_slots", app, value=workers["slots"])
+    if view.memory is not None:
+        found.set("streamq_redis_memory_used_bytes", value=view.memory[0])
+        found.set("streamq_redis_memory_max_bytes", value=view.memory[1])
+    return found
+
+
+def _samples(found: Snapshot, row: Row) -> None:
+    labels = (row["app"], row["type"])
+    for state in ("ready", "running", "scheduled", "dead", "suspect"):
+        found.set("streamq_queue_tasks", *labels, state, value=row[state])
+    found.set("streamq_queue_oldest_seconds", *labels, "ready", value=row["oldest_ready_seconds"])
+    found.set("streamq_queue_oldest_seconds", *labels, "scheduled", value=row["overdue_seconds"])
+    found.set("streamq_queue_paused", *labels, value=int(row["paused"]))
+    found.set("streamq_queue_unaccounted", *labels, value=row["unaccounted"])
+    for event in COUNTERS:
+        found.set(f"streamq_tasks_{event}_total", *labels, value=row["counters"][event])

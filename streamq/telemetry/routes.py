@@ -1,0 +1,83 @@
+"""The endpoints of a process: /live /ready /drain /metrics, and /backlog where it knows the queue.
+
+Owns what they answer. What they ask is given to them as a Service.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from streamq.telemetry import exposition, health
+from streamq.telemetry.sums import Snapshot
+from streamq.telemetry.web import Request, Response, Routes
+
+
+class Service(Protocol):
+    """A process or a group of them, as probes see it."""
+
+    role: str
+
+    def not_alive(self) -> list[str]:
+        """Why it should be restarted."""
+        ...
+
+    def not_ready(self) -> list[str]:
+        """Why tasks would not be worked on."""
+        ...
+
+    def drain(self) -> None:
+        """Take no more tasks, finish those in hand, end."""
+        ...
+
+    async def metrics(self) -> Snapshot: ...
+
+    async def backlog(self) -> list[dict[str, Any]] | None:
+        """Rows by app and type; None where the queue cannot be seen."""
+        ...
+
+
+def routes(service: Service, *, knows_queue: bool) -> Routes:
+    """The endpoints of a service."""
+
+    async def live(_request: Request) -> Response:
+        return Response.json(*health.answer(service.not_alive(), role=service.role))
+
+    async def ready(_request: Request) -> Response:
+        return Response.json(*health.answer(service.not_ready(), role=service.role))
+
+    async def drain(request: Request) -> Response:
+        # A page in a browser on this host can send a POST too, but not without saying where it is from.
+        if not request.local or "origin" in request.headers or "sec-fetch-site" in request.headers:
+            return Response.text(403, "only programs on this host may ask for a drain")
+        service.drain()
+        return Response.json(202, {"draining": True, "role": service.role})
+
+    async def metrics(request: Request) -> Response:
+        content_type, text = exposition.render(await service.metrics(), request.headers.get("accept", ""))
+        return Response(200, text, content_type)
+
+    async def backlog(request: Request) -> Response:
+        rows = await service.backlog()
+        if rows is None:  # an autoscaler keeps what it has, where it would scale to zero on a 0
+            return Response.text(503, "Redis is away: the backlog is not known")
+        return Response.json(200, _backlog(rows, request.query))
+
+    found = {
+        ("GET", "/live"): live,
+        ("GET", "/ready"): ready,
+        ("POST", "/drain"): drain,
+        ("GET", "/metrics"): metrics,
+    }
+    return {**found, ("GET", "/backlog"): backlog} if knows_queue else found
+
+
+def _backlog(rows: list[dict[str, Any]], query: Any) -> dict[str, Any]:
+    chosen = [row for row in rows if all(query.get(name, row[name]) == row[name] for name in ("app", "type"))]
+    total = {name: sum(row[name] for row in chosen) for name in ("ready", "running", "scheduled", "dead")}
+    return {
+        "backlog": total["ready"] + total["running"],
+        **total,
+        "oldest_ready_seconds": max((row["oldest_ready_seconds"] for row in chosen), default=0),
+        "overdue_seconds": max((row["overdue_seconds"] for row in chosen), default=0),
+        "types": chosen,
+    }

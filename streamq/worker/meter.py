@@ -1,0 +1,98 @@
+"""Adds up what attempts took, where somebody asks for metrics.
+
+Owns the step between runner and settler that does so. It is on the way of every task, so it counts each
+outcome and measures no more than it must: of a type whose tasks come fast, one in so many stands for the
+rest. Adds to plain numbers, and keeps nothing of a task.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from streamq.model import OUTCOMES, PRIORITIES, STREAM_LETTERS, Delivery, Outcome
+from streamq.telemetry.sums import Sums
+from streamq.worker.holdings import Held
+
+ENOUGH: Final = 200
+"""Tasks of a type measured between two beats of the loop; of more, one in so many."""
+_PRIORITY: Final = dict(zip(STREAM_LETTERS, (*PRIORITIES, "suspect"), strict=True))
+
+
+class _Series:
+    """What is kept of one task type. `left`: tasks until the next that is measured, `weight`: how many it
+    stands for, `measured`: how many were since the last beat."""
+
+    __slots__ = ("duration", "lateness", "left", "measured", "outcomes", "wait", "weight")
+
+    def __init__(self, sums: Sums, app: str, task_type: str) -> None:
+        self.outcomes = {
+            kind: sums.cell("streamq_task_attempts_total", app, task_type, name)
+            for kind, name in OUTCOMES.items()
+        }
+        sums.cell("streamq_leases_lost_total", app, task_type)
+        self.duration = sums.histogram("streamq_task_duration_seconds", app, task_type)
+        self.lateness = sums.histogram("streamq_task_lateness_seconds", app, task_type)
+        self.wait = {
+            letter: sums.histogram("streamq_task_wait_seconds", app, task_type, name)
+            for letter, name in _PRIORITY.items()
+        }
+        self.left = self.weight = 1
+        self.measured = 0
+
+    def measure(self, delivery: Delivery, seconds: float, started_at: float) -> None:
+        """`started_at`: by the server's clock, in seconds since the epoch."""
+        weight = self.left = self.weight
+        self.measured += 1
+        self.duration.observe(seconds, weight)
+        # The place names the moment at which the task became ready, the id of a delayed task its due time.
+        self.wait[delivery.place[0]].observe(_since(delivery.place, started_at), weight)
+        if delivery.local[0] == "d" and delivery.attempt == 1:
+            self.lateness.observe(_since(delivery.local, started_at), weight)
+
+    def adapt(self) -> None:
+        """At a beat: how many tasks one is to stand for until the next."""
+        self.weight = max(1, self.measured * self.weight // ENOUGH)
+        self.left = min(self.left, self.weight)
+        self.measured = 0
+
+
+def _since(name: str, now: float) -> float:
+    """Seconds since the moment that a place or a local id names; two clocks may differ a little."""
+    return max(0.0, now - int(name[1:].partition("-")[0]) / 1000)
+
+
+class Meter:
+    """Passes outcomes on to `put`, and adds them up. Lives in the worker's event loop.
+
+    `server_ms`: a time of the monotonic clock and a shard -> the clock of its server.
+    """
+
+    def __init__(
+        self,
+        sums: Sums,
+        app: str,
+        types: list[str],
+        put: Callable[[Held, Outcome], None],
+        server_ms: Callable[[float, int], int],
+    ) -> None:
+        self._series = {name: _Series(sums, app, name) for name in types}
+        self._put = put
+        self._server_ms = server_ms
+
+    def finished(self, held: Held, outcome: Outcome) -> None:
+        """An attempt has ended: count it, and pass it on."""
+        self._put(held, outcome)
+        series = self._series[held.delivery[0]]
+        series.outcomes[outcome.__class__].value += 1
+        series.left -= 1
+        if series.left <= 0 and held.started is not None:
+            now, delivery = time.monotonic(), held.delivery
+            started_at = self._server_ms(held.started, delivery.shard) / 1000
+            series.measure(delivery, now - held.started, started_at)
+
+    def adapt(self) -> None:
+        """At each beat of the loop."""
+        for series in self._series.values():
+            series.adapt()

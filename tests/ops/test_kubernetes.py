@@ -1,0 +1,92 @@
+"""The manifests: built by kustomize, validated against Kubernetes' own schemas, and against streamq's CLI."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from streamq.cli import listen
+from streamq.options import seconds
+from streamq.worker.group import load_app
+
+KUBERNETES = Path(__file__).resolve().parents[2] / "ops" / "kubernetes"
+KUBECTL = shutil.which("kubectl")
+Manifest = dict[str, Any]
+
+
+def documents(*paths: Path) -> list[Manifest]:
+    return [one for path in paths for one in yaml.safe_load_all(path.read_text()) if one]
+
+
+BASE = [KUBERNETES / "base" / name for name in yaml.safe_load(
+    (KUBERNETES / "base" / "kustomization.yaml").read_text())["resources"]]  # fmt: skip
+
+
+def named(kind: str, name: str) -> Manifest:
+    return next(one for one in documents(*BASE) if (one["kind"], one["metadata"]["name"]) == (kind, name))
+
+
+@pytest.mark.parametrize("document", documents(*BASE), ids=lambda d: f"{d['kind']}-{d['metadata']['name']}")
+def test_kubernetes_would_take_it(document: Manifest) -> None:
+    kubernetes_validate.validate(document, "1.31", strict=True)
+
+
+@pytest.mark.skipif(KUBECTL is None, reason="no kubectl on the PATH")
+@pytest.mark.parametrize("folder", ["base", "overlays/production"])
+def test_kustomize_builds_it(folder: str) -> None:
+    built = subprocess.run(
+        [str(KUBECTL), "kustomize", str(KUBERNETES / folder)], capture_output=True, text=True, check=True
+    ).stdout
+    found = {(one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all(built)}
+    for (kind, _), one in found.items():
+        if kind != "ScaledObject":
+            kubernetes_validate.validate(one, "1.31", strict=True)
+    worker = found["Deployment", "streamq-worker"]["spec"]
+    if folder != "base":
+        assert "replicas" not in worker  # the autoscaler's
+        scaled = found["ScaledObject", "streamq-worker"]
+        assert (
+            scaled["metadata"]["namespace"] == found["Deployment", "streamq-worker"]["metadata"]["namespace"]
+        )
+        assert found["ConfigMap", "streamq"]["data"]["APP"] == "shop.tasks:app"
+        assert found["ConfigMap", "streamq"]["data"]["STREAMQ_METRICS_PORT"] == "9191"
+
+
+@pytest.mark.parametrize("role", ["worker", "daemon"])
+def test_commands_probes_and_settings_are_ours(role: str) -> None:
+    pod = named("Deployment", f"streamq-{role}")["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    settings = named("ConfigMap", "streamq")["data"]
+    args = [arg.replace("$(APP)", settings["APP"]) for arg in container["args"]]
+    assert args[0] == role
+    command: Any = importlib.import_module(f"streamq.cli.{role}")
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    command.arguments(parser)
+    parsed = parser.parse_args(args[1:])
+    if role == "worker":
+        assert load_app(parsed.app).registry.name == "demo"
+        assert pod["terminationGracePeriodSeconds"] > seconds(parsed.drain_timeout, "--drain-timeout")
+    assert {container[f"{probe}Probe"]["httpGet"]["path"] for probe in ("liveness", "readiness")} == {
+        "/live",
+        "/ready",
+    }
+    assert settings[listen.PORT] == str(container["ports"][0]["containerPort"])
+    assert {listen.HOST, listen.SOCKET} <= settings.keys()
+
+
+def test_the_autoscaler_asks_the_daemon_for_a_number_that_it_tells() -> None:
+    [scaled] = documents(KUBERNETES / "overlays" / "production" / "autoscaler.yaml")
+    [trigger] = scaled["spec"]["triggers"]
+    service = named("Service", "streamq-daemon")
+    assert trigger["type"] == "metrics-api"
+    port = service["spec"]["ports"][0]["port"]
+    assert trigger["metadata"]["url"].startswith(f"http://streamq-daemon.streamq.svc:{port}/backlog?app=")
+    assert trigger["metadata"]["valueLocation"] == "backlog"

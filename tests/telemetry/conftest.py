@@ -1,0 +1,109 @@
+"""Processes with a port, as an operator starts them, and what they answer."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from streamq.telemetry.catalogue import METRICS, base
+from tests.processes.conftest import Start, jobs, start
+from tests.running import wait_until
+
+__all__ = ["jobs", "start"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: bytes
+    content_type: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A process with a port on loopback."""
+
+    port: int
+
+    def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
+            response = connection.getresponse()
+            return Answer(response.status, response.read(), response.getheader("Content-Type", ""))
+        finally:
+            connection.close()
+
+    def status(self, path: str) -> int:
+        """0 while nobody listens."""
+        with suppress(OSError, http.client.HTTPException):
+            return self.ask(path).status
+        return 0
+
+    def metrics(self) -> dict[tuple[str, ...], float]:
+        """Samples by name and the values of their labels, in the catalogue's order; without the buckets."""
+        answer = self.ask("/metrics")
+        assert answer.status == 200, answer
+        return {
+            (
+                sample.name,
+                *(sample.labels[label] for label in METRICS[base(sample.name)].labels),
+            ): sample.value
+            for family in text_string_to_metric_families(answer.body.decode())
+            for sample in family.samples
+            if not sample.name.endswith("_bucket")
+        }
+
+    def value(self, *key: str) -> float:
+        return self.metrics().get(key, 0.0)
+
+
+@pytest.fixture
+def group(start: Start) -> Any:
+    """Start a worker group with a port; returns when it is ready, with its process."""
+
+    def run(*args: str) -> tuple[Any, Endpoint]:
+        endpoint = Endpoint(free_port())
+        process = start("worker", "tests.processes.jobs:app", "--metrics-port", str(endpoint.port), *args)
+        wait_until(lambda: endpoint.status("/ready") == 200)
+        return process, endpoint
+
+    return run
+
+
+@pytest.fixture
+def daemon(start: Start) -> Any:
+    """The same with a daemon."""
+
+    def run(*args: str) -> tuple[Any, Endpoint]:
+        endpoint = Endpoint(free_port())
+        process = start("daemon", "--metrics-port", str(endpoint.port), "--claim-interval", "200ms", *args)
+        wait_until(lambda: endpoint.status("/ready") == 200)
+        return process, endpoint
+
+    return run
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Any:
+    """What all processes have logged."""
+    return lambda: "".join(path.read_text() for path in sorted(tmp_path.glob("*.log")))
