@@ -31,6 +31,8 @@ _SPAWN = get_context("spawn")
 EXIT_CONFIG: Final = 78
 EXIT_UNREACHABLE: Final = 69
 EXIT_WORN_OUT: Final = 75
+EXIT_DRAINED: Final = 76
+"""An operator asked this worker to end: no other takes its place."""
 _FATAL: Final = (EXIT_CONFIG,)
 CALM: Final = 30.0
 """Seconds that a process must live for its next crash to be restarted without delay."""
@@ -125,6 +127,8 @@ async def _serve(make: Any) -> int:
     loop.add_signal_handler(signal.SIGTERM, service.stop)
     _watch_parent(loop, service.stop)
     await service.run()
+    if getattr(service, "drained", False):
+        return EXIT_DRAINED
     return EXIT_WORN_OUT if getattr(service, "worn_out", False) else 0
 
 
@@ -259,7 +263,7 @@ class WorkerGroup:
             pid, code = seat.process.pid, seat.ended()
             if self._stopping:
                 self._log.info("process.ended", process=seat.name, pid=pid, code=code)
-            elif code == 0 and seat.is_worker:
+            elif code == EXIT_DRAINED:
                 self._log.info("process.drained", process=seat.name, pid=pid)
                 self._retire(seat)
             elif code in _FATAL:
