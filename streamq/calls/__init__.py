@@ -7,6 +7,9 @@ Owns the translation between values and what goes over the wire. Building a Call
 from streamq.calls.call import WRITER_MEMORY_MS, Call, Problems, R, all_streams
 from streamq.calls.daemon import Survey, promote, reclaim, repair, restamp, survey, sweep, trim
 from streamq.calls.listing import (
+    Group,
+    Row,
+    RowPage,
     action_log,
     actions,
     dead_count,
@@ -62,8 +65,11 @@ __all__ = [
     "WRITER_MEMORY_MS",
     "Call",
     "FetchedByType",
+    "Group",
     "Problems",
     "R",
+    "Row",
+    "RowPage",
     "Sizes",
     "Source",
     "Survey",
