@@ -112,9 +112,12 @@ class Admin:
         """
         return self.requeue_selected(DeadSelection(task_type))
 
-    def requeue_selected(self, selection: DeadSelection) -> Iterator[int]:
-        """Put all selected dead letters back, oldest first; yields how many each batch moved."""
-        return self._selected(calls.requeue, "requeue", selection)
+    def requeue_selected(self, selection: DeadSelection, *, action: str = "") -> Iterator[int]:
+        """Put all selected dead letters back, oldest first; yields how many each batch moved.
+
+        action: from `new_action`, where several calls are to be one action in the log.
+        """
+        return self._selected(calls.requeue, "requeue", selection, action)
 
     def purge(self, task_ids: Sequence[str]) -> int:
         """Delete dead letters by id for good; answers how many there were."""
@@ -141,9 +144,12 @@ class Admin:
             self._transport, self._app, self._known(), mode=mode, write_off=write_off, progress=progress
         ).run()
 
-    def purge_selected(self, selection: DeadSelection) -> Iterator[int]:
-        """Delete all selected dead letters for good, oldest first; yields how many each batch deleted."""
-        return self._selected(calls.purge, "purge", selection)
+    def purge_selected(self, selection: DeadSelection, *, action: str = "") -> Iterator[int]:
+        """Delete all selected dead letters for good, oldest first; yields how many each batch deleted.
+
+        action: as for `requeue_selected`.
+        """
+        return self._selected(calls.purge, "purge", selection, action)
 
     def resubmit(self, task_id: str, payload: bytes) -> str | None:
         """Put a new task with another payload (a JSON object of the arguments by name) in a dead letter's
@@ -166,10 +172,10 @@ class Admin:
                 done += self._transport.run(step(keys, BATCH, 0, ids[n : n + BATCH], note=told))[0]
         return done
 
-    def _selected(self, step: _Step, verb: str, selection: DeadSelection) -> Iterator[int]:
+    def _selected(self, step: _Step, verb: str, selection: DeadSelection, action: str) -> Iterator[int]:
         groups = Groups(self._transport, self._app, self._known())
         until = min(selection.until_ms, self._transport.run(calls.now()))
-        told = note(self._by, verb, _said(selection), groups.count(selection))
+        told = note(self._by, verb, _said(selection), groups.count(selection), action)
         for keys, mark in list(groups.places(selection)):
             kind = {"since_ms": selection.since_ms, "fingerprint": mark, "note": told}
             yield from self._all(step(keys, BATCH, until, **kind))

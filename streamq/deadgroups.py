@@ -13,7 +13,7 @@ from typing import Final
 from streamq import calls, codec
 from streamq.fingerprint import place
 from streamq.keys import TypeKeys, type_keys
-from streamq.model import Group, TaskId
+from streamq.model import TaskId
 from streamq.transport import SyncTransport
 
 STEP: Final = 20
@@ -139,7 +139,7 @@ class Groups:
         return type_keys(self._app, shard, task_type)
 
 
-def _group(task_type: str, shard: int, group: Group) -> DeadGroup:
+def _group(task_type: str, shard: int, group: calls.Group) -> DeadGroup:
     failures = codec.failures(codec.fields_dict(group.fields).get("f", b""))
     last = failures[-1] if failures else {}
     where = place(str(last.get("traceback", "")))

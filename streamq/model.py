@@ -329,43 +329,6 @@ class Note(NamedTuple):
     about: bytes = b""
 
 
-class Row(NamedTuple):
-    """A task as a list shows it; `fields` are its stored fields with the payload cut (see `size`).
-
-    place: where it is now. at_ms: when it is due, died or ended, or its entry was made.
-    """
-
-    state: State
-    local: str
-    place: str
-    at_ms: int
-    fields: tuple[bytes, ...] = ()
-    worker: str = ""
-    idle_ms: int = 0
-    reason: str = ""
-    fingerprint: str = ""
-    priority: str = "n"
-
-
-class RowPage(NamedTuple):
-    """A page of a list: where the next begins ('' at the end), how many were looked at."""
-
-    cursor: str
-    rows: list[Row]
-
-
-class Group(NamedTuple):
-    """Dead letters with one error at one place, with the latest of them."""
-
-    fingerprint: str
-    size: int
-    first_ms: int
-    last_ms: int
-    last_local: str
-    reason: str
-    fields: tuple[bytes, ...]
-
-
 class Orders(NamedTuple):
     """What a worker is asked to do: types to leave alone, to drain, to tell what happens."""
 

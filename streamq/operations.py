@@ -5,6 +5,7 @@ Owns the form of a pause and of an action. Both are kept in every shard they con
 
 from __future__ import annotations
 
+import re
 import secrets
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,11 +13,13 @@ from typing import Any, Final
 import orjson
 
 from streamq import calls
+from streamq.errors import UsageError
 from streamq.keys import shard_keys
 from streamq.model import Note
 from streamq.transport import SyncTransport
 
 _TEXT: Final = 500
+_ACTION: Final = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +46,17 @@ class Action:
     asked: int | None = None
 
 
-def note(by: str, verb: str, what: str, asked: int | None = None) -> Note:
-    """A new action for the log."""
+def new_action() -> str:
+    """The id of a new action."""
+    return secrets.token_hex(8)
+
+
+def note(by: str, verb: str, what: str, asked: int | None = None, action: str = "") -> Note:
+    """An action for the log: a new one, or the one of this id. Raises UsageError."""
+    if action and not _ACTION.fullmatch(action):
+        raise UsageError(f"action={action[:40]!r} is no id of an action")
     about = {"by": by[:_TEXT], "verb": verb, "what": what[:_TEXT], "asked": asked}
-    return Note(secrets.token_hex(8), orjson.dumps(about))
+    return Note(action or new_action(), orjson.dumps(about))
 
 
 class Operations:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from streamq import calls, codec
 from streamq.errors import UsageError
 from streamq.keys import RESULT_BUCKET_MS, SCHEDULED_RESULTS, TypeKeys, type_keys
-from streamq.model import STATES, Row, RowPage, State, TaskId
+from streamq.model import STATES, State, TaskId
 from streamq.transport import SyncTransport
 
 MOST_ROWS: Final = 200
@@ -145,7 +145,7 @@ class TaskList:
                 return lambda after, limit: run(calls.page_ended(t, state, after, limit))
 
 
-_Reader = Callable[[str, int], RowPage]
+_Reader = Callable[[str, int], calls.RowPage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,22 +220,22 @@ class _Completed:
         self._run = transport.run
         self._t = t
 
-    def read(self, after: str, limit: int) -> RowPage:
+    def read(self, after: str, limit: int) -> calls.RowPage:
         member, hash_, skip = self._cursor(after)
         members = self._run(calls.page_buckets(self._t, member, MEMBERS_AT_ONCE + 1))
         places = [place for one in members[:MEMBERS_AT_ONCE] for place in self._hashes(one)][hash_:]
         if not places:
-            return RowPage("", [])
+            return calls.RowPage("", [])
         number, size, rows = self._run(calls.page_results([key for _, key in places], skip, limit))
         following = f"{members[-1]}:0:0" if len(members) > MEMBERS_AT_ONCE else ""
         if not rows:
-            return RowPage(following, [])
+            return calls.RowPage(following, [])
         seen = (skip if number == 1 else 0) + len(rows)
         if seen < size:
             following = f"{places[number - 1][0]}:{seen}"
         elif number < len(places):
             following = f"{places[number][0]}:0"
-        return RowPage(following, [row._replace(at_ms=_stamp(row.local)) for row in rows])
+        return calls.RowPage(following, [row._replace(at_ms=_stamp(row.local)) for row in rows])
 
     def _cursor(self, after: str) -> tuple[str, int, int]:
         member, _, rest = after.partition(":")
@@ -259,7 +259,7 @@ def _stamp(local: str) -> int:
     return int(local[1:].partition("-")[0])
 
 
-def _row(task_type: str, shard: int, row: Row) -> TaskRow:
+def _row(task_type: str, shard: int, row: calls.Row) -> TaskRow:
     have = codec.fields_dict(row.fields)
     failures = codec.failures(have.get("f", b""))
     return TaskRow(

@@ -46,6 +46,9 @@ from streamq.calls.daemon import (
     trim,
 )
 from streamq.calls.listing import (
+    Group,
+    Row,
+    RowPage,
     action_log,
     actions,
     dead_count,
@@ -119,8 +122,11 @@ __all__ = [
     "Confirmed",
     "Fault",
     "FetchedByType",
+    "Group",
     "KeyState",
     "R",
+    "Row",
+    "RowPage",
     "Rows",
     "ShardClosed",
     "Sizes",

@@ -4,11 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from streamq.calls.call import Arg, Call, build, pairs, text
 from streamq.keys import GROUP, ShardKeys, TypeKeys
-from streamq.model import Group, Row, RowPage, State
+from streamq.model import State
+
+
+class Row(NamedTuple):
+    """A task as a list shows it; `fields` are its stored fields with the payload cut (see `size`).
+
+    place: where it is now. at_ms: when it is due, died or ended, or its entry was made.
+    """
+
+    state: State
+    local: str
+    place: str
+    at_ms: int
+    fields: tuple[bytes, ...] = ()
+    worker: str = ""
+    idle_ms: int = 0
+    reason: str = ""
+    fingerprint: str = ""
+    priority: str = "n"
+
+
+class RowPage(NamedTuple):
+    """A page of a list: where the next begins ('' at the end), how many were looked at."""
+
+    cursor: str
+    rows: list[Row]
+
+
+class Group(NamedTuple):
+    """Dead letters with one error at one place, with the latest of them."""
+
+    fingerprint: str
+    size: int
+    first_ms: int
+    last_ms: int
+    last_local: str
+    reason: str
+    fields: tuple[bytes, ...]
 
 
 def page_streams(t: TypeKeys, state: State, after: str, limit: int) -> Call[RowPage]:

@@ -23,6 +23,7 @@ from streamq.dashboard.access import MAY, Principal
 from streamq.dashboard.guard import good_token
 from streamq.dashboard.render import SAID
 from streamq.deadgroups import END_MS, DeadSelection
+from streamq.operations import new_action
 
 if TYPE_CHECKING:
     from streamq.dashboard.site import Site
@@ -81,8 +82,10 @@ class Actions:
     def _many(self, request: Request, action: str, form: dict[str, str], admin: Admin) -> Response:
         inspector = self._site.queue.inspector
         form.setdefault("until", str(inspector.now_ms()))
+        form.setdefault("action", new_action())
         chosen = selection(form)
-        steps = admin.requeue_selected(chosen) if action == "requeue" else admin.purge_selected(chosen)
+        selected = admin.requeue_selected if action == "requeue" else admin.purge_selected
+        steps = selected(chosen, action=form["action"])
         done = _number(form.get("done", "0")) + _work(steps)
         left = inspector.count_dead(chosen)
         past = "requeued" if action == "requeue" else "purged"

@@ -38,6 +38,8 @@ _SPAWN = get_context("spawn")
 EXIT_CONFIG: Final = 78
 EXIT_UNREACHABLE: Final = 69
 EXIT_WORN_OUT: Final = 75
+EXIT_DRAINED: Final = 76
+"""An operator asked this worker to end: no other takes its place."""
 _FATAL: Final = (EXIT_CONFIG,)
 _WHY: Final = {EXIT_WORN_OUT: "worn_out", EXIT_WEDGED: "wedged"}
 CALM: Final = 30.0
@@ -148,6 +150,8 @@ async def _serve(make: Any, pipe: Connection | None) -> int:
     finally:
         if reporter is not None:
             await asyncio.to_thread(reporter.stop)
+    if getattr(service, "drained", False):
+        return EXIT_DRAINED
     return EXIT_WORN_OUT if getattr(service, "worn_out", False) else 0
 
 
@@ -317,7 +321,7 @@ class WorkerGroup:
             self._board.ended(seat.name)
             if self._stopping:
                 self._log.info("process.ended", process=seat.name, pid=pid, code=code)
-            elif code == 0 and seat.is_worker:
+            elif code == EXIT_DRAINED:
                 self._log.info("process.drained", process=seat.name, pid=pid)
                 self._retire(seat)
             elif code in _FATAL:

@@ -84,7 +84,7 @@ class Worker:
         self.options = options or WorkerOptions()
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.ready = asyncio.Event()
-        self.worn_out = False
+        self.worn_out = self.drained = False
         self._registry = app.registry
         self._types = served_types(app.registry, self.options)
         self._group = group
@@ -330,6 +330,7 @@ class Worker:
         self._runner.hand_back_queued(lambda one: one.shard == shard and one.type in orders.paused)
         if orders.drain and not self._stop.asked.is_set():
             self._log.info("worker.drain_requested")
+            self.drained = True
             self._stop.asked.set()
 
     def _serve(self, known: int) -> None:

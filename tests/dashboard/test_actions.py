@@ -109,6 +109,7 @@ async def test_many_are_done_in_slices_with_the_progress_shown(
         fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', answer.text))
         answer = await browser.post("/do/purge", data=fields)
         assert "3 dead letters purged." in await followed(browser, answer)
+    assert [(one.verb, one.done, one.asked) for one in app.inspector.actions()] == [("purge", 3, 3)]
     clean(app)
 
 
