@@ -49,6 +49,7 @@ def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encrypted]:
     node.launch()
     wait_for(lambda: not node.alive or node.command("PING"), "the server answers, or ends without TLS")
     if not node.alive:
+        node.stop()
         pytest.skip(
             "no server with TLS: the embedded Valkey is built without it, and there is no redis-server"
         )
