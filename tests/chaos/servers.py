@@ -10,7 +10,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ import redis
 
 from streamq.embedded import EmbeddedServer
 from tests.chaos.plan import Topology
+from tests.ports import free_port
 from tests.topology.servers import ClusterSet, Node, SentinelSet, wait_for
 
 ROLES: Final = ("workers", "daemons", "producers")
@@ -156,12 +156,6 @@ class Replicated:
 
     async def freeze(self, target: int, seconds: float) -> None:
         raise NotImplementedError("a primary that comes back after it was replaced loses what it was told")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -29,8 +29,8 @@ from streamq.keys import shard_keys, type_keys
 from streamq.model import NewTask
 from streamq.options import Durability
 from streamq.transport import Address, SyncTransport
-from tests.client.test_network import free_port
 from tests.conftest import REDIS, command
+from tests.ports import free_port
 from tests.running import clean, wait_until
 
 

@@ -25,8 +25,8 @@ from streamq import (
 )
 from streamq.embedded import EmbeddedServer
 from streamq.keys import APPS
-from tests.client.test_network import free_port
 from tests.conftest import command
+from tests.ports import free_port
 from tests.running import clean, working
 
 

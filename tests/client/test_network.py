@@ -29,13 +29,8 @@ from streamq.embedded import EmbeddedServer
 from streamq.transport import Address, AsyncSubscription, AsyncTransport
 from tests.client.proxy import Proxy
 from tests.conftest import command
+from tests.ports import free_port
 from tests.running import clean, until, working
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        port: int = one.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")

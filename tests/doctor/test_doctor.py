@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -24,6 +23,7 @@ from streamq.model import Died
 from streamq.transport import Address, SyncTransport
 from tests.conftest import command
 from tests.lua.shard import Shard
+from tests.ports import free_port
 from tests.running import serving, wait_until
 
 Capture = pytest.CaptureFixture[str]
@@ -62,13 +62,6 @@ def redis_binary() -> Path:
     if found is None:
         pytest.skip("no redis-server on the PATH")
     return Path(found)
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
 
 
 # -- a set-up that is well --------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ import pytest
 from streamq import embedded
 from streamq.embedded import EmbeddedServer, find_server, shared
 from streamq.errors import RedisUnavailable, UsageError
+from tests.ports import free_port
 
 ROOT = Path(embedded.__file__).resolve().parents[1]
 READY = """
@@ -143,12 +144,6 @@ def test_config_adds_and_overrides() -> None:
     with EmbeddedServer(config={"maxmemory": "64mb", "maxmemory-policy": "allkeys-lru"}) as server:
         assert "67108864" in call(server.url, "CONFIG GET maxmemory")
         assert "allkeys-lru" in call(server.url, "CONFIG GET maxmemory-policy")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        port: int = held.getsockname()[1]
-        return port
 
 
 def test_port_listens_on_loopback() -> None:

@@ -13,9 +13,9 @@ from streamq.embedded import EmbeddedServer
 from streamq.transport import AsyncReader, SyncTransport, faults, wire
 from streamq.worker.fetcher import Fetcher
 from tests.client.proxy import Proxy
-from tests.client.test_network import free_port
 from tests.conftest import command
 from tests.faults.proof import both, judged
+from tests.ports import free_port
 from tests.running import serving, until, working
 from tests.variant import changed, without
 

@@ -17,9 +17,9 @@ from streamq.keys import GROUP
 from streamq.worker.incarnations import Incarnations
 from streamq.worker.leases import LeaseKeeper
 from tests.client.proxy import Proxy
-from tests.client.test_network import free_port
 from tests.conftest import command
 from tests.faults.proof import both, judged
+from tests.ports import free_port
 from tests.running import QUICK, clean, until, working
 
 STREAM = "streamq:{shop:0}:work:normal"

@@ -20,6 +20,7 @@ from streamq.cli import main
 from streamq.doctor import rights
 from streamq.embedded import find_server
 from streamq.transport import Address, SyncTransport
+from tests.ports import free_port
 from tests.running import OPTIONS, QUICK, begun, until, wait_until
 
 REDIS = Path(__file__).resolve().parents[2] / "ops" / "redis"
@@ -276,11 +277,3 @@ def test_a_sentinel_starts_with_its_configuration(tmp_path: Path) -> None:
         wait_until(lambda: answers(tmp_path / "s"))
         masters = command(f"unix://{tmp_path}/s", "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "queue")
         assert masters == [b"127.0.0.1", b"6379"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    # A cluster's bus is 10,000 above.
-    return port if port < 50000 else free_port()

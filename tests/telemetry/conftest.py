@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +13,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamq.telemetry.catalogue import METRICS, base
+from tests.ports import free_port
 from tests.processes.conftest import Start, jobs, start
 from tests.running import wait_until
 
 __all__ = ["jobs", "start"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @dataclass(frozen=True)

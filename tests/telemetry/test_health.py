@@ -16,9 +16,9 @@ from streamq import StreamQ, Worker, WorkerOptions
 from streamq.cli import main
 from streamq.telemetry import health
 from streamq.telemetry.health import Facts
+from tests.ports import free_port
 from tests.processes.conftest import Start, alive
 from tests.running import begun, until, wait_until
-from tests.telemetry.conftest import free_port
 
 pytestmark = pytest.mark.timeout(120)
 
