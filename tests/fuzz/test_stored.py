@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from streamq import StreamQError
 from streamq.cli import main
 from streamq.embedded import EmbeddedServer
+from streamq.tasklist import TaskFilter
 from tests.fuzz.hostile import entries, odd_bytes, packed, rows, scores, thorough
 from tests.fuzz.running import PREFIX, Shop, alive, good_ones_end, shop
 from tests.running import until
@@ -103,6 +104,7 @@ async def _rows(here: Shop, hostile: list[tuple[str, bytes]]) -> None:
 
 @thorough(40)
 @given(hostile=st.dictionaries(odd_bytes, packed, min_size=1, max_size=10), listed=st.booleans())
+@pytest.mark.timeout(3600)
 def test_dead_letters(valkey: EmbeddedServer, hostile: dict[bytes, bytes], listed: bool) -> None:
     """They are shown as far as they can be, and do not keep the good ones from being requeued or purged."""
     here = shop(valkey.url)
@@ -115,7 +117,7 @@ def test_dead_letters(valkey: EmbeddedServer, hostile: dict[bytes, bytes], liste
         here.ask("ZADD", f"{PREFIX}email:groups", 0, b"arguments 0000000000005 " + id_)
     look(here)
     assert sum(group.count for group in here.app.inspector.dead_groups().groups) > len(hostile)
-    assert here.app.inspector.tasks("dead", "email", fingerprint="arguments").rows
+    assert here.app.inspector.tasks("dead", "email", wanted=TaskFilter(fingerprint="arguments")).rows
     assert any(letter.reason == "arguments" for letter in here.app.inspector.all_dead("email"))
     assert here.app.inspector.tasks("dead", "email").rows
     assert sum(here.app.admin.requeue_type("email")) >= 1
