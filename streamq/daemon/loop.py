@@ -10,7 +10,7 @@ import random
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from streamq import telemetry
 from streamq.daemon.rounds import Rounds
@@ -18,6 +18,10 @@ from streamq.errors import RedisError, RedisUnavailable
 from streamq.transport import AsyncTransport, GroupMissing
 
 T = TypeVar("T")
+
+AWAY_FIRST: Final = 0.05
+AWAY_MOST: Final = 1.0
+"""Seconds between two questions whether a server that is away has returned, at first and at most."""
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> None:
@@ -109,11 +113,14 @@ async def guarded(
 
 
 async def _returned(name: str, transport: AsyncTransport, stop: asyncio.Event) -> None:
-    """Wait until the server does its work again; no fault on the way ends the daemon."""
+    """Wait until the server does its work again; no fault on the way ends the daemon. It is asked at
+    growing intervals: each time every node of a cluster may be tried."""
+    seconds = AWAY_FIRST
     while not stop.is_set():
         try:
-            if await transport.reconnect(patience=1.0):
+            if await transport.reconnect(patience=0):
                 return
         except RedisError as error:
             telemetry.get_logger(chore=name).error("redis.reconnect_failed", error=str(error))
-            await pause(stop, 1.0)
+        await pause(stop, seconds * random.uniform(0.8, 1.2))
+        seconds = min(2 * seconds, AWAY_MOST)
