@@ -41,6 +41,24 @@ async def test_a_server_that_is_away_is_asked_at_growing_intervals(
     assert all(0.8 * loop.AWAY_MOST <= seconds <= 1.2 * loop.AWAY_MOST for seconds in paused[6:])
 
 
+async def test_one_chore_asks_for_all(gone: AsyncTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop, asked, rounds = asyncio.Event(), list[float](), Rounds(Sums())
+
+    async def pause(stop: asyncio.Event, seconds: float) -> None:
+        await asyncio.sleep(0)
+        asked.append(seconds)
+        if len(asked) == 5:
+            stop.set()
+
+    async def chore() -> None:
+        raise RedisUnavailable("away")
+
+    monkeypatch.setattr(loop, "pause", pause)
+    names = ["promote", "reclaim", "tidy", "sample"]
+    await asyncio.gather(*(loop.guarded(name, chore, gone, stop, rounds) for name in names))
+    assert len(asked) == 5
+
+
 async def test_of_many_that_miss_a_cluster_one_asks_around(
     gone: AsyncTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
