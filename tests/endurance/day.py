@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +22,15 @@ from typing import Any, Final
 import orjson
 
 from streamq import (
-    Daemon, DaemonOptions, Retry, StreamQ, Worker, WorkerOptions, calls, get_context, telemetry,
+    Daemon,
+    DaemonOptions,
+    Retry,
+    StreamQ,
+    Worker,
+    WorkerOptions,
+    calls,
+    get_context,
+    telemetry,
 )  # fmt: skip
 from streamq.daemon.promoter import LONGEST_SLEEP
 from streamq.errors import RedisError, TaskError
@@ -142,10 +151,8 @@ class Trickle:
         await asyncio.sleep(1 / RATE)
 
     async def _wait(self, handle: Any) -> None:
-        try:
+        with suppress(TaskError, TimeoutError, LookupError, RedisError):
             await handle.aresult(5)
-        except (TaskError, TimeoutError, LookupError, RedisError):
-            pass
 
     async def tidy(self) -> None:
         """Operators purge and requeue what died."""
@@ -212,7 +219,7 @@ async def serve(role: str) -> None:
     service = _daemon(counted) if role == "daemon" else _worker(counted)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, service.stop)
     await service.run()
-    Path(f"rounds-{role}.json").write_bytes(orjson.dumps(counted))
+    await asyncio.to_thread(Path(f"rounds-{role}.json").write_bytes, orjson.dumps(counted))
 
 
 def _daemon(counted: Counter[str]) -> Daemon:

@@ -11,7 +11,7 @@ import asyncio
 import os
 import random
 import signal
-import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -28,6 +28,9 @@ HELD: Final = 6
 SPREAD: Final = 3.4
 """Seconds over which the kills of a round are spread: more than lie between two renewals."""
 GOAL: Final = 15.0
+LIMIT: Final = 60.0
+AT_ONCE: Final = 12
+"""Worker groups that start at the same time."""
 
 
 @dataclass
@@ -77,30 +80,36 @@ async def measure(stage: Stage, apps: int, rounds: int) -> Recovery:
     stage.daemon().start()
     pairs = [Pair(stage, number) for number in range(apps)]
     for pair in pairs:
-        for group in pair.groups:
-            group.start()
-        while len(os.sched_getaffinity(0)) * 6 < _starting(pairs):
-            await asyncio.sleep(0.05)
+        await _start(pair)
+        await until(lambda: _starting(pairs) <= AT_ONCE, 120)
     for number in range(rounds):
-        await until(lambda: all(_live(pair) == 2 for pair in pairs), 120)
+        await until(lambda: _starting(pairs) == 0, 120)
+        await _round(stage, pairs, number, found)
         for pair in pairs:
-            await pair.app.aenqueue_many([pair.app.bound("hold", {"seconds": 900}) for _ in range(HELD)])
-        await until(lambda: _held(stage) >= HELD * apps, 60)
-        said(f"round {number + 1}: {apps} kills")
-        await asyncio.gather(*(_kill(pair, number, found) for pair in pairs))
-        lost = _lost(stage)
-        with_limit = time.monotonic() + 60
-        while _lost(stage) and time.monotonic() < with_limit:
-            await asyncio.sleep(0.2)
-        said(f"{len(lost)} tasks lost their worker, {len(_lost(stage))} wait still")
-        for pair in pairs:
-            for group in pair.groups:
-                if group.process is not None and group.process.poll() is not None:
-                    group.start()
+            await _start(pair)
     _sum_up(stage, found)
     for pair in pairs:
         await pair.app.aclose()
     return found
+
+
+async def _start(pair: Pair) -> None:
+    """Start the groups that are not there."""
+    for group in pair.groups:
+        if group.process is None or group.process.poll() is not None:
+            await asyncio.to_thread(group.start)
+
+
+async def _round(stage: Stage, pairs: list[Pair], number: int, found: Recovery) -> None:
+    """One of each pair is killed with what it holds; returns when all of that runs elsewhere."""
+    for pair in pairs:
+        await pair.app.aenqueue_many([pair.app.bound("hold", {"seconds": 900}) for _ in range(HELD)])
+    await until(lambda: _held(stage) >= HELD * len(pairs), 60)
+    said(f"round {number + 1}: {len(pairs)} kills")
+    await asyncio.gather(*(_kill(pair, number, found) for pair in pairs))
+    said(f"{len(_lost(stage))} tasks lost their worker")
+    with suppress(AssertionError):  # it is counted
+        await until(lambda: not _lost(stage), LIMIT)
 
 
 def _starting(pairs: list[Pair]) -> int:

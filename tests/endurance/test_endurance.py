@@ -24,10 +24,10 @@ async def test_many_tasks_leave_nothing_behind(tmp_path: Path) -> None:
 async def test_some_minutes_of_a_day_leave_nothing_behind(tmp_path: Path) -> None:
     """No memory, file, connection or key is left by rounds, heartbeats, renewals and dead workers."""
     with staged(tmp_path) as stage:
-        found = await day.measure(stage, 8.0)
+        found = await day.measure(stage, 5.0)
     assert found.findings == []
-    assert found.rounds["reclaim"] > 100
-    assert found.ended["completed"] > 20
+    assert found.rounds["reclaim"] > 50
+    assert found.ended["completed"] > 10
     assert found.workers_killed >= 2
 
 
