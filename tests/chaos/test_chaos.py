@@ -32,16 +32,19 @@ async def survives(settings: Settings, folder: Path) -> Run:
 
 
 async def test_a_single_server(tmp_path: Path) -> None:
+    """The promise: an accepted task is never lost while Redis keeps what it acknowledged."""
     await survives(Settings(SEED, 10.0), tmp_path)
 
 
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on the PATH")
 async def test_a_sentinel_set(tmp_path: Path) -> None:
+    """The promise: an accepted task is never lost while Redis keeps what it acknowledged."""
     run = await survives(Settings(SEED, 5.0, "sentinel", FEW), tmp_path)
     assert run.account.faults["failover"] >= 1
 
 
 async def test_a_cluster(tmp_path: Path) -> None:
+    """The promise: an accepted task is never lost while Redis keeps what it acknowledged."""
     run = await survives(Settings(SEED, 5.0, "cluster", FEW), tmp_path)
     assert run.account.faults["failover"] >= 1
 

@@ -13,7 +13,10 @@ pytestmark = pytest.mark.timeout(120)
 
 
 async def test_many_tasks_leave_nothing_behind(tmp_path: Path) -> None:
-    """None is lost, each is settled once, and the server's memory comes back."""
+    """None is lost, each is settled once, and the server's memory comes back.
+
+    The promise: an accepted task is never lost while Redis keeps what it acknowledged.
+    """
     with staged(tmp_path) as stage:
         found = await load.Run(stage, 5000).go()
     # What a crowded machine may do to a single step is the long form's business.
@@ -32,7 +35,10 @@ async def test_some_minutes_of_a_day_leave_nothing_behind(tmp_path: Path) -> Non
 
 
 async def test_the_work_of_a_killed_worker_runs_again_soon(tmp_path: Path) -> None:
-    """With default settings, and no living worker is robbed."""
+    """With default settings, and no living worker is robbed.
+
+    The promise: At-least-once execution.
+    """
     with staged(tmp_path) as stage:
         found = await recovery.measure(stage, 4, 1)
     assert found.findings == []

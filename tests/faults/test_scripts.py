@@ -70,7 +70,10 @@ def test_the_delivery_count_of_redis_is_no_attempt_number(shard: Shard, guarded:
 
 @both
 def test_only_one_of_two_holders_settles(shard: Shard, guarded: bool) -> None:
-    """T16: XGROUP SETID 0 hands pending entries over once more. Guard: XACK's answer is the fence."""
+    """T16: XGROUP SETID 0 hands pending entries over once more. Guard: XACK's answer is the fence.
+
+    The promise: settled at most once.
+    """
     local = shard.put()
     [first] = shard.fetch("a")
     shard.command("XGROUP", "SETID", shard.t.normal, GROUP, "0")
