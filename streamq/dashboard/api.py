@@ -50,6 +50,7 @@ class Api:
             Route("/api/workers", self.workers),
             Route("/api/actions", self.actions),
             Route("/api/server", self.server),
+            Route("/api/doctor", self.doctor),
             Route("/api/do/{action}", self.do, methods=["POST"]),
         ]
 
@@ -87,7 +88,9 @@ class Api:
 
     def workers(self, request: Request) -> Response:
         del request
-        return _json({"workers": [objects.worker(one) for one in self._site.queue.inspector.workers()]})
+        inspector = self._site.queue.inspector
+        found = {"workers": inspector.workers(), "daemons": inspector.daemons()}
+        return _json({name: [objects.worker(one) for one in listed] for name, listed in found.items()})
 
     def actions(self, request: Request) -> Response:
         del request
@@ -95,7 +98,12 @@ class Api:
 
     def server(self, request: Request) -> Response:
         del request
-        return _json({"server": self._site.queue.inspector.server()})
+        return _json({"server": objects.server(self._site.queue.inspector)})
+
+    def doctor(self, request: Request) -> Response:
+        del request
+        address = self._site.queue.inspector.transport.address
+        return _json(objects.diagnosis(self._site.checkup.look(), address))
 
     async def do(self, request: Request) -> Response:
         """Carry out an action: a JSON object with `id`, `type` or `worker`, and what goes with it."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from streamq.dashboard.checkup import Findings
 from streamq.dashboard.privacy import Privacy
 from streamq.deadgroups import DeadGroups
+from streamq.errors import AuthenticationFailed
 from streamq.inspector import Inspector, TaskInfo, TypeStats, WorkerInfo
 from streamq.operations import Pause
 from streamq.rollups import Activity, Rollup, activity, added
@@ -131,3 +133,38 @@ def groups(found: DeadGroups) -> dict[str, Any]:
 
 def worker(one: WorkerInfo) -> dict[str, Any]:
     return asdict(one)
+
+
+def process(one: WorkerInfo) -> dict[str, Any]:
+    """A worker or daemon for a page: what its heartbeat should tell, whatever it tells."""
+    told = one.details
+    state = "silent" if not one.alive else "draining" if told.get("draining") else "alive"
+    return {
+        "name": one.name, "state": state, "age": one.last_beat_age,
+        "host": told.get("host"), "pid": told.get("pid"), "version": told.get("version"),
+        "slots": told.get("concurrency", 0), "busy": told.get("running_count", 0),
+        "types": told.get("types", []), "problems": told.get("problems", []), "only": told.get("only"),
+        "running": list(filter(None, map(running, told.get("running", [])))),
+    }  # fmt: skip
+
+
+def running(task: Any) -> dict[str, Any] | None:
+    """A task that a worker says it runs: id, attempt, since_ms; None where it does not say so."""
+    if not isinstance(task, dict) or not isinstance(task.get("id"), str):
+        return None
+    since = task.get("since_ms")
+    return {**task, "attempt": task.get("attempt"), "since_ms": since if isinstance(since, int) else 0}
+
+
+def server(inspector: Inspector) -> dict[str, str]:
+    """What the server says of itself; nothing where this user may not ask."""
+    try:
+        return inspector.server()
+    except AuthenticationFailed:
+        return {}
+
+
+def diagnosis(found: Findings, address: object) -> dict[str, Any]:
+    """What the doctor found, as `streamq doctor --json` prints it, and how old that is."""
+    checks = [asdict(check) for check in found.diagnosis.checks]
+    return {"server": str(address), "ok": found.diagnosis.ok, "checks": checks, "age": round(found.age, 1)}

@@ -121,7 +121,12 @@ class Pages:
         )
 
     def workers(self, request: Request) -> Response:
-        return self._page(request, "workers.html", workers=self._site.queue.inspector.workers())
+        inspector = self._site.queue.inspector
+        found = {"workers": inspector.workers(), "daemons": inspector.daemons()}
+        shown: dict[str, Any] = {
+            name: [objects.process(one) for one in listed] for name, listed in found.items()
+        }
+        return self._page(request, "workers.html", **shown)
 
     def schedule(self, request: Request) -> Response:
         inspector, query = self._site.queue.inspector, request.query_params
@@ -133,8 +138,7 @@ class Pages:
         return self._page(request, "schedule.html", rows=rows, stats=stats, now_ms=now_ms)
 
     def server(self, request: Request) -> Response:
-        findings = list(self._site.findings()) if self._site.findings is not None else None
-        server = self._site.queue.inspector.server()
+        server, findings = objects.server(self._site.queue.inspector), self._site.checkup.look()
         return self._page(request, "server.html", server=server, findings=findings)
 
     def actions(self, request: Request) -> Response:

@@ -21,17 +21,19 @@ from streamq.admin import Admin
 from streamq.dashboard.access import Principal
 from streamq.dashboard.actions import Actions
 from streamq.dashboard.api import Api
+from streamq.dashboard.checkup import Checkup
 from streamq.dashboard.guard import Guard
 from streamq.dashboard.live import Pulse
 from streamq.dashboard.pages import Pages
 from streamq.dashboard.privacy import Privacy
 from streamq.dashboard.render import STATIC, Renderer
+from streamq.dashboard.scrape import Scrape
+from streamq.doctor import Diagnosis, examine
+from streamq.doctor.rights import LOOKING
 from streamq.errors import InvalidTaskId, RedisError, StreamQError
 from streamq.inspector import Inspector
 
 Auth = Callable[[Any], Principal | Awaitable[Principal | None] | None]
-Findings = Callable[[], Sequence[Any]]
-"""What a check of the server found: objects or mappings with `level`, `text` and `fix`."""
 
 
 class Queue(Protocol):
@@ -52,7 +54,8 @@ class Site:
     queue: Queue
     render: Renderer
     privacy: Privacy
-    findings: Findings | None
+    checkup: Checkup
+    scrape: Scrape
 
     def problem(self, request: Request, status: int, title: str, text: str) -> Response:
         """An error as a page, or as JSON below /api."""
@@ -69,10 +72,15 @@ def build(
     redact: tuple[str, ...],
     hide_payloads: bool,
     hosts: Sequence[str] | None,
-    findings: Findings | None,
 ) -> Starlette:
     """The site as an ASGI application."""
-    site = Site(queue, Renderer(queue.name, read_only=read_only), Privacy(redact, hide_payloads), findings)
+    site = Site(
+        queue,
+        Renderer(queue.name, read_only=read_only),
+        Privacy(redact, hide_payloads),
+        Checkup(lambda: _examined(queue, read_only=read_only)),
+        Scrape(queue.name, lambda: queue.inspector),
+    )
     pages, actions, api = Pages(site), Actions(site), Api(site)
     pulse = Pulse(lambda: repr(queue.inspector.stats()))
     routes = [
@@ -80,10 +88,17 @@ def build(
         *actions.routes(),
         *api.routes(),
         Route("/live", pulse.stream),
+        Route("/metrics", site.scrape.answer),
         Mount("/static", _Static(directory=STATIC)),
     ]
     guard = Middleware(Guard, entries=auth, read_only=read_only, hosts=hosts)
     return Starlette(routes=routes, middleware=[guard], exception_handlers=_handlers(site))
+
+
+def _examined(queue: Queue, *, read_only: bool) -> Diagnosis:
+    """What the doctor says, with the rights of the user that the dashboard logs in as."""
+    roles = ("observer",) if read_only else LOOKING
+    return examine(queue.inspector.transport, app=queue.name, roles=roles)
 
 
 class _Static(StaticFiles):
@@ -101,6 +116,7 @@ def _handlers(site: Site) -> Any:
         return site.problem(request, error.status_code, titles.get(error.status_code, "No"), error.detail)
 
     async def unreachable(request: Request, error: RedisError) -> Response:
+        site.scrape.failed()
         return site.problem(request, 503, "The server cannot be reached", str(error))
 
     async def unknown(request: Request, error: InvalidTaskId) -> Response:
