@@ -47,6 +47,10 @@ class DeadGroup:
     sample: str
     per_hour: tuple[int, ...] = ()
 
+    def tells(self, part: str) -> bool:
+        """Whether a selection by this part of an error's name or reason takes the group."""
+        return part.lower() in f"{self.error} {self.reason}".lower()
+
 
 @dataclass(frozen=True, slots=True)
 class DeadGroups:
@@ -58,8 +62,9 @@ class DeadGroups:
 
 @dataclass(frozen=True, slots=True)
 class DeadSelection:
-    """Which dead letters of a type: of one group, or of those whose error's name or reason contains
-    `error`, or all; that died since and until (ms since the epoch)."""
+    """Which dead letters of a type: of one group, of those whose error's name or reason contains `error`
+    (of one group only if it does, where both are given), or all; that died since and until (ms since the
+    epoch)."""
 
     type: str
     fingerprint: str = ""
@@ -129,11 +134,11 @@ class Groups:
                 yield self._keys(selection.type, shard), mark
 
     def _marks(self, selection: DeadSelection, shard: int) -> Iterable[str]:
-        if selection.fingerprint or not selection.error:
+        if not selection.error:
             return [selection.fingerprint]
-        part = selection.error.lower()
+        wanted = selection.fingerprint
         found = list(self._of_shard(selection.type, shard))
-        return [group.fingerprint for group in found if part in f"{group.error} {group.reason}".lower()]
+        return [g.fingerprint for g in found if g.tells(selection.error) and wanted in ("", g.fingerprint)]
 
     def _keys(self, task_type: str, shard: int) -> TypeKeys:
         return type_keys(self._app, shard, task_type)

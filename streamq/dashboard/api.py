@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from streamq.dashboard import objects
 from streamq.dashboard.actions import MOST_BYTES, act, allowed, media_type, selection
-from streamq.dashboard.pages import PAGE, listed, task_filter
+from streamq.dashboard.pages import PAGE, dead_groups, listed, task_filter
 
 if TYPE_CHECKING:
     from streamq.dashboard.site import Site
@@ -83,7 +83,7 @@ class Api:
         return _json(objects.task(info, self._site.privacy), 404 if info.state == "unknown" else 200)
 
     def dead(self, request: Request) -> Response:
-        found = self._site.queue.inspector.dead_groups(request.query_params.get("type") or None)
+        found, _ = dead_groups(self._site.queue.inspector, request.query_params)
         return _json(objects.groups(found))
 
     def workers(self, request: Request) -> Response:
@@ -106,7 +106,7 @@ class Api:
         return _json(objects.diagnosis(self._site.checkup.look(), address))
 
     async def do(self, request: Request) -> Response:
-        """Carry out an action: a JSON object with `id`, `type` or `worker`, and what goes with it."""
+        """Carry out an action: a JSON object with `id`, `ids`, `type` or `worker`, and what goes with it."""
         action = allowed(request, request.path_params["action"])
         given = await _body(request)
         admin = self._site.queue.admin.acting_for(request.scope["principal"].name)
@@ -130,6 +130,11 @@ async def _body(request: Request) -> dict[str, str]:
         given = orjson.loads(body)
     except ValueError as error:
         raise HTTPException(400, f"The body is not JSON: {error}") from None
-    if not isinstance(given, dict) or not all(isinstance(value, str | int) for value in given.values()):
-        raise HTTPException(400, "The body is an object of texts and numbers.")
+    if not isinstance(given, dict):
+        raise HTTPException(400, "The body is an object.")
+    ids = given.get("ids")
+    if isinstance(ids, list) and all(isinstance(one, str) for one in ids):
+        given["ids"] = " ".join(ids)
+    if not all(isinstance(value, str | int) for value in given.values()):
+        raise HTTPException(400, "The body is an object of texts and numbers, and of ids as a list.")
     return {name: str(value) for name, value in given.items()}

@@ -5,12 +5,12 @@ Owns the shapes of the API. Nothing here knows HTTP.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from streamq.dashboard.checkup import Findings
 from streamq.dashboard.privacy import Privacy
-from streamq.deadgroups import DeadGroups
+from streamq.deadgroups import END_MS, DeadGroup, DeadGroups, DeadSelection
 from streamq.errors import AuthenticationFailed
 from streamq.inspector import Inspector, TaskInfo, TypeStats, WorkerInfo
 from streamq.operations import Pause
@@ -125,6 +125,29 @@ def page(found: TaskPage, privacy: Privacy) -> dict[str, Any]:
         "looked_at": found.looked_at,
         "now_ms": found.now_ms,
     }
+
+
+def dead_groups(
+    inspector: Inspector, name: str | None, error: str, older_than: float | None, newer_than: float | None
+) -> tuple[DeadGroups, DeadSelection]:
+    """The groups of a type whose error contains `error`, with how many of each died in that time (ages in
+    seconds); and what selects just these letters, of one type."""
+    found, now = inspector.dead_groups(name), inspector.now_ms() if older_than or newer_than else 0
+    wanted = DeadSelection(
+        name or "",
+        error=error,
+        since_ms=max(0, now - round(newer_than * 1000)) if newer_than else 0,
+        until_ms=max(0, now - round(older_than * 1000)) if older_than else END_MS,
+    )
+    groups = [group for group in found.groups if group.tells(error)]
+    if now:
+        groups = [replace(group, count=_within(inspector, group, wanted)) for group in groups]
+    return DeadGroups([group for group in groups if group.count], found.complete), wanted
+
+
+def _within(inspector: Inspector, group: DeadGroup, wanted: DeadSelection) -> int:
+    one = replace(wanted, type=group.type, error="", fingerprint=group.fingerprint)
+    return inspector.count_dead(one)
 
 
 def groups(found: DeadGroups) -> dict[str, Any]:

@@ -5,11 +5,15 @@ Owns the wiring. Pages are in `pages`, what writes in `actions`, JSON in `api`.
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -102,12 +106,22 @@ def _examined(queue: Queue, *, read_only: bool) -> Diagnosis:
 
 
 class _Static(StaticFiles):
-    """Our files: their addresses change with what is in them."""
+    """Our files: their addresses change with what is in them. They go out compressed; pages do not, since
+    the size of a compressed page would tell of the token in its forms to who can put text beside it."""
 
-    def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        response = super().file_response(*args, **kwargs)
+    def file_response(self, full_path: Any, stat_result: Any, scope: Any, status_code: int = 200) -> Response:
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        if response.status_code == 200 and "gzip" in Headers(scope=scope).get("accept-encoding", ""):
+            response = Response(_compressed(str(full_path)), media_type=response.media_type)
+            response.headers["content-encoding"] = "gzip"
         response.headers["cache-control"] = "public, max-age=31536000, immutable"
+        response.headers["vary"] = "accept-encoding"
         return response
+
+
+@cache
+def _compressed(path: str) -> bytes:
+    return gzip.compress(Path(path).read_bytes())
 
 
 def _handlers(site: Site) -> Any:
