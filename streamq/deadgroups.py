@@ -18,7 +18,7 @@ from streamq.transport import SyncTransport
 
 STEP: Final = 20
 MOST_GROUPS: Final = 200
-"""Groups of one task type that are listed at most."""
+"""Groups of one task type that are looked at, and of all that are listed, at most."""
 CHARTED: Final = 40
 """Groups, those with most letters, of which it is told how many died in each hour."""
 SLICES: Final = 24
@@ -54,7 +54,7 @@ class DeadGroup:
 
 @dataclass(frozen=True, slots=True)
 class DeadGroups:
-    """The groups, most letters first. `complete` is False where a type has more than are listed."""
+    """The groups, most letters first. `complete` is False where there are more than are listed."""
 
     groups: list[DeadGroup]
     complete: bool
@@ -90,7 +90,8 @@ class Groups:
             complete = complete and len(per_shard) < MOST_GROUPS * self._shards
             groups += _merged(per_shard)
         groups.sort(key=lambda group: -group.count)
-        return DeadGroups(self._charted(groups[:CHARTED]) + groups[CHARTED:], complete)
+        complete = complete and len(groups) <= MOST_GROUPS
+        return DeadGroups(self._charted(groups[:CHARTED]) + groups[CHARTED:MOST_GROUPS], complete)
 
     def _of_shard(self, task_type: str, shard: int) -> Iterable[DeadGroup]:
         keys, after = self._keys(task_type, shard), ""

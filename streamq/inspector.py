@@ -183,7 +183,11 @@ class Inspector:
     def rollups(self, task_type: str, span: Span = "hour") -> list[Rollup]:
         """What happened to a type in the last 60 minutes or in the last 96 quarters of an hour, oldest
         first. Counts are noted by the daemon, waiting and running times by the workers."""
-        return Rollups(self._transport, self._app, self.shards()).read(task_type, span)
+        return self.all_rollups().read(task_type, span)
+
+    def all_rollups(self) -> Rollups:
+        """What reads the rollups of several types, one after the other."""
+        return Rollups(self._transport, self._app, self.shards())
 
     def policy(self, task_type: str) -> dict[str, str]:
         """What is stored of a type's policy, by the names of the options with their units."""

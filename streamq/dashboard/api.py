@@ -56,13 +56,15 @@ class Api:
 
     def overview(self, request: Request) -> Response:
         del request
-        return _json(objects.overview(self._site.queue.inspector))
+        return _json(objects.overview(self._site.queue.inspector, self._site.history))
 
     def chart(self, request: Request) -> Response:
         inspector, name = self._site.queue.inspector, request.query_params.get("type") or None
         if name is not None and name not in inspector.types():
             raise HTTPException(404, f"There is no task type {name!r}.")
-        return _json(objects.chart(inspector, name, request.query_params.get("span", "hour")))
+        return _json(
+            objects.chart(inspector, self._site.history, name, request.query_params.get("span", "hour"))
+        )
 
     def tasks(self, request: Request) -> Response:
         query = request.query_params

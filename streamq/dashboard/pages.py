@@ -54,20 +54,19 @@ class Pages:
         ]
 
     def overview(self, request: Request) -> Response:
-        found = objects.overview(self._site.queue.inspector)
+        found = objects.overview(self._site.queue.inspector, self._site.history)
         return self._page(request, "overview.html", **found)
 
     def types(self, request: Request) -> Response:
-        found = objects.overview(self._site.queue.inspector)
+        found = objects.overview(self._site.queue.inspector, self._site.history)
         return self._page(request, "types.html", **found)
 
     def type(self, request: Request) -> Response:
         inspector, name = self._site.queue.inspector, request.path_params["name"]
         if name not in inspector.types():
             raise HTTPException(404, f"There is no task type {name!r}.")
-        row = objects.type_row(
-            inspector.type_stats(name), inspector.rollups(name), inspector.paused().get(name)
-        )
+        recent, points = self._site.history.look(inspector).hour(name)
+        row = objects.type_row(inspector.type_stats(name), recent, points, inspector.paused().get(name))
         groups = inspector.dead_groups(name).groups[:5]
         return self._page(request, "type.html", one=row, groups=groups, policy=inspector.policy(name))
 

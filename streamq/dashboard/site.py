@@ -27,6 +27,7 @@ from streamq.dashboard.actions import Actions
 from streamq.dashboard.api import Api
 from streamq.dashboard.checkup import Checkup
 from streamq.dashboard.guard import Guard
+from streamq.dashboard.history import History
 from streamq.dashboard.live import Pulse
 from streamq.dashboard.pages import Pages
 from streamq.dashboard.privacy import Privacy
@@ -58,6 +59,7 @@ class Site:
     queue: Queue
     render: Renderer
     privacy: Privacy
+    history: History
     checkup: Checkup
     scrape: Scrape
 
@@ -82,6 +84,7 @@ def build(
         queue,
         Renderer(queue.name, read_only=read_only),
         Privacy(redact, hide_payloads),
+        History(),
         Checkup(lambda: _examined(queue, read_only=read_only)),
         Scrape(queue.name, lambda: queue.inspector),
     )
