@@ -31,7 +31,8 @@ def type_row(
         **asdict(one),
         **asdict(activity(recent)),
         "paused": asdict(pause) if pause else None,
-        "per_minute": [point.done for point in points],
+        # Not of the minute that is under way, which would look like a fall.
+        "per_minute": [point.done for point in points[:-1]],
     }
 
 

@@ -106,6 +106,22 @@ async def test_any_list_of_failures_can_be_shown(app: StreamQ, url: str, raw: st
         assert (await browser.get("/tasks?state=ready&error=x")).status_code == 200
 
 
+async def test_sparklines_show_the_hour_that_is_over(app: StreamQ, shop: Shop) -> None:
+    async with client(dashboard(app)) as browser:
+        page = (await browser.get("/")).text
+        lines = re.findall(r'<svg class="spark"[^>]*aria-label="([^"]+)"><polyline points="([^"]*)"', page)
+        assert len(lines) == len(app.inspector.types())
+        for label, points in lines:
+            assert label.startswith("completed a minute in the last hour")
+            assert len(points.split()) == 59
+        page = (await browser.get("/dead")).text
+        [(label, points)] = re.findall(r'<svg[^>]*aria-label="(died[^"]+)"><polyline points="([^"]*)"', page)
+        assert "at most 3" in label
+        heights = [float(point.split(",")[1]) for point in points.split()]
+        assert len(heights) == 24
+        assert heights[-1] == min(heights) < heights[0]
+
+
 async def test_pages_lead_to_one_another(app: StreamQ, shop: Shop) -> None:
     """Every link on every page answers."""
     async with client(dashboard(app)) as browser:

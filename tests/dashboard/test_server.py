@@ -35,6 +35,47 @@ async def shop(app: StreamQ) -> AsyncIterator[Shop]:
         yield shop
 
 
+# -- the same as the command line ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "path"),
+    [
+        (("stats",), "/api/overview"),
+        (("workers",), "/api/workers"),
+        (("task", "show", "dead"), "/api/tasks/dead"),
+        (("task", "show", "completed"), "/api/tasks/completed"),
+        (("task", "show", "running"), "/api/tasks/running"),
+    ],
+)
+async def test_the_api_has_what_the_command_prints(
+    app: StreamQ, shop: Shop, url: str, capsys: pytest.CaptureFixture[str], args: tuple[str, ...], path: str
+) -> None:
+    given = [shop.ids.get(arg, arg) for arg in args]
+    assert await asyncio.to_thread(main, [*given, "--app", "shop", "--json", "--url", url]) == 0
+    printed = orjson.loads(capsys.readouterr().out)
+    kind, _, name = path.rpartition("/")
+    async with client(dashboard(app)) as browser:
+        told = (await browser.get(f"{kind}/{shop.ids.get(name, name)}")).json()
+    _same_shape(printed, told)
+
+
+def _same_shape(printed: Any, told: Any) -> None:
+    """Whatever a command prints about tasks is in the API, under the same names and of the same kind."""
+    if isinstance(printed, dict):
+        for name in printed.keys() - {"app", "shards", "known_shards", "lease_idle_ms"}:
+            assert name in told
+            _same_shape(printed[name], told[name])
+    elif isinstance(printed, list):
+        assert len(printed) == len(told)
+        for one, other in zip(printed, told, strict=True):
+            _same_shape(one, other)
+    elif isinstance(printed, float):
+        assert isinstance(told, float | int)  # ages go on meanwhile
+    else:
+        assert printed == told
+
+
 # -- the doctor ------------------------------------------------------------------------------------------
 
 
