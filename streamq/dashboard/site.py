@@ -35,7 +35,7 @@ from streamq.dashboard.render import STATIC, Renderer
 from streamq.dashboard.scrape import Scrape
 from streamq.doctor import Diagnosis, examine
 from streamq.doctor.rights import LOOKING
-from streamq.errors import InvalidTaskId, RedisError, StreamQError
+from streamq.errors import AuthenticationFailed, InvalidTaskId, RedisError, RedisUnavailable, StreamQError
 from streamq.inspector import Inspector
 
 Auth = Callable[[Any], Principal | Awaitable[Principal | None] | None]
@@ -132,9 +132,14 @@ def _handlers(site: Site) -> Any:
         titles = {403: "Not allowed", 404: "Not found", 405: "Not here", 413: "Too large"}
         return site.problem(request, error.status_code, titles.get(error.status_code, "No"), error.detail)
 
-    async def unreachable(request: Request, error: RedisError) -> Response:
+    async def failed(request: Request, error: RedisError) -> Response:
         site.scrape.failed()
-        return site.problem(request, 503, "The server cannot be reached", str(error))
+        if isinstance(error, RedisUnavailable):
+            return site.problem(request, 503, "The server cannot be reached", str(error))
+        if isinstance(error, AuthenticationFailed) or "ACL failure" in str(error):
+            fix = "The page of the server tells what the dashboard's user of it lacks."
+            return site.problem(request, 403, "The server does not allow it", f"{error} {fix}")
+        return site.problem(request, 502, "The server refused", str(error))
 
     async def unknown(request: Request, error: InvalidTaskId) -> Response:
         return site.problem(request, 404, "No such task", str(error))
@@ -142,4 +147,4 @@ def _handlers(site: Site) -> Any:
     async def wrong(request: Request, error: StreamQError) -> Response:
         return site.problem(request, 400, "That cannot be done", str(error))
 
-    return {HTTPException: refused, RedisError: unreachable, InvalidTaskId: unknown, StreamQError: wrong}
+    return {HTTPException: refused, RedisError: failed, InvalidTaskId: unknown, StreamQError: wrong}

@@ -179,6 +179,34 @@ async def test_rights_are_those_of_the_dashboards_own_user(
             assert (await browser.get(path)).status_code == 200, path
 
 
+async def test_every_action_is_within_the_rights_of_an_operator(
+    app: StreamQ, shop: Shop, users: dict[str, str]
+) -> None:
+    ids = shop.ids
+    [worker] = app.inspector.workers()
+    asked = [
+        ("pause", {"type": "image"}, "Paused."), ("resume", {"type": "image"}, "Resumed."),
+        ("run-now", {"id": ids["scheduled"]}, "ready to run"), ("cancel", {"id": ids["ready"]}, "Cancelled."),
+        ("resubmit", {"id": ids["dead"], "payload": '{"order": 3}'}, "as a new task"),
+        ("requeue", {"id": ids["other dead"]}, "Requeued."),
+        ("drain", {"worker": worker.name}, "asked to drain"),
+    ]  # fmt: skip
+    async with client(dashboard(StreamQ("shop", users["operator"]))) as browser:
+        for action, body, says in asked:
+            answer = await browser.post(f"/api/do/{action}", json=body)
+            assert says in answer.json().get("said", answer.text), (action, answer.text)
+        assert (await browser.post("/api/do/purge", json={"type": "charge"})).status_code == 200
+    async with client(dashboard(StreamQ("shop", users["viewer"]))) as browser:
+        done = app.inspector.actions()
+        for action, body, _ in asked:
+            await browser.post(f"/api/do/{action}", json=body)
+        answer = await browser.post("/api/do/pause", json={"type": "image"})
+        assert (answer.status_code, answer.json()["error"]) == (403, "The server does not allow it")
+        assert "image" not in app.inspector.paused()
+        assert app.inspector.actions() == done
+    shop.hold.set()
+
+
 async def test_a_user_without_info_sees_the_rest(url: str, users: dict[str, str]) -> None:
     StreamQ("shop", url).send("email", {})
     async with client(dashboard(StreamQ("shop", users["blindviewer"]), read_only=True)) as browser:
