@@ -36,7 +36,7 @@ def dashboard(
     and not through a proxy.
     read_only: nobody may do more than look.
     redact: names of payload fields that are not shown, with wildcards ("*token*"), at any depth.
-    hide_payloads: show no payload and no result at all.
+    hide_payloads: show no payload and no result at all. The texts of errors are shown in either case.
     hosts: the names under which it may be asked for (guards against DNS rebinding); None takes any.
     """
     try:

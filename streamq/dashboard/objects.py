@@ -104,15 +104,15 @@ def dead_groups(
 ) -> tuple[DeadGroups, DeadSelection]:
     """The groups of a type whose error contains `error`, with how many of each died in that time (ages in
     seconds); and what selects just these letters, of one type."""
-    found, now = inspector.dead_groups(name), inspector.now_ms() if older_than or newer_than else 0
+    found, now = inspector.dead_groups(name), inspector.now_ms()
     wanted = DeadSelection(
         name or "",
         error=error,
-        since_ms=max(0, now - round(newer_than * 1000)) if newer_than else 0,
-        until_ms=max(0, now - round(older_than * 1000)) if older_than else END_MS,
+        since_ms=0 if newer_than is None else max(0, now - round(newer_than * 1000)),
+        until_ms=END_MS if older_than is None else max(0, now - round(older_than * 1000)),
     )
     groups = [group for group in found.groups if group.tells(error)]
-    if now:
+    if newer_than is not None or older_than is not None:
         groups = [replace(group, count=_within(inspector, group, wanted)) for group in groups]
     return DeadGroups([group for group in groups if group.count], found.complete), wanted
 

@@ -147,7 +147,8 @@ async def test_all_letters_that_match_are_acted_on_and_no_others(app: StreamQ, s
         assert "ValueError" in (await browser.get("/dead?type=charge&error=VALUE&newer=1h")).text
         assert "No dead letters" in (await browser.get("/dead?type=charge&error=KeyError")).text
         assert "No dead letters" in (await browser.get("/dead?type=charge&older=1h")).text
-        assert (await browser.get("/api/dead?older=1h")).json()["groups"] == []
+        for filter_ in ("older=1h", "newer=0.001"):
+            assert (await browser.get(f"/api/dead?{filter_}")).json()["groups"] == []
         assert (await browser.get("/api/dead?newer=1h")).json()["groups"][0]["count"] == 3
         for path in ("/dead?type=charge&error=value&newer=1h", "/tasks?state=dead&type=charge&newer=1h"):
             page = (await browser.get(path)).text
@@ -168,6 +169,19 @@ async def test_all_letters_that_match_are_acted_on_and_no_others(app: StreamQ, s
     assert app.inspector.type_stats("charge").dead == 3 - number
     assert "that died until 20" in app.inspector.actions()[0].what
     clean(app)
+
+
+@pytest.mark.parametrize("action", ["requeue", "purge"])
+@pytest.mark.parametrize("wrong", [{"since": "x"}, {"until": "-1"}, {"since": "9" * 14}, {"until": "\u0661"}])
+async def test_times_that_are_none_select_nothing(
+    app: StreamQ, shop: Shop, action: str, wrong: dict[str, str]
+) -> None:
+    async with client(dashboard(app)) as browser:
+        asked = {"type": "charge", **wrong}
+        assert (await browser.get(f"/confirm/{action}", params=asked)).status_code == 400
+        assert (await do(browser, action, **asked)).status_code == 400
+        assert (await browser.post(f"/api/do/{action}", json=asked)).status_code == 400
+    assert app.inspector.type_stats("charge").dead == 3
 
 
 async def test_a_worker_is_drained(app: StreamQ) -> None:

@@ -274,7 +274,7 @@ async def test_without_the_extra_it_is_said(app: StreamQ, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     "beat",
     [
-        b"{}", b"nonsense", b"[]",
+        b"{}", b"nonsense", b"[]", b'{"problems": ["<script>alert(1)</script>", null]}',
         b'{"types": 5, "running": "x", "problems": {"a": 1}, "concurrency": "many", "draining": []}',
         b'{"types": [{}, null], "running": [1, {}, {"id": 7}, {"id": "<script>alert(1)</script>"}]}',
         b'{"host": "<script>alert(1)</script>", "pid": null, "heartbeat": "often", "running_count": -1}',
