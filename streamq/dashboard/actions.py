@@ -50,8 +50,7 @@ class Actions:
         """Ask back: what will be done, to how many."""
         action = allowed(request, request.path_params["action"])
         given = _asked(request)
-        if action in ("requeue", "purge") and not given.keys() & {"id", "ids", "type"}:
-            raise HTTPException(400, "Nothing is selected: go back and tick what it is about.")
+        one_target(action, given)
         number, question = self._number(action, given), _question(action, given)
         values: dict[str, Any] = {"given": given, "number": number, "question": question}
         values["back"] = request.scope.get("root_path", "") + _ours(given["back"]) if "back" in given else ""
@@ -70,6 +69,7 @@ class Actions:
             raise HTTPException(
                 403, "The form was too old, or not ours: go back, load the page anew and try again."
             )
+        one_target(action, form)
         principal: Principal = request.scope["principal"]
         return await run_in_threadpool(
             self._do, request, action, form, self._site.queue.admin.acting_for(principal.name)
@@ -196,12 +196,29 @@ def _work(steps: Iterator[int]) -> int:
 def _asked(request: Request) -> dict[str, str]:
     """What a page asks to confirm. Several ids become one value, with spaces between."""
     query = request.query_params
-    given = {key: value for key, value in query.items() if len(value) <= 300}
-    ids = [value for value in query.getlist("id") if len(value) <= 300]
-    if len(ids) > 1:
+    given = dict(query.items())
+    if len(ids := query.getlist("id")) > 1:
         del given["id"]
-        given["ids"] = " ".join(ids[:MOST_IDS])
+        given["ids"] = " ".join(ids)
+    if len(given.get("ids", "").split()) > MOST_IDS:
+        raise HTTPException(400, f"At most {MOST_IDS} dead letters are chosen at a time.")
+    # Leaving out what is too long would mean more than what was asked for.
+    if too_long := [
+        name for name, value in given.items() if name not in ("ids", "back") and len(value) > 300
+    ]:
+        raise HTTPException(400, f"{too_long[0][:40]!r} has over 300 characters.")
     return given
+
+
+def one_target(action: str, given: dict[str, str]) -> None:
+    """Refuse what is about nothing, or about a letter and a whole type at once: the wider would win."""
+    if action not in ("requeue", "purge"):
+        return
+    named = given.keys() & {"id", "ids", "type"}
+    if not named:
+        raise HTTPException(400, "Nothing is selected: go back and tick what it is about.")
+    if len(named) > 1:
+        raise HTTPException(400, f"Say one of {', '.join(sorted(named))}, not all.")
 
 
 def _need(given: dict[str, str], name: str) -> str:

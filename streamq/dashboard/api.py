@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from streamq.dashboard import objects
-from streamq.dashboard.actions import MOST_BYTES, act, allowed, media_type, selection
+from streamq.dashboard.actions import MOST_BYTES, act, allowed, media_type, one_target, selection
 from streamq.dashboard.pages import PAGE, dead_groups, listed, task_filter
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ class Api:
         """Carry out an action: a JSON object with `id`, `ids`, `type` or `worker`, and what goes with it."""
         action = allowed(request, request.path_params["action"])
         given = await _body(request)
+        one_target(action, given)
         admin = self._site.queue.admin.acting_for(request.scope["principal"].name)
         if action in ("requeue", "purge") and "type" in given:
             chosen = selection(given)

@@ -55,29 +55,35 @@ class Look:
 
     def hour(self, task_type: str) -> tuple[list[Rollup], list[Point]]:
         """The last minutes of a type in full, and its last hour, oldest first."""
-        since = min(self._since("hour", task_type), self._now_ms - RECENT * 60_000)
-        read = self._read(task_type, "hour", since)
-        return read[-RECENT:], self._points("hour", task_type, list(map(point, read)))
+        known = self._known("hour", task_type)
+        read = self._read(task_type, "hour", min(_after(known), self._now_ms - RECENT * 60_000))
+        return read[-RECENT:], self._points("hour", task_type, known, list(map(point, read)))
 
     def points(self, types: Sequence[str], span: Span, name: str) -> list[Point]:
         """The hour or day of these types together, oldest first; remembered by `name`."""
-        read = [self._read(one, span, self._since(span, name)) for one in types]
-        return self._points(span, name, [point(together(parts)) for parts in zip(*read, strict=True)])
+        known = self._known(span, name)
+        read = [self._read(one, span, _after(known)) for one in types]
+        return self._points(span, name, known, [point(together(parts)) for parts in zip(*read, strict=True)])
 
     def _read(self, task_type: str, span: Span, since_ms: int) -> list[Rollup]:
         return self._reader.read(task_type, span, since_ms=since_ms, now_ms=self._now_ms)
 
-    def _since(self, span: Span, name: str) -> int:
-        """The first moment that is not remembered."""
-        return max(self._over.get((span, name), {}), default=-1) + 1
+    def _known(self, span: Span, name: str) -> dict[int, Point]:
+        """What is remembered, without gaps: it is replaced as a whole, so it stays so whoever else looks."""
+        return self._over.get((span, name), {})
 
-    def _points(self, span: Span, name: str, fresh: list[Point]) -> list[Point]:
-        """What is remembered with what was read; remembers what is over by now."""
+    def _points(self, span: Span, name: str, known: dict[int, Point], fresh: list[Point]) -> list[Point]:
+        """What was known with what was read; remembers what is over by now."""
         oldest = self._now_ms - (3_600_000 if span == "hour" else 86_400_000)
-        kept = {start: one for start, one in self._over.get((span, name), {}).items() if start > oldest}
+        kept = {start: one for start, one in known.items() if start > oldest}
         over = [one for one in fresh if one.start_ms + one.seconds * 1000 + SETTLED_MS < self._now_ms]
         self._over[span, name] = kept | {one.start_ms: one for one in over}
         return [*kept.values(), *(one for one in fresh if one.start_ms not in kept)]
+
+
+def _after(known: dict[int, Point]) -> int:
+    """The first moment that is not known."""
+    return max(known, default=-1) + 1
 
 
 def together(parts: Sequence[Rollup]) -> Rollup:

@@ -171,6 +171,21 @@ async def test_all_letters_that_match_are_acted_on_and_no_others(app: StreamQ, s
     clean(app)
 
 
+async def test_what_could_mean_more_than_was_asked_for_is_refused(app: StreamQ, shop: Shop) -> None:
+    both = ({"id": shop.ids["dead"], "type": "charge"}, {"ids": shop.ids["dead"], "type": "charge"})
+    async with client(dashboard(app)) as browser:
+        for asked in (*both, {"type": "charge", "error": "x" * 301}):
+            assert (await browser.get("/confirm/purge", params=asked)).status_code == 400
+        for asked in both:
+            assert (await do(browser, "purge", **asked)).status_code == 400
+            assert (await browser.post("/api/do/purge", json=asked)).status_code == 400
+        assert (await browser.get("/confirm/purge", params={"id": ["x:0:n1-0"] * 201})).status_code == 400
+        page = (await browser.get("/confirm/purge", params={"id": ["<b>a</b>", "c"]})).text
+        assert "&lt;b&gt;a&lt;/b&gt;" in page
+        assert "<b>a</b>" not in page
+    assert app.inspector.type_stats("charge").dead == 3
+
+
 @pytest.mark.parametrize("action", ["requeue", "purge"])
 @pytest.mark.parametrize("wrong", [{"since": "x"}, {"until": "-1"}, {"since": "9" * 14}, {"until": "\u0661"}])
 async def test_times_that_are_none_select_nothing(
