@@ -31,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from streamq.worker.group import run_loop
+    from streamq.worker.member import run_loop
 
     address = Address.parse(args.url or from_environment())
     production(address, "daemon")

@@ -8,14 +8,18 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from streamq.admin import Admin
 from streamq.errors import UsageError
-from streamq.inspector import Inspector, apps
 from streamq.model import NAME_PATTERN
-from streamq.shards import AppRecord
-from streamq.transport import Address, SyncTransport
+from streamq.transport import Address
 from streamq.transport.address import from_environment
+
+if TYPE_CHECKING:
+    from streamq.admin import Admin
+    from streamq.inspector import Inspector
+    from streamq.shards import AppRecord
+    from streamq.transport import SyncTransport
 
 PATIENCE = 2.0
 
@@ -35,10 +39,14 @@ class Target:
 
     @property
     def inspector(self) -> Inspector:
+        from streamq.inspector import Inspector
+
         return Inspector(self.transport, self.app)
 
     @property
     def admin(self) -> Admin:
+        from streamq.admin import Admin
+
         return Admin(self.transport, self.app)
 
 
@@ -57,6 +65,9 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def find(args: argparse.Namespace) -> Target:
     """Connect, and settle which app is meant. Raises UsageError and RedisErrors."""
+    from streamq.inspector import apps
+    from streamq.transport import SyncTransport
+
     url = args.url or from_environment()
     transport = SyncTransport(Address.parse(url), patience=PATIENCE)
     known = apps(transport)

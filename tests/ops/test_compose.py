@@ -16,7 +16,7 @@ import yaml
 from streamq.cli import COMMANDS, listen
 from streamq.dashboard import Basic
 from streamq.dashboard.access import parse
-from streamq.worker.group import load_app
+from streamq.worker.loading import load_app
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
