@@ -50,7 +50,7 @@ class Protocol(DaemonSteps):
                 self._stray_xack(data.draw(st.sampled_from(pending)))
             case "xdel" if entries:
                 held = [place for place in entries if place in self.twin.pending]
-                self._stray_xdel(data.draw(st.sampled_from(held or entries)))
+                self._stray_xdel(data.draw(st.sampled_from(held or entries)), data.draw(st.booleans()))
             case "delconsumer" if letter in self.twin.groups:
                 self._delete_consumer(letter, consumer)
             case "group" if letter in self.twin.groups:
@@ -75,7 +75,11 @@ class Protocol(DaemonSteps):
         self.shard.command("XACK", self.shard.t.stream(place[0]), GROUP, place[1:])
         self.twin.forget(place)
 
-    def _stray_xdel(self, place: str) -> None:
+    def _stray_xdel(self, place: str, abandoned: bool) -> None:
+        """Afterwards nothing can make a delivery older, so one that is to be abandoned is old before."""
+        if abandoned and place in self.twin.pending:
+            self.twin.pending[place].since = self.twin.now - LEASE
+            self._set_time()
         self.shard.command("XDEL", self.shard.t.stream(place[0]), place[1:])
         self.twin.delete_entry(place)
 

@@ -139,8 +139,6 @@ MUTANTS: Final = [
     _M("renew", "    write_off(string.sub(place, 1, 1) == 's' and 'n' or string.sub(place, 1, 1), id)\n",
        "", "a deleted task vanishes"),
     _M("renew", "  redis.call('HDEL', KEYS[7], id)\n", "", "the index grows"),
-    _M("restamp", "if redis.call('XRANGE', KEYS[1], row[1], row[1])[1] then",
-       "if true then", "a deleted task is forgotten"),
     _M("reclaim", "  redis.call('HDEL', index, id)\n", "", "the index grows"),
     _M("reclaim", "  redis.call('HDEL', cancels, id)\n", "", "cancel requests stay for ever"),
     _M("reclaim", "if redis.call('ZREM', waiters, id) == 1 then", "if false then", "waiters stay"),
