@@ -122,13 +122,18 @@ class Progress:
         sys.stderr.flush()
 
 
+def askable(*, yes: bool) -> bool:
+    """Whether somebody can be asked, or need not be; says what to do where neither is so."""
+    if yes or sys.stdin.isatty():
+        return True
+    sys.stderr.write("streamq: not done: say --yes where nobody can be asked\n")
+    return False
+
+
 def confirmed(question: str, *, yes: bool) -> bool:
     """Ask before something is destroyed; without a terminal only --yes will do."""
-    if yes:
-        return True
-    if not sys.stdin.isatty():
-        sys.stderr.write("streamq: not done: say --yes where nobody can be asked\n")
-        return False
+    if yes or not askable(yes=yes):
+        return yes
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -7,10 +7,9 @@ APP is module:attribute. SIGTERM or Ctrl-C: take no more tasks, let those that r
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
-from streamq import telemetry
+from streamq import environment, telemetry
 from streamq.cli import CONFIG, listen, target
 from streamq.errors import StreamQError, UsageError
 from streamq.options import WorkerOptions, seconds, whole
@@ -77,7 +76,7 @@ def worker_options(args: argparse.Namespace) -> WorkerOptions:
 
 def production(address: Address, what: str) -> None:
     """Refuse the embedded server where it could be mistaken for a real one: it ends with this process."""
-    if address.kind == "embedded" and os.environ.get("STREAMQ_ENV") != "dev":
+    if address.kind == "embedded" and environment.ENV.get() != "dev":
         raise UsageError(
             f"streamq {what} does not run on an embedded server, which ends with its process: "
             "name a server with --url or STREAMQ_URL, or set STREAMQ_ENV=dev if that is what you want"

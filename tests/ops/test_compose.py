@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from streamq.cli import COMMANDS, listen
+from streamq import environment
+from streamq.cli import COMMANDS
 from streamq.worker.group import load_app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,7 +63,7 @@ def test_the_image_runs_unprivileged_and_says_how_it_is() -> None:
     assert json.loads(said["ENTRYPOINT"]) == ["streamq"]
     _, _, probe = said["HEALTHCHECK"].partition("CMD ")
     assert json.loads(probe) == ["streamq", "check"]
-    assert f"{listen.SOCKET}=/tmp/streamq.sock" in said["ENV"]
+    assert f"{environment.HEALTH_SOCKET.name}=/tmp/streamq.sock" in said["ENV"]
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     [named] = re.findall(r"'\.\[([a-z,]+)\]'", "\n".join(lines))
     assert set(named.split(",")) <= extras.keys()
