@@ -170,10 +170,11 @@ class Inspector:
         """What operators did last, newest first: the latest thousand are kept."""
         return Operations(self._transport, self._app, self.shards()).actions(limit)
 
-    def rollups(self, task_type: str, span: Span = "hour") -> list[Rollup]:
-        """What happened to a type in the last 60 minutes or in the last 96 quarters of an hour, oldest
-        first. Counts are noted by the daemon, waiting and running times by the workers."""
-        return Rollups(self._transport, self._app, self.shards()).read(task_type, span)
+    def rollups(self, task_type: str, span: Span = "hour", *, last: int | None = None) -> list[Rollup]:
+        """What happened to a type in the last 60 minutes or in the last 96 quarters of an hour, or in the
+        `last` so many of these, oldest first. Counts are noted by the daemon, waiting and running times by
+        the workers."""
+        return Rollups(self._transport, self._app, self.shards()).read(task_type, span, last)
 
     def policy(self, task_type: str) -> dict[str, str]:
         """What is stored of a type's policy, by the names of the options with their units."""

@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "enqueue": "enqueue tasks by name, from an argument, a file or standard input",
     "apps": "list the apps of a server with their shards",
     "stats": "show what is ready, running, scheduled and dead, by task type",
+    "top": "watch task types, workers and the server, live",
     "tail": "print what happens to tasks, as it happens",
     "task": "show one task, or list those in a state",
     "cancel": "end tasks that have not ended",
@@ -86,7 +87,8 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{**kwargs, "allow_abbrev": False})
+        super().__init__(**kwargs)
+        self.allow_abbrev = False
 
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")

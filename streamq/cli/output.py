@@ -34,13 +34,21 @@ def write_table(head: Sequence[str], rows: Sequence[Sequence[object]], *, empty:
     """Columns on stdout; numbers to the right. `empty` is said where there are no rows."""
     if not rows:
         sys.stderr.write(empty + "\n")
-        return
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in table(head, rows)))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """The lines of a table: the head, and one for each row."""
     cells = [[clean(str(cell)) for cell in row] for row in rows]
     widths = [max(len(row[n]) for row in [list(head), *cells]) for n in range(len(head))]
     right = [all(isinstance(row[n], int | float) for row in rows) for n in range(len(head))]
-    for row in [list(head), *cells]:
-        parts = [cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True)]
-        sys.stdout.write("  ".join(parts).rstrip() + "\n")
+    return [
+        "  ".join(
+            c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in [list(head), *cells]
+    ]
 
 
 def write_pairs(pairs: Sequence[tuple[str, object]]) -> None:
