@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 COMMANDS: Final = {
+    "dev": "run an app while you write it: server, worker with reload, daemon and dashboard",
     "worker": "run an app's tasks: a group of processes on this host",
     "daemon": "promote delayed tasks, reclaim abandoned ones, tidy up",
     "enqueue": "enqueue tasks by name, from an argument, a file or standard input",

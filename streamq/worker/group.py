@@ -13,6 +13,8 @@ import signal
 import sys
 import threading
 import time
+import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
@@ -23,6 +25,7 @@ from typing import Any, Final
 from streamq import telemetry
 from streamq.daemon import Daemon
 from streamq.errors import StreamQError, UsageError
+from streamq.fingerprint import place
 from streamq.options import DaemonOptions, WorkerOptions
 from streamq.telemetry import systemd, traces
 from streamq.telemetry.report import Reporter
@@ -68,23 +71,38 @@ def load_app(reference: str) -> App:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    try:
-        found: Any = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if (
-            error.name is not None
-            and module.split(".", maxsplit=1)[0] == error.name.split(".", maxsplit=1)[0]
-        ):
-            raise UsageError(
-                f"there is no module {error.name!r} here: write the app as module:attribute"
-            ) from None
-        raise
+    found = _imported(module)
     for part in (attribute or "app").split("."):
         found = getattr(found, part, None)
     if not hasattr(found, "registry") or not hasattr(found, "address"):
         raise UsageError(f"{module!r} has no StreamQ app called {attribute or 'app'!r}")
     app: App = found
     return app
+
+
+def _imported(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except StreamQError:
+        raise  # it says what is wrong with the app
+    except ModuleNotFoundError as error:
+        if error.name is not None and module.split(".", maxsplit=1)[0] == error.name.split(".")[0]:
+            raise UsageError(
+                f"there is no module {error.name!r} here: write the app as module:attribute"
+            ) from None
+        raise _broken(module, error) from error
+    except Exception as error:
+        raise _broken(module, error) from error
+
+
+def _broken(module: str, error: Exception) -> UsageError:
+    """What is wrong with a module, with the place in the user's code."""
+    if isinstance(error, SyntaxError):
+        where, said = f"{error.filename}:{error.lineno}", error.msg
+    else:
+        where = str(place("".join(traceback.format_exception(error))) or module)
+        said = " ".join(str(error).split())
+    return UsageError(f"{module} cannot be imported: {where}: {type(error).__name__}: {said}")
 
 
 class _At:
@@ -110,7 +128,7 @@ def serve(launch: Launch, pipe: Connection | None) -> None:
         app = located(launch.app, launch.url)
         return Worker(app, launch.options, group=launch.group, exclusive=True, metered=launch.reports)
 
-    _exit(make, launch, pipe)
+    live(make, launch, pipe)
 
 
 def serve_daemon(launch: Launch, pipe: Connection | None) -> None:
@@ -119,10 +137,11 @@ def serve_daemon(launch: Launch, pipe: Connection | None) -> None:
     def make() -> Daemon:
         return Daemon(located(launch.app, launch.url).address, DaemonOptions(), watched=launch.reports)
 
-    _exit(make, launch, pipe)
+    live(make, launch, pipe)
 
 
-def _exit(make: Any, launch: Launch, pipe: Connection | None) -> None:
+def live(make: Callable[[], Any], launch: Launch, pipe: Connection | None) -> None:
+    """The life of a process of ours: the service that `make` answers, until SIGTERM; ends the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group: the parent passes it on
     telemetry.configure(launch.log_level, launch.log_format)
     try:

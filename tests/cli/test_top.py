@@ -72,7 +72,7 @@ def test_rates_come_from_the_counters_while_it_is_live(shard: Shard, monkeypatch
     found = target.Target(shard.transport, "shop", None, "")
     watch = overview.Watch(found)
     clock = [100.0]
-    monkeypatch.setattr(overview.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("streamq.cli.overview.time.monotonic", lambda: clock[0])
     watch.look()
     for _ in range(20):
         shard.put()
