@@ -37,6 +37,8 @@ COMMANDS: Final = {
     "doctor": "check the server, the user's rights, workers and daemons",
     "bench": "measure streamq on your server, beside the bare loop",
     "demo": "run the classical scenario on an embedded server",
+    "config": "show the settings in force and where each comes from",
+    "completion": "print the completion script of a shell",
     "version": "print the version",
 }
 

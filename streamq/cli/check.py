@@ -31,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--health-socket", metavar="PATH", help=f"ask there (default: {environment.HEALTH_SOCKET.name})"
     )
     parser.add_argument("--group", help="by heartbeats: the workers of this group (see `streamq workers`)")
-    parser.add_argument("--name", help="by heartbeats: this worker or daemon")
+    parser.add_argument("--name", metavar="WORKER", help="by heartbeats: this worker or daemon")
     target.options(parser)
 
 

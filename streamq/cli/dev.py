@@ -40,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="watch this too (this folder is watched)",
     )
-    parser.add_argument("--log-level", choices=telemetry.LEVELS, default="info")
+    parser.add_argument("--log-level", choices=telemetry.LEVELS, default="info", help="from which on (info)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--concurrency", type=int, default=100, help="tasks at the same time in a process (100)"
     )
-    parser.add_argument("--types", help="serve these task types only, separated by commas")
+    parser.add_argument("--types", metavar="TYPE", help="serve these task types only, separated by commas")
     parser.add_argument("--drain-timeout", default="30s", help="for running tasks to finish at the end (30s)")
     parser.add_argument(
         "--process-slots", type=int, help="processes for executor='process' handlers (one a core)"
@@ -34,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def log_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--log-level", choices=telemetry.LEVELS, default="info")
+    parser.add_argument("--log-level", choices=telemetry.LEVELS, default="info", help="from which on (info)")
     parser.add_argument(
         "--log-format", choices=telemetry.FORMATS, default="auto", help="auto: console on a terminal"
     )

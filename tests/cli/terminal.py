@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Terminal:
-    """`streamq ...` on a terminal of its own."""
+    """`streamq ...` on a terminal of its own, or another program."""
 
-    def __init__(self, *args: str, columns: int = 200, rows: int = 30, **environment: str) -> None:
+    def __init__(
+        self, *args: str, program: Sequence[str] = (), columns: int = 200, rows: int = 30, **environment: str
+    ) -> None:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self._theirs = theirs
@@ -29,7 +32,7 @@ class Terminal:
         self.seen = ""
         base = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _CONTROLLING, *args],
+            [*program, *args] if program else [sys.executable, "-c", _CONTROLLING, *args],
             stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
             env=base | {"PYTHONPATH": str(ROOT), "TERM": "xterm"} | environment,
         )  # fmt: skip
