@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, cast
 
@@ -16,7 +17,7 @@ from streamq.cli import CONFIG, OK, listen, target
 from streamq.cli.describe import options
 from streamq.cli.output import write_json, write_table
 from streamq.environment import Source, Variable
-from streamq.errors import InvalidURL, UsageError
+from streamq.errors import InvalidURL, StreamQError, UsageError
 from streamq.options import DaemonOptions, TaskOptions, WorkerOptions
 from streamq.telemetry.traces import Tracer, Tracing
 from streamq.transport import Address
@@ -47,7 +48,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     found = [*_connection(args), *_variables(), *_processes()]
     if args.code:
-        found = [*_of_code(args), *found]
+        try:
+            found = [*_of_code(args), *found]
+        except StreamQError as error:
+            sys.stderr.write(f"streamq: {error}\n")
+            return CONFIG
     faulty = any(one.fault for one in found)
     if args.json:
         write_json({"settings": [asdict(one) for one in found]})

@@ -83,7 +83,7 @@ def test_what_cannot_be_used_is_told_of(
     assert "loudly" in out
     assert "sec" not in out.replace("seconds", "")
     code, _, err = run(capsys, "config", "show", "no_such_module:app")
-    assert (code, "there is no module 'no_such_module' here" in err) == (2, True)
+    assert (code, "there is no module 'no_such_module' here" in err) == (78, True)
     assert run(capsys, "config")[0] == 2
 
 

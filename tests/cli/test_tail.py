@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from streamq import StreamQ
+from streamq.embedded import EmbeddedServer
 from tests.cli.conftest import Capture, run
 from tests.lua.shard import Shard
 from tests.running import until, working
@@ -73,6 +75,17 @@ async def test_lines_for_people_and_ctrl_c(app: StreamQ, url: str) -> None:
             tail.send_signal(signal.SIGINT)
             assert await asyncio.to_thread(tail.wait, 10) == 130
             assert tail.stderr.read() == "streamq: interrupted\n"
+
+
+def test_a_server_that_goes_away_and_comes_back(tmp_path: Path) -> None:
+    with EmbeddedServer(data_dir=tmp_path) as server:
+        StreamQ("shop", server.url).send("email")
+        with tailing(server.url) as tail:
+            assert tail.stderr is not None
+            server.stop()
+            assert tail.stderr.readline().endswith("; trying again\n")
+            server.start()
+            assert tail.stderr.readline() == "streamq: listening again\n"
 
 
 @pytest.mark.parametrize(
