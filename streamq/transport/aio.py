@@ -56,6 +56,7 @@ class AsyncTransport:
         self._topology = topology.of(address)
         self._discovering = asyncio.Lock()
         self._under_way: set[asyncio.Task[Any]] = set()
+        self._closed = False
         self.info: server.ServerInfo | None = None
 
     async def run(self, call: Call[R], *, patience: float | None = None, incarnation: str | None = None) -> R:
@@ -187,7 +188,7 @@ class AsyncTransport:
         return [(node.shown, node.info) for node in nodes if node.info is not None]
 
     async def _give(self, node: Node, link: Link) -> None:
-        if len(node.idle) < node.room:
+        if len(node.idle) < node.room and not self._closed:
             node.idle.append(link)
         else:
             await link.aclose()
@@ -224,6 +225,8 @@ class AsyncTransport:
         return link
 
     async def aclose(self) -> None:
+        """Close what is idle now, and what is still under way when it is done."""
+        self._closed = True
         for node in self._topology.nodes():
             await self._drop(node)
 
