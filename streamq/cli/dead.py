@@ -16,6 +16,7 @@ from streamq.cli.letters import edit, move
 from streamq.cli.output import age, moment, write_json, write_table
 from streamq.cli.task import as_object, write_task
 from streamq.deadgroups import DeadGroup
+from streamq.errors import UsageError
 from streamq.options import whole
 from streamq.tasklist import MOST_ROWS, TaskFilter, TaskRow
 
@@ -58,7 +59,9 @@ def _reading(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.verb == "list" and args.only:
-        args.type = args.only if args.type is None else args.type
+        if args.type is not None:
+            raise UsageError("dead list: the task type is given twice: leave --type out")
+        args.type = args.only
     if args.verb in ("groups", "list", "requeue", "purge"):
         selection.check(args)
     found = target.find(args)

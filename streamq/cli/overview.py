@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import asdict
 from typing import Any, Final
 
+from streamq import calls
 from streamq.cli.target import Target
 from streamq.inspector import TypeStats, WorkerInfo, daemons
 from streamq.operations import Pause
@@ -68,14 +69,21 @@ class Watch:
             for one in daemons(self._found.transport)
             if one.details.get("only") in (None, self._found.app)
         ]
-        said = inspector.server()
-        self._server = {
+        self._server = self._about_server()
+
+    def _about_server(self) -> dict[str, Any]:
+        """Memory in bytes and clients: of a cluster those of all masters together."""
+        nodes = list(self._found.transport.everywhere(calls.info()).values())
+        names = ("used_memory", "maxmemory", "connected_clients")
+        used, most, clients = (sum(_number(said.get(name)) for said in nodes) for name in names)
+        return {
             "address": str(self._found.transport.address),
-            "name": said.get("server_name", "redis"),
-            "version": said.get("valkey_version") or said.get("redis_version", "?"),
-            "used_memory": _number(said.get("used_memory")),
-            "max_memory": _number(said.get("maxmemory")) or None,
-            "clients": _number(said.get("connected_clients")),
+            "name": nodes[0].get("server_name", "redis"),
+            "version": nodes[0].get("valkey_version") or nodes[0].get("redis_version", "?"),
+            "nodes": len(nodes),
+            "used_memory": used,
+            "max_memory": most or None,
+            "clients": clients,
         }
 
     def _count(self, now: float, stats: list[TypeStats]) -> None:

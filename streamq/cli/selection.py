@@ -15,7 +15,7 @@ from typing import Final
 from streamq.app import check_name
 from streamq.cli import target
 from streamq.cli.output import clean
-from streamq.deadgroups import END_MS, DeadGroup, DeadSelection
+from streamq.deadgroups import DeadGroup, DeadSelection
 from streamq.errors import UsageError
 
 SINCE: Final = "the task died"
@@ -48,7 +48,8 @@ def filtered(args: argparse.Namespace) -> bool:
 def selections(found: target.Target, args: argparse.Namespace) -> list[DeadSelection]:
     """One for each task type that is meant."""
     span, now_ms = target.span(args), found.inspector.now_ms()
-    until = END_MS if span.older_than is None else now_ms - round(span.older_than * 1000)
+    # What dies while somebody thinks about the question was not in the count, and is left alone.
+    until = now_ms - round((span.older_than or 0) * 1000)
     since = 0 if span.newer_than is None else now_ms - round(span.newer_than * 1000)
     types = target.known(found, [args.type]) if args.type else found.inspector.types()
     # An age beyond the epoch is any age.

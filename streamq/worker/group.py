@@ -71,7 +71,7 @@ def load_app(reference: str) -> App:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    found = _imported(module)
+    found: Any = _imported(module)
     for part in (attribute or "app").split("."):
         found = getattr(found, part, None)
     if not hasattr(found, "registry") or not hasattr(found, "address"):

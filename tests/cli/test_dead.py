@@ -134,6 +134,7 @@ def test_an_interrupted_purge_has_done_what_it_says(
         (["purge", "--older-than", "soon", "--yes"], 2, "--older-than='soon': write a duration as '90s'"),
         (["purge", "nonsense", "--yes"], 2, "'nonsense' is not a task id"),
         (["list", "--limit", "0"], 2, "--limit=0: must be a whole number of at least 1"),
+        (["list", "email", "--type", "sms"], 2, "the task type is given twice"),
         (["list", "emial"], 3, "did you mean 'email'?"),
         (["edit", "email:0:n1-0", "{}"], 3, "is no dead letter, it is unknown"),
         (["nonsense"], 2, "invalid choice: 'nonsense'"),
