@@ -12,7 +12,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ class Terminal:
     """`streamq ...` on a terminal of its own, or another program."""
 
     def __init__(
-        self, *args: str, program: Sequence[str] = (), columns: int = 200, rows: int = 30, **environment: str
+        self, *args: str, program: Sequence[str] = (), environment: Mapping[str, str] | None = None
     ) -> None:
         self._ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 200, 0, 0))
         self._theirs = theirs
         self.before = self.modes()
         self.seen = ""
@@ -34,7 +34,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [*program, *args] if program else [sys.executable, "-c", _CONTROLLING, *args],
             stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-            env=base | {"PYTHONPATH": str(ROOT), "TERM": "xterm"} | environment,
+            env=base | {"PYTHONPATH": str(ROOT), "TERM": "xterm"} | dict(environment or {}),
         )  # fmt: skip
 
     def __enter__(self) -> Terminal:

@@ -135,7 +135,7 @@ def test_tab(shell: str, tmp_path: Path, shard: Shard) -> None:
     real = f"exec {shlex.quote(sys.executable)} -m streamq"
     program.write_text(f'#!/bin/sh\n[ "$1" = completion ] && {real} "$@"\necho "$@" > {told}\n')
     begin = f"source {source}" if shell == "bash" else f"autoload -Uz compinit; compinit -u; source {source}"
-    with Terminal(program=_INTERACTIVE[shell], **environment(tmp_path)) as terminal:
+    with Terminal(program=_INTERACTIVE[shell], environment=environment(tmp_path)) as terminal:
         terminal.press(f"PS1='ready''> '; {begin}\r")
         terminal.until("ready> ")
         terminal.press("streamq dea\tpur\t--ty\tem\t--dr\t\r")
