@@ -13,7 +13,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Final, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from streamq import calls, dialogue
 from streamq.app import Registry
@@ -23,7 +24,10 @@ from streamq.durability import LONGEST_WAIT, Tries
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
 from streamq.model import Answer, NewTask
 from streamq.options import Durability
-from streamq.transport import Address, AsyncTransport, SyncTransport
+from streamq.transport import Address
+
+if TYPE_CHECKING:
+    from streamq.transport import AsyncTransport, SyncTransport
 
 R = TypeVar("R")
 
@@ -110,8 +114,18 @@ class Client(_Base):
 
     def __init__(self, registry: Registry, address: Address, *, patience: float) -> None:
         super().__init__(registry, address, patience)
-        self.transport = SyncTransport(address, patience=patience)
+        self._address = address
+        self._connecting = threading.Lock()
         self._writers = Writers()
+
+    @cached_property
+    def transport(self) -> SyncTransport:
+        """Made with the first call: a program that only imports its app need not load the client library."""
+        from streamq.transport import SyncTransport  # noqa: PLC0415
+
+        with self._connecting:
+            made: SyncTransport | None = self.__dict__.get("transport")
+            return made or SyncTransport(self._address, patience=self._patience)
 
     def enqueue(
         self, task_type: str, shard: int, tasks: Sequence[NewTask], durability: Durability = "master"
@@ -183,18 +197,23 @@ class Client(_Base):
         """After a fork: a child that went on with its parent's writers would have its tasks taken for
         repeats of the parent's, and lost."""
         self._writers = Writers()
-        self.transport.forget()
+        self._connecting = threading.Lock()
+        if "transport" in self.__dict__:
+            self.transport.forget()
 
     def close(self) -> None:
-        self.transport.close()
+        if "transport" in self.__dict__:
+            self.transport.close()
 
 
 class AsyncClient(_Base):
     """The async client of one event loop."""
 
     def __init__(self, registry: Registry, address: Address, *, patience: float) -> None:
+        from streamq.transport import AsyncTransport  # noqa: PLC0415 - as in Client.transport
+
         super().__init__(registry, address, patience)
-        self.transport = AsyncTransport(address, patience=patience)
+        self.transport: AsyncTransport = AsyncTransport(address, patience=patience)
         self._lines: dict[tuple[str, int, Durability], _Line] = {}
 
     async def enqueue(

@@ -26,7 +26,6 @@ from streamq.errors import (
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model import LIVING, Located, State, TaskId
 from streamq.options import Duration, seconds
-from streamq.transport import AsyncSubscription, Subscription
 
 R = TypeVar("R")
 CancelAnswer = Literal["cancelled", "requested", "too late", "unknown"]
@@ -88,6 +87,8 @@ class TaskHandle(Generic[R]):
         transport, deadline = self._client.transport, _deadline(timeout)
         located = transport.run(self._locate())
         if located.state in LIVING:
+            from streamq.transport import Subscription  # noqa: PLC0415 - see Client.transport
+
             listening = Subscription(transport, self._keys.done(self._id.local))
             try:
                 while located.state in LIVING:
@@ -109,6 +110,8 @@ class TaskHandle(Generic[R]):
         transport, deadline = self._asyncs.current().transport, _deadline(timeout)
         located = await transport.run(self._locate())
         if located.state in LIVING:
+            from streamq.transport import AsyncSubscription  # noqa: PLC0415 - see Client.transport
+
             listening = AsyncSubscription(transport, self._keys.done(self._id.local))
             try:
                 while located.state in LIVING:

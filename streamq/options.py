@@ -365,7 +365,7 @@ class DaemonOptions:
     consumer_idle: float = 3600.0
     gone_retention: float = 86400.0
     heartbeat: float = 10.0
-    batch: int = 100
+    batch: int = 50
 
     def __post_init__(self) -> None:
         for name in ("claim_interval", "tidy_interval", "discover_interval", "heartbeat", "sample_interval"):

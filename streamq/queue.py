@@ -25,7 +25,7 @@ from typing import (
     overload,
 )
 
-from streamq import codec, convert, environment
+from streamq import calls, codec, convert, environment
 from streamq.app import Handler, Registry, check_name, sized
 from streamq.client import AsyncClients, Client
 from streamq.dialogue import Place
@@ -484,6 +484,18 @@ class StreamQ:
         from streamq.admin import Admin  # noqa: PLC0415 - a producer does not pay for it
 
         return Admin(self._client.transport, self.name, self.registry.shards)
+
+    def connect(self) -> None:
+        """Load the client library and ask the server whether it is there, now rather than at the first call.
+
+        For programs that want their first call to be quick, or to fail at their start: RedisUnavailable,
+        AuthenticationFailed, ServerTooOld.
+        """
+        self._client.transport.run(calls.ready())
+
+    async def aconnect(self) -> None:
+        """As `connect`, for the running event loop."""
+        await self._asyncs.current().transport.run(calls.ready())
 
     def close(self) -> None:
         """Close the sync connections. The app can be used again; it then connects anew."""

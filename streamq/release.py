@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-
 
 def package_version() -> str:
     """The installed version; 'unknown' where the package is not installed."""
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - 30 ms that few pay
+
     try:
         return version("streamq")
     except PackageNotFoundError:

@@ -321,7 +321,7 @@ def rows() -> list[tuple[str, str, Callable[[Bench], list[tuple[float, str, floa
 def compiled() -> None:
     """Have the bytecode of everything at hand, as it is where a program was started before."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    for code in ("from streamq import StreamQ", "import streamq.worker.group, streamq.bench.tasks"):
+    for code in ("from streamq import StreamQ", "import streamq.worker.member, streamq.bench.tasks"):
         subprocess.run([sys.executable, "-c", code], check=True)
 
 

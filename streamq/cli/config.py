@@ -122,7 +122,7 @@ def _processes() -> list[Setting]:
 
 def _of_code(args: argparse.Namespace) -> list[Setting]:
     """What the app's code says. Raises UsageError where it cannot be imported."""
-    from streamq.worker.group import load_app
+    from streamq.worker.loading import load_app
 
     app: Any = load_app(args.code)
     source: Source = getattr(app, "url_from", "code")

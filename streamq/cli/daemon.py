@@ -30,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from streamq.worker.group import run_loop
+    from streamq.worker.member import run_loop
 
     address = Address.parse(args.url or environment.URL.get())
     production(address, "daemon")

@@ -9,15 +9,19 @@ import argparse
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from streamq import environment
-from streamq.admin import Admin
 from streamq.errors import UnknownTaskType, UsageError
-from streamq.inspector import Inspector, apps
 from streamq.model import NAME_PATTERN
 from streamq.options import seconds
-from streamq.shards import AppRecord
-from streamq.transport import Address, SyncTransport
+from streamq.transport import Address
+
+if TYPE_CHECKING:
+    from streamq.admin import Admin
+    from streamq.inspector import Inspector
+    from streamq.shards import AppRecord
+    from streamq.transport import SyncTransport
 
 PATIENCE = 2.0
 
@@ -37,10 +41,14 @@ class Target:
 
     @property
     def inspector(self) -> Inspector:
+        from streamq.inspector import Inspector
+
         return Inspector(self.transport, self.app)
 
     @property
     def admin(self) -> Admin:
+        from streamq.admin import Admin
+
         return Admin(self.transport, self.app)
 
 
@@ -90,6 +98,9 @@ def span(args: argparse.Namespace) -> Span:
 
 def find(args: argparse.Namespace) -> Target:
     """Connect, and settle which app is meant. Raises UsageError and RedisErrors."""
+    from streamq.inspector import apps
+    from streamq.transport import SyncTransport
+
     url = args.url or environment.URL.get()
     transport = SyncTransport(Address.parse(url), patience=PATIENCE)
     known = apps(transport)

@@ -42,8 +42,7 @@ def log_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from streamq.worker import WorkerGroup
-    from streamq.worker.group import located
-    from streamq.worker.process import served_types
+    from streamq.worker.loading import located, served_types
 
     options = worker_options(args)
     telemetry.configure(args.log_level, args.log_format)

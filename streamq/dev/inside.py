@@ -22,7 +22,10 @@ from streamq.errors import StreamQError, UsageError
 from streamq.inspector import Inspector
 from streamq.options import DaemonOptions, WorkerOptions
 from streamq.transport import Address, SyncTransport
-from streamq.worker.group import EXIT_CONFIG, Launch, live, load_app, serve
+from streamq.worker import launch
+from streamq.worker.launch import EXIT_CONFIG, Launch
+from streamq.worker.loading import load_app
+from streamq.worker.member import live
 
 DASHBOARD_HOST: Final = "127.0.0.1"
 SAMPLES: Final = 3
@@ -75,7 +78,7 @@ def _worker(plan: Plan) -> None:
     sys.stdout.write(MARK + orjson.dumps({"name": app.registry.name, "types": types}).decode() + "\n")
     sys.stdout.flush()
     options = WorkerOptions(concurrency=plan.concurrency, drain_timeout=plan.drain_timeout, heartbeat=2.0)
-    serve(Launch(plan.app, plan.url, options, "dev", plan.log_level, "console"), None)
+    launch.worker(Launch(plan.app, plan.url, options, "dev", plan.log_level, "console"), None)
 
 
 def _json(handler: Any) -> str | None:
@@ -90,8 +93,8 @@ def _json(handler: Any) -> str | None:
 
 
 def _daemon(plan: Plan) -> None:
-    launch = Launch(plan.app, plan.url, WorkerOptions(), "dev", plan.log_level, "console")
-    live(lambda: Daemon(Address.parse(plan.url), _QUICK, only=plan.name), launch, None)
+    told = Launch(plan.app, plan.url, WorkerOptions(), "dev", plan.log_level, "console")
+    live(lambda: Daemon(Address.parse(plan.url), _QUICK, only=plan.name), told, None)
 
 
 class _Queue:

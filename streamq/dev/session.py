@@ -25,7 +25,7 @@ from streamq.dev.part import Part
 from streamq.dev.plan import Plan
 from streamq.embedded import EmbeddedServer
 from streamq.errors import CannotListen, RedisUnavailable, UsageError
-from streamq.worker.group import EXIT_CONFIG, EXIT_DRAINED
+from streamq.worker.launch import EXIT_CONFIG, EXIT_DRAINED
 
 PORT: Final = 6379
 DASHBOARD_PORT: Final = 8675

@@ -4,14 +4,35 @@ Owns URL forms, which of several servers is asked, connections, reconnecting and
 translation of the client library's errors into ours. Knows no task and no script by name.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from streamq.transport.address import Address
-from streamq.transport.aio import AsyncTransport
-from streamq.transport.faults import GroupMissing, ServerChanged
-from streamq.transport.reader import AsyncReader
-from streamq.transport.server import ServerInfo, warn_of_eviction
-from streamq.transport.subscription import AsyncSubscription, Subscription
-from streamq.transport.sync import SyncTransport
-from streamq.transport.trial import refusals
+
+if TYPE_CHECKING:
+    from streamq.transport.aio import AsyncTransport
+    from streamq.transport.faults import GroupMissing, ServerChanged
+    from streamq.transport.reader import AsyncReader
+    from streamq.transport.server import ServerInfo, warn_of_eviction
+    from streamq.transport.subscription import AsyncSubscription, Subscription
+    from streamq.transport.sync import SyncTransport
+    from streamq.transport.trial import refusals
+
+_HOMES = {
+    "AsyncReader": "reader",
+    "AsyncSubscription": "subscription",
+    "AsyncTransport": "aio",
+    "GroupMissing": "faults",
+    "ServerChanged": "faults",
+    "ServerInfo": "server",
+    "Subscription": "subscription",
+    "SyncTransport": "sync",
+    "refusals": "trial",
+    "warn_of_eviction": "server",
+}
+"""What needs the client library, which takes longer to load than all the rest: loaded when it is used."""
 
 __all__ = [
     "Address",
@@ -26,3 +47,11 @@ __all__ = [
     "refusals",
     "warn_of_eviction",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'streamq.transport' has no attribute {name!r}")
+    value = getattr(import_module(f"streamq.transport.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -7,20 +7,20 @@ nothing about a task.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import secrets
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import orjson
 
 from streamq import calls, codec, telemetry
-from streamq.app import Registry
 from streamq.calls import FetchedByType
-from streamq.errors import DecodeError, RedisError, RedisUnavailable, UsageError
+from streamq.errors import DecodeError, RedisError, RedisUnavailable
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model import SUSPECT, Delivery, Died, Entry, HandedBack, Orders, Outcome
 from streamq.options import WorkerOptions
@@ -28,12 +28,14 @@ from streamq.release import package_version
 from streamq.shards import AppRecord
 from streamq.telemetry.report import Report
 from streamq.telemetry.sums import Sums
-from streamq.transport import Address, AsyncTransport, SyncTransport, warn_of_eviction
+from streamq.transport import AsyncTransport, SyncTransport, warn_of_eviction
 from streamq.worker.crew import Crew
 from streamq.worker.fetcher import Fetcher
 from streamq.worker.holdings import Held, Holdings
 from streamq.worker.incarnations import Incarnations
+from streamq.worker.launch import EXIT_WEDGED
 from streamq.worker.leases import Asked, LeaseKeeper, Told
+from streamq.worker.loading import App, served_types
 from streamq.worker.meter import Meter
 from streamq.worker.runner import GRACE, Runner
 from streamq.worker.settler import Settler
@@ -44,16 +46,6 @@ from streamq.worker.vitals import Vitals
 START_PATIENCE: Final = 10.0
 WEDGED_AFTER: Final = 2 * GRACE
 """Seconds past its timeout after which a task that still runs shows that the event loop is blocked."""
-EXIT_WEDGED: Final = 70
-
-
-class App(Protocol):
-    """What a worker needs of an app."""
-
-    @property
-    def registry(self) -> Registry: ...
-    @property
-    def address(self) -> Address: ...
 
 
 @dataclass
@@ -116,6 +108,8 @@ class Worker:
         settling = asyncio.create_task(self._settler.run())
         await self._crew.serve(record.known)
         beating = asyncio.create_task(self._vitals.beat())
+        if self._exclusive:
+            _spare_collector()
         self._log.info("worker.ready", types=self._types, concurrency=self.options.concurrency)
         self.ready.set()
         try:
@@ -440,15 +434,13 @@ class Worker:
             self._log.warning("worker.leave_failed", error=str(error))
 
 
-def served_types(registry: Registry, options: WorkerOptions) -> list[str]:
-    """The types to serve; UnknownTaskType or UsageError where that cannot be."""
-    if options.types is not None:
-        return sorted({registry.get(name).name for name in options.types})
-    if not registry.handlers:
-        raise UsageError(f"app {registry.name!r} has no task types: decorate a function with @app.task")
-    return sorted(registry.handlers)
-
-
 def _in_loop(loop: asyncio.AbstractEventLoop, function: Any, *args: Any) -> None:
     if not loop.is_closed():
         loop.call_soon_threadsafe(function, *args)
+
+
+def _spare_collector() -> None:
+    """Keep the garbage collector from going through all modules again and again: with a thousand tasks in
+    hand a full collection held up the event loop for 40 ms."""
+    gc.freeze()
+    gc.enable()

@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -33,6 +33,8 @@ AHEAD: Final = 0.05
 """Seconds of work that are fetched ahead, so that a slot which is freed finds a task while the next ones
 are under way; a task of an otherwise idle queue waits no longer than that for a slot of another worker."""
 MOST_AHEAD: Final = 1000
+WORTH: Final = 200
+"""Room for so many tasks is worth a fetch, even while others still wait for a slot."""
 _REMEMBERED: Final = 0.1
 """Seconds of busy time after which what was measured before counts half."""
 
@@ -64,6 +66,7 @@ class Runner:
         self._written_off: set[Held] = set()
         self._threads = Threads(concurrency)
         self._processes = Processes(process_slots, registry.tracer)
+        self._for_processes: Counter[str] = Counter()
         self._base = contextvars.copy_context()
         self._timer: asyncio.TimerHandle | None = None
         self._armed = math.inf
@@ -81,19 +84,19 @@ class Runner:
     # -- what others ask -----------------------------------------------------------------------------
 
     def room(self) -> int:
-        """How many tasks may be fetched now: free slots, and a little more while tasks are short."""
-        taken = len(self._running) + self._threads.stuck + len(self._queue)
-        return self._concurrency + self._ahead - taken
+        """How many tasks may be fetched now: free slots, and a little more while tasks are short. None while
+        the slots have enough to do and there is less room than a round trip is worth."""
+        waiting = len(self._queue)
+        taken = len(self._running) + self._threads.stuck + waiting
+        room = self._concurrency + self._ahead - taken
+        return 0 if 2 * waiting > self._ahead and room < min(WORTH, self._ahead // 2) else room
 
     def room_for(self, handler: Handler) -> int:
         """The most tasks of this type to fetch at once."""
         if handler.options.executor != "process":
             return self._concurrency + MOST_AHEAD
         # One more than there are processes, so that none waits for a fetch.
-        return max(0, self._processes.size + 1 - self._in_hand(handler.name))
-
-    def _in_hand(self, task_type: str) -> int:
-        return sum(held.delivery.type == task_type for held in (*self._queue, *self._running))
+        return max(0, self._processes.size + 1 - self._for_processes[handler.name])
 
     @property
     def worn_out(self) -> bool:
@@ -126,10 +129,12 @@ class Runner:
     # -- what others tell ----------------------------------------------------------------------------
 
     def put(self, deliveries: list[Held]) -> None:
-        """Run these as soon as slots are free."""
+        """Run these, all of one task type, as soon as slots are free."""
         if self.idle:
             self._since, self._ended = time.monotonic(), 0
         self._queue.extend(deliveries)
+        if deliveries and self._registry.handlers[deliveries[0].delivery.type].options.executor == "process":
+            self._for_processes[deliveries[0].delivery.type] += len(deliveries)
         if not self._step:
             self._spread()
 
@@ -251,6 +256,8 @@ class Runner:
             return
         held.done = True
         self._ended += 1
+        if self._for_processes and held.delivery.type in self._for_processes:
+            self._for_processes[held.delivery.type] -= 1
         if outcome is not None:
             self._finished(held, outcome)
 

@@ -164,7 +164,9 @@ class _Lane:
 
     def _call(self, line: Line, batch: list[_Ended]) -> calls.Call[list[bool]]:
         task_type, shard = line
-        writer = self._writers.setdefault(task_type, Writer())
+        writer = self._writers.get(task_type)
+        if writer is None:
+            writer = self._writers[task_type] = Writer()
         keys = type_keys(self._settler.app, shard, task_type), shard_keys(self._settler.app, shard)
         settlements = [
             Settlement(held.delivery.place, held.delivery.local, outcome) for held, outcome in batch

@@ -47,7 +47,7 @@ def timeout(handler: Handler, delivery: Delivery) -> float | None:
 def completed(handler: Handler, delivery: Delivery, result: bytes) -> Completed:
     overrides = delivery.overrides
     if overrides is None or overrides.retention is None:
-        return Completed(result, handler.retention_ms)
+        return Completed(result, handler.retention_ms) if result else handler.nothing
     return Completed(result, round(overrides.retention * 1000))
 
 

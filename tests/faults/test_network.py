@@ -13,6 +13,7 @@ from streamq.embedded import EmbeddedServer
 from streamq.transport import AsyncReader, SyncTransport, faults, wire
 from streamq.worker.fetcher import Fetcher
 from tests.client.proxy import Proxy
+from tests.client.test_network import blocks
 from tests.conftest import command
 from tests.faults.proof import both, judged
 from tests.ports import free_port
@@ -98,7 +99,7 @@ async def test_deliveries_that_never_arrived_are_handed_back(
 
     async with working(app, CALM):
         await (await work.aenqueue(0)).aresult(5)
-        await until(lambda: b"cmd=xreadgroup" in command(tcp[0].url, "CLIENT", "LIST"))  # type: ignore[operator]
+        await until(lambda: blocks(tcp[0].url))
         proxy.drop_replies(1)
         handle = await asyncio.to_thread(direct.send, "work", {"n": 1})
         with judged(guarded):

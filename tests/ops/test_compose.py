@@ -13,7 +13,7 @@ import yaml
 
 from streamq import environment
 from streamq.cli import COMMANDS
-from streamq.worker.group import load_app
+from streamq.worker.loading import load_app
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())

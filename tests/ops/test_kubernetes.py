@@ -15,7 +15,7 @@ import yaml
 
 from streamq import environment
 from streamq.options import seconds
-from streamq.worker.group import load_app
+from streamq.worker.loading import load_app
 
 KUBERNETES = Path(__file__).resolve().parents[2] / "ops" / "kubernetes"
 KUBECTL = shutil.which("kubectl")

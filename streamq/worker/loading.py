@@ -1,0 +1,92 @@
+"""From `module:attribute` to an app, and which of its task types a worker serves.
+
+Owns the import of the user's module and what is wrong with it. Connects to nothing and loads no more than
+that: the supervisor looks at the app before it starts the processes that run it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, Protocol
+
+from streamq.app import Registry
+from streamq.errors import StreamQError, UsageError
+from streamq.fingerprint import place
+from streamq.options import WorkerOptions
+from streamq.transport import Address
+
+
+class App(Protocol):
+    """What a worker needs of an app."""
+
+    @property
+    def registry(self) -> Registry: ...
+    @property
+    def address(self) -> Address: ...
+
+
+def load_app(reference: str) -> App:
+    """Import `module:attribute` (`module` alone means `module:app`). Raises UsageError."""
+    module, _, attribute = reference.partition(":")
+    if not module:
+        raise UsageError(f"{reference!r} names no app: write it as module:attribute, such as shop.tasks:app")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    found: Any = _imported(module)
+    for part in (attribute or "app").split("."):
+        found = getattr(found, part, None)
+    if not hasattr(found, "registry") or not hasattr(found, "address"):
+        raise UsageError(f"{module!r} has no StreamQ app called {attribute or 'app'!r}")
+    app: App = found
+    return app
+
+
+def _imported(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except StreamQError:
+        raise  # it says what is wrong with the app
+    except ModuleNotFoundError as error:
+        if error.name is not None and module.split(".", maxsplit=1)[0] == error.name.split(".")[0]:
+            raise UsageError(
+                f"there is no module {error.name!r} here: write the app as module:attribute"
+            ) from None
+        raise _broken(module, error) from error
+    except Exception as error:
+        raise _broken(module, error) from error
+
+
+def _broken(module: str, error: Exception) -> UsageError:
+    """What is wrong with a module, with the place in the user's code."""
+    if isinstance(error, SyntaxError):
+        where, said = f"{error.filename}:{error.lineno}", error.msg
+    else:
+        where = str(place("".join(traceback.format_exception(error))) or module)
+        said = " ".join(str(error).split())
+    return UsageError(f"{module} cannot be imported: {where}: {type(error).__name__}: {said}")
+
+
+class _At:
+    """An app at another address than its own."""
+
+    def __init__(self, app: App, address: Address) -> None:
+        self.registry = app.registry
+        self.address = address
+
+
+def located(reference: str, url: str | None) -> App:
+    app = load_app(reference)
+    return app if url is None else _At(app, Address.parse(url))
+
+
+def served_types(registry: Registry, options: WorkerOptions) -> list[str]:
+    """The types to serve; UnknownTaskType or UsageError where that cannot be."""
+    if options.types is not None:
+        return sorted({registry.get(name).name for name in options.types})
+    if not registry.handlers:
+        raise UsageError(f"app {registry.name!r} has no task types: decorate a function with @app.task")
+    return sorted(registry.handlers)

@@ -1,0 +1,108 @@
+"""The inside of a process that a supervisor started: a worker or a daemon, from its start to its exit code.
+
+Owns the process: its signals, its event loop, its reports, how it ends. Decides nothing about a task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Any
+
+from streamq import telemetry
+from streamq.errors import StreamQError, UsageError
+from streamq.options import DaemonOptions
+from streamq.telemetry import traces
+from streamq.telemetry.report import Reporter
+from streamq.worker.launch import EXIT_CONFIG, EXIT_DRAINED, EXIT_UNREACHABLE, EXIT_WORN_OUT, Launch
+from streamq.worker.loading import located
+from streamq.worker.process import Worker
+
+if TYPE_CHECKING:
+    from streamq.daemon import Daemon
+
+
+def serve_worker(launch: Launch, pipe: Connection | None) -> None:
+    """A worker process, from its start to its exit code."""
+
+    def make() -> Worker:
+        app = located(launch.app, launch.url)
+        return Worker(app, launch.options, group=launch.group, exclusive=True, metered=launch.reports)
+
+    live(make, launch, pipe)
+
+
+def serve_daemon(launch: Launch, pipe: Connection | None) -> None:
+    """The daemon that `--with-daemon` runs beside the workers."""
+
+    from streamq.daemon import Daemon  # noqa: PLC0415 - a worker does not need what it is made of
+
+    def make() -> Daemon:
+        return Daemon(located(launch.app, launch.url).address, DaemonOptions(), watched=launch.reports)
+
+    live(make, launch, pipe)
+
+
+def live(make: Callable[[], Any], launch: Launch, pipe: Connection | None) -> None:
+    """The life of a process of ours: the service that `make` answers, until SIGTERM; ends the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group: the parent passes it on
+    telemetry.configure(launch.log_level, launch.log_format)
+    try:
+        code = run_loop(_serve(make, pipe))
+    except StreamQError as error:
+        telemetry.get_logger().error("process.failed", error=str(error))
+        code = EXIT_CONFIG if isinstance(error, UsageError) else EXIT_UNREACHABLE
+    traces.flush()
+    # Threads whose handlers will not end would keep the process for ever.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+async def _serve(make: Any, pipe: Connection | None) -> int:
+    service = make()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, service.stop)
+    _watch_parent(loop, service.stop)
+    reporter = None if pipe is None else Reporter(pipe, service.report)
+    if reporter is not None:
+        reporter.start()
+    try:
+        await service.run()
+    finally:
+        if reporter is not None:
+            await asyncio.to_thread(reporter.stop)
+    if getattr(service, "drained", False):
+        return EXIT_DRAINED
+    return EXIT_WORN_OUT if getattr(service, "worn_out", False) else 0
+
+
+def _watch_parent(loop: asyncio.AbstractEventLoop, stop: Any) -> None:
+    """Drain when the supervisor is gone: nobody else would ever tell us."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(stop)
+
+    threading.Thread(target=watch, name="streamq-parent", daemon=True).start()
+
+
+def run_loop(coroutine: Any) -> Any:
+    """Run on uvloop where it is installed."""
+    try:
+        import uvloop  # noqa: PLC0415
+    except ImportError:
+        return asyncio.run(coroutine)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(coroutine)
