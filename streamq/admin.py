@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
@@ -15,7 +16,7 @@ import orjson
 from streamq import calls
 from streamq.app import sized
 from streamq.audit import Audit, Auditor, Mode
-from streamq.deadgroups import DeadSelection, Groups
+from streamq.deadgroups import END_MS, DeadSelection, Groups
 from streamq.errors import PayloadError, UsageError
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model import TaskId
@@ -197,9 +198,14 @@ def _said(selection: DeadSelection) -> str:
         f"all dead letters of {selection.type}",
         f"with fingerprint {selection.fingerprint}" if selection.fingerprint else "",
         f"with {selection.error!r} in the error" if selection.error else "",
-        f"that died since {selection.since_ms}" if selection.since_ms else "",
+        f"that died since {_moment(selection.since_ms)}" if selection.since_ms else "",
+        f"that died until {_moment(selection.until_ms)}" if selection.until_ms < END_MS else "",
     )
     return " ".join(filter(None, parts))
+
+
+def _moment(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _check_payload(payload: bytes) -> None:

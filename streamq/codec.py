@@ -134,15 +134,27 @@ def failures(raw: bytes) -> list[dict[str, Any]]:
 
 
 def add_failure(
-    raw: bytes, *, attempt: int, at_ms: int, worker: str, error: str, message: str, traceback: str
+    raw: bytes,
+    *,
+    attempt: int,
+    at_ms: int,
+    worker: str,
+    error: str,
+    message: str,
+    traceback: str,
+    wait_ms: int | None = None,
+    run_ms: int | None = None,
 ) -> bytes:
     """The list with one more: the first and the latest are kept, long texts are cut (the tail of a
-    traceback tells most)."""
+    traceback tells most). wait_ms: from ready to started; run_ms: in the handler; None where it was not
+    started."""
     listed = failures(raw)
+    times = {} if run_ms is None else {"wait_ms": wait_ms, "run_ms": run_ms}
     listed.append(
         {
             "attempt": attempt,
             "at_ms": at_ms,
+            **times,
             "worker": worker,
             "error": _clean(error[:200]),
             "message": _clean(message[:1024]),

@@ -63,7 +63,11 @@ class Watch:
     def _look_slowly(self, types: list[str]) -> None:
         inspector = self._found.inspector
         self._paused = inspector.paused()
-        self._activities = {name: activity(inspector.rollups(name, last=RECENT)) for name in types}
+        rollups, now_ms = inspector.all_rollups(), inspector.now_ms()
+        since_ms = now_ms - RECENT * 60_000
+        self._activities = {
+            name: activity(rollups.read(name, "hour", since_ms=since_ms, now_ms=now_ms)) for name in types
+        }
         self._daemons = [
             one
             for one in daemons(self._found.transport)

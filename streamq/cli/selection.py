@@ -96,7 +96,7 @@ def groups(found: target.Target, args: argparse.Namespace) -> tuple[list[DeadGro
 def _lets(group: DeadGroup, chosen: DeadSelection) -> bool:
     return (
         chosen.fingerprint in ("", group.fingerprint)
-        and chosen.error.lower() in f"{group.error} {group.reason}".lower()
+        and group.tells(chosen.error)
         and group.last_ms >= chosen.since_ms
         and group.first_ms <= chosen.until_ms
     )

@@ -5,7 +5,7 @@ Owns the order, and what is still looked at where something cannot be.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from streamq.doctor import node, queue, rights, server, slots
@@ -27,15 +27,24 @@ class Diagnosis:
         return all(check.status != "fault" for check in self.checks)
 
 
-def examine(transport: SyncTransport, *, app: str | None = None, user: str | None = None) -> Diagnosis:
-    """Look at the server, and at one app or all that are on it. `user`: whose rights, where it is not ours.
+def examine(
+    transport: SyncTransport,
+    *,
+    app: str | None = None,
+    user: str | None = None,
+    roles: Sequence[str] = tuple(rights.ROLES),
+) -> Diagnosis:
+    """Look at the server, and at one app or all that are on it. `user`: whose rights, where it is not ours;
+    `roles`: which of them it should be able to fill.
 
     Raises RedisUnavailable, ServerTooOld or AuthenticationFailed where there is nobody to examine.
     """
-    return Diagnosis(tuple(_checks(transport, app, user)))
+    return Diagnosis(tuple(_checks(transport, app, user, roles)))
 
 
-def _checks(transport: SyncTransport, only: str | None, user: str | None) -> Iterator[Check]:
+def _checks(
+    transport: SyncTransport, only: str | None, user: str | None, roles: Sequence[str]
+) -> Iterator[Check]:
     asked = node.ask(transport)
     yield from server.checks(asked, str(transport.address))
     found: dict[str, int] = {}
@@ -48,7 +57,7 @@ def _checks(transport: SyncTransport, only: str | None, user: str | None) -> Ite
     if only is not None:
         found = {only: found.get(only, 1)}
     yield from slots.checks(transport, asked, found or {"app": 1})
-    yield from rights.checks(transport, next(iter(found), "app"), user)
+    yield from rights.checks(transport, next(iter(found), "app"), user, roles)
     try:
         yield from _apps(transport, found)
     except AuthenticationFailed as error:

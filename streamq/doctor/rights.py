@@ -72,10 +72,22 @@ ROLES: Final = {
             "audit_place",
             "audit_rows",
             "audit_keys",
+            "dead_count",
+            "dead_groups",
+            "dead_slices",
+            "page_buckets",
+            "page_group",
+            "page_results",
+            "page_set",
+            "page_streams",
+            "rollups",
         ),
         ("HGET apps", "HGETALL apps", "SMEMBERS", "SCAN"),
     ),
+    "operator": Role(("cancel", "drain", "pause", "purge", "requeue", "resubmit", "run_now")),
 }
+LOOKING: Final = ("observer", "operator")
+"""The roles of a dashboard."""
 _CALL: Final = re.compile(r"redis\.p?call\(\s*'([A-Z]+)'(?:,\s*'([A-Z]+)')?")
 _PARENTS: Final = ("XGROUP", "XINFO")
 
@@ -126,9 +138,11 @@ def sample(name: str, app: str) -> Command:
     return (*words, *({"K": key, "C": channel}.get(word, word) for word in arguments))
 
 
-def checks(transport: SyncTransport, app: str, user: str | None) -> Iterator[Check]:
-    """Which roles the user can fill. `user`: another than the one that is logged in (by ACL DRYRUN)."""
-    lacking = {name: _lacking(transport, app, user, needed(role)) for name, role in ROLES.items()}
+def checks(
+    transport: SyncTransport, app: str, user: str | None, roles: Sequence[str] = tuple(ROLES)
+) -> Iterator[Check]:
+    """Which of these roles the user can fill. `user`: another than the one that is logged in (ACL DRYRUN)."""
+    lacking = {name: _lacking(transport, app, user, needed(ROLES[name])) for name in roles}
     shown = f"user {user or _whoami(transport)}"
     if None in lacking.values():
         fix = "ACL SETUSER <user> +multi, or ask as a user with +acl"
@@ -137,12 +151,15 @@ def checks(transport: SyncTransport, app: str, user: str | None) -> Iterator[Che
     able = [name for name, refused in lacking.items() if not refused]
     if able:
         yield ok("rights", f"{shown} may be {', '.join(able)}")
+    # A user for each role is good practice; one that can do nothing of use is a fault. To look is of use
+    # only where looking is what was asked for.
+    useful = bool(set(able) - ({"observer"} if "worker" in roles else set()))
     for name, refused in lacking.items():
         if refused:
-            yield _refused(shown, name, refused, able)
+            yield _refused(shown, name, refused, useful=useful)
 
 
-def _refused(shown: str, role: str, refused: Sequence[tuple[str, str]], able: Sequence[str]) -> Check:
+def _refused(shown: str, role: str, refused: Sequence[tuple[str, str]], *, useful: bool) -> Check:
     names = [name for name, why in refused if "command" in why]
     rest = [why for _, why in refused if "command" not in why]
     said = f"{shown} cannot be {role}: no right to {', '.join(names[:8]) or rest[0]}"
@@ -154,8 +171,6 @@ def _refused(shown: str, role: str, refused: Sequence[tuple[str, str]], able: Se
     if any("channel" in why for why in rest):
         grants += ["'&streamq:*'", f"'&{WAKE_PATTERN}'"]
     fix = f"redis-cli ACL SETUSER {shown.removeprefix('user ')} {' '.join(grants)}"
-    # A user for each role is good practice; one that can do nothing of use is a fault.
-    useful = set(able) - {"observer"}
     return warning("rights", said, f"if it is to be one: {fix}") if useful else fault("rights", said, fix)
 
 

@@ -237,7 +237,7 @@ def test_a_roles_rights_cover_its_scripts(user: str) -> None:
     ("user", "roles"),
     [
         ("producer", {"producer"}), ("worker", {"producer", "worker"}), ("daemon", {"daemon"}),
-        ("viewer", {"observer"}), ("operator", {"observer"}),
+        ("viewer", {"observer"}), ("operator", {"observer", "operator"}),
     ],
 )  # fmt: skip
 def test_the_doctor_finds_that_each_user_can_fill_its_role(queue: Url, user: str, roles: set[str]) -> None:
