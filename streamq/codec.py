@@ -15,8 +15,7 @@ for the dead letter; it never crashes a loop. Knows no handler and no Redis.
 | m | what the call set otherwise than the policy, JSON | it did |
 | f | the errors of all attempts, JSON | after a failed or lost attempt |
 | t | trace context: W3C traceparent, or a JSON object with tracestate and baggage | the app is traced |
-| o | local id of the dead letter it was made from | after edit and requeue |
-| k | it is in the books | it has no payload and was a dead letter before |
+| o | local id of a dead letter | it was made from that one (edit and requeue), or had its id when it died |
 | v | version of the envelope | it is not 1 |
 """
 

@@ -88,11 +88,13 @@ class Actions:
         chosen = selection(form)
         selected = admin.requeue_selected if action == "requeue" else admin.purge_selected
         steps = selected(chosen, action=form["action"])
-        done = _number(form.get("done", "0")) + _work(steps)
+        worked = _work(steps)
+        done = _number(form.get("done", "0")) + worked
         left = inspector.count_dead(chosen)
         past = "requeued" if action == "requeue" else "purged"
-        if not left or not done:
-            return self._back(request, "/dead", f"{done:,} dead letters {past}.")
+        if not left or not worked:
+            stay = f" {left:,} stay: they have no payload, so they cannot run." if left else ""
+            return self._back(request, "/dead", f"{done:,} dead letters {past}.{stay}")
         given = {**form, "done": str(done)}
         return self._site.render.page(
             request, "progress.html", action=action, given=given, done=done, left=left, past=past

@@ -6,7 +6,7 @@ Owns the order, and what is still looked at where something cannot be.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streamq.doctor import node, queue, rights, server, slots
 from streamq.doctor.check import Check, fault, ok, unknown
@@ -46,7 +46,9 @@ def _checks(
     transport: SyncTransport, only: str | None, user: str | None, roles: Sequence[str]
 ) -> Iterator[Check]:
     asked = node.ask(transport)
-    yield from server.checks(asked, str(transport.address))
+    first = list(server.checks(asked, str(transport.address)))
+    yield from first
+    yield from _other_nodes(transport, asked, first)
     found: dict[str, int] = {}
     try:
         found = {name: record.known for name, record in apps(transport).items()}
@@ -64,6 +66,22 @@ def _checks(
         yield unknown("queue", str(error), "ask as a user who may read: see rights")
     except (RedisUnavailable, ServerError) as error:
         yield fault("queue", str(error), "streamq audit tells more")
+
+
+def _other_nodes(transport: SyncTransport, asked: node.Node, first: list[Check]) -> Iterator[Check]:
+    """On a cluster, what is wrong with a node and was not said of the one that was asked first."""
+    if asked.info.get("cluster_enabled") != "1":
+        return
+    said = {(check.name, check.said) for check in first}
+    try:
+        others = node.ask_all(transport)
+    except (RedisUnavailable, ServerError) as error:
+        yield fault("nodes", str(error), "redis-cli --cluster check tells which; then ask again")
+        return
+    for where, other in others.items():
+        for check in server.checks(other, where):
+            if check.status != "ok" and (check.name, check.said) not in said:
+                yield replace(check, said=f"{where.partition(' of ')[0]}: {check.said}")
 
 
 def _apps(transport: SyncTransport, found: dict[str, int]) -> Iterator[Check]:

@@ -28,11 +28,11 @@ class Role:
     plain: tuple[str, ...] = ()
 
 
+_PRODUCER: Final = ("announce", "open_shard", "enqueue", "register", "wait", "locate", "cancel")
+_PRODUCES: Final = ("HGET apps", "HSET apps", "GET", "SUBSCRIBE")
 ROLES: Final = {
-    "producer": Role(
-        ("announce", "open_shard", "enqueue", "register", "wait", "locate", "cancel"),
-        ("HGET apps", "HSET apps", "GET", "SUBSCRIBE"),
-    ),
+    "producer": Role(_PRODUCER, _PRODUCES),
+    "producer of durable tasks": Role(_PRODUCER, (*_PRODUCES, "WAIT", "WAITAOF")),
     "worker": Role(
         ("announce", "register", "groups", "fetch", "settle", "renew", "beat", "leave"),
         (
@@ -100,7 +100,7 @@ _SAMPLES: Final = {
     "LPUSH": "K v", "LTRIM": "K 0 1", "DEL": "K", "PERSIST": "K", "PEXPIRE": "K 1", "PTTL": "K",
     "MGET": "K", "SADD": "K m", "SCARD": "K",
     "SISMEMBER": "K m", "SET": "K v", "SMEMBERS": "K", "TIME": "", "TYPE": "K", "XACK": "K g 0-1",
-    "XADD": "K * f v", "XAUTOCLAIM": "K g c 1 0-0", "XCLAIM": "K g c 1 0-1", "XDEL": "K 0-1",
+    "XADD": "K * f v", "XCLAIM": "K g c 1 0-1", "XDEL": "K 0-1",
     "XGROUP CREATE": "K g 0", "XGROUP DELCONSUMER": "K g c", "XINFO CONSUMERS": "K g", "XINFO GROUPS": "K",
     "XLEN": "K", "XPENDING": "K g - + 1", "XRANGE": "K - +", "XREADGROUP": "GROUP g c STREAMS K >",
     "ZADD": "K 1 m", "ZCARD": "K", "ZCOUNT": "K 0 1", "ZLEXCOUNT": "K - +", "ZREVRANK": "K m",
@@ -108,6 +108,7 @@ _SAMPLES: Final = {
     "ZREMRANGEBYRANK": "K 0 0", "ZSCAN": "K 0", "ZSCORE": "K m", "PUBLISH": "C x", "SUBSCRIBE": "C",
     "PSUBSCRIBE": WAKE_PATTERN, "EVAL": "return 1 K", "EVALSHA": "0 1 K", "CLIENT ID": "",
     "CLIENT SETNAME": "x", "CLIENT UNBLOCK": "0", "SCAN": "0",
+    "WAIT": "0 1", "WAITAOF": "1 0 1",
 }  # fmt: skip
 _SAMPLES_EVAL: Final = {"EVAL": ("return", "1"), "EVALSHA": ("0" * 40, "1")}
 
@@ -193,11 +194,19 @@ def _lacking(
 def _dry(transport: SyncTransport, user: str, commands: Sequence[Command]) -> list[str] | None:
     answers: list[str] = []
     for command in commands:
+        if command[0] == "WAITAOF" and not _has_waitaof(transport):
+            answers.append("")
+            continue
         reply = permitted(transport, "ACL", "DRYRUN", user, *command)
         if not isinstance(reply, bytes):
             return None
         answers.append("" if reply == b"OK" else reply.decode("utf-8", "replace"))
     return answers
+
+
+def _has_waitaof(transport: SyncTransport) -> bool:
+    """Redis has it from 7.2 on. What does not exist, nobody lacks a right to."""
+    return permitted(transport, "COMMAND", "INFO", "WAITAOF") not in ([None], [[]], [])
 
 
 def _whoami(transport: SyncTransport) -> str:

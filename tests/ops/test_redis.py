@@ -194,6 +194,7 @@ def test_the_default_user_is_off(queue: Url) -> None:
         command(queue("producer").replace("producer:change-me-producer@", ""), "PING")
 
 
+DURABLE = "producer of durable tasks"
 SCRIPTS = {
     "producer": ("enqueue", "register", "announce", "open_shard", "wait", "cancel", "locate"),
     "worker": ("fetch", "renew", "settle", "beat", "leave", "groups", "orders", "tally"),
@@ -236,8 +237,8 @@ def test_a_roles_rights_cover_its_scripts(user: str) -> None:
 @pytest.mark.parametrize(
     ("user", "roles"),
     [
-        ("producer", {"producer"}), ("worker", {"producer", "worker"}), ("daemon", {"daemon"}),
-        ("viewer", {"observer"}), ("operator", {"observer", "operator"}),
+        ("producer", {"producer", DURABLE}), ("worker", {"producer", DURABLE, "worker"}),
+        ("daemon", {"daemon"}), ("viewer", {"observer"}), ("operator", {"observer", "operator"}),
     ],
 )  # fmt: skip
 def test_the_doctor_finds_that_each_user_can_fill_its_role(queue: Url, user: str, roles: set[str]) -> None:
@@ -245,6 +246,17 @@ def test_the_doctor_finds_that_each_user_can_fill_its_role(queue: Url, user: str
     [said] = [check.said for check in rights.checks(transport, "acl", user) if check.status == "ok"]
     transport.close()
     assert roles == set(said.removeprefix(f"user {user} may be ").split(", ")) & set(rights.ROLES)
+
+
+@pytest.mark.parametrize("user", ["producer", "worker"])
+def test_who_enqueues_may_wait_until_it_is_durable(queue: Url, user: str) -> None:
+    assert command(queue(user), "WAIT", "0", "1") == 0
+    try:
+        command(queue(user), "WAITAOF", "0", "0", "1")
+    except RedisError as error:
+        assert "unknown command" in str(error)  # Redis before 7.2
+    with pytest.raises(RedisError):
+        command(queue("daemon").replace("daemon", "sentinel"), "WAIT", "0", "1")
 
 
 def commands_of(script: str) -> set[str]:
