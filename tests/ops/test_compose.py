@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from streamq.cli import COMMANDS, listen
+from streamq import environment
+from streamq.cli import COMMANDS
 from streamq.dashboard import Basic
 from streamq.dashboard.access import parse
 from streamq.worker.loading import load_app
@@ -82,7 +83,7 @@ def test_the_image_runs_unprivileged_and_says_how_it_is() -> None:
     assert json.loads(said["ENTRYPOINT"]) == ["streamq"]
     _, _, probe = said["HEALTHCHECK"].partition("CMD ")
     assert json.loads(probe) == ["streamq", "check"]
-    assert f"{listen.SOCKET}=/tmp/streamq.sock" in said["ENV"]
+    assert f"{environment.HEALTH_SOCKET.name}=/tmp/streamq.sock" in said["ENV"]
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     [named] = re.findall(r"'\.\[([a-z,]+)\]'", "\n".join(lines))
     assert {"dashboard", "metrics"} <= set(named.split(",")) <= extras.keys()

@@ -29,6 +29,11 @@ needs_redis = pytest.mark.skipif(SERVER is None, reason="no redis-server on the 
 USERS = {line.split()[1]: line.split()[2:] for line in (REDIS / "users.acl").read_text().splitlines()}
 Url = Callable[[str], str]
 STREAM = "streamq:{acl:0}:email:normal"
+READING = (
+    ("stats",), ("top",), ("workers",), ("audit",), ("dead", "list"), ("dead", "groups"),
+    ("task", "list", "dead"),
+)  # fmt: skip
+"""Commands that a viewer may give."""
 BUSY = replace(QUICK, heartbeat=0.2, sample_interval=0.2)
 
 
@@ -118,7 +123,7 @@ async def test_the_way_of_a_task_under_the_rights_of_each_role(
     assert never.cancel() == "cancelled"
     await until_rounds(daemon)
     look = ("--app", "acl", "--json", "--url", queue("viewer"))
-    for args in (("stats",), ("workers",), ("audit",), ("dead", "list"), ("task", "show", bad.id)):
+    for args in (*READING, ("task", "show", bad.id)):
         assert main([*args, *look]) == 0, capsys.readouterr()
     act = ("--app", "acl", "--json", "--url", queue("operator"))
     assert main(["dead", "requeue", bad.id, *act]) == 0, capsys.readouterr()

@@ -107,6 +107,12 @@ def test_commands(servers: Servers, app: StreamQ, capsys: pytest.CaptureFixture[
     assert stats["ready"] == SHARDS * 2 + 1
     assert run("audit", "--json")["problems"] == []
     assert run("dead", "list", "--json")["dead"] == []
+    assert run("dead", "groups", "--json")["groups"] == []
+    assert len(run("task", "list", "ready", "--json")["tasks"]) == SHARDS * 2 + 1
+    assert run("pause", "email", "--json")["changed"] == ["email"]
+    seen = run("top", "--json")
+    assert (seen["types"][0]["ready"], seen["types"][0]["paused"]["type"]) == (SHARDS * 2 + 1, "email")
+    assert (seen["server"]["nodes"] > 1) == ("cluster" in servers.url)
     assert run("workers", "--json")["workers"] == []
     code = main(["bench", "--url", servers.url])
     assert (code, "name one server" in capsys.readouterr().err) == (2, True)
