@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -15,17 +17,17 @@ import orjson
 from streamq import calls
 from streamq.app import sized
 from streamq.audit import Audit, Auditor, Mode
-from streamq.deadgroups import DeadSelection, Groups
+from streamq.deadgroups import END_MS, DeadSelection, Groups
 from streamq.errors import PayloadError, UsageError
 from streamq.keys import TypeKeys, shard_keys, type_keys
-from streamq.model import TaskId
+from streamq.model import Moved, TaskId
 from streamq.operations import note
 from streamq.options import TaskOptions
 from streamq.transport import SyncTransport
 
 BATCH: Final = 100
 
-_Step = Callable[..., calls.Call[tuple[int, int]]]
+_Step = Callable[..., calls.Call[Moved]]
 
 
 class Admin:
@@ -102,13 +104,16 @@ class Admin:
     # -- dead letters ----------------------------------------------------------------------------------
 
     def requeue(self, task_ids: Sequence[str]) -> int:
-        """Put dead letters back by id; answers how many there were."""
+        """Put dead letters back by id; answers how many there were.
+
+        Raises UsageError, when all else is done, where one has no payload and so cannot run.
+        """
         return self._by_id(calls.requeue, "requeue", task_ids)
 
     def requeue_type(self, task_type: str) -> Iterator[int]:
         """Put all dead letters of a type back, oldest first; yields how many each batch moved.
 
-        Letters that die anew meanwhile are left alone.
+        Letters that die anew meanwhile are left alone, and so are those without a payload.
         """
         return self.requeue_selected(DeadSelection(task_type))
 
@@ -166,10 +171,16 @@ class Admin:
         for task in [TaskId.parse(text) for text in task_ids]:
             by_type.setdefault(self._keys(task), []).append(task.local)
         told = note(self._by, verb, ", ".join(task_ids[:5]), len(task_ids))
-        done = 0
+        done = stay = 0
         for keys, ids in by_type.items():
             for n in range(0, len(ids), BATCH):
-                done += self._transport.run(step(keys, BATCH, 0, ids[n : n + BATCH], note=told))[0]
+                moved = self._transport.run(step(keys, BATCH, 0, ids[n : n + BATCH], note=told))
+                done, stay = done + moved.done, stay + moved.stay
+        if stay:
+            raise UsageError(
+                f"{stay} of {len(task_ids)} dead letters have no payload, so they cannot run: something else "
+                f"wrote or deleted their entries ({done} were requeued). Purge them, or edit and requeue them"
+            )
         return done
 
     def _selected(self, step: _Step, verb: str, selection: DeadSelection, action: str) -> Iterator[int]:
@@ -178,15 +189,17 @@ class Admin:
         told = note(self._by, verb, _said(selection), groups.count(selection), action)
         for keys, mark in list(groups.places(selection)):
             kind = {"since_ms": selection.since_ms, "fingerprint": mark, "note": told}
-            yield from self._all(step(keys, BATCH, until, **kind))
+            yield from self._all(partial(step, keys, BATCH, until, **kind))
 
-    def _all(self, call: calls.Call[tuple[int, int]]) -> Iterator[int]:
-        left = 1
-        while left:
-            done, left = self._transport.run(call)
-            yield done
-            if not done:
+    def _all(self, step: _Step) -> Iterator[int]:
+        """Until nothing is left but what has stayed."""
+        stayed, left = 0, 1
+        while left > stayed:
+            moved = self._transport.run(step(skip=stayed) if stayed else step())
+            yield moved.done
+            if not moved.done and not moved.stay:
                 break
+            stayed, left = stayed + moved.stay, moved.left
 
     def _keys(self, task: TaskId) -> TypeKeys:
         return type_keys(self._app, task.shard, task.type)
@@ -197,9 +210,14 @@ def _said(selection: DeadSelection) -> str:
         f"all dead letters of {selection.type}",
         f"with fingerprint {selection.fingerprint}" if selection.fingerprint else "",
         f"with {selection.error!r} in the error" if selection.error else "",
-        f"that died since {selection.since_ms}" if selection.since_ms else "",
+        f"that died since {_moment(selection.since_ms)}" if selection.since_ms else "",
+        f"that died until {_moment(selection.until_ms)}" if selection.until_ms < END_MS else "",
     )
     return " ".join(filter(None, parts))
+
+
+def _moment(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _check_payload(payload: bytes) -> None:

@@ -15,8 +15,7 @@ for the dead letter; it never crashes a loop. Knows no handler and no Redis.
 | m | what the call set otherwise than the policy, JSON | it did |
 | f | the errors of all attempts, JSON | after a failed or lost attempt |
 | t | trace context: W3C traceparent, or a JSON object with tracestate and baggage | the app is traced |
-| o | local id of the dead letter it was made from | after edit and requeue |
-| k | it is in the books | it has no payload and was a dead letter before |
+| o | local id of a dead letter | it was made from that one (edit and requeue), or had its id when it died |
 | v | version of the envelope | it is not 1 |
 """
 
@@ -134,15 +133,27 @@ def failures(raw: bytes) -> list[dict[str, Any]]:
 
 
 def add_failure(
-    raw: bytes, *, attempt: int, at_ms: int, worker: str, error: str, message: str, traceback: str
+    raw: bytes,
+    *,
+    attempt: int,
+    at_ms: int,
+    worker: str,
+    error: str,
+    message: str,
+    traceback: str,
+    wait_ms: int | None = None,
+    run_ms: int | None = None,
 ) -> bytes:
     """The list with one more: the first and the latest are kept, long texts are cut (the tail of a
-    traceback tells most)."""
+    traceback tells most). wait_ms: from ready to started; run_ms: in the handler; None where it was not
+    started."""
     listed = failures(raw)
+    times = {} if run_ms is None else {"wait_ms": wait_ms, "run_ms": run_ms}
     listed.append(
         {
             "attempt": attempt,
             "at_ms": at_ms,
+            **times,
             "worker": worker,
             "error": _clean(error[:200]),
             "message": _clean(message[:1024]),

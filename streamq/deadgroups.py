@@ -18,7 +18,7 @@ from streamq.transport import SyncTransport
 
 STEP: Final = 20
 MOST_GROUPS: Final = 200
-"""Groups of one task type that are listed at most."""
+"""Groups of one task type that are looked at, and of all that are listed, at most."""
 CHARTED: Final = 40
 """Groups, those with most letters, of which it is told how many died in each hour."""
 SLICES: Final = 24
@@ -47,10 +47,14 @@ class DeadGroup:
     sample: str
     per_hour: tuple[int, ...] = ()
 
+    def tells(self, part: str) -> bool:
+        """Whether a selection by this part of an error's name or reason takes the group."""
+        return part.lower() in f"{self.error} {self.reason}".lower()
+
 
 @dataclass(frozen=True, slots=True)
 class DeadGroups:
-    """The groups, most letters first. `complete` is False where a type has more than are listed."""
+    """The groups, most letters first. `complete` is False where there are more than are listed."""
 
     groups: list[DeadGroup]
     complete: bool
@@ -58,8 +62,9 @@ class DeadGroups:
 
 @dataclass(frozen=True, slots=True)
 class DeadSelection:
-    """Which dead letters of a type: of one group, or of those whose error's name or reason contains
-    `error`, or all; that died since and until (ms since the epoch)."""
+    """Which dead letters of a type: of one group, of those whose error's name or reason contains `error`
+    (of one group only if it does, where both are given), or all; that died since and until (ms since the
+    epoch)."""
 
     type: str
     fingerprint: str = ""
@@ -85,7 +90,8 @@ class Groups:
             complete = complete and len(per_shard) < MOST_GROUPS * self._shards
             groups += _merged(per_shard)
         groups.sort(key=lambda group: -group.count)
-        return DeadGroups(self._charted(groups[:CHARTED]) + groups[CHARTED:], complete)
+        complete = complete and len(groups) <= MOST_GROUPS
+        return DeadGroups(self._charted(groups[:CHARTED]) + groups[CHARTED:MOST_GROUPS], complete)
 
     def _of_shard(self, task_type: str, shard: int) -> Iterable[DeadGroup]:
         keys, after = self._keys(task_type, shard), ""
@@ -129,11 +135,11 @@ class Groups:
                 yield self._keys(selection.type, shard), mark
 
     def _marks(self, selection: DeadSelection, shard: int) -> Iterable[str]:
-        if selection.fingerprint or not selection.error:
+        if not selection.error:
             return [selection.fingerprint]
-        part = selection.error.lower()
+        wanted = selection.fingerprint
         found = list(self._of_shard(selection.type, shard))
-        return [group.fingerprint for group in found if part in f"{group.error} {group.reason}".lower()]
+        return [g.fingerprint for g in found if g.tells(selection.error) and wanted in ("", g.fingerprint)]
 
     def _keys(self, task_type: str, shard: int) -> TypeKeys:
         return type_keys(self._app, shard, task_type)

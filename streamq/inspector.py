@@ -25,6 +25,11 @@ from streamq.tasklist import TaskFilter, TaskList, TaskPage
 from streamq.transport import SyncTransport
 
 HEARTBEATS_MISSED: Final = 3
+_TOLD: Final = {
+    "types": list, "running": list, "problems": list, "concurrency": int, "running_count": int, "pid": int,
+    "host": str, "version": str, "only": str,
+}  # fmt: skip
+"""What a heartbeat tells, and of what kind it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,11 @@ class Inspector:
         self._transport = transport
         self._app = app
         self._shards = shards
+
+    @property
+    def transport(self) -> SyncTransport:
+        """What it asks through: the doctor has questions of its own."""
+        return self._transport
 
     def shards(self) -> int:
         """How many shards to look at: those in use, and those that producers have left and that are not
@@ -173,7 +183,11 @@ class Inspector:
     def rollups(self, task_type: str, span: Span = "hour") -> list[Rollup]:
         """What happened to a type in the last 60 minutes or in the last 96 quarters of an hour, oldest
         first. Counts are noted by the daemon, waiting and running times by the workers."""
-        return Rollups(self._transport, self._app, self.shards()).read(task_type, span)
+        return self.all_rollups().read(task_type, span)
+
+    def all_rollups(self) -> Rollups:
+        """What reads the rollups of several types, one after the other."""
+        return Rollups(self._transport, self._app, self.shards())
 
     def policy(self, task_type: str) -> dict[str, str]:
         """What is stored of a type's policy, by the names of the options with their units."""
@@ -206,6 +220,11 @@ class Inspector:
         """The workers that send heartbeats, or did not long ago. A worker beats in the first shard."""
         shard = self._shard(0)
         return _processes(self._transport, calls.workers(shard), calls.heartbeats(shard))
+
+    def daemons(self) -> list[WorkerInfo]:
+        """The daemons that serve this app, and send heartbeats or did not long ago."""
+        found = daemons(self._transport)
+        return [one for one in found if one.details.get("only") in (None, self._app)]
 
     def audit(self, progress: Callable[[int], None] = lambda _: None) -> Audit:
         """Check every invariant that stored data can tell, in bounded steps, while the queue works.
@@ -274,13 +293,14 @@ def _number(raw: bytes | None) -> int:
 
 
 def worker_info(name: str, age_ms: int, raw: bytes) -> WorkerInfo:
-    """A worker by its heartbeat of so many ms ago; damaged details count as none."""
+    """A worker by its heartbeat of so many ms ago; damaged details count as none, each by itself."""
     try:
         details = orjson.loads(raw)
     except ValueError:
         details = {}
     if not isinstance(details, dict):
         details = {}
+    details = {name: value for name, value in details.items() if isinstance(value, _TOLD.get(name, object))}
     interval = details.get("heartbeat", 5.0)
     patience = HEARTBEATS_MISSED * (interval if isinstance(interval, int | float) else 5.0)
     return WorkerInfo(name, age_ms <= patience * 1000, max(0, age_ms) / 1000, details)

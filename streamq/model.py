@@ -269,6 +269,15 @@ class Promotion(NamedTuple):
     now_ms: int
 
 
+class Moved(NamedTuple):
+    """Requeue's and purge's answer: how many were moved, how many of this kind are left (0 where ids were
+    given), and how many of those looked at stay, since they have no payload and cannot run."""
+
+    done: int
+    left: int
+    stay: int = 0
+
+
 class Reclaim(NamedTuple):
     """Reclaim's answer: where to go on (`0-0`: round complete) and what became of the deliveries.
 

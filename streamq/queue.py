@@ -25,11 +25,12 @@ from typing import (
     overload,
 )
 
-from streamq import calls, codec, convert
+from streamq import calls, codec, convert, environment
 from streamq.app import Handler, Registry, check_name, sized
 from streamq.client import AsyncClients, Client
 from streamq.dialogue import Place
 from streamq.dialogue import place as placed
+from streamq.environment import Source
 from streamq.errors import (
     DurabilityUnknown,
     IdempotencyConflict,
@@ -66,7 +67,6 @@ from streamq.options import (
 from streamq.shards import shard_of
 from streamq.telemetry.traces import Tracer, Tracing
 from streamq.transport import Address
-from streamq.transport.address import from_environment
 
 if TYPE_CHECKING:
     from streamq.admin import Admin
@@ -261,7 +261,8 @@ class StreamQ:
     ) -> None:
         self.registry = Registry(name, shards)
         self._tracer = self.registry.tracer = _tracer(name, tracing)
-        self.address = Address.parse(url or from_environment())
+        self.address = Address.parse(url or environment.URL.get())
+        self.url_from: Source = "code" if url else environment.URL.source()
         waits = seconds(patience, "patience")
         self._client = Client(self.registry, self.address, patience=waits)
         self._asyncs = AsyncClients(self.registry, self.address, patience=waits)
@@ -532,7 +533,7 @@ def _elsewhere(**_arguments: Any) -> Any:
 
 
 def _tracer(app: str, tracing: Tracing | None) -> Tracer | None:
-    given: Any = tracing or os.environ.get("STREAMQ_TRACING")
+    given: Any = tracing or environment.TRACING.given()
     return Tracer(app, given) if given else None
 
 

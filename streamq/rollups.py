@@ -107,13 +107,16 @@ class Rollups:
         self._app = app
         self._shards = shards
 
-    def read(self, task_type: str, span: Span) -> list[Rollup]:
+    def read(
+        self, task_type: str, span: Span, *, since_ms: int = 0, now_ms: int | None = None
+    ) -> list[Rollup]:
         """The last 60 minutes, or 96 quarters of an hour, oldest first; the last is not over yet, and its
-        `seconds` are those that have passed of it."""
+        `seconds` are those that have passed of it. since_ms: leave out those that began before. now_ms: the
+        server's clock, where it is known: all that is read with the same has the same slices."""
         step, number = _STEPS[span]
-        now_ms = self._transport.run(calls.now())
+        now_ms = self._transport.run(calls.now()) if now_ms is None else now_ms
         last = now_ms // step
-        slices = range(last - number + 1, last + 1)
+        slices = range(max(last - number + 1, -(-since_ms // step)), last + 1)
         per_shard = [self._of_shard(task_type, shard, slices, span) for shard in range(self._shards)]
         return [
             _rollup(at * step, min(step, now_ms - at * step) // 1000, added(row[n] for row in per_shard))

@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
 
 import orjson
 
@@ -17,6 +18,9 @@ from streamq import calls
 from streamq.keys import shard_keys
 from streamq.transport import Subscription, SyncTransport
 
+EventName = Literal[
+    "started", "completed", "retried", "dead", "cancelled", "expired", "handed_back", "skipped"
+]
 FLAG_MS: Final = 15_000
 RENEWED: Final = 5.0
 
@@ -25,17 +29,22 @@ RENEWED: Final = 5.0
 class Event:
     """Something that happened to a task.
 
-    event: started, completed, retried, dead, cancelled, expired or handed_back; `skipped` stands for
-    `number` events that a busy worker left out. seconds: in the handler, None where it was not called.
+    event: what; `skipped` stands for `number` events that a busy worker left out. seconds: in the handler,
+    None where it was not called.
     """
 
-    event: str
+    event: EventName
     id: str
     worker: str
     at_ms: int
     attempt: int = 0
     seconds: float | None = None
     number: int = 1
+
+    @property
+    def type(self) -> str:
+        """The task's type; '' where the event is about no one task."""
+        return self.id.partition(":")[0]
 
 
 class Tail:
@@ -82,9 +91,13 @@ def _events(text: str) -> Iterator[Event]:
         yield from (_event(worker, told) for told in events)
         if left_out:
             yield Event("skipped", "", worker, 0, number=int(left_out))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, OSError):
         return  # said by somebody else
 
 
 def _event(worker: str, told: dict[str, Any]) -> Event:
-    return Event(told["event"], told["id"], worker, told["at_ms"], told["attempt"], told.get("seconds"))
+    seconds = told.get("seconds")
+    at_ms, attempt = int(told["at_ms"]), int(told["attempt"])
+    datetime.fromtimestamp(at_ms / 1000, UTC)  # a moment that none is was not said by a worker
+    took = None if seconds is None else float(seconds)
+    return Event(told["event"], str(told["id"]), worker, at_ms, attempt, took)

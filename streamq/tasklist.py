@@ -33,8 +33,8 @@ class TaskFilter:
     """Which tasks of a list. None and empty texts let everything through.
 
     error: part of the last error's name or message, or of the reason. id: part of the id.
-    older_than, newer_than: seconds since the task came into its state (for a scheduled task: until it
-    is due, so newer_than is "due within"). fingerprint: dead letters of one group.
+    older_than, newer_than: seconds since that moment which a row tells as `at_ms` (for a scheduled task:
+    until it is due, so newer_than is "due within"). fingerprint: dead letters of one group.
     """
 
     error: str = ""
@@ -62,8 +62,8 @@ class TaskFilter:
 class TaskRow:
     """A task as a list shows it.
 
-    at_ms: when it became ready, was handed over, is due, died or ended; for a completed task when it was
-    enqueued. payload: the first 600 bytes of `payload_size`. last_error: the latest failure.
+    at_ms: when it became ready (of one that runs too), is due, died or ended; for a completed task when it
+    was enqueued. payload: the first 600 bytes of `payload_size`. last_error: the latest failure.
     """
 
     id: str

@@ -45,6 +45,7 @@ class Auditor:
         write_off: bool = False,
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
+        self._transport = transport
         self._ask = Ask(transport.run)
         self._app, self._shards = app, shards
         self._mode, self._write_off = mode, write_off
@@ -67,7 +68,7 @@ class Auditor:
         """Walk over the keys; answers the task types of each shard."""
         listed = [self._names(shard) for shard in range(self._shards)]
         found: list[set[str]] = [set() for _ in listed]
-        for step in keyspace.walk(self._ask, self._app, self._shards):
+        for step in keyspace.walk(self._transport, self._app, self._shards):
             for known, _ in step.known:
                 if known.shard < self._shards and known.type and known.kind in _HOLDING:
                     found[known.shard].add(known.type)

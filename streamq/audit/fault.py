@@ -27,7 +27,7 @@ FAULTS: Final[dict[str, Kind]] = {
         "I1", "", "it would run twice: compare both places, and delete the one that the index does not name"
     ),
     "alive and dead at once": Kind(
-        "I1", "", "purge its dead letter (streamq dead purge ID), or cancel the task (streamq task cancel ID)"
+        "I1", "", "purge its dead letter (streamq dead purge ID), or cancel the task (streamq cancel ID)"
     ),
     "in the index but never moved": Kind("I1", "removed the row: the task is where its id says"),
     "in the index but nowhere": Kind("I7", "removed the row: the task has no entry anywhere"),

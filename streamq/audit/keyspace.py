@@ -1,6 +1,6 @@
 """The keys of an app as such: whether streamq knows them, what they hold, and how long they live.
 
-Owns that walk. One node of the server is walked with SCAN; the states of keys are asked for by shard.
+Owns that walk. Each node that holds data is walked with SCAN; the states of keys are asked for by shard.
 Writes nothing.
 """
 
@@ -14,6 +14,7 @@ from streamq.audit.walks import Ask
 from streamq.calls import Fault, KeyState
 from streamq.keys import MORTAL, VALUES, KnownKey, app_pattern, known_key, shard_keys
 from streamq.model import NAME_PATTERN
+from streamq.transport import SyncTransport
 
 SCANNED: Final = 500
 NOT_THERE: Final = -2
@@ -27,14 +28,15 @@ class Keys(NamedTuple):
     faults: list[tuple[KnownKey, Fault]]
 
 
-def walk(ask: Ask, app: str, shards: int) -> Iterator[Keys]:
-    """All keys of an app, a step at a time."""
-    cursor, pattern = "", app_pattern(app)
-    while True:
-        cursor, listed = ask(calls.scan_keys(pattern, cursor, SCANNED))
+def walk(transport: SyncTransport, app: str, shards: int) -> Iterator[Keys]:
+    """All keys of an app, node by node, a step at a time."""
+    ask, pattern = Ask(transport.run), app_pattern(app)
+    for where, first in transport.everywhere(calls.scan_keys(pattern, "", SCANNED)).items():
+        cursor, listed = first
         yield _sorted(ask, app, shards, sorted(set(listed)))
-        if not cursor:
-            return
+        while cursor:
+            cursor, listed = transport.there(where, calls.scan_keys(pattern, cursor, SCANNED))
+            yield _sorted(ask, app, shards, sorted(set(listed)))
 
 
 def _sorted(ask: Ask, app: str, shards: int, listed: list[str]) -> Keys:

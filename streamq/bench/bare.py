@@ -20,6 +20,7 @@ import orjson
 import redis
 from redis import asyncio as aioredis
 
+from streamq import environment
 from streamq.bench.record import mark
 from streamq.bench.side import TEXT, Side, child, paced
 
@@ -46,6 +47,7 @@ class Bare(Side):
     def __init__(self, url: str, app: str) -> None:
         self.url, self.stream = connectable(url), f"{app}:stream"
         self.schedule = f"{app}:schedule"
+        self._environment = {environment.URL.name: self.url}
         self.redis: Any = redis.Redis.from_url(self.url)
 
     def one(self, count: int) -> float:
@@ -97,12 +99,10 @@ class Bare(Side):
 
     def worker(self, processes: int = 1, concurrency: int = 100) -> AbstractContextManager[None]:  # noqa: ARG002 - one at a time
         self.redis.xgroup_create(self.stream, GROUP, id="0", mkstream=True)
-        return child(["-m", "streamq.bench.bare", "work", self.stream], {"STREAMQ_URL": self.url}, processes)
+        return child(["-m", "streamq.bench.bare", "work", self.stream], self._environment, processes)
 
     def daemon(self) -> AbstractContextManager[None]:
-        return child(
-            ["-m", "streamq.bench.bare", "promote", self.stream, self.schedule], {"STREAMQ_URL": self.url}
-        )
+        return child(["-m", "streamq.bench.bare", "promote", self.stream, self.schedule], self._environment)
 
     def bytes_used(self) -> int:
         return used(self.redis, [self.stream, self.schedule])
@@ -172,9 +172,9 @@ def main(argv: list[str]) -> None:
     try:
         import uvloop  # noqa: PLC0415 - an extra
     except ImportError:
-        asyncio.run(run(os.environ["STREAMQ_URL"], *names))
+        asyncio.run(run(environment.URL.get(), *names))
     else:
-        uvloop.run(run(os.environ["STREAMQ_URL"], *names))
+        uvloop.run(run(environment.URL.get(), *names))
 
 
 if __name__ == "__main__":

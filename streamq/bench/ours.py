@@ -10,6 +10,7 @@ import time
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
+from streamq import environment
 from streamq.bench import bare, tasks
 from streamq.bench.side import TEXT, Side, child, paced
 from streamq.queue import StreamQ, TaskType
@@ -22,7 +23,7 @@ class Ours(Side):
 
     def __init__(self, url: str, app: str) -> None:
         self._url, self._name = url, app
-        self._environment = {tasks.APP: app, "STREAMQ_URL": url}
+        self._environment = {tasks.APP: app, environment.URL.name: url}
         self.app = StreamQ(app, url)
         self.app.registry.handlers.update(tasks.app.registry.handlers)
 

@@ -13,10 +13,12 @@ import time
 from pathlib import Path
 from typing import Final
 
+from streamq import environment
+
 _PAIR: Final = struct.Struct("<qq")
 _SIZE: Final = 64 * 1024 * 1024
 """Bytes of the sparse file of one process: four million tasks."""
-FOLDER: Final = "STREAMQ_BENCH_RECORD"
+FOLDER: Final = environment.BENCH_RECORD.name
 """The variable of the environment that names the folder to write to."""
 
 

@@ -6,16 +6,15 @@ Owns the handlers. The worker that serves them is started by its command, as a u
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import Final
 
-from streamq import StreamQ
+from streamq import StreamQ, environment
 from streamq.bench.record import mark
 
-APP: Final = "STREAMQ_BENCH_APP"
+APP: Final = environment.BENCH_APP.name
 """The variable of the environment that names the app."""
 
-app = StreamQ(os.environ.get(APP, "streamq-bench"))
+app = StreamQ(environment.BENCH_APP.get())
 
 
 @app.task

@@ -55,11 +55,9 @@ def promote(t: TypeKeys, limit: int) -> Call[Promotion]:
     return build("promote", keys, (limit,), lambda r: Promotion(r[0], None if r[1] < 0 else r[1], r[2]))
 
 
-def reclaim(
-    t: TypeKeys, letter: str, claimer: str, cursor: str, limit: int, expected_ms: int
-) -> Call[Reclaim]:
+def reclaim(t: TypeKeys, letter: str, cursor: str, limit: int, expected_ms: int) -> Call[Reclaim]:
     keys = (t.policy, t.stream(letter), t.suspect, t.index, t.dead, t.letters, t.counters)
-    args = (GROUP, letter, claimer, cursor, limit, expected_ms)
+    args = (GROUP, letter, cursor, limit, expected_ms)
     return build(
         "reclaim",
         (*keys, t.cancels, t.waiters, t.gone, t.groups),

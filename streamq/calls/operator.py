@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from streamq.calls.call import Arg, Call, build, text
 from streamq.calls.producer import NOBODY
 from streamq.keys import ShardKeys, TypeKeys, shard_keys
-from streamq.model import Note
+from streamq.model import Moved, Note
 
 
 def pause(s: ShardKeys, task_type: str, details: bytes, note: Note = NOBODY) -> Call[bool]:
@@ -47,14 +47,15 @@ def requeue(
     *,
     since_ms: int = 0,
     fingerprint: str = "",
+    skip: int = 0,
     note: Note = NOBODY,
-) -> Call[tuple[int, int]]:
-    """Answers how many were requeued and how many of this kind are left: of those that died in this span
-    of time, of one group of errors where `fingerprint` names it."""
+) -> Call[Moved]:
+    """Put back the oldest that died in this span of time, of one group of errors where `fingerprint` names
+    it; or those with these ids. The oldest `skip` are passed over."""
     s = shard_keys(t.app, t.shard)
     keys = (t.dead, t.letters, t.groups, t.counters, t.index, t.high, t.normal, t.low)
-    args: tuple[Arg, ...] = (limit, since_ms, until_ms, fingerprint, *note, *ids)
-    return build("requeue", (*keys, s.action_log, s.actions), args, tuple)
+    args: tuple[Arg, ...] = (limit, skip, since_ms, until_ms, fingerprint, *note, *ids)
+    return build("requeue", (*keys, s.action_log, s.actions), args, lambda r: Moved(*r))
 
 
 def purge(
@@ -66,12 +67,12 @@ def purge(
     since_ms: int = 0,
     fingerprint: str = "",
     note: Note = NOBODY,
-) -> Call[tuple[int, int]]:
-    """Answers how many were purged and how many of this kind are left, as `requeue`."""
+) -> Call[Moved]:
+    """Delete for good, as `requeue` puts back."""
     s = shard_keys(t.app, t.shard)
     keys = (t.dead, t.letters, t.groups, t.counters, s.action_log, s.actions)
     args: tuple[Arg, ...] = (limit, since_ms, until_ms, fingerprint, *note, *ids)
-    return build("purge", keys, args, tuple)
+    return build("purge", keys, args, lambda r: Moved(*r))
 
 
 def resubmit(t: TypeKeys, local: str, payload: bytes, note: Note) -> Call[str]:

@@ -93,8 +93,10 @@ def groups(streams: Sequence[str]) -> Call[int]:
 
 def renew(t: TypeKeys, consumer: str, held: Iterable[tuple[str, str]]) -> Call[Renewal]:
     """Renew the leases of deliveries given as (place, local id)."""
-    args: list[Arg] = [GROUP, consumer, DEFAULT_LEASE_MS, *(part for pair in held for part in pair)]
-    return build("renew", (t.policy, t.cancels, *t.streams), args, _renewal)
+    deliveries = (part for pair in held for part in pair)
+    args: list[Arg] = [GROUP, consumer, DEFAULT_LEASE_MS, t.done_channel, *deliveries]
+    keys = (t.policy, t.cancels, *t.streams, t.index, t.dead, t.letters, t.counters, t.waiters, t.groups)
+    return build("renew", keys, args, _renewal)
 
 
 def _renewal(reply: list[Any]) -> Renewal:

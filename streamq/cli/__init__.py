@@ -12,23 +12,33 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 COMMANDS: Final = {
+    "dev": "run an app while you write it: server, worker with reload, daemon and dashboard",
     "worker": "run an app's tasks: a group of processes on this host",
     "daemon": "promote delayed tasks, reclaim abandoned ones, tidy up",
     "enqueue": "enqueue tasks by name, from an argument, a file or standard input",
     "apps": "list the apps of a server with their shards",
     "stats": "show what is ready, running, scheduled and dead, by task type",
-    "task": "show or cancel one task",
-    "dead": "list, show, requeue or purge dead letters",
+    "top": "watch task types, workers and the server, live",
+    "tail": "print what happens to tasks, as it happens",
+    "task": "show one task, or list those in a state",
+    "cancel": "end tasks that have not ended",
+    "run-now": "make scheduled tasks ready at once",
+    "pause": "have all workers leave a task type alone",
+    "resume": "have the workers take it up again",
+    "dead": "dead letters by fault: list, show, requeue, edit or purge them",
     "workers": "list the workers and what they run",
+    "drain": "have a worker finish what it runs and end",
     "dashboard": "serve web pages and JSON about a queue",
     "check": "ask a worker group or a daemon whether it is ready, for probes",
     "audit": "check the invariants of a live queue",
     "doctor": "check the server, the user's rights, workers and daemons",
     "bench": "measure streamq on your server, beside the bare loop",
     "demo": "run the classical scenario on an embedded server",
+    "config": "show the settings in force and where each comes from",
+    "completion": "print the completion script of a shell",
     "version": "print the version",
 }
 
@@ -76,28 +86,44 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _command(name: str, args: list[str]) -> int:
-    command: Any = importlib.import_module(f"streamq.cli.{name}")
-    parser = argparse.ArgumentParser(
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.allow_abbrev = False
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
+
+
+def command(name: str) -> tuple[Any, argparse.ArgumentParser]:
+    """The module of a command, and its parser."""
+    module: Any = importlib.import_module(f"streamq.cli.{name.replace('-', '_')}")
+    parser = _Parser(
         prog=f"streamq {name}",
-        description=command.__doc__.strip(),
+        description=module.__doc__.strip(),
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
-    command.arguments(parser)
+    module.arguments(parser)
+    return module, parser
+
+
+def _command(name: str, args: list[str]) -> int:
+    module, parser = command(name)
     try:
         parsed = parser.parse_args(args)
     except SystemExit as exit_:  # argparse has said why
         return exit_.code if isinstance(exit_.code, int) else USAGE
-    return _run(command, parsed)
+    return _run(module, parsed)
 
 
-def _run(command: Any, parsed: argparse.Namespace) -> int:
+def _run(module: Any, parsed: argparse.Namespace) -> int:
     from streamq.errors import StreamQError
 
     try:
-        code: int = command.run(parsed)
+        code: int = module.run(parsed)
     except StreamQError as error:
         sys.stdout.flush()
         sys.stderr.write(f"streamq: {error}\n")
@@ -130,7 +156,7 @@ def _unknown(name: str) -> int:
 
 
 def _help() -> str:
-    rows = "\n".join(f"  {name:<9} {about}" for name, about in COMMANDS.items())
+    rows = "\n".join(f"  {name:<10} {about}" for name, about in COMMANDS.items())
     return f"""usage: streamq COMMAND [options]
 
 A distributed task queue on Redis Streams.

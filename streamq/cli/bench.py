@@ -45,20 +45,19 @@ def run(args: argparse.Namespace) -> int:
 
 def _sides(given: str | None) -> list[Any]:
     """Both sides, on a server that is there; raises RedisErrors."""
-    from streamq import calls
+    from streamq import calls, environment
     from streamq.bench.bare import Bare
     from streamq.bench.ours import Ours
     from streamq.errors import UsageError
     from streamq.transport import Address, SyncTransport
-    from streamq.transport.address import from_environment
 
-    address = Address.parse(given or from_environment())
+    address = Address.parse(given or environment.URL.get())
     if address.seeds:
         raise UsageError(f"streamq bench compares on one server: name one server instead of {address}")
     transport = SyncTransport(address, patience=target.PATIENCE)
     transport.run(calls.now())
     transport.close()
-    url = address.socket_url if address.kind == "embedded" else given or from_environment()
+    url = address.socket_url if address.kind == "embedded" else given or environment.URL.get()
     app = f"bench-{secrets.token_hex(4)}"
     return [Ours(url, app), Bare(url, f"streamq-{app}")]
 

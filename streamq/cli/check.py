@@ -10,16 +10,15 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import os
 import socket
 import sys
 from typing import Any
 
+from streamq import environment
 from streamq.cli import OK, UNHEALTHY, listen, target
 from streamq.cli.output import write_json
 from streamq.inspector import WorkerInfo, daemons
 from streamq.transport import Address, SyncTransport
-from streamq.transport.address import from_environment
 
 TIMEOUT = 3.0
 
@@ -27,10 +26,12 @@ TIMEOUT = 3.0
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("role", nargs="?", choices=("worker", "daemon"), help="what must answer (anything)")
     parser.add_argument("--live", action="store_true", help="only whether it is alive, not whether ready")
-    parser.add_argument("--port", help=f"ask on 127.0.0.1 (default: {listen.PORT})")
-    parser.add_argument("--health-socket", metavar="PATH", help=f"ask there (default: {listen.SOCKET})")
+    parser.add_argument("--port", help=f"ask on 127.0.0.1 (default: {environment.METRICS_PORT.name})")
+    parser.add_argument(
+        "--health-socket", metavar="PATH", help=f"ask there (default: {environment.HEALTH_SOCKET.name})"
+    )
     parser.add_argument("--group", help="by heartbeats: the workers of this group (see `streamq workers`)")
-    parser.add_argument("--name", help="by heartbeats: this worker or daemon")
+    parser.add_argument("--name", metavar="WORKER", help="by heartbeats: this worker or daemon")
     target.options(parser)
 
 
@@ -53,8 +54,8 @@ def _answer(args: argparse.Namespace) -> dict[str, Any]:
 
 def _asked(args: argparse.Namespace) -> dict[str, Any] | None:
     """What the process says itself; None where nothing tells where to ask."""
-    path = args.health_socket or ("" if args.port else os.environ.get(listen.SOCKET))
-    port = args.port or os.environ.get(listen.PORT, "")
+    path = args.health_socket or ("" if args.port else environment.HEALTH_SOCKET.get())
+    port = args.port or environment.METRICS_PORT.get()
     if not path and not port:
         return None
     connection = (
@@ -107,7 +108,7 @@ def _by_heartbeats(args: argparse.Namespace) -> dict[str, Any]:
 def _known(args: argparse.Namespace, role: str) -> list[WorkerInfo]:
     if role == "worker":
         return target.find(args).inspector.workers()
-    transport = SyncTransport(Address.parse(args.url or from_environment()), patience=target.PATIENCE)
+    transport = SyncTransport(Address.parse(args.url or environment.URL.get()), patience=target.PATIENCE)
     try:
         return daemons(transport)
     finally:

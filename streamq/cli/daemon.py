@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import signal
 
-from streamq import telemetry
+from streamq import environment, telemetry
 from streamq.cli import OK, listen, target
 from streamq.cli.worker import log_options, production
 from streamq.daemon import Daemon
@@ -18,7 +18,6 @@ from streamq.telemetry.routes import routes
 from streamq.telemetry.sentry import Sentry
 from streamq.telemetry.web import Listen, WebServer, unlink
 from streamq.transport import Address
-from streamq.transport.address import from_environment
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from streamq.worker.member import run_loop
 
-    address = Address.parse(args.url or from_environment())
+    address = Address.parse(args.url or environment.URL.get())
     production(address, "daemon")
     telemetry.configure(args.log_level, args.log_format)
     options = DaemonOptions(

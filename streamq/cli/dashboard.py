@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import sys
-from typing import Any
 
 from streamq.cli import CONFIG, OK, target
 from streamq.dashboard import dashboard
 from streamq.dashboard.access import Loopback, parse
+from streamq.dashboard.serve import serve
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -58,26 +58,12 @@ def run(args: argparse.Namespace) -> int:
         hide_payloads=args.hide_payloads,
         hosts=hosts,
     )
-    return _serve(site, args)
-
-
-def _serve(site: Any, args: argparse.Namespace) -> int:
-    import uvicorn
-
-    config = uvicorn.Config(
-        site, host=args.host, port=args.port, root_path=args.root_path, log_level="warning",
-        lifespan="off", server_header=False, timeout_graceful_shutdown=2,
-        proxy_headers=False,  # who asks is told by --auth, not by a header that anybody may send
-    )  # fmt: skip
-    listening = config.bind_socket()
-    listening.listen(100)  # who reads the line below may come at once
-    host, port = listening.getsockname()[:2]
-    sys.stderr.write(f"streamq: the dashboard is at http://{f'[{host}]' if ':' in host else host}:{port}/\n")
-    try:
-        uvicorn.Server(config).run([listening])
-    finally:
-        listening.close()
+    serve(site, args.host, args.port, _told, root_path=args.root_path)
     return OK
+
+
+def _told(url: str) -> None:
+    sys.stderr.write(f"streamq: the dashboard is at {url}\n")
 
 
 def _loopback(host: str) -> bool:

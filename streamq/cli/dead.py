@@ -1,85 +1,164 @@
-"""List, show, requeue or purge dead letters.
+"""Dead letters: list them one by one or by fault, show, requeue, edit or purge them.
 
-`requeue` and `purge` work in bounded batches: when they are interrupted, what is done is done and
-nothing is lost.
+A group is what died of the same exception at the same place in your code. `requeue` and `purge` take ids, or
+filters, or --all; they say how many that is before they begin (--dry-run: and do no more), and `purge` asks.
+Both work in bounded batches: when they are interrupted, what is done is done and nothing is lost.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
-from streamq import codec
-from streamq.app import check_name
-from streamq.cli import FAILED, NOT_FOUND, OK, target
-from streamq.cli.output import Progress, confirmed, moment, write_json, write_table
+from streamq.cli import NOT_FOUND, OK, selection, target
+from streamq.cli.letters import edit, move
+from streamq.cli.output import age, moment, write_json, write_table
 from streamq.cli.task import as_object, write_task
+from streamq.deadgroups import DeadGroup
 from streamq.errors import UsageError
-from streamq.model import DeadLetter
+from streamq.options import whole
+from streamq.tasklist import MOST_ROWS, TaskFilter, TaskRow
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="list|show|requeue|purge")
-    one = verbs.add_parser("list", help="newest first")
-    one.add_argument("type", nargs="?", help="only this task type")
-    one.add_argument("--limit", type=int, default=50, help="the most to list (default 50)")
-    target.options(one)
-    one = verbs.add_parser("show", help="payload and every attempt's error")
-    one.add_argument("id")
-    target.options(one)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="groups|list|show|requeue|edit|purge")
+    _reading(verbs)
     for verb, about in (("requeue", "back to the stream, with fresh attempts"), ("purge", "delete for good")):
-        one = verbs.add_parser(verb, help=about, description=about)
-        one.add_argument("id", nargs="*", help="by id")
-        one.add_argument("--type", help="all of a task type")
+        one = verbs.add_parser(verb, help=about, description=f"{verb.capitalize()} dead letters: {about}.")
+        one.add_argument("id", nargs="*", metavar="ID", help="by id")
+        selection.options(one)
         one.add_argument("--all", action="store_true", help="all of the app")
+        one.add_argument("--dry-run", action="store_true", help="only say how many that is")
         one.add_argument("--yes", action="store_true", help="do not ask")
         target.options(one)
+    about = "requeue one with another payload, as a new task"
+    one = verbs.add_parser("edit", help=about, description=f"{about.capitalize()}. {edit.__doc__}")
+    one.add_argument("id", metavar="ID")
+    one.add_argument(
+        "payload", nargs="?", metavar="JSON", help="the arguments by name, or - for standard input"
+    )
+    target.options(one)
+
+
+def _reading(verbs: Any) -> None:
+    one = verbs.add_parser("groups", help="by fault, most first", description="List the groups, most first.")
+    selection.options(one)
+    target.options(one)
+    one = verbs.add_parser("list", help="one by one", description="List dead letters, newest first.")
+    one.add_argument("only", nargs="?", metavar="TYPE", help="only this task type, as --type")
+    selection.options(one)
+    one.add_argument("--limit", type=int, default=50, help="the most to list (50)")
+    target.options(one)
+    one = verbs.add_parser(
+        "show", help="payload and every attempt's error", description="Show a dead letter."
+    )
+    one.add_argument("id", metavar="ID")
+    target.options(one)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.verb == "list" and args.only:
+        if args.type is not None:
+            raise UsageError("dead list: the task type is given twice: leave --type out")
+        args.type = args.only
+    if args.verb in ("groups", "list", "requeue", "purge"):
+        selection.check(args)
     found = target.find(args)
-    if getattr(args, "type", None):
-        check_name(args.type)
-    if args.verb == "list":
-        return _list(found, args)
-    if args.verb == "show":
-        return _show(found, args)
-    return _move(found, args)
+    match args.verb:
+        case "groups":
+            return _groups(found, args)
+        case "list":
+            return _list(found, args)
+        case "show":
+            return _show(found, args)
+        case "edit":
+            return edit(found, args)
+        case _:
+            return move(found, args)
 
 
-def _list(found: target.Target, args: argparse.Namespace) -> int:
-    types = [args.type] if args.type else found.inspector.types()
-    letters: list[DeadLetter] = []
-    for name in types:
-        if len(letters) < args.limit:
-            letters += found.inspector.dead(name, limit=args.limit - len(letters))
+def _groups(found: target.Target, args: argparse.Namespace) -> int:
+    listed, complete = selection.groups(found, args)
     if args.json:
-        write_json({"app": found.app, "dead": [_object(letter) for letter in letters]})
+        shown = [_group_object(group) for group in listed]
+        write_json({"app": found.app, "groups": shown, "complete": complete})
         return OK
-    rows = [
-        [str(o["id"]), o["reason"], moment(o["died_ms"]), o["attempts"], _short(o)]
-        for o in map(_object, letters)
-    ]
-    write_table(["ID", "REASON", "DIED", "ERRORS", "LAST ERROR"], rows, empty="no dead letters")
+    now_ms = found.inspector.now_ms() if listed else 0
+    head = ["GROUP", "TYPE", "COUNT", "LAST", "FIRST", "ERROR", "PLACE"]
+    write_table(head, [_group_row(group, now_ms) for group in listed], empty="no dead letters")
+    if not complete:
+        selection.tell_incomplete()
     return OK
 
 
-def _object(letter: DeadLetter) -> dict[str, Any]:
-    have = codec.fields_dict(letter.fields)
-    failures = codec.failures(have.get("f", b""))
+def _group_object(group: DeadGroup) -> dict[str, Any]:
     return {
-        "id": str(letter.id), "type": letter.id.type, "reason": letter.reason, "died_ms": letter.died_ms,
-        "priority": letter.priority, "payload": have.get("p"), "attempts": len(failures),
-        "last_error": failures[-1] if failures else None,
+        "group": group.fingerprint, "type": group.type, "count": group.count, "error": group.error,
+        "message": group.message, "place": group.place, "reason": group.reason, "first_ms": group.first_ms,
+        "last_ms": group.last_ms, "sample": group.sample, "per_hour": list(group.per_hour),
     }  # fmt: skip
 
 
-def _short(letter: dict[str, Any]) -> str:
-    last = letter["last_error"] or {}
-    return f"{last.get('error', '-')}: {last.get('message', '')}".replace("\n", " ")[:80]
+def _group_row(group: DeadGroup, now_ms: int) -> list[object]:
+    last, first = (f"{age(max(0, now_ms - ms) / 1000)} ago" for ms in (group.last_ms, group.first_ms))
+    error = f"{group.error}: {group.message}" if group.message else group.error
+    short = error.replace("\n", " ")[:80]
+    return [group.fingerprint, group.type, group.count, last, first, short, group.place or "-"]
+
+
+def _list(found: target.Target, args: argparse.Namespace) -> int:
+    limit = whole(args.limit, "--limit", least=1)
+    rows = sorted(_rows(found, args, limit), key=lambda row: -row.at_ms)[:limit]
+    if args.json:
+        write_json({"app": found.app, "dead": [_object(row) for row in rows]})
+        return OK
+    head = ["ID", "GROUP", "REASON", "DIED", "ATTEMPTS", "LAST ERROR"]
+    write_table(head, [_row(row) for row in rows], empty="no dead letters")
+    return OK
+
+
+def _rows(found: target.Target, args: argparse.Namespace, limit: int) -> list[TaskRow]:
+    """The same letters that `requeue` would take."""
+    span = target.span(args)
+    chosen = {one.type: one for one in selection.selections(found, args)}
+    marks = [(name, one.fingerprint) for name, one in chosen.items()]
+    if args.error:
+        marks = [(group.type, group.fingerprint) for group in selection.groups(found, args)[0]]
+    rows = list[TaskRow]()
+    for name, mark in marks:
+        wanted = TaskFilter(older_than=span.older_than, newer_than=span.newer_than, fingerprint=mark)
+        rows += _pages(found, name, wanted, limit)
+    return rows
+
+
+def _pages(found: target.Target, name: str, wanted: TaskFilter, limit: int) -> list[TaskRow]:
+    rows, cursor = list[TaskRow](), ""
+    while len(rows) < limit:
+        page = found.inspector.tasks(
+            "dead", name, cursor=cursor, limit=min(limit - len(rows), MOST_ROWS), wanted=wanted
+        )
+        rows += page.rows
+        cursor = page.cursor
+        if not cursor:
+            break
+    return rows
+
+
+def _object(row: TaskRow) -> dict[str, Any]:
+    """`payload` is text where it is longer than 600 bytes, and cut."""
+    return {
+        "id": row.id, "type": row.type, "group": row.fingerprint, "reason": row.reason, "died_ms": row.at_ms,
+        "priority": row.priority, "payload": row.payload, "payload_size": row.payload_size,
+        "attempts": row.attempts_failed, "last_error": row.last_error,
+    }  # fmt: skip
+
+
+def _row(row: TaskRow) -> list[object]:
+    last = row.last_error or {}
+    short = f"{last.get('error', '-')}: {last.get('message', '')}".replace("\n", " ")[:80]
+    died = moment(row.at_ms)
+    return [row.id, row.fingerprint or "-", row.reason, died, row.attempts_failed, short]
 
 
 def _show(found: target.Target, args: argparse.Namespace) -> int:
@@ -92,35 +171,3 @@ def _show(found: target.Target, args: argparse.Namespace) -> int:
     else:
         write_task(info)
     return OK
-
-
-def _move(found: target.Target, args: argparse.Namespace) -> int:
-    if bool(args.id) + bool(args.type) + args.all != 1:
-        raise UsageError(f"dead {args.verb}: say which: ids, --type TYPE or --all")
-    total = len(args.id) or sum(found.inspector.type_stats(name).dead for name in _types(found, args))
-    if args.verb == "purge" and not confirmed(f"Delete {total} dead letters for good?", yes=args.yes):
-        return FAILED
-    done = 0
-    with Progress(args.verb, total) as progress, suppress(KeyboardInterrupt):
-        for moved in _steps(found, args):
-            done += moved
-            progress.add(moved)
-    past = {"requeue": "requeued", "purge": "purged"}[args.verb]
-    if args.json:
-        write_json({past: done, "asked": total})
-    else:
-        sys.stdout.write(f"{past} {done} of {total}\n")
-    return OK if done >= total else (NOT_FOUND if args.id else FAILED)
-
-
-def _types(found: target.Target, args: argparse.Namespace) -> list[str]:
-    return [args.type] if args.type else found.inspector.types()
-
-
-def _steps(found: target.Target, args: argparse.Namespace) -> Iterator[int]:
-    admin = found.admin
-    if args.id:
-        yield admin.requeue(args.id) if args.verb == "requeue" else admin.purge(args.id)
-        return
-    for name in _types(found, args):
-        yield from admin.requeue_type(name) if args.verb == "requeue" else admin.purge_type(name)

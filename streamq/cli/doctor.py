@@ -11,13 +11,13 @@ import sys
 from dataclasses import asdict
 from typing import Final
 
+from streamq import environment
 from streamq.cli import OK, UNHEALTHY, target
 from streamq.cli.output import clean, write_json
 from streamq.doctor import Diagnosis, examine
 from streamq.doctor.check import fault
 from streamq.errors import AuthenticationFailed, RedisUnavailable, ServerTooOld, StreamQError
 from streamq.transport import Address, SyncTransport
-from streamq.transport.address import from_environment
 
 _MARKS: Final = {"ok": "✓", "warning": "!", "fault": "✗", "unknown": "?"}
 _PLAIN: Final = {"ok": "ok", "warning": "!", "fault": "X", "unknown": "?"}
@@ -39,7 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    address = Address.parse(args.url or from_environment())
+    address = Address.parse(args.url or environment.URL.get())
     transport = SyncTransport(address, patience=target.PATIENCE)
     try:
         diagnosis = examine(transport, app=args.app, user=args.user)

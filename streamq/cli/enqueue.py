@@ -29,13 +29,13 @@ OPTIONS: Final = (
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("type", help="the task type")
+    parser.add_argument("type", metavar="TYPE", help="the task type")
     parser.add_argument(
         "arguments", nargs="?", metavar="JSON", help="the arguments by name, or - for JSON lines"
     )
-    parser.add_argument("--file", help="a file of JSON lines")
+    parser.add_argument("--file", metavar="FILE", help="a file of JSON lines")
     parser.add_argument("--delay", help="run it later: 90s, 5m, 1h30m")
-    parser.add_argument("--priority", choices=("high", "normal", "low"))
+    parser.add_argument("--priority", choices=("high", "normal", "low"), help="which go first")
     parser.add_argument("--shard-key", help="tasks with the same key go to the same shard")
     parser.add_argument(
         "--idempotency-key", help="a name for this one task: the same name again enqueues nothing"

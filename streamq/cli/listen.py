@@ -1,43 +1,41 @@
 """Where worker and daemon answer probes and scrapers.
 
-Owns the options that both share, and their variables of the environment.
+Owns the options that both share.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
-from streamq import telemetry
+from streamq import environment, telemetry
 from streamq.errors import UsageError
 from streamq.telemetry.web import Listen
-
-PORT = "STREAMQ_METRICS_PORT"
-HOST = "STREAMQ_METRICS_HOST"
-SOCKET = "STREAMQ_HEALTH_SOCKET"
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics-port", metavar="PORT",
-        help=f"answer /metrics /live /ready and POST /drain here (default: {PORT}, else nowhere)",
+        help="answer /metrics /live /ready and POST /drain here "
+        f"(default: {environment.METRICS_PORT.name}, else nowhere)",
     )  # fmt: skip
     parser.add_argument(
         "--metrics-host", metavar="HOST",
-        help=f"on this address; 0.0.0.0 shows it to the network (default: {HOST}, else 127.0.0.1)",
+        help="on this address; 0.0.0.0 shows it to the network "
+        f"(default: {environment.METRICS_HOST.name}, else {environment.METRICS_HOST.usual})",
     )  # fmt: skip
     parser.add_argument(
         "--health-socket", metavar="PATH",
-        help=f"the same on a unix socket, for `streamq check` (default: {SOCKET}, else nowhere)",
+        help="the same on a unix socket, for `streamq check` "
+        f"(default: {environment.HEALTH_SOCKET.name}, else nowhere)",
     )  # fmt: skip
 
 
 def listen(args: argparse.Namespace) -> Listen:
     """What the options say; UsageError where a port is no port."""
-    given = args.metrics_port or os.environ.get(PORT)
-    host = args.metrics_host or os.environ.get(HOST) or "127.0.0.1"
-    path = args.health_socket or os.environ.get(SOCKET)
+    given = args.metrics_port or environment.METRICS_PORT.given()
+    host = args.metrics_host or environment.METRICS_HOST.get()
+    path = args.health_socket or environment.HEALTH_SOCKET.given()
     found = Listen(None if given is None else read_port(given), host, Path(path) if path else None)
     if found.port is not None:
         _tell_where_metrics_are_missing()

@@ -34,13 +34,21 @@ def write_table(head: Sequence[str], rows: Sequence[Sequence[object]], *, empty:
     """Columns on stdout; numbers to the right. `empty` is said where there are no rows."""
     if not rows:
         sys.stderr.write(empty + "\n")
-        return
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in table(head, rows)))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """The lines of a table: the head, and one for each row."""
     cells = [[clean(str(cell)) for cell in row] for row in rows]
     widths = [max(len(row[n]) for row in [list(head), *cells]) for n in range(len(head))]
     right = [all(isinstance(row[n], int | float) for row in rows) for n in range(len(head))]
-    for row in [list(head), *cells]:
-        parts = [cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True)]
-        sys.stdout.write("  ".join(parts).rstrip() + "\n")
+    return [
+        "  ".join(
+            c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in [list(head), *cells]
+    ]
 
 
 def write_pairs(pairs: Sequence[tuple[str, object]]) -> None:
@@ -122,13 +130,18 @@ class Progress:
         sys.stderr.flush()
 
 
+def askable(*, yes: bool) -> bool:
+    """Whether somebody can be asked, or need not be; says what to do where neither is so."""
+    if yes or sys.stdin.isatty():
+        return True
+    sys.stderr.write("streamq: not done: say --yes where nobody can be asked\n")
+    return False
+
+
 def confirmed(question: str, *, yes: bool) -> bool:
     """Ask before something is destroyed; without a terminal only --yes will do."""
-    if yes:
-        return True
-    if not sys.stdin.isatty():
-        sys.stderr.write("streamq: not done: say --yes where nobody can be asked\n")
-        return False
+    if yes or not askable(yes=yes):
+        return yes
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

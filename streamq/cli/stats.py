@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import asdict
+from typing import Any
 
 from streamq.cli import OK, target
-from streamq.cli.output import age, write_json, write_table
+from streamq.cli.output import age, clean, moment, write_json, write_table
 from streamq.inspector import TypeStats
+from streamq.operations import Pause
 from streamq.shards import AppRecord
 
 _COUNTED = ("accepted", "completed", "retried", "dead", "reclaimed", "cancelled", "expired")
@@ -20,14 +23,28 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     found = target.find(args)
     stats = found.inspector.stats()
+    paused = found.inspector.paused()
     if args.json:
         record = found.record or AppRecord()
         shards = {"shards": record.shards, "known_shards": record.known}
-        write_json({"app": found.app, **shards, "types": [asdict(one) for one in stats]})
+        types = [{**asdict(one), "paused": _asdict(paused.get(one.type))} for one in stats]
+        write_json({"app": found.app, **shards, "types": types})
         return OK
     head = ["TYPE", "READY", "RUNNING", "SCHEDULED", "DEAD", "OLDEST", *(f"Σ {name}" for name in _COUNTED)]
     write_table(head, [_row(one) for one in stats], empty=f"app {found.app!r} has no task types yet")
+    for pause in paused.values():
+        sys.stderr.write(clean(said_of(pause)) + "\n")
     return OK
+
+
+def said_of(pause: Pause) -> str:
+    """email is paused by ada since 2026-01-01T12:00:00Z: the relay is down"""
+    why = f": {pause.reason}" if pause.reason else ""
+    return f"{pause.type} is paused by {pause.by} since {moment(pause.since_ms)}{why}"
+
+
+def _asdict(pause: Pause | None) -> dict[str, Any] | None:
+    return None if pause is None else asdict(pause)
 
 
 def _row(one: TypeStats) -> list[object]:

@@ -6,14 +6,16 @@ Owns the options that all commands share. Commands need no user code: an app is 
 from __future__ import annotations
 
 import argparse
-import os
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from streamq.errors import UsageError
+from streamq import environment
+from streamq.errors import UnknownTaskType, UsageError
 from streamq.model import NAME_PATTERN
+from streamq.options import seconds
 from streamq.transport import Address
-from streamq.transport.address import from_environment
 
 if TYPE_CHECKING:
     from streamq.admin import Admin
@@ -51,16 +53,47 @@ class Target:
 
 
 def server_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--url", help="the server (default: STREAMQ_URL, else redis://localhost:6379/0)")
+    parser.add_argument(
+        "--url", help=f"the server (default: {environment.URL.name}, else {environment.URL.usual})"
+    )
 
 
-def options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser, *, json: str = "print one JSON object") -> None:
     """The options of commands that ask about an app."""
     server_option(parser)
     parser.add_argument(
-        "--app", help="the app's name (default: STREAMQ_APP, else the only one on the server)"
+        "--app", help=f"the app's name (default: {environment.APP.name}, else the only one on the server)"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--json", action="store_true", help=json)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Seconds; None where there is no bound."""
+
+    older_than: float | None
+    newer_than: float | None
+
+
+def span_options(parser: argparse.ArgumentParser, since: str) -> None:
+    """Options for how long it is that something happened."""
+    parser.add_argument(
+        "--older-than", metavar="DURATION", help=f"at least so long since {since}: 90s, 2h, 7d"
+    )
+    parser.add_argument("--newer-than", metavar="DURATION", help=f"at most so long since {since}")
+
+
+def span(args: argparse.Namespace) -> Span:
+    """What the options say. Raises InvalidOption and UsageError."""
+    older, newer = (
+        None if text is None else seconds(text, name)
+        for text, name in ((args.older_than, "--older-than"), (args.newer_than, "--newer-than"))
+    )
+    if older is not None and newer is not None and older > newer:
+        raise UsageError(
+            f"nothing is older than {args.older_than} and newer than {args.newer_than}: swap them"
+        )
+    return Span(older, newer)
 
 
 def find(args: argparse.Namespace) -> Target:
@@ -68,13 +101,24 @@ def find(args: argparse.Namespace) -> Target:
     from streamq.inspector import apps
     from streamq.transport import SyncTransport
 
-    url = args.url or from_environment()
+    url = args.url or environment.URL.get()
     transport = SyncTransport(Address.parse(url), patience=PATIENCE)
     known = apps(transport)
-    name = args.app or os.environ.get("STREAMQ_APP") or _only(known)
+    name = args.app or environment.APP.given() or _only(known)
     if not NAME_PATTERN.fullmatch(name):
         raise UsageError(f"{name[:120]!r} is no name for an app: letters, digits, _ - . (at most 100)")
     return Target(transport, name, known.get(name), url)
+
+
+def known(found: Target, names: Sequence[str]) -> list[str]:
+    """The task types of these names, each once; UnknownTaskType where the app has no such type."""
+    there = found.inspector.types()
+    for name in names:
+        if name not in there:
+            near = difflib.get_close_matches(name, there, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(there) or 'none'}"
+            raise UnknownTaskType(f"app {found.app!r} has no task type {name[:120]!r}; {hint}")
+    return list(dict.fromkeys(names))
 
 
 def _only(known: dict[str, AppRecord]) -> str:

@@ -1,4 +1,10 @@
-"""Show or cancel one task by its id."""
+"""Show one task by its id, or list the tasks in a state.
+
+A list is read in bounded steps: with a filter it may take a while on a long queue. Ready, running and
+scheduled tasks come in the order in which they are run, the others newest first, type by type and shard by
+shard.
+`streamq cancel` and `streamq run-now` act on them.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +12,70 @@ import argparse
 import sys
 from typing import Any
 
-from streamq.cli import FAILED, NOT_FOUND, OK, target
-from streamq.cli.output import clean, moment, shown, write_json, write_pairs
+from streamq.cli import NOT_FOUND, OK, target
+from streamq.cli.output import age, clean, moment, shown, write_json, write_pairs, write_table
 from streamq.inspector import TaskInfo
+from streamq.model import STATES
+from streamq.options import whole
+from streamq.tasklist import MOST_ROWS, TaskFilter, TaskRow
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="show|cancel")
-    for verb, about in (
-        ("show", "state, payload, errors, result"),
-        ("cancel", "end a task that has not ended"),
-    ):
-        one = verbs.add_parser(verb, help=about, description=about)
-        one.add_argument("id", help="the task's id, as enqueue printed it")
-        target.options(one)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="show|list")
+    one = verbs.add_parser("show", help="state, payload, errors, result", description="Show one task.")
+    one.add_argument("id", metavar="ID", help="the task's id, as enqueue printed it")
+    target.options(one)
+    one = verbs.add_parser("list", help="the tasks in a state", description="List the tasks in a state.")
+    one.add_argument("state", choices=[state for state in STATES if state != "unknown"])
+    one.add_argument("type", nargs="?", metavar="TYPE", help="only this task type")
+    one.add_argument("--error", default="", metavar="TEXT", help="in the last error or the reason")
+    target.span_options(one, "the task came into its state (a scheduled one: until it is due)")
+    one.add_argument("--limit", type=int, default=50, help="the most to list (50)")
+    target.options(one)
 
 
 def run(args: argparse.Namespace) -> int:
     found = target.find(args)
-    return _show(found, args) if args.verb == "show" else _cancel(found, args)
+    return _show(found, args) if args.verb == "show" else _list(found, args)
+
+
+def _list(found: target.Target, args: argparse.Namespace) -> int:
+    if args.type:
+        target.known(found, [args.type])
+    span = target.span(args)
+    wanted = TaskFilter(error=args.error, older_than=span.older_than, newer_than=span.newer_than)
+    rows, cursor, left = list[TaskRow](), "", whole(args.limit, "--limit", least=1)
+    while left:
+        page = found.inspector.tasks(
+            args.state, args.type, cursor=cursor, limit=min(left, MOST_ROWS), wanted=wanted
+        )
+        rows += page.rows
+        cursor, left = page.cursor, left - len(page.rows)
+        if not cursor:
+            break
+    now_ms = found.inspector.now_ms()
+    if args.json:
+        write_json({"app": found.app, "state": args.state, "tasks": [_row_object(row) for row in rows]})
+        return OK
+    head = ["ID", "PRIORITY", "AGE" if args.state != "scheduled" else "DUE IN", "FAILED", "WORKER", "PAYLOAD"]
+    write_table(head, [_row(row, now_ms) for row in rows], empty=f"no {args.state} tasks")
+    return OK
+
+
+def _row(row: TaskRow, now_ms: int) -> list[object]:
+    since = max(0, row.at_ms - now_ms if row.state == "scheduled" else now_ms - row.at_ms) / 1000
+    payload = shown(row.payload, 60) if row.payload is not None else "-"
+    return [row.id, row.priority, age(since), row.attempts_failed, row.worker or "-", payload]
+
+
+def _row_object(row: TaskRow) -> dict[str, Any]:
+    """`payload` is text: the first 600 bytes of `payload_size`."""
+    return {
+        "id": row.id, "type": row.type, "state": row.state, "priority": row.priority, "at_ms": row.at_ms,
+        "attempts_failed": row.attempts_failed, "lost": row.lost, "worker": row.worker or None,
+        "reason": row.reason or None, "payload": shown(row.payload) if row.payload is not None else None,
+        "payload_size": row.payload_size, "last_error": row.last_error,
+    }  # fmt: skip
 
 
 def _show(found: target.Target, args: argparse.Namespace) -> int:
@@ -81,19 +132,3 @@ def _failure(failure: dict[str, Any]) -> str:
 
 def _detail(name: str, value: str) -> str:
     return moment(int(value)) if name in ("due_ms", "died_ms", "ended_ms") and value.isdigit() else value
-
-
-def _cancel(found: target.Target, args: argparse.Namespace) -> int:
-    answer = found.admin.cancel(args.id)
-    state = found.inspector.task(args.id).state
-    if args.json:
-        write_json({"id": args.id, "answer": answer, "state": state})
-    if answer in ("cancelled", "requested"):
-        if not args.json:
-            sys.stdout.write("cancelled\n" if answer == "cancelled" else "its worker was asked to stop it\n")
-        return OK
-    if state == "unknown":
-        sys.stderr.write(f"streamq: there is no task {args.id}\n")
-        return NOT_FOUND
-    sys.stderr.write(f"streamq: too late: task {args.id} is {state}\n")
-    return FAILED

@@ -7,10 +7,9 @@ APP is module:attribute. SIGTERM or Ctrl-C: take no more tasks, let those that r
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
-from streamq import telemetry
+from streamq import environment, telemetry
 from streamq.cli import CONFIG, listen, target
 from streamq.errors import StreamQError, UsageError
 from streamq.options import WorkerOptions, seconds, whole
@@ -23,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--concurrency", type=int, default=100, help="tasks at the same time in a process (100)"
     )
-    parser.add_argument("--types", help="serve these task types only, separated by commas")
+    parser.add_argument("--types", metavar="TYPE", help="serve these task types only, separated by commas")
     parser.add_argument("--drain-timeout", default="30s", help="for running tasks to finish at the end (30s)")
     parser.add_argument(
         "--process-slots", type=int, help="processes for executor='process' handlers (one a core)"
@@ -35,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def log_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--log-level", choices=telemetry.LEVELS, default="info")
+    parser.add_argument("--log-level", choices=telemetry.LEVELS, default="info", help="from which on (info)")
     parser.add_argument(
         "--log-format", choices=telemetry.FORMATS, default="auto", help="auto: console on a terminal"
     )
@@ -76,7 +75,7 @@ def worker_options(args: argparse.Namespace) -> WorkerOptions:
 
 def production(address: Address, what: str) -> None:
     """Refuse the embedded server where it could be mistaken for a real one: it ends with this process."""
-    if address.kind == "embedded" and os.environ.get("STREAMQ_ENV") != "dev":
+    if address.kind == "embedded" and environment.ENV.get() != "dev":
         raise UsageError(
             f"streamq {what} does not run on an embedded server, which ends with its process: "
             "name a server with --url or STREAMQ_URL, or set STREAMQ_ENV=dev if that is what you want"

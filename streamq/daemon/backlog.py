@@ -1,6 +1,7 @@
 """The queue as a daemon sees it: what is ready, running, scheduled and dead, and who works on it.
 
 Owns that look: bounded, shared by whoever asks at the same time, and kept for a moment. Writes nothing.
+The sums are free functions: the dashboard, which has no event loop of its own to look from, adds up the same.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from streamq import calls
 from streamq.calls import Call
 from streamq.daemon.directory import Directory
 from streamq.errors import RedisError
-from streamq.inspector import worker_info
+from streamq.inspector import WorkerInfo, worker_info
 from streamq.keys import TypeKeys
 from streamq.model import COUNTERS, Counts
 from streamq.telemetry.sums import Snapshot
@@ -57,7 +58,7 @@ class Backlog:
         try:
             rows: dict[tuple[str, str], Row] = {}
             for keys in self._directory.types()[:MOST]:
-                _add(rows, keys, await self._transport.run(calls.counts(keys), patience=0))
+                add_counts(rows, keys, await self._transport.run(calls.counts(keys), patience=0))
             await self._pauses(rows)
             return View(list(rows.values()), await self._workers(), await self._memory())
         except RedisError:
@@ -67,13 +68,13 @@ class Backlog:
         found: dict[str, Counter[str]] = {}
         for shard, _ in self._directory.shards():
             if shard.shard == 0:
-                found[shard.app] = Counter(alive=0, draining=0, silent=0, slots=0)
+                found[shard.app] = new_tally()
                 beats = await self._transport.run(calls.workers(shard), patience=0)
                 details = await self._transport.run(calls.heartbeats(shard), patience=0)
                 now = await self._transport.run(calls.now(), patience=0)
                 for name, beat in beats:
                     if name in details:
-                        _add_worker(found[shard.app], now - beat, details[name])
+                        add_worker(found[shard.app], worker_info(name, now - beat, details[name]))
         return found
 
     async def _pauses(self, rows: dict[tuple[str, str], Row]) -> None:
@@ -94,7 +95,8 @@ class Backlog:
         return max(found, key=lambda memory: memory[0] / (memory[1] or float("inf")), default=None)
 
 
-def _add(rows: dict[tuple[str, str], Row], keys: TypeKeys, counts: Counts) -> None:
+def add_counts(rows: dict[tuple[str, str], Row], keys: TypeKeys, counts: Counts) -> None:
+    """Add what is in one shard to the row of the type."""
     row = rows.setdefault(
         (keys.app, keys.type),
         {
@@ -112,8 +114,13 @@ def _add(rows: dict[tuple[str, str], Row], keys: TypeKeys, counts: Counts) -> No
             row[f"{name}_seconds"] = max(row[f"{name}_seconds"], (counts.now_ms - since) / 1000)
 
 
-def _add_worker(tally: Counter[str], age_ms: int, raw: bytes) -> None:
-    worker = worker_info("", age_ms, raw)
+def new_tally() -> Counter[str]:
+    """How many workers are in each state, and their slots: none yet."""
+    return Counter(alive=0, draining=0, silent=0, slots=0)
+
+
+def add_worker(tally: Counter[str], worker: WorkerInfo) -> None:
+    """Count a worker by its heartbeat."""
     draining = bool(worker.details.get("draining"))
     tally["silent" if not worker.alive else "draining" if draining else "alive"] += 1
     slots = worker.details.get("concurrency")

@@ -1,4 +1,4 @@
-"""Takes abandoned deliveries back: XAUTOCLAIM, in bounded batches, with the cursor carried on.
+"""Takes abandoned deliveries back, in bounded batches, with the cursor carried on.
 
 Owns the rounds over all streams and the guard against clock jumps. What becomes of a task is decided
 by the script, from the policy in Redis.
@@ -16,8 +16,6 @@ from streamq.keys import TypeKeys
 from streamq.transport import AsyncTransport, GroupMissing
 
 START: Final = "0-0"
-CLAIMER: Final = "claimer"
-"""The consumer under whose name deliveries pass through the script. It never holds one afterwards."""
 
 
 class Claimer:
@@ -43,7 +41,7 @@ class Claimer:
     async def _stream(self, keys: TypeKeys, letter: str) -> None:
         cursor, shard = START, (keys.app, keys.shard)
         while True:
-            call = calls.reclaim(keys, letter, CLAIMER, cursor, self._batch, self._expected(shard))
+            call = calls.reclaim(keys, letter, cursor, self._batch, self._expected(shard))
             reclaim = await self._transport.run(call, patience=0)
             self._clocks[shard] = (reclaim.now_ms, time.monotonic())
             if reclaim.skew:

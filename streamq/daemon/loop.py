@@ -10,7 +10,7 @@ import random
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from streamq import telemetry
 from streamq.daemon.rounds import Rounds
@@ -18,6 +18,10 @@ from streamq.errors import RedisError, RedisUnavailable
 from streamq.transport import AsyncTransport, GroupMissing
 
 T = TypeVar("T")
+
+AWAY_FIRST: Final = 0.05
+AWAY_MOST: Final = 1.0
+"""Seconds between two questions whether a server that is away has returned, at first and at most."""
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> None:
@@ -95,7 +99,7 @@ async def guarded(
     except RedisUnavailable as error:
         log.warning("redis.unavailable", doing=name, error=str(error))
         rounds.lost(name)
-        await _returned(name, transport, stop)
+        await _returned(transport, stop, rounds)
         rounds.found(name)
     except GroupMissing as error:
         log.warning("group.missing", error=str(error))
@@ -108,12 +112,22 @@ async def guarded(
         rounds.failed(name)
 
 
-async def _returned(name: str, transport: AsyncTransport, stop: asyncio.Event) -> None:
-    """Wait until the server does its work again; no fault on the way ends the daemon."""
+async def _returned(transport: AsyncTransport, stop: asyncio.Event, rounds: Rounds) -> None:
+    """Wait until the server does its work again. One asks for all chores."""
+    if rounds.returning is None or rounds.returning.done():
+        rounds.returning = asyncio.create_task(_ask_until_returned(transport, stop))
+    await asyncio.shield(rounds.returning)
+
+
+async def _ask_until_returned(transport: AsyncTransport, stop: asyncio.Event) -> None:
+    """No fault on the way ends the daemon. The server is asked at growing intervals: each time every node
+    of a cluster may be tried."""
+    seconds = AWAY_FIRST
     while not stop.is_set():
         try:
-            if await transport.reconnect(patience=1.0):
+            if await transport.reconnect(patience=0):
                 return
         except RedisError as error:
-            telemetry.get_logger(chore=name).error("redis.reconnect_failed", error=str(error))
-            await pause(stop, 1.0)
+            telemetry.get_logger().error("redis.reconnect_failed", error=str(error))
+        await pause(stop, seconds * random.uniform(0.8, 1.2))
+        seconds = min(2 * seconds, AWAY_MOST)

@@ -5,6 +5,7 @@ Owns that book, from which a daemon's health is told.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Final
 
@@ -15,13 +16,14 @@ MISSED: Final = 3
 
 
 class Rounds:
-    """Written by the chores' loops; read by probes."""
+    """Written by the chores' loops; read by probes. `returning`: the one wait for a server that is away."""
 
     def __init__(self, sums: Sums) -> None:
         self._sums = sums
         self._good: dict[str, tuple[float, float]] = {}
         self._away_since = 0.0
         self._began = time.monotonic()
+        self.returning: asyncio.Task[None] | None = None
 
     def good(self, chore: str, *, partly: bool = False) -> None:
         """A round is over; partly: what is wrong with one type or stream kept it from no other."""

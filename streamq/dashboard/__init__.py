@@ -15,7 +15,7 @@ from streamq.dashboard.access import Anyone, Basic, Bearer, Header, Loopback, Pr
 from streamq.errors import UsageError
 
 if TYPE_CHECKING:
-    from streamq.dashboard.site import Auth, Findings, Queue
+    from streamq.dashboard.site import Auth, Queue
 
 __all__ = ["Anyone", "Basic", "Bearer", "Header", "Loopback", "Principal", "Role", "dashboard"]
 
@@ -28,7 +28,6 @@ def dashboard(
     redact: Sequence[str] = (),
     hide_payloads: bool = False,
     hosts: Sequence[str] | None = None,
-    findings: Findings | None = None,
 ) -> Callable[..., Any]:
     """The dashboard of an app as an ASGI application.
 
@@ -37,9 +36,8 @@ def dashboard(
     and not through a proxy.
     read_only: nobody may do more than look.
     redact: names of payload fields that are not shown, with wildcards ("*token*"), at any depth.
-    hide_payloads: show no payload and no result at all.
+    hide_payloads: show no payload and no result at all. The texts of errors are shown in either case.
     hosts: the names under which it may be asked for (guards against DNS rebinding); None takes any.
-    findings: what a check of the server has found, for the server's page.
     """
     try:
         from streamq.dashboard.site import build  # noqa: PLC0415 - needs an extra
@@ -53,5 +51,4 @@ def dashboard(
         redact=tuple(redact),
         hide_payloads=hide_payloads,
         hosts=hosts,
-        findings=findings,
     )

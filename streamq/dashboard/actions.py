@@ -21,7 +21,7 @@ from starlette.routing import Route
 from streamq.admin import Admin
 from streamq.dashboard.access import MAY, Principal
 from streamq.dashboard.guard import good_token
-from streamq.dashboard.render import SAID
+from streamq.dashboard.render import SAID, moment
 from streamq.deadgroups import END_MS, DeadSelection
 from streamq.operations import new_action
 
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 MOST_BYTES: Final = 2 * 1024 * 1024
 SLICE: Final = 1.5
 """Seconds of work on many letters between two pages."""
-ASKED_BACK: Final = {"cancel", "drain", "purge", "pause"}
-"""What asks before it acts; so does whatever concerns more than one task."""
+MOST_IDS: Final = 200
 
 
 class Actions:
@@ -50,15 +49,17 @@ class Actions:
     def confirm(self, request: Request) -> Response:
         """Ask back: what will be done, to how many."""
         action = allowed(request, request.path_params["action"])
-        given = {key: value for key, value in request.query_params.items() if len(value) <= 300}
+        given = _asked(request)
+        one_target(action, given)
         number, question = self._number(action, given), _question(action, given)
         values: dict[str, Any] = {"given": given, "number": number, "question": question}
+        values["back"] = request.scope.get("root_path", "") + _ours(given["back"]) if "back" in given else ""
         return self._site.render.page(request, "confirm.html", action=action, **values)
 
     def _number(self, action: str, given: dict[str, str]) -> int | None:
         if action in ("requeue", "purge") and "type" in given:
             return self._site.queue.inspector.count_dead(selection(given))
-        return 1 if "id" in given else None
+        return len(given["ids"].split()) if "ids" in given else 1 if "id" in given else None
 
     async def do(self, request: Request) -> Response:
         """Carry out what a form asks for."""
@@ -68,6 +69,7 @@ class Actions:
             raise HTTPException(
                 403, "The form was too old, or not ours: go back, load the page anew and try again."
             )
+        one_target(action, form)
         principal: Principal = request.scope["principal"]
         return await run_in_threadpool(
             self._do, request, action, form, self._site.queue.admin.acting_for(principal.name)
@@ -81,16 +83,18 @@ class Actions:
 
     def _many(self, request: Request, action: str, form: dict[str, str], admin: Admin) -> Response:
         inspector = self._site.queue.inspector
-        form.setdefault("until", str(inspector.now_ms()))
+        form["until"] = form.get("until") or str(inspector.now_ms())
         form.setdefault("action", new_action())
         chosen = selection(form)
         selected = admin.requeue_selected if action == "requeue" else admin.purge_selected
         steps = selected(chosen, action=form["action"])
-        done = _number(form.get("done", "0")) + _work(steps)
+        worked = _work(steps)
+        done = _number(form.get("done", "0")) + worked
         left = inspector.count_dead(chosen)
         past = "requeued" if action == "requeue" else "purged"
-        if not left or not done:
-            return self._back(request, "/dead", f"{done:,} dead letters {past}.")
+        if not left or not worked:
+            stay = f" {left:,} stay: they have no payload, so they cannot run." if left else ""
+            return self._back(request, "/dead", f"{done:,} dead letters {past}.{stay}")
         given = {**form, "done": str(done)}
         return self._site.render.page(
             request, "progress.html", action=action, given=given, done=done, left=left, past=past
@@ -100,10 +104,14 @@ class Actions:
         """To a page of ours, which says what was done. The words travel in a cookie: in the address
         anybody could put words into our mouth."""
         root = request.scope.get("root_path", "")
-        ours = path if path.startswith("/") and path[1:2] not in ("/", "\\") else "/"
-        response = RedirectResponse(root + quote(ours, safe="/?=&%:"), 303)
+        response = RedirectResponse(root + _ours(path), 303)
         response.set_cookie(SAID, quote(said), max_age=30, path=root or "/", httponly=True, samesite="strict")
         return response
+
+
+def _ours(path: str) -> str:
+    """A path that a form names, where it is one of this site."""
+    return quote(path if path.startswith("/") and path[1:2] not in ("/", "\\") else "/", safe="/?=&%:+")
 
 
 def allowed(request: Request, action: str) -> str:
@@ -130,8 +138,19 @@ def act(action: str, given: dict[str, str], admin: Admin) -> tuple[str, str]:
             return (
                 "The worker was asked to drain." if found else "There is no such worker any more."
             ), "/workers"
+        case "requeue" | "purge" if "ids" in given:
+            return _chosen(action, given["ids"].split(), admin), "/dead"
         case _:
             return _task_action(action, _need(given, "id"), given, admin)
+
+
+def _chosen(action: str, ids: list[str], admin: Admin) -> str:
+    """Requeue or purge some letters; answers what to say."""
+    if not 1 <= len(ids) <= MOST_IDS:
+        raise HTTPException(400, f"1 to {MOST_IDS} dead letters are chosen at a time, not {len(ids)}.")
+    done = admin.requeue(ids) if action == "requeue" else admin.purge(ids)
+    gone = f" {len(ids) - done:,} were no dead letters any more." if done < len(ids) else ""
+    return f"{done:,} dead letters {'requeued' if action == 'requeue' else 'purged'}.{gone}"
 
 
 def _task_action(action: str, task_id: str, given: dict[str, str], admin: Admin) -> tuple[str, str]:
@@ -161,8 +180,8 @@ def selection(given: dict[str, str]) -> DeadSelection:
         _need(given, "type"),
         fingerprint=given.get("fingerprint", ""),
         error=given.get("error", ""),
-        since_ms=_number(given.get("since", "0")),
-        until_ms=_number(given.get("until", str(END_MS))),
+        since_ms=_number(given.get("since") or "0"),
+        until_ms=_number(given.get("until") or str(END_MS)),
     )
 
 
@@ -174,6 +193,34 @@ def _work(steps: Iterator[int]) -> int:
         if time.monotonic() > until:
             break
     return done
+
+
+def _asked(request: Request) -> dict[str, str]:
+    """What a page asks to confirm. Several ids become one value, with spaces between."""
+    query = request.query_params
+    given = dict(query.items())
+    if len(ids := query.getlist("id")) > 1:
+        del given["id"]
+        given["ids"] = " ".join(ids)
+    if len(given.get("ids", "").split()) > MOST_IDS:
+        raise HTTPException(400, f"At most {MOST_IDS} dead letters are chosen at a time.")
+    # Leaving out what is too long would mean more than what was asked for.
+    if too_long := [
+        name for name, value in given.items() if name not in ("ids", "back") and len(value) > 300
+    ]:
+        raise HTTPException(400, f"{too_long[0][:40]!r} has over 300 characters.")
+    return given
+
+
+def one_target(action: str, given: dict[str, str]) -> None:
+    """Refuse what is about nothing, or about a letter and a whole type at once: the wider would win."""
+    if action not in ("requeue", "purge"):
+        return
+    named = given.keys() & {"id", "ids", "type"}
+    if not named:
+        raise HTTPException(400, "Nothing is selected: go back and tick what it is about.")
+    if len(named) > 1:
+        raise HTTPException(400, f"Say one of {', '.join(sorted(named))}, not all.")
 
 
 def _need(given: dict[str, str], name: str) -> str:
@@ -197,10 +244,22 @@ def _question(action: str, given: dict[str, str]) -> str:
         "enqueue goes on accepting.",
     }
     verb = action.replace("-", " ").capitalize()
+    if "ids" in given:
+        return f"{verb} these dead letters?"
     if "id" in given:
         return texts.get(action, f"{verb} dead letter {what}?")
-    group = f" of group {given['fingerprint']}" if given.get("fingerprint") else ""
-    return texts.get(action, f"{verb} all dead letters of {what}{group}?")
+    return texts.get(action, f"{verb} all dead letters of {what}{_narrowed(given)}?")
+
+
+def _narrowed(given: dict[str, str]) -> str:
+    """What of a type is meant, in words."""
+    parts = [
+        f" of group {given['fingerprint']}" if given.get("fingerprint") else "",
+        f" whose error contains {given['error']!r}" if given.get("error") else "",
+        f" that died since {moment(_number(given['since']))}" if given.get("since") else "",
+        f" that died before {moment(_number(given['until']))}" if given.get("until") else "",
+    ]
+    return "".join(parts)
 
 
 def media_type(request: Request) -> str:

@@ -17,8 +17,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from streamq.dashboard import objects
-from streamq.dashboard.actions import MOST_BYTES, act, allowed, media_type, selection
-from streamq.dashboard.pages import PAGE, listed, task_filter
+from streamq.dashboard.actions import MOST_BYTES, act, allowed, media_type, one_target, selection
+from streamq.dashboard.pages import PAGE, dead_groups, listed, task_filter
 
 if TYPE_CHECKING:
     from streamq.dashboard.site import Site
@@ -50,18 +50,21 @@ class Api:
             Route("/api/workers", self.workers),
             Route("/api/actions", self.actions),
             Route("/api/server", self.server),
+            Route("/api/doctor", self.doctor),
             Route("/api/do/{action}", self.do, methods=["POST"]),
         ]
 
     def overview(self, request: Request) -> Response:
         del request
-        return _json(objects.overview(self._site.queue.inspector))
+        return _json(objects.overview(self._site.queue.inspector, self._site.history))
 
     def chart(self, request: Request) -> Response:
         inspector, name = self._site.queue.inspector, request.query_params.get("type") or None
         if name is not None and name not in inspector.types():
             raise HTTPException(404, f"There is no task type {name!r}.")
-        return _json(objects.chart(inspector, name, request.query_params.get("span", "hour")))
+        return _json(
+            objects.chart(inspector, self._site.history, name, request.query_params.get("span", "hour"))
+        )
 
     def tasks(self, request: Request) -> Response:
         query = request.query_params
@@ -82,12 +85,14 @@ class Api:
         return _json(objects.task(info, self._site.privacy), 404 if info.state == "unknown" else 200)
 
     def dead(self, request: Request) -> Response:
-        found = self._site.queue.inspector.dead_groups(request.query_params.get("type") or None)
+        found, _ = dead_groups(self._site.queue.inspector, request.query_params)
         return _json(objects.groups(found))
 
     def workers(self, request: Request) -> Response:
         del request
-        return _json({"workers": [objects.worker(one) for one in self._site.queue.inspector.workers()]})
+        inspector = self._site.queue.inspector
+        found = {"workers": inspector.workers(), "daemons": inspector.daemons()}
+        return _json({name: [objects.worker(one) for one in listed] for name, listed in found.items()})
 
     def actions(self, request: Request) -> Response:
         del request
@@ -95,12 +100,18 @@ class Api:
 
     def server(self, request: Request) -> Response:
         del request
-        return _json({"server": self._site.queue.inspector.server()})
+        return _json({"server": objects.server(self._site.queue.inspector)})
+
+    def doctor(self, request: Request) -> Response:
+        del request
+        address = self._site.queue.inspector.transport.address
+        return _json(objects.diagnosis(self._site.checkup.look(), address))
 
     async def do(self, request: Request) -> Response:
-        """Carry out an action: a JSON object with `id`, `type` or `worker`, and what goes with it."""
+        """Carry out an action: a JSON object with `id`, `ids`, `type` or `worker`, and what goes with it."""
         action = allowed(request, request.path_params["action"])
         given = await _body(request)
+        one_target(action, given)
         admin = self._site.queue.admin.acting_for(request.scope["principal"].name)
         if action in ("requeue", "purge") and "type" in given:
             chosen = selection(given)
@@ -122,6 +133,11 @@ async def _body(request: Request) -> dict[str, str]:
         given = orjson.loads(body)
     except ValueError as error:
         raise HTTPException(400, f"The body is not JSON: {error}") from None
-    if not isinstance(given, dict) or not all(isinstance(value, str | int) for value in given.values()):
-        raise HTTPException(400, "The body is an object of texts and numbers.")
+    if not isinstance(given, dict):
+        raise HTTPException(400, "The body is an object.")
+    ids = given.get("ids")
+    if isinstance(ids, list) and all(isinstance(one, str) for one in ids):
+        given["ids"] = " ".join(ids)
+    if not all(isinstance(value, str | int) for value in given.values()):
+        raise HTTPException(400, "The body is an object of texts and numbers, and of ids as a list.")
     return {name: str(value) for name, value in given.items()}

@@ -5,90 +5,64 @@ Owns the shapes of the API. Nothing here knows HTTP.
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, Final
 
+from streamq.dashboard.checkup import Findings
+from streamq.dashboard.history import ALL, History, Point, together
 from streamq.dashboard.privacy import Privacy
-from streamq.deadgroups import DeadGroups
+from streamq.deadgroups import END_MS, DeadGroup, DeadGroups, DeadSelection
+from streamq.errors import AuthenticationFailed
 from streamq.inspector import Inspector, TaskInfo, TypeStats, WorkerInfo
 from streamq.operations import Pause
-from streamq.rollups import Activity, Rollup, activity, added
+from streamq.rollups import Rollup, Span, activity
 from streamq.tasklist import TaskPage, TaskRow
 
-YOUNG = 20
+SERIES: Final = ("accepted", "completed", "failed", "backlog", "wait_p95", "run_p95")
+YOUNG: Final = 20
 """Seconds of a slice of time that say nothing yet: the daemon notes what was counted every ten."""
-RECENT = 5
-"""Minutes that rates and percentiles are taken of."""
 
 
-def type_row(one: TypeStats, rollups: list[Rollup], pause: Pause | None) -> dict[str, Any]:
+def type_row(
+    one: TypeStats, recent: list[Rollup], points: list[Point], pause: Pause | None
+) -> dict[str, Any]:
     """A task type on the overview."""
-    recent: Activity = activity(rollups[-RECENT:])
     return {
         **asdict(one),
-        **asdict(recent),
+        **asdict(activity(recent)),
         "paused": asdict(pause) if pause else None,
-        "per_minute": [rollup.counts.get("completed", 0) for rollup in rollups],
+        # Not of the minute that is under way, which would look like a fall.
+        "per_minute": [point.done for point in points[:-1]],
     }
 
 
-def overview(inspector: Inspector) -> dict[str, Any]:
+def overview(inspector: Inspector, history: History) -> dict[str, Any]:
     """Every task type, and all together."""
-    paused, rows, hours = inspector.paused(), list[dict[str, Any]](), list[list[Rollup]]()
+    paused, rows, recents = inspector.paused(), list[dict[str, Any]](), list[list[Rollup]]()
+    look = history.look(inspector)
     for one in inspector.stats():
-        hours.append(inspector.rollups(one.type))
-        rows.append(type_row(one, hours[-1], paused.get(one.type)))
+        recent, points = look.hour(one.type)
+        recents.append(recent)
+        rows.append(type_row(one, recent, points, paused.get(one.type)))
     totals = {name: sum(row[name] for row in rows) for name in ("ready", "running", "scheduled", "dead")}
-    together = [_together(parts) for parts in zip(*hours, strict=True)]
+    lately = [together(parts) for parts in zip(*recents, strict=True)]
     oldest = [row["oldest_ready_age"] for row in rows if row["oldest_ready_age"] is not None]
     return {
         "types": rows,
-        "totals": {
-            **totals,
-            **asdict(activity(together[-RECENT:])),
-            "oldest_ready_age": max(oldest, default=None),
-        },
+        "totals": {**totals, **asdict(activity(lately)), "oldest_ready_age": max(oldest, default=None)},
     }
 
 
-def _together(parts: tuple[Rollup, ...]) -> Rollup:
-    first = parts[0]
-    return Rollup(
-        first.start_ms,
-        first.seconds,
-        added(part.counts for part in parts),
-        added(part.wait for part in parts),
-        added(part.run for part in parts),
-    )
-
-
-def chart(inspector: Inspector, task_type: str | None, span: str) -> dict[str, Any]:
+def chart(inspector: Inspector, history: History, task_type: str | None, span: str) -> dict[str, Any]:
     """Series for a chart: of one type, or of all together. Times in seconds since the epoch, rates in
     tasks a second, durations in seconds."""
+    of: Span = "day" if span == "day" else "hour"
     types = [task_type] if task_type else inspector.types()
-    known = [inspector.rollups(name, "day" if span == "day" else "hour") for name in types]
-    parts = [_together(group) for group in zip(*known, strict=True)]
-    if parts and parts[-1].seconds < YOUNG:
-        parts.pop()
-    found = [(part, activity([part])) for part in parts]
-    return {
-        "span": span,
-        "times": [part.start_ms // 1000 for part in parts],
-        "accepted": [round(part.counts.get("accepted", 0) / part.seconds, 3) for part in parts],
-        "completed": [round(part.counts.get("completed", 0) / part.seconds, 3) for part in parts],
-        "failed": [round(_failed(part) / part.seconds, 3) for part in parts],
-        "backlog": [part.counts.get("backlog") for part in parts],
-        "wait_p95": [_rounded(one.wait.p95) for _, one in found],
-        "run_p95": [_rounded(one.run.p95) for _, one in found],
-    }
-
-
-def _failed(part: Rollup) -> int:
-    return part.counts.get("retried", 0) + part.counts.get("dead", 0)
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
+    points = history.look(inspector).points(types, of, task_type or ALL)
+    if points and points[-1].seconds < YOUNG:
+        points.pop()
+    series = {name: [getattr(point, name) for point in points] for name in SERIES}
+    return {"span": of, "times": [point.start_ms // 1000 for point in points], **series}
 
 
 def task(info: TaskInfo, privacy: Privacy) -> dict[str, Any]:
@@ -125,9 +99,67 @@ def page(found: TaskPage, privacy: Privacy) -> dict[str, Any]:
     }
 
 
+def dead_groups(
+    inspector: Inspector, name: str | None, error: str, older_than: float | None, newer_than: float | None
+) -> tuple[DeadGroups, DeadSelection]:
+    """The groups of a type whose error contains `error`, with how many of each died in that time (ages in
+    seconds); and what selects just these letters, of one type."""
+    found, now = inspector.dead_groups(name), inspector.now_ms()
+    wanted = DeadSelection(
+        name or "",
+        error=error,
+        since_ms=0 if newer_than is None else max(0, now - round(newer_than * 1000)),
+        until_ms=END_MS if older_than is None else max(0, now - round(older_than * 1000)),
+    )
+    groups = [group for group in found.groups if group.tells(error)]
+    if newer_than is not None or older_than is not None:
+        groups = [replace(group, count=_within(inspector, group, wanted)) for group in groups]
+    return DeadGroups([group for group in groups if group.count], found.complete), wanted
+
+
+def _within(inspector: Inspector, group: DeadGroup, wanted: DeadSelection) -> int:
+    one = replace(wanted, type=group.type, error="", fingerprint=group.fingerprint)
+    return inspector.count_dead(one)
+
+
 def groups(found: DeadGroups) -> dict[str, Any]:
     return {"groups": [asdict(group) for group in found.groups], "complete": found.complete}
 
 
 def worker(one: WorkerInfo) -> dict[str, Any]:
     return asdict(one)
+
+
+def process(one: WorkerInfo) -> dict[str, Any]:
+    """A worker or daemon for a page: what its heartbeat should tell, whatever it tells."""
+    told = one.details
+    state = "silent" if not one.alive else "draining" if told.get("draining") else "alive"
+    return {
+        "name": one.name, "state": state, "age": one.last_beat_age,
+        "host": told.get("host"), "pid": told.get("pid"), "version": told.get("version"),
+        "slots": told.get("concurrency", 0), "busy": told.get("running_count", 0),
+        "types": told.get("types", []), "problems": told.get("problems", []), "only": told.get("only"),
+        "running": list(filter(None, map(running, told.get("running", [])))),
+    }  # fmt: skip
+
+
+def running(task: Any) -> dict[str, Any] | None:
+    """A task that a worker says it runs: id, attempt, since_ms; None where it does not say so."""
+    if not isinstance(task, dict) or not isinstance(task.get("id"), str):
+        return None
+    since = task.get("since_ms")
+    return {**task, "attempt": task.get("attempt"), "since_ms": since if isinstance(since, int) else 0}
+
+
+def server(inspector: Inspector) -> dict[str, str]:
+    """What the server says of itself; nothing where this user may not ask."""
+    try:
+        return inspector.server()
+    except AuthenticationFailed:
+        return {}
+
+
+def diagnosis(found: Findings, address: object) -> dict[str, Any]:
+    """What the doctor found, as `streamq doctor --json` prints it, and how old that is."""
+    checks = [asdict(check) for check in found.diagnosis.checks]
+    return {"server": str(address), "ok": found.diagnosis.ok, "checks": checks, "age": round(found.age, 1)}

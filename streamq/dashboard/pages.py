@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -17,8 +17,10 @@ from starlette.routing import Route
 
 from streamq.dashboard import objects
 from streamq.dashboard.access import MAY
+from streamq.deadgroups import END_MS, DeadGroups, DeadSelection
 from streamq.errors import InvalidOption, InvalidTaskId, UsageError
 from streamq.fingerprint import place
+from streamq.inspector import Inspector, TaskInfo
 from streamq.model import STATES, State, TaskId
 from streamq.options import seconds
 from streamq.tasklist import TaskFilter, failed_attempts
@@ -52,20 +54,19 @@ class Pages:
         ]
 
     def overview(self, request: Request) -> Response:
-        found = objects.overview(self._site.queue.inspector)
+        found = objects.overview(self._site.queue.inspector, self._site.history)
         return self._page(request, "overview.html", **found)
 
     def types(self, request: Request) -> Response:
-        found = objects.overview(self._site.queue.inspector)
+        found = objects.overview(self._site.queue.inspector, self._site.history)
         return self._page(request, "types.html", **found)
 
     def type(self, request: Request) -> Response:
         inspector, name = self._site.queue.inspector, request.path_params["name"]
         if name not in inspector.types():
             raise HTTPException(404, f"There is no task type {name!r}.")
-        row = objects.type_row(
-            inspector.type_stats(name), inspector.rollups(name), inspector.paused().get(name)
-        )
+        recent, points = self._site.history.look(inspector).hour(name)
+        row = objects.type_row(inspector.type_stats(name), recent, points, inspector.paused().get(name))
         groups = inspector.dead_groups(name).groups[:5]
         return self._page(request, "type.html", one=row, groups=groups, policy=inspector.policy(name))
 
@@ -81,6 +82,8 @@ class Pages:
         )
         asked = {name: query.get(name, "") for name in FILTERS} | {"state": state}
         values: dict[str, Any] = {"types": types, "states": LISTED, "state": state}
+        values["back"] = "/tasks?" + urlencode({name: value for name, value in asked.items() if value})
+        values["matching"] = _all_listed(asked, filter_, page.now_ms) if state == "dead" else {}
         return self._page(request, "tasks.html", page=page, asked=asked, rows=self._rows(page.rows), **values)
 
     def _jump(self, request: Request, wanted: str) -> Response:
@@ -103,25 +106,45 @@ class Pages:
         info = self._site.queue.inspector.task(request.path_params["id"])
         privacy = self._site.privacy
         result = (info.result or b"null") if info.result is not None else None
-        failures = [{**one, "place": place(str(one.get("traceback", "")))} for one in info.failures]
+        failures = [_attempt(one) for one in info.failures]
         failed = failed_attempts(info.attempts_failed, info.failures)
         return self._page(
             request, "task.html", failed=failed, status=404 if info.state == "unknown" else 200, info=info,
             payload=privacy.text(info.payload), result=privacy.text(result), failures=failures,
             origin=objects.origin(info), editable=privacy.complete and info.state == "dead",
-            enqueued_ms=_enqueued(info.id, info.fields),
+            enqueued_ms=_enqueued(info.id, info.fields), now=self._now(info),
         )  # fmt: skip
 
+    def _now(self, info: TaskInfo) -> dict[str, Any] | None:
+        """The attempt that is under way, as far as its worker has told: attempt, since_ms, waited."""
+        if info.state != "running":
+            return None
+        beats = self._site.queue.inspector.workers()
+        told = next((one.details for one in beats if one.name == info.detail.get("worker")), {})
+        listed = filter(None, map(objects.running, told.get("running", [])))
+        found = next((one for one in listed if one["id"] == info.id), None)
+        entry = info.detail.get("entry", "").partition("-")[0]
+        if found is None or not found["since_ms"] or not entry.isdigit():
+            return found
+        return {**found, "waited": max(0, found["since_ms"] - int(entry)) / 1000}
+
     def dead(self, request: Request) -> Response:
-        inspector, name = self._site.queue.inspector, request.query_params.get("type") or None
-        found = inspector.dead_groups(name)
+        inspector, query = self._site.queue.inspector, request.query_params
+        found, wanted = dead_groups(inspector, query)
         total = sum(group.count for group in found.groups)
+        asked = {name: query.get(name, "") for name in ("type", "error", "older", "newer")}
         return self._page(
-            request, "dead.html", found=found, types=inspector.types(), chosen=name or "", total=total
-        )
+            request, "dead.html", found=found, types=inspector.types(), asked=asked, total=total,
+            times=_times(wanted), matching=_matching(wanted),
+        )  # fmt: skip
 
     def workers(self, request: Request) -> Response:
-        return self._page(request, "workers.html", workers=self._site.queue.inspector.workers())
+        inspector = self._site.queue.inspector
+        found = {"workers": inspector.workers(), "daemons": inspector.daemons()}
+        shown: dict[str, Any] = {
+            name: [objects.process(one) for one in listed] for name, listed in found.items()
+        }
+        return self._page(request, "workers.html", **shown)
 
     def schedule(self, request: Request) -> Response:
         inspector, query = self._site.queue.inspector, request.query_params
@@ -133,8 +156,7 @@ class Pages:
         return self._page(request, "schedule.html", rows=rows, stats=stats, now_ms=now_ms)
 
     def server(self, request: Request) -> Response:
-        findings = list(self._site.findings()) if self._site.findings is not None else None
-        server = self._site.queue.inspector.server()
+        server, findings = objects.server(self._site.queue.inspector), self._site.checkup.look()
         return self._page(request, "server.html", server=server, findings=findings)
 
     def actions(self, request: Request) -> Response:
@@ -164,6 +186,36 @@ def task_filter(query: Any) -> TaskFilter:
     )
 
 
+def dead_groups(inspector: Inspector, query: Any) -> tuple[DeadGroups, DeadSelection]:
+    """The groups that a page's address asks for, and what selects their letters. Raises UsageError."""
+    wanted = task_filter(query)
+    name = query.get("type") or None
+    return objects.dead_groups(inspector, name, wanted.error, wanted.older_than, wanted.newer_than)
+
+
+def _times(wanted: DeadSelection) -> dict[str, int]:
+    """The times of a selection as a form says them; none for what is not limited."""
+    since = {"since": wanted.since_ms} if wanted.since_ms else {}
+    return since | ({"until": wanted.until_ms} if wanted.until_ms < END_MS else {})
+
+
+def _matching(wanted: DeadSelection) -> dict[str, object]:
+    """A selection as a form says it: type, fingerprint, error, times."""
+    return {
+        "type": wanted.type, "fingerprint": wanted.fingerprint, "error": wanted.error, **_times(wanted),
+    }  # fmt: skip
+
+
+def _all_listed(asked: dict[str, str], wanted: TaskFilter, now_ms: int) -> dict[str, object]:
+    """What selects all that a list of dead letters shows on its pages; nothing where no selection can."""
+    if not asked["type"] or wanted.error or wanted.id:
+        return {}
+    older, newer = wanted.older_than, wanted.newer_than
+    since = now_ms - round(newer * 1000) if newer is not None else 0
+    until = now_ms - round(older * 1000) if older is not None else END_MS
+    return _matching(DeadSelection(asked["type"], wanted.fingerprint, "", max(0, since), max(0, until)))
+
+
 def _age(query: Any, name: str) -> float | None:
     text = query.get(name, "").strip()
     if not text:
@@ -172,6 +224,13 @@ def _age(query: Any, name: str) -> float | None:
         return seconds(float(text) if text.replace(".", "", 1).isdigit() else text, name)
     except InvalidOption as error:
         raise UsageError(str(error)) from None
+
+
+def _attempt(told: dict[str, Any]) -> dict[str, Any]:
+    """A failed attempt for the time line: `waited` and `ran` in seconds, None where they are not known."""
+    spent = {name: told.get(f"{key}_ms") for name, key in (("waited", "wait"), ("ran", "run"))}
+    seconds_ = {k: v / 1000 if isinstance(v, int | float) else None for k, v in spent.items()}
+    return {**told, **seconds_, "place": place(str(told.get("traceback", "")))}
 
 
 def _enqueued(task_id: str, fields: dict[str, bytes]) -> int | None:

@@ -5,11 +5,15 @@ Owns the wiring. Pages are in `pages`, what writes in `actions`, JSON in `api`.
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -21,17 +25,20 @@ from streamq.admin import Admin
 from streamq.dashboard.access import Principal
 from streamq.dashboard.actions import Actions
 from streamq.dashboard.api import Api
+from streamq.dashboard.checkup import Checkup
 from streamq.dashboard.guard import Guard
+from streamq.dashboard.history import History
 from streamq.dashboard.live import Pulse
 from streamq.dashboard.pages import Pages
 from streamq.dashboard.privacy import Privacy
 from streamq.dashboard.render import STATIC, Renderer
-from streamq.errors import InvalidTaskId, RedisError, StreamQError
+from streamq.dashboard.scrape import Scrape
+from streamq.doctor import Diagnosis, examine
+from streamq.doctor.rights import LOOKING
+from streamq.errors import AuthenticationFailed, InvalidTaskId, RedisError, RedisUnavailable, StreamQError
 from streamq.inspector import Inspector
 
 Auth = Callable[[Any], Principal | Awaitable[Principal | None] | None]
-Findings = Callable[[], Sequence[Any]]
-"""What a check of the server found: objects or mappings with `level`, `text` and `fix`."""
 
 
 class Queue(Protocol):
@@ -52,7 +59,9 @@ class Site:
     queue: Queue
     render: Renderer
     privacy: Privacy
-    findings: Findings | None
+    history: History
+    checkup: Checkup
+    scrape: Scrape
 
     def problem(self, request: Request, status: int, title: str, text: str) -> Response:
         """An error as a page, or as JSON below /api."""
@@ -69,10 +78,16 @@ def build(
     redact: tuple[str, ...],
     hide_payloads: bool,
     hosts: Sequence[str] | None,
-    findings: Findings | None,
 ) -> Starlette:
     """The site as an ASGI application."""
-    site = Site(queue, Renderer(queue.name, read_only=read_only), Privacy(redact, hide_payloads), findings)
+    site = Site(
+        queue,
+        Renderer(queue.name, read_only=read_only),
+        Privacy(redact, hide_payloads),
+        History(),
+        Checkup(lambda: _examined(queue, read_only=read_only)),
+        Scrape(queue.name, lambda: queue.inspector),
+    )
     pages, actions, api = Pages(site), Actions(site), Api(site)
     pulse = Pulse(lambda: repr(queue.inspector.stats()))
     routes = [
@@ -80,19 +95,36 @@ def build(
         *actions.routes(),
         *api.routes(),
         Route("/live", pulse.stream),
+        Route("/metrics", site.scrape.answer),
         Mount("/static", _Static(directory=STATIC)),
     ]
     guard = Middleware(Guard, entries=auth, read_only=read_only, hosts=hosts)
     return Starlette(routes=routes, middleware=[guard], exception_handlers=_handlers(site))
 
 
-class _Static(StaticFiles):
-    """Our files: their addresses change with what is in them."""
+def _examined(queue: Queue, *, read_only: bool) -> Diagnosis:
+    """What the doctor says, with the rights of the user that the dashboard logs in as."""
+    roles = ("observer",) if read_only else LOOKING
+    return examine(queue.inspector.transport, app=queue.name, roles=roles)
 
-    def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        response = super().file_response(*args, **kwargs)
+
+class _Static(StaticFiles):
+    """Our files: their addresses change with what is in them. They go out compressed; pages do not, since
+    the size of a compressed page would tell of the token in its forms to who can put text beside it."""
+
+    def file_response(self, full_path: Any, stat_result: Any, scope: Any, status_code: int = 200) -> Response:
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        if response.status_code == 200 and "gzip" in Headers(scope=scope).get("accept-encoding", ""):
+            response = Response(_compressed(str(full_path)), media_type=response.media_type)
+            response.headers["content-encoding"] = "gzip"
         response.headers["cache-control"] = "public, max-age=31536000, immutable"
+        response.headers["vary"] = "accept-encoding"
         return response
+
+
+@cache
+def _compressed(path: str) -> bytes:
+    return gzip.compress(Path(path).read_bytes())
 
 
 def _handlers(site: Site) -> Any:
@@ -100,8 +132,14 @@ def _handlers(site: Site) -> Any:
         titles = {403: "Not allowed", 404: "Not found", 405: "Not here", 413: "Too large"}
         return site.problem(request, error.status_code, titles.get(error.status_code, "No"), error.detail)
 
-    async def unreachable(request: Request, error: RedisError) -> Response:
-        return site.problem(request, 503, "The server cannot be reached", str(error))
+    async def failed(request: Request, error: RedisError) -> Response:
+        site.scrape.failed()
+        if isinstance(error, RedisUnavailable):
+            return site.problem(request, 503, "The server cannot be reached", str(error))
+        if isinstance(error, AuthenticationFailed) or "ACL failure" in str(error):
+            fix = "The page of the server tells what the dashboard's user of it lacks."
+            return site.problem(request, 403, "The server does not allow it", f"{error} {fix}")
+        return site.problem(request, 502, "The server refused", str(error))
 
     async def unknown(request: Request, error: InvalidTaskId) -> Response:
         return site.problem(request, 404, "No such task", str(error))
@@ -109,4 +147,4 @@ def _handlers(site: Site) -> Any:
     async def wrong(request: Request, error: StreamQError) -> Response:
         return site.problem(request, 400, "That cannot be done", str(error))
 
-    return {HTTPException: refused, RedisError: unreachable, InvalidTaskId: unknown, StreamQError: wrong}
+    return {HTTPException: refused, RedisError: failed, InvalidTaskId: unknown, StreamQError: wrong}

@@ -14,7 +14,9 @@ from typing import Any, Final
 
 import orjson
 
-DIRECTORY: Final = "STREAMQ_DEMO_LEDGER"
+from streamq import environment
+
+DIRECTORY: Final = environment.DEMO_LEDGER.name
 """The environment variable that names the ledger's directory."""
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from streamq import environment
 from streamq.demo import ledger
 from streamq.demo.account import Account, draw_up
 from streamq.embedded import EmbeddedServer
@@ -52,9 +53,9 @@ class _Scenario:
         self._show = show
         self._url = url
         self._environment = os.environ | {
-            "STREAMQ_URL": url,
+            environment.URL.name: url,
             ledger.DIRECTORY: str(folder),
-            "STREAMQ_ENV": "dev",
+            environment.ENV.name: "dev",
         }
         self._transport = SyncTransport(Address.parse(url))
         self._inspector = Inspector(self._transport, APP, 1)

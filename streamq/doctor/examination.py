@@ -5,8 +5,8 @@ Owns the order, and what is still looked at where something cannot be.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from streamq.doctor import node, queue, rights, server, slots
 from streamq.doctor.check import Check, fault, ok, unknown
@@ -27,17 +27,28 @@ class Diagnosis:
         return all(check.status != "fault" for check in self.checks)
 
 
-def examine(transport: SyncTransport, *, app: str | None = None, user: str | None = None) -> Diagnosis:
-    """Look at the server, and at one app or all that are on it. `user`: whose rights, where it is not ours.
+def examine(
+    transport: SyncTransport,
+    *,
+    app: str | None = None,
+    user: str | None = None,
+    roles: Sequence[str] = tuple(rights.ROLES),
+) -> Diagnosis:
+    """Look at the server, and at one app or all that are on it. `user`: whose rights, where it is not ours;
+    `roles`: which of them it should be able to fill.
 
     Raises RedisUnavailable, ServerTooOld or AuthenticationFailed where there is nobody to examine.
     """
-    return Diagnosis(tuple(_checks(transport, app, user)))
+    return Diagnosis(tuple(_checks(transport, app, user, roles)))
 
 
-def _checks(transport: SyncTransport, only: str | None, user: str | None) -> Iterator[Check]:
+def _checks(
+    transport: SyncTransport, only: str | None, user: str | None, roles: Sequence[str]
+) -> Iterator[Check]:
     asked = node.ask(transport)
-    yield from server.checks(asked, str(transport.address))
+    first = list(server.checks(asked, str(transport.address)))
+    yield from first
+    yield from _other_nodes(transport, asked, first)
     found: dict[str, int] = {}
     try:
         found = {name: record.known for name, record in apps(transport).items()}
@@ -48,13 +59,29 @@ def _checks(transport: SyncTransport, only: str | None, user: str | None) -> Ite
     if only is not None:
         found = {only: found.get(only, 1)}
     yield from slots.checks(transport, asked, found or {"app": 1})
-    yield from rights.checks(transport, next(iter(found), "app"), user)
+    yield from rights.checks(transport, next(iter(found), "app"), user, roles)
     try:
         yield from _apps(transport, found)
     except AuthenticationFailed as error:
         yield unknown("queue", str(error), "ask as a user who may read: see rights")
     except (RedisUnavailable, ServerError) as error:
         yield fault("queue", str(error), "streamq audit tells more")
+
+
+def _other_nodes(transport: SyncTransport, asked: node.Node, first: list[Check]) -> Iterator[Check]:
+    """On a cluster, what is wrong with a node and was not said of the one that was asked first."""
+    if asked.info.get("cluster_enabled") != "1":
+        return
+    said = {(check.name, check.said) for check in first}
+    try:
+        others = node.ask_all(transport)
+    except (RedisUnavailable, ServerError) as error:
+        yield fault("nodes", str(error), "redis-cli --cluster check tells which; then ask again")
+        return
+    for where, other in others.items():
+        for check in server.checks(other, where):
+            if check.status != "ok" and (check.name, check.said) not in said:
+                yield replace(check, said=f"{where.partition(' of ')[0]}: {check.said}")
 
 
 def _apps(transport: SyncTransport, found: dict[str, int]) -> Iterator[Check]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 from streamq import calls
 from streamq.calls import Call
 from streamq.errors import AuthenticationFailed, ServerError
 from streamq.transport import SyncTransport
+
+R = TypeVar("R")
 
 _SETTINGS: Final = (
     "appendonly", "appendfsync", "save", "maxmemory", "maxmemory-policy", "min-replicas-to-write",
@@ -54,13 +56,35 @@ class Node:
         return [dict(pair.split("=", 1) for pair in row.split(",") if "=" in pair) for row in rows if row]
 
 
-def ask(transport: SyncTransport) -> Node:
+class Runs(Protocol):
+    """What runs a call: a transport, or one of its nodes."""
+
+    def run(self, call: Call[R]) -> R: ...
+
+
+@dataclass(frozen=True, slots=True)
+class There:
+    """One node of a transport."""
+
+    transport: SyncTransport
+    where: str
+
+    def run(self, call: Call[R]) -> R:
+        return self.transport.there(self.where, call)
+
+
+def ask_all(transport: SyncTransport) -> dict[str, Node]:
+    """Ask every node that holds data; answers by address. Raises RedisErrors."""
+    return {where: ask(There(transport, where)) for where in transport.everywhere(calls.now())}
+
+
+def ask(transport: Runs) -> Node:
     """Ask one node. Raises RedisUnavailable, ServerTooOld, or AuthenticationFailed where the login fails."""
     round_trip, skew = _clock(transport)
     return Node(_info(transport), _settings(transport), round_trip, skew)
 
 
-def permitted(transport: SyncTransport, *command: str | int) -> Any:
+def permitted(transport: Runs, *command: str | int) -> Any:
     """A command's raw reply; None where the user or the server does not allow it."""
     try:
         return transport.run(Call(None, (), command, lambda reply: reply))
@@ -68,19 +92,19 @@ def permitted(transport: SyncTransport, *command: str | int) -> Any:
         return None
 
 
-def _info(transport: SyncTransport) -> dict[str, str]:
+def _info(transport: Runs) -> dict[str, str]:
     raw = permitted(transport, "INFO")
     lines = raw.decode("utf-8", "replace").splitlines() if isinstance(raw, bytes) else []
     return {name: value for name, colon, value in (line.partition(":") for line in lines) if colon}
 
 
-def _settings(transport: SyncTransport) -> dict[str, str]:
+def _settings(transport: Runs) -> dict[str, str]:
     raw = permitted(transport, "CONFIG", "GET", *_SETTINGS)
     words = [word.decode("utf-8", "replace") for word in raw] if isinstance(raw, list) else []
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
-def _clock(transport: SyncTransport) -> tuple[float, float]:
+def _clock(transport: Runs) -> tuple[float, float]:
     """The median round trip, and the skew as the quickest of them tells it."""
     transport.run(calls.now())  # connects
     seen: list[tuple[float, float]] = []

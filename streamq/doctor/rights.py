@@ -28,11 +28,11 @@ class Role:
     plain: tuple[str, ...] = ()
 
 
+_PRODUCER: Final = ("announce", "open_shard", "enqueue", "register", "wait", "locate", "cancel")
+_PRODUCES: Final = ("HGET apps", "HSET apps", "GET", "SUBSCRIBE")
 ROLES: Final = {
-    "producer": Role(
-        ("announce", "open_shard", "enqueue", "register", "wait", "locate", "cancel"),
-        ("HGET apps", "HSET apps", "GET", "SUBSCRIBE"),
-    ),
+    "producer": Role(_PRODUCER, _PRODUCES),
+    "producer of durable tasks": Role(_PRODUCER, (*_PRODUCES, "WAIT", "WAITAOF")),
     "worker": Role(
         ("announce", "register", "groups", "fetch", "settle", "renew", "beat", "leave"),
         (
@@ -72,10 +72,22 @@ ROLES: Final = {
             "audit_place",
             "audit_rows",
             "audit_keys",
+            "dead_count",
+            "dead_groups",
+            "dead_slices",
+            "page_buckets",
+            "page_group",
+            "page_results",
+            "page_set",
+            "page_streams",
+            "rollups",
         ),
         ("HGET apps", "HGETALL apps", "SMEMBERS", "SCAN"),
     ),
+    "operator": Role(("cancel", "drain", "pause", "purge", "requeue", "resubmit", "run_now")),
 }
+LOOKING: Final = ("observer", "operator")
+"""The roles of a dashboard."""
 _CALL: Final = re.compile(r"redis\.p?call\(\s*'([A-Z]+)'(?:,\s*'([A-Z]+)')?")
 _PARENTS: Final = ("XGROUP", "XINFO")
 
@@ -88,7 +100,7 @@ _SAMPLES: Final = {
     "LPUSH": "K v", "LTRIM": "K 0 1", "DEL": "K", "PERSIST": "K", "PEXPIRE": "K 1", "PTTL": "K",
     "MGET": "K", "SADD": "K m", "SCARD": "K",
     "SISMEMBER": "K m", "SET": "K v", "SMEMBERS": "K", "TIME": "", "TYPE": "K", "XACK": "K g 0-1",
-    "XADD": "K * f v", "XAUTOCLAIM": "K g c 1 0-0", "XCLAIM": "K g c 1 0-1", "XDEL": "K 0-1",
+    "XADD": "K * f v", "XCLAIM": "K g c 1 0-1", "XDEL": "K 0-1",
     "XGROUP CREATE": "K g 0", "XGROUP DELCONSUMER": "K g c", "XINFO CONSUMERS": "K g", "XINFO GROUPS": "K",
     "XLEN": "K", "XPENDING": "K g - + 1", "XRANGE": "K - +", "XREADGROUP": "GROUP g c STREAMS K >",
     "ZADD": "K 1 m", "ZCARD": "K", "ZCOUNT": "K 0 1", "ZLEXCOUNT": "K - +", "ZREVRANK": "K m",
@@ -96,6 +108,7 @@ _SAMPLES: Final = {
     "ZREMRANGEBYRANK": "K 0 0", "ZSCAN": "K 0", "ZSCORE": "K m", "PUBLISH": "C x", "SUBSCRIBE": "C",
     "PSUBSCRIBE": WAKE_PATTERN, "EVAL": "return 1 K", "EVALSHA": "0 1 K", "CLIENT ID": "",
     "CLIENT SETNAME": "x", "CLIENT UNBLOCK": "0", "SCAN": "0",
+    "WAIT": "0 1", "WAITAOF": "1 0 1",
 }  # fmt: skip
 _SAMPLES_EVAL: Final = {"EVAL": ("return", "1"), "EVALSHA": ("0" * 40, "1")}
 
@@ -126,9 +139,11 @@ def sample(name: str, app: str) -> Command:
     return (*words, *({"K": key, "C": channel}.get(word, word) for word in arguments))
 
 
-def checks(transport: SyncTransport, app: str, user: str | None) -> Iterator[Check]:
-    """Which roles the user can fill. `user`: another than the one that is logged in (by ACL DRYRUN)."""
-    lacking = {name: _lacking(transport, app, user, needed(role)) for name, role in ROLES.items()}
+def checks(
+    transport: SyncTransport, app: str, user: str | None, roles: Sequence[str] = tuple(ROLES)
+) -> Iterator[Check]:
+    """Which of these roles the user can fill. `user`: another than the one that is logged in (ACL DRYRUN)."""
+    lacking = {name: _lacking(transport, app, user, needed(ROLES[name])) for name in roles}
     shown = f"user {user or _whoami(transport)}"
     if None in lacking.values():
         fix = "ACL SETUSER <user> +multi, or ask as a user with +acl"
@@ -137,12 +152,15 @@ def checks(transport: SyncTransport, app: str, user: str | None) -> Iterator[Che
     able = [name for name, refused in lacking.items() if not refused]
     if able:
         yield ok("rights", f"{shown} may be {', '.join(able)}")
+    # A user for each role is good practice; one that can do nothing of use is a fault. To look is of use
+    # only where looking is what was asked for.
+    useful = bool(set(able) - ({"observer"} if "worker" in roles else set()))
     for name, refused in lacking.items():
         if refused:
-            yield _refused(shown, name, refused, able)
+            yield _refused(shown, name, refused, useful=useful)
 
 
-def _refused(shown: str, role: str, refused: Sequence[tuple[str, str]], able: Sequence[str]) -> Check:
+def _refused(shown: str, role: str, refused: Sequence[tuple[str, str]], *, useful: bool) -> Check:
     names = [name for name, why in refused if "command" in why]
     rest = [why for _, why in refused if "command" not in why]
     said = f"{shown} cannot be {role}: no right to {', '.join(names[:8]) or rest[0]}"
@@ -154,8 +172,6 @@ def _refused(shown: str, role: str, refused: Sequence[tuple[str, str]], able: Se
     if any("channel" in why for why in rest):
         grants += ["'&streamq:*'", f"'&{WAKE_PATTERN}'"]
     fix = f"redis-cli ACL SETUSER {shown.removeprefix('user ')} {' '.join(grants)}"
-    # A user for each role is good practice; one that can do nothing of use is a fault.
-    useful = set(able) - {"observer"}
     return warning("rights", said, f"if it is to be one: {fix}") if useful else fault("rights", said, fix)
 
 
@@ -178,11 +194,19 @@ def _lacking(
 def _dry(transport: SyncTransport, user: str, commands: Sequence[Command]) -> list[str] | None:
     answers: list[str] = []
     for command in commands:
+        if command[0] == "WAITAOF" and not _has_waitaof(transport):
+            answers.append("")
+            continue
         reply = permitted(transport, "ACL", "DRYRUN", user, *command)
         if not isinstance(reply, bytes):
             return None
         answers.append("" if reply == b"OK" else reply.decode("utf-8", "replace"))
     return answers
+
+
+def _has_waitaof(transport: SyncTransport) -> bool:
+    """Redis has it from 7.2 on. What does not exist, nobody lacks a right to."""
+    return permitted(transport, "COMMAND", "INFO", "WAITAOF") not in ([None], [[]], [])
 
 
 def _whoami(transport: SyncTransport) -> str:

@@ -12,7 +12,10 @@ local function fault(id)
   if not good or type(letter) ~= 'table' or type(letter[4]) ~= 'table' then
     return 'a dead letter that cannot be read'
   end
-  return not listed and 'a dead letter that is not listed'
+  if listed then return nil end
+  -- When it died is its place in the list: without that it cannot be listed again.
+  local dated = type(letter[3]) == 'string' and #letter[3] < 16 and string.match(letter[3], '^%d+$')
+  return dated and 'a dead letter that is not listed' or 'a dead letter that cannot be read'
 end
 
 for _, id in ipairs(ARGV) do

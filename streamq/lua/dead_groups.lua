@@ -7,21 +7,39 @@
 -- ARGV after limit
 -- Returns {{fingerprint, count, first_ms, last_ms, last local id, reason, {its fields...}}...}
 local groups, limit = KEYS[1], tonumber(ARGV[2])
+-- Of a letter that is none of ours there is nothing to tell.
+local function opened(packed)
+  local good, letter = pcall(cmsgpack.unpack, packed)
+  good = good and type(letter) == 'table' and type(letter[1]) == 'string' and type(letter[4]) == 'table'
+  for _, field in ipairs(good and letter[4] or {}) do good = good and type(field) == 'string' end
+  return good and letter or {'damaged', '', '', {}}
+end
+
+-- A member that is none of ours has died at no time.
+local function parts(member)
+  local died, id = string.match(member, '^[^ ]* (%d+) (.+)$')
+  if not died or #died > 15 then return '0', '' end
+  return died, id
+end
+
 local found, from = {}, ARGV[1] == '' and '-' or '(' .. ARGV[1] .. '!'
 
-while #found < limit do
+local looks = 0
+while #found < limit and looks < limit * 10 do
+  looks = looks + 1
   local first = redis.call('ZRANGE', groups, from, '+', 'BYLEX', 'LIMIT', 0, 1)[1]
   if not first then break end
   local fingerprint = string.match(first, '^[^ ]*')
   -- '!' follows the space: all members of the group lie before it.
   local low, high = '[' .. fingerprint .. ' ', '(' .. fingerprint .. '!'
   local last = redis.call('ZRANGE', groups, high, low, 'BYLEX', 'REV', 'LIMIT', 0, 1)[1]
-  local died, id = string.match(last, '^[^ ]* (%d+) (.+)$')
-  local packed = redis.call('HGET', KEYS[2], id or '')
-  local letter = packed and cmsgpack.unpack(packed) or {'', '', '', {}}
-  found[#found + 1] = {
-    fingerprint, redis.call('ZLEXCOUNT', groups, low, high), string.match(first, ' (%d+) ') or '0', died or '0',
-    id or '', letter[1], letter[4]}
+  if last then  -- a member without a space, which is none of ours, is in no group
+    local died, id = parts(last)
+    local packed = redis.call('HGET', KEYS[2], id)
+    local letter = packed and opened(packed) or {'', '', '', {}}
+    found[#found + 1] = {
+      fingerprint, redis.call('ZLEXCOUNT', groups, low, high), (parts(first)), died, id, letter[1], letter[4]}
+  end
   from = high
 end
 return found

@@ -11,7 +11,7 @@ local function opened(packed)
   local good, letter = pcall(cmsgpack.unpack, packed)
   good = good and type(letter) == 'table' and type(letter[4]) == 'table'
   for n = 1, 3 do good = good and type(letter[n]) == 'string' end
-  good = good and string.match(letter[3], '^%d+$')
+  good = good and string.match(letter[3], '^%d+$') and #letter[3] < 16
   for _, field in ipairs(good and letter[4] or {}) do good = good and type(field) == 'string' end
   return good and letter or {'damaged', 'n', '0', {'raw', packed}}
 end

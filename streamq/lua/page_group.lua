@@ -23,14 +23,24 @@ local function shortened(fields)
   budget = budget - size
   return out
 end
+-- A letter that is none of ours has nothing that could be shown here.
+local function opened(packed)
+  local good, letter = pcall(cmsgpack.unpack, packed)
+  good = good and type(letter) == 'table' and type(letter[4]) == 'table'
+  good = good and type(letter[1]) == 'string' and type(letter[2]) == 'string'
+  for _, field in ipairs(good and letter[4] or {}) do good = good and type(field) == 'string' end
+  return good and letter or {'damaged', 'n', '0', {}}
+end
 local high = ARGV[2] == '' and '(' .. fingerprint .. '!' or '(' .. ARGV[2]
 local found = redis.call('ZRANGE', KEYS[1], high, '[' .. fingerprint .. ' ', 'BYLEX', 'REV', 'LIMIT', 0, limit)
 for _, member in ipairs(found) do
   local died, id = string.match(member, '^[^ ]* (%d+) (.+)$')
-  local packed = redis.call('HGET', KEYS[2], id)
-  local letter = packed and cmsgpack.unpack(packed) or {'', 'n', died, {}, ''}
-  rows[#rows + 1] = {id, letter[2], died, shortened(letter[4]), letter[1], fingerprint}
+  if id and #died < 16 then  -- what is no member of ours names no letter
+    local packed = redis.call('HGET', KEYS[2], id)
+    local letter = packed and opened(packed) or {'', 'n', died, {}}
+    rows[#rows + 1] = {id, letter[2], died, shortened(letter[4]), letter[1], fingerprint}
+  end
   cursor = member
   if budget <= 0 then break end
 end
-return {(#rows >= limit or budget <= 0) and cursor or '', rows}
+return {(#found >= limit or budget <= 0) and cursor or '', rows}

@@ -3,16 +3,17 @@
 --
 -- The new entry is what fences the old worker: its delivery no longer exists. A task that lost all but
 -- one of the deliveries it may lose goes to the stream of suspects, of which a worker runs one at a
--- time: a task that kills its worker reaches its limit alone.
+-- time: a task that kills its worker reaches its limit alone. Of one whose entry was deleted behind our
+-- back a dead letter remains (vanished). XAUTOCLAIM would forget it, and that of a living worker too.
 -- `expected_ms` is where the caller expects the server's clock (0: no idea): idle times are wall-clock
 -- times, so after a jump nothing is touched and the caller must stamp the leases anew.
 -- KEYS policy stream suspect index dead letters counters cancels waiters gone groups
--- ARGV group letter claimer cursor limit expected_ms default_lease_ms default_max_lost done
+-- ARGV group letter cursor limit expected_ms default_lease_ms default_max_lost done
 -- Returns {next cursor, now_ms, returned, dead, cancelled} or {'skew', now_ms}
 local stream, suspect, index, dead, letters = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local counters, cancels, waiters, gone = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local group, letter, claimer, cursor, done = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[9]
-local limit, expected = tonumber(ARGV[5]), tonumber(ARGV[6])
+local group, letter, cursor, done = ARGV[1], ARGV[2], ARGV[3], ARGV[8]
+local limit, expected = tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -24,14 +25,8 @@ local function whole(value, least, otherwise)
   if number and number >= least and number < 1e15 then return math.floor(number) end
   return tonumber(otherwise)
 end
-local lease, max_lost = whole(policy[1], 200, ARGV[7]), whole(policy[2], 1, ARGV[8])
+local lease, max_lost = whole(policy[1], 200, ARGV[6]), whole(policy[2], 1, ARGV[7])
 if expected > 0 and math.abs(now - expected) > math.max(1000, lease / 4) then return {'skew', now} end
-
--- Who held them: XAUTOCLAIM overwrites it. It looks at ten times `limit` deliveries at most, so do we.
-local owners = {}
-for _, row in ipairs(redis.call('XPENDING', stream, group, cursor, '+', limit * 10)) do
-  owners[row[1]] = row[2]
-end
 
 local function changed(fields, changes)
   local out = {}
@@ -54,32 +49,47 @@ local function ended(id, op)
   if redis.call('ZREM', waiters, id) == 1 then redis.call('PUBLISH', done .. id, op) end
 end
 
+local function error_of(name, message, attempt, owner)
+  return cjson.encode({
+    attempt = attempt, at_ms = now, worker = owner, error = name, traceback = '', message = message})
+end
+
 local function with_loss(failures, attempt, owner)
-  local loss = cjson.encode({
-    attempt = attempt, at_ms = now, worker = owner or 'unknown', error = 'WorkerLost', traceback = '',
-    message = 'the worker stopped renewing its lease while it held the task'})
+  local loss = error_of(
+    'WorkerLost', 'the worker stopped renewing its lease while it held the task', attempt, owner)
   if not string.match(failures or '', '^%[.+%]$') then return '[' .. loss .. ']' end
   return string.sub(failures, 1, -2) .. ',' .. loss .. ']'
 end
 
+-- As settle has it: no letter takes another's place.
+local function letter_id(id)
+  if redis.call('HEXISTS', letters, id) == 0 then return id end
+  return 'd' .. stamp .. '-' .. redis.call('HINCRBY', counters, 'sequence', 1), id
+end
+
+local function bury(id, reason, priority, fields)
+  local own, other = letter_id(id)
+  if other then fields = changed(fields, {i = own, o = other}) end
+  redis.call('ZADD', dead, stamp, own)
+  redis.call('HSET', letters, own, cmsgpack.pack({reason, priority, stamp, fields, reason}))
+  redis.call('ZADD', KEYS[11], 0, reason .. ' ' .. stamp .. ' ' .. own)
+end
+
 local returned, buried, cancelled = 0, 0, 0
-local function take_back(entry, fields)
+local function take_back(entry, fields, owner)
   local have = {}
   for n = 1, #fields, 2 do have[fields[n]] = fields[n + 1] end
   local id, lost = have.i or letter .. entry, (tonumber(have.l) or 0) + 1
   local priority = letter ~= 's' and letter or (have.q == 'h' or have.q == 'l') and have.q or 'n'
   local attempt = (tonumber(have.a) or 0) + 1
-  fields = changed(fields, {i = id, l = tostring(lost), f = with_loss(have.f, attempt, owners[entry])})
+  fields = changed(fields, {i = id, l = tostring(lost), f = with_loss(have.f, attempt, owner)})
   if redis.call('HEXISTS', cancels, id) == 1 then
     redis.call('ZADD', gone, stamp, 'x' .. id)
     cancelled = cancelled + 1
     ended(id, 'x')
   elseif lost >= max_lost or #fields > 1000 then
     -- Nobody's task has so many fields, and Lua could not append it.
-    local reason = #fields > 1000 and 'undecodable' or 'lost'
-    redis.call('ZADD', dead, stamp, id)
-    redis.call('HSET', letters, id, cmsgpack.pack({reason, priority, stamp, fields, reason}))
-    redis.call('ZADD', KEYS[11], 0, reason .. ' ' .. stamp .. ' ' .. id)
+    bury(id, #fields > 1000 and 'undecodable' or 'lost', priority, fields)
     buried = buried + 1
     ended(id, 'd')
   else
@@ -93,18 +103,58 @@ local function take_back(entry, fields)
   end
 end
 
-local claimed = redis.call('XAUTOCLAIM', stream, group, claimer, lease, cursor, 'COUNT', limit)
-local entries = {}
-for _, entry in ipairs(claimed[2]) do
-  take_back(entry[1], entry[2])
-  entries[#entries + 1] = entry[1]
+-- The ids of moved tasks by where they were: of what was deleted only the index tells them. Of a large
+-- index a part is looked at; who is not found there goes by the place.
+local function moved_tasks(deleted)
+  local names, cursor_, looks = {}, '0', 0
+  repeat
+    local found = redis.call('HSCAN', index, cursor_, 'COUNT', 500)
+    for n = 1, #found[2], 2 do
+      if deleted[found[2][n + 1]] then names[found[2][n + 1]] = found[2][n] end
+    end
+    cursor_, looks = found[1], looks + 1
+  until cursor_ == '0' or looks == 20
+  return names
 end
+
+local function write_off(deleted)
+  if not next(deleted) then return end
+  local names = moved_tasks(deleted)
+  for place, owner in pairs(deleted) do
+    local id, priority = names[place] or place, letter == 's' and 'n' or letter
+    local why = error_of('EntryDeleted', 'something else deleted the entry while a worker held it', 0, owner)
+    bury(id, 'vanished', priority, {'i', id, 'f', '[' .. why .. ']'})
+    ended(id, 'd')
+  end
+end
+
+local pending = redis.call('XPENDING', stream, group, cursor, '+', limit * 10)
+local entries, deleted, held, ghosts = {}, {}, 0, 0
+local next_ = #pending == limit * 10 and '(' .. pending[#pending][1] or '0-0'
+for n, row in ipairs(pending) do
+  if #entries == limit then
+    next_ = '(' .. pending[n - 1][1]
+    break
+  end
+  if row[3] >= lease then
+    local entry = redis.call('XRANGE', stream, row[1], row[1])[1]
+    if entry then
+      take_back(row[1], entry[2], row[2])
+      held = held + 1
+    else
+      deleted[letter .. row[1]] = row[2]
+      ghosts = ghosts + 1
+    end
+    entries[#entries + 1] = row[1]
+  end
+end
+write_off(deleted)
 if #entries > 0 then
   redis.call('XACK', stream, group, unpack(entries))
   redis.call('XDEL', stream, unpack(entries))
-  local counts = {reclaimed = #entries, started = #entries, dead = buried, cancelled = cancelled}
+  local counts = {reclaimed = held, started = held, dead = buried + ghosts, cancelled = cancelled}
   for name, value in pairs(counts) do
     if value > 0 then redis.call('HINCRBY', counters, name, value) end
   end
 end
-return {claimed[1], now, returned, buried, cancelled}
+return {next_, now, returned, buried + ghosts, cancelled}

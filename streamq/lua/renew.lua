@@ -2,23 +2,44 @@
 -- renew: give the deliveries in hand a fresh lease; tell which are no longer ours and which to cancel.
 --
 -- XCLAIM asks nobody who they are, so ownership is looked up first: a stale worker renews nothing.
--- JUSTID leaves the delivery count alone.
--- KEYS policy cancels high normal low suspect
--- ARGV group consumer default_lease_ms deliveries...
+-- JUSTID leaves the delivery count alone. XCLAIM forgets a delivery whose entry was deleted behind our
+-- back: a dead letter (vanished) remains of it, for which the books count dead + 1.
+-- KEYS policy cancels high normal low suspect index dead letters counters waiters groups
+-- ARGV group consumer default_lease_ms done deliveries...
 -- Returns {now_ms, lease_ms, {places lost}, {ids to cancel}}; a delivery is a place and a local id
 local streams = {h = KEYS[3], n = KEYS[4], l = KEYS[5], s = KEYS[6]}
 local group, consumer = ARGV[1], ARGV[2]
 local time = redis.call('TIME')
 local cancelling = redis.call('EXISTS', KEYS[2]) == 1
 local lost, cancelled = {}, {}
-for n = 4, #ARGV, 2 do
+
+local function write_off(letter, id)
+  local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+  local why = cjson.encode({
+    attempt = 0, at_ms = tonumber(now), worker = consumer, error = 'EntryDeleted', traceback = '',
+    message = 'something else deleted the entry while a worker held it'})
+  if redis.call('HEXISTS', KEYS[9], id) == 0 then
+    local fields = {'i', id, 'f', '[' .. why .. ']'}
+    redis.call('ZADD', KEYS[8], now, id)
+    redis.call('HSET', KEYS[9], id, cmsgpack.pack({'vanished', letter, now, fields, 'vanished'}))
+    redis.call('ZADD', KEYS[12], 0, 'vanished ' .. now .. ' ' .. id)
+    redis.call('HINCRBY', KEYS[10], 'dead', 1)
+  end
+  redis.call('HDEL', KEYS[7], id)
+  redis.call('HDEL', KEYS[2], id)
+  if redis.call('ZREM', KEYS[11], id) == 1 then redis.call('PUBLISH', ARGV[4] .. id, 'd') end
+end
+
+for n = 5, #ARGV, 2 do
   local place, id = ARGV[n], ARGV[n + 1]
   local stream, entry = streams[string.sub(place, 1, 1)], string.sub(place, 2)
   local held = redis.pcall('XPENDING', stream, group, entry, entry, 1, consumer)
   if held.err or #held == 0 then
     lost[#lost + 1] = place
+  elseif #redis.call('XCLAIM', stream, group, consumer, 0, entry, 'JUSTID') == 0 then
+    write_off(string.sub(place, 1, 1) == 's' and 'n' or string.sub(place, 1, 1), id)
+    lost[#lost + 1] = place
   else
-    redis.call('XCLAIM', stream, group, consumer, 0, entry, 'JUSTID')
     if cancelling and redis.call('HEXISTS', KEYS[2], id) == 1 then cancelled[#cancelled + 1] = id end
   end
 end

@@ -7,9 +7,12 @@ local dead, letters, id = KEYS[1], KEYS[2], ARGV[1]
 local listed, packed = redis.call('ZSCORE', dead, id), redis.call('HGET', letters, id)
 if packed and not listed then
   local good, letter = pcall(cmsgpack.unpack, packed)
-  if not good or type(letter) ~= 'table' or not tonumber(letter[3]) then return 0 end
+  good = good and type(letter) == 'table' and type(letter[3]) == 'string' and type(letter[4]) == 'table'
+  if not good or #letter[3] > 15 or not string.match(letter[3], '^%d+$') then return 0 end
   redis.call('ZADD', dead, letter[3], id)
-  redis.call('ZADD', KEYS[4], 0, (letter[5] or '') .. ' ' .. letter[3] .. ' ' .. id)
+  if type(letter[5]) == 'string' then
+    redis.call('ZADD', KEYS[4], 0, letter[5] .. ' ' .. letter[3] .. ' ' .. id)
+  end
 elseif listed and not packed then
   -- Its row among the groups has the fingerprint that was lost with the letter.
   local cursor, looks = '0', 0

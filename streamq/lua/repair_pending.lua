@@ -22,7 +22,11 @@ redis.call('XACK', stream, group, entry)
 if redis.call('HEXISTS', letters, id) == 0 then
   redis.call('ZADD', dead, stamp, id)
   local priority = letter == 's' and 'n' or letter
-  redis.call('HSET', letters, id, cmsgpack.pack({'vanished', priority, stamp, {'i', id}, 'vanished'}))
+  local why = cjson.encode({
+    attempt = 0, at_ms = tonumber(stamp), worker = held[1][2], error = 'EntryDeleted', traceback = '',
+    message = 'something else deleted the entry while a worker held it'})
+  local fields = {'i', id, 'f', '[' .. why .. ']'}
+  redis.call('HSET', letters, id, cmsgpack.pack({'vanished', priority, stamp, fields, 'vanished'}))
   redis.call('ZADD', KEYS[9], 0, 'vanished ' .. stamp .. ' ' .. id)
   redis.call('HINCRBY', counters, 'dead', 1)
 end

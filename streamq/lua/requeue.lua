@@ -2,14 +2,16 @@
 -- requeue: put dead letters back into their streams with fresh attempts, oldest first or by id.
 --
 -- Only what died until `until_ms` is taken, so that a task which dies again at once is not met twice
--- by the caller that asks for everything. The history of errors stays with the task.
+-- by the caller that asks for everything. The history of errors stays with the task. What cannot be a
+-- task again stays: a letter without a payload (foreign, vanished, damaged). Who asks for everything passes
+-- over as many as have stayed before (`skip`).
 -- KEYS dead letters groups counters index high normal low log actions
--- ARGV limit since_ms until_ms fingerprint action about ids...
--- Returns {requeued, dead letters of this kind that are left}
+-- ARGV limit skip since_ms until_ms fingerprint action about ids...
+-- Returns {requeued, dead letters of this kind that are left, how many of those looked at stay}
 local dead, letters, groups, counters, index = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local streams = {h = KEYS[6], n = KEYS[7], l = KEYS[8]}
 local dropped = {a = true, l = true, q = true, x = true}
-local since, until_, fingerprint = ARGV[2], ARGV[3], ARGV[4]
+local skip, since, until_, fingerprint = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local first = '[' .. fingerprint .. ' ' .. string.format('%013.0f', tonumber(since))
 local last = '(' .. fingerprint .. ' ' .. string.format('%013.0f', math.min(tonumber(until_) + 1, 9999999999999))
 -- The log of operators' actions has one row an action, however many calls it takes.
@@ -28,21 +30,22 @@ local function note(log, rows, action, about, done)
 end
 -- Which: by id, or oldest first of all, or of one group of errors (its members sort by time of death).
 local ids, left = {}, 0
-for n = 7, #ARGV do ids[#ids + 1] = ARGV[n] end
+for n = 8, #ARGV do ids[#ids + 1] = ARGV[n] end
 if #ids == 0 and fingerprint == '' then
-  ids = redis.call('ZRANGE', dead, since, until_, 'BYSCORE', 'LIMIT', 0, ARGV[1])
+  ids = redis.call('ZRANGE', dead, since, until_, 'BYSCORE', 'LIMIT', skip, ARGV[1])
 elseif #ids == 0 then
-  local members = redis.call('ZRANGE', groups, first, last, 'BYLEX', 'LIMIT', 0, ARGV[1])
-  for n, member in ipairs(members) do ids[n] = string.match(member, '[^ ]+$') end
+  local members = redis.call('ZRANGE', groups, first, last, 'BYLEX', 'LIMIT', skip, ARGV[1])
+  for n, member in ipairs(members) do ids[n] = string.match(member, '[^ ]*$') end
 end
 
--- What is no letter of ours cannot be a task again: it stays.
 local function opened(packed)
   local good, letter = pcall(cmsgpack.unpack, packed)
   if not good or type(letter) ~= 'table' or type(letter[4]) ~= 'table' then return nil end
   local fields = letter[4]
   for _, field in ipairs(fields) do good = good and type(field) == 'string' end
-  return good and #fields > 0 and #fields % 2 == 0 and #fields <= 1000 and letter or nil
+  local payload = false
+  for n = 1, #fields, 2 do payload = payload or fields[n] == 'p' end
+  return good and payload and #fields % 2 == 0 and #fields <= 1000 and letter or nil
 end
 
 local function revived(id, fields)
@@ -61,7 +64,7 @@ local function revived(id, fields)
   return out
 end
 
-local requeued = 0
+local requeued, stay = 0, 0
 for _, id in ipairs(ids) do
   local packed = redis.call('HGET', letters, id)
   local letter = packed and opened(packed)
@@ -75,12 +78,14 @@ for _, id in ipairs(ids) do
       redis.call('ZREM', groups, letter[5] .. ' ' .. letter[3] .. ' ' .. id)
     end
     requeued = requeued + 1
+  elseif packed or #ARGV < 8 then
+    stay = stay + 1
   end
 end
 if requeued > 0 then redis.call('HINCRBY', counters, 'requeued', requeued) end
-note(KEYS[9], KEYS[10], ARGV[5], ARGV[6], requeued)
-if #ARGV < 7 then
+note(KEYS[9], KEYS[10], ARGV[6], ARGV[7], requeued)
+if #ARGV < 8 then
   left = fingerprint == '' and redis.call('ZCOUNT', dead, since, until_)
     or redis.call('ZLEXCOUNT', groups, first, last)
 end
-return {requeued, left}
+return {requeued, left, stay}

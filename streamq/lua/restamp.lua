@@ -1,11 +1,15 @@
 #!lua flags=allow-oom
 -- restamp: give every delivery of a stream a fresh lease with its present owner, after a clock jump.
+--
+-- XCLAIM forgets a delivery whose entry was deleted behind our back: that one is left to reclaim.
 -- KEYS stream
 -- ARGV group cursor limit
 -- Returns the id to go on after, or '' when the round is complete
 local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], '+', ARGV[3])
 for _, row in ipairs(pending) do
-  redis.call('XCLAIM', KEYS[1], ARGV[1], row[2], 0, row[1], 'IDLE', 0, 'JUSTID')
+  if redis.call('XRANGE', KEYS[1], row[1], row[1])[1] then
+    redis.call('XCLAIM', KEYS[1], ARGV[1], row[2], 0, row[1], 'IDLE', 0, 'JUSTID')
+  end
 end
 if #pending < tonumber(ARGV[3]) then return '' end
 return pending[#pending][1]

@@ -23,9 +23,16 @@ local function note(log, rows, action, about, done)
   end
   redis.call('HINCRBY', rows, action .. '#', done)
 end
+-- What is no letter of ours has no successor: it stays.
+local function opened(packed)
+  local good, letter = pcall(cmsgpack.unpack, packed)
+  good = good and type(letter) == 'table' and type(letter[4]) == 'table' and #letter[4] <= 1000
+  for _, field in ipairs(good and letter[4] or {}) do good = good and type(field) == 'string' end
+  return good and #letter[4] % 2 == 0 and letter
+end
 local packed = redis.call('HGET', letters, id)
-if not packed then return redis.call('HGET', rows, action .. '=') or '' end
-local letter = cmsgpack.unpack(packed)
+local letter = packed and opened(packed)
+if not letter then return redis.call('HGET', rows, action .. '=') or '' end
 local kept = {m = true}
 local fields = {'p', ARGV[2], 'o', id}
 for n = 1, #letter[4], 2 do
@@ -38,7 +45,9 @@ local mark = streams[letter[2]] and letter[2] or 'n'
 local new = mark .. redis.call('XADD', streams[mark], '*', unpack(fields))
 redis.call('ZREM', dead, id)
 redis.call('HDEL', letters, id)
-redis.call('ZREM', KEYS[3], (letter[5] or '') .. ' ' .. letter[3] .. ' ' .. id)
+if type(letter[3]) == 'string' and type(letter[5]) == 'string' then
+  redis.call('ZREM', KEYS[3], letter[5] .. ' ' .. letter[3] .. ' ' .. id)
+end
 redis.call('HINCRBY', counters, 'purged', 1)
 redis.call('HINCRBY', counters, 'accepted', 1)
 note(KEYS[8], rows, action, ARGV[4], 1)

@@ -78,18 +78,23 @@ local function ended(id, op)
   if waiting and redis.call('ZREM', waiters, id) == 1 then redis.call('PUBLISH', done .. id, op) end
 end
 
+-- Something else may have given two entries one id: no letter takes another's place. The later one gets
+-- an id of its own, and its field `o` names the other.
+local function letter_id(id)
+  if redis.call('HEXISTS', letters, id) == 0 then return id end
+  return 'd' .. stamp .. '-' .. redis.call('HINCRBY', counters, 'sequence', 1), id
+end
+
 local function bury(item, why, failures)
   local reason, fingerprint = string.match(why, '^([^/]*)/?(.*)$')
   if fingerprint == '' then fingerprint = reason end
-  -- An entry without a payload that is requeued ends here again: `k` says that it is in the books.
-  local known, bare = field(item.fields, 'k'), reason == 'foreign' or reason == 'vanished'
-  local fields = changed(
-    item.fields, {i = item.id, f = failures ~= '' and failures or nil, k = bare and '1' or nil})
-  redis.call('ZADD', dead, stamp, item.id)
-  redis.call('HSET', letters, item.id, cmsgpack.pack({reason, item.priority, stamp, fields, fingerprint}))
-  redis.call('ZADD', KEYS[14], 0, fingerprint .. ' ' .. stamp .. ' ' .. item.id)
+  local id, other = letter_id(item.id)
+  local fields = changed(item.fields, {i = id, o = other, f = failures ~= '' and failures or nil})
+  redis.call('ZADD', dead, stamp, id)
+  redis.call('HSET', letters, id, cmsgpack.pack({reason, item.priority, stamp, fields, fingerprint}))
+  redis.call('ZADD', KEYS[14], 0, fingerprint .. ' ' .. stamp .. ' ' .. id)
   count('dead')
-  if reason == 'foreign' and not known then count('adopted') end
+  if reason == 'foreign' then count('adopted') end
   ended(item.id, 'd')
 end
 

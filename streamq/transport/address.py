@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import math
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -283,8 +282,3 @@ def _query(parts: _Parts, known: dict[str, Callable[[str], Any]]) -> dict[str, A
         except ValueError:
             raise InvalidURL(f"{name}={value[:80]!r} in the server URL is not a value it can have") from None
     return found
-
-
-def from_environment() -> str:
-    """The URL that STREAMQ_URL names; the usual local server where it is not set."""
-    return os.environ.get("STREAMQ_URL") or "redis://localhost:6379/0"

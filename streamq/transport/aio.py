@@ -55,6 +55,8 @@ class AsyncTransport:
         self._patience = patience
         self._topology = topology.of(address)
         self._discovering = asyncio.Lock()
+        self._discoveries = 0
+        self._nobody: lib.ConnectionError | None = None
         self._under_way: set[asyncio.Task[Any]] = set()
         self._closed = False
         self.info: server.ServerInfo | None = None
@@ -117,19 +119,30 @@ class AsyncTransport:
         return redirect
 
     async def discovered(self, call: Call[Any] | None) -> Node:
-        """Discover who is to be asked; one task asks around, the others wait for it."""
+        """Discover who is to be asked; one task asks around, the others wait for it. Where nobody answered
+        it, nobody is asked again for them."""
+        before = self._discoveries
         async with self._discovering:
             node = self._topology.find(call)
             if node is not None:
                 return node
-            try:
-                node = await _drive(self._topology.discover(call))
-            except (lib.RedisError, OSError) as error:
-                raise translate(error, str(self.address)) from None
+            if self._nobody is not None and self._discoveries != before:
+                raise translate(self._nobody, str(self.address)) from None
+            node = await self._discover(call)
         for other in self._topology.nodes():
             if not self._topology.serves(other):
                 await self._drop(other)
         return node
+
+    async def _discover(self, call: Call[Any] | None) -> Node:
+        self._nobody = None
+        try:
+            return await _drive(self._topology.discover(call))
+        except (lib.RedisError, OSError) as error:
+            self._nobody = error if isinstance(error, lib.ConnectionError) else None
+            raise translate(error, str(self.address)) from None
+        finally:
+            self._discoveries += 1
 
     async def _send(
         self, node: Node, call: Call[Any], sent: list[bool], asking: bool, incarnation: str | None

@@ -68,6 +68,14 @@ class SyncTransport:
         nodes = [node for node in self._topology.nodes() if self._topology.serves(node)]
         return {node.shown: call.parse(self._ask(node, call)) for node in nodes}
 
+    def there(self, shown: str, call: Call[R]) -> R:
+        """Ask one of the nodes that `everywhere` named. Raises RedisErrors; RedisUnavailable where it is no
+        longer one of those that hold data."""
+        for node in self._topology.nodes():
+            if node.shown == shown and self._topology.serves(node):
+                return call.parse(self._ask(node, call))
+        raise RedisUnavailable(f"{shown} holds no data any more: a failover, or its slots were moved")
+
     def _ask(self, node: Node, call: Call[Any]) -> Any:
         try:
             return self._send(node, call, [])

@@ -20,7 +20,7 @@ from streamq.keys import type_keys
 from streamq.transport import AsyncTransport, ServerChanged
 from streamq.worker.holdings import Held, Holdings, Line, chunks
 
-CHUNK: Final = 200
+CHUNK: Final = 50
 _MOVING: Final = "moving"
 """While the question is open no incarnation is the right one, so that nobody goes on without it."""
 

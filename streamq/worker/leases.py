@@ -22,7 +22,8 @@ from streamq.telemetry.sums import Sums
 from streamq.transport import Subscription, SyncTransport
 from streamq.worker.holdings import Held, Holdings, Line, chunks
 
-CHUNK: Final = 200
+CHUNK: Final = 50
+"""Deliveries that one call renews: about 1 ms of the server's time; four times as many take 3 to 5 ms."""
 SLICE: Final = 0.25
 """Seconds after which the thread looks whether it is to stop; costs no command."""
 

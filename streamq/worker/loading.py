@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, Protocol
 
 from streamq.app import Registry
-from streamq.errors import UsageError
+from streamq.errors import StreamQError, UsageError
+from streamq.fingerprint import place
 from streamq.options import WorkerOptions
 from streamq.transport import Address
 
@@ -34,23 +36,38 @@ def load_app(reference: str) -> App:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    try:
-        found: Any = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if (
-            error.name is not None
-            and module.split(".", maxsplit=1)[0] == error.name.split(".", maxsplit=1)[0]
-        ):
-            raise UsageError(
-                f"there is no module {error.name!r} here: write the app as module:attribute"
-            ) from None
-        raise
+    found: Any = _imported(module)
     for part in (attribute or "app").split("."):
         found = getattr(found, part, None)
     if not hasattr(found, "registry") or not hasattr(found, "address"):
         raise UsageError(f"{module!r} has no StreamQ app called {attribute or 'app'!r}")
     app: App = found
     return app
+
+
+def _imported(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except StreamQError:
+        raise  # it says what is wrong with the app
+    except ModuleNotFoundError as error:
+        if error.name is not None and module.split(".", maxsplit=1)[0] == error.name.split(".")[0]:
+            raise UsageError(
+                f"there is no module {error.name!r} here: write the app as module:attribute"
+            ) from None
+        raise _broken(module, error) from error
+    except Exception as error:
+        raise _broken(module, error) from error
+
+
+def _broken(module: str, error: Exception) -> UsageError:
+    """What is wrong with a module, with the place in the user's code."""
+    if isinstance(error, SyntaxError):
+        where, said = f"{error.filename}:{error.lineno}", error.msg
+    else:
+        where = str(place("".join(traceback.format_exception(error))) or module)
+        said = " ".join(str(error).split())
+    return UsageError(f"{module} cannot be imported: {where}: {type(error).__name__}: {said}")
 
 
 class _At:

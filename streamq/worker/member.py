@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
@@ -35,7 +36,7 @@ def serve_worker(launch: Launch, pipe: Connection | None) -> None:
         app = located(launch.app, launch.url)
         return Worker(app, launch.options, group=launch.group, exclusive=True, metered=launch.reports)
 
-    _exit(make, launch, pipe)
+    live(make, launch, pipe)
 
 
 def serve_daemon(launch: Launch, pipe: Connection | None) -> None:
@@ -46,10 +47,11 @@ def serve_daemon(launch: Launch, pipe: Connection | None) -> None:
     def make() -> Daemon:
         return Daemon(located(launch.app, launch.url).address, DaemonOptions(), watched=launch.reports)
 
-    _exit(make, launch, pipe)
+    live(make, launch, pipe)
 
 
-def _exit(make: Any, launch: Launch, pipe: Connection | None) -> None:
+def live(make: Callable[[], Any], launch: Launch, pipe: Connection | None) -> None:
+    """The life of a process of ours: the service that `make` answers, until SIGTERM; ends the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group: the parent passes it on
     telemetry.configure(launch.log_level, launch.log_format)
     try:

@@ -374,7 +374,8 @@ class Runner:
         )
         self._note(held.delivery.type, failed)
         now_ms = self.now_ms(held.delivery.shard)
-        outcome = verdict.outcome(held.delivery, failed, worker=self._worker, now_ms=now_ms)
+        run_ms = None if held.started is None else round((time.monotonic() - held.started) * 1000)
+        outcome = verdict.outcome(held.delivery, failed, worker=self._worker, now_ms=now_ms, run_ms=run_ms)
         log = self._log.warning if isinstance(outcome, Retried) else self._log.error
         log(
             "task.retry" if isinstance(outcome, Retried) else "task.dead",

@@ -91,9 +91,16 @@ def _traceback(error: BaseException) -> str:
 
 
 def outcome(
-    delivery: Delivery, failed: Failure, *, worker: str, now_ms: int, started: bool = True
+    delivery: Delivery,
+    failed: Failure,
+    *,
+    worker: str,
+    now_ms: int,
+    started: bool = True,
+    run_ms: int | None = None,
 ) -> Outcome:
-    """The failure as the outcome of the delivery: run again, or dead."""
+    """The failure as the outcome of the delivery: run again, or dead. run_ms: how long the handler ran,
+    None where it was not called."""
     failures = codec.add_failure(
         delivery.failures,
         attempt=delivery.attempt,
@@ -102,12 +109,19 @@ def outcome(
         error=failed.error,
         message=failed.message,
         traceback=failed.traceback,
+        wait_ms=None if run_ms is None else _waited(delivery, now_ms - run_ms),
+        run_ms=run_ms,
     )
     match failed.decision:
         case retry.Again(delay):
             return Retried(round(delay * 1000), failures)
         case retry.GiveUp(reason):
             return Died(reason, failures, started, fingerprint(failed.error, failed.traceback))
+
+
+def _waited(delivery: Delivery, started_ms: int) -> int:
+    """Ms from the moment at which the task became ready, which its place names."""
+    return max(0, started_ms - int(delivery.place[1:].partition("-")[0]))
 
 
 def _users_part(error: BaseException) -> TracebackType | None:

@@ -4,70 +4,31 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from streamq import StreamQ, calls
-from streamq.cli import COMMANDS, main
-from streamq.codec import add_failure
-from streamq.model import Died
-from streamq.transport import Address, SyncTransport
+from streamq.cli import COMMANDS
+from tests.cli.conftest import Capture, as_json, run
 from tests.conftest import command
 from tests.lua.shard import Shard
 
-Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture
-def shard(url: str, monkeypatch: pytest.MonkeyPatch) -> Shard:
-    """App `shop` with type `email` on the server that the commands find."""
-    monkeypatch.setenv("STREAMQ_URL", url)
-    StreamQ("shop", url).send("email", {"n": 0})
-    return Shard(SyncTransport(Address.parse(url)))
-
-
-def run(capsys: Capture, *args: str) -> tuple[int, str, str]:
-    code = main(args)
-    out = capsys.readouterr()
-    return code, out.out, out.err
-
-
-def as_json(capsys: Capture, *args: str) -> Any:
-    code, out, _ = run(capsys, *args, "--json")
-    assert code == 0
-    return json.loads(out)
-
-
-def bury(shard: Shard) -> list[str]:
-    deliveries = shard.fetch()
-    failures = add_failure(
-        b"",
-        attempt=1,
-        at_ms=1_700_000_000_000,
-        worker="w1",
-        error="ValueError",
-        message="no \x1b[31m",
-        traceback="tb",
-    )
-    shard.settle(deliveries, Died("attempts", failures))
-    return [f"email:0:{d.local}" for d in deliveries]
-
 
 def test_help_lists_every_command_quickly() -> None:
-    took: list[float] = []
+    took: list[float] = []  # of the processor: others may be using it too
     for _ in range(5):
-        began = time.monotonic()
+        began = resource.getrusage(resource.RUSAGE_CHILDREN)
         out = subprocess.run(
             [sys.executable, "-m", "streamq", "--help"], capture_output=True, text=True, check=True
         ).stdout
-        took.append(time.monotonic() - began)
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took.append(ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime)
         assert all(name in out for name in COMMANDS)
-    assert min(took) < 0.15
+    assert min(took) < 0.1
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
@@ -82,16 +43,20 @@ def test_every_command_has_help_with_exit_codes(capsys: Capture, name: str) -> N
     [
         ([], 2, ""),
         (["stat"], 2, "there is no command 'stat': did you mean 'stats'?"),
-        (["stats", "--nonsense"], 2, "unrecognized arguments"),
+        (
+            ["stats", "--nonsense"],
+            2,
+            "streamq stats: unrecognized arguments: --nonsense (see streamq stats --help)",
+        ),
         (["stats", "--url", "ftp://x"], 78, "ftp:// is no server URL that streamq knows; write redis://"),
         (["stats", "--url", "redis://h/abc"], 78, "the database in a server URL is a number"),
         (["stats", "--url", "redis://h?nonsense=1"], 78, "the server URL has no option 'nonsense'"),
         (["stats", "--url", "unix:///no/such.sock"], 69, "no connection to unix:///no/such.sock"),
         (["task", "show", "nonsense"], 2, "'nonsense' is not a task id; one looks like"),
         (["task", "show", "email:0:n1-0"], 3, "there is no task email:0:n1-0"),
-        (["task", "cancel", "email:0:n1-0"], 3, "there is no task"),
+        (["task", "nonsense"], 2, "argument show|list: invalid choice: 'nonsense'"),
         (["dead", "show", "email:0:n1-0"], 3, "is no dead letter, it is unknown"),
-        (["dead", "requeue"], 2, "say which: ids, --type TYPE or --all"),
+        (["dead", "requeue"], 2, "say which: ids, filters (--type"),
         (["dead", "purge", "--all"], 1, "say --yes where nobody can be asked"),
         (["enqueue", "email", "{"], 2, "line 1 is not JSON"),
         (["enqueue", "email", "[1]"], 2, "line 1 is not a JSON object"),
@@ -112,6 +77,26 @@ def test_wrong_input_gets_one_line_and_its_exit_code(
     assert got == code
     assert said in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("app = (\n", "broken_code cannot be imported: "),
+        (
+            "import nothing_of_this_name\n",
+            "broken_code.py:1 in <module>: ModuleNotFoundError: No module named",
+        ),
+        ("1 / 0\n", "broken_code.py:1 in <module>: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_code_that_cannot_be_imported_is_one_line(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, said: str
+) -> None:
+    (tmp_path / "broken_code.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    got, _, err = run(capsys, "worker", "broken_code:app")
+    assert (got, said in err, err.count("\n")) == (78, True, 1)
 
 
 def test_which_app(capsys: Capture, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,38 +239,6 @@ def test_audit_tells_what_only_an_operator_can_do(capsys: Capture, shard: Shard,
     assert shard.snapshot().counters["vanished"] == 2
     code, _, err = run(capsys, "audit", "--write-off")
     assert (code, "go with --repair" in err) == (2, True)
-
-
-def test_task_show_and_cancel(capsys: Capture, shard: Shard) -> None:
-    [task] = as_json(capsys, "enqueue", "email", '{"to":"ada"}', "--delay", "1h")["ids"]
-    shown = as_json(capsys, "task", "show", task)
-    assert (shown["state"], shown["payload"]) == ("scheduled", {"to": "ada"})
-    assert "scheduled" in run(capsys, "task", "show", task)[1]
-    assert run(capsys, "task", "cancel", task)[:2] == (0, "cancelled\n")
-    code, _, err = run(capsys, "task", "cancel", task)
-    assert (code, "too late" in err) == (1, True)
-
-
-def test_dead_letters(capsys: Capture, shard: Shard) -> None:
-    for _ in range(4):
-        shard.put(b'{"n":1}')
-    ids = bury(shard)
-    listed = as_json(capsys, "dead", "list")["dead"]
-    assert {one["id"] for one in listed} == set(ids)
-    assert listed[0]["last_error"]["error"] == "ValueError"
-    _, out, _ = run(capsys, "dead", "list", "email", "--limit", "2")
-    assert len(out.splitlines()) == 3
-    _, out, _ = run(capsys, "dead", "show", ids[0])
-    assert "attempt 1 at 2023-11-14T22:13:20Z on w1: ValueError: no \\x1b[31m" in out
-    assert "\x1b" not in out
-    assert as_json(capsys, "dead", "requeue", ids[0]) == {"requeued": 1, "asked": 1}
-    assert run(capsys, "dead", "requeue", ids[0])[0] == 3
-    assert as_json(capsys, "dead", "purge", ids[1], "--yes") == {"purged": 1, "asked": 1}
-    assert as_json(capsys, "dead", "requeue", "--type", "email") == {"requeued": 3, "asked": 3}
-    bury(shard)
-    assert as_json(capsys, "dead", "purge", "--all", "--yes")["purged"] == 4
-    assert run(capsys, "dead", "list")[2] == "no dead letters\n"
-    assert shard.snapshot().counters["purged"] == 5
 
 
 def test_workers(capsys: Capture, shard: Shard) -> None:

@@ -280,7 +280,10 @@ async def test_a_script_that_the_server_does_not_know_is_sent_with_the_wait(mast
 
 
 def test_what_waits_for_the_disk_survives_a_crash(tmp_path: Path) -> None:
-    """The kernel keeps what a killed server wrote; that it was fsynced is what WAITAOF says."""
+    """The kernel keeps what a killed server wrote; that it was fsynced is what WAITAOF says.
+
+    The promise: an accepted task is never lost while Redis keeps what it acknowledged.
+    """
     with EmbeddedServer(data_dir=tmp_path) as server:
         app = StreamQ("shop", server.url)
         ids = [app.send("email", {"n": n}, durability="aof").id for n in range(2)]

@@ -200,7 +200,10 @@ def test_a_server_that_is_stopped_during_the_call_and_goes_on(stoppable: Embedde
 
 @pytest.mark.timeout(90)
 async def test_stops_at_any_moment_make_one_task_for_each_key(stoppable: EmbeddedServer) -> None:
-    """Producers whose calls end unknown again and again while the server is stopped and goes on."""
+    """Producers whose calls end unknown again and again while the server is stopped and goes on.
+
+    The promise: enqueue may be retried without duplicates.
+    """
     app = StreamQ("shop", f"{stoppable.url}/0?socket_timeout=0.05", patience=0)
     app.send("email", {})
     over = threading.Event()

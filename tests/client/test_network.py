@@ -50,7 +50,10 @@ def proxy(tcp: tuple[EmbeddedServer, int]) -> Iterator[Proxy]:
 
 @pytest.mark.parametrize("lost", [1, 2, 3])
 def test_an_enqueue_whose_reply_is_lost_makes_one_task(proxy: Proxy, lost: int) -> None:
-    """Guard: the writer's sequence. The call is sent again, and answered with the first answer."""
+    """Guard: the writer's sequence. The call is sent again, and answered with the first answer.
+
+    The promise: enqueue may be retried without duplicates.
+    """
     app = StreamQ("shop", proxy.url)
     app.send("email", {"n": 0})
     proxy.drop_replies(lost)

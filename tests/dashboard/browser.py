@@ -94,6 +94,11 @@ CONTRAST = """() => {
     const ratio = (a + 0.05) / (b + 0.05);
     if (ratio < 4.5) bad.push(`${one.tagName}.${one.className} ${ratio} ${one.textContent.slice(0, 40)}`);
   }
+  for (const one of document.querySelectorAll("[placeholder]")) {
+    const style = getComputedStyle(one, "::placeholder");
+    const [a, b] = [light(parse(style.color)), light(behind(one))].sort((x, y) => y - x);
+    if ((a + 0.05) / (b + 0.05) < 4.5 || style.opacity < 1) bad.push(`placeholder of ${one.id || one.name}`);
+  }
   return bad;
 }"""
 """Text whose contrast with what is behind it is below what WCAG 2 asks for at level AA."""

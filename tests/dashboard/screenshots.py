@@ -28,7 +28,13 @@ from tests.running import tending, until, working
 
 PACE = {"email": 240, "charge": 90, "thumbnail": 700, "report": 6}
 RUN = {"email": 0.08, "charge": 0.22, "thumbnail": 0.6, "report": 14.0}
-PAGES = {"overview": "/", "dead-letters": "/dead", "workers": "/workers", "type": "/types/charge"}
+PAGES = {
+    "overview": "/",
+    "dead-letters": "/dead",
+    "workers": "/workers",
+    "type": "/types/charge",
+    "server": "/server",
+}
 
 
 FILE = "/srv/shop/tasks.py"

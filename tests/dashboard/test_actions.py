@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,6 +16,7 @@ from streamq import StreamQ
 from streamq.dashboard import Anyone, Basic, Bearer, Header, Principal, Role, dashboard
 from streamq.dashboard.access import MAY, ROLES, parse
 from streamq.dashboard.guard import HEADERS
+from streamq.deadgroups import DeadSelection
 from streamq.errors import UsageError
 from tests.dashboard.shop import Shop, open_shop
 from tests.dashboard.test_pages import client
@@ -113,6 +115,90 @@ async def test_many_are_done_in_slices_with_the_progress_shown(
     clean(app)
 
 
+async def test_selected_letters_are_acted_on_together(app: StreamQ, shop: Shop) -> None:
+    ids = [row.id for row in app.inspector.tasks("dead", "charge").rows]
+    back = "/tasks?state=dead&type=charge"
+    async with client(dashboard(app)) as browser:
+        page = (await browser.get(back)).text
+        assert all(f'name="id" value="{one}"' in page for one in ids)
+        asked = await browser.get("/confirm/purge", params={"id": ids[:2], "back": back})
+        assert "<b>2</b> dead letters will be deleted for good" in asked.text
+        assert 'href="/tasks?state=dead&amp;type=charge"' in asked.text
+        fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', html.unescape(asked.text)))
+        assert fields["ids"].split() == ids[:2]
+        answer = await browser.post("/do/purge", data=fields | {"ids": fields["ids"] + " charge:0:n1-0"})
+        said = "2 dead letters purged. 1 were no dead letters any more."
+        assert (said in await followed(browser, answer), answer.headers["location"][:6]) == (True, "/tasks")
+        assert [state(app, one) for one in ids] == ["unknown", "unknown", "dead"]
+        assert (await browser.get("/confirm/purge", params={"back": back})).status_code == 400
+        assert (await do(browser, "purge", ids=" ".join([ids[2]] * 201))).status_code == 400
+        assert (await do(browser, "purge", ids="nonsense " + ids[2])).status_code == 404
+        answer = await browser.post("/api/do/requeue", json={"ids": [ids[2]]})
+        assert answer.json() == {"said": "1 dead letters requeued."}
+    log = [(one.verb, one.done, one.asked) for one in app.inspector.actions() if one.asked]
+    assert log == [("requeue", 1, 1), ("purge", 2, 3)]
+    await until(lambda: state(app, ids[2]) == "dead")
+    clean(app)
+
+
+async def test_all_letters_that_match_are_acted_on_and_no_others(app: StreamQ, shop: Shop) -> None:
+    [group] = app.inspector.dead_groups("charge").groups
+    async with client(dashboard(app)) as browser:
+        assert "ValueError" in (await browser.get("/dead?type=charge&error=VALUE&newer=1h")).text
+        assert "No dead letters" in (await browser.get("/dead?type=charge&error=KeyError")).text
+        assert "No dead letters" in (await browser.get("/dead?type=charge&older=1h")).text
+        for filter_ in ("older=1h", "newer=0.001"):
+            assert (await browser.get(f"/api/dead?{filter_}")).json()["groups"] == []
+        assert (await browser.get("/api/dead?newer=1h")).json()["groups"][0]["count"] == 3
+        for path in ("/dead?type=charge&error=value&newer=1h", "/tasks?state=dead&type=charge&newer=1h"):
+            page = (await browser.get(path)).text
+            [link] = re.findall(r'href="(/confirm/purge\?[^"]*since=[^"]*)">Purge all', page)
+            asked = (await browser.get(link.replace("&amp;", "&"))).text
+            assert "<b>3</b> dead letters will be deleted for good" in asked
+            assert "that died since" in asked
+        # What a list is filtered by and no selection can say, no selection claims to mean.
+        assert "all that match" not in (await browser.get("/tasks?state=dead&type=charge&error=order")).text
+        wrong = {"type": "charge", "fingerprint": group.fingerprint, "error": "KeyError"}
+        assert "<b>0</b>" in (await browser.get("/confirm/purge", params=wrong)).text
+        assert "0 dead letters purged." in await followed(browser, await do(browser, "purge", **wrong))
+        some = {"type": "charge", "error": "valueerror", "until": str(group.first_ms)}
+        number = app.inspector.count_dead(DeadSelection("charge", until_ms=group.first_ms))
+        assert 1 <= number <= 3
+        said = await followed(browser, await do(browser, "purge", **some))
+        assert f"{number} dead letters purged." in said
+    assert app.inspector.type_stats("charge").dead == 3 - number
+    assert "that died until 20" in app.inspector.actions()[0].what
+    clean(app)
+
+
+async def test_what_could_mean_more_than_was_asked_for_is_refused(app: StreamQ, shop: Shop) -> None:
+    both = ({"id": shop.ids["dead"], "type": "charge"}, {"ids": shop.ids["dead"], "type": "charge"})
+    async with client(dashboard(app)) as browser:
+        for asked in (*both, {"type": "charge", "error": "x" * 301}):
+            assert (await browser.get("/confirm/purge", params=asked)).status_code == 400
+        for asked in both:
+            assert (await do(browser, "purge", **asked)).status_code == 400
+            assert (await browser.post("/api/do/purge", json=asked)).status_code == 400
+        assert (await browser.get("/confirm/purge", params={"id": ["x:0:n1-0"] * 201})).status_code == 400
+        page = (await browser.get("/confirm/purge", params={"id": ["<b>a</b>", "c"]})).text
+        assert "&lt;b&gt;a&lt;/b&gt;" in page
+        assert "<b>a</b>" not in page
+    assert app.inspector.type_stats("charge").dead == 3
+
+
+@pytest.mark.parametrize("action", ["requeue", "purge"])
+@pytest.mark.parametrize("wrong", [{"since": "x"}, {"until": "-1"}, {"since": "9" * 14}, {"until": "\u0661"}])
+async def test_times_that_are_none_select_nothing(
+    app: StreamQ, shop: Shop, action: str, wrong: dict[str, str]
+) -> None:
+    async with client(dashboard(app)) as browser:
+        asked = {"type": "charge", **wrong}
+        assert (await browser.get(f"/confirm/{action}", params=asked)).status_code == 400
+        assert (await do(browser, action, **asked)).status_code == 400
+        assert (await browser.post(f"/api/do/{action}", json=asked)).status_code == 400
+    assert app.inspector.type_stats("charge").dead == 3
+
+
 async def test_a_worker_is_drained(app: StreamQ) -> None:
     async with open_shop(app) as (shop, worker), client(dashboard(app)) as browser:
         assert "asked to drain" in await followed(browser, await do(browser, "drain", worker=worker.name))
@@ -152,7 +238,9 @@ async def test_each_role_may_do_what_is_its_own_and_sees_no_more(
             allowed = principal.may(action)
             answer = await do(browser, action)
             assert answer.status_code == (400 if allowed else 403), action  # the form lacks everything
-            assert (await browser.get(f"/confirm/{action}")).status_code == (200 if allowed else 403)
+            answer = await browser.get(f"/confirm/{action}")
+            nothing = 400 if action in ("requeue", "purge") else 200
+            assert answer.status_code == (nothing if allowed else 403)
             assert (await browser.post(f"/api/do/{action}", json={})).status_code == (400 if allowed else 403)
         page = (await browser.get(f"/tasks/{shop.ids['dead']}")).text
         assert ("/do/requeue" in page) == principal.may("requeue")

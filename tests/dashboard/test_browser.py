@@ -132,6 +132,42 @@ async def test_the_dead_letter_desk(app: StreamQ, shop: Shop, address: str, page
     clean(app)
 
 
+async def test_letters_are_selected_and_groups_requeued(
+    app: StreamQ, shop: Shop, address: str, page: Page
+) -> None:
+    await page.goto(f"{address}/tasks?state=dead&type=charge")
+    boxes = page.locator("input[form=chosen]")
+    await page.get_by_label("Select all on this page").check()
+    for n in range(3):
+        await expect(boxes.nth(n)).to_be_checked()
+    await page.keyboard.press("j")
+    await page.keyboard.press("x")  # the first is not meant
+    await expect(boxes.first).not_to_be_checked()
+    await page.get_by_role("button", name="Purge selected…").click()
+    await expect(page.get_by_text("2 dead letters will be deleted for good")).to_be_visible()
+    await page.get_by_role("button", name="Purge").click()
+    await said(page, "2 dead letters purged.")
+    await expect(boxes).to_have_count(1)
+    await page.get_by_role("link", name="Requeue all that match…").click()
+    await expect(page.get_by_text("1 dead letters will run again")).to_be_visible()
+    await page.get_by_role("button", name="Requeue").click()
+    await said(page, "1 dead letters requeued.")
+    await until(lambda: app.inspector.type_stats("charge").dead == 1)
+    await page.goto(f"{address}/dead")
+    await page.get_by_label("Error or reason contains").fill("value")
+    await page.get_by_role("button", name="Show").click()
+    await page.get_by_role("link", name="Requeue…").click()
+    await page.get_by_role("button", name="Requeue").click()
+    await said(page, "1 dead letters requeued.")
+    await until(lambda: app.inspector.type_stats("charge").dead == 1)
+    row = app.inspector.tasks("dead", "charge").rows[0]
+    await page.goto(f"{address}/tasks/{row.id}")
+    await page.get_by_role("link", name="Purge…").click()
+    await page.get_by_role("button", name="Purge").click()
+    await said(page, "Purged.")
+    clean(app)
+
+
 async def test_a_worker_is_drained_and_the_log_tells(shop: Shop, address: str, page: Page) -> None:
     await page.goto(f"{address}/workers")
     await page.get_by_role("link", name="Drain…").click()

@@ -17,6 +17,8 @@ from starlette.routing import Mount
 from streamq import StreamQ
 from streamq.dashboard import dashboard
 from streamq.dashboard.render import STATIC
+from streamq.keys import type_keys
+from tests.conftest import command
 from tests.dashboard.shop import HOSTILE, Shop, open_shop
 
 LOCAL = ("127.0.0.1", 40000)
@@ -67,6 +69,57 @@ async def test_every_page_shows_what_is_there(app: StreamQ, shop: Shop) -> None:
         await page("/schedule", ids["scheduled"], "next in")
         await page("/server", "noeviction", "Append-only file")
         await page("/actions", "Nothing yet")
+
+
+async def test_each_attempt_is_on_the_time_line(app: StreamQ, shop: Shop) -> None:
+    """Worker, how long it waited and ran, and what it failed with; also of the attempt that runs."""
+    async with client(dashboard(app)) as browser:
+        told = (await browser.get(f"/api/tasks/{shop.ids['dead']}")).json()
+        for n, one in enumerate(told["failures"], 1):
+            assert (one["attempt"], one["error"]) == (n, "ValueError")
+            assert 0 <= one["run_ms"] < 5000
+            assert 0 <= one["wait_ms"] < 5000
+            assert one["worker"]
+        page = (await browser.get(f"/tasks/{shop.ids['dead']}")).text
+        assert len(re.findall(r"waited [\d.]+ m?s · ran [\d.]+ m?s", page)) == 2
+
+        async def running() -> str:
+            return (await browser.get(f"/tasks/{shop.ids['running']}")).text
+
+        for _ in range(200):  # until the worker's heartbeat has told of it
+            if "attempt 1 running" in (page := await running()):
+                break
+            await asyncio.sleep(0.02)
+        assert re.search(
+            r"attempt 1 running</b> since <time[^>]*>[^<]*</time> on <code>[^<]+</code> <small>waited", page
+        )
+
+
+@pytest.mark.parametrize("raw", ["5", '{"a": 1}', "[1, null]", '[{"run_ms": "x", "wait_ms": []}]', "[{}]"])
+async def test_any_list_of_failures_can_be_shown(app: StreamQ, url: str, raw: str) -> None:
+    app.send("email", {})
+    keys = type_keys("shop", 0, "email")
+    entry = command(url, "XADD", keys.normal, "*", "p", "{}", "f", raw)
+    async with client(dashboard(app)) as browser:
+        assert isinstance(entry, bytes)
+        assert (await browser.get(f"/tasks/email:0:n{entry.decode()}")).status_code == 200
+        assert (await browser.get("/tasks?state=ready&error=x")).status_code == 200
+
+
+async def test_sparklines_show_the_hour_that_is_over(app: StreamQ, shop: Shop) -> None:
+    async with client(dashboard(app)) as browser:
+        page = (await browser.get("/")).text
+        lines = re.findall(r'<svg class="spark"[^>]*aria-label="([^"]+)"><polyline points="([^"]*)"', page)
+        assert len(lines) == len(app.inspector.types())
+        for label, points in lines:
+            assert label.startswith("completed a minute in the last hour")
+            assert len(points.split()) == 59
+        page = (await browser.get("/dead")).text
+        [(label, points)] = re.findall(r'<svg[^>]*aria-label="(died[^"]+)"><polyline points="([^"]*)"', page)
+        assert "at most 3" in label
+        heights = [float(point.split(",")[1]) for point in points.split()]
+        assert len(heights) == 24
+        assert heights[-1] == min(heights) < heights[0]
 
 
 async def test_pages_lead_to_one_another(app: StreamQ, shop: Shop) -> None:
@@ -221,9 +274,33 @@ async def test_open_pages_are_told_that_something_changed(app: StreamQ) -> None:
     await asyncio.wait_for(listening, 20)
 
 
-def test_the_assets_are_small_and_licensed() -> None:
+async def test_each_page_is_small_with_all_that_it_loads(app: StreamQ, shop: Shop) -> None:
+    """Styles and scripts as they are sent, and the page as a proxy in front compresses it."""
+    pages = (
+        "/", "/types", "/types/charge", "/tasks?state=dead", "/tasks?state=ready&older=0s&error=x", "/dead",
+        f"/tasks/{shop.ids['dead']}", "/workers", "/schedule", "/server", "/actions",
+        "/confirm/purge?type=charge",
+    )  # fmt: skip
+    async with client(dashboard(app)) as browser:
+        for path in pages:
+            page = await browser.get(path)
+            loaded = re.findall(r'<(?:script|link)[^>]* (?:src|href)="([^"]+)"', page.text)
+            assert len(loaded) == 6
+            packed = len(gzip.compress(page.content))
+            total = packed + sum([await _received(browser, one) for one in loaded])
+            print(f"{path:40} {total:6} bytes compressed, {packed:6} of them the page")
+            assert total < 60_000, path
+
+
+async def _received(browser: httpx.AsyncClient, path: str) -> int:
+    """The size of an answer as it is sent."""
+    async with browser.stream("GET", path) as answer:
+        assert answer.status_code == 200
+        return sum([len(part) async for part in answer.aiter_raw()])
+
+
+def test_the_assets_are_ours_to_give_and_ask_nobody_else() -> None:
     files = [path for path in STATIC.iterdir() if path.is_file()]
-    assert sum(len(gzip.compress(path.read_bytes(), 9)) for path in files) < 60_000
     assert {path.name for path in (STATIC / "LICENSES").iterdir()} == {"htmx.txt", "uPlot.txt"}
     for path in files:
         if path.suffix in (".js", ".css"):

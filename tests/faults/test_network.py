@@ -56,7 +56,10 @@ async def test_a_settlement_whose_reply_is_lost(
     proxy: Proxy, tcp: tuple[EmbeddedServer, int], guarded: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The task is settled, and the worker must learn that it was by its own call. Guard: the writer's last
-    call; without it the resent call finds nothing pending and takes the lease for lost."""
+    call; without it the resent call finds nothing pending and takes the lease for lost.
+
+    The promise: settled at most once.
+    """
     app, direct = StreamQ("shop", proxy.url), StreamQ("shop", tcp[0].url)
 
     @app.task(lease=60)
@@ -85,7 +88,10 @@ async def test_deliveries_that_never_arrived_are_handed_back(
     proxy: Proxy, tcp: tuple[EmbeddedServer, int], guarded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Y06, D01, D03: the server has delivered, the connection broke, and no read shows the entry again.
-    Guard: after a failed read the worker hands back what is pending under its name and it never saw."""
+    Guard: after a failed read the worker hands back what is pending under its name and it never saw.
+
+    The promise: At-least-once execution.
+    """
     app, direct = StreamQ("shop", proxy.url), StreamQ("shop", tcp[0].url)
     if not guarded:
 

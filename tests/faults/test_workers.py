@@ -110,7 +110,10 @@ async def test_a_delivery_whose_id_is_anothers_now_is_not_settled(
 ) -> None:
     """L01: a server that lost its tail gives an entry's id to another task, and XACK asks nobody who he is.
     Guard: a call is sent only to the incarnation of the server where the deliveries are known to be ours;
-    whether the handler ends while the server is away or when all have long been connected again."""
+    whether the handler ends while the server is away or when all have long been connected again.
+
+    The promise: a stale worker cannot write.
+    """
     server, proxy = restartable
     app = StreamQ("shop", proxy.url)
     started, release = asyncio.Event(), asyncio.Event()

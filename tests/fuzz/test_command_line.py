@@ -14,7 +14,7 @@ from streamq.embedded import EmbeddedServer
 from tests.conftest import command
 from tests.fuzz.hostile import thorough
 
-SERVING = {"worker", "daemon", "bench", "demo", "dashboard"}
+SERVING = {"worker", "daemon", "bench", "demo", "dashboard", "tail", "dev"}
 """Commands that go on for long when their arguments happen to be right: these get a wrong one too."""
 CODES = {0, 1, 2, 3, 6, 69, 77, 78, 130}
 
@@ -27,19 +27,22 @@ WORDS = [
 word = st.one_of(st.sampled_from(WORDS), st.text(max_size=10))
 
 COMMON = ["--app", "--json"]
+SPAN = ["--older-than", "--newer-than"]
+FILTERS = ["--type", "--group", "--error", *SPAN]
 SHAPES: dict[str, list[tuple[list[str], list[str]]]] = {
-    "task": [(["show"], COMMON), (["cancel"], COMMON)],
+    "task": [(["show"], COMMON), (["list"], [*COMMON, "--limit", "--error", *SPAN])],
+    "cancel": [([], COMMON)], "run-now": [([], COMMON)], "pause": [([], [*COMMON, "--reason"])],
     "dead": [
-        (["list"], [*COMMON, "--limit"]), (["show"], COMMON),
-        (["requeue"], [*COMMON, "--type", "--all", "--yes"]),
-        (["purge"], [*COMMON, "--type", "--all", "--yes"]),
+        (["groups"], [*COMMON, *FILTERS]), (["list"], [*COMMON, *FILTERS, "--limit"]), (["show"], COMMON),
+        (["requeue"], [*COMMON, *FILTERS, "--all", "--yes", "--dry-run"]), (["edit"], COMMON),
+        (["purge"], [*COMMON, *FILTERS, "--all", "--yes", "--dry-run"]),
     ],
     "enqueue": [([], [*COMMON, "--file", "--delay", "--priority"])],
     "worker": [([], ["--processes", "--concurrency", "--types", "--drain-timeout", "--url"])],
     "daemon": [([], ["--claim-interval", "--tidy-interval", "--log-level", "--url"])],
 }  # fmt: skip
 """The beginnings of each command, and options that it has."""
-FLAGS = {"--json", "--all", "--yes"}
+FLAGS = {"--json", "--all", "--yes", "--dry-run"}
 
 
 @st.composite

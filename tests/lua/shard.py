@@ -102,7 +102,7 @@ class Shard:
         return self.t.stream(delivery.place[0])
 
     def reclaim(self, letter: str = "n", cursor: str = "0-0", limit: int = 100, expected: int = 0) -> Reclaim:
-        return self.run(calls.reclaim(self.t, letter, "claimer", cursor, limit, expected))
+        return self.run(calls.reclaim(self.t, letter, cursor, limit, expected))
 
     def reclaim_all(self) -> int:
         return sum(self.reclaim(letter).returned for letter in "hnls")
@@ -130,6 +130,10 @@ class Shard:
         c = self.run(calls.counts(self.t))
         assert c.imbalance == 0, f"the books are wrong by {c.imbalance}: {c}"
         return Snapshot(c.ready, c.running, c.scheduled, c.dead, {k: v for k, v in c.counters.items() if v})
+
+    def running(self) -> int:
+        """How many are held, also where the books cannot balance."""
+        return self.run(calls.counts(self.t)).running
 
     def sizes(self) -> calls.Sizes:
         return self.run(calls.sizes(self.t))

@@ -6,7 +6,7 @@ import pytest
 
 from streamq import calls, codec
 from streamq.keys import GROUP
-from streamq.model import Completed, Died, NewTask, Retried, TaskId
+from streamq.model import Completed, Died, Moved, NewTask, Retried, TaskId
 from streamq.transport import SyncTransport
 from tests.lua.shard import Shard, Snapshot
 
@@ -221,7 +221,7 @@ def test_requeue_gives_fresh_attempts(shard: Shard) -> None:
     shard.settle(shard.fetch(), Retried(0, NONE))
     history = codec.add_failure(b"", attempt=2, at_ms=1, worker="w", error="E", message="m", traceback="")
     shard.settle(shard.fetch(), Died("attempts", history))
-    assert shard.run(calls.requeue(shard.t, 100, 0, [local])) == (1, 0)
+    assert shard.run(calls.requeue(shard.t, 100, 0, [local])) == Moved(1, 0)
     [delivery] = shard.fetch()
     assert (delivery.local, delivery.attempt, delivery.place[0]) == (local, 1, "l")
     assert codec.failures(delivery.failures)  # the history stays
@@ -231,14 +231,14 @@ def test_requeue_gives_fresh_attempts(shard: Shard) -> None:
 def test_requeue_all_is_bounded_and_takes_the_oldest_first(shard: Shard) -> None:
     buried(shard, 7)
     until = shard.now() + 1
-    assert shard.run(calls.requeue(shard.t, 5, until)) == (5, 2)
-    assert shard.run(calls.requeue(shard.t, 5, until)) == (2, 0)
+    assert shard.run(calls.requeue(shard.t, 5, until)) == Moved(5, 2)
+    assert shard.run(calls.requeue(shard.t, 5, until)) == Moved(2, 0)
     assert shard.snapshot().ready == 7
 
 
 def test_requeue_leaves_what_died_later(shard: Shard) -> None:
     buried(shard, 2)
-    assert shard.run(calls.requeue(shard.t, 5, shard.now() - 60_000)) == (0, 0)
+    assert shard.run(calls.requeue(shard.t, 5, shard.now() - 60_000)) == Moved(0, 0)
 
 
 def test_requeue_twice_moves_once(shard: Shard) -> None:
@@ -250,8 +250,8 @@ def test_requeue_twice_moves_once(shard: Shard) -> None:
 
 def test_purge_by_id_and_all(shard: Shard) -> None:
     ids = buried(shard, 5)
-    assert shard.run(calls.purge(shard.t, 100, 0, ids[:2])) == (2, 0)
-    assert shard.run(calls.purge(shard.t, 2, shard.now() + 1)) == (2, 1)
+    assert shard.run(calls.purge(shard.t, 100, 0, ids[:2])) == Moved(2, 0)
+    assert shard.run(calls.purge(shard.t, 2, shard.now() + 1)) == Moved(2, 1)
     assert shard.snapshot().counters["purged"] == 4
     assert shard.sizes().letters == 1
 

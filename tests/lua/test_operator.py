@@ -6,7 +6,7 @@ import pytest
 
 from streamq import calls, codec
 from streamq.calls.rollup import MINUTE_MS
-from streamq.model import Cancelled, Completed, Died, Expired, NewTask, Note, Orders, Retried, State
+from streamq.model import Cancelled, Completed, Died, Expired, Moved, NewTask, Note, Orders, Retried, State
 from tests.lua.shard import Shard, Snapshot
 
 NONE = b"[]"
@@ -117,7 +117,7 @@ def test_one_fingerprint_may_be_the_beginning_of_another(shard: Shard) -> None:
     buried(shard, 2, "abc")
     buried(shard, 1, "abcd")
     assert groups(shard, 1) == [("abc", 2, (2,)), ("abcd", 1, (1,))]
-    assert shard.run(calls.purge(shard.t, 100, LATEST, fingerprint="abc")) == (2, 0)
+    assert shard.run(calls.purge(shard.t, 100, LATEST, fingerprint="abc")) == Moved(2, 0)
     assert groups(shard, 1) == [("abcd", 1, (1,))]
 
 
@@ -140,10 +140,10 @@ def test_groups_shrink_with_their_letters(shard: Shard, verb: str) -> None:
     step = calls.requeue if verb == "requeue" else calls.purge
     shard.run(step(shard.t, 100, 0, first[:1], note=NOTE))
     assert sizes(shard) == {"aaa": 2, "bbb": 2}
-    assert shard.run(step(shard.t, 1, LATEST, fingerprint="aaa", note=NOTE)) == (1, 1)
-    assert shard.run(step(shard.t, 9, LATEST, fingerprint="aaa", note=NOTE)) == (1, 0)
+    assert shard.run(step(shard.t, 1, LATEST, fingerprint="aaa", note=NOTE)) == Moved(1, 1)
+    assert shard.run(step(shard.t, 9, LATEST, fingerprint="aaa", note=NOTE)) == Moved(1, 0)
     assert sizes(shard) == {"bbb": 2}
-    assert shard.run(step(shard.t, 9, LATEST, note=NOTE)) == (2, 0)
+    assert shard.run(step(shard.t, 9, LATEST, note=NOTE)) == Moved(2, 0)
     assert sizes(shard) == {}
     assert shard.sizes().groups == shard.sizes().dead == 0
     assert noted(shard) == [('{"verb":"test"}', 5)]
@@ -156,8 +156,8 @@ def test_a_kind_is_counted_and_taken_by_time_of_death(shard: Shard) -> None:
     for mark in ("", "aaa"):
         assert shard.run(calls.dead_count(shard.t, 0, died, mark)) == 2
         assert shard.run(calls.dead_count(shard.t, died + 1, LATEST, mark)) == 0
-        assert shard.run(calls.purge(shard.t, 9, LATEST, since_ms=died + 1, fingerprint=mark)) == (0, 0)
-        assert shard.run(calls.purge(shard.t, 9, died - 1000, fingerprint=mark)) == (0, 0)
+        assert shard.run(calls.purge(shard.t, 9, LATEST, since_ms=died + 1, fingerprint=mark)) == Moved(0, 0)
+        assert shard.run(calls.purge(shard.t, 9, died - 1000, fingerprint=mark)) == Moved(0, 0)
 
 
 def test_a_letter_that_dies_again_is_in_one_group(shard: Shard) -> None:

@@ -72,6 +72,7 @@ def test_a_longer_retention_prolongs_and_a_shorter_does_not_cut(shard: Shard) ->
 
 
 def test_only_the_holder_settles_and_only_once(shard: Shard) -> None:
+    """The promise: settled at most once."""
     shard.put()
     deliveries = shard.fetch()
     assert shard.settle(deliveries) == [True]

@@ -34,11 +34,10 @@ CALLS = 12
 
 @dataclass(frozen=True)
 class Held:
-    """A delivery that some worker believes to hold. `readable`: it could be decoded."""
+    """A delivery that some worker believes to hold."""
 
     delivery: Delivery
     consumer: str
-    readable: bool = True
 
 
 @dataclass
@@ -134,7 +133,8 @@ class Base(RuleBasedStateMachine):
     def _move_time(self, ms: int) -> None:
         self.twin.now += ms
         for held in self.twin.pending.values():
-            held.since = min(held.since, self.twin.now)
+            # Nothing can change the age of a delivery whose entry was deleted.
+            held.since = held.since + ms if held.deleted else min(held.since, self.twin.now)
         self._set_time()
 
     def _set_time(self) -> None:

@@ -152,10 +152,10 @@ class Books:
         if state in ("completed", "cancelled", "expired", "dead"):
             self.counters[state] += 1
 
-    def _bury_vanished(self, task: Task) -> None:
+    def _bury_vanished(self, task: Task, letter: str, failures: int) -> None:
         self._ended(task, "dead")
         task.attempts = task.lost = 0
-        task.expires, task.readable, task.priority = None, False, "n"
+        task.expires, task.readable, task.failures = None, False, failures
 
     def _gone_for_good(self, place: str) -> None:
         """The group forgets a delivery whose entry was deleted by hand."""

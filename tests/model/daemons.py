@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from streamq import calls
-from streamq.model import TaskId
+from streamq.model import Moved, TaskId
 from tests.model.base import HOUR, WORKERS, DaemonState
 from tests.model.books import LEASE, LETTERS
 from tests.model.workers import WorkerSteps
@@ -169,7 +169,8 @@ class DaemonSteps(WorkerSteps):
         build: Any = calls.requeue if back else calls.purge
         answer = self.shard.run(build(self.shard.t, limit, until, ids))
         chosen = ids or [task.local for task in self.twin.dead(until)[:limit]]
+        dead = [local for local in chosen if self.twin.tasks[local].state == "dead"]
         moved = self.twin.requeue(chosen) if back else self.twin.purge(chosen)
         # Who names them knows how many: only who takes all is told what is left.
-        assert tuple(answer) == (moved, 0 if ids else len(self.twin.dead(until)))
+        assert answer == Moved(moved, 0 if ids else len(self.twin.dead(until)), len(dead) - moved)
         self._place_fresh()

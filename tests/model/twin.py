@@ -70,15 +70,16 @@ class Twin(Books):
                 self.pending[place] = Pending(consumer, self.now, task.local)
         return found
 
-    def renew(self, consumer: str, places: list[str]) -> set[str]:
-        """The places that are lost."""
+    def renew(self, consumer: str, mine: list[tuple[str, str]]) -> set[str]:
+        """The places that are lost. Of a deleted entry the worker's name for the task remains."""
         lost: set[str] = set()
-        for place in places:
+        for place, local in mine:
             held = self.pending.get(place)
             if held is None or held.consumer != consumer:
                 lost.add(place)
             elif held.deleted:
-                self._gone_for_good(place)  # XCLAIM of what was deleted forgets it
+                lost.add(place)
+                self._vanished(self.tasks[self.pending.pop(place).local], place, local, 1)
             else:
                 held.since = self.now
         return lost
@@ -151,7 +152,8 @@ class Twin(Books):
             case Expired():
                 self._ended(task, "expired")
             case _ if held.deleted:
-                self._vanished(task, place, local, outcome)
+                known = listed(outcome.failures) if isinstance(outcome, Retried | Died) else 0
+                self._vanished(task, place, local, known)
             case Died(_, failures):
                 self._ended(task, "dead")
                 task.failures = listed(failures)
@@ -163,14 +165,13 @@ class Twin(Books):
                 self.counters["handed_back"] += 1
                 self._append(task, place[0])
 
-    def _vanished(self, task: Task, place: str, local: str, outcome: Outcome) -> None:
+    def _vanished(self, task: Task, place: str, local: str, failures: int) -> None:
         """The entry was deleted while it ran: what is left of the task is a dead letter."""
         if task.local not in (local, place):
             # A worker that never read it knows its place only: the letter gets that name.
             task.state = "replaced"
             task = self.tasks[place] = Task(place, b"", "n", "dead")
-        self._bury_vanished(task)
-        task.failures = listed(outcome.failures) if isinstance(outcome, Retried | Died) else 0
+        self._bury_vanished(task, place[0], failures)
 
     def _retried(self, task: Task, delay_ms: int, failures: bytes) -> None:
         self.counters["retried"] += 1
@@ -195,24 +196,26 @@ class Twin(Books):
         return expected > 0 and abs(self.now - expected) > max(1000, LEASE / 4)
 
     def reclaim(self, letter: str, cursor: str, limit: int) -> tuple[str, int, int, int]:
-        """The next cursor, and how many are returned, dead and cancelled. As XAUTOCLAIM looks at them:
-        ten times the limit at most, what was deleted counts as one."""
-        walk = [place for place in self.held_in(letter) if order(place) >= order(letter + cursor)]
+        """The next cursor, and how many are returned, dead and cancelled. Ten times the limit are looked
+        at; the ids of deleted entries are in the index, or are their places."""
+        start = order(letter + cursor.removeprefix("("))
+        walk = [place for place in self.held_in(letter) if order(place) > start]
         result: Counter[str] = Counter()
-        attempts, room = limit * 10, limit
-        while attempts and room and walk:
-            attempts -= 1
-            place = walk.pop(0)
-            if self.pending[place].deleted:
-                self._gone_for_good(place)
-                room -= 1
-            elif self.now - self.pending[place].since >= LEASE:
-                result[self._take_back(place)] += 1
-                room -= 1
-        return walk[0][1:] if walk else "0-0", result["ready"], result["dead"], result["cancelled"]
+        looked = walk[: limit * 10]
+        idle = [place for place in looked if self.now - self.pending[place].since >= LEASE]
+        if len(idle) > limit:
+            looked = looked[: looked.index(idle[limit])]
+        for place in idle[:limit]:
+            result[self._take_back(place)] += 1
+        left = len(walk) > len(looked) or len(looked) == limit * 10
+        return f"({looked[-1][1:]}" if left else "0-0", result["ready"], result["dead"], result["cancelled"]
 
     def _take_back(self, place: str) -> str:
-        task = self.tasks[self.pending.pop(place).local]
+        held = self.pending.pop(place)
+        task = self.tasks[held.local]
+        if held.deleted:
+            self._bury_vanished(task, place[0], 1)
+            return task.state
         del self.streams[place[0]][place]
         self.counters["reclaimed"] += 1
         self.counters["started"] += 1
@@ -227,9 +230,7 @@ class Twin(Books):
 
     def restamp(self, letter: str) -> None:
         for place in self.held_in(letter):
-            if self.pending[place].deleted:
-                self._gone_for_good(place)
-            else:
+            if not self.pending[place].deleted:
                 self.pending[place].since = self.now
 
     def repair(self, letter: str, cursor: str, limit: int) -> tuple[str, int]:
@@ -268,7 +269,9 @@ class Twin(Books):
         return "dead" if task.state == "dead" else "unknown"
 
     def requeue(self, ids: list[str]) -> int:
-        moved = [self.tasks[local] for local in ids if self.tasks[local].state == "dead"]
+        """What has no payload cannot run: it stays."""
+        dead = [self.tasks[local] for local in ids if self.tasks[local].state == "dead"]
+        moved = [task for task in dead if task.readable]
         for task in moved:
             task.attempts = task.lost = 0
             task.expires = None

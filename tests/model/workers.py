@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from streamq import calls, codec
-from streamq.errors import DecodeError
 from streamq.model import (
     Accepted,
     BacklogFull,
@@ -52,11 +51,6 @@ KINDS: list[Kind] = [
     lambda d: HandedBack(),
     lambda d: HandedBack(started=True),
 ]
-
-
-def foreign(_: Delivery) -> Outcome:
-    history = codec.add_failure(b"", attempt=0, at_ms=1, worker="w", error="E", message="m", traceback="")
-    return Died("foreign", history, started=False)
 
 
 class WorkerSteps(Base):
@@ -140,11 +134,7 @@ class WorkerSteps(Base):
 
     def _received(self, entry: Entry, consumer: str) -> Held:
         task = self.twin.tasks[self.twin.pending[entry.place].local]
-        try:
-            delivery = codec.decode("email", 0, entry)
-        except DecodeError as error:
-            assert (error.reason, task.readable) == ("foreign", False)
-            return Held(Delivery("email", 0, entry.place, entry.place, b""), consumer, readable=False)
+        delivery = codec.decode("email", 0, entry)
         assert task.readable
         got = (delivery.local, delivery.payload, delivery.attempt, delivery.lost, delivery.expires_ms)
         assert got == (task.local, task.payload, task.attempts + 1, task.lost, task.expires)  # I4
@@ -173,7 +163,7 @@ class WorkerSteps(Base):
     def _settle_held(self, data: st.DataObject, consumer: str, chosen: list[Held], again: bool) -> None:
         items: dict[str, Settlement] = {}
         for held in chosen:
-            kind = data.draw(st.sampled_from(KINDS)) if held.readable else foreign
+            kind = data.draw(st.sampled_from(KINDS))
             delivery = held.delivery
             items[delivery.place] = Settlement(delivery.place, delivery.local, kind(delivery))
         number = self._numbered(consumer)
@@ -200,7 +190,7 @@ class WorkerSteps(Base):
 
     def _renew(self, consumer: str, mine: list[tuple[str, str]]) -> None:
         renewal = self.shard.run(calls.renew(self.shard.t, consumer, mine))
-        lost = self.twin.renew(consumer, [place for place, _ in mine])
+        lost = self.twin.renew(consumer, mine)
         assert set(renewal.lost) == lost
         asked = {local for place, local in mine if place not in lost} & self.twin.cancels
         assert set(renewal.cancelled) == asked

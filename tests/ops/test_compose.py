@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import json
 import re
 import tomllib
@@ -11,7 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from streamq.cli import COMMANDS, listen
+from streamq import environment
+from streamq.cli import COMMANDS
+from streamq.dashboard import Basic
+from streamq.dashboard.access import parse
 from streamq.worker.loading import load_app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +47,22 @@ def test_the_workers_app_exists_and_they_get_time_to_drain() -> None:
     assert int(worker["stop_grace_period"][:-1]) > int(drain[:-1])
 
 
+def test_the_dashboard_wants_a_login_and_is_published_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = COMPOSE["services"]["dashboard"]
+    name, *args = [part.replace("$$", "$") for part in service["command"]]
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    module: Any = importlib.import_module(f"streamq.cli.{name}")
+    module.arguments(parser)
+    parsed = parser.parse_args(args)
+    default = re.fullmatch(r"\$\{\w+:-(.+)\}", service["environment"]["STREAMQ_DASHBOARD_PASSWORD"])
+    assert default
+    monkeypatch.setenv("STREAMQ_DASHBOARD_PASSWORD", default[1])
+    [entry] = parsed.auth
+    assert parse(entry) == Basic("admin", default[1], "admin")
+    assert service["ports"] == [f"127.0.0.1:{parsed.port}:{parsed.port}"]
+    assert parsed.app == load_app(COMPOSE["services"]["worker-1"]["command"][1]).registry.name
+
+
 def test_the_observability_profile_scrapes_what_runs() -> None:
     services = COMPOSE["services"]
     assert [name for name, one in services.items() if "profiles" in one] == ["prometheus", "grafana"]
@@ -62,7 +83,7 @@ def test_the_image_runs_unprivileged_and_says_how_it_is() -> None:
     assert json.loads(said["ENTRYPOINT"]) == ["streamq"]
     _, _, probe = said["HEALTHCHECK"].partition("CMD ")
     assert json.loads(probe) == ["streamq", "check"]
-    assert f"{listen.SOCKET}=/tmp/streamq.sock" in said["ENV"]
+    assert f"{environment.HEALTH_SOCKET.name}=/tmp/streamq.sock" in said["ENV"]
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     [named] = re.findall(r"'\.\[([a-z,]+)\]'", "\n".join(lines))
-    assert set(named.split(",")) <= extras.keys()
+    assert {"dashboard", "metrics"} <= set(named.split(",")) <= extras.keys()

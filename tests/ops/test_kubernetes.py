@@ -13,7 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from streamq.cli import listen
+from streamq import environment
 from streamq.options import seconds
 from streamq.worker.loading import load_app
 
@@ -78,8 +78,8 @@ def test_commands_probes_and_settings_are_ours(role: str) -> None:
         "/live",
         "/ready",
     }
-    assert settings[listen.PORT] == str(container["ports"][0]["containerPort"])
-    assert {listen.HOST, listen.SOCKET} <= settings.keys()
+    assert settings[environment.METRICS_PORT.name] == str(container["ports"][0]["containerPort"])
+    assert {environment.METRICS_HOST.name, environment.HEALTH_SOCKET.name} <= settings.keys()
 
 
 def test_the_autoscaler_asks_the_daemon_for_a_number_that_it_tells() -> None:

@@ -29,6 +29,11 @@ needs_redis = pytest.mark.skipif(SERVER is None, reason="no redis-server on the 
 USERS = {line.split()[1]: line.split()[2:] for line in (REDIS / "users.acl").read_text().splitlines()}
 Url = Callable[[str], str]
 STREAM = "streamq:{acl:0}:email:normal"
+READING = (
+    ("stats",), ("top",), ("workers",), ("audit",), ("dead", "list"), ("dead", "groups"),
+    ("task", "list", "dead"),
+)  # fmt: skip
+"""Commands that a viewer may give."""
 BUSY = replace(QUICK, heartbeat=0.2, sample_interval=0.2)
 
 
@@ -118,7 +123,7 @@ async def test_the_way_of_a_task_under_the_rights_of_each_role(
     assert never.cancel() == "cancelled"
     await until_rounds(daemon)
     look = ("--app", "acl", "--json", "--url", queue("viewer"))
-    for args in (("stats",), ("workers",), ("audit",), ("dead", "list"), ("task", "show", bad.id)):
+    for args in (*READING, ("task", "show", bad.id)):
         assert main([*args, *look]) == 0, capsys.readouterr()
     act = ("--app", "acl", "--json", "--url", queue("operator"))
     assert main(["dead", "requeue", bad.id, *act]) == 0, capsys.readouterr()
@@ -189,6 +194,7 @@ def test_the_default_user_is_off(queue: Url) -> None:
         command(queue("producer").replace("producer:change-me-producer@", ""), "PING")
 
 
+DURABLE = "producer of durable tasks"
 SCRIPTS = {
     "producer": ("enqueue", "register", "announce", "open_shard", "wait", "cancel", "locate"),
     "worker": ("fetch", "renew", "settle", "beat", "leave", "groups", "orders", "tally"),
@@ -231,8 +237,8 @@ def test_a_roles_rights_cover_its_scripts(user: str) -> None:
 @pytest.mark.parametrize(
     ("user", "roles"),
     [
-        ("producer", {"producer"}), ("worker", {"producer", "worker"}), ("daemon", {"daemon"}),
-        ("viewer", {"observer"}), ("operator", {"observer"}),
+        ("producer", {"producer", DURABLE}), ("worker", {"producer", DURABLE, "worker"}),
+        ("daemon", {"daemon"}), ("viewer", {"observer"}), ("operator", {"observer", "operator"}),
     ],
 )  # fmt: skip
 def test_the_doctor_finds_that_each_user_can_fill_its_role(queue: Url, user: str, roles: set[str]) -> None:
@@ -240,6 +246,17 @@ def test_the_doctor_finds_that_each_user_can_fill_its_role(queue: Url, user: str
     [said] = [check.said for check in rights.checks(transport, "acl", user) if check.status == "ok"]
     transport.close()
     assert roles == set(said.removeprefix(f"user {user} may be ").split(", ")) & set(rights.ROLES)
+
+
+@pytest.mark.parametrize("user", ["producer", "worker"])
+def test_who_enqueues_may_wait_until_it_is_durable(queue: Url, user: str) -> None:
+    assert command(queue(user), "WAIT", "0", "1") == 0
+    try:
+        command(queue(user), "WAITAOF", "0", "0", "1")
+    except RedisError as error:
+        assert "unknown command" in str(error)  # Redis before 7.2
+    with pytest.raises(RedisError):
+        command(queue("daemon").replace("daemon", "sentinel"), "WAIT", "0", "1")
 
 
 def commands_of(script: str) -> set[str]:

@@ -27,7 +27,9 @@ def read(name: str) -> ConfigParser:
 
 
 @pytest.mark.skipif(ANALYZE is None, reason="no systemd-analyze on the PATH")
-@pytest.mark.parametrize("name", ["streamq-worker@.service", "streamq-daemon.service"])
+@pytest.mark.parametrize(
+    "name", ["streamq-worker@.service", "streamq-daemon.service", "streamq-dashboard.service"]
+)
 def test_systemd_finds_no_fault(name: str, tmp_path: Path) -> None:
     text = (UNITS / name).read_text()
     path = tmp_path / name.replace("@", "@shop")
@@ -60,4 +62,15 @@ def test_a_units_command_is_ours_and_gets_time_to_drain(name: str, role: str) ->
         assert minutes
         assert int(service["TimeoutStopSec"]) > int(minutes[1]) * 60
     assert service["Type"] == "notify"
+    assert "78" in service["RestartPreventExitStatus"].split()
+
+
+def test_the_dashboards_unit_starts_it_on_loopback() -> None:
+    service = read("streamq-dashboard.service")["Service"]
+    _, name, *args = shlex.split(service["ExecStart"].replace("$DASHBOARD_OPTIONS", "--read-only"))
+    command: Any = importlib.import_module(f"streamq.cli.{name}")
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    command.arguments(parser)
+    parsed = parser.parse_args(args)
+    assert (parsed.host, parsed.read_only) == ("127.0.0.1", True)
     assert "78" in service["RestartPreventExitStatus"].split()

@@ -30,6 +30,7 @@ def completed(jobs: StreamQ) -> int:
 
 
 def test_a_killed_worker_loses_nothing(jobs: StreamQ, worker: Work, start: Start, tmp_path: Path) -> None:
+    """The promise: At-least-once execution."""
     start(*QUICK)
     group = worker("--concurrency", "20", "--processes", "2")
     wait_until(lambda: len(alive(jobs)) == 2)
@@ -51,7 +52,10 @@ def test_a_killed_worker_loses_nothing(jobs: StreamQ, worker: Work, start: Start
 def test_a_stopped_worker_that_wakes_up_changes_nothing(
     jobs: StreamQ, worker: Work, start: Start, tmp_path: Path
 ) -> None:
-    """Guard: the fence. Its deliveries were reclaimed and settled by another while it was stopped."""
+    """Guard: the fence. Its deliveries were reclaimed and settled by another while it was stopped.
+
+    The promise: a stale worker cannot write.
+    """
     start(*QUICK)
     worker("--concurrency", "5")
     [stopped] = alive(jobs)

@@ -7,14 +7,16 @@ import json
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
-from streamq import Retry, StreamQ, TaskDead, calls
+from streamq import RedisUnavailable, Retry, StreamQ, TaskDead, calls
 from streamq.cli import main
+from streamq.doctor import examine
 from streamq.keys import shard_keys
 from streamq.transport import Address, AsyncTransport, SyncTransport, link, wire
 from tests.running import clean, serving, until
 from tests.topology.conftest import SHARDS, Servers
-from tests.topology.servers import ClusterSet, SentinelSet
+from tests.topology.servers import ClusterSet, Node, SentinelSet
 
 
 def tasks_of(app: StreamQ) -> dict[str, Any]:
@@ -105,6 +107,12 @@ def test_commands(servers: Servers, app: StreamQ, capsys: pytest.CaptureFixture[
     assert stats["ready"] == SHARDS * 2 + 1
     assert run("audit", "--json")["problems"] == []
     assert run("dead", "list", "--json")["dead"] == []
+    assert run("dead", "groups", "--json")["groups"] == []
+    assert len(run("task", "list", "ready", "--json")["tasks"]) == SHARDS * 2 + 1
+    assert run("pause", "email", "--json")["changed"] == ["email"]
+    seen = run("top", "--json")
+    assert (seen["types"][0]["ready"], seen["types"][0]["paused"]["type"]) == (SHARDS * 2 + 1, "email")
+    assert (seen["server"]["nodes"] > 1) == ("cluster" in servers.url)
     assert run("workers", "--json")["workers"] == []
     code = main(["bench", "--url", servers.url])
     assert (code, "name one server" in capsys.readouterr().err) == (2, True)
@@ -116,6 +124,48 @@ def test_every_node_is_asked(servers: Servers) -> None:
     transport.close()
     assert len(answers) == len(servers.masters())
     assert all(where.endswith(f" of {servers.url}") for where in answers)
+
+
+def test_the_audit_walks_over_the_keys_of_every_node(servers: Servers, app: StreamQ) -> None:
+    """A stray key of the app on each node, and more keys than one step of the walk takes."""
+    app.enqueue_many([app.bound("email", {"n": n}) for n in range(SHARDS)])
+    masters = servers.masters()
+    strays = [stray_key(node) for node in masters]
+    for node, stray in zip(masters, strays, strict=True):
+        node.command("SET", stray, "x")
+        for n in range(1200 // len(masters)):
+            node.command("SET", f"other:{stray}:{n}", "x")
+    found = app.inspector.audit().problems
+    assert {problem.problem for problem in found} == {"a key that streamq does not know"}
+    assert sorted(problem.where for problem in found) == sorted(strays)
+    with pytest.raises(RedisUnavailable, match="holds no data any more"):
+        app.inspector._transport.there("nobody", calls.now())
+
+
+def test_the_doctor_looks_at_every_node(cluster: ClusterSet) -> None:
+    """Whichever it happens to ask first."""
+    sick = cluster.masters()[-1]
+    sick.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    transport = SyncTransport(Address.parse(cluster.url))
+    try:
+        found = [check for check in examine(transport).checks if check.name == "eviction"]
+    finally:
+        sick.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        transport.close()
+    assert "fault" in {check.status for check in found}
+    assert len(found) == 2 or found[0].status == "fault"
+
+
+def stray_key(node: Node) -> str:
+    """A key in the app's name that belongs on this node."""
+    for n in range(10_000):
+        key = f"streamq:{{shop:{n}}}:stray"
+        try:
+            node.command("EXISTS", key)
+        except ResponseError:  # MOVED
+            continue
+        return key
+    raise LookupError(f"no key for {node}")
 
 
 async def test_ask_is_followed(cluster: ClusterSet) -> None:

@@ -99,6 +99,14 @@
   addEventListener("resize", () => plots.forEach((one) => one.setSize({width: Math.max(200, one.root.parentNode.clientWidth), height: 180})));
   draw();
 
+  // Several letters at once.
+  const all = $("#all");
+  const boxes = () => $$("input[form=chosen]");
+  if (all) {
+    all.hidden = false;
+    all.addEventListener("change", () => boxes().forEach((one) => { one.checked = all.checked; }));
+  }
+
   // A long action goes on by itself.
   const going = $("form[data-go-on]");
   if (going) setTimeout(() => going.requestSubmit(), 150);
@@ -119,13 +127,13 @@
   $("#keys").hidden = false;
   $("#keys").addEventListener("click", help);
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input,textarea,select")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input:not([type=checkbox]),textarea,select")) return;
     if (prefix) {
       prefix = false;
       const target = $(`nav a[data-key="${CSS.escape(event.key)}"]`);
       if (target) { event.preventDefault(); location.href = target.href; return; }
     }
-    const keys = {"/": () => $("#q").focus(), "?": help, j: () => step(1), k: () => step(-1), m: switchTheme, g: () => { prefix = true; }};
+    const keys = {"/": () => $("#q").focus(), "?": help, j: () => step(1), k: () => step(-1), m: switchTheme, x: () => { const box = rows()[row] && $("input[form=chosen]", rows()[row]); if (box) box.checked = !box.checked; }, g: () => { prefix = true; }};
     if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
   });
 })();

@@ -1,0 +1,44 @@
+"""End tasks that have not ended.
+
+One that waits or is scheduled is cancelled at once. The worker of one that runs is asked to stop it: an async
+handler gets CancelledError, a process is killed, a thread can only look at `get_context().cancelled`.
+Exit code 3 where there is no such task, 1 where it has ended already.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from streamq.cli import FAILED, NOT_FOUND, OK, target
+from streamq.cli.output import write_json
+from streamq.model import TaskId
+
+_SAID = {"cancelled": "cancelled", "requested": "its worker was asked to stop it"}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", nargs="+", metavar="ID", help="the tasks, by id")
+    target.options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    found = target.find(args)
+    ids = [str(TaskId.parse(one)) for one in dict.fromkeys(args.id)]
+    answers = {one: found.admin.cancel(one) for one in ids}
+    states = {one: found.inspector.task(one).state for one in ids}
+    if args.json:
+        write_json(
+            {"app": found.app, "tasks": [{"id": n, "answer": answers[n], "state": states[n]} for n in ids]}
+        )
+    codes: set[int] = set()
+    for one in ids:
+        if answers[one] in _SAID:
+            if not args.json:
+                sys.stdout.write(f"{one}: {_SAID[answers[one]]}\n")
+            continue
+        gone = states[one] == "unknown"
+        codes.add(NOT_FOUND if gone else FAILED)
+        said = f"there is no task {one}" if gone else f"too late: task {one} is {states[one]}"
+        sys.stderr.write(f"streamq: {said}\n")
+    return max(codes, default=OK)

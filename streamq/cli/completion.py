@@ -1,0 +1,107 @@
+"""Print the completion script of a shell.
+
+bash: `source <(streamq completion bash)` in ~/.bashrc. zsh: `source <(streamq completion zsh)` in ~/.zshrc,
+after compinit. fish: `streamq completion fish | source` in config.fish. Commands, options and their choices
+are in the script; task types, workers and apps are asked of the server, where it answers within a third of a
+second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from streamq import environment
+from streamq.cli import OK
+from streamq.errors import StreamQError, UsageError
+
+QUICK: Final = 0.3
+"""Seconds that a server may take to connect, and to answer."""
+_HARMLESS: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*")
+"""Anybody may have put a name on the server, and a shell expands what it is offered."""
+_SHELLS: Final = ("bash", "zsh", "fish")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", nargs="?", choices=_SHELLS, help="the shell")
+    # For the scripts: the names of a kind that may stand at the end of a line.
+    parser.add_argument("--names", choices=list(_NAMES), help=argparse.SUPPRESS)
+    parser.add_argument("--line", default="", help=argparse.SUPPRESS)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.names:
+        _write_names(args.names, args.line.split())
+        return OK
+    if args.shell is None:
+        raise UsageError(f"completion: say which shell: {', '.join(_SHELLS)}")
+    from streamq.cli.describe import places
+    from streamq.cli.shells import SCRIPTS
+
+    sys.stdout.write(SCRIPTS[args.shell](places()))
+    return OK
+
+
+def _write_names(kind: str, words: list[str]) -> None:
+    """The names on the server that the words name; nothing where it does not answer."""
+    try:
+        found = _NAMES[kind](_option(words, "--url"), _option(words, "--app"))
+    except StreamQError:
+        return
+    sys.stdout.write("".join(f"{name}\n" for name in found if _HARMLESS.fullmatch(name)))
+
+
+def _option(words: list[str], name: str) -> str | None:
+    """The value of an option on a line that may not be finished."""
+    for n, word in enumerate(words):
+        if word.startswith(f"{name}="):
+            return word.partition("=")[2]
+        if word == name and n + 1 < len(words):
+            return words[n + 1]
+    return None
+
+
+def _reach(url: str | None) -> Any:
+    """A transport that gives up soon. Raises UsageError where asking would start a server."""
+    from streamq.transport import Address, SyncTransport
+
+    address = Address.parse(url or environment.URL.get())
+    if address.kind == "embedded":
+        raise UsageError("pressing TAB does not start a server")
+    quick = {"socket_connect_timeout": QUICK, "socket_timeout": QUICK}
+    seeds = tuple(replace(one, arguments=one.arguments | quick) for one in address.seeds)
+    return SyncTransport(replace(address, arguments=address.arguments | quick, seeds=seeds), patience=0)
+
+
+def _apps(url: str | None, _: str | None) -> list[str]:
+    from streamq.inspector import apps
+
+    return sorted(apps(_reach(url)))
+
+
+def _types(url: str | None, app: str | None) -> list[str]:
+    return _of_app(url, app, lambda inspector: inspector.types())
+
+
+def _workers(url: str | None, app: str | None) -> list[str]:
+    return _of_app(url, app, lambda inspector: [one.name for one in inspector.workers()])
+
+
+def _of_app(url: str | None, app: str | None, names: Callable[[Any], list[str]]) -> list[str]:
+    """Names of the app that is meant; none where the server has several and none is named."""
+    from streamq.inspector import Inspector, apps
+
+    transport = _reach(url)
+    known = (
+        [app] if app else sorted(apps(transport)) if not environment.APP.given() else [environment.APP.get()]
+    )
+    return names(Inspector(transport, known[0])) if len(known) == 1 else []
+
+
+_NAMES: Final[dict[str, Callable[[str | None, str | None], list[str]]]] = {
+    "TYPE": _types, "WORKER": _workers, "APP": _apps,
+}  # fmt: skip

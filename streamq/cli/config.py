@@ -1,0 +1,157 @@
+"""Show the settings in force and where each comes from: option, app's code, environment or default.
+
+With APP (module:attribute) the app's code is imported: its server, its shards, and the policy of each task
+type. Passwords are hidden. Asks no server. Exit code 78 where a value cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final, cast
+
+from streamq import environment
+from streamq.cli import CONFIG, OK, listen, target
+from streamq.cli.describe import options
+from streamq.cli.output import write_json, write_table
+from streamq.environment import Source, Variable
+from streamq.errors import InvalidURL, StreamQError, UsageError
+from streamq.options import DaemonOptions, TaskOptions, WorkerOptions
+from streamq.telemetry.traces import Tracer, Tracing
+from streamq.transport import Address
+
+_SHOWN: Final = {
+    "option": "option", "code": "app's code", "environment": "environment", "default": "default",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A value in force. `fault` says what is wrong with it; `by` is the option or variable that sets it."""
+
+    name: str
+    value: Any
+    source: Source
+    by: str = ""
+    fault: str = ""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="show")
+    one = verbs.add_parser("show", help="each value and where it comes from", description=__doc__)
+    one.add_argument("code", nargs="?", metavar="APP", help="an app to import: module:attribute")
+    target.options(one)
+
+
+def run(args: argparse.Namespace) -> int:
+    found = [*_connection(args), *_variables(), *_processes()]
+    if args.code:
+        try:
+            found = [*_of_code(args), *found]
+        except StreamQError as error:
+            sys.stderr.write(f"streamq: {error}\n")
+            return CONFIG
+    faulty = any(one.fault for one in found)
+    if args.json:
+        write_json({"settings": [asdict(one) for one in found]})
+    else:
+        write_table(["SETTING", "VALUE", "FROM", "SET BY"], [_row(one) for one in found], empty="")
+    return CONFIG if faulty else OK
+
+
+def _row(one: Setting) -> list[object]:
+    value = "-" if one.value in (None, "") else str(one.value)
+    return [one.name, f"{value}  ({one.fault})" if one.fault else value, _SHOWN[one.source], one.by]
+
+
+def _connection(args: argparse.Namespace) -> list[Setting]:
+    """What the commands go by."""
+    url, app = args.url or environment.URL.get(), args.app or environment.APP.given()
+    return [
+        _url("server", url, "option" if args.url else environment.URL.source(), "--url, STREAMQ_URL"),
+        Setting("app", app, "option" if args.app else environment.APP.source(), "--app, STREAMQ_APP"),
+    ]
+
+
+def _url(name: str, url: str, source: Source, by: str) -> Setting:
+    try:
+        return Setting(name, str(Address.parse(url)), source, by)
+    except InvalidURL as error:
+        return Setting(name, hidden(url), source, by, str(error))
+
+
+def _variables() -> list[Setting]:
+    others = [one for one in environment.VARIABLES if one not in (environment.URL, environment.APP)]
+    return [
+        Setting(_short(one), hidden(one.get()) or None, one.source(), one.name, _fault(one)) for one in others
+    ]
+
+
+def _fault(variable: Variable) -> str:
+    """Why the value of a variable cannot be used; '' where it can."""
+    try:
+        if variable is environment.METRICS_PORT and variable.given():
+            listen.read_port(variable.get())
+        if variable is environment.TRACING and variable.given():
+            Tracer("app", cast("Tracing", variable.get()))
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+def _short(variable: Variable) -> str:
+    return variable.name.removeprefix("STREAMQ_").lower()
+
+
+def _processes() -> list[Setting]:
+    """What worker and daemon go by where their options do not say otherwise."""
+    found: list[Setting] = []
+    kinds: tuple[tuple[str, WorkerOptions | DaemonOptions], ...] = (
+        ("worker", WorkerOptions()), ("daemon", DaemonOptions()),
+    )  # fmt: skip
+    for kind, defaults in kinds:
+        by = options(kind)
+        for field in fields(defaults):
+            value = getattr(defaults, field.name)
+            option = f"streamq {kind} {by[field.name].flags[-1]}" if field.name in by else ""
+            found.append(Setting(f"{kind}.{field.name}", value, "default", option))
+    return found
+
+
+def _of_code(args: argparse.Namespace) -> list[Setting]:
+    """What the app's code says. Raises UsageError where it cannot be imported."""
+    from streamq.worker.loading import load_app
+
+    app: Any = load_app(args.code)
+    source: Source = getattr(app, "url_from", "code")
+    found = [
+        Setting("code.app", app.registry.name, "code"),
+        Setting("code.server", str(app.address), source, "StreamQ(url=…), STREAMQ_URL"),
+        Setting("code.shards", app.registry.shards, "code" if app.registry.shards != 1 else "default"),
+    ]
+    usual = TaskOptions()
+    for name, handler in sorted(app.registry.handlers.items()):
+        for field in fields(usual):
+            value = getattr(handler.options, field.name)
+            changed = value != getattr(usual, field.name)
+            found.append(
+                Setting(f"{name}.{field.name}", _said(value), "code" if changed else "default", "@app.task")
+            )
+    return found
+
+
+def _said(value: Any) -> Any:
+    """A value of a policy as JSON can say it."""
+    if isinstance(value, tuple):
+        return [getattr(one, "__name__", str(one)) for one in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return f"{value.count}/{value.period:g}s" if hasattr(value, "count") else type(value).__name__
+
+
+def hidden(text: str) -> str:
+    """A text without what may be a password: whatever is before an @ in a URL, or in its query."""
+    text = re.sub(r"^([A-Za-z0-9+.-]*://)?.*@", r"\1***@", text, flags=re.DOTALL)
+    return re.sub(r"(password=)[^&]*", r"\1***", text)

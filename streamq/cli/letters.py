@@ -1,0 +1,179 @@
+"""What is done to dead letters: requeue and purge in batches, edit one.
+
+Owns the counting before, the asking and the progress. Each batch is one script.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from streamq.cli import FAILED, INTERRUPTED, NOT_FOUND, OK, selection, target
+from streamq.cli.output import Progress, askable, confirmed, write_json
+from streamq.errors import UsageError
+from streamq.model import TaskId
+
+_PAST: Final = {"requeue": "requeued", "purge": "purged"}
+_WHICH: Final = "say which: ids, filters (--type, --group, --error, --older-than, --newer-than) or --all"
+
+
+def move(found: target.Target, args: argparse.Namespace) -> int:
+    """Requeue or purge what is meant."""
+    if (bool(args.id) + selection.filtered(args) + args.all) != 1:
+        raise UsageError(f"dead {args.verb}: {_WHICH}")
+    if args.verb == "purge" and not args.dry_run and not askable(yes=args.yes):
+        return FAILED  # also where nothing is dead: a script must not work until it matters
+    if args.id:
+        return _by_id(found, args)
+    counted = selection.count(found, selection.selections(found, args))
+    if args.dry_run:
+        return _would(args, counted)
+    if not counted.total:
+        return _nothing(found, args)
+    if not _may(args, str(counted)):
+        return FAILED
+    sys.stderr.write(f"streamq: {args.verb}: {counted}\n")
+    return _report(args, *_work(args, _steps(found, args, counted), counted.total), counted.total)
+
+
+def _by_id(found: target.Target, args: argparse.Namespace) -> int:
+    ids = [str(TaskId.parse(one)) for one in dict.fromkeys(args.id)]
+    if args.dry_run:
+        dead = [one for one in ids if found.inspector.task(one).state == "dead"]
+        return _would(args, f"{len(dead)} of {len(ids)}", len(dead))
+    if not _may(args, f"{len(ids)} dead letter{'' if len(ids) == 1 else 's'}"):
+        return FAILED
+    done = (found.admin.requeue if args.verb == "requeue" else found.admin.purge)(ids)
+    code = _report(args, done, OK, len(ids))
+    if done < len(ids):
+        sys.stderr.write(
+            "streamq: the others are no dead letters: `streamq task show ID` says what they are\n"
+        )
+    return code if done == len(ids) else NOT_FOUND
+
+
+def _would(args: argparse.Namespace, said: object, total: int | None = None) -> int:
+    number = said.total if isinstance(said, selection.Counted) else total
+    if args.json:
+        write_json({f"would_{args.verb}": number})
+    else:
+        sys.stdout.write(f"would {args.verb} {said}\n")
+    return OK
+
+
+def _nothing(found: target.Target, args: argparse.Namespace) -> int:
+    if args.group and not selection.count(found, selection.selections(found, _only_group(args))).total:
+        sys.stderr.write(f"streamq: there is no group {args.group[:120]!r}: see `streamq dead groups`\n")
+        return NOT_FOUND
+    return _report(args, 0, OK, 0)
+
+
+def _only_group(args: argparse.Namespace) -> argparse.Namespace:
+    nothing = {"error": None, "older_than": None, "newer_than": None}
+    return argparse.Namespace(**{**vars(args), **nothing})
+
+
+def _may(args: argparse.Namespace, what: str) -> bool:
+    return args.verb != "purge" or confirmed(f"Delete {what} for good?", yes=args.yes)
+
+
+def _steps(found: target.Target, args: argparse.Namespace, counted: selection.Counted) -> Iterator[int]:
+    act = found.admin.requeue_selected if args.verb == "requeue" else found.admin.purge_selected
+    for chosen, _ in counted.parts:
+        yield from act(chosen)
+
+
+def _work(args: argparse.Namespace, steps: Iterator[int], total: int) -> tuple[int, int]:
+    """Take the steps; answers how many letters were moved, and the exit code."""
+    done = 0
+    with Progress(args.verb, total) as progress:
+        try:
+            for moved in steps:
+                done += moved
+                progress.add(moved)
+        except KeyboardInterrupt:
+            return done, INTERRUPTED
+    return done, OK
+
+
+def _report(args: argparse.Namespace, done: int, code: int, total: int) -> int:
+    if args.json:
+        write_json({_PAST[args.verb]: done, "asked": total})
+    else:
+        sys.stdout.write(f"{_PAST[args.verb]} {done:,} of {total:,}\n")
+    if code == INTERRUPTED:
+        sys.stderr.write(
+            "streamq: interrupted: what is done is done; the same command goes on with the rest\n"
+        )
+    return code
+
+
+# -- edit ----------------------------------------------------------------------------------------------
+
+
+def edit(found: target.Target, args: argparse.Namespace) -> int:
+    """Without JSON $VISUAL or $EDITOR is opened with the arguments that it has."""
+    info = found.inspector.task(args.id)
+    if info.state != "dead":
+        sys.stderr.write(f"streamq: task {args.id} is no dead letter, it is {info.state}\n")
+        return NOT_FOUND
+    payload = _payload(args, info.payload or b"{}")
+    if payload is None:
+        sys.stderr.write("streamq: nothing was changed, so nothing was done\n")
+        return FAILED
+    new = found.admin.resubmit(args.id, payload)
+    if new is None:
+        sys.stderr.write(f"streamq: task {args.id} is no dead letter any more\n")
+        return NOT_FOUND
+    if args.json:
+        write_json({"app": found.app, "edited": args.id, "id": new})
+    else:
+        sys.stdout.write(f"{new}\n")
+    return OK
+
+
+def _payload(args: argparse.Namespace, before: bytes) -> bytes | None:
+    """The new payload; None where it was left as it is."""
+    if args.payload == "-":
+        return sys.stdin.buffer.read()
+    if args.payload is not None:
+        given: str = args.payload
+        return given.encode("utf-8", "surrogateescape")
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("dead edit: give the new arguments as JSON, or - for standard input")
+    after = _edited(_pretty(before))
+    return None if _pretty(after) == _pretty(before) else after
+
+
+def _pretty(payload: bytes) -> bytes:
+    try:
+        value: Any = orjson.loads(payload)
+    except ValueError:
+        return payload
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n"
+
+
+def _edited(text: bytes) -> bytes:
+    """What an editor has made of a text."""
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    with tempfile.TemporaryDirectory(prefix="streamq-") as folder:
+        path = Path(folder) / "payload.json"
+        path.write_bytes(text)
+        try:
+            ended = subprocess.run([*shlex.split(editor), str(path)], check=False)  # noqa: S603 - the user's own
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"cannot open the editor {editor!r}: {error}: set EDITOR, or give the arguments as JSON"
+            ) from None
+        if ended.returncode:
+            raise UsageError(f"the editor {editor!r} ended with code {ended.returncode}: nothing was done")
+        return path.read_bytes()

@@ -1,0 +1,36 @@
+"""Make scheduled tasks ready at once: those that were enqueued for later, and those that wait for a retry.
+
+Exit code 3 where there is no such task, 1 where it is not scheduled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from streamq.cli import FAILED, NOT_FOUND, OK, target
+from streamq.cli.output import write_json
+from streamq.model import TaskId
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", nargs="+", metavar="ID", help="the tasks, by id")
+    target.options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    found = target.find(args)
+    ids = [str(TaskId.parse(one)) for one in dict.fromkeys(args.id)]
+    done = {one: found.admin.run_now(one) for one in ids}
+    late = {one: found.inspector.task(one).state for one in ids if not done[one]}
+    if args.json:
+        write_json({"app": found.app, "ready": [one for one in ids if done[one]], "not_scheduled": late})
+    for one in ids:
+        if not args.json and done[one]:
+            sys.stdout.write(f"{one} is ready\n")
+    for one, state in late.items():
+        said = (
+            f"there is no task {one}" if state == "unknown" else f"task {one} is not scheduled, it is {state}"
+        )
+        sys.stderr.write(f"streamq: {said}\n")
+    return OK if not late else NOT_FOUND if "unknown" in late.values() else FAILED

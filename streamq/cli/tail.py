@@ -1,0 +1,116 @@
+"""Print what happens to tasks, as it happens; Ctrl-C ends it.
+
+Workers tell it only while somebody listens, and a worker that is very busy leaves events out and says how
+many (`skipped`). With --json each event is one line. Where the connection breaks it is made anew; what
+happened meanwhile is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Final, get_args
+
+import orjson
+
+from streamq.app import check_name
+from streamq.cli import OK, target
+from streamq.cli.output import age, clean
+from streamq.errors import RedisUnavailable
+from streamq.options import whole
+from streamq.tail import Event, EventName
+
+AGAIN: Final = 0.5
+"""Seconds between two tries to reach a server that is away."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--type", metavar="TYPE", action="append", default=[], help="only this task type (may be repeated)"
+    )
+    parser.add_argument(
+        "--event",
+        action="append",
+        default=[],
+        choices=get_args(EventName),
+        help="only this event (may be repeated)",
+    )
+    parser.add_argument("--limit", type=int, help="end after so many events")
+    target.options(parser, json="print one JSON object a line")
+
+
+def run(args: argparse.Namespace) -> int:
+    for name in args.type:
+        check_name(name)
+    left = None if args.limit is None else whole(args.limit, "--limit", least=1)
+    found = target.find(args)
+    sys.stderr.write(f"streamq: listening to {found.app}\n")
+    for event in _events(found):
+        if _wanted(event, args):
+            sys.stdout.write(_json(event) if args.json else _line(event))
+            sys.stdout.flush()
+            left = left if left is None else left - 1
+        if left == 0:
+            break
+    return OK
+
+
+def _events(found: target.Target) -> Iterator[Event]:
+    """What happens, without an end. Raises RedisErrors where it cannot begin."""
+    began = False
+    while True:
+        try:
+            with found.inspector.tail() as events:
+                if began:
+                    sys.stderr.write("streamq: listening again\n")
+                began = True
+                yield from events
+        except RedisUnavailable as error:
+            if not began:
+                raise
+            sys.stderr.write(clean(f"streamq: {error}; trying again\n"))
+            _wait(found)
+
+
+def _wait(found: target.Target) -> None:
+    """Until the server answers again."""
+    while True:
+        time.sleep(AGAIN)
+        try:
+            found.inspector.now_ms()
+        except RedisUnavailable:
+            continue
+        return
+
+
+def _wanted(event: Event, args: argparse.Namespace) -> bool:
+    # What was left out may have been of any type.
+    of_type = not args.type or event.event == "skipped" or event.type in args.type
+    return of_type and (not args.event or event.event in args.event)
+
+
+def _json(event: Event) -> str:
+    shown = {
+        "event": event.event, "at_ms": event.at_ms or None, "type": event.type or None,
+        "id": event.id or None, "attempt": event.attempt or None, "seconds": event.seconds,
+        "worker": event.worker, "number": event.number,
+    }  # fmt: skip
+    return orjson.dumps(shown).decode() + "\n"
+
+
+def _line(event: Event) -> str:
+    if event.event == "skipped":
+        return clean(f"{'':<12}  skipped      {event.number:,} events: {event.worker} is busy\n")
+    at = datetime.fromtimestamp(event.at_ms / 1000, UTC).isoformat(timespec="milliseconds")[11:23]
+    attempt = f"attempt {event.attempt}" if event.attempt else ""
+    said = f"{event.event:<11}  {event.id:<40}  {attempt:<10}  {_took(event.seconds):>7}"
+    return clean(f"{at}  {said}  {event.worker}\n")
+
+
+def _took(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"{seconds * 1000:.0f}ms" if seconds < 1 else age(seconds)

@@ -1,0 +1,192 @@
+"""Watch an app: task types, workers, daemons and the server, live. q or Ctrl-C ends it.
+
+Where standard output is no terminal, or with --once, it is printed once; --json prints one object. Rates are
+tasks a second: of the last ten seconds while it is live, else of the last five minutes. Waiting and running
+times and success (completed of all that ended for good) are of the last five minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from typing import Any, Final
+
+from streamq.cli import OK, target
+from streamq.cli.output import age, clean, moment, table, write_json
+from streamq.cli.overview import Watch
+from streamq.cli.screen import BOLD, Screen
+from streamq.errors import RedisUnavailable
+from streamq.options import seconds
+
+SHARE: Final = 0.1
+"""A look is waited for ten times as long as it took, so that a large queue is not asked all the time."""
+LEAST: Final = 0.25
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--interval", default="2s", metavar="DURATION", help="between two looks (2s)")
+    parser.add_argument("--once", action="store_true", help="print it once")
+    target.options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    interval = seconds(args.interval, "--interval", least=LEAST)
+    watch = Watch(target.find(args))
+    if args.json:
+        write_json(watch.look())
+    elif args.once or not sys.stdout.isatty():
+        lines = page(watch.look())
+        sys.stdout.write("".join(f"{line.removeprefix(BOLD)}\n" for line in lines))
+    else:
+        _live(watch, interval)
+    return OK
+
+
+def _live(watch: Watch, interval: float) -> None:
+    bold = BOLD if "NO_COLOR" not in os.environ else ""
+    seen, said, took, due = dict[str, Any](), "", 0.0, 0.0
+    with Screen() as screen:
+        while True:
+            if time.monotonic() >= due:
+                began, said = time.monotonic(), ""
+                try:
+                    seen = watch.look()
+                    took = time.monotonic() - began
+                except RedisUnavailable as error:
+                    said = clean(str(error))
+                due = time.monotonic() + max(interval, took / SHARE)
+            rows = shutil.get_terminal_size().lines
+            foot = said or f"q ends; every {max(interval, took / SHARE):.1f}s"
+            lines = [*page(seen, rows - 2), foot] if seen else [foot]
+            screen.draw([line.replace(BOLD, bold) for line in lines])
+            if screen.key(due - time.monotonic()) in ("q", "Q", "\x04"):
+                return
+
+
+def page(seen: dict[str, Any], rows: int = 1_000_000) -> list[str]:
+    """What was seen, for people, in so many lines; those that stand out begin with BOLD."""
+    workers, daemons = _workers(seen), _daemons(seen)
+    types = _types(seen, max(3, rows - len(workers) - len(daemons) - 4))
+    return [*_head(seen), "", *types, "", *workers, *daemons]
+
+
+def _head(seen: dict[str, Any]) -> list[str]:
+    server, totals = seen["server"], seen["totals"]
+    most = f" of {size(server['max_memory'])}" if server["max_memory"] else ""
+    alive = sum(one["alive"] for one in seen["daemons"])
+    first = (
+        f"{seen['app']} at {server['address']}  {server['name']} {server['version']}  "
+        f"memory {size(server['used_memory'])}{most}  daemons {alive or 'NONE'}  {moment(seen['at_ms'])}"
+    )
+    states = "  ".join(f"{name} {totals[name]:,}" for name in ("ready", "running", "scheduled", "dead"))
+    oldest = age(totals["oldest_ready_age"])
+    return [
+        BOLD + clean(first),
+        f"{states}  in {rate(totals['rate_in'])}/s  out {rate(totals['rate_out'])}/s  oldest {oldest}",
+    ]
+
+
+def _types(seen: dict[str, Any], most: int) -> list[str]:
+    listed = seen["types"]
+    if not listed:
+        return ["no task types yet"]
+    left_out = max(0, len(listed) + 1 - most)
+    if left_out:
+        busiest = sorted(listed, key=lambda one: -(one["ready"] + one["running"] + one["dead"]))
+        listed = busiest[: max(1, most - 2)]
+        left_out = len(seen["types"]) - len(listed)
+    head = [
+        "TYPE",
+        "READY",
+        "RUNNING",
+        "SCHEDULED",
+        "DEAD",
+        "IN/S",
+        "OUT/S",
+        "OLDEST",
+        "WAIT p50",
+        "p95",
+        "RUN p50",
+    ]
+    lines = table([*head, "p95", "SUCCESS", ""], [_type(one) for one in listed])
+    return [BOLD + lines[0], *lines[1:], *([f"and {left_out} more"] if left_out else [])]
+
+
+def _type(one: dict[str, Any]) -> list[object]:
+    pause, wait, ran = one["paused"], one["wait"], one["run"]
+    success = "-" if one["success"] is None else f"{one['success'] * 100:.1f}%"
+    why = f": {pause['reason']}" if pause and pause["reason"] else ""
+    return [
+        one["type"], one["ready"], one["running"], one["scheduled"], one["dead"], rate(one["rate_in"]),
+        rate(one["rate_out"]), age(one["oldest_ready_age"]), brief(wait["p50"]), brief(wait["p95"]),
+        brief(ran["p50"]), brief(ran["p95"]), success, f"paused by {pause['by']}{why}" if pause else "",
+    ]  # fmt: skip
+
+
+def _workers(seen: dict[str, Any]) -> list[str]:
+    if not seen["workers"]:
+        return ["no workers"]
+    rows = [_worker(one, seen["at_ms"]) for one in seen["workers"]]
+    lines = table(["WORKER", "STATE", "BUSY", "LAST BEAT", "RUNS"], rows)
+    return [BOLD + lines[0], *lines[1:]]
+
+
+def _worker(one: dict[str, Any], now_ms: int) -> list[object]:
+    details = one["details"]
+    state = ("draining" if details.get("draining") else "alive") if one["alive"] else "silent"
+    busy = f"{details.get('running_count', '-')}/{details.get('concurrency', '-')}"
+    return [
+        one["name"],
+        state,
+        busy,
+        f"{age(one['last_beat_age'])} ago",
+        _running(details.get("running"), now_ms),
+    ]
+
+
+def _running(running: Any, now_ms: int) -> str:
+    """email 3 (longest 12.0s), sms 1 (longest 0.2s)"""
+    since: dict[str, list[int]] = {}
+    for task in running if isinstance(running, list) else []:
+        if isinstance(task, dict) and isinstance(task.get("since_ms"), int):
+            since.setdefault(str(task.get("id")).partition(":")[0], []).append(task["since_ms"])
+    parts = [
+        f"{name} {len(began)} (longest {age(max(0, now_ms - min(began)) / 1000)})"
+        for name, began in sorted(since.items(), key=lambda item: -len(item[1]))
+    ]
+    return ", ".join(parts) or "-"
+
+
+def _daemons(seen: dict[str, Any]) -> list[str]:
+    problems = [
+        f"{one['name']}: {p}" for one in seen["daemons"] for p in one["details"].get("problems") or ()
+    ]
+    if not any(one["alive"] for one in seen["daemons"]):
+        problems.append("no daemon is alive: nothing is promoted or reclaimed (start `streamq daemon`)")
+    return ["", *(clean(f"! {problem}") for problem in problems)] if problems else []
+
+
+def rate(value: float) -> str:
+    """Tasks a second, in a few letters."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def brief(value: float | None) -> str:
+    """Seconds in a few letters: 0.4ms, 120ms, 3.1s, 2m05s."""
+    if value is None:
+        return "-"
+    if value < 0.01:
+        return f"{value * 1000:.1f}ms"
+    return f"{value * 1000:.0f}ms" if value < 1 else age(value)
+
+
+def size(number: float) -> str:
+    """Bytes in a few letters."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"

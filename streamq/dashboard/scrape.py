@@ -1,0 +1,92 @@
+"""The dashboard's metrics: the queue of its app as any daemon tells it, and what the dashboard itself saw.
+
+Owns /metrics and the look behind it, which is shared by scrapers and kept for a moment. Writes nothing.
+Where daemons are scraped too, both say the same of the queue: take max, not sum.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from streamq.daemon.backlog import KEPT, MOST, Row, View, add_counts, add_worker, new_tally, samples
+from streamq.errors import AuthenticationFailed, RedisError, UsageError
+from streamq.inspector import Inspector
+from streamq.keys import type_keys
+from streamq.telemetry import exposition
+from streamq.telemetry.sums import Snapshot, Sums, build_info
+
+ROLE: Final = "dashboard"
+
+
+class Scrape:
+    """Of one app. `inspect` makes an inspector of it."""
+
+    def __init__(self, app: str, inspect: Callable[[], Inspector]) -> None:
+        self._app = app
+        self._inspect = inspect
+        self._sums = Sums()
+        self._sums.cell("streamq_redis_errors_total", ROLE)
+        self._lock = threading.Lock()
+        self._view, self._seen = View(), float("-inf")
+
+    def answer(self, request: Request) -> Response:
+        """What Prometheus is told."""
+        try:
+            content_type, text = exposition.render(self._snapshot(), request.headers.get("accept", ""))
+        except UsageError as error:  # the extra is not there
+            return PlainTextResponse(f"{error}\n", 501)
+        return Response(text, media_type=content_type)
+
+    def failed(self) -> None:
+        """A page could not be made, because the server did not answer or refused."""
+        self._sums.count("streamq_redis_errors_total", ROLE)
+
+    def _snapshot(self) -> Snapshot:
+        view = self._look(self._inspect())
+        found = self._sums.snapshot()
+        found.add(samples(view))
+        build_info(found, ROLE)
+        return found
+
+    def _look(self, inspector: Inspector) -> View:
+        with self._lock:
+            if time.monotonic() - self._seen > KEPT:
+                self._view, self._seen = self._fresh(inspector), time.monotonic()
+            return self._view
+
+    def _fresh(self, inspector: Inspector) -> View:
+        try:
+            return View(self._rows(inspector), self._workers(inspector), _memory(inspector))
+        except RedisError:
+            self.failed()
+            return View()
+
+    def _rows(self, inspector: Inspector) -> list[Row]:
+        rows: dict[tuple[str, str], Row] = {}
+        shards, paused = inspector.shards(), inspector.paused()
+        for name in inspector.types()[: MOST // shards]:
+            for shard in range(shards):
+                add_counts(rows, type_keys(self._app, shard, name), inspector.counts(name, shard))
+            rows[self._app, name]["paused"] = name in paused
+        return list(rows.values())
+
+    def _workers(self, inspector: Inspector) -> dict[str, Counter[str]]:
+        tally = new_tally()
+        for worker in inspector.workers():
+            add_worker(tally, worker)
+        return {self._app: tally}
+
+
+def _memory(inspector: Inspector) -> tuple[int, int] | None:
+    try:
+        info = inspector.server()
+    except AuthenticationFailed:  # a user without INFO
+        return None
+    return int(info.get("used_memory", "0")), int(info.get("maxmemory", "0"))

@@ -1,0 +1,69 @@
+"""Arguments for a sample task, made up from a handler's signature.
+
+Owns the examples. Calls nothing of the user's.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Final
+from uuid import UUID
+
+_PLAIN: Final[dict[Any, Any]] = {
+    bool: True, int: 1, float: 1.5, Decimal: Decimal("1.50"), UUID: UUID(int=1), type(None): None,
+    datetime: datetime(2030, 1, 1, tzinfo=UTC), date: date(2030, 1, 1),
+}  # fmt: skip
+_EMPTY: Final = (list, tuple, set, frozenset, dict)
+
+
+class NoExampleError(Exception):
+    """There is none for this annotation."""
+
+
+def arguments(function: Callable[..., Any]) -> dict[str, Any] | None:
+    """An example of what this function could be called with, without what has a default; None where an
+    annotation is of a kind that nothing can be made up for."""
+    try:
+        hints = typing.get_type_hints(function)
+        required = [
+            name
+            for name, one in inspect.signature(function).parameters.items()
+            if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+        ]
+        return {name: _example(hints.get(name, str), name) for name in required}
+    except (NoExampleError, NameError, TypeError):
+        return None
+
+
+def _example(hint: Any, name: str) -> Any:
+    if hint is str or hint is Any:
+        return f"sample {name}"
+    if hint in _PLAIN:
+        return _PLAIN[hint]
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _first(typing.get_args(hint), name)
+    if origin is typing.Literal:
+        return typing.get_args(hint)[0]
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return next(iter(hint))
+    kind = origin or hint
+    # A tuple of fixed length would not do empty.
+    if kind in _EMPTY and not (kind is tuple and typing.get_args(hint)):
+        return kind()
+    raise NoExampleError(hint)
+
+
+def _first(hints: tuple[Any, ...], name: str) -> Any:
+    for hint in hints:
+        try:
+            return _example(hint, name)
+        except NoExampleError:
+            continue
+    raise NoExampleError(hints)

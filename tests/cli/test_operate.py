@@ -1,0 +1,106 @@
+"""Commands of an operator: show, list, cancel, run now, pause, resume, drain."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamq import StreamQ, calls
+from tests.cli.conftest import Capture, as_json, run
+from tests.lua.shard import Shard
+
+GONE = "email:0:n1-0"
+
+
+def later(capsys: Capture, number: int = 1) -> list[str]:
+    """Tasks of the morrow."""
+    args = ("enqueue", "email", '{"to":"ada"}', "--delay", "1d")
+    return [as_json(capsys, *args)["ids"][0] for _ in range(number)]
+
+
+def test_show_one_task(capsys: Capture, shard: Shard) -> None:
+    [task] = later(capsys)
+    shown = as_json(capsys, "task", "show", task)
+    assert (shown["state"], shown["payload"]) == ("scheduled", {"to": "ada"})
+    assert "scheduled" in run(capsys, "task", "show", task)[1]
+
+
+def test_cancel_tasks(capsys: Capture, shard: Shard) -> None:
+    one, two, three = later(capsys, 3)
+    assert run(capsys, "cancel", one)[:2] == (0, f"{one}: cancelled\n")
+    assert as_json(capsys, "cancel", two, two) == {
+        "app": "shop", "tasks": [{"id": two, "answer": "cancelled", "state": "cancelled"}],
+    }  # fmt: skip
+    code, out, err = run(capsys, "cancel", one, three)
+    assert (code, out, err) == (1, f"{three}: cancelled\n", f"streamq: too late: task {one} is cancelled\n")
+    code, _, err = run(capsys, "cancel", one, GONE)
+    assert (code, f"there is no task {GONE}" in err) == (3, True)
+    [delivery] = shard.fetch()
+    assert run(capsys, "cancel", f"email:0:{delivery.local}")[1].endswith("its worker was asked to stop it\n")
+
+
+def test_a_wrong_id_among_right_ones_changes_nothing(capsys: Capture, shard: Shard) -> None:
+    [task] = later(capsys)
+    for command in ("cancel", "run-now"):
+        code, out, err = run(capsys, command, task, "nonsense")
+        assert (code, out, "'nonsense' is not a task id" in err) == (2, "", True)
+    assert shard.snapshot().scheduled == 1
+
+
+def test_run_scheduled_tasks_now(capsys: Capture, shard: Shard) -> None:
+    one, two = later(capsys, 2)
+    assert run(capsys, "run-now", one)[:2] == (0, f"{one} is ready\n")
+    assert as_json(capsys, "run-now", two) == {"app": "shop", "ready": [two], "not_scheduled": {}}
+    code, _, err = run(capsys, "run-now", one)
+    assert (code, err) == (1, f"streamq: task {one} is not scheduled, it is ready\n")
+    assert run(capsys, "run-now", one, GONE)[0] == 3
+    assert (shard.snapshot().ready, shard.snapshot().scheduled) == (3, 0)
+
+
+def test_pause_and_resume(capsys: Capture, shard: Shard) -> None:
+    StreamQ("shop").send("sms")
+    code, out, _ = run(capsys, "pause", "email", "sms", "--reason", "the relay is down")
+    assert (code, out) == (0, "paused email\npaused sms\n")
+    assert as_json(capsys, "pause", "email") == {"app": "shop", "paused": ["email"], "changed": []}
+    types = {one["type"]: one["paused"] for one in as_json(capsys, "stats")["types"]}
+    assert types["sms"]["reason"] == "the relay is down"
+    assert "email is paused by " in run(capsys, "stats")[2]
+    assert run(capsys, "resume", "email")[1] == "resumed email\n"
+    assert run(capsys, "resume", "email")[1] == "email was not paused\n"
+    assert as_json(capsys, "resume", "sms")["changed"] == ["sms"]
+    assert shard.run(calls.paused(shard.s)) == {}
+
+
+@pytest.mark.parametrize("command", ["pause", "resume"])
+def test_of_task_types_all_are_known_or_none_is_touched(capsys: Capture, shard: Shard, command: str) -> None:
+    code, out, err = run(capsys, command, "email", "emial")
+    assert (code, out) == (3, "")
+    assert "app 'shop' has no task type 'emial'; did you mean 'email'?" in err
+    assert shard.run(calls.paused(shard.s)) == {}
+
+
+def test_drain_a_worker(capsys: Capture, shard: Shard) -> None:
+    shard.run(calls.beat(shard.s, "w1", b"{}"))
+    assert run(capsys, "drain", "w1")[:2] == (0, "w1 was asked to drain\n")
+    code, out, err = run(capsys, "drain", "w1", "w2", "--json")
+    assert (code, '"not_found": [' in out) == (3, True)
+    assert "there is no worker 'w2': see `streamq workers`" in err
+    assert shard.run(calls.orders(shard.s, "w1")).drain
+
+
+def test_list_tasks_in_a_state(capsys: Capture, shard: Shard) -> None:
+    ids = later(capsys, 3)
+    listed = as_json(capsys, "task", "list", "scheduled")
+    assert [one["id"] for one in listed["tasks"]] == ids
+    assert listed["tasks"][0]["payload"] == '{"to":"ada"}'
+    assert len(as_json(capsys, "task", "list", "scheduled", "email", "--limit", "2")["tasks"]) == 2
+    assert len(as_json(capsys, "task", "list", "ready")["tasks"]) == 1
+    assert as_json(capsys, "task", "list", "ready", "--older-than", "1h")["tasks"] == []
+    code, out, _ = run(capsys, "task", "list", "scheduled")
+    assert (code, out.splitlines()[0].split()) == (
+        0,
+        ["ID", "PRIORITY", "DUE", "IN", "FAILED", "WORKER", "PAYLOAD"],
+    )
+    assert run(capsys, "task", "list", "completed")[2] == "no completed tasks\n"
+    assert run(capsys, "task", "list", "ready", "emial")[0] == 3
+    code, _, err = run(capsys, "task", "list", "ready", "--older-than", "2h", "--newer-than", "1h")
+    assert (code, "nothing is older than 2h and newer than 1h" in err) == (2, True)
