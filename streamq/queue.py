@@ -120,7 +120,7 @@ class Route(NamedTuple):
     durability: Durability
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would take three times as long to make
 class Bound(Generic[R]):
     """A call of a task type that has not been sent: for `enqueue_many`. A plain call has no route."""
 
@@ -211,13 +211,15 @@ def bound_to(handler: Handler, options: CallOptions | None, payload: bytes) -> B
 
 
 _PLAIN = Route(None, "master")
+_THERE = (Accepted, Duplicate)
+_new = tuple.__new__
 
 
 def new_task(policy: TaskOptions, options: CallOptions | None, payload: bytes) -> NewTask:
     """A payload as a task, with what the policy and the call say of it."""
     if options is None:
         if policy.expires is None:
-            return NewTask(payload, policy.priority)
+            return _new(NewTask, (payload, policy.priority, None, False, (), None))
         options = _NO_OPTIONS
     fields: list[tuple[str, bytes | str]] = []
     expires = options.expires if options.expires is not None else policy.expires
@@ -266,6 +268,7 @@ class StreamQ:
         waits = seconds(patience, "patience")
         self._client = Client(self.registry, self.address, patience=waits)
         self._asyncs = AsyncClients(self.registry, self.address, patience=waits)
+        self._places = [Place(shard) for shard in range(self.registry.shards)]
         _APPS.add(self)
 
     @property
@@ -307,7 +310,7 @@ class StreamQ:
         Where one is refused, the others are sent all the same: the error's `accepted` has a handle or
         None for each. A RedisError may leave a part sent.
         """
-        places = [self._place(item) for item in bound]
+        places = [self._place(item) if item.route else self._next_place() for item in bound]
         answers: list[Answer | None] = [place.answer for place in places]
         for (task_type, shard, durability), numbers in _grouped(bound, places).items():
             tasks = [bound[n].task for n in numbers]
@@ -402,7 +405,7 @@ class StreamQ:
         return self._handle(bound.handler, shard, answer)
 
     def _next_place(self) -> Place:
-        return Place(self._client.next_shard())
+        return self._places[self._client.next_shard()]
 
     def _place(self, bound: Bound[Any]) -> Place:
         key = bound.task.key
@@ -420,9 +423,9 @@ class StreamQ:
         return Place(shard_of(bound.route.shard_key, self.registry.shards))
 
     def _handle(self, handler: Handler, shard: int, answer: Answer) -> TaskHandle[Any]:
-        if not isinstance(answer, Accepted | Duplicate):
+        if not isinstance(answer, _THERE):
             self._raise(handler.name, shard, answer, ())
-        task = TaskId(handler.name, shard, answer.local)
+        task = _new(TaskId, (handler.name, shard, answer.local))
         return TaskHandle(
             task,
             self.name,
@@ -435,6 +438,13 @@ class StreamQ:
     def _handles(
         self, bound: Sequence[Bound[Any]], places: Sequence[Place], answers: Sequence[Answer | None]
     ) -> list[TaskHandle[Any]]:
+        if all(isinstance(answer, _THERE) for answer in answers):
+            # Nearly always: each has been accepted.
+            return [
+                self._handle(item.handler, place.shard, answer)
+                for item, place, answer in zip(bound, places, answers, strict=True)
+                if answer is not None
+            ]
         triples = [
             (item.handler, place.shard, answer)
             for item, place, answer in zip(bound, places, answers, strict=True)
@@ -446,7 +456,7 @@ class StreamQ:
         ]
         # What exists but is in doubt comes first: a refusal would say that all others are as was asked.
         for handler, shard, answer in sorted(triples, key=lambda one: not isinstance(one[2], Unconfirmed)):
-            if not isinstance(answer, Accepted | Duplicate):
+            if not isinstance(answer, _THERE):
                 self._raise(handler.name, shard, answer, handles)
         return [handle for handle in handles if handle is not None]
 

@@ -30,6 +30,7 @@ from streamq.options import Durability
 from streamq.shards import AppRecord
 
 NOBODY: Final = Note()
+_new: Final = tuple.__new__
 
 
 class ShardClosed(Exception):
@@ -46,13 +47,16 @@ def enqueue(
     args: list[Arg] = [t.type, sequence, WRITER_MEMORY_MS, s.wake]
     keys = [t.writer(writer), s.types, t.policy, t.rate, *t.streams, t.schedule, t.counters, s.closed]
     for task in tasks:
-        args.append(_head(task))
-        args.append(task.payload)
-        for name, value in task.fields:
+        payload, priority, due, _, fields, key = task
+        if due is None and not fields and key is None:
+            args += (LETTER[priority], payload)
+            continue
+        args += (_head(task), payload)
+        for name, value in fields:
             args += (name, value)
-        if task.key is not None:
-            args.append(task.key.digest)
-            keys.append(s.key(task.key.name))
+        if key is not None:
+            args.append(key.digest)
+            keys.append(s.key(key.name))
     return build("enqueue", keys, args, _answers)
 
 
@@ -72,7 +76,7 @@ def _answers(reply: bytes) -> list[Answer]:
 def _answer(text: str) -> Answer:
     if text[0] == "!":
         return _refusal(text)
-    return Duplicate(text[1:]) if text[0] == "=" else Accepted(text)
+    return Duplicate(text[1:]) if text[0] == "=" else _new(Accepted, (text,))
 
 
 def _refusal(text: str) -> Answer:
