@@ -361,7 +361,7 @@ class DaemonOptions:
     claim_interval: float = 3.0
     tidy_interval: float = 30.0
     discover_interval: float = 10.0
-    sample_interval: float = 10.0
+    sample_interval: float = 15.0
     consumer_idle: float = 3600.0
     gone_retention: float = 86400.0
     heartbeat: float = 10.0

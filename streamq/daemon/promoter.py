@@ -19,7 +19,7 @@ from streamq.model import NAME_PATTERN
 from streamq.telemetry.sums import Sums
 from streamq.transport import AsyncSubscription, AsyncTransport
 
-LONGEST_SLEEP: Final = 10.0
+LONGEST_SLEEP: Final = 30.0
 """Seconds after which every schedule is looked at again, in case a message was lost."""
 SLICE: Final = 0.5
 AGAIN: Final = 0.5

@@ -24,6 +24,8 @@ from streamq.worker.holdings import Held, Holdings, Line, chunks
 
 CHUNK: Final = 50
 """Deliveries that one call renews: about 1 ms of the server's time; four times as many take 3 to 5 ms."""
+SELDOM: Final = 3
+"""Heartbeats from one look at the number of shards to the next: a change is told on the control channel."""
 SLICE: Final = 0.25
 """Seconds after which the thread looks whether it is to stop; costs no command."""
 
@@ -96,6 +98,7 @@ class LeaseKeeper(threading.Thread):
 
     def run(self) -> None:
         next_renewal = next_beat = time.monotonic()
+        beats = 0
         while not self._stopped.is_set():
             now = time.monotonic()
             if now >= next_renewal:
@@ -106,7 +109,9 @@ class LeaseKeeper(threading.Thread):
             if now >= next_beat:
                 next_beat = now + self._heartbeat
                 self._safely("heartbeat", self._send_beat)
-                self._safely("shards", self._look_at_shards)
+                beats += 1
+                if beats % SELDOM == 1:
+                    self._safely("shards", self._look_at_shards)
                 self._safely("orders", self.take_orders)
                 self._safely("report", lambda: self._send(self._asked.report()))
             self._asked.watch()
