@@ -13,12 +13,10 @@ import time
 from pathlib import Path
 from typing import Final
 
-from streamq import environment
-
 _PAIR: Final = struct.Struct("<qq")
 _SIZE: Final = 64 * 1024 * 1024
 """Bytes of the sparse file of one process: four million tasks."""
-FOLDER: Final = environment.BENCH_RECORD.name
+FOLDER: Final = "STREAMQ_BENCH_RECORD"  # named here too: peers use a copy of this file, without streamq
 """The variable of the environment that names the folder to write to."""
 
 

@@ -110,5 +110,5 @@ def test_there_is_one_table_of_variables() -> None:
     for path in package.rglob("*.py"):
         text = path.read_text()
         assert set(re.findall(r"STREAMQ_[A-Z_]*[A-Z]", text)) <= known, path
-        if path.name != "environment.py":
+        if path.name not in ("environment.py", "record.py"):  # record.py is copied to where streamq is not
             assert not re.search(r"""["']STREAMQ_[A-Z_]+["']""", text), path
