@@ -147,6 +147,7 @@ async def test_a_type_that_is_paused_is_paused_in_shards_that_come_later(app: St
     slow = WorkerOptions(concurrency=10, block=0.5, heartbeat=60)
     async with serving(app, slow) as worker:
         await asyncio.to_thread(app.admin.pause, "double")
+        await until(lambda: worker._crew.is_paused(type_keys("shop", 0, "double")))
         handles = await wide.aenqueue_many([bind_wide(n) for n in range(9)])
         await until(lambda: sorted(worker._crew.shards) == [0, 1, 2])
         assert all(worker._crew.is_paused(type_keys("shop", n, "double")) for n in range(3))
