@@ -121,7 +121,7 @@ class Bench:
         spent, sent = time.process_time() - began, self.server()
         with measure.recording() as folder, self._serving(feature):
             measure.wait_for(folder, count // 10)
-            pid = int(self.app.inspector.workers()[0].details["pid"])
+            [pid] = pids_of(self.app, 1)
             at, cpu = record.count(folder), process_seconds(pid)
             measure.wait_for(folder, count + 10)
             cpu = process_seconds(pid) - cpu
@@ -163,6 +163,14 @@ def started(url: str, *command: str, **environment: str) -> Generator[None]:
     finally:
         process.terminate()
         process.wait(30)
+
+
+def pids_of(app: StreamQ, workers: int) -> list[int]:
+    """The worker processes, once all have sent their first heartbeat."""
+    deadline = time.monotonic() + 10
+    while len(found := app.inspector.workers()) < workers and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return [int(worker.details["pid"]) for worker in found]
 
 
 def process_seconds(pid: int) -> float:

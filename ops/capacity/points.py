@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import count as numbers
 from typing import Self
 
-from measure import process_seconds, started
+from measure import pids_of, process_seconds, started
 
 from streamq.bench import measure, record
 from streamq.bench.side import TEXT
@@ -54,7 +54,7 @@ class Points:
         variables = {"CAPACITY_APP": name, "CAPACITY_SHARDS": str(SHARDS[masters])}
         words = ("worker", "tasks:app", "--processes", str(workers))
         with measure.recording() as folder, started(cluster.url, *words, **variables):
-            return self._watch(folder, cluster, StreamQ(name, cluster.url, shards=SHARDS[masters]))
+            return self._watch(folder, cluster, StreamQ(name, cluster.url, shards=SHARDS[masters]), workers)
 
     def _fill(self, app: StreamQ) -> None:
         import tasks
@@ -65,10 +65,10 @@ class Points:
             app.enqueue_many([task.bind(0, TEXT) for _ in range(min(3000, self._tasks - start))])
         app.close()
 
-    def _watch(self, folder: object, cluster: ClusterSet, app: StreamQ) -> Point:
+    def _watch(self, folder: object, cluster: ClusterSet, app: StreamQ, workers: int) -> Point:
         """Between a tenth and nine tenths, so that neither start nor end counts."""
         measure.wait_for(folder, self._tasks // 10)  # type: ignore[arg-type]
-        pids = [int(worker.details["pid"]) for worker in app.inspector.workers()]
+        pids = pids_of(app, workers)
         masters = [node.pid for node in cluster.masters()]
         at, began = record.count(folder), time.monotonic()  # type: ignore[arg-type]
         before = sum(map(process_seconds, pids)), sum(map(process_seconds, masters))
