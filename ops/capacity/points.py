@@ -8,6 +8,7 @@ from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count as numbers
+from pathlib import Path
 from typing import Self
 
 from measure import pids_of, process_seconds, started
@@ -65,15 +66,15 @@ class Points:
             app.enqueue_many([task.bind(0, TEXT) for _ in range(min(3000, self._tasks - start))])
         app.close()
 
-    def _watch(self, folder: object, cluster: ClusterSet, app: StreamQ, workers: int) -> Point:
+    def _watch(self, folder: Path, cluster: ClusterSet, app: StreamQ, workers: int) -> Point:
         """Between a tenth and nine tenths, so that neither start nor end counts."""
-        measure.wait_for(folder, self._tasks // 10)  # type: ignore[arg-type]
+        measure.wait_for(folder, self._tasks // 10)
         pids = pids_of(app, workers)
         masters = [node.pid for node in cluster.masters()]
-        at, began = record.count(folder), time.monotonic()  # type: ignore[arg-type]
+        at, began = record.count(folder), time.monotonic()
         before = sum(map(process_seconds, pids)), sum(map(process_seconds, masters))
-        measure.wait_for(folder, self._tasks * 9 // 10)  # type: ignore[arg-type]
-        number, seconds = record.count(folder) - at, time.monotonic() - began  # type: ignore[arg-type]
+        measure.wait_for(folder, self._tasks * 9 // 10)
+        number, seconds = record.count(folder) - at, time.monotonic() - began
         after = sum(map(process_seconds, pids)), sum(map(process_seconds, masters))
         app.close()
         worker, server = ((b - a) / number * 1e6 for a, b in zip(before, after, strict=True))
