@@ -7,7 +7,6 @@ these values. Does no I/O and reads no environment.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -104,6 +103,8 @@ def reject_unknown(given: Iterable[str], known: Iterable[str], what: str) -> Non
     names = sorted(known)
     for name in given:
         if name not in names:
+            import difflib  # noqa: PLC0415 - for a slip only
+
             near = difflib.get_close_matches(name, names, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
             raise InvalidOption(f"{what} has no option {name!r}: {hint}")
