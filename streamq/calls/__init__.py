@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from streamq.calls.daemon import close_shard as close_shard
     from streamq.calls.daemon import depart as depart
     from streamq.calls.daemon import lower_known as lower_known
+    from streamq.calls.daemon import next_due as next_due
     from streamq.calls.daemon import promote as promote
     from streamq.calls.daemon import reclaim as reclaim
     from streamq.calls.daemon import repair as repair
@@ -132,8 +133,8 @@ __all__, __getattr__ = lazy.names(__name__, {
     ),
     "call": ("SILENT_MS", "WRITER_MEMORY_MS", "Call", "R", "all_streams"),
     "daemon": (
-        "Survey", "attend", "close_shard", "depart", "lower_known", "promote", "reclaim", "repair",
-        "restamp", "survey", "sweep", "trim",
+        "Survey", "attend", "close_shard", "depart", "lower_known", "next_due", "promote", "reclaim",
+        "repair", "restamp", "survey", "sweep", "trim",
     ),
     "listing": (
         "Group", "Row", "RowPage", "action_log", "actions", "dead_count", "dead_groups", "dead_slices",

@@ -132,7 +132,7 @@ class DaemonSteps(WorkerSteps):
         self.twin.groups |= missing
 
     def _trim(self, gone_ms: int) -> None:
-        assert self.shard.run(calls.trim(self.shard.t, self.shard.s, gone_ms, HOUR, 100)) == self.twin.trim(
+        assert self.shard.run(calls.trim([self.shard.t], self.shard.s, gone_ms, HOUR, 100)) == self.twin.trim(
             gone_ms
         )
 
