@@ -71,7 +71,8 @@ class DaemonSteps(WorkerSteps):
             self._restamp()
             return cursor
         got = (reclaim.cursor, reclaim.returned, reclaim.dead, reclaim.cancelled)
-        assert got == self.twin.reclaim(letter, cursor, limit)
+        want = self.twin.reclaim(letter, cursor, limit)
+        assert got == want, (got, want, letter, cursor, limit)
         self._place_fresh()
         return reclaim.cursor
 
