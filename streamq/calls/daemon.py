@@ -52,13 +52,20 @@ def survey(types: Sequence[TypeKeys]) -> Call[list[Survey]]:
 
 def promote(t: TypeKeys, limit: int) -> Call[Promotion]:
     keys = (t.schedule, t.index, t.dead, t.letters, t.groups, t.counters, t.high, t.normal, t.low)
-    return build("promote", keys, (limit,), lambda r: Promotion(r[0], None if r[1] < 0 else r[1], r[2]))
+    return build("promote", keys, (limit,), _promoted)
+
+
+def _promoted(reply: list[int]) -> Promotion:
+    moved, due, now_us = reply
+    return Promotion(moved, None if due < 0 else due, now_us / 1000)
 
 
 def next_due(types: Sequence[TypeKeys]) -> Call[list[float | None]]:
     """In how many ms the next task of each of these types of one shard is due; None: nothing scheduled."""
     schedules = [t.schedule for t in types]
-    return build("next_due", schedules, (), lambda r: [None if due < 0 else due - r[0] for due in r[1]])
+    return build(
+        "next_due", schedules, (), lambda r: [None if due < 0 else due - r[0] / 1000 for due in r[1]]
+    )
 
 
 def reclaim(t: TypeKeys, letter: str, cursor: str, limit: int, expected_ms: int) -> Call[Reclaim]:

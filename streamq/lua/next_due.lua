@@ -2,7 +2,7 @@
 -- next_due: when the next task of each of these schedules is due, so that many are looked at in one call.
 -- KEYS schedules...
 -- ARGV
--- Returns {now_ms, {due in ms, -1 where nothing is scheduled}}
+-- Returns {now in us, {due in ms, -1 where nothing is scheduled}}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local found = {}
@@ -11,4 +11,4 @@ for n, schedule in ipairs(KEYS) do
   local head = redis.pcall('ZRANGE', schedule, 0, 0, 'WITHSCORES')
   found[n] = head.err and now or tonumber(head[2]) or -1
 end
-return {now, found}
+return {time[1] * 1000000 + time[2], found}

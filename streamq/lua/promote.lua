@@ -5,7 +5,7 @@
 -- the order of due time, then number. One that cannot be unpacked becomes a dead letter as it is.
 -- KEYS schedule index dead letters groups counters high normal low
 -- ARGV limit
--- Returns {moved, when the next one is due in ms or -1, now_ms}
+-- Returns {moved, when the next one is due in ms or -1, now in us}
 local schedule, index = KEYS[1], KEYS[2]
 local streams = {h = KEYS[7], n = KEYS[8], l = KEYS[9]}
 local time = redis.call('TIME')
@@ -52,4 +52,4 @@ local moved = #due / 2
 for n = 1, #due, 2 do promote(due[n], due[n + 1]) end
 if moved > 0 then redis.call('ZREMRANGEBYRANK', schedule, 0, moved - 1) end
 local head = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
-return {moved, tonumber(head[2]) or -1, now}
+return {moved, tonumber(head[2]) or -1, time[1] * 1000000 + time[2]}

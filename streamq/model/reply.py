@@ -21,11 +21,11 @@ class Renewal(NamedTuple):
 
 
 class Promotion(NamedTuple):
-    """Promote's answer: how many moved, when the next is due (None: nothing scheduled), the clock."""
+    """Promote's answer: how many moved, when the next is due (None: nothing scheduled), and the clock."""
 
     moved: int
     next_due_ms: int | None
-    now_ms: int
+    now_ms: float
 
 
 class Moved(NamedTuple):
