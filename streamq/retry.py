@@ -1,7 +1,7 @@
 """(policy, attempt, error) -> what becomes of the task. Arithmetic only.
 
 Owns the decision between retry and dead letter, and the backoff. Random numbers come from tenacity's
-wait objects; clocks and Redis are not known here.
+wait objects; clocks and Redis are not known here. tenacity is loaded with the first attempt that fails.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
-
-from tenacity import RetryCallState, wait_random_exponential
 
 from streamq.errors import Retry
 from streamq.options import TaskOptions, seconds
@@ -57,6 +55,8 @@ def backoff(wait: Any, attempt: int, error: BaseException) -> float:
     The default is exponential with full jitter: a random time up to 1, 2, 4, … seconds, at most 300
     (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
     """
+    from tenacity import RetryCallState  # noqa: PLC0415
+
     state = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
     state.attempt_number = attempt
     state.set_exception((type(error), error, error.__traceback__))
@@ -66,4 +66,6 @@ def backoff(wait: Any, attempt: int, error: BaseException) -> float:
 
 @cache
 def _default() -> Any:
+    from tenacity import wait_random_exponential  # noqa: PLC0415
+
     return wait_random_exponential(multiplier=1, max=300)
