@@ -14,9 +14,10 @@ import pytest
 import pytest_asyncio
 import structlog
 
-from streamq import StreamQ, queue
+from streamq import StreamQ
 from streamq.calls import Call
 from streamq.embedded import EmbeddedServer
+from streamq.queue import app as queue
 from streamq.transport import Address, SyncTransport
 
 REDIS = shutil.which("redis-server")

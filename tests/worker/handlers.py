@@ -7,8 +7,9 @@ import signal
 import time
 from multiprocessing import parent_process
 
-from streamq import StreamQ, get_context, queue
+from streamq import StreamQ, get_context
 from streamq.client import Client
+from streamq.queue import app as queue
 from streamq.transport import Address
 
 if parent_process() is not None:

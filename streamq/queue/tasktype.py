@@ -1,0 +1,99 @@
+"""A registered handler as a program holds it: `enqueue`, `options`, `bind`, typed by its signature.
+
+Owns the public surface of a task type. What is sent goes through its app.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import (
+    TYPE_CHECKING,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    Unpack,
+    overload,
+)
+
+from streamq.app import Handler
+from streamq.handle import TaskHandle
+from streamq.options import (
+    CallOptions,
+)
+from streamq.queue.bound import Bound, PerCall, bound_to, per_call
+
+if TYPE_CHECKING:
+    from streamq.queue.app import StreamQ
+
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C")
+
+
+class TaskType(Generic[P, R, C]):
+    """A registered handler. Calling it runs it here and now; `enqueue` sends it to a worker.
+
+    `options(...)` answers a twin that sends with other settings, typed the same.
+    """
+
+    __slots__ = ("_app", "_handler", "_options")
+
+    def __init__(self, app: StreamQ, handler: Handler, options: CallOptions | None = None) -> None:
+        self._app = app
+        self._handler = handler
+        self._options = options
+
+    @property
+    def name(self) -> str:
+        """The task type's name."""
+        return self._handler.name
+
+    @property
+    def handler(self) -> Handler:
+        """The function with its policy."""
+        return self._handler
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
+        """Run the handler in this process, without the queue."""
+        result: C = self._handler.function(*args, **kwargs)
+        return result
+
+    def options(self, **given: Unpack[PerCall]) -> TaskType[P, R, C]:
+        """The same task type with settings for the calls made through it.
+
+        delay or at: when it is due. priority, expires, timeout, max_attempts, retention, durability:
+        otherwise than the policy says. shard_key: tasks with the same go to the same shard.
+        idempotency_key: a name for one task, such as an order's number; within `idempotency_window` (24 h
+        unless given, at most 30 days) the same name is answered with that task, from any process, and with
+        IdempotencyConflict where task type or arguments differ. Raises InvalidOption.
+        """
+        return TaskType(self._app, self._handler, per_call(given))
+
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
+        """The call as a value, checked and encoded, for `enqueue_many`."""
+        return bound_to(self._handler, self._options, self._handler.payload(args, kwargs))
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """Send one task. When it returns, the server has the task, exactly once.
+
+        Raises InvalidArguments, PayloadError, RateLimitExceeded, QueueFull, IdempotencyConflict and
+        RedisErrors; among these OutcomeUnknown where the server may have taken it, and DurabilityUnknown
+        where it has, but not as durably as asked.
+        """
+        handle: TaskHandle[R] = self._app._enqueue_one(self.bind(*args, **kwargs))  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+        return handle
+
+    async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """As `enqueue`; concurrent calls share round trips."""
+        handle: TaskHandle[R] = await self._app._aenqueue_one(self.bind(*args, **kwargs))  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+        return handle
+
+
+class Decorator(Protocol):
+    """What `@app.task(...)` with options is: takes an `async def` or a `def`."""
+
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[R]], /) -> TaskType[P, R, Awaitable[R]]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> TaskType[P, R, R]: ...
