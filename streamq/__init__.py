@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from streamq.admin import Admin as Admin
     from streamq.context import Context as Context
     from streamq.context import get_context as get_context
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from streamq.options import WorkerOptions as WorkerOptions
     from streamq.queue import StreamQ as StreamQ
     from streamq.queue import TaskType as TaskType
+    from streamq.tasklist import TaskFilter as TaskFilter
     from streamq.worker import Worker as Worker
     from streamq.worker import WorkerGroup as WorkerGroup
 
@@ -74,6 +76,7 @@ _HOMES = {
     "inspector": ("Inspector",),
     "options": ("DaemonOptions", "RateLimit", "TaskOptions", "WorkerOptions"),
     "queue": ("StreamQ", "TaskType"),
+    "tasklist": ("TaskFilter",),
     "worker": ("Worker", "WorkerGroup"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -82,6 +85,8 @@ __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("streamq.release").package_version()
     if name not in _HOME:
         raise AttributeError(f"module 'streamq' has no attribute {name!r}")
     value = getattr(import_module(f"streamq.{_HOME[name]}"), name)
