@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from tenacity import wait_fixed
 
 from streamq import InvalidOption, RateLimit, StreamQ, TaskOptions, WorkerOptions
-from streamq.options import DaemonOptions, call_options, seconds, task_options
+from streamq.options import _ELSEWHERE, DaemonOptions, call_options, seconds, task_options
+from streamq.queue import PerCall
 
 
 @pytest.mark.parametrize(
@@ -103,6 +105,29 @@ def test_an_unknown_option_of_a_call_has_a_hint() -> None:
     app = StreamQ("shop", "redis://nowhere")
     with pytest.raises(InvalidOption, match=r"options\(\) has no option 'delai': did you mean 'delay'"):
         app.bound("email", {}, delai=5)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [("countdown", "delay"), ("eta", "at"), ("retries", "max_attempts"), ("job_id", "idem")],
+)
+def test_the_words_of_other_queues_have_a_hint(theirs: str, ours: str) -> None:
+    app: Any = StreamQ("shop", "redis://nowhere")
+    with pytest.raises(InvalidOption, match=f"no option '{theirs}': did you mean '{ours}"):
+        app.bound("email", {}, **{theirs: 5})
+
+
+def test_every_word_of_other_queues_means_an_option() -> None:
+    """Guard: an option that is renamed would leave a hint that leads nowhere."""
+    ours = {f.name for f in fields(TaskOptions)} | PerCall.__annotations__.keys() | {"name"}
+    assert set(_ELSEWHERE.values()) <= ours
+    assert not _ELSEWHERE.keys() & ours
+
+
+def test_a_moment_before_1970_is_due_now(app: StreamQ) -> None:
+    assert app.bound("email", {}, at=datetime(1900, 1, 1, tzinfo=UTC)).task.due == 0
+    handle = app.send("email", {}, at=datetime(1900, 1, 1, tzinfo=UTC))
+    assert handle.status() in ("scheduled", "ready")
 
 
 @pytest.mark.parametrize(
