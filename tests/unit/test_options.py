@@ -143,3 +143,15 @@ def test_a_moment_before_1970_is_due_now(app: StreamQ) -> None:
 def test_wrong_settings_of_processes(kind: Any, given: dict[str, Any]) -> None:
     with pytest.raises(InvalidOption, match=next(iter(given))):
         kind(**given)
+
+
+def test_durations_of_processes_are_seconds_in_whatever_form_they_are_given() -> None:
+    given: Any = {"drain_timeout": "1m", "block": timedelta(seconds=2)}
+    worker = WorkerOptions(**given)
+    assert (worker.drain_timeout, worker.block, worker.heartbeat) == (60.0, 2.0, 5.0)
+    assert DaemonOptions(claim_interval="500ms").claim_interval == 0.5  # type: ignore[arg-type]
+
+
+def test_one_type_is_not_taken_for_its_letters() -> None:
+    with pytest.raises(InvalidOption, match=re.escape("types='email': write several names, as ('email',)")):
+        WorkerOptions(types="email")  # type: ignore[arg-type]
