@@ -6,8 +6,9 @@ only prints its help, or a module that only names an error, does not pay for the
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from streamq import lazy
 
 if TYPE_CHECKING:
     __version__: str
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from streamq.worker import Worker as Worker
     from streamq.worker import WorkerGroup as WorkerGroup
 
-_HOMES = {
+__all__, _named = lazy.names(__name__, {
     "admin": ("Admin",),
     "context": ("Context", "get_context"),
     "daemon": ("Daemon",),
@@ -78,20 +79,15 @@ _HOMES = {
     "queue": ("StreamQ", "TaskType"),
     "tasklist": ("TaskFilter",),
     "worker": ("Worker", "WorkerGroup"),
-}  # fmt: skip
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
-
-__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+})  # fmt: skip  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return import_module("streamq.release").package_version()
-    if name not in _HOME:
-        raise AttributeError(f"module 'streamq' has no attribute {name!r}")
-    value = getattr(import_module(f"streamq.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+        from streamq.release import package_version  # noqa: PLC0415 - few ask
+
+        return package_version()
+    return _named(name)
 
 
 def __dir__() -> list[str]:

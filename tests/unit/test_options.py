@@ -11,7 +11,8 @@ import pytest
 from tenacity import wait_fixed
 
 from streamq import InvalidOption, RateLimit, StreamQ, TaskOptions, WorkerOptions
-from streamq.options import _ELSEWHERE, DaemonOptions, call_options, seconds, task_options
+from streamq.options import DaemonOptions, call_options, seconds, task_options
+from streamq.options.checks import _ELSEWHERE
 from streamq.queue import PerCall
 
 
