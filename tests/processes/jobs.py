@@ -68,3 +68,14 @@ def forks_in_thread() -> int:
 @app.task(max_attempts=1, executor="process")
 def forks_in_process() -> int:
     return _forked()
+
+
+@app.task(max_attempts=1, timeout=0.2)
+async def ignores_its_end() -> None:
+    """Goes on whatever it is told."""
+    note("start")
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            continue

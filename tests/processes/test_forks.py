@@ -9,7 +9,7 @@ import pytest
 
 from streamq import StreamQ
 from streamq.worker.forks import EXIT_FORKED
-from tests.running import clean
+from tests.running import clean, wait_until
 
 
 @pytest.mark.parametrize("task_type", ["forks_on_loop", "forks_in_thread", "forks_in_process"])
@@ -21,3 +21,14 @@ def test_a_forked_child_ends_where_its_handler_does(
     assert jobs.send(task_type).result(20) == EXIT_FORKED
     assert jobs.send("work", {"seconds": 0.01}).result(20)  # the worker itself goes on as before
     clean(jobs)
+
+
+def test_a_handler_that_ignores_its_end_does_not_keep_its_process(
+    jobs: StreamQ, worker: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    """Guard: the process ends within its event loop, whose closing would wait for the handler."""
+    process = worker("--drain-timeout", "200ms")
+    handle = jobs.send("ignores_its_end")
+    wait_until(lambda: handle.status() == "running")
+    process.terminate()
+    assert process.wait(30) == 0
