@@ -6,11 +6,12 @@ only prints its help, or a module that only names an error, does not pay for the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streamq import lazy
 
 if TYPE_CHECKING:
+    __version__: str
     from streamq.admin import Admin as Admin
     from streamq.context import Context as Context
     from streamq.context import get_context as get_context
@@ -55,10 +56,11 @@ if TYPE_CHECKING:
     from streamq.options import WorkerOptions as WorkerOptions
     from streamq.queue import StreamQ as StreamQ
     from streamq.queue import TaskType as TaskType
+    from streamq.tasklist import TaskFilter as TaskFilter
     from streamq.worker import Worker as Worker
     from streamq.worker import WorkerGroup as WorkerGroup
 
-__all__, __getattr__ = lazy.names(__name__, {
+__all__, _named = lazy.names(__name__, {
     "admin": ("Admin",),
     "context": ("Context", "get_context"),
     "daemon": ("Daemon",),
@@ -75,8 +77,17 @@ __all__, __getattr__ = lazy.names(__name__, {
     "inspector": ("Inspector",),
     "options": ("DaemonOptions", "RateLimit", "TaskOptions", "WorkerOptions"),
     "queue": ("StreamQ", "TaskType"),
+    "tasklist": ("TaskFilter",),
     "worker": ("Worker", "WorkerGroup"),
 })  # fmt: skip  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from streamq.release import package_version  # noqa: PLC0415 - few ask
+
+        return package_version()
+    return _named(name)
 
 
 def __dir__() -> list[str]:

@@ -18,7 +18,7 @@ from streamq import calls
 from streamq.app import sized
 from streamq.audit import Audit, Auditor, Mode
 from streamq.deadgroups import END_MS, DeadSelection, Groups
-from streamq.errors import PayloadError, UsageError
+from streamq.errors import PayloadError, UnknownTaskType, UsageError
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model import Moved, TaskId
 from streamq.operations import note
@@ -53,7 +53,7 @@ class Admin:
 
     def pause(self, task_type: str, reason: str = "") -> bool:
         """Have all workers leave a type alone, within a second; tasks that run go on, and enqueue goes on
-        accepting. Answers whether it was not paused before. Raises UsageError for an unknown type."""
+        accepting. Answers whether it was not paused before. Raises UnknownTaskType."""
         self._check_type(task_type)
         about = {"by": self._by, "reason": reason[:500], "at_ms": self._transport.run(calls.now())}
         told = note(self._by, "pause", task_type)
@@ -76,7 +76,7 @@ class Admin:
         }
         if task_type not in known:
             names = ", ".join(sorted(known)) or "none"
-            raise UsageError(f"app {self._app!r} has no task type {task_type!r}; it has: {names}")
+            raise UnknownTaskType(f"app {self._app!r} has no task type {task_type!r}; it has: {names}")
 
     def drain(self, worker: str) -> bool:
         """Have a worker take no more tasks, finish those in hand and end, as after SIGTERM. Answers
@@ -167,6 +167,8 @@ class Admin:
         return str(TaskId(task.type, task.shard, local)) if local else None
 
     def _by_id(self, step: _Step, verb: str, task_ids: Sequence[str]) -> int:
+        if isinstance(task_ids, str):  # one id is a sequence of letters
+            task_ids = [task_ids]
         by_type: dict[TypeKeys, list[str]] = {}
         for task in [TaskId.parse(text) for text in task_ids]:
             by_type.setdefault(self._keys(task), []).append(task.local)

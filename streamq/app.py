@@ -10,7 +10,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 import orjson
@@ -39,11 +39,11 @@ class Handler:
         self.name = name
         self.function = function
         self.options = options
+        self.reference = _reference(function)
+        self._signature = _signature(function)
         self.retention_ms = round(options.retention * 1000)
         self.nothing = Completed(b"", self.retention_ms)
-        self.is_async = inspect.iscoroutinefunction(function)
-        self.reference = f"{function.__module__}:{function.__qualname__}"
-        self._signature = inspect.signature(function)
+        self.is_async = inspect.iscoroutinefunction(function) or _is_async_object(function)
         parameters = self._signature.parameters.values()
         self._positional = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
         self._names = {p.name for p in parameters}
@@ -92,9 +92,13 @@ class Handler:
             raise DecodeError("the payload is not a JSON object of the arguments by name")
         if given.keys() != self._names:
             self._check_names(given)
-        for name, decode in self._decoders.items():
-            if name in given:
-                given[name] = decode(given[name])
+        name = ""
+        try:
+            for name, decode in self._decoders.items():
+                if name in given:
+                    given[name] = decode(given[name])
+        except DecodeError as error:
+            raise DecodeError(f"argument {name}: {error}", reason=error.reason) from None
         return ((), given) if self._simple else self._split(given)
 
     def _check_names(self, given: dict[str, Any]) -> None:
@@ -140,7 +144,7 @@ class Handler:
     def _hints(self) -> dict[str, Any]:
         # At first use, not at registration: an annotation may name a class defined further down.
         try:
-            return typing.get_type_hints(self.function, include_extras=True)
+            return typing.get_type_hints(_annotated(self.function), include_extras=True)
         except NameError as error:
             raise InvalidArguments(
                 f"an annotation of {self.reference} names something unknown: {error}"
@@ -189,17 +193,55 @@ class Handler:
 def sized(raw: bytes, limit: int, what: str) -> bytes:
     if len(raw) > limit:
         raise PayloadError(
-            f"{what} take {len(raw):,} bytes, the limit is {limit:,}: "
+            f"{len(raw):,} bytes are too many for {what}, the limit is {limit:,}: "
             "store the data elsewhere and pass a reference, or raise max_payload"
         )
     return raw
 
 
-def check_name(name: str) -> None:
-    if not NAME_PATTERN.fullmatch(name):
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """The signature of what can be a handler; InvalidOption where it cannot."""
+    if isinstance(function, str):
+        raise InvalidOption(f"{function!r} is no function: write @app.task(name={function!r})")
+    if not callable(function):
+        raise InvalidOption(f"{function!r} is no function: put @app.task above a def or an async def")
+    if inspect.isgeneratorfunction(_inner(function)) or inspect.isasyncgenfunction(_inner(function)):
         raise InvalidOption(
-            f"{name[:120]!r} is no name for a task type: letters, digits, _ - . (at most 100)"
+            f"{_reference(function)} is a generator, of which nothing would run: return a list, do not yield"
         )
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        raise InvalidOption(f"{function!r} tells no signature: call it in a def of your own") from None
+
+
+def _inner(function: Any) -> Any:
+    while isinstance(function, partial):
+        function = function.func
+    return function
+
+
+def _annotated(function: Any) -> Any:
+    """What has the annotations: of an object that can be called, its __call__."""
+    inner = _inner(function)
+    return inner if inspect.isroutine(inner) or isinstance(inner, type) else type(inner).__call__
+
+
+def _is_async_object(function: Any) -> bool:
+    return inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _reference(function: Any) -> str:
+    """`module:qualname`, of an object and a partial that of what they are made from."""
+    inner = _inner(function)
+    named = inner if hasattr(inner, "__qualname__") else type(inner)
+    return f"{named.__module__}:{named.__qualname__}"
+
+
+def check_name(name: str, what: str = "a task type") -> None:
+    """Raises InvalidOption where it would not do in the keys."""
+    if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):  # type: ignore[redundant-expr]
+        raise InvalidOption(f"{name!r:.120} is no name for {what}: letters, digits, _ - . (at most 100)")
 
 
 class Registry:
@@ -207,8 +249,7 @@ class Registry:
     time `record_at`; None where nobody has asked it yet)."""
 
     def __init__(self, name: str, shards: int) -> None:
-        if not NAME_PATTERN.fullmatch(name):
-            raise InvalidOption(f"{name!r} is no name for an app: letters, digits, _ - . (at most 100)")
+        check_name(name, "an app")
         self.name = name
         self.shards = whole(shards, "shards", least=1)
         if shards > MOST:

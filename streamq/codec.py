@@ -35,6 +35,8 @@ MOST_VALUES: Final = 200
 """Names and values in one entry; ours have 22 at most, and Lua can append no more than some thousand."""
 _MOST_FAILURES: Final = 10
 _TEXT_LIMIT: Final = 4096
+MESSAGE_LIMIT: Final = 1024
+"""Characters that are kept of an error's message."""
 _LEAST: Final[dict[str, tuple[float, Any]]] = {
     "timeout": (0.001, int | float), "max_attempts": (1, int), "retention": (0, int | float),
 }  # fmt: skip
@@ -156,9 +158,9 @@ def add_failure(
             "at_ms": at_ms,
             **times,
             "worker": worker,
-            "error": _clean(error[:200]),
-            "message": _clean(message[:1024]),
-            "traceback": _clean(traceback[-_TEXT_LIMIT:]),
+            "error": clean(error[:200]),
+            "message": clean(message[:MESSAGE_LIMIT]),
+            "traceback": clean(traceback[-_TEXT_LIMIT:]),
         }
     )
     if len(listed) > _MOST_FAILURES:
@@ -166,7 +168,7 @@ def add_failure(
     return orjson.dumps(listed)
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Text that JSON can hold: an exception's message may have lone surrogates."""
     return text.encode("utf-8", "replace").decode("utf-8")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, NoReturn, TypeVar
 
 import orjson
 
@@ -68,6 +68,17 @@ class TaskHandle(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<TaskHandle {self._id}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, TaskHandle):
+            return NotImplemented
+        return (self._keys.app, self._id) == (other._keys.app, other._id)
+
+    def __hash__(self) -> int:
+        return hash((self._keys.app, self._id))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a TaskHandle holds connections: keep its id, and make another by app.handle(id)")
 
     def status(self) -> State:
         """scheduled, ready, running, completed, dead, cancelled, expired; unknown where it never

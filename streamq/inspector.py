@@ -119,7 +119,7 @@ class Inspector:
             scheduled=sum(c.scheduled for c in per_shard),
             dead=sum(c.dead for c in per_shard),
             suspect=sum(c.suspect for c in per_shard),
-            oldest_ready_age=max(0, *oldest, 0) / 1000 if oldest else None,
+            oldest_ready_age=max(0, *oldest) / 1000 if oldest else None,
             next_due_in=min(due) / 1000 if due else None,
             counters=_sum(c.counters for c in per_shard),
         )

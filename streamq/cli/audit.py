@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from streamq.audit import FAULTS, Audit
-from streamq.cli import OK, UNHEALTHY, target
+from streamq.cli import NOT_FOUND, OK, UNHEALTHY, target
 from streamq.cli.output import Progress, clean, write_json, write_table
 from streamq.errors import UsageError
 
@@ -38,6 +38,11 @@ def run(args: argparse.Namespace) -> int:
             audit = found.admin.repair(dry_run=args.dry_run, write_off=args.write_off, progress=bar.set)
         else:
             audit = found.inspector.audit(bar.set)
+    if found.record is None and audit.ok and not audit.checked:
+        sys.stderr.write(
+            f"streamq: there is nothing of app {found.app!r} on this server: see `streamq apps`\n"
+        )
+        return NOT_FOUND
     if args.json:
         write_json(_object(found.app, audit, args))
     else:

@@ -25,14 +25,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from streamq.bench import measure
+    from streamq.cli.ending import as_interrupted
     from streamq.cli.output import Progress, write_json
+    from streamq.errors import InvalidOption
     from streamq.options import reject_unknown, whole
 
     figures = args.figures.split(",") if args.figures else list(measure.FIGURES)
     reject_unknown(figures, measure.FIGURES, "--figures")
     rounds = whole(args.rounds, "--rounds", least=1)
+    if not 0 < args.scale <= 100:  # also refuses nan
+        raise InvalidOption(f"--scale {args.scale:g}: must be more than 0 and at most 100")
     sides = _sides(args.url)
-    with Progress("bench", len(figures) * rounds * len(sides)) as bar:
+    with as_interrupted(), Progress("bench", len(figures) * rounds * len(sides)) as bar:
         found = measure.compare(sides, figures, rounds, args.scale, lambda: bar.add(1))
     for side in sides:
         side.close()

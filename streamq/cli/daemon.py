@@ -10,6 +10,7 @@ import asyncio
 import signal
 
 from streamq import environment, telemetry
+from streamq.app import check_name
 from streamq.cli import OK, listen, target
 from streamq.cli.worker import log_options, production
 from streamq.daemon import Daemon
@@ -35,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
     address = Address.parse(args.url or environment.URL.get())
     production(address, "daemon")
     telemetry.configure(args.log_level, args.log_format)
+    if args.app is not None:
+        check_name(args.app, "an app")
     options = DaemonOptions(
         claim_interval=seconds(args.claim_interval, "--claim-interval"),
         tidy_interval=seconds(args.tidy_interval, "--tidy-interval"),

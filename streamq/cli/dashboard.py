@@ -16,6 +16,7 @@ from streamq.cli import CONFIG, OK, target
 from streamq.dashboard import dashboard
 from streamq.dashboard.access import Loopback, parse
 from streamq.dashboard.serve import serve
+from streamq.errors import UsageError
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -40,6 +41,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if not 0 <= args.port < 65536:
+        raise UsageError(f"--port {args.port} is no port: give a number from 1 to 65535, or 0 for any")
     local = _loopback(args.host)
     if not local and not args.auth:
         sys.stderr.write(

@@ -21,13 +21,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
+    from streamq.cli.ending import as_interrupted
     from streamq.cli.output import Progress, write_json
     from streamq.demo.account import Account
     from streamq.demo.scenario import run as run_scenario
     from streamq.options import whole
 
-    with Progress("demo", whole(args.tasks, "--tasks", least=1)) as bar:
-        account: Account = run_scenario(args.tasks, lambda progress: bar.set(progress.done, progress.note))
+    tasks = whole(args.tasks, "--tasks", least=1)
+    with as_interrupted(), Progress("demo", tasks) as bar:
+        account: Account = run_scenario(tasks, lambda progress: bar.set(progress.done, progress.note))
     if args.json:
         write_json(asdict(account))
     else:

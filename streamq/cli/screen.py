@@ -17,6 +17,8 @@ import tty
 from collections.abc import Sequence
 from typing import Any, Final
 
+from streamq.cli.ending import interrupt
+
 _ENTER: Final = "\x1b[?1049h\x1b[?25l"  # the other page, no cursor
 _LEAVE: Final = "\x1b[?25h\x1b[?1049l"
 BOLD: Final = "\x1b[1m"
@@ -35,7 +37,7 @@ class Screen:
 
     def __enter__(self) -> Screen:
         handlers = {
-            signal.SIGTERM: _interrupt, signal.SIGHUP: _interrupt, signal.SIGTSTP: self._suspend,
+            signal.SIGTERM: interrupt, signal.SIGHUP: interrupt, signal.SIGTSTP: self._suspend,
             signal.SIGWINCH: self._resize,
         }  # fmt: skip
         self._before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
@@ -91,10 +93,6 @@ class Screen:
 
     def _resize(self, *_: object) -> None:
         self._resized = True
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _cut(line: str, columns: int) -> str:

@@ -7,6 +7,7 @@ may have lost a NaN, the value is walked to find the place.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -141,6 +142,16 @@ def _own_fault(value: Any) -> str | None:
         return None
     if (dataclasses.is_dataclass(value) and not isinstance(value, type)) or hasattr(value, "model_dump"):
         return None
+    return _foreign(value)
+
+
+def _foreign(value: Any) -> str:
+    if inspect.iscoroutine(value):
+        value.close()  # or Python would complain of it somewhere else
+        return (
+            f"{value.__qualname__} is async and was called, but nobody awaits it: await it, and where it is "
+            "a handler under a decorator, make what wraps it async def as well"
+        )
     return f"{type(value).__qualname__} is no JSON type: pass its id, a dict or a dataclass"
 
 

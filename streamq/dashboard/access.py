@@ -189,6 +189,8 @@ def _secret(text: str) -> str:
         secret = Path(text[1:]).read_text("utf-8").strip()
     elif text.startswith("$"):
         secret = os.environ.get(text[1:], "")
+        if not secret:
+            raise UsageError(f"--auth: the environment variable {text[1:]} is not set")
     if len(secret) < 8:
         raise UsageError("--auth: a password or token has at least 8 characters")
     return secret

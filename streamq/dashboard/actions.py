@@ -32,6 +32,12 @@ MOST_BYTES: Final = 2 * 1024 * 1024
 SLICE: Final = 1.5
 """Seconds of work on many letters between two pages."""
 MOST_IDS: Final = 200
+_MANY: Final = {"id", "ids", "type", "fingerprint", "error", "since", "until", "action", "done"}
+_FIELDS: Final[dict[str, set[str]]] = {
+    "pause": {"type", "reason"}, "resume": {"type"}, "drain": {"worker"}, "cancel": {"id"}, "run-now": {"id"},
+    "resubmit": {"id", "payload"}, "requeue": _MANY, "purge": _MANY,
+}  # fmt: skip
+"""What each action may be told, beside the page to go `back` to."""
 
 
 class Actions:
@@ -213,7 +219,12 @@ def _asked(request: Request) -> dict[str, str]:
 
 
 def one_target(action: str, given: dict[str, str]) -> None:
-    """Refuse what is about nothing, or about a letter and a whole type at once: the wider would win."""
+    """Refuse what is about nothing, or about a letter and a whole type at once: the wider would win. So it
+    would where the name of a limit is mistyped."""
+    if unknown := sorted(given.keys() - _FIELDS[action] - {"back"}):
+        raise HTTPException(
+            400, f"{action} takes no {unknown[0][:40]!r}: it takes {', '.join(sorted(_FIELDS[action]))}."
+        )
     if action not in ("requeue", "purge"):
         return
     named = given.keys() & {"id", "ids", "type"}

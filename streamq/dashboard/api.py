@@ -6,6 +6,7 @@ Owns the paths below /api and their parameters. The shapes are in `objects`; an 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,7 @@ class Api:
 
     def tasks(self, request: Request) -> Response:
         query = request.query_params
+        _known(query, {"state", "type", "error", "id", "older", "newer", "fingerprint", "limit", "cursor"})
         limit = query.get("limit", str(PAGE))
         if not limit.isascii() or not limit.isdigit() or len(limit) > 4:
             raise HTTPException(400, "limit is a number from 1 to 200.")
@@ -85,6 +87,7 @@ class Api:
         return _json(objects.task(info, self._site.privacy), 404 if info.state == "unknown" else 200)
 
     def dead(self, request: Request) -> Response:
+        _known(request.query_params, {"type", "error", "older", "newer"})
         found, _ = dead_groups(self._site.queue.inspector, request.query_params)
         return _json(objects.groups(found))
 
@@ -119,6 +122,12 @@ class Api:
             return _json({"done": await run_in_threadpool(lambda: sum(steps(chosen)))})
         said, _ = await run_in_threadpool(act, action, given, admin)
         return _json({"said": said})
+
+
+def _known(query: Iterable[str], names: set[str]) -> None:
+    """A program that mistypes a filter must not be told of everything."""
+    if unknown := sorted(set(query) - names):
+        raise HTTPException(400, f"There is no {unknown[0][:40]!r}: known are {', '.join(sorted(names))}.")
 
 
 async def _body(request: Request) -> dict[str, str]:

@@ -56,12 +56,14 @@ class TaskId(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> TaskId:
         """Read an id as `str()` wrote it; InvalidTaskId tells the form for anything else."""
-        parts = text.split(":")
+        parts = text.split(":") if isinstance(text, str) else []  # type: ignore[redundant-expr]
         if len(parts) == 3 and NAME_PATTERN.fullmatch(parts[0]) and LOCAL_PATTERN.fullmatch(parts[2]):
             shard = parts[1]
             if shard.isascii() and shard.isdigit() and len(shard) <= 4:
                 return cls(parts[0], int(shard), parts[2])
-        raise InvalidTaskId(f"{text[:120]!r} is not a task id; one looks like 'email:0:n1732450000000-0'")
+        raise InvalidTaskId(
+            f"{str(text)[:120]!r} is not a task id; one looks like 'email:0:n1732450000000-0'"
+        )
 
 
 class IdempotencyKey(NamedTuple):

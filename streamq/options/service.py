@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from streamq.errors import InvalidOption
 from streamq.options.checks import seconds, whole
+
+
+def _to_seconds(options: object, least: Mapping[str, float]) -> None:
+    """Durations may be given in every form; from then on they are seconds."""
+    for name, smallest in least.items():
+        object.__setattr__(options, name, seconds(getattr(options, name), name, least=smallest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +38,9 @@ class WorkerOptions:
 
     def __post_init__(self) -> None:
         whole(self.concurrency, "concurrency", least=1)
-        seconds(self.drain_timeout, "drain_timeout")
-        seconds(self.block, "block", least=0.05)
-        seconds(self.heartbeat, "heartbeat", least=0.05)
-        seconds(self.fairness, "fairness")
+        _to_seconds(self, {"drain_timeout": 0.0, "block": 0.05, "heartbeat": 0.05, "fairness": 0.0})
+        if isinstance(self.types, str):
+            raise InvalidOption(f"types={self.types!r}: write several names, as ({self.types!r},)")
         if self.process_slots is not None:
             whole(self.process_slots, "process_slots", least=1)
 
@@ -62,8 +69,6 @@ class DaemonOptions:
     batch: int = 50
 
     def __post_init__(self) -> None:
-        for name in ("claim_interval", "tidy_interval", "discover_interval", "heartbeat", "sample_interval"):
-            seconds(getattr(self, name), name, least=0.01)
-        seconds(self.consumer_idle, "consumer_idle")
-        seconds(self.gone_retention, "gone_retention")
+        intervals = ("claim_interval", "tidy_interval", "discover_interval", "heartbeat", "sample_interval")
+        _to_seconds(self, dict.fromkeys(intervals, 0.01) | {"consumer_idle": 0.0, "gone_retention": 0.0})
         whole(self.batch, "batch", least=1)

@@ -94,11 +94,20 @@ def _console() -> list[Any]:
     return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
 
 
+def _plain(value: Any) -> str:
+    """Text that JSON can hold, whatever a handler has logged: a log line must not fail its task."""
+    text = value if isinstance(value, str) else repr(value)
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _json() -> list[Any]:
     import orjson  # noqa: PLC0415
     import structlog  # noqa: PLC0415
 
     def dumps(event: Any, **_: Any) -> str:
-        return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+        try:
+            return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+        except TypeError:  # lone surrogates, an integer of more than 64 bits, a key of no JSON type
+            return orjson.dumps({_plain(key): _plain(value) for key, value in event.items()}).decode()
 
     return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(serializer=dumps)]

@@ -139,12 +139,14 @@ def _host_shown(host: str) -> str:
 
 
 def _split(url: str) -> _Parts:
-    match = _URL.match(url)
+    match = _URL.match(url) if isinstance(url, str) else None  # type: ignore[redundant-expr]
     if match is None:
         # What is before a colon may be a password: it is not shown.
         raise InvalidURL(f"a text without a scheme is no server URL; write {FORMS}")
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in url):
         raise InvalidURL("the server URL has a control character in it, such as a line break")
+    if match.end() < len(url):
+        raise InvalidURL("a server URL has no #: what is special in a password is percent-encoded, # as %23")
     scheme, authority, path, query = match.groups()
     login, _, hosts = authority.rpartition("@")
     return _Parts(scheme.lower(), login, hosts, path, query or "")
@@ -275,6 +277,9 @@ def _query(parts: _Parts, known: dict[str, Callable[[str], Any]]) -> dict[str, A
         reject_unknown(given, known, "the server URL")
     except InvalidOption as error:
         raise InvalidURL(str(error)) from None
+    encrypted = _TLS.get(parts.scheme.partition("+")[0], False)
+    if not encrypted and (misplaced := [name for name in given if name.startswith("ssl_")]):
+        raise InvalidURL(f"{misplaced[0]} in the server URL is for TLS: write rediss:// or valkeys://")
     found: dict[str, Any] = {}
     for name, value in given.items():
         try:

@@ -22,6 +22,12 @@ _TRANSIENT: Final = (
     "LOADING", "BUSY ", "READONLY", "MASTERDOWN", "MISCONF", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS",
     "UNKILLABLE",
 )  # fmt: skip
+_FIXES: Final = {
+    "READONLY": "it is a replica; name its master, or its sentinels with redis+sentinel://",
+    "MISCONF": "look at its disk and its log",
+    "NOREPLICAS": "too few of its replicas are connected for its min-replicas-to-write",
+}
+"""What to do where the server goes on being not ready."""
 _LOGIN: Final = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR invalid password")
 
 
@@ -89,9 +95,9 @@ def translate(error: Exception, where: str) -> RedisError:
     if isinstance(error, lib.BusyLoadingError):
         return RedisUnavailable(f"{where} is not ready: {text}")
     if isinstance(error, lib.ConnectionError | lib.TimeoutError | OSError):
-        return RedisUnavailable(
-            f"no connection to {where}: {text or type(error).__name__}. Is the server running?"
-        )
+        tls = ", and does it take TLS there" if where.startswith(("rediss", "valkeys")) else ""
+        why = text.rstrip(".") or type(error).__name__
+        return RedisUnavailable(f"no connection to {where}: {why}. Is the server running{tls}?")
     if isinstance(error, lib.ResponseError):
         return _answered(where, text)
     return ServerError(f"{where}: {type(error).__name__}: {text}")
@@ -99,7 +105,7 @@ def translate(error: Exception, where: str) -> RedisError:
 
 def _answered(where: str, text: str) -> RedisError:
     if text.startswith(_TRANSIENT) or _DEMOTED in text:
-        return RedisUnavailable(f"{where} is not ready: {text}")
+        return RedisUnavailable(f"{where} is not ready: {text.rstrip('.')}{_fix(text)}")
     if text.startswith(("NOGROUP", "UNBLOCKED")):
         return GroupMissing(text)
     if text.startswith("OOM") or "command not allowed when used memory" in text:
@@ -112,6 +118,10 @@ def _answered(where: str, text: str) -> RedisError:
             f"{where} is a node of a cluster: write its URL with +cluster, as redis+cluster://"
         )
     return ServerError(f"{where} refused a call: {text}")
+
+
+def _fix(text: str) -> str:
+    return next((f": {fix}" for code, fix in _FIXES.items() if text.startswith(code)), "")
 
 
 def _login_failed(where: str, text: str) -> AuthenticationFailed:

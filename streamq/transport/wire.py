@@ -6,6 +6,7 @@ RESP2 is pinned and replies stay raw bytes, so that they look the same whatever 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
 
 from redis import exceptions as lib
@@ -32,10 +33,12 @@ HURRIED: Final = {"socket_connect_timeout": 1.0, "socket_timeout": 2.0}
 """For questions that another server can answer as well."""
 
 INFO: Final = ("INFO",)
+_FILES: Final = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
 
 
 def settings(address: Address) -> dict[str, Any]:
-    """Keyword arguments for a connection of the client library."""
+    """Keyword arguments for a connection of the client library; raises its ConnectionError where a file
+    for TLS cannot be read, which may be there again at the next try."""
     base = {
         "protocol": 2,
         "decode_responses": False,
@@ -46,7 +49,18 @@ def settings(address: Address) -> dict[str, Any]:
     }
     if address.kind in ("tcp", "tls"):
         base["socket_keepalive"] = True
+    for name in _FILES & address.arguments.keys():
+        _check_file(name, address.arguments[name])
     return base | address.arguments
+
+
+def _check_file(name: str, path: str) -> None:
+    """The library would say no more than "No such file or directory"."""
+    try:
+        with Path(path).open("rb"):
+            return
+    except OSError as error:
+        raise lib.ConnectionError(f"{name}={path} in the server URL: {error.strerror}") from None
 
 
 def by_sha(call: Call[Any]) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ its failure, so that an exception need not travel. Ends when its worker does.
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 from multiprocessing.connection import Connection
@@ -16,7 +17,7 @@ from streamq.app import Handler
 from streamq.context import CURRENT
 from streamq.errors import UnknownTaskType
 from streamq.telemetry import configure, traces
-from streamq.worker import verdict
+from streamq.worker import forks, verdict
 
 
 def serve(pipe: Connection, logging: tuple[str, str] | None) -> None:
@@ -28,12 +29,16 @@ def serve(pipe: Connection, logging: tuple[str, str] | None) -> None:
         configure(*logging)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    process = os.getpid()
     while True:
         try:
             request = pipe.recv()
         except (EOFError, OSError):
             return
-        pipe.send(_answer(request))
+        answer = _answer(request)
+        if os.getpid() != process:
+            forks.end_child()
+        pipe.send(answer)
 
 
 def _answer(request: dict[str, Any]) -> bytes | dict[str, Any]:

@@ -20,7 +20,7 @@ from streamq.context import Context
 from streamq.errors import ProcessDied
 from streamq.model import Delivery
 from streamq.telemetry import logs, traces
-from streamq.worker import child
+from streamq.worker import child, forks
 from streamq.worker.verdict import Failure
 
 _SPAWN = get_context("spawn")  # a forked child would share the worker's threads, sockets and loop
@@ -71,10 +71,14 @@ class Threads:
 
 
 def _call(handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    process = os.getpid()
     try:
         return handler.encode_result(handler.function(*args, **kwargs))
-    except StopIteration as error:  # cannot travel through a future
-        raise RuntimeError("the handler raised StopIteration") from error
+    except (StopIteration, GeneratorExit) as error:  # cannot travel through a future
+        raise RuntimeError(f"the handler raised {type(error).__name__}") from error
+    finally:
+        if os.getpid() != process:
+            forks.end_child()
 
 
 class Processes:

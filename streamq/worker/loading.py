@@ -86,6 +86,8 @@ def located(reference: str, url: str | None) -> App:
 def served_types(registry: Registry, options: WorkerOptions) -> list[str]:
     """The types to serve; UnknownTaskType or UsageError where that cannot be."""
     if options.types is not None:
+        if not options.types:
+            raise UsageError("types=() serves nothing: name some, or leave it out to serve all")
         return sorted({registry.get(name).name for name in options.types})
     if not registry.handlers:
         raise UsageError(f"app {registry.name!r} has no task types: decorate a function with @app.task")

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from streamq import telemetry
 from streamq.errors import StreamQError, UsageError
@@ -55,10 +55,20 @@ def live(make: Callable[[], Any], launch: Launch, pipe: Connection | None) -> No
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group: the parent passes it on
     telemetry.configure(launch.log_level, launch.log_format)
     try:
-        code = run_loop(_serve(make, pipe))
+        run_loop(_live(make, pipe))
+        raise AssertionError("a process ends within its event loop")
     except StreamQError as error:
         telemetry.get_logger().error("process.failed", error=str(error))
         code = EXIT_CONFIG if isinstance(error, UsageError) else EXIT_UNREACHABLE
+    _end(code)
+
+
+async def _live(make: Callable[[], Any], pipe: Connection | None) -> None:
+    # Within the loop: closing it would wait for handlers that ignore their cancellation, for ever.
+    _end(await _serve(make, pipe))
+
+
+def _end(code: int) -> NoReturn:
     traces.flush()
     # Threads whose handlers will not end would keep the process for ever.
     sys.stdout.flush()

@@ -8,6 +8,8 @@ longer ours writes nothing. Knows no handler.
 from __future__ import annotations
 
 import asyncio
+import os
+import weakref
 from collections.abc import Callable
 from typing import Final
 
@@ -18,6 +20,7 @@ from streamq.keys import shard_keys, type_keys
 from streamq.model import Outcome, Settlement
 from streamq.telemetry.sums import Sums
 from streamq.transport import AsyncTransport, ServerChanged
+from streamq.worker import forks
 from streamq.worker.holdings import Held, Holdings, Line
 from streamq.worker.incarnations import Incarnations
 
@@ -51,6 +54,7 @@ class Settler:
         self.log = telemetry.get_logger(worker=consumer)
         self._lanes: dict[int, _Lane] = {}
         self._opened = asyncio.Event()
+        _SETTLERS.add(self)
 
     def put(self, held: Held, outcome: Outcome) -> None:
         """Settle this delivery soon. It stays in the book until the server has said so."""
@@ -181,3 +185,15 @@ class _Lane:
         except ServerChanged as changed:
             await servers.move(self.shard, changed.incarnation)
             raise RedisUnavailable("the server restarted or failed over") from None
+
+
+_SETTLERS: weakref.WeakSet[Settler] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """A child that a handler forked settles nothing: what it runs is its parent's."""
+    for settler in _SETTLERS:
+        settler.put = forks.end_child  # type: ignore[method-assign, assignment]
+
+
+os.register_at_fork(after_in_child=_after_fork)

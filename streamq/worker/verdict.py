@@ -53,11 +53,14 @@ def completed(handler: Handler, delivery: Delivery, result: bytes) -> Completed:
 
 def failure(handler: Handler, delivery: Delivery, error: BaseException) -> Failure:
     """Judge an exception that came out of a handler, or kept it from being called."""
+    message = _text(error)
+    try:
+        decision = _decide(handler, delivery, error)
+    except Exception as broken:  # noqa: BLE001 - the user's wait object or Retry(after=...)
+        decision = retry.GiveUp("backoff")
+        message = f"{message} (no delay for its retry: {type(broken).__name__}: {_text(broken)})"
     return Failure(
-        error=type(error).__qualname__,
-        message=_text(error),
-        traceback=_traceback(error),
-        decision=_decide(handler, delivery, error),
+        error=type(error).__qualname__, message=message, traceback=_traceback(error), decision=decision
     )
 
 
@@ -67,15 +70,13 @@ def _decide(handler: Handler, delivery: Delivery, error: BaseException) -> retry
     if isinstance(error, PayloadError):
         # The handler has done its work; doing it again would not make its result fit into JSON.
         return retry.GiveUp("result")
-    try:
-        return retry.decide(handler.options, max_attempts(handler, delivery), delivery.attempt, error)
-    except Exception:  # noqa: BLE001 - the user's wait object or Retry(after=...) is broken
-        return retry.GiveUp("backoff")
+    return retry.decide(handler.options, max_attempts(handler, delivery), delivery.attempt, error)
 
 
 def _text(error: BaseException) -> str:
+    """The message, no longer than is kept of it: it goes into the log as well."""
     try:
-        return str(error)
+        return codec.clean(str(error)[: codec.MESSAGE_LIMIT])
     except Exception:  # noqa: BLE001 - the user's __str__
         return "(its message cannot be shown)"
 

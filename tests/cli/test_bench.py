@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from streamq.bench import measure, record
-from streamq.cli import OK, USAGE, main
+from streamq.cli import INTERRUPTED, OK, USAGE, main
 from tests.conftest import command
+from tests.running import wait_until
 
 SPREAD = {"p50", "p95", "p99"}
 
@@ -38,6 +42,31 @@ def test_the_table_shows_ratios(url: str, capsys: pytest.CaptureFixture[str]) ->
 def test_an_unknown_figure_is_named(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--url", url, "--figures", "drain_per_sec"]) == USAGE
     assert "did you mean 'drain_per_s'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scale", ["nan", "0", "-1", "inf", "1e9"])
+def test_a_scale_that_cannot_be_is_refused(url: str, capsys: pytest.CaptureFixture[str], scale: str) -> None:
+    assert main(["bench", "--url", url, "--scale", scale]) == USAGE
+    assert "--scale" in capsys.readouterr().err
+
+
+def _group_runs(leader: int) -> bool:
+    try:
+        os.killpg(leader, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_sigterm_leaves_nothing_behind(url: str) -> None:
+    words = [sys.executable, "-m", "streamq", "bench", "--url", url, "--figures", "wait_ms"]
+    with subprocess.Popen(words, start_new_session=True, stderr=subprocess.PIPE) as bench:
+        wait_until(lambda: b"heartbeat" in repr(command(url, "KEYS", "*")).encode())
+        bench.terminate()
+        assert bench.wait(20) == INTERRUPTED
+        wait_until(lambda: not _group_runs(bench.pid))  # its worker ends with it
+    assert command(url, "KEYS", "*bench*") == []
+    assert command(url, "HKEYS", "streamq:apps") == []
 
 
 def test_marks_are_counted_and_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,14 @@ def test_every_command_has_help_with_exit_codes(capsys: Capture, name: str) -> N
         (["enqueue", "email", "{}", "--delay", "soon"], 2, "write a duration as '90s'"),
         (["worker", "no_such_module"], 78, "there is no module 'no_such_module' here"),
         (["daemon", "--url", "embedded://"], 2, "does not run on an embedded server"),
+        (["daemon", "--app", "no/such"], 2, "is no name for an app"),
+        (
+            ["audit", "--app", "shopp"],
+            3,
+            "there is nothing of app 'shopp' on this server: see `streamq apps`",
+        ),
+        (["dashboard", "--port", "99999"], 2, "--port 99999 is no port"),
+        (["dashboard", "--auth", "bearer:$NO_SUCH_NAME"], 2, "environment variable NO_SUCH_NAME is not set"),
         (["demo", "--tasks", "0"], 2, "must be a whole number of at least 1"),
     ],
 )

@@ -186,6 +186,21 @@ async def test_what_could_mean_more_than_was_asked_for_is_refused(app: StreamQ, 
     assert app.inspector.type_stats("charge").dead == 3
 
 
+async def test_a_mistyped_limit_does_not_mean_all(app: StreamQ, shop: Shop) -> None:
+    asked = {"type": "charge", "fingerprnt": "a659b95e6f44"}
+    async with client(dashboard(app)) as browser:
+        for answer in (
+            await browser.get("/confirm/purge", params=asked),
+            await do(browser, "purge", **asked),
+            await browser.post("/api/do/purge", json=asked),
+            await browser.get("/api/tasks?stat=dead"),
+            await browser.get("/api/dead?fingerprint=a659b95e6f44"),
+        ):
+            assert answer.status_code == 400
+            assert "fingerprint" in answer.text or "fingerprnt" in answer.text
+    assert app.inspector.type_stats("charge").dead == 3
+
+
 @pytest.mark.parametrize("action", ["requeue", "purge"])
 @pytest.mark.parametrize("wrong", [{"since": "x"}, {"until": "-1"}, {"since": "9" * 14}, {"until": "\u0661"}])
 async def test_times_that_are_none_select_nothing(
@@ -328,7 +343,7 @@ def test_entries_from_text(text: str, want: object, monkeypatch: pytest.MonkeyPa
         ("basic::12345678", "not understood"),
         ("basic:ada:short", "8 characters"),
         ("basic:ada:12345678:king", "no role 'king'"),
-        ("bearer:$NOT_THERE_AT_ALL", "8 characters"),
+        ("bearer:$NOT_THERE_AT_ALL", "NOT_THERE_AT_ALL is not set"),
         ("bearer:@/does/not/exist", "No such file"),
         ("oauth:x", "not understood"),
         ("call:no.such.module:x", "No module"),

@@ -45,3 +45,37 @@ async def wedges() -> None:
     note("start")
     while True:
         time.sleep(1)  # noqa: ASYNC251 - that is the point
+
+
+def _forked() -> int:
+    """The exit code of a child that goes on where its parent was, or the number of a signal, negative."""
+    if (child := os.fork()) == 0:
+        raise SystemExit(0)
+    note(f"forked-{child}")
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@app.task(max_attempts=1)
+async def forks_on_loop() -> int:
+    return _forked()
+
+
+@app.task(max_attempts=1)
+def forks_in_thread() -> int:
+    return _forked()
+
+
+@app.task(max_attempts=1, executor="process")
+def forks_in_process() -> int:
+    return _forked()
+
+
+@app.task(max_attempts=1, timeout=0.2)
+async def ignores_its_end() -> None:
+    """Goes on whatever it is told."""
+    note("start")
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            continue

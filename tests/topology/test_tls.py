@@ -87,6 +87,16 @@ def test_an_unknown_authority_is_told_with_the_fix(encrypted: Encrypted, tmp_pat
             app.send("email", {})
 
 
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile"])
+async def test_a_file_that_is_not_there_is_named(encrypted: Encrypted, option: str) -> None:
+    app = StreamQ("shop", f"{encrypted.url}?{option}=/nowhere/x.pem", patience=0.1)
+    said = f"{option}=/nowhere/x.pem in the server URL: No such file or directory"
+    with pytest.raises(RedisError, match=said):
+        app.connect()
+    with pytest.raises(RedisError, match=said):
+        await app.aconnect()
+
+
 async def test_an_unknown_authority_is_told_to_the_async_client_too(encrypted: Encrypted) -> None:
     app = StreamQ("shop", encrypted.url)
     with pytest.raises(RedisError, match=r"ssl_ca_certs="):

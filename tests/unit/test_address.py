@@ -85,6 +85,10 @@ def test_the_seeds_of_a_cluster() -> None:
         ("redis://h/" + "9" * 5000, "is a number"),
         ("redis://h\n/0", "a control character"),
         ("unix:///a%00b", "a zero byte"),
+        ("redis://h/0?password=a#b", "percent-encoded, # as %23"),
+        ("redis://h?ssl_ca_certs=/ca.pem", "ssl_ca_certs in the server URL is for TLS: write rediss://"),
+        ("unix:///s?ssl_cert_reqs=none", "ssl_cert_reqs in the server URL is for TLS"),
+        (5, "is no server URL"),
     ],
 )
 def test_wrong_ones_are_told_what_is_wrong(url: str, said: str) -> None:

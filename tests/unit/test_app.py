@@ -22,6 +22,7 @@ from streamq import (
 )
 from streamq.errors import DecodeError
 from streamq.model import TaskId
+from streamq.release import package_version
 
 
 @pytest.fixture
@@ -42,9 +43,9 @@ def test_a_duplicate_type_is_refused_at_import(app: StreamQ) -> None:
         def other() -> None: ...
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a:b", "{x}", "ä", "x" * 101, "-x"])
-def test_names_that_would_break_keys_are_refused(app: StreamQ, name: str) -> None:
-    with pytest.raises(InvalidOption, match="is no name for"):
+@pytest.mark.parametrize("name", ["", "a b", "a:b", "{x}", "ä", "x" * 101, "-x", None, 5, b"x"])
+def test_names_that_would_break_keys_are_refused(app: StreamQ, name: Any) -> None:
+    with pytest.raises(InvalidOption, match="is no name for a task type"):
         app.send(name, {})
     with pytest.raises(InvalidOption, match="is no name for an app"):
         StreamQ(name)
@@ -88,7 +89,9 @@ def test_a_payload_over_the_limit(app: StreamQ) -> None:
     @app.task(max_payload=100)
     def work(a: str) -> None: ...
 
-    with pytest.raises(PayloadError, match="take 109 bytes, the limit is 100: store the data elsewhere"):
+    with pytest.raises(
+        PayloadError, match="109 bytes are too many for the arguments .* the limit is 100: store"
+    ):
         work.bind("x" * 101)
     with pytest.raises(PayloadError, match="the limit is 1,048,576"):
         app.bound("elsewhere", {"a": "x" * 1024 * 1024})
@@ -112,7 +115,7 @@ def test_send_binds_where_the_handler_is_known(app: StreamQ) -> None:
         ("redis://a,b/0", "several hosts are a cluster or sentinels: write redis+cluster://"),
         ("redis://h:notaport/0", "host 1 in the server URL is malformed"),
         ("redis://h:99999/0", "a number from 1 to 65535, not 99999"),
-        ("redis://h/0?ssl_cert_reqs=maybe", "is not a value it can have"),
+        ("rediss://h/0?ssl_cert_reqs=maybe", "is not a value it can have"),
         ("redis://h/0?sockettimeout=1", "did you mean 'socket_timeout'"),
         ("unix://", "needs a path"),
         ("embedded://host/path", "embedded:// (private) or embedded:///path"),
@@ -132,9 +135,20 @@ def test_urls(url: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "email", "email:0", "email:x:n1-0", "email:0:q1-0", "e{}:0:n1-0", "email:0:n1-0:x", "email:٣:n1-0"],
+    [
+        "",
+        "email",
+        "email:0",
+        "email:x:n1-0",
+        "email:0:q1-0",
+        "e{}:0:n1-0",
+        "email:0:n1-0:x",
+        "email:٣:n1-0",
+        None,
+        5,
+    ],
 )
-def test_ids(app: StreamQ, text: str) -> None:
+def test_ids(app: StreamQ, text: Any) -> None:
     with pytest.raises(InvalidTaskId, match="is not a task id; one looks like"):
         app.handle(text)
     assert str(TaskId.parse("email:0:d1732450000000-5")) == "email:0:d1732450000000-5"
@@ -183,3 +197,4 @@ def test_the_public_names_are_all_there() -> None:
 
     for name in streamq.__all__:
         assert getattr(streamq, name).__name__ == name or name == "Executor"
+    assert streamq.__version__ == package_version()

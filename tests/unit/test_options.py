@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,8 @@ from tenacity import wait_fixed
 
 from streamq import InvalidOption, RateLimit, StreamQ, TaskOptions, WorkerOptions
 from streamq.options import DaemonOptions, call_options, seconds, task_options
+from streamq.options.checks import _ELSEWHERE
+from streamq.queue import PerCall
 
 
 @pytest.mark.parametrize(
@@ -106,6 +109,29 @@ def test_an_unknown_option_of_a_call_has_a_hint() -> None:
 
 
 @pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [("countdown", "delay"), ("eta", "at"), ("retries", "max_attempts"), ("job_id", "idem")],
+)
+def test_the_words_of_other_queues_have_a_hint(theirs: str, ours: str) -> None:
+    app: Any = StreamQ("shop", "redis://nowhere")
+    with pytest.raises(InvalidOption, match=f"no option '{theirs}': did you mean '{ours}"):
+        app.bound("email", {}, **{theirs: 5})
+
+
+def test_every_word_of_other_queues_means_an_option() -> None:
+    """Guard: an option that is renamed would leave a hint that leads nowhere."""
+    ours = {f.name for f in fields(TaskOptions)} | PerCall.__annotations__.keys() | {"name"}
+    assert set(_ELSEWHERE.values()) <= ours
+    assert not _ELSEWHERE.keys() & ours
+
+
+def test_a_moment_before_1970_is_due_now(app: StreamQ) -> None:
+    assert app.bound("email", {}, at=datetime(1900, 1, 1, tzinfo=UTC)).task.due == 0
+    handle = app.send("email", {}, at=datetime(1900, 1, 1, tzinfo=UTC))
+    assert handle.status() in ("scheduled", "ready")
+
+
+@pytest.mark.parametrize(
     ("kind", "given"),
     [
         (WorkerOptions, {"concurrency": 0}),
@@ -118,3 +144,15 @@ def test_an_unknown_option_of_a_call_has_a_hint() -> None:
 def test_wrong_settings_of_processes(kind: Any, given: dict[str, Any]) -> None:
     with pytest.raises(InvalidOption, match=next(iter(given))):
         kind(**given)
+
+
+def test_durations_of_processes_are_seconds_in_whatever_form_they_are_given() -> None:
+    given: Any = {"drain_timeout": "1m", "block": timedelta(seconds=2)}
+    worker = WorkerOptions(**given)
+    assert (worker.drain_timeout, worker.block, worker.heartbeat) == (60.0, 2.0, 5.0)
+    assert DaemonOptions(claim_interval="500ms").claim_interval == 0.5  # type: ignore[arg-type]
+
+
+def test_one_type_is_not_taken_for_its_letters() -> None:
+    with pytest.raises(InvalidOption, match=re.escape("types='email': write several names, as ('email',)")):
+        WorkerOptions(types="email")  # type: ignore[arg-type]

@@ -1,0 +1,134 @@
+"""Handlers that raise, log and answer what cannot be passed on: each ends as a failure of its own task."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Coroutine, Generator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from streamq import InvalidOption, StreamQ, TaskDead, get_context, telemetry
+from tests.running import clean, serving, working
+
+
+async def dead(app: StreamQ, function: Any, **policy: Any) -> str:
+    """How the only attempt of a task ends, and that the slot is there for the next."""
+    task: Any = app.task(name="hostile", max_attempts=1, timeout=5, **policy)(function)
+    async with serving(app):
+        handle = await task.aenqueue()
+        with pytest.raises(TaskDead) as caught:
+            await handle.aresult(3)
+    clean(app)
+    return str(caught.value)
+
+
+def _generator_exit() -> None:
+    raise GeneratorExit
+
+
+async def test_a_generator_exit_does_not_end_the_slot(app: StreamQ) -> None:
+    """Guard: it cannot travel through a future (executors)."""
+    assert "the handler raised GeneratorExit" in await dead(app, _generator_exit)
+
+
+async def test_a_message_that_utf8_does_not_have(app: StreamQ, capfd: pytest.CaptureFixture[str]) -> None:
+    """The name of a file may have lone surrogates, and the log is JSON."""
+
+    async def fails() -> None:
+        raise FileNotFoundError("no \ud800 here")
+
+    telemetry.configure("info", "json")
+    assert "no ? here" in await dead(app, fails)
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [line["message"] for line in lines if line["event"] == "task.dead"] == ["no ? here"]
+
+
+async def test_a_long_message_is_cut_in_the_log_too(app: StreamQ, capfd: pytest.CaptureFixture[str]) -> None:
+    async def fails() -> None:
+        raise ValueError("x" * 100_000)
+
+    telemetry.configure("info", "json")
+    await dead(app, fails)
+    assert max(map(len, capfd.readouterr().err.splitlines())) < 2000
+
+
+async def test_what_a_handler_logs_cannot_fail_it(app: StreamQ, capfd: pytest.CaptureFixture[str]) -> None:
+    @app.task
+    async def logs() -> str:
+        get_context().logger.info("odd", text="\ud800", number=2**70, keys={(1, 2): 3})
+        return "done"
+
+    telemetry.configure("info", "json")
+    async with working(app):
+        assert await (await logs.aenqueue()).aresult(5) == "done"
+    [line] = [line for line in capfd.readouterr().err.splitlines() if '"odd"' in line]
+    assert json.loads(line)["number"] == str(2**70)
+
+
+async def test_a_broken_delay_is_named(app: StreamQ) -> None:
+    from streamq import Retry
+
+    async def fails() -> None:
+        raise Retry("later", after="soon")
+
+    app.task(name="again", max_attempts=3)(fails)
+    async with serving(app):
+        handle = await app.asend("again")
+        with pytest.raises(
+            TaskDead, match=r"later \(no delay for its retry: InvalidOption: after='soon'"
+        ) as got:
+            await handle.aresult(5)
+    assert got.value.reason == "backoff"
+
+
+async def test_a_coroutine_that_nobody_awaits(app: StreamQ) -> None:
+    """A decorator that forgets to be async hides that its function is."""
+
+    async def sends() -> None:
+        await asyncio.sleep(0)
+
+    def wrapper() -> Coroutine[Any, Any, None]:
+        return sends()
+
+    assert "make what wraps it async def as well" in await dead(app, wrapper)
+
+
+async def _agenerator() -> AsyncGenerator[int]:
+    yield 1
+
+
+def _generator() -> Generator[int]:
+    yield 1
+
+
+class _Sends:
+    async def __call__(self, x: int) -> int:
+        return x
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (_generator, "is a generator"),
+        (_agenerator, "is a generator"),
+        (partial(_generator), "is a generator"),
+        ("email", r"write @app.task\(name='email'\)"),
+        (5, "5 is no function"),
+        (int, "tells no signature"),
+    ],
+)
+def test_what_is_no_handler_is_refused_at_import(app: StreamQ, function: Any, said: str) -> None:
+    with pytest.raises(InvalidOption, match=said):
+        app.task(name="any")(function)
+
+
+async def test_objects_and_partials_run_as_what_they_are(app: StreamQ) -> None:
+    """An object whose __call__ is async runs on the loop."""
+    app.task(name="object")(_Sends())
+    app.task(name="partial")(partial(_Sends.__call__, _Sends()))
+    async with working(app):
+        for name in ("object", "partial"):
+            assert await (await app.asend(name, {"x": 3})).aresult(5) == 3
