@@ -26,7 +26,7 @@ from streamq.daemon.promoter import LONGEST_SLEEP, Promoter
 from streamq.daemon.retirer import Retirer
 from streamq.daemon.rounds import Rounds
 from streamq.daemon.sampler import Sampler
-from streamq.errors import RedisError
+from streamq.errors import RedisError, UsageError
 from streamq.options import DaemonOptions
 from streamq.release import package_version
 from streamq.telemetry import health, systemd
@@ -60,6 +60,8 @@ class Daemon:
         after_round: Callable[[str], None] = lambda _: None,
         watched: bool = False,
     ) -> None:
+        if not isinstance(address, Address):
+            raise UsageError(f"Daemon({address!r}): takes an address, Daemon(app.address)")
         self.options = options or DaemonOptions()
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.ready = asyncio.Event()

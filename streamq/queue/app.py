@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import (
     TYPE_CHECKING,
@@ -25,6 +25,7 @@ from streamq.dialogue import Place
 from streamq.dialogue import place as placed
 from streamq.environment import Source
 from streamq.errors import (
+    InvalidArguments,
     PayloadError,
 )
 from streamq.handle import TaskHandle
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from streamq.inspector import Inspector
 
 
-from streamq.queue.bound import Bound, PerCall, Policy, bound_to, foreign, per_call
+from streamq.queue.bound import Bound, PerCall, Policy, bound_to, foreign, is_foreign, per_call
 from streamq.queue.refusals import existing_of, refuse
 from streamq.queue.tasktype import Decorator, TaskType
 
@@ -124,7 +125,7 @@ class StreamQ:
         options = task_options(policy)
 
         def register(fn: Any) -> Any:
-            handler = Handler(name or fn.__name__, fn, options)
+            handler = Handler(getattr(fn, "__name__", "") if name is None else name, fn, options)
             self.registry.add(handler)
             return TaskType(self, handler)
 
@@ -132,12 +133,13 @@ class StreamQ:
 
     # -- enqueueing ----------------------------------------------------------------------------------
 
-    def enqueue_many(self, bound: Sequence[Bound[Any]]) -> list[TaskHandle[Any]]:
+    def enqueue_many(self, bound: Iterable[Bound[Any]]) -> list[TaskHandle[Any]]:
         """Send many tasks in few round trips; the handles come in their order.
 
         Where one is refused, the others are sent all the same: the error's `accepted` has a handle or
         None for each. A RedisError may leave a part sent.
         """
+        bound = self._checked(bound)
         places = [self._place(item) if item.route else self._next_place() for item in bound]
         answers: list[Answer | None] = [place.answer for place in places]
         for (task_type, shard, durability), numbers in _grouped(bound, places).items():
@@ -152,9 +154,9 @@ class StreamQ:
                 answers[n] = answer
         return self._handles(bound, places, answers)
 
-    async def aenqueue_many(self, bound: Sequence[Bound[Any]]) -> list[TaskHandle[Any]]:
+    async def aenqueue_many(self, bound: Iterable[Bound[Any]]) -> list[TaskHandle[Any]]:
         """As `enqueue_many`."""
-        client = self._asyncs.current()
+        bound, client = self._checked(bound), self._asyncs.current()
         places = [await self._aplace(item) if item.route else self._next_place() for item in bound]
         answers: list[Answer | None] = [place.answer for place in places]
         for (task_type, shard, durability), numbers in _grouped(bound, places).items():
@@ -168,6 +170,22 @@ class StreamQ:
             for n, answer in zip(numbers, found, strict=True):
                 answers[n] = answer
         return self._handles(bound, places, answers)
+
+    def _checked(self, bound: Iterable[Bound[Any]]) -> Sequence[Bound[Any]]:
+        """The calls as a list, each of a task type of this app, or by name."""
+        listed = bound if isinstance(bound, list) else list(bound)
+        if not set(map(type, listed)) <= {Bound}:
+            raise InvalidArguments(
+                "enqueue_many takes calls as task_type.bind(...) or app.bound(name, {...}) make them"
+            )
+        handlers = {id(item.handler): item.handler for item in listed}
+        for handler in handlers.values():
+            if self.registry.handlers.get(handler.name) is not handler and not is_foreign(handler):
+                raise InvalidArguments(
+                    f"task type {handler.name!r} is of another app than {self.name!r}, whose workers do not "
+                    "know it: send the call with its own app"
+                )
+        return listed
 
     def send(
         self, task_type: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[PerCall]

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import (
     TYPE_CHECKING,
     Generic,
+    NoReturn,
     ParamSpec,
     Protocol,
     TypeVar,
@@ -31,6 +32,18 @@ R = TypeVar("R")
 C = TypeVar("C")
 
 
+_ENQUEUE = "enqueue(...) sends a task, or await aenqueue(...)"
+_ELSEWHERE = {
+    "delay": _ENQUEUE,
+    "kiq": _ENQUEUE,
+    "send": _ENQUEUE,
+    "apply_async": "options(delay=..., priority=...).enqueue(...) sends a task with settings of its own",
+    "schedule": "options(delay=...) or options(at=...).enqueue(...) sends a task that is due later",
+    "s": "bind(...) makes a call as a value",
+}
+"""What users of other queues look for, and what it is called here."""
+
+
 class TaskType(Generic[P, R, C]):
     """A registered handler. Calling it runs it here and now; `enqueue` sends it to a worker.
 
@@ -43,6 +56,20 @@ class TaskType(Generic[P, R, C]):
         self._app = app
         self._handler = handler
         self._options = options
+
+    def __repr__(self) -> str:
+        return f"<TaskType {self.name!r} of {self._app!r}>"
+
+    if not TYPE_CHECKING:  # which would take every name for an attribute
+
+        def __getattr__(self, name: str) -> NoReturn:
+            hint = _ELSEWHERE.get(name)
+            raise AttributeError(f"TaskType has no attribute {name!r}" + (f": {hint}" if hint else ""))
+
+    @property
+    def __wrapped__(self) -> Callable[P, C]:
+        """The function itself, so that its signature and its docstring are found."""
+        return self._handler.function
 
     @property
     def name(self) -> str:

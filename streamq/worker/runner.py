@@ -181,7 +181,14 @@ class Runner:
         context = self._base.copy()
         slot = asyncio.get_running_loop().create_task(self._slot(), context=context)
         self._slots.add(slot)
-        slot.add_done_callback(self._slots.discard)
+        slot.add_done_callback(self._over)
+
+    def _over(self, slot: asyncio.Task[None]) -> None:
+        """A slot has ended. One that failed, which is a fault of ours, is told of and replaced."""
+        self._slots.discard(slot)
+        if not slot.cancelled() and (error := slot.exception()) is not None:
+            self._log.error("slot.failed", error=repr(error), exc_info=error)
+            self._spawn()
 
     async def _slot(self) -> None:
         """Run one delivery after the other. A coroutine is kept, since a new asyncio task for each
@@ -286,7 +293,9 @@ class Runner:
             failed = verdict.failure(handler, delivery, _undecoded(error))
             self._note(delivery.type, failed)
             now_ms = self.now_ms(delivery.shard)
-            return verdict.outcome(delivery, failed, worker=self._worker, now_ms=now_ms, started=False)
+            outcome = verdict.outcome(delivery, failed, worker=self._worker, now_ms=now_ms, started=False)
+            self._log_end(delivery, failed, outcome)
+            return outcome
         try:
             result = await self._call(held, handler, args, kwargs)
         except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the worker
@@ -376,17 +385,20 @@ class Runner:
         now_ms = self.now_ms(held.delivery.shard)
         run_ms = None if held.started is None else round((time.monotonic() - held.started) * 1000)
         outcome = verdict.outcome(held.delivery, failed, worker=self._worker, now_ms=now_ms, run_ms=run_ms)
+        self._log_end(held.delivery, failed, outcome)
+        return outcome
+
+    def _log_end(self, delivery: Delivery, failed: verdict.Failure, outcome: Outcome) -> None:
         log = self._log.warning if isinstance(outcome, Retried) else self._log.error
         log(
             "task.retry" if isinstance(outcome, Retried) else "task.dead",
-            task=str(held.delivery.id),
-            type=held.delivery.type,
-            attempt=held.delivery.attempt,
+            task=str(delivery.id),
+            type=delivery.type,
+            attempt=delivery.attempt,
             error=failed.error,
             message=failed.message,
             **({"delay_ms": outcome.delay_ms} if isinstance(outcome, Retried) else {}),
         )
-        return outcome
 
     def _note(self, task_type: str, failed: verdict.Failure) -> None:
         self.sums.failed(self._registry.name, task_type, failed.error)

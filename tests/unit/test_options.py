@@ -13,7 +13,7 @@ from tenacity import wait_fixed
 from streamq import InvalidOption, RateLimit, StreamQ, TaskOptions, WorkerOptions
 from streamq.options import DaemonOptions, call_options, seconds, task_options
 from streamq.options.checks import _ELSEWHERE
-from streamq.queue import PerCall
+from streamq.queue.bound import PerCall
 
 
 @pytest.mark.parametrize(
