@@ -23,6 +23,7 @@ from tests.chaos.account import Account, draw_up
 from tests.chaos.census import Census, Tally
 from tests.chaos.checker import check
 from tests.chaos.faults import FAULTS
+from tests.chaos.journal import lives
 from tests.chaos.plan import Fault, Topology, draw
 from tests.chaos.record import Finding
 from tests.chaos.servers import Servers, started
@@ -97,7 +98,7 @@ async def conduct(settings: Settings, folder: Path) -> Run:
             stage.close()
     events = history.read(folder / "history")
     findings = [*extra, *check(events, final)]
-    account = draw_up(events, final, findings)
+    account = draw_up(events, final, findings, lives([folder]))
     account.seed, account.topology = settings.seed, settings.topology
     account.seconds = round(time.monotonic() - began, 1)
     account.previous = release.COMMIT if previous is not None else None

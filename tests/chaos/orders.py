@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from tests.chaos.tasks import CONDUCTS, TYPES, WEIGHTS
 
-
 CONDUCTS_ONLY: Final = "STREAMQ_CHAOS_CONDUCTS"
 """The environment variable that names the conducts to draw from, where not all."""
 
