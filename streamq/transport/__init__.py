@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from streamq.transport.aio import AsyncTransport
     from streamq.transport.faults import GroupMissing, ServerChanged
     from streamq.transport.reader import AsyncReader
+    from streamq.transport.returning import answers, returned
     from streamq.transport.server import ServerInfo, warn_of_eviction
     from streamq.transport.subscription import AsyncSubscription, Subscription
     from streamq.transport.sync import SyncTransport
@@ -29,7 +30,9 @@ _HOMES = {
     "ServerInfo": "server",
     "Subscription": "subscription",
     "SyncTransport": "sync",
+    "answers": "returning",
     "refusals": "trial",
+    "returned": "returning",
     "warn_of_eviction": "server",
 }
 """What needs the client library, which takes longer to load than all the rest: loaded when it is used."""
@@ -44,7 +47,9 @@ __all__ = [
     "ServerInfo",
     "Subscription",
     "SyncTransport",
+    "answers",
     "refusals",
+    "returned",
     "warn_of_eviction",
 ]
 

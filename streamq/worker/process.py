@@ -20,7 +20,7 @@ import orjson
 
 from streamq import calls, codec, telemetry
 from streamq.calls import FetchedByType
-from streamq.errors import DecodeError, RedisError, RedisUnavailable
+from streamq.errors import DecodeError, RedisError
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model import SUSPECT, Delivery, Died, Entry, HandedBack, Orders, Outcome
 from streamq.options import WorkerOptions
@@ -44,6 +44,8 @@ from streamq.worker.teller import Teller
 from streamq.worker.vitals import Vitals
 
 START_PATIENCE: Final = 10.0
+LEAVE_WITHIN: Final = 3.0
+"""Seconds to say that we read no more; who is not heard is swept away by the daemon."""
 WEDGED_AFTER: Final = 2 * GRACE
 """Seconds past its timeout after which a task that still runs shows that the event loop is blocked."""
 
@@ -119,8 +121,7 @@ class Worker:
             self._leases.stop()
             settling.cancel()
             self._runner.close()
-            for shard in self._crew.shards:
-                await self._leave(shard)
+            await asyncio.gather(*(self._leave(shard) for shard in self._crew.shards))
             beating.cancel()
             await asyncio.gather(settling, beating, self._crew.stop(), return_exceptions=True)
             await asyncio.to_thread(self._leases.join, 2.0)
@@ -429,9 +430,11 @@ class Worker:
         streams = [stream for one in keys for stream in one.streams]
         call = calls.leave(shard_keys(self._registry.name, shard), self.name, streams)
         try:
-            await self._transport.run(call, patience=1.0)
-        except (RedisUnavailable, RedisError) as error:
-            self._log.warning("worker.leave_failed", error=str(error))
+            async with asyncio.timeout(LEAVE_WITHIN):
+                await self._transport.run(call, patience=0 if self._crew.is_away(shard) else 1.0)
+        except (RedisError, TimeoutError) as error:
+            told = str(error) or "the server is silent"
+            self._log.warning("worker.leave_failed", shard=shard, error=told)
 
 
 def _in_loop(loop: asyncio.AbstractEventLoop, function: Any, *args: Any) -> None:

@@ -179,16 +179,16 @@ class Replicated:
 def started(topology: Topology, folder: Path) -> Iterator[Servers]:
     """The servers of a run; they end with it."""
     if topology == "single":
-        servers = Single(folder)
+        single = Single(folder)
         try:
-            yield servers
+            yield single
         finally:
-            servers.close()
-    else:
-        config = {"appendfsync": "no"} | journal.CONFIG
-        with SentinelSet(config=config) if topology == "sentinel" else ClusterSet(config=config) as nodes:
-            servers = Replicated(nodes, folder)
-            try:
-                yield servers
-            finally:
-                servers.close()
+            single.close()
+        return
+    config = {"appendfsync": "no"} | journal.CONFIG
+    with SentinelSet(config=config) if topology == "sentinel" else ClusterSet(config=config) as nodes:
+        several = Replicated(nodes, folder)
+        try:
+            yield several
+        finally:
+            several.close()

@@ -26,7 +26,7 @@ from streamq import (
     calls,
 )
 from streamq.embedded import EmbeddedServer
-from streamq.transport import Address, AsyncSubscription, AsyncTransport
+from streamq.transport import Address, AsyncSubscription, AsyncTransport, answers, returned
 from tests.client.proxy import Proxy
 from tests.conftest import command
 from tests.ports import free_port
@@ -185,10 +185,11 @@ async def test_a_server_that_loads_its_data_is_not_back_yet(tmp_path: Path) -> N
         while not starting.done():
             with suppress(RedisUnavailable):
                 await transport.run(calls.now(), patience=0)
-                loading += not await transport.reconnect(patience=0)
+                loading += not await answers(transport)
             await asyncio.sleep(0.01)
         assert loading
-        assert await transport.reconnect(patience=5)
+        async with asyncio.timeout(5):
+            assert await returned(transport)
     finally:
         await starting
         await transport.aclose()
