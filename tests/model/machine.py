@@ -14,6 +14,9 @@ from tests.model.books import LEASE, LETTERS
 from tests.model.daemons import DaemonSteps
 from tests.model.workers import KINDS
 
+SIMILAR = st.sampled_from([KINDS[:3], KINDS])
+"""Ends of one kind are settled together, by a way of their own."""
+
 
 class Protocol(DaemonSteps):
     """Any order of steps on a real server, and the twin beside it that must agree after each."""
@@ -41,8 +44,20 @@ class Protocol(DaemonSteps):
         ),
         letter=st.sampled_from(LETTERS),
         consumer=st.sampled_from(WORKERS),
+        unaware=st.booleans(),
     )
-    def somebody_meddles(self, data: st.DataObject, what: str, letter: str, consumer: str) -> None:
+    def somebody_meddles(
+        self, data: st.DataObject, what: str, letter: str, consumer: str, unaware: bool
+    ) -> None:
+        """By hand; and workers that know nothing of it may go on at once to settle what they had."""
+        had = [held for held in self.held if self._holds(held)]
+        self._meddle(data, what, letter, consumer)
+        mine = [held for held in had if held.consumer == consumer]
+        if unaware and mine:
+            chosen = data.draw(st.lists(st.sampled_from(mine), min_size=1, max_size=4, unique=True))
+            self._settle_held(data, consumer, chosen, again=False, kinds=data.draw(SIMILAR))
+
+    def _meddle(self, data: st.DataObject, what: str, letter: str, consumer: str) -> None:
         pending = sorted(self.twin.pending)
         entries = sorted(place for stream in self.twin.streams.values() for place in stream)
         match what:
