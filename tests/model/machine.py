@@ -44,16 +44,21 @@ class Protocol(DaemonSteps):
         ),
         letter=st.sampled_from(LETTERS),
         consumer=st.sampled_from(WORKERS),
-        unaware=st.booleans(),
+        unaware=st.sampled_from(["", "settle", "renew"]),
     )
     def somebody_meddles(
-        self, data: st.DataObject, what: str, letter: str, consumer: str, unaware: bool
+        self, data: st.DataObject, what: str, letter: str, consumer: str, unaware: str
     ) -> None:
-        """By hand; and workers that know nothing of it may go on at once to settle what they had."""
+        """By hand; and workers that know nothing of it may go on at once to settle or renew what they had."""
         had = [held for held in self.held if self._holds(held)]
         self._meddle(data, what, letter, consumer)
         mine = [held for held in had if held.consumer == consumer]
-        if unaware and mine:
+        if unaware == "renew":
+            for worker in WORKERS:
+                self._renew(
+                    worker, [(h.delivery.place, h.delivery.local) for h in had if h.consumer == worker]
+                )
+        if unaware == "settle" and mine:
             chosen = data.draw(st.lists(st.sampled_from(mine), min_size=1, max_size=4, unique=True))
             self._settle_held(data, consumer, chosen, again=False, kinds=data.draw(SIMILAR))
 
