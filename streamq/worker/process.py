@@ -108,6 +108,7 @@ class Worker:
         self._runner.start()
         self._leases.start()
         settling = asyncio.create_task(self._settler.run())
+        halting = asyncio.create_task(self._halt())
         await self._crew.serve(record.known)
         beating = asyncio.create_task(self._vitals.beat())
         if self._exclusive:
@@ -123,7 +124,8 @@ class Worker:
             self._runner.close()
             await asyncio.gather(*(self._leave(shard) for shard in self._crew.shards))
             beating.cancel()
-            await asyncio.gather(settling, beating, self._crew.stop(), return_exceptions=True)
+            halting.cancel()
+            await asyncio.gather(settling, beating, halting, self._crew.stop(), return_exceptions=True)
             await asyncio.to_thread(self._leases.join, 2.0)
             await self._transport.aclose()
             self._log.info("worker.stopped")
@@ -392,6 +394,12 @@ class Worker:
             one.cancel()
         if settling.done() and (error := settling.exception()) is not None:
             self._log.critical("worker.failed", error=repr(error), exc_info=error)
+
+    async def _halt(self) -> None:
+        """Nothing is taken from the moment on that we are to stop, also where that comes while we begin: what
+        is taken and handed back goes behind all others."""
+        await self._stop.asked.wait()
+        await self._crew.stop()
 
     async def _drain(self) -> None:
         """Take no more, let what runs finish within the time, hand the rest back."""

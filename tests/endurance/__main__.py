@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
 from dataclasses import asdict
@@ -22,6 +23,7 @@ from tests.endurance.stage import Stage, staged
 
 def main(arguments: list[str]) -> int:
     args = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
     folder = Path(args.keep or tempfile.mkdtemp(prefix="streamq-endurance-")).resolve()
     with staged(folder) as stage:
         found = asyncio.run(_measured(args, stage))
