@@ -148,12 +148,16 @@ class WorkerSteps(Base):
         return Held(delivery, consumer)
 
     @precondition(lambda self: self.held)
-    @rule(data=st.data(), again=st.booleans())
-    def settle(self, data: st.DataObject, again: bool) -> None:
-        """A worker settles what it holds or ever held; to some it will come too late."""
+    @rule(data=st.data(), again=st.booleans(), cancel=st.booleans())
+    def settle(self, data: st.DataObject, again: bool, cancel: bool) -> None:
+        """A worker settles what it holds or ever held; to some it will come too late. Somebody may have asked
+        just before that one of these be cancelled."""
         consumer = data.draw(st.sampled_from(self.held)).consumer
         mine = [n for n, held in enumerate(self.held) if held.consumer == consumer]
         chosen = data.draw(st.lists(st.sampled_from(mine), min_size=1, max_size=4, unique=True))
+        if cancel:
+            local = self.held[chosen[0]].delivery.local
+            self._do(lambda: self._cancel(local))
         self._settle_held(data, consumer, [self.held[n] for n in chosen], again)
 
     @precondition(lambda self: self.twin.of("ready"))
