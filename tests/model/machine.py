@@ -70,7 +70,9 @@ class Protocol(DaemonSteps):
                 self._stray_xack(data.draw(st.sampled_from(pending)))
             case "xdel" if entries:
                 held = [place for place in entries if place in self.twin.pending]
-                self._stray_xdel(data.draw(st.sampled_from(held or entries)), data.draw(st.booleans()))
+                moved = [place for place in held if self.twin.pending[place].local != place]
+                which = moved if moved and data.draw(st.booleans()) else held or entries
+                self._stray_xdel(data.draw(st.sampled_from(which)), data.draw(st.booleans()))
             case "delconsumer" if letter in self.twin.groups:
                 self._delete_consumer(letter, consumer)
             case "group" if letter in self.twin.groups:
