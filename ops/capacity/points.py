@@ -18,7 +18,7 @@ from streamq.bench import measure, record
 from streamq.bench.side import TEXT
 from streamq.keys import shard_keys
 from streamq.queue import StreamQ, TaskType
-from tests.topology.servers import ClusterSet
+from tests.topology.clusters import ClusterSet
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,9 @@ from streamq.embedded import EmbeddedServer
 from tests.chaos import journal
 from tests.chaos.plan import Topology
 from tests.ports import free_port
-from tests.topology.servers import ClusterSet, Node, SentinelSet, wait_for
+from tests.topology.clusters import ClusterSet
+from tests.topology.sentinels import SentinelSet
+from tests.topology.servers import Node, wait_for
 
 ROLES: Final = ("workers", "daemons", "producers")
 ROOT: Final = Path(__file__).resolve().parents[2]

@@ -33,21 +33,6 @@ from tests.ports import free_port
 from tests.running import clean, until, working
 
 
-@pytest.fixture(scope="module")
-def tcp() -> Iterator[tuple[EmbeddedServer, int]]:
-    port = free_port()
-    with EmbeddedServer(port=port) as server:
-        yield server, port
-
-
-@pytest.fixture
-def proxy(tcp: tuple[EmbeddedServer, int]) -> Iterator[Proxy]:
-    command(tcp[0].url, "FLUSHALL")
-    found = Proxy(tcp[1])
-    yield found
-    found.close()
-
-
 @pytest.mark.parametrize("lost", [1, 2, 3])
 def test_an_enqueue_whose_reply_is_lost_makes_one_task(proxy: Proxy, lost: int) -> None:
     """Guard: the writer's sequence. The call is sent again, and answered with the first answer.

@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     million.add_argument("--tasks", type=int, default=1_000_000, help="how many (1000000)")
     long = verbs.add_parser("day", help=str(day.__doc__).splitlines()[0])
     long.add_argument(
-        "--seconds", type=float, default=1400.0, help="how long (1400: more than a day's rounds of all)"
+        "--seconds", type=float, default=960.0, help="how long (960: more than a day's rounds of all)"
     )
     killed = verbs.add_parser("recovery", help=str(recovery.__doc__).splitlines()[0])
     killed.add_argument("--apps", type=int, default=20, help="kills in each round (20)")

@@ -71,7 +71,8 @@ class Protocol(DaemonSteps):
             case "xdel" if entries:
                 held = [place for place in entries if place in self.twin.pending]
                 moved = [place for place in held if self.twin.pending[place].local != place]
-                which = moved if moved and data.draw(st.booleans()) else held or entries
+                found_again = bool(moved) and data.draw(st.sampled_from([True, False]))
+                which = moved if found_again else held or entries
                 self._stray_xdel(data.draw(st.sampled_from(which)), data.draw(st.booleans()))
             case "delconsumer" if letter in self.twin.groups:
                 self._delete_consumer(letter, consumer)
