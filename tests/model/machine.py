@@ -73,7 +73,9 @@ class Protocol(DaemonSteps):
                 moved = [place for place in held if self.twin.pending[place].local != place]
                 found_again = bool(moved) and data.draw(st.sampled_from([True, False]))
                 which = moved if found_again else held or entries
-                self._stray_xdel(data.draw(st.sampled_from(which)), data.draw(st.booleans()))
+                place = data.draw(st.sampled_from(which))
+                self._stray_xdel(place, data.draw(st.booleans()))
+                self._ghost(place, renewed=data.draw(st.booleans()))
             case "delconsumer" if letter in self.twin.groups:
                 self._delete_consumer(letter, consumer)
             case "group" if letter in self.twin.groups:
@@ -105,6 +107,12 @@ class Protocol(DaemonSteps):
             self._set_time()
         self.shard.command("XDEL", self.shard.t.stream(place[0]), place[1:])
         self.twin.delete_entry(place)
+
+    def _ghost(self, place: str, *, renewed: bool) -> None:
+        """Who holds what was deleted may be the first to meet it."""
+        there = self.twin.pending.get(place)
+        if renewed and there is not None:
+            self._renew(there.consumer, [(place, there.local)])
 
     def _delete_consumer(self, letter: str, consumer: str) -> None:
         self.shard.command("XGROUP", "DELCONSUMER", self.shard.t.stream(letter), GROUP, consumer)
