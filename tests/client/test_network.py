@@ -306,9 +306,9 @@ async def test_two_apps_of_one_name_are_noticed(url: str, capsys: pytest.Capture
 
 
 async def test_a_worker_without_a_server_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from streamq.worker import process
+    from streamq.worker import presence
 
-    monkeypatch.setattr(process, "START_PATIENCE", 0.2)
+    monkeypatch.setattr(presence, "START_PATIENCE", 0.2)
     app = StreamQ("shop", f"redis://127.0.0.1:{free_port()}")
 
     @app.task

@@ -165,7 +165,7 @@ async def test_a_worker_told_to_stop_while_it_begins_takes_nothing(url: str) -> 
     for _ in range(10):
         await never.aenqueue()
     worker = Worker(app, OPTIONS)
-    prepare = worker._prepare_shard
+    prepare = worker._presence.prepare
 
     async def stopped(shard: int) -> frozenset[str]:
         if shard == 1:
@@ -173,6 +173,6 @@ async def test_a_worker_told_to_stop_while_it_begins_takes_nothing(url: str) -> 
             await asyncio.sleep(0.1)  # the fetcher of the other shard would read meanwhile
         return await prepare(shard)
 
-    worker._prepare_shard = stopped  # type: ignore[method-assign]
+    worker._presence.prepare = stopped  # type: ignore[method-assign]
     await worker.run()
     assert app.inspector.type_stats("never").counters == {"accepted": 10}
