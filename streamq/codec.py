@@ -22,7 +22,6 @@ for the dead letter; it never crashes a loop. Knows no handler and no Redis.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Any, Final
 
 import orjson
@@ -45,6 +44,8 @@ _MOST: Final = 1e10
 def digest(task_type: str, payload: bytes) -> bytes:
     """16 bytes that tell a task from others of its idempotency key. The order of the arguments' names is
     the caller's whim and does not count."""
+    from hashlib import blake2b  # noqa: PLC0415 - few calls have a key
+
     in_order = orjson.dumps(orjson.loads(payload), option=orjson.OPT_SORT_KEYS)
     return blake2b(task_type.encode() + b":" + in_order, digest_size=16).digest()
 

@@ -59,6 +59,7 @@ ROLES: Final = {
             "beat",
             "close_shard",
             "lower_known",
+            "next_due",
         ),
         ("HGET apps", "HGETALL apps", "HLEN", "SMEMBERS", "ZADD daemons", "PSUBSCRIBE"),
     ),

@@ -133,11 +133,11 @@ local pending = redis.call('XPENDING', stream, group, cursor, '+', limit * 10)
 local entries, deleted, held, ghosts = {}, {}, 0, 0
 local next_ = #pending == limit * 10 and '(' .. pending[#pending][1] or '0-0'
 for n, row in ipairs(pending) do
-  if #entries == limit then
-    next_ = '(' .. pending[n - 1][1]
-    break
-  end
   if row[3] >= lease then
+    if #entries == limit then
+      next_ = '(' .. pending[n - 1][1]
+      break
+    end
     local claimed = redis.call('XAUTOCLAIM', stream, group, row[2], lease, row[1], 'COUNT', 1)[2][1]
     if claimed then
       take_back(row[1], claimed[2], row[2])
