@@ -92,7 +92,7 @@ async def measure(stage: Stage, seconds: float) -> Day:
     found = Day(seconds=seconds)
     here = ("-m", "tests.endurance.day")
     daemon, worker = stage.seat("daemon", *here, "daemon"), stage.seat("worker", *here, "worker")
-    victim = stage.seat("victim", *here, "worker")
+    victim = stage.seat("victim", *here, "victim")
     for seat in (daemon, worker, victim):
         seat.start()
     work = Trickle(StreamQ("endurance", stage.url))
@@ -193,8 +193,8 @@ async def _sum_up(stage: Stage, work: Trickle, found: Day) -> None:
     found.findings += [f"audit: {problem}" for problem in work.app.inspector.audit().problems]
     await work.app.aclose()
     found.findings += await stage.end()
-    for path in stage.folder.glob("rounds-*.json"):
-        found.rounds |= orjson.loads(path.read_bytes())
+    for role in ("daemon", "worker"):
+        found.rounds |= orjson.loads((stage.folder / f"rounds-{role}.json").read_bytes())
     found.days = {
         name: round(number / A_DAY[name], 3) for name, number in found.rounds.items() if name in A_DAY
     }
