@@ -19,6 +19,8 @@ from streamq.calls import Call
 from streamq.embedded import EmbeddedServer
 from streamq.queue import app as queue
 from streamq.transport import Address, SyncTransport
+from tests.client.proxy import Proxy
+from tests.ports import free_port
 
 REDIS = shutil.which("redis-server")
 
@@ -59,6 +61,23 @@ def any_url(request: pytest.FixtureRequest) -> Iterator[str]:
 def url(valkey: EmbeddedServer) -> Iterator[str]:
     """An empty Valkey."""
     yield from _emptied(valkey.url)
+
+
+@pytest.fixture(scope="module")
+def tcp() -> Iterator[tuple[EmbeddedServer, int]]:
+    """A Valkey on a port, for what stands between a client and its server."""
+    port = free_port()
+    with EmbeddedServer(port=port) as server:
+        yield server, port
+
+
+@pytest.fixture
+def proxy(tcp: tuple[EmbeddedServer, int]) -> Iterator[Proxy]:
+    """A network that can fail in front of an empty Valkey."""
+    command(tcp[0].url, "FLUSHALL")
+    found = Proxy(tcp[1])
+    yield found
+    found.close()
 
 
 def _emptied(url: str) -> Iterator[str]:

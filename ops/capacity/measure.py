@@ -28,6 +28,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).par
 
 import redis
 import tasks
+from ticks import TooFewTasks, at_least, each_us, process_seconds
 
 from streamq.bench import measure, record
 from streamq.bench.side import TEXT
@@ -35,7 +36,8 @@ from streamq.queue import StreamQ, TaskType
 from tests.ports import free_port
 from tests.topology.servers import Node, server_binary, server_words
 
-TICK: Final = os.sysconf("SC_CLK_TCK")
+LEAST: Final = 10_000
+"""Tasks of each feature: 14 µs of a worker for each are 14 of the kernel's ticks."""
 PAYLOAD: Final = len(b'{"stamp":0,"text":""}') + len(TEXT)
 
 
@@ -130,7 +132,7 @@ class Bench:
         return Cost(
             feature.name, spent / count * 1e6, (sent[0] - before[0]) / count * 1e6,
             (sent[3] - before[3]) / count, (done[0] - sent[0]) / count * 1e6,
-            cpu / max(1, count + 10 - at) * 1e6, (done[3] - before[3]) / count,
+            each_us(cpu, count + 10 - at, "the worker"), (done[3] - before[3]) / count,
             (done[1] - before[1]) / count, (done[2] - before[2]) / count,
         )  # fmt: skip
 
@@ -173,12 +175,6 @@ def pids_of(app: StreamQ, workers: int) -> list[int]:
     return [int(worker.details["pid"]) for worker in found]
 
 
-def process_seconds(pid: int) -> float:
-    """CPU time of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
-
-
 def table(costs: list[Cost]) -> str:
     head = (
         "| feature | producer µs | server µs: enqueue | server µs: run | worker µs | bytes waiting "
@@ -196,7 +192,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--count", type=int, default=20_000)
+    parser.add_argument("--count", type=at_least(LEAST), default=20_000)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     with running() as node:
@@ -204,7 +200,10 @@ def main() -> int:
         costs: list[Cost] = []
         for feature in FEATURES:
             sys.stderr.write(f"{feature.name}\n")
-            costs.append(bench.cost(feature, args.count))
+            try:
+                costs.append(bench.cost(feature, args.count))
+            except TooFewTasks as error:
+                sys.exit(f"{feature.name}: {error}")
         bench.app.close()
         bench.client.close()
     if args.json:

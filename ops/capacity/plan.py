@@ -54,6 +54,9 @@ def main() -> int:
     parser.add_argument("--backlog", type=int, default=600)
     args = parser.parse_args()
     found = {cost["feature"]: cost for cost in json.loads(args.costs.read_text())}
+    for feature in FEATURES:
+        if found[feature]["worker_us"] <= 0 or found[feature]["enqueue_us"] + found[feature]["run_us"] <= 0:
+            sys.exit(f"{feature}: {args.costs} says that a task costs nothing; measure with a larger --count")
     heads = ("feature", "tasks/s", "producers' cores", "workers", "masters", "simulated", "network")
     print("| " + " | ".join((*heads, "backlog", "results")) + " |\n|" + " --- |" * 9)
     for feature in FEATURES:

@@ -11,13 +11,14 @@ from itertools import count as numbers
 from pathlib import Path
 from typing import Self
 
-from measure import pids_of, process_seconds, started
+from measure import pids_of, started
+from ticks import each_us, process_seconds
 
 from streamq.bench import measure, record
 from streamq.bench.side import TEXT
 from streamq.keys import shard_keys
 from streamq.queue import StreamQ, TaskType
-from tests.topology.servers import ClusterSet
+from tests.topology.clusters import ClusterSet
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class Points:
         number, seconds = record.count(folder) - at, time.monotonic() - began
         after = sum(map(process_seconds, pids)), sum(map(process_seconds, masters))
         app.close()
-        worker, server = ((b - a) / number * 1e6 for a, b in zip(before, after, strict=True))
+        worker = each_us(after[0] - before[0], number, "the workers")
+        server = each_us(after[1] - before[1], number, "the masters")
         sys.stderr.write(f"{len(pids)} workers, {len(masters)} masters: {number / seconds:,.0f}/s\n")
         return Point(number / seconds, worker, server)
 

@@ -24,6 +24,10 @@ from typing import Final
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).parent)]
 
+from ticks import TooFewTasks, at_least
+
+LEAST: Final = 30_000
+"""Tasks of each measured point: four fifths count, and of a master they take 20 of the kernel's ticks."""
 BATCH: Final = 200
 AHEAD: Final = 6
 """Batches that a worker holds at most: its slots and what it has fetched ahead."""
@@ -161,7 +165,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("--count", type=int, default=60_000)
+    parser.add_argument("--count", type=at_least(LEAST), default=60_000)
     parser.add_argument("--rounds", type=int, default=3)
     for name, default in (("workers", 1), ("masters", 1), ("cores", 2)):
         parser.add_argument(f"--{name}", type=int, default=default)
@@ -169,7 +173,10 @@ def main() -> int:
     parser.add_argument("--server-us", type=float, default=8.0)
     args = parser.parse_args()
     if args.check:
-        return check(args.count, args.rounds)
+        try:
+            return check(args.count, args.rounds)
+        except TooFewTasks as error:
+            sys.exit(str(error))
     costs = Costs(args.worker_us, args.server_us)
     print(f"{Simulation(costs, args.workers, args.masters, args.cores).rate():,.0f} tasks a second")
     return 0

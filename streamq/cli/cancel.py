@@ -12,19 +12,17 @@ import sys
 
 from streamq.cli import FAILED, NOT_FOUND, OK, target
 from streamq.cli.output import write_json
-from streamq.model import TaskId
 
 _SAID = {"cancelled": "cancelled", "requested": "its worker was asked to stop it"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", nargs="+", metavar="ID", help="the tasks, by id")
-    target.options(parser)
+    target.task_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     found = target.find(args)
-    ids = [str(TaskId.parse(one)) for one in dict.fromkeys(args.id)]
+    ids = target.task_ids(args)
     answers = {one: found.admin.cancel(one) for one in ids}
     states = {one: found.inspector.task(one).state for one in ids}
     if args.json:

@@ -23,9 +23,14 @@ def run(args: argparse.Namespace) -> int:
     found = target.find(args)
     names = target.known(found, args.type)
     changed = {name: found.admin.pause(name, args.reason) for name in names}
+    return tell(args, found.app, changed, done="paused", before="was paused already")
+
+
+def tell(args: argparse.Namespace, app: str, changed: dict[str, bool], *, done: str, before: str) -> int:
+    """Say of each type what was done, or how it was before where nothing changed."""
     if args.json:
-        write_json({"app": found.app, "paused": names, "changed": [n for n in names if changed[n]]})
+        write_json({"app": app, done: list(changed), "changed": [n for n in changed if changed[n]]})
         return OK
-    for name in names:
-        sys.stdout.write(f"paused {name}\n" if changed[name] else f"{name} was paused already\n")
+    for name, now in changed.items():
+        sys.stdout.write(f"{done} {name}\n" if now else f"{name} {before}\n")
     return OK

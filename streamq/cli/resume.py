@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from streamq.cli import OK, target
-from streamq.cli.output import write_json
+from streamq.cli import target
+from streamq.cli.pause import tell
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,11 +15,5 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     found = target.find(args)
-    names = target.known(found, args.type)
-    changed = {name: found.admin.resume(name) for name in names}
-    if args.json:
-        write_json({"app": found.app, "resumed": names, "changed": [n for n in names if changed[n]]})
-        return OK
-    for name in names:
-        sys.stdout.write(f"resumed {name}\n" if changed[name] else f"{name} was not paused\n")
-    return OK
+    changed = {name: found.admin.resume(name) for name in target.known(found, args.type)}
+    return tell(args, found.app, changed, done="resumed", before="was not paused")

@@ -10,17 +10,15 @@ import sys
 
 from streamq.cli import FAILED, NOT_FOUND, OK, target
 from streamq.cli.output import write_json
-from streamq.model import TaskId
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", nargs="+", metavar="ID", help="the tasks, by id")
-    target.options(parser)
+    target.task_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     found = target.find(args)
-    ids = [str(TaskId.parse(one)) for one in dict.fromkeys(args.id)]
+    ids = target.task_ids(args)
     done = {one: found.admin.run_now(one) for one in ids}
     late = {one: found.inspector.task(one).state for one in ids if not done[one]}
     if args.json:

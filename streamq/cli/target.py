@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from streamq import environment
 from streamq.errors import UnknownTaskType, UsageError
-from streamq.model import NAME_PATTERN
+from streamq.model import NAME_PATTERN, TaskId
 from streamq.options import seconds
 from streamq.transport import Address
 
@@ -65,6 +65,17 @@ def options(parser: argparse.ArgumentParser, *, json: str = "print one JSON obje
         "--app", help=f"the app's name (default: {environment.APP.name}, else the only one on the server)"
     )
     parser.add_argument("--json", action="store_true", help=json)
+
+
+def task_options(parser: argparse.ArgumentParser) -> None:
+    """The options of commands about certain tasks; `task_ids` reads them."""
+    parser.add_argument("id", nargs="+", metavar="ID", help="the tasks, by id")
+    options(parser)
+
+
+def task_ids(args: argparse.Namespace) -> list[str]:
+    """The tasks that were named, each once. Raises InvalidTaskId."""
+    return [str(TaskId.parse(one)) for one in dict.fromkeys(args.id)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,12 @@ from streamq import telemetry
 from streamq.daemon.rounds import Rounds
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import TypeKeys
-from streamq.transport import AsyncTransport, GroupMissing
+from streamq.transport import AsyncTransport, GroupMissing, returned
 
 T = TypeVar("T")
 
-AWAY_FIRST: Final = 0.05
-AWAY_MOST: Final = 1.0
-"""Seconds between two questions whether a server that is away has returned, at first and at most."""
+REFUSED: Final = 1.0
+"""Seconds after which a server is asked again that is there, but refuses us."""
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> None:
@@ -141,14 +140,12 @@ async def _returned(transport: AsyncTransport, stop: asyncio.Event, rounds: Roun
 
 
 async def _ask_until_returned(transport: AsyncTransport, stop: asyncio.Event) -> None:
-    """No fault on the way ends the daemon. The server is asked at growing intervals: each time every node
-    of a cluster may be tried."""
-    seconds = AWAY_FIRST
+    """No fault on the way ends the daemon."""
     while not stop.is_set():
         try:
-            if await transport.reconnect(patience=0):
-                return
+            await returned(transport, stop=stop)
         except RedisError as error:
             telemetry.get_logger().error("redis.reconnect_failed", error=str(error))
-        await pause(stop, seconds * random.uniform(0.8, 1.2))
-        seconds = min(2 * seconds, AWAY_MOST)
+            await pause(stop, REFUSED)
+        else:
+            return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from typing import Any, TypeVar
 
 from redis import asyncio as aioredis
@@ -15,7 +16,6 @@ from redis import exceptions as lib
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from streamq import calls
 from streamq.calls import Call
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.transport import server, topology, wire
@@ -48,7 +48,7 @@ async def connect(address: Address, **more: Any) -> Any:
 
 class AsyncTransport:
     """Runs calls on the servers behind an address, in one event loop. `patience`: seconds to try while
-    one is away."""
+    one is away. `nobody_at`: when last of all servers nobody answered (monotonic)."""
 
     def __init__(self, address: Address, *, patience: float = 5.0) -> None:
         self.address = address
@@ -57,6 +57,7 @@ class AsyncTransport:
         self._discovering = asyncio.Lock()
         self._discoveries = 0
         self._nobody: lib.ConnectionError | None = None
+        self.nobody_at = -math.inf
         self._under_way: set[asyncio.Task[Any]] = set()
         self._closed = False
         self.info: server.ServerInfo | None = None
@@ -139,7 +140,8 @@ class AsyncTransport:
         try:
             return await _drive(self._topology.discover(call))
         except (lib.RedisError, OSError) as error:
-            self._nobody = error if isinstance(error, lib.ConnectionError) else None
+            if isinstance(error, lib.ConnectionError):
+                self._nobody, self.nobody_at = error, time.monotonic()
             raise translate(error, str(self.address)) from None
         finally:
             self._discoveries += 1
@@ -177,15 +179,6 @@ class AsyncTransport:
         except (lib.RedisError, OSError) as error:
             await self.turn(node, error)
             raise translate(error, node.shown) from None
-
-    async def reconnect(self, key: str = "", *, patience: float = math.inf) -> bool:
-        """Wait until the server of a key answers again, or any where there is no key; False where the
-        patience is used up before."""
-        try:
-            await self.run(calls.ready(key), patience=patience)
-        except RedisUnavailable:
-            return False
-        return True
 
     def find(self, call: Call[Any] | None) -> Node | None:
         """Who is to be asked, as far as that is known."""

@@ -46,6 +46,11 @@ class Crew:
         """A copy; may be called from another thread."""
         return list(self._fetchers.values())
 
+    def is_away(self, shard: int) -> bool:
+        """Whether the server of a shard has not answered since its last read."""
+        fetcher = self._fetchers.get(shard)
+        return fetcher is not None and fetcher.away_since > 0
+
     def serves(self, shards: int) -> bool:
         """Whether just so many are served."""
         return set(self._fetchers) == set(range(shards))

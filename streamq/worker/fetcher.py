@@ -18,7 +18,7 @@ from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import TypeKeys, type_keys
 from streamq.model import STREAM_LETTERS, SUSPECT
 from streamq.options import WorkerOptions
-from streamq.transport import AsyncReader, AsyncTransport, GroupMissing, ServerChanged
+from streamq.transport import AsyncReader, AsyncTransport, GroupMissing, ServerChanged, returned
 from streamq.worker.holdings import Holdings
 from streamq.worker.incarnations import Incarnations
 from streamq.worker.runner import Runner
@@ -61,6 +61,7 @@ class Fetcher:
         self._sums = runner.sums
         self._room = asyncio.Event()
         self._stopping = False
+        self._ending = asyncio.Event()
         self._left_out = self._blocking = self._idle = False
         self._paused: frozenset[str] = frozenset()
         self._turn = self._failures = 0
@@ -95,6 +96,7 @@ class Fetcher:
     async def stop(self) -> None:
         """Take no more. Returns when a read under way has ended, and what it brought is delivered."""
         self._stopping = True
+        self._ending.set()
         self._room.set()
         await self._unblock()
 
@@ -243,9 +245,9 @@ class Fetcher:
         await self._pause(min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**self._failures))
         self._failures += 1
         while not self._stopping:
-            if not await self._transport.reconnect(self._keys[0].normal, patience=5.0):
-                continue
             try:
+                if not await returned(self._transport, self._keys[0].normal, stop=self._ending):
+                    return
                 await self._hand_back_unseen()
             except RedisError as error:
                 self._log.warning("fetch.recovery_failed", error=str(error))

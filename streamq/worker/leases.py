@@ -7,6 +7,7 @@ no outcome.
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +32,9 @@ SLICE: Final = 0.25
 
 AGAIN: Final = 0.5
 """Seconds after which leases that could not be renewed are tried again."""
+LONGEST_PAUSE: Final = 1.0
+"""Seconds until a server that is away is asked again, or a quarter of the interval where that is less: each
+time every node of a cluster may be tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +132,7 @@ class LeaseKeeper(threading.Thread):
             self._log.warning("redis.unavailable", doing=doing, error=str(error))
             self._told.sums.count("streamq_redis_errors_total", doing)
             self.away_since = self.away_since or time.monotonic()
-            self._stopped.wait(min(0.5, self._interval / 4))
+            self._stopped.wait(min(LONGEST_PAUSE, self._interval / 4) * random.uniform(0.8, 1.2))
         except Exception as error:  # noqa: BLE001 - a thread that dies silently loses every lease
             self._log.exception("leases.failed", doing=doing, error=repr(error))
             self._stopped.wait(SLICE)

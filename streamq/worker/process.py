@@ -16,34 +16,30 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
-
-from streamq import calls, codec, telemetry
-from streamq.calls import FetchedByType
-from streamq.errors import DecodeError, RedisError, RedisUnavailable
-from streamq.keys import TypeKeys, shard_keys, type_keys
-from streamq.model import SUSPECT, Delivery, Died, Entry, HandedBack, Orders, Outcome
+from streamq import calls, telemetry
+from streamq.keys import TypeKeys
+from streamq.model import Orders, Outcome
 from streamq.options import WorkerOptions
-from streamq.release import package_version
 from streamq.shards import AppRecord
 from streamq.telemetry.report import Report
 from streamq.telemetry.sums import Sums
-from streamq.transport import AsyncTransport, SyncTransport, warn_of_eviction
+from streamq.transport import AsyncTransport, SyncTransport
 from streamq.worker.crew import Crew
 from streamq.worker.fetcher import Fetcher
 from streamq.worker.holdings import Held, Holdings
 from streamq.worker.incarnations import Incarnations
+from streamq.worker.intake import Intake
 from streamq.worker.launch import EXIT_WEDGED
 from streamq.worker.leases import Asked, LeaseKeeper, Told
 from streamq.worker.loading import App, served_types
 from streamq.worker.meter import Meter
+from streamq.worker.presence import Presence
 from streamq.worker.runner import GRACE, Runner
 from streamq.worker.settler import Settler
 from streamq.worker.tally import Tally
 from streamq.worker.teller import Teller
 from streamq.worker.vitals import Vitals
 
-START_PATIENCE: Final = 10.0
 WEDGED_AFTER: Final = 2 * GRACE
 """Seconds past its timeout after which a task that still runs shows that the event loop is blocked."""
 
@@ -79,18 +75,17 @@ class Worker:
         self.worn_out = self.drained = False
         self._registry = app.registry
         self._types = served_types(app.registry, self.options)
-        self._group = group
         self._exclusive = exclusive
-        self._started_at = time.time()
         self._stop = _Stop()
         self._holdings = Holdings()
         self._tally = Tally(self._registry.name)
         self._teller = Teller(self._registry.name, self.name)
         self._transport = AsyncTransport(app.address)
+        self._presence = Presence(self._transport, self._registry, self._types, self.name)
         self._address = app.address
         self._metered = metered
         self._sums = Sums()
-        self._vitals = Vitals(self.name, self._registry, self._types, self.options, self._sums)
+        self._vitals = Vitals(self.name, group, self._registry, self._types, self.options, self._sums)
         self._log = telemetry.get_logger(worker=self.name)
 
     def stop(self) -> None:
@@ -101,11 +96,12 @@ class Worker:
         """Serve until stopped. Raises RedisErrors and UsageErrors at the start only."""
         for name in self._types:
             self._registry.handlers[name].prepare()
-        record = await self._prepare_server()
+        record = await self._presence.announce()
         self._build(record)
         self._runner.start()
         self._leases.start()
         settling = asyncio.create_task(self._settler.run())
+        halting = asyncio.create_task(self._halt())
         await self._crew.serve(record.known)
         beating = asyncio.create_task(self._vitals.beat())
         if self._exclusive:
@@ -119,53 +115,15 @@ class Worker:
             self._leases.stop()
             settling.cancel()
             self._runner.close()
-            for shard in self._crew.shards:
-                await self._leave(shard)
+            await asyncio.gather(*(self._leave(shard) for shard in self._crew.shards))
             beating.cancel()
-            await asyncio.gather(settling, beating, self._crew.stop(), return_exceptions=True)
+            halting.cancel()
+            await asyncio.gather(settling, beating, halting, self._crew.stop(), return_exceptions=True)
             await asyncio.to_thread(self._leases.join, 2.0)
             await self._transport.aclose()
             self._log.info("worker.stopped")
 
     # -- start ---------------------------------------------------------------------------------------
-
-    async def _prepare_server(self) -> AppRecord:
-        """Check the server and make the app known; our types and their groups in every shard."""
-        told = calls.announce(self._registry.name, self._registry.shards)
-        record = await self._transport.run(told, patience=START_PATIENCE)
-        for shard in range(record.known):
-            await self._register_all(shard)
-        warn_of_eviction(self._transport.servers(), self._log)
-        return record
-
-    async def _register_all(self, shard: int) -> None:
-        for name in self._types:
-            await self._register(type_keys(self._registry.name, shard, name), shard)
-
-    async def _prepare_shard(self, shard: int) -> frozenset[str]:
-        """Make a shard ready to be read. Answers what is paused, there or everywhere: it is not begun."""
-        await self._register_all(shard)
-        paused: frozenset[str] = frozenset()
-        for n in {0, shard}:
-            call = calls.orders(shard_keys(self._registry.name, n), self.name)
-            paused |= (await self._transport.run(call, patience=START_PATIENCE)).paused
-        return paused
-
-    async def _register(self, keys: TypeKeys, shard: int) -> None:
-        handler = self._registry.handlers[keys.type]
-        told = calls.register(
-            keys, shard_keys(self._registry.name, shard), handler.reference, handler.options.policy()
-        )
-        before = await self._transport.run(told)
-        if before and before != handler.reference:
-            self._log.warning(
-                "type.handler_changed",
-                type=keys.type,
-                before=before,
-                now=handler.reference,
-                fix=f"if these are two programs, give one another app name than {self._registry.name!r}",
-            )
-        await self._transport.run(calls.groups(keys.streams))
 
     def _build(self, record: AppRecord) -> None:
         options = self.options
@@ -185,7 +143,8 @@ class Worker:
             self._hungry,
             self._sums,
         )
-        self._crew = Crew(self._fetcher, self._prepare_shard, self._leave, self.name)
+        self._intake = Intake(self.name, self._holdings, self._runner, self._settler, self._closed)
+        self._crew = Crew(self._fetcher, self._presence.prepare, self._leave, self.name)
         loop = asyncio.get_running_loop()
         told = Told(
             lost=lambda held: _in_loop(loop, self._lost, held),
@@ -214,58 +173,14 @@ class Worker:
     def _fetcher(self, shard: int) -> Fetcher:
         return Fetcher(
             shard, self._types, self._registry, self._transport, self.options,
-            self._runner, self._holdings, self._servers, self._deliver, self._recovered,
+            self._runner, self._holdings, self._servers, self._intake.deliver, self._intake.recovered,
         )  # fmt: skip
 
     # -- the way of a task -----------------------------------------------------------------------------
 
-    async def _deliver(self, found: FetchedByType) -> None:
-        """Take what was fetched into the book and pass it on."""
-        now_ms, parts = found
-        if now_ms:
-            self._runner.set_clock(parts[0][0].keys.shard if parts else 0, now_ms)
-        suspects = self._holdings.suspects
-        for source, entries in parts:
-            received = [held for entry in entries if (held := self._receive(source.keys, entry))]
-            paused = self._crew.is_paused(source.keys)
-            kept = 0 if paused or self._stop.asked.is_set() else len(received)
-            if source.letter == SUSPECT:
-                kept = min(kept, max(0, 1 - suspects))
-                suspects += len(received)
-            self._runner.put(received[:kept])
-            for held in received[kept:]:
-                self._give_back(held)
-        if suspects > 1:
-            # Only then is the one that stays alone, as a task that kills its worker must be.
-            await self._settler.flush(parts[0][0].keys.shard)
-
-    def _receive(self, keys: TypeKeys, entry: Entry) -> Held | None:
-        """The entry as a delivery in the book; None where nobody can read it, or where it runs already."""
-        try:
-            held = Held(codec.decode(keys.type, keys.shard, entry))
-        except DecodeError as error:
-            self._undecodable(keys, entry, error)
-            return None
-        if self._holdings.same(held.delivery):
-            return None
-        self._holdings.add(held)
-        return held
-
-    def _undecodable(self, keys: TypeKeys, entry: Entry, error: DecodeError) -> None:
-        """An entry nobody can read: a dead letter, with everything that is in it."""
-        place = f"{keys.type}:{keys.shard}:{entry.place}"
-        self._log.error("task.undecodable", place=place, reason=error.reason, error=str(error))
-        failures = codec.add_failure(
-            b"", attempt=0, at_ms=self._runner.now_ms(keys.shard), worker=self.name,
-            error="DecodeError", message=str(error), traceback="",
-        )  # fmt: skip
-        self._settle_unread(keys, entry.place, Died(error.reason, failures, started=False))
-
-    def _settle_unread(self, keys: TypeKeys, place: str, outcome: Outcome) -> None:
-        held = Held(Delivery(keys.type, keys.shard, place, place, b""))
-        held.done = True
-        self._holdings.add(held)
-        self._settler.put(held, outcome)
+    def _closed(self, keys: TypeKeys) -> bool:
+        """Whether what was fetched is to be handed back: its type was paused meanwhile, or we are to stop."""
+        return self._stop.asked.is_set() or self._crew.is_paused(keys)
 
     def _ended(self, held: Held, outcome: Outcome) -> None:
         self._settler.put(held, outcome)
@@ -280,10 +195,6 @@ class Worker:
     def _began(self, held: Held) -> None:
         self._teller.began(held, self._runner.now_ms())
 
-    def _give_back(self, held: Held) -> None:
-        held.done = True
-        self._settler.put(held, HandedBack())
-
     def _hungry(self) -> None:
         """A slot has nothing to do."""
         self._crew.freed()
@@ -295,10 +206,6 @@ class Worker:
             self.worn_out = True
             self._log.error("worker.worn_out", fix="handlers ignore their timeouts; use executor='process'")
             self._stop.asked.set()
-
-    def _recovered(self, keys: TypeKeys, places: list[str]) -> None:
-        for place in places:
-            self._settle_unread(keys, place, HandedBack())
 
     # -- told by the lease thread ----------------------------------------------------------------------
 
@@ -335,32 +242,7 @@ class Worker:
         return self._tally.calls(self._runner.now_ms())
 
     def _details(self) -> bytes:
-        """The heartbeat."""
-        running = self._runner.running()
-        return orjson.dumps(
-            {
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "group": self._group,
-                "version": package_version(),
-                "types": self._types,
-                "concurrency": self.options.concurrency,
-                "heartbeat": self.options.heartbeat,
-                "started_at": self._started_at,
-                "draining": self._stop.asked.is_set(),
-                "problems": self._vitals.problems(),
-                "held": len(self._holdings),
-                "running_count": len(running),
-                "running": [
-                    {
-                        "id": str(held.delivery.id),
-                        "since_ms": self._runner.server_ms(held.started or 0.0, held.delivery.shard),
-                        "attempt": held.delivery.attempt,
-                    }
-                    for held in running[:100]
-                ],
-            }
-        )
+        return self._vitals.heartbeat(draining=self._stop.asked.is_set())
 
     def _watch(self) -> None:
         """Notice a blocked event loop: nothing in it can, and its tasks would be held for ever."""
@@ -391,6 +273,12 @@ class Worker:
             one.cancel()
         if settling.done() and (error := settling.exception()) is not None:
             self._log.critical("worker.failed", error=repr(error), exc_info=error)
+
+    async def _halt(self) -> None:
+        """Nothing is taken from the moment on that we are to stop, also where that comes while we begin: what
+        is taken and handed back goes behind all others."""
+        await self._stop.asked.wait()
+        await self._crew.stop()
 
     async def _drain(self) -> None:
         """Take no more, let what runs finish within the time, hand the rest back."""
@@ -424,14 +312,7 @@ class Worker:
             self._log.error("worker.unsettled", tasks=len(self._holdings))
 
     async def _leave(self, shard: int) -> None:
-        """Say that we read from a shard no more."""
-        keys = [type_keys(self._registry.name, shard, name) for name in self._types]
-        streams = [stream for one in keys for stream in one.streams]
-        call = calls.leave(shard_keys(self._registry.name, shard), self.name, streams)
-        try:
-            await self._transport.run(call, patience=1.0)
-        except (RedisUnavailable, RedisError) as error:
-            self._log.warning("worker.leave_failed", error=str(error))
+        await self._presence.leave(shard, away=self._crew.is_away(shard))
 
 
 def _in_loop(loop: asyncio.AbstractEventLoop, function: Any, *args: Any) -> None:

@@ -19,7 +19,7 @@ from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import shard_keys, type_keys
 from streamq.model import Outcome, Settlement
 from streamq.telemetry.sums import Sums
-from streamq.transport import AsyncTransport, ServerChanged
+from streamq.transport import AsyncTransport, ServerChanged, returned
 from streamq.worker import forks
 from streamq.worker.holdings import Held, Holdings, Line
 from streamq.worker.incarnations import Incarnations
@@ -158,7 +158,7 @@ class _Lane:
                 self._settler.sums.count("streamq_redis_errors_total", "settle")
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_PAUSE, pause * 2)
-                await self._settler.transport.reconnect(call.keys[0])
+                await returned(self._settler.transport, call.keys[0])
                 self._settler.sums.count("streamq_redis_reconnects_total", "settle")
             else:
                 if kept is batch:

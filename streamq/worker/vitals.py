@@ -1,16 +1,21 @@
-"""How a worker process is: what probes and scrapers are told, gathered from its parts.
+"""How a worker process is: what heartbeats, probes and scrapers are told, gathered from its parts.
 
 Owns the worker's facts and gauges. Changes nothing; most of it is asked from another thread.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections import Counter
 from typing import Final
 
+import orjson
+
 from streamq.app import Registry
 from streamq.options import WorkerOptions
+from streamq.release import package_version
 from streamq.telemetry import health
 from streamq.telemetry.health import Facts
 from streamq.telemetry.pulse import Pulse
@@ -35,9 +40,16 @@ class Vitals:
     _holdings: Holdings
 
     def __init__(
-        self, worker: str, registry: Registry, types: list[str], options: WorkerOptions, sums: Sums
+        self,
+        worker: str,
+        group: str,
+        registry: Registry,
+        types: list[str],
+        options: WorkerOptions,
+        sums: Sums,
     ) -> None:
-        self._worker = worker
+        self._worker, self._group = worker, group
+        self._started_at = time.time()
         self._registry = registry
         self._types = types
         self._options = options
@@ -64,6 +76,34 @@ class Vitals:
             self._could_read_since = 0.0
         elif not self._could_read_since:
             self._could_read_since = time.monotonic()
+
+    def heartbeat(self, *, draining: bool) -> bytes:
+        """The details that a heartbeat tells."""
+        running = self._runner.running()
+        return orjson.dumps(
+            {
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "group": self._group,
+                "version": package_version(),
+                "types": self._types,
+                "concurrency": self._options.concurrency,
+                "heartbeat": self._options.heartbeat,
+                "started_at": self._started_at,
+                "draining": draining,
+                "problems": self.problems(),
+                "held": len(self._holdings),
+                "running_count": len(running),
+                "running": [
+                    {
+                        "id": str(held.delivery.id),
+                        "since_ms": self._runner.server_ms(held.started or 0.0, held.delivery.shard),
+                        "attempt": held.delivery.attempt,
+                    }
+                    for held in running[:100]
+                ],
+            }
+        )
 
     def problems(self) -> list[str]:
         """Why tasks would not be worked on, for the heartbeat."""

@@ -75,7 +75,10 @@ async def _interruptible(settings: Settings, folder: Path) -> Run:
 
 def _show(run: Run) -> None:
     for name, value in asdict(run.account).items():
-        sys.stdout.write(f"{name:<14} {value}\n")
+        if name != "longest":
+            sys.stdout.write(f"{name:<14} {value}\n")
+    for lines in run.account.longest:
+        sys.stdout.write("\n" + "\n".join(lines) + "\n")
 
 
 def _explain(run: Run, folder: Path, arguments: list[str], seed: int) -> None:

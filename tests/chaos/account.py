@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Final
 
 from tests.chaos.census import Tally
 from tests.chaos.history import Event
+from tests.chaos.journal import Life
 from tests.chaos.record import Finding
+from tests.chaos.recovery import recoveries, told
+
+SHOWN: Final = 3
+"""As many of the longest ways back are told."""
 
 
 @dataclass
@@ -18,7 +23,8 @@ class Account:
 
     previous_ended: processes of the previous release that ended by themselves or otherwise than with 0.
     recovery_ms: from the death of a worker until a task that it was running is ready again, in a stream.
-    restart_ms: until it starts again, which is also its turn among all that wait.
+    restart_ms: until it starts again, which is also its turn among all that wait. longest: what befell those
+    that took longest until they were ready, and until they started.
     """
 
     accepted: int = 0
@@ -43,17 +49,22 @@ class Account:
     repaired: int = 0
     recovery_ms: dict[str, float] = field(default_factory=dict)
     restart_ms: dict[str, float] = field(default_factory=dict)
+    longest: list[list[str]] = field(default_factory=list)
     previous_ended: int = 0
     findings: int = 0
 
 
-def draw_up(events: Sequence[Event], final: Tally, findings: Sequence[Finding]) -> Account:
-    """From the history, the census and the checker's findings."""
-    told = Counter(event["event"] for event in events)
+def draw_up(
+    events: Sequence[Event], final: Tally, findings: Sequence[Finding], lives: Mapping[str, Life]
+) -> Account:
+    """From the history, the census, the checker's findings and the servers' journals."""
+    counts = Counter(event["event"] for event in events)
     ends = Counter(state for _, state in final.ended)
     acknowledged = {event["id"] for event in events if event["event"] == "accepted"}
     existing = acknowledged | {task for task, _ in final.ended}
-    back = recoveries(events)
+    back = recoveries(events, lives)
+    longest = sorted(back, key=lambda one: -one.ready_ms)[:SHOWN]
+    longest += [one for one in sorted(back, key=lambda one: -one.started_ms)[:SHOWN] if one not in longest]
     rules = Counter(finding.rule for finding in findings)
     counted = Counter[str]()
     for counters in final.counters.values():
@@ -66,17 +77,18 @@ def draw_up(events: Sequence[Event], final: Tally, findings: Sequence[Finding]) 
         expired=ends["expired"],
         lost=rules["lost"],
         settled_twice=rules["settled twice"],
-        executions=told["start"],
+        executions=counts["start"],
         faults=fault_counts(events),
-        unknown=told["invoke"] - told["accepted"] - told["refused"],
+        unknown=counts["invoke"] - counts["accepted"] - counts["refused"],
         unknown_taken=len(existing - acknowledged),
-        refused=told["refused"],
+        refused=counts["refused"],
         retried=counted["retried"],
         reclaimed=counted["reclaimed"],
         handed_back=counted["handed_back"],
         repaired=counted["repaired"],
-        recovery_ms=_summary([ready for ready, _ in back]),
-        restart_ms=_summary([started for _, started in back]),
+        recovery_ms=_summary([one.ready_ms for one in back]),
+        restart_ms=_summary([one.started_ms for one in back]),
+        longest=[told(one, lives, events) for one in longest],
         previous_ended=sum(e["event"] == "ended" and e["previous"] and e["code"] != 0 for e in events),
         findings=len(findings),
     )
@@ -94,28 +106,6 @@ def _blocks(event: Event) -> bool:
     if event["event"] != "start" or event["conduct"] != "block":
         return False
     return bool(event["id"].startswith(("mail:", "capped:")))
-
-
-def recoveries(events: Sequence[Event]) -> list[tuple[float, float]]:
-    """ms from a worker's death until each task that it had begun and not ended is in a stream again, as the
-    place of its next start tells, and until that start."""
-    running: dict[Any, dict[str, Event]] = {}
-    waiting: dict[str, Event] = {}
-    found: list[tuple[float, float]] = []
-    for event in events:
-        name, task = event["event"], event.get("id")
-        if name == "start":
-            if (since := waiting.pop(event["id"], None)) is not None:
-                ready = int(event["place"][1:].partition("-")[0]) - since["wall"]
-                if ready >= 0:  # else the same entry again: its group was destroyed
-                    found.append((ready, (event["at"] - since["at"]) / 1e6))
-            running.setdefault(event["pid"], {})[event["id"]] = event
-        elif name in ("effect", "fail", "interrupted"):
-            running.get(event["pid"], {}).pop(str(task), None)
-        elif dead := event.get("killed") or (name == "crash" and event["pid"]):
-            for lost in running.pop(dead, {}):
-                waiting[lost] = event
-    return found
 
 
 def _summary(values: list[float]) -> dict[str, float]:

@@ -23,13 +23,15 @@ from tests.chaos.account import Account, draw_up
 from tests.chaos.census import Census, Tally
 from tests.chaos.checker import check
 from tests.chaos.faults import FAULTS
+from tests.chaos.journal import lives
 from tests.chaos.plan import Fault, Topology, draw
 from tests.chaos.record import Finding
 from tests.chaos.servers import Servers, started
-from tests.chaos.stage import Seat, Stage
+from tests.chaos.stage import GROUPS, PROCESSES, Seat, Stage
 from tests.chaos.tasks import TYPES
 
 APP: Final = "chaos"
+STARTS_WITHIN: Final = 30.0
 DRAIN: Final = 90.0
 """Seconds for everything to end once the faults are over: crashed workers are restarted after up to 30."""
 
@@ -38,22 +40,30 @@ DRAIN: Final = 90.0
 class Settings:
     """What a run is to be.
 
-    only: kinds of faults to draw from, where not all. rate: tasks a second. drain: seconds for everything to
-    end once the faults are over.
+    only: kinds of faults to draw from, where not all. faults: these and no others, instead of a draw, once
+    all workers are at work. conducts: how handlers may behave, where not in all ways. rate: tasks a second.
+    drain: seconds for everything to end once the faults are over.
     """
 
     seed: int
     seconds: float
     topology: Topology = "single"
     only: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    conducts: tuple[str, ...] = ()
     sabotage: str | None = None
     rate: float = 60.0
     drain: float = DRAIN
 
+    @property
+    def at_work(self) -> int:
+        """Workers that have run a task before the first fault."""
+        return GROUPS * PROCESSES if self.faults else 1
+
     def plan(self, *, deploys: bool) -> list[Fault]:
         return [
             fault
-            for fault in draw(self.seed, self.seconds, self.topology, self.only)
+            for fault in self.faults or draw(self.seed, self.seconds, self.topology, self.only)
             if deploys or fault.kind != "deploy"
         ]
 
@@ -73,11 +83,13 @@ async def conduct(settings: Settings, folder: Path) -> Run:
     previous = release.check_out(folder, settings.topology) if settings.sabotage is None else None
     began = time.monotonic()
     with started(settings.topology, folder) as servers:
-        stage = Stage(folder, servers, settings.seed, previous, settings.sabotage, settings.rate)
+        stage = Stage(
+            folder, servers, settings.seed, previous, settings.sabotage, settings.conducts, settings.rate
+        )
         try:
             stage.start()
             supervising = asyncio.create_task(stage.supervise())
-            await _inject(stage, settings.plan(deploys=previous is not None))
+            await _inject(stage, settings.plan(deploys=previous is not None), settings.at_work)
             extra = await _drained(stage, settings.drain)
             supervising.cancel()
             extra += await _end(stage)
@@ -86,16 +98,16 @@ async def conduct(settings: Settings, folder: Path) -> Run:
             stage.close()
     events = history.read(folder / "history")
     findings = [*extra, *check(events, final)]
-    account = draw_up(events, final, findings)
+    account = draw_up(events, final, findings, lives([folder]))
     account.seed, account.topology = settings.seed, settings.topology
     account.seconds = round(time.monotonic() - began, 1)
     account.previous = release.COMMIT if previous is not None else None
     return Run(account, findings, events)
 
 
-async def _inject(stage: Stage, plan: list[Fault]) -> None:
-    """Every fault at its time; returns when all are over."""
-    await _serving(stage)
+async def _inject(stage: Stage, plan: list[Fault], workers: int) -> None:
+    """Every fault at its time, from when so many workers are at work; returns when all are over."""
+    await _serving(stage, workers)
     began = time.monotonic()
     running: list[asyncio.Task[None]] = []
     for fault in plan:
@@ -104,12 +116,13 @@ async def _inject(stage: Stage, plan: list[Fault]) -> None:
     await asyncio.gather(*running)
 
 
-async def _serving(stage: Stage) -> None:
-    """Until every group has its workers and tasks have been run."""
-    deadline = time.monotonic() + 30
-    while not any(_events(stage, "effect")):
+async def _serving(stage: Stage, workers: int) -> None:
+    """Until so many workers have run a task: one that is only starting has nothing that a fault could hit."""
+    deadline = time.monotonic() + STARTS_WITHIN
+    while len({event["pid"] for event in _events(stage, "effect")}) < workers:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"no task was run within 30 s: see the logs in {stage.folder}")
+            told = f"fewer than {workers} workers ran a task within {STARTS_WITHIN:g} s"
+            raise RuntimeError(f"{told}: see the logs in {stage.folder}")
         await asyncio.sleep(0.1)
 
 

@@ -5,12 +5,16 @@ Owns the mixture of task types, conducts and options.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from tests.chaos.tasks import CONDUCTS, TYPES, WEIGHTS
+
+CONDUCTS_ONLY: Final = "STREAMQ_CHAOS_CONDUCTS"
+"""The environment variable that names the conducts to draw from, where not all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +37,20 @@ class Order:
 def orders(name: str, seed: int) -> Iterator[Order]:
     """The orders of a producer."""
     rng = random.Random(f"{seed}-{name}")
-    types, conducts = list(WEIGHTS), list(CONDUCTS)
+    types, conducts = list(WEIGHTS), _conducts()
     number = 0
     while True:
         number += 1
         kind = rng.choices(types, list(WEIGHTS.values()))[0]
-        conduct = rng.choices(conducts, list(CONDUCTS.values()))[0]
+        conduct = rng.choices(list(conducts), list(conducts.values()))[0]
         if kind == "image" and conduct in ("slow", "overrun"):
             conduct = "ok"  # there are few processes
         yield Order(f"{name}-{number}", kind, conduct, _options(rng, conduct))
+
+
+def _conducts() -> dict[str, int]:
+    only = os.environ.get(CONDUCTS_ONLY, "").split(",")
+    return {name: weight for name, weight in CONDUCTS.items() if only == [""] or name in only}
 
 
 def _options(rng: random.Random, conduct: str) -> dict[str, Any]:

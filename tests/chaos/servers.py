@@ -21,9 +21,12 @@ import orjson
 import redis
 
 from streamq.embedded import EmbeddedServer
+from tests.chaos import journal
 from tests.chaos.plan import Topology
 from tests.ports import free_port
-from tests.topology.servers import ClusterSet, Node, SentinelSet, wait_for
+from tests.topology.clusters import ClusterSet
+from tests.topology.sentinels import SentinelSet
+from tests.topology.servers import Node, wait_for
 
 ROLES: Final = ("workers", "daemons", "producers")
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -64,7 +67,7 @@ class Single:
         binary = shutil.which("redis-server")
         self._port = free_port()
         self._one_at_a_time = asyncio.Lock()
-        config = {"appendfsync": "always", "appendonly": "yes"}
+        config = {"appendfsync": "always"} | journal.CONFIG
         self._server = EmbeddedServer(
             data_dir=folder / "data", port=self._port, config=config, binary=Path(binary) if binary else None
         )
@@ -111,10 +114,13 @@ class Replicated:
     Replication is asynchronous, so a primary that is killed may take with it what it acknowledged last.
     That is a known loss, and a checker that had to allow for it would see no other. So before a kill the
     primary's writes are paused (CLIENT PAUSE WRITE: calls wait, unanswered) until its replicas have them.
+    It comes back empty: its append-only file is moved to `folder`.
     """
 
-    def __init__(self, nodes: SentinelSet | ClusterSet) -> None:
+    def __init__(self, nodes: SentinelSet | ClusterSet, folder: Path) -> None:
         self._set = nodes
+        self._folder = folder
+        self._moved = 0
         self.shards = 4 if isinstance(nodes, ClusterSet) else 2
         self._one_at_a_time = asyncio.Lock()
 
@@ -143,11 +149,24 @@ class Replicated:
         written = wait_for(lambda: int(node.info("replication")["master_repl_offset"]), "the offset")
         wait_for(lambda: self._replicated(node, written), "the replicas have caught up")
         self._set.kill(node)
+        self._keep(node)
         if isinstance(self._set, SentinelSet):
             self._set.new_master(node)
         else:
             wait_for(lambda: len(self._set.masters()) == len(masters), "a replica has taken over")
         return node
+
+    def _keep(self, node: Node) -> None:
+        """Move the append-only file of a dead node to where it is read at the end."""
+        if (node.folder / journal.FOLDER).is_dir():
+            self._moved += 1
+            shutil.move(node.folder / journal.FOLDER, self._folder / f"journal-{self._moved}")
+
+    def close(self) -> None:
+        """Before the servers end, with whose set their files go."""
+        for node in self._set.nodes:
+            self._set.kill(node)
+            self._keep(node)
 
     def _replicated(self, master: Node, offset: int) -> bool:
         told = [replica.info("replication") for replica in self._set.replicas()]
@@ -162,11 +181,16 @@ class Replicated:
 def started(topology: Topology, folder: Path) -> Iterator[Servers]:
     """The servers of a run; they end with it."""
     if topology == "single":
-        servers = Single(folder)
+        single = Single(folder)
         try:
-            yield servers
+            yield single
         finally:
-            servers.close()
-    else:
-        with SentinelSet() if topology == "sentinel" else ClusterSet() as nodes:
-            yield Replicated(nodes)
+            single.close()
+        return
+    config = {"appendfsync": "no"} | journal.CONFIG
+    with SentinelSet(config=config) if topology == "sentinel" else ClusterSet(config=config) as nodes:
+        several = Replicated(nodes, folder)
+        try:
+            yield several
+        finally:
+            several.close()

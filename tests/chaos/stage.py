@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from tests.chaos import clock, history, sabotage, tasks
+from tests.chaos import clock, history, orders, sabotage, tasks
 from tests.chaos.servers import ROOT, Servers
 
 GROUPS: Final = 2
@@ -114,6 +114,7 @@ class Stage:
         seed: int,
         previous: Path | None,
         sabotaged: str | None,
+        conducts: tuple[str, ...],
         rate: float,
     ) -> None:
         self.folder, self.servers, self.previous = folder, servers, previous
@@ -125,6 +126,8 @@ class Stage:
         }
         if sabotaged:
             self._base[sabotage.NAME] = sabotaged
+        if conducts:
+            self._base[orders.CONDUCTS_ONLY] = ",".join(conducts)
         self.groups = [self._group(n) for n in range(GROUPS)]
         self.daemons = [
             self._seat("daemon-0", DAEMON, "daemons"),

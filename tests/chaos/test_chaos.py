@@ -10,7 +10,8 @@ from typing import Final
 import pytest
 
 from tests.chaos.conductor import Run, Settings, conduct
-from tests.chaos.plan import TOPOLOGIES, Topology, draw, kinds
+from tests.chaos.plan import TOPOLOGIES, Fault, Topology, draw, kinds
+from tests.chaos.servers import ROLES
 
 pytestmark = pytest.mark.timeout(180)
 SEED: Final = int(os.environ.get("STREAMQ_CHAOS_SEED", "41001"))
@@ -49,20 +50,23 @@ async def test_a_cluster(tmp_path: Path) -> None:
     assert run.account.faults["failover"] >= 1
 
 
-@pytest.mark.parametrize(
-    ("broken", "seconds", "rules"),
-    [
-        # Needs a worker that sleeps past its lease at the right moment, and time for that.
-        pytest.param("fence,dedupe", 6.0, {"settled twice", "enqueued twice"}, marks=pytest.mark.long),
-        ("forget", 2.0, {"lost"}),
-    ],
+PROVOKING: Final = (
+    *(Fault(0.1, "worker_stopped", target, 0.6) for target in (0, 2)),
+    *(Fault(0.1 + n / 4, "replies_dropped", ROLES.index("producers"), 1.0) for n in range(12)),
 )
-async def test_a_broken_build_is_found_out(
-    tmp_path: Path, broken: str, seconds: float, rules: set[str]
-) -> None:
+"""A worker of each group sleeps past its lease with all its slots in use, and others take that over
+meanwhile; producers are left without answers to calls that were carried out."""
+FENCE: Final = Settings(1, 0, faults=PROVOKING, conducts=("slow",), sabotage="fence,dedupe", rate=20, drain=4)
+FORGET: Final = Settings(1, 2, only=("reset",), sabotage="forget", rate=60, drain=4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "rules"),
+    [(FENCE, {"settled twice", "enqueued twice"}), (FORGET, {"lost"})],
+    ids=lambda value: getattr(value, "sabotage", ""),
+)
+async def test_a_broken_build_is_found_out(tmp_path: Path, settings: Settings, rules: set[str]) -> None:
     """The negative control: with guards taken out, the same harness must report what they guard against."""
-    faults = ("worker_stopped", "replies_dropped", "reset")
-    settings = Settings(1, seconds, "single", faults, sabotage=broken, drain=4.0, rate=120.0)
     run = await conduct(settings, tmp_path)
     assert {finding.rule for finding in run.findings} >= rules, run.account
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.account import draw_up, recoveries
+from tests.chaos.account import draw_up
 from tests.chaos.census import Letter, Tally
 from tests.chaos.checker import check
 from tests.chaos.history import Event
+from tests.chaos.recovery import recoveries
 
 S = 1_000_000_000
 ONE, TWO, THREE, FOUR = (f"mail:0:n{n}-0" for n in range(1, 5))
@@ -101,11 +102,11 @@ def good() -> Story:
 def test_a_good_history_has_no_findings() -> None:
     story = good()
     assert check(story.events, story.tally) == []
-    account = draw_up(story.events, story.tally, [])
+    account = draw_up(story.events, story.tally, [], {})
     assert account.accepted == 7
     assert account.accepted == account.completed + account.dead + account.cancelled + account.expired
     assert (account.unknown, account.unknown_taken, account.refused, account.reclaimed) == (2, 1, 1, 1)
-    assert recoveries(story.events) == [(60.0, 100.0)]
+    assert [(back.ready_ms, back.started_ms) for back in recoveries(story.events)] == [(60.0, 100.0)]
 
 
 def lost(story: Story) -> None:

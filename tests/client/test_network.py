@@ -26,26 +26,11 @@ from streamq import (
     calls,
 )
 from streamq.embedded import EmbeddedServer
-from streamq.transport import Address, AsyncSubscription, AsyncTransport
+from streamq.transport import Address, AsyncSubscription, AsyncTransport, answers, returned
 from tests.client.proxy import Proxy
 from tests.conftest import command
 from tests.ports import free_port
 from tests.running import clean, until, working
-
-
-@pytest.fixture(scope="module")
-def tcp() -> Iterator[tuple[EmbeddedServer, int]]:
-    port = free_port()
-    with EmbeddedServer(port=port) as server:
-        yield server, port
-
-
-@pytest.fixture
-def proxy(tcp: tuple[EmbeddedServer, int]) -> Iterator[Proxy]:
-    command(tcp[0].url, "FLUSHALL")
-    found = Proxy(tcp[1])
-    yield found
-    found.close()
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3])
@@ -185,10 +170,11 @@ async def test_a_server_that_loads_its_data_is_not_back_yet(tmp_path: Path) -> N
         while not starting.done():
             with suppress(RedisUnavailable):
                 await transport.run(calls.now(), patience=0)
-                loading += not await transport.reconnect(patience=0)
+                loading += not await answers(transport)
             await asyncio.sleep(0.01)
         assert loading
-        assert await transport.reconnect(patience=5)
+        async with asyncio.timeout(5):
+            assert await returned(transport)
     finally:
         await starting
         await transport.aclose()
@@ -320,9 +306,9 @@ async def test_two_apps_of_one_name_are_noticed(url: str, capsys: pytest.Capture
 
 
 async def test_a_worker_without_a_server_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from streamq.worker import process
+    from streamq.worker import presence
 
-    monkeypatch.setattr(process, "START_PATIENCE", 0.2)
+    monkeypatch.setattr(presence, "START_PATIENCE", 0.2)
     app = StreamQ("shop", f"redis://127.0.0.1:{free_port()}")
 
     @app.task

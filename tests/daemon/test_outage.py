@@ -12,8 +12,9 @@ from streamq.daemon import loop
 from streamq.daemon.rounds import Rounds
 from streamq.errors import RedisUnavailable
 from streamq.telemetry.sums import Sums
-from streamq.transport import Address, AsyncTransport, aio
+from streamq.transport import Address, AsyncTransport, aio, returning
 from tests.ports import free_port
+from tests.running import until
 
 
 @pytest.fixture
@@ -22,41 +23,23 @@ def gone() -> AsyncTransport:
     return AsyncTransport(Address.parse(f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{free_port()}"))
 
 
-async def test_a_server_that_is_away_is_asked_at_growing_intervals(
-    gone: AsyncTransport, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stop, paused = asyncio.Event(), list[float]()
-
-    async def pause(stop: asyncio.Event, seconds: float) -> None:
-        paused.append(seconds)
-        if len(paused) == 12:
-            stop.set()
-
-    async def chore() -> None:
-        await gone.run(calls.now(), patience=0)
-
-    monkeypatch.setattr(loop, "pause", pause)
-    await loop.guarded("tidy", chore, gone, stop, Rounds(Sums()))
-    assert paused[0] <= loop.AWAY_FIRST * 1.2
-    assert all(0.8 * loop.AWAY_MOST <= seconds <= 1.2 * loop.AWAY_MOST for seconds in paused[6:])
-
-
 async def test_one_chore_asks_for_all(gone: AsyncTransport, monkeypatch: pytest.MonkeyPatch) -> None:
-    stop, asked, rounds = asyncio.Event(), list[float](), Rounds(Sums())
+    stop, asked, rounds = asyncio.Event(), list[str](), Rounds(Sums())
 
-    async def pause(stop: asyncio.Event, seconds: float) -> None:
-        await asyncio.sleep(0)
-        asked.append(seconds)
-        if len(asked) == 5:
-            stop.set()
+    async def answers(_: AsyncTransport, key: str) -> bool:
+        asked.append(key)
+        return False
 
     async def chore() -> None:
         raise RedisUnavailable("away")
 
-    monkeypatch.setattr(loop, "pause", pause)
+    monkeypatch.setattr(returning, "answers", answers)
     names = ["promote", "reclaim", "tidy", "sample"]
-    await asyncio.gather(*(loop.guarded(name, chore, gone, stop, rounds) for name in names))
-    assert len(asked) == 5
+    waiting = [asyncio.create_task(loop.guarded(name, chore, gone, stop, rounds)) for name in names]
+    await until(lambda: len(asked) == 2)
+    stop.set()
+    await asyncio.gather(*waiting)
+    assert asked == ["", ""]
 
 
 async def test_of_many_that_miss_a_cluster_one_asks_around(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
 from dataclasses import asdict
@@ -22,6 +23,7 @@ from tests.endurance.stage import Stage, staged
 
 def main(arguments: list[str]) -> int:
     args = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
     folder = Path(args.keep or tempfile.mkdtemp(prefix="streamq-endurance-")).resolve()
     with staged(folder) as stage:
         found = asyncio.run(_measured(args, stage))
@@ -41,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     million.add_argument("--tasks", type=int, default=1_000_000, help="how many (1000000)")
     long = verbs.add_parser("day", help=str(day.__doc__).splitlines()[0])
     long.add_argument(
-        "--seconds", type=float, default=300.0, help="how long (300: a daemon's rounds of a day)"
+        "--seconds", type=float, default=960.0, help="how long (960: more than a day's rounds of all)"
     )
     killed = verbs.add_parser("recovery", help=str(recovery.__doc__).splitlines()[0])
     killed.add_argument("--apps", type=int, default=20, help="kills in each round (20)")

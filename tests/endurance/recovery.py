@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from streamq import StreamQ
 from tests.chaos import history
-from tests.chaos.account import recoveries
 from tests.chaos.history import Event
+from tests.chaos.recovery import recoveries
 from tests.chaos.stage import Seat
 from tests.endurance.stage import Stage, said
 from tests.running import until
@@ -169,8 +169,8 @@ def _sum_up(stage: Stage, found: Recovery) -> None:
     found.tasks_recovered = len(back)
     found.never_recovered = len(_running(events)[1])
     found.robbed = _robbed(events)
-    found.ready_ms = _summary([ready for ready, _ in back])
-    found.running_ms = _summary([running for _, running in back])
+    found.ready_ms = _summary([one.ready_ms for one in back])
+    found.running_ms = _summary([one.started_ms for one in back])
     if found.never_recovered or found.robbed or not back:
         found.findings.append(f"{found.never_recovered} never recovered, {found.robbed} robbed")
     if back and found.running_ms["max"] > GOAL * 1000:

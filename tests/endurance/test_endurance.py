@@ -30,6 +30,7 @@ async def test_some_minutes_of_a_day_leave_nothing_behind(tmp_path: Path) -> Non
         found = await day.measure(stage, 5.0)
     assert found.findings == []
     assert found.rounds["reclaim"] > 50
+    assert found.rounds["beat"] > 50  # of the worker that lived, not of the one that was killed
     assert found.ended["completed"] > 10
     assert found.workers_killed >= 2
 

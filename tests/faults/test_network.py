@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,27 +15,11 @@ from tests.client.proxy import Proxy
 from tests.client.test_network import blocks
 from tests.conftest import command
 from tests.faults.proof import both, judged
-from tests.ports import free_port
 from tests.running import serving, until, working
 from tests.variant import changed, without
 
 CALM = WorkerOptions(concurrency=5, block=0.5, heartbeat=60, drain_timeout=5)
 """A worker of which hardly anything is heard but what a test makes it say."""
-
-
-@pytest.fixture(scope="module")
-def tcp() -> Iterator[tuple[EmbeddedServer, int]]:
-    port = free_port()
-    with EmbeddedServer(port=port) as server:
-        yield server, port
-
-
-@pytest.fixture
-def proxy(tcp: tuple[EmbeddedServer, int]) -> Iterator[Proxy]:
-    command(tcp[0].url, "FLUSHALL")
-    found = Proxy(tcp[1])
-    yield found
-    found.close()
 
 
 @both

@@ -14,6 +14,7 @@ import pytest
 from streamq import Daemon, StreamQ, WorkerOptions, codec
 from streamq.embedded import EmbeddedServer
 from streamq.keys import GROUP
+from streamq.transport import returned
 from streamq.worker.incarnations import Incarnations
 from streamq.worker.leases import LeaseKeeper
 from tests.client.proxy import Proxy
@@ -144,7 +145,7 @@ async def test_a_delivery_whose_id_is_anothers_now_is_not_settled(
             proxy.come_back()
         else:
             proxy.come_back()
-            await worker._transport.reconnect()
+            await returned(worker._transport)
             release.set()
         await until(lambda: len(worker._holdings) == 0)
         with judged(guarded):

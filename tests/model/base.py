@@ -173,6 +173,7 @@ class Base(RuleBasedStateMachine):
             assert where.result == task.result
             if where.state in ("ready", "running"):
                 assert where.detail["stream"] + where.detail["entry"] == task.place
+                assert int(codec.fields_dict(where.fields).get("a", b"0")) == task.attempts
             if task.state == "dead":
                 assert len(codec.failures(codec.fields_dict(where.fields).get("f", b""))) == task.failures
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from streamq import calls
-from streamq.model import Moved, TaskId
+from streamq.model import Moved
 from tests.model.base import HOUR, WORKERS, DaemonState
 from tests.model.books import LEASE, LETTERS
 from tests.model.workers import WorkerSteps
@@ -152,10 +152,6 @@ class DaemonSteps(WorkerSteps):
             self.shard.run(calls.wait(self.shard.t, local, wait_ms))
             until = self.twin.now + wait_ms
             self.twin.waiters[local] = max(until, self.twin.waiters.get(local, until))
-
-    def _cancel(self, local: str) -> None:
-        answer = self.shard.run(calls.cancel(self.shard.t, self.shard.s, TaskId("email", 0, local)))
-        assert answer == self.twin.cancel(local)
 
     @precondition(lambda self: self.twin.dead())
     @rule(limit=st.integers(1, 3), by_id=st.booleans(), back=st.booleans(), again=st.booleans())

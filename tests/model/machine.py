@@ -14,6 +14,9 @@ from tests.model.books import LEASE, LETTERS
 from tests.model.daemons import DaemonSteps
 from tests.model.workers import KINDS
 
+SIMILAR = st.sampled_from([KINDS[:3], KINDS])
+"""Ends of one kind are settled together, by a way of their own."""
+
 
 class Protocol(DaemonSteps):
     """Any order of steps on a real server, and the twin beside it that must agree after each."""
@@ -41,8 +44,25 @@ class Protocol(DaemonSteps):
         ),
         letter=st.sampled_from(LETTERS),
         consumer=st.sampled_from(WORKERS),
+        unaware=st.sampled_from(["", "settle", "renew"]),
     )
-    def somebody_meddles(self, data: st.DataObject, what: str, letter: str, consumer: str) -> None:
+    def somebody_meddles(
+        self, data: st.DataObject, what: str, letter: str, consumer: str, unaware: str
+    ) -> None:
+        """By hand; and workers that know nothing of it may go on at once to settle or renew what they had."""
+        had = [held for held in self.held if self._holds(held)]
+        self._meddle(data, what, letter, consumer)
+        mine = [held for held in had if held.consumer == consumer]
+        if unaware == "renew":
+            for worker in WORKERS:
+                self._renew(
+                    worker, [(h.delivery.place, h.delivery.local) for h in had if h.consumer == worker]
+                )
+        if unaware == "settle" and mine:
+            chosen = data.draw(st.lists(st.sampled_from(mine), min_size=1, max_size=4, unique=True))
+            self._settle_held(data, consumer, chosen, again=False, kinds=data.draw(SIMILAR))
+
+    def _meddle(self, data: st.DataObject, what: str, letter: str, consumer: str) -> None:
         pending = sorted(self.twin.pending)
         entries = sorted(place for stream in self.twin.streams.values() for place in stream)
         match what:
@@ -50,7 +70,12 @@ class Protocol(DaemonSteps):
                 self._stray_xack(data.draw(st.sampled_from(pending)))
             case "xdel" if entries:
                 held = [place for place in entries if place in self.twin.pending]
-                self._stray_xdel(data.draw(st.sampled_from(held or entries)), data.draw(st.booleans()))
+                moved = [place for place in held if self.twin.pending[place].local != place]
+                found_again = bool(moved) and data.draw(st.sampled_from([True, False]))
+                which = moved if found_again else held or entries
+                place = data.draw(st.sampled_from(which))
+                self._stray_xdel(place, data.draw(st.booleans()))
+                self._ghost(place, renewed=data.draw(st.booleans()))
             case "delconsumer" if letter in self.twin.groups:
                 self._delete_consumer(letter, consumer)
             case "group" if letter in self.twin.groups:
@@ -82,6 +107,12 @@ class Protocol(DaemonSteps):
             self._set_time()
         self.shard.command("XDEL", self.shard.t.stream(place[0]), place[1:])
         self.twin.delete_entry(place)
+
+    def _ghost(self, place: str, *, renewed: bool) -> None:
+        """Who holds what was deleted may be the first to meet it."""
+        there = self.twin.pending.get(place)
+        if renewed and there is not None:
+            self._renew(there.consumer, [(place, there.local)])
 
     def _delete_consumer(self, letter: str, consumer: str) -> None:
         self.shard.command("XGROUP", "DELCONSUMER", self.shard.t.stream(letter), GROUP, consumer)

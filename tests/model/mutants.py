@@ -59,7 +59,8 @@ MUTANTS: Final = [
        "if true then return reply end", "what was taken before a missing group is lost"),
     _M("renew", "if held.err or #held == 0 then", "if held.err then", "nothing is ever lost"),
     _M("renew", "redis.call('XCLAIM', stream, group, consumer, 0, entry, 'JUSTID')",
-       "", "nothing is renewed"),
+       "redis.call('XCLAIM', stream, group, consumer, 0, entry, 'IDLE', held[1][3], 'JUSTID')",
+       "nothing is renewed"),
     _M("renew", "cancelling and redis.call('HEXISTS', KEYS[2], id) == 1",
        "false", "no cancel request arrives"),
     _M("settle", "if last[1] == sequence then return last[2] end",
@@ -96,7 +97,7 @@ MUTANTS: Final = [
        "append(item.letter, item.id, item.fields)", "a task that is handed back gets another id"),
     _M("settle", "if next(stale) then", "if false then", "a stale result is stored"),
     _M("settle", "if not stale[letter .. ARGV[m]] then ended",
-       "ended", "a stale worker ends a cancel request"),
+       "do ended", "a stale worker ends a cancel request"),
     _M("settle",
        "redis.call('HSET', letters, id, "
        "cmsgpack.pack({reason, item.priority, stamp, fields, fingerprint}))",

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from streamq import calls, codec
+from streamq.keys import GROUP
 from streamq.model import (
     Accepted,
     BacklogFull,
@@ -24,10 +25,14 @@ from streamq.model import (
     RateLimited,
     Retried,
     Settlement,
+    TaskId,
 )
 from streamq.transport import GroupMissing
 from tests.model.base import HOUR, WORKERS, Base, Held
 from tests.model.books import LEASE, LETTERS
+
+AT_ONCE = 10_000
+"""ms of the real clock, far less than any step of the model's."""
 
 Kind = Callable[[Delivery], Outcome]
 
@@ -143,12 +148,16 @@ class WorkerSteps(Base):
         return Held(delivery, consumer)
 
     @precondition(lambda self: self.held)
-    @rule(data=st.data(), again=st.booleans())
-    def settle(self, data: st.DataObject, again: bool) -> None:
-        """A worker settles what it holds or ever held; to some it will come too late."""
+    @rule(data=st.data(), again=st.booleans(), cancel=st.booleans())
+    def settle(self, data: st.DataObject, again: bool, cancel: bool) -> None:
+        """A worker settles what it holds or ever held; to some it will come too late. Somebody may have asked
+        just before that one of these be cancelled."""
         consumer = data.draw(st.sampled_from(self.held)).consumer
         mine = [n for n, held in enumerate(self.held) if held.consumer == consumer]
         chosen = data.draw(st.lists(st.sampled_from(mine), min_size=1, max_size=4, unique=True))
+        if cancel:
+            local = self.held[chosen[0]].delivery.local
+            self._do(lambda: self._cancel(local))
         self._settle_held(data, consumer, [self.held[n] for n in chosen], again)
 
     @precondition(lambda self: self.twin.of("ready"))
@@ -160,10 +169,12 @@ class WorkerSteps(Base):
         if len(self.held) > before:
             self._settle_held(data, consumer, self.held[before:], again=False)
 
-    def _settle_held(self, data: st.DataObject, consumer: str, chosen: list[Held], again: bool) -> None:
+    def _settle_held(
+        self, data: st.DataObject, consumer: str, chosen: list[Held], again: bool, kinds: list[Kind] = KINDS
+    ) -> None:
         items: dict[str, Settlement] = {}
         for held in chosen:
-            kind = data.draw(st.sampled_from(KINDS))
+            kind = data.draw(st.sampled_from(kinds))
             delivery = held.delivery
             items[delivery.place] = Settlement(delivery.place, delivery.local, kind(delivery))
         number = self._numbered(consumer)
@@ -182,11 +193,24 @@ class WorkerSteps(Base):
         self._place_fresh()
 
     @precondition(lambda self: self.held)
-    @rule(consumer=st.sampled_from(WORKERS))
-    def renew(self, consumer: str) -> None:
-        """A worker renews all that it ever had: only what is still its own is renewed."""
+    @rule(data=st.data(), consumer=st.sampled_from(WORKERS), cancel=st.booleans())
+    def renew(self, data: st.DataObject, consumer: str, cancel: bool) -> None:
+        """A worker renews all that it ever had: only what is still its own is renewed. Somebody may have
+        asked just before that one of these be cancelled."""
+        running = [held for held in self.held if held.consumer == consumer and self._holds(held)]
+        if cancel and running:
+            local = data.draw(st.sampled_from(running)).delivery.local
+            self._do(lambda: self._cancel(local))
         mine = [(h.delivery.place, h.delivery.local) for h in self.held if h.consumer == consumer]
         self._do(lambda: self._renew(consumer, mine))
+
+    def _holds(self, held: Held) -> bool:
+        there = self.twin.pending.get(held.delivery.place)
+        return there is not None and there.consumer == held.consumer
+
+    def _cancel(self, local: str) -> None:
+        answer = self.shard.run(calls.cancel(self.shard.t, self.shard.s, TaskId("email", 0, local)))
+        assert answer == self.twin.cancel(local)
 
     def _renew(self, consumer: str, mine: list[tuple[str, str]]) -> None:
         renewal = self.shard.run(calls.renew(self.shard.t, consumer, mine))
@@ -195,6 +219,15 @@ class WorkerSteps(Base):
         asked = {local for place, local in mine if place not in lost} & self.twin.cancels
         assert set(renewal.cancelled) == asked
         assert (renewal.now_ms, renewal.lease_ms) == (self.twin.now, LEASE)
+        for place, _ in mine:
+            if place not in lost:
+                assert self._idle_ms(place) < AT_ONCE
+
+    def _idle_ms(self, place: str) -> int:
+        """How long ago the server thinks that a delivery was given or renewed."""
+        asked = ("XPENDING", self.shard.t.stream(place[0]), GROUP, place[1:], place[1:], 1)
+        row = self.shard.command(*asked)[0]
+        return int(row[2])
 
     @precondition(lambda self: self.twin.pending)
     @rule(consumer=st.sampled_from(WORKERS))

@@ -68,3 +68,32 @@ def test_a_plan_is_printed_from_measured_costs(tmp_path: Path) -> None:
     said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     assert "| result kept | 100,000 | 3.3 | 3 | 3 |" in said
     assert "30.6 GB" in said
+
+
+def test_too_few_tasks_are_refused() -> None:
+    """They took no CPU time that could be counted, and the simulation divided by it."""
+    for script, words in (("simulate", ["--check"]), ("measure", [])):
+        command = [sys.executable, str(CAPACITY / f"{script}.py"), *words, "--count", "8000"]
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert said.returncode == 2
+        assert "8000 tasks take too little CPU time to be measured; take" in said.stderr
+
+
+def test_a_cost_that_the_ticks_cannot_tell_is_an_error() -> None:
+    ticks = load("ticks")
+    assert ticks.each_us(0.2, 10_000, "the worker") == pytest.approx(20)
+    for seconds, tasks in ((0.0, 8000), (0.05, 8000), (1.0, 0)):
+        with pytest.raises(ticks.TooFewTasks, match=r"of the CPU time of the worker.*larger --count"):
+            ticks.each_us(seconds, tasks, "the worker")
+    del sys.modules["ticks"]
+
+
+def test_a_plan_from_costs_of_nothing_is_refused(tmp_path: Path) -> None:
+    free = {"feature": "plain, in bulk (`enqueue_many`)", "worker_us": 0.0, "enqueue_us": 1.0, "run_us": 1.0}
+    costs = tmp_path / "costs.json"
+    costs.write_text(json.dumps([free]))
+    said = subprocess.run(
+        [sys.executable, str(CAPACITY / "plan.py"), str(costs)], capture_output=True, text=True, check=False
+    )
+    assert said.returncode == 1
+    assert "says that a task costs nothing; measure with a larger --count" in said.stderr

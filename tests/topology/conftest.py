@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from streamq import StreamQ
-from tests.topology.servers import ClusterSet, SentinelSet
+from tests.topology.clusters import ClusterSet
+from tests.topology.sentinels import SentinelSet
 
 SHARDS = 3
 Servers = SentinelSet | ClusterSet

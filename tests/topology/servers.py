@@ -1,6 +1,6 @@
-"""Real servers in sets, on free loopback ports: a primary with replicas and sentinels, and a cluster.
+"""Real server processes on free loopback ports, and what sets of them have in common.
 
-Owns their processes: they end with the set, and with this process however it ends. Uses the servers'
+Owns the processes: they end with the set, and with this process however it ends. Uses the servers'
 own commands only, so that `redis-cli` is not needed. Knows nothing of streamq but where to find a
 server binary; nothing of pytest. The methods block; call them in a thread where there is an event loop.
 """
@@ -8,15 +8,13 @@ server binary; nothing of pytest. The methods block; call them in a thread where
 from __future__ import annotations
 
 import io
-import math
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,12 +24,9 @@ from redis.retry import Retry
 
 from streamq.embedded import find_server
 
-SLOTS: Final = 16384
 LIMIT: Final = 20.0
 """Seconds to wait for anything that servers do by themselves."""
-GIVEN_UP: Final = 6.0
-"""Seconds after which a planned failover that did not come about is asked for again: the server has dropped
-it after five."""
+
 
 # The server ends when our end of the pipe closes, which it does however we end.
 _SHIM: Final = """
@@ -166,8 +161,8 @@ def server_words(binary: Path, port: int, config: Mapping[str, str]) -> list[str
     return [str(binary), *(word for name, value in options.items() for word in (f"--{name}", value))]
 
 
-class _Set:
-    """What both sets are: nodes in a temporary folder, which start and end together."""
+class ServerSet:
+    """What all sets are: nodes in a temporary folder, which start and end together."""
 
     def __init__(self, config: Mapping[str, str] | None, binary: Path | None) -> None:
         self.nodes: list[Node] = []
@@ -222,318 +217,3 @@ def _is(node: Node, role: str) -> bool:
         return node.role == role
     except redis.RedisError:
         return False
-
-
-class SentinelSet(_Set):
-    """A primary, its replicas and their sentinels.
-
-    `url` is what a program connects with; `masters()` has one node, or none while nobody is elected.
-    down_after: seconds of silence after which the sentinels give a master up.
-    """
-
-    def __init__(
-        self,
-        *,
-        replicas: int = 1,
-        sentinels: int = 3,
-        down_after: float = 1.5,
-        service: str = "mymaster",
-        config: Mapping[str, str] | None = None,
-        binary: Path | None = None,
-    ) -> None:
-        super().__init__(config, binary)
-        self.service = service
-        self.sentinels: list[Node] = []
-        self._replicas, self._sentinels, self._down_after = replicas, sentinels, down_after
-
-    def __enter__(self) -> SentinelSet:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    @property
-    def url(self) -> str:
-        hosts = ",".join(node.address for node in self.sentinels)
-        return f"redis+sentinel://{hosts}/{self.service}/0"
-
-    def master(self) -> Node:
-        """Who the sentinels say is the master; waits until it says so itself."""
-        found: Node = wait_for(self._agreed, "the sentinels agree on a master")
-        return found
-
-    def failover(self) -> Node:
-        """A planned failover (SENTINEL FAILOVER); answers the new master."""
-        before = self.master()
-        deadline = time.monotonic() + LIMIT
-        while time.monotonic() < deadline:
-            # It may be refused, or begun and given up, as long as the replica's link is fresh.
-            wait_for(lambda: self._ask("FAILOVER", self.service), "a sentinel takes the failover")
-            with suppress(TimeoutError):
-                return self.new_master(before, 3.0)
-        raise TimeoutError(f"{before} is still the master")
-
-    def new_master(self, before: Node, limit: float = LIMIT) -> Node:
-        """Wait for another master than `before`."""
-
-        def found() -> Node | None:
-            now = self._agreed()
-            return None if now is before else now
-
-        node: Node = wait_for(found, "a new master", limit)
-        return node
-
-    def settled(self) -> None:
-        """Wait until all that live are replicas of one master, in sync, and the sentinels see them."""
-        wait_for(self._in_sync, "the replicas are in sync")
-
-    def _all(self) -> list[Node]:
-        return [*self.sentinels, *self.nodes]
-
-    def _build(self) -> None:
-        ports = free_ports(1 + self._replicas + self._sentinels)
-        data, watching = ports[: 1 + self._replicas], ports[1 + self._replicas :]
-        primary, *others = data
-        for port in data:
-            replica_of = {} if port == primary else {"replicaof": f"127.0.0.1 {primary}"}
-            words = server_words(self._binary, port, self._config | replica_of)
-            self.nodes.append(Node(port, self._folder / str(port), words))
-        for number, port in enumerate(watching, 1):
-            self.sentinels.append(self._sentinel(number, port, watching, primary, others))
-        for node in self._all():
-            node.launch()
-        for node in self._all():
-            node.answers()
-        for sentinel in self.sentinels:
-            _hasten(sentinel)
-        self.settled()
-
-    def restart(self, node: Node) -> None:
-        super().restart(node)
-        if node in self.sentinels:
-            _hasten(node)
-
-    def _sentinel(
-        self, number: int, port: int, all_ports: list[int], primary: int, others: list[int]
-    ) -> Node:
-        # They are told of one another: to find out by themselves takes them seconds.
-        about = f"sentinel known-{{}} {self.service} 127.0.0.1 {{}}"
-        lines = [
-            f"port {port}", "bind 127.0.0.1", "dir .", f"sentinel myid {_sentinel_id(number)}",
-            f"sentinel monitor {self.service} 127.0.0.1 {primary} {self._sentinels // 2 + 1}",
-            f"sentinel down-after-milliseconds {self.service} {round(self._down_after * 1000)}",
-            f"sentinel failover-timeout {self.service} 1000",
-            *(about.format("replica", other) for other in others),
-            *(
-                f"{about.format('sentinel', other)} {_sentinel_id(n)}"
-                for n, other in enumerate(all_ports, 1)
-                if n != number
-            ),
-        ]  # fmt: skip
-        folder = self._folder / str(port)
-        node = Node(port, folder, [str(self._binary), "sentinel.conf", "--sentinel"])
-        (folder / "sentinel.conf").write_text("\n".join(lines) + "\n", "utf-8")
-        return node
-
-    def _ask(self, *words: str) -> Any:
-        for sentinel in self.sentinels:
-            if sentinel.alive:
-                return sentinel.command("SENTINEL", *words)
-        raise redis.ConnectionError("no sentinel is alive")
-
-    def _agreed(self) -> Node | None:
-        """The master of whom all living sentinels say so, where it says so too."""
-        named = {
-            int(sentinel.command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.service)[1])
-            for sentinel in self.sentinels
-            if sentinel.alive
-        }
-        agreed = [node for node in self.nodes if named == {node.port} and node.alive]
-        return next((node for node in agreed if node.role == "master"), None)
-
-    def _in_sync(self) -> bool:
-        master = self._agreed()
-        if master is None:
-            return False
-        others = [node.info("replication") for node in self.nodes if node.alive and node is not master]
-        linked = all(
-            one.get("master_link_status") == "up" and one.get("master_port") == str(master.port)
-            for one in others
-        )
-        seen = [_pairs(self._ask("MASTER", self.service))]
-        return linked and all(
-            int(row["num-slaves"]) >= len(others) and int(row["num-other-sentinels"]) >= self._sentinels - 1
-            for row in seen
-        )
-
-
-def _hasten(sentinel: Node) -> None:
-    """Let it look more often: at its usual pace it needs 10 s to make a replica of a former master."""
-    periods = {"INFO-PERIOD": 300, "PING-PERIOD": 200, "PUBLISH-PERIOD": 300}
-    sentinel.command("SENTINEL", "DEBUG", *(word for pair in periods.items() for word in pair))
-
-
-def _sentinel_id(number: int) -> str:
-    return f"{number:040x}"
-
-
-def _pairs(flat: list[str]) -> dict[str, str]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
-
-
-class ClusterSet(_Set):
-    """A cluster: `masters` nodes with an even share of the slots, and `replicas` for each.
-
-    `url` is what a program connects with. node_timeout: seconds of silence after which the others give
-    a master up.
-    """
-
-    def __init__(
-        self,
-        *,
-        masters: int = 3,
-        replicas: int = 1,
-        node_timeout: float = 1.0,
-        config: Mapping[str, str] | None = None,
-        binary: Path | None = None,
-    ) -> None:
-        super().__init__(config, binary)
-        self._masters, self._replicas, self._timeout = masters, replicas, node_timeout
-
-    def __enter__(self) -> ClusterSet:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    @property
-    def url(self) -> str:
-        return f"redis+cluster://{','.join(node.address for node in self.nodes[: self._masters])}"
-
-    def owner(self, slot: int) -> Node:
-        """The master that serves a slot, as all living nodes see it."""
-        found: Node = wait_for(lambda: self._owner(slot), f"all agree who serves slot {slot}")
-        return found
-
-    def replicas_of(self, master: Node) -> list[Node]:
-        """The living replicas of a master."""
-        return [
-            node
-            for node in self.replicas()
-            if node.info("replication").get("master_port") == str(master.port)
-        ]
-
-    def failover(self, master: Node, how: str = "") -> Node:
-        """A planned failover (CLUSTER FAILOVER on a replica; how: '', FORCE or TAKEOVER); the new master."""
-        replica: Node = wait_for(
-            lambda: next(
-                (
-                    node
-                    for node in self.replicas_of(master)
-                    if node.info("replication").get("master_link_status") == "up"
-                ),
-                None,
-            ),
-            "a replica in sync",
-        )
-        asked = -math.inf
-
-        def took_over() -> bool:
-            nonlocal asked
-            if replica.role == "master":
-                return True
-            if time.monotonic() - asked > GIVEN_UP:
-                asked = time.monotonic()
-                replica.command("CLUSTER", "FAILOVER", *([how] if how else []))
-            return False
-
-        wait_for(took_over, "the replica is the master")
-        return replica
-
-    def settled(self) -> None:
-        """Wait until every living node sees a whole cluster and every living replica is in sync."""
-        wait_for(self._whole, "the cluster is whole")
-
-    def migrate_slot(self, slot: int, to: Node, pause: float = 0.0) -> int:
-        """Move a slot with its keys, one at a time, `pause` seconds between two; answers how many."""
-        return sum(1 for _ in self.migration(slot, to, pause))
-
-    def migration(self, slot: int, to: Node, pause: float = 0.0) -> Iterator[str]:
-        """The same in steps: yields each key when it has been moved."""
-        source = self.owner(slot)
-        if source is to:
-            return
-        mine, theirs = (node.command("CLUSTER", "MYID") for node in (source, to))
-        to.command("CLUSTER", "SETSLOT", slot, "IMPORTING", mine)
-        source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", theirs)
-        while keys := source.command("CLUSTER", "GETKEYSINSLOT", slot, 1):
-            source.command("MIGRATE", "127.0.0.1", to.port, keys[0], 0, 5000)
-            yield keys[0]
-            time.sleep(pause)
-        # Who receives it first, as a slot that nobody owns would lose its keys.
-        for node in [to, source, *(one for one in self.masters() if one not in (to, source))]:
-            node.command("CLUSTER", "SETSLOT", slot, "NODE", theirs)
-
-    def _build(self) -> None:
-        number = self._masters * (1 + self._replicas)
-        ports = free_ports(2 * number)
-        for port, bus in zip(ports[:number], ports[number:], strict=True):
-            config = {
-                "cluster-enabled": "yes", "cluster-port": str(bus), "cluster-config-file": "nodes.conf",
-                "cluster-node-timeout": str(round(self._timeout * 1000)),
-                "cluster-replica-validity-factor": "0", "cluster-require-full-coverage": "no",
-            }  # fmt: skip
-            words = server_words(self._binary, port, config | self._config)
-            self.nodes.append(Node(port, self._folder / str(port), words))
-        for node in self.nodes:
-            node.launch()
-        for node in self.nodes:
-            node.answers()
-        self._join(ports[number:])
-        self.settled()
-
-    def _join(self, buses: list[int]) -> None:
-        masters, replicas = self.nodes[: self._masters], self.nodes[self._masters :]
-        share = SLOTS // self._masters
-        for n, node in enumerate(masters):
-            last = SLOTS - 1 if node is masters[-1] else (n + 1) * share - 1
-            node.command("CLUSTER", "ADDSLOTSRANGE", n * share, last)
-        for n, node in enumerate(self.nodes):  # before any of them knows another
-            node.command("CLUSTER", "SET-CONFIG-EPOCH", n + 1)
-        for node in self.nodes:
-            for other, bus in zip(self.nodes, buses, strict=True):
-                if other is not node:
-                    node.command("CLUSTER", "MEET", "127.0.0.1", other.port, bus)
-        ids = [node.command("CLUSTER", "MYID") for node in masters]
-        for n, node in enumerate(replicas):
-            knows_it = partial(node.command, "CLUSTER", "REPLICATE", ids[n % len(ids)])
-            wait_for(knows_it, f"{node.address} knows its master")
-
-    def _owner(self, slot: int) -> Node | None:
-        """The master of a slot, where all that live agree."""
-        seen = {
-            row[2][1]
-            for node in self.nodes
-            if node.alive
-            for row in node.command("CLUSTER", "SLOTS")
-            if row[0] <= slot <= row[1]
-        }
-        return next((node for node in self.nodes if seen == {node.port} and node.alive), None)
-
-    def _whole(self) -> bool:
-        living = [node for node in self.nodes if node.alive]
-        for node in living:
-            info = dict(line.split(":", 1) for line in node.command("CLUSTER", "INFO").splitlines())
-            if info["cluster_state"] != "ok" or int(info["cluster_known_nodes"]) < len(self.nodes):
-                return False
-            told = node.info("replication")
-            if told["role"] == "slave" and told.get("master_link_status") != "up":
-                return False
-        served = sum(
-            last - first + 1
-            for first, last, (_, port, *_), *_ in living[0].command("CLUSTER", "SLOTS")
-            if any(node.port == port for node in living)
-        )
-        return bool(served == SLOTS)

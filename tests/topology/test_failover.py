@@ -12,9 +12,11 @@ from streamq import StreamQ, WorkerOptions
 from streamq.keys import shard_keys
 from streamq.model import Accepted
 from tests.running import serving
+from tests.topology.clusters import ClusterSet
 from tests.topology.conftest import SHARDS, Servers
 from tests.topology.load import under_load
-from tests.topology.servers import ClusterSet, Node, SentinelSet, wait_for
+from tests.topology.sentinels import SentinelSet
+from tests.topology.servers import Node, wait_for
 
 pytestmark = pytest.mark.timeout(120)
 

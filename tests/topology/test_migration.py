@@ -11,9 +11,10 @@ from redis.crc import key_slot
 from streamq import StreamQ, WorkerOptions
 from streamq.keys import shard_keys
 from tests.running import serving
+from tests.topology.clusters import ClusterSet
 from tests.topology.conftest import SHARDS
 from tests.topology.load import under_load
-from tests.topology.servers import ClusterSet, Node
+from tests.topology.servers import Node
 
 pytestmark = pytest.mark.timeout(120)
 SLOT = key_slot(shard_keys("shop", 0).types.encode())

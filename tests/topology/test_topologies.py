@@ -15,8 +15,10 @@ from streamq.doctor import examine
 from streamq.keys import shard_keys
 from streamq.transport import Address, AsyncTransport, SyncTransport, link, wire
 from tests.running import clean, serving, until
+from tests.topology.clusters import ClusterSet
 from tests.topology.conftest import SHARDS, Servers
-from tests.topology.servers import ClusterSet, Node, SentinelSet
+from tests.topology.sentinels import SentinelSet
+from tests.topology.servers import Node
 
 
 def tasks_of(app: StreamQ) -> dict[str, Any]:

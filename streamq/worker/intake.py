@@ -1,0 +1,90 @@
+"""What was fetched, taken into the book and passed on; or handed back, or buried where nobody can read it.
+
+Owns that first decision about a delivery. Fetches nothing and runs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from streamq import codec, telemetry
+from streamq.calls import FetchedByType
+from streamq.errors import DecodeError
+from streamq.keys import TypeKeys
+from streamq.model import SUSPECT, Delivery, Died, Entry, HandedBack, Outcome
+from streamq.worker.holdings import Held, Holdings
+from streamq.worker.runner import Runner
+from streamq.worker.settler import Settler
+
+
+class Intake:
+    """Of one worker process. `closed`: whether what comes is to be handed back, of a type or at all."""
+
+    def __init__(
+        self,
+        worker: str,
+        holdings: Holdings,
+        runner: Runner,
+        settler: Settler,
+        closed: Callable[[TypeKeys], bool],
+    ) -> None:
+        self._worker = worker
+        self._holdings, self._runner, self._settler = holdings, runner, settler
+        self._closed = closed
+        self._log = telemetry.get_logger(worker=worker)
+
+    async def deliver(self, found: FetchedByType) -> None:
+        """Take what was fetched into the book and pass it on."""
+        now_ms, parts = found
+        if now_ms:
+            self._runner.set_clock(parts[0][0].keys.shard if parts else 0, now_ms)
+        suspects = self._holdings.suspects
+        for source, entries in parts:
+            received = [held for entry in entries if (held := self._receive(source.keys, entry))]
+            kept = 0 if self._closed(source.keys) else len(received)
+            if source.letter == SUSPECT:
+                kept = min(kept, max(0, 1 - suspects))
+                suspects += len(received)
+            self._runner.put(received[:kept])
+            for held in received[kept:]:
+                self._give_back(held)
+        if suspects > 1:
+            # Only then is the one that stays alone, as a task that kills its worker must be.
+            await self._settler.flush(parts[0][0].keys.shard)
+
+    def recovered(self, keys: TypeKeys, places: list[str]) -> None:
+        """Hand back what was delivered to us and never arrived."""
+        for place in places:
+            self._settle_unread(keys, place, HandedBack())
+
+    def _receive(self, keys: TypeKeys, entry: Entry) -> Held | None:
+        """The entry as a delivery in the book; None where nobody can read it, or where it runs already."""
+        try:
+            held = Held(codec.decode(keys.type, keys.shard, entry))
+        except DecodeError as error:
+            self._undecodable(keys, entry, error)
+            return None
+        if self._holdings.same(held.delivery):
+            return None
+        self._holdings.add(held)
+        return held
+
+    def _undecodable(self, keys: TypeKeys, entry: Entry, error: DecodeError) -> None:
+        """An entry nobody can read: a dead letter, with everything that is in it."""
+        place = f"{keys.type}:{keys.shard}:{entry.place}"
+        self._log.error("task.undecodable", place=place, reason=error.reason, error=str(error))
+        failures = codec.add_failure(
+            b"", attempt=0, at_ms=self._runner.now_ms(keys.shard), worker=self._worker,
+            error="DecodeError", message=str(error), traceback="",
+        )  # fmt: skip
+        self._settle_unread(keys, entry.place, Died(error.reason, failures, started=False))
+
+    def _settle_unread(self, keys: TypeKeys, place: str, outcome: Outcome) -> None:
+        held = Held(Delivery(keys.type, keys.shard, place, place, b""))
+        held.done = True
+        self._holdings.add(held)
+        self._settler.put(held, outcome)
+
+    def _give_back(self, held: Held) -> None:
+        held.done = True
+        self._settler.put(held, HandedBack())

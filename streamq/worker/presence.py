@@ -1,0 +1,81 @@
+"""What the servers know of a worker: its app, its types and their groups in every shard, and that it leaves.
+
+Owns the calls that say so. Takes no task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from streamq import calls, telemetry
+from streamq.app import Registry
+from streamq.errors import RedisError
+from streamq.keys import TypeKeys, shard_keys, type_keys
+from streamq.shards import AppRecord
+from streamq.transport import AsyncTransport, warn_of_eviction
+
+START_PATIENCE: Final = 10.0
+LEAVE_PATIENCE: Final = 1.0
+LEAVE_WITHIN: Final = 3.0
+"""Seconds to say that we read no more; who is not heard is swept away by the daemon."""
+
+
+class Presence:
+    """Of one worker process, which serves these types."""
+
+    def __init__(self, transport: AsyncTransport, registry: Registry, types: list[str], worker: str) -> None:
+        self._transport = transport
+        self._registry, self._types = registry, types
+        self._worker = worker
+        self._log = telemetry.get_logger(worker=worker)
+
+    async def announce(self) -> AppRecord:
+        """Check the server and make the app known; our types and their groups in every shard."""
+        told = calls.announce(self._registry.name, self._registry.shards)
+        record = await self._transport.run(told, patience=START_PATIENCE)
+        for shard in range(record.known):
+            await self._register_all(shard)
+        warn_of_eviction(self._transport.servers(), self._log)
+        return record
+
+    async def prepare(self, shard: int) -> frozenset[str]:
+        """Make a shard ready to be read. Answers what is paused, there or everywhere: it is not begun."""
+        await self._register_all(shard)
+        paused: frozenset[str] = frozenset()
+        for n in {0, shard}:
+            call = calls.orders(shard_keys(self._registry.name, n), self._worker)
+            paused |= (await self._transport.run(call, patience=START_PATIENCE)).paused
+        return paused
+
+    async def _register_all(self, shard: int) -> None:
+        for name in self._types:
+            await self._register(type_keys(self._registry.name, shard, name), shard)
+
+    async def _register(self, keys: TypeKeys, shard: int) -> None:
+        handler = self._registry.handlers[keys.type]
+        told = calls.register(
+            keys, shard_keys(self._registry.name, shard), handler.reference, handler.options.policy()
+        )
+        before = await self._transport.run(told)
+        if before and before != handler.reference:
+            self._log.warning(
+                "type.handler_changed",
+                type=keys.type,
+                before=before,
+                now=handler.reference,
+                fix=f"if these are two programs, give one another app name than {self._registry.name!r}",
+            )
+        await self._transport.run(calls.groups(keys.streams))
+
+    async def leave(self, shard: int, *, away: bool) -> None:
+        """Say that we read from a shard no more; only once where its server is known to be away."""
+        keys = [type_keys(self._registry.name, shard, name) for name in self._types]
+        streams = [stream for one in keys for stream in one.streams]
+        call = calls.leave(shard_keys(self._registry.name, shard), self._worker, streams)
+        try:
+            async with asyncio.timeout(LEAVE_WITHIN):
+                await self._transport.run(call, patience=0 if away else LEAVE_PATIENCE)
+        except (RedisError, TimeoutError) as error:
+            told = str(error) or "the server is silent"
+            self._log.warning("worker.leave_failed", shard=shard, error=told)

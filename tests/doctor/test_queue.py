@@ -1,0 +1,93 @@
+"""The doctor on the queue: who serves it, and what waits too long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import orjson
+import pytest
+
+from streamq import calls
+from streamq.model import Died
+from streamq.transport import Address, SyncTransport
+from tests.doctor.looks import look, one
+from tests.lua.shard import Shard
+
+
+@pytest.fixture
+def shard(url: str) -> Iterator[Shard]:
+    transport = SyncTransport(Address.parse(url))
+    found = Shard(transport)
+    found.run(calls.announce("shop", 1))
+    yield found
+    transport.close()
+
+
+def beat(shard: Shard, name: str, **details: object) -> None:
+    told = {"heartbeat": 5.0, "types": ["email"], "version": "1.0"} | details
+    shard.run(calls.beat(shard.s, name, orjson.dumps(told)))
+
+
+def test_nobody_is_there(shard: Shard, url: str) -> None:
+    shard.put()
+    checks = look(url)
+    assert one(checks, "daemon").status == "fault"
+    assert "streamq daemon" in one(checks, "daemon").fix
+    found = one(checks, "workers of shop")
+    assert (found.status, found.said) == ("warning", "none is alive; email (1 ready)")
+    beat(shard, "w1", types=["other"])
+    assert "none serves email" in one(look(url), "workers of shop").said
+
+
+def test_a_daemon_of_another_app_is_none_of_ours(shard: Shard, url: str) -> None:
+    shard.run(calls.attend("d1", b'{"only":"other","heartbeat":10}'))
+    assert one(look(url), "daemon").status == "fault"
+    shard.run(calls.attend("d2", b'{"only":"shop","heartbeat":10}'))
+    assert one(look(url), "daemon").said == "1 alive: d2"
+
+
+def test_several_releases(shard: Shard, url: str) -> None:
+    beat(shard, "w1")
+    beat(shard, "w2", version="1.1")
+    found = one(look(url), "releases")
+    assert (found.status, "1 with 1.0, 1 with 1.1" in found.said) == ("warning", True)
+
+
+def test_deliveries_of_workers_that_are_gone(shard: Shard, url: str) -> None:
+    shard.put()
+    [delivery] = shard.fetch("dead-worker")
+    found = one(look(url), "deliveries of shop")
+    assert (found.status, "1 held by workers that are gone: dead-worker" in found.said) == ("warning", True)
+    beat(shard, "dead-worker")
+    assert one(look(url), "deliveries of shop").status == "ok"
+    assert delivery
+
+
+def test_tasks_that_die_and_suspects(shard: Shard, url: str) -> None:
+    assert one(look(url), "dead letters of shop").said == "none"
+    shard.put()
+    shard.settle(shard.fetch(), Died("attempts", b"[]"))
+    found = one(look(url), "dead letters of shop")
+    assert (found.status, found.said) == ("warning", "1 of 1 in the last hour")
+    [local] = shard.command("ZRANGE", shard.t.dead, 0, -1)
+    shard.command("ZADD", shard.t.dead, 1, local)
+    assert one(look(url), "dead letters of shop").status == "ok"
+    shard.command("XADD", shard.t.suspect, "*", "p", "{}")
+    assert "1 suspects" in one(look(url), "dead letters of shop").said
+
+
+def test_overdue_tasks(shard: Shard, url: str) -> None:
+    shard.put(delay_ms=1_000_000)
+    assert one(look(url), "schedule of shop").status == "ok"
+    [row] = shard.command("ZRANGE", shard.t.schedule, 0, 0)
+    shard.command("ZADD", shard.t.schedule, 1, row)
+    assert one(look(url), "schedule of shop").status == "fault"
+
+
+def test_long_silent_processes_are_forgotten_by_those_who_beat(shard: Shard) -> None:
+    beat(shard, "old")
+    shard.command("ZADD", shard.s.workers, 1, "old")
+    beat(shard, "new")
+    assert [name for name, _ in shard.run(calls.workers(shard.s))] == ["new"]
+    kept = shard.run(calls.heartbeats(shard.s))
+    assert list(kept) == ["new"]

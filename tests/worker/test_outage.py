@@ -1,0 +1,29 @@
+"""A worker whose servers are gone asks seldom for them, and ends soon when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from streamq import StreamQ, Worker
+from streamq.embedded import EmbeddedServer
+from tests.running import until
+
+
+async def test_a_worker_whose_server_is_gone_ends_soon() -> None:
+    """It waited for a server that it does not need any more: for some seconds, and one for each shard."""
+    with EmbeddedServer() as server:
+        app = StreamQ("shop", server.url, shards=4)
+
+        @app.task
+        async def work() -> None: ...
+
+        worker = Worker(app)
+        running = asyncio.create_task(worker.run())
+        await asyncio.wait_for(worker.ready.wait(), 10)
+    await until(lambda: all(fetcher.away_since for fetcher in worker._crew.fetchers))
+    began = time.monotonic()
+    worker.stop()
+    await asyncio.wait_for(running, 10)
+    assert time.monotonic() - began < 2
+    await app.aclose()
