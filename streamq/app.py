@@ -24,7 +24,7 @@ from streamq.errors import (
     PayloadError,
     UnknownTaskType,
 )
-from streamq.model import NAME_PATTERN, Completed
+from streamq.model import NAME_PATTERN
 from streamq.options import TaskOptions, whole
 from streamq.shards import MOST, AppRecord
 from streamq.telemetry.traces import Tracer
@@ -40,7 +40,6 @@ class Handler:
         self.function = function
         self.options = options
         self.retention_ms = round(options.retention * 1000)
-        self.nothing = Completed(b"", self.retention_ms)
         self.is_async = inspect.iscoroutinefunction(function)
         self.reference = f"{function.__module__}:{function.__qualname__}"
         self._signature = inspect.signature(function)

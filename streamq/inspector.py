@@ -16,7 +16,7 @@ from streamq import calls, codec
 from streamq.audit import Audit, Auditor
 from streamq.deadgroups import DeadGroups, DeadSelection, Groups
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
-from streamq.model import Counts, DeadLetter, Located, State, TaskId
+from streamq.model import Counts, DeadLetter, Located, State, Success, TaskId
 from streamq.operations import Action, Operations, Pause
 from streamq.rollups import Rollup, Rollups, Span
 from streamq.shards import AppRecord
@@ -49,7 +49,11 @@ class TypeStats:
 
 @dataclass(frozen=True, slots=True)
 class TaskInfo:
-    """Everything that is known of one task. `failures`: the errors of its attempts, oldest first."""
+    """Everything that is known of one task. `failures`: the errors of its attempts, oldest first.
+
+    `success`: the attempt that completed it; its worker is a name, or `…` and the name's last digits where
+    that one is long gone. None where an older release completed the task.
+    """
 
     id: str
     type: str
@@ -60,6 +64,7 @@ class TaskInfo:
     failures: list[dict[str, Any]]
     detail: dict[str, str]
     result: bytes | None
+    success: Success | None = None
     fields: dict[str, bytes] = field(repr=False, default_factory=dict)
 
 
@@ -132,7 +137,15 @@ class Inspector:
         """Where a task is and what is stored of it. Raises InvalidTaskId."""
         task = TaskId.parse(task_id)
         located = self._ask(calls.locate(self._type(task.type, task.shard), task.local))
-        return _task_info(task, located)
+        return _task_info(task, located, self._named(located.success))
+
+    def _named(self, success: Success | None) -> Success | None:
+        """With the worker's whole name, where it sends heartbeats or did not long ago."""
+        if success is None:
+            return None
+        beats = self._ask(calls.workers(self._shard(0)))
+        found = (name for name, _ in beats if name.endswith(f"-{success.worker}"))
+        return success._replace(worker=next(found, f"…{success.worker}"))
 
     def dead(self, task_type: str, *, start: int = 0, limit: int = 100) -> list[DeadLetter]:
         """A page of a type's dead letters, newest first, shard by shard."""
@@ -272,18 +285,21 @@ def _sum(several: Iterator[dict[str, int]] | Any) -> dict[str, int]:
     return total
 
 
-def _task_info(task: TaskId, located: Located) -> TaskInfo:
+def _task_info(task: TaskId, located: Located, success: Success | None) -> TaskInfo:
     have = codec.fields_dict(located.fields)
+    failed = success.attempt - 1 if success else _number(have.get("a"))
+    ended = {"ended_ms": str(success.at_ms)} if success else {}
     return TaskInfo(
         id=str(task),
         type=task.type,
         state=located.state,
         payload=have.get("p"),
-        attempts_failed=_number(have.get("a")),
+        attempts_failed=failed,
         lost=_number(have.get("l")),
         failures=codec.failures(have.get("f", b"")),
-        detail=located.detail,
+        detail={**located.detail, **ended},
         result=located.result,
+        success=success,
         fields=have,
     )
 

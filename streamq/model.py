@@ -192,7 +192,8 @@ class Overrides(NamedTuple):
 
 
 class Completed(NamedTuple):
-    """The handler returned; `result` is JSON, kept for `retention_ms` (0: not at all)."""
+    """The handler returned; `result` is JSON with a note of the attempt (see `codec.keep`), kept for
+    `retention_ms` (0: not at all)."""
 
     result: bytes = b""
     retention_ms: int = 0
@@ -356,12 +357,28 @@ class DeadLetter(NamedTuple):
     fields: tuple[bytes, ...]
 
 
+class Success(NamedTuple):
+    """The attempt that completed a task, as far as its kept result tells.
+
+    worker: the last six digits of its name. at_ms: when it ended, by the server's clock. wait_ms: from ready
+    to started; run_ms: in the handler.
+    """
+
+    attempt: int
+    at_ms: int
+    wait_ms: int
+    run_ms: int
+    worker: str
+
+
 @dataclass(frozen=True, slots=True)
 class Located:
-    """Where a task is now. `fields` are its stored fields where it still has an envelope."""
+    """Where a task is now. `fields` are its stored fields where it still has an envelope. `success`: of a
+    completed task, None where a worker of an older release completed it."""
 
     state: State
     now_ms: int
     detail: dict[str, str] = field(default_factory=dict)
     fields: tuple[bytes, ...] = ()
     result: bytes | None = None
+    success: Success | None = None

@@ -13,9 +13,9 @@ import sys
 from typing import Any
 
 from streamq.cli import NOT_FOUND, OK, target
-from streamq.cli.output import age, clean, moment, shown, write_json, write_pairs, write_table
+from streamq.cli.output import age, brief, clean, moment, shown, write_json, write_pairs, write_table
 from streamq.inspector import TaskInfo
-from streamq.model import STATES
+from streamq.model import STATES, Success
 from streamq.options import whole
 from streamq.tasklist import MOST_ROWS, TaskFilter, TaskRow
 
@@ -96,6 +96,7 @@ def as_object(info: TaskInfo) -> dict[str, Any]:
         "id": info.id, "type": info.type, "state": info.state, "payload": info.payload,
         "attempts_failed": info.attempts_failed, "lost": info.lost, "failures": info.failures,
         "detail": info.detail, "result": _result(info),
+        "success": info.success._asdict() if info.success else None,
     }  # fmt: skip
 
 
@@ -121,12 +122,26 @@ def write_task(info: TaskInfo) -> None:
         sys.stdout.write(clean(_failure(failure)))
     if info.failures:
         sys.stdout.write("\n")
+    if info.success:
+        sys.stdout.write(_success(info.success))
+
+
+def _success(one: Success) -> str:
+    head = f"attempt {one.attempt} completed at {moment(one.at_ms)} on {one.worker}"
+    return f"\n{head}, {_spent(one.wait_ms, one.run_ms)}\n"
+
+
+def _spent(wait_ms: int, run_ms: int) -> str:
+    return f"waited {brief(wait_ms / 1000)}, ran {brief(run_ms / 1000)}"
 
 
 def _failure(failure: dict[str, Any]) -> str:
     when = failure.get("at_ms")
     at = moment(when) if isinstance(when, int) else "?"
     head = f"attempt {failure.get('attempt')} at {at} on {failure.get('worker')}"
+    wait_ms, run_ms = failure.get("wait_ms"), failure.get("run_ms")
+    if isinstance(wait_ms, int) and isinstance(run_ms, int):
+        head += f", {_spent(wait_ms, run_ms)}"
     return f"\n{head}: {failure.get('error')}: {failure.get('message')}\n{failure.get('traceback')}"
 
 

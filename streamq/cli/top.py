@@ -15,7 +15,7 @@ import time
 from typing import Any, Final
 
 from streamq.cli import OK, target
-from streamq.cli.output import age, clean, moment, table, write_json
+from streamq.cli.output import age, brief, clean, moment, table, write_json
 from streamq.cli.overview import Watch
 from streamq.cli.screen import BOLD, Screen
 from streamq.errors import RedisUnavailable
@@ -172,15 +172,6 @@ def _daemons(seen: dict[str, Any]) -> list[str]:
 def rate(value: float) -> str:
     """Tasks a second, in a few letters."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
-
-
-def brief(value: float | None) -> str:
-    """Seconds in a few letters: 0.4ms, 120ms, 3.1s, 2m05s."""
-    if value is None:
-        return "-"
-    if value < 0.01:
-        return f"{value * 1000:.1f}ms"
-    return f"{value * 1000:.0f}ms" if value < 1 else age(value)
 
 
 def size(number: float) -> str:

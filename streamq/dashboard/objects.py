@@ -71,7 +71,8 @@ def task(info: TaskInfo, privacy: Privacy) -> dict[str, Any]:
     return {
         "id": info.id, "type": info.type, "state": info.state, "payload": privacy.value(info.payload),
         "attempts_failed": info.attempts_failed, "lost": info.lost, "failures": info.failures,
-        "detail": info.detail, "result": privacy.value(result), "origin": origin(info),
+        "detail": info.detail, "result": privacy.value(result),
+        "success": info.success._asdict() if info.success else None, "origin": origin(info),
     }  # fmt: skip
 
 

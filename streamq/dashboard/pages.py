@@ -111,6 +111,7 @@ class Pages:
         return self._page(
             request, "task.html", failed=failed, status=404 if info.state == "unknown" else 200, info=info,
             payload=privacy.text(info.payload), result=privacy.text(result), failures=failures,
+            success=info.success,
             origin=objects.origin(info), editable=privacy.complete and info.state == "dead",
             enqueued_ms=_enqueued(info.id, info.fields), now=self._now(info),
         )  # fmt: skip

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streamq import StreamQ, calls
+from streamq import StreamQ, calls, codec
+from streamq.model import Completed, Died
 from tests.cli.conftest import Capture, as_json, run
 from tests.lua.shard import Shard
 
@@ -104,3 +105,30 @@ def test_list_tasks_in_a_state(capsys: Capture, shard: Shard) -> None:
     assert run(capsys, "task", "list", "ready", "emial")[0] == 3
     code, _, err = run(capsys, "task", "list", "ready", "--older-than", "2h", "--newer-than", "1h")
     assert (code, "nothing is older than 2h and newer than 1h" in err) == (2, True)
+
+
+def test_a_completed_task_tells_of_its_attempt(capsys: Capture, shard: Shard) -> None:
+    [delivery] = shard.fetch()
+    task = f"email:0:{delivery.local}"
+    ready_ms = int(delivery.place[1:].partition("-")[0])
+    kept = codec.keep(b"[1]", delivery, codec.worker_mark("host-1-a1b2c3"), ready_ms + 250, 1500)
+    shard.settle([delivery], Completed(kept, 60_000))
+    shown = as_json(capsys, "task", "show", task)
+    assert (shown["result"], shown["success"]) == ([1], {
+        "attempt": 1, "at_ms": ready_ms + 1750, "wait_ms": 250, "run_ms": 1500, "worker": "…a1b2c3",
+    })  # fmt: skip
+    text = run(capsys, "task", "show", task)[1]
+    assert "attempt 1 completed at " in text
+    assert " on …a1b2c3, waited 250ms, ran 1.5s\n" in text
+    assert "…a1b2c3" in run(capsys, "task", "list", "completed")[1]
+
+
+def test_a_failed_attempt_tells_how_long_it_waited_and_ran(capsys: Capture, shard: Shard) -> None:
+    [delivery] = shard.fetch()
+    failures = codec.add_failure(
+        b"", attempt=1, at_ms=1_700_000_000_000, worker="w1", error="E", message="m", traceback="tb",
+        wait_ms=4, run_ms=61_000,
+    )  # fmt: skip
+    shard.settle([delivery], Died("attempts", failures))
+    text = run(capsys, "task", "show", f"email:0:{delivery.local}")[1]
+    assert "on w1, waited 4.0ms, ran 1m01s: E: m" in text
