@@ -34,7 +34,8 @@ class TaskFilter:
 
     error: part of the last error's name or message, or of the reason. id: part of the id.
     older_than, newer_than: seconds since that moment which a row tells as `at_ms` (for a scheduled task:
-    until it is due, so newer_than is "due within"). fingerprint: dead letters of one group.
+    until it is due, so newer_than is "due within"). fingerprint: dead letters of one group. told: what of a
+    row an error is searched in, where that is not `TaskRow.told`.
     """
 
     error: str = ""
@@ -42,6 +43,7 @@ class TaskFilter:
     older_than: float | None = None
     newer_than: float | None = None
     fingerprint: str = ""
+    told: Callable[[TaskRow], str] | None = None
 
     @property
     def empty(self) -> bool:
@@ -52,7 +54,7 @@ class TaskFilter:
         age = abs(now_ms - row.at_ms) / 1000
         return (
             (not self.id or self.id in row.id)
-            and (not self.error or self.error.lower() in row.told.lower())
+            and (not self.error or self.error.lower() in (self.told(row) if self.told else row.told).lower())
             and (self.older_than is None or age >= self.older_than)
             and (self.newer_than is None or age <= self.newer_than)
         )
@@ -86,8 +88,18 @@ class TaskRow:
     @property
     def told(self) -> str:
         """What there is to search for an error in."""
-        last = self.last_error or {}
-        return f"{last.get('error', '')}: {last.get('message', '')} {self.reason}"
+        return told(self.last_error, self.reason)
+
+    @property
+    def whole_payload(self) -> bytes | None:
+        """The payload where the row has all of it."""
+        return self.payload if self.payload is not None and len(self.payload) >= self.payload_size else None
+
+
+def told(failure: dict[str, Any] | None, reason: str) -> str:
+    """What there is of a failure to search for an error in."""
+    last = failure or {}
+    return f"{last.get('error', '')}: {last.get('message', '')} {reason}"
 
 
 @dataclass(frozen=True, slots=True)

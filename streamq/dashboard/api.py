@@ -76,7 +76,7 @@ class Api:
             query.get("type") or None,
             cursor=query.get("cursor", ""),
             limit=int(limit),
-            wanted=task_filter(query),
+            wanted=objects.private(task_filter(query), self._site.privacy),
         )
         return _json(objects.page(page, self._site.privacy))
 
@@ -86,7 +86,7 @@ class Api:
 
     def dead(self, request: Request) -> Response:
         found, _ = dead_groups(self._site.queue.inspector, request.query_params)
-        return _json(objects.groups(found))
+        return _json(objects.groups(found, self._site.privacy))
 
     def workers(self, request: Request) -> Response:
         del request

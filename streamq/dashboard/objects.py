@@ -16,7 +16,7 @@ from streamq.errors import AuthenticationFailed
 from streamq.inspector import Inspector, TaskInfo, TypeStats, WorkerInfo
 from streamq.operations import Pause
 from streamq.rollups import Rollup, Span, activity
-from streamq.tasklist import TaskPage, TaskRow
+from streamq.tasklist import TaskFilter, TaskPage, TaskRow, told
 
 SERIES: Final = ("accepted", "completed", "failed", "backlog", "wait_p95", "run_p95")
 YOUNG: Final = 20
@@ -68,9 +68,10 @@ def chart(inspector: Inspector, history: History, task_type: str | None, span: s
 def task(info: TaskInfo, privacy: Privacy) -> dict[str, Any]:
     """A task with all that is known of it."""
     result = (info.result or b"null") if info.result is not None else None
+    failures = [privacy.failure(one, info.payload) for one in info.failures]
     return {
         "id": info.id, "type": info.type, "state": info.state, "payload": privacy.value(info.payload),
-        "attempts_failed": info.attempts_failed, "lost": info.lost, "failures": info.failures,
+        "attempts_failed": info.attempts_failed, "lost": info.lost, "failures": failures,
         "detail": info.detail, "result": privacy.value(result),
         "success": info.success._asdict() if info.success else None, "origin": origin(info),
     }  # fmt: skip
@@ -87,7 +88,21 @@ def task_row(row: TaskRow, privacy: Privacy) -> dict[str, Any]:
     """A task in a list. `payload` is text, cut."""
     shown = asdict(row)
     del shown["fields"]
-    return {**shown, "payload": privacy.short(row.payload, 600), "result": privacy.short(row.result, 600)}
+    return {
+        **shown, "payload": privacy.short(row.payload, 600), "result": privacy.short(row.result, 600),
+        "last_error": last_error(row, privacy),
+    }  # fmt: skip
+
+
+def last_error(row: TaskRow, privacy: Privacy) -> dict[str, Any] | None:
+    return None if row.last_error is None else privacy.failure(row.last_error, row.whole_payload)
+
+
+def private(wanted: TaskFilter, privacy: Privacy) -> TaskFilter:
+    """The filter, searching only what is shown: else it would tell what is not, letter by letter."""
+    if privacy.complete:
+        return wanted
+    return replace(wanted, told=lambda row: told(last_error(row, privacy), row.reason))
 
 
 def page(found: TaskPage, privacy: Privacy) -> dict[str, Any]:
@@ -123,8 +138,15 @@ def _within(inspector: Inspector, group: DeadGroup, wanted: DeadSelection) -> in
     return inspector.count_dead(one)
 
 
-def groups(found: DeadGroups) -> dict[str, Any]:
-    return {"groups": [asdict(group) for group in found.groups], "complete": found.complete}
+def groups(found: DeadGroups, privacy: Privacy) -> dict[str, Any]:
+    return {"groups": [dead_group(group, privacy) for group in found.groups], "complete": found.complete}
+
+
+def dead_group(group: DeadGroup, privacy: Privacy) -> dict[str, Any]:
+    """A group with the message of its latest letter, as far as that is to be shown."""
+    shown = asdict(group)
+    payload = shown.pop("payload")
+    return {**shown, "message": privacy.error_text(group.message, payload)}
 
 
 def worker(one: WorkerInfo) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from streamq.dashboard import objects
 from streamq.dashboard.access import MAY
 from streamq.deadgroups import END_MS, DeadGroups, DeadSelection
 from streamq.errors import InvalidOption, InvalidTaskId, UsageError
-from streamq.fingerprint import place
 from streamq.inspector import Inspector, TaskInfo
 from streamq.model import STATES, State, TaskId
 from streamq.options import seconds
@@ -74,7 +73,8 @@ class Pages:
         query = request.query_params
         if wanted := query.get("q", "").strip():
             return self._jump(request, wanted)
-        state, filter_ = listed(query.get("state", "ready")), task_filter(query)
+        state = listed(query.get("state", "ready"))
+        filter_ = objects.private(task_filter(query), self._site.privacy)
         inspector = self._site.queue.inspector
         types = inspector.types()
         page = inspector.tasks(
@@ -98,20 +98,23 @@ class Pages:
     def _rows(self, rows: Any) -> list[dict[str, Any]]:
         privacy = self._site.privacy
         return [
-            {**asdict(row), "short": privacy.short(row.payload), "outcome": privacy.short(row.result)}
+            {
+                **asdict(row), "short": privacy.short(row.payload), "outcome": privacy.short(row.result),
+                "last_error": objects.last_error(row, privacy),
+            }
             for row in rows
-        ]
+        ]  # fmt: skip
 
     def task(self, request: Request) -> Response:
         info = self._site.queue.inspector.task(request.path_params["id"])
         privacy = self._site.privacy
         result = (info.result or b"null") if info.result is not None else None
-        failures = [_attempt(one) for one in info.failures]
+        failures = [_attempt(privacy.failure(one, info.payload)) for one in info.failures]
         failed = failed_attempts(info.attempts_failed, info.failures)
         return self._page(
             request, "task.html", failed=failed, status=404 if info.state == "unknown" else 200, info=info,
             payload=privacy.text(info.payload), result=privacy.text(result), failures=failures,
-            success=info.success,
+            success=info.success, privacy=privacy,
             origin=objects.origin(info), editable=privacy.complete and info.state == "dead",
             enqueued_ms=_enqueued(info.id, info.fields), now=self._now(info),
         )  # fmt: skip
@@ -134,8 +137,9 @@ class Pages:
         found, wanted = dead_groups(inspector, query)
         total = sum(group.count for group in found.groups)
         asked = {name: query.get(name, "") for name in ("type", "error", "older", "newer")}
+        groups = objects.groups(found, self._site.privacy)
         return self._page(
-            request, "dead.html", found=found, types=inspector.types(), asked=asked, total=total,
+            request, "dead.html", **groups, types=inspector.types(), asked=asked, total=total,
             times=_times(wanted), matching=_matching(wanted),
         )  # fmt: skip
 
@@ -231,7 +235,7 @@ def _attempt(told: dict[str, Any]) -> dict[str, Any]:
     """A failed attempt for the time line: `waited` and `ran` in seconds, None where they are not known."""
     spent = {name: told.get(f"{key}_ms") for name, key in (("waited", "wait"), ("ran", "run"))}
     seconds_ = {k: v / 1000 if isinstance(v, int | float) else None for k, v in spent.items()}
-    return {**told, **seconds_, "place": place(str(told.get("traceback", "")))}
+    return {**told, **seconds_}
 
 
 def _enqueued(task_id: str, fields: dict[str, bytes]) -> int | None:
