@@ -170,8 +170,9 @@ class Inspector:
         """A page of the tasks in a state, of one type or of all, from `cursor` on; at most 200 rows.
 
         A page is bounded: with a filter it may hold fewer rows than asked for, even none, and still have
-        a cursor to go on from. Ready, running and scheduled tasks come in the order in which they are
-        run, the others newest first. Raises UsageError.
+        a cursor to go on from. Types come one after the other. Ready, running and scheduled tasks come in
+        the order in which they are run, completed ones newest first, both shard by shard; dead, cancelled
+        and expired ones newest first over all shards. Raises UsageError.
         """
         listed = TaskList(self._transport, self._app, self.shards())
         types = self.types() if task_type is None else [task_type]

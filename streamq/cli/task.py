@@ -1,8 +1,8 @@
 """Show one task by its id, or list the tasks in a state.
 
-A list is read in bounded steps: with a filter it may take a while on a long queue. Ready, running and
-scheduled tasks come in the order in which they are run, the others newest first, type by type and shard by
-shard.
+A list is read in bounded steps: with a filter it may take a while on a long queue. Types come one after the
+other. Ready, running and scheduled tasks come in the order in which they are run, completed ones newest
+first, both shard by shard; dead, cancelled and expired ones newest first over all shards.
 `streamq cancel` and `streamq run-now` act on them.
 """
 

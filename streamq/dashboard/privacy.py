@@ -76,7 +76,7 @@ class Privacy:
             return {**told, **found}
         if not self.hide:
             found["place"] = self.error_text(found["place"], payload)
-        shown = {name: told[name] for name in _TOLD if name in told}
+        shown = {name: value for name, value in told.items() if name in _TOLD}
         texts = {"message": str(told.get("message", "")), "traceback": traceback}
         return {**shown, **{name: self.error_text(text, payload) for name, text in texts.items()}, **found}
 
