@@ -94,7 +94,7 @@ def build(
         *pages.routes(),
         *actions.routes(),
         *api.routes(),
-        Route("/live", pulse.stream),
+        Route("/changes", pulse.stream),
         Route("/metrics", site.scrape.answer),
         Mount("/static", _Static(directory=STATIC)),
     ]

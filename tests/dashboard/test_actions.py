@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from streamq import StreamQ
 from streamq.dashboard import Anyone, Basic, Bearer, Header, Principal, Role, dashboard
@@ -460,3 +462,21 @@ async def test_errors_do_not_repeat_what_is_not_to_be_shown(app: StreamQ, shop: 
             one = (await browser.get(f"/api/tasks/{died.id}")).json()["failures"][-1]
             assert one["place"].endswith("in charge")
             assert (one["traceback"] == HIDDEN) == (site is hidden)
+
+
+async def test_probes_need_no_login_and_no_name(app: StreamQ) -> None:
+    away = StreamQ("shop", "redis://127.0.0.1:1/0", patience=0.1)
+    for queue in (app, away):
+        site = dashboard(queue, auth=Basic("ada", "long enough"), hosts=["queue.example.com"])
+        async with client(site, address=("10.0.0.7", 1)) as browser:
+            for path in ("/live", "/ready"):
+                answer = await browser.get(path, headers={"host": "10.0.0.8:8675"})
+                assert (answer.status_code, answer.json()) == (
+                    200, {"ok": True, "problems": [], "role": "dashboard"},
+                )  # fmt: skip
+            named = {"host": "queue.example.com"}
+            assert (await browser.get("/livelier", headers=named)).status_code == 401
+            assert (await browser.post("/live", headers=named)).status_code == 401
+            assert (await browser.get("/live/", headers={"host": "10.0.0.8"})).status_code == 421
+    async with client(Starlette(routes=[Mount("/queues", site)])) as browser:
+        assert (await browser.get("/queues/ready")).status_code == 200

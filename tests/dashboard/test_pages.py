@@ -261,7 +261,7 @@ async def test_mounted_in_an_application_it_keeps_to_its_prefix(app: StreamQ, sh
         assert all(link.startswith("/queues") for link in inner)
         assert 'aria-current="page"' in answer.text
         for link in inner:
-            if "/live" not in link:
+            if "/changes" not in link:
                 assert (await browser.get(link.replace("&amp;", "&"))).status_code == 200, link
         assert "Path=/queues" in answer.headers["set-cookie"]
         task = await browser.get(f"/queues/tasks/{shop.ids['dead']}")
@@ -303,7 +303,7 @@ async def test_open_pages_are_told_that_something_changed(app: StreamQ) -> None:
         if sum(part.startswith(b"data:") for part in sent) >= 2:
             changed.set()
 
-    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/live", "raw_path": b"/live"}
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/changes", "raw_path": b"/changes"}
     scope |= {"query_string": b"", "headers": [], "client": LOCAL, "server": ("localhost", 80)}
     scope |= {"scheme": "http", "root_path": "", "http_version": "1.1"}
     listening = asyncio.create_task(site(scope, receive, send))
