@@ -25,8 +25,8 @@ def inner_path(scope: Any) -> str:
 
 
 def probe(scope: Any) -> Response | None:
-    """The answer to a probe, in the shape of a worker's or daemon's; None for any other request. What it tells
-    is that the event loop came to answer it."""
+    """The answer to a probe, in the shape of a worker's or daemon's; None for other requests. It says that
+    the event loop came to answer it."""
     if inner_path(scope) not in PROBES or scope["method"] not in ("GET", "HEAD"):
         return None
     status, told = health.answer([], role=ROLE)

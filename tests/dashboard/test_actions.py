@@ -478,5 +478,5 @@ async def test_probes_need_no_login_and_no_name(app: StreamQ) -> None:
             assert (await browser.get("/livelier", headers=named)).status_code == 401
             assert (await browser.post("/live", headers=named)).status_code == 401
             assert (await browser.get("/live/", headers={"host": "10.0.0.8"})).status_code == 421
-    async with client(Starlette(routes=[Mount("/queues", site)])) as browser:
+    async with client(Starlette(routes=[Mount("/queues", dashboard(app))])) as browser:
         assert (await browser.get("/queues/ready")).status_code == 200
