@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any, Final
 
@@ -33,12 +33,16 @@ _PLAIN: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYW
 
 
 class Handler:
-    """A user's function with the name and the policy of its task type."""
+    """A user's function with the name and the policy of its task type. `stated`: which options the code sets,
+    also to what they are by default."""
 
-    def __init__(self, name: str, function: Callable[..., Any], options: TaskOptions) -> None:
+    def __init__(
+        self, name: str, function: Callable[..., Any], options: TaskOptions, stated: Iterable[str] = ()
+    ) -> None:
         self.name = name
         self.function = function
         self.options = options
+        self.stated = frozenset(stated)
         self.retention_ms = round(options.retention * 1000)
         self.is_async = inspect.iscoroutinefunction(function)
         self.reference = f"{function.__module__}:{function.__qualname__}"

@@ -296,7 +296,7 @@ class StreamQ:
         options = task_options(policy)
 
         def register(fn: Any) -> Any:
-            handler = Handler(name or fn.__name__, fn, options)
+            handler = Handler(name or fn.__name__, fn, options, policy)
             self.registry.add(handler)
             return TaskType(self, handler)
 
