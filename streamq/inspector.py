@@ -6,7 +6,7 @@ Everything is read in bounded steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -91,30 +91,39 @@ class Inspector:
         """What it asks through: the doctor has questions of its own."""
         return self._transport
 
+    @property
+    def app(self) -> str:
+        """The app's name."""
+        return self._app
+
     def shards(self) -> int:
         """How many shards to look at: those in use, and those that producers have left and that are not
         yet empty. It changes while the app lives."""
         record = self._ask(calls.app_record(self._app))
         return max(self._shards, record.known if record is not None else 1)
 
+    def each(self) -> Sequence[int]:
+        """The shards that are looked at."""
+        return range(self.shards())
+
     def types(self) -> list[str]:
         """The task types that were ever registered or enqueued, sorted."""
-        return self._types(self.shards())
+        return self._types(self.each())
 
-    def _types(self, shards: int) -> list[str]:
-        return sorted({name for n in range(shards) for name in self._ask(calls.types(self._shard(n)))})
+    def _types(self, shards: Sequence[int]) -> list[str]:
+        return sorted({name for n in shards for name in self._ask(calls.types(self._shard(n)))})
 
     def stats(self) -> list[TypeStats]:
         """Each task type with its states and counters."""
-        shards = self.shards()
+        shards = self.each()
         return [self._type_stats(name, shards) for name in self._types(shards)]
 
     def type_stats(self, task_type: str) -> TypeStats:
         """One task type with its states and counters. Those of a shard that was given up count no more."""
-        return self._type_stats(task_type, self.shards())
+        return self._type_stats(task_type, self.each())
 
-    def _type_stats(self, task_type: str, shards: int) -> TypeStats:
-        per_shard = [self.counts(task_type, n) for n in range(shards)]
+    def _type_stats(self, task_type: str, shards: Sequence[int]) -> TypeStats:
+        per_shard = [self.counts(task_type, n) for n in shards]
         oldest = [c.now_ms - c.oldest_ready_ms for c in per_shard if c.oldest_ready_ms is not None]
         due = [c.next_due_ms - c.now_ms for c in per_shard if c.next_due_ms is not None]
         return TypeStats(
@@ -188,11 +197,11 @@ class Inspector:
 
     def paused(self) -> dict[str, Pause]:
         """The task types that workers leave alone, by name."""
-        return Operations(self._transport, self._app, self.shards()).paused()
+        return Operations(self._transport, self._app, self.each()).paused()
 
     def actions(self, limit: int = 100) -> list[Action]:
         """What operators did last, newest first: the latest thousand are kept."""
-        return Operations(self._transport, self._app, self.shards()).actions(limit)
+        return Operations(self._transport, self._app, self.each()).actions(limit)
 
     def rollups(self, task_type: str, span: Span = "hour") -> list[Rollup]:
         """What happened to a type in the last 60 minutes or in the last 96 quarters of an hour, oldest
@@ -201,7 +210,7 @@ class Inspector:
 
     def all_rollups(self) -> Rollups:
         """What reads the rollups of several types, one after the other."""
-        return Rollups(self._transport, self._app, self.shards())
+        return Rollups(self._transport, self._app, self.each())
 
     def policy(self, task_type: str) -> dict[str, str]:
         """What is stored of a type's policy, by the names of the options with their units."""

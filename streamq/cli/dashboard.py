@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         return CONFIG
     entries = [parse(text) for text in args.auth] or [Loopback()]
     hosts = [*LOOPBACK_NAMES, *args.allowed_host] if local else args.allowed_host or None
-    found = target.find(args)
+    found = target.find(args, partly=True)
     site = dashboard(
         found,
         auth=entries,

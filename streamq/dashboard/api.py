@@ -19,6 +19,7 @@ from starlette.routing import Route
 from streamq.dashboard import objects
 from streamq.dashboard.actions import MOST_BYTES, act, allowed, media_type, one_target, selection
 from streamq.dashboard.pages import PAGE, dead_groups, listed, task_filter
+from streamq.errors import UnknownTaskType
 
 if TYPE_CHECKING:
     from streamq.dashboard.site import Site
@@ -56,15 +57,14 @@ class Api:
 
     def overview(self, request: Request) -> Response:
         del request
-        return _json(objects.overview(self._site.queue.inspector, self._site.history))
+        return _json(objects.overview(self._site.reach, self._site.history))
 
     def chart(self, request: Request) -> Response:
-        inspector, name = self._site.queue.inspector, request.query_params.get("type") or None
-        if name is not None and name not in inspector.types():
-            raise HTTPException(404, f"There is no task type {name!r}.")
-        return _json(
-            objects.chart(inspector, self._site.history, name, request.query_params.get("span", "hour"))
-        )
+        name, span = request.query_params.get("type") or None, request.query_params.get("span", "hour")
+        try:
+            return _json(objects.chart(self._site.reach, self._site.history, name, span))
+        except UnknownTaskType as error:
+            raise HTTPException(404, str(error)) from None
 
     def tasks(self, request: Request) -> Response:
         query = request.query_params

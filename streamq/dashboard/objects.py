@@ -12,9 +12,10 @@ from streamq.dashboard.checkup import Findings
 from streamq.dashboard.history import ALL, History, Point, together
 from streamq.dashboard.privacy import Privacy
 from streamq.deadgroups import END_MS, DeadGroup, DeadGroups, DeadSelection
-from streamq.errors import AuthenticationFailed
+from streamq.errors import AuthenticationFailed, UnknownTaskType
 from streamq.inspector import Inspector, TaskInfo, TypeStats, WorkerInfo
 from streamq.operations import Pause
+from streamq.reach import Reach, Reachable
 from streamq.rollups import Rollup, Span, activity
 from streamq.tasklist import TaskFilter, TaskPage, TaskRow, told
 
@@ -36,8 +37,18 @@ def type_row(
     }
 
 
-def overview(inspector: Inspector, history: History) -> dict[str, Any]:
-    """Every task type, and all together."""
+def overview(reach: Reach, history: History) -> dict[str, Any]:
+    """Every task type, and all together; where a master of a cluster is away, of the shards that answer."""
+    found, missing = reach.look(lambda inspector: _overview(inspector, _remembering(inspector, history)))
+    return {**found, "missing_shards": list(missing)}
+
+
+def _remembering(inspector: Inspector, history: History) -> History:
+    """What is seen of a part must not be remembered as if it were all."""
+    return History() if isinstance(inspector, Reachable) else history
+
+
+def _overview(inspector: Inspector, history: History) -> dict[str, Any]:
     paused, rows, recents = inspector.paused(), list[dict[str, Any]](), list[list[Rollup]]()
     look = history.look(inspector)
     for one in inspector.stats():
@@ -53,9 +64,19 @@ def overview(inspector: Inspector, history: History) -> dict[str, Any]:
     }
 
 
-def chart(inspector: Inspector, history: History, task_type: str | None, span: str) -> dict[str, Any]:
+def chart(reach: Reach, history: History, task_type: str | None, span: str) -> dict[str, Any]:
     """Series for a chart: of one type, or of all together. Times in seconds since the epoch, rates in
     tasks a second, durations in seconds."""
+
+    def look(inspector: Inspector) -> dict[str, Any]:
+        if task_type is not None and task_type not in inspector.types():
+            raise UnknownTaskType(f"There is no task type {task_type!r}.")
+        return _chart(inspector, _remembering(inspector, history), task_type, span)
+
+    return reach.look(look)[0]
+
+
+def _chart(inspector: Inspector, history: History, task_type: str | None, span: str) -> dict[str, Any]:
     of: Span = "day" if span == "day" else "hour"
     types = [task_type] if task_type else inspector.types()
     points = history.look(inspector).points(types, of, task_type or ALL)

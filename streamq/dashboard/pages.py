@@ -53,11 +53,11 @@ class Pages:
         ]
 
     def overview(self, request: Request) -> Response:
-        found = objects.overview(self._site.queue.inspector, self._site.history)
+        found = objects.overview(self._site.reach, self._site.history)
         return self._page(request, "overview.html", **found)
 
     def types(self, request: Request) -> Response:
-        found = objects.overview(self._site.queue.inspector, self._site.history)
+        found = objects.overview(self._site.reach, self._site.history)
         return self._page(request, "types.html", **found)
 
     def type(self, request: Request) -> Response:
