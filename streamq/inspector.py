@@ -21,7 +21,7 @@ from streamq.operations import Action, Operations, Pause
 from streamq.rollups import Rollup, Rollups, Span
 from streamq.shards import AppRecord
 from streamq.tail import Tail
-from streamq.tasklist import TaskFilter, TaskList, TaskPage
+from streamq.tasklist import TaskFilter, TaskList, TaskPage, failed_attempts
 from streamq.transport import SyncTransport
 
 HEARTBEATS_MISSED: Final = 3
@@ -297,7 +297,8 @@ def _sum(several: Iterator[dict[str, int]] | Any) -> dict[str, int]:
 
 def _task_info(task: TaskId, located: Located, success: Success | None) -> TaskInfo:
     have = codec.fields_dict(located.fields)
-    failed = success.attempt - 1 if success else _number(have.get("a"))
+    failures = codec.failures(have.get("f", b""))
+    failed = success.attempt - 1 if success else failed_attempts(_number(have.get("a")), failures)
     ended = {"ended_ms": str(success.at_ms)} if success else {}
     return TaskInfo(
         id=str(task),
@@ -306,7 +307,7 @@ def _task_info(task: TaskId, located: Located, success: Success | None) -> TaskI
         payload=have.get("p"),
         attempts_failed=failed,
         lost=_number(have.get("l")),
-        failures=codec.failures(have.get("f", b"")),
+        failures=failures,
         detail={**located.detail, **ended},
         result=located.result,
         success=success,

@@ -139,9 +139,10 @@ def _completed(reply: list[Any]) -> tuple[int, int, list[Row]]:
 
 def _completed_row(local: bytes, length: int, start: bytes) -> Row:
     """`start` is the whole result, or nothing where it is long."""
+    if length and not start:
+        return Row("completed", _shown(local), "", 0, (b"size", b"%d" % length))
     result, success = codec.opened(_shown(local), start)
-    size = len(result) if start else length
-    fields = (b"size", b"%d" % size, b"result", result)
+    fields = (b"size", b"%d" % len(result), b"result", result)
     if success is None:
         return Row("completed", _shown(local), "", 0, fields)
     failed = (b"a", b"%d" % (success.attempt - 1))

@@ -88,6 +88,8 @@ def brief(seconds: float | None) -> str:
     """As `age`, with milliseconds below a second: 0.4ms, 120ms, 3.1s."""
     if seconds is None or seconds >= 1:
         return age(seconds)
+    if not seconds:
+        return "0ms"
     return f"{seconds * 1000:.1f}ms" if seconds < 0.01 else f"{seconds * 1000:.0f}ms"
 
 

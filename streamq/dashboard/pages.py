@@ -22,7 +22,7 @@ from streamq.errors import InvalidOption, InvalidTaskId, UsageError
 from streamq.inspector import Inspector, TaskInfo
 from streamq.model import STATES, State, TaskId
 from streamq.options import seconds
-from streamq.tasklist import TaskFilter, failed_attempts
+from streamq.tasklist import TaskFilter
 
 if TYPE_CHECKING:
     from streamq.dashboard.site import Site
@@ -110,9 +110,8 @@ class Pages:
         privacy = self._site.privacy
         result = (info.result or b"null") if info.result is not None else None
         failures = [_attempt(privacy.failure(one, info.payload)) for one in info.failures]
-        failed = failed_attempts(info.attempts_failed, info.failures)
         return self._page(
-            request, "task.html", failed=failed, status=404 if info.state == "unknown" else 200, info=info,
+            request, "task.html", status=404 if info.state == "unknown" else 200, info=info,
             payload=privacy.text(info.payload), result=privacy.text(result), failures=failures,
             success=info.success, privacy=privacy,
             origin=objects.origin(info), editable=privacy.complete and info.state == "dead",

@@ -90,7 +90,7 @@ def translate(error: Exception, where: str) -> RedisError:
         return RedisUnavailable(f"{where} is not ready: {text}")
     if isinstance(error, lib.ConnectionError | lib.TimeoutError | OSError):
         return RedisUnavailable(
-            f"no connection to {where}: {text or type(error).__name__}. Is the server running?"
+            f"no connection to {where}: {text.rstrip('.') or type(error).__name__}. Is the server running?"
         )
     if isinstance(error, lib.ResponseError):
         return _answered(where, text)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from streamq import StreamQ, calls, codec
 from streamq.model import Completed, Died
-from tests.cli.conftest import Capture, as_json, run
+from tests.cli.conftest import Capture, as_json, bury, run
 from tests.lua.shard import Shard
 
 GONE = "email:0:n1-0"
@@ -132,3 +134,51 @@ def test_a_failed_attempt_tells_how_long_it_waited_and_ran(capsys: Capture, shar
     shard.settle([delivery], Died("attempts", failures))
     text = run(capsys, "task", "show", f"email:0:{delivery.local}")[1]
     assert "on w1, waited 4.0ms, ran 1m01s: E: m" in text
+
+
+def test_a_task_is_told_in_words(capsys: Capture, shard: Shard) -> None:
+    [task] = later(capsys)
+    text = run(capsys, "task", "show", task)[1]
+    assert re.search(r"^priority +normal$", text, re.MULTILINE)
+    assert re.search(r"^due +20\d\d-", text, re.MULTILINE)
+    assert not re.search("_ms|stream|entry", text)
+    [delivery] = shard.fetch()
+    text = run(capsys, "task", "show", f"email:0:{delivery.local}")[1]
+    assert re.search(r"^lease renewed +\d+\.\ds ago$", text, re.MULTILINE)
+    assert re.search(r"^cancel requested +no$", text, re.MULTILINE)
+
+
+def test_completed_tasks_are_listed_with_results(capsys: Capture, shard: Shard) -> None:
+    short, long = shard.put(), shard.put()
+    for delivery in shard.fetch():
+        kept = b"[1]" if delivery.local == short else b'"%s"' % (b"x" * 3000)
+        result = codec.keep(kept, delivery, b"abc", 0, 0)
+        shard.settle([delivery], Completed(result if delivery.local in (short, long) else b"", 60_000))
+    rows = {row["id"]: row for row in as_json(capsys, "task", "list", "completed")["tasks"]}
+    assert rows[f"email:0:{short}"]["result"] == "[1]"
+    assert rows[f"email:0:{long}"]["result"] is None
+    assert rows[f"email:0:{long}"]["payload_size"] > 3000
+    assert {row["result"] for row in rows.values()} == {"[1]", None, "null"}
+    head, *lines = run(capsys, "task", "list", "completed")[1].splitlines()
+    assert head.endswith("RESULT")
+    assert {line.split()[-1] for line in lines} == {"[1]", "-", "null"}
+
+
+def test_a_dead_letter_counts_its_last_attempt(capsys: Capture, shard: Shard) -> None:
+    [task] = bury(shard)
+    for verb in ("task", "dead"):
+        assert as_json(capsys, verb, "show", task)["attempts_failed"] == 1
+    assert as_json(capsys, "dead", "list")["dead"][0]["attempts"] == 1
+
+
+def test_one_task_that_cannot_be_enqueued_is_one_line(capsys: Capture, shard: Shard) -> None:
+    code, out, err = run(capsys, "enqueue", "email", '{"to": ')
+    assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+def test_a_server_that_is_away_is_told_once(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamq.cli.target.PATIENCE", 0.1)
+    code, out, err = run(capsys, "doctor", "--url", "redis://127.0.0.1:1")
+    assert (code, err) == (69, "")
+    assert "Connection refused. Is the server running?" in out
+    assert ".." not in out
