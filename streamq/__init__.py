@@ -6,8 +6,9 @@ only prints its help, or a module that only names an error, does not pay for the
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from streamq import lazy
 
 if TYPE_CHECKING:
     from streamq.admin import Admin as Admin
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from streamq.worker import Worker as Worker
     from streamq.worker import WorkerGroup as WorkerGroup
 
-_HOMES = {
+__all__, __getattr__ = lazy.names(__name__, {
     "admin": ("Admin",),
     "context": ("Context", "get_context"),
     "daemon": ("Daemon",),
@@ -75,18 +76,7 @@ _HOMES = {
     "options": ("DaemonOptions", "RateLimit", "TaskOptions", "WorkerOptions"),
     "queue": ("StreamQ", "TaskType"),
     "worker": ("Worker", "WorkerGroup"),
-}  # fmt: skip
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
-
-__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'streamq' has no attribute {name!r}")
-    value = getattr(import_module(f"streamq.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+})  # fmt: skip  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __dir__() -> list[str]:

@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Any, Final
 
 import orjson
@@ -56,6 +55,8 @@ _LONGEST: Final = 2**32 - 1
 def digest(task_type: str, payload: bytes) -> bytes:
     """16 bytes that tell a task from others of its idempotency key. The order of the arguments' names is
     the caller's whim and does not count."""
+    from hashlib import blake2b  # noqa: PLC0415 - few calls have a key
+
     in_order = orjson.dumps(orjson.loads(payload), option=orjson.OPT_SORT_KEYS)
     return blake2b(task_type.encode() + b":" + in_order, digest_size=16).digest()
 

@@ -7,7 +7,6 @@ but read its own package's files.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Sequence
@@ -65,6 +64,8 @@ def parse(name: str, text: str) -> Script:
     match = _HEADER.match(text)
     if match is None or match["name"] != name:
         raise ValueError(f"{name}.lua: the header must be '#!lua', '-- {name}: …', KEYS, ARGV, Returns")
+    import hashlib  # noqa: PLC0415 - with the first call, not with the import of an app
+
     keys, args = (tuple((match[part] or "").split()) for part in ("keys", "args"))
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
     return Script(name, text, sha, keys, args)

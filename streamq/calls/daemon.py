@@ -55,6 +55,12 @@ def promote(t: TypeKeys, limit: int) -> Call[Promotion]:
     return build("promote", keys, (limit,), lambda r: Promotion(r[0], None if r[1] < 0 else r[1], r[2]))
 
 
+def next_due(types: Sequence[TypeKeys]) -> Call[list[float | None]]:
+    """In how many ms the next task of each of these types of one shard is due; None: nothing scheduled."""
+    schedules = [t.schedule for t in types]
+    return build("next_due", schedules, (), lambda r: [None if due < 0 else due - r[0] for due in r[1]])
+
+
 def reclaim(t: TypeKeys, letter: str, cursor: str, limit: int, expected_ms: int) -> Call[Reclaim]:
     keys = (t.policy, t.stream(letter), t.suspect, t.index, t.dead, t.letters, t.counters)
     args = (GROUP, letter, cursor, limit, expected_ms)
@@ -85,9 +91,10 @@ def sweep(stream: str, s: ShardKeys, idle_ms: int, limit: int) -> Call[int]:
     return build("sweep", (stream, s.workers), (GROUP, idle_ms, limit), int)
 
 
-def trim(t: TypeKeys, s: ShardKeys, gone_ms: int, silent_ms: int, limit: int) -> Call[int]:
-    keys = (t.gone, t.waiters, s.workers, s.heartbeats, t.buckets)
-    return build("trim", keys, (gone_ms, silent_ms, limit), int)
+def trim(types: Sequence[TypeKeys], s: ShardKeys, gone_ms: int, silent_ms: int, limit: int) -> Call[int]:
+    """Forget what is old of types of one shard, and of the shard itself."""
+    keys = [key for t in types for key in (t.gone, t.waiters, t.buckets)]
+    return build("trim", (s.workers, s.heartbeats, *keys), (gone_ms, silent_ms, limit), int)
 
 
 def attend(daemon: str, details: bytes) -> Call[int]:

@@ -34,11 +34,15 @@ def tally(t: TypeKeys, now_ms: int, counts: Mapping[str, int]) -> Call[int]:
     return build("tally", keys, args, int)
 
 
-def sample(t: TypeKeys, now_ms: int) -> Call[int]:
-    """Note what the counters have grown by."""
-    keys = (t.counters, t.sampled, t.schedule, t.dead, *t.streams)
+def sample(types: Sequence[TypeKeys], now_ms: int) -> Call[list[int]]:
+    """Note what the counters of types of one shard have grown by; answers the ms since the last time."""
+    keys = [key for t in types for key in _sampled(t, now_ms)]
+    return build("sample", keys, (MINUTE_LIFE_MS, QUARTER_LIFE_MS, *SAMPLED), list)
+
+
+def _sampled(t: TypeKeys, now_ms: int) -> tuple[str, ...]:
     rollups = (t.minute(now_ms // MINUTE_MS), t.quarter(now_ms // QUARTER_MS))
-    return build("sample", (*keys, *rollups), (MINUTE_LIFE_MS, QUARTER_LIFE_MS, *SAMPLED), int)
+    return (t.counters, t.sampled, t.schedule, t.dead, *t.streams, *rollups)
 
 
 def rollups(keys: Sequence[str]) -> Call[list[dict[str, int]]]:

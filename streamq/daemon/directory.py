@@ -63,6 +63,10 @@ class Directory:
         """Every shard with its task types."""
         return list(self._types.items())
 
+    def bundles(self, most: int) -> list[list[TypeKeys]]:
+        """All task types, so many at most together; those together are of one shard."""
+        return [listed[n : n + most] for listed in self._types.values() for n in range(0, len(listed), most)]
+
     async def survey(self, types: list[TypeKeys]) -> list[calls.Survey]:
         """All streams of types of one shard at a glance, in bounded steps."""
         found: list[calls.Survey] = []

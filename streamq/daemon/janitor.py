@@ -6,11 +6,12 @@ are gone, rows whose time is over. Each is one script in bounded steps.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
-from streamq.daemon.loop import apart, each
+from streamq.daemon.loop import apart, each, together
 from streamq.keys import ShardKeys, TypeKeys
 from streamq.options import DaemonOptions
 from streamq.transport import AsyncTransport
@@ -32,14 +33,13 @@ class Janitor:
 
     async def _shard(self, listed: tuple[ShardKeys, list[TypeKeys]]) -> None:
         shard, types = listed
+        surveyed = await self._directory.survey(types)
         with apart(self._log):
-            await self._groups(types)
-        for found in await self._directory.survey(types):
+            await self._groups([found.stream for found in surveyed if found.consumers < 0])
+        for found in surveyed:
             with apart(self._log, type=found.keys.type):
                 await self._tidy(found, shard)
-        for keys in types:
-            with apart(self._log, type=keys.type):
-                await self._trim(keys, shard)
+        await together(types, lambda some: self._trim(some, shard), self._log)
 
     async def _tidy(self, found: calls.Survey, shard: ShardKeys) -> None:
         if found.length > 0:
@@ -47,8 +47,7 @@ class Janitor:
         if found.consumers > 0:
             await self._sweep(found.stream, shard)
 
-    async def _groups(self, types: list[TypeKeys]) -> None:
-        missing = [found.stream for found in await self._directory.survey(types) if found.consumers < 0]
+    async def _groups(self, missing: list[str]) -> None:
         if missing and (created := await self._transport.run(calls.groups(missing), patience=0)):
             self._log.warning("groups.created", groups=created)
 
@@ -66,8 +65,8 @@ class Janitor:
         if removed := await self._transport.run(calls.sweep(stream, shard, idle_ms, LIMIT), patience=0):
             self._log.info("consumers.removed", stream=stream, consumers=removed)
 
-    async def _trim(self, keys: TypeKeys, shard: ShardKeys) -> None:
+    async def _trim(self, types: Sequence[TypeKeys], shard: ShardKeys) -> None:
         gone_ms = round(self._options.gone_retention * 1000)
-        call = calls.trim(keys, shard, gone_ms, calls.SILENT_MS, LIMIT * 10)
+        call = calls.trim(types, shard, gone_ms, calls.SILENT_MS, LIMIT * 10)
         while await self._transport.run(call, patience=0) >= LIMIT * 10:
             pass

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from streamq import telemetry
 from streamq.daemon.rounds import Rounds
 from streamq.errors import RedisError, RedisUnavailable
+from streamq.keys import TypeKeys
 from streamq.transport import AsyncTransport, GroupMissing
 
 T = TypeVar("T")
@@ -80,6 +81,26 @@ def apart(log: Any, **about: str) -> Generator[None]:
     except RedisError as error:
         log.error("chore.failed", **about, error=str(error))  # noqa: TRY400 - the server's words say it all
         _FAILED.get([]).append(str(error))
+
+
+TOGETHER: Final = 20
+"""Task types in one call at most."""
+
+
+async def together(
+    types: list[TypeKeys], step: Callable[[Sequence[TypeKeys]], Awaitable[None]], log: Any
+) -> None:
+    """A step for types of one shard, some at a time; one by one where something is wrong with one of them."""
+    for n in range(0, len(types), TOGETHER):
+        some = types[n : n + TOGETHER]
+        try:
+            await step(some)
+        except RedisUnavailable:
+            raise
+        except RedisError:
+            for keys in some:
+                with apart(log, type=keys.type):
+                    await step([keys])
 
 
 async def guarded(

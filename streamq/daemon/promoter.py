@@ -6,6 +6,7 @@ Owns the waiting. The moving is one script, in bounded batches. Costs nothing wh
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from typing import Final
@@ -24,6 +25,7 @@ LONGEST_SLEEP: Final = 30.0
 SLICE: Final = 0.5
 AGAIN: Final = 0.5
 """Seconds after which a schedule is tried again whose server is away."""
+TYPES_AT_ONCE: Final = 50
 
 
 class Promoter:
@@ -67,8 +69,24 @@ class Promoter:
         if now >= self._look_at or self._changes != self._directory.changes:
             self._changes = self._directory.changes
             self._look_at = now + LONGEST_SLEEP
-            self._due = dict.fromkeys(self._directory.types(), 0.0)
-        await each([keys for keys, due in self._due.items() if due <= now], self._promote_apart)
+            self._due = {}
+            await each(self._directory.bundles(TYPES_AT_ONCE), self._look)
+        else:
+            await self._promote_all([keys for keys, due in self._due.items() if due <= now])
+
+    async def _look(self, types: list[TypeKeys]) -> None:
+        """Note when the next of each type is due, and promote what is."""
+        now = time.monotonic()
+        self._due.update(dict.fromkeys(types, now + AGAIN))  # where it fails
+        with apart(self._log):
+            found = await self._transport.run(calls.next_due(types), patience=0)
+            for keys, left_ms in zip(types, found, strict=True):
+                self._note(keys, left_ms)
+        now = time.monotonic()
+        await self._promote_all([keys for keys in types if self._due.get(keys, math.inf) <= now])
+
+    async def _promote_all(self, types: list[TypeKeys]) -> None:
+        await each(types, self._promote_apart)
 
     async def _promote_apart(self, keys: TypeKeys) -> None:
         with apart(self._log, type=keys.type):
@@ -87,10 +105,15 @@ class Promoter:
                 self._sums.count("streamq_daemon_promoted_total", keys.app, keys.type, by=promotion.moved)
             if promotion.moved < self._batch:
                 break
-        if promotion.next_due_ms is None:
+        due = promotion.next_due_ms
+        self._note(keys, None if due is None else max(0, due - promotion.now_ms))
+
+    def _note(self, keys: TypeKeys, left_ms: float | None) -> None:
+        """In how many ms the next of a type is due; None: nothing is scheduled."""
+        if left_ms is None:
             self._due.pop(keys, None)
         else:
-            self._due[keys] = time.monotonic() + max(0, promotion.next_due_ms - promotion.now_ms) / 1000
+            self._due[keys] = time.monotonic() + left_ms / 1000
 
     async def _sleep(self, stop: asyncio.Event) -> None:
         """Until the next due time, or a message that something is due earlier."""

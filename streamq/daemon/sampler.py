@@ -5,8 +5,12 @@ Owns the rounds. The counting is one script, so that any number of daemons may s
 
 from __future__ import annotations
 
-from streamq import calls
+from collections.abc import Sequence
+
+from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
+from streamq.daemon.loop import each, together
+from streamq.keys import ShardKeys, TypeKeys
 from streamq.transport import AsyncTransport
 
 
@@ -16,8 +20,15 @@ class Sampler:
     def __init__(self, transport: AsyncTransport, directory: Directory) -> None:
         self._transport = transport
         self._directory = directory
+        self._log = telemetry.get_logger(chore="sample")
 
     async def round(self) -> None:
         now_ms = await self._transport.run(calls.now(), patience=0)
-        for keys in self._directory.types():
-            await self._transport.run(calls.sample(keys, now_ms), patience=0)
+
+        async def sample(types: Sequence[TypeKeys]) -> None:
+            await self._transport.run(calls.sample(types, now_ms), patience=0)
+
+        async def shard(listed: tuple[ShardKeys, list[TypeKeys]]) -> None:
+            await together(listed[1], sample, self._log)
+
+        await each(self._directory.shards(), shard)

@@ -4,7 +4,8 @@
 -- The new entry is what fences the old worker: its delivery no longer exists. A task that lost all but
 -- one of the deliveries it may lose goes to the stream of suspects, of which a worker runs one at a
 -- time: a task that kills its worker reaches its limit alone. Of one whose entry was deleted behind our
--- back a dead letter remains (vanished). XAUTOCLAIM would forget it, and that of a living worker too.
+-- back a dead letter remains (vanished). XAUTOCLAIM takes one delivery a call, one that XPENDING shows as
+-- abandoned: over a longer stretch it would forget what was deleted of living workers too.
 -- `expected_ms` is where the caller expects the server's clock (0: no idea): idle times are wall-clock
 -- times, so after a jump nothing is touched and the caller must stamp the leases anew.
 -- KEYS policy stream suspect index dead letters counters cancels waiters gone groups
@@ -132,14 +133,14 @@ local pending = redis.call('XPENDING', stream, group, cursor, '+', limit * 10)
 local entries, deleted, held, ghosts = {}, {}, 0, 0
 local next_ = #pending == limit * 10 and '(' .. pending[#pending][1] or '0-0'
 for n, row in ipairs(pending) do
-  if #entries == limit then
-    next_ = '(' .. pending[n - 1][1]
-    break
-  end
   if row[3] >= lease then
-    local entry = redis.call('XRANGE', stream, row[1], row[1])[1]
-    if entry then
-      take_back(row[1], entry[2], row[2])
+    if #entries == limit then
+      next_ = '(' .. pending[n - 1][1]
+      break
+    end
+    local claimed = redis.call('XAUTOCLAIM', stream, group, row[2], lease, row[1], 'COUNT', 1)[2][1]
+    if claimed then
+      take_back(row[1], claimed[2], row[2])
       held = held + 1
     else
       deleted[letter .. row[1]] = row[2]

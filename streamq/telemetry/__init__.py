@@ -6,6 +6,16 @@ first needed, and where nobody asks for metrics or traces they are not.
 
 from __future__ import annotations
 
-from streamq.telemetry.logs import FORMATS, LEVELS, configure, get_logger
+from typing import TYPE_CHECKING
 
-__all__ = ["FORMATS", "LEVELS", "configure", "get_logger"]
+from streamq import lazy
+
+if TYPE_CHECKING:
+    from streamq.telemetry.logs import FORMATS as FORMATS
+    from streamq.telemetry.logs import LEVELS as LEVELS
+    from streamq.telemetry.logs import configure as configure
+    from streamq.telemetry.logs import get_logger as get_logger
+
+__all__, __getattr__ = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll]
+    __name__, {"logs": ("FORMATS", "LEVELS", "configure", "get_logger")}
+)

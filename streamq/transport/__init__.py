@@ -6,52 +6,34 @@ translation of the client library's errors into ours. Knows no task and no scrip
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from streamq.transport.address import Address
+from streamq import lazy
+from streamq.transport.address import Address as Address
 
 if TYPE_CHECKING:
-    from streamq.transport.aio import AsyncTransport
-    from streamq.transport.faults import GroupMissing, ServerChanged
-    from streamq.transport.reader import AsyncReader
-    from streamq.transport.server import ServerInfo, warn_of_eviction
-    from streamq.transport.subscription import AsyncSubscription, Subscription
-    from streamq.transport.sync import SyncTransport
-    from streamq.transport.trial import refusals
+    from streamq.transport.aio import AsyncTransport as AsyncTransport
+    from streamq.transport.faults import GroupMissing as GroupMissing
+    from streamq.transport.faults import ServerChanged as ServerChanged
+    from streamq.transport.reader import AsyncReader as AsyncReader
+    from streamq.transport.server import ServerInfo as ServerInfo
+    from streamq.transport.server import warn_of_eviction as warn_of_eviction
+    from streamq.transport.subscription import AsyncSubscription as AsyncSubscription
+    from streamq.transport.subscription import Subscription as Subscription
+    from streamq.transport.sync import SyncTransport as SyncTransport
+    from streamq.transport.trial import refusals as refusals
 
-_HOMES = {
-    "AsyncReader": "reader",
-    "AsyncSubscription": "subscription",
-    "AsyncTransport": "aio",
-    "GroupMissing": "faults",
-    "ServerChanged": "faults",
-    "ServerInfo": "server",
-    "Subscription": "subscription",
-    "SyncTransport": "sync",
-    "refusals": "trial",
-    "warn_of_eviction": "server",
-}
-"""What needs the client library, which takes longer to load than all the rest: loaded when it is used."""
-
-__all__ = [
-    "Address",
-    "AsyncReader",
-    "AsyncSubscription",
-    "AsyncTransport",
-    "GroupMissing",
-    "ServerChanged",
-    "ServerInfo",
-    "Subscription",
-    "SyncTransport",
-    "refusals",
-    "warn_of_eviction",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'streamq.transport' has no attribute {name!r}")
-    value = getattr(import_module(f"streamq.transport.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+# What needs the client library, which takes longer to load than all the rest, waits until it is used.
+__all__, __getattr__ = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll]
+    __name__,
+    {
+        "address": ("Address",),
+        "aio": ("AsyncTransport",),
+        "faults": ("GroupMissing", "ServerChanged"),
+        "reader": ("AsyncReader",),
+        "server": ("ServerInfo", "warn_of_eviction"),
+        "subscription": ("AsyncSubscription", "Subscription"),
+        "sync": ("SyncTransport",),
+        "trial": ("refusals",),
+    },
+)

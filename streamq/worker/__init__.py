@@ -8,22 +8,15 @@ only the settler writes outcomes.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from streamq import lazy
 
 if TYPE_CHECKING:
-    from streamq.worker.group import WorkerGroup
-    from streamq.worker.process import Worker
+    from streamq.worker.group import WorkerGroup as WorkerGroup
+    from streamq.worker.process import Worker as Worker
 
-__all__ = ["Worker", "WorkerGroup"]
-
-_HOMES = {"Worker": "process", "WorkerGroup": "group"}
-"""Loaded when it is used: a supervisor does not need what its workers are made of."""
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'streamq.worker' has no attribute {name!r}")
-    value = getattr(import_module(f"streamq.worker.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+# A supervisor does not need what its workers are made of.
+__all__, __getattr__ = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll]
+    __name__, {"group": ("WorkerGroup",), "process": ("Worker",)}
+)

@@ -61,7 +61,7 @@ class Fetcher:
         self._sums = runner.sums
         self._room = asyncio.Event()
         self._stopping = False
-        self._left_out = self._blocking = False
+        self._left_out = self._blocking = self._idle = False
         self._paused: frozenset[str] = frozenset()
         self._turn = self._failures = 0
         self._deep: tuple[TypeKeys, str] | None = None
@@ -135,10 +135,12 @@ class Fetcher:
         if not sources:
             await self._room.wait()
             return
-        found = await self._fetch(room, sources)
+        # Where the last read waited in vain, another one that waits is all it takes.
+        found = (0, []) if self._idle else await self._fetch(room, sources)
         waited = not found[1] and not self._stopping
         if waited:
             found = await self._wait_for_one(sources)
+        self._idle = waited and not found[1] and not self._room.is_set()
         self.last_read, self._failures = time.monotonic(), 0
         if found[1]:
             await self._deliver(found)

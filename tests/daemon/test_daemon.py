@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from streamq import Daemon, StreamQ, WorkerOptions
 from streamq.daemon import claimer
+from streamq.keys import type_keys
 from streamq.options import DaemonOptions
 from tests.conftest import command
-from tests.running import QUICK, clean, serving, tending, until, working
+from tests.running import QUICK, begun, clean, serving, tending, until, working
 
 
 async def test_delayed_tasks_run_when_they_are_due_and_not_before(app: StreamQ) -> None:
@@ -112,6 +114,33 @@ async def test_the_daemon_survives_hostile_names_and_rows(url: str) -> None:
 
     async with serving(app):
         assert await (await work.options(delay=0.05).aenqueue()).aresult(5) == 1
+
+
+async def test_a_type_with_keys_of_another_kind_keeps_no_other_from_being_served(url: str) -> None:
+    """Guard: types that are looked at in one call are looked at one by one where the call fails."""
+    app = StreamQ("shop", url)
+    command(url, "SADD", "streamq:{shop:0}:types", "a-broken", "z-broken")
+    for name in ("a-broken", "z-broken"):
+        command(url, "SET", type_keys("shop", 0, name).counters, "no hash")
+        command(url, "SET", type_keys("shop", 0, name).schedule, "no sorted set")
+
+    @app.task
+    async def work() -> int:
+        return 1
+
+    rounds: list[str] = []
+    options = replace(QUICK, sample_interval=0.1)
+    daemon = Daemon(app.address, options, after_round=rounds.append)
+    task = await begun(daemon)
+    async with working(app):
+        assert await (await work.options(delay=0.05).aenqueue()).aresult(5) == 1
+        sampled = type_keys("shop", 0, "work").sampled
+        await until(lambda: command(url, "EXISTS", sampled) == 1)
+        await work.aenqueue()
+        await until(lambda: any(row.counts.get("accepted") for row in app.inspector.rollups("work")))
+    daemon.stop()
+    await task
+    assert {"promote", "sample"} <= set(rounds)
 
 
 async def test_a_clock_jump_reclaims_nothing(app: StreamQ, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -264,7 +264,7 @@ def test_the_largest_batches_fit(shard: Shard) -> None:
         for answer in shard.enqueue(*[NewTask(b"{}") for _ in range(BATCH)]):
             task = TaskId("email", 0, answer.local)  # type: ignore[union-attr]
             shard.run(calls.cancel(shard.t, shard.s, task))
-    assert shard.run(calls.trim(shard.t, shard.s, -1000, 0, LIMIT * 10)) == LIMIT * 10
+    assert shard.run(calls.trim([shard.t], shard.s, -1000, 0, LIMIT * 10)) == LIMIT * 10
 
 
 def test_an_error_in_the_middle_of_a_script_loses_nothing(shard: Shard) -> None:

@@ -89,7 +89,7 @@ def why(shard: Shard, local: str) -> tuple[str, str, str]:
 
 @pytest.mark.parametrize("moved", [False, True])
 def test_of_a_deleted_delivery_whose_worker_is_gone_a_letter_remains(shard: Shard, moved: bool) -> None:
-    """Guard: reclaim looks for itself. XAUTOCLAIM forgets such a delivery, and the books are wrong by one."""
+    """Guard: XAUTOCLAIM's empty answer. It forgets such a delivery, and the books would be wrong by one."""
     delivery = deleted(shard, held(shard, moved=moved, priority="high"), LEASE)
     reclaim = shard.reclaim("h")
     assert (reclaim.returned, reclaim.dead) == (0, 1)
@@ -112,7 +112,7 @@ def test_who_waits_for_a_deleted_task_is_told_and_a_cancel_request_goes(shard: S
 
 
 def test_a_living_worker_may_complete_what_was_deleted(shard: Shard) -> None:
-    """XAUTOCLAIM would take it from a worker that renews its lease."""
+    """Guard: one delivery a call. Over a longer stretch XAUTOCLAIM takes it from a worker that renews."""
     delivery = deleted(shard, held(shard))
     assert (shard.reclaim().dead, shard.running()) == (0, 1)
     assert shard.settle([delivery], Completed(b"1", 60_000)) == [True]

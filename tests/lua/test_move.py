@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streamq import calls, codec
-from streamq.keys import GROUP
+from streamq.keys import GROUP, type_keys
 from streamq.model import Completed, Died, Moved, NewTask, Retried, TaskId
 from streamq.transport import SyncTransport
 from tests.lua.shard import Shard, Snapshot
@@ -25,6 +25,16 @@ def test_promote_moves_what_is_due_and_tells_the_next(shard: Shard) -> None:
     promotion = shard.promote()
     assert promotion.next_due_ms == int(later[1:].partition("-")[0])
     assert shard.snapshot() == Snapshot(running=1, scheduled=1, counters={"accepted": 2})
+
+
+def test_many_schedules_are_looked_at_in_one_call(shard: Shard) -> None:
+    other, broken = type_keys("shop", 0, "other"), type_keys("shop", 0, "broken")
+    shard.command("SET", broken.schedule, "no sorted set")
+    shard.put(delay_ms=60_000)
+    soon, nothing, now = shard.run(calls.next_due([shard.t, other, broken]))
+    assert soon is not None
+    assert 59_000 < soon <= 60_000
+    assert (nothing, now) == (None, 0)
 
 
 def test_promote_is_bounded(shard: Shard) -> None:
@@ -321,9 +331,9 @@ def test_trim_forgets_what_is_old(shard: Shard) -> None:
     cancel(shard, local)
     shard.run(calls.wait(shard.t, local, -10))
     shard.run(calls.beat(shard.s, "old", b"{}"))
-    assert shard.run(calls.trim(shard.t, shard.s, 60_000, 60_000, 100)) == 1
+    assert shard.run(calls.trim([shard.t], shard.s, 60_000, 60_000, 100)) == 1
     assert shard.state(local) == "cancelled"
-    assert shard.run(calls.trim(shard.t, shard.s, -1000, -1000, 100)) == 2
+    assert shard.run(calls.trim([shard.t], shard.s, -1000, -1000, 100)) == 2
     assert shard.state(local) == "unknown"
     assert shard.run(calls.heartbeats(shard.s)) == {}
 

@@ -302,7 +302,7 @@ def test_results_are_known_by_their_minutes(shard: Shard) -> None:
     assert shard.run(calls.page_buckets(shard.t, found[-1], 10)) == found[-1:]
     assert shard.run(calls.page_buckets(shard.t, "gone", 10)) == []
     shard.command("ZADD", shard.t.buckets, 5, "5")
-    shard.run(calls.trim(shard.t, shard.s, 60_000, 60_000, 100))
+    shard.run(calls.trim([shard.t], shard.s, 60_000, 60_000, 100))
     assert shard.run(calls.page_buckets(shard.t, "", 10)) == found
 
 
@@ -320,22 +320,22 @@ def test_tally_adds_up_and_expires(shard: Shard) -> None:
 
 def test_samples_note_what_is_new_whoever_takes_them(shard: Shard) -> None:
     now = shard.now()
-    assert shard.run(calls.sample(shard.t, now)) == -1
+    assert shard.run(calls.sample([shard.t], now)) == [-1]
     shard.put()
     shard.put()
     shard.settle(shard.fetch(budget=1))
-    assert shard.run(calls.sample(shard.t, now)) >= 0
-    assert shard.run(calls.sample(shard.t, now)) >= 0
+    assert shard.run(calls.sample([shard.t], now))[0] >= 0
+    assert shard.run(calls.sample([shard.t], now))[0] >= 0
     [minute] = shard.run(calls.rollups([shard.t.minute(now // MINUTE_MS)]))
     assert minute == {"accepted": 2, "completed": 1, "started": 1, "backlog": 1, "letters": 0}
 
 
 def test_what_happened_while_nobody_sampled_makes_no_peak(shard: Shard) -> None:
     now = shard.now()
-    shard.run(calls.sample(shard.t, now))
+    shard.run(calls.sample([shard.t], now))
     shard.command("HSET", shard.t.sampled, "at", now - 100_000)
     shard.put()
-    shard.run(calls.sample(shard.t, now))
+    shard.run(calls.sample([shard.t], now))
     keys = [shard.t.minute(now // MINUTE_MS), shard.t.quarter(now // 900_000)]
     minute, quarter = shard.run(calls.rollups(keys))
     assert "accepted" not in minute

@@ -71,7 +71,8 @@ class DaemonSteps(WorkerSteps):
             self._restamp()
             return cursor
         got = (reclaim.cursor, reclaim.returned, reclaim.dead, reclaim.cancelled)
-        assert got == self.twin.reclaim(letter, cursor, limit)
+        want = self.twin.reclaim(letter, cursor, limit)
+        assert got == want, (got, want, letter, cursor, limit)
         self._place_fresh()
         return reclaim.cursor
 
@@ -132,7 +133,7 @@ class DaemonSteps(WorkerSteps):
         self.twin.groups |= missing
 
     def _trim(self, gone_ms: int) -> None:
-        assert self.shard.run(calls.trim(self.shard.t, self.shard.s, gone_ms, HOUR, 100)) == self.twin.trim(
+        assert self.shard.run(calls.trim([self.shard.t], self.shard.s, gone_ms, HOUR, 100)) == self.twin.trim(
             gone_ms
         )
 

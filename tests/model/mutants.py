@@ -191,5 +191,5 @@ MUTANTS: Final = [
     _M("groups", "'0', 'MKSTREAM'", "'$', 'MKSTREAM'", "what is older than its group is never read"),
     _M("sweep", "about.pending == 0 and ", "", "deliveries go with their consumer"),
     _M("trim", "now - tonumber(ARGV[1])", "now", "ends are forgotten too early"),
-    _M("trim", "remove(KEYS[2], old(KEYS[2], now))", "", "waiters grow"),
+    _M("trim", "remove(KEYS[first + 1], now)", "", "waiters grow"),
 ]  # fmt: skip

@@ -1,0 +1,45 @@
+"""What the sync and the async client know alike.
+
+Owns what is registered, the turn of the shards, and the dialogue of a durable enqueue call. Asks no server.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+
+from streamq import calls, dialogue
+from streamq.app import Registry
+from streamq.dialogue import Dialogue
+from streamq.durability import LONGEST_WAIT, Tries
+from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
+from streamq.model import Answer
+from streamq.options import Durability
+from streamq.transport import Address
+
+
+class Base:
+    """What both clients know: the app, its keys, and what it has registered."""
+
+    def __init__(self, registry: Registry, address: Address, patience: float) -> None:
+        self.registry = registry
+        self._patience = patience
+        # The server's wait ends well before we give up its reply.
+        self._longest_wait = float(address.arguments.get("socket_timeout", 2 * LONGEST_WAIT)) / 2
+        self._registered: set[tuple[str, int]] = set()
+        self._can_aof = False
+        self._turn = itertools.count()
+
+    def keys(self, task_type: str, shard: int) -> tuple[TypeKeys, ShardKeys]:
+        app = self.registry.name
+        return type_keys(app, shard, task_type), shard_keys(app, shard)
+
+    def next_shard(self) -> int:
+        return next(self._turn) % self.registry.shards
+
+    def _durably(
+        self, keys: TypeKeys, call: calls.Call[list[Answer]], durability: Durability
+    ) -> Dialogue[Sequence[Answer]]:
+        tries = Tries(time.monotonic() + self._patience, self._longest_wait)
+        return dialogue.make_durable(keys, call, durability, tries)

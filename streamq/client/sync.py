@@ -1,0 +1,124 @@
+"""The sync client.
+
+Owns a connection pool that is made with the first call, and the idle writers that threads share.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+from streamq import calls, dialogue
+from streamq.app import Registry
+from streamq.calls import ShardClosed
+from streamq.client.base import Base
+from streamq.client.writers import AT_ONCE, Writers, batches
+from streamq.dialogue import Ask, Dialogue
+from streamq.model import Answer, NewTask
+from streamq.options import Durability
+from streamq.transport import Address
+
+if TYPE_CHECKING:
+    from streamq.transport import SyncTransport
+
+R = TypeVar("R")
+
+
+class Client(Base):
+    """The sync client. Safe to share between threads."""
+
+    def __init__(self, registry: Registry, address: Address, *, patience: float) -> None:
+        super().__init__(registry, address, patience)
+        self._address = address
+        self._connecting = threading.Lock()
+        self._writers = Writers()
+
+    @cached_property
+    def transport(self) -> SyncTransport:
+        """Made with the first call: a program that only imports its app need not load the client library."""
+        from streamq.transport import SyncTransport  # noqa: PLC0415
+
+        with self._connecting:
+            made: SyncTransport | None = self.__dict__.get("transport")
+            return made or SyncTransport(self._address, patience=self._patience)
+
+    def enqueue(
+        self, task_type: str, shard: int, tasks: Sequence[NewTask], durability: Durability = "master"
+    ) -> list[Answer]:
+        """Send tasks of one type; answers in their order. Raises RedisErrors."""
+        if (task_type, shard) not in self._registered:
+            self.hold(dialogue.register(self.registry, task_type, shard))
+            self._registered.add((task_type, shard))
+        if durability != "master":
+            return self._enqueue_durably(task_type, shard, tasks, durability)
+        if len(tasks) == 1:
+            return self._send(task_type, shard, tasks)
+        return [answer for batch in batches(tasks) for answer in self._send(task_type, shard, batch)]
+
+    def _send(self, task_type: str, shard: int, batch: Sequence[NewTask]) -> list[Answer]:
+        writer = self._writers.take()
+        try:
+            keys = self.keys(task_type, shard)
+            call = calls.enqueue(*keys, writer.id, writer.next(), batch)
+            try:
+                return self.transport.run(call)
+            except ShardClosed:
+                answers: list[Answer] = self.hold(dialogue.reopen(self.registry.name, shard, Ask(call)))
+                return answers
+        finally:
+            self._writers.give(writer)
+
+    def _enqueue_durably(
+        self, task_type: str, shard: int, tasks: Sequence[NewTask], durability: Durability
+    ) -> list[Answer]:
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - most programs never get here
+
+        keys = self.keys(task_type, shard)
+        if durability == "aof" and not self._can_aof:
+            self.hold(dialogue.probe_aof(keys[0]))
+            self._can_aof = True
+
+        def send(batch: Sequence[NewTask]) -> Sequence[Answer]:
+            writer = self._writers.take()
+            try:
+                call = calls.enqueue(*keys, writer.id, writer.next(), batch)
+                return self.hold(self._durably(keys[0], call, durability))
+            finally:
+                self._writers.give(writer)
+
+        listed = list(batches(tasks))
+        if len(listed) == 1:
+            return list(send(listed[0]))
+        # Each waits for the server's disk or its replicas: side by side they wait once.
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            return list(itertools.chain.from_iterable(threads.map(send, listed)))
+
+    def hold(self, talk: Dialogue[R]) -> R:
+        """Hold a dialogue to its end; raises what it raises."""
+        try:
+            ask = next(talk)
+            while True:
+                try:
+                    answer = self.transport.run(ask.call, patience=ask.patience)
+                except Exception as error:  # noqa: BLE001 - the dialogue's to handle, or to raise
+                    ask = talk.throw(error)
+                else:
+                    ask = talk.send(answer)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+
+    def forget(self) -> None:
+        """After a fork: a child that went on with its parent's writers would have its tasks taken for
+        repeats of the parent's, and lost."""
+        self._writers = Writers()
+        self._connecting = threading.Lock()
+        if "transport" in self.__dict__:
+            self.transport.forget()
+
+    def close(self) -> None:
+        if "transport" in self.__dict__:
+            self.transport.close()

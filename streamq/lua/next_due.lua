@@ -1,0 +1,14 @@
+#!lua flags=no-writes
+-- next_due: when the next task of each of these schedules is due, so that many are looked at in one call.
+-- KEYS schedules...
+-- ARGV
+-- Returns {now_ms, {due in ms, -1 where nothing is scheduled}}
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local found = {}
+for n, schedule in ipairs(KEYS) do
+  -- A key that is no schedule counts as due: promote will say what is wrong with it.
+  local head = redis.pcall('ZRANGE', schedule, 0, 0, 'WITHSCORES')
+  found[n] = head.err and now or tonumber(head[2]) or -1
+end
+return {now, found}

@@ -1,0 +1,130 @@
+"""A task's identity, its states, and a task on its way in with enqueue's answers.
+
+Owns what a producer knows of a task.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+from streamq.errors import InvalidTaskId
+
+Priority = Literal["high", "normal", "low"]
+PRIORITIES: Final[tuple[Priority, ...]] = ("high", "normal", "low")
+LETTER: Final[dict[Priority, str]] = {"high": "h", "normal": "n", "low": "l"}
+SUSPECT: Final = "s"
+"""The letter of the stream of suspects: tasks that were in hand when a worker died, more than once."""
+
+STREAM_LETTERS: Final = ("h", "n", "l", SUSPECT)
+
+State = Literal["scheduled", "ready", "running", "completed", "dead", "cancelled", "expired", "unknown"]
+STATES: Final[dict[State, tuple[State, ...]]] = {
+    "scheduled": ("ready", "cancelled"),
+    "ready": ("running", "cancelled"),
+    "running": ("completed", "scheduled", "ready", "dead", "cancelled", "expired"),
+    "dead": ("ready",),
+    "completed": (),
+    "cancelled": (),
+    "expired": (),
+    "unknown": (),
+}
+"""Each state with the states it may be followed by. `unknown`: never existed, or no longer kept."""
+
+LIVING: Final[frozenset[State]] = frozenset({"scheduled", "ready", "running"})
+"""The states that a task leaves by itself."""
+
+NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+LOCAL_PATTERN: Final = re.compile(r"[hnlsd]\d{1,16}-\d{1,20}")
+
+
+class TaskId(NamedTuple):
+    """A task's identity, written `type:shard:local`.
+
+    `local` is the letter of the stream and the id of the task's first entry (`n1732450000000-0`), or
+    `d`, the due time in ms and a number for a task that began in the schedule. It never changes.
+    """
+
+    type: str
+    shard: int
+    local: str
+
+    def __str__(self) -> str:
+        return f"{self.type}:{self.shard}:{self.local}"
+
+    @classmethod
+    def parse(cls, text: str) -> TaskId:
+        """Read an id as `str()` wrote it; InvalidTaskId tells the form for anything else."""
+        parts = text.split(":")
+        if len(parts) == 3 and NAME_PATTERN.fullmatch(parts[0]) and LOCAL_PATTERN.fullmatch(parts[2]):
+            shard = parts[1]
+            if shard.isascii() and shard.isdigit() and len(shard) <= 4:
+                return cls(parts[0], int(shard), parts[2])
+        raise InvalidTaskId(f"{text[:120]!r} is not a task id; one looks like 'email:0:n1732450000000-0'")
+
+
+class IdempotencyKey(NamedTuple):
+    """A caller's name for one task, with a digest (16 bytes) of what the task is.
+
+    Within `window_ms` of its first task the same name is answered with that task.
+    """
+
+    name: str
+    digest: bytes
+    window_ms: int
+
+
+class NewTask(NamedTuple):
+    """A task on its way in: what the enqueue script needs to know of it.
+
+    `due` is None for now, a positive number of ms from now, or with `absolute` ms since the epoch.
+    `fields` are the headers that differ from the defaults (see `codec`).
+    """
+
+    payload: bytes
+    priority: Priority = "normal"
+    due: int | None = None
+    absolute: bool = False
+    fields: tuple[tuple[str, bytes | str], ...] = ()
+    key: IdempotencyKey | None = None
+
+
+class Accepted(NamedTuple):
+    """Enqueue's answer for one task: its local id."""
+
+    local: str
+
+
+class Duplicate(NamedTuple):
+    """Enqueue's answer for a task whose idempotency key has been there: the first task's local id."""
+
+    local: str
+
+
+class Conflict(NamedTuple):
+    """Enqueue's answer where the idempotency key belongs to another task (`type:local`)."""
+
+    first: str
+
+
+class Unconfirmed(NamedTuple):
+    """The task was accepted, and it did not become known in time that it is as durable as was asked."""
+
+    local: str
+    why: str
+    duplicate: bool = False
+
+
+class RateLimited(NamedTuple):
+    """Enqueue's answer for a task over the rate limit."""
+
+    retry_after_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class BacklogFull:
+    """Enqueue's answer for a task over the backlog limit."""
+
+
+Answer = Accepted | Duplicate | Conflict | RateLimited | BacklogFull | Unconfirmed

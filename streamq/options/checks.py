@@ -1,0 +1,118 @@
+"""What an option may be: durations, numbers, names, moments. Each check says what it wants and what it got.
+
+Owns the forms of durations and the limits of keys. Knows no option by name but those of several kinds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal, get_args
+
+from streamq.errors import InvalidOption
+from streamq.model import PRIORITIES, Priority
+
+Duration = float | timedelta | str
+Executor = Literal["auto", "thread", "process"]
+Durability = Literal[
+    "master", "aof", "replicas:1", "replicas:2", "replicas:3", "replicas:4", "replicas:5"
+]  # fmt: skip
+"""What has to have a task before enqueue returns: the master's memory, its append-only file on disk
+(fsync), or so many replicas beside it."""
+
+DURABILITIES: Final[tuple[Durability, ...]] = get_args(Durability)
+IDEMPOTENCY_WINDOW: Final = 86400.0
+LONGEST_WINDOW: Final = 30 * 86400.0
+LONGEST_KEY: Final = 200
+"""Bytes of an idempotency key at most: it is kept in memory for its whole window."""
+
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_LONGEST: Final = 100 * 366 * 86400.0
+
+
+def seconds(value: Duration, name: str, *, least: float = 0.0) -> float:
+    """A duration as seconds; InvalidOption names the option, the fault and the forms that are taken."""
+    if isinstance(value, timedelta):
+        result = value.total_seconds()
+    elif isinstance(value, str):
+        result = _from_text(value, name)
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidOption(f"{name}={value!r}: a duration is seconds, a timedelta or text such as '5m'")
+    else:
+        result = float(value)
+    if not least <= result <= _LONGEST:  # also refuses nan
+        raise InvalidOption(f"{name}={value!r}: must be at least {least:g} s and at most 100 years")
+    return result
+
+
+def _from_text(text: str, name: str) -> float:
+    parts = _PART.findall(text.replace(" ", ""))
+    if not parts or "".join(number + unit for number, unit in parts) != text.replace(" ", ""):
+        raise InvalidOption(f"{name}={text!r}: write a duration as '90s', '5m', '1h30m' or '250ms'")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def whole(value: int, name: str, *, least: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:  # type: ignore[redundant-expr]
+        raise InvalidOption(f"{name}={value!r}: must be a whole number of at least {least}")
+    return value
+
+
+def priority(value: str, name: str = "priority") -> Priority:
+    for known in PRIORITIES:
+        if value == known:
+            return known
+    raise InvalidOption(f"{name}={value!r}: must be one of {', '.join(PRIORITIES)}")
+
+
+def durability(value: str, name: str = "durability") -> Durability:
+    for known in DURABILITIES:
+        if value == known:
+            return known
+    raise InvalidOption(f"{name}={value!r}: must be 'master', 'aof' or 'replicas:1' to 'replicas:5'")
+
+
+def key_text(value: str, name: str) -> str:
+    """A caller's key: any text that is not empty and not long."""
+    if not isinstance(value, str) or not 1 <= len(value.encode("utf-8", "replace")) <= LONGEST_KEY:  # type: ignore[redundant-expr]
+        raise InvalidOption(
+            f"{name}={value!r}: must be text of 1 to {LONGEST_KEY} bytes, as an order's number; "
+            "hash what is longer"
+        )
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidOption(f"{name}={value!r}: has lone surrogates, it is no UTF-8") from None
+    return value
+
+
+def window_ms(value: Duration) -> int:
+    found = seconds(value, "idempotency_window", least=1.0)
+    if found > LONGEST_WINDOW:
+        raise InvalidOption(f"idempotency_window={value!r}: at most 30 days; each key is kept in memory")
+    return round(found * 1000)
+
+
+def reject_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:
+    """Raise InvalidOption for the first name that is not known, with the nearest one that is."""
+    names = sorted(known)
+    for name in given:
+        if name not in names:
+            import difflib  # noqa: PLC0415 - for a slip only
+
+            near = difflib.get_close_matches(name, names, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
+            raise InvalidOption(f"{what} has no option {name!r}: {hint}")
+
+
+def moment_ms(value: datetime, name: str) -> int:
+    """An aware datetime as ms since the epoch."""
+    if not isinstance(value, datetime):
+        raise InvalidOption(f"{name}={value!r}: must be a datetime with a time zone")
+    if value.utcoffset() is None:
+        raise InvalidOption(f"{name}={value!r} has no time zone: write datetime.now(UTC) or .astimezone()")
+    if value > datetime.now(UTC) + timedelta(seconds=_LONGEST):
+        raise InvalidOption(f"{name}={value!r}: more than 100 years ahead")
+    return round(value.timestamp() * 1000)

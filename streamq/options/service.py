@@ -1,0 +1,69 @@
+"""The settings of a worker process and of the daemon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streamq.options.checks import seconds, whole
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """Settings of a worker process.
+
+    concurrency: how many tasks run at the same time in one process.
+    types: the task types to serve; None serves all of the app.
+    drain_timeout: seconds that running tasks get to finish after SIGTERM before they are handed back.
+    block: seconds one blocking read lasts; it is how often an idle worker speaks to the server.
+    heartbeat: seconds between two signs of life.
+    fairness: seconds after which a lower priority gets a turn although higher ones have work.
+    process_slots: how many processes run handlers with executor="process"; None is one a core.
+    """
+
+    concurrency: int = 100
+    types: tuple[str, ...] | None = None
+    drain_timeout: float = 30.0
+    block: float = 5.0
+    heartbeat: float = 5.0
+    fairness: float = 3.0
+    process_slots: int | None = None
+
+    def __post_init__(self) -> None:
+        whole(self.concurrency, "concurrency", least=1)
+        seconds(self.drain_timeout, "drain_timeout")
+        seconds(self.block, "block", least=0.05)
+        seconds(self.heartbeat, "heartbeat", least=0.05)
+        seconds(self.fairness, "fairness")
+        if self.process_slots is not None:
+            whole(self.process_slots, "process_slots", least=1)
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonOptions:
+    """Settings of the daemon.
+
+    claim_interval: seconds between two looks for deliveries whose worker is silent.
+    tidy_interval: seconds between two rounds of housekeeping.
+    discover_interval: seconds between two looks for new apps and task types.
+    sample_interval: seconds between two notes of what was counted, for rates and charts.
+    consumer_idle: seconds after which a consumer that holds nothing and sends no heartbeat is removed.
+    gone_retention: seconds for which it is known that a task was cancelled or expired.
+    heartbeat: seconds between two signs of life.
+    batch: how many tasks one script call moves at most.
+    """
+
+    claim_interval: float = 3.0
+    tidy_interval: float = 30.0
+    discover_interval: float = 10.0
+    sample_interval: float = 15.0
+    consumer_idle: float = 3600.0
+    gone_retention: float = 86400.0
+    heartbeat: float = 10.0
+    batch: int = 50
+
+    def __post_init__(self) -> None:
+        for name in ("claim_interval", "tidy_interval", "discover_interval", "heartbeat", "sample_interval"):
+            seconds(getattr(self, name), name, least=0.01)
+        seconds(self.consumer_idle, "consumer_idle")
+        seconds(self.gone_retention, "gone_retention")
+        whole(self.batch, "batch", least=1)
