@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from streamq.errors import (
     PayloadError,
     UnknownTaskType,
 )
-from streamq.model import NAME_PATTERN, Completed
+from streamq.model import NAME_PATTERN
 from streamq.options import TaskOptions, whole
 from streamq.shards import MOST, AppRecord
 from streamq.telemetry.traces import Tracer
@@ -33,17 +33,20 @@ _PLAIN: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYW
 
 
 class Handler:
-    """A user's function with the name and the policy of its task type."""
+    """A user's function with the name and the policy of its task type. `stated`: which options the code sets,
+    also to what they are by default."""
 
-    def __init__(self, name: str, function: Callable[..., Any], options: TaskOptions) -> None:
+    def __init__(
+        self, name: str, function: Callable[..., Any], options: TaskOptions, stated: Iterable[str] = ()
+    ) -> None:
         self.name = name
         self.function = function
         self.options = options
         self.reference = _reference(function)
         self._signature = _signature(function)
         self.retention_ms = round(options.retention * 1000)
-        self.nothing = Completed(b"", self.retention_ms)
         self.is_async = inspect.iscoroutinefunction(function) or _is_async_object(function)
+        self.stated = frozenset(stated)
         parameters = self._signature.parameters.values()
         self._positional = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
         self._names = {p.name for p in parameters}

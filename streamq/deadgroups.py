@@ -7,7 +7,7 @@ to ask for: they are distances in a sorted set. Writes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from streamq import calls, codec
@@ -32,7 +32,7 @@ class DeadGroup:
 
     error: the exception's name, or the reason where there is none. place: file, line and function of the
     latest. per_hour: how many died in each of the last 24 hours, oldest first; empty for groups that are
-    not among the 40 largest. sample: the latest's id.
+    not among the 40 largest. sample: the latest's id; payload: the latest's.
     """
 
     type: str
@@ -46,6 +46,7 @@ class DeadGroup:
     last_ms: int
     sample: str
     per_hour: tuple[int, ...] = ()
+    payload: bytes | None = field(default=None, repr=False)
 
     def tells(self, part: str) -> bool:
         """Whether a selection by this part of an error's name or reason takes the group."""
@@ -146,7 +147,8 @@ class Groups:
 
 
 def _group(task_type: str, shard: int, group: calls.Group) -> DeadGroup:
-    failures = codec.failures(codec.fields_dict(group.fields).get("f", b""))
+    have = codec.fields_dict(group.fields)
+    failures = codec.failures(have.get("f", b""))
     last = failures[-1] if failures else {}
     where = place(str(last.get("traceback", "")))
     return DeadGroup(
@@ -160,6 +162,7 @@ def _group(task_type: str, shard: int, group: calls.Group) -> DeadGroup:
         first_ms=group.first_ms,
         last_ms=group.last_ms,
         sample=str(TaskId(task_type, shard, group.last_local)),
+        payload=have.get("p"),
     )
 
 
@@ -174,7 +177,4 @@ def _merged(groups: Iterable[DeadGroup]) -> list[DeadGroup]:
 
 def _sum(one: DeadGroup, other: DeadGroup) -> DeadGroup:
     latest = max(one, other, key=lambda group: group.last_ms)
-    return DeadGroup(
-        latest.type, latest.fingerprint, latest.error, latest.message, latest.place, latest.reason,
-        one.count + other.count, min(one.first_ms, other.first_ms), latest.last_ms, latest.sample,
-    )  # fmt: skip
+    return replace(latest, count=one.count + other.count, first_ms=min(one.first_ms, other.first_ms))

@@ -6,7 +6,7 @@ Everything is read in bounded steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,12 +16,12 @@ from streamq import calls, codec
 from streamq.audit import Audit, Auditor
 from streamq.deadgroups import DeadGroups, DeadSelection, Groups
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
-from streamq.model import Counts, DeadLetter, Located, State, TaskId
+from streamq.model import Counts, DeadLetter, Located, State, Success, TaskId
 from streamq.operations import Action, Operations, Pause
 from streamq.rollups import Rollup, Rollups, Span
 from streamq.shards import AppRecord
 from streamq.tail import Tail
-from streamq.tasklist import TaskFilter, TaskList, TaskPage
+from streamq.tasklist import TaskFilter, TaskList, TaskPage, failed_attempts
 from streamq.transport import SyncTransport
 
 HEARTBEATS_MISSED: Final = 3
@@ -49,7 +49,11 @@ class TypeStats:
 
 @dataclass(frozen=True, slots=True)
 class TaskInfo:
-    """Everything that is known of one task. `failures`: the errors of its attempts, oldest first."""
+    """Everything that is known of one task. `failures`: the errors of its attempts, oldest first.
+
+    `success`: the attempt that completed it; its worker is a name, or `…` and the name's last digits where
+    that one is long gone. None where an older release completed the task.
+    """
 
     id: str
     type: str
@@ -60,6 +64,7 @@ class TaskInfo:
     failures: list[dict[str, Any]]
     detail: dict[str, str]
     result: bytes | None
+    success: Success | None = None
     fields: dict[str, bytes] = field(repr=False, default_factory=dict)
 
 
@@ -86,30 +91,39 @@ class Inspector:
         """What it asks through: the doctor has questions of its own."""
         return self._transport
 
+    @property
+    def app(self) -> str:
+        """The app's name."""
+        return self._app
+
     def shards(self) -> int:
         """How many shards to look at: those in use, and those that producers have left and that are not
         yet empty. It changes while the app lives."""
         record = self._ask(calls.app_record(self._app))
         return max(self._shards, record.known if record is not None else 1)
 
+    def each(self) -> Sequence[int]:
+        """The shards that are looked at."""
+        return range(self.shards())
+
     def types(self) -> list[str]:
         """The task types that were ever registered or enqueued, sorted."""
-        return self._types(self.shards())
+        return self._types(self.each())
 
-    def _types(self, shards: int) -> list[str]:
-        return sorted({name for n in range(shards) for name in self._ask(calls.types(self._shard(n)))})
+    def _types(self, shards: Sequence[int]) -> list[str]:
+        return sorted({name for n in shards for name in self._ask(calls.types(self._shard(n)))})
 
     def stats(self) -> list[TypeStats]:
         """Each task type with its states and counters."""
-        shards = self.shards()
+        shards = self.each()
         return [self._type_stats(name, shards) for name in self._types(shards)]
 
     def type_stats(self, task_type: str) -> TypeStats:
         """One task type with its states and counters. Those of a shard that was given up count no more."""
-        return self._type_stats(task_type, self.shards())
+        return self._type_stats(task_type, self.each())
 
-    def _type_stats(self, task_type: str, shards: int) -> TypeStats:
-        per_shard = [self.counts(task_type, n) for n in range(shards)]
+    def _type_stats(self, task_type: str, shards: Sequence[int]) -> TypeStats:
+        per_shard = [self.counts(task_type, n) for n in shards]
         oldest = [c.now_ms - c.oldest_ready_ms for c in per_shard if c.oldest_ready_ms is not None]
         due = [c.next_due_ms - c.now_ms for c in per_shard if c.next_due_ms is not None]
         return TypeStats(
@@ -132,7 +146,15 @@ class Inspector:
         """Where a task is and what is stored of it. Raises InvalidTaskId."""
         task = TaskId.parse(task_id)
         located = self._ask(calls.locate(self._type(task.type, task.shard), task.local))
-        return _task_info(task, located)
+        return _task_info(task, located, self._named(located.success))
+
+    def _named(self, success: Success | None) -> Success | None:
+        """With the worker's whole name, where it sends heartbeats or did not long ago."""
+        if success is None:
+            return None
+        beats = self._ask(calls.workers(self._shard(0)))
+        found = (name for name, _ in beats if name.endswith(f"-{success.worker}"))
+        return success._replace(worker=next(found, f"…{success.worker}"))
 
     def dead(self, task_type: str, *, start: int = 0, limit: int = 100) -> list[DeadLetter]:
         """A page of a type's dead letters, newest first, shard by shard."""
@@ -157,8 +179,9 @@ class Inspector:
         """A page of the tasks in a state, of one type or of all, from `cursor` on; at most 200 rows.
 
         A page is bounded: with a filter it may hold fewer rows than asked for, even none, and still have
-        a cursor to go on from. Ready, running and scheduled tasks come in the order in which they are
-        run, the others newest first. Raises UsageError.
+        a cursor to go on from. Types come one after the other. Ready, running and scheduled tasks come in
+        the order in which they are run, completed ones newest first, both shard by shard; dead, cancelled
+        and expired ones newest first over all shards. Raises UsageError.
         """
         listed = TaskList(self._transport, self._app, self.shards())
         types = self.types() if task_type is None else [task_type]
@@ -174,11 +197,11 @@ class Inspector:
 
     def paused(self) -> dict[str, Pause]:
         """The task types that workers leave alone, by name."""
-        return Operations(self._transport, self._app, self.shards()).paused()
+        return Operations(self._transport, self._app, self.each()).paused()
 
     def actions(self, limit: int = 100) -> list[Action]:
         """What operators did last, newest first: the latest thousand are kept."""
-        return Operations(self._transport, self._app, self.shards()).actions(limit)
+        return Operations(self._transport, self._app, self.each()).actions(limit)
 
     def rollups(self, task_type: str, span: Span = "hour") -> list[Rollup]:
         """What happened to a type in the last 60 minutes or in the last 96 quarters of an hour, oldest
@@ -187,7 +210,7 @@ class Inspector:
 
     def all_rollups(self) -> Rollups:
         """What reads the rollups of several types, one after the other."""
-        return Rollups(self._transport, self._app, self.shards())
+        return Rollups(self._transport, self._app, self.each())
 
     def policy(self, task_type: str) -> dict[str, str]:
         """What is stored of a type's policy, by the names of the options with their units."""
@@ -272,18 +295,22 @@ def _sum(several: Iterator[dict[str, int]] | Any) -> dict[str, int]:
     return total
 
 
-def _task_info(task: TaskId, located: Located) -> TaskInfo:
+def _task_info(task: TaskId, located: Located, success: Success | None) -> TaskInfo:
     have = codec.fields_dict(located.fields)
+    failures = codec.failures(have.get("f", b""))
+    failed = success.attempt - 1 if success else failed_attempts(_number(have.get("a")), failures)
+    ended = {"ended_ms": str(success.at_ms)} if success else {}
     return TaskInfo(
         id=str(task),
         type=task.type,
         state=located.state,
         payload=have.get("p"),
-        attempts_failed=_number(have.get("a")),
+        attempts_failed=failed,
         lost=_number(have.get("l")),
-        failures=codec.failures(have.get("f", b"")),
-        detail=located.detail,
+        failures=failures,
+        detail={**located.detail, **ended},
         result=located.result,
+        success=success,
         fields=have,
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -60,17 +61,17 @@ def note(by: str, verb: str, what: str, asked: int | None = None, action: str = 
 
 
 class Operations:
-    """Reads what was asked for of one app."""
+    """Reads what was asked for of one app in these shards."""
 
-    def __init__(self, transport: SyncTransport, app: str, shards: int) -> None:
+    def __init__(self, transport: SyncTransport, app: str, shards: Iterable[int]) -> None:
         self._transport = transport
         self._app = app
-        self._shards = shards
+        self._shards = tuple(shards)
 
     def paused(self) -> dict[str, Pause]:
         """The task types that workers leave alone in one shard or more."""
         found: dict[str, Pause] = {}
-        for shard in range(self._shards):
+        for shard in self._shards:
             for name, details in self._transport.run(calls.paused(shard_keys(self._app, shard))).items():
                 about = _object(details)
                 since = about.get("at_ms")
@@ -86,7 +87,7 @@ class Operations:
     def actions(self, limit: int) -> list[Action]:
         """The latest actions, newest first."""
         merged: dict[str, Action] = {}
-        for shard in range(self._shards):
+        for shard in self._shards:
             keys = shard_keys(self._app, shard)
             ids = self._transport.run(calls.action_log(keys, limit))
             rows = self._transport.run(calls.actions(keys, ids)) if ids else []

@@ -100,12 +100,12 @@ def added(several: Iterable[Mapping[calls.R, int]]) -> dict[calls.R, int]:
 
 
 class Rollups:
-    """Reads the rollups of one app."""
+    """Reads the rollups of one app in these shards."""
 
-    def __init__(self, transport: SyncTransport, app: str, shards: int) -> None:
+    def __init__(self, transport: SyncTransport, app: str, shards: Iterable[int]) -> None:
         self._transport = transport
         self._app = app
-        self._shards = shards
+        self._shards = tuple(shards)
 
     def read(
         self, task_type: str, span: Span, *, since_ms: int = 0, now_ms: int | None = None
@@ -117,7 +117,7 @@ class Rollups:
         now_ms = self._transport.run(calls.now()) if now_ms is None else now_ms
         last = now_ms // step
         slices = range(max(last - number + 1, -(-since_ms // step)), last + 1)
-        per_shard = [self._of_shard(task_type, shard, slices, span) for shard in range(self._shards)]
+        per_shard = [self._of_shard(task_type, shard, slices, span) for shard in self._shards]
         return [
             _rollup(at * step, min(step, now_ms - at * step) // 1000, added(row[n] for row in per_shard))
             for n, at in enumerate(slices)

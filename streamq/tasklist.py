@@ -18,6 +18,7 @@ from streamq import calls, codec
 from streamq.errors import UsageError
 from streamq.keys import RESULT_BUCKET_MS, SCHEDULED_RESULTS, TypeKeys, type_keys
 from streamq.model import STATES, State, TaskId
+from streamq.newest import Form, Newest, NewestPage, Reader
 from streamq.transport import SyncTransport
 
 MOST_ROWS: Final = 200
@@ -26,6 +27,8 @@ LOOK_AT: Final = 2000
 LOOK_FOR: Final = 0.06
 """Seconds after which a page ends, full or not."""
 MEMBERS_AT_ONCE: Final = 20
+ENDED: Final[dict[State, str]] = {"dead": "", "cancelled": "x", "expired": "e"}
+"""The lists that are kept by time, the newest first, with the mark that is before an id in its set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,8 @@ class TaskFilter:
 
     error: part of the last error's name or message, or of the reason. id: part of the id.
     older_than, newer_than: seconds since that moment which a row tells as `at_ms` (for a scheduled task:
-    until it is due, so newer_than is "due within"). fingerprint: dead letters of one group.
+    until it is due, so newer_than is "due within"). fingerprint: dead letters of one group. told: what of a
+    row an error is searched in, where that is not `TaskRow.told`.
     """
 
     error: str = ""
@@ -42,6 +46,7 @@ class TaskFilter:
     older_than: float | None = None
     newer_than: float | None = None
     fingerprint: str = ""
+    told: Callable[[TaskRow], str] | None = None
 
     @property
     def empty(self) -> bool:
@@ -52,7 +57,7 @@ class TaskFilter:
         age = abs(now_ms - row.at_ms) / 1000
         return (
             (not self.id or self.id in row.id)
-            and (not self.error or self.error.lower() in row.told.lower())
+            and (not self.error or self.error.lower() in (self.told(row) if self.told else row.told).lower())
             and (self.older_than is None or age >= self.older_than)
             and (self.newer_than is None or age <= self.newer_than)
         )
@@ -86,8 +91,18 @@ class TaskRow:
     @property
     def told(self) -> str:
         """What there is to search for an error in."""
-        last = self.last_error or {}
-        return f"{last.get('error', '')}: {last.get('message', '')} {self.reason}"
+        return told(self.last_error, self.reason)
+
+    @property
+    def whole_payload(self) -> bytes | None:
+        """The payload where the row has all of it."""
+        return self.payload if self.payload is not None and len(self.payload) >= self.payload_size else None
+
+
+def told(failure: dict[str, Any] | None, reason: str) -> str:
+    """What there is of a failure to search for an error in."""
+    last = failure or {}
+    return f"{last.get('error', '')}: {last.get('message', '')} {reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +136,34 @@ class TaskList:
         return walk.page(self._transport.run(calls.now()))
 
     def _steps(self, state: State, types: list[str], cursor: _Cursor, wanted: TaskFilter) -> Iterator[_Step]:
+        merged = state in ENDED and self._shards > 1
         for name in types:
-            for shard in range(self._shards):
+            for shard in range(1 if merged else self._shards):
                 place = (name, shard)
                 if place < (cursor.type, cursor.shard):
                     continue
                 after = cursor.after if place == (cursor.type, cursor.shard) else ""
-                keys = type_keys(self._app, shard, name)
-                yield _Step(name, shard, after, self._reader(state, keys, wanted))
+                read = self._newest(state, name, wanted) if merged else self._one(state, name, shard, wanted)
+                yield _Step(name, shard, after, read)
 
-    def _reader(self, state: State, t: TypeKeys, wanted: TaskFilter) -> _Reader:
+    def _one(self, state: State, name: str, shard: int, wanted: TaskFilter) -> _Reader:
+        """The list of one shard."""
+        read = self._reader(state, type_keys(self._app, shard, name), wanted)
+
+        def page(after: str, limit: int) -> NewestPage:
+            found = read(after, limit)
+            return NewestPage(found.cursor, [(shard, row) for row in found.rows])
+
+        return page
+
+    def _newest(self, state: State, name: str, wanted: TaskFilter) -> _Reader:
+        """The lists of all shards in one, the newest first."""
+        head = f"{wanted.fingerprint} " if state == "dead" and wanted.fingerprint else ""
+        form = Form(head, ENDED.get(state, ""))
+        keys = [type_keys(self._app, shard, name) for shard in range(self._shards)]
+        return Newest([self._reader(state, t, wanted) for t in keys], form).read
+
+    def _reader(self, state: State, t: TypeKeys, wanted: TaskFilter) -> Reader:
         run = self._transport.run
         match state:
             case "ready" | "running":
@@ -145,7 +178,7 @@ class TaskList:
                 return lambda after, limit: run(calls.page_ended(t, state, after, limit))
 
 
-_Reader = Callable[[str, int], calls.RowPage]
+_Reader = Callable[[str, int], NewestPage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +203,12 @@ class _Walk:
         return TaskPage(self._rows, cursor, self._looked_at, now_ms)
 
     def _step(self, step: _Step, now_ms: int) -> str:
-        """Walk one type in one shard; answers where to go on where the page ends here."""
+        """Walk one type in one shard or in all; answers where to go on where the page ends here."""
         after = step.after
         while not self._over():
             found = step.read(after, self._limit - len(self._rows))
             self._looked_at += max(1, len(found.rows))
-            rows = [_row(step.type, step.shard, row) for row in found.rows]
+            rows = [_row(step.type, shard, row) for shard, row in found.rows]
             self._rows += [row for row in rows if self._wanted.lets(row, now_ms)]
             after = found.cursor
             if not after:

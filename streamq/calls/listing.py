@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from streamq import codec
 from streamq.calls.call import Arg, Call, build, pairs, text
 from streamq.keys import GROUP, ShardKeys, TypeKeys
 from streamq.model import State
@@ -133,14 +134,19 @@ def page_results(keys: Sequence[str], skip: int, limit: int) -> Call[tuple[int, 
 
 def _completed(reply: list[Any]) -> tuple[int, int, list[Row]]:
     number, size, rows = reply
-    return (
-        number,
-        size,
-        [
-            Row("completed", _shown(local), "", 0, (b"size", b"%d" % length, b"result", start))
-            for local, length, start in rows
-        ],
-    )
+    return number, size, [_completed_row(*row) for row in rows]
+
+
+def _completed_row(local: bytes, length: int, start: bytes) -> Row:
+    """`start` is the whole result, or nothing where it is long."""
+    if length and not start:
+        return Row("completed", _shown(local), "", 0, (b"size", b"%d" % length))
+    result, success = codec.opened(_shown(local), start)
+    fields = (b"size", b"%d" % len(result), b"result", result)
+    if success is None:
+        return Row("completed", _shown(local), "", 0, fields)
+    failed = (b"a", b"%d" % (success.attempt - 1))
+    return Row("completed", _shown(local), "", 0, (*fields, *failed), worker=f"…{success.worker}")
 
 
 def dead_groups(t: TypeKeys, after: str, limit: int) -> Call[list[Group]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from streamq import codec
 from streamq.calls.call import (
     PRIORITY_OF,
     Call,
@@ -119,17 +120,19 @@ def _counts(reply: list[Any]) -> Counts:
 
 def locate(t: TypeKeys, local: str) -> Call[Located]:
     keys = (t.schedule, t.index, t.dead, t.letters, t.gone, t.results(local), t.cancels, *t.streams)
-    return build("locate", keys, (GROUP, local), _located)
+    return build("locate", keys, (GROUP, local), partial(_located, local))
 
 
-def _located(reply: list[Any]) -> Located:
-    now, state, detail, fields, result = reply
+def _located(local: str, reply: list[Any]) -> Located:
+    now, state, detail, fields, stored = reply
+    result, success = (None, None) if stored is None else codec.opened(local, stored)
     return Located(
         state=_state(text(state)),
         now_ms=now,
         detail={text(k): v.decode("utf-8", "replace") for k, v in pairs(detail)},
         fields=tuple(fields),
         result=result,
+        success=success,
     )
 
 

@@ -127,11 +127,12 @@ def _run(module: Any, parsed: argparse.Namespace) -> int:
     except StreamQError as error:
         sys.stdout.flush()
         sys.stderr.write(f"streamq: {error}\n")
-        return _code(error)
+        return code_of(error)
     return code
 
 
-def _code(error: Exception) -> int:
+def code_of(error: Exception) -> int:
+    """The exit code for an error."""
     from streamq import errors
 
     codes: list[tuple[type[Exception], int]] = [

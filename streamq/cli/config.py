@@ -131,14 +131,11 @@ def _of_code(args: argparse.Namespace) -> list[Setting]:
         Setting("code.server", str(app.address), source, "StreamQ(url=…), STREAMQ_URL"),
         Setting("code.shards", app.registry.shards, "code" if app.registry.shards != 1 else "default"),
     ]
-    usual = TaskOptions()
     for name, handler in sorted(app.registry.handlers.items()):
-        for field in fields(usual):
-            value = getattr(handler.options, field.name)
-            changed = value != getattr(usual, field.name)
-            found.append(
-                Setting(f"{name}.{field.name}", _said(value), "code" if changed else "default", "@app.task")
-            )
+        for field in fields(TaskOptions):
+            value = _said(getattr(handler.options, field.name))
+            said: Source = "code" if field.name in handler.stated else "default"
+            found.append(Setting(f"{name}.{field.name}", value, said, "@app.task"))
     return found
 
 

@@ -31,9 +31,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--auth", action="append", default=[], metavar="HOW", help="who may come in")
     parser.add_argument("--read-only", action="store_true", help="nobody may do more than look")
     parser.add_argument(
-        "--redact", action="append", default=[], metavar="FIELD", help="a payload field not to show"
+        "--redact",
+        action="append",
+        default=[],
+        metavar="FIELD",
+        help="a payload field not to show, nor its value in errors",
     )
-    parser.add_argument("--hide-payloads", action="store_true", help="show no payload and no result")
+    parser.add_argument(
+        "--hide-payloads", action="store_true", help="show no payload, result, message or traceback"
+    )
     parser.add_argument(
         "--allowed-host", action="append", default=[], metavar="NAME", help="a name it may be asked for by"
     )
@@ -52,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         return CONFIG
     entries = [parse(text) for text in args.auth] or [Loopback()]
     hosts = [*LOOPBACK_NAMES, *args.allowed_host] if local else args.allowed_host or None
-    found = target.find(args)
+    found = target.find(args, partly=True)
     site = dashboard(
         found,
         auth=entries,

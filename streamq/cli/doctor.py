@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Final
 
 from streamq import environment
-from streamq.cli import OK, UNHEALTHY, target
+from streamq.cli import OK, UNHEALTHY, code_of, target
 from streamq.cli.output import clean, write_json
 from streamq.doctor import Diagnosis, examine
 from streamq.doctor.check import fault
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     except (RedisUnavailable, ServerTooOld, AuthenticationFailed) as error:
         fix = next(fix for kind, fix in _FIXES.items() if isinstance(error, kind))
         _write(Diagnosis((fault("reach", str(error), fix),)), address, as_json=args.json)
-        raise
+        return code_of(error)
     finally:
         transport.close()
     _write(diagnosis, address, as_json=args.json)

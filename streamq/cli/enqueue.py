@@ -63,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
                 handles += _send(app, chunk, quiet=args.json)
                 progress.set(len(handles))
     except StreamQError:
-        sys.stderr.write(f"streamq: {len(handles)} tasks were enqueued before this error\n")
+        if handles or args.file or args.arguments == "-":
+            sys.stderr.write(f"streamq: {len(handles)} tasks were enqueued before this error\n")
         raise
     finally:
         app.close()

@@ -84,6 +84,15 @@ def age(seconds: float | None) -> str:
     return f"{hours}h{minutes:02}m" if hours < 24 else f"{hours // 24}d{hours % 24:02}h"
 
 
+def brief(seconds: float | None) -> str:
+    """As `age`, with milliseconds below a second: 0.4ms, 120ms, 3.1s."""
+    if seconds is None or seconds >= 1:
+        return age(seconds)
+    if not seconds:
+        return "0ms"
+    return f"{seconds * 1000:.1f}ms" if seconds < 0.01 else f"{seconds * 1000:.0f}ms"
+
+
 def moment(ms: int) -> str:
     """Ms since the epoch as a UTC time."""
     try:

@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from streamq import calls
 from streamq.cli.target import Target
-from streamq.inspector import TypeStats, WorkerInfo, daemons
+from streamq.inspector import Inspector, TypeStats, WorkerInfo
 from streamq.operations import Pause
+from streamq.reach import Reach, unless_away
 from streamq.rollups import Activity, activity
 
 RECENT: Final = 5
@@ -34,19 +35,30 @@ class Watch:
 
     def __init__(self, found: Target) -> None:
         self._found = found
+        self._reach = Reach(lambda: found.inspector)
+        self._missing: tuple[int, ...] = ()
         self._slow_at = -SLOW
         self._paused: dict[str, Pause] = {}
         self._activities: dict[str, Activity] = {}
         self._server: dict[str, Any] = {}
-        self._daemons: list[WorkerInfo] = []
+        self._daemons: list[WorkerInfo] | None = []
         self._counted: deque[tuple[float, _Counted]] = deque()
 
     def look(self) -> dict[str, Any]:
-        """The queue as it is. Raises RedisErrors."""
-        inspector, now = self._found.inspector, time.monotonic()
+        """The queue as it is. Where a master of a cluster is away: what can be reached, and which shards are
+        missing. Raises RedisErrors."""
+        seen, missing = self._reach.look(self._look)
+        if missing != self._missing:  # the counters are of other shards than before
+            self._missing = missing
+            self._counted.clear()
+            seen, missing = self._reach.look(self._look)
+        return {**seen, "missing_shards": list(missing)}
+
+    def _look(self, inspector: Inspector) -> dict[str, Any]:
+        now = time.monotonic()
         stats = inspector.stats()
         if now - self._slow_at >= SLOW or any(one.type not in self._activities for one in stats):
-            self._look_slowly([one.type for one in stats])
+            self._look_slowly(inspector, [one.type for one in stats])
             self._slow_at = now
         self._count(now, stats)
         rows = [self._row(one) for one in stats]
@@ -56,28 +68,23 @@ class Watch:
             "server": self._server,
             "totals": _totals(rows),
             "types": rows,
-            "workers": [asdict(one) for one in inspector.workers()],
-            "daemons": [asdict(one) for one in self._daemons],
+            "workers": _listed(unless_away(inspector.workers)),
+            "daemons": _listed(self._daemons),
         }
 
-    def _look_slowly(self, types: list[str]) -> None:
-        inspector = self._found.inspector
+    def _look_slowly(self, inspector: Inspector, types: list[str]) -> None:
         self._paused = inspector.paused()
         rollups, now_ms = inspector.all_rollups(), inspector.now_ms()
         since_ms = now_ms - RECENT * 60_000
         self._activities = {
             name: activity(rollups.read(name, "hour", since_ms=since_ms, now_ms=now_ms)) for name in types
         }
-        self._daemons = [
-            one
-            for one in daemons(self._found.transport)
-            if one.details.get("only") in (None, self._found.app)
-        ]
+        self._daemons = unless_away(inspector.daemons)
         self._server = self._about_server()
 
     def _about_server(self) -> dict[str, Any]:
         """Memory in bytes and clients: of a cluster those of all masters together."""
-        nodes = list(self._found.transport.everywhere(calls.info()).values())
+        nodes = list(self._found.transport.whoever(calls.info()).values())
         names = ("used_memory", "maxmemory", "connected_clients")
         used, most, clients = (sum(_number(said.get(name)) for said in nodes) for name in names)
         return {
@@ -115,6 +122,11 @@ class Watch:
         pairs = zip(first[task_type], last[task_type], strict=True)
         entered, left = (max(0, after - before) / (ended - began) for before, after in pairs)
         return {"rate_in": entered, "rate_out": left}
+
+
+def _listed(processes: list[WorkerInfo] | None) -> list[dict[str, Any]] | None:
+    """None where nobody can tell."""
+    return None if processes is None else [asdict(one) for one in processes]
 
 
 def _totals(rows: list[dict[str, Any]]) -> dict[str, Any]:

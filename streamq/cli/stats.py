@@ -11,6 +11,7 @@ from streamq.cli import OK, target
 from streamq.cli.output import age, clean, moment, write_json, write_table
 from streamq.inspector import TypeStats
 from streamq.operations import Pause
+from streamq.reach import Reach
 from streamq.shards import AppRecord
 
 _COUNTED = ("accepted", "completed", "retried", "dead", "reclaimed", "cancelled", "expired")
@@ -21,17 +22,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    found = target.find(args)
-    stats = found.inspector.stats()
-    paused = found.inspector.paused()
+    found = target.find(args, partly=True)
+    (stats, paused), missing = Reach(lambda: found.inspector).look(lambda one: (one.stats(), one.paused()))
     if args.json:
         record = found.record or AppRecord()
         shards = {"shards": record.shards, "known_shards": record.known}
         types = [{**asdict(one), "paused": _asdict(paused.get(one.type))} for one in stats]
-        write_json({"app": found.app, **shards, "types": types})
+        write_json({"app": found.app, **shards, "missing_shards": list(missing), "types": types})
         return OK
     head = ["TYPE", "READY", "RUNNING", "SCHEDULED", "DEAD", "OLDEST", *(f"Σ {name}" for name in _COUNTED)]
     write_table(head, [_row(one) for one in stats], empty=f"app {found.app!r} has no task types yet")
+    if missing:
+        sys.stderr.write(f"streamq: {target.missing(missing)}\n")
     for pause in paused.values():
         sys.stderr.write(clean(said_of(pause)) + "\n")
     return OK

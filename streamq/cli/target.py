@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamq import environment
-from streamq.errors import UnknownTaskType, UsageError
+from streamq.errors import RedisUnavailable, UnknownTaskType, UsageError
 from streamq.model import NAME_PATTERN, TaskId
 from streamq.options import seconds
 from streamq.transport import Address
@@ -107,18 +107,35 @@ def span(args: argparse.Namespace) -> Span:
     return Span(older, newer)
 
 
-def find(args: argparse.Namespace) -> Target:
-    """Connect, and settle which app is meant. Raises UsageError and RedisErrors."""
+def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
+    """Connect, and settle which app is meant. Raises UsageError and RedisErrors.
+
+    partly: for a command that shows what it can where a part of a cluster is away. Then an app that is named
+    need not be known.
+    """
     from streamq.inspector import apps
     from streamq.transport import SyncTransport
 
-    url = args.url or environment.URL.get()
+    url, named = args.url or environment.URL.get(), args.app or environment.APP.given()
     transport = SyncTransport(Address.parse(url), patience=PATIENCE)
-    known = apps(transport)
-    name = args.app or environment.APP.given() or _only(known)
+    try:
+        known = apps(transport)
+    except RedisUnavailable as error:
+        if not partly or transport.address.kind != "cluster":
+            raise
+        if not named:
+            raise RedisUnavailable(f"{error}; it knows the apps, so name one with --app") from None
+        known = {}
+    name = named or _only(known)
     if not NAME_PATTERN.fullmatch(name):
         raise UsageError(f"{name[:120]!r} is no name for an app: letters, digits, _ - . (at most 100)")
     return Target(transport, name, known.get(name), url)
+
+
+def missing(shards: Sequence[int]) -> str:
+    """That these shards are not in what is shown."""
+    which = f"shard {shards[0]} is" if len(shards) == 1 else f"shards {', '.join(map(str, shards))} are"
+    return f"{which} missing here: the master does not answer"
 
 
 def known(found: Target, names: Sequence[str]) -> list[str]:

@@ -1,8 +1,8 @@
 """Show one task by its id, or list the tasks in a state.
 
-A list is read in bounded steps: with a filter it may take a while on a long queue. Ready, running and
-scheduled tasks come in the order in which they are run, the others newest first, type by type and shard by
-shard.
+A list is read in bounded steps: with a filter it may take a while on a long queue. Types come one after the
+other. Ready, running and scheduled tasks come in the order in which they are run, completed ones newest
+first, both shard by shard; dead, cancelled and expired ones newest first over all shards.
 `streamq cancel` and `streamq run-now` act on them.
 """
 
@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from typing import Any, Final
 
 from streamq.cli import NOT_FOUND, OK, target
-from streamq.cli.output import age, clean, moment, shown, write_json, write_pairs, write_table
+from streamq.cli.output import age, brief, clean, moment, shown, write_json, write_pairs, write_table
 from streamq.inspector import TaskInfo
-from streamq.model import STATES
+from streamq.model import LETTER, STATES, SUSPECT, Success
 from streamq.options import whole
 from streamq.tasklist import MOST_ROWS, TaskFilter, TaskRow
+
+_PRIORITIES: Final = {**{letter: name for name, letter in LETTER.items()}, SUSPECT: "alone, as a suspect"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,24 +59,27 @@ def _list(found: target.Target, args: argparse.Namespace) -> int:
     if args.json:
         write_json({"app": found.app, "state": args.state, "tasks": [_row_object(row) for row in rows]})
         return OK
-    head = ["ID", "PRIORITY", "AGE" if args.state != "scheduled" else "DUE IN", "FAILED", "WORKER", "PAYLOAD"]
+    when = "DUE IN" if args.state == "scheduled" else "AGE"
+    last = "RESULT" if args.state == "completed" else "PAYLOAD"
+    head = ["ID", "PRIORITY", when, "FAILED", "WORKER", last]
     write_table(head, [_row(row, now_ms) for row in rows], empty=f"no {args.state} tasks")
     return OK
 
 
 def _row(row: TaskRow, now_ms: int) -> list[object]:
     since = max(0, row.at_ms - now_ms if row.state == "scheduled" else now_ms - row.at_ms) / 1000
-    payload = shown(row.payload, 60) if row.payload is not None else "-"
-    return [row.id, row.priority, age(since), row.attempts_failed, row.worker or "-", payload]
+    last = row.result if row.state == "completed" else row.payload
+    return [row.id, row.priority, age(since), row.attempts_failed, row.worker or "-", shown(last, 60)]
 
 
 def _row_object(row: TaskRow) -> dict[str, Any]:
-    """`payload` is text: the first 600 bytes of `payload_size`."""
+    """`payload` and `result` are text: the first 600 bytes of `payload_size`."""
     return {
         "id": row.id, "type": row.type, "state": row.state, "priority": row.priority, "at_ms": row.at_ms,
         "attempts_failed": row.attempts_failed, "lost": row.lost, "worker": row.worker or None,
         "reason": row.reason or None, "payload": shown(row.payload) if row.payload is not None else None,
         "payload_size": row.payload_size, "last_error": row.last_error,
+        "result": shown(row.result, 600) if row.result is not None else None,
     }  # fmt: skip
 
 
@@ -96,6 +101,7 @@ def as_object(info: TaskInfo) -> dict[str, Any]:
         "id": info.id, "type": info.type, "state": info.state, "payload": info.payload,
         "attempts_failed": info.attempts_failed, "lost": info.lost, "failures": info.failures,
         "detail": info.detail, "result": _result(info),
+        "success": info.success._asdict() if info.success else None,
     }  # fmt: skip
 
 
@@ -107,12 +113,12 @@ def _result(info: TaskInfo) -> bytes | None:
 def write_task(info: TaskInfo) -> None:
     """A task for people."""
     pairs: list[tuple[str, object]] = [("id", info.id), ("type", info.type), ("state", info.state)]
-    pairs += [(name, _detail(name, value)) for name, value in info.detail.items()]
+    pairs += [_detail(name, value) for name, value in info.detail.items() if name != "entry"]
     if info.payload is not None:
         pairs += [
             ("payload", shown(info.payload)),
             ("failed attempts", info.attempts_failed),
-            ("lost", info.lost),
+            ("deliveries lost", info.lost),
         ]
     if info.result is not None:
         pairs.append(("result", shown(_result(info))))
@@ -121,14 +127,34 @@ def write_task(info: TaskInfo) -> None:
         sys.stdout.write(clean(_failure(failure)))
     if info.failures:
         sys.stdout.write("\n")
+    if info.success:
+        sys.stdout.write(_success(info.success))
+
+
+def _success(one: Success) -> str:
+    head = f"attempt {one.attempt} completed at {moment(one.at_ms)} on {one.worker}"
+    return f"\n{head}, {_spent(one.wait_ms, one.run_ms)}\n"
+
+
+def _spent(wait_ms: int, run_ms: int) -> str:
+    return f"waited {brief(wait_ms / 1000)}, ran {brief(run_ms / 1000)}"
 
 
 def _failure(failure: dict[str, Any]) -> str:
     when = failure.get("at_ms")
     at = moment(when) if isinstance(when, int) else "?"
     head = f"attempt {failure.get('attempt')} at {at} on {failure.get('worker')}"
+    wait_ms, run_ms = failure.get("wait_ms"), failure.get("run_ms")
+    if isinstance(wait_ms, int) and isinstance(run_ms, int):
+        head += f", {_spent(wait_ms, run_ms)}"
     return f"\n{head}: {failure.get('error')}: {failure.get('message')}\n{failure.get('traceback')}"
 
 
-def _detail(name: str, value: str) -> str:
-    return moment(int(value)) if name in ("due_ms", "died_ms", "ended_ms") and value.isdigit() else value
+def _detail(name: str, value: str) -> tuple[str, object]:
+    """A detail as people say it."""
+    if name == "stream":
+        return "priority", _PRIORITIES.get(value, value)
+    if name == "lease_idle_ms" and value.isdigit():
+        return "lease renewed", f"{age(int(value) / 1000)} ago"
+    words = name.removesuffix("_ms").replace("_", " ")
+    return words, moment(int(value)) if name.endswith("_ms") and value.isdigit() else value

@@ -15,7 +15,7 @@ import time
 from typing import Any, Final
 
 from streamq.cli import OK, target
-from streamq.cli.output import age, clean, moment, table, write_json
+from streamq.cli.output import age, brief, clean, moment, table, write_json
 from streamq.cli.overview import Watch
 from streamq.cli.screen import BOLD, Screen
 from streamq.errors import RedisUnavailable
@@ -34,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     interval = seconds(args.interval, "--interval", least=LEAST)
-    watch = Watch(target.find(args))
+    watch = Watch(target.find(args, partly=True))
     if args.json:
         write_json(watch.look())
     elif args.once or not sys.stdout.isatty():
@@ -69,17 +69,17 @@ def _live(watch: Watch, interval: float) -> None:
 def page(seen: dict[str, Any], rows: int = 1_000_000) -> list[str]:
     """What was seen, for people, in so many lines; those that stand out begin with BOLD."""
     workers, daemons = _workers(seen), _daemons(seen)
-    types = _types(seen, max(3, rows - len(workers) - len(daemons) - 4))
-    return [*_head(seen), "", *types, "", *workers, *daemons]
+    types = _types(seen, max(3, rows - len(workers) - len(daemons) - len(_missing(seen)) - 4))
+    return [*_head(seen), *_missing(seen), "", *types, "", *workers, *daemons]
 
 
 def _head(seen: dict[str, Any]) -> list[str]:
     server, totals = seen["server"], seen["totals"]
     most = f" of {size(server['max_memory'])}" if server["max_memory"] else ""
-    alive = sum(one["alive"] for one in seen["daemons"])
+    alive = "?" if seen["daemons"] is None else sum(one["alive"] for one in seen["daemons"]) or "NONE"
     first = (
         f"{seen['app']} at {server['address']}  {server['name']} {server['version']}  "
-        f"memory {size(server['used_memory'])}{most}  daemons {alive or 'NONE'}  {moment(seen['at_ms'])}"
+        f"memory {size(server['used_memory'])}{most}  daemons {alive}  {moment(seen['at_ms'])}"
     )
     states = "  ".join(f"{name} {totals[name]:,}" for name in ("ready", "running", "scheduled", "dead"))
     oldest = age(totals["oldest_ready_age"])
@@ -87,6 +87,13 @@ def _head(seen: dict[str, Any]) -> list[str]:
         BOLD + clean(first),
         f"{states}  in {rate(totals['rate_in'])}/s  out {rate(totals['rate_out'])}/s  oldest {oldest}",
     ]
+
+
+def _missing(seen: dict[str, Any]) -> list[str]:
+    """What is not in the numbers."""
+    if not seen["missing_shards"]:
+        return []
+    return [BOLD + f"! {target.missing(seen['missing_shards'])}"]
 
 
 def _types(seen: dict[str, Any], most: int) -> list[str]:
@@ -127,6 +134,8 @@ def _type(one: dict[str, Any]) -> list[object]:
 
 
 def _workers(seen: dict[str, Any]) -> list[str]:
+    if seen["workers"] is None:
+        return ["workers: nobody can tell, they send their heartbeats to shard 0"]
     if not seen["workers"]:
         return ["no workers"]
     rows = [_worker(one, seen["at_ms"]) for one in seen["workers"]]
@@ -161,6 +170,8 @@ def _running(running: Any, now_ms: int) -> str:
 
 
 def _daemons(seen: dict[str, Any]) -> list[str]:
+    if seen["daemons"] is None:
+        return ["", "! daemons: nobody can tell, the master that they send their heartbeats to is away"]
     problems = [
         f"{one['name']}: {p}" for one in seen["daemons"] for p in one["details"].get("problems") or ()
     ]
@@ -172,15 +183,6 @@ def _daemons(seen: dict[str, Any]) -> list[str]:
 def rate(value: float) -> str:
     """Tasks a second, in a few letters."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
-
-
-def brief(value: float | None) -> str:
-    """Seconds in a few letters: 0.4ms, 120ms, 3.1s, 2m05s."""
-    if value is None:
-        return "-"
-    if value < 0.01:
-        return f"{value * 1000:.1f}ms"
-    return f"{value * 1000:.0f}ms" if value < 1 else age(value)
 
 
 def size(number: float) -> str:

@@ -35,8 +35,11 @@ def dashboard(
     takes the request and answers a Principal or None. Without it only programs on this host may come in,
     and not through a proxy.
     read_only: nobody may do more than look.
-    redact: names of payload fields that are not shown, with wildcards ("*token*"), at any depth.
-    hide_payloads: show no payload and no result at all. The texts of errors are shown in either case.
+    redact: names of payload fields that are not shown, with wildcards ("*token*"), at any depth; their values
+        are masked in the messages and tracebacks of errors too. What the code makes of a value (a hash, say)
+        cannot be recognised.
+    hide_payloads: show no payload, no result, no message and no traceback at all: of an error only its type
+        and place.
     hosts: the names under which it may be asked for (guards against DNS rebinding); None takes any.
     """
     try:

@@ -20,6 +20,7 @@ from starlette.routing import Route
 from streamq.dashboard import objects
 from streamq.dashboard.actions import MOST_BYTES, act, allowed, media_type, one_target, selection
 from streamq.dashboard.pages import PAGE, dead_groups, listed, task_filter
+from streamq.errors import UnknownTaskType
 
 if TYPE_CHECKING:
     from streamq.dashboard.site import Site
@@ -57,15 +58,14 @@ class Api:
 
     def overview(self, request: Request) -> Response:
         del request
-        return _json(objects.overview(self._site.queue.inspector, self._site.history))
+        return _json(objects.overview(self._site.reach, self._site.history))
 
     def chart(self, request: Request) -> Response:
-        inspector, name = self._site.queue.inspector, request.query_params.get("type") or None
-        if name is not None and name not in inspector.types():
-            raise HTTPException(404, f"There is no task type {name!r}.")
-        return _json(
-            objects.chart(inspector, self._site.history, name, request.query_params.get("span", "hour"))
-        )
+        name, span = request.query_params.get("type") or None, request.query_params.get("span", "hour")
+        try:
+            return _json(objects.chart(self._site.reach, self._site.history, name, span))
+        except UnknownTaskType as error:
+            raise HTTPException(404, str(error)) from None
 
     def tasks(self, request: Request) -> Response:
         query = request.query_params
@@ -78,7 +78,7 @@ class Api:
             query.get("type") or None,
             cursor=query.get("cursor", ""),
             limit=int(limit),
-            wanted=task_filter(query),
+            wanted=objects.private(task_filter(query), self._site.privacy),
         )
         return _json(objects.page(page, self._site.privacy))
 
@@ -89,7 +89,7 @@ class Api:
     def dead(self, request: Request) -> Response:
         _known(request.query_params, {"type", "error", "older", "newer"})
         found, _ = dead_groups(self._site.queue.inspector, request.query_params)
-        return _json(objects.groups(found))
+        return _json(objects.groups(found, self._site.privacy))
 
     def workers(self, request: Request) -> Response:
         del request

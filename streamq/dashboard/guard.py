@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from streamq.dashboard.access import Principal
+from streamq.dashboard.probes import probe
 
 COOKIE: Final = "streamq_form"
 SAFE: Final = ("GET", "HEAD", "OPTIONS")
@@ -53,7 +54,8 @@ class Guard:
                 await send({"type": "websocket.close", "code": 1008})
             return
         request = Request(scope, receive)
-        answer = self._refusal(request) or await self._admit(request)
+        # A probe comes without a login and asks for the pod's address, not for a name.
+        answer = probe(scope) or self._refusal(request) or await self._admit(request)
         fresh = _form_token(request)
         headers = _Headers(send, request, fresh)
         await (answer or self._app)(scope, receive, headers.send)

@@ -12,11 +12,12 @@ from streamq.dashboard.checkup import Findings
 from streamq.dashboard.history import ALL, History, Point, together
 from streamq.dashboard.privacy import Privacy
 from streamq.deadgroups import END_MS, DeadGroup, DeadGroups, DeadSelection
-from streamq.errors import AuthenticationFailed
+from streamq.errors import AuthenticationFailed, UnknownTaskType
 from streamq.inspector import Inspector, TaskInfo, TypeStats, WorkerInfo
 from streamq.operations import Pause
+from streamq.reach import Reach, Reachable
 from streamq.rollups import Rollup, Span, activity
-from streamq.tasklist import TaskPage, TaskRow
+from streamq.tasklist import TaskFilter, TaskPage, TaskRow, told
 
 SERIES: Final = ("accepted", "completed", "failed", "backlog", "wait_p95", "run_p95")
 YOUNG: Final = 20
@@ -36,8 +37,18 @@ def type_row(
     }
 
 
-def overview(inspector: Inspector, history: History) -> dict[str, Any]:
-    """Every task type, and all together."""
+def overview(reach: Reach, history: History) -> dict[str, Any]:
+    """Every task type, and all together; where a master of a cluster is away, of the shards that answer."""
+    found, missing = reach.look(lambda inspector: _overview(inspector, _remembering(inspector, history)))
+    return {**found, "missing_shards": list(missing)}
+
+
+def _remembering(inspector: Inspector, history: History) -> History:
+    """What is seen of a part must not be remembered as if it were all."""
+    return History() if isinstance(inspector, Reachable) else history
+
+
+def _overview(inspector: Inspector, history: History) -> dict[str, Any]:
     paused, rows, recents = inspector.paused(), list[dict[str, Any]](), list[list[Rollup]]()
     look = history.look(inspector)
     for one in inspector.stats():
@@ -53,9 +64,19 @@ def overview(inspector: Inspector, history: History) -> dict[str, Any]:
     }
 
 
-def chart(inspector: Inspector, history: History, task_type: str | None, span: str) -> dict[str, Any]:
+def chart(reach: Reach, history: History, task_type: str | None, span: str) -> dict[str, Any]:
     """Series for a chart: of one type, or of all together. Times in seconds since the epoch, rates in
     tasks a second, durations in seconds."""
+
+    def look(inspector: Inspector) -> dict[str, Any]:
+        if task_type is not None and task_type not in inspector.types():
+            raise UnknownTaskType(f"There is no task type {task_type!r}.")
+        return _chart(inspector, _remembering(inspector, history), task_type, span)
+
+    return reach.look(look)[0]
+
+
+def _chart(inspector: Inspector, history: History, task_type: str | None, span: str) -> dict[str, Any]:
     of: Span = "day" if span == "day" else "hour"
     types = [task_type] if task_type else inspector.types()
     points = history.look(inspector).points(types, of, task_type or ALL)
@@ -68,10 +89,12 @@ def chart(inspector: Inspector, history: History, task_type: str | None, span: s
 def task(info: TaskInfo, privacy: Privacy) -> dict[str, Any]:
     """A task with all that is known of it."""
     result = (info.result or b"null") if info.result is not None else None
+    failures = [privacy.failure(one, info.payload) for one in info.failures]
     return {
         "id": info.id, "type": info.type, "state": info.state, "payload": privacy.value(info.payload),
-        "attempts_failed": info.attempts_failed, "lost": info.lost, "failures": info.failures,
-        "detail": info.detail, "result": privacy.value(result), "origin": origin(info),
+        "attempts_failed": info.attempts_failed, "lost": info.lost, "failures": failures,
+        "detail": info.detail, "result": privacy.value(result),
+        "success": info.success._asdict() if info.success else None, "origin": origin(info),
     }  # fmt: skip
 
 
@@ -86,7 +109,21 @@ def task_row(row: TaskRow, privacy: Privacy) -> dict[str, Any]:
     """A task in a list. `payload` is text, cut."""
     shown = asdict(row)
     del shown["fields"]
-    return {**shown, "payload": privacy.short(row.payload, 600), "result": privacy.short(row.result, 600)}
+    return {
+        **shown, "payload": privacy.short(row.payload, 600), "result": privacy.short(row.result, 600),
+        "last_error": last_error(row, privacy),
+    }  # fmt: skip
+
+
+def last_error(row: TaskRow, privacy: Privacy) -> dict[str, Any] | None:
+    return None if row.last_error is None else privacy.failure(row.last_error, row.whole_payload)
+
+
+def private(wanted: TaskFilter, privacy: Privacy) -> TaskFilter:
+    """The filter, searching only what is shown: else it would tell what is not, letter by letter."""
+    if privacy.complete:
+        return wanted
+    return replace(wanted, told=lambda row: told(last_error(row, privacy), row.reason))
 
 
 def page(found: TaskPage, privacy: Privacy) -> dict[str, Any]:
@@ -122,8 +159,15 @@ def _within(inspector: Inspector, group: DeadGroup, wanted: DeadSelection) -> in
     return inspector.count_dead(one)
 
 
-def groups(found: DeadGroups) -> dict[str, Any]:
-    return {"groups": [asdict(group) for group in found.groups], "complete": found.complete}
+def groups(found: DeadGroups, privacy: Privacy) -> dict[str, Any]:
+    return {"groups": [dead_group(group, privacy) for group in found.groups], "complete": found.complete}
+
+
+def dead_group(group: DeadGroup, privacy: Privacy) -> dict[str, Any]:
+    """A group with the message of its latest letter, as far as that is to be shown."""
+    shown = asdict(group)
+    payload = shown.pop("payload")
+    return {**shown, "message": privacy.error_text(group.message, payload)}
 
 
 def worker(one: WorkerInfo) -> dict[str, Any]:

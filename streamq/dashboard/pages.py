@@ -19,11 +19,10 @@ from streamq.dashboard import objects
 from streamq.dashboard.access import MAY
 from streamq.deadgroups import END_MS, DeadGroups, DeadSelection
 from streamq.errors import InvalidOption, InvalidTaskId, UsageError
-from streamq.fingerprint import place
 from streamq.inspector import Inspector, TaskInfo
 from streamq.model import STATES, State, TaskId
 from streamq.options import seconds
-from streamq.tasklist import TaskFilter, failed_attempts
+from streamq.tasklist import TaskFilter
 
 if TYPE_CHECKING:
     from streamq.dashboard.site import Site
@@ -54,11 +53,11 @@ class Pages:
         ]
 
     def overview(self, request: Request) -> Response:
-        found = objects.overview(self._site.queue.inspector, self._site.history)
+        found = objects.overview(self._site.reach, self._site.history)
         return self._page(request, "overview.html", **found)
 
     def types(self, request: Request) -> Response:
-        found = objects.overview(self._site.queue.inspector, self._site.history)
+        found = objects.overview(self._site.reach, self._site.history)
         return self._page(request, "types.html", **found)
 
     def type(self, request: Request) -> Response:
@@ -74,7 +73,8 @@ class Pages:
         query = request.query_params
         if wanted := query.get("q", "").strip():
             return self._jump(request, wanted)
-        state, filter_ = listed(query.get("state", "ready")), task_filter(query)
+        state = listed(query.get("state", "ready"))
+        filter_ = objects.private(task_filter(query), self._site.privacy)
         inspector = self._site.queue.inspector
         types = inspector.types()
         page = inspector.tasks(
@@ -98,19 +98,22 @@ class Pages:
     def _rows(self, rows: Any) -> list[dict[str, Any]]:
         privacy = self._site.privacy
         return [
-            {**asdict(row), "short": privacy.short(row.payload), "outcome": privacy.short(row.result)}
+            {
+                **asdict(row), "short": privacy.short(row.payload), "outcome": privacy.short(row.result),
+                "last_error": objects.last_error(row, privacy),
+            }
             for row in rows
-        ]
+        ]  # fmt: skip
 
     def task(self, request: Request) -> Response:
         info = self._site.queue.inspector.task(request.path_params["id"])
         privacy = self._site.privacy
         result = (info.result or b"null") if info.result is not None else None
-        failures = [_attempt(one) for one in info.failures]
-        failed = failed_attempts(info.attempts_failed, info.failures)
+        failures = [_attempt(privacy.failure(one, info.payload)) for one in info.failures]
         return self._page(
-            request, "task.html", failed=failed, status=404 if info.state == "unknown" else 200, info=info,
+            request, "task.html", status=404 if info.state == "unknown" else 200, info=info,
             payload=privacy.text(info.payload), result=privacy.text(result), failures=failures,
+            success=info.success, privacy=privacy,
             origin=objects.origin(info), editable=privacy.complete and info.state == "dead",
             enqueued_ms=_enqueued(info.id, info.fields), now=self._now(info),
         )  # fmt: skip
@@ -133,8 +136,9 @@ class Pages:
         found, wanted = dead_groups(inspector, query)
         total = sum(group.count for group in found.groups)
         asked = {name: query.get(name, "") for name in ("type", "error", "older", "newer")}
+        groups = objects.groups(found, self._site.privacy)
         return self._page(
-            request, "dead.html", found=found, types=inspector.types(), asked=asked, total=total,
+            request, "dead.html", **groups, types=inspector.types(), asked=asked, total=total,
             times=_times(wanted), matching=_matching(wanted),
         )  # fmt: skip
 
@@ -230,7 +234,7 @@ def _attempt(told: dict[str, Any]) -> dict[str, Any]:
     """A failed attempt for the time line: `waited` and `ran` in seconds, None where they are not known."""
     spent = {name: told.get(f"{key}_ms") for name, key in (("waited", "wait"), ("ran", "run"))}
     seconds_ = {k: v / 1000 if isinstance(v, int | float) else None for k, v in spent.items()}
-    return {**told, **seconds_, "place": place(str(told.get("traceback", "")))}
+    return {**told, **seconds_}
 
 
 def _enqueued(task_id: str, fields: dict[str, bytes]) -> int | None:

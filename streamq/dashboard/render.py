@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from streamq.dashboard.access import Principal
+from streamq.dashboard.probes import inner_path
 
 _HERE: Final = Path(__file__).parent
 STATIC: Final = _HERE / "static"
@@ -142,8 +143,9 @@ class Renderer:
                 token=request.scope.get("form_token", ""),
                 link=link,
                 static=lambda name: f"{root}/static/{asset(name)}",
-                here=f"{root}{_path(request)}" + (f"?{request.url.query}" if request.url.query else ""),
-                section=_path(request).split("/")[1],
+                here=f"{root}{inner_path(request.scope)}"
+                + (f"?{request.url.query}" if request.url.query else ""),
+                section=inner_path(request.scope).split("/")[1],
                 said=unquote(request.cookies.get(SAID, ""))[:300],
                 **values,
             )
@@ -152,11 +154,3 @@ class Renderer:
         if SAID in request.cookies:
             response.delete_cookie(SAID, path=root or "/", httponly=True, samesite="strict")
         return response
-
-
-def _path(request: Request) -> str:
-    """The path within the site."""
-    path: str = request.scope["path"]
-    root: str = request.scope.get("root_path", "")
-    inner = path[len(root) :] if root and path.startswith(root) else path
-    return inner or "/"

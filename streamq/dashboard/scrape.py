@@ -6,12 +6,14 @@ Where daemons are scraped too, both say the same of the queue: take max, not sum
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
@@ -20,6 +22,7 @@ from streamq.errors import AuthenticationFailed, RedisError, UsageError
 from streamq.inspector import Inspector
 from streamq.keys import type_keys
 from streamq.telemetry import exposition
+from streamq.telemetry.pulse import Pulse
 from streamq.telemetry.sums import Snapshot, Sums, build_info
 
 ROLE: Final = "dashboard"
@@ -35,9 +38,20 @@ class Scrape:
         self._sums.cell("streamq_redis_errors_total", ROLE)
         self._lock = threading.Lock()
         self._view, self._seen = View(), float("-inf")
+        self._beating: tuple[asyncio.AbstractEventLoop, asyncio.Task[None]] | None = None
 
-    def answer(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response:
         """What Prometheus is told."""
+        self._beat()
+        return await run_in_threadpool(self._answer, request)
+
+    def _beat(self) -> None:
+        """Measure this event loop from its first scrape on: a mounted application is not told of a start."""
+        loop = asyncio.get_running_loop()
+        if self._beating is None or self._beating[0] is not loop or self._beating[1].done():
+            self._beating = loop, loop.create_task(Pulse(self._sums).run())
+
+    def _answer(self, request: Request) -> Response:
         try:
             content_type, text = exposition.render(self._snapshot(), request.headers.get("accept", ""))
         except UsageError as error:  # the extra is not there

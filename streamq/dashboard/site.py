@@ -37,6 +37,7 @@ from streamq.doctor import Diagnosis, examine
 from streamq.doctor.rights import LOOKING
 from streamq.errors import AuthenticationFailed, InvalidTaskId, RedisError, RedisUnavailable, StreamQError
 from streamq.inspector import Inspector
+from streamq.reach import Reach
 
 Auth = Callable[[Any], Principal | Awaitable[Principal | None] | None]
 
@@ -62,6 +63,7 @@ class Site:
     history: History
     checkup: Checkup
     scrape: Scrape
+    reach: Reach
 
     def problem(self, request: Request, status: int, title: str, text: str) -> Response:
         """An error as a page, or as JSON below /api."""
@@ -87,14 +89,15 @@ def build(
         History(),
         Checkup(lambda: _examined(queue, read_only=read_only)),
         Scrape(queue.name, lambda: queue.inspector),
+        Reach(lambda: queue.inspector),
     )
     pages, actions, api = Pages(site), Actions(site), Api(site)
-    pulse = Pulse(lambda: repr(queue.inspector.stats()))
+    pulse = Pulse(lambda: repr(site.reach.look(lambda inspector: inspector.stats())))
     routes = [
         *pages.routes(),
         *actions.routes(),
         *api.routes(),
-        Route("/live", pulse.stream),
+        Route("/changes", pulse.stream),
         Route("/metrics", site.scrape.answer),
         Mount("/static", _Static(directory=STATIC)),
     ]

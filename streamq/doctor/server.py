@@ -51,7 +51,7 @@ def _reach(node: Node, shown: str) -> Check:
 
 def _clock(node: Node) -> Check:
     skew = abs(node.skew)
-    said = f"the server's clock is {node.skew * 1000:+.0f} ms from ours"
+    said = f"the server's clock is {round(node.skew * 1000):+d} ms from ours"
     fix = "synchronise both hosts: timedatectl set-ntp true (or chronyc tracking)"
     if skew > SKEW_BAD:
         return fault("clock", said, fix)

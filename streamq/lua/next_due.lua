@@ -9,6 +9,7 @@ local found = {}
 for n, schedule in ipairs(KEYS) do
   -- A key that is no schedule counts as due: promote will say what is wrong with it.
   local head = redis.pcall('ZRANGE', schedule, 0, 0, 'WITHSCORES')
-  found[n] = head.err and now or tonumber(head[2]) or -1
+  -- So does a row of somebody else's with a time before all time, which is not "nothing scheduled".
+  found[n] = head.err and now or head[2] and math.max(0, tonumber(head[2]) or 0) or -1
 end
 return {time[1] * 1000000 + time[2], found}

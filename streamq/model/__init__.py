@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from streamq.model.delivery import Delivery as Delivery
     from streamq.model.delivery import Entry as Entry
     from streamq.model.delivery import Overrides as Overrides
+    from streamq.model.delivery import Success as Success
     from streamq.model.outcome import OUTCOMES as OUTCOMES
     from streamq.model.outcome import Cancelled as Cancelled
     from streamq.model.outcome import Completed as Completed
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from streamq.model.task import Unconfirmed as Unconfirmed
 
 __all__, __getattr__ = lazy.names(__name__, {
-    "delivery": ("Delivery", "Entry", "Overrides"),
+    "delivery": ("Delivery", "Entry", "Overrides", "Success"),
     "outcome": (
         "Cancelled", "Completed", "Died", "Expired", "HandedBack", "OUTCOMES", "Outcome", "Retried",
         "Settlement", "name_of",

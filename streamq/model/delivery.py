@@ -66,3 +66,17 @@ class Delivery(NamedTuple):
     @property
     def id(self) -> TaskId:
         return TaskId(self.type, self.shard, self.local)
+
+
+class Success(NamedTuple):
+    """The attempt that completed a task, as far as its kept result tells.
+
+    worker: the last six digits of its name. at_ms: when it ended, by the server's clock. wait_ms: from ready
+    to started; run_ms: in the handler.
+    """
+
+    attempt: int
+    at_ms: int
+    wait_ms: int
+    run_ms: int
+    worker: str

@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 
 
 class Completed(NamedTuple):
-    """The handler returned; `result` is JSON, kept for `retention_ms` (0: not at all)."""
+    """The handler returned; `result` is JSON with a note of the attempt (see `codec.keep`), kept for
+    `retention_ms` (0: not at all)."""
 
     result: bytes = b""
     retention_ms: int = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from streamq.model.delivery import Success
 from streamq.model.task import Priority, State, TaskId
 
 
@@ -117,10 +118,12 @@ class DeadLetter(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """Where a task is now. `fields` are its stored fields where it still has an envelope."""
+    """Where a task is now. `fields` are its stored fields where it still has an envelope. `success`: of a
+    completed task, None where a worker of an older release completed it."""
 
     state: State
     now_ms: int
     detail: dict[str, str] = field(default_factory=dict)
     fields: tuple[bytes, ...] = ()
     result: bytes | None = None
+    success: Success | None = None

@@ -125,7 +125,8 @@ class StreamQ:
         options = task_options(policy)
 
         def register(fn: Any) -> Any:
-            handler = Handler(getattr(fn, "__name__", "") if name is None else name, fn, options)
+            name_of = getattr(fn, "__name__", "") if name is None else name
+            handler = Handler(name_of, fn, options, policy)
             self.registry.add(handler)
             return TaskType(self, handler)
 

@@ -194,7 +194,7 @@ _LISTED: Final = (
         "daemon",
         "max",
     ),
-    # -- both
+    # -- both, and the dashboard
     Metric(
         "streamq_event_loop_lag_seconds",
         "histogram",

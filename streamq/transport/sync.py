@@ -7,6 +7,7 @@ thread at a time. Safe to share between threads; after a fork the child starts w
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import redis
@@ -67,6 +68,18 @@ class SyncTransport:
         self.discovered(None)
         nodes = [node for node in self._topology.nodes() if self._topology.serves(node)]
         return {node.shown: call.parse(self._ask(node, call)) for node in nodes}
+
+    def whoever(self, call: Call[R]) -> dict[str, R]:
+        """As `everywhere`, of the nodes that answer. Raises RedisUnavailable where none does."""
+        self.discovered(None)
+        found: dict[str, R] = {}
+        for node in self._topology.nodes():
+            if self._topology.serves(node):
+                with suppress(RedisUnavailable):
+                    found[node.shown] = call.parse(self._ask(node, call))
+        if not found:
+            raise RedisUnavailable(f"no server at {self.address} answers")
+        return found
 
     def there(self, shown: str, call: Call[R]) -> R:
         """Ask one of the nodes that `everywhere` named. Raises RedisErrors; RedisUnavailable where it is no

@@ -27,6 +27,8 @@ CHUNK: Final = 50
 """Deliveries that one call renews: about 1 ms of the server's time; four times as many take 3 to 5 ms."""
 SELDOM: Final = 3
 """Heartbeats from one look at the number of shards to the next: a change is told on the control channel."""
+SAY_AGAIN: Final = 10.0
+"""Seconds after which an outage is logged again."""
 SLICE: Final = 0.25
 """Seconds after which the thread looks whether it is to stop; costs no command."""
 
@@ -90,6 +92,7 @@ class LeaseKeeper(threading.Thread):
         self._stopped = threading.Event()
         self._until = 0.0
         self._again = False
+        self._said: dict[str, float] = {}
         self._log = telemetry.get_logger(worker=worker)
 
     def _subscription(self) -> Subscription:
@@ -129,7 +132,9 @@ class LeaseKeeper(threading.Thread):
         try:
             step()
         except RedisError as error:
-            self._log.warning("redis.unavailable", doing=doing, error=str(error))
+            if time.monotonic() - self._said.get(doing, float("-inf")) >= SAY_AGAIN:
+                self._said[doing] = time.monotonic()
+                self._log.warning("redis.unavailable", doing=doing, error=str(error))
             self._told.sums.count("streamq_redis_errors_total", doing)
             self.away_since = self.away_since or time.monotonic()
             self._stopped.wait(min(LONGEST_PAUSE, self._interval / 4) * random.uniform(0.8, 1.2))

@@ -14,11 +14,11 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from streamq import telemetry
+from streamq import codec, telemetry
 from streamq.app import Handler, Registry
 from streamq.context import CURRENT, Context
 from streamq.errors import AttemptTimeout, DecodeError
-from streamq.model import Cancelled, Delivery, Expired, HandedBack, Outcome, Retried, name_of
+from streamq.model import Cancelled, Completed, Delivery, Expired, HandedBack, Outcome, Retried, name_of
 from streamq.telemetry.sums import Sums
 from streamq.telemetry.traces import Tracer
 from streamq.worker import verdict
@@ -35,6 +35,7 @@ are under way; a task of an otherwise idle queue waits no longer than that for a
 MOST_AHEAD: Final = 1000
 WORTH: Final = 200
 """Room for so many tasks is worth a fetch, even while others still wait for a slot."""
+_FORGOTTEN: Final = Completed()
 _REMEMBERED: Final = 0.1
 """Seconds of busy time after which what was measured before counts half."""
 
@@ -56,6 +57,7 @@ class Runner:
         self.sums = sums
         self._tracer = registry.tracer
         self._worker = worker
+        self._mark = codec.worker_mark(worker)
         self._concurrency = concurrency
         self._finished = finished
         self._hungry = hungry
@@ -301,9 +303,7 @@ class Runner:
         except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the worker
             return self._failed(held, handler, error)
         return (
-            verdict.completed(handler, delivery, result)
-            if held.stop is None
-            else self._late(held, handler, result)
+            self._completed(held, handler, result) if held.stop is None else self._late(held, handler, result)
         )
 
     def _late(self, held: Held, handler: Handler, result: bytes) -> Outcome | None:
@@ -312,7 +312,19 @@ class Runner:
             return None
         if held.stop == "timeout":
             return self._failed(held, handler, asyncio.CancelledError())
-        return verdict.completed(handler, held.delivery, result)
+        return self._completed(held, handler, result)
+
+    def _completed(self, held: Held, handler: Handler, result: bytes) -> Completed:
+        """The result with a note of this attempt; as good as nothing where no result is kept."""
+        delivery = held.delivery
+        retention_ms = verdict.retention_ms(handler, delivery)
+        if not retention_ms:
+            return _FORGOTTEN
+        now = time.monotonic()
+        started = held.started or now
+        started_ms = int((started + self._offset(delivery.shard)) * 1000)
+        run_ms = int((now - started) * 1000)
+        return Completed(codec.keep(result, delivery, self._mark, started_ms, run_ms), retention_ms)
 
     def _early(self, held: Held) -> Outcome | None:
         """The outcome of a delivery that is not to be started at all."""

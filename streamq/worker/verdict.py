@@ -15,7 +15,7 @@ from streamq import codec, retry
 from streamq.app import Handler
 from streamq.errors import AttemptTimeout, DecodeError, PayloadError
 from streamq.fingerprint import fingerprint
-from streamq.model import Completed, Delivery, Died, Outcome, Retried
+from streamq.model import Delivery, Died, Outcome, Retried
 
 _HERE: Final = str(Path(__file__).parent)
 
@@ -44,11 +44,12 @@ def timeout(handler: Handler, delivery: Delivery) -> float | None:
     return handler.options.timeout
 
 
-def completed(handler: Handler, delivery: Delivery, result: bytes) -> Completed:
+def retention_ms(handler: Handler, delivery: Delivery) -> int:
+    """How long the result is kept; 0: not at all."""
     overrides = delivery.overrides
     if overrides is None or overrides.retention is None:
-        return Completed(result, handler.retention_ms) if result else handler.nothing
-    return Completed(result, round(overrides.retention * 1000))
+        return handler.retention_ms
+    return round(overrides.retention * 1000)
 
 
 def failure(handler: Handler, delivery: Delivery, error: BaseException) -> Failure:

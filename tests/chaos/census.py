@@ -93,7 +93,7 @@ class Census:
         for key, node in self._keys.items():
             if key.startswith(f"{keys.base}:results:"):
                 for local, value in _dict(node.hgetall(key)).items():
-                    yield local.decode(), "completed", value
+                    yield local.decode(), "completed", codec.opened(local.decode(), value)[0]
         for local in self._members(keys.dead):
             yield local.decode(), "dead", b""
         for mark in self._members(keys.gone):

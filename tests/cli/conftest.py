@@ -51,4 +51,4 @@ def bury(shard: Shard, error: str = "ValueError", message: str = "no \x1b[31m") 
         traceback="tb",
     )
     shard.settle(deliveries, Died("attempts", failures, fingerprint=fingerprint(error, "tb")))
-    return [f"{shard.t.type}:0:{d.local}" for d in deliveries]
+    return [f"{shard.t.type}:{shard.t.shard}:{d.local}" for d in deliveries]

@@ -17,7 +17,7 @@ CODE = """
 from streamq import StreamQ
 app = StreamQ("shop", {server}shards=3)
 
-@app.task(max_attempts=9, rate_limit="100/1m")
+@app.task(max_attempts=9, rate_limit="100/1m", lease=10)
 def email(to: str) -> None: ...
 """
 
@@ -63,6 +63,7 @@ def test_the_app_s_code(capsys: Capture, folder: Path, monkeypatch: pytest.Monke
     assert found["code.shards"] == (3, "code")
     assert found["email.max_attempts"] == (9, "code")
     assert found["email.rate_limit"] == ("100/60s", "code")
+    assert found["email.lease"] == (10.0, "code")  # as it is by default, and stated all the same
     assert found["email.timeout"] == (30.0, "default")
     assert found["email.retry_on"] == (["Exception"], "default")
     assert settings(capsys, "config_plain:app")["code.server"] == ("redis://localhost:6379/0", "default")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from streamq import Inspector, calls
 from tests.cli.conftest import Capture, as_json, bury, run
 from tests.lua.shard import Shard
 
@@ -189,3 +191,30 @@ def test_edit_from_standard_input(capsys: Capture, shard: Shard, monkeypatch: py
     code, out, _ = run(capsys, "dead", "edit", dead, "-")
     assert code == 0
     assert as_json(capsys, "task", "show", out.strip())["payload"] == {"n": 9}
+
+
+def test_the_newest_of_all_shards_come_first(capsys: Capture, shard: Shard) -> None:
+    """Shards are not listed one after the other, and page by page each letter comes once."""
+    shard.run(calls.announce("shop", 3))
+    shards = [Shard(shard.transport, shard=n) for n in range(3)]
+    shard.settle(shard.fetch())
+    died: list[str] = []
+    for n in (2, 0, 0, 1, 2, 1, 0, 2):
+        shards[n].put()
+        died.insert(0, bury(shards[n], "ValueError" if n else "KeyError")[0])
+        time.sleep(0.002)
+    listed = [one["id"] for one in as_json(capsys, "dead", "list", "--limit", "4")["dead"]]
+    assert listed == died[:4]
+    assert [one["id"] for one in as_json(capsys, "dead", "list", "--error", "ValueError")["dead"]] == [
+        one for one in died if ":0:" not in one
+    ]
+    inspector = Inspector(shard.transport, "shop")
+    for task_type in ("email", None):
+        seen, cursor = list[str](), ""
+        while True:
+            page = inspector.tasks("dead", task_type, cursor=cursor, limit=3)
+            seen += [row.id for row in page.rows]
+            cursor = page.cursor
+            if not cursor:
+                break
+        assert seen == died

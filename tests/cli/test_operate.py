@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from streamq import StreamQ, calls
-from tests.cli.conftest import Capture, as_json, run
+from streamq import StreamQ, calls, codec
+from streamq.model import Completed, Died
+from tests.cli.conftest import Capture, as_json, bury, run
 from tests.lua.shard import Shard
 
 GONE = "email:0:n1-0"
@@ -104,3 +107,78 @@ def test_list_tasks_in_a_state(capsys: Capture, shard: Shard) -> None:
     assert run(capsys, "task", "list", "ready", "emial")[0] == 3
     code, _, err = run(capsys, "task", "list", "ready", "--older-than", "2h", "--newer-than", "1h")
     assert (code, "nothing is older than 2h and newer than 1h" in err) == (2, True)
+
+
+def test_a_completed_task_tells_of_its_attempt(capsys: Capture, shard: Shard) -> None:
+    [delivery] = shard.fetch()
+    task = f"email:0:{delivery.local}"
+    ready_ms = int(delivery.place[1:].partition("-")[0])
+    kept = codec.keep(b"[1]", delivery, codec.worker_mark("host-1-a1b2c3"), ready_ms + 250, 1500)
+    shard.settle([delivery], Completed(kept, 60_000))
+    shown = as_json(capsys, "task", "show", task)
+    assert (shown["result"], shown["success"]) == ([1], {
+        "attempt": 1, "at_ms": ready_ms + 1750, "wait_ms": 250, "run_ms": 1500, "worker": "…a1b2c3",
+    })  # fmt: skip
+    text = run(capsys, "task", "show", task)[1]
+    assert "attempt 1 completed at " in text
+    assert " on …a1b2c3, waited 250ms, ran 1.5s\n" in text
+    assert "…a1b2c3" in run(capsys, "task", "list", "completed")[1]
+
+
+def test_a_failed_attempt_tells_how_long_it_waited_and_ran(capsys: Capture, shard: Shard) -> None:
+    [delivery] = shard.fetch()
+    failures = codec.add_failure(
+        b"", attempt=1, at_ms=1_700_000_000_000, worker="w1", error="E", message="m", traceback="tb",
+        wait_ms=4, run_ms=61_000,
+    )  # fmt: skip
+    shard.settle([delivery], Died("attempts", failures))
+    text = run(capsys, "task", "show", f"email:0:{delivery.local}")[1]
+    assert "on w1, waited 4.0ms, ran 1m01s: E: m" in text
+
+
+def test_a_task_is_told_in_words(capsys: Capture, shard: Shard) -> None:
+    [task] = later(capsys)
+    text = run(capsys, "task", "show", task)[1]
+    assert re.search(r"^priority +normal$", text, re.MULTILINE)
+    assert re.search(r"^due +20\d\d-", text, re.MULTILINE)
+    assert not re.search("_ms|stream|entry", text)
+    [delivery] = shard.fetch()
+    text = run(capsys, "task", "show", f"email:0:{delivery.local}")[1]
+    assert re.search(r"^lease renewed +\d+\.\ds ago$", text, re.MULTILINE)
+    assert re.search(r"^cancel requested +no$", text, re.MULTILINE)
+
+
+def test_completed_tasks_are_listed_with_results(capsys: Capture, shard: Shard) -> None:
+    short, long = shard.put(), shard.put()
+    for delivery in shard.fetch():
+        kept = b"[1]" if delivery.local == short else b'"%s"' % (b"x" * 3000)
+        result = codec.keep(kept, delivery, b"abc", 0, 0)
+        shard.settle([delivery], Completed(result if delivery.local in (short, long) else b"", 60_000))
+    rows = {row["id"]: row for row in as_json(capsys, "task", "list", "completed")["tasks"]}
+    assert rows[f"email:0:{short}"]["result"] == "[1]"
+    assert rows[f"email:0:{long}"]["result"] is None
+    assert rows[f"email:0:{long}"]["payload_size"] > 3000
+    assert {row["result"] for row in rows.values()} == {"[1]", None, "null"}
+    head, *lines = run(capsys, "task", "list", "completed")[1].splitlines()
+    assert head.endswith("RESULT")
+    assert {line.split()[-1] for line in lines} == {"[1]", "-", "null"}
+
+
+def test_a_dead_letter_counts_its_last_attempt(capsys: Capture, shard: Shard) -> None:
+    [task] = bury(shard)
+    for verb in ("task", "dead"):
+        assert as_json(capsys, verb, "show", task)["attempts_failed"] == 1
+    assert as_json(capsys, "dead", "list")["dead"][0]["attempts"] == 1
+
+
+def test_one_task_that_cannot_be_enqueued_is_one_line(capsys: Capture, shard: Shard) -> None:
+    code, out, err = run(capsys, "enqueue", "email", '{"to": ')
+    assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+def test_a_server_that_is_away_is_told_once(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamq.cli.target.PATIENCE", 0.1)
+    code, out, err = run(capsys, "doctor", "--url", "redis://127.0.0.1:1")
+    assert (code, err) == (69, "")
+    assert "Connection refused. Is the server running?" in out
+    assert ".." not in out

@@ -9,7 +9,7 @@ from typing import Any
 
 from tenacity import wait_fixed
 
-from streamq import DaemonOptions, StreamQ, Worker, WorkerOptions
+from streamq import DaemonOptions, StreamQ, Worker, WorkerOptions, get_context
 from tests.running import tending, until, working
 
 DAEMON = DaemonOptions(claim_interval=0.2, tidy_interval=0.5, discover_interval=0.1, sample_interval=0.1)
@@ -31,7 +31,7 @@ class Shop:
 
         @app.task(max_attempts=2, backoff=wait_fixed(0.01))
         async def charge(order: int, note: str = "") -> int:
-            if order < 0:
+            if order < 0 or (note == "once" and get_context().attempt == 1):
                 raise ValueError(f"order {order} {note}")
             return order
 

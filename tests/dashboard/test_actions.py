@@ -11,11 +11,14 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from streamq import StreamQ
 from streamq.dashboard import Anyone, Basic, Bearer, Header, Principal, Role, dashboard
 from streamq.dashboard.access import MAY, ROLES, parse
 from streamq.dashboard.guard import HEADERS
+from streamq.dashboard.privacy import HIDDEN
 from streamq.deadgroups import DeadSelection
 from streamq.errors import UsageError
 from tests.dashboard.shop import Shop, open_shop
@@ -444,3 +447,51 @@ async def test_fields_are_redacted_and_payloads_hidden(app: StreamQ, shop: Shop)
         page = (await browser.get(f"/tasks/{shop.ids['dead']}")).text
         assert "cannot be edited here" in page
         assert "<textarea" not in page
+
+
+async def test_errors_do_not_repeat_what_is_not_to_be_shown(app: StreamQ, shop: Shop) -> None:
+    died = await shop.charge.aenqueue(-77, note="card 4111-1111")
+    await until(lambda: app.inspector.task(died.id).state == "dead")
+    lists = ["/tasks?state=dead", "/api/tasks?state=dead", "/dead", "/api/dead", "/types/charge"]
+    paths = [f"/tasks/{died.id}", f"/api/tasks/{died.id}", *lists]
+    open_, redacted, hidden = (
+        dashboard(app),
+        dashboard(app, redact=["NOTE"]),
+        dashboard(app, hide_payloads=True),
+    )
+    for site in (open_, redacted, hidden):
+        async with client(site) as browser:
+            for path in paths:
+                text = (await browser.get(path)).text
+                assert ("4111" in text) == (site is open_ and path != "/types/charge"), path
+                assert "ValueError" in text, path
+            page = (await browser.get(f"/tasks/{died.id}")).text
+            assert "in charge" in page
+            assert ("order -77" in page) == (site is not hidden)
+            assert ("since they may repeat them" in page) == (site is hidden)
+            assert ("are masked in them" in page) == (site is redacted)
+            # A search must not tell letter by letter what is not shown.
+            for error, found in (("4111", site is open_), ("valueerror", True)):
+                listed = (await browser.get(f"/api/tasks?state=dead&error={error}")).json()["tasks"]
+                assert (died.id in [row["id"] for row in listed]) == found
+            one = (await browser.get(f"/api/tasks/{died.id}")).json()["failures"][-1]
+            assert one["place"].endswith("in charge")
+            assert (one["traceback"] == HIDDEN) == (site is hidden)
+
+
+async def test_probes_need_no_login_and_no_name(app: StreamQ) -> None:
+    away = StreamQ("shop", "redis://127.0.0.1:1/0", patience=0.1)
+    for queue in (app, away):
+        site = dashboard(queue, auth=Basic("ada", "long enough"), hosts=["queue.example.com"])
+        async with client(site, address=("10.0.0.7", 1)) as browser:
+            for path in ("/live", "/ready"):
+                answer = await browser.get(path, headers={"host": "10.0.0.8:8675"})
+                assert (answer.status_code, answer.json()) == (
+                    200, {"ok": True, "problems": [], "role": "dashboard"},
+                )  # fmt: skip
+            named = {"host": "queue.example.com"}
+            assert (await browser.get("/livelier", headers=named)).status_code == 401
+            assert (await browser.post("/live", headers=named)).status_code == 401
+            assert (await browser.get("/live/", headers={"host": "10.0.0.8"})).status_code == 421
+    async with client(Starlette(routes=[Mount("/queues", dashboard(app))])) as browser:
+        assert (await browser.get("/queues/ready")).status_code == 200

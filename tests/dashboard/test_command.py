@@ -44,6 +44,15 @@ def test_it_serves_on_loopback_until_it_is_told_to_end(url: str) -> None:
             with urllib.request.urlopen(found[0] + "api/overview", timeout=10) as answer:  # noqa: S310
                 assert answer.status == 200
                 assert b'"ready":1' in answer.read()
+            asked = [
+                sys.executable,
+                "-m",
+                "streamq",
+                "check",
+                "--port",
+                found[0].rstrip("/").rpartition(":")[2],
+            ]
+            assert subprocess.run(asked, env=environment, check=True, capture_output=True).stdout == b"ok\n"
             request = urllib.request.Request(found[0], headers={"host": "evil.example"})  # noqa: S310
             with pytest.raises(urllib.error.HTTPError, match="421"):
                 urllib.request.urlopen(request, timeout=10)  # noqa: S310

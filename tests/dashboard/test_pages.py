@@ -95,6 +95,49 @@ async def test_each_attempt_is_on_the_time_line(app: StreamQ, shop: Shop) -> Non
         )
 
 
+async def test_the_attempt_that_completed_a_task_is_on_the_time_line(app: StreamQ, url: str) -> None:
+    async with open_shop(app) as (shop, worker), client(dashboard(app)) as browser:
+        retried = await shop.charge.aenqueue(5, note="once")
+        assert await retried.aresult(5) == 5
+        shop.ids["retried"] = retried.id
+        for name, attempt in (("completed", 1), ("retried", 2)):
+            told = (await browser.get(f"/api/tasks/{shop.ids[name]}")).json()
+            one = told["success"]
+            assert (one["attempt"], one["worker"], told["attempts_failed"]) == (
+                attempt,
+                worker.name,
+                attempt - 1,
+            )
+            assert 0 <= one["wait_ms"] < 5000
+            assert 0 <= one["run_ms"] < 5000
+            assert told["detail"]["ended_ms"] == str(one["at_ms"])
+            assert abs(one["at_ms"] - app.inspector.now_ms()) < 30_000
+            page = (await browser.get(f"/tasks/{shop.ids[name]}")).text
+            assert re.search(
+                rf"attempt {attempt} completed</b> <time[^>]*>[^<]*</time> on <code>{worker.name}</code>"
+                r" <small>waited [\d.]+ m?s · ran [\d.]+ m?s", page,
+            )  # fmt: skip
+        mark = worker.name[-6:]
+        rows = (await browser.get("/api/tasks?state=completed&type=charge")).json()["tasks"]
+        assert [(row["worker"], row["attempts_failed"], row["result"]) for row in rows] == [
+            (f"…{mark}", 1, "5")
+        ]
+        command(url, "DEL", "streamq:{shop:0}workers")
+        told = (await browser.get(f"/api/tasks/{shop.ids['completed']}")).json()
+        assert told["success"]["worker"] in (f"…{mark}", worker.name)  # it may have sent a heartbeat again
+        assert told["result"] == "sent to ada@example.com"
+
+
+async def test_a_result_of_an_older_release_is_shown(app: StreamQ, url: str, shop: Shop) -> None:
+    local = shop.ids["completed"].rpartition(":")[2]
+    command(url, "HSET", type_keys("shop", 0, "email").results(local), local, '"of old"')
+    async with client(dashboard(app)) as browser:
+        told = (await browser.get(f"/api/tasks/{shop.ids['completed']}")).json()
+        assert (told["result"], told["success"], told["state"]) == ("of old", None, "completed")
+        assert "of old" in (await browser.get(f"/tasks/{shop.ids['completed']}")).text
+    assert app.handle(shop.ids["completed"]).result(1) == "of old"
+
+
 @pytest.mark.parametrize("raw", ["5", '{"a": 1}', "[1, null]", '[{"run_ms": "x", "wait_ms": []}]', "[{}]"])
 async def test_any_list_of_failures_can_be_shown(app: StreamQ, url: str, raw: str) -> None:
     app.send("email", {})
@@ -218,7 +261,7 @@ async def test_mounted_in_an_application_it_keeps_to_its_prefix(app: StreamQ, sh
         assert all(link.startswith("/queues") for link in inner)
         assert 'aria-current="page"' in answer.text
         for link in inner:
-            if "/live" not in link:
+            if "/changes" not in link:
                 assert (await browser.get(link.replace("&amp;", "&"))).status_code == 200, link
         assert "Path=/queues" in answer.headers["set-cookie"]
         task = await browser.get(f"/queues/tasks/{shop.ids['dead']}")
@@ -260,7 +303,7 @@ async def test_open_pages_are_told_that_something_changed(app: StreamQ) -> None:
         if sum(part.startswith(b"data:") for part in sent) >= 2:
             changed.set()
 
-    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/live", "raw_path": b"/live"}
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/changes", "raw_path": b"/changes"}
     scope |= {"query_string": b"", "headers": [], "client": LOCAL, "server": ("localhost", 80)}
     scope |= {"scheme": "http", "root_path": "", "http_version": "1.1"}
     listening = asyncio.create_task(site(scope, receive, send))

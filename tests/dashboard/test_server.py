@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,25 @@ USERS = Path(__file__).parents[2] / "ops" / "redis" / "users.acl"
 async def shop(app: StreamQ) -> AsyncIterator[Shop]:
     async with open_shop(app) as (shop, _):
         yield shop
+
+
+async def test_the_dashboard_measures_its_event_loop_once_it_is_scraped(app: StreamQ) -> None:
+    name = "streamq_event_loop_lag_seconds_count"
+
+    async def measured() -> float | None:
+        text = (await browser.get("/metrics")).text
+        families = text_string_to_metric_families(text)
+        found = [one for family in families for one in family.samples if one.name == name]
+        assert all(one.labels == {} for one in found)
+        return found[0].value if found else None
+
+    async with client(dashboard(app)) as browser:
+        assert await measured() is None
+        tasks = len(asyncio.all_tasks())
+        deadline = time.monotonic() + 20
+        while await measured() is None:
+            assert time.monotonic() < deadline
+        assert len(asyncio.all_tasks()) == tasks
 
 
 # -- the same as the command line ------------------------------------------------------------------------

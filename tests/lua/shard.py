@@ -41,10 +41,12 @@ class Snapshot:
 class Shard:
     """Task type `email` of app `shop`, with its group."""
 
-    def __init__(self, transport: SyncTransport, policy: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, transport: SyncTransport, policy: dict[str, str] | None = None, shard: int = 0
+    ) -> None:
         self.transport = transport
-        self.t = type_keys("shop", 0, "email")
-        self.s = shard_keys("shop", 0)
+        self.t = type_keys("shop", shard, "email")
+        self.s = shard_keys("shop", shard)
         self.number = 0
         self.run(calls.register(self.t, self.s, "tests:email", policy or {}))
         self.run(calls.groups(self.t.streams))
@@ -74,7 +76,7 @@ class Shard:
     def fetch(self, consumer: str = "c", budget: int = 100, letters: str = "shnl") -> list[Delivery]:
         sources = [Source(self.t, letter, 1 if letter == "s" else budget) for letter in letters]
         _, found = self.run(calls.fetch(consumer, budget, sources))
-        return [codec.decode("email", 0, entry) for _, entries in found for entry in entries]
+        return [codec.decode("email", self.t.shard, entry) for _, entries in found for entry in entries]
 
     def fetch_raw(self, consumer: str = "c") -> list[Entry]:
         sources = [Source(self.t, letter, 100) for letter in "shnl"]

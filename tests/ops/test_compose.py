@@ -60,6 +60,7 @@ def test_the_dashboard_wants_a_login_and_is_published_on_loopback(monkeypatch: p
     [entry] = parsed.auth
     assert parse(entry) == Basic("admin", default[1], "admin")
     assert service["ports"] == [f"127.0.0.1:{parsed.port}:{parsed.port}"]
+    assert service["healthcheck"]["test"] == ["CMD", "streamq", "check", "--port", str(parsed.port)]
     assert parsed.app == load_app(COMPOSE["services"]["worker-1"]["command"][1]).registry.name
 
 

@@ -14,6 +14,9 @@ import pytest
 import yaml
 
 from streamq import environment
+from streamq.dashboard import Basic
+from streamq.dashboard.access import parse
+from streamq.dashboard.probes import PROBES
 from streamq.options import seconds
 from streamq.worker.loading import load_app
 
@@ -57,7 +60,63 @@ def test_kustomize_builds_it(folder: str) -> None:
             scaled["metadata"]["namespace"] == found["Deployment", "streamq-worker"]["metadata"]["namespace"]
         )
         assert found["ConfigMap", "streamq"]["data"]["APP"] == "shop.tasks:app"
+        assert found["ConfigMap", "streamq"]["data"]["STREAMQ_APP"] == "shop"
+        assert f"app={found['ConfigMap', 'streamq']['data']['STREAMQ_APP']}" in str(
+            scaled["spec"]["triggers"]
+        )
         assert found["ConfigMap", "streamq"]["data"]["STREAMQ_METRICS_PORT"] == "9191"
+
+
+def arguments(role: str, args: list[str]) -> argparse.Namespace:
+    command: Any = importlib.import_module(f"streamq.cli.{role}")
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    command.arguments(parser)
+    return parser.parse_args(args)
+
+
+def test_the_dashboard_wants_a_login_from_a_secret(tmp_path: Path) -> None:
+    pod = named("Deployment", "streamq-dashboard")["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    parsed = arguments("dashboard", container["args"][1:])
+    [entry] = parsed.auth
+    head, _, path = entry.partition("@")
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    folder, _, key = path.rpartition("/")
+    assert (mounts["login"], key, volumes["login"]["secret"]) == (
+        folder, "password", {"secretName": "streamq-dashboard"},
+    )  # fmt: skip
+    (tmp_path / key).write_text("correct horse")
+    assert parse(f"{head}@{tmp_path / key}") == Basic("admin", "correct horse", "admin")
+    assert container["ports"][0]["containerPort"] == parsed.port
+    probes = [container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")]
+    assert {probe["path"] for probe in probes} <= set(PROBES)
+    assert {probe["port"] for probe in probes} == {"http"}
+    settings = named("ConfigMap", "streamq")["data"]
+    assert settings[environment.APP.name] == load_app(settings["APP"]).registry.name
+
+
+@pytest.mark.parametrize("role", ["worker", "daemon", "dashboard"])
+def test_no_pod_is_root_or_can_write_where_it_should_not(role: str) -> None:
+    pod = named("Deployment", f"streamq-{role}")["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    assert (pod["securityContext"]["runAsNonRoot"], pod["automountServiceAccountToken"]) == (True, False)
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+    }  # fmt: skip
+    secret = next(
+        one["valueFrom"]["secretKeyRef"] for one in container["env"] if one["name"] == "STREAMQ_URL"
+    )
+    assert secret == {"name": "streamq-url", "key": role}
+
+
+@pytest.mark.parametrize("role", ["daemon", "dashboard"])
+def test_a_service_finds_its_pods(role: str) -> None:
+    service, pods = named("Service", f"streamq-{role}"), named("Deployment", f"streamq-{role}")
+    template = pods["spec"]["template"]
+    assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+    [port] = service["spec"]["ports"]
+    assert port["targetPort"] in [one["name"] for one in template["spec"]["containers"][0]["ports"]]
 
 
 @pytest.mark.parametrize("role", ["worker", "daemon"])
@@ -67,10 +126,7 @@ def test_commands_probes_and_settings_are_ours(role: str) -> None:
     settings = named("ConfigMap", "streamq")["data"]
     args = [arg.replace("$(APP)", settings["APP"]) for arg in container["args"]]
     assert args[0] == role
-    command: Any = importlib.import_module(f"streamq.cli.{role}")
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    command.arguments(parser)
-    parsed = parser.parse_args(args[1:])
+    parsed = arguments(role, args[1:])
     if role == "worker":
         assert load_app(parsed.app).registry.name == "demo"
         assert pod["terminationGracePeriodSeconds"] > seconds(parsed.drain_timeout, "--drain-timeout")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamq.dashboard.privacy import HIDDEN, Privacy
 from streamq.dashboard.render import count, duration, moment, points, rate, share, size
@@ -52,3 +55,72 @@ def test_values_for_people() -> None:
     assert moment(1_700_000_000_000) == "2023-11-14 22:13:20 UTC"
     assert moment(10**20) == str(10**20)
     assert points([0, 1], 10, 4) == "0.0,3.0 10.0,1.0"
+
+
+PAYLOAD = (
+    b'{"password":"hunter2-secret","to":"ada","x":"hunter2",'
+    b'"card":{"pin":42,"token":["4111-1111-1111-1111"],"more":[null,true]}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("no user hunter2-secret here", f"no user {HIDDEN} here"),
+        ("hunter2-secret", HIDDEN),
+        ("to ada", "to ada"),
+        ("line 142, pin 42", f"line 142, pin {HIDDEN}"),
+        ("card '4111-1111-1111-1111'", f"card '{HIDDEN}'"),
+        ("input_value='4111-1111...111-1111'", f"input_value='{HIDDEN}...{HIDDEN}'"),
+        ("cut: hunter2-se", f"cut: {HIDDEN}"),
+        ("hunter2 is not hunt", "hunter2 is not hunt"),
+        ("", ""),
+    ],
+)
+def test_values_of_redacted_fields_are_masked_in_errors(text: str, want: str) -> None:
+    assert Privacy(("password", "card")).error_text(text, PAYLOAD) == want
+
+
+def test_values_are_found_as_they_are_written_in_text() -> None:
+    value = 'a"\n\\\u00fc-secret'
+    payload = orjson.dumps({"password": value})
+    for written in (repr(value), orjson.dumps(value).decode(), value):
+        found = Privacy(("password",)).error_text(f"ValueError: {written}!", payload)
+        assert "secret" not in found
+        assert found.startswith("ValueError: ")
+
+
+@pytest.mark.parametrize("payload", [None, b"", b'{"password":"hun', b"[" * 200 + b"]" * 200])
+def test_an_error_whose_payload_nobody_knows_is_hidden(payload: bytes | None) -> None:
+    assert Privacy(("password",)).error_text("hunter2", payload) == HIDDEN
+
+
+def test_a_huge_value_hides_the_whole_text() -> None:
+    payload = orjson.dumps({"password": "x" * 100_000})
+    assert Privacy(("password",)).error_text("what", payload) == HIDDEN
+
+
+TRACEBACK = (
+    'Traceback (most recent call last):\n  File "/app/shop.py", line 7, in charge\n    pay(card)\n'
+    "E: hunter2-secret\n"
+)
+
+
+def test_of_a_hidden_error_type_and_place_are_shown() -> None:
+    told = {"attempt": 1, "error": "E", "message": "hunter2-secret", "traceback": TRACEBACK, "odd": "hunter2"}
+    place = "app/shop.py:7 in charge"
+    assert Privacy().failure(told, PAYLOAD) == {**told, "place": place}
+    assert Privacy(hide=True).failure(told, PAYLOAD) == {
+        "attempt": 1, "error": "E", "message": HIDDEN, "traceback": HIDDEN, "place": place,
+    }  # fmt: skip
+    masked = Privacy(("password",)).failure(told, PAYLOAD)
+    assert masked["traceback"] == TRACEBACK.replace("hunter2-secret", HIDDEN)
+    assert masked["place"] == place
+
+
+@given(st.text(max_size=60), st.text(min_size=1, max_size=40), st.text(max_size=60))
+def test_no_value_is_left_in_any_text(before: str, secret: str, after: str) -> None:
+    payload = orjson.dumps({"password": secret})
+    found = Privacy(("password",)).error_text(f"{before} {secret} {after}", payload)
+    if len(secret) >= 4 and HIDDEN not in secret:
+        assert secret not in found

@@ -10,7 +10,7 @@ from tenacity import wait_exponential, wait_fixed
 from streamq import codec, keys, retry, scripts
 from streamq.demo.account import draw_up
 from streamq.errors import DecodeError, Retry
-from streamq.model import COUNTERS, STATES, Entry
+from streamq.model import COUNTERS, STATES, Delivery, Entry, Success
 from streamq.options import TaskOptions
 from streamq.transport import server
 from streamq.transport.faults import translate
@@ -196,3 +196,41 @@ def test_the_demos_account_notices(
     events += [{"event": "done", "task": task, "at": 2.0} for task in states]
     account = draw_up(events, states, counters, 1.0)  # type: ignore[arg-type]
     assert (account.lost, account.settled_twice, account.right) == (lost, twice, right)
+
+
+LONG = 2**32 - 1
+
+
+def delivered(local: str, place: str, attempt: int = 1) -> Delivery:
+    return Delivery("email", 0, place, local, b"{}", attempt)
+
+
+@pytest.mark.parametrize(
+    ("delivery", "started_ms", "run_ms", "want"),
+    [
+        (delivered("n1000-0", "n1000-0"), 1250, 40, Success(1, 1290, 250, 40, "a1b2c3")),
+        (delivered("n1000-0", "n9000-7", 3), 9250, 40, Success(3, 9290, 250, 40, "a1b2c3")),
+        (delivered("d1000-4", "n999-0"), 900, 0, Success(1, 999, 0, 0, "a1b2c3")),  # the clocks differ
+        (delivered("n0-1", "n0-1", 999), 2**33, 2**33, Success(255, 2**33 - 2, LONG, LONG, "a1b2c3")),
+    ],
+)
+@pytest.mark.parametrize("result", [b"", b'"\\u001e"', b"[1]"])
+def test_a_kept_result_tells_of_its_attempt(
+    delivery: Delivery, started_ms: int, run_ms: int, want: Success, result: bytes
+) -> None:
+    kept = codec.keep(result, delivery, codec.worker_mark("host-77-a1b2c3"), started_ms, run_ms)
+    assert codec.opened(delivery.local, kept) == (result, want)
+    assert len(kept) - len(result) == (13 if delivery.local == delivery.place else 21)
+
+
+@given(st.text(max_size=20), st.binary(max_size=60))
+def test_any_stored_result_can_be_opened(local: str, stored: bytes) -> None:
+    result, success = codec.opened(local, stored)
+    assert stored.startswith(result)
+    assert success is None or b"\x1e" in stored
+
+
+def test_a_result_of_an_older_release_is_one() -> None:
+    assert codec.opened("n1-0", b"") == (b"", None)
+    assert codec.opened("n1-0", b'{"a":1}') == (b'{"a":1}', None)
+    assert codec.worker_mark("odd") == codec.worker_mark("not-hexade") == bytes(3)
