@@ -117,7 +117,7 @@ def test_a_server_that_is_not_there_costs_no_time(
         monkeypatch.setenv("STREAMQ_URL", url)
         began = time.monotonic()
         assert complete("streamq pause em") == []
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 10
 
 
 def test_files(complete: Complete, tmp_path: Path) -> None:

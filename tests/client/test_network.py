@@ -263,7 +263,8 @@ async def test_tasks_whose_delivery_was_lost_on_the_way_are_handed_back(
     async def work(n: int) -> int:
         return n
 
-    async with working(app, WorkerOptions(concurrency=2, block=30)):
+    # No heartbeat and no renewal comes between, whose reply could be the one that is dropped.
+    async with working(app, WorkerOptions(concurrency=2, block=30, heartbeat=60)):
         await (await app.asend("work", {"n": 0})).aresult(5)
         await until(lambda: blocks(tcp[0].url))
         proxy.drop_replies(1)  # the delivery itself

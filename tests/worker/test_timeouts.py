@@ -47,7 +47,7 @@ async def test_an_attempt_ends_at_its_timeout(app: StreamQ, kind: str) -> None:
             TaskDead, match="AttemptTimeout: the attempt ran longer than its timeout of 0.3 s"
         ):
             await handle.aresult(10)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15  # a process has imports of its own
         release.set()
 
 
