@@ -37,7 +37,7 @@ class Intake:
         """Take what was fetched into the book and pass it on."""
         now_ms, parts = found
         if now_ms:
-            self._runner.set_clock(parts[0][0].keys.shard if parts else 0, now_ms)
+            self._runner.clocks.set(parts[0][0].keys.shard if parts else 0, now_ms)
         suspects = self._holdings.suspects
         for source, entries in parts:
             received = [held for entry in entries if (held := self._receive(source.keys, entry))]
@@ -74,7 +74,7 @@ class Intake:
         place = f"{keys.type}:{keys.shard}:{entry.place}"
         self._log.error("task.undecodable", place=place, reason=error.reason, error=str(error))
         failures = codec.add_failure(
-            b"", attempt=0, at_ms=self._runner.now_ms(keys.shard), worker=self._worker,
+            b"", attempt=0, at_ms=self._runner.clocks.now_ms(keys.shard), worker=self._worker,
             error="DecodeError", message=str(error), traceback="",
         )  # fmt: skip
         self._settle_unread(keys, entry.place, Died(error.reason, failures, started=False))

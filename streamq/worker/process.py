@@ -149,7 +149,7 @@ class Worker:
         told = Told(
             lost=lambda held: _in_loop(loop, self._lost, held),
             cancel=lambda held: _in_loop(loop, self._cancel, held),
-            clock=lambda shard, now_ms: _in_loop(loop, self._runner.set_clock, shard, now_ms),
+            clock=lambda shard, now_ms: _in_loop(loop, self._runner.clocks.set, shard, now_ms),
             orders=lambda shard, orders: _in_loop(loop, self._ordered, shard, orders),
             shards=lambda known: _in_loop(loop, self._serve, known),
             sums=self._sums,
@@ -164,7 +164,7 @@ class Worker:
 
     def _meter(self) -> Callable[[Held, Outcome], None]:
         def server_ms(when: float, shard: int) -> int:
-            return self._runner.server_ms(when, shard)
+            return self._runner.clocks.ms(when, shard)
 
         meter = Meter(self._sums, self._registry.name, self._types, self._ended, server_ms)
         self._vitals.meter = meter
@@ -190,10 +190,10 @@ class Worker:
             tally.add(held)
         if self._teller.telling:
             seconds = None if held.started is None else time.monotonic() - held.started
-            self._teller.ended(held, outcome, self._runner.now_ms(), seconds)
+            self._teller.ended(held, outcome, self._runner.clocks.now_ms(), seconds)
 
     def _began(self, held: Held) -> None:
-        self._teller.began(held, self._runner.now_ms())
+        self._teller.began(held, self._runner.clocks.now_ms())
 
     def _hungry(self) -> None:
         """A slot has nothing to do."""
@@ -227,7 +227,7 @@ class Worker:
         self._crew.pause(shard, orders.paused)
         if shard == 0:
             self._teller.telling = orders.tell
-            self._runner.began = self._began if orders.tell else None
+            self._runner.attempts.began = self._began if orders.tell else None
         self._runner.hand_back_queued(lambda one: one.shard == shard and one.type in orders.paused)
         if orders.drain and not self._stop.asked.is_set():
             self._log.info("worker.drain_requested")
@@ -239,7 +239,7 @@ class Worker:
             self._transport.spawn(self._crew.serve(known))
 
     def _report(self) -> list[calls.Call[int]]:
-        return self._tally.calls(self._runner.now_ms())
+        return self._tally.calls(self._runner.clocks.now_ms())
 
     def _details(self) -> bytes:
         return self._vitals.heartbeat(draining=self._stop.asked.is_set())
@@ -286,7 +286,7 @@ class Worker:
         self._log.info(
             "worker.drain", running=len(self._runner.running()), timeout=self.options.drain_timeout
         )
-        self._runner.stopping = True
+        self._runner.attempts.stopping = True
         self._runner.hand_back_queued()
         await self._crew.stop()
         if not await self._finish(self.options.drain_timeout):

@@ -1,7 +1,7 @@
-"""Delivery -> outcome: a pool of slots that call handlers under their timeouts.
+"""The slots: a pool of coroutines that run one attempt after the other, under their timeouts.
 
-Owns the slots, the deadlines and the way an attempt is cut short. It never raises and has nothing to
-write with: it hands each outcome to a callable. Reads the monotonic clock and the server's, as told.
+Owns the slots, how many tasks there is room for, the deadlines and the way an attempt is cut short. It never
+raises and has nothing to write with: it hands each outcome to a callable. Reads the monotonic clock.
 """
 
 from __future__ import annotations
@@ -12,17 +12,15 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-from streamq import codec, telemetry
+from streamq import telemetry
 from streamq.app import Handler, Registry
-from streamq.context import CURRENT, Context
-from streamq.errors import AttemptTimeout, DecodeError
-from streamq.model import Cancelled, Completed, Delivery, Expired, HandedBack, Outcome, Retried, name_of
+from streamq.model import Delivery, HandedBack, Outcome
 from streamq.telemetry.sums import Sums
-from streamq.telemetry.traces import Tracer
-from streamq.worker import verdict
-from streamq.worker.executors import FailedInChild, Processes, Threads
+from streamq.worker.attempts import Attempts
+from streamq.worker.clocks import Clocks
+from streamq.worker.executors import Processes, Threads
 from streamq.worker.holdings import Held, Stop
 
 GRACE: Final = 5.0
@@ -35,7 +33,6 @@ are under way; a task of an otherwise idle queue waits no longer than that for a
 MOST_AHEAD: Final = 1000
 WORTH: Final = 200
 """Room for so many tasks is worth a fetch, even while others still wait for a slot."""
-_FORGOTTEN: Final = Completed()
 _REMEMBERED: Final = 0.1
 """Seconds of busy time after which what was measured before counts half."""
 
@@ -57,7 +54,6 @@ class Runner:
         self.sums = sums
         self._tracer = registry.tracer
         self._worker = worker
-        self._mark = codec.worker_mark(worker)
         self._concurrency = concurrency
         self._finished = finished
         self._hungry = hungry
@@ -68,6 +64,10 @@ class Runner:
         self._written_off: set[Held] = set()
         self._threads = Threads(concurrency)
         self._processes = Processes(process_slots, registry.tracer)
+        self.clocks = Clocks()
+        self.attempts = Attempts(
+            registry, worker, self._threads, self._processes, self.clocks, sums, self._taken
+        )
         self._for_processes: Counter[str] = Counter()
         self._base = contextvars.copy_context()
         self._timer: asyncio.TimerHandle | None = None
@@ -77,11 +77,7 @@ class Runner:
         self._ended = 0
         self._since = 0.0
         self._busy = (0.0, 0.0)
-        self._clock_offsets: dict[int, float] = {}
-        self._our_offset = time.time() - time.monotonic()
         self._log = telemetry.get_logger(worker=worker)
-        self.stopping = False
-        self.began: Callable[[Held], None] | None = None
 
     # -- what others ask -----------------------------------------------------------------------------
 
@@ -112,21 +108,6 @@ class Runner:
     @property
     def idle(self) -> bool:
         return not self._running and not self._queue
-
-    def set_clock(self, shard: int, server_ms: int) -> None:
-        """What the clock of the shard's server says now. Each may be on another."""
-        self._clock_offsets[shard] = server_ms / 1000 - time.monotonic()
-
-    def now_ms(self, shard: int = 0) -> int:
-        """The clock of the shard's server, as far as we know it."""
-        return self.server_ms(time.monotonic(), shard)
-
-    def server_ms(self, when: float, shard: int = 0) -> int:
-        """A time of the monotonic clock by that of the shard's server."""
-        return round((when + self._offset(shard)) * 1000)
-
-    def _offset(self, shard: int) -> float:
-        return self._clock_offsets.get(shard, self._our_offset)
 
     # -- what others tell ----------------------------------------------------------------------------
 
@@ -195,7 +176,7 @@ class Runner:
     async def _slot(self) -> None:
         """Run one delivery after the other. A coroutine is kept, since a new asyncio task for each
         would cost more than a short handler; one whose handler has set context variables is replaced."""
-        me = asyncio.current_task()
+        me, attempts, tracer = asyncio.current_task(), self.attempts, self._tracer
         resumed = time.monotonic()
         while True:
             while not self._queue:
@@ -205,9 +186,7 @@ class Runner:
                 resumed = time.monotonic()
             held = self._queue.popleft()
             held.slot = me
-            outcome = await (
-                self._attempt(held) if self._tracer is None else self._traced(self._tracer, held)
-            )
+            outcome = await (attempts.run(held) if tracer is None else attempts.traced(tracer, held))
             self._running.discard(held)
             if self._written_off:
                 self._written_off.discard(held)
@@ -270,154 +249,13 @@ class Runner:
         if outcome is not None:
             self._finished(held, outcome)
 
-    # -- one attempt ---------------------------------------------------------------------------------
-
-    async def _traced(self, tracer: Tracer, held: Held) -> Outcome | None:
-        """An attempt with a span, which is current in the handler and in what is logged of its end."""
-        with tracer.processing(held.delivery, self._worker) as span:
-            outcome = await self._attempt(held)
-            span.set_attribute("streamq.task.outcome", "lost" if outcome is None else name_of(outcome))
-            return outcome
-
-    async def _attempt(self, held: Held) -> Outcome | None:
-        """decode -> find the handler -> call it under its timeout -> decide."""
-        delivery = held.delivery
-        if held.stop is not None or self.stopping or delivery.expires_ms is not None:
-            if held.stop == "lost":
-                return None
-            early = self._early(held)
-            if early is not None:
-                return early
-        handler = self._registry.handlers[delivery.type]
-        try:
-            args, kwargs = handler.arguments(delivery.payload)
-        except Exception as error:  # noqa: BLE001 - also what a user's model raises
-            failed = verdict.failure(handler, delivery, _undecoded(error))
-            self._note(delivery.type, failed)
-            now_ms = self.now_ms(delivery.shard)
-            outcome = verdict.outcome(delivery, failed, worker=self._worker, now_ms=now_ms, started=False)
-            self._log_end(delivery, failed, outcome)
-            return outcome
-        try:
-            result = await self._call(held, handler, args, kwargs)
-        except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the worker
-            return self._failed(held, handler, error)
-        return (
-            self._completed(held, handler, result) if held.stop is None else self._late(held, handler, result)
-        )
-
-    def _late(self, held: Held, handler: Handler, result: bytes) -> Outcome | None:
-        """The outcome of a handler that returned although it had been told to stop."""
-        if held.stop == "lost":
-            return None
-        if held.stop == "timeout":
-            return self._failed(held, handler, asyncio.CancelledError())
-        return self._completed(held, handler, result)
-
-    def _completed(self, held: Held, handler: Handler, result: bytes) -> Completed:
-        """The result with a note of this attempt; as good as nothing where no result is kept."""
-        delivery = held.delivery
-        retention_ms = verdict.retention_ms(handler, delivery)
-        if not retention_ms:
-            return _FORGOTTEN
-        now = time.monotonic()
-        started = held.started or now
-        started_ms = int((started + self._offset(delivery.shard)) * 1000)
-        run_ms = int((now - started) * 1000)
-        return Completed(codec.keep(result, delivery, self._mark, started_ms, run_ms), retention_ms)
-
-    def _early(self, held: Held) -> Outcome | None:
-        """The outcome of a delivery that is not to be started at all."""
-        if held.stop == "cancel":
-            return Cancelled(started=False)
-        if held.stop == "shutdown" or self.stopping:
-            return HandedBack()
-        expires = held.delivery.expires_ms
-        late = expires is not None and self.now_ms(held.delivery.shard) >= expires
-        return Expired() if late else None
-
-    async def _call(
-        self, held: Held, handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> bytes:
-        if handler.options.executor == "process":
-            return await self._in_process(held, handler)
-        token = CURRENT.set(self._begin(held, handler))
-        try:
-            if handler.is_async:
-                value = await handler.function(*args, **kwargs)
-                return b"" if value is None else handler.encode_result(value)
-            return await self._threads.run(handler, args, kwargs)
-        finally:
-            CURRENT.reset(token)
-
-    async def _in_process(self, held: Held, handler: Handler) -> bytes:
-        self._running.add(held)
-        one = await self._processes.acquire(handler)
-        if held.stop is not None:
-            self._processes.release(one)
-            raise asyncio.CancelledError
-        return await self._processes.run(one, handler, held.delivery, self._begin(held, handler))
-
-    def _begin(self, held: Held, handler: Handler) -> Context:
-        delivery = held.delivery
-        held.started = now = time.monotonic()
-        self._running.add(held)
-        if self.began is not None:
-            self.began(held)
-        limit = verdict.timeout(handler, delivery)
-        if limit is not None:
-            held.deadline = now + limit
-            if held.deadline < self._armed:
-                self._arm(held.deadline)
-        held.context = Context(
-            delivery,
-            verdict.max_attempts(handler, delivery),
-            None if limit is None else now + limit + self._offset(delivery.shard),
-            self._worker,
-        )
-        return held.context
-
-    def _failed(self, held: Held, handler: Handler, error: BaseException) -> Outcome | None:
-        """The outcome of an attempt that ended with an exception, ours or the handler's."""
-        if held.stop == "lost":
-            return None
-        if isinstance(error, asyncio.CancelledError) and held.stop == "cancel":
-            return Cancelled(started=held.started is not None)
-        if isinstance(error, asyncio.CancelledError) and held.stop == "shutdown":
-            return HandedBack(started=held.started is not None)
-        if held.stop == "timeout":
-            limit = verdict.timeout(handler, held.delivery)
-            error = AttemptTimeout(f"the attempt ran longer than its timeout of {limit:g} s")
-        failed = (
-            error.failure
-            if isinstance(error, FailedInChild)
-            else verdict.failure(handler, held.delivery, error)
-        )
-        self._note(held.delivery.type, failed)
-        now_ms = self.now_ms(held.delivery.shard)
-        run_ms = None if held.started is None else round((time.monotonic() - held.started) * 1000)
-        outcome = verdict.outcome(held.delivery, failed, worker=self._worker, now_ms=now_ms, run_ms=run_ms)
-        self._log_end(held.delivery, failed, outcome)
-        return outcome
-
-    def _log_end(self, delivery: Delivery, failed: verdict.Failure, outcome: Outcome) -> None:
-        log = self._log.warning if isinstance(outcome, Retried) else self._log.error
-        log(
-            "task.retry" if isinstance(outcome, Retried) else "task.dead",
-            task=str(delivery.id),
-            type=delivery.type,
-            attempt=delivery.attempt,
-            error=failed.error,
-            message=failed.message,
-            **({"delay_ms": outcome.delay_ms} if isinstance(outcome, Retried) else {}),
-        )
-
-    def _note(self, task_type: str, failed: verdict.Failure) -> None:
-        self.sums.failed(self._registry.name, task_type, failed.error)
-        if self._tracer is not None:
-            self._tracer.failed(failed.error, failed.message, failed.traceback)
-
     # -- deadlines -----------------------------------------------------------------------------------
+
+    def _taken(self, held: Held) -> None:
+        """A handler is about to be called, or waits for a process."""
+        self._running.add(held)
+        if held.deadline is not None and held.deadline < self._armed:
+            self._arm(held.deadline)
 
     def _arm(self, when: float) -> None:
         """Look at the deadlines not later than `when`: one timer for all, instead of one a task."""
@@ -451,10 +289,4 @@ class Runner:
         self._written_off.add(held)
         handler = self._registry.handlers[held.delivery.type]
         self._log.error("task.will_not_stop", task=str(held.delivery.id), why=held.stop)
-        self._end(held, self._failed(held, handler, asyncio.CancelledError()))
-
-
-def _undecoded(error: Exception) -> DecodeError:
-    if isinstance(error, DecodeError):
-        return error
-    return DecodeError(f"{type(error).__name__}: {error}", reason="arguments")
+        self._end(held, self.attempts.failed(held, handler, asyncio.CancelledError()))

@@ -97,7 +97,7 @@ class Vitals:
                 "running": [
                     {
                         "id": str(held.delivery.id),
-                        "since_ms": self._runner.server_ms(held.started or 0.0, held.delivery.shard),
+                        "since_ms": self._runner.clocks.ms(held.started or 0.0, held.delivery.shard),
                         "attempt": held.delivery.attempt,
                     }
                     for held in running[:100]
