@@ -34,7 +34,7 @@ _PLAIN: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYW
 
 class Handler:
     """A user's function with the name and the policy of its task type. `stated`: which options the code sets,
-    also to what they are by default."""
+    also to what they are by default. `app`: whose it is, empty where any app may send it."""
 
     def __init__(
         self, name: str, function: Callable[..., Any], options: TaskOptions, stated: Iterable[str] = ()
@@ -47,6 +47,7 @@ class Handler:
         self.retention_ms = round(options.retention * 1000)
         self.is_async = inspect.iscoroutinefunction(function) or _is_async_object(function)
         self.stated = frozenset(stated)
+        self.app = ""
         parameters = self._signature.parameters.values()
         self._positional = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
         self._names = {p.name for p in parameters}
@@ -275,6 +276,7 @@ class Registry:
                 f"give {handler.reference} another name with @app.task(name=...)"
             )
         self.handlers[handler.name] = handler
+        handler.app = self.name
 
     def get(self, task_type: str) -> Handler:
         try:

@@ -7,6 +7,7 @@ binary is on the PATH. Each test starts with an empty server and must leave no k
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -23,6 +24,10 @@ from tests.client.proxy import Proxy
 from tests.ports import free_port
 
 REDIS = shutil.which("redis-server")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell has started the tests in the background: commands under test would be deaf to Ctrl-C as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _start(binary: Path | None) -> Iterator[EmbeddedServer]:

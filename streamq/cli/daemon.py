@@ -15,9 +15,10 @@ from streamq.cli import OK, listen, target
 from streamq.cli.worker import log_options, production
 from streamq.daemon import Daemon
 from streamq.options import DaemonOptions, seconds
+from streamq.telemetry.listen import Listen
 from streamq.telemetry.routes import routes
 from streamq.telemetry.sentry import Sentry
-from streamq.telemetry.web import Listen, WebServer, unlink
+from streamq.telemetry.web import WebServer, unlink
 from streamq.transport import Address
 
 

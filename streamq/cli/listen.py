@@ -10,7 +10,7 @@ from pathlib import Path
 
 from streamq import environment, telemetry
 from streamq.errors import UsageError
-from streamq.telemetry.web import Listen
+from streamq.telemetry.listen import Listen
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ import sys
 
 from streamq import environment, telemetry
 from streamq.cli import CONFIG, listen, target
-from streamq.errors import StreamQError, UsageError
+from streamq.errors import CannotListen, StreamQError, UsageError
 from streamq.options import WorkerOptions, seconds, whole
 from streamq.transport import Address
 
@@ -42,25 +42,39 @@ def log_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from streamq.worker import WorkerGroup
-    from streamq.worker.loading import located, served_types
 
     options = worker_options(args)
     telemetry.configure(args.log_level, args.log_format)
     where = listen.listen(args)
+    processes = whole(args.processes, "--processes", least=1)
     try:
-        app = located(args.app, args.url)
-        served_types(app.registry, options)
+        # An embedded server, for development, belongs to this process: it is needed before the workers are.
+        url = _embedded(args, options) if environment.ENV.get() == "dev" else args.url
+        group = WorkerGroup(
+            args.app, options, processes=processes, url=url, with_daemon=args.with_daemon,
+            log_level=args.log_level, log_format=args.log_format, listen=where,
+        )  # fmt: skip
+        return group.run(lambda: production(_checked(args, options), "worker"))
+    except CannotListen:
+        raise  # is no fault of the app
     except StreamQError as error:
         sys.stderr.write(f"streamq: {error}\n")
         return CONFIG
-    production(app.address, "worker")
-    url = app.address.socket_url if app.address.kind == "embedded" else args.url
-    group = WorkerGroup(
-        args.app, options, processes=whole(args.processes, "--processes", least=1), url=url,
-        with_daemon=args.with_daemon, log_level=args.log_level, log_format=args.log_format,
-        listen=where,
-    )  # fmt: skip
-    return group.run()
+
+
+def _checked(args: argparse.Namespace, options: WorkerOptions) -> Address:
+    """Where the app's queue is. Raises StreamQErrors where it cannot be served."""
+    from streamq.worker.loading import located, served_types
+
+    app = located(args.app, args.url)
+    served_types(app.registry, options)
+    return app.address
+
+
+def _embedded(args: argparse.Namespace, options: WorkerOptions) -> str | None:
+    address = _checked(args, options)
+    url: str | None = address.socket_url if address.kind == "embedded" else args.url
+    return url
 
 
 def worker_options(args: argparse.Namespace) -> WorkerOptions:

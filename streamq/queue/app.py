@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from streamq.inspector import Inspector
 
 
-from streamq.queue.bound import Bound, PerCall, Policy, bound_to, foreign, is_foreign, per_call
+from streamq.queue.bound import Bound, PerCall, Policy, bound_to, foreign, per_call
 from streamq.queue.refusals import existing_of, refuse
 from streamq.queue.tasktype import Decorator, TaskType
 
@@ -181,10 +181,10 @@ class StreamQ:
             )
         handlers = {id(item.handler): item.handler for item in listed}
         for handler in handlers.values():
-            if self.registry.handlers.get(handler.name) is not handler and not is_foreign(handler):
+            if handler.app not in ("", self.name):
                 raise InvalidArguments(
-                    f"task type {handler.name!r} is of another app than {self.name!r}, whose workers do not "
-                    "know it: send the call with its own app"
+                    f"task type {handler.name!r} is of app {handler.app!r}: the workers of {self.name!r} do "
+                    "not know it. Send the call with its own app"
                 )
         return listed
 

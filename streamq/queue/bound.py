@@ -144,10 +144,5 @@ def foreign(task_type: str) -> Handler:
     return handler
 
 
-def is_foreign(handler: Handler) -> bool:
-    """Whether this is such a stand-in: it may be sent by any app."""
-    return handler.function is _elsewhere
-
-
 def _elsewhere(**_arguments: Any) -> Any:
     raise NotImplementedError("the handler of this task type is in another program")

@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 
-from streamq.errors import CannotListen, UsageError
+from streamq.errors import UsageError
+from streamq.telemetry.listen import MOST_CLIENTS, Listen
 
 HEAD_LIMIT: Final = 8 * 1024
 BODY_LIMIT: Final = 4 * 1024
 PATIENCE: Final = 5.0
 """Seconds for a client to send its request, and again to take the answer."""
-MOST_CLIENTS: Final = 32
 _REASONS: Final = {
     200: "OK", 202: "Accepted", 400: "Bad Request", 403: "Forbidden", 404: "Not Found",
     405: "Method Not Allowed", 408: "Request Timeout", 413: "Content Too Large",
@@ -67,73 +65,6 @@ class Response:
 Route = Callable[[Request], Awaitable[Response]]
 Routes = Mapping[tuple[str, str], Route]
 """What answers, by method and path. HEAD is answered by GET's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listen:
-    """Where to listen: a port on a host (loopback unless said otherwise), a unix socket, or both."""
-
-    port: int | None = None
-    host: str = "127.0.0.1"
-    path: Path | None = None
-
-    def __bool__(self) -> bool:
-        return self.port is not None or self.path is not None
-
-    def sockets(self) -> list[socket.socket]:
-        """Bound and listening. Raises CannotListen where that cannot be."""
-        found = [] if self.port is None else [_tcp(self.host, self.port)]
-        try:
-            return found if self.path is None else [*found, _unix(self.path)]
-        except BaseException:
-            for one in found:
-                one.close()
-            raise
-
-
-def _tcp(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        found = socket.socket(family, kind, protocol)
-    except (OSError, OverflowError) as error:
-        raise CannotListen(f"cannot listen on {host}:{port}: {error}") from None
-    try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(address)
-        found.listen(MOST_CLIENTS)
-    except (OSError, OverflowError) as error:
-        found.close()
-        raise CannotListen(
-            f"cannot listen on {host}:{port}: {error}; choose another --metrics-port"
-        ) from None
-    return found
-
-
-def _unix(path: Path) -> socket.socket:
-    found = socket.socket(socket.AF_UNIX)
-    try:
-        _remove_stale(path)
-        before = os.umask(0o177)
-        try:
-            found.bind(str(path))
-        finally:
-            os.umask(before)
-        found.listen(MOST_CLIENTS)
-    except OSError as error:
-        found.close()
-        raise CannotListen(f"cannot listen on {path}: {error}") from None
-    return found
-
-
-def _remove_stale(path: Path) -> None:
-    """A socket that a killed process left behind would be in the way for ever."""
-    if not path.is_socket():
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
 
 
 class WebServer:

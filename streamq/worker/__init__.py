@@ -2,8 +2,8 @@
 
 `group` is the supervisor of a host's processes, `launch` what it and they have agreed on, `member` the
 inside of such a process, `process` the life of a worker, `fetcher`, `runner`, `attempts` and `settler` the
-way of a task, `leases` the thread that keeps deliveries ours, `executors` where handlers run. Values flow one way;
-only the settler writes outcomes.
+way of a task, `leases` the thread that keeps deliveries ours, `executors` where handlers run. Values flow
+one way; only the settler writes outcomes.
 """
 
 from __future__ import annotations

@@ -10,21 +10,24 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from streamq import telemetry
 from streamq.options import WorkerOptions
 from streamq.telemetry import systemd
-from streamq.telemetry.routes import routes
+from streamq.telemetry.listen import Listen
 from streamq.telemetry.sentry import Sentry
 from streamq.telemetry.sums import Snapshot
-from streamq.telemetry.web import Listen, WebThread
 from streamq.worker import launch
 from streamq.worker.board import Board
 from streamq.worker.launch import EXIT_CONFIG, EXIT_DRAINED, EXIT_WEDGED, EXIT_WORN_OUT, Launch
+
+if TYPE_CHECKING:
+    from streamq.telemetry.web import WebThread
 
 _SPAWN = get_context("spawn")
 _FATAL: Final = (EXIT_CONFIG,)
@@ -99,36 +102,47 @@ class WorkerGroup:
             self._seats.append(_Seat("streamq-daemon", launch.daemon, told))
         self._board = Board([seat.name for seat in self._seats])
         self._knows_queue = with_daemon
+        self._started: list[tuple[str, int]] = []
         self._stopping = False
         self._fatal = 0
         self._log = telemetry.get_logger(group=group)
         self._wake_r, self._wake_w = os.pipe()
 
-    def run(self) -> int:
+    def run(self, check: Callable[[], None] = lambda: None) -> int:
         """Supervise until all processes have ended. Call it in the main thread.
 
-        Raises CannotListen.
+        check: called when the processes have been started, which takes them as long as it takes; what it
+        raises ends them at once, and is raised. Raises CannotListen.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
         os.set_blocking(self._wake_w, False)
-        web = WebThread(self._listen, routes(self, knows_queue=self._knows_queue)) if self._listen else None
+        web = self._web() if self._listen else None
         sentry = Sentry(self) if Sentry.wanted() else None
         if web is not None:
             web.start()
         if sentry is not None:
             sentry.start()
         try:
-            return self._supervise()
+            return self._supervise(check)
         finally:
             if sentry is not None:
                 sentry.stop()
             if web is not None:
                 web.close()
 
-    def _supervise(self) -> int:
+    def _web(self) -> WebThread:
+        from streamq.telemetry.routes import routes  # noqa: PLC0415 - most groups are asked by nobody
+        from streamq.telemetry.web import WebThread  # noqa: PLC0415
+
+        return WebThread(self._listen, routes(self, knows_queue=self._knows_queue))
+
+    def _supervise(self, check: Callable[[], None]) -> int:
         try:
+            self._start_due()
+            check()
             while self._start_due() or any(seat.process for seat in self._seats) or not self._stopping:
+                self._tell_started()
                 self._wait()
                 self._bury()
         finally:
@@ -155,8 +169,14 @@ class WorkerGroup:
                 pipe = seat.start()
                 if pipe is not None:
                     self._board.started(seat.name, pipe)
-                self._log.info("process.started", process=seat.name, pid=seat.process.pid)
+                self._started.append((seat.name, seat.process.pid))
         return True
+
+    def _tell_started(self) -> None:
+        """Not before the check is over: of a group that cannot run, what is wrong is all there is to tell."""
+        for name, pid in self._started:
+            self._log.info("process.started", process=name, pid=pid)
+        self._started.clear()
 
     def _wait(self) -> None:
         alive = [seat.process.sentinel for seat in self._seats if seat.process is not None]

@@ -11,7 +11,8 @@ import pytest_asyncio
 
 from streamq.errors import CannotListen
 from streamq.telemetry import web
-from streamq.telemetry.web import Listen, Request, Response, WebServer
+from streamq.telemetry.listen import Listen
+from streamq.telemetry.web import Request, Response, WebServer
 from tests.running import until
 
 
