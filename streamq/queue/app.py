@@ -181,7 +181,8 @@ class StreamQ:
             )
         handlers = {id(item.handler): item.handler for item in listed}
         for handler in handlers.values():
-            if handler.app not in ("", self.name):
+            ours = self.registry.handlers.get(handler.name) is handler
+            if not ours and handler.app not in ("", self.name):
                 raise InvalidArguments(
                     f"task type {handler.name!r} is of app {handler.app!r}: the workers of {self.name!r} do "
                     "not know it. Send the call with its own app"
