@@ -24,7 +24,7 @@ from simulate import Costs, Simulation
 RATES: Final = (1_000, 100_000, 1_000_000)
 FEATURES: Final = ("plain, in bulk (`enqueue_many`)", "plain, one call each", "result kept", "delayed")
 KEPT: Final = 3600
-"""Seconds that a result is kept by default."""
+"""Seconds that a result is kept in the plan; by default it is a day."""
 
 
 def row(cost: dict[str, Any], rate: int, load: float, backlog: int) -> str:
