@@ -24,9 +24,9 @@ WARM: Final = 2000
 """Tasks before the first figures: what a process allocates once is no growth."""
 CHUNK: Final = 500
 SLOW_US: Final = 5000
-ROOM_BYTES: Final = 128 * 1024
-"""What the server may use more at the end: scripts that it was sent in between, counters, rollups, and the
-memory of writers, which expires."""
+ROOM_BYTES: Final = 256 * 1024
+"""What the server may use more at the end: scripts that it was sent in between (all are 111 KB), counters,
+rollups, and the memory of writers, which expires."""
 TRIES: Final = 4
 """Audits of a full queue. On a crowded machine the server is put aside for some ms now and then, but no step
 is met by that every time, or more than once in a thousand."""
