@@ -32,5 +32,6 @@ def check_out(folder: Path, topology: Topology) -> Path | None:
         return None
     target = folder / "previous"
     with tarfile.open(fileobj=BytesIO(archive)) as packed:
-        packed.extractall(target, filter="data")
+        packed.extraction_filter = getattr(tarfile, "data_filter", None)  # Python before 3.11.4 has none
+        packed.extractall(target)
     return target
