@@ -15,11 +15,12 @@ Source = Literal["option", "code", "environment", "default"]
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A variable: `usual` is what counts where it is not set; '' is nothing."""
+    """A variable: `usual` is what counts where it is not set; '' is nothing. secret: never shown."""
 
     name: str
     about: str
     usual: str = ""
+    secret: bool = False
 
     def given(self) -> str | None:
         """Its value; None where it is not set. Set to nothing is not set."""
@@ -40,11 +41,16 @@ ENV: Final = Variable("STREAMQ_ENV", "`dev` lets worker and daemon run on an emb
 TRACING: Final = Variable("STREAMQ_TRACING", "spans of OpenTelemetry: link or child; else none")
 METRICS_PORT: Final = Variable("STREAMQ_METRICS_PORT", "where worker and daemon answer scrapers and probes")
 METRICS_HOST: Final = Variable("STREAMQ_METRICS_HOST", "on which address they do", "127.0.0.1")
+METRICS_NAMES: Final = Variable("STREAMQ_METRICS_NAMES", "host names that they may be asked for by there")
+DRAIN_TOKEN: Final = Variable(
+    "STREAMQ_DRAIN_TOKEN", "the token for POST /drain over the network", secret=True
+)
 HEALTH_SOCKET: Final = Variable("STREAMQ_HEALTH_SOCKET", "a unix socket on which they do too")
 DEMO_LEDGER: Final = Variable("STREAMQ_DEMO_LEDGER", "the folder that the demo's handlers write to")
 BENCH_APP: Final = Variable("STREAMQ_BENCH_APP", "set by `streamq bench`: its workers' app", "streamq-bench")
 BENCH_RECORD: Final = Variable("STREAMQ_BENCH_RECORD", "set by `streamq bench`: where its workers note")
 
 VARIABLES: Final = (
-    URL, APP, ENV, TRACING, METRICS_PORT, METRICS_HOST, HEALTH_SOCKET, DEMO_LEDGER, BENCH_APP, BENCH_RECORD,
+    URL, APP, ENV, TRACING, METRICS_PORT, METRICS_HOST, METRICS_NAMES, DRAIN_TOKEN, HEALTH_SOCKET,
+    DEMO_LEDGER, BENCH_APP, BENCH_RECORD,
 )  # fmt: skip

@@ -84,9 +84,11 @@ def _url(name: str, url: str, source: Source, by: str) -> Setting:
 
 def _variables() -> list[Setting]:
     others = [one for one in environment.VARIABLES if one not in (environment.URL, environment.APP)]
-    return [
-        Setting(_short(one), hidden(one.get()) or None, one.source(), one.name, _fault(one)) for one in others
-    ]
+    return [Setting(_short(one), _shown(one), one.source(), one.name, _fault(one)) for one in others]
+
+
+def _shown(variable: Variable) -> str | None:
+    return ("***" if variable.secret else hidden(variable.get())) if variable.get() else None
 
 
 def _fault(variable: Variable) -> str:

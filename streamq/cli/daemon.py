@@ -51,7 +51,7 @@ async def _serve(address: Address, options: DaemonOptions, only: str | None, whe
     daemon = Daemon(address, options, only=only)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, daemon.stop)
-    web = WebServer(routes(daemon, knows_queue=True))
+    web = WebServer(routes(daemon, knows_queue=True), where.names)
     await web.start(where.sockets())
     sentry = Sentry(daemon)
     if Sentry.wanted():

@@ -1,9 +1,10 @@
 """Serve the dashboard: web pages and JSON about a queue, and the actions on it.
 
-On loopback it needs no login. On any other address it refuses to start without --auth, which may be given
-several times: basic:USER:PASSWORD[:ROLE], bearer:TOKEN[:ROLE], header:NAME[:ROLE] (a proxy's) or
-call:MODULE:NAME (a callable of yours). Roles are viewer, operator and admin. A password or token may be
-@FILE or $NAME, so that it is not seen in the list of processes.
+On loopback it prints a login link, which lets one browser in; then it prints a new one. On any other
+address it refuses to start without --auth, which may be given several times: basic:USER:PASSWORD[:ROLE],
+bearer:TOKEN[:ROLE], header:NAME[:ROLE] (of a proxy, named with --proxy), call:MODULE:NAME (a callable of
+yours) or none (everybody is admin). Roles are viewer, operator and admin. A password or token may be @FILE
+or $NAME, so that it is not seen in the list of processes.
 """
 
 from __future__ import annotations
@@ -14,11 +15,10 @@ import sys
 
 from streamq.cli import CONFIG, OK, target
 from streamq.dashboard import dashboard
-from streamq.dashboard.access import Loopback, parse
+from streamq.dashboard.access import LoginLink, parse
+from streamq.dashboard.guard import LOOPBACK_NAMES, TOKEN
 from streamq.dashboard.serve import serve
 from streamq.errors import UsageError
-
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +41,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--hide-payloads", action="store_true", help="show no payload, result, message or traceback"
     )
     parser.add_argument(
-        "--allowed-host", action="append", default=[], metavar="NAME", help="a name it may be asked for by"
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name it may be asked for by, beside localhost; * is any",
+    )
+    parser.add_argument(
+        "--proxy",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="a proxy in front (address, network or unix) whose --auth header: and X-Forwarded-For count",
+    )
+    parser.add_argument(
+        "--secure-cookies", action="store_true", help="browsers reach it over TLS, through a proxy"
     )
     parser.add_argument("--root-path", default="", help="the path under which a proxy publishes it")
 
@@ -56,8 +70,9 @@ def run(args: argparse.Namespace) -> int:
             "give it --auth basic:NAME:@FILE (or bearer:, header:, call:), or leave --host out\n"
         )
         return CONFIG
-    entries = [parse(text) for text in args.auth] or [Loopback()]
-    hosts = [*LOOPBACK_NAMES, *args.allowed_host] if local else args.allowed_host or None
+    server = _Server()
+    entries = [parse(text, args.proxy) for text in args.auth] or [server.link]
+    hosts = [*LOOPBACK_NAMES, *args.allowed_host] if local or args.allowed_host else None
     found = target.find(args, partly=True)
     site = dashboard(
         found,
@@ -66,13 +81,35 @@ def run(args: argparse.Namespace) -> int:
         redact=args.redact,
         hide_payloads=args.hide_payloads,
         hosts=hosts,
+        secure_cookies=args.secure_cookies,
+        proxies=args.proxy,
     )
-    serve(site, args.host, args.port, _told, root_path=args.root_path)
+    serve(
+        site,
+        args.host,
+        args.port,
+        server.ready if args.auth else server.ready_by_link,
+        root_path=args.root_path,
+    )
     return OK
 
 
-def _told(url: str) -> None:
-    sys.stderr.write(f"streamq: the dashboard is at {url}\n")
+class _Server:
+    """What is printed of the server, and its login link."""
+
+    def __init__(self) -> None:
+        self._url = ""
+        self.link = LoginLink(self._used)
+
+    def ready(self, url: str) -> None:
+        sys.stderr.write(f"streamq: the dashboard is at {url}\n")
+
+    def ready_by_link(self, url: str) -> None:
+        self._url = url
+        self.ready(f"{url}?{TOKEN}={self.link.link_token} (this link works once)")
+
+    def _used(self, token: str) -> None:
+        sys.stderr.write(f"streamq: a browser has logged in; for another one: {self._url}?{TOKEN}={token}\n")
 
 
 def _loopback(host: str) -> bool:

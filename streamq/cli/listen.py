@@ -16,13 +16,18 @@ from streamq.telemetry.listen import Listen
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics-port", metavar="PORT",
-        help="answer /metrics /live /ready and POST /drain here "
+        help="answer /metrics /live and /ready here "
         f"(default: {environment.METRICS_PORT.name}, else nowhere)",
     )  # fmt: skip
     parser.add_argument(
         "--metrics-host", metavar="HOST",
         help="on this address; 0.0.0.0 shows it to the network "
         f"(default: {environment.METRICS_HOST.name}, else {environment.METRICS_HOST.usual})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--metrics-name", metavar="NAME", action="append", default=[],
+        help="a host name that it may be asked for by there, beside addresses and names of the own network "
+        f"(default: {environment.METRICS_NAMES.name})",
     )  # fmt: skip
     parser.add_argument(
         "--health-socket", metavar="PATH",
@@ -36,7 +41,8 @@ def listen(args: argparse.Namespace) -> Listen:
     given = args.metrics_port or environment.METRICS_PORT.given()
     host = args.metrics_host or environment.METRICS_HOST.get()
     path = args.health_socket or environment.HEALTH_SOCKET.given()
-    found = Listen(None if given is None else read_port(given), host, Path(path) if path else None)
+    names = tuple(args.metrics_name or environment.METRICS_NAMES.get().replace(",", " ").split())
+    found = Listen(None if given is None else read_port(given), host, Path(path) if path else None, names)
     if found.port is not None:
         _tell_where_metrics_are_missing()
     return found

@@ -13,9 +13,11 @@ def serve(site: Any, host: str, port: int, told: Callable[[str], None], *, root_
     """Listen on an address; port 0 is any. `told` gets the URL once it is listened on."""
     import uvicorn  # noqa: PLC0415 - an extra
 
+    from streamq.dashboard.connections import Connections, protocol_class  # noqa: PLC0415 - likewise
+
     config = uvicorn.Config(
         site, host=host, port=port, root_path=root_path, log_level="warning",
-        lifespan="off", server_header=False, timeout_graceful_shutdown=2,
+        http=protocol_class(Connections()), lifespan="off", server_header=False, timeout_graceful_shutdown=2,
         proxy_headers=False,  # who asks is told by who may come in, not by a header that anybody may send
     )  # fmt: skip
     listening = config.bind_socket()

@@ -80,6 +80,8 @@ def build(
     redact: tuple[str, ...],
     hide_payloads: bool,
     hosts: Sequence[str] | None,
+    secure_cookies: bool = False,
+    proxies: tuple[str, ...] = (),
 ) -> Starlette:
     """The site as an ASGI application."""
     site = Site(
@@ -101,7 +103,9 @@ def build(
         Route("/metrics", site.scrape.answer),
         Mount("/static", _Static(directory=STATIC)),
     ]
-    guard = Middleware(Guard, entries=auth, read_only=read_only, hosts=hosts)
+    guard = Middleware(
+        Guard, entries=auth, read_only=read_only, hosts=hosts, secure_cookies=secure_cookies, proxies=proxies
+    )
     return Starlette(routes=routes, middleware=[guard], exception_handlers=_handlers(site))
 
 

@@ -116,12 +116,13 @@ class _Queue:
 
 
 def _dashboard(plan: Plan) -> None:
-    from streamq.dashboard import dashboard  # noqa: PLC0415 - needs an extra
+    from streamq.dashboard import LoginLink, dashboard  # noqa: PLC0415 - needs an extra
     from streamq.dashboard.serve import serve as serve_site  # noqa: PLC0415
 
-    hosts = ["localhost", "127.0.0.1", "::1"]
-    site = dashboard(_Queue(plan), hosts=hosts)
-    serve_site(site, DASHBOARD_HOST, plan.port, lambda url: _say(f"ready at {url}"))
+    url = f"http://{DASHBOARD_HOST}:{plan.port}/"
+    link = LoginLink(lambda token: _say(f"a browser has logged in; for another one: {url}?token={token}"))
+    site = dashboard(_Queue(plan), auth=link)
+    serve_site(site, DASHBOARD_HOST, plan.port, lambda url: _say(f"ready at {url}?token={link.link_token}"))
 
 
 def _sample(plan: Plan) -> None:

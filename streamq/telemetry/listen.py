@@ -19,11 +19,15 @@ MOST_CLIENTS: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where to listen: a port on a host (loopback unless said otherwise), a unix socket, or both."""
+    """Where to listen: a port on a host (loopback unless said otherwise), a unix socket, or both.
+
+    names: host names that it may be asked for by; see `web`.
+    """
 
     port: int | None = None
     host: str = "127.0.0.1"
     path: Path | None = None
+    names: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return self.port is not None or self.path is not None

@@ -5,11 +5,18 @@ Owns what they answer. What they ask is given to them as a Service.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import hmac
+from typing import Any, Final, Protocol
 
+from streamq import environment
 from streamq.telemetry import exposition, health
 from streamq.telemetry.sums import Snapshot
 from streamq.telemetry.web import Request, Response, Routes
+
+_NO_DRAIN: Final = (
+    "a drain is asked for over --health-socket, or with the token of STREAMQ_DRAIN_TOKEN "
+    "(Authorization: Bearer …); SIGTERM and `streamq drain` do the same"
+)
 
 
 class Service(Protocol):
@@ -46,9 +53,8 @@ def routes(service: Service, *, knows_queue: bool) -> Routes:
         return Response.json(*health.answer(service.not_ready(), role=service.role))
 
     async def drain(request: Request) -> Response:
-        # A page in a browser on this host can send a POST too, but not without saying where it is from.
-        if not request.local or "origin" in request.headers or "sec-fetch-site" in request.headers:
-            return Response.text(403, "only programs on this host may ask for a drain")
+        if not _may_drain(request):
+            return Response.text(403, _NO_DRAIN)
         service.drain()
         return Response.json(202, {"draining": True, "role": service.role})
 
@@ -69,6 +75,17 @@ def routes(service: Service, *, knows_queue: bool) -> Routes:
         ("GET", "/metrics"): metrics,
     }
     return {**found, ("GET", "/backlog"): backlog} if knows_queue else found
+
+
+def _may_drain(request: Request) -> bool:
+    """Return whether a request may stop this process: over the unix socket, which only its user can open, or
+    with the token. The peer's address proves nothing: a proxy on this host asks from it for everybody."""
+    if "origin" in request.headers or "sec-fetch-site" in request.headers:
+        return False  # a page in a browser
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    token = environment.DRAIN_TOKEN.get()
+    good = bool(token) and hmac.compare_digest(given.strip().encode(), token.encode())
+    return request.private or (scheme.lower() == "bearer" and good)
 
 
 def _backlog(rows: list[dict[str, Any]], query: Any) -> dict[str, Any]:

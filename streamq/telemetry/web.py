@@ -1,7 +1,8 @@
 """A small HTTP server for probes and scrapes, on a TCP port or a unix socket.
 
 Owns the connection: one request, one answer, bounded in size, time and number, so that a slow or hostile
-client costs its own connection and nothing else. Knows no route by name: they are given to it.
+client costs its own connection and nothing else. Silent clients make room for new ones, and probes are
+answered however many others ask. Knows no other route by name: they are given to it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import ipaddress
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -25,9 +26,14 @@ HEAD_LIMIT: Final = 8 * 1024
 BODY_LIMIT: Final = 4 * 1024
 PATIENCE: Final = 5.0
 """Seconds for a client to send its request, and again to take the answer."""
+UNIX: Final = "unix"
+PROBES: Final = ("/live", "/ready")
+"""Answered by whatever name the process is asked for, and however many others ask."""
+_OWN_DOMAINS: Final = (".svc", ".cluster.local", ".local", ".internal")
+"""Domains that nobody can register: a page of another site cannot have a name in them."""
 _REASONS: Final = {
     200: "OK", 202: "Accepted", 400: "Bad Request", 403: "Forbidden", 404: "Not Found",
-    405: "Method Not Allowed", 408: "Request Timeout", 413: "Content Too Large",
+    405: "Method Not Allowed", 408: "Request Timeout", 413: "Content Too Large", 421: "Misdirected Request",
     431: "Request Header Fields Too Large", 500: "Internal Server Error", 501: "Not Implemented",
     503: "Service Unavailable",
 }  # fmt: skip
@@ -35,13 +41,14 @@ _REASONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a route may want to know. `local`: over loopback or a unix socket. Header names are lower case."""
+    """What a route may want to know. `private`: over the unix socket, which only this user can open.
+    Header names are lower case."""
 
     method: str
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
-    local: bool
+    private: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +74,26 @@ Routes = Mapping[tuple[str, str], Route]
 """What answers, by method and path. HEAD is answered by GET's."""
 
 
-class WebServer:
-    """Serves routes in the running event loop, on sockets that are bound already."""
+@dataclass(slots=True)
+class _Client:
+    """A connection. silent: its request has not come yet, or its answer is on the way."""
 
-    def __init__(self, routes: Routes) -> None:
+    task: asyncio.Task[Any]
+    peer: str
+    silent: bool = True
+
+
+class WebServer:
+    """Serves routes in the running event loop, on sockets that are bound already.
+
+    names: host names that it may be asked for by, beside addresses and names of the own network.
+    """
+
+    def __init__(self, routes: Routes, names: Sequence[str] = ()) -> None:
         self._routes = routes
+        self._names = {name.lower() for name in (*names, socket.gethostname(), socket.getfqdn())}
         self._servers: list[asyncio.Server] = []
-        self._clients: set[asyncio.Task[Any]] = set()
+        self._clients: dict[asyncio.Task[Any], _Client] = {}  # in the order in which they came
 
     async def start(self, sockets: list[socket.socket]) -> None:
         for one in sockets:
@@ -90,30 +110,67 @@ class WebServer:
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         me = asyncio.current_task()
-        if me is None or len(self._clients) >= MOST_CLIENTS:
+        if me is None or not self._has_room(peer := _peer(writer)):
             writer.transport.abort()
             return
-        self._clients.add(me)
+        client = self._clients[me] = _Client(me, peer)
         try:
-            await self._exchange(reader, writer)
+            await self._exchange(reader, writer, client)
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.CancelledError):
             writer.transport.abort()
         finally:
-            self._clients.discard(me)
+            self._clients.pop(me, None)
             writer.close()
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _has_room(self, peer: str) -> bool:
+        """Cut off the client that has been silent for longest where there are too many: one of the same peer
+        if it has half of the room. Return False if all are being answered."""
+        if len(self._clients) < MOST_CLIENTS:
+            return True
+        silent = [one for one in self._clients.values() if one.silent and not one.task.cancelling()]
+        mine = [one for one in silent if one.peer == peer]
+        if silent:
+            (mine if len(mine) > MOST_CLIENTS // 2 else silent)[0].task.cancel()
+        return len(self._clients) < 2 * MOST_CLIENTS
+
+    async def _exchange(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: _Client
+    ) -> None:
         try:
             async with asyncio.timeout(PATIENCE):
-                request = await _read(reader, local=_is_local(writer))
+                request = await _read(reader, private=client.peer == UNIX)
         except TimeoutError:
             request = Response.text(408, "the request took too long")
-        response = request if isinstance(request, Response) else await self._answer(request)
+        client.silent = False
+        response = request if isinstance(request, Response) else await self._admit(request)
+        client.silent = True
         writer.write(_packed(response, body=isinstance(request, Response) or request.method != "HEAD"))
         async with asyncio.timeout(PATIENCE):
             await writer.drain()
             writer.write_eof()
             await reader.read(BODY_LIMIT)  # until the client has taken it
+
+    async def _admit(self, request: Request) -> Response:
+        """Answer a request, if it asks for us and there are not too many. Probes come in always."""
+        if request.path not in PROBES:
+            if not self._goes_by(request.headers.get("host", "")):
+                return Response.text(421, "asked for by a name that is not ours: see --metrics-name")
+            if sum(not one.silent for one in self._clients.values()) > MOST_CLIENTS:
+                return Response.text(503, "too many requests at once: try again")
+        return await self._answer(request)
+
+    def _goes_by(self, host: str) -> bool:
+        """Return whether this is a name of ours: no page of another site can ask by an address, nor by a name
+        that only the own network knows."""
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        except ValueError:
+            return False
+        if "." not in name or name in self._names or name.endswith(_OWN_DOMAINS):
+            return True
+        with suppress(ValueError):
+            return bool(ipaddress.ip_address(name))
+        return False
 
     async def _answer(self, request: Request) -> Response:
         method = "GET" if request.method == "HEAD" else request.method
@@ -135,7 +192,7 @@ class WebServer:
             return Response.text(500, "failed: see the log")
 
 
-async def _read(reader: asyncio.StreamReader, *, local: bool) -> Request | Response:
+async def _read(reader: asyncio.StreamReader, *, private: bool) -> Request | Response:
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.LimitOverrunError:
@@ -156,18 +213,13 @@ async def _read(reader: asyncio.StreamReader, *, local: bool) -> Request | Respo
     if len(length) > 9 or int(length) > BODY_LIMIT:
         return Response.text(413, f"no body over {BODY_LIMIT} bytes")
     await reader.readexactly(int(length))
-    return Request(method, parts.path, dict(parse_qsl(parts.query)), headers, local)
+    return Request(method, parts.path, dict(parse_qsl(parts.query)), headers, private)
 
 
-def _is_local(writer: asyncio.StreamWriter) -> bool:
+def _peer(writer: asyncio.StreamWriter) -> str:
+    """Return the address that a client asks from; "unix" over the unix socket."""
     peer = writer.get_extra_info("peername")
-    if not isinstance(peer, tuple):
-        return True  # a unix socket: who may open it is the file system's business
-    with suppress(ValueError):
-        address = ipaddress.ip_address(str(peer[0]).partition("%")[0])
-        mapped = getattr(address, "ipv4_mapped", None)
-        return (mapped or address).is_loopback
-    return False
+    return str(peer[0]) if isinstance(peer, tuple) else UNIX
 
 
 def _packed(response: Response, *, body: bool) -> bytes:
@@ -208,7 +260,7 @@ class WebThread:
         self._loop.close()
 
     async def _serve(self) -> None:
-        server = WebServer(self._routes)
+        server = WebServer(self._routes, self._listen.names)
         await server.start(self._sockets)
         await self._stop.wait()
         await server.aclose()

@@ -114,8 +114,9 @@ def test_it_runs_everything_and_leaves_nothing(start: Callable[..., Session], nu
     session.until("daemon    | ")
     session.until("dashboard | ready at ")
     address = session.log().partition("dashboard | ready at ")[2].split()[0]
-    with urllib.request.urlopen(address, timeout=10) as page:  # noqa: S310 - our own
-        assert page.status == 200
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    with browser.open(address, timeout=10) as page:
+        assert (page.status, "?token=" in address) == (200, True)
     assert f"export STREAMQ_URL=redis://127.0.0.1:{session.port}/0" in session.log()
     assert """streamq enqueue greet '{"name":"sample name"}'""" in session.log()
     assert session.end(number) == 0

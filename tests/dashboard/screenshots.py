@@ -23,7 +23,7 @@ from streamq.embedded import EmbeddedServer
 from streamq.keys import TypeKeys, type_keys
 from streamq.rollups import bucket
 from tests.dashboard.browser import chromium, served
-from tests.dashboard.shop import DAEMON
+from tests.dashboard.shop import DAEMON, TRUSTED
 from tests.running import tending, until, working
 
 PACE = {"email": 240, "charge": 90, "thumbnail": 700, "report": 6}
@@ -110,7 +110,7 @@ async def main(folder: Path) -> None:
         async with tending(app, DAEMON), working(app, many), working(app, many):
             await fill(app, types)
             await history(app)
-            async with served(dashboard(app)) as address, chromium(Path(profile)) as browser:
+            async with served(dashboard(app, auth=TRUSTED)) as address, chromium(Path(profile)) as browser:
                 for theme in ("light", "dark"):
                     await shoot(browser, address, theme, folder, app)
             hold.set()

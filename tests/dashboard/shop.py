@@ -10,10 +10,13 @@ from typing import Any
 from tenacity import wait_fixed
 
 from streamq import DaemonOptions, StreamQ, Worker, WorkerOptions, get_context
+from streamq.dashboard import Anyone
 from tests.running import tending, until, working
 
 DAEMON = DaemonOptions(claim_interval=0.2, tidy_interval=0.5, discover_interval=0.1, sample_interval=0.1)
 WORKER = WorkerOptions(concurrency=4, drain_timeout=1, block=0.3, heartbeat=0.1)
+TRUSTED = Anyone("admin", "local")
+"""Who asks is not the matter of most tests."""
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}"
 
 

@@ -12,7 +12,7 @@ from playwright.async_api import Browser, BrowserContext, Page, expect
 from streamq import StreamQ
 from streamq.dashboard import dashboard
 from tests.dashboard.browser import CHROMIUM, CONTRAST, chromium, opened, served
-from tests.dashboard.shop import Shop, open_shop
+from tests.dashboard.shop import TRUSTED, Shop, open_shop
 from tests.running import clean, until
 
 pytestmark = [
@@ -42,7 +42,7 @@ async def shop(app: StreamQ) -> AsyncIterator[Shop]:
 
 @pytest_asyncio.fixture
 async def address(app: StreamQ, shop: Shop) -> AsyncIterator[str]:
-    async with served(dashboard(app, hosts=["127.0.0.1"])) as address:
+    async with served(dashboard(app, auth=TRUSTED, hosts=["127.0.0.1"])) as address:
         yield address
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -41,21 +42,41 @@ def test_it_serves_on_loopback_until_it_is_told_to_end(url: str) -> None:
         try:
             found = re.search(r"http://\S+", process.stderr.readline())
             assert found is not None
-            with urllib.request.urlopen(found[0] + "api/overview", timeout=10) as answer:  # noqa: S310
-                assert answer.status == 200
+            address, _, token = found[0].partition("?token=")
+            for path, headers, status in (
+                ("api/overview", {}, 401), ("", {}, 401), ("", {"x-forwarded-for": "10.0.0.1"}, 401),
+                ("", {"host": "evil.example"}, 421), ("?token=wrong", {}, 401),
+            ):  # fmt: skip
+                assert _status(address + path, headers) == status, path
+            jar = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+            with jar.open(f"{address}?token={token}", timeout=10) as answer:
+                assert (answer.status, answer.url) == (200, address)
+            with jar.open(f"{address}api/overview", timeout=10) as answer:
                 assert b'"ready":1' in answer.read()
-            asked = [
-                sys.executable,
-                "-m",
-                "streamq",
-                "check",
-                "--port",
-                found[0].rstrip("/").rpartition(":")[2],
-            ]
+            assert _status(f"{address}?token={token}") == 401
+            other = process.stderr.readline()
+            while "for another one" not in other:
+                other = process.stderr.readline()
+            assert f"{address}?token=" in other
+            port = address.rstrip("/").rpartition(":")[2]
+            asked = [sys.executable, "-m", "streamq", "check", "--port", port]
             assert subprocess.run(asked, env=environment, check=True, capture_output=True).stdout == b"ok\n"
-            request = urllib.request.Request(found[0], headers={"host": "evil.example"})  # noqa: S310
-            with pytest.raises(urllib.error.HTTPError, match="421"):
-                urllib.request.urlopen(request, timeout=10)  # noqa: S310
+            silent = [socket.create_connection(("127.0.0.1", int(port))) for _ in range(600)]
+            try:
+                assert _status(f"{address}live") == 200
+                assert _status(address) == 401
+            finally:
+                for one in silent:
+                    one.close()
         finally:
             process.send_signal(signal.SIGTERM)
         assert process.wait(10) in (0, -signal.SIGTERM)
+
+
+def _status(url: str, headers: dict[str, str] | None = None) -> int:
+    request = urllib.request.Request(url, headers=headers or {})  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code

@@ -23,6 +23,7 @@ from streamq.deadgroups import DeadSelection
 from streamq.keys import shard_keys, type_keys
 from streamq.model import Completed, Died, Outcome, Settlement
 from streamq.tasklist import TaskFilter
+from tests.dashboard.shop import TRUSTED
 from tests.dashboard.test_pages import client
 
 NUMBER = int(os.environ.get("STREAMQ_LARGE", "1000000"))
@@ -56,7 +57,7 @@ async def test_every_list_answers_within_a_tenth_of_a_second(app: StreamQ) -> No
         asked[f"{state}, 2nd page"] = partial(inspector.tasks, state, limit=200, cursor=asked[state]().cursor)
     took = {name: measure(ask) for name, ask in asked.items()}
     some = inspector.tasks("dead", limit=1).rows[0]
-    async with client(dashboard(app)) as browser:
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
         for path in (
             *PAGES,
             f"/tasks/{some.id}",

@@ -19,7 +19,7 @@ from streamq.dashboard import dashboard
 from streamq.dashboard.render import STATIC
 from streamq.keys import type_keys
 from tests.conftest import command
-from tests.dashboard.shop import HOSTILE, Shop, open_shop
+from tests.dashboard.shop import HOSTILE, TRUSTED, Shop, open_shop
 
 LOCAL = ("127.0.0.1", 40000)
 
@@ -36,7 +36,7 @@ async def shop(app: StreamQ) -> AsyncIterator[Shop]:
 
 
 async def test_every_page_shows_what_is_there(app: StreamQ, shop: Shop) -> None:
-    async with client(dashboard(app)) as browser:
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
 
         async def page(path: str, *wanted: str) -> str:
             answer = await browser.get(path)
@@ -73,7 +73,7 @@ async def test_every_page_shows_what_is_there(app: StreamQ, shop: Shop) -> None:
 
 async def test_each_attempt_is_on_the_time_line(app: StreamQ, shop: Shop) -> None:
     """Worker, how long it waited and ran, and what it failed with; also of the attempt that runs."""
-    async with client(dashboard(app)) as browser:
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
         told = (await browser.get(f"/api/tasks/{shop.ids['dead']}")).json()
         for n, one in enumerate(told["failures"], 1):
             assert (one["attempt"], one["error"]) == (n, "ValueError")
@@ -96,7 +96,7 @@ async def test_each_attempt_is_on_the_time_line(app: StreamQ, shop: Shop) -> Non
 
 
 async def test_the_attempt_that_completed_a_task_is_on_the_time_line(app: StreamQ, url: str) -> None:
-    async with open_shop(app) as (shop, worker), client(dashboard(app)) as browser:
+    async with open_shop(app) as (shop, worker), client(dashboard(app, auth=TRUSTED)) as browser:
         retried = await shop.charge.aenqueue(5, note="once")
         assert await retried.aresult(5) == 5
         shop.ids["retried"] = retried.id
@@ -131,7 +131,7 @@ async def test_the_attempt_that_completed_a_task_is_on_the_time_line(app: Stream
 async def test_a_result_of_an_older_release_is_shown(app: StreamQ, url: str, shop: Shop) -> None:
     local = shop.ids["completed"].rpartition(":")[2]
     command(url, "HSET", type_keys("shop", 0, "email").results(local), local, '"of old"')
-    async with client(dashboard(app)) as browser:
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
         told = (await browser.get(f"/api/tasks/{shop.ids['completed']}")).json()
         assert (told["result"], told["success"], told["state"]) == ("of old", None, "completed")
         assert "of old" in (await browser.get(f"/tasks/{shop.ids['completed']}")).text
@@ -143,14 +143,14 @@ async def test_any_list_of_failures_can_be_shown(app: StreamQ, url: str, raw: st
     app.send("email", {})
     keys = type_keys("shop", 0, "email")
     entry = command(url, "XADD", keys.normal, "*", "p", "{}", "f", raw)
-    async with client(dashboard(app)) as browser:
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
         assert isinstance(entry, bytes)
         assert (await browser.get(f"/tasks/email:0:n{entry.decode()}")).status_code == 200
         assert (await browser.get("/tasks?state=ready&error=x")).status_code == 200
 
 
 async def test_sparklines_show_the_hour_that_is_over(app: StreamQ, shop: Shop) -> None:
-    async with client(dashboard(app)) as browser:
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
         page = (await browser.get("/")).text
         lines = re.findall(r'<svg class="spark"[^>]*aria-label="([^"]+)"><polyline points="([^"]*)"', page)
         assert len(lines) == len(app.inspector.types())
@@ -167,7 +167,7 @@ async def test_sparklines_show_the_hour_that_is_over(app: StreamQ, shop: Shop) -
 
 async def test_pages_lead_to_one_another(app: StreamQ, shop: Shop) -> None:
     """Every link on every page answers."""
-    async with client(dashboard(app)) as browser:
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
         seen, todo = set[str](), ["/"]
         while todo and len(seen) < 80:
             path = todo.pop(0)
@@ -182,7 +182,7 @@ async def test_pages_lead_to_one_another(app: StreamQ, shop: Shop) -> None:
 
 
 async def test_the_jump_box_finds_a_task(app: StreamQ, shop: Shop) -> None:
-    async with client(dashboard(app)) as browser:
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
         answer = await browser.get("/tasks", params={"q": f" {shop.ids['dead']} "})
         assert answer.status_code == 303
         assert (await browser.get(answer.headers["location"])).status_code == 200
@@ -193,7 +193,7 @@ async def test_the_jump_box_finds_a_task(app: StreamQ, shop: Shop) -> None:
 
 
 async def test_the_api_answers_what_the_pages_show(app: StreamQ, shop: Shop) -> None:
-    async with client(dashboard(app)) as browser:
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
 
         async def ask(path: str) -> Any:
             answer = await browser.get(path)
@@ -240,7 +240,7 @@ async def test_the_api_answers_what_the_pages_show(app: StreamQ, shop: Shop) -> 
     ],
 )
 async def test_bad_addresses_get_a_clear_answer(app: StreamQ, path: str, status: int, text: str) -> None:
-    async with client(dashboard(app)) as browser:
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
         answer = await browser.get(path)
         assert answer.status_code == status
         assert text in answer.text
@@ -252,7 +252,7 @@ async def test_bad_addresses_get_a_clear_answer(app: StreamQ, path: str, status:
 
 async def test_mounted_in_an_application_it_keeps_to_its_prefix(app: StreamQ, shop: Shop) -> None:
     """Nothing runs the lifespan of a mounted application, so it must need none."""
-    site = Starlette(routes=[Mount("/queues", dashboard(app))])
+    site = Starlette(routes=[Mount("/queues", dashboard(app, auth=TRUSTED))])
     async with client(site) as browser:
         answer = await browser.get("/queues/")
         assert answer.status_code == 200
@@ -273,7 +273,7 @@ async def test_mounted_in_an_application_it_keeps_to_its_prefix(app: StreamQ, sh
 
 
 async def test_an_empty_queue_has_pages_too(app: StreamQ) -> None:
-    async with client(dashboard(app)) as browser:
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
         for path in ("/", "/types", "/tasks", "/dead", "/workers", "/schedule", "/server", "/actions"):
             assert (await browser.get(path)).status_code == 200
         assert (await browser.get("/api/chart")).json()["times"] == []
@@ -281,7 +281,7 @@ async def test_an_empty_queue_has_pages_too(app: StreamQ) -> None:
 
 async def test_a_server_that_is_away_is_said(url: str) -> None:
     app = StreamQ("shop", "redis://127.0.0.1:1/0", patience=0.1)
-    async with client(dashboard(app)) as browser:
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
         page, api = await browser.get("/"), await browser.get("/api/overview")
         assert (page.status_code, api.status_code) == (503, 503)
         assert "cannot be reached" in page.text
@@ -289,7 +289,7 @@ async def test_a_server_that_is_away_is_said(url: str) -> None:
 
 async def test_open_pages_are_told_that_something_changed(app: StreamQ) -> None:
     shop = Shop(app)
-    site = dashboard(app)
+    site = dashboard(app, auth=TRUSTED)
     sent: list[bytes] = []
     changed = asyncio.Event()
     gone = asyncio.Event()
@@ -304,7 +304,12 @@ async def test_open_pages_are_told_that_something_changed(app: StreamQ) -> None:
             changed.set()
 
     scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/changes", "raw_path": b"/changes"}
-    scope |= {"query_string": b"", "headers": [], "client": LOCAL, "server": ("localhost", 80)}
+    scope |= {
+        "query_string": b"",
+        "headers": [(b"host", b"localhost")],
+        "client": LOCAL,
+        "server": ("localhost", 80),
+    }
     scope |= {"scheme": "http", "root_path": "", "http_version": "1.1"}
     listening = asyncio.create_task(site(scope, receive, send))
     for _ in range(100):
@@ -324,7 +329,7 @@ async def test_each_page_is_small_with_all_that_it_loads(app: StreamQ, shop: Sho
         f"/tasks/{shop.ids['dead']}", "/workers", "/schedule", "/server", "/actions",
         "/confirm/purge?type=charge",
     )  # fmt: skip
-    async with client(dashboard(app)) as browser:
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
         for path in pages:
             page = await browser.get(path)
             loaded = re.findall(r'<(?:script|link)[^>]* (?:src|href)="([^"]+)"', page.text)

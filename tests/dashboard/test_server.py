@@ -23,7 +23,7 @@ from streamq.doctor import Check, Diagnosis
 from streamq.keys import DAEMON_HEARTBEATS, DAEMONS, shard_keys
 from streamq.telemetry.catalogue import METRICS, base
 from tests.conftest import command
-from tests.dashboard.shop import Shop, open_shop
+from tests.dashboard.shop import TRUSTED, Shop, open_shop
 from tests.dashboard.test_pages import client
 
 USERS = Path(__file__).parents[2] / "ops" / "redis" / "users.acl"
@@ -45,7 +45,7 @@ async def test_the_dashboard_measures_its_event_loop_once_it_is_scraped(app: Str
         assert all(one.labels == {} for one in found)
         return found[0].value if found else None
 
-    async with client(dashboard(app)) as browser:
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
         assert await measured() is None
         tasks = len(asyncio.all_tasks())
         deadline = time.monotonic() + 20
@@ -73,7 +73,7 @@ async def test_the_api_has_what_the_command_prints(
     given = [shop.ids.get(arg, arg) for arg in args]
     printed = await command_prints(*given, "--url", url)
     kind, _, name = path.rpartition("/")
-    async with client(dashboard(app)) as browser:
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
         told = (await browser.get(f"{kind}/{shop.ids.get(name, name)}")).json()
     _same_shape(printed, told)
 
@@ -106,7 +106,7 @@ def _same_shape(printed: Any, told: Any) -> None:
 
 
 async def test_the_servers_page_shows_what_the_doctor_finds(app: StreamQ, shop: Shop) -> None:
-    async with client(dashboard(app)) as browser:
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
         page = (await browser.get("/server")).text
         assert "a restart loses every task" in page
         assert "redis-cli CONFIG SET appendonly yes" in page
@@ -116,7 +116,7 @@ async def test_the_servers_page_shows_what_the_doctor_finds(app: StreamQ, shop: 
 
 async def test_the_api_tells_it_as_the_command_does(app: StreamQ, shop: Shop, url: str) -> None:
     printed = await command_prints("doctor", "--url", url)
-    async with client(dashboard(app)) as browser:
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
         told = (await browser.get("/api/doctor")).json()
     assert told.pop("age") < 60
     assert told.keys() == printed.keys()
@@ -137,7 +137,7 @@ async def test_the_doctor_holds_up_nobody_else(app: StreamQ, monkeypatch: pytest
         return Diagnosis((Check("here", "ok", "all is well"),))
 
     monkeypatch.setattr("streamq.dashboard.site.examine", examine)
-    async with client(dashboard(app)) as browser:
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
         waiting = [asyncio.create_task(browser.get("/server")) for _ in range(3)]
         await asyncio.to_thread(asked.wait, 10)
         assert (await browser.get("/api/overview")).status_code == 200
@@ -192,7 +192,7 @@ async def test_rights_are_those_of_the_dashboards_own_user(
 ) -> None:
     StreamQ("shop", url).send("email", {})
     app = StreamQ("shop", users[user])
-    async with client(dashboard(app, read_only=read_only)) as browser:
+    async with client(dashboard(app, auth=TRUSTED, read_only=read_only)) as browser:
         checks = (await browser.get("/api/doctor")).json()["checks"]
         assert any(
             says in one["said"] for one in checks if (one["name"], one["status"]) == ("rights", verdict)
@@ -214,12 +214,12 @@ async def test_every_action_is_within_the_rights_of_an_operator(
         ("requeue", {"id": ids["other dead"]}, "Requeued."),
         ("drain", {"worker": worker.name}, "asked to drain"),
     ]  # fmt: skip
-    async with client(dashboard(StreamQ("shop", users["operator"]))) as browser:
+    async with client(dashboard(StreamQ("shop", users["operator"]), auth=TRUSTED)) as browser:
         for action, body, says in asked:
             answer = await browser.post(f"/api/do/{action}", json=body)
             assert says in answer.json().get("said", answer.text), (action, answer.text)
         assert (await browser.post("/api/do/purge", json={"type": "charge"})).status_code == 200
-    async with client(dashboard(StreamQ("shop", users["viewer"]))) as browser:
+    async with client(dashboard(StreamQ("shop", users["viewer"]), auth=TRUSTED)) as browser:
         done = app.inspector.actions()
         for action, body, _ in asked:
             await browser.post(f"/api/do/{action}", json=body)
@@ -232,7 +232,9 @@ async def test_every_action_is_within_the_rights_of_an_operator(
 
 async def test_a_user_without_info_sees_the_rest(url: str, users: dict[str, str]) -> None:
     StreamQ("shop", url).send("email", {})
-    async with client(dashboard(StreamQ("shop", users["blindviewer"]), read_only=True)) as browser:
+    async with client(
+        dashboard(StreamQ("shop", users["blindviewer"]), auth=TRUSTED, read_only=True)
+    ) as browser:
         page = await browser.get("/server")
         assert (page.status_code, "may not see INFO" in page.text) == (200, True)
         samples = await scraped(browser)
@@ -277,7 +279,7 @@ async def test_prometheus_sees_the_queue(app: StreamQ, shop: Shop) -> None:
 
 async def test_a_server_that_is_away_is_a_metric_too() -> None:
     app = StreamQ("shop", "redis://127.0.0.1:1/0", patience=0.1)
-    async with client(dashboard(app)) as browser:
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
         assert (await browser.get("/")).status_code == 503
         samples = await scraped(browser)
         assert samples["streamq_redis_up",] == 0
@@ -286,7 +288,7 @@ async def test_a_server_that_is_away_is_a_metric_too() -> None:
 
 async def test_without_the_extra_it_is_said(app: StreamQ, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    async with client(dashboard(app)) as browser:
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
         answer = await browser.get("/metrics")
         assert (answer.status_code, "streamq[metrics]" in answer.text) == (501, True)
 
@@ -310,7 +312,7 @@ async def test_any_heartbeat_can_be_shown(app: StreamQ, url: str, beat: bytes) -
     for beats, details in ((shard.workers, shard.heartbeats), (DAEMONS, DAEMON_HEARTBEATS)):
         command(url, "ZADD", beats, now, "somebody")
         command(url, "HSET", details, "somebody", beat)
-    async with client(dashboard(app)) as browser:
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
         for path in ("/workers", "/api/workers", "/metrics", "/server"):
             answer = await browser.get(path)
             assert answer.status_code == 200, path

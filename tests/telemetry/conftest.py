@@ -74,9 +74,10 @@ class Endpoint:
 def group(start: Start) -> Any:
     """Start a worker group with a port; returns when it is ready, with its process."""
 
-    def run(*args: str) -> tuple[Any, Endpoint]:
+    def run(*args: str, **environment: str) -> tuple[Any, Endpoint]:
         endpoint = Endpoint(free_port())
-        process = start("worker", "tests.processes.jobs:app", "--metrics-port", str(endpoint.port), *args)
+        where = ("--metrics-port", str(endpoint.port))
+        process = start("worker", "tests.processes.jobs:app", *where, *args, **environment)
         wait_until(lambda: endpoint.status("/ready") == 200)
         return process, endpoint
 

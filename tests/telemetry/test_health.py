@@ -14,12 +14,14 @@ import pytest
 
 from streamq import StreamQ, Worker, WorkerOptions
 from streamq.cli import main
+from streamq.cli.check import _Local
 from streamq.telemetry import health
 from streamq.telemetry.health import Facts
 from tests.ports import free_port
 from tests.processes.conftest import Start, alive
 from tests.running import begun, until, wait_until
 
+TOKEN = "a-long-drain-token"  # noqa: S105
 pytestmark = pytest.mark.timeout(120)
 
 
@@ -43,23 +45,35 @@ def test_verdicts(facts: Facts, alive: bool, ready: bool) -> None:
 
 
 def test_a_group_can_be_drained_over_http(jobs: StreamQ, group: Any) -> None:
-    process, endpoint = group()
+    process, endpoint = group(STREAMQ_DRAIN_TOKEN=TOKEN)
     assert endpoint.ask("/live").json == {"ok": True, "problems": [], "role": "worker"}
     handle = jobs.send("work", {"seconds": 1.0})
     wait_until(lambda: handle.status() == "running")
-    assert endpoint.ask("/drain", "POST", Origin="http://evil.example").status == 403
+    good = f"Bearer {TOKEN}"
+    assert endpoint.ask("/drain", "POST", Origin="http://evil.example", Authorization=good).status == 403
     assert endpoint.ask("/drain").status == 405
-    assert endpoint.ask("/drain", "POST").status == 202
+    for wrong in ("", f"Bearer {TOKEN}x", f"Basic {TOKEN}", "Bearer", "Bearer \xff"):
+        assert endpoint.ask("/drain", "POST", Authorization=wrong).status == 403
+    assert endpoint.ask("/drain", "POST").status == 403  # also from this host: a proxy asks from here too
+    assert endpoint.status("/ready") == 200
+    assert endpoint.ask("/drain", "POST", Authorization=good).status == 202
     wait_until(lambda: endpoint.status("/ready") == 503)
     assert endpoint.status("/live") == 200
     assert process.wait(20) == 0
     assert handle.status() == "completed"
 
 
-def test_a_daemon_can_be_drained_over_http(jobs: StreamQ, daemon: Any) -> None:
-    process, endpoint = daemon()
+def test_a_daemon_can_be_drained_over_its_socket_only(jobs: StreamQ, daemon: Any, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    process, endpoint = daemon("--health-socket", str(path))
     assert endpoint.ask("/ready").json["role"] == "daemon"
-    assert endpoint.ask("/drain", "POST").status == 202
+    for authorization in ("", "Bearer", "Bearer "):
+        answer = endpoint.ask("/drain", "POST", Authorization=authorization)
+        assert (answer.status, b"--health-socket" in answer.body) == (403, True)
+    connection = _Local(str(path))
+    connection.request("POST", "/drain")
+    assert connection.getresponse().status == 202
+    connection.close()
     assert process.wait(20) == 0
 
 

@@ -17,7 +17,7 @@ from tests.running import until
 
 
 async def hello(request: Request) -> Response:
-    return Response.text(200, f"hello {request.query.get('name', 'you')} {request.local}")
+    return Response.text(200, f"hello {request.query.get('name', 'you')} {request.private}")
 
 
 async def broken(_request: Request) -> Response:
@@ -52,9 +52,9 @@ def get(path: str, method: str = "GET", more: str = "") -> bytes:
 @pytest.mark.parametrize(
     ("sent", "status", "body"),
     [
-        (get("/hello?name=Ada"), 200, b"hello Ada True\n"),
+        (get("/hello?name=Ada"), 200, b"hello Ada False\n"),
         (get("/hello", "HEAD"), 200, b""),
-        (get("/go", "POST", "Content-Length: 3\r\n") + b"abc", 200, b"hello you True\n"),
+        (get("/go", "POST", "Content-Length: 3\r\n") + b"abc", 200, b"hello you False\n"),
         (get("/nowhere"), 404, b"there is /broken /go /hello\n"),
         (get("/go"), 405, b"/go takes POST\n"),
         (get("/broken"), 500, b"failed: see the log\n"),
@@ -82,23 +82,59 @@ async def test_a_slow_client_is_cut_off_and_others_are_not(
     assert (await slow).startswith(b"HTTP/1.1 408")
 
 
-async def test_too_many_clients_are_turned_away(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "MOST_CLIENTS", 2)
-    waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
-    await asyncio.sleep(0)
-    assert await say(port, get("/hello")) == b""
+async def test_silent_clients_keep_nobody_out(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "MOST_CLIENTS", 4)
+    waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(40)]
+    for _ in range(10):
+        assert (await say(port, get("/hello"))).startswith(b"HTTP/1.1 200")
     for _, writer in waiting:
         writer.close()
-    answers: list[bytes] = []
 
-    async def again() -> None:
-        answers.append(await say(port, get("/hello")))
 
-    await again()
-    await until(lambda: True)
-    while not answers[-1]:
-        await again()
-    assert answers[-1].startswith(b"HTTP/1.1 200")
+async def test_probes_are_answered_however_many_others_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    hold = asyncio.Event()
+
+    async def slow(_request: Request) -> Response:
+        await hold.wait()
+        return Response.text(200, "done")
+
+    monkeypatch.setattr(web, "MOST_CLIENTS", 3)
+    server = WebServer({("GET", "/metrics"): slow, ("GET", "/live"): hello})
+    [listening] = Listen(0).sockets()
+    await server.start([listening])
+    number = listening.getsockname()[1]
+    asked = [asyncio.create_task(say(number, get("/metrics"))) for _ in range(3)]
+    await until(lambda: sum(not one.silent for one in server._clients.values()) == 3)
+    assert (await say(number, get("/metrics"))).startswith(b"HTTP/1.1 503")
+    assert (await say(number, get("/live"))).startswith(b"HTTP/1.1 200")
+    hold.set()
+    assert all(one.startswith(b"HTTP/1.1 200") for one in await asyncio.gather(*asked))
+    await server.aclose()
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:9191", 200), ("[::1]", 200), ("10.1.2.3:9191", 200), ("localhost", 200),
+        ("daemon:9191", 200),
+        ("daemon.prod.svc:9191", 200), ("daemon.prod.svc.cluster.local.", 200), (socket.gethostname(), 200),
+        ("queue.example.com", 200), ("Queue.Example.com:1", 200), ("", 200),
+        ("evil.example", 421), ("127.0.0.1.evil.example", 421), ("localhost.evil.example:9191", 421),
+        ("[", 421), ("svc.evil.example", 421), ("example.com", 421),
+    ],
+)  # fmt: skip
+async def test_a_page_that_rebinds_its_name_reads_nothing(host: str, status: int) -> None:
+    server = WebServer({("GET", "/metrics"): hello, ("GET", "/live"): hello}, ["queue.example.com"])
+    [listening] = Listen(0).sockets()
+    await server.start([listening])
+    for path, wanted in (
+        ("/metrics", status),
+        ("/live", 200),
+        ("/nowhere", 404 if status == 200 else status),
+    ):
+        sent = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+        assert (await say(listening.getsockname()[1], sent)).startswith(f"HTTP/1.1 {wanted} ".encode())
+    await server.aclose()
 
 
 async def test_a_client_that_never_reads_does_not_hold_up_the_end(

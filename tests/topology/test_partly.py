@@ -13,6 +13,7 @@ from streamq.cli import main
 from streamq.dashboard import dashboard
 from streamq.keys import APPS, shard_keys
 from tests.cli.conftest import Capture, as_json, run
+from tests.dashboard.shop import TRUSTED
 from tests.topology.clusters import ClusterSet
 from tests.topology.conftest import SHARDS
 from tests.topology.servers import Node
@@ -60,7 +61,7 @@ async def test_what_can_be_reached_is_shown(
         told = as_json(capsys, "stats")
         assert told["missing_shards"] == missing
         assert sum(one["ready"] for one in told["types"]) == seen["totals"]["ready"]
-        transport = httpx.ASGITransport(dashboard(app), client=("127.0.0.1", 1))
+        transport = httpx.ASGITransport(dashboard(app, auth=TRUSTED), client=("127.0.0.1", 1))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as browser:
             for path in ("/", "/types"):
                 page = await browser.get(path)
