@@ -31,6 +31,7 @@ from typing import Final
 from urllib.parse import quote
 
 from streamq.errors import RedisUnavailable, UsageError
+from streamq.private_files import LOCK, opened, own_folder, private_folder
 
 START_TIMEOUT: Final = 10.0
 STOP_TIMEOUT: Final = 5.0
@@ -42,7 +43,8 @@ LONGEST_SOCKET: Final = 100  # bytes of a unix socket's path; the kernel takes 1
 # using a server that is about to end. The shim waits for the server and clears up behind it. It ignores
 # signals only once the server runs: what is ignored before stays so in the server.
 _SHIM: Final = """
-private=$1 socket=$2; shift 2
+private=$1 socket=$2 short=$3; shift 3
+umask 077
 exec 3<&0 </dev/null
 "$@" >&2 3<&- &
 server=$!
@@ -58,6 +60,7 @@ exec >/dev/null 2>&1
 watcher=$!
 wait $server
 rm -f "$socket"
+[ -z "$short" ] || rmdir "$short"
 [ -z "$private" ] || rm -rf "$private"
 kill -KILL $watcher
 """
@@ -111,6 +114,7 @@ class EmbeddedServer:
         self._shim: subprocess.Popen[bytes] | None = None
         self._private: Path | None = None
         self._home = self._socket = Path()
+        self._short: Path | None = None  # where the socket is, if the directory's own path is too long
 
     def __enter__(self) -> EmbeddedServer:
         return self.start()
@@ -168,11 +172,13 @@ class EmbeddedServer:
         if self._data_dir is None:
             self._private = Path(tempfile.mkdtemp(prefix="streamq-", dir=_short_temporary()))
         self._home = home = self._data_dir or self._private or Path()
-        home.mkdir(parents=True, exist_ok=True)
-        self._socket = home / "s.sock"
+        own_folder(home)
+        self._socket, self._short = home / "s.sock", None
         if len(os.fsencode(self._socket)) > LONGEST_SOCKET:
             digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
-            self._socket = _short_temporary() / f"streamq-{os.getuid()}-{digest}.sock"
+            self._short = _short_temporary() / f"streamq-{os.getuid()}-{digest}"
+            private_folder(self._short)
+            self._socket = self._short / "s.sock"
         local = f"unix://{quote(str(self._socket))}"
         self.url = local if self._port is None else f"redis://127.0.0.1:{self._port}"
 
@@ -186,10 +192,10 @@ class EmbeddedServer:
     def _attach(self) -> bool:
         """Use the live server of the directory, found by what its starter wrote into the lock file."""
         with suppress(OSError, ValueError):
-            pid, place = (self._home / "streamq.lock").read_text().split("\n", 1)
+            pid, place = (self._home / LOCK).read_text().split("\n", 1)
             path = Path(place)
             # Outside our directory anybody may have put a socket there since.
-            trusted = path.parent == self._home or path.stat().st_uid == os.getuid()
+            trusted = path.parent == self._home or path.lstat().st_uid == os.getuid()
             if trusted and _answers(path):
                 self.pid, self._socket, self.url = int(pid), path, f"unix://{quote(place)}"
                 return True
@@ -198,7 +204,7 @@ class EmbeddedServer:
     def _launch(self, deadline: float) -> bool:
         """Start the server; False where another process's server holds the directory."""
         command = self._command()
-        with (self._home / "server.log").open("ab+", buffering=0) as log:
+        with opened(self._home / "server.log") as log:
             if not self._spawn(command, log):
                 return False
             while not _answers(self._socket):
@@ -209,7 +215,7 @@ class EmbeddedServer:
     def _spawn(self, command: list[str], log: io.FileIO) -> bool:
         # The server inherits the lock: it is free exactly when no server runs here, whoever was killed.
         # _FORKING keeps a child of another thread from inheriting the lock or the pipe unseen.
-        with _FORKING, (self._home / "streamq.lock").open("ab+", buffering=0) as lock:
+        with _FORKING, opened(self._home / LOCK) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -236,6 +242,7 @@ class EmbeddedServer:
         options = place | network | data | {"maxmemory-policy": "noeviction"} | self._config
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
         shim = ["/bin/sh", "-c", _SHIM, "streamq-embedded", str(self._private or ""), str(self._socket)]
+        shim.append(str(self._short or ""))
         return [*shim, str(self._binary), *words]
 
     def _check_start(self, log: io.FileIO, deadline: float) -> None:
@@ -247,7 +254,7 @@ class EmbeddedServer:
 
 def _short_temporary() -> Path:
     usual = Path(tempfile.gettempdir())
-    return usual if len(os.fsencode(usual)) <= 60 else Path("/tmp")  # noqa: S108 - mkdtemp or an owner's check
+    return usual if len(os.fsencode(usual)) <= 60 else Path("/tmp")  # noqa: S108 - made private there
 
 
 def _answers(path: Path) -> bool:

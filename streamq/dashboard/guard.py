@@ -214,7 +214,9 @@ def host_name(value: str) -> str | None:
 
 def _link_token(request: Request) -> str:
     try:
-        query: dict[str, list[str]] = parse_qs(request.scope.get("query_string", b"").decode("ascii"), max_num_fields=100)
+        query: dict[str, list[str]] = parse_qs(
+            request.scope.get("query_string", b"").decode("ascii"), max_num_fields=100
+        )
     except ValueError:
         return ""
     return query.get(TOKEN, [""])[0]

@@ -409,3 +409,75 @@ def test_the_package_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert "_binaries" in by_search.parts
     monkeypatch.setattr(embedded, "find_spec", lambda name: None)
     assert find_server() == by_search, "asked of the package"
+
+
+# -- other users of the host -------------------------------------------------------------------------------
+
+
+def test_what_is_kept_can_be_read_by_its_user_only(tmp_path: Path) -> None:
+    home = tmp_path / "kept"
+    with EmbeddedServer(data_dir=home) as server:
+        call(server.url, "SET payload secret")
+        call(server.url, "BGREWRITEAOF")
+        files = [path for path in home.rglob("*") if path.is_file()]
+        assert any("appendonly" in path.name for path in files)
+        assert stat.S_IMODE(home.stat().st_mode) == 0o700
+        for path in home.rglob("*"):
+            assert not stat.S_IMODE(path.lstat().st_mode) & 0o077, path
+
+
+def test_what_an_older_release_left_readable_is_closed(tmp_path: Path) -> None:
+    with EmbeddedServer(data_dir=tmp_path) as server:
+        call(server.url, "SET payload secret")
+    tmp_path.chmod(0o755)
+    for path in tmp_path.glob("appendonlydir/*"):
+        path.chmod(0o644)
+    with EmbeddedServer(data_dir=tmp_path):
+        assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
+        assert all(not path.stat().st_mode & 0o077 for path in tmp_path.glob("appendonlydir/*"))
+
+
+def test_a_folder_with_other_things_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text("")
+    tmp_path.chmod(0o755)
+    with EmbeddedServer(data_dir=tmp_path):
+        assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+    tmp_path.joinpath("streamq.lock").unlink()
+    tmp_path.chmod(0o777)
+    with pytest.raises(UsageError, match="chmod o-w"):
+        EmbeddedServer(data_dir=tmp_path).start()
+    tmp_path.chmod(0o755)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="another user's files are made by root only")
+@pytest.mark.parametrize("kind", ["socket", "folder", "open folder", "link"])
+def test_another_users_place_in_the_temporary_folder_is_not_taken(
+    kind: str, tmp_path: Path, temporary: Path
+) -> None:
+    """Where the path is long the socket lies outside of the folder; somebody may have been there before."""
+    home = tmp_path / ("x" * 120)
+    server = EmbeddedServer(data_dir=home)
+    server._settle()
+    place = server._short
+    assert place is not None
+    place.rmdir()
+    other = temporary / "other"
+    with socket.socket(socket.AF_UNIX) as theirs:
+        if kind == "socket":
+            theirs.bind(str(place))
+            theirs.listen()
+            os.chown(place, 12345, 12345)
+        elif kind == "link":
+            other.mkdir()
+            place.symlink_to(other)
+        else:
+            place.mkdir(0o777 if kind == "open folder" else 0o700)
+            place.chmod(0o777 if kind == "open folder" else 0o700)
+            os.chown(place, 0 if kind == "open folder" else 12345, 12345)
+        with pytest.raises(UsageError, match="not a directory of this user alone"):
+            server.start()
+    for left in (place, other):
+        if left.is_symlink() or left.is_socket():
+            left.unlink()
+        elif left.is_dir():
+            left.rmdir()
