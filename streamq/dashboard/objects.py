@@ -93,7 +93,7 @@ def task(info: TaskInfo, privacy: Privacy) -> dict[str, Any]:
     return {
         "id": info.id, "type": info.type, "state": info.state, "payload": privacy.value(info.payload),
         "attempts_failed": info.attempts_failed, "lost": info.lost, "failures": failures,
-        "detail": info.detail, "result": privacy.value(result),
+        "detail": info.detail, "result": privacy.result(result, info.payload),
         "success": info.success._asdict() if info.success else None, "origin": origin(info),
     }  # fmt: skip
 
@@ -110,7 +110,8 @@ def task_row(row: TaskRow, privacy: Privacy) -> dict[str, Any]:
     shown = asdict(row)
     del shown["fields"]
     return {
-        **shown, "payload": privacy.short(row.payload, 600), "result": privacy.short(row.result, 600),
+        **shown, "payload": privacy.short(row.payload, 600),
+        "result": privacy.short_result(row.result, row.whole_payload, 600),
         "last_error": last_error(row, privacy),
     }  # fmt: skip
 

@@ -99,7 +99,8 @@ class Pages:
         privacy = self._site.privacy
         return [
             {
-                **asdict(row), "short": privacy.short(row.payload), "outcome": privacy.short(row.result),
+                **asdict(row), "short": privacy.short(row.payload),
+                "outcome": privacy.short_result(row.result, row.whole_payload),
                 "last_error": objects.last_error(row, privacy),
             }
             for row in rows
@@ -112,8 +113,8 @@ class Pages:
         failures = [_attempt(privacy.failure(one, info.payload)) for one in info.failures]
         return self._page(
             request, "task.html", status=404 if info.state == "unknown" else 200, info=info,
-            payload=privacy.text(info.payload), result=privacy.text(result), failures=failures,
-            success=info.success, privacy=privacy,
+            payload=privacy.text(info.payload), result=privacy.result_text(result, info.payload),
+            failures=failures, success=info.success, privacy=privacy,
             origin=objects.origin(info), editable=privacy.complete and info.state == "dead",
             enqueued_ms=_enqueued(info.id, info.fields), now=self._now(info),
         )  # fmt: skip

@@ -1,27 +1,25 @@
 """What is shown of payloads, results and the texts of errors: all, all but some fields, or nothing. Pure.
 
-Owns the redaction. What comes out is text or JSON, never markup. An exception's message often repeats what
-its handler was given, so it is treated as the payload is.
+Owns the redaction. What comes out is text or JSON, never markup. Messages, tracebacks and results often
+repeat what the handler was given, so what redacted fields hold is masked in them too (`masking`); if it is
+not known what they hold, nothing is shown.
 """
 
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
 
+from streamq.dashboard.masking import MASK, Values
 from streamq.fingerprint import place
 
-HIDDEN: Final = "•••"
+HIDDEN: Final = MASK
 _DEEPEST: Final = 50
-_PIECE: Final = 8
-"""Characters of a value that are masked wherever they occur together: a text may hold only a part of it."""
-_SHORT: Final = 4
-"""A value shorter than that is masked as a word only: it would be found in half of all words."""
 _MOST: Final = 65_536
 """Characters of values that are looked for; with more of them the whole text is masked."""
 _TOLD: Final = ("attempt", "at_ms", "wait_ms", "run_ms", "worker", "error")
@@ -46,25 +44,28 @@ class Privacy:
         if self.hide:
             return HIDDEN
         try:
-            return self._cleaned(orjson.loads(raw), 0)
+            cleaned = self._cleaned(orjson.loads(raw), 0)
         except ValueError:
             # Cut, or no JSON: a field's name cannot be told from its value.
             return HIDDEN if self.fields else raw.decode("utf-8", "backslashreplace")
+        # Another field may repeat what one of them holds.
+        values = self._values(raw) if self.fields else None
+        return cleaned if values is None else _without(cleaned, values)
 
     def text(self, raw: bytes | None) -> str:
         """The same as text for people, indented."""
         value = self.value(raw)
         if value is None and raw is None:
             return ""
-        return value if isinstance(value, str) and value == HIDDEN else _pretty(value)
+        return _text(value)
 
     def short(self, raw: bytes | None, limit: int = 160) -> str:
         """The same on one line, cut."""
-        if raw is None:
-            return ""
-        value = self.value(raw)
-        text = value if isinstance(value, str) else orjson.dumps(value).decode()
-        return text if len(text) <= limit else text[:limit] + "…"
+        return "" if raw is None else _cut(self.value(raw), limit)
+
+    def short_result(self, raw: bytes | None, payload: bytes | None, limit: int = 160) -> str:
+        """A result on one line, cut."""
+        return "" if raw is None else _cut(self.result(raw, payload), limit)
 
     def failure(self, told: dict[str, Any], payload: bytes | None) -> dict[str, Any]:
         """A failed attempt of a task, with the place of its exception, and with message and traceback as far
@@ -81,35 +82,46 @@ class Privacy:
         return {**shown, **{name: self.error_text(text, payload) for name, text in texts.items()}, **found}
 
     def error_text(self, text: str, payload: bytes | None) -> str:
-        """A message or traceback without what is not to be shown. Only text that repeats a value as it is, or
-        a part of it, can be recognised: not a hash of it, say."""
+        """Return an error's text without what is not to be shown. payload: all of it, None if unknown."""
         if self.complete or not text:
             return text
         values = None if self.hide else self._values(payload)
-        if values is None or sum(map(len, values)) > _MOST:
-            return HIDDEN
-        for value in sorted(values, key=len, reverse=True):
-            text = _masked(text, value)
-        return text
+        return HIDDEN if values is None else values.masked(text)
 
-    def _values(self, payload: bytes | None) -> set[str] | None:
-        """What fields that are not shown hold, in each way it is written; None where nobody can tell."""
-        try:
-            found = set(self._secrets(orjson.loads(payload or b""), 0, secret=False))
-        except (ValueError, RecursionError):
-            return None
-        return {way for value in found for way in (value, repr(value)[1:-1], _escaped(value)) if way}
+    def result(self, raw: bytes | None, payload: bytes | None) -> Any:
+        """Return a stored result without what is not to be shown. It may repeat what redacted fields hold
+        under any name, so if the payload is not known only its null or truth value is shown."""
+        value = self.value(raw)
+        if self.complete or value is None or isinstance(value, bool):
+            return value
+        values = None if self.hide else self._values(payload)
+        return HIDDEN if values is None else _without(value, values)
+
+    def result_text(self, raw: bytes | None, payload: bytes | None) -> str:
+        """Return the same as text for people, indented."""
+        return "" if raw is None else _text(self.result(raw, payload))
+
+    def _values(self, payload: bytes | None) -> Values | None:
+        """Return what fields that are not shown hold; None if it cannot be told."""
+        return _values(self, payload or b"")
+
+    def secrets(self, payload: bytes) -> set[str]:
+        """Return what fields that are not shown hold, names below them included. Raises ValueError or
+        RecursionError if it cannot be told."""
+        return set(self._secrets(orjson.loads(payload), 0, secret=False))
 
     def _secrets(self, value: Any, depth: int, *, secret: bool) -> Iterator[str]:
         if depth > _DEEPEST:
             raise RecursionError
         if isinstance(value, dict):
             for name, inner in value.items():
+                if secret:
+                    yield str(name)
                 yield from self._secrets(inner, depth + 1, secret=secret or self._secret(name))
         elif isinstance(value, list):
             for inner in value:
                 yield from self._secrets(inner, depth + 1, secret=secret)
-        elif secret and value is not None and not isinstance(value, bool):
+        elif secret and value is not None:
             yield str(value)
 
     def _cleaned(self, value: Any, depth: int) -> Any:
@@ -127,29 +139,34 @@ class Privacy:
         return any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for pattern in self.fields)
 
 
-def _escaped(value: str) -> str:
-    return orjson.dumps(value).decode()[1:-1]
+@lru_cache(maxsize=16)  # the message, traceback and place of each attempt ask for the same
+def _values(privacy: Privacy, payload: bytes) -> Values | None:
+    try:
+        found = privacy.secrets(payload)
+    except (ValueError, RecursionError):
+        return None
+    return Values(found) if sum(map(len, found)) <= _MOST else None
 
 
-def _masked(text: str, value: str) -> str:
-    """The text without this value, and without parts of it: messages are cut, and some cut what they show."""
-    if len(value) < _SHORT:
-        return re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", HIDDEN, text)
-    if len(value) < _PIECE:
-        return text.replace(value, HIDDEN)
-    pieces = {text[n : n + _PIECE] for n in range(len(text) - _PIECE + 1)}
-    pieces &= {value[n : n + _PIECE] for n in range(len(value) - _PIECE + 1)}
-    return _without(text, pieces) if pieces else text
+def _without(value: Any, values: Values) -> Any:
+    """Return a value of JSON with these masked in its names, texts and numbers."""
+    if isinstance(value, dict):
+        return {values.masked(name): _without(inner, values) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_without(inner, values) for inner in value]
+    if value is None or isinstance(value, bool):
+        return value
+    masked = values.masked(str(value))
+    return value if masked == str(value) else masked
 
 
-def _without(text: str, pieces: set[str]) -> str:
-    parts, end = list[str](), 0
-    for n in range(len(text) - _PIECE + 1):
-        if text[n : n + _PIECE] in pieces:
-            if n > end or not parts:
-                parts.append(text[end:n])
-            end = n + _PIECE
-    return HIDDEN.join([*parts, text[end:]])
+def _cut(value: Any, limit: int) -> str:
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    return text if len(text) <= limit else text[:limit] + "…"
+
+
+def _text(value: Any) -> str:
+    return HIDDEN if isinstance(value, str) and value == HIDDEN else _pretty(value)
 
 
 def _pretty(value: Any) -> str:

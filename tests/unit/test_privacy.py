@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import json
+import time
+import unicodedata
+from urllib.parse import quote
+
 import orjson
 import pytest
 from hypothesis import given
@@ -69,11 +76,16 @@ PAYLOAD = (
         ("no user hunter2-secret here", f"no user {HIDDEN} here"),
         ("hunter2-secret", HIDDEN),
         ("to ada", "to ada"),
-        ("line 142, pin 42", f"line 142, pin {HIDDEN}"),
+        ("line 142, code 42", f"line 142, code {HIDDEN}"),
+        ("the pin is wrong", f"the {HIDDEN} is wrong"),  # a name below a field that is not shown
         ("card '4111-1111-1111-1111'", f"card '{HIDDEN}'"),
-        ("input_value='4111-1111...111-1111'", f"input_value='{HIDDEN}...{HIDDEN}'"),
+        ("input_value='4111-1111...111-1111'", f"input_value='{HIDDEN}'"),
+        ("4111 1111 1111 1111", HIDDEN),
+        ("HUNTER2_SECRET", HIDDEN),
         ("cut: hunter2-se", f"cut: {HIDDEN}"),
-        ("hunter2 is not hunt", "hunter2 is not hunt"),
+        ("cut: hu…", f"cut: {HIDDEN}…"),
+        ("hunter2 is not hut", f"{HIDDEN} is not hut"),
+        ("aHVudGVyMi1zZWNyZXQ= 68756e746572322d736563726574 terces-2retnuh", f"{HIDDEN}= {HIDDEN} {HIDDEN}"),
         ("", ""),
     ],
 )
@@ -88,6 +100,73 @@ def test_values_are_found_as_they_are_written_in_text() -> None:
         found = Privacy(("password",)).error_text(f"ValueError: {written}!", payload)
         assert "secret" not in found
         assert found.startswith("ValueError: ")
+
+
+SECRET = "ge\u0301heim-\u00fc\U0001f511-Schl\u00fcssel"  # noqa: S105
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        SECRET, SECRET.upper(), repr(SECRET), ascii(SECRET), repr(SECRET.encode()), quote(SECRET),
+        orjson.dumps(SECRET).decode(), json.dumps(SECRET), json.dumps(json.dumps(SECRET)), html.escape(SECRET),
+        repr(repr(ascii(SECRET))),
+        "".join(f"&#{ord(c)};" for c in SECRET), "".join(f"&#x{ord(c):x};" for c in SECRET),
+        unicodedata.normalize("NFC", SECRET), unicodedata.normalize("NFD", SECRET), " ".join(SECRET),
+        SECRET.encode("unicode_escape").decode(), SECRET.encode("ascii", "namereplace").decode(),
+        SECRET[:-3] + "…", "…" + SECRET[3:], SECRET[:9], SECRET + SECRET, "x" + SECRET[2:] + SECRET[:7],
+        SECRET.encode().hex(), base64.b64encode(b"user:" + SECRET.encode()).decode(),
+    ],
+)  # fmt: skip
+def test_a_value_is_found_however_it_is_written(written: str) -> None:
+    found = Privacy(("password",)).error_text(
+        f"ValueError: {written} is bad", orjson.dumps({"password": SECRET})
+    )
+    assert HIDDEN in found
+    readable = unicodedata.normalize("NFKD", found).casefold()
+    for part in ("heim", "schl", "ssel", "ussel"):
+        assert part not in readable, found
+    assert found.startswith("ValueError: ")
+    assert found.endswith(" is bad")
+
+
+@pytest.mark.parametrize(
+    "secret", ["!?", "\U0001f511\U0001f512", "a", "42", -7, 1.5, True, '"', "\\", "\n\t\x00", "\u00e9"]
+)
+def test_short_and_odd_values_are_masked_too(secret: object) -> None:
+    privacy, payload = Privacy(("pin",)), orjson.dumps({"pin": secret})
+    for written in (str(secret), f"({secret})", f"pin={secret},"):
+        found = privacy.error_text(f"bad {written} here", payload)
+        assert found != f"bad {written} here" or not str(secret).strip(), written
+
+
+def test_overlapping_values_are_masked_whole() -> None:
+    payload = orjson.dumps({"a": {"secret": ["abcdef-ghijkl", "ghijkl-mnopqr"]}})
+    assert Privacy(("secret",)).error_text("x abcdef-ghijkl-mnopqr y", payload) == f"x {HIDDEN} y"
+
+
+def test_a_result_repeats_nothing() -> None:
+    privacy = Privacy(("password",))
+    payload = orjson.dumps({"password": "hunter2-secret", "to": "ada", "note": "it is hunter2"})
+    assert privacy.value(payload) == {"password": HIDDEN, "to": "ada", "note": f"it is {HIDDEN}"}
+    result = orjson.dumps({"said": "hunter2-secret", "hunter2": [1, True, None], "password": 3, "to": "ada"})
+    known = privacy.result(result, payload)
+    assert known == {"said": HIDDEN, HIDDEN: [1, True, None], "password": HIDDEN, "to": "ada"}
+    for raw in (result, b'"hunter2-secret"', b"4111", b'["hunter2-secret"]'):
+        assert privacy.result(raw, None) == HIDDEN
+        assert privacy.short_result(raw, None) == privacy.result_text(raw, None) == HIDDEN
+    assert [privacy.result(raw, None) for raw in (b"null", b"true", None)] == [None, True, None]
+    assert Privacy().result(result, None) == orjson.loads(result)
+    assert Privacy(hide=True).result(result, payload) == HIDDEN
+
+
+def test_a_page_of_large_errors_is_masked_quickly() -> None:
+    payload = orjson.dumps({"password": "".join(f"{n:05x}" for n in range(12_000)), "to": "ada"})
+    text = "Traceback\n" + "".join(f"  line {n} of some code\\\\\\\\\n" for n in range(3_000))
+    began = time.process_time()
+    for _ in range(10):
+        assert HIDDEN in Privacy(("password",)).error_text(text, payload)
+    assert time.process_time() - began < 20
 
 
 @pytest.mark.parametrize("payload", [None, b"", b'{"password":"hun', b"[" * 200 + b"]" * 200])
