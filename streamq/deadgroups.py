@@ -32,7 +32,8 @@ class DeadGroup:
 
     error: the exception's name, or the reason where there is none. place: file, line and function of the
     latest. per_hour: how many died in each of the last 24 hours, oldest first; empty for groups that are
-    not among the 40 largest. sample: the latest's id; payload: the latest's.
+    not among the 40 largest. sample: the latest's id; payload: the
+    latest's, None if it is long.
     """
 
     type: str
@@ -162,8 +163,14 @@ def _group(task_type: str, shard: int, group: calls.Group) -> DeadGroup:
         first_ms=group.first_ms,
         last_ms=group.last_ms,
         sample=str(TaskId(task_type, shard, group.last_local)),
-        payload=have.get("p"),
+        payload=_whole(have),
     )
+
+
+def _whole(have: dict[str, bytes]) -> bytes | None:
+    """Return a payload that was not cut; None if it was."""
+    payload, size = have.get("p"), have.get("size", b"0")
+    return payload if payload is not None and size.isdigit() and len(payload) >= int(size[:15]) else None
 
 
 def _merged(groups: Iterable[DeadGroup]) -> list[DeadGroup]:

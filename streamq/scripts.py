@@ -1,8 +1,9 @@
 """Loads a Lua script with its header; the header is the script's contract.
 
 Owns the reading of `lua/*.lua`. A header names what the script does, its KEYS and its ARGV, the last
-of which may be repeated (`items...`); `Script.check` refuses a call that does not fit. Does no I/O
-but read its own package's files.
+of which may be repeated (`items...`); `Script.check` refuses a call that does not fit. A line `-- USES …` in it
+names the parts of `lua/lib` that are put between header and body: a part defines local functions and names no
+key. Does no I/O but read its own package's files.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ _HEADER: Final = re.compile(
     r"-- ARGV(?P<args> .*)?\n(?:--.*\n)*?"
     r"-- Returns .+\n"
 )
+
+
+_USES: Final = re.compile(r"^-- USES (?P<parts>[a-z_ ]+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,17 @@ def parse(name: str, text: str) -> Script:
 
 @cache
 def load(name: str) -> Script:
-    return parse(name, (_FOLDER / f"{name}.lua").read_text("utf-8"))
+    return parse(name, assembled((_FOLDER / f"{name}.lua").read_text("utf-8")))
+
+
+def assembled(text: str) -> str:
+    """Return a script's text with the parts that its header names behind the header."""
+    header = _HEADER.match(text)
+    uses = _USES.search(text, 0, header.end() if header else 0)
+    if header is None or uses is None:
+        return text
+    parts = [(_FOLDER / "lib" / f"{part}.lua").read_text("utf-8") for part in uses["parts"].split()]
+    return text[: header.end()] + "".join(parts) + text[header.end() :]
 
 
 def names() -> list[str]:

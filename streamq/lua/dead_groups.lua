@@ -3,18 +3,11 @@
 --
 -- A member of `groups` is a fingerprint, the time of death (13 digits) and a local id: a group's members
 -- lie together and sort by time, so how many there are is a count between two texts that walks over nothing.
+-- USES opened shortened
 -- KEYS groups letters
 -- ARGV after limit
--- Returns {{fingerprint, count, first_ms, last_ms, last local id, reason, {its fields...}}...}
+-- Returns {{fingerprint, count, first_ms, last_ms, last local id, reason, {its fields, payload cut...}}...}
 local groups, limit = KEYS[1], tonumber(ARGV[2])
--- Of a letter that is none of ours there is nothing to tell.
-local function opened(packed)
-  local good, letter = pcall(cmsgpack.unpack, packed)
-  good = good and type(letter) == 'table' and type(letter[1]) == 'string' and type(letter[4]) == 'table'
-  for _, field in ipairs(good and letter[4] or {}) do good = good and type(field) == 'string' end
-  return good and letter or {'damaged', '', '', {}}
-end
-
 -- A member that is none of ours has died at no time.
 local function parts(member)
   local died, id = string.match(member, '^[^ ]* (%d+) (.+)$')
@@ -38,7 +31,8 @@ while #found < limit and looks < limit * 10 do
     local packed = redis.call('HGET', KEYS[2], id)
     local letter = packed and opened(packed) or {'', '', '', {}}
     found[#found + 1] = {
-      fingerprint, redis.call('ZLEXCOUNT', groups, low, high), (parts(first)), died, id, letter[1], letter[4]}
+      fingerprint, redis.call('ZLEXCOUNT', groups, low, high), (parts(first)), died, id, letter[1],
+      shortened(letter[4], 16384)}
   end
   from = high
 end

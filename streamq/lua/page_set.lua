@@ -3,30 +3,12 @@
 -- ends from the newest back.
 --
 -- A cursor is a score, a space and a member's start; it may name a member that has gone.
+-- USES opened shortened
 -- KEYS set letters
 -- ARGV kind after limit
 -- Returns {where to go on or '', {{member or what it holds...}...}}
 local set, kind, limit = KEYS[1], ARGV[1], tonumber(ARGV[3])
 local backwards = kind ~= 'scheduled'
--- A row for people: long payloads are cut, and the page ends early where it becomes heavy.
-local budget = 262144
-local function shortened(fields)
-  local out, size = {}, 0
-  for n = 1, #fields - 1, 2 do
-    local name, value = fields[n], fields[n + 1]
-    out[#out + 1] = name
-    if name == 'p' then
-      out[#out + 1] = string.sub(value, 1, 600)
-      out[#out + 1] = 'size'
-      out[#out + 1] = tostring(#value)
-    else
-      out[#out + 1] = value
-    end
-    size = size + math.min(#value, name == 'p' and 600 or #value)
-  end
-  budget = budget - size
-  return out
-end
 -- How many members come before this one (forwards): members of one score are ordered by their bytes.
 local function position(score, member)
   local low = redis.call('ZCOUNT', set, '-inf', '(' .. score)
@@ -53,23 +35,13 @@ local rows, cursor = {}, ''
 local function scheduled(row, due)
   local good, fields = pcall(cmsgpack.unpack, string.sub(row, 14))
   local place = string.format('d%.0f-%d', tonumber(due), tonumber(string.sub(row, 1, 12)) or 0)
-  return {place, string.sub(row, 13, 13), due, shortened(good and type(fields) == 'table' and fields or {})}
-end
-
--- A letter that is none of ours has nothing that could be shown here.
-local function opened(packed)
-  local good, letter = pcall(cmsgpack.unpack, packed)
-  good = good and type(letter) == 'table' and type(letter[4]) == 'table'
-  good = good and type(letter[1]) == 'string' and type(letter[2]) == 'string'
-  for _, field in ipairs(good and letter[4] or {}) do good = good and type(field) == 'string' end
-  good = good and #letter[4] % 2 == 0 and type(letter[5] or '') == 'string'
-  return good and letter or {'damaged', 'n', '0', {}, ''}
+  return {place, string.sub(row, 13, 13), due, shortened(good and type(fields) == 'table' and fields or {}, 600)}
 end
 
 local function dead(id, died)
   local packed = redis.call('HGET', KEYS[2], id)
   local letter = packed and opened(packed) or {'', 'n', died, {}, ''}
-  return {id, letter[2], died, shortened(letter[4]), letter[1], letter[5] or ''}
+  return {id, letter[2], died, shortened(letter[4], 600), letter[1], letter[5] or ''}
 end
 
 local found = {}

@@ -2,30 +2,12 @@
 -- page_streams: a page of ready or running tasks of one type, stream by stream, oldest entry first.
 --
 -- Ready is what the group has not been given yet; running is what is pending.
+-- USES shortened
 -- KEYS high normal low suspect
 -- ARGV group state after limit
 -- Returns {where to go on or '', {{place, consumer, idle_ms, {fields, payload cut...}}...}}; a place is a letter and an entry
 local group, state, limit = ARGV[1], ARGV[2], tonumber(ARGV[4])
 local order, after = {'h', 'n', 'l', 's'}, ARGV[3]
--- A row for people: long payloads are cut, and the page ends early where it becomes heavy.
-local budget = 262144
-local function shortened(fields)
-  local out, size = {}, 0
-  for n = 1, #fields - 1, 2 do
-    local name, value = fields[n], fields[n + 1]
-    out[#out + 1] = name
-    if name == 'p' then
-      out[#out + 1] = string.sub(value, 1, 600)
-      out[#out + 1] = 'size'
-      out[#out + 1] = tostring(#value)
-    else
-      out[#out + 1] = value
-    end
-    size = size + math.min(#value, name == 'p' and 600 or #value)
-  end
-  budget = budget - size
-  return out
-end
 local function last_delivered(stream)
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
   for _, row in ipairs(groups.err and {} or groups) do
@@ -47,7 +29,7 @@ local function ready(stream, letter, from)
   local last = last_delivered(stream)
   if last and (from == '' or later(last, from)) then from = last end
   for _, entry in ipairs(redis.call('XRANGE', stream, from == '' and '-' or '(' .. from, '+', 'COUNT', limit - #rows)) do
-    rows[#rows + 1] = {letter .. entry[1], '', 0, shortened(entry[2])}
+    rows[#rows + 1] = {letter .. entry[1], '', 0, shortened(entry[2], 600)}
     if budget <= 0 then return end
   end
 end
@@ -56,7 +38,7 @@ local function running(stream, letter, from)
   local pending = redis.pcall('XPENDING', stream, group, from == '' and '-' or '(' .. from, '+', limit - #rows)
   for _, row in ipairs(pending.err and {} or pending) do
     local entry = redis.call('XRANGE', stream, row[1], row[1])[1]
-    rows[#rows + 1] = {letter .. row[1], row[2], row[3], shortened(entry and entry[2] or {})}
+    rows[#rows + 1] = {letter .. row[1], row[2], row[3], shortened(entry and entry[2] or {}, 600)}
     if budget <= 0 then return end
   end
 end

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from streamq import calls, codec
+from streamq.calls import Call
 from streamq.calls.rollup import MINUTE_MS
 from streamq.model import Cancelled, Completed, Died, Expired, Moved, NewTask, Note, Orders, Retried, State
 from tests.lua.shard import Shard, Snapshot
 
 NONE = b"[]"
 LATEST = 9_999_999_999_998
+STORED = "local fields = {} for n = 4, #ARGV do fields[#fields + 1] = ARGV[n] end "
+LETTER = STORED + (
+    "redis.call('HSET', KEYS[1], ARGV[1], cmsgpack.pack({'lost', 'n', ARGV[2], fields, ARGV[3]}))"
+)
+ROW = STORED + "redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2] .. cmsgpack.pack(fields))"
 NOTE = Note("action-1", b'{"verb":"test"}')
 
 
@@ -222,13 +230,47 @@ def test_ready_and_running_are_told_apart_and_paged(shard: Shard) -> None:
 
 
 def test_a_page_ends_early_where_it_becomes_heavy(shard: Shard) -> None:
-    heavy = (("f", b"[%s]" % (b"0" * 60_000)),)
-    shard.enqueue(*[NewTask(b'{"text":"%s"}' % (b"x" * 50_000), fields=heavy) for _ in range(9)])
-    page = shard.run(calls.page_streams(shard.t, "ready", "", 9))
-    assert 3 <= len(page.rows) < 9
+    heavy = (("f", b"[%s]" % (b"0" * 16_000)),)
+    shard.enqueue(*[NewTask(b'{"text":"%s"}' % (b"x" * 50_000), fields=heavy) for _ in range(20)])
+    page = shard.run(calls.page_streams(shard.t, "ready", "", 20))
+    assert 3 <= len(page.rows) < 20
     assert page.cursor == page.rows[-1].place
     have = codec.fields_dict(page.rows[0].fields)
     assert (len(have["p"]), have["size"]) == (600, b"50011")
+
+
+def test_every_list_is_bounded_in_bytes(shard: Shard) -> None:
+    """Whatever is in the tasks: long payloads, many failures, fields that are none of ours."""
+    million = b"x" * 1_000_000
+    failure = b'{"attempt":%d,"at_ms":1,"worker":"w","error":"E%d","traceback":"%s","message":""}'
+    failures = b"[" + b",".join(failure % (n, n, b"y" * 5000) for n in range(1, 41)) + b"]"
+    many = [(f"z{n}", b"w" * 2000) for n in range(400)]
+    fields = [("f", failures), ("zz", million), *many]
+    local = [shard.put(b'{"text":"%s"}' % million) for _ in range(12)]
+    stored = [part for name, value in [("i", b"n1-1"), ("p", million), *fields] for part in (name, value)]
+    now = shard.now()
+    for n, one in enumerate(local):
+        shard.command("EVAL", LETTER, 1, shard.t.letters, one, now, f"mark{n}", *stored)
+        shard.command("ZADD", shard.t.dead, now, one)
+        shard.command("ZADD", shard.t.groups, 0, f"mark{n} {now} {one}")
+        shard.command("XADD", shard.t.normal, "*", *stored)
+        shard.command("EVAL", ROW, 1, shard.t.schedule, now + 60_000, f"{n:012d}n", "", *stored)
+    asked: list[Call[Any]] = [
+        calls.page_streams(shard.t, "ready", "", 200), calls.page_streams(shard.t, "running", "", 200),
+        calls.page_schedule(shard.t, "", 200), calls.page_dead(shard.t, "", 200),
+        calls.page_dead(shard.t, "", 200, "mark3"), calls.dead_groups(shard.t, "", 20),
+    ]  # fmt: skip
+    shard.fetch_raw("me")
+    shard.enqueue(NewTask(b"{}"))
+    for call in asked:
+        found = shard.run(call)
+        rows = found if isinstance(found, list) else found.rows
+        size = sum(len(part) for row in rows for part in row.fields)
+        assert rows, call
+        assert size < 800_000, (call.script, size)
+        if "p" in codec.fields_dict(rows[0].fields) and rows[0].reason:
+            [last] = codec.failures(codec.fields_dict(rows[0].fields)["f"])
+            assert last["error"] == "E40"
 
 
 def test_ready_is_listed_without_a_group(shard: Shard) -> None:

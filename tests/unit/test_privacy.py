@@ -109,8 +109,8 @@ SECRET = "ge\u0301heim-\u00fc\U0001f511-Schl\u00fcssel"  # noqa: S105
     "written",
     [
         SECRET, SECRET.upper(), repr(SECRET), ascii(SECRET), repr(SECRET.encode()), quote(SECRET),
-        orjson.dumps(SECRET).decode(), json.dumps(SECRET), json.dumps(json.dumps(SECRET)), html.escape(SECRET),
-        repr(repr(ascii(SECRET))),
+        orjson.dumps(SECRET).decode(), json.dumps(SECRET), json.dumps(json.dumps(SECRET)),
+        html.escape(SECRET), repr(repr(ascii(SECRET))),
         "".join(f"&#{ord(c)};" for c in SECRET), "".join(f"&#x{ord(c):x};" for c in SECRET),
         unicodedata.normalize("NFC", SECRET), unicodedata.normalize("NFD", SECRET), " ".join(SECRET),
         SECRET.encode("unicode_escape").decode(), SECRET.encode("ascii", "namereplace").decode(),

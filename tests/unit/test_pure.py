@@ -102,6 +102,19 @@ def test_every_script_has_a_header_that_is_its_contract() -> None:
         scripts.parse("x", "return 1")
 
 
+def test_shared_parts_are_put_behind_the_header() -> None:
+    text = "#!lua\n-- x: does\n-- USES opened shortened\n-- KEYS k\n-- ARGV\n-- Returns it\nreturn 1\n"
+    made = scripts.assembled(text)
+    assert made.startswith(text[:-9])
+    assert made.endswith("return 1\n")
+    assert made.count("local function opened") == made.count("local function shortened") == 1
+    assert scripts.parse("x", made).keys == ("k",)
+    assert scripts.assembled(text.replace("-- USES opened shortened\n", "")).count("function") == 0
+    for part in sorted(scripts._FOLDER.glob("lib/*.lua")):
+        assert part.read_text().startswith(f"-- {part.stem}("), part
+        assert "KEYS" not in part.read_text()
+
+
 def test_scripts_touch_no_key_that_is_not_declared() -> None:
     """A key is either in KEYS or nowhere: no script spells or builds one."""
     for name in scripts.names():
