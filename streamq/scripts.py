@@ -1,8 +1,8 @@
 """Loads a Lua script with its header; the header is the script's contract.
 
 Owns the reading of `lua/*.lua`. A header names what the script does, its KEYS and its ARGV, the last
-of which may be repeated (`items...`); `Script.check` refuses a call that does not fit. A line `-- USES …` in it
-names the parts of `lua/lib` that are put between header and body: a part defines local functions and names no
+of which may be repeated (`items...`); `Script.check` refuses a call that does not fit. The parts of `lua/lib`
+that its line `-- USES …` names are put between header and body; a part defines local functions and names no
 key. Does no I/O but read its own package's files.
 """
 
