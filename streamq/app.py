@@ -41,7 +41,7 @@ class Handler:
         self.reference = _reference(function)
         self._arguments = convert.Arguments(name, _signature(function), self._annotations)
         self.arguments = self._arguments.decode
-        """Payload -> what to call the function with; DecodeError (reason `arguments`) where it does not fit."""
+        """payload -> what to call the function with; DecodeError where it does not fit."""
         self.retention_ms = round(options.retention * 1000)
         self.is_async = inspect.iscoroutinefunction(function) or _is_async_object(function)
         self.stated = frozenset(stated)

@@ -15,6 +15,7 @@ import orjson
 from streamq import calls, codec
 from streamq.audit import Audit, Auditor
 from streamq.deadgroups import DeadGroups, DeadSelection, Groups
+from streamq.depth import too_deep
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
 from streamq.model import Counts, DeadLetter, Located, State, Success, TaskId
 from streamq.operations import Action, Operations, Pause
@@ -325,7 +326,7 @@ def worker_info(name: str, age_ms: int, raw: bytes) -> WorkerInfo:
         details = orjson.loads(raw)
     except ValueError:
         details = {}
-    if not isinstance(details, dict):
+    if not isinstance(details, dict) or too_deep(raw):
         details = {}
     details = {name: value for name, value in details.items() if isinstance(value, _TOLD.get(name, object))}
     interval = details.get("heartbeat", 5.0)

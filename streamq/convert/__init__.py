@@ -12,24 +12,12 @@ Pydantic models are known by their methods; pydantic itself is never imported.
 | scalars, enums, containers, records, models, unions | the kinds of annotations |
 | arguments | a signature: a call -> a payload -> the call |
 | natural | values whose annotation nobody knows |
-| same, depth | whether a value came back, how deep one may be nested |
+| same | whether a value came back |
 """
 
 from streamq.convert.arguments import Arguments
 from streamq.convert.compile import converter, result
 from streamq.convert.converter import Converter, Refused
-from streamq.convert.depth import DEEPEST, deeper, too_deep
 from streamq.convert.encode import encode, encode_as
 
-__all__ = [
-    "DEEPEST",
-    "Arguments",
-    "Converter",
-    "Refused",
-    "converter",
-    "deeper",
-    "encode",
-    "encode_as",
-    "result",
-    "too_deep",
-]
+__all__ = ["Arguments", "Converter", "Refused", "converter", "encode", "encode_as", "result"]

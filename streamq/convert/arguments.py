@@ -20,11 +20,11 @@ import orjson
 from streamq.convert.compile import converter, own, shown, unwrapped
 from streamq.convert.containers import items
 from streamq.convert.converter import SCALARS, Converter, Refused, misfit, under
-from streamq.convert.depth import TOO_DEEP
 from streamq.convert.encode import dumped, refusal
 from streamq.convert.natural import natural
 from streamq.convert.plain import PLAIN
 from streamq.convert.records import field_types, is_typed_dict
+from streamq.depth import TOO_DEEP
 from streamq.errors import DecodeError, InvalidArguments
 
 _PLAIN: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

@@ -50,7 +50,7 @@ class Compiler:
         """Compile; a type that contains itself meets this entry of the cache on its way down."""
         made: Converter
         # Not the methods themselves: there is no `made` yet.
-        self._cache[annotation] = Converter(
+        held = self._cache[annotation] = Converter(
             shown(annotation),
             lambda value: made.encode(value),  # noqa: PLW0108
             lambda data: made.read(data),  # noqa: PLW0108
@@ -60,6 +60,7 @@ class Compiler:
         except BaseException:
             self._cache.pop(annotation, None)
             raise
+        held.json, held.names = made.json, made.names  # for those who hold it already
         self._cache[annotation] = made
         return made
 

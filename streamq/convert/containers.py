@@ -71,9 +71,10 @@ def _iterable(name: str, make: Callable[[Any], Any], takes: tuple[type, ...], in
         return make(data if read is None else items(data, read))
 
     def encode(value: Any) -> Any:
+        given: Any = value
         if not isinstance(value, takes):
             raise wrong(f"a {name}", value, f"pass {name}(…), or annotate its own type")
-        found = items(in_order(value) if unordered else iter(value), write)
+        found = items(in_order(given) if unordered else given, write)
         if not unordered and value.__class__ not in takes and not make(value) == value:
             raise Refused(f"{kind_of(value)} would come back as a {name} that is not equal to it")
         return found

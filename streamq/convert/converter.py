@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,16 +37,24 @@ class Converter:
     name: for messages. encode: a value -> plain JSON data; raises Refused for what would not come back.
     decode: JSON data -> the value, raises DecodeError; None where the data is the value.
     json: the classes of the JSON data that `encode` usually writes; empty where it may be any.
+    names: of an object's fields, all and those that are required; None where others may be read too.
     """
 
     name: str
     encode: Convert
     decode: Convert | None
     json: frozenset[type] = frozenset()
+    names: tuple[AbstractSet[str], AbstractSet[str]] | None = None
 
     def read(self, data: Any) -> Any:
         """The value that JSON data stands for."""
         return data if self.decode is None else self.decode(data)
+
+    def claims(self, data: Any) -> bool:
+        """Whether the form of the data alone lets it be this one's."""
+        if self.json and data.__class__ not in self.json:
+            return False
+        return self.names is None or self.names[1] <= data.keys() <= self.names[0]
 
 
 class Refused(Exception):

@@ -11,9 +11,9 @@ import orjson
 
 from streamq.convert.compile import own
 from streamq.convert.converter import Converter, Refused
-from streamq.convert.depth import TOO_DEEP, too_deep
 from streamq.convert.natural import written
 from streamq.convert.plain import walk
+from streamq.depth import TOO_DEEP, too_deep
 from streamq.errors import PayloadError
 
 

@@ -16,9 +16,9 @@ import orjson
 
 from streamq.convert.containers import in_order
 from streamq.convert.converter import SCALARS, Converter, Refused
-from streamq.convert.depth import DEEPEST, TOO_DEEP, too_deep
 from streamq.convert.plain import OPTION, foreign, walk
 from streamq.convert.scalars import scalar
+from streamq.depth import DEEPEST, TOO_DEEP, too_deep
 from streamq.errors import InvalidArguments
 
 Own = Callable[[type], Converter]

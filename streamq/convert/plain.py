@@ -19,7 +19,7 @@ from uuid import UUID
 import orjson
 
 from streamq.convert.converter import SCALARS, Converter, Refused, short
-from streamq.convert.depth import DEEPEST, TOO_DEEP
+from streamq.depth import DEEPEST, TOO_DEEP
 
 OPTION: Final = (
     orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME

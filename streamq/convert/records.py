@@ -73,7 +73,7 @@ def _dataclass(kind: Any, fields: Fields) -> Converter:
             _check(name, decode, data, value)
         return data
 
-    return Converter(name, encode, decode, _OBJECT)
+    return Converter(name, encode, decode, _OBJECT, (set(fields), required))
 
 
 def _check_class(kind: Any) -> None:
@@ -145,7 +145,7 @@ def _named_tuple(kind: Any, fields: Fields) -> Converter:
 
 
 def _typed_dict(kind: Any, fields: Fields) -> Converter:
-    required, name = set(kind.__required_keys__), kind.__name__
+    required, name = _required_keys(kind), kind.__name__
 
     def decode(data: Any) -> Any:
         if not isinstance(data, dict):
@@ -164,7 +164,18 @@ def _typed_dict(kind: Any, fields: Fields) -> Converter:
         check_base(value, dict, "dict")
         return data
 
-    return Converter(name, encode, decode, _OBJECT)
+    return Converter(name, encode, decode, _OBJECT, (set(fields), required))
+
+
+def _required_keys(kind: Any) -> set[str]:
+    """Those of a TypedDict. Python itself sees no Required in annotations that are text."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    said = {name: getattr(typing.get_origin(hint), "_name", None) for name, hint in hints.items()}
+    return {
+        name
+        for name in hints
+        if said[name] == "Required" or (said[name] != "NotRequired" and name in kind.__required_keys__)
+    }
 
 
 def check_names(name: str, given: Iterable[Any], known: Iterable[str], required: set[str]) -> None:

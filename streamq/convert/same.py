@@ -116,9 +116,9 @@ def _model(sent: Any, back: Any) -> Iterator[tuple[str, Any, Any]]:
 
 def _equal(sent: Any, back: Any) -> bool:
     """Equality that also tells -0 from 0 and the two hours of a clock that was put back, and knows NaN."""
-    if isinstance(sent, Decimal):
+    if isinstance(sent, Decimal) and isinstance(back, Decimal):
         return bool(sent.as_tuple() == back.as_tuple())
-    if isinstance(sent, float):
+    if isinstance(sent, float) and isinstance(back, float):
         return bool(float.__repr__(sent) == float.__repr__(back))
     if isinstance(sent, datetime):
         return _same_moment(sent, back)

@@ -20,6 +20,8 @@ from streamq.convert.same import same
 
 _FOLD: Final = "[fold=1]"
 """Behind a naive moment: the second of the two hours of a clock that is put back. As RFC 9557 writes tags."""
+_EXACT: Final = 2.0**33
+"""Seconds, some 270 years: up to there a float holds the microseconds."""
 _MICROSECOND: Final = timedelta(microseconds=1)
 _TEXT: Final[frozenset[type]] = frozenset({str})
 
@@ -44,9 +46,9 @@ def _read_moment(kind: Any, data: Any) -> Any:
 
 def _seconds(value: timedelta) -> float | str:
     found = value.total_seconds()
-    if timedelta(seconds=found) == value:
+    if abs(found) < _EXACT and timedelta(seconds=found) == value:
         return found
-    micros = value // _MICROSECOND  # some 270 years, of which a float does not hold the microseconds
+    micros = value // _MICROSECOND
     return f"{'-' if micros < 0 else ''}{abs(micros) // 10**6}.{abs(micros) % 10**6:06d}"
 
 

@@ -93,6 +93,9 @@ def _union(name: str, typed: list[Converter], plain: set[type]) -> Converter:
 def _read(typed: list[Converter], data: Any, *, strict: bool) -> tuple[Any, bool] | None:
     """What a member makes of the data, and whether it writes exactly such data. strict: a plain member
     would take it, so those members do not count that do not write such data at all."""
+    claiming = [one for one in typed if one.claims(data)]
+    if not strict and len(claiming) == 1:
+        typed = claiming  # what it writes need not be looked at, which would take long in a deep tree
     first: tuple[Any, bool] | None = None
     for one in typed:
         if strict and one.json and data.__class__ not in one.json:
@@ -101,7 +104,7 @@ def _read(typed: list[Converter], data: Any, *, strict: bool) -> tuple[Any, bool
             value = one.read(data)
         except DecodeError:
             continue
-        if _writes(one, value, data):
+        if (len(typed) == 1 and not strict) or _writes(one, value, data):
             return value, True
         first = first or (value, False)
     return first

@@ -16,6 +16,7 @@ from typing import Any, Final
 import orjson
 
 from streamq.dashboard.masking import MASK, Values
+from streamq.depth import too_deep
 from streamq.fingerprint import place
 
 HIDDEN: Final = MASK
@@ -44,9 +45,11 @@ class Privacy:
         if self.hide:
             return HIDDEN
         try:
+            if too_deep(raw):
+                raise ValueError
             cleaned = self._cleaned(orjson.loads(raw), 0)
         except ValueError:
-            # Cut, or no JSON: a field's name cannot be told from its value.
+            # Cut, no JSON, or deeper than JSON is written: a field's name cannot be told from its value.
             return HIDDEN if self.fields else raw.decode("utf-8", "backslashreplace")
         # Another field may repeat what one of them holds.
         values = self._values(raw) if self.fields else None

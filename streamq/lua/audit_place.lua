@@ -50,7 +50,10 @@ end
 local function abandoned(place)
   local stream, entry = streams[string.sub(place, 1, 1)], string.sub(place, 2)
   if not stream then return false end
-  local function halves(id) return tonumber(string.match(id, '^%d+')), tonumber(string.match(id, '%d+$')) end
+  local function halves(id)
+    local ms, n = string.match(id, '^(%d+)-(%d+)$')
+    return tonumber(ms), tonumber(n)
+  end
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
   for _, row in ipairs(groups.err and {} or groups) do
     local about = {}

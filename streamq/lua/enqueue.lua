@@ -87,7 +87,9 @@ end
 
 -- The task at n: its letter, when it is due, its fields; where it has a key, its digest and the window.
 local function read()
-  local letter, sign, ms, count, window = string.match(ARGV[n], '^([hnl])([+@]?)(%d*)/?(%d*)#?(%d*)$')
+  -- A long row of digits would be split in every way: no head of ours has 64 characters.
+  local head = #ARGV[n] < 64 and ARGV[n] or ''
+  local letter, sign, ms, count, window = string.match(head, '^([hnl])([+@]?)(%d*)/?(%d*)#?(%d*)$')
   local due, fields = tonumber(ms), {'p', ARGV[n + 1]}
   if sign == '+' then due = now + due end
   n = n + 2

@@ -27,9 +27,10 @@ class RateLimit:
         if value is None or isinstance(value, RateLimit):
             return value
         count, slash, period = str(value).partition("/")
-        if not slash or not count.isascii() or not count.isdigit() or not 1 <= int(count) <= 1_000_000:
+        good = slash and count.isascii() and count.isdigit() and len(count) <= 7
+        if not good or not 1 <= int(count) <= 1_000_000:
             raise InvalidOption(
-                f"rate_limit={value!r}: write it as '100/1m' (1 to 1,000,000 tasks in a period)"
+                f"rate_limit={value!r:.80}: write it as '100/1m' (1 to 1,000,000 tasks in a period)"
             )
         text = period if period[:1].isdigit() else "1" + period
         return cls(int(count), seconds(text, "rate_limit", least=0.001))
