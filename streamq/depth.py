@@ -27,7 +27,7 @@ def too_deep(raw: bytes) -> bool:
 def deeper(data: Any) -> bool:
     """Whether decoded JSON is nested deeper than the limit. Level by level: no recursion of its own."""
     level = [data]
-    for _ in range(DEEPEST + 1):
+    for _ in range(DEEPEST):
         level = [
             item
             for part in level

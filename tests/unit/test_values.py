@@ -631,7 +631,7 @@ def test_send_takes_values_and_their_json() -> None:
 @pytest.mark.parametrize("annotation", [Any, list, dict[str, Any], Optional[list], list[Any]])
 def test_there_is_one_limit_of_depth(annotation: Any) -> None:
     value: Any = []
-    for _ in range(198):
+    for _ in range(197):
         value = [value]
     sent = {"k": value} if annotation == dict[str, Any] else [value]
     raw = handler(annotation).payload((sent,), {})
