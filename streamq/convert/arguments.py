@@ -75,6 +75,8 @@ class Arguments:
         error = self._wrong_names(data)
         if error:
             raise InvalidArguments(f"{self._name}{self._signature} cannot take this call: {error}")
+        if self._simple and not self._converters and all(one.__class__ in _QUICK for one in data.values()):
+            return self._written(data)
         data, more = self._apart(data)
         found = {name: self._by_name(name, self._of(name), value) for name, value in data.items()}
         extra = {name: self._by_name(name, self._of_more(name), value) for name, value in more.items()}

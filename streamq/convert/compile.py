@@ -5,6 +5,7 @@ Owns the dispatch and the cache. InvalidArguments where no JSON could become wha
 
 from __future__ import annotations
 
+import threading
 import types
 import typing
 from collections import Counter, deque
@@ -36,6 +37,9 @@ class Compiler:
     def __init__(self, untyped: Converter) -> None:
         self._untyped = untyped
         self._cache: dict[Any, Converter] = {}
+        self._lock = threading.RLock()
+        self._unfinished: dict[Any, Converter] = {}
+        self._depth = 0
 
     def __call__(self, annotation: Any) -> Converter:
         """The converter for an annotation. Raises InvalidArguments where there can be none."""
@@ -47,21 +51,34 @@ class Compiler:
         return known if known is not None else self._compiled(annotation)
 
     def _compiled(self, annotation: Any) -> Converter:
-        """Compile; a type that contains itself meets this entry of the cache on its way down."""
+        """Compile; other threads see all of it or nothing."""
+        with self._lock:
+            found = self._cache.get(annotation) or self._unfinished.get(annotation)
+            if found is not None:
+                return found
+            self._depth += 1
+            try:
+                made = self._held(annotation)
+                if self._depth == 1:
+                    self._cache.update(self._unfinished)
+                return made
+            finally:
+                self._depth -= 1
+                if self._depth == 0:
+                    self._unfinished.clear()
+
+    def _held(self, annotation: Any) -> Converter:
+        """Compile; a type that contains itself meets an unfinished converter on its way down."""
         made: Converter
         # Not the methods themselves: there is no `made` yet.
-        held = self._cache[annotation] = Converter(
+        held = self._unfinished[annotation] = Converter(
             shown(annotation),
             lambda value: made.encode(value),  # noqa: PLW0108
             lambda data: made.read(data),  # noqa: PLW0108
         )
-        try:
-            made = self._make(annotation)
-        except BaseException:
-            self._cache.pop(annotation, None)
-            raise
+        made = self._make(annotation)
         held.json, held.names = made.json, made.names  # for those who hold it already
-        self._cache[annotation] = made
+        self._unfinished[annotation] = made
         return made
 
     def _make(self, annotation: Any) -> Converter:

@@ -23,6 +23,8 @@ def encode(value: object, *, what: str) -> bytes:
         return written(value, own)
     except Refused as refused:
         raise refusal(what, refused) from None
+    except RecursionError:
+        raise refusal(what, Refused(TOO_DEEP, changed=False)) from None
 
 
 def encode_as(converter: Converter, value: object, *, what: str) -> bytes:

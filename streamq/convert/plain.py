@@ -26,6 +26,7 @@ OPTION: Final = (
 )
 """orjson must not write on its own what it could not read back."""
 
+_FIXES: Final = {"tolist": "pass its tolist()", "__index__": "pass int(…)", "__float__": "pass float(…)"}
 _AS_TEXT: Final = (date, time, timedelta, UUID, Decimal, PurePath)
 
 
@@ -148,4 +149,7 @@ def foreign(value: Any) -> Refused:
         return Refused(fault, changed=False)
     if hasattr(value, "__dataclass_fields__") or hasattr(value, "model_dump"):
         return Refused(f"a {kind} would come back as a dict: annotate it as {kind}, or pass a dict")
-    return Refused(f"{kind} is no JSON type: pass its id, a dict or a dataclass", changed=False)
+    fix = next(
+        (fix for name, fix in _FIXES.items() if hasattr(value, name)), "pass its id, a dict or a dataclass"
+    )
+    return Refused(f"{kind} is no JSON type: {fix}", changed=False)

@@ -87,9 +87,14 @@ def _from_text(kind: Any, data: Any) -> Any:
     return kind(data)
 
 
+def _real(kind: type) -> type:
+    """The class itself: a test library may have put its own in its place while this is imported."""
+    return next(base for base in kind.__mro__ if base.__module__ == "datetime")
+
+
 _FORMS: Final[dict[type, _Form]] = {
-    datetime: _Form(_moment, _read_moment),
-    date: _Form(_date, _read_moment),
+    _real(datetime): _Form(_moment, _read_moment),
+    _real(date): _Form(_date, _read_moment),
     time: _Form(_moment, _read_moment),
     timedelta: _Form(_seconds, _read_seconds, frozenset({float})),
     UUID: _Form(str, _from_text),
@@ -106,7 +111,7 @@ _FORMS: Final[dict[type, _Form]] = {
     str: _Form(text, _from_text, also=(str,)),
     int: _Form(lambda value: whole(int.__index__(value)), _from_text, frozenset({int}), also=(int,)),
 }
-_ONLY_TEXT: Final = (datetime, date, time, UUID)
+_ONLY_TEXT: Final = (_real(datetime), _real(date), time, UUID)
 
 
 def scalar(kind: type) -> Converter | None:
@@ -130,7 +135,11 @@ def _converter(kind: type, base: type, form: _Form) -> Converter:
 
     def encode(value: Any) -> Any:
         if not isinstance(value, takes):
-            raise foreign(value) if isinstance(value, bytes) else wrong(f"a {name}", value)
+            raise (
+                foreign(value)
+                if isinstance(value, bytes)
+                else wrong(f"a {name}", value, f"pass a {name}, or annotate what it is")
+            )
         data = form.write(value)
         if value.__class__ is float and kind is float:
             return data  # nothing can have been lost
