@@ -55,7 +55,7 @@ class Privacy:
         return cleaned if values is None else _without(cleaned, values)
 
     def _unread(self, raw: bytes) -> str:
-        """What is cut, no JSON, or deeper than JSON is written: no field's name can be told from its value."""
+        """What is cut, no JSON, or deeper than JSON is written: no field can be told from its value."""
         return HIDDEN if self.fields else raw.decode("utf-8", "backslashreplace")
 
     def text(self, raw: bytes | None) -> str:
