@@ -14,6 +14,7 @@ from streamq.dashboard.privacy import Privacy
 from streamq.depth import DEEPEST, deeper, too_deep
 from streamq.model import Completed, Died
 from streamq.transport import Address, SyncTransport
+from tests.dashboard.shop import TRUSTED
 from tests.dashboard.test_pages import client
 from tests.lua.shard import Shard
 
@@ -42,7 +43,7 @@ async def test_what_another_program_stored_deep_is_shown(
             [delivery] = shard.fetch()
             ended = Died("attempts", b"[]") if kind == "dead" else Completed(deep(levels), 60_000)
             shard.settle([delivery], ended)
-    async with client(dashboard(app)) as browser:
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
         for state in ("ready", "dead", "completed"):
             told = (await browser.get(f"/api/tasks?state={state}")).json()["tasks"]
             paths = [f"/tasks/{one['id']}" for one in told] + [f"/api/tasks/{one['id']}" for one in told]
