@@ -53,8 +53,6 @@ class Arguments:
         }
         self._simple = all(p.kind in _PLAIN for p in parameters)
 
-    # -- a call -> a payload ---------------------------------------------------------------------------
-
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """The payload of a call; raises InvalidArguments or PayloadError in the caller's line."""
         bound = self._bind(args, kwargs)
@@ -139,8 +137,6 @@ class Arguments:
         except Refused as refused:
             raise refusal(self._what, refused) from None
 
-    # -- a payload -> the call -------------------------------------------------------------------------
-
     def decode(self, payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What to call the handler with; DecodeError (reason `arguments`) where the payload does not fit."""
         try:
@@ -211,8 +207,6 @@ class Arguments:
         if not isinstance(found, list):
             raise DecodeError(f"argument {self._rest}: {misfit('a list', found)}", reason="arguments")
         return found
-
-    # -- the converters --------------------------------------------------------------------------------
 
     def prepare(self) -> None:
         """Compile everything now, so that a bad annotation stops a worker at its start."""
