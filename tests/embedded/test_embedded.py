@@ -314,7 +314,7 @@ def test_a_server_that_ignores_sigterm_is_killed() -> None:
     os.kill(pid, signal.SIGSTOP)
     started = time.monotonic()
     server.stop()
-    assert 4 < time.monotonic() - started < 10
+    assert 4 < time.monotonic() - started < 20
     assert not alive(pid)
 
 

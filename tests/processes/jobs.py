@@ -31,6 +31,15 @@ async def work(seconds: float) -> int:
     return os.getpid()
 
 
+@app.task
+async def steady(seconds: float) -> int:
+    """As `work`, with a lease that a process which waits for a core does not lose."""
+    note("start")
+    await asyncio.sleep(seconds)
+    note("done")
+    return os.getpid()
+
+
 @app.task(lease=1)
 async def poison() -> None:
     """Kills its worker, always."""
