@@ -8,8 +8,8 @@ from contextlib import suppress
 
 
 class Proxy:
-    """Forwards to 127.0.0.1:`port`. Every fault names the message that it hits: which one comes next is chance,
-    since heartbeats, renewals and subscriptions share the way."""
+    """Forwards to 127.0.0.1:`port`. Every fault names the message that it hits: which one comes next is
+    chance, since heartbeats, renewals and subscriptions share the way."""
 
     def __init__(self, port: int) -> None:
         self._target = ("127.0.0.1", port)

@@ -32,7 +32,7 @@ from streamq.embedded import EmbeddedServer, shared
 """
 
 
-def until(condition: Callable[[], bool], limit: float = 5.0) -> None:
+def until(condition: Callable[[], bool], limit: float = 20.0) -> None:
     deadline = time.monotonic() + limit
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true"
