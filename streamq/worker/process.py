@@ -116,7 +116,8 @@ class Worker:
             settling.cancel()
             self._runner.close()
             await asyncio.to_thread(self._leases.join, 2.0)  # a heartbeat on its way would bring us back
-            await asyncio.gather(*(self._leave(shard) for shard in self._crew.shards))
+            # The first one has our heartbeats, also where we were told to stop before we served any.
+            await asyncio.gather(*(self._leave(shard) for shard in {0, *self._crew.shards}))
             beating.cancel()
             halting.cancel()
             await asyncio.gather(settling, beating, halting, self._crew.stop(), return_exceptions=True)
