@@ -54,6 +54,10 @@ class Child:
         self._prepared: set[str] = set()
 
     @property
+    def pid(self) -> int:
+        return _pid(self.process)
+
+    @property
     def ended(self) -> bool:
         """Whether the process is known to have ended."""
         return self._ended.is_set()
@@ -106,7 +110,7 @@ class Child:
 
     def _noted(self) -> None:
         """The process has ended, and not because we closed its pipe: nothing that it started goes on."""
-        end_group(_pid(self.process))
+        end_group(self.pid)
         self.process.join(0)
         self._unwatch()
         self._ended.set()
@@ -124,7 +128,7 @@ class Child:
     def kill(self) -> None:
         """End it with all that it has started; its end is noted when it comes."""
         if self.process.exitcode is None:
-            end_group(_pid(self.process))
+            end_group(self.pid)
         if self._opened:
             self._writer.transport.abort()
 

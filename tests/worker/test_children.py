@@ -89,17 +89,17 @@ def test_a_full_pipe_is_no_death_and_holds_nobody_up(run: Run) -> None:
         child = Child()
         await child.open()
         await child.ask(request("echoes", text=""))
-        os.kill(child.process.pid, signal.SIGSTOP)
+        os.kill(child.pid, signal.SIGSTOP)
         asked = asyncio.create_task(child.ask(request("echoes", text="x" * 10_000_000)))
         for _ in range(20):
             await asyncio.sleep(0.01)
         assert not asked.done()
-        os.kill(child.process.pid, signal.SIGCONT)
+        os.kill(child.pid, signal.SIGCONT)
         assert len(await asked) == 10_000_002
-        os.kill(child.process.pid, signal.SIGSTOP)
+        os.kill(child.pid, signal.SIGSTOP)
         asked = asyncio.create_task(child.ask(request("echoes", text="x" * 10_000_000)))
         await asyncio.sleep(0.05)
-        os.kill(child.process.pid, signal.SIGKILL)  # a true death, with most of the request unread
+        os.kill(child.pid, signal.SIGKILL)  # a true death, with most of the request unread
         with pytest.raises(ProcessDied, match="killed by signal 9"):
             await asked
         child.kill()
@@ -117,7 +117,7 @@ def test_a_death_is_noticed_while_another_process_holds_the_pipe(run: Run, tmp_p
         await until(lambda: (tmp_path / "pids").exists() and " " in (tmp_path / "pids").read_text(), 20)
         _, below = map(int, (tmp_path / "pids").read_text().split())
         assert runs(below)
-        os.kill(child.process.pid, signal.SIGKILL)
+        os.kill(child.pid, signal.SIGKILL)
         with pytest.raises(ProcessDied, match="killed by signal 9"):
             await asked
         await until(lambda: not runs(below))
