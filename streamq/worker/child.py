@@ -13,6 +13,7 @@ import signal
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
+from streamq import codec
 from streamq.app import Handler
 from streamq.context import CURRENT
 from streamq.errors import UnknownTaskType
@@ -42,7 +43,7 @@ def serve(pipe: Connection, logging: tuple[str, str] | None) -> None:
         except (EOFError, OSError):
             return
         with leash.busy():
-            answer = _answer(request)
+            answer = _answer(request) if "delivery" in request else _prepared(request["reference"])
         if os.getpid() != process:
             forks.end_child()
         try:
@@ -51,10 +52,19 @@ def serve(pipe: Connection, logging: tuple[str, str] | None) -> None:
             return
 
 
+def _prepared(reference: str) -> tuple[str, str]:
+    """What keeps the handler from being imported: type and message; both are empty where nothing does."""
+    try:
+        find(reference)
+    except BaseException as error:  # noqa: BLE001 - as below
+        return type(error).__name__, " ".join(str(error).split())[: codec.MESSAGE_LIMIT]
+    finally:
+        stdio.flush()
+    return "", ""
+
+
 def _answer(request: dict[str, Any]) -> bytes | dict[str, Any]:
     handler = find(request["reference"])
-    if "delivery" not in request:  # it was only to be imported
-        return b""
     delivery = request["delivery"]
     CURRENT.set(request["context"])
     try:

@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
-from streamq.errors import ProcessDied
+from streamq.errors import ProcessDied, StreamQError, UnknownTaskType
 from streamq.telemetry import logs
 from streamq.worker import child
 from streamq.worker.leash import end_group
@@ -32,6 +32,10 @@ LONGEST_END: Final = 5.0
 LINGER: Final = 1.0
 """Seconds for what a process said last: another that it has started may hold its pipe for ever."""
 _BUFFER: Final = 1 << 20
+
+
+class ImportFailed(StreamQError):
+    """A child process cannot import a handler."""
 
 
 class Child:
@@ -72,14 +76,22 @@ class Child:
         asyncio.get_running_loop().add_reader(self._watched, self._noted)
 
     async def prepare(self, reference: str) -> None:
-        """Let the child import a handler, once. Raises ProcessDied where it cannot, or takes too long."""
+        """Let the child import a handler, once.
+
+        Raises UnknownTaskType where there is none of this name, ImportFailed where its module cannot be
+        imported, ProcessDied where the process dies of it or takes too long.
+        """
         if reference in self._prepared:
             return
         try:
             async with asyncio.timeout(LONGEST_IMPORT):
-                await self.ask({"reference": reference})
+                error, message = await self.ask({"reference": reference})
         except TimeoutError:
             raise ProcessDied(f"the process did not import {reference} within {LONGEST_IMPORT:g} s") from None
+        if error == UnknownTaskType.__name__:
+            raise UnknownTaskType(message)
+        if error:
+            raise ImportFailed(f"the process cannot import {reference}: {error}: {message}")
         self._prepared.add(reference)
 
     async def ask(self, request: dict[str, Any]) -> Any:

@@ -91,7 +91,7 @@ class Processes:
         """A child of one's own that has imported the handler, to be given back by `run`.
 
         Neither waiting for it nor its start and import is part of an attempt: an app that takes longer to
-        import than a handler may run would fail in every attempt. Raises ProcessDied.
+        import than a handler may run would fail in every attempt. Raises what `Child.prepare` does.
         """
         await self._free.acquire()
         self.busy += 1

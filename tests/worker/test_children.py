@@ -14,9 +14,9 @@ import pytest
 
 from streamq import StreamQ, TaskDead
 from streamq.context import Context
-from streamq.errors import ProcessDied
+from streamq.errors import ProcessDied, UnknownTaskType
 from streamq.model import Delivery
-from streamq.worker.children import Child, see_off
+from streamq.worker.children import Child, ImportFailed, see_off
 from tests.running import clean, serving, until
 from tests.worker import handlers
 
@@ -135,6 +135,27 @@ async def test_one_that_was_killed_while_it_was_idle_costs_no_attempt(app: Strea
         other, attempt = await (await handlers.where.aenqueue()).aresult(30)
         assert (other != pid, attempt) == (True, 1)
     clean(remote)
+
+
+@pytest.mark.parametrize(
+    ("reference", "error", "said"),
+    [
+        (f"{handlers.__name__}:nothing", UnknownTaskType, "needs it at the top of its module"),
+        ("no.such.module:work", ImportFailed, "ModuleNotFoundError: No module named 'no'"),
+    ],
+)
+def test_what_cannot_be_imported_is_no_death(
+    run: Run, reference: str, error: type[Exception], said: str
+) -> None:
+    async def main() -> None:
+        child = Child()
+        await child.open()
+        with pytest.raises(error, match=said):
+            await child.prepare(reference)
+        assert (await child.ask(request("where"))).startswith(b"[")
+        child.kill()
+
+    run(main())
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
