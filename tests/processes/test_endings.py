@@ -66,7 +66,7 @@ def test_what_handlers_print_is_seen_at_once(
     jobs: StreamQ, worker: Work, tmp_path: Path, task_type: str, then: str
 ) -> None:
     """While the handler runs still, and where these were its last words."""
-    worker("--process-slots", "1")
+    worker("--process-slots", "1", PYTHONUNBUFFERED="")
     jobs.send(task_type, {"text": "a word", "then": then})
 
     def log() -> list[str]:
