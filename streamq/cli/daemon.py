@@ -12,7 +12,7 @@ import signal
 from streamq import environment, telemetry
 from streamq.app import check_name
 from streamq.cli import OK, listen, target
-from streamq.cli.worker import log_options, production
+from streamq.cli.worker import log_options
 from streamq.daemon import Daemon
 from streamq.options import DaemonOptions, seconds
 from streamq.telemetry.listen import Listen
@@ -32,7 +32,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from streamq.worker.member import run_loop
+    from streamq.worker.endings import run_loop
+    from streamq.worker.loading import production
 
     address = Address.parse(args.url or environment.URL.get())
     production(address, "daemon")

@@ -115,11 +115,12 @@ class Worker:
             self._leases.stop()
             settling.cancel()
             self._runner.close()
-            await asyncio.gather(*(self._leave(shard) for shard in self._crew.shards))
+            await asyncio.to_thread(self._leases.join, 2.0)  # a heartbeat on its way would bring us back
+            # The first one has our heartbeats, also where we were told to stop before we served any.
+            await asyncio.gather(*(self._leave(shard) for shard in {0, *self._crew.shards}))
             beating.cancel()
             halting.cancel()
             await asyncio.gather(settling, beating, halting, self._crew.stop(), return_exceptions=True)
-            await asyncio.to_thread(self._leases.join, 2.0)
             await self._transport.aclose()
             self._log.info("worker.stopped")
 
