@@ -68,12 +68,14 @@ def next_due(types: Sequence[TypeKeys]) -> Call[list[float | None]]:
     )
 
 
-def reclaim(t: TypeKeys, letter: str, cursor: str, limit: int, expected_ms: int) -> Call[Reclaim]:
+def reclaim(
+    t: TypeKeys, s: ShardKeys, letter: str, cursor: str, limit: int, expected_ms: int
+) -> Call[Reclaim]:
     keys = (t.policy, t.stream(letter), t.suspect, t.index, t.dead, t.letters, t.counters)
     args = (GROUP, letter, cursor, limit, expected_ms)
     return build(
         "reclaim",
-        (*keys, t.cancels, t.waiters, t.gone, t.groups),
+        (*keys, t.cancels, t.waiters, t.gone, t.groups, s.heartbeats),
         (*args, DEFAULT_LEASE_MS, DEFAULTS.max_lost, t.done_channel),
         partial(_reclaimed, cursor),
     )
@@ -119,7 +121,7 @@ def close_shard(s: ShardKeys, types: Sequence[TypeKeys], epoch: int) -> Call[boo
     places = [
         key for t in types for key in (t.schedule, t.index, t.dead, t.cancels, t.gone, *t.streams, t.waiters)
     ]
-    keys = (s.closed, s.types, s.paused, *places)
+    keys = (s.closed, s.types, s.paused, s.workers, s.heartbeats, *places)
     return build("close_shard", keys, (epoch, *(t.type for t in types)), bool)
 
 

@@ -12,7 +12,7 @@ from typing import Final
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
 from streamq.daemon.loop import apart, each
-from streamq.keys import TypeKeys
+from streamq.keys import TypeKeys, shard_keys
 from streamq.transport import AsyncTransport, GroupMissing
 
 START: Final = "0-0"
@@ -41,7 +41,7 @@ class Claimer:
     async def _stream(self, keys: TypeKeys, letter: str) -> None:
         cursor, shard = START, (keys.app, keys.shard)
         while True:
-            call = calls.reclaim(keys, letter, cursor, self._batch, self._expected(shard))
+            call = calls.reclaim(keys, shard_keys(*shard), letter, cursor, self._batch, self._expected(shard))
             reclaim = await self._transport.run(call, patience=0)
             self._clocks[shard] = (reclaim.now_ms, time.monotonic())
             if reclaim.skew:

@@ -7,6 +7,7 @@ no outcome.
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -53,10 +54,10 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the lease thread asks of the process: the heartbeat's details, to look after itself at every
+    """What the lease thread asks of the process: the heartbeat's details in a shard, to look after itself at every
     turn, what to send after a heartbeat, and what to send at every turn."""
 
-    beat: Callable[[], bytes]
+    beat: Callable[[int], bytes]
     watch: Callable[[], None]
     report: Callable[[], list[calls.Call[int]]]
     events: Callable[[], list[calls.Call[int]]]
@@ -103,19 +104,25 @@ class LeaseKeeper(threading.Thread):
         """End soon; the thread sends no more."""
         self._stopped.set()
 
+    @property
+    def lease_ms(self) -> int:
+        """The lease under which everything in hand is renewed. It never grows: who is told of it may rely
+        on it until told of a shorter one."""
+        return math.ceil(self._interval * 3000)
+
     def run(self) -> None:
         next_renewal = next_beat = time.monotonic()
         beats = 0
         while not self._stopped.is_set():
             now = time.monotonic()
             if now >= next_renewal:
-                next_renewal = now + self._interval
                 self._safely("renew", self.renew_all)
+                next_renewal = now + self._interval  # which may have become shorter
                 if self._again:
                     next_renewal, self._again = now + min(self._interval, AGAIN), False
             if now >= next_beat:
                 next_beat = now + self._heartbeat
-                self._safely("heartbeat", self._send_beat)
+                self._safely("heartbeat", self._send_beats)
                 beats += 1
                 if beats % SELDOM == 1:
                     self._safely("shards", self._look_at_shards)
@@ -171,9 +178,18 @@ class LeaseKeeper(threading.Thread):
         if cancelled:
             self._told.cancel([one for one in held if one.delivery.local in cancelled])
 
-    def _send_beat(self) -> None:
-        call = calls.beat(shard_keys(self._app, 0), self._worker, self._asked.beat())
-        self._told.clock(0, self._transport.run(call, patience=0))
+    def _send_beats(self) -> None:
+        """In every shard: the daemon looks there under which lease its deliveries are renewed. A shard whose
+        server is away keeps no other from hearing of us."""
+        away: RedisError | None = None
+        for shard in range(self._shards):
+            call = calls.beat(shard_keys(self._app, shard), self._worker, self._asked.beat(shard))
+            try:
+                self._told.clock(shard, self._transport.run(call, patience=0))
+            except RedisError as error:
+                away = away or error
+        if away is not None:
+            raise away
         if self.away_since:
             self.away_since = 0.0
             self._told.sums.count("streamq_redis_reconnects_total", "heartbeat")

@@ -90,6 +90,8 @@ class Books:
     waiters: dict[str, int] = field(default_factory=dict[str, int])
     counters: Counter[str] = field(default_factory=Counter[str])
     rate_log: list[int] = field(default_factory=list[int])
+    beats: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    """Of each worker: when it last gave a sign of life, and the lease it renews under."""
     sequence: int = 0
     fresh: list[tuple[Task, str]] = field(default_factory=list[tuple[Task, str]])
 

@@ -111,6 +111,17 @@ class DaemonSteps(WorkerSteps):
 
     def _leave(self, consumer: str) -> None:
         self.shard.run(calls.leave(self.shard.s, consumer, self.shard.t.streams))
+        self.twin.beats.pop(consumer, None)
+
+    @precondition(lambda self: self.twin.tasks)
+    @rule(consumer=st.sampled_from(WORKERS), lease=st.sampled_from([LEASE // 2, 2 * LEASE]))
+    def beat(self, consumer: str, lease: int) -> None:
+        """A worker that renews under another lease than the policy's says so."""
+        self._do(lambda: self._beat(consumer, lease))
+
+    def _beat(self, consumer: str, lease: int) -> None:
+        self.shard.run(calls.beat(self.shard.s, consumer, b'{"lease_ms":%d}' % lease))
+        self.twin.beat(consumer, lease)
 
     def _tidy(self, daemon: int, letter: str, limit: int) -> None:
         tidy = self.daemons[daemon].tidy
@@ -133,9 +144,8 @@ class DaemonSteps(WorkerSteps):
         self.twin.groups |= missing
 
     def _trim(self, gone_ms: int) -> None:
-        assert self.shard.run(calls.trim([self.shard.t], self.shard.s, gone_ms, HOUR, 100)) == self.twin.trim(
-            gone_ms
-        )
+        trimmed = self.shard.run(calls.trim([self.shard.t], self.shard.s, gone_ms, HOUR, 100))
+        assert trimmed == self.twin.trim(gone_ms, HOUR)
 
     # -- operators and callers --------------------------------------------------------------------------
 
