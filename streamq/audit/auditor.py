@@ -155,6 +155,8 @@ class Auditor:
             if _overdue(again) and again.next_due_ms == counts.next_due_ms:
                 seconds = (again.now_ms - (again.next_due_ms or 0)) // 1000
                 self._judge(t, Fault("due but not promoted", f"for {seconds} s"))
+        if old := self._ask(calls.overdue_expiries(t, counts.now_ms - 5 * LATE_MS)):
+            self._judge(t, Fault("expired but not ended", f"{old} rows"))
         if old := self._ask(calls.overdue_waiters(t, counts.now_ms - WAITERS_LATE_MS)):
             self._judge(t, Fault("waiters long past their time", f"{old} rows"))
 

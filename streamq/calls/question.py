@@ -169,8 +169,9 @@ class Sizes:
     waiters: int
     gone: int
     groups: int
+    expiring: int
 
 
 def sizes(t: TypeKeys) -> Call[Sizes]:
-    keys = (t.index, t.dead, t.letters, t.cancels, t.waiters, t.gone, t.groups)
+    keys = (t.index, t.dead, t.letters, t.cancels, t.waiters, t.gone, t.groups, t.expiring)
     return build("sizes", keys, (), lambda r: Sizes(*r))

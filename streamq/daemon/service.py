@@ -20,6 +20,7 @@ from streamq import calls, telemetry
 from streamq.daemon.backlog import Backlog, View, samples
 from streamq.daemon.claimer import Claimer
 from streamq.daemon.directory import Directory
+from streamq.daemon.expirer import Expirer
 from streamq.daemon.janitor import Janitor
 from streamq.daemon.loop import every, guarded
 from streamq.daemon.promoter import LONGEST_SLEEP, Promoter
@@ -92,6 +93,7 @@ class Daemon:
         )
         claimer = Claimer(self._transport, self._directory, options.batch)
         janitor = Janitor(self._transport, self._directory, options)
+        expirer = Expirer(self._transport, self._directory, options.batch)
         sampler = Sampler(self._transport, self._directory)
         retirer = Retirer(self._transport, self._directory)
         self._log.info("daemon.ready", types=len(self._directory.types()))
@@ -104,6 +106,7 @@ class Daemon:
                 self._every("reclaim", options.claim_interval, claimer.round),
                 self._every("tidy", options.tidy_interval, janitor.round),
                 self._every("heartbeat", options.heartbeat, self._beat),
+                self._every("expire", options.expire_interval, expirer.round),
                 self._every("sample", options.sample_interval, sampler.round),
                 self._every("retire", options.tidy_interval, retirer.round),
                 *([self._every("watch", WATCH_INTERVAL, self._look)] if self._watched else []),
@@ -145,6 +148,7 @@ class Daemon:
             "tidy": self.options.tidy_interval,
             "promote": LONGEST_SLEEP,
             "heartbeat": self.options.heartbeat,
+            "expire": self.options.expire_interval,
             "sample": self.options.sample_interval,
             "retire": self.options.tidy_interval,
         }

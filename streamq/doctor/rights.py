@@ -60,6 +60,7 @@ ROLES: Final = {
             "close_shard",
             "lower_known",
             "next_due",
+            "expire",
         ),
         ("HGET apps", "HGETALL apps", "HLEN", "SMEMBERS", "ZADD daemons", "PSUBSCRIBE"),
     ),

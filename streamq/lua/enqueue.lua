@@ -7,7 +7,7 @@
 -- keys is where the key's first task is remembered: digest, type:local.
 -- Not `allow-oom`: a full server refuses new tasks as a whole and goes on draining the ones it has.
 -- A writer's last call is remembered as text: its sequence, a space, its answers.
--- KEYS writer types policy rate high normal low suspect schedule counters closed keys...
+-- KEYS writer types policy rate high normal low suspect schedule counters closed expiring keys...
 -- ARGV type sequence memory_ms wake tasks...
 -- Returns an answer for each task, with spaces between: a local id, `=<local id>` (its key's first task),
 -- `!conflict:<type:local>`, `!<ms to wait>` or `!full`; `!closed` where the shard was given up and nothing
@@ -69,7 +69,7 @@ local function refusal()
   end
 end
 
-local function accept(letter, due, fields)
+local function place(letter, due, fields)
   room = room - 1
   accepted = accepted + 1
   if rate then redis.call('LPUSH', rate_log, string.format('%.0f', now)) end
@@ -85,23 +85,34 @@ local function accept(letter, due, fields)
   return 'd' .. score .. '-' .. number
 end
 
--- The task at n: its letter, when it is due, its fields; where it has a key, its digest and the window.
+-- Who never has a worker must see a task expire as well: its daemon looks at these rows.
+local function accept(letter, due, fields, expires)
+  local id = place(letter, due, fields)
+  if expires then redis.call('ZADD', KEYS[12], expires, id) end
+  return id
+end
+
+-- The task at n: its letter, when it is due, its fields, when it expires; where it has a key, its digest
+-- and the window.
 local function read()
   local letter, sign, ms, count, window = string.match(ARGV[n], '^([hnl])([+@]?)(%d*)/?(%d*)#?(%d*)$')
-  local due, fields = tonumber(ms), {'p', ARGV[n + 1]}
+  local due, fields, expires = tonumber(ms), {'p', ARGV[n + 1]}, nil
   if sign == '+' then due = now + due end
   n = n + 2
   for _ = 1, tonumber(count) or 0 do
     local value = ARGV[n + 1]
     -- A lifetime counts from when the task is due.
-    if ARGV[n] == 'x' then value = string.format('%.0f', math.max(due or now, now) + tonumber(value)) end
+    if ARGV[n] == 'x' then
+      value = string.format('%.0f', math.max(due or now, now) + tonumber(value))
+      expires = value
+    end
     fields[#fields + 1] = ARGV[n]
     fields[#fields + 1] = value
     n = n + 2
   end
-  if window == '' then return letter, due, fields end
+  if window == '' then return letter, due, fields, expires end
   n = n + 1
-  return letter, due, fields, ARGV[n - 1], window
+  return letter, due, fields, expires, ARGV[n - 1], window
 end
 
 -- What a key has brought: nil where it is new. It comes before the limits: no second task is made.
@@ -112,13 +123,13 @@ local function first_of(record, digest)
   return same and '=' .. string.match(first, ':(.*)$', 17) or '!conflict:' .. string.sub(first, 17)
 end
 
-local record = 11
+local record = 12
 while n <= #ARGV do
-  local letter, due, fields, digest, window = read()
+  local letter, due, fields, expires, digest, window = read()
   if digest then record = record + 1 end
   local answer = digest and first_of(KEYS[record], digest) or refusal()
   if not answer then
-    answer = accept(letter, due, fields)
+    answer = accept(letter, due, fields, expires)
     if digest then redis.call('SET', KEYS[record], digest .. ARGV[1] .. ':' .. answer, 'PX', window) end
   end
   answers[#answers + 1] = answer

@@ -10,7 +10,7 @@
 -- times, so after a jump nothing is touched and the caller must stamp the leases anew.
 -- A worker's heartbeat tells the lease it renews under. Where the policy's is shorter, the worker has not
 -- heard of it yet, and what it holds keeps the longer one.
--- KEYS policy stream suspect index dead letters counters cancels waiters gone groups heartbeats
+-- KEYS policy stream suspect index dead letters counters cancels waiters gone groups heartbeats expiring
 -- ARGV group letter cursor limit expected_ms default_lease_ms default_max_lost done
 -- Returns {next cursor, now_ms, returned, dead, cancelled} or {'skew', now_ms}
 local stream, suspect, index, dead, letters = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -58,6 +58,7 @@ end
 local function ended(id, op)
   redis.call('HDEL', index, id)
   redis.call('HDEL', cancels, id)
+  redis.call('ZREM', KEYS[13], id)
   if redis.call('ZREM', waiters, id) == 1 then redis.call('PUBLISH', done .. id, op) end
 end
 

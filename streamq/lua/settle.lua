@@ -11,7 +11,7 @@
 --   r retry       a: delay_ms          b: failures
 --   d dead        a: reason/fingerprint b: failures
 --   x cancelled   e expired   b handed back
--- KEYS writer schedule index dead letters counters cancels waiters gone high normal low suspect groups buckets results...
+-- KEYS writer schedule index dead letters counters cancels waiters gone high normal low suspect groups buckets expiring results...
 -- ARGV type sequence memory_ms group done wake shape ttls_and_tasks...
 -- Returns 'all' where every delivery was settled by this call, else a string with 1 or 0 for each
 local writer, schedule, index, dead, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -29,8 +29,11 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local stamp = string.format('%.0f', now)
-local cancelling = redis.call('EXISTS', cancels) == 1
-local waiting = redis.call('EXISTS', waiters) == 1
+local expiring = KEYS[16]
+-- Whether anything but the entry is to be taken away with a task: nothing is, of a plain type.
+local noted = redis.call('EXISTS', cancels, waiters, expiring) > 0
+local cancelling = noted and redis.call('EXISTS', cancels) == 1
+local waiting = noted and redis.call('EXISTS', waiters) == 1
 local counted, deleted, stored, earliest = {}, {}, {}, nil
 
 local function count(name, number) counted[name] = (counted[name] or 0) + (number or 1) end
@@ -75,6 +78,7 @@ end
 local function ended(id, op)
   redis.call('HDEL', index, id)
   if cancelling then redis.call('HDEL', cancels, id) end
+  if noted then redis.call('ZREM', expiring, id) end
   if waiting and redis.call('ZREM', waiters, id) == 1 then redis.call('PUBLISH', done .. id, op) end
 end
 
@@ -108,7 +112,7 @@ function ops.c(item, results, value)
     table.insert(stored[number], value)
   end
   count('completed')
-  if item.moved or cancelling or waiting then ended(item.id, 'c') end
+  if item.moved or noted then ended(item.id, 'c') end
 end
 
 function ops.x(item)
@@ -167,7 +171,7 @@ local function apply(op, item, a, b)
   ops[op](item, a, b)
 end
 
-local buckets = #KEYS - 15
+local buckets = #KEYS - 16
 local reply, refused = {}, false
 
 local function settled(yes)
@@ -226,7 +230,7 @@ for n, letter in ipairs({'h', 'n', 'l', 's'}) do
       count('started', done_)
       count('completed', done_)
     end
-    if cancelling or waiting then
+    if noted then
       for m = at, at + number - 1 do
         if not stale[letter .. ARGV[m]] then ended(letter .. ARGV[m], 'c') end
       end
@@ -269,7 +273,7 @@ end
 
 for stream, entries in pairs(deleted) do redis.call('XDEL', stream, unpack(entries)) end
 for number, values in pairs(stored) do
-  local key = KEYS[15 + number]
+  local key = KEYS[16 + number]
   redis.call('HSET', key, unpack(values))
   -- GT treats a key without a lifetime as one that never ends, so NX comes first.
   if redis.call('PEXPIRE', key, ARGV[7 + number], 'NX') == 1 then

@@ -54,8 +54,8 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the lease thread asks of the process: the heartbeat's details in a shard, to look after itself at every
-    turn, what to send after a heartbeat, and what to send at every turn."""
+    """What the lease thread asks of the process: the heartbeat's details in a shard, to look after itself
+    at every turn, what to send after a heartbeat, and what to send at every turn."""
 
     beat: Callable[[int], bytes]
     watch: Callable[[], None]

@@ -29,6 +29,14 @@ class DaemonSteps(WorkerSteps):
         assert tuple(promotion) == (*self.twin.promote(limit), self.twin.now)
         self._place_fresh()
 
+    @precondition(lambda self: self.twin.expiring)
+    @rule(limit=st.integers(1, 3))
+    def expire(self, limit: int) -> None:
+        self._do(lambda: self._expire(limit))
+
+    def _expire(self, limit: int) -> None:
+        assert self.shard.run(calls.expire(self.shard.t, limit)) == self.twin.expire(limit)
+
     @precondition(lambda self: self.twin.pending)
     @rule(data=st.data(), daemon=st.integers(0, 1), limit=st.integers(1, 3))
     def reclaim(self, data: st.DataObject, daemon: int, limit: int) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from streamq.model import Cancelled, Completed, Died, Expired, HandedBack, NewTask, Outcome, Retried
 from streamq.calls import SILENT_MS
+from streamq.calls.daemon import HELD_AGAIN_MS
+from streamq.model import Cancelled, Completed, Died, Expired, HandedBack, NewTask, Outcome, Retried
 from tests.model.books import LEASE, LETTERS, Books, Pending, Task, listed, order
 
 
@@ -44,6 +45,7 @@ class Twin(Books):
         task = Task(local, new.payload, new.priority[0], "ready")
         if lifetime := dict(new.fields).get("x"):
             task.expires = max(due or self.now, self.now) + int(lifetime)
+            self.expiring[local] = task.expires
         self.tasks[local] = task
         if due is None or due <= self.now:
             assert local[0] == task.priority
@@ -192,6 +194,24 @@ class Twin(Books):
             self._append(task, task.priority)
         left = self.due()
         return len(moved), order(left[0].place)[0] if left else None
+
+    def expire(self, limit: int) -> tuple[int, int]:
+        """How many rows are looked at, and how many of their tasks end."""
+        rows = sorted((at, local) for local, at in self.expiring.items() if at <= self.now)[:limit]
+        expired = 0
+        for _, local in rows:
+            task = self.tasks[local]
+            if task.state == "running" and not self.pending[task.place].deleted:
+                self.expiring[local] = self.now + HELD_AGAIN_MS
+            elif task.state not in ("ready", "scheduled") or task.expires is None:
+                del self.expiring[local]
+            elif task.expires > self.now:
+                self.expiring[local] = task.expires
+            else:
+                self.streams.get(task.place[0], {}).pop(task.place, None)
+                self._ended(task, "expired")
+                expired += 1
+        return len(rows), expired
 
     def skewed(self, expected: int) -> bool:
         return expected > 0 and abs(self.now - expected) > max(1000, LEASE / 4)
