@@ -25,6 +25,7 @@ from streamq.transport import SyncTransport
 
 LISTED: Final = 1000
 """Problems of one kind in one task type that are listed one by one; the rest is counted."""
+OVERDUE_MS: Final = 2_000
 SECOND_LOOK: Final = 1.0
 """Seconds between two looks at something that a daemon might be about to do."""
 WAITERS_LATE_MS: Final = 600_000
@@ -224,7 +225,7 @@ _HOLDING: Final = frozenset({"high", "normal", "low", "suspect", "schedule", "de
 
 
 def _overdue(counts: Counts) -> bool:
-    return counts.next_due_ms is not None and counts.now_ms - counts.next_due_ms > LATE_MS
+    return counts.next_due_ms is not None and counts.now_ms - counts.next_due_ms > OVERDUE_MS
 
 
 def _problem(t: TypeKeys, fault: Fault) -> Problem:

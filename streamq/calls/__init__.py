@@ -132,7 +132,8 @@ __all__, __getattr__ = lazy.names(__name__, {
         "Fault", "KeyState", "Rows", "Walked", "audit_dead", "audit_keys", "audit_letters",
         "audit_pending", "audit_places", "audit_rows", "audit_schedule", "audit_stream", "consumers",
         "index_place", "overdue_expiries", "overdue_waiters", "repair_books", "repair_dead",
-        "repair_lifetime", "repair_pending", "repair_place", "repair_row", "repair_type", "scan_keys", "scan_rows",
+        "repair_lifetime", "repair_pending", "repair_place", "repair_row", "repair_type", "scan_keys",
+        "scan_rows",
     ),
     "call": ("SILENT_MS", "WRITER_MEMORY_MS", "Call", "R", "all_streams"),
     "daemon": (

@@ -15,7 +15,11 @@ from streamq.keys import TypeKeys, type_keys
 from streamq.transport import SyncTransport
 
 LATE_MS: Final = 60_000
+"""Silence after which a delivery that nobody renews is a fault: leases may be long."""
+OVERDUE: Final = 2.0
+"""Seconds by which a task may be overdue: a daemon that keeps up is late by milliseconds."""
 RECENT_MS: Final = 3_600_000
+NO_DAEMON: Final = "no daemon is alive: nothing is promoted, reclaimed or expired (start `streamq daemon`)"
 _START_WORKER: Final = "streamq worker MODULE:app"
 
 
@@ -95,7 +99,7 @@ class AppChecks:
     def _due(self, stats: Sequence[TypeStats]) -> Check:
         name = f"schedule of {self._app}"
         overdue = [-one.next_due_in for one in stats if one.next_due_in is not None and one.next_due_in < 0]
-        if overdue and max(overdue) * 1000 > LATE_MS:
+        if overdue and max(overdue) > OVERDUE:
             fix = "the daemon promotes them: is one running, and does it keep up?"
             return fault(name, f"tasks are overdue by up to {max(overdue):.0f} s", fix)
         return ok(name, f"{sum(one.scheduled for one in stats)} scheduled, none overdue")

@@ -22,6 +22,7 @@ from streamq.keys import shard_keys, type_keys
 from streamq.model import Orders, TaskId
 from streamq.telemetry.sums import Sums
 from streamq.transport import Subscription, SyncTransport
+from streamq.worker.daemonwatch import DaemonWatch
 from streamq.worker.holdings import Held, Holdings, Line, chunks
 
 CHUNK: Final = 50
@@ -70,6 +71,7 @@ class LeaseKeeper(threading.Thread):
         self,
         transport: SyncTransport,
         registry: Registry,
+        types: list[str],
         shards: int,
         worker: str,
         holdings: Holdings,
@@ -89,6 +91,7 @@ class LeaseKeeper(threading.Thread):
         self._heartbeat = heartbeat
         self._asked = asked
         self.away_since = 0.0
+        self._daemons = DaemonWatch(transport, registry.name, types, worker)
         self._control = self._subscription()
         self._stopped = threading.Event()
         self._until = 0.0
@@ -126,6 +129,7 @@ class LeaseKeeper(threading.Thread):
                 beats += 1
                 if beats % SELDOM == 1:
                     self._safely("shards", self._look_at_shards)
+                    self._safely("daemons", lambda: self._daemons.look(self._shards))
                 self._safely("orders", self.take_orders)
                 self._safely("report", lambda: self._send(self._asked.report()))
             self._asked.watch()

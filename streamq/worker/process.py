@@ -156,7 +156,8 @@ class Worker:
         )
         asked = Asked(self._details, self._watch, self._report, self._teller.calls)
         self._leases = LeaseKeeper(
-            SyncTransport(self._address), self._registry, record.known, self.name, self._holdings, told,
+            SyncTransport(self._address), self._registry, self._types, record.known, self.name,
+            self._holdings, told,
             lease=min(self._registry.handlers[name].options.lease for name in self._types),
             heartbeat=options.heartbeat, asked=asked,
         )  # fmt: skip
