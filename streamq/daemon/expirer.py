@@ -10,7 +10,7 @@ from typing import Final
 
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
-from streamq.daemon.loop import apart, each
+from streamq.daemon.loop import about, apart, each
 from streamq.keys import TypeKeys
 from streamq.transport import AsyncTransport
 
@@ -34,7 +34,7 @@ class Expirer:
         found = await self._transport.run(calls.next_expiry(types), patience=0)
         for keys, left_ms in zip(types, found, strict=True):
             if left_ms is not None and left_ms <= 0:
-                with apart(self._log, type=keys.type):
+                with apart(self._log, **about(keys)):
                     await self._expire(keys)
 
     async def _expire(self, keys: TypeKeys) -> None:

@@ -71,7 +71,7 @@ class Daemon:
         self._sums = Sums()
         self._rounds = Rounds(self._sums)
         self._pulse = Pulse(self._sums)
-        self._backlog = Backlog(self._transport, self._directory)
+        self._backlog = Backlog(self._transport, self._directory, self._rounds)
         self._watched = watched
         self._view = View()
         self._started_at = time.time()
@@ -131,7 +131,7 @@ class Daemon:
             "only": self._directory.only,
             "heartbeat": self.options.heartbeat,
             "started_at": self._started_at,
-            "problems": self.not_ready(),
+            "problems": [*self.not_ready(), *self.faults()],
         }
         await self._transport.run(calls.attend(self.name, orjson.dumps(details)), patience=0)
 
@@ -168,6 +168,10 @@ class Daemon:
     def not_ready(self) -> list[str]:
         return health.not_ready(self.facts())
 
+    def faults(self) -> list[str]:
+        """What is wrong with single apps, shards and types, and keeps no other from being served."""
+        return self._rounds.faults()
+
     def drain(self) -> None:
         self.stop()
 
@@ -193,6 +197,7 @@ class Daemon:
         found = self._sums.snapshot()
         for chore, at in self._rounds.last_good().items():
             found.set("streamq_daemon_last_round_timestamp_seconds", chore, value=at)
+        found.set("streamq_daemon_faults", value=len(self.faults()))
         found.set("streamq_ready", self.role, value=int(not self.not_ready()))
         build_info(found, self.role)
         return found

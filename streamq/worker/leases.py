@@ -17,7 +17,7 @@ from typing import Final
 
 from streamq import calls, telemetry
 from streamq.app import Registry
-from streamq.errors import InvalidTaskId, RedisError
+from streamq.errors import InvalidTaskId, RedisError, RedisUnavailable
 from streamq.keys import shard_keys, type_keys
 from streamq.model import Orders, TaskId
 from streamq.telemetry.sums import Sums
@@ -155,18 +155,20 @@ class LeaseKeeper(threading.Thread):
 
     def renew_all(self) -> None:
         """Renew everything in hand; tell what is lost and what is to be cancelled. A shard whose server
-        is away keeps no other from being renewed."""
-        away: dict[int, RedisError] = {}
+        is away keeps no other from being renewed, nor does a type whose keys are wrong."""
+        failed: dict[int | Line, RedisError] = {}
         for line in self._holdings.lines():
             for chunk in chunks(self._holdings.snapshot(line), CHUNK):
-                if line[1] not in away:
+                if line not in failed and line[1] not in failed:
                     try:
                         self._renew(line, chunk)
+                    except RedisUnavailable as error:
+                        failed[line[1]] = error
                     except RedisError as error:
-                        away[line[1]] = error
-        if away:
+                        failed[line] = error
+        if failed:
             self._again = True
-            raise next(iter(away.values()))
+            raise next(iter(failed.values()))
 
     def _renew(self, line: Line, held: list[Held]) -> None:
         task_type, shard = line
@@ -204,11 +206,18 @@ class LeaseKeeper(threading.Thread):
         What is paused in the first shard is paused in all: one may have come since.
         """
         everywhere: frozenset[str] = frozenset()
+        failed: RedisError | None = None
         for shard in range(self._shards):
             call = calls.orders(shard_keys(self._app, shard), self._worker)
-            orders = self._transport.run(call, patience=0)
+            try:
+                orders = self._transport.run(call, patience=0)
+            except RedisError as error:  # of this shard only
+                failed = failed or error
+                continue
             everywhere = orders.paused if shard == 0 else everywhere
             self._told.orders(shard, orders._replace(paused=orders.paused | everywhere))
+        if failed is not None:
+            raise failed
 
     def _send(self, asked: list[calls.Call[int]]) -> None:
         for call in asked:
