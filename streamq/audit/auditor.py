@@ -25,7 +25,7 @@ from streamq.transport import SyncTransport
 
 LISTED: Final = 1000
 """Problems of one kind in one task type that are listed one by one; the rest is counted."""
-OVERDUE_MS: Final = 2_000
+OVERDUE_MS: Final = 10_000
 SECOND_LOOK: Final = 1.0
 """Seconds between two looks at something that a daemon might be about to do."""
 WAITERS_LATE_MS: Final = 600_000

@@ -17,7 +17,7 @@ from streamq.transport import SyncTransport
 LATE_MS: Final = 60_000
 """Silence after which a delivery that nobody renews is a fault: leases may be long."""
 FAULTS_SHOWN: Final = 10
-OVERDUE: Final = 2.0
+OVERDUE: Final = 5.0
 """Seconds by which a task may be overdue: a daemon that keeps up is late by milliseconds."""
 RECENT_MS: Final = 3_600_000
 NO_DAEMON: Final = "no daemon is alive: nothing is promoted, reclaimed or expired (start `streamq daemon`)"

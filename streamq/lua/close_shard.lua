@@ -18,8 +18,8 @@ for n = 6, #KEYS do
   local size = sizes[(n - 6) % 11]
   if size and redis.call(size, KEYS[n]) > 0 then return 0 end
 end
+local before = tonumber(redis.call('GET', KEYS[1]) or -1) or -1
 redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])
 for n = 15, #KEYS, 11 do redis.call('DEL', KEYS[n], KEYS[n + 1]) end
-local before = tonumber(redis.call('GET', KEYS[1]) or -1)
 redis.call('SET', KEYS[1], string.format('%.0f', math.max(before, tonumber(ARGV[1]))))
 return 1
