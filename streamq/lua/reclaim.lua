@@ -77,7 +77,7 @@ end
 -- As settle has it: no letter takes another's place.
 local function letter_id(id)
   if redis.call('HEXISTS', letters, id) == 0 then return id end
-  return 'd' .. stamp .. '-' .. redis.call('HINCRBY', counters, 'sequence', 1), id
+  return string.format('d%s-%.0f', stamp, redis.call('HINCRBY', counters, 'sequence', 1)), id
 end
 
 local function bury(id, reason, priority, fields)

@@ -156,3 +156,21 @@ def test_durations_of_processes_are_seconds_in_whatever_form_they_are_given() ->
 def test_one_type_is_not_taken_for_its_letters() -> None:
     with pytest.raises(InvalidOption, match=re.escape("types='email': write several names, as ('email',)")):
         WorkerOptions(types="email")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["max_attempts", "max_lost", "max_backlog", "max_payload"])
+def test_numbers_in_options_are_bounded(name: str) -> None:
+    assert getattr(task_options({name: 10**9}), name) == 10**9
+    with pytest.raises(InvalidOption, match=name):
+        task_options({name: 10**30})
+
+
+def test_numbers_of_calls_services_and_rate_limits_are_bounded() -> None:
+    with pytest.raises(InvalidOption, match="max_attempts"):
+        call_options(max_attempts=10**30)
+    with pytest.raises(InvalidOption, match="concurrency"):
+        WorkerOptions(concurrency=10**30)
+    with pytest.raises(InvalidOption, match="rate_limit"):
+        task_options({"rate_limit": RateLimit(10**30, 1.0)})
+    with pytest.raises(InvalidOption, match="rate_limit"):
+        task_options({"rate_limit": RateLimit(1, float("inf"))})
