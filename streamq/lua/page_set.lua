@@ -58,7 +58,8 @@ local seen = 0
 for n = 1, #found, 2 do
   local stamp = string.format('%.0f', tonumber(found[n + 1]))
   seen = seen + 1
-  cursor = stamp .. ' ' .. (kind == 'scheduled' and (string.match(found[n], '^%d+[hnl]') or string.sub(found[n], 1, 12)) or found[n])
+  local member = kind == 'scheduled' and (string.match(found[n], '^%d+[hnl]') or string.sub(found[n], 1, 12))
+  cursor = stamp .. ' ' .. (member or found[n])
   if kind == 'scheduled' then
     rows[#rows + 1] = scheduled(found[n], stamp)
   elseif kind == 'dead' then

@@ -69,9 +69,11 @@ for n, name in ipairs(bad and {} or events) do
   end
 end
 -- The first write of a call of one stream is its XACK, which fails by itself.
-local several = items or math.max(shape[1], shape[2], shape[3], shape[4]) < shape[1] + shape[2] + shape[3] + shape[4]
+local most, all = math.max(shape[1], shape[2], shape[3], shape[4]), shape[1] + shape[2] + shape[3] + shape[4]
 for n, letter in ipairs({'h', 'n', 'l', 's'}) do
-  if several and (items or shape[n] > 0) then look(streams[letter], 'stream', redis.pcall('XLEN', streams[letter])) end
+  if items or (shape[n] > 0 and most < all) then
+    look(streams[letter], 'stream', redis.pcall('XLEN', streams[letter]))
+  end
 end
 for n = 17, #KEYS do look(KEYS[n], 'hash', redis.pcall('HEXISTS', KEYS[n], '')) end
 if buckets > 0 then look(KEYS[15], 'sorted set', redis.pcall('ZCARD', KEYS[15])) end

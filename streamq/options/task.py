@@ -27,8 +27,8 @@ class RateLimit:
         if value is None:
             return None
         if isinstance(value, RateLimit):
-            period = seconds(value.period, "rate_limit", least=0.001)
-            return cls(whole(value.count, "rate_limit", least=1, most=1_000_000), period)
+            length = seconds(value.period, "rate_limit", least=0.001)
+            return cls(whole(value.count, "rate_limit", least=1, most=1_000_000), length)
         count, slash, period = str(value).partition("/")
         if not slash or not count.isascii() or not count.isdigit() or not 1 <= int(count) <= 1_000_000:
             raise InvalidOption(
