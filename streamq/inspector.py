@@ -250,6 +250,10 @@ class Inspector:
         found = daemons(self._transport)
         return [one for one in found if one.details.get("only") in (None, self._app)]
 
+    def daemons_alive(self) -> int:
+        """How many daemons serve this app now; 0: delayed tasks, retries and lost deliveries wait."""
+        return sum(one.alive for one in self.daemons())
+
     def audit(self, progress: Callable[[int], None] = lambda _: None) -> Audit:
         """Check every invariant that stored data can tell, in bounded steps, while the queue works.
 

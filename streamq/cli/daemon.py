@@ -27,6 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--app", help="serve this app only (default: all of the server)")
     parser.add_argument("--claim-interval", default="3s", help="between two looks for silent workers (3s)")
     parser.add_argument("--tidy-interval", default="30s", help="between two rounds of housekeeping (30s)")
+    parser.add_argument("--expire-interval", default="10s", help="between two looks for expired tasks (10s)")
     listen.options(parser)
     log_options(parser)
 
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     options = DaemonOptions(
         claim_interval=seconds(args.claim_interval, "--claim-interval"),
         tidy_interval=seconds(args.tidy_interval, "--tidy-interval"),
+        expire_interval=seconds(args.expire_interval, "--expire-interval"),
     )
     run_loop(_serve(address, options, args.app, listen.listen(args)))
     return OK

@@ -65,9 +65,15 @@ def _from_text(text: str, name: str) -> float:
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
-def whole(value: int, name: str, *, least: int) -> int:
+MOST: Final = 1_000_000_000
+"""No number in an option is greater: it must fit wherever it is stored and reckoned with."""
+
+
+def whole(value: int, name: str, *, least: int, most: int = MOST) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:  # type: ignore[redundant-expr]
         raise InvalidOption(f"{name}={value!r:.80}: must be a whole number of at least {least}")
+    if value > most:
+        raise InvalidOption(f"{name}: must be a whole number of at most {most:,}")
     return value
 
 

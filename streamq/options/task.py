@@ -24,8 +24,11 @@ class RateLimit:
     @classmethod
     def parse(cls, value: RateLimit | str | None) -> RateLimit | None:
         """Read "100/1m", "100/s" or a RateLimit."""
-        if value is None or isinstance(value, RateLimit):
-            return value
+        if value is None:
+            return None
+        if isinstance(value, RateLimit):
+            length = seconds(value.period, "rate_limit", least=0.001)
+            return cls(whole(value.count, "rate_limit", least=1, most=1_000_000), length)
         count, slash, period = str(value).partition("/")
         good = slash and count.isascii() and count.isdigit() and len(count) <= 7
         if not good or not 1 <= int(count) <= 1_000_000:

@@ -263,6 +263,9 @@ class WorkerGroup:
         """Why the group should be restarted; empty where it should not."""
         return self._board.not_alive()
 
+    def faults(self) -> list[str]:
+        return self._board.faults()
+
     def not_ready(self) -> list[str]:
         """Why tasks would not be worked on; empty where they would."""
         return self._board.not_ready()

@@ -190,3 +190,21 @@ def test_a_rate_with_too_many_digits_is_refused(value: str) -> None:
 def test_a_number_that_no_float_holds_is_no_duration() -> None:
     with pytest.raises(InvalidOption, match="at most 100 years"):
         seconds(10**400, "delay")
+
+
+@pytest.mark.parametrize("name", ["max_attempts", "max_lost", "max_backlog", "max_payload"])
+def test_numbers_in_options_are_bounded(name: str) -> None:
+    assert getattr(task_options({name: 10**9}), name) == 10**9
+    with pytest.raises(InvalidOption, match=name):
+        task_options({name: 10**30})
+
+
+def test_numbers_of_calls_services_and_rate_limits_are_bounded() -> None:
+    with pytest.raises(InvalidOption, match="max_attempts"):
+        call_options(max_attempts=10**30)
+    with pytest.raises(InvalidOption, match="concurrency"):
+        WorkerOptions(concurrency=10**30)
+    with pytest.raises(InvalidOption, match="rate_limit"):
+        task_options({"rate_limit": RateLimit(10**30, 1.0)})
+    with pytest.raises(InvalidOption, match="rate_limit"):
+        task_options({"rate_limit": RateLimit(1, float("inf"))})

@@ -167,11 +167,11 @@ async def test_a_worker_told_to_stop_while_it_begins_takes_nothing(url: str) -> 
     worker = Worker(app, OPTIONS)
     prepare = worker._presence.prepare
 
-    async def stopped(shard: int) -> frozenset[str]:
+    async def stopped(shard: int, details: bytes) -> frozenset[str]:
         if shard == 1:
             worker.stop()
             await asyncio.sleep(0.1)  # the fetcher of the other shard would read meanwhile
-        return await prepare(shard)
+        return await prepare(shard, details)
 
     worker._presence.prepare = stopped  # type: ignore[method-assign]
     await worker.run()
