@@ -9,6 +9,8 @@ Raises the client library's errors.
 from __future__ import annotations
 
 import asyncio
+import select
+import time
 from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -23,6 +25,28 @@ from streamq.transport.wire import hiredis
 _MORE: Final = object()
 _ERRORS: Final = {"NOSCRIPT": lib.NoScriptError, "NOPERM": lib.NoPermissionError}
 _CLOSED: Final = "the server closed the connection"
+
+
+class Unsent(lib.ConnectionError):
+    """The connection was of no use any more: the command did not go out, so it was not carried out."""
+
+
+class Quiet:
+    """Whether nothing has come on an idle connection: what comes there is its end, or no answer to anything.
+
+    Asks the system and not the event loop, which may have been kept from looking.
+    """
+
+    __slots__ = ("_poll",)
+
+    def __init__(self, descriptor: int) -> None:
+        self._poll: Any = None
+        if hasattr(select, "poll") and descriptor >= 0:
+            self._poll = select.poll()
+            self._poll.register(descriptor, select.POLLIN)
+
+    def __bool__(self) -> bool:
+        return self._poll is None or not self._poll.poll(0)
 
 
 @contextmanager
@@ -47,8 +71,14 @@ class Link(Protocol):
         """Send one command; the raw reply. Raises where the reply is an error, or late."""
         ...
 
-    async def ask_all(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+    async def ask_all(
+        self, commands: list[tuple[Any, ...]], timeout: float = wire.COMMAND_TIMEOUT
+    ) -> list[Any]:
         """Send commands at once; each reply or the error it was, in their order."""
+        ...
+
+    def usable(self) -> bool:
+        """Whether it is still open, as far as can be known without asking the server."""
         ...
 
     async def aclose(self) -> None:
@@ -83,29 +113,39 @@ class FastLink(asyncio.Protocol):
         self._replies = hiredis.Reader(notEnoughData=_MORE, replyError=error)
         self._asked: deque[asyncio.Future[Any]] = deque()
         self._closed = False
+        self._quiet = _quiet(transport)
 
     async def ask(self, *command: Any, timeout: float = wire.COMMAND_TIMEOUT) -> Any:
-        answer = self._send(command)
+        [answer] = self._send([command])
         timer = self._loop.call_later(timeout, self._expire, timeout)
         try:
             return await answer
         finally:
             timer.cancel()
 
-    async def ask_all(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        timer = self._loop.call_later(wire.COMMAND_TIMEOUT, self._expire, wire.COMMAND_TIMEOUT)
+    async def ask_all(
+        self, commands: list[tuple[Any, ...]], timeout: float = wire.COMMAND_TIMEOUT
+    ) -> list[Any]:
+        answers = self._send(commands)
+        timer = self._loop.call_later(timeout, self._expire, timeout)
         try:
-            return await asyncio.gather(*map(self._send, commands), return_exceptions=True)
+            return await asyncio.gather(*answers, return_exceptions=True)
         finally:
             timer.cancel()
 
-    def _send(self, command: tuple[Any, ...]) -> asyncio.Future[Any]:
+    def _send(self, commands: list[tuple[Any, ...]]) -> list[asyncio.Future[Any]]:
+        """Write commands in one piece. Raises Unsent where the connection is known to be closed."""
         if self._closed or self._transport.is_closing():
-            raise lib.ConnectionError(_CLOSED)
-        answer: asyncio.Future[Any] = self._loop.create_future()
-        self._asked.append(answer)
-        self._transport.write(hiredis.pack_command(command))
-        return answer
+            raise Unsent(_CLOSED)
+        self._transport.write(wire.pack(commands))
+        if self._transport.is_closing():  # it was written to at once, in vain
+            raise Unsent(_CLOSED)
+        answers: list[asyncio.Future[Any]] = [self._loop.create_future() for _ in commands]
+        self._asked.extend(answers)
+        return answers
+
+    def usable(self) -> bool:
+        return not self._closed and not self._transport.is_closing() and bool(self._quiet)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -151,6 +191,7 @@ class LibraryLink:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         connection.socket_timeout = None  # it answers None where a read of its own takes too long
+        self._quiet = _quiet(connection._writer.transport)  # noqa: SLF001 - it has no public name
 
     async def ask(self, *command: Any, timeout: float = wire.COMMAND_TIMEOUT) -> Any:
         [reply] = await self._exchange([command], timeout)
@@ -158,11 +199,19 @@ class LibraryLink:
             raise reply
         return reply
 
-    async def ask_all(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        return await self._exchange(commands, wire.COMMAND_TIMEOUT)
+    async def ask_all(
+        self, commands: list[tuple[Any, ...]], timeout: float = wire.COMMAND_TIMEOUT
+    ) -> list[Any]:
+        return await self._exchange(commands, timeout)
+
+    def usable(self) -> bool:
+        reader: Any = self._connection._reader  # noqa: SLF001 - it has no public name
+        return self._connection.is_connected and not reader.at_eof() and bool(self._quiet)
 
     async def _exchange(self, commands: list[tuple[Any, ...]], timeout: float) -> list[Any]:
-        packed = [part for command in commands for part in self._connection.pack_command(*command)]
+        if not self.usable():
+            raise Unsent(_CLOSED)
+        packed = [wire.pack(commands)]
         try:
             async with asyncio.timeout(timeout):
                 with reset_told():
@@ -181,53 +230,78 @@ class LibraryLink:
         await self._connection.disconnect(nowait=True)
 
 
-class SyncLink:
-    """A connection of plain code: one call at a time, with the timeout that its socket was given."""
+def _quiet(transport: Any) -> Quiet:
+    socket = transport.get_extra_info("socket")
+    return Quiet(-1 if socket is None else socket.fileno())
 
-    __slots__ = ("_receive", "_replies", "_send", "connection")
+
+class SyncLink:
+    """A connection of plain code: one call at a time."""
+
+    __slots__ = ("_encrypted", "_quiet", "_replies", "_seconds", "_socket", "connection")
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection  # owns the socket
         self._replies = hiredis.Reader(notEnoughData=_MORE, replyError=error) if hiredis else None
-        socket = connection._sock  # noqa: SLF001 - it has no public name
-        self._send, self._receive = socket.sendall, socket.recv
+        self._socket = connection._sock  # noqa: SLF001 - it has no public name
+        self._encrypted = hasattr(self._socket, "pending")
+        self._seconds: float | None = self._socket.gettimeout()
+        self._quiet = Quiet(self._socket.fileno())
 
-    def ask(self, *command: Any) -> Any:
+    def usable(self) -> bool:
+        """Whether it is still open, as far as can be known without asking the server."""
+        if self._encrypted and self._socket.pending():
+            return False
+        return bool(self._quiet)
+
+    def ask(self, *command: Any, timeout: float = wire.COMMAND_TIMEOUT) -> Any:
         """Send one command; the raw reply. Raises where the reply is an error, or late."""
-        if self._replies is None:
-            self.connection.send_command(*command)
-            return self.connection.read_response()
-        try:
-            self._send(hiredis.pack_command(command))
-            while (reply := self._replies.gets()) is _MORE:
-                self._replies.feed(self._received())
-        except TimeoutError:
-            raise lib.TimeoutError("no answer in time") from None
-        except hiredis.ProtocolError as error:
-            raise lib.ConnectionError(f"the server's replies make no sense: {error!r}") from None
+        [reply] = self._exchange(wire.packed(command), 1, timeout)
         if isinstance(reply, lib.ResponseError):
             raise reply
         return reply
 
-    def ask_all(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+    def ask_all(
+        self, commands: list[tuple[Any, ...]], timeout: float = wire.COMMAND_TIMEOUT
+    ) -> list[Any]:
         """Send commands at once; each reply or the error it was, in their order. Raises where one is late."""
-        if self._replies is None:
-            self.connection.send_packed_command(
-                [part for command in commands for part in self.connection.pack_command(*command)]
-            )
-            return [self._read_library() for _ in commands]
+        return self._exchange(wire.pack(commands), len(commands), timeout)
+
+    def _exchange(self, data: bytes, replies: int, timeout: float) -> list[Any]:
+        if timeout != self._seconds:
+            self.limit(timeout)
+        self._send(data)
+        end = time.monotonic() + timeout
         try:
-            self._send(b"".join(map(hiredis.pack_command, commands)))
-            return [self._read() for _ in commands]
+            return [self._read(end) if self._replies else self._read_library() for _ in range(replies)]
         except TimeoutError:
-            raise lib.TimeoutError("no answer in time") from None
-        except hiredis.ProtocolError as error:
+            raise lib.TimeoutError(f"no answer within {timeout:g} s") from None
+        except wire.ProtocolError as error:
             raise lib.ConnectionError(f"the server's replies make no sense: {error!r}") from None
 
-    def _read(self) -> Any:
+    def limit(self, seconds: float) -> None:
+        """What a wait on the socket may take."""
+        self._socket.settimeout(seconds)
+        self._seconds = seconds
+
+    def _send(self, data: bytes) -> None:
+        """Raises Unsent where nothing went out."""
+        try:
+            sent = self._socket.send(data)
+        except OSError as error:
+            raise Unsent(str(error) or _CLOSED) from None
+        if sent < len(data):
+            self._socket.sendall(memoryview(data)[sent:])
+
+    def _read(self, end: float) -> Any:
         replies: Any = self._replies
         while (reply := replies.gets()) is _MORE:
-            replies.feed(self._received())
+            if time.monotonic() > end:
+                raise TimeoutError
+            data: bytes = self._socket.recv(65536)
+            if not data:
+                raise lib.ConnectionError(_CLOSED)
+            replies.feed(data)
         return reply
 
     def _read_library(self) -> Any:
@@ -235,12 +309,6 @@ class SyncLink:
             return self.connection.read_response()
         except lib.ResponseError as error:
             return error
-
-    def _received(self) -> bytes:
-        data: bytes = self._receive(65536)
-        if not data:
-            raise lib.ConnectionError(_CLOSED)
-        return data
 
     def close(self) -> None:
         """Close the connection."""

@@ -25,6 +25,8 @@ from streamq.worker.runner import Runner
 
 MOST: Final = 200
 """Tasks in one fetch at most: a script blocks the server."""
+UNENDABLE: Final = 0.5
+"""Seconds that a read blocks at most where the server has no CLIENT with which to end it."""
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 1.0
 """Seconds between two tries on a server that answers, but not what it should (loading, read only)."""
@@ -103,7 +105,7 @@ class Fetcher:
     async def _unblock(self) -> None:
         """End the blocking read. The request may overtake the read itself, so it is repeated."""
         try:
-            while self._blocking and not await self._reader.unblock():  # noqa: ASYNC110
+            while self._blocking and self._reader.endable and not await self._reader.unblock():
                 await asyncio.sleep(0.005)
         except RedisError as error:  # the read ends by itself within `block`
             self._log.debug("fetch.unblock_failed", error=str(error))
@@ -194,12 +196,13 @@ class Fetcher:
         sources = self._sources(max(1, self._runner.room()))  # anew: something may have been freed meanwhile
         if not sources:
             return 0, []
-        call = calls.block(self._consumer, round(self._options.block * 1000), sources)
+        block = self._options.block if self._reader.endable else min(self._options.block, UNENDABLE)
+        call = calls.block(self._consumer, round(block * 1000), sources)
         open_streams = sum(len(keys.streams) for keys in self._keys if not self.is_paused(keys.type))
         self._left_out = len({source.stream for source in sources}) < open_streams
         self._blocking = True
         try:
-            return await self._ask(call, self._options.block)
+            return await self._ask(call, block)
         finally:
             self._blocking = self._left_out = False
 
