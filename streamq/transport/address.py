@@ -87,7 +87,7 @@ class Address:
 
     kind: tcp, tls, unix, embedded, sentinel or cluster. `arguments` are for a connection to a server
     that holds data. seeds: the sentinels, or the nodes of a cluster that are asked first. service: the
-    name by which the sentinels know the master. source: where the URL is from, in words; '' where nobody said.
+    name by which the sentinels know the master. source: where the URL is from, in words, if that is known.
     """
 
     kind: str

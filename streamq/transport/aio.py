@@ -7,6 +7,7 @@ its exchange to finish by itself, since a reply that nobody reads is a task that
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import time
 from typing import Any, TypeVar
@@ -95,19 +96,20 @@ class AsyncTransport:
         except RedisUnavailable as error:
             return await self._persist(call, effort, error, incarnation)
 
-    async def _persist(
-        self, call: Call[R], effort: Effort, error: RedisError, incarnation: str | None
-    ) -> R:
-        for pause in effort.pauses():
-            await asyncio.sleep(pause)
-            try:
-                return await self._attempt(call, effort, incarnation)
-            except RedisUnavailable as again:
-                error = latest(error, again)
-            except RedisError as refusal:
-                error = refusal
-                break
-        raise final(error, effort, call).with_traceback(None) from None
+    async def _persist(self, call: Call[R], effort: Effort, error: RedisError, incarnation: str | None) -> R:
+        try:
+            for pause in effort.pauses():
+                await asyncio.sleep(pause)
+                try:
+                    return await self._attempt(call, effort, incarnation)
+                except RedisUnavailable as again:
+                    error = latest(error, again)
+                except RedisError as refusal:
+                    error = refusal
+                    break
+            raise final(error, effort, call).with_traceback(None) from None
+        finally:
+            del error  # or it would hold this frame, and the frame the transport
 
     async def connected(self, call: Call[Any], *, patience: float) -> None:
         """Return when a connection is at hand on which the call could go out at once. Raises RedisErrors;
@@ -116,17 +118,19 @@ class AsyncTransport:
         if node is not None and any(link.usable() for link in node.idle):
             return
         effort = Effort(patience, self.reply_timeout)
+        error: RedisError = RedisUnavailable("")
         try:
-            await self._connect_for(call, effort)
-        except RedisUnavailable as first:
-            error: RedisUnavailable = first
-            for pause in effort.pauses():
+            for pause in itertools.chain((0.0,), effort.pauses()):
                 await asyncio.sleep(pause)
                 try:
-                    return await self._connect_for(call, effort)
+                    await self._connect_for(call, effort)
                 except RedisUnavailable as again:
                     error = latest(error, again)
+                else:
+                    return
             raise error.with_traceback(None) from None
+        finally:
+            del error
 
     async def _connect_for(self, call: Call[Any], effort: Effort) -> None:
         node = self._topology.find(call) or await self.discovered(call, effort)

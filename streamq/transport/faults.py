@@ -149,9 +149,10 @@ def _answered(where: str, text: str) -> RedisError:
             f"{where} is a node of a cluster: write its URL with +cluster, as redis+cluster://"
         )
     if (lacking := _UNKNOWN.search(text)) is not None:
+        command = (lacking[1] or lacking[2]).upper()
         return ServerError(
-            f"{where} does not take the command {(lacking[1] or lacking[2]).upper()}, which streamq needs ({text}): it is "
-            "renamed or disabled there, or a proxy in between does not pass it on; name the server itself"
+            f"{where} does not take the command {command}, which streamq needs ({text}): it is renamed or "
+            "disabled there, or a proxy in between does not pass it on; name the server itself"
         )
     if "DB index is out of range" in text or "invalid DB index" in text:
         return ServerError(f"{where} has no such database ({text}): correct its number in the URL")

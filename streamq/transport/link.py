@@ -191,7 +191,8 @@ class LibraryLink:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         connection.socket_timeout = None  # it answers None where a read of its own takes too long
-        self._quiet = _quiet(connection._writer.transport)  # noqa: SLF001 - it has no public name
+        writer: Any = connection._writer  # noqa: SLF001 - it has no public name
+        self._quiet = _quiet(writer.transport)
 
     async def ask(self, *command: Any, timeout: float = wire.COMMAND_TIMEOUT) -> Any:
         [reply] = await self._exchange([command], timeout)
@@ -261,9 +262,7 @@ class SyncLink:
             raise reply
         return reply
 
-    def ask_all(
-        self, commands: list[tuple[Any, ...]], timeout: float = wire.COMMAND_TIMEOUT
-    ) -> list[Any]:
+    def ask_all(self, commands: list[tuple[Any, ...]], timeout: float = wire.COMMAND_TIMEOUT) -> list[Any]:
         """Send commands at once; each reply or the error it was, in their order. Raises where one is late."""
         return self._exchange(wire.pack(commands), len(commands), timeout)
 

@@ -17,7 +17,7 @@ from redis import exceptions as lib
 from streamq.transport import wire
 
 LEAST: Final = 0.5
-"""Seconds that a call may take even where less was asked for: a server that is well must be able to answer."""
+"""Seconds that a call may take even where less was asked for: a server that is well has time to answer."""
 FIRST_SHARE: Final = 0.6
 """Of what is left of the time, the part that one try may take: a connection that died in silence leaves
 time for another."""

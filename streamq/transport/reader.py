@@ -90,9 +90,14 @@ class AsyncReader:
 
     async def _at(self, node: Node, incarnation: str | None) -> Link:
         """Our connection to this node; a new one where the incarnation is not that of the one we have."""
-        if self._link is not None and self._node is node and incarnation in (None, self._link.incarnation):
-            if self._link.usable():
-                return self._link
+        link = self._link
+        if (
+            link is not None
+            and self._node is node
+            and incarnation in (None, link.incarnation)
+            and link.usable()
+        ):
+            return link
         await self.aclose()
         self._link = link = await self._transport.open(node)
         self._node, self._client_id = node, await self._id(link)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -75,6 +76,8 @@ class SyncTransport:
         self._lock = threading.Lock()
         self._discovering = threading.Lock()
         self.info: server.ServerInfo | None = None
+        # Whoever forgets to close leaves no open socket: the system would be told by its collector, loudly.
+        weakref.finalize(self, _close_idle, self._topology).atexit = False
 
     def run(self, call: Call[R], *, patience: float | None = None) -> R:
         """Ask the server, again while it is away; the same call twice has the effect of one.
@@ -124,16 +127,19 @@ class SyncTransport:
             raise translate(error, node.shown, self.address.source) from None
 
     def _persist(self, call: Call[R], effort: Effort, error: RedisError) -> R:
-        for pause in effort.pauses():
-            time.sleep(pause)
-            try:
-                return self._attempt(call, effort)
-            except RedisUnavailable as again:
-                error = latest(error, again)
-            except RedisError as refusal:
-                error = refusal
-                break
-        raise final(error, effort, call).with_traceback(None) from None
+        try:
+            for pause in effort.pauses():
+                time.sleep(pause)
+                try:
+                    return self._attempt(call, effort)
+                except RedisUnavailable as again:
+                    error = latest(error, again)
+                except RedisError as refusal:
+                    error = refusal
+                    break
+            raise final(error, effort, call).with_traceback(None) from None
+        finally:
+            del error  # or it would hold this frame, and the frame the transport
 
     def _attempt(self, call: Call[R], effort: Effort) -> R:
         """Ask who is to be asked, and whom that one sends us to."""
@@ -277,8 +283,14 @@ class SyncTransport:
             node.idle = []
 
     def close(self) -> None:
-        for node in self._topology.nodes():
-            self._drop(node)
+        _close_idle(self._topology)
+
+
+def _close_idle(known: topology.Topology) -> None:
+    for node in known.nodes():
+        idle, node.idle = node.idle, []
+        for link in idle:
+            link.close()
 
 
 def _exchange(link: SyncLink, call: Call[Any], timeout: float, asking: bool) -> Any:

@@ -70,4 +70,3 @@ def no_redis(where: str, text: str) -> str:
     kind = "a web server" if "HTTP/" in text else "something else"
     tls = " If it is TLS, write rediss://." if "\\x15" in text else ""
     return f"{where} is no Redis server but {kind} ({text}): correct host and port in the URL.{tls}"
-

@@ -105,7 +105,7 @@ class Fetcher:
     async def _unblock(self) -> None:
         """End the blocking read. The request may overtake the read itself, so it is repeated."""
         try:
-            while self._blocking and self._reader.endable and not await self._reader.unblock():
+            while self._blocking and self._reader.endable and not await self._reader.unblock():  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         except RedisError as error:  # the read ends by itself within `block`
             self._log.debug("fetch.unblock_failed", error=str(error))
