@@ -84,22 +84,34 @@ class AsyncTransport:
         self._closed = False
         self.info: server.ServerInfo | None = None
 
-    async def run(self, call: Call[R], *, patience: float | None = None, incarnation: str | None = None) -> R:
+    async def run(
+        self,
+        call: Call[R],
+        *,
+        patience: float | None = None,
+        incarnation: str | None = None,
+        unless_unsent: bool = False,
+    ) -> R:
         """Ask the server, as SyncTransport.run does.
 
         incarnation: the one that the call is meant for; ServerChanged where it would be another's.
+        unless_unsent: raise RedisUnavailable at once where the first try did not go out, for callers who may
+        have changed their mind by the next.
         """
         patience = self._patience if patience is None else patience
         effort = Effort(patience, self.reply_timeout)
         try:
             return await self._attempt(call, effort, incarnation)
         except RedisUnavailable as error:
+            if unless_unsent and not effort:
+                raise
             return await self._persist(call, effort, error, incarnation)
 
     async def _persist(self, call: Call[R], effort: Effort, error: RedisError, incarnation: str | None) -> R:
         try:
             for pause in effort.pauses():
                 await asyncio.sleep(pause)
+                effort.begin()
                 try:
                     return await self._attempt(call, effort, incarnation)
                 except RedisUnavailable as again:
@@ -122,6 +134,7 @@ class AsyncTransport:
         try:
             for pause in itertools.chain((0.0,), effort.pauses()):
                 await asyncio.sleep(pause)
+                effort.begin()
                 try:
                     await self._connect_for(call, effort)
                 except RedisUnavailable as again:
@@ -170,7 +183,7 @@ class AsyncTransport:
     async def discovered(self, call: Call[Any] | None, effort: Effort | None = None) -> Node:
         """Discover who is to be asked; one task asks around, the others wait for it. Where nobody answered
         it, nobody is asked again for them."""
-        effort = effort or Effort(0, self.reply_timeout)
+        effort = Effort(0, self.reply_timeout) if effort is None else effort
         before = self._discoveries
         try:
             async with asyncio.timeout(effort.left()), self._discovering:
@@ -308,7 +321,7 @@ class AsyncTransport:
 
     async def open(self, node: Node, effort: Effort | None = None) -> Link:
         """A new connection to a server that is new enough; raises the client library's errors."""
-        effort = effort or Effort(0, self.reply_timeout)
+        effort = Effort(0, self.reply_timeout) if effort is None else effort
         link = serve(await connect(node.address, effort=effort))
         try:
             found = server.read(await link.ask(*wire.INFO, timeout=effort.left(self.reply_timeout)))

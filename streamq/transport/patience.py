@@ -44,7 +44,7 @@ class Effort:
         return self.sent > 0
 
     def begin(self) -> None:
-        """Begin a try: from now on `left` is about this one."""
+        """Begin a try of several: from now on `left` is about this one."""
         now = time.monotonic()
         left = self.deadline - now
         self.end = now + max(FIRST_SHARE * left, min(left, LEAST))
@@ -68,4 +68,3 @@ class Effort:
         while (left := self.until - time.monotonic()) > 0:
             yield min(random.uniform(0, longest), max(0.02, left / 2))
             longest = min(1.0, 2 * longest)
-            self.begin()

@@ -130,6 +130,7 @@ class SyncTransport:
         try:
             for pause in effort.pauses():
                 time.sleep(pause)
+                effort.begin()
                 try:
                     return self._attempt(call, effort)
                 except RedisUnavailable as again:
@@ -170,7 +171,7 @@ class SyncTransport:
 
     def discovered(self, call: Call[Any] | None, effort: Effort | None = None) -> Node:
         """Discover who is to be asked; one thread asks around, the others wait for it."""
-        effort = effort or Effort(0, self._reply_timeout)
+        effort = Effort(0, self._reply_timeout) if effort is None else effort
         try:
             if not self._discovering.acquire(timeout=effort.left()):
                 raise lib.TimeoutError("another thread is still asking who is to be asked")
@@ -258,7 +259,7 @@ class SyncTransport:
 
     def open(self, node: Node, effort: Effort | None = None) -> SyncLink:
         """A new connection to a server that is new enough; raises the client library's errors."""
-        effort = effort or Effort(0, self._reply_timeout)
+        effort = Effort(0, self._reply_timeout) if effort is None else effort
         link = SyncLink(connect(node.address, effort=effort))
         try:
             found = server.read(link.ask(*wire.INFO, timeout=effort.left(self._reply_timeout)))
