@@ -80,7 +80,7 @@ class _At:
 
 def located(reference: str, url: str | None) -> App:
     app = load_app(reference)
-    return app if url is None else _At(app, Address.parse(url))
+    return app if url is None else _At(app, Address.parse(url, "option"))
 
 
 def served_types(registry: Registry, options: WorkerOptions) -> list[str]:
