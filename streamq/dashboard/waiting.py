@@ -1,4 +1,4 @@
-"""What the dashboard shows until there is a queue to show: a page that says what it waits for, and fills itself.
+"""What the dashboard shows until there is a queue: a page that says what it waits for, and fills by itself.
 
 Owns the wait. Lets nobody in whom the site would not let in: the page is behind the same guard.
 """

@@ -48,6 +48,9 @@ class Presence:
         record = await self._transport.run(told)
         for shard in range(record.known):
             await self._register_all(shard)
+        # A worker that may not read would be ready, and take nothing.
+        first = type_keys(self._registry.name, 0, self._types[0])
+        await self._transport.run(calls.may_read(first, self._worker))
         warn_of_eviction(self._transport.servers(), self._log)
         return record
 
