@@ -339,6 +339,13 @@ class AsyncTransport:
         link.incarnation = found.incarnation
         return link
 
+    def abandon(self) -> None:
+        """Close what is idle where the event loop is closed, and can do it no more."""
+        for node in self._topology.nodes():
+            idle, node.idle = node.idle, []
+            for link in idle:
+                link.abandon()
+
     async def aclose(self) -> None:
         """Close what is idle now, and what is still under way when it is done."""
         self._closed = True

@@ -13,7 +13,7 @@ import select
 import time
 from collections import deque
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol
 
 from redis import exceptions as lib
@@ -83,6 +83,10 @@ class Link(Protocol):
 
     async def aclose(self) -> None:
         """Close, without waiting."""
+        ...
+
+    def abandon(self) -> None:
+        """Close without the event loop, which is closed."""
         ...
 
 
@@ -182,6 +186,9 @@ class FastLink(asyncio.Protocol):
         self._fail(lib.ConnectionError("closed"))
         await self._connection.disconnect(nowait=True)
 
+    def abandon(self) -> None:
+        _abandon(self._connection, self._transport)
+
 
 class LibraryLink:
     """The client library's own way, for installations without hiredis."""
@@ -229,6 +236,20 @@ class LibraryLink:
 
     async def aclose(self) -> None:
         await self._connection.disconnect(nowait=True)
+
+    def abandon(self) -> None:
+        writer: Any = self._connection._writer  # noqa: SLF001 - it has no public name
+        _abandon(self._connection, writer.transport)
+
+
+def _abandon(connection: Any, transport: Any) -> None:
+    """The event loop's own transport would ask its loop to close the socket, and warn as it is collected."""
+    with suppress(RuntimeError):
+        transport.abort()
+    if (sock := getattr(transport, "_sock", None)) is not None:
+        sock.close()
+        transport._sock = None  # noqa: SLF001 - it has no public name
+    connection._reader = connection._writer = None  # noqa: SLF001
 
 
 def _quiet(transport: Any) -> Quiet:

@@ -244,15 +244,13 @@ class Fetcher:
             self._log.error("group.create_failed", error=str(error))
             await self._pause(1.0)
 
-    async def _recover(self, error: RedisUnavailable) -> None:
+    async def _recover(self, lost: RedisUnavailable) -> None:
         """After a failed read: the server may have handed us tasks that never arrived. Hand them back.
 
         A connection that ended because nothing came on it is nothing to be told of, where another is had.
         """
         quiet = time.monotonic() - self._began >= IDLE and await self._still_there()
-        (self._log.debug if quiet else self._log.warning)(
-            "redis.unavailable", doing="fetch", error=str(error)
-        )
+        (self._log.debug if quiet else self._log.warning)("redis.unavailable", doing="fetch", error=str(lost))
         if not quiet:
             self._sums.count("streamq_redis_errors_total", "fetch")
         self.away_since = self.away_since or time.monotonic()

@@ -40,9 +40,9 @@ WHERE = "redis://host:6379/0"
     "text",
     [
         "NOPERM User producer has no permissions to run the 'xack' command",
-        "ERR ACL failure in script: User x has no permissions to run the 'xadd' command script: f, on @user_script:9.",
+        "ERR ACL failure in script: User x has no permissions to run the 'xadd' command script: f",
         "ACL failure in script: User x has no permissions to access one of the keys used as arguments",
-        "ERR The user executing the script can't run this command or subcommand script: f_a, on @user_script:3.",
+        "ERR The user executing the script can't run this command or subcommand script: f_a",
         "ERR The user executing the script can't access at least one of the keys mentioned",
         "NOAUTH Authentication required.",
         "WRONGPASS invalid username-password pair or user is disabled.",
@@ -167,10 +167,14 @@ async def test_a_full_server_says_so(way: str) -> None:
             if way == "sync":
                 await asyncio.to_thread(wait_until, full)
                 return
-            with pytest.raises(RedisUnavailable, match="raise maxclients"):
-                while True:
-                    app.close()
+            for _ in range(500):  # until the server has counted the connection that is held
+                try:
                     await app.asend("email", {})
+                except RedisUnavailable as error:
+                    assert "raise maxclients" in str(error)
+                    return
+                await app.aclose()
+            pytest.fail("the server takes more than it may")
 
 
 def test_a_database_that_is_not_there() -> None:
@@ -237,7 +241,9 @@ async def test_tasks_run_where_there_is_no_client(without_client: str) -> None:
 
 async def test_orders_and_delays_are_heard_where_nobody_may_listen() -> None:
     with EmbeddedServer(port=free_port()) as server:
-        command(server.url, "ACL", "SETUSER", "w", "on", ">w", "~*", "&*", "+@all", "-subscribe", "-psubscribe")
+        command(
+            server.url, "ACL", "SETUSER", "w", "on", ">w", "~*", "&*", "+@all", "-subscribe", "-psubscribe"
+        )
         app = StreamQ("shop", server.url.replace("//", "//w:w@"))
 
         @app.task
