@@ -27,10 +27,24 @@ from streamq.transport.patience import Effort
 from streamq.transport.topology import MOST_HOPS, Discovery, Node, Redirect
 
 R = TypeVar("R")
+
+
+class _Bare:
+    """As in `sync`."""
+
+    _parser: Any
+
+    async def on_connect(self) -> None:
+        self._parser.on_connect(self)
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:  # noqa: ARG002
+        self._parser.on_connect(self)
+
+
 _CLASSES: dict[str, Any] = {
-    "tcp": aioredis.Connection,
-    "tls": aioredis.SSLConnection,
-    "unix": aioredis.UnixDomainSocketConnection,
+    "tcp": type("TcpConnection", (_Bare, aioredis.Connection), {}),
+    "tls": type("TlsConnection", (_Bare, aioredis.SSLConnection), {}),
+    "unix": type("UnixConnection", (_Bare, aioredis.UnixDomainSocketConnection), {}),
 }
 
 

@@ -27,10 +27,24 @@ from streamq.transport.patience import Effort
 from streamq.transport.topology import MOST_HOPS, Discovery, Node, Redirect
 
 R = TypeVar("R")
+
+
+class _Bare:
+    """In the place of the library's own login: its parser reads from this socket, and that is all."""
+
+    _parser: Any
+
+    def on_connect(self) -> None:
+        self._parser.on_connect(self)
+
+    def on_connect_check_health(self, check_health: bool = True) -> None:  # noqa: ARG002 - as the library has it
+        self._parser.on_connect(self)
+
+
 _CLASSES: dict[str, Any] = {
-    "tcp": redis.Connection,
-    "tls": redis.SSLConnection,
-    "unix": redis.UnixDomainSocketConnection,
+    "tcp": type("TcpConnection", (_Bare, redis.Connection), {}),
+    "tls": type("TlsConnection", (_Bare, redis.SSLConnection), {}),
+    "unix": type("UnixConnection", (_Bare, redis.UnixDomainSocketConnection), {}),
 }
 
 

@@ -52,7 +52,6 @@ def settings(address: Address) -> dict[str, Any]:
         "socket_timeout": COMMAND_TIMEOUT,
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "health_check_interval": 0,
-        "redis_connect_func": _connected,
     }
     if address.kind in ("tcp", "tls"):
         base["socket_keepalive"] = True
@@ -64,11 +63,6 @@ def settings(address: Address) -> dict[str, Any]:
 def reply_timeout(address: Address) -> float:
     """Seconds that an answer may take."""
     return float(address.arguments.get("socket_timeout", COMMAND_TIMEOUT))
-
-
-def _connected(connection: Any) -> None:
-    """In the place of the library's own login: its parser reads from this socket, and that is all."""
-    connection._parser.on_connect(connection)  # noqa: SLF001 - it has no public name
 
 
 def login(address: Address) -> list[tuple[Any, ...]]:
