@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from streamq import OutcomeUnknown, RedisUnavailable, ResultTimeout, StreamQ, calls
+from streamq import OutcomeUnknown, RedisUnavailable, ResultTimeout, StreamQ, WorkerOptions, calls
 from streamq.embedded import EmbeddedServer
 from streamq.transport import Address, AsyncSubscription, AsyncTransport, Subscription, SyncTransport
 from tests.client.proxy import Proxy
 from tests.conftest import command
 from tests.ports import free_port
-from tests.running import until
+from tests.running import serving, until
 
 BOUND = 4.0
 """Seconds within which ends what was given one, on a busy machine; without a deadline it takes 5 or more."""
@@ -203,3 +203,25 @@ async def test_the_transport_is_asked_and_answers_after_a_pause(tcp: tuple[Embed
     await until(lambda: not any(link.usable() for node in transport._topology.nodes() for link in node.idle))
     assert await transport.run(calls.now(), patience=0)
     await transport.aclose()
+
+
+async def test_an_idle_connection_of_a_worker_that_ends_is_no_warning(
+    proxy: Proxy, tcp: tuple[EmbeddedServer, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A proxy cuts what is silent: the read that waits, the control channel, the connections in between."""
+    app = StreamQ("shop", proxy.url)
+
+    @app.task
+    async def work(n: int) -> int:
+        return n
+
+    async with serving(app, WorkerOptions(concurrency=2, block=30, heartbeat=60)):
+        for n in range(2):
+            assert await (await work.aenqueue(n)).aresult(20) == n
+            await until(lambda: b"cmd=xreadgroup" in bytes(command(tcp[0].url, "CLIENT", "LIST")))  # type: ignore[call-overload]
+            await asyncio.sleep(1.5)  # silence of a certain length
+            proxy.go_down()
+            proxy.come_back()
+        assert await (await work.aenqueue(9)).aresult(20) == 9
+    said = "".join(capsys.readouterr())
+    assert "warning" not in said, said
