@@ -241,7 +241,7 @@ class AsyncTransport:
                 break
             link = await self._meant(node, link, effort, incarnation)
             try:
-                return await self._exchange(node, link, call, effort, asking)
+                return await self._exchange(node, link, call, effort, asking, idle=True)
             except Unsent:
                 continue
             except lib.ConnectionError:
@@ -263,9 +263,18 @@ class AsyncTransport:
                 raise ServerChanged(link.incarnation)
         return link
 
-    async def _exchange(self, node: Node, link: Link, call: Call[Any], effort: Effort, asking: bool) -> Any:
+    async def _exchange(
+        self,
+        node: Node,
+        link: Link,
+        call: Call[Any],
+        effort: Effort,
+        asking: bool,
+        *,
+        idle: bool = False,
+    ) -> Any:
         try:
-            timeout = effort.reply(self.reply_timeout, waits=call.confirm is not None)
+            timeout = effort.reply(self.reply_timeout, waits=call.confirm is not None, fresh=idle)
         except lib.TimeoutError:
             await self._give(node, link)
             raise

@@ -12,7 +12,7 @@ import asyncio
 import select
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol
 
@@ -31,22 +31,15 @@ class Unsent(lib.ConnectionError):
     """The connection was of no use any more: the command did not go out, so it was not carried out."""
 
 
-class Quiet:
-    """Whether nothing has come on an idle connection: what comes there is its end, or no answer to anything.
-
-    Asks the system and not the event loop, which may have been kept from looking.
-    """
-
-    __slots__ = ("_poll",)
-
-    def __init__(self, descriptor: int) -> None:
-        self._poll: Any = None
-        if hasattr(select, "poll") and descriptor >= 0:
-            self._poll = select.poll()
-            self._poll.register(descriptor, select.POLLIN)
-
-    def __bool__(self) -> bool:
-        return self._poll is None or not self._poll.poll(0)
+def _coming(socket: Any) -> Callable[[int], Sequence[Any]]:
+    """A function that answers what has come on a socket: on an idle connection, its end or a stray answer.
+    Asks the system and not the event loop, which may have been kept from looking."""
+    descriptor = -1 if socket is None else socket.fileno()
+    if not hasattr(select, "poll") or descriptor < 0:
+        return lambda _wait: ()
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return poll.poll
 
 
 @contextmanager
@@ -117,7 +110,7 @@ class FastLink(asyncio.Protocol):
         self._replies = hiredis.Reader(notEnoughData=_MORE, replyError=error)
         self._asked: deque[asyncio.Future[Any]] = deque()
         self._closed = False
-        self._quiet = _quiet(transport)
+        self._coming = _coming(transport.get_extra_info("socket"))
 
     async def ask(self, *command: Any, timeout: float = wire.COMMAND_TIMEOUT) -> Any:
         [answer] = self._send([command])
@@ -149,7 +142,7 @@ class FastLink(asyncio.Protocol):
         return answers
 
     def usable(self) -> bool:
-        return not self._closed and not self._transport.is_closing() and bool(self._quiet)
+        return not self._closed and not self._transport.is_closing() and not self._coming(0)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -199,7 +192,7 @@ class LibraryLink:
         self._connection = connection
         connection.socket_timeout = None  # it answers None where a read of its own takes too long
         writer: Any = connection._writer  # noqa: SLF001 - it has no public name
-        self._quiet = _quiet(writer.transport)
+        self._coming = _coming(writer.transport.get_extra_info("socket"))
 
     async def ask(self, *command: Any, timeout: float = wire.COMMAND_TIMEOUT) -> Any:
         [reply] = await self._exchange([command], timeout)
@@ -214,7 +207,7 @@ class LibraryLink:
 
     def usable(self) -> bool:
         reader: Any = self._connection._reader  # noqa: SLF001 - it has no public name
-        return self._connection.is_connected and not reader.at_eof() and bool(self._quiet)
+        return self._connection.is_connected and not reader.at_eof() and not self._coming(0)
 
     async def _exchange(self, commands: list[tuple[Any, ...]], timeout: float) -> list[Any]:
         if not self.usable():
@@ -252,15 +245,10 @@ def _abandon(connection: Any, transport: Any) -> None:
     connection._reader = connection._writer = None  # noqa: SLF001
 
 
-def _quiet(transport: Any) -> Quiet:
-    socket = transport.get_extra_info("socket")
-    return Quiet(-1 if socket is None else socket.fileno())
-
-
 class SyncLink:
     """A connection of plain code: one call at a time."""
 
-    __slots__ = ("_encrypted", "_quiet", "_replies", "_seconds", "_socket", "connection")
+    __slots__ = ("_coming", "_encrypted", "_replies", "_seconds", "_socket", "connection")
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection  # owns the socket
@@ -268,32 +256,49 @@ class SyncLink:
         self._socket = connection._sock  # noqa: SLF001 - it has no public name
         self._encrypted = hasattr(self._socket, "pending")
         self._seconds: float | None = self._socket.gettimeout()
-        self._quiet = Quiet(self._socket.fileno())
+        self._coming = _coming(self._socket)
 
     def usable(self) -> bool:
         """Whether it is still open, as far as can be known without asking the server."""
-        if self._encrypted and self._socket.pending():
-            return False
-        return bool(self._quiet)
+        return not self._coming(0) and not (self._encrypted and self._socket.pending())
 
     def ask(self, *command: Any, timeout: float = wire.COMMAND_TIMEOUT) -> Any:
         """Send one command; the raw reply. Raises where the reply is an error, or late."""
-        [reply] = self._exchange(wire.packed(command), 1, timeout)
+        if timeout != self._seconds:
+            self.limit(timeout)
+        self._send(wire.packed(command))
+        reply = self._answers(1, timeout)[0] if self._replies is None else self._answer(timeout)
         if isinstance(reply, lib.ResponseError):
             raise reply
         return reply
 
     def ask_all(self, commands: list[tuple[Any, ...]], timeout: float = wire.COMMAND_TIMEOUT) -> list[Any]:
         """Send commands at once; each reply or the error it was, in their order. Raises where one is late."""
-        return self._exchange(wire.pack(commands), len(commands), timeout)
+        self.limit(timeout)
+        self._send(wire.pack(commands))
+        return self._answers(len(commands), timeout)
 
-    def _exchange(self, data: bytes, replies: int, timeout: float) -> list[Any]:
-        if timeout != self._seconds:
-            self.limit(timeout)
-        self._send(data)
+    def _answer(self, timeout: float) -> Any:
+        """What nearly every call is: one answer, in one piece."""
+        replies: Any = self._replies
+        try:
+            data: bytes = self._socket.recv(65536)
+            replies.feed(data)
+            reply = replies.gets()
+        except TimeoutError:
+            raise lib.TimeoutError(f"no answer within {timeout:g} s") from None
+        except wire.ProtocolError as error:
+            raise lib.ConnectionError(f"the server's replies make no sense: {error!r}") from None
+        if reply is not _MORE:
+            return reply
+        if not data:
+            raise lib.ConnectionError(_CLOSED)
+        return self._answers(1, timeout)[0]
+
+    def _answers(self, number: int, timeout: float) -> list[Any]:
         end = time.monotonic() + timeout
         try:
-            return [self._read(end) if self._replies else self._read_library() for _ in range(replies)]
+            return [self._read(end) if self._replies else self._read_library() for _ in range(number)]
         except TimeoutError:
             raise lib.TimeoutError(f"no answer within {timeout:g} s") from None
         except wire.ProtocolError as error:

@@ -29,30 +29,38 @@ STEP: Final = 8
 class Effort:
     """One call's time, and whether it was sent. True where one of its tries may have been carried out."""
 
-    __slots__ = ("deadline", "end", "sent", "until")
+    __slots__ = ("deadline", "end", "sent", "share", "until")
 
     def __init__(self, patience: float = 0.0, reply: float = wire.COMMAND_TIMEOUT) -> None:
         now = time.monotonic()
         self.sent = 0
         self.until = now + patience  # no try begins after that
-        self.deadline = now + (max(patience, LEAST) if patience > 0 else reply)
-        self.end = self.deadline
         if patience > 0:
-            self.begin()
+            whole = max(LEAST, patience)
+            self.share = max(LEAST, FIRST_SHARE * whole)
+        else:
+            whole = self.share = reply
+        self.deadline = now + whole
+        self.end = now + self.share
 
     def __bool__(self) -> bool:
         return self.sent > 0
 
     def begin(self) -> None:
-        """Begin a try of several: from now on `left` is about this one."""
+        """Begin another try: from now on `left` is about this one."""
         now = time.monotonic()
         left = self.deadline - now
-        self.end = now + max(FIRST_SHARE * left, min(left, LEAST))
+        self.share = max(FIRST_SHARE * left, min(left, LEAST))
+        self.end = now + self.share
 
-    def reply(self, most: float, *, waits: bool) -> float:
+    def reply(self, most: float, *, waits: bool, fresh: bool) -> float:
         """Seconds that the answer to a call may take. `waits`: the server answers when a time of its own is
-        over, which may be all of ours."""
-        return self.left(most, whole=True) + LEAST if waits else self.left(most)
+        over, which may be all of ours. `fresh`: the try has just begun."""
+        if waits:
+            return self.left(most, whole=True) + LEAST
+        if fresh and self.share > LEAST:
+            return min(most, self.share)
+        return self.left(most)
 
     def left(self, most: float = math.inf, *, whole: bool = False) -> float:
         """Seconds that a wait may take; `whole`: of the call, not of the try. Raises the client library's

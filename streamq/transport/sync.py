@@ -210,7 +210,7 @@ class SyncTransport:
             link = self._take(node)
             if link is not None:
                 try:
-                    return self._exchange(node, link, call, effort, asking)
+                    return self._exchange(node, link, call, effort, asking, idle=True)
                 except Unsent:
                     continue
                 except lib.ConnectionError:
@@ -219,9 +219,18 @@ class SyncTransport:
                     break
         return self._exchange(node, self.open(node, effort), call, effort, asking)
 
-    def _exchange(self, node: Node, link: SyncLink, call: Call[Any], effort: Effort, asking: bool) -> Any:
+    def _exchange(
+        self,
+        node: Node,
+        link: SyncLink,
+        call: Call[Any],
+        effort: Effort,
+        asking: bool,
+        *,
+        idle: bool = False,
+    ) -> Any:
         try:
-            timeout = effort.reply(self._reply_timeout, waits=call.confirm is not None)
+            timeout = effort.reply(self._reply_timeout, waits=call.confirm is not None, fresh=idle)
         except lib.TimeoutError:
             self._give(node, link)
             raise
