@@ -20,7 +20,7 @@ from streamq.transport import Address, AsyncSubscription, AsyncTransport, Subscr
 from tests.client.proxy import Proxy
 from tests.conftest import command
 from tests.ports import free_port
-from tests.running import serving, until
+from tests.running import until, working
 
 BOUND = 4.0
 """Seconds within which ends what was given one, on a busy machine; without a deadline it takes 5 or more."""
@@ -215,13 +215,13 @@ async def test_an_idle_connection_of_a_worker_that_ends_is_no_warning(
     async def work(n: int) -> int:
         return n
 
-    async with serving(app, WorkerOptions(concurrency=2, block=30, heartbeat=60)):
+    # No daemon with short intervals, no heartbeat: what is cut in the middle of a call was not idle.
+    async with working(app, WorkerOptions(concurrency=2, block=30, heartbeat=60)):
         for n in range(2):
             assert await (await work.aenqueue(n)).aresult(20) == n
             await until(lambda: b"cmd=xreadgroup" in bytes(command(tcp[0].url, "CLIENT", "LIST")))  # type: ignore[call-overload]
             await asyncio.sleep(1.5)  # silence of a certain length
-            proxy.go_down()
-            proxy.come_back()
+            proxy.cut()
         assert await (await work.aenqueue(9)).aresult(20) == 9
     said = "".join(capsys.readouterr())
     assert "warning" not in said, said
