@@ -30,6 +30,10 @@ from streamq.options import Duration, seconds
 R = TypeVar("R")
 CancelAnswer = Literal["cancelled", "requested", "too late", "unknown"]
 LOOK_AGAIN: Final = 5.0
+LEAST: Final = 0.05
+"""Seconds that a question may take where the wait is over: the transport gives it what an answer needs."""
+SOON: Final = 0.1
+"""Seconds after which a server that is away is asked again."""
 
 
 def _decode_json(raw: bytes) -> Any:
@@ -96,45 +100,53 @@ class TaskHandle(Generic[R]):
         no such task or its result was not kept.
         """
         transport, deadline = self._client.transport, _deadline(timeout)
-        located = transport.run(self._locate())
+        try:
+            located = transport.run(self._locate(), patience=self._first_patience(deadline))
+        except RedisUnavailable as error:
+            raise self._out_of_time(deadline, error) from None
         if located.state in LIVING:
             from streamq.transport import Subscription  # noqa: PLC0415 - see Client.transport
 
             listening = Subscription(transport, self._keys.done(self._id.local))
             try:
                 while located.state in LIVING:
-                    if not listening.connected:
-                        listening.open()
-                    transport.run(self._wait(deadline))
-                    located = transport.run(self._locate())
-                    if located.state in LIVING:
-                        try:
+                    try:
+                        if not listening.connected:
+                            listening.open(self._patience(deadline))
+                        transport.run(self._wait(deadline), patience=self._patience(deadline))
+                        located = transport.run(self._locate(), patience=self._patience(deadline))
+                        if located.state in LIVING:
                             listening.next(self._left(deadline))
-                        except RedisUnavailable:  # wait until it answers again, then listen anew
-                            located = transport.run(self._locate())
+                    except RedisUnavailable as error:  # wait until it answers again, then listen anew
+                        time.sleep(min(SOON, self._left(deadline, error)))
             finally:
                 listening.close()
         return self._value(located)
 
     async def aresult(self, timeout: Duration | None = None) -> R:
         """As `result`."""
+        import asyncio  # noqa: PLC0415 - see AsyncClients
+
         transport, deadline = self._asyncs.current().transport, _deadline(timeout)
-        located = await transport.run(self._locate())
+        try:
+            located = await transport.run(self._locate(), patience=self._first_patience(deadline))
+        except RedisUnavailable as error:
+            raise self._out_of_time(deadline, error) from None
         if located.state in LIVING:
             from streamq.transport import AsyncSubscription  # noqa: PLC0415 - see Client.transport
 
             listening = AsyncSubscription(transport, self._keys.done(self._id.local))
             try:
                 while located.state in LIVING:
-                    if not listening.connected:
-                        await listening.open()
-                    await transport.run(self._wait(deadline))
-                    located = await transport.run(self._locate())
-                    if located.state in LIVING:
-                        try:
+                    try:
+                        if not listening.connected:
+                            await listening.open(self._patience(deadline))
+                        await transport.run(self._wait(deadline), patience=self._patience(deadline))
+                        located = await transport.run(self._locate(), patience=self._patience(deadline))
+                        if located.state in LIVING:
                             await listening.next(self._left(deadline))
-                        except RedisUnavailable:
-                            located = await transport.run(self._locate())
+                    except RedisUnavailable as error:
+                        await asyncio.sleep(min(SOON, self._left(deadline, error)))
             finally:
                 await listening.aclose()
         return self._value(located)
@@ -167,12 +179,30 @@ class TaskHandle(Generic[R]):
         left = LOOK_AGAIN if deadline is None else deadline - time.monotonic()
         return calls.wait(self._keys, self._id.local, round(max(1.0, left + LOOK_AGAIN) * 1000))
 
-    def _left(self, deadline: float | None) -> float:
+    def _left(self, deadline: float | None, error: RedisUnavailable | None = None) -> float:
         if deadline is None:
             return LOOK_AGAIN
         if (left := deadline - time.monotonic()) <= 0:
+            if error is not None:
+                raise self._out_of_time(deadline, error) from None
             raise ResultTimeout(f"task {self._id} has not ended yet; it goes on")
         return min(left, LOOK_AGAIN)
+
+    @staticmethod
+    def _first_patience(deadline: float | None) -> float | None:
+        """For the first look: as long as for any call where the wait has no end, so that a wrong address is
+        told of."""
+        return None if deadline is None else max(LEAST, deadline - time.monotonic())
+
+    @staticmethod
+    def _patience(deadline: float | None) -> float:
+        """For what follows: an outage ends no wait before its time."""
+        return LOOK_AGAIN if deadline is None else max(LEAST, min(LOOK_AGAIN, deadline - time.monotonic()))
+
+    def _out_of_time(self, deadline: float | None, error: RedisUnavailable) -> Exception:
+        if deadline is None:
+            return error
+        return ResultTimeout(f"it is not known whether task {self._id} has ended: {error}")
 
     def _value(self, located: Located) -> R:
         if located.result is not None:

@@ -53,9 +53,9 @@ def _sides(given: str | None) -> list[Any]:
     from streamq.bench.bare import Bare
     from streamq.bench.ours import Ours
     from streamq.errors import UsageError
-    from streamq.transport import Address, SyncTransport
+    from streamq.transport import SyncTransport
 
-    address = Address.parse(given or environment.URL.get())
+    address = target.address(given)
     if address.seeds:
         raise UsageError(f"streamq bench compares on one server: name one server instead of {address}")
     transport = SyncTransport(address, patience=target.PATIENCE)

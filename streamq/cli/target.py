@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 PATIENCE = 2.0
 
 
+class NoAppYet(UsageError):
+    """No app has used the server."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """An app on a server; `record` is None where the server does not know it."""
@@ -56,6 +60,11 @@ def server_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url", help=f"the server (default: {environment.URL.name}, else {environment.URL.usual})"
     )
+
+
+def address(url: str | None) -> Address:
+    """The server that the option names, else the one that the environment does. Raises InvalidURL."""
+    return Address.parse(url or environment.URL.get(), "option" if url else environment.URL.source())
 
 
 def options(parser: argparse.ArgumentParser, *, json: str = "print one JSON object") -> None:
@@ -117,7 +126,7 @@ def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
     from streamq.transport import SyncTransport
 
     url, named = args.url or environment.URL.get(), args.app or environment.APP.given()
-    transport = SyncTransport(Address.parse(url), patience=PATIENCE)
+    transport = SyncTransport(address(args.url), patience=PATIENCE)
     try:
         known = apps(transport)
     except RedisUnavailable as error:
@@ -153,7 +162,7 @@ def _only(known: dict[str, AppRecord]) -> str:
     if len(known) == 1:
         return next(iter(known))
     if not known:
-        raise UsageError(
+        raise NoAppYet(
             "no app has used this server yet: start a worker or enqueue a task, or name one with --app"
         )
     raise UsageError(f"the server has several apps, say which with --app: {', '.join(sorted(known))}")

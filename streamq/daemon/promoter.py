@@ -15,6 +15,7 @@ from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
 from streamq.daemon.loop import about, apart, each, guarded, pause
 from streamq.daemon.rounds import Rounds
+from streamq.errors import AuthenticationFailed, RedisUnavailable, ServerError
 from streamq.keys import WAKE_PATTERN, TypeKeys, app_of_wake, type_keys
 from streamq.model import NAME_PATTERN
 from streamq.telemetry.sums import Sums
@@ -22,6 +23,8 @@ from streamq.transport import AsyncSubscription, AsyncTransport
 
 LONGEST_SLEEP: Final = 30.0
 """Seconds after which every schedule is looked at again, in case a message was lost."""
+DEAF_SLEEP: Final = 1.0
+"""The same where no message can be had at all."""
 SLICE: Final = 0.5
 AGAIN: Final = 0.5
 """Seconds after which a schedule is tried again whose server is away."""
@@ -53,6 +56,7 @@ class Promoter:
         self._due: dict[TypeKeys, float] = {}
         self._look_at = 0.0
         self._changes = 0
+        self._deaf = False
         self._log = telemetry.get_logger(chore="promote")
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -64,17 +68,25 @@ class Promoter:
 
     async def round(self) -> None:
         """Promote what is due by our clock; every type when it is time to look, or after a reconnect."""
-        if not self._listening.connected:
-            await self._listening.open()
+        if not self._listening.connected and not self._deaf:
+            await self._listen()
             self._look_at = 0.0
         now = time.monotonic()
         if now >= self._look_at or self._changes != self._directory.changes:
             self._changes = self._directory.changes
-            self._look_at = now + LONGEST_SLEEP
+            self._look_at = now + (DEAF_SLEEP if self._deaf else LONGEST_SLEEP)
             self._due = {}
             await each(self._directory.bundles(TYPES_AT_ONCE), self._look)
         else:
             await self._promote_all([keys for keys, due in self._due.items() if due <= now])
+
+    async def _listen(self) -> None:
+        """Where that is not allowed, or not to be had, all types are looked at often instead."""
+        try:
+            await self._listening.open()
+        except (AuthenticationFailed, ServerError) as error:
+            self._deaf = True
+            self._log.warning("wake.refused", error=str(error), fix=f"looks every {DEAF_SLEEP:g} s instead")
 
     async def _look(self, types: list[TypeKeys]) -> None:
         """Note when the next of each type is due, and promote what is."""
@@ -120,7 +132,8 @@ class Promoter:
     async def _sleep(self, stop: asyncio.Event) -> None:
         """Until the next due time, or a message that something is due earlier."""
         if not self._listening.connected:
-            await pause(stop, AGAIN)
+            due = min([self._look_at, *self._due.values()]) - time.monotonic()
+            await pause(stop, min(AGAIN, max(due, FINE)) if self._deaf else AGAIN)
             return
         while not stop.is_set():
             left = min([self._look_at, *self._due.values()]) - time.monotonic()
@@ -129,7 +142,11 @@ class Promoter:
                 time.sleep(max(0.0, left))  # noqa: ASYNC251
             if left <= FINE or self._changes != self._directory.changes:
                 return
-            message = await self._listening.next(min(left - FINE, SLICE))
+            try:
+                message = await self._listening.next(min(left - FINE, SLICE))
+            except RedisUnavailable as error:  # closed as it was idle, perhaps: the next round tells
+                self._log.debug("wake.closed", error=str(error))
+                return
             if message is not None:
                 self._woken(*message)
                 return

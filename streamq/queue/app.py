@@ -92,8 +92,8 @@ class StreamQ:
     ) -> None:
         self.registry = Registry(name, shards)
         self._tracer = self.registry.tracer = _tracer(name, tracing)
-        self.address = Address.parse(url or environment.URL.get())
         self.url_from: Source = "code" if url else environment.URL.source()
+        self.address = Address.parse(url or environment.URL.get(), self.url_from)
         waits = seconds(patience, "patience")
         self._client = Client(self.registry, self.address, patience=waits)
         self._asyncs = AsyncClients(self.registry, self.address, patience=waits)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from streamq.transport.faults import ServerChanged as ServerChanged
     from streamq.transport.reader import AsyncReader as AsyncReader
     from streamq.transport.returning import answers as answers
+    from streamq.transport.returning import arrived as arrived
     from streamq.transport.returning import returned as returned
     from streamq.transport.server import ServerInfo as ServerInfo
     from streamq.transport.server import warn_of_eviction as warn_of_eviction
@@ -33,7 +34,7 @@ __all__, __getattr__ = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll
         "aio": ("AsyncTransport",),
         "faults": ("GroupMissing", "ServerChanged"),
         "reader": ("AsyncReader",),
-        "returning": ("answers", "returned"),
+        "returning": ("answers", "arrived", "returned"),
         "server": ("ServerInfo", "warn_of_eviction"),
         "subscription": ("AsyncSubscription", "Subscription"),
         "sync": ("SyncTransport",),

@@ -10,11 +10,12 @@ import ipaddress
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
+from streamq.environment import URL, Source
 from streamq.errors import InvalidOption, InvalidURL
 from streamq.options import reject_unknown
 
@@ -60,6 +61,12 @@ _QUERY: Final[dict[str, Callable[[str], Any]]] = {
     "ssl_cert_reqs": _certificates,
 }
 _SENTINEL_QUERY: Final = _QUERY | {"sentinel_username": str, "sentinel_password": str}
+_SOURCES: Final[dict[Source, str]] = {
+    "option": "--url",
+    "code": "the code, StreamQ(url=…)",
+    "environment": URL.name,
+    "default": f"streamq, as {URL.name} is not set",
+}
 _LOGIN: Final = ("username", "password", "db")
 
 
@@ -80,7 +87,7 @@ class Address:
 
     kind: tcp, tls, unix, embedded, sentinel or cluster. `arguments` are for a connection to a server
     that holds data. seeds: the sentinels, or the nodes of a cluster that are asked first. service: the
-    name by which the sentinels know the master.
+    name by which the sentinels know the master. source: where the URL is from, in words, if that is known.
     """
 
     kind: str
@@ -90,13 +97,19 @@ class Address:
     seeds: tuple[Address, ...] = ()
     service: str = ""
     tls: bool = False
+    source: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return self.shown
 
     @classmethod
-    def parse(cls, url: str) -> Address:
+    def parse(cls, url: str, source: Source | None = None) -> Address:
         """Read a URL; InvalidURL names the fault and the forms that are understood."""
+        found = cls._parse(url)
+        return found if source is None else replace(found, source=_SOURCES[source])
+
+    @classmethod
+    def _parse(cls, url: str) -> Address:
         parts = _split(url)
         if parts.scheme == "embedded":
             return _embedded(parts)
@@ -125,7 +138,7 @@ class Address:
         """The address to connect to: starts the embedded server where that is what was asked for."""
         if self.kind != "embedded":
             return self
-        return Address.parse(self.socket_url)
+        return replace(Address.parse(self.socket_url), source=self.source)
 
 
 def _server(whole: Address, host: str, port: int, arguments: dict[str, Any]) -> Address:

@@ -82,7 +82,7 @@ class _At:
 def located(reference: str, url: str | None) -> App:
     """The app, at another server where a URL is given. Raises UsageError."""
     app = load_app(reference)
-    return app if url is None else _At(app, Address.parse(url))
+    return app if url is None else _At(app, Address.parse(url, "option"))
 
 
 def production(address: Address, what: str) -> None:
