@@ -90,11 +90,17 @@ local function read()
   local letter, sign, ms, count, window = string.match(ARGV[n], '^([hnl])([+@]?)(%d*)/?(%d*)#?(%d*)$')
   local due, fields = tonumber(ms), {'p', ARGV[n + 1]}
   if sign == '+' then due = now + due end
+  -- Digits enough make infinity, which the schedule would keep for ever: 300 years are the most.
+  if due and due > now + 1e13 then due = now + 1e13 end
   n = n + 2
   for _ = 1, tonumber(count) or 0 do
     local value = ARGV[n + 1]
     -- A lifetime counts from when the task is due.
-    if ARGV[n] == 'x' then value = string.format('%.0f', math.max(due or now, now) + tonumber(value)) end
+    if ARGV[n] == 'x' then
+      local life = tonumber(value)
+      if not life or not (life >= 0 and life < 1e13) then life = 1e13 end
+      value = string.format('%.0f', math.max(due or now, now) + life)
+    end
     fields[#fields + 1] = ARGV[n]
     fields[#fields + 1] = value
     n = n + 2

@@ -64,6 +64,13 @@ local function append(letter, id, fields)
   redis.call('HSET', index, id, letter .. redis.call('XADD', streams[letter], '*', unpack(fields)))
 end
 
+-- What a caller says in ms. What is no number, or none that a sorted set can order, is a second: it must not
+-- break the script off half way, nor stay for ever.
+local function ms_of(text)
+  local number = tonumber(text)
+  return number and number >= 0 and number < 1e13 and number or 1000
+end
+
 local function park(letter, id, fields, due)
   local number = redis.call('HINCRBY', counters, 'sequence', 1)
   local score = string.format('%.0f', due)
@@ -130,8 +137,8 @@ function ops.r(item, delay, failures)
   -- An attempt that came to its end did not kill its worker: the task is no suspect any more.
   local attempts = string.format('%d', (tonumber(field(item.fields, 'a')) or 0) + 1)
   local fields = changed(item.fields, {i = item.id, a = attempts, f = failures, l = false, q = false})
-  if tonumber(delay) > 0 then
-    park(item.priority, item.id, fields, now + tonumber(delay))
+  if ms_of(delay) > 0 then
+    park(item.priority, item.id, fields, now + ms_of(delay))
   else
     append(item.priority, item.id, fields)
   end
@@ -272,13 +279,14 @@ for number, values in pairs(stored) do
   local key = KEYS[15 + number]
   redis.call('HSET', key, unpack(values))
   -- GT treats a key without a lifetime as one that never ends, so NX comes first.
-  if redis.call('PEXPIRE', key, ARGV[7 + number], 'NX') == 1 then
+  local life = string.format('%.0f', math.max(1, ms_of(ARGV[7 + number])))
+  if redis.call('PEXPIRE', key, life, 'NX') == 1 then
     -- A new one: lists find it by its minute, or by itself where its tasks began in the schedule.
     local second, of_schedule = tonumber(string.match(key, ':(%d+)$')), string.match(key, ':(d%d+)$')
     local minute = second and math.floor(second / 60) or math.floor(now / 60000)
     redis.call('ZADD', KEYS[15], 'GT', minute, of_schedule or tostring(minute))
   else
-    redis.call('PEXPIRE', key, ARGV[7 + number], 'GT')
+    redis.call('PEXPIRE', key, life, 'GT')
   end
 end
 for name, value in pairs(counted) do redis.call('HINCRBY', counters, name, value) end

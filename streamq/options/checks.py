@@ -5,6 +5,7 @@ Owns the forms of durations and the limits of keys. Knows no option by name but 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -41,10 +42,24 @@ def seconds(value: Duration, name: str, *, least: float = 0.0) -> float:
     elif isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidOption(f"{name}={value!r}: a duration is seconds, a timedelta or text such as '5m'")
     else:
-        result = float(value)
+        result = _as_float(value)
     if not least <= result <= _LONGEST:  # also refuses nan
-        raise InvalidOption(f"{name}={value!r}: must be at least {least:g} s and at most 100 years")
+        raise InvalidOption(f"{name}={_short(value)}: must be at least {least:g} s and at most 100 years")
     return result
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        return math.inf
+
+
+def _short(value: object) -> str:
+    try:
+        return repr(value)[:80]
+    except ValueError:  # an integer of more digits than Python writes
+        return "a huge number"
 
 
 def _from_text(text: str, name: str) -> float:

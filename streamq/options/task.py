@@ -24,8 +24,11 @@ class RateLimit:
     @classmethod
     def parse(cls, value: RateLimit | str | None) -> RateLimit | None:
         """Read "100/1m", "100/s" or a RateLimit."""
-        if value is None or isinstance(value, RateLimit):
-            return value
+        if value is None:
+            return None
+        if isinstance(value, RateLimit):
+            whole(value.count, "rate_limit", least=1)
+            return cls(value.count, seconds(value.period, "rate_limit", least=0.001))
         count, slash, period = str(value).partition("/")
         if not slash or not count.isascii() or not count.isdigit() or not 1 <= int(count) <= 1_000_000:
             raise InvalidOption(

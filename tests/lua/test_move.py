@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from streamq import calls, codec
 from streamq.keys import GROUP, type_keys
-from streamq.model import Completed, Died, Moved, NewTask, Retried, TaskId
+from streamq.model import Accepted, Completed, Died, Moved, NewTask, Retried, Settlement, TaskId
 from streamq.transport import SyncTransport
 from tests.lua.shard import Shard, Snapshot
 
@@ -369,3 +371,54 @@ def test_counts_know_the_age_of_the_oldest_ready_task(shard: Shard) -> None:
     shard.fetch(budget=1)
     counts = shard.run(calls.counts(shard.t))
     assert counts.oldest_ready_ms == int(local[1:].partition("-")[0])
+
+
+# -- times that are none -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delay", ["nan", "-nan", "inf", "-inf", "1e400", "-5", "soon", "", "1e15"])
+def test_a_retry_whose_delay_is_no_number_comes_again_soon(shard: Shard, delay: str) -> None:
+    """NaN broke the script off behind its XACK: the task was running for ever; infinity was scheduled so."""
+    local = shard.put()
+    [delivery] = shard.fetch()
+    answers = shard.run(
+        calls.settle(
+            shard.t,
+            shard.s,
+            "settler",
+            1,
+            [Settlement(delivery.place, local, Retried(cast("int", delay), NONE))],
+        )
+    )
+    assert answers == [True]
+    shard.promote_until(1)
+    assert [again.attempt for again in shard.fetch()] == [2]
+
+
+@pytest.mark.parametrize("digits", ["9" * 16, "9" * 330])
+@pytest.mark.parametrize("absolute", [True, False])
+def test_a_due_time_beyond_all_bounds_is_a_number(shard: Shard, digits: str, absolute: bool) -> None:
+    shard.enqueue(NewTask(b"{}", due=int(digits), absolute=absolute))
+    [[_, score]] = [shard.command("ZRANGE", shard.t.schedule, 0, -1, "WITHSCORES")]
+    assert float(score) < 1e14
+
+
+@pytest.mark.parametrize("life", ["nan", "inf", "-1", "many"])
+def test_a_lifetime_that_is_no_number_is_a_long_one(shard: Shard, life: str) -> None:
+    [answer] = shard.enqueue(NewTask(b"{}", fields=(("x", life),)))
+    assert isinstance(answer, Accepted)
+    [delivery] = shard.fetch()
+    assert delivery.expires_ms is not None
+    assert delivery.expires_ms > 1e13
+
+
+@pytest.mark.parametrize("life", ["nan", "inf", "-7", "many"])
+def test_a_retention_that_is_no_number_ends_too(shard: Shard, life: str) -> None:
+    local = shard.put()
+    [delivery] = shard.fetch()
+    call = calls.settle(
+        shard.t, shard.s, "settler", 1, [Settlement(delivery.place, local, Completed(b"1", 1))]
+    )
+    at = call.args.index(1, 7)
+    shard.run(call._replace(args=(*call.args[:at], life, *call.args[at + 1 :])))
+    assert 0 < shard.command("PTTL", shard.t.results(local)) <= 1000
