@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from streamq.app import Handler
-from streamq.context import Context
+from streamq.context import CURRENT, Context
 from streamq.errors import ProcessDied
 from streamq.model import Delivery
 from streamq.telemetry import logs, traces
@@ -72,6 +72,7 @@ class Threads:
 
 def _call(handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     process = os.getpid()
+    CURRENT.get()._thread = threading.get_ident()  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
     try:
         return handler.encode_result(handler.function(*args, **kwargs))
     except (StopIteration, GeneratorExit) as error:  # cannot travel through a future

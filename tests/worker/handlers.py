@@ -7,7 +7,9 @@ import signal
 import time
 from multiprocessing import parent_process
 
-from streamq import StreamQ, get_context
+from tenacity import wait_fixed
+
+from streamq import Retry, StreamQ, get_context
 from streamq.client import Client
 from streamq.queue import app as queue
 from streamq.transport import Address
@@ -53,3 +55,29 @@ def hurries() -> None:
 @app.task(executor="process", max_attempts=1)
 def sleeps() -> None:
     time.sleep(60)
+
+
+def boom() -> None:
+    raise ValueError("no such account\nsecond line")
+
+
+@app.task(executor="process", max_attempts=2, backoff=wait_fixed(0.01))
+def explodes() -> None:
+    boom()
+
+
+def grouped(what: str) -> ExceptionGroup[Exception]:
+    """What a handler raises that is to be retried, given up or run again in an hour."""
+    first: dict[str, list[Exception]] = {
+        "retried": [ConnectionError()],
+        "given up": [ConnectionError(), FileNotFoundError()],
+        "asked": [Retry(after="1h"), Retry(after="5m"), ConnectionError()],
+    }
+    return ExceptionGroup("several", [ExceptionGroup("inner", first[what]), ConnectionError()])
+
+
+@app.task(
+    executor="process", max_attempts=2, backoff=wait_fixed(0), retry_on=OSError, give_up_on=FileNotFoundError
+)
+def groups(what: str) -> None:
+    raise grouped(what)

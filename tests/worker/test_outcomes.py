@@ -59,7 +59,7 @@ async def test_retries_with_backoff_until_it_works(app: StreamQ) -> None:
         (KeyboardInterrupt(), {"max_attempts": 1}, "attempts", 1),
         (asyncio.CancelledError(), {"max_attempts": 1}, "attempts", 1),
         (Retry(after=0), {"max_attempts": 2}, "attempts", 2),
-        (Retry(after=-1), {"max_attempts": 2}, "backoff", 1),
+        (Retry(after=-1), {"max_attempts": 2, "backoff": wait_fixed(0)}, "attempts", 2),
         (StopIteration(), {"max_attempts": 1}, "attempts", 1),
     ],
 )
