@@ -15,13 +15,14 @@ from streamq import codec, retry
 from streamq.app import Handler, Registry
 from streamq.context import CURRENT, Context
 from streamq.errors import DecodeError
-from streamq.model import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried, name_of
+from streamq.model import SUSPECT, Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried, name_of
 from streamq.telemetry.sums import Sums
 from streamq.telemetry.traces import Tracer, trace_id
 from streamq.worker import verdict
 from streamq.worker.clocks import Clocks
 from streamq.worker.executors import FailedInChild, Processes, Threads
 from streamq.worker.holdings import Held, Report
+from streamq.worker.suspects import Company, Suspects
 
 _FORGOTTEN: Final = Completed()
 
@@ -40,6 +41,8 @@ class Attempts:
         sums: Sums,
         taken: Callable[[Held], None],
         closing: Callable[[], bool],
+        company: Company,
+        apart: Processes | None,
     ) -> None:
         self._registry = registry
         self._tracer = registry.tracer
@@ -51,6 +54,7 @@ class Attempts:
         self._sums = sums
         self._taken = taken
         self.closing = closing
+        self.suspects = Suspects(company, apart, self._begin)
         self.stopping = False
         self.began: Callable[[Held], None] | None = None
 
@@ -120,6 +124,14 @@ class Attempts:
     ) -> bytes:
         if handler.options.executor == "process":
             return await self._in_process(held, handler)
+        if held.delivery.place[0] == SUSPECT:
+            self._taken(held)
+            return await self.suspects.run(held, handler, lambda: self._here(held, handler, args, kwargs))
+        return await self._here(held, handler, args, kwargs)
+
+    async def _here(
+        self, held: Held, handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> bytes:
         token = CURRENT.set(self._begin(held, handler))
         try:
             if handler.is_async:

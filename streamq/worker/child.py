@@ -6,6 +6,7 @@ its failure, so that an exception need not travel. Ends when its worker does.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
 import signal
@@ -50,7 +51,7 @@ def _answer(request: dict[str, Any]) -> bytes | dict[str, Any]:
     try:
         args, kwargs = handler.arguments(delivery.payload)
         with traces.continued(request["trace"]):
-            return handler.encode_result(handler.function(*args, **kwargs))
+            return handler.encode_result(_called(handler, args, kwargs))
     except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is its failure, not our end
         failed = verdict.failure(handler, delivery, error)
         return {
@@ -59,6 +60,13 @@ def _answer(request: dict[str, Any]) -> bytes | dict[str, Any]:
         }
     finally:
         sys.stdout.flush()
+
+
+def _called(handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The handler's value. An `async def` handler comes here as a suspect, and has a loop of its own."""
+    if handler.is_async:
+        return asyncio.run(handler.function(*args, **kwargs))
+    return handler.function(*args, **kwargs)
 
 
 def find(reference: str) -> Handler:

@@ -42,7 +42,7 @@ class Intake:
         suspects = self._holdings.suspects
         for source, entries in parts:
             received = [held for entry in entries if (held := self._receive(source.keys, entry))]
-            kept = 0 if self._closed(source.keys) else len(received)
+            kept = 0 if self._closed(source.keys) or self._runner.is_alone else len(received)
             if source.letter == SUSPECT:
                 kept = min(kept, max(0, 1 - suspects))
                 suspects += len(received)

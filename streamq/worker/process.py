@@ -159,6 +159,7 @@ class Worker:
             self._hungry,
             self._sums,
             lambda: self._main is not None and self._main.cancelling() > 0,
+            apart=self._exclusive,
         )
         self._tell()
         self._intake = Intake(self.name, self._holdings, self._runner, self._settler, self._closed)

@@ -52,6 +52,8 @@ class Runner:
         hungry: Callable[[], None],
         sums: Sums,
         closing: Callable[[], bool] = lambda: False,
+        *,
+        apart: bool = False,
     ) -> None:
         self._registry = registry
         self.sums = sums
@@ -68,9 +70,20 @@ class Runner:
         self._written_off: set[Held] = set()
         self._threads = Threads(concurrency)
         self._processes = Processes(process_slots, registry.tracer)
+        self._apart = Processes(1, registry.tracer) if apart else None
+        self._alone: Held | None = None
         self.clocks = Clocks()
         self.attempts = Attempts(
-            registry, worker, self._threads, self._processes, self.clocks, sums, self._taken, closing
+            registry,
+            worker,
+            self._threads,
+            self._processes,
+            self.clocks,
+            sums,
+            self._taken,
+            closing,
+            self,
+            self._apart,
         )
         self._for_processes: Counter[str] = Counter()
         self._base = contextvars.copy_context()
@@ -87,7 +100,10 @@ class Runner:
 
     def room(self) -> int:
         """How many tasks may be fetched now: free slots, and a little more while tasks are short. None while
-        the slots have enough to do and there is less room than a round trip is worth."""
+        the slots have enough to do and there is less room than a round trip is worth; nor beside a suspect
+        that is to be alone."""
+        if self._alone is not None:
+            return 0
         waiting = len(self._queue)
         taken = len(self._running) + self._threads.stuck + waiting
         room = self._concurrency + self._ahead - taken
@@ -108,6 +124,15 @@ class Runner:
     def running(self) -> list[Held]:
         """A copy of what runs, oldest first; may be called from another thread."""
         return sorted(self._running, key=lambda held: held.started or 0.0)
+
+    def others(self, held: Held) -> int:
+        """How many handlers run beside this one."""
+        return len(self._running - self._written_off - {held})
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nothing may be taken, since a suspect is to run alone."""
+        return self._alone is not None
 
     @property
     def idle(self) -> bool:
@@ -146,6 +171,11 @@ class Runner:
             self._queue.remove(held)
             self._end(held, HandedBack())
 
+    def alone(self, held: Held) -> None:
+        """Take nothing else until this one has ended."""
+        self._alone = held
+        self.hand_back_queued()
+
     def stop_all(self) -> None:
         """Cut everything short that runs, to be handed back."""
         for held in self.running():
@@ -162,6 +192,8 @@ class Runner:
             slot.cancel()
         self._threads.close()
         self._processes.close()
+        if self._apart is not None:
+            self._apart.close()
 
     async def ended(self) -> None:
         """Wait until the slots have ended, but for handlers that do not end."""
@@ -275,6 +307,8 @@ class Runner:
         if held.done:
             return
         held.done = True
+        if self._alone is held:
+            self._alone = None
         self._ended += 1
         if self._for_processes and held.delivery.type in self._for_processes:
             self._for_processes[held.delivery.type] -= 1

@@ -90,18 +90,28 @@ def test_reclaim_gives_an_abandoned_task_a_new_entry(shard: Shard) -> None:
 
 
 def test_a_task_that_loses_delivery_after_delivery_is_isolated_then_dead(shard: Shard) -> None:
+    """Its third loss and those after it prove nothing, as its whole worker was lost; but there is an end."""
     local = shard.put(priority="high")
-    for lost, letter in ((0, "h"), (1, "h"), (2, "s")):
+    for lost, letter in enumerate("hhsssssss"):
         [delivery] = shard.fetch(f"worker-{lost}")
         assert (delivery.lost, delivery.place[0]) == (lost, letter)
         shard.age(delivery, 60_000)
         shard.reclaim(letter)
     located = shard.locate(local)
     assert (located.state, located.detail["reason"]) == ("dead", "lost")
-    assert len(codec.failures(codec.fields_dict(located.fields)["f"])) == 3
+    assert len(codec.failures(codec.fields_dict(located.fields)["f"])) == 9
     assert shard.snapshot() == Snapshot(
-        dead=1, counters={"accepted": 1, "started": 3, "reclaimed": 3, "dead": 1}
+        dead=1, counters={"accepted": 1, "started": 9, "reclaimed": 9, "dead": 1}
     )
+
+
+def test_a_task_that_may_lose_one_delivery_is_never_run_again(shard: Shard) -> None:
+    shard.command("HSET", shard.t.policy, "max_lost", 1)
+    local = shard.put()
+    [delivery] = shard.fetch()
+    shard.age(delivery, 60_000)
+    shard.reclaim("n")
+    assert (shard.state(local), shard.locate(local).detail["reason"]) == ("dead", "lost")
 
 
 def test_a_suspect_that_comes_to_an_end_is_none_any_more(shard: Shard) -> None:

@@ -66,6 +66,11 @@ class Policy:
     rate: tuple[int, int] | None = None
     backlog: int | None = None
 
+    @property
+    def most_lost(self) -> int:
+        """Lost deliveries in a row after which a task is dead whatever it did."""
+        return 1 if self.max_lost == 1 else 3 * self.max_lost
+
     def stored(self) -> dict[str, str]:
         found = {"lease_ms": str(LEASE), "max_lost": str(self.max_lost)}
         if self.rate:

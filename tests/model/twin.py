@@ -222,7 +222,7 @@ class Twin(Books):
         task.lost, task.failures = task.lost + 1, task.failures + 1
         if task.local in self.cancels:
             self._ended(task, "cancelled")
-        elif task.lost >= self.policy.max_lost:
+        elif task.lost >= self.policy.most_lost:
             self._ended(task, "dead")
         else:
             self._append(task, "s" if task.lost >= self.policy.max_lost - 1 else place[0])

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from multiprocessing import parent_process
+from pathlib import Path
 
 from tenacity import wait_fixed
 
@@ -81,3 +82,29 @@ def grouped(what: str) -> ExceptionGroup[Exception]:
 )
 def groups(what: str) -> None:
     raise grouped(what)
+
+
+@app.task
+async def on_loop() -> list[int]:
+    context = get_context()
+    return [os.getpid(), context.attempt, context.lost]
+
+
+@app.task
+def in_thread() -> list[int]:
+    context = get_context()
+    return [os.getpid(), context.attempt, context.lost]
+
+
+@app.task
+async def kills_itself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def waits_for(path: str, note: str) -> None:
+    """Notes its process, and waits for a file."""
+    with Path(note).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    while not Path(path).exists():
+        time.sleep(0.01)
