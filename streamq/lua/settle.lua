@@ -79,10 +79,14 @@ local function park(letter, id, fields, due)
   if not earliest or due < earliest then earliest = due end
 end
 
-local function ended(id, op)
+-- Whether its result is kept; where it is not, who waits for it is to find that it completed.
+local function ended(id, op, kept)
   redis.call('HDEL', index, id)
   if cancelling then redis.call('HDEL', cancels, id) end
-  if waiting and redis.call('ZREM', waiters, id) == 1 then redis.call('PUBLISH', done .. id, op) end
+  if waiting and redis.call('ZREM', waiters, id) == 1 then
+    if op == 'c' and not kept then redis.call('ZADD', gone, stamp, 'c' .. id) end
+    redis.call('PUBLISH', done .. id, op)
+  end
 end
 
 -- Something else may have given two entries one id: no letter takes another's place. The later one gets
@@ -115,7 +119,7 @@ function ops.c(item, results, value)
     table.insert(stored[number], value)
   end
   count('completed')
-  if item.moved or cancelling or waiting then ended(item.id, 'c') end
+  if item.moved or cancelling or waiting then ended(item.id, 'c', results ~= '') end
 end
 
 function ops.x(item)
@@ -218,7 +222,12 @@ end
 
 local shape = {}
 for number in string.gmatch(ARGV[7], '%d+') do shape[#shape + 1] = tonumber(number) end
-local at, stale = 8 + buckets, {}
+local at, stale, kept = 8 + buckets, {}, {}
+if waiting then  -- whose results are kept: they come in pairs behind the ids
+  local from, pairs_ = at + shape[1] + shape[2] + shape[3] + shape[4], 0
+  for bucket = 1, buckets do pairs_ = pairs_ + shape[4 + bucket] end
+  for m = from, from + 2 * pairs_ - 1, 2 do kept[ARGV[m]] = true end
+end
 for n, letter in ipairs({'h', 'n', 'l', 's'}) do
   local number, stream = shape[n], streams[letter]
   if number > 0 then
@@ -235,7 +244,7 @@ for n, letter in ipairs({'h', 'n', 'l', 's'}) do
     end
     if cancelling or waiting then
       for m = at, at + number - 1 do
-        if not stale[letter .. ARGV[m]] then ended(letter .. ARGV[m], 'c') end
+        if not stale[letter .. ARGV[m]] then ended(letter .. ARGV[m], 'c', kept[letter .. ARGV[m]]) end
       end
     end
     at = at + number

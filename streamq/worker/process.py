@@ -25,8 +25,8 @@ from streamq.shards import AppRecord
 from streamq.telemetry.report import Report
 from streamq.telemetry.sums import Sums
 from streamq.transport import AsyncTransport, SyncTransport
+from streamq.worker.attemptlog import AttemptLog
 from streamq.worker.crew import Crew
-from streamq.worker.endings import Endings
 from streamq.worker.fetcher import Fetcher
 from streamq.worker.holdings import Held, Holdings
 from streamq.worker.incarnations import Incarnations
@@ -90,7 +90,7 @@ class Worker:
         self._metered = metered
         self._sums = Sums()
         self._vitals = Vitals(self.name, group, self._registry, self._types, self.options, self._sums)
-        self._endings = Endings(self.name)
+        self._attempt_log = AttemptLog(self.name)
         self._main: asyncio.Task[Any] | None = None
         self._settling: asyncio.Task[None] | None = None
         self._helpers: list[asyncio.Task[Any]] = []
@@ -148,7 +148,7 @@ class Worker:
         )
         self._settler = Settler(
             self._transport, self._registry.name, self.name, self._holdings, self._servers, self._freed,
-            self._sums, self._endings, self._settled,
+            self._sums, self._attempt_log, self._settled,
         )  # fmt: skip
         self._runner = Runner(
             self._registry,
@@ -207,29 +207,29 @@ class Worker:
         tally.left -= 1
         if tally.left <= 0:
             tally.add(held)
-        if self._teller.telling or self._endings.chatty:
+        if self._teller.telling or self._attempt_log.chatty:
             seconds = None if held.started is None else round(time.monotonic() - held.started, 6)
             held.ended = self._runner.clocks.now_ms(), seconds
 
     def _settled(self, ended: list[Ended]) -> None:
         """The server has stored these ends: now they are true, and may be told."""
-        everything = self._teller.telling or self._endings.chatty
+        everything = self._teller.telling or self._attempt_log.chatty
         for held, outcome in ended:
             if everything or held.report is not None:
                 with suppress(Exception):  # a log that raises keeps nothing from being settled
-                    self._endings.settled(held, outcome)
+                    self._attempt_log.settled(held, outcome)
                 if self._teller.telling and held.ended is not None:
                     self._teller.ended(held, outcome, *held.ended)
 
     def _began(self, held: Held) -> None:
         if self._teller.telling:
             self._teller.began(held, self._runner.clocks.now_ms())
-        if self._endings.chatty:
-            self._endings.began(held)
+        if self._attempt_log.chatty:
+            self._attempt_log.began(held)
 
     def _tell(self) -> None:
         """Have the beginnings of attempts told where somebody listens: it costs each of them."""
-        wanted = self._teller.telling or self._endings.chatty
+        wanted = self._teller.telling or self._attempt_log.chatty
         self._runner.attempts.began = self._began if wanted else None
 
     def _hungry(self) -> None:
@@ -370,14 +370,15 @@ class Worker:
     async def _close(self) -> None:
         self._leases.stop()
         self._runner.close()
-        await asyncio.gather(*(self._leave(shard) for shard in self._crew.shards))
+        if self._leases.is_alive():  # a heartbeat on its way would bring us back
+            await asyncio.to_thread(self._leases.join, 2.0)
+        # The first one has our heartbeats, also where we were told to stop before we served any.
+        await asyncio.gather(*(self._leave(shard) for shard in {0, *self._crew.shards}))
         helpers = [one for one in (self._settling, *self._helpers) if one is not None]
         for one in helpers:
             one.cancel()
         await asyncio.gather(*helpers, self._crew.stop(), self._runner.ended(), return_exceptions=True)
         await self._transport.settled_down()
-        if self._leases.is_alive():
-            await asyncio.to_thread(self._leases.join, 2.0)
         await self._transport.aclose()
         self._log.info("worker.stopped")
 

@@ -21,7 +21,7 @@ from streamq.model import Outcome, Settlement
 from streamq.telemetry.sums import Sums
 from streamq.transport import AsyncTransport, ServerChanged, returned
 from streamq.worker import forks
-from streamq.worker.endings import Endings
+from streamq.worker.attemptlog import AttemptLog
 from streamq.worker.holdings import Held, Holdings, Line
 from streamq.worker.incarnations import Incarnations
 
@@ -45,7 +45,7 @@ class Settler:
         servers: Incarnations,
         freed: Callable[[], None],
         sums: Sums,
-        endings: Endings,
+        attempt_log: AttemptLog,
         settled: Callable[[list[Ended]], None],
     ) -> None:
         self.transport = transport
@@ -54,7 +54,7 @@ class Settler:
         self.servers = servers
         self.freed = freed
         self.sums = sums
-        self.endings = endings
+        self.attempt_log = attempt_log
         self.settled = settled
         self.log = telemetry.get_logger(worker=consumer)
         self._lanes: dict[int, _Lane] = {}
@@ -154,7 +154,7 @@ class _Lane:
         for held, outcome in lost:
             task_type = held.delivery.type
             self._settler.sums.count("streamq_leases_lost_total", self._settler.app, task_type)
-            self._settler.endings.lost(held, outcome)
+            self._settler.attempt_log.lost(held, outcome)
 
     async def _send(self, line: Line, batch: list[Ended]) -> list[bool]:
         """Settle. Answers for each whether the delivery was ours. The same call is sent again, but for

@@ -99,7 +99,7 @@ class Suspects:
         processes = cast("Processes", self._processes)
         try:
             child = await processes.acquire(handler)
-        except ProcessDied:  # it cannot be imported there, which is nobody's guilt
+        except Exception:  # noqa: BLE001 - it cannot be imported there, which is nobody's guilt
             await self._quiet(held)
             return await here()
         if held.stop is not None:

@@ -246,7 +246,7 @@ class Twin(Books):
         return ("" if len(walk) < limit else f"({walk[-1][1:]}"), len(moved)
 
     def trim(self, gone_ms: int) -> int:
-        old = [t for t in self.of("cancelled", "expired") if t.kept and t.when <= self.now - gone_ms]
+        old = [task for task in self.gone() if task.when <= self.now - gone_ms]
         for task in old:
             task.kept = False
         over = [local for local, until in self.waiters.items() if until <= self.now]

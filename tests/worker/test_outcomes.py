@@ -153,6 +153,10 @@ async def test_results_are_kept_as_the_policy_says(app: StreamQ) -> None:
         lost = await forgotten.aenqueue()
         with pytest.raises(ResultUnavailable):
             await lost.aresult(5)
+        watched = await forgotten.options(delay=0.3).aenqueue()
+        with pytest.raises(ResultUnavailable, match="completed, and its result was not kept"):
+            await watched.aresult(10)
+        assert await watched.astatus() == "completed"
         kept = await forgotten.options(retention="1h").aenqueue()
         assert await kept.aresult(5) == 1
         handle: TaskHandle[Any] = await nothing.aenqueue()

@@ -20,7 +20,7 @@ STAND_INS: dict[str, type[BaseException]] = {}
 _MOST_STAND_INS = 200
 
 
-class Endings:
+class AttemptLog:
     """Of one worker. `chatty`: whether anybody reads what is said at debug level."""
 
     def __init__(self, worker: str) -> None:
@@ -30,11 +30,9 @@ class Endings:
 
     def began(self, held: Held) -> None:
         """A handler is about to be called."""
-        delivery = held.delivery
-        self._log.debug(
-            "task.started", task=str(delivery.id), type=delivery.type, attempt=delivery.attempt,
-            **({"lost": delivery.lost} if delivery.lost else {}),
-        )  # fmt: skip
+        lost = {"lost": held.delivery.lost} if held.delivery.lost else {}
+        with suppress(Exception):  # a log that raises fails no attempt
+            self._log.debug("task.started", **self._about(held), **lost)
 
     def settled(self, held: Held, outcome: Outcome) -> None:
         """The server has stored this end."""
