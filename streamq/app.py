@@ -186,7 +186,13 @@ class Handler:
         if value is None:
             return b""
         what = f"the result of task type {self.name!r}"
-        return sized(convert.encode(value, what=what, non_str_keys=True), self.options.max_payload, what)
+        try:
+            raw = convert.encode(value, what=what, non_str_keys=True)
+        except (PayloadError, MemoryError):
+            raise
+        except Exception as error:  # whatever the value's own methods raise: the handler has done its work
+            raise PayloadError(f"{what} cannot be encoded: {type(error).__name__}") from error
+        return sized(raw, self.options.max_payload, what)
 
     def decode_result(self, raw: bytes) -> Any:
         value = orjson.loads(raw) if raw else None

@@ -108,9 +108,10 @@ def failed(
     attempts: str,
 ) -> None:
     """Say that an attempt failed: one line, and a record with its exception for whoever listens to the
-    standard library's `logging`, as error trackers do. A log that raises is no reason to end a worker."""
+    standard library's `logging`, as error trackers do. A log that raises, or an exception that cannot be
+    shown, is no reason to end a worker."""
     level = logging.ERROR if final else logging.WARNING
-    with suppress(Exception):
+    with suppress(BaseException):
         more: dict[str, Any] = {}
         if _SETTINGS:
             more = {"traceback": _short(traceback)} if traceback else {}
@@ -119,7 +120,7 @@ def failed(
         log.log(level, event, **about, **more)
     if _own_structlog() and _through_stdlib():
         return  # the line is the record
-    with suppress(Exception):
+    with suppress(BaseException):
         _record(level, exception, about, worker, attempts)
 
 

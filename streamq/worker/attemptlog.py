@@ -31,7 +31,7 @@ class AttemptLog:
     def began(self, held: Held) -> None:
         """A handler is about to be called."""
         lost = {"lost": held.delivery.lost} if held.delivery.lost else {}
-        with suppress(Exception):  # a log that raises fails no attempt
+        with suppress(BaseException):  # a log that raises fails no attempt
             self._log.debug("task.started", **self._about(held), **lost)
 
     def settled(self, held: Held, outcome: Outcome) -> None:
@@ -45,7 +45,7 @@ class AttemptLog:
 
     def lost(self, held: Held, outcome: Outcome) -> None:
         """The delivery was no longer ours: what became of this attempt counts for nothing."""
-        with suppress(Exception):  # a log that raises keeps nothing from being settled
+        with suppress(BaseException):  # a log that raises keeps nothing from being settled
             self._lost(held, outcome)
 
     def _lost(self, held: Held, outcome: Outcome) -> None:

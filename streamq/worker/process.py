@@ -216,7 +216,7 @@ class Worker:
         everything = self._teller.telling or self._attempt_log.chatty
         for held, outcome in ended:
             if everything or held.report is not None:
-                with suppress(Exception):  # a log that raises keeps nothing from being settled
+                with suppress(BaseException):  # a log that raises keeps nothing from being settled
                     self._attempt_log.settled(held, outcome)
                 if self._teller.telling and held.ended is not None:
                     self._teller.ended(held, outcome, *held.ended)

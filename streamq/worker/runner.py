@@ -227,7 +227,7 @@ class Runner:
         self._spawn()
 
     def _log_failed(self, held: Held | None, error: BaseException) -> None:
-        with suppress(Exception):  # a log that raises ends no slot
+        with suppress(BaseException):  # a log that raises ends no slot
             about = {} if held is None else {"task": str(held.delivery.id)}
             self._log.error("slot.failed", **about, error=verdict.name(error), exc_info=error)
 

@@ -7,6 +7,7 @@ import signal
 import time
 from multiprocessing import parent_process
 from pathlib import Path
+from typing import Any
 
 from tenacity import wait_fixed
 
@@ -108,3 +109,15 @@ def waits_for(path: str, note: str) -> None:
         file.write(f"{os.getpid()}\n")
     while not Path(path).exists():
         time.sleep(0.01)
+
+
+@app.task(executor="process", max_attempts=1)
+def raises(what: str) -> Any:
+    from tests.worker import test_slots as odd
+
+    if what == "result":
+        return odd.Odd(RuntimeError)
+    raise {
+        "Unpickled": odd.Unpickled(1, 2), "Unshown": odd.Unshown(), "Base": odd.Base(),
+        "MemoryError": MemoryError(),
+    }[what]  # fmt: skip
