@@ -29,7 +29,7 @@ def of_coroutine(coroutine: Any) -> str:
 def of_thread(number: int) -> str:
     """The frames of a running thread, from the handler on."""
     try:
-        frame = sys._current_frames().get(number)  # noqa: SLF001 - the only way to ask
+        frame = sys._current_frames().get(number)  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
         return "" if frame is None else _text(reversed(list(traceback.walk_stack(frame))))
     except Exception:  # noqa: BLE001 - it runs while it is looked at
         return ""

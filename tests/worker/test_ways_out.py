@@ -6,6 +6,8 @@ import asyncio
 import gc
 import json
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 
 from streamq import StreamQ, Worker, WorkerOptions, telemetry
 from streamq.worker import crew
-from tests.running import OPTIONS, begun, clean, until, wait_until
+from tests.running import OPTIONS, begun, clean, until
 
 ONE_SLOT = WorkerOptions(concurrency=2, block=0.5, heartbeat=0.2, drain_timeout=5)
 
@@ -194,23 +196,31 @@ def test_a_loop_that_ends_hands_back(work: _Work, way: str, capfd: pytest.Captur
     assert not events(capfd) & {"task.retry", "task.dead", "worker.failed", "worker.unsettled"}
 
 
-def test_a_worker_whose_loop_was_closed_renews_nothing(app: StreamQ) -> None:
+CLOSES_ITS_LOOP = """
+import asyncio, sys, threading, time
+from streamq import StreamQ, Worker
+
+app, began = StreamQ("shop", sys.argv[1]), threading.Event()
+
+@app.task
+async def waits():
+    began.set()
+    await asyncio.sleep(60)
+
+waits.enqueue()
+loop, worker = asyncio.new_event_loop(), Worker(app)
+task = loop.create_task(worker.run())
+loop.run_until_complete(loop.create_task(asyncio.to_thread(began.wait, 20)))
+loop.close()
+deadline = time.monotonic() + 15
+while any(one.name == "streamq-leases" for one in threading.enumerate()) and time.monotonic() < deadline:
+    time.sleep(0.05)
+print("renews" if time.monotonic() >= deadline else "ended", flush=True)
+"""
+
+
+def test_a_worker_whose_loop_was_closed_renews_nothing(url: str) -> None:
     """Its tasks would be held for ever."""
-    began = threading.Event()
-
-    @app.task
-    async def waits() -> None:
-        began.set()
-        await asyncio.sleep(60)
-
-    waits.enqueue()
-    loop = asyncio.new_event_loop()
-    worker = Worker(app, OPTIONS)
-    task = loop.create_task(worker.run())
-    wait_for = loop.create_task(asyncio.to_thread(began.wait, 20))
-    loop.run_until_complete(wait_for)
-    loop.close()
-    wait_until(lambda: not worker._leases.is_alive(), 10)
-    task._log_destroy_pending = False  # type: ignore[attr-defined]
-    for slot in worker._runner._slots:
-        slot._log_destroy_pending = False  # type: ignore[attr-defined]
+    command = [sys.executable, "-c", CLOSES_ITS_LOOP, url]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert "ended" in ended.stdout.split(), ended.stderr[-2000:]
