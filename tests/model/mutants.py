@@ -81,7 +81,6 @@ MUTANTS: Final = [
     _M("settle", "if waiting and redis.call('ZREM', waiters, id) == 1 then", "if false then", "waiters stay"),
     _M("settle", "if again and cancelling and redis.call('HEXISTS', cancels, item.id) == 1 then op = 'x' end",
        "", "a cancelled task runs again"),
-    _M("settle", "if op == 'c' and not kept then", "if false then", "a watched success is unknown"),
     _M("settle", "f = failures, l = false, q = false", "f = failures", "a suspect stays one"),
     _M("settle", "local attempts = string.format('%d', (tonumber(field(item.fields, 'a')) or 0) + 1)",
        "local attempts = '1'", "attempts are not counted"),
