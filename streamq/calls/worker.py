@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any, NamedTuple, assert_never
 
 from streamq.calls.call import (
@@ -49,10 +49,16 @@ class Source(NamedTuple):
 FetchedByType = tuple[int, list[tuple[Source, list[Entry]]]]
 
 
-def fetch(consumer: str, budget: int, sources: Sequence[Source]) -> Call[FetchedByType]:
-    """Take up to `budget` tasks, in the order of the sources; those of suspects must come first."""
-    suspects = sum(source.letter == SUSPECT for source in sources)
-    args: list[Arg] = [GROUP, consumer, budget, suspects, *(source.limit for source in sources)]
+def fetch(
+    consumer: str, budget: int, sources: Sequence[Source], *, alone: bool = False
+) -> Call[FetchedByType]:
+    """Take up to `budget` tasks, in the order of the sources; sources of one letter that follow each other
+    share it. Those of suspects must come first; `alone`: no suspect is wanted."""
+    tiers = [(letter, len(list(group))) for letter, group in groupby(source.letter for source in sources)]
+    if not tiers or tiers[0][0] != SUSPECT:
+        tiers.insert(0, (SUSPECT, 0))
+    shape = ",".join(str(size) for _, size in tiers)
+    args: list[Arg] = [GROUP, consumer, budget, int(alone), shape, *(source.limit for source in sources)]
     return build("fetch", [source.stream for source in sources], args, partial(_fetched, sources))
 
 

@@ -202,7 +202,8 @@ end
 
 function ops.b(item)
   count('handed_back')
-  append(item.letter, item.id, changed(item.fields, {i = item.id}))
+  -- It had its turn: it goes to the stream that is read first. Without field `l` it is no suspect there.
+  append('s', item.id, changed(item.fields, {i = item.id, q = item.priority}))
 end
 
 local function read(item)

@@ -19,6 +19,7 @@ from streamq.keys import TypeKeys, type_keys
 from streamq.model import STREAM_LETTERS, SUSPECT
 from streamq.options import WorkerOptions
 from streamq.transport import AsyncReader, AsyncTransport, GroupMissing, ServerChanged, returned
+from streamq.worker.fetch_order import FetchOrder
 from streamq.worker.holdings import Holdings
 from streamq.worker.incarnations import Incarnations
 from streamq.worker.runner import Runner
@@ -64,9 +65,9 @@ class Fetcher:
         self._ending = asyncio.Event()
         self._left_out = self._blocking = self._idle = False
         self._paused: frozenset[str] = frozenset()
-        self._turn = self._failures = 0
+        self._failures = 0
         self._deep: tuple[TypeKeys, str] | None = None
-        self._last_turn = {letter: time.monotonic() for letter in "nl"}
+        self._order = FetchOrder(self._keys, options.fairness, time.monotonic())
         self._log = telemetry.get_logger(worker=servers.consumer, shard=shard)
         self.last_read = time.monotonic()
         self.away_since = 0.0
@@ -142,19 +143,22 @@ class Fetcher:
         waited = not found[1] and not self._stopping
         if waited:
             found = await self._wait_for_one(sources)
-        self._idle = waited and not found[1] and not self._room.is_set()
+        # While a suspect is in hand a read that waits leaves out the stream of what was handed back.
+        self._idle = waited and not found[1] and not self._room.is_set() and not self._holdings.suspects
         self.last_read, self._failures = time.monotonic(), 0
         if found[1]:
+            self._order.served((source.keys.type, len(entries)) for source, entries in found[1])
             await self._deliver(found)
             if waited:
                 await asyncio.sleep(0)  # the handler starts before we ask for more
 
     async def _fetch(self, room: int, sources: list[Source]) -> FetchedByType:
         """What is ready now. Where one stream alone filled the last fetch, it is read as it is, in one
-        round trip with the script that looks at those before it: the script's copying is most of its cost."""
+        round trip with the script that looks at those before it: the script's copying is most of its cost. Of
+        its priority it is the last, as it was served last: no other type is left out."""
         deep = next((source for source in sources if source[:2] == self._deep), None)
         if deep is None:
-            found = await self._ask(calls.fetch(self._consumer, room, sources))
+            found = await self._ask(self._script(room, sources))
         else:
             before = sources[: sources.index(deep)]
             found = await self._fetch_deep(room, before, deep._replace(limit=min(room, deep.limit)))
@@ -166,7 +170,7 @@ class Fetcher:
     async def _fetch_deep(self, room: int, before: list[Source], deep: Source) -> FetchedByType:
         asked: list[calls.Call[FetchedByType]] = [calls.read(self._consumer, deep)]
         if before:
-            asked.insert(0, calls.fetch(self._consumer, max(1, room // 4), before))
+            asked.insert(0, self._script(max(1, room // 4), before))
         incarnation = self._servers.of(self._shard)
         answers = await self._reader.run_all(asked, incarnation=incarnation)
         self._check(incarnation)
@@ -177,6 +181,9 @@ class Fetcher:
             await self._deliver(found)
             raise failed[0]
         return found
+
+    def _script(self, room: int, sources: list[Source]) -> calls.Call[FetchedByType]:
+        return calls.fetch(self._consumer, room, sources, alone=self._holdings.suspects > 0)
 
     async def _ask(self, call: calls.Call[FetchedByType], longest: float = 0.0) -> FetchedByType:
         incarnation = self._servers.of(self._shard)
@@ -192,6 +199,8 @@ class Fetcher:
     async def _wait_for_one(self, sources: list[Source]) -> FetchedByType:
         """Nothing is ready: block until something is, with one plain read."""
         sources = self._sources(max(1, self._runner.room()))  # anew: something may have been freed meanwhile
+        if self._holdings.suspects:
+            sources = [source for source in sources if source.letter != SUSPECT]
         if not sources:
             return 0, []
         call = calls.block(self._consumer, round(self._options.block * 1000), sources)
@@ -204,31 +213,16 @@ class Fetcher:
             self._blocking = self._left_out = False
 
     def _sources(self, room: int) -> list[Source]:
-        """The streams in the order to read them: suspects (if none is in hand), a priority whose turn it
-        is, then high to low; types take turns in being first."""
-        self._turn += 1
-        first = self._turn % len(self._keys)
-        keys = self._keys[first:] + self._keys[:first]
-        limits = {k.type: min(room, self._runner.room_for(self._registry.handlers[k.type])) for k in keys}
-        keys = [k for k in keys if limits[k.type] > 0 and k.type not in self._paused]
-        order = [] if self._holdings.suspects else [Source(k, SUSPECT, 1) for k in keys]
-        patient = self._patient()
-        share = max(1, room // 4)
-        if patient:
+        """The streams to read, in their order; none of types that are paused or have no room."""
+        limits = {
+            keys.type: min(room, self._runner.room_for(self._registry.handlers[keys.type]))
+            for keys in self._keys
+            if keys.type not in self._paused
+        }
+        sources, turn = self._order.sources(room, limits, time.monotonic())
+        if turn:
             self._deep = None
-            order += [Source(k, patient, min(share, limits[k.type])) for k in keys]
-        return order + [
-            Source(k, letter, limits[k.type]) for letter in "hnl" if letter != patient for k in keys
-        ]
-
-    def _patient(self) -> str | None:
-        """The priority that has waited longest for a turn of its own, if that is too long."""
-        now = time.monotonic()
-        letter = min(self._last_turn, key=lambda known: self._last_turn[known])
-        if now - self._last_turn[letter] < self._options.fairness:
-            return None
-        self._last_turn[letter] = now
-        return letter
+        return sources
 
     async def _mend(self) -> None:
         """A group is missing (FLUSHALL, a stray command): create it from the first entry on."""

@@ -68,14 +68,15 @@ class Holdings:
         held_in_line = self._lines.get(held.line)
         if held_in_line is None:
             held_in_line = self._lines[held.line] = {}
-        if place[0] == SUSPECT and place not in held_in_line:
+        if place[0] == SUSPECT and held.delivery.suspect and place not in held_in_line:
             self.suspects += 1
         held_in_line[place] = held
 
     def remove(self, line: Line, places: Iterable[str]) -> None:
         held = self._lines.get(line, {})
         for place in places:
-            if held.pop(place, None) is not None and place[0] == SUSPECT:
+            gone = held.pop(place, None)
+            if gone is not None and place[0] == SUSPECT and gone.delivery.suspect:
                 self.suspects -= 1
 
     def discard(self, held: Held) -> None:
