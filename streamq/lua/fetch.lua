@@ -8,16 +8,19 @@
 -- Of suspects (field `l`) one is taken in all, and none where `alone` is 1: one is in hand.
 -- A stream without its group ends the walk; what was taken before is returned. A key that is no stream is
 -- passed over, and told where nothing else was found.
--- KEYS streams...
--- ARGV group consumer budget alone tiers limits...
+-- With `rings` the streams are of `ready`, and come out of it where nothing is left: see `muster`.
+-- KEYS ready bell streams...
+-- ARGV group consumer budget alone rings tiers limits...
 -- Returns {now_ms, {{number of the stream, entries}...}}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local group, left, suspect_taken = ARGV[1], tonumber(ARGV[3]), ARGV[4] == '1'
-local taken, order, wrong, failed = {}, {}, nil, nil
+local taken, order, empty, wrong, failed = {}, {}, {}, nil, nil
 
-local function fault(stream, reply)
+local function fault(n, reply)
+  local stream = KEYS[2 + n]
   if string.find(reply.err, 'WRONGTYPE', 1, true) then
+    empty[n] = true
     wrong = redis.error_reply('WRONGTYPE ' .. stream .. ' is no stream: somebody overwrote it; DEL it')
   else
     failed = reply
@@ -26,8 +29,9 @@ end
 
 -- Take at most `count` of the n-th stream. Answers how many it took, and the last of them.
 local function take(n, count)
-  local reply = redis.pcall('XREADGROUP', 'GROUP', group, ARGV[2], 'COUNT', count, 'STREAMS', KEYS[n], '>')
-  if reply and reply.err then fault(KEYS[n], reply) end
+  local reply = redis.pcall('XREADGROUP', 'GROUP', group, ARGV[2], 'COUNT', count, 'STREAMS', KEYS[2 + n], '>')
+  empty[n] = not reply or not reply.err and (not reply[1] or #reply[1][2] < count)
+  if reply and reply.err then fault(n, reply) end
   if not reply or reply.err or not reply[1] then return 0 end
   local entries = reply[1][2]
   left = left - #entries
@@ -40,7 +44,7 @@ local function take(n, count)
   return #entries, entries[#entries]
 end
 
-local function limit_of(n) return tonumber(ARGV[5 + n]) - (taken[n] and #taken[n] or 0) end
+local function limit_of(n) return tonumber(ARGV[6 + n]) - (taken[n] and #taken[n] or 0) end
 
 local function suspected(entry)
   for m = 1, #entry[2], 2 do
@@ -64,9 +68,10 @@ end
 
 -- One by one: who comes next may be the second suspect.
 local function take_returned(n)
-  local length = redis.pcall('XLEN', KEYS[n])
-  if type(length) == 'table' then return fault(KEYS[n], length) end
-  while length > 0 and left > 0 and limit_of(n) > 0 and not (suspect_taken and suspect_next(KEYS[n])) do
+  local length = redis.pcall('XLEN', KEYS[2 + n])
+  if type(length) == 'table' then return fault(n, length) end
+  empty[n] = length == 0
+  while length > 0 and left > 0 and limit_of(n) > 0 and not (suspect_taken and suspect_next(KEYS[2 + n])) do
     local got, last = take(n, 1)
     if got == 0 then return end
     suspect_taken = suspect_taken or suspected(last)
@@ -86,7 +91,7 @@ local function share(streams)
 end
 
 local first, tier = 1, 0
-for size in string.gmatch(ARGV[5], '%d+') do
+for size in string.gmatch(ARGV[6], '%d+') do
   local streams = {}
   for n = first, first + tonumber(size) - 1 do streams[#streams + 1] = n end
   first, tier = first + tonumber(size), tier + 1
@@ -97,6 +102,27 @@ for size in string.gmatch(ARGV[5], '%d+') do
       if not failed then take_returned(n) end
     end
   end
+end
+
+-- What is served goes to the end of those that wait; who had most comes last.
+local function after(n)
+  local stream, got = KEYS[2 + n], taken[n] and #taken[n] or 0
+  if got > 0 and not empty[n] then
+    empty[n] = #redis.call('XRANGE', stream, '(' .. taken[n][got][1], '+', 'COUNT', 1) == 0
+  end
+  if empty[n] then
+    redis.call('ZREM', KEYS[1], stream)
+    redis.call('ZREM', KEYS[2], stream)
+    return
+  end
+  local score = redis.call('ZSCORE', KEYS[1], stream)
+  local score = string.format('%.3f', time[1] * 1000 + time[2] / 1000 + got / 1000)
+  if got > 0 then redis.call('ZADD', KEYS[1], score, stream) else redis.call('ZADD', KEYS[1], 'NX', score, stream) end
+  redis.call('ZADD', KEYS[2], 'NX', score, stream)
+end
+
+if ARGV[5] == '1' and not failed then
+  for n = 1, #KEYS - 2 do after(n) end
 end
 if failed and #order == 0 then return failed end
 if wrong and #order == 0 then return wrong end

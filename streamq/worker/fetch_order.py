@@ -7,11 +7,15 @@ what there is room for is shared equally. Pure: knows no Redis, takes the time a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
 
 from streamq.calls import Source
 from streamq.keys import TypeKeys
 from streamq.model import SUSPECT
+
+SPARE: Final = 8
+"""Streams of one priority that are named beyond as many as there is room for: some may be empty by then."""
 
 
 class FetchOrder:
@@ -44,6 +48,20 @@ class FetchOrder:
             Source(one, letter, limits[one.type]) for letter in "hnl" if letter != patient for one in keys
         ]
         return order, patient is not None
+
+    def ready_sources(
+        self, listed: Iterable[tuple[TypeKeys, str]], room: int, limit_of: Callable[[str], int], now: float
+    ) -> list[Source]:
+        """The same of streams that are known to have tasks, in the order in which they are listed."""
+        patient = self._patient(now)
+        by_letter: dict[str, list[Source]] = {SUSPECT: [], **({patient: []} if patient else {})}
+        by_letter |= {letter: [] for letter in "hnl" if letter != patient}
+        for keys, letter in listed:
+            limit = min(room, limit_of(keys.type))
+            if limit > 0 and len(by_letter[letter]) < room + SPARE:
+                share = max(1, room // 4) if letter == patient else room
+                by_letter[letter].append(Source(keys, letter, min(limit, share)))
+        return [source for sources in by_letter.values() for source in sources]
 
     def _patient(self, now: float) -> str | None:
         """The priority that has waited longest for a turn of its own, if that is too long."""

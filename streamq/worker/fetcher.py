@@ -8,25 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeVar
 
 from streamq import calls, telemetry
 from streamq.app import Registry
 from streamq.calls import FetchedByType, Source
 from streamq.errors import RedisError, RedisUnavailable
-from streamq.keys import TypeKeys, type_keys
-from streamq.model import STREAM_LETTERS, SUSPECT
+from streamq.keys import TypeKeys, shard_keys, type_keys
+from streamq.model import SUSPECT
 from streamq.options import WorkerOptions
 from streamq.transport import AsyncReader, AsyncTransport, GroupMissing, ServerChanged, returned
+from streamq.worker.doorbell import MANY, Doorbell, Listed
 from streamq.worker.fetch_order import FetchOrder
-from streamq.worker.holdings import Holdings
+from streamq.worker.holdings import Holdings, chunks
 from streamq.worker.incarnations import Incarnations
 from streamq.worker.runner import Runner
 
+R = TypeVar("R")
 MOST: Final = 200
 """Tasks in one fetch at most: a script blocks the server."""
 FIRST_PAUSE: Final = 0.02
+TYPES_AT_ONCE: Final = 250
+"""Types that one script looks at where it has to look at all."""
+RETURNED_AFTER: Final = 1.0
+"""Seconds from one look for tasks that were handed back, while a suspect is in hand, to the next."""
 LONGEST_PAUSE: Final = 1.0
 """Seconds between two tries on a server that answers, but not what it should (loading, read only)."""
 
@@ -66,8 +72,11 @@ class Fetcher:
         self._left_out = self._blocking = self._idle = False
         self._paused: frozenset[str] = frozenset()
         self._failures = 0
+        self._next_returned = 0.0
         self._deep: tuple[TypeKeys, str] | None = None
         self._order = FetchOrder(self._keys, options.fairness, time.monotonic())
+        shard_key = shard_keys(registry.name, shard)
+        self._doorbell = Doorbell(shard_key, self._keys, self._ask_all) if len(types) > MANY else None
         self._log = telemetry.get_logger(worker=servers.consumer, shard=shard)
         self.last_read = time.monotonic()
         self.away_since = 0.0
@@ -123,6 +132,8 @@ class Fetcher:
                 self._sums.count("streamq_redis_errors_total", "fetch")
                 await self._recover()
             except RedisError as error:
+                # Without the rights for it, or where its keys were overwritten, every stream is read.
+                self._doorbell = None
                 self._log.error("fetch.failed", error=str(error))
                 self._sums.count("streamq_redis_errors_total", "fetch")
                 await self._pause(1.0)
@@ -133,6 +144,9 @@ class Fetcher:
         room = min(self._runner.room(), MOST)
         if room <= 0:
             await self._room.wait()
+            return
+        if self._doorbell is not None:
+            await self._read_ready(self._doorbell, room)
             return
         sources = self._sources(room)
         if not sources:
@@ -145,12 +159,58 @@ class Fetcher:
             found = await self._wait_for_one(sources)
         # While a suspect is in hand a read that waits leaves out the stream of what was handed back.
         self._idle = waited and not found[1] and not self._room.is_set() and not self._holdings.suspects
+        await self._take(found)
+        if waited and found[1]:
+            await asyncio.sleep(0)  # the handler starts before we ask for more
+
+    async def _take(self, found: FetchedByType) -> None:
         self.last_read, self._failures = time.monotonic(), 0
         if found[1]:
             self._order.served((source.keys.type, len(entries)) for source, entries in found[1])
             await self._deliver(found)
-            if waited:
-                await asyncio.sleep(0)  # the handler starts before we ask for more
+
+    async def _read_ready(self, bell: Doorbell, room: int) -> None:
+        """The same for many types: only streams are read that are known to have tasks."""
+        idle = await bell.watch()
+        sources = self._order.ready_sources(self._readable(bell), room, self._limit, time.monotonic())
+        found: FetchedByType = (0, [])
+        if sources:
+            found = await self._fetch_ready(bell, room, sources)
+        elif idle and not self._stopping:
+            # One worker at a time waits as workers of few types do, so that what does not ring (an older
+            # release) is seen at once.
+            found = await self._wait_for_one(self._sources(room))
+        elif not self._stopping:
+            await self._wait_for_bell(bell)
+        await self._take(found)
+
+    def _readable(self, bell: Doorbell) -> list[Listed]:
+        """While a suspect is in hand, the streams of suspects are read now and then: what was handed back
+        waits there too."""
+        now = time.monotonic()
+        if self._holdings.suspects and now < self._next_returned:
+            return [one for one in bell.known if one.letter != SUSPECT]
+        self._next_returned = now + RETURNED_AFTER
+        return bell.known
+
+    async def _fetch_ready(self, bell: Doorbell, room: int, sources: list[Source]) -> FetchedByType:
+        found, names = await self._run_all([self._script(room, sources, rings=True), bell.look])
+        if isinstance(found, RedisError):
+            raise found
+        bell.learn([] if isinstance(names, RedisError) else names)
+        taken: FetchedByType = found
+        return taken
+
+    async def _wait_for_bell(self, bell: Doorbell) -> None:
+        self._left_out = bell.has_refused
+        self._blocking = True
+        try:
+            await bell.wait(min(self._options.block, bell.patience), self._may_read)
+        finally:
+            self._blocking = self._left_out = False
+
+    def _may_read(self, one: Listed) -> bool:
+        return self._limit(one.keys.type) > 0 and not (one.letter == SUSPECT and self._holdings.suspects)
 
     async def _fetch(self, room: int, sources: list[Source]) -> FetchedByType:
         """What is ready now. Where one stream alone filled the last fetch, it is read as it is, in one
@@ -171,9 +231,7 @@ class Fetcher:
         asked: list[calls.Call[FetchedByType]] = [calls.read(self._consumer, deep)]
         if before:
             asked.insert(0, self._script(max(1, room // 4), before))
-        incarnation = self._servers.of(self._shard)
-        answers = await self._reader.run_all(asked, incarnation=incarnation)
-        self._check(incarnation)
+        answers = await self._run_all(asked)
         failed = [answer for answer in answers if isinstance(answer, RedisError)]
         good = [answer for answer in answers if not isinstance(answer, RedisError)]
         found = max((now for now, _ in good), default=0), [part for _, parts in good for part in parts]
@@ -182,10 +240,27 @@ class Fetcher:
             raise failed[0]
         return found
 
-    def _script(self, room: int, sources: list[Source]) -> calls.Call[FetchedByType]:
-        return calls.fetch(self._consumer, room, sources, alone=self._holdings.suspects > 0)
+    def _script(self, room: int, sources: list[Source], *, rings: bool = False) -> calls.Call[FetchedByType]:
+        alone = self._holdings.suspects > 0
+        return calls.fetch(self._consumer, room, sources, alone=alone, rings=rings)
 
-    async def _ask(self, call: calls.Call[FetchedByType], longest: float = 0.0) -> FetchedByType:
+    async def _ask_all(self, asked: Sequence[calls.Call[Any]], longest: float) -> list[Any]:
+        """Run calls in order; one that may block comes alone. Raises the first error."""
+        if len(asked) == 1:
+            return [await self._ask(asked[0], longest)]
+        answers = await self._run_all(asked)
+        for answer in answers:
+            if isinstance(answer, RedisError):
+                raise answer
+        return answers
+
+    async def _run_all(self, asked: Sequence[calls.Call[Any]]) -> list[Any]:
+        incarnation = self._servers.of(self._shard)
+        answers = await self._reader.run_all(list(asked), incarnation=incarnation)
+        self._check(incarnation)
+        return answers
+
+    async def _ask(self, call: calls.Call[R], longest: float = 0.0) -> R:
         incarnation = self._servers.of(self._shard)
         found = await self._reader.run(call, longest=longest, incarnation=incarnation)
         self._check(incarnation)
@@ -214,21 +289,25 @@ class Fetcher:
 
     def _sources(self, room: int) -> list[Source]:
         """The streams to read, in their order; none of types that are paused or have no room."""
-        limits = {
-            keys.type: min(room, self._runner.room_for(self._registry.handlers[keys.type]))
-            for keys in self._keys
-            if keys.type not in self._paused
-        }
+        limits = {keys.type: min(room, self._limit(keys.type)) for keys in self._keys}
         sources, turn = self._order.sources(room, limits, time.monotonic())
         if turn:
             self._deep = None
         return sources
 
+    def _limit(self, task_type: str) -> int:
+        """The most to take of a type now; none where it is paused."""
+        if task_type in self._paused:
+            return 0
+        return self._runner.room_for(self._registry.handlers[task_type])
+
     async def _mend(self) -> None:
         """A group is missing (FLUSHALL, a stray command): create it from the first entry on."""
         self._log.warning("group.missing")
+        self._forget()
         try:
-            await self._transport.run(calls.groups(self.streams))
+            for streams in chunks(self.streams, 4 * TYPES_AT_ONCE):
+                await self._transport.run(calls.groups(streams))
         except RedisError as error:
             self._log.error("group.create_failed", error=str(error))
             await self._pause(1.0)
@@ -236,6 +315,7 @@ class Fetcher:
     async def _recover(self) -> None:
         """After a failed read: the server may have handed us tasks that never arrived. Hand them back."""
         self.away_since = self.away_since or time.monotonic()
+        self._forget()
         await self._pause(min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**self._failures))
         self._failures += 1
         while not self._stopping:
@@ -254,6 +334,7 @@ class Fetcher:
 
     async def _move(self, incarnation: str) -> None:
         """The server is another than before: what we hold is checked before anything is fetched from it."""
+        self._forget()
         try:
             if await self._servers.move(self._shard, incarnation):
                 await self._hand_back_unseen()
@@ -261,17 +342,26 @@ class Fetcher:
             self._log.warning("redis.unavailable", doing="move", error=str(error))
             await self._pause(0.1)
 
+    def _forget(self) -> None:
+        """What rang may be lost with the server that knew it."""
+        if self._doorbell is not None:
+            self._doorbell.forget()
+
     async def _hand_back_unseen(self) -> None:
-        for keys in self._keys:
-            for letter in STREAM_LETTERS:
-                try:
-                    places = await self._transport.run(calls.pending(keys, letter, self._consumer, 1000))
-                except GroupMissing:
-                    await self._mend()
-                    continue
-                unseen = [p for p in places if not self._holdings.has((keys.type, keys.shard), p)]
-                if unseen:
-                    self._recovered(keys, unseen)
+        for keys in chunks(self._keys, TYPES_AT_ONCE):
+            for seen in await self._transport.run(calls.survey(keys)):
+                if seen.pending:
+                    await self._hand_back(seen.keys, seen.letter)
+
+    async def _hand_back(self, keys: TypeKeys, letter: str) -> None:
+        try:
+            places = await self._transport.run(calls.pending(keys, letter, self._consumer, 1000))
+        except GroupMissing:
+            await self._mend()
+            return
+        unseen = [p for p in places if not self._holdings.has((keys.type, keys.shard), p)]
+        if unseen:
+            self._recovered(keys, unseen)
 
     async def _pause(self, seconds: float) -> None:
         try:

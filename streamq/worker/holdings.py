@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, TypeVar
 
 from streamq.context import Context
 from streamq.model import SUSPECT, Delivery
 
+T = TypeVar("T")
 Line = tuple[str, int]
 """A task type in a shard: what one renew or settle call is about."""
 
@@ -97,5 +98,5 @@ class Holdings:
         return list(self._lines.get(line, {}).values())
 
 
-def chunks(items: list[Held], size: int) -> Iterable[list[Held]]:
+def chunks(items: list[T], size: int) -> Iterable[list[T]]:
     return (items[n : n + size] for n in range(0, len(items), size))
