@@ -50,6 +50,7 @@ class Doorbell:
         """The server may be another, or emptied: nothing is known."""
         self._known: list[Listed] | None = None
         self._passed_on: dict[bytes, int] = {}
+        self._woken: bytes | None = None
         self._force, self._found = True, False
         self._next_watch = 0.0
 
@@ -64,11 +65,12 @@ class Doorbell:
         return calls.listed(self._shard)
 
     def learn(self, names: list[bytes]) -> None:
+        self._woken = None
         self._known = [known for name in names if (known := self._streams.get(name))]
 
     async def watch(self) -> bool:
-        """See to it that somebody looks for what did not ring. Answers whether it is for us to read all streams:
-        where nothing is known to be ready, that is as good as a look of its own."""
+        """See to it that somebody looks for what did not ring. Answers whether it is for us to read all
+        streams: where nothing is known to be ready, that is as good as a look of its own."""
         now = time.monotonic()
         if now < self._next_watch:
             return False
@@ -110,9 +112,15 @@ class Doorbell:
         known = self._streams.get(name)
         if known is not None and servable(known):
             self._passed_on.clear()
+            self._woken = name
             self._known = [known, *(one for one in self.known if one != known)]
         else:
             await self._pass_on(name)
+
+    async def hand_over(self) -> None:
+        """Have another worker look for what we were woken for, where we end before we do."""
+        if self._woken is not None:
+            await self._ask([calls.ring_again(self._shard, self._woken)], 0)
 
     async def _pass_on(self, name: bytes) -> None:
         """Whoever waits longest is woken next. Who is woken for the same stream again was the last that

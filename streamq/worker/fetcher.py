@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from streamq import calls, telemetry
@@ -137,6 +138,9 @@ class Fetcher:
                 self._log.error("fetch.failed", error=str(error))
                 self._sums.count("streamq_redis_errors_total", "fetch")
                 await self._pause(1.0)
+        if self._doorbell is not None:
+            with suppress(RedisError, ServerChanged):
+                await self._doorbell.hand_over()
         await self._reader.aclose()
 
     async def _read(self) -> None:

@@ -33,7 +33,7 @@ def _types(app: StreamQ, ran: list[str], count: int = TYPES) -> dict[str, Any]:
     return types
 
 
-def _rung(app: StreamQ) -> tuple[int, int]:
+def _rung(app: StreamQ) -> tuple[object, object]:
     s = shard_keys(app.name, 0)
     url = str(app.address)
     return command(url, "ZCARD", s.ready), command(url, "ZCARD", s.bell)
