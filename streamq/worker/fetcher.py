@@ -22,16 +22,15 @@ from streamq.options import WorkerOptions
 from streamq.transport import AsyncReader, AsyncTransport, GroupMissing, ServerChanged, returned
 from streamq.worker.doorbell import MANY, Doorbell, Listed
 from streamq.worker.fetch_order import FetchOrder
-from streamq.worker.holdings import Holdings, chunks
+from streamq.worker.holdings import Holdings
 from streamq.worker.incarnations import Incarnations
 from streamq.worker.runner import Runner
+from streamq.worker.unseen import Unseen
 
 R = TypeVar("R")
 MOST: Final = 200
 """Tasks in one fetch at most: a script blocks the server."""
 FIRST_PAUSE: Final = 0.02
-TYPES_AT_ONCE: Final = 250
-"""Types that one script looks at where it has to look at all."""
 RETURNED_AFTER: Final = 1.0
 """Seconds from one look for tasks that were handed back, while a suspect is in hand, to the next."""
 LONGEST_PAUSE: Final = 1.0
@@ -65,7 +64,7 @@ class Fetcher:
         self._holdings = holdings
         self._servers = servers
         self._deliver = deliver
-        self._recovered = recovered
+        self._unseen = Unseen(self._keys, self._consumer, transport, holdings, recovered)
         self._sums = runner.sums
         self._room = asyncio.Event()
         self._stopping = False
@@ -81,10 +80,6 @@ class Fetcher:
         self._log = telemetry.get_logger(worker=servers.consumer, shard=shard)
         self.last_read = time.monotonic()
         self.away_since = 0.0
-
-    @property
-    def streams(self) -> list[str]:
-        return [stream for keys in self._keys for stream in keys.streams]
 
     def freed(self) -> None:
         """There may be room again, also for a type that the read under way had to leave out."""
@@ -310,8 +305,7 @@ class Fetcher:
         self._log.warning("group.missing")
         self._forget()
         try:
-            for streams in chunks(self.streams, 4 * TYPES_AT_ONCE):
-                await self._transport.run(calls.groups(streams))
+            await self._unseen.make_groups()
         except RedisError as error:
             self._log.error("group.create_failed", error=str(error))
             await self._pause(1.0)
@@ -326,7 +320,7 @@ class Fetcher:
             try:
                 if not await returned(self._transport, self._keys[0].normal, stop=self._ending):
                     return
-                await self._hand_back_unseen()
+                await self._unseen.hand_back()
             except RedisError as error:
                 self._log.warning("fetch.recovery_failed", error=str(error))
                 await self._pause(0.5)
@@ -341,7 +335,7 @@ class Fetcher:
         self._forget()
         try:
             if await self._servers.move(self._shard, incarnation):
-                await self._hand_back_unseen()
+                await self._unseen.hand_back()
         except RedisError as error:
             self._log.warning("redis.unavailable", doing="move", error=str(error))
             await self._pause(0.1)
@@ -350,22 +344,6 @@ class Fetcher:
         """What rang may be lost with the server that knew it."""
         if self._doorbell is not None:
             self._doorbell.forget()
-
-    async def _hand_back_unseen(self) -> None:
-        for keys in chunks(self._keys, TYPES_AT_ONCE):
-            for seen in await self._transport.run(calls.survey(keys)):
-                if seen.pending:
-                    await self._hand_back(seen.keys, seen.letter)
-
-    async def _hand_back(self, keys: TypeKeys, letter: str) -> None:
-        try:
-            places = await self._transport.run(calls.pending(keys, letter, self._consumer, 1000))
-        except GroupMissing:
-            await self._mend()
-            return
-        unseen = [p for p in places if not self._holdings.has((keys.type, keys.shard), p)]
-        if unseen:
-            self._recovered(keys, unseen)
 
     async def _pause(self, seconds: float) -> None:
         try:

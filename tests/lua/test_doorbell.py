@@ -1,4 +1,4 @@
-"""Whatever makes a task ready rings while somebody waits for the doorbell; a fetch takes out what it emptied."""
+"""Whatever makes a task ready rings while somebody waits for the doorbell; a fetch takes out the empty."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _requeue(shard: Shard) -> None:
 def _resubmit(shard: Shard) -> None:
     local = _dead(shard)
     _listen(shard)
-    assert shard.run(calls.resubmit(shard.t, local, b"{}", Note("a", "b")))
+    assert shard.run(calls.resubmit(shard.t, local, b"{}", Note("a", b"b")))
 
 
 def _run_now(shard: Shard) -> None:
