@@ -104,21 +104,25 @@ for size in string.gmatch(ARGV[6], '%d+') do
   end
 end
 
--- What is served goes to the end of those that wait; who had most comes last.
+-- What is served goes to the end of those that wait; who had most comes last. Whatever is wrong with `ready`
+-- and `bell`: what was taken is answered.
 local function after(n)
   local stream, got = KEYS[2 + n], taken[n] and #taken[n] or 0
   if got > 0 and not empty[n] then
     empty[n] = #redis.call('XRANGE', stream, '(' .. taken[n][got][1], '+', 'COUNT', 1) == 0
   end
   if empty[n] then
-    redis.call('ZREM', KEYS[1], stream)
-    redis.call('ZREM', KEYS[2], stream)
+    redis.pcall('ZREM', KEYS[1], stream)
+    redis.pcall('ZREM', KEYS[2], stream)
     return
   end
-  local score = redis.call('ZSCORE', KEYS[1], stream)
   local score = string.format('%.3f', time[1] * 1000 + time[2] / 1000 + got / 1000)
-  if got > 0 then redis.call('ZADD', KEYS[1], score, stream) else redis.call('ZADD', KEYS[1], 'NX', score, stream) end
-  redis.call('ZADD', KEYS[2], 'NX', score, stream)
+  if got > 0 then
+    redis.pcall('ZADD', KEYS[1], score, stream)
+  else
+    redis.pcall('ZADD', KEYS[1], 'NX', score, stream)
+  end
+  redis.pcall('ZADD', KEYS[2], 'NX', score, stream)
 end
 
 if ARGV[5] == '1' and not failed then

@@ -23,6 +23,8 @@ local function waits(stream, length)
 end
 
 local found = 0
+redis.call('ZCARD', KEYS[1])  -- before the first write: another kind of value is an error
+redis.call('ZCARD', KEYS[2])
 for n = 3, #KEYS do
   local length = redis.pcall('XLEN', KEYS[n])
   if type(length) == 'number' and length > 0 and not redis.call('ZSCORE', KEYS[1], KEYS[n]) then

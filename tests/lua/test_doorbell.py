@@ -47,7 +47,7 @@ def _reclaim(shard: Shard) -> None:
     [delivery] = shard.fetch()
     shard.age(delivery, 10_000_000)
     _listen(shard)
-    assert shard.run(calls.reclaim(shard.t, "n", "0-0", 10, 0)).returned == 1
+    assert shard.run(calls.reclaim(shard.t, shard.s, "n", "0-0", 10, 0)).returned == 1
 
 
 def _repair(shard: Shard) -> None:
