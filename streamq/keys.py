@@ -26,14 +26,16 @@ _TYPE_KEYS: Final = (
 
 _SHARD_KEYS: Final = (
     "types", "workers", "heartbeats", "paused", "drains", "action_log", "actions", "tail",
-    "closed",
+    "closed", "doorbell", "ready", "bell",
 )  # fmt: skip
 _IDEMPOTENCY: Final = "key="
 """Begins the name of each idempotency key's record in a shard: `…:key=<caller's key>`."""
 _MANY: Final = ("writer", "results", "minute", "quarter")
 """Kinds of which a task type has many keys, as `…:email:writer:<id>`."""
 
-MORTAL: Final = frozenset({"writer", "results", "rate", "minute", "quarter", "drains", "tail", "key"})
+MORTAL: Final = frozenset(
+    {"writer", "results", "rate", "minute", "quarter", "drains", "tail", "key", "doorbell"}
+)
 """The kinds that must have a lifetime. All others live for ever: one that expired would take tasks along."""
 
 VALUES: Final = {
@@ -43,7 +45,8 @@ VALUES: Final = {
     "results": "hash", "heartbeats": "hash", "rate": "list", "types": "set", "writer": "string",
     "groups": "zset", "sampled": "hash", "minute": "hash", "quarter": "hash", "paused": "hash",
     "drains": "hash", "action_log": "list", "actions": "hash", "tail": "string",
-    "closed": "string", "key": "string", "expiring": "zset",
+    "closed": "string", "key": "string", "expiring": "zset", "doorbell": "string", "ready": "zset",
+    "bell": "zset",
 }  # fmt: skip
 """What kind of value Redis holds under each kind of key."""
 
@@ -179,6 +182,26 @@ class ShardKeys:
         """There where the shard was given up: enqueue takes nothing into it until it is opened."""
         return f"{shard_tag(self.app, self.shard)}:closed"
 
+    @property
+    def doorbell(self) -> str:
+        """There while workers wait for `bell` instead of for each stream; expires."""
+        return f"{shard_tag(self.app, self.shard)}:doorbell"
+
+    @property
+    def ready(self) -> str:
+        """Sorted set: the streams that have ready tasks, kept while `doorbell` is there."""
+        return f"{shard_tag(self.app, self.shard)}:ready"
+
+    @property
+    def bell(self) -> str:
+        """Sorted set: those of `ready` that nobody has been woken for."""
+        return f"{shard_tag(self.app, self.shard)}:bell"
+
+    @property
+    def rung(self) -> tuple[str, str, str]:
+        """What a script needs to ring."""
+        return _rung(self)
+
     def key(self, name: str) -> str:
         """What is remembered of an idempotency key: digest and id of its first task; expires.
 
@@ -195,6 +218,11 @@ class ShardKeys:
     def control(self) -> str:
         """Channel: requests to the workers: cancel, to those of each shard; shards, to those of the first."""
         return f"{shard_tag(self.app, self.shard)}:control"
+
+
+@lru_cache(maxsize=1024)
+def _rung(shard: ShardKeys) -> tuple[str, str, str]:
+    return (shard.doorbell, shard.ready, shard.bell)
 
 
 def shard_tag(app: str, shard: int) -> str:

@@ -114,18 +114,23 @@ if TYPE_CHECKING:
     from streamq.calls.rollup import tally as tally
     from streamq.calls.worker import FetchedByType as FetchedByType
     from streamq.calls.worker import Source as Source
+    from streamq.calls.worker import answer_bell as answer_bell
     from streamq.calls.worker import beat as beat
     from streamq.calls.worker import block as block
     from streamq.calls.worker import fetch as fetch
     from streamq.calls.worker import groups as groups
     from streamq.calls.worker import leave as leave
+    from streamq.calls.worker import listed as listed
     from streamq.calls.worker import may_read as may_read
+    from streamq.calls.worker import muster as muster
     from streamq.calls.worker import orders as orders
     from streamq.calls.worker import pending as pending
     from streamq.calls.worker import publish as publish
     from streamq.calls.worker import read as read
     from streamq.calls.worker import renew as renew
+    from streamq.calls.worker import ring_again as ring_again
     from streamq.calls.worker import settle as settle
+    from streamq.calls.worker import watch as watch
 
 # An operator's question is nothing that a producer has to load.
 __all__, __getattr__ = lazy.names(__name__, {
@@ -157,7 +162,8 @@ __all__, __getattr__ = lazy.names(__name__, {
     ),
     "rollup": ("rollups", "sample", "tally"),
     "worker": (
-        "FetchedByType", "Source", "beat", "block", "fetch", "groups", "leave", "may_read", "orders",
-        "pending", "publish", "read", "renew", "settle",
+        "FetchedByType", "Source", "answer_bell", "beat", "block", "fetch", "groups", "leave", "listed",
+        "may_read", "muster", "orders", "pending", "publish", "read", "renew", "ring_again", "settle",
+        "watch",
     ),
 })  # fmt: skip  # pyright: ignore[reportUnsupportedDunderAll]

@@ -53,9 +53,13 @@ def survey(types: Sequence[TypeKeys]) -> Call[list[Survey]]:
     )
 
 
+def _rung(t: TypeKeys) -> tuple[str, str, str]:
+    return shard_keys(t.app, t.shard).rung
+
+
 def promote(t: TypeKeys, limit: int) -> Call[Promotion]:
     keys = (t.schedule, t.index, t.dead, t.letters, t.groups, t.counters, t.high, t.normal, t.low)
-    return build("promote", keys, (limit,), _promoted)
+    return build("promote", (*keys, *_rung(t)), (limit,), _promoted)
 
 
 def _promoted(reply: list[int]) -> Promotion:
@@ -90,7 +94,7 @@ def reclaim(
     args = (GROUP, letter, cursor, limit, expected_ms)
     return build(
         "reclaim",
-        (*keys, t.cancels, t.waiters, t.gone, t.groups, s.heartbeats, t.expiring),
+        (*keys, t.cancels, t.waiters, t.gone, t.groups, s.heartbeats, t.expiring, *s.rung),
         (*args, DEFAULT_LEASE_MS, DEFAULTS.max_lost, t.done_channel),
         partial(_reclaimed, cursor),
     )
@@ -107,7 +111,7 @@ def restamp(stream: str, cursor: str, limit: int) -> Call[str]:
 
 
 def repair(t: TypeKeys, letter: str, cursor: str, limit: int) -> Call[tuple[str, int]]:
-    keys = (t.stream(letter), t.index, t.counters)
+    keys = (t.stream(letter), t.index, t.counters, *_rung(t))
     return build("repair", keys, (GROUP, letter, cursor, limit), lambda r: (text(r[0]), r[1]))
 
 

@@ -35,7 +35,7 @@ def listen(s: ShardKeys, tail_ms: int, *, at_once: bool) -> Call[int]:
 def run_now(t: TypeKeys, local: str, note: Note = NOBODY) -> Call[bool]:
     """Make a scheduled task ready; answers whether it was in the schedule."""
     s = shard_keys(t.app, t.shard)
-    keys = (t.schedule, t.index, t.high, t.normal, t.low, s.action_log, s.actions)
+    keys = (t.schedule, t.index, t.high, t.normal, t.low, s.action_log, s.actions, *s.rung)
     return build("run_now", keys, (local, *note), bool)
 
 
@@ -55,7 +55,7 @@ def requeue(
     s = shard_keys(t.app, t.shard)
     keys = (t.dead, t.letters, t.groups, t.counters, t.index, t.high, t.normal, t.low)
     args: tuple[Arg, ...] = (limit, skip, since_ms, until_ms, fingerprint, *note, *ids)
-    return build("requeue", (*keys, s.action_log, s.actions), args, lambda r: Moved(*r))
+    return build("requeue", (*keys, s.action_log, s.actions, *s.rung), args, lambda r: Moved(*r))
 
 
 def purge(
@@ -79,4 +79,4 @@ def resubmit(t: TypeKeys, local: str, payload: bytes, note: Note) -> Call[str]:
     """Answers the local id of the new task; '' where there is no such dead letter."""
     s = shard_keys(t.app, t.shard)
     keys = (t.dead, t.letters, t.groups, t.counters, t.high, t.normal, t.low, s.action_log, s.actions)
-    return build("resubmit", keys, (local, payload, *note), text)
+    return build("resubmit", (*keys, *s.rung), (local, payload, *note), text)

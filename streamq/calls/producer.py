@@ -46,7 +46,7 @@ def enqueue(
     """
     args: list[Arg] = [t.type, sequence, WRITER_MEMORY_MS, s.wake]
     head = (t.writer(writer), s.types, t.policy, t.rate, *t.streams, t.schedule, t.counters, s.closed)
-    keys = [*head, t.expiring]
+    keys = [*head, t.expiring, *s.rung]
     for task in tasks:
         payload, priority, due, _, fields, key = task
         if due is None and not fields and key is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any, NamedTuple, assert_never
 
 from streamq.calls.call import (
@@ -16,7 +16,7 @@ from streamq.calls.call import (
     build,
     text,
 )
-from streamq.keys import GROUP, ShardKeys, TypeKeys
+from streamq.keys import GROUP, ShardKeys, TypeKeys, shard_keys
 from streamq.model import (
     STREAM_LETTERS,
     SUSPECT,
@@ -32,6 +32,10 @@ from streamq.model import (
     Retried,
     Settlement,
 )
+
+SOON_MS, SELDOM_MS, DOORBELL_MS = 1_000, 3_000, 3_600_000
+"""Ms from one look for tasks that did not ring to the next, while there are some and else; and how long tasks
+are rung for after the last worker that serves many types was there."""
 
 
 class Source(NamedTuple):
@@ -49,11 +53,21 @@ class Source(NamedTuple):
 FetchedByType = tuple[int, list[tuple[Source, list[Entry]]]]
 
 
-def fetch(consumer: str, budget: int, sources: Sequence[Source]) -> Call[FetchedByType]:
-    """Take up to `budget` tasks, in the order of the sources; those of suspects must come first."""
-    suspects = sum(source.letter == SUSPECT for source in sources)
-    args: list[Arg] = [GROUP, consumer, budget, suspects, *(source.limit for source in sources)]
-    return build("fetch", [source.stream for source in sources], args, partial(_fetched, sources))
+def fetch(
+    consumer: str, budget: int, sources: Sequence[Source], *, alone: bool = False, rings: bool = False
+) -> Call[FetchedByType]:
+    """Take up to `budget` tasks, in the order of the sources; sources of one letter that follow each other
+    share it. Those of suspects must come first; `alone`: no suspect is wanted; `rings`: the sources are what
+    `ready` listed, and are taken from there when they are empty."""
+    tiers = [(letter, len(list(group))) for letter, group in groupby(source.letter for source in sources)]
+    if not tiers or tiers[0][0] != SUSPECT:
+        tiers.insert(0, (SUSPECT, 0))
+    shape = ",".join(str(size) for _, size in tiers)
+    limits = [source.limit for source in sources]
+    args: list[Arg] = [GROUP, consumer, budget, int(alone), int(rings), shape, *limits]
+    s = shard_keys(sources[0].keys.app, sources[0].keys.shard)
+    keys = [s.ready, s.bell, *(source.stream for source in sources)]
+    return build("fetch", keys, args, partial(_fetched, sources))
 
 
 def _fetched(sources: Sequence[Source], reply: list[Any]) -> FetchedByType:
@@ -93,6 +107,34 @@ def may_read(t: TypeKeys, consumer: str) -> Call[bool]:
     return Call(None, (t.normal,), args, lambda _: True)
 
 
+def listed(s: ShardKeys) -> Call[list[bytes]]:
+    """The streams that have ready tasks, in the order in which it is their turn; see `muster`."""
+    return Call(None, (s.ready,), ("ZRANGE", s.ready, 0, -1), list)
+
+
+def answer_bell(s: ShardKeys, seconds: float) -> Call[bytes | None]:
+    """Wait until a stream has ready tasks for which nobody was woken."""
+    return Call(
+        None, (s.bell,), ("BZPOPMIN", s.bell, f"{seconds:.3f}"), lambda reply: reply[1] if reply else None
+    )
+
+
+def ring_again(s: ShardKeys, stream: bytes) -> Call[int]:
+    """Have another worker woken for a stream that is not ours to read."""
+    return Call(None, (s.bell,), ("ZADD", s.bell, "NX", 0, stream), int)
+
+
+def muster(s: ShardKeys, streams: Sequence[str]) -> Call[int]:
+    """Ring for those of these that have ready tasks and did not ring; answers how many."""
+    return build("muster", (s.ready, s.bell, *streams), (GROUP,), int)
+
+
+def watch(s: ShardKeys, *, found: bool, force: bool) -> Call[int]:
+    """Keep the doorbell in use. Answers 0 where this worker is to muster, else in how many ms one is."""
+    args = (SOON_MS, SELDOM_MS, DOORBELL_MS, int(found), int(force))
+    return build("watch", (s.doorbell,), args, int)
+
+
 def groups(streams: Sequence[str]) -> Call[int]:
     return build("groups", streams, (GROUP,), int)
 
@@ -126,12 +168,8 @@ def settle(
         batch.add(n, settlement)
     head = (t.writer(writer), t.schedule, t.index, t.dead, t.letters, t.counters, t.cancels, t.waiters)
     args = (t.type, sequence, WRITER_MEMORY_MS, GROUP, t.done_channel, s.wake, *batch.args())
-    return build(
-        "settle",
-        (*head, t.gone, *t.streams, t.groups, t.buckets, t.expiring, *batch.buckets),
-        args,
-        batch.answers,
-    )
+    keys = (*head, t.gone, *t.streams, t.groups, t.buckets, t.expiring, *s.rung, *batch.buckets)
+    return build("settle", keys, args, batch.answers)
 
 
 class _Batch:

@@ -113,7 +113,7 @@ def _result(info: TaskInfo) -> bytes | None:
 def write_task(info: TaskInfo) -> None:
     """A task for people."""
     pairs: list[tuple[str, object]] = [("id", info.id), ("type", info.type), ("state", info.state)]
-    pairs += [_detail(name, value) for name, value in info.detail.items() if name != "entry"]
+    pairs += [_detail(name, value, info.lost) for name, value in info.detail.items() if name != "entry"]
     if info.payload is not None:
         pairs += [
             ("payload", shown(info.payload)),
@@ -150,8 +150,10 @@ def _failure(failure: dict[str, Any]) -> str:
     return f"\n{head}: {failure.get('error')}: {failure.get('message')}\n{failure.get('traceback')}"
 
 
-def _detail(name: str, value: str) -> tuple[str, object]:
+def _detail(name: str, value: str, lost: int) -> tuple[str, object]:
     """A detail as people say it."""
+    if name == "stream" and value == SUSPECT and not lost:
+        return "priority", "before all others: it was handed back"
     if name == "stream":
         return "priority", _PRIORITIES.get(value, value)
     if name == "lease_idle_ms" and value.isdigit():

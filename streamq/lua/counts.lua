@@ -1,5 +1,7 @@
 #!lua flags=no-writes,allow-stale
 -- counts: one task type at one instant: states, counters, the oldest ready task.
+-- The stream that is read first holds what was handed back too: a suspect has lost deliveries (field `l`).
+-- Of more than a thousand entries there the rest counts as suspects.
 -- KEYS schedule dead counters high normal low suspect
 -- ARGV group
 -- Returns {now_ms, ready, running, scheduled, dead, suspect, oldest ready ms or -1, next due ms or -1, counters}
@@ -17,12 +19,22 @@ local function group_of(stream)
   return 0, '-'
 end
 
+local function returned(stream)
+  local number = 0
+  for _, entry in ipairs(redis.call('XRANGE', stream, '-', '+', 'COUNT', 1000)) do
+    local lost = false
+    for m = 1, #entry[2], 2 do lost = lost or entry[2][m] == 'l' end
+    if not lost then number = number + 1 end
+  end
+  return number
+end
+
 for n = 4, 7 do
   local pending, after = group_of(KEYS[n])
   local waiting = redis.call('XLEN', KEYS[n]) - pending
   running = running + pending
   ready = ready + waiting
-  if n == 7 then suspect = pending + waiting end
+  if n == 7 and pending + waiting > 0 then suspect = pending + waiting - returned(KEYS[n]) end
   local first = waiting > 0 and redis.call('XRANGE', KEYS[n], after, '+', 'COUNT', 1)[1]
   if first then
     local since = tonumber(string.match(first[1], '^%d+'))

@@ -7,7 +7,7 @@
 -- keys is where the key's first task is remembered: digest, type:local.
 -- Not `allow-oom`: a full server refuses new tasks as a whole and goes on draining the ones it has.
 -- A writer's last call is remembered as text: its sequence, a space, its answers.
--- KEYS writer types policy rate high normal low suspect schedule counters closed expiring keys...
+-- KEYS writer types policy rate high normal low suspect schedule counters closed expiring doorbell ready bell keys...
 -- ARGV type sequence memory_ms wake tasks...
 -- Returns an answer for each task, with spaces between: a local id, `=<local id>` (its key's first task),
 -- `!conflict:<type:local>`, `!<ms to wait>` or `!full`; `!closed` where the shard was given up and nothing
@@ -15,7 +15,7 @@
 local writer, counters = KEYS[1], KEYS[10]
 local streams = {h = KEYS[5], n = KEYS[6], l = KEYS[7]}
 
-local known, closed = unpack(redis.call('MGET', writer, KEYS[11]))
+local known, closed, doorbell = unpack(redis.call('MGET', writer, KEYS[11], KEYS[13]))
 if known then
   local last, before = string.match(known, '^(%d+) (.*)$')
   if last == ARGV[2] then
@@ -28,6 +28,13 @@ if known then
     return redis.error_reply('STALE call ' .. ARGV[2] .. ' after ' .. last)
   end
 end
+
+-- Workers that serve many types wait for the doorbell instead of for each stream: see `muster`.
+local function ring(letter, id)
+  local stream, since = streams[letter], string.match(id, '^%d+')
+  if redis.pcall('ZADD', KEYS[14], 'NX', since, stream) == 1 then redis.pcall('ZADD', KEYS[15], since, stream) end
+end
+
 if closed then return '!closed' end
 
 local limits = redis.call('HMGET', KEYS[3], 'rate_limit', 'rate_period_ms', 'max_backlog')
@@ -85,6 +92,7 @@ if n > #ARGV then
       return entry
     end
     answers[#answers + 1] = ARGV[m] .. entry
+    if doorbell then ring(ARGV[m], entry) end
   end
   local said = accepted == 1 and answers[1] or table.concat(answers, ' ')
   redis.call('SET', writer, ARGV[2] .. ' ' .. said, 'PX', ARGV[3])
@@ -107,7 +115,7 @@ local bad = uncountable('sequence')
   or wrong(schedule, 'sorted set', redis.pcall('ZCARD', schedule))
   or wrong(rate_log, 'list', redis.pcall('LLEN', rate_log))
   or wrong(KEYS[12], 'sorted set', redis.pcall('ZCARD', KEYS[12]))
-for m = 13, #KEYS do bad = bad or wrong(KEYS[m], 'string', redis.pcall('GET', KEYS[m])) end
+for m = 16, #KEYS do bad = bad or wrong(KEYS[m], 'string', redis.pcall('GET', KEYS[m])) end
 if bad then return bad end
 if backlog then
   room = backlog - redis.call('ZCARD', schedule)
@@ -129,7 +137,9 @@ local function place(letter, due, fields)
   accepted = accepted + 1
   if rate then redis.call('LPUSH', rate_log, string.format('%.0f', now)) end
   if not due or due <= now then
-    return letter .. redis.call('XADD', streams[letter], '*', unpack(fields))
+    local id = redis.call('XADD', streams[letter], '*', unpack(fields))
+    if doorbell then ring(letter, id) end
+    return letter .. id
   end
   local number = redis.call('HINCRBY', counters, 'sequence', 1)
   fields[#fields + 1] = 'e'
@@ -188,7 +198,7 @@ local function first_of(record, digest)
   return string.sub(first, 1, 16) == digest and '=' .. local_id or '!conflict:' .. string.sub(first, 17)
 end
 
-local tasks, record = {}, 12
+local tasks, record = {}, 15
 while n <= #ARGV do
   local task = read()
   if not task then return redis.error_reply('MALFORMED task ' .. #tasks + 1 .. '; nothing was written') end
@@ -196,7 +206,7 @@ while n <= #ARGV do
   if task.digest then record = record + 1 end
 end
 if record ~= #KEYS then return redis.error_reply('MALFORMED keys; nothing was written') end
-record = 12
+record = 15
 for number, task in ipairs(tasks) do
   if task.digest then record = record + 1 end
   local answer = task.digest and first_of(KEYS[record], task.digest) or refusal()

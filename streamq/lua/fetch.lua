@@ -1,35 +1,135 @@
 #!lua flags=allow-oom
--- fetch: hand over at most `budget` ready tasks to one consumer, from the streams in the order given.
+-- fetch: hand over at most `budget` ready tasks to one consumer, tier by tier, shared fairly in each.
 --
 -- XREADGROUP's COUNT is for each stream, so a plain read of several could bring a multiple of it.
--- `limits` are the most to take of each stream; the first `suspects` streams hold suspects, of which
--- one is taken in all. A stream without its group ends the walk; what was taken before is returned. A key
--- that is no stream is passed over, and told where nothing else was found.
--- KEYS streams...
--- ARGV group consumer budget suspects limits...
+-- `tiers` says how many of the streams make up each tier, as "30,10,10"; the first is of those that hold
+-- returned tasks and suspects. The streams of another tier share what is left of the budget: each gets an
+-- equal part, and what one does not use goes to the others. `limits` are the most to take of each stream.
+-- Of suspects (field `l`) one is taken in all, and none where `alone` is 1: one is in hand.
+-- A stream without its group ends the walk; what was taken before is returned. A key that is no stream is
+-- passed over, and told where nothing else was found.
+-- With `rings` the streams are of `ready`, and come out of it where nothing is left: see `muster`.
+-- KEYS ready bell streams...
+-- ARGV group consumer budget alone rings tiers limits...
 -- Returns {now_ms, {{number of the stream, entries}...}}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local left, suspects = tonumber(ARGV[3]), tonumber(ARGV[4])
-local found, suspect_taken, wrong = {}, false, nil
-for n, stream in ipairs(KEYS) do
-  local count = math.min(left, tonumber(ARGV[4 + n]))
-  if n <= suspects and suspect_taken then count = 0 end
-  if count > 0 then
-    local reply = redis.pcall(
-      'XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', count, 'STREAMS', stream, '>')
-    if reply and reply.err and string.find(reply.err, 'WRONGTYPE', 1, true) then
-      wrong = redis.error_reply('WRONGTYPE ' .. stream .. ' is no stream: somebody overwrote it; DEL it')
-    elseif reply and reply.err then
-      if #found == 0 then return reply end
-      break
-    elseif reply and reply[1] then
-      local entries = reply[1][2]
-      found[#found + 1] = {n, entries}
-      left = left - #entries
-      if n <= suspects then suspect_taken = true end
+local group, left, suspect_taken = ARGV[1], tonumber(ARGV[3]), ARGV[4] == '1'
+local taken, order, empty, wrong, failed = {}, {}, {}, nil, nil
+
+local function fault(n, reply)
+  local stream = KEYS[2 + n]
+  if string.find(reply.err, 'WRONGTYPE', 1, true) then
+    empty[n] = true
+    wrong = redis.error_reply('WRONGTYPE ' .. stream .. ' is no stream: somebody overwrote it; DEL it')
+  else
+    failed = reply
+  end
+end
+
+-- Take at most `count` of the n-th stream. Answers how many it took, and the last of them.
+local function take(n, count)
+  local reply = redis.pcall('XREADGROUP', 'GROUP', group, ARGV[2], 'COUNT', count, 'STREAMS', KEYS[2 + n], '>')
+  empty[n] = not reply or not reply.err and (not reply[1] or #reply[1][2] < count)
+  if reply and reply.err then fault(n, reply) end
+  if not reply or reply.err or not reply[1] then return 0 end
+  local entries = reply[1][2]
+  left = left - #entries
+  if not taken[n] then
+    taken[n] = entries
+    order[#order + 1] = n
+  else
+    for _, entry in ipairs(entries) do table.insert(taken[n], entry) end
+  end
+  return #entries, entries[#entries]
+end
+
+local function limit_of(n) return tonumber(ARGV[6 + n]) - (taken[n] and #taken[n] or 0) end
+
+local function suspected(entry)
+  for m = 1, #entry[2], 2 do
+    if entry[2][m] == 'l' then return true end
+  end
+  return false
+end
+
+local function suspect_next(stream)
+  local groups = redis.pcall('XINFO', 'GROUPS', stream)
+  for _, row in ipairs(groups.err and {} or groups) do
+    local about = {}
+    for m = 1, #row, 2 do about[row[m]] = row[m + 1] end
+    if about.name == group then
+      local entry = redis.call('XRANGE', stream, '(' .. about['last-delivered-id'], '+', 'COUNT', 1)[1]
+      return entry and suspected(entry)
+    end
+  end
+  return false
+end
+
+-- One by one: who comes next may be the second suspect.
+local function take_returned(n)
+  local length = redis.pcall('XLEN', KEYS[2 + n])
+  if type(length) == 'table' then return fault(n, length) end
+  empty[n] = length == 0
+  while length > 0 and left > 0 and limit_of(n) > 0 and not (suspect_taken and suspect_next(KEYS[2 + n])) do
+    local got, last = take(n, 1)
+    if got == 0 then return end
+    suspect_taken = suspect_taken or suspected(last)
+  end
+end
+
+-- A round gives each an equal part; those that used it up are asked again while something is left.
+local function share(streams)
+  while #streams > 0 and left > 0 and not failed do
+    local part, again = math.max(1, math.floor(left / #streams)), {}
+    for _, n in ipairs(streams) do
+      local count = math.min(left, part, limit_of(n))
+      if count > 0 and not failed and take(n, count) == count then again[#again + 1] = n end
+    end
+    streams = again
+  end
+end
+
+local first, tier = 1, 0
+for size in string.gmatch(ARGV[6], '%d+') do
+  local streams = {}
+  for n = first, first + tonumber(size) - 1 do streams[#streams + 1] = n end
+  first, tier = first + tonumber(size), tier + 1
+  if tier > 1 then
+    share(streams)
+  else
+    for _, n in ipairs(streams) do
+      if not failed then take_returned(n) end
     end
   end
 end
-if wrong and #found == 0 then return wrong end
+
+-- What is served goes to the end of those that wait; who had most comes last. Whatever is wrong with `ready`
+-- and `bell`: what was taken is answered.
+local function after(n)
+  local stream, got = KEYS[2 + n], taken[n] and #taken[n] or 0
+  if got > 0 and not empty[n] then
+    empty[n] = #redis.call('XRANGE', stream, '(' .. taken[n][got][1], '+', 'COUNT', 1) == 0
+  end
+  if empty[n] then
+    redis.pcall('ZREM', KEYS[1], stream)
+    redis.pcall('ZREM', KEYS[2], stream)
+    return
+  end
+  local score = string.format('%.3f', time[1] * 1000 + time[2] / 1000 + got / 1000)
+  if got > 0 then
+    redis.pcall('ZADD', KEYS[1], score, stream)
+  else
+    redis.pcall('ZADD', KEYS[1], 'NX', score, stream)
+  end
+  redis.pcall('ZADD', KEYS[2], 'NX', score, stream)
+end
+
+if ARGV[5] == '1' and not failed then
+  for n = 1, #KEYS - 2 do after(n) end
+end
+if failed and #order == 0 then return failed end
+if wrong and #order == 0 then return wrong end
+local found = {}
+for m, n in ipairs(order) do found[m] = {n, taken[n]} end
 return {now, found}

@@ -3,7 +3,8 @@
 --
 -- A row is a number of 12 to 15 digits, the letter of the priority and the packed fields. Rows are taken in
 -- the order of due time, then number. One that cannot be unpacked becomes a dead letter as it is.
--- KEYS schedule index dead letters groups counters high normal low
+-- USES ring
+-- KEYS schedule index dead letters groups counters high normal low doorbell ready bell
 -- ARGV limit
 -- Returns {moved, when the next one is due in ms or -1, now in us}
 local schedule, index = KEYS[1], KEYS[2]
@@ -44,6 +45,7 @@ local function promote(row, score)
     fields[#fields + 1] = id
   end
   redis.call('HSET', index, id, letter .. redis.call('XADD', streams[letter], '*', unpack(fields)))
+  ring(KEYS[10], KEYS[11], KEYS[12], streams[letter])
 end
 
 local due = redis.call(

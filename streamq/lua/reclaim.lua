@@ -11,7 +11,8 @@
 -- times, so after a jump nothing is touched and the caller must stamp the leases anew.
 -- A worker's heartbeat tells the lease it renews under. Where the policy's is shorter, the worker has not
 -- heard of it yet, and what it holds keeps the longer one.
--- KEYS policy stream suspect index dead letters counters cancels waiters gone groups heartbeats expiring
+-- USES ring
+-- KEYS policy stream suspect index dead letters counters cancels waiters gone groups heartbeats expiring doorbell ready bell
 -- ARGV group letter cursor limit expected_ms default_lease_ms default_max_lost done
 -- Returns {next cursor, now_ms, returned, dead, cancelled} or {'skew', now_ms}
 local stream, suspect, index, dead, letters = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -115,6 +116,7 @@ local function take_back(entry, fields, owner)
       fields = changed(fields, {q = priority})
     end
     redis.call('HSET', index, id, mark .. redis.call('XADD', target, '*', unpack(fields)))
+    ring(KEYS[14], KEYS[15], KEYS[16], target)
     returned = returned + 1
   end
 end

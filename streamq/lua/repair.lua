@@ -2,7 +2,8 @@
 -- repair: append anew what lies behind the group's last delivered entry and is held by nobody.
 --
 -- Such entries come from a stray XACK or a deleted consumer; no read would ever find them.
--- KEYS stream index counters
+-- USES ring
+-- KEYS stream index counters doorbell ready bell
 -- ARGV group letter cursor limit
 -- Returns {the id to go on from, or '' when the round is complete, repaired}
 local stream, group, limit = KEYS[1], ARGV[1], tonumber(ARGV[4])
@@ -36,6 +37,9 @@ for _, entry in ipairs(entries) do
     repaired = repaired + 1
   end
 end
-if repaired > 0 then redis.call('HINCRBY', KEYS[3], 'repaired', repaired) end
+if repaired > 0 then
+  ring(KEYS[4], KEYS[5], KEYS[6], stream)
+  redis.call('HINCRBY', KEYS[3], 'repaired', repaired)
+end
 if #entries < limit then return {'', repaired} end
 return {'(' .. entries[#entries][1], repaired}

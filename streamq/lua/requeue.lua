@@ -5,7 +5,8 @@
 -- by the caller that asks for everything. The history of errors stays with the task. What cannot be a
 -- task again stays: a letter without a payload (foreign, vanished, damaged). Who asks for everything passes
 -- over as many as have stayed before (`skip`).
--- KEYS dead letters groups counters index high normal low log actions
+-- USES ring
+-- KEYS dead letters groups counters index high normal low log actions doorbell ready bell
 -- ARGV limit skip since_ms until_ms fingerprint action about ids...
 -- Returns {requeued, dead letters of this kind that are left, how many of those looked at stay}
 local dead, letters, groups, counters, index = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -72,6 +73,7 @@ for _, id in ipairs(ids) do
     local mark = streams[letter[2]] and letter[2] or 'n'
     local entry = redis.call('XADD', streams[mark], '*', unpack(revived(id, letter[4])))
     redis.call('HSET', index, id, mark .. entry)
+    ring(KEYS[11], KEYS[12], KEYS[13], streams[mark])
     redis.call('ZREM', dead, id)
     redis.call('HDEL', letters, id)
     if type(letter[3]) == 'string' and type(letter[5]) == 'string' then

@@ -3,7 +3,8 @@
 --
 -- The letter goes and the new task names it in field `o`. The books take the letter for purged and the
 -- new task for accepted. A repeated call (the same `action`) gets the first one's answer.
--- KEYS dead letters groups counters high normal low log actions
+-- USES ring
+-- KEYS dead letters groups counters high normal low log actions doorbell ready bell
 -- ARGV local_id payload action about
 -- Returns the new local id, or '' where there is no such dead letter
 local dead, letters, counters, rows = KEYS[1], KEYS[2], KEYS[4], KEYS[9]
@@ -43,6 +44,7 @@ for n = 1, #letter[4], 2 do
 end
 local mark = streams[letter[2]] and letter[2] or 'n'
 local new = mark .. redis.call('XADD', streams[mark], '*', unpack(fields))
+ring(KEYS[10], KEYS[11], KEYS[12], streams[mark])
 redis.call('ZREM', dead, id)
 redis.call('HDEL', letters, id)
 if type(letter[3]) == 'string' and type(letter[5]) == 'string' then

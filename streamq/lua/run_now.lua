@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- run_now: make a scheduled task ready at once.
--- KEYS schedule index high normal low log actions
+-- USES ring
+-- KEYS schedule index high normal low log actions doorbell ready bell
 -- ARGV local_id action about
 -- Returns 1, or 0 where the task is not in the schedule
 local schedule, index, id = KEYS[1], KEYS[2], ARGV[1]
@@ -47,6 +48,7 @@ if not known then
   fields[#fields + 1] = id
 end
 redis.call('HSET', index, id, letter .. redis.call('XADD', streams[letter], '*', unpack(fields)))
+ring(KEYS[8], KEYS[9], KEYS[10], streams[letter])
 redis.call('ZREM', schedule, row)
 note(KEYS[6], KEYS[7], ARGV[2], ARGV[3], 1)
 return 1

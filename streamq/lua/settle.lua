@@ -11,7 +11,8 @@
 --   r retry       a: delay_ms          b: failures
 --   d dead        a: reason/fingerprint b: failures
 --   x cancelled   e expired   b handed back
--- KEYS writer schedule index dead letters counters cancels waiters gone high normal low suspect groups buckets expiring results...
+-- USES ring
+-- KEYS writer schedule index dead letters counters cancels waiters gone high normal low suspect groups buckets expiring doorbell ready bell results...
 -- ARGV type sequence memory_ms group done wake shape ttls_and_tasks...
 -- Returns 'all' where every delivery was settled by this call, else a string with 1 or 0 for each
 local writer, schedule, index, dead, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -35,7 +36,7 @@ local counted, deleted, stored, earliest = {}, {}, {}, nil
 
 local shape, plain = {}, 0
 for number in string.gmatch(ARGV[7], '%d+') do shape[#shape + 1] = tonumber(number) end
-local buckets = #KEYS - 16
+local buckets = #KEYS - 19
 local at = 8 + buckets
 for n = 1, 4 do plain = plain + shape[n] end
 for n = 5, #shape do plain = plain + 2 * shape[n] end
@@ -75,7 +76,7 @@ for n, letter in ipairs({'h', 'n', 'l', 's'}) do
     look(streams[letter], 'stream', redis.pcall('XLEN', streams[letter]))
   end
 end
-for n = 17, #KEYS do look(KEYS[n], 'hash', redis.pcall('HEXISTS', KEYS[n], '')) end
+for n = 20, #KEYS do look(KEYS[n], 'hash', redis.pcall('HEXISTS', KEYS[n], '')) end
 if buckets > 0 then look(KEYS[15], 'sorted set', redis.pcall('ZCARD', KEYS[15])) end
 if items or noted then
   for key, kind in pairs({[index] = 'hash', [letters] = 'hash', [cancels] = 'hash'}) do
@@ -124,6 +125,7 @@ end
 
 local function append(letter, id, fields)
   redis.call('HSET', index, id, letter .. redis.call('XADD', streams[letter], '*', unpack(fields)))
+  ring(KEYS[17], KEYS[18], KEYS[19], streams[letter])
 end
 
 -- What a caller says in ms. What is no number, or none that a sorted set can order, is a second: it must not
@@ -215,7 +217,8 @@ end
 
 function ops.b(item)
   count('handed_back')
-  append(item.letter, item.id, changed(item.fields, {i = item.id}))
+  -- It had its turn: it goes to the stream that is read first. Without field `l` it is no suspect there.
+  append('s', item.id, changed(item.fields, {i = item.id, q = item.priority}))
 end
 
 local function read(item)
@@ -345,7 +348,7 @@ end
 
 for stream, entries in pairs(deleted) do redis.call('XDEL', stream, unpack(entries)) end
 for number, values in pairs(stored) do
-  local key = KEYS[16 + number]
+  local key = KEYS[19 + number]
   redis.call('HSET', key, unpack(values))
   -- GT treats a key without a lifetime as one that never ends: that is a new one.
   local life = string.format('%.0f', math.max(1, ms_of(ARGV[7 + number])))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from streamq.model.task import TaskId
+from streamq.model.task import SUSPECT, TaskId
 
 
 class Overrides(NamedTuple):
@@ -57,6 +57,12 @@ class Delivery(NamedTuple):
     def enqueued_ms(self) -> int:
         """When the task was accepted."""
         return int(self.local[1:].partition("-")[0]) if self.accepted_ms is None else self.accepted_ms
+
+    @property
+    def suspect(self) -> bool:
+        """Whether the task is suspected of killing workers: it lost deliveries and has to run alone. What was
+        handed back waits in the same stream."""
+        return self.place[0] == SUSPECT and self.lost > 0
 
     @property
     def moved(self) -> bool:

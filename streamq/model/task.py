@@ -15,7 +15,8 @@ Priority = Literal["high", "normal", "low"]
 PRIORITIES: Final[tuple[Priority, ...]] = ("high", "normal", "low")
 LETTER: Final[dict[Priority, str]] = {"high": "h", "normal": "n", "low": "l"}
 SUSPECT: Final = "s"
-"""The letter of the stream of suspects: tasks that were in hand when a worker died, more than once."""
+"""The letter of the stream that is read first: tasks that were handed back, and suspects, which were in hand
+when a worker died, more than once. A suspect has lost deliveries; of those one runs at a time."""
 
 STREAM_LETTERS: Final = ("h", "n", "l", SUSPECT)
 

@@ -61,7 +61,7 @@ _LISTED: Final = (
     Metric(
         "streamq_task_wait_seconds",
         "histogram",
-        "From a task's being ready (enqueued, promoted, retried or reclaimed) to the start of its handler.",
+        "From a task's being ready (enqueued, moved, retried, returned, reclaimed) to its handler's start.",
         ("app", "type", "priority"),
         bounds=SECONDS,
     ),

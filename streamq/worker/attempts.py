@@ -15,7 +15,7 @@ from streamq import codec, retry
 from streamq.app import Handler, Registry
 from streamq.context import CURRENT, Context
 from streamq.errors import DecodeError
-from streamq.model import SUSPECT, Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried, name_of
+from streamq.model import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried, name_of
 from streamq.telemetry.sums import Sums
 from streamq.telemetry.traces import Tracer, trace_id
 from streamq.worker import verdict
@@ -124,7 +124,7 @@ class Attempts:
     ) -> bytes:
         if handler.options.executor == "process":
             return await self._in_process(held, handler)
-        if held.delivery.place[0] == SUSPECT:
+        if held.delivery.suspect:
             self._taken(held)
             return await self.suspects.run(held, handler, lambda: self._here(held, handler, args, kwargs))
         return await self._here(held, handler, args, kwargs)

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 
 from streamq import calls, telemetry
 from streamq.app import Registry
 from streamq.calls import FetchedByType, Source
 from streamq.errors import RedisError, RedisUnavailable
-from streamq.keys import TypeKeys, type_keys
-from streamq.model import STREAM_LETTERS, SUSPECT
+from streamq.keys import TypeKeys, shard_keys, type_keys
+from streamq.model import SUSPECT
 from streamq.options import WorkerOptions
 from streamq.transport import AsyncReader, AsyncTransport, GroupMissing, ServerChanged, answers, returned
+from streamq.worker.doorbell import MANY, Doorbell, Listed
+from streamq.worker.fetch_order import FetchOrder
 from streamq.worker.holdings import Holdings
 from streamq.worker.incarnations import Incarnations
 from streamq.worker.runner import Runner
+from streamq.worker.unseen import Unseen
 
+R = TypeVar("R")
 MOST: Final = 200
 """Tasks in one fetch at most: a script blocks the server."""
 UNENDABLE: Final = 0.5
@@ -31,6 +36,8 @@ IDLE: Final = 1.0
 """Seconds after which a read that waited may have been ended because nothing came."""
 SOON: Final = 0.5
 FIRST_PAUSE: Final = 0.02
+RETURNED_AFTER: Final = 1.0
+"""Seconds from one look for tasks that were handed back, while a suspect is in hand, to the next."""
 LONGEST_PAUSE: Final = 1.0
 """Seconds between two tries on a server that answers, but not what it should (loading, read only)."""
 
@@ -62,23 +69,22 @@ class Fetcher:
         self._holdings = holdings
         self._servers = servers
         self._deliver = deliver
-        self._recovered = recovered
+        self._unseen = Unseen(self._keys, self._consumer, transport, holdings, recovered)
         self._sums = runner.sums
         self._room = asyncio.Event()
         self._stopping = False
         self._ending = asyncio.Event()
         self._left_out = self._blocking = self._idle = False
         self._paused: frozenset[str] = frozenset()
-        self._turn = self._failures = 0
+        self._failures = 0
+        self._next_returned = 0.0
         self._deep: tuple[TypeKeys, str] | None = None
-        self._last_turn = {letter: time.monotonic() for letter in "nl"}
+        self._order = FetchOrder(self._keys, options.fairness, time.monotonic())
+        shard_key = shard_keys(registry.name, shard)
+        self._doorbell = Doorbell(shard_key, self._keys, self._ask_all) if len(types) > MANY else None
         self._log = telemetry.get_logger(worker=servers.consumer, shard=shard)
         self.last_read = self._began = time.monotonic()
         self.away_since = 0.0
-
-    @property
-    def streams(self) -> list[str]:
-        return [stream for keys in self._keys for stream in keys.streams]
 
     def freed(self) -> None:
         """There may be room again, also for a type that the read under way had to leave out."""
@@ -125,9 +131,14 @@ class Fetcher:
             except RedisUnavailable as error:
                 await self._recover(error)
             except RedisError as error:
+                # Without the rights for it, or where its keys were overwritten, every stream is read.
+                self._doorbell = None
                 self._log.error("fetch.failed", error=str(error))
                 self._sums.count("streamq_redis_errors_total", "fetch")
                 await self._pause(1.0)
+        if self._doorbell is not None:
+            with suppress(RedisError, ServerChanged):
+                await self._doorbell.hand_over()
         await self._reader.aclose()
 
     async def _read(self) -> None:
@@ -136,6 +147,9 @@ class Fetcher:
         room = min(self._runner.room(), MOST)
         if room <= 0:
             await self._room.wait()
+            return
+        if self._doorbell is not None:
+            await self._read_ready(self._doorbell, room)
             return
         sources = self._sources(room)
         if not sources:
@@ -146,19 +160,68 @@ class Fetcher:
         waited = not found[1] and not self._stopping
         if waited:
             found = await self._wait_for_one(sources)
-        self._idle = waited and not found[1] and not self._room.is_set()
+        # While a suspect is in hand a read that waits leaves out the stream of what was handed back.
+        self._idle = waited and not found[1] and not self._room.is_set() and not self._holdings.suspects
+        await self._take(found)
+        if waited and found[1]:
+            await asyncio.sleep(0)  # the handler starts before we ask for more
+
+    async def _take(self, found: FetchedByType) -> None:
         self.last_read, self._failures = time.monotonic(), 0
         if found[1]:
+            self._order.served((source.keys.type, len(entries)) for source, entries in found[1])
             await self._deliver(found)
-            if waited:
-                await asyncio.sleep(0)  # the handler starts before we ask for more
+
+    async def _read_ready(self, bell: Doorbell, room: int) -> None:
+        """The same for many types: only streams are read that are known to have tasks."""
+        idle = await bell.watch()
+        sources = self._order.ready_sources(self._readable(bell), room, self._limit, time.monotonic())
+        found: FetchedByType = (0, [])
+        if sources:
+            found = await self._fetch_ready(bell, room, sources)
+        elif idle and not self._stopping:
+            # One worker at a time waits as workers of few types do, so that what does not ring (an older
+            # release) is seen at once.
+            found = await self._wait_for_one(self._sources(room))
+        elif not self._stopping:
+            await self._wait_for_bell(bell)
+        await self._take(found)
+
+    def _readable(self, bell: Doorbell) -> list[Listed]:
+        """While a suspect is in hand, the streams of suspects are read now and then: what was handed back
+        waits there too."""
+        now = time.monotonic()
+        if self._holdings.suspects and now < self._next_returned:
+            return [one for one in bell.known if one.letter != SUSPECT]
+        self._next_returned = now + RETURNED_AFTER
+        return bell.known
+
+    async def _fetch_ready(self, bell: Doorbell, room: int, sources: list[Source]) -> FetchedByType:
+        found, names = await self._run_all([self._script(room, sources, rings=True), bell.look])
+        if isinstance(found, RedisError):
+            raise found
+        bell.learn([] if isinstance(names, RedisError) else names)
+        taken: FetchedByType = found
+        return taken
+
+    async def _wait_for_bell(self, bell: Doorbell) -> None:
+        self._left_out = bell.has_refused
+        self._blocking = True
+        try:
+            await bell.wait(min(self._options.block, bell.patience), self._may_read)
+        finally:
+            self._blocking = self._left_out = False
+
+    def _may_read(self, one: Listed) -> bool:
+        return self._limit(one.keys.type) > 0 and not (one.letter == SUSPECT and self._holdings.suspects)
 
     async def _fetch(self, room: int, sources: list[Source]) -> FetchedByType:
         """What is ready now. Where one stream alone filled the last fetch, it is read as it is, in one
-        round trip with the script that looks at those before it: the script's copying is most of its cost."""
+        round trip with the script that looks at those before it: the script's copying is most of its cost. Of
+        its priority it is the last, as it was served last: no other type is left out."""
         deep = next((source for source in sources if source[:2] == self._deep), None)
         if deep is None:
-            found = await self._ask(calls.fetch(self._consumer, room, sources))
+            found = await self._ask(self._script(room, sources))
         else:
             before = sources[: sources.index(deep)]
             found = await self._fetch_deep(room, before, deep._replace(limit=min(room, deep.limit)))
@@ -170,10 +233,8 @@ class Fetcher:
     async def _fetch_deep(self, room: int, before: list[Source], deep: Source) -> FetchedByType:
         asked: list[calls.Call[FetchedByType]] = [calls.read(self._consumer, deep)]
         if before:
-            asked.insert(0, calls.fetch(self._consumer, max(1, room // 4), before))
-        incarnation = self._servers.of(self._shard)
-        answers = await self._reader.run_all(asked, incarnation=incarnation)
-        self._check(incarnation)
+            asked.insert(0, self._script(max(1, room // 4), before))
+        answers = await self._run_all(asked)
         failed = [answer for answer in answers if isinstance(answer, RedisError)]
         good = [answer for answer in answers if not isinstance(answer, RedisError)]
         found = max((now for now, _ in good), default=0), [part for _, parts in good for part in parts]
@@ -182,7 +243,27 @@ class Fetcher:
             raise failed[0]
         return found
 
-    async def _ask(self, call: calls.Call[FetchedByType], longest: float = 0.0) -> FetchedByType:
+    def _script(self, room: int, sources: list[Source], *, rings: bool = False) -> calls.Call[FetchedByType]:
+        alone = self._holdings.suspects > 0
+        return calls.fetch(self._consumer, room, sources, alone=alone, rings=rings)
+
+    async def _ask_all(self, asked: Sequence[calls.Call[Any]], longest: float) -> list[Any]:
+        """Run calls in order; one that may block comes alone. Raises the first error."""
+        if len(asked) == 1:
+            return [await self._ask(asked[0], longest)]
+        answers = await self._run_all(asked)
+        for answer in answers:
+            if isinstance(answer, RedisError):
+                raise answer
+        return answers
+
+    async def _run_all(self, asked: Sequence[calls.Call[Any]]) -> list[Any]:
+        incarnation = self._servers.of(self._shard)
+        answers = await self._reader.run_all(list(asked), incarnation=incarnation)
+        self._check(incarnation)
+        return answers
+
+    async def _ask(self, call: calls.Call[R], longest: float = 0.0) -> R:
         incarnation = self._servers.of(self._shard)
         found = await self._reader.run(call, longest=longest, incarnation=incarnation)
         self._check(incarnation)
@@ -196,6 +277,8 @@ class Fetcher:
     async def _wait_for_one(self, sources: list[Source]) -> FetchedByType:
         """Nothing is ready: block until something is, with one plain read."""
         sources = self._sources(max(1, self._runner.room()))  # anew: something may have been freed meanwhile
+        if self._holdings.suspects:
+            sources = [source for source in sources if source.letter != SUSPECT]
         if not sources:
             return 0, []
         block = self._options.block if self._reader.endable else min(self._options.block, UNENDABLE)
@@ -209,37 +292,25 @@ class Fetcher:
             self._blocking = self._left_out = False
 
     def _sources(self, room: int) -> list[Source]:
-        """The streams in the order to read them: suspects (if none is in hand), a priority whose turn it
-        is, then high to low; types take turns in being first."""
-        self._turn += 1
-        first = self._turn % len(self._keys)
-        keys = self._keys[first:] + self._keys[:first]
-        limits = {k.type: min(room, self._runner.room_for(self._registry.handlers[k.type])) for k in keys}
-        keys = [k for k in keys if limits[k.type] > 0 and k.type not in self._paused]
-        order = [] if self._holdings.suspects else [Source(k, SUSPECT, 1) for k in keys]
-        patient = self._patient()
-        share = max(1, room // 4)
-        if patient:
+        """The streams to read, in their order; none of types that are paused or have no room."""
+        limits = {keys.type: min(room, self._limit(keys.type)) for keys in self._keys}
+        sources, turn = self._order.sources(room, limits, time.monotonic())
+        if turn:
             self._deep = None
-            order += [Source(k, patient, min(share, limits[k.type])) for k in keys]
-        return order + [
-            Source(k, letter, limits[k.type]) for letter in "hnl" if letter != patient for k in keys
-        ]
+        return sources
 
-    def _patient(self) -> str | None:
-        """The priority that has waited longest for a turn of its own, if that is too long."""
-        now = time.monotonic()
-        letter = min(self._last_turn, key=lambda known: self._last_turn[known])
-        if now - self._last_turn[letter] < self._options.fairness:
-            return None
-        self._last_turn[letter] = now
-        return letter
+    def _limit(self, task_type: str) -> int:
+        """The most to take of a type now; none where it is paused."""
+        if task_type in self._paused:
+            return 0
+        return self._runner.room_for(self._registry.handlers[task_type])
 
     async def _mend(self) -> None:
         """A group is missing (FLUSHALL, a stray command): create it from the first entry on."""
         self._log.warning("group.missing")
+        self._forget()
         try:
-            await self._transport.run(calls.groups(self.streams))
+            await self._unseen.make_groups()
         except RedisError as error:
             self._log.error("group.create_failed", error=str(error))
             await self._pause(1.0)
@@ -254,13 +325,14 @@ class Fetcher:
         if not quiet:
             self._sums.count("streamq_redis_errors_total", "fetch")
         self.away_since = self.away_since or time.monotonic()
+        self._forget()
         await self._pause(min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**self._failures))
         self._failures += not quiet
         while not self._stopping:
             try:
                 if not await returned(self._transport, self._keys[0].normal, stop=self._ending):
                     return
-                await self._hand_back_unseen()
+                await self._unseen.hand_back()
             except RedisError as error:
                 self._log.warning("fetch.recovery_failed", error=str(error))
                 await self._pause(0.5)
@@ -279,9 +351,10 @@ class Fetcher:
 
     async def _move(self, incarnation: str) -> None:
         """The server is another than before: what we hold is checked before anything is fetched from it."""
+        self._forget()
         try:
             if await self._servers.move(self._shard, incarnation):
-                await self._hand_back_unseen()
+                await self._unseen.hand_back()
         except RedisError as error:
             self._log.warning("redis.unavailable", doing="move", error=str(error))
             await self._pause(0.1)
@@ -290,21 +363,14 @@ class Fetcher:
         """The read was cancelled half way: hand back what it may have brought."""
         try:
             await self._reader.aclose()
-            await self._hand_back_unseen()
+            await self._unseen.hand_back()
         except RedisError as error:
             self._log.warning("fetch.recovery_failed", error=str(error))
 
-    async def _hand_back_unseen(self) -> None:
-        for keys in self._keys:
-            for letter in STREAM_LETTERS:
-                try:
-                    places = await self._transport.run(calls.pending(keys, letter, self._consumer, 1000))
-                except GroupMissing:
-                    await self._mend()
-                    continue
-                unseen = [p for p in places if not self._holdings.has((keys.type, keys.shard), p)]
-                if unseen:
-                    self._recovered(keys, unseen)
+    def _forget(self) -> None:
+        """What rang may be lost with the server that knew it."""
+        if self._doorbell is not None:
+            self._doorbell.forget()
 
     async def _pause(self, seconds: float) -> None:
         try:

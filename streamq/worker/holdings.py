@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from streamq.context import Context
 from streamq.model import SUSPECT, Delivery
 from streamq.worker.verdict import Failure
 
+T = TypeVar("T")
 Line = tuple[str, int]
 """A task type in a shard: what one renew or settle call is about."""
 
@@ -83,14 +84,15 @@ class Holdings:
         held_in_line = self._lines.get(held.line)
         if held_in_line is None:
             held_in_line = self._lines[held.line] = {}
-        if place[0] == SUSPECT and place not in held_in_line:
+        if place[0] == SUSPECT and held.delivery.suspect and place not in held_in_line:
             self.suspects += 1
         held_in_line[place] = held
 
     def remove(self, line: Line, places: Iterable[str]) -> None:
         held = self._lines.get(line, {})
         for place in places:
-            if held.pop(place, None) is not None and place[0] == SUSPECT:
+            gone = held.pop(place, None)
+            if gone is not None and place[0] == SUSPECT and gone.delivery.suspect:
                 self.suspects -= 1
 
     def discard(self, held: Held) -> None:
@@ -111,5 +113,5 @@ class Holdings:
         return list(self._lines.get(line, {}).values())
 
 
-def chunks(items: list[Held], size: int) -> Iterable[list[Held]]:
+def chunks(items: list[T], size: int) -> Iterable[list[T]]:
     return (items[n : n + size] for n in range(0, len(items), size))

@@ -42,12 +42,14 @@ class Intake:
         suspects = self._holdings.suspects
         for source, entries in parts:
             received = [held for entry in entries if (held := self._receive(source.keys, entry))]
-            kept = 0 if self._closed(source.keys) or self._runner.is_alone else len(received)
-            if source.letter == SUSPECT:
-                kept = min(kept, max(0, 1 - suspects))
-                suspects += len(received)
-            self._runner.put(received[:kept])
-            for held in received[kept:]:
+            too_many: list[Held] = []
+            if self._closed(source.keys) or self._runner.is_alone:
+                received, too_many = [], received
+            elif source.letter == SUSPECT:
+                received, too_many = _one_suspect(received, suspects)
+            suspects = self._holdings.suspects
+            self._runner.put(received)
+            for held in too_many:
                 self._give_back(held)
         if suspects > 1:
             # Only then is the one that stays alone, as a task that kills its worker must be.
@@ -91,3 +93,14 @@ class Intake:
     def _give_back(self, held: Held) -> None:
         held.done = True
         self._settler.put(held, HandedBack())
+
+
+def _one_suspect(received: list[Held], suspects: int) -> tuple[list[Held], list[Held]]:
+    """What may run, with at most one suspect beside those that are in hand already; and the rest."""
+    kept: list[Held] = []
+    rest: list[Held] = []
+    for held in received:
+        alone = held.delivery.suspect
+        (rest if alone and suspects else kept).append(held)
+        suspects += alone
+    return kept, rest

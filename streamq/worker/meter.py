@@ -11,13 +11,15 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from streamq.model import OUTCOMES, PRIORITIES, STREAM_LETTERS, Delivery, Outcome
+from streamq.model import OUTCOMES, PRIORITIES, STREAM_LETTERS, SUSPECT, Delivery, Outcome
 from streamq.telemetry.sums import Sums
 from streamq.worker.holdings import Held
 
 ENOUGH: Final = 200
 """Tasks of a type measured between two beats of the loop; of more, one in so many."""
-_PRIORITY: Final = dict(zip(STREAM_LETTERS, (*PRIORITIES, "suspect"), strict=True))
+_RETURNED: Final = "r"
+_PRIORITY: Final = dict(zip((*STREAM_LETTERS, _RETURNED), (*PRIORITIES, "suspect", "returned"), strict=True))
+"""The label of a wait. What was handed back waits in the stream of the suspects, but is none."""
 
 
 class _Series:
@@ -47,7 +49,9 @@ class _Series:
         self.measured += 1
         self.duration.observe(seconds, weight)
         # The place names the moment at which the task became ready, the id of a delayed task its due time.
-        self.wait[delivery.place[0]].observe(_since(delivery.place, started_at), weight)
+        letter = delivery.place[0]
+        line = _RETURNED if letter == SUSPECT and not delivery.suspect else letter
+        self.wait[line].observe(_since(delivery.place, started_at), weight)
         if delivery.local[0] == "d" and delivery.attempt == 1:
             self.lateness.observe(_since(delivery.local, started_at), weight)
 

@@ -14,11 +14,14 @@ from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.shards import AppRecord
 from streamq.transport import AsyncTransport, arrived, warn_of_eviction
+from streamq.worker.holdings import chunks
 
 START_PATIENCE: Final = 10.0
 START_AGAIN: Final = 0.5
 """Seconds after which a start is tried again that the server's end had cut short."""
 LEAVE_PATIENCE: Final = 1.0
+AT_ONCE: Final = 1000
+"""Streams that one script looks at: it blocks the server."""
 LEAVE_WITHIN: Final = 3.0
 """Seconds to say that we read no more; who is not heard is swept away by the daemon."""
 
@@ -69,8 +72,11 @@ class Presence:
         return paused
 
     async def _register_all(self, shard: int) -> None:
-        for name in self._types:
-            await self._register(type_keys(self._registry.name, shard, name), shard)
+        keys = [type_keys(self._registry.name, shard, name) for name in self._types]
+        for one in keys:
+            await self._register(one, shard)
+        for streams in chunks([stream for one in keys for stream in one.streams], AT_ONCE):
+            await self._transport.run(calls.groups(streams))
 
     async def _register(self, keys: TypeKeys, shard: int) -> None:
         handler = self._registry.handlers[keys.type]
@@ -86,16 +92,17 @@ class Presence:
                 now=handler.reference,
                 fix=f"if these are two programs, give one another app name than {self._registry.name!r}",
             )
-        await self._transport.run(calls.groups(keys.streams))
 
     async def leave(self, shard: int, *, away: bool) -> None:
         """Say that we read from a shard no more; only once where its server is known to be away."""
         keys = [type_keys(self._registry.name, shard, name) for name in self._types]
         streams = [stream for one in keys for stream in one.streams]
-        call = calls.leave(shard_keys(self._registry.name, shard), self._worker, streams)
+        keys_ = shard_keys(self._registry.name, shard)
         try:
             async with asyncio.timeout(LEAVE_WITHIN):
-                await self._transport.run(call, patience=0 if away else LEAVE_PATIENCE)
+                for part in chunks(streams, AT_ONCE):
+                    call = calls.leave(keys_, self._worker, part)
+                    await self._transport.run(call, patience=0 if away else LEAVE_PATIENCE)
         except (RedisError, TimeoutError) as error:
             told = str(error) or "the server is silent"
             self._log.warning("worker.leave_failed", shard=shard, error=told)

@@ -72,7 +72,7 @@ def test_tasks_that_die_and_suspects(shard: Shard, url: str) -> None:
     [local] = shard.command("ZRANGE", shard.t.dead, 0, -1)
     shard.command("ZADD", shard.t.dead, 1, local)
     assert one(look(url), "dead letters of shop").status == "ok"
-    shard.command("XADD", shard.t.suspect, "*", "p", "{}")
+    shard.command("XADD", shard.t.suspect, "*", "p", "{}", "l", "2")
     assert "1 suspects" in one(look(url), "dead letters of shop").said
 
 

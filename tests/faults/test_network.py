@@ -10,7 +10,7 @@ import pytest
 from streamq import StreamQ, WorkerOptions, scripts
 from streamq.embedded import EmbeddedServer
 from streamq.transport import AsyncReader, SyncTransport, faults, wire
-from streamq.worker.fetcher import Fetcher
+from streamq.worker.unseen import Unseen
 from tests.client.proxy import Proxy
 from tests.client.test_network import blocks
 from tests.conftest import command
@@ -78,9 +78,9 @@ async def test_deliveries_that_never_arrived_are_handed_back(
     app, direct = StreamQ("shop", proxy.url), StreamQ("shop", tcp[0].url)
     if not guarded:
 
-        async def nothing(self: Fetcher) -> None: ...
+        async def nothing(self: Unseen) -> None: ...
 
-        monkeypatch.setattr(Fetcher, "_hand_back_unseen", nothing)
+        monkeypatch.setattr(Unseen, "hand_back", nothing)
 
     @app.task(lease=60)
     async def work(n: int) -> int:

@@ -148,6 +148,8 @@ SCRIPTS: dict[str, Make] = {
     "settle plainly": lambda s: settling(s, several=False),
     "settle all kinds": lambda s: settling(s, several=True),
     "fetch": after(lambda s: s.put(), lambda s: calls.fetch("c", 5, [calls.Source(s.t, "n", 5)])),
+    "muster": after(lambda s: s.put(), lambda s: calls.muster(s.s, s.t.streams)),
+    "watch": lambda s: calls.watch(s.s, found=False, force=False),
     "renew": after(
         lambda s: (s.put(), s.fetch("w")),
         lambda s: calls.renew(s.t, "w", [(held(s), "x")]),

@@ -84,7 +84,7 @@ class Protocol(DaemonSteps):
                 self._destroy_group(pending[0][0])
                 self._mend_groups()
                 if budget := data.draw(st.sampled_from([0, 0, 1, 3])):
-                    self._fetch(consumer, budget, pending[0][0], lost=False)
+                    self._fetch(consumer, budget, pending[0][0], lost=False, alone=False)
             case "scripts":
                 self.shard.command("SCRIPT", "FLUSH")
             case "clock":  # no time passes
@@ -138,7 +138,7 @@ class Protocol(DaemonSteps):
                 self._promote(100)
             while True:
                 before = len(self.held)
-                self._fetch("last", 100, "shnl", lost=False)
+                self._fetch("last", 100, "shnl", lost=False, alone=False)
                 if len(self.held) == before:
                     break
                 for held in self.held[before:]:

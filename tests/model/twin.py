@@ -57,15 +57,20 @@ class Twin(Books):
 
     # -- workers ---------------------------------------------------------------------------------------
 
-    def fetch(self, consumer: str, budget: int, letters: str) -> list[str] | None:
-        """The places that must come, in their order; None where the group is missing and nothing came."""
+    def fetch(self, consumer: str, budget: int, letters: str, *, alone: bool) -> list[str] | None:
+        """The places that must come, in their order; None where the group is missing and nothing came. Of
+        suspects one is taken, none where one is in hand (`alone`)."""
         found: list[str] = []
         for letter in letters:
-            room = min(budget - len(found), 1 if letter == "s" else budget)
-            if room > 0 and letter not in self.groups:
+            room = budget - len(found)
+            if room > 0 and letter not in self.groups and (letter != "s" or self.streams["s"]):
                 return found or None
             next_ones = [place for place in self.entries(letter) if order(place) > self.last[letter]]
             for place in next_ones[:room]:
+                if letter == "s" and self.tasks[self.streams[letter][place]].lost:
+                    if alone:
+                        break
+                    alone = True
                 found.append(place)
                 self.last[letter] = order(place)
                 task = self.tasks[self.streams[letter][place]]
@@ -166,7 +171,7 @@ class Twin(Books):
                 self._retried(task, delay_ms, failures)
             case HandedBack():
                 self.counters["handed_back"] += 1
-                self._append(task, place[0])
+                self._append(task, "s")
 
     def _vanished(self, task: Task, place: str, local: str, failures: int) -> None:
         """The entry was deleted while it ran: what is left of the task is a dead letter."""

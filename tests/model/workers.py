@@ -120,16 +120,17 @@ class WorkerSteps(Base):
         budget=st.integers(1, 5),
         letters=st.sampled_from(["shnl", "shnl", "hnl", "slhn"]),
         lost=st.sampled_from([False, False, False, True]),
+        alone=st.sampled_from([False, False, True]),
     )
-    def fetch(self, consumer: str, budget: int, letters: str, lost: bool) -> None:
+    def fetch(self, consumer: str, budget: int, letters: str, lost: bool, alone: bool) -> None:
         """Where the reply is lost, the deliveries are in the group and in nobody's hands."""
-        self._do(lambda: self._fetch(consumer, budget, letters, lost))
+        self._do(lambda: self._fetch(consumer, budget, letters, lost=lost, alone=alone))
 
-    def _fetch(self, consumer: str, budget: int, letters: str, lost: bool) -> None:
-        sources = [calls.Source(self.shard.t, letter, 1 if letter == "s" else budget) for letter in letters]
-        want = self.twin.fetch(consumer, budget, letters)
+    def _fetch(self, consumer: str, budget: int, letters: str, *, lost: bool, alone: bool) -> None:
+        sources = [calls.Source(self.shard.t, letter, budget) for letter in letters]
+        want = self.twin.fetch(consumer, budget, letters, alone=alone)
         try:
-            _, parts = self.shard.run(calls.fetch(consumer, budget, sources))
+            _, parts = self.shard.run(calls.fetch(consumer, budget, sources, alone=alone))
         except GroupMissing:
             assert want is None
             return
@@ -165,7 +166,7 @@ class WorkerSteps(Base):
     def work(self, data: st.DataObject, consumer: str, budget: int) -> None:
         """What a worker does all day: take some, and end them."""
         before = len(self.held)
-        self._fetch(consumer, budget, "shnl", lost=False)
+        self._fetch(consumer, budget, "shnl", lost=False, alone=False)
         if len(self.held) > before:
             self._settle_held(data, consumer, self.held[before:], again=False)
 

@@ -198,7 +198,9 @@ def test_the_default_user_is_off(queue: Url) -> None:
 DURABLE = "producer of durable tasks"
 SCRIPTS = {
     "producer": ("enqueue", "register", "announce", "open_shard", "wait", "cancel", "locate"),
-    "worker": ("fetch", "renew", "settle", "beat", "leave", "groups", "orders", "tally"),
+    "worker": (
+        "fetch", "renew", "settle", "beat", "leave", "groups", "orders", "tally", "watch", "muster", "survey",
+    ),
     "daemon": (
         "next_due", "expire", "promote", "reclaim", "restamp", "repair", "sweep", "trim", "survey", "groups",
         "counts", "sample", "beat", "leave", "close_shard", "lower_known",

@@ -1,0 +1,38 @@
+#!lua flags=allow-oom
+-- muster: ring the doorbell for streams that have ready tasks of which nobody told.
+--
+-- The doorbell is for workers that serve many types: to name each of their streams in every read would cost
+-- more than the tasks. While `doorbell` is there, whatever appends a task puts its stream into `ready` (score:
+-- since when it waits, or was served) and, where it was not there, into `bell`: one worker that waits takes it
+-- from there and looks. `fetch` takes out of both what it has emptied. What does not ring (processes of
+-- an older release, entries made by hand) is found here.
+-- KEYS ready bell streams...
+-- ARGV group
+-- Returns how many were found
+local time = redis.call('TIME')
+local since = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+
+local function waits(stream, length)
+  local groups = redis.pcall('XINFO', 'GROUPS', stream)
+  for _, row in ipairs(groups.err and {} or groups) do
+    local about = {}
+    for n = 1, #row, 2 do about[row[n]] = row[n + 1] end
+    if about.name == ARGV[1] then return length > about.pending end
+  end
+  return true
+end
+
+local found = 0
+redis.call('ZCARD', KEYS[1])  -- before the first write: another kind of value is an error
+redis.call('ZCARD', KEYS[2])
+for n = 3, #KEYS do
+  local length = redis.pcall('XLEN', KEYS[n])
+  if type(length) == 'number' and length > 0 and not redis.call('ZSCORE', KEYS[1], KEYS[n]) then
+    if waits(KEYS[n], length) then
+      redis.call('ZADD', KEYS[1], since, KEYS[n])
+      redis.call('ZADD', KEYS[2], since, KEYS[n])
+      found = found + 1
+    end
+  end
+end
+return found
