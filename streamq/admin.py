@@ -10,7 +10,7 @@ import getpass
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import orjson
 
@@ -40,6 +40,13 @@ class Admin:
         self._app = app
         self._shards = shards
         self._by = by or _user()
+
+    if not TYPE_CHECKING:  # which would take every name for an attribute
+
+        def __getattr__(self, name: str) -> NoReturn:
+            from streamq.elsewhere import missing  # noqa: PLC0415 - for a slip only
+
+            missing("Admin", name)
 
     def acting_for(self, by: str) -> Admin:
         """The same in somebody else's name: what the log of actions shows."""

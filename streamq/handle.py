@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final, Generic, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, TypeVar
 
 import orjson
 
@@ -42,7 +42,7 @@ class TaskHandle(Generic[R]):
     `duplicate`: the task was there before, by its idempotency key.
     """
 
-    __slots__ = ("_asyncs", "_client", "_decode", "_id", "_keys", "duplicate")
+    __slots__ = ("__dict__", "_asyncs", "_client", "_decode", "_id", "_keys", "duplicate")
 
     def __init__(
         self,
@@ -68,6 +68,13 @@ class TaskHandle(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<TaskHandle {self._id}>"
+
+    if not TYPE_CHECKING:  # which would take every name for an attribute
+
+        def __getattr__(self, name: str) -> NoReturn:
+            from streamq.elsewhere import missing  # noqa: PLC0415 - for a slip only
+
+            missing("TaskHandle", name)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TaskHandle):

@@ -106,37 +106,14 @@ def window_ms(value: Duration) -> int:
     return round(found * 1000)
 
 
-_ELSEWHERE: Final = {
-    theirs: ours
-    for ours, words in {
-        "delay": "countdown defer_by enqueue_in",
-        "at": "eta defer_until schedule scheduled when",
-        "max_attempts": "retries max_retries retry attempts max_tries tries",
-        "timeout": "time_limit soft_time_limit job_timeout",
-        "backoff": "retry_backoff retry_delay min_backoff max_backoff",
-        "retry_on": "autoretry_for retry_for",
-        "give_up_on": "dont_autoretry_for throws",
-        "expires": "ttl max_age",
-        "retention": "result_ttl result_expires keep_result ignore_result store_results",
-        "idempotency_key": "key task_id job_id unique",
-        "name": "task_name actor_name",
-    }.items()
-    for theirs in words.split()
-}
-"""What other task queues call it: the name of their option -> ours."""
-
-
 def reject_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Raise InvalidOption for the first name that is not known, with the nearest one that is."""
+    """Raise InvalidOption for the first name that is not known, with what to write instead."""
     names = sorted(known)
     for name in given:
         if name not in names:
-            import difflib  # noqa: PLC0415 - for a slip only
+            from streamq.elsewhere import option_hint  # noqa: PLC0415 - for a slip only
 
-            near = [_ELSEWHERE.get(name), *difflib.get_close_matches(name, names, 1)]
-            meant = next((one for one in near if one in names), None)
-            hint = f"known are {', '.join(names)}" if meant is None else f"did you mean {meant!r}?"
-            raise InvalidOption(f"{what} has no option {name!r:.80}: {hint}")
+            raise InvalidOption(f"{what} has no option {name!r:.80}: {option_hint(name, names)}")
 
 
 def moment_ms(value: datetime, name: str) -> int:

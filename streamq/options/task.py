@@ -90,7 +90,7 @@ def _ms(value: float) -> str:
 
 def task_options(given: Mapping[str, Any]) -> TaskOptions:
     """Check what `@app.task(...)` was given; InvalidOption names the fault."""
-    reject_unknown(given, [f.name for f in fields(TaskOptions)], "@task")
+    reject_unknown(given, ["name", *(f.name for f in fields(TaskOptions))], "@task")
     known = {name: _TASK_CHECKS[name](value) for name, value in given.items()}
     return TaskOptions(**known)
 
