@@ -88,7 +88,7 @@ def _may(args: argparse.Namespace, what: str) -> bool:
 
 
 def _steps(found: target.Target, args: argparse.Namespace, counted: selection.Counted) -> Iterator[int]:
-    act = found.admin.requeue_selected if args.verb == "requeue" else found.admin.purge_selected
+    act = found.admin.requeue_in_steps if args.verb == "requeue" else found.admin.purge_in_steps
     for chosen, _ in counted.parts:
         yield from act(chosen)
 

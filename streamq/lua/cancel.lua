@@ -73,4 +73,5 @@ if found and not found.err and found[1] then  -- what the index says may be no e
   return 'requested'
 end
 if redis.call('ZSCORE', KEYS[7], id) then return 'dead' end
+if redis.call('ZSCORE', gone, 'x' .. id) then return 'cancelled' end  -- the reply to the first call was lost
 return 'unknown'

@@ -117,7 +117,7 @@ def test_an_interrupted_purge_has_done_what_it_says(
         yield 2
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("streamq.admin.Admin.purge_selected", steps)
+    monkeypatch.setattr("streamq.admin.Admin.purge_in_steps", steps)
     code, out, err = run(capsys, "dead", "purge", "--all", "--yes")
     assert (code, out) == (130, "purged 2 of 5\n")
     assert "interrupted: what is done is done" in err

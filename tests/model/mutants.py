@@ -189,6 +189,7 @@ MUTANTS: Final = [
     _M("cancel", "redis.call('HSET', cancels, id, '1')", "", "no worker is asked"),
     _M("cancel", "if redis.call('ZREM', waiters, id) == 1 then", "if false then", "waiters stay"),
     _M("cancel", "redis.call('HINCRBY', counters, 'cancelled', 1)", "", "it is not counted"),
+    _M("cancel", "if redis.call('ZSCORE', gone, 'x' .. id) then", "if false then", "a repeat is too late"),
     _M("groups", "'0', 'MKSTREAM'", "'$', 'MKSTREAM'", "what is older than its group is never read"),
     _M("sweep", "about.pending == 0 and ", "", "deliveries go with their consumer"),
     _M("trim", "now - tonumber(ARGV[1])", "now", "ends are forgotten too early"),
