@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from streamq import convert
+from streamq import convert, redefinition
 from streamq.errors import (
     DuplicateTaskType,
     InvalidArguments,
@@ -145,6 +145,11 @@ def _reference(function: Any) -> str:
     return f"{named.__module__}:{named.__qualname__}"
 
 
+def _told(handler: Handler) -> str:
+    where = redefinition.place(handler.function)
+    return f"{handler.reference}, {where}" if where else handler.reference
+
+
 def check_name(name: str, what: str = "a task type") -> None:
     """Raises InvalidOption where it would not do in the keys."""
     if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):  # type: ignore[redundant-expr]
@@ -162,6 +167,7 @@ class Registry:
         if shards > MOST:
             raise InvalidOption(f"shards={shards}: at most {MOST}, each worker holds a connection for each")
         self.handlers: dict[str, Handler] = {}
+        self._runs: dict[str, redefinition.Run | None] = {}
         self.tracer: Tracer | None = None
         self.record: AppRecord | None = None
         self.record_at = 0.0
@@ -171,14 +177,18 @@ class Registry:
         return record
 
     def add(self, handler: Handler) -> None:
-        """Raises DuplicateTaskType where the name is taken."""
+        """Register a handler. The same function once more, as when its module is reloaded, replaces what
+        was there; raises DuplicateTaskType where a different one has the name."""
         check_name(handler.name)
+        run, before = redefinition.current_run(), self._runs.get(handler.name)
         if other := self.handlers.get(handler.name):
-            raise DuplicateTaskType(
-                f"task type {handler.name!r} has a handler already ({other.reference}): "
-                f"give {handler.reference} another name with @app.task(name=...)"
-            )
-        self.handlers[handler.name] = handler
+            again = run is not None and before is not None and run.repeats(before)
+            if not redefinition.redefined(handler.function, other.function, again):
+                raise DuplicateTaskType(
+                    f"task type {handler.name!r} has a handler already ({_told(other)}): "
+                    f"give {_told(handler)} another name with @app.task(name=...)"
+                )
+        self.handlers[handler.name], self._runs[handler.name] = handler, run
         handler.app = self.name
 
     def get(self, task_type: str) -> Handler:

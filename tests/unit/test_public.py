@@ -35,13 +35,13 @@ def test_the_public_names_are_all_there() -> None:
 
 @pytest.mark.parametrize("name", streamq.__all__)
 def test_every_name_in_a_public_annotation_can_be_imported(name: str) -> None:
-    for where, annotation in annotations(getattr(streamq, name)):
+    for where, annotation in mentioned(getattr(streamq, name)):
         for one in ast.walk(ast.parse(str(annotation), mode="eval")):
             if isinstance(one, ast.Name) and one.id not in ELSEWHERE:
                 assert hasattr(streamq, one.id), f"{where}: {one.id} is not in streamq"
 
 
-def annotations(found: Any) -> Iterator[tuple[str, Any]]:
+def mentioned(found: Any) -> Iterator[tuple[str, Any]]:
     if inspect.isfunction(found):
         yield from ((f"{found.__name__}({a})", text) for a, text in found.__annotations__.items())
     if not inspect.isclass(found):
