@@ -28,8 +28,19 @@ LONGEST_WINDOW: Final = 30 * 86400.0
 LONGEST_KEY: Final = 200
 """Bytes of an idempotency key at most: it is kept in memory for its whole window."""
 
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)")
+_UNITS: Final = {
+    word: seconds
+    for words, seconds in {
+        "ms": 0.001, "s sec secs second seconds": 1.0, "m min mins minute minutes": 60.0,
+        "h hr hrs hour hours": 3600.0, "d day days": 86400.0, "w week weeks": 604800.0,
+    }.items()
+    for word in words.split()
+}  # fmt: skip
+_NUMBER: Final = r"\d+(?:\.\d*)?|\.\d+"
+_UNIT: Final = "|".join(sorted(_UNITS, key=len, reverse=True))
+_PLAIN: Final = re.compile(_NUMBER, re.ASCII)
+_PART: Final = re.compile(rf"({_NUMBER})\s*({_UNIT})", re.ASCII)
+_PARTS: Final = re.compile(rf"(?:({_NUMBER})\s*({_UNIT})\s*)+", re.ASCII)
 _LONGEST_TEXT: Final = 64
 """Characters of a duration: looking for the parts of a long row of digits takes time by its square."""
 _LONGEST: Final = 100 * 366 * 86400.0
@@ -42,7 +53,9 @@ def seconds(value: Duration, name: str, *, least: float = 0.0) -> float:
     elif isinstance(value, str):
         result = _from_text(value, name)
     elif isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidOption(f"{name}={value!r:.80}: a duration is seconds, a timedelta or text such as '5m'")
+        raise InvalidOption(
+            f"{name}={value!r:.80}: a duration is seconds, a timedelta or text such as '30' or '5m'"
+        )
     else:
         result = _number(value)
     if not least <= result <= _LONGEST:  # also refuses nan
@@ -58,11 +71,14 @@ def _number(value: float) -> float:
 
 
 def _from_text(text: str, name: str) -> float:
-    given = text.replace(" ", "") if len(text) <= _LONGEST_TEXT else ""
-    parts = _PART.findall(given)
-    if not parts or "".join(number + unit for number, unit in parts) != given:
-        raise InvalidOption(f"{name}={text!r:.80}: write a duration as '90s', '5m', '1h30m' or '250ms'")
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+    plain = text.strip() if len(text) <= _LONGEST_TEXT else ""
+    if _PLAIN.fullmatch(plain):
+        return float(plain)
+    if not _PARTS.fullmatch(plain):
+        raise InvalidOption(
+            f"{name}={text!r:.80}: write a duration as '90s', '5m', '1h30m' or '250ms'; '90' is seconds"
+        )
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(plain))
 
 
 def whole(value: int, name: str, *, least: int) -> int:

@@ -120,7 +120,7 @@ async def test_cancel_running_ready_and_scheduled(app: StreamQ) -> None:
             with pytest.raises(TaskCancelled):
                 await handle.aresult(5)
         assert time.monotonic() - began < 8  # told by message, not at the next renewal
-        assert await running.acancel() == "too late"
+        assert await running.acancel() == "cancelled"  # it was
         assert await asyncio.to_thread(app.handle("sleeps:0:n1-0").cancel) == "unknown"
     clean(app)
 
