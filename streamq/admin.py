@@ -25,6 +25,7 @@ from streamq.model import CancelAnswer, Moved, TaskId, cancel_answer
 from streamq.operations import note
 from streamq.options import TaskOptions
 from streamq.transport import SyncTransport
+from streamq.wording import listed
 
 BATCH: Final = 100
 
@@ -86,8 +87,9 @@ class Admin:
             for name in self._transport.run(calls.types(shard_keys(self._app, n)))
         }
         if task_type not in known:
-            names = ", ".join(sorted(known)) or "none"
-            raise UnknownTaskType(f"app {self._app!r} has no task type {task_type!r}; it has: {names}")
+            raise UnknownTaskType(
+                f"app {self._app!r} has no task type {task_type!r}; it has: {listed(known)}"
+            )
 
     def drain(self, worker: str) -> bool:
         """Have a worker take no more tasks, finish those in hand and end, as after SIGTERM. Answers

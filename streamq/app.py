@@ -26,6 +26,7 @@ from streamq.model import NAME_PATTERN
 from streamq.options import TaskOptions, whole
 from streamq.shards import MOST, AppRecord
 from streamq.telemetry.traces import Tracer
+from streamq.wording import listed
 
 
 class Handler:
@@ -195,7 +196,6 @@ class Registry:
         try:
             return self.handlers[task_type]
         except KeyError:
-            known = ", ".join(sorted(self.handlers)) or "none"
             raise UnknownTaskType(
-                f"app {self.name!r} has no task type {task_type!r}; it has: {known}"
+                f"app {self.name!r} has no task type {task_type!r}; it has: {listed(self.handlers)}"
             ) from None

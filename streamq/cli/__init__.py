@@ -1,7 +1,8 @@
 """The command line: one command a file, loaded when it is called.
 
 Owns the list of commands, the exit codes and the one-line errors. A command's file has `arguments`,
-which describes its options, and `run`, which answers the exit code. Data goes to stdout, the rest to
+which describes its options, and `run`, which answers the exit code; `shorthand` may complete what was
+typed. Data goes to stdout, the rest to
 stderr.
 """
 
@@ -23,6 +24,7 @@ COMMANDS: Final = {
     "stats": "show what is ready, running, scheduled and dead, by task type",
     "top": "watch task types, workers and the server, live",
     "tail": "print what happens to tasks, as it happens",
+    "wait": "wait until nothing is left to do",
     "task": "show one task, or list those in a state",
     "cancel": "end tasks that have not ended",
     "run-now": "make scheduled tasks ready at once",
@@ -103,7 +105,6 @@ def command(name: str) -> tuple[Any, argparse.ArgumentParser]:
     parser = _Parser(
         prog=f"streamq {name}",
         description=module.__doc__.strip(),
-        epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.arguments(parser)
@@ -112,6 +113,8 @@ def command(name: str) -> tuple[Any, argparse.ArgumentParser]:
 
 def _command(name: str, args: list[str]) -> int:
     module, parser = command(name)
+    if shorthand := getattr(module, "shorthand", None):
+        args = shorthand(args)
     try:
         parsed = parser.parse_args(args)
     except SystemExit as exit_:  # argparse has said why
