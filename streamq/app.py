@@ -157,13 +157,27 @@ def check_name(name: str, what: str = "a task type") -> None:
         raise InvalidOption(f"{name!r:.120} is no name for {what}: letters, digits, _ - . (at most 100)")
 
 
+def check_imports(names: Iterable[str]) -> tuple[str, ...]:
+    """Module names as they are imported; InvalidOption for what is none."""
+    if isinstance(names, str):
+        raise InvalidOption(f"imports={names!r}: write several names, as [{names!r}]")
+    found = tuple(dict.fromkeys(names))
+    for name in found:
+        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):  # type: ignore[redundant-expr]
+            raise InvalidOption(f"{name!r:.120} names no module to import: write it as 'shop.tasks'")
+    return found
+
+
 class Registry:
     """The task types of one app, and what the server has last said of it (`record`, at the monotonic
-    time `record_at`; None where nobody has asked it yet)."""
+    time `record_at`; None where nobody has asked it yet). `imports`: the modules that have more of them;
+    `home`: where the app was made."""
 
-    def __init__(self, name: str, shards: int) -> None:
+    def __init__(self, name: str, shards: int, imports: Iterable[str] = ()) -> None:
         check_name(name, "an app")
         self.name = name
+        self.imports = check_imports(imports)
+        self.home = redefinition.current_run()
         self.shards = whole(shards, "shards", least=1)
         if shards > MOST:
             raise InvalidOption(f"shards={shards}: at most {MOST}, each worker holds a connection for each")

@@ -11,9 +11,13 @@ from typing import Final
 MOST: Final = 12
 
 
-def listed(names: Iterable[str], most: int = MOST) -> str:
-    """Return names sorted and separated by commas: the first few and how many more; 'none' for none."""
+def shortened(names: Iterable[str], most: int = MOST) -> list[str]:
+    """Return the first few names in order, and how many more there are."""
     known = sorted(names)
     more = len(known) - most
-    shown = ", ".join(known[:most] if more > 1 else known)
-    return f"{shown} and {more:,} more" if more > 1 else shown or "none"
+    return [*known[:most], f"and {more:,} more"] if more > 1 else known
+
+
+def listed(names: Iterable[str], most: int = MOST) -> str:
+    """Return the same as text, separated by commas; 'none' for none."""
+    return ", ".join(shortened(names, most)).replace(", and ", " and ") or "none"

@@ -18,6 +18,7 @@ from streamq import environment
 from streamq.cli import CONFIG, OK, listen, target
 from streamq.cli.describe import options
 from streamq.cli.output import write_json, write_table
+from streamq.cli.worker import import_option, imports
 from streamq.environment import Source, Variable
 from streamq.errors import InvalidURL, StreamQError, UsageError
 from streamq.options import DaemonOptions, TaskOptions, WorkerOptions
@@ -45,6 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     one = verbs.add_parser("show", help="each value and where it comes from", description=__doc__)
     one.add_argument("--all", action="store_true", help="what is as by default, too")
     one.add_argument("code", nargs="?", metavar="APP", help="an app to import: module:attribute")
+    import_option(one)
     target.options(one)
 
 
@@ -144,7 +146,7 @@ def _of_code(args: argparse.Namespace) -> list[Setting]:
     """What the app's code says. Raises UsageError where it cannot be imported."""
     from streamq.worker.loading import load_app
 
-    app: Any = load_app(args.code)
+    app: Any = load_app(args.code, imports(args))
     source: Source = getattr(app, "url_from", "code")
     found = [
         Setting("code.app", app.registry.name, "code"),

@@ -99,7 +99,7 @@ def _checked(args: argparse.Namespace) -> dict[str, Any]:
     if args.idempotency_key and (args.file or args.arguments == "-"):
         raise UsageError("--idempotency-key names one task: give its arguments as JSON")
     given = {name: value for name in OPTIONS if (value := getattr(args, name)) is not None}
-    options = given | ({"at": _moment(args.at)} if args.at is not None else {})
+    options: dict[str, Any] = given | ({"at": _moment(args.at)} if args.at is not None else {})
     call_options(**options)
     return options
 

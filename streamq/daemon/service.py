@@ -94,7 +94,7 @@ class Daemon:
         janitor = Janitor(self._transport, self._directory, options)
         sampler = Sampler(self._transport, self._directory)
         retirer = Retirer(self._transport, self._directory)
-        self._log.info("daemon.ready", types=len(self._directory.types()))
+        telemetry.always("daemon.ready", types=len(self._directory.types()))
         self.ready.set()
         pulse = asyncio.create_task(self._pulse.run())
         try:

@@ -79,6 +79,8 @@ class StreamQ:
     patience: seconds that an enqueue is tried while the server is away.
     tracing: OpenTelemetry spans for enqueue calls and attempts. "link" starts a trace for each attempt,
         linked to that of the enqueue call; "child" goes on with that one. Else what STREAMQ_TRACING says.
+    imports: the modules that have task types of this app, such as ["shop.mails"]. A worker imports them; a
+        program that only enqueues does not.
 
     Nothing connects before the first call. Safe to share between threads and event loops, and across
     a fork.
@@ -92,8 +94,9 @@ class StreamQ:
         shards: int = 1,
         patience: Duration = 5.0,
         tracing: Tracing | None = None,
+        imports: Iterable[str] = (),
     ) -> None:
-        self.registry = Registry(name, shards)
+        self.registry = Registry(name, shards, imports)
         self._tracer = self.registry.tracer = _tracer(name, tracing)
         self.address = Address.parse(url or environment.URL.get())
         self.url_from: Source = "code" if url else environment.URL.source()
