@@ -192,6 +192,26 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
 
 
+COMMANDS: Final = _table({
+    "`streamq stats` counts by task type, `streamq task list STATE` lists tasks":
+        "ls list status info queues queue jobs tasks ps count show-queues inspect length",
+    "`streamq dead purge` deletes dead letters, `streamq cancel ID` ends a task":
+        "purge delete remove flush clear empty discard",
+    "`streamq dead requeue` puts dead letters back": "requeue retry retry-all replay redrive resubmit",
+    "`streamq cancel ID` ends a task": "revoke abort kill terminate",
+    "`streamq task ID` shows a task": "show get result job describe",
+    "`streamq worker APP` runs tasks": "run start serve work worker-pool consume consumer",
+    "`streamq daemon` promotes delayed tasks and reclaims abandoned ones": "beat scheduler reclaim promote",
+    "`streamq enqueue TYPE JSON` sends a task": "send call submit push add defer publish",
+    "`streamq dashboard` serves web pages": "flower web ui monitor-web admin rq-dashboard",
+    "`streamq top` watches live, `streamq tail` prints what happens": "monitor events watch logs log follow",
+    "`streamq check` is for probes, `streamq doctor` looks at the set-up": "ping health healthcheck diagnose",
+    "`streamq drain WORKER` ends a worker": "stop shutdown quit",
+    "`streamq dead` lists dead letters": "dlq failed failures errors dead-letters",
+    "`streamq wait` waits until nothing is left to do": "join idle wait-idle until-idle",
+})  # fmt: skip
+"""What other command lines call it, and what it is called here."""
+
 TABLES: Final = {
     "TaskType": _TASK_TYPE,
     "TaskHandle": _HANDLE,

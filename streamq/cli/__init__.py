@@ -71,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; answers the exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
+        if len(args) > 1 and args[0] == "help":
+            args = [args[1], "--help"]
         if not args or args[0] in ("-h", "--help", "help"):
             sys.stdout.write(_help())
             return OK if args else USAGE
@@ -96,7 +98,17 @@ class _Parser(argparse.ArgumentParser):
         self.allow_abbrev = False
 
     def error(self, message: str) -> NoReturn:
+        message += self._nearest(message)
         self.exit(USAGE, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
+
+    def _nearest(self, message: str) -> str:
+        """Which option may have been meant."""
+        import difflib
+
+        wrong = message.removeprefix("unrecognized arguments: ").split("=")[0].split(" ")[0]
+        known = self._option_string_actions  # pyright: ignore[reportPrivateUsage] - there is no public way
+        near = difflib.get_close_matches(wrong, known, 1) if wrong.startswith("--") else []
+        return f": did you mean {near[0]}?" if near else ""
 
 
 def command(name: str) -> tuple[Any, argparse.ArgumentParser]:
@@ -153,8 +165,15 @@ def code_of(error: Exception) -> int:
 def _unknown(name: str) -> int:
     import difflib
 
+    from streamq import elsewhere
+
     near = difflib.get_close_matches(name, COMMANDS, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(COMMANDS)}"
+    if name.startswith("-"):
+        hint = "options come after the command, as in `streamq stats --url URL`"
+    elif name in elsewhere.COMMANDS:
+        hint = elsewhere.COMMANDS[name]
+    else:
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(COMMANDS)}"
     sys.stderr.write(f"streamq: there is no command {name!r}: {hint}\n")
     return USAGE
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from streamq import StreamQ, calls
+from streamq import StreamQ, calls, elsewhere
 from streamq.cli import COMMANDS
 from streamq.codec import encode_overrides
 from streamq.inspector import Inspector
@@ -44,6 +45,19 @@ def test_every_command_has_help_of_its_own(capsys: Capture, name: str) -> None:
     assert "exit codes:" not in out  # the list is on the main page
 
 
+def test_help_about_a_command(capsys: Capture) -> None:
+    assert run(capsys, "help", "stats") == run(capsys, "stats", "--help")
+    assert run(capsys, "help") == run(capsys, "--help")
+
+
+def test_words_of_other_command_lines_lead_to_ours(capsys: Capture) -> None:
+    assert not elsewhere.COMMANDS.keys() & COMMANDS.keys()
+    for hint in elsewhere.COMMANDS.values():
+        for said in re.findall(r"`streamq ([a-z-]+)(?: ([a-z]+))?", hint):
+            assert said[0] in COMMANDS
+            assert run(capsys, *filter(None, said), "--help")[0] == 0
+
+
 def test_the_exit_codes_are_on_the_main_page(capsys: Capture) -> None:
     assert "exit codes:" in run(capsys, "--help")[1]
 
@@ -53,6 +67,13 @@ def test_the_exit_codes_are_on_the_main_page(capsys: Capture) -> None:
     [
         ([], 2, ""),
         (["stat"], 2, "there is no command 'stat': did you mean 'stats'?"),
+        (["ls"], 2, "there is no command 'ls': `streamq stats` counts by task type"),
+        (["purge"], 2, "`streamq dead purge` deletes dead letters"),
+        (["beat"], 2, "`streamq daemon` promotes"),
+        (["--url", "redis://x", "stats"], 2, "options come after the command"),
+        (["stats", "--ulr", "redis://x"], 2, "unrecognized arguments: --ulr: did you mean --url?"),
+        (["task"], 2, "task list: say which state: scheduled, ready"),
+        (["task", "list"], 2, "task list: say which state: scheduled, ready"),
         (
             ["stats", "--nonsense"],
             2,
@@ -197,10 +218,11 @@ def test_wait_until_nothing_is_left_to_do(capsys: Capture, shard: Shard) -> None
 def test_a_task_type_by_place_or_as_an_option(capsys: Capture, shard: Shard) -> None:
     StreamQ("shop", str(shard.transport.address)).send("sms", {})
     for words in (["stats"], ["task", "list", "ready"], ["dead", "list"], ["dead", "groups"]):
-        by_place, by_option = (run(capsys, *words, *more) for more in (["sms"], ["--type", "sms"]))
-        assert by_place == by_option
-        assert "email" not in by_place[1]
-    assert run(capsys, "task", "ready", "--type", "sms") == run(capsys, "task", "list", "ready", "sms")
+        by_place, by_option = (run(capsys, *words, *more)[1] for more in (["sms"], ["--type", "sms"]))
+        assert re.sub(r"[\d.]+s", "", by_place) == re.sub(r"[\d.]+s", "", by_option)  # but for the ages
+        assert "email" not in by_place
+    by_place = as_json(capsys, "task", "list", "ready", "sms")
+    assert by_place == as_json(capsys, "task", "ready", "--type", "sms")
     assert [one["type"] for one in as_json(capsys, "stats")["types"]] == ["email", "sms"]
     assert run(capsys, "pause", "--type", "sms")[1] == "paused sms\n"
     assert run(capsys, "resume", "--type", "sms", "email")[1] == "email was not paused\nresumed sms\n"
