@@ -11,11 +11,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
-from streamq import InvalidOption, StreamQ, UnknownTaskType, UsageError, Worker, WorkerOptions
+from streamq import Address, InvalidOption, StreamQ, UnknownTaskType, UsageError, Worker, WorkerOptions, calls
 from streamq.cli import main
+from streamq.keys import shard_keys, type_keys
+from streamq.transport import SyncTransport
 from streamq.wording import listed, shortened
 from streamq.worker.loading import load_app, served_types
+from tests.running import working
 
 Write = Callable[[str, str], None]
 APP = "from streamq import StreamQ\napp = StreamQ('shop', 'unix:///nowhere.sock'{more})\n"
@@ -132,3 +136,25 @@ def test_long_lists_are_shortened() -> None:
     assert listed(["b", "a"]) == "a, b"
     assert listed(names[:13], 12).count(",") == 12
     assert listed([]) == "none"
+
+
+@pytest.mark.parametrize(
+    ("before", "warned"), [("__main__:email", False), ("{stem}:email", False), ("stock.tasks:email", True)]
+)
+async def test_a_worker_warns_only_where_the_handler_is_another(
+    app: StreamQ, url: str, before: str, warned: bool
+) -> None:
+    app.task(email)
+    keys = type_keys("shop", 0, "email"), shard_keys("shop", 0)
+    transport = SyncTransport(Address.parse(url))
+    transport.run(calls.register(*keys, before.format(stem=__name__.rpartition(".")[2]), {}))
+    transport.close()
+    with structlog.testing.capture_logs() as lines:
+        async with working(app):
+            pass
+    assert [line["event"] for line in lines if line["log_level"] == "warning"] == (
+        ["type.handler_changed"] if warned else []
+    )
+
+
+async def email() -> None: ...
