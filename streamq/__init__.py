@@ -13,9 +13,18 @@ from streamq import lazy
 if TYPE_CHECKING:
     __version__: str
     from streamq.admin import Admin as Admin
+    from streamq.app import Handler as Handler
+    from streamq.app import Registry as Registry
+    from streamq.audit import Audit as Audit
+    from streamq.audit import Problem as Problem
+    from streamq.audit import Repaired as Repaired
     from streamq.context import Context as Context
     from streamq.context import get_context as get_context
     from streamq.daemon import Daemon as Daemon
+    from streamq.deadgroups import DeadGroup as DeadGroup
+    from streamq.deadgroups import DeadGroups as DeadGroups
+    from streamq.deadgroups import DeadSelection as DeadSelection
+    from streamq.environment import Source as Source
     from streamq.errors import AttemptTimeout as AttemptTimeout
     from streamq.errors import AuthenticationFailed as AuthenticationFailed
     from streamq.errors import CannotListen as CannotListen
@@ -50,36 +59,103 @@ if TYPE_CHECKING:
     from streamq.errors import UsageError as UsageError
     from streamq.handle import TaskHandle as TaskHandle
     from streamq.inspector import Inspector as Inspector
+    from streamq.inspector import TaskInfo as TaskInfo
+    from streamq.inspector import TypeStats as TypeStats
+    from streamq.inspector import WorkerInfo as WorkerInfo
+    from streamq.model import COUNTERS as COUNTERS
+    from streamq.model import CancelAnswer as CancelAnswer
+    from streamq.model import Counts as Counts
+    from streamq.model import DeadLetter as DeadLetter
+    from streamq.model import IdempotencyKey as IdempotencyKey
+    from streamq.model import NewTask as NewTask
+    from streamq.model import Priority as Priority
+    from streamq.model import State as State
+    from streamq.model import Success as Success
+    from streamq.model import TaskId as TaskId
+    from streamq.operations import Action as Action
+    from streamq.operations import Pause as Pause
     from streamq.options import DaemonOptions as DaemonOptions
+    from streamq.options import Durability as Durability
+    from streamq.options import Duration as Duration
+    from streamq.options import Executor as Executor
     from streamq.options import RateLimit as RateLimit
     from streamq.options import TaskOptions as TaskOptions
     from streamq.options import WorkerOptions as WorkerOptions
+    from streamq.queue import Bound as Bound
+    from streamq.queue import Decorator as Decorator
+    from streamq.queue import PerCall as PerCall
+    from streamq.queue import Policy as Policy
     from streamq.queue import StreamQ as StreamQ
     from streamq.queue import TaskType as TaskType
+    from streamq.queue.bound import Route as Route
+    from streamq.rollups import Activity as Activity
+    from streamq.rollups import Histogram as Histogram
+    from streamq.rollups import Latency as Latency
+    from streamq.rollups import Rollup as Rollup
+    from streamq.rollups import Rollups as Rollups
+    from streamq.rollups import Span as Span
+    from streamq.tail import Event as Event
+    from streamq.tail import EventName as EventName
+    from streamq.tail import Tail as Tail
     from streamq.tasklist import TaskFilter as TaskFilter
+    from streamq.tasklist import TaskPage as TaskPage
+    from streamq.tasklist import TaskRow as TaskRow
+    from streamq.telemetry.health import Facts as Facts
+    from streamq.telemetry.listen import Listen as Listen
+    from streamq.telemetry.report import Report as Report
+    from streamq.telemetry.sums import Snapshot as Snapshot
+    from streamq.telemetry.traces import Tracing as Tracing
+    from streamq.transport import SyncTransport as SyncTransport
+    from streamq.transport.address import Address as Address
     from streamq.worker import Worker as Worker
     from streamq.worker import WorkerGroup as WorkerGroup
+    from streamq.worker.loading import App as App
 
 __all__, _named = lazy.names(__name__, {
     "admin": ("Admin",),
+    "audit": ("Audit", "Problem", "Repaired"),
     "context": ("Context", "get_context"),
     "daemon": ("Daemon",),
+    "deadgroups": ("DeadGroup", "DeadGroups", "DeadSelection"),
     "errors": (
         "AttemptTimeout", "AuthenticationFailed", "CannotListen", "DecodeError", "DuplicateTaskType",
-        "DurabilityUnknown",
-        "IdempotencyConflict", "InvalidArguments", "InvalidOption", "InvalidTaskId", "InvalidURL",
-        "OutcomeUnknown", "PayloadError", "ProcessDied", "QueueFull", "RateLimitExceeded", "RedisError",
-        "RedisUnavailable", "Refused", "ResultTimeout", "ResultUnavailable", "Retry", "ServerError",
-        "ServerFull", "ServerTooOld", "StreamQError", "TaskCancelled", "TaskDead", "TaskError",
+        "DurabilityUnknown", "IdempotencyConflict", "InvalidArguments", "InvalidOption", "InvalidTaskId",
+        "InvalidURL", "OutcomeUnknown", "PayloadError", "ProcessDied", "QueueFull", "RateLimitExceeded",
+        "RedisError", "RedisUnavailable", "Refused", "ResultTimeout", "ResultUnavailable", "Retry",
+        "ServerError", "ServerFull", "ServerTooOld", "StreamQError", "TaskCancelled", "TaskDead", "TaskError",
         "TaskExpired", "UnknownTaskType", "UsageError",
     ),
     "handle": ("TaskHandle",),
-    "inspector": ("Inspector",),
-    "options": ("DaemonOptions", "RateLimit", "TaskOptions", "WorkerOptions"),
-    "queue": ("StreamQ", "TaskType"),
-    "tasklist": ("TaskFilter",),
+    "inspector": ("Inspector", "TaskInfo", "TypeStats", "WorkerInfo"),
+    "model": (
+        "COUNTERS", "CancelAnswer", "Counts", "DeadLetter", "IdempotencyKey", "NewTask", "Priority", "State",
+        "Success", "TaskId",
+    ),
+    "operations": ("Action", "Pause"),
+    "options": (
+        "DaemonOptions", "Durability", "Duration", "Executor", "RateLimit", "TaskOptions", "WorkerOptions",
+    ),
+    "queue": ("Bound", "Decorator", "PerCall", "Policy", "StreamQ", "TaskType"),
+    "rollups": ("Activity", "Histogram", "Latency", "Rollup", "Rollups", "Span"),
+    "tail": ("Event", "EventName", "Tail"),
+    "tasklist": ("TaskFilter", "TaskPage", "TaskRow"),
+    "telemetry.listen": ("Listen",),
+    "telemetry.traces": ("Tracing",),
+    "transport.address": ("Address",),
     "worker": ("Worker", "WorkerGroup"),
 })  # fmt: skip  # pyright: ignore[reportUnsupportedDunderAll]
+
+_inner, _inner_named = lazy.names(__name__, {
+    "app": ("Handler", "Registry"),
+    "environment": ("Source",),
+    "queue.bound": ("Route",),
+    "telemetry.health": ("Facts",),
+    "telemetry.report": ("Report",),
+    "telemetry.sums": ("Snapshot",),
+    "transport": ("SyncTransport",),
+    "worker.loading": ("App",),
+})  # fmt: skip
+"""What members for streamq's own parts are annotated with: to be imported, but not promised to stay."""
 
 
 def __getattr__(name: str) -> Any:
@@ -87,7 +163,7 @@ def __getattr__(name: str) -> Any:
         from streamq.release import package_version  # noqa: PLC0415 - few ask
 
         return package_version()
-    return _named(name)
+    return _inner_named(name) if name in _inner else _named(name)
 
 
 def __dir__() -> list[str]:

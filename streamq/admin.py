@@ -10,7 +10,7 @@ import getpass
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import orjson
 
@@ -21,10 +21,11 @@ from streamq.deadgroups import END_MS, DeadSelection, Groups
 from streamq.depth import TOO_DEEP, too_deep
 from streamq.errors import PayloadError, UnknownTaskType, UsageError
 from streamq.keys import TypeKeys, shard_keys, type_keys
-from streamq.model import Moved, TaskId
+from streamq.model import CancelAnswer, Moved, TaskId, cancel_answer
 from streamq.operations import note
 from streamq.options import TaskOptions
 from streamq.transport import SyncTransport
+from streamq.wording import listed
 
 BATCH: Final = 100
 
@@ -40,6 +41,13 @@ class Admin:
         self._app = app
         self._shards = shards
         self._by = by or _user()
+
+    if not TYPE_CHECKING:  # which would take every name for an attribute
+
+        def __getattr__(self, name: str) -> NoReturn:
+            from streamq.elsewhere import missing  # noqa: PLC0415 - for a slip only
+
+            missing("Admin", name)
 
     def acting_for(self, by: str) -> Admin:
         """The same in somebody else's name: what the log of actions shows."""
@@ -61,9 +69,12 @@ class Admin:
         return self._everywhere(lambda s: calls.pause(s, task_type, orjson.dumps(about), told))
 
     def resume(self, task_type: str) -> bool:
-        """Take a type up again; answers whether it was paused."""
+        """Take a type up again; answers whether it was paused. Raises UnknownTaskType."""
         told = note(self._by, "resume", task_type)
-        return self._everywhere(lambda s: calls.resume(s, task_type, told))
+        changed = self._everywhere(lambda s: calls.resume(s, task_type, told))
+        if not changed:
+            self._check_type(task_type)
+        return changed
 
     def _everywhere(self, make: Callable[[Any], calls.Call[bool]]) -> bool:
         changed = [self._transport.run(make(shard_keys(self._app, n))) for n in range(self._known())]
@@ -76,8 +87,9 @@ class Admin:
             for name in self._transport.run(calls.types(shard_keys(self._app, n)))
         }
         if task_type not in known:
-            names = ", ".join(sorted(known)) or "none"
-            raise UnknownTaskType(f"app {self._app!r} has no task type {task_type!r}; it has: {names}")
+            raise UnknownTaskType(
+                f"app {self._app!r} has no task type {task_type!r}; it has: {listed(known)}"
+            )
 
     def drain(self, worker: str) -> bool:
         """Have a worker take no more tasks, finish those in hand and end, as after SIGTERM. Answers
@@ -87,13 +99,13 @@ class Admin:
 
     # -- tasks -----------------------------------------------------------------------------------------
 
-    def cancel(self, task_id: str) -> str:
-        """Answers cancelled, requested (its worker was asked), dead or unknown. Raises InvalidTaskId."""
-        task = TaskId.parse(task_id)
-        told = note(self._by, "cancel", task_id)
-        return self._transport.run(
-            calls.cancel(self._keys(task), shard_keys(self._app, task.shard), task, told)
-        )
+    def cancel(self, task_id: str) -> CancelAnswer:
+        """End the task; answers as `TaskHandle.cancel`. Raises InvalidTaskId."""
+        task, told = TaskId.parse(task_id), note(self._by, "cancel", task_id)
+        keys = self._keys(task)
+        answer = self._transport.run(calls.cancel(keys, shard_keys(self._app, task.shard), task, told))
+        located = self._transport.run(calls.locate(keys, task.local)) if answer == "unknown" else None
+        return cancel_answer(answer, located.state if located else "dead")
 
     def run_now(self, task_id: str) -> bool:
         """Make a scheduled task ready at once; answers whether it was scheduled. Raises InvalidTaskId."""
@@ -111,27 +123,46 @@ class Admin:
         """
         return self._by_id(calls.requeue, "requeue", task_ids)
 
-    def requeue_type(self, task_type: str) -> Iterator[int]:
-        """Put all dead letters of a type back, oldest first; yields how many each batch moved.
+    def requeue_type(self, task_type: str, *, progress: Callable[[int], object] = lambda _: None) -> int:
+        """Put all dead letters of a type back, oldest first; return how many. Raises UnknownTaskType.
 
-        Letters that die anew meanwhile are left alone, and so are those without a payload.
+        Letters that die anew meanwhile are left alone, and so are those without a payload. progress: called
+        after each batch with how many it moved.
         """
-        return self.requeue_selected(DeadSelection(task_type))
+        return self.requeue_selected(DeadSelection(task_type), progress=progress)
 
-    def requeue_selected(self, selection: DeadSelection, *, action: str = "") -> Iterator[int]:
-        """Put all selected dead letters back, oldest first; yields how many each batch moved.
+    def requeue_selected(
+        self, selection: DeadSelection, *, progress: Callable[[int], object] = lambda _: None
+    ) -> int:
+        """Put all selected dead letters back, oldest first; return how many. As `requeue_type`."""
+        return _added(self.requeue_in_steps(selection), progress)
+
+    def requeue_in_steps(self, selection: DeadSelection, *, action: str = "") -> Iterator[int]:
+        """As `requeue_selected`, batch by batch: yields how many each moved. Only what is iterated is done.
 
         action: from `new_action`, where several calls are to be one action in the log.
         """
+        self._check_type(selection.type)
         return self._selected(calls.requeue, "requeue", selection, action)
 
     def purge(self, task_ids: Sequence[str]) -> int:
         """Delete dead letters by id for good; answers how many there were."""
         return self._by_id(calls.purge, "purge", task_ids)
 
-    def purge_type(self, task_type: str) -> Iterator[int]:
-        """Delete all dead letters of a type for good, oldest first; yields how many each batch deleted."""
-        return self.purge_selected(DeadSelection(task_type))
+    def purge_type(self, task_type: str, *, progress: Callable[[int], object] = lambda _: None) -> int:
+        """Delete all dead letters of a type for good, oldest first; return how many. As `requeue_type`."""
+        return self.purge_selected(DeadSelection(task_type), progress=progress)
+
+    def purge_selected(
+        self, selection: DeadSelection, *, progress: Callable[[int], object] = lambda _: None
+    ) -> int:
+        """Delete all selected dead letters for good, oldest first; return how many. As `requeue_type`."""
+        return _added(self.purge_in_steps(selection), progress)
+
+    def purge_in_steps(self, selection: DeadSelection, *, action: str = "") -> Iterator[int]:
+        """As `purge_selected`, batch by batch, as `requeue_in_steps` does."""
+        self._check_type(selection.type)
+        return self._selected(calls.purge, "purge", selection, action)
 
     def repair(
         self,
@@ -149,13 +180,6 @@ class Admin:
         return Auditor(
             self._transport, self._app, self._known(), mode=mode, write_off=write_off, progress=progress
         ).run()
-
-    def purge_selected(self, selection: DeadSelection, *, action: str = "") -> Iterator[int]:
-        """Delete all selected dead letters for good, oldest first; yields how many each batch deleted.
-
-        action: as for `requeue_selected`.
-        """
-        return self._selected(calls.purge, "purge", selection, action)
 
     def resubmit(self, task_id: str, payload: bytes) -> str | None:
         """Put a new task with another payload (a JSON object of the arguments by name) in a dead letter's
@@ -206,6 +230,14 @@ class Admin:
 
     def _keys(self, task: TaskId) -> TypeKeys:
         return type_keys(self._app, task.shard, task.type)
+
+
+def _added(steps: Iterator[int], progress: Callable[[int], object]) -> int:
+    total = 0
+    for moved in steps:
+        total += moved
+        progress(moved)
+    return total
 
 
 def _said(selection: DeadSelection) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from streamq import convert
+from streamq import convert, redefinition
 from streamq.errors import (
     DuplicateTaskType,
     InvalidArguments,
@@ -26,6 +26,7 @@ from streamq.model import NAME_PATTERN
 from streamq.options import TaskOptions, whole
 from streamq.shards import MOST, AppRecord
 from streamq.telemetry.traces import Tracer
+from streamq.wording import listed
 
 
 class Handler:
@@ -151,23 +152,43 @@ def _reference(function: Any) -> str:
     return f"{named.__module__}:{named.__qualname__}"
 
 
+def _told(handler: Handler) -> str:
+    where = redefinition.place(handler.function)
+    return f"{handler.reference}, {where}" if where else handler.reference
+
+
 def check_name(name: str, what: str = "a task type") -> None:
     """Raises InvalidOption where it would not do in the keys."""
     if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):  # type: ignore[redundant-expr]
         raise InvalidOption(f"{name!r:.120} is no name for {what}: letters, digits, _ - . (at most 100)")
 
 
+def check_imports(names: Iterable[str]) -> tuple[str, ...]:
+    """Module names as they are imported; InvalidOption for what is none."""
+    if isinstance(names, str):
+        raise InvalidOption(f"imports={names!r}: write several names, as [{names!r}]")
+    found = tuple(dict.fromkeys(names))
+    for name in found:
+        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):  # type: ignore[redundant-expr]
+            raise InvalidOption(f"{name!r:.120} names no module to import: write it as 'shop.tasks'")
+    return found
+
+
 class Registry:
     """The task types of one app, and what the server has last said of it (`record`, at the monotonic
-    time `record_at`; None where nobody has asked it yet)."""
+    time `record_at`; None where nobody has asked it yet). `imports`: the modules that have more of them;
+    `home`: where the app was made."""
 
-    def __init__(self, name: str, shards: int) -> None:
+    def __init__(self, name: str, shards: int, imports: Iterable[str] = ()) -> None:
         check_name(name, "an app")
         self.name = name
+        self.imports = check_imports(imports)
+        self.home = redefinition.current_run()
         self.shards = whole(shards, "shards", least=1)
         if shards > MOST:
             raise InvalidOption(f"shards={shards}: at most {MOST}, each worker holds a connection for each")
         self.handlers: dict[str, Handler] = {}
+        self._runs: dict[str, redefinition.Run | None] = {}
         self.tracer: Tracer | None = None
         self.record: AppRecord | None = None
         self.record_at = 0.0
@@ -177,21 +198,24 @@ class Registry:
         return record
 
     def add(self, handler: Handler) -> None:
-        """Raises DuplicateTaskType where the name is taken."""
+        """Register a handler. The same function once more, as when its module is reloaded, replaces what
+        was there; raises DuplicateTaskType where a different one has the name."""
         check_name(handler.name)
+        run, before = redefinition.current_run(), self._runs.get(handler.name)
         if other := self.handlers.get(handler.name):
-            raise DuplicateTaskType(
-                f"task type {handler.name!r} has a handler already ({other.reference}): "
-                f"give {handler.reference} another name with @app.task(name=...)"
-            )
-        self.handlers[handler.name] = handler
+            again = run is not None and before is not None and run.repeats(before)
+            if not redefinition.redefined(handler.function, other.function, again):
+                raise DuplicateTaskType(
+                    f"task type {handler.name!r} has a handler already ({_told(other)}): "
+                    f"give {_told(handler)} another name with @app.task(name=...)"
+                )
+        self.handlers[handler.name], self._runs[handler.name] = handler, run
         handler.app = self.name
 
     def get(self, task_type: str) -> Handler:
         try:
             return self.handlers[task_type]
         except KeyError:
-            known = ", ".join(sorted(self.handlers)) or "none"
             raise UnknownTaskType(
-                f"app {self.name!r} has no task type {task_type!r}; it has: {known}"
+                f"app {self.name!r} has no task type {task_type!r}; it has: {listed(self.handlers)}"
             ) from None

@@ -1,7 +1,7 @@
 """What a running handler can ask about itself.
 
-Owns the Context value and the variable that carries it. Imports nothing of streamq: the worker sets
-it, the user's handler reads it.
+Owns the Context value and the variable that carries it. The worker sets it, the user's handler reads it.
+Needs nothing else of streamq.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 
 class Task(Protocol):
@@ -42,6 +42,13 @@ class Context:
 
     def __repr__(self) -> str:
         return f"<Context of {self.id}, attempt {self.attempt} of {self.max_attempts}>"
+
+    if not TYPE_CHECKING:  # which would take every name for an attribute
+
+        def __getattr__(self, name: str) -> NoReturn:
+            from streamq.elsewhere import missing  # noqa: PLC0415 - for a slip only
+
+            missing("Context", name)
 
     @property
     def id(self) -> str:

@@ -19,6 +19,7 @@ from streamq.errors import RedisError, ServerError, ServerTooOld
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model import Answer, Conflict, Duplicate, IdempotencyKey
 from streamq.options import LONGEST_WINDOW, Durability
+from streamq.redefinition import importable
 from streamq.shards import AppRecord
 
 R = TypeVar("R")
@@ -58,7 +59,7 @@ def register(registry: Registry, task_type: str, shard: int) -> Dialogue[None]:
     handler = registry.handlers.get(task_type)
     if handler is not None:
         keys = type_keys(registry.name, shard, task_type), shard_keys(registry.name, shard)
-        yield Ask(calls.register(*keys, handler.reference, handler.options.policy()))
+        yield Ask(calls.register(*keys, importable(handler.reference), handler.options.policy()))
 
 
 def place(registry: Registry, key: IdempotencyKey) -> Dialogue[Place]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final, Generic, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
 
 import orjson
 
@@ -24,11 +24,10 @@ from streamq.errors import (
     TaskExpired,
 )
 from streamq.keys import TypeKeys, shard_keys, type_keys
-from streamq.model import LIVING, Located, State, TaskId
+from streamq.model import LIVING, CancelAnswer, Located, State, TaskId, cancel_answer
 from streamq.options import Duration, seconds
 
 R = TypeVar("R")
-CancelAnswer = Literal["cancelled", "requested", "too late", "unknown"]
 LOOK_AGAIN: Final = 5.0
 LEAST: Final = 0.05
 """Seconds that a question may take where the wait is over: the transport gives it what an answer needs."""
@@ -46,7 +45,7 @@ class TaskHandle(Generic[R]):
     `duplicate`: the task was there before, by its idempotency key.
     """
 
-    __slots__ = ("_asyncs", "_client", "_decode", "_id", "_keys", "duplicate")
+    __slots__ = ("__dict__", "_asyncs", "_client", "_decode", "_id", "_keys", "duplicate")
 
     def __init__(
         self,
@@ -72,6 +71,13 @@ class TaskHandle(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<TaskHandle {self._id}>"
+
+    if not TYPE_CHECKING:  # which would take every name for an attribute
+
+        def __getattr__(self, name: str) -> NoReturn:
+            from streamq.elsewhere import missing  # noqa: PLC0415 - for a slip only
+
+            missing("TaskHandle", name)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TaskHandle):
@@ -152,22 +158,15 @@ class TaskHandle(Generic[R]):
         return self._value(located)
 
     def cancel(self) -> CancelAnswer:
-        """End the task. `cancelled`: it will not run. `requested`: it runs, and its worker was asked to
-        stop it. `too late`: it has ended. `unknown`: there is no such task."""
-        return self._cancelled(self._client.transport.run(self._cancel()), self.status)
+        """End the task. `cancelled`: it will not run, also where it was cancelled before. `requested`: it
+        runs, and its worker was asked to stop it. `too late`: it has ended. `unknown`: it does not exist."""
+        answer = self._client.transport.run(self._cancel())
+        return cancel_answer(answer, self.status() if answer == "unknown" else "dead")
 
     async def acancel(self) -> CancelAnswer:
         """As `cancel`."""
         answer = await self._asyncs.current().transport.run(self._cancel())
-        state = await self.astatus() if answer == "unknown" else "dead"
-        return self._cancelled(answer, lambda: state)
-
-    def _cancelled(self, answer: str, state: Callable[[], State]) -> CancelAnswer:
-        if answer == "cancelled":
-            return "cancelled"
-        if answer == "requested":
-            return "requested"
-        return "unknown" if answer == "unknown" and state() == "unknown" else "too late"
+        return cancel_answer(answer, await self.astatus() if answer == "unknown" else "dead")
 
     def _locate(self) -> calls.Call[Located]:
         return calls.locate(self._keys, self._id.local)

@@ -7,8 +7,8 @@ Everything is read in bounded steps.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import orjson
 
@@ -17,7 +17,7 @@ from streamq.audit import Audit, Auditor
 from streamq.deadgroups import DeadGroups, DeadSelection, Groups
 from streamq.depth import too_deep
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
-from streamq.model import Counts, DeadLetter, Located, State, Success, TaskId
+from streamq.model import COUNTERS, Counts, DeadLetter, Located, State, Success, TaskId
 from streamq.operations import Action, Operations, Pause
 from streamq.rollups import Rollup, Rollups, Span
 from streamq.shards import AppRecord
@@ -26,6 +26,7 @@ from streamq.tasklist import TaskFilter, TaskList, TaskPage, failed_attempts
 from streamq.transport import SyncTransport
 
 HEARTBEATS_MISSED: Final = 3
+_NOTHING: Final = dict.fromkeys(COUNTERS, 0)
 _TOLD: Final = {
     "types": list, "running": list, "problems": list, "concurrency": int, "running_count": int, "pid": int,
     "host": str, "version": str, "only": str,
@@ -35,7 +36,17 @@ _TOLD: Final = {
 
 @dataclass(frozen=True, slots=True)
 class TypeStats:
-    """One task type over all shards. Ages are seconds; None where there is nothing."""
+    """One task type over all shards. Ages are seconds; None where there is nothing.
+
+    `ready`, `running`, `scheduled`, `dead`: how many tasks are in these states now; `suspect`: how many of
+    those ready or running ran when their worker died. `counters`: what has happened since the type was first
+    used, by name; each is there, 0 where it never happened (`streamq.COUNTERS` has the names):
+
+    accepted: enqueued. started: attempts that ended, or whose worker died. completed. retried: attempts that
+    failed and are tried again. dead: became a dead letter. reclaimed: taken back from a silent worker.
+    cancelled, expired: ended so. handed_back: returned unfinished by a worker that drained. requeued, purged:
+    dead letters put back, deleted. adopted, repaired, vanished: see `streamq audit`.
+    """
 
     type: str
     ready: int
@@ -87,6 +98,13 @@ class Inspector:
         self._app = app
         self._shards = shards
 
+    if not TYPE_CHECKING:  # which would take every name for an attribute
+
+        def __getattr__(self, name: str) -> NoReturn:
+            from streamq.elsewhere import missing  # noqa: PLC0415 - for a slip only
+
+            missing("Inspector", name)
+
     @property
     def transport(self) -> SyncTransport:
         """What it asks through: the doctor has questions of its own."""
@@ -136,12 +154,13 @@ class Inspector:
             suspect=sum(c.suspect for c in per_shard),
             oldest_ready_age=max(0, *oldest) / 1000 if oldest else None,
             next_due_in=min(due) / 1000 if due else None,
-            counters=_sum(c.counters for c in per_shard),
+            counters=_NOTHING | _sum(c.counters for c in per_shard),
         )
 
     def counts(self, task_type: str, shard: int) -> Counts:
         """One type in one shard at one instant."""
-        return self._ask(calls.counts(self._type(task_type, shard)))
+        found = self._ask(calls.counts(self._type(task_type, shard)))
+        return replace(found, counters=_NOTHING | found.counters)
 
     def task(self, task_id: str) -> TaskInfo:
         """Where a task is and what is stored of it. Raises InvalidTaskId."""

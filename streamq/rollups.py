@@ -8,6 +8,7 @@ Writes nothing, reads no clock.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -53,8 +54,9 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Rollup:
-    """A slice of time that began at `start_ms`. counts: by the names of the counters; `backlog` and
-    `letters` are how many tasks were waiting, scheduled or running, and dead, at its end.
+    """A slice of time that began at `start_ms`. counts: by the names of `streamq.COUNTERS`, 0 where nothing
+    of the kind happened; `backlog` and `letters` are how many tasks were waiting, scheduled or
+    running, and dead, at its end.
     wait, run: histograms of the seconds from ready to started and of those in the handler."""
 
     start_ms: int
@@ -130,7 +132,7 @@ class Rollups:
 
 
 def _rollup(start_ms: int, seconds: int, fields: Mapping[str, int]) -> Rollup:
-    counts: dict[str, int] = {}
+    counts = Counter[str]()  # which answers 0 for what did not happen
     histograms: dict[str, dict[int, int]] = {"wait": {}, "run": {}}
     for name, value in fields.items():
         kind, _, number = name.partition(":")

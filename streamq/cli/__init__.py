@@ -1,7 +1,8 @@
 """The command line: one command a file, loaded when it is called.
 
 Owns the list of commands, the exit codes and the one-line errors. A command's file has `arguments`,
-which describes its options, and `run`, which answers the exit code. Data goes to stdout, the rest to
+which describes its options, and `run`, which answers the exit code; `shorthand` may complete what was
+typed. Data goes to stdout, the rest to
 stderr.
 """
 
@@ -23,6 +24,7 @@ COMMANDS: Final = {
     "stats": "show what is ready, running, scheduled and dead, by task type",
     "top": "watch task types, workers and the server, live",
     "tail": "print what happens to tasks, as it happens",
+    "wait": "wait until nothing is left to do",
     "task": "show one task, or list those in a state",
     "cancel": "end tasks that have not ended",
     "run-now": "make scheduled tasks ready at once",
@@ -69,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; answers the exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
+        if len(args) > 1 and args[0] == "help":
+            args = [args[1], "--help"]
         if not args or args[0] in ("-h", "--help", "help"):
             sys.stdout.write(_help())
             return OK if args else USAGE
@@ -94,7 +98,17 @@ class _Parser(argparse.ArgumentParser):
         self.allow_abbrev = False
 
     def error(self, message: str) -> NoReturn:
+        message += self._nearest(message)
         self.exit(USAGE, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
+
+    def _nearest(self, message: str) -> str:
+        """Which option may have been meant."""
+        import difflib
+
+        wrong = message.removeprefix("unrecognized arguments: ").split("=")[0].split(" ")[0]
+        known = self._option_string_actions  # pyright: ignore[reportPrivateUsage] - there is no public way
+        near = difflib.get_close_matches(wrong, known, 1) if wrong.startswith("--") else []
+        return f": did you mean {near[0]}?" if near else ""
 
 
 def command(name: str) -> tuple[Any, argparse.ArgumentParser]:
@@ -103,7 +117,6 @@ def command(name: str) -> tuple[Any, argparse.ArgumentParser]:
     parser = _Parser(
         prog=f"streamq {name}",
         description=module.__doc__.strip(),
-        epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.arguments(parser)
@@ -112,6 +125,8 @@ def command(name: str) -> tuple[Any, argparse.ArgumentParser]:
 
 def _command(name: str, args: list[str]) -> int:
     module, parser = command(name)
+    if shorthand := getattr(module, "shorthand", None):
+        args = shorthand(args)
     try:
         parsed = parser.parse_args(args)
     except SystemExit as exit_:  # argparse has said why
@@ -150,8 +165,15 @@ def code_of(error: Exception) -> int:
 def _unknown(name: str) -> int:
     import difflib
 
+    from streamq import elsewhere
+
     near = difflib.get_close_matches(name, COMMANDS, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(COMMANDS)}"
+    if name.startswith("-"):
+        hint = "options come after the command, as in `streamq stats --url URL`"
+    elif name in elsewhere.COMMANDS:
+        hint = elsewhere.COMMANDS[name]
+    else:
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(COMMANDS)}"
     sys.stderr.write(f"streamq: there is no command {name!r}: {hint}\n")
     return USAGE
 

@@ -1,5 +1,7 @@
 """Show the settings in force and where each comes from: option, app's code, environment or default.
 
+What is as by default is left out; --all shows it too, and --json always has everything.
+
 With APP (module:attribute) the app's code is imported: its server, its shards, and the policy of each task
 type. Passwords are hidden. Asks no server. Exit code 78 where a value cannot be used.
 """
@@ -16,6 +18,7 @@ from streamq import environment
 from streamq.cli import CONFIG, OK, listen, target
 from streamq.cli.describe import options
 from streamq.cli.output import write_json, write_table
+from streamq.cli.worker import import_option, imports
 from streamq.environment import Source, Variable
 from streamq.errors import InvalidURL, StreamQError, UsageError
 from streamq.options import DaemonOptions, TaskOptions, WorkerOptions
@@ -41,7 +44,9 @@ class Setting:
 def arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="show")
     one = verbs.add_parser("show", help="each value and where it comes from", description=__doc__)
+    one.add_argument("--all", action="store_true", help="what is as by default, too")
     one.add_argument("code", nargs="?", metavar="APP", help="an app to import: module:attribute")
+    import_option(one)
     target.options(one)
 
 
@@ -57,8 +62,23 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         write_json({"settings": [asdict(one) for one in found]})
     else:
-        write_table(["SETTING", "VALUE", "FROM", "SET BY"], [_row(one) for one in found], empty="")
+        _write(found, everything=args.all)
     return CONFIG if faulty else OK
+
+
+def shorthand(args: list[str]) -> list[str]:
+    """`streamq config` shows."""
+    return args if args and args[0] in ("show", "-h", "--help") else ["show", *args]
+
+
+def _write(found: list[Setting], *, everything: bool) -> None:
+    """What differs from the defaults, and where the commands look: the rest is for --all."""
+    shown = [
+        one for one in found if everything or one.fault or one.source != "default" or one.name == "server"
+    ]
+    write_table(["SETTING", "VALUE", "FROM", "SET BY"], [_row(one) for one in shown], empty="")
+    if rest := len(found) - len(shown):
+        sys.stderr.write(f"streamq: {rest} more are as by default: --all shows them\n")
 
 
 def _row(one: Setting) -> list[object]:
@@ -126,7 +146,7 @@ def _of_code(args: argparse.Namespace) -> list[Setting]:
     """What the app's code says. Raises UsageError where it cannot be imported."""
     from streamq.worker.loading import load_app
 
-    app: Any = load_app(args.code)
+    app: Any = load_app(args.code, imports(args))
     source: Source = getattr(app, "url_from", "code")
     found = [
         Setting("code.app", app.registry.name, "code"),

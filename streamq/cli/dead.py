@@ -1,8 +1,9 @@
 """Dead letters: list them one by one or by fault, show, requeue, edit or purge them.
 
-A group is what died of the same exception at the same place in your code. `requeue` and `purge` take ids, or
-filters, or --all; they say how many that is before they begin (--dry-run: and do no more), and `purge` asks.
-Both work in bounded batches: when they are interrupted, what is done is done and nothing is lost.
+`streamq dead` alone lists, `streamq dead ID` shows. A group is what died of the same exception at the same
+place in your code. `requeue` and `purge` take ids, or filters, or --all; they say how many that is before
+they begin (--dry-run: and do no more), and `purge` asks. Both work in bounded batches: when they are
+interrupted, what is done is done and nothing is lost.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from streamq.cli.letters import edit, move
 from streamq.cli.output import age, moment, write_json, write_table
 from streamq.cli.task import as_object, write_task
 from streamq.deadgroups import DeadGroup
-from streamq.errors import UsageError
 from streamq.options import whole
 from streamq.tasklist import MOST_ROWS, TaskFilter, TaskRow
 
@@ -28,7 +28,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         one = verbs.add_parser(verb, help=about, description=f"{verb.capitalize()} dead letters: {about}.")
         one.add_argument("id", nargs="*", metavar="ID", help="by id")
         selection.options(one)
-        one.add_argument("--all", action="store_true", help="all of the app")
+        one.add_argument(
+            "--all", action="store_true", help="all of them, or with filters all that they let through"
+        )
         one.add_argument("--dry-run", action="store_true", help="only say how many that is")
         one.add_argument("--yes", action="store_true", help="do not ask")
         target.options(one)
@@ -41,8 +43,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     target.options(one)
 
 
+def shorthand(args: list[str]) -> list[str]:
+    """`streamq dead` lists, and `streamq dead ID` shows."""
+    if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
+        return ["list", *args]
+    return ["show", *args] if target.is_task_id(args[0]) else args
+
+
 def _reading(verbs: Any) -> None:
     one = verbs.add_parser("groups", help="by fault, most first", description="List the groups, most first.")
+    one.add_argument("only", nargs="?", metavar="TYPE", help="only this task type, as --type")
     selection.options(one)
     target.options(one)
     one = verbs.add_parser("list", help="one by one", description="List dead letters, newest first.")
@@ -58,10 +68,8 @@ def _reading(verbs: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.verb == "list" and args.only:
-        if args.type is not None:
-            raise UsageError("dead list: the task type is given twice: leave --type out")
-        args.type = args.only
+    if args.verb in ("list", "groups"):
+        args.type = target.one_type(args)
     if args.verb in ("groups", "list", "requeue", "purge"):
         selection.check(args)
     found = target.find(args)

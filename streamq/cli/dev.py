@@ -16,6 +16,7 @@ from typing import Any
 
 from streamq import telemetry
 from streamq.cli import OK
+from streamq.cli.worker import import_option, imports
 from streamq.errors import UsageError
 from streamq.options import seconds, whole
 from streamq.transport import Address
@@ -23,6 +24,7 @@ from streamq.transport import Address
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("app", metavar="APP", help="the app: module:attribute, such as tasks:app")
+    import_option(parser)
     parser.add_argument("--sample", action="store_true", help="enqueue a few tasks of each type, made up")
     parser.add_argument("--data", metavar="FOLDER", help="keep the server's data here (else: nowhere)")
     parser.add_argument("--url", help="use this server, which runs already")
@@ -50,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("dev: --url names a server that runs already: leave out --data and --server-port")
     wishes = Wishes(
         app=_reference(args.app),
+        imports=imports(args),
         url=_server(args.url),
         data=Path(args.data) if args.data else None,
         server_port=_port(args.server_port, "--server-port"),

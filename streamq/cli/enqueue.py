@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final
@@ -20,12 +21,12 @@ from streamq.cli import OK, target
 from streamq.cli.output import Progress, write_json
 from streamq.errors import PayloadError, StreamQError, UsageError
 from streamq.handle import TaskHandle
-from streamq.queue import Bound, StreamQ
+from streamq.options import call_options
+from streamq.queue import Bound, PerCall, StreamQ
+from streamq.wording import listed
 
 CHUNK: Final = 500
-OPTIONS: Final = (
-    "delay", "priority", "shard_key", "idempotency_key", "idempotency_window", "durability",
-)  # fmt: skip
+OPTIONS: Final = tuple(PerCall.__annotations__)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,19 +35,26 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "arguments", nargs="?", metavar="JSON", help="the arguments by name, or - for JSON lines"
     )
     parser.add_argument("--file", metavar="FILE", help="a file of JSON lines")
-    parser.add_argument("--delay", help="run it later: 90s, 5m, 1h30m")
+    parser.add_argument("--delay", metavar="DURATION", help="run it later: 90s, 5m, 1h30m")
+    parser.add_argument("--at", metavar="TIME", help="run it then: 2027-01-31T09:00Z, 2027-01-31T10:00+01:00")
+    parser.add_argument("--expires", metavar="DURATION", help="do not run it when it is older than this")
+    parser.add_argument("--timeout", metavar="DURATION", help="how long an attempt may take")
+    parser.add_argument("--max-attempts", type=int, metavar="NUMBER", help="how often it may fail")
+    parser.add_argument("--retention", metavar="DURATION", help="how long its result is kept")
     parser.add_argument("--priority", choices=("high", "normal", "low"), help="which go first")
     parser.add_argument("--shard-key", help="tasks with the same key go to the same shard")
     parser.add_argument(
         "--idempotency-key", help="a name for this one task: the same name again enqueues nothing"
     )
-    parser.add_argument("--idempotency-window", help="how long the name counts (default 24h, at most 30d)")
+    parser.add_argument(
+        "--idempotency-window", metavar="DURATION", help="how long the name counts (default 24h, at most 30d)"
+    )
     parser.add_argument("--durability", help="what to wait for: master (default), aof, replicas:1 to :5")
     target.options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    found = target.find(args)
+    options, found = _checked(args), target.find(args)
     shards = found.record.shards if found.record else 1
     app = StreamQ(found.app, found.url, shards=shards, patience=target.PATIENCE)
     app.registry.record = found.record  # known to the server: a command is no deploy, and changes nothing
@@ -54,12 +62,12 @@ def run(args: argparse.Namespace) -> int:
     if args.type not in known:
         sys.stderr.write(
             f"streamq: no worker has registered task type {args.type!r} yet: the tasks wait for one "
-            f"(known are: {', '.join(known) or 'none'})\n"
+            f"(known are: {listed(known)})\n"
         )
     handles: list[TaskHandle[Any]] = []
     try:
         with _source(args) as source, Progress("enqueued", _total(args)) as progress:
-            for chunk in _chunks(app, args, source):
+            for chunk in _chunks(app, args.type, options, source):
                 handles += _send(app, chunk, quiet=args.json)
                 progress.set(len(handles))
     except StreamQError:
@@ -81,11 +89,22 @@ def _report(handles: list[TaskHandle[Any]], *, as_json: bool) -> None:
         sys.stderr.write("streamq: this idempotency key has been there: the id is its first task's\n")
 
 
-def _source(args: argparse.Namespace) -> Any:
+def _checked(args: argparse.Namespace) -> dict[str, Any]:
+    """What the call sets, before anybody is asked. Raises UsageError."""
     if bool(args.file) == bool(args.arguments):
-        raise UsageError("enqueue: give the arguments as JSON, - for standard input, or --file FILE")
+        raise UsageError(
+            "enqueue: give the arguments as JSON ('{}' where there are none), - for standard input, "
+            "or --file FILE"
+        )
     if args.idempotency_key and (args.file or args.arguments == "-"):
         raise UsageError("--idempotency-key names one task: give its arguments as JSON")
+    given = {name: value for name in OPTIONS if (value := getattr(args, name)) is not None}
+    options: dict[str, Any] = given | ({"at": _moment(args.at)} if args.at is not None else {})
+    call_options(**options)
+    return options
+
+
+def _source(args: argparse.Namespace) -> Any:
     if args.file:
         try:
             return Path(args.file).open("rb")
@@ -102,12 +121,25 @@ def _total(args: argparse.Namespace) -> int | None:
 
 
 def _chunks(
-    app: StreamQ, args: argparse.Namespace, source: IO[bytes] | list[bytes]
+    app: StreamQ, task_type: str, options: dict[str, Any], source: IO[bytes] | list[bytes]
 ) -> Iterator[list[Bound[Any]]]:
-    options = {name: value for name in OPTIONS if (value := getattr(args, name)) is not None}
     lines = ((n, line) for n, line in enumerate(source, 1) if line.strip())
     while chunk := list(islice(lines, CHUNK)):
-        yield [app.bound(args.type, _parsed(n, line), **options) for n, line in chunk]
+        yield [app.bound(task_type, _parsed(n, line), **options) for n, line in chunk]
+
+
+def _moment(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise UsageError(f"--at {text[:120]!r} is no time: write it as 2027-01-31T09:00Z") from None
+    if found.tzinfo is None:
+        here = found.astimezone().isoformat(timespec="minutes")
+        raise UsageError(
+            f"--at {text!r} has no time zone: write {found.isoformat(timespec='minutes')}Z for UTC, or "
+            f"{here} for this host's time"
+        )
+    return found
 
 
 def _parsed(number: int, line: bytes) -> dict[str, Any]:

@@ -21,16 +21,20 @@ from streamq.cli import FAILED, INTERRUPTED, NOT_FOUND, OK, selection, target
 from streamq.cli.output import Progress, askable, confirmed, write_json
 from streamq.depth import deeper
 from streamq.errors import UsageError
-from streamq.model import TaskId
+from streamq.model import NAME_PATTERN, TaskId
 
 _PAST: Final = {"requeue": "requeued", "purge": "purged"}
-_WHICH: Final = "say which: ids, filters (--type, --group, --error, --older-than, --newer-than) or --all"
+_WHICH: Final = "say which: ids, filters (--type, --group, --error, --older-than, --newer-than), or --all"
 
 
 def move(found: target.Target, args: argparse.Namespace) -> int:
     """Requeue or purge what is meant."""
-    if (bool(args.id) + selection.filtered(args) + args.all) != 1:
-        raise UsageError(f"dead {args.verb}: {_WHICH}")
+    meant = selection.filtered(args) or args.all
+    if bool(args.id) == meant:
+        raise UsageError(f"dead {args.verb}: {'ids or filters, not both' if meant else _WHICH}")
+    for one in args.id:
+        if NAME_PATTERN.fullmatch(one):
+            raise UsageError(f"dead {args.verb}: {one!r} is no task's id: for a task type write --type {one}")
     if args.verb == "purge" and not args.dry_run and not askable(yes=args.yes):
         return FAILED  # also where nothing is dead: a script must not work until it matters
     if args.id:
@@ -88,7 +92,7 @@ def _may(args: argparse.Namespace, what: str) -> bool:
 
 
 def _steps(found: target.Target, args: argparse.Namespace, counted: selection.Counted) -> Iterator[int]:
-    act = found.admin.requeue_selected if args.verb == "requeue" else found.admin.purge_selected
+    act = found.admin.requeue_in_steps if args.verb == "requeue" else found.admin.purge_in_steps
     for chosen, _ in counted.parts:
         yield from act(chosen)
 

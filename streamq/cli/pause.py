@@ -11,19 +11,28 @@ import sys
 
 from streamq.cli import OK, target
 from streamq.cli.output import write_json
+from streamq.errors import UsageError
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("type", nargs="+", metavar="TYPE", help="the task types")
+    target.types_option(parser, "the task types")
     parser.add_argument("--reason", default="", help="why, for those who will find them paused")
     target.options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    found = target.find(args)
-    names = target.known(found, args.type)
+    types, found = named(args), target.find(args)
+    names = target.known(found, types)
     changed = {name: found.admin.pause(name, args.reason) for name in names}
     return tell(args, found.app, changed, done="paused", before="was paused already")
+
+
+def named(args: argparse.Namespace) -> list[str]:
+    """The task types; UsageError where there are none: all at once would be a slip."""
+    found = target.types(args)
+    if not found:
+        raise UsageError("say which task types: `streamq stats` lists them")
+    return found
 
 
 def tell(args: argparse.Namespace, app: str, changed: dict[str, bool], *, done: str, before: str) -> int:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 
 from streamq.cli import target
-from streamq.cli.pause import tell
+from streamq.cli.pause import named, tell
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("type", nargs="+", metavar="TYPE", help="the task types")
+    target.types_option(parser, "the task types")
     target.options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    found = target.find(args)
-    changed = {name: found.admin.resume(name) for name in target.known(found, args.type)}
+    types, found = named(args), target.find(args)
+    changed = {name: found.admin.resume(name) for name in target.known(found, types)}
     return tell(args, found.app, changed, done="resumed", before="was not paused")

@@ -20,6 +20,7 @@ _COUNTED = ("accepted", "completed", "retried", "dead", "reclaimed", "cancelled"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    target.types_option(parser, "only these task types (all)")
     target.options(parser)
 
 
@@ -28,6 +29,10 @@ def run(args: argparse.Namespace) -> int:
     (stats, paused, daemons), missing = Reach(lambda: found.inspector).look(
         lambda one: (one.stats(), one.paused(), unless_away(one.daemons_alive))
     )
+    if wanted := target.types(args):
+        target.among([one.type for one in stats], found.app, wanted)
+        stats = [one for one in stats if one.type in wanted]
+        paused = {name: one for name, one in paused.items() if name in wanted}
     if args.json:
         record = found.record or AppRecord()
         shards = {"shards": record.shards, "known_shards": record.known}

@@ -16,7 +16,6 @@ from typing import Final, get_args
 
 import orjson
 
-from streamq.app import check_name
 from streamq.cli import OK, target
 from streamq.cli.output import age, clean
 from streamq.errors import RedisUnavailable
@@ -28,9 +27,7 @@ AGAIN: Final = 0.5
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--type", metavar="TYPE", action="append", default=[], help="only this task type (may be repeated)"
-    )
+    target.types_option(parser, "only these task types (all)")
     parser.add_argument(
         "--event",
         action="append",
@@ -43,11 +40,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    for name in args.type:
-        check_name(name)
+    args.type = target.types(args)
     left = None if args.limit is None else whole(args.limit, "--limit", least=1)
     found = target.find(args)
-    sys.stderr.write(f"streamq: listening to {found.app}\n")
     for event in _events(found):
         if _wanted(event, args):
             sys.stdout.write(_json(event) if args.json else _line(event))
@@ -64,8 +59,8 @@ def _events(found: target.Target) -> Iterator[Event]:
     while True:
         try:
             with found.inspector.tail() as events:
-                if began:
-                    sys.stderr.write("streamq: listening again\n")
+                again = "again" if began else f"to {found.app}"
+                sys.stderr.write(f"streamq: listening {again}\n")
                 began = True
                 yield from events
         except RedisUnavailable as error:

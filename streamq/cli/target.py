@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamq import environment
-from streamq.errors import RedisUnavailable, UnknownTaskType, UsageError
+from streamq.app import check_name
+from streamq.errors import InvalidTaskId, RedisUnavailable, UnknownTaskType, UsageError
 from streamq.model import NAME_PATTERN, TaskId
 from streamq.options import seconds
 from streamq.transport import Address
+from streamq.wording import listed
 
 if TYPE_CHECKING:
     from streamq.admin import Admin
@@ -76,10 +78,49 @@ def options(parser: argparse.ArgumentParser, *, json: str = "print one JSON obje
     parser.add_argument("--json", action="store_true", help=json)
 
 
+def types_option(parser: argparse.ArgumentParser, about: str) -> None:
+    """Task types, by place or by option; `types` reads them."""
+    parser.add_argument("type", nargs="*", metavar="TYPE", help=about)
+    parser.add_argument(
+        "--type", dest="type_too", action="append", default=[], metavar="TYPE", help="the same as an option"
+    )
+
+
+def types(args: argparse.Namespace) -> list[str]:
+    """The task types that were named, each once. Raises InvalidOption."""
+    named = list(dict.fromkeys([*args.type, *args.type_too]))
+    for name in named:
+        check_name(name)
+    return named
+
+
+def type_option(parser: argparse.ArgumentParser) -> None:
+    """One task type at most, by place or by option; `one_type` reads it."""
+    parser.add_argument("only", nargs="?", metavar="TYPE", help="only this task type")
+    parser.add_argument("--type", metavar="TYPE", help="the same as an option")
+
+
+def one_type(args: argparse.Namespace) -> str | None:
+    """The task type that was named. Raises UsageError where two are."""
+    if args.only and args.type is not None and args.only != args.type:
+        raise UsageError(f"the task type is given twice, {args.only!r} and {args.type!r}: leave one out")
+    named: str | None = args.type if args.type is not None else args.only
+    return named
+
+
 def task_options(parser: argparse.ArgumentParser) -> None:
     """The options of commands about certain tasks; `task_ids` reads them."""
     parser.add_argument("id", nargs="+", metavar="ID", help="the tasks, by id")
     options(parser)
+
+
+def is_task_id(text: str) -> bool:
+    """Whether a text has the form of a task's id."""
+    try:
+        TaskId.parse(text)
+    except InvalidTaskId:
+        return False
+    return True
 
 
 def task_ids(args: argparse.Namespace) -> list[str]:
@@ -149,12 +190,16 @@ def missing(shards: Sequence[int]) -> str:
 
 def known(found: Target, names: Sequence[str]) -> list[str]:
     """The task types of these names, each once; UnknownTaskType where the app has no such type."""
-    there = found.inspector.types()
+    return among(found.inspector.types(), found.app, names)
+
+
+def among(there: Sequence[str], app: str, names: Sequence[str]) -> list[str]:
+    """As `known`, where the app's task types have been asked for."""
     for name in names:
         if name not in there:
             near = difflib.get_close_matches(name, there, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(there) or 'none'}"
-            raise UnknownTaskType(f"app {found.app!r} has no task type {name[:120]!r}; {hint}")
+            hint = f"did you mean {near[0]!r}?" if near else f"it has: {listed(there)}"
+            raise UnknownTaskType(f"app {app!r} has no task type {name[:120]!r}; {hint}")
     return list(dict.fromkeys(names))
 
 
@@ -165,4 +210,4 @@ def _only(known: dict[str, AppRecord]) -> str:
         raise NoAppYet(
             "no app has used this server yet: start a worker or enqueue a task, or name one with --app"
         )
-    raise UsageError(f"the server has several apps, say which with --app: {', '.join(sorted(known))}")
+    raise UsageError(f"the server has several apps, say which with --app: {listed(known)}")

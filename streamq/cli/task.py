@@ -1,4 +1,4 @@
-"""Show one task by its id, or list the tasks in a state.
+"""Show one task by its id, or list the tasks in a state: `streamq task ID`, `streamq task STATE`.
 
 A list is read in bounded steps: with a filter it may take a while on a long queue. Types come one after the
 other. Ready, running and scheduled tasks come in the order in which they are run, completed ones newest
@@ -14,11 +14,13 @@ from typing import Any, Final
 
 from streamq.cli import NOT_FOUND, OK, target
 from streamq.cli.output import age, brief, clean, moment, shown, write_json, write_pairs, write_table
+from streamq.errors import UsageError
 from streamq.inspector import TaskInfo
 from streamq.model import LETTER, STATES, SUSPECT, Success
 from streamq.options import whole
 from streamq.tasklist import MOST_ROWS, TaskFilter, TaskRow
 
+_LISTED: Final = [state for state in STATES if state != "unknown"]
 _PRIORITIES: Final = {**{letter: name for name, letter in LETTER.items()}, SUSPECT: "alone, as a suspect"}
 
 
@@ -28,15 +30,26 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument("id", metavar="ID", help="the task's id, as enqueue printed it")
     target.options(one)
     one = verbs.add_parser("list", help="the tasks in a state", description="List the tasks in a state.")
-    one.add_argument("state", choices=[state for state in STATES if state != "unknown"])
-    one.add_argument("type", nargs="?", metavar="TYPE", help="only this task type")
+    one.add_argument("state", nargs="?", metavar="STATE", choices=_LISTED, help=", ".join(_LISTED))
+    target.type_option(one)
     one.add_argument("--error", default="", metavar="TEXT", help="in the last error or the reason")
     target.span_options(one, "the task came into its state (a scheduled one: until it is due)")
     one.add_argument("--limit", type=int, default=50, help="the most to list (50)")
     target.options(one)
 
 
+def shorthand(args: list[str]) -> list[str]:
+    """`streamq task ID` shows, and `streamq task STATE` lists."""
+    if args and target.is_task_id(args[0]):
+        return ["show", *args]
+    return ["list", *args] if not args or args[0] in _LISTED else args
+
+
 def run(args: argparse.Namespace) -> int:
+    if args.verb == "list":
+        if args.state is None:
+            raise UsageError(f"task list: say which state: {', '.join(_LISTED)}")
+        args.type = target.one_type(args)
     found = target.find(args)
     return _show(found, args) if args.verb == "show" else _list(found, args)
 

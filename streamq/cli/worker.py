@@ -10,6 +10,7 @@ import argparse
 import sys
 
 from streamq import environment, telemetry
+from streamq.app import check_imports
 from streamq.cli import CONFIG, listen, target
 from streamq.errors import CannotListen, StreamQError
 from streamq.options import WorkerOptions, seconds, whole
@@ -18,6 +19,7 @@ from streamq.transport import Address
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("app", metavar="APP", help="the app: module:attribute, such as shop.tasks:app")
+    import_option(parser)
     parser.add_argument("--processes", type=int, default=1, help="worker processes (1)")
     parser.add_argument(
         "--concurrency", type=int, default=100, help="tasks at the same time in a process (100)"
@@ -52,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         url = _embedded(args) if environment.ENV.get() == "dev" else args.url
         group = WorkerGroup(
             args.app, options, processes=processes, url=url, with_daemon=args.with_daemon,
-            log_level=args.log_level, log_format=args.log_format, listen=where,
+            log_level=args.log_level, log_format=args.log_format, listen=where, imports=imports(args),
         )  # fmt: skip
         return group.run()
     except CannotListen:
@@ -66,9 +68,22 @@ def _embedded(args: argparse.Namespace) -> str | None:
     """The URL of the embedded server, where that is meant: of the app, whose code may name it, or given."""
     from streamq.worker.loading import located
 
-    address = Address.parse(args.url) if args.url else located(args.app, None).address
+    address = Address.parse(args.url) if args.url else located(args.app, None, imports(args)).address
     url: str | None = address.socket_url if address.kind == "embedded" else args.url
     return url
+
+
+def import_option(parser: argparse.ArgumentParser) -> None:
+    """Modules that have task types; `imports` reads it."""
+    parser.add_argument(
+        "--import", dest="imports", action="append", default=[], metavar="MODULE",
+        help="a module that has task types, as shop.mails (may be repeated)",
+    )  # fmt: skip
+
+
+def imports(args: argparse.Namespace) -> tuple[str, ...]:
+    """The modules that were named, each option one or several with commas. Raises InvalidOption."""
+    return check_imports(name.strip() for text in args.imports for name in text.split(",") if name.strip())
 
 
 def worker_options(args: argparse.Namespace) -> WorkerOptions:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from streamq.cli import OK, target
 from streamq.cli.output import age, write_json, write_table
 from streamq.inspector import WorkerInfo
+from streamq.wording import listed
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +30,8 @@ def _row(one: WorkerInfo) -> list[object]:
     d = one.details
     state = ("draining" if d.get("draining") else "alive") if one.alive else "silent"
     types = d.get("types")
-    listed = ",".join(map(str, types)) if isinstance(types, list) else "-"
+    served = listed(map(str, types), 5) if isinstance(types, list) else "-"
     return [
         one.name, state, d.get("host", "-"), d.get("pid", "-"), d.get("running_count", "-"),
-        d.get("concurrency", "-"), age(one.last_beat_age) + " ago", listed,
+        d.get("concurrency", "-"), age(one.last_beat_age) + " ago", served,
     ]  # fmt: skip

@@ -97,7 +97,7 @@ class Daemon:
         expirer = Expirer(self._transport, self._directory, options.batch)
         sampler = Sampler(self._transport, self._directory)
         retirer = Retirer(self._transport, self._directory)
-        self._log.info("daemon.ready", types=len(self._directory.types()))
+        telemetry.always("daemon.ready", types=len(self._directory.types()))
         self.ready.set()
         pulse = asyncio.create_task(self._pulse.run())
         try:

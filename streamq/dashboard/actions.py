@@ -92,7 +92,7 @@ class Actions:
         form["until"] = form.get("until") or str(inspector.now_ms())
         form.setdefault("action", new_action())
         chosen = selection(form)
-        selected = admin.requeue_selected if action == "requeue" else admin.purge_selected
+        selected = admin.requeue_in_steps if action == "requeue" else admin.purge_in_steps
         steps = selected(chosen, action=form["action"])
         worked = _work(steps)
         done = _number(form.get("done", "0")) + worked
@@ -163,7 +163,11 @@ def _task_action(action: str, task_id: str, given: dict[str, str], admin: Admin)
     page = f"/tasks/{task_id}"
     match action:
         case "cancel":
-            answers = {"cancelled": "Cancelled.", "requested": "Its worker was asked to stop it."}
+            answers = {
+                "cancelled": "Cancelled.",
+                "requested": "Its worker was asked to stop it.",
+                "unknown": "There is no such task.",
+            }
             return answers.get(admin.cancel(task_id), "It had ended already."), page
         case "run-now":
             return (

@@ -118,8 +118,8 @@ class Api:
         admin = self._site.queue.admin.acting_for(request.scope["principal"].name)
         if action in ("requeue", "purge") and "type" in given:
             chosen = selection(given)
-            steps = admin.requeue_selected if action == "requeue" else admin.purge_selected
-            return _json({"done": await run_in_threadpool(lambda: sum(steps(chosen)))})
+            work = admin.requeue_selected if action == "requeue" else admin.purge_selected
+            return _json({"done": await run_in_threadpool(work, chosen)})
         said, _ = await run_in_threadpool(act, action, given, admin)
         return _json({"said": said})
 

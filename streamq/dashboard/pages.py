@@ -234,7 +234,7 @@ def _age(query: Any, name: str) -> float | None:
     if not text:
         return None
     try:
-        return seconds(float(text) if text.replace(".", "", 1).isdigit() else text, name)
+        return seconds(text, name)
     except InvalidOption as error:
         raise UsageError(str(error)) from None
 

@@ -56,7 +56,7 @@ def _end_with_parent() -> None:
 def _app(plan: Plan) -> Any:
     """The app. UsageError where it cannot be imported, or where its code names another server: what its
     handlers enqueue would not be seen here."""
-    app: Any = load_app(plan.app)
+    app: Any = load_app(plan.app, plan.imports)
     named = getattr(app, "url_from", "code") == "code"
     if named and _place(app.address) != _place(Address.parse(plan.url)):
         raise UsageError(
@@ -78,7 +78,10 @@ def _worker(plan: Plan) -> None:
     sys.stdout.write(MARK + orjson.dumps({"name": app.registry.name, "types": types}).decode() + "\n")
     sys.stdout.flush()
     options = WorkerOptions(concurrency=plan.concurrency, drain_timeout=plan.drain_timeout, heartbeat=2.0)
-    launch.worker(Launch(plan.app, plan.url, options, "dev", plan.log_level, "console"), None)
+    launch.worker(
+        Launch(plan.app, plan.url, options, "dev", plan.log_level, "console", imports=tuple(plan.imports)),
+        None,
+    )
 
 
 def _json(handler: Any) -> str | None:

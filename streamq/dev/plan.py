@@ -19,6 +19,7 @@ class Plan:
     drain_timeout: float = 2.0
     log_level: str = "info"
     port: int = 0
+    imports: tuple[str, ...] = ()
 
     def text(self) -> str:
         return orjson.dumps(asdict(self)).decode()

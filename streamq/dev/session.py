@@ -50,6 +50,7 @@ class Wishes:
     concurrency: int = 10
     drain_timeout: float = 2.0
     log_level: str = "info"
+    imports: tuple[str, ...] = ()
     folders: Sequence[Path] = ()
 
 
@@ -64,7 +65,7 @@ class Session:
         self._types: dict[str, str | None] = {}
         self._plan = Plan(
             wishes.app, "", concurrency=wishes.concurrency, drain_timeout=wishes.drain_timeout,
-            log_level=wishes.log_level,
+            log_level=wishes.log_level, imports=wishes.imports,
         )  # fmt: skip
         self._parts: list[Part] = []
 

@@ -5,7 +5,7 @@
 -- on the control channel only makes it quick.
 -- KEYS schedule index counters cancels waiters gone dead high normal low suspect log actions expiring
 -- ARGV group local_id task_id control done action about
--- Returns cancelled, requested, dead or unknown
+-- Returns cancelled (also where it was before), requested, dead or unknown
 local schedule, index, counters, cancels, waiters, gone = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local streams = {h = KEYS[8], n = KEYS[9], l = KEYS[10], s = KEYS[11]}
 local group, id = ARGV[1], ARGV[2]
@@ -76,4 +76,5 @@ if found and not found.err and found[1] then  -- what the index says may be no e
   return 'requested'
 end
 if redis.call('ZSCORE', KEYS[7], id) then return 'dead' end
+if redis.call('ZSCORE', gone, 'x' .. id) then return 'cancelled' end  -- the reply to the first call was lost
 return 'unknown'

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from streamq.model.task import Accepted as Accepted
     from streamq.model.task import Answer as Answer
     from streamq.model.task import BacklogFull as BacklogFull
+    from streamq.model.task import CancelAnswer as CancelAnswer
     from streamq.model.task import Conflict as Conflict
     from streamq.model.task import Duplicate as Duplicate
     from streamq.model.task import IdempotencyKey as IdempotencyKey
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from streamq.model.task import State as State
     from streamq.model.task import TaskId as TaskId
     from streamq.model.task import Unconfirmed as Unconfirmed
+    from streamq.model.task import cancel_answer as cancel_answer
 
 __all__, __getattr__ = lazy.names(__name__, {
     "delivery": ("Delivery", "Entry", "Overrides", "Success"),
@@ -70,8 +72,9 @@ __all__, __getattr__ = lazy.names(__name__, {
         "Reclaim", "Renewal",
     ),
     "task": (
-        "Accepted", "Answer", "BacklogFull", "Conflict", "Duplicate", "IdempotencyKey", "LETTER",
-        "LIVING", "LOCAL_PATTERN", "NAME_PATTERN", "NewTask", "PRIORITIES", "Priority", "RateLimited",
-        "STATES", "STREAM_LETTERS", "SUSPECT", "State", "TaskId", "Unconfirmed",
+        "Accepted", "Answer", "BacklogFull", "CancelAnswer", "Conflict", "Duplicate", "IdempotencyKey",
+        "LETTER", "LIVING", "LOCAL_PATTERN", "NAME_PATTERN", "NewTask", "PRIORITIES", "Priority",
+        "RateLimited", "STATES", "STREAM_LETTERS", "SUSPECT", "State", "TaskId", "Unconfirmed",
+        "cancel_answer",
     ),
 })  # fmt: skip  # pyright: ignore[reportUnsupportedDunderAll]

@@ -40,6 +40,18 @@ NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 LOCAL_PATTERN: Final = re.compile(r"[hnlsd]\d{1,16}-\d{1,20}")
 
 
+CancelAnswer = Literal["cancelled", "requested", "too late", "unknown"]
+
+
+def cancel_answer(said: str, state: State) -> CancelAnswer:
+    """Return what a caller is told, by what the cancel script said and, where it knew no more, the state."""
+    if said == "cancelled":
+        return "cancelled"
+    if said == "requested":
+        return "requested"
+    return "unknown" if said == "unknown" and state == "unknown" else "too late"
+
+
 class TaskId(NamedTuple):
     """A task's identity, written `type:shard:local`.
 

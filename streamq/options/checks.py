@@ -28,8 +28,19 @@ LONGEST_WINDOW: Final = 30 * 86400.0
 LONGEST_KEY: Final = 200
 """Bytes of an idempotency key at most: it is kept in memory for its whole window."""
 
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)")
+_UNITS: Final = {
+    word: seconds
+    for words, seconds in {
+        "ms": 0.001, "s sec secs second seconds": 1.0, "m min mins minute minutes": 60.0,
+        "h hr hrs hour hours": 3600.0, "d day days": 86400.0, "w week weeks": 604800.0,
+    }.items()
+    for word in words.split()
+}  # fmt: skip
+_NUMBER: Final = r"\d+(?:\.\d*)?|\.\d+"
+_UNIT: Final = "|".join(sorted(_UNITS, key=len, reverse=True))
+_PLAIN: Final = re.compile(_NUMBER, re.ASCII)
+_PART: Final = re.compile(rf"({_NUMBER})\s*({_UNIT})", re.ASCII)
+_PARTS: Final = re.compile(rf"(?:({_NUMBER})\s*({_UNIT})\s*)+", re.ASCII)
 _LONGEST_TEXT: Final = 64
 """Characters of a duration: looking for the parts of a long row of digits takes time by its square."""
 _LONGEST: Final = 100 * 366 * 86400.0
@@ -42,7 +53,9 @@ def seconds(value: Duration, name: str, *, least: float = 0.0) -> float:
     elif isinstance(value, str):
         result = _from_text(value, name)
     elif isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidOption(f"{name}={value!r:.80}: a duration is seconds, a timedelta or text such as '5m'")
+        raise InvalidOption(
+            f"{name}={value!r:.80}: a duration is seconds, a timedelta or text such as '30' or '5m'"
+        )
     else:
         result = _number(value)
     if not least <= result <= _LONGEST:  # also refuses nan
@@ -65,11 +78,14 @@ def _short(value: object) -> str:
 
 
 def _from_text(text: str, name: str) -> float:
-    given = text.replace(" ", "") if len(text) <= _LONGEST_TEXT else ""
-    parts = _PART.findall(given)
-    if not parts or "".join(number + unit for number, unit in parts) != given:
-        raise InvalidOption(f"{name}={text!r:.80}: write a duration as '90s', '5m', '1h30m' or '250ms'")
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+    plain = text.strip() if len(text) <= _LONGEST_TEXT else ""
+    if _PLAIN.fullmatch(plain):
+        return float(plain)
+    if not _PARTS.fullmatch(plain):
+        raise InvalidOption(
+            f"{name}={text!r:.80}: write a duration as '90s', '5m', '1h30m' or '250ms'; '90' is seconds"
+        )
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(plain))
 
 
 MOST: Final = 1_000_000_000
@@ -119,37 +135,14 @@ def window_ms(value: Duration) -> int:
     return round(found * 1000)
 
 
-_ELSEWHERE: Final = {
-    theirs: ours
-    for ours, words in {
-        "delay": "countdown defer_by enqueue_in",
-        "at": "eta defer_until schedule scheduled when",
-        "max_attempts": "retries max_retries retry attempts max_tries tries",
-        "timeout": "time_limit soft_time_limit job_timeout",
-        "backoff": "retry_backoff retry_delay min_backoff max_backoff",
-        "retry_on": "autoretry_for retry_for",
-        "give_up_on": "dont_autoretry_for throws",
-        "expires": "ttl max_age",
-        "retention": "result_ttl result_expires keep_result ignore_result store_results",
-        "idempotency_key": "key task_id job_id unique",
-        "name": "task_name actor_name",
-    }.items()
-    for theirs in words.split()
-}
-"""What other task queues call it: the name of their option -> ours."""
-
-
 def reject_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Raise InvalidOption for the first name that is not known, with the nearest one that is."""
+    """Raise InvalidOption for the first name that is not known, with what to write instead."""
     names = sorted(known)
     for name in given:
         if name not in names:
-            import difflib  # noqa: PLC0415 - for a slip only
+            from streamq.elsewhere import option_hint  # noqa: PLC0415 - for a slip only
 
-            near = [_ELSEWHERE.get(name), *difflib.get_close_matches(name, names, 1)]
-            meant = next((one for one in near if one in names), None)
-            hint = f"known are {', '.join(names)}" if meant is None else f"did you mean {meant!r}?"
-            raise InvalidOption(f"{what} has no option {name!r:.80}: {hint}")
+            raise InvalidOption(f"{what} has no option {name!r:.80}: {option_hint(name, names)}")
 
 
 def moment_ms(value: datetime, name: str) -> int:

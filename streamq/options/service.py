@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from streamq.errors import InvalidOption
-from streamq.options.checks import seconds, whole
+from streamq.options.checks import Duration, seconds, whole
 
 
 def _to_seconds(options: object, least: Mapping[str, float]) -> None:
@@ -35,6 +36,19 @@ class WorkerOptions:
     heartbeat: float = 5.0
     fairness: float = 3.0
     process_slots: int | None = None
+
+    if TYPE_CHECKING:  # a duration may be given in every form; the fields are seconds
+
+        def __init__(
+            self,
+            concurrency: int = ...,
+            types: tuple[str, ...] | None = ...,
+            drain_timeout: Duration = ...,
+            block: Duration = ...,
+            heartbeat: Duration = ...,
+            fairness: Duration = ...,
+            process_slots: int | None = ...,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         whole(self.concurrency, "concurrency", least=1)
@@ -69,6 +83,21 @@ class DaemonOptions:
     gone_retention: float = 86400.0
     heartbeat: float = 10.0
     batch: int = 50
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            claim_interval: Duration = ...,
+            tidy_interval: Duration = ...,
+            discover_interval: Duration = ...,
+            expire_interval: Duration = ...,
+            sample_interval: Duration = ...,
+            consumer_idle: Duration = ...,
+            gone_retention: Duration = ...,
+            heartbeat: Duration = ...,
+            batch: int = ...,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         chores = ("claim", "tidy", "discover", "expire", "sample")

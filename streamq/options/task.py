@@ -7,11 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from streamq.errors import InvalidOption
 from streamq.model import Priority
-from streamq.options.checks import Durability, Executor, durability, priority, reject_unknown, seconds, whole
+from streamq.options.checks import (
+    Durability,
+    Duration,
+    Executor,
+    durability,
+    priority,
+    reject_unknown,
+    seconds,
+    whole,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +29,15 @@ class RateLimit:
 
     count: int
     period: float
+
+    if TYPE_CHECKING:  # the period may be given in every form; the field is seconds
+
+        def __init__(self, count: int, period: Duration) -> None: ...
+
+    def __post_init__(self) -> None:
+        if not 1 <= whole(self.count, "rate_limit: count", least=1) <= 1_000_000:
+            raise InvalidOption(f"rate_limit: count={self.count}: at most 1,000,000 tasks in a period")
+        object.__setattr__(self, "period", seconds(self.period, "rate_limit: period", least=0.001))
 
     @classmethod
     def parse(cls, value: RateLimit | str | None) -> RateLimit | None:
@@ -95,7 +113,7 @@ def _ms(value: float) -> str:
 
 def task_options(given: Mapping[str, Any]) -> TaskOptions:
     """Check what `@app.task(...)` was given; InvalidOption names the fault."""
-    reject_unknown(given, [f.name for f in fields(TaskOptions)], "@task")
+    reject_unknown(given, ["name", *(f.name for f in fields(TaskOptions))], "@task")
     known = {name: _TASK_CHECKS[name](value) for name, value in given.items()}
     return TaskOptions(**known)
 

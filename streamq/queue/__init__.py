@@ -5,7 +5,7 @@ what is raised where the server did not accept a task.
 """
 
 from streamq.queue.app import StreamQ
-from streamq.queue.bound import Bound
-from streamq.queue.tasktype import TaskType
+from streamq.queue.bound import Bound, PerCall, Policy
+from streamq.queue.tasktype import Decorator, TaskType
 
-__all__ = ["Bound", "StreamQ", "TaskType"]
+__all__ = ["Bound", "Decorator", "PerCall", "Policy", "StreamQ", "TaskType"]

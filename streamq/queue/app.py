@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import (
     TYPE_CHECKING,
     Any,
+    NoReturn,
     ParamSpec,
     TypeVar,
     Unpack,
@@ -49,6 +51,7 @@ from streamq.transport import Address
 
 if TYPE_CHECKING:
     from streamq.admin import Admin
+    from streamq.idleness import Scope
     from streamq.inspector import Inspector
 
 
@@ -76,6 +79,8 @@ class StreamQ:
     patience: seconds that an enqueue is tried while the server is away.
     tracing: OpenTelemetry spans for enqueue calls and attempts. "link" starts a trace for each attempt,
         linked to that of the enqueue call; "child" goes on with that one. Else what STREAMQ_TRACING says.
+    imports: the modules that have task types of this app, such as ["shop.mails"]. A worker imports them; a
+        program that only enqueues does not.
 
     Nothing connects before the first call. Safe to share between threads and event loops, and across
     a fork.
@@ -89,8 +94,9 @@ class StreamQ:
         shards: int = 1,
         patience: Duration = 5.0,
         tracing: Tracing | None = None,
+        imports: Iterable[str] = (),
     ) -> None:
-        self.registry = Registry(name, shards)
+        self.registry = Registry(name, shards, imports)
         self._tracer = self.registry.tracer = _tracer(name, tracing)
         self.url_from: Source = "code" if url else environment.URL.source()
         self.address = Address.parse(url or environment.URL.get(), self.url_from)
@@ -107,8 +113,19 @@ class StreamQ:
     def __repr__(self) -> str:
         return f"<StreamQ {self.name!r} at {self.address}>"
 
+    if not TYPE_CHECKING:  # which would take every name for an attribute
+
+        def __getattr__(self, name: str) -> NoReturn:
+            from streamq.elsewhere import missing  # noqa: PLC0415 - for a slip only
+
+            missing("StreamQ", name)
+
     # -- registering ---------------------------------------------------------------------------------
 
+    @overload
+    def task(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> TaskType[P, R, Coroutine[Any, Any, R]]: ...
     @overload
     def task(self, function: Callable[P, Awaitable[R]], /) -> TaskType[P, R, Awaitable[R]]: ...
     @overload
@@ -317,19 +334,63 @@ class StreamQ:
         decode = handler.decode_result if handler is not None else None
         return TaskHandle(task, self.name, self._client, self._asyncs, decode)
 
-    @property
+    @cached_property  # one object, so that a test can patch what a program uses
     def inspector(self) -> Inspector:
         """Questions about this app's queue: counts, tasks, dead letters, workers, the audit."""
         from streamq.inspector import Inspector  # noqa: PLC0415 - a producer does not pay for it
 
         return Inspector(self._client.transport, self.name, self.registry.shards)
 
-    @property
+    @cached_property
     def admin(self) -> Admin:
         """An operator's writes: cancel, requeue and purge dead letters, repair what the audit finds."""
         from streamq.admin import Admin  # noqa: PLC0415 - a producer does not pay for it
 
         return Admin(self._client.transport, self.name, self.registry.shards)
+
+    def idle(self, types: str | Iterable[str] | None = None, *, scheduled: bool = False) -> bool:
+        """Return whether nothing is left to do: nothing is ready, nothing runs, and nothing is due.
+
+        types: only these task types. scheduled: nothing may be due later either, retries among them.
+        """
+        from streamq import idleness  # noqa: PLC0415 - a producer does not pay for it
+
+        return self._client.hold(idleness.idle(self._scope(types, scheduled)))
+
+    async def aidle(self, types: str | Iterable[str] | None = None, *, scheduled: bool = False) -> bool:
+        """As `idle`."""
+        from streamq import idleness  # noqa: PLC0415
+
+        return await self._asyncs.current().hold(idleness.idle(self._scope(types, scheduled)))
+
+    def wait_idle(
+        self,
+        timeout: Duration | None = None,
+        *,
+        types: str | Iterable[str] | None = None,
+        scheduled: bool = False,
+    ) -> bool:
+        """Wait until the queue is `idle`, at most `timeout` (None: for ever); return whether it is."""
+        from streamq import idleness  # noqa: PLC0415
+
+        return idleness.wait_idle(self._client, self._scope(types, scheduled), timeout)
+
+    async def await_idle(
+        self,
+        timeout: Duration | None = None,
+        *,
+        types: str | Iterable[str] | None = None,
+        scheduled: bool = False,
+    ) -> bool:
+        """As `wait_idle`."""
+        from streamq import idleness  # noqa: PLC0415
+
+        return await idleness.await_idle(self._asyncs.current(), self._scope(types, scheduled), timeout)
+
+    def _scope(self, types: str | Iterable[str] | None, scheduled: bool) -> Scope:
+        from streamq import idleness  # noqa: PLC0415
+
+        return idleness.scope(self.name, self.registry.shards, types, scheduled=scheduled)
 
     def connect(self) -> None:
         """Load the client library and ask the server whether it is there, now rather than at the first call.

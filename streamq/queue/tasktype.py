@@ -5,9 +5,10 @@ Owns the public surface of a task type. What is sent goes through its app.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import (
     TYPE_CHECKING,
+    Any,
     Generic,
     NoReturn,
     ParamSpec,
@@ -29,28 +30,16 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-C = TypeVar("C")
+C_co = TypeVar("C_co", covariant=True)
 
 
-_ENQUEUE = "enqueue(...) sends a task, or await aenqueue(...)"
-_ELSEWHERE = {
-    "delay": _ENQUEUE,
-    "kiq": _ENQUEUE,
-    "send": _ENQUEUE,
-    "apply_async": "options(delay=..., priority=...).enqueue(...) sends a task with settings of its own",
-    "schedule": "options(delay=...) or options(at=...).enqueue(...) sends a task that is due later",
-    "s": "bind(...) makes a call as a value",
-}
-"""What users of other queues look for, and what it is called here."""
-
-
-class TaskType(Generic[P, R, C]):
+class TaskType(Generic[P, R, C_co]):
     """A registered handler. Calling it runs it here and now; `enqueue` sends it to a worker.
 
     `options(...)` answers a twin that sends with other settings, typed the same.
     """
 
-    __slots__ = ("_app", "_handler", "_options")
+    __slots__ = ("__dict__", "_app", "_handler", "_options")  # a dict, so that a test can patch a method
 
     def __init__(self, app: StreamQ, handler: Handler, options: CallOptions | None = None) -> None:
         self._app = app
@@ -63,11 +52,12 @@ class TaskType(Generic[P, R, C]):
     if not TYPE_CHECKING:  # which would take every name for an attribute
 
         def __getattr__(self, name: str) -> NoReturn:
-            hint = _ELSEWHERE.get(name)
-            raise AttributeError(f"TaskType has no attribute {name!r}" + (f": {hint}" if hint else ""))
+            from streamq.elsewhere import missing  # noqa: PLC0415 - for a slip only
+
+            missing("TaskType", name)
 
     @property
-    def __wrapped__(self) -> Callable[P, C]:
+    def __wrapped__(self) -> Callable[P, C_co]:
         """The function itself, so that its signature and its docstring are found."""
         return self._handler.function
 
@@ -81,12 +71,12 @@ class TaskType(Generic[P, R, C]):
         """The function with its policy."""
         return self._handler
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C_co:
         """Run the handler in this process, without the queue."""
-        result: C = self._handler.function(*args, **kwargs)
+        result: C_co = self._handler.function(*args, **kwargs)
         return result
 
-    def options(self, **given: Unpack[PerCall]) -> TaskType[P, R, C]:
+    def options(self, **given: Unpack[PerCall]) -> TaskType[P, R, C_co]:
         """The same task type with settings for the calls made through it.
 
         delay or at: when it is due. priority, expires, timeout, max_attempts, retention, durability:
@@ -120,6 +110,10 @@ class TaskType(Generic[P, R, C]):
 class Decorator(Protocol):
     """What `@app.task(...)` with options is: takes an `async def` or a `def`."""
 
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> TaskType[P, R, Coroutine[Any, Any, R]]: ...
     @overload
     def __call__(self, function: Callable[P, Awaitable[R]], /) -> TaskType[P, R, Awaitable[R]]: ...
     @overload

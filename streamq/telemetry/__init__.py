@@ -13,9 +13,10 @@ from streamq import lazy
 if TYPE_CHECKING:
     from streamq.telemetry.logs import FORMATS as FORMATS
     from streamq.telemetry.logs import LEVELS as LEVELS
+    from streamq.telemetry.logs import always as always
     from streamq.telemetry.logs import configure as configure
     from streamq.telemetry.logs import get_logger as get_logger
 
 __all__, __getattr__ = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll]
-    __name__, {"logs": ("FORMATS", "LEVELS", "configure", "get_logger")}
+    __name__, {"logs": ("FORMATS", "LEVELS", "always", "configure", "get_logger")}
 )

@@ -61,6 +61,21 @@ def configure(level: str = "info", form: str = "auto") -> None:
     logging.basicConfig(level=max(number, logging.INFO), handlers=[handler], force=True)
 
 
+def always(event: str, **about: Any) -> None:
+    """Log at level info, whatever the level is: what programs wait for, as that a worker is ready.
+
+    In a user's process, where logging is not ours, it is a line like any other.
+    """
+    import structlog  # noqa: PLC0415
+
+    if not _SETTINGS:
+        get_logger().info(event, **about)
+        return
+    logger = structlog.PrintLogger(cast("TextIO", _Stderr()))
+    unfiltered = structlog.make_filtering_bound_logger(logging.INFO)
+    structlog.wrap_logger(logger, wrapper_class=unfiltered).info(event, **about)
+
+
 def settings() -> tuple[str, str] | None:
     """Level and format, where logging was set up here: for processes that we start."""
     return _SETTINGS[0] if _SETTINGS else None

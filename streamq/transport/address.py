@@ -7,7 +7,6 @@ Owns the reading of URLs and the arguments that a connection is made with. Never
 from __future__ import annotations
 
 import ipaddress
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from urllib.parse import parse_qsl, unquote
 
 from streamq.environment import URL, Source
 from streamq.errors import InvalidOption, InvalidURL
-from streamq.options import reject_unknown
+from streamq.options import reject_unknown, seconds
 
 FORMS: Final = (
     "redis://host:6379/0, rediss://… (TLS), valkey://…, valkeys://…, unix:///path/to.sock, "
@@ -30,10 +29,7 @@ _HOST: Final = re.compile(r"(?:\[([^\[\]]+)\]|([A-Za-z0-9_.-]*))(?::([0-9]{1,5})
 
 
 def _seconds(value: str) -> float:
-    found = float(value)
-    if not 0 < found < math.inf:
-        raise ValueError(value)
-    return found
+    return seconds(value, "a timeout", least=0.001)
 
 
 def _number(value: str) -> int:

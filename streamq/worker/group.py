@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -106,6 +107,7 @@ class _Seat:
 class WorkerGroup:
     """Supervises `processes` workers of an app, and a daemon where asked for.
 
+    `imports`: modules that have task types, beside those that the app names.
     `listen`: where probes and scrapers are answered. Where nobody asks and no systemd listens, the
     processes report nothing and measure nothing.
 
@@ -125,11 +127,14 @@ class WorkerGroup:
         log_level: str = "info",
         log_format: str = "auto",
         listen: Listen | None = None,
+        imports: Iterable[str] = (),
     ) -> None:
         group = f"{os.uname().nodename}-{os.getpid()}"
         self._listen = listen or Listen()
         watched = bool(self._listen) or Sentry.wanted()
-        told = Launch(app, url, options or WorkerOptions(), group, log_level, log_format, watched)
+        told = Launch(
+            app, url, options or WorkerOptions(), group, log_level, log_format, watched, tuple(imports)
+        )
         self._seats = [_Seat(f"streamq-worker-{n}", launch.worker, told) for n in range(processes)]
         if with_daemon:
             self._seats.append(_Seat("streamq-daemon", launch.daemon, told))

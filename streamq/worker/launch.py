@@ -33,6 +33,7 @@ class Launch:
     log_level: str
     log_format: str
     reports: bool = False
+    imports: tuple[str, ...] = ()
 
 
 def worker(launch: Launch, pipe: Connection | None, news: Connection | None = None) -> None:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
 from streamq import environment
-from streamq.app import Registry
-from streamq.errors import StreamQError, UsageError
+from streamq.app import Registry, check_imports
+from streamq.errors import StreamQError, UnknownTaskType, UsageError
 from streamq.fingerprint import place
 from streamq.options import WorkerOptions
 from streamq.transport import Address
+from streamq.worker.undiscovered import undiscovered
 
 
 class App(Protocol):
@@ -29,8 +31,9 @@ class App(Protocol):
     def address(self) -> Address: ...
 
 
-def load_app(reference: str) -> App:
-    """Import `module:attribute` (`module` alone means `module:app`). Raises UsageError."""
+def load_app(reference: str, imports: Iterable[str] = ()) -> App:
+    """Import `module:attribute` (`module` alone means `module:app`), and the modules that have its task
+    types: those that it names, and `imports`. Raises UsageError."""
     module, _, attribute = reference.partition(":")
     if not module:
         raise UsageError(f"{reference!r} names no app: write it as module:attribute, such as shop.tasks:app")
@@ -40,22 +43,33 @@ def load_app(reference: str) -> App:
     found: Any = _imported(module)
     for part in (attribute or "app").split("."):
         found = getattr(found, part, None)
-    if not hasattr(found, "registry") or not hasattr(found, "address"):
-        raise UsageError(f"{module!r} has no StreamQ app called {attribute or 'app'!r}")
+    if not _is_app(found):
+        apps = [name for name, value in vars(sys.modules[module]).items() if _is_app(value)]
+        hint = f": write {module}:{apps[0]}" if apps else ""
+        raise UsageError(f"{module!r} has no StreamQ app called {attribute or 'app'!r}{hint}")
     app: App = found
+    import_modules((*getattr(app.registry, "imports", ()), *check_imports(imports)))
     return app
 
 
-def _imported(module: str) -> Any:
+def _is_app(value: Any) -> bool:
+    return hasattr(value, "registry") and hasattr(value, "address")
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Import what has task types. Raises UsageError."""
+    for name in names:
+        _imported(name, "which imports=[...] or --import names")
+
+
+def _imported(module: str, otherwise: str = "write the app as module:attribute") -> Any:
     try:
         return importlib.import_module(module)
     except StreamQError:
         raise  # it says what is wrong with the app
     except ModuleNotFoundError as error:
         if error.name is not None and module.split(".", maxsplit=1)[0] == error.name.split(".")[0]:
-            raise UsageError(
-                f"there is no module {error.name!r} here: write the app as module:attribute"
-            ) from None
+            raise UsageError(f"there is no module {error.name!r} here: {otherwise}") from None
         raise _broken(module, error) from error
     except (Exception, SystemExit) as error:
         raise _broken(module, error) from error
@@ -79,9 +93,9 @@ class _At:
         self.address = address
 
 
-def located(reference: str, url: str | None) -> App:
+def located(reference: str, url: str | None, imports: Iterable[str] = ()) -> App:
     """The app, at another server where a URL is given. Raises UsageError."""
-    app = load_app(reference)
+    app = load_app(reference, imports)
     return app if url is None else _At(app, Address.parse(url, "option"))
 
 
@@ -96,10 +110,33 @@ def production(address: Address, what: str) -> None:
 
 def served_types(registry: Registry, options: WorkerOptions) -> list[str]:
     """The types to serve; UnknownTaskType or UsageError where that cannot be."""
+    import_modules(registry.imports)
     if options.types is not None:
         if not options.types:
             raise UsageError("types=() serves nothing: name some, or leave it out to serve all")
-        return sorted({registry.get(name).name for name in options.types})
+        return sorted({_known(registry, name) for name in options.types})
     if not registry.handlers:
-        raise UsageError(f"app {registry.name!r} has no task types: decorate a function with @app.task")
+        raise UsageError(f"app {registry.name!r} has no task types: {_how_to_find(registry)}")
     return sorted(registry.handlers)
+
+
+def _known(registry: Registry, name: str) -> str:
+    try:
+        return registry.get(name).name
+    except UnknownTaskType as error:
+        raise UnknownTaskType(f"{error}: {_how_to_find(registry)}") from None
+
+
+def _how_to_find(registry: Registry) -> str:
+    """What to do where task types are missing."""
+    found = undiscovered(registry.home)
+    if not found:
+        return (
+            "decorate a function with @app.task, and name its module with StreamQ(..., imports=[...]) or "
+            "--import MODULE where the app's own does not import it"
+        )
+    names = ", ".join(f"{name!r}" for name in found[:5])
+    return (
+        "modules that look as if they had some are not imported: name them with "
+        f"StreamQ(..., imports=[{names}]) or --import {found[0]}"
+    )

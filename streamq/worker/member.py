@@ -40,7 +40,7 @@ def serve_worker(launch: Launch, pipe: Connection | None, news: Connection | Non
     """A worker process, from its start to its exit code."""
 
     def make() -> Worker:
-        app = located(launch.app, launch.url)
+        app = located(launch.app, launch.url, launch.imports)
         production(app.address, "worker")
         return Worker(app, launch.options, group=launch.group, exclusive=True, metered=launch.reports)
 

@@ -12,6 +12,7 @@ from streamq import calls, telemetry
 from streamq.app import Registry
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import TypeKeys, shard_keys, type_keys
+from streamq.redefinition import importable, moved
 from streamq.shards import AppRecord
 from streamq.transport import AsyncTransport, arrived, warn_of_eviction
 from streamq.worker.holdings import chunks
@@ -80,17 +81,17 @@ class Presence:
 
     async def _register(self, keys: TypeKeys, shard: int) -> None:
         handler = self._registry.handlers[keys.type]
-        told = calls.register(
-            keys, shard_keys(self._registry.name, shard), handler.reference, handler.options.policy()
-        )
+        now = importable(handler.reference)
+        told = calls.register(keys, shard_keys(self._registry.name, shard), now, handler.options.policy())
         before = await self._transport.run(told)
-        if before and before != handler.reference:
+        if before and moved(before, now):
             self._log.warning(
                 "type.handler_changed",
                 type=keys.type,
                 before=before,
-                now=handler.reference,
-                fix=f"if these are two programs, give one another app name than {self._registry.name!r}",
+                now=now,
+                fix="none, where the function was moved or renamed; where both are in use, they take each "
+                "other's tasks: give one another name with @app.task(name=...), or its app another name",
             )
 
     async def leave(self, shard: int, *, away: bool) -> None:

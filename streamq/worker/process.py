@@ -25,6 +25,7 @@ from streamq.shards import AppRecord
 from streamq.telemetry.report import Report
 from streamq.telemetry.sums import Sums
 from streamq.transport import AsyncTransport, SyncTransport
+from streamq.wording import shortened
 from streamq.worker.attemptlog import AttemptLog
 from streamq.worker.crew import Crew
 from streamq.worker.fetcher import Fetcher
@@ -138,7 +139,12 @@ class Worker:
         self._helpers.append(asyncio.create_task(self._vitals.beat()))
         if self._exclusive:
             _spare_collector()
-        self._log.info("worker.ready", types=self._types, concurrency=self.options.concurrency)
+        telemetry.always(
+            "worker.ready",
+            worker=self.name,
+            types=shortened(self._types),
+            concurrency=self.options.concurrency,
+        )
         self.ready.set()
         await self._until_stopped(self._settling)
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import resource
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from streamq import StreamQ, calls
+from streamq import StreamQ, calls, elsewhere
 from streamq.cli import COMMANDS
+from streamq.codec import encode_overrides
+from streamq.inspector import Inspector
+from streamq.model import Overrides
+from streamq.queue import PerCall
 from tests.cli.conftest import Capture, as_json, run
 from tests.conftest import command
 from tests.lua.shard import Shard
@@ -32,10 +38,28 @@ def test_help_lists_every_command_quickly() -> None:
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
-def test_every_command_has_help_with_exit_codes(capsys: Capture, name: str) -> None:
+def test_every_command_has_help_of_its_own(capsys: Capture, name: str) -> None:
     code, out, _ = run(capsys, name, "--help")
     assert code == 0
-    assert "exit codes" in out
+    assert out.startswith(f"usage: streamq {name}")
+    assert "exit codes:" not in out  # the list is on the main page
+
+
+def test_help_about_a_command(capsys: Capture) -> None:
+    assert run(capsys, "help", "stats") == run(capsys, "stats", "--help")
+    assert run(capsys, "help") == run(capsys, "--help")
+
+
+def test_words_of_other_command_lines_lead_to_ours(capsys: Capture) -> None:
+    assert not elsewhere.COMMANDS.keys() & COMMANDS.keys()
+    for hint in elsewhere.COMMANDS.values():
+        for said in re.findall(r"`streamq ([a-z-]+)(?: ([a-z]+))?", hint):
+            assert said[0] in COMMANDS
+            assert run(capsys, *filter(None, said), "--help")[0] == 0
+
+
+def test_the_exit_codes_are_on_the_main_page(capsys: Capture) -> None:
+    assert "exit codes:" in run(capsys, "--help")[1]
 
 
 @pytest.mark.parametrize(
@@ -43,6 +67,13 @@ def test_every_command_has_help_with_exit_codes(capsys: Capture, name: str) -> N
     [
         ([], 2, ""),
         (["stat"], 2, "there is no command 'stat': did you mean 'stats'?"),
+        (["ls"], 2, "there is no command 'ls': `streamq stats` counts by task type"),
+        (["purge"], 2, "`streamq dead purge` deletes dead letters"),
+        (["beat"], 2, "`streamq daemon` promotes"),
+        (["--url", "redis://x", "stats"], 2, "options come after the command"),
+        (["stats", "--ulr", "redis://x"], 2, "unrecognized arguments: --ulr: did you mean --url?"),
+        (["task"], 2, "task list: say which state: scheduled, ready"),
+        (["task", "list"], 2, "task list: say which state: scheduled, ready"),
         (
             ["stats", "--nonsense"],
             2,
@@ -60,10 +91,25 @@ def test_every_command_has_help_with_exit_codes(capsys: Capture, name: str) -> N
         (["dead", "purge", "--all"], 1, "say --yes where nobody can be asked"),
         (["enqueue", "email", "{"], 2, "line 1 is not JSON"),
         (["enqueue", "email", "[1]"], 2, "line 1 is not a JSON object"),
-        (["enqueue", "email"], 2, "give the arguments as JSON, - for standard input, or --file"),
+        (["enqueue", "email"], 2, "give the arguments as JSON ('{}' where there are none)"),
         (["enqueue", "email", "--file", "/no/such"], 2, "cannot read '/no/such'"),
         (["enqueue", "e mail", "{}"], 2, "is no name for a task type"),
         (["enqueue", "email", "{}", "--delay", "soon"], 2, "write a duration as '90s'"),
+        (["enqueue", "email", "{}", "--at", "soon"], 2, "--at 'soon' is no time: write it as"),
+        (
+            ["enqueue", "email", "{}", "--at", "2027-01-31T09:00"],
+            2,
+            "has no time zone: write 2027-01-31T09:00Z",
+        ),
+        (["enqueue", "email", "{}", "--at", "2027-01-31T09:00Z", "--delay", "5"], 2, "exclude each other"),
+        (["enqueue", "email", "{}", "--max-attempts", "0"], 2, "max_attempts=0"),
+        (["wait", "emial"], 3, "did you mean 'email'?"),
+        (["wait", "--timeout", "soon"], 2, "write a duration as '90s'"),
+        (["stats", "emial"], 3, "did you mean 'email'?"),
+        (["pause"], 2, "say which task types: `streamq stats` lists them"),
+        (["resume"], 2, "say which task types"),
+        (["task", "list", "ready", "sms", "--type", "email"], 2, "the task type is given twice"),
+        (["task", "list", "readyy"], 2, "invalid choice: 'readyy'"),
         (["worker", "no_such_module"], 78, "there is no module 'no_such_module' here"),
         (["daemon", "--url", "embedded://"], 2, "does not run on an embedded server"),
         (["daemon", "--app", "no/such"], 2, "is no name for an app"),
@@ -134,6 +180,52 @@ def test_enqueue_one_many_and_delayed(capsys: Capture, shard: Shard, tmp_path: P
     assert as_json(capsys, "enqueue", "email", "--file", str(lines))["accepted"] == 1200
     assert as_json(capsys, "enqueue", "email", "{}", "--delay", "1h")["ids"][0].startswith("email:0:d")
     assert (shard.snapshot().ready, shard.snapshot().scheduled) == (1202, 1)
+
+
+def test_a_call_may_set_what_code_may_set(capsys: Capture, shard: Shard) -> None:
+    options = [
+        "--at",
+        "2099-01-31T09:00+01:00",
+        "--expires",
+        "100d",
+        "--timeout",
+        "90",
+        "--max-attempts",
+        "2",
+    ]
+    given = run(capsys, "enqueue", "--help")[1]
+    for name in PerCall.__annotations__:
+        assert f"--{name.replace('_', '-')} " in given
+    [task] = as_json(capsys, "enqueue", "email", "{}", *options, "--retention", "1h")["ids"]
+    info = Inspector(shard.transport, "shop").task(task)
+    due = datetime(2099, 1, 31, 8, tzinfo=UTC)
+    assert info.state == "scheduled"
+    assert int(info.detail["due_ms"]) == due.timestamp() * 1000
+    assert info.fields["m"] == encode_overrides(Overrides(timeout=90.0, max_attempts=2, retention=3600.0))
+    assert int(info.fields["x"]) == (due + timedelta(days=100)).timestamp() * 1000
+
+
+def test_wait_until_nothing_is_left_to_do(capsys: Capture, shard: Shard) -> None:
+    assert run(capsys, "wait", "--timeout", "0")[0] == 1
+    assert as_json(capsys, "wait", "--app", "other", "--timeout", "5") == {"app": "other", "idle": True}
+    shard.settle(shard.fetch())
+    as_json(capsys, "enqueue", "email", "{}", "--delay", "1h")
+    assert run(capsys, "wait", "email") == (0, "", "")
+    code, _, err = run(capsys, "wait", "--type", "email", "--scheduled", "--timeout", "0.05")
+    assert (code, "app 'shop' is not idle" in err) == (1, True)
+
+
+def test_a_task_type_by_place_or_as_an_option(capsys: Capture, shard: Shard) -> None:
+    StreamQ("shop", str(shard.transport.address)).send("sms", {})
+    for words in (["stats"], ["task", "list", "ready"], ["dead", "list"], ["dead", "groups"]):
+        by_place, by_option = (run(capsys, *words, *more)[1] for more in (["sms"], ["--type", "sms"]))
+        assert re.sub(r"[\d.]+s", "", by_place) == re.sub(r"[\d.]+s", "", by_option)  # but for the ages
+        assert "email" not in by_place
+    by_place = as_json(capsys, "task", "list", "ready", "sms")
+    assert by_place == as_json(capsys, "task", "ready", "--type", "sms")
+    assert [one["type"] for one in as_json(capsys, "stats")["types"]] == ["email", "sms"]
+    assert run(capsys, "pause", "--type", "sms")[1] == "paused sms\n"
+    assert run(capsys, "resume", "--type", "sms", "email")[1] == "email was not paused\nresumed sms\n"
 
 
 def test_the_same_idempotency_key_enqueues_nothing(capsys: Capture, shard: Shard) -> None:

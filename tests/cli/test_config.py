@@ -85,7 +85,23 @@ def test_what_cannot_be_used_is_told_of(
     assert "sec" not in out.replace("seconds", "")
     code, _, err = run(capsys, "config", "show", "no_such_module:app")
     assert (code, "there is no module 'no_such_module' here" in err) == (78, True)
-    assert run(capsys, "config")[0] == 2
+    assert run(capsys, "config") == run(capsys, "config", "show")
+
+
+def test_what_is_as_by_default_is_left_out(
+    capsys: Capture, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "config_short.py").write_text(CODE.format(server=""))
+    monkeypatch.setenv("STREAMQ_METRICS_PORT", "9191")
+    code, out, err = run(capsys, "config", "config_short:app")
+    names = [line.split()[0] for line in out.splitlines()[1:]]
+    assert code == 0
+    assert {"server", "metrics_port", "code.app", "email.max_attempts", "email.lease"} <= set(names)
+    assert "email.timeout" not in names
+    _, everything, nothing = run(capsys, "config", "show", "config_short:app", "--all")
+    assert "email.timeout" in everything
+    assert f"{everything.count(chr(10)) - out.count(chr(10))} more are as by default: --all" in err
+    assert "--all" not in nothing
 
 
 @pytest.mark.parametrize(

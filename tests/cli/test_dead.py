@@ -117,24 +117,37 @@ def test_an_interrupted_purge_has_done_what_it_says(
         yield 2
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("streamq.admin.Admin.purge_selected", steps)
+    monkeypatch.setattr("streamq.admin.Admin.purge_in_steps", steps)
     code, out, err = run(capsys, "dead", "purge", "--all", "--yes")
     assert (code, out) == (130, "purged 2 of 5\n")
     assert "interrupted: what is done is done" in err
 
 
+def test_what_a_newcomer_types(capsys: Capture, shard: Shard) -> None:
+    ids, _ = faults(shard)
+    assert run(capsys, "dead") == run(capsys, "dead", "list")
+    assert run(capsys, "dead", "--limit", "2") == run(capsys, "dead", "list", "--limit", "2")
+    assert run(capsys, "dead", ids[0]) == run(capsys, "dead", "show", ids[0])
+    assert run(capsys, "dead", "groups", "email") == run(capsys, "dead", "groups", "--type", "email")
+    assert run(capsys, "dead", "--help")[1].startswith("usage: streamq dead [-h]")
+    assert run(capsys, "dead", "requeue", "--type", "email", "--all")[:2] == (0, "requeued 5 of 5\n")
+    faults(shard)
+    assert run(capsys, "dead", "purge", "--all", "--error", "ValueError", "--dry-run")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
-        (["requeue", "--all", "--type", "email"], 2, "say which: ids, filters"),
-        (["requeue", "email:0:n1-0", "--all"], 2, "say which: ids, filters"),
+        (["requeue"], 2, "say which: ids, filters"),
+        (["requeue", "email:0:n1-0", "--all"], 2, "dead requeue: ids or filters, not both"),
+        (["requeue", "email:0:n1-0", "--type", "email"], 2, "dead requeue: ids or filters, not both"),
         (["purge", "--error", "", "--yes"], 2, "--error is empty"),
         (["purge", "--group", "", "--yes"], 2, "--group is empty"),
         (["purge", "--type", "", "--yes"], 2, "--type is empty"),
         (["purge", "--type", "emial", "--yes"], 3, "did you mean 'email'?"),
         (["purge", "--group", "abc", "--yes"], 3, "there is no group 'abc': see `streamq dead groups`"),
         (["purge", "--older-than", "soon", "--yes"], 2, "--older-than='soon': write a duration as '90s'"),
-        (["purge", "nonsense", "--yes"], 2, "'nonsense' is not a task id"),
+        (["purge", "nonsense", "--yes"], 2, "for a task type write --type nonsense"),
         (["list", "--limit", "0"], 2, "--limit=0: must be a whole number of at least 1"),
         (["list", "email", "--type", "sms"], 2, "the task type is given twice"),
         (["list", "emial"], 3, "did you mean 'email'?"),

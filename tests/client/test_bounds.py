@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from streamq import StreamQ, WorkerOptions
+from streamq import DeadSelection, StreamQ, WorkerOptions
 from streamq.transport import Address
 from tests.conftest import command
 from tests.running import clean, serving, until
@@ -79,7 +79,7 @@ async def test_nothing_grows(url: str) -> None:
         assert left == streams | state
         dead = app.inspector.type_stats("work").dead
         assert dead == 1000
-        assert sum(1 for _ in app.admin.purge_type("work")) >= 10
+        assert sum(1 for _ in app.admin.purge_in_steps(DeadSelection("work"))) >= 10
         for name in streams:
             assert command(url, "XLEN", f"streamq:{{shop:0}}:{name}") == 0
     await app.aclose()

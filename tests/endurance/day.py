@@ -170,13 +170,13 @@ class Trickle:
         """Operators purge and requeue what died."""
         await asyncio.sleep(0.5)
         move = self.app.admin.requeue_type if self._rng.random() < 0.3 else self.app.admin.purge_type
-        await asyncio.to_thread(lambda: sum(number for name in TYPES for number in move(name)))
+        await asyncio.to_thread(lambda: [move(name) for name in TYPES])
 
     async def settle(self) -> None:
         """Purge what is left, and wait until what may be forgotten is: results, ends, idempotency keys."""
         await asyncio.gather(*self._waiting)
         for name in TYPES:
-            sum(self.app.admin.purge_type(name))
+            self.app.admin.purge_type(name)
         await asyncio.sleep(3.0)
 
     def drained(self) -> bool:

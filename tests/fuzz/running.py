@@ -45,7 +45,7 @@ def shop(url: str) -> Shop:
     async def other(x: int) -> int:
         return x
 
-    return Shop(app, email, other)  # type: ignore[arg-type]
+    return Shop(app, email, other)
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from streamq.embedded import EmbeddedServer
 from tests.conftest import command
 from tests.fuzz.hostile import thorough
 
-SERVING = {"worker", "daemon", "bench", "demo", "dashboard", "tail", "dev"}
+SERVING = {"worker", "daemon", "bench", "demo", "dashboard", "tail", "wait", "dev"}
 """Commands that go on for long when their arguments happen to be right: these get a wrong one too."""
 CODES = {0, 1, 2, 3, 6, 69, 77, 78, 130}
 

@@ -120,10 +120,10 @@ def test_dead_letters(valkey: EmbeddedServer, hostile: dict[bytes, bytes], liste
     assert here.app.inspector.tasks("dead", "email", wanted=TaskFilter(fingerprint="arguments")).rows
     assert any(letter.reason == "arguments" for letter in here.app.inspector.all_dead("email"))
     assert here.app.inspector.tasks("dead", "email").rows
-    assert sum(here.app.admin.requeue_type("email")) >= 1
+    assert here.app.admin.requeue_type("email") >= 1
     assert here.app.inspector.type_stats("email").ready >= 1
     before = here.app.inspector.type_stats("email").dead
-    assert sum(here.app.admin.purge_type("email")) == before
+    assert here.app.admin.purge_type("email") == before
     here.app.close()
 
 

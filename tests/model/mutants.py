@@ -211,6 +211,7 @@ MUTANTS: Final = [
     _M("settle", "if noted then redis.call('ZREM', expiring, id) end", "", "rows of what has ended stay"),
     _M("cancel", "  redis.call('ZREM', KEYS[14], id)\n", "", "rows of what was cancelled stay"),
     _M("reclaim", "  redis.call('ZREM', KEYS[13], id)\n", "", "rows of what was lost stay"),
+    _M("cancel", "if redis.call('ZSCORE', gone, 'x' .. id) then", "if false then", "a repeat is too late"),
     _M("groups", "'0', 'MKSTREAM'", "'$', 'MKSTREAM'", "what is older than its group is never read"),
     _M("sweep", "about.pending == 0 and ", "", "deliveries go with their consumer"),
     _M("trim", "now - tonumber(ARGV[1])", "now", "ends are forgotten too early"),

@@ -308,6 +308,8 @@ class Twin(Books):
                 del self.streams[task.place[0]][task.place]
             self._ended(task, "cancelled")
             return "cancelled"
+        if task.state == "cancelled" and task.kept:
+            return "cancelled"
         return "dead" if task.state == "dead" else "unknown"
 
     def requeue(self, ids: list[str]) -> int:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from tenacity import wait_fixed
 
-from streamq import InvalidOption, RateLimit, StreamQ, TaskOptions, WorkerOptions
+from streamq import Address, InvalidOption, InvalidURL, RateLimit, StreamQ, TaskOptions, WorkerOptions
+from streamq.elsewhere import _NO_OPTION, _OPTION
 from streamq.options import DaemonOptions, call_options, seconds, task_options
-from streamq.options.checks import _ELSEWHERE
 from streamq.queue.bound import PerCall
 
 
@@ -27,7 +27,7 @@ def test_durations(given: Any, want: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["soon", "", "5", "m5", "5m!", -1, float("nan"), float("inf"), True, None, [1], "-5m"]
+    "given", ["soon", "", "m5", "5m!", -1, float("nan"), float("inf"), True, None, [1], "-5m"]
 )
 def test_wrong_durations_are_named(given: Any) -> None:
     with pytest.raises(InvalidOption, match="timeout="):
@@ -116,7 +116,7 @@ def test_an_unknown_option_of_a_call_has_a_hint() -> None:
 
 @pytest.mark.parametrize(
     ("theirs", "ours"),
-    [("countdown", "delay"), ("eta", "at"), ("retries", "max_attempts"), ("job_id", "idem")],
+    [("countdown", "delay"), ("eta", "at"), ("retries", "max_attempts")],
 )
 def test_the_words_of_other_queues_have_a_hint(theirs: str, ours: str) -> None:
     app: Any = StreamQ("shop", "redis://nowhere")
@@ -127,8 +127,8 @@ def test_the_words_of_other_queues_have_a_hint(theirs: str, ours: str) -> None:
 def test_every_word_of_other_queues_means_an_option() -> None:
     """Guard: an option that is renamed would leave a hint that leads nowhere."""
     ours = {f.name for f in fields(TaskOptions)} | PerCall.__annotations__.keys() | {"name"}
-    assert set(_ELSEWHERE.values()) <= ours
-    assert not _ELSEWHERE.keys() & ours
+    assert set(_OPTION.values()) <= ours
+    assert not (_OPTION.keys() | _NO_OPTION.keys()) & ours
 
 
 def test_a_moment_before_1970_is_due_now(app: StreamQ) -> None:
@@ -153,10 +153,39 @@ def test_wrong_settings_of_processes(kind: Any, given: dict[str, Any]) -> None:
 
 
 def test_durations_of_processes_are_seconds_in_whatever_form_they_are_given() -> None:
-    given: Any = {"drain_timeout": "1m", "block": timedelta(seconds=2)}
-    worker = WorkerOptions(**given)
+    worker = WorkerOptions(drain_timeout="1m", block=timedelta(seconds=2))
     assert (worker.drain_timeout, worker.block, worker.heartbeat) == (60.0, 2.0, 5.0)
-    assert DaemonOptions(claim_interval="500ms").claim_interval == 0.5  # type: ignore[arg-type]
+    assert DaemonOptions(claim_interval="500ms").claim_interval == 0.5
+    assert RateLimit(5, "1m") == RateLimit.parse("5/60") == RateLimit.parse("5/m")
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (30, 30), ("30", 30), ("30s", 30), (" 30 s", 30),
+        ("30 seconds", 30), ("0.5", 0.5), (".5", 0.5), ("5m", 300),
+        ("5min", 300), ("1h30m", 5400), ("1 hour 30 minutes", 5400), ("250ms", 0.25), ("2 days", 172800),
+        (timedelta(minutes=1), 60), ("0", 0),
+    ],
+)  # fmt: skip
+def test_a_duration_is_the_same_in_every_form(given: Any, found: float) -> None:
+    assert seconds(given, "delay") == found
+    assert call_options(delay=given).delay == found
+
+
+@pytest.mark.parametrize(
+    "given", ["", "-5", "5 5", "1e3", "nan", "inf", "5m30", "٣", "1,5", "5y", "s", True, None, -1]
+)
+def test_what_is_no_duration(given: Any) -> None:
+    with pytest.raises(InvalidOption, match="delay="):
+        seconds(given, "delay")
+
+
+def test_the_server_url_takes_the_same_durations() -> None:
+    address = Address.parse("redis://h/0?socket_timeout=2s&socket_connect_timeout=1.5")
+    assert (address.arguments["socket_timeout"], address.arguments["socket_connect_timeout"]) == (2.0, 1.5)
+    with pytest.raises(InvalidURL, match="socket_timeout"):
+        Address.parse("redis://h/0?socket_timeout=0")
 
 
 def test_one_type_is_not_taken_for_its_letters() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 HEAD = """
+import asyncio
 from typing import assert_type
 from streamq import StreamQ, TaskHandle
 app = StreamQ("shop")
@@ -16,6 +17,9 @@ app = StreamQ("shop")
 @app.task(max_attempts=4, timeout=30)
 async def email(to: str, subject: str, *, body: str = "") -> int:
     return 1
+
+@app.task
+async def plain(to: str) -> None: ...
 
 @app.task
 def resize(px: int) -> str:
@@ -29,6 +33,12 @@ GOOD = """
     assert_type(await email.aenqueue("a", "b"), TaskHandle[int])
     assert_type(await email("a", "b"), int)
     assert_type(resize(5), str)
+    assert_type(await asyncio.create_task(email("a", "b")), int)
+    asyncio.run_coroutine_threadsafe(email("a", "b"), asyncio.get_running_loop())
+    async with asyncio.TaskGroup() as group:
+        group.create_task(email("a", "b"))
+        group.create_task(email.aenqueue("a", "b"))
+        group.create_task(plain("a"))
     assert_type(resize.options(delay="5m", priority="high").enqueue(1).result(timeout=5), str)
     assert_type(await (await email.aenqueue("a", "b")).aresult(), int)
     app.enqueue_many([email.bind("a", "b"), resize.bind(1)])

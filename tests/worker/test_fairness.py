@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streamq import StreamQ, Worker, WorkerOptions, calls
+from streamq import StreamQ, Worker, WorkerOptions
 from streamq.keys import type_keys
 from streamq.worker.fetch_order import FetchOrder
 from tests.running import begun, clean, until, working
@@ -107,32 +107,3 @@ async def test_what_was_handed_back_is_run_before_all_others(app: StreamQ) -> No
     counters = app.inspector.type_stats("work").counters
     assert (counters["started"], counters["handed_back"], counters["completed"]) == (10, 5, 10)
     clean(app)
-
-
-async def test_what_was_handed_back_runs_beside_a_suspect(app: StreamQ) -> None:
-    """Both wait in the stream that is read first; only the suspect has to be alone."""
-    release, ran = asyncio.Event(), list[str]()
-
-    @app.task(retention=0)
-    async def work(name: str) -> None:
-        ran.append(name)
-        await release.wait()
-
-    keys = type_keys("shop", 0, "work")
-    client = app._client.transport
-
-    def append(name: str, *more: str) -> None:
-        fields = ("p", f'{{"name":"{name}"}}', *more)
-        client.run(calls.Call(None, (keys.suspect,), ("XADD", keys.suspect, "*", *fields), str))
-
-    await asyncio.to_thread(client.run, calls.groups(keys.streams))
-    await asyncio.to_thread(append, "suspect", "l", "2")
-    await asyncio.to_thread(append, "returned")
-    await asyncio.to_thread(append, "another suspect", "l", "2")
-    async with working(app, WorkerOptions(concurrency=5, block=0.2)) as worker:
-        await until(lambda: len(ran) == 2)
-        await asyncio.sleep(0.5)  # two reads that wait
-        assert ran == ["suspect", "returned"]
-        assert worker._holdings.suspects == 1
-        release.set()
-        await until(lambda: len(ran) == 3)

@@ -230,8 +230,8 @@ async def test_dead_letters_are_grouped_by_fault(app: StreamQ) -> None:
     of_group = inspector.tasks("dead", "fails", wanted=TaskFilter(fingerprint=value.fingerprint)).rows
     assert {row.id for row in of_group} == {handle.id for handle in handles[:3]}
     assert inspector.count_dead(DeadSelection("fails", error="lookup")) == 2
-    assert sum(admin.requeue_selected(DeadSelection("fails", error="lookup"))) == 2
-    assert sum(admin.purge_selected(DeadSelection("fails", fingerprint=value.fingerprint))) == 3
+    assert admin.requeue_selected(DeadSelection("fails", error="lookup")) == 2
+    assert admin.purge_selected(DeadSelection("fails", fingerprint=value.fingerprint)) == 3
     assert [(a.verb, a.done, a.asked) for a in inspector.actions()] == [("purge", 3, 3), ("requeue", 2, 2)]
     clean(app)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -167,3 +168,24 @@ async def test_a_suspect_that_waits_to_be_alone_is_handed_back_at_the_end(app: S
     assert handle.status() == "ready"
     assert app.inspector.task(handle.id).detail["stream"] == "s"
     clean(app)
+
+
+async def test_what_was_handed_back_runs_beside_a_suspect(
+    app: StreamQ, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Both wait in the stream that is read first; only the suspect has to be apart."""
+    app_ = handlers.at(str(app.address))
+    go, notes = tmp_path / "go", [tmp_path / name for name in ("suspect", "returned", "another")]
+    payloads = [json.dumps({"path": str(go), "note": str(note)}) for note in notes]
+    stream = "streamq:{shop:0}:waits_for:suspect"
+    async with exclusive(app_, monkeypatch):
+        suspect(app_, "waits_for", payloads[0])
+        command(str(app.address), "XADD", stream, "*", "p", payloads[1])
+        command(str(app.address), "HINCRBY", "streamq:{shop:0}:waits_for:counters", "accepted", 1)
+        last = suspect(app_, "waits_for", payloads[2], lost=3)
+        await until(lambda: notes[0].exists() and notes[1].exists(), 30)
+        assert int(notes[1].read_text()) == os.getpid() != int(notes[0].read_text())
+        assert last.status() == "ready"  # one suspect at a time
+        go.touch()
+        await last.aresult(20)
+    clean(app_)

@@ -1,0 +1,44 @@
+"""Wait until nothing is left to do: nothing is ready, nothing runs, and nothing is due.
+
+What is scheduled for later does not count, retries among it, unless --scheduled is given. Exit code 1 where
+the time is up first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from streamq.cli import FAILED, OK, target
+from streamq.cli.output import write_json
+from streamq.options import seconds
+from streamq.queue import StreamQ
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    target.types_option(parser, "only these task types (all)")
+    parser.add_argument(
+        "--timeout", metavar="DURATION", help="how long at most: 90s, 5m (for ever; 0: ask once)"
+    )
+    parser.add_argument("--scheduled", action="store_true", help="also until nothing is due later")
+    target.options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    limit = None if args.timeout is None else seconds(args.timeout, "--timeout")
+    types = target.types(args) or None
+    found = target.find(args)
+    if types:
+        target.known(found, types)
+    app = StreamQ(
+        found.app, found.url, shards=found.record.shards if found.record else 1, patience=target.PATIENCE
+    )
+    try:
+        idle = app.wait_idle(limit, types=types, scheduled=args.scheduled)
+    finally:
+        app.close()
+    if args.json:
+        write_json({"app": found.app, "idle": idle})
+    elif not idle:
+        sys.stderr.write(f"streamq: app {found.app!r} is not idle: `streamq stats` says what is left\n")
+    return OK if idle else FAILED

@@ -1,0 +1,228 @@
+"""What other task queues call it, and what it is called here: for the words of an AttributeError.
+
+Owns the tables, by the class that was asked. Loaded only when a name was not found, so it costs nothing.
+Must not make a name work: one thing has one name here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Final, NoReturn
+
+
+def _table(words: Mapping[str, str]) -> dict[str, str]:
+    """Hint by name, from the names by hint."""
+    return {name: hint for hint, names in words.items() for name in names.split()}
+
+
+_NO_CRON: Final = "streamq has no periodic tasks: enqueue from cron, or from a scheduler of your choice"
+_NO_CHAIN: Final = "streamq has no workflows: enqueue the next task at the end of the handler"
+_PROGRESS: Final = "streamq keeps no progress of a task: log it, or write it to a store of your own"
+
+_TASK_TYPE: Final = _table({
+    "enqueue(...) sends a task, or await aenqueue(...)":
+        "delay kiq send put push submit defer publish enqueue_task perform_async",
+    "options(delay=..., priority=...).enqueue(...) sends a task with settings of its own":
+        "apply_async send_with_options with_options configure using set kicker",
+    "options(delay=...) or options(at=...).enqueue(...) sends a task that is due later":
+        "schedule enqueue_in enqueue_at defer_in defer_at perform_in perform_at",
+    "bind(...) makes a call as a value, for app.enqueue_many([...])":
+        "s si signature subtask message message_with_options chunks map starmap",
+    "app.enqueue_many([task_type.bind(...), ...]) sends many": "enqueue_many delay_many batch_defer",
+    "call it, task_type(...), to run it here and now": "apply run call call_local fn func function run_sync",
+    "app.handle(task_id) is the handle of a task": "AsyncResult",
+    "raise Retry(after=...) in the handler": "retry",
+    _PROGRESS: "update_state",
+    _NO_CRON: "crontab cron periodic every",
+    _NO_CHAIN: "chain then pipe link",
+})  # fmt: skip
+
+_HANDLE: Final = _table({
+    "result(timeout=...) waits for the return value, or await aresult(...)":
+        "get wait join get_result return_value wait_result latest_result result_value wait_for_result",
+    "status() tells the state, or await astatus()":
+        "state get_status get_state refresh info query is_finished is_failed is_started is_queued",
+    "status() in ('completed', 'dead', 'cancelled', 'expired') is true when it has ended":
+        "ready done finished is_ready is_done",
+    "status() == 'completed' is true when it succeeded": "successful success is_success succeeded is_err",
+    "status() == 'dead' is true when it failed for good": "failed is_failure failure",
+    "cancel() ends the task, or await acancel()": "revoke abort terminate kill stop",
+    "id is the task's id": "task_id job_id message_id key",
+    "result() raises TaskDead, and app.inspector.task(handle.id).failures has each attempt's error":
+        "traceback exception error exc_info maybe_throw maybe_reraise",
+    "app.inspector.task(handle.id) tells all that is known of a task":
+        "args kwargs meta date_done retries enqueued_at started_at ended_at date_created",
+    "results go by themselves when options(retention=...) has passed": "forget delete collect",
+    "app.admin.requeue([handle.id]) puts a dead letter back": "requeue retry",
+    "app.admin.run_now(handle.id) makes a scheduled task ready": "run_now execute_now",
+    _PROGRESS: "progress update_state save_meta",
+    _NO_CHAIN: "then add_done_callback add_callback on_success children parent",
+})  # fmt: skip
+
+_APP: Final = _table({
+    "@app.task registers a handler": "actor job background register add_task_type task_decorator function",
+    "send(name, {...}) sends a task by the name of its type":
+        "send_task enqueue aenqueue defer push put add_task",
+    "enqueue_many([task_type.bind(...), ...]) sends many": "send_many enqueue_batch push_many group",
+    "handle(task_id) is the handle of a task":
+        "AsyncResult get_result result fetch_job get_job get_task job fetch_task",
+    "inspector answers questions: stats(), tasks(), workers()":
+        "inspect stats get_jobs jobs count info monitor get_queue_length workers tasks registered",
+    "admin acts: cancel(), pause(), requeue_type(), purge_type()":
+        "control purge cancel revoke abort pause resume empty flush requeue delete",
+    "wait_idle(timeout=...) waits until nothing is left to do, idle() asks":
+        "join wait wait_until_finished is_empty",
+    "the command `streamq worker module:app` runs the tasks, or `await Worker(app).run()`":
+        "worker run start worker_main run_worker work start_worker run_worker_async Worker",
+    "settings are arguments of StreamQ(...) and @app.task(...)": "conf config settings configure setup",
+    "StreamQ(..., imports=[...]) names the modules that have task types":
+        "autodiscover_tasks include imports",
+    "connect() and close(), await aconnect() and await aclose()":
+        "startup shutdown open disconnect initialize connection open_async close_async",
+    _NO_CRON:
+        "cron crontab periodic periodic_task schedule schedule_task scheduler add_periodic_task every",
+    _NO_CHAIN: "chain chord canvas signature",
+})  # fmt: skip
+
+_ADMIN: Final = _table({
+    "cancel(task_id) ends a task": "revoke abort terminate kill cancel_task",
+    "requeue([task_id]), requeue_type(name) and requeue_selected(DeadSelection(...)) put dead letters back":
+        "retry requeue_all retry_all requeue_dead retry_task",
+    "purge([task_id]), purge_type(name) and purge_selected(DeadSelection(...)) delete dead letters":
+        "delete empty flush clear discard discard_all purge_all purge_dead delete_task",
+    "drain(worker) has a worker finish what it runs and end": "shutdown stop stop_worker warm_shutdown",
+    "pause(task_type) has workers leave a type alone": "pause_queue suspend cancel_consumer",
+    "resume(task_type) takes a paused type up again": "unpause resume_queue add_consumer",
+    "run_now(task_id) makes a scheduled task ready": "promote execute_now reschedule",
+    "app.inspector answers questions": "inspect stats tasks workers",
+})  # fmt: skip
+
+_INSPECTOR: Final = _table({
+    "stats() counts by task type: ready, running, scheduled, dead":
+        "counts_by_type size count qsize len length queue_length info report get_stats",
+    "tasks(state) lists tasks: tasks('running'), tasks('ready'), tasks('scheduled')":
+        "active reserved scheduled running ready pending jobs get_jobs list_jobs list_tasks queued",
+    "workers() lists the workers": "ping active_workers nodes get_workers",
+    "types() lists the task types": "registered registered_tasks queues active_queues",
+    "task(task_id) tells all that is known of a task": "query_task get_task job get_job fetch_job task_info",
+    "dead(task_type), all_dead(task_type) and dead_groups() list dead letters":
+        "failed failures dead_letters dlq",
+    "app.idle() asks whether nothing is left to do, app.wait_idle(timeout=...) waits":
+        "idle wait_idle join is_idle is_empty",
+    "app.admin acts: cancel(), requeue(), purge()": "cancel revoke requeue purge pause resume",
+    "server() is the server's INFO": "info_server redis_info",
+})  # fmt: skip
+
+_CONTEXT: Final = _table({
+    "id is the task's id": "task_id job_id message_id request",
+    "attempt counts from 1": "retries retry_count job_try attempts tries delivery_info failed_attempts",
+    "raise Retry(after=...) to be run again later": "retry",
+    "cancelled tells whether to stop": "is_aborted is_cancelled aborted should_abort is_revoked should_stop",
+    "type is the task type's name": "task name task_name",
+    "worker is the worker's name": "hostname worker_name",
+    "deadline is when the timeout strikes": "timelimit timeout time_limit",
+    "enqueued_at is when the task was accepted": "enqueue_time created_at",
+    "logger is bound to the task": "log get_logger",
+    _PROGRESS: "update_state progress meta save_meta",
+})  # fmt: skip
+
+_OPTION: Final = _table(
+    {
+        "delay": "countdown defer_by enqueue_in in_",
+        "at": "eta defer_until schedule scheduled when schedule_at run_at",
+        "max_attempts": "retries max_retries retry attempts max_tries tries",
+        "timeout": "time_limit soft_time_limit job_timeout max_runtime execution_timeout",
+        "backoff": "retry_backoff retry_delay min_backoff max_backoff retry_intervals retry_interval",
+        "retry_on": "autoretry_for retry_for retry_exceptions",
+        "give_up_on": "dont_autoretry_for throws dont_retry_for",
+        "expires": "ttl max_age expire",
+        "retention": "result_ttl result_expires keep_result ignore_result store_results result_timeout",
+        "idempotency_key": "key idempotent dedup_key deduplication_id",
+        "name": "task_name actor_name",
+        "rate_limit": "ratelimit throttle",
+        "max_backlog": "max_length maxsize queue_size",
+        "lease": "visibility_timeout heartbeat_timeout",
+    }
+)
+_COUNTS_ALL: Final = "max_attempts counts the first attempt too, so three retries are max_attempts=4"
+_MORE: Final = dict.fromkeys(["retries", "max_retries", "retry"], _COUNTS_ALL) | {
+    "ignore_result": "retention=0 keeps no result",
+    "store_results": "retention=0 keeps no result",
+}
+_NO_OPTION: Final = _table({
+    "a task's id is made by the server; idempotency_key names a task of yours": "task_id job_id message_id",
+    "streamq has no rule of one task at a time: the handler must look for itself":
+        "unique unique_for unique_until lock queueing_lock singleton concurrency_key debounce once",
+    "each task type is a queue of its own: `streamq worker --types` chooses those that a worker serves":
+        "queue queue_name routing_key exchange broker channel",
+    "get_context() in the handler tells the task's id and attempt": "bind pass_context context",
+    "a task is settled when its handler has ended, always":
+        "acks_late ack_late reject_on_worker_lost ack_type",
+    "values travel as JSON, and arrive as their annotations say": "serializer encoder compression pydantic",
+    "status() tells that a task is running, always": "track_started",
+    _NO_CRON: "cron crontab periodic every repeat run_every",
+    _NO_CHAIN: "link link_error on_success on_failure depends_on chain group_id callback",
+})  # fmt: skip
+_PER_CALL: Final = ("delay", "at", "shard_key", "idempotency_key", "idempotency_window")
+_POLICY: Final = (
+    "backoff", "retry_on", "give_up_on", "lease", "max_lost", "executor", "rate_limit",
+    "max_backlog", "max_payload",
+)  # fmt: skip
+
+
+def option_hint(name: str, known: Sequence[str]) -> str:
+    """Return what to write instead of an option that is not known."""
+    if "max_attempts" not in known:  # of something else than a task
+        return _nearest(name, known)
+    meant = _OPTION.get(name, name)
+    if meant in known:
+        return f"did you mean {meant!r}? {_MORE.get(name, '')}".rstrip()
+    if name in _NO_OPTION:
+        return _NO_OPTION[name]
+    if meant in _PER_CALL:
+        return f"{meant} belongs to a call: task_type.options({meant}=...).enqueue(...)"
+    if meant in _POLICY:
+        return f"{meant} belongs to the task type: @app.task({meant}=...)"
+    return _nearest(name, known)
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+
+
+COMMANDS: Final = _table({
+    "`streamq stats` counts by task type, `streamq task list STATE` lists tasks":
+        "ls list status info queues queue jobs tasks ps count show-queues inspect length",
+    "`streamq dead purge` deletes dead letters, `streamq cancel ID` ends a task":
+        "purge delete remove flush clear empty discard",
+    "`streamq dead requeue` puts dead letters back": "requeue retry retry-all replay redrive resubmit",
+    "`streamq cancel ID` ends a task": "revoke abort kill terminate",
+    "`streamq task ID` shows a task": "show get result job describe",
+    "`streamq worker APP` runs tasks": "run start serve work worker-pool consume consumer",
+    "`streamq daemon` promotes delayed tasks and reclaims abandoned ones": "beat scheduler reclaim promote",
+    "`streamq enqueue TYPE JSON` sends a task": "send call submit push add defer publish",
+    "`streamq dashboard` serves web pages": "flower web ui monitor-web admin rq-dashboard",
+    "`streamq top` watches live, `streamq tail` prints what happens": "monitor events watch logs log follow",
+    "`streamq check` is for probes, `streamq doctor` looks at the set-up": "ping health healthcheck diagnose",
+    "`streamq drain WORKER` ends a worker": "stop shutdown quit",
+    "`streamq dead` lists dead letters": "dlq failed failures errors dead-letters",
+    "`streamq wait` waits until nothing is left to do": "join idle wait-idle until-idle",
+})  # fmt: skip
+"""What other command lines call it, and what it is called here."""
+
+TABLES: Final = {
+    "TaskType": _TASK_TYPE,
+    "TaskHandle": _HANDLE,
+    "StreamQ": _APP,
+    "Admin": _ADMIN,
+    "Inspector": _INSPECTOR,
+    "Context": _CONTEXT,
+}
+
+
+def missing(owner: str, name: str) -> NoReturn:
+    """Raise the AttributeError for a name that a class has not, with what it is called here."""
+    hint = TABLES[owner].get(name)
+    raise AttributeError(f"{owner} has no attribute {name!r}" + (f": {hint}" if hint else ""))
