@@ -36,7 +36,7 @@ class Admin:
 
     def __init__(self, transport: SyncTransport, app: str, shards: int = 1, *, by: str = "") -> None:
         self._transport = transport
-        self._app = app
+        self._app = transport.address.namespace.app(app)
         self._shards = shards
         self._by = by or _user()
 

@@ -25,6 +25,7 @@ from streamq.errors import (
     UnknownTaskType,
 )
 from streamq.model import NAME_PATTERN
+from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.options import TaskOptions, whole
 from streamq.shards import MOST, AppRecord
 from streamq.telemetry.traces import Tracer
@@ -252,9 +253,9 @@ class Registry:
     """The task types of one app, and what the server has last said of it (`record`, at the monotonic
     time `record_at`; None where nobody has asked it yet)."""
 
-    def __init__(self, name: str, shards: int) -> None:
+    def __init__(self, name: str, shards: int, namespace: Namespace = DEFAULT_NAMESPACE) -> None:
         check_name(name, "an app")
-        self.name = name
+        self.name = namespace.app(name)
         self.shards = whole(shards, "shards", least=1)
         if shards > MOST:
             raise InvalidOption(f"shards={shards}: at most {MOST}, each worker holds a connection for each")

@@ -25,6 +25,7 @@ from streamq.errors import (
 )
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model import LIVING, Located, State, TaskId
+from streamq.namespace import namespace_of
 from streamq.options import Duration, seconds
 
 R = TypeVar("R")
@@ -42,7 +43,7 @@ class TaskHandle(Generic[R]):
     `duplicate`: the task was there before, by its idempotency key.
     """
 
-    __slots__ = ("_asyncs", "_client", "_decode", "_id", "_keys", "duplicate")
+    __slots__ = ("_app", "_asyncs", "_client", "_decode", "_id", "duplicate")
 
     def __init__(
         self,
@@ -56,10 +57,14 @@ class TaskHandle(Generic[R]):
     ) -> None:
         self._id = task
         self.duplicate = duplicate
-        self._keys: TypeKeys = type_keys(app, task.shard, task.type)
+        self._app = app
         self._client = client
         self._asyncs = asyncs
         self._decode: Callable[[bytes], R] = decode or _decode_json
+
+    @property
+    def _keys(self) -> TypeKeys:
+        return type_keys(self._app, self._id.shard, self._id.type)
 
     @property
     def id(self) -> str:
@@ -72,10 +77,11 @@ class TaskHandle(Generic[R]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TaskHandle):
             return NotImplemented
-        return (self._keys.app, self._id) == (other._keys.app, other._id)
+        places = namespace_of(self._app), namespace_of(other._app)
+        return places[0] == places[1] and (self._app, self._id) == (other._app, other._id)
 
     def __hash__(self) -> int:
-        return hash((self._keys.app, self._id))
+        return hash((self._app, self._id))
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a TaskHandle holds connections: keep its id, and make another by app.handle(id)")

@@ -83,7 +83,7 @@ class Inspector:
 
     def __init__(self, transport: SyncTransport, app: str, shards: int = 1) -> None:
         self._transport = transport
-        self._app = app
+        self._app = transport.address.namespace.app(app)
         self._shards = shards
 
     @property
@@ -268,13 +268,14 @@ class Inspector:
 
 def apps(transport: SyncTransport) -> dict[str, AppRecord]:
     """The apps on a server with what it knows of them."""
-    return transport.run(calls.apps())
+    return transport.run(calls.apps(transport.address.namespace))
 
 
 def daemons(transport: SyncTransport) -> list[WorkerInfo]:
     """The daemons of a server that send heartbeats, or did not long ago. `details["only"]`: the one app it
     serves, None for all."""
-    return _processes(transport, calls.daemons(), calls.daemon_heartbeats())
+    namespace = transport.address.namespace
+    return _processes(transport, calls.daemons(namespace), calls.daemon_heartbeats(namespace))
 
 
 def _processes(

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import argparse
 
-from streamq import environment
 from streamq.cli import OK, target
 from streamq.cli.output import write_json, write_table
 from streamq.inspector import Inspector, apps
 from streamq.shards import AppRecord
-from streamq.transport import Address, SyncTransport
+from streamq.transport import SyncTransport
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    transport = SyncTransport(Address.parse(args.url or environment.URL.get()), patience=target.PATIENCE)
+    transport = SyncTransport(target.address(args), patience=target.PATIENCE)
     found = sorted(apps(transport).items())
     types = {name: Inspector(transport, name).types() for name, _ in found}
     if args.json:

@@ -18,7 +18,7 @@ from streamq import environment
 from streamq.cli import OK, UNHEALTHY, listen, target
 from streamq.cli.output import write_json
 from streamq.inspector import WorkerInfo, daemons
-from streamq.transport import Address, SyncTransport
+from streamq.transport import SyncTransport
 
 TIMEOUT = 3.0
 
@@ -108,7 +108,7 @@ def _by_heartbeats(args: argparse.Namespace) -> dict[str, Any]:
 def _known(args: argparse.Namespace, role: str) -> list[WorkerInfo]:
     if role == "worker":
         return target.find(args).inspector.workers()
-    transport = SyncTransport(Address.parse(args.url or environment.URL.get()), patience=target.PATIENCE)
+    transport = SyncTransport(target.address(args), patience=target.PATIENCE)
     try:
         return daemons(transport)
     finally:

@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import signal
 
-from streamq import environment, telemetry
+from streamq import telemetry
 from streamq.app import check_name
 from streamq.cli import OK, listen, target
 from streamq.cli.worker import log_options, production
@@ -34,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from streamq.worker.member import run_loop
 
-    address = Address.parse(args.url or environment.URL.get())
+    address = target.address(args)
     production(address, "daemon")
     telemetry.configure(args.log_level, args.log_format)
     if args.app is not None:

@@ -11,7 +11,6 @@ import sys
 from dataclasses import asdict
 from typing import Final
 
-from streamq import environment
 from streamq.cli import OK, UNHEALTHY, code_of, target
 from streamq.cli.output import clean, write_json
 from streamq.doctor import Diagnosis, examine
@@ -39,7 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    address = Address.parse(args.url or environment.URL.get())
+    address = target.address(args)
     transport = SyncTransport(address, patience=target.PATIENCE)
     try:
         diagnosis = examine(transport, app=args.app, user=args.user)

@@ -19,7 +19,7 @@ import orjson
 from streamq.app import check_name
 from streamq.cli import OK, target
 from streamq.cli.output import age, clean
-from streamq.errors import RedisUnavailable
+from streamq.errors import OutcomeUnknown, RedisUnavailable
 from streamq.options import whole
 from streamq.tail import Event, EventName
 
@@ -47,7 +47,6 @@ def run(args: argparse.Namespace) -> int:
         check_name(name)
     left = None if args.limit is None else whole(args.limit, "--limit", least=1)
     found = target.find(args)
-    sys.stderr.write(f"streamq: listening to {found.app}\n")
     for event in _events(found):
         if _wanted(event, args):
             sys.stdout.write(_json(event) if args.json else _line(event))
@@ -64,11 +63,10 @@ def _events(found: target.Target) -> Iterator[Event]:
     while True:
         try:
             with found.inspector.tail() as events:
-                if began:
-                    sys.stderr.write("streamq: listening again\n")
+                sys.stderr.write(f"streamq: listening {'again' if began else f'to {found.app}'}\n")
                 began = True
                 yield from events
-        except RedisUnavailable as error:
+        except (RedisUnavailable, OutcomeUnknown) as error:
             if not began:
                 raise
             sys.stderr.write(clean(f"streamq: {error}; trying again\n"))

@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
         # An embedded server, for development, belongs to this process: it is needed before the workers are.
         url = _embedded(args, options) if environment.ENV.get() == "dev" else args.url
         group = WorkerGroup(
-            args.app, options, processes=processes, url=url, with_daemon=args.with_daemon,
+            args.app, options, processes=processes, url=url, prefix=args.prefix,
+            with_daemon=args.with_daemon,
             log_level=args.log_level, log_format=args.log_format, listen=where,
         )  # fmt: skip
         return group.run(lambda: production(_checked(args, options), "worker"))
@@ -66,7 +67,7 @@ def _checked(args: argparse.Namespace, options: WorkerOptions) -> Address:
     """Where the app's queue is. Raises StreamQErrors where it cannot be served."""
     from streamq.worker.loading import located, served_types
 
-    app = located(args.app, args.url)
+    app = located(args.app, args.url, args.prefix)
     served_types(app.registry, options)
     return app.address
 

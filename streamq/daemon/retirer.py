@@ -22,7 +22,7 @@ class Retirer:
 
     async def round(self) -> None:
         given_up = False
-        for app, record in (await self._transport.run(calls.apps(), patience=0)).items():
+        for app, record in (await self._directory.apps()).items():
             if record.known > record.shards and self._directory.serves(app):
                 while await self._retire_last(app):
                     given_up = True

@@ -76,6 +76,8 @@ class StreamQ:
     patience: seconds that an enqueue is tried while the server is away.
     tracing: OpenTelemetry spans for enqueue calls and attempts. "link" starts a trace for each attempt,
         linked to that of the enqueue call; "child" goes on with that one. Else what STREAMQ_TRACING says.
+    prefix: what the names of all keys and channels begin with, such as "team1:" where an ACL on a shared
+        server asks for it; else STREAMQ_PREFIX, else "streamq:".
 
     Nothing connects before the first call. Safe to share between threads and event loops, and across
     a fork.
@@ -89,11 +91,13 @@ class StreamQ:
         shards: int = 1,
         patience: Duration = 5.0,
         tracing: Tracing | None = None,
+        prefix: str | None = None,
     ) -> None:
-        self.registry = Registry(name, shards)
+        self.address = Address.parse(url or environment.URL.get(), prefix)
+        self.registry = Registry(name, shards, self.address.namespace)
         self._tracer = self.registry.tracer = _tracer(name, tracing)
-        self.address = Address.parse(url or environment.URL.get())
         self.url_from: Source = "code" if url else environment.URL.source()
+        self.prefix_from: Source = environment.PREFIX.source() if prefix is None else "code"
         waits = seconds(patience, "patience")
         self._client = Client(self.registry, self.address, patience=waits)
         self._asyncs = AsyncClients(self.registry, self.address, patience=waits)

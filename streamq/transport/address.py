@@ -10,12 +10,14 @@ import ipaddress
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
+from streamq import environment
 from streamq.errors import InvalidOption, InvalidURL
+from streamq.namespace import DEFAULT_PREFIX, Namespace, check_prefix
 from streamq.options import reject_unknown
 
 FORMS: Final = (
@@ -80,7 +82,7 @@ class Address:
 
     kind: tcp, tls, unix, embedded, sentinel or cluster. `arguments` are for a connection to a server
     that holds data. seeds: the sentinels, or the nodes of a cluster that are asked first. service: the
-    name by which the sentinels know the master.
+    name by which the sentinels know the master. prefix: what the names of all keys begin with.
     """
 
     kind: str
@@ -90,13 +92,26 @@ class Address:
     seeds: tuple[Address, ...] = ()
     service: str = ""
     tls: bool = False
+    prefix: str = DEFAULT_PREFIX
 
     def __str__(self) -> str:
         return self.shown
 
+    @property
+    def namespace(self) -> Namespace:
+        """Where on the server the keys are."""
+        return Namespace(self.prefix, self.arguments.get("db", 0))
+
     @classmethod
-    def parse(cls, url: str) -> Address:
-        """Read a URL; InvalidURL names the fault and the forms that are understood."""
+    def parse(cls, url: str, prefix: str | None = None) -> Address:
+        """Read a URL; InvalidURL names the fault and the forms that are understood. Without a prefix, that
+        of STREAMQ_PREFIX counts."""
+        return replace(
+            cls._parse(url), prefix=check_prefix(environment.PREFIX.get() if prefix is None else prefix)
+        )
+
+    @classmethod
+    def _parse(cls, url: str) -> Address:
         parts = _split(url)
         if parts.scheme == "embedded":
             return _embedded(parts)

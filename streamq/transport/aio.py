@@ -17,10 +17,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from streamq.calls import Call
-from streamq.errors import RedisError, RedisUnavailable
+from streamq.errors import AuthenticationFailed, RedisError, RedisUnavailable, ServerError
 from streamq.transport import server, topology, wire
 from streamq.transport.address import Address
-from streamq.transport.faults import ServerChanged, doubtful, final, told, translate
+from streamq.transport.faults import ServerChanged, doubtful, final, naming_rights, told, translate
 from streamq.transport.link import Link, reset_told, serve
 from streamq.transport.patience import policy
 from streamq.transport.topology import MOST_HOPS, Discovery, Node, Redirect
@@ -73,6 +73,8 @@ class AsyncTransport:
         except RedisUnavailable as error:
             patience = self._patience if patience is None else patience
             return await self._persist(call, sent, error, patience, incarnation)
+        except (AuthenticationFailed, ServerError) as error:
+            raise naming_rights(error, self.address.namespace.rights) from None
 
     async def _persist(
         self,

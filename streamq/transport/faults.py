@@ -28,6 +28,8 @@ _FIXES: Final = {
     "NOREPLICAS": "too few of its replicas are connected for its min-replicas-to-write",
 }
 """What to do where the server goes on being not ready."""
+_NO_ACCESS: Final = ("ermissions to access", "access at least one of the keys")
+"""What servers say of keys and channels that a user may not touch, asked for by itself or by a script."""
 _LOGIN: Final = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR invalid password")
 
 
@@ -101,6 +103,17 @@ def translate(error: Exception, where: str) -> RedisError:
     if isinstance(error, lib.ResponseError):
         return _answered(where, text)
     return ServerError(f"{where}: {type(error).__name__}: {text}")
+
+
+def naming_rights(error: RedisError, rights: tuple[str, str]) -> RedisError:
+    """The same error, with the ACL rules that the user needs where keys or channels were refused."""
+    text = str(error)
+    if not isinstance(error, AuthenticationFailed | ServerError) or not any(
+        one in text for one in _NO_ACCESS
+    ):
+        return error
+    keys, channels = rights
+    return AuthenticationFailed(f"{text}. The user needs {keys} for keys and '{channels}' for channels")
 
 
 def _answered(where: str, text: str) -> RedisError:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from redis import exceptions as lib
 
 from streamq.transport.aio import AsyncTransport, connect
-from streamq.transport.faults import translate
+from streamq.transport.faults import naming_rights, translate
 from streamq.transport.link import reset_told
 from streamq.transport.sync import SyncTransport
 from streamq.transport.topology import Node
@@ -87,7 +87,7 @@ class Subscription:
         if node is None:
             return translate(error, str(self._transport.address))
         self._transport.turn(node, error)
-        return translate(error, node.shown)
+        return naming_rights(translate(error, node.shown), self._transport.address.namespace.rights)
 
     def _probe(self) -> None:
         if self._node is not None and not self._transport.serves(self._node):
@@ -110,11 +110,11 @@ class Subscription:
 
 
 class AsyncSubscription:
-    """A subscription for an event loop; `pattern` takes channel names with wildcards."""
+    """A subscription for an event loop."""
 
-    def __init__(self, transport: AsyncTransport, channel: str, *, pattern: bool = False) -> None:
+    def __init__(self, transport: AsyncTransport, *channels: str) -> None:
         self._transport = transport
-        self._command = ("PSUBSCRIBE" if pattern else "SUBSCRIBE", channel)
+        self._channels = channels
         self._node: Node | None = None
         self._connection: Any = None
         self._reading: asyncio.Task[Any] | None = None
@@ -139,8 +139,9 @@ class AsyncSubscription:
         self._node = node
         self._connection = await connect(node.address, socket_timeout=None)
         with reset_told():
-            await self._connection.send_command(*self._command)
-        await self._connection.read_response(timeout=5.0)
+            await self._connection.send_command("SUBSCRIBE", *self._channels)
+        for _ in self._channels:
+            await self._connection.read_response(timeout=5.0)
         self._heard, self._pinged = time.monotonic(), False
 
     async def next(self, timeout: float) -> Message | None:
@@ -163,7 +164,7 @@ class AsyncSubscription:
         if node is None:
             return translate(error, str(self._transport.address))
         await self._transport.turn(node, error)
-        return translate(error, node.shown)
+        return naming_rights(translate(error, node.shown), self._transport.address.namespace.rights)
 
     async def _read(self, timeout: float) -> Message | None:
         if self._reading is None:

@@ -16,10 +16,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from streamq.calls import Call
-from streamq.errors import RedisError, RedisUnavailable
+from streamq.errors import AuthenticationFailed, RedisError, RedisUnavailable, ServerError
 from streamq.transport import server, topology, wire
 from streamq.transport.address import Address
-from streamq.transport.faults import doubtful, final, told, translate
+from streamq.transport.faults import doubtful, final, naming_rights, told, translate
 from streamq.transport.link import SyncLink
 from streamq.transport.patience import policy
 from streamq.transport.topology import MOST_HOPS, Discovery, Node, Redirect
@@ -62,6 +62,8 @@ class SyncTransport:
             return self._attempt(call, sent)
         except RedisUnavailable as error:
             return self._persist(call, sent, error, self._patience if patience is None else patience)
+        except (AuthenticationFailed, ServerError) as error:
+            raise naming_rights(error, self.address.namespace.rights) from None
 
     def everywhere(self, call: Call[R]) -> dict[str, R]:
         """Ask every node that holds data; answers by address. For what each server says of itself."""

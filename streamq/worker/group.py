@@ -88,6 +88,7 @@ class WorkerGroup:
         *,
         processes: int = 1,
         url: str | None = None,
+        prefix: str | None = None,
         with_daemon: bool = False,
         log_level: str = "info",
         log_format: str = "auto",
@@ -96,7 +97,7 @@ class WorkerGroup:
         group = f"{os.uname().nodename}-{os.getpid()}"
         self._listen = listen or Listen()
         watched = bool(self._listen) or Sentry.wanted()
-        told = Launch(app, url, options or WorkerOptions(), group, log_level, log_format, watched)
+        told = Launch(app, url, options or WorkerOptions(), group, log_level, log_format, watched, prefix)
         self._seats = [_Seat(f"streamq-worker-{n}", launch.worker, told) for n in range(processes)]
         if with_daemon:
             self._seats.append(_Seat("streamq-daemon", launch.daemon, told))

@@ -32,6 +32,7 @@ class Launch:
     log_level: str
     log_format: str
     reports: bool = False
+    prefix: str | None = None
 
 
 def worker(launch: Launch, pipe: Connection | None) -> None:

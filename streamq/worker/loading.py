@@ -9,12 +9,15 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from streamq.app import Registry
 from streamq.errors import StreamQError, UsageError
 from streamq.fingerprint import place
+from streamq.namespace import check_prefix
 from streamq.options import WorkerOptions
 from streamq.transport import Address
 
@@ -74,13 +77,19 @@ class _At:
     """An app at another address than its own."""
 
     def __init__(self, app: App, address: Address) -> None:
-        self.registry = app.registry
+        self.registry = copy(app.registry)
+        self.registry.name = address.namespace.app(app.registry.name)
         self.address = address
 
 
-def located(reference: str, url: str | None) -> App:
+def located(reference: str, url: str | None, prefix: str | None = None) -> App:
+    """The app, at the server and under the prefix of its code where none is given."""
     app = load_app(reference)
-    return app if url is None else _At(app, Address.parse(url))
+    if url is None and prefix is None:
+        return app
+    prefix = app.address.prefix if prefix is None else prefix
+    address = replace(app.address, prefix=check_prefix(prefix)) if url is None else Address.parse(url, prefix)
+    return _At(app, address)
 
 
 def served_types(registry: Registry, options: WorkerOptions) -> list[str]:

@@ -33,7 +33,7 @@ def serve_worker(launch: Launch, pipe: Connection | None) -> None:
     """A worker process, from its start to its exit code."""
 
     def make() -> Worker:
-        app = located(launch.app, launch.url)
+        app = located(launch.app, launch.url, launch.prefix)
         return Worker(app, launch.options, group=launch.group, exclusive=True, metered=launch.reports)
 
     live(make, launch, pipe)
@@ -45,7 +45,9 @@ def serve_daemon(launch: Launch, pipe: Connection | None) -> None:
     from streamq.daemon import Daemon  # noqa: PLC0415 - a worker does not need what it is made of
 
     def make() -> Daemon:
-        return Daemon(located(launch.app, launch.url).address, DaemonOptions(), watched=launch.reports)
+        return Daemon(
+            located(launch.app, launch.url, launch.prefix).address, DaemonOptions(), watched=launch.reports
+        )
 
     live(make, launch, pipe)
 
