@@ -17,6 +17,7 @@ import orjson
 from streamq import calls
 from streamq.app import sized
 from streamq.audit import Audit, Auditor, Mode
+from streamq.blocking import plain
 from streamq.deadgroups import END_MS, DeadSelection, Groups
 from streamq.errors import PayloadError, UnknownTaskType, UsageError
 from streamq.keys import TypeKeys, shard_keys, type_keys
@@ -30,6 +31,7 @@ BATCH: Final = 100
 _Step = Callable[..., calls.Call[Moved]]
 
 
+@plain("app.admin")
 class Admin:
     """Acts on one app on one server, in the name of `by` (default: the user of this process), in all shards
     that may hold something, and at least `shards`."""

@@ -1,22 +1,23 @@
 """A task in its enqueuer's hands: status, result, cancel, each sync and async.
 
-Owns the waiting for a result. Waits without polling: it subscribes, asks to be told, looks once, and
-then listens; it looks again every few seconds in case a message was lost.
+Owns what is made of a task's end: its value, or the error that says how it ended. The waiting is the
+client's.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final, Generic, Literal, NoReturn, TypeVar
+from typing import Any, Generic, Literal, NoReturn, TypeVar
 
 import orjson
 
 from streamq import calls, codec
+from streamq.blocking import refuse
 from streamq.client import AsyncClients, Client
+from streamq.client.outlook import why
 from streamq.errors import (
     DecodeError,
-    RedisUnavailable,
     ResultTimeout,
     ResultUnavailable,
     TaskCancelled,
@@ -30,7 +31,6 @@ from streamq.options import Duration, seconds
 
 R = TypeVar("R")
 CancelAnswer = Literal["cancelled", "requested", "too late", "unknown"]
-LOOK_AGAIN: Final = 5.0
 
 
 def _decode_json(raw: bytes) -> Any:
@@ -89,11 +89,14 @@ class TaskHandle(Generic[R]):
     def status(self) -> State:
         """scheduled, ready, running, completed, dead, cancelled, expired; unknown where it never
         existed or ended longer ago than its retention."""
+        refuse("TaskHandle.status()", "await handle.astatus()")
         return self._client.transport.run(self._locate()).state
 
     async def astatus(self) -> State:
         """As `status`."""
-        return (await self._asyncs.current().transport.run(self._locate())).state
+        [located] = await self._asyncs.current().waiting.ask(self._id.shard, [self._locate()])
+        state: State = located.state
+        return state
 
     def result(self, timeout: Duration | None = None) -> R:
         """Wait for the handler's return value; at most `timeout` (seconds, timedelta, "5m"; None: ever).
@@ -101,53 +104,25 @@ class TaskHandle(Generic[R]):
         Raises ResultTimeout, TaskDead, TaskCancelled, TaskExpired, or ResultUnavailable where there is
         no such task or its result was not kept.
         """
-        transport, deadline = self._client.transport, _deadline(timeout)
-        located = transport.run(self._locate())
+        refuse("TaskHandle.result()", "await handle.aresult()", waits=True)
+        located = self._client.ended(self._keys, self._id.local, _deadline(timeout))
         if located.state in LIVING:
-            from streamq.transport import Subscription  # noqa: PLC0415 - see Client.transport
-
-            listening = Subscription(transport, self._keys.done(self._id.local))
-            try:
-                while located.state in LIVING:
-                    if not listening.connected:
-                        listening.open()
-                    transport.run(self._wait(deadline))
-                    located = transport.run(self._locate())
-                    if located.state in LIVING:
-                        try:
-                            listening.next(self._left(deadline))
-                        except RedisUnavailable:  # wait until it answers again, then listen anew
-                            located = transport.run(self._locate())
-            finally:
-                listening.close()
+            scene = self._client.background().wait(lambda waiting: waiting.scene(self._app))
+            raise ResultTimeout(why(self._id, located, scene))
         return self._value(located)
 
     async def aresult(self, timeout: Duration | None = None) -> R:
         """As `result`."""
-        transport, deadline = self._asyncs.current().transport, _deadline(timeout)
-        located = await transport.run(self._locate())
+        waiting = self._asyncs.current().waiting
+        located = await waiting.ended(self._keys, self._id.local, _deadline(timeout))
         if located.state in LIVING:
-            from streamq.transport import AsyncSubscription  # noqa: PLC0415 - see Client.transport
-
-            listening = AsyncSubscription(transport, self._keys.done(self._id.local))
-            try:
-                while located.state in LIVING:
-                    if not listening.connected:
-                        await listening.open()
-                    await transport.run(self._wait(deadline))
-                    located = await transport.run(self._locate())
-                    if located.state in LIVING:
-                        try:
-                            await listening.next(self._left(deadline))
-                        except RedisUnavailable:
-                            located = await transport.run(self._locate())
-            finally:
-                await listening.aclose()
+            raise ResultTimeout(why(self._id, located, await waiting.scene(self._app)))
         return self._value(located)
 
     def cancel(self) -> CancelAnswer:
         """End the task. `cancelled`: it will not run. `requested`: it runs, and its worker was asked to
         stop it. `too late`: it has ended. `unknown`: there is no such task."""
+        refuse("TaskHandle.cancel()", "await handle.acancel()")
         return self._cancelled(self._client.transport.run(self._cancel()), self.status)
 
     async def acancel(self) -> CancelAnswer:
@@ -168,17 +143,6 @@ class TaskHandle(Generic[R]):
 
     def _cancel(self) -> calls.Call[str]:
         return calls.cancel(self._keys, shard_keys(self._keys.app, self._id.shard), self._id)
-
-    def _wait(self, deadline: float | None) -> calls.Call[int]:
-        left = LOOK_AGAIN if deadline is None else deadline - time.monotonic()
-        return calls.wait(self._keys, self._id.local, round(max(1.0, left + LOOK_AGAIN) * 1000))
-
-    def _left(self, deadline: float | None) -> float:
-        if deadline is None:
-            return LOOK_AGAIN
-        if (left := deadline - time.monotonic()) <= 0:
-            raise ResultTimeout(f"task {self._id} has not ended yet; it goes on")
-        return min(left, LOOK_AGAIN)
 
     def _value(self, located: Located) -> R:
         if located.result is not None:

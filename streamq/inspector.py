@@ -14,6 +14,7 @@ import orjson
 
 from streamq import calls, codec
 from streamq.audit import Audit, Auditor
+from streamq.blocking import plain
 from streamq.deadgroups import DeadGroups, DeadSelection, Groups
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
 from streamq.model import Counts, DeadLetter, Located, State, Success, TaskId
@@ -78,6 +79,7 @@ class WorkerInfo:
     details: dict[str, Any]
 
 
+@plain("app.inspector")
 class Inspector:
     """Asks about one app on one server, over all shards that may hold something, and at least `shards`."""
 

@@ -18,7 +18,7 @@ from typing import (
     overload,
 )
 
-from streamq import calls, convert, environment
+from streamq import blocking, calls, convert, environment
 from streamq.app import Handler, Registry, sized
 from streamq.client import AsyncClients, Client
 from streamq.dialogue import Place
@@ -341,6 +341,7 @@ class StreamQ:
         For programs that want their first call to be quick, or to fail at their start: RedisUnavailable,
         AuthenticationFailed, ServerTooOld.
         """
+        blocking.refuse("app.connect()", "await app.aconnect()")
         self._client.transport.run(calls.ready())
 
     async def aconnect(self) -> None:

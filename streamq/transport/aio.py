@@ -60,6 +60,7 @@ class AsyncTransport:
         self.nobody_at = -math.inf
         self._under_way: set[asyncio.Task[Any]] = set()
         self._closed = False
+        self._gates: dict[Node, asyncio.Semaphore] = {}
         self.info: server.ServerInfo | None = None
 
     async def run(self, call: Call[R], *, patience: float | None = None, incarnation: str | None = None) -> R:
@@ -99,7 +100,8 @@ class AsyncTransport:
         node, asking = self._topology.find(call) or await self.discovered(call), False
         for _ in range(MOST_HOPS):
             try:
-                reply = await self._send(node, call, sent, asking, incarnation)
+                async with self._gate(node):
+                    reply = await self._send(node, call, sent, asking, incarnation)
             except (lib.RedisError, OSError) as error:
                 redirect = await self.turn(node, error)
                 if redirect is None:
@@ -108,6 +110,10 @@ class AsyncTransport:
             else:
                 return call.parse(reply)
         raise circles(node)
+
+    def _gate(self, node: Node) -> asyncio.Semaphore:
+        """Bounds the connections to a node."""
+        return self._gates.get(node) or self._gates.setdefault(node, asyncio.Semaphore(wire.CONNECTIONS))
 
     async def turn(self, node: Node, error: Exception) -> Redirect | None:
         """What an error means for who is asked next."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from redis import exceptions as lib
@@ -150,13 +152,28 @@ class AsyncSubscription:
         The read goes on in a task of its own between two calls: it is never cancelled half way.
         """
         deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            raw = await self.receive(left)
+            if raw is not None and (message := _message(raw)):
+                return message
+        return None
+
+    async def receive(self, timeout: float) -> Any:
+        """The next that the server says, confirmations too, as it is; None where it says nothing."""
+        deadline = time.monotonic() + timeout
         try:
             while (left := deadline - time.monotonic()) > 0:
-                if message := await self._read(min(left, PING_AFTER)):
-                    return message
+                if raw := await self._read(min(left, PING_AFTER)):
+                    return raw
         except (lib.RedisError, OSError) as error:
             raise await self._failed(error) from None
         return None
+
+    async def change(self, command: str, channels: Sequence[str]) -> None:
+        """SUBSCRIBE to more channels, or UNSUBSCRIBE from some. `receive` brings the confirmation of each,
+        and raises where the connection is lost."""
+        with suppress(lib.RedisError, OSError), reset_told():
+            await self._connection.send_command(command, *channels)
 
     async def _failed(self, error: Exception) -> Exception:
         node, self._node = self._node, None
@@ -166,7 +183,7 @@ class AsyncSubscription:
         await self._transport.turn(node, error)
         return naming_rights(translate(error, node.shown), self._transport.address.namespace.rights)
 
-    async def _read(self, timeout: float) -> Message | None:
+    async def _read(self, timeout: float) -> Any:
         if self._reading is None:
             self._reading = self._transport.spawn(self._connection.read_response(timeout=86400.0))
         done, _ = await asyncio.wait((self._reading,), timeout=timeout)
@@ -175,7 +192,7 @@ class AsyncSubscription:
             return None
         task, self._reading = self._reading, None
         self._heard, self._pinged = time.monotonic(), False
-        return _message(task.result())
+        return task.result()
 
     async def _probe(self) -> None:
         if self._node is not None and not self._transport.serves(self._node):

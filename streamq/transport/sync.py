@@ -49,6 +49,7 @@ class SyncTransport:
         self._topology = topology.of(address)
         self._lock = threading.Lock()
         self._discovering = threading.Lock()
+        self._gates: dict[Node, threading.Semaphore] = {}
         self.info: server.ServerInfo | None = None
 
     def run(self, call: Call[R], *, patience: float | None = None) -> R:
@@ -116,7 +117,8 @@ class SyncTransport:
         node, asking = self._topology.find(call) or self.discovered(call), False
         for _ in range(MOST_HOPS):
             try:
-                reply = self._send(node, call, sent, asking)
+                with self._gate(node):
+                    reply = self._send(node, call, sent, asking)
             except (lib.RedisError, OSError) as error:
                 redirect = self.turn(node, error)
                 if redirect is None:
@@ -125,6 +127,10 @@ class SyncTransport:
             else:
                 return call.parse(reply)
         raise RedisUnavailable(f"{node.shown} is not ready: the nodes send a call round in circles")
+
+    def _gate(self, node: Node) -> threading.Semaphore:
+        """Bounds the connections to a node."""
+        return self._gates.get(node) or self._gates.setdefault(node, threading.Semaphore(wire.CONNECTIONS))
 
     def turn(self, node: Node, error: Exception) -> Redirect | None:
         """What an error means for who is asked next."""
@@ -214,6 +220,7 @@ class SyncTransport:
     def forget(self) -> None:
         """Start anew without touching the sockets: after a fork they are the parent's."""
         self._lock, self._discovering = threading.Lock(), threading.Lock()
+        self._gates = {}
         for node in self._topology.nodes():
             node.idle = []
 

@@ -96,6 +96,7 @@ class Worker:
         """Serve until stopped. Raises RedisErrors and UsageErrors at the start only."""
         for name in self._types:
             self._registry.handlers[name].prepare()
+        SERVING.add(asyncio.get_running_loop())
         record = await self._presence.announce()
         self._build(record)
         self._runner.start()

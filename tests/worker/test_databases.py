@@ -42,7 +42,7 @@ async def test_cancel_in_one_database_leaves_the_task_of_another_alone(
     url: str, databases: tuple[int, int]
 ) -> None:
     here, there = (Twin(url, database) for database in databases)
-    at = datetime.now(UTC) + timedelta(milliseconds=50)
+    at = datetime.now(UTC) + timedelta(seconds=1)
     task = here.send(at)
     assert there.send(at) == task
     async with serving(here.app), serving(there.app):
