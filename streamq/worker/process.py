@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from streamq import calls, telemetry
+from streamq.blocking import SERVING
 from streamq.keys import TypeKeys
 from streamq.model import Orders, Outcome
 from streamq.options import WorkerOptions
