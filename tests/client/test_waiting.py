@@ -182,7 +182,7 @@ async def test_waiters_outlast_an_outage_until_their_deadline(
         asyncio.create_task(one.aresult(30) if kind == "loop" else asyncio.to_thread(one.result, 30))
         for one in mine
     ]
-    await until(lambda: registered(tcp[0].url, app) > 10)  # as many threads as there are
+    await until(lambda: registered(tcp[0].url, app) >= 5)  # there may be no more threads
     proxy.go_down()
     await asyncio.sleep(1)  # longer than the patience of a call
     async with working(direct):
