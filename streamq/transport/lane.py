@@ -42,22 +42,32 @@ class Lane:
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
-        self._reader = AsyncReader(transport)
+        self._reader = AsyncReader(transport, blocks=False)
         self._waiting: list[_Asked] = []
         self._busy = False
 
     async def ask(self, calls: Sequence[Call[Any]], patience: float) -> list[Any]:
         """The answers, in their order. Raises RedisErrors, RedisUnavailable when the patience is used up."""
         asked = _Asked(calls, patience)
-        self._waiting.append(asked)
-        if not self._busy:
+        if self._busy:
+            self._waiting.append(asked)
+        else:
             self._busy = True
-            self._transport.spawn(self._ask_all())
+            try:
+                await self._ask([asked])
+            finally:
+                self._go_on()
         return await asked.answers
 
     async def aclose(self) -> None:
         """Close the connection."""
         await self._reader.aclose()
+
+    def _go_on(self) -> None:
+        """Have those asked who came meanwhile."""
+        self._busy = bool(self._waiting)
+        if self._waiting:
+            self._transport.spawn(self._ask_all())
 
     async def _ask_all(self) -> None:
         batch: list[_Asked] = []

@@ -28,11 +28,12 @@ class AsyncReader:
     All its calls are about keys of one shard. `incarnation` as in AsyncTransport.run.
     """
 
-    def __init__(self, transport: AsyncTransport) -> None:
+    def __init__(self, transport: AsyncTransport, *, blocks: bool = True) -> None:
         self._transport = transport
         self._node: Node | None = None
         self._link: Link | None = None
         self._client_id: int | None = None
+        self._blocks = blocks  # else nobody will unblock it, and a producer may not ask for its id
 
     async def run(self, call: Call[R], *, longest: float = 0.0, incarnation: str | None = None) -> R:
         """Run one call that may block for `longest` seconds; no resending: a read is not repeated.
@@ -93,7 +94,9 @@ class AsyncReader:
             return self._link
         await self.aclose()
         self._link = link = await self._transport.open(node)
-        self._node, self._client_id = node, await link.ask("CLIENT", "ID")
+        self._node = node
+        if self._blocks:
+            self._client_id = await link.ask("CLIENT", "ID")
         if incarnation not in (None, link.incarnation):
             raise ServerChanged(link.incarnation)
         return link
