@@ -18,6 +18,7 @@ from streamq.client import AsyncClients, Client
 from streamq.client.outlook import why
 from streamq.errors import (
     DecodeError,
+    RedisUnavailable,
     ResultTimeout,
     ResultUnavailable,
     TaskCancelled,
@@ -105,7 +106,11 @@ class TaskHandle(Generic[R]):
         no such task or its result was not kept.
         """
         refuse("TaskHandle.result()", "await handle.aresult()", waits=True)
-        located = self._client.ended(self._keys, self._id.local, _deadline(timeout))
+        deadline = _deadline(timeout)
+        try:
+            located = self._client.ended(self._keys, self._id.local, deadline)
+        except RedisUnavailable as error:
+            raise self._unknown(deadline, error) from None
         if located.state in LIVING:
             scene = self._client.background().wait(lambda waiting: waiting.scene(self._app))
             raise ResultTimeout(why(self._id, located, scene))
@@ -114,7 +119,11 @@ class TaskHandle(Generic[R]):
     async def aresult(self, timeout: Duration | None = None) -> R:
         """As `result`."""
         waiting = self._asyncs.current().waiting
-        located = await waiting.ended(self._keys, self._id.local, _deadline(timeout))
+        deadline = _deadline(timeout)
+        try:
+            located = await waiting.ended(self._keys, self._id.local, deadline)
+        except RedisUnavailable as error:
+            raise self._unknown(deadline, error) from None
         if located.state in LIVING:
             raise ResultTimeout(why(self._id, located, await waiting.scene(self._app)))
         return self._value(located)
@@ -143,6 +152,11 @@ class TaskHandle(Generic[R]):
 
     def _cancel(self) -> calls.Call[str]:
         return calls.cancel(self._keys, shard_keys(self._keys.app, self._id.shard), self._id)
+
+    def _unknown(self, deadline: float | None, error: RedisUnavailable) -> Exception:
+        if deadline is None:
+            return error
+        return ResultTimeout(f"it is not known whether task {self._id} has ended: {error}")
 
     def _value(self, located: Located) -> R:
         if located.result is not None:

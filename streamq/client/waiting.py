@@ -54,21 +54,19 @@ class Waiting:
         return LOOK_AGAIN * max(1.0, len(self._listener) / MANY)
 
     async def ended(self, keys: TypeKeys, local: str, deadline: float | None) -> Located:
-        """Where the task is when it has ended, or at the deadline (monotonic). An absent server is waited for
-        until then; without a deadline for as long as a call would.
+        """Where the task is when it has ended, or at the deadline (monotonic). An outage ends no wait before
+        that; but a server that is away at the first look, with no deadline, for no longer than a call's.
 
-        Raises RedisErrors; RedisUnavailable at the deadline where it has not answered at all.
+        Raises RedisErrors; RedisUnavailable where it is not known at the deadline.
         """
         waiter = _Waiter(self, keys, local, deadline)
         try:
             async with asyncio.timeout(None if deadline is None else waiter.left() + GRACE):
                 return await waiter.run(self._listener)
-        except (TimeoutError, RedisUnavailable) as error:
-            if waiter.located is not None and waiter.over():
-                return waiter.located
-            if isinstance(error, RedisUnavailable):
-                raise
-            raise RedisUnavailable(f"{self._transport.address} does not answer in time") from None
+        except TimeoutError:
+            if waiter.located is None:
+                raise RedisUnavailable(f"{self._transport.address} does not answer in time") from None
+            return waiter.located
 
     async def scene(self, app: str) -> Scene | None:
         """What there is around the tasks of an app, not older than a second; None where it cannot be asked
@@ -108,10 +106,6 @@ class _Waiter:
             return self._waiting.pause
         return max(0.0, self._deadline - time.monotonic())
 
-    def over(self) -> bool:
-        """Whether the deadline is there, or as good as there."""
-        return self._deadline is not None and self.left() < GRACE
-
     async def run(self, listener: Listener) -> Located:
         located = await self._look([])
         if located.state not in LIVING:
@@ -120,7 +114,11 @@ class _Waiter:
         try:
             while located.state in LIVING and self.left() > 0:
                 await ring.heard(min(self.left(), self._waiting.pause))
-                located = await self._look(self._registered(ring))
+                try:
+                    located = await self._look(self._registered(ring))
+                except RedisUnavailable:
+                    if self.left() <= 0:
+                        raise
         finally:
             listener.leave(ring)
         return located

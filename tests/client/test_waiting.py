@@ -290,8 +290,13 @@ async def test_a_task_that_runs(url: str) -> None:
 
 
 def test_a_server_that_is_away_is_told_at_the_deadline() -> None:
+    handle = StreamQ("shop", "redis://127.0.0.1:1/0", patience=0.2).handle("work:0:n1-0")
+    with pytest.raises(
+        ResultTimeout, match="it is not known whether task work:0:n1-0 has ended: no connection"
+    ):
+        handle.result(0.2)
     with pytest.raises(RedisUnavailable):
-        StreamQ("shop", "redis://127.0.0.1:1/0").handle("work:0:n1-0").result(0.2)
+        handle.result()
 
 
 # -- plain calls in a loop ------------------------------------------------------------------------------
