@@ -70,7 +70,7 @@ def _reach(url: str | None, prefix: str | None) -> Any:
     """A transport that gives up soon. Raises UsageError where asking would start a server."""
     from streamq.transport import Address, SyncTransport
 
-    address = Address.parse(url or environment.URL.get(), prefix)
+    address = Address.parse(url or environment.URL.get(), prefix=prefix)
     if address.kind == "embedded":
         raise UsageError("pressing TAB does not start a server")
     quick = {"socket_connect_timeout": QUICK, "socket_timeout": QUICK}

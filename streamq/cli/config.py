@@ -83,7 +83,7 @@ def _connection(args: argparse.Namespace) -> list[Setting]:
 
 def _url(name: str, url: str, source: Source, by: str) -> Setting:
     try:
-        return Setting(name, str(Address.parse(url, DEFAULT_PREFIX)), source, by)
+        return Setting(name, str(Address.parse(url, prefix=DEFAULT_PREFIX)), source, by)
     except InvalidURL as error:
         return Setting(name, hidden(url), source, by, str(error))
 

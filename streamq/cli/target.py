@@ -64,7 +64,7 @@ def server_option(parser: argparse.ArgumentParser) -> None:
 
 def address(args: argparse.Namespace) -> Address:
     """The server and the prefix that a command is about. Raises InvalidURL and InvalidOption."""
-    return Address.parse(args.url or environment.URL.get(), args.prefix)
+    return Address.parse(args.url or environment.URL.get(), prefix=args.prefix)
 
 
 def options(parser: argparse.ArgumentParser, *, json: str = "print one JSON object") -> None:

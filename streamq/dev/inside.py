@@ -95,14 +95,14 @@ def _json(handler: Any) -> str | None:
 
 def _daemon(plan: Plan) -> None:
     told = Launch(plan.app, plan.url, WorkerOptions(), "dev", plan.log_level, "console")
-    live(lambda: Daemon(Address.parse(plan.url, plan.prefix), _QUICK, only=plan.name), told, None)
+    live(lambda: Daemon(Address.parse(plan.url, prefix=plan.prefix), _QUICK, only=plan.name), told, None)
 
 
 class _Queue:
     """What the dashboard needs of an app."""
 
     def __init__(self, plan: Plan) -> None:
-        address = Address.parse(plan.url, plan.prefix)
+        address = Address.parse(plan.url, prefix=plan.prefix)
         self.name = address.namespace.app(plan.name)
         self._transport = SyncTransport(address, patience=2.0)
 

@@ -93,7 +93,7 @@ class StreamQ:
         tracing: Tracing | None = None,
         prefix: str | None = None,
     ) -> None:
-        self.address = Address.parse(url or environment.URL.get(), prefix)
+        self.address = Address.parse(url or environment.URL.get(), prefix=prefix)
         self.registry = Registry(name, shards, self.address.namespace)
         self._tracer = self.registry.tracer = _tracer(name, tracing)
         self.url_from: Source = "code" if url else environment.URL.source()

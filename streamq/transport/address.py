@@ -103,7 +103,7 @@ class Address:
         return Namespace(self.prefix, self.arguments.get("db", 0))
 
     @classmethod
-    def parse(cls, url: str, prefix: str | None = None) -> Address:
+    def parse(cls, url: str, *, prefix: str | None = None) -> Address:
         """Read a URL; InvalidURL names the fault and the forms that are understood. Without a prefix, that
         of STREAMQ_PREFIX counts."""
         return replace(

@@ -88,7 +88,11 @@ def located(reference: str, url: str | None, prefix: str | None = None) -> App:
     if url is None and prefix is None:
         return app
     prefix = app.address.prefix if prefix is None else prefix
-    address = replace(app.address, prefix=check_prefix(prefix)) if url is None else Address.parse(url, prefix)
+    address = (
+        replace(app.address, prefix=check_prefix(prefix))
+        if url is None
+        else Address.parse(url, prefix=prefix)
+    )
     return _At(app, address)
 
 
