@@ -19,6 +19,7 @@ from streamq.app import sized
 from streamq.audit import Audit, Auditor, Mode
 from streamq.blocking import plain
 from streamq.deadgroups import END_MS, DeadSelection, Groups
+from streamq.depth import TOO_DEEP, too_deep
 from streamq.errors import PayloadError, UnknownTaskType, UsageError
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model import Moved, TaskId
@@ -229,6 +230,8 @@ def _check_payload(payload: bytes) -> None:
         given = orjson.loads(payload)
     except ValueError as error:
         raise PayloadError(f"the payload is not JSON: {error}") from None
+    if too_deep(payload):
+        raise PayloadError(f"the payload: {TOO_DEEP}")
     if not isinstance(given, dict):
         raise PayloadError("the payload must be a JSON object of the arguments by name")
     sized(payload, TaskOptions().max_payload, "the arguments")

@@ -7,17 +7,15 @@ and in the worker when it runs. Knows neither Redis nor how a handler is execute
 from __future__ import annotations
 
 import inspect
-import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
 from streamq import convert
 from streamq.errors import (
-    DecodeError,
     DuplicateTaskType,
     InvalidArguments,
     InvalidOption,
@@ -29,8 +27,6 @@ from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.options import TaskOptions, whole
 from streamq.shards import MOST, AppRecord
 from streamq.telemetry.traces import Tracer
-
-_PLAIN: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 class Handler:
@@ -44,17 +40,13 @@ class Handler:
         self.function = function
         self.options = options
         self.reference = _reference(function)
-        self._signature = _signature(function)
+        self._arguments = convert.Arguments(name, _signature(function), self._annotations)
+        self.arguments = self._arguments.decode
+        """payload -> what to call the function with; DecodeError where it does not fit."""
         self.retention_ms = round(options.retention * 1000)
         self.is_async = inspect.iscoroutinefunction(function) or _is_async_object(function)
         self.stated = frozenset(stated)
         self.app = ""
-        parameters = self._signature.parameters.values()
-        self._positional = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
-        self._names = {p.name for p in parameters}
-        self._required = {p.name for p in parameters if p.default is p.empty}
-        self._simple = all(p.kind in _PLAIN for p in parameters)
-        self._what = f"the arguments of task type {name!r}"
         if self.is_async and options.executor != "auto":
             raise InvalidOption(
                 f"task type {name!r} is async and runs on the loop: leave out executor={options.executor!r}"
@@ -62,92 +54,17 @@ class Handler:
 
     def payload(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """The arguments of a call as JSON; raises InvalidArguments or PayloadError in the caller's line."""
-        return self.encode(self._bind(args, kwargs))
+        raw = self._arguments.encode(args, kwargs)
+        return raw if len(raw) <= self.options.max_payload else self._sized(raw)
 
-    def encode(self, arguments: Mapping[str, Any]) -> bytes:
-        raw = convert.encode(arguments, what=self._what, non_str_keys=self._non_str_keys)
-        return sized(raw, self.options.max_payload, self._what)
+    def payload_by_name(self, given: Mapping[str, Any]) -> bytes:
+        """As `payload`, of arguments by name: each a value, or the JSON data of one."""
+        return self._sized(self._arguments.encode_by_name(given))
 
-    def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        if self._simple and len(args) <= len(self._positional):
-            # inspect's own binding costs more than all the rest of an enqueue.
-            bound = dict(zip(self._positional, args, strict=False))
-            if not kwargs and len(bound) == len(self._names):
-                return bound
-            if not (bound.keys() & kwargs.keys()) and kwargs.keys() <= self._names:
-                bound.update(kwargs)
-                if self._required <= bound.keys():
-                    return bound
-        return self._bind_slowly(args, kwargs)
+    def _sized(self, raw: bytes) -> bytes:
+        return sized(raw, self.options.max_payload, f"the arguments of task type {self.name!r}")
 
-    def _bind_slowly(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        try:
-            bound = self._signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise InvalidArguments(f"{self.name}{self._signature} cannot take this call: {error}") from None
-        return dict(bound.arguments)
-
-    def arguments(self, payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """What to call the handler with; DecodeError (reason `arguments`) where the payload does not fit."""
-        try:
-            given = orjson.loads(payload)
-        except orjson.JSONDecodeError as error:
-            raise DecodeError(f"the payload is not JSON: {error}") from None
-        if not isinstance(given, dict):
-            raise DecodeError("the payload is not a JSON object of the arguments by name")
-        if given.keys() != self._names:
-            self._check_names(given)
-        name = ""
-        try:
-            for name, decode in self._decoders.items():
-                if name in given:
-                    given[name] = decode(given[name])
-        except DecodeError as error:
-            raise DecodeError(f"argument {name}: {error}", reason=error.reason) from None
-        return ((), given) if self._simple else self._split(given)
-
-    def _check_names(self, given: dict[str, Any]) -> None:
-        missing, extra = self._required - given.keys(), given.keys() - self._names
-        missing -= (
-            {
-                p.name
-                for p in self._signature.parameters.values()
-                if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-            }
-            if missing
-            else set()
-        )
-        if missing or extra:
-            parts = [
-                f"{' and '.join(sorted(names))} {word}"
-                for names, word in ((missing, "missing"), (extra, "unknown"))
-                if names
-            ]
-            raise DecodeError(
-                f"the payload does not fit {self.name}{self._signature}: {', '.join(parts)}",
-                reason="arguments",
-            )
-
-    def _split(self, given: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        args: list[Any] = []
-        kwargs: dict[str, Any] = {}
-        for parameter in self._signature.parameters.values():
-            if parameter.name not in given:
-                continue
-            value = given[parameter.name]
-            if parameter.kind is parameter.VAR_POSITIONAL:
-                args.extend(value)
-            elif parameter.kind is parameter.VAR_KEYWORD:
-                kwargs.update(value)
-            elif parameter.kind is parameter.KEYWORD_ONLY:
-                kwargs[parameter.name] = value
-            else:
-                args.append(value)
-        return tuple(args), kwargs
-
-    @cached_property
-    def _hints(self) -> dict[str, Any]:
-        # At first use, not at registration: an annotation may name a class defined further down.
+    def _annotations(self) -> dict[str, Any]:
         try:
             return typing.get_type_hints(_annotated(self.function), include_extras=True)
         except NameError as error:
@@ -155,44 +72,30 @@ class Handler:
                 f"an annotation of {self.reference} names something unknown: {error}"
             ) from None
 
-    @cached_property
-    def _decoders(self) -> dict[str, Callable[[object], object]]:
-        found: dict[str, Callable[[object], object]] = {}
-        for parameter in self._signature.parameters.values():
-            annotation = self._hints.get(parameter.name)
-            if parameter.kind is parameter.VAR_POSITIONAL and annotation is not None:
-                annotation = types.GenericAlias(list, (annotation,))
-            elif parameter.kind is parameter.VAR_KEYWORD and annotation is not None:
-                annotation = types.GenericAlias(dict, (str, annotation))
-            decode = None if annotation is None else convert.decoder(annotation)
-            if decode is not None:
-                found[parameter.name] = decode
-        return found
-
-    @cached_property
-    def _non_str_keys(self) -> bool:
-        return any(convert.wants_non_str_keys(hint) for hint in self._hints.values())
-
-    @cached_property
-    def _result_decoder(self) -> Callable[[object], object] | None:
-        hint = self._hints.get("return")
-        return None if hint is None else convert.decoder(hint)
-
     def prepare(self) -> None:
         """Compile everything now, so that a bad annotation stops a worker at its start."""
-        _ = self._decoders, self._non_str_keys
+        self._arguments.prepare()
+        _ = self._result
+
+    @cached_property
+    def _result(self) -> convert.Converter:
+        hint = self._annotations().get("return", Any)
+        try:
+            return convert.result(hint)
+        except InvalidArguments as error:
+            raise InvalidArguments(f"the result of task type {self.name!r}: {error}") from None
 
     def encode_result(self, value: object) -> bytes:
-        """A handler's return value as JSON ('' for None); PayloadError where it has none."""
+        """A handler's return value as JSON ('' for None); PayloadError where it has none, or where it would
+        not be read as what the annotation says."""
         if value is None:
             return b""
         what = f"the result of task type {self.name!r}"
-        return sized(convert.encode(value, what=what, non_str_keys=True), self.options.max_payload, what)
+        return sized(convert.encode_as(self._result, value, what=what), self.options.max_payload, what)
 
     def decode_result(self, raw: bytes) -> Any:
-        value = orjson.loads(raw) if raw else None
-        decode = self._result_decoder
-        return value if decode is None else decode(value)
+        """The return value; DecodeError where it does not fit the annotation."""
+        return self._result.read(orjson.loads(raw)) if raw else None
 
 
 def sized(raw: bytes, limit: int, what: str) -> bytes:

@@ -31,6 +31,7 @@ from typing import Any, Final
 
 import orjson
 
+from streamq.depth import too_deep
 from streamq.errors import DecodeError
 from streamq.model import LOCAL_PATTERN, Delivery, Entry, Overrides, Success
 
@@ -138,7 +139,7 @@ def encode_overrides(overrides: Overrides) -> bytes:
 def failures(raw: bytes) -> list[dict[str, Any]]:
     """The errors of all attempts; an empty list where the field is damaged."""
     try:
-        listed = orjson.loads(raw) if raw else []
+        listed = orjson.loads(raw) if raw and not too_deep(raw) else []
     except ValueError:
         return []
     if not isinstance(listed, list):

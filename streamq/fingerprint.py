@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 _FRAME: Final = re.compile(
-    r'^  File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>.+)\n(?:    (?P<text>.+)\n)?',
+    r'^  File "(?P<file>[^"\n]+)", line (?P<line>[0-9]{1,9}), in (?P<function>.+)\n(?:    (?P<text>.+)\n)?',
     re.MULTILINE,
 )
 _FOREIGN: Final = re.compile(r"[/\\](site-packages|dist-packages|lib[/\\]python\d[^/\\]*)[/\\]|^<frozen ")

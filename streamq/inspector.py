@@ -16,6 +16,7 @@ from streamq import calls, codec
 from streamq.audit import Audit, Auditor
 from streamq.blocking import plain
 from streamq.deadgroups import DeadGroups, DeadSelection, Groups
+from streamq.depth import too_deep
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
 from streamq.model import Counts, DeadLetter, Located, State, Success, TaskId
 from streamq.operations import Action, Operations, Pause
@@ -251,6 +252,10 @@ class Inspector:
         found = daemons(self._transport)
         return [one for one in found if one.details.get("only") in (None, self._app)]
 
+    def daemons_alive(self) -> int:
+        """How many daemons serve this app now; 0: delayed tasks, retries and lost deliveries wait."""
+        return sum(one.alive for one in self.daemons())
+
     def audit(self, progress: Callable[[int], None] = lambda _: None) -> Audit:
         """Check every invariant that stored data can tell, in bounded steps, while the queue works.
 
@@ -328,7 +333,7 @@ def worker_info(name: str, age_ms: int, raw: bytes) -> WorkerInfo:
         details = orjson.loads(raw)
     except ValueError:
         details = {}
-    if not isinstance(details, dict):
+    if not isinstance(details, dict) or too_deep(raw):
         details = {}
     details = {name: value for name, value in details.items() if isinstance(value, _TOLD.get(name, object))}
     interval = details.get("heartbeat", 5.0)

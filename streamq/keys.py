@@ -22,7 +22,7 @@ DAEMON_HEARTBEATS: Final = DEFAULT_NAMESPACE.daemon_heartbeats
 
 _TYPE_KEYS: Final = (
     "high", "normal", "low", "suspect", "schedule", "index", "dead", "letters", "counters", "policy", "rate",
-    "cancels", "waiters", "gone", "groups", "buckets", "sampled", "done_channel",
+    "cancels", "waiters", "gone", "groups", "buckets", "sampled", "expiring", "done_channel",
 )  # fmt: skip
 
 _SHARD_KEYS: Final = (
@@ -44,7 +44,7 @@ VALUES: Final = {
     "results": "hash", "heartbeats": "hash", "rate": "list", "types": "set", "writer": "string",
     "groups": "zset", "sampled": "hash", "minute": "hash", "quarter": "hash", "paused": "hash",
     "drains": "hash", "action_log": "list", "actions": "hash", "tail": "string",
-    "closed": "string", "key": "string",
+    "closed": "string", "key": "string", "expiring": "zset",
 }  # fmt: skip
 """What kind of value Redis holds under each kind of key."""
 
@@ -81,6 +81,7 @@ class TypeKeys:
     groups: str = field(init=False, repr=False)
     buckets: str = field(init=False, repr=False)
     sampled: str = field(init=False, repr=False)
+    expiring: str = field(init=False, repr=False)
     done_channel: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

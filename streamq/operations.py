@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 
 from streamq import calls
+from streamq.depth import too_deep
 from streamq.errors import UsageError
 from streamq.keys import shard_keys
 from streamq.model import Note
@@ -113,4 +114,4 @@ def _object(raw: bytes) -> dict[str, Any]:
         found = orjson.loads(raw)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) and not too_deep(raw) else {}

@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from streamq import guards
+
 _FOLDER: Final = Path(__file__).parent / "lua"
 _HEADER: Final = re.compile(
     r"\A#!lua(?: flags=[a-z,-]+)?\n"
@@ -71,6 +73,7 @@ def parse(name: str, text: str) -> Script:
     import hashlib  # noqa: PLC0415 - with the first call, not with the import of an app
 
     keys, args = (tuple((match[part] or "").split()) for part in ("keys", "args"))
+    text = text[: match.end()] + guards.guard(name, keys, text) + text[match.end() :]
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
     return Script(name, text, sha, keys, args)
 

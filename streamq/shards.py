@@ -41,7 +41,7 @@ class AppRecord:
             known = max(shards, _number(found.get("known", shards)))
             past = {_number(int(n)): int(until) for n, until in dict(found.get("past", {})).items()}
             return cls(shards, known, int(found.get("epoch", 0)), past)
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             return cls()
 
     def homes(self, key: str, since_ms: float) -> tuple[int, list[int]]:

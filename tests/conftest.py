@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 import structlog
+from hypothesis import settings
 
 from streamq import StreamQ
 from streamq.calls import Call
@@ -28,6 +29,11 @@ REDIS = shutil.which("redis-server")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell has started the tests in the background: commands under test would be deaf to Ctrl-C as well.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+settings.register_profile("streamq", deadline=None)
+settings.load_profile("streamq")
 
 
 def _start(binary: Path | None) -> Iterator[EmbeddedServer]:

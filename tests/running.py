@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from streamq import Daemon, DaemonOptions, StreamQ, Worker, WorkerOptions
 
-QUICK = DaemonOptions(claim_interval=0.1, tidy_interval=0.2, discover_interval=0.2)
+QUICK = DaemonOptions(claim_interval=0.1, tidy_interval=0.2, discover_interval=0.2, expire_interval=0.2)
 OPTIONS = WorkerOptions(concurrency=10, drain_timeout=5, block=0.5, heartbeat=0.2)
 
 

@@ -25,6 +25,7 @@ from streamq.transport import SyncTransport
 
 LISTED: Final = 1000
 """Problems of one kind in one task type that are listed one by one; the rest is counted."""
+OVERDUE_MS: Final = 10_000
 SECOND_LOOK: Final = 1.0
 """Seconds between two looks at something that a daemon might be about to do."""
 WAITERS_LATE_MS: Final = 600_000
@@ -155,6 +156,8 @@ class Auditor:
             if _overdue(again) and again.next_due_ms == counts.next_due_ms:
                 seconds = (again.now_ms - (again.next_due_ms or 0)) // 1000
                 self._judge(t, Fault("due but not promoted", f"for {seconds} s"))
+        if old := self._ask(calls.overdue_expiries(t, counts.now_ms - 5 * LATE_MS)):
+            self._judge(t, Fault("expired but not ended", f"{old} rows"))
         if old := self._ask(calls.overdue_waiters(t, counts.now_ms - WAITERS_LATE_MS)):
             self._judge(t, Fault("waiters long past their time", f"{old} rows"))
 
@@ -222,7 +225,7 @@ _HOLDING: Final = frozenset({"high", "normal", "low", "suspect", "schedule", "de
 
 
 def _overdue(counts: Counts) -> bool:
-    return counts.next_due_ms is not None and counts.now_ms - counts.next_due_ms > LATE_MS
+    return counts.next_due_ms is not None and counts.now_ms - counts.next_due_ms > OVERDUE_MS
 
 
 def _problem(t: TypeKeys, fault: Fault) -> Problem:

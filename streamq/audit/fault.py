@@ -54,6 +54,7 @@ FAULTS: Final[dict[str, Kind]] = {
         "something else deleted or added entries: find it; then --repair --write-off closes the books",
     ),
     "a cancel request without a task": Kind("I7", "removed the request"),
+    "expired but not ended": Kind("I9", "", _DAEMON),
     "waiters long past their time": Kind("I7", "", _DAEMON),
     "kept for ever": Kind("I7", "gave the key a lifetime"),
     "a lifetime on what must live": Kind("I2", "the key lives for ever"),

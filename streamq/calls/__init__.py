@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from streamq.calls.audit import audit_stream as audit_stream
     from streamq.calls.audit import consumers as consumers
     from streamq.calls.audit import index_place as index_place
+    from streamq.calls.audit import overdue_expiries as overdue_expiries
     from streamq.calls.audit import overdue_waiters as overdue_waiters
     from streamq.calls.audit import repair_books as repair_books
     from streamq.calls.audit import repair_dead as repair_dead
@@ -44,8 +45,10 @@ if TYPE_CHECKING:
     from streamq.calls.daemon import attend as attend
     from streamq.calls.daemon import close_shard as close_shard
     from streamq.calls.daemon import depart as depart
+    from streamq.calls.daemon import expire as expire
     from streamq.calls.daemon import lower_known as lower_known
     from streamq.calls.daemon import next_due as next_due
+    from streamq.calls.daemon import next_expiry as next_expiry
     from streamq.calls.daemon import promote as promote
     from streamq.calls.daemon import reclaim as reclaim
     from streamq.calls.daemon import repair as repair
@@ -128,13 +131,14 @@ __all__, __getattr__ = lazy.names(__name__, {
     "audit": (
         "Fault", "KeyState", "Rows", "Walked", "audit_dead", "audit_keys", "audit_letters",
         "audit_pending", "audit_places", "audit_rows", "audit_schedule", "audit_stream", "consumers",
-        "index_place", "overdue_waiters", "repair_books", "repair_dead", "repair_lifetime",
-        "repair_pending", "repair_place", "repair_row", "repair_type", "scan_keys", "scan_rows",
+        "index_place", "overdue_expiries", "overdue_waiters", "repair_books", "repair_dead",
+        "repair_lifetime", "repair_pending", "repair_place", "repair_row", "repair_type", "scan_keys",
+        "scan_rows",
     ),
     "call": ("SILENT_MS", "WRITER_MEMORY_MS", "Call", "R", "all_streams"),
     "daemon": (
-        "Survey", "attend", "close_shard", "depart", "lower_known", "next_due", "promote", "reclaim",
-        "repair", "restamp", "survey", "sweep", "trim",
+        "Survey", "attend", "close_shard", "depart", "expire", "lower_known", "next_due", "next_expiry",
+        "promote", "reclaim", "repair", "restamp", "survey", "sweep", "trim",
     ),
     "listing": (
         "Group", "Row", "RowPage", "action_log", "actions", "dead_count", "dead_groups", "dead_slices",

@@ -147,6 +147,11 @@ def _consumers(reply: list[Any]) -> list[tuple[str, int, int]]:
     return [(_shown(row[b"name"]), row[b"pending"], row[b"idle"]) for row in rows]
 
 
+def overdue_expiries(t: TypeKeys, before_ms: int) -> Call[int]:
+    """How many tasks were to expire before then, and have rows still."""
+    return Call(None, (t.expiring,), ("ZCOUNT", t.expiring, "-inf", before_ms), int)
+
+
 def overdue_waiters(t: TypeKeys, before_ms: int) -> Call[int]:
     """How many rows of `waiters` were over before then."""
     return Call(None, (t.waiters,), ("ZCOUNT", t.waiters, "-inf", before_ms), int)

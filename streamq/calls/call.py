@@ -69,5 +69,14 @@ def number(raw: bytes) -> int:
     return found if abs(found) < 1 << 63 else 0
 
 
+def moment(raw: bytes) -> int:
+    """A stored time in ms; 0, long ago, where it is none."""
+    try:
+        found = float(raw)
+    except ValueError:
+        return 0
+    return int(found) if 0 <= found < 1e15 else 0
+
+
 def pairs(flat: list[Any]) -> Iterable[tuple[Any, Any]]:
     return zip(flat[::2], flat[1::2], strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from streamq.calls.call import (
     DEFAULT_LEASE_MS,
@@ -22,6 +22,9 @@ from streamq.model import (
     Reclaim,
 )
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace, namespace_of
+
+HELD_AGAIN_MS: Final = 15_000
+"""Ms after which a task that has expired in a worker's hands is looked at again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +66,32 @@ def _promoted(reply: list[int]) -> Promotion:
 
 def next_due(types: Sequence[TypeKeys]) -> Call[list[float | None]]:
     """In how many ms the next task of each of these types of one shard is due; None: nothing scheduled."""
-    schedules = [t.schedule for t in types]
-    return build(
-        "next_due", schedules, (), lambda r: [None if due < 0 else due - r[0] / 1000 for due in r[1]]
-    )
+    return _next([t.schedule for t in types])
 
 
-def reclaim(t: TypeKeys, letter: str, cursor: str, limit: int, expected_ms: int) -> Call[Reclaim]:
+def next_expiry(types: Sequence[TypeKeys]) -> Call[list[float | None]]:
+    """In how many ms the next task of each of these types of one shard expires; None: none will."""
+    return _next([t.expiring for t in types])
+
+
+def _next(keys: Sequence[str]) -> Call[list[float | None]]:
+    return build("next_due", keys, (), lambda r: [None if due < 0 else due - r[0] / 1000 for due in r[1]])
+
+
+def expire(t: TypeKeys, limit: int) -> Call[tuple[int, int]]:
+    """End tasks whose time is over; answers how many rows were looked at, and how many tasks expired."""
+    keys = (t.expiring, t.schedule, t.index, t.counters, t.cancels, t.waiters, t.gone, *t.streams)
+    return build("expire", keys, (GROUP, limit, HELD_AGAIN_MS, t.done_channel), lambda r: (r[0], r[1]))
+
+
+def reclaim(
+    t: TypeKeys, s: ShardKeys, letter: str, cursor: str, limit: int, expected_ms: int
+) -> Call[Reclaim]:
     keys = (t.policy, t.stream(letter), t.suspect, t.index, t.dead, t.letters, t.counters)
     args = (GROUP, letter, cursor, limit, expected_ms)
     return build(
         "reclaim",
-        (*keys, t.cancels, t.waiters, t.gone, t.groups),
+        (*keys, t.cancels, t.waiters, t.gone, t.groups, s.heartbeats, t.expiring),
         (*args, DEFAULT_LEASE_MS, DEFAULTS.max_lost, t.done_channel),
         partial(_reclaimed, cursor),
     )
@@ -120,9 +137,11 @@ def depart(daemon: str, namespace: Namespace = DEFAULT_NAMESPACE) -> Call[int]:
 def close_shard(s: ShardKeys, types: Sequence[TypeKeys], epoch: int) -> Call[bool]:
     """Give up a shard, all of whose types are given; False where it holds something."""
     places = [
-        key for t in types for key in (t.schedule, t.index, t.dead, t.cancels, t.gone, *t.streams, t.waiters)
+        key
+        for t in types
+        for key in (t.schedule, t.index, t.dead, t.cancels, t.gone, *t.streams, t.waiters, t.expiring)
     ]
-    keys = (s.closed, s.types, s.paused, *places)
+    keys = (s.closed, s.types, s.paused, s.workers, s.heartbeats, *places)
     return build("close_shard", keys, (epoch, *(t.type for t in types)), bool)
 
 

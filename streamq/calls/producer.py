@@ -46,7 +46,8 @@ def enqueue(
     Reading the reply raises ShardClosed.
     """
     args: list[Arg] = [t.type, sequence, WRITER_MEMORY_MS, s.wake]
-    keys = [t.writer(writer), s.types, t.policy, t.rate, *t.streams, t.schedule, t.counters, s.closed]
+    head = (t.writer(writer), s.types, t.policy, t.rate, *t.streams, t.schedule, t.counters, s.closed)
+    keys = [*head, t.expiring]
     for task in tasks:
         payload, priority, due, _, fields, key = task
         if due is None and not fields and key is None:
@@ -176,4 +177,4 @@ def cancel(t: TypeKeys, s: ShardKeys, task: TaskId, note: Note = NOBODY) -> Call
     """Answers cancelled, requested (a worker has it), dead or unknown."""
     keys = (t.schedule, t.index, t.counters, t.cancels, t.waiters, t.gone, t.dead, *t.streams)
     args = (GROUP, task.local, str(task), s.control, t.done_channel, *note)
-    return build("cancel", (*keys, s.action_log, s.actions), args, text)
+    return build("cancel", (*keys, s.action_log, s.actions, t.expiring), args, text)

@@ -11,6 +11,7 @@ from streamq.calls.call import (
     PRIORITY_OF,
     Call,
     build,
+    moment,
     number,
     pairs,
     text,
@@ -89,7 +90,7 @@ def daemon_heartbeats(namespace: Namespace = DEFAULT_NAMESPACE) -> Call[dict[str
 
 def _beats(key: str) -> Call[list[tuple[str, int]]]:
     args = ("ZRANGE", key, 0, -1, "WITHSCORES")
-    return Call(None, (key,), args, lambda r: [(text(k), int(float(v))) for k, v in pairs(r)])
+    return Call(None, (key,), args, lambda r: [(text(k), moment(v)) for k, v in pairs(r)])
 
 
 def _details(key: str) -> Call[dict[str, bytes]]:
@@ -172,8 +173,9 @@ class Sizes:
     waiters: int
     gone: int
     groups: int
+    expiring: int
 
 
 def sizes(t: TypeKeys) -> Call[Sizes]:
-    keys = (t.index, t.dead, t.letters, t.cancels, t.waiters, t.gone, t.groups)
+    keys = (t.index, t.dead, t.letters, t.cancels, t.waiters, t.gone, t.groups, t.expiring)
     return build("sizes", keys, (), lambda r: Sizes(*r))

@@ -95,8 +95,8 @@ def renew(t: TypeKeys, consumer: str, held: Iterable[tuple[str, str]]) -> Call[R
     """Renew the leases of deliveries given as (place, local id)."""
     deliveries = (part for pair in held for part in pair)
     args: list[Arg] = [GROUP, consumer, DEFAULT_LEASE_MS, t.done_channel, *deliveries]
-    keys = (t.policy, t.cancels, *t.streams, t.index, t.dead, t.letters, t.counters, t.waiters, t.groups)
-    return build("renew", keys, args, _renewal)
+    head = (t.policy, t.cancels, *t.streams, t.index, t.dead, t.letters, t.counters, t.waiters, t.groups)
+    return build("renew", (*head, t.expiring), args, _renewal)
 
 
 def _renewal(reply: list[Any]) -> Renewal:
@@ -121,7 +121,10 @@ def settle(
     head = (t.writer(writer), t.schedule, t.index, t.dead, t.letters, t.counters, t.cancels, t.waiters)
     args = (t.type, sequence, WRITER_MEMORY_MS, GROUP, t.done_channel, s.wake, *batch.args())
     return build(
-        "settle", (*head, t.gone, *t.streams, t.groups, t.buckets, *batch.buckets), args, batch.answers
+        "settle",
+        (*head, t.gone, *t.streams, t.groups, t.buckets, t.expiring, *batch.buckets),
+        args,
+        batch.answers,
     )
 
 

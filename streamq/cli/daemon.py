@@ -12,7 +12,7 @@ import signal
 from streamq import telemetry
 from streamq.app import check_name
 from streamq.cli import OK, listen, target
-from streamq.cli.worker import log_options, production
+from streamq.cli.worker import log_options
 from streamq.daemon import Daemon
 from streamq.options import DaemonOptions, seconds
 from streamq.telemetry.listen import Listen
@@ -27,12 +27,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--app", help="serve this app only (default: all of the server)")
     parser.add_argument("--claim-interval", default="3s", help="between two looks for silent workers (3s)")
     parser.add_argument("--tidy-interval", default="30s", help="between two rounds of housekeeping (30s)")
+    parser.add_argument("--expire-interval", default="10s", help="between two looks for expired tasks (10s)")
     listen.options(parser)
     log_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from streamq.worker.member import run_loop
+    from streamq.worker.endings import run_loop
+    from streamq.worker.loading import production
 
     address = target.address(args)
     production(address, "daemon")
@@ -42,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     options = DaemonOptions(
         claim_interval=seconds(args.claim_interval, "--claim-interval"),
         tidy_interval=seconds(args.tidy_interval, "--tidy-interval"),
+        expire_interval=seconds(args.expire_interval, "--expire-interval"),
     )
     run_loop(_serve(address, options, args.app, listen.listen(args)))
     return OK

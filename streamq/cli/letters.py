@@ -19,6 +19,7 @@ import orjson
 
 from streamq.cli import FAILED, INTERRUPTED, NOT_FOUND, OK, selection, target
 from streamq.cli.output import Progress, askable, confirmed, write_json
+from streamq.depth import deeper
 from streamq.errors import UsageError
 from streamq.model import TaskId
 
@@ -158,6 +159,8 @@ def _pretty(payload: bytes) -> bytes:
     try:
         value: Any = orjson.loads(payload)
     except ValueError:
+        return payload
+    if deeper(value):
         return payload
     return orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n"
 

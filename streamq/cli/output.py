@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import orjson
 
+from streamq.depth import too_deep
+
 _BAR: Final = 28
 
 
@@ -24,7 +26,7 @@ def write_json(value: object) -> None:
 def _other(value: object) -> object:
     if isinstance(value, bytes):
         try:
-            return orjson.loads(value)
+            return orjson.loads(value) if not too_deep(value) else value.decode("utf-8", "backslashreplace")
         except ValueError:
             return value.decode("utf-8", "backslashreplace")
     raise TypeError

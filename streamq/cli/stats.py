@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from streamq.cli import OK, target
 from streamq.cli.output import age, clean, moment, write_json, write_table
+from streamq.doctor.queue import NO_DAEMON, OVERDUE
 from streamq.inspector import TypeStats
 from streamq.operations import Pause
-from streamq.reach import Reach
+from streamq.reach import Reach, unless_away
 from streamq.shards import AppRecord
 
 _COUNTED = ("accepted", "completed", "retried", "dead", "reclaimed", "cancelled", "expired")
@@ -23,20 +25,34 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     found = target.find(args, partly=True)
-    (stats, paused), missing = Reach(lambda: found.inspector).look(lambda one: (one.stats(), one.paused()))
+    (stats, paused, daemons), missing = Reach(lambda: found.inspector).look(
+        lambda one: (one.stats(), one.paused(), unless_away(one.daemons_alive))
+    )
     if args.json:
         record = found.record or AppRecord()
         shards = {"shards": record.shards, "known_shards": record.known}
         types = [{**asdict(one), "paused": _asdict(paused.get(one.type))} for one in stats]
-        write_json({"app": found.app, **shards, "missing_shards": list(missing), "types": types})
+        write_json(
+            {"app": found.app, **shards, "missing_shards": list(missing), "daemons": daemons, "types": types}
+        )
         return OK
     head = ["TYPE", "READY", "RUNNING", "SCHEDULED", "DEAD", "OLDEST", *(f"Σ {name}" for name in _COUNTED)]
     write_table(head, [_row(one) for one in stats], empty=f"app {found.app!r} has no task types yet")
     if missing:
         sys.stderr.write(f"streamq: {target.missing(missing)}\n")
+    for line in (NO_DAEMON if daemons == 0 else "", _overdue(stats)):
+        sys.stderr.write(f"streamq: {line}\n" if line else "")
     for pause in paused.values():
         sys.stderr.write(clean(said_of(pause)) + "\n")
     return OK
+
+
+def _overdue(stats: Sequence[TypeStats]) -> str:
+    late = [one for one in stats if one.next_due_in is not None and one.next_due_in < -OVERDUE]
+    if not late:
+        return ""
+    worst = min(late, key=lambda one: one.next_due_in or 0.0)
+    return f"tasks of {clean(worst.type)} are overdue by {age(-(worst.next_due_in or 0.0))}"
 
 
 def said_of(pause: Pause) -> str:

@@ -18,6 +18,7 @@ from streamq.cli import OK, target
 from streamq.cli.output import age, brief, clean, moment, table, write_json
 from streamq.cli.overview import Watch
 from streamq.cli.screen import BOLD, Screen
+from streamq.doctor.queue import NO_DAEMON
 from streamq.errors import RedisUnavailable
 from streamq.options import seconds
 
@@ -176,7 +177,7 @@ def _daemons(seen: dict[str, Any]) -> list[str]:
         f"{one['name']}: {p}" for one in seen["daemons"] for p in one["details"].get("problems") or ()
     ]
     if not any(one["alive"] for one in seen["daemons"]):
-        problems.append("no daemon is alive: nothing is promoted or reclaimed (start `streamq daemon`)")
+        problems.append(NO_DAEMON)
     return ["", *(clean(f"! {problem}") for problem in problems)] if problems else []
 
 

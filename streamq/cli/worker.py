@@ -11,7 +11,7 @@ import sys
 
 from streamq import environment, telemetry
 from streamq.cli import CONFIG, listen, target
-from streamq.errors import CannotListen, StreamQError, UsageError
+from streamq.errors import CannotListen, StreamQError
 from streamq.options import WorkerOptions, seconds, whole
 from streamq.transport import Address
 
@@ -49,13 +49,13 @@ def run(args: argparse.Namespace) -> int:
     processes = whole(args.processes, "--processes", least=1)
     try:
         # An embedded server, for development, belongs to this process: it is needed before the workers are.
-        url = _embedded(args, options) if environment.ENV.get() == "dev" else args.url
+        url = _embedded(args) if environment.ENV.get() == "dev" else args.url
         group = WorkerGroup(
             args.app, options, processes=processes, url=url, prefix=args.prefix,
             with_daemon=args.with_daemon,
             log_level=args.log_level, log_format=args.log_format, listen=where,
         )  # fmt: skip
-        return group.run(lambda: production(_checked(args, options), "worker"))
+        return group.run()
     except CannotListen:
         raise  # is no fault of the app
     except StreamQError as error:
@@ -63,17 +63,14 @@ def run(args: argparse.Namespace) -> int:
         return CONFIG
 
 
-def _checked(args: argparse.Namespace, options: WorkerOptions) -> Address:
-    """Where the app's queue is. Raises StreamQErrors where it cannot be served."""
-    from streamq.worker.loading import located, served_types
+def _embedded(args: argparse.Namespace) -> str | None:
+    """The URL of the embedded server, where that is meant: of the app, whose code may name it, or given."""
+    from streamq.worker.loading import located
 
-    app = located(args.app, args.url, args.prefix)
-    served_types(app.registry, options)
-    return app.address
-
-
-def _embedded(args: argparse.Namespace, options: WorkerOptions) -> str | None:
-    address = _checked(args, options)
+    if args.url:
+        address = Address.parse(args.url, prefix=args.prefix)
+    else:
+        address = located(args.app, None, args.prefix).address
     url: str | None = address.socket_url if address.kind == "embedded" else args.url
     return url
 
@@ -86,12 +83,3 @@ def worker_options(args: argparse.Namespace) -> WorkerOptions:
         drain_timeout=seconds(args.drain_timeout, "--drain-timeout"),
         process_slots=args.process_slots,
     )
-
-
-def production(address: Address, what: str) -> None:
-    """Refuse the embedded server where it could be mistaken for a real one: it ends with this process."""
-    if address.kind == "embedded" and environment.ENV.get() != "dev":
-        raise UsageError(
-            f"streamq {what} does not run on an embedded server, which ends with its process: "
-            "name a server with --url or STREAMQ_URL, or set STREAMQ_ENV=dev if that is what you want"
-        )

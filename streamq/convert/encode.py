@@ -1,172 +1,56 @@
-"""Python values -> JSON by orjson; what cannot be JSON is an error that says where it is.
+"""Values -> JSON text where no handler is known, and a refusal as the error that a caller sees.
 
-Owns the extra types beyond orjson's own. The usual way is one `orjson.dumps`; only where that fails, or
-may have lost a NaN, the value is walked to find the place.
+Owns the words of that error.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-import math
-from collections import deque
-from collections.abc import Iterator, Mapping
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from enum import Enum
-from pathlib import PurePath
-from typing import Any, Final
-from uuid import UUID
+from typing import Any
 
 import orjson
 
+from streamq.convert.compile import own
+from streamq.convert.converter import Converter, Refused
+from streamq.convert.natural import written
+from streamq.convert.plain import walk
+from streamq.depth import TOO_DEEP, too_deep
 from streamq.errors import PayloadError
 
-_DEEPEST: Final = 200
-_KEYS: Final = (str, int, float, bool, UUID, date, datetime, time, Enum, type(None))
 
-
-def encode(value: object, *, what: str, non_str_keys: bool = False) -> bytes:
-    """JSON bytes. PayloadError names `what`, the place inside it, the fault and the fix.
-
-    `non_str_keys` lets keys be int, UUID, Enum or dates: right where the reader turns them back.
-    """
-    option = orjson.OPT_NON_STR_KEYS if non_str_keys else None
+def encode(value: object, *, what: str) -> bytes:
+    """JSON bytes of a value whose annotations are elsewhere. PayloadError names `what` and the place."""
     try:
-        raw = orjson.dumps(value, default=_default, option=option)
-    except (TypeError, ValueError, RecursionError) as error:
-        _find(value, what, non_str_keys=non_str_keys)
-        raise PayloadError(f"{what} cannot be JSON: {error}") from None
-    if b"null" in raw:
-        # orjson writes NaN and Infinity as null, silently: look whether one of them is there.
-        _find(value, what, non_str_keys=non_str_keys)
+        return written(value, own)
+    except Refused as refused:
+        raise refusal(what, refused) from None
+    except RecursionError:
+        raise refusal(what, Refused(TOO_DEEP, changed=False)) from None
+
+
+def encode_as(converter: Converter, value: object, *, what: str) -> bytes:
+    """JSON bytes of a value that its converter brings back; PayloadError where it does not."""
+    try:
+        return dumped(converter.encode(value))
+    except Refused as refused:
+        raise refusal(what, refused) from None
+    except RecursionError:
+        raise refusal(what, Refused(TOO_DEEP, changed=False)) from None
+
+
+def dumped(data: Any) -> bytes:
+    """JSON data as text. Refused where orjson does not write it, or where it is nested too deep."""
+    try:
+        raw = orjson.dumps(data)
+    except (TypeError, ValueError, RecursionError):
+        walk(data)
+        raise Refused(TOO_DEEP, changed=False) from None
+    if too_deep(raw):
+        raise Refused(TOO_DEEP, changed=False)
     return raw
 
 
-def _default(value: Any) -> Any:
-    """The types that orjson does not know; raises TypeError for all others."""
-    if isinstance(value, Decimal | PurePath):
-        return str(value)
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, set | frozenset):
-        return _in_order(value)
-    if isinstance(value, deque):
-        return list(value)
-    if isinstance(value, tuple):  # a namedtuple: orjson takes plain tuples only
-        return list(value)
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
-    if isinstance(value, str):
-        return str.__str__(value)
-    raise TypeError(f"{type(value).__qualname__} is no JSON type")
-
-
-def _in_order(values: Any) -> list[Any]:
-    """The same for equal sets in every process, where that can be: an idempotency key compares payloads."""
-    try:
-        return sorted(values)
-    except TypeError:
-        return list(values)
-
-
-def _find(value: object, what: str, *, non_str_keys: bool) -> None:
-    """Walk the value and raise PayloadError for the first thing that JSON cannot hold."""
-    for path, fault in _faults(value, "", 0, non_str_keys=non_str_keys):
-        place = f" at {path.lstrip('.')}" if path else ""
-        raise PayloadError(f"{what} cannot be JSON{place}: {fault}")
-
-
-def _faults(value: Any, path: str, depth: int, *, non_str_keys: bool) -> Iterator[tuple[str, str]]:
-    if depth > _DEEPEST:
-        yield (
-            path[:60] + "…",
-            f"it is nested deeper than {_DEEPEST} levels, or contains itself: pass a flat value",
-        )
-        return
-    if fault := _own_fault(value):
-        yield path, fault
-        return
-    if isinstance(value, Mapping):
-        for key in value:
-            if fault := _key_fault(key, non_str_keys=non_str_keys):
-                yield path, fault
-                return
-    for name, inner in _inside(value):
-        yield from _faults(inner, path + name, depth + 1, non_str_keys=non_str_keys)
-
-
-def _inside(value: Any) -> Iterator[tuple[str, Any]]:
-    """The parts of a value with their names."""
-    if isinstance(value, Mapping):
-        yield from ((f".{key}", item) for key, item in value.items())
-    elif isinstance(value, list | tuple | set | frozenset | deque):
-        yield from ((f"[{n}]", item) for n, item in enumerate(value))
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        yield from ((f".{f.name}", getattr(value, f.name)) for f in dataclasses.fields(value))
-    elif isinstance(value, Enum):
-        yield "", value.value
-    elif dump := getattr(value, "model_dump", None):
-        yield "", dump(mode="json")
-
-
-def _own_fault(value: Any) -> str | None:
-    """What keeps a single value from being JSON, with the fix; None where nothing does."""
-    if isinstance(value, Enum):
-        return None
-    if isinstance(value, bytes | bytearray | memoryview):
-        return "bytes are no JSON: pass text (base64), or a reference to where the data is"
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"{value} is no JSON number: pass None, or a text"
-    if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        return "an integer of more than 64 bits is no JSON number here: pass it as text"
-    if isinstance(value, str):
-        return _text_fault(value)
-    known = (
-        int,
-        float,
-        bool,
-        Mapping,
-        list,
-        tuple,
-        set,
-        frozenset,
-        deque,
-        datetime,
-        date,
-        time,
-        timedelta,
-        UUID,
-    )
-    if value is None or isinstance(value, (*known, Decimal, PurePath)):
-        return None
-    if (dataclasses.is_dataclass(value) and not isinstance(value, type)) or hasattr(value, "model_dump"):
-        return None
-    return _foreign(value)
-
-
-def _foreign(value: Any) -> str:
-    if inspect.iscoroutine(value):
-        value.close()  # or Python would complain of it somewhere else
-        return (
-            f"{value.__qualname__} is async and was called, but nobody awaits it: await it, and where it is "
-            "a handler under a decorator, make what wraps it async def as well"
-        )
-    return f"{type(value).__qualname__} is no JSON type: pass its id, a dict or a dataclass"
-
-
-def _text_fault(value: str) -> str | None:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return "the text has lone surrogates, it is no UTF-8: decode it with errors='replace'"
-    return None
-
-
-def _key_fault(key: Any, *, non_str_keys: bool) -> str | None:
-    if isinstance(key, str):
-        return _text_fault(key)
-    if non_str_keys and isinstance(key, _KEYS):
-        return None
-    kind = type(key).__qualname__
-    return f"the key {key!r} is {kind}, and JSON keys are text: use str keys, or annotate dict[{kind}, …]"
+def refusal(what: str, refused: Refused) -> PayloadError:
+    """The error for the caller: what, where in it, why, and the fix."""
+    place = f" at {refused.place}" if refused.place else ""
+    verb = "would not come back as sent" if refused.changed else "cannot be JSON"
+    return PayloadError(f"{what} {verb}{place}: {refused.fault}")

@@ -15,9 +15,11 @@ from typing import Any, Final
 from streamq import calls
 from streamq.calls import Call
 from streamq.daemon.directory import Directory
+from streamq.daemon.loop import a_round, each
+from streamq.daemon.rounds import Rounds
 from streamq.errors import RedisError
 from streamq.inspector import WorkerInfo, worker_info
-from streamq.keys import TypeKeys
+from streamq.keys import ShardKeys, TypeKeys
 from streamq.model import COUNTERS, Counts
 from streamq.telemetry.sums import Snapshot
 from streamq.transport import AsyncTransport
@@ -41,9 +43,10 @@ class View:
 class Backlog:
     """Looks at every type of every shard."""
 
-    def __init__(self, transport: AsyncTransport, directory: Directory) -> None:
+    def __init__(self, transport: AsyncTransport, directory: Directory, rounds: Rounds) -> None:
         self._transport = transport
         self._directory = directory
+        self._rounds = rounds
         self._lock = asyncio.Lock()
         self._view, self._seen = View(), 0.0
 
@@ -56,32 +59,49 @@ class Backlog:
 
     async def _fresh(self) -> View:
         try:
-            rows: dict[tuple[str, str], Row] = {}
-            for keys in self._directory.types()[:MOST]:
-                add_counts(rows, keys, await self._transport.run(calls.counts(keys), patience=0))
-            await self._pauses(rows)
-            return View(list(rows.values()), await self._workers(), await self._memory())
+            with a_round(self._rounds, "watch"):
+                return View(await self._rows(), await self._workers(), await self._memory())
         except RedisError:
             return View()
 
+    async def _rows(self) -> list[Row]:
+        """A type that cannot be counted in one of its shards has no row: a part would be taken for all."""
+        rows: dict[tuple[str, str], Row] = {}
+        unreadable: set[tuple[str, str]] = set()
+
+        async def count(keys: TypeKeys) -> None:
+            unreadable.add((keys.app, keys.type))
+            add_counts(rows, keys, await self._transport.run(calls.counts(keys), patience=0))
+            unreadable.discard((keys.app, keys.type))
+
+        for keys in self._directory.types()[:MOST]:
+            if (keys.app, keys.type) not in unreadable:
+                await each([keys], count)
+        await self._pauses(rows)
+        return [row for place, row in rows.items() if place not in unreadable]
+
     async def _workers(self) -> dict[str, Counter[str]]:
         found: dict[str, Counter[str]] = {}
-        for shard, _ in self._directory.shards():
-            if shard.shard == 0:
-                found[shard.app] = new_tally()
-                beats = await self._transport.run(calls.workers(shard), patience=0)
-                details = await self._transport.run(calls.heartbeats(shard), patience=0)
-                now = await self._transport.run(calls.now(), patience=0)
-                for name, beat in beats:
-                    if name in details:
-                        add_worker(found[shard.app], worker_info(name, now - beat, details[name]))
+
+        async def look(shard: ShardKeys) -> None:
+            tally = found[shard.app] = new_tally()
+            beats = await self._transport.run(calls.workers(shard), patience=0)
+            details = await self._transport.run(calls.heartbeats(shard), patience=0)
+            now = await self._transport.run(calls.now(), patience=0)
+            for name, beat in beats:
+                if name in details:
+                    add_worker(tally, worker_info(name, now - beat, details[name]))
+
+        await each([shard for shard, _ in self._directory.shards() if shard.shard == 0], look)
         return found
 
     async def _pauses(self, rows: dict[tuple[str, str], Row]) -> None:
-        for shard, _ in self._directory.shards():
+        async def look(shard: ShardKeys) -> None:
             for name in await self._transport.run(calls.paused(shard), patience=0):
                 if (shard.app, name) in rows:
                     rows[shard.app, name]["paused"] = True
+
+        await each([shard for shard, _ in self._directory.shards()], look)
 
     async def _memory(self) -> tuple[int, int] | None:
         """Of the fullest server that has a shard."""

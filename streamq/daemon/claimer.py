@@ -7,12 +7,13 @@ by the script, from the policy in Redis.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Final
 
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
-from streamq.daemon.loop import apart, each
-from streamq.keys import TypeKeys
+from streamq.daemon.loop import about, apart, each
+from streamq.keys import TypeKeys, shard_keys
 from streamq.transport import AsyncTransport, GroupMissing
 
 START: Final = "0-0"
@@ -35,13 +36,13 @@ class Claimer:
     async def _shard(self, types: list[TypeKeys]) -> None:
         for found in await self._directory.survey(types):
             if found.pending > 0:
-                with apart(self._log, type=found.keys.type):
+                with apart(self._log, **about(found.keys)):
                     await self._stream(found.keys, found.letter)
 
     async def _stream(self, keys: TypeKeys, letter: str) -> None:
         cursor, shard = START, (keys.app, keys.shard)
         while True:
-            call = calls.reclaim(keys, letter, cursor, self._batch, self._expected(shard))
+            call = calls.reclaim(keys, shard_keys(*shard), letter, cursor, self._batch, self._expected(shard))
             reclaim = await self._transport.run(call, patience=0)
             self._clocks[shard] = (reclaim.now_ms, time.monotonic())
             if reclaim.skew:
@@ -77,10 +78,11 @@ class Claimer:
         """Idle times mean nothing after a jump: every delivery of the shard gets one full lease from now."""
         for keys in [keys for keys in self._directory.types() if (keys.app, keys.shard) == shard]:
             for _, stream in calls.all_streams(keys):
-                cursor = "-"
-                while cursor:
-                    try:
-                        last = await self._transport.run(calls.restamp(stream, cursor, self._batch))
-                    except GroupMissing:
-                        break
-                    cursor = f"({last}" if last else ""
+                with apart(self._log, **about(keys)), suppress(GroupMissing):
+                    await self._restamp(stream)
+
+    async def _restamp(self, stream: str) -> None:
+        cursor = "-"
+        while cursor:
+            last = await self._transport.run(calls.restamp(stream, cursor, self._batch))
+            cursor = f"({last}" if last else ""

@@ -11,7 +11,7 @@ from typing import Final
 
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
-from streamq.daemon.loop import apart, each, together
+from streamq.daemon.loop import about, apart, each, together
 from streamq.keys import ShardKeys, TypeKeys
 from streamq.options import DaemonOptions
 from streamq.transport import AsyncTransport
@@ -34,10 +34,10 @@ class Janitor:
     async def _shard(self, listed: tuple[ShardKeys, list[TypeKeys]]) -> None:
         shard, types = listed
         surveyed = await self._directory.survey(types)
-        with apart(self._log):
+        with apart(self._log, app=shard.app, shard=shard.shard):
             await self._groups([found.stream for found in surveyed if found.consumers < 0])
         for found in surveyed:
-            with apart(self._log, type=found.keys.type):
+            with apart(self._log, **about(found.keys)):
                 await self._tidy(found, shard)
         await together(types, lambda some: self._trim(some, shard), self._log)
 

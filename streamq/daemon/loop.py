@@ -51,35 +51,65 @@ async def every(
         await pause(stop, interval * random.uniform(0.9, 1.1))
 
 
+_ROUND: ContextVar[tuple[Rounds, str] | None] = ContextVar("streamq_round", default=None)
+"""The book and the name of the round under way; None outside of one."""
+
+
+@contextmanager
+def a_round(rounds: Rounds, name: str) -> Generator[None]:
+    """What fails apart from the rest within is noted under this name."""
+    token = _ROUND.set((rounds, name))
+    try:
+        yield
+    finally:
+        _ROUND.reset(token)
+
+
 async def each(items: Iterable[T], step: Callable[[T], Awaitable[None]]) -> None:
-    """A step for each. One whose server is away keeps no other from its turn; its error comes at the end."""
+    """A step for each. What is wrong with one keeps no other from its turn: a server that is away is raised
+    at the end, since its return is waited for; any other fault is told."""
     away: RedisUnavailable | None = None
     for item in items:
         try:
-            await step(item)
+            with apart(**about(item)):
+                await step(item)
         except RedisUnavailable as error:
             away = away or error
     if away is not None:
         raise away
 
 
-_FAILED: ContextVar[list[str]] = ContextVar("streamq_failed_apart")
-"""What failed apart from the rest in the round under way."""
+def about(item: object) -> dict[str, Any]:
+    """Whose turn it is, for whoever reads what went wrong in it."""
+    while isinstance(item, tuple | list) and item:
+        item = item[0]
+    names = ("app", "shard", "type") if isinstance(item, TypeKeys) else ("app", "shard")
+    return {name: getattr(item, name) for name in names if hasattr(item, name)}
 
 
 @contextmanager
-def apart(log: Any, **about: str) -> Generator[None]:
-    """What is wrong with one type or stream is logged and keeps no other from being served. An absent
+def apart(log: Any = None, **place: Any) -> Generator[None]:
+    """What is wrong with one app, shard, type or row is told and keeps no other from being served. An absent
     server is raised: it concerns all."""
     try:
         yield
     except RedisUnavailable:
         raise
     except GroupMissing as error:
-        log.warning("group.missing", **about, error=str(error))
+        (log or telemetry.get_logger()).warning("group.missing", **place, error=str(error))
     except RedisError as error:
-        log.error("chore.failed", **about, error=str(error))  # noqa: TRY400 - the server's words say it all
-        _FAILED.get([]).append(str(error))
+        _tell(log, place, str(error))  # the server's words say it all
+    except Exception as error:  # noqa: BLE001 - stored values that nobody of ours wrote
+        _tell(log, place, repr(error), exc_info=True)
+
+
+def _tell(log: Any, place: dict[str, Any], error: str, **more: Any) -> None:
+    """Log a fault that is new, and note it in the book of the round under way."""
+    under_way, log = _ROUND.get(), log or telemetry.get_logger()
+    if under_way is None or under_way[0].fault(under_way[1], place, error):
+        log.error("chore.failed", **place, error=error, **more)
+    else:
+        log.debug("chore.failed", **place, error=error)
 
 
 TOGETHER: Final = 20
@@ -96,9 +126,9 @@ async def together(
             await step(some)
         except RedisUnavailable:
             raise
-        except RedisError:
+        except Exception:  # noqa: BLE001 - told below, of whom it concerns
             for keys in some:
-                with apart(log, type=keys.type):
+                with apart(log, **about(keys)):
                     await step([keys])
 
 
@@ -111,11 +141,11 @@ async def guarded(
 ) -> None:
     """One round: a chore that fails is logged and tried again; an absent server is waited for."""
     log = telemetry.get_logger(chore=name)
-    failed: list[str] = []
-    _FAILED.set(failed)
+    began = rounds.count_faults()
     try:
-        await chore()
-        rounds.good(name, partly=bool(failed))
+        with a_round(rounds, name):
+            await chore()
+        rounds.good(name, partly=rounds.count_faults() > began)
     except RedisUnavailable as error:
         log.warning("redis.unavailable", doing=name, error=str(error))
         rounds.lost(name)

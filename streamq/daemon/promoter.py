@@ -13,7 +13,7 @@ from typing import Final
 
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
-from streamq.daemon.loop import apart, each, guarded, pause
+from streamq.daemon.loop import about, apart, each, guarded, pause
 from streamq.daemon.rounds import Rounds
 from streamq.keys import ShardKeys, TypeKeys, type_keys
 from streamq.model import NAME_PATTERN
@@ -96,7 +96,7 @@ class Promoter:
         """Note when the next of each type is due, and promote what is."""
         now = time.monotonic()
         self._due.update(dict.fromkeys(types, now + AGAIN))  # where it fails
-        with apart(self._log):
+        with apart(self._log, app=types[0].app, shard=types[0].shard):
             found = await self._transport.run(calls.next_due(types), patience=0)
             for keys, left_ms in zip(types, found, strict=True):
                 self._note(keys, left_ms)
@@ -107,7 +107,7 @@ class Promoter:
         await each(types, self._promote_apart)
 
     async def _promote_apart(self, keys: TypeKeys) -> None:
-        with apart(self._log, type=keys.type):
+        with apart(self._log, **about(keys)):
             await self._promote(keys)
 
     async def _promote(self, keys: TypeKeys) -> None:

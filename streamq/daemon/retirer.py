@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
-from streamq.keys import shard_keys, type_keys
+from streamq.daemon.loop import each
+from streamq.keys import ShardKeys, shard_keys, type_keys
 from streamq.transport import AsyncTransport
 
 
@@ -21,11 +22,17 @@ class Retirer:
         self._log = telemetry.get_logger(chore="retire")
 
     async def round(self) -> None:
+        found = await self._directory.apps()
+        wanted = [
+            n for n, record in found.items() if record.known > record.shards and self._directory.serves(n)
+        ]
+        await each([shard_keys(app, 0) for app in wanted], self._retire)
+
+    async def _retire(self, first: ShardKeys) -> None:
+        """Give up what an app no longer uses."""
         given_up = False
-        for app, record in (await self._directory.apps()).items():
-            if record.known > record.shards and self._directory.serves(app):
-                while await self._retire_last(app):
-                    given_up = True
+        while await self._retire_last(first.app):
+            given_up = True
         if given_up:
             await self._directory.look()
 

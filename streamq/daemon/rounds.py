@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Final
+from typing import Any, Final
 
 from streamq.telemetry.sums import Sums
 
 MISSED: Final = 3
 """Intervals after which a chore is overdue, and at least a minute."""
+
+
+FADED: Final = 120.0
+"""Seconds after which a fault that was not met again is told no more."""
+MOST_FAULTS: Final = 100
+LONGEST_FAULT: Final = 300
 
 
 class Rounds:
@@ -23,6 +29,8 @@ class Rounds:
         self._good: dict[str, tuple[float, float]] = {}
         self._away_since = 0.0
         self._began = time.monotonic()
+        self._faults: dict[tuple[str, str], float] = {}
+        self._counted = 0
         self.returning: asyncio.Task[None] | None = None
 
     def good(self, chore: str, *, partly: bool = False) -> None:
@@ -32,6 +40,26 @@ class Rounds:
 
     def failed(self, chore: str) -> None:
         self._sums.count("streamq_daemon_rounds_total", chore, "failed")
+
+    def fault(self, chore: str, about: dict[str, Any], error: str) -> bool:
+        """What is wrong with one app, shard or type; answers whether it is new."""
+        where = ":".join(str(about[name]) for name in ("app", "shard", "type") if name in about)
+        known, now = self.faults(), time.monotonic()
+        text = f"{where}: {error}"[:LONGEST_FAULT]
+        self._counted += 1
+        if len(self._faults) < MOST_FAULTS:
+            self._faults[chore, text] = now
+        return f"{chore} {text}" not in known
+
+    def faults(self) -> list[str]:
+        """What was wrong in the last rounds, by chore and place; it kept no other from being served."""
+        since = time.monotonic() - FADED
+        self._faults = {fault: at for fault, at in list(self._faults.items()) if at >= since}
+        return [f"{chore} {text}" for chore, text in list(self._faults)]
+
+    def count_faults(self) -> int:
+        """How many faults there ever were, to tell a round in which there were some."""
+        return self._counted
 
     def lost(self, chore: str) -> None:
         """The server is away."""

@@ -20,6 +20,7 @@ from streamq import calls, telemetry
 from streamq.daemon.backlog import Backlog, View, samples
 from streamq.daemon.claimer import Claimer
 from streamq.daemon.directory import Directory
+from streamq.daemon.expirer import Expirer
 from streamq.daemon.janitor import Janitor
 from streamq.daemon.loop import every, guarded
 from streamq.daemon.promoter import LONGEST_SLEEP, Promoter
@@ -71,7 +72,7 @@ class Daemon:
         self._sums = Sums()
         self._rounds = Rounds(self._sums)
         self._pulse = Pulse(self._sums)
-        self._backlog = Backlog(self._transport, self._directory)
+        self._backlog = Backlog(self._transport, self._directory, self._rounds)
         self._watched = watched
         self._view = View()
         self._started_at = time.time()
@@ -93,6 +94,7 @@ class Daemon:
         )
         claimer = Claimer(self._transport, self._directory, options.batch)
         janitor = Janitor(self._transport, self._directory, options)
+        expirer = Expirer(self._transport, self._directory, options.batch)
         sampler = Sampler(self._transport, self._directory)
         retirer = Retirer(self._transport, self._directory)
         self._log.info("daemon.ready", types=len(self._directory.types()))
@@ -105,6 +107,7 @@ class Daemon:
                 self._every("reclaim", options.claim_interval, claimer.round),
                 self._every("tidy", options.tidy_interval, janitor.round),
                 self._every("heartbeat", options.heartbeat, self._beat),
+                self._every("expire", options.expire_interval, expirer.round),
                 self._every("sample", options.sample_interval, sampler.round),
                 self._every("retire", options.tidy_interval, retirer.round),
                 *([self._every("watch", WATCH_INTERVAL, self._look)] if self._watched else []),
@@ -129,7 +132,7 @@ class Daemon:
             "only": self._directory.only,
             "heartbeat": self.options.heartbeat,
             "started_at": self._started_at,
-            "problems": self.not_ready(),
+            "problems": [*self.not_ready(), *self.faults()],
         }
         await self._transport.run(calls.attend(self.name, orjson.dumps(details), self._namespace), patience=0)
 
@@ -146,6 +149,7 @@ class Daemon:
             "tidy": self.options.tidy_interval,
             "promote": LONGEST_SLEEP,
             "heartbeat": self.options.heartbeat,
+            "expire": self.options.expire_interval,
             "sample": self.options.sample_interval,
             "retire": self.options.tidy_interval,
         }
@@ -164,6 +168,10 @@ class Daemon:
 
     def not_ready(self) -> list[str]:
         return health.not_ready(self.facts())
+
+    def faults(self) -> list[str]:
+        """What is wrong with single apps, shards and types, and keeps no other from being served."""
+        return self._rounds.faults()
 
     def drain(self) -> None:
         self.stop()
@@ -190,6 +198,7 @@ class Daemon:
         found = self._sums.snapshot()
         for chore, at in self._rounds.last_good().items():
             found.set("streamq_daemon_last_round_timestamp_seconds", chore, value=at)
+        found.set("streamq_daemon_faults", value=len(self.faults()))
         found.set("streamq_ready", self.role, value=int(not self.not_ready()))
         build_info(found, self.role)
         return found

@@ -15,7 +15,7 @@ from streamq.deadgroups import END_MS, DeadGroup, DeadGroups, DeadSelection
 from streamq.errors import AuthenticationFailed, UnknownTaskType
 from streamq.inspector import Inspector, TaskInfo, TypeStats, WorkerInfo
 from streamq.operations import Pause
-from streamq.reach import Reach, Reachable
+from streamq.reach import Reach, Reachable, unless_away
 from streamq.rollups import Rollup, Span, activity
 from streamq.tasklist import TaskFilter, TaskPage, TaskRow, told
 
@@ -60,6 +60,7 @@ def _overview(inspector: Inspector, history: History) -> dict[str, Any]:
     oldest = [row["oldest_ready_age"] for row in rows if row["oldest_ready_age"] is not None]
     return {
         "types": rows,
+        "daemons": unless_away(inspector.daemons_alive),
         "totals": {**totals, **asdict(activity(lately)), "oldest_ready_age": max(oldest, default=None)},
     }
 

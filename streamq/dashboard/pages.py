@@ -22,6 +22,7 @@ from streamq.errors import InvalidOption, InvalidTaskId, UsageError
 from streamq.inspector import Inspector, TaskInfo
 from streamq.model import STATES, State, TaskId
 from streamq.options import seconds
+from streamq.reach import unless_away
 from streamq.tasklist import TaskFilter
 
 if TYPE_CHECKING:
@@ -158,7 +159,14 @@ class Pages:
         soon = [row for one in stats for row in inspector.tasks("scheduled", one.type, limit=20).rows]
         rows = self._rows(sorted(soon, key=lambda row: row.at_ms)[:PAGE])
         now_ms = inspector.now_ms()
-        return self._page(request, "schedule.html", rows=rows, stats=stats, now_ms=now_ms)
+        return self._page(
+            request,
+            "schedule.html",
+            rows=rows,
+            stats=stats,
+            now_ms=now_ms,
+            daemons=unless_away(inspector.daemons_alive),
+        )
 
     def server(self, request: Request) -> Response:
         server, findings = objects.server(self._site.queue.inspector), self._site.checkup.look()

@@ -16,6 +16,7 @@ from typing import Any, Final
 import orjson
 
 from streamq.dashboard.masking import MASK, Values
+from streamq.depth import too_deep
 from streamq.fingerprint import place
 
 HIDDEN: Final = MASK
@@ -43,14 +44,19 @@ class Privacy:
             return None
         if self.hide:
             return HIDDEN
+        if too_deep(raw):
+            return self._unread(raw)
         try:
             cleaned = self._cleaned(orjson.loads(raw), 0)
         except ValueError:
-            # Cut, or no JSON: a field's name cannot be told from its value.
-            return HIDDEN if self.fields else raw.decode("utf-8", "backslashreplace")
+            return self._unread(raw)
         # Another field may repeat what one of them holds.
         values = self._values(raw) if self.fields else None
         return cleaned if values is None else _without(cleaned, values)
+
+    def _unread(self, raw: bytes) -> str:
+        """What is cut, no JSON, or deeper than JSON is written: no field can be told from its value."""
+        return HIDDEN if self.fields else raw.decode("utf-8", "backslashreplace")
 
     def text(self, raw: bytes | None) -> str:
         """The same as text for people, indented."""

@@ -15,7 +15,12 @@ from streamq.keys import TypeKeys, type_keys
 from streamq.transport import SyncTransport
 
 LATE_MS: Final = 60_000
+"""Silence after which a delivery that nobody renews is a fault: leases may be long."""
+FAULTS_SHOWN: Final = 10
+OVERDUE: Final = 5.0
+"""Seconds by which a task may be overdue: a daemon that keeps up is late by milliseconds."""
 RECENT_MS: Final = 3_600_000
+NO_DAEMON: Final = "no daemon is alive: nothing is promoted, reclaimed or expired (start `streamq daemon`)"
 _START_WORKER: Final = "streamq worker MODULE:app"
 
 
@@ -24,10 +29,20 @@ def daemons(found: Sequence[WorkerInfo], app: str | None) -> Iterator[Check]:
     alive = [one for one in found if one.alive and one.details.get("only") in (None, app)]
     if alive:
         yield ok("daemon", f"{len(alive)} alive: {_named(alive)}")
+        yield from _faults(alive)
         return
     whom = f" for app {app}" if app else ""
     said = f"none is alive{whom}: delayed tasks, retries and the tasks of dead workers wait"
     yield fault("daemon", said, "streamq daemon --url <this server>, two of them for safety")
+
+
+def _faults(alive: Sequence[WorkerInfo]) -> Iterator[Check]:
+    """What daemons say is wrong with single apps, shards and types."""
+    told = {str(problem) for one in alive for problem in one.details.get("problems") or ()}
+    for problem in sorted(told)[:FAULTS_SHOWN]:
+        yield warning(
+            "daemon", f"it says: {problem}", "streamq audit tells which key holds the wrong kind of value"
+        )
 
 
 def releases(found: Sequence[WorkerInfo]) -> Iterator[Check]:
@@ -95,7 +110,7 @@ class AppChecks:
     def _due(self, stats: Sequence[TypeStats]) -> Check:
         name = f"schedule of {self._app}"
         overdue = [-one.next_due_in for one in stats if one.next_due_in is not None and one.next_due_in < 0]
-        if overdue and max(overdue) * 1000 > LATE_MS:
+        if overdue and max(overdue) > OVERDUE:
             fix = "the daemon promotes them: is one running, and does it keep up?"
             return fault(name, f"tasks are overdue by up to {max(overdue):.0f} s", fix)
         return ok(name, f"{sum(one.scheduled for one in stats)} scheduled, none overdue")

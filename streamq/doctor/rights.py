@@ -35,7 +35,7 @@ ROLES: Final = {
     "producer": Role(_PRODUCER, _PRODUCES),
     "producer of durable tasks": Role(_PRODUCER, (*_PRODUCES, "WAIT", "WAITAOF")),
     "worker": Role(
-        ("announce", "register", "groups", "fetch", "settle", "renew", "beat", "leave"),
+        ("announce", "register", "groups", "fetch", "settle", "renew", "beat", "leave", "next_due"),
         (
             "HGET apps",
             "HSET apps",
@@ -45,6 +45,8 @@ ROLES: Final = {
             "CLIENT ID",
             "CLIENT UNBLOCK",
             "SUBSCRIBE",
+            "ZRANGE daemons",
+            "HGETALL daemons",
         ),
     ),
     "daemon": Role(
@@ -61,6 +63,7 @@ ROLES: Final = {
             "close_shard",
             "lower_known",
             "next_due",
+            "expire",
         ),
         ("HGET apps", "HGETALL apps", "HLEN", "SMEMBERS", "ZADD daemons", "SUBSCRIBE"),
     ),

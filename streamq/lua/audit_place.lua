@@ -9,12 +9,14 @@ local group, problems = ARGV[1], {}
 
 -- Rows with one due time are ordered by their numbers.
 local function row_of(due, number)
+  number = string.format('%012d', number) .. 'h'  -- any letter: numbers of 12 digits and of more, as bytes
   local low = redis.call('ZCOUNT', schedule, '-inf', '(' .. due)
   local high = low + redis.call('ZCOUNT', schedule, due, due) - 1
   while low <= high do
     local middle = math.floor((low + high) / 2)
     local row = redis.call('ZRANGE', schedule, middle, middle)[1]
-    local found = tonumber(string.sub(row, 1, 12)) or 0
+    local found = string.match(row, '^%d+')
+    found = found and found .. 'h' or row
     if found == number then return row end
     if found < number then low = middle + 1 else high = middle - 1 end
   end
@@ -26,7 +28,7 @@ local function fields_at(place)
   if due then
     local row = row_of(due, tonumber(number))
     if not row then return nil end
-    local good, fields = pcall(cmsgpack.unpack, string.sub(row, 14))
+    local good, fields = pcall(cmsgpack.unpack, string.sub(row, (string.find(row, '%D') or #row) + 1))
     return good and type(fields) == 'table' and fields or false
   end
   local stream, entry = streams[string.sub(place, 1, 1)], string.sub(place, 2)
@@ -50,7 +52,10 @@ end
 local function abandoned(place)
   local stream, entry = streams[string.sub(place, 1, 1)], string.sub(place, 2)
   if not stream then return false end
-  local function halves(id) return tonumber(string.match(id, '^%d+')), tonumber(string.match(id, '%d+$')) end
+  local function halves(id)
+    local ms, n = string.match(id, '^(%d+)-(%d+)$')
+    return tonumber(ms), tonumber(n)
+  end
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
   for _, row in ipairs(groups.err and {} or groups) do
     local about = {}

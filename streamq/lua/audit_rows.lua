@@ -9,13 +9,15 @@ local group, of, bytes, problems, read = ARGV[1], ARGV[2], tonumber(ARGV[3]), {}
 
 -- Rows with one due time are ordered by their numbers.
 local function row_of(due, number)
+  number = string.format('%012d', number) .. 'h'  -- any letter: numbers of 12 digits and of more, as bytes
   local low = redis.call('ZCOUNT', schedule, '-inf', '(' .. due)
   local high = low + redis.call('ZCOUNT', schedule, due, due) - 1
   while low <= high do
     local middle = math.floor((low + high) / 2)
     local row = redis.call('ZRANGE', schedule, middle, middle)[1]
     read = read + #row + 300
-    local found = tonumber(string.sub(row, 1, 12)) or 0
+    local found = string.match(row, '^%d+')
+    found = found and found .. 'h' or row
     if found == number then return row end
     if found < number then low = middle + 1 else high = middle - 1 end
   end
@@ -25,7 +27,7 @@ local function fields_at(place)
   local due, number = string.match(place, '^d(%d+)-(%d+)$')
   if due then
     local row = row_of(due, tonumber(number))
-    local good, fields = pcall(cmsgpack.unpack, row and string.sub(row, 14) or '')
+    local good, fields = pcall(cmsgpack.unpack, row and string.sub(row, (string.find(row, '%D') or #row) + 1) or '')
     return row and good and type(fields) == 'table' and fields
   end
   local stream, entry = streams[string.sub(place, 1, 1)], string.sub(place, 2)

@@ -10,9 +10,9 @@ local schedule, index, letters = KEYS[1], KEYS[2], KEYS[3]
 local limit, bytes = tonumber(ARGV[2]), tonumber(ARGV[3])
 local indexed, buried = redis.call('EXISTS', index) == 1, redis.call('EXISTS', letters) == 1
 
--- Rows of one due time are ordered byte by byte; the first twelve tell them apart.
+-- Rows of one due time are ordered byte by byte; the first fifteen tell them apart.
 local function is_until(row, mark)
-  for n = 1, 12 do
+  for n = 1, 15 do
     local x, y = string.byte(row, n) or -1, string.byte(mark, n) or -1
     if x ~= y then return x < y end
   end
@@ -33,7 +33,7 @@ local function rank_after(due, mark)
 end
 
 local function suspicious(row, place)
-  local good, fields = pcall(cmsgpack.unpack, string.sub(row, 14))
+  local good, fields = pcall(cmsgpack.unpack, string.sub(row, (string.find(row, '%D') or #row) + 1))
   if not good or type(fields) ~= 'table' then return true end
   local id
   for n = 1, #fields, 2 do
@@ -54,9 +54,9 @@ while checked < limit and read < bytes and got > 0 do
   got = #rows == chunk * 2 and chunk or 0
   for n = 1, #rows, 2 do
     local row, score = rows[n], rows[n + 1]
-    local place = string.format('d%.0f-%d', score, tonumber(string.sub(row, 1, 12)) or 0)
+    local place = string.format('d%.0f-%d', score, tonumber(string.match(row, '^%d+')) or 0)
     if suspicious(row, place) then places[#places + 1] = place end
-    due, mark = score, string.sub(row, 1, 12)
+    due, mark = score, string.sub(row, 1, 15)
     read = read + #row
   end
   rank = rank + #rows / 2

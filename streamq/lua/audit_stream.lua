@@ -10,7 +10,10 @@ local stream, index, letters = KEYS[1], KEYS[2], KEYS[3]
 local group, letter, cursor, limit, bytes = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local indexed, buried = redis.call('EXISTS', index) == 1, redis.call('EXISTS', letters) == 1
 
-local function halves(id) return tonumber(string.match(id, '^%d+')), tonumber(string.match(id, '%d+$')) end
+local function halves(id)
+  local ms, n = string.match(id, '^(%d+)-(%d+)$')
+  return tonumber(ms), tonumber(n)
+end
 
 local last_ms, last_n = -1, -1
 local groups = redis.pcall('XINFO', 'GROUPS', stream)

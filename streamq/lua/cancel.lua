@@ -3,7 +3,7 @@
 --
 -- The request to a worker is kept in `cancels` until the task ends, whoever holds it then; the message
 -- on the control channel only makes it quick.
--- KEYS schedule index counters cancels waiters gone dead high normal low suspect log actions
+-- KEYS schedule index counters cancels waiters gone dead high normal low suspect log actions expiring
 -- ARGV group local_id task_id control done action about
 -- Returns cancelled, requested, dead or unknown
 local schedule, index, counters, cancels, waiters, gone = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -30,6 +30,7 @@ local function cancelled()
   redis.call('ZADD', gone, string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)), 'x' .. id)
   redis.call('HDEL', index, id)
   redis.call('HDEL', cancels, id)
+  redis.call('ZREM', KEYS[14], id)
   redis.call('HINCRBY', counters, 'cancelled', 1)
   if redis.call('ZREM', waiters, id) == 1 then redis.call('PUBLISH', ARGV[5] .. id, 'x') end
   note(KEYS[12], KEYS[13], ARGV[6], ARGV[7], 1)
@@ -38,12 +39,14 @@ end
 
 -- Rows with one due time are ordered by their numbers.
 local function row_of(due, number)
+  number = string.format('%012d', number) .. 'h'  -- any letter: numbers of 12 digits and of more, as bytes
   local low = redis.call('ZCOUNT', schedule, '-inf', '(' .. due)
   local high = low + redis.call('ZCOUNT', schedule, due, due) - 1
   while low <= high do
     local middle = math.floor((low + high) / 2)
     local row = redis.call('ZRANGE', schedule, middle, middle)[1]
-    local found = tonumber(string.sub(row, 1, 12)) or -1
+    local found = string.match(row, '^%d+')
+    found = found and found .. 'h' or row
     if found == number then return row end
     if found < number then low = middle + 1 else high = middle - 1 end
   end

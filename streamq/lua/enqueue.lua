@@ -7,7 +7,7 @@
 -- keys is where the key's first task is remembered: digest, type:local.
 -- Not `allow-oom`: a full server refuses new tasks as a whole and goes on draining the ones it has.
 -- A writer's last call is remembered as text: its sequence, a space, its answers.
--- KEYS writer types policy rate high normal low suspect schedule counters closed keys...
+-- KEYS writer types policy rate high normal low suspect schedule counters closed expiring keys...
 -- ARGV type sequence memory_ms wake tasks...
 -- Returns an answer for each task, with spaces between: a local id, `=<local id>` (its key's first task),
 -- `!conflict:<type:local>`, `!<ms to wait>` or `!full`; `!closed` where the shard was given up and nothing
@@ -29,31 +29,86 @@ if known then
   end
 end
 if closed then return '!closed' end
-if not known then redis.call('SADD', KEYS[2], ARGV[1]) end
 
 local limits = redis.call('HMGET', KEYS[3], 'rate_limit', 'rate_period_ms', 'max_backlog')
 local limited = limits[1] or limits[3]
 
 -- Nearly every call is of plain tasks: ready now, with nothing but a payload, of a type without limits.
-local answers, n = {}, 5
-while not limited and streams[ARGV[n]] do
-  answers[#answers + 1] = ARGV[n] .. redis.call('XADD', streams[ARGV[n]], '*', 'p', ARGV[n + 1])
+local answers, n, mixed, accepted = {}, 5, false, 0
+while not limited and streams[ARGV[n]] and ARGV[n + 1] do
+  mixed = mixed or ARGV[n] ~= ARGV[5]
   n = n + 2
 end
-local accepted = #answers
+
+-- A script is not undone: whatever can fail is looked at before the first write, or is the first write.
+local wrong, uncountable, no_streams
+if mixed or not known or n <= #ARGV then
+  function wrong(key, kind, told)
+    if type(told) ~= 'table' or not told.err then return nil end
+    if not string.find(told.err, 'WRONGTYPE', 1, true) then return told end
+    return redis.error_reply(
+      'WRONGTYPE ' .. key .. ' is no ' .. kind .. ': somebody overwrote it; nothing was written')
+  end
+
+  function uncountable(...)
+    local told = redis.pcall('HMGET', counters, ...)
+    if told.err then return wrong(counters, 'hash', told) end
+    for _, value in ipairs(told) do
+      if value and (not string.match(value, '^-?%d+$') or #value > 17) then
+        return redis.error_reply('ERR ' .. counters .. ' holds ' .. value .. ', no number; nothing was written')
+      end
+    end
+  end
+
+  function no_streams()
+    local bad
+    for m = 5, 8 do bad = bad or wrong(KEYS[m], 'stream', redis.pcall('XLEN', KEYS[m])) end
+    return bad
+  end
+
+  local bad = uncountable('accepted') or no_streams()
+  if bad then return bad end
+end
+if not known then redis.call('SADD', KEYS[2], ARGV[1]) end
+
 if n > #ARGV then
+  accepted = (n - 5) / 2
+  local total = redis.call('HINCRBY', counters, 'accepted', accepted)
+  for m = 5, #ARGV, 2 do
+    local entry = redis.pcall('XADD', streams[ARGV[m]], '*', 'p', ARGV[m + 1])
+    if type(entry) == 'table' then  -- the first of one stream: nothing but the number is to be taken back
+      if total == accepted then
+        redis.call('HDEL', counters, 'accepted')
+      else
+        redis.call('HINCRBY', counters, 'accepted', -accepted)
+      end
+      return entry
+    end
+    answers[#answers + 1] = ARGV[m] .. entry
+  end
   local said = accepted == 1 and answers[1] or table.concat(answers, ' ')
-  redis.call('HINCRBY', counters, 'accepted', accepted)
   redis.call('SET', writer, ARGV[2] .. ' ' .. said, 'PX', ARGV[3])
   return said
 end
 
 -- What follows costs as much again.
 local rate_log, schedule = KEYS[4], KEYS[9]
-local rate, period, backlog = tonumber(limits[1]), tonumber(limits[2]), tonumber(limits[3])
+-- A stored value that no app can have written counts as none.
+local function whole(value)
+  return string.match(value or '', '^%d+$') and #value <= 15 and tonumber(value) or nil
+end
+local rate, period, backlog = whole(limits[1]), whole(limits[2]), whole(limits[3])
+if rate == 0 or not period then rate = nil end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local room, earliest = math.huge, nil
+n = 5
+local bad = uncountable('sequence')
+  or wrong(schedule, 'sorted set', redis.pcall('ZCARD', schedule))
+  or wrong(rate_log, 'list', redis.pcall('LLEN', rate_log))
+  or wrong(KEYS[12], 'sorted set', redis.pcall('ZCARD', KEYS[12]))
+for m = 13, #KEYS do bad = bad or wrong(KEYS[m], 'string', redis.pcall('GET', KEYS[m])) end
+if bad then return bad end
 if backlog then
   room = backlog - redis.call('ZCARD', schedule)
   for k = 5, 8 do room = room - redis.call('XLEN', KEYS[k]) end
@@ -69,7 +124,7 @@ local function refusal()
   end
 end
 
-local function accept(letter, due, fields)
+local function place(letter, due, fields)
   room = room - 1
   accepted = accepted + 1
   if rate then redis.call('LPUSH', rate_log, string.format('%.0f', now)) end
@@ -82,46 +137,74 @@ local function accept(letter, due, fields)
   local score = string.format('%.0f', due)
   redis.call('ZADD', schedule, score, string.format('%012d', number) .. letter .. cmsgpack.pack(fields))
   if not earliest or due < earliest then earliest = due end
-  return 'd' .. score .. '-' .. number
+  return string.format('d%s-%.0f', score, number)
 end
 
--- The task at n: its letter, when it is due, its fields; where it has a key, its digest and the window.
+-- Who never has a worker must see a task expire as well: its daemon looks at these rows.
+local function accept(letter, due, fields, expires)
+  local id = place(letter, due, fields)
+  if expires then redis.call('ZADD', KEYS[12], expires, id) end
+  return id
+end
+
+-- The task at n; nil where it is none.
 local function read()
-  local letter, sign, ms, count, window = string.match(ARGV[n], '^([hnl])([+@]?)(%d*)/?(%d*)#?(%d*)$')
-  local due, fields = tonumber(ms), {'p', ARGV[n + 1]}
-  if sign == '+' then due = now + due end
+  -- A long row of digits would be split in every way: no head of ours has 64 characters.
+  local head = ARGV[n] and #ARGV[n] < 64 and ARGV[n] or ''
+  local letter, sign, ms, count, window = string.match(head, '^([hnl])([+@]?)(%d*)/?(%d*)#?(%d*)$')
+  local task = {letter = letter, due = tonumber(ms), fields = {'p', ARGV[n + 1]}, window = window}
+  if not letter or #task.fields < 2 or (sign ~= '') ~= (task.due ~= nil) or #ms > 15 then return nil end
+  if sign == '+' then task.due = now + task.due end
   n = n + 2
   for _ = 1, tonumber(count) or 0 do
-    local value = ARGV[n + 1]
-    -- A lifetime counts from when the task is due.
-    if ARGV[n] == 'x' then value = string.format('%.0f', math.max(due or now, now) + tonumber(value)) end
-    fields[#fields + 1] = ARGV[n]
-    fields[#fields + 1] = value
+    local name, value = ARGV[n], ARGV[n + 1]
+    if name == 'x' then
+      -- A lifetime counts from when the task is due.
+      if not string.match(value or '', '^%d+$') or #value > 15 then return nil end
+      value = string.format('%.0f', math.max(task.due or now, now) + tonumber(value))
+      task.expires = value
+    end
+    if not value or #task.fields > 900 then return nil end
+    table.insert(task.fields, name)
+    table.insert(task.fields, value)
     n = n + 2
   end
-  if window == '' then return letter, due, fields end
-  n = n + 1
-  return letter, due, fields, ARGV[n - 1], window
+  if window ~= '' then
+    task.digest = ARGV[n]
+    n = n + 1
+    if not task.digest then return nil end
+  end
+  return task
 end
 
 -- What a key has brought: nil where it is new. It comes before the limits: no second task is made.
 local function first_of(record, digest)
   local first = redis.call('GET', record)
   if not first then return nil end
-  local same = string.sub(first, 1, 16) == digest
-  return same and '=' .. string.match(first, ':(.*)$', 17) or '!conflict:' .. string.sub(first, 17)
+  local local_id = string.match(first, '^[%w._-]+:([%w-]+)$', 17)
+  if not local_id then return nil end  -- no record of ours
+  return string.sub(first, 1, 16) == digest and '=' .. local_id or '!conflict:' .. string.sub(first, 17)
 end
 
-local record = 11
+local tasks, record = {}, 12
 while n <= #ARGV do
-  local letter, due, fields, digest, window = read()
-  if digest then record = record + 1 end
-  local answer = digest and first_of(KEYS[record], digest) or refusal()
+  local task = read()
+  if not task then return redis.error_reply('MALFORMED task ' .. #tasks + 1 .. '; nothing was written') end
+  tasks[#tasks + 1] = task
+  if task.digest then record = record + 1 end
+end
+if record ~= #KEYS then return redis.error_reply('MALFORMED keys; nothing was written') end
+record = 12
+for number, task in ipairs(tasks) do
+  if task.digest then record = record + 1 end
+  local answer = task.digest and first_of(KEYS[record], task.digest) or refusal()
   if not answer then
-    answer = accept(letter, due, fields)
-    if digest then redis.call('SET', KEYS[record], digest .. ARGV[1] .. ':' .. answer, 'PX', window) end
+    answer = accept(task.letter, task.due, task.fields, task.expires)
+    if task.digest then
+      redis.call('SET', KEYS[record], task.digest .. ARGV[1] .. ':' .. answer, 'PX', task.window)
+    end
   end
-  answers[#answers + 1] = answer
+  answers[number] = answer
 end
 if accepted > 0 then redis.call('HINCRBY', counters, 'accepted', accepted) end
 if rate and accepted > 0 then

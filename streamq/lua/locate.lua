@@ -11,12 +11,14 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- Rows with one due time are ordered by their numbers.
 local function row_of(due, number)
+  number = string.format('%012d', number) .. 'h'  -- any letter: numbers of 12 digits and of more, as bytes
   local low = redis.call('ZCOUNT', schedule, '-inf', '(' .. due)
   local high = low + redis.call('ZCOUNT', schedule, due, due) - 1
   while low <= high do
     local middle = math.floor((low + high) / 2)
     local row = redis.call('ZRANGE', schedule, middle, middle)[1]
-    local found = tonumber(string.sub(row, 1, 12)) or -1
+    local found = string.match(row, '^%d+')
+    found = found and found .. 'h' or row
     if found == number then return row end
     if found < number then low = middle + 1 else high = middle - 1 end
   end
@@ -59,8 +61,8 @@ local due, number = string.match(place, '^d(%d+)-(%d+)$')
 if due then
   local row = row_of(due, tonumber(number))
   if row then
-    local good, fields = pcall(cmsgpack.unpack, string.sub(row, 14))
-    return {now, 'scheduled', {'stream', string.sub(row, 13, 13), 'due_ms', due}, texts(good and fields), false}
+    local good, fields = pcall(cmsgpack.unpack, string.sub(row, (string.find(row, '%D') or #row) + 1))
+    return {now, 'scheduled', {'stream', string.match(row, '%D') or '', 'due_ms', due}, texts(good and fields), false}
   end
 elseif streams[string.sub(place, 1, 1)] then
   local found = in_stream(string.sub(place, 1, 1), string.sub(place, 2))

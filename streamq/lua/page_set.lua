@@ -33,9 +33,10 @@ end
 
 local rows, cursor = {}, ''
 local function scheduled(row, due)
-  local good, fields = pcall(cmsgpack.unpack, string.sub(row, 14))
-  local place = string.format('d%.0f-%d', tonumber(due), tonumber(string.sub(row, 1, 12)) or 0)
-  return {place, string.sub(row, 13, 13), due, shortened(good and type(fields) == 'table' and fields or {}, 600)}
+  local good, fields = pcall(cmsgpack.unpack, string.sub(row, (string.find(row, '%D') or #row) + 1))
+  local place = string.format('d%.0f-%d', tonumber(due), tonumber(string.match(row, '^%d+')) or 0)
+  local shown = shortened(good and type(fields) == 'table' and fields or {}, 600)
+  return {place, string.match(row, '%D') or '', due, shown}
 end
 
 local function dead(id, died)
@@ -57,7 +58,8 @@ local seen = 0
 for n = 1, #found, 2 do
   local stamp = string.format('%.0f', tonumber(found[n + 1]))
   seen = seen + 1
-  cursor = stamp .. ' ' .. (kind == 'scheduled' and string.sub(found[n], 1, 12) or found[n])
+  local member = kind == 'scheduled' and (string.match(found[n], '^%d+[hnl]') or string.sub(found[n], 1, 12))
+  cursor = stamp .. ' ' .. (member or found[n])
   if kind == 'scheduled' then
     rows[#rows + 1] = scheduled(found[n], stamp)
   elseif kind == 'dead' then

@@ -17,7 +17,10 @@ local function last_delivered(stream)
   end
 end
 
-local function halves(id) return tonumber(string.match(id, '^%d+')), tonumber(string.match(id, '%d+$')) end
+local function halves(id)
+  local ms, n = string.match(id, '^(%d+)-(%d+)$')
+  return tonumber(ms), tonumber(n)
+end
 local function later(id, other)
   local ms, n = halves(id)
   local other_ms, other_n = halves(other)

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- promote: move at most `limit` due tasks from the schedule to their streams.
 --
--- A row is a number of 12 digits, the letter of the priority and the packed fields. Rows are taken in
+-- A row is a number of 12 to 15 digits, the letter of the priority and the packed fields. Rows are taken in
 -- the order of due time, then number. One that cannot be unpacked becomes a dead letter as it is.
 -- KEYS schedule index dead letters groups counters high normal low
 -- ARGV limit
@@ -13,7 +13,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local stamp = string.format('%.0f', now)
 
 local function bury(row)
-  local id = 'd' .. stamp .. '-' .. redis.call('HINCRBY', KEYS[6], 'sequence', 1)
+  local id = string.format('d%s-%.0f', stamp, redis.call('HINCRBY', KEYS[6], 'sequence', 1))
   redis.call('ZADD', KEYS[3], stamp, id)
   redis.call('HSET', KEYS[4], id, cmsgpack.pack({'undecodable', 'n', stamp, {'raw', row}, 'undecodable'}))
   redis.call('ZADD', KEYS[5], 0, 'undecodable ' .. stamp .. ' ' .. id)
@@ -21,7 +21,7 @@ local function bury(row)
 end
 
 local function unpacked(row)
-  local good, fields = pcall(cmsgpack.unpack, string.sub(row, 14))
+  local good, fields = pcall(cmsgpack.unpack, string.sub(row, (string.find(row, '%D') or #row) + 1))
   if not good or type(fields) ~= 'table' or #fields == 0 or #fields % 2 == 1 then return nil end
   if #fields > 1000 then return nil end  -- Lua could not append it
   for n = 1, #fields do
@@ -31,8 +31,8 @@ local function unpacked(row)
 end
 
 local function promote(row, score)
-  local number, letter = string.match(row, '^(%d%d%d%d%d%d%d%d%d%d%d%d)([hnl])')
-  local fields = number and unpacked(row)
+  local number, letter = string.match(row, '^(%d+)([hnl])')
+  local fields = number and #number >= 12 and #number <= 15 and unpacked(row)
   if not fields then return bury(row) end
   local id
   for n = 1, #fields, 2 do

@@ -28,7 +28,7 @@ if #ids == 0 and fingerprint == '' then
   ids = redis.call('ZRANGE', dead, since, until_, 'BYSCORE', 'LIMIT', 0, ARGV[1])
 elseif #ids == 0 then
   local members = redis.call('ZRANGE', groups, first, last, 'BYLEX', 'LIMIT', 0, ARGV[1])
-  for n, member in ipairs(members) do ids[n] = string.match(member, '[^ ]*$') end
+  for n, member in ipairs(members) do ids[n] = string.match(member, '^.* (.*)$') or member end
 end
 local purged = 0
 for _, id in ipairs(ids) do

@@ -8,7 +8,9 @@
 -- abandoned: over a longer stretch it would forget what was deleted of living workers too.
 -- `expected_ms` is where the caller expects the server's clock (0: no idea): idle times are wall-clock
 -- times, so after a jump nothing is touched and the caller must stamp the leases anew.
--- KEYS policy stream suspect index dead letters counters cancels waiters gone groups
+-- A worker's heartbeat tells the lease it renews under. Where the policy's is shorter, the worker has not
+-- heard of it yet, and what it holds keeps the longer one.
+-- KEYS policy stream suspect index dead letters counters cancels waiters gone groups heartbeats expiring
 -- ARGV group letter cursor limit expected_ms default_lease_ms default_max_lost done
 -- Returns {next cursor, now_ms, returned, dead, cancelled} or {'skew', now_ms}
 local stream, suspect, index, dead, letters = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -29,6 +31,15 @@ end
 local lease, max_lost = whole(policy[1], 200, ARGV[6]), whole(policy[2], 1, ARGV[7])
 if expected > 0 and math.abs(now - expected) > math.max(1000, lease / 4) then return {'skew', now} end
 
+local promises = {}
+local function promised(worker)
+  if not promises[worker] then
+    local told = redis.pcall('HGET', KEYS[12], worker)
+    promises[worker] = whole(type(told) == 'string' and string.match(told, '"lease_ms":(%d+)'), 1, 0)
+  end
+  return promises[worker]
+end
+
 local function changed(fields, changes)
   local out = {}
   for n = 1, #fields, 2 do
@@ -47,6 +58,7 @@ end
 local function ended(id, op)
   redis.call('HDEL', index, id)
   redis.call('HDEL', cancels, id)
+  redis.call('ZREM', KEYS[13], id)
   if redis.call('ZREM', waiters, id) == 1 then redis.call('PUBLISH', done .. id, op) end
 end
 
@@ -65,7 +77,7 @@ end
 -- As settle has it: no letter takes another's place.
 local function letter_id(id)
   if redis.call('HEXISTS', letters, id) == 0 then return id end
-  return 'd' .. stamp .. '-' .. redis.call('HINCRBY', counters, 'sequence', 1), id
+  return string.format('d%s-%.0f', stamp, redis.call('HINCRBY', counters, 'sequence', 1)), id
 end
 
 local function bury(id, reason, priority, fields)
@@ -133,7 +145,7 @@ local pending = redis.call('XPENDING', stream, group, cursor, '+', limit * 10)
 local entries, deleted, held, ghosts = {}, {}, 0, 0
 local next_ = #pending == limit * 10 and '(' .. pending[#pending][1] or '0-0'
 for n, row in ipairs(pending) do
-  if row[3] >= lease then
+  if row[3] >= lease and row[3] >= promised(row[2]) then
     if #entries == limit then
       next_ = '(' .. pending[n - 1][1]
       break

@@ -4,7 +4,7 @@
 -- XCLAIM asks nobody who they are, so ownership is looked up first: a stale worker renews nothing.
 -- JUSTID leaves the delivery count alone. XCLAIM forgets a delivery whose entry was deleted behind our
 -- back: a dead letter (vanished) remains of it, for which the books count dead + 1.
--- KEYS policy cancels high normal low suspect index dead letters counters waiters groups
+-- KEYS policy cancels high normal low suspect index dead letters counters waiters groups expiring
 -- ARGV group consumer default_lease_ms done deliveries...
 -- Returns {now_ms, lease_ms, {places lost}, {ids to cancel}}; a delivery is a place and a local id
 local streams = {h = KEYS[3], n = KEYS[4], l = KEYS[5], s = KEYS[6]}
@@ -27,6 +27,7 @@ local function write_off(letter, id)
   end
   redis.call('HDEL', KEYS[7], id)
   redis.call('HDEL', KEYS[2], id)
+  redis.call('ZREM', KEYS[13], id)
   if redis.call('ZREM', KEYS[11], id) == 1 then redis.call('PUBLISH', ARGV[4] .. id, 'd') end
 end
 

@@ -12,12 +12,14 @@ local group, of, id = ARGV[1], ARGV[2], ARGV[3]
 
 -- Rows with one due time are ordered by their numbers.
 local function row_of(due, number)
+  number = string.format('%012d', number) .. 'h'  -- any letter: numbers of 12 digits and of more, as bytes
   local low = redis.call('ZCOUNT', schedule, '-inf', '(' .. due)
   local high = low + redis.call('ZCOUNT', schedule, due, due) - 1
   while low <= high do
     local middle = math.floor((low + high) / 2)
     local row = redis.call('ZRANGE', schedule, middle, middle)[1]
-    local found = tonumber(string.sub(row, 1, 12)) or 0
+    local found = string.match(row, '^%d+')
+    found = found and found .. 'h' or row
     if found == number then return row end
     if found < number then low = middle + 1 else high = middle - 1 end
   end
@@ -31,7 +33,7 @@ local function occupied(place)
     local row = row_of(due, tonumber(number))
     if not row then return false end
     local good
-    good, fields = pcall(cmsgpack.unpack, string.sub(row, 14))
+    good, fields = pcall(cmsgpack.unpack, string.sub(row, (string.find(row, '%D') or #row) + 1))
     if not good or type(fields) ~= 'table' then return true end
   else
     local stream, entry = streams[string.sub(place, 1, 1)], string.sub(place, 2)

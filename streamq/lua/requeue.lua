@@ -35,7 +35,7 @@ if #ids == 0 and fingerprint == '' then
   ids = redis.call('ZRANGE', dead, since, until_, 'BYSCORE', 'LIMIT', skip, ARGV[1])
 elseif #ids == 0 then
   local members = redis.call('ZRANGE', groups, first, last, 'BYLEX', 'LIMIT', skip, ARGV[1])
-  for n, member in ipairs(members) do ids[n] = string.match(member, '[^ ]*$') end
+  for n, member in ipairs(members) do ids[n] = string.match(member, '^.* (.*)$') or member end
 end
 
 local function opened(packed)

@@ -21,12 +21,14 @@ local function note(log, rows, action, about, done)
 end
 -- Rows with one due time are ordered by their numbers.
 local function row_of(due, number)
+  number = string.format('%012d', number) .. 'h'  -- any letter: numbers of 12 digits and of more, as bytes
   local low = redis.call('ZCOUNT', schedule, '-inf', '(' .. due)
   local high = low + redis.call('ZCOUNT', schedule, due, due) - 1
   while low <= high do
     local middle = math.floor((low + high) / 2)
     local row = redis.call('ZRANGE', schedule, middle, middle)[1]
-    local found = tonumber(string.sub(row, 1, 12)) or -1
+    local found = string.match(row, '^%d+')
+    found = found and found .. 'h' or row
     if found == number then return row end
     if found < number then low = middle + 1 else high = middle - 1 end
   end
@@ -35,8 +37,8 @@ end
 local due, number = string.match(redis.call('HGET', index, id) or id, '^d(%d+)-(%d+)$')
 local row = due and row_of(due, tonumber(number))
 if not row then return 0 end
-local letter = string.sub(row, 13, 13)
-local good, fields = pcall(cmsgpack.unpack, string.sub(row, 14))
+local letter = string.match(row, '%D')
+local good, fields = pcall(cmsgpack.unpack, string.sub(row, (string.find(row, '%D') or #row) + 1))
 if not good or type(fields) ~= 'table' or not streams[letter] then return 0 end  -- promote will bury it
 local known = false
 for n = 1, #fields, 2 do known = known or fields[n] == 'i' end

@@ -11,7 +11,7 @@
 --   r retry       a: delay_ms          b: failures
 --   d dead        a: reason/fingerprint b: failures
 --   x cancelled   e expired   b handed back
--- KEYS writer schedule index dead letters counters cancels waiters gone high normal low suspect groups buckets results...
+-- KEYS writer schedule index dead letters counters cancels waiters gone high normal low suspect groups buckets expiring results...
 -- ARGV type sequence memory_ms group done wake shape ttls_and_tasks...
 -- Returns 'all' where every delivery was settled by this call, else a string with 1 or 0 for each
 local writer, schedule, index, dead, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -26,12 +26,74 @@ if known then
   if last[1] > sequence then return redis.error_reply('STALE call ' .. sequence .. ' after ' .. last[1]) end
 end
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local stamp = string.format('%.0f', now)
-local cancelling = redis.call('EXISTS', cancels) == 1
-local waiting = redis.call('EXISTS', waiters) == 1
+local expiring = KEYS[16]
+-- Whether anything but the entry is to be taken away with a task: nothing is, of a plain type.
+local noted = redis.call('EXISTS', cancels, waiters, expiring) > 0
+local cancelling = noted and redis.call('EXISTS', cancels) == 1
+local waiting = noted and redis.call('EXISTS', waiters) == 1
 local counted, deleted, stored, earliest = {}, {}, {}, nil
+
+local shape, plain = {}, 0
+for number in string.gmatch(ARGV[7], '%d+') do shape[#shape + 1] = tonumber(number) end
+local buckets = #KEYS - 16
+local at = 8 + buckets
+for n = 1, 4 do plain = plain + shape[n] end
+for n = 5, #shape do plain = plain + 2 * shape[n] end
+local items = at + plain <= #ARGV
+
+-- A script is not undone: whatever can fail is looked at before the first write. Plain completions touch
+-- little, so little is looked at.
+local bad
+local function look(key, kind, told)
+  if bad or type(told) ~= 'table' or not told.err then return end
+  bad = told
+  if string.find(told.err, 'WRONGTYPE', 1, true) then
+    bad = redis.error_reply(
+      'WRONGTYPE ' .. key .. ' is no ' .. kind .. ': somebody overwrote it; nothing was written')
+  end
+end
+
+local events = {'completed', 'started'}
+if items then
+  events = {
+    'completed', 'started', 'sequence', 'dead', 'adopted', 'cancelled', 'expired', 'retried', 'handed_back'}
+end
+local books = redis.pcall('HMGET', counters, unpack(events))
+look(counters, 'hash', books)
+local total = {}
+for n, name in ipairs(bad and {} or events) do
+  local value = books[n] or '0'
+  total[name] = string.match(value, '^-?%d+$') and #value <= 17 and tonumber(value)
+  if not total[name] then
+    bad = redis.error_reply('ERR ' .. counters .. ' holds ' .. value .. ', no number; nothing was written')
+  end
+end
+-- The first write of a call of one stream is its XACK, which fails by itself.
+local most, all = math.max(shape[1], shape[2], shape[3], shape[4]), shape[1] + shape[2] + shape[3] + shape[4]
+for n, letter in ipairs({'h', 'n', 'l', 's'}) do
+  if items or (shape[n] > 0 and most < all) then
+    look(streams[letter], 'stream', redis.pcall('XLEN', streams[letter]))
+  end
+end
+for n = 17, #KEYS do look(KEYS[n], 'hash', redis.pcall('HEXISTS', KEYS[n], '')) end
+if buckets > 0 then look(KEYS[15], 'sorted set', redis.pcall('ZCARD', KEYS[15])) end
+if items or noted then
+  for key, kind in pairs({[index] = 'hash', [letters] = 'hash', [cancels] = 'hash'}) do
+    look(key, kind, redis.pcall('HEXISTS', key, ''))
+  end
+  for _, key in ipairs({schedule, dead, waiters, gone, KEYS[14], expiring}) do
+    look(key, 'sorted set', redis.pcall('ZCARD', key))
+  end
+end
+if bad then return bad end
+
+local function moment()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local now = items and moment()
+local stamp = items and string.format('%.0f', now)
 
 local function count(name, number) counted[name] = (counted[name] or 0) + (number or 1) end
 
@@ -68,13 +130,14 @@ local function park(letter, id, fields, due)
   local number = redis.call('HINCRBY', counters, 'sequence', 1)
   local score = string.format('%.0f', due)
   redis.call('ZADD', schedule, score, string.format('%012d', number) .. letter .. cmsgpack.pack(fields))
-  redis.call('HSET', index, id, 'd' .. score .. '-' .. number)
+  redis.call('HSET', index, id, string.format('d%s-%.0f', score, number))
   if not earliest or due < earliest then earliest = due end
 end
 
 local function ended(id, op)
   redis.call('HDEL', index, id)
   if cancelling then redis.call('HDEL', cancels, id) end
+  if noted then redis.call('ZREM', expiring, id) end
   if waiting and redis.call('ZREM', waiters, id) == 1 then redis.call('PUBLISH', done .. id, op) end
 end
 
@@ -82,7 +145,7 @@ end
 -- an id of its own, and its field `o` names the other.
 local function letter_id(id)
   if redis.call('HEXISTS', letters, id) == 0 then return id end
-  return 'd' .. stamp .. '-' .. redis.call('HINCRBY', counters, 'sequence', 1), id
+  return string.format('d%s-%.0f', stamp, redis.call('HINCRBY', counters, 'sequence', 1)), id
 end
 
 local function bury(item, why, failures)
@@ -108,7 +171,7 @@ function ops.c(item, results, value)
     table.insert(stored[number], value)
   end
   count('completed')
-  if item.moved or cancelling or waiting then ended(item.id, 'c') end
+  if item.moved or noted then ended(item.id, 'c') end
 end
 
 function ops.x(item)
@@ -167,7 +230,6 @@ local function apply(op, item, a, b)
   ops[op](item, a, b)
 end
 
-local buckets = #KEYS - 15
 local reply, refused = {}, false
 
 local function settled(yes)
@@ -209,9 +271,7 @@ local function sort_out(stream, entries, acknowledged, stale, letter)
   return math.max(#ours, acknowledged)
 end
 
-local shape = {}
-for number in string.gmatch(ARGV[7], '%d+') do shape[#shape + 1] = tonumber(number) end
-local at, stale = 8 + buckets, {}
+local stale = {}
 for n, letter in ipairs({'h', 'n', 'l', 's'}) do
   local number, stream = shape[n], streams[letter]
   if number > 0 then
@@ -226,7 +286,7 @@ for n, letter in ipairs({'h', 'n', 'l', 's'}) do
       count('started', done_)
       count('completed', done_)
     end
-    if cancelling or waiting then
+    if noted then
       for m = at, at + number - 1 do
         if not stale[letter .. ARGV[m]] then ended(letter .. ARGV[m], 'c') end
       end
@@ -269,19 +329,23 @@ end
 
 for stream, entries in pairs(deleted) do redis.call('XDEL', stream, unpack(entries)) end
 for number, values in pairs(stored) do
-  local key = KEYS[15 + number]
+  local key = KEYS[16 + number]
   redis.call('HSET', key, unpack(values))
-  -- GT treats a key without a lifetime as one that never ends, so NX comes first.
-  if redis.call('PEXPIRE', key, ARGV[7 + number], 'NX') == 1 then
+  -- GT treats a key without a lifetime as one that never ends: that is a new one.
+  local longer = redis.call('PEXPIRE', key, ARGV[7 + number], 'GT') == 1
+  if not longer and redis.call('PEXPIRE', key, ARGV[7 + number], 'NX') == 1 then
     -- A new one: lists find it by its minute, or by itself where its tasks began in the schedule.
     local second, of_schedule = tonumber(string.match(key, ':(%d+)$')), string.match(key, ':(d%d+)$')
-    local minute = second and math.floor(second / 60) or math.floor(now / 60000)
+    local minute = second and math.floor(second / 60) or math.floor(moment() / 60000)
     redis.call('ZADD', KEYS[15], 'GT', minute, of_schedule or tostring(minute))
-  else
-    redis.call('PEXPIRE', key, ARGV[7 + number], 'GT')
   end
 end
-for name, value in pairs(counted) do redis.call('HINCRBY', counters, name, value) end
+local sums = {}
+for name, value in pairs(counted) do
+  sums[#sums + 1] = name
+  sums[#sums + 1] = string.format('%.0f', total[name] + value)
+end
+if #sums > 0 then redis.call('HSET', counters, unpack(sums)) end
 if earliest then
   local head = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
   if tonumber(head[2]) >= earliest then redis.call('PUBLISH', wake, ARGV[1]) end

@@ -12,7 +12,9 @@ for _, row in ipairs(consumers) do
   if removed >= limit then break end
   local about = {}
   for n = 1, #row, 2 do about[row[n]] = row[n + 1] end
-  local beat = tonumber(redis.call('ZSCORE', KEYS[2], about.name)) or 0
+  -- Workers that cannot be read have sent no heartbeat: the audit tells of the key.
+  local told = redis.pcall('ZSCORE', KEYS[2], about.name)
+  local beat = type(told) == 'string' and tonumber(told) or 0
   if about.pending == 0 and about.idle >= idle_ms and now - beat >= idle_ms then
     redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], about.name)
     removed = removed + 1

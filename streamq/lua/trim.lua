@@ -2,7 +2,8 @@
 -- trim: forget old ends (cancelled, expired), waiters whose time is over and workers long silent.
 --
 -- For several types of one shard in one call: three keys each. `limit` is for the call as a whole. Lists
--- know of results for eight days; a result that is kept for longer is found by its id.
+-- know of results for eight days; a result that is kept for longer is found by its id. A key of the wrong
+-- kind is passed over: the audit tells of it, and it keeps no other from being trimmed.
 -- KEYS workers heartbeats gone waiters buckets more...
 -- ARGV gone_ms silent_ms limit
 -- Returns how many rows were removed
@@ -11,17 +12,18 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local left = tonumber(ARGV[3])
 
 local function remove(key, before)
-  local members = redis.call(
+  local members = redis.pcall(
     'ZRANGE', key, '-inf', string.format('%.0f', before), 'BYSCORE', 'LIMIT', 0, left)
+  if members.err then return {} end
   if #members > 0 then left = left - redis.call('ZREM', key, unpack(members)) end
   return members
 end
 
 local silent = remove(KEYS[1], now - tonumber(ARGV[2]))
-if #silent > 0 then redis.call('HDEL', KEYS[2], unpack(silent)) end
+if #silent > 0 then redis.pcall('HDEL', KEYS[2], unpack(silent)) end
 for first = 3, #KEYS, 3 do
   remove(KEYS[first], now - tonumber(ARGV[1]))
   remove(KEYS[first + 1], now)
-  redis.call('ZREMRANGEBYSCORE', KEYS[first + 2], '-inf', math.floor(now / 60000) - 11520)
+  redis.pcall('ZREMRANGEBYSCORE', KEYS[first + 2], '-inf', math.floor(now / 60000) - 11520)
 end
 return ARGV[3] - left

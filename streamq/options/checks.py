@@ -5,6 +5,7 @@ Owns the forms of durations and the limits of keys. Knows no option by name but 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -28,7 +29,9 @@ LONGEST_KEY: Final = 200
 """Bytes of an idempotency key at most: it is kept in memory for its whole window."""
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)")
+_LONGEST_TEXT: Final = 64
+"""Characters of a duration: looking for the parts of a long row of digits takes time by its square."""
 _LONGEST: Final = 100 * 366 * 86400.0
 
 
@@ -39,24 +42,38 @@ def seconds(value: Duration, name: str, *, least: float = 0.0) -> float:
     elif isinstance(value, str):
         result = _from_text(value, name)
     elif isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidOption(f"{name}={value!r}: a duration is seconds, a timedelta or text such as '5m'")
+        raise InvalidOption(f"{name}={value!r:.80}: a duration is seconds, a timedelta or text such as '5m'")
     else:
-        result = float(value)
+        result = _number(value)
     if not least <= result <= _LONGEST:  # also refuses nan
-        raise InvalidOption(f"{name}={value!r}: must be at least {least:g} s and at most 100 years")
+        raise InvalidOption(f"{name}={value!r:.80}: must be at least {least:g} s and at most 100 years")
     return result
 
 
+def _number(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf  # a whole number that no float can hold
+
+
 def _from_text(text: str, name: str) -> float:
-    parts = _PART.findall(text.replace(" ", ""))
-    if not parts or "".join(number + unit for number, unit in parts) != text.replace(" ", ""):
-        raise InvalidOption(f"{name}={text!r}: write a duration as '90s', '5m', '1h30m' or '250ms'")
+    given = text.replace(" ", "") if len(text) <= _LONGEST_TEXT else ""
+    parts = _PART.findall(given)
+    if not parts or "".join(number + unit for number, unit in parts) != given:
+        raise InvalidOption(f"{name}={text!r:.80}: write a duration as '90s', '5m', '1h30m' or '250ms'")
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
-def whole(value: int, name: str, *, least: int) -> int:
+MOST: Final = 1_000_000_000
+"""No number in an option is greater: it must fit wherever it is stored and reckoned with."""
+
+
+def whole(value: int, name: str, *, least: int, most: int = MOST) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:  # type: ignore[redundant-expr]
-        raise InvalidOption(f"{name}={value!r}: must be a whole number of at least {least}")
+        raise InvalidOption(f"{name}={value!r:.80}: must be a whole number of at least {least}")
+    if value > most:
+        raise InvalidOption(f"{name}: must be a whole number of at most {most:,}")
     return value
 
 
@@ -64,21 +81,21 @@ def priority(value: str, name: str = "priority") -> Priority:
     for known in PRIORITIES:
         if value == known:
             return known
-    raise InvalidOption(f"{name}={value!r}: must be one of {', '.join(PRIORITIES)}")
+    raise InvalidOption(f"{name}={value!r:.80}: must be one of {', '.join(PRIORITIES)}")
 
 
 def durability(value: str, name: str = "durability") -> Durability:
     for known in DURABILITIES:
         if value == known:
             return known
-    raise InvalidOption(f"{name}={value!r}: must be 'master', 'aof' or 'replicas:1' to 'replicas:5'")
+    raise InvalidOption(f"{name}={value!r:.80}: must be 'master', 'aof' or 'replicas:1' to 'replicas:5'")
 
 
 def key_text(value: str, name: str) -> str:
     """A caller's key: any text that is not empty and not long."""
     if not isinstance(value, str) or not 1 <= len(value.encode("utf-8", "replace")) <= LONGEST_KEY:  # type: ignore[redundant-expr]
         raise InvalidOption(
-            f"{name}={value!r}: must be text of 1 to {LONGEST_KEY} bytes, as an order's number; "
+            f"{name}={value!r:.80}: must be text of 1 to {LONGEST_KEY} bytes, as an order's number; "
             "hash what is longer"
         )
     try:
@@ -125,7 +142,7 @@ def reject_unknown(given: Iterable[str], known: Iterable[str], what: str) -> Non
             near = [_ELSEWHERE.get(name), *difflib.get_close_matches(name, names, 1)]
             meant = next((one for one in near if one in names), None)
             hint = f"known are {', '.join(names)}" if meant is None else f"did you mean {meant!r}?"
-            raise InvalidOption(f"{what} has no option {name!r}: {hint}")
+            raise InvalidOption(f"{what} has no option {name!r:.80}: {hint}")
 
 
 def moment_ms(value: datetime, name: str) -> int:

@@ -52,6 +52,7 @@ class DaemonOptions:
     claim_interval: seconds between two looks for deliveries whose worker is silent.
     tidy_interval: seconds between two rounds of housekeeping.
     discover_interval: seconds between two looks for new apps and task types.
+    expire_interval: seconds between two looks for tasks whose time is over before a worker took them.
     sample_interval: seconds between two notes of what was counted, for rates and charts.
     consumer_idle: seconds after which a consumer that holds nothing and sends no heartbeat is removed.
     gone_retention: seconds for which it is known that a task was cancelled or expired.
@@ -62,6 +63,7 @@ class DaemonOptions:
     claim_interval: float = 3.0
     tidy_interval: float = 30.0
     discover_interval: float = 10.0
+    expire_interval: float = 10.0
     sample_interval: float = 15.0
     consumer_idle: float = 3600.0
     gone_retention: float = 86400.0
@@ -69,6 +71,7 @@ class DaemonOptions:
     batch: int = 50
 
     def __post_init__(self) -> None:
-        intervals = ("claim_interval", "tidy_interval", "discover_interval", "heartbeat", "sample_interval")
+        chores = ("claim", "tidy", "discover", "expire", "sample")
+        intervals = ("heartbeat", *(f"{chore}_interval" for chore in chores))
         _to_seconds(self, dict.fromkeys(intervals, 0.01) | {"consumer_idle": 0.0, "gone_retention": 0.0})
         whole(self.batch, "batch", least=1)

@@ -24,12 +24,16 @@ class RateLimit:
     @classmethod
     def parse(cls, value: RateLimit | str | None) -> RateLimit | None:
         """Read "100/1m", "100/s" or a RateLimit."""
-        if value is None or isinstance(value, RateLimit):
-            return value
+        if value is None:
+            return None
+        if isinstance(value, RateLimit):
+            length = seconds(value.period, "rate_limit", least=0.001)
+            return cls(whole(value.count, "rate_limit", least=1, most=1_000_000), length)
         count, slash, period = str(value).partition("/")
-        if not slash or not count.isascii() or not count.isdigit() or not 1 <= int(count) <= 1_000_000:
+        good = slash and count.isascii() and count.isdigit() and len(count) <= 7
+        if not good or not 1 <= int(count) <= 1_000_000:
             raise InvalidOption(
-                f"rate_limit={value!r}: write it as '100/1m' (1 to 1,000,000 tasks in a period)"
+                f"rate_limit={value!r:.80}: write it as '100/1m' (1 to 1,000,000 tasks in a period)"
             )
         text = period if period[:1].isdigit() else "1" + period
         return cls(int(count), seconds(text, "rate_limit", least=0.001))

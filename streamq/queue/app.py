@@ -218,7 +218,7 @@ class StreamQ:
         said = per_call(options) if options else None
         handler = self.registry.handlers.get(task_type)
         if handler is not None:
-            return bound_to(handler, said, handler.payload((), given))
+            return bound_to(handler, said, handler.payload_by_name(given))
         handler = foreign(task_type)
         what = f"the arguments of task type {task_type!r}"
         payload = sized(convert.encode(dict(given), what=what), handler.options.max_payload, what)

@@ -187,6 +187,13 @@ _LISTED: Final = (
         "daemon",
     ),
     Metric(
+        "streamq_daemon_faults",
+        "gauge",
+        "Faults of single apps, shards and types in the last rounds: /ready and the heartbeat name them.",
+        (),
+        "daemon",
+    ),
+    Metric(
         "streamq_daemon_last_round_timestamp_seconds",
         "gauge",
         "When a chore's last good round ended.",

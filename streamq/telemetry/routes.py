@@ -32,6 +32,10 @@ class Service(Protocol):
         """Why tasks would not be worked on."""
         ...
 
+    def faults(self) -> list[str]:
+        """What is wrong with single apps, shards and types, and keeps no other from being worked on."""
+        ...
+
     def drain(self) -> None:
         """Take no more tasks, finish those in hand, end."""
         ...
@@ -50,7 +54,7 @@ def routes(service: Service, *, knows_queue: bool) -> Routes:
         return Response.json(*health.answer(service.not_alive(), role=service.role))
 
     async def ready(_request: Request) -> Response:
-        return Response.json(*health.answer(service.not_ready(), role=service.role))
+        return Response.json(*health.answer(service.not_ready(), role=service.role, faults=service.faults()))
 
     async def drain(request: Request) -> Response:
         if not _may_drain(request):

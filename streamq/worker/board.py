@@ -77,6 +77,10 @@ class Board:
         known = [latest for latest in self._latest().values() if latest is not None]
         return [why for report, at in known for why in health.not_alive(report.facts, now - at)]
 
+    def faults(self) -> list[str]:
+        """None: a worker tells of its own in its log."""
+        return []
+
     def not_ready(self) -> list[str]:
         if self.draining:
             return ["the group is draining"]

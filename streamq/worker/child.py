@@ -6,59 +6,86 @@ its failure, so that an exception need not travel. Ends when its worker does.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
 import signal
-import sys
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Final
 
+from streamq import codec
 from streamq.app import Handler
 from streamq.context import CURRENT
 from streamq.errors import UnknownTaskType
 from streamq.telemetry import configure, traces
-from streamq.worker import forks, verdict
+from streamq.worker import forks, signals, stdio, verdict
+from streamq.worker.leash import Leash
+
+LONGEST_TRACEBACK: Final = 64 * 1024
+"""Characters of a traceback that travel: the last ones, which tell most. Far less is kept."""
 
 
 def serve(pipe: Connection, logging: tuple[str, str] | None) -> None:
-    """Answer requests until the pipe is closed. Signals are the worker's business, which kills us.
+    """Answer requests until the pipe is closed; then the process ends as any other, with its exit handlers.
 
     logging: level and format, where the worker has set them up.
     """
+    stdio.by_lines()
+    signals.pass_interrupts_by()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    leash = Leash()
     if logging is not None:
         configure(*logging)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     process = os.getpid()
     while True:
         try:
             request = pipe.recv()
         except (EOFError, OSError):
             return
-        answer = _answer(request)
+        with leash.busy():
+            answer = _answer(request) if "delivery" in request else _prepared(request["reference"])
         if os.getpid() != process:
             forks.end_child()
-        pipe.send(answer)
+        try:
+            pipe.send(answer)
+        except OSError:
+            return
+
+
+def _prepared(reference: str) -> tuple[str, str]:
+    """What keeps the handler from being imported: type and message; both are empty where nothing does."""
+    try:
+        find(reference)
+    except BaseException as error:  # noqa: BLE001 - as below
+        return type(error).__name__, " ".join(str(error).split())[: codec.MESSAGE_LIMIT]
+    finally:
+        stdio.flush()
+    return "", ""
 
 
 def _answer(request: dict[str, Any]) -> bytes | dict[str, Any]:
     handler = find(request["reference"])
-    if "delivery" not in request:  # it was only to be imported
-        return b""
     delivery = request["delivery"]
     CURRENT.set(request["context"])
     try:
         args, kwargs = handler.arguments(delivery.payload)
         with traces.continued(request["trace"]):
-            return handler.encode_result(handler.function(*args, **kwargs))
+            return handler.encode_result(_called(handler, args, kwargs))
     except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is its failure, not our end
         failed = verdict.failure(handler, delivery, error)
         return {
-            **{name: getattr(failed, name) for name in ("error", "message", "traceback")},
+            "error": failed.error,
+            "message": failed.message,
+            "traceback": failed.traceback[-LONGEST_TRACEBACK:],
             "decision": failed.decision,
         }
     finally:
-        sys.stdout.flush()
+        stdio.flush()
+
+
+def _called(handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    value = handler.function(*args, **kwargs)
+    return asyncio.run(value) if handler.is_async else value
 
 
 def find(reference: str) -> Handler:

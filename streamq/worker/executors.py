@@ -7,26 +7,20 @@ knows no timeouts (the runner cancels) and no Redis.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextvars
 import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from typing import Any, Final
+from typing import Any
 
 from streamq.app import Handler
 from streamq.context import Context
-from streamq.errors import ProcessDied
 from streamq.model import Delivery
-from streamq.telemetry import logs, traces
-from streamq.worker import child, forks
+from streamq.telemetry import traces
+from streamq.worker import forks
+from streamq.worker.children import Child, see_off
 from streamq.worker.verdict import Failure
-
-_SPAWN = get_context("spawn")  # a forked child would share the worker's threads, sockets and loop
-
-LONGEST_IMPORT: Final = 60.0
-"""Seconds for a child process to start and to import the app."""
 
 
 class FailedInChild(Exception):
@@ -88,32 +82,51 @@ class Processes:
         self._tracer = tracer
         self.size = size or os.cpu_count() or 1
         self._free = asyncio.Semaphore(self.size)
-        self._idle: list[_Child] = []
-        self._all: set[_Child] = set()
+        self._idle: list[Child] = []
+        self._all: set[Child] = set()
         self.busy = 0
+        self._kept = False
 
-    async def acquire(self, handler: Handler) -> _Child:
+    async def acquire(self, handler: Handler) -> Child:
         """A child of one's own that has imported the handler, to be given back by `run`.
 
         Neither waiting for it nor its start and import is part of an attempt: an app that takes longer to
-        import than a handler may run would fail in every attempt. Raises ProcessDied.
+        import than a handler may run would fail in every attempt. Raises what `Child.prepare` does.
         """
         await self._free.acquire()
         self.busy += 1
-        one = self._idle.pop() if self._idle else self._fresh()
         try:
+            one = self._waiting() or self._fresh()
+        except BaseException:
+            self._gone()
+            raise
+        try:
+            await one.open()
             await one.prepare(handler.reference)
         except BaseException:
             self._drop(one)
             raise
         return one
 
-    def _fresh(self) -> _Child:
-        fresh = _Child()
+    def _waiting(self) -> Child | None:
+        """A child that runs nothing. One that was killed meanwhile is no fault of the next task."""
+        while self._idle:
+            one = self._idle.pop()
+            if not one.ended:
+                return one
+            one.kill()
+        return None
+
+    def _fresh(self) -> Child:
+        if not self._kept:
+            self._kept = True
+            atexit.register(self.kill)  # else Python would wait for them at its end, for ever
+        self._all = {one for one in self._all if not one.ended}
+        fresh = Child()
         self._all.add(fresh)
         return fresh
 
-    async def run(self, one: _Child, handler: Handler, delivery: Delivery, context: Context) -> bytes:
+    async def run(self, one: Child, handler: Handler, delivery: Delivery, context: Context) -> bytes:
         """Run an attempt; the child is killed where this is cancelled."""
         try:
             answer = await one.ask(
@@ -132,74 +145,36 @@ class Processes:
             return answer
         raise FailedInChild(Failure(**answer))
 
-    def release(self, one: _Child) -> None:
+    def release(self, one: Child) -> None:
         self._idle.append(one)
         self.busy -= 1
         self._free.release()
 
-    def _drop(self, one: _Child) -> None:
+    def _drop(self, one: Child) -> None:
         one.kill()
-        self._all.discard(one)
+        self._gone()
+
+    def _gone(self) -> None:
         self.busy -= 1
         self._free.release()
 
     def close(self) -> None:
+        """Let those that run nothing end by themselves, and kill the others. Call it in the event loop."""
         for one in self._all:
-            one.kill()
-        self._all.clear()
-        self._idle.clear()
-
-
-class _Child:
-    """One child process and the pipe to it."""
-
-    def __init__(self) -> None:
-        ours, theirs = _SPAWN.Pipe()
-        self._pipe: Connection = ours
-        self._process = _SPAWN.Process(
-            target=child.serve, args=(theirs, logs.settings()), daemon=True, name="streamq-child"
-        )
-        self._process.start()
-        self._prepared: set[str] = set()
-        theirs.close()
-
-    async def prepare(self, reference: str) -> None:
-        """Let the child import a handler, once. Raises ProcessDied where it cannot, or takes too long."""
-        if reference in self._prepared:
-            return
-        try:
-            async with asyncio.timeout(LONGEST_IMPORT):
-                await self.ask({"reference": reference})
-        except TimeoutError:
-            raise ProcessDied(f"the process did not import {reference} within {LONGEST_IMPORT:g} s") from None
-        self._prepared.add(reference)
-
-    async def ask(self, request: dict[str, Any]) -> Any:
-        loop = asyncio.get_running_loop()
-        answered: asyncio.Future[None] = loop.create_future()
-        descriptor = self._pipe.fileno()
-        try:
-            self._pipe.send(request)
-            loop.add_reader(descriptor, _set, answered)
-            await answered
-            return self._pipe.recv()
-        except (EOFError, OSError):
-            raise self._died() from None
-        finally:
-            loop.remove_reader(descriptor)
-
-    def _died(self) -> ProcessDied:
-        self._process.join(1)
-        code = self._process.exitcode
-        how = f"killed by signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        return ProcessDied(f"the process that ran the handler ended before it did ({how})")
+            if one not in self._idle:
+                one.kill()
+            one.dismiss()
+        see_off([one.process for one in self._all])
+        self._forget()
 
     def kill(self) -> None:
-        self._process.kill()
-        self._process.join(5)
-        self._pipe.close()
+        """Kill all."""
+        for one in self._all:
+            one.kill()
+        self._forget()
 
-
-def _set(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+    def _forget(self) -> None:
+        self._all.clear()
+        self._idle.clear()
+        self._kept = False
+        atexit.unregister(self.kill)

@@ -1,7 +1,7 @@
 """The supervisor: a group of worker processes on one host.
 
 Owns the processes: starts them, restarts one that crashed, passes signals on, and ends when they have.
-Runs no task and speaks to no server.
+Runs no task, speaks to no server and does not load the app: its processes tell what is wrong with it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Final
 
 from streamq import telemetry
+from streamq.errors import UsageError
 from streamq.options import WorkerOptions
 from streamq.telemetry import systemd
 from streamq.telemetry.listen import Listen
@@ -25,6 +25,7 @@ from streamq.telemetry.sums import Snapshot
 from streamq.worker import launch
 from streamq.worker.board import Board
 from streamq.worker.launch import EXIT_CONFIG, EXIT_DRAINED, EXIT_WEDGED, EXIT_WORN_OUT, Launch
+from streamq.worker.orphans import Orphans
 
 if TYPE_CHECKING:
     from streamq.telemetry.web import WebThread
@@ -48,23 +49,42 @@ class _Seat:
         self._started = 0.0
         self.start_at: float | None = 0.0
         self.process: Any = None
-        self.exit_code: int | None = None
+        self.news: Connection | None = None
 
     def start(self) -> Connection | None:
         """Start the process; answers the pipe that it reports through, where it is to."""
         ours, theirs = _SPAWN.Pipe(duplex=False) if self._told.reports else (None, None)
-        self.process = _SPAWN.Process(target=self._target, args=(self._told, theirs), name=self.name)
+        self.news, told = _SPAWN.Pipe(duplex=False)
+        arguments = (self._told, theirs, told)
+        self.process = _SPAWN.Process(target=self._target, args=arguments, name=self.name)
         self.process.start()
+        told.close()
         if theirs is not None:
             theirs.close()
         self._started, self.start_at = time.monotonic(), None
         return ours
 
+    def heard(self) -> str | None:
+        """What is wrong with the app, "" where nothing is; None where the process has not said so yet."""
+        if self.news is None or not self.news.poll():
+            return None
+        pipe, self.news = self.news, None
+        with pipe, suppress(EOFError, OSError):  # it died before it could say
+            return str(pipe.recv())
+        return None
+
+    @property
+    def pid(self) -> int | None:
+        return None if self.process is None else int(self.process.pid)
+
     def ended(self) -> int:
         """Note the end of the process; answers its exit code and when to start the next."""
         self.process.join()
         code: int = self.process.exitcode
-        self.process, self.exit_code = None, code
+        self.process = None
+        if self.news is not None:
+            self.news.close()
+            self.news = None
         now = time.monotonic()
         self._crashes = 1 if now - self._started > CALM else self._crashes + 1
         self.start_at = now + min(LONGEST_DELAY, 0.1 * 2 ** (self._crashes - 1))
@@ -103,18 +123,19 @@ class WorkerGroup:
             self._seats.append(_Seat("streamq-daemon", launch.daemon, told))
         self._board = Board([seat.name for seat in self._seats])
         self._knows_queue = with_daemon
-        self._started: list[tuple[str, int]] = []
+        self._begun = False
         self._stopping = False
         self._fatal = 0
         self._log = telemetry.get_logger(group=group)
         self._wake_r, self._wake_w = os.pipe()
 
-    def run(self, check: Callable[[], None] = lambda: None) -> int:
+    def run(self) -> int:
         """Supervise until all processes have ended. Call it in the main thread.
 
-        check: called when the processes have been started, which takes them as long as it takes; what it
-        raises ends them at once, and is raised. Raises CannotListen.
+        Raises UsageError where the app cannot be served, and CannotListen.
         """
+        self._orphans = Orphans()
+        signal.signal(signal.SIGCHLD, self._wake)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
         os.set_blocking(self._wake_w, False)
@@ -125,7 +146,7 @@ class WorkerGroup:
         if sentry is not None:
             sentry.start()
         try:
-            return self._supervise(check)
+            return self._supervise()
         finally:
             if sentry is not None:
                 sentry.stop()
@@ -138,14 +159,13 @@ class WorkerGroup:
 
         return WebThread(self._listen, routes(self, knows_queue=self._knows_queue))
 
-    def _supervise(self, check: Callable[[], None]) -> int:
+    def _supervise(self) -> int:
         try:
-            self._start_due()
-            check()
             while self._start_due() or any(seat.process for seat in self._seats) or not self._stopping:
-                self._tell_started()
                 self._wait()
+                self._hear()
                 self._bury()
+                self._orphans.reap(self._children())
         finally:
             self._kill_all()
         return self._fatal
@@ -157,6 +177,9 @@ class WorkerGroup:
             if seat.process is not None:
                 with suppress(ProcessLookupError):
                     seat.process.terminate()
+        self._wake()
+
+    def _wake(self, *_: object) -> None:
         with suppress(BlockingIOError):
             os.write(self._wake_w, b"!")
 
@@ -170,17 +193,32 @@ class WorkerGroup:
                 pipe = seat.start()
                 if pipe is not None:
                     self._board.started(seat.name, pipe)
-                self._started.append((seat.name, seat.process.pid))
         return True
 
-    def _tell_started(self) -> None:
-        """Not before the check is over: of a group that cannot run, what is wrong is all there is to tell."""
-        for name, pid in self._started:
-            self._log.info("process.started", process=name, pid=pid)
-        self._started.clear()
+    def _children(self) -> list[int]:
+        """Processes that somebody here waits for."""
+        tracker: int | None = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]  # noqa: SLF001
+        return [pid for pid in (tracker, *(seat.pid for seat in self._seats)) if pid is not None]
+
+    def _hear(self) -> None:
+        """Tell who has started. Raises UsageError where the app is wrong from the beginning: then that is
+        all there is to tell."""
+        for seat in self._seats:
+            wrong = seat.heard()
+            if wrong is None:
+                continue
+            if wrong and not self._begun:
+                raise UsageError(wrong)
+            self._begun = True
+            if wrong:
+                self._log.error("process.failed", process=seat.name, error=wrong)
+            else:
+                self._log.info("process.started", process=seat.name, pid=seat.pid)
 
     def _wait(self) -> None:
+        """Until a process ends or has something to say, one is to be started, or a signal comes."""
         alive = [seat.process.sentinel for seat in self._seats if seat.process is not None]
+        alive += [seat.news for seat in self._seats if seat.news is not None]
         due = [seat.start_at for seat in self._seats if seat.start_at is not None]
         timeout = max(0.0, min(due) - time.monotonic()) if due and not self._stopping else None
         if self._wake_r in wait([*alive, self._wake_r], timeout):
@@ -225,6 +263,9 @@ class WorkerGroup:
     def not_alive(self) -> list[str]:
         """Why the group should be restarted; empty where it should not."""
         return self._board.not_alive()
+
+    def faults(self) -> list[str]:
+        return self._board.faults()
 
     def not_ready(self) -> list[str]:
         """Why tasks would not be worked on; empty where they would."""

@@ -35,16 +35,16 @@ class Launch:
     prefix: str | None = None
 
 
-def worker(launch: Launch, pipe: Connection | None) -> None:
-    """A worker process, from its start to its exit code."""
+def worker(launch: Launch, pipe: Connection | None, news: Connection | None = None) -> None:
+    """A worker process, from its start to its exit code. pipe: for its reports; news: see `member.live`."""
     gc.disable()  # while modules are loaded; the worker switches it on when it is ready
     from streamq.worker import member  # noqa: PLC0415 - loaded in the new process only
 
-    member.serve_worker(launch, pipe)
+    member.serve_worker(launch, pipe, news)
 
 
-def daemon(launch: Launch, pipe: Connection | None) -> None:
+def daemon(launch: Launch, pipe: Connection | None, news: Connection | None = None) -> None:
     """The daemon that `--with-daemon` runs beside the workers."""
     from streamq.worker import member  # noqa: PLC0415 - as above
 
-    member.serve_daemon(launch, pipe)
+    member.serve_daemon(launch, pipe, news)

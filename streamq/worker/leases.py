@@ -7,6 +7,7 @@ no outcome.
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -16,11 +17,12 @@ from typing import Final
 
 from streamq import calls, telemetry
 from streamq.app import Registry
-from streamq.errors import InvalidTaskId, RedisError
+from streamq.errors import InvalidTaskId, RedisError, RedisUnavailable
 from streamq.keys import shard_keys, type_keys
 from streamq.model import Orders, TaskId
 from streamq.telemetry.sums import Sums
 from streamq.transport import Subscription, SyncTransport
+from streamq.worker.daemonwatch import DaemonWatch
 from streamq.worker.holdings import Held, Holdings, Line, chunks
 
 CHUNK: Final = 50
@@ -53,10 +55,10 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the lease thread asks of the process: the heartbeat's details, to look after itself at every
-    turn, what to send after a heartbeat, and what to send at every turn."""
+    """What the lease thread asks of the process: the heartbeat's details in a shard, to look after itself
+    at every turn, what to send after a heartbeat, and what to send at every turn."""
 
-    beat: Callable[[], bytes]
+    beat: Callable[[int], bytes]
     watch: Callable[[], None]
     report: Callable[[], list[calls.Call[int]]]
     events: Callable[[], list[calls.Call[int]]]
@@ -69,6 +71,7 @@ class LeaseKeeper(threading.Thread):
         self,
         transport: SyncTransport,
         registry: Registry,
+        types: list[str],
         shards: int,
         worker: str,
         holdings: Holdings,
@@ -88,6 +91,7 @@ class LeaseKeeper(threading.Thread):
         self._heartbeat = heartbeat
         self._asked = asked
         self.away_since = 0.0
+        self._daemons = DaemonWatch(transport, registry.name, types, worker)
         self._control = self._subscription()
         self._stopped = threading.Event()
         self._until = 0.0
@@ -103,22 +107,29 @@ class LeaseKeeper(threading.Thread):
         """End soon; the thread sends no more."""
         self._stopped.set()
 
+    @property
+    def lease_ms(self) -> int:
+        """The lease under which everything in hand is renewed. It never grows: who is told of it may rely
+        on it until told of a shorter one."""
+        return math.ceil(self._interval * 3000)
+
     def run(self) -> None:
         next_renewal = next_beat = time.monotonic()
         beats = 0
         while not self._stopped.is_set():
             now = time.monotonic()
             if now >= next_renewal:
-                next_renewal = now + self._interval
                 self._safely("renew", self.renew_all)
+                next_renewal = now + self._interval  # which may have become shorter
                 if self._again:
                     next_renewal, self._again = now + min(self._interval, AGAIN), False
             if now >= next_beat:
                 next_beat = now + self._heartbeat
-                self._safely("heartbeat", self._send_beat)
+                self._safely("heartbeat", self._send_beats)
                 beats += 1
                 if beats % SELDOM == 1:
                     self._safely("shards", self._look_at_shards)
+                    self._safely("daemons", lambda: self._daemons.look(self._shards))
                 self._safely("orders", self.take_orders)
                 self._safely("report", lambda: self._send(self._asked.report()))
             self._asked.watch()
@@ -144,18 +155,20 @@ class LeaseKeeper(threading.Thread):
 
     def renew_all(self) -> None:
         """Renew everything in hand; tell what is lost and what is to be cancelled. A shard whose server
-        is away keeps no other from being renewed."""
-        away: dict[int, RedisError] = {}
+        is away keeps no other from being renewed, nor does a type whose keys are wrong."""
+        failed: dict[int | Line, RedisError] = {}
         for line in self._holdings.lines():
             for chunk in chunks(self._holdings.snapshot(line), CHUNK):
-                if line[1] not in away:
+                if line not in failed and line[1] not in failed:
                     try:
                         self._renew(line, chunk)
+                    except RedisUnavailable as error:
+                        failed[line[1]] = error
                     except RedisError as error:
-                        away[line[1]] = error
-        if away:
+                        failed[line] = error
+        if failed:
             self._again = True
-            raise next(iter(away.values()))
+            raise next(iter(failed.values()))
 
     def _renew(self, line: Line, held: list[Held]) -> None:
         task_type, shard = line
@@ -171,9 +184,18 @@ class LeaseKeeper(threading.Thread):
         if cancelled:
             self._told.cancel([one for one in held if one.delivery.local in cancelled])
 
-    def _send_beat(self) -> None:
-        call = calls.beat(shard_keys(self._app, 0), self._worker, self._asked.beat())
-        self._told.clock(0, self._transport.run(call, patience=0))
+    def _send_beats(self) -> None:
+        """In every shard: the daemon looks there under which lease its deliveries are renewed. A shard whose
+        server is away keeps no other from hearing of us."""
+        away: RedisError | None = None
+        for shard in range(self._shards):
+            call = calls.beat(shard_keys(self._app, shard), self._worker, self._asked.beat(shard))
+            try:
+                self._told.clock(shard, self._transport.run(call, patience=0))
+            except RedisError as error:
+                away = away or error
+        if away is not None:
+            raise away
         if self.away_since:
             self.away_since = 0.0
             self._told.sums.count("streamq_redis_reconnects_total", "heartbeat")
@@ -184,11 +206,18 @@ class LeaseKeeper(threading.Thread):
         What is paused in the first shard is paused in all: one may have come since.
         """
         everywhere: frozenset[str] = frozenset()
+        failed: RedisError | None = None
         for shard in range(self._shards):
             call = calls.orders(shard_keys(self._app, shard), self._worker)
-            orders = self._transport.run(call, patience=0)
+            try:
+                orders = self._transport.run(call, patience=0)
+            except RedisError as error:  # of this shard only
+                failed = failed or error
+                continue
             everywhere = orders.paused if shard == 0 else everywhere
             self._told.orders(shard, orders._replace(paused=orders.paused | everywhere))
+        if failed is not None:
+            raise failed
 
     def _send(self, asked: list[calls.Call[int]]) -> None:
         for call in asked:

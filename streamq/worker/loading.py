@@ -1,7 +1,7 @@
 """From `module:attribute` to an app, and which of its task types a worker serves.
 
 Owns the import of the user's module and what is wrong with it. Connects to nothing and loads no more than
-that: the supervisor looks at the app before it starts the processes that run it.
+that.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from streamq import environment
 from streamq.app import Registry
 from streamq.errors import StreamQError, UsageError
 from streamq.fingerprint import place
@@ -59,11 +60,11 @@ def _imported(module: str) -> Any:
                 f"there is no module {error.name!r} here: write the app as module:attribute"
             ) from None
         raise _broken(module, error) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _broken(module, error) from error
 
 
-def _broken(module: str, error: Exception) -> UsageError:
+def _broken(module: str, error: BaseException) -> UsageError:
     """What is wrong with a module, with the place in the user's code."""
     if isinstance(error, SyntaxError):
         where, said = f"{error.filename}:{error.lineno}", error.msg
@@ -83,7 +84,7 @@ class _At:
 
 
 def located(reference: str, url: str | None, prefix: str | None = None) -> App:
-    """The app, at the server and under the prefix of its code where none is given."""
+    """The app, at another server or under another prefix where one is given. Raises UsageError."""
     app = load_app(reference)
     if url is None and prefix is None:
         return app
@@ -94,6 +95,15 @@ def located(reference: str, url: str | None, prefix: str | None = None) -> App:
         else Address.parse(url, prefix=prefix)
     )
     return _At(app, address)
+
+
+def production(address: Address, what: str) -> None:
+    """Refuse the embedded server where it could be mistaken for a real one: it ends with this process."""
+    if address.kind == "embedded" and environment.ENV.get() != "dev":
+        raise UsageError(
+            f"streamq {what} does not run on an embedded server, which ends with its process: "
+            "name a server with --url or STREAMQ_URL, or set STREAMQ_ENV=dev if that is what you want"
+        )
 
 
 def served_types(registry: Registry, options: WorkerOptions) -> list[str]:

@@ -6,9 +6,7 @@ Owns the process: its signals, its event loop, its reports, how it ends. Decides
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,65 +19,75 @@ from streamq.errors import StreamQError, UsageError
 from streamq.options import DaemonOptions
 from streamq.telemetry import traces
 from streamq.telemetry.report import Reporter
+from streamq.worker import signals, stdio
+from streamq.worker.endings import end, run_loop
 from streamq.worker.launch import EXIT_CONFIG, EXIT_DRAINED, EXIT_UNREACHABLE, EXIT_WORN_OUT, Launch
-from streamq.worker.loading import located
+from streamq.worker.loading import located, production
 from streamq.worker.process import Worker
 
 if TYPE_CHECKING:
     from streamq.daemon import Daemon
 
 
-def serve_worker(launch: Launch, pipe: Connection | None) -> None:
+def serve_worker(launch: Launch, pipe: Connection | None, news: Connection | None = None) -> None:
     """A worker process, from its start to its exit code."""
 
     def make() -> Worker:
         app = located(launch.app, launch.url, launch.prefix)
+        production(app.address, "worker")
         return Worker(app, launch.options, group=launch.group, exclusive=True, metered=launch.reports)
 
-    live(make, launch, pipe)
+    live(make, launch, pipe, news)
 
 
-def serve_daemon(launch: Launch, pipe: Connection | None) -> None:
+def serve_daemon(launch: Launch, pipe: Connection | None, news: Connection | None = None) -> None:
     """The daemon that `--with-daemon` runs beside the workers."""
 
     from streamq.daemon import Daemon  # noqa: PLC0415 - a worker does not need what it is made of
 
     def make() -> Daemon:
-        return Daemon(
-            located(launch.app, launch.url, launch.prefix).address, DaemonOptions(), watched=launch.reports
-        )
+        app = located(launch.app, launch.url, launch.prefix)
+        production(app.address, "worker")
+        return Daemon(app.address, DaemonOptions(), watched=launch.reports)
 
-    live(make, launch, pipe)
+    live(make, launch, pipe, news)
 
 
-def live(make: Callable[[], Any], launch: Launch, pipe: Connection | None) -> None:
-    """The life of a process of ours: the service that `make` answers, until SIGTERM; ends the process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group: the parent passes it on
+def live(
+    make: Callable[[], Any], launch: Launch, pipe: Connection | None, news: Connection | None = None
+) -> NoReturn:
+    """The life of a process of ours: the service that `make` answers, until SIGTERM; ends the process.
+
+    news: where a supervisor hears that the app is there, or what is wrong with it, which it tells itself.
+    """
+    stdio.by_lines()
+    signals.pass_interrupts_by()
     telemetry.configure(launch.log_level, launch.log_format)
     try:
-        run_loop(_live(make, pipe))
-        raise AssertionError("a process ends within its event loop")
+        service = made(make, news)
+        code = EXIT_CONFIG if service is None else run_loop(_serve(service, pipe))
     except StreamQError as error:
         telemetry.get_logger().error("process.failed", error=str(error))
         code = EXIT_CONFIG if isinstance(error, UsageError) else EXIT_UNREACHABLE
-    _end(code)
-
-
-async def _live(make: Callable[[], Any], pipe: Connection | None) -> None:
-    # Within the loop: closing it would wait for handlers that ignore their cancellation, for ever.
-    _end(await _serve(make, pipe))
-
-
-def _end(code: int) -> NoReturn:
     traces.flush()
-    # Threads whose handlers will not end would keep the process for ever.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    end(code)
 
 
-async def _serve(make: Any, pipe: Connection | None) -> int:
-    service = make()
+def made(make: Callable[[], Any], news: Connection | None) -> Any:
+    """The service, None where the supervisor has been told why there is none."""
+    if news is None:
+        return make()
+    with news:
+        try:
+            service = make()
+        except StreamQError as error:
+            news.send(str(error))
+            return None
+        news.send("")
+    return service
+
+
+async def _serve(service: Any, pipe: Connection | None) -> int:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, service.stop)
     _watch_parent(loop, service.stop)
@@ -108,13 +116,3 @@ def _watch_parent(loop: asyncio.AbstractEventLoop, stop: Any) -> None:
             loop.call_soon_threadsafe(stop)
 
     threading.Thread(target=watch, name="streamq-parent", daemon=True).start()
-
-
-def run_loop(coroutine: Any) -> Any:
-    """Run on uvloop where it is installed."""
-    try:
-        import uvloop  # noqa: PLC0415
-    except ImportError:
-        return asyncio.run(coroutine)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(coroutine)

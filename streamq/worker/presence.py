@@ -39,9 +39,14 @@ class Presence:
         warn_of_eviction(self._transport.servers(), self._log)
         return record
 
-    async def prepare(self, shard: int) -> frozenset[str]:
-        """Make a shard ready to be read. Answers what is paused, there or everywhere: it is not begun."""
+    async def prepare(self, shard: int, details: bytes) -> frozenset[str]:
+        """Make a shard ready to be read. Answers what is paused, there or everywhere: it is not begun.
+
+        The first heartbeat comes before the first delivery: it tells under which lease that is renewed.
+        """
         await self._register_all(shard)
+        beat = calls.beat(shard_keys(self._registry.name, shard), self._worker, details)
+        await self._transport.run(beat, patience=START_PATIENCE)
         paused: frozenset[str] = frozenset()
         for n in {0, shard}:
             call = calls.orders(shard_keys(self._registry.name, n), self._worker)

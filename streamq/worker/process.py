@@ -117,11 +117,12 @@ class Worker:
             self._leases.stop()
             settling.cancel()
             self._runner.close()
-            await asyncio.gather(*(self._leave(shard) for shard in self._crew.shards))
+            await asyncio.to_thread(self._leases.join, 2.0)  # a heartbeat on its way would bring us back
+            # The first one has our heartbeats, also where we were told to stop before we served any.
+            await asyncio.gather(*(self._leave(shard) for shard in {0, *self._crew.shards}))
             beating.cancel()
             halting.cancel()
             await asyncio.gather(settling, beating, halting, self._crew.stop(), return_exceptions=True)
-            await asyncio.to_thread(self._leases.join, 2.0)
             await self._transport.aclose()
             self._log.info("worker.stopped")
 
@@ -146,7 +147,7 @@ class Worker:
             self._sums,
         )
         self._intake = Intake(self.name, self._holdings, self._runner, self._settler, self._closed)
-        self._crew = Crew(self._fetcher, self._presence.prepare, self._leave, self.name)
+        self._crew = Crew(self._fetcher, self._prepare, self._leave, self.name)
         loop = asyncio.get_running_loop()
         told = Told(
             lost=lambda held: _in_loop(loop, self._lost, held),
@@ -158,7 +159,8 @@ class Worker:
         )
         asked = Asked(self._details, self._watch, self._report, self._teller.calls)
         self._leases = LeaseKeeper(
-            SyncTransport(self._address), self._registry, record.known, self.name, self._holdings, told,
+            SyncTransport(self._address), self._registry, self._types, record.known, self.name,
+            self._holdings, told,
             lease=min(self._registry.handlers[name].options.lease for name in self._types),
             heartbeat=options.heartbeat, asked=asked,
         )  # fmt: skip
@@ -243,8 +245,8 @@ class Worker:
     def _report(self) -> list[calls.Call[int]]:
         return self._tally.calls(self._runner.clocks.now_ms())
 
-    def _details(self) -> bytes:
-        return self._vitals.heartbeat(draining=self._stop.asked.is_set())
+    def _details(self, shard: int) -> bytes:
+        return self._vitals.heartbeat(shard, draining=self._stop.asked.is_set())
 
     def _watch(self) -> None:
         """Notice a blocked event loop: nothing in it can, and its tasks would be held for ever."""
@@ -312,6 +314,9 @@ class Worker:
                 await self._settler.flush()
         except TimeoutError:
             self._log.error("worker.unsettled", tasks=len(self._holdings))
+
+    async def _prepare(self, shard: int) -> frozenset[str]:
+        return await self._presence.prepare(shard, self._details(shard))
 
     async def _leave(self, shard: int) -> None:
         await self._presence.leave(shard, away=self._crew.is_away(shard))

@@ -77,8 +77,10 @@ class Vitals:
         elif not self._could_read_since:
             self._could_read_since = time.monotonic()
 
-    def heartbeat(self, *, draining: bool) -> bytes:
-        """The details that a heartbeat tells."""
+    def heartbeat(self, shard: int, *, draining: bool) -> bytes:
+        """The details that a heartbeat tells: all to the first shard, to the others what reclaim needs."""
+        if shard > 0:
+            return orjson.dumps({"lease_ms": self._leases.lease_ms})
         running = self._runner.running()
         return orjson.dumps(
             {
@@ -89,6 +91,7 @@ class Vitals:
                 "types": self._types,
                 "concurrency": self._options.concurrency,
                 "heartbeat": self._options.heartbeat,
+                "lease_ms": self._leases.lease_ms,
                 "started_at": self._started_at,
                 "draining": draining,
                 "problems": self.problems(),

@@ -251,6 +251,10 @@ def overdue(shard: Shard) -> None:
     shard.command("ZADD", shard.t.schedule, 1, row)
 
 
+def overdue_expiry(shard: Shard) -> None:
+    shard.command("ZADD", shard.t.expiring, 1, "n1-0")
+
+
 def overdue_waiter(shard: Shard) -> None:
     shard.command("ZADD", shard.t.waiters, 1, "n1-0")
 
@@ -269,6 +273,7 @@ REPORTED: list[tuple[Callable[[Shard], None], str]] = [
     (wrong_kind, "the wrong kind of value"),
     (late_delivery, "deliveries held far beyond their lease"),
     (overdue, "due but not promoted"),
+    (overdue_expiry, "expired but not ended"),
     (overdue_waiter, "waiters long past their time"),
     (stray_group_row, "dead letters and their groups differ"),
 ]

@@ -34,7 +34,7 @@ async def test_what_is_seen(app: StreamQ, shard: Shard) -> None:
         for _ in range(5):
             await (await email.aenqueue()).aresult(5)
         await until(lambda: look()["types"][0]["run"]["p50"] is not None)
-        await until(lambda: look()["daemons"] != [])
+        await until(lambda: look()["daemons"] != [] and look()["workers"] != [])
         seen = look()
     [one] = seen["types"]
     assert (one["type"], one["ready"], one["dead"], one["paused"]) == ("email", 0, 1, None)

@@ -8,15 +8,17 @@ from contextlib import suppress
 
 
 class Proxy:
-    """Forwards to 127.0.0.1:`port`. `drop_replies(n)`: the next n replies are lost with their connection."""
+    """Forwards to 127.0.0.1:`port`. Every fault names the message that it hits: which one comes next is
+    chance, since heartbeats, renewals and subscriptions share the way."""
 
     def __init__(self, port: int) -> None:
         self._target = ("127.0.0.1", port)
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._drop = 0
         self._down = False
         self._pairs: set[socket.socket] = set()
         self._losing: bytes | None = None
+        self._times = 0
+        self._dropping: bytes | None = None
         self._doomed: set[socket.socket] = set()
         self._stalling: bytes | None = None
         self._stalled: set[socket.socket] = set()
@@ -25,9 +27,6 @@ class Proxy:
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
-
-    def drop_replies(self, number: int) -> None:
-        self._drop = number
 
     def go_down(self) -> None:
         """Cut every connection and refuse new ones."""
@@ -38,9 +37,14 @@ class Proxy:
     def come_back(self) -> None:
         self._down = False
 
-    def lose_reply_to(self, text: bytes) -> None:
-        """The next request with this text in it is carried out, and its reply lost with its connection."""
-        self._losing = text
+    def lose_reply_to(self, text: bytes, times: int = 1) -> None:
+        """So many requests with this text in them are carried out, and their replies lost with their
+        connection."""
+        self._losing, self._times = text, times
+
+    def lose_reply_with(self, text: bytes) -> None:
+        """The next reply with this text in it is lost with its connection."""
+        self._dropping = text
 
     def stall(self, text: bytes) -> None:
         """The next connection that sends this text hears nothing more, and is not closed either."""
@@ -67,11 +71,12 @@ class Proxy:
             while data := source.recv(65536):
                 if not replies and self._losing is not None and self._losing in data:
                     self._doomed.add(source)
-                    self._losing = None
+                    self._times -= 1
+                    self._losing = self._losing if self._times else None
                 if replies and target in self._doomed:
                     break
-                if replies and self._drop > 0:
-                    self._drop -= 1
+                if replies and self._dropping is not None and self._dropping in data:
+                    self._dropping = None
                     break
                 if not replies and self._stalling is not None and self._stalling in data:
                     self._stalled.add(source)

@@ -151,15 +151,15 @@ def test_a_frozen_replica_is_waited_for_and_then_told_of(
 
         return asyncio.run(asend())
 
-    app = StreamQ("shop", master, patience=0.5)
-    send(app, 0, durability="replicas:1")
+    app, patient = StreamQ("shop", master, patience=0.5), StreamQ("shop", master, patience=20)
+    send(patient, 0, durability="replicas:1")
     with frozen(pair[1]):
         began = time.monotonic()
         with pytest.raises(
             DurabilityUnknown, match=r"exists on the server and will run, .*: 0 of 1 replicas had it"
         ) as caught:
             send(app, 1, durability="replicas:1", idempotency_key="k")
-        assert 0.4 < time.monotonic() - began < 3
+        assert 0.4 < time.monotonic() - began < 10
         assert isinstance(caught.value, OutcomeUnknown | RedisUnavailable)
         assert app.handle(caught.value.task_id).status() == "ready"
         assert [handle.id for handle in caught.value.accepted] == [caught.value.task_id]  # type: ignore[attr-defined]
@@ -167,7 +167,7 @@ def test_a_frozen_replica_is_waited_for_and_then_told_of(
             send(app, 1, durability="replicas:1", idempotency_key="k")
         assert again.value.task_id == caught.value.task_id
     # It is there on the replica at once when it goes on, and the key's call is confirmed.
-    assert send(app, 1, durability="replicas:1", idempotency_key="k") == caught.value.task_id
+    assert send(patient, 1, durability="replicas:1", idempotency_key="k") == caught.value.task_id
     assert held(pair[1].url) == held(master) == 2
     clean(app)
 
@@ -199,7 +199,7 @@ def test_a_call_that_is_sent_again_on_another_connection_waits_for_the_first(
         answers = first.run(enqueue)
         found = second.run(calls.confirmed(enqueue, "replicas:1", 100))
         assert found == calls.Confirmed(answers, "0 of 1 replicas had it")
-    assert second.run(calls.confirmed(enqueue, "replicas:1", 1000)) == calls.Confirmed(answers, "")
+    assert second.run(calls.confirmed(enqueue, "replicas:1", 10_000)) == calls.Confirmed(answers, "")
     first.close()
     second.close()
 
@@ -223,12 +223,12 @@ async def test_those_who_do_not_ask_for_it_do_not_wait(
     master: str, pair: tuple[EmbeddedServer, EmbeddedServer]
 ) -> None:
     """Guard: lines are kept apart by durability."""
-    app = StreamQ("shop", master, patience=3)
+    app = StreamQ("shop", master, patience=40)
     await app.asend("email", {})
     with frozen(pair[1]):
         waiting = [asyncio.create_task(app.asend("email", {}, durability="replicas:1")) for _ in range(50)]
         await asyncio.sleep(0)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             await asyncio.gather(*(app.asend("email", {}) for _ in range(50)))
         assert not any(task.done() for task in waiting)
     await asyncio.gather(*waiting)
@@ -250,7 +250,7 @@ def test_in_bulk_each_task_is_told_of(master: str, pair: tuple[EmbeddedServer, E
 
 
 def test_too_few_replicas(master: str) -> None:
-    app = StreamQ("shop", master, patience=0.5)
+    app = StreamQ("shop", master, patience=2)
     with pytest.raises(DurabilityUnknown, match="1 of 2 replicas had it"):
         app.send("email", {}, durability="replicas:2")
 
@@ -370,5 +370,5 @@ def test_bulk_waits_for_the_disk_once_and_not_for_each_batch(everysec: str) -> N
     app = StreamQ("shop", everysec)
     began = time.monotonic()
     app.enqueue_many([app.bound("email", {"n": n}, durability="aof") for n in range(4000)])
-    assert time.monotonic() - began < 5  # 14 batches, a second each one after the other
+    assert time.monotonic() - began < 10  # 14 batches, a second each one after the other
     assert held(everysec) == 4000

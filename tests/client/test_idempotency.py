@@ -182,7 +182,7 @@ def stoppable() -> Iterator[EmbeddedServer]:
 @pytest.mark.parametrize("keyed", [True, False])
 def test_a_server_that_is_stopped_during_the_call_and_goes_on(stoppable: EmbeddedServer, keyed: bool) -> None:
     """With a key: one task, always. Without: the first call may have been carried out after all."""
-    app = StreamQ("shop", f"{stoppable.url}/0?socket_timeout=0.3", patience=0.2)
+    app = StreamQ("shop", f"{stoppable.url}/0?socket_timeout=1", patience=0.2)
     app.send("email", {})
     key = "k" if keyed else None
     os.kill(stoppable.pid, signal.SIGSTOP)

@@ -24,6 +24,7 @@ from streamq import (
     Worker,
     WorkerOptions,
     calls,
+    scripts,
 )
 from streamq.embedded import EmbeddedServer
 from streamq.transport import Address, AsyncSubscription, AsyncTransport, answers, returned
@@ -31,6 +32,11 @@ from tests.client.proxy import Proxy
 from tests.conftest import command
 from tests.ports import free_port
 from tests.running import clean, until, working
+
+
+def enqueue_script() -> bytes:
+    """What each call that enqueues has in it, as soon as the server knows the script."""
+    return scripts.load("enqueue").sha.encode()
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3])
@@ -41,7 +47,7 @@ def test_an_enqueue_whose_reply_is_lost_makes_one_task(proxy: Proxy, lost: int) 
     """
     app = StreamQ("shop", proxy.url)
     app.send("email", {"n": 0})
-    proxy.drop_replies(lost)
+    proxy.lose_reply_to(enqueue_script(), lost)
     handle = app.send("email", {"n": 1})
     assert handle.status() == "ready"
     assert app.inspector.type_stats("email").ready == 2
@@ -50,7 +56,7 @@ def test_an_enqueue_whose_reply_is_lost_makes_one_task(proxy: Proxy, lost: int) 
 async def test_concurrent_enqueues_whose_reply_is_lost_make_one_task_each(proxy: Proxy) -> None:
     app = StreamQ("shop", proxy.url)
     await app.asend("email", {})
-    proxy.drop_replies(1)
+    proxy.lose_reply_to(enqueue_script())
     handles = await asyncio.gather(*(app.asend("email", {"n": n}) for n in range(100)))
     assert len({handle.id for handle in handles}) == 100
     assert app.inspector.type_stats("email").ready == 101
@@ -59,7 +65,7 @@ async def test_concurrent_enqueues_whose_reply_is_lost_make_one_task_each(proxy:
 def test_an_enqueue_that_cannot_learn_says_so(proxy: Proxy) -> None:
     app = StreamQ("shop", proxy.url, patience=0.3)
     app.send("email", {})
-    proxy.drop_replies(1000)
+    proxy.lose_reply_to(enqueue_script(), 1000)
     with pytest.raises(OutcomeUnknown, match="no answer whether"):
         app.send("email", {})
 
@@ -88,7 +94,7 @@ async def test_a_refusal_does_not_hide_that_the_first_try_may_have_been_taken(
         return await attempt(call, sent, *more)
 
     monkeypatch.setattr(transport, "_attempt", again_async if way == "async" else again)
-    proxy.drop_replies(1)
+    proxy.lose_reply_to(enqueue_script())
     try:
         with pytest.raises(OutcomeUnknown, match="memory limit"):
             await app.asend("email", {}) if way == "async" else app.send("email", {})
@@ -114,7 +120,7 @@ def test_a_wrong_password() -> None:
             began = time.monotonic()
             with pytest.raises(AuthenticationFailed, match="check user and password"):
                 StreamQ("shop", url).send("email", {})
-            assert time.monotonic() - began < 1  # not tried again
+            assert time.monotonic() - began < 5  # not tried again
         assert StreamQ("shop", server.url.replace("//", "//:right@")).send("email", {}).status() == "ready"
 
 
@@ -173,7 +179,7 @@ async def test_a_server_that_loads_its_data_is_not_back_yet(tmp_path: Path) -> N
                 loading += not await answers(transport)
             await asyncio.sleep(0.01)
         assert loading
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert await returned(transport)
     finally:
         await starting
@@ -263,11 +269,10 @@ async def test_tasks_whose_delivery_was_lost_on_the_way_are_handed_back(
     async def work(n: int) -> int:
         return n
 
-    # No heartbeat and no renewal comes between, whose reply could be the one that is dropped.
     async with working(app, WorkerOptions(concurrency=2, block=30, heartbeat=60)):
-        await (await app.asend("work", {"n": 0})).aresult(5)
+        await (await app.asend("work", {"n": 0})).aresult(10)
         await until(lambda: blocks(tcp[0].url))
-        proxy.drop_replies(1)  # the delivery itself
+        proxy.lose_reply_with(b'{"n":1}')  # the delivery itself
         handle = await asyncio.to_thread(direct.send, "work", {"n": 1})
         assert await direct.handle(handle.id).aresult(10) == 1  # long before the lease is over
     assert direct.inspector.type_stats("work").counters["handed_back"] == 1

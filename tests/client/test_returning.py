@@ -65,7 +65,7 @@ async def test_who_is_told_to_stop_waits_no_longer(gone: AsyncTransport) -> None
             stop, began = asyncio.Event(), time.monotonic()
             asyncio.get_running_loop().call_later(0.05, stop.set)
             assert not await returned(transport, stop=stop)
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < 4
 
 
 async def test_a_server_that_refuses_us_is_no_absent_one() -> None:

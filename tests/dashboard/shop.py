@@ -53,7 +53,7 @@ class Shop:
         for n in range(3):
             await self.email.aenqueue(f"user{n}@example.com")
         done = await self.email.aenqueue("ada@example.com")
-        await done.aresult(5)
+        await done.aresult(15)
         dead = [await self.charge.aenqueue(-1 - n, note=HOSTILE) for n in range(3)]
         running = await self.report.aenqueue(12)
         later = await self.email.options(delay="1h").aenqueue(HOSTILE)
@@ -62,10 +62,18 @@ class Shop:
         ready = await self.image.aenqueue("cat.png")
         await until(lambda: self.app.inspector.type_stats("charge").dead == 3)
         await until(lambda: self.app.inspector.task(running.id).state == "running")
+        await until(lambda: self._told(running.id))
         self.ids = {
             "completed": done.id, "dead": dead[0].id, "other dead": dead[1].id, "running": running.id,
             "scheduled": later.id, "cancelled": gone.id, "ready": ready.id,
         }  # fmt: skip
+
+    def _told(self, running: str) -> bool:
+        """Whether the heartbeats have come that pages are made of: the daemon's, and one of the worker that
+        names what runs."""
+        beats = [one.details.get("running", []) for one in self.app.inspector.workers()]
+        ids = {each["id"] for running_there in beats for each in running_there}
+        return running in ids and any(one.details for one in self.app.inspector.daemons())
 
 
 @asynccontextmanager

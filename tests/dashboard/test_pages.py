@@ -20,6 +20,7 @@ from streamq.dashboard.render import STATIC
 from streamq.keys import type_keys
 from tests.conftest import command
 from tests.dashboard.shop import HOSTILE, TRUSTED, Shop, open_shop
+from tests.running import until
 
 LOCAL = ("127.0.0.1", 40000)
 
@@ -82,14 +83,7 @@ async def test_each_attempt_is_on_the_time_line(app: StreamQ, shop: Shop) -> Non
             assert one["worker"]
         page = (await browser.get(f"/tasks/{shop.ids['dead']}")).text
         assert len(re.findall(r"waited [\d.]+ m?s · ran [\d.]+ m?s", page)) == 2
-
-        async def running() -> str:
-            return (await browser.get(f"/tasks/{shop.ids['running']}")).text
-
-        for _ in range(200):  # until the worker's heartbeat has told of it
-            if "attempt 1 running" in (page := await running()):
-                break
-            await asyncio.sleep(0.02)
+        page = (await browser.get(f"/tasks/{shop.ids['running']}")).text
         assert re.search(
             r"attempt 1 running</b> since <time[^>]*>[^<]*</time> on <code>[^<]+</code> <small>waited", page
         )
@@ -312,12 +306,9 @@ async def test_open_pages_are_told_that_something_changed(app: StreamQ) -> None:
     }
     scope |= {"scheme": "http", "root_path": "", "http_version": "1.1"}
     listening = asyncio.create_task(site(scope, receive, send))
-    for _ in range(100):
-        await asyncio.sleep(0.05)
-        if any(part.startswith(b"data:") for part in sent):
-            break
+    await until(lambda: any(part.startswith(b"data:") for part in sent), 20)
     await shop.image.aenqueue("dog.png")
-    await asyncio.wait_for(changed.wait(), 10)
+    await asyncio.wait_for(changed.wait(), 20)
     gone.set()
     await asyncio.wait_for(listening, 20)
 

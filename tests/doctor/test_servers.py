@@ -124,7 +124,7 @@ def test_a_server_that_is_not_there(capsys: Capture) -> None:
 def test_a_clock_that_is_wrong_is_noticed(url: str) -> None:
     """Injected: the server's clock cannot be set from here."""
     asked = node.ask(SyncTransport(Address.parse(url)))
-    assert abs(asked.skew) < 0.5
+    assert abs(asked.skew) < 5
     for skew, status in ((0.2, "ok"), (-2.0, "warning"), (3600.0, "fault")):
         found = one(list(server.checks(replace(asked, skew=skew), "here")), "clock")
         assert found.status == status

@@ -11,6 +11,11 @@ both = pytest.mark.parametrize("guarded", [True, False], ids=["guarded", "unguar
 """Run the scenario twice: as it is, and with its guard taken out."""
 
 
+def limit(guarded: bool) -> float:
+    """Seconds to wait for what the guard brings about: plenty with it; without, it never comes."""
+    return 15.0 if guarded else 2.0
+
+
 def judged(guarded: bool) -> AbstractContextManager[Any]:
     """Around the checks: they hold with the guard, and one of them fails without."""
     return nullcontext() if guarded else pytest.raises(AssertionError)

@@ -14,7 +14,7 @@ from streamq.worker.fetcher import Fetcher
 from tests.client.proxy import Proxy
 from tests.client.test_network import blocks
 from tests.conftest import command
-from tests.faults.proof import both, judged
+from tests.faults.proof import both, judged, limit
 from tests.running import serving, until, working
 from tests.variant import changed, without
 
@@ -29,7 +29,7 @@ def test_an_enqueue_whose_reply_is_lost(proxy: Proxy, guarded: bool) -> None:
     forgetful = without("enqueue", "if last[1] == sequence then return last[2] end")
     with changed() if guarded else changed(forgetful), judged(guarded):
         app.send("email", {"n": 0})
-        proxy.drop_replies(1)
+        proxy.lose_reply_to(scripts.load("enqueue").sha.encode())
         app.send("email", {"n": 1})
         assert app.inspector.type_stats("email").ready == 2
 
@@ -89,10 +89,10 @@ async def test_deliveries_that_never_arrived_are_handed_back(
     async with working(app, CALM):
         await (await work.aenqueue(0)).aresult(5)
         await until(lambda: blocks(tcp[0].url))
-        proxy.drop_replies(1)
+        proxy.lose_reply_with(b'{"n":1}')
         handle = await asyncio.to_thread(direct.send, "work", {"n": 1})
         with judged(guarded):
-            await until(lambda: handle.status() == "completed", 2)
+            await until(lambda: handle.status() == "completed", limit(guarded))
     await direct.aclose()
 
 
@@ -115,7 +115,7 @@ async def test_a_read_that_is_never_answered_is_given_up(
         await until(lambda: proxy.stalled == 1)
         handle = await asyncio.to_thread(direct.send, "work", {"n": 1})
         with judged(guarded):
-            await until(lambda: handle.status() == "completed", 3)
+            await until(lambda: handle.status() == "completed", limit(guarded))
         proxy.go_down()
         proxy.come_back()
     await direct.aclose()
@@ -126,7 +126,7 @@ async def test_a_read_may_block_for_longer_than_a_command_may_take(
     app: StreamQ, guarded: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Y05: a socket timeout below BLOCK ends every idle read. Guard: the time to block is added."""
-    monkeypatch.setattr(wire, "COMMAND_TIMEOUT", 0.2)
+    monkeypatch.setattr(wire, "COMMAND_TIMEOUT", 0.5)
     if not guarded:
         true = AsyncReader.run
 
@@ -140,8 +140,8 @@ async def test_a_read_may_block_for_longer_than_a_command_may_take(
     @app.task
     async def work() -> None: ...
 
-    async with working(app, CALM):
-        await asyncio.sleep(1.2)  # two idle reads of half a second
+    async with working(app, WorkerOptions(concurrency=5, block=1.2, heartbeat=60, drain_timeout=5)):
+        await asyncio.sleep(2.8)  # two idle reads
     out = capsys.readouterr()
     with judged(guarded):
         assert "redis.unavailable" not in out.out + out.err
@@ -171,8 +171,8 @@ async def test_scripts_that_the_server_forgot_are_sent_again(
                 flush()
                 sync = await asyncio.to_thread(work.enqueue, 2)
                 flush()
-                assert await (await work.aenqueue(3)).aresult(3) == 3
-                assert await sync.aresult(3) == 2
+                assert await (await work.aenqueue(3)).aresult(limit(guarded)) == 3
+                assert await sync.aresult(limit(guarded)) == 2
             except Exception as error:
                 raise AssertionError from error
         monkeypatch.undo()
@@ -200,7 +200,7 @@ async def test_a_server_that_refuses_writes_for_a_while_is_waited_for(
             await asyncio.sleep(0.3)  # the outage
             command(url, "CONFIG", "SET", "min-replicas-to-write", "0")
             with judged(guarded):
-                await until(lambda: handle.status() == "completed", 3)
+                await until(lambda: handle.status() == "completed", limit(guarded))
     finally:
         command(url, "CONFIG", "SET", "min-replicas-to-write", "0")
 

@@ -19,7 +19,7 @@ from streamq.worker.incarnations import Incarnations
 from streamq.worker.leases import LeaseKeeper
 from tests.client.proxy import Proxy
 from tests.conftest import command
-from tests.faults.proof import both, judged
+from tests.faults.proof import both, judged, limit
 from tests.ports import free_port
 from tests.running import QUICK, clean, until, working
 
@@ -32,18 +32,18 @@ CALM = WorkerOptions(concurrency=5, block=0.5, heartbeat=60, drain_timeout=5)
 
 
 @both
-async def test_a_handler_that_blocks_the_loop_for_ten_leases_keeps_its_task(
+async def test_a_handler_that_blocks_the_loop_for_some_leases_keeps_its_task(
     app: StreamQ, guarded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trap: everything that the event loop does stands still. Guard: leases are renewed by a thread of their
     own, on a connection of its own."""
     runs: list[float] = []
 
-    @app.task(lease=0.5)
+    @app.task(lease=1.5)
     async def blocks() -> None:
         runs.append(time.monotonic())
         if len(runs) == 1:
-            time.sleep(5 if guarded else 1.5)  # noqa: ASYNC251 - that is the point
+            time.sleep(6 if guarded else 3)  # noqa: ASYNC251 - that is the point
 
     if not guarded:
         monkeypatch.setattr(LeaseKeeper, "renew_all", lambda self: None)
@@ -53,7 +53,7 @@ async def test_a_handler_that_blocks_the_loop_for_ten_leases_keeps_its_task(
     try:
         async with working(app):
             handle = await blocks.aenqueue()
-            await handle.aresult(15)
+            await handle.aresult(25)
     finally:
         daemon._stop.set()
         thread.join()
@@ -176,5 +176,5 @@ async def test_an_entry_with_no_sound_id_stops_no_worker(
     good = await work.aenqueue()
     async with working(app, CALM):
         with judged(guarded):
-            await until(lambda: app.inspector.type_stats("work").dead == 1, 2)
-            assert await good.aresult(2) == 1
+            await until(lambda: app.inspector.type_stats("work").dead == 1, limit(guarded))
+            assert await good.aresult(limit(guarded)) == 1

@@ -104,7 +104,7 @@ class Shard:
         return self.t.stream(delivery.place[0])
 
     def reclaim(self, letter: str = "n", cursor: str = "0-0", limit: int = 100, expected: int = 0) -> Reclaim:
-        return self.run(calls.reclaim(self.t, letter, cursor, limit, expected))
+        return self.run(calls.reclaim(self.t, self.s, letter, cursor, limit, expected))
 
     def reclaim_all(self) -> int:
         return sum(self.reclaim(letter).returned for letter in "hnls")

@@ -49,7 +49,7 @@ def test_promote_is_bounded(shard: Shard) -> None:
 
 
 def test_tasks_due_at_the_same_moment_keep_their_order(shard: Shard) -> None:
-    moment = shard.now() + 5
+    moment = shard.now() + 300
     shard.enqueue(*[NewTask(b"%d" % n, due=moment, absolute=True) for n in range(20)])
     shard.promote_until(20)
     assert [d.payload for d in shard.fetch()] == [b"%d" % n for n in range(20)]
@@ -369,3 +369,34 @@ def test_counts_know_the_age_of_the_oldest_ready_task(shard: Shard) -> None:
     shard.fetch(budget=1)
     counts = shard.run(calls.counts(shard.t))
     assert counts.oldest_ready_ms == int(local[1:].partition("-")[0])
+
+
+# -- leases that workers were promised -------------------------------------------------------------------
+
+
+def test_a_delivery_keeps_the_lease_that_its_worker_renews_under(shard: Shard) -> None:
+    shard = Shard(shard.transport, {"lease_ms": "200"})
+    for consumer in ("old", "told", "unknown"):
+        shard.put()
+        [delivery] = shard.fetch(consumer)
+        shard.age(delivery, 1_000)
+    for consumer, lease in (("old", 5_000), ("told", 200)):
+        shard.run(calls.beat(shard.s, consumer, b'{"lease_ms":%d}' % lease))
+    assert shard.reclaim().returned == 2
+    assert shard.snapshot().running == 1
+    shard.run(calls.beat(shard.s, "old", b'{"lease_ms":200}'))
+    assert shard.reclaim().returned == 1
+
+
+@pytest.mark.parametrize("told", [b"", b"nonsense", b'{"lease_ms":-1}', b'{"lease_ms":99999999999999999999}'])
+def test_a_heartbeat_that_cannot_be_read_promises_nothing(shard: Shard, told: bytes) -> None:
+    shard.put()
+    [delivery] = shard.fetch("c")
+    shard.age(delivery, 60_000)
+    shard.run(calls.beat(shard.s, "c", told))
+    assert shard.reclaim().returned == 1
+    shard.command("DEL", shard.s.heartbeats)
+    shard.command("SET", shard.s.heartbeats, "no hash")
+    [again] = shard.fetch("c")
+    shard.age(again, 60_000)
+    assert shard.reclaim().returned == 1

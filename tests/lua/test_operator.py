@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -392,3 +393,14 @@ def test_the_books_are_right_after_everything(shard: Shard) -> None:
     assert shard.snapshot() == Snapshot(
         counters={"accepted": 3, "started": 4, "dead": 2, "purged": 1, "requeued": 1, "completed": 2}
     )
+
+
+@pytest.mark.parametrize("verb", ["requeue", "purge"])
+def test_a_long_member_of_a_group_holds_nobody_up(shard: Shard, verb: str) -> None:
+    """Guard: the anchored pattern in requeue and purge. One without takes a minute for this member."""
+    buried(shard, 1, "aaa")
+    shard.command("ZADD", shard.t.groups, 0, b"aaa 1" + b"x" * 200_000 + b" ")
+    step = calls.requeue if verb == "requeue" else calls.purge
+    began = time.monotonic()
+    shard.run(step(shard.t, 100, LATEST, fingerprint="aaa", note=NOTE))
+    assert time.monotonic() - began < 5

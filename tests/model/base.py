@@ -194,6 +194,7 @@ class Base(RuleBasedStateMachine):
         assert sizes.dead == sizes.letters == sizes.groups == len(twin.dead())
         assert sizes.cancels == len(twin.cancels)
         assert sizes.waiters == len(twin.waiters)
+        assert sizes.expiring == len(twin.expiring)
         assert sizes.gone == sum(task.kept for task in twin.of("cancelled", "expired"))
 
     def _places(self) -> list[str]:

@@ -87,9 +87,12 @@ class Books:
     last: dict[str, tuple[int, int]] = field(default_factory=lambda: dict.fromkeys(LETTERS, (0, 0)))
     pending: dict[str, Pending] = field(default_factory=dict[str, Pending])
     cancels: set[str] = field(default_factory=set[str])
+    expiring: dict[str, int] = field(default_factory=dict[str, int])
     waiters: dict[str, int] = field(default_factory=dict[str, int])
     counters: Counter[str] = field(default_factory=Counter[str])
     rate_log: list[int] = field(default_factory=list[int])
+    beats: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    """Of each worker: when it last gave a sign of life, and the lease it renews under."""
     sequence: int = 0
     fresh: list[tuple[Task, str]] = field(default_factory=list[tuple[Task, str]])
 
@@ -149,6 +152,7 @@ class Books:
         task.state, task.when, task.indexed, task.place = state, self.now, False, ""
         self.cancels.discard(task.local)
         self.waiters.pop(task.local, None)
+        self.expiring.pop(task.local, None)
         if state in ("completed", "cancelled", "expired", "dead"):
             self.counters[state] += 1
 

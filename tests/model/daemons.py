@@ -29,6 +29,14 @@ class DaemonSteps(WorkerSteps):
         assert tuple(promotion) == (*self.twin.promote(limit), self.twin.now)
         self._place_fresh()
 
+    @precondition(lambda self: self.twin.expiring)
+    @rule(limit=st.integers(1, 3))
+    def expire(self, limit: int) -> None:
+        self._do(lambda: self._expire(limit))
+
+    def _expire(self, limit: int) -> None:
+        assert self.shard.run(calls.expire(self.shard.t, limit)) == self.twin.expire(limit)
+
     @precondition(lambda self: self.twin.pending)
     @rule(data=st.data(), daemon=st.integers(0, 1), limit=st.integers(1, 3))
     def reclaim(self, data: st.DataObject, daemon: int, limit: int) -> None:
@@ -111,6 +119,17 @@ class DaemonSteps(WorkerSteps):
 
     def _leave(self, consumer: str) -> None:
         self.shard.run(calls.leave(self.shard.s, consumer, self.shard.t.streams))
+        self.twin.beats.pop(consumer, None)
+
+    @precondition(lambda self: self.twin.tasks)
+    @rule(consumer=st.sampled_from(WORKERS), lease=st.sampled_from([LEASE // 2, 2 * LEASE]))
+    def beat(self, consumer: str, lease: int) -> None:
+        """A worker that renews under another lease than the policy's says so."""
+        self._do(lambda: self._beat(consumer, lease))
+
+    def _beat(self, consumer: str, lease: int) -> None:
+        self.shard.run(calls.beat(self.shard.s, consumer, b'{"lease_ms":%d}' % lease))
+        self.twin.beat(consumer, lease)
 
     def _tidy(self, daemon: int, letter: str, limit: int) -> None:
         tidy = self.daemons[daemon].tidy
@@ -133,9 +152,8 @@ class DaemonSteps(WorkerSteps):
         self.twin.groups |= missing
 
     def _trim(self, gone_ms: int) -> None:
-        assert self.shard.run(calls.trim([self.shard.t], self.shard.s, gone_ms, HOUR, 100)) == self.twin.trim(
-            gone_ms
-        )
+        trimmed = self.shard.run(calls.trim([self.shard.t], self.shard.s, gone_ms, HOUR, 100))
+        assert trimmed == self.twin.trim(gone_ms, HOUR)
 
     # -- operators and callers --------------------------------------------------------------------------
 

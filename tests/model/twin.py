@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from streamq.calls import SILENT_MS
+from streamq.calls.daemon import HELD_AGAIN_MS
 from streamq.model import Cancelled, Completed, Died, Expired, HandedBack, NewTask, Outcome, Retried
 from tests.model.books import LEASE, LETTERS, Books, Pending, Task, listed, order
 
@@ -43,6 +45,7 @@ class Twin(Books):
         task = Task(local, new.payload, new.priority[0], "ready")
         if lifetime := dict(new.fields).get("x"):
             task.expires = max(due or self.now, self.now) + int(lifetime)
+            self.expiring[local] = task.expires
         self.tasks[local] = task
         if due is None or due <= self.now:
             assert local[0] == task.priority
@@ -192,6 +195,24 @@ class Twin(Books):
         left = self.due()
         return len(moved), order(left[0].place)[0] if left else None
 
+    def expire(self, limit: int) -> tuple[int, int]:
+        """How many rows are looked at, and how many of their tasks end."""
+        rows = sorted((at, local) for local, at in self.expiring.items() if at <= self.now)[:limit]
+        expired = 0
+        for _, local in rows:
+            task = self.tasks[local]
+            if task.state == "running" and not self.pending[task.place].deleted:
+                self.expiring[local] = self.now + HELD_AGAIN_MS
+            elif task.state not in ("ready", "scheduled") or task.expires is None:
+                del self.expiring[local]
+            elif task.expires > self.now:
+                self.expiring[local] = task.expires
+            else:
+                self.streams.get(task.place[0], {}).pop(task.place, None)
+                self._ended(task, "expired")
+                expired += 1
+        return len(rows), expired
+
     def skewed(self, expected: int) -> bool:
         return expected > 0 and abs(self.now - expected) > max(1000, LEASE / 4)
 
@@ -202,13 +223,28 @@ class Twin(Books):
         walk = [place for place in self.held_in(letter) if order(place) > start]
         result: Counter[str] = Counter()
         looked = walk[: limit * 10]
-        idle = [place for place in looked if self.now - self.pending[place].since >= LEASE]
+        idle = [place for place in looked if self._abandoned(self.pending[place])]
         if len(idle) > limit:
             looked = looked[: looked.index(idle[limit])]
         for place in idle[:limit]:
             result[self._take_back(place)] += 1
         left = len(walk) > len(looked) or len(looked) == limit * 10
         return f"({looked[-1][1:]}" if left else "0-0", result["ready"], result["dead"], result["cancelled"]
+
+    def _abandoned(self, held: Pending) -> bool:
+        _, promised = self.beats.get(held.consumer, (0, 0))
+        return self.now - held.since >= max(LEASE, promised)
+
+    def beat(self, consumer: str, lease: int) -> None:
+        """A sign of life; who has long been silent is forgotten."""
+        self.beats[consumer] = (self.now, lease)
+        self._forget_silent(SILENT_MS)
+
+    def _forget_silent(self, silent_ms: int) -> int:
+        silent = [name for name, (at, _) in self.beats.items() if at <= self.now - silent_ms]
+        for name in silent:
+            del self.beats[name]
+        return len(silent)
 
     def _take_back(self, place: str) -> str:
         held = self.pending.pop(place)
@@ -245,14 +281,15 @@ class Twin(Books):
         self.counters["repaired"] += len(moved)
         return ("" if len(walk) < limit else f"({walk[-1][1:]}"), len(moved)
 
-    def trim(self, gone_ms: int) -> int:
+    def trim(self, gone_ms: int, silent_ms: int) -> int:
+        silent = self._forget_silent(silent_ms)
         old = [t for t in self.of("cancelled", "expired") if t.kept and t.when <= self.now - gone_ms]
         for task in old:
             task.kept = False
         over = [local for local, until in self.waiters.items() if until <= self.now]
         for local in over:
             del self.waiters[local]
-        return len(old) + len(over)
+        return len(old) + len(over) + silent
 
     # -- operators -------------------------------------------------------------------------------------
 

@@ -81,7 +81,8 @@ def test_the_image_runs_unprivileged_and_says_how_it_is() -> None:
     lines = (ROOT / "ops/docker/Dockerfile").read_text().replace("\\\n", " ").splitlines()
     said = {line.split(" ", 1)[0]: line.split(" ", 1)[1] for line in lines if line and line[0] != "#"}
     assert said["USER"] == "10001"
-    assert json.loads(said["ENTRYPOINT"]) == ["streamq"]
+    assert json.loads(said["ENTRYPOINT"]) == ["tini", "-s", "--", "streamq"]
+    assert all(one.get("init") for one in COMPOSE["services"].values() if one.get("image") == "streamq")
     _, _, probe = said["HEALTHCHECK"].partition("CMD ")
     assert json.loads(probe) == ["streamq", "check"]
     assert f"{environment.HEALTH_SOCKET.name}=/tmp/streamq.sock" in said["ENV"]

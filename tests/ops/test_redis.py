@@ -200,8 +200,8 @@ SCRIPTS = {
     "producer": ("enqueue", "register", "announce", "open_shard", "wait", "cancel", "locate"),
     "worker": ("fetch", "renew", "settle", "beat", "leave", "groups", "orders", "tally"),
     "daemon": (
-        "next_due", "promote", "reclaim", "restamp", "repair", "sweep", "trim", "survey", "groups", "counts",
-        "sample", "beat", "leave", "close_shard", "lower_known",
+        "next_due", "expire", "promote", "reclaim", "restamp", "repair", "sweep", "trim", "survey", "groups",
+        "counts", "sample", "beat", "leave", "close_shard", "lower_known",
     ),
     "viewer": (
         "counts", "locate", "dead_page", "sizes", "audit_dead", "audit_keys", "audit_letters",

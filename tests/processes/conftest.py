@@ -69,7 +69,7 @@ def worker(start: Start, jobs: StreamQ) -> Callable[..., subprocess.Popen[bytes]
 
 def alive(jobs: StreamQ) -> list[int]:
     """The process ids of the workers by their heartbeats."""
-    return [int(w.details["pid"]) for w in jobs.inspector.workers() if w.alive]
+    return [int(w.details["pid"]) for w in jobs.inspector.workers() if w.alive and "pid" in w.details]
 
 
 def ledger(tmp_path: Path) -> list[list[str]]:

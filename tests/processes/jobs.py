@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import multiprocessing
 import os
+import shlex
 import signal
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from tenacity import wait_fixed
 
@@ -25,6 +32,15 @@ def note(event: str) -> None:
 
 @app.task(lease=1, backoff=wait_fixed(0.05))
 async def work(seconds: float) -> int:
+    note("start")
+    await asyncio.sleep(seconds)
+    note("done")
+    return os.getpid()
+
+
+@app.task
+async def steady(seconds: float) -> int:
+    """As `work`, with a lease that a process which waits for a core does not lose."""
     note("start")
     await asyncio.sleep(seconds)
     note("done")
@@ -79,3 +95,104 @@ async def ignores_its_end() -> None:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
             continue
+
+
+# -- what handlers start, print and leave behind ---------------------------------------------------------
+
+STATUS = ["grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status"]
+
+
+def _dispositions() -> list[str]:
+    """What programs that a handler starts find ignored and blocked, and how a forked process ends."""
+    by_subprocess = subprocess.check_output(STATUS, text=True).split()[1::2]
+    told = Path(os.environ["LEDGER"]).with_suffix(".signals")
+    os.system(f"{shlex.join(STATUS)} > {told}")  # noqa: S605 - a shell is what is to be asked
+    ended = [str(_ended_by(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    return [*by_subprocess, *told.read_text().split()[1::2], *ended]
+
+
+def _waits(ready: Any) -> None:
+    try:
+        ready.send(0)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        os._exit(13)
+
+
+def _ended_by(number: signal.Signals) -> int | None:
+    ours, theirs = multiprocessing.Pipe()
+    child = multiprocessing.get_context("fork").Process(target=_waits, args=(theirs,))
+    child.start()
+    ours.recv()
+    assert child.pid is not None
+    os.kill(child.pid, number)
+    child.join(20)
+    return child.exitcode
+
+
+@app.task(max_attempts=1)
+async def signals_on_loop() -> list[str]:
+    return _dispositions()
+
+
+@app.task(max_attempts=1)
+def signals_in_thread() -> list[str]:
+    return _dispositions()
+
+
+@app.task(max_attempts=1, executor="process")
+def signals_in_process() -> list[str]:
+    return _dispositions()
+
+
+@app.task(max_attempts=1, executor="process", lease=1)
+def with_another() -> None:
+    """Runs for long, with a process below its own."""
+    tool = subprocess.Popen(["sleep", "300"])
+    note(f"below-{tool.pid}")
+    time.sleep(300)
+
+
+def _say(text: str, then: str) -> None:
+    print(text)
+    print(text, "on stderr", file=sys.stderr)
+    note("said")
+    if then == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(30)
+
+
+@app.task(max_attempts=1)
+def says(text: str, then: str) -> None:
+    _say(text, then)
+
+
+@app.task(max_attempts=1, executor="process")
+def says_in_process(text: str, then: str) -> None:
+    _say(text, then)
+
+
+@app.task(max_attempts=1)
+def will_say_goodbye() -> None:
+    atexit.register(note_plainly, "goodbye")
+
+
+def note_plainly(event: str) -> None:
+    with Path(os.environ["LEDGER"]).open("a") as ledger:
+        ledger.write(f"{event} none {os.getpid()} 0\n")
+
+
+@app.task(max_attempts=1)
+def leaves_a_thread() -> None:
+    """One that never ends, and keeps Python from ending."""
+    threading.Thread(target=threading.Event().wait).start()
+
+
+@app.task(max_attempts=1)
+def leaves_an_orphan() -> int:
+    return int(subprocess.check_output(["sh", "-c", "sleep 0.2 >/dev/null & echo $!"]))
+
+
+@app.task(max_attempts=1)
+async def fails() -> None:
+    raise ValueError("plain")

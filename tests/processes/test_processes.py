@@ -25,8 +25,8 @@ def send(jobs: StreamQ, number: int, seconds: float) -> list[str]:
     return [handle.id for handle in jobs.enqueue_many([jobs.bound("work", {"seconds": seconds})] * number)]
 
 
-def completed(jobs: StreamQ) -> int:
-    return jobs.inspector.type_stats("work").counters.get("completed", 0)
+def completed(jobs: StreamQ, task_type: str = "work") -> int:
+    return jobs.inspector.type_stats(task_type).counters.get("completed", 0)
 
 
 def test_a_killed_worker_loses_nothing(jobs: StreamQ, worker: Work, start: Start, tmp_path: Path) -> None:
@@ -34,10 +34,10 @@ def test_a_killed_worker_loses_nothing(jobs: StreamQ, worker: Work, start: Start
     start(*QUICK)
     group = worker("--concurrency", "20", "--processes", "2")
     wait_until(lambda: len(alive(jobs)) == 2)
-    ids = send(jobs, 200, 0.05)
+    ids = send(jobs, 200, 0.5)  # most of them are still to come when the worker is killed
     wait_until(lambda: completed(jobs) > 50)
     os.kill(alive(jobs)[0], signal.SIGKILL)
-    wait_until(lambda: completed(jobs) == 200)
+    wait_until(lambda: completed(jobs) == 200, 60)
     done = [line[1] for line in ledger(tmp_path) if line[0] == "done"]
     assert set(done) == set(ids)
     stats = jobs.inspector.type_stats("work")
@@ -59,7 +59,7 @@ def test_a_stopped_worker_that_wakes_up_changes_nothing(
     start(*QUICK)
     worker("--concurrency", "5")
     [stopped] = alive(jobs)
-    ids = send(jobs, 5, 1.0)
+    ids = send(jobs, 5, 3.0)
     wait_until(lambda: len(ledger(tmp_path)) == 5)
     os.kill(stopped, signal.SIGSTOP)
     worker("--concurrency", "5")
@@ -85,7 +85,7 @@ def test_sigterm_drains_and_exits_with_0(jobs: StreamQ, worker: Work, tmp_path: 
     began = time.monotonic()
     group.terminate()
     assert group.wait(20) == 0
-    assert 1.5 < time.monotonic() - began < 10
+    assert 1.5 < time.monotonic() - began < 20
     assert [jobs.handle(one).status() for one in quick + slow + waiting] == ["completed"] + ["ready"] * 5
     assert jobs.inspector.workers() == []
     clean(jobs)
@@ -101,7 +101,7 @@ def test_a_second_signal_ends_now_and_hands_back(
     group.send_signal(number)
     wait_until(lambda: any(w.details.get("draining") for w in jobs.inspector.workers()))
     group.send_signal(number)
-    assert group.wait(10) == 0
+    assert group.wait(30) == 0
     assert [jobs.handle(one).status() for one in ids] == ["ready"] * 3
 
 
@@ -157,10 +157,10 @@ def test_two_daemons_share_the_work(jobs: StreamQ, worker: Work, start: Start, t
     first = start(*QUICK)
     start(*QUICK)
     worker("--concurrency", "50")
-    jobs.enqueue_many([jobs.bound("work", {"seconds": 0}, delay=0.2 + n / 200) for n in range(200)])
-    wait_until(lambda: completed(jobs) > 20)
+    jobs.enqueue_many([jobs.bound("steady", {"seconds": 0}, delay=0.2 + n / 200) for n in range(200)])
+    wait_until(lambda: completed(jobs, "steady") > 20)
     first.kill()
-    wait_until(lambda: completed(jobs) == 200)
+    wait_until(lambda: completed(jobs, "steady") == 200)
     assert len({line[1] for line in ledger(tmp_path) if line[0] == "start"}) == 200
     assert len([line for line in ledger(tmp_path) if line[0] == "start"]) == 200
     clean(jobs)

@@ -24,7 +24,7 @@ import itertools, pathlib, sys, time
 from streamq import StreamQ
 app = StreamQ("jobs", sys.argv[1], shards=int(sys.argv[2]))
 for n in itertools.count():
-    print(app.send("work", {"seconds": 0}, delay=0.05 if n % 5 == 0 else None).id, flush=True)
+    print(app.send("steady", {"seconds": 0}, delay=0.05 if n % 5 == 0 else None).id, flush=True)
     time.sleep(0.005)
     if pathlib.Path(sys.argv[3]).exists():
         break

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from streamq import StreamQ
 from streamq.telemetry.catalogue import METRICS, base
 from tests.ports import free_port
-from tests.processes.conftest import Start, jobs, start
+from tests.processes.conftest import Start, alive, jobs, start
 from tests.running import wait_until
 
 __all__ = ["jobs", "start"]
@@ -38,7 +39,7 @@ class Endpoint:
     port: int
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
         try:
             connection.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
             response = connection.getresponse()
@@ -69,16 +70,30 @@ class Endpoint:
     def value(self, *key: str) -> float:
         return self.metrics().get(key, 0.0)
 
+    def shows(self, wanted: dict[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:
+        """Wait until all of these are shown at once: what happened is told by several samples and reports,
+        and one may be there before another. Answers all."""
+        found: dict[tuple[str, ...], float] = {}
+
+        def all_there() -> bool:
+            found.update(self.metrics())
+            return all(found.get(key) == value for key, value in wanted.items())
+
+        wait_until(all_there)
+        return found
+
 
 @pytest.fixture
-def group(start: Start) -> Any:
-    """Start a worker group with a port; returns when it is ready, with its process."""
+def group(start: Start, jobs: StreamQ) -> Any:
+    """Start a worker group with a port; returns when it is ready and its heartbeats are there, with its
+    process."""
 
     def run(*args: str, **environment: str) -> tuple[Any, Endpoint]:
         endpoint = Endpoint(free_port())
         where = ("--metrics-port", str(endpoint.port))
         process = start("worker", "tests.processes.jobs:app", *where, *args, **environment)
-        wait_until(lambda: endpoint.status("/ready") == 200)
+        processes = int(args[args.index("--processes") + 1]) if "--processes" in args else 1
+        wait_until(lambda: endpoint.status("/ready") == 200 and len(alive(jobs)) == processes)
         return process, endpoint
 
     return run

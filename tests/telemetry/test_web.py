@@ -76,7 +76,7 @@ async def test_one_request_one_answer(port: int, sent: bytes, status: int, body:
 async def test_a_slow_client_is_cut_off_and_others_are_not(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web, "PATIENCE", 0.2)
+    monkeypatch.setattr(web, "PATIENCE", 1.0)
     slow = asyncio.create_task(say(port, b"GET /hello HT"))
     assert (await say(port, get("/hello"))).startswith(b"HTTP/1.1 200")
     assert (await slow).startswith(b"HTTP/1.1 408")

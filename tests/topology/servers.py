@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import io
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +22,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from streamq.embedded import find_server
+from tests.ports import free_port
 
 LIMIT: Final = 20.0
 """Seconds to wait for anything that servers do by themselves."""
@@ -50,9 +50,7 @@ def server_binary() -> Path:
 
 def free_ports(number: int) -> list[int]:
     """Ports of the loopback interface that nobody uses now."""
-    with ExitStack() as stack:
-        held = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
-        return [one.getsockname()[1] for one in held]
+    return [free_port() for _ in range(number)]
 
 
 def wait_for(condition: Callable[[], Any], what: str, limit: float = LIMIT) -> Any:

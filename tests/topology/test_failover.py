@@ -84,8 +84,8 @@ async def test_idle_workers_follow(servers: Servers, app: StreamQ, how: str) -> 
         await asyncio.to_thread(change_master, servers, how)
         handles = [await work.aenqueue(n) for n in range(SHARDS)]
         began = time.monotonic()
-        assert [await handle.aresult(10) for handle in handles] == [0, 1, 2]
-        assert time.monotonic() - began < 3
+        assert [await handle.aresult(20) for handle in handles] == [0, 1, 2]
+        assert time.monotonic() - began < 20  # long before the read that blocks is over
 
 
 async def test_the_loss_of_one_node_holds_up_no_other(cluster: ClusterSet) -> None:
@@ -93,7 +93,7 @@ async def test_the_loss_of_one_node_holds_up_no_other(cluster: ClusterSet) -> No
     app = StreamQ("shop", cluster.url, shards=SHARDS, patience=0)
     ended = asyncio.Event()
 
-    @app.task(lease=0.5)
+    @app.task(lease=1.5)
     async def work(n: int) -> int:
         if n == 0:
             await ended.wait()
@@ -108,16 +108,16 @@ async def test_the_loss_of_one_node_holds_up_no_other(cluster: ClusterSet) -> No
         alive = next(n for n in range(SHARDS) if master_of(cluster, n) is not dead)
         for node in (*cluster.replicas_of(dead), dead):
             cluster.kill(node)
-        until_then = time.monotonic() + 2  # four leases
+        until_then = time.monotonic() + 6  # four leases
         while time.monotonic() < until_then:
             [answer] = await app._asyncs.current().enqueue("work", alive, [work.bind(1).task])
             assert isinstance(answer, Accepted)
-            assert await app.handle(f"work:{alive}:{answer.local}").aresult(2) == 1
+            assert await app.handle(f"work:{alive}:{answer.local}").aresult(10) == 1
             await asyncio.sleep(0.05)
         counters = app.inspector.counts("work", alive).counters
         assert counters.get("reclaimed", 0) == 0
         ended.set()
-        assert await app.handle(by_shard[alive]).aresult(5) == 0
+        assert await app.handle(by_shard[alive]).aresult(20) == 0
         for node in (dead, *cluster.nodes):
             if not node.alive:
                 cluster.restart(node)

@@ -49,5 +49,5 @@ async def test_an_idle_worker_follows_its_slot(cluster: ClusterSet, app: StreamQ
         await asyncio.to_thread(cluster.migrate_slot, SLOT, elsewhere(cluster))
         handles = [await work.aenqueue(n) for n in range(SHARDS)]
         began = time.monotonic()
-        assert [await handle.aresult(10) for handle in handles] == [0, 1, 2]
-        assert time.monotonic() - began < 3
+        assert [await handle.aresult(20) for handle in handles] == [0, 1, 2]
+        assert time.monotonic() - began < 20  # long before the read that blocks is over

@@ -10,6 +10,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from streamq import RedisUnavailable, Retry, StreamQ, TaskDead, calls
+from streamq import handle as handle_module
 from streamq.cli import main
 from streamq.doctor import examine
 from streamq.keys import shard_keys
@@ -63,12 +64,15 @@ async def test_the_life_of_tasks(app: StreamQ) -> None:
         assert await asyncio.to_thread(lambda: sum(app.admin.requeue_type("broken"))) >= SHARDS - 1
         await until(lambda: app.inspector.type_stats("broken").dead == SHARDS)
         assert await asyncio.to_thread(lambda: sum(app.admin.purge_type("broken"))) == SHARDS
-        assert [w.alive for w in app.inspector.workers()] == [True]
+        await until(lambda: [w.alive for w in app.inspector.workers()] == [True])
     clean(app)
 
 
 @pytest.mark.parametrize("waits", ["sync", "async"])
-async def test_a_result_is_waited_for_without_polling(app: StreamQ, waits: str) -> None:
+async def test_a_result_is_waited_for_without_polling(
+    app: StreamQ, waits: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handle_module, "LOOK_AGAIN", 60.0)
     go = asyncio.Event()
 
     @app.task
@@ -79,11 +83,11 @@ async def test_a_result_is_waited_for_without_polling(app: StreamQ, waits: str) 
     async with serving(app):
         handle = await work.aenqueue()
         waiting = asyncio.create_task(
-            handle.aresult(20) if waits == "async" else asyncio.to_thread(handle.result, 20)
+            handle.aresult(50) if waits == "async" else asyncio.to_thread(handle.result, 50)
         )
         await until(lambda: app.inspector.type_stats("work").running == 1)
         go.set()
-        assert await asyncio.wait_for(waiting, 4) == 5  # it would look again after 5 s
+        assert await asyncio.wait_for(waiting, 20) == 5  # it would look again after a minute
 
 
 async def test_without_hiredis(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:

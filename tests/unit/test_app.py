@@ -180,7 +180,7 @@ def test_every_kind_of_parameter_travels(app: StreamQ) -> None:
     payload = work.handler.payload((1, 2, 9, 8), {"c": 4, "d": 5})
     assert work.handler.arguments(payload) == ((1, 2, 9, 8), {"c": 4, "d": 5})
     assert work.handler.arguments(work.handler.payload((1, 2), {})) == ((1, 2), {})
-    with pytest.raises(DecodeError, match="a missing and zzz unknown|a missing, zzz unknown"):
+    with pytest.raises(DecodeError, match="a missing"):
         work.handler.arguments(b'{"b":1,"zzz":2}')
 
 

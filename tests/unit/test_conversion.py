@@ -18,7 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamq.convert import decoder, encode, wants_non_str_keys
+from streamq.convert import converter, encode
+from streamq.convert.encode import encode_as
 from streamq.errors import DecodeError, InvalidArguments, PayloadError
 
 
@@ -58,10 +59,8 @@ UID = UUID(int=7)
 
 
 def there_and_back(value: Any, annotation: Any) -> Any:
-    raw = encode(value, what="x", non_str_keys=wants_non_str_keys(annotation))
-    decode = decoder(annotation)
-    found = orjson.loads(raw)
-    return found if decode is None else decode(found)
+    one = converter(annotation)
+    return one.read(orjson.loads(encode_as(one, value, what="x")))
 
 
 @pytest.mark.parametrize(
@@ -157,21 +156,19 @@ def test_null_is_fine_where_it_is_none() -> None:
     ],
 )
 def test_what_does_not_fit(annotation: Any, value: Any, said: str) -> None:
-    decode = decoder(annotation)
-    assert decode is not None
     with pytest.raises(DecodeError, match=re.escape(said)) as caught:
-        decode(value)
+        converter(annotation).read(value)
     assert caught.value.reason == "arguments"
 
 
 @pytest.mark.parametrize("annotation", [bytes, list[bytes], dict[str, bytearray]])
 def test_bytes_cannot_be_asked_for(annotation: Any) -> None:
     with pytest.raises(InvalidArguments, match="bytes cannot be an argument: JSON has none; take text"):
-        decoder(annotation)
+        converter(annotation)
 
 
 @pytest.mark.parametrize(
     "annotation", [str, int, bool, Any, object, dict, list, list[int], dict[str, int], str | None]
 )
 def test_what_needs_no_conversion_costs_nothing(annotation: Any) -> None:
-    assert decoder(annotation) is None
+    assert converter(annotation).decode is None

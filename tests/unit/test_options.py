@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -156,3 +157,54 @@ def test_durations_of_processes_are_seconds_in_whatever_form_they_are_given() ->
 def test_one_type_is_not_taken_for_its_letters() -> None:
     with pytest.raises(InvalidOption, match=re.escape("types='email': write several names, as ('email',)")):
         WorkerOptions(types="email")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9" * 200_000,
+        "1" * 200_000 + "s",
+        "1.1" * 60_000,
+        "1s" * 100_000,
+        " " * 200_000,
+        "٣s",
+        "1m" * 32 + "x",
+    ],
+)
+def test_a_long_duration_is_refused_at_once(text: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(InvalidOption, match="write a duration as '90s'") as caught:
+        seconds(text, "older")
+    with pytest.raises(InvalidOption, match="write a"):
+        RateLimit.parse("5/" + text)
+    assert time.monotonic() - began < 2
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("value", ["9" * 5000 + "/s", "0/s", "1000001/s"])
+def test_a_rate_with_too_many_digits_is_refused(value: str) -> None:
+    with pytest.raises(InvalidOption, match="write it as '100/1m'"):
+        RateLimit.parse(value)
+
+
+def test_a_number_that_no_float_holds_is_no_duration() -> None:
+    with pytest.raises(InvalidOption, match="at most 100 years"):
+        seconds(10**400, "delay")
+
+
+@pytest.mark.parametrize("name", ["max_attempts", "max_lost", "max_backlog", "max_payload"])
+def test_numbers_in_options_are_bounded(name: str) -> None:
+    assert getattr(task_options({name: 10**9}), name) == 10**9
+    with pytest.raises(InvalidOption, match=name):
+        task_options({name: 10**30})
+
+
+def test_numbers_of_calls_services_and_rate_limits_are_bounded() -> None:
+    with pytest.raises(InvalidOption, match="max_attempts"):
+        call_options(max_attempts=10**30)
+    with pytest.raises(InvalidOption, match="concurrency"):
+        WorkerOptions(concurrency=10**30)
+    with pytest.raises(InvalidOption, match="rate_limit"):
+        task_options({"rate_limit": RateLimit(10**30, 1.0)})
+    with pytest.raises(InvalidOption, match="rate_limit"):
+        task_options({"rate_limit": RateLimit(1, float("inf"))})

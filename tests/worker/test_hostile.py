@@ -16,11 +16,11 @@ from tests.running import clean, serving, working
 
 async def dead(app: StreamQ, function: Any, **policy: Any) -> str:
     """How the only attempt of a task ends, and that the slot is there for the next."""
-    task: Any = app.task(name="hostile", max_attempts=1, timeout=5, **policy)(function)
+    task: Any = app.task(name="hostile", max_attempts=1, timeout=30, **policy)(function)
     async with serving(app):
         handle = await task.aenqueue()
         with pytest.raises(TaskDead) as caught:
-            await handle.aresult(3)
+            await handle.aresult(10)
     clean(app)
     return str(caught.value)
 

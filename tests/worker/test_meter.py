@@ -36,7 +36,7 @@ def test_few_are_all_measured_and_passed_on() -> None:
     assert (sum(counts), total) == (10, 15.0)
     counts, total = found.histograms["streamq_task_duration_seconds", *LABELS]
     assert sum(counts) == 10
-    assert 0.2 <= total < 0.5
+    assert 0.2 <= total < 5
     assert found.counters["streamq_task_attempts_total", *LABELS, "completed"] == len(passed_on) == 10
 
 

@@ -102,9 +102,9 @@ async def test_a_worker_whose_slots_are_all_taken_by_deaf_handlers_stops(
 async def test_a_blocked_loop_keeps_its_leases(app: StreamQ) -> None:
     """Guard: leases are renewed by a thread of their own."""
 
-    @app.task(lease=0.4)
+    @app.task(lease=1.5)
     async def blocks() -> int:
-        time.sleep(2)  # noqa: ASYNC251 - that is the point
+        time.sleep(5)  # noqa: ASYNC251 - that is the point
         return get_context().lost
 
     from streamq import Daemon
@@ -115,7 +115,7 @@ async def test_a_blocked_loop_keeps_its_leases(app: StreamQ) -> None:
     thread.start()
     try:
         async with working(app):
-            assert await (await blocks.aenqueue()).aresult(10) == 0
+            assert await (await blocks.aenqueue()).aresult(20) == 0
     finally:
         daemon._stop.set()
         thread.join()

@@ -1,0 +1,228 @@
+"""An annotation -> its converter: compiled once, and used for every task.
+
+Owns the dispatch and the cache. InvalidArguments where no JSON could become what is asked for.
+"""
+
+from __future__ import annotations
+
+import threading
+import types
+import typing
+from collections import Counter, deque
+from enum import Enum
+from typing import Any, Final
+
+from streamq.convert import containers, enums, models, records, unions
+from streamq.convert.converter import Converter, Refused
+from streamq.convert.natural import natural
+from streamq.convert.plain import PLAIN
+from streamq.convert.scalars import scalar
+from streamq.errors import InvalidArguments
+
+_WRAPPERS: Final = tuple(
+    found
+    for name in ("Final", "Required", "NotRequired", "ClassVar", "ReadOnly")
+    if (found := getattr(typing, name, None)) is not None
+)
+_WRAPPER_NAMES: Final = ("ReadOnly", "Required", "NotRequired")
+"""Those of `typing_extensions`, where they are classes of its own."""
+_JSON: Final = (str, int, bool, None, type(None), typing.LiteralString)
+_UNTYPED: Final = (object, Any, dict, list)
+_BYTES: Final = (bytes, bytearray, memoryview)
+
+
+class Compiler:
+    """Converters of annotations. untyped: that of a value for which none promises anything."""
+
+    def __init__(self, untyped: Converter) -> None:
+        self._untyped = untyped
+        self._cache: dict[Any, Converter] = {}
+        self._lock = threading.RLock()
+        self._unfinished: dict[Any, Converter] = {}
+        self._depth = 0
+
+    def __call__(self, annotation: Any) -> Converter:
+        """The converter for an annotation. Raises InvalidArguments where there can be none."""
+        annotation = unwrapped(annotation)
+        try:
+            known = self._cache.get(annotation)
+        except TypeError:  # an unhashable piece of Annotated or Literal
+            return self._make(annotation)
+        return known if known is not None else self._compiled(annotation)
+
+    def _compiled(self, annotation: Any) -> Converter:
+        """Compile; other threads see all of it or nothing."""
+        with self._lock:
+            found = self._cache.get(annotation) or self._unfinished.get(annotation)
+            if found is not None:
+                return found
+            self._depth += 1
+            try:
+                made = self._held(annotation)
+                if self._depth == 1:
+                    self._cache.update(self._unfinished)
+                return made
+            finally:
+                self._depth -= 1
+                if self._depth == 0:
+                    self._unfinished.clear()
+
+    def _held(self, annotation: Any) -> Converter:
+        """Compile; a type that contains itself meets an unfinished converter on its way down."""
+        made: Converter
+        # Not the methods themselves: there is no `made` yet.
+        held = self._unfinished[annotation] = Converter(
+            shown(annotation),
+            lambda value: made.encode(value),  # noqa: PLW0108
+            lambda data: made.read(data),  # noqa: PLW0108
+        )
+        made = self._make(annotation)
+        held.json, held.names = made.json, made.names  # for those who hold it already
+        self._unfinished[annotation] = made
+        return made
+
+    def _make(self, annotation: Any) -> Converter:
+        if _in(annotation, _JSON):
+            return PLAIN
+        if _in(annotation, _UNTYPED) or isinstance(annotation, typing.TypeVar | str | typing.ForwardRef):
+            return self._untyped
+        origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+        if _is_alias(origin or annotation):
+            return self(_alias_value(annotation, origin, args))
+        if origin in (typing.Union, types.UnionType):
+            return unions.union([(unwrapped(arg), self(arg)) for arg in args])
+        if origin is typing.Literal:
+            return enums.literal(args)
+        kind = origin or annotation
+        if _in(kind, _BYTES):
+            raise InvalidArguments(
+                "bytes cannot be an argument: JSON has none; take text (base64) or a reference"
+            )
+        return self._container(kind, args, annotation) or self._class(kind, args)
+
+    def _container(self, kind: Any, args: tuple[Any, ...], annotation: Any) -> Converter | None:
+        if kind is tuple:
+            return self._tuple(args, bare=annotation is tuple or annotation is typing.Tuple)  # noqa: UP006
+        inner = self(args[0]) if args and kind not in containers.MAPPINGS else self._untyped
+        if kind in containers.LISTS:
+            return containers.listed(inner) if args else self._untyped
+        if kind in containers.SETS or kind is frozenset:
+            return containers.sets(frozenset if kind is frozenset else set, inner)
+        if kind is deque:
+            return containers.deques(inner)
+        return self._mapping(kind, args) if kind in containers.MAPPINGS else None
+
+    def _tuple(self, args: tuple[Any, ...], *, bare: bool) -> Converter:
+        if bare:
+            return containers.variadic(self._untyped)
+        if len(args) == 2 and args[1] is Ellipsis:
+            return containers.variadic(self(args[0]))
+        if any(
+            typing.get_origin(arg) is typing.Unpack or getattr(arg, "__unpacked__", False) for arg in args
+        ):
+            raise InvalidArguments(
+                f"tuple[{', '.join(map(shown, args))}] cannot be an argument: write tuple[T, ...]"
+            )
+        return containers.fixed([self(arg) for arg in args])
+
+    def _mapping(self, kind: Any, args: tuple[Any, ...]) -> Converter:
+        make = containers.MAPPINGS[kind]
+        if len(args) < 2:  # Counter[T], or one without arguments
+            args = (args[0] if args else str, int if make is Counter else Any)
+        inner = self._untyped if _in(unwrapped(args[1]), _UNTYPED) else self(args[1])
+        return containers.mapping(make, self._keys(unwrapped(args[0])), inner) or PLAIN
+
+    def _keys(self, annotation: Any) -> Converter | None:
+        if _in(annotation, (str, *_UNTYPED)) or isinstance(annotation, typing.TypeVar):
+            return None
+        found: Converter | None = containers.NUMBER_KEYS.get(annotation)
+        return found or containers.keys(self(annotation))
+
+    def _class(self, kind: Any, args: tuple[Any, ...]) -> Converter:
+        if not isinstance(kind, type):
+            return self._opaque(kind)
+        if issubclass(kind, Enum):
+            return enums.enum(kind)
+        if models.is_model(kind):
+            return models.model(kind)
+        if records.is_record(kind):
+            return records.record(
+                kind, {name: self(hint) for name, hint in records.field_types(kind, args).items()}
+            )
+        return scalar(kind) or self._opaque(kind)
+
+    def _opaque(self, kind: Any) -> Converter:
+        """For an annotation that nothing is known of: its values pass where JSON brings them back."""
+
+        def encode(value: Any) -> Any:
+            try:
+                data = self._untyped.encode(value)
+            except Refused as refused:
+                refused.fault += f"; nothing is known of its annotation {shown(kind)}"
+                raise
+            if isinstance(kind, type) and _instance(value, kind) and not _instance(data, kind):
+                raise Refused(
+                    f"a {type(value).__qualname__} would come back as a {type(data).__name__}, not as the "
+                    f"{shown(kind)} that is annotated: annotate a type that JSON has, or a dataclass"
+                )
+            return data
+
+        return Converter(shown(kind), encode, None)
+
+
+def _instance(value: Any, kind: type) -> bool:
+    try:
+        return isinstance(value, kind)
+    except TypeError:  # a Protocol that is not for this
+        return False
+
+
+def _in(annotation: Any, listed: tuple[Any, ...]) -> bool:
+    return any(annotation is known for known in listed)
+
+
+def _is_alias(annotation: Any) -> bool:
+    return type(annotation).__name__ == "TypeAliasType"
+
+
+def _alias_value(annotation: Any, origin: Any, args: tuple[Any, ...]) -> Any:
+    if origin is None or not _is_alias(origin):
+        return annotation.__value__
+    given = dict(zip(origin.__type_params__, args, strict=False))
+    return records.substituted(origin.__value__, given)
+
+
+def unwrapped(annotation: Any) -> Any:
+    """The annotation without Annotated, NewType, Required and Final."""
+    while True:
+        origin = typing.get_origin(annotation)
+        if origin is typing.Annotated or origin in _WRAPPERS or _is_wrapper(origin):
+            annotation = (
+                typing.get_args(annotation)[0] if typing.get_args(annotation) else annotation.__args__[0]
+            )
+        elif isinstance(annotation, typing.NewType):
+            annotation = annotation.__supertype__
+        else:
+            return annotation
+
+
+def _is_wrapper(origin: Any) -> bool:
+    return getattr(origin, "_name", None) in _WRAPPER_NAMES
+
+
+def shown(annotation: Any) -> str:
+    """An annotation as people write it."""
+    name = getattr(annotation, "__qualname__", None) if not typing.get_args(annotation) else None
+    return str(name or annotation).replace("typing.", "")
+
+
+def own(kind: type) -> Converter:
+    """The converter of a record's own class, for values that have no annotation."""
+    return converter(kind)
+
+
+converter: Final = Compiler(PLAIN)
+"""For arguments: what has no annotation must be JSON that comes back equal."""
+result: Final = Compiler(Converter("any value", lambda value: natural(value, own, keys=True), None))
+"""For results: what has no annotation is written as JSON writes it. The work has been done: it is not refused
+because a tuple will arrive as a list."""

@@ -1,0 +1,245 @@
+"""Lists, sets, tuples and the like: converters of what is in them, and of the whole.
+
+Owns which class comes back for which annotation. The items' converters are given.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, abc, deque
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import orjson
+
+from streamq.convert.converter import Convert, Converter, Refused, kind_of, misfit, under, wrong
+from streamq.convert.plain import PLAIN
+from streamq.convert.same import same
+from streamq.errors import DecodeError
+
+LISTS: Final = (list, abc.Sequence, abc.Iterable, abc.Collection, abc.MutableSequence, abc.Reversible)
+SETS: Final = (set, abc.Set, abc.MutableSet)
+MAPPINGS: Final[dict[Any, Callable[[Any], Any]]] = {
+    dict: dict, abc.Mapping: dict, abc.MutableMapping: dict, OrderedDict: OrderedDict, Counter: Counter,
+}  # fmt: skip
+_JSON_LIST: Final[frozenset[type]] = frozenset({list})
+
+
+def items(values: Iterable[Any], convert: Convert) -> list[Any]:
+    """Each one converted; the error says which it was."""
+    found: list[Any] = []
+    n = 0
+    try:
+        for n, item in enumerate(values):  # noqa: B007 - the error needs it
+            found.append(convert(item))
+    except Refused as refused:
+        raise refused.under(f"[{n}]") from None
+    except DecodeError as error:
+        raise under(f"[{n}]", error) from None
+    return found
+
+
+def listed(inner: Converter) -> Converter:
+    """list[T] and the abstract kinds of it, which all come back as a list."""
+    return _iterable("list", list, (list,), inner)
+
+
+def sets(kind: type, inner: Converter) -> Converter:
+    """set[T] and frozenset[T]."""
+    return _iterable(kind.__name__, kind, (set, frozenset), inner)
+
+
+def deques(inner: Converter) -> Converter:
+    """deque[T]; one with a limit would come back without it."""
+    found = _iterable("deque", deque, (deque,), inner)
+    plain = found.encode
+
+    def encode(value: Any) -> Any:
+        if getattr(value, "maxlen", None) is not None:
+            raise Refused("a deque's maxlen would be lost: pass a list")
+        return plain(value)
+
+    return Converter(found.name, encode, found.decode, found.json)
+
+
+def _iterable(name: str, make: Callable[[Any], Any], takes: tuple[type, ...], inner: Converter) -> Converter:
+    write, read = inner.encode, inner.decode
+    unordered = set in takes
+
+    def decode(data: Any) -> Any:
+        if not isinstance(data, list):
+            raise misfit("a list", data)
+        return make(data if read is None else items(data, read))
+
+    def encode(value: Any) -> Any:
+        given: Any = value
+        if not isinstance(value, takes):
+            raise wrong(f"a {name}", value, f"pass {name}(…), or annotate its own type")
+        found = items(in_order(given) if unordered else given, write)
+        if not unordered and value.__class__ not in takes and not make(value) == value:
+            raise Refused(f"{kind_of(value)} would come back as a {name} that is not equal to it")
+        return found
+
+    # A list of what needs no conversion is JSON as it is.
+    bare = make is list and inner.decode is None and inner is PLAIN
+    return Converter(name, _exact_list if bare else encode, None if bare else decode, _JSON_LIST)
+
+
+def _exact_list(value: Any) -> Any:
+    return PLAIN.encode(value)
+
+
+def in_order(values: Any) -> list[Any]:
+    """The same for equal sets in every process: an idempotency key compares payloads."""
+    found = list(values)
+    try:
+        # Sets compare by inclusion, which is no order.
+        return sorted(found, key=repr) if any(isinstance(one, frozenset) for one in found) else sorted(found)
+    except (TypeError, ArithmeticError):
+        return sorted(found, key=repr)
+
+
+def fixed(inner: list[Converter]) -> Converter:
+    """tuple[A, B]: so many items, each of its own kind."""
+    many = len(inner)
+
+    def decode(data: Any) -> Any:
+        if not isinstance(data, list) or len(data) != many:
+            raise misfit(f"a list of {many}", data)
+        return tuple(_each(data, [one.read for one in inner]))
+
+    def encode(value: Any) -> Any:
+        if not isinstance(value, tuple) or len(value) != many:
+            had = f"one of {len(value)}" if isinstance(value, tuple) else kind_of(value)
+            raise Refused(f"a tuple of {many} is wanted, not {had}")
+        return _each(value, [one.encode for one in inner])
+
+    return Converter("tuple", encode, decode, _JSON_LIST)
+
+
+def _each(values: Iterable[Any], converts: list[Convert]) -> list[Any]:
+    turn = iter(converts)
+    return items(values, lambda item: next(turn)(item))  # noqa: PLW0108 - another one for each item
+
+
+def variadic(inner: Converter) -> Converter:
+    """tuple[T, ...]."""
+    return _iterable("tuple", tuple, (tuple,), inner)
+
+
+def mapping(make: Callable[[Any], Any], keys: Converter | None, inner: Converter) -> Converter | None:
+    """dict[K, V] and its kinds. keys: None where they are text. None where nothing needs conversion."""
+    if keys is None and inner is PLAIN and make is dict:
+        return None
+    name: str = getattr(make, "__name__", "dict")
+    write_key = (keys or TEXT_KEYS).encode
+
+    def decode(data: Any) -> Any:
+        if not isinstance(data, dict):
+            raise misfit("an object", data)
+        found: dict[Any, Any] = {}
+        for key, item in data.items():
+            try:
+                found[key if keys is None else keys.read(key)] = inner.read(item)
+            except DecodeError as error:
+                raise under(f".{key}", error) from None
+        return found if make is dict else make(found)
+
+    def encode(value: Any) -> Any:
+        if not isinstance(value, abc.Mapping if make is dict else make):  # type: ignore[arg-type]
+            raise wrong(f"a {name}", value)
+        found: dict[str, Any] = {}
+        for key, item in value.items():
+            written = write_key(key)
+            if written in found:
+                raise Refused(f"two of its keys would both be written as {written!r:.60}")
+            found[written] = _entry(key, item, inner.encode)
+        check_base(value, make, name)
+        return found
+
+    return Converter(name, encode, decode, frozenset({dict}))
+
+
+def check_base(value: Any, make: Callable[[Any], Any], name: str) -> None:
+    """Raise Refused where a mapping of another class holds more than what it is made into."""
+    if value.__class__ is not make and make(dict(value.items())) != value:
+        raise Refused(f"{kind_of(value)} would come back as a {name} that is not equal to it")
+
+
+def _entry(key: Any, item: Any, convert: Convert) -> Any:
+    try:
+        return convert(item)
+    except Refused as refused:
+        raise refused.under(f".{key}") from None
+
+
+def _text_key(key: Any) -> str:
+    found = next(iter(PLAIN.encode({key: 0})))
+    return str(found)
+
+
+TEXT_KEYS: Final = Converter("str", _text_key, None)
+"""Keys that are JSON's own."""
+
+
+def keys(inner: Converter) -> Converter:
+    """The converter of a dict's keys: what is no text in JSON is written as JSON text."""
+
+    def decode(name: str) -> Any:
+        for data in _meanings(name, inner):
+            try:
+                return inner.read(data)
+            except DecodeError:
+                continue
+        raise misfit(f"a key that is {inner.name}", name)
+
+    def encode(key: Any) -> str:
+        try:
+            data = inner.encode(key)
+        except Refused as refused:
+            raise Refused(f"the key {key!r:.60}: {refused.fault}", changed=refused.changed) from None
+        name = data if isinstance(data, str) else orjson.dumps(data).decode()
+        try:
+            back = decode(name)
+        except DecodeError:
+            back = None
+        if not same(key, back):
+            raise Refused(f"the key {key!r:.60} would come back as {back!r:.60}: annotate keys of one type")
+        return name
+
+    return Converter(inner.name, encode, decode, frozenset({str}))
+
+
+def _meanings(name: str, inner: Converter) -> list[Any]:
+    """What a key's text can be as JSON data: what its type is written as comes first."""
+    if inner.json == {str}:
+        return [name]
+    try:
+        data = orjson.loads(name)
+    except ValueError:
+        return [name]
+    return [data, name]
+
+
+def _number_key(kind: type) -> Converter:
+    def decode(data: Any) -> Any:
+        if data.__class__ is kind:
+            return data
+        try:
+            return kind(data) if isinstance(data, str) and kind is int else _misfit(kind, data)
+        except ValueError:
+            return _misfit(kind, data)
+
+    def encode(value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise wrong(f"a key that is {kind.__name__}", value)
+        return kind(value)
+
+    return Converter(kind.__name__, encode, decode, frozenset({kind}))
+
+
+def _misfit(kind: type, data: Any) -> Any:
+    raise misfit(f"a key that is {kind.__name__}", data)
+
+
+NUMBER_KEYS: Final = {kind: keys(_number_key(kind)) for kind in (int, bool)}
+"""Keys that are JSON scalars elsewhere and text here."""

@@ -1,0 +1,124 @@
+"""Enum, Flag and Literal: values of which there are so many and no more.
+
+Owns how each member is written: as its value where JSON holds that, as its name otherwise.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, Flag
+from typing import Any, Final
+
+import orjson
+
+from streamq.convert.converter import SCALARS, Converter, Refused, misfit, short, wrong
+from streamq.convert.natural import natural
+from streamq.errors import InvalidArguments
+
+_Data = tuple[type, Any]
+
+
+def enum(kind: type[Enum]) -> Converter:
+    """The converter for the members of an Enum, and for all combinations of a Flag's."""
+    written = {member.name: _written(kind, member) for member in kind}
+    table: dict[_Data, Enum] = {}
+    for member in kind:
+        data = written[member.name]
+        if table.setdefault((data.__class__, data), member) is not member:
+            raise InvalidArguments(
+                f"{kind.__qualname__}.{member.name} would be written as {data!r}, as another member is: "
+                "give one of them another name or value"
+            )
+    older = _older(kind, written)
+    whole = frozenset(data.__class__ for data in written.values())
+
+    def decode(data: Any) -> Any:
+        if data.__class__ in SCALARS and (found := table.get((data.__class__, data))) is not None:
+            return found
+        try:
+            found = older.get(orjson.dumps(data)) if older else None
+            return kind(data) if found is None else found
+        except (ValueError, TypeError, KeyError):
+            raise misfit(kind.__name__, data) from None
+
+    def encode(value: Any) -> Any:
+        member = value
+        if value.__class__ is not kind:
+            member = _meant(kind, value)
+        name = str(member.name)
+        if name not in written and not isinstance(member, Flag):
+            raise Refused(f"{short(value)} is no member of {kind.__name__} that could be found again")
+        return written.get(name, member.value)
+
+    return Converter(kind.__name__, encode, decode, whole)
+
+
+def _meant(kind: type[Enum], value: Any) -> Enum:
+    """The member that a plain value is equal to, as 1 is to an IntEnum's."""
+    try:
+        found = kind(value)
+    except (ValueError, TypeError):
+        found = None
+    if found is None or not found == value:
+        raise wrong(f"a {kind.__name__}", value)
+    return found
+
+
+def _written(kind: type[Enum], member: Enum) -> Any:
+    """The value where JSON brings it back to this member; else the name."""
+    value = member.value
+    try:
+        if value.__class__ in SCALARS and orjson.loads(orjson.dumps(value)) == value:
+            return value if kind(value) is member else member.name
+    except (ValueError, TypeError):
+        pass
+    return member.name
+
+
+def _older(kind: type[Enum], written: dict[str, Any]) -> dict[bytes, Enum]:
+    """Members by what releases before this one wrote for values that are no JSON scalars."""
+    found: dict[bytes, Enum] = {}
+    for member in kind:
+        if written[member.name] is not member.value:
+            try:
+                found.setdefault(orjson.dumps(natural(member.value)), member)
+            except (Refused, TypeError, ValueError):
+                continue
+    return found
+
+
+def literal(args: tuple[Any, ...]) -> Converter:
+    """Literal[...]: its values are told apart by class too, True from 1."""
+    members = [(arg, _literal_data(arg)) for arg in args]
+    names = ", ".join(map(repr, args))
+
+    def decode(data: Any) -> Any:
+        for arg, written in members:
+            if data.__class__ is written.__class__ and data == written:
+                return arg
+        raise misfit(f"one of {names}", data)
+
+    def encode(value: Any) -> Any:
+        for arg, written in members:
+            if value == arg and (value.__class__ is arg.__class__ or _stands_for(value, arg)):
+                back = decode(written)
+                if back.__class__ is not arg.__class__ or back != arg:
+                    raise Refused(f"{short(value)} would come back as {short(back)}")
+                return written
+        raise Refused(f"one of {names} is wanted, not {short(value)}")
+
+    return Converter(f"one of {names}", encode, decode, frozenset(data.__class__ for _, data in members))
+
+
+def _stands_for(value: Any, arg: Any) -> bool:
+    return isinstance(value, arg.__class__) and not isinstance(value, bool) and not isinstance(arg, Enum)
+
+
+def _literal_data(arg: Any) -> Any:
+    if isinstance(arg, Enum):
+        return _ENUM_OF.setdefault(arg.__class__, enum(arg.__class__)).encode(arg)
+    if arg.__class__ not in SCALARS:
+        raise InvalidArguments(f"Literal[{arg!r}] cannot be an argument: JSON has no {type(arg).__name__}")
+    return arg
+
+
+_ENUM_OF: Final[dict[type[Enum], Converter]] = {}

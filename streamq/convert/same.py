@@ -1,0 +1,144 @@
+"""Whether a value that came back is the one that was sent.
+
+Owns the comparison: by structure and class, not by the `==` of a user's class alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterator, Mapping
+from datetime import datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Final
+
+from streamq.convert.converter import Refused, kind_of
+
+_BASES: Final = (str, int, float, Decimal, datetime, dict, list, tuple, set, frozenset)
+_MISSING: Final = object()
+
+
+def check_same(sent: Any, back: Any) -> None:
+    """Raise Refused, with the place, where the two differ."""
+    found = difference(sent, back)
+    if found is not None:
+        refused = Refused(found[1])
+        for step in reversed(found[0]):
+            refused.under(step)
+        raise refused
+
+
+def same(sent: Any, back: Any) -> bool:
+    """Whether what came back is what was sent."""
+    return difference(sent, back) is None
+
+
+def difference(sent: Any, back: Any) -> tuple[list[str], str] | None:
+    """The place of the first difference and what it is; None where there is none."""
+    if sent is back:
+        return None
+    if sent.__class__ is not back.__class__ and not _as_good(sent, back):
+        return [], f"{kind_of(sent)} would come back as {kind_of(back)}"
+    parts = _parts(sent, back)
+    if parts is None:
+        return None if _equal(sent, back) else ([], f"{kind_of(sent)} would come back as another one")
+    for step, one, other in parts:
+        if one is _MISSING or other is _MISSING:
+            return [step], "it would come back as another one, or not at all"
+        if (found := difference(one, other)) is not None:
+            return [step, *found[0]], found[1]
+    return None
+
+
+def _as_good(sent: Any, back: Any) -> bool:
+    """Whether another class is right: a plain value in place of a subclass, a float in place of an int."""
+    if isinstance(sent, bool) or isinstance(back, bool | Enum):
+        return False
+    if isinstance(sent, int | float) and isinstance(back, float | Decimal):
+        return bool(sent == back)
+    if dataclasses.is_dataclass(sent) or dataclasses.is_dataclass(back):
+        return False
+    return isinstance(sent, back.__class__) and _equal(sent, back)
+
+
+def _parts(sent: Any, back: Any) -> Iterator[tuple[str, Any, Any]] | None:
+    """The parts of two values of one class side by side; None where they have none."""
+    if isinstance(sent, list | tuple | deque):
+        return _items(sent, back)
+    if isinstance(sent, Mapping):
+        return _entries(sent, back)
+    if isinstance(sent, set | frozenset):
+        return _entries({one: one for one in sent}, {one: one for one in back})
+    if isinstance(sent, Enum):
+        return None
+    if dataclasses.is_dataclass(sent):
+        return _attributes([f.name for f in dataclasses.fields(sent)], sent, back)
+    if hasattr(sent, "__pydantic_fields_set__"):
+        return _model(sent, back)
+    return None
+
+
+def _items(sent: Any, back: Any) -> Iterator[tuple[str, Any, Any]]:
+    if len(sent) != len(back):
+        yield f"[{min(len(sent), len(back))}]", _MISSING, _MISSING
+        return
+    for n, (one, other) in enumerate(zip(sent, back, strict=True)):
+        yield f"[{n}]", one, other
+
+
+def _entries(sent: Any, back: Any) -> Iterator[tuple[str, Any, Any]]:
+    keys = {key: key for key in back}
+    for key, item in sent.items():
+        if key not in keys:
+            yield f".{key}", _MISSING, _MISSING
+            return
+        yield f".{key}", key, keys[key]
+        yield f".{key}", item, back[key]
+    if len(sent) != len(back):
+        yield "", _MISSING, _MISSING
+
+
+def _attributes(names: Any, sent: Any, back: Any) -> Iterator[tuple[str, Any, Any]]:
+    for name in names:
+        one, other = getattr(sent, name, _MISSING), getattr(back, name, _MISSING)
+        if one is not _MISSING or other is not _MISSING:
+            yield f".{name}", one, other
+
+
+def _model(sent: Any, back: Any) -> Iterator[tuple[str, Any, Any]]:
+    fields = type(sent).__pydantic_fields__ if hasattr(type(sent), "__pydantic_fields__") else sent.__dict__
+    yield from _attributes(fields, sent, back)
+    for held in ("__pydantic_extra__", "__pydantic_private__"):
+        one, other = getattr(sent, held, None) or {}, getattr(back, held, None) or {}
+        yield from _entries(one, other)
+
+
+def _equal(sent: Any, back: Any) -> bool:
+    """Equality that also tells -0 from 0 and the two hours of a clock that was put back, and knows NaN."""
+    if isinstance(sent, Decimal) and isinstance(back, Decimal):
+        return bool(sent.as_tuple() == back.as_tuple())
+    if isinstance(sent, float) and isinstance(back, float):
+        return bool(float.__repr__(sent) == float.__repr__(back))
+    if isinstance(sent, datetime):
+        return _same_moment(sent, back)
+    if isinstance(sent, time):
+        return bool(sent == back) and _same_clock(sent, back)
+    try:
+        return bool(sent == back)
+    except Exception:  # noqa: BLE001 - a user's own comparison
+        return False
+
+
+def _same_moment(sent: datetime, back: datetime) -> bool:
+    if sent.utcoffset() is None or back.utcoffset() is None:
+        return bool(sent == back) and _same_clock(sent, back)
+    # Datetimes of two zones are never equal within the hour in which a clock is set: the moment counts.
+    return sent - back == timedelta(0)
+
+
+def _same_clock(sent: Any, back: Any) -> bool:
+    """Whether both have a zone, or both have none and are in the same hour of a clock that was put back."""
+    if sent.tzinfo is None or back.tzinfo is None:
+        return sent.tzinfo is back.tzinfo and sent.fold == back.fold
+    return True

@@ -1,0 +1,156 @@
+"""Values without parts that JSON has no form for: moments, numbers, identifiers, addresses, paths.
+
+Owns the text form of each. Knows subclasses: they are written as their base and read as what the
+annotation names.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import PurePath
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from streamq.convert.converter import Convert, Converter, Refused, kind_of, misfit, wrong
+from streamq.convert.plain import finite, foreign, text, whole
+from streamq.convert.same import same
+
+_FOLD: Final = "[fold=1]"
+"""Behind a naive moment: the second of the two hours of a clock that is put back. As RFC 9557 writes tags."""
+_EXACT: Final = 2.0**33
+"""Seconds, some 270 years: up to there a float holds the microseconds."""
+_MICROSECOND: Final = timedelta(microseconds=1)
+_TEXT: Final[frozenset[type]] = frozenset({str})
+
+
+class _Form(NamedTuple):
+    write: Convert
+    read: Callable[[type, Any], Any]
+    json: frozenset[type] = _TEXT
+    also: tuple[type, ...] = ()
+
+
+def _moment(value: Any) -> str:
+    found = datetime.isoformat(value) if isinstance(value, datetime) else time.isoformat(value)
+    return found + _FOLD if value.fold and value.utcoffset() is None else found
+
+
+def _read_moment(kind: Any, data: Any) -> Any:
+    if data.endswith(_FOLD):
+        return kind.fromisoformat(data[: -len(_FOLD)]).replace(fold=1)
+    return kind.fromisoformat(data)
+
+
+def _seconds(value: timedelta) -> float | str:
+    found = value.total_seconds()
+    if abs(found) < _EXACT and timedelta(seconds=found) == value:
+        return found
+    micros = value // _MICROSECOND
+    return f"{'-' if micros < 0 else ''}{abs(micros) // 10**6}.{abs(micros) % 10**6:06d}"
+
+
+def _read_seconds(kind: Any, data: Any) -> Any:
+    if isinstance(data, str):
+        exact = Decimal(data)
+        if exact.adjusted() > 20:  # or a short text would make an enormous number
+            raise ValueError
+        return kind(microseconds=int(exact * 10**6))
+    return kind(seconds=float(data))
+
+
+def _decimal(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return Decimal.__str__(value)
+    return finite(float(value)) if isinstance(value, float) else whole(int(value))
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, float):
+        return finite(float.__float__(value))
+    return whole(value if isinstance(value, bool) else int.__index__(value))
+
+
+def _read_number(kind: Any, data: Any) -> Any:
+    return data if data.__class__ is kind else kind(data)
+
+
+def _date(value: date) -> str:
+    if isinstance(value, datetime):
+        raise wrong("a date", value, "pass value.date()")
+    return date.isoformat(value)
+
+
+def _from_text(kind: Any, data: Any) -> Any:
+    return kind(data)
+
+
+def _real(kind: type) -> type:
+    """The class itself: a test library may have put its own in its place while this is imported."""
+    return next(base for base in kind.__mro__ if base.__module__ == "datetime")
+
+
+_FORMS: Final[dict[type, _Form]] = {
+    _real(datetime): _Form(_moment, _read_moment),
+    _real(date): _Form(_date, _read_moment),
+    time: _Form(_moment, _read_moment),
+    timedelta: _Form(_seconds, _read_seconds, frozenset({float})),
+    UUID: _Form(str, _from_text),
+    Decimal: _Form(_decimal, lambda kind, data: kind(str(data)), also=(int, float)),
+    float: _Form(_number, _read_number, frozenset({float, int}), also=(int,)),
+    PurePath: _Form(str, _from_text),
+    ipaddress.IPv4Interface: _Form(str, _from_text),
+    ipaddress.IPv6Interface: _Form(str, _from_text),
+    ipaddress.IPv4Address: _Form(str, _from_text),
+    ipaddress.IPv6Address: _Form(str, _from_text),
+    ipaddress.IPv4Network: _Form(str, _from_text),
+    ipaddress.IPv6Network: _Form(str, _from_text),
+    # Of these only subclasses are converted: the classes themselves are JSON.
+    str: _Form(text, _from_text, also=(str,)),
+    int: _Form(lambda value: whole(int.__index__(value)), _from_text, frozenset({int}), also=(int,)),
+}
+_ONLY_TEXT: Final = (_real(datetime), _real(date), time, UUID)
+
+
+def scalar(kind: type) -> Converter | None:
+    """The converter for a class of this module or a subclass of one; None for any other."""
+    for base in kind.__mro__:
+        if base in _FORMS:
+            return _converter(kind, base, _FORMS[base])
+    return None
+
+
+def _converter(kind: type, base: type, form: _Form) -> Converter:
+    name, takes = kind.__name__, (kind, base, *form.also)
+
+    def decode(data: Any) -> Any:
+        if base in _ONLY_TEXT and not isinstance(data, str):
+            raise misfit(name, data)
+        try:
+            return form.read(kind, data)
+        except (ValueError, TypeError, AttributeError, ArithmeticError):
+            raise misfit(name, data) from None
+
+    def encode(value: Any) -> Any:
+        if not isinstance(value, takes):
+            raise (
+                foreign(value)
+                if isinstance(value, bytes)
+                else wrong(f"a {name}", value, f"pass a {name}, or annotate what it is")
+            )
+        data = form.write(value)
+        if value.__class__ is float and kind is float:
+            return data  # nothing can have been lost
+        try:
+            back = form.read(kind, data)
+        except Exception as error:  # noqa: BLE001 - a subclass may want other arguments
+            raise Refused(f"a {name} cannot be made of {data!r:.80}: {error}") from None
+        if not same(value, back) and not (
+            isinstance(back, kind) and isinstance(value, form.also) and back == value
+        ):
+            raise Refused(f"{kind_of(value)} would come back as another value, {back!r:.80}")
+        return data
+
+    return Converter(name, encode, decode, form.json)

@@ -1,0 +1,151 @@
+"""Unions: the member is found again by the form of the data alone.
+
+Owns which member data is read as. A value whose data another member would claim is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+
+from streamq.convert.converter import STATE, Converter, Refused, kind_of, misfit, short, wrong
+from streamq.convert.plain import PLAIN
+from streamq.convert.same import same
+from streamq.errors import DecodeError
+
+_JSON: Final[dict[Any, tuple[type, ...]]] = {
+    str: (str,), int: (int,), float: (float,), bool: (bool,), type(None): (type(None),), dict: (dict,),
+    list: (list,),
+}  # fmt: skip
+_ANY: Final = (str, int, float, bool, type(None), dict, list)
+
+
+def optional(inner: Converter) -> Converter:
+    """T | None, the usual union."""
+    write, read = inner.encode, inner.read
+
+    def decode(data: Any) -> Any:
+        return None if data is None else read(data)
+
+    def encode(value: Any) -> Any:
+        if value is None:
+            return None
+        data = write(value)
+        if data is None:
+            raise Refused(f"{short(value)} would come back as None")
+        return data
+
+    return Converter(f"{inner.name} or None", encode, decode, inner.json | {type(None)})
+
+
+def union(members: Sequence[tuple[Any, Converter]]) -> Converter:
+    """A | B | …, of the annotations and their converters."""
+    converters = [one for _, one in members]
+    if all(one.decode is None for one in converters):
+        return PLAIN
+    found = [one for one in converters if one.decode is not None]
+    if len(found) == 1 and all(kind is type(None) or one is found[0] for kind, one in members):
+        return optional(found[0])
+    plain = {kind for annotation, one in members if one.decode is None for kind in _classes(annotation, one)}
+    return _union(" or ".join(dict.fromkeys(_name(*member) for member in members)), found, plain)
+
+
+def _classes(annotation: Any, converter: Converter) -> tuple[type, ...]:
+    return _JSON.get(annotation) or tuple(converter.json) or _ANY
+
+
+def _name(annotation: Any, converter: Converter) -> str:
+    return getattr(annotation, "__name__", converter.name)
+
+
+def _union(name: str, typed: list[Converter], plain: set[type]) -> Converter:
+    members = (*typed, PLAIN) if plain else tuple(typed)
+
+    def decode(data: Any) -> Any:
+        """The member that writes exactly such data; else the first that reads it, plain text last."""
+        kind = data.__class__
+        found = _read(typed, data, strict=kind in plain)
+        if found is not None and (found[1] or kind not in plain or kind is str):
+            return found[0]
+        if kind in plain:
+            return data
+        raise misfit(name, data)
+
+    def encode(value: Any) -> Any:
+        refused: Refused | None = None
+        for one in members:
+            try:
+                data = _trusting(one, value)
+            except Refused as error:
+                refused = _better(refused, error, of_own=one is not PLAIN)
+                continue
+            back = value if STATE.trusting else _read_back(decode, data)
+            if same(value, back):
+                return data
+            refused = _ambiguous(name, value, back)
+        raise refused or wrong(name, value)
+
+    return Converter(name, encode, decode)
+
+
+def _read(typed: list[Converter], data: Any, *, strict: bool) -> tuple[Any, bool] | None:
+    """What a member makes of the data, and whether it writes exactly such data. strict: a plain member
+    would take it, so those members do not count that do not write such data at all."""
+    claiming = [one for one in typed if one.claims(data)]
+    if not strict and len(claiming) == 1:
+        typed = claiming  # what it writes need not be looked at, which would take long in a deep tree
+    first: tuple[Any, bool] | None = None
+    for one in typed:
+        if strict and one.json and data.__class__ not in one.json:
+            continue
+        try:
+            value = one.read(data)
+        except DecodeError:
+            continue
+        if (len(typed) == 1 and not strict) or _writes(one, value, data):
+            return value, True
+        first = first or (value, False)
+    return first
+
+
+def _ambiguous(name: str, value: Any, back: Any) -> Refused:
+    if back is NotImplemented:
+        return wrong(name, value)
+    return Refused(
+        f"{kind_of(value)} would come back as {short(back)}, since the data of both look alike: "
+        f"annotate one type, or tell the members of {name} apart by a Literal field"
+    )
+
+
+def _trusting(one: Converter, value: Any) -> Any:
+    outer, STATE.trusting = STATE.trusting, True
+    try:
+        return one.encode(value)
+    finally:
+        STATE.trusting = outer
+
+
+def _read_back(decode: Any, data: Any) -> Any:
+    """What the data is read as; a value like no other where it cannot be."""
+    try:
+        return decode(orjson.loads(orjson.dumps(data)))
+    except (DecodeError, TypeError, ValueError):
+        return NotImplemented
+
+
+def _better(first: Refused | None, other: Refused, *, of_own: bool) -> Refused:
+    """The refusal to show: one from inside a value of the right class tells most."""
+    if first is None or (of_own and other.place and not first.place):
+        return other
+    return first
+
+
+def _writes(one: Converter, value: Any, data: Any) -> bool:
+    """Whether this member writes exactly such data for such a value."""
+    try:
+        written = orjson.loads(orjson.dumps(_trusting(one, value)))
+    except (Refused, TypeError, ValueError):
+        return False
+    return data.__class__ is written.__class__ and same(data, written)

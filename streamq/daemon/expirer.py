@@ -1,0 +1,47 @@
+"""Ends tasks whose time is over before a worker took them: ready, scheduled or waiting to be retried.
+
+Owns the rounds. What is expired is decided by the script, from the rows that enqueue has noted; a type
+without such rows costs its part of one look at many types.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from streamq import calls, telemetry
+from streamq.daemon.directory import Directory
+from streamq.daemon.loop import about, apart, each
+from streamq.keys import TypeKeys
+from streamq.transport import AsyncTransport
+
+TYPES_AT_ONCE: Final = 50
+
+
+class Expirer:
+    """Looks at all types, once a round."""
+
+    def __init__(self, transport: AsyncTransport, directory: Directory, batch: int) -> None:
+        self._transport = transport
+        self._directory = directory
+        self._batch = batch
+        self._log = telemetry.get_logger(chore="expire")
+
+    async def round(self) -> None:
+        """End what has expired, of every type."""
+        await each(self._directory.bundles(TYPES_AT_ONCE), self._look)
+
+    async def _look(self, types: list[TypeKeys]) -> None:
+        found = await self._transport.run(calls.next_expiry(types), patience=0)
+        for keys, left_ms in zip(types, found, strict=True):
+            if left_ms is not None and left_ms <= 0:
+                with apart(self._log, **about(keys)):
+                    await self._expire(keys)
+
+    async def _expire(self, keys: TypeKeys) -> None:
+        """Batch by batch."""
+        while True:
+            looked, expired = await self._transport.run(calls.expire(keys, self._batch), patience=0)
+            if expired:
+                self._log.info("tasks.expired", app=keys.app, type=keys.type, tasks=expired)
+            if looked < self._batch:
+                return

@@ -1,0 +1,90 @@
+"""The Lua that looks at a script's keys before it writes: kinds of values, and counters that are numbers.
+
+A script that fails half way is not undone, so what can fail is looked at first. Which kind of value a key
+must hold is told by its name in the script's header. Owns that text; does no I/O. Scripts for every task
+(enqueue, settle) look for themselves, at as little as they touch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from streamq.keys import VALUES
+
+OWN: Final = frozenset({"enqueue", "settle", "fetch", "trim"})
+"""Scripts that look for themselves, or for which a key that is wrong costs itself only."""
+_SPARED: Final = frozenset({("leave", "streams..."), ("reclaim", "heartbeats"), ("sweep", "workers")})
+"""Keys that are only read, where a wrong one costs itself: it counts as empty."""
+_OTHER: Final = {
+    "stream": "stream", "streams": "stream", "beats": "zset", "details": "hash", "log": "list",
+    "apps": "hash", "schedules": "zset", "rollups": "hash",
+}  # fmt: skip
+"""Names in headers that are no kinds of keys."""
+_PROBES: Final = {
+    "stream": ("XLEN", "", "stream"),
+    "zset": ("ZCARD", "", "sorted set"),
+    "hash": ("HEXISTS", ", ''", "hash"),
+    "list": ("LLEN", "", "list"),
+}  # fmt: skip
+"""A read that any role may send, what it is given beside the key, and what the value is called. Sets and
+strings are written first, or over whatever is there."""
+_COUNTED: Final = (
+    "sequence", "accepted", "started", "completed", "retried", "dead", "cancelled", "expired",
+    "handed_back", "reclaimed", "repaired", "requeued", "purged", "adopted", "vanished",
+)  # fmt: skip
+_HEAD: Final = """local function unsound_(key, kind, told)
+  if type(told) ~= 'table' or not told.err then return nil end
+  if not string.find(told.err, 'WRONGTYPE', 1, true) then return told end
+  return redis.error_reply(
+    'WRONGTYPE ' .. key .. ' is no ' .. kind .. ': somebody overwrote it; nothing was written')
+end
+"""
+_BOOKS: Final = """local function uncountable_(key, told)
+  if told.err then return unsound_(key, 'hash', told) end
+  for _, value in ipairs(told) do
+    if value and (not string.match(value, '^-?%d+$') or #value > 17) then
+      return redis.error_reply('ERR ' .. key .. ' holds ' .. value .. ', no number; nothing was written')
+    end
+  end
+end
+"""
+
+
+def guard(name: str, keys: Sequence[str], text: str) -> str:
+    """The guard of a script; '' where it needs none, or has it."""
+    if name in OWN or "no-writes" in text.partition("\n")[0] or _HEAD in text:
+        return ""
+    lines = _lines(["" if (name, key) in _SPARED else key for key in keys])
+    if not lines:
+        return ""
+    books = _BOOKS if "counters" in {key.removesuffix("...") for key in keys} else ""
+    return f"{_HEAD}{books}do\n  local bad\n{''.join(lines)}  if bad then return bad end\nend\n"
+
+
+def _lines(keys: Sequence[str]) -> list[str]:
+    """A look at each key whose name tells what it holds."""
+    if keys and keys[-1] == "more...":  # as many again, for other types
+        some = keys[:-1]
+        looks = "".join(
+            f"    {look}\n" for n, key in enumerate(some, 1) if (look := _look(key, f"first + {n}"))
+        )
+        return [f"  for first = 0, #KEYS - 1, {len(some)} do\n{looks}  end\n"]
+    lines: list[str] = []
+    for n, key in enumerate(keys, 1):
+        several = key.endswith("...")
+        if look := _look(key.removesuffix("..."), "n" if several else str(n)):
+            lines.append(f"  for n = {n}, #KEYS do {look} end\n" if several else f"  {look}\n")
+    return lines
+
+
+def _look(name: str, number: str) -> str:
+    key = f"KEYS[{number}]"
+    if name == "counters":
+        fields = ", ".join(f"'{field}'" for field in _COUNTED)
+        return f"bad = bad or uncountable_({key}, redis.pcall('HMGET', {key}, {fields}))"
+    kind = _OTHER.get(name, VALUES.get(name, ""))
+    if kind not in _PROBES:
+        return ""
+    command, more, called = _PROBES[kind]
+    return f"bad = bad or unsound_({key}, '{called}', redis.pcall('{command}', {key}{more}))"

@@ -1,0 +1,288 @@
+"""Every script, every key of its call, every wrong kind of value: it does all of it, or nothing.
+
+A script that fails in the middle is not undone. The whole keyspace is compared before and after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from streamq import calls, scripts
+from streamq.calls import Call
+from streamq.calls.producer import ShardClosed
+from streamq.errors import StreamQError
+from streamq.keys import type_keys
+from streamq.model import (
+    Cancelled,
+    Completed,
+    Died,
+    Expired,
+    HandedBack,
+    IdempotencyKey,
+    NewTask,
+    Note,
+    Retried,
+    Settlement,
+    TaskId,
+)
+from streamq.transport import SyncTransport
+from tests.lua.shard import Shard
+
+NOTE = Note("action-1", b'{"by":"ada"}')
+KINDS: dict[str, tuple[Any, ...]] = {
+    "string": ("SET", "{}", "x"),
+    "list": ("RPUSH", "{}", "x"),
+    "set": ("SADD", "{}", "x"),
+    "zset": ("ZADD", "{}", 1, "x"),
+    "hash": ("HSET", "{}", "x", "y"),
+    "stream": ("XADD", "{}", "*", "p", "x"),
+}
+
+
+def settling(shard: Shard, several: bool) -> Call[Any]:
+    """Ends of every kind, of a delivery each; or plain completions only."""
+    for priority in ("high", "normal", "low") if several else ("normal",):
+        shard.enqueue(*[NewTask(b"{}", priority) for _ in range(3)])
+    held = shard.fetch()
+    outcomes: list[Any] = [Completed(b"1", 60_000)]
+    if several:
+        outcomes = [
+            Completed(b"1", 60_000), Retried(0, b"[]"), Retried(60_000, b"[]"), Died("attempts", b"[]"),
+            Cancelled(), Expired(), HandedBack(), Completed(b"2", 60_000), Completed(b"", 0),
+        ]  # fmt: skip
+    items = [
+        Settlement(delivery.place, delivery.local, outcomes[n % len(outcomes)])
+        for n, delivery in enumerate(held)
+    ]
+    return calls.settle(shard.t, shard.s, "worker", 1, items)
+
+
+def lost(shard: Shard) -> str:
+    """A delivery whose worker is gone."""
+    shard.put()
+    [delivery] = shard.fetch("gone")
+    shard.age(delivery, 600_000)
+    return delivery.local
+
+
+def dead(shard: Shard) -> str:
+    shard.put(b"[]")
+    [delivery] = shard.fetch()
+    shard.settle([delivery], Died("attempts", b"[]"))
+    return delivery.local
+
+
+def scheduled(shard: Shard, delay_ms: int = 600_000) -> str:
+    return shard.put(delay_ms=delay_ms)
+
+
+def overdue(shard: Shard) -> None:
+    scheduled(shard)
+    [row] = shard.command("ZRANGE", shard.t.schedule, 0, -1)
+    shard.command("ZADD", shard.t.schedule, 1, row)
+
+
+def expired(shard: Shard) -> None:
+    shard.enqueue(NewTask(b"{}", fields=(("x", "0"),)))
+
+
+def new(shard: Shard, *tasks: NewTask, writer: str = "new") -> Call[Any]:
+    return calls.enqueue(shard.t, shard.s, writer, 1, tasks)
+
+
+def requeueing(shard: Shard, build: Any) -> Call[Any]:
+    local = dead(shard)
+    return build(shard.t, 10, shard.now() + 1, [local], note=NOTE)  # type: ignore[no-any-return]
+
+
+def limbo(shard: Shard) -> None:
+    lost(shard)
+    shard.command("XGROUP", "DELCONSUMER", shard.t.normal, "workers", "gone")
+
+
+def held(shard: Shard) -> str:
+    """The place of the first entry."""
+    return "n" + str(shard.command("XRANGE", shard.t.normal, "-", "+")[0][0].decode())
+
+
+def keyed(name: str) -> IdempotencyKey:
+    return IdempotencyKey(name, b"0" * 16, 60_000)
+
+
+MIXED = (NewTask(b"1", "high"), NewTask(b"2"), NewTask(b"3", "low"))
+FULL = (
+    NewTask(b"1", "high", 60_000), NewTask(b"2", fields=(("x", "60000"),)), NewTask(b"3", "low"),
+    NewTask(b"4", key=keyed("one")), NewTask(b"5", key=keyed("two")),
+)  # fmt: skip
+LIMITS = {"rate_limit": "100", "rate_period_ms": "1000", "max_backlog": "100"}
+
+
+def limited(shard: Shard) -> Call[Any]:
+    shard.run(calls.register(shard.t, shard.s, "tests:email", LIMITS))
+    return new(shard, *FULL)
+
+
+Make = Callable[[Shard], "Call[Any]"]
+
+
+def after(prepare: Callable[[Shard], Any], make: Make) -> Make:
+    def both(shard: Shard) -> Call[Any]:
+        prepare(shard)
+        return make(shard)
+
+    return both
+
+
+SCRIPTS: dict[str, Make] = {
+    "enqueue one": lambda s: new(s, NewTask(b"{}")),
+    "enqueue one of a writer that is known": after(
+        lambda s: s.run(new(s, NewTask(b"{}"))),
+        lambda s: calls.enqueue(s.t, s.s, "new", 2, [NewTask(b"{}"), NewTask(b"{}")]),
+    ),
+    "enqueue of several priorities": lambda s: new(s, *MIXED),
+    "enqueue of all kinds": lambda s: new(s, *FULL),
+    "enqueue with limits": limited,
+    "settle plainly": lambda s: settling(s, several=False),
+    "settle all kinds": lambda s: settling(s, several=True),
+    "fetch": after(lambda s: s.put(), lambda s: calls.fetch("c", 5, [calls.Source(s.t, "n", 5)])),
+    "renew": after(
+        lambda s: (s.put(), s.fetch("w")),
+        lambda s: calls.renew(s.t, "w", [(held(s), "x")]),
+    ),
+    "reclaim": after(lost, lambda s: calls.reclaim(s.t, s.s, "n", "0-0", 10, 0)),
+    "promote": after(overdue, lambda s: calls.promote(s.t, 10)),
+    "expire": after(expired, lambda s: calls.expire(s.t, 10)),
+    "cancel": lambda s: calls.cancel(s.t, s.s, _task(s, s.put()), NOTE),
+    "cancel what is scheduled": lambda s: calls.cancel(s.t, s.s, _task(s, scheduled(s)), NOTE),
+    "requeue": lambda s: requeueing(s, calls.requeue),
+    "purge": lambda s: requeueing(s, calls.purge),
+    "run_now": lambda s: calls.run_now(s.t, scheduled(s), NOTE),
+    "repair": after(limbo, lambda s: calls.repair(s.t, "n", "-", 10)),
+    "restamp": after(lost, lambda s: calls.restamp(s.t.normal, "-", 10)),
+    "groups": lambda s: calls.groups(type_keys("shop", 0, "other").streams),
+    "register": lambda s: calls.register(s.t, s.s, "tests:other", {"lease_ms": "500"}),
+    "beat": lambda s: calls.beat(s.s, "w", b"{}"),
+    "sample": lambda s: calls.sample([s.t, type_keys("shop", 0, "other")], s.now()),
+    "wait": lambda s: calls.wait(s.t, s.put(), 60_000),
+    "announce": lambda s: calls.announce("shop", 2),
+    "close_shard": lambda s: calls.close_shard(s.s, [s.t], 1),
+    "leave": lambda s: calls.leave(s.s, "w", s.t.streams),
+    "pause": lambda s: calls.pause(s.s, "email", b"{}", NOTE),
+    "drain": lambda s: calls.drain(s.s, "w", NOTE),
+}  # fmt: skip
+
+
+def _task(shard: Shard, local: str) -> Any:
+    return TaskId.parse(f"email:0:{local}")
+
+
+def dump(shard: Shard) -> dict[bytes, Any]:
+    return {key: shard.command("DUMP", key) for key in shard.command("KEYS", "*")}
+
+
+def harm(shard: Shard, key: str, kind: str) -> None:
+    shard.command("DEL", key)
+    shard.command(*(key if word == "{}" else word for word in KINDS[kind]))
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_key_of_the_wrong_kind_leaves_all_or_nothing(name: str, transport: SyncTransport) -> None:
+    half_done: list[str] = []
+    refused = went_through = 0
+    number = len(SCRIPTS[name](Shard(transport)).keys)
+    for n in range(number):
+        for kind in KINDS:
+            transport.run(Call(None, (), ("FLUSHALL",), lambda r: r))
+            shard = Shard(transport)
+            call = SCRIPTS[name](shard)
+            key = call.keys[n]
+            if shard.command("TYPE", key) == kind.encode():
+                continue
+            harm(shard, key, kind)
+            before = dump(shard)
+            try:
+                shard.run(call)
+                went_through += 1
+            except (StreamQError, ShardClosed):
+                refused += 1
+                if dump(shard) != before:
+                    half_done.append(f"{key} as {kind}")
+    print(name, "refused", refused, "went through", went_through)
+    assert half_done == []
+
+
+COUNTING = (
+    "settle plainly", "settle all kinds", "enqueue one", "enqueue of all kinds", "reclaim", "promote",
+    "expire", "cancel", "requeue", "purge", "repair",
+)  # fmt: skip
+COUNTERS = ("accepted", "completed", "started", "sequence", "dead", "reclaimed", "expired", "cancelled")
+
+
+@pytest.mark.parametrize("name", COUNTING)
+def test_a_counter_that_is_no_number_leaves_all_or_nothing(name: str, transport: SyncTransport) -> None:
+    half_done: list[str] = []
+    for field in COUNTERS:
+        for value in ("", "x", "1.5", "1e400", "9223372036854775807"):
+            transport.run(Call(None, (), ("FLUSHALL",), lambda r: r))
+            shard = Shard(transport)
+            call = SCRIPTS[name](shard)
+            shard.command("HSET", shard.t.counters, field, value)
+            before = dump(shard)
+            try:
+                shard.run(call)
+            except StreamQError:
+                if dump(shard) != before:
+                    half_done.append(f"{field}={value}")
+    assert half_done == []
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        (b"q", b"{}"), (b"n",), (b"n+", b"{}"), (b"n/1", b"{}", b"x"), (b"n/1", b"{}", b"x", b"soon"),
+        (b"n#5", b"{}"), (b"n+9999999999999999", b"{}"), (b"", b""),
+    ],
+)  # fmt: skip
+def test_a_malformed_task_leaves_nothing_of_its_batch(shard: Shard, malformed: tuple[bytes, ...]) -> None:
+    call = new(shard, NewTask(b"{}"), NewTask(b"{}", due=5), NewTask(b"{}", key=keyed("one")))
+    before = dump(shard)
+    with pytest.raises(StreamQError):
+        shard.run(call._replace(args=(*call.args, *malformed)))
+    assert dump(shard) == before
+
+
+@pytest.mark.parametrize("record", [b"", b"x", b"0" * 16, b"\xff" * 40])
+def test_a_key_record_that_cannot_be_read_breaks_no_batch(shard: Shard, record: bytes) -> None:
+    shard.command("SET", shard.s.key("one"), record)
+    shard.run(new(shard, NewTask(b"{}"), NewTask(b"{}", key=keyed("one"))))
+    assert shard.snapshot().ready == 2
+
+
+LIMITS_OF_NOBODY: list[dict[str, str]] = [
+    {"rate_limit": "x"}, {"rate_limit": "5"}, {"rate_limit": "0", "rate_period_ms": "1"},
+    {"max_backlog": "x"},
+    {"rate_limit": "1e400", "rate_period_ms": "-1"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("limits", LIMITS_OF_NOBODY)
+def test_limits_that_no_app_can_have_written_count_as_none(
+    transport: SyncTransport, limits: dict[str, str]
+) -> None:
+    shard = Shard(transport, limits)
+    shard.enqueue(NewTask(b"{}"), NewTask(b"{}", due=60_000))
+    assert (shard.snapshot().ready, shard.snapshot().scheduled) == (1, 1)
+
+
+def test_every_script_that_writes_is_tried() -> None:
+    tried = {name.split(" ")[0] for name in SCRIPTS}
+    writing = {n for n in scripts.names() if "no-writes" not in scripts.load(n).text.partition("\n")[0]}
+    one_write = {
+        "depart", "listen", "lower_known", "open_shard", "tally", "trim", "sweep", "resubmit",
+        "repair_books", "repair_dead", "repair_lifetime", "repair_pending", "repair_place",
+        "repair_row", "repair_type",
+    }  # fmt: skip
+    assert writing - tried - one_write == set()

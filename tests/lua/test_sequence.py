@@ -1,0 +1,50 @@
+"""Numbers of scheduled tasks beyond twelve digits: 10^12 tasks are eleven days at a million a second."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamq import calls
+from streamq.model import NewTask, Retried, TaskId
+from tests.lua.shard import Shard
+
+
+@pytest.mark.parametrize("number", [999_999_999_997, 10**12, 99_999_999_999_997, 10**14 + 7, 10**15 - 20])
+def test_tasks_are_scheduled_found_cancelled_and_promoted(shard: Shard, number: int) -> None:
+    shard.command("HSET", shard.t.counters, "sequence", number)
+    later = [shard.put(delay_ms=600_000) for _ in range(4)]
+    assert [local.rpartition("-")[2] for local in later] == [str(number + n) for n in range(1, 5)]
+    for local in later:
+        assert (shard.state(local), shard.locate(local).detail["stream"]) == ("scheduled", "n")
+    page = shard.run(calls.page_schedule(shard.t, "", 10))
+    assert sorted(row.local for row in page.rows) == sorted(later)
+    first, second, third, _ = later
+    assert shard.run(calls.cancel(shard.t, shard.s, TaskId("email", 0, first))) == "cancelled"
+    assert shard.run(calls.run_now(shard.t, second))
+    [delivery] = shard.fetch()
+    assert delivery.local == second
+    shard.settle([delivery], Retried(600_000, b"[]"))
+    assert shard.state(second) == "scheduled"
+    number_of_third = third.rpartition("-")[2].encode()
+    rows = shard.command("ZRANGE", shard.t.schedule, 0, -1)
+    [row] = [row for row in rows if row.startswith(number_of_third.rjust(12, b"0") + b"n")]
+    shard.command("ZADD", shard.t.schedule, 1, row)
+    assert shard.promote().moved == 1
+    assert shard.snapshot().ready == 1
+    walked = shard.run(calls.audit_schedule(shard.t, "", 2))
+    assert walked.checked == 2
+
+
+def test_tasks_due_at_one_moment_keep_their_order_at_thirteen_digits(shard: Shard) -> None:
+    shard.command("HSET", shard.t.counters, "sequence", 10**12)
+    moment = shard.now() + 500
+    shard.enqueue(*[NewTask(b"%d" % n, due=moment, absolute=True) for n in range(20)])
+    cursor, seen = "", 0
+    while True:
+        walked = shard.run(calls.audit_schedule(shard.t, cursor, 3))
+        seen += walked.checked
+        if not (cursor := walked.cursor):
+            break
+    assert seen == 20
+    shard.promote_until(20)
+    assert [d.payload for d in shard.fetch()] == [b"%d" % n for n in range(20)]
