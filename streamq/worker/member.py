@@ -17,11 +17,18 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from streamq import telemetry
-from streamq.errors import StreamQError, UsageError
+from streamq.errors import AuthenticationFailed, StreamQError, UsageError
 from streamq.options import DaemonOptions
 from streamq.telemetry import traces
 from streamq.telemetry.report import Reporter
-from streamq.worker.launch import EXIT_CONFIG, EXIT_DRAINED, EXIT_UNREACHABLE, EXIT_WORN_OUT, Launch
+from streamq.worker.launch import (
+    EXIT_CONFIG,
+    EXIT_DENIED,
+    EXIT_DRAINED,
+    EXIT_UNREACHABLE,
+    EXIT_WORN_OUT,
+    Launch,
+)
 from streamq.worker.loading import located
 from streamq.worker.process import Worker
 
@@ -61,8 +68,15 @@ def live(make: Callable[[], Any], launch: Launch, pipe: Connection | None) -> No
         raise AssertionError("a process ends within its event loop")
     except StreamQError as error:
         telemetry.get_logger().error("process.failed", error=str(error))
-        code = EXIT_CONFIG if isinstance(error, UsageError) else EXIT_UNREACHABLE
+        code = _code(error)
     _end(code)
+
+
+def _code(error: StreamQError) -> int:
+    """The exit code for what keeps a process from its work."""
+    if isinstance(error, UsageError):
+        return EXIT_CONFIG
+    return EXIT_DENIED if isinstance(error, AuthenticationFailed) else EXIT_UNREACHABLE
 
 
 async def _live(make: Callable[[], Any], pipe: Connection | None) -> None:
