@@ -48,6 +48,11 @@ class Script:
         least, most = zip(*(_range(names) for names in (self.keys, self.args)), strict=True)
         object.__setattr__(self, "_most", (*least, *most))
 
+    @property
+    def reads(self) -> bool:
+        """Whether it changes nothing."""
+        return "no-writes" in self.text.partition("\n")[0]
+
     def check(self, keys: Sequence[object], args: Sequence[object]) -> None:
         """Raise TypeError where the numbers of keys or arguments do not fit the header."""
         least_keys, least_args, most_keys, most_args = self._most

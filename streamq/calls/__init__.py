@@ -119,6 +119,7 @@ if TYPE_CHECKING:
     from streamq.calls.worker import fetch as fetch
     from streamq.calls.worker import groups as groups
     from streamq.calls.worker import leave as leave
+    from streamq.calls.worker import may_read as may_read
     from streamq.calls.worker import orders as orders
     from streamq.calls.worker import pending as pending
     from streamq.calls.worker import publish as publish
@@ -156,7 +157,7 @@ __all__, __getattr__ = lazy.names(__name__, {
     ),
     "rollup": ("rollups", "sample", "tally"),
     "worker": (
-        "FetchedByType", "Source", "beat", "block", "fetch", "groups", "leave", "orders", "pending",
-        "publish", "read", "renew", "settle",
+        "FetchedByType", "Source", "beat", "block", "fetch", "groups", "leave", "may_read", "orders",
+        "pending", "publish", "read", "renew", "settle",
     ),
 })  # fmt: skip  # pyright: ignore[reportUnsupportedDunderAll]

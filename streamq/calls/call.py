@@ -29,6 +29,13 @@ DEFAULT_LEASE_MS: Final = round(DEFAULTS.lease * 1000)
 PRIORITY_OF: Final[dict[str, Priority]] = {LETTER[name]: name for name in PRIORITIES}
 
 
+_WRITES: Final = frozenset(
+    ("DEL", "HDEL", "HSET", "SET", "XACK", "XADD", "XDEL", "XGROUP", "XREADGROUP", "ZADD", "ZREM", "PUBLISH")
+)
+_HARMLESS: Final = frozenset(("announce", "listen", "open_shard", "register", "wait"))
+"""Scripts that make something known: doing so twice, or not at all, is no harm."""
+
+
 class Call(NamedTuple, Generic[R]):
     """Something to ask the server: a script, or where `script` is None the command in `args`.
 
@@ -42,6 +49,13 @@ class Call(NamedTuple, Generic[R]):
     args: tuple[Arg, ...]
     parse: Callable[[Any], R]
     confirm: tuple[Arg, ...] | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether nobody need know if it was carried out: it changes nothing, or only who is told what."""
+        if self.script is None:
+            return self.args[0] not in _WRITES
+        return self.script.reads or self.script.name in _HARMLESS
 
 
 def build(name: str, keys: Sequence[str], args: Sequence[Arg], parse: Callable[[Any], R]) -> Call[R]:

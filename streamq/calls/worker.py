@@ -87,6 +87,12 @@ def read(consumer: str, source: Source) -> Call[FetchedByType]:
     return Call(None, (source.stream,), (*head, source.stream, ">"), partial(_plainly_read, by_name))
 
 
+def may_read(t: TypeKeys, consumer: str) -> Call[bool]:
+    """Whether we may read at all: what we hold of a stream, which is nothing yet. Takes no task."""
+    args = ("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", 1, "STREAMS", t.normal, "0")
+    return Call(None, (t.normal,), args, lambda _: True)
+
+
 def groups(streams: Sequence[str]) -> Call[int]:
     return build("groups", streams, (GROUP,), int)
 

@@ -12,13 +12,15 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import sys
+from typing import Any
 
+from streamq import environment
 from streamq.cli import CONFIG, OK, target
-from streamq.dashboard import dashboard
+from streamq.dashboard import dashboard, waiting
 from streamq.dashboard.access import LoginLink, parse
 from streamq.dashboard.guard import LOOPBACK_NAMES, TOKEN
 from streamq.dashboard.serve import serve
-from streamq.errors import UsageError
+from streamq.errors import RedisUnavailable, UsageError
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,17 +75,7 @@ def run(args: argparse.Namespace) -> int:
     server = _Server()
     entries = [parse(text, args.proxy) for text in args.auth] or [server.link]
     hosts = [*LOOPBACK_NAMES, *args.allowed_host] if local or args.allowed_host else None
-    found = target.find(args, partly=True)
-    site = dashboard(
-        found,
-        auth=entries,
-        read_only=args.read_only,
-        redact=args.redact,
-        hide_payloads=args.hide_payloads,
-        hosts=hosts,
-        secure_cookies=args.secure_cookies,
-        proxies=args.proxy,
-    )
+    site = _site(args, entries, hosts)
     serve(
         site,
         args.host,
@@ -92,6 +84,18 @@ def run(args: argparse.Namespace) -> int:
         root_path=args.root_path,
     )
     return OK
+
+
+def _site(args: argparse.Namespace, entries: list[Any], hosts: list[str] | None) -> Any:
+    """The site; where there is no queue to show yet, one that waits for it."""
+    shown = {"read_only": args.read_only, "redact": tuple(args.redact), "hide_payloads": args.hide_payloads}
+    guarded = {"auth": entries, "hosts": hosts, "secure_cookies": args.secure_cookies, "proxies": args.proxy}
+    try:
+        return dashboard(target.find(args, partly=True), **shown, **guarded)
+    except (RedisUnavailable, target.NoAppYet) as error:
+        sys.stderr.write(f"streamq: {error}\nstreamq: the dashboard waits for it, and says so on its page\n")
+        name = args.app or environment.APP.get() or "streamq"
+        return waiting(lambda: target.find(args, partly=True), error, name=name, **shown, **guarded)
 
 
 class _Server:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 PATIENCE = 2.0
 
 
+class NoAppYet(UsageError):
+    """No app has used the server."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """An app on a server; `record` is None where the server does not know it."""
@@ -64,7 +68,8 @@ def server_option(parser: argparse.ArgumentParser) -> None:
 
 def address(args: argparse.Namespace) -> Address:
     """The server and the prefix that a command is about. Raises InvalidURL and InvalidOption."""
-    return Address.parse(args.url or environment.URL.get(), prefix=args.prefix)
+    source = "option" if args.url else environment.URL.source()
+    return Address.parse(args.url or environment.URL.get(), source, prefix=args.prefix)
 
 
 def options(parser: argparse.ArgumentParser, *, json: str = "print one JSON object") -> None:
@@ -163,7 +168,7 @@ def _only(known: dict[str, AppRecord]) -> str:
     if len(known) == 1:
         return next(iter(known))
     if not known:
-        raise UsageError(
+        raise NoAppYet(
             "no app has used this server yet: start a worker or enqueue a task, or name one with --app"
         )
     raise UsageError(f"the server has several apps, say which with --app: {', '.join(sorted(known))}")

@@ -6,8 +6,12 @@ Owns the lines, one for each task type, shard and durability. Loaded with the fi
 from __future__ import annotations
 
 import asyncio
+import math
+import random
+import time
+from collections import deque
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from streamq import calls, dialogue
 from streamq.app import Registry
@@ -16,12 +20,17 @@ from streamq.client.base import Base
 from streamq.client.waiting import Waiting
 from streamq.client.writers import AT_ONCE, BATCH, Writer, Writers, batches
 from streamq.dialogue import Ask, Dialogue
+from streamq.errors import OutcomeUnknown, RedisUnavailable
 from streamq.keys import TypeKeys
 from streamq.model import Answer, NewTask
 from streamq.options import Durability
 from streamq.transport import Address, AsyncTransport
 
 R = TypeVar("R")
+
+FIRST_PAUSE: Final = 0.05
+SOON: Final = 0.5
+"""Seconds that a batch gets in any case; who has no more than that left is told with the others."""
 
 
 class AsyncClient(Base):
@@ -53,9 +62,21 @@ class AsyncClient(Base):
             await self.hold(dialogue.register(self.registry, task_type, shard))
             self._registered.add((task_type, shard))
 
-    async def run(self, shard: int, call: calls.Call[list[Answer]]) -> list[Answer]:
+    @property
+    def patience(self) -> float:
+        """Seconds that a call is tried."""
+        return self._patience
+
+    async def run(
+        self,
+        shard: int,
+        call: calls.Call[list[Answer]],
+        patience: float | None = None,
+        *,
+        once: bool = False,
+    ) -> list[Answer]:
         try:
-            return await self.transport.run(call)
+            return await self.transport.run(call, patience=patience, unless_unsent=once)
         except ShardClosed:
             answers: list[Answer] = await self.hold(dialogue.reopen(self.registry.name, shard, Ask(call)))
             return answers
@@ -88,27 +109,41 @@ class AsyncClient(Base):
         await self.transport.aclose()
 
 
+class _Waiting(NamedTuple):
+    """A task that has not been sent. `until`: when its caller's patience is used up."""
+
+    task: NewTask
+    answer: asyncio.Future[Answer]
+    until: float
+
+
 class _Line:
     """Group commit: what comes while a call is under way goes out together in the next.
 
     At low load a task goes at once, sent by its own caller; at high load the batch grows by itself. A
-    batch is sent by a task of its own, so a caller that gives up waiting does not tear down the others'.
+    batch is sent by a task of its own, so a caller that gives up waiting does not tear down the others'. What
+    that caller has sent is out; what has not been sent is withdrawn: a batch is made up when there is a
+    connection that it can go out on, of those who still wait.
     """
 
     def __init__(self, client: AsyncClient, task_type: str, shard: int) -> None:
         self._client = client
         self._type, self._shard = task_type, shard
-        self._waiting: list[tuple[NewTask, asyncio.Future[Answer]]] = []
+        self._waiting: deque[_Waiting] = deque()
         self._writer = Writer()
+        self._pause = FIRST_PAUSE
         self.busy = False
 
     def put(self, task: NewTask) -> asyncio.Future[Answer]:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append((task, future))
+        self._waiting.append(_Waiting(task, future, time.monotonic() + self._client.patience))
+        self._wake()
+        return future
+
+    def _wake(self) -> None:
         if not self.busy:
             self.busy = True
             self._client.transport.spawn(self._send_all())
-        return future
 
     async def ask(self, tasks: Sequence[NewTask]) -> list[Answer]:
         """Send now, in the caller's own name; nobody else may be sending."""
@@ -116,40 +151,102 @@ class _Line:
         try:
             return await self._call(tasks)
         finally:
+            self.busy = False
             if self._waiting:
-                self._client.transport.spawn(self._send_all())
-            else:
-                self.busy = False
+                self._wake()
 
-    async def _call(self, tasks: Sequence[NewTask]) -> list[Answer]:
+    async def _call(self, tasks: Sequence[NewTask], patience: float | None = None) -> list[Answer]:
         await self._client.register(self._type, self._shard)
         keys = self._client.keys(self._type, self._shard)
         call = calls.enqueue(*keys, self._writer.id, self._writer.next(), tasks)
-        return await self._client.run(self._shard, call)
+        return await self._client.run(self._shard, call, patience, once=patience is not None)
 
     async def _send_all(self) -> None:
         try:
             while self._waiting:
-                waiting, self._waiting = self._waiting, []
-                start = 0
-                for batch in batches([task for task, _ in waiting]):
-                    futures = [future for _, future in waiting[start : start + len(batch)]]
-                    start += len(batch)
-                    await self._send(batch, futures)
+                await self._send_next()
         finally:
             self.busy = False
 
-    async def _send(self, batch: Sequence[NewTask], futures: list[asyncio.Future[Answer]]) -> None:
+    async def _send_next(self) -> None:
+        """Send a batch of those who still wait, or tell those whose time is up why it was not sent."""
+        failed = await self._reached()
+        if failed is not None:
+            self._give_up(failed)
+        elif batch := self._batch():
+            await self._send(batch)
+
+    async def _reached(self) -> Exception | None:
+        """Wait for a connection as long as the first of the callers would; answers why there is none."""
+        while self._waiting and self._waiting[0].answer.done():
+            self._waiting.popleft()
+        if not self._waiting:
+            return None
+        keys, _ = self._client.keys(self._type, self._shard)
         try:
-            answers = await self._call(batch)
+            patience = self._patience_of(self._waiting[0], least=0.01)
+            await self._client.transport.connected(calls.ready(keys.policy), patience=patience)
+            await self._client.register(self._type, self._shard)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the callers' to handle
-            for future in futures:
-                if not future.done():
-                    future.set_exception(error)
-            return
-        for future, answer in zip(futures, answers, strict=True):
-            if not future.done():
-                future.set_result(answer)
+            return error
+        return None
+
+    def _patience_of(self, first: _Waiting, *, least: float) -> float:
+        if self._client.patience <= 0:
+            return 0.0
+        return max(first.until - time.monotonic(), least)
+
+    def _give_up(self, error: Exception) -> None:
+        later = time.monotonic() + SOON if isinstance(error, RedisUnavailable) else math.inf
+        waiting, self._waiting = self._waiting, deque()
+        for one in waiting:
+            if one.answer.done():
+                continue
+            if one.until > later:
+                self._waiting.append(one)
+            else:
+                one.answer.set_exception(error)
+
+    def _batch(self) -> list[_Waiting]:
+        """What goes out next; what nobody waits for any more is left out."""
+        several: list[_Waiting] = []
+        while self._waiting and len(several) < BATCH:
+            one = self._waiting.popleft()
+            if not one.answer.done():
+                several.append(one)
+        number = len(next(batches([one.task for one in several]), ()))
+        self._waiting.extendleft(reversed(several[number:]))
+        return several[:number]
+
+    async def _send(self, batch: Sequence[_Waiting]) -> None:
+        patience = self._patience_of(batch[0], least=self._client.patience / 2)
+        try:
+            answers = await self._call([one.task for one in batch], patience)
+        except OutcomeUnknown as error:
+            self._tell(batch, error)
+        except RedisUnavailable as error:
+            await self._put_back(batch, error)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._tell(batch, error)
+        else:
+            self._pause = FIRST_PAUSE
+            for one, answer in zip(batch, answers, strict=True):
+                if not one.answer.done():
+                    one.answer.set_result(answer)
+
+    @staticmethod
+    def _tell(batch: Sequence[_Waiting], error: Exception) -> None:
+        for one in batch:
+            if not one.answer.done():
+                one.answer.set_exception(error)
+
+    async def _put_back(self, batch: Sequence[_Waiting], error: Exception) -> None:
+        """Nothing of it went out, or it was refused: it is sent later, with those who come meanwhile."""
+        now = time.monotonic()
+        self._tell([one for one in batch if one.until <= now], error)
+        self._waiting.extendleft(one for one in reversed(batch) if one.until > now)
+        await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
+        self._pause = min(2 * self._pause, 1.0)
 
 
 class _DurableLine(_Line):
@@ -162,25 +259,23 @@ class _DurableLine(_Line):
         self._senders = 0
         self.busy = True  # never sent in a caller's own name
 
-    def put(self, task: NewTask) -> asyncio.Future[Answer]:
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append((task, future))
+    def _wake(self) -> None:
         if self._senders < AT_ONCE:
             self._senders += 1
             self._client.transport.spawn(self._send_all())
-        return future
 
     async def _send_all(self) -> None:
         try:
             while self._waiting:
-                batch = next(batches([task for task, _ in self._waiting[:BATCH]]))
-                futures = [future for _, future in self._waiting[: len(batch)]]
-                del self._waiting[: len(batch)]
-                await self._send(batch, futures)
+                await self._send_next()
         finally:
             self._senders -= 1
 
-    async def _call(self, tasks: Sequence[NewTask]) -> list[Answer]:
+    async def _call(
+        self,
+        tasks: Sequence[NewTask],
+        patience: float | None = None,  # noqa: ARG002 - the dialogue has a clock of its own
+    ) -> list[Answer]:
         await self._client.register(self._type, self._shard)
         writer = self._writers.take()
         try:

@@ -8,9 +8,12 @@ of them.
 from __future__ import annotations
 
 import threading
+from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from streamq.app import Registry
+from streamq.lazy import at_any_time
 from streamq.transport import Address
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ class AsyncClients:
     def __init__(self, registry: Registry, address: Address, *, patience: float) -> None:
         self._registry, self._address, self._patience = registry, address, patience
         self._by_loop: dict[asyncio.AbstractEventLoop, AsyncClient] = {}
+        self._ends: dict[asyncio.AbstractEventLoop, AsyncGenerator[None]] = {}
         self._lock = threading.Lock()
 
     def current(self) -> AsyncClient:
@@ -33,23 +37,38 @@ class AsyncClients:
         return client if client is not None else self._make(loop)
 
     def _make(self, loop: asyncio.AbstractEventLoop) -> AsyncClient:
-        from streamq.client.aio import AsyncClient  # noqa: PLC0415
+        with at_any_time():
+            from streamq.client.aio import AsyncClient  # noqa: PLC0415
 
         with self._lock:
             for closed in [known for known in self._by_loop if known.is_closed()]:
-                del self._by_loop[closed]
+                self._by_loop.pop(closed).transport.abandon()
+                self._ends.pop(closed, None)
             client = AsyncClient(self._registry, self._address, patience=self._patience)
             self._by_loop[loop] = client
+            self._ends[loop] = end = self._end(loop)
+        with suppress(StopIteration):
+            end.__anext__().send(None)  # as far as its first wait
         return client
+
+    async def _end(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None]:
+        """A loop that ends in order brings such a generator to its end before it closes. What is still
+        connected after that would be found by the collector, with a ResourceWarning for each."""
+        try:
+            yield
+        finally:
+            client = self._by_loop.pop(loop, None)
+            if client is not None:
+                await client.aclose()
 
     async def aclose(self) -> None:
         """Close the client of the running loop, if there is one."""
-        client = self._by_loop.pop(_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+        end = self._ends.pop(_running_loop(), None)
+        if end is not None:
+            await end.aclose()
 
     def forget(self) -> None:
-        self._by_loop = {}
+        self._by_loop, self._ends = {}, {}
         self._lock = threading.Lock()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,6 +19,7 @@ from streamq.client.base import Base
 from streamq.client.writers import AT_ONCE, Writers, batches
 from streamq.dialogue import Ask, Dialogue
 from streamq.keys import TypeKeys
+from streamq.lazy import at_any_time
 from streamq.model import LIVING, Answer, Located, NewTask
 from streamq.options import Durability
 from streamq.transport import Address
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from streamq.transport import SyncTransport
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Client(Base):
@@ -78,8 +80,6 @@ class Client(Base):
     def _enqueue_durably(
         self, task_type: str, shard: int, tasks: Sequence[NewTask], durability: Durability
     ) -> list[Answer]:
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - most programs never get here
-
         keys = self.keys(task_type, shard)
         if durability == "aof" and not self._can_aof:
             self.hold(dialogue.probe_aof(keys[0]))
@@ -96,9 +96,7 @@ class Client(Base):
         listed = list(batches(tasks))
         if len(listed) == 1:
             return list(send(listed[0]))
-        # Each waits for the server's disk or its replicas: side by side they wait once.
-        with ThreadPoolExecutor(AT_ONCE) as threads:
-            return list(itertools.chain.from_iterable(threads.map(send, listed)))
+        return list(itertools.chain.from_iterable(_side_by_side(send, listed)))
 
     def hold(self, talk: Dialogue[R]) -> R:
         """Hold a dialogue to its end; raises what it raises."""
@@ -152,3 +150,18 @@ class Client(Base):
             background.close()
         if "transport" in self.__dict__:
             self.transport.close()
+
+
+def _side_by_side(send: Callable[[T], R], batches: Sequence[T]) -> list[R]:
+    """Each waits for the server's disk or its replicas: side by side they wait once. One after the
+    other where the program is at its end and starts no threads."""
+    with at_any_time():
+        from concurrent.futures import Future, ThreadPoolExecutor  # noqa: PLC0415 - most programs never get here
+    sent: list[Future[R]] = []
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        try:
+            for batch in batches:
+                sent.append(threads.submit(send, batch))  # noqa: PERF401 - it may end in the middle
+        except RuntimeError:
+            return [one.result() for one in sent] + [send(batch) for batch in batches[len(sent) :]]
+        return [one.result() for one in sent]

@@ -15,6 +15,7 @@ from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
 from streamq.daemon.loop import about, apart, each, guarded, pause
 from streamq.daemon.rounds import Rounds
+from streamq.errors import AuthenticationFailed, RedisUnavailable, ServerError
 from streamq.keys import ShardKeys, TypeKeys, type_keys
 from streamq.model import NAME_PATTERN
 from streamq.telemetry.sums import Sums
@@ -22,6 +23,8 @@ from streamq.transport import AsyncSubscription, AsyncTransport
 
 LONGEST_SLEEP: Final = 30.0
 """Seconds after which every schedule is looked at again, in case a message was lost."""
+DEAF_SLEEP: Final = 1.0
+"""The same where no message can be had at all."""
 SLICE: Final = 0.5
 NEWS_INTERVAL: Final = 1.0
 """Seconds between two looks that news of other apps ask for."""
@@ -57,6 +60,7 @@ class Promoter:
         self._look_at = 0.0
         self._news_at = 0.0
         self._changes = 0
+        self._deaf = False
         self._log = telemetry.get_logger(chore="promote")
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -68,12 +72,12 @@ class Promoter:
 
     async def round(self) -> None:
         """Promote what is due by our clock; every type when it is time to look, or after a reconnect."""
-        if not self._listening.connected or self._changes != self._directory.changes:
+        if self._changes != self._directory.changes or not (self._listening.connected or self._deaf):
             await self._listen()
         now = time.monotonic()
         if now >= self._look_at or self._changes != self._directory.changes:
             self._changes = self._directory.changes
-            self._look_at = now + LONGEST_SLEEP
+            self._look_at = now + (DEAF_SLEEP if self._deaf else LONGEST_SLEEP)
             self._due = {}
             await each(self._directory.bundles(TYPES_AT_ONCE), self._look)
         else:
@@ -81,16 +85,22 @@ class Promoter:
 
     async def _listen(self) -> None:
         """Subscribe to the wake channel of every shard, and to the news of apps that we do not know yet; by
-        their names, as a user whose rights end at a prefix may subscribe to no pattern."""
+        their names, as a user whose rights end at a prefix may subscribe to no pattern. Where that is not
+        allowed, or not to be had, all types are looked at often instead."""
         listened = {keys.wake: keys for keys, _ in self._directory.shards()}
-        if listened != self._listened or not self._listening.connected:
-            await self._listening.aclose()
-            self._listened = listened
-            self._listening = AsyncSubscription(
-                self._transport, self._transport.address.namespace.news, *listened
-            )
+        if listened == self._listened and (self._listening.connected or self._deaf):
+            return
+        await self._listening.aclose()
+        self._listened = listened
+        news = self._transport.address.namespace.news
+        self._listening = AsyncSubscription(self._transport, news, *listened)
+        self._look_at = 0.0  # what was said meanwhile
+        try:
             await self._listening.open()
-            self._look_at = 0.0  # what was said meanwhile
+            self._deaf = False
+        except (AuthenticationFailed, ServerError) as error:
+            self._deaf = True
+            self._log.warning("wake.refused", error=str(error), fix=f"looks every {DEAF_SLEEP:g} s instead")
 
     async def _look(self, types: list[TypeKeys]) -> None:
         """Note when the next of each type is due, and promote what is."""
@@ -136,7 +146,8 @@ class Promoter:
     async def _sleep(self, stop: asyncio.Event) -> None:
         """Until the next due time, or a message that something is due earlier."""
         if not self._listening.connected:
-            await pause(stop, AGAIN)
+            due = min([self._look_at, *self._due.values()]) - time.monotonic()
+            await pause(stop, min(AGAIN, max(due, FINE)) if self._deaf else AGAIN)
             return
         while not stop.is_set():
             left = min([self._look_at, *self._due.values()]) - time.monotonic()
@@ -145,7 +156,11 @@ class Promoter:
                 time.sleep(max(0.0, left))  # noqa: ASYNC251
             if left <= FINE or self._changes != self._directory.changes:
                 return
-            message = await self._listening.next(min(left - FINE, SLICE))
+            try:
+                message = await self._listening.next(min(left - FINE, SLICE))
+            except RedisUnavailable as error:  # closed as it was idle, perhaps: the next round tells
+                self._log.debug("wake.closed", error=str(error))
+                return
             if message is not None:
                 await self._woken(*message)
                 return

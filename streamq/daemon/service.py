@@ -35,9 +35,8 @@ from streamq.telemetry.health import Facts
 from streamq.telemetry.pulse import Pulse
 from streamq.telemetry.report import Report
 from streamq.telemetry.sums import Snapshot, Sums, build_info
-from streamq.transport import Address, AsyncTransport, warn_of_eviction
+from streamq.transport import Address, AsyncTransport, arrived, warn_of_eviction
 
-START_PATIENCE: Final = 10.0
 WATCH_INTERVAL: Final = 3.0
 """Seconds between two looks at the queue for a supervisor's metrics."""
 
@@ -86,8 +85,10 @@ class Daemon:
         self._stop.set()
 
     async def run(self) -> None:
-        """Serve until stopped. Raises RedisErrors at the start only."""
-        await self._start()
+        """Serve until stopped; a server that is not there yet is waited for. Raises the RedisErrors of a
+        server that refuses us, at the start only."""
+        if not await self._start():
+            return
         options = self.options
         promoter = Promoter(
             self._transport, self._directory, options.batch, self._after, self._rounds, self._sums
@@ -119,10 +120,20 @@ class Daemon:
             await self._transport.aclose()
             self._log.info("daemon.stopped")
 
-    async def _start(self) -> None:
-        await self._transport.run(calls.ready(), patience=START_PATIENCE)
+    async def _start(self) -> bool:
+        """False where we are stopped before the server is there."""
+        try:
+            there = await arrived(self._transport, self._log, stop=self._stop)
+        except BaseException:
+            await self._transport.aclose()
+            raise
+        if not there:
+            await self._transport.aclose()
+            self._log.info("daemon.stopped")
+            return False
         await guarded("discover", self._directory.look, self._transport, self._stop, self._rounds)
         warn_of_eviction(self._transport.servers(), self._log)
+        return True
 
     async def _beat(self) -> None:
         details = {

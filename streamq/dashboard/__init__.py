@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from streamq.dashboard.access import Anyone, Basic, Bearer, Header, LoginLink, Principal, Role
-from streamq.errors import UsageError
+from streamq.errors import StreamQError, UsageError
 
 if TYPE_CHECKING:
     from streamq.dashboard.site import Auth, Queue
@@ -64,6 +64,15 @@ def dashboard(
         secure_cookies=secure_cookies,
         proxies=tuple(proxies),
     )
+
+
+def waiting(find: Callable[[], Queue], why: StreamQError, *, name: str, **options: Any) -> Callable[..., Any]:
+    """As `dashboard`, of a queue that is yet to come: `find` raises StreamQErrors until it is there."""
+    try:
+        from streamq.dashboard.waiting import build  # noqa: PLC0415 - needs an extra
+    except ImportError as error:
+        raise UsageError(f"the dashboard needs {error.name}: pip install 'streamq[dashboard]'") from error
+    return build(find, why, name=name, **options)
 
 
 def _printed_link() -> LoginLink:

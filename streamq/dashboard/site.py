@@ -84,6 +84,21 @@ def build(
     proxies: tuple[str, ...] = (),
 ) -> Starlette:
     """The site as an ASGI application."""
+    guard = Middleware(
+        Guard, entries=auth, read_only=read_only, hosts=hosts, secure_cookies=secure_cookies, proxies=proxies
+    )
+    return unguarded(queue, [guard], read_only=read_only, redact=redact, hide_payloads=hide_payloads)
+
+
+def unguarded(
+    queue: Queue,
+    guards: Sequence[Middleware] = (),
+    *,
+    read_only: bool,
+    redact: tuple[str, ...],
+    hide_payloads: bool,
+) -> Starlette:
+    """Return the site behind these guards; without one only for who stands behind a guard already."""
     site = Site(
         queue,
         Renderer(queue.name, read_only=read_only),
@@ -103,10 +118,7 @@ def build(
         Route("/metrics", site.scrape.answer),
         Mount("/static", _Static(directory=STATIC)),
     ]
-    guard = Middleware(
-        Guard, entries=auth, read_only=read_only, hosts=hosts, secure_cookies=secure_cookies, proxies=proxies
-    )
-    return Starlette(routes=routes, middleware=[guard], exception_handlers=_handlers(site))
+    return Starlette(routes=routes, middleware=list(guards), exception_handlers=_handlers(site))
 
 
 def _examined(queue: Queue, *, read_only: bool) -> Diagnosis:

@@ -93,11 +93,11 @@ class StreamQ:
         tracing: Tracing | None = None,
         prefix: str | None = None,
     ) -> None:
-        self.address = Address.parse(url or environment.URL.get(), prefix=prefix)
+        self.url_from: Source = "code" if url else environment.URL.source()
+        self.address = Address.parse(url or environment.URL.get(), self.url_from, prefix=prefix)
+        self.prefix_from: Source = environment.PREFIX.source() if prefix is None else "code"
         self.registry = Registry(name, shards, self.address.namespace)
         self._tracer = self.registry.tracer = _tracer(name, tracing)
-        self.url_from: Source = "code" if url else environment.URL.source()
-        self.prefix_from: Source = environment.PREFIX.source() if prefix is None else "code"
         waits = seconds(patience, "patience")
         self._client = Client(self.registry, self.address, patience=waits)
         self._asyncs = AsyncClients(self.registry, self.address, patience=waits)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from streamq.transport.listener import Ring as Ring
     from streamq.transport.reader import AsyncReader as AsyncReader
     from streamq.transport.returning import answers as answers
+    from streamq.transport.returning import arrived as arrived
     from streamq.transport.returning import returned as returned
     from streamq.transport.server import ServerInfo as ServerInfo
     from streamq.transport.server import warn_of_eviction as warn_of_eviction
@@ -38,7 +39,7 @@ __all__, __getattr__ = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll
         "lane": ("Lane",),
         "listener": ("Listener", "Ring"),
         "reader": ("AsyncReader",),
-        "returning": ("answers", "returned"),
+        "returning": ("answers", "arrived", "returned"),
         "server": ("ServerInfo", "warn_of_eviction"),
         "subscription": ("AsyncSubscription", "Subscription"),
         "sync": ("SyncTransport",),

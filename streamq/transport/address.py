@@ -16,6 +16,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
 from streamq import environment
+from streamq.environment import URL, Source
 from streamq.errors import InvalidOption, InvalidURL
 from streamq.namespace import DEFAULT_PREFIX, Namespace, check_prefix
 from streamq.options import reject_unknown
@@ -62,6 +63,12 @@ _QUERY: Final[dict[str, Callable[[str], Any]]] = {
     "ssl_cert_reqs": _certificates,
 }
 _SENTINEL_QUERY: Final = _QUERY | {"sentinel_username": str, "sentinel_password": str}
+_SOURCES: Final[dict[Source, str]] = {
+    "option": "--url",
+    "code": "the code, StreamQ(url=…)",
+    "environment": URL.name,
+    "default": f"streamq, as {URL.name} is not set",
+}
 _LOGIN: Final = ("username", "password", "db")
 
 
@@ -82,7 +89,8 @@ class Address:
 
     kind: tcp, tls, unix, embedded, sentinel or cluster. `arguments` are for a connection to a server
     that holds data. seeds: the sentinels, or the nodes of a cluster that are asked first. service: the
-    name by which the sentinels know the master. prefix: what the names of all keys begin with.
+    name by which the sentinels know the master. prefix: what the names of all keys begin with. source: where
+    the URL is from, in words, if that is known.
     """
 
     kind: str
@@ -93,6 +101,7 @@ class Address:
     service: str = ""
     tls: bool = False
     prefix: str = DEFAULT_PREFIX
+    source: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return self.shown
@@ -103,12 +112,12 @@ class Address:
         return Namespace(self.prefix, self.arguments.get("db", 0))
 
     @classmethod
-    def parse(cls, url: str, *, prefix: str | None = None) -> Address:
+    def parse(cls, url: str, source: Source | None = None, *, prefix: str | None = None) -> Address:
         """Read a URL; InvalidURL names the fault and the forms that are understood. Without a prefix, that
         of STREAMQ_PREFIX counts."""
-        return replace(
-            cls._parse(url), prefix=check_prefix(environment.PREFIX.get() if prefix is None else prefix)
-        )
+        prefix = check_prefix(environment.PREFIX.get() if prefix is None else prefix)
+        found = replace(cls._parse(url), prefix=prefix)
+        return found if source is None else replace(found, source=_SOURCES[source])
 
     @classmethod
     def _parse(cls, url: str) -> Address:
@@ -140,7 +149,7 @@ class Address:
         """The address to connect to: starts the embedded server where that is what was asked for."""
         if self.kind != "embedded":
             return self
-        return Address.parse(self.socket_url)
+        return replace(Address.parse(self.socket_url), source=self.source)
 
 
 def _server(whole: Address, host: str, port: int, arguments: dict[str, Any]) -> Address:

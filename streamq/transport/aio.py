@@ -7,6 +7,7 @@ its exchange to finish by itself, since a reply that nobody reads is a task that
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import time
 from typing import Any, TypeVar
@@ -20,30 +21,64 @@ from streamq.calls import Call
 from streamq.errors import AuthenticationFailed, RedisError, RedisUnavailable, ServerError
 from streamq.transport import server, topology, wire
 from streamq.transport.address import Address
-from streamq.transport.faults import ServerChanged, doubtful, final, naming_rights, told, translate
-from streamq.transport.link import Link, reset_told, serve
-from streamq.transport.patience import policy
+from streamq.transport.faults import ServerChanged, doubtful, final, latest, naming_rights, told, translate
+from streamq.transport.link import Link, Unsent, reset_told, serve
+from streamq.transport.patience import Effort
 from streamq.transport.topology import MOST_HOPS, Discovery, Node, Redirect
 
 R = TypeVar("R")
+
+
+class _Bare:
+    """As in `sync`."""
+
+    _parser: Any
+
+    async def on_connect(self) -> None:
+        self._parser.on_connect(self)
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:  # noqa: ARG002
+        self._parser.on_connect(self)
+
+
 _CLASSES: dict[str, Any] = {
-    "tcp": aioredis.Connection,
-    "tls": aioredis.SSLConnection,
-    "unix": aioredis.UnixDomainSocketConnection,
+    "tcp": type("TcpConnection", (_Bare, aioredis.Connection), {}),
+    "tls": type("TlsConnection", (_Bare, aioredis.SSLConnection), {}),
+    "unix": type("UnixConnection", (_Bare, aioredis.UnixDomainSocketConnection), {}),
 }
 
 
-async def connect(address: Address, **more: Any) -> Any:
-    """A connected connection of the client library; raises its errors."""
+async def connect(address: Address, *, effort: Effort, **more: Any) -> Any:
+    """A connection of the client library that is logged in; raises its errors."""
     kwargs = wire.settings(address) | more
+    most = kwargs["socket_timeout"] or wire.reply_timeout(address)
     connection = _CLASSES[address.kind](retry=Retry(NoBackoff(), 0), **kwargs)
     try:
-        with reset_told():
-            await connection.connect()
+        async with asyncio.timeout(effort.left()):
+            with reset_told():
+                await connection.connect()
+                await _log_in(connection, address, most)
+    except TimeoutError:
+        await connection.disconnect(nowait=True)
+        raise lib.TimeoutError(wire.SILENT) from None
     except BaseException:
         await connection.disconnect(nowait=True)
         raise
     return connection
+
+
+async def _log_in(connection: Any, address: Address, most: float) -> None:
+    commands = wire.login(address)
+    reader, writer = connection._reader, connection._writer  # noqa: SLF001 - they have no public names
+    try:
+        async with asyncio.timeout(most):
+            writer.write(wire.pack(commands))
+            for command in commands:
+                wire.welcome(command, await reader.readline())  # each answer is one line
+    except ConnectionError:
+        raise lib.ConnectionError(wire.CLOSED_AT_ONCE) from None
+    except ValueError:
+        raise lib.InvalidResponse(wire.NO_REDIS) from None
 
 
 class AsyncTransport:
@@ -53,6 +88,7 @@ class AsyncTransport:
     def __init__(self, address: Address, *, patience: float = 5.0) -> None:
         self.address = address
         self._patience = patience
+        self.reply_timeout = wire.reply_timeout(address)
         self._topology = topology.of(address)
         self._discovering = asyncio.Lock()
         self._discoveries = 0
@@ -63,49 +99,88 @@ class AsyncTransport:
         self._gates: dict[Node, asyncio.Semaphore] = {}
         self.info: server.ServerInfo | None = None
 
-    async def run(self, call: Call[R], *, patience: float | None = None, incarnation: str | None = None) -> R:
+    async def run(
+        self,
+        call: Call[R],
+        *,
+        patience: float | None = None,
+        incarnation: str | None = None,
+        unless_unsent: bool = False,
+    ) -> R:
         """Ask the server, as SyncTransport.run does.
 
         incarnation: the one that the call is meant for; ServerChanged where it would be another's.
+        unless_unsent: raise RedisUnavailable at once where the first try did not go out, for callers who may
+        have changed their mind by the next.
         """
-        sent: list[bool] = []
+        patience = self._patience if patience is None else patience
+        effort = Effort(patience, self.reply_timeout)
         try:
-            return await self._attempt(call, sent, incarnation)
+            return await self._attempt(call, effort, incarnation)
         except RedisUnavailable as error:
-            patience = self._patience if patience is None else patience
-            return await self._persist(call, sent, error, patience, incarnation)
+            if unless_unsent and not effort:
+                raise
+            return await self._persist(call, effort, error, incarnation)
         except (AuthenticationFailed, ServerError) as error:
             raise naming_rights(error, self.address.namespace.rights) from None
 
-    async def _persist(
-        self,
-        call: Call[R],
-        sent: list[bool],
-        first: RedisUnavailable,
-        patience: float,
-        incarnation: str | None,
-    ) -> R:
-        if patience <= 0:
-            raise final(first, sent) from None
-        from tenacity import AsyncRetrying  # noqa: PLC0415 - as in `patience`
-
-        again = AsyncRetrying(**policy(patience))
+    async def _persist(self, call: Call[R], effort: Effort, error: RedisError, incarnation: str | None) -> R:
         try:
-            return await again(self._attempt, call, sent, incarnation)
-        except RedisError as error:
-            raise final(error, sent) from None
+            for pause in effort.pauses():
+                await asyncio.sleep(pause)
+                effort.begin()
+                try:
+                    return await self._attempt(call, effort, incarnation)
+                except RedisUnavailable as again:
+                    error = latest(error, again)
+                except RedisError as refusal:
+                    error = refusal
+                    break
+            raise final(error, effort, call).with_traceback(None) from None
+        finally:
+            del error  # or it would hold this frame, and the frame the transport
 
-    async def _attempt(self, call: Call[R], sent: list[bool], incarnation: str | None) -> R:
+    async def connected(self, call: Call[Any], *, patience: float) -> None:
+        """Return when a connection is at hand on which the call could go out at once. Raises RedisErrors;
+        nothing is sent."""
+        node = self._topology.find(call)
+        if node is not None and any(link.usable() for link in node.idle):
+            return
+        effort = Effort(patience, self.reply_timeout)
+        error: RedisError = RedisUnavailable("")
+        try:
+            for pause in itertools.chain((0.0,), effort.pauses()):
+                await asyncio.sleep(pause)
+                effort.begin()
+                try:
+                    await self._connect_for(call, effort)
+                except RedisUnavailable as again:
+                    error = latest(error, again)
+                else:
+                    return
+            raise error.with_traceback(None) from None
+        finally:
+            del error
+
+    async def _connect_for(self, call: Call[Any], effort: Effort) -> None:
+        node = self._topology.find(call) or await self.discovered(call, effort)
+        try:
+            await self._give(node, await self.open(node, effort))
+        except (lib.RedisError, OSError) as error:
+            await self.turn(node, error)
+            raise translate(error, node.shown, self.address.source) from None
+
+    async def _attempt(self, call: Call[R], effort: Effort, incarnation: str | None) -> R:
         """Ask who is to be asked, and whom that one sends us to."""
-        node, asking = self._topology.find(call) or await self.discovered(call), False
+        node, asking = self._topology.find(call) or await self.discovered(call, effort), False
         for _ in range(MOST_HOPS):
             try:
                 async with self._gate(node):
-                    reply = await self._send(node, call, sent, asking, incarnation)
+                    reply = await self._send(node, call, effort, asking, incarnation)
             except (lib.RedisError, OSError) as error:
                 redirect = await self.turn(node, error)
                 if redirect is None:
-                    raise translate(error, node.shown) from None
+                    raise translate(error, node.shown, self.address.source) from None
                 node, asking = redirect
             else:
                 return call.parse(reply)
@@ -127,66 +202,122 @@ class AsyncTransport:
             self._topology.failed(node)
         return redirect
 
-    async def discovered(self, call: Call[Any] | None) -> Node:
+    async def discovered(self, call: Call[Any] | None, effort: Effort | None = None) -> Node:
         """Discover who is to be asked; one task asks around, the others wait for it. Where nobody answered
         it, nobody is asked again for them."""
+        effort = Effort(0, self.reply_timeout) if effort is None else effort
         before = self._discoveries
-        async with self._discovering:
-            node = self._topology.find(call)
-            if node is not None:
-                return node
-            if self._nobody is not None and self._discoveries != before:
-                raise translate(self._nobody, str(self.address)) from None
-            node = await self._discover(call)
+        try:
+            async with asyncio.timeout(effort.left()), self._discovering:
+                node = self._topology.find(call)
+                if node is not None:
+                    return node
+                if self._nobody is not None and self._discoveries != before:
+                    raise self._translated(self._nobody)
+                node = await self._discover(call, effort)
+        except TimeoutError as error:
+            raise self._translated(error) from None
+        except lib.TimeoutError as error:
+            raise self._translated(error) from None
         for other in self._topology.nodes():
             if not self._topology.serves(other):
                 await self._drop(other)
         return node
 
-    async def _discover(self, call: Call[Any] | None) -> Node:
+    def _translated(self, error: Exception) -> RedisError:
+        return translate(error, str(self.address), self.address.source)
+
+    async def _discover(self, call: Call[Any] | None, effort: Effort) -> Node:
         self._nobody = None
         try:
-            return await _drive(self._topology.discover(call))
+            return await _drive(self._topology.discover(call), effort)
         except (lib.RedisError, OSError) as error:
             if isinstance(error, lib.ConnectionError):
                 self._nobody, self.nobody_at = error, time.monotonic()
-            raise translate(error, str(self.address)) from None
+            raise self._translated(error) from None
         finally:
             self._discoveries += 1
 
     async def _send(
-        self, node: Node, call: Call[Any], sent: list[bool], asking: bool, incarnation: str | None
+        self, node: Node, call: Call[Any], effort: Effort, asking: bool, incarnation: str | None
     ) -> Any:
-        """One exchange with one node; raises the client library's errors."""
-        link: Link = node.idle.pop() if node.idle else await self.open(node)
+        """One exchange with one node; raises the client library's errors. What did not go out on a connection
+        that had been idle goes out on a new one, and so does a question whose answer its end took away."""
+        while node.idle:
+            link = await self._take(node)
+            if link is None:
+                break
+            link = await self._meant(node, link, effort, incarnation)
+            try:
+                return await self._exchange(node, link, call, effort, asking, idle=True)
+            except Unsent:
+                continue
+            except lib.ConnectionError:
+                if not call.asks:
+                    raise
+                break
+        link = await self._meant(node, await self.open(node, effort), effort, incarnation)
+        return await self._exchange(node, link, call, effort, asking)
+
+    async def _meant(self, node: Node, link: Link, effort: Effort, incarnation: str | None) -> Link:
+        """A connection to the incarnation that is meant. Raises ServerChanged."""
         if incarnation is not None and link.incarnation != incarnation:
             # What a connection said when it was opened may be long past: a new one tells what is.
             await link.aclose()
             await self._drop(node)
-            link = await self.open(node)
+            link = await self.open(node, effort)
             if link.incarnation != incarnation:
                 await self._give(node, link)
                 raise ServerChanged(link.incarnation)
+        return link
+
+    async def _exchange(
+        self,
+        node: Node,
+        link: Link,
+        call: Call[Any],
+        effort: Effort,
+        asking: bool,
+        *,
+        idle: bool = False,
+    ) -> Any:
         try:
-            sent.append(True)
-            reply = await exchange(link, call, asking=asking)
+            timeout = effort.reply(self.reply_timeout, waits=call.confirm is not None, fresh=idle)
+        except lib.TimeoutError:
+            await self._give(node, link)
+            raise
+        effort.sent += 1
+        try:
+            reply = await exchange(link, call, timeout, asking=asking)
         except lib.ResponseError:
             await self._give(node, link)
-            sent.pop()  # an answer, though a bad one
+            effort.sent -= 1  # an answer, though a bad one
             raise
-        except BaseException:
+        except BaseException as error:
             await link.aclose()  # nobody else may read the reply under way
+            if isinstance(error, Unsent):
+                effort.sent -= 1
             raise
         await self._give(node, link)
         return reply
 
+    @staticmethod
+    async def _take(node: Node) -> Link | None:
+        """An idle connection that is still open."""
+        while node.idle:
+            link: Link = node.idle.pop()
+            if link.usable():
+                return link
+            await link.aclose()
+        return None
+
     async def tell(self, node: Node, call: Call[R]) -> R:
         """Ask a certain node, once. Raises RedisErrors."""
         try:
-            return call.parse(await self._send(node, call, [], False, None))
+            return call.parse(await self._send(node, call, Effort(0, self.reply_timeout), False, None))
         except (lib.RedisError, OSError) as error:
             await self.turn(node, error)
-            raise translate(error, node.shown) from None
+            raise translate(error, node.shown, self.address.source) from None
 
     def find(self, call: Call[Any] | None) -> Node | None:
         """Who is to be asked, as far as that is known."""
@@ -219,11 +350,12 @@ class AsyncTransport:
         task.add_done_callback(self._under_way.discard)
         return task
 
-    async def open(self, node: Node) -> Link:
+    async def open(self, node: Node, effort: Effort | None = None) -> Link:
         """A new connection to a server that is new enough; raises the client library's errors."""
-        link = serve(await connect(node.address))
+        effort = Effort(0, self.reply_timeout) if effort is None else effort
+        link = serve(await connect(node.address, effort=effort))
         try:
-            found = server.read(await link.ask(*wire.INFO))
+            found = server.read(await link.ask(*wire.INFO, timeout=effort.left(self.reply_timeout)))
             server.check(found, node.shown)
             self._topology.accept(found)
         except lib.ReadOnlyError:
@@ -237,6 +369,13 @@ class AsyncTransport:
         self.info = node.info = found
         link.incarnation = found.incarnation
         return link
+
+    def abandon(self) -> None:
+        """Close what is idle where the event loop is closed, and can do it no more."""
+        for node in self._topology.nodes():
+            idle, node.idle = node.idle, []
+            for link in idle:
+                link.abandon()
 
     async def aclose(self) -> None:
         """Close what is idle now, and what is still under way when it is done."""
@@ -255,35 +394,35 @@ async def exchange(
 ) -> Any:
     """One call on a connection; the script's text where the server does not know it."""
     if call.confirm is not None:
-        return await _exchange_both(link, call, call.confirm, asking)
+        return await _exchange_both(link, call, call.confirm, timeout, asking)
     try:
         if asking:
-            await link.ask("ASKING")
+            await link.ask("ASKING", timeout=timeout)
         return await link.ask(*wire.by_sha(call), timeout=timeout)
     except lib.NoScriptError:
         if asking:
-            await link.ask("ASKING")
+            await link.ask("ASKING", timeout=timeout)
         return await link.ask(*wire.by_text(call), timeout=timeout)
 
 
 async def _exchange_both(
-    link: Link, call: Call[Any], confirm: tuple[Any, ...], asking: bool
+    link: Link, call: Call[Any], confirm: tuple[Any, ...], timeout: float, asking: bool
 ) -> tuple[Any, Any]:
     """A call and the command that confirms it, one after the other on one connection."""
     before = [("ASKING",)] if asking else []
     try:
-        return wire.both(await link.ask_all([*before, wire.by_sha(call), confirm]))
+        return wire.both(await link.ask_all([*before, wire.by_sha(call), confirm], timeout))
     except lib.NoScriptError:
-        return wire.both(await link.ask_all([*before, wire.by_text(call), confirm]))
+        return wire.both(await link.ask_all([*before, wire.by_text(call), confirm], timeout))
 
 
-async def _drive(discovery: Discovery) -> Node:
+async def _drive(discovery: Discovery, effort: Effort) -> Node:
     """Ask what a discovery wants to know, each on a connection of its own."""
     try:
         question = next(discovery)
         while True:
             try:
-                reply = await _answer(*question)
+                reply = await _answer(*question, effort)
             except (RedisError, lib.RedisError, OSError) as error:
                 question = discovery.throw(error)
             else:
@@ -293,9 +432,9 @@ async def _drive(discovery: Discovery) -> Node:
         return node
 
 
-async def _answer(address: Address, command: tuple[Any, ...]) -> Any:
-    link = serve(await connect(address, **wire.HURRIED))
+async def _answer(address: Address, command: tuple[Any, ...], effort: Effort) -> Any:
+    link = serve(await connect(address, effort=effort, **wire.HURRIED))
     try:
-        return await link.ask(*command, timeout=wire.HURRIED["socket_timeout"])
+        return await link.ask(*command, timeout=effort.left(wire.HURRIED["socket_timeout"]))
     finally:
         await link.aclose()

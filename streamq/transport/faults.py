@@ -5,10 +5,12 @@ Owns the map. `RedisUnavailable` is the only error after which a call is sent ag
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from typing import Any, Final
 
 from redis import exceptions as lib
 
+from streamq.calls import Call
 from streamq.errors import (
     AuthenticationFailed,
     OutcomeUnknown,
@@ -17,20 +19,44 @@ from streamq.errors import (
     ServerError,
     ServerFull,
 )
+from streamq.transport import unreachable as reach
+from streamq.transport.patience import OUT_OF_TIME, Effort
 
+_UNKNOWN: Final = re.compile(
+    r"(?:unknown|unsupported|disabled|not supported|forbidden)[^'`\"]{0,40}command[^'`\"a-zA-Z]{0,10}['`\"]?"
+    r"([A-Za-z]{2,20})|command ['`\"]?([A-Za-z]{2,20})['`\"]? (?:is )?(?:unknown|unsupported|disabled|not)",
+    re.IGNORECASE,
+)
+"""How servers and proxies say that they have no such command."""
 _TRANSIENT: Final = (
     "LOADING", "BUSY ", "READONLY", "MASTERDOWN", "MISCONF", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS",
-    "UNKILLABLE",
+    "UNKILLABLE", "ERR max number of clients", "max number of clients",
 )  # fmt: skip
 _FIXES: Final = {
+    "LOADING": "it reads its data from disk and will be ready when it has",
+    "BUSY ": "a script or module keeps it; SCRIPT KILL ends a script that has written nothing",
     "READONLY": "it is a replica; name its master, or its sentinels with redis+sentinel://",
+    "MASTERDOWN": "it is a replica that has lost its master; look at the master, or name it in the URL",
     "MISCONF": "look at its disk and its log",
+    "CLUSTERDOWN": "slots of the cluster have no master; look at CLUSTER INFO",
     "NOREPLICAS": "too few of its replicas are connected for its min-replicas-to-write",
+    "ERR max number": "raise maxclients on the server, or see with CLIENT LIST who holds its connections",
+    "max number": "raise maxclients on the server, or see with CLIENT LIST who holds its connections",
 }
 """What to do where the server goes on being not ready."""
 _NO_ACCESS: Final = ("ermissions to access", "access at least one of the keys")
 """What servers say of keys and channels that a user may not touch, asked for by itself or by a script."""
-_LOGIN: Final = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR invalid password")
+_LOGIN: Final = (
+    "NOAUTH", "WRONGPASS", "NOPERM", "DENIED", "ERR AUTH", "ERR invalid password", "ERR Client sent AUTH",
+)  # fmt: skip
+_IN_SCRIPT: Final = ("ACL failure", "NOPERM", "executing the script can't", "No permissions to access")
+"""How a refusal is told that a command within a script met; the words differ by server and release."""
+_LOGIN_FIXES: Final = {
+    "NOAUTH": "it wants a password: name the user and the password in the URL, as redis://user:password@host",
+    "WRONGPASS": "check user and password in the URL",
+    "DENIED": "give the server a password (requirepass) or the address that it may be reached at (bind)",
+    "ERR AUTH": "the server has no password set: check user and password in the URL, or leave them out",
+}
 
 
 _CODES: Final[dict[type[Exception], str]] = {
@@ -69,8 +95,11 @@ def told(error: Exception) -> str:
 def denied(error: Exception) -> bool:
     """Whether the server refused the login, or the command to this user."""
     kinds = lib.AuthenticationError | lib.NoPermissionError | lib.AuthorizationError
-    return isinstance(error, kinds) or (
-        isinstance(error, lib.ResponseError) and str(error).startswith(_LOGIN)
+    if isinstance(error, kinds):
+        return True
+    text = str(error)
+    return isinstance(error, lib.ResponseError) and (
+        text.startswith(_LOGIN) or any(words in text for words in _IN_SCRIPT)
     )
 
 
@@ -82,8 +111,8 @@ def doubtful(error: Exception) -> bool:
     return True
 
 
-def translate(error: Exception, where: str) -> RedisError:
-    """Our error for one of the client library or the operating system."""
+def translate(error: Exception, where: str, source: str = "") -> RedisError:
+    """Our error for one of the client library or the operating system. `source`: where the URL is from."""
     text = told(error)
     if isinstance(error, RedisError):
         return error
@@ -95,12 +124,14 @@ def translate(error: Exception, where: str) -> RedisError:
     if denied(error):
         return _login_failed(where, text)
     if isinstance(error, lib.BusyLoadingError):
-        return RedisUnavailable(f"{where} is not ready: {text}")
-    if isinstance(error, lib.ConnectionError | lib.TimeoutError | OSError):
-        tls = ", and does it take TLS there" if where.startswith(("rediss", "valkeys")) else ""
-        why = text.rstrip(".") or type(error).__name__
-        return RedisUnavailable(f"no connection to {where}: {why}. Is the server running{tls}?")
-    if isinstance(error, lib.ResponseError):
+        return RedisUnavailable(f"{where} is not ready: {text}: {_FIXES['LOADING']}")
+    if isinstance(error, lib.InvalidResponse):
+        return ServerError(reach.no_redis(where, text))
+    if isinstance(error, lib.ConnectionError | lib.TimeoutError | OSError) and not text.startswith(
+        _TRANSIENT
+    ):
+        return RedisUnavailable(reach.no_connection(where, error, source))
+    if isinstance(error, lib.ResponseError | lib.ConnectionError):
         return _answered(where, text)
     return ServerError(f"{where}: {type(error).__name__}: {text}")
 
@@ -130,6 +161,18 @@ def _answered(where: str, text: str) -> RedisError:
         return ServerError(
             f"{where} is a node of a cluster: write its URL with +cluster, as redis+cluster://"
         )
+    if (lacking := _UNKNOWN.search(text)) is not None:
+        command = (lacking[1] or lacking[2]).upper()
+        return ServerError(
+            f"{where} does not take the command {command}, which streamq needs ({text}): it is renamed or "
+            "disabled there, or a proxy in between does not pass it on; name the server itself"
+        )
+    if "DB index is out of range" in text or "invalid DB index" in text:
+        return ServerError(f"{where} has no such database ({text}): correct its number in the URL")
+    if "SELECT is not allowed in cluster mode" in text:
+        return ServerError(
+            f"{where} is a node of a cluster, which has database 0 only: write redis+cluster://host:port"
+        )
     return ServerError(f"{where} refused a call: {text}")
 
 
@@ -138,17 +181,24 @@ def _fix(text: str) -> str:
 
 
 def _login_failed(where: str, text: str) -> AuthenticationFailed:
-    return AuthenticationFailed(
-        f"{where} refused the login or the command ({text}): "
-        "check user and password in the URL, and the user's ACL"
-    )
+    usual = "check user and password in the URL, and the user's ACL (`streamq doctor` names what it lacks)"
+    fix = next((fix for code, fix in _LOGIN_FIXES.items() if text.startswith(code)), usual)
+    if fix is not usual and not text.startswith("DENIED"):
+        fix = f"{fix}; {usual}" if "check user and password" not in fix else fix
+    return AuthenticationFailed(f"{where} refused the login or the command ({text.rstrip('.')}): {fix}")
 
 
-def final(error: RedisError, sent: list[bool]) -> RedisError:
+def latest(before: RedisError, now: RedisError) -> RedisError:
+    """Which of two errors says more of why there is no answer: not the one that time was up."""
+    return before if OUT_OF_TIME in str(now) else now
+
+
+def final(error: RedisError, effort: Effort, call: Call[Any]) -> RedisError:
     """What the caller is told at last: whether one of the tries may have been carried out.
 
-    A refusal at the end, such as that the server is full by now, says nothing of a try before it.
+    A refusal at the end, such as that the server is full by now, says nothing of a try before it. Of a
+    question nobody need know.
     """
-    if not sent:
+    if not effort or call.asks:
         return error
     return OutcomeUnknown(f"no answer whether the call was carried out: {error}")

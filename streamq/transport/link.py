@@ -9,9 +9,11 @@ Raises the client library's errors.
 from __future__ import annotations
 
 import asyncio
+import select
+import time
 from collections import deque
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol
 
 from redis import exceptions as lib
@@ -23,6 +25,21 @@ from streamq.transport.wire import hiredis
 _MORE: Final = object()
 _ERRORS: Final = {"NOSCRIPT": lib.NoScriptError, "NOPERM": lib.NoPermissionError}
 _CLOSED: Final = "the server closed the connection"
+
+
+class Unsent(lib.ConnectionError):
+    """The connection was of no use any more: the command did not go out, so it was not carried out."""
+
+
+def _coming(socket: Any) -> Callable[[int], Sequence[Any]]:
+    """A function that answers what has come on a socket: on an idle connection, its end or a stray answer.
+    Asks the system and not the event loop, which may have been kept from looking."""
+    descriptor = -1 if socket is None else socket.fileno()
+    if not hasattr(select, "poll") or descriptor < 0:
+        return lambda _wait: ()
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return poll.poll
 
 
 @contextmanager
@@ -47,12 +64,22 @@ class Link(Protocol):
         """Send one command; the raw reply. Raises where the reply is an error, or late."""
         ...
 
-    async def ask_all(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+    async def ask_all(
+        self, commands: list[tuple[Any, ...]], timeout: float = wire.COMMAND_TIMEOUT
+    ) -> list[Any]:
         """Send commands at once; each reply or the error it was, in their order."""
+        ...
+
+    def usable(self) -> bool:
+        """Whether it is still open, as far as can be known without asking the server."""
         ...
 
     async def aclose(self) -> None:
         """Close, without waiting."""
+        ...
+
+    def abandon(self) -> None:
+        """Close without the event loop, which is closed."""
         ...
 
 
@@ -83,29 +110,39 @@ class FastLink(asyncio.Protocol):
         self._replies = hiredis.Reader(notEnoughData=_MORE, replyError=error)
         self._asked: deque[asyncio.Future[Any]] = deque()
         self._closed = False
+        self._coming = _coming(transport.get_extra_info("socket"))
 
     async def ask(self, *command: Any, timeout: float = wire.COMMAND_TIMEOUT) -> Any:
-        answer = self._send(command)
+        [answer] = self._send([command])
         timer = self._loop.call_later(timeout, self._expire, timeout)
         try:
             return await answer
         finally:
             timer.cancel()
 
-    async def ask_all(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        timer = self._loop.call_later(wire.COMMAND_TIMEOUT, self._expire, wire.COMMAND_TIMEOUT)
+    async def ask_all(
+        self, commands: list[tuple[Any, ...]], timeout: float = wire.COMMAND_TIMEOUT
+    ) -> list[Any]:
+        answers = self._send(commands)
+        timer = self._loop.call_later(timeout, self._expire, timeout)
         try:
-            return await asyncio.gather(*map(self._send, commands), return_exceptions=True)
+            return await asyncio.gather(*answers, return_exceptions=True)
         finally:
             timer.cancel()
 
-    def _send(self, command: tuple[Any, ...]) -> asyncio.Future[Any]:
+    def _send(self, commands: list[tuple[Any, ...]]) -> list[asyncio.Future[Any]]:
+        """Write commands in one piece. Raises Unsent where the connection is known to be closed."""
         if self._closed or self._transport.is_closing():
-            raise lib.ConnectionError(_CLOSED)
-        answer: asyncio.Future[Any] = self._loop.create_future()
-        self._asked.append(answer)
-        self._transport.write(hiredis.pack_command(command))
-        return answer
+            raise Unsent(_CLOSED)
+        self._transport.write(wire.pack(commands))
+        if self._transport.is_closing():  # it was written to at once, in vain
+            raise Unsent(_CLOSED)
+        answers: list[asyncio.Future[Any]] = [self._loop.create_future() for _ in commands]
+        self._asked.extend(answers)
+        return answers
+
+    def usable(self) -> bool:
+        return not self._closed and not self._transport.is_closing() and not self._coming(0)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -142,6 +179,9 @@ class FastLink(asyncio.Protocol):
         self._fail(lib.ConnectionError("closed"))
         await self._connection.disconnect(nowait=True)
 
+    def abandon(self) -> None:
+        _abandon(self._connection, self._transport)
+
 
 class LibraryLink:
     """The client library's own way, for installations without hiredis."""
@@ -151,6 +191,8 @@ class LibraryLink:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         connection.socket_timeout = None  # it answers None where a read of its own takes too long
+        writer: Any = connection._writer  # noqa: SLF001 - it has no public name
+        self._coming = _coming(writer.transport.get_extra_info("socket"))
 
     async def ask(self, *command: Any, timeout: float = wire.COMMAND_TIMEOUT) -> Any:
         [reply] = await self._exchange([command], timeout)
@@ -158,11 +200,19 @@ class LibraryLink:
             raise reply
         return reply
 
-    async def ask_all(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        return await self._exchange(commands, wire.COMMAND_TIMEOUT)
+    async def ask_all(
+        self, commands: list[tuple[Any, ...]], timeout: float = wire.COMMAND_TIMEOUT
+    ) -> list[Any]:
+        return await self._exchange(commands, timeout)
+
+    def usable(self) -> bool:
+        reader: Any = self._connection._reader  # noqa: SLF001 - it has no public name
+        return self._connection.is_connected and not reader.at_eof() and not self._coming(0)
 
     async def _exchange(self, commands: list[tuple[Any, ...]], timeout: float) -> list[Any]:
-        packed = [part for command in commands for part in self._connection.pack_command(*command)]
+        if not self.usable():
+            raise Unsent(_CLOSED)
+        packed = [wire.pack(commands)]
         try:
             async with asyncio.timeout(timeout):
                 with reset_told():
@@ -180,54 +230,103 @@ class LibraryLink:
     async def aclose(self) -> None:
         await self._connection.disconnect(nowait=True)
 
+    def abandon(self) -> None:
+        writer: Any = self._connection._writer  # noqa: SLF001 - it has no public name
+        _abandon(self._connection, writer.transport)
+
+
+def _abandon(connection: Any, transport: Any) -> None:
+    """The event loop's own transport would ask its loop to close the socket, and warn as it is collected."""
+    with suppress(RuntimeError):
+        transport.abort()
+    if (sock := getattr(transport, "_sock", None)) is not None:
+        sock.close()
+        transport._sock = None  # noqa: SLF001 - it has no public name
+    connection._reader = connection._writer = None  # noqa: SLF001
+
 
 class SyncLink:
-    """A connection of plain code: one call at a time, with the timeout that its socket was given."""
+    """A connection of plain code: one call at a time."""
 
-    __slots__ = ("_receive", "_replies", "_send", "connection")
+    __slots__ = ("_coming", "_encrypted", "_replies", "_seconds", "_socket", "connection")
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection  # owns the socket
         self._replies = hiredis.Reader(notEnoughData=_MORE, replyError=error) if hiredis else None
-        socket = connection._sock  # noqa: SLF001 - it has no public name
-        self._send, self._receive = socket.sendall, socket.recv
+        self._socket = connection._sock  # noqa: SLF001 - it has no public name
+        self._encrypted = hasattr(self._socket, "pending")
+        self._seconds: float | None = self._socket.gettimeout()
+        self._coming = _coming(self._socket)
 
-    def ask(self, *command: Any) -> Any:
+    def usable(self) -> bool:
+        """Whether it is still open, as far as can be known without asking the server."""
+        return not self._coming(0) and not (self._encrypted and self._socket.pending())
+
+    def ask(self, *command: Any, timeout: float = wire.COMMAND_TIMEOUT) -> Any:
         """Send one command; the raw reply. Raises where the reply is an error, or late."""
-        if self._replies is None:
-            self.connection.send_command(*command)
-            return self.connection.read_response()
-        try:
-            self._send(hiredis.pack_command(command))
-            while (reply := self._replies.gets()) is _MORE:
-                self._replies.feed(self._received())
-        except TimeoutError:
-            raise lib.TimeoutError("no answer in time") from None
-        except hiredis.ProtocolError as error:
-            raise lib.ConnectionError(f"the server's replies make no sense: {error!r}") from None
+        if timeout != self._seconds:
+            self.limit(timeout)
+        self._send(wire.packed(command))
+        reply = self._answers(1, timeout)[0] if self._replies is None else self._answer(timeout)
         if isinstance(reply, lib.ResponseError):
             raise reply
         return reply
 
-    def ask_all(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+    def ask_all(self, commands: list[tuple[Any, ...]], timeout: float = wire.COMMAND_TIMEOUT) -> list[Any]:
         """Send commands at once; each reply or the error it was, in their order. Raises where one is late."""
-        if self._replies is None:
-            self.connection.send_packed_command(
-                [part for command in commands for part in self.connection.pack_command(*command)]
-            )
-            return [self._read_library() for _ in commands]
+        self.limit(timeout)
+        self._send(wire.pack(commands))
+        return self._answers(len(commands), timeout)
+
+    def _answer(self, timeout: float) -> Any:
+        """What nearly every call is: one answer, in one piece."""
+        replies: Any = self._replies
         try:
-            self._send(b"".join(map(hiredis.pack_command, commands)))
-            return [self._read() for _ in commands]
+            data: bytes = self._socket.recv(65536)
+            replies.feed(data)
+            reply = replies.gets()
         except TimeoutError:
-            raise lib.TimeoutError("no answer in time") from None
-        except hiredis.ProtocolError as error:
+            raise lib.TimeoutError(f"no answer within {timeout:g} s") from None
+        except wire.ProtocolError as error:
+            raise lib.ConnectionError(f"the server's replies make no sense: {error!r}") from None
+        if reply is not _MORE:
+            return reply
+        if not data:
+            raise lib.ConnectionError(_CLOSED)
+        return self._answers(1, timeout)[0]
+
+    def _answers(self, number: int, timeout: float) -> list[Any]:
+        end = time.monotonic() + timeout
+        try:
+            return [self._read(end) if self._replies else self._read_library() for _ in range(number)]
+        except TimeoutError:
+            raise lib.TimeoutError(f"no answer within {timeout:g} s") from None
+        except wire.ProtocolError as error:
             raise lib.ConnectionError(f"the server's replies make no sense: {error!r}") from None
 
-    def _read(self) -> Any:
+    def limit(self, seconds: float) -> None:
+        """What a wait on the socket may take."""
+        self._socket.settimeout(seconds)
+        self._seconds = seconds
+
+    def _send(self, data: bytes) -> None:
+        """Raises Unsent where nothing went out."""
+        try:
+            sent = self._socket.send(data)
+        except OSError as error:
+            raise Unsent(str(error) or _CLOSED) from None
+        if sent < len(data):
+            self._socket.sendall(memoryview(data)[sent:])
+
+    def _read(self, end: float) -> Any:
         replies: Any = self._replies
         while (reply := replies.gets()) is _MORE:
-            replies.feed(self._received())
+            if time.monotonic() > end:
+                raise TimeoutError
+            data: bytes = self._socket.recv(65536)
+            if not data:
+                raise lib.ConnectionError(_CLOSED)
+            replies.feed(data)
         return reply
 
     def _read_library(self) -> Any:
@@ -235,12 +334,6 @@ class SyncLink:
             return self.connection.read_response()
         except lib.ResponseError as error:
             return error
-
-    def _received(self) -> bytes:
-        data: bytes = self._receive(65536)
-        if not data:
-            raise lib.ConnectionError(_CLOSED)
-        return data
 
     def close(self) -> None:
         """Close the connection."""

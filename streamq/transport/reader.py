@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from redis import exceptions as lib
 
 from streamq.calls import Call
-from streamq.errors import RedisUnavailable
+from streamq.errors import AuthenticationFailed, RedisUnavailable, ServerError
 from streamq.transport import wire
 from streamq.transport.aio import AsyncTransport, circles, exchange
 from streamq.transport.faults import ServerChanged, translate
@@ -34,6 +34,7 @@ class AsyncReader:
         self._link: Link | None = None
         self._client_id: int | None = None
         self._blocks = blocks  # else nobody will unblock it, and a producer may not ask for its id
+        self._can_unblock = True
 
     async def run(self, call: Call[R], *, longest: float = 0.0, incarnation: str | None = None) -> R:
         """Run one call that may block for `longest` seconds; no resending: a read is not repeated.
@@ -49,7 +50,7 @@ class AsyncReader:
                 redirect = await self._transport.turn(node, error)
                 if redirect is None:
                     await self._failed(error)
-                    raise translate(error, node.shown) from None
+                    raise translate(error, node.shown, self._transport.address.source) from None
                 node, asking = redirect
             except ServerChanged:
                 raise
@@ -69,7 +70,7 @@ class AsyncReader:
         except (lib.RedisError, OSError) as error:
             await self._transport.turn(node, error)
             await self._failed(error)
-            raise translate(error, node.shown) from None
+            raise translate(error, node.shown, self._transport.address.source) from None
         except ServerChanged:
             raise
         except BaseException:
@@ -90,16 +91,30 @@ class AsyncReader:
 
     async def _at(self, node: Node, incarnation: str | None) -> Link:
         """Our connection to this node; a new one where the incarnation is not that of the one we have."""
-        if self._link is not None and self._node is node and incarnation in (None, self._link.incarnation):
-            return self._link
+        link = self._link
+        if (
+            link is not None
+            and self._node is node
+            and incarnation in (None, link.incarnation)
+            and link.usable()
+        ):
+            return link
         await self.aclose()
         self._link = link = await self._transport.open(node)
-        self._node = node
-        if self._blocks:
-            self._client_id = await link.ask("CLIENT", "ID")
+        self._node, self._client_id = node, await self._id(link) if self._blocks else None
         if incarnation not in (None, link.incarnation):
             raise ServerChanged(link.incarnation)
         return link
+
+    async def _id(self, link: Link) -> int | None:
+        """By which the server knows the connection; None where it does not tell: a proxy, a user without the
+        right to ask."""
+        try:
+            found: int = await link.ask("CLIENT", "ID")
+        except lib.ResponseError:
+            self._can_unblock = False
+            return None
+        return found
 
     async def _failed(self, error: Exception) -> None:
         """A connection is of no more use after an error that is not an answer."""
@@ -110,13 +125,22 @@ class AsyncReader:
         ):
             await self.aclose()
 
+    @property
+    def endable(self) -> bool:
+        """Whether `unblock` can end a read; where it cannot, a read had better not block for long."""
+        return self._can_unblock
+
     async def unblock(self) -> bool:
         """End a blocking read at once and in order: it answers that nothing came. False where the
-        server has no blocked read of ours."""
+        server has no blocked read of ours. Raises RedisErrors."""
         if self._client_id is None or self._node is None:
             return False
         command = ("CLIENT", "UNBLOCK", self._client_id, "TIMEOUT")
-        return await self._transport.tell(self._node, Call(None, (), command, bool))
+        try:
+            return await self._transport.tell(self._node, Call(None, (), command, bool))
+        except (AuthenticationFailed, ServerError):
+            self._can_unblock = False
+            raise
 
     async def aclose(self) -> None:
         link, self._link, self._client_id = self._link, None, None

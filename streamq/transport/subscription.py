@@ -15,9 +15,11 @@ from typing import Any, Final
 
 from redis import exceptions as lib
 
+from streamq.transport import wire
 from streamq.transport.aio import AsyncTransport, connect
 from streamq.transport.faults import naming_rights, translate
 from streamq.transport.link import reset_told
+from streamq.transport.patience import Effort
 from streamq.transport.sync import SyncTransport
 from streamq.transport.topology import Node
 
@@ -46,23 +48,26 @@ class Subscription:
         self._heard = 0.0
         self._pinged = False
 
-    def open(self) -> None:
-        """Connect and subscribe; raises RedisUnavailable."""
+    def open(self, within: float = wire.COMMAND_TIMEOUT) -> None:
+        """Connect and subscribe, within so many seconds; raises RedisErrors."""
+        effort = Effort(0, within)
         tried: set[Node] = set()
-        node = self._transport.find(None) or self._transport.discovered(None)
+        node = self._transport.find(None) or self._transport.discovered(None, effort)
         while self._connection is None:
             tried.add(node)
             try:
-                self._subscribe(node)
+                self._subscribe(node, effort)
             except (lib.RedisError, OSError) as error:
                 failed, other = self._failed(error), self._transport.find(None)
                 if other is None or other in tried:
                     raise failed from None
                 node = other
 
-    def _subscribe(self, node: Node) -> None:
+    def _subscribe(self, node: Node, effort: Effort) -> None:
         self._node = node
-        self._connection = self._transport.open(node).connection
+        link = self._transport.open(node, effort)
+        self._connection = link.connection
+        link.limit(effort.left(wire.COMMAND_TIMEOUT))
         self._connection.send_command("SUBSCRIBE", *self._channels)
         for _ in self._channels:
             self._connection.read_response()
@@ -87,9 +92,12 @@ class Subscription:
         node, self._node = self._node, None
         self.close()
         if node is None:
-            return translate(error, str(self._transport.address))
+            return translate(error, str(self._transport.address), self._transport.address.source)
         self._transport.turn(node, error)
-        return naming_rights(translate(error, node.shown), self._transport.address.namespace.rights)
+        return naming_rights(
+            translate(error, node.shown, self._transport.address.source),
+            self._transport.address.namespace.rights,
+        )
 
     def _probe(self) -> None:
         if self._node is not None and not self._transport.serves(self._node):
@@ -123,27 +131,28 @@ class AsyncSubscription:
         self._heard = 0.0
         self._pinged = False
 
-    async def open(self) -> None:
-        """Connect and subscribe; raises RedisUnavailable."""
+    async def open(self, within: float = wire.COMMAND_TIMEOUT) -> None:
+        """Connect and subscribe, within so many seconds; raises RedisErrors."""
+        effort = Effort(0, within)
         tried: set[Node] = set()
-        node = self._transport.find(None) or await self._transport.discovered(None)
+        node = self._transport.find(None) or await self._transport.discovered(None, effort)
         while self._connection is None:
             tried.add(node)
             try:
-                await self._subscribe(node)
+                await self._subscribe(node, effort)
             except (lib.RedisError, OSError) as error:
                 failed, other = await self._failed(error), self._transport.find(None)
                 if other is None or other in tried:
                     raise failed from None
                 node = other
 
-    async def _subscribe(self, node: Node) -> None:
+    async def _subscribe(self, node: Node, effort: Effort) -> None:
         self._node = node
-        self._connection = await connect(node.address, socket_timeout=None)
+        self._connection = await connect(node.address, effort=effort, socket_timeout=None)
         with reset_told():
             await self._connection.send_command("SUBSCRIBE", *self._channels)
         for _ in self._channels:
-            await self._connection.read_response(timeout=5.0)
+            await self._connection.read_response(timeout=effort.left(wire.COMMAND_TIMEOUT))
         self._heard, self._pinged = time.monotonic(), False
 
     async def next(self, timeout: float) -> Message | None:
@@ -179,9 +188,12 @@ class AsyncSubscription:
         node, self._node = self._node, None
         await self.aclose()
         if node is None:
-            return translate(error, str(self._transport.address))
+            return translate(error, str(self._transport.address), self._transport.address.source)
         await self._transport.turn(node, error)
-        return naming_rights(translate(error, node.shown), self._transport.address.namespace.rights)
+        return naming_rights(
+            translate(error, node.shown, self._transport.address.source),
+            self._transport.address.namespace.rights,
+        )
 
     async def _read(self, timeout: float) -> Any:
         if self._reading is None:

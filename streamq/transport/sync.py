@@ -7,6 +7,8 @@ thread at a time. Safe to share between threads; after a fork the child starts w
 from __future__ import annotations
 
 import threading
+import time
+import weakref
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -19,25 +21,62 @@ from streamq.calls import Call
 from streamq.errors import AuthenticationFailed, RedisError, RedisUnavailable, ServerError
 from streamq.transport import server, topology, wire
 from streamq.transport.address import Address
-from streamq.transport.faults import doubtful, final, naming_rights, told, translate
-from streamq.transport.link import SyncLink
-from streamq.transport.patience import policy
+from streamq.transport.faults import doubtful, final, latest, naming_rights, told, translate
+from streamq.transport.link import SyncLink, Unsent
+from streamq.transport.patience import Effort
 from streamq.transport.topology import MOST_HOPS, Discovery, Node, Redirect
 
 R = TypeVar("R")
+
+
+class _Bare:
+    """In the place of the library's own login: its parser reads from this socket, and that is all."""
+
+    _parser: Any
+
+    def on_connect(self) -> None:
+        self._parser.on_connect(self)
+
+    def on_connect_check_health(self, check_health: bool = True) -> None:  # noqa: ARG002 - as the library has it
+        self._parser.on_connect(self)
+
+
 _CLASSES: dict[str, Any] = {
-    "tcp": redis.Connection,
-    "tls": redis.SSLConnection,
-    "unix": redis.UnixDomainSocketConnection,
+    "tcp": type("TcpConnection", (_Bare, redis.Connection), {}),
+    "tls": type("TlsConnection", (_Bare, redis.SSLConnection), {}),
+    "unix": type("UnixConnection", (_Bare, redis.UnixDomainSocketConnection), {}),
 }
 
 
-def connect(address: Address, **more: Any) -> Any:
-    """A connected connection of the client library; raises its errors."""
+def connect(address: Address, *, effort: Effort, **more: Any) -> Any:
+    """A connection of the client library that is logged in; raises its errors."""
     kwargs = wire.settings(address) | more
+    for name in ("socket_connect_timeout", "socket_timeout"):
+        kwargs[name] = effort.left(kwargs[name])
     connection = _CLASSES[address.kind](retry=Retry(NoBackoff(), 0), **kwargs)
-    connection.connect()
+    try:
+        connection.connect()
+        _log_in(connection._sock, address, effort, kwargs["socket_timeout"])  # noqa: SLF001 - it has no public name
+    except BaseException:
+        connection.disconnect()
+        raise
     return connection
+
+
+def _log_in(socket: Any, address: Address, effort: Effort, most: float) -> None:
+    commands = wire.login(address)
+    try:
+        socket.settimeout(effort.left(most))
+        with suppress(OSError):  # a server that turns us away has said why before it closed
+            socket.sendall(wire.pack(commands))
+        with socket.makefile("rb") as lines:  # each answer is one line, and nothing comes unasked
+            for command in commands:
+                socket.settimeout(effort.left(most))
+                wire.welcome(command, lines.readline(wire.LONGEST_LINE))
+    except TimeoutError:
+        raise lib.TimeoutError(wire.SILENT) from None
+    except ConnectionError:
+        raise lib.ConnectionError(wire.CLOSED_AT_ONCE) from None
 
 
 class SyncTransport:
@@ -46,23 +85,28 @@ class SyncTransport:
     def __init__(self, address: Address, *, patience: float = 5.0) -> None:
         self.address = address
         self._patience = patience
+        self._reply_timeout = wire.reply_timeout(address)
         self._topology = topology.of(address)
         self._lock = threading.Lock()
         self._discovering = threading.Lock()
         self._gates: dict[Node, threading.Semaphore] = {}
         self.info: server.ServerInfo | None = None
+        # Whoever forgets to close leaves no open socket: the system would be told by its collector, loudly.
+        weakref.finalize(self, _close_idle, self._topology).atexit = False
 
     def run(self, call: Call[R], *, patience: float | None = None) -> R:
         """Ask the server, again while it is away; the same call twice has the effect of one.
 
-        Raises RedisUnavailable when the patience is used up before the call could be sent,
-        OutcomeUnknown when it was sent and no answer came, and other RedisErrors as they are answered.
+        Nothing in it waits longer than the patience; without any there is one try. Raises RedisUnavailable
+        when the patience is used up before the call could be sent, OutcomeUnknown when it was sent and no
+        answer came to what is more than a question, and other RedisErrors as they are answered.
         """
-        sent: list[bool] = []
+        patience = self._patience if patience is None else patience
+        effort = Effort(patience, self._reply_timeout)
         try:
-            return self._attempt(call, sent)
+            return self._attempt(call, effort)
         except RedisUnavailable as error:
-            return self._persist(call, sent, error, self._patience if patience is None else patience)
+            return self._persist(call, effort, error)
         except (AuthenticationFailed, ServerError) as error:
             raise naming_rights(error, self.address.namespace.rights) from None
 
@@ -94,35 +138,38 @@ class SyncTransport:
 
     def _ask(self, node: Node, call: Call[Any]) -> Any:
         try:
-            return self._send(node, call, [])
+            return self._send(node, call, Effort(0, self._reply_timeout))
         except (lib.RedisError, OSError) as error:
             self.turn(node, error)
-            raise translate(error, node.shown) from None
+            raise translate(error, node.shown, self.address.source) from None
 
-    def _persist(self, call: Call[R], sent: list[bool], first: RedisUnavailable, patience: float) -> R:
-        # The first attempt has been made: no patience, no second.
-        if patience <= 0:
-            raise final(first, sent) from None
-        from tenacity import Retrying  # noqa: PLC0415 - as in `patience`
-
-        again = Retrying(**policy(patience))
+    def _persist(self, call: Call[R], effort: Effort, error: RedisError) -> R:
         try:
-            reply: R = again(self._attempt, call, sent)
-        except RedisError as error:
-            raise final(error, sent) from None
-        return reply
+            for pause in effort.pauses():
+                time.sleep(pause)
+                effort.begin()
+                try:
+                    return self._attempt(call, effort)
+                except RedisUnavailable as again:
+                    error = latest(error, again)
+                except RedisError as refusal:
+                    error = refusal
+                    break
+            raise final(error, effort, call).with_traceback(None) from None
+        finally:
+            del error  # or it would hold this frame, and the frame the transport
 
-    def _attempt(self, call: Call[R], sent: list[bool]) -> R:
+    def _attempt(self, call: Call[R], effort: Effort) -> R:
         """Ask who is to be asked, and whom that one sends us to."""
-        node, asking = self._topology.find(call) or self.discovered(call), False
+        node, asking = self._topology.find(call) or self.discovered(call, effort), False
         for _ in range(MOST_HOPS):
             try:
                 with self._gate(node):
-                    reply = self._send(node, call, sent, asking)
+                    reply = self._send(node, call, effort, asking)
             except (lib.RedisError, OSError) as error:
                 redirect = self.turn(node, error)
                 if redirect is None:
-                    raise translate(error, node.shown) from None
+                    raise translate(error, node.shown, self.address.source) from None
                 node, asking = redirect
             else:
                 return call.parse(reply)
@@ -144,43 +191,83 @@ class SyncTransport:
             self._topology.failed(node)
         return redirect
 
-    def discovered(self, call: Call[Any] | None) -> Node:
+    def discovered(self, call: Call[Any] | None, effort: Effort | None = None) -> Node:
         """Discover who is to be asked; one thread asks around, the others wait for it."""
-        with self._discovering:
-            node = self._topology.find(call)
-            if node is not None:
-                return node
+        effort = Effort(0, self._reply_timeout) if effort is None else effort
+        try:
+            if not self._discovering.acquire(timeout=effort.left()):
+                raise lib.TimeoutError("another thread is still asking who is to be asked")
             try:
-                node = _drive(self._topology.discover(call))
-            except (lib.RedisError, OSError) as error:
-                raise translate(error, str(self.address)) from None
+                node = self._topology.find(call)
+                if node is not None:
+                    return node
+                node = _drive(self._topology.discover(call), effort)
+            finally:
+                self._discovering.release()
+        except (lib.RedisError, OSError) as error:
+            raise translate(error, str(self.address), self.address.source) from None
         for other in self._topology.nodes():
             if not self._topology.serves(other):
                 self._drop(other)
         return node
 
-    def _send(self, node: Node, call: Call[Any], sent: list[bool], asking: bool = False) -> Any:
-        """One exchange with one node; raises the client library's errors."""
-        link = self._take(node)
+    def _send(self, node: Node, call: Call[Any], effort: Effort, asking: bool = False) -> Any:
+        """One exchange with one node; raises the client library's errors. What did not go out on a connection
+        that had been idle goes out on a new one, and so does a question whose answer its end took away."""
+        while node.idle:
+            link = self._take(node)
+            if link is not None:
+                try:
+                    return self._exchange(node, link, call, effort, asking, idle=True)
+                except Unsent:
+                    continue
+                except lib.ConnectionError:
+                    if not call.asks:
+                        raise
+                    break
+        return self._exchange(node, self.open(node, effort), call, effort, asking)
+
+    def _exchange(
+        self,
+        node: Node,
+        link: SyncLink,
+        call: Call[Any],
+        effort: Effort,
+        asking: bool,
+        *,
+        idle: bool = False,
+    ) -> Any:
         try:
-            sent.append(True)
-            reply = _exchange(link, call, asking)
+            timeout = effort.reply(self._reply_timeout, waits=call.confirm is not None, fresh=idle)
+        except lib.TimeoutError:
+            self._give(node, link)
+            raise
+        effort.sent += 1
+        try:
+            reply = _exchange(link, call, timeout, asking)
         except (lib.ResponseError, lib.BusyLoadingError):
             self._give(node, link)
-            sent.pop()  # an answer, though a bad one
+            effort.sent -= 1  # an answer, though a bad one
             raise
-        except BaseException:
+        except BaseException as error:
             link.close()  # a reply may be under way: nobody else may read it
+            if isinstance(error, Unsent):
+                effort.sent -= 1
             raise
         self._give(node, link)
         return reply
 
-    def _take(self, node: Node) -> SyncLink:
+    @staticmethod
+    def _take(node: Node) -> SyncLink | None:
+        """An idle connection that is still open. None where there is none, or where the last was closed."""
         try:  # one step for all threads, so it needs no lock
             link: SyncLink = node.idle.pop()
         except IndexError:
-            return self.open(node)
-        return link
+            return None
+        if link.usable():
+            return link
+        link.close()
+        return None
 
     def _give(self, node: Node, link: SyncLink) -> None:
         if len(node.idle) < node.room:
@@ -201,13 +288,17 @@ class SyncTransport:
         """Whether a node is still one of those that are asked."""
         return self._topology.serves(node)
 
-    def open(self, node: Node) -> SyncLink:
+    def open(self, node: Node, effort: Effort | None = None) -> SyncLink:
         """A new connection to a server that is new enough; raises the client library's errors."""
-        link = SyncLink(connect(node.address))
+        effort = Effort(0, self._reply_timeout) if effort is None else effort
+        link = SyncLink(connect(node.address, effort=effort))
         try:
-            found = server.read(link.ask(*wire.INFO))
+            found = server.read(link.ask(*wire.INFO, timeout=effort.left(self._reply_timeout)))
         except lib.ResponseError:  # a user without INFO: the version stays unknown
             return link
+        except BaseException:
+            link.close()
+            raise
         try:
             server.check(found, node.shown)
             self._topology.accept(found)
@@ -225,42 +316,48 @@ class SyncTransport:
             node.idle = []
 
     def close(self) -> None:
-        for node in self._topology.nodes():
-            self._drop(node)
+        _close_idle(self._topology)
 
 
-def _exchange(link: SyncLink, call: Call[Any], asking: bool) -> Any:
+def _close_idle(known: topology.Topology) -> None:
+    for node in known.nodes():
+        idle, node.idle = node.idle, []
+        for link in idle:
+            link.close()
+
+
+def _exchange(link: SyncLink, call: Call[Any], timeout: float, asking: bool) -> Any:
     """One call on a connection; the script's text where the server does not know it."""
     if call.confirm is not None:
-        return _exchange_both(link, call, call.confirm, asking)
+        return _exchange_both(link, call, call.confirm, timeout, asking)
     try:
         if asking:
-            link.ask("ASKING")
-        return link.ask(*wire.by_sha(call))
+            link.ask("ASKING", timeout=timeout)
+        return link.ask(*wire.by_sha(call), timeout=timeout)
     except lib.NoScriptError:
         if asking:
-            link.ask("ASKING")
-        return link.ask(*wire.by_text(call))
+            link.ask("ASKING", timeout=timeout)
+        return link.ask(*wire.by_text(call), timeout=timeout)
 
 
 def _exchange_both(
-    link: SyncLink, call: Call[Any], confirm: tuple[Any, ...], asking: bool
+    link: SyncLink, call: Call[Any], confirm: tuple[Any, ...], timeout: float, asking: bool
 ) -> tuple[Any, Any]:
     """A call and the command that confirms it, one after the other on one connection."""
     before = [("ASKING",)] if asking else []
     try:
-        return wire.both(link.ask_all([*before, wire.by_sha(call), confirm]))
+        return wire.both(link.ask_all([*before, wire.by_sha(call), confirm], timeout))
     except lib.NoScriptError:
-        return wire.both(link.ask_all([*before, wire.by_text(call), confirm]))
+        return wire.both(link.ask_all([*before, wire.by_text(call), confirm], timeout))
 
 
-def _drive(discovery: Discovery) -> Node:
+def _drive(discovery: Discovery, effort: Effort) -> Node:
     """Ask what a discovery wants to know, each on a connection of its own."""
     try:
         question = next(discovery)
         while True:
             try:
-                reply = _answer(*question)
+                reply = _answer(*question, effort)
             except (RedisError, lib.RedisError, OSError) as error:
                 question = discovery.throw(error)
             else:
@@ -270,9 +367,9 @@ def _drive(discovery: Discovery) -> Node:
         return node
 
 
-def _answer(address: Address, command: tuple[Any, ...]) -> Any:
-    link = SyncLink(connect(address, **wire.HURRIED))
+def _answer(address: Address, command: tuple[Any, ...], effort: Effort) -> Any:
+    link = SyncLink(connect(address, effort=effort, **wire.HURRIED))
     try:
-        return link.ask(*command)
+        return link.ask(*command, timeout=effort.left(wire.HURRIED["socket_timeout"]))
     finally:
         link.close()

@@ -28,7 +28,7 @@ def refusals(transport: SyncTransport, commands: Sequence[Sequence[str]]) -> lis
     except lib.ResponseError:
         return None  # no transactions for this user
     except (lib.RedisError, OSError) as error:
-        raise translate(error, str(transport.address)) from None
+        raise translate(error, str(transport.address), transport.address.source) from None
     finally:
         # The transaction ends with its connection.
         if link is not None:

@@ -18,13 +18,18 @@ from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import TypeKeys, type_keys
 from streamq.model import STREAM_LETTERS, SUSPECT
 from streamq.options import WorkerOptions
-from streamq.transport import AsyncReader, AsyncTransport, GroupMissing, ServerChanged, returned
+from streamq.transport import AsyncReader, AsyncTransport, GroupMissing, ServerChanged, answers, returned
 from streamq.worker.holdings import Holdings
 from streamq.worker.incarnations import Incarnations
 from streamq.worker.runner import Runner
 
 MOST: Final = 200
 """Tasks in one fetch at most: a script blocks the server."""
+UNENDABLE: Final = 0.5
+"""Seconds that a read blocks at most where the server has no CLIENT with which to end it."""
+IDLE: Final = 1.0
+"""Seconds after which a read that waited may have been ended because nothing came."""
+SOON: Final = 0.5
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 1.0
 """Seconds between two tries on a server that answers, but not what it should (loading, read only)."""
@@ -68,7 +73,7 @@ class Fetcher:
         self._deep: tuple[TypeKeys, str] | None = None
         self._last_turn = {letter: time.monotonic() for letter in "nl"}
         self._log = telemetry.get_logger(worker=servers.consumer, shard=shard)
-        self.last_read = time.monotonic()
+        self.last_read = self._began = time.monotonic()
         self.away_since = 0.0
 
     @property
@@ -103,7 +108,7 @@ class Fetcher:
     async def _unblock(self) -> None:
         """End the blocking read. The request may overtake the read itself, so it is repeated."""
         try:
-            while self._blocking and not await self._reader.unblock():  # noqa: ASYNC110
+            while self._blocking and self._reader.endable and not await self._reader.unblock():  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         except RedisError as error:  # the read ends by itself within `block`
             self._log.debug("fetch.unblock_failed", error=str(error))
@@ -118,9 +123,7 @@ class Fetcher:
             except ServerChanged as changed:
                 await self._move(changed.incarnation)
             except RedisUnavailable as error:
-                self._log.warning("redis.unavailable", doing="fetch", error=str(error))
-                self._sums.count("streamq_redis_errors_total", "fetch")
-                await self._recover()
+                await self._recover(error)
             except RedisError as error:
                 self._log.error("fetch.failed", error=str(error))
                 self._sums.count("streamq_redis_errors_total", "fetch")
@@ -128,6 +131,7 @@ class Fetcher:
         await self._reader.aclose()
 
     async def _read(self) -> None:
+        self._began = time.monotonic()
         self._room.clear()
         room = min(self._runner.room(), MOST)
         if room <= 0:
@@ -194,12 +198,13 @@ class Fetcher:
         sources = self._sources(max(1, self._runner.room()))  # anew: something may have been freed meanwhile
         if not sources:
             return 0, []
-        call = calls.block(self._consumer, round(self._options.block * 1000), sources)
+        block = self._options.block if self._reader.endable else min(self._options.block, UNENDABLE)
+        call = calls.block(self._consumer, round(block * 1000), sources)
         open_streams = sum(len(keys.streams) for keys in self._keys if not self.is_paused(keys.type))
         self._left_out = len({source.stream for source in sources}) < open_streams
         self._blocking = True
         try:
-            return await self._ask(call, self._options.block)
+            return await self._ask(call, block)
         finally:
             self._blocking = self._left_out = False
 
@@ -239,11 +244,18 @@ class Fetcher:
             self._log.error("group.create_failed", error=str(error))
             await self._pause(1.0)
 
-    async def _recover(self) -> None:
-        """After a failed read: the server may have handed us tasks that never arrived. Hand them back."""
+    async def _recover(self, lost: RedisUnavailable) -> None:
+        """After a failed read: the server may have handed us tasks that never arrived. Hand them back.
+
+        A connection that ended because nothing came on it is nothing to be told of, where another is had.
+        """
+        quiet = time.monotonic() - self._began >= IDLE and await self._still_there()
+        (self._log.debug if quiet else self._log.warning)("redis.unavailable", doing="fetch", error=str(lost))
+        if not quiet:
+            self._sums.count("streamq_redis_errors_total", "fetch")
         self.away_since = self.away_since or time.monotonic()
         await self._pause(min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**self._failures))
-        self._failures += 1
+        self._failures += not quiet
         while not self._stopping:
             try:
                 if not await returned(self._transport, self._keys[0].normal, stop=self._ending):
@@ -253,10 +265,17 @@ class Fetcher:
                 self._log.warning("fetch.recovery_failed", error=str(error))
                 await self._pause(0.5)
             else:
-                self._log.info("redis.reconnected")
+                (self._log.debug if quiet else self._log.info)("redis.reconnected")
                 self._sums.count("streamq_redis_reconnects_total", "fetch")
                 self.away_since, self.last_read = 0.0, time.monotonic()
                 return
+
+    async def _still_there(self) -> bool:
+        try:
+            async with asyncio.timeout(SOON):
+                return await answers(self._transport, self._keys[0].normal)
+        except (TimeoutError, RedisError):
+            return False
 
     async def _move(self, incarnation: str) -> None:
         """The server is another than before: what we hold is checked before anything is fetched from it."""

@@ -24,7 +24,15 @@ from streamq.telemetry.sentry import Sentry
 from streamq.telemetry.sums import Snapshot
 from streamq.worker import launch
 from streamq.worker.board import Board
-from streamq.worker.launch import EXIT_CONFIG, EXIT_DRAINED, EXIT_WEDGED, EXIT_WORN_OUT, Launch
+from streamq.worker.launch import (
+    EXIT_CONFIG,
+    EXIT_DENIED,
+    EXIT_DRAINED,
+    EXIT_UNREACHABLE,
+    EXIT_WEDGED,
+    EXIT_WORN_OUT,
+    Launch,
+)
 from streamq.worker.orphans import Orphans
 
 if TYPE_CHECKING:
@@ -32,6 +40,8 @@ if TYPE_CHECKING:
 
 _SPAWN = get_context("spawn")
 _FATAL: Final = (EXIT_CONFIG,)
+_REFUSED: Final = (EXIT_DENIED, EXIT_UNREACHABLE)
+"""The server is there, but has no use for us. Of a group that has worked, another try may go better."""
 _WHY: Final = {EXIT_WORN_OUT: "worn_out", EXIT_WEDGED: "wedged"}
 CALM: Final = 30.0
 """Seconds that a process must live for its next crash to be restarted without delay."""
@@ -47,6 +57,7 @@ class _Seat:
         self._target, self._told = target, told
         self._crashes = 0
         self._started = 0.0
+        self.lasted = False
         self.start_at: float | None = 0.0
         self.process: Any = None
         self.news: Connection | None = None
@@ -86,6 +97,7 @@ class _Seat:
             self.news.close()
             self.news = None
         now = time.monotonic()
+        self.lasted |= now - self._started > CALM
         self._crashes = 1 if now - self._started > CALM else self._crashes + 1
         self.start_at = now + min(LONGEST_DELAY, 0.1 * 2 ** (self._crashes - 1))
         return code
@@ -98,7 +110,8 @@ class WorkerGroup:
     processes report nothing and measure nothing.
 
     `run()` returns the exit code when all have ended: 0 after SIGTERM or SIGINT (a second one ends the
-    workers at once; they hand back what they hold), 78 where the configuration is wrong.
+    workers at once; they hand back what they hold), 78 where the configuration is wrong, 77 or 69 where the
+    server refuses them from the start.
     """
 
     def __init__(
@@ -235,7 +248,7 @@ class WorkerGroup:
             elif code == EXIT_DRAINED:
                 self._log.info("process.drained", process=seat.name, pid=pid)
                 self._retire(seat)
-            elif code in _FATAL:
+            elif code in _FATAL or (code in _REFUSED and not any(one.lasted for one in self._seats)):
                 self._fatal = code
                 self._log.error("process.gave_up", process=seat.name, code=code)
                 self._signalled(signal.SIGTERM, None)

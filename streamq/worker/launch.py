@@ -18,6 +18,7 @@ EXIT_WEDGED: Final = 70
 EXIT_WORN_OUT: Final = 75
 EXIT_DRAINED: Final = 76
 """An operator asked this worker to end: no other takes its place."""
+EXIT_DENIED: Final = 77
 EXIT_CONFIG: Final = 78
 
 

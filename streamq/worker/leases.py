@@ -17,7 +17,7 @@ from typing import Final
 
 from streamq import calls, telemetry
 from streamq.app import Registry
-from streamq.errors import InvalidTaskId, RedisError, RedisUnavailable
+from streamq.errors import AuthenticationFailed, InvalidTaskId, RedisError, RedisUnavailable, ServerError
 from streamq.keys import shard_keys, type_keys
 from streamq.model import Orders, TaskId
 from streamq.telemetry.sums import Sums
@@ -93,6 +93,7 @@ class LeaseKeeper(threading.Thread):
         self.away_since = 0.0
         self._daemons = DaemonWatch(transport, registry.name, types, worker)
         self._control = self._subscription()
+        self._deaf = False
         self._stopped = threading.Event()
         self._until = 0.0
         self._again = False
@@ -242,15 +243,34 @@ class LeaseKeeper(threading.Thread):
         return self._transport.run(calls.is_closed(shard_keys(self._app, shard)), patience=0)
 
     def _listen(self) -> None:
-        seconds = self._until - time.monotonic()
-        while not self._control.connected:
-            self._control.open()
+        seconds = max(0.0, min(self._until - time.monotonic(), SLICE))
+        while not self._control.connected and not self._deaf:
+            self._open()
             self.renew_all()  # what was said before is answered by renew and by the orders
             self.take_orders()
             self._look_at_shards()  # where they are others now, we listen anew
-        message = self._control.next(max(0.0, min(seconds, SLICE)))
+        if self._deaf:
+            self._stopped.wait(seconds)
+            return
+        try:
+            message = self._control.next(seconds)
+        except (
+            RedisUnavailable
+        ) as error:  # closed as it was idle, perhaps: the next turn listens anew, or tells
+            self._log.debug("control.closed", error=str(error))
+            return
         if message is not None:
             self._heed(message[1])
+
+    def _open(self) -> None:
+        """Listen; where that cannot be had, every heartbeat asks for what is to be heard."""
+        try:
+            self._control.open()
+        except (AuthenticationFailed, ServerError) as error:
+            self._deaf = True
+            self._log.warning(
+                "control.refused", error=str(error), fix="orders are heard with heartbeats only"
+            )
 
     def _heed(self, text: str) -> None:
         verb, _, rest = text.partition(" ")

@@ -89,12 +89,9 @@ def located(reference: str, url: str | None, prefix: str | None = None) -> App:
     if url is None and prefix is None:
         return app
     prefix = app.address.prefix if prefix is None else prefix
-    address = (
-        replace(app.address, prefix=check_prefix(prefix))
-        if url is None
-        else Address.parse(url, prefix=prefix)
-    )
-    return _At(app, address)
+    if url is None:
+        return _At(app, replace(app.address, prefix=check_prefix(prefix)))
+    return _At(app, Address.parse(url, "option", prefix=prefix))
 
 
 def production(address: Address, what: str) -> None:

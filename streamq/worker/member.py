@@ -15,13 +15,20 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from streamq import telemetry
-from streamq.errors import StreamQError, UsageError
+from streamq.errors import AuthenticationFailed, StreamQError, UsageError
 from streamq.options import DaemonOptions
 from streamq.telemetry import traces
 from streamq.telemetry.report import Reporter
 from streamq.worker import signals, stdio
 from streamq.worker.endings import end, run_loop
-from streamq.worker.launch import EXIT_CONFIG, EXIT_DRAINED, EXIT_UNREACHABLE, EXIT_WORN_OUT, Launch
+from streamq.worker.launch import (
+    EXIT_CONFIG,
+    EXIT_DENIED,
+    EXIT_DRAINED,
+    EXIT_UNREACHABLE,
+    EXIT_WORN_OUT,
+    Launch,
+)
 from streamq.worker.loading import located, production
 from streamq.worker.process import Worker
 
@@ -68,7 +75,7 @@ def live(
         code = EXIT_CONFIG if service is None else run_loop(_serve(service, pipe))
     except StreamQError as error:
         telemetry.get_logger().error("process.failed", error=str(error))
-        code = EXIT_CONFIG if isinstance(error, UsageError) else EXIT_UNREACHABLE
+        code = _code(error)
     traces.flush()
     end(code)
 
@@ -85,6 +92,13 @@ def made(make: Callable[[], Any], news: Connection | None) -> Any:
             return None
         news.send("")
     return service
+
+
+def _code(error: StreamQError) -> int:
+    """Return the exit code for what keeps a process from its work."""
+    if isinstance(error, UsageError):
+        return EXIT_CONFIG
+    return EXIT_DENIED if isinstance(error, AuthenticationFailed) else EXIT_UNREACHABLE
 
 
 async def _serve(service: Any, pipe: Connection | None) -> int:

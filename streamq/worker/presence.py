@@ -10,12 +10,14 @@ from typing import Final
 
 from streamq import calls, telemetry
 from streamq.app import Registry
-from streamq.errors import RedisError
+from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.shards import AppRecord
-from streamq.transport import AsyncTransport, warn_of_eviction
+from streamq.transport import AsyncTransport, arrived, warn_of_eviction
 
 START_PATIENCE: Final = 10.0
+START_AGAIN: Final = 0.5
+"""Seconds after which a start is tried again that the server's end had cut short."""
 LEAVE_PATIENCE: Final = 1.0
 LEAVE_WITHIN: Final = 3.0
 """Seconds to say that we read no more; who is not heard is swept away by the daemon."""
@@ -30,12 +32,25 @@ class Presence:
         self._worker = worker
         self._log = telemetry.get_logger(worker=worker)
 
-    async def announce(self) -> AppRecord:
-        """Check the server and make the app known; our types and their groups in every shard."""
+    async def announce(self, stop: asyncio.Event) -> AppRecord | None:
+        """Wait for the server, check it and make the app known; our types and their groups in every shard.
+        None where we are to stop before. Raises RedisErrors of a server that is there, but refuses us."""
+        while await arrived(self._transport, self._log, stop=stop):
+            try:
+                return await self._announce()
+            except RedisUnavailable as error:
+                self._log.warning("redis.unavailable", doing="start", error=str(error))
+                await asyncio.sleep(START_AGAIN)
+        return None
+
+    async def _announce(self) -> AppRecord:
         told = calls.announce(self._registry.name, self._registry.shards)
-        record = await self._transport.run(told, patience=START_PATIENCE)
+        record = await self._transport.run(told)
         for shard in range(record.known):
             await self._register_all(shard)
+        # A worker that may not read would be ready, and take nothing.
+        first = type_keys(self._registry.name, 0, self._types[0])
+        await self._transport.run(calls.may_read(first, self._worker))
         warn_of_eviction(self._transport.servers(), self._log)
         return record
 

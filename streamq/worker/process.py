@@ -94,11 +94,14 @@ class Worker:
         (self._stop.now if self._stop.asked.is_set() else self._stop.asked).set()
 
     async def run(self) -> None:
-        """Serve until stopped. Raises RedisErrors and UsageErrors at the start only."""
+        """Serve until stopped; a server that is not there yet is waited for. Raises UsageErrors and the
+        RedisErrors of a server that refuses us, at the start only."""
         for name in self._types:
             self._registry.handlers[name].prepare()
         SERVING.add(asyncio.get_running_loop())
-        record = await self._presence.announce()
+        record = await self._announced()
+        if record is None:
+            return
         self._build(record)
         self._runner.start()
         self._leases.start()
@@ -127,6 +130,18 @@ class Worker:
             self._log.info("worker.stopped")
 
     # -- start ---------------------------------------------------------------------------------------
+
+    async def _announced(self) -> AppRecord | None:
+        """None where we are stopped before the server is there."""
+        try:
+            record = await self._presence.announce(self._stop.asked)
+        except BaseException:
+            await self._transport.aclose()
+            raise
+        if record is None:
+            await self._transport.aclose()
+            self._log.info("worker.stopped")
+        return record
 
     def _build(self, record: AppRecord) -> None:
         options = self.options

@@ -311,14 +311,24 @@ async def test_two_apps_of_one_name_are_noticed(url: str, capsys: pytest.Capture
     assert "give one another app name than 'shop'" in out.out + out.err
 
 
-async def test_a_worker_without_a_server_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from streamq.worker import presence
-
-    monkeypatch.setattr(presence, "START_PATIENCE", 0.2)
-    app = StreamQ("shop", f"redis://127.0.0.1:{free_port()}")
+async def test_a_worker_without_a_server_says_so_and_waits(capsys: pytest.CaptureFixture[str]) -> None:
+    port = free_port()
+    app = StreamQ("shop", f"redis://127.0.0.1:{port}")
 
     @app.task
     async def work() -> None: ...
 
-    with pytest.raises(RedisUnavailable, match="no connection to"):
-        await Worker(app).run()
+    worker = Worker(app)
+    running = asyncio.create_task(worker.run())
+    said = ""
+
+    def told() -> bool:
+        nonlocal said
+        said += "".join(capsys.readouterr())
+        return "no connection to" in said
+
+    await until(told)
+    with EmbeddedServer(port=port):
+        await until(worker.ready.is_set)
+        worker.stop()
+        await running
