@@ -88,8 +88,17 @@ def run(args: argparse.Namespace) -> int:
 
 def _site(args: argparse.Namespace, entries: list[Any], hosts: list[str] | None) -> Any:
     """The site; where there is no queue to show yet, one that waits for it."""
-    shown = {"read_only": args.read_only, "redact": tuple(args.redact), "hide_payloads": args.hide_payloads}
-    guarded = {"auth": entries, "hosts": hosts, "secure_cookies": args.secure_cookies, "proxies": args.proxy}
+    shown: dict[str, Any] = {
+        "read_only": args.read_only,
+        "redact": tuple(args.redact),
+        "hide_payloads": args.hide_payloads,
+    }
+    guarded: dict[str, Any] = {
+        "auth": entries,
+        "hosts": hosts,
+        "secure_cookies": args.secure_cookies,
+        "proxies": args.proxy,
+    }
     try:
         return dashboard(target.find(args, partly=True), **shown, **guarded)
     except (RedisUnavailable, target.NoAppYet) as error:

@@ -75,21 +75,24 @@ class Waiting:
                 {**scope, "root_path": "", "path": path.removeprefix("/static")}, receive, send
             )
             return
-        await self._look()
-        answer = self._site or self._answer(Request(scope, receive))
+        site = await self._found()
+        answer = self._answer(Request(scope, receive)) if site is None else site
         await answer(scope, receive, send)
 
+    async def _found(self) -> Any:
+        if self._site is None:
+            async with self._looking:
+                await self._look()
+        return self._site
+
     async def _look(self) -> None:
-        if self._site is not None:
+        if self._site is not None or time.monotonic() - self._looked < LOOK_AGAIN:
             return
-        async with self._looking:
-            if self._site is not None or time.monotonic() - self._looked < LOOK_AGAIN:
-                return
-            try:
-                self._site = await asyncio.to_thread(self._make)
-            except StreamQError as error:
-                self._why = error
-            self._looked = time.monotonic()
+        try:
+            self._site = await asyncio.to_thread(self._make)
+        except StreamQError as error:
+            self._why = error
+        self._looked = time.monotonic()
 
     def _answer(self, request: Request) -> Response:
         away = isinstance(self._why, RedisUnavailable)

@@ -17,7 +17,6 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol
 
 from redis import exceptions as lib
-from redis.asyncio import Connection
 
 from streamq.transport import wire
 from streamq.transport.wire import hiredis
@@ -188,8 +187,8 @@ class LibraryLink:
 
     incarnation = ""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Any) -> None:
+        self._connection: Any = connection
         connection.socket_timeout = None  # it answers None where a read of its own takes too long
         writer: Any = connection._writer  # noqa: SLF001 - it has no public name
         self._coming = _coming(writer.transport.get_extra_info("socket"))

@@ -31,6 +31,10 @@ class Proxy:
     def go_down(self) -> None:
         """Cut every connection and refuse new ones."""
         self._down = True
+        self.cut()
+
+    def cut(self) -> None:
+        """Cut every connection, and take new ones."""
         for one in list(self._pairs):
             _close(one)
 

@@ -16,12 +16,14 @@ from streamq.embedded import EmbeddedServer
 from tests.ports import free_port
 from tests.running import wait_until
 
+TOKEN = "a-token-of-some-length-0123456789"  # noqa: S105
 ROOT = Path(__file__).parents[2]
 
 
 def asked(url: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(url, timeout=20) as answer:  # noqa: S310
+        request = urllib.request.Request(url, headers={"authorization": f"Bearer {TOKEN}"})  # noqa: S310
+        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -29,7 +31,7 @@ def asked(url: str) -> tuple[int, str]:
 
 def test_the_dashboard_waits_for_a_server_and_for_an_app() -> None:
     port = free_port()
-    command = [sys.executable, "-m", "streamq", "dashboard", "--port", "0"]
+    command = [sys.executable, "-m", "streamq", "dashboard", "--port", "0", "--auth", f"bearer:{TOKEN}"]
     url = f"redis://:secret@127.0.0.1:{port}/0"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "STREAMQ_URL": url}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
