@@ -1,8 +1,8 @@
 """Refuses plain calls that would stop the event loop that they are made in.
 
 Owns the rule. In an `async def` handler each of them is refused, as its loop serves a worker. Elsewhere only
-waits are, as they can last for ever; not in a notebook, whose cells run in a loop that has nothing else to
-do, but where that loop runs a worker too.
+waits for what has not ended are, as they can last for ever; not in a notebook, whose cells run in a loop that
+has nothing else to do, but where that loop runs a worker too.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ class TaskHandle(Generic[R]):
         Raises ResultTimeout, TaskDead, TaskCancelled, TaskExpired, or ResultUnavailable where there is
         no such task or its result was not kept.
         """
-        refuse("TaskHandle.result()", "await handle.aresult()", waits=True)
+        refuse("TaskHandle.result()", "await handle.aresult()")
         deadline = _deadline(timeout)
         try:
             located = self._client.ended(self._keys, self._id.local, deadline)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from streamq import calls, dialogue
 from streamq.app import Registry
+from streamq.blocking import refuse
 from streamq.calls import ShardClosed
 from streamq.client.base import Base
 from streamq.client.writers import AT_ONCE, Writers, batches
@@ -124,6 +125,7 @@ class Client(Base):
                 self._looking.release()
             if located.state not in LIVING:
                 return located
+        refuse("TaskHandle.result()", "await handle.aresult()", waits=True)
         return self.background().wait(lambda waiting: waiting.ended(keys, local, deadline))
 
     def background(self) -> Background:
