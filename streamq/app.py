@@ -91,7 +91,13 @@ class Handler:
         if value is None:
             return b""
         what = f"the result of task type {self.name!r}"
-        return sized(convert.encode_as(self._result, value, what=what), self.options.max_payload, what)
+        try:
+            raw = convert.encode_as(self._result, value, what=what)
+        except (PayloadError, MemoryError):
+            raise
+        except Exception as error:  # whatever the value's own methods raise: the handler has done its work
+            raise PayloadError(f"{what} cannot be encoded: {type(error).__name__}") from error
+        return sized(raw, self.options.max_payload, what)
 
     def decode_result(self, raw: bytes) -> Any:
         """The return value; DecodeError where it does not fit the annotation."""

@@ -30,7 +30,7 @@ class Task(Protocol):
 class Context:
     """One attempt, as its handler sees it. Made for every attempt, so it works out nothing beforehand."""
 
-    __slots__ = ("_cancelled", "_deadline", "_max_attempts", "_task", "_worker")
+    __slots__ = ("_cancelled", "_deadline", "_max_attempts", "_task", "_thread", "_worker")
 
     def __init__(self, task: Task, max_attempts: int, deadline: float | None, worker: str) -> None:
         self._task = task
@@ -38,6 +38,7 @@ class Context:
         self._deadline = deadline
         self._worker = worker
         self._cancelled = False
+        self._thread = 0
 
     def __repr__(self) -> str:
         return f"<Context of {self.id}, attempt {self.attempt} of {self.max_attempts}>"

@@ -189,7 +189,12 @@ class Retry(Exception):
 
 
 class AttemptTimeout(TimeoutError):
-    """An attempt ran longer than its task's timeout. Recorded as the attempt's error."""
+    """An attempt ran longer than its task's timeout. Recorded as the attempt's error.
+
+    `stood`: the stack of the handler when its time was over, as text; '' where it is not known.
+    """
+
+    stood = ""
 
 
 class ProcessDied(RuntimeError):

@@ -170,6 +170,8 @@ class TaskHandle(Generic[R]):
             raise TaskExpired(f"task {self._id} was too old to be worth running")
         if located.state == "dead":
             raise _dead(self._id, located)
+        if located.state == "completed":
+            raise ResultUnavailable(f"task {self._id} completed, and its result was not kept (retention 0)")
         raise ResultUnavailable(f"there is no task {self._id}, or its result was not or is no longer kept")
 
 

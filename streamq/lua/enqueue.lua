@@ -153,15 +153,18 @@ local function read()
   local head = ARGV[n] and #ARGV[n] < 64 and ARGV[n] or ''
   local letter, sign, ms, count, window = string.match(head, '^([hnl])([+@]?)(%d*)/?(%d*)#?(%d*)$')
   local task = {letter = letter, due = tonumber(ms), fields = {'p', ARGV[n + 1]}, window = window}
-  if not letter or #task.fields < 2 or (sign ~= '') ~= (task.due ~= nil) or #ms > 15 then return nil end
+  if not letter or #task.fields < 2 or (sign ~= '') ~= (task.due ~= nil) then return nil end
   if sign == '+' then task.due = now + task.due end
+  -- Digits enough make a time that the schedule would keep for ever: 300 years are the most.
+  if task.due and task.due > now + 1e13 then task.due = now + 1e13 end
   n = n + 2
   for _ = 1, tonumber(count) or 0 do
     local name, value = ARGV[n], ARGV[n + 1]
     if name == 'x' then
       -- A lifetime counts from when the task is due.
-      if not string.match(value or '', '^%d+$') or #value > 15 then return nil end
-      value = string.format('%.0f', math.max(task.due or now, now) + tonumber(value))
+      local life = tonumber(value)
+      if not life or not (life >= 0 and life < 1e13) then life = 1e13 end
+      value = string.format('%.0f', math.max(task.due or now, now) + life)
       task.expires = value
     end
     if not value or #task.fields > 900 then return nil end

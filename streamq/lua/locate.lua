@@ -79,4 +79,6 @@ local cancelled = redis.call('ZSCORE', gone, 'x' .. id)
 if cancelled then return {now, 'cancelled', {'ended_ms', cancelled}, {}, false} end
 local expired = redis.call('ZSCORE', gone, 'e' .. id)
 if expired then return {now, 'expired', {'ended_ms', expired}, {}, false} end
+local completed = redis.call('ZSCORE', gone, 'c' .. id)
+if completed then return {now, 'completed', {'ended_ms', completed}, {}, false} end
 return {now, 'unknown', {}, {}, false}

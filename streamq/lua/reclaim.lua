@@ -3,7 +3,8 @@
 --
 -- The new entry is what fences the old worker: its delivery no longer exists. A task that lost all but
 -- one of the deliveries it may lose goes to the stream of suspects, of which a worker runs one at a
--- time: a task that kills its worker reaches its limit alone. Of one whose entry was deleted behind our
+-- time, apart from all others (worker/suspects.py). It ends there by its own death, which its worker settles,
+-- or here after three times as many losses as it may have. Of one whose entry was deleted behind our
 -- back a dead letter remains (vanished). XAUTOCLAIM takes one delivery a call, one that XPENDING shows as
 -- abandoned: over a longer stretch it would forget what was deleted of living workers too.
 -- `expected_ms` is where the caller expects the server's clock (0: no idea): idle times are wall-clock
@@ -28,7 +29,9 @@ local function whole(value, least, otherwise)
   if number and number >= least and number < 1e15 then return math.floor(number) end
   return tonumber(otherwise)
 end
-local lease, max_lost = whole(policy[1], 200, ARGV[6]), whole(policy[2], 1, ARGV[7])
+local lease, may_lose = whole(policy[1], 200, ARGV[6]), whole(policy[2], 1, ARGV[7])
+-- A suspect's loss together with its whole worker proves nothing, but a task that kills every host must end.
+local max_lost = may_lose == 1 and 1 or 3 * may_lose
 if expected > 0 and math.abs(now - expected) > math.max(1000, lease / 4) then return {'skew', now} end
 
 local promises = {}
@@ -107,7 +110,7 @@ local function take_back(entry, fields, owner)
     ended(id, 'd')
   else
     local target, mark = stream, letter
-    if lost >= max_lost - 1 then
+    if lost >= may_lose - 1 then
       target, mark = suspect, 's'
       fields = changed(fields, {q = priority})
     end

@@ -126,6 +126,13 @@ local function append(letter, id, fields)
   redis.call('HSET', index, id, letter .. redis.call('XADD', streams[letter], '*', unpack(fields)))
 end
 
+-- What a caller says in ms. What is no number, or none that a sorted set can order, is a second: it must not
+-- break the script off half way, nor stay for ever.
+local function ms_of(text)
+  local number = tonumber(text)
+  return number and number >= 0 and number < 1e13 and number or 1000
+end
+
 local function park(letter, id, fields, due)
   local number = redis.call('HINCRBY', counters, 'sequence', 1)
   local score = string.format('%.0f', due)
@@ -134,11 +141,17 @@ local function park(letter, id, fields, due)
   if not earliest or due < earliest then earliest = due end
 end
 
-local function ended(id, op)
+-- Whether its result is kept; where it is not, who waits for it is to find that it completed.
+local function ended(id, op, kept)
   redis.call('HDEL', index, id)
   if cancelling then redis.call('HDEL', cancels, id) end
   if noted then redis.call('ZREM', expiring, id) end
-  if waiting and redis.call('ZREM', waiters, id) == 1 then redis.call('PUBLISH', done .. id, op) end
+  if waiting and redis.call('ZREM', waiters, id) == 1 then
+    if op == 'c' and not kept then
+      redis.call('ZADD', gone, stamp or string.format('%.0f', moment()), 'c' .. id)
+    end
+    redis.call('PUBLISH', done .. id, op)
+  end
 end
 
 -- Something else may have given two entries one id: no letter takes another's place. The later one gets
@@ -171,7 +184,7 @@ function ops.c(item, results, value)
     table.insert(stored[number], value)
   end
   count('completed')
-  if item.moved or noted then ended(item.id, 'c') end
+  if item.moved or noted then ended(item.id, 'c', results ~= '') end
 end
 
 function ops.x(item)
@@ -193,8 +206,8 @@ function ops.r(item, delay, failures)
   -- An attempt that came to its end did not kill its worker: the task is no suspect any more.
   local attempts = string.format('%d', (tonumber(field(item.fields, 'a')) or 0) + 1)
   local fields = changed(item.fields, {i = item.id, a = attempts, f = failures, l = false, q = false})
-  if tonumber(delay) > 0 then
-    park(item.priority, item.id, fields, now + tonumber(delay))
+  if ms_of(delay) > 0 then
+    park(item.priority, item.id, fields, now + ms_of(delay))
   else
     append(item.priority, item.id, fields)
   end
@@ -271,7 +284,10 @@ local function sort_out(stream, entries, acknowledged, stale, letter)
   return math.max(#ours, acknowledged)
 end
 
-local stale = {}
+local stale, kept = {}, {}
+if waiting then  -- whose results are kept: they come in pairs behind the ids
+  for m = at + all, at + plain - 1, 2 do kept[ARGV[m]] = true end
+end
 for n, letter in ipairs({'h', 'n', 'l', 's'}) do
   local number, stream = shape[n], streams[letter]
   if number > 0 then
@@ -288,7 +304,7 @@ for n, letter in ipairs({'h', 'n', 'l', 's'}) do
     end
     if noted then
       for m = at, at + number - 1 do
-        if not stale[letter .. ARGV[m]] then ended(letter .. ARGV[m], 'c') end
+        if not stale[letter .. ARGV[m]] then ended(letter .. ARGV[m], 'c', kept[letter .. ARGV[m]]) end
       end
     end
     at = at + number
@@ -332,8 +348,9 @@ for number, values in pairs(stored) do
   local key = KEYS[16 + number]
   redis.call('HSET', key, unpack(values))
   -- GT treats a key without a lifetime as one that never ends: that is a new one.
-  local longer = redis.call('PEXPIRE', key, ARGV[7 + number], 'GT') == 1
-  if not longer and redis.call('PEXPIRE', key, ARGV[7 + number], 'NX') == 1 then
+  local life = string.format('%.0f', math.max(1, ms_of(ARGV[7 + number])))
+  local longer = redis.call('PEXPIRE', key, life, 'GT') == 1
+  if not longer and redis.call('PEXPIRE', key, life, 'NX') == 1 then
     -- A new one: lists find it by its minute, or by itself where its tasks began in the schedule.
     local second, of_schedule = tonumber(string.match(key, ':(%d+)$')), string.match(key, ':(d%d+)$')
     local minute = second and math.floor(second / 60) or math.floor(moment() / 60000)

@@ -46,7 +46,7 @@ def seconds(value: Duration, name: str, *, least: float = 0.0) -> float:
     else:
         result = _number(value)
     if not least <= result <= _LONGEST:  # also refuses nan
-        raise InvalidOption(f"{name}={value!r:.80}: must be at least {least:g} s and at most 100 years")
+        raise InvalidOption(f"{name}={_short(value)}: must be at least {least:g} s and at most 100 years")
     return result
 
 
@@ -55,6 +55,13 @@ def _number(value: float) -> float:
         return float(value)
     except OverflowError:
         return math.inf  # a whole number that no float can hold
+
+
+def _short(value: object) -> str:
+    try:
+        return repr(value)[:80]
+    except ValueError:  # an integer of more digits than Python writes
+        return "a huge number"
 
 
 def _from_text(text: str, name: str) -> float:

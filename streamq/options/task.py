@@ -50,7 +50,9 @@ class TaskOptions:
     expires: a task older than this when a worker takes it is not run; None is never.
     retention: how long a result is kept; 0 is not at all.
     lease: how long a worker may be silent before its tasks are given to others. Renewed while it lives.
-    max_lost: how many deliveries in a row may be lost with their workers before the task is dead.
+    max_lost: how many deliveries in a row may be lost before the task is dead. The last of them is run in
+        a child process of its own, whose death proves that it was this task; together with their whole
+        worker three times as many may be lost. 1: a task that was lost is never run again.
     priority: of a task that does not say otherwise.
     executor: "auto" (the event loop for `async def`, a thread for `def`), "thread" or "process"; a
         process is killed at the timeout.

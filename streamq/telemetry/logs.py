@@ -18,6 +18,10 @@ from streamq.telemetry.traces import trace_id
 LEVELS: Final = ("debug", "info", "warning", "error")
 FORMATS: Final = ("auto", "console", "json")
 _SETTINGS: list[tuple[str, str]] = []
+_RECORDS: Final = "streamq.task"
+"""The logger whose records are failed attempts."""
+_LONGEST_LINE: Final = 200
+_MARK: Final = "streamq_failure"
 
 
 def get_logger(**bound: Any) -> Any:
@@ -39,7 +43,8 @@ def configure(level: str = "info", form: str = "auto") -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    render = _console() if form == "console" or (form == "auto" and sys.stderr.isatty()) else _json()
+    console = form == "console" or (form == "auto" and sys.stderr.isatty())
+    render = _console(tracebacks=level == "debug") if console else _json()
     structlog.configure(
         processors=[*shared, structlog.processors.StackInfoRenderer(), *render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -52,6 +57,7 @@ def configure(level: str = "info", form: str = "auto") -> None:
     )
     handler = logging.StreamHandler(cast("TextIO", _Stderr()))
     handler.setFormatter(formatter)
+    handler.addFilter(_said_already)
     logging.basicConfig(level=max(number, logging.INFO), handlers=[handler], force=True)
 
 
@@ -74,6 +80,88 @@ def with_task(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, An
     return event
 
 
+class InAnotherProcess(Exception):
+    """Stands for an exception that was raised in another process; its cause holds the traceback as text."""
+
+
+def debugging() -> bool:
+    """Whether lines at debug level are read by anybody: where nobody has set a log up, they are not."""
+    import structlog  # noqa: PLC0415
+
+    if _SETTINGS:
+        return _SETTINGS[0][0] == "debug"
+    if not structlog.is_configured():
+        return logging.getLogger(_RECORDS).isEnabledFor(logging.DEBUG)
+    asked = getattr(structlog.get_logger(), "is_enabled_for", None)
+    return bool(asked(logging.DEBUG)) if asked is not None else False
+
+
+def failed(
+    log: Any,
+    event: str,
+    *,
+    final: bool,
+    exception: BaseException,
+    traceback: str,
+    about: dict[str, Any],
+    worker: str,
+    attempts: str,
+) -> None:
+    """Say that an attempt failed: one line, and a record with its exception for whoever listens to the
+    standard library's `logging`, as error trackers do. A log that raises, or an exception that cannot be
+    shown, is no reason to end a worker."""
+    level = logging.ERROR if final else logging.WARNING
+    with suppress(BaseException):
+        more: dict[str, Any] = {}
+        if _SETTINGS:
+            more = {"traceback": _short(traceback)} if traceback else {}
+        elif _own_structlog():
+            more = {"exc_info": exception}
+        log.log(level, event, **about, **more)
+    if _own_structlog() and _through_stdlib():
+        return  # the line is the record
+    with suppress(BaseException):
+        _record(level, exception, about, worker, attempts)
+
+
+def _record(level: int, exception: BaseException, about: dict[str, Any], worker: str, attempts: str) -> None:
+    logger = logging.getLogger(_RECORDS)
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())  # else Python would print it where no log is set up
+    logger.log(
+        level,
+        "task %s failed in attempt %s: %s: %s",
+        about["task"], attempts, about["error"], about["message"],
+        exc_info=(type(exception), exception, exception.__traceback__),
+        extra={
+            _MARK: True, "task_id": about["task"], "task_type": about["type"],
+            "task_attempt": about["attempt"], "task_worker": worker,
+        },
+    )  # fmt: skip
+
+
+def _short(traceback: str) -> str:
+    """Without the tails of long lines: the message is in the line itself."""
+    return "\n".join(line[:_LONGEST_LINE] for line in traceback.split("\n"))
+
+
+def _own_structlog() -> bool:
+    import structlog  # noqa: PLC0415
+
+    return not _SETTINGS and structlog.is_configured()
+
+
+def _through_stdlib() -> bool:
+    import structlog  # noqa: PLC0415
+
+    return isinstance(structlog.get_config()["logger_factory"], structlog.stdlib.LoggerFactory)
+
+
+def _said_already(record: logging.LogRecord) -> bool:
+    """Our own handler passes over what the log has said in a line of its own."""
+    return not hasattr(record, _MARK)
+
+
 class _Stderr:
     """Standard error as it is at the moment. A reader that has gone must not end a worker: what cannot
     be written is dropped."""
@@ -88,10 +176,18 @@ class _Stderr:
             sys.stderr.flush()
 
 
-def _console() -> list[Any]:
+def _console(*, tracebacks: bool) -> list[Any]:
     import structlog  # noqa: PLC0415
 
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    render = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+
+    def lines(logger: Any, name: str, event: Any) -> str:
+        """One line an event, with a failed attempt's traceback below it where that is asked for."""
+        below = event.pop("traceback", None)
+        text = render(logger, name, event)
+        return f"{text}\n{below.rstrip()}" if tracebacks and isinstance(below, str) else text
+
+    return [lines]
 
 
 def _plain(value: Any) -> str:

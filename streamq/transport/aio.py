@@ -377,6 +377,11 @@ class AsyncTransport:
             for link in idle:
                 link.abandon()
 
+    async def settled_down(self, seconds: float = 1.0) -> None:
+        """Wait for what was spawned, at most so long: a loop that is closed would tell of it as destroyed."""
+        if self._under_way:
+            await asyncio.wait(list(self._under_way), timeout=seconds)
+
     async def aclose(self) -> None:
         """Close what is idle now, and what is still under way when it is done."""
         self._closed = True

@@ -11,24 +11,25 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from streamq import codec, telemetry
+from streamq import codec, retry
 from streamq.app import Handler, Registry
 from streamq.context import CURRENT, Context
-from streamq.errors import AttemptTimeout, DecodeError
-from streamq.model import Cancelled, Completed, Delivery, Expired, HandedBack, Outcome, Retried, name_of
+from streamq.errors import DecodeError
+from streamq.model import SUSPECT, Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried, name_of
 from streamq.telemetry.sums import Sums
-from streamq.telemetry.traces import Tracer
+from streamq.telemetry.traces import Tracer, trace_id
 from streamq.worker import verdict
 from streamq.worker.clocks import Clocks
 from streamq.worker.executors import FailedInChild, Processes, Threads
-from streamq.worker.holdings import Held
+from streamq.worker.holdings import Held, Report
+from streamq.worker.suspects import Company, Suspects
 
 _FORGOTTEN: Final = Completed()
 
 
 class Attempts:
     """Runs attempts of one worker. `taken` is told of each whose handler is about to be called, when its
-    deadline is known; `began`, where set, as well."""
+    deadline is known; `began`, where set, as well. `closing`: whether the event loop itself is ended."""
 
     def __init__(
         self,
@@ -39,6 +40,9 @@ class Attempts:
         clocks: Clocks,
         sums: Sums,
         taken: Callable[[Held], None],
+        closing: Callable[[], bool],
+        company: Company,
+        apart: Processes | None,
     ) -> None:
         self._registry = registry
         self._tracer = registry.tracer
@@ -49,7 +53,8 @@ class Attempts:
         self._clocks = clocks
         self._sums = sums
         self._taken = taken
-        self._log = telemetry.get_logger(worker=worker)
+        self.closing = closing
+        self.suspects = Suspects(company, apart, self._begin)
         self.stopping = False
         self.began: Callable[[Held], None] | None = None
 
@@ -72,16 +77,13 @@ class Attempts:
         handler = self._registry.handlers[delivery.type]
         try:
             args, kwargs = handler.arguments(delivery.payload)
-        except Exception as error:  # noqa: BLE001 - also what a user's model raises
-            failed = verdict.failure(handler, delivery, _undecoded(error))
-            self._note(delivery.type, failed)
-            now_ms = self._clocks.now_ms(delivery.shard)
-            outcome = verdict.outcome(delivery, failed, worker=self._worker, now_ms=now_ms, started=False)
-            self._log_end(delivery, failed, outcome)
-            return outcome
+        except BaseException as error:  # noqa: BLE001 - also what a user's model raises
+            return self._judged(held, handler, _undecoded(error), started=False)
         try:
             result = await self._call(held, handler, args, kwargs)
-        except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the worker
+        except BaseException as error:  # SystemExit in a handler must not end the worker
+            if isinstance(error, GeneratorExit) and asyncio._get_running_loop() is None:  # noqa: SLF001
+                raise  # the loop is gone, and what ran in it is thrown away
             return self.failed(held, handler, error)
         return (
             self._completed(held, handler, result) if held.stop is None else self._late(held, handler, result)
@@ -122,6 +124,14 @@ class Attempts:
     ) -> bytes:
         if handler.options.executor == "process":
             return await self._in_process(held, handler)
+        if held.delivery.place[0] == SUSPECT:
+            self._taken(held)
+            return await self.suspects.run(held, handler, lambda: self._here(held, handler, args, kwargs))
+        return await self._here(held, handler, args, kwargs)
+
+    async def _here(
+        self, held: Held, handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> bytes:
         token = CURRENT.set(self._begin(held, handler))
         try:
             if handler.is_async:
@@ -160,36 +170,43 @@ class Attempts:
         """The outcome of an attempt that ended with an exception, ours or the handler's."""
         if held.stop == "lost":
             return None
-        if isinstance(error, asyncio.CancelledError) and held.stop == "cancel":
+        cancelled = all(isinstance(one, asyncio.CancelledError) for one in retry.leaves(error))
+        if cancelled and held.stop == "cancel":
             return Cancelled(started=held.started is not None)
-        if isinstance(error, asyncio.CancelledError) and held.stop == "shutdown":
+        # Without a reason of ours somebody ends the whole event loop, and the handler with it.
+        if cancelled and (held.stop == "shutdown" or (held.stop is None and self.closing())):
             return HandedBack(started=held.started is not None)
         if held.stop == "timeout":
-            limit = verdict.timeout(handler, held.delivery)
-            error = AttemptTimeout(f"the attempt ran longer than its timeout of {limit:g} s")
-        failed = (
-            error.failure
-            if isinstance(error, FailedInChild)
-            else verdict.failure(handler, held.delivery, error)
-        )
-        self._note(held.delivery.type, failed)
-        now_ms = self._clocks.now_ms(held.delivery.shard)
-        run_ms = None if held.started is None else round((time.monotonic() - held.started) * 1000)
-        outcome = verdict.outcome(held.delivery, failed, worker=self._worker, now_ms=now_ms, run_ms=run_ms)
-        self._log_end(held.delivery, failed, outcome)
-        return outcome
+            error = verdict.timed_out(verdict.timeout(handler, held.delivery), held.stood, error)
+        return self._judged(held, handler, error)
 
-    def _log_end(self, delivery: Delivery, failed: verdict.Failure, outcome: Outcome) -> None:
-        log = self._log.warning if isinstance(outcome, Retried) else self._log.error
-        log(
-            "task.retry" if isinstance(outcome, Retried) else "task.dead",
-            task=str(delivery.id),
-            type=delivery.type,
-            attempt=delivery.attempt,
-            error=failed.error,
-            message=failed.message,
-            **({"delay_ms": outcome.delay_ms} if isinstance(outcome, Retried) else {}),
+    def _judged(
+        self, held: Held, handler: Handler, error: BaseException, *, started: bool = True
+    ) -> Retried | Died:
+        delivery = held.delivery
+        failed = (
+            error.failure if isinstance(error, FailedInChild) else verdict.failure(handler, delivery, error)
         )
+        self._note(delivery.type, failed)
+        now_ms = self._clocks.now_ms(delivery.shard)
+        run_ms = None if held.started is None else round((time.monotonic() - held.started) * 1000)
+        held.report = Report(failed, verdict.max_attempts(handler, delivery), error, trace_id())
+        return verdict.outcome(
+            delivery, failed, worker=self._worker, now_ms=now_ms, started=started, run_ms=run_ms
+        )
+
+    def unforeseen(self, held: Held, error: BaseException) -> Outcome | None:
+        """The outcome where something else than the handler raised: whatever happens, there is one."""
+        handler, delivery = self._registry.handlers[held.delivery.type], held.delivery
+        try:
+            return self.failed(held, handler, error)
+        except BaseException:  # noqa: BLE001 - memory is used up, or the log cannot be written
+            if held.stop == "lost":
+                return None
+            started = held.started is not None
+            if delivery.attempt >= verdict.max_attempts(handler, delivery):
+                return Died("attempts", delivery.failures, started)
+            return Retried(round(verdict.AT_LEAST * 1000), delivery.failures)
 
     def _note(self, task_type: str, failed: verdict.Failure) -> None:
         self._sums.failed(self._registry.name, task_type, failed.error)
@@ -197,7 +214,9 @@ class Attempts:
             self._tracer.failed(failed.error, failed.message, failed.traceback)
 
 
-def _undecoded(error: Exception) -> DecodeError:
+def _undecoded(error: BaseException) -> DecodeError:
     if isinstance(error, DecodeError):
         return error
-    return DecodeError(f"{type(error).__name__}: {error}", reason="arguments")
+    found = DecodeError(f"{verdict.name(error)}: {verdict.text(error)}", reason="arguments")
+    found.__cause__ = error
+    return found

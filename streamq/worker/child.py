@@ -84,8 +84,10 @@ def _answer(request: dict[str, Any]) -> bytes | dict[str, Any]:
 
 
 def _called(handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    value = handler.function(*args, **kwargs)
-    return asyncio.run(value) if handler.is_async else value
+    """The handler's value. An `async def` handler comes here as a suspect, and has a loop of its own."""
+    if handler.is_async:
+        return asyncio.run(handler.function(*args, **kwargs))
+    return handler.function(*args, **kwargs)
 
 
 def find(reference: str) -> Handler:

@@ -111,3 +111,6 @@ class Crew:
         self._stopping = True
         await asyncio.gather(*(fetcher.stop() for fetcher in self._fetchers.values()))
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        for shard in [shard for shard, task in self._tasks.items() if task.cancelled()]:
+            del self._tasks[shard]  # once
+            await self._fetchers[shard].abandoned()

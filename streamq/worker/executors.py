@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from streamq.app import Handler
-from streamq.context import Context
+from streamq.context import CURRENT, Context
 from streamq.model import Delivery
 from streamq.telemetry import traces
 from streamq.worker import forks
@@ -66,6 +66,7 @@ class Threads:
 
 def _call(handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     process = os.getpid()
+    CURRENT.get()._thread = threading.get_ident()  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
     try:
         return handler.encode_result(handler.function(*args, **kwargs))
     except (StopIteration, GeneratorExit) as error:  # cannot travel through a future

@@ -286,6 +286,14 @@ class Fetcher:
             self._log.warning("redis.unavailable", doing="move", error=str(error))
             await self._pause(0.1)
 
+    async def abandoned(self) -> None:
+        """The read was cancelled half way: hand back what it may have brought."""
+        try:
+            await self._reader.aclose()
+            await self._hand_back_unseen()
+        except RedisError as error:
+            self._log.warning("fetch.recovery_failed", error=str(error))
+
     async def _hand_back_unseen(self) -> None:
         for keys in self._keys:
             for letter in STREAM_LETTERS:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from streamq.context import Context
 from streamq.model import SUSPECT, Delivery
+from streamq.worker.verdict import Failure
 
 Line = tuple[str, int]
 """A task type in a shard: what one renew or settle call is about."""
@@ -19,12 +20,23 @@ Line = tuple[str, int]
 Stop = Literal["timeout", "cancel", "lost", "shutdown"]
 
 
+class Report(NamedTuple):
+    """What is to be said of a failed attempt when it is settled. trace: the id of its trace, '' without."""
+
+    failure: Failure
+    max_attempts: int
+    error: BaseException
+    trace: str = ""
+
+
 class Held:
     """One delivery in hand.
 
     started, deadline: on the monotonic clock; None before the handler is called, or without a timeout.
     stop: why the handler was told to stop. done: its outcome is decided. lost: the server does not know
-    it any more, so it is not to be settled.
+    it any more, so it is not to be settled. stood: where the handler stood when its time was over. report:
+    why it failed. ended: when (ms by the server's clock) and after how many seconds in the handler, where
+    somebody is told.
     """
 
     # Attributes of the class, not of each: one is made for every task, and most never change.
@@ -36,6 +48,9 @@ class Held:
     lost = False
     context: Context | None = None
     slot: asyncio.Task[None] | None = None
+    stood = ""
+    report: Report | None = None
+    ended: tuple[int, float | None] | None = None
 
     def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from streamq import codec, telemetry
+from streamq import codec
 from streamq.calls import FetchedByType
 from streamq.errors import DecodeError
 from streamq.keys import TypeKeys
 from streamq.model import SUSPECT, Delivery, Died, Entry, HandedBack, Outcome
-from streamq.worker.holdings import Held, Holdings
+from streamq.retry import GiveUp
+from streamq.worker.holdings import Held, Holdings, Report
 from streamq.worker.runner import Runner
 from streamq.worker.settler import Settler
+from streamq.worker.verdict import Failure
 
 
 class Intake:
@@ -31,7 +33,6 @@ class Intake:
         self._worker = worker
         self._holdings, self._runner, self._settler = holdings, runner, settler
         self._closed = closed
-        self._log = telemetry.get_logger(worker=worker)
 
     async def deliver(self, found: FetchedByType) -> None:
         """Take what was fetched into the book and pass it on."""
@@ -41,7 +42,7 @@ class Intake:
         suspects = self._holdings.suspects
         for source, entries in parts:
             received = [held for entry in entries if (held := self._receive(source.keys, entry))]
-            kept = 0 if self._closed(source.keys) else len(received)
+            kept = 0 if self._closed(source.keys) or self._runner.is_alone else len(received)
             if source.letter == SUSPECT:
                 kept = min(kept, max(0, 1 - suspects))
                 suspects += len(received)
@@ -71,17 +72,19 @@ class Intake:
 
     def _undecodable(self, keys: TypeKeys, entry: Entry, error: DecodeError) -> None:
         """An entry nobody can read: a dead letter, with everything that is in it."""
-        place = f"{keys.type}:{keys.shard}:{entry.place}"
-        self._log.error("task.undecodable", place=place, reason=error.reason, error=str(error))
         failures = codec.add_failure(
             b"", attempt=0, at_ms=self._runner.clocks.now_ms(keys.shard), worker=self._worker,
             error="DecodeError", message=str(error), traceback="",
         )  # fmt: skip
-        self._settle_unread(keys, entry.place, Died(error.reason, failures, started=False))
+        failure = Failure("DecodeError", str(error), "", GiveUp(error.reason))
+        outcome = Died(error.reason, failures, started=False)
+        self._settle_unread(keys, entry.place, outcome, Report(failure, 0, error))
 
-    def _settle_unread(self, keys: TypeKeys, place: str, outcome: Outcome) -> None:
-        held = Held(Delivery(keys.type, keys.shard, place, place, b""))
-        held.done = True
+    def _settle_unread(
+        self, keys: TypeKeys, place: str, outcome: Outcome, report: Report | None = None
+    ) -> None:
+        held = Held(Delivery(keys.type, keys.shard, place, place, b"", attempt=0))
+        held.done, held.report = True, report
         self._holdings.add(held)
         self._settler.put(held, outcome)
 

@@ -12,7 +12,8 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from streamq.shards import AppRecord
 from streamq.telemetry.report import Report
 from streamq.telemetry.sums import Sums
 from streamq.transport import AsyncTransport, SyncTransport
+from streamq.worker.attemptlog import AttemptLog
 from streamq.worker.crew import Crew
 from streamq.worker.fetcher import Fetcher
 from streamq.worker.holdings import Held, Holdings
@@ -36,11 +38,13 @@ from streamq.worker.loading import App, served_types
 from streamq.worker.meter import Meter
 from streamq.worker.presence import Presence
 from streamq.worker.runner import GRACE, Runner
-from streamq.worker.settler import Settler
+from streamq.worker.settler import Ended, Settler
 from streamq.worker.tally import Tally
 from streamq.worker.teller import Teller
 from streamq.worker.vitals import Vitals
 
+FLUSH: Final = 5.0
+"""Seconds to settle at the end what is done, at least."""
 WEDGED_AFTER: Final = 2 * GRACE
 """Seconds past its timeout after which a task that still runs shows that the event loop is blocked."""
 
@@ -87,6 +91,10 @@ class Worker:
         self._metered = metered
         self._sums = Sums()
         self._vitals = Vitals(self.name, group, self._registry, self._types, self.options, self._sums)
+        self._attempt_log = AttemptLog(self.name)
+        self._main: asyncio.Task[Any] | None = None
+        self._settling: asyncio.Task[None] | None = None
+        self._helpers: list[asyncio.Task[Any]] = []
         self._log = telemetry.get_logger(worker=self.name)
 
     def stop(self) -> None:
@@ -95,39 +103,46 @@ class Worker:
 
     async def run(self) -> None:
         """Serve until stopped; a server that is not there yet is waited for. Raises UsageErrors and the
-        RedisErrors of a server that refuses us, at the start only."""
+        RedisErrors of a server that refuses us, at the start only.
+
+        However it ends, by `stop()`, cancellation or an error, what is in hand is finished or handed back.
+        """
         for name in self._types:
             self._registry.handlers[name].prepare()
         SERVING.add(asyncio.get_running_loop())
+        self._main = asyncio.current_task()
         record = await self._announced()
         if record is None:
             return
-        self._build(record)
+        try:
+            self._build(record)
+        except BaseException:
+            await self._transport.aclose()
+            raise
+        try:
+            await self._serve_until_stopped(record)
+            await self._drain()
+        except GeneratorExit:  # the loop is gone: nothing can be waited for any more
+            self._leases.stop()
+            raise
+        except BaseException as error:
+            self._log.warning("worker.interrupted", error=type(error).__name__)
+            await self._end(self._hand_back)
+            raise
+        await self._end()
+
+    async def _serve_until_stopped(self, record: AppRecord) -> None:
         self._runner.start()
         self._leases.start()
-        settling = asyncio.create_task(self._settler.run())
-        halting = asyncio.create_task(self._halt())
+        self._settling = asyncio.create_task(self._settler.run())
+        self._helpers.append(asyncio.create_task(self._halt()))
         await self._crew.serve(record.known)
-        beating = asyncio.create_task(self._vitals.beat())
+        self._helpers.append(asyncio.create_task(self._vitals.beat()))
         if self._exclusive:
             _spare_collector()
         self._log.info("worker.ready", types=self._types, concurrency=self.options.concurrency)
         self.ready.set()
-        try:
-            await self._until_stopped(settling)
-            await self._drain()
-        finally:
-            self._leases.stop()
-            settling.cancel()
-            self._runner.close()
-            await asyncio.to_thread(self._leases.join, 2.0)  # a heartbeat on its way would bring us back
-            # The first one has our heartbeats, also where we were told to stop before we served any.
-            await asyncio.gather(*(self._leave(shard) for shard in {0, *self._crew.shards}))
-            beating.cancel()
-            halting.cancel()
-            await asyncio.gather(settling, beating, halting, self._crew.stop(), return_exceptions=True)
-            await self._transport.aclose()
-            self._log.info("worker.stopped")
+        await self._until_stopped(self._settling)
 
     # -- start ---------------------------------------------------------------------------------------
 
@@ -150,7 +165,7 @@ class Worker:
         )
         self._settler = Settler(
             self._transport, self._registry.name, self.name, self._holdings, self._servers, self._freed,
-            self._sums,
+            self._sums, self._attempt_log, self._settled,
         )  # fmt: skip
         self._runner = Runner(
             self._registry,
@@ -160,10 +175,13 @@ class Worker:
             self._meter() if self._metered else self._ended,
             self._hungry,
             self._sums,
+            lambda: self._main is not None and self._main.cancelling() > 0,
+            apart=self._exclusive,
         )
+        self._tell()
         self._intake = Intake(self.name, self._holdings, self._runner, self._settler, self._closed)
         self._crew = Crew(self._fetcher, self._prepare, self._leave, self.name)
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         told = Told(
             lost=lambda held: _in_loop(loop, self._lost, held),
             cancel=lambda held: _in_loop(loop, self._cancel, held),
@@ -207,12 +225,30 @@ class Worker:
         tally.left -= 1
         if tally.left <= 0:
             tally.add(held)
-        if self._teller.telling:
-            seconds = None if held.started is None else time.monotonic() - held.started
-            self._teller.ended(held, outcome, self._runner.clocks.now_ms(), seconds)
+        if self._teller.telling or self._attempt_log.chatty:
+            seconds = None if held.started is None else round(time.monotonic() - held.started, 6)
+            held.ended = self._runner.clocks.now_ms(), seconds
+
+    def _settled(self, ended: list[Ended]) -> None:
+        """The server has stored these ends: now they are true, and may be told."""
+        everything = self._teller.telling or self._attempt_log.chatty
+        for held, outcome in ended:
+            if everything or held.report is not None:
+                with suppress(BaseException):  # a log that raises keeps nothing from being settled
+                    self._attempt_log.settled(held, outcome)
+                if self._teller.telling and held.ended is not None:
+                    self._teller.ended(held, outcome, *held.ended)
 
     def _began(self, held: Held) -> None:
-        self._teller.began(held, self._runner.clocks.now_ms())
+        if self._teller.telling:
+            self._teller.began(held, self._runner.clocks.now_ms())
+        if self._attempt_log.chatty:
+            self._attempt_log.began(held)
+
+    def _tell(self) -> None:
+        """Have the beginnings of attempts told where somebody listens: it costs each of them."""
+        wanted = self._teller.telling or self._attempt_log.chatty
+        self._runner.attempts.began = self._began if wanted else None
 
     def _hungry(self) -> None:
         """A slot has nothing to do."""
@@ -246,7 +282,7 @@ class Worker:
         self._crew.pause(shard, orders.paused)
         if shard == 0:
             self._teller.telling = orders.tell
-            self._runner.attempts.began = self._began if orders.tell else None
+            self._tell()
         self._runner.hand_back_queued(lambda one: one.shard == shard and one.type in orders.paused)
         if orders.drain and not self._stop.asked.is_set():
             self._log.info("worker.drain_requested")
@@ -264,7 +300,10 @@ class Worker:
         return self._vitals.heartbeat(shard, draining=self._stop.asked.is_set())
 
     def _watch(self) -> None:
-        """Notice a blocked event loop: nothing in it can, and its tasks would be held for ever."""
+        """Notice a blocked event loop: nothing in it can, and its tasks would be held for ever. Renew nothing
+        for one that was closed under us."""
+        if self._loop.is_closed():
+            self._leases.stop()
         if not self._exclusive:
             return
         now = time.monotonic()
@@ -287,10 +326,9 @@ class Worker:
         """Until told to stop, or until a loop ends that should not: a worker that does not settle would
         keep its tasks for ever."""
         waiting = [asyncio.create_task(event.wait()) for event in (self._stop.asked, self._crew.failed)]
+        self._helpers += waiting
         await asyncio.wait([settling, *waiting], return_when=asyncio.FIRST_COMPLETED)
-        for one in waiting:
-            one.cancel()
-        if settling.done() and (error := settling.exception()) is not None:
+        if settling.done() and not settling.cancelled() and (error := settling.exception()) is not None:
             self._log.critical("worker.failed", error=repr(error), exc_info=error)
 
     async def _halt(self) -> None:
@@ -311,7 +349,56 @@ class Worker:
         if not await self._finish(self.options.drain_timeout):
             self._runner.stop_all()
             await self._finish(GRACE + 1.0, hurried=True)
-        await self._flush()
+        await self._flush(max(FLUSH, self.options.drain_timeout))
+
+    async def _hand_back(self) -> None:
+        """Give back at once what is in hand: somebody ends us otherwise than by `stop`. May be run again."""
+        self._stop.asked.set()
+        self._runner.attempts.stopping = True
+        self._runner.hand_back_queued()
+        self._settle_on()
+        self._runner.stop_all()
+        await self._crew.stop()
+        self._runner.stop_all()
+        await self._finish(GRACE + 1.0, hurried=True)
+        await self._flush(FLUSH)
+
+    def _settle_on(self) -> None:
+        """Go on settling where that was cancelled too, as the end of an event loop does with all tasks."""
+        if self._settling is None or self._settling.done():
+            self._settling = asyncio.create_task(self._settler.run())
+
+    async def _end(self, *steps: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Leave, whoever cancels us meanwhile: each step has limits of its own. One that was cancelled itself
+        is taken anew: the end of an event loop cancels all tasks."""
+        for step in (*steps, self._close):
+            if not await self._step(step):
+                await self._step(step)
+
+    async def _step(self, step: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """Answers whether it came to its end, also with an error."""
+        ending = asyncio.create_task(step())
+        while not ending.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([ending])
+        if not ending.cancelled() and (error := ending.exception()) is not None:
+            self._log.error("worker.end_failed", error=repr(error), exc_info=error)
+        return not ending.cancelled()
+
+    async def _close(self) -> None:
+        self._leases.stop()
+        self._runner.close()
+        if self._leases.is_alive():  # a heartbeat on its way would bring us back
+            await asyncio.to_thread(self._leases.join, 2.0)
+        # The first one has our heartbeats, also where we were told to stop before we served any.
+        await asyncio.gather(*(self._leave(shard) for shard in {0, *self._crew.shards}))
+        helpers = [one for one in (self._settling, *self._helpers) if one is not None]
+        for one in helpers:
+            one.cancel()
+        await asyncio.gather(*helpers, self._crew.stop(), self._runner.ended(), return_exceptions=True)
+        await self._transport.settled_down()
+        await self._transport.aclose()
+        self._log.info("worker.stopped")
 
     async def _finish(self, seconds: float, *, hurried: bool = False) -> bool:
         """Wait until nothing runs; False where time is up, or where it is told to end now."""
@@ -322,10 +409,10 @@ class Worker:
             await asyncio.sleep(0.02)
         return self._runner.idle
 
-    async def _flush(self) -> None:
+    async def _flush(self, seconds: float) -> None:
         """Settle what is done. Where the server is away for long, the leases run out instead."""
         try:
-            async with asyncio.timeout(max(5.0, self.options.drain_timeout)):
+            async with asyncio.timeout(seconds):
                 await self._settler.flush()
         except TimeoutError:
             self._log.error("worker.unsettled", tasks=len(self._holdings))

@@ -12,12 +12,14 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from streamq import telemetry
 from streamq.app import Handler, Registry
 from streamq.model import Delivery, HandedBack, Outcome
 from streamq.telemetry.sums import Sums
+from streamq.worker import stacks, verdict
 from streamq.worker.attempts import Attempts
 from streamq.worker.clocks import Clocks
 from streamq.worker.executors import Processes, Threads
@@ -49,6 +51,9 @@ class Runner:
         finished: Callable[[Held, Outcome], None],
         hungry: Callable[[], None],
         sums: Sums,
+        closing: Callable[[], bool] = lambda: False,
+        *,
+        apart: bool = False,
     ) -> None:
         self._registry = registry
         self.sums = sums
@@ -59,14 +64,26 @@ class Runner:
         self._hungry = hungry
         self._queue: deque[Held] = deque()
         self._sleeping: deque[asyncio.Future[None]] = deque()
+        self._closed = False
         self._slots: set[asyncio.Task[None]] = set()
         self._running: set[Held] = set()
         self._written_off: set[Held] = set()
         self._threads = Threads(concurrency)
         self._processes = Processes(process_slots, registry.tracer)
+        self._apart = Processes(1, registry.tracer) if apart else None
+        self._alone: Held | None = None
         self.clocks = Clocks()
         self.attempts = Attempts(
-            registry, worker, self._threads, self._processes, self.clocks, sums, self._taken
+            registry,
+            worker,
+            self._threads,
+            self._processes,
+            self.clocks,
+            sums,
+            self._taken,
+            closing,
+            self,
+            self._apart,
         )
         self._for_processes: Counter[str] = Counter()
         self._base = contextvars.copy_context()
@@ -83,7 +100,10 @@ class Runner:
 
     def room(self) -> int:
         """How many tasks may be fetched now: free slots, and a little more while tasks are short. None while
-        the slots have enough to do and there is less room than a round trip is worth."""
+        the slots have enough to do and there is less room than a round trip is worth; nor beside a suspect
+        that is to be alone."""
+        if self._alone is not None:
+            return 0
         waiting = len(self._queue)
         taken = len(self._running) + self._threads.stuck + waiting
         room = self._concurrency + self._ahead - taken
@@ -104,6 +124,15 @@ class Runner:
     def running(self) -> list[Held]:
         """A copy of what runs, oldest first; may be called from another thread."""
         return sorted(self._running, key=lambda held: held.started or 0.0)
+
+    def others(self, held: Held) -> int:
+        """How many handlers run beside this one."""
+        return len(self._running - self._written_off - {held})
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nothing may be taken, since a suspect is to run alone."""
+        return self._alone is not None
 
     @property
     def idle(self) -> bool:
@@ -128,6 +157,8 @@ class Runner:
         held.stop, held.stopped = why, time.monotonic()
         if held.started is None:
             return  # its slot will see
+        if why == "timeout":
+            held.stood = _stood(held)
         if held.context is not None:
             held.context._cancelled = True  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
         if held.slot is not None:
@@ -140,6 +171,11 @@ class Runner:
             self._queue.remove(held)
             self._end(held, HandedBack())
 
+    def alone(self, held: Held) -> None:
+        """Take nothing else until this one has ended."""
+        self._alone = held
+        self.hand_back_queued()
+
     def stop_all(self) -> None:
         """Cut everything short that runs, to be handed back."""
         for held in self.running():
@@ -147,12 +183,22 @@ class Runner:
 
     def close(self) -> None:
         """End the slots and the executors. Threads that run handlers cannot be ended."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
+        for held in self._running:
+            held.stop = held.stop or "lost"  # nothing can be settled any more
         for slot in self._slots:
             slot.cancel()
         self._threads.close()
         self._processes.close()
+        if self._apart is not None:
+            self._apart.close()
+
+    async def ended(self) -> None:
+        """Wait until the slots have ended, but for handlers that do not end."""
+        if self._slots:
+            await asyncio.wait(list(self._slots), timeout=1.0)
 
     # -- slots ---------------------------------------------------------------------------------------
 
@@ -161,6 +207,8 @@ class Runner:
             self._spawn()
 
     def _spawn(self) -> None:
+        if self._closed:
+            return
         context = self._base.copy()
         slot = asyncio.get_running_loop().create_task(self._slot(), context=context)
         self._slots.add(slot)
@@ -169,9 +217,19 @@ class Runner:
     def _over(self, slot: asyncio.Task[None]) -> None:
         """A slot has ended. One that failed, which is a fault of ours, is told of and replaced."""
         self._slots.discard(slot)
-        if not slot.cancelled() and (error := slot.exception()) is not None:
-            self._log.error("slot.failed", error=repr(error), exc_info=error)
-            self._spawn()
+        if slot.cancelled() or (error := slot.exception()) is None:
+            return
+        for held in [held for held in self._running if held.slot is slot]:
+            self._running.discard(held)
+            self._written_off.discard(held)
+            self._end(held, self.attempts.unforeseen(held, error))
+        self._log_failed(None, error)
+        self._spawn()
+
+    def _log_failed(self, held: Held | None, error: BaseException) -> None:
+        with suppress(BaseException):  # a log that raises ends no slot
+            about = {} if held is None else {"task": str(held.delivery.id)}
+            self._log.error("slot.failed", **about, error=verdict.name(error), exc_info=error)
 
     async def _slot(self) -> None:
         """Run one delivery after the other. A coroutine is kept, since a new asyncio task for each
@@ -186,7 +244,13 @@ class Runner:
                 resumed = time.monotonic()
             held = self._queue.popleft()
             held.slot = me
-            outcome = await (attempts.run(held) if tracer is None else attempts.traced(tracer, held))
+            try:
+                outcome = await (attempts.run(held) if tracer is None else attempts.traced(tracer, held))
+            except GeneratorExit:
+                raise
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the delivery has an outcome
+                self._log_failed(held, error)
+                outcome = attempts.unforeseen(held, error)
             self._running.discard(held)
             if self._written_off:
                 self._written_off.discard(held)
@@ -236,13 +300,15 @@ class Runner:
         """Whether the handler has left context variables behind that the next must not see."""
         try:
             return contextvars.copy_context() != self._base
-        except Exception:  # noqa: BLE001 - a value that cannot be compared is no value of ours
+        except BaseException:  # noqa: BLE001 - a value that cannot be compared is no value of ours
             return True
 
     def _end(self, held: Held, outcome: Outcome | None) -> None:
         if held.done:
             return
         held.done = True
+        if self._alone is held:
+            self._alone = None
         self._ended += 1
         if self._for_processes and held.delivery.type in self._for_processes:
             self._for_processes[held.delivery.type] -= 1
@@ -290,3 +356,11 @@ class Runner:
         handler = self._registry.handlers[held.delivery.type]
         self._log.error("task.will_not_stop", task=str(held.delivery.id), why=held.stop)
         self._end(held, self.attempts.failed(held, handler, asyncio.CancelledError()))
+
+
+def _stood(held: Held) -> str:
+    """Where the handler stands: in its thread, or in the coroutine of its slot."""
+    thread = 0 if held.context is None else held.context._thread  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+    if thread:
+        return stacks.of_thread(thread)
+    return "" if held.slot is None else stacks.of_coroutine(held.slot.get_coro())

@@ -21,6 +21,7 @@ from streamq.model import Outcome, Settlement
 from streamq.telemetry.sums import Sums
 from streamq.transport import AsyncTransport, ServerChanged, returned
 from streamq.worker import forks
+from streamq.worker.attemptlog import AttemptLog
 from streamq.worker.holdings import Held, Holdings, Line
 from streamq.worker.incarnations import Incarnations
 
@@ -29,11 +30,11 @@ FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 1.0
 """Seconds between two tries on a server that answers, but not what it should (loading, read only)."""
 
-_Ended = tuple[Held, Outcome]
+Ended = tuple[Held, Outcome]
 
 
 class Settler:
-    """Settles deliveries of one worker process."""
+    """Settles deliveries of one worker process. `settled` is told of what the server has stored."""
 
     def __init__(
         self,
@@ -44,6 +45,8 @@ class Settler:
         servers: Incarnations,
         freed: Callable[[], None],
         sums: Sums,
+        attempt_log: AttemptLog,
+        settled: Callable[[list[Ended]], None],
     ) -> None:
         self.transport = transport
         self.app = app
@@ -51,6 +54,8 @@ class Settler:
         self.servers = servers
         self.freed = freed
         self.sums = sums
+        self.attempt_log = attempt_log
+        self.settled = settled
         self.log = telemetry.get_logger(worker=consumer)
         self._lanes: dict[int, _Lane] = {}
         self._opened = asyncio.Event()
@@ -69,15 +74,15 @@ class Settler:
         return lane
 
     async def run(self) -> None:
-        """Settle until cancelled; cancel it after `flush` only."""
+        """Settle until cancelled. Run anew, it sends what was under way again, as the same call."""
         running: set[int] = set()
         async with asyncio.TaskGroup() as group:
             while True:
-                await self._opened.wait()
                 self._opened.clear()
                 for shard in self._lanes.keys() - running:
                     group.create_task(self._lanes[shard].run())
                 running = set(self._lanes)
+                await self._opened.wait()
 
     async def flush(self, shard: int | None = None) -> None:
         """Return when everything that was put has been settled, of one shard or of all."""
@@ -93,9 +98,11 @@ class _Lane:
         self.idle = asyncio.Event()
         self.idle.set()
         self._settler = settler
-        self._waiting: dict[str, list[_Ended]] = {}
+        self._waiting: dict[str, list[Ended]] = {}
         self._writers: dict[str, Writer] = {}
         self._wake = asyncio.Event()
+        self._under_way: tuple[Line, list[Ended]] | None = None
+        self._sent: tuple[list[Ended], calls.Call[list[bool]] | None] | None = None
 
     def put(self, held: Held, outcome: Outcome) -> None:
         task_type = held.delivery.type
@@ -108,8 +115,8 @@ class _Lane:
 
     async def run(self) -> None:
         while True:
-            await self._wake.wait()
-            self._wake.clear()
+            if self._under_way is not None:
+                await self._settle(*self._under_way)
             while self._waiting:
                 task_type = next(iter(self._waiting))
                 waiting = self._waiting.pop(task_type)
@@ -117,8 +124,11 @@ class _Lane:
                     self._waiting[task_type] = waiting[BATCH:]
                 await self._settle((task_type, self.shard), waiting[:BATCH])
             self.idle.set()
+            await self._wake.wait()
+            self._wake.clear()
 
-    async def _settle(self, line: Line, batch: list[_Ended]) -> None:
+    async def _settle(self, line: Line, batch: list[Ended]) -> None:
+        self._under_way = line, batch
         try:
             settled = await self._send(line, batch)
         except RedisError as error:
@@ -126,31 +136,38 @@ class _Lane:
             told = {"type": line[0], "tasks": len(batch), "error": str(error)}
             self._settler.log.error("task.settle_failed", **told)  # noqa: TRY400 - the server's words say it
             self._settler.sums.count("streamq_redis_errors_total", "settle")
-            settled = [True] * len(batch)
-        if not all(settled):
-            self._tell_lost([ended for ended, ours in zip(batch, settled, strict=True) if not ours])
+        else:
+            self._tell(batch, settled)
+        self._under_way = self._sent = None
         self._settler.holdings.remove(line, [held.delivery.place for held, _ in batch if not held.lost])
         self._settler.freed()
 
-    def _tell_lost(self, lost: list[_Ended]) -> None:
+    def _tell(self, batch: list[Ended], settled: list[bool]) -> None:
+        if all(settled):
+            self._settler.settled(batch)
+            return
+        answers = list(zip(batch, settled, strict=True))
+        self._tell_lost([ended for ended, ours in answers if not ours])
+        self._settler.settled([ended for ended, ours in answers if ours])
+
+    def _tell_lost(self, lost: list[Ended]) -> None:
         for held, outcome in lost:
             task_type = held.delivery.type
             self._settler.sums.count("streamq_leases_lost_total", self._settler.app, task_type)
-            self._settler.log.warning(
-                "task.lease_lost", task=str(held.delivery.id), outcome=type(outcome).__name__.lower()
-            )
+            self._settler.attempt_log.lost(held, outcome)
 
-    async def _send(self, line: Line, batch: list[_Ended]) -> list[bool]:
+    async def _send(self, line: Line, batch: list[Ended]) -> list[bool]:
         """Settle. Answers for each whether the delivery was ours. The same call is sent again, but for
         deliveries that turn out to be lost meanwhile: then it is another."""
-        kept, pause = batch, FIRST_PAUSE
-        call: calls.Call[list[bool]] | None = None
+        pause = FIRST_PAUSE
+        kept, call = self._sent or (batch, None)
         while True:
             if any(held.lost for held, _ in kept):
                 kept, call = [ended for ended in kept if not ended[0].lost], None
             if not kept:
                 return [False] * len(batch)
             call = call or self._call(line, kept)
+            self._sent = kept, call
             try:
                 settled = await self._try(call)
             except RedisUnavailable as error:
@@ -166,7 +183,7 @@ class _Lane:
                 answers = {held: ours for (held, _), ours in zip(kept, settled, strict=True)}
                 return [answers.get(held, False) for held, _ in batch]
 
-    def _call(self, line: Line, batch: list[_Ended]) -> calls.Call[list[bool]]:
+    def _call(self, line: Line, batch: list[Ended]) -> calls.Call[list[bool]]:
         task_type, shard = line
         writer = self._writers.get(task_type)
         if writer is None:

@@ -5,6 +5,7 @@ Owns what is recorded of a failure and which outcome follows from it.
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,13 @@ from streamq import codec, retry
 from streamq.app import Handler
 from streamq.errors import AttemptTimeout, DecodeError, PayloadError
 from streamq.fingerprint import fingerprint
-from streamq.model import Delivery, Died, Outcome, Retried
+from streamq.model import Delivery, Died, Retried
 
 _HERE: Final = str(Path(__file__).parent)
+AT_LEAST: Final = 1.0
+"""Seconds until the next attempt, where nothing else can be said."""
+TRACEBACK_LIMIT: Final = 16_384
+"""Characters of a traceback that are worked with: its tail tells most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,42 +58,75 @@ def retention_ms(handler: Handler, delivery: Delivery) -> int:
 
 
 def failure(handler: Handler, delivery: Delivery, error: BaseException) -> Failure:
-    """Judge an exception that came out of a handler, or kept it from being called."""
-    message = _text(error)
-    try:
-        decision = _decide(handler, delivery, error)
-    except Exception as broken:  # noqa: BLE001 - the user's wait object or Retry(after=...)
-        decision = retry.GiveUp("backoff")
-        message = f"{message} (no delay for its retry: {type(broken).__name__}: {_text(broken)})"
+    """Judge an exception that came out of a handler, or kept it from being called. Never raises, whatever
+    the exception's own methods do."""
     return Failure(
-        error=type(error).__qualname__, message=message, traceback=_traceback(error), decision=decision
+        error=name(error),
+        message=text(error),
+        traceback=_traceback(error),
+        decision=_decision(handler, delivery, error),
     )
 
 
-def _decide(handler: Handler, delivery: Delivery, error: BaseException) -> retry.Again | retry.GiveUp:
-    if isinstance(error, DecodeError):
-        return retry.GiveUp(error.reason)
-    if isinstance(error, PayloadError):
-        # The handler has done its work; doing it again would not make its result fit into JSON.
-        return retry.GiveUp("result")
-    return retry.decide(handler.options, max_attempts(handler, delivery), delivery.attempt, error)
+def _decision(handler: Handler, delivery: Delivery, error: BaseException) -> retry.Again | retry.GiveUp:
+    most = max_attempts(handler, delivery)
+    try:
+        if isinstance(error, DecodeError):
+            return retry.GiveUp(error.reason)
+        if isinstance(error, PayloadError):
+            # The handler has done its work; doing it again would not make its result fit into JSON.
+            return retry.GiveUp("result")
+        return retry.decide(handler.options, most, delivery.attempt, error)
+    except BaseException as broken:  # noqa: BLE001 - the user's classes judge whether it is one of theirs
+        if delivery.attempt >= most:
+            return retry.GiveUp("attempts")
+        return retry.Again(AT_LEAST, f"what its policy says, which raised {type(broken).__name__},")
 
 
-def _text(error: BaseException) -> str:
+def timed_out(limit: float | None, stood: str, error: BaseException) -> AttemptTimeout:
+    """The error of an attempt that was ended at its timeout. stood: where it stood then; error: what came
+    out of it, which tells more than its cancellation where it failed while it ended."""
+    said = f"the attempt ran longer than its timeout of {limit or 0:g} s"
+    late = not isinstance(error, asyncio.CancelledError | AttemptTimeout)
+    if late:
+        said += f"; while it ended it raised {name(error)}: {text(error)}"
+    found = AttemptTimeout(said)
+    found.stood = stood
+    found.__cause__ = error if late else None
+    if not late and not stood:
+        found.__traceback__ = error.__traceback__
+    return found
+
+
+def name(error: BaseException) -> str:
+    """The name of an exception's class."""
+    try:
+        return str(type(error).__qualname__)
+    except BaseException:  # noqa: BLE001 - the user's metaclass
+        return "Exception"
+
+
+def text(error: BaseException) -> str:
     """The message, no longer than is kept of it: it goes into the log as well."""
     try:
         return codec.clean(str(error)[: codec.MESSAGE_LIMIT])
-    except Exception:  # noqa: BLE001 - the user's __str__
+    except BaseException:  # noqa: BLE001 - the user's __str__
         return "(its message cannot be shown)"
 
 
 def _traceback(error: BaseException) -> str:
-    # An attempt that ran out of time, or was never called, has no frames of its own worth keeping.
-    if isinstance(error, AttemptTimeout | DecodeError) and error.__cause__ is None:
-        return ""
     try:
-        return "".join(traceback.format_exception(type(error), error, _users_part(error), limit=-20))
-    except Exception:  # noqa: BLE001 - the user's exception again
+        stood = error.stood if isinstance(error, AttemptTimeout) else ""
+        # An attempt that was never called has no frames of its own worth keeping.
+        if isinstance(error, DecodeError) and error.__cause__ is None:
+            return ""
+        if isinstance(error, AttemptTimeout) and error.__cause__ is None and error.__traceback__ is None:
+            return f"{stood}{name(error)}: {text(error)}\n" if stood else ""
+        parts = traceback.format_exception(type(error), error, _users_part(error), limit=-20)
+        found = "".join(part[: 4 * codec.MESSAGE_LIMIT] for part in parts)
+        lines = (line[: codec.MESSAGE_LIMIT] for line in found[-4 * TRACEBACK_LIMIT :].split("\n"))
+        return codec.clean((stood + "\n" if stood else "") + "\n".join(lines)[-TRACEBACK_LIMIT:])
+    except BaseException:  # noqa: BLE001 - the user's exception again, or one too deep to be shown
         return ""
 
 
@@ -100,7 +138,7 @@ def outcome(
     now_ms: int,
     started: bool = True,
     run_ms: int | None = None,
-) -> Outcome:
+) -> Retried | Died:
     """The failure as the outcome of the delivery: run again, or dead. run_ms: how long the handler ran,
     None where it was not called."""
     failures = codec.add_failure(

@@ -92,7 +92,7 @@ def _attempts(history: History, task: str) -> Iterator[Finding]:
         first = min(event["at"] for event in starts if event["attempt"] == number)
         if not _failed(history, task, number - 1, first):
             yield Finding("attempts", task, f"attempt {number} follows no failure of attempt {number - 1}")
-    if any(event["lost"] >= MAX_LOST for event in starts):
+    if any(event["lost"] >= 3 * MAX_LOST for event in starts):
         yield Finding("attempts", task, "was delivered after it had lost as many deliveries as it may lose")
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from streamq import calls, codec
 from streamq.keys import GROUP, type_keys
-from streamq.model import Completed, Died, Moved, NewTask, Retried, TaskId
+from streamq.model import Accepted, Completed, Died, Moved, NewTask, Retried, Settlement, TaskId
 from streamq.transport import SyncTransport
 from tests.lua.shard import Shard, Snapshot
 
@@ -88,18 +90,28 @@ def test_reclaim_gives_an_abandoned_task_a_new_entry(shard: Shard) -> None:
 
 
 def test_a_task_that_loses_delivery_after_delivery_is_isolated_then_dead(shard: Shard) -> None:
+    """Its third loss and those after it prove nothing, as its whole worker was lost; but there is an end."""
     local = shard.put(priority="high")
-    for lost, letter in ((0, "h"), (1, "h"), (2, "s")):
+    for lost, letter in enumerate("hhsssssss"):
         [delivery] = shard.fetch(f"worker-{lost}")
         assert (delivery.lost, delivery.place[0]) == (lost, letter)
         shard.age(delivery, 60_000)
         shard.reclaim(letter)
     located = shard.locate(local)
     assert (located.state, located.detail["reason"]) == ("dead", "lost")
-    assert len(codec.failures(codec.fields_dict(located.fields)["f"])) == 3
+    assert len(codec.failures(codec.fields_dict(located.fields)["f"])) == 9
     assert shard.snapshot() == Snapshot(
-        dead=1, counters={"accepted": 1, "started": 3, "reclaimed": 3, "dead": 1}
+        dead=1, counters={"accepted": 1, "started": 9, "reclaimed": 9, "dead": 1}
     )
+
+
+def test_a_task_that_may_lose_one_delivery_is_never_run_again(shard: Shard) -> None:
+    shard.command("HSET", shard.t.policy, "max_lost", 1)
+    local = shard.put()
+    [delivery] = shard.fetch()
+    shard.age(delivery, 60_000)
+    shard.reclaim("n")
+    assert (shard.state(local), shard.locate(local).detail["reason"]) == ("dead", "lost")
 
 
 def test_a_suspect_that_comes_to_an_end_is_none_any_more(shard: Shard) -> None:
@@ -400,3 +412,54 @@ def test_a_heartbeat_that_cannot_be_read_promises_nothing(shard: Shard, told: by
     [again] = shard.fetch("c")
     shard.age(again, 60_000)
     assert shard.reclaim().returned == 1
+
+
+# -- times that are none -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delay", ["nan", "-nan", "inf", "-inf", "1e400", "-5", "soon", "", "1e15"])
+def test_a_retry_whose_delay_is_no_number_comes_again_soon(shard: Shard, delay: str) -> None:
+    """NaN broke the script off behind its XACK: the task was running for ever; infinity was scheduled so."""
+    local = shard.put()
+    [delivery] = shard.fetch()
+    answers = shard.run(
+        calls.settle(
+            shard.t,
+            shard.s,
+            "settler",
+            1,
+            [Settlement(delivery.place, local, Retried(cast("int", delay), NONE))],
+        )
+    )
+    assert answers == [True]
+    shard.promote_until(1)
+    assert [again.attempt for again in shard.fetch()] == [2]
+
+
+@pytest.mark.parametrize("digits", ["9" * 16, "9" * 330])
+@pytest.mark.parametrize("absolute", [True, False])
+def test_a_due_time_beyond_all_bounds_is_a_number(shard: Shard, digits: str, absolute: bool) -> None:
+    shard.enqueue(NewTask(b"{}", due=int(digits), absolute=absolute))
+    [[_, score]] = [shard.command("ZRANGE", shard.t.schedule, 0, -1, "WITHSCORES")]
+    assert float(score) < 1e14
+
+
+@pytest.mark.parametrize("life", ["nan", "inf", "-1", "many"])
+def test_a_lifetime_that_is_no_number_is_a_long_one(shard: Shard, life: str) -> None:
+    [answer] = shard.enqueue(NewTask(b"{}", fields=(("x", life),)))
+    assert isinstance(answer, Accepted)
+    [delivery] = shard.fetch()
+    assert delivery.expires_ms is not None
+    assert delivery.expires_ms > 1e13
+
+
+@pytest.mark.parametrize("life", ["nan", "inf", "-7", "many"])
+def test_a_retention_that_is_no_number_ends_too(shard: Shard, life: str) -> None:
+    local = shard.put()
+    [delivery] = shard.fetch()
+    call = calls.settle(
+        shard.t, shard.s, "settler", 1, [Settlement(delivery.place, local, Completed(b"1", 1))]
+    )
+    at = call.args.index(1, 7)
+    shard.run(call._replace(args=(*call.args[:at], life, *call.args[at + 1 :])))
+    assert 0 < shard.command("PTTL", shard.t.results(local)) <= 1000

@@ -134,7 +134,7 @@ def test_lost_and_undecodable_tasks_are_grouped_by_their_reason(shard: Shard) ->
     shard.command("ZADD", shard.t.schedule, 2, b"nonsense")
     shard.promote()
     shard.put()
-    for letter in "nns":
+    for letter in "nnsssssss":
         for delivery in shard.fetch("gone"):
             shard.age(delivery, 60_000)
         shard.reclaim(letter)

@@ -38,6 +38,7 @@ class Task:
     place: str = ""
     attempts: int = 0
     lost: int = 0
+    watched: bool = False
     failures: int = 0
     expires: int | None = None
     enqueued: int | None = None
@@ -65,6 +66,11 @@ class Policy:
     max_lost: int = 3
     rate: tuple[int, int] | None = None
     backlog: int | None = None
+
+    @property
+    def most_lost(self) -> int:
+        """Lost deliveries in a row after which a task is dead whatever it did."""
+        return 1 if self.max_lost == 1 else 3 * self.max_lost
 
     def stored(self) -> dict[str, str]:
         found = {"lease_ms": str(LEASE), "max_lost": str(self.max_lost)}
@@ -107,7 +113,14 @@ class Books:
             return "unknown"
         if task.state == "running" and self.pending[task.place].deleted:
             return "unknown"
-        return "unknown" if task.state == "completed" and task.result is None else task.state
+        if task.state == "completed" and task.result is None and not task.watched:
+            return "unknown"
+        return task.state
+
+    def gone(self) -> list[Task]:
+        """What is known to have ended, though nothing else is kept of it."""
+        watched = [task for task in self.of("completed") if task.watched and task.result is None]
+        return [task for task in [*self.of("cancelled", "expired"), *watched] if task.kept]
 
     def due(self) -> list[Task]:
         """What is scheduled, in the order in which it will be promoted."""
@@ -151,7 +164,7 @@ class Books:
     def _ended(self, task: Task, state: str) -> None:
         task.state, task.when, task.indexed, task.place = state, self.now, False, ""
         self.cancels.discard(task.local)
-        self.waiters.pop(task.local, None)
+        task.watched = self.waiters.pop(task.local, None) is not None
         self.expiring.pop(task.local, None)
         if state in ("completed", "cancelled", "expired", "dead"):
             self.counters[state] += 1

@@ -258,7 +258,7 @@ class Twin(Books):
         task.lost, task.failures = task.lost + 1, task.failures + 1
         if task.local in self.cancels:
             self._ended(task, "cancelled")
-        elif task.lost >= self.policy.max_lost:
+        elif task.lost >= self.policy.most_lost:
             self._ended(task, "dead")
         else:
             self._append(task, "s" if task.lost >= self.policy.max_lost - 1 else place[0])
@@ -283,7 +283,7 @@ class Twin(Books):
 
     def trim(self, gone_ms: int, silent_ms: int) -> int:
         silent = self._forget_silent(silent_ms)
-        old = [t for t in self.of("cancelled", "expired") if t.kept and t.when <= self.now - gone_ms]
+        old = [task for task in self.gone() if task.when <= self.now - gone_ms]
         for task in old:
             task.kept = False
         over = [local for local, until in self.waiters.items() if until <= self.now]

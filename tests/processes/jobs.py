@@ -55,6 +55,23 @@ async def poison() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@app.task(lease=1)
+def poison_in_thread() -> None:
+    """The same of another kind."""
+    note("start")
+    time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(lease=1, max_lost=2)
+async def kills_host() -> None:
+    """Kills its worker from wherever it runs, so that its own death proves nothing."""
+    note("start")
+    worker = int(get_context().worker.rpartition("-")[0].rpartition("-")[2])
+    os.kill(worker, signal.SIGKILL)
+    await asyncio.sleep(60)
+
+
 @app.task(timeout=1, lease=1, max_lost=1)
 async def wedges() -> None:
     """Blocks its event loop for ever."""

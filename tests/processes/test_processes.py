@@ -134,6 +134,44 @@ def test_a_poison_task_ends_dead_and_the_innocent_do_not(
     clean(jobs)
 
 
+def test_no_innocent_is_buried_beside_one_poison_after_the_other(
+    jobs: StreamQ, worker: Work, start: Start, tmp_path: Path
+) -> None:
+    """A task of some seconds was a dead letter at the third death, which another caused."""
+    start(*QUICK)
+    worker("--concurrency", "20")
+    innocent = send(jobs, 2, 4.0)
+    wait_until(lambda: len(ledger(tmp_path)) >= 2)
+    for kind in ("poison", "poison_in_thread", "poison"):
+        bad = jobs.send(kind)
+        wait_until(lambda bad=bad: bad.status() == "dead", 60)  # type: ignore[misc]
+        info = jobs.inspector.task(bad.id)
+        assert info.detail["reason"] == "lost"
+        assert [failure["error"] for failure in info.failures] == ["WorkerLost"] * len(info.failures)
+        if all(jobs.handle(one).status() == "completed" for one in innocent):
+            innocent += send(jobs, 1, 4.0)
+    for one in innocent:
+        assert isinstance(jobs.handle(one).result(60), int)
+    assert jobs.inspector.type_stats("work").counters.get("dead", 0) == 0
+    clean(jobs)
+
+
+def test_a_task_that_kills_its_worker_from_its_own_process_ends_too(
+    jobs: StreamQ, worker: Work, start: Start, tmp_path: Path
+) -> None:
+    """A loss together with the whole worker proves nothing, but there is an end: alone, it harms nobody."""
+    start(*QUICK)
+    worker("--concurrency", "5")
+    innocent = send(jobs, 3, 2.0)
+    wait_until(lambda: len(ledger(tmp_path)) >= 3)
+    bad = jobs.send("kills_host")
+    wait_until(lambda: bad.status() == "dead", 100)
+    assert [failure["error"] for failure in jobs.inspector.task(bad.id).failures] == ["WorkerLost"] * 6
+    for one in innocent:
+        assert isinstance(jobs.handle(one).result(60), int)
+    clean(jobs)
+
+
 def test_a_worker_whose_event_loop_never_comes_back_is_replaced(
     jobs: StreamQ, worker: Work, start: Start, tmp_path: Path
 ) -> None:

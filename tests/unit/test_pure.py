@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,11 +74,20 @@ def test_the_default_backoff_grows_with_jitter_and_is_capped() -> None:
         (wait_fixed(3), 1, 3.0),
         (wait_exponential(multiplier=2), 3, 8.0),
         (lambda _: 1e12, 1, retry.LONGEST_BACKOFF),
-        (lambda _: -5, 1, 0.0),
+        (lambda _: timedelta(minutes=1), 1, 60.0),
+        (lambda _: Decimal("2.5"), 1, 2.5),
+        (lambda _: "90s", 1, 90.0),
+        (lambda _: 0, 1, 0.0),
     ],
 )
 def test_backoff_is_what_the_wait_object_says_within_bounds(wait: object, attempt: int, want: float) -> None:
     assert retry.backoff(wait, attempt, ValueError()) == want
+
+
+ONLY_OS = TaskOptions(backoff=wait_fixed(1), retry_on=(OSError,))
+NO_VALUE = TaskOptions(backoff=wait_fixed(1), give_up_on=(ValueError,))
+GROUPS = TaskOptions(backoff=wait_fixed(1), retry_on=(ExceptionGroup,))
+NO_GROUPS = TaskOptions(backoff=wait_fixed(1), give_up_on=(BaseExceptionGroup,))
 
 
 @pytest.mark.parametrize(
@@ -86,10 +100,64 @@ def test_backoff_is_what_the_wait_object_says_within_bounds(wait: object, attemp
         (TaskOptions(retry_on=(OSError,)), 1, Retry(after="2m"), retry.Again(120.0)),
         (TaskOptions(), 5, Retry(after=1), retry.GiveUp("attempts")),
         (TaskOptions(backoff=wait_fixed(1)), 1, SystemExit(), retry.Again(1.0)),
+        (ONLY_OS, 1, ExceptionGroup("g", [OSError()]), retry.Again(1.0)),
+        (ONLY_OS, 1, ExceptionGroup("g", [ExceptionGroup("h", [OSError()]), OSError()]), retry.Again(1.0)),
+        (ONLY_OS, 1, ExceptionGroup("g", [OSError(), ValueError()]), retry.GiveUp("gave_up")),
+        (ONLY_OS, 1, BaseExceptionGroup("g", [CancelledError(), OSError()]), retry.Again(1.0)),
+        (ONLY_OS, 1, BaseExceptionGroup("g", [CancelledError(), ValueError()]), retry.GiveUp("gave_up")),
+        (NO_VALUE, 1, ExceptionGroup("g", [OSError(), ValueError()]), retry.GiveUp("gave_up")),
+        (NO_VALUE, 1, ExceptionGroup("g", [Retry(after=3), ValueError()]), retry.GiveUp("gave_up")),
+        (NO_VALUE, 1, ExceptionGroup("g", [Retry(after=3), KeyError()]), retry.Again(3.0)),
+        (ONLY_OS, 1, ExceptionGroup("g", [Retry(after="3s"), Retry(after=7), Retry()]), retry.Again(7.0)),
+        (ONLY_OS, 1, ExceptionGroup("g", [Retry()]), retry.Again(1.0)),
+        (ONLY_OS, 5, ExceptionGroup("g", [Retry(after=3)]), retry.GiveUp("attempts")),
+        (GROUPS, 1, ExceptionGroup("g", [ValueError()]), retry.Again(1.0)),
+        (GROUPS, 1, ValueError(), retry.GiveUp("gave_up")),
+        (NO_GROUPS, 1, ExceptionGroup("g", [ValueError()]), retry.GiveUp("gave_up")),
+        (NO_GROUPS, 1, ValueError(), retry.Again(1.0)),
     ],
 )
 def test_decisions(policy: TaskOptions, attempt: int, error: BaseException, want: object) -> None:
     assert retry.decide(policy, policy.max_attempts, attempt, error) == want
+
+
+class Unwritable:
+    def __float__(self) -> float:
+        raise SystemExit
+
+    def __repr__(self) -> str:
+        raise ValueError
+
+
+NO_WAITS = [
+    float("nan"), float("inf"), -float("inf"), -1, -0.001, None, True, "soon", "-5s", b"5", [], object(),
+    timedelta(days=-1), Decimal("NaN"), Decimal("sNaN"), 1j, 10**400, Unwritable(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wait", NO_WAITS, ids=lambda wait: type(wait).__name__)
+def test_a_wait_that_is_no_duration_is_replaced_and_told(wait: Any) -> None:
+    """NaN left the task running for ever, infinity scheduled it for ever, others made dead letters."""
+    found = retry.decide(TaskOptions(backoff=lambda _: wait), 5, 1, ValueError())
+    assert isinstance(found, retry.Again)
+    assert 0 <= found.delay <= 1
+    assert found.instead_of
+    if wait is not None:
+        policy = TaskOptions(backoff=wait_fixed(3))
+        asked = retry.decide(policy, 5, 1, ExceptionGroup("g", [Retry(after=wait)]))
+        assert isinstance(asked, retry.Again)
+        assert asked.delay == 3
+        assert asked.instead_of.startswith("Retry(after=")
+
+
+def test_a_backoff_that_raises_is_replaced_and_told() -> None:
+    def broken(_: object) -> float:
+        raise SystemExit
+
+    found = retry.decide(TaskOptions(backoff=broken), 5, 1, ValueError())
+    assert isinstance(found, retry.Again)
+    assert found.instead_of == "the backoff raised SystemExit"
+    assert retry.decide(TaskOptions(backoff=broken), 1, 1, ValueError()) == retry.GiveUp("attempts")
 
 
 def test_every_script_has_a_header_that_is_its_contract() -> None:

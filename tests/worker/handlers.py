@@ -11,7 +11,9 @@ from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
-from streamq import StreamQ, get_context
+from tenacity import wait_fixed
+
+from streamq import Retry, StreamQ, get_context
 from streamq.client import Client
 from streamq.queue import app as queue
 from streamq.transport import Address
@@ -95,3 +97,67 @@ def starts_and_waits(path: str) -> None:
     child.start()
     Path(path).write_text(f"{os.getpid()} {child.pid}")
     time.sleep(300)
+
+
+def boom() -> None:
+    raise ValueError("no such account\nsecond line")
+
+
+@app.task(executor="process", max_attempts=2, backoff=wait_fixed(0.01))
+def explodes() -> None:
+    boom()
+
+
+def grouped(what: str) -> ExceptionGroup[Exception]:
+    """What a handler raises that is to be retried, given up or run again in an hour."""
+    first: dict[str, list[Exception]] = {
+        "retried": [ConnectionError()],
+        "given up": [ConnectionError(), FileNotFoundError()],
+        "asked": [Retry(after="1h"), Retry(after="5m"), ConnectionError()],
+    }
+    return ExceptionGroup("several", [ExceptionGroup("inner", first[what]), ConnectionError()])
+
+
+@app.task(
+    executor="process", max_attempts=2, backoff=wait_fixed(0), retry_on=OSError, give_up_on=FileNotFoundError
+)
+def groups(what: str) -> None:
+    raise grouped(what)
+
+
+@app.task
+async def on_loop() -> list[int]:
+    context = get_context()
+    return [os.getpid(), context.attempt, context.lost]
+
+
+@app.task
+def in_thread() -> list[int]:
+    context = get_context()
+    return [os.getpid(), context.attempt, context.lost]
+
+
+@app.task
+async def kills_itself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def waits_for(path: str, note: str) -> None:
+    """Notes its process, and waits for a file."""
+    with Path(note).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    while not Path(path).exists():
+        time.sleep(0.01)
+
+
+@app.task(executor="process", max_attempts=1)
+def raises(what: str) -> Any:
+    from tests.worker import test_slots as odd
+
+    if what == "result":
+        return odd.Odd(RuntimeError)
+    raise {
+        "Unpickled": odd.Unpickled(1, 2), "Unshown": odd.Unshown(), "Base": odd.Base(),
+        "MemoryError": MemoryError(),
+    }[what]  # fmt: skip

@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any
 
 import pytest
+from tenacity import wait_fixed
 
-from streamq import InvalidOption, StreamQ, TaskDead, get_context, telemetry
+from streamq import InvalidOption, Retry, StreamQ, TaskDead, get_context, retry, telemetry
 from tests.running import clean, serving, working
 
 
@@ -68,20 +69,42 @@ async def test_what_a_handler_logs_cannot_fail_it(app: StreamQ, capfd: pytest.Ca
     assert json.loads(line)["number"] == str(2**70)
 
 
-async def test_a_broken_delay_is_named(app: StreamQ) -> None:
-    from streamq import Retry
+NO_WAITS = [float("nan"), float("inf"), -1, 1e300, None, "soon", "raises"]
+
+
+@pytest.mark.parametrize("by", ["backoff", "Retry", "a group"])
+@pytest.mark.parametrize("wait", NO_WAITS, ids=str)
+async def test_a_wait_that_is_no_duration_is_the_default(
+    app: StreamQ, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, wait: Any, by: str
+) -> None:
+    """NaN left the task running for ever, infinity scheduled it for ever, the others were dead letters."""
+    monkeypatch.setattr(retry, "_default", lambda: wait_fixed(0.01))
+    monkeypatch.setattr(retry, "LONGEST_BACKOFF", 0.01)  # what is large and finite is cut
+
+    def backoff(_: object) -> Any:
+        if wait == "raises":
+            raise SystemExit
+        return wait
 
     async def fails() -> None:
-        raise Retry("later", after="soon")
+        if by == "Retry":
+            raise Retry(after=wait)
+        if by == "a group":
+            raise ExceptionGroup("two", [Retry(after=wait), ValueError()])
+        raise ValueError
 
-    app.task(name="again", max_attempts=3)(fails)
+    app.task(name="again", max_attempts=3, backoff=backoff if by == "backoff" else None)(fails)
+    telemetry.configure("info", "json")
     async with serving(app):
         handle = await app.asend("again")
-        with pytest.raises(
-            TaskDead, match=r"later \(no delay for its retry: InvalidOption: after='soon'"
-        ) as got:
+        with pytest.raises(TaskDead) as got:
             await handle.aresult(5)
-    assert got.value.reason == "backoff"
+    assert got.value.reason == "attempts"
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    warned = 0 if (wait == 1e300 and by == "backoff") or (wait is None and by != "backoff") else 2
+    assert [line["level"] for line in lines if line["event"] == "task.wait_invalid"] == ["warning"] * warned
+    assert [line["attempt"] for line in lines if line["event"] == "task.retry"] == [1, 2]
+    clean(app)
 
 
 async def test_a_coroutine_that_nobody_awaits(app: StreamQ) -> None:

@@ -59,7 +59,7 @@ async def test_retries_with_backoff_until_it_works(app: StreamQ) -> None:
         (KeyboardInterrupt(), {"max_attempts": 1}, "attempts", 1),
         (asyncio.CancelledError(), {"max_attempts": 1}, "attempts", 1),
         (Retry(after=0), {"max_attempts": 2}, "attempts", 2),
-        (Retry(after=-1), {"max_attempts": 2}, "backoff", 1),
+        (Retry(after=-1), {"max_attempts": 2, "backoff": wait_fixed(0)}, "attempts", 2),
         (StopIteration(), {"max_attempts": 1}, "attempts", 1),
     ],
 )
@@ -153,6 +153,10 @@ async def test_results_are_kept_as_the_policy_says(app: StreamQ) -> None:
         lost = await forgotten.aenqueue()
         with pytest.raises(ResultUnavailable):
             await lost.aresult(5)
+        watched = await forgotten.options(delay=0.3).aenqueue()
+        with pytest.raises(ResultUnavailable, match="completed, and its result was not kept"):
+            await watched.aresult(10)
+        assert await watched.astatus() == "completed"
         kept = await forgotten.options(retention="1h").aenqueue()
         assert await kept.aresult(5) == 1
         handle: TaskHandle[Any] = await nothing.aenqueue()
