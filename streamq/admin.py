@@ -17,6 +17,7 @@ import orjson
 from streamq import calls
 from streamq.app import sized
 from streamq.audit import Audit, Auditor, Mode
+from streamq.blocking import plain
 from streamq.deadgroups import END_MS, DeadSelection, Groups
 from streamq.depth import TOO_DEEP, too_deep
 from streamq.errors import PayloadError, UnknownTaskType, UsageError
@@ -32,13 +33,14 @@ BATCH: Final = 100
 _Step = Callable[..., calls.Call[Moved]]
 
 
+@plain("app.admin")
 class Admin:
     """Acts on one app on one server, in the name of `by` (default: the user of this process), in all shards
     that may hold something, and at least `shards`."""
 
     def __init__(self, transport: SyncTransport, app: str, shards: int = 1, *, by: str = "") -> None:
         self._transport = transport
-        self._app = app
+        self._app = transport.address.namespace.app(app)
         self._shards = shards
         self._by = by or _user()
 

@@ -23,6 +23,7 @@ from streamq.errors import (
     UnknownTaskType,
 )
 from streamq.model import NAME_PATTERN
+from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.options import TaskOptions, whole
 from streamq.shards import MOST, AppRecord
 from streamq.telemetry.traces import Tracer
@@ -179,9 +180,15 @@ class Registry:
     time `record_at`; None where nobody has asked it yet). `imports`: the modules that have more of them;
     `home`: where the app was made."""
 
-    def __init__(self, name: str, shards: int, imports: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        shards: int,
+        imports: Iterable[str] = (),
+        namespace: Namespace = DEFAULT_NAMESPACE,
+    ) -> None:
         check_name(name, "an app")
-        self.name = name
+        self.name = namespace.app(name)
         self.imports = check_imports(imports)
         self.home = redefinition.current_run()
         self.shards = whole(shards, "shards", least=1)

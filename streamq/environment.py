@@ -36,6 +36,7 @@ class Variable:
 
 
 URL: Final = Variable("STREAMQ_URL", "the server", "redis://localhost:6379/0")
+PREFIX: Final = Variable("STREAMQ_PREFIX", "what the names of all keys and channels begin with", "streamq:")
 APP: Final = Variable("STREAMQ_APP", "the app that commands are about; else the only one on the server")
 ENV: Final = Variable("STREAMQ_ENV", "`dev` lets worker and daemon run on an embedded server")
 TRACING: Final = Variable("STREAMQ_TRACING", "spans of OpenTelemetry: link or child; else none")
@@ -51,6 +52,6 @@ BENCH_APP: Final = Variable("STREAMQ_BENCH_APP", "set by `streamq bench`: its wo
 BENCH_RECORD: Final = Variable("STREAMQ_BENCH_RECORD", "set by `streamq bench`: where its workers note")
 
 VARIABLES: Final = (
-    URL, APP, ENV, TRACING, METRICS_PORT, METRICS_HOST, METRICS_NAMES, DRAIN_TOKEN, HEALTH_SOCKET,
+    URL, PREFIX, APP, ENV, TRACING, METRICS_PORT, METRICS_HOST, METRICS_NAMES, DRAIN_TOKEN, HEALTH_SOCKET,
     DEMO_LEDGER, BENCH_APP, BENCH_RECORD,
 )  # fmt: skip

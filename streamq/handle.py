@@ -1,19 +1,21 @@
 """A task in its enqueuer's hands: status, result, cancel, each sync and async.
 
-Owns the waiting for a result. Waits without polling: it subscribes, asks to be told, looks once, and
-then listens; it looks again every few seconds in case a message was lost.
+Owns what is made of a task's end: its value, or the error that says how it ended. The waiting is the
+client's.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 import orjson
 
 from streamq import calls, codec
+from streamq.blocking import refuse
 from streamq.client import AsyncClients, Client
+from streamq.client.outlook import why
 from streamq.errors import (
     DecodeError,
     RedisUnavailable,
@@ -25,14 +27,10 @@ from streamq.errors import (
 )
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model import LIVING, CancelAnswer, Located, State, TaskId, cancel_answer
+from streamq.namespace import namespace_of
 from streamq.options import Duration, seconds
 
 R = TypeVar("R")
-LOOK_AGAIN: Final = 5.0
-LEAST: Final = 0.05
-"""Seconds that a question may take where the wait is over: the transport gives it what an answer needs."""
-SOON: Final = 0.1
-"""Seconds after which a server that is away is asked again."""
 
 
 def _decode_json(raw: bytes) -> Any:
@@ -45,7 +43,7 @@ class TaskHandle(Generic[R]):
     `duplicate`: the task was there before, by its idempotency key.
     """
 
-    __slots__ = ("__dict__", "_asyncs", "_client", "_decode", "_id", "_keys", "duplicate")
+    __slots__ = ("__dict__", "_app", "_asyncs", "_client", "_decode", "_id", "duplicate")
 
     def __init__(
         self,
@@ -59,10 +57,14 @@ class TaskHandle(Generic[R]):
     ) -> None:
         self._id = task
         self.duplicate = duplicate
-        self._keys: TypeKeys = type_keys(app, task.shard, task.type)
+        self._app = app
         self._client = client
         self._asyncs = asyncs
         self._decode: Callable[[bytes], R] = decode or _decode_json
+
+    @property
+    def _keys(self) -> TypeKeys:
+        return type_keys(self._app, self._id.shard, self._id.type)
 
     @property
     def id(self) -> str:
@@ -82,10 +84,11 @@ class TaskHandle(Generic[R]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TaskHandle):
             return NotImplemented
-        return (self._keys.app, self._id) == (other._keys.app, other._id)
+        places = namespace_of(self._app), namespace_of(other._app)
+        return places[0] == places[1] and (self._app, self._id) == (other._app, other._id)
 
     def __hash__(self) -> int:
-        return hash((self._keys.app, self._id))
+        return hash((self._app, self._id))
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a TaskHandle holds connections: keep its id, and make another by app.handle(id)")
@@ -93,11 +96,14 @@ class TaskHandle(Generic[R]):
     def status(self) -> State:
         """scheduled, ready, running, completed, dead, cancelled, expired; unknown where it never
         existed or ended longer ago than its retention."""
+        refuse("TaskHandle.status()", "await handle.astatus()")
         return self._client.transport.run(self._locate()).state
 
     async def astatus(self) -> State:
         """As `status`."""
-        return (await self._asyncs.current().transport.run(self._locate())).state
+        [located] = await self._asyncs.current().waiting.ask(self._id.shard, [self._locate()])
+        state: State = located.state
+        return state
 
     def result(self, timeout: Duration | None = None) -> R:
         """Wait for the handler's return value; at most `timeout` (seconds, timedelta, "5m"; None: ever).
@@ -105,61 +111,33 @@ class TaskHandle(Generic[R]):
         Raises ResultTimeout, TaskDead, TaskCancelled, TaskExpired, or ResultUnavailable where there is
         no such task or its result was not kept.
         """
-        transport, deadline = self._client.transport, _deadline(timeout)
+        refuse("TaskHandle.result()", "await handle.aresult()")
+        deadline = _deadline(timeout)
         try:
-            located = transport.run(self._locate(), patience=self._first_patience(deadline))
+            located = self._client.ended(self._keys, self._id.local, deadline)
         except RedisUnavailable as error:
-            raise self._out_of_time(deadline, error) from None
+            raise self._unknown(deadline, error) from None
         if located.state in LIVING:
-            from streamq.transport import Subscription  # noqa: PLC0415 - see Client.transport
-
-            listening = Subscription(transport, self._keys.done(self._id.local))
-            try:
-                while located.state in LIVING:
-                    try:
-                        if not listening.connected:
-                            listening.open(self._patience(deadline))
-                        transport.run(self._wait(deadline), patience=self._patience(deadline))
-                        located = transport.run(self._locate(), patience=self._patience(deadline))
-                        if located.state in LIVING:
-                            listening.next(self._left(deadline))
-                    except RedisUnavailable as error:  # wait until it answers again, then listen anew
-                        time.sleep(min(SOON, self._left(deadline, error)))
-            finally:
-                listening.close()
+            scene = self._client.background().wait(lambda waiting: waiting.scene(self._app))
+            raise ResultTimeout(why(self._id, located, scene))
         return self._value(located)
 
     async def aresult(self, timeout: Duration | None = None) -> R:
         """As `result`."""
-        import asyncio  # noqa: PLC0415 - see AsyncClients
-
-        transport, deadline = self._asyncs.current().transport, _deadline(timeout)
+        waiting = self._asyncs.current().waiting
+        deadline = _deadline(timeout)
         try:
-            located = await transport.run(self._locate(), patience=self._first_patience(deadline))
+            located = await waiting.ended(self._keys, self._id.local, deadline)
         except RedisUnavailable as error:
-            raise self._out_of_time(deadline, error) from None
+            raise self._unknown(deadline, error) from None
         if located.state in LIVING:
-            from streamq.transport import AsyncSubscription  # noqa: PLC0415 - see Client.transport
-
-            listening = AsyncSubscription(transport, self._keys.done(self._id.local))
-            try:
-                while located.state in LIVING:
-                    try:
-                        if not listening.connected:
-                            await listening.open(self._patience(deadline))
-                        await transport.run(self._wait(deadline), patience=self._patience(deadline))
-                        located = await transport.run(self._locate(), patience=self._patience(deadline))
-                        if located.state in LIVING:
-                            await listening.next(self._left(deadline))
-                    except RedisUnavailable as error:
-                        await asyncio.sleep(min(SOON, self._left(deadline, error)))
-            finally:
-                await listening.aclose()
+            raise ResultTimeout(why(self._id, located, await waiting.scene(self._app)))
         return self._value(located)
 
     def cancel(self) -> CancelAnswer:
         """End the task. `cancelled`: it will not run, also where it was cancelled before. `requested`: it
         runs, and its worker was asked to stop it. `too late`: it has ended. `unknown`: it does not exist."""
+        refuse("TaskHandle.cancel()", "await handle.acancel()")
         answer = self._client.transport.run(self._cancel())
         return cancel_answer(answer, self.status() if answer == "unknown" else "dead")
 
@@ -174,31 +152,7 @@ class TaskHandle(Generic[R]):
     def _cancel(self) -> calls.Call[str]:
         return calls.cancel(self._keys, shard_keys(self._keys.app, self._id.shard), self._id)
 
-    def _wait(self, deadline: float | None) -> calls.Call[int]:
-        left = LOOK_AGAIN if deadline is None else deadline - time.monotonic()
-        return calls.wait(self._keys, self._id.local, round(max(1.0, left + LOOK_AGAIN) * 1000))
-
-    def _left(self, deadline: float | None, error: RedisUnavailable | None = None) -> float:
-        if deadline is None:
-            return LOOK_AGAIN
-        if (left := deadline - time.monotonic()) <= 0:
-            if error is not None:
-                raise self._out_of_time(deadline, error) from None
-            raise ResultTimeout(f"task {self._id} has not ended yet; it goes on")
-        return min(left, LOOK_AGAIN)
-
-    @staticmethod
-    def _first_patience(deadline: float | None) -> float | None:
-        """For the first look: as long as for any call where the wait has no end, so that a wrong address is
-        told of."""
-        return None if deadline is None else max(LEAST, deadline - time.monotonic())
-
-    @staticmethod
-    def _patience(deadline: float | None) -> float:
-        """For what follows: an outage ends no wait before its time."""
-        return LOOK_AGAIN if deadline is None else max(LEAST, min(LOOK_AGAIN, deadline - time.monotonic()))
-
-    def _out_of_time(self, deadline: float | None, error: RedisUnavailable) -> Exception:
+    def _unknown(self, deadline: float | None, error: RedisUnavailable) -> Exception:
         if deadline is None:
             return error
         return ResultTimeout(f"it is not known whether task {self._id} has ended: {error}")

@@ -14,6 +14,7 @@ import orjson
 
 from streamq import calls, codec
 from streamq.audit import Audit, Auditor
+from streamq.blocking import plain
 from streamq.deadgroups import DeadGroups, DeadSelection, Groups
 from streamq.depth import too_deep
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
@@ -90,12 +91,13 @@ class WorkerInfo:
     details: dict[str, Any]
 
 
+@plain("app.inspector")
 class Inspector:
     """Asks about one app on one server, over all shards that may hold something, and at least `shards`."""
 
     def __init__(self, transport: SyncTransport, app: str, shards: int = 1) -> None:
         self._transport = transport
-        self._app = app
+        self._app = transport.address.namespace.app(app)
         self._shards = shards
 
     if not TYPE_CHECKING:  # which would take every name for an attribute
@@ -292,13 +294,14 @@ class Inspector:
 
 def apps(transport: SyncTransport) -> dict[str, AppRecord]:
     """The apps on a server with what it knows of them."""
-    return transport.run(calls.apps())
+    return transport.run(calls.apps(transport.address.namespace))
 
 
 def daemons(transport: SyncTransport) -> list[WorkerInfo]:
     """The daemons of a server that send heartbeats, or did not long ago. `details["only"]`: the one app it
     serves, None for all."""
-    return _processes(transport, calls.daemons(), calls.daemon_heartbeats())
+    namespace = transport.address.namespace
+    return _processes(transport, calls.daemons(namespace), calls.daemon_heartbeats(namespace))
 
 
 def _processes(

@@ -1,7 +1,8 @@
-"""The only place that spells a Redis key.
+"""The only place that spells a Redis key or channel, with `namespace`, which owns what they begin with.
 
-Owns the key names. A shard is a whole queue under one hash tag, so everything that one script touches
-lives in one slot: `streamq:{shop:0}:email:high`. Does no I/O; nobody else formats a key.
+Owns their names. A shard is a whole queue under one hash tag, so everything that one script touches
+lives in one slot: `streamq:{shop:0}:email:high`. All names begin with the prefix of their namespace. Does
+no I/O; nobody else formats a key.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
+from streamq.namespace import DEFAULT_NAMESPACE, Namespace, namespace_of
+
 GROUP: Final = "workers"
 """The one consumer group of every stream. It starts at id 0: a task is never older than its group."""
 
-APPS: Final = "streamq:apps"
-"""Hash: app name -> JSON. How a daemon or a command finds the apps of a server; no task depends on it."""
-
-WAKE_PATTERN: Final = "streamq:{*}:wake"
-"""Matches the wake channel of every shard of every app."""
+APPS: Final = DEFAULT_NAMESPACE.apps
+DAEMONS: Final = DEFAULT_NAMESPACE.daemons
+DAEMON_HEARTBEATS: Final = DEFAULT_NAMESPACE.daemon_heartbeats
 
 _TYPE_KEYS: Final = (
     "high", "normal", "low", "suspect", "schedule", "index", "dead", "letters", "counters", "policy", "rate",
@@ -49,10 +50,6 @@ VALUES: Final = {
     "bell": "zset",
 }  # fmt: skip
 """What kind of value Redis holds under each kind of key."""
-
-DAEMONS: Final = "streamq:{daemons}:daemons"
-DAEMON_HEARTBEATS: Final = "streamq:{daemons}:heartbeats"
-"""As the workers of a shard, for daemons, which belong to no app: last signs of life, and details."""
 
 RESULT_BUCKET_MS: Final = 1000
 """Tasks whose ids fall in the same second share one result hash: small hashes are stored packed
@@ -94,8 +91,9 @@ class TypeKeys:
         base = f"{shard_tag(self.app, self.shard)}:{self.type}"
         object.__setattr__(self, "base", base)
         for name in _TYPE_KEYS:
-            suffix = "done:" if name == "done_channel" else name
-            object.__setattr__(self, name, f"{base}:{suffix}")
+            object.__setattr__(self, name, f"{base}:{name}")
+        end = namespace_of(self.app).channels_end.removeprefix(":")
+        object.__setattr__(self, "done_channel", f"{base}:done:{end}:" if end else f"{base}:done:")
 
     @property
     def streams(self) -> tuple[str, str, str, str]:
@@ -135,52 +133,58 @@ class ShardKeys:
 
     app: str
     shard: int
+    base: str = field(init=False, repr=False)
+    end: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "base", shard_tag(self.app, self.shard))
+        object.__setattr__(self, "end", namespace_of(self.app).channels_end)
 
     @property
     def types(self) -> str:
-        return f"{shard_tag(self.app, self.shard)}:types"
+        return f"{self.base}:types"
 
     @property
     def workers(self) -> str:
-        return f"{shard_tag(self.app, self.shard)}:workers"
+        return f"{self.base}:workers"
 
     @property
     def heartbeats(self) -> str:
-        return f"{shard_tag(self.app, self.shard)}:heartbeats"
+        return f"{self.base}:heartbeats"
 
     @property
     def paused(self) -> str:
         """Hash: task type -> who paused it, when and why."""
-        return f"{shard_tag(self.app, self.shard)}:paused"
+        return f"{self.base}:paused"
 
     @property
     def drains(self) -> str:
         """Hash: the workers that were asked to drain; expires."""
-        return f"{shard_tag(self.app, self.shard)}:drains"
+        return f"{self.base}:drains"
 
     @property
     def action_log(self) -> str:
         """List: what operators did, newest first; the rows are in `actions`."""
-        return f"{shard_tag(self.app, self.shard)}:action_log"
+        return f"{self.base}:action_log"
 
     @property
     def actions(self) -> str:
-        return f"{shard_tag(self.app, self.shard)}:actions"
+        return f"{self.base}:actions"
 
     @property
     def tail(self) -> str:
         """There while somebody listens to `events`; expires."""
-        return f"{shard_tag(self.app, self.shard)}:tail"
+        return f"{self.base}:tail"
 
     @property
     def events(self) -> str:
         """Channel: what happens to tasks, told only while `tail` is there."""
-        return f"{shard_tag(self.app, self.shard)}:events"
+        return f"{self.base}:events{self.end}"
 
     @property
     def closed(self) -> str:
         """There where the shard was given up: enqueue takes nothing into it until it is opened."""
-        return f"{shard_tag(self.app, self.shard)}:closed"
+        return f"{self.base}:closed"
 
     @property
     def doorbell(self) -> str:
@@ -207,17 +211,17 @@ class ShardKeys:
 
         No task type can have a `=` in its name, so this is no key of one.
         """
-        return f"{shard_tag(self.app, self.shard)}:{_IDEMPOTENCY}{name}"
+        return f"{self.base}:{_IDEMPOTENCY}{name}"
 
     @property
     def wake(self) -> str:
         """Channel: something is due earlier than the daemons know."""
-        return f"{shard_tag(self.app, self.shard)}:wake"
+        return f"{self.base}:wake{self.end}"
 
     @property
     def control(self) -> str:
         """Channel: requests to the workers: cancel, to those of each shard; shards, to those of the first."""
-        return f"{shard_tag(self.app, self.shard)}:control"
+        return f"{self.base}:control{self.end}"
 
 
 @lru_cache(maxsize=1024)
@@ -226,22 +230,13 @@ def _rung(shard: ShardKeys) -> tuple[str, str, str]:
 
 
 def shard_tag(app: str, shard: int) -> str:
-    return f"streamq:{{{app}:{shard}}}"
-
-
-def app_of_wake(channel: str) -> tuple[str, int] | None:
-    """The app and shard whose wake channel this is; None for any other text."""
-    head, _, rest = channel.partition("{")
-    tag, _, tail = rest.partition("}")
-    app, _, shard = tag.rpartition(":")
-    if head != "streamq:" or tail != ":wake" or not app or not (shard.isascii() and shard.isdigit()):
-        return None
-    return app, int(shard)
+    """What the names of a shard's keys begin with. The braces have Redis keep them in one slot."""
+    return f"{namespace_of(app).prefix}{{{app}:{shard}}}"
 
 
 def app_pattern(app: str) -> str:
     """Matches every key of an app, whatever the shard."""
-    return f"streamq:{{{app}:*}}:*"
+    return f"{namespace_of(app).prefix}{{{app}:*}}:*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +250,7 @@ class KnownKey:
 
 def known_key(app: str, key: str) -> KnownKey | None:
     """What an app's key is; None where streamq would not have made it."""
-    head, _, rest = key.removeprefix(f"streamq:{{{app}:").partition("}:")
+    head, _, rest = key.removeprefix(f"{namespace_of(app).prefix}{{{app}:").partition("}:")
     if not head.isascii() or not head.isdigit():
         return None
     if rest.startswith(_IDEMPOTENCY):
@@ -269,11 +264,22 @@ def known_key(app: str, key: str) -> KnownKey | None:
     return KnownKey(int(head), name, kind) if kind in _TYPE_KEYS and kind != "done_channel" else None
 
 
-@lru_cache(maxsize=4096)
 def type_keys(app: str, shard: int, task_type: str) -> TypeKeys:
+    """The keys of a task type in a shard."""
+    return _type_keys(namespace_of(app), app, shard, task_type)
+
+
+def shard_keys(app: str, shard: int) -> ShardKeys:
+    """The keys of a shard."""
+    return _shard_keys(namespace_of(app), app, shard)
+
+
+# An app's name is equal to that of an app of another namespace.
+@lru_cache(maxsize=4096)
+def _type_keys(_: Namespace, app: str, shard: int, task_type: str) -> TypeKeys:
     return TypeKeys(app, shard, task_type)
 
 
 @lru_cache(maxsize=1024)
-def shard_keys(app: str, shard: int) -> ShardKeys:
+def _shard_keys(_: Namespace, app: str, shard: int) -> ShardKeys:
     return ShardKeys(app, shard)

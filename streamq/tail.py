@@ -52,8 +52,11 @@ class Tail:
 
     def __init__(self, transport: SyncTransport, app: str, shards: int) -> None:
         self._transport = transport
+        app = transport.address.namespace.app(app)
         self._shards = [shard_keys(app, shard) for shard in range(shards)]
         self._listening = Subscription(transport, self._shards[0].events)
+        self._database = transport.address.namespace.database
+        self._workers: set[str] = set()
         self._renew_at = 0.0
 
     def __enter__(self) -> Tail:
@@ -69,7 +72,19 @@ class Tail:
         if time.monotonic() >= self._renew_at:
             self._ask()
         message = self._listening.next(timeout)
-        return list(_events(message[1])) if message is not None else []
+        if message is None or not self._concerns_us(message[1]):
+            return []
+        return list(_events(message[1]))
+
+    def _concerns_us(self, text: str) -> bool:
+        """Whether it was told in our database. Workers of earlier releases do not say which is theirs, but it
+        has a list of its workers."""
+        worker, database = _told_by(text)
+        if database is not None:
+            return database == self._database
+        if worker not in self._workers:
+            self._workers = {name for name, _ in self._transport.run(calls.workers(self._shards[0]))}
+        return worker in self._workers
 
     def __iter__(self) -> Iterator[Event]:
         """Events without an end."""
@@ -82,6 +97,15 @@ class Tail:
         self._renew_at = time.monotonic() + RENEWED
         for shard in self._shards:
             self._transport.run(calls.listen(shard, FLAG_MS, at_once=first))
+
+
+def _told_by(text: str) -> tuple[str, int | None]:
+    """The worker that told something, and its database; None where it does not say that."""
+    try:
+        said = orjson.loads(text)
+        return str(said["worker"]), said.get("database")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return "", None
 
 
 def _events(text: str) -> Iterator[Event]:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from streamq import environment
 from streamq.bench import bare, tasks
 from streamq.bench.side import TEXT, Side, child, paced
+from streamq.keys import app_pattern
 from streamq.queue import StreamQ, TaskType
 
 
@@ -97,7 +98,7 @@ class Ours(Side):
             return bare.used(client, self._keys(client))
 
     def _keys(self, client: Any) -> list[Any]:
-        return bare.keys_of(client, f"streamq:{{{self._name}:*")
+        return bare.keys_of(client, app_pattern(self.app.name))
 
     def clean(self) -> None:
         self.app.close()
@@ -106,7 +107,7 @@ class Ours(Side):
         with bare.connection(self._url) as client:
             for key in self._keys(client):
                 client.unlink(key)
-            client.hdel("streamq:apps", self._name)
+            client.hdel(self.app.address.namespace.apps, self._name)
 
     def close(self) -> None:
         self.app.close()

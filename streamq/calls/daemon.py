@@ -15,12 +15,13 @@ from streamq.calls.call import (
     build,
     text,
 )
-from streamq.keys import APPS, DAEMON_HEARTBEATS, DAEMONS, GROUP, ShardKeys, TypeKeys, shard_keys
+from streamq.keys import GROUP, ShardKeys, TypeKeys, shard_keys
 from streamq.model import (
     STREAM_LETTERS,
     Promotion,
     Reclaim,
 )
+from streamq.namespace import DEFAULT_NAMESPACE, Namespace, namespace_of
 
 HELD_AGAIN_MS: Final = 15_000
 """Ms after which a task that has expired in a worker's hands is looked at again."""
@@ -125,14 +126,16 @@ def trim(types: Sequence[TypeKeys], s: ShardKeys, gone_ms: int, silent_ms: int, 
     return build("trim", (s.workers, s.heartbeats, *keys), (gone_ms, silent_ms, limit), int)
 
 
-def attend(daemon: str, details: bytes) -> Call[int]:
+def attend(daemon: str, details: bytes, namespace: Namespace = DEFAULT_NAMESPACE) -> Call[int]:
     """A daemon's sign of life: it belongs to no app."""
-    return build("beat", (DAEMONS, DAEMON_HEARTBEATS), (daemon, details, SILENT_MS), int)
+    keys = (namespace.daemons, namespace.daemon_heartbeats)
+    return build("beat", keys, (daemon, details, SILENT_MS), int)
 
 
-def depart(daemon: str) -> Call[int]:
+def depart(daemon: str, namespace: Namespace = DEFAULT_NAMESPACE) -> Call[int]:
     """Forget a daemon that has ended."""
-    return build("leave", (DAEMONS, DAEMON_HEARTBEATS), (daemon, GROUP), int)
+    keys = (namespace.daemons, namespace.daemon_heartbeats)
+    return build("leave", keys, (daemon, GROUP), int)
 
 
 def close_shard(s: ShardKeys, types: Sequence[TypeKeys], epoch: int) -> Call[bool]:
@@ -149,4 +152,4 @@ def close_shard(s: ShardKeys, types: Sequence[TypeKeys], epoch: int) -> Call[boo
 def lower_known(app: str, known: int, epoch: int) -> Call[bool]:
     """Stop serving the last of `known` shards, which was closed in this epoch."""
     args = (app, known, epoch, shard_keys(app, 0).control)
-    return build("lower_known", (APPS,), args, bool)
+    return build("lower_known", (namespace_of(app).apps,), args, bool)

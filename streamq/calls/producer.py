@@ -12,7 +12,7 @@ from streamq.calls.call import (
     build,
     text,
 )
-from streamq.keys import APPS, GROUP, ShardKeys, TypeKeys, shard_keys
+from streamq.keys import GROUP, ShardKeys, TypeKeys, shard_keys
 from streamq.model import (
     LETTER,
     Accepted,
@@ -26,6 +26,7 @@ from streamq.model import (
     RateLimited,
     TaskId,
 )
+from streamq.namespace import namespace_of
 from streamq.options import Durability
 from streamq.shards import AppRecord
 
@@ -146,14 +147,15 @@ def register(t: TypeKeys, s: ShardKeys, handler: str, policy: dict[str, str]) ->
 def announce(app: str, shards: int, *, lead: bool = True, floor: int = 0) -> Call[AppRecord]:
     """Make the app known with its number of shards. Without `lead` the number that is current stays, and
     the record's epoch grows beyond `floor`: for a producer that needs a shard which was given up."""
-    control = shard_keys(app, 0).control
-    return build("announce", (APPS,), (app, shards, int(lead), floor, control), AppRecord.parse)
+    namespace, control = namespace_of(app), shard_keys(app, 0).control
+    args = (app, shards, int(lead), floor, control, namespace.news)
+    return build("announce", (namespace.apps,), args, AppRecord.parse)
 
 
 def app_record(app: str) -> Call[AppRecord | None]:
     """What the server knows of an app; None where it knows nothing."""
-    args = ("HGET", APPS, app)
-    return Call(None, (APPS,), args, lambda raw: None if raw is None else AppRecord.parse(raw))
+    key = namespace_of(app).apps
+    return Call(None, (key,), ("HGET", key, app), lambda raw: None if raw is None else AppRecord.parse(raw))
 
 
 def open_shard(s: ShardKeys, epoch: int) -> Call[int]:

@@ -16,7 +16,7 @@ from streamq.calls.call import (
     pairs,
     text,
 )
-from streamq.keys import APPS, DAEMON_HEARTBEATS, DAEMONS, GROUP, ShardKeys, TypeKeys
+from streamq.keys import GROUP, ShardKeys, TypeKeys
 from streamq.model import (
     STATES,
     Counts,
@@ -25,6 +25,7 @@ from streamq.model import (
     State,
     TaskId,
 )
+from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.shards import AppRecord
 
 
@@ -50,13 +51,15 @@ def _info(reply: bytes) -> dict[str, str]:
     return {name: value for name, mark, value in lines if mark and not name.startswith("#")}
 
 
-def apps() -> Call[dict[str, AppRecord]]:
-    """The apps of the server by name."""
-    return Call(None, (APPS,), ("HGETALL", APPS), _apps)
+def apps(namespace: Namespace = DEFAULT_NAMESPACE) -> Call[dict[str, AppRecord]]:
+    """The apps of a namespace by name."""
+    return Call(None, (namespace.apps,), ("HGETALL", namespace.apps), partial(_apps, namespace))
 
 
-def _apps(reply: list[Any]) -> dict[str, AppRecord]:
-    return {name.decode("utf-8", "replace"): AppRecord.parse(raw) for name, raw in pairs(reply)}
+def _apps(namespace: Namespace, reply: list[Any]) -> dict[str, AppRecord]:
+    return {
+        namespace.app(name.decode("utf-8", "replace")): AppRecord.parse(raw) for name, raw in pairs(reply)
+    }
 
 
 def types(s: ShardKeys) -> Call[list[str]]:
@@ -76,13 +79,13 @@ def heartbeats(s: ShardKeys) -> Call[dict[str, bytes]]:
     return _details(s.heartbeats)
 
 
-def daemons() -> Call[list[tuple[str, int]]]:
+def daemons(namespace: Namespace = DEFAULT_NAMESPACE) -> Call[list[tuple[str, int]]]:
     """As `workers`, for daemons."""
-    return _beats(DAEMONS)
+    return _beats(namespace.daemons)
 
 
-def daemon_heartbeats() -> Call[dict[str, bytes]]:
-    return _details(DAEMON_HEARTBEATS)
+def daemon_heartbeats(namespace: Namespace = DEFAULT_NAMESPACE) -> Call[dict[str, bytes]]:
+    return _details(namespace.daemon_heartbeats)
 
 
 def _beats(key: str) -> Call[list[tuple[str, int]]]:

@@ -23,7 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    transport = SyncTransport(target.address(args.url), patience=target.PATIENCE)
+    transport = SyncTransport(target.address(args), patience=target.PATIENCE)
     found = sorted(apps(transport).items())
     types = {name: Inspector(transport, name).types() for name, _ in found}
     if args.json:

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     rounds = whole(args.rounds, "--rounds", least=1)
     if not 0 < args.scale <= 100:  # also refuses nan
         raise InvalidOption(f"--scale {args.scale:g}: must be more than 0 and at most 100")
-    sides = _sides(args.url)
+    sides = _sides(args)
     with as_interrupted(), Progress("bench", len(figures) * rounds * len(sides)) as bar:
         found = measure.compare(sides, figures, rounds, args.scale, lambda: bar.add(1))
     for side in sides:
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     return OK
 
 
-def _sides(given: str | None) -> list[Any]:
+def _sides(args: argparse.Namespace) -> list[Any]:
     """Both sides, on a server that is there; raises RedisErrors."""
     from streamq import calls, environment
     from streamq.bench.bare import Bare
@@ -55,13 +55,13 @@ def _sides(given: str | None) -> list[Any]:
     from streamq.errors import UsageError
     from streamq.transport import SyncTransport
 
-    address = target.address(given)
+    address = target.address(args)
     if address.seeds:
         raise UsageError(f"streamq bench compares on one server: name one server instead of {address}")
     transport = SyncTransport(address, patience=target.PATIENCE)
     transport.run(calls.now())
     transport.close()
-    url = address.socket_url if address.kind == "embedded" else given or environment.URL.get()
+    url = address.socket_url if address.kind == "embedded" else args.url or environment.URL.get()
     app = f"bench-{secrets.token_hex(4)}"
     return [Ours(url, app), Bare(url, f"streamq-{app}")]
 

@@ -108,7 +108,7 @@ def _by_heartbeats(args: argparse.Namespace) -> dict[str, Any]:
 def _known(args: argparse.Namespace, role: str) -> list[WorkerInfo]:
     if role == "worker":
         return target.find(args).inspector.workers()
-    transport = SyncTransport(target.address(args.url), patience=target.PATIENCE)
+    transport = SyncTransport(target.address(args), patience=target.PATIENCE)
     try:
         return daemons(transport)
     finally:

@@ -49,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
 def _write_names(kind: str, words: list[str]) -> None:
     """The names on the server that the words name; nothing where it does not answer."""
     try:
-        found = _NAMES[kind](_option(words, "--url"), _option(words, "--app"))
+        prefix = _option(words, "--prefix")
+        found = _NAMES[kind](lambda: _reach(_option(words, "--url"), prefix), _option(words, "--app"))
     except StreamQError:
         return
     sys.stdout.write("".join(f"{name}\n" for name in found if _HARMLESS.fullmatch(name)))
@@ -65,11 +66,11 @@ def _option(words: list[str], name: str) -> str | None:
     return None
 
 
-def _reach(url: str | None) -> Any:
+def _reach(url: str | None, prefix: str | None) -> Any:
     """A transport that gives up soon. Raises UsageError where asking would start a server."""
     from streamq.transport import Address, SyncTransport
 
-    address = Address.parse(url or environment.URL.get())
+    address = Address.parse(url or environment.URL.get(), prefix=prefix)
     if address.kind == "embedded":
         raise UsageError("pressing TAB does not start a server")
     quick = {"socket_connect_timeout": QUICK, "socket_timeout": QUICK}
@@ -77,31 +78,34 @@ def _reach(url: str | None) -> Any:
     return SyncTransport(replace(address, arguments=address.arguments | quick, seeds=seeds), patience=0)
 
 
-def _apps(url: str | None, _: str | None) -> list[str]:
+_Reach = Callable[[], Any]
+
+
+def _apps(reach: _Reach, _: str | None) -> list[str]:
     from streamq.inspector import apps
 
-    return sorted(apps(_reach(url)))
+    return sorted(apps(reach()))
 
 
-def _types(url: str | None, app: str | None) -> list[str]:
-    return _of_app(url, app, lambda inspector: inspector.types())
+def _types(reach: _Reach, app: str | None) -> list[str]:
+    return _of_app(reach, app, lambda inspector: inspector.types())
 
 
-def _workers(url: str | None, app: str | None) -> list[str]:
-    return _of_app(url, app, lambda inspector: [one.name for one in inspector.workers()])
+def _workers(reach: _Reach, app: str | None) -> list[str]:
+    return _of_app(reach, app, lambda inspector: [one.name for one in inspector.workers()])
 
 
-def _of_app(url: str | None, app: str | None, names: Callable[[Any], list[str]]) -> list[str]:
+def _of_app(reach: _Reach, app: str | None, names: Callable[[Any], list[str]]) -> list[str]:
     """Names of the app that is meant; none where the server has several and none is named."""
     from streamq.inspector import Inspector, apps
 
-    transport = _reach(url)
+    transport = reach()
     known = (
         [app] if app else sorted(apps(transport)) if not environment.APP.given() else [environment.APP.get()]
     )
     return names(Inspector(transport, known[0])) if len(known) == 1 else []
 
 
-_NAMES: Final[dict[str, Callable[[str | None, str | None], list[str]]]] = {
+_NAMES: Final[dict[str, Callable[[_Reach, str | None], list[str]]]] = {
     "TYPE": _types, "WORKER": _workers, "APP": _apps,
 }  # fmt: skip

@@ -20,7 +20,8 @@ from streamq.cli.describe import options
 from streamq.cli.output import write_json, write_table
 from streamq.cli.worker import import_option, imports
 from streamq.environment import Source, Variable
-from streamq.errors import InvalidURL, StreamQError, UsageError
+from streamq.errors import InvalidOption, InvalidURL, StreamQError, UsageError
+from streamq.namespace import DEFAULT_PREFIX, check_prefix
 from streamq.options import DaemonOptions, TaskOptions, WorkerOptions
 from streamq.telemetry.traces import Tracer, Tracing
 from streamq.transport import Address
@@ -28,6 +29,9 @@ from streamq.transport import Address
 _SHOWN: Final = {
     "option": "option", "code": "app's code", "environment": "environment", "default": "default",
 }  # fmt: skip
+
+
+_CONNECTION: Final = (environment.URL, environment.PREFIX, environment.APP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +93,31 @@ def _row(one: Setting) -> list[object]:
 def _connection(args: argparse.Namespace) -> list[Setting]:
     """What the commands go by."""
     url, app = args.url or environment.URL.get(), args.app or environment.APP.given()
+    prefix = environment.PREFIX.get() if args.prefix is None else args.prefix
     return [
         _url("server", url, "option" if args.url else environment.URL.source(), "--url, STREAMQ_URL"),
+        _prefix(prefix, "option" if args.prefix is not None else environment.PREFIX.source()),
         Setting("app", app, "option" if args.app else environment.APP.source(), "--app, STREAMQ_APP"),
     ]
 
 
 def _url(name: str, url: str, source: Source, by: str) -> Setting:
     try:
-        return Setting(name, str(Address.parse(url)), source, by)
+        return Setting(name, str(Address.parse(url, prefix=DEFAULT_PREFIX)), source, by)
     except InvalidURL as error:
         return Setting(name, hidden(url), source, by, str(error))
 
 
+def _prefix(prefix: str, source: Source) -> Setting:
+    by = "--prefix, STREAMQ_PREFIX"
+    try:
+        return Setting("prefix", check_prefix(prefix), source, by)
+    except InvalidOption as error:
+        return Setting("prefix", prefix, source, by, str(error))
+
+
 def _variables() -> list[Setting]:
-    others = [one for one in environment.VARIABLES if one not in (environment.URL, environment.APP)]
+    others = [one for one in environment.VARIABLES if one not in _CONNECTION]
     return [Setting(_short(one), _shown(one), one.source(), one.name, _fault(one)) for one in others]
 
 
@@ -148,9 +162,11 @@ def _of_code(args: argparse.Namespace) -> list[Setting]:
 
     app: Any = load_app(args.code, imports(args))
     source: Source = getattr(app, "url_from", "code")
+    source_of_prefix: Source = getattr(app, "prefix_from", "code")
     found = [
         Setting("code.app", app.registry.name, "code"),
         Setting("code.server", str(app.address), source, "StreamQ(url=…), STREAMQ_URL"),
+        Setting("code.prefix", app.address.prefix, source_of_prefix, "StreamQ(prefix=…), STREAMQ_PREFIX"),
         Setting("code.shards", app.registry.shards, "code" if app.registry.shards != 1 else "default"),
     ]
     for name, handler in sorted(app.registry.handlers.items()):

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from streamq.worker.endings import run_loop
     from streamq.worker.loading import production
 
-    address = target.address(args.url)
+    address = target.address(args)
     production(address, "daemon")
     telemetry.configure(args.log_level, args.log_format)
     if args.app is not None:

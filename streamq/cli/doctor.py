@@ -38,7 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    address = target.address(args.url)
+    address = target.address(args)
     transport = SyncTransport(address, patience=target.PATIENCE)
     try:
         diagnosis = examine(transport, app=args.app, user=args.user)

@@ -56,7 +56,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     options, found = _checked(args), target.find(args)
     shards = found.record.shards if found.record else 1
-    app = StreamQ(found.app, found.url, shards=shards, patience=target.PATIENCE)
+    app = StreamQ(
+        found.app, found.url, shards=shards, patience=target.PATIENCE, prefix=found.transport.address.prefix
+    )
     app.registry.record = found.record  # known to the server: a command is no deploy, and changes nothing
     known = found.inspector.types()
     if args.type not in known:

@@ -18,7 +18,7 @@ import orjson
 
 from streamq.cli import OK, target
 from streamq.cli.output import age, clean
-from streamq.errors import RedisUnavailable
+from streamq.errors import OutcomeUnknown, RedisUnavailable
 from streamq.options import whole
 from streamq.tail import Event, EventName
 
@@ -63,7 +63,7 @@ def _events(found: target.Target) -> Iterator[Event]:
                 sys.stderr.write(f"streamq: listening {again}\n")
                 began = True
                 yield from events
-        except RedisUnavailable as error:
+        except (RedisUnavailable, OutcomeUnknown) as error:
             if not began:
                 raise
             sys.stderr.write(clean(f"streamq: {error}; trying again\n"))

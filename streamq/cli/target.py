@@ -62,11 +62,16 @@ def server_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url", help=f"the server (default: {environment.URL.name}, else {environment.URL.usual})"
     )
+    parser.add_argument(
+        "--prefix",
+        help=f"begins all keys (default: {environment.PREFIX.name}, else {environment.PREFIX.usual})",
+    )
 
 
-def address(url: str | None) -> Address:
-    """The server that the option names, else the one that the environment does. Raises InvalidURL."""
-    return Address.parse(url or environment.URL.get(), "option" if url else environment.URL.source())
+def address(args: argparse.Namespace) -> Address:
+    """The server and the prefix that a command is about. Raises InvalidURL and InvalidOption."""
+    source = "option" if args.url else environment.URL.source()
+    return Address.parse(args.url or environment.URL.get(), source, prefix=args.prefix)
 
 
 def options(parser: argparse.ArgumentParser, *, json: str = "print one JSON object") -> None:
@@ -167,7 +172,7 @@ def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
     from streamq.transport import SyncTransport
 
     url, named = args.url or environment.URL.get(), args.app or environment.APP.given()
-    transport = SyncTransport(address(args.url), patience=PATIENCE)
+    transport = SyncTransport(address(args), patience=PATIENCE)
     try:
         known = apps(transport)
     except RedisUnavailable as error:
@@ -179,7 +184,8 @@ def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
     name = named or _only(known)
     if not NAME_PATTERN.fullmatch(name):
         raise UsageError(f"{name[:120]!r} is no name for an app: letters, digits, _ - . (at most 100)")
-    return Target(transport, name, known.get(name), url)
+    app = transport.address.namespace.app(name)
+    return Target(transport, app, known.get(app), url)
 
 
 def missing(shards: Sequence[int]) -> str:

@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
         # An embedded server, for development, belongs to this process: it is needed before the workers are.
         url = _embedded(args) if environment.ENV.get() == "dev" else args.url
         group = WorkerGroup(
-            args.app, options, processes=processes, url=url, with_daemon=args.with_daemon,
+            args.app, options, processes=processes, url=url, prefix=args.prefix,
+            with_daemon=args.with_daemon,
             log_level=args.log_level, log_format=args.log_format, listen=where, imports=imports(args),
         )  # fmt: skip
         return group.run()
@@ -68,7 +69,10 @@ def _embedded(args: argparse.Namespace) -> str | None:
     """The URL of the embedded server, where that is meant: of the app, whose code may name it, or given."""
     from streamq.worker.loading import located
 
-    address = Address.parse(args.url) if args.url else located(args.app, None, imports(args)).address
+    if args.url:
+        address = Address.parse(args.url, prefix=args.prefix)
+    else:
+        address = located(args.app, None, args.prefix, imports(args)).address
     url: str | None = address.socket_url if address.kind == "embedded" else args.url
     return url
 

@@ -17,6 +17,7 @@ from streamq import calls, dialogue
 from streamq.app import Registry
 from streamq.calls import ShardClosed
 from streamq.client.base import Base
+from streamq.client.waiting import Waiting
 from streamq.client.writers import AT_ONCE, BATCH, Writer, Writers, batches
 from streamq.dialogue import Ask, Dialogue
 from streamq.errors import OutcomeUnknown, RedisUnavailable
@@ -38,6 +39,7 @@ class AsyncClient(Base):
     def __init__(self, registry: Registry, address: Address, *, patience: float) -> None:
         super().__init__(registry, address, patience)
         self.transport = AsyncTransport(address, patience=patience)
+        self.waiting = Waiting(self.transport, patience)
         self._lines: dict[tuple[str, int, Durability], _Line] = {}
 
     async def enqueue(
@@ -103,6 +105,7 @@ class AsyncClient(Base):
             return result
 
     async def aclose(self) -> None:
+        await self.waiting.aclose()
         await self.transport.aclose()
 
 

@@ -29,11 +29,16 @@ class Base:
         self._longest_wait = float(address.arguments.get("socket_timeout", 2 * LONGEST_WAIT)) / 2
         self._registered: set[tuple[str, int]] = set()
         self._can_aof = False
+        self._keys: dict[tuple[str, int], tuple[TypeKeys, ShardKeys]] = {}
         self._turn = itertools.count()
 
     def keys(self, task_type: str, shard: int) -> tuple[TypeKeys, ShardKeys]:
-        app = self.registry.name
-        return type_keys(app, shard, task_type), shard_keys(app, shard)
+        found = self._keys.get((task_type, shard))
+        if found is None:
+            app = self.registry.name
+            found = type_keys(app, shard, task_type), shard_keys(app, shard)
+            self._keys[(task_type, shard)] = found
+        return found
 
     def next_shard(self) -> int:
         return next(self._turn) % self.registry.shards

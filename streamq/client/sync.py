@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from streamq import calls, dialogue
 from streamq.app import Registry
+from streamq.blocking import refuse
 from streamq.calls import ShardClosed
 from streamq.client.base import Base
 from streamq.client.writers import AT_ONCE, Writers, batches
 from streamq.dialogue import Ask, Dialogue
+from streamq.keys import TypeKeys
 from streamq.lazy import at_any_time
-from streamq.model import Answer, NewTask
+from streamq.model import LIVING, Answer, Located, NewTask
 from streamq.options import Durability
 from streamq.transport import Address
 
 if TYPE_CHECKING:
+    from streamq.client.background import Background
     from streamq.transport import SyncTransport
 
 R = TypeVar("R")
@@ -35,7 +39,8 @@ class Client(Base):
     def __init__(self, registry: Registry, address: Address, *, patience: float) -> None:
         super().__init__(registry, address, patience)
         self._address = address
-        self._connecting = threading.Lock()
+        self._connecting, self._looking = threading.Lock(), threading.Lock()
+        self._background: Background | None = None
         self._writers = Writers()
 
     @cached_property
@@ -109,15 +114,42 @@ class Client(Base):
             result: R = end.value
             return result
 
+    def ended(self, keys: TypeKeys, local: str, deadline: float | None) -> Located:
+        """As Waiting.ended. One looks by himself, as the task may have ended; who must wait does so in the
+        background, and who would look at the same time too."""
+        if self._looking.acquire(blocking=False):
+            try:
+                patience = None if deadline is None else max(0.0, deadline - time.monotonic())
+                located = self.transport.run(calls.locate(keys, local), patience=patience)
+            finally:
+                self._looking.release()
+            if located.state not in LIVING:
+                return located
+        refuse("TaskHandle.result()", "await handle.aresult()", waits=True)
+        return self.background().wait(lambda waiting: waiting.ended(keys, local, deadline))
+
+    def background(self) -> Background:
+        """Where this program's threads wait for tasks."""
+        with self._connecting:
+            if self._background is None:
+                from streamq.client.background import Background  # noqa: PLC0415 - most programs never wait
+
+                self._background = Background(self._address, self._patience)
+            return self._background
+
     def forget(self) -> None:
         """After a fork: a child that went on with its parent's writers would have its tasks taken for
         repeats of the parent's, and lost."""
         self._writers = Writers()
-        self._connecting = threading.Lock()
+        self._connecting, self._looking = threading.Lock(), threading.Lock()
+        self._background = None  # its thread is the parent's
         if "transport" in self.__dict__:
             self.transport.forget()
 
     def close(self) -> None:
+        background, self._background = self._background, None
+        if background is not None:
+            background.close()
         if "transport" in self.__dict__:
             self.transport.close()
 

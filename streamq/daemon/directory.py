@@ -30,11 +30,16 @@ class Directory:
     changes: int = 0
     _types: dict[ShardKeys, list[TypeKeys]] = field(default_factory=dict)
 
+    async def apps(self) -> dict[str, AppRecord]:
+        """What the server knows of the apps of our namespace."""
+        return await self.transport.run(calls.apps(self.transport.address.namespace), patience=0)
+
     async def look(self) -> None:
         """Read the list anew. Names that streamq would not have written are left out."""
-        apps = await self.transport.run(calls.apps(), patience=0)
+        apps = await self.apps()
         if self.only is not None:
-            apps = {self.only: apps.get(self.only, AppRecord())}
+            name = self.transport.address.namespace.app(self.only)
+            apps = {name: apps.get(name, AppRecord())}
         listed = [
             shard_keys(app, shard)
             for app, record in apps.items()

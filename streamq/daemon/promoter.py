@@ -16,7 +16,7 @@ from streamq.daemon.directory import Directory
 from streamq.daemon.loop import about, apart, each, guarded, pause
 from streamq.daemon.rounds import Rounds
 from streamq.errors import AuthenticationFailed, RedisUnavailable, ServerError
-from streamq.keys import WAKE_PATTERN, TypeKeys, app_of_wake, type_keys
+from streamq.keys import ShardKeys, TypeKeys, type_keys
 from streamq.model import NAME_PATTERN
 from streamq.telemetry.sums import Sums
 from streamq.transport import AsyncSubscription, AsyncTransport
@@ -26,6 +26,8 @@ LONGEST_SLEEP: Final = 30.0
 DEAF_SLEEP: Final = 1.0
 """The same where no message can be had at all."""
 SLICE: Final = 0.5
+NEWS_INTERVAL: Final = 1.0
+"""Seconds between two looks that news of other apps ask for."""
 AGAIN: Final = 0.5
 """Seconds after which a schedule is tried again whose server is away."""
 FINE: Final = 0.002
@@ -52,9 +54,11 @@ class Promoter:
         self._directory = directory
         self._batch = batch
         self._after = after
-        self._listening = AsyncSubscription(transport, WAKE_PATTERN, pattern=True)
+        self._listening = AsyncSubscription(transport)
+        self._listened: dict[str, ShardKeys] = {}
         self._due: dict[TypeKeys, float] = {}
         self._look_at = 0.0
+        self._news_at = 0.0
         self._changes = 0
         self._deaf = False
         self._log = telemetry.get_logger(chore="promote")
@@ -68,9 +72,8 @@ class Promoter:
 
     async def round(self) -> None:
         """Promote what is due by our clock; every type when it is time to look, or after a reconnect."""
-        if not self._listening.connected and not self._deaf:
+        if self._changes != self._directory.changes or not (self._listening.connected or self._deaf):
             await self._listen()
-            self._look_at = 0.0
         now = time.monotonic()
         if now >= self._look_at or self._changes != self._directory.changes:
             self._changes = self._directory.changes
@@ -81,9 +84,20 @@ class Promoter:
             await self._promote_all([keys for keys, due in self._due.items() if due <= now])
 
     async def _listen(self) -> None:
-        """Where that is not allowed, or not to be had, all types are looked at often instead."""
+        """Subscribe to the wake channel of every shard, and to the news of apps that we do not know yet; by
+        their names, as a user whose rights end at a prefix may subscribe to no pattern. Where that is not
+        allowed, or not to be had, all types are looked at often instead."""
+        listened = {keys.wake: keys for keys, _ in self._directory.shards()}
+        if listened == self._listened and (self._listening.connected or self._deaf):
+            return
+        await self._listening.aclose()
+        self._listened = listened
+        news = self._transport.address.namespace.news
+        self._listening = AsyncSubscription(self._transport, news, *listened)
+        self._look_at = 0.0  # what was said meanwhile
         try:
             await self._listening.open()
+            self._deaf = False
         except (AuthenticationFailed, ServerError) as error:
             self._deaf = True
             self._log.warning("wake.refused", error=str(error), fix=f"looks every {DEAF_SLEEP:g} s instead")
@@ -148,11 +162,15 @@ class Promoter:
                 self._log.debug("wake.closed", error=str(error))
                 return
             if message is not None:
-                self._woken(*message)
+                await self._woken(*message)
                 return
 
-    def _woken(self, channel: str, task_type: str) -> None:
-        """A type has something due earlier than we know; it need not be one that we know."""
-        place = app_of_wake(channel)
-        if place is not None and self._directory.serves(place[0]) and NAME_PATTERN.fullmatch(task_type):
-            self._due[type_keys(*place, task_type)] = 0.0
+    async def _woken(self, channel: str, task_type: str) -> None:
+        """A type has something due earlier than we know, which need not be one that we know; or there is
+        another app. Anybody may have said so: it has us look."""
+        shard = self._listened.get(channel)
+        if shard is None and time.monotonic() >= self._news_at:
+            self._news_at = time.monotonic() + NEWS_INTERVAL
+            await self._directory.look()
+        elif shard is not None and NAME_PATTERN.fullmatch(task_type):
+            self._due[type_keys(shard.app, shard.shard, task_type)] = 0.0

@@ -22,7 +22,7 @@ class Retirer:
         self._log = telemetry.get_logger(chore="retire")
 
     async def round(self) -> None:
-        found = await self._transport.run(calls.apps(), patience=0)
+        found = await self._directory.apps()
         wanted = [
             n for n, record in found.items() if record.known > record.shards and self._directory.serves(n)
         ]

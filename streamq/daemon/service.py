@@ -66,6 +66,7 @@ class Daemon:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.ready = asyncio.Event()
         self._transport = AsyncTransport(address)
+        self._namespace = address.namespace
         self._directory = Directory(self._transport, only)
         self._sums = Sums()
         self._rounds = Rounds(self._sums)
@@ -115,7 +116,7 @@ class Daemon:
         finally:
             pulse.cancel()
             with suppress(RedisError):
-                await self._transport.run(calls.depart(self.name), patience=0)
+                await self._transport.run(calls.depart(self.name, self._namespace), patience=0)
             await self._transport.aclose()
             self._log.info("daemon.stopped")
 
@@ -144,7 +145,7 @@ class Daemon:
             "started_at": self._started_at,
             "problems": [*self.not_ready(), *self.faults()],
         }
-        await self._transport.run(calls.attend(self.name, orjson.dumps(details)), patience=0)
+        await self._transport.run(calls.attend(self.name, orjson.dumps(details), self._namespace), patience=0)
 
     async def _every(self, name: str, interval: float, chore: Callable[[], Awaitable[None]]) -> None:
         await every(name, interval, chore, self._transport, self._stop, self._rounds, after=self._after)

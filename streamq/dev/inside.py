@@ -75,7 +75,8 @@ def _place(address: Address) -> tuple[Any, ...]:
 def _worker(plan: Plan) -> None:
     app = _app(plan)
     types = {name: _json(handler) for name, handler in sorted(app.registry.handlers.items())}
-    sys.stdout.write(MARK + orjson.dumps({"name": app.registry.name, "types": types}).decode() + "\n")
+    said = {"name": app.registry.name, "prefix": app.address.prefix, "types": types}
+    sys.stdout.write(MARK + orjson.dumps(said).decode() + "\n")
     sys.stdout.flush()
     options = WorkerOptions(concurrency=plan.concurrency, drain_timeout=plan.drain_timeout, heartbeat=2.0)
     launch.worker(
@@ -97,15 +98,16 @@ def _json(handler: Any) -> str | None:
 
 def _daemon(plan: Plan) -> None:
     told = Launch(plan.app, plan.url, WorkerOptions(), "dev", plan.log_level, "console")
-    live(lambda: Daemon(Address.parse(plan.url), _QUICK, only=plan.name), told, None)
+    live(lambda: Daemon(Address.parse(plan.url, prefix=plan.prefix), _QUICK, only=plan.name), told, None)
 
 
 class _Queue:
     """What the dashboard needs of an app."""
 
     def __init__(self, plan: Plan) -> None:
-        self.name = plan.name
-        self._transport = SyncTransport(Address.parse(plan.url), patience=2.0)
+        address = Address.parse(plan.url, prefix=plan.prefix)
+        self.name = address.namespace.app(plan.name)
+        self._transport = SyncTransport(address, patience=2.0)
 
     @property
     def inspector(self) -> Inspector:

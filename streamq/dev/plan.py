@@ -9,12 +9,14 @@ import orjson
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """app: `module:attribute`. url: the server. name: the app's name, '' before its code has told it.
+    """app: `module:attribute`. url: the server. name and prefix: the app's, '' and None before its code
+    has told them.
     port: of the dashboard."""
 
     app: str
     url: str
     name: str = ""
+    prefix: str | None = None
     concurrency: int = 10
     drain_timeout: float = 2.0
     log_level: str = "info"

@@ -184,7 +184,7 @@ class Session:
         """A worker's first words: what its app is called, and which task types it has."""
         self._types = said["types"]
         if not self._plan.name:
-            self._plan = replace(self._plan, name=said["name"])
+            self._plan = replace(self._plan, name=said["name"], prefix=said["prefix"])
             self._known.set()
         elif said["name"] != self._plan.name:
             self._say(f"the app is now called {said['name']!r}: end this and begin anew to see it")

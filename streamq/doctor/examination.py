@@ -49,17 +49,20 @@ def _checks(
     first = list(server.checks(asked, str(transport.address)))
     yield from first
     yield from _other_nodes(transport, asked, first)
+    namespace = transport.address.namespace
     found: dict[str, int] = {}
     try:
         found = {name: record.known for name, record in apps(transport).items()}
     except AuthenticationFailed as error:
-        yield unknown("apps", str(error), "ACL SETUSER <user> +hgetall ~streamq:*")
+        yield unknown("apps", str(error), f"ACL SETUSER <user> +hgetall {namespace.rights[0]}")
     except (RedisUnavailable, ServerError) as error:
         yield fault("apps", str(error), "see the server's words; on a cluster: redis-cli --cluster check")
     if only is not None:
-        found = {only: found.get(only, 1)}
-    yield from slots.checks(transport, asked, found or {"app": 1})
-    yield from rights.checks(transport, next(iter(found), "app"), user, roles)
+        name = namespace.app(only)
+        found = {name: found.get(name, 1)}
+    some = namespace.app("app")
+    yield from slots.checks(transport, asked, found or {some: 1})
+    yield from rights.checks(transport, next(iter(found), some), user, roles)
     try:
         yield from _apps(transport, found)
     except AuthenticationFailed as error:

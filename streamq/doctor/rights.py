@@ -14,7 +14,8 @@ from typing import Final
 from streamq import scripts
 from streamq.doctor.check import Check, fault, ok, unknown, warning
 from streamq.doctor.node import permitted
-from streamq.keys import APPS, DAEMONS, WAKE_PATTERN, shard_keys, type_keys
+from streamq.keys import shard_keys, type_keys
+from streamq.namespace import namespace_of
 from streamq.transport import SyncTransport, refusals
 
 Command = tuple[str, ...]
@@ -78,7 +79,7 @@ ROLES: Final = {
             "next_due",
             "expire",
         ),
-        ("HGET apps", "HGETALL apps", "HLEN", "SMEMBERS", "ZADD daemons", "PSUBSCRIBE"),
+        ("HGET apps", "HGETALL apps", "HLEN", "SMEMBERS", "ZADD daemons", "SUBSCRIBE"),
     ),
     "observer": Role(
         (
@@ -125,7 +126,7 @@ _SAMPLES: Final = {
     "ZADD": "K 1 m", "ZCARD": "K", "ZCOUNT": "K 0 1", "ZLEXCOUNT": "K - +", "ZREVRANK": "K m",
     "ZREMRANGEBYSCORE": "K 0 1", "ZRANGE": "K 0 1", "ZREM": "K m",
     "ZREMRANGEBYRANK": "K 0 0", "ZSCAN": "K 0", "ZSCORE": "K m", "PUBLISH": "C x", "SUBSCRIBE": "C",
-    "PSUBSCRIBE": WAKE_PATTERN, "EVAL": "return 1 K", "EVALSHA": "0 1 K", "CLIENT ID": "",
+    "EVAL": "return 1 K", "EVALSHA": "0 1 K", "CLIENT ID": "",
     "CLIENT SETNAME": "x", "CLIENT UNBLOCK": "0", "SCAN": "0",
     "WAIT": "0 1", "WAITAOF": "1 0 1",
 }  # fmt: skip
@@ -149,7 +150,8 @@ def sample(name: str, app: str) -> Command:
     """A command as it is sent, with arguments that the server takes."""
     words = name.split()
     key, channel = type_keys(app, 0, "doctor").normal, shard_keys(app, 0).control
-    special = {"apps": APPS, "daemons": DAEMONS}.get(words[-1])
+    namespace = namespace_of(app)
+    special = {"apps": namespace.apps, "daemons": namespace.daemons}.get(words[-1])
     if special:
         words, key = words[:-1], special
     if words[0] in _SAMPLES_EVAL:
@@ -176,10 +178,12 @@ def checks(
     useful = bool(set(able) - ({"observer"} if "worker" in roles else set()))
     for name, refused in lacking.items():
         if refused:
-            yield _refused(shown, name, refused, useful=useful)
+            yield _refused(shown, name, refused, namespace_of(app).rights, useful=useful)
 
 
-def _refused(shown: str, role: str, refused: Sequence[tuple[str, str]], *, useful: bool) -> Check:
+def _refused(
+    shown: str, role: str, refused: Sequence[tuple[str, str]], rights: tuple[str, str], *, useful: bool
+) -> Check:
     names = [name for name, why in refused if "command" in why]
     rest = [why for _, why in refused if "command" not in why]
     said = f"{shown} cannot be {role}: no right to {', '.join(names[:8]) or rest[0]}"
@@ -187,9 +191,9 @@ def _refused(shown: str, role: str, refused: Sequence[tuple[str, str]], *, usefu
         said += f" and {len(names) - 8} more"
     grants = [f"+{name.lower().replace(' ', '|')}" for name in dict.fromkeys(map(_command, names))]
     if any("key" in why for why in rest):
-        grants.append("~streamq:*")
+        grants.append(rights[0])
     if any("channel" in why for why in rest):
-        grants += ["'&streamq:*'", f"'&{WAKE_PATTERN}'"]
+        grants.append(f"'{rights[1]}'")
     fix = f"redis-cli ACL SETUSER {shown.removeprefix('user ')} {' '.join(grants)}"
     return warning("rights", said, f"if it is to be one: {fix}") if useful else fault("rights", said, fix)
 

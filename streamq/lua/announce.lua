@@ -6,7 +6,7 @@
 -- the last of them is empty and closed; `epoch`, which tells a producer that asks for more shards (it does
 -- not lead) from a daemon that gave one up without knowing of it; `past`, numbers that were current once.
 -- KEYS apps
--- ARGV app shards lead floor control
+-- ARGV app shards lead floor control news
 -- Returns the record
 local app, mine, lead = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local time = redis.call('TIME')
@@ -41,5 +41,8 @@ end
 if not changed then return raw end
 raw = cjson.encode(record)
 redis.call('HSET', KEYS[1], app, raw)
-if not found or mine > known then redis.call('PUBLISH', ARGV[5], 'shards') end
+if not found or mine > known then
+  redis.call('PUBLISH', ARGV[5], 'shards')
+  redis.call('PUBLISH', ARGV[6], 'look')
+end
 return raw

@@ -20,7 +20,7 @@ from typing import (
     overload,
 )
 
-from streamq import calls, convert, environment
+from streamq import blocking, calls, convert, environment
 from streamq.app import Handler, Registry, sized
 from streamq.client import AsyncClients, Client
 from streamq.dialogue import Place
@@ -81,6 +81,8 @@ class StreamQ:
         linked to that of the enqueue call; "child" goes on with that one. Else what STREAMQ_TRACING says.
     imports: the modules that have task types of this app, such as ["shop.mails"]. A worker imports them; a
         program that only enqueues does not.
+    prefix: what the names of all keys and channels begin with, such as "team1:" where an ACL on a shared
+        server asks for it; else STREAMQ_PREFIX, else "streamq:".
 
     Nothing connects before the first call. Safe to share between threads and event loops, and across
     a fork.
@@ -95,11 +97,13 @@ class StreamQ:
         patience: Duration = 5.0,
         tracing: Tracing | None = None,
         imports: Iterable[str] = (),
+        prefix: str | None = None,
     ) -> None:
-        self.registry = Registry(name, shards, imports)
-        self._tracer = self.registry.tracer = _tracer(name, tracing)
         self.url_from: Source = "code" if url else environment.URL.source()
-        self.address = Address.parse(url or environment.URL.get(), self.url_from)
+        self.address = Address.parse(url or environment.URL.get(), self.url_from, prefix=prefix)
+        self.prefix_from: Source = environment.PREFIX.source() if prefix is None else "code"
+        self.registry = Registry(name, shards, imports, self.address.namespace)
+        self._tracer = self.registry.tracer = _tracer(name, tracing)
         waits = seconds(patience, "patience")
         self._client = Client(self.registry, self.address, patience=waits)
         self._asyncs = AsyncClients(self.registry, self.address, patience=waits)
@@ -398,6 +402,7 @@ class StreamQ:
         For programs that want their first call to be quick, or to fail at their start: RedisUnavailable,
         AuthenticationFailed, ServerTooOld.
         """
+        blocking.refuse("app.connect()", "await app.aconnect()")
         self._client.transport.run(calls.ready())
 
     async def aconnect(self) -> None:

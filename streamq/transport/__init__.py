@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from streamq.transport.aio import AsyncTransport as AsyncTransport
     from streamq.transport.faults import GroupMissing as GroupMissing
     from streamq.transport.faults import ServerChanged as ServerChanged
+    from streamq.transport.lane import Lane as Lane
+    from streamq.transport.listener import Listener as Listener
+    from streamq.transport.listener import Ring as Ring
     from streamq.transport.reader import AsyncReader as AsyncReader
     from streamq.transport.returning import answers as answers
     from streamq.transport.returning import arrived as arrived
@@ -33,6 +36,8 @@ __all__, __getattr__ = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll
         "address": ("Address",),
         "aio": ("AsyncTransport",),
         "faults": ("GroupMissing", "ServerChanged"),
+        "lane": ("Lane",),
+        "listener": ("Listener", "Ring"),
         "reader": ("AsyncReader",),
         "returning": ("answers", "arrived", "returned"),
         "server": ("ServerInfo", "warn_of_eviction"),

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
+from streamq import environment
 from streamq.environment import URL, Source
 from streamq.errors import InvalidOption, InvalidURL
+from streamq.namespace import DEFAULT_PREFIX, Namespace, check_prefix
 from streamq.options import reject_unknown, seconds
 
 FORMS: Final = (
@@ -83,7 +85,8 @@ class Address:
 
     kind: tcp, tls, unix, embedded, sentinel or cluster. `arguments` are for a connection to a server
     that holds data. seeds: the sentinels, or the nodes of a cluster that are asked first. service: the
-    name by which the sentinels know the master. source: where the URL is from, in words, if that is known.
+    name by which the sentinels know the master. prefix: what the names of all keys begin with. source: where
+    the URL is from, in words, if that is known.
     """
 
     kind: str
@@ -93,15 +96,23 @@ class Address:
     seeds: tuple[Address, ...] = ()
     service: str = ""
     tls: bool = False
+    prefix: str = DEFAULT_PREFIX
     source: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return self.shown
 
+    @property
+    def namespace(self) -> Namespace:
+        """Where on the server the keys are."""
+        return Namespace(self.prefix, self.arguments.get("db", 0))
+
     @classmethod
-    def parse(cls, url: str, source: Source | None = None) -> Address:
-        """Read a URL; InvalidURL names the fault and the forms that are understood."""
-        found = cls._parse(url)
+    def parse(cls, url: str, source: Source | None = None, *, prefix: str | None = None) -> Address:
+        """Read a URL; InvalidURL names the fault and the forms that are understood. Without a prefix, that
+        of STREAMQ_PREFIX counts."""
+        prefix = check_prefix(environment.PREFIX.get() if prefix is None else prefix)
+        found = replace(cls._parse(url), prefix=prefix)
         return found if source is None else replace(found, source=_SOURCES[source])
 
     @classmethod

@@ -18,10 +18,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from streamq.calls import Call
-from streamq.errors import RedisError, RedisUnavailable
+from streamq.errors import AuthenticationFailed, RedisError, RedisUnavailable, ServerError
 from streamq.transport import server, topology, wire
 from streamq.transport.address import Address
-from streamq.transport.faults import ServerChanged, doubtful, final, latest, told, translate
+from streamq.transport.faults import ServerChanged, doubtful, final, latest, naming_rights, told, translate
 from streamq.transport.link import Link, Unsent, reset_told, serve
 from streamq.transport.patience import Effort
 from streamq.transport.topology import MOST_HOPS, Discovery, Node, Redirect
@@ -96,6 +96,7 @@ class AsyncTransport:
         self.nobody_at = -math.inf
         self._under_way: set[asyncio.Task[Any]] = set()
         self._closed = False
+        self._gates: dict[Node, asyncio.Semaphore] = {}
         self.info: server.ServerInfo | None = None
 
     async def run(
@@ -120,6 +121,8 @@ class AsyncTransport:
             if unless_unsent and not effort:
                 raise
             return await self._persist(call, effort, error, incarnation)
+        except (AuthenticationFailed, ServerError) as error:
+            raise naming_rights(error, self.address.namespace.rights) from None
 
     async def _persist(self, call: Call[R], effort: Effort, error: RedisError, incarnation: str | None) -> R:
         try:
@@ -172,7 +175,8 @@ class AsyncTransport:
         node, asking = self._topology.find(call) or await self.discovered(call, effort), False
         for _ in range(MOST_HOPS):
             try:
-                reply = await self._send(node, call, effort, asking, incarnation)
+                async with self._gate(node):
+                    reply = await self._send(node, call, effort, asking, incarnation)
             except (lib.RedisError, OSError) as error:
                 redirect = await self.turn(node, error)
                 if redirect is None:
@@ -181,6 +185,10 @@ class AsyncTransport:
             else:
                 return call.parse(reply)
         raise circles(node)
+
+    def _gate(self, node: Node) -> asyncio.Semaphore:
+        """Bounds the connections to a node."""
+        return self._gates.get(node) or self._gates.setdefault(node, asyncio.Semaphore(wire.CONNECTIONS))
 
     async def turn(self, node: Node, error: Exception) -> Redirect | None:
         """What an error means for who is asked next."""

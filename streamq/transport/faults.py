@@ -44,6 +44,8 @@ _FIXES: Final = {
     "max number": "raise maxclients on the server, or see with CLIENT LIST who holds its connections",
 }
 """What to do where the server goes on being not ready."""
+_NO_ACCESS: Final = ("ermissions to access", "access at least one of the keys")
+"""What servers say of keys and channels that a user may not touch, asked for by itself or by a script."""
 _LOGIN: Final = (
     "NOAUTH", "WRONGPASS", "NOPERM", "DENIED", "ERR AUTH", "ERR invalid password", "ERR Client sent AUTH",
 )  # fmt: skip
@@ -132,6 +134,17 @@ def translate(error: Exception, where: str, source: str = "") -> RedisError:
     if isinstance(error, lib.ResponseError | lib.ConnectionError):
         return _answered(where, text)
     return ServerError(f"{where}: {type(error).__name__}: {text}")
+
+
+def naming_rights(error: RedisError, rights: tuple[str, str]) -> RedisError:
+    """The same error, with the ACL rules that the user needs where keys or channels were refused."""
+    text = str(error)
+    if not isinstance(error, AuthenticationFailed | ServerError) or not any(
+        one in text for one in _NO_ACCESS
+    ):
+        return error
+    keys, channels = rights
+    return AuthenticationFailed(f"{text}. The user needs {keys} for keys and '{channels}' for channels")
 
 
 def _answered(where: str, text: str) -> RedisError:

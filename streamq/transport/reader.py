@@ -28,11 +28,12 @@ class AsyncReader:
     All its calls are about keys of one shard. `incarnation` as in AsyncTransport.run.
     """
 
-    def __init__(self, transport: AsyncTransport) -> None:
+    def __init__(self, transport: AsyncTransport, *, blocks: bool = True) -> None:
         self._transport = transport
         self._node: Node | None = None
         self._link: Link | None = None
         self._client_id: int | None = None
+        self._blocks = blocks  # else nobody will unblock it, and a producer may not ask for its id
         self._can_unblock = True
 
     async def run(self, call: Call[R], *, longest: float = 0.0, incarnation: str | None = None) -> R:
@@ -100,7 +101,7 @@ class AsyncReader:
             return link
         await self.aclose()
         self._link = link = await self._transport.open(node)
-        self._node, self._client_id = node, await self._id(link)
+        self._node, self._client_id = node, await self._id(link) if self._blocks else None
         if incarnation not in (None, link.incarnation):
             raise ServerChanged(link.incarnation)
         return link

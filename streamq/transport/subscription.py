@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from redis import exceptions as lib
 
 from streamq.transport import wire
 from streamq.transport.aio import AsyncTransport, connect
-from streamq.transport.faults import translate
+from streamq.transport.faults import naming_rights, translate
 from streamq.transport.link import reset_told
 from streamq.transport.patience import Effort
 from streamq.transport.sync import SyncTransport
@@ -92,7 +94,10 @@ class Subscription:
         if node is None:
             return translate(error, str(self._transport.address), self._transport.address.source)
         self._transport.turn(node, error)
-        return translate(error, node.shown, self._transport.address.source)
+        return naming_rights(
+            translate(error, node.shown, self._transport.address.source),
+            self._transport.address.namespace.rights,
+        )
 
     def _probe(self) -> None:
         if self._node is not None and not self._transport.serves(self._node):
@@ -115,11 +120,11 @@ class Subscription:
 
 
 class AsyncSubscription:
-    """A subscription for an event loop; `pattern` takes channel names with wildcards."""
+    """A subscription for an event loop."""
 
-    def __init__(self, transport: AsyncTransport, channel: str, *, pattern: bool = False) -> None:
+    def __init__(self, transport: AsyncTransport, *channels: str) -> None:
         self._transport = transport
-        self._command = ("PSUBSCRIBE" if pattern else "SUBSCRIBE", channel)
+        self._channels = channels
         self._node: Node | None = None
         self._connection: Any = None
         self._reading: asyncio.Task[Any] | None = None
@@ -145,8 +150,9 @@ class AsyncSubscription:
         self._node = node
         self._connection = await connect(node.address, effort=effort, socket_timeout=None)
         with reset_told():
-            await self._connection.send_command(*self._command)
-        await self._connection.read_response(timeout=effort.left(wire.COMMAND_TIMEOUT))
+            await self._connection.send_command("SUBSCRIBE", *self._channels)
+        for _ in self._channels:
+            await self._connection.read_response(timeout=effort.left(wire.COMMAND_TIMEOUT))
         self._heard, self._pinged = time.monotonic(), False
 
     async def next(self, timeout: float) -> Message | None:
@@ -155,13 +161,28 @@ class AsyncSubscription:
         The read goes on in a task of its own between two calls: it is never cancelled half way.
         """
         deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            raw = await self.receive(left)
+            if raw is not None and (message := _message(raw)):
+                return message
+        return None
+
+    async def receive(self, timeout: float) -> Any:
+        """The next that the server says, confirmations too, as it is; None where it says nothing."""
+        deadline = time.monotonic() + timeout
         try:
             while (left := deadline - time.monotonic()) > 0:
-                if message := await self._read(min(left, PING_AFTER)):
-                    return message
+                if raw := await self._read(min(left, PING_AFTER)):
+                    return raw
         except (lib.RedisError, OSError) as error:
             raise await self._failed(error) from None
         return None
+
+    async def change(self, command: str, channels: Sequence[str]) -> None:
+        """SUBSCRIBE to more channels, or UNSUBSCRIBE from some. `receive` brings the confirmation of each,
+        and raises where the connection is lost."""
+        with suppress(lib.RedisError, OSError), reset_told():
+            await self._connection.send_command(command, *channels)
 
     async def _failed(self, error: Exception) -> Exception:
         node, self._node = self._node, None
@@ -169,9 +190,12 @@ class AsyncSubscription:
         if node is None:
             return translate(error, str(self._transport.address), self._transport.address.source)
         await self._transport.turn(node, error)
-        return translate(error, node.shown, self._transport.address.source)
+        return naming_rights(
+            translate(error, node.shown, self._transport.address.source),
+            self._transport.address.namespace.rights,
+        )
 
-    async def _read(self, timeout: float) -> Message | None:
+    async def _read(self, timeout: float) -> Any:
         if self._reading is None:
             self._reading = self._transport.spawn(self._connection.read_response(timeout=86400.0))
         done, _ = await asyncio.wait((self._reading,), timeout=timeout)
@@ -180,7 +204,7 @@ class AsyncSubscription:
             return None
         task, self._reading = self._reading, None
         self._heard, self._pinged = time.monotonic(), False
-        return _message(task.result())
+        return task.result()
 
     async def _probe(self) -> None:
         if self._node is not None and not self._transport.serves(self._node):

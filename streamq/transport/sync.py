@@ -18,10 +18,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from streamq.calls import Call
-from streamq.errors import RedisError, RedisUnavailable
+from streamq.errors import AuthenticationFailed, RedisError, RedisUnavailable, ServerError
 from streamq.transport import server, topology, wire
 from streamq.transport.address import Address
-from streamq.transport.faults import doubtful, final, latest, told, translate
+from streamq.transport.faults import doubtful, final, latest, naming_rights, told, translate
 from streamq.transport.link import SyncLink, Unsent
 from streamq.transport.patience import Effort
 from streamq.transport.topology import MOST_HOPS, Discovery, Node, Redirect
@@ -89,6 +89,7 @@ class SyncTransport:
         self._topology = topology.of(address)
         self._lock = threading.Lock()
         self._discovering = threading.Lock()
+        self._gates: dict[Node, threading.Semaphore] = {}
         self.info: server.ServerInfo | None = None
         # Whoever forgets to close leaves no open socket: the system would be told by its collector, loudly.
         weakref.finalize(self, _close_idle, self._topology).atexit = False
@@ -106,6 +107,8 @@ class SyncTransport:
             return self._attempt(call, effort)
         except RedisUnavailable as error:
             return self._persist(call, effort, error)
+        except (AuthenticationFailed, ServerError) as error:
+            raise naming_rights(error, self.address.namespace.rights) from None
 
     def everywhere(self, call: Call[R]) -> dict[str, R]:
         """Ask every node that holds data; answers by address. For what each server says of itself."""
@@ -161,7 +164,8 @@ class SyncTransport:
         node, asking = self._topology.find(call) or self.discovered(call, effort), False
         for _ in range(MOST_HOPS):
             try:
-                reply = self._send(node, call, effort, asking)
+                with self._gate(node):
+                    reply = self._send(node, call, effort, asking)
             except (lib.RedisError, OSError) as error:
                 redirect = self.turn(node, error)
                 if redirect is None:
@@ -170,6 +174,10 @@ class SyncTransport:
             else:
                 return call.parse(reply)
         raise RedisUnavailable(f"{node.shown} is not ready: the nodes send a call round in circles")
+
+    def _gate(self, node: Node) -> threading.Semaphore:
+        """Bounds the connections to a node."""
+        return self._gates.get(node) or self._gates.setdefault(node, threading.Semaphore(wire.CONNECTIONS))
 
     def turn(self, node: Node, error: Exception) -> Redirect | None:
         """What an error means for who is asked next."""
@@ -303,6 +311,7 @@ class SyncTransport:
     def forget(self) -> None:
         """Start anew without touching the sockets: after a fork they are the parent's."""
         self._lock, self._discovering = threading.Lock(), threading.Lock()
+        self._gates = {}
         for node in self._topology.nodes():
             node.idle = []
 

@@ -40,7 +40,7 @@ class Node:
         self.address = address
         self.shown = shown
         self.idle: list[Any] = []
-        self.room = wire.IDLE_CONNECTIONS
+        self.room = wire.CONNECTIONS
         self.info: ServerInfo | None = None
 
 

@@ -30,7 +30,8 @@ ProtocolError: Final[Any] = hiredis.ProtocolError if hiredis else lib.InvalidRes
 
 CONNECT_TIMEOUT: Final = 3.0
 COMMAND_TIMEOUT: Final = 5.0
-IDLE_CONNECTIONS: Final = 32
+CONNECTIONS: Final = 32
+"""To one server at most, of those that calls share: who comes then waits for one. Idle ones are kept."""
 
 HURRIED: Final = {"socket_connect_timeout": 1.0, "socket_timeout": 2.0}
 """For questions that another server can answer as well."""

@@ -123,6 +123,7 @@ class WorkerGroup:
         *,
         processes: int = 1,
         url: str | None = None,
+        prefix: str | None = None,
         with_daemon: bool = False,
         log_level: str = "info",
         log_format: str = "auto",
@@ -133,7 +134,15 @@ class WorkerGroup:
         self._listen = listen or Listen()
         watched = bool(self._listen) or Sentry.wanted()
         told = Launch(
-            app, url, options or WorkerOptions(), group, log_level, log_format, watched, tuple(imports)
+            app,
+            url,
+            options or WorkerOptions(),
+            group,
+            log_level,
+            log_format,
+            watched,
+            prefix,
+            tuple(imports),
         )
         self._seats = [_Seat(f"streamq-worker-{n}", launch.worker, told) for n in range(processes)]
         if with_daemon:

@@ -33,6 +33,7 @@ class Launch:
     log_level: str
     log_format: str
     reports: bool = False
+    prefix: str | None = None
     imports: tuple[str, ...] = ()
 
 

@@ -284,6 +284,7 @@ class LeaseKeeper(threading.Thread):
             task = TaskId.parse(rest)
         except InvalidTaskId:
             return
-        held = self._holdings.find((task.type, task.shard), task.local)
+        line = task.type, task.shard
+        held = self._holdings.find(line, task.local)
         if held is not None:
-            self._told.cancel([held])
+            self._renew(line, [held])  # anybody may say it: what is true is in Redis

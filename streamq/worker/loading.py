@@ -10,6 +10,8 @@ import importlib
 import sys
 import traceback
 from collections.abc import Iterable
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +19,7 @@ from streamq import environment
 from streamq.app import Registry, check_imports
 from streamq.errors import StreamQError, UnknownTaskType, UsageError
 from streamq.fingerprint import place
+from streamq.namespace import check_prefix
 from streamq.options import WorkerOptions
 from streamq.transport import Address
 from streamq.worker.undiscovered import undiscovered
@@ -89,14 +92,20 @@ class _At:
     """An app at another address than its own."""
 
     def __init__(self, app: App, address: Address) -> None:
-        self.registry = app.registry
+        self.registry = copy(app.registry)
+        self.registry.name = address.namespace.app(app.registry.name)
         self.address = address
 
 
-def located(reference: str, url: str | None, imports: Iterable[str] = ()) -> App:
-    """The app, at another server where a URL is given. Raises UsageError."""
+def located(reference: str, url: str | None, prefix: str | None = None, imports: Iterable[str] = ()) -> App:
+    """The app, at another server or under another prefix where one is given. Raises UsageError."""
     app = load_app(reference, imports)
-    return app if url is None else _At(app, Address.parse(url, "option"))
+    if url is None and prefix is None:
+        return app
+    prefix = app.address.prefix if prefix is None else prefix
+    if url is None:
+        return _At(app, replace(app.address, prefix=check_prefix(prefix)))
+    return _At(app, Address.parse(url, "option", prefix=prefix))
 
 
 def production(address: Address, what: str) -> None:

@@ -40,7 +40,7 @@ def serve_worker(launch: Launch, pipe: Connection | None, news: Connection | Non
     """A worker process, from its start to its exit code."""
 
     def make() -> Worker:
-        app = located(launch.app, launch.url, launch.imports)
+        app = located(launch.app, launch.url, launch.prefix, launch.imports)
         production(app.address, "worker")
         return Worker(app, launch.options, group=launch.group, exclusive=True, metered=launch.reports)
 
@@ -53,7 +53,7 @@ def serve_daemon(launch: Launch, pipe: Connection | None, news: Connection | Non
     from streamq.daemon import Daemon  # noqa: PLC0415 - a worker does not need what it is made of
 
     def make() -> Daemon:
-        app = located(launch.app, launch.url)
+        app = located(launch.app, launch.url, launch.prefix)
         production(app.address, "worker")
         return Daemon(app.address, DaemonOptions(), watched=launch.reports)
 

@@ -14,6 +14,7 @@ import orjson
 from streamq import calls
 from streamq.keys import shard_keys
 from streamq.model import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried
+from streamq.namespace import namespace_of
 from streamq.worker.holdings import Held
 
 MOST: Final = 200
@@ -34,6 +35,7 @@ class Teller:
     def __init__(self, app: str, worker: str) -> None:
         self._channel = shard_keys(app, 0).events
         self._worker = worker
+        self._database = namespace_of(app).database
         self._events: list[dict[str, Any]] = []
         self._left_out = 0
         self.telling = False
@@ -60,5 +62,10 @@ class Teller:
             return []
         events, self._events = self._events, []
         left_out, self._left_out = self._left_out, 0
-        said = {"worker": self._worker, "events": events, "left_out": left_out}
+        said = {
+            "worker": self._worker,
+            "database": self._database,
+            "events": events,
+            "left_out": left_out,
+        }
         return [calls.publish(self._channel, orjson.dumps(said))]

@@ -26,7 +26,7 @@ def users(any_url: str) -> Iterator[str]:
     command(any_url, "ACL", "DELUSER", "someone")
 
 
-ALL = ("~streamq:*", "&streamq:*", "&streamq:{*}:wake")
+ALL = ("~streamq:*", "&streamq:*")
 
 
 def granted(role: str) -> list[str]:

@@ -209,16 +209,6 @@ def test_keys_of_a_shard_share_one_slot() -> None:
         s.wake,
     ]
     assert {key.partition("{")[2].partition("}")[0] for key in every} == {"shop:3"}
-    assert keys.app_of_wake(s.wake) == ("shop", 3)
-    for text in (
-        "",
-        "x",
-        "streamq:{a}:wake",
-        "streamq:{:1}:wake",
-        "streamq:{a:x}:wake",
-        "streamq:{a:1}:sleep",
-    ):
-        assert keys.app_of_wake(text) is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+"""The event loop in which plain code and threads wait for tasks, in a thread of its own.
+
+Owns that thread: it begins with the first wait, and any number of waiting threads share its connections.
+After a fork the child begins another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from streamq.client.waiting import Waiting
+from streamq.transport import Address, AsyncTransport
+
+R = TypeVar("R")
+
+
+class Background:
+    """A thread with an event loop."""
+
+    def __init__(self, address: Address, patience: float) -> None:
+        self._address, self._patience = address, patience
+        self._loop = asyncio.new_event_loop()
+        self._transport: AsyncTransport | None = None
+        self._waiting: Waiting | None = None
+        self._thread = threading.Thread(target=self._serve, name="streamq-waiting", daemon=True)
+        self._thread.start()
+
+    def wait(self, make: Callable[[Waiting], Coroutine[Any, Any, R]]) -> R:
+        """Run a coroutine there, and wait for it; it is cancelled where the wait is interrupted."""
+        future = asyncio.run_coroutine_threadsafe(self._made(make), self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Close the connections and end the thread. Who still waits is cancelled."""
+        with suppress(RuntimeError):  # closed before
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+
+    async def _made(self, make: Callable[[Waiting], Coroutine[Any, Any, R]]) -> R:
+        if self._waiting is None:
+            self._transport = AsyncTransport(self._address, patience=self._patience)
+            self._waiting = Waiting(self._transport, self._patience)
+        return await make(self._waiting)
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+            self._loop.run_until_complete(self._aclose())
+        finally:
+            self._loop.close()
+
+    async def _aclose(self) -> None:
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        if self._waiting is not None and self._transport is not None:
+            await self._waiting.aclose()
+            await self._transport.aclose()

@@ -1,0 +1,139 @@
+"""Waiting for the ends of tasks, in one event loop: any number of waiters on a few connections.
+
+Owns when a waiter looks: when its channel is subscribed, when it is told, and every few seconds in case a
+message was lost. Knows no handle and decodes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from streamq import calls
+from streamq.client.outlook import Scene
+from streamq.errors import RedisError, RedisUnavailable
+from streamq.keys import ShardKeys, TypeKeys, shard_keys
+from streamq.model import LIVING, Located
+from streamq.transport import AsyncTransport, Lane, Listener, Ring
+
+LOOK_AGAIN: Final = 5.0
+"""Seconds after which a waiter looks again, in case a message was lost."""
+MANY: Final = 1000
+"""As many waiters look again so often; where there are more, each does so less often."""
+SCENE: Final = 1.0
+"""Seconds that it may take to find out why a task has not ended, and for which that is believed."""
+GRACE: Final = 0.25
+"""Seconds beyond its deadline that a wait may take to say what it waits for."""
+
+
+class Waiting:
+    """Who waits in one event loop."""
+
+    def __init__(self, transport: AsyncTransport, patience: float) -> None:
+        self._transport = transport
+        self._patience = patience
+        self._listener = Listener(transport)
+        self._lanes: dict[int, Lane] = {}
+        self._scene: asyncio.Task[Scene | None] | None = None
+        self._scene_until = 0.0
+
+    async def ask(
+        self, shard: int, asked: Sequence[calls.Call[Any]], patience: float | None = None
+    ) -> list[Any]:
+        """Ask about keys of one shard. Raises RedisErrors."""
+        lane = self._lanes.get(shard)
+        if lane is None:
+            lane = self._lanes[shard] = Lane(self._transport)
+        return await lane.ask(asked, self._patience if patience is None else patience)
+
+    @property
+    def pause(self) -> float:
+        """Seconds after which each waiter looks again."""
+        return LOOK_AGAIN * max(1.0, len(self._listener) / MANY)
+
+    async def ended(self, keys: TypeKeys, local: str, deadline: float | None) -> Located:
+        """Where the task is when it has ended, or at the deadline (monotonic). An outage ends no wait before
+        that; but a server that is away at the first look, with no deadline, for no longer than a call's.
+
+        Raises RedisErrors; RedisUnavailable where it is not known at the deadline.
+        """
+        waiter = _Waiter(self, keys, local, deadline)
+        try:
+            async with asyncio.timeout(None if deadline is None else waiter.left() + GRACE):
+                return await waiter.run(self._listener)
+        except TimeoutError:
+            if waiter.located is None:
+                raise RedisUnavailable(f"{self._transport.address} does not answer in time") from None
+            return waiter.located
+
+    async def scene(self, app: str) -> Scene | None:
+        """What there is around the tasks of an app, not older than a second; None where it cannot be asked
+        soon. Many waiters whose time is up at the same moment ask once."""
+        if self._scene is None or (self._scene.done() and time.monotonic() >= self._scene_until):
+            self._scene_until = time.monotonic() + SCENE
+            self._scene = self._transport.spawn(self._look_around(shard_keys(app, 0)))
+        done, _ = await asyncio.wait((self._scene,), timeout=SCENE)
+        return self._scene.result() if done else None
+
+    async def _look_around(self, keys: ShardKeys) -> Scene | None:
+        asked = (calls.now(keys.workers), calls.workers(keys), calls.heartbeats(keys), calls.paused(keys))
+        try:
+            now, beats, told, paused = await self.ask(0, asked, SCENE)
+        except RedisError:
+            return None  # a user who may not see it, or a server that is away
+        return Scene.of(now, beats, told, paused)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._listener.aclose()
+        for lane in self._lanes.values():
+            await lane.aclose()
+
+
+class _Waiter:
+    """One who waits. `located`: where the task was at the last look."""
+
+    def __init__(self, waiting: Waiting, keys: TypeKeys, local: str, deadline: float | None) -> None:
+        self._waiting = waiting
+        self._keys, self._local, self._deadline = keys, local, deadline
+        self.located: Located | None = None
+
+    def left(self) -> float:
+        """Seconds until the deadline; those until the next look where there is none."""
+        if self._deadline is None:
+            return self._waiting.pause
+        return max(0.0, self._deadline - time.monotonic())
+
+    async def run(self, listener: Listener) -> Located:
+        located = await self._look([])
+        if located.state not in LIVING:
+            return located
+        ring = listener.join(self._keys.done(self._local))
+        try:
+            while located.state in LIVING and self.left() > 0:
+                await ring.heard(min(self.left(), self._waiting.pause))
+                try:
+                    located = await self._look(self._registered(ring))
+                except RedisUnavailable:
+                    if self.left() <= 0:
+                        raise
+        finally:
+            listener.leave(ring)
+        return located
+
+    def _registered(self, ring: Ring) -> list[calls.Call[Any]]:
+        """Ask to be told, before each look: who is told is forgotten after a while."""
+        if not ring.subscribed:
+            return []
+        wait_ms = round((self.left() + 2 * self._waiting.pause) * 1000)
+        return [calls.wait(self._keys, self._local, wait_ms)]
+
+    async def _look(self, before: list[calls.Call[Any]]) -> Located:
+        asked = [*before, calls.locate(self._keys, self._local)]
+        patience = None if self._deadline is None else self.left()
+        answers = await self._waiting.ask(self._keys.shard, asked, patience)
+        self.located = found = answers[-1]
+        located: Located = found
+        return located

@@ -1,0 +1,171 @@
+"""One subscription for all who wait in an event loop.
+
+Owns its connection, which is there while somebody waits and a moment longer, and who waits on which channel.
+A waiter is woken when its channel is subscribed, when something is said there, and when the connection is
+lost or there again: it then looks for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any, Final
+
+from streamq.errors import RedisError, RedisUnavailable
+from streamq.transport.aio import AsyncTransport
+from streamq.transport.returning import returned
+from streamq.transport.subscription import AsyncSubscription
+
+LINGER: Final = 5.0
+"""Seconds for which the connection is kept after the last has left."""
+AGAIN: Final = 0.05
+AT_ONCE: Final = 500
+"""Channels in one command."""
+
+
+class Ring:
+    """A waiter's place on a channel."""
+
+    __slots__ = ("_woken", "channel", "error", "subscribed")
+
+    def __init__(self, channel: str, *, subscribed: bool) -> None:
+        self.channel = channel
+        self.subscribed = subscribed
+        self.error: RedisError | None = None
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Have the waiter look."""
+        self._woken.set()
+
+    async def heard(self, timeout: float) -> None:
+        """Wait until there is a reason to look, or for so many seconds. Raises RedisErrors where the server
+        refuses the subscription."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._woken.wait()
+        self._woken.clear()
+        if self.error is not None:
+            raise self.error
+
+
+class Listener:
+    """Wakes those who joined. Connects with the first of them."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+        self._rings: dict[str, set[Ring]] = {}
+        self._subscription: AsyncSubscription | None = None
+        self._sent: set[str] = set()
+        self._awaited: dict[str, int] = {}
+        self._touched: set[str] = set()
+        self._task: asyncio.Task[Any] | None = None
+
+    def join(self, channel: str) -> Ring:
+        """Listen to a channel, until `leave`."""
+        rings = self._rings.setdefault(channel, set())
+        ring = Ring(channel, subscribed=channel in self._sent and channel not in self._awaited)
+        rings.add(ring)
+        if self._task is None:
+            self._task = self._transport.spawn(self._run())
+        self._touch(channel)
+        return ring
+
+    def leave(self, ring: Ring) -> None:
+        """Listen no more."""
+        rings = self._rings.get(ring.channel, set())
+        rings.discard(ring)
+        if not rings and self._rings.pop(ring.channel, None) is not None:
+            self._touch(ring.channel)
+
+    def __len__(self) -> int:
+        return len(self._rings)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    # -- the connection ------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            while self._rings:
+                try:
+                    await self._listen()
+                except RedisUnavailable:
+                    self._lost()
+                    await returned(self._transport)
+                    await asyncio.sleep(AGAIN)
+        except RedisError as error:
+            self._lost(error)
+        finally:
+            subscription, self._subscription = self._subscription, None
+            if self._task is asyncio.current_task():
+                self._task = None  # who comes now has another begin
+            self._lost()
+            if subscription is not None:
+                await subscription.aclose()
+
+    async def _listen(self) -> None:
+        """Connect, and hear what is said until nobody has waited for a while."""
+        channels = list(self._rings)
+        subscription = AsyncSubscription(self._transport, *channels)
+        await subscription.open()
+        self._subscription, self._sent, self._awaited = subscription, set(channels), {}
+        for channel in channels:
+            self._confirmed(channel)
+        self._touched.update(self._rings.keys() ^ self._sent)
+        self._transport.spawn(self._flush())
+        while True:
+            raw = await subscription.receive(LINGER)
+            if raw is not None:
+                self._hear(raw[0], raw[1].decode("utf-8", "replace") if raw[1] else "")
+            elif not self._rings:
+                return
+
+    def _hear(self, kind: bytes, channel: str) -> None:
+        if kind == b"message":
+            for ring in self._rings.get(channel, ()):
+                ring.wake()
+        elif kind == b"subscribe":
+            self._awaited[channel] = self._awaited.get(channel, 1) - 1
+            if self._awaited[channel] <= 0:
+                del self._awaited[channel]
+                self._confirmed(channel)
+
+    def _confirmed(self, channel: str) -> None:
+        for ring in self._rings.get(channel, ()):
+            ring.subscribed = True
+            ring.wake()
+
+    def _lost(self, error: RedisError | None = None) -> None:
+        self._sent, self._awaited, self._touched = set(), {}, set()
+        for rings in self._rings.values():
+            for ring in rings:
+                ring.subscribed = False
+                ring.error = error or ring.error
+                ring.wake()
+
+    def _touch(self, channel: str) -> None:
+        if not self._touched and self._subscription is not None:
+            self._transport.spawn(self._flush())
+        self._touched.add(channel)
+
+    async def _flush(self) -> None:
+        """Tell the server which channels have come and gone, in few commands."""
+        touched, self._touched = self._touched, set()
+        subscription = self._subscription
+        if subscription is None or not subscription.connected:
+            return
+        come = [one for one in touched if one in self._rings and one not in self._sent]
+        gone = [one for one in touched if one not in self._rings and one in self._sent]
+        self._sent.difference_update(gone)
+        self._sent.update(come)
+        for one in come:
+            self._awaited[one] = self._awaited.get(one, 0) + 1
+        for command, channels in (("UNSUBSCRIBE", gone), ("SUBSCRIBE", come)):
+            for n in range(0, len(channels), AT_ONCE):
+                await subscription.change(command, channels[n : n + AT_ONCE])
