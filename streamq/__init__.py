@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from streamq.model import State as State
     from streamq.model import Success as Success
     from streamq.model import TaskId as TaskId
+    from streamq.namespace import Namespace as Namespace
     from streamq.operations import Action as Action
     from streamq.operations import Pause as Pause
     from streamq.options import DaemonOptions as DaemonOptions
@@ -152,6 +153,7 @@ _inner, _inner_named = lazy.names(__name__, {
     "telemetry.health": ("Facts",),
     "telemetry.report": ("Report",),
     "telemetry.sums": ("Snapshot",),
+    "namespace": ("Namespace",),
     "transport": ("SyncTransport",),
     "worker.loading": ("App",),
 })  # fmt: skip

@@ -94,7 +94,7 @@ MOST: Final = 1_000_000_000
 
 def whole(value: int, name: str, *, least: int, most: int = MOST) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:  # type: ignore[redundant-expr]
-        raise InvalidOption(f"{name}={value!r:.80}: must be a whole number of at least {least}")
+        raise InvalidOption(f"{name}={_short(value)}: must be a whole number of at least {least}")
     if value > most:
         raise InvalidOption(f"{name}: must be a whole number of at most {most:,}")
     return value

@@ -35,8 +35,7 @@ class RateLimit:
         def __init__(self, count: int, period: Duration) -> None: ...
 
     def __post_init__(self) -> None:
-        if not 1 <= whole(self.count, "rate_limit: count", least=1) <= 1_000_000:
-            raise InvalidOption(f"rate_limit: count={self.count}: at most 1,000,000 tasks in a period")
+        whole(self.count, "rate_limit: count", least=1, most=1_000_000)
         object.__setattr__(self, "period", seconds(self.period, "rate_limit: period", least=0.001))
 
     @classmethod
@@ -45,8 +44,7 @@ class RateLimit:
         if value is None:
             return None
         if isinstance(value, RateLimit):
-            length = seconds(value.period, "rate_limit", least=0.001)
-            return cls(whole(value.count, "rate_limit", least=1, most=1_000_000), length)
+            return value
         count, slash, period = str(value).partition("/")
         good = slash and count.isascii() and count.isdigit() and len(count) <= 7
         if not good or not 1 <= int(count) <= 1_000_000:
