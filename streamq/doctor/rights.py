@@ -30,7 +30,7 @@ class Role:
 
 
 _PRODUCER: Final = ("announce", "open_shard", "enqueue", "register", "wait", "locate", "cancel")
-_PRODUCES: Final = ("HGET apps", "HSET apps", "GET", "SUBSCRIBE")
+_PRODUCES: Final = ("HGET apps", "HSET apps", "GET", "SUBSCRIBE", "UNSUBSCRIBE")
 ROLES: Final = {
     "producer": Role(_PRODUCER, _PRODUCES),
     "producer of durable tasks": Role(_PRODUCER, (*_PRODUCES, "WAIT", "WAITAOF")),
@@ -125,7 +125,8 @@ _SAMPLES: Final = {
     "BZPOPMIN": "K 1",
     "ZADD": "K 1 m", "ZCARD": "K", "ZCOUNT": "K 0 1", "ZLEXCOUNT": "K - +", "ZREVRANK": "K m",
     "ZREMRANGEBYSCORE": "K 0 1", "ZRANGE": "K 0 1", "ZREM": "K m",
-    "ZREMRANGEBYRANK": "K 0 0", "ZSCAN": "K 0", "ZSCORE": "K m", "PUBLISH": "C x", "SUBSCRIBE": "C",
+    "ZREMRANGEBYRANK": "K 0 0", "ZSCAN": "K 0", "ZSCORE": "K m", "PUBLISH": "C x",
+    "SUBSCRIBE": "C", "UNSUBSCRIBE": "C",
     "EVAL": "return 1 K", "EVALSHA": "0 1 K", "CLIENT ID": "",
     "CLIENT SETNAME": "x", "CLIENT UNBLOCK": "0", "SCAN": "0",
     "WAIT": "0 1", "WAITAOF": "1 0 1",

@@ -7,8 +7,20 @@ local schedule, index, letters = KEYS[1], KEYS[2], KEYS[3]
 local streams = {h = KEYS[4], n = KEYS[5], l = KEYS[6], s = KEYS[7]}
 local group, problems = ARGV[1], {}
 
+-- A row that is none of ours has no number: it lies before or behind all that have one.
+local function unnumbered(due)
+  for _, order in ipairs({{due, due}, {due, due, 'REV'}}) do
+    local args = {'ZRANGE', schedule, order[1], order[2], 'BYSCORE'}
+    if order[3] then args[#args + 1] = 'REV' end
+    args[#args + 1], args[#args + 2], args[#args + 3] = 'LIMIT', 0, 1
+    local row = redis.call(unpack(args))[1]
+    if row and not string.match(row, '^%d') then return row end
+  end
+end
+
 -- Rows with one due time are ordered by their numbers.
 local function row_of(due, number)
+  if number == 0 then return unnumbered(due) end
   number = string.format('%012d', number) .. 'h'  -- any letter: numbers of 12 digits and of more, as bytes
   local low = redis.call('ZCOUNT', schedule, '-inf', '(' .. due)
   local high = low + redis.call('ZCOUNT', schedule, due, due) - 1

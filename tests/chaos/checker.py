@@ -161,11 +161,21 @@ def _deliveries(history: History) -> Iterator[Finding]:
             if event["event"] != "start":
                 continue
             before = seen.setdefault((task, event["place"]), event)
-            if before is event or history.regrouped(before["at"], event["at"]):
+            if before is event or history.regrouped(before["at"], event["at"]) or _alone(before, event):
                 continue
             yield Finding(
                 "delivered twice", task, f"{event['place']} to {before['worker']} and {event['worker']}"
             )
+
+
+def _alone(before: Event, event: Event) -> bool:
+    """Whether a suspect was run once more by its worker: its process died while others ran beside it."""
+    same = before["worker"] == event["worker"] and before["attempt"] == event["attempt"]
+    again = before.setdefault("again", 0) < 1
+    if same and again and event["place"][0] == "s" and event["lost"] >= MAX_LOST - 1:
+        before["again"] += 1
+        return True
+    return False
 
 
 def _answers(history: History, states: dict[str, list[str]], final: Tally) -> Iterator[Finding]:

@@ -171,7 +171,7 @@ def one_attempt_too_many(story: Story) -> None:
 
 
 def delivered_past_its_losses(story: Story) -> None:
-    story.run("f", "mail:0:n6-0", lost=3)
+    story.run("f", "mail:0:n6-0", lost=9)
 
 
 def one_entry_to_two(story: Story) -> None:

@@ -308,7 +308,7 @@ async def test_two_apps_of_one_name_are_noticed(url: str, capsys: pytest.Capture
     async with working(one), working(two):
         pass
     out = capsys.readouterr()
-    assert "give one another app name than 'shop'" in out.out + out.err
+    assert "type.handler_changed" in out.out + out.err
 
 
 async def test_a_worker_without_a_server_says_so_and_waits(capsys: pytest.CaptureFixture[str]) -> None:

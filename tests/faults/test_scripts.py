@@ -268,18 +268,18 @@ def test_the_largest_batches_fit(shard: Shard) -> None:
 
 
 def test_an_error_in_the_middle_of_a_script_loses_nothing(shard: Shard) -> None:
-    """E01: what a script wrote before an error stays. Here somebody overwrote the schedule: the delivery is
-    acknowledged, and the retry cannot be stored. Guard: repair finds what nobody holds."""
+    """E01: what a script wrote before an error stays. Here somebody overwrote the schedule, where the retry
+    is to be stored. Guard: settle looks at every key before it acknowledges the delivery."""
     local = shard.put(b'{"a":1}')
     shard.command("SET", shard.t.schedule, "x")
-    with pytest.raises(ServerError, match="WRONGTYPE"):
-        shard.settle(shard.fetch(), Retried(60_000, NONE))
-    shard.command("DEL", shard.t.schedule)
-    assert shard.run(calls.repair(shard.t, "n", "-", 100)) == ("", 1)
     [held] = shard.fetch()
-    assert (held.local, held.payload) == (local, b'{"a":1}')
-    assert shard.settle([held]) == [True]
-    shard.snapshot()
+    with pytest.raises(ServerError, match="WRONGTYPE .* nothing was written"):
+        shard.settle([held], Retried(60_000, NONE))
+    shard.command("DEL", shard.t.schedule)
+    assert shard.run(calls.repair(shard.t, "n", "-", 100)) == ("", 0)
+    assert (held.local, shard.snapshot().running) == (local, 1)
+    assert shard.settle([held], Retried(60_000, NONE)) == [True]
+    assert shard.snapshot().scheduled == 1
 
 
 # -- what others wrote ---------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import pytest
 from redis.exceptions import ResponseError
 
 from streamq import RedisUnavailable, Retry, StreamQ, TaskDead, calls
-from streamq import handle as handle_module
 from streamq.cli import main
 from streamq.doctor import examine
 from streamq.keys import shard_keys
@@ -72,7 +71,7 @@ async def test_the_life_of_tasks(app: StreamQ) -> None:
 async def test_a_result_is_waited_for_without_polling(
     app: StreamQ, waits: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handle_module, "LOOK_AGAIN", 60.0)
+    monkeypatch.setattr("streamq.client.waiting.LOOK_AGAIN", 60.0)
     go = asyncio.Event()
 
     @app.task
