@@ -13,7 +13,7 @@ from typing import Final
 from tests.chaos.census import Tally
 from tests.chaos.history import Event
 from tests.chaos.record import Finding, History
-from tests.chaos.tasks import MAX_ATTEMPTS, TIMEOUT
+from tests.chaos.tasks import MAX_ATTEMPTS, OVERRUN, TIMEOUT
 
 MAX_LOST: Final = 3
 EXACT_STARTS: Final = ("mail", "capped")
@@ -101,7 +101,13 @@ def _failed(history: History, task: str, attempt: int, before: int) -> bool:
     # A crash ends an attempt only where it is not the worker that dies of it.
     names = ("start", "fail", "interrupted", *(["crash"] if task.startswith("image:") else []))
     events = [e for e in history.of_task(task, *names) if e["attempt"] == attempt and e["at"] < before]
-    return any(event["event"] != "start" or before - event["at"] > TIMEOUT * _S for event in events)
+    return any(event["event"] != "start" or before - event["at"] > _limit(event) * _S for event in events)
+
+
+def _limit(start: Event) -> float:
+    """Seconds that an attempt may take. A suspect's process is killed at its timeout, and notes nothing."""
+    apart = start["place"][0] == "s" and start["lost"] >= MAX_LOST - 1
+    return OVERRUN if apart and start["conduct"] == "overrun" else TIMEOUT
 
 
 def _end(history: History, task: str, state: str, final: Tally) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tests.chaos.tasks import CONDUCTS, TYPES, WEIGHTS
+from tests.chaos.tasks import CONDUCTS, OVERRUN, TYPES, WEIGHTS
 
 CONDUCTS_ONLY: Final = "STREAMQ_CHAOS_CONDUCTS"
 """The environment variable that names the conducts to draw from, where not all."""
@@ -63,5 +63,5 @@ def _options(rng: random.Random, conduct: str) -> dict[str, Any]:
     if rng.random() < 0.04:
         options["expires"] = rng.choice([0.01, 0.3, 5.0])
     if conduct == "overrun":
-        options["timeout"] = 0.5
+        options["timeout"] = OVERRUN
     return options

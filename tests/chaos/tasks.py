@@ -24,6 +24,8 @@ sabotage.apply()
 LEASE: Final = 2.0
 MAX_ATTEMPTS: Final = 3
 TIMEOUT: Final = 6.0
+OVERRUN: Final = 0.5
+"""The timeout of a task that is to run into it."""
 SHARDS: Final = "STREAMQ_CHAOS_SHARDS"
 BACKLOG: Final = 30
 
