@@ -51,8 +51,30 @@ end
 """
 
 
-def guard(name: str, keys: Sequence[str], text: str) -> str:
+_REFUSED: Final = """if {acting}not redis.acl_check_cmd('LPUSH', KEYS[{log}], '') then
+  return redis.error_reply("NOPERM this user has no permissions to access '" .. KEYS[{log}]
+    .. "' with lpush: that is for operators; nothing was written")
+end
+"""
+"""Who may not write the log of operators' actions may not act as one. Redis would refuse it half way."""
+
+
+def guard(name: str, keys: Sequence[str], text: str, args: Sequence[str] = ()) -> str:
     """The guard of a script; '' where it needs none, or has it."""
+    return _rights(name, keys, args) + _kinds(name, keys, text)
+
+
+def _rights(name: str, keys: Sequence[str], args: Sequence[str]) -> str:
+    """A look at the rights of the user, in scripts that keep the log of actions."""
+    if "log" not in keys or "action" not in args:
+        return ""
+    # A producer cancels as well: not as an operator, and without a row in the log.
+    acting = f"ARGV[{args.index('action') + 1}] ~= '' and " if name == "cancel" else ""
+    return _REFUSED.format(acting=acting, log=keys.index("log") + 1)
+
+
+def _kinds(name: str, keys: Sequence[str], text: str) -> str:
+    """A look at the kinds of the values."""
     if name in OWN or "no-writes" in text.partition("\n")[0] or _HEAD in text:
         return ""
     lines = _lines(["" if (name, key) in _SPARED else key for key in keys])

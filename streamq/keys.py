@@ -239,6 +239,23 @@ def app_pattern(app: str) -> str:
     return f"{namespace_of(app).prefix}{{{app}:*}}:*"
 
 
+def kind_pattern(prefix: str, kind: str) -> str:
+    """Matches every key of a kind (see `VALUES`, and `apps`) in all apps of a prefix, and none of another."""
+    if kind == "apps":
+        return f"{prefix}apps"
+    if kind == "key":
+        return f"{prefix}{{*}}:{_IDEMPOTENCY}*"
+    if kind in _MANY:
+        return f"{prefix}{{*}}:*:{kind}:*"
+    return f"{prefix}{{*}}:{kind}" if kind in _SHARD_KEYS else f"{prefix}{{*}}:*:{kind}"
+
+
+def channel_rules(prefix: str, *kinds: str) -> list[str]:
+    """The ACL rules for the channels of these kinds in all apps and databases of a prefix."""
+    special = {"done": f"&{prefix}{{*}}:*:done:*", "news": f"&{prefix}apps*"}
+    return [special.get(kind, f"&{prefix}{{*}}:{kind}*") for kind in kinds]
+
+
 @dataclass(frozen=True, slots=True)
 class KnownKey:
     """A key that streamq made: its shard, its task type ('' where it belongs to the shard) and its kind."""

@@ -78,7 +78,7 @@ def parse(name: str, text: str) -> Script:
     import hashlib  # noqa: PLC0415 - with the first call, not with the import of an app
 
     keys, args = (tuple((match[part] or "").split()) for part in ("keys", "args"))
-    text = text[: match.end()] + guards.guard(name, keys, text) + text[match.end() :]
+    text = text[: match.end()] + guards.guard(name, keys, text, args) + text[match.end() :]
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
     return Script(name, text, sha, keys, args)
 

@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "check": "ask a worker group or a daemon whether it is ready, for probes",
     "audit": "check the invariants of a live queue",
     "doctor": "check the server, the user's rights, workers and daemons",
+    "acl": "print the Redis users of a queue as an ACL file",
     "bench": "measure streamq on your server, beside the bare loop",
     "demo": "run the classical scenario on an embedded server",
     "config": "show the settings in force and where each comes from",

@@ -14,6 +14,7 @@ from typing import Final
 from streamq import scripts
 from streamq.doctor.check import Check, fault, ok, unknown, warning
 from streamq.doctor.node import permitted
+from streamq.doctor.users import WRITES
 from streamq.keys import shard_keys, type_keys
 from streamq.namespace import namespace_of
 from streamq.transport import SyncTransport, refusals
@@ -27,13 +28,15 @@ class Role:
 
     scripts: tuple[str, ...]
     plain: tuple[str, ...] = ()
+    writes: str = ""
+    """Whose table of keys counts for the commands that write; '' is any key."""
 
 
 _PRODUCER: Final = ("announce", "open_shard", "enqueue", "register", "wait", "locate", "cancel")
-_PRODUCES: Final = ("HGET apps", "HSET apps", "GET", "SUBSCRIBE", "UNSUBSCRIBE")
+_PRODUCES: Final = ("HGET apps", "HSET apps", "GET", "SUBSCRIBE done", "UNSUBSCRIBE")
 ROLES: Final = {
-    "producer": Role(_PRODUCER, _PRODUCES),
-    "producer of durable tasks": Role(_PRODUCER, (*_PRODUCES, "WAIT", "WAITAOF")),
+    "producer": Role(_PRODUCER, _PRODUCES, "producer"),
+    "producer of durable tasks": Role(_PRODUCER, (*_PRODUCES, "WAIT", "WAITAOF"), "producer"),
     "worker": Role(
         (
             "announce",
@@ -53,15 +56,17 @@ ROLES: Final = {
             "HGET apps",
             "HSET apps",
             "EXISTS",
-            "BZPOPMIN",
+            "BZPOPMIN bell",
             "XREADGROUP",
             "XPENDING",
             "CLIENT ID",
             "CLIENT UNBLOCK",
             "SUBSCRIBE",
+            "UNSUBSCRIBE",
             "ZRANGE daemons",
             "HGETALL daemons",
         ),
+        "worker",
     ),
     "daemon": Role(
         (
@@ -79,7 +84,7 @@ ROLES: Final = {
             "next_due",
             "expire",
         ),
-        ("HGET apps", "HGETALL apps", "HLEN", "SMEMBERS", "ZADD daemons", "SUBSCRIBE"),
+        ("HGET apps", "HGETALL apps", "HLEN", "SMEMBERS", "ZADD daemons", "SUBSCRIBE", "UNSUBSCRIBE"),
     ),
     "observer": Role(
         (
@@ -103,8 +108,14 @@ ROLES: Final = {
         ),
         ("HGET apps", "HGETALL apps", "SMEMBERS", "SCAN"),
     ),
-    "operator": Role(("cancel", "drain", "pause", "purge", "requeue", "resubmit", "run_now")),
+    "operator": Role(
+        ("cancel", "drain", "pause", "purge", "requeue", "resubmit", "run_now"), writes="operator"
+    ),
 }
+_TOLD: Final = {"producer": "wake control done", "worker": "wake control done events", "operator": "control"}
+"""The channels that a role publishes on."""
+_LOGS: Final = frozenset(("HSETNX", "RPOP"))
+"""What only the log of operators' actions needs: `cancel` keeps it as well, for operators."""
 LOOKING: Final = ("observer", "operator")
 """The roles of a dashboard."""
 _CALL: Final = re.compile(r"redis\.p?call\(\s*'([A-Z]+)'(?:,\s*'([A-Z]+)')?")
@@ -125,8 +136,8 @@ _SAMPLES: Final = {
     "BZPOPMIN": "K 1",
     "ZADD": "K 1 m", "ZCARD": "K", "ZCOUNT": "K 0 1", "ZLEXCOUNT": "K - +", "ZREVRANK": "K m",
     "ZREMRANGEBYSCORE": "K 0 1", "ZRANGE": "K 0 1", "ZREM": "K m",
-    "ZREMRANGEBYRANK": "K 0 0", "ZSCAN": "K 0", "ZSCORE": "K m", "PUBLISH": "C x",
-    "SUBSCRIBE": "C", "UNSUBSCRIBE": "C",
+    "ZREMRANGEBYRANK": "K 0 0", "ZSCAN": "K 0", "ZSCORE": "K m", "PUBLISH": "C x", "SUBSCRIBE": "C",
+    "UNSUBSCRIBE": "C",
     "EVAL": "return 1 K", "EVALSHA": "0 1 K", "CLIENT ID": "",
     "CLIENT SETNAME": "x", "CLIENT UNBLOCK": "0", "SCAN": "0",
     "WAIT": "0 1", "WAITAOF": "1 0 1",
@@ -144,21 +155,44 @@ def used(script: str) -> frozenset[str]:
 def needed(role: Role) -> list[str]:
     """The commands of a role, as `_SAMPLES` names them; one on a key of its own has that after it."""
     commands = {"CLIENT SETNAME", "EVAL", "EVALSHA", "TIME"}.union(*(used(script) for script in role.scripts))
-    return sorted(commands) + [one for one in role.plain if one not in commands]
+    if role.writes in ("producer", "worker"):
+        commands -= _LOGS
+    named = (on for one in sorted(commands) for on in _on_keys(one, role.writes))
+    return list(dict.fromkeys([*named, *(one for one in role.plain if one not in commands)]))
+
+
+def _on_keys(name: str, writes: str) -> list[str]:
+    """The command on a key of each kind that the role writes with it; as it is where it writes none."""
+    command = name.lower().replace(" ", "|")
+    kinds = [
+        kind for commands, on in WRITES.get(writes, ()) if command in commands.split() for kind in on.split()
+    ]
+    if command == "publish" and writes:
+        kinds = _TOLD[writes].split()
+    return [f"{name} {kind}" for kind in kinds] or [name]
 
 
 def sample(name: str, app: str) -> Command:
     """A command as it is sent, with arguments that the server takes."""
     words = name.split()
     key, channel = type_keys(app, 0, "doctor").normal, shard_keys(app, 0).control
-    namespace = namespace_of(app)
-    special = {"apps": namespace.apps, "daemons": namespace.daemons}.get(words[-1])
-    if special:
-        words, key = words[:-1], special
+    if words[-1].islower():
+        key = channel = _named(app, words.pop())
     if words[0] in _SAMPLES_EVAL:
         return (words[0], *_SAMPLES_EVAL[words[0]], key)
     arguments = _SAMPLES[" ".join(words)].split()
     return (*words, *({"K": key, "C": channel}.get(word, word) for word in arguments))
+
+
+def _named(app: str, kind: str) -> str:
+    """A key or channel of this kind."""
+    t, s, namespace = type_keys(app, 0, "doctor"), shard_keys(app, 0), namespace_of(app)
+    some = {
+        "apps": namespace.apps, "daemons": namespace.daemons, "done": t.done("n0-0"), "key": s.key("doctor"),
+        "writer": t.writer("doctor"), "results": t.results("n0-0"), "minute": t.minute(0),
+    }  # fmt: skip
+    named = some.get(kind) or getattr(s, kind, None) or getattr(t, kind)
+    return str(named if isinstance(named, str) else t.quarter(0))
 
 
 def checks(
@@ -185,12 +219,12 @@ def checks(
 def _refused(
     shown: str, role: str, refused: Sequence[tuple[str, str]], rights: tuple[str, str], *, useful: bool
 ) -> Check:
-    names = [name for name, why in refused if "command" in why]
+    names = list(dict.fromkeys(_command(name) for name, why in refused if "command" in why))
     rest = [why for _, why in refused if "command" not in why]
     said = f"{shown} cannot be {role}: no right to {', '.join(names[:8]) or rest[0]}"
     if len(names) > 8:
         said += f" and {len(names) - 8} more"
-    grants = [f"+{name.lower().replace(' ', '|')}" for name in dict.fromkeys(map(_command, names))]
+    grants = [f"+{name.lower().replace(' ', '|')}" for name in names]
     if any("key" in why for why in rest):
         grants.append(rights[0])
     if any("channel" in why for why in rest):

@@ -170,10 +170,11 @@ def users(url: str) -> Iterator[dict[str, str]]:
     for line in USERS.read_text().splitlines():
         _, name, *rules = line.split()
         if name in ("viewer", "operator"):
+            rules += ["on", f">secret-{name}"]
             command(url, "ACL", "SETUSER", name, "reset", *rules)
-            named[name] = url.replace("unix://", f"unix://{name}:change-me-{name}@")
+            named[name] = url.replace("unix://", f"unix://{name}:secret-{name}@")
             command(url, "ACL", "SETUSER", f"blind{name}", "reset", *rules, "-info")
-            named[f"blind{name}"] = url.replace("unix://", f"unix://blind{name}:change-me-{name}@")
+            named[f"blind{name}"] = url.replace("unix://", f"unix://blind{name}:secret-{name}@")
     yield named
     for name in named:
         command(url, "ACL", "DELUSER", name)

@@ -28,8 +28,8 @@ def url_of(servers: Servers) -> Iterator[Url]:
     """The URL of a role, which every node knows: users are not replicated."""
     for node in servers.nodes:
         for name in ROLES:
-            node.command("ACL", "SETUSER", name, "reset", *USERS[name])
-    yield lambda name: servers.url.replace("://", f"://{name}:change-me-{name}@", 1)
+            node.command("ACL", "SETUSER", name, "reset", *USERS[name], "on", f">secret-{name}")
+    yield lambda name: servers.url.replace("://", f"://{name}:secret-{name}@", 1)
     for node in servers.nodes:
         node.command("ACL", "DELUSER", *ROLES)
 

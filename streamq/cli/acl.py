@@ -1,0 +1,47 @@
+"""Print the Redis users of a queue as an ACL file: what each part may do, and no more.
+
+For a server of the queue's own, `streamq acl > users.acl` is ops/redis/users.acl. For a share of a server
+name the roles that you need, a prefix for the keys, and one for the names of the users:
+
+  streamq acl producer worker daemon --prefix team1: --names team1-
+
+All users are off and have no password. Give each one, by its digest (printf %s "$PASSWORD" | sha256sum):
+
+  ACL SETUSER team1-producer on '#<digest>'
+
+Asks no server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from typing import Final
+
+from streamq import environment
+from streamq.cli import OK
+from streamq.doctor import users
+from streamq.errors import UsageError
+from streamq.namespace import check_prefix
+
+_NAMES: Final = re.compile(r"[A-Za-z0-9_.:-]{0,100}")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "roles", nargs="*", metavar="ROLE", help=f"{', '.join(users.QUEUE + users.SERVER)} (default: all)"
+    )
+    parser.add_argument(
+        "--prefix",
+        help=f"begins all keys (default: {environment.PREFIX.name}, else {environment.PREFIX.usual})",
+    )
+    parser.add_argument("--names", default="", metavar="TEXT", help="begins the names of the queue's users")
+
+
+def run(args: argparse.Namespace) -> int:
+    if not _NAMES.fullmatch(args.names):
+        raise UsageError(f"--names {args.names!r:.120}: letters, digits, _ - . and : only")
+    prefix = check_prefix(environment.PREFIX.get() if args.prefix is None else args.prefix)
+    sys.stdout.write(users.file(prefix, args.roles or users.QUEUE + users.SERVER, args.names))
+    return OK

@@ -1,0 +1,153 @@
+"""The Redis users of a queue: what each part may do, as the rules of an ACL file.
+
+Owns which user may send which command, and which keys a producer and a worker may write. Redis checks
+scripts command by command, so EVAL gives nobody more than these rules. Asks no server: see `rights` for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from streamq.errors import UsageError
+from streamq.keys import channel_rules, kind_pattern
+
+Writes = tuple[tuple[str, str], ...]
+"""Commands that write, and the kinds of keys that they may write."""
+
+_STREAMS: Final = "high normal low suspect"
+_PRODUCES: Final[Writes] = (
+    ("hincrby", "counters"),
+    ("xadd", "high normal low"),
+    ("set pexpire lpush ltrim", "writer key rate"),
+    ("zadd", "schedule expiring waiters gone ready bell"),
+    ("hset hdel", "policy cancels"),
+    ("hset", "apps"),
+    ("hdel", "index counters"),
+    ("sadd", "types"),
+    ("xdel", _STREAMS),
+    ("zrem", "schedule expiring waiters"),
+    ("del", "closed"),
+)
+_WORKS: Final[Writes] = (
+    ("xack xadd xdel xclaim xreadgroup xgroup|create xgroup|delconsumer", _STREAMS),
+    ("hset", "index counters results letters heartbeats policy cancels apps"),
+    ("hdel", "index counters cancels heartbeats policy"),
+    ("hincrby", "counters minute quarter"),
+    ("set pexpire lpush ltrim", "writer key rate doorbell results minute quarter"),
+    ("zadd", "schedule expiring waiters gone ready bell dead groups buckets workers"),
+    ("zrem", "schedule expiring waiters ready bell workers"),
+    ("bzpopmin", "bell"),
+    ("sadd", "types"),
+    ("del", "closed"),
+)
+_OPERATES: Final[Writes] = (
+    ("hdel", "letters paused"),
+    ("hset", "index actions"),
+    ("hsetnx", "paused drains actions"),
+    ("lpush rpop", "action_log"),
+    ("xadd", "high normal low"),
+    ("zrem", "dead groups schedule"),
+)
+WRITES: Final = {"producer": _PRODUCES, "worker": _WORKS, "operator": _OPERATES}
+"""What is written for the role. An operator's user may write all keys: it also repairs."""
+
+_CONNECTION: Final = "-@all +@connection -@dangerous -reset -client|tracking"
+"""Nothing but what concerns one's own connection. Tracking tells of changed keys of all names."""
+_READS: Final = (
+    "+cluster|slots +eval +evalsha +exists +get +hexists +hget +hgetall +hkeys +hmget +info +lindex "
+    "+llen +mget +role +time +xlen +xpending +xrange +zcard +zcount +zrange +zscore"
+)
+_DAEMON: Final = (
+    "+cluster|slots +del +eval +evalsha +exists +get +hdel +hexists +hget +hgetall +hincrby +hlen "
+    "+hmget +hscan +hset +info +llen +pexpire +publish +role +scard +set +sismember +smembers "
+    "+subscribe +time +unsubscribe +xack +xadd +xautoclaim +xclaim +xdel +xgroup|create "
+    "+xgroup|delconsumer +xinfo|consumers +xinfo|groups +xlen +xpending +xrange +zadd +zcard +zcount "
+    "+zrange +zrem +zremrangebyrank +zremrangebyscore +zscore"
+)
+_LOOKS: Final = (
+    "+acl|whoami +cluster|slots +eval +evalsha +exists +hexists +hget +hgetall +hkeys +hlen +hmget "
+    "+hscan +hstrlen +info +llen +lrange +multi +pttl +role +scan +smembers +time +type "
+    "+xinfo|consumers +xinfo|groups +xlen +xpending +xrange +zcard +zcount +zlexcount +zrange +zrevrank "
+    "+zscan +zscore"
+)
+_ACTS: Final = (
+    "+get +hdel +hincrby +hset +hsetnx +lpush +persist +pexpire +publish +rpop +sadd +script|kill +set "
+    "+subscribe +unsubscribe +xack +xadd +xdel +xgroup|create +zadd +zrem"
+)
+_PEOPLE: Final = "~* &* +@all"
+_SENTINEL: Final = (
+    "resetchannels allchannels -@all +multi +exec +ping +subscribe +publish +info +role +slaveof "
+    "+replicaof +config|rewrite +client|setname +client|kill +script|kill"
+)
+
+QUEUE: Final = ("producer", "worker", "daemon", "viewer", "operator")
+"""The users of a queue; those of a server of its own are these and `SERVER`."""
+SERVER: Final = ("admin", "sentinel", "replica")
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user of an ACL file: it is off, and has no password."""
+
+    name: str
+    rules: str
+
+    def __str__(self) -> str:
+        return f"user {self.name} off {self.rules}"
+
+
+def user(role: str, prefix: str, name: str = "") -> User:
+    """Return the user for a role in the apps of a prefix. Raises UsageError."""
+    if role not in QUEUE + SERVER:
+        raise UsageError(f"{role!r:.40} is no role: {', '.join(QUEUE + SERVER)}")
+    return User(name or role, _rules(role, prefix))
+
+
+def file(prefix: str, roles: Sequence[str] = QUEUE + SERVER, names: str = "") -> str:
+    """Return an ACL file for these roles. names: begins the names of the queue's users."""
+    users = [user(role, prefix, role if role in SERVER else names + role) for role in roles]
+    head = ["user default off"] if "admin" in roles else []
+    return "\n".join([*head, *map(str, users)]) + "\n"
+
+
+def _rules(role: str, prefix: str) -> str:
+    keys, channels = f"~{prefix}* resetchannels", f"&{prefix}*"
+    match role:
+        case "producer":
+            done = " ".join(channel_rules(prefix, "done"))
+            told = _selector("publish", channel_rules(prefix, "done", "wake", "control", "news"))
+            lines = [f"{keys} {done} {_CONNECTION} {_READS} +subscribe +unsubscribe"]
+            return " ".join([*lines, *_selectors(_PRODUCES, prefix), told])
+        case "worker":
+            heard = " ".join(channel_rules(prefix, "done", "control"))
+            told = _selector("publish", channel_rules(prefix, "done", "wake", "control", "news", "events"))
+            more = "+client|unblock +subscribe +unsubscribe +xinfo|groups"
+            lines = [f"{keys} {heard} {_CONNECTION} {_READS} {more}"]
+            return " ".join([*lines, *_selectors(_WORKS, prefix), told])
+        case "daemon":
+            return f"{keys} {channels} {_CONNECTION} {_DAEMON}"
+        case "viewer":
+            return f"{keys} {_CONNECTION} {_LOOKS}"
+        case "operator":
+            return f"{keys} {channels} {_CONNECTION} {_LOOKS} {_ACTS}"
+        case "sentinel":
+            return _SENTINEL
+        case "replica":
+            return "-@all +psync +replconf +ping"
+        case _:
+            return _PEOPLE
+
+
+def _selectors(writes: Writes, prefix: str) -> list[str]:
+    return [
+        _selector(commands, [f"~{kind_pattern(prefix, kind)}" for kind in kinds.split()])
+        for commands, kinds in writes
+    ]
+
+
+def _selector(commands: str, patterns: Sequence[str]) -> str:
+    """Rights that are apart from the user's others: these commands, on these keys or channels only."""
+    granted = " ".join(f"+{command}" for command in commands.split())
+    return f"(resetchannels -@all {granted} {' '.join(patterns)})"
