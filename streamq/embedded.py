@@ -254,7 +254,7 @@ class EmbeddedServer:
 
 def _short_temporary() -> Path:
     usual = Path(tempfile.gettempdir())
-    return usual if len(os.fsencode(usual)) <= 60 else Path("/tmp")  # noqa: S108 - made private there
+    return usual if len(os.fsencode(usual)) <= 60 else Path("/tmp")  # noqa: S108 # nosec B108 - made private there
 
 
 def _answers(path: Path) -> bool:

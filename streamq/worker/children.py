@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pickle
+import pickle  # nosec B403 - what is read is from our own process
 import socket
 import struct
 import threading
@@ -100,7 +100,7 @@ class Child:
             for part in _framed(pickle.dumps(request)):
                 self._writer.write(part)
             await self._writer.drain()
-            return pickle.loads(await self._frame())  # noqa: S301 - from our own process
+            return pickle.loads(await self._frame())  # noqa: S301 # nosec B301 - from our own process
         except (EOFError, OSError):
             pass
         raise await self._died()
