@@ -78,6 +78,24 @@ def test_a_producer_sends_cancels_and_reads_within_its_prefix(queue: Url) -> Non
     assert command(queue("producer"), "XDEL", T.normal, entry.decode()) == 1
 
 
+def test_a_worker_settles_and_forges_results(queue: Url) -> None:
+    """What Redis cannot withhold from who runs tasks."""
+    assert command(queue("worker"), "HSET", T.results("n0-0"), "n0-0", "forged") == 0
+    assert command(queue("worker"), "HSET", T.letters, "n0-1", "overwritten") == 0
+    command(queue("worker"), "XGROUP", "CREATE", T.normal, "workers", "0", "MKSTREAM")
+    command(queue("producer"), "XADD", T.normal, "*", "p", "{}")
+    taken = ("XREADGROUP", "GROUP", "workers", "w", "STREAMS", T.normal, ">")
+    assert command(queue("worker"), *taken)
+
+
+@pytest.mark.parametrize("user", ["producer", "worker", "daemon", "viewer", "operator"])
+def test_nobody_hears_the_channels_of_another_prefix(queue: Url, user: str) -> None:
+    done, events = OTHER.done("n0-0"), shard_keys(Namespace("team1:").app("shop"), 0).events
+    for args in (("SUBSCRIBE", done), ("SUBSCRIBE", events), ("PSUBSCRIBE", "*"), ("PUBLISH", done, "x")):
+        with pytest.raises(AuthenticationFailed):
+            command(queue(user), *args)
+
+
 @pytest.mark.parametrize("user", ["producer", "worker", "daemon", "viewer", "operator"])
 def test_nobody_reaches_the_keys_of_another_prefix(queue: Url, user: str) -> None:
     refused(queue, user, "GET", OTHER.policy)
