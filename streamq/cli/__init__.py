@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if len(args) > 1 and args[0] == "help":
             args = [args[1], "--help"]
         if not args or args[0] in ("-h", "--help", "help"):
-            sys.stdout.write(_help())
+            _output().say_text(_help())
             return OK if args else USAGE
         if args[0] in ("-V", "--version"):
             args[0] = "version"
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except KeyboardInterrupt:
-        sys.stderr.write("streamq: interrupted\n")
+        _output().tell("interrupted")
         return INTERRUPTED
 
 
@@ -98,9 +98,16 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**kwargs)
         self.allow_abbrev = False
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, rest = self.parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(_without_values(rest))}")
+        return found
+
     def error(self, message: str) -> NoReturn:
         message += self._nearest(message)
-        self.exit(USAGE, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
+        _output().remark(f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)")
+        self.exit(USAGE)
 
     def _nearest(self, message: str) -> str:
         """Which option may have been meant."""
@@ -110,6 +117,22 @@ class _Parser(argparse.ArgumentParser):
         known = self._option_string_actions  # pyright: ignore[reportPrivateUsage] - there is no public way
         near = difflib.get_close_matches(wrong, known, 1) if wrong.startswith("--") else []
         return f": did you mean {near[0]}?" if near else ""
+
+
+def _without_values(words: list[str]) -> list[str]:
+    """What was typed, without the values of options that nobody knows: one may be a password."""
+    behind = ["", *words]
+    return [
+        word.partition("=")[0] if word.startswith("-") else "…" if before.startswith("-") else word
+        for before, word in zip(behind, words, strict=False)
+    ]
+
+
+def _output() -> Any:
+    """What writes, loaded when there is something to write."""
+    from streamq.cli import output
+
+    return output
 
 
 def command(name: str) -> tuple[Any, argparse.ArgumentParser]:
@@ -142,7 +165,7 @@ def _run(module: Any, parsed: argparse.Namespace) -> int:
         code: int = module.run(parsed)
     except StreamQError as error:
         sys.stdout.flush()
-        sys.stderr.write(f"streamq: {error}\n")
+        _output().tell(f"{error}")
         return code_of(error)
     return code
 
@@ -175,7 +198,7 @@ def _unknown(name: str) -> int:
         hint = elsewhere.COMMANDS[name]
     else:
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(COMMANDS)}"
-    sys.stderr.write(f"streamq: there is no command {name!r}: {hint}\n")
+    _output().tell(f"there is no command {name!r}: {hint}")
     return USAGE
 
 

@@ -8,13 +8,12 @@ what it would do. Exit code 6 where an invariant is broken, and stays so after t
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import asdict
 from typing import Any
 
 from streamq.audit import FAULTS, Audit
 from streamq.cli import NOT_FOUND, OK, UNHEALTHY, target
-from streamq.cli.output import Progress, clean, write_json, write_table
+from streamq.cli.output import Progress, remark, say, tell, write_json, write_table
 from streamq.errors import UsageError
 
 
@@ -39,9 +38,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             audit = found.inspector.audit(bar.set)
     if found.record is None and audit.ok and not audit.checked:
-        sys.stderr.write(
-            f"streamq: there is nothing of app {found.app!r} on this server: see `streamq apps`\n"
-        )
+        tell(f"there is nothing of app {found.app!r} on this server: see `streamq apps`")
         return NOT_FOUND
     if args.json:
         write_json(_object(found.app, audit, args))
@@ -66,17 +63,17 @@ def _write(audit: Audit, args: argparse.Namespace) -> None:
     for one in audit.repaired:
         p = one.problem
         home = f"{p.type}:{p.shard}" if p.type else f"shard {p.shard}"
-        sys.stdout.write(clean(f"{verb} {home} {p.where}: {p.problem}: {one.how}\n"))
+        say(f"{verb} {home} {p.where}: {p.problem}: {one.how}")
     if audit.problems and not args.dry_run:
         head = ["INVARIANT", "TYPE", "SHARD", "PROBLEM", "WHERE"]
         rows = [[p.invariant, p.type, p.shard, p.problem, p.where] for p in audit.problems]
         write_table(head, rows, empty="")
     for problem, advice in dict.fromkeys((p.problem, p.advice) for p in audit.problems if p.advice):
-        sys.stdout.write(f"{problem}: {advice}\n")
+        say(f"{problem}: {advice}")
     if audit.omitted:
-        sys.stdout.write(f"and {audit.omitted} more of these\n")
+        say(f"and {audit.omitted} more of these")
     if audit.ok:
         done = f", {len(audit.repaired)} repaired" if audit.repaired else ""
-        sys.stdout.write(f"ok: {audit.checked} entries checked, no invariant broken{done}\n")
+        say(f"ok: {audit.checked} entries checked, no invariant broken{done}")
     elif any(FAULTS[p.problem].repair for p in audit.problems) and not args.repair:
-        sys.stderr.write("streamq audit --repair puts some of this right; --dry-run shows what\n")
+        remark("streamq audit --repair puts some of this right; --dry-run shows what")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import secrets
-import sys
 from typing import Any
 
 from streamq.cli import OK, target
@@ -67,7 +66,7 @@ def _sides(args: argparse.Namespace) -> list[Any]:
 
 
 def _write(found: dict[str, dict[str, Any]]) -> None:
-    from streamq.cli.output import write_table
+    from streamq.cli.output import remark, write_table
 
     rows: list[list[str]] = []
     for figure, ours in found["streamq"].items():
@@ -77,7 +76,7 @@ def _write(found: dict[str, dict[str, Any]]) -> None:
         else:
             rows.append(_row(figure, ours, bare))
     write_table(("figure", "streamq", "bare loop", "ratio"), rows, empty="nothing was measured")
-    sys.stderr.write("ratio: streamq / bare loop\n")
+    remark("ratio: streamq / bare loop")
 
 
 def _row(name: str, ours: float, bare: float) -> list[str]:

@@ -8,10 +8,9 @@ Exit code 3 where there is no such task, 1 where it has ended already.
 from __future__ import annotations
 
 import argparse
-import sys
 
 from streamq.cli import FAILED, NOT_FOUND, OK, target
-from streamq.cli.output import write_json
+from streamq.cli.output import say, tell, write_json
 
 _SAID = {"cancelled": "cancelled", "requested": "its worker was asked to stop it"}
 
@@ -33,10 +32,10 @@ def run(args: argparse.Namespace) -> int:
     for one in ids:
         if answers[one] in _SAID:
             if not args.json:
-                sys.stdout.write(f"{one}: {_SAID[answers[one]]}\n")
+                say(f"{one}: {_SAID[answers[one]]}")
             continue
         gone = states[one] == "unknown"
         codes.add(NOT_FOUND if gone else FAILED)
         said = f"there is no task {one}" if gone else f"too late: task {one} is {states[one]}"
-        sys.stderr.write(f"streamq: {said}\n")
+        tell(f"{said}")
     return max(codes, default=OK)

@@ -11,12 +11,11 @@ import argparse
 import http.client
 import json
 import socket
-import sys
 from typing import Any
 
 from streamq import environment
 from streamq.cli import OK, UNHEALTHY, listen, target
-from streamq.cli.output import write_json
+from streamq.cli.output import say, write_json
 from streamq.inspector import WorkerInfo, daemons
 from streamq.transport import SyncTransport
 
@@ -40,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         write_json(answer)
     else:
-        sys.stdout.write("".join(f"{line}\n" for line in answer["problems"] or ["ok"]))
+        say(*map(str, answer["problems"] or ["ok"]))
     return OK if answer["ok"] else UNHEALTHY
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
@@ -40,9 +39,10 @@ def run(args: argparse.Namespace) -> int:
     if args.shell is None:
         raise UsageError(f"completion: say which shell: {', '.join(_SHELLS)}")
     from streamq.cli.describe import places
+    from streamq.cli.output import say_text
     from streamq.cli.shells import SCRIPTS
 
-    sys.stdout.write(SCRIPTS[args.shell](places()))
+    say_text(SCRIPTS[args.shell](places()))
     return OK
 
 
@@ -53,7 +53,9 @@ def _write_names(kind: str, words: list[str]) -> None:
         found = _NAMES[kind](lambda: _reach(_option(words, "--url"), prefix), _option(words, "--app"))
     except StreamQError:
         return
-    sys.stdout.write("".join(f"{name}\n" for name in found if _HARMLESS.fullmatch(name)))
+    from streamq.cli.output import say
+
+    say(*(name for name in found if _HARMLESS.fullmatch(name)))
 
 
 def _option(words: list[str], name: str) -> str | None:

@@ -9,15 +9,13 @@ type. Passwords are hidden. Asks no server. Exit code 78 where a value cannot be
 from __future__ import annotations
 
 import argparse
-import re
-import sys
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, cast
 
-from streamq import environment
+from streamq import environment, printable
 from streamq.cli import CONFIG, OK, listen, target
 from streamq.cli.describe import options
-from streamq.cli.output import write_json, write_table
+from streamq.cli.output import tell, write_json, write_table
 from streamq.cli.worker import import_option, imports
 from streamq.environment import Source, Variable
 from streamq.errors import InvalidOption, InvalidURL, StreamQError, UsageError
@@ -26,6 +24,7 @@ from streamq.options import DaemonOptions, TaskOptions, WorkerOptions
 from streamq.telemetry.traces import Tracer, Tracing
 from streamq.transport import Address
 
+HIDDEN: Final = "***"
 _SHOWN: Final = {
     "option": "option", "code": "app's code", "environment": "environment", "default": "default",
 }  # fmt: skip
@@ -60,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             found = [*_of_code(args), *found]
         except StreamQError as error:
-            sys.stderr.write(f"streamq: {error}\n")
+            tell(f"{error}")
             return CONFIG
     faulty = any(one.fault for one in found)
     if args.json:
@@ -82,7 +81,7 @@ def _write(found: list[Setting], *, everything: bool) -> None:
     ]
     write_table(["SETTING", "VALUE", "FROM", "SET BY"], [_row(one) for one in shown], empty="")
     if rest := len(found) - len(shown):
-        sys.stderr.write(f"streamq: {rest} more are as by default: --all shows them\n")
+        tell(f"{rest} more are as by default: --all shows them")
 
 
 def _row(one: Setting) -> list[object]:
@@ -105,7 +104,7 @@ def _url(name: str, url: str, source: Source, by: str) -> Setting:
     try:
         return Setting(name, str(Address.parse(url, prefix=DEFAULT_PREFIX)), source, by)
     except InvalidURL as error:
-        return Setting(name, hidden(url), source, by, str(error))
+        return Setting(name, HIDDEN, source, by, str(error))  # any part of it may be the password
 
 
 def _prefix(prefix: str, source: Source) -> Setting:
@@ -122,7 +121,7 @@ def _variables() -> list[Setting]:
 
 
 def _shown(variable: Variable) -> str | None:
-    return ("***" if variable.secret else hidden(variable.get())) if variable.get() else None
+    return (HIDDEN if variable.secret else printable.masked(variable.get())) if variable.get() else None
 
 
 def _fault(variable: Variable) -> str:
@@ -184,9 +183,3 @@ def _said(value: Any) -> Any:
     if value is None or isinstance(value, str | int | float):
         return value
     return f"{value.count}/{value.period:g}s" if hasattr(value, "count") else type(value).__name__
-
-
-def hidden(text: str) -> str:
-    """A text without what may be a password: whatever is before an @ in a URL, or in its query."""
-    text = re.sub(r"^([A-Za-z0-9+.-]*://)?.*@", r"\1***@", text, flags=re.DOTALL)
-    return re.sub(r"(password=)[^&]*", r"\1***", text)

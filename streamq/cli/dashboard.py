@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-import sys
 from typing import Any
 
 from streamq import environment
 from streamq.cli import CONFIG, OK, target
+from streamq.cli.output import tell
 from streamq.dashboard import dashboard, waiting
 from streamq.dashboard.access import LoginLink, parse
 from streamq.dashboard.guard import LOOPBACK_NAMES, TOKEN
@@ -67,9 +67,9 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--port {args.port} is no port: give a number from 1 to 65535, or 0 for any")
     local = _loopback(args.host)
     if not local and not args.auth:
-        sys.stderr.write(
-            f"streamq: {args.host} can be reached from other hosts, and the dashboard can cancel and delete: "
-            "give it --auth basic:NAME:@FILE (or bearer:, header:, call:), or leave --host out\n"
+        tell(
+            f"{args.host} can be reached from other hosts, and the dashboard can cancel and delete: "
+            "give it --auth basic:NAME:@FILE (or bearer:, header:, call:), or leave --host out"
         )
         return CONFIG
     server = _Server()
@@ -102,7 +102,8 @@ def _site(args: argparse.Namespace, entries: list[Any], hosts: list[str] | None)
     try:
         return dashboard(target.find(args, partly=True), **shown, **guarded)
     except (RedisUnavailable, target.NoAppYet) as error:
-        sys.stderr.write(f"streamq: {error}\nstreamq: the dashboard waits for it, and says so on its page\n")
+        tell(str(error))
+        tell("the dashboard waits for it, and says so on its page")
         name = args.app or environment.APP.get() or "streamq"
         return waiting(lambda: target.find(args, partly=True), error, name=name, **shown, **guarded)
 
@@ -115,14 +116,14 @@ class _Server:
         self.link = LoginLink(self._used)
 
     def ready(self, url: str) -> None:
-        sys.stderr.write(f"streamq: the dashboard is at {url}\n")
+        tell(f"the dashboard is at {url}")
 
     def ready_by_link(self, url: str) -> None:
         self._url = url
         self.ready(f"{url}?{TOKEN}={self.link.link_token} (this link works once)")
 
     def _used(self, token: str) -> None:
-        sys.stderr.write(f"streamq: a browser has logged in; for another one: {self._url}?{TOKEN}={token}\n")
+        tell(f"a browser has logged in; for another one: {self._url}?{TOKEN}={token}")
 
 
 def _loopback(host: str) -> bool:

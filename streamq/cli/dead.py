@@ -9,12 +9,11 @@ interrupted, what is done is done and nothing is lost.
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from streamq.cli import NOT_FOUND, OK, selection, target
 from streamq.cli.letters import edit, move
-from streamq.cli.output import age, moment, write_json, write_table
+from streamq.cli.output import age, moment, tell, write_json, write_table
 from streamq.cli.task import as_object, write_task
 from streamq.deadgroups import DeadGroup
 from streamq.options import whole
@@ -172,7 +171,7 @@ def _row(row: TaskRow) -> list[object]:
 def _show(found: target.Target, args: argparse.Namespace) -> int:
     info = found.inspector.task(args.id)
     if info.state != "dead":
-        sys.stderr.write(f"streamq: task {args.id} is no dead letter, it is {info.state}\n")
+        tell(f"task {args.id} is no dead letter, it is {info.state}")
         return NOT_FOUND
     if args.json:
         write_json(as_object(info))

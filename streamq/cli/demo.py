@@ -8,7 +8,6 @@ code 0 only where every accepted task ended exactly once.
 from __future__ import annotations
 
 import argparse
-import sys
 
 from streamq.cli import FAILED, OK
 
@@ -22,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from streamq.cli.ending import as_interrupted
-    from streamq.cli.output import Progress, write_json
+    from streamq.cli.output import Progress, say, write_json
     from streamq.demo.account import Account
     from streamq.demo.scenario import run as run_scenario
     from streamq.options import whole
@@ -35,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         _write(asdict(account))
         verdict = "every accepted task ended exactly once" if account.right else "SOMETHING IS WRONG"
-        sys.stdout.write(f"\n{verdict}\n")
+        say("", verdict)
     return OK if account.right else FAILED
 
 

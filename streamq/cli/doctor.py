@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Final
 
 from streamq.cli import OK, UNHEALTHY, code_of, target
-from streamq.cli.output import clean, write_json
+from streamq.cli.output import say, write_json
 from streamq.doctor import Diagnosis, examine
 from streamq.doctor.check import fault
 from streamq.errors import AuthenticationFailed, RedisUnavailable, ServerTooOld, StreamQError
@@ -60,9 +60,9 @@ def _write(diagnosis: Diagnosis, address: Address, *, as_json: bool) -> None:
     marks = _MARKS if _can_write(sys.stdout.encoding) else _PLAIN
     width = max(len(check.name) for check in diagnosis.checks)
     for check in diagnosis.checks:
-        sys.stdout.write(clean(f"{marks[check.status]} {check.name:<{width}}  {check.said}\n"))
+        say(f"{marks[check.status]} {check.name:<{width}}  {check.said}")
         if check.fix:
-            sys.stdout.write(clean(f"  {'':<{width}}  mend it: {check.fix}\n"))
+            say(f"  {'':<{width}}  mend it: {check.fix}")
 
 
 def _can_write(encoding: str | None) -> bool:

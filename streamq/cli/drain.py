@@ -7,10 +7,9 @@ back. Its supervisor starts no other in its place. Exit code 3 where there is no
 from __future__ import annotations
 
 import argparse
-import sys
 
 from streamq.cli import NOT_FOUND, OK, target
-from streamq.cli.output import clean, write_json
+from streamq.cli.output import say, tell, write_json
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
         write_json({"app": found.app, "asked": [n for n in names if asked[n]], "not_found": missing})
     for name in names:
         if not args.json and asked[name]:
-            sys.stdout.write(clean(f"{name} was asked to drain\n"))
+            say(f"{name} was asked to drain")
     for name in missing:
-        sys.stderr.write(clean(f"streamq: there is no worker {name[:120]!r}: see `streamq workers`\n"))
+        tell(f"there is no worker {name[:120]!r}: see `streamq workers`")
     return NOT_FOUND if missing else OK

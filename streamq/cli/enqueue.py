@@ -18,7 +18,7 @@ from typing import IO, Any, Final
 import orjson
 
 from streamq.cli import OK, target
-from streamq.cli.output import Progress, write_json
+from streamq.cli.output import Progress, say, tell, write_json
 from streamq.errors import PayloadError, StreamQError, UsageError
 from streamq.handle import TaskHandle
 from streamq.options import call_options
@@ -62,9 +62,9 @@ def run(args: argparse.Namespace) -> int:
     app.registry.record = found.record  # known to the server: a command is no deploy, and changes nothing
     known = found.inspector.types()
     if args.type not in known:
-        sys.stderr.write(
-            f"streamq: no worker has registered task type {args.type!r} yet: the tasks wait for one "
-            f"(known are: {listed(known)})\n"
+        tell(
+            f"no worker has registered task type {args.type!r} yet: the tasks wait for one "
+            f"(known are: {listed(known)})"
         )
     handles: list[TaskHandle[Any]] = []
     try:
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
                 progress.set(len(handles))
     except StreamQError:
         if handles or args.file or args.arguments == "-":
-            sys.stderr.write(f"streamq: {len(handles)} tasks were enqueued before this error\n")
+            tell(f"{len(handles)} tasks were enqueued before this error")
         raise
     finally:
         app.close()
@@ -88,7 +88,7 @@ def _report(handles: list[TaskHandle[Any]], *, as_json: bool) -> None:
         ids = [handle.id for handle in handles]
         write_json({"accepted": len(ids) - duplicates, "duplicates": duplicates, "ids": ids})
     elif duplicates:
-        sys.stderr.write("streamq: this idempotency key has been there: the id is its first task's\n")
+        tell("this idempotency key has been there: the id is its first task's")
 
 
 def _checked(args: argparse.Namespace) -> dict[str, Any]:
@@ -157,5 +157,5 @@ def _parsed(number: int, line: bytes) -> dict[str, Any]:
 def _send(app: StreamQ, chunk: list[Bound[Any]], *, quiet: bool) -> list[TaskHandle[Any]]:
     handles = app.enqueue_many(chunk)
     if not quiet:
-        sys.stdout.write("".join(f"{one.id}\n" for one in handles))
+        say(*(one.id for one in handles))
     return handles

@@ -18,7 +18,7 @@ from typing import Any, Final
 import orjson
 
 from streamq.cli import FAILED, INTERRUPTED, NOT_FOUND, OK, selection, target
-from streamq.cli.output import Progress, askable, confirmed, write_json
+from streamq.cli.output import Progress, askable, confirmed, say, tell, write_json
 from streamq.depth import deeper
 from streamq.errors import UsageError
 from streamq.model import NAME_PATTERN, TaskId
@@ -46,7 +46,7 @@ def move(found: target.Target, args: argparse.Namespace) -> int:
         return _nothing(found, args)
     if not _may(args, str(counted)):
         return FAILED
-    sys.stderr.write(f"streamq: {args.verb}: {counted}\n")
+    tell(f"{args.verb}: {counted}")
     return _report(args, *_work(args, _steps(found, args, counted), counted.total), counted.total)
 
 
@@ -60,9 +60,7 @@ def _by_id(found: target.Target, args: argparse.Namespace) -> int:
     done = (found.admin.requeue if args.verb == "requeue" else found.admin.purge)(ids)
     code = _report(args, done, OK, len(ids))
     if done < len(ids):
-        sys.stderr.write(
-            "streamq: the others are no dead letters: `streamq task show ID` says what they are\n"
-        )
+        tell("the others are no dead letters: `streamq task show ID` says what they are")
     return code if done == len(ids) else NOT_FOUND
 
 
@@ -71,13 +69,13 @@ def _would(args: argparse.Namespace, said: object, total: int | None = None) -> 
     if args.json:
         write_json({f"would_{args.verb}": number})
     else:
-        sys.stdout.write(f"would {args.verb} {said}\n")
+        say(f"would {args.verb} {said}")
     return OK
 
 
 def _nothing(found: target.Target, args: argparse.Namespace) -> int:
     if args.group and not selection.count(found, selection.selections(found, _only_group(args))).total:
-        sys.stderr.write(f"streamq: there is no group {args.group[:120]!r}: see `streamq dead groups`\n")
+        tell(f"there is no group {args.group[:120]!r}: see `streamq dead groups`")
         return NOT_FOUND
     return _report(args, 0, OK, 0)
 
@@ -114,11 +112,9 @@ def _report(args: argparse.Namespace, done: int, code: int, total: int) -> int:
     if args.json:
         write_json({_PAST[args.verb]: done, "asked": total})
     else:
-        sys.stdout.write(f"{_PAST[args.verb]} {done:,} of {total:,}\n")
+        say(f"{_PAST[args.verb]} {done:,} of {total:,}")
     if code == INTERRUPTED:
-        sys.stderr.write(
-            "streamq: interrupted: what is done is done; the same command goes on with the rest\n"
-        )
+        tell("interrupted: what is done is done; the same command goes on with the rest")
     return code
 
 
@@ -129,20 +125,20 @@ def edit(found: target.Target, args: argparse.Namespace) -> int:
     """Without JSON $VISUAL or $EDITOR is opened with the arguments that it has."""
     info = found.inspector.task(args.id)
     if info.state != "dead":
-        sys.stderr.write(f"streamq: task {args.id} is no dead letter, it is {info.state}\n")
+        tell(f"task {args.id} is no dead letter, it is {info.state}")
         return NOT_FOUND
     payload = _payload(args, info.payload or b"{}")
     if payload is None:
-        sys.stderr.write("streamq: nothing was changed, so nothing was done\n")
+        tell("nothing was changed, so nothing was done")
         return FAILED
     new = found.admin.resubmit(args.id, payload)
     if new is None:
-        sys.stderr.write(f"streamq: task {args.id} is no dead letter any more\n")
+        tell(f"task {args.id} is no dead letter any more")
         return NOT_FOUND
     if args.json:
         write_json({"app": found.app, "edited": args.id, "id": new})
     else:
-        sys.stdout.write(f"{new}\n")
+        say(f"{new}")
     return OK
 
 

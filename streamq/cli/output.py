@@ -1,6 +1,7 @@
 """What commands print: tables for people, JSON for programs, progress on stderr.
 
-Owns the forms of output. Knows nothing of tasks.
+Owns the forms of output, and every write of a command to stdout and stderr: whatever is shown passes
+`printable`, and is written in the encoding that the stream has. Knows nothing of tasks.
 """
 
 from __future__ import annotations
@@ -9,18 +10,50 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import orjson
 
+from streamq import printable
 from streamq.depth import too_deep
 
 _BAR: Final = 28
 
 
-def write_json(value: object) -> None:
-    """One object on stdout."""
-    sys.stdout.write(orjson.dumps(value, default=_other, option=orjson.OPT_INDENT_2).decode() + "\n")
+def say(*rows: str) -> None:
+    """Write data on stdout: a line each, whatever is in it."""
+    _write(sys.stdout, "".join(f"{printable.line(row)}\n" for row in rows))
+
+
+def say_text(text: str) -> None:
+    """Write a text of several lines on stdout."""
+    _write(sys.stdout, printable.lines(text))
+
+
+def say_below(text: str) -> None:
+    """Write the same below a row that it belongs to."""
+    _write(sys.stdout, printable.below(text))
+
+
+def tell(text: str) -> None:
+    """Write a message on stderr: one line that says who speaks, without logins of URLs."""
+    remark(f"streamq: {text}")
+
+
+def remark(text: str) -> None:
+    """Write the same without the name."""
+    _write(sys.stderr, f"{printable.line(printable.masked(text))}\n")
+
+
+def _write(stream: TextIO, text: str) -> None:
+    encoding = stream.encoding or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def write_json(value: object, *, one_line: bool = False) -> None:
+    """One object on stdout. What would steer a terminal is escaped: it is the same object for programs."""
+    raw = orjson.dumps(value, default=_other, option=0 if one_line else orjson.OPT_INDENT_2)
+    _write(sys.stdout, printable.json(raw.decode()) + "\n")
 
 
 def _other(value: object) -> object:
@@ -35,14 +68,14 @@ def _other(value: object) -> object:
 def write_table(head: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
     """Columns on stdout; numbers to the right. `empty` is said where there are no rows."""
     if not rows:
-        sys.stderr.write(empty + "\n")
+        remark(empty)
     else:
-        sys.stdout.write("".join(f"{line}\n" for line in table(head, rows)))
+        say(*table(head, rows))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     """The lines of a table: the head, and one for each row."""
-    cells = [[clean(str(cell)) for cell in row] for row in rows]
+    cells = [[printable.line(str(cell)) for cell in row] for row in rows]
     widths = [max(len(row[n]) for row in [list(head), *cells]) for n in range(len(head))]
     right = [all(isinstance(row[n], int | float) for row in rows) for n in range(len(head))]
     return [
@@ -57,12 +90,7 @@ def write_pairs(pairs: Sequence[tuple[str, object]]) -> None:
     """Names and values on stdout, a line each."""
     width = max(len(name) for name, _ in pairs)
     for name, value in pairs:
-        sys.stdout.write(f"{name:<{width}}  {clean(str(value))}\n")
-
-
-def clean(text: str) -> str:
-    """Text without control characters: what a task holds must not steer the operator's terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+        say(f"{name:<{width}}  {value}")
 
 
 def shown(raw: bytes | None, limit: int = 4000) -> str:
@@ -137,7 +165,7 @@ class Progress:
             bar = f"[{'#' * filled}{'.' * (_BAR - filled)}] {self._done:,}/{self._total:,}"
         else:
             bar = f"{self._done:,}"
-        sys.stderr.write(f"\r\x1b[K{self._what} {bar} {note}")
+        _write(sys.stderr, f"\r\x1b[K{printable.line(f'{self._what} {bar} {note}')}")
         sys.stderr.flush()
 
 
@@ -145,7 +173,7 @@ def askable(*, yes: bool) -> bool:
     """Whether somebody can be asked, or need not be; says what to do where neither is so."""
     if yes or sys.stdin.isatty():
         return True
-    sys.stderr.write("streamq: not done: say --yes where nobody can be asked\n")
+    tell("not done: say --yes where nobody can be asked")
     return False
 
 
@@ -153,6 +181,6 @@ def confirmed(question: str, *, yes: bool) -> bool:
     """Ask before something is destroyed; without a terminal only --yes will do."""
     if yes or not askable(yes=yes):
         return yes
-    sys.stderr.write(f"{question} [y/N] ")
+    _write(sys.stderr, f"{printable.line(question)} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

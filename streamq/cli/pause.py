@@ -7,10 +7,9 @@ what is paused, by whom and why.
 from __future__ import annotations
 
 import argparse
-import sys
 
 from streamq.cli import OK, target
-from streamq.cli.output import write_json
+from streamq.cli.output import say, write_json
 from streamq.errors import UsageError
 
 
@@ -41,5 +40,5 @@ def tell(args: argparse.Namespace, app: str, changed: dict[str, bool], *, done: 
         write_json({"app": app, done: list(changed), "changed": [n for n in changed if changed[n]]})
         return OK
     for name, now in changed.items():
-        sys.stdout.write(f"{done} {name}\n" if now else f"{name} {before}\n")
+        say(f"{done} {name}" if now else f"{name} {before}")
     return OK

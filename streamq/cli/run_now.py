@@ -6,10 +6,9 @@ Exit code 3 where there is no such task, 1 where it is not scheduled.
 from __future__ import annotations
 
 import argparse
-import sys
 
 from streamq.cli import FAILED, NOT_FOUND, OK, target
-from streamq.cli.output import write_json
+from streamq.cli.output import say, tell, write_json
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,10 +24,10 @@ def run(args: argparse.Namespace) -> int:
         write_json({"app": found.app, "ready": [one for one in ids if done[one]], "not_scheduled": late})
     for one in ids:
         if not args.json and done[one]:
-            sys.stdout.write(f"{one} is ready\n")
+            say(f"{one} is ready")
     for one, state in late.items():
         said = (
             f"there is no task {one}" if state == "unknown" else f"task {one} is not scheduled, it is {state}"
         )
-        sys.stderr.write(f"streamq: {said}\n")
+        tell(f"{said}")
     return OK if not late else NOT_FOUND if "unknown" in late.values() else FAILED

@@ -17,6 +17,7 @@ import tty
 from collections.abc import Sequence
 from typing import Any, Final
 
+from streamq import printable
 from streamq.cli.ending import interrupt
 
 _ENTER: Final = "\x1b[?1049h\x1b[?25l"  # the other page, no cursor
@@ -52,7 +53,7 @@ class Screen:
     def draw(self, lines: Sequence[str]) -> None:
         """Show these lines; the first and those that begin with BOLD stand out, what is too long is cut."""
         columns, rows = shutil.get_terminal_size()
-        shown = [_cut(line, columns) for line in lines[: max(1, rows - 1)]]
+        shown = [cut(line, columns) for line in lines[: max(1, rows - 1)]]
         sys.stdout.write("\x1b[H" + "".join(f"{line}\x1b[K\r\n" for line in shown) + "\x1b[J")
         sys.stdout.flush()
 
@@ -95,7 +96,7 @@ class Screen:
         self._resized = True
 
 
-def _cut(line: str, columns: int) -> str:
-    if line.startswith(BOLD):
-        return BOLD + line[len(BOLD) :][:columns] + PLAIN
-    return line[:columns]
+def cut(line: str, columns: int) -> str:
+    """Return a line as it may be drawn."""
+    text = printable.line(line.removeprefix(BOLD))[:columns]
+    return BOLD + text + PLAIN if line.startswith(BOLD) else text

@@ -7,14 +7,13 @@ Owns the options that all verbs of `streamq dead` share and what they mean, so t
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from streamq.app import check_name
 from streamq.cli import target
-from streamq.cli.output import clean
+from streamq.cli.output import tell
 from streamq.deadgroups import DeadGroup, DeadSelection
 from streamq.errors import UsageError
 
@@ -103,6 +102,4 @@ def _lets(group: DeadGroup, chosen: DeadSelection) -> bool:
 
 
 def tell_incomplete() -> None:
-    sys.stderr.write(
-        clean("streamq: there are more groups than are listed: narrow it with --type or --group\n")
-    )
+    tell("there are more groups than are listed: narrow it with --type or --group")

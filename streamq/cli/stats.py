@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from streamq.cli import OK, target
-from streamq.cli.output import age, clean, moment, write_json, write_table
+from streamq.cli.output import age, moment, remark, tell, write_json, write_table
 from streamq.doctor.queue import NO_DAEMON, OVERDUE
 from streamq.inspector import TypeStats
 from streamq.operations import Pause
@@ -44,11 +43,12 @@ def run(args: argparse.Namespace) -> int:
     head = ["TYPE", "READY", "RUNNING", "SCHEDULED", "DEAD", "OLDEST", *(f"Σ {name}" for name in _COUNTED)]
     write_table(head, [_row(one) for one in stats], empty=f"app {found.app!r} has no task types yet")
     if missing:
-        sys.stderr.write(f"streamq: {target.missing(missing)}\n")
+        tell(f"{target.missing(missing)}")
     for line in (NO_DAEMON if daemons == 0 else "", _overdue(stats)):
-        sys.stderr.write(f"streamq: {line}\n" if line else "")
+        if line:
+            tell(line)
     for pause in paused.values():
-        sys.stderr.write(clean(said_of(pause)) + "\n")
+        remark(said_of(pause))
     return OK
 
 
@@ -57,7 +57,7 @@ def _overdue(stats: Sequence[TypeStats]) -> str:
     if not late:
         return ""
     worst = min(late, key=lambda one: one.next_due_in or 0.0)
-    return f"tasks of {clean(worst.type)} are overdue by {age(-(worst.next_due_in or 0.0))}"
+    return f"tasks of {worst.type} are overdue by {age(-(worst.next_due_in or 0.0))}"
 
 
 def said_of(pause: Pause) -> str:

@@ -14,10 +14,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final, get_args
 
-import orjson
-
 from streamq.cli import OK, target
-from streamq.cli.output import age, clean
+from streamq.cli.output import age, say, tell, write_json
 from streamq.errors import OutcomeUnknown, RedisUnavailable
 from streamq.options import whole
 from streamq.tail import Event, EventName
@@ -45,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     found = target.find(args)
     for event in _events(found):
         if _wanted(event, args):
-            sys.stdout.write(_json(event) if args.json else _line(event))
+            _write(event, as_json=args.json)
             sys.stdout.flush()
             left = left if left is None else left - 1
         if left == 0:
@@ -60,13 +58,13 @@ def _events(found: target.Target) -> Iterator[Event]:
         try:
             with found.inspector.tail() as events:
                 again = "again" if began else f"to {found.app}"
-                sys.stderr.write(f"streamq: listening {again}\n")
+                tell(f"listening {again}")
                 began = True
                 yield from events
         except (RedisUnavailable, OutcomeUnknown) as error:
             if not began:
                 raise
-            sys.stderr.write(clean(f"streamq: {error}; trying again\n"))
+            tell(f"{error}; trying again")
             _wait(found)
 
 
@@ -87,22 +85,28 @@ def _wanted(event: Event, args: argparse.Namespace) -> bool:
     return of_type and (not args.event or event.event in args.event)
 
 
-def _json(event: Event) -> str:
-    shown = {
+def _write(event: Event, *, as_json: bool) -> None:
+    if as_json:
+        write_json(_object(event), one_line=True)
+    else:
+        say(_line(event))
+
+
+def _object(event: Event) -> dict[str, object]:
+    return {
         "event": event.event, "at_ms": event.at_ms or None, "type": event.type or None,
         "id": event.id or None, "attempt": event.attempt or None, "seconds": event.seconds,
         "worker": event.worker, "number": event.number,
     }  # fmt: skip
-    return orjson.dumps(shown).decode() + "\n"
 
 
 def _line(event: Event) -> str:
     if event.event == "skipped":
-        return clean(f"{'':<12}  skipped      {event.number:,} events: {event.worker} is busy\n")
+        return f"{'':<12}  skipped      {event.number:,} events: {event.worker} is busy"
     at = datetime.fromtimestamp(event.at_ms / 1000, UTC).isoformat(timespec="milliseconds")[11:23]
     attempt = f"attempt {event.attempt}" if event.attempt else ""
     said = f"{event.event:<11}  {event.id:<40}  {attempt:<10}  {_took(event.seconds):>7}"
-    return clean(f"{at}  {said}  {event.worker}\n")
+    return f"{at}  {said}  {event.worker}"
 
 
 def _took(seconds: float | None) -> str:

@@ -9,11 +9,21 @@ first, both shard by shard; dead, cancelled and expired ones newest first over a
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any, Final
 
 from streamq.cli import NOT_FOUND, OK, target
-from streamq.cli.output import age, brief, clean, moment, shown, write_json, write_pairs, write_table
+from streamq.cli.output import (
+    age,
+    brief,
+    moment,
+    say,
+    say_below,
+    shown,
+    tell,
+    write_json,
+    write_pairs,
+    write_table,
+)
 from streamq.errors import UsageError
 from streamq.inspector import TaskInfo
 from streamq.model import LETTER, STATES, SUSPECT, Success
@@ -103,7 +113,7 @@ def _show(found: target.Target, args: argparse.Namespace) -> int:
     elif info.state != "unknown":
         write_task(info)
     if info.state == "unknown":
-        sys.stderr.write(f"streamq: there is no task {args.id}, or it ended longer ago than its retention\n")
+        tell(f"there is no task {args.id}, or it ended longer ago than its retention")
         return NOT_FOUND
     return OK
 
@@ -137,30 +147,31 @@ def write_task(info: TaskInfo) -> None:
         pairs.append(("result", shown(_result(info))))
     write_pairs(pairs)
     for failure in info.failures:
-        sys.stdout.write(clean(_failure(failure)))
+        _write_failure(failure)
     if info.failures:
-        sys.stdout.write("\n")
+        say("")
     if info.success:
-        sys.stdout.write(_success(info.success))
+        say("", _success(info.success))
 
 
 def _success(one: Success) -> str:
     head = f"attempt {one.attempt} completed at {moment(one.at_ms)} on {one.worker}"
-    return f"\n{head}, {_spent(one.wait_ms, one.run_ms)}\n"
+    return f"{head}, {_spent(one.wait_ms, one.run_ms)}"
 
 
 def _spent(wait_ms: int, run_ms: int) -> str:
     return f"waited {brief(wait_ms / 1000)}, ran {brief(run_ms / 1000)}"
 
 
-def _failure(failure: dict[str, Any]) -> str:
+def _write_failure(failure: dict[str, Any]) -> None:
     when = failure.get("at_ms")
     at = moment(when) if isinstance(when, int) else "?"
     head = f"attempt {failure.get('attempt')} at {at} on {failure.get('worker')}"
     wait_ms, run_ms = failure.get("wait_ms"), failure.get("run_ms")
     if isinstance(wait_ms, int) and isinstance(run_ms, int):
         head += f", {_spent(wait_ms, run_ms)}"
-    return f"\n{head}: {failure.get('error')}: {failure.get('message')}\n{failure.get('traceback')}"
+    say("", f"{head}: {failure.get('error')}: {failure.get('message')}")
+    say_below(str(failure.get("traceback")))
 
 
 def _detail(name: str, value: str, lost: int) -> tuple[str, object]:

@@ -15,7 +15,7 @@ import time
 from typing import Any, Final
 
 from streamq.cli import OK, target
-from streamq.cli.output import age, brief, clean, moment, table, write_json
+from streamq.cli.output import age, brief, moment, say, table, write_json
 from streamq.cli.overview import Watch
 from streamq.cli.screen import BOLD, Screen
 from streamq.doctor.queue import NO_DAEMON
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         write_json(watch.look())
     elif args.once or not sys.stdout.isatty():
         lines = page(watch.look())
-        sys.stdout.write("".join(f"{line.removeprefix(BOLD)}\n" for line in lines))
+        say(*(line.removeprefix(BOLD) for line in lines))
     else:
         _live(watch, interval)
     return OK
@@ -57,7 +57,7 @@ def _live(watch: Watch, interval: float) -> None:
                     seen = watch.look()
                     took = time.monotonic() - began
                 except RedisUnavailable as error:
-                    said = clean(str(error))
+                    said = str(error)
                 due = time.monotonic() + max(interval, took / SHARE)
             rows = shutil.get_terminal_size().lines
             foot = said or f"q ends; every {max(interval, took / SHARE):.1f}s"
@@ -85,7 +85,7 @@ def _head(seen: dict[str, Any]) -> list[str]:
     states = "  ".join(f"{name} {totals[name]:,}" for name in ("ready", "running", "scheduled", "dead"))
     oldest = age(totals["oldest_ready_age"])
     return [
-        BOLD + clean(first),
+        BOLD + first,
         f"{states}  in {rate(totals['rate_in'])}/s  out {rate(totals['rate_out'])}/s  oldest {oldest}",
     ]
 
@@ -178,7 +178,7 @@ def _daemons(seen: dict[str, Any]) -> list[str]:
     ]
     if not any(one["alive"] for one in seen["daemons"]):
         problems.append(NO_DAEMON)
-    return ["", *(clean(f"! {problem}") for problem in problems)] if problems else []
+    return ["", *(f"! {problem}" for problem in problems)] if problems else []
 
 
 def rate(value: float) -> str:

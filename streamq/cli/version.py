@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import sys
 from importlib.metadata import version
 
 from streamq.cli import OK
@@ -21,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
 
         write_json(found)
     else:
-        sys.stdout.write(
-            f"streamq {found['streamq']} (redis-py {found['redis']}, Python {found['python']})\n"
-        )
+        from streamq.cli.output import say
+
+        say(f"streamq {found['streamq']} (redis-py {found['redis']}, Python {found['python']})")
     return OK

@@ -7,10 +7,9 @@ the time is up first.
 from __future__ import annotations
 
 import argparse
-import sys
 
 from streamq.cli import FAILED, OK, target
-from streamq.cli.output import write_json
+from streamq.cli.output import tell, write_json
 from streamq.options import seconds
 from streamq.queue import StreamQ
 
@@ -40,5 +39,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         write_json({"app": found.app, "idle": idle})
     elif not idle:
-        sys.stderr.write(f"streamq: app {found.app!r} is not idle: `streamq stats` says what is left\n")
+        tell(f"app {found.app!r} is not idle: `streamq stats` says what is left")
     return OK if idle else FAILED

@@ -7,11 +7,11 @@ APP is module:attribute. SIGTERM or Ctrl-C: take no more tasks, let those that r
 from __future__ import annotations
 
 import argparse
-import sys
 
 from streamq import environment, telemetry
 from streamq.app import check_imports
 from streamq.cli import CONFIG, listen, target
+from streamq.cli.output import tell
 from streamq.errors import CannotListen, StreamQError
 from streamq.options import WorkerOptions, seconds, whole
 from streamq.transport import Address
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     except CannotListen:
         raise  # is no fault of the app
     except StreamQError as error:
-        sys.stderr.write(f"streamq: {error}\n")
+        tell(f"{error}")
         return CONFIG
 
 

@@ -14,10 +14,10 @@ from typing import Any, Final, NoReturn
 
 import orjson
 
-from streamq import telemetry
+from streamq import printable, telemetry
 from streamq.daemon import Daemon
 from streamq.dev import example
-from streamq.dev.plan import MARK, Plan
+from streamq.dev.plan import Plan
 from streamq.errors import StreamQError, UsageError
 from streamq.inspector import Inspector
 from streamq.options import DaemonOptions, WorkerOptions
@@ -40,7 +40,7 @@ def main() -> NoReturn:
     try:
         ROLES[role](plan)
     except StreamQError as error:
-        sys.stderr.write(f"{error}\n")
+        _say(str(error))
         sys.exit(EXIT_CONFIG)
     sys.exit(0)
 
@@ -59,9 +59,10 @@ def _app(plan: Plan) -> Any:
     app: Any = load_app(plan.app, plan.imports)
     named = getattr(app, "url_from", "code") == "code"
     if named and _place(app.address) != _place(Address.parse(plan.url)):
+        here = Address.parse(plan.url)
         raise UsageError(
-            f"the app's code names the server {app.address}, but this session's is {plan.url}: leave it out "
-            "of the code (STREAMQ_URL then names the server), or give streamq dev the same with --url"
+            f"the app's code names the server {app.address}, but this session's is {here}: leave it out of "
+            "the code (STREAMQ_URL then names the server), or give streamq dev the same with --url"
         )
     return app
 
@@ -76,7 +77,7 @@ def _worker(plan: Plan) -> None:
     app = _app(plan)
     types = {name: _json(handler) for name, handler in sorted(app.registry.handlers.items())}
     said = {"name": app.registry.name, "prefix": app.address.prefix, "types": types}
-    sys.stdout.write(MARK + orjson.dumps(said).decode() + "\n")
+    sys.stdout.write(plan.mark + orjson.dumps(said).decode() + "\n")
     sys.stdout.flush()
     options = WorkerOptions(concurrency=plan.concurrency, drain_timeout=plan.drain_timeout, heartbeat=2.0)
     launch.worker(
@@ -150,7 +151,7 @@ def _sample(plan: Plan) -> None:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{printable.line(text)}\n")
 
 
 ROLES: Final = {"worker": _worker, "daemon": _daemon, "dashboard": _dashboard, "sample": _sample}

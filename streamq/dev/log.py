@@ -1,4 +1,7 @@
-"""One log for several programs: each line says which of them speaks. Goes to stderr."""
+"""One log for several programs: each line says which of them speaks. Goes to stderr.
+
+What a part says may be text of a task or of a server: it passes `printable`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import os
 import sys
 from contextlib import suppress
 from typing import Final
+
+from streamq import printable
 
 WIDTH: Final = 9
 _COLOURS: Final = {"dev": 1, "server": 35, "worker": 32, "daemon": 34, "dashboard": 36, "sample": 33}
@@ -19,8 +24,8 @@ class Log:
 
     def say(self, part: str, text: str) -> None:
         """What a part says; a text of several lines is marked on each."""
-        for line in text.splitlines() or [""]:
-            self._write(f"{self._mark(part)} {line}\n")
+        for line in text.split("\n"):
+            self._write(f"{self._mark(part)} {printable.line(line)}\n")
 
     def _mark(self, part: str) -> str:
         mark = f"{part:<{WIDTH}} |"

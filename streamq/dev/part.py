@@ -17,7 +17,7 @@ from typing import Any, Final
 import orjson
 
 from streamq.dev.log import Log
-from streamq.dev.plan import MARK, Plan
+from streamq.dev.plan import Plan
 
 LONGEST_LINE: Final = 1 << 20
 LINGER: Final = 1.0
@@ -37,9 +37,11 @@ class Part:
         self.name = name
         self._log, self._environment, self._told = log, environment, told
         self._process: Process | None = None
+        self._mark = ""
         self._reading: asyncio.Task[None] | None = None
 
     async def start(self, plan: Plan) -> None:
+        self._mark = plan.mark
         self._process = process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "streamq.dev.inside", self.name, plan.text(),
             stdin=PIPE, stdout=PIPE, stderr=STDOUT, env=self._environment, start_new_session=True,
@@ -93,8 +95,8 @@ class Part:
             self._line(rest.decode("utf-8", "replace"))
 
     def _line(self, line: str) -> None:
-        if line.startswith(MARK):
+        if self._mark and line.startswith(self._mark):
             with suppress(ValueError):
-                self._told(orjson.loads(line[len(MARK) :]))
+                self._told(orjson.loads(line[len(self._mark) :]))
         else:
             self._log.say(self.name, line.rstrip("\r"))

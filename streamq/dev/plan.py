@@ -1,17 +1,24 @@
-"""What a session is to do: one value, which the parts are told too."""
+"""What a session is to do: one value, which the parts are told too.
+
+The parts find it in their arguments, which everybody on the host can read: so the server's URL, which may
+have a password, is in their environment.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import secrets
+from dataclasses import asdict, dataclass, field
 
 import orjson
+
+from streamq import environment
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """app: `module:attribute`. url: the server. name and prefix: the app's, '' and None before its code
-    has told them.
-    port: of the dashboard."""
+    has told them. port: of the dashboard. mark: begins the lines of a part that are JSON for the session;
+    what a task prints cannot begin with it by chance or intent."""
 
     app: str
     url: str
@@ -22,14 +29,11 @@ class Plan:
     log_level: str = "info"
     port: int = 0
     imports: tuple[str, ...] = ()
+    mark: str = field(default_factory=lambda: f"\x1e{secrets.token_hex(8)} ")
 
     def text(self) -> str:
-        return orjson.dumps(asdict(self)).decode()
+        return orjson.dumps({**asdict(self), "url": ""}).decode()
 
     @classmethod
     def parse(cls, text: str) -> Plan:
-        return cls(**orjson.loads(text))
-
-
-MARK = "\x1e"
-"""A line of a part that begins with it is not for people: JSON for the session."""
+        return cls(**orjson.loads(text) | {"url": environment.URL.get()})

@@ -25,6 +25,7 @@ from streamq.dev.part import Part
 from streamq.dev.plan import Plan
 from streamq.embedded import EmbeddedServer
 from streamq.errors import CannotListen, RedisUnavailable, UsageError
+from streamq.transport import Address
 from streamq.worker.launch import EXIT_CONFIG, EXIT_DRAINED
 
 PORT: Final = 6379
@@ -232,7 +233,8 @@ class Session:
         """How to enqueue something, in words that can be pasted."""
         given = next((f"{name} '{text}'" for name, text in self._types.items() if text), None)
         if not self._usual():
-            self._say(f"in other terminals first: export {environment.URL.name}={self._plan.url}")
+            shown = str(Address.parse(self._plan.url))  # without the login that --url may have
+            self._say(f"in other terminals first: export {environment.URL.name}={shown}")
         if given is not None:
             self._say(f"in another terminal: streamq enqueue {given}")
         self._say("save a file to restart the worker; Ctrl-C ends everything")

@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import suppress
+from io import StringIO
 from typing import Any, Final, TextIO, cast
 
+from streamq import printable
 from streamq.context import CURRENT
 from streamq.telemetry.traces import trace_id
 
@@ -194,15 +196,46 @@ class _Stderr:
 def _console(*, tracebacks: bool) -> list[Any]:
     import structlog  # noqa: PLC0415
 
-    render = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    render = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_exception)
 
     def lines(logger: Any, name: str, event: Any) -> str:
         """One line an event, with a failed attempt's traceback below it where that is asked for."""
         below = event.pop("traceback", None)
-        text = render(logger, name, event)
-        return f"{text}\n{below.rstrip()}" if tracebacks and isinstance(below, str) else text
+        seen = {printable.line(str(key)): _visible(key, value) for key, value in event.items()}
+        text = render(logger, name, seen)
+        shown = tracebacks and isinstance(below, str)
+        return f"{text}\n{printable.below(below.rstrip())}" if shown else text
 
     return [lines]
+
+
+class _Shown:
+    """Has the console show a value by its repr, as it does, but nothing that steers a terminal."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return printable.line(repr(self._value))
+
+
+def _visible(key: str, value: Any) -> Any:
+    """A value as the console may show it. A line break would begin a line that looks like another event."""
+    if key == "exc_info" or value is None or isinstance(value, int | float):
+        return value
+    if key in ("stack", "exception"):
+        return printable.below(str(value))
+    if key == "event":
+        return printable.line(str(value))
+    return value if isinstance(value, str) and printable.line(value) == value else _Shown(value)
+
+
+def _exception(out: TextIO, raised: Any) -> None:
+    from structlog.dev import plain_traceback  # noqa: PLC0415
+
+    text = StringIO()
+    plain_traceback(text, raised)
+    out.write(printable.below(text.getvalue()))
 
 
 def _plain(value: Any) -> str:
@@ -217,8 +250,9 @@ def _json() -> list[Any]:
 
     def dumps(event: Any, **_: Any) -> str:
         try:
-            return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+            raw = orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS)
         except TypeError:  # lone surrogates, an integer of more than 64 bits, a key of no JSON type
-            return orjson.dumps({_plain(key): _plain(value) for key, value in event.items()}).decode()
+            raw = orjson.dumps({_plain(key): _plain(value) for key, value in event.items()})
+        return printable.json(raw.decode())
 
     return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(serializer=dumps)]

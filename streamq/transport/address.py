@@ -1,14 +1,16 @@
 """Where the servers are: one grammar for URLs.
 
 Owns the reading of URLs and the arguments that a connection is made with. Never shows a password:
-`str()` of an address is safe to log.
+`str()` of an address is safe to log, and an error repeats nothing of a URL that cannot be read: any part of
+it may be a password that lacks its @ or its percent-encoding.
 """
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -16,9 +18,9 @@ from urllib.parse import parse_qsl, unquote
 
 from streamq import environment
 from streamq.environment import URL, Source
-from streamq.errors import InvalidOption, InvalidURL
+from streamq.errors import InvalidURL
 from streamq.namespace import DEFAULT_PREFIX, Namespace, check_prefix
-from streamq.options import reject_unknown, seconds
+from streamq.options import seconds
 
 FORMS: Final = (
     "redis://host:6379/0, rediss://… (TLS), valkey://…, valkeys://…, unix:///path/to.sock, "
@@ -26,6 +28,11 @@ FORMS: Final = (
     "rediss+sentinel://… and rediss+cluster://… (TLS), embedded:// or embedded:///path"
 )
 _TLS: Final = {"redis": False, "valkey": False, "rediss": True, "valkeys": True}
+_OURS: Final = (*_TLS, "unix", "embedded")
+_FOREIGN: Final = (
+    "amqp", "amqps", "file", "ftp", "http", "https", "kafka", "memcached", "mongodb", "mysql", "nats",
+    "postgres", "postgresql", "sqs", "tcp", "tls",
+)  # fmt: skip
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(?:\?([^#]*))?")
 _HOST: Final = re.compile(r"(?:\[([^\[\]]+)\]|([A-Za-z0-9_.-]*))(?::([0-9]{1,5}))?")
 
@@ -124,7 +131,7 @@ class Address:
             return _unix(parts)
         base, _, kind = parts.scheme.partition("+")
         if base not in _TLS or kind not in ("", "sentinel", "cluster"):
-            raise InvalidURL(f"{parts.scheme}:// is no server URL that streamq knows; write {FORMS}")
+            raise InvalidURL(f"{_named(parts.scheme)} is no server URL that streamq knows; write {FORMS}")
         if "@" in parts.path:  # it would be shown as a database
             raise InvalidURL("a password with / in it is written with %2F in a server URL")
         read = {"": _tcp, "sentinel": _sentinel, "cluster": _cluster}[kind]
@@ -228,7 +235,7 @@ def _cluster(parts: _Parts, tls: bool) -> Address:
     found = _login(parts) | _query(parts, _QUERY)
     database = _database(parts.path.strip("/")) or found.pop("db", 0)
     if database:
-        raise InvalidURL(f"a cluster has database 0 only, not {database}: leave it out of the URL")
+        raise InvalidURL("a cluster has database 0 only: leave it out of the URL")
     hosts = _hosts(parts, 6379)
     whole = Address("cluster", f"{parts.scheme}://{_hosts_shown(hosts)}", found, tls=tls)
     return _with_seeds(whole, hosts, found)
@@ -256,7 +263,7 @@ def _hosts(parts: _Parts, port: int) -> list[tuple[str, int]]:
 def _host(address: str | None, name: str | None, digits: str | None, default: int) -> tuple[str, int]:
     port = default if digits is None else int(digits)
     if not 1 <= port <= 65535:
-        raise InvalidURL(f"the port in a server URL is a number from 1 to 65535, not {port}")
+        raise InvalidURL("the port in a server URL is a number from 1 to 65535")
     if address is None:
         if not all(0 < len(label) < 64 for label in (name or "localhost").removesuffix(".").split(".")):
             raise InvalidURL("a host in the server URL has an empty or too long part between its dots")
@@ -264,7 +271,7 @@ def _host(address: str | None, name: str | None, digits: str | None, default: in
     try:
         ipaddress.IPv6Address(address)
     except ValueError:
-        raise InvalidURL(f"[{address[:80]}] is no IPv6 address") from None
+        raise InvalidURL("what is in brackets in the server URL is no IPv6 address") from None
     return address, port
 
 
@@ -280,9 +287,7 @@ def _database(text: str) -> int:
     try:
         return _number(text or "0")
     except ValueError:
-        raise InvalidURL(
-            f"the database in a server URL is a number, not {text[:40]!r}; write {FORMS}"
-        ) from None
+        raise InvalidURL(f"the database in a server URL is a number; write {FORMS}") from None
 
 
 def _login(parts: _Parts) -> dict[str, Any]:
@@ -293,10 +298,9 @@ def _login(parts: _Parts) -> dict[str, Any]:
 
 def _query(parts: _Parts, known: dict[str, Callable[[str], Any]]) -> dict[str, Any]:
     given = dict(parse_qsl(parts.query, keep_blank_values=True))
-    try:
-        reject_unknown(given, known, "the server URL")
-    except InvalidOption as error:
-        raise InvalidURL(str(error)) from None
+    for number, name in enumerate(given, 1):
+        if name not in known:
+            raise InvalidURL(_unknown(name, number, known))
     encrypted = _TLS.get(parts.scheme.partition("+")[0], False)
     if not encrypted and (misplaced := [name for name in given if name.startswith("ssl_")]):
         raise InvalidURL(f"{misplaced[0]} in the server URL is for TLS: write rediss:// or valkeys://")
@@ -305,5 +309,17 @@ def _query(parts: _Parts, known: dict[str, Callable[[str], Any]]) -> dict[str, A
         try:
             found[name] = known[name](value)
         except ValueError:
-            raise InvalidURL(f"{name}={value[:80]!r} in the server URL is not a value it can have") from None
+            raise InvalidURL(f"what {name} is in the server URL is not a value it can have") from None
     return found
+
+
+def _unknown(name: str, number: int, known: Iterable[str]) -> str:
+    """What to write instead. The name is not repeated: behind a ? in a password it is the rest of that."""
+    near = difflib.get_close_matches(name[:80], list(known), 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+    return f"the server URL has no such option as its number {number}: {hint} (a password's ? is %3F)"
+
+
+def _named(scheme: str) -> str:
+    """A scheme, where it surely is one and not what somebody has for a password."""
+    return f"{scheme}://" if scheme in _FOREIGN or scheme.partition("+")[0] in _OURS else "this"

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 import streamq
-from streamq import StreamQ, environment
-from streamq.cli.config import hidden
+from streamq import StreamQ, environment, printable
 from tests.cli.conftest import Capture, as_json, run
 
 CODE = """
@@ -109,7 +108,7 @@ def test_what_is_as_by_default_is_left_out(
     [
         ("redis://ada:secret@h/0", "redis://***@h/0"),
         ("redis://ada:sec/ret@h", "redis://***@h"),
-        ("ada:secret@h", "***@h"),
+        ("cannot reach redis://ada:secret@h: why", "cannot reach redis://***@h: why"),
         ("redis://h?password=secret&db=1", "redis://h?password=***&db=1"),
         ("redis+sentinel://h/m?sentinel_password=secret", "redis+sentinel://h/m?sentinel_password=***"),
         ("redis://a:s@b@h", "redis://***@h"),
@@ -117,7 +116,32 @@ def test_what_is_as_by_default_is_left_out(
     ],
 )
 def test_passwords_are_hidden(text: str, shown: str) -> None:
-    assert hidden(text) == shown
+    assert printable.masked(text) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://:hunter2", "redis://h/hunter2", "hunter2", "ada:hunter2@h", "redis://h?db=hunter2", "hunter2://h",
+     "redis://a:hunter2 b@h:x"],
+)  # fmt: skip
+def test_a_malformed_url_is_not_shown(capsys: Capture, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    for args in (["config", "show"], ["config", "show", "--json"], ["stats"], ["dev", "a:b", "--url", url]):
+        monkeypatch.setenv("STREAMQ_URL", url)
+        code, out, err = run(capsys, *args)
+        assert code == 78
+        assert "hunter2" not in out + err
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["stats", "--ulr", "redis://ada:hunter2@h"], ["stats", "--ulr=redis://ada:hunter2@h"],
+     ["stats", "redis://ada:hunter2@h"], ["dashboard", "--atuh", "basic:ada:hunter2"],
+     ["redis://ada:hunter2@h"], ["dead", "requeue", "redis://ada:hunter2@h"]],
+)  # fmt: skip
+def test_a_slip_of_the_hand_shows_no_password(capsys: Capture, args: list[str]) -> None:
+    code, out, err = run(capsys, *args)
+    assert code != 0
+    assert "hunter2" not in out + err
 
 
 def test_there_is_one_table_of_variables() -> None:

@@ -1,0 +1,172 @@
+"""What others wrote must not steer a terminal: every command, log line and line of `streamq dev`."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import logging
+import re
+import sys
+from io import StringIO
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import streamq
+from streamq import printable, telemetry
+from streamq.cli import COMMANDS, main, target
+from streamq.cli.overview import Watch
+from streamq.cli.screen import BOLD, cut
+from streamq.cli.top import page
+from streamq.dev.log import Log
+from tests.cli.conftest import Capture, bury, run
+from tests.conftest import command
+from tests.lua.shard import Shard
+
+BAD = "x\r\nFORGED\x1b[2J\x1b]0;t\x07\x9b31m\x85\u202e\u2066\u2028\u2029\u200b\u00ad\ufeff\u3164\x7f\tx"
+RAW = BAD.encode() + b"\xff\xed\xa0\x80"
+PREFIX = "streamq:{shop:0}:"
+PACKAGE = Path(streamq.__file__).parent
+
+
+def harmless(text: str) -> None:
+    """AssertionError where a text may steer a terminal, or one of its lines is somebody else's."""
+    assert all(line.isprintable() for line in text.split("\n")), ascii(text)
+    assert not re.search("^FORGED|\u3164", text, re.MULTILINE), ascii(text)
+
+
+@pytest.fixture
+def hostile(shard: Shard, url: str) -> Shard:
+    """A queue in which every text is hostile."""
+    bury(shard, BAD, BAD)
+    shard.put(RAW)
+    shard.put(RAW, delay_ms=60_000)
+    beat = orjson.dumps({"host": BAD, "pid": BAD, "types": [BAD], "running": [{"id": BAD, "since_ms": 1}]})
+    about = orjson.dumps({"by": BAD, "reason": BAD, "at_ms": 5})
+    for args in (
+        ("SADD", f"{PREFIX}types", RAW),
+        ("HSET", f"{PREFIX}paused", RAW, about),
+        ("HSET", f"{PREFIX}paused", "email", about),
+        ("ZADD", f"{PREFIX}workers", 9_999_999_999_999, RAW),
+        ("HSET", f"{PREFIX}heartbeats", RAW, beat),
+        ("ZADD", "streamq:daemons", 9_999_999_999_999, RAW),
+        ("HSET", "streamq:daemon_heartbeats", RAW, orjson.dumps({"problems": [BAD]})),
+        ("LPUSH", f"{PREFIX}action_log", "a"),
+        ("HSET", f"{PREFIX}actions", "a", b"5 " + about),
+        ("HSET", f"{PREFIX}email:policy", "handler", RAW),
+        ("HSET", f"{PREFIX}email:counters", RAW, "1"),
+        ("SET", f"{PREFIX}{BAD}:nonsense", "x"),
+    ):
+        command(url, *args)
+    return shard
+
+
+def lines(dead: str, ready: str) -> list[list[str]]:
+    return [
+        ["stats"], ["stats", BAD], ["top", "--once"], ["apps"], ["apps", "--url", f"redis://{BAD}"],
+        ["workers"],
+        ["task", "list", "ready"], ["task", "list", "scheduled"], ["task", "list", "dead"],
+        ["task", "show", dead],
+        ["task", "show", ready], ["task", "show", BAD], ["task", BAD], ["cancel", BAD], ["run-now", BAD],
+        ["run-now", ready], ["pause", BAD], ["pause", "nosuch"], ["resume", BAD], ["resume", "nosuch"],
+        ["pause", "email", "--reason", BAD], ["dead"], ["dead", "groups"], ["dead", "show", dead],
+        ["dead", "requeue", "--group", BAD], ["dead", "requeue", "--type", BAD], ["dead", "requeue", BAD],
+        ["dead", "purge", "--all", "--dry-run"], ["dead", "list", "--error", BAD], ["drain", BAD], ["audit"],
+        ["audit", "--repair", "--dry-run"], ["doctor"], ["doctor", "--app", BAD], ["stats", "--app", BAD],
+        ["enqueue", BAD, "{}"], ["enqueue", "nosuch", BAD], ["enqueue", "nosuch", "{}"],
+        ["enqueue", "email", "--file", BAD],
+        ["config", "show"], ["config", "show", BAD], ["wait", BAD], ["wait", "nosuch", "--timeout", "0"],
+        ["check", "--port", BAD],
+        ["tail", BAD], ["bench", "--figures", BAD], ["demo", "--tasks", BAD], ["worker", BAD], ["dev", BAD],
+        ["dashboard", "--host", BAD], ["dashboard", "--auth", BAD], ["daemon", "--log-level", BAD],
+        ["completion", BAD], ["version", BAD], [BAD], ["stats", f"--{BAD}"], ["help", BAD],
+    ]  # fmt: skip
+
+
+def test_no_command_writes_what_others_wrote_as_it_is(capsys: Capture, hostile: Shard) -> None:
+    """Texts of stored tasks, workers and apps, and what was typed."""
+    dead = hostile.command("ZRANGE", hostile.t.dead, 0, 0)[0].decode()
+    ready = hostile.command("XRANGE", hostile.t.normal, "-", "+")[0][0].decode()
+    tried = lines(f"email:0:{dead}", f"email:0:n{ready}")
+    assert {args[0] for args in tried} >= set(COMMANDS)
+    for args in tried:
+        code, out, err = run(capsys, *args)
+        assert 0 <= code < 256, args
+        harmless(out + err)
+
+
+def test_json_is_exact_and_harmless(capsys: Capture, hostile: Shard) -> None:
+    for args in (["stats"], ["top"], ["workers"], ["task", "list", "dead"], ["dead", "groups"], ["audit"]):
+        code, out, err = run(capsys, *args, "--json")
+        assert code in (0, 6)
+        harmless(out + err)
+        if args == ["stats"]:
+            [email] = [one for one in json.loads(out)["types"] if one["type"] == "email"]
+            assert email["paused"]["reason"] == BAD
+
+
+def test_an_encoding_that_lacks_letters_is_no_fault(
+    hostile: Shard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with (tmp_path / "out").open("w", encoding="ascii") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert main(["task", "list", "ready"]) == 0
+        assert main(["stats", "--json"]) == 0
+
+
+@given(st.text(st.characters(codec=None), max_size=30))
+def test_any_text(text: str) -> None:
+    harmless(printable.line(text).replace("FORGED", ""))
+    assert "\n" not in printable.line(text)
+    harmless(printable.lines(text).replace("FORGED", "").replace("\t", " "))
+    if not re.search("[\ud800-\udfff]", text):
+        assert orjson.loads(printable.json(orjson.dumps([text]).decode())) == [text]
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_log_lines(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    out = StringIO()
+    monkeypatch.setattr(sys, "stderr", out)
+
+    class Odd:
+        def __repr__(self) -> str:
+            return BAD
+
+    telemetry.configure("debug", form)
+    log = telemetry.get_logger()
+    log.info(BAD, text=BAD, odd=Odd(), tuple=(BAD, Odd()), error=ValueError(BAD), **{BAD: BAD})
+    log.error("failed", traceback=BAD)
+    try:
+        raise ValueError(BAD)  # noqa: TRY301 - its text is what is looked at
+    except ValueError:
+        log.exception("raised")
+    logging.getLogger("theirs").warning("%s", BAD)
+    harmless(out.getvalue().replace("\t", " "))
+    assert len(out.getvalue().splitlines()) >= 4
+
+
+def test_lines_of_dev(capsys: Capture) -> None:
+    Log().say("worker", BAD)
+    err = capsys.readouterr().err
+    harmless(err)
+    assert all(line.startswith("worker    |") for line in err.splitlines())
+
+
+def test_only_one_place_writes() -> None:
+    """Commands have no write to a terminal of their own: what passes `output` is harmless by construction."""
+    allowed = {"output.py", "screen.py"}
+    for path in (PACKAGE / "cli").glob("*.py"):
+        calls = [n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+        names = {ast.unparse(one) for one in calls}
+        found = names & {"sys.stdout.write", "sys.stderr.write", "print"}
+        assert not found or path.name in allowed, path
+
+
+def test_the_screen(capsys: Capture, hostile: Shard) -> None:
+    args = argparse.Namespace(url=None, app="shop", prefix=None)
+    for row in page(Watch(target.find(args, partly=True)).look()):
+        harmless(cut(row, 500).replace(BOLD, "").replace("\x1b[0m", ""))
