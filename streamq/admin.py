@@ -1,4 +1,4 @@
-"""An operator's writes: pause, resume, drain, cancel, run now, requeue, resubmit, purge.
+"""An operator's writes: pause, resume, forget, drain, cancel, run now, requeue, resubmit, purge.
 
 Owns the loops over batches. Each batch is one script, so whatever was done when a loop is interrupted
 is done, and the rest is as it was. What was done goes to the log of actions in the same script.
@@ -21,6 +21,7 @@ from streamq.blocking import plain
 from streamq.deadgroups import END_MS, DeadSelection, Groups
 from streamq.depth import TOO_DEEP, too_deep
 from streamq.errors import PayloadError, UnknownTaskType, UsageError
+from streamq.forgetting import Forgetting
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model import CancelAnswer, Moved, TaskId, cancel_answer
 from streamq.operations import note
@@ -77,6 +78,17 @@ class Admin:
         if not changed:
             self._check_type(task_type)
         return changed
+
+    def forget(self, task_type: str, *, results: bool = False) -> None:
+        """Remove a type that nobody uses any more: its name, policy, counters and history, in all shards.
+
+        Raises UnknownTaskType; and UsageError while a worker serves it, while tasks or dead letters of it are
+        there, and while results are kept, unless `results` says that these are to go. Searches the server's
+        keys.
+        """
+        self._check_type(task_type)
+        told = note(self._by, "forget", task_type)
+        Forgetting(self._transport, self._app, self._known()).forget(task_type, told, drop_results=results)
 
     def _everywhere(self, make: Callable[[Any], calls.Call[bool]]) -> bool:
         changed = [self._transport.run(make(shard_keys(self._app, n))) for n in range(self._known())]

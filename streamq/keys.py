@@ -7,6 +7,7 @@ no I/O; nobody else formats a key.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -254,6 +255,11 @@ def channel_rules(prefix: str, *kinds: str) -> list[str]:
     """The ACL rules for the channels of these kinds in all apps and databases of a prefix."""
     special = {"done": f"&{prefix}{{*}}:*:done:*", "news": f"&{prefix}apps*"}
     return [special.get(kind, f"&{prefix}{{*}}:{kind}*") for kind in kinds]
+
+
+def type_pattern(app: str, task_type: str) -> str:
+    """Matches every key of a task type, whatever the shard."""
+    return app_pattern(app)[:-1] + re.sub(r"([][*?\\])", r"\\\1", task_type) + ":*"
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from streamq.calls.listing import page_streams as page_streams
     from streamq.calls.listing import paused as paused
     from streamq.calls.operator import drain as drain
+    from streamq.calls.operator import forget as forget
     from streamq.calls.operator import listen as listen
     from streamq.calls.operator import pause as pause
     from streamq.calls.operator import purge as purge
@@ -151,7 +152,7 @@ __all__, __getattr__ = lazy.names(__name__, {
         "page_buckets", "page_dead", "page_ended", "page_results", "page_schedule", "page_streams",
         "paused",
     ),
-    "operator": ("drain", "listen", "pause", "purge", "requeue", "resubmit", "resume", "run_now"),
+    "operator": ("drain", "forget", "listen", "pause", "purge", "requeue", "resubmit", "resume", "run_now"),
     "producer": (
         "NOBODY", "Confirmed", "ShardClosed", "announce", "app_record", "cancel", "confirmed",
         "earlier", "enqueue", "is_closed", "open_shard", "probe_aof", "register", "wait",

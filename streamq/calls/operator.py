@@ -21,6 +21,18 @@ def resume(s: ShardKeys, task_type: str, note: Note = NOBODY) -> Call[bool]:
     return pause(s, task_type, b"", note)
 
 
+def forget(
+    t: TypeKeys, results: Sequence[str], rollups: Sequence[str], *, drop: bool, note: Note = NOBODY
+) -> Call[bool]:
+    """Remove a type from a shard; False where it holds a task or a dead letter there, or one of these results
+    and they are not to be dropped."""
+    s = shard_keys(t.app, t.shard)
+    places = (t.schedule, t.dead, t.letters, t.index, t.groups, t.gone, t.waiters, t.cancels)
+    about = (t.policy, t.counters, t.rate, t.buckets, t.sampled, t.expiring)
+    keys = (s.types, s.paused, s.action_log, s.actions, *t.streams, *places, *about, *results, *rollups)
+    return build("forget", keys, (t.type, len(results), int(drop), *note), bool)
+
+
 def drain(s: ShardKeys, worker: str, note: Note = NOBODY) -> Call[bool]:
     """Ask a worker to end; answers whether there is one of that name."""
     keys = (s.workers, s.drains, s.action_log, s.actions)

@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "run-now": "make scheduled tasks ready at once",
     "pause": "have all workers leave a task type alone",
     "resume": "have the workers take it up again",
+    "forget": "remove task types that nobody uses any more",
     "dead": "dead letters by fault: list, show, requeue, edit or purge them",
     "workers": "list the workers and what they run",
     "drain": "have a worker finish what it runs and end",

@@ -109,7 +109,7 @@ ROLES: Final = {
         ("HGET apps", "HGETALL apps", "SMEMBERS", "SCAN"),
     ),
     "operator": Role(
-        ("cancel", "drain", "pause", "purge", "requeue", "resubmit", "run_now"), writes="operator"
+        ("cancel", "drain", "forget", "pause", "purge", "requeue", "resubmit", "run_now"), writes="operator"
     ),
 }
 _TOLD: Final = {"producer": "wake control done", "worker": "wake control done events", "operator": "control"}
@@ -129,7 +129,8 @@ _SAMPLES: Final = {
     "HSETNX": "K f v", "HSTRLEN": "K f", "LLEN": "K", "RPOP": "K",
     "LPUSH": "K v", "LTRIM": "K 0 1", "DEL": "K", "PERSIST": "K", "PEXPIRE": "K 1", "PTTL": "K",
     "MGET": "K", "SADD": "K m", "SCARD": "K",
-    "SISMEMBER": "K m", "SET": "K v", "SMEMBERS": "K", "TIME": "", "TYPE": "K", "XACK": "K g 0-1",
+    "SISMEMBER": "K m", "SREM": "K m", "SET": "K v",
+    "SMEMBERS": "K", "TIME": "", "TYPE": "K", "XACK": "K g 0-1",
     "XADD": "K * f v", "XAUTOCLAIM": "K g c 1 0-0", "XCLAIM": "K g c 1 0-1", "XDEL": "K 0-1",
     "XGROUP CREATE": "K g 0", "XGROUP DELCONSUMER": "K g c", "XINFO CONSUMERS": "K g", "XINFO GROUPS": "K",
     "XLEN": "K", "XPENDING": "K g - + 1", "XRANGE": "K - +", "XREADGROUP": "GROUP g c STREAMS K >",

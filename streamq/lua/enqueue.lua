@@ -94,6 +94,8 @@ if n > #ARGV then
     answers[#answers + 1] = ARGV[m] .. entry
     if doorbell then ring(ARGV[m], entry) end
   end
+  -- The first task of a type that was forgotten, by a writer that knew it before.
+  if known and total == accepted then redis.pcall('SADD', KEYS[2], ARGV[1]) end
   local said = accepted == 1 and answers[1] or table.concat(answers, ' ')
   redis.call('SET', writer, ARGV[2] .. ' ' .. said, 'PX', ARGV[3])
   return said
@@ -218,7 +220,8 @@ for number, task in ipairs(tasks) do
   end
   answers[number] = answer
 end
-if accepted > 0 then redis.call('HINCRBY', counters, 'accepted', accepted) end
+local total = accepted > 0 and redis.call('HINCRBY', counters, 'accepted', accepted)
+if known and total == accepted then redis.pcall('SADD', KEYS[2], ARGV[1]) end
 if rate and accepted > 0 then
   redis.call('LTRIM', rate_log, 0, rate - 1)
   redis.call('PEXPIRE', rate_log, period)

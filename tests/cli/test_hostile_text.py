@@ -73,6 +73,7 @@ def lines(dead: str, ready: str) -> list[list[str]]:
         ["task", "show", dead],
         ["task", "show", ready], ["task", "show", BAD], ["task", BAD], ["cancel", BAD], ["run-now", BAD],
         ["run-now", ready], ["pause", BAD], ["pause", "nosuch"], ["resume", BAD], ["resume", "nosuch"],
+        ["forget", BAD, "--yes"],
         ["pause", "email", "--reason", BAD], ["dead"], ["dead", "groups"], ["dead", "show", dead],
         ["dead", "requeue", "--group", BAD], ["dead", "requeue", "--type", BAD], ["dead", "requeue", BAD],
         ["dead", "purge", "--all", "--dry-run"], ["dead", "list", "--error", BAD], ["drain", BAD], ["audit"],

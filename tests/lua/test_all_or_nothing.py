@@ -173,6 +173,7 @@ SCRIPTS: dict[str, Make] = {
     "close_shard": lambda s: calls.close_shard(s.s, [s.t], 1),
     "leave": lambda s: calls.leave(s.s, "w", s.t.streams),
     "pause": lambda s: calls.pause(s.s, "email", b"{}", NOTE),
+    "forget": lambda s: calls.forget(s.t, [], [], drop=False, note=NOTE),
     "drain": lambda s: calls.drain(s.s, "w", NOTE),
 }  # fmt: skip
 
