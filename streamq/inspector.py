@@ -17,6 +17,7 @@ from streamq.audit import Audit, Auditor
 from streamq.blocking import plain
 from streamq.deadgroups import DeadGroups, DeadSelection, Groups
 from streamq.depth import too_deep
+from streamq.errors import RedisUnavailable
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
 from streamq.model import COUNTERS, Counts, DeadLetter, Located, State, Success, TaskId
 from streamq.operations import Action, Operations, Pause
@@ -27,6 +28,9 @@ from streamq.tasklist import TaskFilter, TaskList, TaskPage, failed_attempts
 from streamq.transport import SyncTransport
 
 HEARTBEATS_MISSED: Final = 3
+GLANCE: Final = 1000
+"""Task types times shards that an overview asks about: its cost has a bound, however many types there are."""
+LEAST_SHOWN: Final = 20
 _NOTHING: Final = dict.fromkeys(COUNTERS, 0)
 _TOLD: Final = {
     "types": list, "running": list, "problems": list, "concurrency": int, "running_count": int, "pid": int,
@@ -134,10 +138,28 @@ class Inspector:
     def _types(self, shards: Sequence[int]) -> list[str]:
         return sorted({name for n in shards for name in self._ask(calls.types(self._shard(n)))})
 
-    def stats(self) -> list[TypeStats]:
-        """Each task type with its states and counters."""
+    def glance(self, most: int = GLANCE) -> tuple[list[str], int]:
+        """The task types of an overview, and how many are left out of it: an overview asks about so many in
+        all shards, however many there are. Those that a living worker serves come first."""
+        types, most = self.types(), max(LEAST_SHOWN, most // max(1, len(self.each())))
+        if len(types) <= most:
+            return types, 0
+        served = self._served()
+        chosen = sorted(types, key=lambda name: (name not in served, name))[:most]
+        return sorted(chosen), len(types) - most
+
+    def _served(self) -> set[str]:
+        """The task types of the workers that are alive."""
+        try:
+            told = [one.details.get("types") for one in self.workers() if one.alive]
+        except RedisUnavailable:
+            return set()
+        return {name for types in told if isinstance(types, list) for name in types if isinstance(name, str)}
+
+    def stats(self, types: Sequence[str] | None = None) -> list[TypeStats]:
+        """Each task type, or each of these, with its states and counters."""
         shards = self.each()
-        return [self._type_stats(name, shards) for name in self._types(shards)]
+        return [self._type_stats(name, shards) for name in (self._types(shards) if types is None else types)]
 
     def type_stats(self, task_type: str) -> TypeStats:
         """One task type with its states and counters. Those of a shard that was given up count no more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from streamq.cli import OK, target
 from streamq.cli.output import age, moment, remark, tell, write_json, write_table
 from streamq.doctor.queue import NO_DAEMON, OVERDUE
-from streamq.inspector import TypeStats
+from streamq.inspector import Inspector, TypeStats
 from streamq.operations import Pause
 from streamq.reach import Reach, unless_away
 from streamq.shards import AppRecord
@@ -20,28 +21,41 @@ _COUNTED = ("accepted", "completed", "retried", "dead", "reclaimed", "cancelled"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     target.types_option(parser, "only these task types (all)")
+    parser.add_argument("--all", action="store_true", help="all, however many there are")
     target.options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     found = target.find(args, partly=True)
-    (stats, paused, daemons), missing = Reach(lambda: found.inspector).look(
-        lambda one: (one.stats(), one.paused(), unless_away(one.daemons_alive))
-    )
-    if wanted := target.types(args):
-        target.among([one.type for one in stats], found.app, wanted)
-        stats = [one for one in stats if one.type in wanted]
+    wanted = target.types(args)
+
+    def look(inspector: Inspector) -> tuple[list[TypeStats], int, dict[str, Pause], int | None]:
+        types, more = inspector.glance(sys.maxsize) if wanted or args.all else inspector.glance()
+        types = sorted(target.among(types, found.app, wanted)) if wanted else types
+        return inspector.stats(types), more, inspector.paused(), unless_away(inspector.daemons_alive)
+
+    (stats, more, paused, daemons), missing = Reach(lambda: found.inspector).look(look)
+    if wanted:
         paused = {name: one for name, one in paused.items() if name in wanted}
     if args.json:
         record = found.record or AppRecord()
         shards = {"shards": record.shards, "known_shards": record.known}
         types = [{**asdict(one), "paused": _asdict(paused.get(one.type))} for one in stats]
         write_json(
-            {"app": found.app, **shards, "missing_shards": list(missing), "daemons": daemons, "types": types}
+            {
+                "app": found.app,
+                **shards,
+                "missing_shards": list(missing),
+                "daemons": daemons,
+                "types": types,
+                "more_types": more,
+            }
         )
         return OK
     head = ["TYPE", "READY", "RUNNING", "SCHEDULED", "DEAD", "OLDEST", *(f"Σ {name}" for name in _COUNTED)]
     write_table(head, [_row(one) for one in stats], empty=f"app {found.app!r} has no task types yet")
+    if more:
+        tell(target.more_types(more))
     if missing:
         tell(f"{target.missing(missing)}")
     for line in (NO_DAEMON if daemons == 0 else "", _overdue(stats)):

@@ -194,6 +194,11 @@ def missing(shards: Sequence[int]) -> str:
     return f"{which} missing here: the master does not answer"
 
 
+def more_types(number: int) -> str:
+    """That so many task types are not in what is shown."""
+    return f"{number:,} more task types are not looked at: `streamq stats TYPE…` and `stats --all` do"
+
+
 def known(found: Target, names: Sequence[str]) -> list[str]:
     """The task types of these names, each once; UnknownTaskType where the app has no such type."""
     return among(found.inspector.types(), found.app, names)

@@ -92,9 +92,9 @@ def _head(seen: dict[str, Any]) -> list[str]:
 
 def _missing(seen: dict[str, Any]) -> list[str]:
     """What is not in the numbers."""
-    if not seen["missing_shards"]:
-        return []
-    return [BOLD + f"! {target.missing(seen['missing_shards'])}"]
+    said = [target.missing(seen["missing_shards"])] if seen["missing_shards"] else []
+    said += [target.more_types(seen["more_types"])] if seen["more_types"] else []
+    return [BOLD + f"! {text}" for text in said]
 
 
 def _types(seen: dict[str, Any], most: int) -> list[str]:

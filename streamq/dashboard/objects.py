@@ -51,7 +51,8 @@ def _remembering(inspector: Inspector, history: History) -> History:
 def _overview(inspector: Inspector, history: History) -> dict[str, Any]:
     paused, rows, recents = inspector.paused(), list[dict[str, Any]](), list[list[Rollup]]()
     look = history.look(inspector)
-    for one in inspector.stats():
+    types, more = inspector.glance()
+    for one in inspector.stats(types):
         recent, points = look.hour(one.type)
         recents.append(recent)
         rows.append(type_row(one, recent, points, paused.get(one.type)))
@@ -60,6 +61,7 @@ def _overview(inspector: Inspector, history: History) -> dict[str, Any]:
     oldest = [row["oldest_ready_age"] for row in rows if row["oldest_ready_age"] is not None]
     return {
         "types": rows,
+        "more_types": more,
         "daemons": unless_away(inspector.daemons_alive),
         "totals": {**totals, **asdict(activity(lately)), "oldest_ready_age": max(oldest, default=None)},
     }
@@ -79,7 +81,7 @@ def chart(reach: Reach, history: History, task_type: str | None, span: str) -> d
 
 def _chart(inspector: Inspector, history: History, task_type: str | None, span: str) -> dict[str, Any]:
     of: Span = "day" if span == "day" else "hour"
-    types = [task_type] if task_type else inspector.types()
+    types = [task_type] if task_type else inspector.glance()[0]
     points = history.look(inspector).points(types, of, task_type or ALL)
     if points and points[-1].seconds < YOUNG:
         points.pop()

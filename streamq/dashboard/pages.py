@@ -154,7 +154,7 @@ class Pages:
 
     def schedule(self, request: Request) -> Response:
         inspector, query = self._site.queue.inspector, request.query_params
-        types = [query["type"]] if query.get("type") else inspector.types()
+        types = [query["type"]] if query.get("type") else inspector.glance()[0]
         stats = [one for one in map(inspector.type_stats, types) if one.scheduled]
         soon = [row for one in stats for row in inspector.tasks("scheduled", one.type, limit=20).rows]
         rows = self._rows(sorted(soon, key=lambda row: row.at_ms)[:PAGE])

@@ -109,7 +109,7 @@ def unguarded(
         Reach(lambda: queue.inspector),
     )
     pages, actions, api = Pages(site), Actions(site), Api(site)
-    pulse = Pulse(lambda: repr(site.reach.look(lambda inspector: inspector.stats())))
+    pulse = Pulse(lambda: repr(site.reach.look(lambda inspector: inspector.stats(inspector.glance()[0]))))
     routes = [
         *pages.routes(),
         *actions.routes(),
