@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine
@@ -42,10 +43,29 @@ def run_loop(coroutine: Coroutine[Any, Any, R]) -> R:
     loop = _factory()()
     try:
         asyncio.set_event_loop(loop)
-        return loop.run_until_complete(coroutine)
+        return _completed(loop, coroutine)
     finally:
         _wind_up(loop)
         asyncio.set_event_loop(None)
+
+
+def _completed(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, R]) -> R:
+    """Run until this has ended. An event loop stops where one of its tasks raises SystemExit or
+    KeyboardInterrupt. Where a handler has started that task, it is the end of the task only: who awaits it
+    gets the exception, and the loop goes on."""
+    main = loop.create_task(coroutine)
+    while True:
+        try:
+            return loop.run_until_complete(main)
+        except (SystemExit, KeyboardInterrupt) as error:
+            if main.done() or _ends_us(error):
+                raise
+
+
+def _ends_us(error: BaseException) -> bool:
+    """Whether this may be Ctrl-C itself: where a program of ours has no handler for it yet."""
+    unhandled = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return isinstance(error, KeyboardInterrupt) and unhandled
 
 
 def _factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -63,9 +83,9 @@ def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
     if left := asyncio.all_tasks(loop):
         for task in left:
             task.cancel()
-        _, deaf = loop.run_until_complete(asyncio.wait(left, timeout=LINGER))
+        _, deaf = _completed(loop, asyncio.wait(left, timeout=LINGER))
     with suppress(TimeoutError):
-        loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), LINGER))
+        _completed(loop, asyncio.wait_for(loop.shutdown_asyncgens(), LINGER))
     if not deaf:
         loop.close()
     for task in deaf:

@@ -213,3 +213,22 @@ def leaves_an_orphan() -> int:
 @app.task(max_attempts=1)
 async def fails() -> None:
     raise ValueError("plain")
+
+
+@app.task(max_attempts=1, timeout=20)
+async def ends_in_a_subtask(error: str, how: str) -> str:
+    """Starts a task that wants to end the program."""
+
+    async def ends() -> None:
+        await asyncio.sleep(0)
+        raise SystemExit(3) if error == "SystemExit" else KeyboardInterrupt
+
+    task = asyncio.create_task(ends())
+    if how == "group":
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ends())
+    elif how == "gather":
+        await asyncio.gather(task, asyncio.sleep(60))
+    elif how == "later":
+        await asyncio.sleep(0.1)
+    return type(task.exception()).__name__

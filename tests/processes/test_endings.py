@@ -172,3 +172,25 @@ def test_orphans_of_handlers_do_not_become_zombies(jobs: StreamQ, url: str, tmp_
         if group.poll() is None:
             os.killpg(group.pid, signal.SIGKILL)
             group.wait()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_subtask_that_ends_the_program_is_its_attempts_failure(
+    jobs: StreamQ, worker: Work, tmp_path: Path, loop: str
+) -> None:
+    """The event loop stops of it; the worker goes on, and so do other tasks that run there."""
+    without = tmp_path / "without"
+    without.mkdir()
+    (without / "uvloop.py").write_text("raise ImportError")
+    group = worker("--concurrency", "20", PYTHONPATH=f"{without}:{ROOT}" if loop == "asyncio" else str(ROOT))
+    [pid] = alive(jobs)
+    beside = jobs.send("steady", {"seconds": 2})
+    for error in ("SystemExit", "KeyboardInterrupt"):
+        for how in ("group", "gather"):
+            with pytest.raises(TaskDead, match=error):
+                jobs.send("ends_in_a_subtask", {"error": error, "how": how}).result(20)
+        assert jobs.send("ends_in_a_subtask", {"error": error, "how": "later"}).result(20) == error
+    assert beside.result(20) == pid
+    assert alive(jobs) == [pid]
+    group.send_signal(signal.SIGTERM)
+    assert group.wait(30) == 0
