@@ -147,6 +147,7 @@ class Attempts:
         if held.stop is not None:
             self.processes.release(one)
             raise asyncio.CancelledError
+        held.child = one
         return await self.processes.run(one, handler, held.delivery, self._begin(held, handler))
 
     def _begin(self, held: Held, handler: Handler) -> Context:

@@ -18,22 +18,24 @@ from streamq.app import Handler
 from streamq.context import CURRENT
 from streamq.errors import UnknownTaskType
 from streamq.telemetry import configure, traces
-from streamq.worker import forks, signals, stdio, verdict
+from streamq.worker import childstacks, forks, signals, stdio, verdict
 from streamq.worker.leash import Leash
 
 LONGEST_TRACEBACK: Final = 64 * 1024
 """Characters of a traceback that travel: the last ones, which tell most. Far less is kept."""
 
 
-def serve(pipe: Connection, logging: tuple[str, str] | None) -> None:
+def serve(pipe: Connection, stack: Connection, logging: tuple[str, str] | None) -> None:
     """Answer requests until the pipe is closed; then the process ends as any other, with its exit handlers.
 
-    logging: level and format, where the worker has set them up.
+    stack: where its stack is written on a signal. logging: level and format, where the worker has set them
+    up.
     """
     stdio.by_lines()
     signals.pass_interrupts_by()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     leash = Leash()
+    childstacks.answer(stack)
     if logging is not None:
         configure(*logging)
     process = os.getpid()

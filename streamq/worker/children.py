@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from streamq.errors import ProcessDied, StreamQError, UnknownTaskType
 from streamq.telemetry import logs
-from streamq.worker import child
+from streamq.worker import child, childstacks
 from streamq.worker.leash import end_group
 
 _SPAWN: Final = get_context("spawn")  # a forked child would share the worker's threads, sockets and loop
@@ -47,11 +47,14 @@ class Child:
     def __init__(self) -> None:
         self._ours, theirs = socket.socketpair()
         pipe = Connection(theirs.detach())
-        self.process = _SPAWN.Process(target=child.serve, args=(pipe, logs.settings()), name="streamq-child")
+        self._stack, stack = _SPAWN.Pipe(duplex=False)
+        arguments = (pipe, stack, logs.settings())
+        self.process = _SPAWN.Process(target=child.serve, args=arguments, name="streamq-child")
         try:
             self.process.start()
         finally:
             pipe.close()
+            stack.close()
         self._ended = asyncio.Event()
         self._opened = False
         self._watched = -1
@@ -65,6 +68,10 @@ class Child:
     def ended(self) -> bool:
         """Whether the process is known to have ended."""
         return self._ended.is_set()
+
+    def stood(self) -> str:
+        """Where its handler stands."""
+        return "" if self.process.exitcode is not None else childstacks.of_process(self.pid, self._stack)
 
     async def open(self) -> None:
         """Connect to it, once."""

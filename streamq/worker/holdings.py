@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from streamq.context import Context
 from streamq.model import SUSPECT, Delivery
 from streamq.worker.verdict import Failure
+
+if TYPE_CHECKING:
+    from streamq.worker.children import Child
 
 T = TypeVar("T")
 Line = tuple[str, int]
@@ -35,7 +38,8 @@ class Held:
 
     started, deadline: on the monotonic clock; None before the handler is called, or without a timeout.
     stop: why the handler was told to stop. done: its outcome is decided. lost: the server does not know
-    it any more, so it is not to be settled. stood: where the handler stood when its time was over. report:
+    it any more, so it is not to be settled. child: the process that runs its handler.
+    stood: where the handler stood when its time was over. report:
     why it failed. ended: when (ms by the server's clock) and after how many seconds in the handler, where
     somebody is told.
     """
@@ -50,6 +54,7 @@ class Held:
     context: Context | None = None
     slot: asyncio.Task[None] | None = None
     stood = ""
+    child: Child | None = None
     report: Report | None = None
     ended: tuple[int, float | None] | None = None
 

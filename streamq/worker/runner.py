@@ -359,7 +359,9 @@ class Runner:
 
 
 def _stood(held: Held) -> str:
-    """Where the handler stands: in its thread, or in the coroutine of its slot."""
+    """Where the handler stands: in its process, in its thread, or in the coroutine of its slot."""
+    if held.child is not None:
+        return held.child.stood()
     thread = 0 if held.context is None else held.context._thread  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
     if thread:
         return stacks.of_thread(thread)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -60,5 +60,12 @@ def _text(frames: Iterable[tuple[FrameType, int]]) -> str:
     theirs = found[ours[-1] + 1 :] if ours else found
     if not theirs:
         return ""
-    shown = traceback.StackSummary.extract(iter(theirs[-_SHOWN:]))
-    return "Where it stood when its time was over (most recent call last):\n" + "".join(shown.format())
+    return shown(traceback.StackSummary.extract(iter(theirs[-_SHOWN:])))
+
+
+def shown(frames: Sequence[traceback.FrameSummary]) -> str:
+    """The text for these frames, the oldest first; '' for none."""
+    if not frames:
+        return ""
+    lines = traceback.StackSummary.from_list(list(frames)).format()
+    return "Where it stood when its time was over (most recent call last):\n" + "".join(lines)

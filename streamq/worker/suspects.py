@@ -105,6 +105,7 @@ class Suspects:
         if held.stop is not None:
             processes.release(child)
             raise asyncio.CancelledError
+        held.child = child
         return await processes.run(child, handler, held.delivery, self._begin(held, handler))
 
     async def _quiet(self, held: Held) -> None:

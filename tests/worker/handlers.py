@@ -161,3 +161,20 @@ def raises(what: str) -> Any:
         "Unpickled": odd.Unpickled(1, 2), "Unshown": odd.Unshown(), "Base": odd.Base(),
         "MemoryError": MemoryError(),
     }[what]  # fmt: skip
+
+
+def _deep() -> None:
+    time.sleep(60)  # it stands here
+
+
+@app.task(executor="process", max_attempts=1, timeout=0.5)
+def sleeps_deep() -> None:
+    _deep()
+
+
+@app.task(executor="process", max_attempts=1, timeout=0.5)
+def in_native_code() -> None:
+    """Python signal handlers are never called in it."""
+    import re
+
+    re.match("(a+)+$", "a" * 60 + "b")  # it stands here

@@ -269,6 +269,21 @@ async def test_a_timed_out_attempt_tells_where_it_stood(
     assert HERE in line["at"]
 
 
+@pytest.mark.parametrize("kind", ["sleeps_deep", "in_native_code"])
+async def test_a_timed_out_attempt_in_a_process_tells_where_it_stood(app: StreamQ, kind: str) -> None:
+    app_ = handlers.at(str(app.address))
+    async with serving(app_):
+        handle = await getattr(handlers, kind).aenqueue()
+        with pytest.raises(TaskDead):
+            await handle.aresult(30)
+    [failure] = app_.inspector.task(handle.id).failures
+    assert failure["error"] == "AttemptTimeout"
+    assert "Where it stood when its time was over" in failure["traceback"]
+    assert "# it stands here" in failure["traceback"]
+    assert f"in {kind}\n" in failure["traceback"]
+    assert "streamq/worker" not in failure["traceback"]
+
+
 # -- groups --------------------------------------------------------------------------------------------
 
 
