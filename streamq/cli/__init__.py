@@ -99,7 +99,9 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**kwargs)
         self.allow_abbrev = False
 
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_args(  # pyright: ignore[reportIncompatibleMethodOverride] - its overloads are no help here
+        self, args: Any = None, namespace: Any = None
+    ) -> Any:
         found, rest = self.parse_known_args(args, namespace)
         if rest:
             self.error(f"unrecognized arguments: {' '.join(_without_values(rest))}")

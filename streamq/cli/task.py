@@ -145,6 +145,8 @@ def write_task(info: TaskInfo) -> None:
         ]
     if info.result is not None:
         pairs.append(("result", shown(_result(info))))
+    elif info.state == "completed":
+        pairs.append(("result", "was not kept"))
     write_pairs(pairs)
     for failure in info.failures:
         _write_failure(failure)
