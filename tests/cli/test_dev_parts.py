@@ -13,6 +13,7 @@ from typing import Any, Literal
 import pytest
 
 from streamq.dev import example, watch
+from streamq.dev.plan import Plan
 from streamq.dev.session import free_port
 from streamq.errors import CannotListen
 
@@ -88,3 +89,12 @@ def test_a_port_that_is_taken() -> None:
         with pytest.raises(CannotListen, match=f"port {port} is taken: give another with --port"):
             free_port(port, 1, "--port")
         assert free_port(None, port, "--port") not in (port, 0)
+
+
+def test_the_arguments_of_a_part_have_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody on the host can read them; the environment only its user."""
+    plan = Plan("tasks:app", "redis://ada:hunter2@h/0", port=8675)
+    monkeypatch.setenv("STREAMQ_URL", plan.url)
+    assert "hunter2" not in plan.text()
+    read = Plan.parse(plan.text())
+    assert (read.url, read.port, read.mark) == (plan.url, plan.port, plan.mark)
