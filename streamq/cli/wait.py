@@ -30,7 +30,11 @@ def run(args: argparse.Namespace) -> int:
     if types:
         target.known(found, types)
     app = StreamQ(
-        found.app, found.url, shards=found.record.shards if found.record else 1, patience=target.PATIENCE
+        found.app,
+        found.url,
+        shards=found.record.shards if found.record else 1,
+        patience=target.PATIENCE,
+        prefix=found.transport.address.prefix,
     )
     try:
         idle = app.wait_idle(limit, types=types, scheduled=args.scheduled)

@@ -164,3 +164,10 @@ def test_scripts_are_told_every_name() -> None:
     from streamq.scripts import load
 
     assert [name for name in names() if ":wake" in load(name).text or "apps'" in load(name).text] == []
+
+
+def test_wait_looks_at_the_queue_of_the_prefix(url: str, capsys: Capture) -> None:
+    app = StreamQ("shop", url, prefix="team1:")
+    app.send("email", {"n": 1})
+    app.close()
+    assert main(["wait", "--url", url, "--prefix", "team1:", "--timeout", "0"]) == 1
