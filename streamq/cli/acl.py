@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from typing import Final
 
 from streamq import environment
 from streamq.cli import OK
+from streamq.cli.output import say_text
 from streamq.doctor import users
 from streamq.errors import UsageError
 from streamq.namespace import check_prefix
@@ -43,5 +43,5 @@ def run(args: argparse.Namespace) -> int:
     if not _NAMES.fullmatch(args.names):
         raise UsageError(f"--names {args.names!r:.120}: letters, digits, _ - . and : only")
     prefix = check_prefix(environment.PREFIX.get() if args.prefix is None else args.prefix)
-    sys.stdout.write(users.file(prefix, args.roles or users.QUEUE + users.SERVER, args.names))
+    say_text(users.file(prefix, args.roles or users.QUEUE + users.SERVER, args.names))
     return OK

@@ -49,6 +49,12 @@ _OPERATES: Final[Writes] = (
     ("lpush rpop", "action_log"),
     ("xadd", "high normal low"),
     ("zrem", "dead groups schedule"),
+    ("srem", "types"),
+    (
+        "del",
+        f"{_STREAMS} schedule dead letters index groups gone waiters cancels policy counters rate buckets",
+    ),
+    ("del", "counters rate buckets sampled expiring results minute quarter"),
 )
 WRITES: Final = {"producer": _PRODUCES, "worker": _WORKS, "operator": _OPERATES}
 """What is written for the role. An operator's user may write all keys: it also repairs."""
@@ -73,8 +79,8 @@ _LOOKS: Final = (
     "+zscan +zscore"
 )
 _ACTS: Final = (
-    "+get +hdel +hincrby +hset +hsetnx +lpush +persist +pexpire +publish +rpop +sadd +script|kill +set "
-    "+subscribe +unsubscribe +xack +xadd +xdel +xgroup|create +zadd +zrem"
+    "+del +get +hdel +hincrby +hset +hsetnx +lpush +persist +pexpire +publish +rpop +sadd +script|kill +set "
+    "+srem +subscribe +unsubscribe +xack +xadd +xdel +xgroup|create +zadd +zrem"
 )
 _PEOPLE: Final = "~* &* +@all"
 _SENTINEL: Final = (

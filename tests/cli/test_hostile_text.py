@@ -84,7 +84,7 @@ def lines(dead: str, ready: str) -> list[list[str]]:
         ["check", "--port", BAD],
         ["tail", BAD], ["bench", "--figures", BAD], ["demo", "--tasks", BAD], ["worker", BAD], ["dev", BAD],
         ["dashboard", "--host", BAD], ["dashboard", "--auth", BAD], ["daemon", "--log-level", BAD],
-        ["completion", BAD], ["version", BAD], [BAD], ["stats", f"--{BAD}"], ["help", BAD],
+        ["completion", BAD], ["acl", BAD], ["version", BAD], [BAD], ["stats", f"--{BAD}"], ["help", BAD],
     ]  # fmt: skip
 
 
