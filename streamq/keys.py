@@ -136,14 +136,23 @@ class ShardKeys:
     shard: int
     base: str = field(init=False, repr=False)
     end: str = field(init=False, repr=False)
+    # Those that every enqueue and settle names are made once.
+    types: str = field(init=False, repr=False)
+    wake: str = field(init=False, repr=False)
+    """Channel: something is due earlier than the daemons know."""
+    closed: str = field(init=False, repr=False)
+    """There where the shard was given up: enqueue takes nothing into it until it is opened."""
+    rung: tuple[str, str, str] = field(init=False, repr=False)
+    """What a script needs to ring: `doorbell`, `ready` and `bell`."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "base", shard_tag(self.app, self.shard))
-        object.__setattr__(self, "end", namespace_of(self.app).channels_end)
-
-    @property
-    def types(self) -> str:
-        return f"{self.base}:types"
+        base, end = shard_tag(self.app, self.shard), namespace_of(self.app).channels_end
+        made = {
+            "base": base, "end": end, "types": f"{base}:types", "wake": f"{base}:wake{end}",
+            "closed": f"{base}:closed", "rung": (f"{base}:doorbell", f"{base}:ready", f"{base}:bell"),
+        }  # fmt: skip
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
 
     @property
     def workers(self) -> str:
@@ -183,29 +192,19 @@ class ShardKeys:
         return f"{self.base}:events{self.end}"
 
     @property
-    def closed(self) -> str:
-        """There where the shard was given up: enqueue takes nothing into it until it is opened."""
-        return f"{self.base}:closed"
-
-    @property
     def doorbell(self) -> str:
         """There while workers wait for `bell` instead of for each stream; expires."""
-        return f"{shard_tag(self.app, self.shard)}:doorbell"
+        return self.rung[0]
 
     @property
     def ready(self) -> str:
         """Sorted set: the streams that have ready tasks, kept while `doorbell` is there."""
-        return f"{shard_tag(self.app, self.shard)}:ready"
+        return self.rung[1]
 
     @property
     def bell(self) -> str:
         """Sorted set: those of `ready` that nobody has been woken for."""
-        return f"{shard_tag(self.app, self.shard)}:bell"
-
-    @property
-    def rung(self) -> tuple[str, str, str]:
-        """What a script needs to ring."""
-        return _rung(self)
+        return self.rung[2]
 
     def key(self, name: str) -> str:
         """What is remembered of an idempotency key: digest and id of its first task; expires.
@@ -215,19 +214,9 @@ class ShardKeys:
         return f"{self.base}:{_IDEMPOTENCY}{name}"
 
     @property
-    def wake(self) -> str:
-        """Channel: something is due earlier than the daemons know."""
-        return f"{self.base}:wake{self.end}"
-
-    @property
     def control(self) -> str:
         """Channel: requests to the workers: cancel, to those of each shard; shards, to those of the first."""
         return f"{self.base}:control{self.end}"
-
-
-@lru_cache(maxsize=1024)
-def _rung(shard: ShardKeys) -> tuple[str, str, str]:
-    return (shard.doorbell, shard.ready, shard.bell)
 
 
 def shard_tag(app: str, shard: int) -> str:

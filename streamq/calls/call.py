@@ -16,6 +16,7 @@ from streamq.model import (
 from streamq.options import TaskOptions
 
 R = TypeVar("R")
+_new: Final = tuple.__new__  # the class's own fills in defaults, which costs as much as all the rest
 Arg = bytes | str | int
 
 WRITER_MEMORY_MS: Final = 3_600_000
@@ -61,7 +62,7 @@ class Call(NamedTuple, Generic[R]):
 def build(name: str, keys: Sequence[str], args: Sequence[Arg], parse: Callable[[Any], R]) -> Call[R]:
     script = scripts.load(name)
     script.check(keys, args)
-    return Call(script, tuple(keys), tuple(args), parse)
+    return _new(Call, (script, tuple(keys), tuple(args), parse, None))
 
 
 def all_streams(t: TypeKeys) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from streamq import scripts
 from streamq.calls.call import (
     WRITER_MEMORY_MS,
     Arg,
@@ -46,8 +47,9 @@ def enqueue(
     Reading the reply raises ShardClosed.
     """
     args: list[Arg] = [t.type, sequence, WRITER_MEMORY_MS, s.wake]
-    head = (t.writer(writer), s.types, t.policy, t.rate, *t.streams, t.schedule, t.counters, s.closed)
-    keys = [*head, t.expiring, *s.rung]
+    head = (t.writer(writer), s.types, t.policy, t.rate, t.high, t.normal, t.low, t.suspect, t.schedule)
+    keys: tuple[str, ...] = (*head, t.counters, s.closed, t.expiring, *s.rung)
+    noted: list[str] = []
     for task in tasks:
         payload, priority, due, _, fields, key = task
         if due is None and not fields and key is None:
@@ -58,8 +60,11 @@ def enqueue(
             args += (name, value)
         if key is not None:
             args.append(key.digest)
-            keys.append(s.key(key.name))
-    return build("enqueue", keys, args, _answers)
+            noted.append(s.key(key.name))
+    if noted:
+        keys = (*keys, *noted)
+    # As `build`, which would count on each call what is right by its making.
+    return _new(Call, (scripts.load("enqueue"), keys, tuple(args), _answers, None))
 
 
 def _head(task: NewTask) -> str:
@@ -72,7 +77,8 @@ def _head(task: NewTask) -> str:
 
 
 def _answers(reply: bytes) -> list[Answer]:
-    return [_answer(text) for text in reply.decode().split(" ")]
+    told = reply.decode()
+    return [_answer(text) for text in told.split(" ")] if " " in told else [_answer(told)]
 
 
 def _answer(text: str) -> Answer:

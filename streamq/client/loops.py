@@ -7,10 +7,11 @@ of them.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streamq.app import Registry
 from streamq.lazy import at_any_time
@@ -73,6 +74,9 @@ class AsyncClients:
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:
-    import asyncio  # noqa: PLC0415
-
-    return asyncio.get_running_loop()
+    # Whoever has a loop has imported it; an `import` here would be asked each time.
+    known: Any = sys.modules.get("asyncio")
+    if known is None:
+        raise RuntimeError("no running event loop")
+    loop: asyncio.AbstractEventLoop = known.get_running_loop()
+    return loop

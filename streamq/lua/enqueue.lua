@@ -12,16 +12,17 @@
 -- Returns an answer for each task, with spaces between: a local id, `=<local id>` (its key's first task),
 -- `!conflict:<type:local>`, `!<ms to wait>` or `!full`; `!closed` where the shard was given up and nothing
 -- was taken
+local redis, KEYS, ARGV = redis, KEYS, ARGV  -- what is looked up as a global costs more
 local writer, counters = KEYS[1], KEYS[10]
 local streams = {h = KEYS[5], n = KEYS[6], l = KEYS[7]}
 
 local known, closed, doorbell = unpack(redis.call('MGET', writer, KEYS[11], KEYS[13]))
 if known then
-  local last, before = string.match(known, '^(%d+) (.*)$')
+  local last = string.match(known, '^%d+')  -- the answers behind it may be long
   if last == ARGV[2] then
     -- A write, so that WAIT on this connection waits for what the first sending wrote on another.
     redis.call('PEXPIRE', writer, ARGV[3])
-    return before
+    return string.sub(known, #last + 2)
   end
   -- A request that was stuck in the network and arrives after the writer has gone on.
   if tonumber(last) > tonumber(ARGV[2]) then
@@ -30,9 +31,12 @@ if known then
 end
 
 -- Workers that serve many types wait for the doorbell instead of for each stream: see `muster`.
-local function ring(letter, id)
-  local stream, since = streams[letter], string.match(id, '^%d+')
-  if redis.pcall('ZADD', KEYS[14], 'NX', since, stream) == 1 then redis.pcall('ZADD', KEYS[15], since, stream) end
+local ring
+if doorbell then
+  function ring(letter, id)
+    local stream, since = streams[letter], string.match(id, '^%d+')
+    if redis.pcall('ZADD', KEYS[14], 'NX', since, stream) == 1 then redis.pcall('ZADD', KEYS[15], since, stream) end
+  end
 end
 
 if closed then return '!closed' end
@@ -41,9 +45,9 @@ local limits = redis.call('HMGET', KEYS[3], 'rate_limit', 'rate_period_ms', 'max
 local limited = limits[1] or limits[3]
 
 -- Nearly every call is of plain tasks: ready now, with nothing but a payload, of a type without limits.
-local answers, n, mixed, accepted = {}, 5, false, 0
+local answers, n, mixed, accepted, first = {}, 5, false, 0, ARGV[5]
 while not limited and streams[ARGV[n]] and ARGV[n + 1] do
-  mixed = mixed or ARGV[n] ~= ARGV[5]
+  mixed = mixed or ARGV[n] ~= first
   n = n + 2
 end
 
@@ -81,8 +85,9 @@ if not known then redis.call('SADD', KEYS[2], ARGV[1]) end
 if n > #ARGV then
   accepted = (n - 5) / 2
   local total = redis.call('HINCRBY', counters, 'accepted', accepted)
-  for m = 5, #ARGV, 2 do
-    local entry = redis.pcall('XADD', streams[ARGV[m]], '*', 'p', ARGV[m + 1])
+  local pcall = redis.pcall
+  for m = 5, n - 1, 2 do
+    local entry = pcall('XADD', streams[ARGV[m]], '*', 'p', ARGV[m + 1])
     if type(entry) == 'table' then  -- the first of one stream: nothing but the number is to be taken back
       if total == accepted then
         redis.call('HDEL', counters, 'accepted')
@@ -91,7 +96,7 @@ if n > #ARGV then
       end
       return entry
     end
-    answers[#answers + 1] = ARGV[m] .. entry
+    answers[(m - 3) / 2] = ARGV[m] .. entry
     if doorbell then ring(ARGV[m], entry) end
   end
   -- The first task of a type that was forgotten, by a writer that knew it before.

@@ -15,6 +15,7 @@
 -- KEYS writer schedule index dead letters counters cancels waiters gone high normal low suspect groups buckets expiring doorbell ready bell results...
 -- ARGV type sequence memory_ms group done wake shape ttls_and_tasks...
 -- Returns 'all' where every delivery was settled by this call, else a string with 1 or 0 for each
+local redis, string, KEYS, ARGV = redis, string, KEYS, ARGV  -- what is looked up as a global costs more
 local writer, schedule, index, dead, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local counters, cancels, waiters, gone = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local streams = {h = KEYS[10], n = KEYS[11], l = KEYS[12], s = KEYS[13]}
@@ -62,18 +63,18 @@ end
 local books = redis.pcall('HMGET', counters, unpack(events))
 look(counters, 'hash', books)
 local total = {}
-for n, name in ipairs(bad and {} or events) do
+for n = 1, bad and 0 or #events do
   local value = books[n] or '0'
-  total[name] = string.match(value, '^-?%d+$') and #value <= 17 and tonumber(value)
-  if not total[name] then
+  if #value > 17 or not string.find(value, '^-?%d+$') then
     bad = redis.error_reply('ERR ' .. counters .. ' holds ' .. value .. ', no number; nothing was written')
   end
+  total[events[n]] = tonumber(value)
 end
 -- The first write of a call of one stream is its XACK, which fails by itself.
 local most, all = math.max(shape[1], shape[2], shape[3], shape[4]), shape[1] + shape[2] + shape[3] + shape[4]
-for n, letter in ipairs({'h', 'n', 'l', 's'}) do
-  if items or (shape[n] > 0 and most < all) then
-    look(streams[letter], 'stream', redis.pcall('XLEN', streams[letter]))
+if items or most < all then
+  for n, letter in ipairs({'h', 'n', 'l', 's'}) do
+    if items or shape[n] > 0 then look(streams[letter], 'stream', redis.pcall('XLEN', streams[letter])) end
   end
 end
 for n = 20, #KEYS do look(KEYS[n], 'hash', redis.pcall('HEXISTS', KEYS[n], '')) end
@@ -98,49 +99,11 @@ local stamp = items and string.format('%.0f', now)
 
 local function count(name, number) counted[name] = (counted[name] or 0) + (number or 1) end
 
-local function field(fields, name)
-  for n = 1, #fields, 2 do
-    if fields[n] == name then return fields[n + 1] end
-  end
-  return nil
-end
-
--- The fields with some replaced or added, or dropped where the new value is false.
-local function changed(fields, changes)
-  local out = {}
-  for n = 1, #fields, 2 do
-    if changes[fields[n]] == nil then
-      out[#out + 1] = fields[n]
-      out[#out + 1] = fields[n + 1]
-    end
-  end
-  for name, value in pairs(changes) do
-    if value then
-      out[#out + 1] = name
-      out[#out + 1] = value
-    end
-  end
-  return out
-end
-
-local function append(letter, id, fields)
-  redis.call('HSET', index, id, letter .. redis.call('XADD', streams[letter], '*', unpack(fields)))
-  ring(KEYS[17], KEYS[18], KEYS[19], streams[letter])
-end
-
 -- What a caller says in ms. What is no number, or none that a sorted set can order, is a second: it must not
 -- break the script off half way, nor stay for ever.
 local function ms_of(text)
   local number = tonumber(text)
   return number and number >= 0 and number < 1e13 and number or 1000
-end
-
-local function park(letter, id, fields, due)
-  local number = redis.call('HINCRBY', counters, 'sequence', 1)
-  local score = string.format('%.0f', due)
-  redis.call('ZADD', schedule, score, string.format('%012d', number) .. letter .. cmsgpack.pack(fields))
-  redis.call('HSET', index, id, string.format('d%s-%.0f', score, number))
-  if not earliest or due < earliest then earliest = due end
 end
 
 -- Whether its result is kept; where it is not, who waits for it is to find that it completed.
@@ -156,94 +119,136 @@ local function ended(id, op, kept)
   end
 end
 
--- Something else may have given two entries one id: no letter takes another's place. The later one gets
--- an id of its own, and its field `o` names the other.
-local function letter_id(id)
-  if redis.call('HEXISTS', letters, id) == 0 then return id end
-  return string.format('d%s-%.0f', stamp, redis.call('HINCRBY', counters, 'sequence', 1)), id
-end
-
-local function bury(item, why, failures)
-  local reason, fingerprint = string.match(why, '^([^/]*)/?(.*)$')
-  if fingerprint == '' then fingerprint = reason end
-  local id, other = letter_id(item.id)
-  local fields = changed(item.fields, {i = id, o = other, f = failures ~= '' and failures or nil})
-  redis.call('ZADD', dead, stamp, id)
-  redis.call('HSET', letters, id, cmsgpack.pack({reason, item.priority, stamp, fields, fingerprint}))
-  redis.call('ZADD', KEYS[14], 0, fingerprint .. ' ' .. stamp .. ' ' .. id)
-  count('dead')
-  if reason == 'foreign' then count('adopted') end
-  ended(item.id, 'd')
-end
-
-local ops = {}
-
-function ops.c(item, results, value)
-  if results ~= '' then
-    local number = tonumber(results)
-    stored[number] = stored[number] or {}
-    table.insert(stored[number], item.id)
-    table.insert(stored[number], value)
+-- Most calls have none of these, and the making of so many functions costs as much as a command.
+local apply
+if items then
+  local function field(fields, name)
+    for n = 1, #fields, 2 do
+      if fields[n] == name then return fields[n + 1] end
+    end
+    return nil
   end
-  count('completed')
-  if item.moved or noted then ended(item.id, 'c', results ~= '') end
-end
 
-function ops.x(item)
-  redis.call('ZADD', gone, stamp, 'x' .. item.id)
-  count('cancelled')
-  ended(item.id, 'x')
-end
-
-function ops.e(item)
-  redis.call('ZADD', gone, stamp, 'e' .. item.id)
-  count('expired')
-  ended(item.id, 'e')
-end
-
-function ops.d(item, reason, failures) bury(item, reason, failures) end
-
-function ops.r(item, delay, failures)
-  count('retried')
-  -- An attempt that came to its end did not kill its worker: the task is no suspect any more.
-  local attempts = string.format('%d', (tonumber(field(item.fields, 'a')) or 0) + 1)
-  local fields = changed(item.fields, {i = item.id, a = attempts, f = failures, l = false, q = false})
-  if ms_of(delay) > 0 then
-    park(item.priority, item.id, fields, now + ms_of(delay))
-  else
-    append(item.priority, item.id, fields)
+  -- The fields with some replaced or added, or dropped where the new value is false.
+  local function changed(fields, changes)
+    local out = {}
+    for n = 1, #fields, 2 do
+      if changes[fields[n]] == nil then
+        out[#out + 1] = fields[n]
+        out[#out + 1] = fields[n + 1]
+      end
+    end
+    for name, value in pairs(changes) do
+      if value then
+        out[#out + 1] = name
+        out[#out + 1] = value
+      end
+    end
+    return out
   end
-end
 
-function ops.b(item)
-  count('handed_back')
-  -- It had its turn: it goes to the stream that is read first. Without field `l` it is no suspect there.
-  append('s', item.id, changed(item.fields, {i = item.id, q = item.priority}))
-end
-
-local function read(item)
-  local entry = redis.call('XRANGE', item.stream, item.entry, item.entry)[1]
-  item.fields = entry and entry[2]
-  if entry then
-    item.id = field(item.fields, 'i') or item.place
-    local q = field(item.fields, 'q')
-    item.priority = item.letter ~= 's' and item.letter or (q == 'h' or q == 'l') and q or 'n'
+  local function append(letter, id, fields)
+    redis.call('HSET', index, id, letter .. redis.call('XADD', streams[letter], '*', unpack(fields)))
+    ring(KEYS[17], KEYS[18], KEYS[19], streams[letter])
   end
-end
 
-local function apply(op, item, a, b)
-  local again = op == 'r' or op == 'b'
-  if again or op == 'd' then
-    read(item)
-    if not item.fields then  -- somebody deleted the entry behind our back: keep what is left of it
-      item.fields, item.priority = {}, 'n'
-      return bury(item, 'vanished', op == 'b' and '' or b)
+  local function park(letter, id, fields, due)
+    local number = redis.call('HINCRBY', counters, 'sequence', 1)
+    local score = string.format('%.0f', due)
+    redis.call('ZADD', schedule, score, string.format('%012d', number) .. letter .. cmsgpack.pack(fields))
+    redis.call('HSET', index, id, string.format('d%s-%.0f', score, number))
+    if not earliest or due < earliest then earliest = due end
+  end
+
+  -- Something else may have given two entries one id: no letter takes another's place. The later one gets
+  -- an id of its own, and its field `o` names the other.
+  local function letter_id(id)
+    if redis.call('HEXISTS', letters, id) == 0 then return id end
+    return string.format('d%s-%.0f', stamp, redis.call('HINCRBY', counters, 'sequence', 1)), id
+  end
+
+  local function bury(item, why, failures)
+    local reason, fingerprint = string.match(why, '^([^/]*)/?(.*)$')
+    if fingerprint == '' then fingerprint = reason end
+    local id, other = letter_id(item.id)
+    local fields = changed(item.fields, {i = id, o = other, f = failures ~= '' and failures or nil})
+    redis.call('ZADD', dead, stamp, id)
+    redis.call('HSET', letters, id, cmsgpack.pack({reason, item.priority, stamp, fields, fingerprint}))
+    redis.call('ZADD', KEYS[14], 0, fingerprint .. ' ' .. stamp .. ' ' .. id)
+    count('dead')
+    if reason == 'foreign' then count('adopted') end
+    ended(item.id, 'd')
+  end
+
+  local ops = {}
+
+  function ops.c(item, results, value)
+    if results ~= '' then
+      local number = tonumber(results)
+      stored[number] = stored[number] or {}
+      table.insert(stored[number], item.id)
+      table.insert(stored[number], value)
+    end
+    count('completed')
+    if item.moved or noted then ended(item.id, 'c', results ~= '') end
+  end
+
+  function ops.x(item)
+    redis.call('ZADD', gone, stamp, 'x' .. item.id)
+    count('cancelled')
+    ended(item.id, 'x')
+  end
+
+  function ops.e(item)
+    redis.call('ZADD', gone, stamp, 'e' .. item.id)
+    count('expired')
+    ended(item.id, 'e')
+  end
+
+  function ops.d(item, reason, failures) bury(item, reason, failures) end
+
+  function ops.r(item, delay, failures)
+    count('retried')
+    -- An attempt that came to its end did not kill its worker: the task is no suspect any more.
+    local attempts = string.format('%d', (tonumber(field(item.fields, 'a')) or 0) + 1)
+    local fields = changed(item.fields, {i = item.id, a = attempts, f = failures, l = false, q = false})
+    if ms_of(delay) > 0 then
+      park(item.priority, item.id, fields, now + ms_of(delay))
+    else
+      append(item.priority, item.id, fields)
     end
   end
-  -- Nobody's task is so large, and Lua could not append it.
-  if again and #item.fields > 1000 then return bury(item, 'undecodable', op == 'b' and '' or b) end
-  if again and cancelling and redis.call('HEXISTS', cancels, item.id) == 1 then op = 'x' end
-  ops[op](item, a, b)
+
+  function ops.b(item)
+    count('handed_back')
+    -- It had its turn: it goes to the stream that is read first. Without field `l` it is no suspect there.
+    append('s', item.id, changed(item.fields, {i = item.id, q = item.priority}))
+  end
+
+  local function read(item)
+    local entry = redis.call('XRANGE', item.stream, item.entry, item.entry)[1]
+    item.fields = entry and entry[2]
+    if entry then
+      item.id = field(item.fields, 'i') or item.place
+      local q = field(item.fields, 'q')
+      item.priority = item.letter ~= 's' and item.letter or (q == 'h' or q == 'l') and q or 'n'
+    end
+  end
+
+  function apply(op, item, a, b)
+    local again = op == 'r' or op == 'b'
+    if again or op == 'd' then
+      read(item)
+      if not item.fields then  -- somebody deleted the entry behind our back: keep what is left of it
+        item.fields, item.priority = {}, 'n'
+        return bury(item, 'vanished', op == 'b' and '' or b)
+      end
+    end
+    -- Nobody's task is so large, and Lua could not append it.
+    if again and #item.fields > 1000 then return bury(item, 'undecodable', op == 'b' and '' or b) end
+    if again and cancelling and redis.call('HEXISTS', cancels, item.id) == 1 then op = 'x' end
+    ops[op](item, a, b)
+  end
 end
 
 local reply, refused = {}, false

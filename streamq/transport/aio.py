@@ -175,8 +175,12 @@ class AsyncTransport:
         node, asking = self._topology.find(call) or await self.discovered(call, effort), False
         for _ in range(MOST_HOPS):
             try:
-                async with self._gate(node):
+                gate = self._gates.get(node) or self._gate(node)
+                await gate.acquire()
+                try:
                     reply = await self._send(node, call, effort, asking, incarnation)
+                finally:
+                    gate.release()
             except (lib.RedisError, OSError) as error:
                 redirect = await self.turn(node, error)
                 if redirect is None:
@@ -188,7 +192,7 @@ class AsyncTransport:
 
     def _gate(self, node: Node) -> asyncio.Semaphore:
         """Bounds the connections to a node."""
-        return self._gates.get(node) or self._gates.setdefault(node, asyncio.Semaphore(wire.CONNECTIONS))
+        return self._gates.setdefault(node, asyncio.Semaphore(wire.CONNECTIONS))
 
     async def turn(self, node: Node, error: Exception) -> Redirect | None:
         """What an error means for who is asked next."""
@@ -244,10 +248,12 @@ class AsyncTransport:
         """One exchange with one node; raises the client library's errors. What did not go out on a connection
         that had been idle goes out on a new one, and so does a question whose answer its end took away."""
         while node.idle:
-            link = await self._take(node)
-            if link is None:
-                break
-            link = await self._meant(node, link, effort, incarnation)
+            link: Link = node.idle.pop()
+            if not link.usable():
+                await link.aclose()
+                continue
+            if incarnation is not None:
+                link = await self._meant(node, link, effort, incarnation)
             try:
                 return await self._exchange(node, link, call, effort, asking, idle=True)
             except Unsent:
@@ -256,12 +262,14 @@ class AsyncTransport:
                 if not call.asks:
                     raise
                 break
-        link = await self._meant(node, await self.open(node, effort), effort, incarnation)
+        link = await self.open(node, effort)
+        if incarnation is not None:
+            link = await self._meant(node, link, effort, incarnation)
         return await self._exchange(node, link, call, effort, asking)
 
-    async def _meant(self, node: Node, link: Link, effort: Effort, incarnation: str | None) -> Link:
+    async def _meant(self, node: Node, link: Link, effort: Effort, incarnation: str) -> Link:
         """A connection to the incarnation that is meant. Raises ServerChanged."""
-        if incarnation is not None and link.incarnation != incarnation:
+        if link.incarnation != incarnation:
             # What a connection said when it was opened may be long past: a new one tells what is.
             await link.aclose()
             await self._drop(node)
@@ -288,7 +296,13 @@ class AsyncTransport:
             raise
         effort.sent += 1
         try:
-            reply = await exchange(link, call, timeout, asking=asking)
+            if asking or call.confirm is not None:
+                reply = await exchange(link, call, timeout, asking=asking)
+            else:  # nearly every call: the same, in one step
+                try:
+                    reply = await link.ask(*wire.by_sha(call), timeout=timeout)
+                except lib.NoScriptError:
+                    reply = await link.ask(*wire.by_text(call), timeout=timeout)
         except lib.ResponseError:
             await self._give(node, link)
             effort.sent -= 1  # an answer, though a bad one
@@ -298,18 +312,11 @@ class AsyncTransport:
             if isinstance(error, Unsent):
                 effort.sent -= 1
             raise
-        await self._give(node, link)
-        return reply
-
-    @staticmethod
-    async def _take(node: Node) -> Link | None:
-        """An idle connection that is still open."""
-        while node.idle:
-            link: Link = node.idle.pop()
-            if link.usable():
-                return link
+        if len(node.idle) < node.room and not self._closed:
+            node.idle.append(link)
+        else:
             await link.aclose()
-        return None
+        return reply
 
     async def tell(self, node: Node, call: Call[R]) -> R:
         """Ask a certain node, once. Raises RedisErrors."""

@@ -9,11 +9,13 @@ Raises the client library's errors.
 from __future__ import annotations
 
 import asyncio
+import math
 import select
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
+from operator import itemgetter
 from typing import Any, Final, Protocol
 
 from redis import exceptions as lib
@@ -24,6 +26,8 @@ from streamq.transport.wire import hiredis
 _MORE: Final = object()
 _ERRORS: Final = {"NOSCRIPT": lib.NoScriptError, "NOPERM": lib.NoPermissionError}
 _CLOSED: Final = "the server closed the connection"
+_TICK: Final = 0.002
+"""Seconds by which a timer may ring early: loops round."""
 
 
 class Unsent(lib.ConnectionError):
@@ -107,38 +111,55 @@ class FastLink(asyncio.Protocol):
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._replies = hiredis.Reader(notEnoughData=_MORE, replyError=error)
-        self._asked: deque[asyncio.Future[Any]] = deque()
+        self._asked: deque[tuple[asyncio.Future[Any], float, float]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed = math.inf
         self._closed = False
         self._coming = _coming(transport.get_extra_info("socket"))
 
     async def ask(self, *command: Any, timeout: float = wire.COMMAND_TIMEOUT) -> Any:
-        [answer] = self._send([command])
-        timer = self._loop.call_later(timeout, self._expire, timeout)
-        try:
-            return await answer
-        finally:
-            timer.cancel()
+        self._write(wire.packed(command))
+        return await self._awaited(self._loop.time() + timeout, timeout)
 
     async def ask_all(
         self, commands: list[tuple[Any, ...]], timeout: float = wire.COMMAND_TIMEOUT
     ) -> list[Any]:
-        answers = self._send(commands)
-        timer = self._loop.call_later(timeout, self._expire, timeout)
-        try:
-            return await asyncio.gather(*answers, return_exceptions=True)
-        finally:
-            timer.cancel()
+        self._write(wire.pack(commands))
+        due = self._loop.time() + timeout
+        answers = [self._awaited(due, timeout) for _ in commands]
+        return await asyncio.gather(*answers, return_exceptions=True)
 
-    def _send(self, commands: list[tuple[Any, ...]]) -> list[asyncio.Future[Any]]:
+    def _write(self, data: bytes) -> None:
         """Write commands in one piece. Raises Unsent where the connection is known to be closed."""
         if self._closed or self._transport.is_closing():
             raise Unsent(_CLOSED)
-        self._transport.write(wire.pack(commands))
+        self._transport.write(data)
         if self._transport.is_closing():  # it was written to at once, in vain
             raise Unsent(_CLOSED)
-        answers: list[asyncio.Future[Any]] = [self._loop.create_future() for _ in commands]
-        self._asked.extend(answers)
-        return answers
+
+    def _awaited(self, due: float, timeout: float) -> asyncio.Future[Any]:
+        """The answer to a command that was written. One timer looks after all of them: one for each, set and
+        unset again, would cost more than the rest of a call here."""
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        self._asked.append((answer, due, timeout))
+        if due < self._armed:
+            self._arm(due)
+        return answer
+
+    def _arm(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed, self._timer = due, self._loop.call_at(due, self._look)
+
+    def _look(self) -> None:
+        """End the connection where an answer is overdue, or look again when the next is."""
+        self._armed, self._timer = math.inf, None
+        if self._asked:
+            _, due, timeout = min(self._asked, key=itemgetter(1))
+            if due <= self._loop.time() + _TICK:
+                self._expire(timeout)
+            else:
+                self._arm(due)
 
     def usable(self) -> bool:
         return not self._closed and not self._transport.is_closing() and not self._coming(0)
@@ -147,7 +168,7 @@ class FastLink(asyncio.Protocol):
         try:
             self._replies.feed(data)
             while (reply := self._replies.gets()) is not _MORE:
-                self._answer(self._asked.popleft(), reply)
+                self._answer(self._asked.popleft()[0], reply)
         except (hiredis.ProtocolError, IndexError) as error:
             self._fail(lib.ConnectionError(f"the server's replies make no sense: {error!r}"))
 
@@ -169,8 +190,11 @@ class FastLink(asyncio.Protocol):
     def _fail(self, why: Exception) -> None:
         self._closed = True
         self._transport.abort()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         while self._asked:
-            answer = self._asked.popleft()
+            answer, _, _ = self._asked.popleft()
             if not answer.done():
                 answer.set_exception(why)
 

@@ -10,6 +10,7 @@ import math
 import random
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 from redis import exceptions as lib
@@ -26,6 +27,15 @@ STEP: Final = 8
 """Parts of a second to which a wait is rounded up, so that a socket's timeout need not be set each time."""
 
 
+@lru_cache(maxsize=64)
+def _spans(patience: float, reply: float) -> tuple[float, float]:
+    """Seconds for the whole call, and for its first try."""
+    if patience <= 0:
+        return reply, reply
+    whole = max(LEAST, patience)
+    return whole, max(LEAST, FIRST_SHARE * whole)
+
+
 class Effort:
     """One call's time, and whether it was sent. True where one of its tries may have been carried out."""
 
@@ -33,13 +43,9 @@ class Effort:
 
     def __init__(self, patience: float = 0.0, reply: float = wire.COMMAND_TIMEOUT) -> None:
         now = time.monotonic()
+        whole, self.share = _spans(patience, reply)
         self.sent = 0
         self.until = now + patience  # no try begins after that
-        if patience > 0:
-            whole = max(LEAST, patience)
-            self.share = max(LEAST, FIRST_SHARE * whole)
-        else:
-            whole = self.share = reply
         self.deadline = now + whole
         self.end = now + self.share
 
