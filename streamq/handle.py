@@ -15,7 +15,6 @@ import orjson
 from streamq import calls, codec
 from streamq.blocking import refuse
 from streamq.client import AsyncClients, Client
-from streamq.client.outlook import why
 from streamq.errors import (
     DecodeError,
     RedisUnavailable,
@@ -29,6 +28,9 @@ from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model import LIVING, CancelAnswer, Located, State, TaskId, cancel_answer
 from streamq.namespace import namespace_of
 from streamq.options import Duration, seconds
+
+if TYPE_CHECKING:
+    from streamq.client.outlook import Scene
 
 R = TypeVar("R")
 
@@ -119,7 +121,7 @@ class TaskHandle(Generic[R]):
             raise self._unknown(deadline, error) from None
         if located.state in LIVING:
             scene = self._client.background().wait(lambda waiting: waiting.scene(self._app))
-            raise ResultTimeout(why(self._id, located, scene))
+            raise self._late(located, scene)
         return self._value(located)
 
     async def aresult(self, timeout: Duration | None = None) -> R:
@@ -131,7 +133,7 @@ class TaskHandle(Generic[R]):
         except RedisUnavailable as error:
             raise self._unknown(deadline, error) from None
         if located.state in LIVING:
-            raise ResultTimeout(why(self._id, located, await waiting.scene(self._app)))
+            raise self._late(located, await waiting.scene(self._app))
         return self._value(located)
 
     def cancel(self) -> CancelAnswer:
@@ -145,6 +147,11 @@ class TaskHandle(Generic[R]):
         """As `cancel`."""
         answer = await self._asyncs.current().transport.run(self._cancel())
         return cancel_answer(answer, await self.astatus() if answer == "unknown" else "dead")
+
+    def _late(self, located: Located, scene: Scene | None) -> ResultTimeout:
+        from streamq.client.outlook import why  # noqa: PLC0415 - most programs never need it
+
+        return ResultTimeout(why(self._id, located, scene))
 
     def _locate(self) -> calls.Call[Located]:
         return calls.locate(self._keys, self._id.local)

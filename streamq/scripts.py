@@ -16,8 +16,6 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from streamq import guards
-
 _FOLDER: Final = Path(__file__).parent / "lua"
 _HEADER: Final = re.compile(
     r"\A#!lua(?: flags=[a-z,-]+)?\n"
@@ -76,6 +74,8 @@ def parse(name: str, text: str) -> Script:
     if match is None or match["name"] != name:
         raise ValueError(f"{name}.lua: the header must be '#!lua', '-- {name}: …', KEYS, ARGV, Returns")
     import hashlib  # noqa: PLC0415 - with the first call, not with the import of an app
+
+    from streamq import guards  # noqa: PLC0415 - as above
 
     keys, args = (tuple((match[part] or "").split()) for part in ("keys", "args"))
     text = text[: match.end()] + guards.guard(name, keys, text, args) + text[match.end() :]
