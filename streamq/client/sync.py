@@ -117,16 +117,17 @@ class Client(Base):
     def ended(self, keys: TypeKeys, local: str, deadline: float | None) -> Located:
         """As Waiting.ended. One looks by himself, as the task may have ended; who must wait does so in the
         background, and who would look at the same time too."""
+        seen: Located | None = None
         if self._looking.acquire(blocking=False):
             try:
                 patience = None if deadline is None else max(0.0, deadline - time.monotonic())
-                located = self.transport.run(calls.locate(keys, local), patience=patience)
+                seen = self.transport.run(calls.locate(keys, local), patience=patience)
             finally:
                 self._looking.release()
-            if located.state not in LIVING:
-                return located
+            if seen.state not in LIVING:
+                return seen
         refuse("TaskHandle.result()", "await handle.aresult()", waits=True)
-        return self.background().wait(lambda waiting: waiting.ended(keys, local, deadline))
+        return self.background().wait(lambda waiting: waiting.ended(keys, local, deadline, seen))
 
     def background(self) -> Background:
         """Where this program's threads wait for tasks."""

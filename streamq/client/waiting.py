@@ -53,13 +53,16 @@ class Waiting:
         """Seconds after which each waiter looks again."""
         return LOOK_AGAIN * max(1.0, len(self._listener) / MANY)
 
-    async def ended(self, keys: TypeKeys, local: str, deadline: float | None) -> Located:
+    async def ended(
+        self, keys: TypeKeys, local: str, deadline: float | None, seen: Located | None = None
+    ) -> Located:
         """Where the task is when it has ended, or at the deadline (monotonic). An outage ends no wait before
         that; but a server that is away at the first look, with no deadline, for no longer than a call's.
+        seen: what the caller's own first look told, so that it is not repeated.
 
         Raises RedisErrors; RedisUnavailable where it is not known at the deadline.
         """
-        waiter = _Waiter(self, keys, local, deadline)
+        waiter = _Waiter(self, keys, local, deadline, seen)
         try:
             async with asyncio.timeout(None if deadline is None else waiter.left() + GRACE):
                 return await waiter.run(self._listener)
@@ -95,10 +98,18 @@ class Waiting:
 class _Waiter:
     """One who waits. `located`: where the task was at the last look."""
 
-    def __init__(self, waiting: Waiting, keys: TypeKeys, local: str, deadline: float | None) -> None:
+    def __init__(
+        self,
+        waiting: Waiting,
+        keys: TypeKeys,
+        local: str,
+        deadline: float | None,
+        seen: Located | None,
+    ) -> None:
         self._waiting = waiting
         self._keys, self._local, self._deadline = keys, local, deadline
-        self.located: Located | None = None
+        self._registered = 0
+        self.located = seen
 
     def left(self) -> float:
         """Seconds until the deadline; those until the next look where there is none."""
@@ -107,15 +118,15 @@ class _Waiter:
         return max(0.0, self._deadline - time.monotonic())
 
     async def run(self, listener: Listener) -> Located:
-        located = await self._look([])
+        located = self.located or await self._look([])
         if located.state not in LIVING:
             return located
         ring = listener.join(self._keys.done(self._local))
         try:
             while located.state in LIVING and self.left() > 0:
-                await ring.heard(min(self.left(), self._waiting.pause))
+                woken = await ring.heard(min(self.left(), self._waiting.pause))
                 try:
-                    located = await self._look(self._registered(ring))
+                    located = await self._look(self._register(ring, again=not woken))
                 except RedisUnavailable:
                     if self.left() <= 0:
                         raise
@@ -123,10 +134,12 @@ class _Waiter:
             listener.leave(ring)
         return located
 
-    def _registered(self, ring: Ring) -> list[calls.Call[Any]]:
-        """Ask to be told, before each look: who is told is forgotten after a while."""
-        if not ring.subscribed:
+    def _register(self, ring: Ring, *, again: bool) -> list[calls.Call[Any]]:
+        """Ask to be told, before the first look of each subscription, and `again` before those that come of
+        themselves: who is to be told is forgotten after a while."""
+        if not ring.subscribed or (ring.subscribed == self._registered and not again):
             return []
+        self._registered = ring.subscribed
         wait_ms = round((self.left() + 2 * self._waiting.pause) * 1000)
         return [calls.wait(self._keys, self._local, wait_ms)]
 

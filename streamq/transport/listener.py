@@ -28,9 +28,9 @@ class Ring:
 
     __slots__ = ("_woken", "channel", "error", "subscribed")
 
-    def __init__(self, channel: str, *, subscribed: bool) -> None:
+    def __init__(self, channel: str, *, subscribed: int) -> None:
         self.channel = channel
-        self.subscribed = subscribed
+        self.subscribed = subscribed  # how often its subscription was confirmed; 0 while there is none
         self.error: RedisError | None = None
         self._woken = asyncio.Event()
 
@@ -38,15 +38,17 @@ class Ring:
         """Have the waiter look."""
         self._woken.set()
 
-    async def heard(self, timeout: float) -> None:
-        """Wait until there is a reason to look, or for so many seconds. Raises RedisErrors where the server
-        refuses the subscription."""
+    async def heard(self, timeout: float) -> bool:
+        """Wait until there is a reason to look, or for so many seconds. Return whether there is one. Raises
+        RedisErrors where the server refuses the subscription."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._woken.wait()
+        woken = self._woken.is_set()
         self._woken.clear()
         if self.error is not None:
             raise self.error
+        return woken
 
 
 class Listener:
@@ -59,13 +61,17 @@ class Listener:
         self._sent: set[str] = set()
         self._awaited: dict[str, int] = {}
         self._touched: set[str] = set()
+        self._confirmations = 0
         self._task: asyncio.Task[Any] | None = None
 
     def join(self, channel: str) -> Ring:
         """Listen to a channel, until `leave`."""
         rings = self._rings.setdefault(channel, set())
-        ring = Ring(channel, subscribed=channel in self._sent and channel not in self._awaited)
+        there = channel in self._sent and channel not in self._awaited
+        ring = Ring(channel, subscribed=self._confirmations if there else 0)
         rings.add(ring)
+        if there:
+            ring.wake()  # it may have been told before it joined
         if self._task is None:
             self._task = self._transport.spawn(self._run())
         self._touch(channel)
@@ -137,15 +143,16 @@ class Listener:
                 self._confirmed(channel)
 
     def _confirmed(self, channel: str) -> None:
+        self._confirmations += 1
         for ring in self._rings.get(channel, ()):
-            ring.subscribed = True
+            ring.subscribed = self._confirmations
             ring.wake()
 
     def _lost(self, error: RedisError | None = None) -> None:
         self._sent, self._awaited, self._touched = set(), {}, set()
         for rings in self._rings.values():
             for ring in rings:
-                ring.subscribed = False
+                ring.subscribed = 0
                 ring.error = error or ring.error
                 ring.wake()
 
