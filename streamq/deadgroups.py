@@ -11,10 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from streamq import calls, codec
+from streamq.errors import ServerError
 from streamq.fingerprint import place
 from streamq.keys import TypeKeys, type_keys
 from streamq.model import TaskId
+from streamq.stored import count
 from streamq.transport import SyncTransport
+from streamq.unreadable import Unreadable, of_data, said
 
 STEP: Final = 20
 MOST_GROUPS: Final = 200
@@ -56,10 +59,12 @@ class DeadGroup:
 
 @dataclass(frozen=True, slots=True)
 class DeadGroups:
-    """The groups, most letters first. `complete` is False where there are more than are listed."""
+    """The groups, most letters first. `complete` is False where there are more than are listed.
+    `faults`: what could not be read, and is not in the groups."""
 
     groups: list[DeadGroup]
     complete: bool
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +91,28 @@ class Groups:
     def read(self, types: Iterable[str]) -> DeadGroups:
         """The groups of these types."""
         groups: list[DeadGroup] = []
-        complete = True
+        complete, look = True, Unreadable(self._transport)
         for name in types:
-            per_shard = [found for shard in range(self._shards) for found in self._of_shard(name, shard)]
+            shards = range(self._shards)
+            per_shard = [found for shard in shards for found in self._readable(name, shard, look)]
             complete = complete and len(per_shard) < MOST_GROUPS * self._shards
             groups += _merged(per_shard)
         groups.sort(key=lambda group: -group.count)
         complete = complete and len(groups) <= MOST_GROUPS
-        return DeadGroups(self._charted(groups[:CHARTED]) + groups[CHARTED:MOST_GROUPS], complete)
+        listed = self._charted(groups[:CHARTED], look) + groups[CHARTED:MOST_GROUPS]
+        return DeadGroups(listed, complete, tuple(look.told))
+
+    def _readable(self, name: str, shard: int, look: Unreadable) -> list[DeadGroup]:
+        """The groups of a shard, as far as they can be read."""
+        found: list[DeadGroup] = []
+        try:
+            found.extend(self._of_shard(name, shard))
+        except ServerError as error:
+            if not of_data(error):
+                raise
+            keys = self._keys(name, shard)
+            look.note(said(self._transport, (keys.groups, keys.letters), error))
+        return found
 
     def _of_shard(self, task_type: str, shard: int) -> Iterable[DeadGroup]:
         keys, after = self._keys(task_type, shard), ""
@@ -104,18 +123,19 @@ class Groups:
                 return
             after = found[-1].fingerprint
 
-    def _charted(self, groups: list[DeadGroup]) -> list[DeadGroup]:
+    def _charted(self, groups: list[DeadGroup], look: Unreadable) -> list[DeadGroup]:
         """The groups with how many died in each hour."""
         lines: dict[tuple[str, str], tuple[int, ...]] = {}
         for name in {group.type for group in groups}:
             marks = [group.fingerprint for group in groups if group.type == name]
             for start in range(0, len(marks), STEP):
-                lines |= self._lines(name, marks[start : start + STEP])
+                lines |= self._lines(name, marks[start : start + STEP], look)
         return [replace(group, per_hour=lines[group.type, group.fingerprint]) for group in groups]
 
-    def _lines(self, name: str, marks: list[str]) -> dict[tuple[str, str], tuple[int, ...]]:
+    def _lines(self, name: str, marks: list[str], look: Unreadable) -> dict[tuple[str, str], tuple[int, ...]]:
+        nothing: list[tuple[int, ...]] = [(0,) * SLICES for _ in marks]
         per_shard = [
-            self._transport.run(calls.dead_slices(self._keys(name, shard), SLICE_MS, SLICES, marks))
+            look.ask(calls.dead_slices(self._keys(name, shard), SLICE_MS, SLICES, marks), lambda: nothing)
             for shard in range(self._shards)
         ]
         return {
@@ -169,8 +189,8 @@ def _group(task_type: str, shard: int, group: calls.Group) -> DeadGroup:
 
 def _whole(have: dict[str, bytes]) -> bytes | None:
     """Return a payload that was not cut; None if it was."""
-    payload, size = have.get("p"), have.get("size", b"0")
-    return payload if payload is not None and size.isdigit() and len(payload) >= int(size[:15]) else None
+    payload, size = have.get("p"), count(have.get("size", b"0"), 1 << 62)
+    return payload if payload is not None and len(payload) >= size else None
 
 
 def _merged(groups: Iterable[DeadGroup]) -> list[DeadGroup]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamq import environment
 from streamq.app import check_name
+from streamq.cli.output import clean
 from streamq.errors import InvalidTaskId, RedisUnavailable, UnknownTaskType, UsageError
 from streamq.model import NAME_PATTERN, TaskId
 from streamq.options import seconds
@@ -186,6 +188,12 @@ def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
         raise UsageError(f"{name[:120]!r} is no name for an app: letters, digits, _ - . (at most 100)")
     app = transport.address.namespace.app(name)
     return Target(transport, app, known.get(app), url)
+
+
+def tell_faults(faults: Iterable[str]) -> None:
+    """Say on stderr what could not be read, and is not in what is shown."""
+    for fault in faults:
+        sys.stderr.write(f"streamq: {' '.join(clean(fault).split())} (streamq audit tells more)\n")
 
 
 def missing(shards: Sequence[int]) -> str:
