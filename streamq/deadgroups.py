@@ -12,7 +12,7 @@ from typing import Final
 
 from streamq import calls, codec
 from streamq.errors import ServerError
-from streamq.fingerprint import place
+from streamq.fingerprint import place, stored
 from streamq.keys import TypeKeys, type_keys
 from streamq.model import TaskId
 from streamq.stored import count
@@ -36,7 +36,7 @@ class DeadGroup:
     error: the exception's name, or the reason where there is none. place: file, line and function of the
     latest. per_hour: how many died in each of the last 24 hours, oldest first; empty for groups that are
     not among the 40 largest. sample: the latest's id; payload: the
-    latest's, None if it is long.
+    latest's, None if it is long. framed: the place is of a stored frame, not read from a traceback's text.
     """
 
     type: str
@@ -51,6 +51,7 @@ class DeadGroup:
     sample: str
     per_hour: tuple[int, ...] = ()
     payload: bytes | None = field(default=None, repr=False)
+    framed: bool = field(default=False, repr=False)
 
     def tells(self, part: str) -> bool:
         """Whether a selection by this part of an error's name or reason takes the group."""
@@ -171,7 +172,7 @@ def _group(task_type: str, shard: int, group: calls.Group) -> DeadGroup:
     have = codec.fields_dict(group.fields)
     failures = codec.failures(have.get("f", b""))
     last = failures[-1] if failures else {}
-    where = place(str(last.get("traceback", "")))
+    where = place(last)
     return DeadGroup(
         type=task_type,
         fingerprint=group.fingerprint,
@@ -184,6 +185,7 @@ def _group(task_type: str, shard: int, group: calls.Group) -> DeadGroup:
         last_ms=group.last_ms,
         sample=str(TaskId(task_type, shard, group.last_local)),
         payload=_whole(have),
+        framed=stored(last) is not None,
     )
 
 

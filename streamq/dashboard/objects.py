@@ -177,7 +177,9 @@ def groups(found: DeadGroups, privacy: Privacy) -> dict[str, Any]:
 def dead_group(group: DeadGroup, privacy: Privacy) -> dict[str, Any]:
     """A group with the message of its latest letter, as far as that is to be shown."""
     shown = asdict(group)
-    payload = shown.pop("payload")
+    payload, framed = shown.pop("payload"), shown.pop("framed")
+    if privacy.hide and not framed:
+        shown["place"] = ""
     return {**shown, "message": privacy.error_text(group.message, payload)}
 
 
