@@ -14,7 +14,7 @@ from streamq import calls, codec
 from streamq.audit import Audit, Auditor
 from streamq.blocking import plain
 from streamq.deadgroups import DeadGroups, DeadSelection, Groups
-from streamq.errors import RedisUnavailable, ServerError
+from streamq.errors import RedisUnavailable
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
 from streamq.model import COUNTERS, Counts, DeadLetter, Located, State, Success, TaskId
 from streamq.operations import Action, Operations, Pause
@@ -24,7 +24,7 @@ from streamq.stored import count, mapping, real
 from streamq.tail import Tail
 from streamq.tasklist import TaskFilter, TaskList, TaskPage, failed_attempts
 from streamq.transport import SyncTransport
-from streamq.unreadable import Damaged, Unreadable, of_data, said
+from streamq.unreadable import Unreadable, whole
 
 HEARTBEATS_MISSED: Final = 3
 GLANCE: Final = 1000
@@ -219,12 +219,7 @@ class Inspector:
         it needs cannot be read."""
         task = TaskId.parse(task_id)
         call = calls.locate(self._type(task.type, task.shard), task.local)
-        try:
-            located = self._ask(call)
-        except ServerError as error:
-            if not of_data(error):
-                raise
-            raise Damaged(f"task {task_id} {said(self._transport, call.keys, error)}") from None
+        located = whole(self._transport, call, f"task {task_id}")
         return _task_info(task, located, self._named(located.success))
 
     def _named(self, success: Success | None) -> Success | None:
@@ -361,8 +356,8 @@ class Inspector:
 
 
 def apps(transport: SyncTransport) -> dict[str, AppRecord]:
-    """The apps on a server with what it knows of them."""
-    return Unreadable(transport).ask(calls.apps(transport.address.namespace), dict)
+    """The apps on a server with what it knows of them. Raises ServerError where that cannot be read."""
+    return whole(transport, calls.apps(transport.address.namespace), "the record of apps")
 
 
 def daemons(transport: SyncTransport, look: Unreadable | None = None) -> list[WorkerInfo]:

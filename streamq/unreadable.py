@@ -44,6 +44,16 @@ class Unreadable:
         self.told += [fault for fault in dict.fromkeys(faults) if fault not in self.told]
 
 
+def whole(transport: SyncTransport, call: calls.Call[calls.R], what: str) -> calls.R:
+    """Return the answer. Raises Damaged, which names the key, where what is stored cannot be read."""
+    try:
+        return transport.run(call)
+    except ServerError as error:
+        if not of_data(error):
+            raise
+        raise Damaged(f"{what} {said(transport, call.keys, error)}") from None
+
+
 def of_data(error: RedisError) -> bool:
     """Return whether the fault is in what is stored."""
     return isinstance(error, ServerError) and any(word in str(error) for word in _OF_DATA)

@@ -19,6 +19,7 @@ from streamq.errors import InvalidTaskId, RedisUnavailable, UnknownTaskType, Usa
 from streamq.model import NAME_PATTERN, TaskId
 from streamq.options import seconds
 from streamq.transport import Address
+from streamq.unreadable import Damaged
 from streamq.wording import listed
 
 if TYPE_CHECKING:
@@ -177,6 +178,11 @@ def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
     transport = SyncTransport(address(args), patience=PATIENCE)
     try:
         known = apps(transport)
+    except Damaged as error:
+        if not named:
+            raise Damaged(f"{error}. Name an app with --app") from None
+        tell_faults([str(error)])
+        known = {}
     except RedisUnavailable as error:
         if not partly or transport.address.kind != "cluster":
             raise

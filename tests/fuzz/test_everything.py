@@ -32,6 +32,18 @@ from tests.fuzz.running import WORKER, shop
 from tests.fuzz.store import NEIGHBOUR, Store
 from tests.running import until, working
 
+COUNTED = {
+    "high",
+    "normal",
+    "low",
+    "suspect",
+    "schedule",
+    "dead",
+    "counters",
+    "types",
+    "workers",
+    "heartbeats",
+}
 OF_ALL = {store.APPS, store.DAEMONS, store.BEATS}
 
 
@@ -83,6 +95,17 @@ class Looker:
         if key != store.APPS:  # a daemon knows the apps from nowhere else
             asyncio.run(self._backlog())
 
+    def named(self, key: str) -> None:
+        """Whoever looks is told which key it is."""
+        known = known_key("shop", key)
+        asked = [("audit",)] if known is not None and known.kind in KINDS else []
+        if known is not None and known.kind in COUNTED:
+            asked += [("stats",), ("top", "--once"), ("doctor",)]
+        for args in asked:
+            _, out, err = store.command(self.here, args)
+            if key not in out + err:
+                self.fault(f"streamq {' '.join(args)}: does not name {key}: {out[-300:]}{err[-300:]}")
+
     def fault(self, what: str) -> None:
         self.faults.append(f"{what}\n    after {self._attack}")
 
@@ -94,7 +117,8 @@ class Looker:
                 f"streamq {' '.join(args)}: {type(error).__name__}: {str(error)[:200]} at {where(error)}"
             )
             return
-        damaged = code == 1 and args[:2] == ("task", "show") and "cannot be read" in err
+        alone = args[:2] == ("task", "show") or args[0] == "apps"
+        damaged = code == 1 and alone and "cannot be read" in err
         if not (code in (0, 3, 6) or damaged) or "Traceback" in err:
             self.fault(f"streamq {' '.join(args)}: {code} {err[-300:]}")
         if any(letter in out + err for letter in "\x1b\x07"):
@@ -176,6 +200,8 @@ def _attack(here: Store, looker: Looker, key: str, rng: random.Random, *, kind: 
     here.put_back()
     told = store.wrong_kind(here, key, rng) if kind else store.spoil(here, key, store.VALUES, rng)
     looker.all(told, key)
+    if kind:
+        looker.named(key)
 
 
 def test_some_keys(here: Store) -> None:
