@@ -98,7 +98,7 @@ class Looker:
     def named(self, key: str) -> None:
         """Whoever looks is told which key it is."""
         known = known_key("shop", key)
-        asked = [("audit",)] if known is not None and known.kind in KINDS else []
+        asked: list[tuple[str, ...]] = [("audit",)] if known is not None and known.kind in KINDS else []
         if known is not None and known.kind in COUNTED:
             asked += [("stats",), ("top", "--once"), ("doctor",)]
         for args in asked:
