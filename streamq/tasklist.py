@@ -297,8 +297,7 @@ class _Completed:
         return 0, 0, []
 
     def _cursor(self, after: str) -> tuple[str, int, int]:
-        member, _, rest = after.partition(":")
-        hash_, _, skip = rest.partition(":")
+        member, hash_, skip = [*after.rsplit(":", 2), "", ""][:3]  # a damaged member may have any character
         if not after:
             return "", 0, 0
         if not (hash_.isdigit() and skip.isdigit()):
