@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamq import environment
 from streamq.app import check_name
-from streamq.cli.output import clean
+from streamq.cli.output import tell
 from streamq.errors import InvalidTaskId, RedisUnavailable, UnknownTaskType, UsageError
 from streamq.model import NAME_PATTERN, TaskId
 from streamq.options import seconds
@@ -199,7 +198,7 @@ def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
 def tell_faults(faults: Iterable[str]) -> None:
     """Say on stderr what could not be read, and is not in what is shown."""
     for fault in faults:
-        sys.stderr.write(f"streamq: {' '.join(clean(fault).split())} (streamq audit tells more)\n")
+        tell(f"{fault} (streamq audit tells more)")
 
 
 def missing(shards: Sequence[int]) -> str:

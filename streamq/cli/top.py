@@ -14,6 +14,7 @@ import sys
 import time
 from typing import Any, Final
 
+from streamq import printable
 from streamq.cli import OK, target
 from streamq.cli.output import age, brief, moment, say, table, write_json
 from streamq.cli.overview import Watch
@@ -101,7 +102,7 @@ def _missing(seen: dict[str, Any]) -> list[str]:
 
 def _faults(seen: dict[str, Any]) -> list[str]:
     """What could not be read, and is not in the numbers."""
-    return [BOLD + f"! {' '.join(clean(fault).split())[:400]}" for fault in seen.get("faults", ())[:5]]
+    return [BOLD + f"! {printable.line(fault)[:400]}" for fault in seen.get("faults", ())[:5]]
 
 
 def _types(seen: dict[str, Any], most: int) -> list[str]:
