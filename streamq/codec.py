@@ -158,10 +158,11 @@ def add_failure(
     traceback: str,
     wait_ms: int | None = None,
     run_ms: int | None = None,
+    frame: dict[str, Any] | None = None,
 ) -> bytes:
     """The list with one more: the first and the latest are kept, long texts are cut (the tail of a
     traceback tells most). wait_ms: from ready to started; run_ms: in the handler; None where it was not
-    started."""
+    started. frame: where it was raised, as data."""
     listed = failures(raw)
     times = {} if run_ms is None else {"wait_ms": wait_ms, "run_ms": run_ms}
     listed.append(
@@ -173,6 +174,7 @@ def add_failure(
             "error": clean(error[:200]),
             "message": clean(message[:MESSAGE_LIMIT]),
             "traceback": clean(traceback[-_TEXT_LIMIT:]),
+            **({} if frame is None else {"frame": frame}),
         }
     )
     if len(listed) > _MOST_FAILURES:

@@ -11,10 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from streamq import calls, codec
-from streamq.fingerprint import place
+from streamq.errors import ServerError
+from streamq.fingerprint import place, stored
 from streamq.keys import TypeKeys, type_keys
 from streamq.model import TaskId
+from streamq.stored import count
 from streamq.transport import SyncTransport
+from streamq.unreadable import Unreadable, of_data, said
 
 STEP: Final = 20
 MOST_GROUPS: Final = 200
@@ -33,7 +36,7 @@ class DeadGroup:
     error: the exception's name, or the reason where there is none. place: file, line and function of the
     latest. per_hour: how many died in each of the last 24 hours, oldest first; empty for groups that are
     not among the 40 largest. sample: the latest's id; payload: the
-    latest's, None if it is long.
+    latest's, None if it is long. framed: the place is of a stored frame, not read from a traceback's text.
     """
 
     type: str
@@ -48,6 +51,7 @@ class DeadGroup:
     sample: str
     per_hour: tuple[int, ...] = ()
     payload: bytes | None = field(default=None, repr=False)
+    framed: bool = field(default=False, repr=False)
 
     def tells(self, part: str) -> bool:
         """Whether a selection by this part of an error's name or reason takes the group."""
@@ -56,10 +60,12 @@ class DeadGroup:
 
 @dataclass(frozen=True, slots=True)
 class DeadGroups:
-    """The groups, most letters first. `complete` is False where there are more than are listed."""
+    """The groups, most letters first. `complete` is False where there are more than are listed.
+    `faults`: what could not be read, and is not in the groups."""
 
     groups: list[DeadGroup]
     complete: bool
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +92,28 @@ class Groups:
     def read(self, types: Iterable[str]) -> DeadGroups:
         """The groups of these types."""
         groups: list[DeadGroup] = []
-        complete = True
+        complete, look = True, Unreadable(self._transport)
         for name in types:
-            per_shard = [found for shard in range(self._shards) for found in self._of_shard(name, shard)]
+            shards = range(self._shards)
+            per_shard = [found for shard in shards for found in self._readable(name, shard, look)]
             complete = complete and len(per_shard) < MOST_GROUPS * self._shards
             groups += _merged(per_shard)
         groups.sort(key=lambda group: -group.count)
         complete = complete and len(groups) <= MOST_GROUPS
-        return DeadGroups(self._charted(groups[:CHARTED]) + groups[CHARTED:MOST_GROUPS], complete)
+        listed = self._charted(groups[:CHARTED], look) + groups[CHARTED:MOST_GROUPS]
+        return DeadGroups(listed, complete, tuple(look.told))
+
+    def _readable(self, name: str, shard: int, look: Unreadable) -> list[DeadGroup]:
+        """The groups of a shard, as far as they can be read."""
+        found: list[DeadGroup] = []
+        try:
+            found.extend(self._of_shard(name, shard))
+        except ServerError as error:
+            if not of_data(error):
+                raise
+            keys = self._keys(name, shard)
+            look.note(said(self._transport, (keys.groups, keys.letters), error))
+        return found
 
     def _of_shard(self, task_type: str, shard: int) -> Iterable[DeadGroup]:
         keys, after = self._keys(task_type, shard), ""
@@ -104,18 +124,19 @@ class Groups:
                 return
             after = found[-1].fingerprint
 
-    def _charted(self, groups: list[DeadGroup]) -> list[DeadGroup]:
+    def _charted(self, groups: list[DeadGroup], look: Unreadable) -> list[DeadGroup]:
         """The groups with how many died in each hour."""
         lines: dict[tuple[str, str], tuple[int, ...]] = {}
         for name in {group.type for group in groups}:
             marks = [group.fingerprint for group in groups if group.type == name]
             for start in range(0, len(marks), STEP):
-                lines |= self._lines(name, marks[start : start + STEP])
+                lines |= self._lines(name, marks[start : start + STEP], look)
         return [replace(group, per_hour=lines[group.type, group.fingerprint]) for group in groups]
 
-    def _lines(self, name: str, marks: list[str]) -> dict[tuple[str, str], tuple[int, ...]]:
+    def _lines(self, name: str, marks: list[str], look: Unreadable) -> dict[tuple[str, str], tuple[int, ...]]:
+        nothing: list[tuple[int, ...]] = [(0,) * SLICES for _ in marks]
         per_shard = [
-            self._transport.run(calls.dead_slices(self._keys(name, shard), SLICE_MS, SLICES, marks))
+            look.ask(calls.dead_slices(self._keys(name, shard), SLICE_MS, SLICES, marks), lambda: nothing)
             for shard in range(self._shards)
         ]
         return {
@@ -151,7 +172,7 @@ def _group(task_type: str, shard: int, group: calls.Group) -> DeadGroup:
     have = codec.fields_dict(group.fields)
     failures = codec.failures(have.get("f", b""))
     last = failures[-1] if failures else {}
-    where = place(str(last.get("traceback", "")))
+    where = place(last)
     return DeadGroup(
         type=task_type,
         fingerprint=group.fingerprint,
@@ -164,13 +185,14 @@ def _group(task_type: str, shard: int, group: calls.Group) -> DeadGroup:
         last_ms=group.last_ms,
         sample=str(TaskId(task_type, shard, group.last_local)),
         payload=_whole(have),
+        framed=stored(last) is not None,
     )
 
 
 def _whole(have: dict[str, bytes]) -> bytes | None:
     """Return a payload that was not cut; None if it was."""
-    payload, size = have.get("p"), have.get("size", b"0")
-    return payload if payload is not None and size.isdigit() and len(payload) >= int(size[:15]) else None
+    payload, size = have.get("p"), count(have.get("size", b"0"), 1 << 62)
+    return payload if payload is not None and len(payload) >= size else None
 
 
 def _merged(groups: Iterable[DeadGroup]) -> list[DeadGroup]:

@@ -14,8 +14,10 @@ from streamq.keys import VALUES
 
 OWN: Final = frozenset({"enqueue", "settle", "fetch", "trim"})
 """Scripts that look for themselves, or for which a key that is wrong costs itself only."""
-_SPARED: Final = frozenset({("leave", "streams..."), ("reclaim", "heartbeats"), ("sweep", "workers")})
-"""Keys that are only read, where a wrong one costs itself: it counts as empty."""
+_SPARED: Final = frozenset(
+    {("leave", "streams..."), ("groups", "streams..."), ("reclaim", "heartbeats"), ("sweep", "workers")}
+)
+"""Keys where a wrong one costs itself only: it counts as empty, or gets no group."""
 _OTHER: Final = {
     "stream": "stream", "streams": "stream", "beats": "zset", "details": "hash", "log": "list",
     "apps": "hash", "schedules": "zset", "rollups": "hash",

@@ -10,28 +10,31 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-import orjson
-
 from streamq import calls, codec
 from streamq.audit import Audit, Auditor
 from streamq.blocking import plain
 from streamq.deadgroups import DeadGroups, DeadSelection, Groups
-from streamq.depth import too_deep
 from streamq.errors import RedisUnavailable
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
 from streamq.model import COUNTERS, Counts, DeadLetter, Located, State, Success, TaskId
 from streamq.operations import Action, Operations, Pause
 from streamq.rollups import Rollup, Rollups, Span
-from streamq.shards import AppRecord
+from streamq.shards import MOST, AppRecord
+from streamq.stored import count, mapping, real
 from streamq.tail import Tail
 from streamq.tasklist import TaskFilter, TaskList, TaskPage, failed_attempts
 from streamq.transport import SyncTransport
+from streamq.unreadable import Unreadable, whole
 
 HEARTBEATS_MISSED: Final = 3
 GLANCE: Final = 1000
 """Task types times shards that an overview asks about: its cost has a bound, however many types there are."""
 LEAST_SHOWN: Final = 20
+_LONGEST_BEAT: Final = 1e6
+"""Seconds between two heartbeats at most."""
 _NOTHING: Final = dict.fromkeys(COUNTERS, 0)
+_NO_COUNTS: Final = Counts(0, 0, 0, 0, 0, 0, None, None)
+_UNREAD: Final[dict[str, bytes]] = {}
 _TOLD: Final = {
     "types": list, "running": list, "problems": list, "concurrency": int, "running_count": int, "pid": int,
     "host": str, "version": str, "only": str,
@@ -51,6 +54,8 @@ class TypeStats:
     failed and are tried again. dead: became a dead letter. reclaimed: taken back from a silent worker.
     cancelled, expired: ended so. handed_back: returned unfinished by a worker that drained. requeued, purged:
     dead letters put back, deleted. adopted, repaired, vanished: see `streamq audit`.
+
+    `fault`: which key of the type cannot be read, '' where all can. What lies in its shard is not counted.
     """
 
     type: str
@@ -62,6 +67,7 @@ class TypeStats:
     oldest_ready_age: float | None
     next_due_in: float | None
     counters: dict[str, int]
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +109,7 @@ class Inspector:
         self._transport = transport
         self._app = transport.address.namespace.app(app)
         self._shards = shards
+        self._unreadable = Unreadable(transport)
 
     if not TYPE_CHECKING:  # which would take every name for an attribute
 
@@ -121,11 +128,23 @@ class Inspector:
         """The app's name."""
         return self._app
 
+    @property
+    def faults(self) -> list[str]:
+        """What could not be read so far, each in words that name the key: answers are without it."""
+        return list(self._unreadable.told)
+
     def shards(self) -> int:
         """How many shards to look at: those in use, and those that producers have left and that are not
         yet empty. It changes while the app lives."""
-        record = self._ask(calls.app_record(self._app))
-        return max(self._shards, record.known if record is not None else 1)
+        nobody_knows = AppRecord(known=0)
+        record = self._part(calls.app_record(self._app), lambda: nobody_knows)
+        known = self._guessed() if record is nobody_knows else record.known if record is not None else 1
+        return max(self._shards, known)
+
+    def _guessed(self) -> int:
+        """How many shards there are where the app's record cannot be read: task types are known in each."""
+        there = (n for n in range(1, MOST) if not self._part(calls.types(self._shard(n)), list))
+        return next(there, MOST)
 
     def each(self) -> Sequence[int]:
         """The shards that are looked at."""
@@ -136,7 +155,12 @@ class Inspector:
         return self._types(self.each())
 
     def _types(self, shards: Sequence[int]) -> list[str]:
-        return sorted({name for n in shards for name in self._ask(calls.types(self._shard(n)))})
+        before = len(self._unreadable.told)
+        found = {name for n in shards for name in self._part(calls.types(self._shard(n)), list)}
+        if len(self._unreadable.told) > before:
+            told = (one.details.get("types", []) for one in self.workers())
+            found |= {name for names in told for name in names if isinstance(name, str)}
+        return sorted(found)
 
     def glance(self, most: int = GLANCE) -> tuple[list[str], int]:
         """The task types of an overview, and how many are left out of it: an overview asks about so many in
@@ -166,7 +190,10 @@ class Inspector:
         return self._type_stats(task_type, self.each())
 
     def _type_stats(self, task_type: str, shards: Sequence[int]) -> TypeStats:
-        per_shard = [self.counts(task_type, n) for n in shards]
+        look = Unreadable(self._transport)
+        read = (look.ask(calls.counts(self._type(task_type, n)), lambda: _NO_COUNTS) for n in shards)
+        per_shard = list(read)
+        self._unreadable.note(*look.told)
         oldest = [c.now_ms - c.oldest_ready_ms for c in per_shard if c.oldest_ready_ms is not None]
         due = [c.next_due_ms - c.now_ms for c in per_shard if c.next_due_ms is not None]
         return TypeStats(
@@ -179,6 +206,7 @@ class Inspector:
             oldest_ready_age=max(0, *oldest) / 1000 if oldest else None,
             next_due_in=min(due) / 1000 if due else None,
             counters=_NOTHING | _sum(c.counters for c in per_shard),
+            fault="; ".join(look.told),
         )
 
     def counts(self, task_type: str, shard: int) -> Counts:
@@ -187,16 +215,18 @@ class Inspector:
         return replace(found, counters=_NOTHING | found.counters)
 
     def task(self, task_id: str) -> TaskInfo:
-        """Where a task is and what is stored of it. Raises InvalidTaskId."""
+        """Where a task is and what is stored of it. Raises InvalidTaskId, and ServerError where a key that
+        it needs cannot be read."""
         task = TaskId.parse(task_id)
-        located = self._ask(calls.locate(self._type(task.type, task.shard), task.local))
+        call = calls.locate(self._type(task.type, task.shard), task.local)
+        located = whole(self._transport, call, f"task {task_id}")
         return _task_info(task, located, self._named(located.success))
 
     def _named(self, success: Success | None) -> Success | None:
         """With the worker's whole name, where it sends heartbeats or did not long ago."""
         if success is None:
             return None
-        beats = self._ask(calls.workers(self._shard(0)))
+        beats = self._part(calls.workers(self._shard(0)), list)
         found = (name for name, _ in beats if name.endswith(f"-{success.worker}"))
         return success._replace(worker=next(found, f"…{success.worker}"))
 
@@ -229,11 +259,15 @@ class Inspector:
         """
         listed = TaskList(self._transport, self._app, self.shards())
         types = self.types() if task_type is None else [task_type]
-        return listed.page(state, types, cursor, limit, wanted or TaskFilter())
+        page = listed.page(state, types, cursor, limit, wanted or TaskFilter())
+        self._unreadable.note(*page.faults)
+        return page
 
     def dead_groups(self, task_type: str | None = None) -> DeadGroups:
         """Dead letters by fault: the error and the place in the code, with how many and since when."""
-        return self._groups().read(self.types() if task_type is None else [task_type])
+        found = self._groups().read(self.types() if task_type is None else [task_type])
+        self._unreadable.note(*found.faults)
+        return found
 
     def count_dead(self, selection: DeadSelection) -> int:
         """How many dead letters are selected."""
@@ -241,11 +275,11 @@ class Inspector:
 
     def paused(self) -> dict[str, Pause]:
         """The task types that workers leave alone, by name."""
-        return Operations(self._transport, self._app, self.each()).paused()
+        return self._operations().paused()
 
     def actions(self, limit: int = 100) -> list[Action]:
         """What operators did last, newest first: the latest thousand are kept."""
-        return Operations(self._transport, self._app, self.each()).actions(limit)
+        return self._operations().actions(limit)
 
     def rollups(self, task_type: str, span: Span = "hour") -> list[Rollup]:
         """What happened to a type in the last 60 minutes or in the last 96 quarters of an hour, oldest
@@ -254,11 +288,11 @@ class Inspector:
 
     def all_rollups(self) -> Rollups:
         """What reads the rollups of several types, one after the other."""
-        return Rollups(self._transport, self._app, self.each())
+        return Rollups(self._transport, self._app, self.each(), self._unreadable)
 
     def policy(self, task_type: str) -> dict[str, str]:
         """What is stored of a type's policy, by the names of the options with their units."""
-        return self._ask(calls.policy(self._type(task_type, 0)))
+        return self._part(calls.policy(self._type(task_type, 0)), dict)
 
     def server(self) -> dict[str, str]:
         """What the server says of itself (INFO): version, memory, persistence, replication, clients."""
@@ -273,6 +307,9 @@ class Inspector:
         tell it only while somebody listens, which a key with a short life tells them."""
         return Tail(self._transport, self._app, self._shards)
 
+    def _operations(self) -> Operations:
+        return Operations(self._transport, self._app, self.each(), self._unreadable)
+
     def _groups(self) -> Groups:
         return Groups(self._transport, self._app, self.shards())
 
@@ -286,11 +323,11 @@ class Inspector:
     def workers(self) -> list[WorkerInfo]:
         """The workers that send heartbeats, or did not long ago. A worker beats in the first shard."""
         shard = self._shard(0)
-        return _processes(self._transport, calls.workers(shard), calls.heartbeats(shard))
+        return _processes(self._unreadable, calls.workers(shard), calls.heartbeats(shard))
 
     def daemons(self) -> list[WorkerInfo]:
         """The daemons that serve this app, and send heartbeats or did not long ago."""
-        found = daemons(self._transport)
+        found = daemons(self._transport, self._unreadable)
         return [one for one in found if one.details.get("only") in (None, self._app)]
 
     def daemons_alive(self) -> int:
@@ -307,6 +344,10 @@ class Inspector:
     def _ask(self, call: calls.Call[calls.R]) -> calls.R:
         return self._transport.run(call)
 
+    def _part(self, call: calls.Call[calls.R], instead: Callable[[], calls.R]) -> calls.R:
+        """An answer; what `instead` makes where what is stored cannot be read, which `faults` tells."""
+        return self._unreadable.ask(call, instead)
+
     def _shard(self, shard: int) -> ShardKeys:
         return shard_keys(self._app, shard)
 
@@ -315,25 +356,31 @@ class Inspector:
 
 
 def apps(transport: SyncTransport) -> dict[str, AppRecord]:
-    """The apps on a server with what it knows of them."""
-    return transport.run(calls.apps(transport.address.namespace))
+    """The apps on a server with what it knows of them. Raises ServerError where that cannot be read."""
+    return whole(transport, calls.apps(transport.address.namespace), "the record of apps")
 
 
-def daemons(transport: SyncTransport) -> list[WorkerInfo]:
+def daemons(transport: SyncTransport, look: Unreadable | None = None) -> list[WorkerInfo]:
     """The daemons of a server that send heartbeats, or did not long ago. `details["only"]`: the one app it
     serves, None for all."""
     namespace = transport.address.namespace
-    return _processes(transport, calls.daemons(namespace), calls.daemon_heartbeats(namespace))
+    look = look or Unreadable(transport)
+    return _processes(look, calls.daemons(namespace), calls.daemon_heartbeats(namespace))
 
 
 def _processes(
-    transport: SyncTransport, beats: calls.Call[list[tuple[str, int]]], details: calls.Call[dict[str, bytes]]
+    look: Unreadable, beats: calls.Call[list[tuple[str, int]]], details: calls.Call[dict[str, bytes]]
 ) -> list[WorkerInfo]:
-    listed = transport.run(beats)
+    listed = look.ask(beats, list)
     # Asked second: who has come meanwhile is in neither list, who has left is in one only.
-    told = transport.run(details)
-    now = transport.run(calls.now()) if listed else 0
-    return [worker_info(name, now - beat, told[name]) for name, beat in listed if name in told]
+    told = look.ask(details, lambda: _UNREAD)
+    now = look.ask(calls.now(), int) if listed else 0
+    # Where nobody can read what they told, all that is known of them is when they last did.
+    return [
+        worker_info(name, now - beat, told.get(name, b"{}"))
+        for name, beat in listed
+        if name in told or told is _UNREAD
+    ]
 
 
 def _sum(several: Iterator[dict[str, int]] | Any) -> dict[str, int]:
@@ -347,7 +394,7 @@ def _sum(several: Iterator[dict[str, int]] | Any) -> dict[str, int]:
 def _task_info(task: TaskId, located: Located, success: Success | None) -> TaskInfo:
     have = codec.fields_dict(located.fields)
     failures = codec.failures(have.get("f", b""))
-    failed = success.attempt - 1 if success else failed_attempts(_number(have.get("a")), failures)
+    failed = success.attempt - 1 if success else failed_attempts(count(have.get("a")), failures)
     ended = {"ended_ms": str(success.at_ms)} if success else {}
     return TaskInfo(
         id=str(task),
@@ -355,7 +402,7 @@ def _task_info(task: TaskId, located: Located, success: Success | None) -> TaskI
         state=located.state,
         payload=have.get("p"),
         attempts_failed=failed,
-        lost=_number(have.get("l")),
+        lost=count(have.get("l")),
         failures=failures,
         detail={**located.detail, **ended},
         result=located.result,
@@ -364,19 +411,9 @@ def _task_info(task: TaskId, located: Located, success: Success | None) -> TaskI
     )
 
 
-def _number(raw: bytes | None) -> int:
-    return int(raw) if raw is not None and raw.isdigit() else 0
-
-
 def worker_info(name: str, age_ms: int, raw: bytes) -> WorkerInfo:
     """A worker by its heartbeat of so many ms ago; damaged details count as none, each by itself."""
-    try:
-        details = orjson.loads(raw)
-    except ValueError:
-        details = {}
-    if not isinstance(details, dict) or too_deep(raw):
-        details = {}
+    details = mapping(raw)
     details = {name: value for name, value in details.items() if isinstance(value, _TOLD.get(name, object))}
-    interval = details.get("heartbeat", 5.0)
-    patience = HEARTBEATS_MISSED * (interval if isinstance(interval, int | float) else 5.0)
+    patience = HEARTBEATS_MISSED * min(max(0.0, real(details.get("heartbeat"), 5.0)), _LONGEST_BEAT)
     return WorkerInfo(name, age_ms <= patience * 1000, max(0, age_ms) / 1000, details)

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from streamq.calls import Row, RowPage
 from streamq.errors import UsageError
+from streamq.stored import moment
 
 REFILLS: Final = 20
 """Reads in one page beyond the first of each shard. One more is enough for a shard that has most of the rows;
@@ -41,7 +42,7 @@ class Form(NamedTuple):
 
     def read(self, cursor: str, shard: int) -> Place:
         at_ms, _, member = cursor.removeprefix(self.head).partition(" ")
-        return Place(int(at_ms) if at_ms.isascii() and at_ms.isdigit() else 0, member, shard)
+        return Place(moment(at_ms), member, shard)
 
     def of(self, row: Row, shard: int) -> Place:
         return Place(row.at_ms, self.mark + row.local, shard)

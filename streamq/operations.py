@@ -9,16 +9,17 @@ import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from streamq import calls
-from streamq.depth import too_deep
 from streamq.errors import UsageError
 from streamq.keys import shard_keys
 from streamq.model import Note
+from streamq.stored import count, mapping, moment
 from streamq.transport import SyncTransport
+from streamq.unreadable import Unreadable
 
 _TEXT: Final = 500
 _ACTION: Final = re.compile(r"[0-9a-f]{16}")
@@ -64,8 +65,10 @@ def note(by: str, verb: str, what: str, asked: int | None = None, action: str = 
 class Operations:
     """Reads what was asked for of one app in these shards."""
 
-    def __init__(self, transport: SyncTransport, app: str, shards: Iterable[int]) -> None:
-        self._transport = transport
+    def __init__(
+        self, transport: SyncTransport, app: str, shards: Iterable[int], look: Unreadable | None = None
+    ) -> None:
+        self._look = look or Unreadable(transport)
         self._app = app
         self._shards = tuple(shards)
 
@@ -73,14 +76,13 @@ class Operations:
         """The task types that workers leave alone in one shard or more."""
         found: dict[str, Pause] = {}
         for shard in self._shards:
-            for name, details in self._transport.run(calls.paused(shard_keys(self._app, shard))).items():
-                about = _object(details)
-                since = about.get("at_ms")
+            for name, details in self._look.ask(calls.paused(shard_keys(self._app, shard)), dict).items():
+                about = mapping(details)
                 pause = Pause(
                     name,
                     str(about.get("by", "")),
                     str(about.get("reason", "")),
-                    since if isinstance(since, int) else 0,
+                    moment(about.get("at_ms")),
                 )
                 found.setdefault(name, pause)
         return found
@@ -90,9 +92,9 @@ class Operations:
         merged: dict[str, Action] = {}
         for shard in self._shards:
             keys = shard_keys(self._app, shard)
-            ids = self._transport.run(calls.action_log(keys, limit))
-            rows = self._transport.run(calls.actions(keys, ids)) if ids else []
-            for name, (row, done) in zip(ids, rows, strict=True):
+            ids = self._look.ask(calls.action_log(keys, limit), list)
+            rows = self._look.ask(calls.actions(keys, ids), list) if ids else []
+            for name, (row, done) in zip(ids, rows, strict=False):
                 if row is not None:
                     known = merged.get(name)
                     merged[name] = _action(name, row, done + (known.done if known else 0))
@@ -101,17 +103,9 @@ class Operations:
 
 def _action(name: str, row: bytes, done: int) -> Action:
     stamp, _, raw = row.partition(b" ")
-    about = _object(raw)
+    about = mapping(raw)
     asked = about.get("asked")
     return Action(
-        name, int(stamp) if stamp.isdigit() else 0, str(about.get("by", "")), str(about.get("verb", "")),
-        str(about.get("what", "")), done, asked if isinstance(asked, int) else None,
+        name, moment(stamp), str(about.get("by", "")), str(about.get("verb", "")),
+        str(about.get("what", "")), done, None if asked is None else count(asked),
     )  # fmt: skip
-
-
-def _object(raw: bytes) -> dict[str, Any]:
-    try:
-        found = orjson.loads(raw)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) and not too_deep(raw) else {}

@@ -16,11 +16,15 @@ from typing import Final, Literal
 from streamq import calls
 from streamq.calls.rollup import MINUTE_MS, QUARTER_MS
 from streamq.keys import type_keys
+from streamq.stored import count
 from streamq.transport import SyncTransport
+from streamq.unreadable import Unreadable
 
 Span = Literal["hour", "day"]
 _STEPS: Final[dict[Span, tuple[int, int]]] = {"hour": (MINUTE_MS, 60), "day": (QUARTER_MS, 96)}
 _PER_OCTAVE: Final = 4
+_LAST: Final = 400
+"""The last bucket: a duration of longer than a million years."""
 Histogram = Mapping[int, int]
 
 
@@ -32,8 +36,8 @@ def bucket(seconds: float) -> int:
 def percentile(histogram: Histogram, share: float) -> float | None:
     """The duration in seconds that this share of all is not longer than; None where there are none."""
     left = sum(histogram.values()) * share
-    for number, count in sorted(histogram.items()):
-        left -= count
+    for number, several in sorted(histogram.items()):
+        left -= several
         if left <= 0:
             return (2 ** ((number + 0.5) / _PER_OCTAVE) - 1) / 1e6
     return None
@@ -104,8 +108,11 @@ def added(several: Iterable[Mapping[calls.R, int]]) -> dict[calls.R, int]:
 class Rollups:
     """Reads the rollups of one app in these shards."""
 
-    def __init__(self, transport: SyncTransport, app: str, shards: Iterable[int]) -> None:
+    def __init__(
+        self, transport: SyncTransport, app: str, shards: Iterable[int], look: Unreadable | None = None
+    ) -> None:
         self._transport = transport
+        self._look = look or Unreadable(transport)
         self._app = app
         self._shards = tuple(shards)
 
@@ -128,7 +135,14 @@ class Rollups:
     def _of_shard(self, task_type: str, shard: int, slices: range, span: Span) -> list[dict[str, int]]:
         keys = type_keys(self._app, shard, task_type)
         name = keys.minute if span == "hour" else keys.quarter
-        return self._transport.run(calls.rollups([name(at) for at in slices]))
+        wanted = [name(at) for at in slices]
+        found = self._look.ask(calls.rollups(wanted), list)
+        # One that cannot be read takes no other along.
+        return found or [self._look.ask(calls.rollups([one]), _no_fields)[0] for one in wanted]
+
+
+def _no_fields() -> list[dict[str, int]]:
+    return [{}]
 
 
 def _rollup(start_ms: int, seconds: int, fields: Mapping[str, int]) -> Rollup:
@@ -136,8 +150,8 @@ def _rollup(start_ms: int, seconds: int, fields: Mapping[str, int]) -> Rollup:
     histograms: dict[str, dict[int, int]] = {"wait": {}, "run": {}}
     for name, value in fields.items():
         kind, _, number = name.partition(":")
-        if kind in histograms and number.isdigit():
-            histograms[kind][int(number)] = value
+        if kind in histograms:
+            histograms[kind][min(count(number), _LAST)] = max(0, value)
         else:
-            counts[name] = value
+            counts[name] = max(0, value)
     return Rollup(start_ms, max(1, seconds), counts, histograms["wait"], histograms["run"])

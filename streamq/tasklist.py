@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from streamq import calls, codec
@@ -19,7 +20,9 @@ from streamq.errors import UsageError
 from streamq.keys import RESULT_BUCKET_MS, SCHEDULED_RESULTS, TypeKeys, type_keys
 from streamq.model import STATES, State, TaskId
 from streamq.newest import Form, Newest, NewestPage, Reader
+from streamq.stored import count, moment
 from streamq.transport import SyncTransport
+from streamq.unreadable import Unreadable
 
 MOST_ROWS: Final = 200
 LOOK_AT: Final = 2000
@@ -27,6 +30,7 @@ LOOK_AT: Final = 2000
 LOOK_FOR: Final = 0.06
 """Seconds after which a page ends, full or not."""
 MEMBERS_AT_ONCE: Final = 20
+_MEMBER: Final = re.compile(r"d?[0-9]{1,15}")
 ENDED: Final[dict[State, str]] = {"dead": "", "cancelled": "x", "expired": "e"}
 """The lists that are kept by time, the newest first, with the mark that is before an id in its set."""
 
@@ -107,18 +111,21 @@ def told(failure: dict[str, Any] | None, reason: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TaskPage:
-    """A page: `cursor` is where the next one begins, '' at the end of the list; `looked_at` rows."""
+    """A page: `cursor` is where the next one begins, '' at the end of the list; `looked_at` rows.
+    `faults`: what could not be read, and is not in the rows."""
 
     rows: list[TaskRow]
     cursor: str
     looked_at: int
     now_ms: int
+    faults: tuple[str, ...] = ()
 
 
 class TaskList:
     """Lists the tasks of one app."""
 
     def __init__(self, transport: SyncTransport, app: str, shards: int) -> None:
+        self._look = Unreadable(transport)
         self._transport = transport
         self._app = app
         self._shards = shards
@@ -133,7 +140,8 @@ class TaskList:
         if not 1 <= limit <= MOST_ROWS:
             raise UsageError(f"limit={limit}: a page has 1 to {MOST_ROWS} rows")
         walk = _Walk(self._steps(state, sorted(types), _Cursor.parse(cursor), wanted), limit, wanted)
-        return walk.page(self._transport.run(calls.now()))
+        page = walk.page(self._transport.run(calls.now()))
+        return replace(page, faults=tuple(self._look.told))
 
     def _steps(self, state: State, types: list[str], cursor: _Cursor, wanted: TaskFilter) -> Iterator[_Step]:
         merged = state in ENDED and self._shards > 1
@@ -164,7 +172,9 @@ class TaskList:
         return Newest([self._reader(state, t, wanted) for t in keys], form).read
 
     def _reader(self, state: State, t: TypeKeys, wanted: TaskFilter) -> Reader:
-        run = self._transport.run
+        def run(call: calls.Call[calls.RowPage]) -> calls.RowPage:
+            return self._look.ask(call, lambda: calls.RowPage("", []))
+
         match state:
             case "ready" | "running":
                 return lambda after, limit: run(calls.page_streams(t, state, after, limit))
@@ -173,7 +183,7 @@ class TaskList:
             case "dead":
                 return lambda after, limit: run(calls.page_dead(t, after, limit, wanted.fingerprint))
             case "completed":
-                return _Completed(self._transport, t).read
+                return _Completed(self._look, t).read
             case _:
                 return lambda after, limit: run(calls.page_ended(t, state, after, limit))
 
@@ -249,17 +259,17 @@ class _Completed:
     A cursor is the member of the index, the number of the hash in it, and the rows to skip.
     """
 
-    def __init__(self, transport: SyncTransport, t: TypeKeys) -> None:
-        self._run = transport.run
+    def __init__(self, look: Unreadable, t: TypeKeys) -> None:
+        self._ask = look.ask
         self._t = t
 
     def read(self, after: str, limit: int) -> calls.RowPage:
         member, hash_, skip = self._cursor(after)
-        members = self._run(calls.page_buckets(self._t, member, MEMBERS_AT_ONCE + 1))
+        members = self._ask(calls.page_buckets(self._t, member, MEMBERS_AT_ONCE + 1), list)
         places = [place for one in members[:MEMBERS_AT_ONCE] for place in self._hashes(one)][hash_:]
         if not places:
             return calls.RowPage("", [])
-        number, size, rows = self._run(calls.page_results([key for _, key in places], skip, limit))
+        number, size, rows = self._results(places, skip, limit)
         following = f"{members[-1]}:0:0" if len(members) > MEMBERS_AT_ONCE else ""
         if not rows:
             return calls.RowPage(following, [])
@@ -270,26 +280,43 @@ class _Completed:
             following = f"{places[number][0]}:0"
         return calls.RowPage(following, [row._replace(at_ms=_stamp(row.local)) for row in rows])
 
+    def _results(
+        self, places: Sequence[tuple[str, str]], skip: int, limit: int
+    ) -> tuple[int, int, list[calls.Row]]:
+        """The rows of the first hash that has any; a hash that cannot be read takes no other along."""
+        unread = (-1, 0, list[calls.Row]())
+        found = self._ask(calls.page_results([key for _, key in places], skip, limit), lambda: unread)
+        if found is not unread:
+            return found
+        for n, (_, key) in enumerate(places):
+            number, size, rows = self._ask(
+                calls.page_results([key], skip if n == 0 else 0, limit), lambda: unread
+            )
+            if number > 0:
+                return n + 1, size, rows
+        return 0, 0, []
+
     def _cursor(self, after: str) -> tuple[str, int, int]:
-        member, _, rest = after.partition(":")
-        hash_, _, skip = rest.partition(":")
+        member, hash_, skip = [*after.rsplit(":", 2), "", ""][:3]  # a damaged member may have any character
         if not after:
             return "", 0, 0
         if not (hash_.isdigit() and skip.isdigit()):
             raise UsageError("cursor: is none that a page gave out")
-        return member, int(hash_), int(skip)
+        return member, count(hash_), count(skip)
 
     def _hashes(self, member: str) -> list[tuple[str, str]]:
         """The hashes of a member of the index: each as a cursor says it, with its key."""
+        if not _MEMBER.fullmatch(member):  # streamq did not write it
+            return []
         if member.startswith("d"):
-            return [(f"{member}:0", self._t.results(f"d0-{int(member[1:]) * SCHEDULED_RESULTS}"))]
-        first = int(member) * 60_000
+            return [(f"{member}:0", self._t.results(f"d0-{count(member[1:]) * SCHEDULED_RESULTS}"))]
+        first = count(member) * 60_000
         keys = [self._t.results(f"n{first + at * RESULT_BUCKET_MS}-0") for at in range(59, -1, -1)]
         return [(f"{member}:{n}", key) for n, key in enumerate(keys)]
 
 
 def _stamp(local: str) -> int:
-    return int(local[1:].partition("-")[0])
+    return moment(local[1:].partition("-")[0])
 
 
 def _row(task_type: str, shard: int, row: calls.Row) -> TaskRow:
@@ -301,14 +328,14 @@ def _row(task_type: str, shard: int, row: calls.Row) -> TaskRow:
         state=row.state,
         priority={"h": "high", "l": "low"}.get(row.priority, "normal"),
         at_ms=row.at_ms,
-        attempts_failed=failed_attempts(_number(have.get("a")), failures),
-        lost=_number(have.get("l")),
+        attempts_failed=failed_attempts(count(have.get("a")), failures),
+        lost=count(have.get("l")),
         worker=row.worker,
         lease_idle_ms=row.idle_ms,
         reason=row.reason,
         fingerprint=row.fingerprint,
         payload=have.get("p"),
-        payload_size=_number(have.get("size")),
+        payload_size=count(have.get("size")),
         result=(have.get("result") or b"null") if "result" in have else None,
         last_error=failures[-1] if failures else None,
         fields=have,
@@ -318,7 +345,3 @@ def _row(task_type: str, shard: int, row: calls.Row) -> TaskRow:
 def failed_attempts(counted: int, failures: list[dict[str, Any]]) -> int:
     """How many attempts failed: the last one of a dead letter is in its history only."""
     return max(counted, len([failure for failure in failures if failure.get("error") != "WorkerLost"]))
-
-
-def _number(raw: bytes | None) -> int:
-    return int(raw) if raw is not None and raw.isdigit() else 0

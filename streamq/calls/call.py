@@ -14,6 +14,12 @@ from streamq.model import (
     Priority,
 )
 from streamq.options import TaskOptions
+from streamq.stored import moment, number, text
+
+__all__ = [
+    "DEFAULTS", "DEFAULT_LEASE_MS", "PRIORITY_OF", "SILENT_MS", "WRITER_MEMORY_MS", "Arg", "Call", "R",
+    "all_streams", "build", "moment", "number", "pairs", "text",
+]  # fmt: skip
 
 R = TypeVar("R")
 _new: Final = tuple.__new__  # the class's own fills in defaults, which costs as much as all the rest
@@ -68,29 +74,6 @@ def build(name: str, keys: Sequence[str], args: Sequence[Arg], parse: Callable[[
 def all_streams(t: TypeKeys) -> list[tuple[str, str]]:
     """(letter, stream) of a type's streams."""
     return list(zip(STREAM_LETTERS, t.streams, strict=True))
-
-
-def text(raw: bytes) -> str:
-    """Stored text. What is no UTF-8 was not written by streamq, and is shown as it can be."""
-    return raw.decode("utf-8", "backslashreplace")
-
-
-def number(raw: bytes) -> int:
-    """A stored number; 0 where it is none of Redis's (the books will not balance, and the audit tells)."""
-    try:
-        found = int(raw)
-    except ValueError:
-        return 0
-    return found if abs(found) < 1 << 63 else 0
-
-
-def moment(raw: bytes) -> int:
-    """A stored time in ms; 0, long ago, where it is none."""
-    try:
-        found = float(raw)
-    except ValueError:
-        return 0
-    return int(found) if 0 <= found < 1e15 else 0
 
 
 def pairs(flat: list[Any]) -> Iterable[tuple[Any, Any]]:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from streamq import codec
-from streamq.calls.call import Arg, Call, build, pairs, text
+from streamq.calls.call import Arg, Call, build, moment, number, pairs, text
 from streamq.keys import GROUP, ShardKeys, TypeKeys
 from streamq.model import State
 
@@ -62,7 +62,7 @@ def _streamed(state: State, reply: list[Any]) -> RowPage:
 def _stream_row(state: State, place: bytes, worker: bytes, idle_ms: int, fields: list[bytes]) -> Row:
     at = text(place)
     local = _field(fields, b"i", at)
-    made = int(at[1:].partition("-")[0])
+    made = moment(at[1:].partition("-")[0])
     priority = at[0] if at[0] != "s" else _field(fields, b"q", "n")
     return Row(state, local, at, made, tuple(fields), _shown(worker), idle_ms, priority=priority)
 
@@ -89,7 +89,7 @@ def _scheduled(reply: list[Any]) -> RowPage:
     for place, letter, due, fields in reply[1]:
         at = _shown(place)
         local = _field(fields, b"i", at)
-        rows.append(Row("scheduled", local, at, int(due), tuple(fields), priority=_shown(letter)))
+        rows.append(Row("scheduled", local, at, moment(due), tuple(fields), priority=_shown(letter)))
     return RowPage(_shown(reply[0]), rows)
 
 
@@ -103,7 +103,7 @@ def page_dead(t: TypeKeys, after: str, limit: int, fingerprint: str = "") -> Cal
 def _dead(reply: list[Any]) -> RowPage:
     rows = [
         Row(
-            "dead", _shown(local), "", int(died), tuple(fields),
+            "dead", _shown(local), "", moment(died), tuple(fields),
             reason=_shown(reason), fingerprint=_shown(fingerprint), priority=_shown(letter),
         )
         for local, letter, died, fields, reason, fingerprint in reply[1]
@@ -118,7 +118,7 @@ def page_ended(t: TypeKeys, state: State, after: str, limit: int) -> Call[RowPag
 
 
 def _ended(state: State, reply: list[Any]) -> RowPage:
-    return RowPage(_shown(reply[0]), [Row(state, _shown(row[0]), "", int(row[2])) for row in reply[1]])
+    return RowPage(_shown(reply[0]), [Row(state, _shown(row[0]), "", moment(row[2])) for row in reply[1]])
 
 
 def page_buckets(t: TypeKeys, start: str, limit: int) -> Call[list[str]]:
@@ -156,7 +156,7 @@ def dead_groups(t: TypeKeys, after: str, limit: int) -> Call[list[Group]]:
 
 def _groups(reply: list[Any]) -> list[Group]:
     return [
-        Group(_shown(mark), count, int(first), int(last), _shown(local), _shown(reason), tuple(fields))
+        Group(_shown(mark), count, moment(first), moment(last), _shown(local), _shown(reason), tuple(fields))
         for mark, count, first, last, local, reason, fields in reply
     ]
 
@@ -188,4 +188,4 @@ def action_log(s: ShardKeys, limit: int) -> Call[list[str]]:
 def actions(s: ShardKeys, ids: Sequence[str]) -> Call[list[tuple[bytes | None, int]]]:
     """What is noted of each action, and how much it did."""
     args = ("HMGET", s.actions, *(name for one in ids for name in (one, one + "#")))
-    return Call(None, (s.actions,), args, lambda r: [(row, int(done or 0)) for row, done in pairs(r)])
+    return Call(None, (s.actions,), args, lambda r: [(row, number(done or 0)) for row, done in pairs(r)])

@@ -153,7 +153,7 @@ def _letters(t: TypeKeys, reply: list[Any]) -> list[DeadLetter]:
     return [
         DeadLetter(
             id=TaskId(t.type, t.shard, local.decode("utf-8", "replace")),
-            died_ms=number(died),
+            died_ms=moment(died),
             reason=reason.decode("utf-8", "replace"),
             priority=PRIORITY_OF.get(letter.decode("utf-8", "replace"), "normal"),
             fields=tuple(fields),

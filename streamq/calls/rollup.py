@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from streamq.calls.call import Arg, Call, build, pairs, text
+from streamq.calls.call import Arg, Call, build, number, pairs, text
 from streamq.keys import TypeKeys
 
 MINUTE_MS: Final = 60_000
@@ -29,8 +29,8 @@ def tally(t: TypeKeys, now_ms: int, counts: Mapping[str, int]) -> Call[int]:
     """Add to the rollups of the current minute and quarter of an hour."""
     keys = (t.minute(now_ms // MINUTE_MS), t.quarter(now_ms // QUARTER_MS))
     args: list[Arg] = [MINUTE_LIFE_MS, QUARTER_LIFE_MS]
-    for name, number in counts.items():
-        args += (name, number)
+    for name, value in counts.items():
+        args += (name, value)
     return build("tally", keys, args, int)
 
 
@@ -51,4 +51,4 @@ def rollups(keys: Sequence[str]) -> Call[list[dict[str, int]]]:
 
 
 def _numbers(flat: list[Any]) -> dict[str, int]:
-    return {text(name): int(value) for name, value in pairs(flat)}
+    return {text(name): number(value) for name, value in pairs(flat)}

@@ -25,7 +25,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     transport = SyncTransport(target.address(args), patience=target.PATIENCE)
     found = sorted(apps(transport).items())
-    types = {name: Inspector(transport, name).types() for name, _ in found}
+    inspectors = {name: Inspector(transport, name) for name, _ in found}
+    types = {name: one.types() for name, one in inspectors.items()}
+    target.tell_faults(fault for one in inspectors.values() for fault in one.faults)
     if args.json:
         listed = [
             {"app": n, "shards": r.shards, "known_shards": r.known, "types": types[n]} for n, r in found

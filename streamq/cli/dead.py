@@ -145,6 +145,8 @@ def _pages(found: target.Target, name: str, wanted: TaskFilter, limit: int) -> l
         page = found.inspector.tasks(
             "dead", name, cursor=cursor, limit=min(limit - len(rows), MOST_ROWS), wanted=wanted
         )
+        if not cursor:
+            target.tell_faults(page.faults)
         rows += page.rows
         cursor = page.cursor
         if not cursor:

@@ -20,6 +20,7 @@ from streamq.inspector import Inspector, TypeStats, WorkerInfo
 from streamq.operations import Pause
 from streamq.reach import Reach, unless_away
 from streamq.rollups import Activity, activity
+from streamq.stored import count
 
 RECENT: Final = 5
 """Minutes that waiting and running times and success are taken of, and rates where nothing else is known."""
@@ -73,6 +74,7 @@ class Watch:
             "more_types": more,
             "workers": _listed(unless_away(inspector.workers)),
             "daemons": _listed(self._daemons),
+            "faults": inspector.faults,
         }
 
     def _look_slowly(self, inspector: Inspector, types: list[str]) -> None:
@@ -89,7 +91,7 @@ class Watch:
         """Memory in bytes and clients: of a cluster those of all masters together."""
         nodes = list(self._found.transport.whoever(calls.info()).values())
         names = ("used_memory", "maxmemory", "connected_clients")
-        used, most, clients = (sum(_number(said.get(name)) for said in nodes) for name in names)
+        used, most, clients = (sum(count(said.get(name)) for said in nodes) for name in names)
         return {
             "address": str(self._found.transport.address),
             "name": nodes[0].get("server_name", "redis"),
@@ -138,7 +140,3 @@ def _totals(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {name: sum(row[name] for row in rows) for name in names} | {
         "oldest_ready_age": max(ages, default=None)
     }
-
-
-def _number(text: str | None) -> int:
-    return int(text) if text is not None and text.isdigit() else 0

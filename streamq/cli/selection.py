@@ -89,6 +89,7 @@ def groups(found: target.Target, args: argparse.Namespace) -> tuple[list[DeadGro
         known = found.inspector.dead_groups(one.type)
         listed += [group for group in known.groups if _lets(group, one)]
         complete = complete and known.complete
+        target.tell_faults(known.faults)
     return sorted(listed, key=lambda group: -group.count), complete
 
 

@@ -29,14 +29,18 @@ def run(args: argparse.Namespace) -> int:
     found = target.find(args, partly=True)
     wanted = target.types(args)
 
-    def look(inspector: Inspector) -> tuple[list[TypeStats], int, dict[str, Pause], int | None]:
+    def look(
+        inspector: Inspector,
+    ) -> tuple[list[TypeStats], int, dict[str, Pause], int | None, list[str]]:
         types, more = inspector.glance(sys.maxsize) if wanted or args.all else inspector.glance()
         types = sorted(target.among(types, found.app, wanted)) if wanted else types
-        return inspector.stats(types), more, inspector.paused(), unless_away(inspector.daemons_alive)
+        stats, paused = inspector.stats(types), inspector.paused()
+        return stats, more, paused, unless_away(inspector.daemons_alive), inspector.faults
 
-    (stats, more, paused, daemons), missing = Reach(lambda: found.inspector).look(look)
+    (stats, more, paused, daemons, told), missing = Reach(lambda: found.inspector).look(look)
     if wanted:
         paused = {name: one for name, one in paused.items() if name in wanted}
+    faults = list(dict.fromkeys([*(one.fault for one in stats if one.fault), *told]))
     if args.json:
         record = found.record or AppRecord()
         shards = {"shards": record.shards, "known_shards": record.known}
@@ -49,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
                 "daemons": daemons,
                 "types": types,
                 "more_types": more,
+                "faults": faults,
             }
         )
         return OK
@@ -56,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
     write_table(head, [_row(one) for one in stats], empty=f"app {found.app!r} has no task types yet")
     if more:
         tell(target.more_types(more))
+    target.tell_faults(faults)
     if missing:
         tell(f"{target.missing(missing)}")
     for line in (NO_DAEMON if daemons == 0 else "", _overdue(stats)):
@@ -86,4 +92,6 @@ def _asdict(pause: Pause | None) -> dict[str, Any] | None:
 
 def _row(one: TypeStats) -> list[object]:
     counted = [one.counters.get(name, 0) for name in _COUNTED]
+    if one.fault:  # in one shard at least: a part would be taken for all
+        return [one.type, *["?"] * 5, *["?" for _ in counted]]
     return [one.type, one.ready, one.running, one.scheduled, one.dead, age(one.oldest_ready_age), *counted]

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamq import environment
 from streamq.app import check_name
+from streamq.cli.output import tell
 from streamq.errors import InvalidTaskId, RedisUnavailable, UnknownTaskType, UsageError
 from streamq.model import NAME_PATTERN, TaskId
 from streamq.options import seconds
 from streamq.transport import Address
+from streamq.unreadable import Damaged
 from streamq.wording import listed
 
 if TYPE_CHECKING:
@@ -175,6 +177,11 @@ def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
     transport = SyncTransport(address(args), patience=PATIENCE)
     try:
         known = apps(transport)
+    except Damaged as error:
+        if not named:
+            raise Damaged(f"{error}. Name an app with --app") from None
+        tell_faults([str(error)])
+        known = {}
     except RedisUnavailable as error:
         if not partly or transport.address.kind != "cluster":
             raise
@@ -186,6 +193,12 @@ def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
         raise UsageError(f"{name[:120]!r} is no name for an app: letters, digits, _ - . (at most 100)")
     app = transport.address.namespace.app(name)
     return Target(transport, app, known.get(app), url)
+
+
+def tell_faults(faults: Iterable[str]) -> None:
+    """Say on stderr what could not be read, and is not in what is shown."""
+    for fault in faults:
+        tell(f"{fault} (streamq audit tells more)")
 
 
 def missing(shards: Sequence[int]) -> str:

@@ -28,6 +28,7 @@ from streamq.errors import UsageError
 from streamq.inspector import TaskInfo
 from streamq.model import LETTER, STATES, SUSPECT, Success
 from streamq.options import whole
+from streamq.stored import count
 from streamq.tasklist import MOST_ROWS, TaskFilter, TaskRow
 
 _LISTED: Final = [state for state in STATES if state != "unknown"]
@@ -69,16 +70,18 @@ def _list(found: target.Target, args: argparse.Namespace) -> int:
         target.known(found, [args.type])
     span = target.span(args)
     wanted = TaskFilter(error=args.error, older_than=span.older_than, newer_than=span.newer_than)
+    inspector = found.inspector
     rows, cursor, left = list[TaskRow](), "", whole(args.limit, "--limit", least=1)
     while left:
-        page = found.inspector.tasks(
+        page = inspector.tasks(
             args.state, args.type, cursor=cursor, limit=min(left, MOST_ROWS), wanted=wanted
         )
         rows += page.rows
         cursor, left = page.cursor, left - len(page.rows)
         if not cursor:
             break
-    now_ms = found.inspector.now_ms()
+    now_ms = inspector.now_ms()
+    target.tell_faults(inspector.faults)
     if args.json:
         write_json({"app": found.app, "state": args.state, "tasks": [_row_object(row) for row in rows]})
         return OK
@@ -183,6 +186,7 @@ def _detail(name: str, value: str, lost: int) -> tuple[str, object]:
     if name == "stream":
         return "priority", _PRIORITIES.get(value, value)
     if name == "lease_idle_ms" and value.isdigit():
-        return "lease renewed", f"{age(int(value) / 1000)} ago"
+        return "lease renewed", f"{age(count(value) / 1000)} ago"
     words = name.removesuffix("_ms").replace("_", " ")
-    return words, moment(int(value)) if name.endswith("_ms") and value.isdigit() else value
+    dated = name.endswith("_ms") and value.isascii() and value.isdigit()
+    return words, moment(count(value)) if dated else value

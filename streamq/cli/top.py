@@ -14,6 +14,7 @@ import sys
 import time
 from typing import Any, Final
 
+from streamq import printable
 from streamq.cli import OK, target
 from streamq.cli.output import age, brief, moment, say, table, write_json
 from streamq.cli.overview import Watch
@@ -70,8 +71,10 @@ def _live(watch: Watch, interval: float) -> None:
 def page(seen: dict[str, Any], rows: int = 1_000_000) -> list[str]:
     """What was seen, for people, in so many lines; those that stand out begin with BOLD."""
     workers, daemons = _workers(seen), _daemons(seen)
-    types = _types(seen, max(3, rows - len(workers) - len(daemons) - len(_missing(seen)) - 4))
-    return [*_head(seen), *_missing(seen), "", *types, "", *workers, *daemons]
+    types = _types(
+        seen, max(3, rows - len(workers) - len(daemons) - len(_missing(seen)) - len(_faults(seen)) - 4)
+    )
+    return [*_head(seen), *_missing(seen), *_faults(seen), "", *types, "", *workers, *daemons]
 
 
 def _head(seen: dict[str, Any]) -> list[str]:
@@ -95,6 +98,11 @@ def _missing(seen: dict[str, Any]) -> list[str]:
     said = [target.missing(seen["missing_shards"])] if seen["missing_shards"] else []
     said += [target.more_types(seen["more_types"])] if seen["more_types"] else []
     return [BOLD + f"! {text}" for text in said]
+
+
+def _faults(seen: dict[str, Any]) -> list[str]:
+    """What could not be read, and is not in the numbers."""
+    return [BOLD + f"! {printable.line(fault)[:400]}" for fault in seen.get("faults", ())[:5]]
 
 
 def _types(seen: dict[str, Any], most: int) -> list[str]:

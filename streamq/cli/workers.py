@@ -17,7 +17,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     found = target.find(args)
-    workers = found.inspector.workers()
+    inspector = found.inspector
+    workers = inspector.workers()
+    target.tell_faults(inspector.faults)
     if args.json:
         write_json({"app": found.app, "workers": [asdict(one) for one in workers]})
         return OK

@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
 from streamq.model import Located, TaskId
+from streamq.stored import count, mapping, real
 
 MISSED: Final = 3
 """A worker that has missed so many heartbeats does not count as alive."""
@@ -32,9 +31,9 @@ class Scene:
         """From the heartbeats and their moments."""
         found: dict[str, Mapping[str, Any]] = {}
         for name, beat in beats:
-            details = _object(told.get(name, b""))
+            details = mapping(told.get(name, b""))
             interval = details.get("heartbeat", 5.0)
-            patience = MISSED * (interval if isinstance(interval, int | float) else 5.0)
+            patience = MISSED * min(max(0.0, real(interval, 5.0)), 1e6)
             if now_ms - beat <= patience * 1000:
                 found[name] = details
         return cls(found, frozenset(paused))
@@ -55,13 +54,13 @@ def why(task: TaskId, located: Located, scene: Scene | None) -> str:
 def _state(task: TaskId, located: Located, scene: Scene | None) -> str:
     detail, now = located.detail, located.now_ms
     if located.state == "scheduled":
-        left = _number(detail.get("due_ms")) - now
+        left = count(detail.get("due_ms")) - now
         if left > 0:
             return f"it is scheduled, due in {_span(left)}"
         return f"it is scheduled and has been due for {_span(-left)} (is a daemon running?)"
     if located.state == "running":
         return _running(task, located, scene)
-    since = _number(detail.get("entry", "").partition("-")[0])
+    since = count(detail.get("entry", "").partition("-")[0])
     return f"it has been {located.state} for {_span(now - since)}" if since else f"it is {located.state}"
 
 
@@ -99,17 +98,5 @@ def _span(ms: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
 
 
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() else 0
-
-
 def _listed(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _object(raw: bytes) -> Mapping[str, Any]:
-    try:
-        found = orjson.loads(raw)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -21,6 +21,7 @@ from streamq.errors import RedisError
 from streamq.inspector import WorkerInfo, worker_info
 from streamq.keys import ShardKeys, TypeKeys
 from streamq.model import COUNTERS, Counts
+from streamq.stored import count
 from streamq.telemetry.sums import Snapshot
 from streamq.transport import AsyncTransport
 
@@ -151,7 +152,7 @@ def add_worker(tally: Counter[str], worker: WorkerInfo) -> None:
 def _memory(reply: bytes) -> tuple[int, int]:
     lines = [line.partition(":") for line in reply.decode("utf-8", "replace").splitlines()]
     rows = {name: value for name, _, value in lines}
-    return int(rows.get("used_memory", "0")), int(rows.get("maxmemory", "0"))
+    return count(rows.get("used_memory")), count(rows.get("maxmemory"))
 
 
 def samples(view: View) -> Snapshot:

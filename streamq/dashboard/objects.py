@@ -17,6 +17,7 @@ from streamq.inspector import Inspector, TaskInfo, TypeStats, WorkerInfo
 from streamq.operations import Pause
 from streamq.reach import Reach, Reachable, unless_away
 from streamq.rollups import Rollup, Span, activity
+from streamq.stored import moment
 from streamq.tasklist import TaskFilter, TaskPage, TaskRow, told
 
 SERIES: Final = ("accepted", "completed", "failed", "backlog", "wait_p95", "run_p95")
@@ -63,6 +64,7 @@ def _overview(inspector: Inspector, history: History) -> dict[str, Any]:
         "types": rows,
         "more_types": more,
         "daemons": unless_away(inspector.daemons_alive),
+        "faults": inspector.faults,
         "totals": {**totals, **asdict(activity(lately)), "oldest_ready_age": max(oldest, default=None)},
     }
 
@@ -137,6 +139,7 @@ def page(found: TaskPage, privacy: Privacy) -> dict[str, Any]:
         "cursor": found.cursor,
         "looked_at": found.looked_at,
         "now_ms": found.now_ms,
+        "faults": list(found.faults),
     }
 
 
@@ -155,7 +158,7 @@ def dead_groups(
     groups = [group for group in found.groups if group.tells(error)]
     if newer_than is not None or older_than is not None:
         groups = [replace(group, count=_within(inspector, group, wanted)) for group in groups]
-    return DeadGroups([group for group in groups if group.count], found.complete), wanted
+    return DeadGroups([group for group in groups if group.count], found.complete, found.faults), wanted
 
 
 def _within(inspector: Inspector, group: DeadGroup, wanted: DeadSelection) -> int:
@@ -164,13 +167,19 @@ def _within(inspector: Inspector, group: DeadGroup, wanted: DeadSelection) -> in
 
 
 def groups(found: DeadGroups, privacy: Privacy) -> dict[str, Any]:
-    return {"groups": [dead_group(group, privacy) for group in found.groups], "complete": found.complete}
+    return {
+        "groups": [dead_group(group, privacy) for group in found.groups],
+        "complete": found.complete,
+        "faults": list(found.faults),
+    }
 
 
 def dead_group(group: DeadGroup, privacy: Privacy) -> dict[str, Any]:
     """A group with the message of its latest letter, as far as that is to be shown."""
     shown = asdict(group)
-    payload = shown.pop("payload")
+    payload, framed = shown.pop("payload"), shown.pop("framed")
+    if privacy.hide and not framed:
+        shown["place"] = ""
     return {**shown, "message": privacy.error_text(group.message, payload)}
 
 
@@ -195,8 +204,7 @@ def running(task: Any) -> dict[str, Any] | None:
     """A task that a worker says it runs: id, attempt, since_ms; None where it does not say so."""
     if not isinstance(task, dict) or not isinstance(task.get("id"), str):
         return None
-    since = task.get("since_ms")
-    return {**task, "attempt": task.get("attempt"), "since_ms": since if isinstance(since, int) else 0}
+    return {**task, "attempt": task.get("attempt"), "since_ms": moment(task.get("since_ms"))}
 
 
 def server(inspector: Inspector) -> dict[str, str]:

@@ -23,6 +23,7 @@ from streamq.inspector import Inspector, TaskInfo
 from streamq.model import STATES, State, TaskId
 from streamq.options import seconds
 from streamq.reach import unless_away
+from streamq.stored import moment, real
 from streamq.tasklist import TaskFilter
 
 if TYPE_CHECKING:
@@ -128,10 +129,10 @@ class Pages:
         told = next((one.details for one in beats if one.name == info.detail.get("worker")), {})
         listed = filter(None, map(objects.running, told.get("running", [])))
         found = next((one for one in listed if one["id"] == info.id), None)
-        entry = info.detail.get("entry", "").partition("-")[0]
-        if found is None or not found["since_ms"] or not entry.isdigit():
+        entry = moment(info.detail.get("entry", "").partition("-")[0])
+        if found is None or not found["since_ms"] or not entry:
             return found
-        return {**found, "waited": max(0, found["since_ms"] - int(entry)) / 1000}
+        return {**found, "waited": max(0, found["since_ms"] - entry) / 1000}
 
     def dead(self, request: Request) -> Response:
         inspector, query = self._site.queue.inspector, request.query_params
@@ -242,7 +243,7 @@ def _age(query: Any, name: str) -> float | None:
 def _attempt(told: dict[str, Any]) -> dict[str, Any]:
     """A failed attempt for the time line: `waited` and `ran` in seconds, None where they are not known."""
     spent = {name: told.get(f"{key}_ms") for name, key in (("waited", "wait"), ("ran", "run"))}
-    seconds_ = {k: v / 1000 if isinstance(v, int | float) else None for k, v in spent.items()}
+    seconds_ = {k: real(v) / 1000 if isinstance(v, int | float) else None for k, v in spent.items()}
     return {**told, **seconds_}
 
 
@@ -250,5 +251,5 @@ def _enqueued(task_id: str, fields: dict[str, bytes]) -> int | None:
     """When a task was accepted: the id tells it, but for one that began in the schedule."""
     local = TaskId.parse(task_id).local
     if raw := fields.get("e", b""):
-        return int(raw) if raw.isdigit() else None
-    return None if local[0] == "d" else int(local[1:].partition("-")[0])
+        return moment(raw) or None
+    return None if local[0] == "d" else moment(local[1:].partition("-")[0])

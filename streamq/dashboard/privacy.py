@@ -17,7 +17,7 @@ import orjson
 
 from streamq.dashboard.masking import MASK, Values
 from streamq.depth import too_deep
-from streamq.fingerprint import place
+from streamq.fingerprint import place, stored
 
 HIDDEN: Final = MASK
 _DEEPEST: Final = 50
@@ -77,7 +77,7 @@ class Privacy:
         """A failed attempt of a task, with the place of its exception, and with message and traceback as far
         as they are to be shown. payload: all of it; None where it is not known."""
         traceback = str(told.get("traceback", ""))
-        where = place(traceback)
+        where = stored(told) if self.hide else place(told)
         found = {"place": str(where) if where else ""}
         if self.complete:
             return {**told, **found}

@@ -18,9 +18,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from streamq.daemon.backlog import KEPT, MOST, Row, View, add_counts, add_worker, new_tally, samples
-from streamq.errors import AuthenticationFailed, RedisError, UsageError
+from streamq.errors import AuthenticationFailed, RedisError, ServerError, UsageError
 from streamq.inspector import Inspector
 from streamq.keys import type_keys
+from streamq.stored import count
 from streamq.telemetry import exposition
 from streamq.telemetry.pulse import Pulse
 from streamq.telemetry.sums import Snapshot, Sums, build_info
@@ -86,8 +87,13 @@ class Scrape:
         rows: dict[tuple[str, str], Row] = {}
         shards, paused = inspector.shards(), inspector.paused()
         for name in inspector.glance(MOST)[0]:
-            for shard in range(shards):
-                add_counts(rows, type_keys(self._app, shard, name), inspector.counts(name, shard))
+            try:
+                counted = [(shard, inspector.counts(name, shard)) for shard in range(shards)]
+            except ServerError:  # no row: a part would be taken for all
+                self.failed()
+                continue
+            for shard, counts in counted:
+                add_counts(rows, type_keys(self._app, shard, name), counts)
             rows[self._app, name]["paused"] = name in paused
         return list(rows.values())
 
@@ -103,4 +109,4 @@ def _memory(inspector: Inspector) -> tuple[int, int] | None:
         info = inspector.server()
     except AuthenticationFailed:  # a user without INFO
         return None
-    return int(info.get("used_memory", "0")), int(info.get("maxmemory", "0"))
+    return count(info.get("used_memory")), count(info.get("maxmemory"))

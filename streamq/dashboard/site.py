@@ -38,6 +38,7 @@ from streamq.doctor.rights import LOOKING
 from streamq.errors import AuthenticationFailed, InvalidTaskId, RedisError, RedisUnavailable, StreamQError
 from streamq.inspector import Inspector
 from streamq.reach import Reach
+from streamq.unreadable import Damaged
 
 Auth = Callable[[Any], Principal | Awaitable[Principal | None] | None]
 
@@ -153,6 +154,8 @@ def _handlers(site: Site) -> Any:
 
     async def failed(request: Request, error: RedisError) -> Response:
         site.scrape.failed()
+        if isinstance(error, Damaged):
+            return site.problem(request, 409, "It cannot be read", str(error))
         if isinstance(error, RedisUnavailable):
             return site.problem(request, 503, "The server cannot be reached", str(error))
         if isinstance(error, AuthenticationFailed) or "ACL failure" in str(error):

@@ -13,6 +13,7 @@ from streamq.doctor.check import Check, fault, ok, unknown
 from streamq.errors import AuthenticationFailed, RedisUnavailable, ServerError
 from streamq.inspector import Inspector, apps, daemons
 from streamq.transport import SyncTransport
+from streamq.unreadable import Unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +92,12 @@ def _apps(transport: SyncTransport, found: dict[str, int]) -> Iterator[Check]:
     if not found:
         yield ok("apps", "none has used this server yet")
         return
-    tending = daemons(transport)
+    look = Unreadable(transport)
+    tending = daemons(transport, look)
     working = {name: Inspector(transport, name, shards).workers() for name, shards in found.items()}
     for name in found:
         yield from queue.daemons(tending, name)
+    yield from queue.unreadable("daemons", look.told)
     yield from queue.releases([*tending, *(one for listed in working.values() for one in listed)])
     for name, shards in found.items():
         yield from queue.AppChecks(transport, name, shards).run(working[name])

@@ -13,6 +13,7 @@ from streamq.doctor.check import Check, fault, ok, warning
 from streamq.inspector import Inspector, TypeStats, WorkerInfo
 from streamq.keys import TypeKeys, type_keys
 from streamq.transport import SyncTransport
+from streamq.unreadable import Unreadable
 
 LATE_MS: Final = 60_000
 """Silence after which a delivery that nobody renews is a fault: leases may be long."""
@@ -60,6 +61,12 @@ def releases(found: Sequence[WorkerInfo]) -> Iterator[Check]:
         yield ok("releases", f"streamq {next(iter(seen))} everywhere")
 
 
+def unreadable(name: str, told: Sequence[str]) -> Iterator[Check]:
+    """What could not be read, and is in no other check."""
+    for one in told[:FAULTS_SHOWN]:
+        yield fault(name, one, "streamq audit tells which keys hold the wrong kind of value; RENAME those")
+
+
 class AppChecks:
     """The checks of one app."""
 
@@ -67,14 +74,18 @@ class AppChecks:
         self._transport = transport
         self._app, self._shards = app, shards
         self._inspector = Inspector(transport, app, shards)
+        self._look = Unreadable(transport)
 
     def run(self, workers: Sequence[WorkerInfo]) -> Iterator[Check]:
         stats = self._inspector.stats()
+        self._inspector.workers()  # for its faults
         alive = [one for one in workers if one.alive]
         yield self._served(stats, alive)
         yield self._silent(stats, {one.name for one in alive})
         yield self._due(stats)
         yield self._dying(stats)
+        self._look.note(*self._inspector.faults)
+        yield from unreadable(f"stored data of {self._app}", self._look.told)
 
     def _served(self, stats: Sequence[TypeStats], alive: Sequence[WorkerInfo]) -> Check:
         name = f"workers of {self._app}"
@@ -92,7 +103,7 @@ class AppChecks:
         names: set[str] = set()
         for keys in self._keys(one.type for one in stats if one.running):
             for letter, _ in calls.all_streams(keys):
-                for consumer, pending, idle in self._transport.run(calls.consumers(keys, letter)):
+                for consumer, pending, idle in self._look.ask(calls.consumers(keys, letter), list):
                     if pending and consumer not in alive:
                         held += pending
                         late = max(late, idle)
@@ -119,7 +130,7 @@ class AppChecks:
         name, since = f"dead letters of {self._app}", self._transport.run(calls.now()) - RECENT_MS
         kept, suspects = sum(one.dead for one in stats), sum(one.suspect for one in stats)
         types = [one.type for one in stats if one.dead]
-        recent = sum(self._transport.run(calls.died_since(keys, since)) for keys in self._keys(types))
+        recent = sum(self._look.ask(calls.died_since(keys, since), int) for keys in self._keys(types))
         said = f"{recent} of {kept} in the last hour"
         if suspects:
             said += f"; {suspects} suspects, which were in hand when workers died"

@@ -22,7 +22,8 @@ local function position(score, member)
 end
 
 local first, last
-local score, member = string.match(ARGV[2], '^(%d+) (.+)$')
+local score, member = string.match(ARGV[2], '^(%-?%w+) (.+)$')
+if score and not tonumber(score) then score = nil end -- no score can be written so
 if backwards then
   last = (score and position(score, member) or redis.call('ZCARD', set)) - 1
   first = math.max(0, last - limit + 1)

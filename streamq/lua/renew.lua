@@ -44,7 +44,9 @@ for n = 5, #ARGV, 2 do
     if cancelling and redis.call('HEXISTS', KEYS[2], id) == 1 then cancelled[#cancelled + 1] = id end
   end
 end
-local lease = tonumber(redis.call('HGET', KEYS[1], 'lease_ms')) or 0
+-- A policy that is no hash keeps nobody from renewing.
+local lease = redis.pcall('HGET', KEYS[1], 'lease_ms')
+lease = type(lease) == 'string' and tonumber(lease) or 0
 -- A stored value that no app can have written counts as none.
 if not (lease >= 200 and lease < 1e15) then lease = tonumber(ARGV[3]) end
 return {time[1] * 1000 + math.floor(time[2] / 1000), lease, lost, cancelled}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from streamq import fingerprint, retry, telemetry
+from streamq import retry, telemetry
 from streamq.model import Died, Outcome, Retried, name_of
 from streamq.telemetry import logs
 from streamq.worker.holdings import Held, Report
@@ -68,7 +68,7 @@ class AttemptLog:
                 delay_ms=outcome.delay_ms if isinstance(outcome, Retried) else None,
                 fix="a wait is a number of seconds from 0 on: the default was taken instead",
             )  # fmt: skip
-        place = fingerprint.place(failure.traceback)
+        place = failure.frame
         logs.failed(
             self._log,
             _event(held, outcome),

@@ -80,6 +80,7 @@ def _answer(request: dict[str, Any]) -> bytes | dict[str, Any]:
             "message": failed.message,
             "traceback": failed.traceback[-LONGEST_TRACEBACK:],
             "decision": failed.decision,
+            "frame": failed.frame,
         }
     finally:
         stdio.flush()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-import traceback
 from collections.abc import Iterable
 from copy import copy
 from dataclasses import replace
@@ -18,7 +17,7 @@ from typing import Any, Protocol
 from streamq import environment
 from streamq.app import Registry, check_imports
 from streamq.errors import StreamQError, UnknownTaskType, UsageError
-from streamq.fingerprint import place
+from streamq.fingerprint import raised_at
 from streamq.namespace import check_prefix
 from streamq.options import WorkerOptions
 from streamq.transport import Address
@@ -83,7 +82,7 @@ def _broken(module: str, error: BaseException) -> UsageError:
     if isinstance(error, SyntaxError):
         where, said = f"{error.filename}:{error.lineno}", error.msg
     else:
-        where = str(place("".join(traceback.format_exception(error))) or module)
+        where = str(raised_at(error.__traceback__) or module)
         said = " ".join(str(error).split())
     return UsageError(f"{module} cannot be imported: {where}: {type(error).__name__}: {said}")
 

@@ -6,6 +6,8 @@ Owns the calls that say so. Takes no task.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from streamq import calls, telemetry
@@ -15,6 +17,7 @@ from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.redefinition import importable, moved
 from streamq.shards import AppRecord
 from streamq.transport import AsyncTransport, arrived, warn_of_eviction
+from streamq.unreadable import of_data
 from streamq.worker.holdings import chunks
 
 START_PATIENCE: Final = 10.0
@@ -48,13 +51,18 @@ class Presence:
         return None
 
     async def _announce(self) -> AppRecord:
+        record: AppRecord | None = None
         told = calls.announce(self._registry.name, self._registry.shards)
-        record = await self._transport.run(told)
+        with self._apart(told.keys, "the app has as many shards as its code says"):
+            record = await self._transport.run(told)
+        if record is None:
+            record = AppRecord(self._registry.shards, self._registry.shards)
         for shard in range(record.known):
             await self._register_all(shard)
         # A worker that may not read would be ready, and take nothing.
         first = type_keys(self._registry.name, 0, self._types[0])
-        await self._transport.run(calls.may_read(first, self._worker))
+        with self._apart((first.normal,), "the other streams are served"):
+            await self._transport.run(calls.may_read(first, self._worker))
         warn_of_eviction(self._transport.servers(), self._log)
         return record
 
@@ -65,19 +73,25 @@ class Presence:
         """
         await self._register_all(shard)
         beat = calls.beat(shard_keys(self._registry.name, shard), self._worker, details)
-        await self._transport.run(beat, patience=START_PATIENCE)
+        with self._apart(beat.keys, "others do not see that this worker lives"):
+            await self._transport.run(beat, patience=START_PATIENCE)
         paused: frozenset[str] = frozenset()
         for n in {0, shard}:
             call = calls.orders(shard_keys(self._registry.name, n), self._worker)
-            paused |= (await self._transport.run(call, patience=START_PATIENCE)).paused
+            with self._apart(call.keys, "nothing counts as paused there"):
+                paused |= (await self._transport.run(call, patience=START_PATIENCE)).paused
         return paused
 
     async def _register_all(self, shard: int) -> None:
         keys = [type_keys(self._registry.name, shard, name) for name in self._types]
         for one in keys:
-            await self._register(one, shard)
+            with self._apart(
+                (one.policy, shard_keys(one.app, shard).types), "it is served by its code's policy"
+            ):
+                await self._register(one, shard)
         for streams in chunks([stream for one in keys for stream in one.streams], AT_ONCE):
-            await self._transport.run(calls.groups(streams))
+            with self._apart((), "the other streams are served"):
+                await self._transport.run(calls.groups(streams))
 
     async def _register(self, keys: TypeKeys, shard: int) -> None:
         handler = self._registry.handlers[keys.type]
@@ -93,6 +107,18 @@ class Presence:
                 fix="none, where the function was moved or renamed; where both are in use, they take each "
                 "other's tasks: give one another name with @app.task(name=...), or its app another name",
             )
+
+    @contextmanager
+    def _apart(self, keys: Sequence[str], so: str) -> Generator[None]:
+        """A key that holds what streamq did not write keeps no worker from starting: it is told, and what
+        else there is is served. Raises the RedisErrors that have another cause."""
+        try:
+            yield
+        except RedisError as error:
+            if not of_data(error):
+                raise
+            fix = f"streamq audit tells which key holds the wrong kind of value; meanwhile {so}"
+            self._log.error("stored.unreadable", keys=list(keys), error=str(error), fix=fix)
 
     async def leave(self, shard: int, *, away: bool) -> None:
         """Say that we read from a shard no more; only once where its server is known to be away."""

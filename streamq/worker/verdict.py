@@ -15,7 +15,7 @@ from typing import Final
 from streamq import codec, retry
 from streamq.app import Handler
 from streamq.errors import AttemptTimeout, DecodeError, PayloadError
-from streamq.fingerprint import fingerprint
+from streamq.fingerprint import Place, fingerprint, of_stack, raised_at
 from streamq.model import Delivery, Died, Retried
 
 _HERE: Final = str(Path(__file__).parent)
@@ -27,12 +27,13 @@ TRACEBACK_LIMIT: Final = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What is kept of an exception, and what is to become of the task."""
+    """What is kept of an exception, and what is to become of the task. frame: where it was raised."""
 
     error: str
     message: str
     traceback: str
     decision: retry.Again | retry.GiveUp
+    frame: Place | None = None
 
 
 def max_attempts(handler: Handler, delivery: Delivery) -> int:
@@ -65,6 +66,7 @@ def failure(handler: Handler, delivery: Delivery, error: BaseException) -> Failu
         message=text(error),
         traceback=_traceback(error),
         decision=_decision(handler, delivery, error),
+        frame=_frame(error),
     )
 
 
@@ -114,6 +116,18 @@ def text(error: BaseException) -> str:
         return "(its message cannot be shown)"
 
 
+def _frame(error: BaseException) -> Place | None:
+    """The last of the user's own frames; of an attempt that was ended, where it stood."""
+    try:
+        if isinstance(error, AttemptTimeout):
+            return raised_at(_users_part(error.__cause__ or error)) or of_stack(error.stood)
+        if isinstance(error, DecodeError) and error.__cause__ is None:
+            return None
+        return raised_at(_users_part(error))
+    except BaseException:  # noqa: BLE001 - the user's exception again
+        return None
+
+
 def _traceback(error: BaseException) -> str:
     try:
         stood = error.stood if isinstance(error, AttemptTimeout) else ""
@@ -151,12 +165,13 @@ def outcome(
         traceback=failed.traceback,
         wait_ms=None if run_ms is None else _waited(delivery, now_ms - run_ms),
         run_ms=run_ms,
+        frame=None if failed.frame is None else failed.frame.as_stored(),
     )
     match failed.decision:
         case retry.Again(delay):
             return Retried(round(delay * 1000), failures)
         case retry.GiveUp(reason):
-            return Died(reason, failures, started, fingerprint(failed.error, failed.traceback))
+            return Died(reason, failures, started, fingerprint(failed.error, failed.frame))
 
 
 def _waited(delivery: Delivery, started_ms: int) -> int:

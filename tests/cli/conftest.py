@@ -50,5 +50,5 @@ def bury(shard: Shard, error: str = "ValueError", message: str = "no \x1b[31m") 
         message=message,
         traceback="tb",
     )
-    shard.settle(deliveries, Died("attempts", failures, fingerprint=fingerprint(error, "tb")))
+    shard.settle(deliveries, Died("attempts", failures, fingerprint=fingerprint(error, None)))
     return [f"{shard.t.type}:{shard.t.shard}:{d.local}" for d in deliveries]

@@ -5,11 +5,13 @@ Nothing is lost that is still there, the books add up, and the reason can be fou
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
 from streamq import calls, codec
+from streamq.calls import Call
 from streamq.keys import GROUP
 from streamq.model import Completed, Delivery, Died, Moved, Note, Retried
 from streamq.transport import SyncTransport
@@ -284,3 +286,25 @@ def test_the_group_of_a_stream_holds_no_claimer(shard: Shard, transport: SyncTra
     assert shard.reclaim().returned == 1
     assert len(shard.command("XINFO", "CONSUMERS", shard.t.normal, GROUP)) == 1
     assert shard.snapshot() == Snapshot(ready=1, counters={"accepted": 1, "reclaimed": 1, "started": 1})
+
+
+@pytest.mark.parametrize("state", ["ready", "dead"])
+def test_a_list_is_not_slow_over_large_failures_that_are_not_ours(shard: Shard, state: str) -> None:
+    """A pattern that begins anew at each byte takes minutes over a mebibyte, and the server serves nobody."""
+    for _ in range(5):
+        shard.run(
+            Call(
+                None,
+                (shard.t.normal,),
+                ("XADD", shard.t.normal, "*", "p", "{}", "f", b"x" * 300_000),
+                lambda reply: reply,
+            )
+        )
+    if state == "dead":
+        shard.settle(shard.fetch(), Died("attempts", b"x" * 300_000))
+    page = (
+        calls.page_dead(shard.t, "", 50) if state == "dead" else calls.page_streams(shard.t, "ready", "", 50)
+    )
+    began = time.monotonic()
+    assert shard.run(page).rows
+    assert time.monotonic() - began < 5

@@ -188,10 +188,11 @@ TRACEBACK = (
 def test_of_a_hidden_error_type_and_place_are_shown() -> None:
     told = {"attempt": 1, "error": "E", "message": "hunter2-secret", "traceback": TRACEBACK, "odd": "hunter2"}
     place = "app/shop.py:7 in charge"
+    frame = {"file": "/srv/app/shop.py", "line": 7, "function": "charge", "text": "pay()"}
     assert Privacy().failure(told, PAYLOAD) == {**told, "place": place}
-    assert Privacy(hide=True).failure(told, PAYLOAD) == {
-        "attempt": 1, "error": "E", "message": HIDDEN, "traceback": HIDDEN, "place": place,
-    }  # fmt: skip
+    hidden = {"attempt": 1, "error": "E", "message": HIDDEN, "traceback": HIDDEN}
+    assert Privacy(hide=True).failure({**told, "frame": frame}, PAYLOAD) == {**hidden, "place": place}
+    assert Privacy(hide=True).failure(told, PAYLOAD) == {**hidden, "place": ""}  # it is read from a text
     masked = Privacy(("password",)).failure(told, PAYLOAD)
     assert masked["traceback"] == TRACEBACK.replace("hunter2-secret", HIDDEN)
     assert masked["place"] == place

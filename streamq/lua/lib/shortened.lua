@@ -5,7 +5,8 @@ local budget = 262144
 local function cut(name, value, most)
   if name == 'p' then return string.sub(value, 1, most) end
   if name == 'f' and #value > 16384 then
-    local last = string.match(value, '.*(,{"attempt".*)$') or ''
+    -- Anchored: each further start would read the rest again, and nobody can end a script.
+    local last = string.match(value, '^.*(,{"attempt".*)$') or ''
     return #last > 1 and #last <= 16384 and '[' .. string.sub(last, 2) or ''
   end
   return string.sub(value, 1, name == 'f' and 16384 or 300)
