@@ -17,6 +17,7 @@ from streamq.convert.converter import Refused, kind_of
 
 _BASES: Final = (str, int, float, Decimal, datetime, dict, list, tuple, set, frozenset)
 _MISSING: Final = object()
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - what is compared has no zone any more
 
 
 def check_same(sent: Any, back: Any) -> None:
@@ -88,15 +89,25 @@ def _items(sent: Any, back: Any) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _entries(sent: Any, back: Any) -> Iterator[tuple[str, Any, Any]]:
-    keys = {key: key for key in back}
+    keys = {_label(key): key for key in back}
     for key, item in sent.items():
-        if key not in keys:
+        if (label := _label(key)) not in keys:
             yield f".{key}", _MISSING, _MISSING
             return
-        yield f".{key}", key, keys[key]
-        yield f".{key}", item, back[key]
+        yield f".{key}", key, keys[label]
+        yield f".{key}", item, back[keys[label]]
     if len(sent) != len(back):
         yield "", _MISSING, _MISSING
+
+
+def _label(key: Any) -> Any:
+    """What a key is found by: an aware datetime by its moment, see `_same_moment`."""
+    if isinstance(key, tuple):
+        return tuple(map(_label, key))
+    if isinstance(key, datetime) and key.utcoffset() is not None:
+        since = key.replace(tzinfo=None, fold=0) - _EPOCH
+        return since - (key.utcoffset() or timedelta(0)), datetime
+    return key
 
 
 def _attributes(names: Any, sent: Any, back: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -10,7 +10,7 @@ import typing
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import (
@@ -270,3 +270,24 @@ def test_there_is_one_limit_of_depth(annotation: Any) -> None:
         handler(annotation).payload(([sent] if annotation != dict[str, Any] else {"k": sent},), {})
     with pytest.raises(PayloadError, match="nested deeper than 200 levels"):
         handler(Any).encode_result([[sent]])
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime(
+            2000, 3, 26, 2, 0, tzinfo=ZoneInfo("Europe/Berlin")
+        ),  # does not exist: the clock was put forward
+        datetime(2000, 10, 29, 2, 30, tzinfo=ZoneInfo("Europe/Berlin")),  # is there twice
+        datetime(2000, 10, 29, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"), fold=1),
+        datetime.min.replace(tzinfo=timezone(timedelta(hours=14))),
+        datetime.max.replace(tzinfo=timezone(-timedelta(hours=12))),
+    ],
+)
+def test_moments_at_which_a_clock_is_set_are_keys_too(moment: datetime) -> None:
+    for annotation, value in (
+        (dict[datetime, int], {moment: 1}),
+        (set[datetime], {moment}),
+        (datetime, moment),
+    ):
+        assert difference(value, through(annotation, value)) is None
