@@ -41,6 +41,13 @@ def connections(url: str) -> Counter[str]:
     return Counter(row["cmd"] for row in rows if not row["cmd"].startswith("client"))
 
 
+@pytest.fixture(autouse=True)
+def alone(url: str) -> None:
+    """Connections that earlier tests have left on the server are none of ours to count."""
+    for kind in ("normal", "pubsub"):
+        command(url, "CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+
+
 def registered(url: str, app: StreamQ) -> int:
     found = command(url, "ZCARD", type_keys(app.name, 0, "work").waiters)
     assert isinstance(found, int)

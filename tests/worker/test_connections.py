@@ -11,9 +11,10 @@ import pytest
 
 from streamq import Daemon, StreamQ, Worker
 from streamq.transport import wire
-from tests.client.test_waiting import connections
+from tests.client.test_waiting import alone, connections
 from tests.running import OPTIONS, QUICK, begun, until
 
+__all__ = ["alone"]
 OPS = (Path(__file__).parents[2] / "ops" / "README.md").read_text()
 TYPES = 8
 
