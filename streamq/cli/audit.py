@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
             audit = found.admin.repair(dry_run=args.dry_run, write_off=args.write_off, progress=bar.set)
         else:
             audit = found.inspector.audit(bar.set)
-    if found.record is None and audit.ok and not audit.checked:
+    if found.record is None and audit.ok and not audit.checked and not found.inspector.types():
         tell(f"there is nothing of app {found.app!r} on this server: see `streamq apps`")
         return NOT_FOUND
     if args.json:

@@ -18,7 +18,6 @@ from streamq.errors import InvalidTaskId, RedisUnavailable, UnknownTaskType, Usa
 from streamq.model import NAME_PATTERN, TaskId
 from streamq.options import seconds
 from streamq.transport import Address
-from streamq.unreadable import Damaged
 from streamq.wording import listed
 
 if TYPE_CHECKING:
@@ -172,6 +171,7 @@ def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
     """
     from streamq.inspector import apps
     from streamq.transport import SyncTransport
+    from streamq.unreadable import Damaged
 
     url, named = args.url or environment.URL.get(), args.app or environment.APP.given()
     transport = SyncTransport(address(args), patience=PATIENCE)
