@@ -16,7 +16,7 @@ from streamq.dashboard.access import Anyone, Basic, Bearer, Header, LoginLink, P
 from streamq.errors import StreamQError, UsageError
 
 if TYPE_CHECKING:
-    from streamq.dashboard.site import Auth, Queue
+    from streamq.dashboard.context import Auth, Queue
 
 __all__ = ["Anyone", "Basic", "Bearer", "Header", "LoginLink", "Principal", "Role", "dashboard"]
 

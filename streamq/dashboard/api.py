@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from starlette.concurrency import run_in_threadpool
@@ -18,12 +18,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from streamq.dashboard import objects
-from streamq.dashboard.actions import MOST_BYTES, act, allowed, media_type, one_target, selection
-from streamq.dashboard.pages import PAGE, dead_groups, listed, task_filter
+from streamq.dashboard.commands import act, allowed
+from streamq.dashboard.context import Site
+from streamq.dashboard.forms import MOST_BYTES, media_type, one_target, selection
+from streamq.dashboard.queries import PAGE, dead_groups, listed, task_filter
 from streamq.errors import UnknownTaskType
-
-if TYPE_CHECKING:
-    from streamq.dashboard.site import Site
 
 
 def _json(value: Any, status: int = 200) -> Response:

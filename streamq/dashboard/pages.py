@@ -7,7 +7,7 @@ the framework runs them in threads, since the inspector waits for the server.
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from starlette.exceptions import HTTPException
@@ -17,21 +17,23 @@ from starlette.routing import Route
 
 from streamq.dashboard import objects
 from streamq.dashboard.access import MAY
-from streamq.deadgroups import END_MS, DeadGroups, DeadSelection
-from streamq.errors import InvalidOption, InvalidTaskId, UsageError
-from streamq.inspector import Inspector, TaskInfo
-from streamq.model import STATES, State, TaskId
-from streamq.options import seconds
+from streamq.dashboard.context import Site
+from streamq.dashboard.queries import (
+    FILTERS,
+    LISTED,
+    PAGE,
+    all_listed,
+    dead_groups,
+    listed,
+    matching,
+    task_filter,
+    times,
+)
+from streamq.errors import InvalidTaskId
+from streamq.inspector import TaskInfo
+from streamq.model import TaskId
 from streamq.reach import unless_away
 from streamq.stored import moment, real
-from streamq.tasklist import TaskFilter
-
-if TYPE_CHECKING:
-    from streamq.dashboard.site import Site
-
-LISTED: Final = tuple(name for name in STATES if name != "unknown")
-PAGE: Final = 50
-FILTERS: Final = ("type", "error", "id", "older", "newer", "fingerprint")
 
 
 class Pages:
@@ -85,7 +87,7 @@ class Pages:
         asked = {name: query.get(name, "") for name in FILTERS} | {"state": state}
         values: dict[str, Any] = {"types": types, "states": LISTED, "state": state}
         values["back"] = "/tasks?" + urlencode({name: value for name, value in asked.items() if value})
-        values["matching"] = _all_listed(asked, filter_, page.now_ms) if state == "dead" else {}
+        values["matching"] = all_listed(asked, filter_, page.now_ms) if state == "dead" else {}
         return self._page(request, "tasks.html", page=page, asked=asked, rows=self._rows(page.rows), **values)
 
     def _jump(self, request: Request, wanted: str) -> Response:
@@ -142,7 +144,7 @@ class Pages:
         groups = objects.groups(found, self._site.privacy)
         return self._page(
             request, "dead.html", **groups, types=inspector.types(), asked=asked, total=total,
-            times=_times(wanted), matching=_matching(wanted),
+            times=times(wanted), matching=matching(wanted),
         )  # fmt: skip
 
     def workers(self, request: Request) -> Response:
@@ -180,64 +182,6 @@ class Pages:
         principal = request.scope["principal"]
         may = {action: principal.may(action) for action in MAY}
         return self._site.render.page(request, template, status=status, may=may, **values)
-
-
-def listed(text: str) -> State:
-    for state in STATES:
-        if state == text and state != "unknown":
-            return state
-    raise UsageError(f"There is no list of {text[:40]!r} tasks; there are {', '.join(LISTED)}.")
-
-
-def task_filter(query: Any) -> TaskFilter:
-    """The filter that a page's address asks for. Raises UsageError."""
-    return TaskFilter(
-        error=query.get("error", "").strip()[:200],
-        id=query.get("id", "").strip()[:200],
-        older_than=_age(query, "older"),
-        newer_than=_age(query, "newer"),
-        fingerprint=query.get("fingerprint", "").strip()[:40],
-    )
-
-
-def dead_groups(inspector: Inspector, query: Any) -> tuple[DeadGroups, DeadSelection]:
-    """The groups that a page's address asks for, and what selects their letters. Raises UsageError."""
-    wanted = task_filter(query)
-    name = query.get("type") or None
-    return objects.dead_groups(inspector, name, wanted.error, wanted.older_than, wanted.newer_than)
-
-
-def _times(wanted: DeadSelection) -> dict[str, int]:
-    """The times of a selection as a form says them; none for what is not limited."""
-    since = {"since": wanted.since_ms} if wanted.since_ms else {}
-    return since | ({"until": wanted.until_ms} if wanted.until_ms < END_MS else {})
-
-
-def _matching(wanted: DeadSelection) -> dict[str, object]:
-    """A selection as a form says it: type, fingerprint, error, times."""
-    return {
-        "type": wanted.type, "fingerprint": wanted.fingerprint, "error": wanted.error, **_times(wanted),
-    }  # fmt: skip
-
-
-def _all_listed(asked: dict[str, str], wanted: TaskFilter, now_ms: int) -> dict[str, object]:
-    """What selects all that a list of dead letters shows on its pages; nothing where no selection can."""
-    if not asked["type"] or wanted.error or wanted.id:
-        return {}
-    older, newer = wanted.older_than, wanted.newer_than
-    since = now_ms - round(newer * 1000) if newer is not None else 0
-    until = now_ms - round(older * 1000) if older is not None else END_MS
-    return _matching(DeadSelection(asked["type"], wanted.fingerprint, "", max(0, since), max(0, until)))
-
-
-def _age(query: Any, name: str) -> float | None:
-    text = query.get(name, "").strip()
-    if not text:
-        return None
-    try:
-        return seconds(text, name)
-    except InvalidOption as error:
-        raise UsageError(str(error)) from None
 
 
 def _attempt(told: dict[str, Any]) -> dict[str, Any]:

@@ -6,26 +6,24 @@ Owns the wiring. Pages are in `pages`, what writes in `actions`, JSON in `api`.
 from __future__ import annotations
 
 import gzip
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from streamq.admin import Admin
-from streamq.dashboard.access import Principal
 from streamq.dashboard.actions import Actions
 from streamq.dashboard.api import Api
 from streamq.dashboard.checkup import Checkup
+from streamq.dashboard.context import Auth, Queue, Site
 from streamq.dashboard.guard import Guard
 from streamq.dashboard.history import History
 from streamq.dashboard.live import Pulse
@@ -36,41 +34,8 @@ from streamq.dashboard.scrape import Scrape
 from streamq.doctor import Diagnosis, examine
 from streamq.doctor.rights import LOOKING
 from streamq.errors import AuthenticationFailed, InvalidTaskId, RedisError, RedisUnavailable, StreamQError
-from streamq.inspector import Inspector
 from streamq.reach import Reach
 from streamq.unreadable import Damaged
-
-Auth = Callable[[Any], Principal | Awaitable[Principal | None] | None]
-
-
-class Queue(Protocol):
-    """What the dashboard needs of an app: a StreamQ has it, and so has a command's target."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def inspector(self) -> Inspector: ...
-    @property
-    def admin(self) -> Admin: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What all parts of the site share."""
-
-    queue: Queue
-    render: Renderer
-    privacy: Privacy
-    history: History
-    checkup: Checkup
-    scrape: Scrape
-    reach: Reach
-
-    def problem(self, request: Request, status: int, title: str, text: str) -> Response:
-        """An error as a page, or as JSON below /api."""
-        if "/api/" in request.scope["path"]:
-            return JSONResponse({"error": title, "detail": text}, status)
-        return self.render.page(request, "problem.html", status=status, title=title, text=text)
 
 
 def build(

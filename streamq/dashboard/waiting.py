@@ -14,10 +14,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from streamq.dashboard.context import Auth, Queue
 from streamq.dashboard.guard import Guard
 from streamq.dashboard.probes import inner_path
 from streamq.dashboard.render import STATIC, Renderer
-from streamq.dashboard.site import Auth, Queue, unguarded
+from streamq.dashboard.site import unguarded
 from streamq.errors import RedisUnavailable, StreamQError
 
 LOOK_AGAIN: Final = 1.0

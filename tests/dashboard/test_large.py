@@ -18,7 +18,7 @@ import pytest
 from streamq import StreamQ, calls
 from streamq.codec import add_failure
 from streamq.dashboard import dashboard
-from streamq.dashboard.pages import LISTED
+from streamq.dashboard.queries import LISTED
 from streamq.deadgroups import DeadSelection
 from streamq.keys import shard_keys, type_keys
 from streamq.model import Completed, Died, Outcome, Settlement
