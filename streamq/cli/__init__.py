@@ -15,6 +15,18 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
+from streamq.exit_codes import (
+    CONFIG,
+    DENIED,
+    FAILED,
+    INTERRUPTED,
+    NOT_FOUND,
+    OK,
+    UNHEALTHY,
+    UNREACHABLE,
+    USAGE,
+)
+
 COMMANDS: Final = {
     "dev": "run an app while you write it: server, worker with reload, daemon and dashboard",
     "worker": "run an app's tasks: a group of processes on this host",
@@ -45,16 +57,6 @@ COMMANDS: Final = {
     "completion": "print the completion script of a shell",
     "version": "print the version",
 }
-
-OK: Final = 0
-FAILED: Final = 1
-USAGE: Final = 2
-NOT_FOUND: Final = 3
-UNHEALTHY: Final = 6
-UNREACHABLE: Final = 69
-DENIED: Final = 77
-CONFIG: Final = 78
-INTERRUPTED: Final = 130
 
 EXIT_CODES: Final = f"""exit codes:
   {OK}    done

@@ -19,10 +19,10 @@ import re
 from typing import Final
 
 from streamq import environment
-from streamq.cli import OK
 from streamq.cli.output import say_text
 from streamq.doctor import users
 from streamq.errors import UsageError
+from streamq.exit_codes import OK
 from streamq.namespace import check_prefix
 
 _NAMES: Final = re.compile(r"[A-Za-z0-9_.:-]{0,100}")

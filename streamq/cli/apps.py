@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import argparse
 
-from streamq.cli import OK, target
+from streamq.cli import target
 from streamq.cli.output import write_json, write_table
+from streamq.exit_codes import OK
 from streamq.inspector import Inspector, apps
 from streamq.shards import AppRecord
 from streamq.transport import SyncTransport

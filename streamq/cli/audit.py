@@ -12,9 +12,10 @@ from dataclasses import asdict
 from typing import Any
 
 from streamq.audit import FAULTS, Audit
-from streamq.cli import NOT_FOUND, OK, UNHEALTHY, target
+from streamq.cli import target
 from streamq.cli.output import Progress, remark, say, tell, write_json, write_table
 from streamq.errors import UsageError
+from streamq.exit_codes import NOT_FOUND, OK, UNHEALTHY
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,8 @@ import argparse
 import secrets
 from typing import Any
 
-from streamq.cli import OK, target
+from streamq.cli import target
+from streamq.exit_codes import OK
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

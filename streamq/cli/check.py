@@ -14,8 +14,9 @@ import socket
 from typing import Any
 
 from streamq import environment
-from streamq.cli import OK, UNHEALTHY, listen, target
+from streamq.cli import listen, target
 from streamq.cli.output import say, write_json
+from streamq.exit_codes import OK, UNHEALTHY
 from streamq.inspector import WorkerInfo, daemons
 from streamq.transport import SyncTransport
 

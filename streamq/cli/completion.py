@@ -15,8 +15,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from streamq import environment
-from streamq.cli import OK
 from streamq.errors import StreamQError, UsageError
+from streamq.exit_codes import OK
 
 QUICK: Final = 0.3
 """Seconds that a server may take to connect, and to answer."""

@@ -13,12 +13,13 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, cast
 
 from streamq import environment, printable
-from streamq.cli import CONFIG, OK, listen, target
+from streamq.cli import listen, target
 from streamq.cli.describe import options
 from streamq.cli.output import tell, write_json, write_table
 from streamq.cli.worker import import_option, imports
 from streamq.environment import Source, Variable
 from streamq.errors import InvalidOption, InvalidURL, StreamQError, UsageError
+from streamq.exit_codes import CONFIG, OK
 from streamq.namespace import DEFAULT_PREFIX, check_prefix
 from streamq.options import DaemonOptions, TaskOptions, WorkerOptions
 from streamq.telemetry.traces import Tracer, Tracing

@@ -11,9 +11,10 @@ import signal
 
 from streamq import telemetry
 from streamq.app import check_name
-from streamq.cli import OK, listen, target
+from streamq.cli import listen, target
 from streamq.cli.worker import log_options
 from streamq.daemon import Daemon
+from streamq.exit_codes import OK
 from streamq.options import DaemonOptions, seconds
 from streamq.telemetry.listen import Listen
 from streamq.telemetry.routes import routes

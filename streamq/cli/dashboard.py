@@ -14,13 +14,14 @@ import ipaddress
 from typing import Any
 
 from streamq import environment
-from streamq.cli import CONFIG, OK, target
+from streamq.cli import target
 from streamq.cli.output import tell
 from streamq.dashboard import dashboard, waiting
 from streamq.dashboard.access import LoginLink, parse
 from streamq.dashboard.guard import LOOPBACK_NAMES, TOKEN
 from streamq.dashboard.serve import serve
 from streamq.errors import RedisUnavailable, UsageError
+from streamq.exit_codes import CONFIG, OK
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from streamq.cli import NOT_FOUND, OK, selection, target
+from streamq.cli import selection, target
 from streamq.cli.letters import edit, move
 from streamq.cli.output import age, moment, tell, write_json, write_table
 from streamq.cli.task import as_object, write_task
 from streamq.deadgroups import DeadGroup
+from streamq.exit_codes import NOT_FOUND, OK
 from streamq.options import whole
 from streamq.tasklist import MOST_ROWS, TaskFilter, TaskRow
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from streamq.cli import FAILED, OK
+from streamq.exit_codes import FAILED, OK
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from streamq import telemetry
-from streamq.cli import OK
 from streamq.cli.worker import import_option, imports
 from streamq.errors import UsageError
+from streamq.exit_codes import OK
 from streamq.options import seconds, whole
 from streamq.transport import Address
 

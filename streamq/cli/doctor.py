@@ -11,11 +11,12 @@ import sys
 from dataclasses import asdict
 from typing import Final
 
-from streamq.cli import OK, UNHEALTHY, code_of, target
+from streamq.cli import code_of, target
 from streamq.cli.output import say, write_json
 from streamq.doctor import Diagnosis, examine
 from streamq.doctor.check import fault
 from streamq.errors import AuthenticationFailed, RedisUnavailable, ServerTooOld, StreamQError
+from streamq.exit_codes import OK, UNHEALTHY
 from streamq.transport import Address, SyncTransport
 
 _MARKS: Final = {"ok": "✓", "warning": "!", "fault": "✗", "unknown": "?"}

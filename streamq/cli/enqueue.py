@@ -17,9 +17,10 @@ from typing import IO, Any, Final
 
 import orjson
 
-from streamq.cli import OK, target
+from streamq.cli import target
 from streamq.cli.output import Progress, say, tell, write_json
 from streamq.errors import PayloadError, StreamQError, UsageError
+from streamq.exit_codes import OK
 from streamq.handle import TaskHandle
 from streamq.options import call_options
 from streamq.queue import Bound, PerCall, StreamQ

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 
-from streamq.cli import FAILED, OK, target
+from streamq.cli import target
 from streamq.cli.output import confirmed, say, write_json
 from streamq.cli.pause import named
+from streamq.exit_codes import FAILED, OK
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,10 +17,11 @@ from typing import Any, Final
 
 import orjson
 
-from streamq.cli import FAILED, INTERRUPTED, NOT_FOUND, OK, selection, target
+from streamq.cli import selection, target
 from streamq.cli.output import Progress, askable, confirmed, say, tell, write_json
 from streamq.depth import deeper
 from streamq.errors import UsageError
+from streamq.exit_codes import FAILED, INTERRUPTED, NOT_FOUND, OK
 from streamq.model import NAME_PATTERN, TaskId
 
 _PAST: Final = {"requeue": "requeued", "purge": "purged"}

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 
-from streamq.cli import OK, target
+from streamq.cli import target
 from streamq.cli.output import say, write_json
 from streamq.errors import UsageError
+from streamq.exit_codes import OK
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 
-from streamq.cli import FAILED, NOT_FOUND, OK, target
+from streamq.cli import target
 from streamq.cli.output import say, tell, write_json
+from streamq.exit_codes import FAILED, NOT_FOUND, OK
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from streamq.cli import OK, target
+from streamq.cli import target
 from streamq.cli.output import age, moment, remark, tell, write_json, write_table
 from streamq.doctor.queue import NO_DAEMON, OVERDUE
+from streamq.exit_codes import OK
 from streamq.inspector import Inspector, TypeStats
 from streamq.operations import Pause
 from streamq.reach import Reach, unless_away

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final, get_args
 
-from streamq.cli import OK, target
+from streamq.cli import target
 from streamq.cli.output import age, say, tell, write_json
 from streamq.errors import OutcomeUnknown, RedisUnavailable
+from streamq.exit_codes import OK
 from streamq.options import whole
 from streamq.tail import Event, EventName
 

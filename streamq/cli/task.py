@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, Final
 
-from streamq.cli import NOT_FOUND, OK, target
+from streamq.cli import target
 from streamq.cli.output import (
     age,
     brief,
@@ -25,6 +25,7 @@ from streamq.cli.output import (
     write_table,
 )
 from streamq.errors import UsageError
+from streamq.exit_codes import NOT_FOUND, OK
 from streamq.inspector import TaskInfo
 from streamq.model import LETTER, STATES, SUSPECT, Success
 from streamq.options import whole

@@ -15,12 +15,13 @@ import time
 from typing import Any, Final
 
 from streamq import printable
-from streamq.cli import OK, target
+from streamq.cli import target
 from streamq.cli.output import age, brief, moment, say, table, write_json
 from streamq.cli.overview import Watch
 from streamq.cli.screen import BOLD, Screen
 from streamq.doctor.queue import NO_DAEMON
 from streamq.errors import RedisUnavailable
+from streamq.exit_codes import OK
 from streamq.options import seconds
 
 SHARE: Final = 0.1

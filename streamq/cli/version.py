@@ -6,7 +6,7 @@ import argparse
 import platform
 from importlib.metadata import version
 
-from streamq.cli import OK
+from streamq.exit_codes import OK
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 
-from streamq.cli import FAILED, OK, target
+from streamq.cli import target
 from streamq.cli.output import tell, write_json
+from streamq.exit_codes import FAILED, OK
 from streamq.options import seconds
 from streamq.queue import StreamQ
 

@@ -10,9 +10,10 @@ import argparse
 
 from streamq import environment, telemetry
 from streamq.app import check_imports
-from streamq.cli import CONFIG, listen, target
+from streamq.cli import listen, target
 from streamq.cli.output import tell
 from streamq.errors import CannotListen, StreamQError
+from streamq.exit_codes import CONFIG
 from streamq.options import WorkerOptions, seconds, whole
 from streamq.transport import Address
 

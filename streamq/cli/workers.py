@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from streamq.cli import OK, target
+from streamq.cli import target
 from streamq.cli.output import age, write_json, write_table
+from streamq.exit_codes import OK
 from streamq.inspector import WorkerInfo
 from streamq.wording import listed
 

@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 
 import orjson
 
-from streamq import printable, telemetry
+from streamq import exit_codes, printable, telemetry
 from streamq.daemon import Daemon
 from streamq.dev import example
 from streamq.dev.plan import Plan
@@ -23,9 +23,9 @@ from streamq.inspector import Inspector
 from streamq.options import DaemonOptions, WorkerOptions
 from streamq.transport import Address, SyncTransport
 from streamq.worker import launch
-from streamq.worker.launch import EXIT_CONFIG, Launch
 from streamq.worker.loading import load_app
 from streamq.worker.member import live
+from streamq.worker.spec import Launch
 
 DASHBOARD_HOST: Final = "127.0.0.1"
 SAMPLES: Final = 3
@@ -41,7 +41,7 @@ def main() -> NoReturn:
         ROLES[role](plan)
     except StreamQError as error:
         _say(str(error))
-        sys.exit(EXIT_CONFIG)
+        sys.exit(exit_codes.CONFIG)
     sys.exit(0)
 
 

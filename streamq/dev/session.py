@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from streamq import environment
+from streamq import environment, exit_codes
 from streamq.dev import watch
 from streamq.dev.log import Log
 from streamq.dev.part import Part
@@ -26,7 +26,6 @@ from streamq.dev.plan import Plan
 from streamq.embedded import EmbeddedServer
 from streamq.errors import CannotListen, RedisUnavailable, UsageError
 from streamq.transport import Address
-from streamq.worker.launch import EXIT_CONFIG, EXIT_DRAINED
 
 PORT: Final = 6379
 DASHBOARD_PORT: Final = 8675
@@ -171,8 +170,8 @@ class Session:
 
     async def _pause(self, code: int, delay: float) -> float:
         """After a worker that has ended by itself: until it makes sense to start another."""
-        if code in (EXIT_CONFIG, EXIT_DRAINED):
-            why = "cannot start" if code == EXIT_CONFIG else "was drained"
+        if code in (exit_codes.CONFIG, exit_codes.DRAINED):
+            why = "cannot start" if code == exit_codes.CONFIG else "was drained"
             self._say(f"the worker {why}: save a file to start it again")
             await self._first(self._changed.wait())
             return 0.0

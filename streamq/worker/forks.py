@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from typing import Final, NoReturn
 
-EXIT_FORKED: Final = 70
+from streamq import exit_codes
+
 _TOLD: Final = (
     b"streamq: a handler forked, and the child came back from it as a copy of its worker: it was ended. "
     b"End a forked child with os._exit(), or start it with multiprocessing or subprocess\n"
@@ -19,4 +20,4 @@ _TOLD: Final = (
 def end_child(*_args: object) -> NoReturn:
     """End this process at once; nothing that it has from its parent is flushed, closed or told."""
     os.write(2, _TOLD)
-    os._exit(EXIT_FORKED)
+    os._exit(exit_codes.FORKED)

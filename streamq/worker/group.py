@@ -16,7 +16,7 @@ from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Final
 
-from streamq import telemetry
+from streamq import exit_codes, telemetry
 from streamq.errors import UsageError
 from streamq.options import WorkerOptions
 from streamq.telemetry import systemd
@@ -25,25 +25,17 @@ from streamq.telemetry.sentry import Sentry
 from streamq.telemetry.sums import Snapshot
 from streamq.worker import launch
 from streamq.worker.board import Board
-from streamq.worker.launch import (
-    EXIT_CONFIG,
-    EXIT_DENIED,
-    EXIT_DRAINED,
-    EXIT_UNREACHABLE,
-    EXIT_WEDGED,
-    EXIT_WORN_OUT,
-    Launch,
-)
 from streamq.worker.orphans import Orphans
+from streamq.worker.spec import Launch
 
 if TYPE_CHECKING:
     from streamq.telemetry.web import WebThread
 
 _SPAWN = get_context("spawn")
-_FATAL: Final = (EXIT_CONFIG,)
-_REFUSED: Final = (EXIT_DENIED, EXIT_UNREACHABLE)
+_FATAL: Final = (exit_codes.CONFIG,)
+_REFUSED: Final = (exit_codes.DENIED, exit_codes.UNREACHABLE)
 """The server is there, but has no use for us. Of a group that has worked, another try may go better."""
-_WHY: Final = {EXIT_WORN_OUT: "worn_out", EXIT_WEDGED: "wedged"}
+_WHY: Final = {exit_codes.WORN_OUT: "worn_out", exit_codes.WEDGED: "wedged"}
 CALM: Final = 30.0
 """Seconds that a process must live for its next crash to be restarted without delay."""
 LONGEST_DELAY: Final = 30.0
@@ -258,7 +250,7 @@ class WorkerGroup:
             self._board.ended(seat.name)
             if self._stopping:
                 self._log.info("process.ended", process=seat.name, pid=pid, code=code)
-            elif code == EXIT_DRAINED:
+            elif code == exit_codes.DRAINED:
                 self._log.info("process.drained", process=seat.name, pid=pid)
                 self._retire(seat)
             elif code in _FATAL or (code in _REFUSED and not any(one.lasted for one in self._seats)):

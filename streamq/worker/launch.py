@@ -1,40 +1,15 @@
-"""What a supervisor and its processes have agreed on: what a process is told, and what its end means.
+"""The functions that a supervisor's new processes begin with.
 
-Owns the functions that new processes begin with. The supervisor imports this module, so it loads nothing of
-what the processes are made of.
+Owns the first step only. The supervisor imports this module, so what the processes are made of is loaded in
+the new process.
 """
 
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Final
 
-from streamq.options import WorkerOptions
-
-EXIT_UNREACHABLE: Final = 69
-EXIT_WEDGED: Final = 70
-EXIT_WORN_OUT: Final = 75
-EXIT_DRAINED: Final = 76
-"""An operator asked this worker to end: no other takes its place."""
-EXIT_DENIED: Final = 77
-EXIT_CONFIG: Final = 78
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """What a child process needs to know. `app` is `module:attribute`."""
-
-    app: str
-    url: str | None
-    options: WorkerOptions
-    group: str
-    log_level: str
-    log_format: str
-    reports: bool = False
-    prefix: str | None = None
-    imports: tuple[str, ...] = ()
+from streamq.worker.spec import Launch
 
 
 def worker(launch: Launch, pipe: Connection | None, news: Connection | None = None) -> None:

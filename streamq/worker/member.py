@@ -14,23 +14,16 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from streamq import telemetry
+from streamq import exit_codes, telemetry
 from streamq.errors import AuthenticationFailed, StreamQError, UsageError
 from streamq.options import DaemonOptions
 from streamq.telemetry import traces
 from streamq.telemetry.report import Reporter
 from streamq.worker import signals, stdio
 from streamq.worker.endings import end, run_loop
-from streamq.worker.launch import (
-    EXIT_CONFIG,
-    EXIT_DENIED,
-    EXIT_DRAINED,
-    EXIT_UNREACHABLE,
-    EXIT_WORN_OUT,
-    Launch,
-)
 from streamq.worker.loading import located, production
 from streamq.worker.process import Worker
+from streamq.worker.spec import Launch
 
 if TYPE_CHECKING:
     from streamq.daemon import Daemon
@@ -72,7 +65,7 @@ def live(
     telemetry.configure(launch.log_level, launch.log_format)
     try:
         service = made(make, news)
-        code = EXIT_CONFIG if service is None else run_loop(_serve(service, pipe))
+        code = exit_codes.CONFIG if service is None else run_loop(_serve(service, pipe))
     except StreamQError as error:
         telemetry.get_logger().error("process.failed", error=str(error))
         code = _code(error)
@@ -97,8 +90,8 @@ def made(make: Callable[[], Any], news: Connection | None) -> Any:
 def _code(error: StreamQError) -> int:
     """Return the exit code for what keeps a process from its work."""
     if isinstance(error, UsageError):
-        return EXIT_CONFIG
-    return EXIT_DENIED if isinstance(error, AuthenticationFailed) else EXIT_UNREACHABLE
+        return exit_codes.CONFIG
+    return exit_codes.DENIED if isinstance(error, AuthenticationFailed) else exit_codes.UNREACHABLE
 
 
 async def _serve(service: Any, pipe: Connection | None) -> int:
@@ -114,8 +107,8 @@ async def _serve(service: Any, pipe: Connection | None) -> int:
         if reporter is not None:
             await asyncio.to_thread(reporter.stop)
     if getattr(service, "drained", False):
-        return EXIT_DRAINED
-    return EXIT_WORN_OUT if getattr(service, "worn_out", False) else 0
+        return exit_codes.DRAINED
+    return exit_codes.WORN_OUT if getattr(service, "worn_out", False) else 0
 
 
 def _watch_parent(loop: asyncio.AbstractEventLoop, stop: Any) -> None:

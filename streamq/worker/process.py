@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from streamq import calls, telemetry
+from streamq import calls, exit_codes, telemetry
 from streamq.blocking import SERVING
 from streamq.keys import TypeKeys
 from streamq.model import Orders, Outcome
@@ -33,7 +33,6 @@ from streamq.worker.fetcher import Fetcher
 from streamq.worker.holdings import Held, Holdings
 from streamq.worker.incarnations import Incarnations
 from streamq.worker.intake import Intake
-from streamq.worker.launch import EXIT_WEDGED
 from streamq.worker.leases import Asked, LeaseKeeper, Told
 from streamq.worker.loading import App, served_types
 from streamq.worker.meter import Meter
@@ -318,7 +317,7 @@ class Worker:
                 self._log.critical(
                     "worker.wedged", task=str(held.delivery.id), fix="a handler blocks the event loop"
                 )
-                os._exit(EXIT_WEDGED)
+                os._exit(exit_codes.WEDGED)
 
     # -- what a supervisor asks ------------------------------------------------------------------------
 

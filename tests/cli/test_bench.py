@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from streamq.bench import measure, record
-from streamq.cli import INTERRUPTED, OK, USAGE, main
+from streamq.cli import main
+from streamq.exit_codes import INTERRUPTED, OK, USAGE
 from tests.conftest import command
 from tests.running import wait_until
 

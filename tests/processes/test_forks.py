@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from streamq import StreamQ
-from streamq.worker.forks import EXIT_FORKED
+from streamq.exit_codes import FORKED
 from tests.running import clean, wait_until
 
 
@@ -18,7 +18,7 @@ def test_a_forked_child_ends_where_its_handler_does(
 ) -> None:
     """Guard: Settler.put in a child, and the process ids beside the calls in executors and child."""
     worker("--concurrency", "2")
-    assert jobs.send(task_type).result(20) == EXIT_FORKED
+    assert jobs.send(task_type).result(20) == FORKED
     assert jobs.send("work", {"seconds": 0.01}).result(20)  # the worker itself goes on as before
     clean(jobs)
 
