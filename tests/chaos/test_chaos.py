@@ -13,7 +13,6 @@ from tests.chaos.conductor import Run, Settings, conduct
 from tests.chaos.plan import TOPOLOGIES, Fault, Topology, draw, kinds
 from tests.chaos.servers import ROLES
 
-pytestmark = pytest.mark.timeout(180)
 SEED: Final = int(os.environ.get("STREAMQ_CHAOS_SEED", "41001"))
 """The plan of the suite; the variable takes another, and a failure prints what repeats it."""
 

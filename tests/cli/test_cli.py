@@ -363,7 +363,6 @@ def test_no_terminal_no_progress_bar(shard: Shard) -> None:
     assert done.stderr == b""
 
 
-@pytest.mark.timeout(120)
 def test_demo_adds_up() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "streamq", "demo", "--tasks", "400", "--json"],

@@ -18,7 +18,6 @@ from streamq import StreamQ
 from tests.cli.conftest import Capture, run
 from tests.ports import free_port
 
-pytestmark = pytest.mark.timeout(120)
 ROOT = Path(__file__).resolve().parents[2]
 CODE = """
 import asyncio

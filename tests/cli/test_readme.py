@@ -8,8 +8,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from streamq.cli import COMMANDS
 from tests.cli import test_dev
 from tests.cli.test_dev import ROOT, Session
@@ -18,7 +16,6 @@ README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 start = test_dev.start  # the fixture
 
 
-@pytest.mark.timeout(120)
 def test_the_first_minute(start: Callable[..., Session]) -> None:
     told = README.partition("## The first minute")[2].partition("\n## ")[0]
     [code] = re.findall(r"```python\n(.*?)```", told, re.DOTALL)

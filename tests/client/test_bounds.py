@@ -35,7 +35,6 @@ def used(url: str) -> int:
     return int(info.split(b"used_memory:")[1].split(b"\r\n")[0])
 
 
-@pytest.mark.timeout(180)
 async def test_nothing_grows(url: str) -> None:
     """A hundred thousand tasks through, some retried, delayed, cancelled: then every key is accounted for."""
     app = StreamQ("shop", url)

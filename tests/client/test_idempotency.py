@@ -198,7 +198,6 @@ def test_a_server_that_is_stopped_during_the_call_and_goes_on(stoppable: Embedde
     app.close()
 
 
-@pytest.mark.timeout(90)
 async def test_stops_at_any_moment_make_one_task_for_each_key(stoppable: EmbeddedServer) -> None:
     """Producers whose calls end unknown again and again while the server is stopped and goes on.
 

@@ -17,7 +17,6 @@ from tests.running import clean, until
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH"),
-    pytest.mark.timeout(120),
     pytest.mark.xdist_group("browser"),
 ]
 

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tests.endurance import day, load, recovery
 from tests.endurance.stage import staged
-
-pytestmark = pytest.mark.timeout(120)
 
 
 async def test_many_tasks_leave_nothing_behind(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from tests.variant import CLOCK, changed, own_clock
 STREAM = "streamq:{shop:0}:work:normal"
 
 
-@pytest.mark.timeout(120)
 def test_daemons_that_are_killed_in_the_middle_lose_nothing(app: StreamQ) -> None:
     """Promoting and reclaiming are one script each: whatever a daemon was doing, nothing is half done.
     Three are killed while they promote thousands and take back hundreds; then a worker does the rest."""

@@ -50,7 +50,6 @@ def noticed(url: str, *mutants: Mutant) -> str:
 
 
 @pytest.mark.parametrize("mutant", QUICK, ids=str)
-@pytest.mark.timeout(120)
 def test_a_missing_guard_is_noticed(mutant: Mutant, valkey: EmbeddedServer) -> None:
     assert noticed(valkey.url, mutant), mutant.fault
 

@@ -17,7 +17,6 @@ from streamq import StreamQ, TaskDead
 from tests.processes.conftest import ROOT, Start, alive, ledger
 from tests.running import wait_until
 
-pytestmark = pytest.mark.timeout(120)
 Work = Callable[..., "subprocess.Popen[bytes]"]
 EVERYWHERE = ["on_loop", "in_thread", "in_process"]
 

@@ -16,7 +16,6 @@ from streamq import StreamQ
 from tests.processes.conftest import ROOT, Start, alive, ledger
 from tests.running import clean, wait_until
 
-pytestmark = pytest.mark.timeout(120)
 Work = Callable[..., "subprocess.Popen[bytes]"]
 QUICK = ("daemon", "--claim-interval", "200ms", "--tidy-interval", "300ms")
 

@@ -22,7 +22,6 @@ from tests.processes.conftest import Start, alive
 from tests.running import begun, until, wait_until
 
 TOKEN = "a-long-drain-token"  # noqa: S105
-pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ from streamq.telemetry.sums import MOST_EXCEPTIONS, Snapshot, Sums
 from tests.processes.conftest import alive
 from tests.running import wait_until
 
-pytestmark = pytest.mark.timeout(120)
 PROMTOOL = shutil.which("promtool")
 
 

@@ -18,8 +18,6 @@ from tests.topology.load import under_load
 from tests.topology.sentinels import SentinelSet
 from tests.topology.servers import Node, wait_for
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def master_of(servers: Servers, shard: int) -> Node:
     if isinstance(servers, SentinelSet):

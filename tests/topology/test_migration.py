@@ -16,7 +16,6 @@ from tests.topology.conftest import SHARDS
 from tests.topology.load import under_load
 from tests.topology.servers import Node
 
-pytestmark = pytest.mark.timeout(120)
 SLOT = key_slot(shard_keys("shop", 0).types.encode())
 
 

@@ -18,8 +18,6 @@ from tests.topology.clusters import ClusterSet
 from tests.topology.conftest import SHARDS
 from tests.topology.servers import Node
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def filled(app: StreamQ) -> None:
     @app.task

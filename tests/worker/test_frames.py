@@ -41,7 +41,6 @@ async def test_a_message_makes_no_groups_in_a_process_of_the_worker(app: StreamQ
     assert frame["text"] == "raise RuntimeError(text)"
 
 
-@pytest.mark.timeout(60)
 async def test_a_message_makes_no_groups_in_a_child_process(url: str) -> None:
     app = handlers.at(url)
     async with working(app):

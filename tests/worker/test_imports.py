@@ -110,7 +110,6 @@ def test_a_module_that_is_not_there(package: str) -> None:
         load_app(f"{package}.app")
 
 
-@pytest.mark.timeout(60)
 def test_a_worker_group_and_its_processes_serve_them(package: str, url: str, tmp_path: Path) -> None:
     write(package, "app", APP.format(more="").replace("'unix:///nowhere.sock'", "None"))
     args = [f"{package}.app", "--import", f"{package}.mails,{package}.jobs.images", "--url", url]
