@@ -73,6 +73,8 @@ EXIT_CODES: Final = f"""exit codes:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; answers the exit code."""
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next
+        importlib.import_module("streamq.cli.completion").offer()
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         if len(args) > 1 and args[0] == "help":

@@ -1,20 +1,21 @@
-"""Print the completion script of a shell.
+"""Print the completion script of a shell. Needs the extra `cli`: pip install 'streamq[cli]'.
 
 bash: `source <(streamq completion bash)` in ~/.bashrc. zsh: `source <(streamq completion zsh)` in ~/.zshrc,
-after compinit. fish: `streamq completion fish | source` in config.fish. Commands, options and their choices
-are in the script; task types, workers and apps are asked of the server, where it answers within a third of a
-second.
+after compinit. fish: `streamq completion fish | source` in config.fish. Task types, workers and apps come
+from the server if it answers within a third of a second.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
 from streamq import environment
+from streamq.cli import COMMANDS, command
 from streamq.errors import StreamQError, UsageError
 from streamq.exit_codes import OK
 
@@ -26,50 +27,88 @@ _SHELLS: Final = ("bash", "zsh", "fish")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", nargs="?", choices=_SHELLS, help="the shell")
-    # For the scripts: the names of a kind that may stand at the end of a line.
-    parser.add_argument("--names", choices=list(_NAMES), help=argparse.SUPPRESS)
-    parser.add_argument("--line", default="", help=argparse.SUPPRESS)
+    parser.add_argument("shell", choices=_SHELLS, help="the shell")
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.names:
-        _write_names(args.names, args.line.split())
-        return OK
-    if args.shell is None:
-        raise UsageError(f"completion: say which shell: {', '.join(_SHELLS)}")
-    from streamq.cli.describe import places
+    try:
+        from argcomplete.shell_integration import shellcode
+    except ImportError:
+        raise UsageError("completion needs argcomplete: pip install 'streamq[cli]'") from None
     from streamq.cli.output import say_text
-    from streamq.cli.shells import SCRIPTS
 
-    say_text(SCRIPTS[args.shell](places()))
+    say_text(shellcode(["streamq"], use_defaults=False, shell=args.shell))
     return OK
 
 
-def _write_names(kind: str, words: list[str]) -> None:
-    """The names on the server that the words name; nothing where it does not answer."""
-    try:
-        prefix = _option(words, "--prefix")
-        found = _NAMES[kind](lambda: _reach(_option(words, "--url"), prefix), _option(words, "--app"))
-    except StreamQError:
-        return
-    from streamq.cli.output import say
+def offer() -> None:
+    """Offer what may come next on the shell's line, and end the process. The shell's script calls it."""
+    import argcomplete
+    from argcomplete.completers import SuppressCompleter
 
-    say(*(name for name in found if _HARMLESS.fullmatch(name)))
+    argcomplete.autocomplete(
+        parser_of(os.environ.get("COMP_LINE", "").split()),
+        always_complete_options=False,
+        default_completer=SuppressCompleter(),
+    )
 
 
-def _option(words: list[str], name: str) -> str | None:
-    """The value of an option on a line that may not be finished."""
-    for n, word in enumerate(words):
-        if word.startswith(f"{name}="):
-            return word.partition("=")[2]
-        if word == name and n + 1 < len(words):
-            return words[n + 1]
-    return None
+def parser_of(words: list[str]) -> argparse.ArgumentParser:
+    """Return a parser of all commands. Only the command on the line is imported, for its arguments."""
+    parser = argparse.ArgumentParser(prog="streamq")
+    parser.add_argument("--version", action="store_true")
+    verbs = parser.add_subparsers()
+    for name in COMMANDS:
+        one = verbs.add_parser(name)
+        if name in words[1:3]:
+            command(name)[0].arguments(one)
+            _complete(one)
+    return parser
+
+
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Say what completes each value that has no choices of its own."""
+    for one in _actions(parser):
+        if isinstance(one, argparse._SubParsersAction):  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+            for sub in one.choices.values():
+                _complete(sub)
+        elif one.choices is None and (completer := _completer(one)):
+            one.completer = completer  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    yield from parser._actions  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - there is no public way
+
+
+def _completer(action: argparse.Action) -> Any:
+    from argcomplete.completers import DirectoriesCompleter, FilesCompleter
+
+    name = action.metavar or action.dest.upper()
+    if name in ("FILE", "PATH"):
+        return FilesCompleter()
+    if name == "FOLDER":
+        return DirectoriesCompleter()
+    if name == "APP" and not action.option_strings:
+        return None  # a module of the user's, not a name on a server
+    return _of_server(_NAMES[name]) if name in _NAMES else None
+
+
+def _of_server(names: Callable[[_Reach, str | None], list[str]]) -> Callable[..., list[str]]:
+    """Return a completer that asks the server named on the line, and offers nothing if it does not answer."""
+
+    def completer(parsed_args: argparse.Namespace, **_: object) -> list[str]:
+        url, prefix, app = (getattr(parsed_args, name, None) for name in ("url", "prefix", "app"))
+        try:
+            found = names(lambda: _reach(url, prefix), app)
+        except StreamQError:
+            return []
+        return [name for name in found if _HARMLESS.fullmatch(name)]
+
+    return completer
 
 
 def _reach(url: str | None, prefix: str | None) -> Any:
-    """A transport that gives up soon. Raises UsageError where asking would start a server."""
+    """Return a transport that gives up soon. Raises UsageError if asking would start a server."""
     from streamq.transport import Address, SyncTransport
 
     address = Address.parse(url or environment.URL.get(), prefix=prefix)
@@ -98,7 +137,7 @@ def _workers(reach: _Reach, app: str | None) -> list[str]:
 
 
 def _of_app(reach: _Reach, app: str | None, names: Callable[[Any], list[str]]) -> list[str]:
-    """Names of the app that is meant; none where the server has several and none is named."""
+    """Return names of the app that is meant; none if the server has several and none is named."""
     from streamq.inspector import Inspector, apps
 
     transport = reach()
@@ -108,6 +147,7 @@ def _of_app(reach: _Reach, app: str | None, names: Callable[[Any], list[str]]) -
     return names(Inspector(transport, known[0])) if len(known) == 1 else []
 
 
-_NAMES: Final[dict[str, Callable[[_Reach, str | None], list[str]]]] = {
+_NAMES: Final[dict[Any, Callable[[_Reach, str | None], list[str]]]] = {
     "TYPE": _types, "WORKER": _workers, "APP": _apps,
 }  # fmt: skip
+"""What the server is asked for: an argument's name in the help, and the names that complete it."""

@@ -13,8 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, cast
 
 from streamq import environment, printable
-from streamq.cli import listen, target
-from streamq.cli.describe import options
+from streamq.cli import command, listen, target
 from streamq.cli.output import tell, write_json, write_table
 from streamq.cli.worker import import_option, imports
 from streamq.environment import Source, Variable
@@ -148,12 +147,18 @@ def _processes() -> list[Setting]:
         ("worker", WorkerOptions()), ("daemon", DaemonOptions()),
     )  # fmt: skip
     for kind, defaults in kinds:
-        by = options(kind)
+        by = _flags(kind)
         for field in fields(defaults):
             value = getattr(defaults, field.name)
-            option = f"streamq {kind} {by[field.name].flags[-1]}" if field.name in by else ""
+            option = f"streamq {kind} {by[field.name]}" if field.name in by else ""
             found.append(Setting(f"{kind}.{field.name}", value, "default", option))
     return found
+
+
+def _flags(name: str) -> dict[str, str]:
+    """Return the flag of each option of a command, by the name of its value."""
+    actions = command(name)[1]._actions  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - no public way
+    return {one.dest: one.option_strings[-1] for one in actions if one.option_strings}
 
 
 def _of_code(args: argparse.Namespace) -> list[Setting]:
