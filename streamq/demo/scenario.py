@@ -18,15 +18,19 @@ from pathlib import Path
 from typing import Final
 
 from streamq import environment
+from streamq.calls.audit import consumers
 from streamq.demo import ledger
 from streamq.demo.account import Account, draw_up
 from streamq.embedded import EmbeddedServer
 from streamq.errors import StreamQError
 from streamq.inspector import Inspector
+from streamq.keys import type_keys
 from streamq.model import State
 from streamq.transport import Address, SyncTransport
 
 APP: Final = "demo"
+NORMAL: Final = "n"
+"""The letter of the streams in which the demo's tasks are."""
 LONGEST: Final = 60.0
 """Seconds without any progress after which the demo gives up."""
 
@@ -125,10 +129,16 @@ class _Scenario:
         lines = [line for path in self._folder.glob("*.log") for line in path.read_text().splitlines()[-3:]]
         return " / ".join(lines)[-1500:]
 
-    def _workers(self) -> list[int]:
-        return [
-            int(one.details["pid"]) for one in self._inspector.workers() if one.alive and "pid" in one.details
-        ]
+    def _workers(self) -> dict[str, int]:
+        """Return the process id of each living worker by its name."""
+        found = [one for one in self._inspector.workers() if one.alive and "pid" in one.details]
+        return {one.name: int(one.details["pid"]) for one in found}
+
+    def _holds(self, worker: str) -> bool:
+        """Return whether the worker has deliveries in hand."""
+        keys = [type_keys(APP, 0, name) for name in self._inspector.types()]
+        held = [row for t in keys for row in self._transport.run(consumers(t, NORMAL))]
+        return any(name == worker and pending for name, pending, _ in held)
 
     def _counters(self) -> dict[str, int]:
         total: dict[str, int] = {}
@@ -142,13 +152,17 @@ class _Scenario:
         return counters.get("completed", 0) + counters.get("dead", 0)
 
     def _kill_one(self) -> str | None:
-        """kill -9 for a worker in the middle, with tasks in hand."""
+        """kill -9 for a worker in the middle, with tasks in hand. One that has none may live on."""
         if self._killed or self._ended() < self._tasks * 0.3:
             return None
-        self._killed = True
-        pid = self._workers()[0]
-        os.kill(pid, signal.SIGKILL)
-        return f"killed worker process {pid} with SIGKILL"
+        for name, pid in self._workers().items():
+            os.kill(pid, signal.SIGSTOP)  # so that it has what it holds until it is killed
+            if self._holds(name):
+                os.kill(pid, signal.SIGKILL)
+                self._killed = True
+                return f"killed worker process {pid} with SIGKILL"
+            os.kill(pid, signal.SIGCONT)
+        return None
 
     def _account(self, seconds: float) -> Account:
         events = list(ledger.read(self._folder))

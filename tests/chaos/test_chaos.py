@@ -66,8 +66,15 @@ FORGET: Final = Settings(1, 2, only=("reset",), sabotage="forget", rate=60, drai
 )
 async def test_a_broken_build_is_found_out(tmp_path: Path, settings: Settings, rules: set[str]) -> None:
     """The negative control: with guards taken out, the same harness must report what they guard against."""
-    run = await conduct(settings, tmp_path)
-    assert {finding.rule for finding in run.findings} >= rules, run.account
+    found = set[str]()
+    for number in range(3):  # what is provoked needs two processes to meet, which a busy machine can prevent
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        run = await conduct(settings, folder)
+        found |= {finding.rule for finding in run.findings}
+        if found >= rules:
+            return
+    pytest.fail(f"only {found} were found")
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)

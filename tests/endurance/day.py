@@ -96,7 +96,7 @@ async def measure(stage: Stage, seconds: float) -> Day:
     for seat in (daemon, worker, victim):
         seat.start()
     work = Trickle(StreamQ("endurance", stage.url))
-    await until(lambda: len(work.app.inspector.workers()) >= 2, 30)
+    await until(lambda: len(work.app.inspector.workers()) >= 2, 100)
     end = time.monotonic() + seconds
     running = [asyncio.create_task(_again(step, end)) for step in (work.send, work.tidy)]
     running.append(asyncio.create_task(_again(lambda: _kill(victim, seconds, found), end)))
@@ -104,7 +104,7 @@ async def measure(stage: Stage, seconds: float) -> Day:
     found.before, found.keys_before = _use(stage, daemon, worker), figures.keys(stage.client)
     said(f"warm: {found.before}")
     await asyncio.gather(*running)
-    await until(work.drained, 30)
+    await until(work.drained, 150)
     await work.settle()
     found.after, found.keys_after = _use(stage, daemon, worker), figures.keys(stage.client)
     said(f"after: {found.after}")
