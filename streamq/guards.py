@@ -15,12 +15,12 @@ from streamq.keys import VALUES
 OWN: Final = frozenset({"enqueue", "settle", "fetch", "trim"})
 """Scripts that look for themselves, or for which a key that is wrong costs itself only."""
 _SPARED: Final = frozenset(
-    {("leave", "streams..."), ("groups", "streams..."), ("reclaim", "heartbeats"), ("sweep", "workers")}
+    {("leave", "streams"), ("groups", "streams"), ("reclaim", "heartbeats"), ("sweep", "workers")}
 )
 """Keys where a wrong one costs itself only: it counts as empty, or gets no group."""
 _OTHER: Final = {
-    "stream": "stream", "streams": "stream", "beats": "zset", "details": "hash", "log": "list",
-    "apps": "hash", "schedules": "zset", "rollups": "hash",
+    "stream": "stream", "streams": "stream", "beats": "zset", "details": "hash", "apps": "hash",
+    "schedules": "zset", "rollups": "hash",
 }  # fmt: skip
 """Names in headers that are no kinds of keys."""
 _PROBES: Final = {
@@ -53,57 +53,53 @@ end
 """
 
 
-_REFUSED: Final = """if {acting}not redis.acl_check_cmd('LPUSH', KEYS[{log}], '') then
-  return redis.error_reply("NOPERM this user has no permissions to access '" .. KEYS[{log}]
+_REFUSED: Final = """if {acting}not redis.acl_check_cmd('LPUSH', action_log, '') then
+  return redis.error_reply("NOPERM this user has no permissions to access '" .. action_log
     .. "' with lpush: that is for operators; nothing was written")
 end
 """
 """Who may not write the log of operators' actions may not act as one. Redis would refuse it half way."""
 
 
-def guard(name: str, keys: Sequence[str], text: str, args: Sequence[str] = ()) -> str:
-    """The guard of a script; '' where it needs none, or has it."""
-    return _rights(name, keys, args) + _kinds(name, keys, text)
+def guard(name: str, keys: Sequence[str], header: str, args: Sequence[str] = ()) -> str:
+    """The guard of a script, behind the lines that bind its names; '' where it needs none."""
+    return _rights(name, keys, args) + _kinds(name, keys, header)
 
 
 def _rights(name: str, keys: Sequence[str], args: Sequence[str]) -> str:
     """A look at the rights of the user, in scripts that keep the log of actions."""
-    if "log" not in keys or "action" not in args:
+    if "action_log" not in keys or "action" not in args:
         return ""
     # A producer cancels as well: not as an operator, and without a row in the log.
-    acting = f"ARGV[{args.index('action') + 1}] ~= '' and " if name == "cancel" else ""
-    return _REFUSED.format(acting=acting, log=keys.index("log") + 1)
+    return _REFUSED.format(acting="action ~= '' and " if name == "cancel" else "")
 
 
-def _kinds(name: str, keys: Sequence[str], text: str) -> str:
+def _kinds(name: str, keys: Sequence[str], header: str) -> str:
     """A look at the kinds of the values."""
-    if name in OWN or "no-writes" in text.partition("\n")[0] or _HEAD in text:
+    if name in OWN or "no-writes" in header.partition("\n")[0]:
         return ""
-    lines = _lines(["" if (name, key) in _SPARED else key for key in keys])
+    lines = "".join(_lines(name, key) for key in keys)
     if not lines:
         return ""
-    books = _BOOKS if "counters" in {key.removesuffix("...") for key in keys} else ""
-    return f"{_HEAD}{books}do\n  local bad\n{''.join(lines)}  if bad then return bad end\nend\n"
+    books = _BOOKS if "uncountable_" in lines else ""
+    return f"{_HEAD}{books}do\n  local bad\n{lines}  if bad then return bad end\nend\n"
 
 
-def _lines(keys: Sequence[str]) -> list[str]:
-    """A look at each key whose name tells what it holds."""
-    if keys and keys[-1] == "more...":  # as many again, for other types
-        some = keys[:-1]
+def _lines(script: str, key: str) -> str:
+    """A look at what a header names: a key, keys that are repeated, or a group of them once a type."""
+    if key.startswith("("):
         looks = "".join(
-            f"    {look}\n" for n, key in enumerate(some, 1) if (look := _look(key, f"first + {n}"))
+            f"    {look}\n" for one in key.strip("().").split() if (look := _look(one, f"of.{one}"))
         )
-        return [f"  for first = 0, #KEYS - 1, {len(some)} do\n{looks}  end\n"]
-    lines: list[str] = []
-    for n, key in enumerate(keys, 1):
-        several = key.endswith("...")
-        if look := _look(key.removesuffix("..."), "n" if several else str(n)):
-            lines.append(f"  for n = {n}, #KEYS do {look} end\n" if several else f"  {look}\n")
-    return lines
+        return f"  for _, of in ipairs(each) do\n{looks}  end\n" if looks else ""
+    name, several = key.removesuffix("..."), key.endswith("...")
+    look = "" if (script, name) in _SPARED else _look(name, "KEYS[n]" if several else name)
+    if not look:
+        return ""
+    return f"  for n = first_key, #KEYS do {look} end\n" if several else f"  {look}\n"
 
 
-def _look(name: str, number: str) -> str:
-    key = f"KEYS[{number}]"
+def _look(name: str, key: str) -> str:
     if name == "counters":
         fields = ", ".join(f"'{field}'" for field in _COUNTED)
         return f"bad = bad or uncountable_({key}, redis.pcall('HMGET', {key}, {fields}))"

@@ -8,9 +8,9 @@ no I/O; nobody else formats a key.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final, Literal
 
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace, namespace_of
 
@@ -21,36 +21,46 @@ APPS: Final = DEFAULT_NAMESPACE.apps
 DAEMONS: Final = DEFAULT_NAMESPACE.daemons
 DAEMON_HEARTBEATS: Final = DEFAULT_NAMESPACE.daemon_heartbeats
 
-_TYPE_KEYS: Final = (
-    "high", "normal", "low", "suspect", "schedule", "index", "dead", "letters", "counters", "policy", "rate",
-    "cancels", "waiters", "gone", "groups", "buckets", "sampled", "expiring", "done_channel",
-)  # fmt: skip
-
-_SHARD_KEYS: Final = (
-    "types", "workers", "heartbeats", "paused", "drains", "action_log", "actions", "tail",
-    "closed", "doorbell", "ready", "bell",
-)  # fmt: skip
 _IDEMPOTENCY: Final = "key="
 """Begins the name of each idempotency key's record in a shard: `…:key=<caller's key>`."""
-_MANY: Final = ("writer", "results", "minute", "quarter")
+
+Closing = Literal["empty", "dropped", "kept"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is known of a kind of key.
+
+    value: the type of value that Redis holds there. mortal: it must have a lifetime; all others live for
+    ever, as one that expired would take tasks along. tasks: it holds tasks or dead letters. closing: what
+    becomes of it when its shard is given up: it must be empty before, is dropped then, or kept.
+    """
+
+    value: str
+    mortal: bool = False
+    tasks: bool = False
+    closing: Closing = "kept"
+
+
+def _key(value: str, *, mortal: bool = False, tasks: bool = False, closing: Closing = "kept") -> Any:
+    """Declare a key of which a task type, or a shard, has one: its name is that of the field."""
+    return field(
+        init=False, repr=False, compare=False, metadata={"kind": Kind(value, mortal, tasks, closing)}
+    )
+
+
+def _name() -> Any:
+    """Declare a name that is no key: what keys begin with, or a channel."""
+    return field(init=False, repr=False, compare=False)
+
+
+MANY: Final = {
+    "writer": Kind("string", mortal=True),
+    "results": Kind("hash", mortal=True),
+    "minute": Kind("hash", mortal=True),
+    "quarter": Kind("hash", mortal=True),
+}
 """Kinds of which a task type has many keys, as `…:email:writer:<id>`."""
-
-MORTAL: Final = frozenset(
-    {"writer", "results", "rate", "minute", "quarter", "drains", "tail", "key", "doorbell"}
-)
-"""The kinds that must have a lifetime. All others live for ever: one that expired would take tasks along."""
-
-VALUES: Final = {
-    "high": "stream", "normal": "stream", "low": "stream", "suspect": "stream",
-    "schedule": "zset", "dead": "zset", "waiters": "zset", "gone": "zset", "workers": "zset",
-    "index": "hash", "letters": "hash", "counters": "hash", "policy": "hash", "cancels": "hash",
-    "results": "hash", "heartbeats": "hash", "rate": "list", "types": "set", "writer": "string",
-    "groups": "zset", "sampled": "hash", "minute": "hash", "quarter": "hash", "paused": "hash",
-    "drains": "hash", "action_log": "list", "actions": "hash", "tail": "string",
-    "closed": "string", "key": "string", "expiring": "zset", "doorbell": "string", "ready": "zset",
-    "bell": "zset",
-}  # fmt: skip
-"""What kind of value Redis holds under each kind of key."""
 
 RESULT_BUCKET_MS: Final = 1000
 """Tasks whose ids fall in the same second share one result hash: small hashes are stored packed
@@ -68,31 +78,34 @@ class TypeKeys:
     shard: int
     type: str
     base: str = field(init=False, repr=False)
-    high: str = field(init=False, repr=False)
-    normal: str = field(init=False, repr=False)
-    low: str = field(init=False, repr=False)
-    suspect: str = field(init=False, repr=False)
-    schedule: str = field(init=False, repr=False)
-    index: str = field(init=False, repr=False)
-    dead: str = field(init=False, repr=False)
-    letters: str = field(init=False, repr=False)
-    counters: str = field(init=False, repr=False)
-    policy: str = field(init=False, repr=False)
-    rate: str = field(init=False, repr=False)
-    cancels: str = field(init=False, repr=False)
-    waiters: str = field(init=False, repr=False)
-    gone: str = field(init=False, repr=False)
-    groups: str = field(init=False, repr=False)
-    buckets: str = field(init=False, repr=False)
-    sampled: str = field(init=False, repr=False)
-    expiring: str = field(init=False, repr=False)
-    done_channel: str = field(init=False, repr=False)
+    high: str = _key("stream", tasks=True, closing="empty")
+    normal: str = _key("stream", tasks=True, closing="empty")
+    low: str = _key("stream", tasks=True, closing="empty")
+    suspect: str = _key("stream", tasks=True, closing="empty")
+    schedule: str = _key("zset", tasks=True, closing="empty")
+    index: str = _key("hash", closing="empty")
+    dead: str = _key("zset", tasks=True, closing="empty")
+    letters: str = _key("hash", tasks=True)
+    counters: str = _key("hash")
+    policy: str = _key("hash")
+    rate: str = _key("list", mortal=True)
+    cancels: str = _key("hash", closing="empty")
+    waiters: str = _key("zset", closing="dropped")
+    gone: str = _key("zset", closing="empty")
+    groups: str = _key("zset")
+    buckets: str = _key("zset")
+    sampled: str = _key("hash")
+    expiring: str = _key("zset", closing="dropped")
+    done_channel: str = _name()
+    resolved: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
+    """The keys of scripts, by the script's hash: see `scripts.Script.keys_of`."""
 
     def __post_init__(self) -> None:
         base = f"{shard_tag(self.app, self.shard)}:{self.type}"
         object.__setattr__(self, "base", base)
-        for name in _TYPE_KEYS:
+        for name in TYPE_KINDS:
             object.__setattr__(self, name, f"{base}:{name}")
+        object.__setattr__(self, "resolved", {})
         end = namespace_of(self.app).channels_end.removeprefix(":")
         object.__setattr__(self, "done_channel", f"{base}:done:{end}:" if end else f"{base}:done:")
 
@@ -135,76 +148,43 @@ class ShardKeys:
     app: str
     shard: int
     base: str = field(init=False, repr=False)
-    end: str = field(init=False, repr=False)
-    # Those that every enqueue and settle names are made once.
-    types: str = field(init=False, repr=False)
-    wake: str = field(init=False, repr=False)
-    """Channel: something is due earlier than the daemons know."""
-    closed: str = field(init=False, repr=False)
+    end: str = _name()
+    types: str = _key("set")
+    workers: str = _key("zset")
+    heartbeats: str = _key("hash")
+    paused: str = _key("hash")
+    """Hash: task type -> who paused it, when and why."""
+    drains: str = _key("hash", mortal=True)
+    """Hash: the workers that were asked to drain; expires."""
+    action_log: str = _key("list")
+    """List: what operators did, newest first; the rows are in `actions`."""
+    actions: str = _key("hash")
+    tail: str = _key("string", mortal=True)
+    """There while somebody listens to `events`; expires."""
+    closed: str = _key("string")
     """There where the shard was given up: enqueue takes nothing into it until it is opened."""
-    rung: tuple[str, str, str] = field(init=False, repr=False)
-    """What a script needs to ring: `doorbell`, `ready` and `bell`."""
+    doorbell: str = _key("string", mortal=True)
+    """There while workers wait for `bell` instead of for each stream; expires."""
+    ready: str = _key("zset")
+    """Sorted set: the streams that have ready tasks, kept while `doorbell` is there."""
+    bell: str = _key("zset")
+    """Sorted set: those of `ready` that nobody has been woken for."""
+    wake: str = _name()
+    """Channel: something is due earlier than the daemons know."""
+    resolved: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
+    """As that of a task type, for scripts that name no key of one."""
 
     def __post_init__(self) -> None:
         base, end = shard_tag(self.app, self.shard), namespace_of(self.app).channels_end
-        made = {
-            "base": base, "end": end, "types": f"{base}:types", "wake": f"{base}:wake{end}",
-            "closed": f"{base}:closed", "rung": (f"{base}:doorbell", f"{base}:ready", f"{base}:bell"),
-        }  # fmt: skip
-        for name, value in made.items():
+        for name in SHARD_KINDS:
+            object.__setattr__(self, name, f"{base}:{name}")
+        for name, value in {"base": base, "end": end, "wake": f"{base}:wake{end}", "resolved": {}}.items():
             object.__setattr__(self, name, value)
-
-    @property
-    def workers(self) -> str:
-        return f"{self.base}:workers"
-
-    @property
-    def heartbeats(self) -> str:
-        return f"{self.base}:heartbeats"
-
-    @property
-    def paused(self) -> str:
-        """Hash: task type -> who paused it, when and why."""
-        return f"{self.base}:paused"
-
-    @property
-    def drains(self) -> str:
-        """Hash: the workers that were asked to drain; expires."""
-        return f"{self.base}:drains"
-
-    @property
-    def action_log(self) -> str:
-        """List: what operators did, newest first; the rows are in `actions`."""
-        return f"{self.base}:action_log"
-
-    @property
-    def actions(self) -> str:
-        return f"{self.base}:actions"
-
-    @property
-    def tail(self) -> str:
-        """There while somebody listens to `events`; expires."""
-        return f"{self.base}:tail"
 
     @property
     def events(self) -> str:
         """Channel: what happens to tasks, told only while `tail` is there."""
         return f"{self.base}:events{self.end}"
-
-    @property
-    def doorbell(self) -> str:
-        """There while workers wait for `bell` instead of for each stream; expires."""
-        return self.rung[0]
-
-    @property
-    def ready(self) -> str:
-        """Sorted set: the streams that have ready tasks, kept while `doorbell` is there."""
-        return self.rung[1]
-
-    @property
-    def bell(self) -> str:
-        """Sorted set: those of `ready` that nobody has been woken for."""
-        return self.rung[2]
 
     def key(self, name: str) -> str:
         """What is remembered of an idempotency key: digest and id of its first task; expires.
@@ -217,6 +197,25 @@ class ShardKeys:
     def control(self) -> str:
         """Channel: requests to the workers: cancel, to those of each shard; shards, to those of the first."""
         return f"{self.base}:control{self.end}"
+
+
+def _kinds(keys: type[Any]) -> dict[str, Kind]:
+    return {one.name: one.metadata["kind"] for one in fields(keys) if "kind" in one.metadata}
+
+
+TYPE_KINDS: Final = _kinds(TypeKeys)
+"""The kinds of keys of which a task type has one in each shard."""
+SHARD_KINDS: Final = _kinds(ShardKeys)
+"""The kinds of keys of which a shard has one."""
+KINDS: Final = {**TYPE_KINDS, **MANY, **SHARD_KINDS, "key": Kind("string", mortal=True)}
+"""All kinds of keys: `key` is the record of an idempotency key."""
+
+VALUES: Final = {name: kind.value for name, kind in KINDS.items()}
+"""What kind of value Redis holds under each kind of key."""
+MORTAL: Final = frozenset(name for name, kind in KINDS.items() if kind.mortal)
+"""The kinds that must have a lifetime."""
+HOLDING: Final = frozenset(name for name, kind in KINDS.items() if kind.tasks)
+"""The kinds that hold tasks or dead letters."""
 
 
 def shard_tag(app: str, shard: int) -> str:
@@ -235,9 +234,9 @@ def kind_pattern(prefix: str, kind: str) -> str:
         return f"{prefix}apps"
     if kind == "key":
         return f"{prefix}{{*}}:{_IDEMPOTENCY}*"
-    if kind in _MANY:
+    if kind in MANY:
         return f"{prefix}{{*}}:*:{kind}:*"
-    return f"{prefix}{{*}}:{kind}" if kind in _SHARD_KEYS else f"{prefix}{{*}}:*:{kind}"
+    return f"{prefix}{{*}}:{kind}" if kind in SHARD_KINDS else f"{prefix}{{*}}:*:{kind}"
 
 
 def channel_rules(prefix: str, *kinds: str) -> list[str]:
@@ -269,11 +268,11 @@ def known_key(app: str, key: str) -> KnownKey | None:
         return KnownKey(int(head), "", "key")
     name, colon, kind = rest.partition(":")
     if not colon:
-        return KnownKey(int(head), "", name) if name in _SHARD_KEYS else None
+        return KnownKey(int(head), "", name) if name in SHARD_KINDS else None
     many, colon, one = kind.partition(":")
-    if many in _MANY and one:
+    if many in MANY and one:
         return KnownKey(int(head), name, many)
-    return KnownKey(int(head), name, kind) if kind in _TYPE_KEYS and kind != "done_channel" else None
+    return KnownKey(int(head), name, kind) if kind in TYPE_KINDS else None
 
 
 def type_keys(app: str, shard: int, task_type: str) -> TypeKeys:

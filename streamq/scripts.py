@@ -1,20 +1,25 @@
 """Loads a Lua script with its header; the header is the script's contract.
 
-Owns the reading of `lua/*.lua`. A header names what the script does, its KEYS and its ARGV, the last
-of which may be repeated (`items...`); `Script.check` refuses a call that does not fit. The parts of `lua/lib`
-that its line `-- USES …` names are put between header and body; a part defines local functions and names no
-key. Does no I/O but read its own package's files.
+Owns the reading of `lua/*.lua`. A header names what the script does, its KEYS and its ARGV, the last of
+which may be repeated (`items...`), or names that are repeated together, once a task type
+(`(gone waiters)...`). A name in KEYS is the attribute of `TypeKeys` or `ShardKeys` that holds the key, so
+that `Script.keys_of` finds it and nobody lists keys by position; others come first, and are given by name.
+
+The loader binds the names as Lua locals, puts the guard behind them (see `guards`), then the parts of
+`lua/lib` that the line `-- USES …` names, then the body. Does no I/O but read its own package's files.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from streamq.keys import SHARD_KINDS, TYPE_KINDS, ShardKeys, TypeKeys, shard_keys
 
 _FOLDER: Final = Path(__file__).parent / "lua"
 _HEADER: Final = re.compile(
@@ -25,9 +30,15 @@ _HEADER: Final = re.compile(
     r"-- ARGV(?P<args> .*)?\n(?:--.*\n)*?"
     r"-- Returns .+\n"
 )
-
-
-_USES: Final = re.compile(r"^-- USES (?P<parts>[a-z_ ]+)$", re.MULTILINE)
+_NAME: Final = re.compile(r"\([a-z_ ]+\)\.\.\.|[a-z_]+(?:\.\.\.)?")
+_LUA: Final = frozenset((
+    "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "if", "in", "local", "nil",
+    "not", "or", "repeat", "return", "then", "true", "until", "while", "cjson", "cmsgpack", "error",
+    "ipairs", "math", "next", "pairs", "pcall", "redis", "select", "string", "table", "tonumber",
+    "tostring", "type", "unpack", "KEYS", "ARGV", "each", "first_key", "first_arg",
+))  # fmt: skip
+"""Names that a header must not give: what stands for something else already."""
+_ATTRIBUTES: Final = frozenset((*TYPE_KINDS, *SHARD_KINDS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +51,16 @@ class Script:
     keys: tuple[str, ...]
     args: tuple[str, ...]
     _most: tuple[int, int, float, float] = field(init=False, repr=False)
+    _given: tuple[str, ...] = field(init=False, repr=False)
+    _rest: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         # A call is checked each time one is built, so what it is held against is worked out once.
         least, most = zip(*(_range(names) for names in (self.keys, self.args)), strict=True)
         object.__setattr__(self, "_most", (*least, *most))
+        single, rest = _parted(self.keys)
+        object.__setattr__(self, "_given", tuple(name for name in single if name not in _ATTRIBUTES))
+        object.__setattr__(self, "_rest", "each" if rest.startswith("(") else rest)
 
     @property
     def reads(self) -> bool:
@@ -60,6 +76,61 @@ class Script:
                 f"got {len(keys)} and {len(args)}"
             )
 
+    def keys_of(self, t: TypeKeys | None = None, s: ShardKeys | None = None, **given: Any) -> tuple[str, ...]:
+        """Return the script's keys for a task type, or for a shard where it names none of a type.
+
+        `given`: the keys that are no attribute, by name; those that are repeated as a sequence. Of names that
+        are repeated together `each` has a pair for each task type: its keys, and what is none of them by
+        name. Raises TypeError where one is missing or none of the script's.
+        """
+        found = self.attributes_of(t, s)
+        names, rest = self._given, self._rest
+        if len(given) != len(names) + (rest != ""):
+            raise TypeError(f"{self.name}.lua takes KEYS {' '.join(self.keys)}, given {', '.join(given)}")
+        if not given:
+            return found
+        try:
+            more = () if not rest else given[rest] if rest != "each" else self._repeated(given[rest])
+            return (*map(given.__getitem__, names), *found, *more)
+        except KeyError as missing:
+            raise TypeError(f"{self.name}.lua: its key {missing} is missing") from None
+
+    def attributes_of(self, t: TypeKeys | None, s: ShardKeys | None) -> tuple[str, ...]:
+        """Return the keys that are attributes, which come behind those that are given.
+
+        What is called for each task puts the one key that it gives before them by itself.
+        """
+        home = s if t is None else t
+        found = None if home is None else home.resolved.get(self.sha)
+        return found or self._resolve(t, s)
+
+    def _resolve(self, t: TypeKeys | None, s: ShardKeys | None) -> tuple[str, ...]:
+        """Return the keys that are attributes; they are found again in `t`, or in `s`."""
+        home = s if t is None else t
+        if s is None and t is not None:
+            s = shard_keys(t.app, t.shard)
+        keys: list[str] = []
+        for name in _parted(self.keys)[0][len(self._given) :]:
+            whose = t if name in TYPE_KINDS else s
+            if whose is None:
+                raise TypeError(f"{self.name}.lua: whose key {name} is was not said")
+            keys.append(getattr(whose, name))
+        if home is not None:
+            home.resolved[self.sha] = tuple(keys)
+        return tuple(keys) if home is None else home.resolved[self.sha]
+
+    def _repeated(self, each: Iterable[tuple[TypeKeys, Mapping[str, str]]]) -> list[str]:
+        names = _parted(self.keys)[1].strip("().").split()
+        return [more[name] if name in more else getattr(t, name) for t, more in each for name in names]
+
+
+def _parted(names: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """The names of which there is one each, and what is repeated, without the dots unless it is a group."""
+    if not names or not names[-1].endswith("..."):
+        return tuple(names), ""
+    last = names[-1]
+    return tuple(names[:-1]), last if last.startswith("(") else last.removesuffix("...")
+
 
 def _range(names: tuple[str, ...]) -> tuple[int, float]:
     """The least and the most that there may be."""
@@ -69,18 +140,14 @@ def _range(names: tuple[str, ...]) -> tuple[int, float]:
 
 
 def parse(name: str, text: str) -> Script:
-    """Read a script's header; ValueError where it is not the agreed form."""
+    """Read the header of an assembled script; ValueError where it is not the agreed form."""
     match = _HEADER.match(text)
     if match is None or match["name"] != name:
         raise ValueError(f"{name}.lua: the header must be '#!lua', '-- {name}: …', KEYS, ARGV, Returns")
     import hashlib  # noqa: PLC0415 - with the first call, not with the import of an app
 
-    from streamq import guards  # noqa: PLC0415 - as above
-
-    keys, args = (tuple((match[part] or "").split()) for part in ("keys", "args"))
-    text = text[: match.end()] + guards.guard(name, keys, text, args) + text[match.end() :]
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-    return Script(name, text, sha, keys, args)
+    return Script(name, text, sha, *_named(match))
 
 
 @cache
@@ -88,16 +155,103 @@ def load(name: str) -> Script:
     return parse(name, assembled((_FOLDER / f"{name}.lua").read_text("utf-8")))
 
 
-def assembled(text: str) -> str:
-    """Return a script's text with the parts that its header names behind the header."""
-    header = _HEADER.match(text)
-    uses = _USES.search(text, 0, header.end() if header else 0)
-    if header is None or uses is None:
-        return text
-    parts = [(_FOLDER / "lib" / f"{part}.lua").read_text("utf-8") for part in uses["parts"].split()]
-    return text[: header.end()] + "".join(parts) + text[header.end() :]
-
-
 def names() -> list[str]:
     """The names of all scripts, sorted."""
     return sorted(file.stem for file in _FOLDER.glob("*.lua"))
+
+
+# -- what the loader makes of a script -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A file of `lua/lib`: its text, and the keys, arguments and other parts that it works with."""
+
+    text: str
+    keys: tuple[str, ...]
+    args: tuple[str, ...]
+    uses: tuple[str, ...]
+
+
+def assembled(text: str) -> str:
+    """Return the script that the server is given: with its names bound, its guard and its parts."""
+    from streamq import guards  # noqa: PLC0415 - with the first call, not with the import of an app
+
+    header = _HEADER.match(text)
+    if header is None:
+        return text
+    parts = _parts(_words(header[0], "USES"))
+    own, args = _named(header)
+    keys = _with_those_of(parts, own)
+    _check(header["name"], keys, args, parts)
+    head = header[0]
+    if keys != own:  # the header of what is sent names all
+        head = re.sub(r"^-- KEYS.*$", f"-- KEYS {' '.join(keys)}", head, count=1, flags=re.MULTILINE)
+    bound, guard = _bound(keys, args), guards.guard(header["name"], keys, head, args)
+    return "".join((head, bound, guard, *(part.text for part in parts.values()), text[header.end() :]))
+
+
+def _named(header: re.Match[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of the keys and of the arguments in a header."""
+    keys, args = (tuple(_NAME.findall(header[part] or "")) for part in ("keys", "args"))
+    return keys, args
+
+
+def _words(text: str, mark: str) -> tuple[str, ...]:
+    """The words of the comment line that begins with this mark."""
+    line = re.search(rf"^-- {mark} (.+)$", text, re.MULTILINE)
+    return tuple(line[1].split()) if line else ()
+
+
+def _parts(wanted: Iterable[str], found: dict[str, _Part] | None = None) -> dict[str, _Part]:
+    """These parts and those that they use, each once, behind those that it uses."""
+    found = {} if found is None else found
+    for name in wanted:
+        if name not in found:
+            text = (_FOLDER / "lib" / f"{name}.lua").read_text("utf-8")
+            part = _Part(text, _words(text, "KEYS"), _words(text, "ARGV"), _words(text, "USES"))
+            _parts(part.uses, found)
+            found[name] = part
+    return found
+
+
+def _with_those_of(parts: Mapping[str, _Part], own: tuple[str, ...]) -> tuple[str, ...]:
+    """The keys of a script and of its parts, each once; what is repeated comes last."""
+    single = [key for key in own if not key.endswith("...")]
+    more = [key for part in parts.values() for key in part.keys]
+    return (*dict.fromkeys((*single, *more)), *own[len(single) :])
+
+
+def _check(name: str, keys: Sequence[str], args: Sequence[str], parts: Mapping[str, _Part]) -> None:
+    """Raise ValueError where a name would stand for two things, or a part lacks an argument."""
+    given = [one not in _ATTRIBUTES for one in _parted(keys)[0]]
+    if given != sorted(given, reverse=True):
+        raise ValueError(f"{name}.lua: keys that are given, as they are no attributes, come first")
+    bound = [one.removesuffix("...") for one in (*keys, *args)]
+    for one in bound:
+        if one in _LUA or bound.count(one) > 1:
+            raise ValueError(f"{name}.lua: the name {one} stands for something else already")
+    for part, needs in parts.items():
+        if missing := set(needs.args) - set(args):
+            raise ValueError(f"{name}.lua uses {part}, which needs the arguments {', '.join(missing)}")
+
+
+def _bound(keys: Sequence[str], args: Sequence[str]) -> str:
+    """The lines that bind the names of a header."""
+    # What is looked up as a global costs more.
+    lines = ["local redis, string, KEYS, ARGV = redis, string, KEYS, ARGV"]
+    for table, names, first in (("KEYS", keys, "first_key"), ("ARGV", args, "first_arg")):
+        single, rest = _parted(names)
+        if single:
+            lines.append(f"local {', '.join(single)} = unpack({table}, 1, {len(single)})")
+        if rest.startswith("("):
+            lines += _each(rest.strip("().").split(), len(single) + 1)
+        elif rest:
+            lines.append(f"local {first} = {len(single) + 1}")
+    return "\n".join(lines) + "\n"
+
+
+def _each(names: Sequence[str], first: int) -> list[str]:
+    """The lines that make a table of keys by name for each task type."""
+    row = ", ".join(f"{name} = KEYS[n + {m}]" for m, name in enumerate(names))
+    return ["local each = {}", f"for n = {first}, #KEYS, {len(names)} do each[#each + 1] = {{{row}}} end"]

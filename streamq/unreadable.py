@@ -81,5 +81,5 @@ def _wanted(key: str, holds: str) -> str:
 
 
 _KINDS: Final = {
-    **VALUES, "buckets": "zset", "apps": "hash", "daemons": "zset", "daemon_heartbeats": "hash"
+    **VALUES, "apps": "hash", "daemons": "zset", "daemon_heartbeats": "hash"
 }  # fmt: skip

@@ -19,7 +19,7 @@ from streamq.audit.repairs import REPAIRS
 from streamq.audit.walks import LATE_MS, Ask, Found
 from streamq.calls import Fault
 from streamq.errors import ServerError
-from streamq.keys import KnownKey, TypeKeys, shard_keys, type_keys
+from streamq.keys import HOLDING, KnownKey, TypeKeys, shard_keys, type_keys
 from streamq.model import NAME_PATTERN, Counts
 from streamq.transport import SyncTransport
 
@@ -71,7 +71,7 @@ class Auditor:
         found: list[set[str]] = [set() for _ in listed]
         for step in keyspace.walk(self._transport, self._app, self._shards):
             for known, _ in step.known:
-                if known.shard < self._shards and known.type and known.kind in _HOLDING:
+                if known.shard < self._shards and known.type and known.kind in _USED:
                     found[known.shard].add(known.type)
             for known, fault in step.faults:
                 self._judge_key(known, fault)
@@ -220,7 +220,7 @@ class Auditor:
         return self._listed[place] <= LISTED
 
 
-_HOLDING: Final = frozenset({"high", "normal", "low", "suspect", "schedule", "dead", "letters", "counters"})
+_USED: Final = HOLDING | {"counters"}
 """The kinds of keys that show that a task type was in use."""
 
 

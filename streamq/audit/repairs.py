@@ -59,8 +59,8 @@ def _lifetime(ask: Ask, s: ShardKeys, t: TypeKeys, fault: Fault) -> Answer:
     return _answer(ask(calls.repair_lifetime(fault.where, life.get(kind, 0), counters)))
 
 
-def _type(ask: Ask, s: ShardKeys, t: TypeKeys, _: Fault) -> Answer:
-    return _answer(ask(calls.repair_type(s.types, t)))
+def _type(ask: Ask, _s: ShardKeys, t: TypeKeys, _: Fault) -> Answer:
+    return _answer(ask(calls.repair_type(t)))
 
 
 def _group(ask: Ask, _s: ShardKeys, _t: TypeKeys, fault: Fault) -> Answer:

@@ -67,12 +67,12 @@ def _bytes(ids: Sequence[str]) -> list[Arg]:
 
 
 def audit_stream(t: TypeKeys, letter: str, cursor: str, limit: int) -> Call[Walked]:
-    keys = (t.stream(letter), t.index, t.letters)
-    return build("audit_stream", keys, (GROUP, letter, cursor or "-", limit, BYTES), _walked)
+    args = (GROUP, letter, cursor or "-", limit, BYTES)
+    return build("audit_stream", args, _walked, t, stream=t.stream(letter))
 
 
 def audit_schedule(t: TypeKeys, cursor: str, limit: int) -> Call[Walked]:
-    return build("audit_schedule", (t.schedule, t.index, t.letters), (cursor, limit, BYTES), _walked)
+    return build("audit_schedule", (cursor, limit, BYTES), _walked, t)
 
 
 def audit_pending(t: TypeKeys, letter: str, cursor: str, limit: int, late_ms: int) -> Call[Walked]:
@@ -80,14 +80,15 @@ def audit_pending(t: TypeKeys, letter: str, cursor: str, limit: int, late_ms: in
     args = (GROUP, letter, cursor or "-", limit, BYTES, DEFAULT_LEASE_MS, late_ms)
     return build(
         "audit_pending",
-        (t.policy, t.stream(letter)),
         args,
         lambda r: Walked(text(r[0]), r[1], [_shown(one) for one in r[3]], r[2]),
+        t,
+        stream=t.stream(letter),
     )
 
 
 def audit_letters(t: TypeKeys, cursor: str, limit: int) -> Call[Walked]:
-    return build("audit_letters", (t.dead, t.letters), (cursor or "0", limit, BYTES), _walked)
+    return build("audit_letters", (cursor or "0", limit, BYTES), _walked, t)
 
 
 def scan_rows(t: TypeKeys, of: Rows, cursor: str, limit: int) -> Call[Walked]:
@@ -112,27 +113,25 @@ def scan_keys(pattern: str, cursor: str, limit: int) -> Call[tuple[str, list[str
 
 
 def audit_places(t: TypeKeys, places: Sequence[str]) -> Call[list[Fault]]:
-    keys = (t.schedule, t.index, t.letters, *t.streams)
-    return build("audit_place", keys, (GROUP, *_bytes(places)), _faults)
+    return build("audit_place", (GROUP, *_bytes(places)), _faults, t)
 
 
 def audit_rows(t: TypeKeys, of: Rows, ids: Sequence[str]) -> Call[tuple[int, list[Fault]]]:
     """Answers how many of the ids were looked at, and the faults."""
-    keys = (t.schedule, t.index, t.cancels, t.dead, t.letters, *t.streams)
-    return build("audit_rows", keys, (GROUP, of, BYTES, *_bytes(ids)), lambda r: (r[0], _faults(r[1])))
+    return build("audit_rows", (GROUP, of, BYTES, *_bytes(ids)), lambda r: (r[0], _faults(r[1])), t)
 
 
 def audit_dead(t: TypeKeys, ids: Sequence[str]) -> Call[list[Fault]]:
-    return build("audit_dead", (t.dead, t.letters), _bytes(ids), _faults)
+    return build("audit_dead", _bytes(ids), _faults, t)
 
 
 def audit_keys(keys: Sequence[str]) -> Call[list[KeyState]]:
     """Keys of one shard."""
     return build(
         "audit_keys",
-        keys,
         (),
         lambda r: [KeyState(key, text(holds), life) for key, (holds, life) in zip(keys, r, strict=True)],
+        keys=keys,
     )
 
 
@@ -161,46 +160,34 @@ def overdue_waiters(t: TypeKeys, before_ms: int) -> Call[int]:
 
 
 def repair_place(t: TypeKeys, place: str) -> Call[int]:
-    return build("repair_place", (t.schedule, t.index, t.counters, *t.streams), (place,), int)
+    return build("repair_place", (place,), int, t)
 
 
 def repair_row(t: TypeKeys, of: Literal["index", "cancels"], local: str) -> Call[int]:
-    keys = (t.schedule, t.index, t.cancels, t.counters, *t.streams)
-    return build("repair_row", keys, (GROUP, of, *_bytes([local])), int)
+    return build("repair_row", (GROUP, of, *_bytes([local])), int, t)
 
 
 def repair_pending(t: TypeKeys, place: str, local: str) -> Call[str]:
     """Answers ended, held or gone."""
-    keys = (
-        t.policy,
-        t.stream(place[0]),
-        t.index,
-        t.dead,
-        t.letters,
-        t.counters,
-        t.cancels,
-        t.waiters,
-        t.groups,
-    )
     args = (GROUP, place, *_bytes([local]), t.done_channel, DEFAULT_LEASE_MS)
-    return build("repair_pending", keys, args, text)
+    return build("repair_pending", args, text, t, stream=t.stream(place[0]))
 
 
 def repair_dead(t: TypeKeys, local: str) -> Call[int]:
-    return build("repair_dead", (t.dead, t.letters, t.counters, t.groups), _bytes([local]), int)
+    return build("repair_dead", _bytes([local]), int, t)
 
 
 def repair_lifetime(key: str, lifetime_ms: int, counters: Sequence[str]) -> Call[int]:
     """Lifetime 0 is for ever."""
-    return build("repair_lifetime", (key, *counters), (lifetime_ms,), int)
+    return build("repair_lifetime", (lifetime_ms,), int, key=key, counters=counters)
 
 
-def repair_type(types: str, t: TypeKeys) -> Call[int]:
-    return build("repair_type", (types, t.schedule, t.counters, *t.streams), (t.type,), int)
+def repair_type(t: TypeKeys) -> Call[int]:
+    return build("repair_type", (t.type,), int, t)
 
 
 def repair_books(t: TypeKeys, imbalance: int) -> Call[int]:
-    return build("repair_books", (t.schedule, t.dead, t.counters, *t.streams), (imbalance,), int)
+    return build("repair_books", (imbalance,), int, t)
 
 
 def index_place(t: TypeKeys, local: str) -> Call[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from streamq import scripts
-from streamq.keys import TypeKeys
+from streamq.keys import ShardKeys, TypeKeys
 from streamq.model import (
     LETTER,
     PRIORITIES,
@@ -65,10 +65,19 @@ class Call(NamedTuple, Generic[R]):
         return self.script.reads or self.script.name in _HARMLESS
 
 
-def build(name: str, keys: Sequence[str], args: Sequence[Arg], parse: Callable[[Any], R]) -> Call[R]:
+def build(
+    name: str,
+    args: Sequence[Arg],
+    parse: Callable[[Any], R],
+    t: TypeKeys | None = None,
+    s: ShardKeys | None = None,
+    **given: Any,
+) -> Call[R]:
+    """A call of a script, whose header says which keys it takes: see `scripts.Script.keys_of`."""
     script = scripts.load(name)
+    keys = script.keys_of(t, s, **given)
     script.check(keys, args)
-    return _new(Call, (script, tuple(keys), tuple(args), parse, None))
+    return _new(Call, (script, keys, tuple(args), parse, None))
 
 
 def all_streams(t: TypeKeys) -> list[tuple[str, str]]:

@@ -48,19 +48,14 @@ def survey(types: Sequence[TypeKeys]) -> Call[list[Survey]]:
     streams = [t.stream(letter) for t, letter in places]
     return build(
         "survey",
-        streams,
         (GROUP,),
         lambda r: [Survey(*place, *row) for place, row in zip(places, r, strict=True)],
+        streams=streams,
     )
 
 
-def _rung(t: TypeKeys) -> tuple[str, str, str]:
-    return shard_keys(t.app, t.shard).rung
-
-
 def promote(t: TypeKeys, limit: int) -> Call[Promotion]:
-    keys = (t.schedule, t.index, t.dead, t.letters, t.groups, t.counters, t.high, t.normal, t.low)
-    return build("promote", (*keys, *_rung(t)), (limit,), _promoted)
+    return build("promote", (limit,), _promoted, t)
 
 
 def _promoted(reply: list[int]) -> Promotion:
@@ -79,25 +74,27 @@ def next_expiry(types: Sequence[TypeKeys]) -> Call[list[float | None]]:
 
 
 def _next(keys: Sequence[str]) -> Call[list[float | None]]:
-    return build("next_due", keys, (), lambda r: [None if due < 0 else due - r[0] / 1000 for due in r[1]])
+    return build(
+        "next_due", (), lambda r: [None if due < 0 else due - r[0] / 1000 for due in r[1]], schedules=keys
+    )
 
 
 def expire(t: TypeKeys, limit: int) -> Call[tuple[int, int]]:
     """End tasks whose time is over; answers how many rows were looked at, and how many tasks expired."""
-    keys = (t.expiring, t.schedule, t.index, t.counters, t.cancels, t.waiters, t.gone, *t.streams)
-    return build("expire", keys, (GROUP, limit, HELD_AGAIN_MS, t.done_channel), lambda r: (r[0], r[1]))
+    return build("expire", (GROUP, limit, HELD_AGAIN_MS, t.done_channel), lambda r: (r[0], r[1]), t)
 
 
 def reclaim(
     t: TypeKeys, s: ShardKeys, letter: str, cursor: str, limit: int, expected_ms: int
 ) -> Call[Reclaim]:
-    keys = (t.policy, t.stream(letter), t.suspect, t.index, t.dead, t.letters, t.counters)
     args = (GROUP, letter, cursor, limit, expected_ms)
     return build(
         "reclaim",
-        (*keys, t.cancels, t.waiters, t.gone, t.groups, s.heartbeats, t.expiring, *s.rung),
         (*args, DEFAULT_LEASE_MS, DEFAULTS.max_lost, t.done_channel),
         partial(_reclaimed, cursor),
+        t,
+        s,
+        stream=t.stream(letter),
     )
 
 
@@ -108,48 +105,42 @@ def _reclaimed(cursor: str, reply: list[Any]) -> Reclaim:
 
 
 def restamp(stream: str, cursor: str, limit: int) -> Call[str]:
-    return build("restamp", (stream,), (GROUP, cursor, limit), text)
+    return build("restamp", (GROUP, cursor, limit), text, stream=stream)
 
 
 def repair(t: TypeKeys, letter: str, cursor: str, limit: int) -> Call[tuple[str, int]]:
-    keys = (t.stream(letter), t.index, t.counters, *_rung(t))
-    return build("repair", keys, (GROUP, letter, cursor, limit), lambda r: (text(r[0]), r[1]))
+    args = (GROUP, letter, cursor, limit)
+    return build("repair", args, lambda r: (text(r[0]), r[1]), t, stream=t.stream(letter))
 
 
 def sweep(stream: str, s: ShardKeys, idle_ms: int, limit: int) -> Call[int]:
-    return build("sweep", (stream, s.workers), (GROUP, idle_ms, limit), int)
+    return build("sweep", (GROUP, idle_ms, limit), int, s=s, stream=stream)
 
 
 def trim(types: Sequence[TypeKeys], s: ShardKeys, gone_ms: int, silent_ms: int, limit: int) -> Call[int]:
     """Forget what is old of types of one shard, and of the shard itself."""
-    keys = [key for t in types for key in (t.gone, t.waiters, t.buckets)]
-    return build("trim", (s.workers, s.heartbeats, *keys), (gone_ms, silent_ms, limit), int)
+    return build("trim", (gone_ms, silent_ms, limit), int, s=s, each=[(t, {}) for t in types])
 
 
 def attend(daemon: str, details: bytes, namespace: Namespace = DEFAULT_NAMESPACE) -> Call[int]:
     """A daemon's sign of life: it belongs to no app."""
-    keys = (namespace.daemons, namespace.daemon_heartbeats)
-    return build("beat", keys, (daemon, details, SILENT_MS), int)
+    args = (daemon, details, SILENT_MS)
+    return build("beat", args, int, beats=namespace.daemons, details=namespace.daemon_heartbeats)
 
 
 def depart(daemon: str, namespace: Namespace = DEFAULT_NAMESPACE) -> Call[int]:
     """Forget a daemon that has ended."""
-    keys = (namespace.daemons, namespace.daemon_heartbeats)
-    return build("leave", keys, (daemon, GROUP), int)
+    beats, details = namespace.daemons, namespace.daemon_heartbeats
+    return build("leave", (daemon, GROUP), int, beats=beats, details=details, streams=())
 
 
 def close_shard(s: ShardKeys, types: Sequence[TypeKeys], epoch: int) -> Call[bool]:
     """Give up a shard, all of whose types are given; False where it holds something."""
-    places = [
-        key
-        for t in types
-        for key in (t.schedule, t.index, t.dead, t.cancels, t.gone, *t.streams, t.waiters, t.expiring)
-    ]
-    keys = (s.closed, s.types, s.paused, s.workers, s.heartbeats, *places)
-    return build("close_shard", keys, (epoch, *(t.type for t in types)), bool)
+    names = [t.type for t in types]
+    return build("close_shard", (epoch, *names), bool, s=s, each=[(t, {}) for t in types])
 
 
 def lower_known(app: str, known: int, epoch: int) -> Call[bool]:
     """Stop serving the last of `known` shards, which was closed in this epoch."""
     args = (app, known, epoch, shard_keys(app, 0).control)
-    return build("lower_known", (namespace_of(app).apps,), args, bool)
+    return build("lower_known", args, bool, apps=namespace_of(app).apps)

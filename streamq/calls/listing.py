@@ -51,7 +51,7 @@ class Group(NamedTuple):
 
 def page_streams(t: TypeKeys, state: State, after: str, limit: int) -> Call[RowPage]:
     """Ready or running tasks of a type, oldest entry first within each stream."""
-    return build("page_streams", t.streams, (GROUP, state, after, limit), partial(_streamed, state))
+    return build("page_streams", (GROUP, state, after, limit), partial(_streamed, state), t)
 
 
 def _streamed(state: State, reply: list[Any]) -> RowPage:
@@ -81,7 +81,7 @@ def _shown(raw: bytes) -> str:
 def page_schedule(t: TypeKeys, after: str, limit: int) -> Call[RowPage]:
     """Scheduled tasks of a type, the next due first."""
     args = ("scheduled", after, limit)
-    return build("page_set", (t.schedule, t.letters), args, _scheduled)
+    return build("page_set", args, _scheduled, t, set=t.schedule)
 
 
 def _scheduled(reply: list[Any]) -> RowPage:
@@ -96,8 +96,8 @@ def _scheduled(reply: list[Any]) -> RowPage:
 def page_dead(t: TypeKeys, after: str, limit: int, fingerprint: str = "") -> Call[RowPage]:
     """Dead letters of a type or of one group of it, newest first."""
     if fingerprint:
-        return build("page_group", (t.groups, t.letters), (fingerprint, after, limit), _dead)
-    return build("page_set", (t.dead, t.letters), ("dead", after, limit), _dead)
+        return build("page_group", (fingerprint, after, limit), _dead, t)
+    return build("page_set", ("dead", after, limit), _dead, t, set=t.dead)
 
 
 def _dead(reply: list[Any]) -> RowPage:
@@ -114,7 +114,7 @@ def _dead(reply: list[Any]) -> RowPage:
 def page_ended(t: TypeKeys, state: State, after: str, limit: int) -> Call[RowPage]:
     """Cancelled or expired tasks of a type as far as they are remembered, newest first."""
     args = ("x" if state == "cancelled" else "e", after, limit)
-    return build("page_set", (t.gone, t.letters), args, partial(_ended, state))
+    return build("page_set", args, partial(_ended, state), t, set=t.gone)
 
 
 def _ended(state: State, reply: list[Any]) -> RowPage:
@@ -123,13 +123,13 @@ def _ended(state: State, reply: list[Any]) -> RowPage:
 
 def page_buckets(t: TypeKeys, start: str, limit: int) -> Call[list[str]]:
     """Where completed tasks are, newest first: minutes since the epoch, or `d` and a number."""
-    return build("page_buckets", (t.buckets,), (start, limit), lambda r: [_shown(member) for member in r])
+    return build("page_buckets", (start, limit), lambda r: [_shown(member) for member in r], t)
 
 
 def page_results(keys: Sequence[str], skip: int, limit: int) -> Call[tuple[int, int, list[Row]]]:
     """Completed tasks of the first of these results hashes that has any: the hash's number from 1 (0 where
     all are empty), how many rows are in it, and the rows."""
-    return build("page_results", keys, (skip, limit), _completed)
+    return build("page_results", (skip, limit), _completed, results=keys)
 
 
 def _completed(reply: list[Any]) -> tuple[int, int, list[Row]]:
@@ -151,7 +151,7 @@ def _completed_row(local: bytes, length: int, start: bytes) -> Row:
 
 def dead_groups(t: TypeKeys, after: str, limit: int) -> Call[list[Group]]:
     """Groups of dead letters in the order of their fingerprints, from `after` on."""
-    return build("dead_groups", (t.groups, t.letters), (after, limit), _groups)
+    return build("dead_groups", (after, limit), _groups, t)
 
 
 def _groups(reply: list[Any]) -> list[Group]:
@@ -166,12 +166,12 @@ def dead_slices(
 ) -> Call[list[tuple[int, ...]]]:
     """How many letters of each group died in each of the latest slices of time, oldest first."""
     args: list[Arg] = [slice_ms, slices, *fingerprints]
-    return build("dead_slices", (t.groups,), args, lambda r: [tuple(row) for row in r])
+    return build("dead_slices", args, lambda r: [tuple(row) for row in r], t)
 
 
 def dead_count(t: TypeKeys, since_ms: int, until_ms: int, fingerprint: str = "") -> Call[int]:
     """How many dead letters died in this span of time, of one group where `fingerprint` names it."""
-    return build("dead_count", (t.dead, t.groups), (since_ms, until_ms, fingerprint), int)
+    return build("dead_count", (since_ms, until_ms, fingerprint), int, t)
 
 
 def paused(s: ShardKeys) -> Call[dict[str, bytes]]:

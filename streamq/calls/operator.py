@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 from streamq.calls.call import Arg, Call, build, text
 from streamq.calls.producer import NOBODY
-from streamq.keys import ShardKeys, TypeKeys, shard_keys
+from streamq.keys import ShardKeys, TypeKeys
 from streamq.model import Moved, Note
 
 
 def pause(s: ShardKeys, task_type: str, details: bytes, note: Note = NOBODY) -> Call[bool]:
     """Have workers leave a type alone; answers whether it was not paused before."""
-    keys = (s.paused, s.action_log, s.actions)
-    return build("pause", keys, (task_type, details, s.control, *note), bool)
+    return build("pause", (task_type, details, s.control, *note), bool, s=s)
 
 
 def resume(s: ShardKeys, task_type: str, note: Note = NOBODY) -> Call[bool]:
@@ -26,29 +25,22 @@ def forget(
 ) -> Call[bool]:
     """Remove a type from a shard; False where it holds a task or a dead letter there, or one of these results
     and they are not to be dropped."""
-    s = shard_keys(t.app, t.shard)
-    places = (t.schedule, t.dead, t.letters, t.index, t.groups, t.gone, t.waiters, t.cancels)
-    about = (t.policy, t.counters, t.rate, t.buckets, t.sampled, t.expiring)
-    keys = (s.types, s.paused, s.action_log, s.actions, *t.streams, *places, *about, *results, *rollups)
-    return build("forget", keys, (t.type, len(results), int(drop), *note), bool)
+    return build("forget", (t.type, len(results), int(drop), *note), bool, t, kept=(*results, *rollups))
 
 
 def drain(s: ShardKeys, worker: str, note: Note = NOBODY) -> Call[bool]:
     """Ask a worker to end; answers whether there is one of that name."""
-    keys = (s.workers, s.drains, s.action_log, s.actions)
-    return build("drain", keys, (worker, s.control, *note), bool)
+    return build("drain", (worker, s.control, *note), bool, s=s)
 
 
 def listen(s: ShardKeys, tail_ms: int, *, at_once: bool) -> Call[int]:
     """Have the workers of a shard tell what happens to tasks."""
-    return build("listen", (s.tail,), (tail_ms, s.control if at_once else ""), int)
+    return build("listen", (tail_ms, s.control if at_once else ""), int, s=s)
 
 
 def run_now(t: TypeKeys, local: str, note: Note = NOBODY) -> Call[bool]:
     """Make a scheduled task ready; answers whether it was in the schedule."""
-    s = shard_keys(t.app, t.shard)
-    keys = (t.schedule, t.index, t.high, t.normal, t.low, s.action_log, s.actions, *s.rung)
-    return build("run_now", keys, (local, *note), bool)
+    return build("run_now", (local, *note), bool, t)
 
 
 def requeue(
@@ -64,10 +56,8 @@ def requeue(
 ) -> Call[Moved]:
     """Put back the oldest that died in this span of time, of one group of errors where `fingerprint` names
     it; or those with these ids. The oldest `skip` are passed over."""
-    s = shard_keys(t.app, t.shard)
-    keys = (t.dead, t.letters, t.groups, t.counters, t.index, t.high, t.normal, t.low)
     args: tuple[Arg, ...] = (limit, skip, since_ms, until_ms, fingerprint, *note, *ids)
-    return build("requeue", (*keys, s.action_log, s.actions, *s.rung), args, lambda r: Moved(*r))
+    return build("requeue", args, lambda r: Moved(*r), t)
 
 
 def purge(
@@ -81,14 +71,10 @@ def purge(
     note: Note = NOBODY,
 ) -> Call[Moved]:
     """Delete for good, as `requeue` puts back."""
-    s = shard_keys(t.app, t.shard)
-    keys = (t.dead, t.letters, t.groups, t.counters, s.action_log, s.actions)
     args: tuple[Arg, ...] = (limit, since_ms, until_ms, fingerprint, *note, *ids)
-    return build("purge", keys, args, lambda r: Moved(*r))
+    return build("purge", args, lambda r: Moved(*r), t)
 
 
 def resubmit(t: TypeKeys, local: str, payload: bytes, note: Note) -> Call[str]:
     """Answers the local id of the new task; '' where there is no such dead letter."""
-    s = shard_keys(t.app, t.shard)
-    keys = (t.dead, t.letters, t.groups, t.counters, t.high, t.normal, t.low, s.action_log, s.actions)
-    return build("resubmit", (*keys, *s.rung), (local, payload, *note), text)
+    return build("resubmit", (local, payload, *note), text, t)

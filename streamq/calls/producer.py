@@ -47,8 +47,6 @@ def enqueue(
     Reading the reply raises ShardClosed.
     """
     args: list[Arg] = [t.type, sequence, WRITER_MEMORY_MS, s.wake]
-    head = (t.writer(writer), s.types, t.policy, t.rate, t.high, t.normal, t.low, t.suspect, t.schedule)
-    keys: tuple[str, ...] = (*head, t.counters, s.closed, t.expiring, *s.rung)
     noted: list[str] = []
     for task in tasks:
         payload, priority, due, _, fields, key = task
@@ -61,10 +59,10 @@ def enqueue(
         if key is not None:
             args.append(key.digest)
             noted.append(s.key(key.name))
-    if noted:
-        keys = (*keys, *noted)
-    # As `build`, which would count on each call what is right by its making.
-    return _new(Call, (scripts.load("enqueue"), keys, tuple(args), _answers, None))
+    script = scripts.load("enqueue")
+    # As `build`, which would find and count on each call what is right by its making.
+    keys = (t.writer(writer), *script.attributes_of(t, s), *noted)
+    return _new(Call, (script, keys, tuple(args), _answers, None))
 
 
 def _head(task: NewTask) -> str:
@@ -147,7 +145,7 @@ def earlier(s: ShardKeys, key: IdempotencyKey) -> Call[Answer | None]:
 def register(t: TypeKeys, s: ShardKeys, handler: str, policy: dict[str, str]) -> Call[str]:
     """Make a type known with its policy; answers the handler that was registered before, or ''."""
     args = [t.type, handler, *(part for pair in policy.items() for part in pair)]
-    return build("register", (s.types, t.policy), args, text)
+    return build("register", args, text, t, s)
 
 
 def announce(app: str, shards: int, *, lead: bool = True, floor: int = 0) -> Call[AppRecord]:
@@ -155,7 +153,7 @@ def announce(app: str, shards: int, *, lead: bool = True, floor: int = 0) -> Cal
     the record's epoch grows beyond `floor`: for a producer that needs a shard which was given up."""
     namespace, control = namespace_of(app), shard_keys(app, 0).control
     args = (app, shards, int(lead), floor, control, namespace.news)
-    return build("announce", (namespace.apps,), args, AppRecord.parse)
+    return build("announce", args, AppRecord.parse, apps=namespace.apps)
 
 
 def app_record(app: str) -> Call[AppRecord | None]:
@@ -167,7 +165,7 @@ def app_record(app: str) -> Call[AppRecord | None]:
 def open_shard(s: ShardKeys, epoch: int) -> Call[int]:
     """Answers the epoch in which the shard was given up, -1 where it is open; it stays closed where that
     is not before `epoch`."""
-    return build("open_shard", (s.closed,), (epoch,), int)
+    return build("open_shard", (epoch,), int, s=s)
 
 
 def is_closed(s: ShardKeys) -> Call[bool]:
@@ -176,11 +174,10 @@ def is_closed(s: ShardKeys) -> Call[bool]:
 
 
 def wait(t: TypeKeys, local: str, wait_ms: int) -> Call[int]:
-    return build("wait", (t.waiters,), (local, wait_ms), int)
+    return build("wait", (local, wait_ms), int, t)
 
 
 def cancel(t: TypeKeys, s: ShardKeys, task: TaskId, note: Note = NOBODY) -> Call[str]:
     """Answers cancelled, requested (a worker has it), dead or unknown."""
-    keys = (t.schedule, t.index, t.counters, t.cancels, t.waiters, t.gone, t.dead, *t.streams)
     args = (GROUP, task.local, str(task), s.control, t.done_channel, *note)
-    return build("cancel", (*keys, s.action_log, s.actions, t.expiring), args, text)
+    return build("cancel", args, text, t, s)

@@ -103,8 +103,7 @@ def died_since(t: TypeKeys, since_ms: int) -> Call[int]:
 
 
 def counts(t: TypeKeys) -> Call[Counts]:
-    keys = (t.schedule, t.dead, t.counters, *t.streams)
-    return build("counts", keys, (GROUP,), _counts)
+    return build("counts", (GROUP,), _counts, t)
 
 
 def _counts(reply: list[Any]) -> Counts:
@@ -123,8 +122,7 @@ def _counts(reply: list[Any]) -> Counts:
 
 
 def locate(t: TypeKeys, local: str) -> Call[Located]:
-    keys = (t.schedule, t.index, t.dead, t.letters, t.gone, t.results(local), t.cancels, *t.streams)
-    return build("locate", keys, (GROUP, local), partial(_located, local))
+    return build("locate", (GROUP, local), partial(_located, local), t, results=t.results(local))
 
 
 def _located(local: str, reply: list[Any]) -> Located:
@@ -146,7 +144,7 @@ def _state(name: str) -> State:
 
 def dead_page(t: TypeKeys, start: int, limit: int) -> Call[list[DeadLetter]]:
     """A page of dead letters, newest first."""
-    return build("dead_page", (t.dead, t.letters), (start, limit), partial(_letters, t))
+    return build("dead_page", (start, limit), partial(_letters, t), t)
 
 
 def _letters(t: TypeKeys, reply: list[Any]) -> list[DeadLetter]:
@@ -177,5 +175,4 @@ class Sizes:
 
 
 def sizes(t: TypeKeys) -> Call[Sizes]:
-    keys = (t.index, t.dead, t.letters, t.cancels, t.waiters, t.gone, t.groups, t.expiring)
-    return build("sizes", keys, (), lambda r: Sizes(*r))
+    return build("sizes", (), lambda r: Sizes(*r), t)

@@ -27,27 +27,25 @@ SAMPLED: Final = (
 
 def tally(t: TypeKeys, now_ms: int, counts: Mapping[str, int]) -> Call[int]:
     """Add to the rollups of the current minute and quarter of an hour."""
-    keys = (t.minute(now_ms // MINUTE_MS), t.quarter(now_ms // QUARTER_MS))
     args: list[Arg] = [MINUTE_LIFE_MS, QUARTER_LIFE_MS]
     for name, value in counts.items():
         args += (name, value)
-    return build("tally", keys, args, int)
+    return build("tally", args, int, rollups=tuple(_rollups(t, now_ms).values()))
 
 
 def sample(types: Sequence[TypeKeys], now_ms: int) -> Call[list[int]]:
     """Note what the counters of types of one shard have grown by; answers the ms since the last time."""
-    keys = [key for t in types for key in _sampled(t, now_ms)]
-    return build("sample", keys, (MINUTE_LIFE_MS, QUARTER_LIFE_MS, *SAMPLED), list)
+    each = [(t, _rollups(t, now_ms)) for t in types]
+    return build("sample", (MINUTE_LIFE_MS, QUARTER_LIFE_MS, *SAMPLED), list, each=each)
 
 
-def _sampled(t: TypeKeys, now_ms: int) -> tuple[str, ...]:
-    rollups = (t.minute(now_ms // MINUTE_MS), t.quarter(now_ms // QUARTER_MS))
-    return (t.counters, t.sampled, t.schedule, t.dead, *t.streams, *rollups)
+def _rollups(t: TypeKeys, now_ms: int) -> dict[str, str]:
+    return {"minute": t.minute(now_ms // MINUTE_MS), "quarter": t.quarter(now_ms // QUARTER_MS)}
 
 
 def rollups(keys: Sequence[str]) -> Call[list[dict[str, int]]]:
     """Read rollups, in their order."""
-    return build("rollups", keys, (), lambda r: [_numbers(row) for row in r])
+    return build("rollups", (), lambda r: [_numbers(row) for row in r], rollups=keys)
 
 
 def _numbers(flat: list[Any]) -> dict[str, int]:

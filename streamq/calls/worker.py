@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import chain, groupby
-from typing import Any, NamedTuple, assert_never
+from typing import Any, Final, NamedTuple, assert_never
 
+from streamq import scripts
 from streamq.calls.call import (
     DEFAULT_LEASE_MS,
     SILENT_MS,
@@ -16,7 +17,7 @@ from streamq.calls.call import (
     build,
     text,
 )
-from streamq.keys import GROUP, ShardKeys, TypeKeys, shard_keys
+from streamq.keys import GROUP, ShardKeys, TypeKeys
 from streamq.model import (
     STREAM_LETTERS,
     SUSPECT,
@@ -33,6 +34,7 @@ from streamq.model import (
     Settlement,
 )
 
+_new: Final = tuple.__new__
 SOON_MS, SELDOM_MS, DOORBELL_MS = 1_000, 3_000, 3_600_000
 """Ms from one look for tasks that did not ring to the next, while there are some and else; and how long tasks
 are rung for after the last worker that serves many types was there."""
@@ -65,9 +67,8 @@ def fetch(
     shape = ",".join(str(size) for _, size in tiers)
     limits = [source.limit for source in sources]
     args: list[Arg] = [GROUP, consumer, budget, int(alone), int(rings), shape, *limits]
-    s = shard_keys(sources[0].keys.app, sources[0].keys.shard)
-    keys = [s.ready, s.bell, *(source.stream for source in sources)]
-    return build("fetch", keys, args, partial(_fetched, sources))
+    streams = [source.stream for source in sources]
+    return build("fetch", args, partial(_fetched, sources), sources[0].keys, streams=streams)
 
 
 def _fetched(sources: Sequence[Source], reply: list[Any]) -> FetchedByType:
@@ -126,25 +127,24 @@ def ring_again(s: ShardKeys, stream: bytes) -> Call[int]:
 
 def muster(s: ShardKeys, streams: Sequence[str]) -> Call[int]:
     """Ring for those of these that have ready tasks and did not ring; answers how many."""
-    return build("muster", (s.ready, s.bell, *streams), (GROUP,), int)
+    return build("muster", (GROUP,), int, s=s, streams=streams)
 
 
 def watch(s: ShardKeys, *, found: bool, force: bool) -> Call[int]:
     """Keep the doorbell in use. Answers 0 where this worker is to muster, else in how many ms one is."""
     args = (SOON_MS, SELDOM_MS, DOORBELL_MS, int(found), int(force))
-    return build("watch", (s.doorbell,), args, int)
+    return build("watch", args, int, s=s)
 
 
 def groups(streams: Sequence[str]) -> Call[int]:
-    return build("groups", streams, (GROUP,), int)
+    return build("groups", (GROUP,), int, streams=streams)
 
 
 def renew(t: TypeKeys, consumer: str, held: Iterable[tuple[str, str]]) -> Call[Renewal]:
     """Renew the leases of deliveries given as (place, local id)."""
     deliveries = (part for pair in held for part in pair)
     args: list[Arg] = [GROUP, consumer, DEFAULT_LEASE_MS, t.done_channel, *deliveries]
-    head = (t.policy, t.cancels, *t.streams, t.index, t.dead, t.letters, t.counters, t.waiters, t.groups)
-    return build("renew", (*head, t.expiring), args, _renewal)
+    return build("renew", args, _renewal, t)
 
 
 def _renewal(reply: list[Any]) -> Renewal:
@@ -166,10 +166,11 @@ def settle(
     batch = _Batch(t)
     for n, settlement in enumerate(settlements):
         batch.add(n, settlement)
-    head = (t.writer(writer), t.schedule, t.index, t.dead, t.letters, t.counters, t.cancels, t.waiters)
     args = (t.type, sequence, WRITER_MEMORY_MS, GROUP, t.done_channel, s.wake, *batch.args())
-    keys = (*head, t.gone, *t.streams, t.groups, t.buckets, t.expiring, *s.rung, *batch.buckets)
-    return build("settle", keys, args, batch.answers)
+    script = scripts.load("settle")
+    # As `build`, which would find and count on each call what is right by its making.
+    keys = (t.writer(writer), *script.attributes_of(t, s), *batch.buckets)
+    return _new(Call, (script, keys, args, batch.answers, None))
 
 
 class _Batch:
@@ -261,14 +262,13 @@ def _op(outcome: Outcome) -> tuple[str, Arg, Arg]:
 
 
 def beat(s: ShardKeys, worker: str, details: bytes) -> Call[int]:
-    return build("beat", (s.workers, s.heartbeats), (worker, details, SILENT_MS), int)
+    return build("beat", (worker, details, SILENT_MS), int, beats=s.workers, details=s.heartbeats)
 
 
 def orders(s: ShardKeys, worker: str) -> Call[Orders]:
     """What this worker is asked to do in a shard."""
-    keys = (s.paused, s.drains, s.tail)
     return build(
-        "orders", keys, (worker,), lambda r: Orders(frozenset(map(text, r[0])), bool(r[1]), bool(r[2]))
+        "orders", (worker,), lambda r: Orders(frozenset(map(text, r[0])), bool(r[1]), bool(r[2])), s=s
     )
 
 
@@ -278,4 +278,4 @@ def publish(channel: str, message: bytes) -> Call[int]:
 
 
 def leave(s: ShardKeys, worker: str, streams: Sequence[str]) -> Call[int]:
-    return build("leave", (s.workers, s.heartbeats, *streams), (worker, GROUP), int)
+    return build("leave", (worker, GROUP), int, beats=s.workers, details=s.heartbeats, streams=streams)

@@ -8,11 +8,11 @@
 -- KEYS apps
 -- ARGV app shards lead floor control news
 -- Returns the record
-local app, mine, lead = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
+local mine, lead = tonumber(shards), lead == '1'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local raw = redis.call('HGET', KEYS[1], app)
+local raw = redis.call('HGET', apps, app)
 local good, record = pcall(cjson.decode, raw or '')
 local found = good and type(record) == 'table' and type(record.shards) == 'number'
 if not found then record = {shards = mine, known = mine} end
@@ -36,13 +36,13 @@ if lead and record.shards ~= mine then
 end
 if not lead then
   changed = true
-  record.epoch = math.max(record.epoch, tonumber(ARGV[4])) + 1
+  record.epoch = math.max(record.epoch, tonumber(floor)) + 1
 end
 if not changed then return raw end
 raw = cjson.encode(record)
-redis.call('HSET', KEYS[1], app, raw)
+redis.call('HSET', apps, app, raw)
 if not found or mine > known then
-  redis.call('PUBLISH', ARGV[5], 'shards')
-  redis.call('PUBLISH', ARGV[6], 'look')
+  redis.call('PUBLISH', control, 'shards')
+  redis.call('PUBLISH', news, 'look')
 end
 return raw

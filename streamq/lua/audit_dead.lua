@@ -6,7 +6,7 @@
 local problems = {}
 
 local function fault(id)
-  local listed, packed = redis.call('ZSCORE', KEYS[1], id), redis.call('HGET', KEYS[2], id)
+  local listed, packed = redis.call('ZSCORE', dead, id), redis.call('HGET', letters, id)
   if not packed then return listed and 'dead but its letter is missing' end
   local good, letter = pcall(cmsgpack.unpack, packed)
   if not good or type(letter) ~= 'table' or type(letter[4]) ~= 'table' then

@@ -3,16 +3,16 @@
 -- KEYS dead letters
 -- ARGV cursor limit bytes
 -- Returns {the cursor to go on from, or '' at the end, checked, {local id...}}
-local cursor, limit, bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local limit, bytes = tonumber(limit), tonumber(bytes)
 -- A few letters at a time, the fewer the longer they are: see audit_stream.
 local checked, ids, read, chunk = 0, {}, 0, 1
 repeat
-  local before, found = read, redis.call('HSCAN', KEYS[2], cursor, 'COUNT', chunk)
+  local before, found = read, redis.call('HSCAN', letters, cursor, 'COUNT', chunk)
   cursor = found[1]
   for n = 1, #found[2], 2 do
     local good, letter = pcall(cmsgpack.unpack, found[2][n + 1])
     local sound = good and type(letter) == 'table' and type(letter[4]) == 'table'
-    if not sound or not redis.call('ZSCORE', KEYS[1], found[2][n]) then ids[#ids + 1] = found[2][n] end
+    if not sound or not redis.call('ZSCORE', dead, found[2][n]) then ids[#ids + 1] = found[2][n] end
     read = read + #found[2][n + 1]
     checked = checked + 1
   end

@@ -3,9 +3,8 @@
 -- KEYS schedule index letters high normal low suspect
 -- ARGV group places...
 -- Returns {problem, place...}
-local schedule, index, letters = KEYS[1], KEYS[2], KEYS[3]
-local streams = {h = KEYS[4], n = KEYS[5], l = KEYS[6], s = KEYS[7]}
-local group, problems = ARGV[1], {}
+local streams = {h = high, n = normal, l = low, s = suspect}
+local problems = {}
 
 -- A row that is none of ours has no number: it lies before or behind all that have one.
 local function unnumbered(due)
@@ -105,5 +104,5 @@ local function look(place)
   if abandoned(place) then problem('delivered to nobody') end
 end
 
-for n = 2, #ARGV do look(ARGV[n]) end
+for n = first_arg, #ARGV do look(ARGV[n]) end
 return problems

@@ -3,9 +3,8 @@
 -- KEYS schedule index cancels dead letters high normal low suspect
 -- ARGV group of bytes ids...
 -- Returns {ids looked at, {problem, id...}}; `of` is index, cancels or dead; it ends when it has read `bytes`
-local schedule, index, cancels = KEYS[1], KEYS[2], KEYS[3]
-local streams = {h = KEYS[6], n = KEYS[7], l = KEYS[8], s = KEYS[9]}
-local group, of, bytes, problems, read = ARGV[1], ARGV[2], tonumber(ARGV[3]), {}, 0
+local streams = {h = high, n = normal, l = low, s = suspect}
+local bytes, problems, read = tonumber(bytes), {}, 0
 
 -- Rows with one due time are ordered by their numbers.
 local function row_of(due, number)
@@ -57,8 +56,8 @@ end
 
 local function fault(id)
   if of == 'dead' then
-    if not redis.call('ZSCORE', KEYS[4], id) then return nil end
-    local packed = redis.call('HGET', KEYS[5], id)
+    if not redis.call('ZSCORE', dead, id) then return nil end
+    local packed = redis.call('HGET', letters, id)
     if not packed then return 'dead but its letter is missing' end
     read = read + #packed
     local good, letter = pcall(cmsgpack.unpack, packed)
@@ -75,7 +74,7 @@ local function fault(id)
 end
 
 local looked = 0
-for n = 4, #ARGV do
+for n = first_arg, #ARGV do
   if read >= bytes then break end
   looked = looked + 1
   local name = fault(ARGV[n])

@@ -6,8 +6,7 @@
 -- KEYS schedule index letters
 -- ARGV cursor limit bytes
 -- Returns {the cursor to go on after, or '' at the end, checked, {place...}}
-local schedule, index, letters = KEYS[1], KEYS[2], KEYS[3]
-local limit, bytes = tonumber(ARGV[2]), tonumber(ARGV[3])
+local limit, bytes = tonumber(limit), tonumber(bytes)
 local indexed, buried = redis.call('EXISTS', index) == 1, redis.call('EXISTS', letters) == 1
 
 -- Rows of one due time are ordered byte by byte; the first fifteen tell them apart.
@@ -44,7 +43,7 @@ local function suspicious(row, place)
   return buried and redis.call('HEXISTS', letters, id or place) == 1
 end
 
-local due, mark = string.match(ARGV[1], '^(.+) (%x*)$')
+local due, mark = string.match(cursor, '^(.+) (%x*)$')
 mark = mark and string.gsub(mark, '%x%x', function(code) return string.char(tonumber(code, 16)) end)
 local rank = due and rank_after(due, mark) or 0
 local checked, places, read, chunk, got = 0, {}, 0, 1, 1

@@ -6,8 +6,7 @@
 -- KEYS stream index letters
 -- ARGV group letter cursor limit bytes
 -- Returns {the id to go on from, or '' at the end, checked, {place...}}
-local stream, index, letters = KEYS[1], KEYS[2], KEYS[3]
-local group, letter, cursor, limit, bytes = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local limit, bytes = tonumber(limit), tonumber(bytes)
 local indexed, buried = redis.call('EXISTS', index) == 1, redis.call('EXISTS', letters) == 1
 
 local function halves(id)

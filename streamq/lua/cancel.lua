@@ -3,12 +3,10 @@
 --
 -- The request to a worker is kept in `cancels` until the task ends, whoever holds it then; the message
 -- on the control channel only makes it quick.
--- KEYS schedule index counters cancels waiters gone dead high normal low suspect log actions expiring
--- ARGV group local_id task_id control done action about
+-- KEYS schedule index counters cancels waiters gone dead high normal low suspect action_log actions expiring
+-- ARGV group id task_id control done action about
 -- Returns cancelled (also where it was before), requested, dead or unknown
-local schedule, index, counters, cancels, waiters, gone = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local streams = {h = KEYS[8], n = KEYS[9], l = KEYS[10], s = KEYS[11]}
-local group, id = ARGV[1], ARGV[2]
+local streams = {h = high, n = normal, l = low, s = suspect}
 
 -- The log of operators' actions has one row an action, however many calls it takes.
 local function note(log, rows, action, about, done)
@@ -30,10 +28,10 @@ local function cancelled()
   redis.call('ZADD', gone, string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)), 'x' .. id)
   redis.call('HDEL', index, id)
   redis.call('HDEL', cancels, id)
-  redis.call('ZREM', KEYS[14], id)
+  redis.call('ZREM', expiring, id)
   redis.call('HINCRBY', counters, 'cancelled', 1)
-  if redis.call('ZREM', waiters, id) == 1 then redis.call('PUBLISH', ARGV[5] .. id, 'x') end
-  note(KEYS[12], KEYS[13], ARGV[6], ARGV[7], 1)
+  if redis.call('ZREM', waiters, id) == 1 then redis.call('PUBLISH', done .. id, 'x') end
+  note(action_log, actions, action, about, 1)
   return 'cancelled'
 end
 
@@ -71,10 +69,10 @@ if found and not found.err and found[1] then  -- what the index says may be no e
     return cancelled()
   end
   redis.call('HSET', cancels, id, '1')
-  redis.call('PUBLISH', ARGV[4], 'cancel ' .. ARGV[3])
-  note(KEYS[12], KEYS[13], ARGV[6], ARGV[7], 1)
+  redis.call('PUBLISH', control, 'cancel ' .. task_id)
+  note(action_log, actions, action, about, 1)
   return 'requested'
 end
-if redis.call('ZSCORE', KEYS[7], id) then return 'dead' end
+if redis.call('ZSCORE', dead, id) then return 'dead' end
 if redis.call('ZSCORE', gone, 'x' .. id) then return 'cancelled' end  -- the reply to the first call was lost
 return 'unknown'

@@ -4,22 +4,24 @@
 -- From then on enqueue takes nothing into it, until a producer has had it opened. Results stay: they
 -- are found by their task's id, and expire. Whoever waits for a task there looks again by himself. What is
 -- paused goes by the first shard: a row that stayed here would outlive its resume.
--- For each type, `places` are: schedule, index, dead, cancels, gone, high, normal, low, suspect, waiters,
--- expiring.
--- KEYS closed types paused workers heartbeats places...
--- ARGV epoch types...
+-- Of each type the keys are those that must be empty, and those that are dropped (see `keys.Kind`).
+-- KEYS closed types paused workers heartbeats (high normal low suspect schedule index dead cancels waiters gone expiring)...
+-- ARGV epoch task_types...
 -- Returns 1, or 0 where it holds something
-local sizes = {[0] = 'ZCARD', 'HLEN', 'ZCARD', 'HLEN', 'ZCARD', 'XLEN', 'XLEN', 'XLEN', 'XLEN'}
-if redis.call('SCARD', KEYS[2]) ~= #ARGV - 1 then return 0 end
-for n = 2, #ARGV do
-  if redis.call('SISMEMBER', KEYS[2], ARGV[n]) == 0 then return 0 end
+local sizes = {
+  high = 'XLEN', normal = 'XLEN', low = 'XLEN', suspect = 'XLEN', schedule = 'ZCARD', index = 'HLEN', dead = 'ZCARD',
+  cancels = 'HLEN', gone = 'ZCARD'}
+if redis.call('SCARD', types) ~= #each then return 0 end
+for n = first_arg, #ARGV do
+  if redis.call('SISMEMBER', types, ARGV[n]) == 0 then return 0 end
 end
-for n = 6, #KEYS do
-  local size = sizes[(n - 6) % 11]
-  if size and redis.call(size, KEYS[n]) > 0 then return 0 end
+for _, of in ipairs(each) do
+  for name, size in pairs(sizes) do
+    if redis.call(size, of[name]) > 0 then return 0 end
+  end
 end
-local before = tonumber(redis.call('GET', KEYS[1]) or -1) or -1
-redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])
-for n = 15, #KEYS, 11 do redis.call('DEL', KEYS[n], KEYS[n + 1]) end
-redis.call('SET', KEYS[1], string.format('%.0f', math.max(before, tonumber(ARGV[1]))))
+local before = tonumber(redis.call('GET', closed) or -1) or -1
+redis.call('DEL', paused, workers, heartbeats)
+for _, of in ipairs(each) do redis.call('DEL', of.waiters, of.expiring) end
+redis.call('SET', closed, string.format('%.0f', math.max(before, tonumber(epoch))))
 return 1

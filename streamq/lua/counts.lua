@@ -7,14 +7,14 @@
 -- Returns {now_ms, ready, running, scheduled, dead, suspect, oldest ready ms or -1, next due ms or -1, counters}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local ready, running, suspect, oldest = 0, 0, 0, nil
+local ready, running, suspects, oldest = 0, 0, 0, nil
 
 local function group_of(stream)
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
   for _, row in ipairs(groups.err and {} or groups) do
     local about = {}
     for n = 1, #row, 2 do about[row[n]] = row[n + 1] end
-    if about.name == ARGV[1] then return about.pending, '(' .. about['last-delivered-id'] end
+    if about.name == group then return about.pending, '(' .. about['last-delivered-id'] end
   end
   return 0, '-'
 end
@@ -29,19 +29,19 @@ local function returned(stream)
   return number
 end
 
-for n = 4, 7 do
-  local pending, after = group_of(KEYS[n])
-  local waiting = redis.call('XLEN', KEYS[n]) - pending
+for _, stream in ipairs({high, normal, low, suspect}) do
+  local pending, after = group_of(stream)
+  local waiting = redis.call('XLEN', stream) - pending
   running = running + pending
   ready = ready + waiting
-  if n == 7 and pending + waiting > 0 then suspect = pending + waiting - returned(KEYS[n]) end
-  local first = waiting > 0 and redis.call('XRANGE', KEYS[n], after, '+', 'COUNT', 1)[1]
+  if stream == suspect and pending + waiting > 0 then suspects = pending + waiting - returned(stream) end
+  local first = waiting > 0 and redis.call('XRANGE', stream, after, '+', 'COUNT', 1)[1]
   if first then
     local since = tonumber(string.match(first[1], '^%d+'))
     if not oldest or since < oldest then oldest = since end
   end
 end
-local head = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+local head = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
 return {
-  now, ready, running, redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2]), suspect,
-  oldest or -1, tonumber(head[2]) or -1, redis.call('HGETALL', KEYS[3])}
+  now, ready, running, redis.call('ZCARD', schedule), redis.call('ZCARD', dead), suspects,
+  oldest or -1, tonumber(head[2]) or -1, redis.call('HGETALL', counters)}

@@ -3,7 +3,7 @@
 -- KEYS dead groups
 -- ARGV since_ms until_ms fingerprint
 -- Returns the count
-if ARGV[3] == '' then return redis.call('ZCOUNT', KEYS[1], ARGV[1], ARGV[2]) end
+if fingerprint == '' then return redis.call('ZCOUNT', dead, since_ms, until_ms) end
 return redis.call(
-  'ZLEXCOUNT', KEYS[2], '[' .. ARGV[3] .. ' ' .. string.format('%013.0f', tonumber(ARGV[1])),
-  '(' .. ARGV[3] .. ' ' .. string.format('%013.0f', math.min(tonumber(ARGV[2]) + 1, 9999999999999)))
+  'ZLEXCOUNT', groups, '[' .. fingerprint .. ' ' .. string.format('%013.0f', tonumber(since_ms)),
+  '(' .. fingerprint .. ' ' .. string.format('%013.0f', math.min(tonumber(until_ms) + 1, 9999999999999)))

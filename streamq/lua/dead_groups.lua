@@ -7,7 +7,7 @@
 -- KEYS groups letters
 -- ARGV after limit
 -- Returns {{fingerprint, count, first_ms, last_ms, last local id, reason, {its fields, payload cut...}}...}
-local groups, limit = KEYS[1], tonumber(ARGV[2])
+local limit = tonumber(limit)
 -- A member that is none of ours has died at no time.
 local function parts(member)
   local died, id = string.match(member, '^[^ ]* (%d+) (.+)$')
@@ -15,7 +15,7 @@ local function parts(member)
   return died, id
 end
 
-local found, from = {}, ARGV[1] == '' and '-' or '(' .. ARGV[1] .. '!'
+local found, from = {}, after == '' and '-' or '(' .. after .. '!'
 
 local looks = 0
 while #found < limit and looks < limit * 10 do
@@ -28,7 +28,7 @@ while #found < limit and looks < limit * 10 do
   local last = redis.call('ZRANGE', groups, high, low, 'BYLEX', 'REV', 'LIMIT', 0, 1)[1]
   if last then  -- a member without a space, which is none of ours, is in no group
     local died, id = parts(last)
-    local packed = redis.call('HGET', KEYS[2], id)
+    local packed = redis.call('HGET', letters, id)
     local letter = packed and opened(packed) or {'', '', '', {}}
     found[#found + 1] = {
       fingerprint, redis.call('ZLEXCOUNT', groups, low, high), (parts(first)), died, id, letter[1],

@@ -3,7 +3,7 @@
 -- KEYS dead letters
 -- ARGV start limit
 -- Returns {{local id, died_ms, reason, letter of the priority, {stored fields...}}...}
-local first = tonumber(ARGV[1])
+local first = tonumber(start)
 local page = {}
 
 -- A letter that is none of ours is shown as the bytes it is.
@@ -16,8 +16,8 @@ local function opened(packed)
   return good and letter or {'damaged', 'n', '0', {'raw', packed}}
 end
 
-for _, id in ipairs(redis.call('ZRANGE', KEYS[1], first, first + tonumber(ARGV[2]) - 1, 'REV')) do
-  local packed = redis.call('HGET', KEYS[2], id)
+for _, id in ipairs(redis.call('ZRANGE', dead, first, first + tonumber(limit) - 1, 'REV')) do
+  local packed = redis.call('HGET', letters, id)
   if packed then
     local letter = opened(packed)
     page[#page + 1] = {id, letter[3], letter[1], letter[2], letter[4]}

@@ -3,16 +3,16 @@
 -- KEYS groups
 -- ARGV slice_ms slices fingerprints...
 -- Returns {{a count a slice...}...}
-local slice, slices = tonumber(ARGV[1]), tonumber(ARGV[2])
+local slice, slices = tonumber(slice_ms), tonumber(slices)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000) + 1
 local found = {}
-for n = 3, #ARGV do
+for n = first_arg, #ARGV do
   local line = {}
   for back = slices, 1, -1 do
     local from = string.format('(%s %013.0f', ARGV[n], now - back * slice)
     local until_ = string.format('(%s %013.0f', ARGV[n], now - (back - 1) * slice)
-    line[#line + 1] = redis.call('ZLEXCOUNT', KEYS[1], from, until_)
+    line[#line + 1] = redis.call('ZLEXCOUNT', groups, from, until_)
   end
   found[#found + 1] = line
 end

@@ -2,10 +2,9 @@
 -- drain: ask one worker to take no more tasks, finish those in hand and end.
 --
 -- The request is kept for a day: the name of a worker is never used again.
--- KEYS workers drains log actions
+-- KEYS workers drains action_log actions
 -- ARGV worker control action about
 -- Returns 1, or 0 where no such worker sends heartbeats
-local worker, drains = ARGV[1], KEYS[2]
 -- The log of operators' actions has one row an action, however many calls it takes.
 local function note(log, rows, action, about, done)
   if action == '' then return end
@@ -20,9 +19,9 @@ local function note(log, rows, action, about, done)
   end
   redis.call('HINCRBY', rows, action .. '#', done)
 end
-if not redis.call('ZSCORE', KEYS[1], worker) then return 0 end
+if not redis.call('ZSCORE', workers, worker) then return 0 end
 local asked = redis.call('HSETNX', drains, worker, '1')
 redis.call('PEXPIRE', drains, 86400000)
-redis.call('PUBLISH', ARGV[2], 'orders')
-note(KEYS[3], KEYS[4], ARGV[3], ARGV[4], asked)
+redis.call('PUBLISH', control, 'orders')
+note(action_log, actions, action, about, asked)
 return 1

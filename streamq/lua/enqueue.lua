@@ -8,25 +8,23 @@
 -- Not `allow-oom`: a full server refuses new tasks as a whole and goes on draining the ones it has.
 -- A writer's last call is remembered as text: its sequence, a space, its answers.
 -- KEYS writer types policy rate high normal low suspect schedule counters closed expiring doorbell ready bell keys...
--- ARGV type sequence memory_ms wake tasks...
+-- ARGV task_type sequence memory_ms wake tasks...
 -- Returns an answer for each task, with spaces between: a local id, `=<local id>` (its key's first task),
 -- `!conflict:<type:local>`, `!<ms to wait>` or `!full`; `!closed` where the shard was given up and nothing
 -- was taken
-local redis, KEYS, ARGV = redis, KEYS, ARGV  -- what is looked up as a global costs more
-local writer, counters = KEYS[1], KEYS[10]
-local streams = {h = KEYS[5], n = KEYS[6], l = KEYS[7]}
+local streams = {h = high, n = normal, l = low}
 
-local known, closed, doorbell = unpack(redis.call('MGET', writer, KEYS[11], KEYS[13]))
+local known, closed, doorbell = unpack(redis.call('MGET', writer, closed, doorbell))
 if known then
   local last = string.match(known, '^%d+')  -- the answers behind it may be long
-  if last == ARGV[2] then
+  if last == sequence then
     -- A write, so that WAIT on this connection waits for what the first sending wrote on another.
-    redis.call('PEXPIRE', writer, ARGV[3])
+    redis.call('PEXPIRE', writer, memory_ms)
     return string.sub(known, #last + 2)
   end
   -- A request that was stuck in the network and arrives after the writer has gone on.
-  if tonumber(last) > tonumber(ARGV[2]) then
-    return redis.error_reply('STALE call ' .. ARGV[2] .. ' after ' .. last)
+  if tonumber(last) > tonumber(sequence) then
+    return redis.error_reply('STALE call ' .. sequence .. ' after ' .. last)
   end
 end
 
@@ -35,17 +33,17 @@ local ring
 if doorbell then
   function ring(letter, id)
     local stream, since = streams[letter], string.match(id, '^%d+')
-    if redis.pcall('ZADD', KEYS[14], 'NX', since, stream) == 1 then redis.pcall('ZADD', KEYS[15], since, stream) end
+    if redis.pcall('ZADD', ready, 'NX', since, stream) == 1 then redis.pcall('ZADD', bell, since, stream) end
   end
 end
 
 if closed then return '!closed' end
 
-local limits = redis.call('HMGET', KEYS[3], 'rate_limit', 'rate_period_ms', 'max_backlog')
+local limits = redis.call('HMGET', policy, 'rate_limit', 'rate_period_ms', 'max_backlog')
 local limited = limits[1] or limits[3]
 
 -- Nearly every call is of plain tasks: ready now, with nothing but a payload, of a type without limits.
-local answers, n, mixed, accepted, first = {}, 5, false, 0, ARGV[5]
+local answers, n, mixed, accepted, first = {}, first_arg, false, 0, ARGV[first_arg]
 while not limited and streams[ARGV[n]] and ARGV[n + 1] do
   mixed = mixed or ARGV[n] ~= first
   n = n + 2
@@ -73,20 +71,22 @@ if mixed or not known or n <= #ARGV then
 
   function no_streams()
     local bad
-    for m = 5, 8 do bad = bad or wrong(KEYS[m], 'stream', redis.pcall('XLEN', KEYS[m])) end
+    for _, key in ipairs({high, normal, low, suspect}) do
+      bad = bad or wrong(key, 'stream', redis.pcall('XLEN', key))
+    end
     return bad
   end
 
   local bad = uncountable('accepted') or no_streams()
   if bad then return bad end
 end
-if not known then redis.call('SADD', KEYS[2], ARGV[1]) end
+if not known then redis.call('SADD', types, task_type) end
 
 if n > #ARGV then
-  accepted = (n - 5) / 2
+  accepted = (n - first_arg) / 2
   local total = redis.call('HINCRBY', counters, 'accepted', accepted)
   local pcall = redis.pcall
-  for m = 5, n - 1, 2 do
+  for m = first_arg, n - 1, 2 do
     local entry = pcall('XADD', streams[ARGV[m]], '*', 'p', ARGV[m + 1])
     if type(entry) == 'table' then  -- the first of one stream: nothing but the number is to be taken back
       if total == accepted then
@@ -96,43 +96,42 @@ if n > #ARGV then
       end
       return entry
     end
-    answers[(m - 3) / 2] = ARGV[m] .. entry
+    answers[(m - first_arg) / 2 + 1] = ARGV[m] .. entry
     if doorbell then ring(ARGV[m], entry) end
   end
   -- The first task of a type that was forgotten, by a writer that knew it before.
-  if known and total == accepted then redis.pcall('SADD', KEYS[2], ARGV[1]) end
+  if known and total == accepted then redis.pcall('SADD', types, task_type) end
   local said = accepted == 1 and answers[1] or table.concat(answers, ' ')
-  redis.call('SET', writer, ARGV[2] .. ' ' .. said, 'PX', ARGV[3])
+  redis.call('SET', writer, sequence .. ' ' .. said, 'PX', memory_ms)
   return said
 end
 
 -- What follows costs as much again.
-local rate_log, schedule = KEYS[4], KEYS[9]
 -- A stored value that no app can have written counts as none.
 local function whole(value)
   return string.match(value or '', '^%d+$') and #value <= 15 and tonumber(value) or nil
 end
-local rate, period, backlog = whole(limits[1]), whole(limits[2]), whole(limits[3])
-if rate == 0 or not period then rate = nil end
+local most, period, backlog = whole(limits[1]), whole(limits[2]), whole(limits[3])
+if most == 0 or not period then most = nil end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local room, earliest = math.huge, nil
-n = 5
+n = first_arg
 local bad = uncountable('sequence')
   or wrong(schedule, 'sorted set', redis.pcall('ZCARD', schedule))
-  or wrong(rate_log, 'list', redis.pcall('LLEN', rate_log))
-  or wrong(KEYS[12], 'sorted set', redis.pcall('ZCARD', KEYS[12]))
-for m = 16, #KEYS do bad = bad or wrong(KEYS[m], 'string', redis.pcall('GET', KEYS[m])) end
+  or wrong(rate, 'list', redis.pcall('LLEN', rate))
+  or wrong(expiring, 'sorted set', redis.pcall('ZCARD', expiring))
+for m = first_key, #KEYS do bad = bad or wrong(KEYS[m], 'string', redis.pcall('GET', KEYS[m])) end
 if bad then return bad end
 if backlog then
   room = backlog - redis.call('ZCARD', schedule)
-  for k = 5, 8 do room = room - redis.call('XLEN', KEYS[k]) end
+  for _, key in ipairs({high, normal, low, suspect}) do room = room - redis.call('XLEN', key) end
 end
 
--- The log holds the times of the last `rate` accepted tasks, newest first: exact in every window.
+-- `rate` holds the times of the last `most` accepted tasks, newest first: exact in every window.
 local function refusal()
   if room <= 0 then return '!full' end
-  local oldest = rate and tonumber(redis.call('LINDEX', rate_log, rate - 1))
+  local oldest = most and tonumber(redis.call('LINDEX', rate, most - 1))
   -- An `oldest` in the future means that the clock was set back: it says nothing.
   if oldest and oldest <= now and now < oldest + period then
     return string.format('!%.0f', oldest + period - now)
@@ -142,7 +141,7 @@ end
 local function place(letter, due, fields)
   room = room - 1
   accepted = accepted + 1
-  if rate then redis.call('LPUSH', rate_log, string.format('%.0f', now)) end
+  if most then redis.call('LPUSH', rate, string.format('%.0f', now)) end
   if not due or due <= now then
     local id = redis.call('XADD', streams[letter], '*', unpack(fields))
     if doorbell then ring(letter, id) end
@@ -160,7 +159,7 @@ end
 -- Who never has a worker must see a task expire as well: its daemon looks at these rows.
 local function accept(letter, due, fields, expires)
   local id = place(letter, due, fields)
-  if expires then redis.call('ZADD', KEYS[12], expires, id) end
+  if expires then redis.call('ZADD', expiring, expires, id) end
   return id
 end
 
@@ -205,7 +204,7 @@ local function first_of(record, digest)
   return string.sub(first, 1, 16) == digest and '=' .. local_id or '!conflict:' .. string.sub(first, 17)
 end
 
-local tasks, record = {}, 15
+local tasks, record = {}, first_key - 1
 while n <= #ARGV do
   local task = read()
   if not task then return redis.error_reply('MALFORMED task ' .. #tasks + 1 .. '; nothing was written') end
@@ -213,28 +212,28 @@ while n <= #ARGV do
   if task.digest then record = record + 1 end
 end
 if record ~= #KEYS then return redis.error_reply('MALFORMED keys; nothing was written') end
-record = 15
+record = first_key - 1
 for number, task in ipairs(tasks) do
   if task.digest then record = record + 1 end
   local answer = task.digest and first_of(KEYS[record], task.digest) or refusal()
   if not answer then
     answer = accept(task.letter, task.due, task.fields, task.expires)
     if task.digest then
-      redis.call('SET', KEYS[record], task.digest .. ARGV[1] .. ':' .. answer, 'PX', task.window)
+      redis.call('SET', KEYS[record], task.digest .. task_type .. ':' .. answer, 'PX', task.window)
     end
   end
   answers[number] = answer
 end
 local total = accepted > 0 and redis.call('HINCRBY', counters, 'accepted', accepted)
-if known and total == accepted then redis.pcall('SADD', KEYS[2], ARGV[1]) end
-if rate and accepted > 0 then
-  redis.call('LTRIM', rate_log, 0, rate - 1)
-  redis.call('PEXPIRE', rate_log, period)
+if known and total == accepted then redis.pcall('SADD', types, task_type) end
+if most and accepted > 0 then
+  redis.call('LTRIM', rate, 0, most - 1)
+  redis.call('PEXPIRE', rate, period)
 end
 local said = table.concat(answers, ' ')
-redis.call('SET', writer, ARGV[2] .. ' ' .. said, 'PX', ARGV[3])
+redis.call('SET', writer, sequence .. ' ' .. said, 'PX', memory_ms)
 if earliest then
   local head = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
-  if tonumber(head[2]) >= earliest then redis.call('PUBLISH', ARGV[4], ARGV[1]) end
+  if tonumber(head[2]) >= earliest then redis.call('PUBLISH', wake, task_type) end
 end
 return said

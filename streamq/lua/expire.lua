@@ -7,9 +7,8 @@
 -- KEYS expiring schedule index counters cancels waiters gone high normal low suspect
 -- ARGV group limit again_ms done
 -- Returns {rows looked at, tasks expired}
-local expiring, schedule, index, cancels, waiters, gone = KEYS[1], KEYS[2], KEYS[3], KEYS[5], KEYS[6], KEYS[7]
-local streams = {h = KEYS[8], n = KEYS[9], l = KEYS[10], s = KEYS[11]}
-local group, limit, again, done = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local streams = {h = high, n = normal, l = low, s = suspect}
+local again = tonumber(again_ms)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local stamp = string.format('%.0f', now)
@@ -78,5 +77,5 @@ for _, id in ipairs(rows) do
     redis.call('ZREM', expiring, id)
   end
 end
-if expired > 0 then redis.call('HINCRBY', KEYS[4], 'expired', expired) end
+if expired > 0 then redis.call('HINCRBY', counters, 'expired', expired) end
 return {#rows, expired}

@@ -14,11 +14,13 @@
 -- Returns {now_ms, {{number of the stream, entries}...}}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local group, left, suspect_taken = ARGV[1], tonumber(ARGV[3]), ARGV[4] == '1'
+local left, suspect_taken = tonumber(budget), alone == '1'
 local taken, order, empty, wrong, failed = {}, {}, {}, nil, nil
 
+local function stream_at(n) return KEYS[first_key + n - 1] end
+
 local function fault(n, reply)
-  local stream = KEYS[2 + n]
+  local stream = stream_at(n)
   if string.find(reply.err, 'WRONGTYPE', 1, true) then
     empty[n] = true
     wrong = redis.error_reply('WRONGTYPE ' .. stream .. ' is no stream: somebody overwrote it; DEL it')
@@ -29,7 +31,7 @@ end
 
 -- Take at most `count` of the n-th stream. Answers how many it took, and the last of them.
 local function take(n, count)
-  local reply = redis.pcall('XREADGROUP', 'GROUP', group, ARGV[2], 'COUNT', count, 'STREAMS', KEYS[2 + n], '>')
+  local reply = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', count, 'STREAMS', stream_at(n), '>')
   empty[n] = not reply or not reply.err and (not reply[1] or #reply[1][2] < count)
   if reply and reply.err then fault(n, reply) end
   if not reply or reply.err or not reply[1] then return 0 end
@@ -44,7 +46,7 @@ local function take(n, count)
   return #entries, entries[#entries]
 end
 
-local function limit_of(n) return tonumber(ARGV[6 + n]) - (taken[n] and #taken[n] or 0) end
+local function limit_of(n) return tonumber(ARGV[first_arg + n - 1]) - (taken[n] and #taken[n] or 0) end
 
 local function suspected(entry)
   for m = 1, #entry[2], 2 do
@@ -68,10 +70,10 @@ end
 
 -- One by one: who comes next may be the second suspect.
 local function take_returned(n)
-  local length = redis.pcall('XLEN', KEYS[2 + n])
+  local length = redis.pcall('XLEN', stream_at(n))
   if type(length) == 'table' then return fault(n, length) end
   empty[n] = length == 0
-  while length > 0 and left > 0 and limit_of(n) > 0 and not (suspect_taken and suspect_next(KEYS[2 + n])) do
+  while length > 0 and left > 0 and limit_of(n) > 0 and not (suspect_taken and suspect_next(stream_at(n))) do
     local got, last = take(n, 1)
     if got == 0 then return end
     suspect_taken = suspect_taken or suspected(last)
@@ -91,7 +93,7 @@ local function share(streams)
 end
 
 local first, tier = 1, 0
-for size in string.gmatch(ARGV[6], '%d+') do
+for size in string.gmatch(tiers, '%d+') do
   local streams = {}
   for n = first, first + tonumber(size) - 1 do streams[#streams + 1] = n end
   first, tier = first + tonumber(size), tier + 1
@@ -107,26 +109,26 @@ end
 -- What is served goes to the end of those that wait; who had most comes last. Whatever is wrong with `ready`
 -- and `bell`: what was taken is answered.
 local function after(n)
-  local stream, got = KEYS[2 + n], taken[n] and #taken[n] or 0
+  local stream, got = stream_at(n), taken[n] and #taken[n] or 0
   if got > 0 and not empty[n] then
     empty[n] = #redis.call('XRANGE', stream, '(' .. taken[n][got][1], '+', 'COUNT', 1) == 0
   end
   if empty[n] then
-    redis.pcall('ZREM', KEYS[1], stream)
-    redis.pcall('ZREM', KEYS[2], stream)
+    redis.pcall('ZREM', ready, stream)
+    redis.pcall('ZREM', bell, stream)
     return
   end
   local score = string.format('%.3f', time[1] * 1000 + time[2] / 1000 + got / 1000)
   if got > 0 then
-    redis.pcall('ZADD', KEYS[1], score, stream)
+    redis.pcall('ZADD', ready, score, stream)
   else
-    redis.pcall('ZADD', KEYS[1], 'NX', score, stream)
+    redis.pcall('ZADD', ready, 'NX', score, stream)
   end
-  redis.pcall('ZADD', KEYS[2], 'NX', score, stream)
+  redis.pcall('ZADD', bell, 'NX', score, stream)
 end
 
-if ARGV[5] == '1' and not failed then
-  for n = 1, #KEYS - 2 do after(n) end
+if rings == '1' and not failed then
+  for n = 1, #KEYS - first_key + 1 do after(n) end
 end
 if failed and #order == 0 then return failed end
 if wrong and #order == 0 then return wrong end

@@ -5,7 +5,7 @@
 -- Returns how many were created
 local created, failed = 0, nil
 for _, stream in ipairs(KEYS) do
-  local reply = redis.pcall('XGROUP', 'CREATE', stream, ARGV[1], '0', 'MKSTREAM')
+  local reply = redis.pcall('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM')
   if not reply.err then
     created = created + 1
   elseif not string.find(reply.err, 'BUSYGROUP', 1, true) then

@@ -3,6 +3,6 @@
 -- KEYS tail
 -- ARGV tail_ms control
 -- Returns 1; where control is not empty the workers are told at once
-redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
-if ARGV[2] ~= '' then redis.call('PUBLISH', ARGV[2], 'orders') end
+redis.call('SET', tail, '1', 'PX', tail_ms)
+if control ~= '' then redis.call('PUBLISH', control, 'orders') end
 return 1

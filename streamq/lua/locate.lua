@@ -1,11 +1,9 @@
 #!lua flags=no-writes,allow-stale
 -- locate: where a task is now, and what is stored of it.
--- KEYS schedule index dead letters gone results cancels high normal low suspect
--- ARGV group local_id
+-- KEYS results schedule index dead letters gone cancels high normal low suspect
+-- ARGV group id
 -- Returns {now_ms, state, {name, value...}, {stored fields...}, result or false}
-local schedule, index, dead, letters, gone, results = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local streams = {h = KEYS[8], n = KEYS[9], l = KEYS[10], s = KEYS[11]}
-local group, id = ARGV[1], ARGV[2]
+local streams = {h = high, n = normal, l = low, s = suspect}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -49,7 +47,7 @@ local function in_stream(letter, entry)
   if not found then return nil end
   local held = redis.pcall('XPENDING', streams[letter], group, entry, entry, 1)
   if held.err or #held == 0 then return {now, 'ready', {'stream', letter, 'entry', entry}, found[2], false} end
-  local cancelling = redis.call('HEXISTS', KEYS[7], id) == 1 and 'yes' or 'no'
+  local cancelling = redis.call('HEXISTS', cancels, id) == 1 and 'yes' or 'no'
   local about = {
     'stream', letter, 'entry', entry, 'worker', held[1][2], 'lease_idle_ms', tostring(held[1][3]),
     'cancel_requested', cancelling}

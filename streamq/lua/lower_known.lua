@@ -3,11 +3,11 @@
 -- KEYS apps
 -- ARGV app known epoch control
 -- Returns 1, or 0 where the record says something else by now
-local good, record = pcall(cjson.decode, redis.call('HGET', KEYS[1], ARGV[1]) or '')
+local good, record = pcall(cjson.decode, redis.call('HGET', apps, app) or '')
 if not good or type(record) ~= 'table' then return 0 end
-local known, epoch = tonumber(ARGV[2]), tonumber(ARGV[3])
+local known, epoch = tonumber(known), tonumber(epoch)
 if record.known ~= known or (record.epoch or 0) ~= epoch or record.shards >= known then return 0 end
 record.known = known - 1
-redis.call('HSET', KEYS[1], ARGV[1], cjson.encode(record))
-redis.call('PUBLISH', ARGV[4], 'shards')
+redis.call('HSET', apps, app, cjson.encode(record))
+redis.call('PUBLISH', control, 'shards')
 return 1

@@ -17,20 +17,20 @@ local function waits(stream, length)
   for _, row in ipairs(groups.err and {} or groups) do
     local about = {}
     for n = 1, #row, 2 do about[row[n]] = row[n + 1] end
-    if about.name == ARGV[1] then return length > about.pending end
+    if about.name == group then return length > about.pending end
   end
   return true
 end
 
 local found = 0
-redis.call('ZCARD', KEYS[1])  -- before the first write: another kind of value is an error
-redis.call('ZCARD', KEYS[2])
-for n = 3, #KEYS do
+redis.call('ZCARD', ready)  -- before the first write: another kind of value is an error
+redis.call('ZCARD', bell)
+for n = first_key, #KEYS do
   local length = redis.pcall('XLEN', KEYS[n])
-  if type(length) == 'number' and length > 0 and not redis.call('ZSCORE', KEYS[1], KEYS[n]) then
+  if type(length) == 'number' and length > 0 and not redis.call('ZSCORE', ready, KEYS[n]) then
     if waits(KEYS[n], length) then
-      redis.call('ZADD', KEYS[1], since, KEYS[n])
-      redis.call('ZADD', KEYS[2], since, KEYS[n])
+      redis.call('ZADD', ready, since, KEYS[n])
+      redis.call('ZADD', bell, since, KEYS[n])
       found = found + 1
     end
   end

@@ -3,6 +3,6 @@
 -- KEYS closed
 -- ARGV epoch
 -- Returns the epoch in which it was given up, or -1 where it is open
-local closed = tonumber(redis.call('GET', KEYS[1]) or -1)
-if closed >= 0 and closed < tonumber(ARGV[1]) then redis.call('DEL', KEYS[1]) end
-return closed
+local since = tonumber(redis.call('GET', closed) or -1)
+if since >= 0 and since < tonumber(epoch) then redis.call('DEL', closed) end
+return since

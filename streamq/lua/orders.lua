@@ -4,4 +4,4 @@
 -- ARGV worker
 -- Returns {{paused types...}, 1 to drain, 1 where somebody listens to events}
 return {
-  redis.call('HKEYS', KEYS[1]), redis.call('HEXISTS', KEYS[2], ARGV[1]), redis.call('EXISTS', KEYS[3])}
+  redis.call('HKEYS', paused), redis.call('HEXISTS', drains, worker), redis.call('EXISTS', tail)}

@@ -4,8 +4,8 @@
 -- ARGV from limit
 -- Returns {member...}, beginning with `from` where it is not empty; nothing where that has gone
 local first = 0
-if ARGV[1] ~= '' then
-  first = redis.call('ZREVRANK', KEYS[1], ARGV[1])
+if from ~= '' then
+  first = redis.call('ZREVRANK', buckets, from)
   if not first then return {} end
 end
-return redis.call('ZRANGE', KEYS[1], first, first + tonumber(ARGV[2]) - 1, 'REV')
+return redis.call('ZRANGE', buckets, first, first + tonumber(limit) - 1, 'REV')

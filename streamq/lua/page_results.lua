@@ -8,8 +8,8 @@ for n, key in ipairs(KEYS) do
   if size > 0 then
     local ids, rows = redis.call('HKEYS', key), {}
     if #ids <= 1000 then table.sort(ids) end  -- a longer one keeps its own order while it is not written
-    local skip = n == 1 and tonumber(ARGV[1]) or 0
-    for m = skip + 1, math.min(#ids, skip + tonumber(ARGV[2])) do
+    local skip = n == 1 and tonumber(skip) or 0
+    for m = skip + 1, math.min(#ids, skip + tonumber(limit)) do
       local length = redis.call('HSTRLEN', key, ids[m])
       rows[#rows + 1] = {ids[m], length, length <= 2000 and redis.call('HGET', key, ids[m]) or ''}
     end

@@ -7,7 +7,7 @@
 -- KEYS set letters
 -- ARGV kind after limit
 -- Returns {where to go on or '', {{member or what it holds...}...}}
-local set, kind, limit = KEYS[1], ARGV[1], tonumber(ARGV[3])
+local limit = tonumber(limit)
 local backwards = kind ~= 'scheduled'
 -- How many members come before this one (forwards): members of one score are ordered by their bytes.
 local function position(score, member)
@@ -22,7 +22,7 @@ local function position(score, member)
 end
 
 local first, last
-local score, member = string.match(ARGV[2], '^(%-?%w+) (.+)$')
+local score, member = string.match(after, '^(%-?%w+) (.+)$')
 if score and not tonumber(score) then score = nil end -- no score can be written so
 if backwards then
   last = (score and position(score, member) or redis.call('ZCARD', set)) - 1
@@ -41,7 +41,7 @@ local function scheduled(row, due)
 end
 
 local function dead(id, died)
-  local packed = redis.call('HGET', KEYS[2], id)
+  local packed = redis.call('HGET', letters, id)
   local letter = packed and opened(packed) or {'', 'n', died, {}, ''}
   return {id, letter[2], died, shortened(letter[4], 600), letter[1], letter[5] or ''}
 end

@@ -6,8 +6,8 @@
 -- KEYS high normal low suspect
 -- ARGV group state after limit
 -- Returns {where to go on or '', {{place, consumer, idle_ms, {fields, payload cut...}}...}}; a place is a letter and an entry
-local group, state, limit = ARGV[1], ARGV[2], tonumber(ARGV[4])
-local order, after = {'h', 'n', 'l', 's'}, ARGV[3]
+local limit = tonumber(limit)
+local streams = {high, normal, low, suspect}
 local function last_delivered(stream)
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
   for _, row in ipairs(groups.err and {} or groups) do
@@ -47,14 +47,14 @@ local function running(stream, letter, from)
 end
 
 local begun = after == ''
-for n, letter in ipairs(order) do
+for n, letter in ipairs({'h', 'n', 'l', 's'}) do
   local from = ''
   if not begun and string.sub(after, 1, 1) == letter then
     begun = true
     from = string.sub(after, 2)
   end
   if begun and #rows < limit and budget > 0 then
-    if state == 'ready' then ready(KEYS[n], letter, from) else running(KEYS[n], letter, from) end
+    if state == 'ready' then ready(streams[n], letter, from) else running(streams[n], letter, from) end
   end
 end
 local full = #rows >= limit or budget <= 0

@@ -2,10 +2,9 @@
 -- pause: have the workers leave a task type alone, or take it up again; enqueue goes on.
 --
 -- What is paused is kept in `paused`; the message on the control channel only makes it quick.
--- KEYS paused log actions
--- ARGV type details control action about
+-- KEYS paused action_log actions
+-- ARGV task_type details control action about
 -- Returns 1 where that changed something; empty details resume
-local paused, type_, details = KEYS[1], ARGV[1], ARGV[2]
 -- The log of operators' actions has one row an action, however many calls it takes.
 local function note(log, rows, action, about, done)
   if action == '' then return end
@@ -22,10 +21,10 @@ local function note(log, rows, action, about, done)
 end
 local changed
 if details == '' then
-  changed = redis.call('HDEL', paused, type_)
+  changed = redis.call('HDEL', paused, task_type)
 else
-  changed = redis.call('HSETNX', paused, type_, details)
+  changed = redis.call('HSETNX', paused, task_type, details)
 end
-redis.call('PUBLISH', ARGV[3], 'orders')
-note(KEYS[2], KEYS[3], ARGV[4], ARGV[5], changed)
+redis.call('PUBLISH', control, 'orders')
+note(action_log, actions, action, about, changed)
 return changed

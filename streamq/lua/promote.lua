@@ -7,18 +7,17 @@
 -- KEYS schedule index dead letters groups counters high normal low doorbell ready bell
 -- ARGV limit
 -- Returns {moved, when the next one is due in ms or -1, now in us}
-local schedule, index = KEYS[1], KEYS[2]
-local streams = {h = KEYS[7], n = KEYS[8], l = KEYS[9]}
+local streams = {h = high, n = normal, l = low}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local stamp = string.format('%.0f', now)
 
 local function bury(row)
-  local id = string.format('d%s-%.0f', stamp, redis.call('HINCRBY', KEYS[6], 'sequence', 1))
-  redis.call('ZADD', KEYS[3], stamp, id)
-  redis.call('HSET', KEYS[4], id, cmsgpack.pack({'undecodable', 'n', stamp, {'raw', row}, 'undecodable'}))
-  redis.call('ZADD', KEYS[5], 0, 'undecodable ' .. stamp .. ' ' .. id)
-  redis.call('HINCRBY', KEYS[6], 'dead', 1)
+  local id = string.format('d%s-%.0f', stamp, redis.call('HINCRBY', counters, 'sequence', 1))
+  redis.call('ZADD', dead, stamp, id)
+  redis.call('HSET', letters, id, cmsgpack.pack({'undecodable', 'n', stamp, {'raw', row}, 'undecodable'}))
+  redis.call('ZADD', groups, 0, 'undecodable ' .. stamp .. ' ' .. id)
+  redis.call('HINCRBY', counters, 'dead', 1)
 end
 
 local function unpacked(row)
@@ -45,11 +44,11 @@ local function promote(row, score)
     fields[#fields + 1] = id
   end
   redis.call('HSET', index, id, letter .. redis.call('XADD', streams[letter], '*', unpack(fields)))
-  ring(KEYS[10], KEYS[11], KEYS[12], streams[letter])
+  ring(doorbell, ready, bell, streams[letter])
 end
 
 local due = redis.call(
-  'ZRANGE', schedule, '-inf', stamp, 'BYSCORE', 'LIMIT', 0, ARGV[1], 'WITHSCORES')
+  'ZRANGE', schedule, '-inf', stamp, 'BYSCORE', 'LIMIT', 0, limit, 'WITHSCORES')
 local moved = #due / 2
 for n = 1, #due, 2 do promote(due[n], due[n + 1]) end
 if moved > 0 then redis.call('ZREMRANGEBYRANK', schedule, 0, moved - 1) end

@@ -1,12 +1,10 @@
 #!lua flags=allow-oom
 -- purge: delete dead letters for good, oldest first or by id.
--- KEYS dead letters groups counters log actions
+-- KEYS dead letters groups counters action_log actions
 -- ARGV limit since_ms until_ms fingerprint action about ids...
 -- Returns {purged, dead letters of this kind that are left}
-local dead, letters, groups = KEYS[1], KEYS[2], KEYS[3]
-local since, until_, fingerprint = ARGV[2], ARGV[3], ARGV[4]
-local first = '[' .. fingerprint .. ' ' .. string.format('%013.0f', tonumber(since))
-local last = '(' .. fingerprint .. ' ' .. string.format('%013.0f', math.min(tonumber(until_) + 1, 9999999999999))
+local first = '[' .. fingerprint .. ' ' .. string.format('%013.0f', tonumber(since_ms))
+local last = '(' .. fingerprint .. ' ' .. string.format('%013.0f', math.min(tonumber(until_ms) + 1, 9999999999999))
 -- The log of operators' actions has one row an action, however many calls it takes.
 local function note(log, rows, action, about, done)
   if action == '' then return end
@@ -23,11 +21,11 @@ local function note(log, rows, action, about, done)
 end
 -- Which: by id, or oldest first of all, or of one group of errors (its members sort by time of death).
 local ids, left = {}, 0
-for n = 7, #ARGV do ids[#ids + 1] = ARGV[n] end
+for n = first_arg, #ARGV do ids[#ids + 1] = ARGV[n] end
 if #ids == 0 and fingerprint == '' then
-  ids = redis.call('ZRANGE', dead, since, until_, 'BYSCORE', 'LIMIT', 0, ARGV[1])
+  ids = redis.call('ZRANGE', dead, since_ms, until_ms, 'BYSCORE', 'LIMIT', 0, limit)
 elseif #ids == 0 then
-  local members = redis.call('ZRANGE', groups, first, last, 'BYLEX', 'LIMIT', 0, ARGV[1])
+  local members = redis.call('ZRANGE', groups, first, last, 'BYLEX', 'LIMIT', 0, limit)
   for n, member in ipairs(members) do ids[n] = string.match(member, '^.* (.*)$') or member end
 end
 local purged = 0
@@ -41,10 +39,10 @@ for _, id in ipairs(ids) do
   purged = purged + redis.call('ZREM', dead, id)
   redis.call('HDEL', letters, id)
 end
-if purged > 0 then redis.call('HINCRBY', KEYS[4], 'purged', purged) end
-note(KEYS[5], KEYS[6], ARGV[5], ARGV[6], purged)
-if #ARGV < 7 then
-  left = fingerprint == '' and redis.call('ZCOUNT', dead, since, until_)
+if purged > 0 then redis.call('HINCRBY', counters, 'purged', purged) end
+note(action_log, actions, action, about, purged)
+if #ARGV < first_arg then
+  left = fingerprint == '' and redis.call('ZCOUNT', dead, since_ms, until_ms)
     or redis.call('ZLEXCOUNT', groups, first, last)
 end
 return {purged, left}

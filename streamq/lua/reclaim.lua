@@ -12,25 +12,22 @@
 -- A worker's heartbeat tells the lease it renews under. Where the policy's is shorter, the worker has not
 -- heard of it yet, and what it holds keeps the longer one.
 -- USES ring
--- KEYS policy stream suspect index dead letters counters cancels waiters gone groups heartbeats expiring doorbell ready bell
+-- KEYS stream policy suspect index dead letters counters cancels waiters gone groups heartbeats expiring doorbell ready bell
 -- ARGV group letter cursor limit expected_ms default_lease_ms default_max_lost done
 -- Returns {next cursor, now_ms, returned, dead, cancelled} or {'skew', now_ms}
-local stream, suspect, index, dead, letters = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local counters, cancels, waiters, gone = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local group, letter, cursor, done = ARGV[1], ARGV[2], ARGV[3], ARGV[8]
-local limit, expected = tonumber(ARGV[4]), tonumber(ARGV[5])
+local limit, expected = tonumber(limit), tonumber(expected_ms)
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local stamp = string.format('%.0f', now)
-local policy = redis.call('HMGET', KEYS[1], 'lease_ms', 'max_lost')
+local policy = redis.call('HMGET', policy, 'lease_ms', 'max_lost')
 -- A stored value that no app can have written counts as none.
 local function whole(value, least, otherwise)
   local number = tonumber(value)
   if number and number >= least and number < 1e15 then return math.floor(number) end
   return tonumber(otherwise)
 end
-local lease, may_lose = whole(policy[1], 200, ARGV[6]), whole(policy[2], 1, ARGV[7])
+local lease, may_lose = whole(policy[1], 200, default_lease_ms), whole(policy[2], 1, default_max_lost)
 -- A suspect's loss together with its whole worker proves nothing, but a task that kills every host must end.
 local max_lost = may_lose == 1 and 1 or 3 * may_lose
 if expected > 0 and math.abs(now - expected) > math.max(1000, lease / 4) then return {'skew', now} end
@@ -38,7 +35,7 @@ if expected > 0 and math.abs(now - expected) > math.max(1000, lease / 4) then re
 local promises = {}
 local function promised(worker)
   if not promises[worker] then
-    local told = redis.pcall('HGET', KEYS[12], worker)
+    local told = redis.pcall('HGET', heartbeats, worker)
     promises[worker] = whole(type(told) == 'string' and string.match(told, '"lease_ms":(%d+)'), 1, 0)
   end
   return promises[worker]
@@ -62,7 +59,7 @@ end
 local function ended(id, op)
   redis.call('HDEL', index, id)
   redis.call('HDEL', cancels, id)
-  redis.call('ZREM', KEYS[13], id)
+  redis.call('ZREM', expiring, id)
   if redis.call('ZREM', waiters, id) == 1 then redis.call('PUBLISH', done .. id, op) end
 end
 
@@ -89,7 +86,7 @@ local function bury(id, reason, priority, fields)
   if other then fields = changed(fields, {i = own, o = other}) end
   redis.call('ZADD', dead, stamp, own)
   redis.call('HSET', letters, own, cmsgpack.pack({reason, priority, stamp, fields, reason}))
-  redis.call('ZADD', KEYS[11], 0, reason .. ' ' .. stamp .. ' ' .. own)
+  redis.call('ZADD', groups, 0, reason .. ' ' .. stamp .. ' ' .. own)
 end
 
 local returned, buried, cancelled = 0, 0, 0
@@ -116,7 +113,7 @@ local function take_back(entry, fields, owner)
       fields = changed(fields, {q = priority})
     end
     redis.call('HSET', index, id, mark .. redis.call('XADD', target, '*', unpack(fields)))
-    ring(KEYS[14], KEYS[15], KEYS[16], target)
+    ring(doorbell, ready, bell, target)
     returned = returned + 1
   end
 end

@@ -7,10 +7,9 @@
 -- KEYS policy cancels high normal low suspect index dead letters counters waiters groups expiring
 -- ARGV group consumer default_lease_ms done deliveries...
 -- Returns {now_ms, lease_ms, {places lost}, {ids to cancel}}; a delivery is a place and a local id
-local streams = {h = KEYS[3], n = KEYS[4], l = KEYS[5], s = KEYS[6]}
-local group, consumer = ARGV[1], ARGV[2]
+local streams = {h = high, n = normal, l = low, s = suspect}
 local time = redis.call('TIME')
-local cancelling = redis.call('EXISTS', KEYS[2]) == 1
+local cancelling = redis.call('EXISTS', cancels) == 1
 local lost, cancelled = {}, {}
 
 local function write_off(letter, id)
@@ -18,20 +17,20 @@ local function write_off(letter, id)
   local why = cjson.encode({
     attempt = 0, at_ms = tonumber(now), worker = consumer, error = 'EntryDeleted', traceback = '',
     message = 'something else deleted the entry while a worker held it'})
-  if redis.call('HEXISTS', KEYS[9], id) == 0 then
+  if redis.call('HEXISTS', letters, id) == 0 then
     local fields = {'i', id, 'f', '[' .. why .. ']'}
-    redis.call('ZADD', KEYS[8], now, id)
-    redis.call('HSET', KEYS[9], id, cmsgpack.pack({'vanished', letter, now, fields, 'vanished'}))
-    redis.call('ZADD', KEYS[12], 0, 'vanished ' .. now .. ' ' .. id)
-    redis.call('HINCRBY', KEYS[10], 'dead', 1)
+    redis.call('ZADD', dead, now, id)
+    redis.call('HSET', letters, id, cmsgpack.pack({'vanished', letter, now, fields, 'vanished'}))
+    redis.call('ZADD', groups, 0, 'vanished ' .. now .. ' ' .. id)
+    redis.call('HINCRBY', counters, 'dead', 1)
   end
-  redis.call('HDEL', KEYS[7], id)
-  redis.call('HDEL', KEYS[2], id)
-  redis.call('ZREM', KEYS[13], id)
-  if redis.call('ZREM', KEYS[11], id) == 1 then redis.call('PUBLISH', ARGV[4] .. id, 'd') end
+  redis.call('HDEL', index, id)
+  redis.call('HDEL', cancels, id)
+  redis.call('ZREM', expiring, id)
+  if redis.call('ZREM', waiters, id) == 1 then redis.call('PUBLISH', done .. id, 'd') end
 end
 
-for n = 5, #ARGV, 2 do
+for n = first_arg, #ARGV, 2 do
   local place, id = ARGV[n], ARGV[n + 1]
   local stream, entry = streams[string.sub(place, 1, 1)], string.sub(place, 2)
   local held = redis.pcall('XPENDING', stream, group, entry, entry, 1, consumer)
@@ -41,12 +40,12 @@ for n = 5, #ARGV, 2 do
     write_off(string.sub(place, 1, 1) == 's' and 'n' or string.sub(place, 1, 1), id)
     lost[#lost + 1] = place
   else
-    if cancelling and redis.call('HEXISTS', KEYS[2], id) == 1 then cancelled[#cancelled + 1] = id end
+    if cancelling and redis.call('HEXISTS', cancels, id) == 1 then cancelled[#cancelled + 1] = id end
   end
 end
 -- A policy that is no hash keeps nobody from renewing.
-local lease = redis.pcall('HGET', KEYS[1], 'lease_ms')
+local lease = redis.pcall('HGET', policy, 'lease_ms')
 lease = type(lease) == 'string' and tonumber(lease) or 0
 -- A stored value that no app can have written counts as none.
-if not (lease >= 200 and lease < 1e15) then lease = tonumber(ARGV[3]) end
+if not (lease >= 200 and lease < 1e15) then lease = tonumber(default_lease_ms) end
 return {time[1] * 1000 + math.floor(time[2] / 1000), lease, lost, cancelled}

@@ -6,7 +6,7 @@
 -- KEYS stream index counters doorbell ready bell
 -- ARGV group letter cursor limit
 -- Returns {the id to go on from, or '' when the round is complete, repaired}
-local stream, group, limit = KEYS[1], ARGV[1], tonumber(ARGV[4])
+local limit = tonumber(limit)
 local last
 local groups = redis.pcall('XINFO', 'GROUPS', stream)
 if groups.err then return {'', 0} end
@@ -18,7 +18,7 @@ end
 if not last then return {'', 0} end
 
 local repaired = 0
-local entries = redis.call('XRANGE', stream, ARGV[3], last, 'COUNT', limit)
+local entries = redis.call('XRANGE', stream, cursor, last, 'COUNT', limit)
 for _, entry in ipairs(entries) do
   local fields, id = entry[2], nil
   -- Nobody's task has so many fields, and Lua could not append it: the audit tells of it.
@@ -28,18 +28,18 @@ for _, entry in ipairs(entries) do
       if fields[n] == 'i' then id = fields[n + 1] end
     end
     if not id then
-      id = ARGV[2] .. entry[1]
+      id = letter .. entry[1]
       fields[#fields + 1] = 'i'
       fields[#fields + 1] = id
     end
-    redis.call('HSET', KEYS[2], id, ARGV[2] .. redis.call('XADD', stream, '*', unpack(fields)))
+    redis.call('HSET', index, id, letter .. redis.call('XADD', stream, '*', unpack(fields)))
     redis.call('XDEL', stream, entry[1])
     repaired = repaired + 1
   end
 end
 if repaired > 0 then
-  ring(KEYS[4], KEYS[5], KEYS[6], stream)
-  redis.call('HINCRBY', KEYS[3], 'repaired', repaired)
+  ring(doorbell, ready, bell, stream)
+  redis.call('HINCRBY', counters, 'repaired', repaired)
 end
 if #entries < limit then return {'', repaired} end
 return {'(' .. entries[#entries][1], repaired}

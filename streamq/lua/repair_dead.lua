@@ -3,7 +3,6 @@
 -- KEYS dead letters counters groups
 -- ARGV id
 -- Returns how many were repaired
-local dead, letters, id = KEYS[1], KEYS[2], ARGV[1]
 local listed, packed = redis.call('ZSCORE', dead, id), redis.call('HGET', letters, id)
 if packed and not listed then
   local good, letter = pcall(cmsgpack.unpack, packed)
@@ -11,21 +10,21 @@ if packed and not listed then
   if not good or #letter[3] > 15 or not string.match(letter[3], '^%d+$') then return 0 end
   redis.call('ZADD', dead, letter[3], id)
   if type(letter[5]) == 'string' then
-    redis.call('ZADD', KEYS[4], 0, letter[5] .. ' ' .. letter[3] .. ' ' .. id)
+    redis.call('ZADD', groups, 0, letter[5] .. ' ' .. letter[3] .. ' ' .. id)
   end
 elseif listed and not packed then
   -- Its row among the groups has the fingerprint that was lost with the letter.
   local cursor, looks = '0', 0
   repeat
-    local found = redis.call('ZSCAN', KEYS[4], cursor, 'MATCH', '* ' .. id, 'COUNT', 500)
-    for n = 1, #found[2], 2 do redis.call('ZREM', KEYS[4], found[2][n]) end
+    local found = redis.call('ZSCAN', groups, cursor, 'MATCH', '* ' .. id, 'COUNT', 500)
+    for n = 1, #found[2], 2 do redis.call('ZREM', groups, found[2][n]) end
     cursor, looks = found[1], looks + 1
   until cursor == '0' or looks == 20
   local stamp = string.format('%.0f', listed)
   redis.call('HSET', letters, id, cmsgpack.pack({'vanished', 'n', stamp, {'i', id}, 'vanished'}))
-  redis.call('ZADD', KEYS[4], 0, 'vanished ' .. stamp .. ' ' .. id)
+  redis.call('ZADD', groups, 0, 'vanished ' .. stamp .. ' ' .. id)
 else
   return 0
 end
-redis.call('HINCRBY', KEYS[3], 'repaired', 1)
+redis.call('HINCRBY', counters, 'repaired', 1)
 return 1

@@ -3,11 +3,11 @@
 -- KEYS key counters...
 -- ARGV lifetime_ms
 -- Returns how many keys were repaired; `lifetime_ms` 0 is for ever
-local life, repaired = tonumber(ARGV[1]), 0
+local life, repaired = tonumber(lifetime_ms), 0
 if life == 0 then
-  repaired = redis.call('PERSIST', KEYS[1])
-elseif redis.call('PTTL', KEYS[1]) == -1 then
-  repaired = redis.call('PEXPIRE', KEYS[1], life)
+  repaired = redis.call('PERSIST', key)
+elseif redis.call('PTTL', key) == -1 then
+  repaired = redis.call('PEXPIRE', key, life)
 end
-if repaired > 0 and KEYS[2] then redis.call('HINCRBY', KEYS[2], 'repaired', repaired) end
+for n = first_key, repaired > 0 and #KEYS or 0 do redis.call('HINCRBY', KEYS[n], 'repaired', repaired) end
 return repaired

@@ -5,9 +5,7 @@
 -- KEYS schedule index counters high normal low suspect
 -- ARGV place
 -- Returns how many rows were changed
-local schedule, index = KEYS[1], KEYS[2]
-local streams = {h = KEYS[4], n = KEYS[5], l = KEYS[6], s = KEYS[7]}
-local place = ARGV[1]
+local streams = {h = high, n = normal, l = low, s = suspect}
 
 -- Rows with one due time are ordered by their numbers.
 local function row_of(due, number)
@@ -53,5 +51,5 @@ if own and at == place or not own and not at then return 0 end
 local other = at and at ~= place and fields_at(at)
 if other and (id_in(other) or at) == id then return 0 end
 if own then redis.call('HSET', index, id, place) else redis.call('HDEL', index, id) end
-redis.call('HINCRBY', KEYS[3], 'repaired', 1)
+redis.call('HINCRBY', counters, 'repaired', 1)
 return 1

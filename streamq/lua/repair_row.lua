@@ -6,9 +6,7 @@
 -- KEYS schedule index cancels counters high normal low suspect
 -- ARGV group of id
 -- Returns how many rows were removed; `of` is index or cancels
-local schedule, index, cancels = KEYS[1], KEYS[2], KEYS[3]
-local streams = {h = KEYS[5], n = KEYS[6], l = KEYS[7], s = KEYS[8]}
-local group, of, id = ARGV[1], ARGV[2], ARGV[3]
+local streams = {h = high, n = normal, l = low, s = suspect}
 
 -- Rows with one due time are ordered by their numbers.
 local function row_of(due, number)
@@ -52,5 +50,5 @@ end
 local at = redis.call('HGET', index, id)
 if of == 'index' and not at or occupied(at or id) then return 0 end
 local removed = redis.call('HDEL', of == 'index' and index or cancels, id)
-if removed > 0 then redis.call('HINCRBY', KEYS[4], 'repaired', removed) end
+if removed > 0 then redis.call('HINCRBY', counters, 'repaired', removed) end
 return removed

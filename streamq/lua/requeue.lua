@@ -6,15 +6,13 @@
 -- task again stays: a letter without a payload (foreign, vanished, damaged). Who asks for everything passes
 -- over as many as have stayed before (`skip`).
 -- USES ring
--- KEYS dead letters groups counters index high normal low log actions doorbell ready bell
+-- KEYS dead letters groups counters index high normal low action_log actions doorbell ready bell
 -- ARGV limit skip since_ms until_ms fingerprint action about ids...
 -- Returns {requeued, dead letters of this kind that are left, how many of those looked at stay}
-local dead, letters, groups, counters, index = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local streams = {h = KEYS[6], n = KEYS[7], l = KEYS[8]}
+local streams = {h = high, n = normal, l = low}
 local dropped = {a = true, l = true, q = true, x = true}
-local skip, since, until_, fingerprint = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local first = '[' .. fingerprint .. ' ' .. string.format('%013.0f', tonumber(since))
-local last = '(' .. fingerprint .. ' ' .. string.format('%013.0f', math.min(tonumber(until_) + 1, 9999999999999))
+local first = '[' .. fingerprint .. ' ' .. string.format('%013.0f', tonumber(since_ms))
+local last = '(' .. fingerprint .. ' ' .. string.format('%013.0f', math.min(tonumber(until_ms) + 1, 9999999999999))
 -- The log of operators' actions has one row an action, however many calls it takes.
 local function note(log, rows, action, about, done)
   if action == '' then return end
@@ -31,11 +29,11 @@ local function note(log, rows, action, about, done)
 end
 -- Which: by id, or oldest first of all, or of one group of errors (its members sort by time of death).
 local ids, left = {}, 0
-for n = 8, #ARGV do ids[#ids + 1] = ARGV[n] end
+for n = first_arg, #ARGV do ids[#ids + 1] = ARGV[n] end
 if #ids == 0 and fingerprint == '' then
-  ids = redis.call('ZRANGE', dead, since, until_, 'BYSCORE', 'LIMIT', skip, ARGV[1])
+  ids = redis.call('ZRANGE', dead, since_ms, until_ms, 'BYSCORE', 'LIMIT', skip, limit)
 elseif #ids == 0 then
-  local members = redis.call('ZRANGE', groups, first, last, 'BYLEX', 'LIMIT', skip, ARGV[1])
+  local members = redis.call('ZRANGE', groups, first, last, 'BYLEX', 'LIMIT', skip, limit)
   for n, member in ipairs(members) do ids[n] = string.match(member, '^.* (.*)$') or member end
 end
 
@@ -73,21 +71,21 @@ for _, id in ipairs(ids) do
     local mark = streams[letter[2]] and letter[2] or 'n'
     local entry = redis.call('XADD', streams[mark], '*', unpack(revived(id, letter[4])))
     redis.call('HSET', index, id, mark .. entry)
-    ring(KEYS[11], KEYS[12], KEYS[13], streams[mark])
+    ring(doorbell, ready, bell, streams[mark])
     redis.call('ZREM', dead, id)
     redis.call('HDEL', letters, id)
     if type(letter[3]) == 'string' and type(letter[5]) == 'string' then
       redis.call('ZREM', groups, letter[5] .. ' ' .. letter[3] .. ' ' .. id)
     end
     requeued = requeued + 1
-  elseif packed or #ARGV < 8 then
+  elseif packed or #ARGV < first_arg then
     stay = stay + 1
   end
 end
 if requeued > 0 then redis.call('HINCRBY', counters, 'requeued', requeued) end
-note(KEYS[9], KEYS[10], ARGV[6], ARGV[7], requeued)
-if #ARGV < 8 then
-  left = fingerprint == '' and redis.call('ZCOUNT', dead, since, until_)
+note(action_log, actions, action, about, requeued)
+if #ARGV < first_arg then
+  left = fingerprint == '' and redis.call('ZCOUNT', dead, since_ms, until_ms)
     or redis.call('ZLEXCOUNT', groups, first, last)
 end
 return {requeued, left, stay}

@@ -5,11 +5,11 @@
 -- KEYS stream
 -- ARGV group cursor limit
 -- Returns the id to go on after, or '' when the round is complete
-local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], '+', ARGV[3])
+local pending = redis.call('XPENDING', stream, group, cursor, '+', limit)
 for _, row in ipairs(pending) do
-  if redis.call('XRANGE', KEYS[1], row[1], row[1])[1] then
-    redis.call('XCLAIM', KEYS[1], ARGV[1], row[2], 0, row[1], 'IDLE', 0, 'JUSTID')
+  if redis.call('XRANGE', stream, row[1], row[1])[1] then
+    redis.call('XCLAIM', stream, group, row[2], 0, row[1], 'IDLE', 0, 'JUSTID')
   end
 end
-if #pending < tonumber(ARGV[3]) then return '' end
+if #pending < tonumber(limit) then return '' end
 return pending[#pending][1]

@@ -1,11 +1,10 @@
 #!lua flags=allow-oom
 -- run_now: make a scheduled task ready at once.
 -- USES ring
--- KEYS schedule index high normal low log actions doorbell ready bell
--- ARGV local_id action about
+-- KEYS schedule index high normal low action_log actions doorbell ready bell
+-- ARGV id action about
 -- Returns 1, or 0 where the task is not in the schedule
-local schedule, index, id = KEYS[1], KEYS[2], ARGV[1]
-local streams = {h = KEYS[3], n = KEYS[4], l = KEYS[5]}
+local streams = {h = high, n = normal, l = low}
 -- The log of operators' actions has one row an action, however many calls it takes.
 local function note(log, rows, action, about, done)
   if action == '' then return end
@@ -48,7 +47,7 @@ if not known then
   fields[#fields + 1] = id
 end
 redis.call('HSET', index, id, letter .. redis.call('XADD', streams[letter], '*', unpack(fields)))
-ring(KEYS[8], KEYS[9], KEYS[10], streams[letter])
+ring(doorbell, ready, bell, streams[letter])
 redis.call('ZREM', schedule, row)
-note(KEYS[6], KEYS[7], ARGV[2], ARGV[3], 1)
+note(action_log, actions, action, about, 1)
 return 1

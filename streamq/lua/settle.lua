@@ -13,13 +13,10 @@
 --   x cancelled   e expired   b handed back
 -- USES ring
 -- KEYS writer schedule index dead letters counters cancels waiters gone high normal low suspect groups buckets expiring doorbell ready bell results...
--- ARGV type sequence memory_ms group done wake shape ttls_and_tasks...
+-- ARGV task_type sequence memory_ms group done wake shape ttls_and_tasks...
 -- Returns 'all' where every delivery was settled by this call, else a string with 1 or 0 for each
-local redis, string, KEYS, ARGV = redis, string, KEYS, ARGV  -- what is looked up as a global costs more
-local writer, schedule, index, dead, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local counters, cancels, waiters, gone = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
-local streams = {h = KEYS[10], n = KEYS[11], l = KEYS[12], s = KEYS[13]}
-local sequence, group, done, wake = tonumber(ARGV[2]), ARGV[4], ARGV[5], ARGV[6]
+local streams = {h = high, n = normal, l = low, s = suspect}
+local sequence = tonumber(sequence)
 
 local known = redis.call('GET', writer)
 if known then
@@ -28,19 +25,18 @@ if known then
   if last[1] > sequence then return redis.error_reply('STALE call ' .. sequence .. ' after ' .. last[1]) end
 end
 
-local expiring = KEYS[16]
 -- Whether anything but the entry is to be taken away with a task: nothing is, of a plain type.
 local noted = redis.call('EXISTS', cancels, waiters, expiring) > 0
 local cancelling = noted and redis.call('EXISTS', cancels) == 1
 local waiting = noted and redis.call('EXISTS', waiters) == 1
 local counted, deleted, stored, earliest = {}, {}, {}, nil
 
-local shape, plain = {}, 0
-for number in string.gmatch(ARGV[7], '%d+') do shape[#shape + 1] = tonumber(number) end
-local buckets = #KEYS - 19
-local at = 8 + buckets
-for n = 1, 4 do plain = plain + shape[n] end
-for n = 5, #shape do plain = plain + 2 * shape[n] end
+local sizes, plain = {}, 0
+for number in string.gmatch(shape, '%d+') do sizes[#sizes + 1] = tonumber(number) end
+local hashes = #KEYS - first_key + 1
+local at = first_arg + hashes
+for n = 1, 4 do plain = plain + sizes[n] end
+for n = 5, #sizes do plain = plain + 2 * sizes[n] end
 local items = at + plain <= #ARGV
 
 -- A script is not undone: whatever can fail is looked at before the first write. Plain completions touch
@@ -71,19 +67,19 @@ for n = 1, bad and 0 or #events do
   total[events[n]] = tonumber(value)
 end
 -- The first write of a call of one stream is its XACK, which fails by itself.
-local most, all = math.max(shape[1], shape[2], shape[3], shape[4]), shape[1] + shape[2] + shape[3] + shape[4]
+local most, all = math.max(sizes[1], sizes[2], sizes[3], sizes[4]), sizes[1] + sizes[2] + sizes[3] + sizes[4]
 if items or most < all then
   for n, letter in ipairs({'h', 'n', 'l', 's'}) do
-    if items or shape[n] > 0 then look(streams[letter], 'stream', redis.pcall('XLEN', streams[letter])) end
+    if items or sizes[n] > 0 then look(streams[letter], 'stream', redis.pcall('XLEN', streams[letter])) end
   end
 end
-for n = 20, #KEYS do look(KEYS[n], 'hash', redis.pcall('HEXISTS', KEYS[n], '')) end
-if buckets > 0 then look(KEYS[15], 'sorted set', redis.pcall('ZCARD', KEYS[15])) end
+for n = first_key, #KEYS do look(KEYS[n], 'hash', redis.pcall('HEXISTS', KEYS[n], '')) end
+if hashes > 0 then look(buckets, 'sorted set', redis.pcall('ZCARD', buckets)) end
 if items or noted then
   for key, kind in pairs({[index] = 'hash', [letters] = 'hash', [cancels] = 'hash'}) do
     look(key, kind, redis.pcall('HEXISTS', key, ''))
   end
-  for _, key in ipairs({schedule, dead, waiters, gone, KEYS[14], expiring}) do
+  for _, key in ipairs({schedule, dead, waiters, gone, groups, expiring}) do
     look(key, 'sorted set', redis.pcall('ZCARD', key))
   end
 end
@@ -149,7 +145,7 @@ if items then
 
   local function append(letter, id, fields)
     redis.call('HSET', index, id, letter .. redis.call('XADD', streams[letter], '*', unpack(fields)))
-    ring(KEYS[17], KEYS[18], KEYS[19], streams[letter])
+    ring(doorbell, ready, bell, streams[letter])
   end
 
   local function park(letter, id, fields, due)
@@ -174,7 +170,7 @@ if items then
     local fields = changed(item.fields, {i = id, o = other, f = failures ~= '' and failures or nil})
     redis.call('ZADD', dead, stamp, id)
     redis.call('HSET', letters, id, cmsgpack.pack({reason, item.priority, stamp, fields, fingerprint}))
-    redis.call('ZADD', KEYS[14], 0, fingerprint .. ' ' .. stamp .. ' ' .. id)
+    redis.call('ZADD', groups, 0, fingerprint .. ' ' .. stamp .. ' ' .. id)
     count('dead')
     if reason == 'foreign' then count('adopted') end
     ended(item.id, 'd')
@@ -297,7 +293,7 @@ if waiting then  -- whose results are kept: they come in pairs behind the ids
   for m = at + all, at + plain - 1, 2 do kept[ARGV[m]] = true end
 end
 for n, letter in ipairs({'h', 'n', 'l', 's'}) do
-  local number, stream = shape[n], streams[letter]
+  local number, stream = sizes[n], streams[letter]
   if number > 0 then
     local done_ = redis.call('XACK', stream, group, unpack(ARGV, at, at + number - 1))
     if done_ == number then
@@ -318,8 +314,8 @@ for n, letter in ipairs({'h', 'n', 'l', 's'}) do
     at = at + number
   end
 end
-for bucket = 1, buckets do
-  local number = shape[4 + bucket] * 2
+for bucket = 1, hashes do
+  local number = sizes[4 + bucket] * 2
   if number > 0 then
     local values = {unpack(ARGV, at, at + number - 1)}
     if next(stale) then
@@ -353,16 +349,16 @@ end
 
 for stream, entries in pairs(deleted) do redis.call('XDEL', stream, unpack(entries)) end
 for number, values in pairs(stored) do
-  local key = KEYS[19 + number]
+  local key = KEYS[first_key + number - 1]
   redis.call('HSET', key, unpack(values))
   -- GT treats a key without a lifetime as one that never ends: that is a new one.
-  local life = string.format('%.0f', math.max(1, ms_of(ARGV[7 + number])))
+  local life = string.format('%.0f', math.max(1, ms_of(ARGV[first_arg + number - 1])))
   local longer = redis.call('PEXPIRE', key, life, 'GT') == 1
   if not longer and redis.call('PEXPIRE', key, life, 'NX') == 1 then
     -- A new one: lists find it by its minute, or by itself where its tasks began in the schedule.
     local second, of_schedule = tonumber(string.match(key, ':(%d+)$')), string.match(key, ':(d%d+)$')
     local minute = second and math.floor(second / 60) or math.floor(moment() / 60000)
-    redis.call('ZADD', KEYS[15], 'GT', minute, of_schedule or tostring(minute))
+    redis.call('ZADD', buckets, 'GT', minute, of_schedule or tostring(minute))
   end
 end
 local sums = {}
@@ -373,8 +369,8 @@ end
 if #sums > 0 then redis.call('HSET', counters, unpack(sums)) end
 if earliest then
   local head = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
-  if tonumber(head[2]) >= earliest then redis.call('PUBLISH', wake, ARGV[1]) end
+  if tonumber(head[2]) >= earliest then redis.call('PUBLISH', wake, task_type) end
 end
 local answer = refused and table.concat(reply) or 'all'
-redis.call('SET', writer, cmsgpack.pack({sequence, answer}), 'PX', ARGV[3])
+redis.call('SET', writer, cmsgpack.pack({sequence, answer}), 'PX', memory_ms)
 return answer

@@ -4,6 +4,6 @@
 -- ARGV
 -- Returns {index, dead, letters, cancels, waiters, gone, groups, expiring}
 return {
-  redis.call('HLEN', KEYS[1]), redis.call('ZCARD', KEYS[2]), redis.call('HLEN', KEYS[3]),
-  redis.call('HLEN', KEYS[4]), redis.call('ZCARD', KEYS[5]), redis.call('ZCARD', KEYS[6]),
-  redis.call('ZCARD', KEYS[7]), redis.call('ZCARD', KEYS[8])}
+  redis.call('HLEN', index), redis.call('ZCARD', dead), redis.call('HLEN', letters),
+  redis.call('HLEN', cancels), redis.call('ZCARD', waiters), redis.call('ZCARD', gone),
+  redis.call('ZCARD', groups), redis.call('ZCARD', expiring)}

@@ -12,7 +12,7 @@ for n, stream in ipairs(KEYS) do
   for _, group in ipairs(groups.err and {} or groups) do
     local about = {}
     for m = 1, #group, 2 do about[group[m]] = group[m + 1] end
-    if about.name == ARGV[1] then row = {row[1], about.pending, about.consumers} end
+    if about.name == group then row = {row[1], about.pending, about.consumers} end
   end
   found[n] = row
 end

@@ -5,18 +5,18 @@
 -- Returns how many were removed
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local idle_ms, limit, removed = tonumber(ARGV[2]), tonumber(ARGV[3]), 0
-local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
+local idle_ms, limit, removed = tonumber(idle_ms), tonumber(limit), 0
+local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, group)
 if consumers.err then return 0 end
 for _, row in ipairs(consumers) do
   if removed >= limit then break end
   local about = {}
   for n = 1, #row, 2 do about[row[n]] = row[n + 1] end
   -- Workers that cannot be read have sent no heartbeat: the audit tells of the key.
-  local told = redis.pcall('ZSCORE', KEYS[2], about.name)
+  local told = redis.pcall('ZSCORE', workers, about.name)
   local beat = type(told) == 'string' and tonumber(told) or 0
   if about.pending == 0 and about.idle >= idle_ms and now - beat >= idle_ms then
-    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], about.name)
+    redis.call('XGROUP', 'DELCONSUMER', stream, group, about.name)
     removed = removed + 1
   end
 end

@@ -1,15 +1,15 @@
 #!lua flags=allow-oom
 -- trim: forget old ends (cancelled, expired), waiters whose time is over and workers long silent.
 --
--- For several types of one shard in one call: three keys each. `limit` is for the call as a whole. Lists
+-- For several types of one shard in one call. `limit` is for the call as a whole. Lists
 -- know of results for eight days; a result that is kept for longer is found by its id. A key of the wrong
 -- kind is passed over: the audit tells of it, and it keeps no other from being trimmed.
--- KEYS workers heartbeats gone waiters buckets more...
+-- KEYS workers heartbeats (gone waiters buckets)...
 -- ARGV gone_ms silent_ms limit
 -- Returns how many rows were removed
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local left = tonumber(ARGV[3])
+local left = tonumber(limit)
 
 local function remove(key, before)
   local members = redis.pcall(
@@ -19,11 +19,11 @@ local function remove(key, before)
   return members
 end
 
-local silent = remove(KEYS[1], now - tonumber(ARGV[2]))
-if #silent > 0 then redis.pcall('HDEL', KEYS[2], unpack(silent)) end
-for first = 3, #KEYS, 3 do
-  remove(KEYS[first], now - tonumber(ARGV[1]))
-  remove(KEYS[first + 1], now)
-  redis.pcall('ZREMRANGEBYSCORE', KEYS[first + 2], '-inf', math.floor(now / 60000) - 11520)
+local silent = remove(workers, now - tonumber(silent_ms))
+if #silent > 0 then redis.pcall('HDEL', heartbeats, unpack(silent)) end
+for _, of in ipairs(each) do
+  remove(of.gone, now - tonumber(gone_ms))
+  remove(of.waiters, now)
+  redis.pcall('ZREMRANGEBYSCORE', of.buckets, '-inf', math.floor(now / 60000) - 11520)
 end
-return ARGV[3] - left
+return limit - left

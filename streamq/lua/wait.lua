@@ -5,5 +5,5 @@
 -- Returns now_ms
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZADD', KEYS[1], 'GT', string.format('%.0f', now + tonumber(ARGV[2])), ARGV[1])
+redis.call('ZADD', waiters, 'GT', string.format('%.0f', now + tonumber(wait_ms)), local_id)
 return now

@@ -8,11 +8,11 @@
 -- Returns 0 where the caller is to look, else in how many ms somebody is
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local last, busy = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) (%d+)$')
+local last, busy = string.match(redis.call('GET', doorbell) or '', '^(%d+) (%d+)$')
 last, busy = tonumber(last) or 0, tonumber(busy) or 0
-if ARGV[4] == '1' then busy = now + 600000 end
-local interval = tonumber(busy > now and ARGV[1] or ARGV[2])
+if found == '1' then busy = now + 600000 end
+local interval = tonumber(busy > now and soon_ms or seldom_ms)
 local left = math.min(interval, last + interval - now)
-if ARGV[5] == '1' or left <= 0 then last, left = now, 0 end
-redis.call('SET', KEYS[1], string.format('%.0f %.0f', last, busy), 'PX', ARGV[3])
+if force == '1' or left <= 0 then last, left = now, 0 end
+redis.call('SET', doorbell, string.format('%.0f %.0f', last, busy), 'PX', ttl_ms)
 return left

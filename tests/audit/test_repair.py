@@ -334,8 +334,8 @@ def test_a_repair_that_comes_too_late_does_nothing(shard: Shard) -> None:
     assert shard.run(calls.repair_pending(t, local, local)) == "gone"
     assert shard.run(calls.repair_dead(t, local)) == 0
     assert shard.run(calls.repair_lifetime(t.normal, 0, ())) == 0
-    assert shard.run(calls.repair_type(shard.s.types, t)) == 0
-    assert shard.run(calls.repair_type(shard.s.types, type_keys("shop", 0, "nothing"))) == 0
+    assert shard.run(calls.repair_type(t)) == 0
+    assert shard.run(calls.repair_type(type_keys("shop", 0, "nothing"))) == 0
     assert shard.run(calls.repair_books(t, 0)) == 0
     assert shard.run(calls.repair_books(t, 1)) == 0
     assert dump(shard) == before

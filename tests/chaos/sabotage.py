@@ -24,8 +24,8 @@ _CHANGES: Final[dict[str, tuple[tuple[str, str, str], ...]]] = {
     ),
     # A call that is sent again is carried out again.
     "dedupe": (
-        ("enqueue", "if last == ARGV[2] then", "if false then"),
-        ("enqueue", "if tonumber(last) > tonumber(ARGV[2])", "if false"),
+        ("enqueue", "if last == sequence then", "if false then"),
+        ("enqueue", "if tonumber(last) > tonumber(sequence)", "if false"),
     ),
     # A task that is to run again is acknowledged and never parked.
     "forget": (("settle", "redis.call('ZADD', schedule, score, string", "tostring(string"),),

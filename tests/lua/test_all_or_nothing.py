@@ -14,7 +14,7 @@ from streamq import calls, scripts
 from streamq.calls import Call
 from streamq.calls.producer import ShardClosed
 from streamq.errors import StreamQError
-from streamq.keys import type_keys
+from streamq.keys import known_key, type_keys
 from streamq.model import (
     Cancelled,
     Completed,
@@ -215,6 +215,26 @@ def test_a_key_of_the_wrong_kind_leaves_all_or_nothing(name: str, transport: Syn
                     half_done.append(f"{key} as {kind}")
     print(name, "refused", refused, "went through", went_through)
     assert half_done == []
+
+
+STREAMS = {"high", "normal", "low", "suspect"}
+KINDS_OF = {
+    "stream": STREAMS, "streams": STREAMS, "keys": {"key"}, "beats": {"workers"}, "details": {"heartbeats"},
+}  # fmt: skip
+"""What kinds of keys the names stand for that are none of a kind."""
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_key_of_a_call_is_what_its_header_says(name: str, transport: SyncTransport) -> None:
+    """Two keys that changed places would be noticed."""
+    call = SCRIPTS[name](Shard(transport))
+    assert call.script is not None
+    *named, last = call.script.keys
+    repeated = last.strip("().").split() if last.endswith("...") else [last]
+    named += repeated * (len(call.keys) // len(repeated))
+    for one, key in zip(named, call.keys, strict=False):
+        known = known_key("shop", key)
+        assert one == "apps" if known is None else known.kind in KINDS_OF.get(one, {one}), key
 
 
 COUNTING = (

@@ -118,7 +118,7 @@ def test_what_is_left_stays_and_another_is_woken(shard: Shard) -> None:
 
 def test_nobody_rings_where_nobody_waits(shard: Shard) -> None:
     shard.put()
-    assert shard.command("EXISTS", *shard.s.rung) == 0
+    assert shard.command("EXISTS", shard.s.doorbell, shard.s.ready, shard.s.bell) == 0
 
 
 def test_what_did_not_ring_is_mustered_once(shard: Shard) -> None:

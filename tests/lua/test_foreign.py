@@ -141,7 +141,7 @@ def test_a_worker_that_renews_what_was_deleted_is_told_and_a_letter_remains(
 def test_a_clock_jump_leaves_what_was_deleted_to_reclaim(shard: Shard, guarded: bool) -> None:
     """Guard: restamp looks for the entry first, since XCLAIM forgets a delivery that has none."""
     deleted(shard, held(shard), LEASE)
-    blind = without("restamp", "if redis.call('XRANGE', KEYS[1], row[1], row[1])[1] then", "if true then")
+    blind = without("restamp", "if redis.call('XRANGE', stream, row[1], row[1])[1] then", "if true then")
     with changed(*([] if guarded else [blind])), judged(guarded):
         shard.run(calls.restamp(shard.t.normal, "-", 100))
         assert shard.running() == 1

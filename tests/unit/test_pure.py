@@ -1,4 +1,4 @@
-"""Pure parts: envelope, retry arithmetic, script headers, states, keys, the demo's account."""
+"""Pure parts: envelope, retry arithmetic, states, keys, the demo's account."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tenacity import wait_exponential, wait_fixed
 
-from streamq import codec, keys, retry, scripts
+from streamq import codec, keys, retry
 from streamq.demo.account import draw_up
 from streamq.errors import DecodeError, Retry
 from streamq.model import COUNTERS, STATES, Delivery, Entry, Success
@@ -158,35 +158,6 @@ def test_a_backoff_that_raises_is_replaced_and_told() -> None:
     assert isinstance(found, retry.Again)
     assert found.instead_of == "the backoff raised SystemExit"
     assert retry.decide(TaskOptions(backoff=broken), 1, 1, ValueError()) == retry.GiveUp("attempts")
-
-
-def test_every_script_has_a_header_that_is_its_contract() -> None:
-    for name in scripts.names():
-        script = scripts.load(name)
-        assert script.keys or name == "none"
-    with pytest.raises(TypeError, match=r"promote.lua takes KEYS schedule .* got 1 and 1"):
-        scripts.load("promote").check(["k"], [1])
-    with pytest.raises(ValueError, match="the header must be"):
-        scripts.parse("x", "return 1")
-
-
-def test_shared_parts_are_put_behind_the_header() -> None:
-    text = "#!lua\n-- x: does\n-- USES opened shortened\n-- KEYS k\n-- ARGV\n-- Returns it\nreturn 1\n"
-    made = scripts.assembled(text)
-    assert made.startswith(text[:-9])
-    assert made.endswith("return 1\n")
-    assert made.count("local function opened") == made.count("local function shortened") == 1
-    assert scripts.parse("x", made).keys == ("k",)
-    assert scripts.assembled(text.replace("-- USES opened shortened\n", "")).count("function") == 0
-    for part in sorted(scripts._FOLDER.glob("lib/*.lua")):
-        assert part.read_text().startswith(f"-- {part.stem}("), part
-        assert "KEYS" not in part.read_text()
-
-
-def test_scripts_touch_no_key_that_is_not_declared() -> None:
-    """A key is either in KEYS or nowhere: no script spells or builds one."""
-    for name in scripts.names():
-        assert "streamq:" not in scripts.load(name).text
 
 
 def test_states_lead_to_states() -> None:

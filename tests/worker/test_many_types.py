@@ -170,7 +170,8 @@ async def test_few_types_are_read_without_the_doorbell(app: StreamQ) -> None:
     async with working(app, WAITING) as worker:
         assert worker._crew._fetchers[0]._doorbell is None
         await (await known["type0001"].aenqueue()).aresult(10)
-    assert command(str(app.address), "EXISTS", *shard_keys(app.name, 0).rung) == 0
+    s = shard_keys(app.name, 0)
+    assert command(str(app.address), "EXISTS", s.doorbell, s.ready, s.bell) == 0
 
 
 def test_the_watch_is_one_worker_s(app: StreamQ) -> None:
