@@ -1,15 +1,14 @@
 """Refuses plain calls that would stop the event loop that they are made in.
 
-Owns the rule. In an `async def` handler each of them is refused, as its loop serves a worker. Elsewhere only
-waits for what has not ended are, as they can last for ever; not in a notebook, whose cells run in a loop that
-has nothing else to do, but where that loop runs a worker too.
+Owns the rule: where a loop runs in this thread, in an `async def` handler, an endpoint of a web framework or
+a notebook's cell, calls that ask or wait are refused, and the error names what to await instead. `enqueue`
+and `send` are let through: they end with one round trip.
 """
 
 from __future__ import annotations
 
 import functools
 import sys
-import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -18,32 +17,25 @@ from streamq.errors import UsageError
 
 C = TypeVar("C", bound=type)
 
-SERVING: weakref.WeakSet[Any] = weakref.WeakSet()
-"""The event loops in which a worker runs."""
 
-
-def refuse(call: str, instead: str, *, waits: bool = False) -> None:
-    """Raise UsageError where the call would stop an event loop. `instead`: what to write."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
-        return  # nobody has a loop
-    loop = asyncio._get_running_loop()  # noqa: SLF001 - without an exception where there is none
-    if loop is None:
+def refuse(call: str, instead: str) -> None:
+    """Raise UsageError where an event loop runs in this thread. `instead`: what to write."""
+    if not loop_runs():
         return
+    whose = "that runs in this thread, and all that it serves"
     if CURRENT.get(None) is not None:
-        raise UsageError(
-            f"{call} would stop the event loop of the handler that calls it, and its worker with it: "
-            f"write {instead}"
-        )
-    if waits and (loop in SERVING or "ipykernel" not in sys.modules):
-        raise UsageError(
-            f"{call} would stop the event loop that runs in this thread until the task has ended: "
-            f"write {instead}"
-        )
+        whose = "of the handler that calls it, and its worker with it"
+    raise UsageError(f"{call} would stop the event loop {whose}: write {instead}")
+
+
+def loop_runs() -> bool:
+    """Whether an event loop runs in this thread."""
+    asyncio = sys.modules.get("asyncio")  # who has not loaded it has no loop
+    return asyncio is not None and asyncio._get_running_loop() is not None  # noqa: SLF001 - it raises nothing
 
 
 def plain(name: str) -> Callable[[C], C]:
-    """Have the public methods of a class refused in `async def` handlers; `name` is what the class is called
+    """Have the public methods of a class refused where an event loop runs; `name` is what the class is called
     there. They have no async twins, but may be called in a thread."""
 
     def refusing(cls: C) -> C:

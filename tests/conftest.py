@@ -16,7 +16,7 @@ import pytest_asyncio
 import structlog
 from hypothesis import settings
 
-from streamq import StreamQ
+from streamq import StreamQ, blocking
 from streamq.calls import Call
 from streamq.embedded import EmbeddedServer
 from streamq.queue import app as queue
@@ -34,6 +34,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # How long an example takes says how busy the machine is, and nothing of the code.
 settings.register_profile("streamq", deadline=None)
 settings.load_profile("streamq")
+
+
+@pytest.fixture(autouse=True)
+def _may_look(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests look at the queue from their own event loop: they have nobody to hold up but themselves."""
+    if "loops_are_guarded" not in request.fixturenames:
+        monkeypatch.setattr(blocking, "loop_runs", lambda: False)
+
+
+@pytest.fixture
+def loops_are_guarded() -> None:
+    """Plain calls are refused where an event loop runs, as they are for users."""
 
 
 def _start(binary: Path | None) -> Iterator[EmbeddedServer]:

@@ -113,6 +113,8 @@ if TYPE_CHECKING:
     from streamq.calls.rollup import rollups as rollups
     from streamq.calls.rollup import sample as sample
     from streamq.calls.rollup import tally as tally
+    from streamq.calls.worker import SELDOM_MS as SELDOM_MS
+    from streamq.calls.worker import SOON_MS as SOON_MS
     from streamq.calls.worker import FetchedByType as FetchedByType
     from streamq.calls.worker import Source as Source
     from streamq.calls.worker import answer_bell as answer_bell
@@ -129,6 +131,7 @@ if TYPE_CHECKING:
     from streamq.calls.worker import publish as publish
     from streamq.calls.worker import read as read
     from streamq.calls.worker import renew as renew
+    from streamq.calls.worker import rights as rights
     from streamq.calls.worker import ring_again as ring_again
     from streamq.calls.worker import settle as settle
     from streamq.calls.worker import watch as watch
@@ -163,8 +166,8 @@ __all__, __getattr__ = lazy.names(__name__, {
     ),
     "rollup": ("rollups", "sample", "tally"),
     "worker": (
-        "FetchedByType", "Source", "answer_bell", "beat", "block", "fetch", "groups", "leave", "listed",
-        "may_read", "muster", "orders", "pending", "publish", "read", "renew", "ring_again", "settle",
-        "watch",
+        "SELDOM_MS", "SOON_MS", "FetchedByType", "Source", "answer_bell", "beat", "block", "fetch",
+        "groups", "leave", "listed", "may_read", "muster", "orders", "pending", "publish", "read",
+        "renew", "rights", "ring_again", "settle", "watch",
     ),
 })  # fmt: skip  # pyright: ignore[reportUnsupportedDunderAll]

@@ -36,8 +36,8 @@ from streamq.model import (
 
 _new: Final = tuple.__new__
 SOON_MS, SELDOM_MS, DOORBELL_MS = 1_000, 3_000, 3_600_000
-"""Ms from one look for tasks that did not ring to the next, while there are some and else; and how long tasks
-are rung for after the last worker that serves many types was there."""
+"""Ms from one look for tasks that did not ring to the next, while there are some and else at most; and how
+long tasks are rung for after the last worker that serves many types was there."""
 
 
 class Source(NamedTuple):
@@ -108,6 +108,11 @@ def may_read(t: TypeKeys, consumer: str) -> Call[bool]:
     return Call(None, (t.normal,), args, lambda _: True)
 
 
+def rights(t: TypeKeys, commands: Sequence[str]) -> Call[list[str]]:
+    """Which of these commands, each as its words, the user may not send; none of them is sent."""
+    return build("rights", commands, lambda reply: list(map(text, reply)), key=t.normal)
+
+
 def listed(s: ShardKeys) -> Call[list[bytes]]:
     """The streams that have ready tasks, in the order in which it is their turn; see `muster`."""
     return Call(None, (s.ready,), ("ZRANGE", s.ready, 0, -1), list)
@@ -130,9 +135,9 @@ def muster(s: ShardKeys, streams: Sequence[str]) -> Call[int]:
     return build("muster", (GROUP,), int, s=s, streams=streams)
 
 
-def watch(s: ShardKeys, *, found: bool, force: bool) -> Call[int]:
+def watch(s: ShardKeys, *, found: bool, force: bool, seldom_ms: int = SELDOM_MS) -> Call[int]:
     """Keep the doorbell in use. Answers 0 where this worker is to muster, else in how many ms one is."""
-    args = (SOON_MS, SELDOM_MS, DOORBELL_MS, int(found), int(force))
+    args = (SOON_MS, seldom_ms, DOORBELL_MS, int(found), int(force))
     return build("watch", args, int, s=s)
 
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from streamq import calls, dialogue
 from streamq.app import Registry
-from streamq.blocking import refuse
 from streamq.calls import ShardClosed
 from streamq.client.base import Base
 from streamq.client.writers import AT_ONCE, Writers, batches
@@ -126,7 +125,6 @@ class Client(Base):
                 self._looking.release()
             if seen.state not in LIVING:
                 return seen
-        refuse("TaskHandle.result()", "await handle.aresult()", waits=True)
         return self.background().wait(lambda waiting: waiting.ended(keys, local, deadline, seen))
 
     def background(self) -> Background:

@@ -1,17 +1,19 @@
 """Waiting for the ends of tasks, in one event loop: any number of waiters on a few connections.
 
 Owns when a waiter looks: when its channel is subscribed, when it is told, and every few seconds in case a
-message was lost. Knows no handle and decodes nothing.
+message was lost; where nobody may subscribe, again and again, but no more often than the server takes well.
+Knows no handle and decodes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from streamq import calls
+from streamq import calls, telemetry
 from streamq.client.outlook import Scene
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import ShardKeys, TypeKeys, shard_keys
@@ -22,6 +24,11 @@ LOOK_AGAIN: Final = 5.0
 """Seconds after which a waiter looks again, in case a message was lost."""
 MANY: Final = 1000
 """As many waiters look again so often; where there are more, each does so less often."""
+FIRST_POLL: Final = 0.05
+LONGEST_POLL: Final = 1.0
+"""Seconds from one look to the next, at first and at most, where the server lets nobody subscribe."""
+POLLS: Final = 200
+"""Looks a second, of all waiters together, in that case."""
 SCENE: Final = 1.0
 """Seconds that it may take to find out why a task has not ended, and for which that is believed."""
 GRACE: Final = 0.25
@@ -42,16 +49,35 @@ class Waiting:
     async def ask(
         self, shard: int, asked: Sequence[calls.Call[Any]], patience: float | None = None
     ) -> list[Any]:
-        """Ask about keys of one shard. Raises RedisErrors."""
+        """Ask about keys of one shard. Raises RedisErrors, when the patience is used up at the latest."""
+        patience = self._patience if patience is None else patience
+        try:
+            async with asyncio.timeout(patience + GRACE if patience > 0 else self._transport.reply_timeout):
+                return await self._lane(shard).ask(asked, patience)
+        except TimeoutError:
+            raise self._silent() from None
+
+    def _lane(self, shard: int) -> Lane:
         lane = self._lanes.get(shard)
         if lane is None:
             lane = self._lanes[shard] = Lane(self._transport)
-        return await lane.ask(asked, self._patience if patience is None else patience)
+        return lane
+
+    def _silent(self) -> RedisUnavailable:
+        return RedisUnavailable(f"{self._transport.address} does not answer in time")
 
     @property
     def pause(self) -> float:
         """Seconds after which each waiter looks again."""
         return LOOK_AGAIN * max(1.0, len(self._listener) / MANY)
+
+    def pause_after(self, polls: int) -> float:
+        """The same for one who has looked so often in vain."""
+        if self._listener.refused is None:
+            return self.pause
+        _say_once(str(self._transport.address), self._listener.refused)
+        own = min(LONGEST_POLL, FIRST_POLL * 2.0 ** min(polls, 10))
+        return max(own, len(self._listener) / POLLS)
 
     async def ended(
         self, keys: TypeKeys, local: str, deadline: float | None, seen: Located | None = None
@@ -68,7 +94,7 @@ class Waiting:
                 return await waiter.run(self._listener)
         except TimeoutError:
             if waiter.located is None:
-                raise RedisUnavailable(f"{self._transport.address} does not answer in time") from None
+                raise self._silent() from None
             return waiter.located
 
     async def scene(self, app: str) -> Scene | None:
@@ -93,6 +119,22 @@ class Waiting:
         await self._listener.aclose()
         for lane in self._lanes.values():
             await lane.aclose()
+
+
+_SAID: Final[set[str]] = set()
+
+
+def _say_once(server: str, why: RedisError) -> None:
+    """Say that waiters have to ask, once for each server."""
+    if server not in _SAID:
+        _SAID.add(server)
+        telemetry.get_logger().warning(
+            "result.polled",
+            server=server,
+            error=str(why),
+            fix="let the user SUBSCRIBE; until then who waits for a result asks for it, up to "
+            f"{LONGEST_POLL:g} s later",
+        )
 
 
 class _Waiter:
@@ -123,8 +165,10 @@ class _Waiter:
             return located
         ring = listener.join(self._keys.done(self._local))
         try:
-            while located.state in LIVING and self.left() > 0:
-                woken = await ring.heard(min(self.left(), self._waiting.pause))
+            for polls in itertools.count():
+                if located.state not in LIVING or self.left() <= 0:
+                    break
+                woken = await ring.heard(min(self.left(), self._waiting.pause_after(polls)))
                 try:
                     located = await self._look(self._register(ring, again=not woken))
                 except RedisUnavailable:

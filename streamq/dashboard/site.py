@@ -32,7 +32,7 @@ from streamq.dashboard.privacy import Privacy
 from streamq.dashboard.render import STATIC, Renderer
 from streamq.dashboard.scrape import Scrape
 from streamq.doctor import Diagnosis, examine
-from streamq.doctor.rights import LOOKING
+from streamq.doctor.needs import LOOKING
 from streamq.errors import AuthenticationFailed, InvalidTaskId, RedisError, RedisUnavailable, StreamQError
 from streamq.reach import Reach
 from streamq.unreadable import Damaged

@@ -4,7 +4,19 @@ Owns the checks of the server, of the user's rights and of what lives on the que
 who may only read can ask, and what he may not see is said to be unknown.
 """
 
-from streamq.doctor.check import Check, Status
-from streamq.doctor.examination import Diagnosis, examine
+from __future__ import annotations
 
-__all__ = ["Check", "Diagnosis", "Status", "examine"]
+from typing import TYPE_CHECKING
+
+from streamq import lazy
+
+if TYPE_CHECKING:
+    from streamq.doctor.check import Check as Check
+    from streamq.doctor.check import Status as Status
+    from streamq.doctor.examination import Diagnosis as Diagnosis
+    from streamq.doctor.examination import examine as examine
+
+# A worker asks what it needs to be allowed, and nothing more.
+__all__, __getattr__ = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll]
+    __name__, {"check": ("Check", "Status"), "examination": ("Diagnosis", "examine")}
+)

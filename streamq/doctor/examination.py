@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from streamq.doctor import node, queue, rights, server, slots
+from streamq.doctor import needs, node, queue, rights, server, slots
 from streamq.doctor.check import Check, fault, ok, unknown
 from streamq.errors import AuthenticationFailed, RedisUnavailable, ServerError
 from streamq.inspector import Inspector, apps, daemons
@@ -33,7 +33,7 @@ def examine(
     *,
     app: str | None = None,
     user: str | None = None,
-    roles: Sequence[str] = tuple(rights.ROLES),
+    roles: Sequence[str] = tuple(needs.ROLES),
 ) -> Diagnosis:
     """Look at the server, and at one app or all that are on it. `user`: whose rights, where it is not ours;
     `roles`: which of them it should be able to fill.

@@ -359,6 +359,7 @@ class StreamQ:
         """
         from streamq import idleness  # noqa: PLC0415 - a producer does not pay for it
 
+        blocking.refuse("app.idle()", "await app.aidle()")
         return self._client.hold(idleness.idle(self._scope(types, scheduled)))
 
     async def aidle(self, types: str | Iterable[str] | None = None, *, scheduled: bool = False) -> bool:
@@ -377,6 +378,7 @@ class StreamQ:
         """Wait until the queue is `idle`, at most `timeout` (None: for ever); return whether it is."""
         from streamq import idleness  # noqa: PLC0415
 
+        blocking.refuse("app.wait_idle()", "await app.await_idle()")
         return idleness.wait_idle(self._client, self._scope(types, scheduled), timeout)
 
     async def await_idle(

@@ -22,6 +22,7 @@ from streamq.errors import AuthenticationFailed, RedisError, RedisUnavailable, S
 from streamq.transport import server, topology, wire
 from streamq.transport.address import Address
 from streamq.transport.faults import ServerChanged, doubtful, final, latest, naming_rights, told, translate
+from streamq.transport.gate import Gate
 from streamq.transport.link import Link, Unsent, reset_told, serve
 from streamq.transport.patience import Effort
 from streamq.transport.topology import MOST_HOPS, Discovery, Node, Redirect
@@ -96,7 +97,7 @@ class AsyncTransport:
         self.nobody_at = -math.inf
         self._under_way: set[asyncio.Task[Any]] = set()
         self._closed = False
-        self._gates: dict[Node, asyncio.Semaphore] = {}
+        self._gates: dict[Node, Gate] = {}
         self.info: server.ServerInfo | None = None
 
     async def run(
@@ -174,13 +175,16 @@ class AsyncTransport:
         """Ask who is to be asked, and whom that one sends us to."""
         node, asking = self._topology.find(call) or await self.discovered(call, effort), False
         for _ in range(MOST_HOPS):
+            gate = self._gates.get(node) or self._gates.setdefault(node, Gate(wire.CONNECTIONS))
+            if gate.free > 0:
+                gate.free -= 1
+            else:
+                await self._wait(gate, node, effort)
             try:
-                gate = self._gates.get(node) or self._gate(node)
-                await gate.acquire()
                 try:
                     reply = await self._send(node, call, effort, asking, incarnation)
                 finally:
-                    gate.release()
+                    gate.leave()
             except (lib.RedisError, OSError) as error:
                 redirect = await self.turn(node, error)
                 if redirect is None:
@@ -190,9 +194,14 @@ class AsyncTransport:
                 return call.parse(reply)
         raise circles(node)
 
-    def _gate(self, node: Node) -> asyncio.Semaphore:
-        """Bounds the connections to a node."""
-        return self._gates.setdefault(node, asyncio.Semaphore(wire.CONNECTIONS))
+    async def _wait(self, gate: Gate, node: Node, effort: Effort) -> None:
+        """As in SyncTransport."""
+        try:
+            await gate.wait(effort.left(whole=True))
+        except (TimeoutError, lib.TimeoutError):
+            busy = lib.TimeoutError(wire.ALL_BUSY)
+            raise translate(busy, node.shown, self.address.source) from None
+        effort.begin()
 
     async def turn(self, node: Node, error: Exception) -> Redirect | None:
         """What an error means for who is asked next."""

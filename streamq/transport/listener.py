@@ -2,16 +2,17 @@
 
 Owns its connection, which is there while somebody waits and a moment longer, and who waits on which channel.
 A waiter is woken when its channel is subscribed, when something is said there, and when the connection is
-lost or there again: it then looks for itself.
+lost or there again: it then looks for itself. Where the server lets nobody listen, it has to look by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from typing import Any, Final
 
-from streamq.errors import RedisError, RedisUnavailable
+from streamq.errors import RedisError, RedisUnavailable, ServerError
 from streamq.transport.aio import AsyncTransport
 from streamq.transport.returning import returned
 from streamq.transport.subscription import AsyncSubscription
@@ -21,17 +22,21 @@ LINGER: Final = 5.0
 AGAIN: Final = 0.05
 AT_ONCE: Final = 500
 """Channels in one command."""
+IN_VAIN: Final = 3
+"""Subscriptions in a row that ended unconfirmed, on a server that answers, after which it counts as refused:
+some proxies hang up at a SUBSCRIBE."""
+DEAF_FOR: Final = 60.0
+"""Seconds after a refusal for which nobody tries to subscribe again."""
 
 
 class Ring:
     """A waiter's place on a channel."""
 
-    __slots__ = ("_woken", "channel", "error", "subscribed")
+    __slots__ = ("_woken", "channel", "subscribed")
 
     def __init__(self, channel: str, *, subscribed: int) -> None:
         self.channel = channel
         self.subscribed = subscribed  # how often its subscription was confirmed; 0 while there is none
-        self.error: RedisError | None = None
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -39,20 +44,17 @@ class Ring:
         self._woken.set()
 
     async def heard(self, timeout: float) -> bool:
-        """Wait until there is a reason to look, or for so many seconds. Return whether there is one. Raises
-        RedisErrors where the server refuses the subscription."""
+        """Wait until there is a reason to look, or for so many seconds. Return whether there is one."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._woken.wait()
         woken = self._woken.is_set()
         self._woken.clear()
-        if self.error is not None:
-            raise self.error
         return woken
 
 
 class Listener:
-    """Wakes those who joined. Connects with the first of them."""
+    """Wakes those who joined. Connects with the first of them. `refused`: why nobody is woken."""
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
@@ -62,6 +64,9 @@ class Listener:
         self._awaited: dict[str, int] = {}
         self._touched: set[str] = set()
         self._confirmations = 0
+        self._in_vain = 0
+        self.refused: RedisError | None = None
+        self._deaf_until = 0.0
         self._task: asyncio.Task[Any] | None = None
 
     def join(self, channel: str) -> Ring:
@@ -72,7 +77,7 @@ class Listener:
         rings.add(ring)
         if there:
             ring.wake()  # it may have been told before it joined
-        if self._task is None:
+        if self._task is None and time.monotonic() >= self._deaf_until:
             self._task = self._transport.spawn(self._run())
         self._touch(channel)
         return ring
@@ -101,12 +106,15 @@ class Listener:
             while self._rings:
                 try:
                     await self._listen()
-                except RedisUnavailable:
+                except RedisUnavailable as error:
                     self._lost()
                     await returned(self._transport)
                     await asyncio.sleep(AGAIN)
+                    self._in_vain += 1
+                    if self._in_vain >= IN_VAIN:
+                        raise ServerError(f"subscriptions end at once: {error}") from None
         except RedisError as error:
-            self._lost(error)
+            self.refused, self._deaf_until = error, time.monotonic() + DEAF_FOR
         finally:
             subscription, self._subscription = self._subscription, None
             if self._task is asyncio.current_task():
@@ -121,6 +129,7 @@ class Listener:
         subscription = AsyncSubscription(self._transport, *channels)
         await subscription.open()
         self._subscription, self._sent, self._awaited = subscription, set(channels), {}
+        self._in_vain, self.refused = 0, None
         for channel in channels:
             self._confirmed(channel)
         self._touched.update(self._rings.keys() ^ self._sent)
@@ -148,12 +157,11 @@ class Listener:
             ring.subscribed = self._confirmations
             ring.wake()
 
-    def _lost(self, error: RedisError | None = None) -> None:
+    def _lost(self) -> None:
         self._sent, self._awaited, self._touched = set(), {}, set()
         for rings in self._rings.values():
             for ring in rings:
                 ring.subscribed = 0
-                ring.error = error or ring.error
                 ring.wake()
 
     def _touch(self, channel: str) -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import redis
@@ -20,7 +20,7 @@ from redis.retry import Retry
 
 from streamq.calls import Call
 from streamq.errors import AuthenticationFailed, RedisError, RedisUnavailable, ServerError
-from streamq.transport import server, topology, wire
+from streamq.transport import names, server, topology, wire
 from streamq.transport.address import Address
 from streamq.transport.faults import doubtful, final, latest, naming_rights, told, translate
 from streamq.transport.link import SyncLink, Unsent
@@ -42,9 +42,34 @@ class _Bare:
         self._parser.on_connect(self)
 
 
+class _Timed(redis.Connection):
+    """Looks its host up and tries each of its addresses within the time of one effort; the library would take
+    the whole time for each address, and any for the lookup."""
+
+    effort: Effort
+
+    def _connect(self) -> Any:
+        connect: Any = super()._connect
+        if names.is_address(self.host):
+            return connect()
+        name, most = self.host, float(self.socket_connect_timeout or wire.CONNECT_TIMEOUT)
+        places = names.looked_up(name, self.effort.left())
+        for n, place in enumerate(places, 1):
+            try:
+                self.host = place
+                self.socket_connect_timeout = self.effort.left(most) / (len(places) - n + 1)
+                return connect()
+            except OSError:
+                if n == len(places):
+                    raise
+            finally:
+                self.host, self.socket_connect_timeout = name, most
+        raise OSError(f"{name} has no address")
+
+
 _CLASSES: dict[str, Any] = {
-    "tcp": type("TcpConnection", (_Bare, redis.Connection), {}),
-    "tls": type("TlsConnection", (_Bare, redis.SSLConnection), {}),
+    "tcp": type("TcpConnection", (_Bare, _Timed), {}),
+    "tls": type("TlsConnection", (_Bare, redis.SSLConnection, _Timed), {}),
     "unix": type("UnixConnection", (_Bare, redis.UnixDomainSocketConnection), {}),
 }
 
@@ -55,6 +80,7 @@ def connect(address: Address, *, effort: Effort, **more: Any) -> Any:
     for name in ("socket_connect_timeout", "socket_timeout"):
         kwargs[name] = effort.left(kwargs[name])
     connection = _CLASSES[address.kind](retry=Retry(NoBackoff(), 0), **kwargs)
+    connection.effort = effort
     try:
         connection.connect()
         _log_in(connection._sock, address, effort, kwargs["socket_timeout"])  # noqa: SLF001 - it has no public name
@@ -112,34 +138,38 @@ class SyncTransport:
             raise naming_rights(error, self.address.namespace.rights) from None
 
     def everywhere(self, call: Call[R]) -> dict[str, R]:
-        """Ask every node that holds data; answers by address. For what each server says of itself."""
-        self.discovered(None)
-        nodes = [node for node in self._topology.nodes() if self._topology.serves(node)]
-        return {node.shown: call.parse(self._ask(node, call)) for node in nodes}
+        """Ask every node that holds data, once; answers by address. For what each server says of itself.
+        Nothing in it waits longer than the patience."""
+        effort = Effort(self._patience, self._reply_timeout)
+        return {node.shown: call.parse(self._ask(node, call, effort)) for node in self._serving(effort)}
 
     def whoever(self, call: Call[R]) -> dict[str, R]:
         """As `everywhere`, of the nodes that answer. Raises RedisUnavailable where none does."""
-        self.discovered(None)
+        effort = Effort(self._patience, self._reply_timeout)
         found: dict[str, R] = {}
-        for node in self._topology.nodes():
-            if self._topology.serves(node):
-                with suppress(RedisUnavailable):
-                    found[node.shown] = call.parse(self._ask(node, call))
+        for node in self._serving(effort):
+            with suppress(RedisUnavailable):
+                found[node.shown] = call.parse(self._ask(node, call, effort))
         if not found:
             raise RedisUnavailable(f"no server at {self.address} answers")
         return found
 
     def there(self, shown: str, call: Call[R]) -> R:
-        """Ask one of the nodes that `everywhere` named. Raises RedisErrors; RedisUnavailable where it is no
-        longer one of those that hold data."""
+        """Ask one of the nodes that `everywhere` named, within the patience. Raises RedisErrors;
+        RedisUnavailable where it is no longer one of those that hold data."""
         for node in self._topology.nodes():
             if node.shown == shown and self._topology.serves(node):
-                return call.parse(self._ask(node, call))
+                return call.parse(self._ask(node, call, Effort(self._patience, self._reply_timeout)))
         raise RedisUnavailable(f"{shown} holds no data any more: a failover, or its slots were moved")
 
-    def _ask(self, node: Node, call: Call[Any]) -> Any:
+    def _serving(self, effort: Effort) -> list[Node]:
+        self.discovered(None, effort)
+        return [node for node in self._topology.nodes() if self._topology.serves(node)]
+
+    def _ask(self, node: Node, call: Call[Any], effort: Effort) -> Any:
+        effort.begin()
         try:
-            return self._send(node, call, Effort(0, self._reply_timeout))
+            return self._send(node, call, effort)
         except (lib.RedisError, OSError) as error:
             self.turn(node, error)
             raise translate(error, node.shown, self.address.source) from None
@@ -165,7 +195,10 @@ class SyncTransport:
         node, asking = self._topology.find(call) or self.discovered(call, effort), False
         for _ in range(MOST_HOPS):
             gate = self._gates.get(node) or self._gate(node)
-            gate.get()
+            try:
+                gate.get_nowait()
+            except Empty:
+                self._wait(gate, node, effort)
             try:
                 reply = self._send(node, call, effort, asking)
             except (lib.RedisError, OSError) as error:
@@ -186,6 +219,15 @@ class SyncTransport:
         for _ in range(wire.CONNECTIONS):
             gate.put(None)
         return self._gates.setdefault(node, gate)
+
+    def _wait(self, gate: SimpleQueue[None], node: Node, effort: Effort) -> None:
+        """Wait for a permit as long as the call has time; then the try begins."""
+        try:
+            gate.get(timeout=effort.left(whole=True))
+        except (Empty, lib.TimeoutError):
+            busy = lib.TimeoutError(wire.ALL_BUSY)
+            raise translate(busy, node.shown, self.address.source) from None
+        effort.begin()
 
     def turn(self, node: Node, error: Exception) -> Redirect | None:
         """What an error means for who is asked next."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 from typing import Final
 
-from streamq.transport import wire
+from streamq.transport import names, wire
 
 _SILENT: Final = "it is frozen, overloaded or behind a firewall; look at the server, then at the network"
 _NO_NAME: Final = "correct the host in the URL, or look at this machine's name service"
@@ -26,6 +26,8 @@ _FIXES: Final = (
     ("no address associated", _NO_NAME),
     ("name resolution", _NO_NAME),
     ("getaddrinfo", _NO_NAME),
+    (names.SLOW, _NO_NAME),
+    ("are busy", "the server is slow, or too much is asked at once; ask for less at a time"),
     ("permission denied", "this user may not open that socket; look at unixsocketperm and the folder's mode"),
     ("too many open files", "this process has no file descriptors left; raise its limit (ulimit -n)"),
     ("cannot assign requested address", "this host has no ports left; reuse one app in place of many"),

@@ -107,6 +107,7 @@ def welcome(command: tuple[Any, ...], line: bytes) -> None:
         raise lib.ResponseError(text[1:])
 
 
+ALL_BUSY: Final = f"all {CONNECTIONS} connections of this program are busy"
 CLOSED_AT_ONCE: Final = "the connection was closed before anything was answered"
 SILENT: Final = "it took the connection and answers nothing"
 NO_REDIS: Final = "what answers there is no Redis server; it says"

@@ -12,7 +12,8 @@ from typing import Final
 
 from streamq import calls, telemetry
 from streamq.app import Registry
-from streamq.errors import RedisError, RedisUnavailable
+from streamq.doctor import needs
+from streamq.errors import AuthenticationFailed, RedisError, RedisUnavailable, ServerError
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.redefinition import importable, moved
 from streamq.shards import AppRecord
@@ -58,6 +59,7 @@ class Presence:
         if record is None:
             record = AppRecord(self._registry.shards, self._registry.shards)
         for shard in range(record.known):
+            await self._check_rights(shard)
             await self._register_all(shard)
         # A worker that may not read would be ready, and take nothing.
         first = type_keys(self._registry.name, 0, self._types[0])
@@ -65,6 +67,24 @@ class Presence:
             await self._transport.run(calls.may_read(first, self._worker))
         warn_of_eviction(self._transport.servers(), self._log)
         return record
+
+    async def _check_rights(self, shard: int) -> None:
+        """Raise AuthenticationFailed where the user may not do all that a worker must: it would be found out
+        when the end of a task could not be stored."""
+        app, first = self._registry.name, self._types[0]
+        commands = {" ".join(needs.sample(name, app, shard, first)): name for name in needs.essential()}
+        try:
+            refused = await self._transport.run(calls.rights(type_keys(app, shard, first), list(commands)))
+        except ServerError:
+            return  # it cannot be asked
+        if refused:
+            lacking = dict.fromkeys(needs.command_of(commands[one]) for one in refused)
+            grants = " ".join(f"+{one.lower().replace(' ', '|')}" for one in lacking)
+            raise AuthenticationFailed(
+                f"{self._transport.address} does not let this user run the tasks of app {app!r}: no right to "
+                f"{', '.join(lacking)} on its keys. Grant it with ACL SETUSER <user> {grants}; `streamq "
+                "doctor` tells of all rights"
+            )
 
     async def prepare(self, shard: int, details: bytes) -> frozenset[str]:
         """Make a shard ready to be read. Answers what is paused, there or everywhere: it is not begun.

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from streamq import calls, exit_codes, telemetry
-from streamq.blocking import SERVING
 from streamq.keys import TypeKeys
 from streamq.model import Orders, Outcome
 from streamq.options import WorkerOptions
@@ -109,7 +108,6 @@ class Worker:
         """
         for name in self._types:
             self._registry.handlers[name].prepare()
-        SERVING.add(asyncio.get_running_loop())
         self._main = asyncio.current_task()
         record = await self._announced()
         if record is None:

@@ -16,7 +16,7 @@ import pytest
 
 from streamq import OutcomeUnknown, RedisUnavailable, ResultTimeout, StreamQ, WorkerOptions, calls, scripts
 from streamq.embedded import EmbeddedServer
-from streamq.transport import Address, AsyncSubscription, AsyncTransport, Subscription, SyncTransport
+from streamq.transport import Address, AsyncSubscription, AsyncTransport, Subscription, SyncTransport, wire
 from tests.client.proxy import Proxy
 from tests.conftest import command
 from tests.ports import free_port
@@ -225,3 +225,70 @@ async def test_an_idle_connection_of_a_worker_that_ends_is_no_warning(
         assert await (await work.aenqueue(9)).aresult(20) == 9
     said = "".join(capsys.readouterr())
     assert "warning" not in said, said
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+async def test_a_call_waits_for_a_connection_no_longer_than_its_time(
+    own: EmbeddedServer, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all connections are in use, by calls with more patience."""
+    monkeypatch.setattr(wire, "CONNECTIONS", 1)
+    address = Address.parse(own.url)
+    transport, plain = AsyncTransport(address), SyncTransport(address)
+
+    async def ask(patience: float) -> int:
+        if way == "async":
+            return await transport.run(calls.now(), patience=patience)
+        return await asyncio.to_thread(plain.run, calls.now(), patience=patience)
+
+    await ask(5)
+    with frozen(own):
+        patient = asyncio.create_task(ask(60))
+        await asyncio.sleep(0.3)  # it has the connection by now, or comes to it after the other
+        with timed(), pytest.raises(RedisUnavailable):
+            await ask(0.5)
+    assert await patient > 0
+    assert await ask(5) > 0
+    await transport.aclose()
+    plain.close()
+
+
+async def test_who_waits_for_a_connection_takes_turns(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where some give up meanwhile: no permit is lost."""
+    monkeypatch.setattr(wire, "CONNECTIONS", 2)
+    transport = AsyncTransport(Address.parse(url))
+    for _ in range(5):
+        asking = [asyncio.create_task(transport.run(calls.now())) for _ in range(30)]
+        await asyncio.sleep(0)
+        for one in asking[::3]:
+            one.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+    assert [gate.free for gate in transport._gates.values()] == [2]
+    await transport.aclose()
+
+
+@pytest.mark.parametrize("ask", ["everywhere", "whoever"])
+def test_questions_to_every_server_end_in_their_time(black_hole: int, ask: str) -> None:
+    transport = SyncTransport(Address.parse(f"redis://127.0.0.1:{black_hole}"), patience=0.5)
+    with timed(), pytest.raises(RedisUnavailable):
+        getattr(transport, ask)(calls.now())
+
+
+def test_a_question_to_one_of_several_servers_ends_in_its_time(own: EmbeddedServer) -> None:
+    transport = SyncTransport(Address.parse(own.url), patience=0.5)
+    [where] = transport.everywhere(calls.now())
+    with frozen(own), timed(), pytest.raises(RedisUnavailable):
+        transport.there(where, calls.now())
+
+
+@pytest.mark.parametrize("question", ["status", "cancel"])
+@pytest.mark.parametrize("way", ["sync", "async"])
+async def test_questions_of_a_handle_end_in_their_time(own: EmbeddedServer, question: str, way: str) -> None:
+    handle = StreamQ("shop", own.url, patience=0.5).send("email", {})
+    await handle.astatus()
+    with frozen(own), timed(), pytest.raises(RedisUnavailable):
+        await (
+            getattr(handle, f"a{question}")()
+            if way == "async"
+            else asyncio.to_thread(getattr(handle, question))
+        )

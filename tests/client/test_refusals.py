@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import socket
@@ -27,11 +28,12 @@ from streamq import (
     WorkerOptions,
 )
 from streamq.cli import main
+from streamq.doctor import users
 from streamq.embedded import EmbeddedServer
 from streamq.transport.faults import translate
 from tests.conftest import REDIS, command
 from tests.ports import free_port
-from tests.running import clean, serving, wait_until
+from tests.running import clean, serving, wait_until, working
 
 WHERE = "redis://host:6379/0"
 
@@ -254,7 +256,9 @@ async def test_orders_and_delays_are_heard_where_nobody_may_listen() -> None:
             await asyncio.to_thread(wait_until, lambda: handle.status() == "completed")
 
 
-@pytest.mark.parametrize("lacking", ["xreadgroup", "evalsha", "xgroup"])
+@pytest.mark.parametrize(
+    "lacking", ["xreadgroup", "evalsha", "xgroup", "xack", "xdel", "xclaim", "zadd", "hset", "publish"]
+)
 async def test_a_worker_that_could_take_nothing_is_refused_and_never_ready(lacking: str) -> None:
     with EmbeddedServer(port=free_port()) as server:
         command(server.url, "ACL", "SETUSER", "w", "on", ">w", "~*", "&*", "+@all", f"-{lacking}")
@@ -267,6 +271,38 @@ async def test_a_worker_that_could_take_nothing_is_refused_and_never_ready(lacki
         with pytest.raises(AuthenticationFailed, match=lacking):
             await asyncio.wait_for(worker.run(), 20)
         assert not worker.ready.is_set()
+
+
+async def test_a_worker_is_told_of_everything_that_it_lacks_at_once() -> None:
+    """Also of rights that end at some keys; else it would be ready, and fail to store the end of a task."""
+    with EmbeddedServer(port=free_port()) as server:
+        rules = ["~*", "&*", "+@all", "-xack", "-zrem", "-hset", "(+hset ~*:policy ~*:apps ~*:heartbeats)"]
+        command(server.url, "ACL", "SETUSER", "w", "on", ">w", *rules)
+        app = StreamQ("shop", server.url.replace("//", "//w:w@"))
+        app.task(name="work")(lambda: None)
+        worker = Worker(app)
+        with pytest.raises(AuthenticationFailed, match=r"no right to HSET, XACK, ZREM on its keys.* \+xack"):
+            await asyncio.wait_for(worker.run(), 20)
+        assert not worker.ready.is_set()
+
+
+async def test_a_worker_that_has_just_what_it_needs_is_let_work() -> None:
+    with EmbeddedServer(port=free_port()) as server:
+        rules = users.user("worker", "streamq:").rules
+        command(server.url, "ACL", "SETUSER", "w", "on", ">w", *_rules(rules))
+        app = StreamQ("shop", server.url.replace("//", "//w:w@"))
+
+        @app.task
+        async def work() -> int:
+            return 1
+
+        async with working(app):
+            assert await (await StreamQ("shop", server.url).asend("work")).aresult(20) == 1
+
+
+def _rules(text: str) -> list[str]:
+    """Rules of an ACL file as SETUSER takes them: what is in parentheses is one."""
+    return re.findall(r"\([^)]*\)|\S+", text)
 
 
 def streamq(*args: str) -> subprocess.Popen[str]:

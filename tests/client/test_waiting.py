@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import threading
 from collections import Counter
 from typing import Any
 
 import pytest
 
-from streamq import RedisUnavailable, ResultTimeout, StreamQ
+from streamq import RedisUnavailable, ResultTimeout, StreamQ, UsageError
 from streamq.embedded import EmbeddedServer
 from streamq.keys import type_keys
 from streamq.transport import wire
@@ -309,16 +310,25 @@ def test_a_server_that_is_away_is_told_at_the_deadline() -> None:
 # -- plain calls in a loop ------------------------------------------------------------------------------
 
 
-async def test_plain_calls_in_an_async_handler_are_refused_with_what_to_write(url: str) -> None:
-    app = StreamQ("shop", url)
-    calls: dict[str, tuple[str, Any]] = {
-        "result": ("await handle.aresult()", lambda: app.handle("other:0:n1-0").result(5)),
-        "status": ("await handle.astatus()", lambda: app.handle("other:0:n1-0").status()),
-        "cancel": ("await handle.acancel()", lambda: app.handle("other:0:n1-0").cancel()),
+def refused_calls(app: StreamQ) -> dict[str, tuple[str, Any]]:
+    """Plain calls, each with what to write instead."""
+    handle = app.handle("other:0:n1-0")
+    return {
+        "result": ("await handle.aresult()", lambda: handle.result(5)),
+        "status": ("await handle.astatus()", handle.status),
+        "cancel": ("await handle.acancel()", handle.cancel),
         "stats": ("await asyncio.to_thread(app.inspector.stats, …)", app.inspector.stats),
         "pause": ("await asyncio.to_thread(app.admin.pause, …)", lambda: app.admin.pause("other")),
         "connect": ("await app.aconnect()", app.connect),
+        "idle": ("await app.aidle()", app.idle),
+        "wait_idle": ("await app.await_idle()", lambda: app.wait_idle(5)),
     }
+
+
+@pytest.mark.usefixtures("loops_are_guarded")
+async def test_plain_calls_in_an_async_handler_are_refused_with_what_to_write(url: str) -> None:
+    app = StreamQ("shop", url)
+    calls = refused_calls(app)
 
     @app.task(max_attempts=1)
     async def refused(name: str) -> str:
@@ -341,22 +351,22 @@ async def test_plain_calls_in_an_async_handler_are_refused_with_what_to_write(ur
         for name, (instead, _) in calls.items():
             text = await (await app.asend("refused", {"name": name})).aresult(10)
             assert text.startswith("UsageError")
+            assert "and its worker with it" in text
             assert text.endswith(f"write {instead}")
         assert await (await app.asend("plain")).aresult(10) > 0
         assert (await (await app.asend("allowed")).aresult(10)).startswith("other:")
 
 
-async def test_a_wait_in_a_running_loop_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from streamq import UsageError
-
+@pytest.mark.usefixtures("loops_are_guarded")
+async def test_plain_calls_are_refused_wherever_a_loop_runs(url: str) -> None:
+    """In an endpoint of a web framework or in a notebook's cell, too; also where the task has ended."""
     app = shop(url)
-    handle = await app.asend("work", {"n": 1})
-    with pytest.raises(UsageError, match=r"write await handle.aresult\(\)"):
-        handle.result(5)
-    assert handle.status() == "ready"
-    monkeypatch.setitem(__import__("sys").modules, "ipykernel", object())
-    with pytest.raises(ResultTimeout):  # a notebook's cell may wait
-        handle.result(0.1)
+    for instead, call in refused_calls(app).values():
+        with pytest.raises(UsageError, match=f"write {re.escape(instead)}$"):
+            call()
+    handle = app.send("work", {"n": 1})  # a round trip, after which the loop goes on
     async with working(app):
-        with pytest.raises(UsageError, match=r"write await handle.aresult\(\)"):
-            handle.result(5)  # but not for a worker of its own loop
+        assert await handle.aresult(20) == 1
+    with pytest.raises(UsageError, match="the event loop that runs in this thread"):
+        handle.result(5)
+    assert await asyncio.to_thread(handle.result, 5) == 1

@@ -8,7 +8,7 @@ import pytest
 
 from streamq import StreamQ, scripts
 from streamq.cli import main
-from streamq.doctor import rights
+from streamq.doctor import needs
 from streamq.transport import Address, SyncTransport
 from tests.conftest import command
 from tests.doctor.looks import Capture, look, one
@@ -31,8 +31,8 @@ ALL = ("~streamq:*", "&streamq:*")
 
 def granted(role: str) -> list[str]:
     """What `needed` says, as far as every server knows it."""
-    names = [name for name in rights.needed(rights.ROLES[role]) if name != "WAITAOF"]
-    return [f"+{rights._command(n).lower().replace(' ', '|')}" for n in names]
+    names = [name for name in needs.needed(needs.ROLES[role]) if name != "WAITAOF"]
+    return [f"+{needs.command_of(n).lower().replace(' ', '|')}" for n in names]
 
 
 @pytest.mark.parametrize("role", ["producer", "producer of durable tasks", "worker", "daemon"])
@@ -107,12 +107,12 @@ def test_a_user_who_may_only_read(users: str, capsys: Capture) -> None:
 
 def test_every_command_of_every_script_has_a_sample_that_the_server_takes(users: str) -> None:
     for name in scripts.names():
-        for used in rights.used(name):
-            assert rights.sample(used, "shop")
+        for used in needs.used(name):
+            assert needs.sample(used, "shop")
     transport = SyncTransport(Address.parse(users))
-    for role in rights.ROLES.values():
-        for used in rights.needed(role):
-            sample = rights.sample(used, "shop")
+    for role in needs.ROLES.values():
+        for used in needs.needed(role):
+            sample = needs.sample(used, "shop")
             if command(users, "COMMAND", "INFO", sample[0]) != [None]:  # WAITAOF is newer than some servers
                 assert command(users, "ACL", "DRYRUN", "default", *sample) == b"OK", used
     transport.close()

@@ -18,7 +18,7 @@ import pytest
 from streamq import AuthenticationFailed, Daemon, RedisError, StreamQ, Worker, scripts
 from streamq.calls import Call
 from streamq.cli import main
-from streamq.doctor import rights, users
+from streamq.doctor import needs, rights, users
 from streamq.embedded import find_server
 from streamq.transport import Address, SyncTransport
 from tests.ports import free_port
@@ -264,7 +264,7 @@ def test_the_doctor_finds_that_each_user_can_fill_its_role(queue: Url, user: str
     transport = SyncTransport(Address.parse(queue("admin")), patience=0)
     [said] = [check.said for check in rights.checks(transport, "acl", user) if check.status == "ok"]
     transport.close()
-    assert roles == set(said.removeprefix(f"user {user} may be ").split(", ")) & set(rights.ROLES)
+    assert roles == set(said.removeprefix(f"user {user} may be ").split(", ")) & set(needs.ROLES)
 
 
 @pytest.mark.parametrize("user", ["producer", "worker"])

@@ -10,7 +10,7 @@ import pytest
 
 from streamq import StreamQ, WorkerOptions, calls
 from streamq.keys import shard_keys, type_keys
-from streamq.worker.doorbell import MANY
+from streamq.worker.doorbell import MANY, Doorbell
 from tests.conftest import command
 from tests.running import OPTIONS, clean, serving, until, working
 
@@ -79,7 +79,7 @@ async def test_a_backlog_of_before_and_equal_shares(app: StreamQ) -> None:
 
 @pytest.mark.parametrize("busy", [False, True])
 async def test_what_an_older_release_enqueues_is_not_missed(app: StreamQ, busy: bool) -> None:
-    """Its script does not ring. Idle workers see it at once, busy ones within some seconds."""
+    """Its script does not ring. Idle workers see it at once, busy ones within a second or three."""
     ran: list[str] = []
     known = _types(app, ran)
     keys = type_keys(app.name, 0, "type0022")
@@ -172,6 +172,26 @@ async def test_few_types_are_read_without_the_doorbell(app: StreamQ) -> None:
         await (await known["type0001"].aenqueue()).aresult(10)
     s = shard_keys(app.name, 0)
     assert command(str(app.address), "EXISTS", s.doorbell, s.ready, s.bell) == 0
+
+
+@pytest.mark.parametrize(("types", "seconds"), [(TYPES, 1.0), (250, 1.0), (500, 2.0), (2000, 3.0)])
+def test_how_often_is_looked_for_what_did_not_ring(app: StreamQ, types: int, seconds: float) -> None:
+    """Each second, where that takes the server no more than a thousandth of its time."""
+    transport = app._client.transport
+
+    async def ask(asked: Any, _longest: float) -> list[Any]:
+        return [transport.run(call) for call in asked]
+
+    keys = [type_keys(app.name, 0, f"type{n:04d}") for n in range(types)]
+    bell = Doorbell(shard_keys(app.name, 0), keys, ask)
+
+    async def next_look() -> float:
+        await bell.watch()  # the first looks at once
+        bell._next_watch = 0
+        await bell.watch()
+        return bell.patience
+
+    assert seconds - 0.9 < asyncio.run(next_look()) <= seconds
 
 
 def test_the_watch_is_one_worker_s(app: StreamQ) -> None:

@@ -1,0 +1,229 @@
+"""What each kind of program needs to be allowed: the commands of its scripts, and those it sends by itself.
+
+Owns the roles. Which commands a script uses is read from the script, so that the list cannot fall behind.
+Asks no server.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+from streamq import scripts
+from streamq.doctor.users import WRITES
+from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
+from streamq.namespace import namespace_of
+
+Command = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a kind of program does: its scripts, and the commands it sends by themselves."""
+
+    scripts: tuple[str, ...]
+    plain: tuple[str, ...] = ()
+    writes: str = ""
+    """Whose table of keys counts for the commands that write; '' is any key."""
+
+
+_PRODUCER: Final = ("announce", "open_shard", "enqueue", "register", "wait", "locate", "cancel")
+_PRODUCES: Final = ("HGET apps", "HSET apps", "GET", "SUBSCRIBE done", "UNSUBSCRIBE")
+ROLES: Final = {
+    "producer": Role(_PRODUCER, _PRODUCES, "producer"),
+    "producer of durable tasks": Role(_PRODUCER, (*_PRODUCES, "WAIT", "WAITAOF"), "producer"),
+    "worker": Role(
+        (
+            "announce",
+            "register",
+            "groups",
+            "fetch",
+            "watch",
+            "muster",
+            "survey",
+            "settle",
+            "renew",
+            "beat",
+            "leave",
+            "next_due",
+        ),
+        (
+            "HGET apps",
+            "HSET apps",
+            "EXISTS",
+            "BZPOPMIN bell",
+            "XREADGROUP",
+            "XPENDING",
+            "CLIENT ID",
+            "CLIENT UNBLOCK",
+            "SUBSCRIBE",
+            "UNSUBSCRIBE",
+            "ZRANGE daemons",
+            "HGETALL daemons",
+        ),
+        "worker",
+    ),
+    "daemon": Role(
+        (
+            "promote",
+            "reclaim",
+            "restamp",
+            "repair",
+            "sweep",
+            "trim",
+            "survey",
+            "groups",
+            "beat",
+            "close_shard",
+            "lower_known",
+            "next_due",
+            "expire",
+        ),
+        ("HGET apps", "HGETALL apps", "HLEN", "SMEMBERS", "ZADD daemons", "SUBSCRIBE", "UNSUBSCRIBE"),
+    ),
+    "observer": Role(
+        (
+            "counts",
+            "locate",
+            "dead_page",
+            "survey",
+            "audit_stream",
+            "audit_place",
+            "audit_rows",
+            "audit_keys",
+            "dead_count",
+            "dead_groups",
+            "dead_slices",
+            "page_buckets",
+            "page_group",
+            "page_results",
+            "page_set",
+            "page_streams",
+            "rollups",
+        ),
+        ("HGET apps", "HGETALL apps", "SMEMBERS", "SCAN"),
+    ),
+    "operator": Role(
+        ("cancel", "drain", "forget", "pause", "purge", "requeue", "resubmit", "run_now"), writes="operator"
+    ),
+}
+_ESSENTIAL: Final = Role(
+    ("register", "groups", "fetch", "settle", "renew", "survey"), ("XREADGROUP", "XPENDING"), "worker"
+)
+_SPARED: Final = frozenset(
+    (
+        "CLIENT",
+        "EVAL",
+        "EVALSHA",
+        "key",
+        "rate",
+        "minute",
+        "quarter",
+        "doorbell",
+        "ready",
+        "bell",
+        "workers",
+        "heartbeats",
+        "apps",
+        "closed",
+        "control",
+        "events",
+    )
+)
+"""Commands and kinds of keys of a worker that none of those depends on, or that were asked for before."""
+_TOLD: Final = {"producer": "wake control done", "worker": "wake control done events", "operator": "control"}
+"""The channels that a role publishes on."""
+_LOGS: Final = frozenset(("HSETNX", "RPOP"))
+"""What only the log of operators' actions needs: `cancel` keeps it as well, for operators."""
+LOOKING: Final = ("observer", "operator")
+"""The roles of a dashboard."""
+_CALL: Final = re.compile(r"redis\.p?call\(\s*'([A-Z]+)'(?:,\s*'([A-Z]+)')?")
+_PARENTS: Final = ("XGROUP", "XINFO")
+
+# Arguments with which the server accepts each command; K stands for a key.
+_SAMPLES: Final = {
+    "EXISTS": "K", "GET": "K", "HDEL": "K f", "HEXISTS": "K f", "HGET": "K f", "HGETALL": "K",
+    "HINCRBY": "K f 1", "HKEYS": "K", "HLEN": "K", "HMGET": "K f",
+    "HSCAN": "K 0", "HSET": "K f v", "LINDEX": "K 0",
+    "HSETNX": "K f v", "HSTRLEN": "K f", "LLEN": "K", "RPOP": "K",
+    "LPUSH": "K v", "LTRIM": "K 0 1", "DEL": "K", "PERSIST": "K", "PEXPIRE": "K 1", "PTTL": "K",
+    "MGET": "K", "SADD": "K m", "SCARD": "K",
+    "SISMEMBER": "K m", "SREM": "K m", "SET": "K v",
+    "SMEMBERS": "K", "TIME": "", "TYPE": "K", "XACK": "K g 0-1",
+    "XADD": "K * f v", "XAUTOCLAIM": "K g c 1 0-0", "XCLAIM": "K g c 1 0-1", "XDEL": "K 0-1",
+    "XGROUP CREATE": "K g 0", "XGROUP DELCONSUMER": "K g c", "XINFO CONSUMERS": "K g", "XINFO GROUPS": "K",
+    "XLEN": "K", "XPENDING": "K g - + 1", "XRANGE": "K - +", "XREADGROUP": "GROUP g c STREAMS K >",
+    "BZPOPMIN": "K 1",
+    "ZADD": "K 1 m", "ZCARD": "K", "ZCOUNT": "K 0 1", "ZLEXCOUNT": "K - +", "ZREVRANK": "K m",
+    "ZREMRANGEBYSCORE": "K 0 1", "ZRANGE": "K 0 1", "ZREM": "K m",
+    "ZREMRANGEBYRANK": "K 0 0", "ZSCAN": "K 0", "ZSCORE": "K m", "PUBLISH": "C x", "SUBSCRIBE": "C",
+    "UNSUBSCRIBE": "C",
+    "EVAL": "return 1 K", "EVALSHA": "0 1 K", "CLIENT ID": "",
+    "CLIENT SETNAME": "x", "CLIENT UNBLOCK": "0", "SCAN": "0",
+    "WAIT": "0 1", "WAITAOF": "1 0 1",
+}  # fmt: skip
+_SAMPLES_EVAL: Final = {"EVAL": ("return", "1"), "EVALSHA": ("0" * 40, "1")}
+
+
+@cache
+def used(script: str) -> frozenset[str]:
+    """The commands that a script calls."""
+    found = _CALL.findall(scripts.load(script).text)
+    return frozenset(f"{name} {sub}" if name in _PARENTS else name for name, sub in found)
+
+
+def needed(role: Role) -> list[str]:
+    """The commands of a role, as `_SAMPLES` names them; one on a key of its own has that after it."""
+    commands = {"CLIENT SETNAME", "EVAL", "EVALSHA", "TIME"}.union(*(used(script) for script in role.scripts))
+    if role.writes in ("producer", "worker"):
+        commands -= _LOGS
+    named = (on for one in sorted(commands) for on in _on_keys(one, role.writes))
+    return list(dict.fromkeys([*named, *(one for one in role.plain if one not in commands)]))
+
+
+def essential() -> list[str]:
+    """What a worker cannot do without: taking tasks, keeping them and settling them. Without the rest it
+    hears and tells less."""
+    return [name for name in needed(_ESSENTIAL) if _SPARED.isdisjoint(name.split())]
+
+
+def command_of(name: str) -> str:
+    """The command, without the kind of key."""
+    return " ".join(word for word in name.split() if word.isupper())
+
+
+def _on_keys(name: str, writes: str) -> list[str]:
+    """The command on a key of each kind that the role writes with it; as it is where it writes none."""
+    command = name.lower().replace(" ", "|")
+    kinds = [
+        kind for commands, on in WRITES.get(writes, ()) if command in commands.split() for kind in on.split()
+    ]
+    if command == "publish" and writes:
+        kinds = _TOLD[writes].split()
+    return [f"{name} {kind}" for kind in kinds] or [name]
+
+
+def sample(name: str, app: str, shard: int = 0, task_type: str = "doctor") -> Command:
+    """A command as it is sent, with arguments that the server takes."""
+    words = name.split()
+    t, s = type_keys(app, shard, task_type), shard_keys(app, shard)
+    key, channel = t.normal, s.control
+    if words[-1].islower():
+        key = channel = _named(t, s, words.pop())
+    if words[0] in _SAMPLES_EVAL:
+        return (words[0], *_SAMPLES_EVAL[words[0]], key)
+    arguments = _SAMPLES[" ".join(words)].split()
+    return (*words, *({"K": key, "C": channel}.get(word, word) for word in arguments))
+
+
+def _named(t: TypeKeys, s: ShardKeys, kind: str) -> str:
+    """A key or channel of this kind."""
+    namespace = namespace_of(t.app)
+    some = {
+        "apps": namespace.apps, "daemons": namespace.daemons, "done": t.done("n0-0"), "key": s.key("doctor"),
+        "writer": t.writer("doctor"), "results": t.results("n0-0"), "minute": t.minute(0),
+    }  # fmt: skip
+    named = some.get(kind) or getattr(s, kind, None) or getattr(t, kind)
+    return str(named if isinstance(named, str) else t.quarter(0))

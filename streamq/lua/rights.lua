@@ -1,0 +1,15 @@
+#!lua flags=no-writes,allow-stale
+-- rights: which of some commands this user may not send. None of them is sent.
+--
+-- A command is its words with a space between them. Where the server cannot be asked nothing is refused.
+-- KEYS key
+-- ARGV commands...
+-- Returns those that are refused
+local refused, check = {}, redis.acl_check_cmd
+for _, command in ipairs(check and ARGV or {}) do
+  local words = {}
+  for word in string.gmatch(command, '%S+') do words[#words + 1] = word end
+  local known, allowed = pcall(check, unpack(words))
+  if not (known and allowed) then refused[#refused + 1] = command end
+end
+return refused
