@@ -16,7 +16,7 @@ GIVEN = {
     "lower_known": {"apps"}, "muster": {"streams"}, "next_due": {"schedules"}, "page_results": {"results"},
     "page_set": {"set"}, "reclaim": {"stream"}, "repair": {"stream"}, "repair_lifetime": {"key", "counters"},
     "repair_pending": {"stream"}, "restamp": {"stream"}, "rollups": {"rollups"}, "survey": {"streams"},
-    "settle": {"writer", "results"}, "sweep": {"stream"}, "tally": {"rollups"},
+    "rights": {"key"}, "settle": {"writer", "results"}, "sweep": {"stream"}, "tally": {"rollups"},
     "close_shard": {"each"}, "sample": {"each"}, "trim": {"each"},
 }  # fmt: skip
 """Keys that a builder gives by name: one of many of a kind, one that depends on the call, one of no app."""
