@@ -19,9 +19,9 @@ from typing import Any, Final
 
 import pytest
 
-from streamq import COUNTERS, StreamQ, TaskOptions, Worker, WorkerOptions, cli
+from streamq import COUNTERS, Daemon, StreamQ, TaskOptions, Worker, WorkerOptions, cli
 from streamq.environment import BENCH_APP, BENCH_RECORD, DEMO_LEDGER, VARIABLES
-from tests.running import wait_until
+from tests.running import QUICK, wait_until
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 GUIDES: Final = [ROOT / "README.md", *sorted((ROOT / "ops" / "docs").glob("*.md"))]
@@ -51,9 +51,14 @@ WITH_EXAMPLES: Final = [path for path in GUIDES if examples(path)]
 
 @contextlib.contextmanager
 def worked(app: StreamQ) -> Iterator[None]:
-    """A worker in a thread with an event loop of its own."""
-    loop, worker = asyncio.new_event_loop(), Worker(app, WorkerOptions(block=0.2, heartbeat=0.2))
-    thread = threading.Thread(target=lambda: loop.run_until_complete(worker.run()))
+    """A worker and a daemon in a thread with an event loop of its own."""
+    loop = asyncio.new_event_loop()
+    worker, daemon = Worker(app, WorkerOptions(block=0.2, heartbeat=0.2)), Daemon(app.address, QUICK)
+
+    async def both() -> None:
+        await asyncio.gather(worker.run(), daemon.run())
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(both()))
     thread.start()
     try:
         wait_until(lambda: worker.ready.is_set() or not thread.is_alive(), 40)
@@ -61,6 +66,7 @@ def worked(app: StreamQ) -> Iterator[None]:
         yield
     finally:
         loop.call_soon_threadsafe(worker.stop)
+        loop.call_soon_threadsafe(daemon.stop)
         thread.join(40)
         loop.close()
 
@@ -83,7 +89,7 @@ def test_the_main_pages_have_examples() -> None:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=name)
 def test_examples_run_in_their_order(path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One after the other in one namespace, with a worker for what the blocks before have defined."""
+    """One after the other in one namespace, with a worker for the blocks before."""
     monkeypatch.setenv("STREAMQ_URL", url)
     module = types.ModuleType(f"page_{path.stem}")
     monkeypatch.setitem(sys.modules, module.__name__, module)
