@@ -18,30 +18,30 @@ from typing import Any, Final, NoReturn
 COMMANDS: Final = {
     "dev": "run an app while you write it: server, worker with reload, daemon and dashboard",
     "worker": "run an app's tasks: a group of processes on this host",
-    "daemon": "promote delayed tasks, reclaim abandoned ones, tidy up",
+    "daemon": "promote delayed tasks, reclaim those of dead workers, tidy up",
     "enqueue": "enqueue tasks by name, from an argument, a file or standard input",
     "apps": "list the apps of a server with their shards",
     "stats": "show what is ready, running, scheduled and dead, by task type",
     "top": "watch task types, workers and the server, live",
     "tail": "print what happens to tasks, as it happens",
-    "wait": "wait until nothing is left to do",
+    "wait": "wait until no work is left",
     "task": "show one task, or list those in a state",
-    "cancel": "end tasks that have not ended",
+    "cancel": "cancel tasks that have not ended",
     "run-now": "make scheduled tasks ready at once",
-    "pause": "have all workers leave a task type alone",
-    "resume": "have the workers take it up again",
-    "forget": "remove task types that nobody uses any more",
-    "dead": "dead letters by fault: list, show, requeue, edit or purge them",
-    "workers": "list the workers and what they run",
-    "drain": "have a worker finish what it runs and end",
+    "pause": "stop all workers from running a task type",
+    "resume": "let workers run a paused task type again",
+    "forget": "remove task types that are no longer used",
+    "dead": "list, show, requeue, edit or purge dead letters",
+    "workers": "list the workers and the tasks they run",
+    "drain": "let a worker finish its tasks and end",
     "dashboard": "serve web pages and JSON about a queue",
-    "check": "ask a worker group or a daemon whether it is ready, for probes",
+    "check": "check whether a worker group or a daemon is ready, for probes",
     "audit": "check the invariants of a live queue",
     "doctor": "check the server, the user's rights, workers and daemons",
     "acl": "print the Redis users of a queue as an ACL file",
-    "bench": "measure streamq on your server, beside the bare loop",
-    "demo": "run the classical scenario on an embedded server",
-    "config": "show the settings in force and where each comes from",
+    "bench": "measure streamq on your server, next to the bare loop",
+    "demo": "run the end-to-end demo on an embedded server",
+    "config": "show the settings and where each comes from",
     "completion": "print the completion script of a shell",
     "version": "print the version",
 }
@@ -61,8 +61,8 @@ EXIT_CODES: Final = f"""exit codes:
   {FAILED}    failed
   {USAGE}    wrong usage
   {NOT_FOUND}    not found
-  {UNHEALTHY}    audit found a broken invariant, doctor a fault, or check no health
-  {UNREACHABLE}   the server cannot be reached, or is too old
+  {UNHEALTHY}    audit found a broken invariant, doctor a fault, or check a process that is not ready
+  {UNREACHABLE}   the server is unreachable, or too old
   {DENIED}   the server refused the login or the command
   {CONFIG}   wrong configuration, or the app cannot be imported
   {INTERRUPTED}  interrupted
@@ -201,7 +201,7 @@ def _unknown(name: str) -> int:
         hint = elsewhere.COMMANDS[name]
     else:
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(COMMANDS)}"
-    _output().tell(f"there is no command {name!r}: {hint}")
+    _output().tell(f"unknown command {name!r}: {hint}")
     return USAGE
 
 
@@ -215,6 +215,6 @@ commands:
 {rows}
 
 The server is --url or STREAMQ_URL (default redis://localhost:6379/0).
-`streamq COMMAND --help` tells the rest.
+`streamq COMMAND --help` shows the options of a command.
 
 {EXIT_CODES}"""

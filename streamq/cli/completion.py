@@ -2,7 +2,7 @@
 
 bash: `source <(streamq completion bash)` in ~/.bashrc. zsh: `source <(streamq completion zsh)` in ~/.zshrc,
 after compinit. fish: `streamq completion fish | source` in config.fish. Commands, options and their choices
-are in the script; task types, workers and apps are asked of the server, where it answers within a third of a
+are in the script. Task types, workers and apps are read from the server, if it responds within a third of a
 second.
 """
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         _write_names(args.names, args.line.split())
         return OK
     if args.shell is None:
-        raise UsageError(f"completion: say which shell: {', '.join(_SHELLS)}")
+        raise UsageError(f"completion: name a shell: {', '.join(_SHELLS)}")
     from streamq.cli.describe import places
     from streamq.cli.output import say_text
     from streamq.cli.shells import SCRIPTS

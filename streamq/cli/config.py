@@ -1,9 +1,9 @@
-"""Show the settings in force and where each comes from: option, app's code, environment or default.
+"""Show the settings and where each comes from: option, app's code, environment or default.
 
-What is as by default is left out; --all shows it too, and --json always has everything.
+Default values are left out; --all shows them too, and --json always has everything.
 
 With APP (module:attribute) the app's code is imported: its server, its shards, and the policy of each task
-type. Passwords are hidden. Asks no server. Exit code 78 where a value cannot be used.
+type are shown. Passwords are hidden. Does not connect to a server. Exit code 78 if a value cannot be used.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Setting:
 def arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="show")
     one = verbs.add_parser("show", help="each value and where it comes from", description=__doc__)
-    one.add_argument("--all", action="store_true", help="what is as by default, too")
+    one.add_argument("--all", action="store_true", help="show default values too")
     one.add_argument("code", nargs="?", metavar="APP", help="an app to import: module:attribute")
     import_option(one)
     target.options(one)
@@ -81,7 +81,7 @@ def _write(found: list[Setting], *, everything: bool) -> None:
     ]
     write_table(["SETTING", "VALUE", "FROM", "SET BY"], [_row(one) for one in shown], empty="")
     if rest := len(found) - len(shown):
-        tell(f"{rest} more are as by default: --all shows them")
+        tell(f"{rest} more have their default: --all shows them")
 
 
 def _row(one: Setting) -> list[object]:

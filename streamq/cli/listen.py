@@ -16,22 +16,22 @@ from streamq.telemetry.listen import Listen
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics-port", metavar="PORT",
-        help="answer /metrics /live and /ready here "
+        help="serve /metrics, /live and /ready on this port "
         f"(default: {environment.METRICS_PORT.name}, else nowhere)",
     )  # fmt: skip
     parser.add_argument(
         "--metrics-host", metavar="HOST",
-        help="on this address; 0.0.0.0 shows it to the network "
+        help="listen on this address; 0.0.0.0 opens it to the network "
         f"(default: {environment.METRICS_HOST.name}, else {environment.METRICS_HOST.usual})",
     )  # fmt: skip
     parser.add_argument(
         "--metrics-name", metavar="NAME", action="append", default=[],
-        help="a host name that it may be asked for by there, beside addresses and names of the own network "
+        help="a host name to accept there, besides addresses and names of the local network "
         f"(default: {environment.METRICS_NAMES.name})",
     )  # fmt: skip
     parser.add_argument(
         "--health-socket", metavar="PATH",
-        help="the same on a unix socket, for `streamq check` "
+        help="serve the same on a unix socket, for `streamq check` "
         f"(default: {environment.HEALTH_SOCKET.name}, else nowhere)",
     )  # fmt: skip
 
@@ -50,7 +50,7 @@ def listen(args: argparse.Namespace) -> Listen:
 
 def read_port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
-        raise UsageError(f"--metrics-port {text!r} is no port: give a number from 1 to 65535")
+        raise UsageError(f"--metrics-port {text!r} is not a port: use a number from 1 to 65535")
     return int(text)
 
 

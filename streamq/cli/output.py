@@ -173,7 +173,7 @@ def askable(*, yes: bool) -> bool:
     """Whether somebody can be asked, or need not be; says what to do where neither is so."""
     if yes or sys.stdin.isatty():
         return True
-    tell("not done: say --yes where nobody can be asked")
+    tell("refusing without confirmation: pass --yes in non-interactive use")
     return False
 
 

@@ -24,7 +24,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     """The filters."""
     parser.add_argument("--type", metavar="TYPE", help="of this task type")
     parser.add_argument("--group", metavar="FINGERPRINT", help="of this group of `streamq dead groups`")
-    parser.add_argument("--error", metavar="TEXT", help="with this in the exception's name or the reason")
+    parser.add_argument(
+        "--error", metavar="TEXT", help="with this text in the exception's name or the reason"
+    )
     target.span_options(parser, SINCE)
 
 
@@ -32,7 +34,7 @@ def check(args: argparse.Namespace) -> None:
     """Raises UsageError: an empty filter would be no filter."""
     for name in ("type", "group", "error"):
         if getattr(args, name) == "":
-            raise UsageError(f"--{name} is empty: give it a value, or leave it out")
+            raise UsageError(f"--{name} is empty: set a value, or leave it out")
     if args.type:
         check_name(args.type)
     target.span(args)
@@ -103,4 +105,4 @@ def _lets(group: DeadGroup, chosen: DeadSelection) -> bool:
 
 
 def tell_incomplete() -> None:
-    tell("there are more groups than are listed: narrow it with --type or --group")
+    tell("there are more groups than are listed: use --type or --group")

@@ -1,8 +1,8 @@
 """Print what happens to tasks, as it happens; Ctrl-C ends it.
 
-Workers tell it only while somebody listens, and a worker that is very busy leaves events out and says how
-many (`skipped`). With --json each event is one line. Where the connection breaks it is made anew; what
-happened meanwhile is missing.
+Workers send events only while a client listens. A very busy worker leaves events out and reports how many
+(`skipped`). With --json each event is one line. A broken connection is opened again; the events in between
+are missing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         choices=get_args(EventName),
         help="only this event (may be repeated)",
     )
-    parser.add_argument("--limit", type=int, help="end after so many events")
+    parser.add_argument("--limit", type=int, help="end after this many events")
     target.options(parser, json="print one JSON object a line")
 
 
@@ -64,7 +64,7 @@ def _events(found: target.Target) -> Iterator[Event]:
         except (RedisUnavailable, OutcomeUnknown) as error:
             if not began:
                 raise
-            tell(f"{error}; trying again")
+            tell(f"{error}; retrying")
             _wait(found)
 
 

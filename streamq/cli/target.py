@@ -65,7 +65,7 @@ def server_option(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--prefix",
-        help=f"begins all keys (default: {environment.PREFIX.name}, else {environment.PREFIX.usual})",
+        help=f"prefix of all keys (default: {environment.PREFIX.name}, else {environment.PREFIX.usual})",
     )
 
 
@@ -88,7 +88,12 @@ def types_option(parser: argparse.ArgumentParser, about: str) -> None:
     """Task types, by place or by option; `types` reads them."""
     parser.add_argument("type", nargs="*", metavar="TYPE", help=about)
     parser.add_argument(
-        "--type", dest="type_too", action="append", default=[], metavar="TYPE", help="the same as an option"
+        "--type",
+        dest="type_too",
+        action="append",
+        default=[],
+        metavar="TYPE",
+        help="the task type, as an option",
     )
 
 
@@ -103,7 +108,7 @@ def types(args: argparse.Namespace) -> list[str]:
 def type_option(parser: argparse.ArgumentParser) -> None:
     """One task type at most, by place or by option; `one_type` reads it."""
     parser.add_argument("only", nargs="?", metavar="TYPE", help="only this task type")
-    parser.add_argument("--type", metavar="TYPE", help="the same as an option")
+    parser.add_argument("--type", metavar="TYPE", help="the task type, as an option")
 
 
 def one_type(args: argparse.Namespace) -> str | None:
@@ -145,9 +150,9 @@ class Span:
 def span_options(parser: argparse.ArgumentParser, since: str) -> None:
     """Options for how long it is that something happened."""
     parser.add_argument(
-        "--older-than", metavar="DURATION", help=f"at least so long since {since}: 90s, 2h, 7d"
+        "--older-than", metavar="DURATION", help=f"at least this long since {since}: 90s, 2h, 7d"
     )
-    parser.add_argument("--newer-than", metavar="DURATION", help=f"at most so long since {since}")
+    parser.add_argument("--newer-than", metavar="DURATION", help=f"at most this long since {since}")
 
 
 def span(args: argparse.Namespace) -> Span:
@@ -190,7 +195,7 @@ def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
         known = {}
     name = named or _only(known)
     if not NAME_PATTERN.fullmatch(name):
-        raise UsageError(f"{name[:120]!r} is no name for an app: letters, digits, _ - . (at most 100)")
+        raise UsageError(f"{name[:120]!r} is not an app name: use letters, digits, _ - . (at most 100)")
     app = transport.address.namespace.app(name)
     return Target(transport, app, known.get(app), url)
 
@@ -198,18 +203,18 @@ def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
 def tell_faults(faults: Iterable[str]) -> None:
     """Say on stderr what could not be read, and is not in what is shown."""
     for fault in faults:
-        tell(f"{fault} (streamq audit tells more)")
+        tell(f"{fault} (`streamq audit` shows more)")
 
 
 def missing(shards: Sequence[int]) -> str:
     """That these shards are not in what is shown."""
     which = f"shard {shards[0]} is" if len(shards) == 1 else f"shards {', '.join(map(str, shards))} are"
-    return f"{which} missing here: the master does not answer"
+    return f"{which} missing here: the master is unreachable"
 
 
 def more_types(number: int) -> str:
     """That so many task types are not in what is shown."""
-    return f"{number:,} more task types are not looked at: `streamq stats TYPE…` and `stats --all` do"
+    return f"{number:,} more task types are not shown: `streamq stats TYPE…` and `stats --all` show them"
 
 
 def known(found: Target, names: Sequence[str]) -> list[str]:
@@ -234,4 +239,4 @@ def _only(known: dict[str, AppRecord]) -> str:
         raise NoAppYet(
             "no app has used this server yet: start a worker or enqueue a task, or name one with --app"
         )
-    raise UsageError(f"the server has several apps, say which with --app: {listed(known)}")
+    raise UsageError(f"the server has several apps: choose one with --app: {listed(known)}")

@@ -1,8 +1,8 @@
 """Watch an app: task types, workers, daemons and the server, live. q or Ctrl-C ends it.
 
-Where standard output is no terminal, or with --once, it is printed once; --json prints one object. Rates are
-tasks a second: of the last ten seconds while it is live, else of the last five minutes. Waiting and running
-times and success (completed of all that ended for good) are of the last five minutes.
+If standard output is not a terminal, or with --once, it prints once; --json prints one object. Rates are
+tasks a second: over the last ten seconds while live, otherwise over the last five minutes. Waiting and
+running times and success (completed tasks of all that ended) are over the last five minutes.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ LEAST: Final = 0.25
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--interval", default="2s", metavar="DURATION", help="between two looks (2s)")
-    parser.add_argument("--once", action="store_true", help="print it once")
+    parser.add_argument("--interval", default="2s", metavar="DURATION", help="interval of updates (2s)")
+    parser.add_argument("--once", action="store_true", help="print once and end")
     target.options(parser)
 
 

@@ -162,5 +162,5 @@ def test_nothing_is_written_twice() -> None:
 
 
 def test_wrong_input(capsys: Capture) -> None:
-    assert run(capsys, "completion")[::2] == (2, "streamq: completion: say which shell: bash, zsh, fish\n")
+    assert run(capsys, "completion")[::2] == (2, "streamq: completion: name a shell: bash, zsh, fish\n")
     assert run(capsys, "completion", "tcsh")[0] == 2
