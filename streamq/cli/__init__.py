@@ -1,9 +1,8 @@
 """The command line: one command a file, loaded when it is called.
 
 Owns the list of commands, the exit codes and the one-line errors. A command's file has `arguments`,
-which describes its options, and `run`, which answers the exit code; `shorthand` may complete what was
-typed. Data goes to stdout, the rest to
-stderr.
+which describes its options, and `run`, which returns the exit code; `shorthand` may complete the words that
+were typed. Data goes to stdout, the rest to stderr.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ EXIT_CODES: Final = f"""exit codes:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; answers the exit code."""
+    """Run a command line; return the exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         if len(args) > 1 and args[0] == "help":
@@ -113,7 +112,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(USAGE)
 
     def _nearest(self, message: str) -> str:
-        """Which option may have been meant."""
+        """Return the hint with the nearest option."""
         import difflib
 
         wrong = message.removeprefix("unrecognized arguments: ").split("=")[0].split(" ")[0]
@@ -123,7 +122,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _without_values(words: list[str]) -> list[str]:
-    """What was typed, without the values of options that nobody knows: one may be a password."""
+    """Return the words without the values of unknown options: one may be a password."""
     behind = ["", *words]
     return [
         word.partition("=")[0] if word.startswith("-") else "…" if before.startswith("-") else word
@@ -132,14 +131,14 @@ def _without_values(words: list[str]) -> list[str]:
 
 
 def _output() -> Any:
-    """What writes, loaded when there is something to write."""
+    """Return the output module, loaded when there is something to write."""
     from streamq.cli import output
 
     return output
 
 
 def command(name: str) -> tuple[Any, argparse.ArgumentParser]:
-    """The module of a command, and its parser."""
+    """Return the module of a command, and its parser."""
     module: Any = importlib.import_module(f"streamq.cli.{name.replace('-', '_')}")
     parser = _Parser(
         prog=f"streamq {name}",
@@ -174,7 +173,7 @@ def _run(module: Any, parsed: argparse.Namespace) -> int:
 
 
 def code_of(error: Exception) -> int:
-    """The exit code for an error."""
+    """Return the exit code for an error."""
     from streamq import errors
 
     codes: list[tuple[type[Exception], int]] = [

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _sides(args: argparse.Namespace) -> list[Any]:
-    """Both sides, on a server that is there; raises RedisErrors."""
+    """Return both sides, on a reachable server; raise RedisErrors."""
     from streamq import calls, environment
     from streamq.bench.bare import Bare
     from streamq.bench.ours import Ours

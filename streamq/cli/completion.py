@@ -19,9 +19,9 @@ from streamq.cli import OK
 from streamq.errors import StreamQError, UsageError
 
 QUICK: Final = 0.3
-"""Seconds that a server may take to connect, and to answer."""
+"""Seconds that a server may take to connect, and to reply."""
 _HARMLESS: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*")
-"""Anybody may have put a name on the server, and a shell expands what it is offered."""
+"""Any user may have stored a name on the server, and a shell expands the names it is offered."""
 _SHELLS: Final = ("bash", "zsh", "fish")
 
 
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write_names(kind: str, words: list[str]) -> None:
-    """The names on the server that the words name; nothing where it does not answer."""
+    """Write the names on the server for these words; nothing if it does not respond."""
     try:
         prefix = _option(words, "--prefix")
         found = _NAMES[kind](lambda: _reach(_option(words, "--url"), prefix), _option(words, "--app"))
@@ -59,7 +59,7 @@ def _write_names(kind: str, words: list[str]) -> None:
 
 
 def _option(words: list[str], name: str) -> str | None:
-    """The value of an option on a line that may not be finished."""
+    """Return the value of an option on a line that may be incomplete."""
     for n, word in enumerate(words):
         if word.startswith(f"{name}="):
             return word.partition("=")[2]
@@ -69,7 +69,7 @@ def _option(words: list[str], name: str) -> str | None:
 
 
 def _reach(url: str | None, prefix: str | None) -> Any:
-    """A transport that gives up soon. Raises UsageError where asking would start a server."""
+    """Return a transport with a short patience. Raise UsageError if a query would start a server."""
     from streamq.transport import Address, SyncTransport
 
     address = Address.parse(url or environment.URL.get(), prefix=prefix)
@@ -98,7 +98,7 @@ def _workers(reach: _Reach, app: str | None) -> list[str]:
 
 
 def _of_app(reach: _Reach, app: str | None, names: Callable[[Any], list[str]]) -> list[str]:
-    """Names of the app that is meant; none where the server has several and none is named."""
+    """Return the names of the chosen app; none if the server has several and none is named."""
     from streamq.inspector import Inspector, apps
 
     transport = reach()

@@ -35,7 +35,7 @@ _CONNECTION: Final = (environment.URL, environment.PREFIX, environment.APP)
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A value in force. `fault` says what is wrong with it; `by` is the option or variable that sets it."""
+    """A value in use. `fault`: what is wrong with it; `by`: the option or variable that sets it."""
 
     name: str
     value: Any
@@ -70,12 +70,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def shorthand(args: list[str]) -> list[str]:
-    """`streamq config` shows."""
+    """Complete `streamq config` to `streamq config show`."""
     return args if args and args[0] in ("show", "-h", "--help") else ["show", *args]
 
 
 def _write(found: list[Setting], *, everything: bool) -> None:
-    """What differs from the defaults, and where the commands look: the rest is for --all."""
+    """Write the values that differ from the defaults, and the server; the rest needs --all."""
     shown = [
         one for one in found if everything or one.fault or one.source != "default" or one.name == "server"
     ]
@@ -90,7 +90,7 @@ def _row(one: Setting) -> list[object]:
 
 
 def _connection(args: argparse.Namespace) -> list[Setting]:
-    """What the commands go by."""
+    """Return the settings of commands."""
     url, app = args.url or environment.URL.get(), args.app or environment.APP.given()
     prefix = environment.PREFIX.get() if args.prefix is None else args.prefix
     return [
@@ -125,7 +125,7 @@ def _shown(variable: Variable) -> str | None:
 
 
 def _fault(variable: Variable) -> str:
-    """Why the value of a variable cannot be used; '' where it can."""
+    """Return why the value of a variable cannot be used; '' if it can."""
     try:
         if variable is environment.METRICS_PORT and variable.given():
             listen.read_port(variable.get())
@@ -141,7 +141,7 @@ def _short(variable: Variable) -> str:
 
 
 def _processes() -> list[Setting]:
-    """What worker and daemon go by where their options do not say otherwise."""
+    """Return the defaults of worker and daemon."""
     found: list[Setting] = []
     kinds: tuple[tuple[str, WorkerOptions | DaemonOptions], ...] = (
         ("worker", WorkerOptions()), ("daemon", DaemonOptions()),
@@ -156,7 +156,7 @@ def _processes() -> list[Setting]:
 
 
 def _of_code(args: argparse.Namespace) -> list[Setting]:
-    """What the app's code says. Raises UsageError where it cannot be imported."""
+    """Return the settings in the app's code. Raise UsageError if it cannot be imported."""
     from streamq.worker.loading import load_app
 
     app: Any = load_app(args.code, imports(args))
@@ -177,7 +177,7 @@ def _of_code(args: argparse.Namespace) -> list[Setting]:
 
 
 def _said(value: Any) -> Any:
-    """A value of a policy as JSON can say it."""
+    """Return a value of a policy in a form that JSON has."""
     if isinstance(value, tuple):
         return [getattr(one, "__name__", str(one)) for one in value]
     if value is None or isinstance(value, str | int | float):

@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _site(args: argparse.Namespace, entries: list[Any], hosts: list[str] | None) -> Any:
-    """The site; where there is no queue to show yet, one that waits for it."""
+    """Return the site; if there is no queue to show yet, one that waits for it."""
     shown: dict[str, Any] = {
         "read_only": args.read_only,
         "redact": tuple(args.redact),
@@ -109,7 +109,7 @@ def _site(args: argparse.Namespace, entries: list[Any], hosts: list[str] | None)
 
 
 class _Server:
-    """What is printed of the server, and its login link."""
+    """The server, which prints its address and its login link."""
 
     def __init__(self) -> None:
         self._url = ""

@@ -41,7 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def shorthand(args: list[str]) -> list[str]:
-    """`streamq dead` lists, and `streamq dead ID` shows."""
+    """Complete `streamq dead` to list, and `streamq dead ID` to show."""
     if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
         return ["list", *args]
     return ["show", *args] if target.is_task_id(args[0]) else args
@@ -124,7 +124,7 @@ def _list(found: target.Target, args: argparse.Namespace) -> int:
 
 
 def _rows(found: target.Target, args: argparse.Namespace, limit: int) -> list[TaskRow]:
-    """The same letters that `requeue` would take."""
+    """Return the letters that `requeue` would take."""
     span = target.span(args)
     chosen = {one.type: one for one in selection.selections(found, args)}
     marks = [(name, one.fingerprint) for name, one in chosen.items()]
@@ -153,7 +153,7 @@ def _pages(found: target.Target, name: str, wanted: TaskFilter, limit: int) -> l
 
 
 def _object(row: TaskRow) -> dict[str, Any]:
-    """`payload` is text where it is longer than 600 bytes, and cut."""
+    """Return a letter for JSON; `payload` is text, and cut, if it is longer than 600 bytes."""
     return {
         "id": row.id, "type": row.type, "group": row.fingerprint, "reason": row.reason, "died_ms": row.at_ms,
         "priority": row.priority, "payload": row.payload, "payload_size": row.payload_size,

@@ -1,7 +1,7 @@
-"""The command lines that there are, read from the parsers themselves.
+"""The commands and their options, read from the parsers.
 
-Owns the walk over argparse: whoever needs the options (completion scripts, `config show`) asks here, so that
-nobody writes them a second time.
+Owns the walk over argparse: completion scripts and `config show` get the options here, so that they are
+written only once.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from streamq.cli import COMMANDS, command
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """An option, or an argument by place where it has no flags. value: what is to be given, in a word; ''
-    where nothing is. many: it takes any number."""
+    """An option, or a positional argument if it has no flags. value: the kind of value, in a word; '' if it
+    takes none. many: it takes any number."""
 
     dest: str
     flags: tuple[str, ...]
@@ -29,8 +29,8 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one is on a command line: after `dead` or `dead list`, or at its beginning. words: the commands
-    that may come next, with what they do."""
+    """A position on a command line: after `dead` or `dead list`, or at its beginning. words: the commands
+    that may come next, with their descriptions."""
 
     path: str
     words: dict[str, str] = field(default_factory=dict[str, str])
@@ -39,7 +39,7 @@ class Place:
 
 
 def places() -> list[Place]:
-    """Every place of every command. Imports them all."""
+    """Return every position of every command. Imports them all."""
     start = (
         Argument("help", ("--help",), "what there is"),
         Argument("version", ("--version",), "the version"),
@@ -51,7 +51,7 @@ def places() -> list[Place]:
 
 
 def options(name: str) -> dict[str, Argument]:
-    """The options of a command, by the names of their values."""
+    """Return the options of a command, by the names of their values."""
     return {one.dest: one for one in _arguments(command(name)[1]) if one.flags}
 
 

@@ -98,7 +98,7 @@ def _report(handles: list[TaskHandle[Any]], *, as_json: bool) -> None:
 
 
 def _checked(args: argparse.Namespace) -> dict[str, Any]:
-    """What the call sets, before anybody is asked. Raises UsageError."""
+    """Return the options of the call, before any request. Raise UsageError."""
     if bool(args.file) == bool(args.arguments):
         raise UsageError(
             "enqueue: pass the arguments as JSON ('{}' if there are none), - for standard input, "

@@ -1,6 +1,6 @@
-"""What is done to dead letters: requeue and purge in batches, edit one.
+"""Actions on dead letters: requeue and purge in batches, edit one.
 
-Owns the counting before, the asking and the progress. Each batch is one script.
+Owns the count before, the confirmation and the progress. Each batch is one script.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WHICH: Final = "name ids, filters (--type, --group, --error, --older-than, --ne
 
 
 def move(found: target.Target, args: argparse.Namespace) -> int:
-    """Requeue or purge what is meant."""
+    """Requeue or purge the selected letters."""
     meant = selection.filtered(args) or args.all
     if bool(args.id) == meant:
         raise UsageError(f"dead {args.verb}: {'ids or filters, not both' if meant else _WHICH}")
@@ -96,7 +96,7 @@ def _steps(found: target.Target, args: argparse.Namespace, counted: selection.Co
 
 
 def _work(args: argparse.Namespace, steps: Iterator[int], total: int) -> tuple[int, int]:
-    """Take the steps; answers how many letters were moved, and the exit code."""
+    """Take the steps; return how many letters were moved, and the exit code."""
     done = 0
     with Progress(args.verb, total) as progress:
         try:
@@ -122,7 +122,7 @@ def _report(args: argparse.Namespace, done: int, code: int, total: int) -> int:
 
 
 def edit(found: target.Target, args: argparse.Namespace) -> int:
-    """Without JSON $VISUAL or $EDITOR is opened with the arguments that it has."""
+    """Without JSON, $VISUAL or $EDITOR opens with the present arguments."""
     info = found.inspector.task(args.id)
     if info.state != "dead":
         tell(f"task {args.id} is not a dead letter: it is {info.state}")
@@ -143,7 +143,7 @@ def edit(found: target.Target, args: argparse.Namespace) -> int:
 
 
 def _payload(args: argparse.Namespace, before: bytes) -> bytes | None:
-    """The new payload; None where it was left as it is."""
+    """Return the new payload; None if it was not changed."""
     if args.payload == "-":
         return sys.stdin.buffer.read()
     if args.payload is not None:
@@ -166,7 +166,7 @@ def _pretty(payload: bytes) -> bytes:
 
 
 def _edited(text: bytes) -> bytes:
-    """What an editor has made of a text."""
+    """Return a text after the editor."""
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     with tempfile.TemporaryDirectory(prefix="streamq-") as folder:
         path = Path(folder) / "payload.json"

@@ -1,4 +1,4 @@
-"""Where worker and daemon answer probes and scrapers.
+"""The addresses at which worker and daemon serve probes and metrics.
 
 Owns the options that both share.
 """
@@ -37,7 +37,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def listen(args: argparse.Namespace) -> Listen:
-    """What the options say; UsageError where a port is no port."""
+    """Return the values of the options; raise UsageError if a port is not a port."""
     given = args.metrics_port or environment.METRICS_PORT.given()
     host = args.metrics_host or environment.METRICS_HOST.get()
     path = args.health_socket or environment.HEALTH_SOCKET.given()
@@ -55,7 +55,7 @@ def read_port(text: str) -> int:
 
 
 def _tell_where_metrics_are_missing() -> None:
-    """The probes work without the extra, so it is no error."""
+    """Warn if the extra for metrics is missing. The probes work without it, so it is not an error."""
     from streamq.telemetry import exposition
 
     try:

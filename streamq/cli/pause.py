@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def named(args: argparse.Namespace) -> list[str]:
-    """The task types; UsageError where there are none: all at once would be a slip."""
+    """Return the task types; raise UsageError if none is named: all at once would be a mistake."""
     found = target.types(args)
     if not found:
         raise UsageError("name the task types: `streamq stats` lists them")
@@ -35,7 +35,7 @@ def named(args: argparse.Namespace) -> list[str]:
 
 
 def tell(args: argparse.Namespace, app: str, changed: dict[str, bool], *, done: str, before: str) -> int:
-    """Say of each type what was done, or how it was before where nothing changed."""
+    """Write for each type what was done, or its state if nothing changed."""
     if args.json:
         write_json({"app": app, done: list(changed), "changed": [n for n in changed if changed[n]]})
         return OK

@@ -1,7 +1,7 @@
 """Completion scripts for bash, zsh and fish.
 
-Owns what each shell is told. All three walk the words before the cursor in the same way: through the commands
-to a place, over the values of options. Which places and options there are is `describe`'s to say.
+Owns the script of each shell. All three walk the words before the cursor in the same way: through the
+commands to a position, over the values of options. `describe` lists the positions and options.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 from streamq.cli.describe import Argument, Place
 
 ASKED: Final = ("TYPE", "WORKER", "APP")
-"""What a server may be asked for: names of task types, workers and apps."""
+"""Names that a server can list: task types, workers and apps."""
 FILES: Final = ("FILE", "PATH")
 FOLDERS: Final = ("FOLDER",)
 
@@ -21,7 +21,7 @@ Script = Callable[[list[Place]], str]
 
 
 def kind(one: Argument) -> str:
-    """What completes a value: a word of ASKED, `file`, `folder`, the choices themselves, or ''."""
+    """Return what completes a value: a word of ASKED, `file`, `folder`, the choices themselves, or ''."""
     if one.choices:
         return " ".join(one.choices)
     if one.value == "APP" and not one.flags:
@@ -32,7 +32,7 @@ def kind(one: Argument) -> str:
 
 
 def _valued(places: list[Place]) -> list[str]:
-    """Every option that takes a value, with its place before it."""
+    """Return every option that takes a value, with its position before it."""
     return [f"{p.path} {flag}" for p in places for one in p.options if one.value for flag in one.flags]
 
 
@@ -45,7 +45,7 @@ def _pattern(texts: Iterable[str], between: str = "|") -> str:
 
 
 def _values(places: list[Place]) -> list[tuple[str, str]]:
-    """What completes the value of an option or the argument at a number, by place."""
+    """Return what completes the value of an option or the argument at a number, by position."""
     found = [
         (f"{p.path} {f}", kind(one)) for p in places for one in p.options for f in one.flags if one.value
     ]
@@ -89,7 +89,7 @@ def _walk(places: list[Place], first: str, last: str, cut: str) -> str:
 
 
 def _glob(text: str) -> str:
-    """A number with a + is any number from there on: there is never more than one before it."""
+    """Return the pattern for a number; with a + it is any number from there on, and only one precedes it."""
     return f"{shlex.quote(text[:-2])}[0-9]*" if text.endswith("+") else shlex.quote(text)
 
 
@@ -187,7 +187,7 @@ def _colon(word: str, about: str) -> str:
 
 
 def _plain(about: str) -> str:
-    """A help text in one line, as argparse would print it."""
+    """Return a help text in one line, as argparse would print it."""
     return " ".join(about.replace("%%", "%").split())
 
 

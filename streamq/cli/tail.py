@@ -21,7 +21,7 @@ from streamq.options import whole
 from streamq.tail import Event, EventName
 
 AGAIN: Final = 0.5
-"""Seconds between two tries to reach a server that is away."""
+"""Seconds between two attempts to reach an unreachable server."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _events(found: target.Target) -> Iterator[Event]:
-    """What happens, without an end. Raises RedisErrors where it cannot begin."""
+    """Yield events forever. Raise RedisErrors if it cannot begin."""
     began = False
     while True:
         try:
@@ -69,7 +69,7 @@ def _events(found: target.Target) -> Iterator[Event]:
 
 
 def _wait(found: target.Target) -> None:
-    """Until the server answers again."""
+    """Wait until the server responds again."""
     while True:
         time.sleep(AGAIN)
         try:

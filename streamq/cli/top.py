@@ -24,7 +24,7 @@ from streamq.errors import RedisUnavailable
 from streamq.options import seconds
 
 SHARE: Final = 0.1
-"""A look is waited for ten times as long as it took, so that a large queue is not asked all the time."""
+"""The pause after an update is ten times its duration, so that a large queue is not queried all the time."""
 LEAST: Final = 0.25
 
 
@@ -69,7 +69,7 @@ def _live(watch: Watch, interval: float) -> None:
 
 
 def page(seen: dict[str, Any], rows: int = 1_000_000) -> list[str]:
-    """What was seen, for people, in so many lines; those that stand out begin with BOLD."""
+    """Return the page in this many lines; highlighted ones begin with BOLD."""
     workers, daemons = _workers(seen), _daemons(seen)
     types = _types(
         seen, max(3, rows - len(workers) - len(daemons) - len(_missing(seen)) - len(_faults(seen)) - 4)
@@ -94,14 +94,14 @@ def _head(seen: dict[str, Any]) -> list[str]:
 
 
 def _missing(seen: dict[str, Any]) -> list[str]:
-    """What is not in the numbers."""
+    """Return the remarks on what is missing from the numbers."""
     said = [target.missing(seen["missing_shards"])] if seen["missing_shards"] else []
     said += [target.more_types(seen["more_types"])] if seen["more_types"] else []
     return [BOLD + f"! {text}" for text in said]
 
 
 def _faults(seen: dict[str, Any]) -> list[str]:
-    """What could not be read, and is not in the numbers."""
+    """Return the remarks on what could not be read and is missing from the numbers."""
     return [BOLD + f"! {printable.line(fault)[:400]}" for fault in seen.get("faults", ())[:5]]
 
 
@@ -190,12 +190,12 @@ def _daemons(seen: dict[str, Any]) -> list[str]:
 
 
 def rate(value: float) -> str:
-    """Tasks a second, in a few letters."""
+    """Format tasks a second, in a few letters."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
 def size(number: float) -> str:
-    """Bytes in a few letters."""
+    """Format bytes, in a few letters."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if number < 1024:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"

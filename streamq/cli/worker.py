@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _embedded(args: argparse.Namespace) -> str | None:
-    """The URL of the embedded server, where that is meant: of the app, whose code may name it, or given."""
+    """Return the URL of the embedded server, if the app's code or the option names one."""
     from streamq.worker.loading import located
 
     if args.url:
@@ -89,7 +89,7 @@ def _embedded(args: argparse.Namespace) -> str | None:
 
 
 def import_option(parser: argparse.ArgumentParser) -> None:
-    """Modules that have task types; `imports` reads it."""
+    """Add the option for modules with task types; `imports` reads it."""
     parser.add_argument(
         "--import", dest="imports", action="append", default=[], metavar="MODULE",
         help="a module with task types, such as shop.mails (may be repeated)",
@@ -97,7 +97,7 @@ def import_option(parser: argparse.ArgumentParser) -> None:
 
 
 def imports(args: argparse.Namespace) -> tuple[str, ...]:
-    """The modules that were named, each option one or several with commas. Raises InvalidOption."""
+    """Return the named modules, each option one or several with commas. Raise InvalidOption."""
     return check_imports(name.strip() for text in args.imports for name in text.split(",") if name.strip())
 
 
