@@ -1,9 +1,8 @@
 """The command line: one command a file, loaded when it is called.
 
 Owns the list of commands, the exit codes and the one-line errors. A command's file has `arguments`,
-which describes its options, and `run`, which answers the exit code; `shorthand` may complete what was
-typed. Data goes to stdout, the rest to
-stderr.
+which describes its options, and `run`, which returns the exit code; `shorthand` may complete the words that
+were typed. Data goes to stdout, the rest to stderr.
 """
 
 from __future__ import annotations
@@ -30,30 +29,30 @@ from streamq.exit_codes import (
 COMMANDS: Final = {
     "dev": "run an app while you write it: server, worker with reload, daemon and dashboard",
     "worker": "run an app's tasks: a group of processes on this host",
-    "daemon": "promote delayed tasks, reclaim abandoned ones, tidy up",
+    "daemon": "promote delayed tasks, reclaim those of dead workers, tidy up",
     "enqueue": "enqueue tasks by name, from an argument, a file or standard input",
     "apps": "list the apps of a server with their shards",
     "stats": "show what is ready, running, scheduled and dead, by task type",
     "top": "watch task types, workers and the server, live",
     "tail": "print what happens to tasks, as it happens",
-    "wait": "wait until nothing is left to do",
+    "wait": "wait until no work is left",
     "task": "show one task, or list those in a state",
-    "cancel": "end tasks that have not ended",
+    "cancel": "cancel tasks that have not ended",
     "run-now": "make scheduled tasks ready at once",
-    "pause": "have all workers leave a task type alone",
-    "resume": "have the workers take it up again",
-    "forget": "remove task types that nobody uses any more",
-    "dead": "dead letters by fault: list, show, requeue, edit or purge them",
-    "workers": "list the workers and what they run",
-    "drain": "have a worker finish what it runs and end",
+    "pause": "stop all workers from running a task type",
+    "resume": "let workers run a paused task type again",
+    "forget": "remove task types that are no longer used",
+    "dead": "list, show, requeue, edit or purge dead letters",
+    "workers": "list the workers and the tasks they run",
+    "drain": "let a worker finish its tasks and end",
     "dashboard": "serve web pages and JSON about a queue",
-    "check": "ask a worker group or a daemon whether it is ready, for probes",
+    "check": "check whether a worker group or a daemon is ready, for probes",
     "audit": "check the invariants of a live queue",
     "doctor": "check the server, the user's rights, workers and daemons",
     "acl": "print the Redis users of a queue as an ACL file",
-    "bench": "measure streamq on your server, beside the bare loop",
-    "demo": "run the classical scenario on an embedded server",
-    "config": "show the settings in force and where each comes from",
+    "bench": "measure streamq on your server, next to the bare loop",
+    "demo": "run the end-to-end demo on an embedded server",
+    "config": "show the settings and where each comes from",
     "completion": "print the completion script of a shell",
     "version": "print the version",
 }
@@ -63,8 +62,8 @@ EXIT_CODES: Final = f"""exit codes:
   {FAILED}    failed
   {USAGE}    wrong usage
   {NOT_FOUND}    not found
-  {UNHEALTHY}    audit found a broken invariant, doctor a fault, or check no health
-  {UNREACHABLE}   the server cannot be reached, or is too old
+  {UNHEALTHY}    audit found a broken invariant, doctor a fault, or check a process that is not ready
+  {UNREACHABLE}   the server is unreachable, or too old
   {DENIED}   the server refused the login or the command
   {CONFIG}   wrong configuration, or the app cannot be imported
   {INTERRUPTED}  interrupted
@@ -72,7 +71,7 @@ EXIT_CODES: Final = f"""exit codes:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; answers the exit code."""
+    """Run a command line; return the exit code."""
     if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next
         importlib.import_module("streamq.cli.completion").offer()
     args = list(sys.argv[1:] if argv is None else argv)
@@ -117,7 +116,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(USAGE)
 
     def _nearest(self, message: str) -> str:
-        """Which option may have been meant."""
+        """Return the hint with the nearest option."""
         import difflib
 
         wrong = message.removeprefix("unrecognized arguments: ").split("=")[0].split(" ")[0]
@@ -127,7 +126,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _without_values(words: list[str]) -> list[str]:
-    """What was typed, without the values of options that nobody knows: one may be a password."""
+    """Return the words without the values of unknown options: one may be a password."""
     behind = ["", *words]
     return [
         word.partition("=")[0] if word.startswith("-") else "…" if before.startswith("-") else word
@@ -136,14 +135,14 @@ def _without_values(words: list[str]) -> list[str]:
 
 
 def _output() -> Any:
-    """What writes, loaded when there is something to write."""
+    """Return the output module, loaded when there is something to write."""
     from streamq.cli import output
 
     return output
 
 
 def command(name: str) -> tuple[Any, argparse.ArgumentParser]:
-    """The module of a command, and its parser."""
+    """Return the module of a command, and its parser."""
     module: Any = importlib.import_module(f"streamq.cli.{name.replace('-', '_')}")
     parser = _Parser(
         prog=f"streamq {name}",
@@ -178,7 +177,7 @@ def _run(module: Any, parsed: argparse.Namespace) -> int:
 
 
 def code_of(error: Exception) -> int:
-    """The exit code for an error."""
+    """Return the exit code for an error."""
     from streamq import errors
 
     codes: list[tuple[type[Exception], int]] = [
@@ -205,7 +204,7 @@ def _unknown(name: str) -> int:
         hint = elsewhere.COMMANDS[name]
     else:
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(COMMANDS)}"
-    _output().tell(f"there is no command {name!r}: {hint}")
+    _output().tell(f"unknown command {name!r}: {hint}")
     return USAGE
 
 
@@ -219,6 +218,6 @@ commands:
 {rows}
 
 The server is --url or STREAMQ_URL (default redis://localhost:6379/0).
-`streamq COMMAND --help` tells the rest.
+`streamq COMMAND --help` shows the options of a command.
 
 {EXIT_CODES}"""

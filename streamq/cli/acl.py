@@ -1,15 +1,15 @@
-"""Print the Redis users of a queue as an ACL file: what each part may do, and no more.
+"""Print the Redis users of a queue as an ACL file, each with the least rights.
 
-For a server of the queue's own, `streamq acl > users.acl` is ops/redis/users.acl. For a share of a server
-name the roles that you need, a prefix for the keys, and one for the names of the users:
+For a server that only the queue uses, `streamq acl > users.acl` writes ops/redis/users.acl. On a shared
+server, name the roles that you need, a prefix for the keys, and one for the names of the users:
 
   streamq acl producer worker daemon --prefix team1: --names team1-
 
-All users are off and have no password. Give each one, by its digest (printf %s "$PASSWORD" | sha256sum):
+All users are off and have no password. Set each password by its digest (printf %s "$PASSWORD" | sha256sum):
 
   ACL SETUSER team1-producer on '#<digest>'
 
-Asks no server.
+Does not connect to a server.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--prefix",
-        help=f"begins all keys (default: {environment.PREFIX.name}, else {environment.PREFIX.usual})",
+        help=f"prefix of all keys (default: {environment.PREFIX.name}, else {environment.PREFIX.usual})",
     )
-    parser.add_argument("--names", default="", metavar="TEXT", help="begins the names of the queue's users")
+    parser.add_argument("--names", default="", metavar="TEXT", help="prefix of the users' names")
 
 
 def run(args: argparse.Namespace) -> int:
     if not _NAMES.fullmatch(args.names):
-        raise UsageError(f"--names {args.names!r:.120}: letters, digits, _ - . and : only")
+        raise UsageError(f"--names {args.names!r:.120}: use letters, digits, _ - . and : only")
     prefix = check_prefix(environment.PREFIX.get() if args.prefix is None else args.prefix)
     say_text(users.file(prefix, args.roles or users.QUEUE + users.SERVER, args.names))
     return OK

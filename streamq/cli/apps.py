@@ -1,9 +1,9 @@
 """List the apps of a server with their shards.
 
-SHARDS is the number that the program which started last has in its code: StreamQ("shop", shards=4). To
-change it, change the code: it takes effect with the deploy. Producers then use the new set. KNOWN is how
-many shards workers and daemons serve: those that producers have left stay known until nothing is in them
-that anybody has to look after, dead letters included, and the daemon gives them up one by one.
+SHARDS is the number in the code of the program that started last: StreamQ("shop", shards=4). To change it,
+change the code and deploy. Producers then use the new set. KNOWN is the number of shards that workers and
+daemons serve: shards that producers no longer use stay known until they are empty, dead letters included;
+then the daemon removes them one by one.
 """
 
 from __future__ import annotations

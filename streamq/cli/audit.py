@@ -1,8 +1,8 @@
 """Check the invariants of a live queue: every task in one state, the counters right, nothing stuck.
 
-Reads in bounded steps, and may run while the queue works. --repair puts right what can be, each in one
-step that looks again before it writes; nothing is deleted but what is provably a leftover. --dry-run says
-what it would do. Exit code 6 where an invariant is broken, and stays so after the repair.
+Reads in bounded steps, and may run while the queue works. --repair fixes what can be fixed, each in one step
+that looks again before it writes; it deletes only what is provably a leftover. --dry-run prints what it would
+do. Exit code 6 if an invariant is broken (after the repair, if it is still broken).
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from streamq.exit_codes import NOT_FOUND, OK, UNHEALTHY
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--repair", action="store_true", help="put right what can be put right safely")
-    parser.add_argument("--dry-run", action="store_true", help="with --repair: only say what it would do")
+    parser.add_argument("--repair", action="store_true", help="fix what can be fixed safely")
+    parser.add_argument("--dry-run", action="store_true", help="with --repair: only print what it would do")
     parser.add_argument(
         "--write-off",
         action="store_true",
-        help="with --repair: book what the counters miss as vanished, once you know why",
+        help="with --repair: count missing tasks as vanished; use it when you know why they are missing",
     )
     target.options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     if (args.dry_run or args.write_off) and not args.repair:
-        raise UsageError("audit: --dry-run and --write-off go with --repair")
+        raise UsageError("audit: --dry-run and --write-off need --repair")
     found = target.find(args)
     with Progress("audit", None) as bar:
         if args.repair:
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             audit = found.inspector.audit(bar.set)
     if found.record is None and audit.ok and not audit.checked and not found.inspector.types():
-        tell(f"there is nothing of app {found.app!r} on this server: see `streamq apps`")
+        tell(f"no data of app {found.app!r} on this server: `streamq apps` lists the apps")
         return NOT_FOUND
     if args.json:
         write_json(_object(found.app, audit, args))
@@ -77,4 +77,4 @@ def _write(audit: Audit, args: argparse.Namespace) -> None:
         done = f", {len(audit.repaired)} repaired" if audit.repaired else ""
         say(f"ok: {audit.checked} entries checked, no invariant broken{done}")
     elif any(FAULTS[p.problem].repair for p in audit.problems) and not args.repair:
-        remark("streamq audit --repair puts some of this right; --dry-run shows what")
+        remark("streamq audit --repair fixes some of this; add --dry-run to see what")

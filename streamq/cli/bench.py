@@ -1,8 +1,8 @@
-"""Measure streamq on your server, and the bare loop beside it.
+"""Measure streamq on your server, next to the bare loop.
 
-Puts tasks of an app of its own on the server, runs workers and a daemon on this machine, and deletes
-everything afterwards. Run it where your producers and workers run: the network is part of the figures.
-Needs room for 200,000 small tasks (about 50 MB) unless --scale says otherwise.
+Enqueues tasks of a separate app, runs workers and a daemon on this machine, and deletes everything
+afterwards. Run it where your producers and workers run: the network is part of the figures. Needs memory for
+200,000 small tasks (about 50 MB); --scale changes that.
 """
 
 from __future__ import annotations
@@ -17,9 +17,13 @@ from streamq.exit_codes import OK
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     target.server_option(parser)
-    parser.add_argument("--figures", metavar="NAMES", help="only these, separated by commas")
-    parser.add_argument("--rounds", type=int, default=3, help="measure each so often, print medians (3)")
-    parser.add_argument("--scale", type=float, default=1.0, help="tasks a measurement, as a factor (1.0)")
+    parser.add_argument("--figures", metavar="NAMES", help="only these figures, separated by commas")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="rounds of each measurement; medians are printed (3)"
+    )
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="factor for the tasks of a measurement (1.0)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -48,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _sides(args: argparse.Namespace) -> list[Any]:
-    """Both sides, on a server that is there; raises RedisErrors."""
+    """Return both sides, on a reachable server; raise RedisErrors."""
     from streamq import calls, environment
     from streamq.bench.bare import Bare
     from streamq.bench.ours import Ours
@@ -57,7 +61,7 @@ def _sides(args: argparse.Namespace) -> list[Any]:
 
     address = target.address(args)
     if address.seeds:
-        raise UsageError(f"streamq bench compares on one server: name one server instead of {address}")
+        raise UsageError(f"streamq bench needs one server: name one server instead of {address}")
     transport = SyncTransport(address, patience=target.PATIENCE)
     transport.run(calls.now())
     transport.close()

@@ -1,8 +1,8 @@
-"""End tasks that have not ended.
+"""Cancel tasks that have not ended.
 
-One that waits or is scheduled is cancelled at once. The worker of one that runs is asked to stop it: an async
-handler gets CancelledError, a process is killed, a thread can only look at `get_context().cancelled`.
-Exit code 3 where there is no such task, 1 where it has ended already.
+A waiting or scheduled task is cancelled at once. For a running task, its worker is asked to stop it: an async
+handler gets CancelledError, a process is killed, a thread can only check `get_context().cancelled`.
+Exit code 3 if there is no such task, 1 if it had ended.
 """
 
 from __future__ import annotations

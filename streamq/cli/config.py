@@ -1,9 +1,9 @@
-"""Show the settings in force and where each comes from: option, app's code, environment or default.
+"""Show the settings and where each comes from: option, app's code, environment or default.
 
-What is as by default is left out; --all shows it too, and --json always has everything.
+Default values are left out; --all shows them too, and --json always has everything.
 
 With APP (module:attribute) the app's code is imported: its server, its shards, and the policy of each task
-type. Passwords are hidden. Asks no server. Exit code 78 where a value cannot be used.
+type are shown. Passwords are hidden. Does not connect to a server. Exit code 78 if a value cannot be used.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CONNECTION: Final = (environment.URL, environment.PREFIX, environment.APP)
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A value in force. `fault` says what is wrong with it; `by` is the option or variable that sets it."""
+    """A value in use. `fault`: what is wrong with it; `by`: the option or variable that sets it."""
 
     name: str
     value: Any
@@ -47,7 +47,7 @@ class Setting:
 def arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="show")
     one = verbs.add_parser("show", help="each value and where it comes from", description=__doc__)
-    one.add_argument("--all", action="store_true", help="what is as by default, too")
+    one.add_argument("--all", action="store_true", help="show default values too")
     one.add_argument("code", nargs="?", metavar="APP", help="an app to import: module:attribute")
     import_option(one)
     target.options(one)
@@ -70,18 +70,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def shorthand(args: list[str]) -> list[str]:
-    """`streamq config` shows."""
+    """Complete `streamq config` to `streamq config show`."""
     return args if args and args[0] in ("show", "-h", "--help") else ["show", *args]
 
 
 def _write(found: list[Setting], *, everything: bool) -> None:
-    """What differs from the defaults, and where the commands look: the rest is for --all."""
+    """Write the values that differ from the defaults, and the server; the rest needs --all."""
     shown = [
         one for one in found if everything or one.fault or one.source != "default" or one.name == "server"
     ]
     write_table(["SETTING", "VALUE", "FROM", "SET BY"], [_row(one) for one in shown], empty="")
     if rest := len(found) - len(shown):
-        tell(f"{rest} more are as by default: --all shows them")
+        tell(f"{rest} more have their default: --all shows them")
 
 
 def _row(one: Setting) -> list[object]:
@@ -90,7 +90,7 @@ def _row(one: Setting) -> list[object]:
 
 
 def _connection(args: argparse.Namespace) -> list[Setting]:
-    """What the commands go by."""
+    """Return the settings of commands."""
     url, app = args.url or environment.URL.get(), args.app or environment.APP.given()
     prefix = environment.PREFIX.get() if args.prefix is None else args.prefix
     return [
@@ -125,7 +125,7 @@ def _shown(variable: Variable) -> str | None:
 
 
 def _fault(variable: Variable) -> str:
-    """Why the value of a variable cannot be used; '' where it can."""
+    """Return why the value of a variable cannot be used; '' if it can."""
     try:
         if variable is environment.METRICS_PORT and variable.given():
             listen.read_port(variable.get())
@@ -141,7 +141,7 @@ def _short(variable: Variable) -> str:
 
 
 def _processes() -> list[Setting]:
-    """What worker and daemon go by where their options do not say otherwise."""
+    """Return the defaults of worker and daemon."""
     found: list[Setting] = []
     kinds: tuple[tuple[str, WorkerOptions | DaemonOptions], ...] = (
         ("worker", WorkerOptions()), ("daemon", DaemonOptions()),
@@ -162,7 +162,7 @@ def _flags(name: str) -> dict[str, str]:
 
 
 def _of_code(args: argparse.Namespace) -> list[Setting]:
-    """What the app's code says. Raises UsageError where it cannot be imported."""
+    """Return the settings in the app's code. Raise UsageError if it cannot be imported."""
     from streamq.worker.loading import load_app
 
     app: Any = load_app(args.code, imports(args))
@@ -183,7 +183,7 @@ def _of_code(args: argparse.Namespace) -> list[Setting]:
 
 
 def _said(value: Any) -> Any:
-    """A value of a policy as JSON can say it."""
+    """Return a value of a policy in a form that JSON has."""
     if isinstance(value, tuple):
         return [getattr(one, "__name__", str(one)) for one in value]
     if value is None or isinstance(value, str | int | float):

@@ -1,4 +1,4 @@
-"""Run the daemon: promoter, claimer and janitor, for every app of the server.
+"""Run the daemon, for every app of the server: promote delayed tasks, reclaim those of dead workers, tidy up.
 
 Needs no user code. Run two on different hosts: they share the work, and either can do it alone.
 """
@@ -26,9 +26,9 @@ from streamq.transport import Address
 def arguments(parser: argparse.ArgumentParser) -> None:
     target.server_option(parser)
     parser.add_argument("--app", help="serve this app only (default: all of the server)")
-    parser.add_argument("--claim-interval", default="3s", help="between two looks for silent workers (3s)")
-    parser.add_argument("--tidy-interval", default="30s", help="between two rounds of housekeeping (30s)")
-    parser.add_argument("--expire-interval", default="10s", help="between two looks for expired tasks (10s)")
+    parser.add_argument("--claim-interval", default="3s", help="interval of checks for silent workers (3s)")
+    parser.add_argument("--tidy-interval", default="30s", help="interval of housekeeping (30s)")
+    parser.add_argument("--expire-interval", default="10s", help="interval of checks for expired tasks (10s)")
     listen.options(parser)
     log_options(parser)
 

@@ -1,10 +1,10 @@
-"""Serve the dashboard: web pages and JSON about a queue, and the actions on it.
+"""Serve the dashboard: web pages and JSON about a queue, with actions.
 
-On loopback it prints a login link, which lets one browser in; then it prints a new one. On any other
-address it refuses to start without --auth, which may be given several times: basic:USER:PASSWORD[:ROLE],
-bearer:TOKEN[:ROLE], header:NAME[:ROLE] (of a proxy, named with --proxy), call:MODULE:NAME (a callable of
-yours) or none (everybody is admin). Roles are viewer, operator and admin. A password or token may be @FILE
-or $NAME, so that it is not seen in the list of processes.
+On loopback it prints a login link, which works once, for one browser; then it prints a new one. On any other
+address it refuses to start without --auth, which may be repeated: basic:USER:PASSWORD[:ROLE],
+bearer:TOKEN[:ROLE], header:NAME[:ROLE] (set by a proxy that is named with --proxy), call:MODULE:NAME (your
+callable) or none (everybody is admin). Roles are viewer, operator and admin. A password or token may be @FILE
+or $NAME, so that it does not appear in the list of processes.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, default=8675, help="the port to listen on (8675; 0 for any)")
-    parser.add_argument("--auth", action="append", default=[], metavar="HOW", help="who may come in")
-    parser.add_argument("--read-only", action="store_true", help="nobody may do more than look")
+    parser.add_argument("--auth", action="append", default=[], metavar="HOW", help="who may log in")
+    parser.add_argument("--read-only", action="store_true", help="allow no actions, whatever the role")
     parser.add_argument(
         "--redact",
         action="append",
         default=[],
         metavar="FIELD",
-        help="a payload field not to show, nor its value in errors",
+        help="a payload field to hide, also its value in errors",
     )
     parser.add_argument(
         "--hide-payloads", action="store_true", help="show no payload, result, message or traceback"
@@ -48,28 +48,28 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="a name it may be asked for by, beside localhost; * is any",
+        help="a host name to accept, besides localhost; * accepts any",
     )
     parser.add_argument(
         "--proxy",
         action="append",
         default=[],
         metavar="ADDRESS",
-        help="a proxy in front (address, network or unix) whose --auth header: and X-Forwarded-For count",
+        help="a proxy in front (address, network or unix) trusted for --auth header: and X-Forwarded-For",
     )
     parser.add_argument(
-        "--secure-cookies", action="store_true", help="browsers reach it over TLS, through a proxy"
+        "--secure-cookies", action="store_true", help="browsers use TLS to reach it, through a proxy"
     )
     parser.add_argument("--root-path", default="", help="the path under which a proxy publishes it")
 
 
 def run(args: argparse.Namespace) -> int:
     if not 0 <= args.port < 65536:
-        raise UsageError(f"--port {args.port} is no port: give a number from 1 to 65535, or 0 for any")
+        raise UsageError(f"--port {args.port} is not a port: use a number from 1 to 65535, or 0 for any")
     local = _loopback(args.host)
     if not local and not args.auth:
         tell(
-            f"{args.host} can be reached from other hosts, and the dashboard can cancel and delete: "
+            f"{args.host} is reachable from other hosts, and the dashboard can cancel and delete: "
             "give it --auth basic:NAME:@FILE (or bearer:, header:, call:), or leave --host out"
         )
         return CONFIG
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _site(args: argparse.Namespace, entries: list[Any], hosts: list[str] | None) -> Any:
-    """The site; where there is no queue to show yet, one that waits for it."""
+    """Return the site; if there is no queue to show yet, one that waits for it."""
     shown: dict[str, Any] = {
         "read_only": args.read_only,
         "redact": tuple(args.redact),
@@ -104,13 +104,13 @@ def _site(args: argparse.Namespace, entries: list[Any], hosts: list[str] | None)
         return dashboard(target.find(args, partly=True), **shown, **guarded)
     except (RedisUnavailable, target.NoAppYet) as error:
         tell(str(error))
-        tell("the dashboard waits for it, and says so on its page")
+        tell("the dashboard waits for it, and shows this on its page")
         name = args.app or environment.APP.get() or "streamq"
         return waiting(lambda: target.find(args, partly=True), error, name=name, **shown, **guarded)
 
 
 class _Server:
-    """What is printed of the server, and its login link."""
+    """The server, which prints its address and its login link."""
 
     def __init__(self) -> None:
         self._url = ""

@@ -1,9 +1,9 @@
-"""Dead letters: list them one by one or by fault, show, requeue, edit or purge them.
+"""List, show, requeue, edit or purge dead letters, one by one or by fault.
 
-`streamq dead` alone lists, `streamq dead ID` shows. A group is what died of the same exception at the same
-place in your code. `requeue` and `purge` take ids, or filters, or --all; they say how many that is before
-they begin (--dry-run: and do no more), and `purge` asks. Both work in bounded batches: when they are
-interrupted, what is done is done and nothing is lost.
+`streamq dead` alone lists, `streamq dead ID` shows one. A group has the same exception at the same place in
+your code. `requeue` and `purge` take ids, or filters, or --all. They print the number before they begin (with
+--dry-run, only that), and `purge` asks for confirmation. Both work in bounded batches: after an interruption,
+finished batches stay done and nothing is lost.
 """
 
 from __future__ import annotations
@@ -28,11 +28,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         one = verbs.add_parser(verb, help=about, description=f"{verb.capitalize()} dead letters: {about}.")
         one.add_argument("id", nargs="*", metavar="ID", help="by id")
         selection.options(one)
-        one.add_argument(
-            "--all", action="store_true", help="all of them, or with filters all that they let through"
-        )
-        one.add_argument("--dry-run", action="store_true", help="only say how many that is")
-        one.add_argument("--yes", action="store_true", help="do not ask")
+        one.add_argument("--all", action="store_true", help="all, or with filters all that match")
+        one.add_argument("--dry-run", action="store_true", help="only print how many")
+        one.add_argument("--yes", action="store_true", help="do not ask for confirmation")
         target.options(one)
     about = "requeue one with another payload, as a new task"
     one = verbs.add_parser("edit", help=about, description=f"{about.capitalize()}. {edit.__doc__}")
@@ -44,7 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def shorthand(args: list[str]) -> list[str]:
-    """`streamq dead` lists, and `streamq dead ID` shows."""
+    """Complete `streamq dead` to list, and `streamq dead ID` to show."""
     if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
         return ["list", *args]
     return ["show", *args] if target.is_task_id(args[0]) else args
@@ -127,7 +125,7 @@ def _list(found: target.Target, args: argparse.Namespace) -> int:
 
 
 def _rows(found: target.Target, args: argparse.Namespace, limit: int) -> list[TaskRow]:
-    """The same letters that `requeue` would take."""
+    """Return the letters that `requeue` would take."""
     span = target.span(args)
     chosen = {one.type: one for one in selection.selections(found, args)}
     marks = [(name, one.fingerprint) for name, one in chosen.items()]
@@ -156,7 +154,7 @@ def _pages(found: target.Target, name: str, wanted: TaskFilter, limit: int) -> l
 
 
 def _object(row: TaskRow) -> dict[str, Any]:
-    """`payload` is text where it is longer than 600 bytes, and cut."""
+    """Return a letter for JSON; `payload` is text, and cut, if it is longer than 600 bytes."""
     return {
         "id": row.id, "type": row.type, "group": row.fingerprint, "reason": row.reason, "died_ms": row.at_ms,
         "priority": row.priority, "payload": row.payload, "payload_size": row.payload_size,
@@ -174,7 +172,7 @@ def _row(row: TaskRow) -> list[object]:
 def _show(found: target.Target, args: argparse.Namespace) -> int:
     info = found.inspector.task(args.id)
     if info.state != "dead":
-        tell(f"task {args.id} is no dead letter, it is {info.state}")
+        tell(f"task {args.id} is not a dead letter: it is {info.state}")
         return NOT_FOUND
     if args.json:
         write_json(as_object(info))

@@ -1,8 +1,8 @@
-"""Run the classical scenario on an embedded server, with real processes.
+"""Run the end-to-end demo on an embedded server, with real processes.
 
-A producer enqueues e-mails (some fail at first) and delayed images; two worker processes run them; one
-is killed with SIGKILL in the middle; the daemon recovers its tasks. Ends with an account, and with exit
-code 0 only where every accepted task ended exactly once.
+A producer enqueues e-mails (some fail at first) and delayed images. Two worker processes run them; one gets
+SIGKILL in the middle, and the daemon recovers its tasks. Prints a summary at the end. The exit code is 0 only
+if every accepted task ended exactly once.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from streamq.exit_codes import FAILED, OK
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tasks", type=int, default=2000, help="how many tasks (2000)")
-    parser.add_argument("--json", action="store_true", help="print the account as one JSON object")
+    parser.add_argument("--tasks", type=int, default=2000, help="number of tasks (2000)")
+    parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:

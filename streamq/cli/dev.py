@@ -1,10 +1,10 @@
 """Run an app while you write it: a server, a worker, a daemon and the dashboard in one terminal.
 
-APP is module:attribute. The server is started for you, on localhost:6379 where that port is free, so that
-programs find it without being told; it keeps nothing unless --data names a folder, and STREAMQ_URL is not
-looked at. Saving a Python file restarts the worker: it lets tasks that run finish within --drain-timeout and
-hands the rest back. Code that cannot be imported is told of, and the next save is waited for. Ctrl-C ends it
-all. `pip install 'streamq[dev-server]'` has all that it can use. Not for production.
+APP is module:attribute. The server starts on localhost:6379 if that port is free, so that programs find it
+without configuration. It keeps no data unless --data names a folder; STREAMQ_URL is ignored. Saving a Python
+file restarts the worker: running tasks may finish within --drain-timeout, the rest is handed back. If code
+cannot be imported, the error is shown and the next save is waited for. Ctrl-C ends everything.
+`pip install 'streamq[dev-server]'` installs all that it uses. Not for production.
 """
 
 from __future__ import annotations
@@ -25,31 +25,37 @@ from streamq.transport import Address
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("app", metavar="APP", help="the app: module:attribute, such as tasks:app")
     import_option(parser)
-    parser.add_argument("--sample", action="store_true", help="enqueue a few tasks of each type, made up")
-    parser.add_argument("--data", metavar="FOLDER", help="keep the server's data here (else: nowhere)")
-    parser.add_argument("--url", help="use this server, which runs already")
+    parser.add_argument("--sample", action="store_true", help="enqueue a few made-up tasks of each type")
+    parser.add_argument("--data", metavar="FOLDER", help="keep the server's data here (default: not kept)")
+    parser.add_argument("--url", help="use this running server")
     parser.add_argument(
-        "--server-port", type=int, metavar="PORT", help="of the server (6379, else a free one)"
+        "--server-port", type=int, metavar="PORT", help="port of the server (6379, else a free one)"
     )
-    parser.add_argument("--port", type=int, metavar="PORT", help="of the dashboard (8675, else a free one)")
+    parser.add_argument(
+        "--port", type=int, metavar="PORT", help="port of the dashboard (8675, else a free one)"
+    )
     parser.add_argument("--no-dashboard", action="store_true", help="without the dashboard")
     parser.add_argument("--concurrency", type=int, default=10, help="tasks at the same time (10)")
-    parser.add_argument("--drain-timeout", default="2s", metavar="DURATION", help="for tasks that run (2s)")
+    parser.add_argument(
+        "--drain-timeout", default="2s", metavar="DURATION", help="time for running tasks to finish (2s)"
+    )
     parser.add_argument(
         "--watch",
         action="append",
         default=[],
         metavar="FOLDER",
-        help="watch this too (this folder is watched)",
+        help="another folder to watch (this folder is watched)",
     )
-    parser.add_argument("--log-level", choices=telemetry.LEVELS, default="info", help="from which on (info)")
+    parser.add_argument(
+        "--log-level", choices=telemetry.LEVELS, default="info", help="least level to log (info)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     from streamq.dev.session import Session, Wishes
 
     if args.url and (args.data or args.server_port is not None):
-        raise UsageError("dev: --url names a server that runs already: leave out --data and --server-port")
+        raise UsageError("dev: --url uses a running server: leave out --data and --server-port")
     wishes = Wishes(
         app=_reference(args.app),
         imports=imports(args),
@@ -75,23 +81,25 @@ async def _run(make: Any, wishes: Any) -> None:
 def _reference(app: str) -> str:
     module, _, _ = app.partition(":")
     if module.endswith(".py") or not all(part.isidentifier() for part in module.split(".")):
-        raise UsageError(f"{app[:120]!r} names no app: write it as module:attribute, such as tasks:app")
+        raise UsageError(f"{app[:120]!r} is not an app: write it as module:attribute, such as tasks:app")
     return app
 
 
 def _server(url: str | None) -> str | None:
     if url is not None and Address.parse(url).kind == "embedded":
-        raise UsageError("dev starts a server by itself: leave --url out, and name its folder with --data")
+        raise UsageError(
+            "dev starts an embedded server itself: leave out --url, and name its folder with --data"
+        )
     return url
 
 
 def _port(number: int | None, option: str) -> int | None:
     if number is not None and not 0 < number < 65536:
-        raise UsageError(f"{option} {number} is no port: give a number from 1 to 65535")
+        raise UsageError(f"{option} {number} is not a port: use a number from 1 to 65535")
     return number
 
 
 def _folder(text: str) -> Path:
     if not Path(text).is_dir():
-        raise UsageError(f"--watch {text[:200]!r} is no folder")
+        raise UsageError(f"--watch {text[:200]!r} is not a folder")
     return Path(text)

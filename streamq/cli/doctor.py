@@ -1,7 +1,7 @@
-"""Check the set-up: the server, the user's rights, workers and daemons; each line with what mends it.
+"""Check the set-up: the server, the user's rights, workers and daemons. Each fault comes with its fix.
 
-Reads only. ✓ is well; ! works, but look at it; ✗ may lose tasks or let them stand still; ? this user may
-not see it. Exit code 6 where there is a ✗.
+Reads only. ✓ is good; ! works, but needs attention; ✗ may lose or delay tasks; ? this user may not see it.
+Exit code 6 if there is a ✗.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FIXES: Final[dict[type[StreamQError], str]] = {
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     target.server_option(parser)
-    parser.add_argument("--app", help="look at this app only (default: all of the server)")
+    parser.add_argument("--app", help="check this app only (default: all of the server)")
     parser.add_argument(
         "--as", dest="user", metavar="USER", help="whose rights to check (default: those of the URL's user)"
     )
@@ -63,7 +63,7 @@ def _write(diagnosis: Diagnosis, address: Address, *, as_json: bool) -> None:
     for check in diagnosis.checks:
         say(f"{marks[check.status]} {check.name:<{width}}  {check.said}")
         if check.fix:
-            say(f"  {'':<{width}}  mend it: {check.fix}")
+            say(f"  {'':<{width}}  fix: {check.fix}")
 
 
 def _can_write(encoding: str | None) -> bool:

@@ -1,7 +1,7 @@
-"""Have workers take no more tasks, finish those in hand and end, as after SIGTERM.
+"""Let workers finish their tasks and end, as after SIGTERM.
 
-The names are those of `streamq workers`. What has not finished within the worker's --drain-timeout is handed
-back. Its supervisor starts no other in its place. Exit code 3 where there is no worker of a name.
+`streamq workers` lists the names. Tasks that have not finished within the worker's --drain-timeout are handed
+back. The supervisor does not replace a drained worker. Exit code 3 if there is no worker of a name.
 """
 
 from __future__ import annotations
@@ -29,5 +29,5 @@ def run(args: argparse.Namespace) -> int:
         if not args.json and asked[name]:
             say(f"{name} was asked to drain")
     for name in missing:
-        tell(f"there is no worker {name[:120]!r}: see `streamq workers`")
+        tell(f"unknown worker {name[:120]!r}: `streamq workers` lists the names")
     return NOT_FOUND if missing else OK

@@ -1,6 +1,6 @@
-"""SIGTERM and SIGHUP end a command as Ctrl-C does, so that it ends what it has started.
+"""SIGTERM and SIGHUP end a command like Ctrl-C, so that it cleans up.
 
-Owns the handlers of these signals, of commands that have children or data of their own on a server.
+Owns the handlers of these signals, for commands with child processes or with temporary data on a server.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def as_interrupted() -> Generator[None]:
-    """Raise KeyboardInterrupt where a signal asks this process to end. In the main thread only."""
+    """Raise KeyboardInterrupt when a signal ends this process. In the main thread only."""
     before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
     try:
         yield
@@ -25,5 +25,5 @@ def as_interrupted() -> Generator[None]:
 
 
 def interrupt(*_: object) -> NoReturn:
-    """A handler for a signal."""
+    """Handle a signal: raise KeyboardInterrupt."""
     raise KeyboardInterrupt

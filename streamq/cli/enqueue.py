@@ -1,6 +1,6 @@
 """Enqueue tasks by the name of their type, without the handler's code.
 
-JSON is an object of the arguments by name; `-` or --file reads JSON lines, one task a line, any number.
+JSON is an object of the arguments by name. `-` or --file reads any number of JSON lines, one task a line.
 Prints the ids.
 """
 
@@ -37,18 +37,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--file", metavar="FILE", help="a file of JSON lines")
     parser.add_argument("--delay", metavar="DURATION", help="run it later: 90s, 5m, 1h30m")
-    parser.add_argument("--at", metavar="TIME", help="run it then: 2027-01-31T09:00Z, 2027-01-31T10:00+01:00")
-    parser.add_argument("--expires", metavar="DURATION", help="do not run it when it is older than this")
+    parser.add_argument(
+        "--at", metavar="TIME", help="run it at this time: 2027-01-31T09:00Z, 2027-01-31T10:00+01:00"
+    )
+    parser.add_argument("--expires", metavar="DURATION", help="do not run the task if it is older than this")
     parser.add_argument("--timeout", metavar="DURATION", help="how long an attempt may take")
     parser.add_argument("--max-attempts", type=int, metavar="NUMBER", help="how often it may fail")
     parser.add_argument("--retention", metavar="DURATION", help="how long its result is kept")
-    parser.add_argument("--priority", choices=("high", "normal", "low"), help="which go first")
+    parser.add_argument(
+        "--priority", choices=("high", "normal", "low"), help="high runs before normal before low"
+    )
     parser.add_argument("--shard-key", help="tasks with the same key go to the same shard")
     parser.add_argument(
-        "--idempotency-key", help="a name for this one task: the same name again enqueues nothing"
+        "--idempotency-key", help="a name for this task: the same name again enqueues nothing"
     )
     parser.add_argument(
-        "--idempotency-window", metavar="DURATION", help="how long the name counts (default 24h, at most 30d)"
+        "--idempotency-window",
+        metavar="DURATION",
+        help="how long the name is remembered (default 24h, at most 30d)",
     )
     parser.add_argument("--durability", help="what to wait for: master (default), aof, replicas:1 to :5")
     target.options(parser)
@@ -65,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if args.type not in known:
         tell(
             f"no worker has registered task type {args.type!r} yet: the tasks wait for one "
-            f"(known are: {listed(known)})"
+            f"(known types: {listed(known)})"
         )
     handles: list[TaskHandle[Any]] = []
     try:
@@ -89,18 +95,18 @@ def _report(handles: list[TaskHandle[Any]], *, as_json: bool) -> None:
         ids = [handle.id for handle in handles]
         write_json({"accepted": len(ids) - duplicates, "duplicates": duplicates, "ids": ids})
     elif duplicates:
-        tell("this idempotency key has been there: the id is its first task's")
+        tell("this idempotency key exists: the id is that of its first task")
 
 
 def _checked(args: argparse.Namespace) -> dict[str, Any]:
-    """What the call sets, before anybody is asked. Raises UsageError."""
+    """Return the options of the call, before any request. Raise UsageError."""
     if bool(args.file) == bool(args.arguments):
         raise UsageError(
-            "enqueue: give the arguments as JSON ('{}' where there are none), - for standard input, "
+            "enqueue: pass the arguments as JSON ('{}' if there are none), - for standard input, "
             "or --file FILE"
         )
     if args.idempotency_key and (args.file or args.arguments == "-"):
-        raise UsageError("--idempotency-key names one task: give its arguments as JSON")
+        raise UsageError("--idempotency-key names one task: pass its arguments as JSON")
     given = {name: value for name in OPTIONS if (value := getattr(args, name)) is not None}
     options: dict[str, Any] = given | ({"at": _moment(args.at)} if args.at is not None else {})
     call_options(**options)
@@ -135,7 +141,7 @@ def _moment(text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text.strip())
     except ValueError:
-        raise UsageError(f"--at {text[:120]!r} is no time: write it as 2027-01-31T09:00Z") from None
+        raise UsageError(f"--at {text[:120]!r} is not a time: write it as 2027-01-31T09:00Z") from None
     if found.tzinfo is None:
         here = found.astimezone().isoformat(timespec="minutes")
         raise UsageError(

@@ -1,7 +1,7 @@
-"""Forget task types that nobody uses any more: their names, policies, counters and history.
+"""Remove task types that are no longer used: their names, policies, counters and history.
 
-Refused while a worker serves one, and while tasks or dead letters of it are there; while results are kept,
-unless --results says that they are to go. A type that is enqueued again is there again, with counters from 0.
+Refused while a worker serves a type, or it has tasks, dead letters or kept results; --results deletes the
+results. If the type is enqueued again, it exists again, with counters from 0.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from streamq.exit_codes import FAILED, OK
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     target.types_option(parser, "the task types")
-    parser.add_argument("--results", action="store_true", help="also where results are kept: these go too")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--results", action="store_true", help="delete kept results too")
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     target.options(parser)
 
 

@@ -1,6 +1,6 @@
-"""What is done to dead letters: requeue and purge in batches, edit one.
+"""Actions on dead letters: requeue and purge in batches, edit one.
 
-Owns the counting before, the asking and the progress. Each batch is one script.
+Owns the count before, the confirmation and the progress. Each batch is one script.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from streamq.exit_codes import FAILED, INTERRUPTED, NOT_FOUND, OK
 from streamq.model import NAME_PATTERN, TaskId
 
 _PAST: Final = {"requeue": "requeued", "purge": "purged"}
-_WHICH: Final = "say which: ids, filters (--type, --group, --error, --older-than, --newer-than), or --all"
+_WHICH: Final = "name ids, filters (--type, --group, --error, --older-than, --newer-than), or --all"
 
 
 def move(found: target.Target, args: argparse.Namespace) -> int:
-    """Requeue or purge what is meant."""
+    """Requeue or purge the selected letters."""
     meant = selection.filtered(args) or args.all
     if bool(args.id) == meant:
         raise UsageError(f"dead {args.verb}: {'ids or filters, not both' if meant else _WHICH}")
     for one in args.id:
         if NAME_PATTERN.fullmatch(one):
-            raise UsageError(f"dead {args.verb}: {one!r} is no task's id: for a task type write --type {one}")
+            raise UsageError(f"dead {args.verb}: {one!r} is not a task id: for a task type use --type {one}")
     if args.verb == "purge" and not args.dry_run and not askable(yes=args.yes):
         return FAILED  # also where nothing is dead: a script must not work until it matters
     if args.id:
@@ -61,7 +61,7 @@ def _by_id(found: target.Target, args: argparse.Namespace) -> int:
     done = (found.admin.requeue if args.verb == "requeue" else found.admin.purge)(ids)
     code = _report(args, done, OK, len(ids))
     if done < len(ids):
-        tell("the others are no dead letters: `streamq task show ID` says what they are")
+        tell("the others are not dead letters: `streamq task show ID` shows their state")
     return code if done == len(ids) else NOT_FOUND
 
 
@@ -76,7 +76,7 @@ def _would(args: argparse.Namespace, said: object, total: int | None = None) -> 
 
 def _nothing(found: target.Target, args: argparse.Namespace) -> int:
     if args.group and not selection.count(found, selection.selections(found, _only_group(args))).total:
-        tell(f"there is no group {args.group[:120]!r}: see `streamq dead groups`")
+        tell(f"unknown group {args.group[:120]!r}: `streamq dead groups` lists the groups")
         return NOT_FOUND
     return _report(args, 0, OK, 0)
 
@@ -97,7 +97,7 @@ def _steps(found: target.Target, args: argparse.Namespace, counted: selection.Co
 
 
 def _work(args: argparse.Namespace, steps: Iterator[int], total: int) -> tuple[int, int]:
-    """Take the steps; answers how many letters were moved, and the exit code."""
+    """Take the steps; return how many letters were moved, and the exit code."""
     done = 0
     with Progress(args.verb, total) as progress:
         try:
@@ -115,7 +115,7 @@ def _report(args: argparse.Namespace, done: int, code: int, total: int) -> int:
     else:
         say(f"{_PAST[args.verb]} {done:,} of {total:,}")
     if code == INTERRUPTED:
-        tell("interrupted: what is done is done; the same command goes on with the rest")
+        tell("interrupted: finished batches stay done; the same command continues with the rest")
     return code
 
 
@@ -123,18 +123,18 @@ def _report(args: argparse.Namespace, done: int, code: int, total: int) -> int:
 
 
 def edit(found: target.Target, args: argparse.Namespace) -> int:
-    """Without JSON $VISUAL or $EDITOR is opened with the arguments that it has."""
+    """Without JSON, $VISUAL or $EDITOR opens with the present arguments."""
     info = found.inspector.task(args.id)
     if info.state != "dead":
-        tell(f"task {args.id} is no dead letter, it is {info.state}")
+        tell(f"task {args.id} is not a dead letter: it is {info.state}")
         return NOT_FOUND
     payload = _payload(args, info.payload or b"{}")
     if payload is None:
-        tell("nothing was changed, so nothing was done")
+        tell("the arguments were not changed: nothing was done")
         return FAILED
     new = found.admin.resubmit(args.id, payload)
     if new is None:
-        tell(f"task {args.id} is no dead letter any more")
+        tell(f"task {args.id} is no longer a dead letter")
         return NOT_FOUND
     if args.json:
         write_json({"app": found.app, "edited": args.id, "id": new})
@@ -144,14 +144,14 @@ def edit(found: target.Target, args: argparse.Namespace) -> int:
 
 
 def _payload(args: argparse.Namespace, before: bytes) -> bytes | None:
-    """The new payload; None where it was left as it is."""
+    """Return the new payload; None if it was not changed."""
     if args.payload == "-":
         return sys.stdin.buffer.read()
     if args.payload is not None:
         given: str = args.payload
         return given.encode("utf-8", "surrogateescape")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError("dead edit: give the new arguments as JSON, or - for standard input")
+        raise UsageError("dead edit: pass the new arguments as JSON, or - for standard input")
     after = _edited(_pretty(before))
     return None if _pretty(after) == _pretty(before) else after
 
@@ -167,7 +167,7 @@ def _pretty(payload: bytes) -> bytes:
 
 
 def _edited(text: bytes) -> bytes:
-    """What an editor has made of a text."""
+    """Return a text after the editor."""
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     with tempfile.TemporaryDirectory(prefix="streamq-") as folder:
         path = Path(folder) / "payload.json"
@@ -176,7 +176,7 @@ def _edited(text: bytes) -> bytes:
             ended = subprocess.run([*shlex.split(editor), str(path)], check=False)  # noqa: S603 - the user's own
         except (OSError, ValueError) as error:
             raise UsageError(
-                f"cannot open the editor {editor!r}: {error}: set EDITOR, or give the arguments as JSON"
+                f"cannot open the editor {editor!r}: {error}: set EDITOR, or pass the arguments as JSON"
             ) from None
         if ended.returncode:
             raise UsageError(f"the editor {editor!r} ended with code {ended.returncode}: nothing was done")

@@ -1,4 +1,4 @@
-"""Where worker and daemon answer probes and scrapers.
+"""The addresses at which worker and daemon serve probes and metrics.
 
 Owns the options that both share.
 """
@@ -16,28 +16,28 @@ from streamq.telemetry.listen import Listen
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics-port", metavar="PORT",
-        help="answer /metrics /live and /ready here "
+        help="serve /metrics, /live and /ready on this port "
         f"(default: {environment.METRICS_PORT.name}, else nowhere)",
     )  # fmt: skip
     parser.add_argument(
         "--metrics-host", metavar="HOST",
-        help="on this address; 0.0.0.0 shows it to the network "
+        help="listen on this address; 0.0.0.0 opens it to the network "
         f"(default: {environment.METRICS_HOST.name}, else {environment.METRICS_HOST.usual})",
     )  # fmt: skip
     parser.add_argument(
         "--metrics-name", metavar="NAME", action="append", default=[],
-        help="a host name that it may be asked for by there, beside addresses and names of the own network "
+        help="a host name to accept there, besides addresses and names of the local network "
         f"(default: {environment.METRICS_NAMES.name})",
     )  # fmt: skip
     parser.add_argument(
         "--health-socket", metavar="PATH",
-        help="the same on a unix socket, for `streamq check` "
+        help="serve the same on a unix socket, for `streamq check` "
         f"(default: {environment.HEALTH_SOCKET.name}, else nowhere)",
     )  # fmt: skip
 
 
 def listen(args: argparse.Namespace) -> Listen:
-    """What the options say; UsageError where a port is no port."""
+    """Return the values of the options; raise UsageError if a port is not a port."""
     given = args.metrics_port or environment.METRICS_PORT.given()
     host = args.metrics_host or environment.METRICS_HOST.get()
     path = args.health_socket or environment.HEALTH_SOCKET.given()
@@ -50,12 +50,12 @@ def listen(args: argparse.Namespace) -> Listen:
 
 def read_port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
-        raise UsageError(f"--metrics-port {text!r} is no port: give a number from 1 to 65535")
+        raise UsageError(f"--metrics-port {text!r} is not a port: use a number from 1 to 65535")
     return int(text)
 
 
 def _tell_where_metrics_are_missing() -> None:
-    """The probes work without the extra, so it is no error."""
+    """Warn if the extra for metrics is missing. The probes work without it, so it is not an error."""
     from streamq.telemetry import exposition
 
     try:

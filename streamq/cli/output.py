@@ -1,7 +1,7 @@
-"""What commands print: tables for people, JSON for programs, progress on stderr.
+"""Output of commands: tables for people, JSON for programs, progress on stderr.
 
-Owns the forms of output, and every write of a command to stdout and stderr: whatever is shown passes
-`printable`, and is written in the encoding that the stream has. Knows nothing of tasks.
+Owns the forms of output, and every write of a command to stdout and stderr: all text passes `printable`, and
+is written in the encoding of the stream. Knows nothing of tasks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BAR: Final = 28
 
 
 def say(*rows: str) -> None:
-    """Write data on stdout: a line each, whatever is in it."""
+    """Write data on stdout, each text as one line."""
     _write(sys.stdout, "".join(f"{printable.line(row)}\n" for row in rows))
 
 
@@ -31,17 +31,17 @@ def say_text(text: str) -> None:
 
 
 def say_below(text: str) -> None:
-    """Write the same below a row that it belongs to."""
+    """Write a text below the row that it belongs to."""
     _write(sys.stdout, printable.below(text))
 
 
 def tell(text: str) -> None:
-    """Write a message on stderr: one line that says who speaks, without logins of URLs."""
+    """Write a message on stderr: one line with the program's name, without logins of URLs."""
     remark(f"streamq: {text}")
 
 
 def remark(text: str) -> None:
-    """Write the same without the name."""
+    """Write a message on stderr without the program's name."""
     _write(sys.stderr, f"{printable.line(printable.masked(text))}\n")
 
 
@@ -51,7 +51,7 @@ def _write(stream: TextIO, text: str) -> None:
 
 
 def write_json(value: object, *, one_line: bool = False) -> None:
-    """One object on stdout. What would steer a terminal is escaped: it is the same object for programs."""
+    """Write one object on stdout. Control characters are escaped: programs read the same object."""
     raw = orjson.dumps(value, default=_other, option=0 if one_line else orjson.OPT_INDENT_2)
     _write(sys.stdout, printable.json(raw.decode()) + "\n")
 
@@ -66,7 +66,7 @@ def _other(value: object) -> object:
 
 
 def write_table(head: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
-    """Columns on stdout; numbers to the right. `empty` is said where there are no rows."""
+    """Write columns on stdout, numbers to the right; `empty` if there are no rows."""
     if not rows:
         remark(empty)
     else:
@@ -74,7 +74,7 @@ def write_table(head: Sequence[str], rows: Sequence[Sequence[object]], *, empty:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """The lines of a table: the head, and one for each row."""
+    """Return the lines of a table: the head, and one for each row."""
     cells = [[printable.line(str(cell)) for cell in row] for row in rows]
     widths = [max(len(row[n]) for row in [list(head), *cells]) for n in range(len(head))]
     right = [all(isinstance(row[n], int | float) for row in rows) for n in range(len(head))]
@@ -87,14 +87,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
 
 
 def write_pairs(pairs: Sequence[tuple[str, object]]) -> None:
-    """Names and values on stdout, a line each."""
+    """Write names and values on stdout, a line each."""
     width = max(len(name) for name, _ in pairs)
     for name, value in pairs:
         say(f"{name:<{width}}  {value}")
 
 
 def shown(raw: bytes | None, limit: int = 4000) -> str:
-    """Bytes as text for people, cut where they are long."""
+    """Return bytes as text for people, cut if they are long."""
     if raw is None:
         return "-"
     text = raw[:limit].decode("utf-8", "backslashreplace")
@@ -102,7 +102,7 @@ def shown(raw: bytes | None, limit: int = 4000) -> str:
 
 
 def age(seconds: float | None) -> str:
-    """Seconds as people say them: 4.2s, 3m10s, 5h02m, 3d04h."""
+    """Format seconds: 4.2s, 3m10s, 5h02m, 3d04h."""
     if seconds is None:
         return "-"
     if seconds < 60:
@@ -115,7 +115,7 @@ def age(seconds: float | None) -> str:
 
 
 def brief(seconds: float | None) -> str:
-    """As `age`, with milliseconds below a second: 0.4ms, 120ms, 3.1s."""
+    """Format seconds like `age`, with milliseconds below a second: 0.4ms, 120ms, 3.1s."""
     if seconds is None or seconds >= 1:
         return age(seconds)
     if not seconds:
@@ -124,7 +124,7 @@ def brief(seconds: float | None) -> str:
 
 
 def moment(ms: int) -> str:
-    """Ms since the epoch as a UTC time."""
+    """Format ms since the epoch as a UTC time."""
     try:
         return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     except (OverflowError, ValueError, OSError):
@@ -148,11 +148,11 @@ class Progress:
             sys.stderr.write("\n")
 
     def add(self, number: int) -> None:
-        """So many more are done."""
+        """Add this many to the number done."""
         self.set(self._done + number)
 
     def set(self, done: int, note: str = "") -> None:
-        """So many are done in all."""
+        """Set the number done."""
         self._done = done
         if self._live and time.monotonic() - self._drawn > 0.1:
             self._draw(note)
@@ -170,15 +170,15 @@ class Progress:
 
 
 def askable(*, yes: bool) -> bool:
-    """Whether somebody can be asked, or need not be; says what to do where neither is so."""
+    """Return whether confirmation is possible or not needed; otherwise write what to do."""
     if yes or sys.stdin.isatty():
         return True
-    tell("not done: say --yes where nobody can be asked")
+    tell("refusing without confirmation: pass --yes in non-interactive use")
     return False
 
 
 def confirmed(question: str, *, yes: bool) -> bool:
-    """Ask before something is destroyed; without a terminal only --yes will do."""
+    """Ask for confirmation before something is deleted; without a terminal --yes is required."""
     if yes or not askable(yes=yes):
         return yes
     _write(sys.stderr, f"{printable.line(question)} [y/N] ")

@@ -1,7 +1,7 @@
-"""Have all workers leave task types alone, within a second.
+"""Stop all workers from running task types, within a second.
 
-Tasks that run go on, and enqueue goes on accepting: what comes waits. `streamq stats` and `streamq top` say
-what is paused, by whom and why.
+Running tasks finish, and enqueue still accepts: new tasks wait. `streamq stats` and `streamq top` show what
+is paused, by whom and why.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from streamq.exit_codes import OK
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     target.types_option(parser, "the task types")
-    parser.add_argument("--reason", default="", help="why, for those who will find them paused")
+    parser.add_argument("--reason", default="", help="the reason, shown wherever the pause is shown")
     target.options(parser)
 
 
@@ -28,15 +28,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def named(args: argparse.Namespace) -> list[str]:
-    """The task types; UsageError where there are none: all at once would be a slip."""
+    """Return the task types; raise UsageError if none is named: all at once would be a mistake."""
     found = target.types(args)
     if not found:
-        raise UsageError("say which task types: `streamq stats` lists them")
+        raise UsageError("name the task types: `streamq stats` lists them")
     return found
 
 
 def tell(args: argparse.Namespace, app: str, changed: dict[str, bool], *, done: str, before: str) -> int:
-    """Say of each type what was done, or how it was before where nothing changed."""
+    """Write for each type what was done, or its state if nothing changed."""
     if args.json:
         write_json({"app": app, done: list(changed), "changed": [n for n in changed if changed[n]]})
         return OK

@@ -1,4 +1,4 @@
-"""Have the workers take paused task types up again, within a second."""
+"""Let workers run paused task types again, within a second."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Make scheduled tasks ready at once: those that were enqueued for later, and those that wait for a retry.
 
-Exit code 3 where there is no such task, 1 where it is not scheduled.
+Exit code 3 if there is no such task, 1 if it is not scheduled.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
             say(f"{one} is ready")
     for one, state in late.items():
         said = (
-            f"there is no task {one}" if state == "unknown" else f"task {one} is not scheduled, it is {state}"
+            f"there is no task {one}" if state == "unknown" else f"task {one} is not scheduled: it is {state}"
         )
         tell(f"{said}")
     return OK if not late else NOT_FOUND if "unknown" in late.values() else FAILED

@@ -1,7 +1,7 @@
-"""The terminal as a page that is drawn anew: entered, and left as it was, however the program ends.
+"""The terminal as a page that is redrawn; it is restored however the program ends.
 
 Owns the escape codes and the terminal's modes. Knows nothing of tasks. Draws on stdout, reads keys from stdin
-where that is a terminal too.
+if that is a terminal too.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ PLAIN: Final = "\x1b[0m"
 
 
 class Screen:
-    """A context manager. SIGTERM and SIGHUP end the program as Ctrl-C does, so that it is left in any case;
-    Ctrl-Z gives the terminal back until the program goes on."""
+    """A context manager. SIGTERM and SIGHUP end the program like Ctrl-C, so that the terminal is always
+    restored; Ctrl-Z returns the terminal until the program continues."""
 
     def __init__(self) -> None:
         self._keys = sys.stdin.isatty()
@@ -51,14 +51,14 @@ class Screen:
             signal.signal(number, handler)
 
     def draw(self, lines: Sequence[str]) -> None:
-        """Show these lines; the first and those that begin with BOLD stand out, what is too long is cut."""
+        """Show these lines; the first and those that begin with BOLD are highlighted, long ones are cut."""
         columns, rows = shutil.get_terminal_size()
         shown = [cut(line, columns) for line in lines[: max(1, rows - 1)]]
         sys.stdout.write("\x1b[H" + "".join(f"{line}\x1b[K\r\n" for line in shown) + "\x1b[J")
         sys.stdout.flush()
 
     def key(self, seconds: float) -> str:
-        """A key that is pressed within so many seconds; '' where none is, or where the size has changed."""
+        """Return the key pressed within this many seconds; '' if none is, or if the size has changed."""
         until, self._resized = time.monotonic() + seconds, False
         while (left := until - time.monotonic()) > 0 and not self._resized:
             # In slices: a signal does not end the wait by itself.
@@ -97,6 +97,6 @@ class Screen:
 
 
 def cut(line: str, columns: int) -> str:
-    """Return a line as it may be drawn."""
+    """Return a line that fits and is safe to draw."""
     text = printable.line(line.removeprefix(BOLD))[:columns]
     return BOLD + text + PLAIN if line.startswith(BOLD) else text

@@ -1,7 +1,7 @@
-"""Which dead letters a command is about: by id, or by type, group, error and age.
+"""The dead letters that a command selects: by id, or by type, group, error and age.
 
-Owns the options that all verbs of `streamq dead` share and what they mean, so that `list`, `requeue` and
-`purge` with the same options are about the same letters.
+Owns the options that all verbs of `streamq dead` share and their meaning, so that `list`, `requeue` and
+`purge` with the same options select the same letters.
 """
 
 from __future__ import annotations
@@ -21,31 +21,33 @@ SINCE: Final = "the task died"
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    """The filters."""
+    """Add the filters."""
     parser.add_argument("--type", metavar="TYPE", help="of this task type")
     parser.add_argument("--group", metavar="FINGERPRINT", help="of this group of `streamq dead groups`")
-    parser.add_argument("--error", metavar="TEXT", help="with this in the exception's name or the reason")
+    parser.add_argument(
+        "--error", metavar="TEXT", help="with this text in the exception's name or the reason"
+    )
     target.span_options(parser, SINCE)
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raises UsageError: an empty filter would be no filter."""
+    """Raise UsageError for an empty filter: it would select everything."""
     for name in ("type", "group", "error"):
         if getattr(args, name) == "":
-            raise UsageError(f"--{name} is empty: give it a value, or leave it out")
+            raise UsageError(f"--{name} is empty: set a value, or leave it out")
     if args.type:
         check_name(args.type)
     target.span(args)
 
 
 def filtered(args: argparse.Namespace) -> bool:
-    """Whether any filter is given."""
+    """Return whether any filter is given."""
     filters = (args.type, args.group, args.error, args.older_than, args.newer_than)
     return any(one is not None for one in filters)
 
 
 def selections(found: target.Target, args: argparse.Namespace) -> list[DeadSelection]:
-    """One for each task type that is meant."""
+    """Return one selection for each selected task type."""
     span, now_ms = target.span(args), found.inspector.now_ms()
     # What dies while somebody thinks about the question was not in the count, and is left alone.
     until = now_ms - round((span.older_than or 0) * 1000)
@@ -60,7 +62,7 @@ def selections(found: target.Target, args: argparse.Namespace) -> list[DeadSelec
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What is meant, with how many letters there are of it: nothing is in it twice."""
+    """The selections, each with its number of letters; no letter is in two of them."""
 
     parts: list[tuple[DeadSelection, int]]
 
@@ -77,13 +79,13 @@ class Counted:
 
 
 def count(found: target.Target, chosen: Sequence[DeadSelection]) -> Counted:
-    """How many letters are meant; types without any are left out."""
+    """Count the selected letters; types without any are left out."""
     numbers = [(one, found.inspector.count_dead(one)) for one in chosen]
     return Counted([(one, number) for one, number in numbers if number])
 
 
 def groups(found: target.Target, args: argparse.Namespace) -> tuple[list[DeadGroup], bool]:
-    """The groups that have letters that are meant, and whether those are all."""
+    """Return the groups with selected letters, and whether those are all."""
     listed, complete = list[DeadGroup](), True
     for one in selections(found, args):
         known = found.inspector.dead_groups(one.type)
@@ -103,4 +105,4 @@ def _lets(group: DeadGroup, chosen: DeadSelection) -> bool:
 
 
 def tell_incomplete() -> None:
-    tell("there are more groups than are listed: narrow it with --type or --group")
+    tell("there are more groups than are listed: use --type or --group")

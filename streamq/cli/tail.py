@@ -1,8 +1,8 @@
 """Print what happens to tasks, as it happens; Ctrl-C ends it.
 
-Workers tell it only while somebody listens, and a worker that is very busy leaves events out and says how
-many (`skipped`). With --json each event is one line. Where the connection breaks it is made anew; what
-happened meanwhile is missing.
+Workers send events only while a client listens. A very busy worker leaves events out and reports how many
+(`skipped`). With --json each event is one line. A broken connection is opened again; the events in between
+are missing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from streamq.options import whole
 from streamq.tail import Event, EventName
 
 AGAIN: Final = 0.5
-"""Seconds between two tries to reach a server that is away."""
+"""Seconds between two attempts to reach an unreachable server."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         choices=get_args(EventName),
         help="only this event (may be repeated)",
     )
-    parser.add_argument("--limit", type=int, help="end after so many events")
+    parser.add_argument("--limit", type=int, help="end after this many events")
     target.options(parser, json="print one JSON object a line")
 
 
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _events(found: target.Target) -> Iterator[Event]:
-    """What happens, without an end. Raises RedisErrors where it cannot begin."""
+    """Yield events forever. Raise RedisErrors if it cannot begin."""
     began = False
     while True:
         try:
@@ -65,12 +65,12 @@ def _events(found: target.Target) -> Iterator[Event]:
         except (RedisUnavailable, OutcomeUnknown) as error:
             if not began:
                 raise
-            tell(f"{error}; trying again")
+            tell(f"{error}; retrying")
             _wait(found)
 
 
 def _wait(found: target.Target) -> None:
-    """Until the server answers again."""
+    """Wait until the server responds again."""
     while True:
         time.sleep(AGAIN)
         try:

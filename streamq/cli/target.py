@@ -1,4 +1,4 @@
-"""Which server and which app a command is about.
+"""The server and the app of a command.
 
 Owns the options that all commands share. Commands need no user code: an app is a name on a server.
 """
@@ -35,7 +35,7 @@ class NoAppYet(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An app on a server; `record` is None where the server does not know it."""
+    """An app on a server; `record` is None if the server does not know it."""
 
     transport: SyncTransport
     app: str
@@ -65,18 +65,18 @@ def server_option(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--prefix",
-        help=f"begins all keys (default: {environment.PREFIX.name}, else {environment.PREFIX.usual})",
+        help=f"prefix of all keys (default: {environment.PREFIX.name}, else {environment.PREFIX.usual})",
     )
 
 
 def address(args: argparse.Namespace) -> Address:
-    """The server and the prefix that a command is about. Raises InvalidURL and InvalidOption."""
+    """Return the server and the prefix of a command. Raise InvalidURL and InvalidOption."""
     source = "option" if args.url else environment.URL.source()
     return Address.parse(args.url or environment.URL.get(), source, prefix=args.prefix)
 
 
 def options(parser: argparse.ArgumentParser, *, json: str = "print one JSON object") -> None:
-    """The options of commands that ask about an app."""
+    """Add the options of commands for an app."""
     server_option(parser)
     parser.add_argument(
         "--app", help=f"the app's name (default: {environment.APP.name}, else the only one on the server)"
@@ -85,15 +85,20 @@ def options(parser: argparse.ArgumentParser, *, json: str = "print one JSON obje
 
 
 def types_option(parser: argparse.ArgumentParser, about: str) -> None:
-    """Task types, by place or by option; `types` reads them."""
+    """Add task types, positional or by option; `types` reads them."""
     parser.add_argument("type", nargs="*", metavar="TYPE", help=about)
     parser.add_argument(
-        "--type", dest="type_too", action="append", default=[], metavar="TYPE", help="the same as an option"
+        "--type",
+        dest="type_too",
+        action="append",
+        default=[],
+        metavar="TYPE",
+        help="the task type, as an option",
     )
 
 
 def types(args: argparse.Namespace) -> list[str]:
-    """The task types that were named, each once. Raises InvalidOption."""
+    """Return the named task types, each once. Raise InvalidOption."""
     named = list(dict.fromkeys([*args.type, *args.type_too]))
     for name in named:
         check_name(name)
@@ -101,13 +106,13 @@ def types(args: argparse.Namespace) -> list[str]:
 
 
 def type_option(parser: argparse.ArgumentParser) -> None:
-    """One task type at most, by place or by option; `one_type` reads it."""
+    """Add one optional task type, positional or by option; `one_type` reads it."""
     parser.add_argument("only", nargs="?", metavar="TYPE", help="only this task type")
-    parser.add_argument("--type", metavar="TYPE", help="the same as an option")
+    parser.add_argument("--type", metavar="TYPE", help="the task type, as an option")
 
 
 def one_type(args: argparse.Namespace) -> str | None:
-    """The task type that was named. Raises UsageError where two are."""
+    """Return the named task type. Raise UsageError if two are named."""
     if args.only and args.type is not None and args.only != args.type:
         raise UsageError(f"the task type is given twice, {args.only!r} and {args.type!r}: leave one out")
     named: str | None = args.type if args.type is not None else args.only
@@ -115,13 +120,13 @@ def one_type(args: argparse.Namespace) -> str | None:
 
 
 def task_options(parser: argparse.ArgumentParser) -> None:
-    """The options of commands about certain tasks; `task_ids` reads them."""
+    """Add the options of commands for tasks by id; `task_ids` reads them."""
     parser.add_argument("id", nargs="+", metavar="ID", help="the tasks, by id")
     options(parser)
 
 
 def is_task_id(text: str) -> bool:
-    """Whether a text has the form of a task's id."""
+    """Return whether a text has the form of a task id."""
     try:
         TaskId.parse(text)
     except InvalidTaskId:
@@ -130,28 +135,28 @@ def is_task_id(text: str) -> bool:
 
 
 def task_ids(args: argparse.Namespace) -> list[str]:
-    """The tasks that were named, each once. Raises InvalidTaskId."""
+    """Return the named tasks, each once. Raise InvalidTaskId."""
     return [str(TaskId.parse(one)) for one in dict.fromkeys(args.id)]
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Seconds; None where there is no bound."""
+    """Seconds; None for no bound."""
 
     older_than: float | None
     newer_than: float | None
 
 
 def span_options(parser: argparse.ArgumentParser, since: str) -> None:
-    """Options for how long it is that something happened."""
+    """Add options for the time since something happened."""
     parser.add_argument(
-        "--older-than", metavar="DURATION", help=f"at least so long since {since}: 90s, 2h, 7d"
+        "--older-than", metavar="DURATION", help=f"at least this long since {since}: 90s, 2h, 7d"
     )
-    parser.add_argument("--newer-than", metavar="DURATION", help=f"at most so long since {since}")
+    parser.add_argument("--newer-than", metavar="DURATION", help=f"at most this long since {since}")
 
 
 def span(args: argparse.Namespace) -> Span:
-    """What the options say. Raises InvalidOption and UsageError."""
+    """Return the span of the options. Raise InvalidOption and UsageError."""
     older, newer = (
         None if text is None else seconds(text, name)
         for text, name in ((args.older_than, "--older-than"), (args.newer_than, "--newer-than"))
@@ -164,9 +169,9 @@ def span(args: argparse.Namespace) -> Span:
 
 
 def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
-    """Connect, and settle which app is meant. Raises UsageError and RedisErrors.
+    """Connect, and choose the app. Raise UsageError and RedisErrors.
 
-    partly: for a command that shows what it can where a part of a cluster is away. Then an app that is named
+    partly: for a command that shows what it can while a part of a cluster is unreachable. Then a named app
     need not be known.
     """
     from streamq.inspector import apps
@@ -190,35 +195,35 @@ def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
         known = {}
     name = named or _only(known)
     if not NAME_PATTERN.fullmatch(name):
-        raise UsageError(f"{name[:120]!r} is no name for an app: letters, digits, _ - . (at most 100)")
+        raise UsageError(f"{name[:120]!r} is not an app name: use letters, digits, _ - . (at most 100)")
     app = transport.address.namespace.app(name)
     return Target(transport, app, known.get(app), url)
 
 
 def tell_faults(faults: Iterable[str]) -> None:
-    """Say on stderr what could not be read, and is not in what is shown."""
+    """Write on stderr what could not be read and is missing from the output."""
     for fault in faults:
-        tell(f"{fault} (streamq audit tells more)")
+        tell(f"{fault} (`streamq audit` shows more)")
 
 
 def missing(shards: Sequence[int]) -> str:
-    """That these shards are not in what is shown."""
+    """Return the remark that these shards are missing from the output."""
     which = f"shard {shards[0]} is" if len(shards) == 1 else f"shards {', '.join(map(str, shards))} are"
-    return f"{which} missing here: the master does not answer"
+    return f"{which} missing here: the master is unreachable"
 
 
 def more_types(number: int) -> str:
-    """That so many task types are not in what is shown."""
-    return f"{number:,} more task types are not looked at: `streamq stats TYPE…` and `stats --all` do"
+    """Return the remark that this many task types are missing from the output."""
+    return f"{number:,} more task types are not shown: `streamq stats TYPE…` and `stats --all` show them"
 
 
 def known(found: Target, names: Sequence[str]) -> list[str]:
-    """The task types of these names, each once; UnknownTaskType where the app has no such type."""
+    """Return the task types of these names, each once; raise UnknownTaskType if the app has no such type."""
     return among(found.inspector.types(), found.app, names)
 
 
 def among(there: Sequence[str], app: str, names: Sequence[str]) -> list[str]:
-    """As `known`, where the app's task types have been asked for."""
+    """Return the same as `known`, for task types that are already read."""
     for name in names:
         if name not in there:
             near = difflib.get_close_matches(name, there, 1)
@@ -234,4 +239,4 @@ def _only(known: dict[str, AppRecord]) -> str:
         raise NoAppYet(
             "no app has used this server yet: start a worker or enqueue a task, or name one with --app"
         )
-    raise UsageError(f"the server has several apps, say which with --app: {listed(known)}")
+    raise UsageError(f"the server has several apps: choose one with --app: {listed(known)}")

@@ -1,8 +1,8 @@
 """Watch an app: task types, workers, daemons and the server, live. q or Ctrl-C ends it.
 
-Where standard output is no terminal, or with --once, it is printed once; --json prints one object. Rates are
-tasks a second: of the last ten seconds while it is live, else of the last five minutes. Waiting and running
-times and success (completed of all that ended for good) are of the last five minutes.
+If standard output is not a terminal, or with --once, it prints once; --json prints one object. Rates are
+tasks a second: over the last ten seconds while live, otherwise over the last five minutes. Waiting and
+running times and success (completed tasks of all that ended) are over the last five minutes.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from streamq.exit_codes import OK
 from streamq.options import seconds
 
 SHARE: Final = 0.1
-"""A look is waited for ten times as long as it took, so that a large queue is not asked all the time."""
+"""The pause after an update is ten times its duration, so that a large queue is not queried all the time."""
 LEAST: Final = 0.25
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--interval", default="2s", metavar="DURATION", help="between two looks (2s)")
-    parser.add_argument("--once", action="store_true", help="print it once")
+    parser.add_argument("--interval", default="2s", metavar="DURATION", help="interval of updates (2s)")
+    parser.add_argument("--once", action="store_true", help="print once and end")
     target.options(parser)
 
 
@@ -70,7 +70,7 @@ def _live(watch: Watch, interval: float) -> None:
 
 
 def page(seen: dict[str, Any], rows: int = 1_000_000) -> list[str]:
-    """What was seen, for people, in so many lines; those that stand out begin with BOLD."""
+    """Return the page in this many lines; highlighted ones begin with BOLD."""
     workers, daemons = _workers(seen), _daemons(seen)
     types = _types(
         seen, max(3, rows - len(workers) - len(daemons) - len(_missing(seen)) - len(_faults(seen)) - 4)
@@ -95,14 +95,14 @@ def _head(seen: dict[str, Any]) -> list[str]:
 
 
 def _missing(seen: dict[str, Any]) -> list[str]:
-    """What is not in the numbers."""
+    """Return the remarks on what is missing from the numbers."""
     said = [target.missing(seen["missing_shards"])] if seen["missing_shards"] else []
     said += [target.more_types(seen["more_types"])] if seen["more_types"] else []
     return [BOLD + f"! {text}" for text in said]
 
 
 def _faults(seen: dict[str, Any]) -> list[str]:
-    """What could not be read, and is not in the numbers."""
+    """Return the remarks on what could not be read and is missing from the numbers."""
     return [BOLD + f"! {printable.line(fault)[:400]}" for fault in seen.get("faults", ())[:5]]
 
 
@@ -191,12 +191,12 @@ def _daemons(seen: dict[str, Any]) -> list[str]:
 
 
 def rate(value: float) -> str:
-    """Tasks a second, in a few letters."""
+    """Format tasks a second, in a few letters."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
 def size(number: float) -> str:
-    """Bytes in a few letters."""
+    """Format bytes, in a few letters."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if number < 1024:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"

@@ -1,7 +1,7 @@
-"""Wait until nothing is left to do: nothing is ready, nothing runs, and nothing is due.
+"""Wait until no work is left: nothing is ready, running or due.
 
-What is scheduled for later does not count, retries among it, unless --scheduled is given. Exit code 1 where
-the time is up first.
+Tasks that are scheduled for later, retries included, do not count unless --scheduled is given. Exit code 1 if
+the timeout ends first.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from streamq.queue import StreamQ
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     target.types_option(parser, "only these task types (all)")
-    parser.add_argument(
-        "--timeout", metavar="DURATION", help="how long at most: 90s, 5m (for ever; 0: ask once)"
-    )
+    parser.add_argument("--timeout", metavar="DURATION", help="limit: 90s, 5m (default: none; 0: check once)")
     parser.add_argument("--scheduled", action="store_true", help="also until nothing is due later")
     target.options(parser)
 
@@ -44,5 +42,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         write_json({"app": found.app, "idle": idle})
     elif not idle:
-        tell(f"app {found.app!r} is not idle: `streamq stats` says what is left")
+        tell(f"app {found.app!r} is not idle: `streamq stats` shows the remaining work")
     return OK if idle else FAILED

@@ -1,7 +1,7 @@
 """Run an app's tasks: a group of processes on this host under one supervisor.
 
-APP is module:attribute. SIGTERM or Ctrl-C: take no more tasks, let those that run finish within
---drain-timeout, hand the rest back, exit 0. A second signal ends at once and hands back.
+APP is module:attribute. On SIGTERM or Ctrl-C it fetches no more tasks, lets running tasks finish within
+--drain-timeout, hands the rest back and exits with 0. A second signal ends it at once and hands back.
 """
 
 from __future__ import annotations
@@ -26,20 +26,31 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--concurrency", type=int, default=100, help="tasks at the same time in a process (100)"
     )
     parser.add_argument("--types", metavar="TYPE", help="serve these task types only, separated by commas")
-    parser.add_argument("--drain-timeout", default="30s", help="for running tasks to finish at the end (30s)")
     parser.add_argument(
-        "--process-slots", type=int, help="processes for executor='process' handlers (one a core)"
+        "--drain-timeout", default="30s", help="time for running tasks to finish at the end (30s)"
     )
-    parser.add_argument("--with-daemon", action="store_true", help="run the daemon too, for small set-ups")
+    parser.add_argument(
+        "--process-slots",
+        type=int,
+        help="child processes for executor='process' handlers (one for each core)",
+    )
+    parser.add_argument(
+        "--with-daemon", action="store_true", help="run the daemon too, for small deployments"
+    )
     target.server_option(parser)
     listen.options(parser)
     log_options(parser)
 
 
 def log_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--log-level", choices=telemetry.LEVELS, default="info", help="from which on (info)")
     parser.add_argument(
-        "--log-format", choices=telemetry.FORMATS, default="auto", help="auto: console on a terminal"
+        "--log-level", choices=telemetry.LEVELS, default="info", help="least level to log (info)"
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=telemetry.FORMATS,
+        default="auto",
+        help="auto: console on a terminal, else JSON",
     )
 
 
@@ -67,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _embedded(args: argparse.Namespace) -> str | None:
-    """The URL of the embedded server, where that is meant: of the app, whose code may name it, or given."""
+    """Return the URL of the embedded server, if the app's code or the option names one."""
     from streamq.worker.loading import located
 
     if args.url:
@@ -79,15 +90,15 @@ def _embedded(args: argparse.Namespace) -> str | None:
 
 
 def import_option(parser: argparse.ArgumentParser) -> None:
-    """Modules that have task types; `imports` reads it."""
+    """Add the option for modules with task types; `imports` reads it."""
     parser.add_argument(
         "--import", dest="imports", action="append", default=[], metavar="MODULE",
-        help="a module that has task types, as shop.mails (may be repeated)",
+        help="a module with task types, such as shop.mails (may be repeated)",
     )  # fmt: skip
 
 
 def imports(args: argparse.Namespace) -> tuple[str, ...]:
-    """The modules that were named, each option one or several with commas. Raises InvalidOption."""
+    """Return the named modules, each option one or several with commas. Raise InvalidOption."""
     return check_imports(name.strip() for text in args.imports for name in text.split(",") if name.strip())
 
 

@@ -66,8 +66,8 @@ def test_the_exit_codes_are_on_the_main_page(capsys: Capture) -> None:
     ("args", "code", "said"),
     [
         ([], 2, ""),
-        (["stat"], 2, "there is no command 'stat': did you mean 'stats'?"),
-        (["ls"], 2, "there is no command 'ls': `streamq stats` counts by task type"),
+        (["stat"], 2, "unknown command 'stat': did you mean 'stats'?"),
+        (["ls"], 2, "unknown command 'ls': `streamq stats` counts by task type"),
         (["purge"], 2, "`streamq dead purge` deletes dead letters"),
         (["beat"], 2, "`streamq daemon` promotes"),
         (["--url", "redis://x", "stats"], 2, "options come after the command"),
@@ -90,16 +90,16 @@ def test_the_exit_codes_are_on_the_main_page(capsys: Capture) -> None:
         (["task", "show", "nonsense"], 2, "'nonsense' is not a task id; one looks like"),
         (["task", "show", "email:0:n1-0"], 3, "there is no task email:0:n1-0"),
         (["task", "nonsense"], 2, "argument show|list: invalid choice: 'nonsense'"),
-        (["dead", "show", "email:0:n1-0"], 3, "is no dead letter, it is unknown"),
-        (["dead", "requeue"], 2, "say which: ids, filters (--type"),
-        (["dead", "purge", "--all"], 1, "say --yes where nobody can be asked"),
+        (["dead", "show", "email:0:n1-0"], 3, "is not a dead letter: it is unknown"),
+        (["dead", "requeue"], 2, "name ids, filters (--type"),
+        (["dead", "purge", "--all"], 1, "pass --yes in non-interactive use"),
         (["enqueue", "email", "{"], 2, "line 1 is not JSON"),
         (["enqueue", "email", "[1]"], 2, "line 1 is not a JSON object"),
-        (["enqueue", "email"], 2, "give the arguments as JSON ('{}' where there are none)"),
+        (["enqueue", "email"], 2, "pass the arguments as JSON ('{}' if there are none)"),
         (["enqueue", "email", "--file", "/no/such"], 2, "cannot read '/no/such'"),
         (["enqueue", "e mail", "{}"], 2, "is no name for a task type"),
         (["enqueue", "email", "{}", "--delay", "soon"], 2, "write a duration as '90s'"),
-        (["enqueue", "email", "{}", "--at", "soon"], 2, "--at 'soon' is no time: write it as"),
+        (["enqueue", "email", "{}", "--at", "soon"], 2, "--at 'soon' is not a time: write it as"),
         (
             ["enqueue", "email", "{}", "--at", "2027-01-31T09:00"],
             2,
@@ -110,8 +110,8 @@ def test_the_exit_codes_are_on_the_main_page(capsys: Capture) -> None:
         (["wait", "emial"], 3, "did you mean 'email'?"),
         (["wait", "--timeout", "soon"], 2, "write a duration as '90s'"),
         (["stats", "emial"], 3, "did you mean 'email'?"),
-        (["pause"], 2, "say which task types: `streamq stats` lists them"),
-        (["resume"], 2, "say which task types"),
+        (["pause"], 2, "name the task types: `streamq stats` lists them"),
+        (["resume"], 2, "name the task types"),
         (["task", "list", "ready", "sms", "--type", "email"], 2, "the task type is given twice"),
         (["task", "list", "readyy"], 2, "invalid choice: 'readyy'"),
         (["worker", "no_such_module"], 78, "there is no module 'no_such_module' here"),
@@ -120,9 +120,9 @@ def test_the_exit_codes_are_on_the_main_page(capsys: Capture) -> None:
         (
             ["audit", "--app", "shopp"],
             3,
-            "there is nothing of app 'shopp' on this server: see `streamq apps`",
+            "no data of app 'shopp' on this server: `streamq apps` lists the apps",
         ),
-        (["dashboard", "--port", "99999"], 2, "--port 99999 is no port"),
+        (["dashboard", "--port", "99999"], 2, "--port 99999 is not a port"),
         (["dashboard", "--auth", "bearer:$NO_SUCH_NAME"], 2, "environment variable NO_SUCH_NAME is not set"),
         (["demo", "--tasks", "0"], 2, "must be a whole number of at least 1"),
     ],
@@ -164,7 +164,7 @@ def test_which_app(capsys: Capture, url: str, monkeypatch: pytest.MonkeyPatch) -
     assert as_json(capsys, "stats")["app"] == "one"
     StreamQ("two", url).send("email", {})
     code, _, err = run(capsys, "stats")
-    assert (code, "say which with --app: one, two" in err) == (2, True)
+    assert (code, "choose one with --app: one, two" in err) == (2, True)
     assert as_json(capsys, "stats", "--app", "two")["app"] == "two"
     monkeypatch.setenv("STREAMQ_APP", "one")
     assert as_json(capsys, "stats")["app"] == "one"
@@ -239,7 +239,7 @@ def test_the_same_idempotency_key_enqueues_nothing(capsys: Capture, shard: Shard
     assert as_json(capsys, *args) == {"accepted": 0, "duplicates": 1, "ids": first["ids"]}
     code, out, err = run(capsys, *args)
     assert (code, out.split()) == (0, first["ids"])
-    assert "this idempotency key has been there" in err
+    assert "this idempotency key exists" in err
     code, _, err = run(capsys, "enqueue", "email", "{}", "--idempotency-key", "order-42")
     assert code == 2
     assert f"was given to task {first['ids'][0]}" in err
@@ -320,7 +320,7 @@ def test_audit_repairs_what_it_can(capsys: Capture, shard: Shard, url: str) -> N
     shard.fetch()
     command(url, "HSET", shard.t.index, "n5-5", "n6-6")
     code, out, err = run(capsys, "audit")
-    assert (code, "in the index but nowhere" in out, "--repair puts some of this right" in err) == (
+    assert (code, "in the index but nowhere" in out, "--repair fixes some of this" in err) == (
         6,
         True,
         True,
@@ -342,7 +342,7 @@ def test_audit_tells_what_only_an_operator_can_do(capsys: Capture, shard: Shard,
     assert run(capsys, "audit", "--repair", "--write-off")[0] == 0
     assert shard.snapshot().counters["vanished"] == 2
     code, _, err = run(capsys, "audit", "--write-off")
-    assert (code, "go with --repair" in err) == (2, True)
+    assert (code, "need --repair" in err) == (2, True)
 
 
 def test_workers(capsys: Capture, shard: Shard) -> None:

@@ -79,7 +79,7 @@ def test_what_cannot_be_used_is_told_of(
     code, out, _ = run(capsys, "config", "show")
     assert code == 78
     assert "%2F" in out
-    assert "'many' is no port" in out
+    assert "'many' is not a port" in out
     assert "loudly" in out
     assert "sec" not in out.replace("seconds", "")
     code, _, err = run(capsys, "config", "show", "no_such_module:app")
@@ -99,7 +99,7 @@ def test_what_is_as_by_default_is_left_out(
     assert "email.timeout" not in names
     _, everything, nothing = run(capsys, "config", "show", "config_short:app", "--all")
     assert "email.timeout" in everything
-    assert f"{everything.count(chr(10)) - out.count(chr(10))} more are as by default: --all" in err
+    assert f"{everything.count(chr(10)) - out.count(chr(10))} more have their default: --all" in err
     assert "--all" not in nothing
 
 

@@ -80,7 +80,7 @@ def test_requeue(capsys: Capture, shard: Shard) -> None:
     three, _ = faults(shard)
     assert as_json(capsys, "dead", "requeue", three[0]) == {"requeued": 1, "asked": 1}
     code, _, err = run(capsys, "dead", "requeue", three[0], three[1])
-    assert (code, "the others are no dead letters" in err) == (3, True)
+    assert (code, "the others are not dead letters" in err) == (3, True)
     code, out, err = run(capsys, "dead", "requeue", "--error", "Timeout")
     assert (code, out) == (0, "requeued 2 of 2\n")
     assert "requeue: 2 dead letters (email 2)" in err
@@ -95,7 +95,7 @@ def test_purge_says_how_many_and_asks(capsys: Capture, shard: Shard, monkeypatch
     assert as_json(capsys, "dead", "purge", three[0], "email:0:n1-0", "--dry-run") == {"would_purge": 1}
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     code, _, err = run(capsys, "dead", "purge", "--error", "Timeout")
-    assert (code, "not done: say --yes where nobody can be asked" in err) == (1, True)
+    assert (code, "refusing without confirmation: pass --yes" in err) == (1, True)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     code, out, err = run(capsys, "dead", "purge", "--error", "Timeout")
     assert (code, out) == (0, "purged 2 of 2\n")
@@ -121,7 +121,7 @@ def test_an_interrupted_purge_has_done_what_it_says(
     monkeypatch.setattr("streamq.admin.Admin.purge_in_steps", steps)
     code, out, err = run(capsys, "dead", "purge", "--all", "--yes")
     assert (code, out) == (130, "purged 2 of 5\n")
-    assert "interrupted: what is done is done" in err
+    assert "interrupted: finished batches stay done" in err
 
 
 def test_what_a_newcomer_types(capsys: Capture, shard: Shard) -> None:
@@ -144,20 +144,24 @@ def test_what_a_newcomer_types(capsys: Capture, shard: Shard) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
-        (["requeue"], 2, "say which: ids, filters"),
+        (["requeue"], 2, "name ids, filters"),
         (["requeue", "email:0:n1-0", "--all"], 2, "dead requeue: ids or filters, not both"),
         (["requeue", "email:0:n1-0", "--type", "email"], 2, "dead requeue: ids or filters, not both"),
         (["purge", "--error", "", "--yes"], 2, "--error is empty"),
         (["purge", "--group", "", "--yes"], 2, "--group is empty"),
         (["purge", "--type", "", "--yes"], 2, "--type is empty"),
         (["purge", "--type", "emial", "--yes"], 3, "did you mean 'email'?"),
-        (["purge", "--group", "abc", "--yes"], 3, "there is no group 'abc': see `streamq dead groups`"),
+        (
+            ["purge", "--group", "abc", "--yes"],
+            3,
+            "unknown group 'abc': `streamq dead groups` lists the groups",
+        ),
         (["purge", "--older-than", "soon", "--yes"], 2, "--older-than='soon': write a duration as '90s'"),
-        (["purge", "nonsense", "--yes"], 2, "for a task type write --type nonsense"),
+        (["purge", "nonsense", "--yes"], 2, "for a task type use --type nonsense"),
         (["list", "--limit", "0"], 2, "--limit=0: must be a whole number of at least 1"),
         (["list", "email", "--type", "sms"], 2, "the task type is given twice"),
         (["list", "emial"], 3, "did you mean 'email'?"),
-        (["edit", "email:0:n1-0", "{}"], 3, "is no dead letter, it is unknown"),
+        (["edit", "email:0:n1-0", "{}"], 3, "is not a dead letter: it is unknown"),
         (["nonsense"], 2, "invalid choice: 'nonsense'"),
     ],
 )
@@ -174,7 +178,7 @@ def test_edit_one(capsys: Capture, shard: Shard, monkeypatch: pytest.MonkeyPatch
     [dead] = bury(shard)
     assert run(capsys, "dead", "edit", dead, "[1]")[0] == 2
     code, _, err = run(capsys, "dead", "edit", dead)
-    assert (code, "give the new arguments as JSON, or - for standard input" in err) == (2, True)
+    assert (code, "pass the new arguments as JSON, or - for standard input" in err) == (2, True)
     new = as_json(capsys, "dead", "edit", dead, '{"n":7}')["id"]
     assert as_json(capsys, "task", "show", new)["payload"] == {"n": 7}
     assert run(capsys, "dead", "edit", dead, "{}")[0] == 3
@@ -194,14 +198,14 @@ def test_edit_in_an_editor(
     monkeypatch.delenv("VISUAL", raising=False)
     monkeypatch.setenv("EDITOR", "true")
     code, _, err = run(capsys, "dead", "edit", dead)
-    assert (code, "nothing was changed" in err) == (1, True)
+    assert (code, "the arguments were not changed" in err) == (1, True)
     monkeypatch.setenv("EDITOR", f"{sys.executable} {editor}")
     new = as_json(capsys, "dead", "edit", dead)["id"]
     assert as_json(capsys, "task", "show", new)["payload"] == {"n": 8}
     monkeypatch.setenv("EDITOR", "/no/such/editor")
     [dead] = bury(shard)
     code, _, err = run(capsys, "dead", "edit", dead)
-    assert (code, "set EDITOR, or give the arguments as JSON" in err) == (2, True)
+    assert (code, "set EDITOR, or pass the arguments as JSON" in err) == (2, True)
 
 
 def test_edit_from_standard_input(capsys: Capture, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:

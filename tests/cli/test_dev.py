@@ -237,12 +237,12 @@ def test_the_app_s_code_names_another_server(start: Callable[..., Session]) -> N
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["tasks.py"], "'tasks.py' names no app: write it as module:attribute, such as tasks:app"),
-        (["a b:app"], "names no app"),
+        (["tasks.py"], "'tasks.py' is not an app: write it as module:attribute, such as tasks:app"),
+        (["a b:app"], "is not an app"),
         (["tasks:app", "--url", "redis://x", "--data", "x"], "leave out --data and --server-port"),
-        (["tasks:app", "--port", "0"], "--port 0 is no port"),
-        (["tasks:app", "--url", "embedded://"], "dev starts a server by itself"),
-        (["tasks:app", "--watch", "/no/such"], "--watch '/no/such' is no folder"),
+        (["tasks:app", "--port", "0"], "--port 0 is not a port"),
+        (["tasks:app", "--url", "embedded://"], "dev starts an embedded server itself"),
+        (["tasks:app", "--watch", "/no/such"], "--watch '/no/such' is not a folder"),
         (["tasks:app", "--drain-timeout", "soon"], "write a duration as"),
         (["tasks:app", "--concurrency", "0"], "must be a whole number of at least 1"),
     ],

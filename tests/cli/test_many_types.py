@@ -45,7 +45,7 @@ def test_stats(capsys: Capture, many: Shard) -> None:
     assert (len(names), found["more_types"]) == (GLANCE, TYPES + 3 - GLANCE)
     assert {"zebra", "zoo"} <= set(names)
     assert names == sorted(names)
-    assert "2,003 more task types are not looked at" in run(capsys, "stats")[2]
+    assert "2,003 more task types are not shown" in run(capsys, "stats")[2]
     before = asked(many)
     assert [one["type"] for one in as_json(capsys, "stats", "slip2999")["types"]] == ["slip2999"]
     assert asked(many) - before < 10
@@ -55,7 +55,7 @@ def test_stats(capsys: Capture, many: Shard) -> None:
 def test_top(capsys: Capture, many: Shard) -> None:
     found: dict[str, Any] = as_json(capsys, "top")
     assert (len(found["types"]), found["more_types"]) == (GLANCE, TYPES + 3 - GLANCE)
-    assert any("2,003 more task types are not looked at" in line for line in page(found))
+    assert any("2,003 more task types are not shown" in line for line in page(found))
 
 
 def test_shards_share_the_bound(many: Shard) -> None:

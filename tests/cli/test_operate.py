@@ -54,7 +54,7 @@ def test_run_scheduled_tasks_now(capsys: Capture, shard: Shard) -> None:
     assert run(capsys, "run-now", one)[:2] == (0, f"{one} is ready\n")
     assert as_json(capsys, "run-now", two) == {"app": "shop", "ready": [two], "not_scheduled": {}}
     code, _, err = run(capsys, "run-now", one)
-    assert (code, err) == (1, f"streamq: task {one} is not scheduled, it is ready\n")
+    assert (code, err) == (1, f"streamq: task {one} is not scheduled: it is ready\n")
     assert run(capsys, "run-now", one, GONE)[0] == 3
     assert (shard.snapshot().ready, shard.snapshot().scheduled) == (3, 0)
 
@@ -86,7 +86,7 @@ def test_drain_a_worker(capsys: Capture, shard: Shard) -> None:
     assert run(capsys, "drain", "w1")[:2] == (0, "w1 was asked to drain\n")
     code, out, err = run(capsys, "drain", "w1", "w2", "--json")
     assert (code, '"not_found": [' in out) == (3, True)
-    assert "there is no worker 'w2': see `streamq workers`" in err
+    assert "unknown worker 'w2': `streamq workers` lists the names" in err
     assert shard.run(calls.orders(shard.s, "w1")).drain
 
 

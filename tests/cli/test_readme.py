@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from streamq.cli import COMMANDS
 from tests.cli import test_dev
 from tests.cli.test_dev import ROOT, Session
 
@@ -42,7 +41,3 @@ def test_the_first_minute(start: Callable[..., Session]) -> None:
     )  # fmt: skip
     assert done.stdout == "Hello, Bob!\n"
     assert session.end() == 0
-
-
-def test_every_command_is_in_the_table() -> None:
-    assert [name for name in COMMANDS if f"`streamq {name}" not in README] == []

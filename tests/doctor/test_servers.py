@@ -83,7 +83,7 @@ def test_a_server_that_is_nearly_full(start: Start, capsys: Capture) -> None:
     assert main(["doctor", "--url", url]) == 6
     out = capsys.readouterr().out
     assert "✗ memory" in out
-    assert "mend it: redis-cli CONFIG SET maxmemory" in out
+    assert "fix: redis-cli CONFIG SET maxmemory" in out
     command(url, "CONFIG", "SET", "maxmemory", used * 13)
     assert one(look(url), "memory").status == "warning"
 

@@ -55,7 +55,7 @@ async def test_what_can_be_reached_is_shown(
         assert seen["totals"]["ready"] == 4 * (SHARDS - len(missing))
         assert (seen["workers"] is None) == (0 in missing)
         code, out, _ = run(capsys, "top", "--once")
-        assert (code, "missing here: the master does not answer" in out) == (0, True)
+        assert (code, "missing here: the master is unreachable" in out) == (0, True)
         told = as_json(capsys, "stats")
         assert told["missing_shards"] == missing
         assert sum(one["ready"] for one in told["types"]) == seen["totals"]["ready"]

@@ -1,0 +1,214 @@
+"""The documentation: its examples run, its links lead somewhere, and what it names exists."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import asyncio
+import contextlib
+import importlib
+import re
+import sys
+import threading
+import types
+from collections.abc import Iterator
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from streamq import COUNTERS, Daemon, StreamQ, TaskOptions, Worker, WorkerOptions, cli
+from streamq.environment import BENCH_APP, BENCH_RECORD, DEMO_LEDGER, VARIABLES
+from tests.running import QUICK, wait_until
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+GUIDES: Final = [ROOT / "README.md", *sorted((ROOT / "ops" / "docs").glob("*.md"))]
+PAGES: Final = [
+    *GUIDES, ROOT / "CHANGELOG.md", *sorted((ROOT / "ops").glob("*.md")), ROOT / "ops/bench/README.md",
+    *sorted((ROOT / "ops" / "runbooks").glob("*.md")), *sorted((ROOT / "tests").glob("*/README.md")),
+]  # fmt: skip
+FENCED: Final = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def page(path: str) -> str:
+    return (ROOT / path).read_text()
+
+
+def examples(path: Path) -> list[str]:
+    return [code for language, code in FENCED.findall(path.read_text()) if language == "python"]
+
+
+# -- examples ----------------------------------------------------------------------------------------------
+
+WITH_EXAMPLES: Final = [path for path in GUIDES if examples(path)]
+
+
+@contextlib.contextmanager
+def worked(app: StreamQ) -> Iterator[None]:
+    """A worker and a daemon in a thread with an event loop of its own."""
+    loop = asyncio.new_event_loop()
+    worker, daemon = Worker(app, WorkerOptions(block=0.2, heartbeat=0.2)), Daemon(app.address, QUICK)
+
+    async def both() -> None:
+        await asyncio.gather(worker.run(), daemon.run())
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(both()))
+    thread.start()
+    try:
+        wait_until(lambda: worker.ready.is_set() or not thread.is_alive(), 40)
+        assert thread.is_alive(), "the worker has ended"
+        yield
+    finally:
+        loop.call_soon_threadsafe(worker.stop)
+        loop.call_soon_threadsafe(daemon.stop)
+        thread.join(40)
+        loop.close()
+
+
+def execute(code: str, where: str, names: dict[str, Any]) -> None:
+    """Run a block; it may await."""
+    compiled = compile(code, where, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    found = eval(compiled, names)  # noqa: S307 - our own pages
+    if asyncio.iscoroutine(found):
+        asyncio.run(found)
+
+
+def test_the_main_pages_have_examples() -> None:
+    assert {name(path) for path in WITH_EXAMPLES} >= {
+        "README.md", "ops/docs/tasks.md", "ops/docs/results.md", "ops/docs/workers.md", "ops/docs/values.md",
+        "ops/docs/dashboard.md",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=name)
+def test_examples_run_in_their_order(path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other in one namespace, with a worker for the blocks before."""
+    monkeypatch.setenv("STREAMQ_URL", url)
+    module = types.ModuleType(f"page_{path.stem}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    with contextlib.ExitStack() as worker:
+        for number, code in enumerate(examples(path), 1):
+            definitions, _, program = code.partition('if __name__ == "__main__":')
+            where = f"{name(path)}, example {number}"
+            execute(definitions, where, module.__dict__)
+            worker.close()
+            app: StreamQ = module.__dict__["app"]
+            if app.registry.handlers:
+                worker.enter_context(worked(app))
+            if program:
+                execute("if True:" + program, where, module.__dict__)
+
+
+# -- links ---------------------------------------------------------------------------------------------------
+
+
+@cache
+def anchors(path: Path) -> frozenset[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", FENCED.sub("", path.read_text()), re.MULTILINE)
+    return frozenset(re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_links_lead_somewhere(path: Path) -> None:
+    text = re.sub(r"`[^`\n]*`", "", FENCED.sub("", path.read_text()))
+    dead: list[str] = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in link:
+            continue
+        file, _, anchor = link.partition("#")
+        target = (path.parent / file).resolve() if file else path
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            dead.append(link)
+    assert dead == []
+
+
+def test_every_page_is_in_the_index() -> None:
+    text = page("ops/docs/README.md")
+    others = [path.name for path in GUIDES[1:] if path.name != "README.md"]
+    assert [one for one in others if f"]({one})" not in text] == []
+    listed = [path.name for path in sorted((ROOT / "ops").glob("*.md")) if path.name != "README.md"]
+    assert [one for one in listed if f"](../{one})" not in text] == []
+
+
+# -- what is named -------------------------------------------------------------------------------------------
+
+
+def options_of(parser: argparse.ArgumentParser) -> set[str]:
+    found: set[str] = set()
+    for action in parser._actions:
+        found.update(action.option_strings)
+        if isinstance(action, argparse._SubParsersAction):
+            for sub in action.choices.values():
+                found |= options_of(sub)
+    return found
+
+
+@cache
+def options(command: str) -> frozenset[str]:
+    """Every option of a command and of what is below it."""
+    module: Any = importlib.import_module(f"streamq.cli.{command.replace('-', '_')}")
+    parser = argparse.ArgumentParser()
+    module.arguments(parser)
+    return frozenset(options_of(parser))
+
+
+def command_lines(path: Path) -> Iterator[str]:
+    text = path.read_text()
+    blocks = [code for _, code in FENCED.findall(text)]
+    spans = re.findall(r"`([^`\n]+)`", FENCED.sub("", text))
+    for line in [*(line.strip() for code in blocks for line in code.splitlines()), *spans]:
+        if re.match(r"streamq [a-z]", line):
+            yield line.partition("  #")[0]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_commands_and_their_options_exist(path: Path) -> None:
+    wrong: list[str] = []
+    for line in command_lines(path):
+        command = re.match(r"streamq ([a-z-]+)", line)
+        assert command is not None
+        given = set(re.findall(r"(?<!\S)\[?(--[a-z-]+)", line))
+        if command[1] not in cli.COMMANDS or given - options(command[1]):
+            wrong.append(line)
+    assert wrong == []
+
+
+def test_every_command_is_in_its_table() -> None:
+    text = page("ops/docs/cli.md")
+    assert [one for one in cli.COMMANDS if f"`streamq {one}" not in text] == []
+
+
+def test_exit_codes_and_variables_are_those_of_the_code(capsys: pytest.CaptureFixture[str]) -> None:
+    text = page("ops/docs/cli.md")
+    cli.main(["--help"])
+    codes = re.findall(r"^  (\d+) ", capsys.readouterr().out.partition("exit codes:")[2], re.MULTILINE)
+    assert len(codes) > 5
+    assert re.findall(r"^\| (\d+) \|", text, re.MULTILINE) == codes
+    internal = (DEMO_LEDGER, BENCH_APP, BENCH_RECORD)
+    assert [one.name for one in VARIABLES if one not in internal and f"`{one.name}`" not in text] == []
+
+
+def test_every_option_of_a_task_type_is_in_its_tables() -> None:
+    wanted = {"name", *(field.name for field in fields(TaskOptions))}
+    for path, table in (("ops/docs/tasks.md", wanted), ("ops/docs/policy-changes.md", wanted - {"name"})):
+        cells = re.findall(r"^\| (`[^|]+) \|", page(path), re.MULTILINE)
+        named = {word for cell in cells for word in re.findall(r"`(\w+)`", cell)}
+        assert table - named == set()
+
+
+def test_every_counter_is_in_its_table() -> None:
+    text = page("ops/docs/results.md")
+    assert [one for one in COUNTERS if f"`{one}`" not in text] == []
+
+
+def test_files_that_the_design_names_exist() -> None:
+    named = re.findall(r"`([\w/]+/[\w.*]*|[\w/]+\.(?:py|lua))`", page("ops/docs/design.md"))
+    assert len(named) > 25
+    assert [one for one in named if not list((ROOT / "streamq").glob(one))] == []
