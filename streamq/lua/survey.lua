@@ -9,9 +9,9 @@ for n, stream in ipairs(KEYS) do
   local length = redis.pcall('XLEN', stream)
   local row = type(length) == 'number' and {length, -1, -1} or {0, 0, 0}
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
-  for _, group in ipairs(groups.err and {} or groups) do
+  for _, found_group in ipairs(groups.err and {} or groups) do
     local about = {}
-    for m = 1, #group, 2 do about[group[m]] = group[m + 1] end
+    for m = 1, #found_group, 2 do about[found_group[m]] = found_group[m + 1] end
     if about.name == group then row = {row[1], about.pending, about.consumers} end
   end
   found[n] = row
