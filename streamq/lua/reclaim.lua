@@ -14,7 +14,7 @@
 -- USES ring
 -- KEYS policy stream suspect index dead letters counters cancels waiters gone groups heartbeats expiring doorbell ready bell
 -- ARGV group letter cursor limit expected_ms default_lease_ms default_max_lost done
--- Returns {next cursor, now_ms, returned, dead, cancelled} or {'skew', now_ms}
+-- Returns {next cursor, now_ms, returned, dead, cancelled, whether the policy is no hash} or {'skew', now_ms}
 local stream, suspect, index, dead, letters = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local counters, cancels, waiters, gone = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local group, letter, cursor, done = ARGV[1], ARGV[2], ARGV[3], ARGV[8]
@@ -23,8 +23,9 @@ local limit, expected = tonumber(ARGV[4]), tonumber(ARGV[5])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local stamp = string.format('%.0f', now)
-local policy = redis.call('HMGET', KEYS[1], 'lease_ms', 'max_lost')
--- A stored value that no app can have written counts as none.
+local policy = redis.pcall('HMGET', KEYS[1], 'lease_ms', 'max_lost')
+-- A stored value that no app can have written counts as none; a policy that is no hash keeps no task.
+local unread = policy.err and 1 or 0
 local function whole(value, least, otherwise)
   local number = tonumber(value)
   if number and number >= least and number < 1e15 then return math.floor(number) end
@@ -175,4 +176,4 @@ if #entries > 0 then
     if value > 0 then redis.call('HINCRBY', counters, name, value) end
   end
 end
-return {next_, now, returned, buried + ghosts, cancelled}
+return {next_, now, returned, buried + ghosts, cancelled, unread}

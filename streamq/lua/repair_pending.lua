@@ -12,7 +12,8 @@ local group, entry, id = ARGV[1], string.sub(ARGV[2], 2), ARGV[3]
 local held = redis.pcall('XPENDING', stream, group, entry, entry, 1)
 if held.err or #held == 0 or #redis.call('XRANGE', stream, entry, entry) > 0 then return 'gone' end
 if id ~= ARGV[2] and redis.call('HGET', index, id) ~= ARGV[2] then return 'gone' end
-local lease = tonumber(redis.call('HGET', KEYS[1], 'lease_ms')) or tonumber(ARGV[5])
+local lease = redis.pcall('HGET', KEYS[1], 'lease_ms')
+lease = type(lease) == 'string' and tonumber(lease) or tonumber(ARGV[5])
 if held[1][3] < lease then return 'held' end
 local time = redis.call('TIME')
 local stamp = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
