@@ -35,9 +35,10 @@ MOST_IDS: Final = 200
 _MANY: Final = {"id", "ids", "type", "fingerprint", "error", "since", "until", "action", "done"}
 _FIELDS: Final[dict[str, set[str]]] = {
     "pause": {"type", "reason"}, "resume": {"type"}, "drain": {"worker"}, "cancel": {"id"}, "run-now": {"id"},
-    "resubmit": {"id", "payload"}, "requeue": _MANY, "purge": _MANY,
+    "resubmit": {"id", "payload"}, "forget": {"type", "results"}, "requeue": _MANY, "purge": _MANY,
 }  # fmt: skip
 """What each action may be told, beside the page to go `back` to."""
+_YES: Final = {"yes": True, "true": True, "": False, "no": False, "false": False}
 
 
 class Actions:
@@ -139,6 +140,8 @@ def act(action: str, given: dict[str, str], admin: Admin) -> tuple[str, str]:
         case "resume":
             changed = admin.resume(_need(given, "type"))
             return ("Resumed." if changed else "It was not paused."), "/types"
+        case "forget":
+            return _forget(_need(given, "type"), given.get("results", ""), admin), "/types"
         case "drain":
             found = admin.drain(_need(given, "worker"))
             return (
@@ -148,6 +151,14 @@ def act(action: str, given: dict[str, str], admin: Admin) -> tuple[str, str]:
             return _chosen(action, given["ids"].split(), admin), "/dead"
         case _:
             return _task_action(action, _need(given, "id"), given, admin)
+
+
+def _forget(task_type: str, results: str, admin: Admin) -> str:
+    """Forget a task type; answers what to say."""
+    if (drop := _YES.get(results.lower())) is None:
+        raise HTTPException(400, "results: yes where those that are kept are to go too, else no.")
+    admin.forget(task_type, results=drop)
+    return f"Task type {task_type} is forgotten."
 
 
 def _chosen(action: str, ids: list[str], admin: Admin) -> str:
@@ -257,6 +268,7 @@ def _question(action: str, given: dict[str, str]) -> str:
         "drain": f"Drain worker {what}? It takes no more tasks, finishes those in hand and ends.",
         "pause": f"Pause task type {what}? Workers leave it alone until it is resumed; "
         "enqueue goes on accepting.",
+        "forget": f"Forget task type {what}? Its name, policy, counters and history go for good.",
     }
     verb = action.replace("-", " ").capitalize()
     if "ids" in given:
