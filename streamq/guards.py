@@ -12,11 +12,14 @@ from typing import Final
 
 from streamq.keys import VALUES
 
-OWN: Final = frozenset({"enqueue", "settle", "fetch", "trim"})
+OWN: Final = frozenset({"enqueue", "settle", "fetch", "trim", "repair_counters"})
 """Scripts that look for themselves, or for which a key that is wrong costs itself only."""
 _SPARED: Final = frozenset(
-    {("leave", "streams"), ("groups", "streams"), ("reclaim", "heartbeats"), ("sweep", "workers")}
-)
+    {
+        ("leave", "streams"), ("groups", "streams"), ("reclaim", "heartbeats"), ("sweep", "workers"),
+        ("reclaim", "policy"), ("repair_pending", "policy"),
+    }
+)  # fmt: skip
 """Keys where a wrong one costs itself only: it counts as empty, or gets no group."""
 _OTHER: Final = {
     "stream": "stream", "streams": "stream", "beats": "zset", "details": "hash", "apps": "hash",

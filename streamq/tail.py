@@ -6,11 +6,12 @@ is the one thing that a question writes.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import orjson
 
@@ -21,6 +22,7 @@ from streamq.transport import Subscription, SyncTransport
 EventName = Literal[
     "started", "completed", "retried", "dead", "cancelled", "expired", "handed_back", "skipped"
 ]
+_NAMES: Final = frozenset(get_args(EventName))
 FLAG_MS: Final = 15_000
 RENEWED: Final = 5.0
 
@@ -115,13 +117,17 @@ def _events(text: str) -> Iterator[Event]:
         yield from (_event(worker, told) for told in events)
         if left_out:
             yield Event("skipped", "", worker, 0, number=int(left_out))
-    except (ValueError, TypeError, KeyError, OverflowError, OSError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
         return  # said by somebody else
 
 
 def _event(worker: str, told: dict[str, Any]) -> Event:
     seconds = told.get("seconds")
+    if told["event"] not in _NAMES:
+        raise ValueError(told["event"])
     at_ms, attempt = int(told["at_ms"]), int(told["attempt"])
     datetime.fromtimestamp(at_ms / 1000, UTC)  # a moment that none is was not said by a worker
     took = None if seconds is None else float(seconds)
+    if took is not None and not math.isfinite(took):
+        raise ValueError(seconds)
     return Event(told["event"], str(told["id"]), worker, at_ms, attempt, took)

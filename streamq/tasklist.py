@@ -237,7 +237,7 @@ class _Cursor:
     after: str = ""
 
     def text(self) -> str:
-        raw = f"{self.type}\n{self.shard}\n{self.after}".encode()
+        raw = f"{self.type}\n{self.shard}\n{self.after}".encode("utf-8", "surrogateescape")
         return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
     @classmethod
@@ -245,8 +245,8 @@ class _Cursor:
         if not text:
             return cls()
         try:
-            raw = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True).decode()
-            name, shard, after = raw.split("\n", 2)
+            raw = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
+            name, shard, after = raw.decode("utf-8", "surrogateescape").split("\n", 2)
             return cls(name, int(shard), after)
         except (ValueError, binascii.Error):
             raise UsageError(f"cursor={text[:40]!r} is none that a page gave out") from None
@@ -267,10 +267,8 @@ class _Completed:
         member, hash_, skip = self._cursor(after)
         members = self._ask(calls.page_buckets(self._t, member, MEMBERS_AT_ONCE + 1), list)
         places = [place for one in members[:MEMBERS_AT_ONCE] for place in self._hashes(one)][hash_:]
-        if not places:
-            return calls.RowPage("", [])
-        number, size, rows = self._results(places, skip, limit)
         following = f"{members[-1]}:0:0" if len(members) > MEMBERS_AT_ONCE else ""
+        number, size, rows = self._results(places, skip, limit) if places else (0, 0, [])
         if not rows:
             return calls.RowPage(following, [])
         seen = (skip if number == 1 else 0) + len(rows)
@@ -296,10 +294,10 @@ class _Completed:
                 return n + 1, size, rows
         return 0, 0, []
 
-    def _cursor(self, after: str) -> tuple[str, int, int]:
+    def _cursor(self, after: str) -> tuple[str | None, int, int]:
         member, hash_, skip = [*after.rsplit(":", 2), "", ""][:3]  # a damaged member may have any character
         if not after:
-            return "", 0, 0
+            return None, 0, 0
         if not (hash_.isdigit() and skip.isdigit()):
             raise UsageError("cursor: is none that a page gave out")
         return member, count(hash_), count(skip)

@@ -88,9 +88,14 @@ class Auditor:
         return {name for name in names if NAME_PATTERN.fullmatch(name)}
 
     def _judge_key(self, known: KnownKey, fault: Fault) -> None:
+        t = type_keys(self._app, known.shard, known.type)
         if fault.problem == "the wrong kind of value":
+            if known.kind == "counters":
+                fault = Fault("counters of the wrong kind", fault.where)
+                if self._recounted(t):
+                    return
             self._unsound.add((known.type, known.shard))
-        self._judge(type_keys(self._app, known.shard, known.type), fault)
+        self._judge(t, fault)
 
     # -- one type --------------------------------------------------------------------------------------
 
@@ -98,6 +103,7 @@ class Auditor:
         if (t.type, t.shard) in self._unsound:
             return  # every script would fail on the key of the wrong kind
         try:
+            self._counters(t)
             self._groups(t)
             late = sum(self._follow(t, walk) for walk in self._walks(t))
             self._waiting(t, late)
@@ -132,6 +138,25 @@ class Auditor:
             for fault in step.faults:
                 self._judge(t, fault)
         return late
+
+    def _counters(self, t: TypeKeys) -> None:
+        """First of all, since other repairs count what they do."""
+        unsound = self._ask(calls.unsound_counters(t))
+        if unsound and not self._recounted(t):
+            for name, held in unsound:
+                self._note(t, Fault("a counter that is no number", f"{name} holds {held}"))
+
+    def _recounted(self, t: TypeKeys) -> bool:
+        """Whether counters that are none count again by now. A dry run says what would become of them."""
+        if self._mode == "look":
+            return False
+        for name, held, now in self._ask(calls.repair_counters(t, write=self._mode == "repair")):
+            if name == t.counters:
+                fault, how = Fault("counters of the wrong kind", f"{name} holds a {held}, not a hash"), ""
+            else:
+                fault, how = Fault("a counter that is no number", f"{name} holds {held}"), _recounted(now)
+            self._note_repair(t, fault, how)
+        return self._mode == "repair"
 
     def _groups(self, t: TypeKeys) -> None:
         """Groups are made by workers and daemons: an entry that waits for one for long waits for both."""
@@ -209,9 +234,10 @@ class Auditor:
         if self._room(t, fault):
             self._audit.problems.append(_problem(t, fault))
 
-    def _note_repair(self, t: TypeKeys, fault: Fault) -> None:
+    def _note_repair(self, t: TypeKeys, fault: Fault, how: str = "") -> None:
         if self._room(t, fault):
-            self._audit.repaired.append(Repaired(_problem(t, fault), FAULTS[fault.problem].repair))
+            how = how or FAULTS[fault.problem].repair
+            self._audit.repaired.append(Repaired(_problem(t, fault), how))
 
     def _room(self, t: TypeKeys, fault: Fault) -> bool:
         place = (fault.problem, t.type, t.shard)
@@ -222,6 +248,12 @@ class Auditor:
 
 _USED: Final = HOLDING | {"counters"}
 """The kinds of keys that show that a task type was in use."""
+
+
+def _recounted(now: str) -> str:
+    return (
+        f"goes on from {now}, by the rest of the books" if now else "starts from 0: its count is written off"
+    )
 
 
 def _overdue(counts: Counts) -> bool:

@@ -53,6 +53,16 @@ FAULTS: Final[dict[str, Kind]] = {
         "wrote the difference off: it is counted as vanished (too few) or adopted (too many)",
         "something else deleted or added entries: find it; then --repair --write-off closes the books",
     ),
+    "a counter that is no number": Kind(
+        "I5",
+        "counts again",
+        "nothing that counts with it is written meanwhile: streamq audit --repair recounts it",
+    ),
+    "counters of the wrong kind": Kind(
+        "I5",
+        "made anew: what ended before is not counted any more",
+        "nothing that counts is written meanwhile: streamq audit --repair makes them anew",
+    ),
     "a cancel request without a task": Kind("I7", "removed the request"),
     "expired but not ended": Kind("I9", "", _DAEMON),
     "waiters long past their time": Kind("I7", "", _DAEMON),

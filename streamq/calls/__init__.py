@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from streamq.calls.audit import overdue_expiries as overdue_expiries
     from streamq.calls.audit import overdue_waiters as overdue_waiters
     from streamq.calls.audit import repair_books as repair_books
+    from streamq.calls.audit import repair_counters as repair_counters
     from streamq.calls.audit import repair_dead as repair_dead
     from streamq.calls.audit import repair_lifetime as repair_lifetime
     from streamq.calls.audit import repair_pending as repair_pending
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from streamq.calls.audit import repair_type as repair_type
     from streamq.calls.audit import scan_keys as scan_keys
     from streamq.calls.audit import scan_rows as scan_rows
+    from streamq.calls.audit import unsound_counters as unsound_counters
     from streamq.calls.call import SILENT_MS as SILENT_MS
     from streamq.calls.call import WRITER_MEMORY_MS as WRITER_MEMORY_MS
     from streamq.calls.call import Call as Call
@@ -141,9 +143,9 @@ __all__, __getattr__ = lazy.names(__name__, {
     "audit": (
         "Fault", "KeyState", "Rows", "Walked", "audit_dead", "audit_keys", "audit_letters",
         "audit_pending", "audit_places", "audit_rows", "audit_schedule", "audit_stream", "consumers",
-        "index_place", "overdue_expiries", "overdue_waiters", "repair_books", "repair_dead",
-        "repair_lifetime", "repair_pending", "repair_place", "repair_row", "repair_type", "scan_keys",
-        "scan_rows",
+        "index_place", "overdue_expiries", "overdue_waiters", "repair_books", "repair_counters",
+        "repair_dead", "repair_lifetime", "repair_pending", "repair_place", "repair_row", "repair_type",
+        "scan_keys", "scan_rows", "unsound_counters",
     ),
     "call": ("SILENT_MS", "WRITER_MEMORY_MS", "Call", "R", "all_streams"),
     "daemon": (

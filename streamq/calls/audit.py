@@ -6,15 +6,22 @@ writes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 from streamq.calls.call import DEFAULT_LEASE_MS, Arg, Call, build, pairs, text
 from streamq.keys import GROUP, TypeKeys
+from streamq.model import COUNTERS
 
 BYTES: Final = 65536
 """A step of a walk ends when it has read so much: payloads may be of any size."""
+
+SHOWN: Final = 40
+"""Bytes of a counter that is no number that are shown."""
+_COUNTER: Final = re.compile(rb"-?[0-9]{1,17}")
+_SEQUENCE: Final = re.compile(rb"[0-9]{1,15}")
 
 Rows = Literal["index", "cancels", "dead"]
 
@@ -188,6 +195,29 @@ def repair_type(t: TypeKeys) -> Call[int]:
 
 def repair_books(t: TypeKeys, imbalance: int) -> Call[int]:
     return build("repair_books", (imbalance,), int, t)
+
+
+def unsound_counters(t: TypeKeys) -> Call[list[tuple[str, str]]]:
+    """The counters that are no numbers, and what they hold."""
+    return Call(None, (t.counters,), ("HGETALL", t.counters), _unsound)
+
+
+def _unsound(reply: list[Any]) -> list[tuple[str, str]]:
+    return [
+        (_shown(name), _shown(value[:SHOWN]))
+        for name, value in pairs(reply)
+        if not (_SEQUENCE if name == b"sequence" else _COUNTER).fullmatch(value)
+    ]
+
+
+def repair_counters(t: TypeKeys, *, write: bool) -> Call[list[tuple[str, str, str]]]:
+    """Answers each counter, what it held, and what it is now ('' where it starts from 0)."""
+    names = ("sequence", *COUNTERS)
+    return build("repair_counters", (int(write), *names), lambda r: [_row(*row) for row in r], t)
+
+
+def _row(name: bytes, held: bytes, now: bytes) -> tuple[str, str, str]:
+    return _shown(name), _shown(held), text(now)
 
 
 def index_place(t: TypeKeys, local: str) -> Call[str]:

@@ -101,7 +101,8 @@ def reclaim(
 def _reclaimed(cursor: str, reply: list[Any]) -> Reclaim:
     if reply[0] == b"skew":
         return Reclaim(cursor, reply[1], skew=True)
-    return Reclaim(reply[0].decode(), *reply[1:])
+    cursor_, now_ms, returned, dead, cancelled, unread = reply
+    return Reclaim(cursor_.decode(), now_ms, returned, dead, cancelled, unread=bool(unread))
 
 
 def restamp(stream: str, cursor: str, limit: int) -> Call[str]:

@@ -121,9 +121,15 @@ def _ended(state: State, reply: list[Any]) -> RowPage:
     return RowPage(_shown(reply[0]), [Row(state, _shown(row[0]), "", moment(row[2])) for row in reply[1]])
 
 
-def page_buckets(t: TypeKeys, start: str, limit: int) -> Call[list[str]]:
-    """Where completed tasks are, newest first: minutes since the epoch, or `d` and a number."""
-    return build("page_buckets", (start, limit), lambda r: [_shown(member) for member in r], t)
+def page_buckets(t: TypeKeys, start: str | None, limit: int) -> Call[list[str]]:
+    """Where completed tasks are, newest first, from a member on: minutes since the epoch, or `d` and a
+    number. What something else wrote there comes as it is, to go on from."""
+    first = "" if start is None else b"=" + start.encode("utf-8", "surrogateescape")
+    return build("page_buckets", (first, limit), lambda r: [_exact(member) for member in r], t)
+
+
+def _exact(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def page_results(keys: Sequence[str], skip: int, limit: int) -> Call[tuple[int, int, list[Row]]]:

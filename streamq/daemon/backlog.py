@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from streamq import calls
+from streamq import calls, telemetry
 from streamq.calls import Call
 from streamq.daemon.directory import Directory
 from streamq.daemon.loop import a_round, each
@@ -28,17 +29,20 @@ from streamq.transport import AsyncTransport
 KEPT: Final = 2.0
 """Seconds for which an answer is given again: scrapers and scalers come in pairs."""
 MOST: Final = 2000
-"""Types in shards that are looked at; a scrape must end."""
+"""Types times shards that are looked at; a scrape must end."""
+LEFT_OUT: Final = "streamq forget removes types that nobody uses; streamq stats TYPE asks about one"
 Row = dict[str, Any]
 
 
 @dataclass
 class View:
-    """What was seen. `rows`: one a type, over its shards; None where the server did not answer."""
+    """What was seen. `rows`: one a type, over its shards; None where the server did not answer. `more_types`:
+    those that were not looked at."""
 
     rows: list[Row] | None = None
     workers: dict[str, Counter[str]] = field(default_factory=dict)
     memory: tuple[int, int] | None = None
+    more_types: int = 0
 
 
 class Backlog:
@@ -50,6 +54,8 @@ class Backlog:
         self._rounds = rounds
         self._lock = asyncio.Lock()
         self._view, self._seen = View(), 0.0
+        self._left_out = 0
+        self._log = telemetry.get_logger()
 
     async def look(self) -> View:
         """What there is, at most `KEPT` seconds old."""
@@ -61,11 +67,19 @@ class Backlog:
     async def _fresh(self) -> View:
         try:
             with a_round(self._rounds, "watch"):
-                return View(await self._rows(), await self._workers(), await self._memory())
+                chosen, more = chosen_types(self._directory.types(), MOST)
+                self._tell(more)
+                return View(await self._rows(chosen), await self._workers(), await self._memory(), more)
         except RedisError:
             return View()
 
-    async def _rows(self) -> list[Row]:
+    def _tell(self, more: int) -> None:
+        """Say once that types are left out: their alerts and autoscalers would be silent for no reason."""
+        if more and not self._left_out:
+            self._log.warning("queue.types_left_out", types=more, looked_at=MOST, fix=LEFT_OUT)
+        self._left_out = more
+
+    async def _rows(self, chosen: Sequence[TypeKeys]) -> list[Row]:
         """A type that cannot be counted in one of its shards has no row: a part would be taken for all."""
         rows: dict[tuple[str, str], Row] = {}
         unreadable: set[tuple[str, str]] = set()
@@ -75,7 +89,7 @@ class Backlog:
             add_counts(rows, keys, await self._transport.run(calls.counts(keys), patience=0))
             unreadable.discard((keys.app, keys.type))
 
-        for keys in self._directory.types()[:MOST]:
+        for keys in chosen:
             if (keys.app, keys.type) not in unreadable:
                 await each([keys], count)
         await self._pauses(rows)
@@ -114,6 +128,29 @@ class Backlog:
         except RedisError:  # a user without INFO
             return None
         return max(found, key=lambda memory: memory[0] / (memory[1] or float("inf")), default=None)
+
+
+def chosen_types(types: Sequence[TypeKeys], most: int) -> tuple[list[TypeKeys], int]:
+    """So many keys at most, each type with all its shards, and how many types are left out: the apps in turn,
+    so that the types of one crowd out no other."""
+    shards: dict[tuple[str, str], list[TypeKeys]] = {}
+    for keys in types:
+        shards.setdefault((keys.app, keys.type), []).append(keys)
+    if len(types) <= most:
+        return list(types), 0
+    turn: Counter[str] = Counter()
+    order: list[tuple[int, tuple[str, str]]] = []
+    for place in shards:
+        order.append((turn[place[0]], place))
+        turn[place[0]] += 1
+    chosen: list[TypeKeys] = []
+    left_out = 0
+    for _, place in sorted(order):
+        if len(chosen) + len(shards[place]) <= most:
+            chosen += shards[place]
+        else:
+            left_out += 1
+    return chosen, left_out
 
 
 def add_counts(rows: dict[tuple[str, str], Row], keys: TypeKeys, counts: Counts) -> None:
@@ -159,6 +196,8 @@ def samples(view: View) -> Snapshot:
     """The view as metrics."""
     found = Snapshot()
     found.set("streamq_redis_up", value=int(view.rows is not None))
+    if view.rows is not None:
+        found.set("streamq_queue_more_types", value=view.more_types)
     for row in view.rows or ():
         _samples(found, row)
     for app, workers in view.workers.items():

@@ -12,11 +12,15 @@ from typing import Final
 
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
-from streamq.daemon.loop import about, apart, each
+from streamq.daemon.loop import about, apart, each, tell
 from streamq.keys import TypeKeys, shard_keys
 from streamq.transport import AsyncTransport, GroupMissing
 
 START: Final = "0-0"
+UNREAD: Final = (
+    "is no hash: tasks of dead workers are taken back by the default lease and losses; rename the key, and "
+    "the next worker or producer that starts writes the policy anew"
+)
 
 
 class Claimer:
@@ -51,6 +55,8 @@ class Claimer:
                 )
                 await self._restamp_all(shard)
                 return
+            if reclaim.unread:
+                tell(self._log, about(keys), f"{keys.policy} {UNREAD}")
             if reclaim.returned or reclaim.dead or reclaim.cancelled:
                 self._log.warning(
                     "tasks.reclaimed",

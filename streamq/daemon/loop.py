@@ -98,12 +98,12 @@ def apart(log: Any = None, **place: Any) -> Generator[None]:
     except GroupMissing as error:
         (log or telemetry.get_logger()).warning("group.missing", **place, error=str(error))
     except RedisError as error:
-        _tell(log, place, str(error))  # the server's words say it all
+        tell(log, place, str(error))  # the server's words say it all
     except Exception as error:  # noqa: BLE001 - stored values that nobody of ours wrote
-        _tell(log, place, repr(error), exc_info=True)
+        tell(log, place, repr(error), exc_info=True)
 
 
-def _tell(log: Any, place: dict[str, Any], error: str, **more: Any) -> None:
+def tell(log: Any, place: dict[str, Any], error: str, **more: Any) -> None:
     """Log a fault that is new, and note it in the book of the round under way."""
     under_way, log = _ROUND.get(), log or telemetry.get_logger()
     if under_way is None or under_way[0].fault(under_way[1], place, error):

@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -33,7 +33,7 @@ from streamq.release import package_version
 from streamq.telemetry import health, systemd
 from streamq.telemetry.health import Facts
 from streamq.telemetry.pulse import Pulse
-from streamq.telemetry.report import Report
+from streamq.telemetry.report import Report, Seen
 from streamq.telemetry.sums import Snapshot, Sums, build_info
 from streamq.transport import Address, AsyncTransport, arrived, warn_of_eviction
 
@@ -193,14 +193,15 @@ class Daemon:
         found.add(samples(await self._backlog.look()))
         return found
 
-    async def backlog(self) -> list[dict[str, Any]] | None:
-        return (await self._backlog.look()).rows
+    async def backlog(self) -> Seen | None:
+        view = await self._backlog.look()
+        return None if view.rows is None else Seen(view.rows, view.more_types)
 
     def report(self) -> Report:
         """What a supervisor is told; called in another thread."""
         found = self._snapshot()
         found.add(samples(self._view))
-        return Report(self.facts(), found, self._view.rows)
+        return Report(self.facts(), found, self._view.rows, self._view.more_types)
 
     async def _look(self) -> None:
         self._view = await self._backlog.look()

@@ -34,6 +34,7 @@ MAY: Final[dict[str, Role]] = {
     "requeue": "operator",
     "drain": "operator",
     "purge": "admin",
+    "forget": "admin",
     "resubmit": "admin",
 }
 """The least role that may do each action."""

@@ -128,6 +128,7 @@ def _question(action: str, given: dict[str, str]) -> str:
         "drain": f"Drain worker {what}? It takes no more tasks, finishes those in hand and ends.",
         "pause": f"Pause task type {what}? Workers leave it alone until it is resumed; "
         "enqueue goes on accepting.",
+        "forget": f"Forget task type {what}? Its name, policy, counters and history go for good.",
     }
     verb = action.replace("-", " ").capitalize()
     if "ids" in given:

@@ -6,12 +6,16 @@ the API. Checks who asks; reads no request body and builds no page.
 
 from __future__ import annotations
 
+from typing import Final
+
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from streamq.admin import Admin
 from streamq.dashboard.access import MAY, Principal
 from streamq.dashboard.forms import MOST_IDS, need
+
+_YES: Final = {"yes": True, "true": True, "": False, "no": False, "false": False}
 
 
 def allowed(request: Request, action: str) -> str:
@@ -33,6 +37,8 @@ def act(action: str, given: dict[str, str], admin: Admin) -> tuple[str, str]:
         case "resume":
             changed = admin.resume(need(given, "type"))
             return ("Resumed." if changed else "It was not paused."), "/types"
+        case "forget":
+            return _forget(need(given, "type"), given.get("results", ""), admin), "/types"
         case "drain":
             found = admin.drain(need(given, "worker"))
             return (
@@ -42,6 +48,14 @@ def act(action: str, given: dict[str, str], admin: Admin) -> tuple[str, str]:
             return _chosen(action, given["ids"].split(), admin), "/dead"
         case _:
             return _task_action(action, need(given, "id"), given, admin)
+
+
+def _forget(task_type: str, results: str, admin: Admin) -> str:
+    """Forget a task type; return what to say."""
+    if (drop := _YES.get(results.lower())) is None:
+        raise HTTPException(400, "results: yes if those that are kept are to go too, else no.")
+    admin.forget(task_type, results=drop)
+    return f"Task type {task_type} is forgotten."
 
 
 def _chosen(action: str, ids: list[str], admin: Admin) -> str:

@@ -78,15 +78,17 @@ class Scrape:
 
     def _fresh(self, inspector: Inspector) -> View:
         try:
-            return View(self._rows(inspector), self._workers(inspector), _memory(inspector))
+            types, more = inspector.glance(MOST)
+            rows = self._rows(inspector, types)
+            return View(rows, self._workers(inspector), _memory(inspector), more)
         except RedisError:
             self.failed()
             return View()
 
-    def _rows(self, inspector: Inspector) -> list[Row]:
+    def _rows(self, inspector: Inspector, types: list[str]) -> list[Row]:
         rows: dict[tuple[str, str], Row] = {}
         shards, paused = inspector.shards(), inspector.paused()
-        for name in inspector.glance(MOST)[0]:
+        for name in types:
             try:
                 counted = [(shard, inspector.counts(name, shard)) for shard in range(shards)]
             except ServerError:  # no row: a part would be taken for all

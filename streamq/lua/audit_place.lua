@@ -1,5 +1,6 @@
 #!lua flags=no-writes,allow-stale
 -- audit_place: look closely at single places (a stream entry, a row of the schedule), all at one instant.
+-- USES row_of
 -- KEYS schedule index letters high normal low suspect
 -- ARGV group places...
 -- Returns {problem, place...}
@@ -17,27 +18,11 @@ local function unnumbered(due)
   end
 end
 
--- Rows with one due time are ordered by their numbers.
-local function row_of(due, number)
-  if number == 0 then return unnumbered(due) end
-  number = string.format('%012d', number) .. 'h'  -- any letter: numbers of 12 digits and of more, as bytes
-  local low = redis.call('ZCOUNT', schedule, '-inf', '(' .. due)
-  local high = low + redis.call('ZCOUNT', schedule, due, due) - 1
-  while low <= high do
-    local middle = math.floor((low + high) / 2)
-    local row = redis.call('ZRANGE', schedule, middle, middle)[1]
-    local found = string.match(row, '^%d+')
-    found = found and found .. 'h' or row
-    if found == number then return row end
-    if found < number then low = middle + 1 else high = middle - 1 end
-  end
-end
-
 -- The fields of what is at a place: nil where nothing is, false where they cannot be read.
 local function fields_at(place)
   local due, number = string.match(place, '^d(%d+)-(%d+)$')
   if due then
-    local row = row_of(due, tonumber(number))
+    local row = tonumber(number) == 0 and unnumbered(due) or row_of(schedule, due, tonumber(number))
     if not row then return nil end
     local good, fields = pcall(cmsgpack.unpack, string.sub(row, (string.find(row, '%D') or #row) + 1))
     return good and type(fields) == 'table' and fields or false

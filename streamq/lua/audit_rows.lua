@@ -1,31 +1,17 @@
 #!lua flags=no-writes,allow-stale
 -- audit_rows: look at rows of the index, the cancel requests or the list of the dead: each has its task.
+-- USES row_of
 -- KEYS schedule index cancels dead letters high normal low suspect
 -- ARGV group of bytes ids...
 -- Returns {ids looked at, {problem, id...}}; `of` is index, cancels or dead; it ends when it has read `bytes`
 local streams = {h = high, n = normal, l = low, s = suspect}
 local bytes, problems, read = tonumber(bytes), {}, 0
 
--- Rows with one due time are ordered by their numbers.
-local function row_of(due, number)
-  number = string.format('%012d', number) .. 'h'  -- any letter: numbers of 12 digits and of more, as bytes
-  local low = redis.call('ZCOUNT', schedule, '-inf', '(' .. due)
-  local high = low + redis.call('ZCOUNT', schedule, due, due) - 1
-  while low <= high do
-    local middle = math.floor((low + high) / 2)
-    local row = redis.call('ZRANGE', schedule, middle, middle)[1]
-    read = read + #row + 300
-    local found = string.match(row, '^%d+')
-    found = found and found .. 'h' or row
-    if found == number then return row end
-    if found < number then low = middle + 1 else high = middle - 1 end
-  end
-end
-
 local function fields_at(place)
   local due, number = string.match(place, '^d(%d+)-(%d+)$')
   if due then
-    local row = row_of(due, tonumber(number))
+    local row, bytes_ = row_of(schedule, due, tonumber(number))
+    read = read + bytes_
     local good, fields = pcall(cmsgpack.unpack, row and string.sub(row, (string.find(row, '%D') or #row) + 1) or '')
     return row and good and type(fields) == 'table' and fields
   end

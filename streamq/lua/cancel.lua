@@ -3,6 +3,7 @@
 --
 -- The request to a worker is kept in `cancels` until the task ends, whoever holds it then; the message
 -- on the control channel only makes it quick.
+-- USES row_of
 -- KEYS schedule index counters cancels waiters gone dead high normal low suspect action_log actions expiring
 -- ARGV group id task_id control done action about
 -- Returns cancelled (also where it was before), requested, dead or unknown
@@ -35,26 +36,11 @@ local function cancelled()
   return 'cancelled'
 end
 
--- Rows with one due time are ordered by their numbers.
-local function row_of(due, number)
-  number = string.format('%012d', number) .. 'h'  -- any letter: numbers of 12 digits and of more, as bytes
-  local low = redis.call('ZCOUNT', schedule, '-inf', '(' .. due)
-  local high = low + redis.call('ZCOUNT', schedule, due, due) - 1
-  while low <= high do
-    local middle = math.floor((low + high) / 2)
-    local row = redis.call('ZRANGE', schedule, middle, middle)[1]
-    local found = string.match(row, '^%d+')
-    found = found and found .. 'h' or row
-    if found == number then return row end
-    if found < number then low = middle + 1 else high = middle - 1 end
-  end
-end
-
 local place = redis.call('HGET', index, id) or id
 local kind = string.sub(place, 1, 1)
 local due, number = string.match(place, '^d(%d+)-(%d+)$')
 if due then
-  local row = row_of(due, tonumber(number))
+  local row = row_of(schedule, due, tonumber(number))
   if row then
     redis.call('ZREM', schedule, row)
     return cancelled()

@@ -62,8 +62,10 @@ if mixed or not known or n <= #ARGV then
   function uncountable(...)
     local told = redis.pcall('HMGET', counters, ...)
     if told.err then return wrong(counters, 'hash', told) end
-    for _, value in ipairs(told) do
-      if value and (not string.match(value, '^-?%d+$') or #value > 17) then
+    for n = 1, #told do
+      local value = told[n]
+      local most = select(n, ...) == 'sequence' and 15 or 17  -- a row of the schedule begins with so many
+      if value and (not string.match(value, most == 15 and '^%d+$' or '^-?%d+$') or #value > most) then
         return redis.error_reply('ERR ' .. counters .. ' holds ' .. value .. ', no number; nothing was written')
       end
     end
@@ -79,10 +81,14 @@ if mixed or not known or n <= #ARGV then
 
   local bad = uncountable('accepted') or no_streams()
   if bad then return bad end
+  -- A writer's later calls have the same lifetime as its first.
+  if not string.find(sequence, '^%d+$') or not string.find(memory_ms, '^[1-9]%d*$') or #memory_ms > 15 then
+    return redis.error_reply('MALFORMED call; nothing was written')
+  end
 end
-if not known then redis.call('SADD', types, task_type) end
 
 if n > #ARGV then
+  if not known then redis.call('SADD', types, task_type) end
   accepted = (n - first_arg) / 2
   local total = redis.call('HINCRBY', counters, 'accepted', accepted)
   local pcall = redis.pcall
@@ -190,7 +196,7 @@ local function read()
   if window ~= '' then
     task.digest = ARGV[n]
     n = n + 1
-    if not task.digest then return nil end
+    if not task.digest or #window > 15 or tonumber(window) == 0 then return nil end
   end
   return task
 end
@@ -213,6 +219,7 @@ while n <= #ARGV do
 end
 if record ~= #KEYS then return redis.error_reply('MALFORMED keys; nothing was written') end
 record = first_key - 1
+if not known then redis.call('SADD', types, task_type) end
 for number, task in ipairs(tasks) do
   if task.digest then record = record + 1 end
   local answer = task.digest and first_of(KEYS[record], task.digest) or refusal()

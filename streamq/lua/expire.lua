@@ -4,6 +4,7 @@
 -- A row of `expiring` is a local id by the moment at which its task expires. What a worker holds is the
 -- worker's to judge, and is looked at again in `again_ms`: it may be handed back. The row of a task that
 -- has ended is dropped, and so is one whose task has no lifetime any more.
+-- USES row_of
 -- KEYS expiring schedule index counters cancels waiters gone high normal low suspect
 -- ARGV group limit again_ms done
 -- Returns {rows looked at, tasks expired}
@@ -13,27 +14,12 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local stamp = string.format('%.0f', now)
 
--- Rows with one due time are ordered by their numbers.
-local function row_of(due, number)
-  number = string.format('%012d', number) .. 'h'  -- any letter: numbers of 12 digits and of more, as bytes
-  local low = redis.call('ZCOUNT', schedule, '-inf', '(' .. due)
-  local high = low + redis.call('ZCOUNT', schedule, due, due) - 1
-  while low <= high do
-    local middle = math.floor((low + high) / 2)
-    local row = redis.call('ZRANGE', schedule, middle, middle)[1]
-    local found = string.match(row, '^%d+')
-    found = found and found .. 'h' or row
-    if found == number then return row end
-    if found < number then low = middle + 1 else high = middle - 1 end
-  end
-end
-
 -- Nil where there is no such task, 'held', or its fields and what takes it away.
 local function waiting(id)
   local place = redis.call('HGET', index, id) or id
   local due, number = string.match(place, '^d(%d+)-(%d+)$')
   if due then
-    local row = row_of(due, tonumber(number))
+    local row = row_of(schedule, due, tonumber(number))
     local good, fields = pcall(cmsgpack.unpack, string.sub(row or '', (string.find(row or '', '%D') or 0) + 1))
     if not row or not good or type(fields) ~= 'table' then return nil end
     return fields, function() redis.call('ZREM', schedule, row) end

@@ -1,26 +1,12 @@
 #!lua flags=no-writes,allow-stale
 -- locate: where a task is now, and what is stored of it.
+-- USES row_of
 -- KEYS results schedule index dead letters gone cancels high normal low suspect
 -- ARGV group id
 -- Returns {now_ms, state, {name, value...}, {stored fields...}, result or false}
 local streams = {h = high, n = normal, l = low, s = suspect}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-
--- Rows with one due time are ordered by their numbers.
-local function row_of(due, number)
-  number = string.format('%012d', number) .. 'h'  -- any letter: numbers of 12 digits and of more, as bytes
-  local low = redis.call('ZCOUNT', schedule, '-inf', '(' .. due)
-  local high = low + redis.call('ZCOUNT', schedule, due, due) - 1
-  while low <= high do
-    local middle = math.floor((low + high) / 2)
-    local row = redis.call('ZRANGE', schedule, middle, middle)[1]
-    local found = string.match(row, '^%d+')
-    found = found and found .. 'h' or row
-    if found == number then return row end
-    if found < number then low = middle + 1 else high = middle - 1 end
-  end
-end
 
 local function texts(fields)
   if type(fields) ~= 'table' then return {} end
@@ -57,7 +43,7 @@ end
 local place = redis.call('HGET', index, id) or id
 local due, number = string.match(place, '^d(%d+)-(%d+)$')
 if due then
-  local row = row_of(due, tonumber(number))
+  local row = row_of(schedule, due, tonumber(number))
   if row then
     local good, fields = pcall(cmsgpack.unpack, string.sub(row, (string.find(row, '%D') or #row) + 1))
     return {now, 'scheduled', {'stream', string.match(row, '%D') or '', 'due_ms', due}, texts(good and fields), false}

@@ -14,14 +14,15 @@
 -- USES ring
 -- KEYS stream policy suspect index dead letters counters cancels waiters gone groups heartbeats expiring doorbell ready bell
 -- ARGV group letter cursor limit expected_ms default_lease_ms default_max_lost done
--- Returns {next cursor, now_ms, returned, dead, cancelled} or {'skew', now_ms}
+-- Returns {next cursor, now_ms, returned, dead, cancelled, whether the policy is no hash} or {'skew', now_ms}
 local limit, expected = tonumber(limit), tonumber(expected_ms)
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local stamp = string.format('%.0f', now)
-local policy = redis.call('HMGET', policy, 'lease_ms', 'max_lost')
--- A stored value that no app can have written counts as none.
+local policy = redis.pcall('HMGET', policy, 'lease_ms', 'max_lost')
+-- A stored value that no app can have written counts as none; a policy that is no hash keeps no task.
+local unread = policy.err and 1 or 0
 local function whole(value, least, otherwise)
   local number = tonumber(value)
   if number and number >= least and number < 1e15 then return math.floor(number) end
@@ -172,4 +173,4 @@ if #entries > 0 then
     if value > 0 then redis.call('HINCRBY', counters, name, value) end
   end
 end
-return {next_, now, returned, buried + ghosts, cancelled}
+return {next_, now, returned, buried + ghosts, cancelled, unread}

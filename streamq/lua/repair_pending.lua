@@ -10,7 +10,8 @@ local entry = string.sub(place, 2)
 local held = redis.pcall('XPENDING', stream, group, entry, entry, 1)
 if held.err or #held == 0 or #redis.call('XRANGE', stream, entry, entry) > 0 then return 'gone' end
 if id ~= place and redis.call('HGET', index, id) ~= place then return 'gone' end
-local lease = tonumber(redis.call('HGET', policy, 'lease_ms')) or tonumber(default_lease_ms)
+local lease = redis.pcall('HGET', policy, 'lease_ms')
+lease = type(lease) == 'string' and tonumber(lease) or tonumber(default_lease_ms)
 if held[1][3] < lease then return 'held' end
 local time = redis.call('TIME')
 local stamp = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))

@@ -2,30 +2,16 @@
 -- repair_place: make the index say where a task is: its row is set, or removed where it needs none.
 --
 -- Does nothing where the index names another place that holds the task too: then there are two of it.
+-- USES row_of
 -- KEYS schedule index counters high normal low suspect
 -- ARGV place
 -- Returns how many rows were changed
 local streams = {h = high, n = normal, l = low, s = suspect}
 
--- Rows with one due time are ordered by their numbers.
-local function row_of(due, number)
-  number = string.format('%012d', number) .. 'h'  -- any letter: numbers of 12 digits and of more, as bytes
-  local low = redis.call('ZCOUNT', schedule, '-inf', '(' .. due)
-  local high = low + redis.call('ZCOUNT', schedule, due, due) - 1
-  while low <= high do
-    local middle = math.floor((low + high) / 2)
-    local row = redis.call('ZRANGE', schedule, middle, middle)[1]
-    local found = string.match(row, '^%d+')
-    found = found and found .. 'h' or row
-    if found == number then return row end
-    if found < number then low = middle + 1 else high = middle - 1 end
-  end
-end
-
 local function fields_at(where)
   local due, number = string.match(where, '^d(%d+)-(%d+)$')
   if due then
-    local row = row_of(due, tonumber(number))
+    local row = row_of(schedule, due, tonumber(number))
     local good, fields = pcall(cmsgpack.unpack, row and string.sub(row, (string.find(row, '%D') or #row) + 1) or '')
     return row and good and type(fields) == 'table' and fields
   end

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- run_now: make a scheduled task ready at once.
--- USES ring
+-- USES ring row_of
 -- KEYS schedule index high normal low action_log actions doorbell ready bell
 -- ARGV id action about
 -- Returns 1, or 0 where the task is not in the schedule
@@ -19,23 +19,8 @@ local function note(log, rows, action, about, done)
   end
   redis.call('HINCRBY', rows, action .. '#', done)
 end
--- Rows with one due time are ordered by their numbers.
-local function row_of(due, number)
-  number = string.format('%012d', number) .. 'h'  -- any letter: numbers of 12 digits and of more, as bytes
-  local low = redis.call('ZCOUNT', schedule, '-inf', '(' .. due)
-  local high = low + redis.call('ZCOUNT', schedule, due, due) - 1
-  while low <= high do
-    local middle = math.floor((low + high) / 2)
-    local row = redis.call('ZRANGE', schedule, middle, middle)[1]
-    local found = string.match(row, '^%d+')
-    found = found and found .. 'h' or row
-    if found == number then return row end
-    if found < number then low = middle + 1 else high = middle - 1 end
-  end
-end
-
 local due, number = string.match(redis.call('HGET', index, id) or id, '^d(%d+)-(%d+)$')
-local row = due and row_of(due, tonumber(number))
+local row = due and row_of(schedule, due, tonumber(number))
 if not row then return 0 end
 local letter = string.match(row, '%D')
 local good, fields = pcall(cmsgpack.unpack, string.sub(row, (string.find(row, '%D') or #row) + 1))

@@ -61,7 +61,9 @@ look(counters, 'hash', books)
 local total = {}
 for n = 1, bad and 0 or #events do
   local value = books[n] or '0'
-  if #value > 17 or not string.find(value, '^-?%d+$') then
+  -- A row of the schedule begins with the sequence, in at most 15 digits.
+  local most = events[n] == 'sequence' and 15 or 17
+  if #value > most or not string.find(value, most == 15 and '^%d+$' or '^-?%d+$') then
     bad = redis.error_reply('ERR ' .. counters .. ' holds ' .. value .. ', no number; nothing was written')
   end
   total[events[n]] = tonumber(value)

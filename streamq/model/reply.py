@@ -41,7 +41,8 @@ class Moved(NamedTuple):
 class Reclaim(NamedTuple):
     """Reclaim's answer: where to go on (`0-0`: round complete) and what became of the deliveries.
 
-    `skew`: the server's clock is not where it was expected; nothing was touched.
+    `skew`: the server's clock is not where it was expected; nothing was touched. `unread`: the policy is no
+    hash, and the default lease and losses were taken instead.
     """
 
     cursor: str
@@ -49,6 +50,7 @@ class Reclaim(NamedTuple):
     returned: int = 0
     dead: int = 0
     cancelled: int = 0
+    unread: bool = False
     skew: bool = False
 
 

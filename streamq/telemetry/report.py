@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -21,21 +21,33 @@ from streamq.telemetry.sums import Snapshot
 INTERVAL: Final = 1.0
 
 
+class Seen(NamedTuple):
+    """What is known of the queue: rows by app and type, and how many types were not looked at."""
+
+    rows: list[dict[str, Any]]
+    more_types: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a process is, its sums, and where it is a daemon what it sees of the queue (else None)."""
+    """How a process is, its sums, and where it is a daemon what it sees of the queue (else None), and how
+    many task types it does not look at."""
 
     facts: Facts
     sums: Snapshot
     backlog: Sequence[dict[str, Any]] | None = None
+    more_types: int = 0
 
     def packed(self) -> bytes:
-        return orjson.dumps({"facts": self.facts.plain(), "sums": self.sums.plain(), "backlog": self.backlog})
+        told = {"facts": self.facts.plain(), "sums": self.sums.plain(), "backlog": self.backlog}
+        return orjson.dumps(told | {"more_types": self.more_types})
 
     @classmethod
     def unpacked(cls, raw: bytes) -> Report:
         plain = orjson.loads(raw)
-        return cls(Facts.read(plain["facts"]), Snapshot.read(plain["sums"]), plain["backlog"])
+        return cls(
+            Facts.read(plain["facts"]), Snapshot.read(plain["sums"]), plain["backlog"], plain["more_types"]
+        )
 
 
 class Reporter(threading.Thread):

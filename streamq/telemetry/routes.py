@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 
 from streamq import environment
 from streamq.telemetry import exposition, health
+from streamq.telemetry.report import Seen
 from streamq.telemetry.sums import Snapshot
 from streamq.telemetry.web import Request, Response, Routes
 
@@ -42,8 +43,8 @@ class Service(Protocol):
 
     async def metrics(self) -> Snapshot: ...
 
-    async def backlog(self) -> list[dict[str, Any]] | None:
-        """Rows by app and type; None where the queue cannot be seen."""
+    async def backlog(self) -> Seen | None:
+        """None where the queue cannot be seen."""
         ...
 
 
@@ -67,10 +68,13 @@ def routes(service: Service, *, knows_queue: bool) -> Routes:
         return Response(200, text, content_type)
 
     async def backlog(request: Request) -> Response:
-        rows = await service.backlog()
-        if rows is None:  # an autoscaler keeps what it has, where it would scale to zero on a 0
+        seen = await service.backlog()
+        if seen is None:  # an autoscaler keeps what it has, where it would scale to zero on a 0
             return Response.text(503, "Redis is away: the backlog is not known")
-        return Response.json(200, _backlog(rows, request.query))
+        found = _backlog(seen, request.query)
+        if seen.more_types and "type" in request.query and not found["types"]:
+            return Response.text(503, f"it may be one of {seen.more_types} task types that are not looked at")
+        return Response.json(200, found)
 
     found = {
         ("GET", "/live"): live,
@@ -92,8 +96,10 @@ def _may_drain(request: Request) -> bool:
     return request.private or (scheme.lower() == "bearer" and good)
 
 
-def _backlog(rows: list[dict[str, Any]], query: Any) -> dict[str, Any]:
-    chosen = [row for row in rows if all(query.get(name, row[name]) == row[name] for name in ("app", "type"))]
+def _backlog(seen: Seen, query: Any) -> dict[str, Any]:
+    chosen = [
+        row for row in seen.rows if all(query.get(name, row[name]) == row[name] for name in ("app", "type"))
+    ]
     total = {name: sum(row[name] for row in chosen) for name in ("ready", "running", "scheduled", "dead")}
     return {
         "backlog": total["ready"] + total["running"],
@@ -101,4 +107,5 @@ def _backlog(rows: list[dict[str, Any]], query: Any) -> dict[str, Any]:
         "oldest_ready_seconds": max((row["oldest_ready_seconds"] for row in chosen), default=0),
         "overdue_seconds": max((row["overdue_seconds"] for row in chosen), default=0),
         "types": chosen,
+        "more_types": seen.more_types,
     }

@@ -172,7 +172,8 @@ class SyncTransport:
             return self._send(node, call, effort)
         except (lib.RedisError, OSError) as error:
             self.turn(node, error)
-            raise translate(error, node.shown, self.address.source) from None
+            failed = translate(error, node.shown, self.address.source)
+            raise naming_rights(failed, self.address.namespace.rights) from None
 
     def _persist(self, call: Call[R], effort: Effort, error: RedisError) -> R:
         try:

@@ -323,6 +323,81 @@ def test_books_are_closed_only_when_told_to(shard: Shard, by: int, counter: str)
     assert look(shard).ok
 
 
+ALONE = ("accepted", "completed", "cancelled", "expired", "purged", "vanished", "adopted")
+
+
+@pytest.mark.parametrize("name", [*ALONE, "started", "retried", "repaired", "dead", "sequence", "mine"])
+@pytest.mark.parametrize("value", ["x", "1.5", "1e999", "", b"\xff", "9" * 18])
+def test_a_counter_that_is_no_number_counts_again(shard: Shard, name: str, value: str | bytes) -> None:
+    """One of the balance is known exactly from the others."""
+    before = {k: int(v) for k, v in raw(shard).items()}
+    shard.command("HSET", shard.t.counters, name, value)
+    found = look(shard)
+    assert "a counter that is no number" in problems(found)
+    dump_before = dump(shard)
+    assert [one.how for one in repair(shard, dry_run=True).repaired]
+    assert dump(shard) == dump_before
+    done = repair(shard)
+    assert (done.problems, look(shard).ok) == ([], True)
+    [told] = done.repaired
+    assert name in told.problem.where
+    after = {k: int(v) for k, v in raw(shard).items()}
+    if name == "sequence":
+        assert after.pop("sequence") > before.pop("sequence")
+        assert str(raw(shard)["sequence"].decode()) in told.how
+    elif name in before and name in ALONE:
+        assert after[name] == before[name]
+    else:
+        assert after.get(name, 0) == (name == "repaired")
+        assert "written off" in told.how
+    before.pop(name, None)
+    assert {k: v for k, v in after.items() if k not in (name, "repaired")} == before
+    assert shard.put(delay_ms=60_000)
+    [delivery] = shard.fetch(budget=1)
+    shard.settle([delivery], Retried(3_600_000, b"[]"))
+    assert look(shard).ok
+
+
+def raw(shard: Shard) -> dict[str, bytes]:
+    flat = shard.command("HGETALL", shard.t.counters)
+    return {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
+
+
+def test_of_several_counters_that_are_no_numbers_the_books_balance(shard: Shard) -> None:
+    for name in ("completed", "cancelled", "purged"):
+        shard.command("HSET", shard.t.counters, name, "nan")
+    assert repair(shard).ok
+    assert shard.snapshot().counters["completed"] == 1
+    for name in ("accepted", "completed", "adopted", "sequence"):
+        shard.command("HSET", shard.t.counters, name, "nan")
+    done = repair(shard)
+    assert done.ok
+    assert {one.problem.where.partition(" ")[0] for one in done.repaired} == {
+        "accepted", "completed", "adopted", "sequence"
+    }  # fmt: skip
+    assert look(shard).ok
+
+
+@pytest.mark.parametrize("args", [("SET", "x"), ("RPUSH", "x"), ("SADD", "x"), ("ZADD", "1", "x")])
+def test_counters_of_the_wrong_kind_are_made_anew(shard: Shard, args: tuple[str, ...]) -> None:
+    shard.command("DEL", shard.t.counters)
+    shard.command(args[0], shard.t.counters, *args[1:])
+    assert problems(look(shard)) == ["counters of the wrong kind"]
+    dry = repair(shard, dry_run=True)
+    assert problems(dry) == ["counters of the wrong kind"]
+    assert any("made anew" in one.how for one in dry.repaired)
+    assert shard.command("TYPE", shard.t.counters) != b"hash"
+    done = repair(shard)
+    assert (done.problems, look(shard).problems) == ([], [])
+    assert any(shard.t.counters in one.problem.where for one in done.repaired)
+    snapshot = shard.snapshot()
+    there = snapshot.ready + snapshot.running + snapshot.scheduled + snapshot.dead
+    assert snapshot.counters["accepted"] == there
+    first, second = shard.put(delay_ms=60_000), shard.put(delay_ms=60_000)
+    assert first != second
+    assert look(shard).ok
+
+
 def test_a_repair_that_comes_too_late_does_nothing(shard: Shard) -> None:
     """Guard: each script looks again. The fault may be gone when it is repaired."""
     t, local = shard.t, shard.put()
@@ -376,6 +451,7 @@ def test_cancelling_leaves_nothing_behind(shard: Shard) -> None:
 def test_every_fault_is_tested() -> None:
     tested = {fault for _, fault in REPAIRED + REPORTED}
     tested |= {"a stream without its group", "the counters do not add up", "could not be checked"}
+    tested |= {"a counter that is no number", "counters of the wrong kind"}
     assert tested == set(FAULTS)
 
 

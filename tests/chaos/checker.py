@@ -16,6 +16,10 @@ from tests.chaos.record import Finding, History
 from tests.chaos.tasks import MAX_ATTEMPTS, OVERRUN, TIMEOUT
 
 MAX_LOST: Final = 3
+ALONE_FROM: Final = 2 * MAX_LOST
+"""Lost deliveries in a row from which on nothing runs beside a task."""
+FOREVER: Final = 3 * MAX_LOST
+"""Lost deliveries in a row that end a task which is not proved guilty."""
 EXACT_STARTS: Final = ("mail", "capped")
 """Types whose handler notes its start before anything can cut it short."""
 _S: Final = 1_000_000_000
@@ -89,25 +93,39 @@ def _attempts(history: History, task: str) -> Iterator[Finding]:
     if numbers and numbers[-1] > MAX_ATTEMPTS:
         yield Finding("attempts", task, f"attempt {numbers[-1]} of {MAX_ATTEMPTS}")
     for number in numbers[1:]:
-        first = min(event["at"] for event in starts if event["attempt"] == number)
+        first = min((e for e in starts if e["attempt"] == number), key=lambda event: int(event["at"]))
         if not _failed(history, task, number - 1, first):
             yield Finding("attempts", task, f"attempt {number} follows no failure of attempt {number - 1}")
-    if any(event["lost"] >= 3 * MAX_LOST for event in starts):
+    if any(event["lost"] >= FOREVER for event in starts):
         yield Finding("attempts", task, "was delivered after it had lost as many deliveries as it may lose")
+    for event in starts:
+        if event["lost"] >= MAX_LOST - 1 and event["place"][0] != "s":
+            yield Finding("not apart", task, f"has lost {event['lost']} deliveries and ran like any other")
+        if event["lost"] >= ALONE_FROM and not task.startswith("image:"):
+            yield from _alone(history, event)
 
 
-def _failed(history: History, task: str, attempt: int, before: int) -> bool:
-    """Whether this attempt failed, or may have been cut short by its timeout, before that time."""
+def _failed(history: History, task: str, attempt: int, before: Event) -> bool:
+    """Whether this attempt failed, or may have been cut short by its timeout, before that start."""
     # A crash ends an attempt only where it is not the worker that dies of it.
     names = ("start", "fail", "interrupted", *(["crash"] if task.startswith("image:") else []))
-    events = [e for e in history.of_task(task, *names) if e["attempt"] == attempt and e["at"] < before]
-    return any(event["event"] != "start" or before - event["at"] > _limit(event) * _S for event in events)
+    events = [e for e in history.of_task(task, *names) if e["attempt"] == attempt and e["at"] < before["at"]]
+    return any(
+        event["event"] != "start" or before["at"] - event["at"] > _limit(event, before) * _S
+        for event in events
+    )
 
 
-def _limit(start: Event) -> float:
-    """Seconds that an attempt may take. A suspect's process is killed at its timeout, and notes nothing."""
-    apart = start["place"][0] == "s" and start["lost"] >= MAX_LOST - 1
-    return OVERRUN if apart and start["conduct"] == "overrun" else TIMEOUT
+def _limit(start: Event, following: Event) -> float:
+    """Seconds that an attempt may take. A suspect's process is killed at its timeout, and notes nothing; the
+    attempt is settled then, which a lost one is not: its losses are forgotten."""
+    settled = following["lost"] < start["lost"]
+    return OVERRUN if _is_suspect(start) and settled and start["conduct"] == "overrun" else TIMEOUT
+
+
+def _is_suspect(start: Event) -> bool:
+    """Whether it was run as a suspect, in a process of its own."""
+    return bool(start["apart"] and start["place"][0] == "s" and start["lost"] >= MAX_LOST - 1)
 
 
 def _end(history: History, task: str, state: str, final: Tally) -> Iterator[Finding]:
@@ -155,6 +173,8 @@ def _dead(history: History, task: str, conduct: str | None, final: Tally) -> Ite
     elif letter.reason == "lost":
         if losses[-MAX_LOST:] != [True] * MAX_LOST:
             yield Finding("wrong end", task, f"dead of lost deliveries, with failures {losses}")
+        if not history.of_task(task, "crash") and losses[-FOREVER:] != [True] * FOREVER:
+            yield Finding("innocent", task, f"dead of the deaths of others, with failures {losses}")
     else:
         yield Finding("wrong end", task, f"dead for {letter.reason!r}")
 
@@ -167,21 +187,42 @@ def _deliveries(history: History) -> Iterator[Finding]:
             if event["event"] != "start":
                 continue
             before = seen.setdefault((task, event["place"]), event)
-            if before is event or history.regrouped(before["at"], event["at"]) or _alone(before, event):
+            if before is event or history.regrouped(before["at"], event["at"]):
+                continue
+            if _once_more(history, before, event):
+                seen[task, event["place"]] = event
+                yield from _alone(history, event)
                 continue
             yield Finding(
                 "delivered twice", task, f"{event['place']} to {before['worker']} and {event['worker']}"
             )
 
 
-def _alone(before: Event, event: Event) -> bool:
-    """Whether a suspect was run once more by its worker: its process died while others ran beside it."""
-    same = before["worker"] == event["worker"] and before["attempt"] == event["attempt"]
-    again = before.setdefault("again", 0) < 1
-    if same and again and event["place"][0] == "s" and event["lost"] >= MAX_LOST - 1:
-        before["again"] += 1
-        return True
-    return False
+def _once_more(history: History, before: Event, event: Event) -> bool:
+    """Whether a suspect was run once more by its worker, since its process died of it, perhaps of others."""
+    died = [
+        crash
+        for crash in history.of_task(event["id"], "crash")
+        if crash["token"] == before["token"] and crash["at"] < event["at"]
+    ]
+    first = not before.setdefault("again", False)
+    event["again"] = True
+    same = all(before[name] == event[name] for name in ("worker", "attempt", "lost"))
+    apart = _is_suspect(before) and _is_suspect(event) and before["pid"] != event["pid"]
+    return bool(died) and first and same and apart
+
+
+def _alone(history: History, start: Event) -> Iterator[Finding]:
+    """What is run once more after its process died runs with nothing beside it."""
+    over = min(
+        (e["at"] for e in history.by_id[start["id"]] if e.get("token") == start["token"] and e is not start),
+        default=start["at"],
+    )
+    for task, events in history.by_id.items():
+        for event in events:
+            mine = event["event"] == "start" and event["worker"] == start["worker"]
+            if mine and start["at"] < event["at"] < over:
+                yield Finding("not alone", start["id"], f"{task} was begun beside it by {start['worker']}")
 
 
 def _answers(history: History, states: dict[str, list[str]], final: Tally) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from typing import Final
 from tests.chaos.plan import Topology
 
 ROOT = Path(__file__).resolve().parents[2]
-TOPOLOGIES: Final[tuple[Topology, ...]] = ("single",)
+TOPOLOGIES: Final[tuple[Topology, ...]] = ("single", "sentinel", "cluster")
 """What the previous release can connect to."""
 COMMIT = (Path(__file__).parent / "previous.txt").read_text().strip()
 

@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import time
+from multiprocessing import current_process
 from typing import Any, Final
 
 from tenacity import wait_random
@@ -26,6 +27,8 @@ MAX_ATTEMPTS: Final = 3
 TIMEOUT: Final = 6.0
 OVERRUN: Final = 0.5
 """The timeout of a task that is to run into it."""
+CHILD: Final = "streamq-child"
+"""The name of a process that a worker started for handlers."""
 SHARDS: Final = "STREAMQ_CHAOS_SHARDS"
 BACKLOG: Final = 30
 
@@ -66,7 +69,13 @@ class Step:
             "token": self.token,
             "conduct": conduct,
         }
-        self._note("start", lost=context.lost, place=context._task.place, worker=context.worker)
+        self._note(
+            "start",
+            lost=context.lost,
+            place=context._task.place,
+            worker=context.worker,
+            apart=current_process().name == CHILD,
+        )
 
     def _note(self, event: str, **more: Any) -> None:
         history.write(event, **self._about, **more)

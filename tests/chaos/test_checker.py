@@ -39,19 +39,19 @@ class Story:
 
     def run(
         self, key: str, task: str, *ends: str, attempt: int = 1, lost: int = 0,
-        place: str = "", pid: int = 7, conduct: str = "ok",
+        place: str = "", pid: int = 7, conduct: str = "ok", worker: str = "",
     ) -> Story:  # fmt: skip
         """An execution with what it noted. Its token is its place."""
-        place = place or f"{task}-{attempt}-{lost}"
+        place = place or f"{'s' if lost > 1 else ''}{task}-{attempt}-{lost}"
         about: dict[str, Any] = {
             "key": key,
             "id": task,
             "attempt": attempt,
-            "token": place,
+            "token": place if not worker else f"{place}-{pid}",
             "conduct": conduct,
             "pid": pid,
         }
-        self.note("start", lost=lost, place=place, worker=f"w{pid}", **about)
+        self.note("start", lost=lost, place=place, worker=worker or f"w{pid}", apart=bool(worker), **about)
         for end in ends:
             self.note(end, **about)
         return self
@@ -265,6 +265,83 @@ def test_each_fault_is_found(spoil: Callable[[Story], None], rule: str) -> None:
     story = good()
     spoil(story)
     assert rule in story.rules()
+
+
+SUSPECT = "mail:0:n9-0"
+
+
+def poison(*ends: str, again: bool = True) -> Story:
+    """A suspect whose process died beside others, and of which the second run has ended alone."""
+    story = good().ask("y", SUSPECT, "crash")
+    story.run("y", SUSPECT, *ends, lost=2, pid=20, conduct="crash", worker="w7")
+    if again:
+        story.run("y", SUSPECT, "crash", lost=2, pid=21, conduct="crash", worker="w7")
+    story.tally.letters[SUSPECT] = Letter("lost", [{"error": "WorkerLost"}] * 3)
+    return story.end(SUSPECT, "dead").count(started=1)
+
+
+def test_a_suspect_may_run_once_more_where_its_process_died() -> None:
+    assert poison("crash").rules() == set()
+
+
+def test_a_suspect_whose_process_did_not_die_is_not_run_again() -> None:
+    assert poison().rules() == {"delivered twice"}
+
+
+def test_a_suspect_is_not_run_a_third_time() -> None:
+    story = poison("crash").run("y", SUSPECT, "crash", lost=2, pid=22, conduct="crash", worker="w7")
+    assert story.rules() == {"delivered twice"}
+
+
+def test_what_died_in_its_worker_does_not_run_again_from_one_entry() -> None:
+    story = poison("crash")
+    for event in story.events:
+        if event.get("id") == SUSPECT and event["event"] == "start":
+            event["apart"] = False
+    assert story.rules() == {"delivered twice"}
+
+
+def test_nothing_is_begun_beside_what_runs_once_more() -> None:
+    story = poison("crash", again=False)
+    story.run("y", SUSPECT, lost=2, pid=21, conduct="crash", worker="w7")
+    about = {"key": "y", "id": SUSPECT, "attempt": 1, "token": story.events[-1]["token"], "conduct": "crash"}
+    story.ask("z", "mail:0:n8-0").run("z", "mail:0:n8-0", "effect")
+    story.end("mail:0:n8-0", "completed", "mail:0:n8-0-1-0").count(started=1)
+    story.note("crash", pid=21, **about)
+    assert story.rules() == {"not alone"}
+
+
+def test_nobody_is_buried_for_the_deaths_of_others() -> None:
+    story = good().ask("y", SUSPECT)
+    for lost in range(3):
+        story.run("y", SUSPECT, lost=lost, pid=20 + lost)
+    story.tally.letters[SUSPECT] = Letter("lost", [{"error": "WorkerLost"}] * 3)
+    assert story.end(SUSPECT, "dead").count(started=3, reclaimed=3).rules() == {"innocent"}
+
+
+def test_a_suspect_runs_from_the_stream_of_suspects() -> None:
+    story = good().ask("y", SUSPECT).run("y", SUSPECT, "effect", lost=2, place="n9-2")
+    assert story.end(SUSPECT, "completed", "n9-2").count(started=1).rules() == {"not apart"}
+
+
+@pytest.mark.parametrize(
+    ("lost", "wait", "worker", "rules"),
+    [
+        (0, 6, "w7", set()),
+        (0, 1, "w7", {"attempts"}),  # too soon for its timeout
+        (3, 6, "w7", {"attempts"}),  # the losses go on, so it was lost, not settled
+        (0, 6, "", {"attempts"}),  # in its worker it would have noted its interruption
+    ],
+)
+def test_a_suspect_killed_at_its_timeout_notes_nothing(
+    lost: int, wait: int, worker: str, rules: set[str]
+) -> None:
+    story = good().ask("y", SUSPECT, "overrun")
+    story.run("y", SUSPECT, lost=2, pid=20, conduct="overrun", worker=worker)
+    story.now += wait * S // 10
+    end = f"{'s' if lost else ''}{SUSPECT}-2-{lost}"
+    story.run("y", SUSPECT, "effect", attempt=2, lost=lost, conduct="overrun")
+    assert story.end(SUSPECT, "completed", end).count(started=2, retried=1).rules() == rules
 
 
 def test_a_destroyed_group_explains_a_second_delivery_and_nothing_else() -> None:

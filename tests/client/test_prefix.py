@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import pickle
 from collections.abc import Iterator
 
 import pytest
 
-from streamq import AuthenticationFailed, Daemon, InvalidOption, StreamQ, Worker, environment
+from streamq import AuthenticationFailed, Daemon, InvalidOption, StreamQ, Worker, calls, environment
 from streamq.cli import main
 from streamq.keys import app_pattern, known_key, shard_keys, type_keys
 from streamq.namespace import Namespace
@@ -98,6 +99,35 @@ def test_a_channel_that_is_refused_is_named(team: str, any_url: str) -> None:
     app = StreamQ("shop", team, prefix=PREFIX)
     with pytest.raises(AuthenticationFailed, match=r"~team1:\* .*&team1:\*"), app.inspector.tail():
         pass
+
+
+async def test_a_channel_that_is_refused_to_who_waits_is_named(team: str, any_url: str) -> None:
+    """The one subscription for all waiters: at its first channel, and at one that comes later."""
+    app = StreamQ("shop", team, prefix=PREFIX)
+    handle = await app.asend("email")
+    command(any_url, "ACL", "SETUSER", "team1", "resetchannels")
+    with pytest.raises(AuthenticationFailed, match=r"~team1:\* .*&team1:\*"):
+        await handle.aresult(5)
+    local = handle.id.rpartition(":")[2]
+    command(any_url, "ACL", "SETUSER", "team1", f"&{PREFIX}{{shop:0}}:email:done:{local}*")
+    other = await app.asend("email")
+    waiting = asyncio.create_task(handle.aresult(20))
+    with pytest.raises(AuthenticationFailed, match=r"~team1:\* .*&team1:\*"):
+        await other.aresult(10)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await app.aclose()
+
+
+@pytest.mark.parametrize("walk", ["everywhere", "whoever", "there"])
+def test_a_walk_over_all_nodes_names_the_rules(team: str, any_url: str, walk: str) -> None:
+    app = StreamQ("shop", team, prefix=PREFIX)
+    transport = app.inspector.transport
+    [node] = transport.everywhere(calls.now())
+    call = calls.Call(None, (), ("HGET", "elsewhere", "x"), lambda raw: raw)
+    with pytest.raises(AuthenticationFailed, match=r"~team1:\* .*&team1:\*"):
+        transport.there(node, call) if walk == "there" else getattr(transport, walk)(call)
+    app.close()
 
 
 def test_the_doctor_names_the_rules_of_the_prefix(any_url: str, team: str, capsys: Capture) -> None:

@@ -80,9 +80,9 @@ async def test_every_chore_serves_the_others(url: str, what: str) -> None:
         await until(lambda: delayed.status() == "ready")  # promoted
         await until(lambda: expiring.status() == "expired")
         await until(lambda: command(url, "EXISTS", keys.sampled) == 1)
-        rows = await daemon.backlog()
-        assert rows is not None
-        assert {(row["app"], row["type"]) for row in rows} >= {("shop", "work"), ("shop", "late")}
+        seen = await daemon.backlog()
+        assert seen is not None
+        assert {(row["app"], row["type"]) for row in seen.rows} >= {("shop", "work"), ("shop", "late")}
         assert daemon.not_ready() == []
         if what != "workers of its own":
             async with working(app):
@@ -118,3 +118,23 @@ async def test_a_fault_is_told_once_and_wherever_one_looks(
             daemon.stop()
             await task
     assert "aaa:0:bad" in capsys.readouterr().out
+
+
+async def test_tasks_of_a_type_whose_policy_is_no_hash_are_taken_back(url: str) -> None:
+    """By the default lease; the fault is told with the key, and what to do."""
+    app = StreamQ("shop", url)
+
+    @app.task
+    async def work() -> int:
+        return 1
+
+    lost, keys = await work.aenqueue(), type_keys("shop", 0, "work")
+    command(url, "XGROUP", "CREATE", keys.normal, "workers", "0")
+    command(url, "XREADGROUP", "GROUP", "workers", "gone", "STREAMS", keys.normal, ">")
+    entry = lost.id.rpartition(":")[2][1:]
+    command(url, "XCLAIM", keys.normal, "workers", "gone", 0, entry, "IDLE", 60_000, "JUSTID")
+    command(url, "DEL", keys.policy)
+    command(url, "SET", keys.policy, "x")
+    async with tending(app, OPTIONS) as daemon:
+        await until(lambda: lost.status() == "ready")
+        await until(lambda: any(keys.policy in fault and "rename" in fault for fault in daemon.faults()))

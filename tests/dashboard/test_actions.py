@@ -81,6 +81,34 @@ async def test_each_action_does_what_it_says_and_is_written_down(app: StreamQ, s
     clean(app)
 
 
+async def test_a_type_that_nobody_uses_is_forgotten_after_it_was_asked_back(app: StreamQ, shop: Shop) -> None:
+    app.send("old", {}, expires=0.01)
+    app.admin.cancel(app.inspector.tasks("ready", "old").rows[0].id)
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
+        assert 'href="/confirm/forget?type=old"' in (await browser.get("/types/old")).text
+        asked = await browser.get("/confirm/forget", params={"type": "old", "results": "yes"})
+        assert "Forget task type old?" in asked.text
+        assert 'type="hidden" name="results"' not in asked.text
+        refused = await do(browser, "forget", type="charge")
+        assert refused.status_code == 400
+        assert "cannot be forgotten" in refused.text
+        assert (await do(browser, "forget", type="old", results="maybe")).status_code == 400
+        assert "old" in app.inspector.types()
+        page = await followed(browser, await do(browser, "forget", type="old"))
+        assert "Task type old is forgotten." in page
+    assert "old" not in app.inspector.types()
+    assert app.inspector.actions(1)[0].verb == "forget"
+
+
+async def test_only_an_admin_sees_and_may_forget(app: StreamQ, shop: Shop) -> None:
+    for role in ("viewer", "operator"):
+        async with client(dashboard(app, auth=lambda _, role=role: Principal("bob", role))) as browser:  # type: ignore[misc]
+            assert "/confirm/forget" not in (await browser.get("/types/charge")).text
+            assert (await browser.get("/confirm/forget", params={"type": "charge"})).status_code == 403
+            assert (await do(browser, "forget", type="charge")).status_code == 403
+    assert "charge" in app.inspector.types()
+
+
 async def test_destroying_asks_back_with_the_number(app: StreamQ, shop: Shop) -> None:
     group = app.inspector.dead_groups("charge").groups[0]
     async with client(dashboard(app, auth=TRUSTED)) as browser:

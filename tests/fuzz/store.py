@@ -269,6 +269,15 @@ COMMANDS: Final = (
     ("dead", "groups"), *(("task", "list", state, "--limit", "5000") for state in
     ("ready", "running", "scheduled", "dead", "completed", "cancelled", "expired")),
 )  # fmt: skip
+OTHERS: Final[dict[tuple[str, ...], set[int]]] = {
+    ("wait", "--timeout", "0"): {0, 1}, ("wait", NEIGHBOUR, "--timeout", "0", "--scheduled"): {0, 1},
+    ("check", "worker", "--name", "here-1-abc123"): {0, 6}, ("check", "daemon", "--live"): {0, 6},
+    ("check", "daemon", "--name", "here-3-abc125"): {0, 6},
+    ("completion", "--names", "TYPE"): {0}, ("completion", "--names", "WORKER"): {0},
+    ("completion", "--names", "APP"): {0}, ("config", "show"): {0},
+    ("pause", NEIGHBOUR, "--reason", "x"): {0, 1}, ("resume", NEIGHBOUR): {0, 1},
+}  # fmt: skip
+"""What asks of other things than lists, with the exit codes that are meant."""
 PAGES: Final = (
     "/", "/types", "/types/email", "/types/other", "/dead", "/workers", "/schedule", "/server", "/actions",
     *(f"/tasks?state={s}" for s in STATES),
@@ -284,10 +293,18 @@ API: Final = (
 def command(here: Store, args: tuple[str, ...]) -> tuple[int, str, str]:
     """A command's exit code, and what it wrote."""
     out, err = io.StringIO(), io.StringIO()
-    app = [] if args[0] in ("apps", "doctor") else ["--app", "shop"]
+    where = ["--url", here.url, *([] if args[0] in ("apps", "doctor") else ["--app", "shop"])]
+    if args[0] == "completion":
+        where = ["--line", " ".join(where)]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main([*args, "--url", here.url, *app])
+        code = main([*args, *where])
     return code, out.getvalue(), err.getvalue()
+
+
+def said(task_type: str) -> bytes:
+    """What a worker says to who listens."""
+    event = {"event": "completed", "id": f"{task_type}:0:n1-0", "attempt": 1, "at_ms": 1_700_000_000_000}
+    return orjson.dumps({"worker": "here-1-abc123", "database": 0, "events": [event], "left_out": 0})
 
 
 def local_ids(here: Store) -> list[str]:

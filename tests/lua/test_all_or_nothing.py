@@ -270,10 +270,44 @@ def test_a_counter_that_is_no_number_leaves_all_or_nothing(name: str, transport:
     ],
 )  # fmt: skip
 def test_a_malformed_task_leaves_nothing_of_its_batch(shard: Shard, malformed: tuple[bytes, ...]) -> None:
+    """Not even its type's name, where it is a writer's first call."""
+    shard.command("DEL", shard.s.types)
     call = new(shard, NewTask(b"{}"), NewTask(b"{}", due=5), NewTask(b"{}", key=keyed("one")))
     before = dump(shard)
     with pytest.raises(StreamQError):
         shard.run(call._replace(args=(*call.args, *malformed)))
+    assert dump(shard) == before
+
+
+@pytest.mark.parametrize("window_ms", [0, 10**15, 10**30])
+def test_a_key_without_a_lifetime_that_redis_takes_leaves_nothing(shard: Shard, window_ms: int) -> None:
+    before = dump(shard)
+    with pytest.raises(StreamQError, match="nothing was written"):
+        shard.run(new(shard, NewTask(b"{}"), NewTask(b"{}", key=IdempotencyKey("k", b"0" * 16, window_ms))))
+    assert dump(shard) == before
+
+
+@pytest.mark.parametrize(("number", "value"), [(1, b"x"), (1, b""), (2, b"0"), (2, b"soon"), (2, b"9" * 16)])
+@pytest.mark.parametrize("due", [None, 60_000])
+def test_a_call_without_a_number_or_a_lifetime_leaves_nothing(
+    shard: Shard, number: int, value: bytes, due: int | None
+) -> None:
+    call, before = new(shard, NewTask(b"{}", due=due)), dump(shard)
+    with pytest.raises(StreamQError, match="MALFORMED call; nothing was written"):
+        shard.run(call._replace(args=(*call.args[:number], value, *call.args[number + 1 :])))
+    assert dump(shard) == before
+
+
+@pytest.mark.parametrize("number", ["-5", "1" + "0" * 15])
+def test_a_sequence_that_no_row_can_begin_with_is_refused(shard: Shard, number: str) -> None:
+    shard.put()
+    [delivery] = shard.fetch()
+    shard.command("HSET", shard.t.counters, "sequence", number)
+    before = dump(shard)
+    with pytest.raises(StreamQError, match="no number; nothing was written"):
+        shard.run(new(shard, NewTask(b"{}", due=60_000)))
+    with pytest.raises(StreamQError, match="no number; nothing was written"):
+        shard.settle([delivery], Retried(60_000, b"[]"))
     assert dump(shard) == before
 
 
@@ -305,7 +339,7 @@ def test_every_script_that_writes_is_tried() -> None:
     writing = {n for n in scripts.names() if "no-writes" not in scripts.load(n).text.partition("\n")[0]}
     one_write = {
         "depart", "listen", "lower_known", "open_shard", "tally", "trim", "sweep", "resubmit",
-        "repair_books", "repair_dead", "repair_lifetime", "repair_pending", "repair_place",
+        "repair_books", "repair_counters", "repair_dead", "repair_lifetime", "repair_pending", "repair_place",
         "repair_row", "repair_type",
     }  # fmt: skip
     assert writing - tried - one_write == set()

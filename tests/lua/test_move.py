@@ -7,6 +7,7 @@ from typing import cast
 import pytest
 
 from streamq import calls, codec
+from streamq.calls.call import DEFAULT_LEASE_MS
 from streamq.errors import ServerError
 from streamq.keys import GROUP, type_keys
 from streamq.model import Completed, Died, Moved, NewTask, Retried, Settlement, TaskId
@@ -126,6 +127,22 @@ def test_a_suspect_that_comes_to_an_end_is_none_any_more(shard: Shard) -> None:
     shard.settle([delivery], Retried(0, NONE))
     [delivery] = shard.fetch()
     assert (delivery.place[0], delivery.lost, delivery.attempt) == ("l", 0, 2)
+
+
+@pytest.mark.parametrize("kind", [("SET", "x"), ("RPUSH", "x"), ("ZADD", "1", "x")])
+def test_a_policy_that_is_no_hash_keeps_no_task(shard: Shard, kind: tuple[str, ...]) -> None:
+    """The default lease and losses are taken instead, and the answer says so."""
+    local = shard.put()
+    for lost, letter in enumerate("nnsssssss"):
+        [delivery] = shard.fetch("gone")
+        assert (delivery.lost, delivery.place[0]) == (lost, letter)
+        shard.age(delivery, DEFAULT_LEASE_MS - 5000)
+        assert shard.reclaim(letter).returned == 0
+        shard.command("DEL", shard.t.policy)
+        shard.command(kind[0], shard.t.policy, *kind[1:])
+        shard.age(delivery, DEFAULT_LEASE_MS + 5000)
+        assert shard.reclaim(letter).unread
+    assert shard.state(local) == "dead"
 
 
 def test_one_suspect_is_fetched_at_a_time(shard: Shard) -> None:

@@ -10,6 +10,7 @@ import pytest
 from streamq import calls, codec
 from streamq.calls import Call
 from streamq.calls.rollup import MINUTE_MS
+from streamq.inspector import Inspector
 from streamq.model import Cancelled, Completed, Died, Expired, Moved, NewTask, Note, Orders, Retried, State
 from tests.lua.shard import Shard, Snapshot
 
@@ -339,14 +340,31 @@ def test_results_are_known_by_their_minutes(shard: Shard) -> None:
     ids = [shard.put(), shard.put(delay_ms=1), shard.put()]
     shard.promote_until(1)
     shard.settle(shard.fetch(), Completed(b"42", 60_000))
-    found = shard.run(calls.page_buckets(shard.t, "", 10))
+    found = shard.run(calls.page_buckets(shard.t, None, 10))
     minutes = {str(int(local[1:].partition("-")[0]) // 60_000) for local in ids if local[0] == "n"}
     assert set(found) == minutes | {"d0"}
     assert shard.run(calls.page_buckets(shard.t, found[-1], 10)) == found[-1:]
     assert shard.run(calls.page_buckets(shard.t, "gone", 10)) == []
     shard.command("ZADD", shard.t.buckets, 5, "5")
     shard.run(calls.trim([shard.t], shard.s, 60_000, 60_000, 100))
-    assert shard.run(calls.page_buckets(shard.t, "", 10)) == found
+    assert shard.run(calls.page_buckets(shard.t, None, 10)) == found
+
+
+def test_damaged_members_end_no_list_of_completed_tasks(shard: Shard) -> None:
+    """More of them than one look takes, before and among those that are sound."""
+    local = shard.put()
+    shard.settle(shard.fetch(), Completed(b"42", 60_000))
+    damaged = [b"", b":", b"\xff:0:0", b"a\nb", b"\xe2\x80\xae", *(b"x%d\xff" % n for n in range(100))]
+    for n, member in enumerate(damaged):
+        shard.command("ZADD", shard.t.buckets, 10**15 - n // 3, member)
+    inspector = Inspector(shard.transport, "shop", 1)
+    cursor, rows, pages = "", list[str](), 0
+    while pages == 0 or cursor:
+        page = inspector.tasks("completed", "email", cursor=cursor)
+        cursor, pages = page.cursor, pages + 1
+        rows += [row.id for row in page.rows]
+        assert pages < 100
+    assert rows == [f"email:0:{local}"]
 
 
 # -- rollups -------------------------------------------------------------------------------------------

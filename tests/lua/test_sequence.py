@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from streamq import calls
@@ -48,3 +50,40 @@ def test_tasks_due_at_one_moment_keep_their_order_at_thirteen_digits(shard: Shar
     assert seen == 20
     shard.promote_until(20)
     assert [d.payload for d in shard.fetch()] == [b"%d" % n for n in range(20)]
+
+
+def test_a_row_of_fifteen_digits_is_found_wherever_a_task_is(shard: Shard) -> None:
+    """As a later release may write them: beside those of twelve, due at the same moment."""
+    moment = shard.now() + 600_000
+    tasks = [NewTask(b"%d" % n, due=moment, absolute=True) for n in range(6)]
+    shard.enqueue(*tasks)
+    ids = [row.local for row in shard.run(calls.page_schedule(shard.t, "", 10)).rows]
+    for row in shard.command("ZRANGE", shard.t.schedule, 0, -1)[::2]:
+        shard.command("ZREM", shard.t.schedule, row)
+        shard.command("ZADD", shard.t.schedule, moment, b"000" + row)
+    assert [shard.state(local) for local in ids] == ["scheduled"] * 6
+    page = shard.run(calls.page_schedule(shard.t, "", 10))
+    assert sorted(row.local for row in page.rows) == sorted(ids)
+    for local in ids[:2]:
+        assert shard.run(calls.cancel(shard.t, shard.s, TaskId("email", 0, local))) == "cancelled"
+    for local in ids[2:4]:
+        assert shard.run(calls.run_now(shard.t, local))
+    assert {delivery.local for delivery in shard.fetch()} == set(ids[2:4])
+    for local in ids[4:]:
+        shard.command("HSET", shard.t.index, local, local)
+    _, faults = shard.run(calls.audit_rows(shard.t, "index", ids[4:]))
+    assert {fault.problem for fault in faults} <= {"in the index but never moved"}
+    assert sum(shard.run(calls.repair_place(shard.t, local)) for local in ids[4:]) == 2
+    assert shard.snapshot().scheduled == 2
+
+
+def test_a_task_in_a_row_of_fifteen_digits_expires(shard: Shard) -> None:
+    moment = shard.now() + 200
+    shard.enqueue(NewTask(b"{}", due=moment, absolute=True, fields=(("x", "1"),)))
+    [row] = shard.command("ZRANGE", shard.t.schedule, 0, -1)
+    shard.command("ZREM", shard.t.schedule, row)
+    shard.command("ZADD", shard.t.schedule, moment, b"000" + row)
+    while shard.now() <= moment + 1:
+        time.sleep(0.01)
+    assert shard.run(calls.expire(shard.t, 10)) == (1, 1)
+    assert shard.snapshot().scheduled == 0

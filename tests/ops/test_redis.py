@@ -226,7 +226,7 @@ SCRIPTS = {
     ),
     "operator": (
         "requeue", "purge", "cancel", "resubmit", "run_now", "pause", "drain", "listen", "repair", "groups",
-        "forget",
+        "forget", "repair_counters",
         "repair_books", "repair_dead", "repair_lifetime", "repair_pending", "repair_place", "repair_row",
         "repair_type",
     ),
