@@ -131,13 +131,14 @@ class _Line:
         self._client = client
         self._type, self._shard = task_type, shard
         self._waiting: deque[_Waiting] = deque()
+        self._future = asyncio.get_running_loop().create_future
         self._writer = Writer()
         self._pause = FIRST_PAUSE
         self._patience = client.patience
         self.busy = False
 
     def put(self, task: NewTask) -> asyncio.Future[Answer]:
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Answer] = self._future()
         self._waiting.append(_new(_Waiting, (task, future, time.monotonic() + self._patience)))
         self._wake()
         return future
