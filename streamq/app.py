@@ -60,7 +60,8 @@ class Handler:
 
     def payload_by_name(self, given: Mapping[str, Any]) -> bytes:
         """As `payload`, of arguments by name: each a value, or the JSON data of one."""
-        return self._sized(self._arguments.encode_by_name(given))
+        raw = self._arguments.encode_by_name(given)
+        return raw if len(raw) <= self.options.max_payload else self._sized(raw)
 
     def _sized(self, raw: bytes) -> bytes:
         return sized(raw, self.options.max_payload, f"the arguments of task type {self.name!r}")

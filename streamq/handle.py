@@ -103,9 +103,7 @@ class TaskHandle(Generic[R]):
 
     async def astatus(self) -> State:
         """As `status`."""
-        [located] = await self._asyncs.current().waiting.ask(self._id.shard, [self._locate()])
-        state: State = located.state
-        return state
+        return (await self._asyncs.current().waiting.one(self._id.shard, self._locate())).state
 
     def result(self, timeout: Duration | None = None) -> R:
         """Wait for the handler's return value; at most `timeout` (seconds, timedelta, "5m"; None: ever).

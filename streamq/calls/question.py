@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from streamq import codec
 from streamq.calls.call import (
@@ -128,18 +128,11 @@ def locate(t: TypeKeys, local: str) -> Call[Located]:
 def _located(local: str, reply: list[Any]) -> Located:
     now, state, detail, fields, stored = reply
     result, success = (None, None) if stored is None else codec.opened(local, stored)
-    return Located(
-        state=_state(text(state)),
-        now_ms=now,
-        detail={text(k): v.decode("utf-8", "replace") for k, v in pairs(detail)},
-        fields=tuple(fields),
-        result=result,
-        success=success,
-    )
+    about = {text(k): v.decode("utf-8", "replace") for k, v in pairs(detail)} if detail else {}
+    return Located(_BY_NAME[state], now, about, tuple(fields), result, success)
 
 
-def _state(name: str) -> State:
-    return next(state for state in STATES if state == name)
+_BY_NAME: Final[dict[bytes, State]] = {state.encode(): state for state in STATES}
 
 
 def dead_page(t: TypeKeys, start: int, limit: int) -> Call[list[DeadLetter]]:

@@ -18,7 +18,7 @@ from streamq.app import Registry
 from streamq.calls import ShardClosed
 from streamq.client.base import Base
 from streamq.client.waiting import Waiting
-from streamq.client.writers import AT_ONCE, BATCH, Writer, Writers, batches
+from streamq.client.writers import AT_ONCE, BATCH, BATCH_BYTES, Writer, Writers
 from streamq.dialogue import Ask, Dialogue
 from streamq.errors import OutcomeUnknown, RedisUnavailable
 from streamq.keys import TypeKeys
@@ -29,6 +29,7 @@ from streamq.transport import Address, AsyncTransport
 R = TypeVar("R")
 
 FIRST_PAUSE: Final = 0.05
+_new: Final = tuple.__new__
 SOON: Final = 0.5
 """Seconds that a batch gets in any case; who has no more than that left is told with the others."""
 
@@ -130,13 +131,15 @@ class _Line:
         self._client = client
         self._type, self._shard = task_type, shard
         self._waiting: deque[_Waiting] = deque()
+        self._future = asyncio.get_running_loop().create_future
         self._writer = Writer()
         self._pause = FIRST_PAUSE
+        self._patience = client.patience
         self.busy = False
 
     def put(self, task: NewTask) -> asyncio.Future[Answer]:
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(task, future, time.monotonic() + self._client.patience))
+        future: asyncio.Future[Answer] = self._future()
+        self._waiting.append(_new(_Waiting, (task, future, time.monotonic() + self._patience)))
         self._wake()
         return future
 
@@ -210,13 +213,17 @@ class _Line:
     def _batch(self) -> list[_Waiting]:
         """What goes out next; what nobody waits for any more is left out."""
         several: list[_Waiting] = []
-        while self._waiting and len(several) < BATCH:
-            one = self._waiting.popleft()
-            if not one.answer.done():
-                several.append(one)
-        number = len(next(batches([one.task for one in several]), ()))
-        self._waiting.extendleft(reversed(several[number:]))
-        return several[:number]
+        waiting, size = self._waiting, 0
+        while waiting and len(several) < BATCH:
+            one = waiting.popleft()
+            if one.answer.done():
+                continue
+            size += len(one.task.payload)
+            if several and size > BATCH_BYTES:
+                waiting.appendleft(one)
+                break
+            several.append(one)
+        return several
 
     async def _send(self, batch: Sequence[_Waiting]) -> None:
         patience = self._patience_of(batch[0], least=self._client.patience / 2)

@@ -119,8 +119,8 @@ class Client(Base):
         seen: Located | None = None
         if self._looking.acquire(blocking=False):
             try:
-                patience = None if deadline is None else max(0.0, deadline - time.monotonic())
-                seen = self.transport.run(calls.locate(keys, local), patience=patience)
+                left = None if deadline is None else deadline - time.monotonic()
+                seen = self.transport.run(calls.locate(keys, local), patience=left)
             finally:
                 self._looking.release()
             if seen.state not in LIVING:

@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from streamq import calls, telemetry
 from streamq.client.outlook import Scene
@@ -19,6 +19,8 @@ from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import ShardKeys, TypeKeys, shard_keys
 from streamq.model import LIVING, Located
 from streamq.transport import AsyncTransport, Lane, Listener, Ring
+
+R = TypeVar("R")
 
 LOOK_AGAIN: Final = 5.0
 """Seconds after which a waiter looks again, in case a message was lost."""
@@ -53,9 +55,32 @@ class Waiting:
         patience = self._patience if patience is None else patience
         try:
             async with asyncio.timeout(patience + GRACE if patience > 0 else self._transport.reply_timeout):
-                return await self._lane(shard).ask(asked, patience)
+                return await self.ask_in_time(shard, asked, patience)
         except TimeoutError:
             raise self._silent() from None
+
+    async def ask_in_time(
+        self, shard: int, asked: Sequence[calls.Call[Any]], patience: float | None
+    ) -> list[Any]:
+        """The same for who has a clock of his own: a server that is silent is waited for a while longer."""
+        return await self._lane(shard).ask(asked, self._patience if patience is None else patience)
+
+    async def one(self, shard: int, call: calls.Call[R]) -> R:
+        """Ask one question. Raises RedisErrors, when the patience is used up at the latest."""
+        lane, patience = self._lane(shard), self._patience
+        if lane.free:
+            until = time.monotonic() + (patience if patience > 0 else self._transport.reply_timeout)
+            try:
+                found: R = await lane.ask_now(call, patience)
+            except RedisUnavailable:
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise
+                patience = min(patience, left)
+            else:
+                return found
+        [found] = await self.ask(shard, [call], patience)
+        return found
 
     def _lane(self, shard: int) -> Lane:
         lane = self._lanes.get(shard)
@@ -88,6 +113,10 @@ class Waiting:
 
         Raises RedisErrors; RedisUnavailable where it is not known at the deadline.
         """
+        if seen is None:
+            seen = await self._seen(keys, local, deadline)
+        if seen is not None and seen.state not in LIVING:
+            return seen
         waiter = _Waiter(self, keys, local, deadline, seen)
         try:
             async with asyncio.timeout(None if deadline is None else waiter.left() + GRACE):
@@ -96,6 +125,18 @@ class Waiting:
             if waiter.located is None:
                 raise self._silent() from None
             return waiter.located
+
+    async def _seen(self, keys: TypeKeys, local: str, deadline: float | None) -> Located | None:
+        """Where the task is, if that can be asked at once and is answered: many have ended by then."""
+        lane = self._lane(keys.shard)
+        if not lane.free:
+            return None
+        patience = self._patience if deadline is None else max(0.01, deadline - time.monotonic())
+        try:
+            found: Located = await lane.ask_now(calls.locate(keys, local), patience)
+        except RedisUnavailable:
+            return None
+        return found
 
     async def scene(self, app: str) -> Scene | None:
         """What there is around the tasks of an app, not older than a second; None where it cannot be asked
@@ -190,7 +231,7 @@ class _Waiter:
     async def _look(self, before: list[calls.Call[Any]]) -> Located:
         asked = [*before, calls.locate(self._keys, self._local)]
         patience = None if self._deadline is None else self.left()
-        answers = await self._waiting.ask(self._keys.shard, asked, patience)
+        answers = await self._waiting.ask_in_time(self._keys.shard, asked, patience)
         self.located = found = answers[-1]
         located: Located = found
         return located

@@ -12,12 +12,31 @@ Pydantic models are known by their methods; pydantic itself is never imported.
 | scalars, enums, containers, records, models, unions | the kinds of annotations |
 | arguments | a signature: a call -> a payload -> the call |
 | natural | values whose annotation nobody knows |
+| write | JSON text, and a refusal as the caller's error |
 | same | whether a value came back |
 """
 
-from streamq.convert.arguments import Arguments
-from streamq.convert.compile import converter, result
-from streamq.convert.converter import Converter, Refused
-from streamq.convert.encode import encode, encode_as
+from __future__ import annotations
 
-__all__ = ["Arguments", "Converter", "Refused", "converter", "encode", "encode_as", "result"]
+from typing import TYPE_CHECKING
+
+from streamq import lazy
+
+if TYPE_CHECKING:
+    from streamq.convert.arguments import Arguments as Arguments
+    from streamq.convert.compile import result as result
+    from streamq.convert.converter import Converter as Converter
+    from streamq.convert.converter import Refused as Refused
+    from streamq.convert.write import encode as encode
+    from streamq.convert.write import encode_as as encode_as
+
+# Annotations are compiled as they are met: most producers have none but those of JSON.
+__all__, __getattr__ = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll]
+    __name__,
+    {
+        "arguments": ("Arguments",),
+        "compile": ("result",),
+        "converter": ("Converter", "Refused"),
+        "write": ("encode", "encode_as"),
+    },
+)

@@ -17,21 +17,16 @@ from typing import Any, Final
 
 import orjson
 
-from streamq.convert.compile import converter, own, shown, unwrapped
-from streamq.convert.containers import items
-from streamq.convert.converter import SCALARS, Converter, Refused, misfit, under
-from streamq.convert.encode import dumped, refusal
-from streamq.convert.natural import natural
-from streamq.convert.plain import PLAIN
-from streamq.convert.records import field_types, is_typed_dict
+from streamq.convert.converter import Converter, Refused, misfit, under
+from streamq.convert.plain import JSON, PLAIN, QUICK, UNTYPED
+from streamq.convert.write import dumped, refusal
 from streamq.depth import TOO_DEEP
 from streamq.errors import DecodeError, InvalidArguments
 
 _PLAIN: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _LEFT_OUT: Final = object()
-_QUICK: Final = SCALARS - {float}
-"""What orjson writes as it is, or raises; it writes a NaN as null, silently."""
+_AS_IS: Final = (*JSON, *UNTYPED)
 
 
 class Arguments:
@@ -58,7 +53,7 @@ class Arguments:
         bound = self._bind(args, kwargs)
         if not self._converters:
             for value in bound.values():
-                if value.__class__ not in _QUICK:
+                if value.__class__ not in QUICK:
                     break
             else:
                 try:
@@ -70,10 +65,9 @@ class Arguments:
     def encode_by_name(self, given: Mapping[str, Any]) -> bytes:
         """The payload of arguments by name, each as a value or as the JSON data of one."""
         data: dict[str, Any] = dict(given)
-        error = self._wrong_names(data)
-        if error:
+        if data.keys() != self._names and (error := self._wrong_names(data)):
             raise InvalidArguments(f"{self._name}{self._signature} cannot take this call: {error}")
-        if self._simple and not self._converters and all(one.__class__ in _QUICK for one in data.values()):
+        if self._simple and not self._converters and QUICK.issuperset(map(type, data.values())):
             return self._written(data)
         data, more = self._apart(data)
         found = {name: self._by_name(name, self._of(name), value) for name, value in data.items()}
@@ -122,6 +116,9 @@ class Arguments:
         except (Refused, RecursionError):
             if one.decode is None:
                 return self._encoded(name, one, value)
+        from streamq.convert.compile import own  # noqa: PLC0415 - with the first such value
+        from streamq.convert.natural import natural  # noqa: PLC0415
+
         try:
             data = natural(value, own)
             one.decode(data)
@@ -233,6 +230,9 @@ class Arguments:
     @cached_property
     def _more_converters(self) -> dict[str | None, Converter]:
         """Those of what `**kwargs` takes: under None that of all, else by name."""
+        from streamq.convert.compile import unwrapped  # noqa: PLC0415 - for `**kwargs` only
+        from streamq.convert.records import field_types, is_typed_dict  # noqa: PLC0415
+
         annotation = self._hints().get(self._more or "", Any)
         if typing.get_origin(annotation) is typing.Unpack and is_typed_dict(
             kind := unwrapped(typing.get_args(annotation)[0])
@@ -249,6 +249,10 @@ class Arguments:
         return found.get(name) or found.get(None, PLAIN)
 
     def _compiled(self, name: str, annotation: Any) -> Converter:
+        if any(annotation is known for known in _AS_IS):
+            return PLAIN
+        from streamq.convert.compile import converter, shown  # noqa: PLC0415 - most producers have none of these
+
         if isinstance(annotation, typing.ParamSpecArgs | typing.ParamSpecKwargs):
             return PLAIN
         if _is_unpacked(annotation):  # *args: *tuple[int, str]
@@ -284,6 +288,8 @@ def _many(one: Converter, annotation: Any) -> Converter:
     """The converter of what `*args` takes: a list, of which each item is annotated."""
     if _is_unpacked(annotation):
         return one
+    from streamq.convert.containers import items  # noqa: PLC0415 - for `*args` only
+
     read = one.decode
 
     def decode(data: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from streamq.convert import containers, enums, models, records, unions
 from streamq.convert.converter import Converter, Refused
 from streamq.convert.natural import natural
-from streamq.convert.plain import PLAIN
+from streamq.convert.plain import JSON, PLAIN, UNTYPED
 from streamq.convert.scalars import scalar
 from streamq.errors import InvalidArguments
 
@@ -26,8 +26,6 @@ _WRAPPERS: Final = tuple(
 )
 _WRAPPER_NAMES: Final = ("ReadOnly", "Required", "NotRequired")
 """Those of `typing_extensions`, where they are classes of its own."""
-_JSON: Final = (str, int, bool, None, type(None), typing.LiteralString)
-_UNTYPED: Final = (object, Any, dict, list)
 _BYTES: Final = (bytes, bytearray, memoryview)
 
 
@@ -82,9 +80,9 @@ class Compiler:
         return made
 
     def _make(self, annotation: Any) -> Converter:
-        if _in(annotation, _JSON):
+        if _in(annotation, JSON):
             return PLAIN
-        if _in(annotation, _UNTYPED) or isinstance(annotation, typing.TypeVar | str | typing.ForwardRef):
+        if _in(annotation, UNTYPED) or isinstance(annotation, typing.TypeVar | str | typing.ForwardRef):
             return self._untyped
         origin, args = typing.get_origin(annotation), typing.get_args(annotation)
         if _is_alias(origin or annotation):
@@ -129,11 +127,11 @@ class Compiler:
         make = containers.MAPPINGS[kind]
         if len(args) < 2:  # Counter[T], or one without arguments
             args = (args[0] if args else str, int if make is Counter else Any)
-        inner = self._untyped if _in(unwrapped(args[1]), _UNTYPED) else self(args[1])
+        inner = self._untyped if _in(unwrapped(args[1]), UNTYPED) else self(args[1])
         return containers.mapping(make, self._keys(unwrapped(args[0])), inner) or PLAIN
 
     def _keys(self, annotation: Any) -> Converter | None:
-        if _in(annotation, (str, *_UNTYPED)) or isinstance(annotation, typing.TypeVar):
+        if _in(annotation, (str, *UNTYPED)) or isinstance(annotation, typing.TypeVar):
             return None
         found: Converter | None = containers.NUMBER_KEYS.get(annotation)
         return found or containers.keys(self(annotation))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import typing
 from collections import deque
 from collections.abc import Mapping
 from datetime import date, time, timedelta
@@ -26,6 +27,11 @@ OPTION: Final = (
 )
 """orjson must not write on its own what it could not read back."""
 
+JSON: Final = (str, int, bool, None, type(None), typing.LiteralString)
+UNTYPED: Final = (object, Any, dict, list)
+"""Annotations of values that are JSON as they are, and those that promise nothing of what is inside."""
+QUICK: Final = SCALARS - {float}
+"""What orjson writes as it is, or raises; it writes a NaN as null, silently."""
 _FIXES: Final = {"tolist": "pass its tolist()", "__index__": "pass int(…)", "__float__": "pass float(…)"}
 _AS_TEXT: Final = (date, time, timedelta, UUID, Decimal, PurePath)
 

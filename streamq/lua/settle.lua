@@ -31,12 +31,17 @@ local cancelling = noted and redis.call('EXISTS', cancels) == 1
 local waiting = noted and redis.call('EXISTS', waiters) == 1
 local counted, deleted, stored, earliest = {}, {}, {}, nil
 
-local sizes, plain = {}, 0
-for number in string.gmatch(shape, '%d+') do sizes[#sizes + 1] = tonumber(number) end
-local hashes = #KEYS - first_key + 1
+local h, n_, l, s, rest = string.match(shape, '^(%d+),(%d+),(%d+),(%d+)(.*)$')
+local sizes = {tonumber(h), tonumber(n_), tonumber(l), tonumber(s)}
+local all = sizes[1] + sizes[2] + sizes[3] + sizes[4]
+local hashes, plain = #KEYS - first_key + 1, all
+if hashes > 0 then
+  for number in string.gmatch(rest, '%d+') do
+    sizes[#sizes + 1] = tonumber(number)
+    plain = plain + 2 * sizes[#sizes]
+  end
+end
 local at = first_arg + hashes
-for n = 1, 4 do plain = plain + sizes[n] end
-for n = 5, #sizes do plain = plain + 2 * sizes[n] end
 local items = at + plain <= #ARGV
 
 -- A script is not undone: whatever can fail is looked at before the first write. Plain completions touch
@@ -69,14 +74,12 @@ for n = 1, bad and 0 or #events do
   total[events[n]] = tonumber(value)
 end
 -- The first write of a call of one stream is its XACK, which fails by itself.
-local most, all = math.max(sizes[1], sizes[2], sizes[3], sizes[4]), sizes[1] + sizes[2] + sizes[3] + sizes[4]
-if items or most < all then
+if items or math.max(sizes[1], sizes[2], sizes[3], sizes[4]) < all then
   for n, letter in ipairs({'h', 'n', 'l', 's'}) do
     if items or sizes[n] > 0 then look(streams[letter], 'stream', redis.pcall('XLEN', streams[letter])) end
   end
 end
 for n = first_key, #KEYS do look(KEYS[n], 'hash', redis.pcall('HEXISTS', KEYS[n], '')) end
-if hashes > 0 then look(buckets, 'sorted set', redis.pcall('ZCARD', buckets)) end
 if items or noted then
   for key, kind in pairs({[index] = 'hash', [letters] = 'hash', [cancels] = 'hash'}) do
     look(key, kind, redis.pcall('HEXISTS', key, ''))
@@ -95,8 +98,6 @@ end
 local now = items and moment()
 local stamp = items and string.format('%.0f', now)
 
-local function count(name, number) counted[name] = (counted[name] or 0) + (number or 1) end
-
 -- What a caller says in ms. What is no number, or none that a sorted set can order, is a second: it must not
 -- break the script off half way, nor stay for ever.
 local function ms_of(text)
@@ -104,22 +105,25 @@ local function ms_of(text)
   return number and number >= 0 and number < 1e13 and number or 1000
 end
 
--- Whether its result is kept; where it is not, who waits for it is to find that it completed.
-local function ended(id, op, kept)
-  redis.call('HDEL', index, id)
-  if cancelling then redis.call('HDEL', cancels, id) end
-  if noted then redis.call('ZREM', expiring, id) end
-  if waiting and redis.call('ZREM', waiters, id) == 1 then
-    if op == 'c' and not kept then
-      redis.call('ZADD', gone, stamp or string.format('%.0f', moment()), 'c' .. id)
+-- Most calls need none of these, and the making of so many functions costs as much as a command.
+local ended, apply
+if items or noted then
+  -- Whether its result is kept; where it is not, who waits for it is to find that it completed.
+  function ended(id, op, kept)
+    redis.call('HDEL', index, id)
+    if cancelling then redis.call('HDEL', cancels, id) end
+    if noted then redis.call('ZREM', expiring, id) end
+    if waiting and redis.call('ZREM', waiters, id) == 1 then
+      if op == 'c' and not kept then
+        redis.call('ZADD', gone, stamp or string.format('%.0f', moment()), 'c' .. id)
+      end
+      redis.call('PUBLISH', done .. id, op)
     end
-    redis.call('PUBLISH', done .. id, op)
   end
 end
-
--- Most calls have none of these, and the making of so many functions costs as much as a command.
-local apply
 if items then
+  local function count(name) counted[name] = (counted[name] or 0) + 1 end
+
   local function field(fields, name)
     for n = 1, #fields, 2 do
       if fields[n] == name then return fields[n + 1] end
@@ -256,17 +260,17 @@ local function settled(yes)
   refused = refused or not yes
 end
 
-local function later(id, other)
-  local ms, number = string.match(id, '^(%d+)-(%d+)$')
-  local other_ms, other_number = string.match(other, '^(%d+)-(%d+)$')
-  if ms ~= other_ms then return tonumber(ms) > tonumber(other_ms) end
-  return tonumber(number) > tonumber(other_number)
-end
-
 -- Some of these were not pending. Those that were ours are in the stream still, and the group has been
 -- there: an entry is deleted when it is settled or reclaimed, and one behind the group's last delivery is
 -- waiting anew because the group was lost. One that is named twice is settled once.
 local function sort_out(stream, entries, acknowledged, stale, letter)
+  local function later(id, other)
+    local ms, number = string.match(id, '^(%d+)-(%d+)$')
+    local other_ms, other_number = string.match(other, '^(%d+)-(%d+)$')
+    if ms ~= other_ms then return tonumber(ms) > tonumber(other_ms) end
+    return tonumber(number) > tonumber(other_number)
+  end
+
   local last, ours, named = nil, {}, {}
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
   for _, row in ipairs(groups.err and {} or groups) do
@@ -305,8 +309,8 @@ for n, letter in ipairs({'h', 'n', 'l', 's'}) do
       done_ = sort_out(stream, {unpack(ARGV, at, at + number - 1)}, done_, stale, letter)
     end
     if done_ > 0 then
-      count('started', done_)
-      count('completed', done_)
+      counted.started = (counted.started or 0) + done_
+      counted.completed = counted.started
     end
     if noted then
       for m = at, at + number - 1 do
@@ -341,7 +345,7 @@ for n = at, #ARGV, 5 do
   local ours = redis.call('XACK', item.stream, group, item.entry) == 1
   if ours then
     local quiet = string.lower(op)
-    if quiet ~= op then count('started') end
+    if quiet ~= op then counted.started = (counted.started or 0) + 1 end
     apply(quiet, item, ARGV[n + 3], ARGV[n + 4])
     deleted[item.stream] = deleted[item.stream] or {}
     table.insert(deleted[item.stream], item.entry)
@@ -353,14 +357,15 @@ for stream, entries in pairs(deleted) do redis.call('XDEL', stream, unpack(entri
 for number, values in pairs(stored) do
   local key = KEYS[first_key + number - 1]
   redis.call('HSET', key, unpack(values))
-  -- GT treats a key without a lifetime as one that never ends: that is a new one.
   local life = string.format('%.0f', math.max(1, ms_of(ARGV[first_arg + number - 1])))
+  -- GT treats a key without a lifetime as one that never ends: that is a new one.
   local longer = redis.call('PEXPIRE', key, life, 'GT') == 1
   if not longer and redis.call('PEXPIRE', key, life, 'NX') == 1 then
-    -- A new one: lists find it by its minute, or by itself where its tasks began in the schedule.
+    -- A new one: lists find it by its minute, or by itself where its tasks began in the schedule. Where the
+    -- buckets are no sorted set, lists lack it.
     local second, of_schedule = tonumber(string.match(key, ':(%d+)$')), string.match(key, ':(d%d+)$')
     local minute = second and math.floor(second / 60) or math.floor(moment() / 60000)
-    redis.call('ZADD', buckets, 'GT', minute, of_schedule or tostring(minute))
+    redis.pcall('ZADD', buckets, 'GT', minute, of_schedule or tostring(minute))
   end
 end
 local sums = {}

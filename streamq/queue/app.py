@@ -252,12 +252,14 @@ class StreamQ:
             span.set_attribute("messaging.message.id", handle.id)
             return handle
 
-    async def _aenqueue_one(self, bound: Bound[Any]) -> TaskHandle[Any]:
-        if bound.route is not None:
+    def _aenqueue_one(self, bound: Bound[Any]) -> Coroutine[Any, Any, TaskHandle[Any]]:
+        plain = bound.route is None and self._tracer is None
+        return self._asend_one(bound) if plain else self._asend_apart(bound)
+
+    async def _asend_apart(self, bound: Bound[Any]) -> TaskHandle[Any]:
+        if bound.route is not None or self._tracer is None:
             [handle] = await self.aenqueue_many([bound])
             return handle
-        if self._tracer is None:
-            return await self._asend_one(bound)
         with self._tracer.sending(bound.handler.name, 1) as (span, header):
             handle = await self._asend_one(replace(bound, task=_carrying(bound.task, header)))
             span.set_attribute("messaging.message.id", handle.id)

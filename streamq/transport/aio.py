@@ -23,7 +23,7 @@ from streamq.transport import server, topology, wire
 from streamq.transport.address import Address
 from streamq.transport.faults import ServerChanged, doubtful, final, latest, naming_rights, told, translate
 from streamq.transport.gate import Gate
-from streamq.transport.link import Link, Unsent, reset_told, serve
+from streamq.transport.link import JUST, Link, Unsent, reset_told, serve
 from streamq.transport.patience import Effort
 from streamq.transport.topology import MOST_HOPS, Discovery, Node, Redirect
 
@@ -97,7 +97,6 @@ class AsyncTransport:
         self.nobody_at = -math.inf
         self._under_way: set[asyncio.Task[Any]] = set()
         self._closed = False
-        self._gates: dict[Node, Gate] = {}
         self.info: server.ServerInfo | None = None
 
     async def run(
@@ -175,7 +174,9 @@ class AsyncTransport:
         """Ask who is to be asked, and whom that one sends us to."""
         node, asking = self._topology.find(call) or await self.discovered(call, effort), False
         for _ in range(MOST_HOPS):
-            gate = self._gates.get(node) or self._gates.setdefault(node, Gate(wire.CONNECTIONS))
+            gate = node.gate
+            if gate is None:
+                gate = node.gate = Gate(wire.CONNECTIONS)
             if gate.free > 0:
                 gate.free -= 1
             else:
@@ -258,7 +259,7 @@ class AsyncTransport:
         that had been idle goes out on a new one, and so does a question whose answer its end took away."""
         while node.idle:
             link: Link = node.idle.pop()
-            if not link.usable():
+            if effort.began - link.used > JUST and not link.usable():
                 await link.aclose()
                 continue
             if incarnation is not None:
@@ -298,14 +299,18 @@ class AsyncTransport:
         *,
         idle: bool = False,
     ) -> Any:
-        try:
-            timeout = effort.reply(self.reply_timeout, waits=call.confirm is not None, fresh=idle)
-        except lib.TimeoutError:
-            await self._give(node, link)
-            raise
+        plain = call.confirm is None
+        timeout = effort.first if idle and plain else 0.0
+        if not timeout:
+            try:
+                timeout = effort.reply(self.reply_timeout, waits=not plain)
+            except lib.TimeoutError:
+                await self._give(node, link)
+                raise
         effort.sent += 1
+        link.used = effort.began
         try:
-            if asking or call.confirm is not None:
+            if asking or not plain:
                 reply = await exchange(link, call, timeout, asking=asking)
             else:  # nearly every call: the same, in one step
                 try:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from streamq.calls import Call
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.transport.aio import AsyncTransport
+from streamq.transport.patience import Effort
 from streamq.transport.reader import AsyncReader
 
 BATCH: Final = 200
@@ -58,6 +59,19 @@ class Lane:
             finally:
                 self._go_on()
         return await asked.answers
+
+    @property
+    def free(self) -> bool:
+        """Whether nobody is being asked for."""
+        return not self._busy
+
+    async def ask_now(self, call: Call[Any], patience: float) -> Any:
+        """The answer to one question, where the lane is `free`, at the first try. Raises RedisErrors."""
+        self._busy = True
+        try:
+            return await self._reader.run(call, effort=Effort(patience, self._transport.reply_timeout))
+        finally:
+            self._go_on()
 
     async def aclose(self) -> None:
         """Close the connection."""

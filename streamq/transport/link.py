@@ -26,6 +26,8 @@ from streamq.transport.wire import hiredis
 _MORE: Final = object()
 _ERRORS: Final = {"NOSCRIPT": lib.NoScriptError, "NOPERM": lib.NoPermissionError}
 _CLOSED: Final = "the server closed the connection"
+JUST: Final = 0.0002
+"""Seconds after a call in which it is not asked again whether its connection has been closed meanwhile."""
 _TICK: Final = 0.002
 """Seconds by which a timer may ring early: loops round."""
 
@@ -58,10 +60,12 @@ def reset_told() -> Generator[None]:
 class Link(Protocol):
     """What both kinds of connection can do. After an error other than an answer it must be closed.
 
-    incarnation: of the server it leads to; '' where that is unknown.
+    incarnation: of the server it leads to; '' where that is unknown. used: when its last call began
+    (monotonic).
     """
 
     incarnation: str
+    used: float
 
     async def ask(self, *command: Any, timeout: float = wire.COMMAND_TIMEOUT) -> Any:
         """Send one command; the raw reply. Raises where the reply is an error, or late."""
@@ -101,17 +105,40 @@ def error(text: str) -> lib.ResponseError:
     return _ERRORS.get(text.partition(" ")[0], lib.ResponseError)(text)
 
 
+class _Several:
+    """Takes the answers to several commands, or the errors, and has them awaited as one: a future for each
+    would cost more than the answers."""
+
+    __slots__ = ("_answers", "_number", "ended")
+
+    def __init__(self, number: int, ended: asyncio.Future[list[Any]]) -> None:
+        self._number = number
+        self._answers: list[Any] = []
+        self.ended = ended
+
+    def done(self) -> bool:
+        return self.ended.done()
+
+    def set_result(self, answer: Any) -> None:
+        self._answers.append(answer)
+        if len(self._answers) == self._number:
+            self.ended.set_result(self._answers)
+
+    set_exception = set_result
+
+
 class FastLink(asyncio.Protocol):
     """hiredis on the socket: an answer goes from the event loop straight to who waits for it."""
 
     incarnation = ""
+    used = 0.0
 
     def __init__(self, connection: Any, transport: Any) -> None:
         self._connection = connection  # owns the socket
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._replies = hiredis.Reader(notEnoughData=_MORE, replyError=error)
-        self._asked: deque[tuple[asyncio.Future[Any], float, float]] = deque()
+        self._asked: deque[tuple[asyncio.Future[Any] | _Several, float, float]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._armed = math.inf
         self._closed = False
@@ -125,9 +152,12 @@ class FastLink(asyncio.Protocol):
         self, commands: list[tuple[Any, ...]], timeout: float = wire.COMMAND_TIMEOUT
     ) -> list[Any]:
         self._write(wire.pack(commands))
-        due = self._loop.time() + timeout
-        answers = [self._awaited(due, timeout) for _ in commands]
-        return await asyncio.gather(*answers, return_exceptions=True)
+        due, several = self._loop.time() + timeout, _Several(len(commands), self._loop.create_future())
+        self._asked.extend([(several, due, timeout)] * len(commands))
+        if due < self._armed:
+            self._arm(due)
+        answers: list[Any] = await several.ended
+        return answers
 
     def _write(self, data: bytes) -> None:
         """Write commands in one piece. Raises Unsent where the connection is known to be closed."""
@@ -173,7 +203,7 @@ class FastLink(asyncio.Protocol):
             self._fail(lib.ConnectionError(f"the server's replies make no sense: {error!r}"))
 
     @staticmethod
-    def _answer(answer: asyncio.Future[Any], reply: Any) -> None:
+    def _answer(answer: asyncio.Future[Any] | _Several, reply: Any) -> None:
         if answer.done():
             return
         if isinstance(reply, lib.ResponseError):
@@ -210,6 +240,7 @@ class LibraryLink:
     """The client library's own way, for installations without hiredis."""
 
     incarnation = ""
+    used = 0.0
 
     def __init__(self, connection: Any) -> None:
         self._connection: Any = connection
@@ -269,27 +300,37 @@ def _abandon(connection: Any, transport: Any) -> None:
 
 
 class SyncLink:
-    """A connection of plain code: one call at a time."""
+    """A connection of plain code: one call at a time. `stale(0)`: what shows that it is of no use any more,
+    as far as can be known without asking the server. `used`: when its last call began (monotonic)."""
 
-    __slots__ = ("_coming", "_encrypted", "_replies", "_seconds", "_socket", "connection")
+    __slots__ = ("_replies", "_seconds", "_socket", "connection", "stale", "used")
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection  # owns the socket
         self._replies = hiredis.Reader(notEnoughData=_MORE, replyError=error) if hiredis else None
         self._socket = connection._sock  # noqa: SLF001 - it has no public name
-        self._encrypted = hasattr(self._socket, "pending")
         self._seconds: float | None = self._socket.gettimeout()
-        self._coming = _coming(self._socket)
+        self.used = 0.0
+        self.stale = _coming(self._socket)
+        if hasattr(self._socket, "pending"):  # TLS may have read on
+            coming, pending = self.stale, self._socket.pending
+            self.stale = lambda wait: coming(wait) or (pending() and (True,)) or ()
 
     def usable(self) -> bool:
-        """Whether it is still open, as far as can be known without asking the server."""
-        return not self._coming(0) and not (self._encrypted and self._socket.pending())
+        """Whether it is not `stale`."""
+        return not self.stale(0)
 
     def ask(self, *command: Any, timeout: float = wire.COMMAND_TIMEOUT) -> Any:
         """Send one command; the raw reply. Raises where the reply is an error, or late."""
         if timeout != self._seconds:
             self.limit(timeout)
-        self._send(wire.packed(command))
+        data = wire.packed(command)
+        try:
+            sent = self._socket.send(data)
+        except OSError as error:
+            raise Unsent(str(error) or _CLOSED) from None
+        if sent < len(data):
+            self._socket.sendall(memoryview(data)[sent:])
         reply = self._answers(1, timeout)[0] if self._replies is None else self._answer(timeout)
         if isinstance(reply, lib.ResponseError):
             raise reply

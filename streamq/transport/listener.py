@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 from typing import Any, Final
 
 from streamq.errors import RedisError, RedisUnavailable, ServerError
@@ -32,25 +31,38 @@ DEAF_FOR: Final = 60.0
 class Ring:
     """A waiter's place on a channel."""
 
-    __slots__ = ("_woken", "channel", "subscribed")
+    __slots__ = ("_turn", "_woken", "channel", "subscribed")
 
     def __init__(self, channel: str, *, subscribed: int) -> None:
         self.channel = channel
         self.subscribed = subscribed  # how often its subscription was confirmed; 0 while there is none
-        self._woken = asyncio.Event()
+        self._woken = False
+        self._turn: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
         """Have the waiter look."""
-        self._woken.set()
+        self._woken = True
+        if self._turn is not None:
+            _end(self._turn)
 
     async def heard(self, timeout: float) -> bool:
         """Wait until there is a reason to look, or for so many seconds. Return whether there is one."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._woken.wait()
-        woken = self._woken.is_set()
-        self._woken.clear()
+        if not self._woken:
+            loop = asyncio.get_running_loop()
+            self._turn = turn = loop.create_future()
+            timer = loop.call_later(timeout, _end, turn)
+            try:
+                await turn
+            finally:
+                timer.cancel()
+                self._turn = None
+        woken, self._woken = self._woken, False
         return woken
+
+
+def _end(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_result(None)
 
 
 class Listener:
@@ -135,10 +147,10 @@ class Listener:
         self._touched.update(self._rings.keys() ^ self._sent)
         self._transport.spawn(self._flush())
         while True:
-            raw = await subscription.receive(LINGER)
-            if raw is not None:
+            said = await subscription.receive(LINGER)
+            for raw in said:  # all at once, so that those who are woken look together
                 self._hear(raw[0], raw[1].decode("utf-8", "replace") if raw[1] else "")
-            elif not self._rings:
+            if not said and not self._rings:
                 return
 
     def _hear(self, kind: bytes, channel: str) -> None:

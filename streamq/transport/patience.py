@@ -10,7 +10,6 @@ import math
 import random
 import time
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Final
 
 from redis import exceptions as lib
@@ -27,27 +26,29 @@ STEP: Final = 8
 """Parts of a second to which a wait is rounded up, so that a socket's timeout need not be set each time."""
 
 
-@lru_cache(maxsize=64)
-def _spans(patience: float, reply: float) -> tuple[float, float]:
-    """Seconds for the whole call, and for its first try."""
-    if patience <= 0:
-        return reply, reply
-    whole = max(LEAST, patience)
-    return whole, max(LEAST, FIRST_SHARE * whole)
-
-
 class Effort:
-    """One call's time, and whether it was sent. True where one of its tries may have been carried out."""
+    """One call's time, and whether it was sent. True where one of its tries may have been carried out.
 
-    __slots__ = ("deadline", "end", "sent", "share", "until")
+    began: when it was made (monotonic). first: seconds that the answer may take where the call goes out at
+    once; 0 where that is to be worked out.
+    """
+
+    __slots__ = ("began", "deadline", "end", "first", "sent", "until")
 
     def __init__(self, patience: float = 0.0, reply: float = wire.COMMAND_TIMEOUT) -> None:
-        now = time.monotonic()
-        whole, self.share = _spans(patience, reply)
+        # Made for each call, so without the functions `min` and `max`.
+        self.began = now = time.monotonic()
+        if patience <= 0:
+            whole = share = reply
+        else:
+            whole = patience if patience > LEAST else LEAST  # noqa: FURB136
+            share = FIRST_SHARE * whole
+            share = share if share > LEAST else LEAST  # noqa: FURB136
         self.sent = 0
         self.until = now + patience  # no try begins after that
         self.deadline = now + whole
-        self.end = now + self.share
+        self.end = now + share
+        self.first = reply if reply < share else share  # noqa: FURB136
 
     def __bool__(self) -> bool:
         return self.sent > 0
@@ -56,17 +57,13 @@ class Effort:
         """Begin another try: from now on `left` is about this one."""
         now = time.monotonic()
         left = self.deadline - now
-        self.share = max(FIRST_SHARE * left, min(left, LEAST))
-        self.end = now + self.share
+        self.end = now + max(FIRST_SHARE * left, min(left, LEAST))
+        self.first = 0.0
 
-    def reply(self, most: float, *, waits: bool, fresh: bool) -> float:
+    def reply(self, most: float, *, waits: bool) -> float:
         """Seconds that the answer to a call may take. `waits`: the server answers when a time of its own is
-        over, which may be all of ours. `fresh`: the try has just begun."""
-        if waits:
-            return self.left(most, whole=True) + LEAST
-        if fresh and self.share > LEAST:
-            return min(most, self.share)
-        return self.left(most)
+        over, which may be all of ours."""
+        return self.left(most, whole=True) + LEAST if waits else self.left(most)
 
     def left(self, most: float = math.inf, *, whole: bool = False) -> float:
         """Seconds that a wait may take; `whole`: of the call, not of the try. Raises the client library's

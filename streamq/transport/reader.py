@@ -17,6 +17,7 @@ from streamq.transport import wire
 from streamq.transport.aio import AsyncTransport, circles, exchange
 from streamq.transport.faults import ServerChanged, translate
 from streamq.transport.link import Link
+from streamq.transport.patience import Effort
 from streamq.transport.topology import MOST_HOPS, Node
 
 R = TypeVar("R")
@@ -36,16 +37,26 @@ class AsyncReader:
         self._blocks = blocks  # else nobody will unblock it, and a producer may not ask for its id
         self._can_unblock = True
 
-    async def run(self, call: Call[R], *, longest: float = 0.0, incarnation: str | None = None) -> R:
+    async def run(
+        self,
+        call: Call[R],
+        *,
+        longest: float = 0.0,
+        incarnation: str | None = None,
+        effort: Effort | None = None,
+    ) -> R:
         """Run one call that may block for `longest` seconds; no resending: a read is not repeated.
+        effort: its time, of one that does not block.
 
         The wait is bounded by our own clock too: the server's BLOCK follows its wall clock.
         """
-        node, asking = self._transport.find(call) or await self._transport.discovered(call), False
+        node, asking = self._transport.find(call) or await self._transport.discovered(call, effort), False
         for _ in range(MOST_HOPS):
             try:
-                link = await self._at(node, incarnation)
-                return call.parse(await exchange(link, call, longest + wire.COMMAND_TIMEOUT, asking=asking))
+                link = await self._at(node, incarnation, effort)
+                most = longest + wire.COMMAND_TIMEOUT
+                timeout = most if effort is None else effort.left(most)
+                return call.parse(await exchange(link, call, timeout, asking=asking))
             except (lib.RedisError, OSError) as error:
                 redirect = await self._transport.turn(node, error)
                 if redirect is None:
@@ -89,7 +100,7 @@ class AsyncReader:
             raise reply
         return call.parse(reply)
 
-    async def _at(self, node: Node, incarnation: str | None) -> Link:
+    async def _at(self, node: Node, incarnation: str | None, effort: Effort | None = None) -> Link:
         """Our connection to this node; a new one where the incarnation is not that of the one we have."""
         link = self._link
         if (
@@ -100,7 +111,7 @@ class AsyncReader:
         ):
             return link
         await self.aclose()
-        self._link = link = await self._transport.open(node)
+        self._link = link = await self._transport.open(node, effort)
         self._node, self._client_id = node, await self._id(link) if self._blocks else None
         if incarnation not in (None, link.incarnation):
             raise ServerChanged(link.incarnation)

@@ -7,8 +7,8 @@ pass messages on to one another; a node that no longer serves is left for anothe
 
 from __future__ import annotations
 
-import asyncio
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -17,8 +17,8 @@ from redis import exceptions as lib
 
 from streamq.transport import wire
 from streamq.transport.aio import AsyncTransport, connect
+from streamq.transport.ear import Ear, listen
 from streamq.transport.faults import naming_rights, translate
-from streamq.transport.link import reset_told
 from streamq.transport.patience import Effort
 from streamq.transport.sync import SyncTransport
 from streamq.transport.topology import Node
@@ -126,8 +126,8 @@ class AsyncSubscription:
         self._transport = transport
         self._channels = channels
         self._node: Node | None = None
-        self._connection: Any = None
-        self._reading: asyncio.Task[Any] | None = None
+        self._ear: Ear | None = None
+        self._said: deque[Any] = deque()
         self._heard = 0.0
         self._pinged = False
 
@@ -136,7 +136,7 @@ class AsyncSubscription:
         effort = Effort(0, within)
         tried: set[Node] = set()
         node = self._transport.find(None) or await self._transport.discovered(None, effort)
-        while self._connection is None:
+        while self._ear is None:
             tried.add(node)
             try:
                 await self._subscribe(node, effort)
@@ -148,41 +148,53 @@ class AsyncSubscription:
 
     async def _subscribe(self, node: Node, effort: Effort) -> None:
         self._node = node
-        self._connection = await connect(node.address, effort=effort, socket_timeout=None)
-        with reset_told():
-            await self._connection.send_command("SUBSCRIBE", *self._channels)
-        for _ in self._channels:
-            await self._connection.read_response(timeout=effort.left(wire.COMMAND_TIMEOUT))
+        connection = await connect(node.address, effort=effort, socket_timeout=None)
+        self._ear = ear = listen(connection, self._transport.spawn)
+        await ear.say("SUBSCRIBE", *self._channels)
+        left = len(self._channels)
+        while left > 0:
+            for raw in await ear.hear(effort.left(wire.COMMAND_TIMEOUT)):
+                if isinstance(raw, Exception):
+                    raise raw
+                if raw[0] == b"subscribe":
+                    left -= 1
+                else:
+                    self._said.append(raw)  # of a channel that is subscribed already
         self._heard, self._pinged = time.monotonic(), False
 
     async def next(self, timeout: float) -> Message | None:
-        """The next message, or None when `timeout` seconds have passed without one.
-
-        The read goes on in a task of its own between two calls: it is never cancelled half way.
-        """
+        """The next message, or None when `timeout` seconds have passed without one. Raises RedisErrors."""
         deadline = time.monotonic() + timeout
-        while (left := deadline - time.monotonic()) > 0:
-            raw = await self.receive(left)
-            if raw is not None and (message := _message(raw)):
-                return message
-        return None
+        while True:
+            while self._said:
+                if (message := _message(self._said.popleft())) is not None:
+                    return message
+            if (left := deadline - time.monotonic()) <= 0:
+                return None
+            self._said.extend(await self.receive(left))
 
-    async def receive(self, timeout: float) -> Any:
-        """The next that the server says, confirmations too, as it is; None where it says nothing."""
+    async def receive(self, timeout: float) -> list[Any]:
+        """What the server has said since, confirmations too, as it is; nothing where it is silent for so many
+        seconds. Raises RedisErrors."""
+        if self._said:
+            said = list(self._said)
+            self._said.clear()
+            return said
         deadline = time.monotonic() + timeout
         try:
             while (left := deadline - time.monotonic()) > 0:
-                if raw := await self._read(min(left, PING_AFTER)):
-                    return raw
+                if said := await self._hear(min(left, PING_AFTER)):
+                    return said
         except (lib.RedisError, OSError) as error:
             raise await self._failed(error) from None
-        return None
+        return []
 
     async def change(self, command: str, channels: Sequence[str]) -> None:
         """SUBSCRIBE to more channels, or UNSUBSCRIBE from some. `receive` brings the confirmation of each,
         and raises where the connection is lost."""
-        with suppress(lib.RedisError, OSError), reset_told():
-            await self._connection.send_command(command, *channels)
+        if self._ear is not None:
+            with suppress(lib.RedisError, OSError):
+                await self._ear.say(command, *channels)
 
     async def _failed(self, error: Exception) -> Exception:
         node, self._node = self._node, None
@@ -195,37 +207,35 @@ class AsyncSubscription:
             self._transport.address.namespace.rights,
         )
 
-    async def _read(self, timeout: float) -> Any:
-        if self._reading is None:
-            self._reading = self._transport.spawn(self._connection.read_response(timeout=86400.0))
-        done, _ = await asyncio.wait((self._reading,), timeout=timeout)
-        if not done:
-            await self._probe()
-            return None
-        task, self._reading = self._reading, None
+    async def _hear(self, timeout: float) -> list[Any]:
+        if self._ear is None:
+            raise lib.ConnectionError("closed")
+        said = await self._ear.hear(timeout)
+        if not said:
+            await self._probe(self._ear)
+            return said
+        for raw in said:
+            if isinstance(raw, Exception):
+                raise raw
         self._heard, self._pinged = time.monotonic(), False
-        return task.result()
+        return said
 
-    async def _probe(self) -> None:
+    async def _probe(self, ear: Ear) -> None:
         if self._node is not None and not self._transport.serves(self._node):
             raise lib.ConnectionError(_LEFT)
         if time.monotonic() - self._heard < PING_AFTER:
             return
         if self._pinged:
             raise lib.TimeoutError("the subscribed connection is silent")
-        with reset_told():
-            await self._connection.send_command("PING")
+        await ear.say("PING")
         self._pinged, self._heard = True, time.monotonic()
 
     @property
     def connected(self) -> bool:
-        return self._connection is not None
+        return self._ear is not None
 
     async def aclose(self) -> None:
-        connection, self._connection = self._connection, None
-        reading, self._reading = self._reading, None
-        if connection is not None:
-            await connection.disconnect(nowait=True)
-        if reading is not None:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+        ear, self._ear = self._ear, None
+        self._said.clear()
+        if ear is not None:
+            await ear.aclose()

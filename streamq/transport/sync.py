@@ -23,7 +23,7 @@ from streamq.errors import AuthenticationFailed, RedisError, RedisUnavailable, S
 from streamq.transport import names, server, topology, wire
 from streamq.transport.address import Address
 from streamq.transport.faults import doubtful, final, latest, naming_rights, told, translate
-from streamq.transport.link import SyncLink, Unsent
+from streamq.transport.link import JUST, SyncLink, Unsent
 from streamq.transport.patience import Effort
 from streamq.transport.topology import MOST_HOPS, Discovery, Node, Redirect
 
@@ -116,7 +116,6 @@ class SyncTransport:
         self._topology = topology.of(address)
         self._lock = threading.Lock()
         self._discovering = threading.Lock()
-        self._gates: dict[Node, SimpleQueue[None]] = {}
         self.info: server.ServerInfo | None = None
         # Whoever forgets to close leaves no open socket: the system would be told by its collector, loudly.
         weakref.finalize(self, _close_idle, self._topology).atexit = False
@@ -195,7 +194,7 @@ class SyncTransport:
         """Ask who is to be asked, and whom that one sends us to."""
         node, asking = self._topology.find(call) or self.discovered(call, effort), False
         for _ in range(MOST_HOPS):
-            gate = self._gates.get(node) or self._gate(node)
+            gate = node.gate or self._gate(node)
             try:
                 gate.get_nowait()
             except Empty:
@@ -219,7 +218,11 @@ class SyncTransport:
         gate: SimpleQueue[None] = SimpleQueue()
         for _ in range(wire.CONNECTIONS):
             gate.put(None)
-        return self._gates.setdefault(node, gate)
+        with self._lock:
+            if node.gate is None:
+                node.gate = gate
+        found: SimpleQueue[None] = node.gate
+        return found
 
     def _wait(self, gate: SimpleQueue[None], node: Node, effort: Effort) -> None:
         """Wait for a permit as long as the call has time; then the try begins."""
@@ -270,7 +273,7 @@ class SyncTransport:
                 link: SyncLink = node.idle.pop()
             except IndexError:
                 break
-            if not link.usable():
+            if effort.began - link.used > JUST and link.stale(0):
                 link.close()
                 continue
             try:
@@ -293,14 +296,18 @@ class SyncTransport:
         *,
         idle: bool = False,
     ) -> Any:
-        try:
-            timeout = effort.reply(self._reply_timeout, waits=call.confirm is not None, fresh=idle)
-        except lib.TimeoutError:
-            self._give(node, link)
-            raise
+        plain = call.confirm is None
+        timeout = effort.first if idle and plain else 0.0
+        if not timeout:
+            try:
+                timeout = effort.reply(self._reply_timeout, waits=not plain)
+            except lib.TimeoutError:
+                self._give(node, link)
+                raise
         effort.sent += 1
+        link.used = effort.began
         try:
-            if asking or call.confirm is not None:
+            if asking or not plain:
                 reply = _exchange(link, call, timeout, asking)
             else:  # nearly every call: the same, in one step
                 try:
@@ -316,7 +323,10 @@ class SyncTransport:
             if isinstance(error, Unsent):
                 effort.sent -= 1
             raise
-        self._give(node, link)
+        if len(node.idle) < node.room:
+            node.idle.append(link)
+        else:
+            link.close()
         return reply
 
     def _give(self, node: Node, link: SyncLink) -> None:
@@ -361,9 +371,8 @@ class SyncTransport:
     def forget(self) -> None:
         """Start anew without touching the sockets: after a fork they are the parent's."""
         self._lock, self._discovering = threading.Lock(), threading.Lock()
-        self._gates = {}
         for node in self._topology.nodes():
-            node.idle = []
+            node.idle, node.gate = [], None
 
     def close(self) -> None:
         _close_idle(self._topology)

@@ -31,15 +31,17 @@ class Node:
     """One server, with the idle connections that one transport has to it.
 
     shown: for errors, the URL as given with the node's own address where it is one of several.
-    room: for so many idle connections; none where the node has been forgotten.
+    room: for so many idle connections; none where the node has been forgotten. gate: the transport's bound on
+    its connections.
     """
 
-    __slots__ = ("address", "idle", "info", "room", "shown")
+    __slots__ = ("address", "gate", "idle", "info", "room", "shown")
 
     def __init__(self, address: Address, shown: str) -> None:
         self.address = address
         self.shown = shown
         self.idle: list[Any] = []
+        self.gate: Any = None
         self.room = wire.CONNECTIONS
         self.info: ServerInfo | None = None
 

@@ -20,6 +20,31 @@ def test_what_only_imports_an_app_does_not_load_the_client_library(module: str) 
     assert found.stdout == b"False\n"
 
 
+_PLAIN_CALLS = """
+import sys
+from streamq import StreamQ
+
+app = StreamQ("shop")
+
+@app.task
+def work(n: int, text: str, more: dict) -> float: ...
+
+work.bind(1, "x", {"y": [2]})
+app.bound("work", {"n": 1, "text": "x", "more": {}})
+app.bound("elsewhere", {"n": 1})
+print(sorted(name for name in sys.modules if name.startswith("streamq.convert.")))
+"""
+
+
+def test_a_producer_of_plain_values_loads_no_converters() -> None:
+    """Each module costs every program that imports an app."""
+    found = subprocess.run([sys.executable, "-c", _PLAIN_CALLS], capture_output=True, check=True, text=True)
+    assert (
+        found.stdout
+        == f"{[f'streamq.convert.{one}' for one in ('arguments', 'converter', 'plain', 'write')]}\n"
+    )
+
+
 async def test_connecting_asks_the_server(app: StreamQ) -> None:
     app.connect()
     await app.aconnect()

@@ -263,7 +263,7 @@ async def test_who_waits_for_a_connection_takes_turns(url: str, monkeypatch: pyt
         for one in asking[::3]:
             one.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
-    assert [gate.free for gate in transport._gates.values()] == [2]
+    assert [node.gate.free for node in transport._topology.nodes()] == [2]
     await transport.aclose()
 
 

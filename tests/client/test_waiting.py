@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import sys
 import threading
 from collections import Counter
 from typing import Any
 
 import pytest
 
-from streamq import RedisUnavailable, ResultTimeout, StreamQ, UsageError
+from streamq import RedisUnavailable, ResultTimeout, StreamQ, UsageError, WorkerOptions
 from streamq.embedded import EmbeddedServer
 from streamq.keys import type_keys
 from streamq.transport import wire
@@ -63,6 +64,60 @@ async def test_waiters_of_a_loop_share_three_connections(url: str) -> None:
     assert sum(connections(url).values()) <= FEW
     async with working(app):
         assert await asyncio.gather(*waiting) == list(range(WAITERS))
+
+
+MANY_WAITERS = """
+import asyncio, resource, sys
+from streamq import StreamQ
+
+async def main(url, number):
+    app = StreamQ("shop", url)
+    handles = await app.aenqueue_many([app.bound("work", {"n": n}) for n in range(number)])
+    assert await asyncio.gather(*(one.aresult(100) for one in handles)) == list(range(number))
+    await app.aclose()
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+"""
+
+
+@pytest.mark.parametrize("number", [1200, pytest.param(10_000, marks=pytest.mark.long)])
+@pytest.mark.timeout(180)
+async def test_there_may_be_more_waiters_than_open_files(url: str, number: int) -> None:
+    app = shop(url)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", MANY_WAITERS, url, str(number))
+    try:
+        await until(lambda: registered(url, app) == number or process.returncode is not None, 100)
+        assert sum(connections(url).values()) <= FEW
+        async with working(app, WorkerOptions(concurrency=100, block=0.5)):
+            assert await asyncio.wait_for(process.wait(), 100) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_waiters_are_told_and_look_in_few_round_trips(url: str) -> None:
+    """Whoever is told at the same time asks at the same time."""
+    app = shop(url)
+    handles = await app.aenqueue_many([app.bound("work", {"n": n}) for n in range(WAITERS)])
+    waiting = [asyncio.create_task(handle.aresult(60)) for handle in handles]
+    lane = app._asyncs.current().waiting._lane(0)
+    trips = 0
+    run_all = lane._reader.run_all
+
+    async def counted(asked: Any, **more: Any) -> Any:
+        nonlocal trips
+        trips += 1
+        return await run_all(asked, **more)
+
+    lane._reader.run_all = counted  # type: ignore[method-assign]
+    await until(lambda: registered(url, app) == WAITERS, 60)
+    assert trips <= WAITERS / 10
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await app.aclose()
 
 
 def test_waiting_threads_share_three_connections(url: str) -> None:

@@ -213,6 +213,7 @@ SCRIPTS = {
     "producer": ("enqueue", "register", "announce", "open_shard", "wait", "cancel", "locate"),
     "worker": (
         "fetch", "renew", "settle", "beat", "leave", "groups", "orders", "tally", "watch", "muster", "survey",
+        "rights",
     ),
     "daemon": (
         "next_due", "expire", "promote", "reclaim", "restamp", "repair", "sweep", "trim", "survey", "groups",

@@ -13,7 +13,7 @@ from streamq import RedisUnavailable, Retry, StreamQ, TaskDead, calls
 from streamq.cli import main
 from streamq.doctor import examine
 from streamq.keys import shard_keys
-from streamq.transport import Address, AsyncTransport, SyncTransport, link, wire
+from streamq.transport import Address, AsyncTransport, SyncTransport, ear, link, wire
 from tests.running import clean, serving, until
 from tests.topology.clusters import ClusterSet
 from tests.topology.conftest import SHARDS, Servers
@@ -92,6 +92,7 @@ async def test_a_result_is_waited_for_without_polling(
 async def test_without_hiredis(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "hiredis", None)
     monkeypatch.setattr(link, "hiredis", None)
+    monkeypatch.setattr(ear, "hiredis", None)
     app = StreamQ("shop", servers.url, shards=SHARDS)
     double = tasks_of(app)["double"]
     async with serving(app):

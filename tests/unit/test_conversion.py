@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamq.convert import converter, encode
-from streamq.convert.encode import encode_as
+from streamq.convert import encode, encode_as
+from streamq.convert.compile import converter
 from streamq.errors import DecodeError, InvalidArguments, PayloadError
 
 

@@ -9,16 +9,22 @@ from typing import Any
 
 import orjson
 
-from streamq.convert.compile import own
 from streamq.convert.converter import Converter, Refused
-from streamq.convert.natural import written
-from streamq.convert.plain import walk
+from streamq.convert.plain import QUICK, walk
 from streamq.depth import TOO_DEEP, too_deep
 from streamq.errors import PayloadError
 
 
 def encode(value: object, *, what: str) -> bytes:
     """JSON bytes of a value whose annotations are elsewhere. PayloadError names `what` and the place."""
+    if isinstance(value, dict) and QUICK.issuperset(map(type, value.values())):
+        try:
+            return orjson.dumps(value)
+        except (TypeError, ValueError):
+            pass  # say where
+    from streamq.convert.compile import own  # noqa: PLC0415 - with the first value that has parts
+    from streamq.convert.natural import written  # noqa: PLC0415
+
     try:
         return written(value, own)
     except Refused as refused:
