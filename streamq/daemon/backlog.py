@@ -15,7 +15,7 @@ from typing import Any, Final
 from streamq import calls
 from streamq.calls import Call
 from streamq.daemon.directory import Directory
-from streamq.daemon.loop import a_round, each
+from streamq.daemon.loop import Faults, for_each
 from streamq.daemon.rounds import Rounds
 from streamq.errors import RedisError
 from streamq.inspector import WorkerInfo, worker_info
@@ -60,12 +60,12 @@ class Backlog:
 
     async def _fresh(self) -> View:
         try:
-            with a_round(self._rounds, "watch"):
-                return View(await self._rows(), await self._workers(), await self._memory())
+            faults = Faults("watch", self._rounds)
+            return View(await self._rows(faults), await self._workers(faults), await self._memory())
         except RedisError:
             return View()
 
-    async def _rows(self) -> list[Row]:
+    async def _rows(self, faults: Faults) -> list[Row]:
         """A type that cannot be counted in one of its shards has no row: a part would be taken for all."""
         rows: dict[tuple[str, str], Row] = {}
         unreadable: set[tuple[str, str]] = set()
@@ -77,11 +77,11 @@ class Backlog:
 
         for keys in self._directory.types()[:MOST]:
             if (keys.app, keys.type) not in unreadable:
-                await each([keys], count)
-        await self._pauses(rows)
+                await for_each([keys], count, faults)
+        await self._pauses(rows, faults)
         return [row for place, row in rows.items() if place not in unreadable]
 
-    async def _workers(self) -> dict[str, Counter[str]]:
+    async def _workers(self, faults: Faults) -> dict[str, Counter[str]]:
         found: dict[str, Counter[str]] = {}
 
         async def look(shard: ShardKeys) -> None:
@@ -93,16 +93,17 @@ class Backlog:
                 if name in details:
                     add_worker(tally, worker_info(name, now - beat, details[name]))
 
-        await each([shard for shard, _ in self._directory.shards() if shard.shard == 0], look)
+        first = [shard for shard, _ in self._directory.shards() if shard.shard == 0]
+        await for_each(first, look, faults)
         return found
 
-    async def _pauses(self, rows: dict[tuple[str, str], Row]) -> None:
+    async def _pauses(self, rows: dict[tuple[str, str], Row], faults: Faults) -> None:
         async def look(shard: ShardKeys) -> None:
             for name in await self._transport.run(calls.paused(shard), patience=0):
                 if (shard.app, name) in rows:
                     rows[shard.app, name]["paused"] = True
 
-        await each([shard for shard, _ in self._directory.shards()], look)
+        await for_each([shard for shard, _ in self._directory.shards()], look, faults)
 
     async def _memory(self) -> tuple[int, int] | None:
         """Of the fullest server that has a shard."""
