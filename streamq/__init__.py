@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from streamq.audit import Audit as Audit
     from streamq.audit import Problem as Problem
     from streamq.audit import Repaired as Repaired
+    from streamq.calls import Call as Call
     from streamq.context import Context as Context
     from streamq.context import get_context as get_context
     from streamq.daemon import Daemon as Daemon
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
     from streamq.errors import UnknownTaskType as UnknownTaskType
     from streamq.errors import UsageError as UsageError
     from streamq.handle import TaskHandle as TaskHandle
+    from streamq.hooks import Enqueue as Enqueue
+    from streamq.hooks import Hook as Hook
     from streamq.inspector import Inspector as Inspector
     from streamq.inspector import TaskInfo as TaskInfo
     from streamq.inspector import TypeStats as TypeStats
@@ -66,8 +69,11 @@ if TYPE_CHECKING:
     from streamq.model import CancelAnswer as CancelAnswer
     from streamq.model import Counts as Counts
     from streamq.model import DeadLetter as DeadLetter
+    from streamq.model import Delivery as Delivery
     from streamq.model import IdempotencyKey as IdempotencyKey
     from streamq.model import NewTask as NewTask
+    from streamq.model import Outcome as Outcome
+    from streamq.model import Overrides as Overrides
     from streamq.model import Priority as Priority
     from streamq.model import State as State
     from streamq.model import Success as Success
@@ -110,6 +116,7 @@ if TYPE_CHECKING:
     from streamq.transport.address import Address as Address
     from streamq.worker import Worker as Worker
     from streamq.worker import WorkerGroup as WorkerGroup
+    from streamq.worker.assembly import Parts as Parts
     from streamq.worker.loading import App as App
 
 __all__, _named = lazy.names(__name__, {
@@ -127,10 +134,11 @@ __all__, _named = lazy.names(__name__, {
         "TaskExpired", "UnknownTaskType", "UsageError",
     ),
     "handle": ("TaskHandle",),
+    "hooks": ("Enqueue", "Hook"),
     "inspector": ("Inspector", "TaskInfo", "TypeStats", "WorkerInfo"),
     "model": (
-        "COUNTERS", "CancelAnswer", "Counts", "DeadLetter", "IdempotencyKey", "NewTask", "Priority", "State",
-        "Success", "TaskId",
+        "COUNTERS", "CancelAnswer", "Counts", "DeadLetter", "Delivery", "IdempotencyKey", "NewTask",
+        "Outcome", "Priority", "State", "Success", "TaskId",
     ),
     "operations": ("Action", "Pause"),
     "options": (
@@ -148,13 +156,16 @@ __all__, _named = lazy.names(__name__, {
 
 _inner, _inner_named = lazy.names(__name__, {
     "app": ("Handler", "Registry"),
+    "calls": ("Call",),
     "environment": ("Source",),
     "queue.bound": ("Route",),
     "telemetry.health": ("Facts",),
     "telemetry.report": ("Report",),
     "telemetry.sums": ("Snapshot",),
+    "model": ("Overrides",),
     "namespace": ("Namespace",),
     "transport": ("SyncTransport",),
+    "worker.assembly": ("Parts",),
     "worker.loading": ("App",),
 })  # fmt: skip
 """What members for streamq's own parts are annotated with: to be imported, but not promised to stay."""

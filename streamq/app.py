@@ -22,6 +22,7 @@ from streamq.errors import (
     PayloadError,
     UnknownTaskType,
 )
+from streamq.hooks import NO_HOOKS, Hooks
 from streamq.model import NAME_PATTERN
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.options import TaskOptions, whole
@@ -32,7 +33,8 @@ from streamq.wording import listed
 
 class Handler:
     """A user's function with the name and the policy of its task type. `stated`: which options the code sets,
-    also to what they are by default. `app`: whose it is, empty where any app may send it."""
+    also to what they are by default. `app`: whose it is, empty where any app may send it. `around`: the hooks
+    of its app around each attempt."""
 
     def __init__(
         self, name: str, function: Callable[..., Any], options: TaskOptions, stated: Iterable[str] = ()
@@ -48,6 +50,7 @@ class Handler:
         self.is_async = inspect.iscoroutinefunction(function) or _is_async_object(function)
         self.stated = frozenset(stated)
         self.app = ""
+        self.around = NO_HOOKS.attempt
         if self.is_async and options.executor != "auto":
             raise InvalidOption(
                 f"task type {name!r} is async and runs on the loop: leave out executor={options.executor!r}"
@@ -187,6 +190,7 @@ class Registry:
         shards: int,
         imports: Iterable[str] = (),
         namespace: Namespace = DEFAULT_NAMESPACE,
+        hooks: Hooks = NO_HOOKS,
     ) -> None:
         check_name(name, "an app")
         self.name = namespace.app(name)
@@ -198,6 +202,7 @@ class Registry:
         self.handlers: dict[str, Handler] = {}
         self._runs: dict[str, redefinition.Run | None] = {}
         self.tracer: Tracer | None = None
+        self.hooks = hooks
         self.record: AppRecord | None = None
         self.record_at = 0.0
 
@@ -218,7 +223,7 @@ class Registry:
                     f"give {_told(handler)} another name with @app.task(name=...)"
                 )
         self.handlers[handler.name], self._runs[handler.name] = handler, run
-        handler.app = self.name
+        handler.app, handler.around = self.name, self.hooks.attempt
 
     def get(self, task_type: str) -> Handler:
         try:

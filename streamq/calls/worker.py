@@ -153,8 +153,8 @@ def renew(t: TypeKeys, consumer: str, held: Iterable[tuple[str, str]]) -> Call[R
 
 
 def _renewal(reply: list[Any]) -> Renewal:
-    now, lease, lost, cancelled = reply
-    return Renewal(now, lease, tuple(map(text, lost)), tuple(map(text, cancelled)))
+    now, lease, fenced, cancelled = reply
+    return Renewal(now, lease, tuple(map(text, fenced)), tuple(map(text, cancelled)))
 
 
 def pending(t: TypeKeys, letter: str, consumer: str, limit: int) -> Call[list[str]]:

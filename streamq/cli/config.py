@@ -130,7 +130,7 @@ def _fault(variable: Variable) -> str:
         if variable is environment.METRICS_PORT and variable.given():
             listen.read_port(variable.get())
         if variable is environment.TRACING and variable.given():
-            Tracer("app", cast("Tracing", variable.get()))
+            Tracer("app", cast("Tracing", variable.get()), {})
     except UsageError as error:
         return str(error)
     return ""

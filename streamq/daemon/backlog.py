@@ -16,7 +16,7 @@ from typing import Any, Final
 from streamq import calls, telemetry
 from streamq.calls import Call
 from streamq.daemon.directory import Directory
-from streamq.daemon.loop import a_round, each
+from streamq.daemon.loop import Faults, for_each
 from streamq.daemon.rounds import Rounds
 from streamq.errors import RedisError
 from streamq.inspector import WorkerInfo, worker_info
@@ -66,10 +66,12 @@ class Backlog:
 
     async def _fresh(self) -> View:
         try:
-            with a_round(self._rounds, "watch"):
-                chosen, more = chosen_types(self._directory.types(), MOST)
-                self._tell(more)
-                return View(await self._rows(chosen), await self._workers(), await self._memory(), more)
+            faults = Faults("watch", self._rounds)
+            chosen, more = chosen_types(self._directory.types(), MOST)
+            self._tell(more)
+            return View(
+                await self._rows(chosen, faults), await self._workers(faults), await self._memory(), more
+            )
         except RedisError:
             return View()
 
@@ -79,7 +81,7 @@ class Backlog:
             self._log.warning("queue.types_left_out", types=more, looked_at=MOST, fix=LEFT_OUT)
         self._left_out = more
 
-    async def _rows(self, chosen: Sequence[TypeKeys]) -> list[Row]:
+    async def _rows(self, chosen: Sequence[TypeKeys], faults: Faults) -> list[Row]:
         """A type that cannot be counted in one of its shards has no row: a part would be taken for all."""
         rows: dict[tuple[str, str], Row] = {}
         unreadable: set[tuple[str, str]] = set()
@@ -91,11 +93,11 @@ class Backlog:
 
         for keys in chosen:
             if (keys.app, keys.type) not in unreadable:
-                await each([keys], count)
-        await self._pauses(rows)
+                await for_each([keys], count, faults)
+        await self._pauses(rows, faults)
         return [row for place, row in rows.items() if place not in unreadable]
 
-    async def _workers(self) -> dict[str, Counter[str]]:
+    async def _workers(self, faults: Faults) -> dict[str, Counter[str]]:
         found: dict[str, Counter[str]] = {}
 
         async def look(shard: ShardKeys) -> None:
@@ -107,16 +109,17 @@ class Backlog:
                 if name in details:
                     add_worker(tally, worker_info(name, now - beat, details[name]))
 
-        await each([shard for shard, _ in self._directory.shards() if shard.shard == 0], look)
+        first = [shard for shard, _ in self._directory.shards() if shard.shard == 0]
+        await for_each(first, look, faults)
         return found
 
-    async def _pauses(self, rows: dict[tuple[str, str], Row]) -> None:
+    async def _pauses(self, rows: dict[tuple[str, str], Row], faults: Faults) -> None:
         async def look(shard: ShardKeys) -> None:
             for name in await self._transport.run(calls.paused(shard), patience=0):
                 if (shard.app, name) in rows:
                     rows[shard.app, name]["paused"] = True
 
-        await each([shard for shard, _ in self._directory.shards()], look)
+        await for_each([shard for shard, _ in self._directory.shards()], look, faults)
 
     async def _memory(self) -> tuple[int, int] | None:
         """Of the fullest server that has a shard."""

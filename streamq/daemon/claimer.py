@@ -12,7 +12,7 @@ from typing import Final
 
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
-from streamq.daemon.loop import about, apart, each, tell
+from streamq.daemon.loop import Faults, about, for_each, isolate_errors
 from streamq.keys import TypeKeys, shard_keys
 from streamq.transport import AsyncTransport, GroupMissing
 
@@ -33,17 +33,18 @@ class Claimer:
         self._clocks: dict[tuple[str, int], tuple[int, float]] = {}
         self._log = telemetry.get_logger(chore="reclaim")
 
-    async def round(self) -> None:
+    async def round(self, faults: Faults) -> None:
         """Look at every stream where something is held."""
-        await each([types for _, types in self._directory.shards()], self._shard)
+        shards = [types for _, types in self._directory.shards()]
+        await for_each(shards, lambda types: self._shard(types, faults), faults)
 
-    async def _shard(self, types: list[TypeKeys]) -> None:
+    async def _shard(self, types: list[TypeKeys], faults: Faults) -> None:
         for found in await self._directory.survey(types):
             if found.pending > 0:
-                with apart(self._log, **about(found.keys)):
-                    await self._stream(found.keys, found.letter)
+                with isolate_errors(faults, **about(found.keys)):
+                    await self._stream(found.keys, found.letter, faults)
 
-    async def _stream(self, keys: TypeKeys, letter: str) -> None:
+    async def _stream(self, keys: TypeKeys, letter: str, faults: Faults) -> None:
         cursor, shard = START, (keys.app, keys.shard)
         while True:
             call = calls.reclaim(keys, shard_keys(*shard), letter, cursor, self._batch, self._expected(shard))
@@ -53,10 +54,10 @@ class Claimer:
                 self._log.error(
                     "server.clock_jumped", fix="check the server's time service; leases are renewed"
                 )
-                await self._restamp_all(shard)
+                await self._restamp_all(shard, faults)
                 return
             if reclaim.unread:
-                tell(self._log, about(keys), f"{keys.policy} {UNREAD}")
+                faults.add(about(keys), f"{keys.policy} {UNREAD}")
             if reclaim.returned or reclaim.dead or reclaim.cancelled:
                 self._log.warning(
                     "tasks.reclaimed",
@@ -80,11 +81,11 @@ class Claimer:
         then_ms, then = self._clocks[shard]
         return then_ms + round((time.monotonic() - then) * 1000)
 
-    async def _restamp_all(self, shard: tuple[str, int]) -> None:
+    async def _restamp_all(self, shard: tuple[str, int], faults: Faults) -> None:
         """Idle times mean nothing after a jump: every delivery of the shard gets one full lease from now."""
         for keys in [keys for keys in self._directory.types() if (keys.app, keys.shard) == shard]:
             for _, stream in calls.all_streams(keys):
-                with apart(self._log, **about(keys)), suppress(GroupMissing):
+                with isolate_errors(faults, **about(keys)), suppress(GroupMissing):
                     await self._restamp(stream)
 
     async def _restamp(self, stream: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from streamq import calls
-from streamq.daemon.loop import each
+from streamq.daemon.loop import Faults, for_each
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
 from streamq.model import NAME_PATTERN
 from streamq.shards import AppRecord
@@ -34,7 +34,7 @@ class Directory:
         """What the server knows of the apps of our namespace."""
         return await self.transport.run(calls.apps(self.transport.address.namespace), patience=0)
 
-    async def look(self) -> None:
+    async def look(self, faults: Faults) -> None:
         """Read the list anew. Names that streamq would not have written are left out."""
         apps = await self.apps()
         if self.only is not None:
@@ -55,7 +55,7 @@ class Directory:
             found[keys] = [type_keys(keys.app, keys.shard, name) for name in good]
 
         try:
-            await each(listed, types)
+            await for_each(listed, types, faults)
         finally:
             self.changes += found != self._types
             self._types = found

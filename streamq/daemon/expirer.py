@@ -10,7 +10,7 @@ from typing import Final
 
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
-from streamq.daemon.loop import about, apart, each
+from streamq.daemon.loop import Faults, about, for_each, isolate_errors
 from streamq.keys import TypeKeys
 from streamq.transport import AsyncTransport
 
@@ -26,15 +26,16 @@ class Expirer:
         self._batch = batch
         self._log = telemetry.get_logger(chore="expire")
 
-    async def round(self) -> None:
+    async def round(self, faults: Faults) -> None:
         """End what has expired, of every type."""
-        await each(self._directory.bundles(TYPES_AT_ONCE), self._look)
+        bundles = self._directory.bundles(TYPES_AT_ONCE)
+        await for_each(bundles, lambda types: self._look(types, faults), faults)
 
-    async def _look(self, types: list[TypeKeys]) -> None:
+    async def _look(self, types: list[TypeKeys], faults: Faults) -> None:
         found = await self._transport.run(calls.next_expiry(types), patience=0)
         for keys, left_ms in zip(types, found, strict=True):
             if left_ms is not None and left_ms <= 0:
-                with apart(self._log, **about(keys)):
+                with isolate_errors(faults, **about(keys)):
                     await self._expire(keys)
 
     async def _expire(self, keys: TypeKeys) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
-from streamq.daemon.loop import about, apart, each, together
+from streamq.daemon.loop import Faults, about, for_each, in_batches, isolate_errors
 from streamq.keys import ShardKeys, TypeKeys
 from streamq.options import DaemonOptions
 from streamq.transport import AsyncTransport
@@ -28,18 +28,19 @@ class Janitor:
         self._options = options
         self._log = telemetry.get_logger(chore="tidy")
 
-    async def round(self) -> None:
-        await each(self._directory.shards(), self._shard)
+    async def round(self, faults: Faults) -> None:
+        """Tidy every shard."""
+        await for_each(self._directory.shards(), lambda listed: self._shard(listed, faults), faults)
 
-    async def _shard(self, listed: tuple[ShardKeys, list[TypeKeys]]) -> None:
+    async def _shard(self, listed: tuple[ShardKeys, list[TypeKeys]], faults: Faults) -> None:
         shard, types = listed
         surveyed = await self._directory.survey(types)
-        with apart(self._log, app=shard.app, shard=shard.shard):
+        with isolate_errors(faults, app=shard.app, shard=shard.shard):
             await self._groups([found.stream for found in surveyed if found.consumers < 0])
         for found in surveyed:
-            with apart(self._log, **about(found.keys)):
+            with isolate_errors(faults, **about(found.keys)):
                 await self._tidy(found, shard)
-        await together(types, lambda some: self._trim(some, shard), self._log)
+        await in_batches(types, lambda some: self._trim(some, shard), faults)
 
     async def _tidy(self, found: calls.Survey, shard: ShardKeys) -> None:
         if found.length > 0:

@@ -1,6 +1,7 @@
 """A chore's loop, written once: interval, jitter, and going on after any fault.
 
-Owns when a chore runs, not what it does.
+Owns when a chore runs and what its faults cost: no fault of one app, shard or type keeps another from its
+turn. Does not know what a chore does.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
 from streamq import telemetry
@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 REFUSED: Final = 1.0
 """Seconds after which a server is asked again that is there, but refuses us."""
+BATCH: Final = 20
+"""Task types in one call at most."""
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> None:
@@ -33,50 +35,75 @@ async def pause(stop: asyncio.Event, seconds: float) -> None:
         pass
 
 
-async def every(
-    name: str,
-    interval: float,
-    chore: Callable[[], Awaitable[None]],
-    transport: AsyncTransport,
-    stop: asyncio.Event,
-    rounds: Rounds,
-    *,
-    after: Callable[[str], None] = lambda _: None,
-) -> None:
-    """Run a chore now and then every `interval` seconds, a tenth more or less, so that daemons that
-    were started together do not stay in step. `after` is told the name when a round is over."""
-    while not stop.is_set():
-        await guarded(name, chore, transport, stop, rounds)
-        after(name)
-        await pause(stop, interval * random.uniform(0.9, 1.1))
+class Faults:
+    """What was wrong with single apps, shards, types and rows in one round of a chore.
+
+    `found`: a line each. Every fault is noted in the book of rounds; one that is new is logged.
+    """
+
+    def __init__(self, chore: str, rounds: Rounds) -> None:
+        self._chore, self._rounds = chore, rounds
+        self.log = telemetry.get_logger(chore=chore)
+        self.found: list[str] = []
+
+    def add(self, about: dict[str, Any], error: str, **more: Any) -> None:
+        """Note a fault. `about`: whose it is. `more`: what a log line says beside it."""
+        self.found.append(error)
+        new = self._rounds.fault(self._chore, about, error)
+        if new:
+            self.log.error("chore.failed", **about, error=error, **more)
+        else:
+            self.log.debug("chore.failed", **about, error=error)
 
 
-_ROUND: ContextVar[tuple[Rounds, str] | None] = ContextVar("streamq_round", default=None)
-"""The book and the name of the round under way; None outside of one."""
+Step = Callable[[Faults], Awaitable[None]]
+"""A round of a chore, or the wait between two. Faults that cost only a part of it go to its argument."""
 
 
 @contextmanager
-def a_round(rounds: Rounds, name: str) -> Generator[None]:
-    """What fails apart from the rest within is noted under this name."""
-    token = _ROUND.set((rounds, name))
+def isolate_errors(faults: Faults, **about: Any) -> Generator[None]:
+    """Note what is wrong with one app, shard, type or row, and go on. Raises RedisUnavailable: an absent
+    server concerns all."""
     try:
         yield
-    finally:
-        _ROUND.reset(token)
+    except RedisUnavailable:
+        raise
+    except GroupMissing as error:
+        faults.log.warning("group.missing", **about, error=str(error))
+    except RedisError as error:
+        faults.add(about, str(error))  # the server's words say it all
+    except Exception as error:  # noqa: BLE001 - stored values that nobody of ours wrote
+        faults.add(about, repr(error), exc_info=True)
 
 
-async def each(items: Iterable[T], step: Callable[[T], Awaitable[None]]) -> None:
-    """A step for each. What is wrong with one keeps no other from its turn: a server that is away is raised
-    at the end, since its return is waited for; any other fault is told."""
+async def for_each(items: Iterable[T], step: Callable[[T], Awaitable[None]], faults: Faults) -> None:
+    """Run a step for each item; a fault of one keeps no other from its turn. Raises RedisUnavailable at the
+    end where one item's server is away, since its return is waited for."""
     away: RedisUnavailable | None = None
     for item in items:
         try:
-            with apart(**about(item)):
+            with isolate_errors(faults, **about(item)):
                 await step(item)
         except RedisUnavailable as error:
             away = away or error
     if away is not None:
         raise away
+
+
+async def in_batches(
+    types: Sequence[TypeKeys], step: Callable[[Sequence[TypeKeys]], Awaitable[None]], faults: Faults
+) -> None:
+    """Run a step for types of one shard, some at a time; one by one where a batch fails."""
+    for n in range(0, len(types), BATCH):
+        some = types[n : n + BATCH]
+        try:
+            await step(some)
+        except RedisUnavailable:
+            raise
+        except Exception:  # noqa: BLE001 - noted below, of whom it concerns
+            for keys in some:
+                with isolate_errors(faults, **about(keys)):
+                    await step([keys])
 
 
 def about(item: object) -> dict[str, Any]:
@@ -87,79 +114,56 @@ def about(item: object) -> dict[str, Any]:
     return {name: getattr(item, name) for name in names if hasattr(item, name)}
 
 
-@contextmanager
-def apart(log: Any = None, **place: Any) -> Generator[None]:
-    """What is wrong with one app, shard, type or row is told and keeps no other from being served. An absent
-    server is raised: it concerns all."""
-    try:
-        yield
-    except RedisUnavailable:
-        raise
-    except GroupMissing as error:
-        (log or telemetry.get_logger()).warning("group.missing", **place, error=str(error))
-    except RedisError as error:
-        tell(log, place, str(error))  # the server's words say it all
-    except Exception as error:  # noqa: BLE001 - stored values that nobody of ours wrote
-        tell(log, place, repr(error), exc_info=True)
-
-
-def tell(log: Any, place: dict[str, Any], error: str, **more: Any) -> None:
-    """Log a fault that is new, and note it in the book of the round under way."""
-    under_way, log = _ROUND.get(), log or telemetry.get_logger()
-    if under_way is None or under_way[0].fault(under_way[1], place, error):
-        log.error("chore.failed", **place, error=error, **more)
-    else:
-        log.debug("chore.failed", **place, error=error)
-
-
-TOGETHER: Final = 20
-"""Task types in one call at most."""
-
-
-async def together(
-    types: list[TypeKeys], step: Callable[[Sequence[TypeKeys]], Awaitable[None]], log: Any
-) -> None:
-    """A step for types of one shard, some at a time; one by one where something is wrong with one of them."""
-    for n in range(0, len(types), TOGETHER):
-        some = types[n : n + TOGETHER]
-        try:
-            await step(some)
-        except RedisUnavailable:
-            raise
-        except Exception:  # noqa: BLE001 - told below, of whom it concerns
-            for keys in some:
-                with apart(log, **about(keys)):
-                    await step([keys])
-
-
-async def guarded(
+async def run_periodically(
     name: str,
-    chore: Callable[[], Awaitable[None]],
+    step: Step,
+    interval: float,
     transport: AsyncTransport,
     stop: asyncio.Event,
     rounds: Rounds,
+    *,
+    after_outage: float | None = None,
+    after: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """One round: a chore that fails is logged and tried again; an absent server is waited for."""
-    log = telemetry.get_logger(chore=name)
-    began = rounds.count_faults()
+    """Run a chore until stopped: now, and then every `interval` seconds, a tenth more or less, so that
+    daemons that were started together do not stay in step.
+
+    after_outage: seconds to the next round where an absent server came back; None: the interval. `after` is
+    told the name when a round is over.
+    """
+    while not stop.is_set():
+        was_away = await run_round(name, step, transport, stop, rounds)
+        after(name)
+        seconds = interval if after_outage is None or not was_away else min(after_outage, interval)
+        await pause(stop, seconds * random.uniform(0.9, 1.1))
+
+
+async def run_round(
+    name: str, step: Step, transport: AsyncTransport, stop: asyncio.Event, rounds: Rounds
+) -> bool:
+    """Run one round: a chore that fails is logged and tried again; an absent server is waited for. Return
+    whether it was."""
+    faults = Faults(name, rounds)
     try:
-        with a_round(rounds, name):
-            await chore()
-        rounds.good(name, partly=rounds.count_faults() > began)
+        await step(faults)
     except RedisUnavailable as error:
-        log.warning("redis.unavailable", doing=name, error=str(error))
+        faults.log.warning("redis.unavailable", doing=name, error=str(error))
         rounds.lost(name)
         await _returned(transport, stop, rounds)
         rounds.found(name)
+        return True
     except GroupMissing as error:
-        log.warning("group.missing", error=str(error))
+        faults.log.warning("group.missing", error=str(error))
         rounds.failed(name)
     except RedisError as error:
-        log.error("chore.failed", error=str(error))  # noqa: TRY400 - the server's words say it all
+        faults.log.error("chore.failed", error=str(error))  # noqa: TRY400 - the server's words say it all
         rounds.failed(name)
     except Exception as error:
-        log.exception("chore.failed", error=repr(error))
+        faults.log.exception("chore.failed", error=repr(error))
         rounds.failed(name)
+    else:
+        rounds.good(name, partly=bool(faults.found))
+    return False
 
 
 async def _returned(transport: AsyncTransport, stop: asyncio.Event, rounds: Rounds) -> None:

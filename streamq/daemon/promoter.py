@@ -8,13 +8,11 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
 from typing import Final
 
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
-from streamq.daemon.loop import about, apart, each, guarded, pause
-from streamq.daemon.rounds import Rounds
+from streamq.daemon.loop import Faults, for_each, isolate_errors, pause
 from streamq.errors import AuthenticationFailed, RedisUnavailable, ServerError
 from streamq.keys import ShardKeys, TypeKeys, type_keys
 from streamq.model import NAME_PATTERN
@@ -38,22 +36,12 @@ TYPES_AT_ONCE: Final = 50
 class Promoter:
     """Moves due tasks of all types from their schedules to their streams."""
 
-    def __init__(
-        self,
-        transport: AsyncTransport,
-        directory: Directory,
-        batch: int,
-        after: Callable[[str], None],
-        rounds: Rounds,
-        sums: Sums,
-    ) -> None:
+    def __init__(self, transport: AsyncTransport, directory: Directory, batch: int, sums: Sums) -> None:
         self._transport = transport
-        self._rounds = rounds
         self._sums = sums
         self._lag = sums.histogram("streamq_promoter_lag_seconds")
         self._directory = directory
         self._batch = batch
-        self._after = after
         self._listening = AsyncSubscription(transport)
         self._listened: dict[str, ShardKeys] = {}
         self._due: dict[TypeKeys, float] = {}
@@ -63,14 +51,11 @@ class Promoter:
         self._deaf = False
         self._log = telemetry.get_logger(chore="promote")
 
-    async def run(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            await guarded("promote", self.round, self._transport, stop, self._rounds)
-            self._after("promote")
-            await guarded("listen", lambda: self._sleep(stop), self._transport, stop, self._rounds)
+    async def aclose(self) -> None:
+        """Listen no more."""
         await self._listening.aclose()
 
-    async def round(self) -> None:
+    async def round(self, faults: Faults) -> None:
         """Promote what is due by our clock; every type when it is time to look, or after a reconnect."""
         if self._changes != self._directory.changes or not (self._listening.connected or self._deaf):
             await self._listen()
@@ -79,9 +64,11 @@ class Promoter:
             self._changes = self._directory.changes
             self._look_at = now + (DEAF_SLEEP if self._deaf else LONGEST_SLEEP)
             self._due = {}
-            await each(self._directory.bundles(TYPES_AT_ONCE), self._look)
+            bundles = self._directory.bundles(TYPES_AT_ONCE)
+            await for_each(bundles, lambda types: self._look(types, faults), faults)
         else:
-            await self._promote_all([keys for keys, due in self._due.items() if due <= now])
+            due = [keys for keys, due in self._due.items() if due <= now]
+            await for_each(due, self._promote, faults)
 
     async def _listen(self) -> None:
         """Subscribe to the wake channel of every shard, and to the news of apps that we do not know yet; by
@@ -102,23 +89,17 @@ class Promoter:
             self._deaf = True
             self._log.warning("wake.refused", error=str(error), fix=f"looks every {DEAF_SLEEP:g} s instead")
 
-    async def _look(self, types: list[TypeKeys]) -> None:
+    async def _look(self, types: list[TypeKeys], faults: Faults) -> None:
         """Note when the next of each type is due, and promote what is."""
         now = time.monotonic()
         self._due.update(dict.fromkeys(types, now + AGAIN))  # where it fails
-        with apart(self._log, app=types[0].app, shard=types[0].shard):
+        with isolate_errors(faults, app=types[0].app, shard=types[0].shard):
             found = await self._transport.run(calls.next_due(types), patience=0)
             for keys, left_ms in zip(types, found, strict=True):
                 self._note(keys, left_ms)
         now = time.monotonic()
-        await self._promote_all([keys for keys in types if self._due.get(keys, math.inf) <= now])
-
-    async def _promote_all(self, types: list[TypeKeys]) -> None:
-        await each(types, self._promote_apart)
-
-    async def _promote_apart(self, keys: TypeKeys) -> None:
-        with apart(self._log, **about(keys)):
-            await self._promote(keys)
+        due = [keys for keys in types if self._due.get(keys, math.inf) <= now]
+        await for_each(due, self._promote, faults)
 
     async def _promote(self, keys: TypeKeys) -> None:
         """Empty what is due of one type, batch by batch, and note when the next is."""
@@ -143,8 +124,8 @@ class Promoter:
         else:
             self._due[keys] = time.monotonic() + left_ms / 1000
 
-    async def _sleep(self, stop: asyncio.Event) -> None:
-        """Until the next due time, or a message that something is due earlier."""
+    async def wait(self, stop: asyncio.Event, faults: Faults) -> None:
+        """Wait until the next due time, or for a message that something is due earlier."""
         if not self._listening.connected:
             due = min([self._look_at, *self._due.values()]) - time.monotonic()
             await pause(stop, min(AGAIN, max(due, FINE)) if self._deaf else AGAIN)
@@ -162,15 +143,15 @@ class Promoter:
                 self._log.debug("wake.closed", error=str(error))
                 return
             if message is not None:
-                await self._woken(*message)
+                await self._woken(*message, faults)
                 return
 
-    async def _woken(self, channel: str, task_type: str) -> None:
+    async def _woken(self, channel: str, task_type: str, faults: Faults) -> None:
         """A type has something due earlier than we know, which need not be one that we know; or there is
         another app. Anybody may have said so: it has us look."""
         shard = self._listened.get(channel)
         if shard is None and time.monotonic() >= self._news_at:
             self._news_at = time.monotonic() + NEWS_INTERVAL
-            await self._directory.look()
+            await self._directory.look(faults)
         elif shard is not None and NAME_PATTERN.fullmatch(task_type):
             self._due[type_keys(shard.app, shard.shard, task_type)] = 0.0

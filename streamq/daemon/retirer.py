@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from streamq import calls, telemetry
 from streamq.daemon.directory import Directory
-from streamq.daemon.loop import each
+from streamq.daemon.loop import Faults, for_each
 from streamq.keys import ShardKeys, shard_keys, type_keys
 from streamq.transport import AsyncTransport
 
@@ -21,20 +21,22 @@ class Retirer:
         self._directory = directory
         self._log = telemetry.get_logger(chore="retire")
 
-    async def round(self) -> None:
+    async def round(self, faults: Faults) -> None:
+        """Look at every app."""
         found = await self._directory.apps()
         wanted = [
             n for n, record in found.items() if record.known > record.shards and self._directory.serves(n)
         ]
-        await each([shard_keys(app, 0) for app in wanted], self._retire)
+        first = [shard_keys(app, 0) for app in wanted]
+        await for_each(first, lambda keys: self._retire(keys, faults), faults)
 
-    async def _retire(self, first: ShardKeys) -> None:
+    async def _retire(self, first: ShardKeys, faults: Faults) -> None:
         """Give up what an app no longer uses."""
         given_up = False
         while await self._retire_last(first.app):
             given_up = True
         if given_up:
-            await self._directory.look()
+            await self._directory.look(faults)
 
     async def _retire_last(self, app: str) -> bool:
         """Give up the last known shard; False where it is in use or holds something."""

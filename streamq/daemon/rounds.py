@@ -13,8 +13,6 @@ from streamq.telemetry.sums import Sums
 
 MISSED: Final = 3
 """Intervals after which a chore is overdue, and at least a minute."""
-
-
 FADED: Final = 120.0
 """Seconds after which a fault that was not met again is told no more."""
 MOST_FAULTS: Final = 100
@@ -30,7 +28,6 @@ class Rounds:
         self._away_since = 0.0
         self._began = time.monotonic()
         self._faults: dict[tuple[str, str], float] = {}
-        self._counted = 0
         self.returning: asyncio.Task[None] | None = None
 
     def good(self, chore: str, *, partly: bool = False) -> None:
@@ -46,7 +43,6 @@ class Rounds:
         where = ":".join(str(about[name]) for name in ("app", "shard", "type") if name in about)
         known, now = self.faults(), time.monotonic()
         text = f"{where}: {error}"[:LONGEST_FAULT]
-        self._counted += 1
         if len(self._faults) < MOST_FAULTS:
             self._faults[chore, text] = now
         return f"{chore} {text}" not in known
@@ -56,10 +52,6 @@ class Rounds:
         since = time.monotonic() - FADED
         self._faults = {fault: at for fault, at in list(self._faults.items()) if at >= since}
         return [f"{chore} {text}" for chore, text in list(self._faults)]
-
-    def count_faults(self) -> int:
-        """How many faults there ever were, to tell a round in which there were some."""
-        return self._counted
 
     def lost(self, chore: str) -> None:
         """The server is away."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streamq import calls, telemetry
+from streamq import calls
 from streamq.daemon.directory import Directory
-from streamq.daemon.loop import each, together
+from streamq.daemon.loop import Faults, for_each, in_batches
 from streamq.keys import ShardKeys, TypeKeys
 from streamq.transport import AsyncTransport
 
@@ -20,15 +20,15 @@ class Sampler:
     def __init__(self, transport: AsyncTransport, directory: Directory) -> None:
         self._transport = transport
         self._directory = directory
-        self._log = telemetry.get_logger(chore="sample")
 
-    async def round(self) -> None:
+    async def round(self, faults: Faults) -> None:
+        """Sample every type, by the clock of one server."""
         now_ms = await self._transport.run(calls.now(), patience=0)
 
         async def sample(types: Sequence[TypeKeys]) -> None:
             await self._transport.run(calls.sample(types, now_ms), patience=0)
 
         async def shard(listed: tuple[ShardKeys, list[TypeKeys]]) -> None:
-            await together(listed[1], sample, self._log)
+            await in_batches(listed[1], sample, faults)
 
-        await each(self._directory.shards(), shard)
+        await for_each(self._directory.shards(), shard, faults)

@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -18,15 +18,10 @@ import orjson
 
 from streamq import calls, telemetry
 from streamq.daemon.backlog import Backlog, View, samples
-from streamq.daemon.claimer import Claimer
+from streamq.daemon.chores import CHORES, DISCOVER, Chore, Tools, Work
 from streamq.daemon.directory import Directory
-from streamq.daemon.expirer import Expirer
-from streamq.daemon.janitor import Janitor
-from streamq.daemon.loop import every, guarded
-from streamq.daemon.promoter import LONGEST_SLEEP, Promoter
-from streamq.daemon.retirer import Retirer
+from streamq.daemon.loop import Step, run_periodically, run_round
 from streamq.daemon.rounds import Rounds
-from streamq.daemon.sampler import Sampler
 from streamq.errors import RedisError, UsageError
 from streamq.options import DaemonOptions
 from streamq.release import package_version
@@ -89,30 +84,15 @@ class Daemon:
         server that refuses us, at the start only."""
         if not await self._start():
             return
-        options = self.options
-        promoter = Promoter(
-            self._transport, self._directory, options.batch, self._after, self._rounds, self._sums
-        )
-        claimer = Claimer(self._transport, self._directory, options.batch)
-        janitor = Janitor(self._transport, self._directory, options)
-        expirer = Expirer(self._transport, self._directory, options.batch)
-        sampler = Sampler(self._transport, self._directory)
-        retirer = Retirer(self._transport, self._directory)
+        tools = Tools(self._transport, self._directory, self.options, self._sums, self._stop, self._beat)
+        loops = [self._loop(chore, chore.make(tools)) for chore in CHORES]
+        if self._watched:
+            loops.append(self._periodically("watch", self._look, WATCH_INTERVAL))
         telemetry.always("daemon.ready", types=len(self._directory.types()))
         self.ready.set()
         pulse = asyncio.create_task(self._pulse.run())
         try:
-            await asyncio.gather(
-                promoter.run(self._stop),
-                self._every("discover", options.discover_interval, self._directory.look),
-                self._every("reclaim", options.claim_interval, claimer.round),
-                self._every("tidy", options.tidy_interval, janitor.round),
-                self._every("heartbeat", options.heartbeat, self._beat),
-                self._every("expire", options.expire_interval, expirer.round),
-                self._every("sample", options.sample_interval, sampler.round),
-                self._every("retire", options.tidy_interval, retirer.round),
-                *([self._every("watch", WATCH_INTERVAL, self._look)] if self._watched else []),
-            )
+            await asyncio.gather(*loops)
         finally:
             pulse.cancel()
             with suppress(RedisError):
@@ -131,7 +111,7 @@ class Daemon:
             await self._transport.aclose()
             self._log.info("daemon.stopped")
             return False
-        await guarded("discover", self._directory.look, self._transport, self._stop, self._rounds)
+        await self._round(DISCOVER.name, self._directory.look)
         warn_of_eviction(self._transport.servers(), self._log)
         return True
 
@@ -147,23 +127,34 @@ class Daemon:
         }
         await self._transport.run(calls.attend(self.name, orjson.dumps(details), self._namespace), patience=0)
 
-    async def _every(self, name: str, interval: float, chore: Callable[[], Awaitable[None]]) -> None:
-        await every(name, interval, chore, self._transport, self._stop, self._rounds, after=self._after)
+    async def _loop(self, chore: Chore, work: Work) -> None:
+        """Run a chore until stopped: every interval, or as it waits itself."""
+        if work.wait is None:
+            await self._periodically(chore.name, work.round, chore.interval(self.options), chore.after_outage)
+            return
+        while not self._stop.is_set():
+            await self._round(chore.name, work.round)
+            self._after(chore.name)
+            await self._round("listen", work.wait)
+        if work.close is not None:
+            await work.close()
+
+    async def _periodically(
+        self, name: str, step: Step, interval: float, after_outage: float | None = None
+    ) -> None:
+        await run_periodically(
+            name, step, interval, self._transport, self._stop, self._rounds,
+            after_outage=after_outage, after=self._after,
+        )  # fmt: skip
+
+    async def _round(self, name: str, step: Step) -> None:
+        await run_round(name, step, self._transport, self._stop, self._rounds)
 
     # -- what probes and scrapers ask ------------------------------------------------------------------
 
     def facts(self) -> Facts:
         """How this daemon is; may be asked from another thread."""
-        intervals = {
-            "discover": self.options.discover_interval,
-            "reclaim": self.options.claim_interval,
-            "tidy": self.options.tidy_interval,
-            "promote": LONGEST_SLEEP,
-            "heartbeat": self.options.heartbeat,
-            "expire": self.options.expire_interval,
-            "sample": self.options.sample_interval,
-            "retire": self.options.tidy_interval,
-        }
+        intervals = {chore.name: chore.interval(self.options) for chore in CHORES}
         return Facts(
             name=self.name,
             role=self.role,
@@ -203,7 +194,7 @@ class Daemon:
         found.add(samples(self._view))
         return Report(self.facts(), found, self._view.rows, self._view.more_types)
 
-    async def _look(self) -> None:
+    async def _look(self, _faults: object) -> None:
         self._view = await self._backlog.look()
 
     def _snapshot(self) -> Snapshot:

@@ -17,7 +17,7 @@ class Renewal(NamedTuple):
 
     now_ms: int
     lease_ms: int
-    lost: tuple[str, ...]
+    fenced: tuple[str, ...]
     cancelled: tuple[str, ...]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from streamq.errors import InvalidOption
@@ -100,7 +100,6 @@ class DaemonOptions:
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        chores = ("claim", "tidy", "discover", "expire", "sample")
-        intervals = ("heartbeat", *(f"{chore}_interval" for chore in chores))
+        intervals = [one.name for one in fields(self) if one.name.endswith(("_interval", "heartbeat"))]
         _to_seconds(self, dict.fromkeys(intervals, 0.01) | {"consumer_idle": 0.0, "gone_retention": 0.0})
         whole(self.batch, "batch", least=1)

@@ -31,7 +31,9 @@ from streamq.errors import (
     PayloadError,
 )
 from streamq.handle import TaskHandle
+from streamq.hooks import Enqueue, Hook, Hooks, await_within, call_within
 from streamq.model import (
+    OUTCOMES,
     Accepted,
     Answer,
     Duplicate,
@@ -83,6 +85,7 @@ class StreamQ:
         program that only enqueues does not.
     prefix: what the names of all keys and channels begin with, such as "team1:" where an ACL on a shared
         server asks for it; else STREAMQ_PREFIX, else "streamq:".
+    hooks: middleware around enqueue calls and handlers, and observers of attempts; the first is outermost.
 
     Nothing connects before the first call. Safe to share between threads and event loops, and across
     a fork.
@@ -98,12 +101,15 @@ class StreamQ:
         tracing: Tracing | None = None,
         imports: Iterable[str] = (),
         prefix: str | None = None,
+        hooks: Iterable[Hook] = (),
     ) -> None:
         self.url_from: Source = "code" if url else environment.URL.source()
         self.address = Address.parse(url or environment.URL.get(), self.url_from, prefix=prefix)
         self.prefix_from: Source = environment.PREFIX.source() if prefix is None else "code"
-        self.registry = Registry(name, shards, imports, self.address.namespace)
-        self._tracer = self.registry.tracer = _tracer(name, tracing)
+        tracer = _tracer(name, tracing)
+        self._hooks = Hooks((*(() if tracer is None else (tracer,)), *hooks))
+        self.registry = Registry(name, shards, imports, self.address.namespace, self._hooks)
+        self.registry.tracer = tracer
         waits = seconds(patience, "patience")
         self._client = Client(self.registry, self.address, patience=waits)
         self._asyncs = AsyncClients(self.registry, self.address, patience=waits)
@@ -166,12 +172,10 @@ class StreamQ:
         answers: list[Answer | None] = [place.answer for place in places]
         for (task_type, shard, durability), numbers in _grouped(bound, places).items():
             tasks = [bound[n].task for n in numbers]
-            if self._tracer is None:
-                found = self._client.enqueue(task_type, shard, tasks, durability)
+            if self._hooks.enqueue:
+                found = self._enqueue_hooked(task_type, shard, tasks, durability)
             else:
-                with self._tracer.sending(task_type, len(tasks)) as (_, header):
-                    carrying = [_carrying(task, header) for task in tasks]
-                    found = self._client.enqueue(task_type, shard, carrying, durability)
+                found = self._client.enqueue(task_type, shard, tasks, durability)
             for n, answer in zip(numbers, found, strict=True):
                 answers[n] = answer
         return self._handles(bound, places, answers)
@@ -183,12 +187,10 @@ class StreamQ:
         answers: list[Answer | None] = [place.answer for place in places]
         for (task_type, shard, durability), numbers in _grouped(bound, places).items():
             tasks = [bound[n].task for n in numbers]
-            if self._tracer is None:
-                found = await client.enqueue(task_type, shard, tasks, durability)
+            if self._hooks.aenqueue:
+                found = await self._aenqueue_hooked(task_type, shard, tasks, durability)
             else:
-                with self._tracer.sending(task_type, len(tasks)) as (_, header):
-                    carrying = [_carrying(task, header) for task in tasks]
-                    found = await client.enqueue(task_type, shard, carrying, durability)
+                found = await client.enqueue(task_type, shard, tasks, durability)
             for n, answer in zip(numbers, found, strict=True):
                 answers[n] = answer
         return self._handles(bound, places, answers)
@@ -245,25 +247,62 @@ class StreamQ:
         if bound.route is not None:
             [handle] = self.enqueue_many([bound])
             return handle
-        if self._tracer is None:
+        if not self._hooks.enqueue:
             return self._send_one(bound)
-        with self._tracer.sending(bound.handler.name, 1) as (span, header):
-            handle = self._send_one(replace(bound, task=_carrying(bound.task, header)))
-            span.set_attribute("messaging.message.id", handle.id)
+        call = Enqueue(self.name, bound.handler.name, [bound.task])
+
+        def send() -> TaskHandle[Any]:
+            [task] = call.checked()
+            handle = self._send_one(replace(bound, task=task))
+            call.ids = (handle.id,)
             return handle
 
+        return call_within((around(call) for around in self._hooks.enqueue), send)
+
     def _aenqueue_one(self, bound: Bound[Any]) -> Coroutine[Any, Any, TaskHandle[Any]]:
-        plain = bound.route is None and self._tracer is None
+        plain = bound.route is None and not self._hooks.aenqueue
         return self._asend_one(bound) if plain else self._asend_apart(bound)
 
     async def _asend_apart(self, bound: Bound[Any]) -> TaskHandle[Any]:
-        if bound.route is not None or self._tracer is None:
+        if bound.route is not None:
             [handle] = await self.aenqueue_many([bound])
             return handle
-        with self._tracer.sending(bound.handler.name, 1) as (span, header):
-            handle = await self._asend_one(replace(bound, task=_carrying(bound.task, header)))
-            span.set_attribute("messaging.message.id", handle.id)
+        call = Enqueue(self.name, bound.handler.name, [bound.task])
+
+        async def send() -> TaskHandle[Any]:
+            [task] = call.checked()
+            handle = await self._asend_one(replace(bound, task=task))
+            call.ids = (handle.id,)
             return handle
+
+        return await await_within((around(call) for around in self._hooks.aenqueue), send)
+
+    def _enqueue_hooked(
+        self, task_type: str, shard: int, tasks: list[NewTask], durability: Durability
+    ) -> list[Answer]:
+        """Send tasks of one type within the hooks around the call."""
+        call = Enqueue(self.name, task_type, tasks)
+
+        def send() -> list[Answer]:
+            answers = self._client.enqueue(task_type, shard, call.checked(), durability)
+            call.ids = _ids(task_type, shard, answers)
+            return answers
+
+        return call_within((around(call) for around in self._hooks.enqueue), send)
+
+    async def _aenqueue_hooked(
+        self, task_type: str, shard: int, tasks: list[NewTask], durability: Durability
+    ) -> list[Answer]:
+        """As `_enqueue_hooked`."""
+        call = Enqueue(self.name, task_type, tasks)
+
+        async def send() -> list[Answer]:
+            client = self._asyncs.current()
+            answers = await client.enqueue(task_type, shard, call.checked(), durability)
+            call.ids = _ids(task_type, shard, answers)
+            return answers
+
+        return await await_within((around(call) for around in self._hooks.aenqueue), send)
 
     def _send_one(self, bound: Bound[Any]) -> TaskHandle[Any]:
         name, shard = bound.handler.name, self._client.next_shard()
@@ -429,11 +468,15 @@ class StreamQ:
 
 def _tracer(app: str, tracing: Tracing | None) -> Tracer | None:
     given: Any = tracing or environment.TRACING.given()
-    return Tracer(app, given) if given else None
+    return Tracer(app, given, OUTCOMES) if given else None
 
 
-def _carrying(task: NewTask, header: bytes) -> NewTask:
-    return task._replace(fields=(*task.fields, ("t", header))) if header else task
+def _ids(task_type: str, shard: int, answers: Sequence[Answer]) -> tuple[str, ...]:
+    """The id of each task that is there, '' for the others."""
+    return tuple(
+        str(TaskId(task_type, shard, answer.local)) if isinstance(answer, _THERE) else ""
+        for answer in answers
+    )
 
 
 _Line = tuple[str, int, Durability]

@@ -10,7 +10,7 @@ which no trace survives. `child` makes it the child of the `send` span instead, 
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Final, Literal, Protocol
 
@@ -38,6 +38,18 @@ class Task(Protocol):
     def trace(self) -> bytes: ...
 
 
+class Sending(Protocol):
+    """What a span tells of an enqueue call."""
+
+    @property
+    def task_type(self) -> str: ...
+    @property
+    def tasks(self) -> Sequence[object]: ...
+    @property
+    def ids(self) -> Sequence[str]: ...
+    def carry_trace(self, header: bytes) -> None: ...
+
+
 def api() -> Any:
     """opentelemetry's trace module; UsageError says how to get it."""
     try:
@@ -48,13 +60,15 @@ def api() -> Any:
 
 
 class Tracer:
-    """Makes the spans of one app. Raises UsageError where the extra is missing or the mode is none."""
+    """Makes the spans of one app: a hook. `names`: what each kind of outcome is called. Raises UsageError
+    where the extra is missing or the mode is none."""
 
-    def __init__(self, app: str, mode: Tracing) -> None:
+    def __init__(self, app: str, mode: Tracing, names: Mapping[type, str]) -> None:
         if mode not in MODES:
             raise UsageError(f"tracing={mode!r}: must be 'link', 'child' or None")
         self._app = app
         self._mode = mode
+        self._names = names
         self._api = api()
         self._tracer = self._api.get_tracer("streamq")
 
@@ -70,25 +84,29 @@ class Tracer:
     # -- the producer's side ---------------------------------------------------------------------------
 
     @contextmanager
-    def sending(self, task_type: str, count: int) -> Generator[tuple[Any, bytes]]:
-        """The span around an enqueue call, with the header that its tasks carry (empty: no provider)."""
-        attributes = self._attributes(task_type, "send")
+    def around_enqueue(self, call: Sending) -> Generator[None]:
+        """The span around an enqueue call, which its tasks carry (nothing where there is no provider)."""
+        attributes, count = self._attributes(call.task_type, "send"), len(call.tasks)
         if count > 1:
             attributes["messaging.batch.message_count"] = count
         with self._tracer.start_as_current_span(
-            f"send {task_type}", kind=self._api.SpanKind.PRODUCER, attributes=attributes
+            f"send {call.task_type}", kind=self._api.SpanKind.PRODUCER, attributes=attributes
         ) as span:
+            if header := carried():
+                call.carry_trace(header)
             try:
-                yield span, carried()
+                yield
             except Exception as error:
                 span.set_attribute("error.type", type(error).__qualname__)
                 raise
+            if count == 1:
+                span.set_attribute("messaging.message.id", "".join(call.ids))
 
     # -- the worker's side -----------------------------------------------------------------------------
 
     @contextmanager
-    def processing(self, task: Task, worker: str) -> Generator[Any]:
-        """The span of an attempt; current in the handler."""
+    def around_delivery(self, task: Task, worker: str) -> Generator[None]:
+        """The span of an attempt; current in the handler, and in what is logged of its end."""
         sent = received(task.trace)
         before = self._api.get_current_span(sent).get_span_context() if sent is not None else None
         known = before is not None and before.is_valid
@@ -106,9 +124,9 @@ class Tracer:
                 attributes=attributes,
                 links=[self._api.Link(before)] if known and self._mode == "link" else None,
                 record_exception=False,
-            ) as span,
+            ),
         ):
-            yield span
+            yield
 
     def _begin(self, sent: Any) -> Any:
         """The context to start in: the baggage that came with the task, and in `child` mode its trace."""
@@ -116,7 +134,13 @@ class Tracer:
             return None
         return sent if self._mode == "child" else self._api.set_span_in_context(self._api.INVALID_SPAN, sent)
 
-    def failed(self, error: str, message: str, traceback: str) -> None:
+    def attempt_ended(self, _task: Task, outcome: object, _seconds: float | None) -> None:
+        """Note on the current span what became of the task."""
+        span = self._api.get_current_span()
+        if span.is_recording():
+            span.set_attribute("streamq.task.outcome", self._names.get(type(outcome), "fenced"))
+
+    def attempt_failed(self, _task: Task, error: str, message: str, traceback: str) -> None:
         """Note on the current span that the attempt failed."""
         span = self._api.get_current_span()
         if span.is_recording():

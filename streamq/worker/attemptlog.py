@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from streamq import retry, telemetry
-from streamq.model import Died, Outcome, Retried, name_of
+from streamq.model import Delivery, Died, Outcome, Retried, name_of
 from streamq.telemetry import logs
 from streamq.worker.holdings import Held, Report
 
@@ -21,27 +21,31 @@ _MOST_STAND_INS = 200
 
 
 class AttemptLog:
-    """Of one worker. `chatty`: whether anybody reads what is said at debug level."""
+    """Of one worker. As an observer it is told of attempts while it is `active`: somebody reads what is said
+    at debug level."""
 
     def __init__(self, worker: str) -> None:
         self._worker = worker
         self._log = telemetry.get_logger(worker=worker)
-        self.chatty = logs.debugging()
+        self.active = logs.debugging()
 
-    def began(self, held: Held) -> None:
+    def attempt_began(self, task: Delivery, _at_ms: int) -> None:
         """A handler is about to be called."""
-        lost = {"lost": held.delivery.lost} if held.delivery.lost else {}
-        with suppress(BaseException):  # a log that raises fails no attempt
-            self._log.debug("task.started", **self._about(held), **lost)
+        lost = {"lost": task.lost} if task.lost else {}
+        self._log.debug("task.started", **_about(task), **lost)
 
-    def settled(self, held: Held, outcome: Outcome) -> None:
-        """The server has stored this end."""
+    def attempt_stored(self, task: Delivery, outcome: Outcome, seconds: float | None, _at_ms: int) -> None:
+        """The server has stored this end. Of a failure `failed` says more."""
+        if not isinstance(outcome, Retried | Died):
+            kept = {} if seconds is None else {"seconds": round(seconds, 6)}
+            self._log.debug(f"task.{name_of(outcome)}", **_about(task), **kept)
+
+    def failed(self, held: Held, outcome: Outcome) -> None:
+        """The server has stored the end of an attempt that failed."""
         if held.report is not None:
-            self._failed(held, outcome, held.report)
+            with suppress(BaseException):  # a log that raises keeps nothing from being settled
+                self._failed(held, outcome, held.report)
             held.report = None
-        elif self.chatty:
-            kept = {} if held.ended is None or held.ended[1] is None else {"seconds": held.ended[1]}
-            self._log.debug(f"task.{name_of(outcome)}", **self._about(held), **kept)
 
     def lost(self, held: Held, outcome: Outcome) -> None:
         """The delivery was no longer ours: what became of this attempt counts for nothing."""
@@ -50,18 +54,12 @@ class AttemptLog:
 
     def _lost(self, held: Held, outcome: Outcome) -> None:
         why = {} if held.report is None else {"error": held.report.failure.error}
-        self._log.warning(
-            "task.lease_lost", task=str(held.delivery.id), outcome=type(outcome).__name__.lower(), **why
-        )
-
-    def _about(self, held: Held) -> dict[str, Any]:
-        delivery = held.delivery
-        return {"task": str(delivery.id), "type": delivery.type, "attempt": delivery.attempt}
+        self._log.warning("task.lease_lost", task=str(held.delivery.id), outcome=name_of(outcome), **why)
 
     def _failed(self, held: Held, outcome: Outcome, report: Report) -> None:
         failure = report.failure
         again = isinstance(outcome, Retried)
-        about = self._about(held)
+        about = _about(held.delivery)
         if isinstance(failure.decision, retry.Again) and failure.decision.instead_of:
             self._log.warning(
                 "task.wait_invalid", **about, asked=failure.decision.instead_of,
@@ -87,6 +85,10 @@ class AttemptLog:
             worker=self._worker,
             attempts=f"{held.delivery.attempt} of {report.max_attempts}",
         )
+
+
+def _about(task: Delivery) -> dict[str, Any]:
+    return {"task": str(task.id), "type": task.type, "attempt": task.attempt}
 
 
 def _event(held: Held, outcome: Outcome) -> str:

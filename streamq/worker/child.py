@@ -7,16 +7,22 @@ its failure, so that an exception need not travel. Ends when its worker does.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import importlib
 import os
 import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import AbstractAsyncContextManager
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from streamq import codec
 from streamq.app import Handler
-from streamq.context import CURRENT
+from streamq.context import CURRENT, Context
 from streamq.errors import UnknownTaskType
+from streamq.hooks import await_within, call_within
 from streamq.telemetry import configure, traces
 from streamq.worker import childstacks, forks, signals, stdio, verdict
 from streamq.worker.leash import Leash
@@ -72,7 +78,7 @@ def _answer(request: dict[str, Any]) -> bytes | dict[str, Any]:
     try:
         args, kwargs = handler.arguments(delivery.payload)
         with traces.continued(request["trace"]):
-            return handler.encode_result(_called(handler, args, kwargs))
+            return handler.encode_result(_called(handler, request["context"], args, kwargs))
     except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is its failure, not our end
         failed = verdict.failure(handler, delivery, error)
         return {
@@ -86,11 +92,65 @@ def _answer(request: dict[str, Any]) -> bytes | dict[str, Any]:
         stdio.flush()
 
 
-def _called(handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The handler's value. An `async def` handler comes here as a suspect, and has a loop of its own."""
+def _called(handler: Handler, context: Context, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The handler's value, within the hooks of its app. An `async def` handler comes here as a suspect, and
+    has a loop of its own."""
+
+    def call() -> Any:
+        return handler.function(*args, **kwargs)
+
+    if not handler.around:
+        return asyncio.run(call()) if handler.is_async else call()
+    managers = [around(context) for around in handler.around]
     if handler.is_async:
-        return asyncio.run(handler.function(*args, **kwargs))
-    return handler.function(*args, **kwargs)
+        return asyncio.run(await_within(managers, call))
+    outer = [one for one in managers if isinstance(one, AbstractAsyncContextManager)]
+    inner = [one for one in managers if not isinstance(one, AbstractAsyncContextManager)]
+    if outer:
+        return _beside_a_loop(outer, lambda: call_within(inner, call))
+    return call_within(inner, call)
+
+
+def _beside_a_loop(managers: Sequence[AbstractAsyncContextManager[Any]], call: Callable[[], Any]) -> Any:
+    """Call a function in this thread, within async context managers that run in another one: the function
+    may run an event loop itself."""
+    entered: Future[contextvars.Context] = Future()
+    called: Future[Any] = Future()
+    left: Future[Any] = Future()
+
+    async def inside() -> Any:
+        entered.set_result(contextvars.copy_context())
+        return await asyncio.wrap_future(called)
+
+    def run() -> None:
+        try:
+            left.set_result(asyncio.run(await_within(managers, inside)))
+        except BaseException as error:  # noqa: BLE001 - raised below, in the thread of the handler
+            left.set_exception(error)
+        finally:
+            entered.cancel()
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name="streamq-hooks")
+    thread.start()
+    try:
+        context = entered.result()
+    except CancelledError:  # none of it was called: a hook has raised
+        return left.result()
+    try:
+        called.set_result(context.run(call))
+    except BaseException as error:  # noqa: BLE001 - raised in the hooks, which may do the same
+        called.set_exception(_travelling(error))
+    thread.join()
+    return left.result()
+
+
+def _travelling(error: BaseException) -> BaseException:
+    """The error, or one that can go through a future."""
+    if not isinstance(error, StopIteration | GeneratorExit):
+        return error
+    found = RuntimeError(f"the handler raised {type(error).__name__}")
+    found.__cause__ = error
+    return found
 
 
 def find(reference: str) -> Handler:

@@ -11,12 +11,17 @@ import atexit
 import contextvars
 import os
 import threading
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 from streamq.app import Handler
 from streamq.context import CURRENT, Context
+from streamq.hooks import call_within
 from streamq.model import Delivery
+from streamq.options import WorkerOptions
 from streamq.telemetry import traces
 from streamq.worker import forks
 from streamq.worker.children import Child, see_off
@@ -40,9 +45,16 @@ class Threads:
         self._lock = threading.Lock()
         self.stuck = 0
 
-    async def run(self, handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    async def run(
+        self,
+        handler: Handler,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        within: Iterable[AbstractContextManager[Any]] = (),
+    ) -> bytes:
+        """Run a handler in a thread, there within context managers."""
         context = contextvars.copy_context()
-        future = self._pool.submit(context.run, _call, handler, args, kwargs)
+        future = self._pool.submit(context.run, _call, handler, args, kwargs, within)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -64,10 +76,17 @@ class Threads:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _call(handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+def _call(
+    handler: Handler,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    within: Iterable[AbstractContextManager[Any]],
+) -> bytes:
     process = os.getpid()
     CURRENT.get()._thread = threading.get_ident()  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
     try:
+        if within:
+            return call_within(within, lambda: handler.encode_result(handler.function(*args, **kwargs)))
         return handler.encode_result(handler.function(*args, **kwargs))
     except (StopIteration, GeneratorExit) as error:  # cannot travel through a future
         raise RuntimeError(f"the handler raised {type(error).__name__}") from error
@@ -179,3 +198,26 @@ class Processes:
         self._idle.clear()
         self._kept = False
         atexit.unregister(self.kill)
+
+
+@dataclass(frozen=True)
+class Executors:
+    """Where the handlers of one worker run. apart: the process of suspects; None where a child process would
+    not be what the worker is, since the program around it has made things ready."""
+
+    threads: Threads
+    processes: Processes
+    apart: Processes | None
+
+    @classmethod
+    def of(cls, options: WorkerOptions, tracer: traces.Tracer | None, *, apart: bool) -> Executors:
+        """As many threads as slots, and as many processes as the options say."""
+        processes = Processes(options.process_slots, tracer)
+        return cls(Threads(options.concurrency), processes, Processes(1, tracer) if apart else None)
+
+    def close(self) -> None:
+        """End them. Threads that run handlers cannot be ended."""
+        self.threads.close()
+        self.processes.close()
+        if self.apart is not None:
+            self.apart.close()

@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from streamq.calls import Source
+from streamq.calls import FetchedByType, Source
 from streamq.keys import TypeKeys
 from streamq.model import SUSPECT
 
 SPARE: Final = 8
 """Streams of one priority that are named beyond as many as there is room for: some may be empty by then."""
+RETURNED_AFTER: Final = 1.0
+"""Seconds from one look for tasks that were handed back, while a suspect is in hand, to the next."""
 
 
 class FetchOrder:
@@ -70,3 +72,72 @@ class FetchOrder:
             return None
         self._last_turn[letter] = now
         return letter
+
+
+class FetchPolicy:
+    """What one fetcher reads next, of the types that are not paused and have room.
+
+    room_for: the most to take of a type at once.
+    """
+
+    def __init__(
+        self, keys: Sequence[TypeKeys], fairness: float, room_for: Callable[[str], int], now: float
+    ) -> None:
+        self._keys = keys
+        self._order = FetchOrder(keys, fairness, now)
+        self._room_for = room_for
+        self._paused: frozenset[str] = frozenset()
+        self._deep: tuple[TypeKeys, str] | None = None
+        self._next_returned = 0.0
+
+    def is_paused(self, task_type: str) -> bool:
+        return task_type in self._paused
+
+    def pause(self, types: frozenset[str]) -> bool:
+        """Leave these types alone from now on, and only these. Return whether that is another set."""
+        if types == self._paused:
+            return False
+        self._paused, self._deep = types, None
+        return True
+
+    def limit(self, task_type: str) -> int:
+        """The most to take of a type now; 0 if it is paused."""
+        return 0 if task_type in self._paused else self._room_for(task_type)
+
+    def sources(self, room: int, now: float) -> list[Source]:
+        """The streams to read, in their order."""
+        limits = {keys.type: min(room, self.limit(keys.type)) for keys in self._keys}
+        sources, turn = self._order.sources(room, limits, now)
+        if turn:
+            self._deep = None
+        return sources
+
+    def ready_sources(
+        self, listed: Sequence[tuple[TypeKeys, str]], room: int, now: float, *, suspects: bool
+    ) -> list[Source]:
+        """The same of streams that are known to have tasks. While a suspect is in hand, the streams of
+        suspects are read now and then: what was handed back waits there too."""
+        if suspects and now < self._next_returned:
+            listed = [one for one in listed if one[1] != SUSPECT]
+        else:
+            self._next_returned = now + RETURNED_AFTER
+        return self._order.ready_sources(listed, room, self.limit, now)
+
+    def leaves_out(self, sources: Iterable[Source]) -> bool:
+        """Whether a stream of a type that is not paused is not among these: it has no room now."""
+        open_streams = sum(len(keys.streams) for keys in self._keys if keys.type not in self._paused)
+        return len({source.stream for source in sources}) < open_streams
+
+    def deep(self, sources: Sequence[Source]) -> Source | None:
+        """The one stream that alone filled the last fetch, if it is to be read again."""
+        return next((source for source in sources if source[:2] == self._deep), None)
+
+    def fetched(self, found: FetchedByType, room: int) -> None:
+        """Learn from a fetch whether one stream alone filled it."""
+        parts = found[1]
+        filled = len(parts) == 1 and len(parts[0][1]) >= min(room, parts[0][0].limit)
+        self._deep = parts[0][0][:2] if filled and parts[0][0].letter != SUSPECT else None
+
+    def served(self, found: FetchedByType) -> None:
+        """Types from which tasks were taken go to the end of the order."""
+        self._order.served((source.keys.type, len(entries)) for source, entries in found[1])

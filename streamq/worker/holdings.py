@@ -6,22 +6,15 @@ its fetch until its settlement is acknowledged: as long as it is, its lease is r
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
-from streamq.context import Context
 from streamq.model import SUSPECT, Delivery
 from streamq.worker.verdict import Failure
-
-if TYPE_CHECKING:
-    from streamq.worker.children import Child
 
 T = TypeVar("T")
 Line = tuple[str, int]
 """A task type in a shard: what one renew or settle call is about."""
-
-Stop = Literal["timeout", "cancel", "lost", "shutdown"]
 
 
 class Report(NamedTuple):
@@ -36,25 +29,14 @@ class Report(NamedTuple):
 class Held:
     """One delivery in hand.
 
-    started, deadline: on the monotonic clock; None before the handler is called, or without a timeout.
-    stop: why the handler was told to stop. done: its outcome is decided. lost: the server does not know
-    it any more, so it is not to be settled. child: the process that runs its handler.
-    stood: where the handler stood when its time was over. report:
-    why it failed. ended: when (ms by the server's clock) and after how many seconds in the handler, where
-    somebody is told.
+    done: its outcome is decided. fenced: the server does not know it any more as ours, so that nothing is
+    settled of it. report: why its attempt failed. ended: when (ms by the server's clock) and after how many
+    seconds in the handler, where somebody observes it.
     """
 
     # Attributes of the class, not of each: one is made for every task, and most never change.
-    started: float | None = None
-    deadline: float | None = None
-    stop: Stop | None = None
-    stopped = 0.0
     done = False
-    lost = False
-    context: Context | None = None
-    slot: asyncio.Task[None] | None = None
-    stood = ""
-    child: Child | None = None
+    fenced = False
     report: Report | None = None
     ended: tuple[int, float | None] | None = None
 
@@ -82,7 +64,7 @@ class Holdings:
     def same(self, delivery: Delivery) -> bool:
         """Whether this very delivery is in hand, handed over a second time since its group was destroyed."""
         held = self._lines.get((delivery.type, delivery.shard), {}).get(delivery.place)
-        return held is not None and not held.lost and held.delivery == delivery
+        return held is not None and not held.fenced and held.delivery == delivery
 
     def add(self, held: Held) -> None:
         place = held.delivery.place

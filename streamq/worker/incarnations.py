@@ -26,7 +26,7 @@ _MOVING: Final = "moving"
 
 
 class Incarnations:
-    """What one worker process knows. `lost` is told what is no longer ours."""
+    """What one worker process knows. `fenced` is told what is no longer ours."""
 
     def __init__(
         self,
@@ -34,13 +34,13 @@ class Incarnations:
         app: str,
         consumer: str,
         holdings: Holdings,
-        lost: Callable[[list[Held]], None],
+        fenced: Callable[[list[Held]], None],
     ) -> None:
         self._transport = transport
         self._app = app
         self.consumer = consumer
         self._holdings = holdings
-        self._lost = lost
+        self._fenced = fenced
         self._known: dict[int, str] = {}
         self._locks: dict[int, asyncio.Lock] = {}
         self._log = telemetry.get_logger(worker=consumer)
@@ -58,30 +58,30 @@ class Incarnations:
                 return False
             self._known[shard] = _MOVING
             try:
-                lost = await self._ask_all(shard, incarnation)
+                fenced = await self._ask_all(shard, incarnation)
             except ServerChanged:
                 raise RedisUnavailable("the server restarted or failed over once more") from None
             self._known[shard] = incarnation
         if before:
-            self._log.warning("server.changed", shard=shard, lost=lost)
+            self._log.warning("server.changed", shard=shard, fenced=fenced)
         return bool(before)
 
     async def _ask_all(self, shard: int, incarnation: str) -> int:
-        lost = 0
+        fenced = 0
         for line in self._holdings.lines():
             if line[1] == shard:
                 for chunk in chunks(self._holdings.snapshot(line), CHUNK):
-                    lost += await self._ask(line, chunk, incarnation)
-        return lost
+                    fenced += await self._ask(line, chunk, incarnation)
+        return fenced
 
     async def _ask(self, line: Line, held: list[Held], incarnation: str) -> int:
         task_type, shard = line
         pairs = [(one.delivery.place, one.delivery.local) for one in held]
         call = calls.renew(type_keys(self._app, shard, task_type), self.consumer, pairs)
         renewal = await self._transport.run(call, patience=0, incarnation=incarnation)
-        places = set(renewal.lost)
-        lost = [one for one in held if one.delivery.place in places]
-        for one in lost:
-            one.lost = True
-        self._lost(lost)
-        return len(lost)
+        places = set(renewal.fenced)
+        fenced = [one for one in held if one.delivery.place in places]
+        for one in fenced:
+            one.fenced = True
+        self._fenced(fenced)
+        return len(fenced)

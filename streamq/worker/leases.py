@@ -11,9 +11,9 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from streamq import calls, telemetry
 from streamq.app import Registry
@@ -42,10 +42,10 @@ time every node of a cluster may be tried."""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class LeaseEvents:
     """What the lease thread tells the event loop, each called in the lease thread; and where it counts."""
 
-    lost: Callable[[list[Held]], None]
+    fenced: Callable[[list[Held]], None]
     cancel: Callable[[list[Held]], None]
     clock: Callable[[int, int], None]
     orders: Callable[[int, Orders], None]
@@ -54,14 +54,13 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What the lease thread asks of the process: the heartbeat's details in a shard, to look after itself
-    at every turn, what to send after a heartbeat, and what to send at every turn."""
+class LeaseSources:
+    """Callbacks that the lease thread invokes: `beat` (the heartbeat's payload in a shard), `watch` (a look
+    at the process, every turn), `drain` (calls to send, every turn)."""
 
     beat: Callable[[int], bytes]
     watch: Callable[[], None]
-    report: Callable[[], list[calls.Call[int]]]
-    events: Callable[[], list[calls.Call[int]]]
+    drain: Callable[[], Sequence[calls.Call[Any]]]
 
 
 class LeaseKeeper(threading.Thread):
@@ -75,21 +74,21 @@ class LeaseKeeper(threading.Thread):
         shards: int,
         worker: str,
         holdings: Holdings,
-        told: Told,
+        events: LeaseEvents,
         *,
         lease: float,
         heartbeat: float,
-        asked: Asked,
+        sources: LeaseSources,
     ) -> None:
         super().__init__(name="streamq-leases", daemon=True)
         self._transport = transport
         self._registry, self._app, self._shards = registry, registry.name, shards
         self._worker = worker
         self._holdings = holdings
-        self._told = told
+        self._events = events
         self._interval = lease / 3
         self._heartbeat = heartbeat
-        self._asked = asked
+        self._sources = sources
         self.away_since = 0.0
         self._daemons = DaemonWatch(transport, registry.name, types, worker)
         self._control = self._subscription()
@@ -132,11 +131,10 @@ class LeaseKeeper(threading.Thread):
                     self._safely("shards", self._look_at_shards)
                     self._safely("daemons", lambda: self._daemons.look(self._shards))
                 self._safely("orders", self.take_orders)
-                self._safely("report", lambda: self._send(self._asked.report()))
-            self._asked.watch()
+            self._sources.watch()
             self._until = min(next_renewal, next_beat)
             self._safely("listen", self._listen)
-            self._safely("tell", lambda: self._send(self._asked.events()))
+            self._safely("tell", lambda: self._send(self._sources.drain()))
         self._control.close()
         self._transport.close()
 
@@ -147,7 +145,7 @@ class LeaseKeeper(threading.Thread):
             if time.monotonic() - self._said.get(doing, float("-inf")) >= SAY_AGAIN:
                 self._said[doing] = time.monotonic()
                 self._log.warning("redis.unavailable", doing=doing, error=str(error))
-            self._told.sums.count("streamq_redis_errors_total", doing)
+            self._events.sums.count("streamq_redis_errors_total", doing)
             self.away_since = self.away_since or time.monotonic()
             self._stopped.wait(min(LONGEST_PAUSE, self._interval / 4) * random.uniform(0.8, 1.2))
         except Exception as error:  # noqa: BLE001 - a thread that dies silently loses every lease
@@ -155,7 +153,7 @@ class LeaseKeeper(threading.Thread):
             self._stopped.wait(SLICE)
 
     def renew_all(self) -> None:
-        """Renew everything in hand; tell what is lost and what is to be cancelled. A shard whose server
+        """Renew everything in hand; tell what is fenced and what is to be cancelled. A shard whose server
         is away keeps no other from being renewed, nor does a type whose keys are wrong."""
         failed: dict[int | Line, RedisError] = {}
         for line in self._holdings.lines():
@@ -178,28 +176,28 @@ class LeaseKeeper(threading.Thread):
         renewal = self._transport.run(calls.renew(keys, self._worker, pairs), patience=0)
         # The lease that counts is the one in Redis: another release may have registered a shorter one.
         self._interval = min(self._interval, max(0.05, renewal.lease_ms / 3000))
-        self._told.clock(shard, renewal.now_ms)
-        lost, cancelled = set(renewal.lost), set(renewal.cancelled)
-        if lost:
-            self._told.lost([one for one in held if one.delivery.place in lost])
+        self._events.clock(shard, renewal.now_ms)
+        fenced, cancelled = set(renewal.fenced), set(renewal.cancelled)
+        if fenced:
+            self._events.fenced([one for one in held if one.delivery.place in fenced])
         if cancelled:
-            self._told.cancel([one for one in held if one.delivery.local in cancelled])
+            self._events.cancel([one for one in held if one.delivery.local in cancelled])
 
     def _send_beats(self) -> None:
         """In every shard: the daemon looks there under which lease its deliveries are renewed. A shard whose
         server is away keeps no other from hearing of us."""
         away: RedisError | None = None
         for shard in range(self._shards):
-            call = calls.beat(shard_keys(self._app, shard), self._worker, self._asked.beat(shard))
+            call = calls.beat(shard_keys(self._app, shard), self._worker, self._sources.beat(shard))
             try:
-                self._told.clock(shard, self._transport.run(call, patience=0))
+                self._events.clock(shard, self._transport.run(call, patience=0))
             except RedisError as error:
                 away = away or error
         if away is not None:
             raise away
         if self.away_since:
             self.away_since = 0.0
-            self._told.sums.count("streamq_redis_reconnects_total", "heartbeat")
+            self._events.sums.count("streamq_redis_reconnects_total", "heartbeat")
 
     def take_orders(self) -> None:
         """Look what we are asked to do: what was said on the control channel may have been missed.
@@ -216,12 +214,12 @@ class LeaseKeeper(threading.Thread):
                 failed = failed or error
                 continue
             everywhere = orders.paused if shard == 0 else everywhere
-            self._told.orders(shard, orders._replace(paused=orders.paused | everywhere))
+            self._events.orders(shard, orders._replace(paused=orders.paused | everywhere))
         if failed is not None:
             raise failed
 
-    def _send(self, asked: list[calls.Call[int]]) -> None:
-        for call in asked:
+    def _send(self, drained: Sequence[calls.Call[Any]]) -> None:
+        for call in drained:
             self._transport.run(call, patience=0)
 
     def _look_at_shards(self) -> None:
@@ -236,7 +234,7 @@ class LeaseKeeper(threading.Thread):
             self._shards = record.known
             self._control.close()
             self._control = self._subscription()
-        self._told.shards(record.known)  # each time: one that could not be made ready is tried again
+        self._events.shards(record.known)  # each time: one that could not be made ready is tried again
 
     def _given_up(self, shard: int) -> bool:
         """Whether this shard is known no more because it was given up. Our release is the older one."""

@@ -1,8 +1,7 @@
-"""Adds up what attempts took, where somebody asks for metrics.
+"""Adds up what attempts took, where somebody asks for metrics: an observer.
 
-Owns the step between runner and settler that does so. It is on the way of every task, so it counts each
-outcome and measures no more than it must: of a type whose tasks come fast, one in so many stands for the
-rest. Adds to plain numbers, and keeps nothing of a task.
+It is on the way of every task, so it counts each outcome and measures no more than it must: of a type whose
+tasks come fast, one in so many stands for the rest. Adds to plain numbers, and keeps nothing of a task.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from typing import Final
 
 from streamq.model import OUTCOMES, PRIORITIES, STREAM_LETTERS, SUSPECT, Delivery, Outcome
 from streamq.telemetry.sums import Sums
-from streamq.worker.holdings import Held
 
 ENOUGH: Final = 200
 """Tasks of a type measured between two beats of the loop; of more, one in so many."""
@@ -68,7 +66,7 @@ def _since(name: str, now: float) -> float:
 
 
 class Meter:
-    """Passes outcomes on to `put`, and adds them up. Lives in the worker's event loop.
+    """Adds up outcomes. Lives in the worker's event loop.
 
     `server_ms`: a time of the monotonic clock and a shard -> the clock of its server.
     """
@@ -78,23 +76,21 @@ class Meter:
         sums: Sums,
         app: str,
         types: list[str],
-        put: Callable[[Held, Outcome], None],
         server_ms: Callable[[float, int], int],
     ) -> None:
         self._series = {name: _Series(sums, app, name) for name in types}
-        self._put = put
         self._server_ms = server_ms
 
-    def finished(self, held: Held, outcome: Outcome) -> None:
-        """An attempt has ended: count it, and pass it on."""
-        self._put(held, outcome)
-        series = self._series[held.delivery[0]]
+    def attempt_ended(self, task: Delivery, outcome: Outcome | None, seconds: float | None) -> None:
+        """Count how an attempt ended."""
+        if outcome is None:
+            return
+        series = self._series[task[0]]
         series.outcomes[outcome.__class__].value += 1
         series.left -= 1
-        if series.left <= 0 and held.started is not None:
-            now, delivery = time.monotonic(), held.delivery
-            started_at = self._server_ms(held.started, delivery.shard) / 1000
-            series.measure(delivery, now - held.started, started_at)
+        if series.left <= 0 and seconds is not None:
+            started_at = self._server_ms(time.monotonic() - seconds, task.shard) / 1000
+            series.measure(task, seconds, started_at)
 
     def adapt(self) -> None:
         """At each beat of the loop."""

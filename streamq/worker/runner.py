@@ -1,14 +1,13 @@
 """The slots: a pool of coroutines that run one attempt after the other, under their timeouts.
 
-Owns the slots, how many tasks there is room for, the deadlines and the way an attempt is cut short. It never
-raises and has nothing to write with: it hands each outcome to a callable. Reads the monotonic clock.
+Owns the slots and how many tasks there is room for. It never raises and has nothing to write with: it hands
+each outcome to a callable. Reads the monotonic clock.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -19,81 +18,60 @@ from streamq import telemetry
 from streamq.app import Handler, Registry
 from streamq.model import Delivery, HandedBack, Outcome
 from streamq.telemetry.sums import Sums
-from streamq.worker import stacks, verdict
+from streamq.worker import verdict
+from streamq.worker.attempt import Attempt
 from streamq.worker.attempts import Attempts
 from streamq.worker.clocks import Clocks
-from streamq.worker.executors import Processes, Threads
-from streamq.worker.holdings import Held, Stop
+from streamq.worker.executors import Executors
+from streamq.worker.holdings import Held
+from streamq.worker.observers import Observers
+from streamq.worker.pace import MOST_AHEAD, Pace
+from streamq.worker.running import Running
+from streamq.worker.sleepers import Sleepers
 
-GRACE: Final = 5.0
-"""Seconds that a handler gets to end after it was told to; then its slot is written off."""
 SHORT: Final = 0.005
 """Seconds for which a slot runs handlers that never wait before the event loop gets a turn."""
-AHEAD: Final = 0.05
-"""Seconds of work that are fetched ahead, so that a slot which is freed finds a task while the next ones
-are under way; a task of an otherwise idle queue waits no longer than that for a slot of another worker."""
-MOST_AHEAD: Final = 1000
 WORTH: Final = 200
 """Room for so many tasks is worth a fetch, even while others still wait for a slot."""
-_REMEMBERED: Final = 0.1
-"""Seconds of busy time after which what was measured before counts half."""
 
 
 class Runner:
-    """Runs deliveries in `concurrency` slots. Lives in one event loop."""
+    """Runs deliveries in `concurrency` slots. Lives in one event loop.
+
+    hungry: told where a slot has nothing to do. closing: whether the event loop itself is ended.
+    """
 
     def __init__(
         self,
         registry: Registry,
         worker: str,
         concurrency: int,
-        process_slots: int | None,
-        finished: Callable[[Held, Outcome], None],
-        hungry: Callable[[], None],
+        executors: Executors,
+        clocks: Clocks,
         sums: Sums,
+        observers: Observers,
+        hungry: Callable[[], None],
         closing: Callable[[], bool] = lambda: False,
-        *,
-        apart: bool = False,
     ) -> None:
-        self._registry = registry
-        self.sums = sums
-        self._tracer = registry.tracer
-        self._worker = worker
+        self._handlers = registry.handlers
         self._concurrency = concurrency
-        self._finished = finished
+        self._executors = executors
+        self.clocks, self.sums = clocks, sums
+        self._finish = observers.finisher()
         self._hungry = hungry
-        self._queue: deque[Held] = deque()
-        self._sleeping: deque[asyncio.Future[None]] = deque()
-        self._closed = False
-        self._slots: set[asyncio.Task[None]] = set()
-        self._running: set[Held] = set()
-        self._written_off: set[Held] = set()
-        self._threads = Threads(concurrency)
-        self._processes = Processes(process_slots, registry.tracer)
-        self._apart = Processes(1, registry.tracer) if apart else None
-        self._alone: Held | None = None
-        self.clocks = Clocks()
+        self._running = Running(self._write_off)
         self.attempts = Attempts(
-            registry,
-            worker,
-            self._threads,
-            self._processes,
-            self.clocks,
-            sums,
-            self._taken,
-            closing,
-            self,
-            self._apart,
+            registry, worker, executors, clocks, sums, observers, self._running.add, closing, self
         )
+        self._observers = observers
+        self._pace = Pace()
+        self._queue: deque[Attempt] = deque()
+        self._sleepers = Sleepers(self._queue)
+        self._slots: set[asyncio.Task[None]] = set()
+        self._alone: Attempt | None = None
         self._for_processes: Counter[str] = Counter()
         self._base = contextvars.copy_context()
-        self._timer: asyncio.TimerHandle | None = None
-        self._armed = math.inf
-        self._step = 0
-        self._ahead = 0
-        self._ended = 0
-        self._since = 0.0
-        self._busy = (0.0, 0.0)
+        self._closed = False
         self._log = telemetry.get_logger(worker=worker)
 
     # -- what others ask -----------------------------------------------------------------------------
@@ -104,30 +82,30 @@ class Runner:
         that is to be alone."""
         if self._alone is not None:
             return 0
-        waiting = len(self._queue)
-        taken = len(self._running) + self._threads.stuck + waiting
-        room = self._concurrency + self._ahead - taken
-        return 0 if 2 * waiting > self._ahead and room < min(WORTH, self._ahead // 2) else room
+        waiting, ahead = len(self._queue), self._pace.ahead
+        taken = len(self._running) + self._executors.threads.stuck + waiting
+        room = self._concurrency + ahead - taken
+        return 0 if 2 * waiting > ahead and room < min(WORTH, ahead // 2) else room
 
     def room_for(self, handler: Handler) -> int:
         """The most tasks of this type to fetch at once."""
         if handler.options.executor != "process":
             return self._concurrency + MOST_AHEAD
         # One more than there are processes, so that none waits for a fetch.
-        return max(0, self._processes.size + 1 - self._for_processes[handler.name])
+        return max(0, self._executors.processes.size + 1 - self._for_processes[handler.name])
 
     @property
     def worn_out(self) -> bool:
         """Whether so many handlers could not be stopped that this process should be replaced."""
-        return len(self._written_off) + self._threads.stuck >= self._concurrency
+        return len(self._running.written_off) + self._executors.threads.stuck >= self._concurrency
 
-    def running(self) -> list[Held]:
+    def running(self) -> list[Attempt]:
         """A copy of what runs, oldest first; may be called from another thread."""
-        return sorted(self._running, key=lambda held: held.started or 0.0)
+        return self._running.oldest_first()
 
-    def others(self, held: Held) -> int:
+    def others(self, attempt: Attempt) -> int:
         """How many handlers run beside this one."""
-        return len(self._running - self._written_off - {held})
+        return self._running.others(attempt)
 
     @property
     def is_alone(self) -> bool:
@@ -136,64 +114,61 @@ class Runner:
 
     @property
     def idle(self) -> bool:
-        return not self._running and not self._queue
+        return not self._running.attempts and not self._queue
 
     # -- what others tell ----------------------------------------------------------------------------
 
     def put(self, deliveries: list[Held]) -> None:
         """Run these, all of one task type, as soon as slots are free."""
         if self.idle:
-            self._since, self._ended = time.monotonic(), 0
-        self._queue.extend(deliveries)
-        if deliveries and self._registry.handlers[deliveries[0].delivery.type].options.executor == "process":
+            self._pace.begin()
+        self._queue.extend(map(Attempt, deliveries))
+        if deliveries and self._handlers[deliveries[0].delivery.type].options.executor == "process":
             self._for_processes[deliveries[0].delivery.type] += len(deliveries)
-        if not self._step:
-            self._spread()
+        self._sleepers.wake()
 
-    def stop(self, held: Held, why: Stop) -> None:
-        """Cut a delivery short. Its outcome follows; none does where it was lost."""
-        if held.done or held.stop is not None:
-            return
-        held.stop, held.stopped = why, time.monotonic()
-        if held.started is None:
-            return  # its slot will see
-        if why == "timeout":
-            held.stood = _stood(held)
-        if held.context is not None:
-            held.context._cancelled = True  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
-        if held.slot is not None:
-            held.slot.cancel()
-        self._arm(held.stopped + GRACE)
+    def fence(self, held: Held) -> None:
+        """The server does not know this delivery any more, as ours: nothing is settled of it."""
+        held.fenced = True
+        attempt = self._attempt_of(held)
+        if attempt is not None and all(one.fenced or one.done for one in attempt.all):
+            self._running.stop(attempt, "fenced")
+
+    def cancel(self, held: Held) -> None:
+        """Somebody cancelled this task. An attempt that runs others as well goes on."""
+        attempt = self._attempt_of(held)
+        if attempt is not None and not attempt.more:
+            self._running.stop(attempt, "cancel")
+
+    def _attempt_of(self, held: Held) -> Attempt | None:
+        """Looked for, as that is rare: a reference to it in each would make a circle of garbage a task."""
+        if held.done:
+            return None
+        return next((one for one in (*self._running.attempts, *self._queue) if held in one.all), None)
 
     def hand_back_queued(self, which: Callable[[Delivery], bool] = lambda _: True) -> None:
         """Give back what has not been started."""
-        for held in [held for held in self._queue if which(held.delivery)]:
-            self._queue.remove(held)
-            self._end(held, HandedBack())
+        for attempt in [attempt for attempt in self._queue if which(attempt.held.delivery)]:
+            self._queue.remove(attempt)
+            self._end(attempt, HandedBack())
 
-    def alone(self, held: Held) -> None:
+    def alone(self, attempt: Attempt) -> None:
         """Take nothing else until this one has ended."""
-        self._alone = held
+        self._alone = attempt
         self.hand_back_queued()
 
     def stop_all(self) -> None:
         """Cut everything short that runs, to be handed back."""
-        for held in self.running():
-            self.stop(held, "shutdown")
+        for attempt in self.running():
+            self._running.stop(attempt, "shutdown")
 
     def close(self) -> None:
         """End the slots and the executors. Threads that run handlers cannot be ended."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-        for held in self._running:
-            held.stop = held.stop or "lost"  # nothing can be settled any more
+        self._running.close()
         for slot in self._slots:
             slot.cancel()
-        self._threads.close()
-        self._processes.close()
-        if self._apart is not None:
-            self._apart.close()
+        self._executors.close()
 
     async def ended(self) -> None:
         """Wait until the slots have ended, but for handlers that do not end."""
@@ -219,82 +194,63 @@ class Runner:
         self._slots.discard(slot)
         if slot.cancelled() or (error := slot.exception()) is None:
             return
-        for held in [held for held in self._running if held.slot is slot]:
-            self._running.discard(held)
-            self._written_off.discard(held)
-            self._end(held, self.attempts.unforeseen(held, error))
-        self._log_failed(None, error)
+        with suppress(BaseException):  # a log that raises ends no slot
+            self._log.error("slot.failed", error=verdict.name(error), exc_info=error)
+        for attempt in [attempt for attempt in self._running.attempts if attempt.slot is slot]:
+            self._running.remove(attempt)
+            self._end(attempt, self.attempts.unforeseen(attempt, error))
         self._spawn()
 
-    def _log_failed(self, held: Held | None, error: BaseException) -> None:
+    def _unforeseen(self, attempt: Attempt, error: BaseException) -> Outcome | None:
+        """The outcome of an attempt where a fault of ours ended it."""
         with suppress(BaseException):  # a log that raises ends no slot
-            about = {} if held is None else {"task": str(held.delivery.id)}
-            self._log.error("slot.failed", **about, error=verdict.name(error), exc_info=error)
+            task = str(attempt.held.delivery.id)
+            self._log.error("slot.failed", task=task, error=verdict.name(error), exc_info=error)
+        return self.attempts.unforeseen(attempt, error)
 
     async def _slot(self) -> None:
         """Run one delivery after the other. A coroutine is kept, since a new asyncio task for each
         would cost more than a short handler; one whose handler has set context variables is replaced."""
-        me, attempts, tracer = asyncio.current_task(), self.attempts, self._tracer
+        me, attempts = asyncio.current_task(), self.attempts
+        running, written_off = self._running.attempts, self._running.written_off
+        run = self._run_within if self._observers.is_around else attempts.run
         resumed = time.monotonic()
         while True:
             while not self._queue:
-                self._measure()
+                self._pace.measure()
                 self._hungry()
-                await self._sleep()
+                await self._sleepers.sleep()
                 resumed = time.monotonic()
-            held = self._queue.popleft()
-            held.slot = me
+            attempt = self._queue.popleft()
+            attempt.slot = me
             try:
-                outcome = await (attempts.run(held) if tracer is None else attempts.traced(tracer, held))
+                outcome = await run(attempt)
             except GeneratorExit:
                 raise
             except BaseException as error:  # noqa: BLE001 - whatever it is, the delivery has an outcome
-                self._log_failed(held, error)
-                outcome = attempts.unforeseen(held, error)
-            self._running.discard(held)
-            if self._written_off:
-                self._written_off.discard(held)
-            self._end(held, outcome)
+                outcome = self._unforeseen(attempt, error)
+            running.discard(attempt)
+            if written_off:
+                written_off.discard(attempt)
+            self._end(attempt, outcome)
             if self._soiled() or (me is not None and me.cancelling()):
                 self._spawn()
                 return
-            if held.started is not None and held.started - resumed > SHORT:
+            if attempt.started is not None and attempt.started - resumed > SHORT:
                 await asyncio.sleep(0)
                 resumed = time.monotonic()
 
-    async def _sleep(self) -> None:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._sleeping.append(future)
-        await future
-
-    def _spread(self) -> None:
-        """Wake slots while tasks wait: one, then with each turn of the loop twice as many.
-
-        Handlers that never wait are then all run by the first slot, which costs no turn of the loop for
-        each; those that do wait have all slots within a few turns.
-        """
-        self._step = min(2 * self._step or 1, len(self._queue), len(self._sleeping))
-        for _ in range(self._step):
-            self._wake_one()
-        if self._step:
-            asyncio.get_running_loop().call_soon(self._spread)
-
-    def _wake_one(self) -> None:
-        while self._sleeping:
-            future = self._sleeping.popleft()
-            if not future.done():
-                future.set_result(None)
-                return
-
-    def _measure(self) -> None:
-        """Learn from the busy time that ends how many tasks are done in `AHEAD`."""
-        if not self._ended:
-            return
-        now = time.monotonic()
-        count, seconds = self._busy[0] + self._ended, self._busy[1] + now - self._since
-        self._ahead = min(MOST_AHEAD, int(count / seconds * AHEAD))
-        self._busy = (count / 2, seconds / 2) if seconds > _REMEMBERED else (count, seconds)
-        self._ended, self._since = 0, now
+    async def _run_within(self, attempt: Attempt) -> Outcome | None:
+        """An attempt within the hooks around a delivery, in which its end is told as well."""
+        with self._observers.around(attempt.held.delivery):
+            try:
+                outcome = await self.attempts.run(attempt)
+            except GeneratorExit:
+                raise
+            except BaseException as error:  # noqa: BLE001 - as in a slot
+                outcome = self._unforeseen(attempt, error)
+            self._end(attempt, outcome)
+        return outcome
 
     def _soiled(self) -> bool:
         """Whether the handler has left context variables behind that the next must not see."""
@@ -303,66 +259,26 @@ class Runner:
         except BaseException:  # noqa: BLE001 - a value that cannot be compared is no value of ours
             return True
 
-    def _end(self, held: Held, outcome: Outcome | None) -> None:
-        if held.done:
+    def _end(self, attempt: Attempt, outcome: Outcome | None) -> None:
+        if attempt.ended:
             return
-        held.done = True
-        if self._alone is held:
+        attempt.ended = True
+        if self._alone is attempt:
             self._alone = None
-        self._ended += 1
+        self._pace.ended += 1
+        self._end_one(attempt.held, outcome, attempt.started)
+        if attempt.more:
+            for held in attempt.more:
+                self._end_one(held, self.attempts.of_another(attempt, held, outcome), attempt.started)
+
+    def _end_one(self, held: Held, outcome: Outcome | None, started: float | None) -> None:
+        held.done = True
         if self._for_processes and held.delivery.type in self._for_processes:
             self._for_processes[held.delivery.type] -= 1
-        if outcome is not None:
-            self._finished(held, outcome)
+        self._finish(held, None if held.fenced else outcome, started)
 
-    # -- deadlines -----------------------------------------------------------------------------------
-
-    def _taken(self, held: Held) -> None:
-        """A handler is about to be called, or waits for a process."""
-        self._running.add(held)
-        if held.deadline is not None and held.deadline < self._armed:
-            self._arm(held.deadline)
-
-    def _arm(self, when: float) -> None:
-        """Look at the deadlines not later than `when`: one timer for all, instead of one a task."""
-        if when >= self._armed:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._armed = when
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, when - time.monotonic()), self._look)
-
-    def _look(self) -> None:
-        self._timer, self._armed = None, math.inf
-        now = time.monotonic()
-        upcoming: list[float] = []
-        for held in list(self._running):
-            if held.stop is not None:
-                if now < held.stopped + GRACE:
-                    upcoming.append(held.stopped + GRACE)
-                elif held not in self._written_off:
-                    self._write_off(held)
-            elif held.deadline is not None:
-                if now >= held.deadline:
-                    self.stop(held, "timeout")
-                else:
-                    upcoming.append(held.deadline)
-        if upcoming:
-            self._arm(min(upcoming))
-
-    def _write_off(self, held: Held) -> None:
-        """Decide for a handler that does not end although it was told to. Its slot stays taken."""
-        self._written_off.add(held)
-        handler = self._registry.handlers[held.delivery.type]
-        self._log.error("task.will_not_stop", task=str(held.delivery.id), why=held.stop)
-        self._end(held, self.attempts.failed(held, handler, asyncio.CancelledError()))
-
-
-def _stood(held: Held) -> str:
-    """Where the handler stands: in its process, in its thread, or in the coroutine of its slot."""
-    if held.child is not None:
-        return held.child.stood()
-    thread = 0 if held.context is None else held.context._thread  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
-    if thread:
-        return stacks.of_thread(thread)
-    return "" if held.slot is None else stacks.of_coroutine(held.slot.get_coro())
+    def _write_off(self, attempt: Attempt) -> None:
+        """Decide for a handler that does not end although it was told to."""
+        handler = self._handlers[attempt.held.delivery.type]
+        self._log.error("task.will_not_stop", task=str(attempt.held.delivery.id), why=attempt.stop)
+        self._end(attempt, self.attempts.failed(attempt, handler, asyncio.CancelledError()))

@@ -11,7 +11,7 @@ import asyncio
 import os
 import weakref
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, NoReturn
 
 from streamq import calls, telemetry
 from streamq.client import Writer
@@ -63,10 +63,18 @@ class Settler:
 
     def put(self, held: Held, outcome: Outcome) -> None:
         """Settle this delivery soon. It stays in the book until the server has said so."""
-        lane = self._lanes.get(held.delivery.shard)
+        delivery = held.delivery
+        lane = self._lanes.get(delivery.shard)
         if lane is None:
-            lane = self._open(held.delivery.shard)
-        lane.put(held, outcome)
+            lane = self._open(delivery.shard)
+        waiting = lane.waiting.get(delivery.type)
+        if waiting is None:
+            waiting = lane.begin(delivery.type)
+        waiting.append((held, outcome))
+
+    def disown(self) -> None:
+        """Settle nothing from now on: whoever tries is a copy of this process, and is ended."""
+        self._lanes = _NotOurs()
 
     def _open(self, shard: int) -> _Lane:
         lane = self._lanes[shard] = _Lane(self, shard)
@@ -98,30 +106,29 @@ class _Lane:
         self.idle = asyncio.Event()
         self.idle.set()
         self._settler = settler
-        self._waiting: dict[str, list[Ended]] = {}
+        self.waiting: dict[str, list[Ended]] = {}
         self._writers: dict[str, Writer] = {}
         self._wake = asyncio.Event()
         self._under_way: tuple[Line, list[Ended]] | None = None
         self._sent: tuple[list[Ended], calls.Call[list[bool]] | None] | None = None
 
-    def put(self, held: Held, outcome: Outcome) -> None:
-        task_type = held.delivery.type
-        waiting = self._waiting.get(task_type)
-        if waiting is None:
-            waiting = self._waiting[task_type] = []
-            self.idle.clear()
-            self._wake.set()
-        waiting.append((held, outcome))
+    def begin(self, task_type: str) -> list[Ended]:
+        """A new list of what waits to be settled of a type."""
+        waiting: list[Ended] = []
+        self.waiting[task_type] = waiting
+        self.idle.clear()
+        self._wake.set()
+        return waiting
 
     async def run(self) -> None:
         while True:
             if self._under_way is not None:
                 await self._settle(*self._under_way)
-            while self._waiting:
-                task_type = next(iter(self._waiting))
-                waiting = self._waiting.pop(task_type)
+            while self.waiting:
+                task_type = next(iter(self.waiting))
+                waiting = self.waiting.pop(task_type)
                 if len(waiting) > BATCH:
-                    self._waiting[task_type] = waiting[BATCH:]
+                    self.waiting[task_type] = waiting[BATCH:]
                 await self._settle((task_type, self.shard), waiting[:BATCH])
             self.idle.set()
             await self._wake.wait()
@@ -139,7 +146,7 @@ class _Lane:
         else:
             self._tell(batch, settled)
         self._under_way = self._sent = None
-        self._settler.holdings.remove(line, [held.delivery.place for held, _ in batch if not held.lost])
+        self._settler.holdings.remove(line, [held.delivery.place for held, _ in batch if not held.fenced])
         self._settler.freed()
 
     def _tell(self, batch: list[Ended], settled: list[bool]) -> None:
@@ -162,8 +169,8 @@ class _Lane:
         pause = FIRST_PAUSE
         kept, call = self._sent or (batch, None)
         while True:
-            if any(held.lost for held, _ in kept):
-                kept, call = [ended for ended in kept if not ended[0].lost], None
+            if any(held.fenced for held, _ in kept):
+                kept, call = [ended for ended in kept if not ended[0].fenced], None
             if not kept:
                 return [False] * len(batch)
             call = call or self._call(line, kept)
@@ -204,13 +211,20 @@ class _Lane:
             raise RedisUnavailable("the server restarted or failed over") from None
 
 
+class _NotOurs(dict[int, _Lane]):
+    """The lanes of another process."""
+
+    def get(self, *_: Any) -> NoReturn:
+        forks.end_child()
+
+
 _SETTLERS: weakref.WeakSet[Settler] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
     """A child that a handler forked settles nothing: what it runs is its parent's."""
     for settler in _SETTLERS:
-        settler.put = forks.end_child  # type: ignore[method-assign, assignment]
+        settler.disown()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -21,8 +21,8 @@ from streamq.context import Context
 from streamq.errors import ProcessDied
 from streamq.model import Delivery
 from streamq.retry import GiveUp
+from streamq.worker.attempt import Attempt
 from streamq.worker.executors import FailedInChild, Processes
-from streamq.worker.holdings import Held
 from streamq.worker.verdict import Failure
 
 ALONE_FROM: Final = 2
@@ -37,11 +37,11 @@ LOOK: Final = 0.02
 class Company(Protocol):
     """What else is in a worker's hands."""
 
-    def alone(self, held: Held) -> None:
+    def alone(self, attempt: Attempt) -> None:
         """Take nothing else until this one has ended."""
         ...
 
-    def others(self, held: Held) -> int:
+    def others(self, attempt: Attempt) -> int:
         """How many other handlers run."""
         ...
 
@@ -54,17 +54,17 @@ class Suspects:
         self,
         company: Company,
         processes: Processes | None,
-        begin: Callable[[Held, Handler], Context],
+        begin: Callable[[Attempt, Handler], Context],
     ) -> None:
         self._company = company
         self._processes = processes
         self._begin = begin
         self._idle: asyncio.TimerHandle | None = None
 
-    async def run(self, held: Held, handler: Handler, here: Callable[[], Awaitable[bytes]]) -> bytes:
+    async def run(self, attempt: Attempt, handler: Handler, here: Callable[[], Awaitable[bytes]]) -> bytes:
         """The encoded result. `here` runs the handler in the worker itself."""
         try:
-            return await self._run(held, handler, here)
+            return await self._run(attempt, handler, here)
         finally:
             if self._idle is not None:
                 self._idle.cancel()
@@ -75,19 +75,19 @@ class Suspects:
         if self._processes is not None and not self._processes.busy:
             self._processes.close()
 
-    async def _run(self, held: Held, handler: Handler, here: Callable[[], Awaitable[bytes]]) -> bytes:
-        if must_be_alone(handler, held.delivery) or not self._can_be_apart(handler):
-            await self._quiet(held)
+    async def _run(self, attempt: Attempt, handler: Handler, here: Callable[[], Awaitable[bytes]]) -> bytes:
+        if must_be_alone(handler, attempt.held.delivery) or not self._can_be_apart(handler):
+            await self._quiet(attempt)
         if not self._can_be_apart(handler):
             return await here()
         try:
-            return await self._apart(held, handler, here)
+            return await self._apart(attempt, handler, here)
         except ProcessDied as died:
-            if not self._company.others(held):
+            if not self._company.others(attempt):
                 raise _guilty(died) from None
-        await self._quiet(held)
+        await self._quiet(attempt)
         try:
-            return await self._apart(held, handler, here)
+            return await self._apart(attempt, handler, here)
         except ProcessDied as died:
             raise _guilty(died) from None
 
@@ -95,26 +95,26 @@ class Suspects:
         module, _, name = handler.reference.partition(":")
         return self._processes is not None and module != "__main__" and "<" not in name
 
-    async def _apart(self, held: Held, handler: Handler, here: Callable[[], Awaitable[bytes]]) -> bytes:
+    async def _apart(self, attempt: Attempt, handler: Handler, here: Callable[[], Awaitable[bytes]]) -> bytes:
         processes = cast("Processes", self._processes)
         try:
             child = await processes.acquire(handler)
         except Exception:  # noqa: BLE001 - it cannot be imported there, which is nobody's guilt
-            await self._quiet(held)
+            await self._quiet(attempt)
             return await here()
-        if held.stop is not None:
+        if attempt.stop is not None:
             processes.release(child)
             raise asyncio.CancelledError
-        held.child = child
-        return await processes.run(child, handler, held.delivery, self._begin(held, handler))
+        attempt.child = child
+        return await processes.run(child, handler, attempt.held.delivery, self._begin(attempt, handler))
 
-    async def _quiet(self, held: Held) -> None:
+    async def _quiet(self, attempt: Attempt) -> None:
         """Wait until nothing else is in hand."""
-        self._company.alone(held)
+        self._company.alone(attempt)
         for _ in range(round(QUIET / LOOK)):
-            if held.stop is not None:
+            if attempt.stop is not None:
                 raise asyncio.CancelledError
-            if not self._company.others(held):
+            if not self._company.others(attempt):
                 return
             await asyncio.sleep(LOOK)
 

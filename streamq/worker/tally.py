@@ -1,4 +1,4 @@
-"""How long tasks waited and ran, added up in the worker and sent with the heartbeat.
+"""How long tasks waited and ran, added up in the worker and sent as often as a heartbeat: an observer.
 
 Owns what is measured of each task and how much of it: where tasks come fast, one in so many stands for
 the rest, so that measuring costs next to nothing. Written by the event loop, emptied by the lease thread.
@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 
 from streamq import calls
 from streamq.keys import type_keys
+from streamq.model import Delivery, Outcome
 from streamq.rollups import bucket
-from streamq.worker.holdings import Held
 
 ENOUGH: Final = 512
 """Tasks measured between two heartbeats; where there are more, each of these stands for several."""
@@ -26,34 +26,37 @@ class _Measured(NamedTuple):
 
 
 class Tally:
-    """What one worker process measured since the last heartbeat.
+    """What one worker process measured since it was last sent. interval: seconds between two sendings."""
 
-    `left` counts down to the next task to measure: whoever ends a task takes one off, and calls `add`
-    at 0.
-    """
-
-    def __init__(self, app: str) -> None:
+    def __init__(self, app: str, interval: float) -> None:
         self._app = app
+        self._interval_ms = interval * 1000
+        self._sent_ms = 0
         self._measured: list[_Measured] = []
         self._weight = 1
-        self.left = 1
+        self._left = 1
 
-    def add(self, held: Held) -> None:
-        """Note a delivery that has ended; one that was never started does not count."""
-        self.left = self._weight
-        if held.started is None:
+    def attempt_ended(self, task: Delivery, outcome: Outcome | None, seconds: float | None) -> None:
+        """Note every so many; one that was never started does not count."""
+        self._left -= 1
+        if self._left > 0:
             return
-        delivery = held.delivery
-        entry_ms = int(delivery.place[1:].partition("-")[0])
-        measured = self._measured
-        measured.append(_Measured(delivery.type, entry_ms, held.started, time.monotonic()))
+        self._left = self._weight
+        if seconds is None or outcome is None:
+            return
+        entry_ms = int(task.place[1:].partition("-")[0])
+        measured, now = self._measured, time.monotonic()
+        measured.append(_Measured(task.type, entry_ms, now - seconds, now))
         if len(measured) >= ENOUGH:
             # Every second one goes, and those that stay stand for twice as many.
             self._measured = measured[::2]
             self._weight *= 2
 
-    def calls(self, now_ms: int) -> list[calls.Call[int]]:
+    def drain(self, now_ms: int) -> list[calls.Call[int]]:
         """What to send, one call a task type, and begin anew. `now_ms` is the server's clock."""
+        if abs(now_ms - self._sent_ms) < self._interval_ms:
+            return []
+        self._sent_ms = now_ms
         measured, self._measured = self._measured, []
         weight = self._weight
         if len(measured) < ENOUGH // 4 and weight > 1:

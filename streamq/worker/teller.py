@@ -1,4 +1,4 @@
-"""Tells what happens to tasks while somebody listens; costs one look at a flag otherwise.
+"""Tells what happens to tasks while somebody listens: an observer, which costs nothing otherwise.
 
 Owns the events of one worker process: gathered by the event loop, sent by the lease thread, so many at a
 time at most. What is too much is left out and counted. An event is a help to those who watch, never the
@@ -13,24 +13,15 @@ import orjson
 
 from streamq import calls
 from streamq.keys import shard_keys
-from streamq.model import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried
+from streamq.model import Delivery, Outcome, name_of
 from streamq.namespace import namespace_of
-from streamq.worker.holdings import Held
 
 MOST: Final = 200
 """Events between two sendings (a quarter of a second)."""
-_KINDS: Final[dict[type, str]] = {
-    Completed: "completed",
-    Retried: "retried",
-    Died: "dead",
-    Cancelled: "cancelled",
-    Expired: "expired",
-    HandedBack: "handed_back",
-}
 
 
 class Teller:
-    """Gathers events where `telling` is true."""
+    """Gathers events while it is `active`."""
 
     def __init__(self, app: str, worker: str) -> None:
         self._channel = shard_keys(app, 0).events
@@ -38,25 +29,24 @@ class Teller:
         self._database = namespace_of(app).database
         self._events: list[dict[str, Any]] = []
         self._left_out = 0
-        self.telling = False
+        self.active = False
 
-    def began(self, held: Held, at_ms: int) -> None:
+    def attempt_began(self, task: Delivery, at_ms: int) -> None:
         """A handler was called."""
-        self._add(held, "started", at_ms, None)
+        self._add(task, "started", at_ms, None)
 
-    def ended(self, held: Held, outcome: Outcome, at_ms: int, seconds: float | None) -> None:
+    def attempt_stored(self, task: Delivery, outcome: Outcome, seconds: float | None, at_ms: int) -> None:
         """A delivery came to its end; `seconds` in the handler."""
-        self._add(held, _KINDS[type(outcome)], at_ms, seconds)
+        self._add(task, name_of(outcome), at_ms, seconds)
 
-    def _add(self, held: Held, kind: str, at_ms: int, seconds: float | None) -> None:
+    def _add(self, task: Delivery, kind: str, at_ms: int, seconds: float | None) -> None:
         if len(self._events) >= MOST:
             self._left_out += 1
             return
-        delivery = held.delivery
-        told = {"event": kind, "id": str(delivery.id), "attempt": delivery.attempt, "at_ms": at_ms}
+        told = {"event": kind, "id": str(task.id), "attempt": task.attempt, "at_ms": at_ms}
         self._events.append(told | ({} if seconds is None else {"seconds": round(seconds, 6)}))
 
-    def calls(self) -> list[calls.Call[int]]:
+    def drain(self, _now_ms: int) -> list[calls.Call[int]]:
         """What to say now, and begin anew."""
         if not self._events:
             return []

@@ -9,12 +9,11 @@ import os
 import socket
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 import orjson
 
-from streamq.app import Registry
-from streamq.options import WorkerOptions
 from streamq.release import package_version
 from streamq.telemetry import health
 from streamq.telemetry.health import Facts
@@ -23,44 +22,35 @@ from streamq.telemetry.report import Report
 from streamq.telemetry.sums import Snapshot, Sums
 from streamq.worker.crew import Crew
 from streamq.worker.holdings import Holdings
-from streamq.worker.leases import LeaseKeeper
-from streamq.worker.meter import Meter
 from streamq.worker.runner import Runner
+from streamq.worker.setting import Setting
 
 ANSWER: Final = 5.0
 """Seconds that an answer may take beyond the time a read blocks: the transport's limit."""
 
 
 class Vitals:
-    """Of one worker. `attach` tells it the parts when they are made; `beat` runs in the worker's loop."""
-
-    _runner: Runner
-    _crew: Crew
-    _leases: LeaseKeeper
-    _holdings: Holdings
+    """Of one worker. `beat` runs in the worker's loop, and calls `each_beat` there. lease_ms: the lease under
+    which everything in hand is renewed."""
 
     def __init__(
         self,
-        worker: str,
-        group: str,
-        registry: Registry,
-        types: list[str],
-        options: WorkerOptions,
-        sums: Sums,
+        given: Setting,
+        runner: Runner,
+        crew: Crew,
+        holdings: Holdings,
+        lease_ms: Callable[[], int],
+        leases_away: Callable[[], float],
+        each_beat: Callable[[], None],
     ) -> None:
-        self._worker, self._group = worker, group
+        self._worker, self._group = given.name, given.group
         self._started_at = time.time()
-        self._registry = registry
-        self._types = types
-        self._options = options
-        self._sums = sums
-        self._pulse = Pulse(sums, self._look)
+        self._registry, self._types, self._options = given.registry, given.types, given.options
+        self._sums = given.sums
+        self._pulse = Pulse(given.sums, self._look)
         self._could_read_since = 0.0
-        self.meter: Meter | None = None
-
-    def attach(self, runner: Runner, crew: Crew, leases: LeaseKeeper, holdings: Holdings) -> None:
-        self._runner, self._crew = runner, crew
-        self._leases, self._holdings = leases, holdings
+        self._runner, self._crew, self._holdings = runner, crew, holdings
+        self._lease_ms, self._leases_away, self._each_beat = lease_ms, leases_away, each_beat
 
     async def beat(self) -> None:
         """Show until cancelled that the event loop turns."""
@@ -68,8 +58,7 @@ class Vitals:
 
     def _look(self) -> None:
         """At each beat: since when could we take tasks?"""
-        if self.meter is not None:
-            self.meter.adapt()
+        self._each_beat()
         runner, handlers = self._runner, self._registry.handlers
         could = runner.room() > 0 and any(runner.room_for(handlers[name]) > 0 for name in self._types)
         if not could:
@@ -80,7 +69,7 @@ class Vitals:
     def heartbeat(self, shard: int, *, draining: bool) -> bytes:
         """The details that a heartbeat tells: all to the first shard, to the others what reclaim needs."""
         if shard > 0:
-            return orjson.dumps({"lease_ms": self._leases.lease_ms})
+            return orjson.dumps({"lease_ms": self._lease_ms()})
         running = self._runner.running()
         return orjson.dumps(
             {
@@ -91,7 +80,7 @@ class Vitals:
                 "types": self._types,
                 "concurrency": self._options.concurrency,
                 "heartbeat": self._options.heartbeat,
-                "lease_ms": self._leases.lease_ms,
+                "lease_ms": self._lease_ms(),
                 "started_at": self._started_at,
                 "draining": draining,
                 "problems": self.problems(),
@@ -99,11 +88,12 @@ class Vitals:
                 "running_count": len(running),
                 "running": [
                     {
-                        "id": str(held.delivery.id),
-                        "since_ms": self._runner.clocks.ms(held.started or 0.0, held.delivery.shard),
-                        "attempt": held.delivery.attempt,
+                        "id": str(task.id),
+                        "since_ms": self._runner.clocks.ms(attempt.started or 0.0, task.shard),
+                        "attempt": task.attempt,
                     }
-                    for held in running[:100]
+                    for attempt in running[:100]
+                    for task in [attempt.held.delivery]
                 ],
             }
         )
@@ -114,16 +104,16 @@ class Vitals:
 
     def report(self, *, started: bool, draining: bool) -> Report:
         """How the worker is, and its sums."""
-        facts = self._facts(draining=draining) if started else Facts(self._worker, started=False)
-        found = self._sums.snapshot()
-        if started:
-            self._gauges(found)
+        if not started:
+            return not_started(self._worker, self._sums)
+        facts, found = self._facts(draining=draining), self._sums.snapshot()
+        self._gauges(found)
         found.set("streamq_ready", facts.role, value=int(not health.not_ready(facts)))
         return Report(facts, found)
 
     def _facts(self, *, draining: bool) -> Facts:
         now = time.monotonic()
-        since = [self._leases.away_since, *(fetcher.away_since for fetcher in self._crew.fetchers)]
+        since = [self._leases_away(), *(fetcher.away_since for fetcher in self._crew.fetchers)]
         away = [one for one in since if one]
         return Facts(
             self._worker,
@@ -147,10 +137,17 @@ class Vitals:
         found.set("streamq_worker_slots", app, value=self._options.concurrency)
         found.set("streamq_worker_held", app, value=len(self._holdings))
         running = self._runner.running()
-        counted = Counter(held.delivery.type for held in running)
+        counted = Counter(attempt.held.delivery.type for attempt in running)
         oldest: dict[str, float] = {}
-        for held in running:
-            oldest.setdefault(held.delivery.type, now - (held.started or now))
+        for attempt in running:
+            oldest.setdefault(attempt.held.delivery.type, now - (attempt.started or now))
         for name in self._types:
             found.set("streamq_worker_running", app, name, value=counted[name])
             found.set("streamq_worker_oldest_running_seconds", app, name, value=oldest.get(name, 0.0))
+
+
+def not_started(worker: str, sums: Sums) -> Report:
+    """How a worker is that has not begun."""
+    facts, found = Facts(worker, started=False), sums.snapshot()
+    found.set("streamq_ready", facts.role, value=int(not health.not_ready(facts)))
+    return Report(facts, found)

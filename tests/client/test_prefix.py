@@ -53,7 +53,7 @@ async def test_the_way_of_a_task_under_a_prefix(team: str, any_url: str, capsys:
     assert never.cancel() == "cancelled"
     await until(lambda: bad.status() == "dead")
     with app.inspector.tail() as events:
-        await until(lambda: worker._teller.telling)
+        await until(lambda: worker.parts.teller.active)
         await app.send("email").aresult(10)
         await until(lambda: bool(events.next(0.2)))
     clean(app)

@@ -30,12 +30,12 @@ async def test_one_chore_asks_for_all(gone: AsyncTransport, monkeypatch: pytest.
         asked.append(key)
         return False
 
-    async def chore() -> None:
+    async def chore(_: loop.Faults) -> None:
         raise RedisUnavailable("away")
 
     monkeypatch.setattr(returning, "answers", answers)
     names = ["promote", "reclaim", "tidy", "sample"]
-    waiting = [asyncio.create_task(loop.guarded(name, chore, gone, stop, rounds)) for name in names]
+    waiting = [asyncio.create_task(loop.run_round(name, chore, gone, stop, rounds)) for name in names]
     await until(lambda: len(asked) == 2)
     stop.set()
     await asyncio.gather(*waiting)

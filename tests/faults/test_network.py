@@ -57,7 +57,7 @@ async def test_a_settlement_whose_reply_is_lost(
             for n in (0, 1):
                 handle = await direct.asend("work", {"n": n})
                 await until(lambda handle=handle: handle.status() == "completed")  # type: ignore[misc]
-            await until(lambda: len(worker._holdings) == 0)
+            await until(lambda: len(worker.parts.holdings) == 0)
     out = capsys.readouterr()
     assert "doing=settle" in out.out + out.err
     with judged(guarded):

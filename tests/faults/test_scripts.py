@@ -190,7 +190,7 @@ def test_a_full_server_drains(full: Shard, guarded: bool) -> None:
             assert full.run(calls.repair(full.t, "n", "-", 100)) == ("", 1)
             assert full.run(calls.requeue(full.t, 10, full.now() + 1))[0] == 1
             held = full.fetch(budget=10)
-            assert full.run(calls.renew(full.t, "c", [(d.place, d.local) for d in held])).lost == ()
+            assert full.run(calls.renew(full.t, "c", [(d.place, d.local) for d in held])).fenced == ()
             assert all(full.settle(held[:1], Retried(60_000, NONE)))
             assert all(full.settle(held[1:]))
             full.run(calls.beat(full.s, "c", b"{}"))

@@ -131,7 +131,7 @@ async def test_a_delivery_whose_id_is_anothers_now_is_not_settled(
     async with working(app, CALM) as worker:
         await work.aenqueue()
         await started.wait()
-        [held] = worker._holdings.snapshot(("work", 0))
+        [held] = worker.parts.holdings.snapshot(("work", 0))
         entry = held.delivery.place[1:]
         proxy.go_down()
         server.stop()
@@ -145,9 +145,9 @@ async def test_a_delivery_whose_id_is_anothers_now_is_not_settled(
             proxy.come_back()
         else:
             proxy.come_back()
-            await returned(worker._transport)
+            await returned(worker._given.transport)
             release.set()
-        await until(lambda: len(worker._holdings) == 0)
+        await until(lambda: len(worker.parts.holdings) == 0)
         with judged(guarded):
             assert command(server.url, "XLEN", STREAM) == 1
             pending = command(server.url, "XPENDING", STREAM, GROUP, "-", "+", 10)

@@ -24,6 +24,7 @@ from streamq import StreamQ
 from streamq.cli import main
 from streamq.daemon.backlog import Backlog
 from streamq.daemon.directory import Directory
+from streamq.daemon.loop import Faults
 from streamq.daemon.rounds import Rounds
 from streamq.dashboard import Anyone, dashboard
 from streamq.embedded import EmbeddedServer
@@ -180,9 +181,9 @@ class Looker:
     async def _backlog(self) -> None:
         transport = AsyncTransport(self.here.app.address)
         try:
-            directory = Directory(transport)
-            await directory.look()
-            view = await Backlog(transport, directory, Rounds(Sums())).look()
+            directory, rounds = Directory(transport), Rounds(Sums())
+            await directory.look(Faults("discover", rounds))
+            view = await Backlog(transport, directory, rounds).look()
             if not any(row["type"] == NEIGHBOUR for row in view.rows or ()):
                 self.fault(f"backlog: lost {NEIGHBOUR}")
         except Exception as error:

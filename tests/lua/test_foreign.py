@@ -130,7 +130,7 @@ def test_a_worker_that_renews_what_was_deleted_is_told_and_a_letter_remains(
     delivery = deleted(shard, held(shard, moved=moved))
     other = held(shard)
     pairs = [(d.place, d.local) for d in (delivery, other)]
-    assert shard.run(calls.renew(shard.t, "worker-1", pairs)).lost == (delivery.place,)
+    assert shard.run(calls.renew(shard.t, "worker-1", pairs)).fenced == (delivery.place,)
     assert shard.settle([delivery]) == [False]
     assert why(shard, delivery.local) == ("vanished", "EntryDeleted", "worker-1")
     assert shard.settle([other]) == [True]

@@ -150,7 +150,7 @@ def test_renew_freshens_ours_and_tells_the_rest(shard: Shard) -> None:
     other = shard.fetch("other", budget=1)
     shard.age(ours[0], 60_000)
     renewal = shard.run(calls.renew(shard.t, "me", [(d.place, d.local) for d in (*ours, *other)]))
-    assert renewal.lost == (other[0].place,)
+    assert renewal.fenced == (other[0].place,)
     assert shard.reclaim().returned == 0
     assert shard.run(calls.pending(shard.t, "n", "me", 10)) == [ours[0].place]
     assert shard.run(calls.pending(shard.t, "n", "other", 10)) == [other[0].place]
@@ -160,7 +160,9 @@ def test_renewing_what_was_settled_brings_nothing_back(shard: Shard) -> None:
     shard.put()
     [delivery] = shard.fetch("me")
     shard.settle([delivery])
-    assert shard.run(calls.renew(shard.t, "me", [(delivery.place, delivery.local)])).lost == (delivery.place,)
+    assert shard.run(calls.renew(shard.t, "me", [(delivery.place, delivery.local)])).fenced == (
+        delivery.place,
+    )
     assert shard.snapshot().running == 0
 
 

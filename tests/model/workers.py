@@ -216,7 +216,7 @@ class WorkerSteps(Base):
     def _renew(self, consumer: str, mine: list[tuple[str, str]]) -> None:
         renewal = self.shard.run(calls.renew(self.shard.t, consumer, mine))
         lost = self.twin.renew(consumer, mine)
-        assert set(renewal.lost) == lost
+        assert set(renewal.fenced) == lost
         asked = {local for place, local in mine if place not in lost} & self.twin.cancels
         assert set(renewal.cancelled) == asked
         assert (renewal.now_ms, renewal.lease_ms) == (self.twin.now, LEASE)

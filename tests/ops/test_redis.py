@@ -18,6 +18,7 @@ import pytest
 from streamq import AuthenticationFailed, Daemon, RedisError, StreamQ, Worker, scripts
 from streamq.calls import Call
 from streamq.cli import main
+from streamq.daemon.chores import CHORES
 from streamq.doctor import needs, rights, users
 from streamq.embedded import find_server
 from streamq.transport import Address, SyncTransport
@@ -157,7 +158,7 @@ async def test_the_way_of_a_task_under_the_rights_of_each_role(
 async def until_rounds(daemon: Daemon) -> None:
     """Until every chore has had a good round from now on, and none was refused anything."""
     before = daemon._rounds.last_good()
-    chores = ("discover", "reclaim", "tidy", "promote", "heartbeat", "sample", "retire")
+    chores = [chore.name for chore in CHORES]
     await until(
         lambda: all(daemon._rounds.last_good().get(name, 0) > before.get(name, 0) for name in chores), 20
     )

@@ -110,9 +110,11 @@ async def test_a_worker_that_could_read_but_does_not_is_not_ready(
 
     worker = Worker(app, WorkerOptions(concurrency=2, block=0.1, heartbeat=0.1), metered=True)
     task = await begun(worker)
-    [fetcher] = worker._crew.fetchers
+    [fetcher] = worker.parts.crew.fetchers
     hold = asyncio.Event()
-    await until(lambda: worker._vitals._could_read_since > 0 and not health.not_ready(worker.report().facts))
+    await until(
+        lambda: worker.parts.vitals._could_read_since > 0 and not health.not_ready(worker.report().facts)
+    )
     monkeypatch.setattr(fetcher, "_read", hold.wait)
     await until(lambda: any("has not asked for" in one for one in health.not_ready(worker.report().facts)))
     await until(lambda: any(w.details["problems"] for w in app.inspector.workers()))

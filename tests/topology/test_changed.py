@@ -49,7 +49,7 @@ class Busy:
 
 
 def held(worker: Worker) -> int:
-    return len(worker._holdings)
+    return len(worker.parts.holdings)
 
 
 @pytest.mark.parametrize("node", [True], indirect=True)
@@ -85,7 +85,7 @@ async def test_an_id_that_was_given_anew_is_not_settled(
         await asyncio.to_thread(node.stop)
         if ends == "before":
             busy.over.set()
-            await until(lambda: not worker._runner.running())
+            await until(lambda: not worker.parts.runner.running())
         await asyncio.to_thread(node.start)
         args = (ANOTHER_HAS_IT, 1, busy.stream, GROUP, entry, "other", *fields)
         assert await asyncio.to_thread(node.command, "EVAL", *args)

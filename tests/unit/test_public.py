@@ -20,8 +20,9 @@ MADE_BY_THE_APP = ("TaskHandle", "TaskType", "Inspector", "Admin", "Tail", "Roll
 """Programs get these from an app: what their constructors take is nobody's business."""
 
 ELSEWHERE = {
-    *dir(builtins), *dir(typing), "Awaitable", "Callable", "Coroutine", "Iterable", "Iterator", "Mapping",
-    "Path", "Sequence", "TracebackType", "date", "datetime", "socket", "timedelta", "P", "R", "C_co",
+    *dir(builtins), *dir(typing), "AbstractAsyncContextManager", "AbstractContextManager", "Awaitable",
+    "Callable", "Coroutine", "Iterable", "Iterator", "Mapping", "Path", "Sequence", "TracebackType", "date",
+    "datetime", "socket", "timedelta", "P", "R", "C_co",
 }  # fmt: skip
 
 

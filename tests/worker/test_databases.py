@@ -92,7 +92,7 @@ async def test_tail_hears_its_own_database_only(url: str, database: int) -> None
     there.end.set()
     async with working(here.app) as worker, working(there.app) as other:
         with here.app.inspector.tail() as events, there.app.inspector.tail():
-            await until(lambda: worker._teller.telling and other._teller.telling)
+            await until(lambda: worker.parts.teller.active and other.parts.teller.active)
             there.app.send("work")
             await until(there.started.is_set)
             mine = here.app.send("work").id

@@ -53,7 +53,7 @@ def test_a_worker_imports_what_its_app_names(package: str) -> None:
     write(package, "app", APP.format(more=f", imports=['{package}.mails', '{package}.jobs.images']"))
     app = importlib.import_module(f"{package}.app").app
     assert app.registry.handlers == {}  # a producer does not pay for it
-    assert Worker(app)._types == ["email", "resize"]
+    assert Worker(app)._given.types == ["email", "resize"]
     assert list(load_app(f"{package}.app").registry.handlers) == ["email", "resize"]
 
 

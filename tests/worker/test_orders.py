@@ -16,7 +16,6 @@ from streamq.model import Completed, Delivery
 from streamq.rollups import activity
 from streamq.tail import _events
 from streamq.tasklist import TaskFilter
-from streamq.worker.holdings import Held
 from streamq.worker.teller import MOST, Teller
 from tests.conftest import command
 from tests.running import OPTIONS, begun, clean, serving, until, working
@@ -40,7 +39,7 @@ async def test_a_paused_type_is_left_alone_at_once(app: StreamQ) -> None:
         await (await one.aenqueue(0)).aresult(5)
         admin = app.admin.acting_for("ada")
         assert await asyncio.to_thread(admin.pause, "one", "the shop is closed")
-        await until(lambda: worker._crew._fetchers[0].is_paused("one"))
+        await until(lambda: worker.parts.crew._fetchers[0].is_paused("one"))
         waiting = await one.aenqueue(1)
         await (await two.aenqueue(2)).aresult(5)
         assert ran == ["one 0", "two 2"]
@@ -69,15 +68,15 @@ async def test_what_was_not_begun_is_handed_back_and_what_runs_goes_on(app: Stre
     handles = [await slow.aenqueue(n) for n in range(5)]
     async with working(app, SLOW_BEATS) as worker:
         await until(lambda: begun_ == 2)
-        worker._runner._ahead = 3  # as if tasks had been short: some are fetched ahead
-        worker._freed()
-        await until(lambda: len(worker._holdings) == 5)
+        worker.parts.runner._pace.ahead = 3  # as if tasks had been short: some are fetched ahead
+        worker.parts.control.freed()
+        await until(lambda: len(worker.parts.holdings) == 5)
         await asyncio.to_thread(app.admin.pause, "slow")
-        await until(lambda: len(worker._holdings) == 2)
+        await until(lambda: len(worker.parts.holdings) == 2)
         stats = app.inspector.type_stats("slow")
         assert (stats.ready, stats.running) == (3, 2)
         release.set()
-        await until(lambda: len(worker._holdings) == 0)
+        await until(lambda: len(worker.parts.holdings) == 0)
         assert begun_ == 2
         await asyncio.to_thread(app.admin.resume, "slow")
         assert sorted([await handle.aresult(5) for handle in handles]) == list(range(5))
@@ -91,7 +90,7 @@ async def test_a_worker_starts_with_what_is_paused(app: StreamQ) -> None:
     handle = await idle.aenqueue()
     app.admin.pause("idle")
     async with working(app) as worker:
-        assert worker._crew._fetchers[0].is_paused("idle")
+        assert worker.parts.crew._fetchers[0].is_paused("idle")
         assert await handle.astatus() == "ready"
         await asyncio.to_thread(app.admin.resume, "idle")
         await handle.aresult(5)
@@ -103,7 +102,7 @@ async def test_a_message_that_was_lost_is_made_up_for_by_the_heartbeat(app: Stre
 
     async with working(app, OPTIONS) as worker:
         command(url, "HSET", "streamq:{shop:0}:paused", "idle", "{}")
-        await until(lambda: worker._crew._fetchers[0].is_paused("idle"))
+        await until(lambda: worker.parts.crew._fetchers[0].is_paused("idle"))
 
 
 async def test_pausing_a_type_that_does_not_exist_is_refused(app: StreamQ) -> None:
@@ -122,7 +121,7 @@ async def test_one_worker_is_drained_by_name(app: StreamQ) -> None:
     worker = Worker(app, SLOW_BEATS)
     running = await begun(worker)
     handle = await slow.aenqueue()
-    await until(lambda: len(worker._runner.running()) == 1)
+    await until(lambda: len(worker.parts.runner.running()) == 1)
     await until(lambda: len(app.inspector.workers()) == 1)
     assert not await asyncio.to_thread(app.admin.drain, "nobody")
     assert await asyncio.to_thread(app.admin.drain, worker.name)
@@ -172,9 +171,9 @@ async def test_what_happens_is_told_while_somebody_listens(app: StreamQ) -> None
 
     async with working(app, OPTIONS) as worker:
         await (await ends.aenqueue(0)).aresult(5)
-        assert not worker._teller.telling
+        assert not worker.parts.teller.active
         with app.inspector.tail() as tail:
-            await until(lambda: worker._teller.telling)
+            await until(lambda: worker.parts.teller.active)
             good, bad = await ends.aenqueue(0), await ends.aenqueue(1)
             heard: set[tuple[str, str]] = set()
             for _ in range(50):
@@ -186,19 +185,19 @@ async def test_what_happens_is_told_while_somebody_listens(app: StreamQ) -> None
         await asyncio.to_thread(
             app._client.transport.run, calls.listen(shard_keys("shop", 0), 1, at_once=True)
         )
-        await until(lambda: not worker._teller.telling)
+        await until(lambda: not worker.parts.teller.active)
 
 
 def test_a_busy_worker_leaves_out_what_is_too_much() -> None:
     teller = Teller("shop", "w")
-    held = Held(Delivery("email", 0, "n1-0", "n1-0", b"{}"))
+    task = Delivery("email", 0, "n1-0", "n1-0", b"{}")
     for _ in range(MOST + 7):
-        teller.ended(held, Completed(), 5, 0.1)
-    [call] = teller.calls()
+        teller.attempt_stored(task, Completed(), 0.1, 5)
+    [call] = teller.drain(0)
     events = list(_events(cast("bytes", call.args[2]).decode()))
     assert len(events) == MOST + 1
     assert (events[-1].event, events[-1].number) == ("skipped", 7)
-    assert teller.calls() == []
+    assert teller.drain(0) == []
     assert list(_events("nonsense")) == []
 
 

@@ -143,11 +143,11 @@ async def test_a_fault_outside_the_attempt_is_an_outcome(
 ) -> None:
     before, calls = Attempts.run, [0]
 
-    async def faulty(self: Attempts, held: Any) -> Any:
-        if held.delivery.type == "any_":
+    async def faulty(self: Attempts, attempt: Any) -> Any:
+        if attempt.held.delivery.type == "any_":
             calls[0] += 1
             raise error
-        return await before(self, held)
+        return await before(self, attempt)
 
     @app.task(max_attempts=2, backoff=wait_fixed(0))
     async def any_() -> None: ...

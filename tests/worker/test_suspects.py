@@ -87,7 +87,7 @@ async def test_one_whose_process_died_beside_others_has_another_try_alone(
         innocent = suspect(app_, "waits_for", f'{{"path": "{tmp_path / "go"}", "note": "{path}"}}')
         await until(lambda: path.exists() and bool(path.read_text().split()), 20)
         os.kill(int(path.read_text().split()[0]), signal.SIGKILL)
-        await until(lambda: worker._runner.is_alone)
+        await until(lambda: worker.parts.runner.is_alone)
         fresh = await app_.asend("on_loop")
         # Nothing is taken beside it; what a read under way brings is handed back.
         await until(lambda: fresh.status() == "ready")
@@ -157,9 +157,9 @@ async def test_a_suspect_that_waits_to_be_alone_is_handed_back_at_the_end(app: S
     worker = Worker(app, OPTIONS)
     task = await begun(worker)
     await long.aenqueue()
-    await until(lambda: len(worker._runner.running()) == 1)
+    await until(lambda: len(worker.parts.runner.running()) == 1)
     handle = suspect(app, "doubtful", lost=7)
-    await until(lambda: worker._runner.is_alone)
+    await until(lambda: worker.parts.runner.is_alone)
     began = time.monotonic()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -118,7 +118,7 @@ async def test_an_error_within_hands_back(work: _Work, monkeypatch: pytest.Monke
     ids = work.enqueue()
     worker = Worker(work.app, ONE_SLOT)
 
-    async def broken(_settling: object) -> None:
+    async def broken(*_: object) -> None:
         await until(lambda: work.began == 2)
         raise RuntimeError("a fault of ours")
 
