@@ -74,7 +74,7 @@ class Serving:
             assert {TaskId.parse(handle.id).shard for handle in handles} == {0, 1}
             await until(lambda: not tasks[0].done() and all(rounds[chore] > 1 for chore in CHORES), LIMIT)
             assert not any(task.done() for task in tasks), "a service ended"
-            assert worker._runner.worn_out is False
+            assert worker.worn_out is False
         finally:
             worker.stop()
             daemon.stop()
