@@ -273,8 +273,7 @@ OTHERS: Final[dict[tuple[str, ...], set[int]]] = {
     ("wait", "--timeout", "0"): {0, 1}, ("wait", NEIGHBOUR, "--timeout", "0", "--scheduled"): {0, 1},
     ("check", "worker", "--name", "here-1-abc123"): {0, 6}, ("check", "daemon", "--live"): {0, 6},
     ("check", "daemon", "--name", "here-3-abc125"): {0, 6},
-    ("completion", "--names", "TYPE"): {0}, ("completion", "--names", "WORKER"): {0},
-    ("completion", "--names", "APP"): {0}, ("config", "show"): {0},
+    ("config", "show"): {0},
     ("pause", NEIGHBOUR, "--reason", "x"): {0, 1}, ("resume", NEIGHBOUR): {0, 1},
 }  # fmt: skip
 """What asks of other things than lists, with the exit codes that are meant."""
@@ -294,8 +293,6 @@ def command(here: Store, args: tuple[str, ...]) -> tuple[int, str, str]:
     """A command's exit code, and what it wrote."""
     out, err = io.StringIO(), io.StringIO()
     where = ["--url", here.url, *([] if args[0] in ("apps", "doctor") else ["--app", "shop"])]
-    if args[0] == "completion":
-        where = ["--line", " ".join(where)]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main([*args, *where])
     return code, out.getvalue(), err.getvalue()

@@ -19,9 +19,10 @@ from typing import Any, Final
 import httpx
 import orjson
 import pytest
+from argcomplete.finders import CompletionFinder
 
 from streamq import StreamQ
-from streamq.cli import main
+from streamq.cli import completion, main
 from streamq.daemon.backlog import Backlog
 from streamq.daemon.directory import Directory
 from streamq.daemon.loop import Faults
@@ -87,6 +88,8 @@ class Looker:
             self._command(("task", "show", id_))
         for args, codes in store.OTHERS.items():
             self._other(args, codes)
+        for verb, *options in (("pause",), ("drain",), ("stats", "--app")):
+            self._completion(verb, *options)
         asyncio.run(self._pages())
         if key != store.APPS:  # a daemon knows the apps from nowhere else
             asyncio.run(self._backlog())
@@ -142,8 +145,18 @@ class Looker:
             return
         if code not in codes or "Traceback" in err or any(letter in out + err for letter in "\x1b\x07"):
             self.fault(f"{name}: {code} {out[-200:]} {err[-300:]}")
-        if args[:3] == ("completion", "--names", "TYPE") and not out and not self._key.endswith(":types"):
-            self.fault(f"{name}: offers no type")
+
+    def _completion(self, verb: str, *options: str) -> None:
+        """Ask for what a shell would offer."""
+        words = ["streamq", verb, "--url", self.here.url, "--app", "shop", *options]
+        try:
+            finder: Any = CompletionFinder(completion.parser_of(words))
+            offered: list[str] = finder._get_completions(words, "", "", None)
+        except Exception as error:
+            self.fault(f"completion of {verb}: raised {error!r} at {where(error)}")
+            return
+        if verb == "pause" and not offered and not self._key.endswith(":types"):
+            self.fault("completion of pause: offers no type")
 
     def tail(self) -> None:
         """Listen, and hear what is said; last of all, since it writes its own key anew."""
