@@ -119,7 +119,7 @@ class Client(Base):
         seen: Located | None = None
         if self._looking.acquire(blocking=False):
             try:
-                left = None if deadline is None else deadline - time.monotonic()
+                left = None if deadline is None else max(0.01, deadline - time.monotonic())
                 seen = self.transport.run(calls.locate(keys, local), patience=left)
             finally:
                 self._looking.release()

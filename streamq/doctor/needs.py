@@ -7,9 +7,8 @@ Asks no server.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from streamq import scripts
 from streamq.doctor.users import WRITES
@@ -19,8 +18,7 @@ from streamq.namespace import namespace_of
 Command = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Role:
+class Role(NamedTuple):  # a worker loads this at its start: a dataclass takes longer to make
     """What a kind of program does: its scripts, and the commands it sends by themselves."""
 
     scripts: tuple[str, ...]
@@ -130,6 +128,8 @@ _SPARED: Final = frozenset(
         "closed",
         "control",
         "events",
+        "SET results",
+        "ZADD waiters",
     )
 )
 """Commands and kinds of keys of a worker that none of those depends on, or that were asked for before."""
@@ -186,7 +186,7 @@ def needed(role: Role) -> list[str]:
 def essential() -> list[str]:
     """What a worker cannot do without: taking tasks, keeping them and settling them. Without the rest it
     hears and tells less."""
-    return [name for name in needed(_ESSENTIAL) if _SPARED.isdisjoint(name.split())]
+    return [name for name in needed(_ESSENTIAL) if _SPARED.isdisjoint((name, *name.split()))]
 
 
 def command_of(name: str) -> str:

@@ -7,8 +7,7 @@ scripts command by command, so EVAL gives nobody more than these rules. Asks no 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from streamq.errors import UsageError
 from streamq.keys import channel_rules, kind_pattern
@@ -93,8 +92,7 @@ QUEUE: Final = ("producer", "worker", "daemon", "viewer", "operator")
 SERVER: Final = ("admin", "sentinel", "replica")
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(NamedTuple):
     """A user of an ACL file: it is off, and has no password."""
 
     name: str

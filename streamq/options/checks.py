@@ -48,7 +48,7 @@ _LONGEST: Final = 100 * 366 * 86400.0
 
 def seconds(value: Duration, name: str, *, least: float = 0.0) -> float:
     """A duration as seconds; InvalidOption names the option, the fault and the forms that are taken."""
-    if value.__class__ is float or value.__class__ is int:
+    if type(value) is float or type(value) is int:
         result = _number(value)
     elif isinstance(value, timedelta):
         result = value.total_seconds()

@@ -66,13 +66,18 @@ def black_hole() -> Iterator[int]:
             one.close()
 
 
+@pytest.mark.parametrize("seconds", [1, 0])
 @pytest.mark.parametrize("way", ["sync", "async"])
-async def test_a_result_of_a_frozen_server_ends_in_its_time(own: EmbeddedServer, way: str) -> None:
+async def test_a_result_of_a_frozen_server_ends_in_its_time(
+    own: EmbeddedServer, way: str, seconds: int
+) -> None:
     app = StreamQ("shop", own.url)
     handle = app.send("email", {})
     await handle.astatus()
     with frozen(own), timed(), pytest.raises(ResultTimeout, match="not known whether"):
-        await (handle.aresult(timeout=1) if way == "async" else asyncio.to_thread(handle.result, 1))
+        await (
+            handle.aresult(timeout=seconds) if way == "async" else asyncio.to_thread(handle.result, seconds)
+        )
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])
