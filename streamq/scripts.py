@@ -6,7 +6,8 @@ which may be repeated (`items...`), or names that are repeated together, once a 
 that `Script.keys_of` finds it and nobody lists keys by position; others come first, and are given by name.
 
 The loader binds the names as Lua locals, puts the guard behind them (see `guards`), then the parts of
-`lua/lib` that the line `-- USES …` names, then the body. Does no I/O but read its own package's files.
+`lua/lib` that the line `-- USES …` names, then the body. Parts that few calls need stand where the body has
+such a line. Does no I/O but read its own package's files.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ _HEADER: Final = re.compile(
     r"-- Returns .+\n"
 )
 _NAME: Final = re.compile(r"\([a-z_ ]+\)\.\.\.|[a-z_]+(?:\.\.\.)?")
+_LATER: Final = re.compile(r"^ *-- USES (?P<parts>[a-z_ ]+)\n", re.MULTILINE)
 _LUA: Final = frozenset((
     "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "if", "in", "local", "nil",
     "not", "or", "repeat", "return", "then", "true", "until", "while", "cjson", "cmsgpack", "error",
@@ -181,6 +183,8 @@ def assembled(text: str) -> str:
     if header is None:
         return text
     parts = _parts(_words(header[0], "USES"))
+    shared = "".join(part.text for part in parts.values())
+    body = _LATER.sub(partial(_placed, parts), text[header.end() :])
     own, args = _named(header)
     keys = _with_those_of(parts, own)
     _check(header["name"], keys, args, parts)
@@ -188,7 +192,14 @@ def assembled(text: str) -> str:
     if keys != own:  # the header of what is sent names all
         head = re.sub(r"^-- KEYS.*$", f"-- KEYS {' '.join(keys)}", head, count=1, flags=re.MULTILINE)
     bound, guard = _bound(keys, args), guards.guard(header["name"], keys, head, args)
-    return "".join((head, bound, guard, *(part.text for part in parts.values()), text[header.end() :]))
+    return f"{head}{bound}{guard}{shared}{body}"
+
+
+def _placed(parts: dict[str, _Part], line: re.Match[str]) -> str:
+    """The parts that a line of the body names, without those that stand before it."""
+    before = set(parts)
+    _parts(line["parts"].split(), parts)
+    return "".join(part.text for name, part in parts.items() if name not in before)
 
 
 def _named(header: re.Match[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

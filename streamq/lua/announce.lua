@@ -5,12 +5,12 @@
 -- how many may still hold something: it is raised here at once and lowered by the daemon, one by one, when
 -- the last of them is empty and closed; `epoch`, which tells a producer that asks for more shards (it does
 -- not lead) from a daemon that gave one up without knowing of it; `past`, numbers that were current once.
+-- USES clock
 -- KEYS apps
 -- ARGV app shards lead floor control news
 -- Returns the record
 local mine, lead = tonumber(shards), lead == '1'
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = clock()
 
 local raw = redis.call('HGET', apps, app)
 local good, record = pcall(cjson.decode, raw or '')

@@ -1,5 +1,6 @@
 #!lua flags=no-writes,allow-stale
 -- audit_dead: look at single dead letters: each is listed and stored, and can be read.
+-- USES letter_in
 -- KEYS dead letters
 -- ARGV ids...
 -- Returns {problem, id...}
@@ -8,10 +9,8 @@ local problems = {}
 local function fault(id)
   local listed, packed = redis.call('ZSCORE', dead, id), redis.call('HGET', letters, id)
   if not packed then return listed and 'dead but its letter is missing' end
-  local good, letter = pcall(cmsgpack.unpack, packed)
-  if not good or type(letter) ~= 'table' or type(letter[4]) ~= 'table' then
-    return 'a dead letter that cannot be read'
-  end
+  local letter = letter_in(packed)
+  if not letter then return 'a dead letter that cannot be read' end
   if listed then return nil end
   -- When it died is its place in the list: without that it cannot be listed again.
   local dated = type(letter[3]) == 'string' and #letter[3] < 16 and string.match(letter[3], '^%d+$')

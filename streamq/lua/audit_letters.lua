@@ -1,5 +1,6 @@
 #!lua flags=no-writes,allow-stale
 -- audit_letters: walk a piece of the stored dead letters; tell which want a closer look (audit_dead).
+-- USES letter_in
 -- KEYS dead letters
 -- ARGV cursor limit bytes
 -- Returns {the cursor to go on from, or '' at the end, checked, {local id...}}
@@ -10,9 +11,7 @@ repeat
   local before, found = read, redis.call('HSCAN', letters, cursor, 'COUNT', chunk)
   cursor = found[1]
   for n = 1, #found[2], 2 do
-    local good, letter = pcall(cmsgpack.unpack, found[2][n + 1])
-    local sound = good and type(letter) == 'table' and type(letter[4]) == 'table'
-    if not sound or not redis.call('ZSCORE', dead, found[2][n]) then ids[#ids + 1] = found[2][n] end
+    if not letter_in(found[2][n + 1]) or not redis.call('ZSCORE', dead, found[2][n]) then ids[#ids + 1] = found[2][n] end
     read = read + #found[2][n + 1]
     checked = checked + 1
   end

@@ -1,35 +1,25 @@
 #!lua flags=no-writes,allow-stale
 -- audit_rows: look at rows of the index, the cancel requests or the list of the dead: each has its task.
--- USES row_of
--- KEYS schedule index cancels dead letters high normal low suspect
+-- USES scheduled in_stream streams field letter_in
+-- KEYS schedule index cancels dead letters
 -- ARGV group of bytes ids...
 -- Returns {ids looked at, {problem, id...}}; `of` is index, cancels or dead; it ends when it has read `bytes`
-local streams = {h = high, n = normal, l = low, s = suspect}
 local bytes, problems, read = tonumber(bytes), {}, 0
 
+local function seen(row) read = read + #row + 300 end
+
 local function fields_at(place)
-  local due, number = string.match(place, '^d(%d+)-(%d+)$')
-  if due then
-    local row, bytes_ = row_of(schedule, due, tonumber(number))
-    read = read + bytes_
-    local good, fields = pcall(cmsgpack.unpack, row and string.sub(row, (string.find(row, '%D') or #row) + 1) or '')
-    return row and good and type(fields) == 'table' and fields
-  end
-  local stream, entry = streams[string.sub(place, 1, 1)], string.sub(place, 2)
-  if not stream or not string.match(entry, '^%d+%-%d+$') then return nil end
-  local found = redis.call('XRANGE', stream, entry, entry)[1]
-  return found and found[2]
+  local due, number = scheduled(place)
+  if not due then return in_stream(place) end
+  local row = row_of(due, number, seen)
+  return row and row_fields(row)
 end
 
 local function holds(place, id)
   local fields = fields_at(place)
   if not fields then return false end
-  local own = place
-  for n = 1, #fields, 2 do
-    read = read + #fields[n + 1]
-    if fields[n] == 'i' then own = fields[n + 1] end
-  end
-  return own == id
+  for n = 2, #fields, 2 do read = read + #fields[n] end
+  return (field(fields, 'i') or place) == id
 end
 
 -- A delivery whose entry was deleted behind our back: it is pending still.
@@ -46,9 +36,7 @@ local function fault(id)
     local packed = redis.call('HGET', letters, id)
     if not packed then return 'dead but its letter is missing' end
     read = read + #packed
-    local good, letter = pcall(cmsgpack.unpack, packed)
-    local sound = good and type(letter) == 'table' and type(letter[4]) == 'table'
-    return not sound and 'a dead letter that cannot be read'
+    return not letter_in(packed) and 'a dead letter that cannot be read'
   end
   local at = redis.call('HGET', index, id)
   if of == 'cancels' then

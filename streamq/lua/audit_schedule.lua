@@ -3,6 +3,7 @@
 --
 -- The cursor names the last row, not its rank: promotion takes rows from the front, and what stays must not
 -- be skipped. A few rows are read at a time: see audit_stream.
+-- USES row_fields field
 -- KEYS schedule index letters
 -- ARGV cursor limit bytes
 -- Returns {the cursor to go on after, or '' at the end, checked, {place...}}
@@ -32,12 +33,9 @@ local function rank_after(due, mark)
 end
 
 local function suspicious(row, place)
-  local good, fields = pcall(cmsgpack.unpack, string.sub(row, (string.find(row, '%D') or #row) + 1))
-  if not good or type(fields) ~= 'table' then return true end
-  local id
-  for n = 1, #fields, 2 do
-    if fields[n] == 'i' then id = fields[n + 1] end
-  end
+  local fields = row_fields(row)
+  if not fields then return true end
+  local id = field(fields, 'i')
   if id and redis.call('HGET', index, id) ~= place then return true end
   if not id and indexed and redis.call('HEXISTS', index, place) == 1 then return true end
   return buried and redis.call('HEXISTS', letters, id or place) == 1

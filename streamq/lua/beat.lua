@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- beat: say that a process is alive, and what it is doing; forget some of those that have long been silent.
+-- USES clock
 -- KEYS beats details
 -- ARGV name about forget_ms
 -- Returns now_ms
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = clock()
 redis.call('ZADD', beats, string.format('%.0f', now), name)
 redis.call('HSET', details, name, about)
 local before = string.format('%.0f', now - tonumber(forget_ms))

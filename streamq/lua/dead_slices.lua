@@ -1,11 +1,11 @@
 #!lua flags=no-writes,allow-stale
 -- dead_slices: how many letters of these groups died in each of the latest slices of time, oldest first.
+-- USES clock
 -- KEYS groups
 -- ARGV slice_ms slices fingerprints...
 -- Returns {{a count a slice...}...}
 local slice, slices = tonumber(slice_ms), tonumber(slices)
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000) + 1
+local now = clock() + 1
 local found = {}
 for n = first_arg, #ARGV do
   local line = {}

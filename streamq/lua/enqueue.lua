@@ -113,14 +113,14 @@ if n > #ARGV then
 end
 
 -- What follows costs as much again.
+-- USES clock
 -- A stored value that no app can have written counts as none.
 local function whole(value)
   return string.match(value or '', '^%d+$') and #value <= 15 and tonumber(value) or nil
 end
 local most, period, backlog = whole(limits[1]), whole(limits[2]), whole(limits[3])
 if most == 0 or not period then most = nil end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = clock()
 local room, earliest = math.huge, nil
 n = first_arg
 local bad = uncountable('sequence')

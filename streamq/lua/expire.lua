@@ -4,25 +4,21 @@
 -- A row of `expiring` is a local id by the moment at which its task expires. What a worker holds is the
 -- worker's to judge, and is looked at again in `again_ms`: it may be handed back. The row of a task that
 -- has ended is dropped, and so is one whose task has no lifetime any more.
--- USES row_of
--- KEYS expiring schedule index counters cancels waiters gone high normal low suspect
+-- USES clock end_task field scheduled streams
+-- KEYS expiring schedule index counters
 -- ARGV group limit again_ms done
 -- Returns {rows looked at, tasks expired}
-local streams = {h = high, n = normal, l = low, s = suspect}
 local again = tonumber(again_ms)
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = clock()
 local stamp = string.format('%.0f', now)
 
 -- Nil where there is no such task, 'held', or its fields and what takes it away.
-local function waiting(id)
+local function unbegun(id)
   local place = redis.call('HGET', index, id) or id
-  local due, number = string.match(place, '^d(%d+)-(%d+)$')
+  local due, number = scheduled(place)
   if due then
-    local row = row_of(schedule, due, tonumber(number))
-    local good, fields = pcall(cmsgpack.unpack, string.sub(row or '', (string.find(row or '', '%D') or 0) + 1))
-    if not row or not good or type(fields) ~= 'table' then return nil end
-    return fields, function() redis.call('ZREM', schedule, row) end
+    local row = row_of(due, number)
+    return row and row_fields(row), function() redis.call('ZREM', schedule, row) end
   end
   local stream, entry = streams[string.sub(place, 1, 1)], string.sub(place, 2)
   local found = stream and redis.pcall('XRANGE', stream, entry, entry)
@@ -33,31 +29,17 @@ local function waiting(id)
   return found[2], function() redis.call('XDEL', stream, entry) end
 end
 
-local function expires(fields)
-  for n = 1, #fields, 2 do
-    if fields[n] == 'x' then return tonumber(fields[n + 1]) end
-  end
-end
-
-local function ended(id)
-  redis.call('ZREM', expiring, id)
-  redis.call('HDEL', index, id)
-  redis.call('HDEL', cancels, id)
-  redis.call('ZADD', gone, stamp, 'e' .. id)
-  if redis.call('ZREM', waiters, id) == 1 then redis.call('PUBLISH', done .. id, 'e') end
-end
-
 local rows, expired = redis.call('ZRANGE', expiring, '-inf', stamp, 'BYSCORE', 'LIMIT', 0, limit), 0
 for _, id in ipairs(rows) do
-  local fields, take_away = waiting(id)
-  local moment = type(fields) == 'table' and expires(fields)
+  local fields, take_away = unbegun(id)
+  local moment = type(fields) == 'table' and tonumber(field(fields, 'x'))
   if fields == 'held' then
     redis.call('ZADD', expiring, string.format('%.0f', now + again), id)
   elseif moment and moment > now then
     redis.call('ZADD', expiring, string.format('%.0f', moment), id)
   elseif moment then
     take_away()
-    ended(id)
+    end_task(id, 'e', stamp, field(fields, 'c'))
     expired = expired + 1
   else
     redis.call('ZREM', expiring, id)

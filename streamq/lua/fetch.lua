@@ -9,11 +9,11 @@
 -- A stream without its group ends the walk; what was taken before is returned. A key that is no stream is
 -- passed over, and told where nothing else was found.
 -- With `rings` the streams are of `ready`, and come out of it where nothing is left: see `muster`.
+-- USES clock field group_of
 -- KEYS ready bell streams...
 -- ARGV group consumer budget alone rings tiers limits...
 -- Returns {now_ms, {{number of the stream, entries}...}}
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now, time = clock()
 local left, suspect_taken = tonumber(budget), alone == '1'
 local taken, order, empty, wrong, failed = {}, {}, {}, nil, nil
 
@@ -48,24 +48,12 @@ end
 
 local function limit_of(n) return tonumber(ARGV[first_arg + n - 1]) - (taken[n] and #taken[n] or 0) end
 
-local function suspected(entry)
-  for m = 1, #entry[2], 2 do
-    if entry[2][m] == 'l' then return true end
-  end
-  return false
-end
+local function suspected(entry) return field(entry[2], 'l') ~= nil end
 
 local function suspect_next(stream)
-  local groups = redis.pcall('XINFO', 'GROUPS', stream)
-  for _, row in ipairs(groups.err and {} or groups) do
-    local about = {}
-    for m = 1, #row, 2 do about[row[m]] = row[m + 1] end
-    if about.name == group then
-      local entry = redis.call('XRANGE', stream, '(' .. about['last-delivered-id'], '+', 'COUNT', 1)[1]
-      return entry and suspected(entry)
-    end
-  end
-  return false
+  local about = group_of(stream)
+  local entry = about and redis.call('XRANGE', stream, '(' .. about['last-delivered-id'], '+', 'COUNT', 1)[1]
+  return entry and suspected(entry)
 end
 
 -- One by one: who comes next may be the second suspect.

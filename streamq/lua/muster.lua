@@ -6,20 +6,15 @@
 -- since when it waits, or was served) and, where it was not there, into `bell`: one worker that waits takes it
 -- from there and looks. `fetch` takes out of both what it has emptied. What does not ring (processes of
 -- an older release, entries made by hand) is found here.
+-- USES clock group_of
 -- KEYS ready bell streams...
 -- ARGV group
 -- Returns how many were found
-local time = redis.call('TIME')
-local since = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+local since = string.format('%.0f', (clock()))
 
 local function waits(stream, length)
-  local groups = redis.pcall('XINFO', 'GROUPS', stream)
-  for _, row in ipairs(groups.err and {} or groups) do
-    local about = {}
-    for n = 1, #row, 2 do about[row[n]] = row[n + 1] end
-    if about.name == group then return length > about.pending end
-  end
-  return true
+  local about = group_of(stream)
+  return not about or length > about.pending
 end
 
 local found = 0

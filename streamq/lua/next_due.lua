@@ -1,10 +1,10 @@
 #!lua flags=no-writes
 -- next_due: when the next task of each of these schedules is due, so that many are looked at in one call.
+-- USES clock
 -- KEYS schedules...
 -- ARGV
 -- Returns {now in us, {due in ms, -1 where nothing is scheduled}}
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now, time = clock()
 local found = {}
 for n, schedule in ipairs(KEYS) do
   -- A key that is no schedule counts as due: promote will say what is wrong with it.

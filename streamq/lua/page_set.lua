@@ -3,7 +3,7 @@
 -- ends from the newest back.
 --
 -- A cursor is a score, a space and a member's start; it may name a member that has gone.
--- USES opened shortened
+-- USES opened row_fields shortened
 -- KEYS set letters
 -- ARGV kind after limit
 -- Returns {where to go on or '', {{member or what it holds...}...}}
@@ -34,9 +34,8 @@ end
 
 local rows, cursor = {}, ''
 local function scheduled(row, due)
-  local good, fields = pcall(cmsgpack.unpack, string.sub(row, (string.find(row, '%D') or #row) + 1))
   local place = string.format('d%.0f-%d', tonumber(due), tonumber(string.match(row, '^%d+')) or 0)
-  local shown = shortened(good and type(fields) == 'table' and fields or {}, 600)
+  local shown = shortened(row_fields(row) or {}, 600)
   return {place, string.match(row, '%D') or '', due, shown}
 end
 

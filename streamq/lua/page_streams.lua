@@ -2,34 +2,15 @@
 -- page_streams: a page of ready or running tasks of one type, stream by stream, oldest entry first.
 --
 -- Ready is what the group has not been given yet; running is what is pending.
--- USES shortened
--- KEYS high normal low suspect
+-- USES group_of later shortened streams
+-- KEYS
 -- ARGV group state after limit
 -- Returns {where to go on or '', {{place, consumer, idle_ms, {fields, payload cut...}}...}}; a place is a letter and an entry
 local limit = tonumber(limit)
-local streams = {high, normal, low, suspect}
-local function last_delivered(stream)
-  local groups = redis.pcall('XINFO', 'GROUPS', stream)
-  for _, row in ipairs(groups.err and {} or groups) do
-    local about = {}
-    for n = 1, #row, 2 do about[row[n]] = row[n + 1] end
-    if about.name == group then return about['last-delivered-id'] end
-  end
-end
-
-local function halves(id)
-  local ms, n = string.match(id, '^(%d+)-(%d+)$')
-  return tonumber(ms), tonumber(n)
-end
-local function later(id, other)
-  local ms, n = halves(id)
-  local other_ms, other_n = halves(other)
-  return ms > other_ms or (ms == other_ms and n > other_n)
-end
-
 local rows = {}
 local function ready(stream, letter, from)
-  local last = last_delivered(stream)
+  local about = group_of(stream)
+  local last = about and about['last-delivered-id']
   if last and (from == '' or later(last, from)) then from = last end
   for _, entry in ipairs(redis.call('XRANGE', stream, from == '' and '-' or '(' .. from, '+', 'COUNT', limit - #rows)) do
     rows[#rows + 1] = {letter .. entry[1], '', 0, shortened(entry[2], 600)}
@@ -47,14 +28,14 @@ local function running(stream, letter, from)
 end
 
 local begun = after == ''
-for n, letter in ipairs({'h', 'n', 'l', 's'}) do
+for _, letter in ipairs({'h', 'n', 'l', 's'}) do
   local from = ''
   if not begun and string.sub(after, 1, 1) == letter then
     begun = true
     from = string.sub(after, 2)
   end
   if begun and #rows < limit and budget > 0 then
-    if state == 'ready' then ready(streams[n], letter, from) else running(streams[n], letter, from) end
+    if state == 'ready' then ready(streams[letter], letter, from) else running(streams[letter], letter, from) end
   end
 end
 local full = #rows >= limit or budget <= 0

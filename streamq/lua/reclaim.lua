@@ -11,14 +11,13 @@
 -- times, so after a jump nothing is touched and the caller must stamp the leases anew.
 -- A worker's heartbeat tells the lease it renews under. Where the policy's is shorter, the worker has not
 -- heard of it yet, and what it holds keeps the longer one.
--- USES ring
--- KEYS stream policy suspect index dead letters counters cancels waiters gone groups heartbeats expiring doorbell ready bell
+-- USES changed clock dead_letter end_task priority_of ring vanished
+-- KEYS stream policy suspect index counters cancels heartbeats
 -- ARGV group letter cursor limit expected_ms default_lease_ms default_max_lost done
 -- Returns {next cursor, now_ms, returned, dead, cancelled, whether the policy is no hash} or {'skew', now_ms}
 local limit, expected = tonumber(limit), tonumber(expected_ms)
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = clock()
 local stamp = string.format('%.0f', now)
 local policy = redis.pcall('HMGET', policy, 'lease_ms', 'max_lost')
 -- A stored value that no app can have written counts as none; a policy that is no hash keeps no task.
@@ -42,71 +41,31 @@ local function promised(worker)
   return promises[worker]
 end
 
-local function changed(fields, changes)
-  local out = {}
-  for n = 1, #fields, 2 do
-    if changes[fields[n]] == nil then
-      out[#out + 1] = fields[n]
-      out[#out + 1] = fields[n + 1]
-    end
-  end
-  for name, value in pairs(changes) do
-    out[#out + 1] = name
-    out[#out + 1] = value
-  end
-  return out
-end
-
-local function ended(id, op)
-  redis.call('HDEL', index, id)
-  redis.call('HDEL', cancels, id)
-  redis.call('ZREM', expiring, id)
-  if redis.call('ZREM', waiters, id) == 1 then redis.call('PUBLISH', done .. id, op) end
-end
-
-local function error_of(name, message, attempt, owner)
-  return cjson.encode({
-    attempt = attempt, at_ms = now, worker = owner, error = name, traceback = '', message = message})
-end
-
 local function with_loss(failures, attempt, owner)
-  local loss = error_of(
-    'WorkerLost', 'the worker stopped renewing its lease while it held the task', attempt, owner)
+  local loss = cjson.encode({
+    attempt = attempt, at_ms = now, worker = owner, error = 'WorkerLost', traceback = '',
+    message = 'the worker stopped renewing its lease while it held the task'})
   if not string.match(failures or '', '^%[.+%]$') then return '[' .. loss .. ']' end
   return string.sub(failures, 1, -2) .. ',' .. loss .. ']'
 end
 
--- As settle has it: no letter takes another's place.
-local function letter_id(id)
-  if redis.call('HEXISTS', letters, id) == 0 then return id end
-  return string.format('d%s-%.0f', stamp, redis.call('HINCRBY', counters, 'sequence', 1)), id
-end
-
-local function bury(id, reason, priority, fields)
-  local own, other = letter_id(id)
-  if other then fields = changed(fields, {i = own, o = other}) end
-  redis.call('ZADD', dead, stamp, own)
-  redis.call('HSET', letters, own, cmsgpack.pack({reason, priority, stamp, fields, reason}))
-  redis.call('ZADD', groups, 0, reason .. ' ' .. stamp .. ' ' .. own)
-end
-
-local returned, buried, cancelled = 0, 0, 0
+local returned, died, cancelled = 0, 0, 0
 local function take_back(entry, fields, owner)
   local have = {}
   for n = 1, #fields, 2 do have[fields[n]] = fields[n + 1] end
   local id, lost = have.i or letter .. entry, (tonumber(have.l) or 0) + 1
-  local priority = letter ~= 's' and letter or (have.q == 'h' or have.q == 'l') and have.q or 'n'
+  local priority = priority_of(letter, have.q)
   local attempt = (tonumber(have.a) or 0) + 1
   fields = changed(fields, {i = id, l = tostring(lost), f = with_loss(have.f, attempt, owner)})
   if redis.call('HEXISTS', cancels, id) == 1 then
-    redis.call('ZADD', gone, stamp, 'x' .. id)
     cancelled = cancelled + 1
-    ended(id, 'x')
+    end_task(id, 'x', stamp, have.c)
   elseif lost >= max_lost or #fields > 1000 then
     -- Nobody's task has so many fields, and Lua could not append it.
-    bury(id, #fields > 1000 and 'undecodable' or 'lost', priority, fields)
-    buried = buried + 1
-    ended(id, 'd')
+    local reason = #fields > 1000 and 'undecodable' or 'lost'
+    buried(id, {reason, priority, stamp, fields, reason})
+    died = died + 1
+    end_task(id, 'd', stamp, have.c)
   else
     local target, mark = stream, letter
     if lost >= may_lose - 1 then
@@ -114,7 +73,7 @@ local function take_back(entry, fields, owner)
       fields = changed(fields, {q = priority})
     end
     redis.call('HSET', index, id, mark .. redis.call('XADD', target, '*', unpack(fields)))
-    ring(doorbell, ready, bell, target)
+    ring(target)
     returned = returned + 1
   end
 end
@@ -138,9 +97,8 @@ local function write_off(deleted)
   local names = moved_tasks(deleted)
   for place, owner in pairs(deleted) do
     local id, priority = names[place] or place, letter == 's' and 'n' or letter
-    local why = error_of('EntryDeleted', 'something else deleted the entry while a worker held it', 0, owner)
-    bury(id, 'vanished', priority, {'i', id, 'f', '[' .. why .. ']'})
-    ended(id, 'd')
+    buried(id, vanished(id, priority, stamp, owner))
+    end_task(id, 'd')
   end
 end
 
@@ -168,9 +126,9 @@ write_off(deleted)
 if #entries > 0 then
   redis.call('XACK', stream, group, unpack(entries))
   redis.call('XDEL', stream, unpack(entries))
-  local counts = {reclaimed = held, started = held, dead = buried + ghosts, cancelled = cancelled}
+  local counts = {reclaimed = held, started = held, dead = died + ghosts, cancelled = cancelled}
   for name, value in pairs(counts) do
     if value > 0 then redis.call('HINCRBY', counters, name, value) end
   end
 end
-return {next_, now, returned, buried + ghosts, cancelled, unread}
+return {next_, now, returned, died + ghosts, cancelled, unread}

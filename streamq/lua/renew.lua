@@ -4,30 +4,21 @@
 -- XCLAIM asks nobody who they are, so ownership is looked up first: a stale worker renews nothing.
 -- JUSTID leaves the delivery count alone. XCLAIM forgets a delivery whose entry was deleted behind our
 -- back: a dead letter (vanished) remains of it, for which the books count dead + 1.
--- KEYS policy cancels high normal low suspect index dead letters counters waiters groups expiring
+-- USES clock dead_letter end_task streams vanished
+-- KEYS policy cancels letters counters
 -- ARGV group consumer default_lease_ms done deliveries...
 -- Returns {now_ms, lease_ms, {places lost}, {ids to cancel}}; a delivery is a place and a local id
-local streams = {h = high, n = normal, l = low, s = suspect}
-local time = redis.call('TIME')
-local cancelling = redis.call('EXISTS', cancels) == 1
+local now = clock()
+local asked = redis.call('EXISTS', cancels) == 1
 local lost, cancelled = {}, {}
 
 local function write_off(letter, id)
-  local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-  local why = cjson.encode({
-    attempt = 0, at_ms = tonumber(now), worker = consumer, error = 'EntryDeleted', traceback = '',
-    message = 'something else deleted the entry while a worker held it'})
+  local stamp = string.format('%.0f', now)
   if redis.call('HEXISTS', letters, id) == 0 then
-    local fields = {'i', id, 'f', '[' .. why .. ']'}
-    redis.call('ZADD', dead, now, id)
-    redis.call('HSET', letters, id, cmsgpack.pack({'vanished', letter, now, fields, 'vanished'}))
-    redis.call('ZADD', groups, 0, 'vanished ' .. now .. ' ' .. id)
+    dead_letter(id, vanished(id, letter, stamp, consumer))
     redis.call('HINCRBY', counters, 'dead', 1)
   end
-  redis.call('HDEL', index, id)
-  redis.call('HDEL', cancels, id)
-  redis.call('ZREM', expiring, id)
-  if redis.call('ZREM', waiters, id) == 1 then redis.call('PUBLISH', done .. id, 'd') end
+  end_task(id, 'd')
 end
 
 for n = first_arg, #ARGV, 2 do
@@ -40,7 +31,7 @@ for n = first_arg, #ARGV, 2 do
     write_off(string.sub(place, 1, 1) == 's' and 'n' or string.sub(place, 1, 1), id)
     lost[#lost + 1] = place
   else
-    if cancelling and redis.call('HEXISTS', cancels, id) == 1 then cancelled[#cancelled + 1] = id end
+    if asked and redis.call('HEXISTS', cancels, id) == 1 then cancelled[#cancelled + 1] = id end
   end
 end
 -- A policy that is no hash keeps nobody from renewing.
@@ -48,4 +39,4 @@ local lease = redis.pcall('HGET', policy, 'lease_ms')
 lease = type(lease) == 'string' and tonumber(lease) or 0
 -- A stored value that no app can have written counts as none.
 if not (lease >= 200 and lease < 1e15) then lease = tonumber(default_lease_ms) end
-return {time[1] * 1000 + math.floor(time[2] / 1000), lease, lost, cancelled}
+return {now, lease, lost, cancelled}

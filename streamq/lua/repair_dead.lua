@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
 -- repair_dead: list a stored dead letter again, or store a letter for one that is only listed.
+-- USES dead_letter letter_in
 -- KEYS dead letters counters groups
 -- ARGV id
 -- Returns how many were repaired
 local listed, packed = redis.call('ZSCORE', dead, id), redis.call('HGET', letters, id)
 if packed and not listed then
-  local good, letter = pcall(cmsgpack.unpack, packed)
-  good = good and type(letter) == 'table' and type(letter[3]) == 'string' and type(letter[4]) == 'table'
-  if not good or #letter[3] > 15 or not string.match(letter[3], '^%d+$') then return 0 end
+  local letter = letter_in(packed)
+  if not letter or type(letter[3]) ~= 'string' or #letter[3] > 15 or not string.match(letter[3], '^%d+$') then return 0 end
   redis.call('ZADD', dead, letter[3], id)
   if type(letter[5]) == 'string' then
     redis.call('ZADD', groups, 0, letter[5] .. ' ' .. letter[3] .. ' ' .. id)
@@ -21,8 +21,7 @@ elseif listed and not packed then
     cursor, looks = found[1], looks + 1
   until cursor == '0' or looks == 20
   local stamp = string.format('%.0f', listed)
-  redis.call('HSET', letters, id, cmsgpack.pack({'vanished', 'n', stamp, {'i', id}, 'vanished'}))
-  redis.call('ZADD', groups, 0, 'vanished ' .. stamp .. ' ' .. id)
+  dead_letter(id, {'vanished', 'n', stamp, {'i', id}, 'vanished'})
 else
   return 0
 end

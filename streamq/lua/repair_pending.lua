@@ -3,7 +3,8 @@
 --
 -- While its worker renews the lease it may settle it yet, so only one that is idle for a lease is ended.
 -- The task was accepted and will never complete: as a dead letter it balances the books (dead + 1).
--- KEYS stream policy index dead letters counters cancels waiters groups
+-- USES clock dead_letter end_task priority_of vanished
+-- KEYS stream policy index letters counters
 -- ARGV group place id done default_lease_ms
 -- Returns ended, held (by a worker that is alive) or gone (nothing to do any more)
 local entry = string.sub(place, 2)
@@ -13,24 +14,13 @@ if id ~= place and redis.call('HGET', index, id) ~= place then return 'gone' end
 local lease = redis.pcall('HGET', policy, 'lease_ms')
 lease = type(lease) == 'string' and tonumber(lease) or tonumber(default_lease_ms)
 if held[1][3] < lease then return 'held' end
-local time = redis.call('TIME')
-local stamp = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-local letter = string.sub(place, 1, 1)
 
 redis.call('XACK', stream, group, entry)
 if redis.call('HEXISTS', letters, id) == 0 then
-  redis.call('ZADD', dead, stamp, id)
-  local priority = letter == 's' and 'n' or letter
-  local why = cjson.encode({
-    attempt = 0, at_ms = tonumber(stamp), worker = held[1][2], error = 'EntryDeleted', traceback = '',
-    message = 'something else deleted the entry while a worker held it'})
-  local fields = {'i', id, 'f', '[' .. why .. ']'}
-  redis.call('HSET', letters, id, cmsgpack.pack({'vanished', priority, stamp, fields, 'vanished'}))
-  redis.call('ZADD', groups, 0, 'vanished ' .. stamp .. ' ' .. id)
+  local priority = priority_of(string.sub(place, 1, 1))
+  dead_letter(id, vanished(id, priority, string.format('%.0f', (clock())), held[1][2]))
   redis.call('HINCRBY', counters, 'dead', 1)
 end
-redis.call('HDEL', index, id)
-redis.call('HDEL', cancels, id)
-if redis.call('ZREM', waiters, id) == 1 then redis.call('PUBLISH', done .. id, 'd') end
+end_task(id, 'd')
 redis.call('HINCRBY', counters, 'repaired', 1)
 return 'ended'

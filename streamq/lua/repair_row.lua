@@ -3,22 +3,20 @@
 --
 -- The caller has walked all streams and the schedule before: whatever lives there is in the index. So a
 -- row that names an empty place is a leftover. One that names a pending delivery is not ours to remove.
--- USES row_of
--- KEYS schedule index cancels counters high normal low suspect
+-- USES field scheduled streams
+-- KEYS schedule index cancels counters
 -- ARGV group of id
 -- Returns how many rows were removed; `of` is index or cancels
-local streams = {h = high, n = normal, l = low, s = suspect}
 
 -- Whether the task may be there: anything that cannot be read counts for it.
 local function occupied(place)
-  local due, number = string.match(place, '^d(%d+)-(%d+)$')
+  local due, number = scheduled(place)
   local fields
   if due then
-    local row = row_of(schedule, due, tonumber(number))
+    local row = row_of(due, number)
     if not row then return false end
-    local good
-    good, fields = pcall(cmsgpack.unpack, string.sub(row, (string.find(row, '%D') or #row) + 1))
-    if not good or type(fields) ~= 'table' then return true end
+    fields = row_fields(row)
+    if not fields then return true end
   else
     local stream, entry = streams[string.sub(place, 1, 1)], string.sub(place, 2)
     if not stream or not string.match(entry, '^%d+%-%d+$') then return false end
@@ -27,10 +25,7 @@ local function occupied(place)
     if not found then return not held.err and #held == 1 end
     fields = found[2]
   end
-  for n = 1, #fields, 2 do
-    if fields[n] == 'i' then return fields[n + 1] == id end
-  end
-  return place == id
+  return (field(fields, 'i') or place) == id
 end
 
 local at = redis.call('HGET', index, id)

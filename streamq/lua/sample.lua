@@ -4,11 +4,11 @@
 -- For several types of one shard in one call. Any number of daemons may sample: each adds
 -- what is new. What happened while nobody sampled for longer than a rollup covers is in no rollup of that
 -- kind.
+-- USES clock
 -- KEYS (counters sampled schedule dead high normal low suspect minute quarter)...
 -- ARGV minute_ttl_ms quarter_ttl_ms names...
 -- Returns {ms since the last sample, or -1, for each type}
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = clock()
 local names = {}
 for n = first_arg, #ARGV do names[#names + 1] = ARGV[n] end
 

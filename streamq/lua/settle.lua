@@ -11,11 +11,10 @@
 --   r retry       a: delay_ms          b: failures
 --   d dead        a: reason/fingerprint b: failures
 --   x cancelled   e expired   b handed back
--- USES ring
+-- USES clock group_of later streams
 -- KEYS writer schedule index dead letters counters cancels waiters gone high normal low suspect groups buckets expiring doorbell ready bell results...
 -- ARGV task_type sequence memory_ms group done wake shape ttls_and_tasks...
 -- Returns 'all' where every delivery was settled by this call, else a string with 1 or 0 for each
-local streams = {h = high, n = normal, l = low, s = suspect}
 local sequence = tonumber(sequence)
 
 local known = redis.call('GET', writer)
@@ -27,8 +26,8 @@ end
 
 -- Whether anything but the entry is to be taken away with a task: nothing is, of a plain type.
 local noted = redis.call('EXISTS', cancels, waiters, expiring) > 0
-local cancelling = noted and redis.call('EXISTS', cancels) == 1
-local waiting = noted and redis.call('EXISTS', waiters) == 1
+local asked = noted and redis.call('EXISTS', cancels) == 1
+local awaited = noted and redis.call('EXISTS', waiters) == 1
 local counted, deleted, stored, earliest = {}, {}, {}, nil
 
 local h, n_, l, s, rest = string.match(shape, '^(%d+),(%d+),(%d+),(%d+)(.*)$')
@@ -90,12 +89,7 @@ if items or noted then
 end
 if bad then return bad end
 
-local function moment()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
-local now = items and moment()
+local now = items and clock()
 local stamp = items and string.format('%.0f', now)
 
 -- What a caller says in ms. What is no number, or none that a sorted set can order, is a second: it must not
@@ -105,53 +99,20 @@ local function ms_of(text)
   return number and number >= 0 and number < 1e13 and number or 1000
 end
 
--- Most calls need none of these, and the making of so many functions costs as much as a command.
-local ended, apply
+-- Most calls have none of these, and the making of so many functions costs as much as a command.
+local finish, apply
 if items or noted then
-  -- Whether its result is kept; where it is not, who waits for it is to find that it completed.
-  function ended(id, op, kept)
-    redis.call('HDEL', index, id)
-    if cancelling then redis.call('HDEL', cancels, id) end
-    if noted then redis.call('ZREM', expiring, id) end
-    if waiting and redis.call('ZREM', waiters, id) == 1 then
-      if op == 'c' and not kept then
-        redis.call('ZADD', gone, stamp or string.format('%.0f', moment()), 'c' .. id)
-      end
-      redis.call('PUBLISH', done .. id, op)
-    end
-  end
+  -- USES end_task
+  cancelling, expires, waiting = asked, noted, awaited
+  finish = end_task
 end
 if items then
+  -- USES changed dead_letter field priority_of ring
   local function count(name) counted[name] = (counted[name] or 0) + 1 end
-
-  local function field(fields, name)
-    for n = 1, #fields, 2 do
-      if fields[n] == name then return fields[n + 1] end
-    end
-    return nil
-  end
-
-  -- The fields with some replaced or added, or dropped where the new value is false.
-  local function changed(fields, changes)
-    local out = {}
-    for n = 1, #fields, 2 do
-      if changes[fields[n]] == nil then
-        out[#out + 1] = fields[n]
-        out[#out + 1] = fields[n + 1]
-      end
-    end
-    for name, value in pairs(changes) do
-      if value then
-        out[#out + 1] = name
-        out[#out + 1] = value
-      end
-    end
-    return out
-  end
 
   local function append(letter, id, fields)
     redis.call('HSET', index, id, letter .. redis.call('XADD', streams[letter], '*', unpack(fields)))
-    ring(doorbell, ready, bell, streams[letter])
+    ring(streams[letter])
   end
 
   local function park(letter, id, fields, due)
@@ -162,24 +123,18 @@ if items then
     if not earliest or due < earliest then earliest = due end
   end
 
-  -- Something else may have given two entries one id: no letter takes another's place. The later one gets
-  -- an id of its own, and its field `o` names the other.
-  local function letter_id(id)
-    if redis.call('HEXISTS', letters, id) == 0 then return id end
-    return string.format('d%s-%.0f', stamp, redis.call('HINCRBY', counters, 'sequence', 1)), id
+  local function end_item(item, how, kept)
+    finish(item.id, how, stamp, item.fields and field(item.fields, 'c'), kept)
   end
 
   local function bury(item, why, failures)
     local reason, fingerprint = string.match(why, '^([^/]*)/?(.*)$')
     if fingerprint == '' then fingerprint = reason end
-    local id, other = letter_id(item.id)
-    local fields = changed(item.fields, {i = id, o = other, f = failures ~= '' and failures or nil})
-    redis.call('ZADD', dead, stamp, id)
-    redis.call('HSET', letters, id, cmsgpack.pack({reason, item.priority, stamp, fields, fingerprint}))
-    redis.call('ZADD', groups, 0, fingerprint .. ' ' .. stamp .. ' ' .. id)
+    local fields = changed(item.fields, {i = item.id, f = failures ~= '' and failures or nil})
+    buried(item.id, {reason, item.priority, stamp, fields, fingerprint})
     count('dead')
     if reason == 'foreign' then count('adopted') end
-    ended(item.id, 'd')
+    end_item(item, 'd')
   end
 
   local ops = {}
@@ -192,19 +147,17 @@ if items then
       table.insert(stored[number], value)
     end
     count('completed')
-    if item.moved or noted then ended(item.id, 'c', results ~= '') end
+    if item.moved or noted then end_item(item, 'c', results ~= '') end
   end
 
   function ops.x(item)
-    redis.call('ZADD', gone, stamp, 'x' .. item.id)
     count('cancelled')
-    ended(item.id, 'x')
+    end_item(item, 'x')
   end
 
   function ops.e(item)
-    redis.call('ZADD', gone, stamp, 'e' .. item.id)
     count('expired')
-    ended(item.id, 'e')
+    end_item(item, 'e')
   end
 
   function ops.d(item, reason, failures) bury(item, reason, failures) end
@@ -232,8 +185,7 @@ if items then
     item.fields = entry and entry[2]
     if entry then
       item.id = field(item.fields, 'i') or item.place
-      local q = field(item.fields, 'q')
-      item.priority = item.letter ~= 's' and item.letter or (q == 'h' or q == 'l') and q or 'n'
+      item.priority = priority_of(item.letter, field(item.fields, 'q'))
     end
   end
 
@@ -248,7 +200,7 @@ if items then
     end
     -- Nobody's task is so large, and Lua could not append it.
     if again and #item.fields > 1000 then return bury(item, 'undecodable', op == 'b' and '' or b) end
-    if again and cancelling and redis.call('HEXISTS', cancels, item.id) == 1 then op = 'x' end
+    if again and asked and redis.call('HEXISTS', cancels, item.id) == 1 then op = 'x' end
     ops[op](item, a, b)
   end
 end
@@ -264,22 +216,8 @@ end
 -- there: an entry is deleted when it is settled or reclaimed, and one behind the group's last delivery is
 -- waiting anew because the group was lost. One that is named twice is settled once.
 local function sort_out(stream, entries, acknowledged, stale, letter)
-  local function later(id, other)
-    local ms, number = string.match(id, '^(%d+)-(%d+)$')
-    local other_ms, other_number = string.match(other, '^(%d+)-(%d+)$')
-    if ms ~= other_ms then return tonumber(ms) > tonumber(other_ms) end
-    return tonumber(number) > tonumber(other_number)
-  end
-
-  local last, ours, named = nil, {}, {}
-  local groups = redis.pcall('XINFO', 'GROUPS', stream)
-  for _, row in ipairs(groups.err and {} or groups) do
-    if row[2] == group then
-      for n = 1, #row, 2 do
-        if row[n] == 'last-delivered-id' then last = row[n + 1] end
-      end
-    end
-  end
+  local about, ours, named = group_of(stream), {}, {}
+  local last = about and about['last-delivered-id']
   for _, entry in ipairs(entries) do
     if named[entry] then
       settled(false)
@@ -295,7 +233,7 @@ local function sort_out(stream, entries, acknowledged, stale, letter)
 end
 
 local stale, kept = {}, {}
-if waiting then  -- whose results are kept: they come in pairs behind the ids
+if awaited then  -- whose results are kept: they come in pairs behind the ids
   for m = at + all, at + plain - 1, 2 do kept[ARGV[m]] = true end
 end
 for n, letter in ipairs({'h', 'n', 'l', 's'}) do
@@ -314,7 +252,7 @@ for n, letter in ipairs({'h', 'n', 'l', 's'}) do
     end
     if noted then
       for m = at, at + number - 1 do
-        if not stale[letter .. ARGV[m]] then ended(letter .. ARGV[m], 'c', kept[letter .. ARGV[m]]) end
+        if not stale[letter .. ARGV[m]] then finish(letter .. ARGV[m], 'c', nil, nil, kept[letter .. ARGV[m]]) end
       end
     end
     at = at + number
@@ -364,7 +302,7 @@ for number, values in pairs(stored) do
     -- A new one: lists find it by its minute, or by itself where its tasks began in the schedule. Where the
     -- buckets are no sorted set, lists lack it.
     local second, of_schedule = tonumber(string.match(key, ':(%d+)$')), string.match(key, ':(d%d+)$')
-    local minute = second and math.floor(second / 60) or math.floor(moment() / 60000)
+    local minute = second and math.floor(second / 60) or math.floor(clock() / 60000)
     redis.pcall('ZADD', buckets, 'GT', minute, of_schedule or tostring(minute))
   end
 end

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- sweep: remove a stream's consumers that hold nothing, are idle and send no heartbeat.
+-- USES clock
 -- KEYS stream workers
 -- ARGV group idle_ms limit
 -- Returns how many were removed
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = clock()
 local idle_ms, limit, removed = tonumber(idle_ms), tonumber(limit), 0
 local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, group)
 if consumers.err then return 0 end

@@ -4,11 +4,11 @@
 -- For several types of one shard in one call. `limit` is for the call as a whole. Lists
 -- know of results for eight days; a result that is kept for longer is found by its id. A key of the wrong
 -- kind is passed over: the audit tells of it, and it keeps no other from being trimmed.
+-- USES clock
 -- KEYS workers heartbeats (gone waiters buckets)...
 -- ARGV gone_ms silent_ms limit
 -- Returns how many rows were removed
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = clock()
 local left = tonumber(limit)
 
 local function remove(key, before)

@@ -3,11 +3,11 @@
 --
 -- While such tasks were found in the last ten minutes (`found` is 1) somebody looks every `soon_ms`, else every
 -- `seldom_ms`. With `force` the caller is to look at once.
+-- USES clock
 -- KEYS doorbell
 -- ARGV soon_ms seldom_ms ttl_ms found force
 -- Returns 0 where the caller is to look, else in how many ms somebody is
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = clock()
 local last, busy = string.match(redis.call('GET', doorbell) or '', '^(%d+) (%d+)$')
 last, busy = tonumber(last) or 0, tonumber(busy) or 0
 if found == '1' then busy = now + 600000 end

@@ -205,7 +205,7 @@ def test_payloads_are_opaque(shard: Shard, guarded: bool) -> None:
     payload = b'{"empty":[],"large":12345678901234567890,"n":1.0,"text":"\\u0000"}'
     shard.put(payload, delay_ms=1)
     curious = without(
-        "promote", "    if fields[n] == 'i' then id = fields[n + 1] end\n",
+        "promote", "    if fields[n] == name then found = fields[n + 1] end\n",
         "    if fields[n] == 'p' then fields[n + 1] = cjson.encode(cjson.decode(fields[n + 1])) end\n",
     )  # fmt: skip
     with guard(guarded, curious), judged(guarded):
@@ -290,7 +290,7 @@ def test_a_foreign_entry_is_counted_once_however_often_it_is_requeued(shard: Sha
     """I5: it would be a dead letter again each time. Guard: what has no payload stays."""
     history = codec.add_failure(b"", attempt=0, at_ms=1, worker="w", error="E", message="m", traceback="")
     shard.command("XADD", shard.t.normal, "*", "what", "ever")
-    lenient = without("requeue", "good and payload and", "good and")
+    lenient = without("requeue", "good and field(letter[4], 'p') and", "good and")
     with guard(guarded, lenient), judged(guarded):
         for entries in (1, 0, 0):
             found = shard.fetch_raw()

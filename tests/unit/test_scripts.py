@@ -129,6 +129,59 @@ def test_shared_parts_are_put_behind_the_header() -> None:
     assert "opened" not in scripts.assembled(text_of(given="groups letters"))
 
 
+PARTS = sorted(scripts._FOLDER.glob("lib/*.lua"))
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda path: path.stem)
+def test_a_part_says_what_it_is_and_names_what_it_takes(part: Any) -> None:
+    text = part.read_text()
+    assert re.match(rf"-- {part.stem}[(\[]", text), part
+    code = re.sub("--.*", "", text)
+    declared = {
+        word for line in re.findall(r"^-- (?:KEYS|ARGV) (.+)$", text, re.MULTILINE) for word in line.split()
+    }
+    for one in (*keys.TYPE_KINDS, *keys.SHARD_KINDS):
+        if not re.search(rf"local [^\n]*\b{one}\b", code):
+            assert one in declared or not re.search(rf"(?<![.'\w]){one}\b(?!')", code), one
+    assert not re.search(r"\b(KEYS|ARGV)\[\d", code)
+
+
+def test_what_a_script_calls_of_a_part_stands_before_it() -> None:
+    """A server tells of a name that is not there only when a call comes to that line."""
+    found = [
+        name
+        for part in PARTS
+        for name in re.findall(r"^local function (\w+)", part.read_text(), re.MULTILINE)
+    ]
+    for script in scripts.names():
+        code = re.sub("--.*", "", scripts.load(script).text)
+        for name in found:
+            if call := re.search(
+                rf"(?<![.\w]){name}\(", code.replace(f"function {name}(", f"function {name} (")
+            ):
+                made = re.search(rf"function {name}\(", code)
+                assert made is not None, (script, name)
+                assert made.start() <= call.start(), (script, name)
+
+
+def test_parts_come_once_and_behind_those_that_they_use() -> None:
+    made = scripts.assembled(text_of(given="schedule", args="action about", uses="ring note clock"))
+    order = [made.index(f"local function {name}(") for name in ("clock", "ring", "note")]
+    assert order == sorted(order)
+    assert made.count("local function clock(") == 1
+    assert scripts.parse("x", made).keys == ("schedule", "doorbell", "ready", "bell", "action_log", "actions")
+    with pytest.raises(ValueError, match="x.lua uses note, which needs the arguments action"):
+        scripts.assembled(text_of(given="schedule", args="about", uses="note"))
+
+
+def test_parts_that_few_calls_need_stand_where_the_body_names_them() -> None:
+    text = text_of(given="schedule", uses="clock") + "if 1 then\n  -- USES ring\nend\n"
+    made = scripts.assembled(text)
+    assert made.index("local function clock(") < made.index("if 1 then") < made.index("local function ring(")
+    assert made.count("local function clock(") == 1
+    assert scripts.parse("x", made).keys == ("schedule", "doorbell", "ready", "bell")
+
+
 def test_scripts_touch_no_key_that_is_not_declared() -> None:
     """A key is either in KEYS or nowhere: no script spells or builds one."""
     for name in scripts.names():

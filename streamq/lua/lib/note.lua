@@ -1,15 +1,15 @@
--- note(log, rows, action, about, done): the log of operators' actions has one row an action, however many
--- calls it takes.
-local function note(log, rows, action, about, done)
+-- note(done): the log of operators' actions has one row an action, however many calls it takes.
+-- USES clock
+-- KEYS action_log actions
+-- ARGV action about
+local function note(done)
   if action == '' then return end
-  local time = redis.call('TIME')
-  local stamp = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-  if redis.call('HSETNX', rows, action, stamp .. ' ' .. about) == 1 then
-    redis.call('LPUSH', log, action)
-    if redis.call('LLEN', log) > 1000 then
-      local old = redis.call('RPOP', log)
-      redis.call('HDEL', rows, old, old .. '#', old .. '=')
+  if redis.call('HSETNX', actions, action, string.format('%.0f', (clock())) .. ' ' .. about) == 1 then
+    redis.call('LPUSH', action_log, action)
+    if redis.call('LLEN', action_log) > 1000 then
+      local old = redis.call('RPOP', action_log)
+      redis.call('HDEL', actions, old, old .. '#', old .. '=')
     end
   end
-  redis.call('HINCRBY', rows, action .. '#', done)
+  redis.call('HINCRBY', actions, action .. '#', done)
 end

@@ -1,0 +1,8 @@
+-- field(fields, name): the value of a stored field; nil where there is none, the last where there are several.
+local function field(fields, name)
+  local found
+  for n = 1, #fields, 2 do
+    if fields[n] == name then found = fields[n + 1] end
+  end
+  return found
+end
