@@ -21,6 +21,8 @@ _SPARED: Final = frozenset(
     }
 )  # fmt: skip
 """Keys where a wrong one costs itself only: it counts as empty, or gets no group."""
+_RUNG: Final = frozenset({"ready", "bell"})
+"""What `ring` writes, which fails for nothing: a wrong one must keep no task from its stream."""
 _OTHER: Final = {
     "stream": "stream", "streams": "stream", "beats": "zset", "details": "hash", "log": "list",
     "apps": "hash", "schedules": "zset", "rollups": "hash",
@@ -82,7 +84,8 @@ def _kinds(name: str, keys: Sequence[str], text: str) -> str:
     """A look at the kinds of the values."""
     if name in OWN or "no-writes" in text.partition("\n")[0] or _HEAD in text:
         return ""
-    lines = _lines(["" if (name, key) in _SPARED else key for key in keys])
+    spared = _RUNG if name != "muster" else frozenset[str]()
+    lines = _lines(["" if (name, key) in _SPARED or key in spared else key for key in keys])
     if not lines:
         return ""
     books = _BOOKS if "counters" in {key.removesuffix("...") for key in keys} else ""
