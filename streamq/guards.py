@@ -21,6 +21,8 @@ _SPARED: Final = frozenset(
     }
 )  # fmt: skip
 """Keys where a wrong one costs itself only: it counts as empty, or gets no group."""
+_RUNG: Final = frozenset({"ready", "bell"})
+"""What `ring` writes, which fails for nothing: a wrong one must keep no task from its stream."""
 _OTHER: Final = {
     "stream": "stream", "streams": "stream", "beats": "zset", "details": "hash", "apps": "hash",
     "schedules": "zset", "rollups": "hash",
@@ -81,7 +83,8 @@ def _kinds(name: str, keys: Sequence[str], header: str) -> str:
     """A look at the kinds of the values."""
     if name in OWN or "no-writes" in header.partition("\n")[0]:
         return ""
-    lines = "".join(_lines(name, key) for key in keys)
+    spared = _RUNG if name != "muster" else frozenset[str]()
+    lines = "".join(_lines(name, key) for key in keys if key not in spared)
     if not lines:
         return ""
     books = _BOOKS if "uncountable_" in lines else ""

@@ -86,15 +86,16 @@ async def conduct(settings: Settings, folder: Path) -> Run:
         stage = Stage(
             folder, servers, settings.seed, previous, settings.sabotage, settings.conducts, settings.rate
         )
+        supervising = asyncio.create_task(stage.supervise())
         try:
             stage.start()
-            supervising = asyncio.create_task(stage.supervise())
             await _inject(stage, settings.plan(deploys=previous is not None), settings.at_work)
             extra = await _drained(stage, settings.drain)
             supervising.cancel()
             extra += await _end(stage)
             final = await asyncio.to_thread(_count, servers)
         finally:
+            supervising.cancel()  # or it would start daemons anew that nobody ends
             stage.close()
     events = history.read(folder / "history")
     findings = [*extra, *check(events, final)]

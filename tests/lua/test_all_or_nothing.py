@@ -237,6 +237,25 @@ def test_every_key_of_a_call_is_what_its_header_says(name: str, transport: SyncT
         assert one == "apps" if known is None else known.kind in KINDS_OF.get(one, {one}), key
 
 
+@pytest.mark.parametrize("name", ["ready", "bell"])
+@pytest.mark.parametrize("kind", ["string", "hash", "list"])
+def test_a_bell_that_is_none_keeps_no_task_from_its_stream(shard: Shard, name: str, kind: str) -> None:
+    """It is found by the next muster: promoted, taken back, run now and enqueued as ever."""
+    shard.command("SET", shard.s.doorbell, "1")
+    harm(shard, getattr(shard.s, name), kind)
+    shard.put()
+    [delivery] = shard.fetch("gone")
+    shard.age(delivery, 60_000)
+    assert shard.reclaim().returned == 1
+    later = shard.put(delay_ms=60_000)
+    assert shard.run(calls.run_now(shard.t, later))
+    shard.put(delay_ms=1)
+    shard.promote_until(1)
+    [*_, taken] = shard.fetch()
+    shard.settle([taken], Retried(0, b"[]"))
+    assert shard.snapshot().scheduled == 0
+
+
 COUNTING = (
     "settle plainly", "settle all kinds", "enqueue one", "enqueue of all kinds", "reclaim", "promote",
     "expire", "cancel", "requeue", "purge", "repair",
