@@ -108,8 +108,6 @@ MUTANTS: Final = [
     _M("settle", "if not stale[letter .. ARGV[m]] then finish",
        "do finish", "a stale worker ends a cancel request"),
     _M("settle", "  redis.call('HSET', letters, id, cmsgpack.pack(letter))\n", "", "a dead letter is empty"),
-    _M("settle", "if redis.call('HEXISTS', letters, id) == 1 then", "if false then",
-       "a letter takes another's place"),
     _M("settle", ", f = failures ~= '' and failures or nil", "", "the last error is lost"),
     _M("settle", "if quiet ~= op then count('started') end",
        "count('started')", "attempts that never began count"),
