@@ -247,8 +247,10 @@ class StreamQ:
         if bound.route is not None:
             [handle] = self.enqueue_many([bound])
             return handle
-        if not self._hooks.enqueue:
-            return self._send_one(bound)
+        return self._send_hooked(bound) if self._hooks.enqueue else self._send_one(bound)
+
+    def _send_hooked(self, bound: Bound[Any]) -> TaskHandle[Any]:
+        """Send one task within the hooks around the call."""
         call = Enqueue(self.name, bound.handler.name, [bound.task])
 
         def send() -> TaskHandle[Any]:
@@ -263,8 +265,10 @@ class StreamQ:
         if bound.route is not None:
             [handle] = await self.aenqueue_many([bound])
             return handle
-        if not self._hooks.aenqueue:
-            return await self._asend_one(bound)
+        return await (self._asend_hooked(bound) if self._hooks.aenqueue else self._asend_one(bound))
+
+    async def _asend_hooked(self, bound: Bound[Any]) -> TaskHandle[Any]:
+        """As `_send_hooked`."""
         call = Enqueue(self.name, bound.handler.name, [bound.task])
 
         async def send() -> TaskHandle[Any]:
