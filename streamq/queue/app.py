@@ -247,8 +247,10 @@ class StreamQ:
         if bound.route is not None:
             [handle] = self.enqueue_many([bound])
             return handle
-        if not self._hooks.enqueue:
-            return self._send_one(bound)
+        return self._send_hooked(bound) if self._hooks.enqueue else self._send_one(bound)
+
+    def _send_hooked(self, bound: Bound[Any]) -> TaskHandle[Any]:
+        """Send one task within the hooks around the call."""
         call = Enqueue(self.name, bound.handler.name, [bound.task])
 
         def send() -> TaskHandle[Any]:
