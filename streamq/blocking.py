@@ -7,16 +7,12 @@ has nothing else to do, but where that loop runs a worker too.
 
 from __future__ import annotations
 
-import functools
 import sys
 import weakref
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from streamq.context import CURRENT
 from streamq.errors import UsageError
-
-C = TypeVar("C", bound=type)
 
 SERVING: weakref.WeakSet[Any] = weakref.WeakSet()
 """The event loops in which a worker runs."""
@@ -40,25 +36,3 @@ def refuse(call: str, instead: str, *, waits: bool = False) -> None:
             f"{call} would stop the event loop that runs in this thread until the task has ended: "
             f"write {instead}"
         )
-
-
-def plain(name: str) -> Callable[[C], C]:
-    """Have the public methods of a class refused in `async def` handlers; `name` is what the class is called
-    there. They have no async twins, but may be called in a thread."""
-
-    def refusing(cls: C) -> C:
-        for method, function in list(vars(cls).items()):
-            if not method.startswith("_") and callable(function):
-                setattr(cls, method, _refused(f"{name}.{method}", function))
-        return cls
-
-    return refusing
-
-
-def _refused(call: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def asked(*args: Any, **kwargs: Any) -> Any:
-        refuse(f"{call}()", f"await asyncio.to_thread({call}, …)")
-        return function(*args, **kwargs)
-
-    return asked

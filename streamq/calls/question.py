@@ -8,7 +8,6 @@ from typing import Any
 
 from streamq import codec
 from streamq.calls.call import (
-    PRIORITY_OF,
     Call,
     build,
     moment,
@@ -20,10 +19,8 @@ from streamq.keys import GROUP, ShardKeys, TypeKeys
 from streamq.model import (
     STATES,
     Counts,
-    DeadLetter,
     Located,
     State,
-    TaskId,
 )
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.shards import AppRecord
@@ -41,9 +38,9 @@ def ready(key: str = "") -> Call[bool]:
     return Call(None, (key,) if key else (), ("PING",), bool)
 
 
-def info() -> Call[dict[str, str]]:
-    """What the server says of itself."""
-    return Call(None, (), ("INFO",), _info)
+def info(key: str = "", section: str = "") -> Call[dict[str, str]]:
+    """What a server says of itself, or a section of it: the server that has the key, or any."""
+    return Call(None, (key,) if key else (), ("INFO", section) if section else ("INFO",), _info)
 
 
 def _info(reply: bytes) -> dict[str, str]:
@@ -142,24 +139,6 @@ def _located(local: str, reply: list[Any]) -> Located:
 
 def _state(name: str) -> State:
     return next(state for state in STATES if state == name)
-
-
-def dead_page(t: TypeKeys, start: int, limit: int) -> Call[list[DeadLetter]]:
-    """A page of dead letters, newest first."""
-    return build("dead_page", (t.dead, t.letters), (start, limit), partial(_letters, t))
-
-
-def _letters(t: TypeKeys, reply: list[Any]) -> list[DeadLetter]:
-    return [
-        DeadLetter(
-            id=TaskId(t.type, t.shard, local.decode("utf-8", "replace")),
-            died_ms=moment(died),
-            reason=reason.decode("utf-8", "replace"),
-            priority=PRIORITY_OF.get(letter.decode("utf-8", "replace"), "normal"),
-            fields=tuple(fields),
-        )
-        for local, died, reason, letter, fields in reply
-    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from typing import Any
 from streamq.cli import OK, target
 from streamq.cli.output import age, moment, remark, tell, write_json, write_table
 from streamq.doctor.queue import NO_DAEMON, OVERDUE
-from streamq.inspector import Inspector, TypeStats
+from streamq.inspector import Inspector
 from streamq.operations import Pause
+from streamq.overview import TypeStats
 from streamq.reach import Reach, unless_away
 from streamq.shards import AppRecord
 

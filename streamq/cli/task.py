@@ -25,10 +25,10 @@ from streamq.cli.output import (
     write_table,
 )
 from streamq.errors import UsageError
-from streamq.inspector import TaskInfo
 from streamq.model import LETTER, STATES, SUSPECT, Success
 from streamq.options import whole
 from streamq.stored import count
+from streamq.taskinfo import TaskInfo
 from streamq.tasklist import MOST_ROWS, TaskFilter, TaskRow
 
 _LISTED: Final = [state for state in STATES if state != "unknown"]

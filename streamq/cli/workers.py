@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from streamq.cli import OK, target
 from streamq.cli.output import age, write_json, write_table
-from streamq.inspector import WorkerInfo
+from streamq.heartbeats import WorkerInfo
 from streamq.wording import listed
 
 

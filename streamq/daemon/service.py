@@ -17,7 +17,7 @@ from typing import Any, Final
 import orjson
 
 from streamq import calls, telemetry
-from streamq.daemon.backlog import Backlog, View, samples
+from streamq.daemon.backlog import Backlog
 from streamq.daemon.claimer import Claimer
 from streamq.daemon.directory import Directory
 from streamq.daemon.expirer import Expirer
@@ -29,6 +29,7 @@ from streamq.daemon.rounds import Rounds
 from streamq.daemon.sampler import Sampler
 from streamq.errors import RedisError, UsageError
 from streamq.options import DaemonOptions
+from streamq.overview import View, samples
 from streamq.release import package_version
 from streamq.telemetry import health, systemd
 from streamq.telemetry.health import Facts

@@ -19,11 +19,12 @@ from streamq.dashboard import objects
 from streamq.dashboard.access import MAY
 from streamq.deadgroups import END_MS, DeadGroups, DeadSelection
 from streamq.errors import InvalidOption, InvalidTaskId, UsageError
-from streamq.inspector import Inspector, TaskInfo
+from streamq.inspector import Inspector
 from streamq.model import STATES, State, TaskId
 from streamq.options import seconds
 from streamq.reach import unless_away
 from streamq.stored import moment, real
+from streamq.taskinfo import TaskInfo
 from streamq.tasklist import TaskFilter
 
 if TYPE_CHECKING:

@@ -90,7 +90,6 @@ ROLES: Final = {
         (
             "counts",
             "locate",
-            "dead_page",
             "survey",
             "audit_stream",
             "audit_place",

@@ -21,7 +21,16 @@ from streamq.calls import Call
 from streamq.errors import AuthenticationFailed, RedisError, RedisUnavailable, ServerError
 from streamq.transport import server, topology, wire
 from streamq.transport.address import Address
-from streamq.transport.faults import ServerChanged, doubtful, final, latest, naming_rights, told, translate
+from streamq.transport.faults import (
+    ServerChanged,
+    doubtful,
+    final,
+    gone,
+    latest,
+    naming_rights,
+    told,
+    translate,
+)
 from streamq.transport.link import Link, Unsent, reset_told, serve
 from streamq.transport.patience import Effort
 from streamq.transport.topology import MOST_HOPS, Discovery, Node, Redirect
@@ -325,6 +334,19 @@ class AsyncTransport:
         except (lib.RedisError, OSError) as error:
             await self.turn(node, error)
             raise translate(error, node.shown, self.address.source) from None
+
+    async def everywhere(self, call: Call[R]) -> dict[str, R]:
+        """As SyncTransport.everywhere."""
+        await self.discovered(None)
+        nodes = [node for node in self._topology.nodes() if self._topology.serves(node)]
+        return {node.shown: await self.tell(node, call) for node in nodes}
+
+    async def there(self, shown: str, call: Call[R]) -> R:
+        """As SyncTransport.there."""
+        for node in self._topology.nodes():
+            if node.shown == shown and self._topology.serves(node):
+                return await self.tell(node, call)
+        raise gone(shown)
 
     def find(self, call: Call[Any] | None) -> Node | None:
         """Who is to be asked, as far as that is known."""

@@ -315,8 +315,8 @@ async def test_plain_calls_in_an_async_handler_are_refused_with_what_to_write(ur
         "result": ("await handle.aresult()", lambda: app.handle("other:0:n1-0").result(5)),
         "status": ("await handle.astatus()", lambda: app.handle("other:0:n1-0").status()),
         "cancel": ("await handle.acancel()", lambda: app.handle("other:0:n1-0").cancel()),
-        "stats": ("await asyncio.to_thread(app.inspector.stats, …)", app.inspector.stats),
-        "pause": ("await asyncio.to_thread(app.admin.pause, …)", lambda: app.admin.pause("other")),
+        "stats": ("await app.ainspector.stats(…)", app.inspector.stats),
+        "pause": ("await app.aadmin.pause(…)", lambda: app.admin.pause("other")),
         "connect": ("await app.aconnect()", app.connect),
     }
 
@@ -334,7 +334,7 @@ async def test_plain_calls_in_an_async_handler_are_refused_with_what_to_write(ur
 
     @app.task
     async def allowed() -> str:
-        await asyncio.to_thread(app.inspector.stats)
+        await app.ainspector.stats()
         return app.send("other").id  # a round trip, after which the loop goes on
 
     async with working(app):
