@@ -14,12 +14,11 @@ from typing import Final, Self
 
 import orjson
 
-from streamq import calls
+from streamq import calls, codec
 from streamq.app import sized
 from streamq.audit import Audit, Auditor, Mode
 from streamq.deadgroups import DeadSelection, Groups, said_of
-from streamq.depth import TOO_DEEP, too_deep
-from streamq.errors import PayloadError, UnknownTaskType, UsageError
+from streamq.errors import UnknownTaskType, UsageError
 from streamq.facade import AsyncFacade, Facade, SyncFacade, operation, stepwise
 from streamq.flow import Flow, Part, ask
 from streamq.forgetting import Forgetting
@@ -27,6 +26,7 @@ from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
 from streamq.model import CancelAnswer, Moved, TaskId, cancel_answer
 from streamq.operations import note
 from streamq.options import TaskOptions
+from streamq.payloads.reading import check_edited, in_place_of
 from streamq.transport import AsyncTransport, SyncTransport
 from streamq.wording import listed
 
@@ -36,8 +36,7 @@ _Step = Callable[..., calls.Call[Moved]]
 
 
 class Acts(Facade):
-    """What may be done to one app, in the name of `by`, in all shards that may hold something, and at least
-    `shards`."""
+    """What may be done to one app, in the name of `by`, in the shards that may hold something."""
 
     _by = ""
 
@@ -95,9 +94,8 @@ class Acts(Facade):
         for n in range((yield from self._known())):
             known.update((yield from ask(calls.types(shard_keys(self._app, n)))))
         if task_type not in known:
-            raise UnknownTaskType(
-                f"app {self._app!r} has no task type {task_type!r}; it has: {listed(known)}"
-            )
+            has = f"it has: {listed(known)}"
+            raise UnknownTaskType(f"app {self._app!r} has no task type {task_type!r}; {has}")
 
     @operation
     def drain(self, worker: str) -> Flow[bool]:
@@ -205,9 +203,14 @@ class Acts(Facade):
         place. Return the new task's id, None where there is no such dead letter. Raises InvalidTaskId
         and PayloadError."""
         task = TaskId.parse(task_id)
-        _check_payload(payload)
-        told = note(self._by, "edit and requeue", task_id)
-        local = yield from ask(calls.resubmit(self._keys(task), task.local, payload, told))
+        check_edited(payload)
+        sized(payload, TaskOptions().max_payload, "the arguments")
+        located = yield from ask(calls.locate(self._keys(task), task.local))
+        stored = in_place_of(codec.fields_dict(located.fields).get("p"), payload)
+        step = calls.resubmit(
+            self._keys(task), task.local, stored, note(self._by, "edit and requeue", task_id)
+        )
+        local = yield from ask(step)
         return str(TaskId(task.type, task.shard, local)) if local else None
 
     def _by_id(self, step: _Step, verb: str, task_ids: Sequence[str]) -> Flow[int]:
@@ -289,18 +292,6 @@ def _all(step: _Step, progress: Callable[[int], object] | None) -> Flow[int]:
             break
         stayed, left = stayed + moved.stay, moved.left
     return total
-
-
-def _check_payload(payload: bytes) -> None:
-    try:
-        given = orjson.loads(payload)
-    except ValueError as error:
-        raise PayloadError(f"the payload is not JSON: {error}") from None
-    if too_deep(payload):
-        raise PayloadError(f"the payload: {TOO_DEEP}")
-    if not isinstance(given, dict):
-        raise PayloadError("the payload must be a JSON object of the arguments by name")
-    sized(payload, TaskOptions().max_payload, "the arguments")
 
 
 def _user() -> str:

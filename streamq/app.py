@@ -25,6 +25,7 @@ from streamq.errors import (
 from streamq.model import NAME_PATTERN
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.options import TaskOptions, whole
+from streamq.payloads.pipeline import Pipeline
 from streamq.shards import MOST, AppRecord
 from streamq.telemetry.traces import Tracer
 from streamq.wording import listed
@@ -48,6 +49,8 @@ class Handler:
         self.is_async = inspect.iscoroutinefunction(function) or _is_async_object(function)
         self.stated = frozenset(stated)
         self.app = ""
+        self.pipeline: Pipeline | None = None
+        """What payloads, results and failures go through; set by the app."""
         if self.is_async and options.executor != "auto":
             raise InvalidOption(
                 f"task type {name!r} is async and runs on the loop: leave out executor={options.executor!r}"
@@ -98,7 +101,8 @@ class Handler:
             raise
         except Exception as error:  # whatever the value's own methods raise: the handler has done its work
             raise PayloadError(f"{what} cannot be encoded: {type(error).__name__}") from error
-        return sized(raw, self.options.max_payload, what)
+        raw = sized(raw, self.options.max_payload, what)
+        return raw if self.pipeline is None else self.pipeline.seal(raw)
 
     def decode_result(self, raw: bytes) -> Any:
         """The return value; DecodeError where it does not fit the annotation."""
@@ -197,6 +201,7 @@ class Registry:
         self.handlers: dict[str, Handler] = {}
         self._runs: dict[str, redefinition.Run | None] = {}
         self.tracer: Tracer | None = None
+        self.pipeline: Pipeline | None = None
         self.record: AppRecord | None = None
         self.record_at = 0.0
 
@@ -217,7 +222,7 @@ class Registry:
                     f"give {_told(handler)} another name with @app.task(name=...)"
                 )
         self.handlers[handler.name], self._runs[handler.name] = handler, run
-        handler.app = self.name
+        handler.app, handler.pipeline = self.name, self.pipeline
 
     def get(self, task_type: str) -> Handler:
         try:

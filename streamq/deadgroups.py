@@ -17,6 +17,7 @@ from streamq.fingerprint import place, stored
 from streamq.flow import Flow, ask, in_turn
 from streamq.keys import TypeKeys, type_keys
 from streamq.model import TaskId
+from streamq.payloads.reading import readable
 from streamq.stored import count
 from streamq.unreadable import Unreadable, of_data, said
 
@@ -193,7 +194,7 @@ def _group(task_type: str, shard: int, group: calls.Group) -> DeadGroup:
 def _whole(have: dict[str, bytes]) -> bytes | None:
     """Return a payload that was not cut; None if it was."""
     payload, size = have.get("p"), count(have.get("size", b"0"), 1 << 62)
-    return payload if payload is not None and len(payload) >= size else None
+    return readable(payload) if payload is not None and len(payload) >= size else None
 
 
 def _merged(groups: Iterable[DeadGroup]) -> list[DeadGroup]:

@@ -12,6 +12,7 @@ from streamq import calls, codec
 from streamq.flow import Flow
 from streamq.keys import shard_keys, type_keys
 from streamq.model import Located, State, Success, TaskId
+from streamq.payloads.reading import readable
 from streamq.stored import count
 from streamq.tasklist import failed_attempts
 from streamq.unreadable import Unreadable, whole
@@ -65,12 +66,12 @@ def _task_info(task: TaskId, located: Located, success: Success | None) -> TaskI
         id=str(task),
         type=task.type,
         state=located.state,
-        payload=have.get("p"),
+        payload=readable(have.get("p")),
         attempts_failed=failed,
         lost=count(have.get("l")),
         failures=failures,
         detail={**located.detail, **ended},
-        result=located.result,
+        result=readable(located.result),
         success=success,
         fields=have,
     )

@@ -21,6 +21,7 @@ from streamq.flow import Flow, ask
 from streamq.keys import RESULT_BUCKET_MS, SCHEDULED_RESULTS, TypeKeys, type_keys
 from streamq.model import STATES, State, TaskId
 from streamq.newest import Form, Newest, NewestPage, Reader
+from streamq.payloads.reading import readable
 from streamq.stored import count, moment
 from streamq.unreadable import Unreadable
 
@@ -29,6 +30,8 @@ LOOK_AT: Final = 2000
 """Rows that a page looks at at most."""
 LOOK_FOR: Final = 0.06
 """Seconds after which a page ends, full or not."""
+SHOWN: Final = 600
+"""Bytes of a payload in a list, as the scripts that read lists cut it."""
 MEMBERS_AT_ONCE: Final = 20
 _MEMBER: Final = re.compile(r"d?[0-9]{1,15}")
 ENDED: Final[dict[State, str]] = {"dead": "", "cancelled": "x", "expired": "e"}
@@ -326,7 +329,7 @@ def _stamp(local: str) -> int:
 
 def _row(task_type: str, shard: int, row: calls.Row) -> TaskRow:
     have = codec.fields_dict(row.fields)
-    failures = codec.failures(have.get("f", b""))
+    failures, payload = codec.failures(have.get("f", b"")), readable(have.get("p"))
     return TaskRow(
         id=str(TaskId(task_type, shard, row.local)),
         type=task_type,
@@ -339,9 +342,9 @@ def _row(task_type: str, shard: int, row: calls.Row) -> TaskRow:
         lease_idle_ms=row.idle_ms,
         reason=row.reason,
         fingerprint=row.fingerprint,
-        payload=have.get("p"),
-        payload_size=count(have.get("size")),
-        result=(have.get("result") or b"null") if "result" in have else None,
+        payload=None if payload is None else payload[:SHOWN],
+        payload_size=count(have.get("size")) if payload is have.get("p") else len(payload or b""),
+        result=(readable(have.get("result")) or b"null") if "result" in have else None,
         last_error=failures[-1] if failures else None,
         fields=have,
     )

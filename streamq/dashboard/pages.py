@@ -17,11 +17,13 @@ from starlette.routing import Route
 
 from streamq.dashboard import objects
 from streamq.dashboard.access import MAY
+from streamq.dashboard.privacy import Privacy
 from streamq.deadgroups import END_MS, DeadGroups, DeadSelection
 from streamq.errors import InvalidOption, InvalidTaskId, UsageError
 from streamq.inspector import Inspector
 from streamq.model import STATES, State, TaskId
 from streamq.options import seconds
+from streamq.payloads.reading import fault
 from streamq.reach import unless_away
 from streamq.stored import moment, real
 from streamq.taskinfo import TaskInfo
@@ -118,7 +120,7 @@ class Pages:
             request, "task.html", status=404 if info.state == "unknown" else 200, info=info,
             payload=privacy.text(info.payload), result=privacy.result_text(result, info.payload),
             failures=failures, success=info.success, privacy=privacy,
-            origin=objects.origin(info), editable=privacy.complete and info.state == "dead",
+            origin=objects.origin(info), editable=_editable(info, privacy),
             enqueued_ms=_enqueued(info.id, info.fields), now=self._now(info),
         )  # fmt: skip
 
@@ -199,6 +201,10 @@ def task_filter(query: Any) -> TaskFilter:
         newer_than=_age(query, "newer"),
         fingerprint=query.get("fingerprint", "").strip()[:40],
     )
+
+
+def _editable(info: TaskInfo, privacy: Privacy) -> bool:
+    return privacy.complete and info.state == "dead" and not fault(info.payload)
 
 
 def dead_groups(inspector: Inspector, query: Any) -> tuple[DeadGroups, DeadSelection]:

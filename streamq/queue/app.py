@@ -239,7 +239,10 @@ class StreamQ:
         handler = foreign(task_type)
         what = f"the arguments of task type {task_type!r}"
         payload = sized(convert.encode(dict(given), what=what), handler.options.max_payload, what)
-        return bound_to(handler, said, payload)
+        bound = bound_to(handler, said, payload)
+        if self.registry.pipeline is not None:  # a stand-in for a handler is of no app
+            bound.task = bound.task._replace(payload=self.registry.pipeline.seal(payload))
+        return bound
 
     def _enqueue_one(self, bound: Bound[Any]) -> TaskHandle[Any]:
         if bound.route is not None:
