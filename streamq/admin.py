@@ -19,7 +19,7 @@ from streamq.app import sized
 from streamq.audit import Audit, Auditor, Mode
 from streamq.deadgroups import DeadSelection, Groups, said_of
 from streamq.errors import UnknownTaskType, UsageError
-from streamq.facade import AsyncFacade, Facade, SyncFacade, operation, stepwise
+from streamq.facade import AsyncFacade, Facade, OfLoop, SyncFacade, operation, stepwise
 from streamq.flow import Flow, Part, ask
 from streamq.forgetting import Forgetting
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
@@ -27,7 +27,7 @@ from streamq.model import CancelAnswer, Moved, TaskId, cancel_answer
 from streamq.operations import note
 from streamq.options import TaskOptions
 from streamq.payloads.reading import check_edited, in_place_of
-from streamq.transport import AsyncTransport, SyncTransport
+from streamq.transport import SyncTransport
 from streamq.wording import listed
 
 BATCH: Final = 100
@@ -267,14 +267,7 @@ class Admin(SyncFacade, Acts, called="app.admin", awaited="app.aadmin"):
 class AsyncAdmin(AsyncFacade, Acts):
     """As Admin, for event loops: `await app.aadmin.pause("email")`."""
 
-    def __init__(
-        self,
-        transport: AsyncTransport | Callable[[], AsyncTransport],
-        app: str,
-        shards: int = 1,
-        *,
-        by: str = "",
-    ) -> None:
+    def __init__(self, transport: OfLoop, app: str, shards: int = 1, *, by: str = "") -> None:
         super().__init__(transport, app, shards)
         self._by = by or _user()
 

@@ -10,7 +10,7 @@ import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeAlias, TypeVar, overload
 
 from streamq.blocking import refuse
 from streamq.flow import Flow, adrive, aparts, drive, parts
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+OfLoop: TypeAlias = "AsyncTransport | Callable[[], AsyncTransport]"
+"""The transport of an event loop, or what answers that of the running one."""
 
 
 class operation(Generic[P, R]):  # noqa: N801 - a decorator
@@ -160,9 +162,7 @@ class AsyncFacade(Facade):
         for name, found in _operations(cls):
             setattr(cls, name, found.awaited())
 
-    def __init__(
-        self, transport: AsyncTransport | Callable[[], AsyncTransport], app: str, shards: int = 1
-    ) -> None:
+    def __init__(self, transport: OfLoop, app: str, shards: int = 1) -> None:
         space = namespace_of(app) if callable(transport) else transport.address.namespace
         super().__init__(space.app(app), shards)
         self._transport = transport

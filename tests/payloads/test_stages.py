@@ -1,5 +1,5 @@
 """A stage between JSON and what is stored: who writes uses it, who reads, shows or edits goes through it.
-What went through a stage that is not known is told as such, never shown as bytes, never edited and never run."""
+What went through a stage that is not known is told as such: never shown as bytes, edited or run."""
 
 from __future__ import annotations
 
