@@ -38,7 +38,7 @@ import orjson
 from streamq.depth import too_deep
 from streamq.errors import DecodeError
 from streamq.model import LOCAL_PATTERN, Delivery, Entry, Overrides, Success
-from streamq.payloads.pipeline import Pipeline, sealed_length
+from streamq.payloads.pipeline import SEALED, Pipeline, sealed_length
 from streamq.payloads.pipeline import opened as opened_payload
 
 _new: Final = tuple.__new__
@@ -235,7 +235,7 @@ def keep(result: bytes, delivery: Delivery, mark: bytes, started_ms: int, run_ms
 
 def opened(local: str, stored: bytes) -> tuple[bytes, Success | None]:
     """A stored result -> its JSON ('' for None), and the attempt where that was noted."""
-    if length := sealed_length(stored):
+    if stored[:1] == SEALED and (length := sealed_length(stored)):
         result, note = stored[:length], stored[length:]
     else:
         result, begins, note = stored.partition(_NOTE_BEGINS)

@@ -17,7 +17,8 @@ from typing import Final, NamedTuple, Protocol
 
 from streamq.errors import DecodeError
 
-_BEGINS: Final = b"\x1f"
+SEALED: Final = b"\x1f"
+"""What sealed bytes begin with."""
 _HEAD: Final = re.compile(
     rb"\x1f([a-z0-9_.-]{1,30}(?:,[a-z0-9_.-]{1,30}){0,7})\x1f([\x00-\xff]{4})", re.DOTALL
 )
@@ -56,7 +57,7 @@ class Pipeline:
         """Return what is stored."""
         for stage in self._stages:
             raw = stage.seal(raw)
-        return b"%b%b%b%b%b" % (_BEGINS, self._marks, _BEGINS, len(raw).to_bytes(4, "little"), raw)
+        return b"%b%b%b%b%b" % (SEALED, self._marks, SEALED, len(raw).to_bytes(4, "little"), raw)
 
 
 class _Sealed(NamedTuple):
@@ -67,7 +68,7 @@ class _Sealed(NamedTuple):
 
 def _sealed(stored: bytes) -> _Sealed | None:
     """What the head says; None if nothing was sealed."""
-    head = _HEAD.match(stored) if stored[:1] == _BEGINS else None
+    head = _HEAD.match(stored) if stored[:1] == SEALED else None
     if head is None:
         return None
     return _Sealed(head[1].decode().split(","), head.end(), head.end() + int.from_bytes(head[2], "little"))
@@ -88,6 +89,8 @@ def pipeline_of(stored: bytes) -> Pipeline | None:
 
 def opened(stored: bytes) -> bytes:
     """Return the JSON of what is stored. Raises UnknownEncoding, and DecodeError if it is damaged or cut."""
+    if stored[:1] != SEALED:
+        return stored
     found = _sealed(stored)
     if found is None:
         return stored
