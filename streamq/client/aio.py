@@ -19,8 +19,9 @@ from streamq.calls import ShardClosed
 from streamq.client.base import Base
 from streamq.client.waiting import Waiting
 from streamq.client.writers import AT_ONCE, BATCH, BATCH_BYTES, Writer, Writers
-from streamq.dialogue import Ask, Dialogue
+from streamq.dialogue import Dialogue
 from streamq.errors import OutcomeUnknown, RedisUnavailable
+from streamq.flow import Ask
 from streamq.keys import TypeKeys
 from streamq.model import Answer, NewTask
 from streamq.options import Durability

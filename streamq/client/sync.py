@@ -17,7 +17,8 @@ from streamq.app import Registry
 from streamq.calls import ShardClosed
 from streamq.client.base import Base
 from streamq.client.writers import AT_ONCE, Writers, batches
-from streamq.dialogue import Ask, Dialogue
+from streamq.dialogue import Dialogue
+from streamq.flow import Ask
 from streamq.keys import TypeKeys
 from streamq.lazy import at_any_time
 from streamq.model import LIVING, Answer, Located, NewTask
