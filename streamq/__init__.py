@@ -110,6 +110,7 @@ if TYPE_CHECKING:
     from streamq.tasklist import TaskRow as TaskRow
     from streamq.telemetry.health import Facts as Facts
     from streamq.telemetry.listen import Listen as Listen
+    from streamq.telemetry.report import BacklogView as BacklogView
     from streamq.telemetry.report import Report as Report
     from streamq.telemetry.sums import Snapshot as Snapshot
     from streamq.telemetry.traces import Tracing as Tracing
@@ -164,7 +165,7 @@ _inner, _inner_named = lazy.names(__name__, {
     "environment": ("Source",),
     "queue.bound": ("Route",),
     "telemetry.health": ("Facts",),
-    "telemetry.report": ("Report",),
+    "telemetry.report": ("BacklogView", "Report"),
     "telemetry.sums": ("Snapshot",),
     "model": ("Overrides",),
     "namespace": ("Namespace",),

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from streamq.keys import SHARD_KINDS, TYPE_KINDS, ShardKeys, TypeKeys, shard_keys
 
@@ -31,8 +31,6 @@ _HEADER: Final = re.compile(
     r"-- ARGV(?P<args> .*)?\n(?:--.*\n)*?"
     r"-- Returns .+\n"
 )
-_NAME: Final = re.compile(r"\([a-z_ ]+\)\.\.\.|[a-z_]+(?:\.\.\.)?")
-_LATER: Final = re.compile(r"^ *-- USES (?P<parts>[a-z_ ]+)\n", re.MULTILINE)
 _LUA: Final = frozenset((
     "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "if", "in", "local", "nil",
     "not", "or", "repeat", "return", "then", "true", "until", "while", "cjson", "cmsgpack", "error",
@@ -165,8 +163,7 @@ def names() -> list[str]:
 # -- what the loader makes of a script -----------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(NamedTuple):
     """A file of `lua/lib`: its text, and the keys, arguments and other parts that it works with."""
 
     text: str
@@ -184,7 +181,9 @@ def assembled(text: str) -> str:
         return text
     parts = _parts(_words(header[0], "USES"))
     shared = "".join(part.text for part in parts.values())
-    body = _LATER.sub(partial(_placed, parts), text[header.end() :])
+    body = text[header.end() :]
+    if "-- USES " in body:
+        body = re.sub(r"^ *-- USES ([a-z_ ]+)\n", partial(_placed, parts), body, flags=re.MULTILINE)
     own, args = _named(header)
     keys = _with_those_of(parts, own)
     _check(header["name"], keys, args, parts)
@@ -198,20 +197,25 @@ def assembled(text: str) -> str:
 def _placed(parts: dict[str, _Part], line: re.Match[str]) -> str:
     """The parts that a line of the body names, without those that stand before it."""
     before = set(parts)
-    _parts(line["parts"].split(), parts)
+    _parts(line[1].split(), parts)
     return "".join(part.text for name, part in parts.items() if name not in before)
 
 
 def _named(header: re.Match[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The names of the keys and of the arguments in a header."""
-    keys, args = (tuple(_NAME.findall(header[part] or "")) for part in ("keys", "args"))
+    keys, args = (_listed(header[part] or "") for part in ("keys", "args"))
     return keys, args
+
+
+def _listed(words: str) -> tuple[str, ...]:
+    single, mark, group = words.partition("(")
+    return (*single.split(), mark + group) if mark else tuple(single.split())
 
 
 def _words(text: str, mark: str) -> tuple[str, ...]:
     """The words of the comment line that begins with this mark."""
-    line = re.search(rf"^-- {mark} (.+)$", text, re.MULTILINE)
-    return tuple(line[1].split()) if line else ()
+    _, found, after = text.partition(f"\n-- {mark} ")
+    return tuple(after.partition("\n")[0].split()) if found else ()
 
 
 def _parts(wanted: Iterable[str], found: dict[str, _Part] | None = None) -> dict[str, _Part]:

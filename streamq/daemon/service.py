@@ -29,7 +29,7 @@ from streamq.release import package_version
 from streamq.telemetry import health, systemd
 from streamq.telemetry.health import Facts
 from streamq.telemetry.pulse import Pulse
-from streamq.telemetry.report import Report, Seen
+from streamq.telemetry.report import BacklogView, Report
 from streamq.telemetry.sums import Snapshot, Sums, build_info
 from streamq.transport import Address, AsyncTransport, arrived, warn_of_eviction
 
@@ -185,9 +185,9 @@ class Daemon:
         found.add(samples(await self._backlog.look()))
         return found
 
-    async def backlog(self) -> Seen | None:
+    async def backlog(self) -> BacklogView | None:
         view = await self._backlog.look()
-        return None if view.rows is None else Seen(view.rows, view.more_types)
+        return None if view.rows is None else BacklogView(view.rows, view.more_types)
 
     def report(self) -> Report:
         """What a supervisor is told; called in another thread."""

@@ -89,6 +89,7 @@ end
 
 if n > #ARGV then
   if not known then redis.call('SADD', types, task_type) end
+  local before = first_arg - 2
   accepted = (n - first_arg) / 2
   local total = redis.call('HINCRBY', counters, 'accepted', accepted)
   local pcall = redis.pcall
@@ -102,7 +103,7 @@ if n > #ARGV then
       end
       return entry
     end
-    answers[(m - first_arg) / 2 + 1] = ARGV[m] .. entry
+    answers[(m - before) / 2] = ARGV[m] .. entry
     if doorbell then ring(ARGV[m], entry) end
   end
   -- The first task of a type that was forgotten, by a writer that knew it before.

@@ -21,7 +21,7 @@ from streamq.telemetry.sums import Snapshot
 INTERVAL: Final = 1.0
 
 
-class Seen(NamedTuple):
+class BacklogView(NamedTuple):
     """What is known of the queue: rows by app and type, and how many types were not looked at."""
 
     rows: list[dict[str, Any]]

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 from streamq import environment
 from streamq.telemetry import exposition, health
-from streamq.telemetry.report import Seen
+from streamq.telemetry.report import BacklogView
 from streamq.telemetry.sums import Snapshot
 from streamq.telemetry.web import Request, Response, Routes
 
@@ -43,7 +43,7 @@ class Service(Protocol):
 
     async def metrics(self) -> Snapshot: ...
 
-    async def backlog(self) -> Seen | None:
+    async def backlog(self) -> BacklogView | None:
         """None where the queue cannot be seen."""
         ...
 
@@ -96,7 +96,7 @@ def _may_drain(request: Request) -> bool:
     return request.private or (scheme.lower() == "bearer" and good)
 
 
-def _backlog(seen: Seen, query: Any) -> dict[str, Any]:
+def _backlog(seen: BacklogView, query: Any) -> dict[str, Any]:
     chosen = [
         row for row in seen.rows if all(query.get(name, row[name]) == row[name] for name in ("app", "type"))
     ]

@@ -13,7 +13,6 @@ from typing import Any
 
 from streamq.keys import TypeKeys
 from streamq.telemetry.sums import Sums
-from streamq.transport import SyncTransport
 from streamq.worker.attemptlog import AttemptLog
 from streamq.worker.clocks import Clocks
 from streamq.worker.control import Control
@@ -56,10 +55,10 @@ def assemble(given: Setting, shards: int, main: asyncio.Task[Any] | None) -> Par
     attempt_log, teller = AttemptLog(name), Teller(registry.name, name)
     meter = Meter(sums, registry.name, given.types, clocks.ms) if given.metered else None
     tally = Tally(registry.name, options.heartbeat)
-    servers = Incarnations(given.transport, registry.name, name, holdings, lambda held: control.fenced(held))  # noqa: PLW0108 - made below
+    servers = Incarnations(given, holdings, lambda held: control.fenced(held))  # noqa: PLW0108 - made below
     settler = Settler(
-        given.transport, registry.name, name, holdings, servers, lambda: control.freed(), sums, attempt_log,  # noqa: PLW0108
-        lambda ended: control.settled(ended),  # noqa: PLW0108
+        given, holdings, servers, attempt_log,
+        freed=lambda: control.freed(), settled=lambda ended: control.settled(ended),  # noqa: PLW0108
     )  # fmt: skip
     ours = [tally, *([] if meter is None else [meter]), teller, attempt_log]
     observers = Observers([*ours, *registry.hooks.all], clocks, settler.put, name)
@@ -76,37 +75,24 @@ def assemble(given: Setting, shards: int, main: asyncio.Task[Any] | None) -> Par
     intake = Intake(name, holdings, runner, settler, closed)
 
     def fetcher(shard: int) -> Fetcher:
-        return Fetcher(
-            shard, given.types, registry, given.transport, options, runner, holdings, servers,
-            intake.deliver, intake.recovered,
-        )  # fmt: skip
+        return Fetcher(shard, given, runner, holdings, servers, intake.deliver, intake.recovered)
 
-    async def prepare(shard: int) -> frozenset[str]:
-        return await given.presence.prepare(shard, beat(shard))
+    def beat(shard: int) -> bytes:
+        return vitals.heartbeat(shard, draining=given.stop.asked.is_set())
 
-    async def leave(shard: int) -> None:
-        await given.presence.leave(shard, away=crew.is_away(shard))
-
-    crew = Crew(fetcher, prepare, leave, name)
+    crew = Crew(given, fetcher, beat)
     control = Control(given, holdings, runner, crew, observers, teller, attempt_log)
     vitals = Vitals(
         given, runner, crew, holdings, lambda: leases.lease_ms, lambda: leases.away_since,
         meter.adapt if meter else lambda: None,
     )  # fmt: skip
 
-    def beat(shard: int) -> bytes:
-        return vitals.heartbeat(shard, draining=given.stop.asked.is_set())
-
     def watch() -> None:
         if not control.watch():
             leases.stop()
 
-    leases = LeaseKeeper(
-        SyncTransport(given.address), registry, given.types, shards, name, holdings,
-        _lease_events(control, clocks, sums),
-        lease=min(registry.handlers[one].options.lease for one in given.types),
-        heartbeat=options.heartbeat, sources=LeaseSources(beat, watch, observers.drain),
-    )  # fmt: skip
+    events, sources = _lease_events(control, clocks, sums), LeaseSources(beat, watch, observers.drain)
+    leases = LeaseKeeper(given, shards, holdings, events, sources)
     return Parts(holdings, runner, settler, crew, leases, vitals, control, observers, teller)
 
 

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Final
 
 from streamq.telemetry import health
-from streamq.telemetry.report import Report, Seen
+from streamq.telemetry.report import BacklogView, Report
 from streamq.telemetry.sums import Snapshot, Sums, build_info
 
 RESTARTS: Final = ("crashed", "wedged", "worn_out")
@@ -109,10 +109,10 @@ class Board:
         build_info(total, self.role)
         return total
 
-    async def backlog(self) -> Seen | None:
+    async def backlog(self) -> BacklogView | None:
         """What the daemon sees that runs beside the workers."""
         for known in self._latest().values():
             if known is not None and known[0].facts.role == "daemon":
                 rows = known[0].backlog
-                return None if rows is None else Seen(list(rows), known[0].more_types)
+                return None if rows is None else BacklogView(list(rows), known[0].more_types)
         return None

@@ -7,35 +7,29 @@ whoever reads the app record. A shard that is no longer known is empty, so nothi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 
 from streamq import telemetry
 from streamq.errors import RedisError
 from streamq.keys import TypeKeys
 from streamq.worker.fetcher import Fetcher
+from streamq.worker.setting import Setting
 
 
 class Crew:
-    """The fetchers of one worker process. `prepare` makes a shard ready to be read, and answers what is
-    paused there; `leave` says goodbye.
+    """The fetchers of one worker process. make: the fetcher of a shard. beat: the details of its heartbeat.
 
     `failed` is set when a fetcher has ended without having been told to.
     """
 
-    def __init__(
-        self,
-        make: Callable[[int], Fetcher],
-        prepare: Callable[[int], Awaitable[frozenset[str]]],
-        leave: Callable[[int], Awaitable[None]],
-        worker: str,
-    ) -> None:
-        self._make, self._prepare, self._leave = make, prepare, leave
+    def __init__(self, given: Setting, make: Callable[[int], Fetcher], beat: Callable[[int], bytes]) -> None:
+        self._presence, self._make, self._beat = given.presence, make, beat
         self._fetchers: dict[int, Fetcher] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._changing = asyncio.Lock()
         self._stopping = False
         self.failed = asyncio.Event()
-        self._log = telemetry.get_logger(worker=worker)
+        self._log = telemetry.get_logger(worker=given.name)
 
     @property
     def shards(self) -> list[int]:
@@ -71,14 +65,18 @@ class Crew:
             gone = [shard for shard in self._fetchers if shard >= shards]
             await self._end(gone)
             for shard in gone:
-                await self._leave(shard)
+                await self.leave(shard)
             for shard in range(shards):
                 if shard not in self._fetchers and not self._stopping:
                     await self._begin(shard)
 
+    async def leave(self, shard: int) -> None:
+        """Say that we read from a shard no more."""
+        await self._presence.leave(shard, away=self.is_away(shard))
+
     async def _begin(self, shard: int) -> None:
         try:
-            paused = await self._prepare(shard)
+            paused = await self._presence.prepare(shard, self._beat(shard))
         except RedisError as error:
             self._log.warning("shard.not_ready", shard=shard, error=str(error))
             return

@@ -13,19 +13,18 @@ from contextlib import suppress
 from typing import Any, Final
 
 from streamq import calls, telemetry
-from streamq.app import Registry
 from streamq.calls import FetchedByType, Source
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model import SUSPECT
-from streamq.options import WorkerOptions
-from streamq.transport import AsyncTransport, GroupMissing, ServerChanged
+from streamq.transport import GroupMissing, ServerChanged
 from streamq.worker.doorbell import MANY, Doorbell, Listed
 from streamq.worker.fetch_order import FetchPolicy
 from streamq.worker.holdings import Holdings
 from streamq.worker.incarnations import Incarnations
 from streamq.worker.recovery import Recovery
 from streamq.worker.runner import Runner
+from streamq.worker.setting import Setting
 from streamq.worker.shard_reader import ShardReader
 from streamq.worker.unseen import Unseen
 
@@ -41,34 +40,32 @@ class Fetcher:
     def __init__(
         self,
         shard: int,
-        types: list[str],
-        registry: Registry,
-        transport: AsyncTransport,
-        options: WorkerOptions,
+        given: Setting,
         runner: Runner,
         holdings: Holdings,
         servers: Incarnations,
         deliver: Callable[[FetchedByType], Awaitable[None]],
         recovered: Callable[[TypeKeys, list[str]], None],
     ) -> None:
-        keys = [type_keys(registry.name, shard, name) for name in types]
+        app, transport, handlers = given.registry.name, given.transport, given.registry.handlers
+        keys = [type_keys(app, shard, name) for name in given.types]
         self._transport = transport
         self._reader = ShardReader(shard, transport, servers)
-        self._consumer = servers.consumer
-        self._options = options
+        self._consumer = given.name
+        self._options = given.options
         self._runner = runner
         self._holdings = holdings
         self._deliver = deliver
-        self._sums = runner.sums
-        self._log = telemetry.get_logger(worker=servers.consumer, shard=shard)
+        self._sums = given.sums
+        self._log = telemetry.get_logger(worker=given.name, shard=shard)
         self._room, self._ending = asyncio.Event(), asyncio.Event()
         self._left_out = self._blocking = self._idle = False
         self._policy = FetchPolicy(
-            keys, options.fairness, lambda name: runner.room_for(registry.handlers[name]), time.monotonic()
+            keys, given.options.fairness, lambda name: runner.room_for(handlers[name]), time.monotonic()
         )
         self._doorbell: Doorbell | None = None
-        if len(types) > MANY:
-            self._doorbell = Doorbell(shard_keys(registry.name, shard), keys, self._reader.ask)
+        if len(keys) > MANY:
+            self._doorbell = Doorbell(shard_keys(app, shard), keys, self._reader.ask)
         unseen = Unseen(keys, self._consumer, transport, holdings, recovered)
         self._recovery = Recovery(
             shard,

@@ -21,7 +21,7 @@ from streamq.errors import UsageError
 from streamq.options import WorkerOptions
 from streamq.telemetry import systemd
 from streamq.telemetry.listen import Listen
-from streamq.telemetry.report import Seen
+from streamq.telemetry.report import BacklogView
 from streamq.telemetry.sentry import Sentry
 from streamq.telemetry.sums import Snapshot
 from streamq.worker import launch
@@ -301,6 +301,6 @@ class WorkerGroup:
         """What the processes have added up, those that ended among them."""
         return self._board.total()
 
-    async def backlog(self) -> Seen | None:
+    async def backlog(self) -> BacklogView | None:
         """The queue, as the daemon beside the workers sees it."""
         return await self._board.backlog()

@@ -17,8 +17,9 @@ from typing import Final
 from streamq import calls, telemetry
 from streamq.errors import RedisUnavailable
 from streamq.keys import type_keys
-from streamq.transport import AsyncTransport, ServerChanged
+from streamq.transport import ServerChanged
 from streamq.worker.holdings import Held, Holdings, Line, chunks
+from streamq.worker.setting import Setting
 
 CHUNK: Final = 50
 _MOVING: Final = "moving"
@@ -30,20 +31,17 @@ class Incarnations:
 
     def __init__(
         self,
-        transport: AsyncTransport,
-        app: str,
-        consumer: str,
+        given: Setting,
         holdings: Holdings,
         fenced: Callable[[list[Held]], None],
     ) -> None:
-        self._transport = transport
-        self._app = app
-        self.consumer = consumer
+        self._transport, self._app = given.transport, given.registry.name
+        self.consumer = given.name
         self._holdings = holdings
         self._fenced = fenced
         self._known: dict[int, str] = {}
         self._locks: dict[int, asyncio.Lock] = {}
-        self._log = telemetry.get_logger(worker=consumer)
+        self._log = telemetry.get_logger(worker=given.name)
 
     def of(self, shard: int) -> str:
         """The incarnation that calls about deliveries of this shard are meant for; '' before the first."""

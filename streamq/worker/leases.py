@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from streamq import calls, telemetry
-from streamq.app import Registry
 from streamq.errors import AuthenticationFailed, InvalidTaskId, RedisError, RedisUnavailable, ServerError
 from streamq.keys import shard_keys, type_keys
 from streamq.model import Orders, TaskId
@@ -24,6 +23,7 @@ from streamq.telemetry.sums import Sums
 from streamq.transport import Subscription, SyncTransport
 from streamq.worker.daemonwatch import DaemonWatch
 from streamq.worker.holdings import Held, Holdings, Line, chunks
+from streamq.worker.setting import Setting
 
 CHUNK: Final = 50
 """Deliveries that one call renews: about 1 ms of the server's time; four times as many take 3 to 5 ms."""
@@ -67,37 +67,27 @@ class LeaseKeeper(threading.Thread):
     """Renews until stopped."""
 
     def __init__(
-        self,
-        transport: SyncTransport,
-        registry: Registry,
-        types: list[str],
-        shards: int,
-        worker: str,
-        holdings: Holdings,
-        events: LeaseEvents,
-        *,
-        lease: float,
-        heartbeat: float,
-        sources: LeaseSources,
+        self, given: Setting, shards: int, holdings: Holdings, events: LeaseEvents, sources: LeaseSources
     ) -> None:
         super().__init__(name="streamq-leases", daemon=True)
-        self._transport = transport
+        registry = given.registry
+        self._transport = SyncTransport(given.address)
         self._registry, self._app, self._shards = registry, registry.name, shards
-        self._worker = worker
+        self._worker = given.name
         self._holdings = holdings
         self._events = events
-        self._interval = lease / 3
-        self._heartbeat = heartbeat
+        self._interval = min(registry.handlers[name].options.lease for name in given.types) / 3
+        self._heartbeat = given.options.heartbeat
         self._sources = sources
         self.away_since = 0.0
-        self._daemons = DaemonWatch(transport, registry.name, types, worker)
+        self._daemons = DaemonWatch(self._transport, registry.name, given.types, given.name)
         self._control = self._subscription()
         self._deaf = False
         self._stopped = threading.Event()
         self._until = 0.0
         self._again = False
         self._said: dict[str, float] = {}
-        self._log = telemetry.get_logger(worker=worker)
+        self._log = telemetry.get_logger(worker=given.name)
 
     def _subscription(self) -> Subscription:
         """To the control channels of all shards that we serve."""

@@ -18,12 +18,12 @@ from streamq.client import Writer
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import shard_keys, type_keys
 from streamq.model import Outcome, Settlement
-from streamq.telemetry.sums import Sums
-from streamq.transport import AsyncTransport, ServerChanged, returned
+from streamq.transport import ServerChanged, returned
 from streamq.worker import forks
 from streamq.worker.attemptlog import AttemptLog
 from streamq.worker.holdings import Held, Holdings, Line
 from streamq.worker.incarnations import Incarnations
+from streamq.worker.setting import Setting
 
 BATCH: Final = 200
 FIRST_PAUSE: Final = 0.02
@@ -38,25 +38,20 @@ class Settler:
 
     def __init__(
         self,
-        transport: AsyncTransport,
-        app: str,
-        consumer: str,
+        given: Setting,
         holdings: Holdings,
         servers: Incarnations,
-        freed: Callable[[], None],
-        sums: Sums,
         attempt_log: AttemptLog,
+        freed: Callable[[], None],
         settled: Callable[[list[Ended]], None],
     ) -> None:
-        self.transport = transport
-        self.app = app
+        self.transport, self.app, self.sums = given.transport, given.registry.name, given.sums
         self.holdings = holdings
         self.servers = servers
         self.freed = freed
-        self.sums = sums
         self.attempt_log = attempt_log
         self.settled = settled
-        self.log = telemetry.get_logger(worker=consumer)
+        self.log = telemetry.get_logger(worker=given.name)
         self._lanes: dict[int, _Lane] = {}
         self._opened = asyncio.Event()
         _SETTLERS.add(self)

@@ -26,7 +26,7 @@ class Shutdown:
     def __init__(self, given: Setting, parts: Parts, log: Any) -> None:
         self._runner, self._settler, self._crew = parts.runner, parts.settler, parts.crew
         self._leases, self._holdings = parts.leases, parts.holdings
-        self._presence, self._stop, self._log = given.presence, given.stop, log
+        self._stop, self._log = given.stop, log
         self._transport: AsyncTransport = given.transport
         self._drain_timeout = given.options.drain_timeout
         self._settling: asyncio.Task[None] | None = None
@@ -92,7 +92,7 @@ class Shutdown:
         if self._leases.is_alive():  # a heartbeat on its way would bring us back
             await asyncio.to_thread(self._leases.join, 2.0)
         # The first one has our heartbeats, also where we were told to stop before we served any.
-        await asyncio.gather(*(self._leave(shard) for shard in {0, *self._crew.shards}))
+        await asyncio.gather(*(self._crew.leave(shard) for shard in {0, *self._crew.shards}))
         helpers = [one for one in (self._settling, *self.helpers) if one is not None]
         for one in helpers:
             one.cancel()
@@ -100,9 +100,6 @@ class Shutdown:
         await self._transport.settled_down()
         await self._transport.aclose()
         self._log.info("worker.stopped")
-
-    async def _leave(self, shard: int) -> None:
-        await self._presence.leave(shard, away=self._crew.is_away(shard))
 
     async def _finish(self, seconds: float, *, hurried: bool = False) -> bool:
         """Wait until nothing runs; False where time is up, or where it is told to end now."""

@@ -58,7 +58,6 @@ def at(url: str) -> StreamQ:
     """The same handlers at another server, whose worker knows of no hooks: they are the handlers' own."""
     found = StreamQ("shop", url)
     found.registry.handlers.update(app.registry.handlers)
-    found.registry.hooks.all  # noqa: B018 - none
     found.address = Address.parse(url)
     return found
 
