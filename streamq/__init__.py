@@ -13,6 +13,7 @@ from streamq import lazy
 if TYPE_CHECKING:
     __version__: str
     from streamq.admin import Admin as Admin
+    from streamq.admin import AsyncAdmin as AsyncAdmin
     from streamq.app import Handler as Handler
     from streamq.app import Registry as Registry
     from streamq.audit import Audit as Audit
@@ -59,16 +60,14 @@ if TYPE_CHECKING:
     from streamq.errors import UnknownTaskType as UnknownTaskType
     from streamq.errors import UsageError as UsageError
     from streamq.handle import TaskHandle as TaskHandle
+    from streamq.heartbeats import WorkerInfo as WorkerInfo
     from streamq.hooks import Enqueue as Enqueue
     from streamq.hooks import Hook as Hook
+    from streamq.inspector import AsyncInspector as AsyncInspector
     from streamq.inspector import Inspector as Inspector
-    from streamq.inspector import TaskInfo as TaskInfo
-    from streamq.inspector import TypeStats as TypeStats
-    from streamq.inspector import WorkerInfo as WorkerInfo
     from streamq.model import COUNTERS as COUNTERS
     from streamq.model import CancelAnswer as CancelAnswer
     from streamq.model import Counts as Counts
-    from streamq.model import DeadLetter as DeadLetter
     from streamq.model import Delivery as Delivery
     from streamq.model import IdempotencyKey as IdempotencyKey
     from streamq.model import NewTask as NewTask
@@ -88,6 +87,7 @@ if TYPE_CHECKING:
     from streamq.options import RateLimit as RateLimit
     from streamq.options import TaskOptions as TaskOptions
     from streamq.options import WorkerOptions as WorkerOptions
+    from streamq.overview import TypeStats as TypeStats
     from streamq.queue import Bound as Bound
     from streamq.queue import Decorator as Decorator
     from streamq.queue import PerCall as PerCall
@@ -99,11 +99,12 @@ if TYPE_CHECKING:
     from streamq.rollups import Histogram as Histogram
     from streamq.rollups import Latency as Latency
     from streamq.rollups import Rollup as Rollup
-    from streamq.rollups import Rollups as Rollups
     from streamq.rollups import Span as Span
+    from streamq.tail import AsyncTail as AsyncTail
     from streamq.tail import Event as Event
     from streamq.tail import EventName as EventName
     from streamq.tail import Tail as Tail
+    from streamq.taskinfo import TaskInfo as TaskInfo
     from streamq.tasklist import TaskFilter as TaskFilter
     from streamq.tasklist import TaskPage as TaskPage
     from streamq.tasklist import TaskRow as TaskRow
@@ -121,7 +122,7 @@ if TYPE_CHECKING:
     from streamq.worker.loading import App as App
 
 __all__, _named = lazy.names(__name__, {
-    "admin": ("Admin",),
+    "admin": ("Admin", "AsyncAdmin"),
     "audit": ("Audit", "Problem", "Repaired"),
     "context": ("Context", "get_context"),
     "daemon": ("Daemon",),
@@ -135,19 +136,22 @@ __all__, _named = lazy.names(__name__, {
         "TaskExpired", "UnknownTaskType", "UsageError",
     ),
     "handle": ("TaskHandle",),
+    "heartbeats": ("WorkerInfo",),
     "hooks": ("Enqueue", "Hook"),
-    "inspector": ("Inspector", "TaskInfo", "TypeStats", "WorkerInfo"),
+    "inspector": ("AsyncInspector", "Inspector"),
     "model": (
-        "COUNTERS", "CancelAnswer", "Counts", "DeadLetter", "Delivery", "IdempotencyKey", "NewTask",
+        "COUNTERS", "CancelAnswer", "Counts", "Delivery", "IdempotencyKey", "NewTask",
         "Outcome", "Priority", "State", "Success", "TaskId",
     ),
     "operations": ("Action", "Pause"),
     "options": (
         "DaemonOptions", "Durability", "Duration", "Executor", "RateLimit", "TaskOptions", "WorkerOptions",
     ),
+    "overview": ("TypeStats",),
     "queue": ("Bound", "Decorator", "PerCall", "Policy", "StreamQ", "TaskType"),
-    "rollups": ("Activity", "Histogram", "Latency", "Rollup", "Rollups", "Span"),
-    "tail": ("Event", "EventName", "Tail"),
+    "rollups": ("Activity", "Histogram", "Latency", "Rollup", "Span"),
+    "tail": ("AsyncTail", "Event", "EventName", "Tail"),
+    "taskinfo": ("TaskInfo",),
     "tasklist": ("TaskFilter", "TaskPage", "TaskRow"),
     "telemetry.listen": ("Listen",),
     "telemetry.traces": ("Tracing",),

@@ -26,6 +26,7 @@ from streamq.hooks import NO_HOOKS, Hooks
 from streamq.model import NAME_PATTERN
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.options import TaskOptions, whole
+from streamq.payloads.pipeline import Pipeline
 from streamq.shards import MOST, AppRecord
 from streamq.telemetry.traces import Tracer
 from streamq.wording import listed
@@ -51,6 +52,8 @@ class Handler:
         self.stated = frozenset(stated)
         self.app = ""
         self.around = NO_HOOKS.attempt
+        self.pipeline: Pipeline | None = None
+        """What payloads, results and failures go through; set by the app."""
         if self.is_async and options.executor != "auto":
             raise InvalidOption(
                 f"task type {name!r} is async and runs on the loop: leave out executor={options.executor!r}"
@@ -102,7 +105,8 @@ class Handler:
             raise
         except Exception as error:  # whatever the value's own methods raise: the handler has done its work
             raise PayloadError(f"{what} cannot be encoded: {type(error).__name__}") from error
-        return sized(raw, self.options.max_payload, what)
+        raw = sized(raw, self.options.max_payload, what)
+        return raw if self.pipeline is None else self.pipeline.seal(raw)
 
     def decode_result(self, raw: bytes) -> Any:
         """The return value; DecodeError where it does not fit the annotation."""
@@ -203,6 +207,7 @@ class Registry:
         self._runs: dict[str, redefinition.Run | None] = {}
         self.tracer: Tracer | None = None
         self.hooks = hooks
+        self.pipeline: Pipeline | None = None
         self.record: AppRecord | None = None
         self.record_at = 0.0
 
@@ -223,7 +228,7 @@ class Registry:
                     f"give {_told(handler)} another name with @app.task(name=...)"
                 )
         self.handlers[handler.name], self._runs[handler.name] = handler, run
-        handler.app, handler.around = self.name, self.hooks.attempt
+        handler.app, handler.around, handler.pipeline = self.name, self.hooks.attempt, self.pipeline
 
     def get(self, task_type: str) -> Handler:
         try:

@@ -7,15 +7,10 @@ and `send` are let through: they end with one round trip.
 
 from __future__ import annotations
 
-import functools
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
 
 from streamq.context import CURRENT
 from streamq.errors import UsageError
-
-C = TypeVar("C", bound=type)
 
 
 def refuse(call: str, instead: str) -> None:
@@ -32,25 +27,3 @@ def loop_runs() -> bool:
     """Whether an event loop runs in this thread."""
     asyncio = sys.modules.get("asyncio")  # who has not loaded it has no loop
     return asyncio is not None and asyncio._get_running_loop() is not None  # noqa: SLF001 - it raises nothing
-
-
-def plain(name: str) -> Callable[[C], C]:
-    """Have the public methods of a class refused where an event loop runs; `name` is what the class is called
-    there. They have no async twins, but may be called in a thread."""
-
-    def refusing(cls: C) -> C:
-        for method, function in list(vars(cls).items()):
-            if not method.startswith("_") and callable(function):
-                setattr(cls, method, _refused(f"{name}.{method}", function))
-        return cls
-
-    return refusing
-
-
-def _refused(call: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def asked(*args: Any, **kwargs: Any) -> Any:
-        refuse(f"{call}()", f"await asyncio.to_thread({call}, …)")
-        return function(*args, **kwargs)
-
-    return asked

@@ -18,6 +18,9 @@ for the dead letter; it never crashes a loop. Knows no handler and no Redis.
 | o | local id of a dead letter | it was made from that one (edit and requeue), or had its id when it died |
 | v | version of the envelope | it is not 1 |
 
+Payload and result are JSON, or sealed (see `payloads.pipeline`); of a failure the message, the traceback and
+the frame may be, under the name `sealed` and in base64, as scripts read lists of failures.
+
 A kept result is the JSON, a byte that JSON never contains, and a note of the attempt: the last six hex
 digits of the worker's name, the attempt, ms of waiting and running, and, of a task that has moved, when it
 became ready. A result without a note is one of an older release.
@@ -26,6 +29,7 @@ became ready. A result without a note is one of an older release.
 from __future__ import annotations
 
 import struct
+from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -34,6 +38,8 @@ import orjson
 from streamq.depth import too_deep
 from streamq.errors import DecodeError
 from streamq.model import LOCAL_PATTERN, Delivery, Entry, Overrides, Success
+from streamq.payloads.pipeline import SEALED, Pipeline, sealed_length
+from streamq.payloads.pipeline import opened as opened_payload
 
 _new: Final = tuple.__new__
 VERSION: Final = 1
@@ -138,6 +144,11 @@ def encode_overrides(overrides: Overrides) -> bytes:
 
 def failures(raw: bytes) -> list[dict[str, Any]]:
     """The errors of all attempts; an empty list where the field is damaged."""
+    return [_unsealed(item) if "sealed" in item else item for item in _items(raw)]
+
+
+def _items(raw: bytes) -> list[dict[str, Any]]:
+    """The failures as they are stored."""
     try:
         listed = orjson.loads(raw) if raw and not too_deep(raw) else []
     except ValueError:
@@ -147,7 +158,7 @@ def failures(raw: bytes) -> list[dict[str, Any]]:
     return [item for item in listed if isinstance(item, dict)]
 
 
-def add_failure(
+def add_failure(  # noqa: PLR0913 - one for each field
     raw: bytes,
     *,
     attempt: int,
@@ -159,12 +170,19 @@ def add_failure(
     wait_ms: int | None = None,
     run_ms: int | None = None,
     frame: dict[str, Any] | None = None,
+    pipeline: Pipeline | None = None,
 ) -> bytes:
     """The list with one more: the first and the latest are kept, long texts are cut (the tail of a
     traceback tells most). wait_ms: from ready to started; run_ms: in the handler; None where it was not
-    started. frame: where it was raised, as data."""
-    listed = failures(raw)
+    started. frame: where it was raised, as data. pipeline: what the new one's texts
+    go through."""
+    listed = _items(raw)
     times = {} if run_ms is None else {"wait_ms": wait_ms, "run_ms": run_ms}
+    texts = {
+        "message": clean(message[:MESSAGE_LIMIT]),
+        "traceback": clean(traceback[-_TEXT_LIMIT:]),
+        **({} if frame is None else {"frame": frame}),
+    }
     listed.append(
         {
             "attempt": attempt,
@@ -172,14 +190,26 @@ def add_failure(
             **times,
             "worker": worker,
             "error": clean(error[:200]),
-            "message": clean(message[:MESSAGE_LIMIT]),
-            "traceback": clean(traceback[-_TEXT_LIMIT:]),
-            **({} if frame is None else {"frame": frame}),
+            **(texts if pipeline is None else _sealed(texts, pipeline)),
         }
     )
     if len(listed) > _MOST_FAILURES:
         del listed[1 : len(listed) - _MOST_FAILURES + 1]
     return orjson.dumps(listed)
+
+
+def _sealed(texts: dict[str, Any], pipeline: Pipeline) -> dict[str, Any]:
+    return {"sealed": b64encode(pipeline.seal(orjson.dumps(texts))).decode()}
+
+
+def _unsealed(item: dict[str, Any]) -> dict[str, Any]:
+    """A failure with its texts; with why they cannot be read in place of the message."""
+    try:
+        texts = orjson.loads(opened_payload(b64decode(item["sealed"], validate=True)))
+    except (DecodeError, ValueError, TypeError) as error:
+        texts = {"message": str(error), "traceback": ""}
+    rest = {name: value for name, value in item.items() if name != "sealed"}
+    return {**rest, **texts} if isinstance(texts, dict) else rest
 
 
 def worker_mark(name: str) -> bytes:
@@ -205,8 +235,11 @@ def keep(result: bytes, delivery: Delivery, mark: bytes, started_ms: int, run_ms
 
 def opened(local: str, stored: bytes) -> tuple[bytes, Success | None]:
     """A stored result -> its JSON ('' for None), and the attempt where that was noted."""
-    result, begins, note = stored.partition(_NOTE_BEGINS)
-    note = begins + note
+    if stored[:1] == SEALED and (length := sealed_length(stored)):
+        result, note = stored[:length], stored[length:]
+    else:
+        result, begins, note = stored.partition(_NOTE_BEGINS)
+        note = begins + note
     if len(note) < _NOTE.size:
         return result, None
     _, mark, attempt, wait_ms, run_ms = _NOTE.unpack_from(note)

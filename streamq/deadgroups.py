@@ -6,17 +6,19 @@ to ask for: they are distances in a sorted set. Writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Final
 
 from streamq import calls, codec
 from streamq.errors import ServerError
 from streamq.fingerprint import place, stored
+from streamq.flow import Flow, ask, in_turn
 from streamq.keys import TypeKeys, type_keys
 from streamq.model import TaskId
+from streamq.payloads.reading import readable
 from streamq.stored import count
-from streamq.transport import SyncTransport
 from streamq.unreadable import Unreadable, of_data, said
 
 STEP: Final = 20
@@ -82,86 +84,86 @@ class DeadSelection:
 
 
 class Groups:
-    """Groups the dead letters of one app."""
+    """Groups the dead letters of one app in these shards. Its methods are flows."""
 
-    def __init__(self, transport: SyncTransport, app: str, shards: int) -> None:
-        self._transport = transport
+    def __init__(self, app: str, shards: Sequence[int]) -> None:
         self._app = app
         self._shards = shards
 
-    def read(self, types: Iterable[str]) -> DeadGroups:
-        """The groups of these types."""
+    def read(self, types: Iterable[str]) -> Flow[DeadGroups]:
+        """Return the groups of these types."""
         groups: list[DeadGroup] = []
-        complete, look = True, Unreadable(self._transport)
+        complete, look = True, Unreadable()
         for name in types:
-            shards = range(self._shards)
-            per_shard = [found for shard in shards for found in self._readable(name, shard, look)]
-            complete = complete and len(per_shard) < MOST_GROUPS * self._shards
+            per_shard: list[DeadGroup] = []
+            for shard in self._shards:
+                yield from self._readable(name, shard, look, per_shard)
+            complete = complete and len(per_shard) < MOST_GROUPS * len(self._shards)
             groups += _merged(per_shard)
         groups.sort(key=lambda group: -group.count)
         complete = complete and len(groups) <= MOST_GROUPS
-        listed = self._charted(groups[:CHARTED], look) + groups[CHARTED:MOST_GROUPS]
-        return DeadGroups(listed, complete, tuple(look.told))
+        charted = yield from self._charted(groups[:CHARTED], look)
+        return DeadGroups(charted + groups[CHARTED:MOST_GROUPS], complete, tuple(look.told))
 
-    def _readable(self, name: str, shard: int, look: Unreadable) -> list[DeadGroup]:
-        """The groups of a shard, as far as they can be read."""
-        found: list[DeadGroup] = []
+    def _readable(self, name: str, shard: int, look: Unreadable, into: list[DeadGroup]) -> Flow[None]:
+        """Add the groups of a shard, as far as they can be read."""
         try:
-            found.extend(self._of_shard(name, shard))
+            yield from self._of_shard(name, shard, into)
         except ServerError as error:
             if not of_data(error):
                 raise
             keys = self._keys(name, shard)
-            look.note(said(self._transport, (keys.groups, keys.letters), error))
-        return found
+            look.note((yield from said((keys.groups, keys.letters), error)))
 
-    def _of_shard(self, task_type: str, shard: int) -> Iterable[DeadGroup]:
+    def _of_shard(self, task_type: str, shard: int, into: list[DeadGroup]) -> Flow[None]:
         keys, after = self._keys(task_type, shard), ""
         for _ in range(0, MOST_GROUPS, STEP):
-            found = self._transport.run(calls.dead_groups(keys, after, STEP))
-            yield from (_group(task_type, shard, group) for group in found)
+            found = yield from ask(calls.dead_groups(keys, after, STEP))
+            into += [_group(task_type, shard, group) for group in found]
             if len(found) < STEP:
                 return
             after = found[-1].fingerprint
 
-    def _charted(self, groups: list[DeadGroup], look: Unreadable) -> list[DeadGroup]:
-        """The groups with how many died in each hour."""
+    def _charted(self, groups: list[DeadGroup], look: Unreadable) -> Flow[list[DeadGroup]]:
+        """Return the groups with how many died in each hour."""
         lines: dict[tuple[str, str], tuple[int, ...]] = {}
         for name in {group.type for group in groups}:
             marks = [group.fingerprint for group in groups if group.type == name]
             for start in range(0, len(marks), STEP):
-                lines |= self._lines(name, marks[start : start + STEP], look)
+                lines |= yield from self._lines(name, marks[start : start + STEP], look)
         return [replace(group, per_hour=lines[group.type, group.fingerprint]) for group in groups]
 
-    def _lines(self, name: str, marks: list[str], look: Unreadable) -> dict[tuple[str, str], tuple[int, ...]]:
+    def _lines(
+        self, name: str, marks: list[str], look: Unreadable
+    ) -> Flow[dict[tuple[str, str], tuple[int, ...]]]:
         nothing: list[tuple[int, ...]] = [(0,) * SLICES for _ in marks]
-        per_shard = [
-            look.ask(calls.dead_slices(self._keys(name, shard), SLICE_MS, SLICES, marks), lambda: nothing)
-            for shard in range(self._shards)
-        ]
+        slices = (calls.dead_slices(self._keys(name, n), SLICE_MS, SLICES, marks) for n in self._shards)
+        per_shard = yield from in_turn(look.ask(call, lambda: nothing) for call in slices)
         return {
             (name, mark): tuple(map(sum, zip(*(rows[n] for rows in per_shard), strict=True)))
             for n, mark in enumerate(marks)
         }
 
-    def count(self, selection: DeadSelection) -> int:
-        """How many dead letters are selected."""
-        return sum(
-            self._transport.run(calls.dead_count(keys, selection.since_ms, selection.until_ms, mark))
-            for keys, mark in self.places(selection)
-        )
+    def count(self, selection: DeadSelection) -> Flow[int]:
+        """Return how many dead letters are selected."""
+        number = 0
+        for keys, mark in (yield from self.places(selection)):
+            number += yield from ask(calls.dead_count(keys, selection.since_ms, selection.until_ms, mark))
+        return number
 
-    def places(self, selection: DeadSelection) -> Iterable[tuple[TypeKeys, str]]:
-        """Where the selected letters lie: shard by shard, each with a fingerprint, '' for all of it."""
-        for shard in range(self._shards):
-            for mark in self._marks(selection, shard):
-                yield self._keys(selection.type, shard), mark
+    def places(self, selection: DeadSelection) -> Flow[list[tuple[TypeKeys, str]]]:
+        """Return where the selected letters lie, by shard, each with a fingerprint, '' for all of it."""
+        found: list[tuple[TypeKeys, str]] = []
+        for shard in self._shards:
+            marks = yield from self._marks(selection, shard)
+            found += [(self._keys(selection.type, shard), mark) for mark in marks]
+        return found
 
-    def _marks(self, selection: DeadSelection, shard: int) -> Iterable[str]:
+    def _marks(self, selection: DeadSelection, shard: int) -> Flow[list[str]]:
         if not selection.error:
             return [selection.fingerprint]
-        wanted = selection.fingerprint
-        found = list(self._of_shard(selection.type, shard))
+        wanted, found = selection.fingerprint, list[DeadGroup]()
+        yield from self._of_shard(selection.type, shard, found)
         return [g.fingerprint for g in found if g.tells(selection.error) and wanted in ("", g.fingerprint)]
 
     def _keys(self, task_type: str, shard: int) -> TypeKeys:
@@ -192,7 +194,7 @@ def _group(task_type: str, shard: int, group: calls.Group) -> DeadGroup:
 def _whole(have: dict[str, bytes]) -> bytes | None:
     """Return a payload that was not cut; None if it was."""
     payload, size = have.get("p"), count(have.get("size", b"0"), 1 << 62)
-    return payload if payload is not None and len(payload) >= size else None
+    return readable(payload) if payload is not None and len(payload) >= size else None
 
 
 def _merged(groups: Iterable[DeadGroup]) -> list[DeadGroup]:
@@ -207,3 +209,19 @@ def _merged(groups: Iterable[DeadGroup]) -> list[DeadGroup]:
 def _sum(one: DeadGroup, other: DeadGroup) -> DeadGroup:
     latest = max(one, other, key=lambda group: group.last_ms)
     return replace(latest, count=one.count + other.count, first_ms=min(one.first_ms, other.first_ms))
+
+
+def said_of(selection: DeadSelection) -> str:
+    """Return which letters are selected, in words."""
+    parts: Iterable[str] = (
+        f"all dead letters of {selection.type}",
+        f"with fingerprint {selection.fingerprint}" if selection.fingerprint else "",
+        f"with {selection.error!r} in the error" if selection.error else "",
+        f"that died since {_moment(selection.since_ms)}" if selection.since_ms else "",
+        f"that died until {_moment(selection.until_ms)}" if selection.until_ms < END_MS else "",
+    )
+    return " ".join(filter(None, parts))
+
+
+def _moment(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -16,6 +16,7 @@ from streamq.app import Registry
 from streamq.calls import Call, ShardClosed
 from streamq.durability import Tries
 from streamq.errors import RedisError, ServerError, ServerTooOld
+from streamq.flow import Ask
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model import Answer, Conflict, Duplicate, IdempotencyKey
 from streamq.options import LONGEST_WINDOW, Durability
@@ -26,13 +27,6 @@ R = TypeVar("R")
 
 FRESH: Final = 5.0
 """Seconds for which the app record is believed when the shard of an idempotency key is chosen."""
-
-
-class Ask(NamedTuple):
-    """A call to run; `patience` as the transport takes it."""
-
-    call: Call[Any]
-    patience: float | None = None
 
 
 Dialogue = Generator[Ask, Any, R]

@@ -106,8 +106,7 @@ _INSPECTOR: Final = _table({
     "workers() lists the workers": "ping active_workers nodes get_workers",
     "types() lists the task types": "registered registered_tasks queues active_queues",
     "task(task_id) tells all that is known of a task": "query_task get_task job get_job fetch_job task_info",
-    "dead(task_type), all_dead(task_type) and dead_groups() list dead letters":
-        "failed failures dead_letters dlq",
+    "tasks('dead') and dead_groups() list dead letters": "failed failures dead_letters dlq dead all_dead",
     "app.idle() asks whether nothing is left to do, app.wait_idle(timeout=...) waits":
         "idle wait_idle join is_idle is_empty",
     "app.admin acts: cancel(), requeue(), purge()": "cancel revoke requeue purge pause resume",
@@ -217,7 +216,9 @@ TABLES: Final = {
     "TaskHandle": _HANDLE,
     "StreamQ": _APP,
     "Admin": _ADMIN,
+    "AsyncAdmin": _ADMIN,
     "Inspector": _INSPECTOR,
+    "AsyncInspector": _INSPECTOR,
     "Context": _CONTEXT,
 }
 

@@ -6,7 +6,6 @@ which looks again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,9 +14,9 @@ import orjson
 from streamq import calls
 from streamq.depth import too_deep
 from streamq.errors import UsageError
+from streamq.flow import AskAll, AskNode, Flow, ask, in_turn
 from streamq.keys import known_key, shard_keys, type_keys, type_pattern
 from streamq.model import Note
-from streamq.transport import SyncTransport
 
 SERVED_MS: Final = 60_000
 """A worker that has sent a heartbeat in so many ms is taken for one that serves its types."""
@@ -33,32 +32,33 @@ class _Kept:
 
 
 class Forgetting:
-    """Of one app, in this many shards."""
+    """Of one app, in this many shards. Its methods are flows."""
 
-    def __init__(self, transport: SyncTransport, app: str, shards: int) -> None:
-        self._transport, self._app, self._shards = transport, app, shards
+    def __init__(self, app: str, shards: int) -> None:
+        self._app, self._shards = app, shards
 
-    def forget(self, task_type: str, note: Note, *, drop_results: bool) -> None:
+    def forget(self, task_type: str, note: Note, *, drop_results: bool) -> Flow[None]:
         """Remove a type from every shard. Raises UsageError, and removes nothing, where it is in use; a task
         that comes in between leaves it in that shard, and UsageError says so."""
-        self._check_served(task_type)
-        kept = self._kept(task_type)
-        self._check_empty(task_type, kept, drop_results=drop_results)
-        left = [n for n in range(self._shards) if not self._remove(task_type, n, kept[n], note, drop_results)]
+        yield from self._check_served(task_type)
+        kept = yield from self._kept(task_type)
+        yield from self._check_empty(task_type, kept, drop_results=drop_results)
+        removing = (self._remove(task_type, n, kept[n], note, drop_results) for n in range(self._shards))
+        left = [n for n, gone in enumerate((yield from in_turn(removing))) if not gone]
         if left:
             raise UsageError(
                 f"task type {task_type!r} got a task meanwhile, so shard {left[0]} still has it: let it end, "
                 "and forget the type then"
             )
 
-    def _remove(self, task_type: str, shard: int, kept: _Kept, note: Note, drop: bool) -> bool:
+    def _remove(self, task_type: str, shard: int, kept: _Kept, note: Note, drop: bool) -> Flow[bool]:
         keys = type_keys(self._app, shard, task_type)
-        return self._transport.run(calls.forget(keys, kept.results, kept.rollups, drop=drop, note=note))
+        return (yield from ask(calls.forget(keys, kept.results, kept.rollups, drop=drop, note=note)))
 
-    def _check_served(self, task_type: str) -> None:
+    def _check_served(self, task_type: str) -> Flow[None]:
         shard = shard_keys(self._app, 0)
-        told, now = self._transport.run(calls.heartbeats(shard)), self._transport.run(calls.now())
-        beats = self._transport.run(calls.workers(shard))
+        told, now = (yield from ask(calls.heartbeats(shard))), (yield from ask(calls.now()))
+        beats = yield from ask(calls.workers(shard))
         for name, beat in beats:
             if now - beat < SERVED_MS and task_type in _types(told.get(name, b"")):
                 raise UsageError(
@@ -66,10 +66,9 @@ class Forgetting:
                     "start it with code that has no such type"
                 )
 
-    def _check_empty(self, task_type: str, kept: dict[int, _Kept], *, drop_results: bool) -> None:
-        counts = [
-            self._transport.run(calls.counts(type_keys(self._app, n, task_type))) for n in range(self._shards)
-        ]
+    def _check_empty(self, task_type: str, kept: dict[int, _Kept], *, drop_results: bool) -> Flow[None]:
+        keys = [type_keys(self._app, n, task_type) for n in range(self._shards)]
+        counts = yield from in_turn(ask(calls.counts(one)) for one in keys)
         held = {
             state: sum(getattr(one, state) for one in counts)
             for state in ("ready", "running", "scheduled", "dead")
@@ -86,9 +85,9 @@ class Forgetting:
                 "retention to end, or say that they are to go: results=True, --results"
             )
 
-    def _kept(self, task_type: str) -> dict[int, _Kept]:
+    def _kept(self, task_type: str) -> Flow[dict[int, _Kept]]:
         found = {n: _Kept() for n in range(self._shards)}
-        for name in set(self._scanned(type_pattern(self._app, task_type))):
+        for name in set((yield from _scanned(type_pattern(self._app, task_type)))):
             known = known_key(self._app, name)
             if known is None or known.type != task_type or known.shard not in found:
                 continue
@@ -98,14 +97,18 @@ class Forgetting:
                 found[known.shard].rollups.append(name)
         return found
 
-    def _scanned(self, pattern: str) -> Iterable[str]:
-        transport = self._transport
-        for where, first in transport.everywhere(calls.scan_keys(pattern, "", _SCANNED)).items():
-            cursor, listed = first
-            yield from listed
-            while cursor:
-                cursor, listed = transport.there(where, calls.scan_keys(pattern, cursor, _SCANNED))
-                yield from listed
+
+def _scanned(pattern: str) -> Flow[list[str]]:
+    """Return the keys of all nodes."""
+    found: list[str] = []
+    nodes: dict[str, tuple[str, list[str]]] = yield AskAll(calls.scan_keys(pattern, "", _SCANNED))
+    for node, (first, listed) in nodes.items():
+        cursor = first
+        found += listed
+        while cursor:
+            cursor, more = yield AskNode(node, calls.scan_keys(pattern, cursor, _SCANNED))
+            found += more
+    return found
 
 
 def _types(raw: bytes) -> list[Any]:

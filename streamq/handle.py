@@ -28,6 +28,7 @@ from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model import LIVING, CancelAnswer, Located, State, TaskId, cancel_answer
 from streamq.namespace import namespace_of
 from streamq.options import Duration, seconds
+from streamq.payloads.pipeline import UnknownEncoding, opened
 
 if TYPE_CHECKING:
     from streamq.client.outlook import Scene
@@ -165,7 +166,11 @@ class TaskHandle(Generic[R]):
     def _value(self, located: Located) -> R:
         if located.result is not None:
             try:
-                return self._decode(located.result)
+                return self._decode(opened(located.result))
+            except UnknownEncoding as error:
+                raise DecodeError(
+                    f"the stored result of task {self._id} is {error}", reason="encoding"
+                ) from None
             except orjson.JSONDecodeError as error:
                 raise DecodeError(f"the stored result of task {self._id} is not JSON: {error}") from None
         if located.state == "cancelled":

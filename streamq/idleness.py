@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from streamq import calls
 from streamq.app import check_name
 from streamq.client import Client
-from streamq.dialogue import Ask, Dialogue
+from streamq.dialogue import Dialogue
 from streamq.errors import RedisUnavailable, UnknownTaskType
+from streamq.flow import Ask
 from streamq.keys import shard_keys, type_keys
 from streamq.model import Counts
 from streamq.options import Duration, seconds

@@ -1,246 +1,180 @@
 """Questions about a queue; writes nothing, so a read-only user of the server can ask them.
 
-Owns the counting over shards, the description of a task, the lists of workers and daemons.
-Everything is read in bounded steps.
+Owns the list of questions, each written once for `Inspector` and for `AsyncInspector`, and which shards they
+are asked in. Everything is read in bounded steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
-from streamq import calls, codec
+from streamq import calls, heartbeats, operations, overview, rollups, taskinfo
 from streamq.audit import Audit, Auditor
-from streamq.blocking import plain
 from streamq.deadgroups import DeadGroups, DeadSelection, Groups
 from streamq.errors import RedisUnavailable
-from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
-from streamq.model import COUNTERS, Counts, DeadLetter, Located, State, Success, TaskId
-from streamq.operations import Action, Operations, Pause
-from streamq.rollups import Rollup, Rollups, Span
+from streamq.facade import AsyncFacade, Facade, SyncFacade, operation
+from streamq.flow import Flow, ask, drive, in_turn
+from streamq.heartbeats import WorkerInfo
+from streamq.keys import shard_keys, type_keys
+from streamq.model import COUNTERS, Counts, State
+from streamq.namespace import namespace_of
+from streamq.operations import Action, Pause
+from streamq.overview import GLANCE, TypeStats
+from streamq.rollups import Rollup, Span
 from streamq.shards import MOST, AppRecord
-from streamq.stored import count, mapping, real
-from streamq.tail import Tail
-from streamq.tasklist import TaskFilter, TaskList, TaskPage, failed_attempts
-from streamq.transport import SyncTransport
+from streamq.taskinfo import TaskInfo
+from streamq.tasklist import TaskFilter, TaskList, TaskPage
 from streamq.unreadable import Unreadable, whole
 
-HEARTBEATS_MISSED: Final = 3
-GLANCE: Final = 1000
-"""Task types times shards that an overview asks about: its cost has a bound, however many types there are."""
-LEAST_SHOWN: Final = 20
-_LONGEST_BEAT: Final = 1e6
-"""Seconds between two heartbeats at most."""
+if TYPE_CHECKING:
+    from typing import Self
+
+    from streamq.tail import AsyncTail, Tail
+    from streamq.transport import SyncTransport
+
 _NOTHING: Final = dict.fromkeys(COUNTERS, 0)
-_NO_COUNTS: Final = Counts(0, 0, 0, 0, 0, 0, None, None)
-_UNREAD: Final[dict[str, bytes]] = {}
-_TOLD: Final = {
-    "types": list, "running": list, "problems": list, "concurrency": int, "running_count": int, "pid": int,
-    "host": str, "version": str, "only": str,
-}  # fmt: skip
-"""What a heartbeat tells, and of what kind it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class TypeStats:
-    """One task type over all shards. Ages are seconds; None where there is nothing.
+class Questions(Facade):
+    """What may be asked about one app, over all shards that may hold something, and at least `shards`."""
 
-    `ready`, `running`, `scheduled`, `dead`: how many tasks are in these states now; `suspect`: how many of
-    those ready or running ran when their worker died. `counters`: what has happened since the type was first
-    used, by name; each is there, 0 where it never happened (`streamq.COUNTERS` has the names):
-
-    accepted: enqueued. started: attempts that ended, or whose worker died. completed. retried: attempts that
-    failed and are tried again. dead: became a dead letter. reclaimed: taken back from a silent worker.
-    cancelled, expired: ended so. handed_back: returned unfinished by a worker that drained. requeued, purged:
-    dead letters put back, deleted. adopted, repaired, vanished: see `streamq audit`.
-
-    `fault`: which key of the type cannot be read, '' where all can. What lies in its shard is not counted.
-    """
-
-    type: str
-    ready: int
-    running: int
-    scheduled: int
-    dead: int
-    suspect: int
-    oldest_ready_age: float | None
-    next_due_in: float | None
-    counters: dict[str, int]
-    fault: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskInfo:
-    """Everything that is known of one task. `failures`: the errors of its attempts, oldest first.
-
-    `success`: the attempt that completed it; its worker is a name, or `…` and the name's last digits where
-    that one is long gone. None where an older release completed the task.
-    """
-
-    id: str
-    type: str
-    state: State
-    payload: bytes | None
-    attempts_failed: int
-    lost: int
-    failures: list[dict[str, Any]]
-    detail: dict[str, str]
-    result: bytes | None
-    success: Success | None = None
-    fields: dict[str, bytes] = field(repr=False, default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerInfo:
-    """A worker or daemon by its last heartbeat. `alive`: it was not longer ago than three heartbeats."""
-
-    name: str
-    alive: bool
-    last_beat_age: float
-    details: dict[str, Any]
-
-
-@plain("app.inspector")
-class Inspector:
-    """Asks about one app on one server, over all shards that may hold something, and at least `shards`."""
-
-    def __init__(self, transport: SyncTransport, app: str, shards: int = 1) -> None:
-        self._transport = transport
-        self._app = transport.address.namespace.app(app)
-        self._shards = shards
-        self._unreadable = Unreadable(transport)
-
-    if not TYPE_CHECKING:  # which would take every name for an attribute
-
-        def __getattr__(self, name: str) -> NoReturn:
-            from streamq.elsewhere import missing  # noqa: PLC0415 - for a slip only
-
-            missing("Inspector", name)
-
-    @property
-    def transport(self) -> SyncTransport:
-        """What it asks through: the doctor has questions of its own."""
-        return self._transport
-
-    @property
-    def app(self) -> str:
-        """The app's name."""
-        return self._app
+    def __init__(self, app: str, shards: int) -> None:
+        super().__init__(app, shards)
+        self._unreadable = Unreadable()
+        self._only: tuple[int, ...] | None = None
 
     @property
     def faults(self) -> list[str]:
         """What could not be read so far, each in words that name the key: answers are without it."""
         return list(self._unreadable.told)
 
-    def shards(self) -> int:
-        """How many shards to look at: those in use, and those that producers have left and that are not
-        yet empty. It changes while the app lives."""
+    def within(self, shards: Sequence[int]) -> Self:
+        """Return an inspector of these shards only, whatever the server knows of others: what lies in those
+        is not in its answers. Faults of both are told by both."""
+        found = copy.copy(self)
+        found._only = tuple(shards)  # noqa: SLF001 - its own class
+        return found
+
+    @property
+    def partial(self) -> bool:
+        """Whether it looks at the shards it was given only."""
+        return self._only is not None
+
+    @operation
+    def shards(self) -> Flow[int]:
+        """Return how many shards there are to look at: those in use, and those that producers have left and
+        that are not yet empty. It changes while the app lives."""
+        return self._number()
+
+    def _number(self) -> Flow[int]:
         nobody_knows = AppRecord(known=0)
-        record = self._part(calls.app_record(self._app), lambda: nobody_knows)
-        known = self._guessed() if record is nobody_knows else record.known if record is not None else 1
-        return max(self._shards, known)
+        record = yield from self._unreadable.ask(calls.app_record(self._app), lambda: nobody_knows)
+        if record is nobody_knows:
+            return max(self._shards, (yield from self._guessed()))
+        return max(self._shards, record.known if record is not None else 1)
 
-    def _guessed(self) -> int:
+    def _guessed(self) -> Flow[int]:
         """How many shards there are where the app's record cannot be read: task types are known in each."""
-        there = (n for n in range(1, MOST) if not self._part(calls.types(self._shard(n)), list))
-        return next(there, MOST)
+        for shard in range(1, MOST):
+            if not (yield from self._unreadable.ask(calls.types(shard_keys(self._app, shard)), list)):
+                return shard
+        return MOST
 
-    def each(self) -> Sequence[int]:
-        """The shards that are looked at."""
-        return range(self.shards())
+    @operation
+    def each(self) -> Flow[Sequence[int]]:
+        """Return the shards that are looked at."""
+        return self._each()
 
-    def types(self) -> list[str]:
-        """The task types that were ever registered or enqueued, sorted."""
-        return self._types(self.each())
+    def _each(self) -> Flow[Sequence[int]]:
+        return self._only if self._only is not None else range((yield from self._number()))
 
-    def _types(self, shards: Sequence[int]) -> list[str]:
-        before = len(self._unreadable.told)
-        found = {name for n in shards for name in self._part(calls.types(self._shard(n)), list)}
+    # -- task types --------------------------------------------------------------------------------------
+
+    @operation
+    def types(self) -> Flow[list[str]]:
+        """Return the task types that were ever registered or enqueued, sorted."""
+        return (yield from self._types((yield from self._each())))
+
+    def _types(self, shards: Sequence[int]) -> Flow[list[str]]:
+        before, found = len(self._unreadable.told), set[str]()
+        for n in shards:
+            found.update((yield from self._unreadable.ask(calls.types(shard_keys(self._app, n)), list)))
         if len(self._unreadable.told) > before:
-            told = (one.details.get("types", []) for one in self.workers())
-            found |= {name for names in told for name in names if isinstance(name, str)}
+            found |= _served((yield from self._workers()))
         return sorted(found)
 
-    def glance(self, most: int = GLANCE) -> tuple[list[str], int]:
-        """The task types of an overview, and how many are left out of it: an overview asks about so many in
-        all shards, however many there are. Those that a living worker serves come first."""
-        types, most = self.types(), max(LEAST_SHOWN, most // max(1, len(self.each())))
-        if len(types) <= most:
-            return types, 0
-        served = self._served()
-        chosen = sorted(types, key=lambda name: (name not in served, name))[:most]
-        return sorted(chosen), len(types) - most
-
-    def _served(self) -> set[str]:
-        """The task types of the workers that are alive."""
+    @operation
+    def glance(self, most: int = GLANCE) -> Flow[tuple[list[str], int]]:
+        """Return the task types of an overview, and how many are left out of it: an overview asks about so
+        many in all shards, however many there are. Those that a living worker serves come first."""
+        shards = yield from self._each()
+        types = yield from self._types(shards)
+        found = overview.glance(types, (), len(shards), most)
+        if not found[1]:
+            return found
         try:
-            told = [one.details.get("types") for one in self.workers() if one.alive]
+            workers = yield from self._workers()
         except RedisUnavailable:
-            return set()
-        return {name for types in told if isinstance(types, list) for name in types if isinstance(name, str)}
+            workers = []
+        return overview.glance(types, _served(one for one in workers if one.alive), len(shards), most)
 
-    def stats(self, types: Sequence[str] | None = None) -> list[TypeStats]:
-        """Each task type, or each of these, with its states and counters."""
-        shards = self.each()
-        return [self._type_stats(name, shards) for name in (self._types(shards) if types is None else types)]
+    @operation
+    def stats(self, types: Sequence[str] | None = None) -> Flow[list[TypeStats]]:
+        """Return each task type, or each of these, with its states and counters."""
+        shards = yield from self._each()
+        types = (yield from self._types(shards)) if types is None else types
+        look = self._unreadable
+        return (yield from in_turn(overview.type_stats(self._app, name, shards, look) for name in types))
 
-    def type_stats(self, task_type: str) -> TypeStats:
-        """One task type with its states and counters. Those of a shard that was given up count no more."""
-        return self._type_stats(task_type, self.each())
+    @operation
+    def type_stats(self, task_type: str) -> Flow[TypeStats]:
+        """Return one task type with its states and counters. Those of a shard that was given up count no
+        more."""
+        shards = yield from self._each()
+        return (yield from overview.type_stats(self._app, task_type, shards, self._unreadable))
 
-    def _type_stats(self, task_type: str, shards: Sequence[int]) -> TypeStats:
-        look = Unreadable(self._transport)
-        read = (look.ask(calls.counts(self._type(task_type, n)), lambda: _NO_COUNTS) for n in shards)
-        per_shard = list(read)
-        self._unreadable.note(*look.told)
-        oldest = [c.now_ms - c.oldest_ready_ms for c in per_shard if c.oldest_ready_ms is not None]
-        due = [c.next_due_ms - c.now_ms for c in per_shard if c.next_due_ms is not None]
-        return TypeStats(
-            type=task_type,
-            ready=sum(c.ready for c in per_shard),
-            running=sum(c.running for c in per_shard),
-            scheduled=sum(c.scheduled for c in per_shard),
-            dead=sum(c.dead for c in per_shard),
-            suspect=sum(c.suspect for c in per_shard),
-            oldest_ready_age=max(0, *oldest) / 1000 if oldest else None,
-            next_due_in=min(due) / 1000 if due else None,
-            counters=_NOTHING | _sum(c.counters for c in per_shard),
-            fault="; ".join(look.told),
-        )
-
-    def counts(self, task_type: str, shard: int) -> Counts:
-        """One type in one shard at one instant."""
-        found = self._ask(calls.counts(self._type(task_type, shard)))
+    @operation
+    def counts(self, task_type: str, shard: int) -> Flow[Counts]:
+        """Return one type in one shard at one instant."""
+        found = yield from ask(calls.counts(type_keys(self._app, shard, task_type)))
         return replace(found, counters=_NOTHING | found.counters)
 
-    def task(self, task_id: str) -> TaskInfo:
-        """Where a task is and what is stored of it. Raises InvalidTaskId, and ServerError where a key that
-        it needs cannot be read."""
-        task = TaskId.parse(task_id)
-        call = calls.locate(self._type(task.type, task.shard), task.local)
-        located = whole(self._transport, call, f"task {task_id}")
-        return _task_info(task, located, self._named(located.success))
+    @operation
+    def policy(self, task_type: str) -> Flow[dict[str, str]]:
+        """Return what is stored of a type's policy, by the names of the options with their units."""
+        return self._unreadable.ask(calls.policy(type_keys(self._app, 0, task_type)), dict)
 
-    def _named(self, success: Success | None) -> Success | None:
-        """With the worker's whole name, where it sends heartbeats or did not long ago."""
-        if success is None:
-            return None
-        beats = self._part(calls.workers(self._shard(0)), list)
-        found = (name for name, _ in beats if name.endswith(f"-{success.worker}"))
-        return success._replace(worker=next(found, f"…{success.worker}"))
+    @operation
+    def paused(self) -> Flow[dict[str, Pause]]:
+        """Return the task types that workers leave alone, by name."""
+        return (yield from operations.paused(self._app, (yield from self._each()), self._unreadable))
 
-    def dead(self, task_type: str, *, start: int = 0, limit: int = 100) -> list[DeadLetter]:
-        """A page of a type's dead letters, newest first, shard by shard."""
-        page: list[DeadLetter] = []
-        for shard in range(self.shards()):
-            held = self.counts(task_type, shard).dead
-            if start < held and len(page) < limit:
-                listed = self._ask(calls.dead_page(self._type(task_type, shard), start, limit - len(page)))
-                page += listed
-            start = max(0, start - held)
-        return page
+    @operation
+    def rollups(
+        self, task_type: str, span: Span = "hour", *, since_ms: int = 0, now_ms: int | None = None
+    ) -> Flow[list[Rollup]]:
+        """Return what happened to a type in the last 60 minutes or in the last 96 quarters of an hour, oldest
+        first. Counts are noted by the daemon, waiting and running times by the workers.
 
+        since_ms: without the slices that began before. now_ms: the server's clock, where it is known; what is
+        read with the same has the same slices.
+        """
+        shards, look = (yield from self._each()), self._unreadable
+        read = rollups.read(self._app, shards, task_type, span, look, since_ms=since_ms, now_ms=now_ms)
+        return (yield from read)
+
+    # -- tasks -------------------------------------------------------------------------------------------
+
+    @operation
+    def task(self, task_id: str) -> Flow[TaskInfo]:
+        """Return where a task is and what is stored of it. Raises InvalidTaskId, and ServerError where a key
+        that it needs cannot be read."""
+        return taskinfo.task_info(self._app, task_id, self._unreadable)
+
+    @operation
     def tasks(
         self,
         state: State,
@@ -249,171 +183,115 @@ class Inspector:
         cursor: str = "",
         limit: int = 50,
         wanted: TaskFilter | None = None,
-    ) -> TaskPage:
-        """A page of the tasks in a state, of one type or of all, from `cursor` on; at most 200 rows.
+    ) -> Flow[TaskPage]:
+        """Return a page of the tasks in a state, of one type or of all, from `cursor` on; at most 200 rows.
 
         A page is bounded: with a filter it may hold fewer rows than asked for, even none, and still have
         a cursor to go on from. Types come one after the other. Ready, running and scheduled tasks come in
         the order in which they are run, completed ones newest first, both shard by shard; dead, cancelled
         and expired ones newest first over all shards. Raises UsageError.
         """
-        listed = TaskList(self._transport, self._app, self.shards())
-        types = self.types() if task_type is None else [task_type]
-        page = listed.page(state, types, cursor, limit, wanted or TaskFilter())
+        shards = yield from self._each()
+        types = (yield from self._types(shards)) if task_type is None else [task_type]
+        listed = TaskList(self._app, shards)
+        page = yield from listed.page(state, types, cursor, limit, wanted or TaskFilter())
         self._unreadable.note(*page.faults)
         return page
 
-    def dead_groups(self, task_type: str | None = None) -> DeadGroups:
-        """Dead letters by fault: the error and the place in the code, with how many and since when."""
-        found = self._groups().read(self.types() if task_type is None else [task_type])
+    @operation
+    def dead_groups(self, task_type: str | None = None) -> Flow[DeadGroups]:
+        """Return dead letters by fault: the error and the place in the code, with how many and since when."""
+        shards = yield from self._each()
+        types = (yield from self._types(shards)) if task_type is None else [task_type]
+        found = yield from Groups(self._app, shards).read(types)
         self._unreadable.note(*found.faults)
         return found
 
-    def count_dead(self, selection: DeadSelection) -> int:
-        """How many dead letters are selected."""
-        return self._groups().count(selection)
+    @operation
+    def count_dead(self, selection: DeadSelection) -> Flow[int]:
+        """Return how many dead letters are selected."""
+        return (yield from Groups(self._app, (yield from self._each())).count(selection))
 
-    def paused(self) -> dict[str, Pause]:
-        """The task types that workers leave alone, by name."""
-        return self._operations().paused()
+    # -- who works on it, and where ----------------------------------------------------------------------
 
-    def actions(self, limit: int = 100) -> list[Action]:
-        """What operators did last, newest first: the latest thousand are kept."""
-        return self._operations().actions(limit)
+    @operation
+    def workers(self) -> Flow[list[WorkerInfo]]:
+        """Return the workers that send heartbeats, or did not long ago. A worker beats in the first shard;
+        raises RedisUnavailable where that is not looked at."""
+        return self._workers()
 
-    def rollups(self, task_type: str, span: Span = "hour") -> list[Rollup]:
-        """What happened to a type in the last 60 minutes or in the last 96 quarters of an hour, oldest
-        first. Counts are noted by the daemon, waiting and running times by the workers."""
-        return self.all_rollups().read(task_type, span)
+    def _workers(self) -> Flow[list[WorkerInfo]]:
+        if self._only is not None and 0 not in self._only:
+            raise RedisUnavailable("the shard that workers send heartbeats to is away")
+        return (yield from heartbeats.workers(self._app, self._unreadable))
 
-    def all_rollups(self) -> Rollups:
-        """What reads the rollups of several types, one after the other."""
-        return Rollups(self._transport, self._app, self.each(), self._unreadable)
+    @operation
+    def daemons(self) -> Flow[list[WorkerInfo]]:
+        """Return the daemons that serve this app, and send heartbeats or did not long ago."""
+        return self._daemons()
 
-    def policy(self, task_type: str) -> dict[str, str]:
-        """What is stored of a type's policy, by the names of the options with their units."""
-        return self._part(calls.policy(self._type(task_type, 0)), dict)
-
-    def server(self) -> dict[str, str]:
-        """What the server says of itself (INFO): version, memory, persistence, replication, clients."""
-        return self._ask(calls.info())
-
-    def now_ms(self) -> int:
-        """The server's clock."""
-        return self._ask(calls.now())
-
-    def tail(self) -> Tail:
-        """What happens to tasks, as it happens: `with inspector.tail() as events`, then iterate. Workers
-        tell it only while somebody listens, which a key with a short life tells them."""
-        return Tail(self._transport, self._app, self._shards)
-
-    def _operations(self) -> Operations:
-        return Operations(self._transport, self._app, self.each(), self._unreadable)
-
-    def _groups(self) -> Groups:
-        return Groups(self._transport, self._app, self.shards())
-
-    def all_dead(self, task_type: str) -> Iterator[DeadLetter]:
-        """Every dead letter of a type, page by page. One that moves meanwhile may be missed or met twice."""
-        start = 0
-        while page := self.dead(task_type, start=start):
-            yield from page
-            start += len(page)
-
-    def workers(self) -> list[WorkerInfo]:
-        """The workers that send heartbeats, or did not long ago. A worker beats in the first shard."""
-        shard = self._shard(0)
-        return _processes(self._unreadable, calls.workers(shard), calls.heartbeats(shard))
-
-    def daemons(self) -> list[WorkerInfo]:
-        """The daemons that serve this app, and send heartbeats or did not long ago."""
-        found = daemons(self._transport, self._unreadable)
+    def _daemons(self) -> Flow[list[WorkerInfo]]:
+        found = yield from heartbeats.daemons(namespace_of(self._app), self._unreadable)
         return [one for one in found if one.details.get("only") in (None, self._app)]
 
-    def daemons_alive(self) -> int:
-        """How many daemons serve this app now; 0: delayed tasks, retries and lost deliveries wait."""
-        return sum(one.alive for one in self.daemons())
+    @operation
+    def daemons_alive(self) -> Flow[int]:
+        """Return how many daemons serve this app now; 0: delayed tasks, retries and lost deliveries wait."""
+        return sum(one.alive for one in (yield from self._daemons()))
 
-    def audit(self, progress: Callable[[int], None] = lambda _: None) -> Audit:
+    @operation
+    def actions(self, limit: int = 100) -> Flow[list[Action]]:
+        """Return what operators did last, newest first: the latest thousand are kept."""
+        shards = yield from self._each()
+        return (yield from operations.actions(self._app, shards, limit, self._unreadable))
+
+    @operation
+    def server(self) -> Flow[dict[str, str]]:
+        """Return what the server says of itself (INFO): version, memory, persistence, clients."""
+        return ask(calls.info())
+
+    @operation
+    def now_ms(self) -> Flow[int]:
+        """Return the server's clock."""
+        return ask(calls.now())
+
+    @operation
+    def audit(self, progress: Callable[[int], None] = lambda _: None) -> Flow[Audit]:
         """Check every invariant that stored data can tell, in bounded steps, while the queue works.
 
         `progress` is told how many entries have been checked.
         """
-        return Auditor(self._transport, self._app, self.shards(), progress=progress).run()
+        return (yield from Auditor(self._app, (yield from self._number()), progress=progress).run())
 
-    def _ask(self, call: calls.Call[calls.R]) -> calls.R:
-        return self._transport.run(call)
 
-    def _part(self, call: calls.Call[calls.R], instead: Callable[[], calls.R]) -> calls.R:
-        """An answer; what `instead` makes where what is stored cannot be read, which `faults` tells."""
-        return self._unreadable.ask(call, instead)
+class Inspector(SyncFacade, Questions, called="app.inspector", awaited="app.ainspector"):
+    """Asks about one app on one server, over all shards that may hold something, and at least `shards`."""
 
-    def _shard(self, shard: int) -> ShardKeys:
-        return shard_keys(self._app, shard)
+    def tail(self) -> Tail:
+        """Return what happens to tasks, as it happens: `with inspector.tail() as events`, then iterate.
+        Workers tell it only while somebody listens, which a key with a short life tells them."""
+        from streamq.tail import Tail  # noqa: PLC0415 - most never listen
 
-    def _type(self, task_type: str, shard: int) -> TypeKeys:
-        return type_keys(self._app, shard, task_type)
+        return Tail(self.transport, self._app, self._shards)
+
+
+class AsyncInspector(AsyncFacade, Questions):
+    """As Inspector, for event loops: `await app.ainspector.stats()`."""
+
+    def tail(self) -> AsyncTail:
+        """As `Inspector.tail`: `async with inspector.tail() as events`, then `async for`."""
+        from streamq.tail import AsyncTail  # noqa: PLC0415 - as above
+
+        return AsyncTail(self.transport, self._app, self._shards)
+
+
+def _served(workers: Iterable[WorkerInfo]) -> set[str]:
+    """The task types that these workers say they serve."""
+    told = (one.details.get("types", []) for one in workers)
+    return {name for names in told if isinstance(names, list) for name in names if isinstance(name, str)}
 
 
 def apps(transport: SyncTransport) -> dict[str, AppRecord]:
-    """The apps on a server with what it knows of them. Raises ServerError where that cannot be read."""
-    return whole(transport, calls.apps(transport.address.namespace), "the record of apps")
-
-
-def daemons(transport: SyncTransport, look: Unreadable | None = None) -> list[WorkerInfo]:
-    """The daemons of a server that send heartbeats, or did not long ago. `details["only"]`: the one app it
-    serves, None for all."""
-    namespace = transport.address.namespace
-    look = look or Unreadable(transport)
-    return _processes(look, calls.daemons(namespace), calls.daemon_heartbeats(namespace))
-
-
-def _processes(
-    look: Unreadable, beats: calls.Call[list[tuple[str, int]]], details: calls.Call[dict[str, bytes]]
-) -> list[WorkerInfo]:
-    listed = look.ask(beats, list)
-    # Asked second: who has come meanwhile is in neither list, who has left is in one only.
-    told = look.ask(details, lambda: _UNREAD)
-    now = look.ask(calls.now(), int) if listed else 0
-    # Where nobody can read what they told, all that is known of them is when they last did.
-    return [
-        worker_info(name, now - beat, told.get(name, b"{}"))
-        for name, beat in listed
-        if name in told or told is _UNREAD
-    ]
-
-
-def _sum(several: Iterator[dict[str, int]] | Any) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for counters in several:
-        for name, value in counters.items():
-            total[name] = total.get(name, 0) + value
-    return total
-
-
-def _task_info(task: TaskId, located: Located, success: Success | None) -> TaskInfo:
-    have = codec.fields_dict(located.fields)
-    failures = codec.failures(have.get("f", b""))
-    failed = success.attempt - 1 if success else failed_attempts(count(have.get("a")), failures)
-    ended = {"ended_ms": str(success.at_ms)} if success else {}
-    return TaskInfo(
-        id=str(task),
-        type=task.type,
-        state=located.state,
-        payload=have.get("p"),
-        attempts_failed=failed,
-        lost=count(have.get("l")),
-        failures=failures,
-        detail={**located.detail, **ended},
-        result=located.result,
-        success=success,
-        fields=have,
-    )
-
-
-def worker_info(name: str, age_ms: int, raw: bytes) -> WorkerInfo:
-    """A worker by its heartbeat of so many ms ago; damaged details count as none, each by itself."""
-    details = mapping(raw)
-    details = {name: value for name, value in details.items() if isinstance(value, _TOLD.get(name, object))}
-    patience = HEARTBEATS_MISSED * min(max(0.0, real(details.get("heartbeat"), 5.0)), _LONGEST_BEAT)
-    return WorkerInfo(name, age_ms <= patience * 1000, max(0, age_ms) / 1000, details)
+    """Return the apps on a server with what it knows of them. Raises ServerError where that cannot be
+    read."""
+    return drive(transport, whole(calls.apps(transport.address.namespace), "the record of apps"))

@@ -1,25 +1,26 @@
 """Lists of several shards as one, the newest first.
 
 Owns the merging and the cursor of a merged list. Each shard's list is in order by itself; a page reads no
-more of each than it may need. Pure but for the readers it is given.
+more of each than it may need. Pure but for the readers it is given, which are flows.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Final, NamedTuple
 
 from streamq.calls import Row, RowPage
 from streamq.errors import UsageError
+from streamq.flow import Flow
 from streamq.stored import moment
 
 REFILLS: Final = 20
 """Reads in one page beyond the first of each shard. One more is enough for a shard that has most of the rows;
 where a list has few rows that are wanted, the page ends early."""
 
-Reader = Callable[[str, int], RowPage]
+Reader = Callable[[str, int], Flow[RowPage]]
 
 
 class Place(NamedTuple):
@@ -56,21 +57,21 @@ class NewestPage(NamedTuple):
 
 
 class Newest:
-    """One list out of those of the shards, which are given as readers in the shards' order."""
+    """One list out of those of the shards, which are given as readers by their numbers."""
 
-    def __init__(self, readers: Sequence[Reader], form: Form) -> None:
+    def __init__(self, readers: Mapping[int, Reader], form: Form) -> None:
         self._readers, self._form = readers, form
 
-    def read(self, after: str, limit: int) -> NewestPage:
+    def read(self, after: str, limit: int) -> Flow[NewestPage]:
         """The page after a cursor. Raises UsageError for one that no page gave out."""
         start = _parsed(after) if after else None
         lines = [
             _Line(reader, self._form, shard, self._form.write(start, shard) if start else "")
-            for shard, reader in enumerate(self._readers)
+            for shard, reader in self._readers.items()
         ]
         for line in lines:
-            line.fill(limit // len(lines) + 1)
-        return _merged(lines, limit)
+            yield from line.fill(limit // len(lines) + 1)
+        return (yield from _merged(lines, limit))
 
 
 class _Line:
@@ -89,15 +90,15 @@ class _Line:
         """What comes first; None for a row is the mark: read on."""
         return self._waiting.popleft()
 
-    def fill(self, limit: int) -> None:
-        found = self._reader(self._after, limit)
+    def fill(self, limit: int) -> Flow[None]:
+        found = yield from self._reader(self._after, limit)
         self._waiting.extend((self._form.of(row, self._shard), row) for row in found.rows)
         if found.cursor:
             self._after = found.cursor
             self._waiting.append((self._form.read(found.cursor, self._shard), None))
 
 
-def _merged(lines: list[_Line], limit: int) -> NewestPage:
+def _merged(lines: list[_Line], limit: int) -> Flow[NewestPage]:
     rows, refills = list[tuple[int, Row]](), REFILLS
     while heads := [(line.head, line) for line in lines if line.head is not None]:
         line = max(heads, key=itemgetter(0))[1]
@@ -109,7 +110,7 @@ def _merged(lines: list[_Line], limit: int) -> NewestPage:
                 return NewestPage(_written(place) if more else "", rows)
         elif refills:
             refills -= 1
-            line.fill(limit - len(rows))
+            yield from line.fill(limit - len(rows))
         else:
             return NewestPage(_written(place), rows)
     return NewestPage("", rows)

@@ -15,10 +15,10 @@ import orjson
 
 from streamq import calls
 from streamq.errors import UsageError
+from streamq.flow import Flow
 from streamq.keys import shard_keys
 from streamq.model import Note
 from streamq.stored import count, mapping, moment
-from streamq.transport import SyncTransport
 from streamq.unreadable import Unreadable
 
 _TEXT: Final = 500
@@ -62,43 +62,30 @@ def note(by: str, verb: str, what: str, asked: int | None = None, action: str = 
     return Note(action or new_action(), orjson.dumps(about))
 
 
-class Operations:
-    """Reads what was asked for of one app in these shards."""
+def paused(app: str, shards: Iterable[int], look: Unreadable) -> Flow[dict[str, Pause]]:
+    """Return the task types that workers leave alone in one of these shards or more."""
+    found: dict[str, Pause] = {}
+    for shard in shards:
+        stored = yield from look.ask(calls.paused(shard_keys(app, shard)), dict)
+        for name, details in stored.items():
+            about = mapping(details)
+            by, reason = str(about.get("by", "")), str(about.get("reason", ""))
+            found.setdefault(name, Pause(name, by, reason, moment(about.get("at_ms"))))
+    return found
 
-    def __init__(
-        self, transport: SyncTransport, app: str, shards: Iterable[int], look: Unreadable | None = None
-    ) -> None:
-        self._look = look or Unreadable(transport)
-        self._app = app
-        self._shards = tuple(shards)
 
-    def paused(self) -> dict[str, Pause]:
-        """The task types that workers leave alone in one shard or more."""
-        found: dict[str, Pause] = {}
-        for shard in self._shards:
-            for name, details in self._look.ask(calls.paused(shard_keys(self._app, shard)), dict).items():
-                about = mapping(details)
-                pause = Pause(
-                    name,
-                    str(about.get("by", "")),
-                    str(about.get("reason", "")),
-                    moment(about.get("at_ms")),
-                )
-                found.setdefault(name, pause)
-        return found
-
-    def actions(self, limit: int) -> list[Action]:
-        """The latest actions, newest first."""
-        merged: dict[str, Action] = {}
-        for shard in self._shards:
-            keys = shard_keys(self._app, shard)
-            ids = self._look.ask(calls.action_log(keys, limit), list)
-            rows = self._look.ask(calls.actions(keys, ids), list) if ids else []
-            for name, (row, done) in zip(ids, rows, strict=False):
-                if row is not None:
-                    known = merged.get(name)
-                    merged[name] = _action(name, row, done + (known.done if known else 0))
-        return sorted(merged.values(), key=lambda action: -action.at_ms)[:limit]
+def actions(app: str, shards: Iterable[int], limit: int, look: Unreadable) -> Flow[list[Action]]:
+    """Return the latest actions, newest first."""
+    merged: dict[str, Action] = {}
+    for shard in shards:
+        keys = shard_keys(app, shard)
+        ids = yield from look.ask(calls.action_log(keys, limit), list)
+        rows = (yield from look.ask(calls.actions(keys, ids), list)) if ids else []
+        for name, (row, done) in zip(ids, rows, strict=False):
+            if row is not None:
+                known = merged.get(name)
+                merged[name] = _action(name, row, done + (known.done if known else 0))
+    return sorted(merged.values(), key=lambda action: -action.at_ms)[:limit]
 
 
 def _action(name: str, row: bytes, done: int) -> Action:

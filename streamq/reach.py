@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from streamq import calls
 from streamq.errors import RedisUnavailable
-from streamq.inspector import Inspector, WorkerInfo
+from streamq.inspector import Inspector
 from streamq.keys import shard_keys
 from streamq.shards import MOST
 from streamq.transport import SyncTransport
@@ -22,25 +22,6 @@ A = TypeVar("A")
 DOUBTED: Final = 10.0
 """Seconds for which the shards are looked at one by one before each look, after one could not be reached."""
 AT_ONCE: Final = 8
-
-
-class Reachable(Inspector):
-    """Asks the shards that answer. `missing`: those that do not; what lies in them is not in its answers."""
-
-    def __init__(
-        self, transport: SyncTransport, app: str, there: Sequence[int], missing: Sequence[int]
-    ) -> None:
-        super().__init__(transport, app)
-        self._there, self.missing = tuple(there), tuple(missing)
-
-    def each(self) -> Sequence[int]:
-        return self._there
-
-    def workers(self) -> list[WorkerInfo]:
-        """Raises RedisUnavailable where the shard that they send heartbeats to is away."""
-        if 0 in self.missing:
-            raise RedisUnavailable("the shard that workers send heartbeats to is away")
-        return super().workers()
 
 
 class Reach:
@@ -64,11 +45,12 @@ class Reach:
                     raise
             else:
                 return found, ()
-        there = self._reachable(inspector)
-        self._doubted_until = time.monotonic() + DOUBTED if there.missing else float("-inf")
-        return ask(there), there.missing
+        there, missing = self._reachable(inspector)
+        self._doubted_until = time.monotonic() + DOUBTED if missing else float("-inf")
+        return ask(inspector.within(there)), missing
 
-    def _reachable(self, inspector: Inspector) -> Reachable:
+    def _reachable(self, inspector: Inspector) -> tuple[list[int], tuple[int, ...]]:
+        """The shards that answer, and those that do not."""
         transport, app = inspector.transport, inspector.app
         number = self._number(inspector) or MOST
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -78,7 +60,7 @@ class Reach:
         there = [n for n in range(number) if types[n] is not None]
         if not there:
             raise RedisUnavailable(f"no shard of app {app!r} can be reached at {transport.address}")
-        return Reachable(transport, app, there, [n for n in range(number) if types[n] is None])
+        return there, tuple(n for n in range(number) if types[n] is None)
 
     def _number(self, inspector: Inspector) -> int:
         """How many shards there are, or were when that could be asked; 0 where nobody could tell yet."""

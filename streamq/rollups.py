@@ -15,9 +15,9 @@ from typing import Final, Literal
 
 from streamq import calls
 from streamq.calls.rollup import MINUTE_MS, QUARTER_MS
-from streamq.keys import type_keys
+from streamq.flow import Flow, ask, in_turn
+from streamq.keys import TypeKeys, type_keys
 from streamq.stored import count
-from streamq.transport import SyncTransport
 from streamq.unreadable import Unreadable
 
 Span = Literal["hour", "day"]
@@ -105,40 +105,39 @@ def added(several: Iterable[Mapping[calls.R, int]]) -> dict[calls.R, int]:
     return total
 
 
-class Rollups:
-    """Reads the rollups of one app in these shards."""
+def read(
+    app: str,
+    shards: Iterable[int],
+    task_type: str,
+    span: Span,
+    look: Unreadable,
+    *,
+    since_ms: int = 0,
+    now_ms: int | None = None,
+) -> Flow[list[Rollup]]:
+    """Return the last 60 minutes, or 96 quarters of an hour, oldest first; the last is not over yet, and its
+    `seconds` are those that have passed of it. since_ms: leave out those that began before. now_ms: the
+    server's clock, where it is known: all that is read with the same has the same slices."""
+    step, number = _STEPS[span]
+    now_ms = (yield from ask(calls.now())) if now_ms is None else now_ms
+    last = now_ms // step
+    slices = range(max(last - number + 1, -(-since_ms // step)), last + 1)
+    keys = [type_keys(app, shard, task_type) for shard in shards]
+    per_shard = yield from in_turn(_of_shard(one, slices, span, look) for one in keys)
+    return [
+        _rollup(at * step, min(step, now_ms - at * step) // 1000, added(row[n] for row in per_shard))
+        for n, at in enumerate(slices)
+    ]
 
-    def __init__(
-        self, transport: SyncTransport, app: str, shards: Iterable[int], look: Unreadable | None = None
-    ) -> None:
-        self._transport = transport
-        self._look = look or Unreadable(transport)
-        self._app = app
-        self._shards = tuple(shards)
 
-    def read(
-        self, task_type: str, span: Span, *, since_ms: int = 0, now_ms: int | None = None
-    ) -> list[Rollup]:
-        """The last 60 minutes, or 96 quarters of an hour, oldest first; the last is not over yet, and its
-        `seconds` are those that have passed of it. since_ms: leave out those that began before. now_ms: the
-        server's clock, where it is known: all that is read with the same has the same slices."""
-        step, number = _STEPS[span]
-        now_ms = self._transport.run(calls.now()) if now_ms is None else now_ms
-        last = now_ms // step
-        slices = range(max(last - number + 1, -(-since_ms // step)), last + 1)
-        per_shard = [self._of_shard(task_type, shard, slices, span) for shard in self._shards]
-        return [
-            _rollup(at * step, min(step, now_ms - at * step) // 1000, added(row[n] for row in per_shard))
-            for n, at in enumerate(slices)
-        ]
-
-    def _of_shard(self, task_type: str, shard: int, slices: range, span: Span) -> list[dict[str, int]]:
-        keys = type_keys(self._app, shard, task_type)
-        name = keys.minute if span == "hour" else keys.quarter
-        wanted = [name(at) for at in slices]
-        found = self._look.ask(calls.rollups(wanted), list)
-        # One that cannot be read takes no other along.
-        return found or [self._look.ask(calls.rollups([one]), _no_fields)[0] for one in wanted]
+def _of_shard(keys: TypeKeys, slices: range, span: Span, look: Unreadable) -> Flow[list[dict[str, int]]]:
+    name = keys.minute if span == "hour" else keys.quarter
+    wanted = [name(at) for at in slices]
+    found = yield from look.ask(calls.rollups(wanted), list)
+    if not found:  # one that cannot be read takes no other along
+        for one in wanted:
+            found += yield from look.ask(calls.rollups([one]), _no_fields)
+    return found
 
 
 def _no_fields() -> list[dict[str, int]]:

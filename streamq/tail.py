@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, get_args
@@ -16,13 +16,16 @@ from typing import Any, Final, Literal, get_args
 import orjson
 
 from streamq import calls
+from streamq.flow import Ask, Flow, adrive, ask, drive
 from streamq.keys import shard_keys
-from streamq.transport import Subscription, SyncTransport
+from streamq.namespace import namespace_of
+from streamq.transport import AsyncSubscription, AsyncTransport, Subscription, SyncTransport
 
 EventName = Literal[
     "started", "completed", "retried", "dead", "cancelled", "expired", "handed_back", "skipped"
 ]
 _NAMES: Final = frozenset(get_args(EventName))
+Message = tuple[str, str]
 FLAG_MS: Final = 15_000
 RENEWED: Final = 5.0
 
@@ -49,56 +52,94 @@ class Event:
         return self.id.partition(":")[0]
 
 
-class Tail:
-    """Listens to one app. A context manager: `with app.inspector.tail() as events`."""
+class _Listening:
+    """What the plain and the async tail know alike: whom to ask to tell, when again, and what concerns us."""
 
-    def __init__(self, transport: SyncTransport, app: str, shards: int) -> None:
-        self._transport = transport
-        app = transport.address.namespace.app(app)
-        self._shards = [shard_keys(app, shard) for shard in range(shards)]
-        self._listening = Subscription(transport, self._shards[0].events)
-        self._database = transport.address.namespace.database
+    def __init__(self, app: str, shards: int) -> None:
+        self._keys = [shard_keys(app, shard) for shard in range(shards)]
+        self._database = namespace_of(app).database
         self._workers: set[str] = set()
         self._renew_at = 0.0
 
-    def __enter__(self) -> Tail:
-        self._listening.open()
-        self._ask()
-        return self
+    def _ask(self) -> Flow[None]:
+        """Have the workers tell for a while, where that is due."""
+        if time.monotonic() < self._renew_at:
+            return
+        first = self._renew_at == 0.0
+        self._renew_at = time.monotonic() + RENEWED
+        for shard in self._keys:
+            yield Ask(calls.listen(shard, FLAG_MS, at_once=first))
 
-    def __exit__(self, *_: object) -> None:
-        self._listening.close()
-
-    def next(self, timeout: float) -> list[Event]:
-        """What happened, an empty list where nothing did for `timeout` seconds. Raises RedisErrors."""
-        if time.monotonic() >= self._renew_at:
-            self._ask()
-        message = self._listening.next(timeout)
-        if message is None or not self._concerns_us(message[1]):
+    def _read(self, message: Message | None) -> Flow[list[Event]]:
+        """The events of a message that concerns us."""
+        if message is None or not (yield from self._concerns_us(message[1])):
             return []
         return list(_events(message[1]))
 
-    def _concerns_us(self, text: str) -> bool:
+    def _concerns_us(self, text: str) -> Flow[bool]:
         """Whether it was told in our database. Workers of earlier releases do not say which is theirs, but it
         has a list of its workers."""
         worker, database = _told_by(text)
         if database is not None:
             return database == self._database
         if worker not in self._workers:
-            self._workers = {name for name, _ in self._transport.run(calls.workers(self._shards[0]))}
+            self._workers = {name for name, _ in (yield from ask(calls.workers(self._keys[0])))}
         return worker in self._workers
+
+
+class Tail(_Listening):
+    """Listens to one app. A context manager: `with app.inspector.tail() as events`."""
+
+    def __init__(self, transport: SyncTransport, app: str, shards: int) -> None:
+        super().__init__(transport.address.namespace.app(app), shards)
+        self._transport = transport
+        self._subscription = Subscription(transport, self._keys[0].events)
+
+    def __enter__(self) -> Tail:
+        self._subscription.open()
+        drive(self._transport, self._ask())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._subscription.close()
+
+    def next(self, timeout: float) -> list[Event]:
+        """Return what happened, an empty list where nothing did for `timeout` seconds. Raises RedisErrors."""
+        drive(self._transport, self._ask())
+        return drive(self._transport, self._read(self._subscription.next(timeout)))
 
     def __iter__(self) -> Iterator[Event]:
         """Events without an end."""
         while True:
             yield from self.next(1.0)
 
-    def _ask(self) -> None:
-        """Have the workers tell for a while."""
-        first = self._renew_at == 0.0
-        self._renew_at = time.monotonic() + RENEWED
-        for shard in self._shards:
-            self._transport.run(calls.listen(shard, FLAG_MS, at_once=first))
+
+class AsyncTail(_Listening):
+    """As Tail, in an event loop: `async with app.ainspector.tail() as events`."""
+
+    def __init__(self, transport: AsyncTransport, app: str, shards: int) -> None:
+        super().__init__(transport.address.namespace.app(app), shards)
+        self._transport = transport
+        self._subscription = AsyncSubscription(transport, self._keys[0].events)
+
+    async def __aenter__(self) -> AsyncTail:
+        await self._subscription.open()
+        await adrive(self._transport, self._ask())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._subscription.aclose()
+
+    async def next(self, timeout: float) -> list[Event]:
+        """As `Tail.next`."""
+        await adrive(self._transport, self._ask())
+        return await adrive(self._transport, self._read(await self._subscription.next(timeout)))
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        """Events without an end."""
+        while True:
+            for event in await self.next(1.0):
+                yield event
 
 
 def _told_by(text: str) -> tuple[str, int | None]:

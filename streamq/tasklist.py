@@ -17,11 +17,12 @@ from typing import Any, Final
 
 from streamq import calls, codec
 from streamq.errors import UsageError
+from streamq.flow import Flow, ask
 from streamq.keys import RESULT_BUCKET_MS, SCHEDULED_RESULTS, TypeKeys, type_keys
 from streamq.model import STATES, State, TaskId
 from streamq.newest import Form, Newest, NewestPage, Reader
+from streamq.payloads.reading import readable
 from streamq.stored import count, moment
-from streamq.transport import SyncTransport
 from streamq.unreadable import Unreadable
 
 MOST_ROWS: Final = 200
@@ -29,6 +30,8 @@ LOOK_AT: Final = 2000
 """Rows that a page looks at at most."""
 LOOK_FOR: Final = 0.06
 """Seconds after which a page ends, full or not."""
+SHOWN: Final = 600
+"""Bytes of a payload in a list, as the scripts that read lists cut it."""
 MEMBERS_AT_ONCE: Final = 20
 _MEMBER: Final = re.compile(r"d?[0-9]{1,15}")
 ENDED: Final[dict[State, str]] = {"dead": "", "cancelled": "x", "expired": "e"}
@@ -122,31 +125,30 @@ class TaskPage:
 
 
 class TaskList:
-    """Lists the tasks of one app."""
+    """Lists the tasks of one app in these shards."""
 
-    def __init__(self, transport: SyncTransport, app: str, shards: int) -> None:
-        self._look = Unreadable(transport)
-        self._transport = transport
+    def __init__(self, app: str, shards: Sequence[int]) -> None:
+        self._look = Unreadable()
         self._app = app
         self._shards = shards
 
     def page(
         self, state: State, types: Sequence[str], cursor: str, limit: int, wanted: TaskFilter
-    ) -> TaskPage:
-        """A page of the tasks of these types in a state, type by type. Raises UsageError."""
+    ) -> Flow[TaskPage]:
+        """Return a page of the tasks of these types in a state, type by type. Raises UsageError."""
         if state not in STATES or state == "unknown":
             known = ", ".join(name for name in STATES if name != "unknown")
             raise UsageError(f"there is no list of {state!r} tasks; there are: {known}")
         if not 1 <= limit <= MOST_ROWS:
             raise UsageError(f"limit={limit}: a page has 1 to {MOST_ROWS} rows")
         walk = _Walk(self._steps(state, sorted(types), _Cursor.parse(cursor), wanted), limit, wanted)
-        page = walk.page(self._transport.run(calls.now()))
+        page = yield from walk.page((yield from ask(calls.now())))
         return replace(page, faults=tuple(self._look.told))
 
     def _steps(self, state: State, types: list[str], cursor: _Cursor, wanted: TaskFilter) -> Iterator[_Step]:
-        merged = state in ENDED and self._shards > 1
+        merged = state in ENDED and len(self._shards) > 1
         for name in types:
-            for shard in range(1 if merged else self._shards):
+            for shard in (0,) if merged else self._shards:
                 place = (name, shard)
                 if place < (cursor.type, cursor.shard):
                     continue
@@ -158,8 +160,8 @@ class TaskList:
         """The list of one shard."""
         read = self._reader(state, type_keys(self._app, shard, name), wanted)
 
-        def page(after: str, limit: int) -> NewestPage:
-            found = read(after, limit)
+        def page(after: str, limit: int) -> Flow[NewestPage]:
+            found = yield from read(after, limit)
             return NewestPage(found.cursor, [(shard, row) for row in found.rows])
 
         return page
@@ -168,11 +170,11 @@ class TaskList:
         """The lists of all shards in one, the newest first."""
         head = f"{wanted.fingerprint} " if state == "dead" and wanted.fingerprint else ""
         form = Form(head, ENDED.get(state, ""))
-        keys = [type_keys(self._app, shard, name) for shard in range(self._shards)]
-        return Newest([self._reader(state, t, wanted) for t in keys], form).read
+        keys = {shard: type_keys(self._app, shard, name) for shard in self._shards}
+        return Newest({shard: self._reader(state, t, wanted) for shard, t in keys.items()}, form).read
 
     def _reader(self, state: State, t: TypeKeys, wanted: TaskFilter) -> Reader:
-        def run(call: calls.Call[calls.RowPage]) -> calls.RowPage:
+        def run(call: calls.Call[calls.RowPage]) -> Flow[calls.RowPage]:
             return self._look.ask(call, lambda: calls.RowPage("", []))
 
         match state:
@@ -188,7 +190,7 @@ class TaskList:
                 return lambda after, limit: run(calls.page_ended(t, state, after, limit))
 
 
-_Reader = Callable[[str, int], NewestPage]
+_Reader = Callable[[str, int], Flow[NewestPage]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,15 +210,19 @@ class _Walk:
         self._looked_at = 0
         self._until = time.monotonic() + LOOK_FOR
 
-    def page(self, now_ms: int) -> TaskPage:
-        cursor = next(filter(None, (self._step(step, now_ms) for step in self._steps)), "")
+    def page(self, now_ms: int) -> Flow[TaskPage]:
+        cursor = ""
+        for step in self._steps:
+            cursor = yield from self._step(step, now_ms)
+            if cursor:
+                break
         return TaskPage(self._rows, cursor, self._looked_at, now_ms)
 
-    def _step(self, step: _Step, now_ms: int) -> str:
-        """Walk one type in one shard or in all; answers where to go on where the page ends here."""
+    def _step(self, step: _Step, now_ms: int) -> Flow[str]:
+        """Walk one type in one shard or in all; return where to go on where the page ends here."""
         after = step.after
         while not self._over():
-            found = step.read(after, self._limit - len(self._rows))
+            found = yield from step.read(after, self._limit - len(self._rows))
             self._looked_at += max(1, len(found.rows))
             rows = [_row(step.type, shard, row) for shard, row in found.rows]
             self._rows += [row for row in rows if self._wanted.lets(row, now_ms)]
@@ -263,12 +269,12 @@ class _Completed:
         self._ask = look.ask
         self._t = t
 
-    def read(self, after: str, limit: int) -> calls.RowPage:
+    def read(self, after: str, limit: int) -> Flow[calls.RowPage]:
         member, hash_, skip = self._cursor(after)
-        members = self._ask(calls.page_buckets(self._t, member, MEMBERS_AT_ONCE + 1), list)
+        members = yield from self._ask(calls.page_buckets(self._t, member, MEMBERS_AT_ONCE + 1), list)
         places = [place for one in members[:MEMBERS_AT_ONCE] for place in self._hashes(one)][hash_:]
         following = f"{members[-1]}:0:0" if len(members) > MEMBERS_AT_ONCE else ""
-        number, size, rows = self._results(places, skip, limit) if places else (0, 0, [])
+        number, size, rows = (yield from self._results(places, skip, limit)) if places else (0, 0, [])
         if not rows:
             return calls.RowPage(following, [])
         seen = (skip if number == 1 else 0) + len(rows)
@@ -280,14 +286,16 @@ class _Completed:
 
     def _results(
         self, places: Sequence[tuple[str, str]], skip: int, limit: int
-    ) -> tuple[int, int, list[calls.Row]]:
-        """The rows of the first hash that has any; a hash that cannot be read takes no other along."""
+    ) -> Flow[tuple[int, int, list[calls.Row]]]:
+        """Return the rows of the first hash that has any; a hash that cannot be read takes no other along."""
         unread = (-1, 0, list[calls.Row]())
-        found = self._ask(calls.page_results([key for _, key in places], skip, limit), lambda: unread)
+        found = yield from self._ask(
+            calls.page_results([key for _, key in places], skip, limit), lambda: unread
+        )
         if found is not unread:
             return found
         for n, (_, key) in enumerate(places):
-            number, size, rows = self._ask(
+            number, size, rows = yield from self._ask(
                 calls.page_results([key], skip if n == 0 else 0, limit), lambda: unread
             )
             if number > 0:
@@ -319,7 +327,7 @@ def _stamp(local: str) -> int:
 
 def _row(task_type: str, shard: int, row: calls.Row) -> TaskRow:
     have = codec.fields_dict(row.fields)
-    failures = codec.failures(have.get("f", b""))
+    failures, payload = codec.failures(have.get("f", b"")), readable(have.get("p"))
     return TaskRow(
         id=str(TaskId(task_type, shard, row.local)),
         type=task_type,
@@ -332,9 +340,9 @@ def _row(task_type: str, shard: int, row: calls.Row) -> TaskRow:
         lease_idle_ms=row.idle_ms,
         reason=row.reason,
         fingerprint=row.fingerprint,
-        payload=have.get("p"),
-        payload_size=count(have.get("size")),
-        result=(have.get("result") or b"null") if "result" in have else None,
+        payload=None if payload is None else payload[:SHOWN],
+        payload_size=count(have.get("size")) if payload is have.get("p") else len(payload or b""),
+        result=(readable(have.get("result")) or b"null") if "result" in have else None,
         last_error=failures[-1] if failures else None,
         fields=have,
     )

@@ -10,8 +10,8 @@ from typing import Final
 
 from streamq import calls
 from streamq.errors import RedisError, ServerError
+from streamq.flow import Flow, ask
 from streamq.keys import VALUES
-from streamq.transport import SyncTransport
 
 _OF_DATA: Final = ("WRONGTYPE", "script:", "user_script", "@user_function")
 """What is in the server's words where the fault is in what is stored, and not in the server or our rights."""
@@ -24,19 +24,18 @@ class Damaged(ServerError):
 class Unreadable:
     """Of one look. `told`: each fault once, in words that name the key."""
 
-    def __init__(self, transport: SyncTransport) -> None:
-        self._transport = transport
+    def __init__(self) -> None:
         self.told: list[str] = []
 
-    def ask(self, call: calls.Call[calls.R], instead: Callable[[], calls.R]) -> calls.R:
+    def ask(self, call: calls.Call[calls.R], instead: Callable[[], calls.R]) -> Flow[calls.R]:
         """Return the answer; what `instead` makes where what is stored cannot be read, which is noted.
         Raises the RedisErrors that have another cause."""
         try:
-            return self._transport.run(call)
+            return (yield from ask(call))
         except ServerError as error:
             if not of_data(error):
                 raise
-            self.note(said(self._transport, call.keys, error))
+            self.note((yield from said(call.keys, error)))
             return instead()
 
     def note(self, *faults: str) -> None:
@@ -44,14 +43,14 @@ class Unreadable:
         self.told += [fault for fault in dict.fromkeys(faults) if fault not in self.told]
 
 
-def whole(transport: SyncTransport, call: calls.Call[calls.R], what: str) -> calls.R:
+def whole(call: calls.Call[calls.R], what: str) -> Flow[calls.R]:
     """Return the answer. Raises Damaged, which names the key, where what is stored cannot be read."""
     try:
-        return transport.run(call)
+        return (yield from ask(call))
     except ServerError as error:
         if not of_data(error):
             raise
-        raise Damaged(f"{what} {said(transport, call.keys, error)}") from None
+        raise Damaged(f"{what} {(yield from said(call.keys, error))}") from None
 
 
 def of_data(error: RedisError) -> bool:
@@ -59,10 +58,10 @@ def of_data(error: RedisError) -> bool:
     return isinstance(error, ServerError) and any(word in str(error) for word in _OF_DATA)
 
 
-def said(transport: SyncTransport, keys: Sequence[str], error: RedisError) -> str:
+def said(keys: Sequence[str], error: RedisError) -> Flow[str]:
     """Return which of the keys cannot be read, and why."""
     try:
-        states = transport.run(calls.audit_keys(list(dict.fromkeys(keys)))) if keys else []
+        states = (yield from ask(calls.audit_keys(list(dict.fromkeys(keys))))) if keys else []
     except RedisError:  # the user may not ask
         states = []
     wrong = [

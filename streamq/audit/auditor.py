@@ -1,27 +1,26 @@
 """Audits one app: which walks there are, in which order, and what becomes of a fault.
 
 Owns the order, which matters for repairs: the index is right about all that lives once the streams and
-the schedule have been walked, so a row that names an empty place is a leftover then. Runs calls through
-the transport it is given.
+the schedule have been walked, so a row that names an empty place is a leftover then. An audit is a flow.
 """
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Final, Literal
 
 from streamq import calls
 from streamq.audit import keyspace, walks
 from streamq.audit.fault import FAULTS, Audit, Problem, Repaired
 from streamq.audit.repairs import REPAIRS
-from streamq.audit.walks import LATE_MS, Ask, Found
+from streamq.audit.walks import LATE_MS, Found
 from streamq.calls import Fault
 from streamq.errors import ServerError
+from streamq.flow import Flow, Pause, ask, in_turn
 from streamq.keys import HOLDING, KnownKey, TypeKeys, shard_keys, type_keys
 from streamq.model import NAME_PATTERN, Counts
-from streamq.transport import SyncTransport
 
 LISTED: Final = 1000
 """Problems of one kind in one task type that are listed one by one; the rest is counted."""
@@ -34,11 +33,10 @@ Mode = Literal["look", "dry", "repair"]
 
 
 class Auditor:
-    """Audits an app on a server; see Audit. `progress` is told how much has been checked."""
+    """Audits an app; see Audit. `progress` is told how much has been checked."""
 
     def __init__(
         self,
-        transport: SyncTransport,
         app: str,
         shards: int,
         *,
@@ -46,8 +44,6 @@ class Auditor:
         write_off: bool = False,
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self._transport = transport
-        self._ask = Ask(transport.run)
         self._app, self._shards = app, shards
         self._mode, self._write_off = mode, write_off
         self._progress = progress
@@ -55,102 +51,101 @@ class Auditor:
         self._listed: Counter[tuple[str, str, int]] = Counter()
         self._unsound: set[tuple[str, int]] = set()
 
-    def run(self) -> Audit:
+    def run(self) -> Flow[Audit]:
         """Look at everything once. Raises RedisErrors."""
-        types = self._keys()
+        types = yield from self._keys()
         for shard in range(self._shards):
             for name in sorted(types[shard]):
-                self._type(type_keys(self._app, shard, name))
+                yield from self._type(type_keys(self._app, shard, name))
         return self._audit
 
     # -- the keys as such ------------------------------------------------------------------------------
 
-    def _keys(self) -> list[set[str]]:
-        """Walk over the keys; answers the task types of each shard."""
-        listed = [self._names(shard) for shard in range(self._shards)]
+    def _keys(self) -> Flow[list[set[str]]]:
+        """Walk over the keys; return the task types of each shard."""
+        listed = yield from in_turn(self._names(shard) for shard in range(self._shards))
         found: list[set[str]] = [set() for _ in listed]
-        for step in keyspace.walk(self._transport, self._app, self._shards):
+
+        def look(step: keyspace.Keys) -> Flow[None]:
             for known, _ in step.known:
                 if known.shard < self._shards and known.type and known.kind in _USED:
                     found[known.shard].add(known.type)
             for known, fault in step.faults:
-                self._judge_key(known, fault)
+                yield from self._judge_key(known, fault)
+
+        yield from keyspace.walk(self._app, self._shards, look)
         for shard, names in enumerate(found):
             for name in sorted(names - listed[shard]):
-                self._judge(type_keys(self._app, shard, name), Fault("a task type that is not listed", name))
+                yield from self._judge(
+                    type_keys(self._app, shard, name), Fault("a task type that is not listed", name)
+                )
         return [names | listed[shard] for shard, names in enumerate(found)]
 
-    def _names(self, shard: int) -> set[str]:
+    def _names(self, shard: int) -> Flow[set[str]]:
         try:
-            names = self._ask(calls.types(shard_keys(self._app, shard)))
+            names = yield from ask(calls.types(shard_keys(self._app, shard)))
         except ServerError:  # of the wrong kind: the walk over the keys says so
             return set()
         return {name for name in names if NAME_PATTERN.fullmatch(name)}
 
-    def _judge_key(self, known: KnownKey, fault: Fault) -> None:
+    def _judge_key(self, known: KnownKey, fault: Fault) -> Flow[None]:
         t = type_keys(self._app, known.shard, known.type)
         if fault.problem == "the wrong kind of value":
             if known.kind == "counters":
                 fault = Fault("counters of the wrong kind", fault.where)
-                if self._recounted(t):
+                if (yield from self._recounted(t)):
                     return
             self._unsound.add((known.type, known.shard))
-        self._judge(t, fault)
+        yield from self._judge(t, fault)
 
     # -- one type --------------------------------------------------------------------------------------
 
-    def _type(self, t: TypeKeys) -> None:
+    def _type(self, t: TypeKeys) -> Flow[None]:
         if (t.type, t.shard) in self._unsound:
             return  # every script would fail on the key of the wrong kind
         try:
-            self._counters(t)
-            self._groups(t)
-            late = sum(self._follow(t, walk) for walk in self._walks(t))
-            self._waiting(t, late)
-            self._desk(t)
-            self._books(t)
+            yield from self._counters(t)
+            yield from self._groups(t)
+            late = yield from self._walks(t)
+            yield from self._waiting(t, late)
+            yield from self._desk(t)
+            yield from self._books(t)
         except ServerError as error:
-            self._judge(t, Fault("could not be checked", str(error)))
+            yield from self._judge(t, Fault("could not be checked", str(error)))
 
-    def _walks(self, t: TypeKeys) -> Iterator[Iterator[Found]]:
-        # In this order: see above. A moved task whose entry was deleted has its name in the index only.
-        yield walks.streams(self._ask, t)
-        yield walks.schedule(self._ask, t)
-        yield walks.rows(self._ask, t, "index")
-        yield walks.pending(self._ask, t)
-        yield walks.rows(self._ask, t, "dead")
-        yield self._letters(t)
-        yield walks.rows(self._ask, t, "cancels")
-
-    def _letters(self, t: TypeKeys) -> Iterator[Found]:
-        """What is listed has a letter by now, so as many letters as are listed are all listed."""
-        sizes = self._ask(calls.sizes(t))
-        missing = self._listed["dead but its letter is missing", t.type, t.shard]
-        if sizes.letters != sizes.dead or missing:
-            yield from walks.letters(self._ask, t)
-
-    def _follow(self, t: TypeKeys, walk: Iterator[Found]) -> int:
+    def _walks(self, t: TypeKeys) -> Flow[int]:
+        """Return how many deliveries are idle far beyond their lease."""
         late = 0
-        for step in walk:
+
+        def found(step: Found) -> Flow[None]:
+            nonlocal late
+            late += step.late
             self._audit.checked += step.checked
             self._progress(self._audit.checked)
-            late += step.late
             for fault in step.faults:
-                self._judge(t, fault)
+                yield from self._judge(t, fault)
+
+        # In this order: see above. A moved task whose entry was deleted has its name in the index only.
+        for walk in _WALKS:
+            yield from walk(t, found)
+        if (yield from self._unlisted(t)):
+            yield from walks.letters(t, found)
+        yield from walks.rows("cancels", t, found)
         return late
 
-    def _counters(self, t: TypeKeys) -> None:
+    def _counters(self, t: TypeKeys) -> Flow[None]:
         """First of all, since other repairs count what they do."""
-        unsound = self._ask(calls.unsound_counters(t))
-        if unsound and not self._recounted(t):
+        unsound = yield from ask(calls.unsound_counters(t))
+        if unsound and not (yield from self._recounted(t)):
             for name, held in unsound:
                 self._note(t, Fault("a counter that is no number", f"{name} holds {held}"))
 
-    def _recounted(self, t: TypeKeys) -> bool:
+    def _recounted(self, t: TypeKeys) -> Flow[bool]:
         """Whether counters that are none count again by now. A dry run says what would become of them."""
         if self._mode == "look":
             return False
-        for name, held, now in self._ask(calls.repair_counters(t, write=self._mode == "repair")):
+        counters = yield from ask(calls.repair_counters(t, write=self._mode == "repair"))
+        for name, held, now in counters:
             if name == t.counters:
                 fault, how = Fault("counters of the wrong kind", f"{name} holds a {held}, not a hash"), ""
             else:
@@ -158,56 +153,63 @@ class Auditor:
             self._note_repair(t, fault, how)
         return self._mode == "repair"
 
-    def _groups(self, t: TypeKeys) -> None:
+    def _unlisted(self, t: TypeKeys) -> Flow[bool]:
+        """What is listed has a letter by now, so as many letters as are listed are all listed."""
+        sizes = yield from ask(calls.sizes(t))
+        missing = self._listed["dead but its letter is missing", t.type, t.shard]
+        return sizes.letters != sizes.dead or bool(missing)
+
+    def _groups(self, t: TypeKeys) -> Flow[None]:
         """Groups are made by workers and daemons: an entry that waits for one for long waits for both."""
-        surveyed = self._ask(calls.survey([t]))
+        surveyed = yield from ask(calls.survey([t]))
         missing = [found.stream for found in surveyed if found.length > 0 and found.pending < 0]
-        oldest = self._ask(calls.counts(t)) if missing else None
+        oldest = (yield from ask(calls.counts(t))) if missing else None
         if oldest is None or oldest.oldest_ready_ms is None:
             return
         if oldest.now_ms - oldest.oldest_ready_ms > LATE_MS:
             for stream in missing:
-                self._judge(t, Fault("a stream without its group", stream))
+                yield from self._judge(t, Fault("a stream without its group", stream))
 
-    def _waiting(self, t: TypeKeys, late: int) -> None:
+    def _waiting(self, t: TypeKeys, late: int) -> Flow[None]:
         """What waits for a daemon for long."""
         if late:
-            where = f"{late} of {', '.join(self._silent(t)) or 'nobody'}"
-            self._judge(t, Fault("deliveries held far beyond their lease", where))
-        counts = self._ask(calls.counts(t))
+            where = f"{late} of {', '.join((yield from self._silent(t))) or 'nobody'}"
+            yield from self._judge(t, Fault("deliveries held far beyond their lease", where))
+        counts = yield from ask(calls.counts(t))
         if _overdue(counts):
-            time.sleep(SECOND_LOOK)
-            again = self._ask(calls.counts(t))
+            yield Pause(SECOND_LOOK)
+            again = yield from ask(calls.counts(t))
             if _overdue(again) and again.next_due_ms == counts.next_due_ms:
                 seconds = (again.now_ms - (again.next_due_ms or 0)) // 1000
-                self._judge(t, Fault("due but not promoted", f"for {seconds} s"))
-        if old := self._ask(calls.overdue_expiries(t, counts.now_ms - 5 * LATE_MS)):
-            self._judge(t, Fault("expired but not ended", f"{old} rows"))
-        if old := self._ask(calls.overdue_waiters(t, counts.now_ms - WAITERS_LATE_MS)):
-            self._judge(t, Fault("waiters long past their time", f"{old} rows"))
+                yield from self._judge(t, Fault("due but not promoted", f"for {seconds} s"))
+        if old := (yield from ask(calls.overdue_expiries(t, counts.now_ms - 5 * LATE_MS))):
+            yield from self._judge(t, Fault("expired but not ended", f"{old} rows"))
+        if old := (yield from ask(calls.overdue_waiters(t, counts.now_ms - WAITERS_LATE_MS))):
+            yield from self._judge(t, Fault("waiters long past their time", f"{old} rows"))
 
-    def _silent(self, t: TypeKeys) -> list[str]:
+    def _silent(self, t: TypeKeys) -> Flow[list[str]]:
         """The consumers that hold something and have long done nothing."""
         names: list[str] = []
         for letter, _ in calls.all_streams(t):
-            names += [n for n, held, idle in self._ask(calls.consumers(t, letter)) if held and idle > LATE_MS]
+            found = yield from ask(calls.consumers(t, letter))
+            names += [n for n, held, idle in found if held and idle > LATE_MS]
         return sorted(set(names))[:10]
 
-    def _desk(self, t: TypeKeys) -> None:
+    def _desk(self, t: TypeKeys) -> Flow[None]:
         # Fewer are no fault: letters that an earlier release wrote are in no group.
-        sizes = self._ask(calls.sizes(t))
+        sizes = yield from ask(calls.sizes(t))
         if sizes.groups > sizes.dead:
             where = f"{sizes.groups} in groups, {sizes.dead} dead"
-            self._judge(t, Fault("dead letters and their groups differ", where))
+            yield from self._judge(t, Fault("dead letters and their groups differ", where))
 
-    def _books(self, t: TypeKeys) -> None:
-        counts = self._ask(calls.counts(t))
+    def _books(self, t: TypeKeys) -> Flow[None]:
+        counts = yield from ask(calls.counts(t))
         if not counts.imbalance:
             return
         fault = Fault("the counters do not add up", f"{counts.imbalance:+d} tasks")
-        written = (
-            self._mode == "repair" and self._write_off and self._ask(calls.repair_books(t, counts.imbalance))
-        )
+        written = 0
+        if self._mode == "repair" and self._write_off:
+            written = yield from ask(calls.repair_books(t, counts.imbalance))
         if written or (self._mode == "dry" and self._write_off):
             self._note_repair(t, fault)
         if not written:
@@ -215,7 +217,7 @@ class Auditor:
 
     # -- what becomes of a fault -------------------------------------------------------------------------
 
-    def _judge(self, t: TypeKeys, fault: Fault) -> None:
+    def _judge(self, t: TypeKeys, fault: Fault) -> Flow[None]:
         """Repair it if that is asked for and can be done; else list it."""
         repair = REPAIRS.get(fault.problem)
         if repair is None or self._mode == "look":
@@ -224,7 +226,7 @@ class Auditor:
             self._note_repair(t, fault)
             self._note(t, fault)
         else:
-            answer = repair(self._ask, shard_keys(self._app, t.shard), t, fault)
+            answer = yield from repair(shard_keys(self._app, t.shard), t, fault)
             if answer == "done":
                 self._note_repair(t, fault)
             elif answer == "held":
@@ -246,6 +248,13 @@ class Auditor:
         return self._listed[place] <= LISTED
 
 
+_WALKS: Final = (
+    walks.streams,
+    walks.schedule,
+    partial(walks.rows, "index"),
+    walks.pending,
+    partial(walks.rows, "dead"),
+)
 _USED: Final = HOLDING | {"counters"}
 """The kinds of keys that show that a task type was in use."""
 

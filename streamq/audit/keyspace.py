@@ -6,15 +6,14 @@ Writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from streamq import calls
-from streamq.audit.walks import Ask
 from streamq.calls import Fault, KeyState
+from streamq.flow import AskAll, AskNode, Flow, ask
 from streamq.keys import MORTAL, VALUES, KnownKey, app_pattern, known_key, shard_keys
 from streamq.model import NAME_PATTERN
-from streamq.transport import SyncTransport
 
 SCANNED: Final = 500
 NOT_THERE: Final = -2
@@ -28,18 +27,19 @@ class Keys(NamedTuple):
     faults: list[tuple[KnownKey, Fault]]
 
 
-def walk(transport: SyncTransport, app: str, shards: int) -> Iterator[Keys]:
-    """All keys of an app, node by node, a step at a time."""
-    ask, pattern = Ask(transport.run), app_pattern(app)
-    for where, first in transport.everywhere(calls.scan_keys(pattern, "", SCANNED)).items():
-        cursor, listed = first
-        yield _sorted(ask, app, shards, sorted(set(listed)))
+def walk(app: str, shards: int, found: Callable[[Keys], Flow[None]]) -> Flow[None]:
+    """Walk over all keys of an app, node by node; `found` is given what each step found."""
+    pattern = app_pattern(app)
+    nodes: dict[str, tuple[str, list[str]]] = yield AskAll(calls.scan_keys(pattern, "", SCANNED))
+    for node, (first, listed) in nodes.items():
+        cursor = first
+        yield from found((yield from _sorted(app, shards, sorted(set(listed)))))
         while cursor:
-            cursor, listed = transport.there(where, calls.scan_keys(pattern, cursor, SCANNED))
-            yield _sorted(ask, app, shards, sorted(set(listed)))
+            cursor, more = yield AskNode(node, calls.scan_keys(pattern, cursor, SCANNED))
+            yield from found((yield from _sorted(app, shards, sorted(set(more)))))
 
 
-def _sorted(ask: Ask, app: str, shards: int, listed: list[str]) -> Keys:
+def _sorted(app: str, shards: int, listed: list[str]) -> Flow[Keys]:
     found = Keys([], [])
     by_shard: dict[int, dict[str, KnownKey]] = {}
     for key in listed:
@@ -49,12 +49,12 @@ def _sorted(ask: Ask, app: str, shards: int, listed: list[str]) -> Keys:
         else:
             by_shard.setdefault(known.shard, {})[key] = known
     for shard, keys in by_shard.items():
-        for state in ask(calls.audit_keys(list(keys))):
+        for state in (yield from ask(calls.audit_keys(list(keys)))):
             if state.life_ms != NOT_THERE:
                 found.known.append((keys[state.key], state))
                 found.faults.extend((keys[state.key], fault) for fault in faults(keys[state.key], state))
         # What is left of a shard that was given up: results, counters, and the mark itself.
-        if shard >= shards and not ask(calls.is_closed(shard_keys(app, shard))):
+        if shard >= shards and not (yield from ask(calls.is_closed(shard_keys(app, shard)))):
             some = next(iter(keys))
             found.faults.append((keys[some], Fault("a shard that nobody serves", some)))
     return found

@@ -11,60 +11,60 @@ from functools import partial
 from typing import Final, Literal
 
 from streamq import calls
-from streamq.audit.walks import Ask
-from streamq.calls import Fault
+from streamq.calls import Call, Fault
+from streamq.flow import Flow, ask
 from streamq.keys import ShardKeys, TypeKeys, known_key
 
 Answer = Literal["done", "held", "gone"]
 """held: not yet, a worker has it; gone: there was nothing to repair any more."""
-Repair = Callable[[Ask, ShardKeys, TypeKeys, Fault], Answer]
+Repair = Callable[[ShardKeys, TypeKeys, Fault], Flow[Answer]]
 
 RESULT_LIFE_MS: Final = 7 * 86_400_000
 """A result that lost its lifetime: its type's retention is not known here, and most keep theirs a day."""
 
 
-def _answer(repaired: int) -> Answer:
-    return "done" if repaired else "gone"
+def _repaired(call: Call[int]) -> Flow[Answer]:
+    return "done" if (yield from ask(call)) else "gone"
 
 
-def _place(ask: Ask, _: ShardKeys, t: TypeKeys, fault: Fault) -> Answer:
-    return _answer(ask(calls.repair_place(t, fault.where)))
+def _place(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
+    return _repaired(calls.repair_place(t, fault.where))
 
 
-def _row(of: Literal["index", "cancels"], ask: Ask, _: ShardKeys, t: TypeKeys, fault: Fault) -> Answer:
-    return _answer(ask(calls.repair_row(t, of, fault.where)))
+def _row(of: Literal["index", "cancels"], _: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
+    return _repaired(calls.repair_row(t, of, fault.where))
 
 
-def _pending(ask: Ask, _: ShardKeys, t: TypeKeys, fault: Fault) -> Answer:
+def _pending(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
     """`where` is a moved task's id, by which the index knows the place; else the place itself."""
-    place = ask(calls.index_place(t, fault.where)) or fault.where
-    answer = ask(calls.repair_pending(t, place, fault.where))
+    place = (yield from ask(calls.index_place(t, fault.where))) or fault.where
+    answer = yield from ask(calls.repair_pending(t, place, fault.where))
     return {"ended": "done", "held": "held"}.get(answer, "gone")  # type: ignore[return-value]
 
 
-def _undelivered(ask: Ask, _: ShardKeys, t: TypeKeys, fault: Fault) -> Answer:
-    entry = fault.where[1:]
-    return _answer(ask(calls.repair(t, fault.where[0], entry, 1))[1])
+def _undelivered(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
+    repaired = yield from ask(calls.repair(t, fault.where[0], fault.where[1:], 1))
+    return "done" if repaired[1] else "gone"
 
 
-def _dead(ask: Ask, _: ShardKeys, t: TypeKeys, fault: Fault) -> Answer:
-    return _answer(ask(calls.repair_dead(t, fault.where)))
+def _dead(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
+    return _repaired(calls.repair_dead(t, fault.where))
 
 
-def _lifetime(ask: Ask, s: ShardKeys, t: TypeKeys, fault: Fault) -> Answer:
+def _lifetime(s: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
     known = known_key(s.app, fault.where)
     kind = known.kind if known is not None else ""
     life = {"writer": calls.WRITER_MEMORY_MS, "results": RESULT_LIFE_MS, "rate": calls.WRITER_MEMORY_MS}
     counters = [t.counters] if t.type and fault.where != t.counters else []
-    return _answer(ask(calls.repair_lifetime(fault.where, life.get(kind, 0), counters)))
+    return _repaired(calls.repair_lifetime(fault.where, life.get(kind, 0), counters))
 
 
-def _type(ask: Ask, _s: ShardKeys, t: TypeKeys, _: Fault) -> Answer:
-    return _answer(ask(calls.repair_type(t)))
+def _type(_s: ShardKeys, t: TypeKeys, _: Fault) -> Flow[Answer]:
+    return _repaired(calls.repair_type(t))
 
 
-def _group(ask: Ask, _s: ShardKeys, _t: TypeKeys, fault: Fault) -> Answer:
-    return _answer(ask(calls.groups([fault.where])))
+def _group(_s: ShardKeys, _t: TypeKeys, fault: Fault) -> Flow[Answer]:
+    return _repaired(calls.groups([fault.where]))
 
 
 REPAIRS: Final[dict[str, Repair]] = {

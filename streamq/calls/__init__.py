@@ -101,7 +101,6 @@ if TYPE_CHECKING:
     from streamq.calls.question import counts as counts
     from streamq.calls.question import daemon_heartbeats as daemon_heartbeats
     from streamq.calls.question import daemons as daemons
-    from streamq.calls.question import dead_page as dead_page
     from streamq.calls.question import died_since as died_since
     from streamq.calls.question import heartbeats as heartbeats
     from streamq.calls.question import info as info
@@ -163,7 +162,7 @@ __all__, __getattr__ = lazy.names(__name__, {
         "earlier", "enqueue", "is_closed", "open_shard", "probe_aof", "register", "wait",
     ),
     "question": (
-        "Sizes", "apps", "counts", "daemon_heartbeats", "daemons", "dead_page", "died_since",
+        "Sizes", "apps", "counts", "daemon_heartbeats", "daemons", "died_since",
         "heartbeats", "info", "locate", "now", "policy", "ready", "sizes", "types", "workers",
     ),
     "rollup": ("rollups", "sample", "tally"),

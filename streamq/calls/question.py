@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from streamq import codec
 from streamq.calls.call import (
-    PRIORITY_OF,
     Call,
     build,
     moment,
@@ -20,10 +19,8 @@ from streamq.keys import GROUP, ShardKeys, TypeKeys
 from streamq.model import (
     STATES,
     Counts,
-    DeadLetter,
     Located,
     State,
-    TaskId,
 )
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.shards import AppRecord
@@ -41,9 +38,9 @@ def ready(key: str = "") -> Call[bool]:
     return Call(None, (key,) if key else (), ("PING",), bool)
 
 
-def info() -> Call[dict[str, str]]:
-    """What the server says of itself."""
-    return Call(None, (), ("INFO",), _info)
+def info(key: str = "", section: str = "") -> Call[dict[str, str]]:
+    """What a server says of itself, or a section of it: the server that has the key, or any."""
+    return Call(None, (key,) if key else (), ("INFO", section) if section else ("INFO",), _info)
 
 
 def _info(reply: bytes) -> dict[str, str]:
@@ -133,24 +130,6 @@ def _located(local: str, reply: list[Any]) -> Located:
 
 
 _BY_NAME: Final[dict[bytes, State]] = {state.encode(): state for state in STATES}
-
-
-def dead_page(t: TypeKeys, start: int, limit: int) -> Call[list[DeadLetter]]:
-    """A page of dead letters, newest first."""
-    return build("dead_page", (start, limit), partial(_letters, t), t)
-
-
-def _letters(t: TypeKeys, reply: list[Any]) -> list[DeadLetter]:
-    return [
-        DeadLetter(
-            id=TaskId(t.type, t.shard, local.decode("utf-8", "replace")),
-            died_ms=moment(died),
-            reason=reason.decode("utf-8", "replace"),
-            priority=PRIORITY_OF.get(letter.decode("utf-8", "replace"), "normal"),
-            fields=tuple(fields),
-        )
-        for local, died, reason, letter, fields in reply
-    ]
 
 
 @dataclass(frozen=True, slots=True)

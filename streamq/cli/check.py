@@ -17,7 +17,8 @@ from streamq import environment
 from streamq.cli import listen, target
 from streamq.cli.output import say, write_json
 from streamq.exit_codes import OK, UNHEALTHY
-from streamq.inspector import WorkerInfo, daemons
+from streamq.flow import drive
+from streamq.heartbeats import WorkerInfo, daemons
 from streamq.transport import SyncTransport
 
 TIMEOUT = 3.0
@@ -110,7 +111,7 @@ def _known(args: argparse.Namespace, role: str) -> list[WorkerInfo]:
         return target.find(args).inspector.workers()
     transport = SyncTransport(target.address(args), patience=target.PATIENCE)
     try:
-        return daemons(transport)
+        return drive(transport, daemons(transport.address.namespace))
     finally:
         transport.close()
 

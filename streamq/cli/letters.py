@@ -13,16 +13,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
-
-import orjson
+from typing import Final
 
 from streamq.cli import selection, target
 from streamq.cli.output import Progress, askable, confirmed, say, tell, write_json
-from streamq.depth import deeper
 from streamq.errors import UsageError
 from streamq.exit_codes import FAILED, INTERRUPTED, NOT_FOUND, OK
 from streamq.model import NAME_PATTERN, TaskId
+from streamq.payloads.reading import pretty
 
 _PAST: Final = {"requeue": "requeued", "purge": "purged"}
 _WHICH: Final = "name ids, filters (--type, --group, --error, --older-than, --newer-than), or --all"
@@ -152,18 +150,8 @@ def _payload(args: argparse.Namespace, before: bytes) -> bytes | None:
         return given.encode("utf-8", "surrogateescape")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("dead edit: pass the new arguments as JSON, or - for standard input")
-    after = _edited(_pretty(before))
-    return None if _pretty(after) == _pretty(before) else after
-
-
-def _pretty(payload: bytes) -> bytes:
-    try:
-        value: Any = orjson.loads(payload)
-    except ValueError:
-        return payload
-    if deeper(value):
-        return payload
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n"
+    after = _edited(pretty(before))
+    return None if pretty(after) == pretty(before) else after
 
 
 def _edited(text: bytes) -> bytes:

@@ -15,7 +15,7 @@ from typing import Any, Final, TextIO
 import orjson
 
 from streamq import printable
-from streamq.depth import too_deep
+from streamq.payloads.reading import data
 
 _BAR: Final = 28
 
@@ -58,10 +58,7 @@ def write_json(value: object, *, one_line: bool = False) -> None:
 
 def _other(value: object) -> object:
     if isinstance(value, bytes):
-        try:
-            return orjson.loads(value) if not too_deep(value) else value.decode("utf-8", "backslashreplace")
-        except ValueError:
-            return value.decode("utf-8", "backslashreplace")
+        return data(value)
     raise TypeError
 
 
@@ -91,14 +88,6 @@ def write_pairs(pairs: Sequence[tuple[str, object]]) -> None:
     width = max(len(name) for name, _ in pairs)
     for name, value in pairs:
         say(f"{name:<{width}}  {value}")
-
-
-def shown(raw: bytes | None, limit: int = 4000) -> str:
-    """Return bytes as text for people, cut if they are long."""
-    if raw is None:
-        return "-"
-    text = raw[:limit].decode("utf-8", "backslashreplace")
-    return text + (f"… ({len(raw):,} bytes)" if len(raw) > limit else "")
 
 
 def age(seconds: float | None) -> str:

@@ -16,8 +16,10 @@ from typing import Any, Final
 
 from streamq import calls
 from streamq.cli.target import Target
-from streamq.inspector import Inspector, TypeStats, WorkerInfo
+from streamq.heartbeats import WorkerInfo
+from streamq.inspector import Inspector
 from streamq.operations import Pause
+from streamq.overview import STATES, TypeStats, shown, totals
 from streamq.reach import Reach, unless_away
 from streamq.rollups import Activity, activity
 from streamq.stored import count
@@ -69,7 +71,7 @@ class Watch:
             "app": self._found.app,
             "at_ms": inspector.now_ms(),
             "server": self._server,
-            "totals": _totals(rows),
+            "totals": totals(rows, (*STATES, "rate_in", "rate_out")),
             "types": rows,
             "more_types": more,
             "workers": _listed(unless_away(inspector.workers)),
@@ -79,10 +81,10 @@ class Watch:
 
     def _look_slowly(self, inspector: Inspector, types: list[str]) -> None:
         self._paused = inspector.paused()
-        rollups, now_ms = inspector.all_rollups(), inspector.now_ms()
+        pinned, now_ms = inspector.within(inspector.each()), inspector.now_ms()
         since_ms = now_ms - RECENT * 60_000
         self._activities = {
-            name: activity(rollups.read(name, "hour", since_ms=since_ms, now_ms=now_ms)) for name in types
+            name: activity(pinned.rollups(name, since_ms=since_ms, now_ms=now_ms)) for name in types
         }
         self._daemons = unless_away(inspector.daemons)
         self._server = self._about_server()
@@ -112,12 +114,7 @@ class Watch:
 
     def _row(self, one: TypeStats) -> dict[str, Any]:
         pause, recent = self._paused.get(one.type), self._activities[one.type]
-        return {
-            **asdict(one),
-            **asdict(recent),
-            **self._rates(one.type),
-            "paused": None if pause is None else asdict(pause),
-        }
+        return {**shown(one, recent, pause), **self._rates(one.type)}
 
     def _rates(self, task_type: str) -> dict[str, float]:
         """By the counters; nothing where there is only one look yet."""
@@ -132,11 +129,3 @@ class Watch:
 def _listed(processes: list[WorkerInfo] | None) -> list[dict[str, Any]] | None:
     """None where nobody can tell."""
     return None if processes is None else [asdict(one) for one in processes]
-
-
-def _totals(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    names = ("ready", "running", "scheduled", "dead", "rate_in", "rate_out")
-    ages = [row["oldest_ready_age"] for row in rows if row["oldest_ready_age"] is not None]
-    return {name: sum(row[name] for row in rows) for name in names} | {
-        "oldest_ready_age": max(ages, default=None)
-    }

@@ -12,8 +12,9 @@ from streamq.cli import target
 from streamq.cli.output import age, moment, remark, tell, write_json, write_table
 from streamq.doctor.queue import NO_DAEMON, OVERDUE
 from streamq.exit_codes import OK
-from streamq.inspector import Inspector, TypeStats
+from streamq.inspector import Inspector
 from streamq.operations import Pause
+from streamq.overview import TypeStats
 from streamq.reach import Reach, unless_away
 from streamq.shards import AppRecord
 

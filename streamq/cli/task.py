@@ -18,7 +18,6 @@ from streamq.cli.output import (
     moment,
     say,
     say_below,
-    shown,
     tell,
     write_json,
     write_pairs,
@@ -26,10 +25,11 @@ from streamq.cli.output import (
 )
 from streamq.errors import UsageError
 from streamq.exit_codes import NOT_FOUND, OK
-from streamq.inspector import TaskInfo
 from streamq.model import LETTER, STATES, SUSPECT, Success
 from streamq.options import whole
+from streamq.payloads.reading import shown
 from streamq.stored import count
+from streamq.taskinfo import TaskInfo
 from streamq.tasklist import MOST_ROWS, TaskFilter, TaskRow
 
 _LISTED: Final = [state for state in STATES if state != "unknown"]

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from streamq.cli import target
 from streamq.cli.output import age, write_json, write_table
 from streamq.exit_codes import OK
-from streamq.inspector import WorkerInfo
+from streamq.heartbeats import WorkerInfo
 from streamq.wording import listed
 
 

@@ -19,8 +19,9 @@ from streamq.calls import ShardClosed
 from streamq.client.base import Base
 from streamq.client.waiting import Waiting
 from streamq.client.writers import AT_ONCE, BATCH, BATCH_BYTES, Writer, Writers
-from streamq.dialogue import Ask, Dialogue
+from streamq.dialogue import Dialogue
 from streamq.errors import OutcomeUnknown, RedisUnavailable
+from streamq.flow import Ask, adrive
 from streamq.keys import TypeKeys
 from streamq.model import Answer, NewTask
 from streamq.options import Durability
@@ -92,18 +93,7 @@ class AsyncClient(Base):
 
     async def hold(self, talk: Dialogue[R]) -> R:
         """As Client.hold."""
-        try:
-            ask = next(talk)
-            while True:
-                try:
-                    answer = await self.transport.run(ask.call, patience=ask.patience)
-                except Exception as error:  # noqa: BLE001 - the dialogue's to handle, or to raise
-                    ask = talk.throw(error)
-                else:
-                    ask = talk.send(answer)
-        except StopIteration as end:
-            result: R = end.value
-            return result
+        return await adrive(self.transport, talk)
 
     async def aclose(self) -> None:
         await self.waiting.aclose()

@@ -17,7 +17,8 @@ from streamq.app import Registry
 from streamq.calls import ShardClosed
 from streamq.client.base import Base
 from streamq.client.writers import AT_ONCE, Writers, batches
-from streamq.dialogue import Ask, Dialogue
+from streamq.dialogue import Dialogue
+from streamq.flow import Ask, drive
 from streamq.keys import TypeKeys
 from streamq.lazy import at_any_time
 from streamq.model import LIVING, Answer, Located, NewTask
@@ -100,18 +101,7 @@ class Client(Base):
 
     def hold(self, talk: Dialogue[R]) -> R:
         """Hold a dialogue to its end; raises what it raises."""
-        try:
-            ask = next(talk)
-            while True:
-                try:
-                    answer = self.transport.run(ask.call, patience=ask.patience)
-                except Exception as error:  # noqa: BLE001 - the dialogue's to handle, or to raise
-                    ask = talk.throw(error)
-                else:
-                    ask = talk.send(answer)
-        except StopIteration as end:
-            result: R = end.value
-            return result
+        return drive(self.transport, talk)
 
     def ended(self, keys: TypeKeys, local: str, deadline: float | None) -> Located:
         """As Waiting.ended. One looks by himself, as the task may have ended; who must wait does so in the

@@ -22,6 +22,7 @@ from streamq.convert.plain import JSON, PLAIN, QUICK, UNTYPED
 from streamq.convert.write import dumped, refusal
 from streamq.depth import TOO_DEEP
 from streamq.errors import DecodeError, InvalidArguments
+from streamq.payloads.pipeline import opened
 
 _PLAIN: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -138,8 +139,8 @@ class Arguments:
         """What to call the handler with; DecodeError (reason `arguments`) where the payload does not fit."""
         try:
             given = orjson.loads(payload)
-        except orjson.JSONDecodeError as error:
-            raise DecodeError(f"the payload is not JSON: {error}") from None
+        except orjson.JSONDecodeError:
+            given = _unsealed(payload)
         if not isinstance(given, dict):
             raise DecodeError("the payload is not a JSON object of the arguments by name")
         if given.keys() != self._names and (wrong := self._wrong_names(given)):
@@ -267,6 +268,15 @@ class Arguments:
             raise InvalidArguments(
                 f"parameter {name!r} of task type {self._name!r}, {shown(annotation)}: {error}"
             ) from None
+
+
+def _unsealed(payload: bytes) -> Any:
+    """The data of a payload that is no JSON: it may have gone through stages. Raises DecodeError."""
+    raw = opened(payload)
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise DecodeError(f"the payload is not JSON: {error}") from None
 
 
 def _replace(data: dict[str, Any], name: str, decode: Callable[[Any], Any]) -> None:

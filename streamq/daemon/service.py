@@ -17,13 +17,14 @@ from typing import Final
 import orjson
 
 from streamq import calls, telemetry
-from streamq.daemon.backlog import Backlog, View, samples
+from streamq.daemon.backlog import Backlog
 from streamq.daemon.chores import CHORES, DISCOVER, Chore, Tools, Work
 from streamq.daemon.directory import Directory
 from streamq.daemon.loop import Step, run_periodically, run_round
 from streamq.daemon.rounds import Rounds
 from streamq.errors import RedisError, UsageError
 from streamq.options import DaemonOptions
+from streamq.overview import View, samples
 from streamq.release import package_version
 from streamq.telemetry import health, systemd
 from streamq.telemetry.health import Facts

@@ -43,14 +43,14 @@ class History:
 
     def look(self, inspector: Inspector) -> Look:
         """What there is to see now."""
-        return Look(inspector, self._over)
+        return Look(inspector.within(inspector.each()), self._over)
 
 
 class Look:
     """At one moment."""
 
     def __init__(self, inspector: Inspector, over: dict[tuple[Span, str], dict[int, Point]]) -> None:
-        self._reader, self._now_ms = inspector.all_rollups(), inspector.now_ms()
+        self._inspector, self._now_ms = inspector, inspector.now_ms()
         self._over = over
 
     def hour(self, task_type: str) -> tuple[list[Rollup], list[Point]]:
@@ -66,7 +66,7 @@ class Look:
         return self._points(span, name, known, [point(together(parts)) for parts in zip(*read, strict=True)])
 
     def _read(self, task_type: str, span: Span, since_ms: int) -> list[Rollup]:
-        return self._reader.read(task_type, span, since_ms=since_ms, now_ms=self._now_ms)
+        return self._inspector.rollups(task_type, span, since_ms=since_ms, now_ms=self._now_ms)
 
     def _known(self, span: Span, name: str) -> dict[int, Point]:
         """What is remembered, without gaps: it is replaced as a whole, so it stays so whoever else looks."""

@@ -13,11 +13,14 @@ from streamq.dashboard.history import ALL, History, Point, together
 from streamq.dashboard.privacy import Privacy
 from streamq.deadgroups import END_MS, DeadGroup, DeadGroups, DeadSelection
 from streamq.errors import AuthenticationFailed, UnknownTaskType
-from streamq.inspector import Inspector, TaskInfo, TypeStats, WorkerInfo
+from streamq.heartbeats import WorkerInfo
+from streamq.inspector import Inspector
 from streamq.operations import Pause
-from streamq.reach import Reach, Reachable, unless_away
+from streamq.overview import TypeStats, shown, totals
+from streamq.reach import Reach, unless_away
 from streamq.rollups import Rollup, Span, activity
 from streamq.stored import moment
+from streamq.taskinfo import TaskInfo
 from streamq.tasklist import TaskFilter, TaskPage, TaskRow, told
 
 SERIES: Final = ("accepted", "completed", "failed", "backlog", "wait_p95", "run_p95")
@@ -29,13 +32,8 @@ def type_row(
     one: TypeStats, recent: list[Rollup], points: list[Point], pause: Pause | None
 ) -> dict[str, Any]:
     """A task type on the overview."""
-    return {
-        **asdict(one),
-        **asdict(activity(recent)),
-        "paused": asdict(pause) if pause else None,
-        # Not of the minute that is under way, which would look like a fall.
-        "per_minute": [point.done for point in points[:-1]],
-    }
+    # Not of the minute that is under way, which would look like a fall.
+    return {**shown(one, activity(recent), pause), "per_minute": [point.done for point in points[:-1]]}
 
 
 def overview(reach: Reach, history: History) -> dict[str, Any]:
@@ -46,7 +44,7 @@ def overview(reach: Reach, history: History) -> dict[str, Any]:
 
 def _remembering(inspector: Inspector, history: History) -> History:
     """What is seen of a part must not be remembered as if it were all."""
-    return History() if isinstance(inspector, Reachable) else history
+    return History() if inspector.partial else history
 
 
 def _overview(inspector: Inspector, history: History) -> dict[str, Any]:
@@ -57,15 +55,13 @@ def _overview(inspector: Inspector, history: History) -> dict[str, Any]:
         recent, points = look.hour(one.type)
         recents.append(recent)
         rows.append(type_row(one, recent, points, paused.get(one.type)))
-    totals = {name: sum(row[name] for row in rows) for name in ("ready", "running", "scheduled", "dead")}
     lately = [together(parts) for parts in zip(*recents, strict=True)]
-    oldest = [row["oldest_ready_age"] for row in rows if row["oldest_ready_age"] is not None]
     return {
         "types": rows,
         "more_types": more,
         "daemons": unless_away(inspector.daemons_alive),
         "faults": inspector.faults,
-        "totals": {**totals, **asdict(activity(lately)), "oldest_ready_age": max(oldest, default=None)},
+        "totals": {**totals(rows), **asdict(activity(lately))},
     }
 
 
@@ -112,10 +108,10 @@ def origin(info: TaskInfo) -> str | None:
 
 def task_row(row: TaskRow, privacy: Privacy) -> dict[str, Any]:
     """A task in a list. `payload` is text, cut."""
-    shown = asdict(row)
-    del shown["fields"]
+    fields = asdict(row)
+    del fields["fields"]
     return {
-        **shown, "payload": privacy.short(row.payload, 600),
+        **fields, "payload": privacy.short(row.payload, 600),
         "result": privacy.short_result(row.result, row.whole_payload, 600),
         "last_error": last_error(row, privacy),
     }  # fmt: skip
@@ -176,11 +172,11 @@ def groups(found: DeadGroups, privacy: Privacy) -> dict[str, Any]:
 
 def dead_group(group: DeadGroup, privacy: Privacy) -> dict[str, Any]:
     """A group with the message of its latest letter, as far as that is to be shown."""
-    shown = asdict(group)
-    payload, framed = shown.pop("payload"), shown.pop("framed")
+    fields = asdict(group)
+    payload, framed = fields.pop("payload"), fields.pop("framed")
     if privacy.hide and not framed:
-        shown["place"] = ""
-    return {**shown, "message": privacy.error_text(group.message, payload)}
+        fields["place"] = ""
+    return {**fields, "message": privacy.error_text(group.message, payload)}
 
 
 def worker(one: WorkerInfo) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from streamq.dashboard import objects
 from streamq.dashboard.access import MAY
 from streamq.dashboard.context import Site
+from streamq.dashboard.privacy import Privacy
 from streamq.dashboard.queries import (
     FILTERS,
     LISTED,
@@ -30,10 +31,11 @@ from streamq.dashboard.queries import (
     times,
 )
 from streamq.errors import InvalidTaskId
-from streamq.inspector import TaskInfo
 from streamq.model import TaskId
+from streamq.payloads.reading import fault
 from streamq.reach import unless_away
 from streamq.stored import moment, real
+from streamq.taskinfo import TaskInfo
 
 
 class Pages:
@@ -119,7 +121,7 @@ class Pages:
             request, "task.html", status=404 if info.state == "unknown" else 200, info=info,
             payload=privacy.text(info.payload), result=privacy.result_text(result, info.payload),
             failures=failures, success=info.success, privacy=privacy,
-            origin=objects.origin(info), editable=privacy.complete and info.state == "dead",
+            origin=objects.origin(info), editable=_editable(info, privacy),
             enqueued_ms=_enqueued(info.id, info.fields), now=self._now(info),
         )  # fmt: skip
 
@@ -182,6 +184,10 @@ class Pages:
         principal = request.scope["principal"]
         may = {action: principal.may(action) for action in MAY}
         return self._site.render.page(request, template, status=status, may=may, **values)
+
+
+def _editable(info: TaskInfo, privacy: Privacy) -> bool:
+    return privacy.complete and info.state == "dead" and not fault(info.payload)
 
 
 def _attempt(told: dict[str, Any]) -> dict[str, Any]:

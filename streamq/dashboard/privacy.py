@@ -18,6 +18,8 @@ import orjson
 from streamq.dashboard.masking import MASK, Values
 from streamq.depth import too_deep
 from streamq.fingerprint import place, stored
+from streamq.payloads.pipeline import opened
+from streamq.payloads.reading import fault, readable
 
 HIDDEN: Final = MASK
 _DEEPEST: Final = 50
@@ -44,6 +46,9 @@ class Privacy:
             return None
         if self.hide:
             return HIDDEN
+        if said := fault(raw):
+            return said
+        raw = opened(raw)
         if too_deep(raw):
             return self._unread(raw)
         try:
@@ -114,7 +119,7 @@ class Privacy:
     def secrets(self, payload: bytes) -> set[str]:
         """Return what fields that are not shown hold, names below them included. Raises ValueError or
         RecursionError if it cannot be told."""
-        return set(self._secrets(orjson.loads(payload), 0, secret=False))
+        return set(self._secrets(orjson.loads(readable(payload) or b""), 0, secret=False))
 
     def _secrets(self, value: Any, depth: int, *, secret: bool) -> Iterator[str]:
         if depth > _DEEPEST:

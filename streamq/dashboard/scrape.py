@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -17,11 +16,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from streamq.daemon.backlog import KEPT, MOST, Row, View, add_counts, add_worker, new_tally, samples
-from streamq.errors import AuthenticationFailed, RedisError, ServerError, UsageError
+from streamq.errors import RedisError, UsageError
+from streamq.flow import drive
 from streamq.inspector import Inspector
-from streamq.keys import type_keys
-from streamq.stored import count
+from streamq.keys import shard_keys
+from streamq.overview import KEPT, SCRAPED, Row, View, memory, samples, scraped, tally
 from streamq.telemetry import exposition
 from streamq.telemetry.pulse import Pulse
 from streamq.telemetry.sums import Snapshot, Sums, build_info
@@ -78,37 +77,18 @@ class Scrape:
 
     def _fresh(self, inspector: Inspector) -> View:
         try:
-            types, more = inspector.glance(MOST)
-            rows = self._rows(inspector, types)
-            return View(rows, self._workers(inspector), _memory(inspector), more)
+            types, more = inspector.glance(SCRAPED)
+            rows, workers = self._rows(inspector, types), {self._app: tally(inspector.workers())}
+            shards = (shard_keys(self._app, n) for n in range(inspector.shards()))
+            seen = drive(inspector.transport, memory(keys.types for keys in shards))
+            return View(rows, workers, seen, more)
         except RedisError:
             self.failed()
             return View()
 
     def _rows(self, inspector: Inspector, types: list[str]) -> list[Row]:
-        rows: dict[tuple[str, str], Row] = {}
-        shards, paused = inspector.shards(), inspector.paused()
-        for name in types:
-            try:
-                counted = [(shard, inspector.counts(name, shard)) for shard in range(shards)]
-            except ServerError:  # no row: a part would be taken for all
-                self.failed()
-                continue
-            for shard, counts in counted:
-                add_counts(rows, type_keys(self._app, shard, name), counts)
-            rows[self._app, name]["paused"] = name in paused
-        return list(rows.values())
-
-    def _workers(self, inspector: Inspector) -> dict[str, Counter[str]]:
-        tally = new_tally()
-        for worker in inspector.workers():
-            add_worker(tally, worker)
-        return {self._app: tally}
-
-
-def _memory(inspector: Inspector) -> tuple[int, int] | None:
-    try:
-        info = inspector.server()
-    except AuthenticationFailed:  # a user without INFO
-        return None
-    return count(info.get("used_memory")), count(info.get("maxmemory"))
+        """A type that cannot be counted in one of its shards has no row: a part would be taken for all."""
+        stats, paused = inspector.stats(types), inspector.paused()
+        for _ in filter(None, (one.fault for one in stats)):
+            self.failed()
+        return [scraped(self._app, one, paused=one.type in paused) for one in stats if not one.fault]

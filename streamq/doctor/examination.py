@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from streamq.doctor import needs, node, queue, rights, server, slots
 from streamq.doctor.check import Check, fault, ok, unknown
 from streamq.errors import AuthenticationFailed, RedisUnavailable, ServerError
-from streamq.inspector import Inspector, apps, daemons
+from streamq.flow import drive
+from streamq.heartbeats import daemons
+from streamq.inspector import Inspector, apps
 from streamq.transport import SyncTransport
 from streamq.unreadable import Unreadable
 
@@ -92,8 +94,8 @@ def _apps(transport: SyncTransport, found: dict[str, int]) -> Iterator[Check]:
     if not found:
         yield ok("apps", "none has used this server yet")
         return
-    look = Unreadable(transport)
-    tending = daemons(transport, look)
+    look = Unreadable()
+    tending = drive(transport, daemons(transport.address.namespace, look))
     working = {name: Inspector(transport, name, shards).workers() for name, shards in found.items()}
     for name in found:
         yield from queue.daemons(tending, name)

@@ -85,7 +85,6 @@ ROLES: Final = {
         (
             "counts",
             "locate",
-            "dead_page",
             "survey",
             "audit_stream",
             "audit_place",

@@ -5,13 +5,16 @@ Owns the judging of an app. Asks through the inspector and a few questions of it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from streamq import calls
 from streamq.doctor.check import Check, fault, ok, warning
-from streamq.inspector import Inspector, TypeStats, WorkerInfo
+from streamq.flow import drive
+from streamq.heartbeats import WorkerInfo
+from streamq.inspector import Inspector
 from streamq.keys import TypeKeys, type_keys
+from streamq.overview import TypeStats
 from streamq.transport import SyncTransport
 from streamq.unreadable import Unreadable
 
@@ -74,7 +77,7 @@ class AppChecks:
         self._transport = transport
         self._app, self._shards = app, shards
         self._inspector = Inspector(transport, app, shards)
-        self._look = Unreadable(transport)
+        self._look = Unreadable()
 
     def run(self, workers: Sequence[WorkerInfo]) -> Iterator[Check]:
         stats = self._inspector.stats()
@@ -103,7 +106,7 @@ class AppChecks:
         names: set[str] = set()
         for keys in self._keys(one.type for one in stats if one.running):
             for letter, _ in calls.all_streams(keys):
-                for consumer, pending, idle in self._look.ask(calls.consumers(keys, letter), list):
+                for consumer, pending, idle in self._ask(calls.consumers(keys, letter), list):
                     if pending and consumer not in alive:
                         held += pending
                         late = max(late, idle)
@@ -130,13 +133,16 @@ class AppChecks:
         name, since = f"dead letters of {self._app}", self._transport.run(calls.now()) - RECENT_MS
         kept, suspects = sum(one.dead for one in stats), sum(one.suspect for one in stats)
         types = [one.type for one in stats if one.dead]
-        recent = sum(self._look.ask(calls.died_since(keys, since), int) for keys in self._keys(types))
+        recent = sum(self._ask(calls.died_since(keys, since), int) for keys in self._keys(types))
         said = f"{recent} of {kept} in the last hour"
         if suspects:
             said += f"; {suspects} suspects, which were in hand when workers died"
         if recent or suspects:
             return warning(name, said, f"streamq dead list --app {self._app}")
         return ok(name, f"{kept}, none in the last hour" if kept else "none")
+
+    def _ask(self, call: calls.Call[calls.R], instead: Callable[[], calls.R]) -> calls.R:
+        return drive(self._transport, self._look.ask(call, instead))
 
     def _keys(self, types: Sequence[str] | Iterator[str]) -> Iterator[TypeKeys]:
         for name in types:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from streamq.model.reply import COUNTERS as COUNTERS
     from streamq.model.reply import ENDED as ENDED
     from streamq.model.reply import Counts as Counts
-    from streamq.model.reply import DeadLetter as DeadLetter
     from streamq.model.reply import Located as Located
     from streamq.model.reply import Moved as Moved
     from streamq.model.reply import Note as Note
@@ -68,7 +67,7 @@ __all__, __getattr__ = lazy.names(__name__, {
         "Settlement", "name_of",
     ),
     "reply": (
-        "COUNTERS", "Counts", "DeadLetter", "ENDED", "Located", "Moved", "Note", "Orders", "Promotion",
+        "COUNTERS", "Counts", "ENDED", "Located", "Moved", "Note", "Orders", "Promotion",
         "Reclaim", "Renewal",
     ),
     "task": (

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from streamq.model.delivery import Success
-from streamq.model.task import Priority, State, TaskId
+from streamq.model.task import State
 
 
 class Renewal(NamedTuple):
@@ -106,16 +106,6 @@ class Orders(NamedTuple):
     paused: frozenset[str]
     drain: bool
     tell: bool
-
-
-class DeadLetter(NamedTuple):
-    """A task that will not run again by itself, with everything that is known of it."""
-
-    id: TaskId
-    died_ms: int
-    reason: str
-    priority: Priority
-    fields: tuple[bytes, ...]
 
 
 @dataclass(slots=True)  # not frozen, which would take three times as long to make

@@ -52,9 +52,9 @@ from streamq.telemetry.traces import Tracer, Tracing
 from streamq.transport import Address
 
 if TYPE_CHECKING:
-    from streamq.admin import Admin
+    from streamq.admin import Admin, AsyncAdmin
     from streamq.idleness import Scope
-    from streamq.inspector import Inspector
+    from streamq.inspector import AsyncInspector, Inspector
 
 
 from streamq.queue.bound import Bound, PerCall, Policy, bound_to, foreign, per_call
@@ -241,7 +241,10 @@ class StreamQ:
         handler = foreign(task_type)
         what = f"the arguments of task type {task_type!r}"
         payload = sized(convert.encode(dict(given), what=what), handler.options.max_payload, what)
-        return bound_to(handler, said, payload)
+        bound = bound_to(handler, said, payload)
+        if self.registry.pipeline is not None:  # a stand-in for a handler is of no app
+            bound.task = bound.task._replace(payload=self.registry.pipeline.seal(payload))
+        return bound
 
     def _enqueue_one(self, bound: Bound[Any]) -> TaskHandle[Any]:
         if bound.route is not None:
@@ -389,11 +392,25 @@ class StreamQ:
         return Inspector(self._client.transport, self.name, self.registry.shards)
 
     @cached_property
+    def ainspector(self) -> AsyncInspector:
+        """As `inspector`, for event loops: each question is awaited."""
+        from streamq.inspector import AsyncInspector  # noqa: PLC0415 - as above
+
+        return AsyncInspector(lambda: self._asyncs.current().transport, self.name, self.registry.shards)
+
+    @cached_property
     def admin(self) -> Admin:
         """An operator's writes: cancel, requeue and purge dead letters, repair what the audit finds."""
         from streamq.admin import Admin  # noqa: PLC0415 - a producer does not pay for it
 
         return Admin(self._client.transport, self.name, self.registry.shards)
+
+    @cached_property
+    def aadmin(self) -> AsyncAdmin:
+        """As `admin`, for event loops: each act is awaited."""
+        from streamq.admin import AsyncAdmin  # noqa: PLC0415 - as above
+
+        return AsyncAdmin(lambda: self._asyncs.current().transport, self.name, self.registry.shards)
 
     def idle(self, types: str | Iterable[str] | None = None, *, scheduled: bool = False) -> bool:
         """Return whether nothing is left to do: nothing is ready, nothing runs, and nothing is due.

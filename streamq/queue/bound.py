@@ -100,7 +100,8 @@ _NO_OPTIONS = CallOptions()
 
 def bound_to(handler: Handler, options: CallOptions | None, payload: bytes) -> Bound[Any]:
     """A call as a value, with what the policy and the call say of it."""
-    task, policy = new_task(handler.options, options, payload), handler.options
+    stored = payload if handler.pipeline is None else handler.pipeline.seal(payload)
+    task, policy = new_task(handler.options, options, stored), handler.options
     if options is None:
         if policy.durability == "master":
             return Bound(handler, task)

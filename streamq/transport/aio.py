@@ -21,7 +21,16 @@ from streamq.calls import Call
 from streamq.errors import AuthenticationFailed, RedisError, RedisUnavailable, ServerError
 from streamq.transport import server, topology, wire
 from streamq.transport.address import Address
-from streamq.transport.faults import ServerChanged, doubtful, final, latest, naming_rights, told, translate
+from streamq.transport.faults import (
+    ServerChanged,
+    doubtful,
+    final,
+    gone,
+    latest,
+    naming_rights,
+    told,
+    translate,
+)
 from streamq.transport.gate import Gate
 from streamq.transport.link import JUST, Link, Unsent, reset_told, serve
 from streamq.transport.patience import Effort
@@ -339,6 +348,43 @@ class AsyncTransport:
         except (lib.RedisError, OSError) as error:
             await self.turn(node, error)
             raise translate(error, node.shown, self.address.source) from None
+
+    async def everywhere(self, call: Call[R]) -> dict[str, R]:
+        """As SyncTransport.everywhere."""
+        effort = Effort(self._patience, self.reply_timeout)
+        await self.discovered(None, effort)
+        nodes = [node for node in self._topology.nodes() if self._topology.serves(node)]
+        return {node.shown: call.parse(await self._ask(node, call, effort)) for node in nodes}
+
+    async def there(self, shown: str, call: Call[R]) -> R:
+        """As SyncTransport.there."""
+        for node in self._topology.nodes():
+            if node.shown == shown and self._topology.serves(node):
+                return call.parse(await self._ask(node, call, Effort(self._patience, self.reply_timeout)))
+        raise gone(shown)
+
+    async def _ask(self, node: Node, call: Call[Any], effort: Effort) -> Any:
+        """Ask a certain node, in its turn."""
+        effort.begin()
+        gate = await self._entered(node, effort)
+        try:
+            return await self._send(node, call, effort, False, None)
+        except (lib.RedisError, OSError) as error:
+            await self.turn(node, error)
+            failed = translate(error, node.shown, self.address.source)
+            raise naming_rights(failed, self.address.namespace.rights) from None
+        finally:
+            gate.leave()
+
+    async def _entered(self, node: Node, effort: Effort) -> Gate:
+        """Return the gate of a node, with one of its permits taken."""
+        gate: Gate = node.gate or Gate(wire.CONNECTIONS)
+        node.gate = gate
+        if gate.free > 0:
+            gate.free -= 1
+        else:
+            await self._wait(gate, node, effort)
+        return gate
 
     def find(self, call: Call[Any] | None) -> Node | None:
         """Who is to be asked, as far as that is known."""

@@ -188,6 +188,11 @@ def _login_failed(where: str, text: str) -> AuthenticationFailed:
     return AuthenticationFailed(f"{where} refused the login or the command ({text.rstrip('.')}): {fix}")
 
 
+def gone(shown: str) -> RedisUnavailable:
+    """The error where a node that was to be asked is no longer one of those that hold data."""
+    return RedisUnavailable(f"{shown} holds no data any more: a failover, or its slots were moved")
+
+
 def latest(before: RedisError, now: RedisError) -> RedisError:
     """Which of two errors says more of why there is no answer: not the one that time was up."""
     return before if OUT_OF_TIME in str(now) else now

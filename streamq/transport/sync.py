@@ -22,7 +22,7 @@ from streamq.calls import Call
 from streamq.errors import AuthenticationFailed, RedisError, RedisUnavailable, ServerError
 from streamq.transport import names, server, topology, wire
 from streamq.transport.address import Address
-from streamq.transport.faults import doubtful, final, latest, naming_rights, told, translate
+from streamq.transport.faults import doubtful, final, gone, latest, naming_rights, told, translate
 from streamq.transport.link import JUST, SyncLink, Unsent
 from streamq.transport.patience import Effort
 from streamq.transport.topology import MOST_HOPS, Discovery, Node, Redirect
@@ -159,7 +159,7 @@ class SyncTransport:
         for node in self._topology.nodes():
             if node.shown == shown and self._topology.serves(node):
                 return call.parse(self._ask(node, call, Effort(self._patience, self._reply_timeout)))
-        raise RedisUnavailable(f"{shown} holds no data any more: a failover, or its slots were moved")
+        raise gone(shown)
 
     def _serving(self, effort: Effort) -> list[Node]:
         self.discovered(None, effort)

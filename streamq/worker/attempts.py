@@ -227,8 +227,9 @@ class Attempts:
         run_ms = None if attempt.started is None else round((time.monotonic() - attempt.started) * 1000)
         held.report = Report(failed, verdict.max_attempts(handler, delivery), error, trace_id())
         return verdict.outcome(
-            delivery, failed, worker=self._worker, now_ms=now_ms, started=started, run_ms=run_ms
-        )
+            delivery, failed, worker=self._worker, now_ms=now_ms, started=started, run_ms=run_ms,
+            pipeline=handler.pipeline,
+        )  # fmt: skip
 
     def unforeseen(self, attempt: Attempt, error: BaseException) -> Outcome | None:
         """The outcome where something else than the handler raised: whatever happens, there is one."""

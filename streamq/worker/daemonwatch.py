@@ -11,7 +11,8 @@ from typing import Final
 
 from streamq import calls, telemetry
 from streamq.errors import RedisError, RedisUnavailable
-from streamq.inspector import daemons
+from streamq.flow import drive
+from streamq.heartbeats import daemons
 from streamq.keys import type_keys
 from streamq.transport import SyncTransport
 
@@ -26,6 +27,7 @@ class DaemonWatch:
 
     def __init__(self, transport: SyncTransport, app: str, types: list[str], worker: str) -> None:
         self._transport = transport
+        self._namespace = transport.address.namespace
         self._app, self._types = app, types
         self._missed = 0
         self._said = float("-inf")
@@ -34,7 +36,7 @@ class DaemonWatch:
     def look(self, shards: int) -> None:
         """Warn where no daemon serves the app. Raises RedisErrors."""
         try:
-            alive = [one for one in daemons(self._transport) if one.alive]
+            alive = [one for one in drive(self._transport, daemons(self._namespace)) if one.alive]
         except RedisUnavailable:
             raise
         except RedisError as error:  # an older user of ours has no right to look

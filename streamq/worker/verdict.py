@@ -17,6 +17,7 @@ from streamq.app import Handler
 from streamq.errors import AttemptTimeout, DecodeError, PayloadError
 from streamq.fingerprint import Place, fingerprint, of_stack, raised_at
 from streamq.model import Delivery, Died, Retried
+from streamq.payloads.pipeline import Pipeline
 
 _HERE: Final = str(Path(__file__).parent)
 AT_LEAST: Final = 1.0
@@ -152,9 +153,10 @@ def outcome(
     now_ms: int,
     started: bool = True,
     run_ms: int | None = None,
+    pipeline: Pipeline | None = None,
 ) -> Retried | Died:
     """The failure as the outcome of the delivery: run again, or dead. run_ms: how long the handler ran,
-    None where it was not called."""
+    None where it was not called. pipeline: what the failure's texts go through."""
     failures = codec.add_failure(
         delivery.failures,
         attempt=delivery.attempt,
@@ -166,6 +168,7 @@ def outcome(
         wait_ms=None if run_ms is None else _waited(delivery, now_ms - run_ms),
         run_ms=run_ms,
         frame=None if failed.frame is None else failed.frame.as_stored(),
+        pipeline=pipeline,
     )
     match failed.decision:
         case retry.Again(delay):

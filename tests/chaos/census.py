@@ -17,6 +17,7 @@ import redis
 from streamq import codec
 from streamq.inspector import Inspector
 from streamq.keys import APPS, DAEMON_HEARTBEATS, DAEMONS, GROUP, TypeKeys, shard_keys, type_keys
+from tests.letters import all_dead
 
 EMPTY: Final = ("high", "normal", "low", "suspect", "schedule", "index", "cancels", "waiters")
 STREAM_BYTES: Final = 8192
@@ -66,7 +67,7 @@ class Census:
                 self._type(type_keys(self._app, shard, name), found)
                 total.update(self._counters(type_keys(self._app, shard, name)))
             found.counters[name] = dict(total)
-            for letter in self._inspector.all_dead(name):
+            for letter in all_dead(self._inspector, name):
                 failures = codec.failures(codec.fields_dict(letter.fields).get("f", b""))
                 found.letters[str(letter.id)] = Letter(letter.reason, failures)
         self._unknown_keys(types, found)

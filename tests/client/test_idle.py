@@ -9,6 +9,7 @@ import pytest
 
 from streamq import Retry, StreamQ, UnknownTaskType
 from streamq.errors import InvalidOption, RedisUnavailable
+from tests.letters import all_dead
 from tests.running import serving, tending, until
 
 
@@ -103,7 +104,7 @@ async def test_a_dead_letter_leaves_the_queue_idle(app: StreamQ) -> None:
     async with serving(app):
         fails.enqueue()
         assert await app.await_idle(10)
-    assert len(app.inspector.dead("fails")) == 1
+    assert len(all_dead(app.inspector, "fails")) == 1
     async with tending(app):
         assert app.admin.requeue_type("fails") == 1
         assert not app.idle()

@@ -372,8 +372,8 @@ def refused_calls(app: StreamQ) -> dict[str, tuple[str, Any]]:
         "result": ("await handle.aresult()", lambda: handle.result(5)),
         "status": ("await handle.astatus()", handle.status),
         "cancel": ("await handle.acancel()", handle.cancel),
-        "stats": ("await asyncio.to_thread(app.inspector.stats, …)", app.inspector.stats),
-        "pause": ("await asyncio.to_thread(app.admin.pause, …)", lambda: app.admin.pause("other")),
+        "stats": ("await app.ainspector.stats(…)", app.inspector.stats),
+        "pause": ("await app.aadmin.pause(…)", lambda: app.admin.pause("other")),
         "connect": ("await app.aconnect()", app.connect),
         "idle": ("await app.aidle()", app.idle),
         "wait_idle": ("await app.await_idle()", lambda: app.wait_idle(5)),
@@ -399,7 +399,7 @@ async def test_plain_calls_in_an_async_handler_are_refused_with_what_to_write(ur
 
     @app.task
     async def allowed() -> str:
-        await asyncio.to_thread(app.inspector.stats)
+        await app.ainspector.stats()
         return app.send("other").id  # a round trip, after which the loop goes on
 
     async with working(app):

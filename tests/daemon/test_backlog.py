@@ -44,7 +44,7 @@ async def test_types_that_are_not_looked_at_are_told_of(url: str, monkeypatch: p
     app = StreamQ("shop", url)
     for n in range(5):
         await app.asend(f"type{n}")
-    monkeypatch.setattr("streamq.daemon.backlog.MOST", 3)
+    monkeypatch.setattr("streamq.daemon.backlog.SCRAPED", 3)
     monkeypatch.setattr("streamq.daemon.backlog.KEPT", 0.0)
     with structlog.testing.capture_logs() as lines:
         daemon = Daemon(app.address, QUICK)

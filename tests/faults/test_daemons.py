@@ -9,9 +9,8 @@ import time
 
 import pytest
 
-from streamq import Daemon, StreamQ
+from streamq import Daemon, StreamQ, TypeStats
 from streamq.daemon import promoter
-from streamq.inspector import TypeStats
 from streamq.keys import GROUP
 from tests.conftest import command
 from tests.faults.proof import both, judged, limit

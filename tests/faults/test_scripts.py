@@ -16,6 +16,7 @@ from streamq.keys import GROUP
 from streamq.model import Completed, Died, HandedBack, Moved, NewTask, Retried, Settlement, TaskId
 from streamq.transport import GroupMissing, SyncTransport
 from tests.faults.proof import both, judged
+from tests.letters import dead_page
 from tests.lua.shard import Shard
 from tests.variant import Change, changed, without
 
@@ -241,7 +242,7 @@ def test_an_entry_larger_than_lua_can_append_stops_nobody(shard: Shard, guarded:
             raise AssertionError from error
         assert (reclaim.returned, reclaim.dead) == (1, 1)
         assert shard.state(local) == "ready"
-        [letter] = shard.run(calls.dead_page(shard.t, 0, 10))
+        [letter] = shard.run(dead_page(shard.t, 0, 10))
         assert letter.reason == "undecodable"
         assert len(letter.fields) >= 9002
 

@@ -20,6 +20,7 @@ from streamq.embedded import EmbeddedServer
 from streamq.tasklist import TaskFilter
 from tests.fuzz.hostile import entries, odd_bytes, packed, rows, scores, thorough
 from tests.fuzz.running import PREFIX, Shop, alive, good_ones_end, shop
+from tests.letters import all_dead
 from tests.running import until
 
 STREAMS = ("high", "normal", "low", "suspect")
@@ -61,7 +62,7 @@ async def _entries(here: Shop, hostile: list[tuple[str, Fields]]) -> None:
         stats = here.app.inspector.type_stats("email")
         ended = stats.dead + stats.counters.get("completed", 0) + stats.counters.get("expired", 0)
         assert ended == len(hostile) + 6
-        for letter in here.app.inspector.all_dead("email"):
+        for letter in all_dead(here.app.inspector, "email"):
             assert letter.reason
             kept = set(zip(letter.fields[::2], letter.fields[1::2], strict=True))
             assert any(_is_in(fields, kept) for _, fields in hostile), letter
@@ -96,7 +97,7 @@ async def _rows(here: Shop, hostile: list[tuple[str, bytes]]) -> None:
         await until(lambda: stats("email").ready + stats("email").running == 0)
         assert stats("email").dead + stats("email").counters["completed"] >= 2 + len(hostile)
         raw = {
-            letter.fields[1] for letter in here.app.inspector.all_dead("email") if letter.fields[0] == b"raw"
+            letter.fields[1] for letter in all_dead(here.app.inspector, "email") if letter.fields[0] == b"raw"
         }
         assert raw <= {row for _, row in hostile}
         assert all(p.invariant == "I5" for p in here.app.inspector.audit().problems)
@@ -118,7 +119,7 @@ def test_dead_letters(valkey: EmbeddedServer, hostile: dict[bytes, bytes], liste
     look(here)
     assert sum(group.count for group in here.app.inspector.dead_groups().groups) > len(hostile)
     assert here.app.inspector.tasks("dead", "email", wanted=TaskFilter(fingerprint="arguments")).rows
-    assert any(letter.reason == "arguments" for letter in here.app.inspector.all_dead("email"))
+    assert any(letter.reason == "arguments" for letter in all_dead(here.app.inspector, "email"))
     assert here.app.inspector.tasks("dead", "email").rows
     assert here.app.admin.requeue_type("email") >= 1
     assert here.app.inspector.type_stats("email").ready >= 1

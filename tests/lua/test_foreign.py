@@ -16,6 +16,7 @@ from streamq.keys import GROUP
 from streamq.model import Completed, Delivery, Died, Moved, Note, Retried
 from streamq.transport import SyncTransport
 from tests.faults.proof import both, judged
+from tests.letters import dead_page
 from tests.lua.shard import Shard, Snapshot
 from tests.variant import changed, without
 
@@ -41,7 +42,7 @@ def test_no_letter_takes_anothers_place(shard: Shard) -> None:
     shard.command("HSET", shard.t.counters, "accepted", 3)
     shard.settle(shard.fetch(), Died("arguments", NONE))
     assert shard.snapshot().dead == 3
-    letters = shard.run(calls.dead_page(shard.t, 0, 10))
+    letters = shard.run(dead_page(shard.t, 0, 10))
     fields = {letter.id.local: codec.fields_dict(letter.fields) for letter in letters}
     assert {have["p"] for have in fields.values()} == {b'{"n":0}', b'{"n":1}', b'{"n":2}'}
     assert fields.pop("n5-0").get("o") is None
@@ -259,7 +260,7 @@ def test_groups_are_listed_whatever_is_in_them(shard: Shard, hostile: list[str],
             break
     assert seen == len(rows)
     shard.run(calls.page_dead(shard.t, "", 100))
-    shard.run(calls.dead_page(shard.t, 0, 100))
+    shard.run(dead_page(shard.t, 0, 100))
 
 
 def test_none_of_them_is_resubmitted_or_fails_the_call(shard: Shard, hostile: list[str]) -> None:

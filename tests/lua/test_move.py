@@ -12,6 +12,7 @@ from streamq.errors import ServerError
 from streamq.keys import GROUP, type_keys
 from streamq.model import Completed, Died, Moved, NewTask, Retried, Settlement, TaskId
 from streamq.transport import SyncTransport
+from tests.letters import dead_page
 from tests.lua.shard import Shard, Snapshot
 
 NONE = b"[]"
@@ -63,7 +64,7 @@ def test_a_row_that_cannot_be_unpacked_becomes_a_dead_letter_whole(shard: Shard)
     shard.command("ZADD", shard.t.schedule, 1, b"000000000007n\xc1garbage")
     shard.command("ZADD", shard.t.schedule, 2, b"nonsense")
     assert shard.promote().moved == 2
-    letters = shard.run(calls.dead_page(shard.t, 0, 10))
+    letters = shard.run(dead_page(shard.t, 0, 10))
     assert {letter.reason for letter in letters} == {"undecodable"}
     assert {letter.fields[1] for letter in letters} == {b"000000000007n\xc1garbage", b"nonsense"}
 

@@ -12,6 +12,7 @@ from streamq.calls import Call
 from streamq.calls.rollup import MINUTE_MS
 from streamq.inspector import Inspector
 from streamq.model import Cancelled, Completed, Died, Expired, Moved, NewTask, Note, Orders, Retried, State
+from tests.letters import dead_page
 from tests.lua.shard import Shard, Snapshot
 
 NONE = b"[]"
@@ -162,7 +163,7 @@ def test_groups_shrink_with_their_letters(shard: Shard, verb: str) -> None:
 
 def test_a_kind_is_counted_and_taken_by_time_of_death(shard: Shard) -> None:
     buried(shard, 2, "aaa")
-    died = shard.run(calls.dead_page(shard.t, 0, 1))[0].died_ms
+    died = shard.run(dead_page(shard.t, 0, 1))[0].died_ms
     for mark in ("", "aaa"):
         assert shard.run(calls.dead_count(shard.t, 0, died, mark)) == 2
         assert shard.run(calls.dead_count(shard.t, died + 1, LATEST, mark)) == 0

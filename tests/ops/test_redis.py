@@ -221,7 +221,7 @@ SCRIPTS = {
         "counts", "sample", "beat", "leave", "close_shard", "lower_known",
     ),
     "viewer": (
-        "counts", "locate", "dead_page", "sizes", "audit_dead", "audit_keys", "audit_letters",
+        "counts", "locate", "sizes", "audit_dead", "audit_keys", "audit_letters",
         "audit_pending", "audit_place", "audit_rows", "audit_schedule", "audit_stream", "dead_count",
         "dead_groups", "dead_slices", "page_buckets", "page_group", "page_results", "page_set",
         "page_streams", "rollups", "survey",

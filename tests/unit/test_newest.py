@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from streamq.calls import Row, RowPage
 from streamq.errors import UsageError
-from streamq.newest import REFILLS, Form, Newest, Reader
+from streamq.flow import Flow
+from streamq.newest import REFILLS, Form, Newest, NewestPage, Reader
 
 ROW = st.tuples(st.integers(1, 30), st.sampled_from("abcd"))
 SHARDS = st.lists(st.sets(ROW, max_size=20), min_size=1, max_size=4)
@@ -19,20 +20,29 @@ def reader(rows: set[tuple[int, str]], form: Form, foreign: set[tuple[int, str]]
     foreign = foreign or set()
     members = sorted(((at, form.mark + local) for at, local in rows | foreign), reverse=True)
 
-    def read(after: str, limit: int) -> RowPage:
+    def read(after: str, limit: int) -> Flow[RowPage]:
         at, _, member = after.removeprefix(form.head).partition(" ")
         left = [one for one in members if not after or one < (int(at), member)][:limit]
         cursor = f"{form.head}{left[-1][0]} {left[-1][1]}" if len(left) == limit else ""
         wanted = [(at, one.removeprefix(form.mark)) for at, one in left]
+        yield from ()  # it asks nobody
         return RowPage(cursor, [Row("dead", local, "", at) for at, local in wanted if (at, local) in rows])
 
     return read
 
 
+def read_page(lists: list[Reader], form: Form, cursor: str, limit: int) -> NewestPage:
+    flow = Newest(dict(enumerate(lists)), form).read(cursor, limit)
+    with pytest.raises(StopIteration) as end:
+        next(flow)
+    page: NewestPage = end.value.value
+    return page
+
+
 def walk(lists: list[Reader], form: Form, limit: int) -> list[tuple[int, str, int]]:
     seen, cursor = list[tuple[int, str, int]](), ""
     for _ in range(200):
-        page = Newest(lists, form).read(cursor, limit)
+        page = read_page(lists, form, cursor, limit)
         assert len(page.rows) <= limit
         seen += [(row.at_ms, row.local, shard) for shard, row in page.rows]
         cursor = page.cursor
@@ -50,9 +60,9 @@ def test_each_row_once_the_newest_first(shards: list[set[tuple[int, str]]], limi
 def test_a_list_with_few_that_are_wanted_ends_its_pages_early() -> None:
     foreign = {(n, "f") for n in range(1000)}
     lists = [reader({(1, "a")}, Form(), foreign), reader({(1, "a"), (2000, "b")}, Form())]
-    page = Newest(lists, Form()).read("", 1)
+    page = read_page(lists, Form(), "", 1)
     assert [row.at_ms for _, row in page.rows] == [2000]
-    page = Newest(lists, Form()).read(page.cursor, 2)
+    page = read_page(lists, Form(), page.cursor, 2)
     assert (page.rows, page.cursor.split()[0]) == ([], str(1000 - 2 * REFILLS - 2))
     assert walk(lists, Form(), 7) == [(2000, "b", 1), (1, "a", 1), (1, "a", 0)]
 
@@ -61,15 +71,16 @@ def test_one_shard_with_all_of_them_is_read_twice() -> None:
     asked: list[int] = []
     full = reader({(n, "a") for n in range(500)}, Form())
 
-    def counted(after: str, limit: int) -> RowPage:
+    def counted(after: str, limit: int) -> Flow[RowPage]:
         asked.append(limit)
         return full(after, limit)
 
-    page = Newest([counted, *[reader(set(), Form())] * 15], Form()).read("", 200)
+    page = read_page([counted, *[reader(set(), Form())] * 15], Form(), "", 200)
     assert (len(page.rows), asked) == (200, [13, 187])
 
 
 @pytest.mark.parametrize("cursor", ["x", "1", "1 n1-0", "1 -1 n1-0", "\u00b2 1 a"])
 def test_a_strange_cursor_is_refused(cursor: str) -> None:
+    lists = Newest(dict(enumerate([reader(set(), Form())] * 2)), Form())
     with pytest.raises(UsageError, match="none that a page gave out"):
-        Newest([reader(set(), Form())] * 2, Form()).read(cursor, 5)
+        next(lists.read(cursor, 5))

@@ -16,13 +16,16 @@ import streamq
 from streamq import COUNTERS, Rollup, StreamQ
 from streamq.release import package_version
 
-MADE_BY_THE_APP = ("TaskHandle", "TaskType", "Inspector", "Admin", "Tail", "Rollups", "Context")
+MADE_BY_THE_APP = (
+    "TaskHandle", "TaskType", "Inspector", "AsyncInspector", "Admin", "AsyncAdmin", "Tail", "AsyncTail",
+    "Context",
+)  # fmt: skip
 """Programs get these from an app: what their constructors take is nobody's business."""
 
 ELSEWHERE = {
-    *dir(builtins), *dir(typing), "AbstractAsyncContextManager", "AbstractContextManager", "Awaitable",
-    "Callable", "Coroutine", "Iterable", "Iterator", "Mapping", "Path", "Sequence", "TracebackType", "date",
-    "datetime", "socket", "timedelta", "P", "R", "C_co",
+    *dir(builtins), *dir(typing), "AbstractAsyncContextManager", "AbstractContextManager", "AsyncIterator",
+    "Awaitable", "Callable", "Coroutine", "Iterable", "Iterator", "Mapping", "Path", "Sequence",
+    "TracebackType", "date", "datetime", "socket", "timedelta", "P", "R", "C_co",
 }  # fmt: skip
 
 

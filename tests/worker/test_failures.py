@@ -15,6 +15,7 @@ from tenacity import wait_fixed
 
 from streamq import StreamQ, TaskDead, telemetry
 from tests.conftest import command
+from tests.letters import all_dead
 from tests.running import clean, serving, until
 from tests.worker import handlers
 
@@ -147,7 +148,7 @@ async def test_what_cannot_be_decoded_is_a_line_and_a_record_too(
     async with serving(app):
         command(str(app.address), "XADD", "streamq:{shop:0}:email:normal", "*", *fields)
         await until(lambda: len(tracker.of("streamq.task")) == 1)
-        dead = app.inspector.dead("email")
+        dead = all_dead(app.inspector, "email")
     [line] = [one for one in lines_of(capfd) if one["event"] in ("task.dead", "task.undecodable")]
     assert line["level"] == "error"
     assert line["more"] == f"streamq task show {dead[0].id}"

@@ -27,6 +27,7 @@ from streamq import (
 )
 from streamq.errors import ResultTimeout
 from tests.conftest import command
+from tests.letters import all_dead
 from tests.running import clean, serving, until
 
 
@@ -203,7 +204,7 @@ async def test_what_cannot_be_decoded_is_a_dead_letter_whole(
     async with serving(app):
         command(str(app.address), "XADD", "streamq:{shop:0}:email:normal", "*", *fields)
         await until(lambda: app.inspector.type_stats("email").dead == 1)
-    [letter] = app.inspector.dead("email")
+    [letter] = all_dead(app.inspector, "email")
     assert letter.reason == reason
     stored = dict(zip(letter.fields[::2], letter.fields[1::2], strict=True))
     for name, value in zip(fields[::2], fields[1::2], strict=True):
