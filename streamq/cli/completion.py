@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("completion needs argcomplete: pip install 'streamq[cli]'") from None
     from streamq.cli.output import say_text
 
-    say_text(shellcode(["streamq"], use_defaults=False, shell=args.shell))
+    say_text(shellcode(["streamq"], False, args.shell))
     return OK
 
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import pickle
+import re
 from collections.abc import Iterator
 
 import pytest
 
-from streamq import AuthenticationFailed, Daemon, InvalidOption, StreamQ, Worker, calls, environment
+from streamq import (
+    AuthenticationFailed,
+    Daemon,
+    InvalidOption,
+    ResultTimeout,
+    StreamQ,
+    Worker,
+    calls,
+    environment,
+)
 from streamq.cli import main
+from streamq.client import waiting
 from streamq.keys import app_pattern, known_key, shard_keys, type_keys
 from streamq.namespace import Namespace
 from streamq.scripts import names
@@ -101,21 +111,19 @@ def test_a_channel_that_is_refused_is_named(team: str, any_url: str) -> None:
         pass
 
 
-async def test_a_channel_that_is_refused_to_who_waits_is_named(team: str, any_url: str) -> None:
-    """The one subscription for all waiters: at its first channel, and at one that comes later."""
+async def test_who_waits_is_told_which_channel_is_refused(
+    team: str, any_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The result is polled then, and a log line names the rules, once."""
+    waiting._SAID.clear()
     app = StreamQ("shop", team, prefix=PREFIX)
     handle = await app.asend("email")
     command(any_url, "ACL", "SETUSER", "team1", "resetchannels")
-    with pytest.raises(AuthenticationFailed, match=r"~team1:\* .*&team1:\*"):
-        await handle.aresult(5)
-    local = handle.id.rpartition(":")[2]
-    command(any_url, "ACL", "SETUSER", "team1", f"&{PREFIX}{{shop:0}}:email:done:{local}*")
-    other = await app.asend("email")
-    waiting = asyncio.create_task(handle.aresult(20))
-    with pytest.raises(AuthenticationFailed, match=r"~team1:\* .*&team1:\*"):
-        await other.aresult(10)
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
+    for _ in range(2):
+        with pytest.raises(ResultTimeout):
+            await handle.aresult(0.5)
+    [line] = [one for one in "".join(capsys.readouterr()).splitlines() if "result.polled" in one]
+    assert re.search(r"~team1:\* .*&team1:\*", line)
     await app.aclose()
 
 
