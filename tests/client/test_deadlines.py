@@ -286,6 +286,19 @@ def test_a_question_to_one_of_several_servers_ends_in_its_time(own: EmbeddedServ
         transport.there(where, calls.now())
 
 
+async def test_awaited_questions_to_servers_end_in_their_time(own: EmbeddedServer) -> None:
+    """And no permit is lost."""
+    transport = AsyncTransport(Address.parse(own.url), patience=0.5)
+    [where] = await transport.everywhere(calls.now())
+    with frozen(own):
+        for ask in (lambda: transport.everywhere(calls.now()), lambda: transport.there(where, calls.now())):
+            with timed(), pytest.raises(RedisUnavailable):
+                await ask()
+    await until(lambda: [node.gate.free for node in transport._topology.nodes()] == [wire.CONNECTIONS])
+    assert list(await transport.everywhere(calls.now())) == [where]
+    await transport.aclose()
+
+
 @pytest.mark.parametrize("question", ["status", "cancel"])
 @pytest.mark.parametrize("way", ["sync", "async"])
 async def test_questions_of_a_handle_end_in_their_time(own: EmbeddedServer, question: str, way: str) -> None:

@@ -138,6 +138,17 @@ def test_a_walk_over_all_nodes_names_the_rules(team: str, any_url: str, walk: st
     app.close()
 
 
+@pytest.mark.parametrize("walk", ["everywhere", "there"])
+async def test_an_awaited_walk_over_all_nodes_names_the_rules(team: str, walk: str) -> None:
+    app = StreamQ("shop", team, prefix=PREFIX)
+    transport = app.ainspector.transport
+    [node] = await transport.everywhere(calls.now())
+    call = calls.Call(None, (), ("HGET", "elsewhere", "x"), lambda raw: raw)
+    with pytest.raises(AuthenticationFailed, match=r"~team1:\* .*&team1:\*"):
+        await (transport.there(node, call) if walk == "there" else transport.everywhere(call))
+    await app.aclose()
+
+
 def test_the_doctor_names_the_rules_of_the_prefix(any_url: str, team: str, capsys: Capture) -> None:
     command(any_url, "ACL", "SETUSER", "team1", "resetkeys", "~elsewhere:*", "resetchannels")
     main(["doctor", "--url", team, "--prefix", PREFIX, "--app", "shop", "--json"])
