@@ -9,6 +9,7 @@ Pydantic models are known by their methods; pydantic itself is never imported.
 | converter | what a converter is, and its errors |
 | compile | an annotation -> its converter |
 | plain | JSON as it is, where no annotation asks for more |
+| json_scalars | str, int, bool, None, bare lists and dicts: checked, not converted |
 | scalars, enums, containers, records, models, unions | the kinds of annotations |
 | arguments | a signature: a call -> a payload -> the call |
 | natural | values whose annotation nobody knows |

@@ -17,8 +17,9 @@ from typing import Any, Final
 
 import orjson
 
-from streamq.convert.converter import Converter, Refused, misfit, under
-from streamq.convert.plain import JSON, PLAIN, QUICK, UNTYPED
+from streamq.convert import json_scalars
+from streamq.convert.converter import Converter, Refused, misfit, under, wrong
+from streamq.convert.plain import PLAIN, UNTYPED
 from streamq.convert.write import dumped, refusal
 from streamq.depth import TOO_DEEP
 from streamq.errors import DecodeError, InvalidArguments
@@ -26,7 +27,7 @@ from streamq.errors import DecodeError, InvalidArguments
 _PLAIN: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _LEFT_OUT: Final = object()
-_AS_IS: Final = (*JSON, *UNTYPED)
+_NOTHING: Final[frozenset[type]] = frozenset()
 
 
 class Arguments:
@@ -50,16 +51,15 @@ class Arguments:
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """The payload of a call; raises InvalidArguments or PayloadError in the caller's line."""
-        bound = self._bind(args, kwargs)
-        if not self._converters:
-            for value in bound.values():
-                if value.__class__ not in QUICK:
-                    break
-            else:
-                try:
-                    return orjson.dumps(bound)
-                except (TypeError, ValueError):
-                    pass  # say where
+        bound, kinds = self._bind(args, kwargs), self._sent_as_they_are
+        for name, value in bound.items():
+            if value.__class__ not in kinds[name]:
+                break
+        else:
+            try:
+                return orjson.dumps(bound)
+            except (TypeError, ValueError):
+                pass  # say where
         return self._written(self._converted(bound))
 
     def encode_by_name(self, given: Mapping[str, Any]) -> bytes:
@@ -67,8 +67,13 @@ class Arguments:
         data: dict[str, Any] = dict(given)
         if data.keys() != self._names and (error := self._wrong_names(data)):
             raise InvalidArguments(f"{self._name}{self._signature} cannot take this call: {error}")
-        if self._simple and not self._converters and QUICK.issuperset(map(type, data.values())):
-            return self._written(data)
+        kinds = self._sent_as_they_are
+        if self._simple:
+            for name, value in data.items():
+                if value.__class__ not in kinds[name]:
+                    break
+            else:
+                return self._written(data)
         data, more = self._apart(data)
         found = {name: self._by_name(name, self._of(name), value) for name, value in data.items()}
         extra = {name: self._by_name(name, self._of_more(name), value) for name, value in more.items()}
@@ -104,7 +109,7 @@ class Arguments:
 
     def _encoded(self, name: str, one: Converter, value: Any) -> Any:
         try:
-            return one.encode(value)
+            return one.write(value)
         except Refused as refused:
             raise refusal(self._what, refused.under(name)) from None
         except RecursionError:
@@ -112,7 +117,7 @@ class Arguments:
 
     def _by_name(self, name: str, one: Converter, value: Any) -> Any:
         try:
-            return one.encode(value)
+            return one.write(value)
         except (Refused, RecursionError):
             if one.decode is None:
                 return self._encoded(name, one, value)
@@ -146,20 +151,15 @@ class Arguments:
             raise DecodeError(
                 f"the payload does not fit {self._name}{self._signature}: {wrong}", reason="arguments"
             )
+        more: dict[str, Any] = {}
         if not self._simple:
             given, more = self._apart(given)
             for name in more:
                 _replace(more, name, self._of_more(name).read)
-            self._read(given)
-            return self._split(given, more)
-        if self._decoders:
-            self._read(given)
-        return (), given
-
-    def _read(self, given: dict[str, Any]) -> None:
-        for name, decode in self._decoders.items():
-            if name in given:
-                _replace(given, name, decode)
+        for name, kinds, read in self._readers:
+            if name in given and given[name].__class__ not in kinds:
+                _replace(given, name, read)
+        return ((), given) if self._simple else self._split(given, more)
 
     def _wrong_names(self, given: dict[str, Any]) -> str:
         """Which names are missing or unknown; empty where all is well."""
@@ -207,7 +207,7 @@ class Arguments:
 
     def prepare(self) -> None:
         """Compile everything now, so that a bad annotation stops a worker at its start."""
-        _ = self._decoders, self._more_converters
+        _ = self._readers, self._more_converters
 
     @cached_property
     def _converters(self) -> dict[str, Converter]:
@@ -224,8 +224,17 @@ class Arguments:
         return found
 
     @cached_property
-    def _decoders(self) -> dict[str, Callable[[Any], Any]]:
-        return {name: one.decode for name, one in self._converters.items() if one.decode is not None}
+    def _sent_as_they_are(self) -> dict[str, frozenset[type]]:
+        """By parameter the classes whose values are sent without a further look. On the way of every task."""
+        apart = (self._rest, self._more)
+        return {name: _NOTHING if name in apart else self._of(name).kinds for name in self._names}
+
+    @cached_property
+    def _readers(self) -> list[tuple[str, frozenset[type], Callable[[Any], Any]]]:
+        """The parameters whose data are looked at: those classes may pass, the others are read. On the way of
+        every task."""
+        found = self._converters.items()
+        return [(name, one.kinds, one.decode) for name, one in found if one.decode is not None]
 
     @cached_property
     def _more_converters(self) -> dict[str | None, Converter]:
@@ -249,8 +258,12 @@ class Arguments:
         return found.get(name) or found.get(None, PLAIN)
 
     def _compiled(self, name: str, annotation: Any) -> Converter:
-        if any(annotation is known for known in _AS_IS):
+        if any(annotation is known for known in UNTYPED):
             return PLAIN
+        if (one := json_scalars.one(annotation)) is not None:
+            return one
+        if annotation is list or annotation is dict:
+            return json_scalars.bare(annotation, PLAIN)
         from streamq.convert.compile import converter, shown  # noqa: PLC0415 - most producers have none of these
 
         if isinstance(annotation, typing.ParamSpecArgs | typing.ParamSpecKwargs):
@@ -273,7 +286,7 @@ def _replace(data: dict[str, Any], name: str, decode: Callable[[Any], Any]) -> N
     try:
         data[name] = decode(data[name])
     except DecodeError as error:
-        raise DecodeError(f"argument {name}: {error}", reason=error.reason) from None
+        raise DecodeError(f"argument {under(name, error)}", reason=error.reason) from None
 
 
 def _is_unpack(annotation: Any) -> bool:
@@ -290,16 +303,14 @@ def _many(one: Converter, annotation: Any) -> Converter:
         return one
     from streamq.convert.containers import items  # noqa: PLC0415 - for `*args` only
 
-    read = one.decode
-
     def decode(data: Any) -> Any:
         if not isinstance(data, list):
             raise misfit("a list", data)
-        return data if read is None else items(data, read)
+        return data if one.decode is None else items(data, one.read)
 
     def encode(value: Any) -> Any:
         if not isinstance(value, tuple | list):
-            raise Refused("a list is wanted")
-        return items(value, one.encode)
+            raise wrong("a list", value)
+        return items(value, one.write)
 
     return Converter("list", encode, decode, frozenset({list}))

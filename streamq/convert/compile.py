@@ -12,10 +12,10 @@ from collections import Counter, deque
 from enum import Enum
 from typing import Any, Final
 
-from streamq.convert import containers, enums, models, records, unions
+from streamq.convert import containers, enums, json_scalars, models, records, unions
 from streamq.convert.converter import Converter, Refused
 from streamq.convert.natural import natural
-from streamq.convert.plain import JSON, PLAIN, UNTYPED
+from streamq.convert.plain import PLAIN, UNTYPED
 from streamq.convert.scalars import scalar
 from streamq.errors import InvalidArguments
 
@@ -75,13 +75,15 @@ class Compiler:
             lambda data: made.read(data),  # noqa: PLW0108
         )
         made = self._make(annotation)
-        held.json, held.names = made.json, made.names  # for those who hold it already
+        held.json, held.names, held.kinds = made.json, made.names, made.kinds  # for those who hold it already
         self._unfinished[annotation] = made
         return made
 
     def _make(self, annotation: Any) -> Converter:
-        if _in(annotation, JSON):
-            return PLAIN
+        if (one := json_scalars.one(annotation)) is not None:
+            return one
+        if annotation is list or annotation is dict:
+            return json_scalars.bare(annotation, self._untyped)
         if _in(annotation, UNTYPED) or isinstance(annotation, typing.TypeVar | str | typing.ForwardRef):
             return self._untyped
         origin, args = typing.get_origin(annotation), typing.get_args(annotation)
@@ -103,7 +105,7 @@ class Compiler:
             return self._tuple(args, bare=annotation is tuple or annotation is typing.Tuple)  # noqa: UP006
         inner = self(args[0]) if args and kind not in containers.MAPPINGS else self._untyped
         if kind in containers.LISTS:
-            return containers.listed(inner) if args else self._untyped
+            return containers.listed(inner) if args else json_scalars.bare(list, self._untyped)
         if kind in containers.SETS or kind is frozenset:
             return containers.sets(frozenset if kind is frozenset else set, inner)
         if kind is deque:
@@ -125,10 +127,11 @@ class Compiler:
 
     def _mapping(self, kind: Any, args: tuple[Any, ...]) -> Converter:
         make = containers.MAPPINGS[kind]
+        if not args and make is dict:
+            return json_scalars.bare(dict, self._untyped)
         if len(args) < 2:  # Counter[T], or one without arguments
             args = (args[0] if args else str, int if make is Counter else Any)
-        inner = self._untyped if _in(unwrapped(args[1]), UNTYPED) else self(args[1])
-        return containers.mapping(make, self._keys(unwrapped(args[0])), inner) or PLAIN
+        return containers.mapping(make, self._keys(unwrapped(args[0])), self(args[1]))
 
     def _keys(self, annotation: Any) -> Converter | None:
         if _in(annotation, (str, *UNTYPED)) or isinstance(annotation, typing.TypeVar):
@@ -165,7 +168,7 @@ class Compiler:
                 )
             return data
 
-        return Converter(shown(kind), encode, None)
+        return Converter(shown(kind), encode, None, plain=True)
 
 
 def _instance(value: Any, kind: type) -> bool:
@@ -221,6 +224,8 @@ def own(kind: type) -> Converter:
 
 converter: Final = Compiler(PLAIN)
 """For arguments: what has no annotation must be JSON that comes back equal."""
-result: Final = Compiler(Converter("any value", lambda value: natural(value, own, keys=True), None))
+result: Final = Compiler(
+    Converter("any value", lambda value: natural(value, own, keys=True), None, kinds=PLAIN.kinds, plain=True)
+)
 """For results: what has no annotation is written as JSON writes it. The work has been done: it is not refused
 because a tuple will arrive as a list."""

@@ -12,7 +12,8 @@ from typing import Any, Final
 import orjson
 
 from streamq.convert.converter import Convert, Converter, Refused, kind_of, misfit, under, wrong
-from streamq.convert.plain import PLAIN
+from streamq.convert.json_scalars import unfit
+from streamq.convert.plain import PLAIN, exact
 from streamq.convert.same import same
 from streamq.errors import DecodeError
 
@@ -22,6 +23,7 @@ MAPPINGS: Final[dict[Any, Callable[[Any], Any]]] = {
     dict: dict, abc.Mapping: dict, abc.MutableMapping: dict, OrderedDict: OrderedDict, Counter: Counter,
 }  # fmt: skip
 _JSON_LIST: Final[frozenset[type]] = frozenset({list})
+_TEXT: Final[frozenset[type]] = frozenset({str})
 
 
 def items(values: Iterable[Any], convert: Convert) -> list[Any]:
@@ -40,7 +42,33 @@ def items(values: Iterable[Any], convert: Convert) -> list[Any]:
 
 def listed(inner: Converter) -> Converter:
     """list[T] and the abstract kinds of it, which all come back as a list."""
-    return _iterable("list", list, (list,), inner)
+    return _plain_list(inner) if inner.plain else _iterable("list", list, (list,), inner)
+
+
+def _plain_list(inner: Converter) -> Converter:
+    """A list of what is JSON as it is: checked, and neither copied nor rebuilt."""
+    kinds, read = inner.kinds, inner.decode
+
+    def decode(data: Any) -> Any:
+        if data.__class__ is not list:
+            raise misfit("a list", data)
+        if read is not None and not kinds.issuperset(map(type, data)):
+            items(data, inner.read)
+        return data
+
+    def encode(value: Any) -> Any:
+        if not isinstance(value, list):
+            raise unfit("a list", value)
+        if inner is PLAIN:
+            return exact(value)
+        if value.__class__ is list and kinds.issuperset(map(type, value)):
+            return value
+        found = items(value, inner.write)
+        if value.__class__ is not list and found != value:
+            raise Refused(f"{kind_of(value)} would come back as a list that is not equal to it")
+        return found
+
+    return Converter("list", encode, decode, _JSON_LIST, plain=True)
 
 
 def sets(kind: type, inner: Converter) -> Converter:
@@ -62,30 +90,25 @@ def deques(inner: Converter) -> Converter:
 
 
 def _iterable(name: str, make: Callable[[Any], Any], takes: tuple[type, ...], inner: Converter) -> Converter:
-    write, read = inner.encode, inner.decode
+    kinds, write, read = inner.kinds, inner.write, inner.read
     unordered = set in takes
 
     def decode(data: Any) -> Any:
         if not isinstance(data, list):
             raise misfit("a list", data)
-        return make(data if read is None else items(data, read))
+        return make(data if inner.decode is None or kinds.issuperset(map(type, data)) else items(data, read))
 
     def encode(value: Any) -> Any:
         given: Any = value
         if not isinstance(value, takes):
             raise wrong(f"a {name}", value, f"pass {name}(…), or annotate its own type")
-        found = items(in_order(given) if unordered else given, write)
+        ordered = in_order(given) if unordered else list(given)
+        found = ordered if kinds.issuperset(map(type, ordered)) else items(ordered, write)
         if not unordered and value.__class__ not in takes and not make(value) == value:
             raise Refused(f"{kind_of(value)} would come back as a {name} that is not equal to it")
         return found
 
-    # A list of what needs no conversion is JSON as it is.
-    bare = make is list and inner.decode is None and inner is PLAIN
-    return Converter(name, _exact_list if bare else encode, None if bare else decode, _JSON_LIST)
-
-
-def _exact_list(value: Any) -> Any:
-    return PLAIN.encode(value)
+    return Converter(name, encode, decode, _JSON_LIST)
 
 
 def in_order(values: Any) -> list[Any]:
@@ -126,10 +149,10 @@ def variadic(inner: Converter) -> Converter:
     return _iterable("tuple", tuple, (tuple,), inner)
 
 
-def mapping(make: Callable[[Any], Any], keys: Converter | None, inner: Converter) -> Converter | None:
-    """dict[K, V] and its kinds. keys: None where they are text. None where nothing needs conversion."""
-    if keys is None and inner is PLAIN and make is dict:
-        return None
+def mapping(make: Callable[[Any], Any], keys: Converter | None, inner: Converter) -> Converter:
+    """dict[K, V] and its kinds. keys: None where they are text."""
+    if keys is None and inner.plain and make is dict:
+        return _plain_mapping(inner)
     name: str = getattr(make, "__name__", "dict")
     write_key = (keys or TEXT_KEYS).encode
 
@@ -147,16 +170,53 @@ def mapping(make: Callable[[Any], Any], keys: Converter | None, inner: Converter
     def encode(value: Any) -> Any:
         if not isinstance(value, abc.Mapping if make is dict else make):  # type: ignore[arg-type]
             raise wrong(f"a {name}", value)
-        found: dict[str, Any] = {}
-        for key, item in value.items():
-            written = write_key(key)
-            if written in found:
-                raise Refused(f"two of its keys would both be written as {written!r:.60}")
-            found[written] = _entry(key, item, inner.encode)
-        check_base(value, make, name)
-        return found
+        return _entries(value, make, name, write_key, inner)
 
     return Converter(name, encode, decode, frozenset({dict}))
+
+
+def _entries(
+    value: Any, make: Callable[[Any], Any], name: str, write_key: Convert, inner: Converter
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        written = write_key(key)
+        if written in found:
+            raise Refused(f"two of its keys would both be written as {written!r:.60}")
+        found[written] = _entry(key, item, inner.write)
+    check_base(value, make, name)
+    return found
+
+
+def _plain_mapping(inner: Converter) -> Converter:
+    """dict[str, T] of what is JSON as it is: checked, and neither copied nor rebuilt."""
+    kinds, read = inner.kinds, inner.decode
+
+    def decode(data: Any) -> Any:
+        if data.__class__ is not dict:
+            raise misfit("an object", data)
+        if read is not None and not kinds.issuperset(map(type, data.values())):
+            for key, item in data.items():
+                try:
+                    inner.read(item)
+                except DecodeError as error:
+                    raise under(f".{key}", error) from None
+        return data
+
+    def encode(value: Any) -> Any:
+        if not isinstance(value, abc.Mapping):
+            raise unfit("a dict", value)
+        if inner is PLAIN:
+            return exact(value)
+        if (
+            value.__class__ is dict
+            and _TEXT.issuperset(map(type, value))
+            and kinds.issuperset(map(type, value.values()))
+        ):
+            return value
+        return _entries(value, dict, "dict", _text_key, inner)
+
+    return Converter("dict", encode, decode, frozenset({dict}), plain=True)
 
 
 def check_base(value: Any, make: Callable[[Any], Any], name: str) -> None:

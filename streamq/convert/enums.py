@@ -36,9 +36,12 @@ def enum(kind: type[Enum]) -> Converter:
             return found
         try:
             found = older.get(orjson.dumps(data)) if older else None
-            return kind(data) if found is None else found
+            found = kind(data) if found is None else found
         except (ValueError, TypeError, KeyError):
             raise misfit(kind.__name__, data) from None
+        if _is_other_number(data, found):
+            raise misfit(kind.__name__, data)
+        return found
 
     def encode(value: Any) -> Any:
         member = value
@@ -58,9 +61,16 @@ def _meant(kind: type[Enum], value: Any) -> Enum:
         found = kind(value)
     except (ValueError, TypeError):
         found = None
-    if found is None or not found == value:
+    if found is None or not found == value or _is_other_number(value, found):
         raise wrong(f"a {kind.__name__}", value)
     return found
+
+
+def _is_other_number(value: Any, member: Enum) -> bool:
+    """Whether a value is only equal to that of the member, as True and 1.0 are to 1."""
+    held = member.value
+    numbers = (bool, int, float)
+    return value.__class__ in numbers and held.__class__ in numbers and value.__class__ is not held.__class__
 
 
 def _written(kind: type[Enum], member: Enum) -> Any:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import typing
 from collections import deque
 from collections.abc import Mapping
 from datetime import date, time, timedelta
@@ -27,9 +26,8 @@ OPTION: Final = (
 )
 """orjson must not write on its own what it could not read back."""
 
-JSON: Final = (str, int, bool, None, type(None), typing.LiteralString)
-UNTYPED: Final = (object, Any, dict, list)
-"""Annotations of values that are JSON as they are, and those that promise nothing of what is inside."""
+UNTYPED: Final = (object, Any)
+"""Annotations that promise nothing."""
 QUICK: Final = SCALARS - {float}
 """What orjson writes as it is, or raises; it writes a NaN as null, silently."""
 _FIXES: Final = {"tolist": "pass its tolist()", "__index__": "pass int(…)", "__float__": "pass float(…)"}
@@ -49,7 +47,8 @@ def exact(value: Any) -> Any:
     return walk(value)
 
 
-PLAIN: Final = Converter("any JSON value", exact, None)
+PLAIN: Final = Converter("any JSON value", exact, None, kinds=QUICK, plain=True)
+"""Of a float must be seen whether JSON has it: orjson writes a NaN as null, silently."""
 
 
 def walk(value: Any, depth: int = 0) -> Any:

@@ -159,7 +159,7 @@ def _typed_dict(kind: Any, fields: Fields) -> Converter:
         try:
             check_names(name, value, fields, required)
         except DecodeError as error:
-            raise Refused(str(error)) from None
+            raise Refused(str(error), unfit=True) from None
         data = {str(field): _write(field, fields[field], item) for field, item in value.items()}
         check_base(value, dict, "dict")
         return data
@@ -212,7 +212,7 @@ def _check(name: str, decode: Callable[[Any], Any], data: Any, value: Any) -> No
 
 
 def _read(field: str, converter: Converter, data: Any) -> Any:
-    if converter.decode is None:
+    if converter.decode is None or data.__class__ in converter.kinds:
         return data
     try:
         return converter.decode(data)
@@ -221,6 +221,8 @@ def _read(field: str, converter: Converter, data: Any) -> Any:
 
 
 def _write(field: str, converter: Converter, value: Any) -> Any:
+    if value.__class__ in converter.kinds:
+        return value
     try:
         return converter.encode(value)
     except Refused as refused:

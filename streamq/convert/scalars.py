@@ -24,13 +24,19 @@ _EXACT: Final = 2.0**33
 """Seconds, some 270 years: up to there a float holds the microseconds."""
 _MICROSECOND: Final = timedelta(microseconds=1)
 _TEXT: Final[frozenset[type]] = frozenset({str})
+_WHOLE: Final[frozenset[type]] = frozenset({int})
+_NUMBERS: Final[frozenset[type]] = frozenset({int, float})
 
 
 class _Form(NamedTuple):
+    """json: the classes that are written; reads: those that are read; also: those of values that are taken
+    besides the class itself."""
+
     write: Convert
     read: Callable[[type, Any], Any]
     json: frozenset[type] = _TEXT
     also: tuple[type, ...] = ()
+    reads: frozenset[type] = _TEXT
 
 
 def _moment(value: Any) -> str:
@@ -96,10 +102,10 @@ _FORMS: Final[dict[type, _Form]] = {
     _real(datetime): _Form(_moment, _read_moment),
     _real(date): _Form(_date, _read_moment),
     time: _Form(_moment, _read_moment),
-    timedelta: _Form(_seconds, _read_seconds, frozenset({float})),
+    timedelta: _Form(_seconds, _read_seconds, frozenset({float}), reads=_NUMBERS | _TEXT),
     UUID: _Form(str, _from_text),
-    Decimal: _Form(_decimal, lambda kind, data: kind(str(data)), also=(int, float)),
-    float: _Form(_number, _read_number, frozenset({float, int}), also=(int,)),
+    Decimal: _Form(_decimal, lambda kind, data: kind(str(data)), also=(int, float), reads=_NUMBERS | _TEXT),
+    float: _Form(_number, _read_number, _NUMBERS, also=(int,), reads=_NUMBERS),
     PurePath: _Form(str, _from_text),
     ipaddress.IPv4Interface: _Form(str, _from_text),
     ipaddress.IPv6Interface: _Form(str, _from_text),
@@ -109,9 +115,8 @@ _FORMS: Final[dict[type, _Form]] = {
     ipaddress.IPv6Network: _Form(str, _from_text),
     # Of these only subclasses are converted: the classes themselves are JSON.
     str: _Form(text, _from_text, also=(str,)),
-    int: _Form(lambda value: whole(int.__index__(value)), _from_text, frozenset({int}), also=(int,)),
+    int: _Form(lambda value: whole(int.__index__(value)), _from_text, _WHOLE, also=(int,), reads=_WHOLE),
 }
-_ONLY_TEXT: Final = (_real(datetime), _real(date), time, UUID)
 
 
 def scalar(kind: type) -> Converter | None:
@@ -126,7 +131,7 @@ def _converter(kind: type, base: type, form: _Form) -> Converter:
     name, takes = kind.__name__, (kind, base, *form.also)
 
     def decode(data: Any) -> Any:
-        if base in _ONLY_TEXT and not isinstance(data, str):
+        if data.__class__ not in form.reads:
             raise misfit(name, data)
         try:
             return form.read(kind, data)
@@ -134,7 +139,7 @@ def _converter(kind: type, base: type, form: _Form) -> Converter:
             raise misfit(name, data) from None
 
     def encode(value: Any) -> Any:
-        if not isinstance(value, takes):
+        if not isinstance(value, takes) or isinstance(value, bool):
             raise (
                 foreign(value)
                 if isinstance(value, bytes)

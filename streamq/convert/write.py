@@ -58,5 +58,8 @@ def dumped(data: Any) -> bytes:
 def refusal(what: str, refused: Refused) -> PayloadError:
     """The error for the caller: what, where in it, why, and the fix."""
     place = f" at {refused.place}" if refused.place else ""
-    verb = "would not come back as sent" if refused.changed else "cannot be JSON"
+    if refused.unfit:
+        verb = "cannot be sent as annotated"
+    else:
+        verb = "would not come back as sent" if refused.changed else "cannot be JSON"
     return PayloadError(f"{what} {verb}{place}: {refused.fault}")
