@@ -37,7 +37,7 @@ _NO_COUNTS: Final = Counts(0, 0, 0, 0, 0, 0, None, None)
 _UNREAD: Final[dict[str, bytes]] = {}
 _TOLD: Final = {
     "types": list, "running": list, "problems": list, "concurrency": int, "running_count": int, "pid": int,
-    "host": str, "version": str, "only": str,
+    "host": str, "version": str, "only": str, "speaks": list, "too_new": list,
 }  # fmt: skip
 """What a heartbeat tells, and of what kind it is."""
 
