@@ -13,7 +13,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, Final
+from typing import Final, cast
 
 import orjson
 
@@ -34,7 +34,9 @@ class Arguments:
     """The arguments of one task type. name: of it. hints: what finds the annotations, at the first use: one
     may name a class that is defined further down."""
 
-    def __init__(self, name: str, signature: inspect.Signature, hints: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self, name: str, signature: inspect.Signature, hints: Callable[[], dict[str, object]]
+    ) -> None:
         self._name = name
         self._signature = signature
         self._hints = hints
@@ -49,7 +51,7 @@ class Arguments:
         }
         self._simple = all(p.kind in _PLAIN for p in parameters)
 
-    def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
         """The payload of a call; raises InvalidArguments or PayloadError in the caller's line."""
         bound, kinds = self._bind(args, kwargs), self._sent_as_they_are
         for name, value in bound.items():
@@ -62,9 +64,9 @@ class Arguments:
                 pass  # say where
         return self._written(self._converted(bound))
 
-    def encode_by_name(self, given: Mapping[str, Any]) -> bytes:
+    def encode_by_name(self, given: Mapping[str, object]) -> bytes:
         """The payload of arguments by name, each as a value or as the JSON data of one."""
-        data: dict[str, Any] = dict(given)
+        data: dict[str, object] = dict(given)
         if data.keys() != self._names and (error := self._wrong_names(data)):
             raise InvalidArguments(f"{self._name}{self._signature} cannot take this call: {error}")
         kinds = self._sent_as_they_are
@@ -79,7 +81,7 @@ class Arguments:
         extra = {name: self._by_name(name, self._of_more(name), value) for name, value in more.items()}
         return self._written(self._together(found, extra))
 
-    def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    def _bind(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
         if self._simple and len(args) <= len(self._by_position):
             # inspect's own binding costs more than all the rest of an enqueue.
             bound = dict(zip(self._by_position, args, strict=False))
@@ -94,20 +96,20 @@ class Arguments:
         except TypeError as error:
             raise InvalidArguments(f"{self._name}{self._signature} cannot take this call: {error}") from None
 
-    def _converted(self, bound: dict[str, Any]) -> dict[str, Any]:
+    def _converted(self, bound: dict[str, object]) -> dict[str, object]:
         """Each argument as JSON data."""
-        more = bound.pop(self._more, {}) if self._more is not None else {}
+        more = cast("dict[str, object]", bound.pop(self._more or "", {}))
         found = {name: self._encoded(name, self._of(name), value) for name, value in bound.items()}
         return self._together(
             found, {name: self._encoded(name, self._of_more(name), value) for name, value in more.items()}
         )
 
-    def _together(self, found: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    def _together(self, found: dict[str, object], more: dict[str, object]) -> dict[str, object]:
         if self._more is None or not more:
             return found
         return {**found, self._more: more} if more.keys() & self._names else {**found, **more}
 
-    def _encoded(self, name: str, one: Converter, value: Any) -> Any:
+    def _encoded(self, name: str, one: Converter, value: object) -> object:
         try:
             return one.write(value)
         except Refused as refused:
@@ -115,7 +117,7 @@ class Arguments:
         except RecursionError:
             raise refusal(self._what, Refused(TOO_DEEP, changed=False).under(name)) from None
 
-    def _by_name(self, name: str, one: Converter, value: Any) -> Any:
+    def _by_name(self, name: str, one: Converter, value: object) -> object:
         try:
             return one.write(value)
         except (Refused, RecursionError):
@@ -133,13 +135,13 @@ class Arguments:
             raise InvalidArguments(f"{self._name}: argument {under(name, error)}") from None
         return data
 
-    def _written(self, data: dict[str, Any]) -> bytes:
+    def _written(self, data: dict[str, object]) -> bytes:
         try:
             return dumped(data)
         except Refused as refused:
             raise refusal(self._what, refused) from None
 
-    def decode(self, payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def decode(self, payload: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
         """What to call the handler with; DecodeError (reason `arguments`) where the payload does not fit."""
         try:
             given = orjson.loads(payload)
@@ -151,7 +153,7 @@ class Arguments:
             raise DecodeError(
                 f"the payload does not fit {self._name}{self._signature}: {wrong}", reason="arguments"
             )
-        more: dict[str, Any] = {}
+        more: dict[str, object] = {}
         if not self._simple:
             given, more = self._apart(given)
             for name in more:
@@ -161,7 +163,7 @@ class Arguments:
                 _replace(given, name, read)
         return ((), given) if self._simple else self._split(given, more)
 
-    def _wrong_names(self, given: dict[str, Any]) -> str:
+    def _wrong_names(self, given: dict[str, object]) -> str:
         """Which names are missing or unknown; empty where all is well."""
         missing = self._required - given.keys()
         extra = set() if self._more is not None else given.keys() - self._names
@@ -171,7 +173,7 @@ class Arguments:
             if names
         )
 
-    def _apart(self, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _apart(self, given: dict[str, object]) -> tuple[dict[str, object], dict[str, object]]:
         """The parameters' own arguments, and those that `**kwargs` takes."""
         if self._more is None:
             return given, {}
@@ -182,9 +184,11 @@ class Arguments:
                 more[name] = value
         return {name: value for name, value in given.items() if name in self._names - {self._more}}, more
 
-    def _split(self, given: dict[str, Any], more: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        args: list[Any] = []
-        kwargs: dict[str, Any] = {}
+    def _split(
+        self, given: dict[str, object], more: dict[str, object]
+    ) -> tuple[tuple[object, ...], dict[str, object]]:
+        args: list[object] = []
+        kwargs: dict[str, object] = {}
         for parameter in self._signature.parameters.values():
             name = parameter.name
             if parameter.kind in _POSITIONAL:
@@ -199,7 +203,7 @@ class Arguments:
         filled = [default if arg is _LEFT_OUT else arg for arg, default in zip(args, defaults, strict=False)]
         return tuple(filled + args[len(filled) :]), {**kwargs, **more}
 
-    def _rest_of(self, given: dict[str, Any]) -> list[Any]:
+    def _rest_of(self, given: dict[str, object]) -> list[object]:
         found = given.get(self._rest or "", [])
         if not isinstance(found, list):
             raise DecodeError(f"argument {self._rest}: {misfit('a list', found)}", reason="arguments")
@@ -230,7 +234,7 @@ class Arguments:
         return {name: _NOTHING if name in apart else self._of(name).kinds for name in self._names}
 
     @cached_property
-    def _readers(self) -> list[tuple[str, frozenset[type], Callable[[Any], Any]]]:
+    def _readers(self) -> list[tuple[str, frozenset[type], Callable[[object], object]]]:
         """The parameters whose data are looked at: those classes may pass, the others are read. On the way of
         every task."""
         found = self._converters.items()
@@ -242,7 +246,7 @@ class Arguments:
         from streamq.convert.compile import unwrapped  # noqa: PLC0415 - for `**kwargs` only
         from streamq.convert.records import field_types, is_typed_dict  # noqa: PLC0415
 
-        annotation = self._hints().get(self._more or "", Any)
+        annotation = self._hints().get(self._more or "", object)
         if typing.get_origin(annotation) is typing.Unpack and is_typed_dict(
             kind := unwrapped(typing.get_args(annotation)[0])
         ):
@@ -257,7 +261,7 @@ class Arguments:
         found = self._more_converters
         return found.get(name) or found.get(None, PLAIN)
 
-    def _compiled(self, name: str, annotation: Any) -> Converter:
+    def _compiled(self, name: str, annotation: object) -> Converter:
         if any(annotation is known for known in UNTYPED):
             return PLAIN
         if (one := json_scalars.one(annotation)) is not None:
@@ -282,33 +286,33 @@ class Arguments:
             ) from None
 
 
-def _replace(data: dict[str, Any], name: str, decode: Callable[[Any], Any]) -> None:
+def _replace(data: dict[str, object], name: str, decode: Callable[[object], object]) -> None:
     try:
         data[name] = decode(data[name])
     except DecodeError as error:
         raise DecodeError(f"argument {under(name, error)}", reason=error.reason) from None
 
 
-def _is_unpack(annotation: Any) -> bool:
+def _is_unpack(annotation: object) -> bool:
     return typing.get_origin(annotation) is typing.Unpack
 
 
-def _is_unpacked(annotation: Any) -> bool:
+def _is_unpacked(annotation: object) -> bool:
     return _is_unpack(annotation) or bool(getattr(annotation, "__unpacked__", False))
 
 
-def _many(one: Converter, annotation: Any) -> Converter:
+def _many(one: Converter, annotation: object) -> Converter:
     """The converter of what `*args` takes: a list, of which each item is annotated."""
     if _is_unpacked(annotation):
         return one
     from streamq.convert.containers import items  # noqa: PLC0415 - for `*args` only
 
-    def decode(data: Any) -> Any:
+    def decode(data: object) -> object:
         if not isinstance(data, list):
             raise misfit("a list", data)
         return data if one.decode is None else items(data, one.read)
 
-    def encode(value: Any) -> Any:
+    def encode(value: object) -> object:
         if not isinstance(value, tuple | list):
             raise wrong("a list", value)
         return items(value, one.write)

@@ -10,7 +10,7 @@ import types
 import typing
 from collections import Counter, deque
 from enum import Enum
-from typing import Any, Final
+from typing import Final
 
 from streamq.convert import containers, enums, json_scalars, models, records, unions
 from streamq.convert.converter import Converter, Refused
@@ -34,12 +34,12 @@ class Compiler:
 
     def __init__(self, untyped: Converter) -> None:
         self._untyped = untyped
-        self._cache: dict[Any, Converter] = {}
+        self._cache: dict[object, Converter] = {}
         self._lock = threading.RLock()
-        self._unfinished: dict[Any, Converter] = {}
+        self._unfinished: dict[object, Converter] = {}
         self._depth = 0
 
-    def __call__(self, annotation: Any) -> Converter:
+    def __call__(self, annotation: object) -> Converter:
         """The converter for an annotation. Raises InvalidArguments where there can be none."""
         annotation = unwrapped(annotation)
         try:
@@ -48,7 +48,7 @@ class Compiler:
             return self._make(annotation)
         return known if known is not None else self._compiled(annotation)
 
-    def _compiled(self, annotation: Any) -> Converter:
+    def _compiled(self, annotation: object) -> Converter:
         """Compile; other threads see all of it or nothing."""
         with self._lock:
             found = self._cache.get(annotation) or self._unfinished.get(annotation)
@@ -65,7 +65,7 @@ class Compiler:
                 if self._depth == 0:
                     self._unfinished.clear()
 
-    def _held(self, annotation: Any) -> Converter:
+    def _held(self, annotation: object) -> Converter:
         """Compile; a type that contains itself meets an unfinished converter on its way down."""
         made: Converter
         # Not the methods themselves: there is no `made` yet.
@@ -79,7 +79,7 @@ class Compiler:
         self._unfinished[annotation] = made
         return made
 
-    def _make(self, annotation: Any) -> Converter:
+    def _make(self, annotation: object) -> Converter:
         if (one := json_scalars.one(annotation)) is not None:
             return one
         if annotation is list or annotation is dict:
@@ -100,7 +100,7 @@ class Compiler:
             )
         return self._container(kind, args, annotation) or self._class(kind, args)
 
-    def _container(self, kind: Any, args: tuple[Any, ...], annotation: Any) -> Converter | None:
+    def _container(self, kind: object, args: tuple[object, ...], annotation: object) -> Converter | None:
         if kind is tuple:
             return self._tuple(args, bare=annotation is tuple or annotation is typing.Tuple)  # noqa: UP006
         inner = self(args[0]) if args and kind not in containers.MAPPINGS else self._untyped
@@ -112,7 +112,7 @@ class Compiler:
             return containers.deques(inner)
         return self._mapping(kind, args) if kind in containers.MAPPINGS else None
 
-    def _tuple(self, args: tuple[Any, ...], *, bare: bool) -> Converter:
+    def _tuple(self, args: tuple[object, ...], *, bare: bool) -> Converter:
         if bare:
             return containers.variadic(self._untyped)
         if len(args) == 2 and args[1] is Ellipsis:
@@ -125,21 +125,21 @@ class Compiler:
             )
         return containers.fixed([self(arg) for arg in args])
 
-    def _mapping(self, kind: Any, args: tuple[Any, ...]) -> Converter:
+    def _mapping(self, kind: object, args: tuple[object, ...]) -> Converter:
         make = containers.MAPPINGS[kind]
         if not args and make is dict:
             return json_scalars.bare(dict, self._untyped)
         if len(args) < 2:  # Counter[T], or one without arguments
-            args = (args[0] if args else str, int if make is Counter else Any)
+            args = (args[0] if args else str, int if make is Counter else object)
         return containers.mapping(make, self._keys(unwrapped(args[0])), self(args[1]))
 
-    def _keys(self, annotation: Any) -> Converter | None:
+    def _keys(self, annotation: object) -> Converter | None:
         if _in(annotation, (str, *UNTYPED)) or isinstance(annotation, typing.TypeVar):
             return None
         found: Converter | None = containers.NUMBER_KEYS.get(annotation)
         return found or containers.keys(self(annotation))
 
-    def _class(self, kind: Any, args: tuple[Any, ...]) -> Converter:
+    def _class(self, kind: object, args: tuple[object, ...]) -> Converter:
         if not isinstance(kind, type):
             return self._opaque(kind)
         if issubclass(kind, Enum):
@@ -152,10 +152,10 @@ class Compiler:
             )
         return scalar(kind) or self._opaque(kind)
 
-    def _opaque(self, kind: Any) -> Converter:
+    def _opaque(self, kind: object) -> Converter:
         """For an annotation that nothing is known of: its values pass where JSON brings them back."""
 
-        def encode(value: Any) -> Any:
+        def encode(value: object) -> object:
             try:
                 data = self._untyped.encode(value)
             except Refused as refused:
@@ -171,47 +171,47 @@ class Compiler:
         return Converter(shown(kind), encode, None, plain=True)
 
 
-def _instance(value: Any, kind: type) -> bool:
+def _instance(value: object, kind: type) -> bool:
     try:
         return isinstance(value, kind)
     except TypeError:  # a Protocol that is not for this
         return False
 
 
-def _in(annotation: Any, listed: tuple[Any, ...]) -> bool:
+def _in(annotation: object, listed: tuple[object, ...]) -> bool:
     return any(annotation is known for known in listed)
 
 
-def _is_alias(annotation: Any) -> bool:
+def _is_alias(annotation: object) -> bool:
     return type(annotation).__name__ == "TypeAliasType"
 
 
-def _alias_value(annotation: Any, origin: Any, args: tuple[Any, ...]) -> Any:
+def _alias_value(annotation: object, origin: object, args: tuple[object, ...]) -> object:
     if origin is None or not _is_alias(origin):
-        return annotation.__value__
-    given = dict(zip(origin.__type_params__, args, strict=False))
-    return records.substituted(origin.__value__, given)
+        value: object = getattr(annotation, "__value__", object)
+        return value
+    given: dict[object, object] = dict(zip(getattr(origin, "__type_params__", ()), args, strict=False))
+    return records.substituted(getattr(origin, "__value__", object), given)
 
 
-def unwrapped(annotation: Any) -> Any:
+def unwrapped(annotation: object) -> object:
     """The annotation without Annotated, NewType, Required and Final."""
     while True:
         origin = typing.get_origin(annotation)
         if origin is typing.Annotated or origin in _WRAPPERS or _is_wrapper(origin):
-            annotation = (
-                typing.get_args(annotation)[0] if typing.get_args(annotation) else annotation.__args__[0]
-            )
+            args: tuple[object, ...] = typing.get_args(annotation) or getattr(annotation, "__args__", ())
+            annotation = next(iter(args))
         elif isinstance(annotation, typing.NewType):
             annotation = annotation.__supertype__
         else:
             return annotation
 
 
-def _is_wrapper(origin: Any) -> bool:
+def _is_wrapper(origin: object) -> bool:
     return getattr(origin, "_name", None) in _WRAPPER_NAMES
 
 
-def shown(annotation: Any) -> str:
+def shown(annotation: object) -> str:
     """An annotation as people write it."""
     name = getattr(annotation, "__qualname__", None) if not typing.get_args(annotation) else None
     return str(name or annotation).replace("typing.", "")

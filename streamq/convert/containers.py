@@ -7,28 +7,37 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, abc, deque
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 
 from streamq.convert.converter import Convert, Converter, Refused, kind_of, misfit, under, wrong
 from streamq.convert.json_scalars import unfit
-from streamq.convert.plain import PLAIN, exact
+from streamq.convert.plain import PLAIN, exact, text_key
 from streamq.convert.same import same
 from streamq.errors import DecodeError
 
-LISTS: Final = (list, abc.Sequence, abc.Iterable, abc.Collection, abc.MutableSequence, abc.Reversible)
-SETS: Final = (set, abc.Set, abc.MutableSet)
-MAPPINGS: Final[dict[Any, Callable[[Any], Any]]] = {
+LISTS: Final[tuple[object, ...]] = (
+    list,
+    abc.Sequence,
+    abc.Iterable,
+    abc.Collection,
+    abc.MutableSequence,
+    abc.Reversible,
+)
+Make = Callable[[Any], Any]
+"""A class whose objects are made of the items, or of a dict."""
+SETS: Final[tuple[object, ...]] = (set, abc.Set, abc.MutableSet)
+MAPPINGS: Final[dict[object, Make]] = {
     dict: dict, abc.Mapping: dict, abc.MutableMapping: dict, OrderedDict: OrderedDict, Counter: Counter,
 }  # fmt: skip
 _JSON_LIST: Final[frozenset[type]] = frozenset({list})
 _TEXT: Final[frozenset[type]] = frozenset({str})
 
 
-def items(values: Iterable[Any], convert: Convert) -> list[Any]:
+def items(values: Iterable[object], convert: Convert) -> list[object]:
     """Each one converted; the error says which it was."""
-    found: list[Any] = []
+    found: list[object] = []
     n = 0
     try:
         for n, item in enumerate(values):  # noqa: B007 - the error needs it
@@ -49,14 +58,14 @@ def _plain_list(inner: Converter) -> Converter:
     """A list of what is JSON as it is: checked, and neither copied nor rebuilt."""
     kinds, read = inner.kinds, inner.decode
 
-    def decode(data: Any) -> Any:
-        if data.__class__ is not list:
+    def decode(data: object) -> object:
+        if not isinstance(data, list):
             raise misfit("a list", data)
         if read is not None and not kinds.issuperset(map(type, data)):
             items(data, inner.read)
         return data
 
-    def encode(value: Any) -> Any:
+    def encode(value: object) -> object:
         if not isinstance(value, list):
             raise unfit("a list", value)
         if inner is PLAIN:
@@ -81,7 +90,7 @@ def deques(inner: Converter) -> Converter:
     found = _iterable("deque", deque, (deque,), inner)
     plain = found.encode
 
-    def encode(value: Any) -> Any:
+    def encode(value: object) -> object:
         if getattr(value, "maxlen", None) is not None:
             raise Refused("a deque's maxlen would be lost: pass a list")
         return plain(value)
@@ -89,19 +98,19 @@ def deques(inner: Converter) -> Converter:
     return Converter(found.name, encode, found.decode, found.json)
 
 
-def _iterable(name: str, make: Callable[[Any], Any], takes: tuple[type, ...], inner: Converter) -> Converter:
+def _iterable(name: str, make: Make, takes: tuple[type, ...], inner: Converter) -> Converter:
     kinds, write, read = inner.kinds, inner.write, inner.read
     unordered = set in takes
 
-    def decode(data: Any) -> Any:
+    def decode(data: object) -> object:
         if not isinstance(data, list):
             raise misfit("a list", data)
         return make(data if inner.decode is None or kinds.issuperset(map(type, data)) else items(data, read))
 
-    def encode(value: Any) -> Any:
-        given: Any = value
+    def encode(value: object) -> object:
         if not isinstance(value, takes):
             raise wrong(f"a {name}", value, f"pass {name}(…), or annotate its own type")
+        given = cast("Iterable[object]", value)
         ordered = in_order(given) if unordered else list(given)
         found = ordered if kinds.issuperset(map(type, ordered)) else items(ordered, write)
         if not unordered and value.__class__ not in takes and not make(value) == value:
@@ -111,7 +120,7 @@ def _iterable(name: str, make: Callable[[Any], Any], takes: tuple[type, ...], in
     return Converter(name, encode, decode, _JSON_LIST)
 
 
-def in_order(values: Any) -> list[Any]:
+def in_order(values: Iterable[Any]) -> list[object]:
     """The same for equal sets in every process: an idempotency key compares payloads."""
     found = list(values)
     try:
@@ -125,12 +134,12 @@ def fixed(inner: list[Converter]) -> Converter:
     """tuple[A, B]: so many items, each of its own kind."""
     many = len(inner)
 
-    def decode(data: Any) -> Any:
+    def decode(data: object) -> object:
         if not isinstance(data, list) or len(data) != many:
             raise misfit(f"a list of {many}", data)
         return tuple(_each(data, [one.read for one in inner]))
 
-    def encode(value: Any) -> Any:
+    def encode(value: object) -> object:
         if not isinstance(value, tuple) or len(value) != many:
             had = f"one of {len(value)}" if isinstance(value, tuple) else kind_of(value)
             raise Refused(f"a tuple of {many} is wanted, not {had}")
@@ -139,7 +148,7 @@ def fixed(inner: list[Converter]) -> Converter:
     return Converter("tuple", encode, decode, _JSON_LIST)
 
 
-def _each(values: Iterable[Any], converts: list[Convert]) -> list[Any]:
+def _each(values: Iterable[object], converts: list[Convert]) -> list[object]:
     turn = iter(converts)
     return items(values, lambda item: next(turn)(item))  # noqa: PLW0108 - another one for each item
 
@@ -149,17 +158,17 @@ def variadic(inner: Converter) -> Converter:
     return _iterable("tuple", tuple, (tuple,), inner)
 
 
-def mapping(make: Callable[[Any], Any], keys: Converter | None, inner: Converter) -> Converter:
+def mapping(make: Make, keys: Converter | None, inner: Converter) -> Converter:
     """dict[K, V] and its kinds. keys: None where they are text."""
     if keys is None and inner.plain and make is dict:
         return _plain_mapping(inner)
     name: str = getattr(make, "__name__", "dict")
-    write_key = (keys or TEXT_KEYS).encode
+    write_key = cast("Callable[[object], str]", (keys or TEXT_KEYS).encode)
 
-    def decode(data: Any) -> Any:
+    def decode(data: object) -> object:
         if not isinstance(data, dict):
             raise misfit("an object", data)
-        found: dict[Any, Any] = {}
+        found: dict[object, object] = {}
         for key, item in data.items():
             try:
                 found[key if keys is None else keys.read(key)] = inner.read(item)
@@ -167,18 +176,22 @@ def mapping(make: Callable[[Any], Any], keys: Converter | None, inner: Converter
                 raise under(f".{key}", error) from None
         return found if make is dict else make(found)
 
-    def encode(value: Any) -> Any:
+    def encode(value: object) -> object:
         if not isinstance(value, abc.Mapping if make is dict else make):  # type: ignore[arg-type]
             raise wrong(f"a {name}", value)
-        return _entries(value, make, name, write_key, inner)
+        return _entries(cast("abc.Mapping[object, object]", value), make, name, write_key, inner)
 
     return Converter(name, encode, decode, frozenset({dict}))
 
 
 def _entries(
-    value: Any, make: Callable[[Any], Any], name: str, write_key: Convert, inner: Converter
-) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    value: abc.Mapping[object, object],
+    make: Make,
+    name: str,
+    write_key: Callable[[object], str],
+    inner: Converter,
+) -> dict[str, object]:
+    found: dict[str, object] = {}
     for key, item in value.items():
         written = write_key(key)
         if written in found:
@@ -192,8 +205,8 @@ def _plain_mapping(inner: Converter) -> Converter:
     """dict[str, T] of what is JSON as it is: checked, and neither copied nor rebuilt."""
     kinds, read = inner.kinds, inner.decode
 
-    def decode(data: Any) -> Any:
-        if data.__class__ is not dict:
+    def decode(data: object) -> object:
+        if not isinstance(data, dict):
             raise misfit("an object", data)
         if read is not None and not kinds.issuperset(map(type, data.values())):
             for key, item in data.items():
@@ -203,7 +216,7 @@ def _plain_mapping(inner: Converter) -> Converter:
                     raise under(f".{key}", error) from None
         return data
 
-    def encode(value: Any) -> Any:
+    def encode(value: object) -> object:
         if not isinstance(value, abc.Mapping):
             raise unfit("a dict", value)
         if inner is PLAIN:
@@ -219,22 +232,21 @@ def _plain_mapping(inner: Converter) -> Converter:
     return Converter("dict", encode, decode, frozenset({dict}), plain=True)
 
 
-def check_base(value: Any, make: Callable[[Any], Any], name: str) -> None:
+def check_base(value: abc.Mapping[object, object], make: Make, name: str) -> None:
     """Raise Refused where a mapping of another class holds more than what it is made into."""
     if value.__class__ is not make and make(dict(value.items())) != value:
         raise Refused(f"{kind_of(value)} would come back as a {name} that is not equal to it")
 
 
-def _entry(key: Any, item: Any, convert: Convert) -> Any:
+def _entry(key: object, item: object, convert: Convert) -> object:
     try:
         return convert(item)
     except Refused as refused:
         raise refused.under(f".{key}") from None
 
 
-def _text_key(key: Any) -> str:
-    found = next(iter(PLAIN.encode({key: 0})))
-    return str(found)
+def _text_key(key: object) -> str:
+    return text_key(key)
 
 
 TEXT_KEYS: Final = Converter("str", _text_key, None)
@@ -244,7 +256,7 @@ TEXT_KEYS: Final = Converter("str", _text_key, None)
 def keys(inner: Converter) -> Converter:
     """The converter of a dict's keys: what is no text in JSON is written as JSON text."""
 
-    def decode(name: str) -> Any:
+    def decode(name: object) -> object:
         for data in _meanings(name, inner):
             try:
                 return inner.read(data)
@@ -252,11 +264,12 @@ def keys(inner: Converter) -> Converter:
                 continue
         raise misfit(f"a key that is {inner.name}", name)
 
-    def encode(key: Any) -> str:
+    def encode(key: object) -> str:
         try:
             data = inner.encode(key)
         except Refused as refused:
-            raise Refused(f"the key {key!r:.60}: {refused.fault}", changed=refused.changed) from None
+            fault = f"the key {key!r:.60}: {refused.fault}"
+            raise Refused(fault, changed=refused.changed, unfit=refused.unfit) from None
         name = data if isinstance(data, str) else orjson.dumps(data).decode()
         try:
             back = decode(name)
@@ -269,9 +282,9 @@ def keys(inner: Converter) -> Converter:
     return Converter(inner.name, encode, decode, frozenset({str}))
 
 
-def _meanings(name: str, inner: Converter) -> list[Any]:
+def _meanings(name: object, inner: Converter) -> list[object]:
     """What a key's text can be as JSON data: what its type is written as comes first."""
-    if inner.json == {str}:
+    if inner.json == {str} or not isinstance(name, str):
         return [name]
     try:
         data = orjson.loads(name)
@@ -281,7 +294,7 @@ def _meanings(name: str, inner: Converter) -> list[Any]:
 
 
 def _number_key(kind: type) -> Converter:
-    def decode(data: Any) -> Any:
+    def decode(data: object) -> object:
         if data.__class__ is kind:
             return data
         try:
@@ -289,7 +302,7 @@ def _number_key(kind: type) -> Converter:
         except ValueError:
             return _misfit(kind, data)
 
-    def encode(value: Any) -> Any:
+    def encode(value: object) -> object:
         if not isinstance(value, kind):
             raise wrong(f"a key that is {kind.__name__}", value)
         return kind(value)
@@ -297,9 +310,9 @@ def _number_key(kind: type) -> Converter:
     return Converter(kind.__name__, encode, decode, frozenset({kind}))
 
 
-def _misfit(kind: type, data: Any) -> Any:
+def _misfit(kind: type, data: object) -> object:
     raise misfit(f"a key that is {kind.__name__}", data)
 
 
-NUMBER_KEYS: Final = {kind: keys(_number_key(kind)) for kind in (int, bool)}
+NUMBER_KEYS: Final[dict[object, Converter]] = {kind: keys(_number_key(kind)) for kind in (int, bool)}
 """Keys that are JSON scalars elsewhere and text here."""

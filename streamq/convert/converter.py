@@ -10,11 +10,11 @@ import threading
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from streamq.errors import DecodeError
 
-Convert = Callable[[Any], Any]
+Convert = Callable[[object], object]
 
 SCALARS: Final[frozenset[type]] = frozenset({str, int, float, bool, type(None)})
 """The classes of JSON values that have no parts."""
@@ -50,19 +50,21 @@ class Converter:
     kinds: frozenset[type] = frozenset()
     plain: bool = False
 
-    def read(self, data: Any) -> Any:
+    def read(self, data: object) -> object:
         """The value that JSON data stands for."""
         return data if self.decode is None or data.__class__ in self.kinds else self.decode(data)
 
-    def write(self, value: Any) -> Any:
+    def write(self, value: object) -> object:
         """The JSON data of a value."""
         return value if value.__class__ in self.kinds else self.encode(value)
 
-    def claims(self, data: Any) -> bool:
+    def claims(self, data: object) -> bool:
         """Whether the form of the data alone lets it be this one's."""
         if self.json and data.__class__ not in self.json:
             return False
-        return self.names is None or self.names[1] <= data.keys() <= self.names[0]
+        if self.names is None:
+            return True
+        return isinstance(data, dict) and self.names[1] <= data.keys() <= self.names[0]
 
 
 class Refused(Exception):

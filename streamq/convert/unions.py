@@ -6,11 +6,11 @@ Owns which member data is read as. A value whose data another member would claim
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
-from streamq.convert.converter import STATE, Converter, Refused, kind_of, misfit, short, wrong
+from streamq.convert.converter import STATE, Convert, Converter, Refused, kind_of, misfit, short, wrong
 from streamq.convert.json_scalars import checked, unfit
 from streamq.convert.same import same
 from streamq.errors import DecodeError
@@ -23,10 +23,10 @@ def optional(inner: Converter) -> Converter:
     """T | None, the usual union."""
     write, read = inner.write, inner.read
 
-    def decode(data: Any) -> Any:
+    def decode(data: object) -> object:
         return None if data is None else read(data)
 
-    def encode(value: Any) -> Any:
+    def encode(value: object) -> object:
         if value is None:
             return None
         data = write(value)
@@ -44,7 +44,7 @@ def optional(inner: Converter) -> Converter:
     )
 
 
-def union(members: Sequence[tuple[Any, Converter]]) -> Converter:
+def union(members: Sequence[tuple[object, Converter]]) -> Converter:
     """A | B | …, of the annotations and their converters."""
     converters = [one for _, one in members]
     kinds = frozenset[type]().union(*(one.kinds for one in converters))
@@ -61,17 +61,17 @@ def union(members: Sequence[tuple[Any, Converter]]) -> Converter:
     return _plain(name, plain, kinds) if plain == converters else _union(name, converters)
 
 
-def _name(annotation: Any, converter: Converter) -> str:
+def _name(annotation: object, converter: Converter) -> str:
     return getattr(annotation, "__name__", converter.name)
 
 
 def _plain(name: str, members: list[Converter], kinds: frozenset[type]) -> Converter:
     """The union of members whose data are the values themselves: there is nothing to be told apart."""
 
-    def decode(data: Any) -> Any:
+    def decode(data: object) -> object:
         return _first(members, name, data)
 
-    def encode(value: Any) -> Any:
+    def encode(value: object) -> object:
         refused: Refused | None = None
         for one in members:
             try:
@@ -89,7 +89,7 @@ def _union(name: str, converters: list[Converter]) -> Converter:
     plain = {kind for one in plains for kind in one.json or _ANY}
     members = (*typed, *plains)
 
-    def decode(data: Any) -> Any:
+    def decode(data: object) -> object:
         """The member that writes exactly such data; else the first that reads it, plain text last."""
         kind = data.__class__
         found = _read(typed, data, strict=kind in plain)
@@ -97,7 +97,7 @@ def _union(name: str, converters: list[Converter]) -> Converter:
             return found[0]
         return _first(plains, name, data)
 
-    def encode(value: Any) -> Any:
+    def encode(value: object) -> object:
         refused: Refused | None = None
         for one in members:
             try:
@@ -114,7 +114,7 @@ def _union(name: str, converters: list[Converter]) -> Converter:
     return Converter(name, encode, decode)
 
 
-def _first(plains: list[Converter], name: str, data: Any) -> Any:
+def _first(plains: list[Converter], name: str, data: object) -> object:
     """What the first of these reads; they are plain, so that it is the data itself."""
     claiming = [one for one in plains if one.claims(data)]
     for one in claiming:
@@ -126,13 +126,13 @@ def _first(plains: list[Converter], name: str, data: Any) -> Any:
     raise misfit(name, data)
 
 
-def _read(typed: list[Converter], data: Any, *, strict: bool) -> tuple[Any, bool] | None:
+def _read(typed: list[Converter], data: object, *, strict: bool) -> tuple[object, bool] | None:
     """What a member makes of the data, and whether it writes exactly such data. strict: a plain member
     would take it, so those members do not count that do not write such data at all."""
     claiming = [one for one in typed if one.claims(data)]
     if not strict and len(claiming) == 1:
         typed = claiming  # what it writes need not be looked at, which would take long in a deep tree
-    first: tuple[Any, bool] | None = None
+    first: tuple[object, bool] | None = None
     for one in typed:
         if strict and one.json and data.__class__ not in one.json:
             continue
@@ -146,7 +146,7 @@ def _read(typed: list[Converter], data: Any, *, strict: bool) -> tuple[Any, bool
     return first
 
 
-def _ambiguous(name: str, value: Any, back: Any) -> Refused:
+def _ambiguous(name: str, value: object, back: object) -> Refused:
     if back is NotImplemented:
         return wrong(name, value)
     return Refused(
@@ -155,7 +155,7 @@ def _ambiguous(name: str, value: Any, back: Any) -> Refused:
     )
 
 
-def _trusting(one: Converter, value: Any) -> Any:
+def _trusting(one: Converter, value: object) -> object:
     outer, STATE.trusting = STATE.trusting, True
     try:
         return one.encode(value)
@@ -163,7 +163,7 @@ def _trusting(one: Converter, value: Any) -> Any:
         STATE.trusting = outer
 
 
-def _read_back(decode: Any, data: Any) -> Any:
+def _read_back(decode: Convert, data: object) -> object:
     """What the data is read as; a value like no other where it cannot be."""
     try:
         return decode(orjson.loads(orjson.dumps(data)))
@@ -178,7 +178,7 @@ def _better(first: Refused | None, other: Refused, *, of_own: bool) -> Refused:
     return first
 
 
-def _writes(one: Converter, value: Any, data: Any) -> bool:
+def _writes(one: Converter, value: object, data: object) -> bool:
     """Whether this member writes exactly such data for such a value."""
     try:
         written = orjson.loads(orjson.dumps(_trusting(one, value)))
