@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from streamq import convert, redefinition
+from streamq.context import Context
 from streamq.errors import (
     DuplicateTaskType,
     InvalidArguments,
@@ -22,7 +23,7 @@ from streamq.errors import (
     PayloadError,
     UnknownTaskType,
 )
-from streamq.hooks import NO_HOOKS, Hooks
+from streamq.hooks import NO_HOOKS, Hooks, Manager
 from streamq.model import NAME_PATTERN
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.options import TaskOptions, whole
@@ -42,15 +43,15 @@ class Handler:
         self.name = name
         self.function = function
         self.options = options
-        self.reference = _reference(function)
+        self.reference: str = _reference(function)
         self._arguments = convert.Arguments(name, _signature(function), self._annotations)
-        self.arguments = self._arguments.decode
+        self.arguments: Callable[[bytes], tuple[tuple[Any, ...], dict[str, Any]]] = self._arguments.decode
         """payload -> what to call the function with; DecodeError where it does not fit."""
-        self.retention_ms = round(options.retention * 1000)
-        self.is_async = inspect.iscoroutinefunction(function) or _is_async_object(function)
-        self.stated = frozenset(stated)
+        self.retention_ms: int = round(options.retention * 1000)
+        self.is_async: bool = inspect.iscoroutinefunction(function) or _is_async_object(function)
+        self.stated: frozenset[str] = frozenset(stated)
         self.app = ""
-        self.around = NO_HOOKS.attempt
+        self.around: tuple[Callable[[Context], Manager], ...] = NO_HOOKS.attempt
         if self.is_async and options.executor != "auto":
             raise InvalidOption(
                 f"task type {name!r} is async and runs on the loop: leave out executor={options.executor!r}"
@@ -193,10 +194,10 @@ class Registry:
         hooks: Hooks = NO_HOOKS,
     ) -> None:
         check_name(name, "an app")
-        self.name = namespace.app(name)
-        self.imports = check_imports(imports)
-        self.home = redefinition.current_run()
-        self.shards = whole(shards, "shards", least=1)
+        self.name: str = namespace.app(name)
+        self.imports: tuple[str, ...] = check_imports(imports)
+        self.home: redefinition.Run | None = redefinition.current_run()
+        self.shards: int = whole(shards, "shards", least=1)
         if shards > MOST:
             raise InvalidOption(f"shards={shards}: at most {MOST}, each worker holds a connection for each")
         self.handlers: dict[str, Handler] = {}
@@ -204,7 +205,7 @@ class Registry:
         self.tracer: Tracer | None = None
         self.hooks = hooks
         self.record: AppRecord | None = None
-        self.record_at = 0.0
+        self.record_at: float = 0.0
 
     def learn(self, record: AppRecord, now: float) -> AppRecord:
         self.record, self.record_at = record, now

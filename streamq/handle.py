@@ -58,7 +58,7 @@ class TaskHandle(Generic[R]):
         duplicate: bool = False,
     ) -> None:
         self._id = task
-        self.duplicate = duplicate
+        self.duplicate: bool = duplicate
         self._app = app
         self._client = client
         self._asyncs = asyncs

@@ -31,7 +31,8 @@ class Reachable(Inspector):
         self, transport: SyncTransport, app: str, there: Sequence[int], missing: Sequence[int]
     ) -> None:
         super().__init__(transport, app)
-        self._there, self.missing = tuple(there), tuple(missing)
+        self._there = tuple(there)
+        self.missing: tuple[int, ...] = tuple(missing)
 
     def each(self) -> Sequence[int]:
         return self._there

@@ -45,8 +45,9 @@ class Bare(Side):
     name = "bare"
 
     def __init__(self, url: str, app: str) -> None:
-        self.url, self.stream = connectable(url), f"{app}:stream"
-        self.schedule = f"{app}:schedule"
+        self.url: str = connectable(url)
+        self.stream: str = f"{app}:stream"
+        self.schedule: str = f"{app}:schedule"
         self._environment = {environment.URL.name: self.url}
         self.redis: Any = redis.Redis.from_url(self.url)
 

@@ -25,7 +25,7 @@ class Ours(Side):
     def __init__(self, url: str, app: str) -> None:
         self._url, self._name = url, app
         self._environment = {tasks.APP: app, environment.URL.name: url}
-        self.app = StreamQ(app, url)
+        self.app: StreamQ = StreamQ(app, url)
         self.app.registry.handlers.update(tasks.app.registry.handlers)
 
     def task(self, name: str) -> TaskType[Any, Any, Any]:

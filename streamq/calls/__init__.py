@@ -139,7 +139,7 @@ if TYPE_CHECKING:
     from streamq.calls.worker import watch as watch
 
 # An operator's question is nothing that a producer has to load.
-__all__, __getattr__ = lazy.names(__name__, {
+__all__, _named = lazy.names(__name__, {
     "audit": (
         "Fault", "KeyState", "Rows", "Walked", "audit_dead", "audit_keys", "audit_letters",
         "audit_pending", "audit_places", "audit_rows", "audit_schedule", "audit_stream", "consumers",
@@ -173,3 +173,7 @@ __all__, __getattr__ = lazy.names(__name__, {
         "renew", "rights", "ring_again", "settle", "watch",
     ),
 })  # fmt: skip  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> object:
+    return _named(name)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from streamq.convert.write import encode_as as encode_as
 
 # Annotations are compiled as they are met: most producers have none but those of JSON.
-__all__, __getattr__ = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll]
+__all__, _named = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll]
     __name__,
     {
         "arguments": ("Arguments",),
@@ -41,3 +41,7 @@ __all__, __getattr__ = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll
         "write": ("encode", "encode_as"),
     },
 )
+
+
+def __getattr__(name: str) -> object:
+    return _named(name)

@@ -19,10 +19,10 @@ from streamq.convert.plain import PLAIN, UNTYPED
 from streamq.convert.scalars import scalar
 from streamq.errors import InvalidArguments
 
-_WRAPPERS: Final = tuple(
-    found
+_WRAPPERS: Final[tuple[object, ...]] = tuple(
+    getattr(typing, name)
     for name in ("Final", "Required", "NotRequired", "ClassVar", "ReadOnly")
-    if (found := getattr(typing, name, None)) is not None
+    if hasattr(typing, name)
 )
 _WRAPPER_NAMES: Final = ("ReadOnly", "Required", "NotRequired")
 """Those of `typing_extensions`, where they are classes of its own."""

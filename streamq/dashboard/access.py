@@ -136,7 +136,7 @@ class LoginLink:
         self._announce = announce
         self._lock = threading.Lock()
         self.role: Role = role
-        self.link_token = secrets.token_urlsafe(32)
+        self.link_token: str = secrets.token_urlsafe(32)
 
     def __call__(self, request: Request) -> Principal | None:
         """Return None: a request does not come in by the link but by the session that it opens."""

@@ -24,7 +24,8 @@ class Connections:
     """The connections of one server."""
 
     def __init__(self, most: int = MOST, most_silent: int = MOST_SILENT, patience: float = PATIENCE) -> None:
-        self._most, self._most_silent, self.patience = most, most_silent, patience
+        self._most, self._most_silent = most, most_silent
+        self.patience: float = patience
         self._open: dict[Any, str] = {}  # in the order in which they came
 
     def add(self, protocol: Any, peer: str) -> None:

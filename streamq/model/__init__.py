@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from streamq.model.task import Unconfirmed as Unconfirmed
     from streamq.model.task import cancel_answer as cancel_answer
 
-__all__, __getattr__ = lazy.names(__name__, {
+__all__, _named = lazy.names(__name__, {
     "delivery": ("Delivery", "Entry", "Overrides", "Success"),
     "outcome": (
         "Cancelled", "Completed", "Died", "Expired", "HandedBack", "OUTCOMES", "Outcome", "Retried",
@@ -78,3 +78,7 @@ __all__, __getattr__ = lazy.names(__name__, {
         "cancel_answer",
     ),
 })  # fmt: skip  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> object:
+    return _named(name)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from streamq.options.task import TaskOptions as TaskOptions
     from streamq.options.task import task_options as task_options
 
-__all__, __getattr__ = lazy.names(__name__, {
+__all__, _named = lazy.names(__name__, {
     "call": ("CallOptions", "call_options"),
     "checks": (
         "DURABILITIES", "Durability", "Duration", "Executor", "IDEMPOTENCY_WINDOW", "LONGEST_KEY",
@@ -45,3 +45,7 @@ __all__, __getattr__ = lazy.names(__name__, {
     "service": ("DaemonOptions", "WorkerOptions"),
     "task": ("RateLimit", "TaskOptions", "task_options"),
 })  # fmt: skip  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> object:
+    return _named(name)

@@ -104,11 +104,11 @@ class StreamQ:
         hooks: Iterable[Hook] = (),
     ) -> None:
         self.url_from: Source = "code" if url else environment.URL.source()
-        self.address = Address.parse(url or environment.URL.get(), self.url_from, prefix=prefix)
+        self.address: Address = Address.parse(url or environment.URL.get(), self.url_from, prefix=prefix)
         self.prefix_from: Source = environment.PREFIX.source() if prefix is None else "code"
         tracer = _tracer(name, tracing)
         self._hooks = Hooks((*(() if tracer is None else (tracer,)), *hooks))
-        self.registry = Registry(name, shards, imports, self.address.namespace, self._hooks)
+        self.registry: Registry = Registry(name, shards, imports, self.address.namespace, self._hooks)
         self.registry.tracer = tracer
         waits = seconds(patience, "patience")
         self._client = Client(self.registry, self.address, patience=waits)
@@ -161,7 +161,7 @@ class StreamQ:
 
     # -- enqueueing ----------------------------------------------------------------------------------
 
-    def enqueue_many(self, bound: Iterable[Bound[Any]]) -> list[TaskHandle[Any]]:
+    def enqueue_many(self, bound: Iterable[Bound[R]]) -> list[TaskHandle[R]]:
         """Send many tasks in few round trips; the handles come in their order.
 
         Where one is refused, the others are sent all the same: the error's `accepted` has a handle or
@@ -180,7 +180,7 @@ class StreamQ:
                 answers[n] = answer
         return self._handles(bound, places, answers)
 
-    async def aenqueue_many(self, bound: Iterable[Bound[Any]]) -> list[TaskHandle[Any]]:
+    async def aenqueue_many(self, bound: Iterable[Bound[R]]) -> list[TaskHandle[R]]:
         """As `enqueue_many`."""
         bound, client = self._checked(bound), self._asyncs.current()
         places = [await self._aplace(item) if item.route else self._next_place() for item in bound]
@@ -195,7 +195,7 @@ class StreamQ:
                 answers[n] = answer
         return self._handles(bound, places, answers)
 
-    def _checked(self, bound: Iterable[Bound[Any]]) -> Sequence[Bound[Any]]:
+    def _checked(self, bound: Iterable[Bound[R]]) -> Sequence[Bound[R]]:
         """The calls as a list, each of a task type of this app, or by name."""
         listed = bound if isinstance(bound, list) else list(bound)
         if not set(map(type, listed)) <= {Bound}:
@@ -243,7 +243,7 @@ class StreamQ:
         payload = sized(convert.encode(dict(given), what=what), handler.options.max_payload, what)
         return bound_to(handler, said, payload)
 
-    def _enqueue_one(self, bound: Bound[Any]) -> TaskHandle[Any]:
+    def _enqueue_one(self, bound: Bound[R]) -> TaskHandle[R]:
         if bound.route is not None:
             [handle] = self.enqueue_many([bound])
             return handle
@@ -251,7 +251,7 @@ class StreamQ:
             return self._send_one(bound)
         call = Enqueue(self.name, bound.handler.name, [bound.task])
 
-        def send() -> TaskHandle[Any]:
+        def send() -> TaskHandle[R]:
             [task] = call.checked()
             handle = self._send_one(replace(bound, task=task))
             call.ids = (handle.id,)
@@ -259,17 +259,17 @@ class StreamQ:
 
         return call_within((around(call) for around in self._hooks.enqueue), send)
 
-    def _aenqueue_one(self, bound: Bound[Any]) -> Coroutine[Any, Any, TaskHandle[Any]]:
+    def _aenqueue_one(self, bound: Bound[R]) -> Coroutine[Any, Any, TaskHandle[R]]:
         plain = bound.route is None and not self._hooks.aenqueue
         return self._asend_one(bound) if plain else self._asend_apart(bound)
 
-    async def _asend_apart(self, bound: Bound[Any]) -> TaskHandle[Any]:
+    async def _asend_apart(self, bound: Bound[R]) -> TaskHandle[R]:
         if bound.route is not None:
             [handle] = await self.aenqueue_many([bound])
             return handle
         call = Enqueue(self.name, bound.handler.name, [bound.task])
 
-        async def send() -> TaskHandle[Any]:
+        async def send() -> TaskHandle[R]:
             [task] = call.checked()
             handle = await self._asend_one(replace(bound, task=task))
             call.ids = (handle.id,)
@@ -304,12 +304,12 @@ class StreamQ:
 
         return await await_within((around(call) for around in self._hooks.aenqueue), send)
 
-    def _send_one(self, bound: Bound[Any]) -> TaskHandle[Any]:
+    def _send_one(self, bound: Bound[R]) -> TaskHandle[R]:
         name, shard = bound.handler.name, self._client.next_shard()
         [answer] = self._client.enqueue(name, shard, [bound.task])
         return self._handle(bound.handler, shard, answer)
 
-    async def _asend_one(self, bound: Bound[Any]) -> TaskHandle[Any]:
+    async def _asend_one(self, bound: Bound[R]) -> TaskHandle[R]:
         name, shard = bound.handler.name, self._client.next_shard()
         [answer] = await self._asyncs.current().enqueue(name, shard, [bound.task])
         return self._handle(bound.handler, shard, answer)
@@ -346,8 +346,8 @@ class StreamQ:
         )
 
     def _handles(
-        self, bound: Sequence[Bound[Any]], places: Sequence[Place], answers: Sequence[Answer | None]
-    ) -> list[TaskHandle[Any]]:
+        self, bound: Sequence[Bound[R]], places: Sequence[Place], answers: Sequence[Answer | None]
+    ) -> list[TaskHandle[R]]:
         if all(isinstance(answer, _THERE) for answer in answers):
             # Nearly always: each has been accepted.
             return [

@@ -35,7 +35,7 @@ from streamq.options import (
     reject_unknown,
 )
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
 class Policy(TypedDict, total=False):
@@ -82,7 +82,7 @@ class Route(NamedTuple):
 
 
 @dataclass(slots=True)  # not frozen, which would take three times as long to make
-class Bound(Generic[R]):
+class Bound(Generic[R_co]):
     """A call of a task type that has not been sent: for `enqueue_many`. A plain call has no route."""
 
     handler: Handler

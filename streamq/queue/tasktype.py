@@ -98,13 +98,11 @@ class TaskType(Generic[P, R, C_co]):
         RedisErrors; among these OutcomeUnknown where the server may have taken it, and DurabilityUnknown
         where it has, but not as durably as asked.
         """
-        handle: TaskHandle[R] = self._app._enqueue_one(self.bind(*args, **kwargs))  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
-        return handle
+        return self._app._enqueue_one(self.bind(*args, **kwargs))  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
 
     async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """As `enqueue`; concurrent calls share round trips."""
-        handle: TaskHandle[R] = await self._app._aenqueue_one(self.bind(*args, **kwargs))  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
-        return handle
+        return await self._app._aenqueue_one(self.bind(*args, **kwargs))  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
 
 
 class Decorator(Protocol):

@@ -89,7 +89,7 @@ class LeaseKeeper(threading.Thread):
         self._interval = lease / 3
         self._heartbeat = heartbeat
         self._sources = sources
-        self.away_since = 0.0
+        self.away_since: float = 0.0
         self._daemons = DaemonWatch(transport, registry.name, types, worker)
         self._control = self._subscription()
         self._deaf = False

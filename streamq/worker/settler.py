@@ -56,7 +56,7 @@ class Settler:
         self.sums = sums
         self.attempt_log = attempt_log
         self.settled = settled
-        self.log = telemetry.get_logger(worker=consumer)
+        self.log: Any = telemetry.get_logger(worker=consumer)
         self._lanes: dict[int, _Lane] = {}
         self._opened = asyncio.Event()
         _SETTLERS.add(self)
