@@ -43,6 +43,7 @@ from streamq import features
 from streamq.depth import too_deep
 from streamq.errors import DecodeError
 from streamq.model import LOCAL_PATTERN, Delivery, Entry, Overrides, Success
+from streamq.options.table import STORED
 
 _new: Final = tuple.__new__
 MOST_VALUES: Final = 200
@@ -51,9 +52,6 @@ _MOST_FAILURES: Final = 10
 _TEXT_LIMIT: Final = 4096
 MESSAGE_LIMIT: Final = 1024
 """Characters that are kept of an error's message."""
-_LEAST: Final[dict[str, tuple[float, Any]]] = {
-    "timeout": (0.001, int | float), "max_attempts": (1, int), "retention": (0, int | float),
-}  # fmt: skip
 _MOST: Final = 1e10
 _IGNORABLE: Final = frozenset((b"p", b"i", b"a", b"l", b"q", b"e", b"x", b"m", b"f", b"t", b"o", b"k"))
 """The fields that ask for no feature."""
@@ -168,16 +166,18 @@ def _overrides(raw: bytes) -> Overrides:
     if not isinstance(stored, dict):
         raise DecodeError("field m is not a JSON object")
     # A newer producer may set more than this worker knows: take what is known.
-    known = {name: stored.get(name) for name in ("timeout", "max_attempts", "retention")}
+    known: dict[str, Any] = {name: stored.get(name) for name in STORED}
     for name, value in known.items():
         if value is not None and not _possible(name, value):
             raise DecodeError(f"field m holds {name}={str(value)[:80]}, which no call can have set")
     return Overrides(**known)
 
 
-def _possible(name: str, value: Any) -> bool:
-    least, kind = _LEAST[name]
-    return isinstance(value, kind) and not isinstance(value, bool) and least <= value <= _MOST
+def _possible(name: str, value: object) -> bool:
+    least, kind = STORED[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isinstance(value, kind):
+        return False
+    return least <= value <= _MOST
 
 
 def encode_overrides(overrides: Overrides) -> bytes:

@@ -23,11 +23,11 @@ from streamq.errors import PayloadError, StreamQError, UsageError
 from streamq.exit_codes import OK
 from streamq.handle import TaskHandle
 from streamq.options import call_options
-from streamq.queue import Bound, PerCall, StreamQ
+from streamq.options.table import PER_CALL
+from streamq.queue import Bound, StreamQ
 from streamq.wording import listed
 
 CHUNK: Final = 500
-OPTIONS: Final = tuple(PerCall.__annotations__)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,27 +36,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "arguments", nargs="?", metavar="JSON", help="the arguments by name, or - for JSON lines"
     )
     parser.add_argument("--file", metavar="FILE", help="a file of JSON lines")
-    parser.add_argument("--delay", metavar="DURATION", help="run it later: 90s, 5m, 1h30m")
-    parser.add_argument(
-        "--at", metavar="TIME", help="run it at this time: 2027-01-31T09:00Z, 2027-01-31T10:00+01:00"
-    )
-    parser.add_argument("--expires", metavar="DURATION", help="do not run the task if it is older than this")
-    parser.add_argument("--timeout", metavar="DURATION", help="how long an attempt may take")
-    parser.add_argument("--max-attempts", type=int, metavar="NUMBER", help="how often it may fail")
-    parser.add_argument("--retention", metavar="DURATION", help="how long its result is kept")
-    parser.add_argument(
-        "--priority", choices=("high", "normal", "low"), help="high runs before normal before low"
-    )
-    parser.add_argument("--shard-key", help="tasks with the same key go to the same shard")
-    parser.add_argument(
-        "--idempotency-key", help="a name for this task: the same name again enqueues nothing"
-    )
-    parser.add_argument(
-        "--idempotency-window",
-        metavar="DURATION",
-        help="how long the name is remembered (default 24h, at most 30d)",
-    )
-    parser.add_argument("--durability", help="what to wait for: master (default), aof, replicas:1 to :5")
+    for option in PER_CALL.values():
+        parser.add_argument(
+            f"--{option.name.replace('_', '-')}",
+            metavar=option.metavar,
+            choices=option.choices,
+            type=int if option.metavar == "NUMBER" else str,
+            help=option.doc,
+        )
     target.options(parser)
 
 
@@ -107,7 +94,7 @@ def _checked(args: argparse.Namespace) -> dict[str, Any]:
         )
     if args.idempotency_key and (args.file or args.arguments == "-"):
         raise UsageError("--idempotency-key names one task: pass its arguments as JSON")
-    given = {name: value for name in OPTIONS if (value := getattr(args, name)) is not None}
+    given = {name: value for name in PER_CALL if (value := getattr(args, name)) is not None}
     options: dict[str, Any] = given | ({"at": _moment(args.at)} if args.at is not None else {})
     call_options(**options)
     return options

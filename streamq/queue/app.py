@@ -44,6 +44,9 @@ from streamq.model import (
 from streamq.options import (
     Durability,
     Duration,
+    PerCall,
+    Policy,
+    per_call,
     seconds,
     task_options,
 )
@@ -57,7 +60,7 @@ if TYPE_CHECKING:
     from streamq.inspector import Inspector
 
 
-from streamq.queue.bound import Bound, PerCall, Policy, bound_to, foreign, per_call
+from streamq.queue.bound import Bound, bound_to, foreign
 from streamq.queue.refusals import existing_of, refuse
 from streamq.queue.tasktype import Decorator, TaskType
 

@@ -20,10 +20,8 @@ from typing import (
 
 from streamq.app import Handler
 from streamq.handle import TaskHandle
-from streamq.options import (
-    CallOptions,
-)
-from streamq.queue.bound import Bound, PerCall, bound_to, per_call
+from streamq.options import CallOptions, PerCall, per_call
+from streamq.queue.bound import Bound, bound_to
 
 if TYPE_CHECKING:
     from streamq.queue.app import StreamQ
