@@ -17,7 +17,7 @@ from streamq.audit import keyspace, walks
 from streamq.audit.fault import FAULTS, Audit, Problem, Repaired
 from streamq.audit.repairs import REPAIRS
 from streamq.audit.walks import LATE_MS, Ask, Found
-from streamq.calls import Fault
+from streamq.calls import Fault, FaultCode
 from streamq.errors import ServerError
 from streamq.keys import HOLDING, KnownKey, TypeKeys, shard_keys, type_keys
 from streamq.model import NAME_PATTERN, Counts
@@ -52,7 +52,7 @@ class Auditor:
         self._mode, self._write_off = mode, write_off
         self._progress = progress
         self._audit = Audit()
-        self._listed: Counter[tuple[str, str, int]] = Counter()
+        self._listed: Counter[tuple[FaultCode, str, int]] = Counter()
         self._unsound: set[tuple[str, int]] = set()
 
     def run(self) -> Audit:
@@ -77,7 +77,7 @@ class Auditor:
                 self._judge_key(known, fault)
         for shard, names in enumerate(found):
             for name in sorted(names - listed[shard]):
-                self._judge(type_keys(self._app, shard, name), Fault("a task type that is not listed", name))
+                self._judge(type_keys(self._app, shard, name), Fault("unlisted_type", name))
         return [names | listed[shard] for shard, names in enumerate(found)]
 
     def _names(self, shard: int) -> set[str]:
@@ -89,9 +89,9 @@ class Auditor:
 
     def _judge_key(self, known: KnownKey, fault: Fault) -> None:
         t = type_keys(self._app, known.shard, known.type)
-        if fault.problem == "the wrong kind of value":
+        if fault.code == "wrong_kind":
             if known.kind == "counters":
-                fault = Fault("counters of the wrong kind", fault.where)
+                fault = Fault("wrong_kind_counters", fault.where)
                 if self._recounted(t):
                     return
             self._unsound.add((known.type, known.shard))
@@ -110,7 +110,7 @@ class Auditor:
             self._desk(t)
             self._books(t)
         except ServerError as error:
-            self._judge(t, Fault("could not be checked", str(error)))
+            self._judge(t, Fault("unchecked", str(error)))
 
     def _walks(self, t: TypeKeys) -> Iterator[Iterator[Found]]:
         # In this order: see above. A moved task whose entry was deleted has its name in the index only.
@@ -125,7 +125,7 @@ class Auditor:
     def _letters(self, t: TypeKeys) -> Iterator[Found]:
         """What is listed has a letter by now, so as many letters as are listed are all listed."""
         sizes = self._ask(calls.sizes(t))
-        missing = self._listed["dead but its letter is missing", t.type, t.shard]
+        missing = self._listed["missing_letter", t.type, t.shard]
         if sizes.letters != sizes.dead or missing:
             yield from walks.letters(self._ask, t)
 
@@ -144,7 +144,7 @@ class Auditor:
         unsound = self._ask(calls.unsound_counters(t))
         if unsound and not self._recounted(t):
             for name, held in unsound:
-                self._note(t, Fault("a counter that is no number", f"{name} holds {held}"))
+                self._note(t, Fault("unreadable_counter", f"{name} holds {held}"))
 
     def _recounted(self, t: TypeKeys) -> bool:
         """Whether counters that are none count again by now. A dry run says what would become of them."""
@@ -152,9 +152,9 @@ class Auditor:
             return False
         for name, held, now in self._ask(calls.repair_counters(t, write=self._mode == "repair")):
             if name == t.counters:
-                fault, how = Fault("counters of the wrong kind", f"{name} holds a {held}, not a hash"), ""
+                fault, how = Fault("wrong_kind_counters", f"{name} holds a {held}, not a hash"), ""
             else:
-                fault, how = Fault("a counter that is no number", f"{name} holds {held}"), _recounted(now)
+                fault, how = Fault("unreadable_counter", f"{name} holds {held}"), _recounted(now)
             self._note_repair(t, fault, how)
         return self._mode == "repair"
 
@@ -167,24 +167,24 @@ class Auditor:
             return
         if oldest.now_ms - oldest.oldest_ready_ms > LATE_MS:
             for stream in missing:
-                self._judge(t, Fault("a stream without its group", stream))
+                self._judge(t, Fault("missing_group", stream))
 
     def _waiting(self, t: TypeKeys, late: int) -> None:
         """What waits for a daemon for long."""
         if late:
             where = f"{late} of {', '.join(self._silent(t)) or 'nobody'}"
-            self._judge(t, Fault("deliveries held far beyond their lease", where))
+            self._judge(t, Fault("unreclaimed", where))
         counts = self._ask(calls.counts(t))
         if _overdue(counts):
             time.sleep(SECOND_LOOK)
             again = self._ask(calls.counts(t))
             if _overdue(again) and again.next_due_ms == counts.next_due_ms:
                 seconds = (again.now_ms - (again.next_due_ms or 0)) // 1000
-                self._judge(t, Fault("due but not promoted", f"for {seconds} s"))
+                self._judge(t, Fault("unpromoted", f"for {seconds} s"))
         if old := self._ask(calls.overdue_expiries(t, counts.now_ms - 5 * LATE_MS)):
-            self._judge(t, Fault("expired but not ended", f"{old} rows"))
+            self._judge(t, Fault("unended_expired", f"{old} rows"))
         if old := self._ask(calls.overdue_waiters(t, counts.now_ms - WAITERS_LATE_MS)):
-            self._judge(t, Fault("waiters long past their time", f"{old} rows"))
+            self._judge(t, Fault("stale_waiters", f"{old} rows"))
 
     def _silent(self, t: TypeKeys) -> list[str]:
         """The consumers that hold something and have long done nothing."""
@@ -198,13 +198,13 @@ class Auditor:
         sizes = self._ask(calls.sizes(t))
         if sizes.groups > sizes.dead:
             where = f"{sizes.groups} in groups, {sizes.dead} dead"
-            self._judge(t, Fault("dead letters and their groups differ", where))
+            self._judge(t, Fault("groups_differ", where))
 
     def _books(self, t: TypeKeys) -> None:
         counts = self._ask(calls.counts(t))
         if not counts.imbalance:
             return
-        fault = Fault("the counters do not add up", f"{counts.imbalance:+d} tasks")
+        fault = Fault("counters_off", f"{counts.imbalance:+d} tasks")
         written = (
             self._mode == "repair" and self._write_off and self._ask(calls.repair_books(t, counts.imbalance))
         )
@@ -217,7 +217,7 @@ class Auditor:
 
     def _judge(self, t: TypeKeys, fault: Fault) -> None:
         """Repair it if that is asked for and can be done; else list it."""
-        repair = REPAIRS.get(fault.problem)
+        repair = REPAIRS.get(fault.code)
         if repair is None or self._mode == "look":
             self._note(t, fault)
         elif self._mode == "dry":
@@ -236,11 +236,11 @@ class Auditor:
 
     def _note_repair(self, t: TypeKeys, fault: Fault, how: str = "") -> None:
         if self._room(t, fault):
-            how = how or FAULTS[fault.problem].repair
+            how = how or FAULTS[fault.code].repair
             self._audit.repaired.append(Repaired(_problem(t, fault), how))
 
     def _room(self, t: TypeKeys, fault: Fault) -> bool:
-        place = (fault.problem, t.type, t.shard)
+        place = (fault.code, t.type, t.shard)
         self._listed[place] += 1
         self._audit.omitted += self._listed[place] > LISTED
         return self._listed[place] <= LISTED
@@ -261,6 +261,6 @@ def _overdue(counts: Counts) -> bool:
 
 
 def _problem(t: TypeKeys, fault: Fault) -> Problem:
-    kind = FAULTS[fault.problem]
+    kind = FAULTS[fault.code]
     where = fault.where.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return Problem(kind.invariant, t.type, t.shard, fault.problem, where, kind.advice)
+    return Problem(kind.invariant, t.type, t.shard, fault.code, kind.says, where, kind.advice)

@@ -129,5 +129,5 @@ def _deleted(ask: Ask, t: TypeKeys, places: Sequence[str]) -> list[Fault]:
     found: list[Fault] = []
     for place in places:
         seen = ask(calls.audit_pending(t, place[0], place[1:], 1, LATE_MS))
-        found += [Fault("pending but deleted", place) for suspect in seen.suspects if suspect == place]
+        found += [Fault("deleted_while_pending", place) for suspect in seen.suspects if suspect == place]
     return found

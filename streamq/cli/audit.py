@@ -76,5 +76,5 @@ def _write(audit: Audit, args: argparse.Namespace) -> None:
     if audit.ok:
         done = f", {len(audit.repaired)} repaired" if audit.repaired else ""
         say(f"ok: {audit.checked} entries checked, no invariant broken{done}")
-    elif any(FAULTS[p.problem].repair for p in audit.problems) and not args.repair:
+    elif any(FAULTS[p.code].repair for p in audit.problems) and not args.repair:
         remark("streamq audit --repair fixes some of this; add --dry-run to see what")
