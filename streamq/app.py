@@ -45,7 +45,9 @@ class Handler:
         self.options = options
         self.reference: str = _reference(function)
         self._arguments = convert.Arguments(name, _signature(function), self._annotations)
-        self.arguments: Callable[[bytes], tuple[tuple[Any, ...], dict[str, Any]]] = self._arguments.decode
+        self.arguments: Callable[[bytes], tuple[tuple[object, ...], dict[str, object]]] = (
+            self._arguments.decode
+        )
         """payload -> what to call the function with; DecodeError where it does not fit."""
         self.retention_ms: int = round(options.retention * 1000)
         self.is_async: bool = inspect.iscoroutinefunction(function) or _is_async_object(function)
@@ -57,12 +59,12 @@ class Handler:
                 f"task type {name!r} is async and runs on the loop: leave out executor={options.executor!r}"
             )
 
-    def payload(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    def payload(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
         """The arguments of a call as JSON; raises InvalidArguments or PayloadError in the caller's line."""
         raw = self._arguments.encode(args, kwargs)
         return raw if len(raw) <= self.options.max_payload else self._sized(raw)
 
-    def payload_by_name(self, given: Mapping[str, Any]) -> bytes:
+    def payload_by_name(self, given: Mapping[str, object]) -> bytes:
         """As `payload`, of arguments by name: each a value, or the JSON data of one."""
         raw = self._arguments.encode_by_name(given)
         return raw if len(raw) <= self.options.max_payload else self._sized(raw)
@@ -70,7 +72,7 @@ class Handler:
     def _sized(self, raw: bytes) -> bytes:
         return sized(raw, self.options.max_payload, f"the arguments of task type {self.name!r}")
 
-    def _annotations(self) -> dict[str, Any]:
+    def _annotations(self) -> dict[str, object]:
         try:
             return typing.get_type_hints(_annotated(self.function), include_extras=True)
         except NameError as error:
@@ -105,7 +107,7 @@ class Handler:
             raise PayloadError(f"{what} cannot be encoded: {type(error).__name__}") from error
         return sized(raw, self.options.max_payload, what)
 
-    def decode_result(self, raw: bytes) -> Any:
+    def decode_result(self, raw: bytes) -> object:
         """The return value; DecodeError where it does not fit the annotation."""
         return self._result.read(orjson.loads(raw)) if raw else None
 
@@ -119,7 +121,7 @@ def sized(raw: bytes, limit: int, what: str) -> bytes:
     return raw
 
 
-def _signature(function: Callable[..., Any]) -> inspect.Signature:
+def _signature(function: Callable[..., object]) -> inspect.Signature:
     """The signature of what can be a handler; InvalidOption where it cannot."""
     if isinstance(function, str):
         raise InvalidOption(f"{function!r} is no function: write @app.task(name={function!r})")
@@ -135,26 +137,26 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
         raise InvalidOption(f"{function!r} tells no signature: call it in a def of your own") from None
 
 
-def _inner(function: Any) -> Any:
+def _inner(function: object) -> object:
     while isinstance(function, partial):
         function = function.func
     return function
 
 
-def _annotated(function: Any) -> Any:
+def _annotated(function: object) -> object:
     """What has the annotations: of an object that can be called, its __call__."""
     inner = _inner(function)
     return inner if inspect.isroutine(inner) or isinstance(inner, type) else type(inner).__call__
 
 
-def _is_async_object(function: Any) -> bool:
+def _is_async_object(function: object) -> bool:
     return inspect.iscoroutinefunction(type(function).__call__)
 
 
-def _reference(function: Any) -> str:
+def _reference(function: object) -> str:
     """`module:qualname`, of an object and a partial that of what they are made from."""
     inner = _inner(function)
-    named = inner if hasattr(inner, "__qualname__") else type(inner)
+    named: Any = inner if hasattr(inner, "__qualname__") else type(inner)
     return f"{named.__module__}:{named.__qualname__}"
 
 

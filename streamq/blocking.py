@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from streamq.context import CURRENT
 from streamq.errors import UsageError
@@ -47,9 +47,9 @@ def plain(name: str) -> Callable[[C], C]:
     return refusing
 
 
-def _refused(call: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def _refused(call: str, function: Callable[..., object]) -> Callable[..., object]:
     @functools.wraps(function)
-    def asked(*args: Any, **kwargs: Any) -> Any:
+    def asked(*args: object, **kwargs: object) -> object:
         refuse(f"{call}()", f"await asyncio.to_thread({call}, …)")
         return function(*args, **kwargs)
 

@@ -206,7 +206,7 @@ def add_failure(
     traceback: str,
     wait_ms: int | None = None,
     run_ms: int | None = None,
-    frame: dict[str, Any] | None = None,
+    frame: dict[str, object] | None = None,
 ) -> bytes:
     """The list with one more: the first and the latest are kept, long texts are cut (the tail of a
     traceback tells most). wait_ms: from ready to started; run_ms: in the handler; None where it was not

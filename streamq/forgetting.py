@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -108,7 +108,7 @@ class Forgetting:
                 yield from listed
 
 
-def _types(raw: bytes) -> list[Any]:
+def _types(raw: bytes) -> list[object]:
     """The task types of a heartbeat; none where it is damaged."""
     try:
         told = None if too_deep(raw) else orjson.loads(raw)

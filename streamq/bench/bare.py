@@ -115,7 +115,7 @@ class Bare(Side):
         self.redis.close()
 
 
-def used(client: Any, keys: list[Any]) -> int:
+def used(client: Any, keys: list[object]) -> int:
     """Bytes that the server needs for these keys."""
     return sum(client.memory_usage(key, samples=0) or 0 for key in keys)
 

@@ -28,7 +28,7 @@ class Ours(Side):
         self.app: StreamQ = StreamQ(app, url)
         self.app.registry.handlers.update(tasks.app.registry.handlers)
 
-    def task(self, name: str) -> TaskType[Any, Any, Any]:
+    def task(self, name: str) -> TaskType[Any, object, object]:
         return TaskType(self.app, self.app.registry.get(name))
 
     def one(self, count: int) -> float:
@@ -97,7 +97,7 @@ class Ours(Side):
         with bare.connection(self._url) as client:
             return bare.used(client, self._keys(client))
 
-    def _keys(self, client: Any) -> list[Any]:
+    def _keys(self, client: object) -> list[object]:
         return bare.keys_of(client, app_pattern(self.app.name))
 
     def clean(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from typing import Any
 
 from streamq.audit import FAULTS, Audit
 from streamq.cli import target
@@ -48,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
     return OK if audit.ok else UNHEALTHY
 
 
-def _object(app: str, audit: Audit, args: argparse.Namespace) -> dict[str, Any]:
-    shown: dict[str, Any] = {"app": app, "checked": audit.checked, "ok": audit.ok}
+def _object(app: str, audit: Audit, args: argparse.Namespace) -> dict[str, object]:
+    shown: dict[str, object] = {"app": app, "checked": audit.checked, "ok": audit.ok}
     shown["problems"] = [asdict(one) for one in audit.problems]
     if audit.omitted:
         shown["omitted"] = audit.omitted

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
             f"no worker has registered task type {args.type!r} yet: the tasks wait for one "
             f"(known types: {listed(known)})"
         )
-    handles: list[TaskHandle[Any]] = []
+    handles: list[TaskHandle[object]] = []
     try:
         with _source(args) as source, Progress("enqueued", _total(args)) as progress:
             for chunk in _chunks(app, args.type, options, source):
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     return OK
 
 
-def _report(handles: list[TaskHandle[Any]], *, as_json: bool) -> None:
+def _report(handles: list[TaskHandle[object]], *, as_json: bool) -> None:
     duplicates = sum(handle.duplicate for handle in handles)
     if as_json:
         ids = [handle.id for handle in handles]
@@ -118,7 +118,7 @@ def _total(args: argparse.Namespace) -> int | None:
 
 def _chunks(
     app: StreamQ, task_type: str, options: dict[str, Any], source: IO[bytes] | list[bytes]
-) -> Iterator[list[Bound[Any]]]:
+) -> Iterator[list[Bound[object]]]:
     lines = ((n, line) for n, line in enumerate(source, 1) if line.strip())
     while chunk := list(islice(lines, CHUNK)):
         yield [app.bound(task_type, _parsed(n, line), **options) for n, line in chunk]
@@ -138,7 +138,7 @@ def _moment(text: str) -> datetime:
     return found
 
 
-def _parsed(number: int, line: bytes) -> dict[str, Any]:
+def _parsed(number: int, line: bytes) -> dict[str, object]:
     try:
         value = orjson.loads(line)
     except ValueError as error:
@@ -148,7 +148,7 @@ def _parsed(number: int, line: bytes) -> dict[str, Any]:
     return value
 
 
-def _send(app: StreamQ, chunk: list[Bound[Any]], *, quiet: bool) -> list[TaskHandle[Any]]:
+def _send(app: StreamQ, chunk: list[Bound[object]], *, quiet: bool) -> list[TaskHandle[object]]:
     handles = app.enqueue_many(chunk)
     if not quiet:
         say(*(one.id for one in handles))

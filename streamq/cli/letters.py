@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -158,7 +158,7 @@ def _payload(args: argparse.Namespace, before: bytes) -> bytes | None:
 
 def _pretty(payload: bytes) -> bytes:
     try:
-        value: Any = orjson.loads(payload)
+        value: object = orjson.loads(payload)
     except ValueError:
         return payload
     if deeper(value):

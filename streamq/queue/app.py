@@ -146,7 +146,7 @@ class StreamQ:
     @overload
     def task(self, /, *, name: str | None = None, **policy: Unpack[Policy]) -> Decorator: ...
 
-    def task(self, function: Any = None, /, *, name: str | None = None, **policy: Any) -> Any:
+    def task(self, function: object = None, /, *, name: str | None = None, **policy: object) -> object:
         """Register a handler: `@app.task` or `@app.task(max_attempts=4, timeout=30, ...)`.
 
         The type's name is the function's unless `name` is given. Raises InvalidOption and
@@ -216,23 +216,23 @@ class StreamQ:
         return listed
 
     def send(
-        self, task_type: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[PerCall]
+        self, task_type: str, arguments: Mapping[str, object] | None = None, **options: Unpack[PerCall]
     ) -> TaskHandle[Any]:
         """Send a task by the name of its type and its arguments by name, without the handler's code."""
         return self._enqueue_one(self.bound(task_type, arguments, **options))
 
     async def asend(
-        self, task_type: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[PerCall]
+        self, task_type: str, arguments: Mapping[str, object] | None = None, **options: Unpack[PerCall]
     ) -> TaskHandle[Any]:
         """As `send`."""
         return await self._aenqueue_one(self.bound(task_type, arguments, **options))
 
     def bound(
-        self, task_type: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[PerCall]
+        self, task_type: str, arguments: Mapping[str, object] | None = None, **options: Unpack[PerCall]
     ) -> Bound[Any]:
         """A call by name as a value, for `enqueue_many`. Where this app has the handler, the arguments
         must fit it."""
-        given: Mapping[str, Any] = {} if arguments is None else arguments
+        given: Mapping[str, object] = {} if arguments is None else arguments
         if not isinstance(given, Mapping):
             raise PayloadError(
                 f"send({task_type!r}, …): the arguments must be an object by name, not {type(given).__name__}"
@@ -320,17 +320,17 @@ class StreamQ:
     def _next_place(self) -> Place:
         return self._places[self._client.next_shard()]
 
-    def _place(self, bound: Bound[Any]) -> Place:
+    def _place(self, bound: Bound[object]) -> Place:
         key = bound.task.key
         return self._unkeyed(bound) if key is None else self._client.hold(placed(self.registry, key))
 
-    async def _aplace(self, bound: Bound[Any]) -> Place:
+    async def _aplace(self, bound: Bound[object]) -> Place:
         key = bound.task.key
         if key is None:
             return self._unkeyed(bound)
         return await self._asyncs.current().hold(placed(self.registry, key))
 
-    def _unkeyed(self, bound: Bound[Any]) -> Place:
+    def _unkeyed(self, bound: Bound[object]) -> Place:
         if bound.route is None or bound.route.shard_key is None:
             return self._next_place()
         return Place(shard_of(bound.route.shard_key, self.registry.shards))
@@ -485,7 +485,7 @@ def _ids(task_type: str, shard: int, answers: Sequence[Answer]) -> tuple[str, ..
 _Line = tuple[str, int, Durability]
 
 
-def _grouped(bound: Sequence[Bound[Any]], places: Sequence[Place]) -> dict[_Line, list[int]]:
+def _grouped(bound: Sequence[Bound[object]], places: Sequence[Place]) -> dict[_Line, list[int]]:
     """What goes out together: the numbers of the tasks that have no answer yet."""
     groups: dict[_Line, list[int]] = {}
     for n, (item, place) in enumerate(zip(bound, places, strict=True)):

@@ -74,7 +74,7 @@ class Snapshot:
             mine, so_far = self.histograms.get(key, ([0] * len(counts), 0.0))
             self.histograms[key] = [a + b for a, b in zip(mine, counts, strict=True)], so_far + total
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, object]:
         """As JSON can hold it."""
         return {
             "counters": list(self.counters.items()),
