@@ -60,6 +60,12 @@ if TYPE_CHECKING:
     from streamq.model.task import TaskId as TaskId
     from streamq.model.task import Unconfirmed as Unconfirmed
     from streamq.model.task import cancel_answer as cancel_answer
+    from streamq.model.where import Buried as Buried
+    from streamq.model.where import Ended as Ended
+    from streamq.model.where import Ready as Ready
+    from streamq.model.where import Running as Running
+    from streamq.model.where import Scheduled as Scheduled
+    from streamq.model.where import Where as Where
 
 __all__, _named = lazy.names(__name__, {
     "delivery": ("Delivery", "Entry", "Overrides", "Success"),
@@ -77,6 +83,7 @@ __all__, _named = lazy.names(__name__, {
         "RateLimited", "STATES", "STREAM_LETTERS", "SUSPECT", "State", "TaskId", "Unconfirmed",
         "cancel_answer",
     ),
+    "where": ("Buried", "Ended", "Ready", "Running", "Scheduled", "Where"),
 })  # fmt: skip  # pyright: ignore[reportUnsupportedDunderAll]
 
 
