@@ -6,7 +6,7 @@ only prints its help, or a module that only names an error, does not pay for the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from streamq import lazy
 
@@ -176,7 +176,7 @@ _inner, _inner_named = lazy.names(__name__, {
 """What members for streamq's own parts are annotated with: to be imported, but not promised to stay."""
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name == "__version__":
         from streamq.release import package_version  # noqa: PLC0415 - few ask
 

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from streamq import convert, redefinition
+from streamq.context import Context
 from streamq.errors import (
     DuplicateTaskType,
     InvalidArguments,
@@ -22,7 +23,7 @@ from streamq.errors import (
     PayloadError,
     UnknownTaskType,
 )
-from streamq.hooks import NO_HOOKS, Hooks
+from streamq.hooks import NO_HOOKS, Hooks, Manager
 from streamq.model import NAME_PATTERN
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.options import TaskOptions, whole
@@ -43,15 +44,17 @@ class Handler:
         self.name = name
         self.function = function
         self.options = options
-        self.reference = _reference(function)
+        self.reference: str = _reference(function)
         self._arguments = convert.Arguments(name, _signature(function), self._annotations)
-        self.arguments = self._arguments.decode
+        self.arguments: Callable[[bytes], tuple[tuple[object, ...], dict[str, object]]] = (
+            self._arguments.decode
+        )
         """payload -> what to call the function with; DecodeError where it does not fit."""
-        self.retention_ms = round(options.retention * 1000)
-        self.is_async = inspect.iscoroutinefunction(function) or _is_async_object(function)
-        self.stated = frozenset(stated)
+        self.retention_ms: int = round(options.retention * 1000)
+        self.is_async: bool = inspect.iscoroutinefunction(function) or _is_async_object(function)
+        self.stated: frozenset[str] = frozenset(stated)
         self.app = ""
-        self.around = NO_HOOKS.attempt
+        self.around: tuple[Callable[[Context], Manager], ...] = NO_HOOKS.attempt
         self.pipeline: Pipeline | None = None
         """What payloads, results and failures go through; set by the app."""
         if self.is_async and options.executor != "auto":
@@ -59,12 +62,12 @@ class Handler:
                 f"task type {name!r} is async and runs on the loop: leave out executor={options.executor!r}"
             )
 
-    def payload(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    def payload(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
         """The arguments of a call as JSON; raises InvalidArguments or PayloadError in the caller's line."""
         raw = self._arguments.encode(args, kwargs)
         return raw if len(raw) <= self.options.max_payload else self._sized(raw)
 
-    def payload_by_name(self, given: Mapping[str, Any]) -> bytes:
+    def payload_by_name(self, given: Mapping[str, object]) -> bytes:
         """As `payload`, of arguments by name: each a value, or the JSON data of one."""
         raw = self._arguments.encode_by_name(given)
         return raw if len(raw) <= self.options.max_payload else self._sized(raw)
@@ -72,7 +75,7 @@ class Handler:
     def _sized(self, raw: bytes) -> bytes:
         return sized(raw, self.options.max_payload, f"the arguments of task type {self.name!r}")
 
-    def _annotations(self) -> dict[str, Any]:
+    def _annotations(self) -> dict[str, object]:
         try:
             return typing.get_type_hints(_annotated(self.function), include_extras=True)
         except NameError as error:
@@ -108,7 +111,7 @@ class Handler:
         raw = sized(raw, self.options.max_payload, what)
         return raw if self.pipeline is None else self.pipeline.seal(raw)
 
-    def decode_result(self, raw: bytes) -> Any:
+    def decode_result(self, raw: bytes) -> object:
         """The return value; DecodeError where it does not fit the annotation."""
         return self._result.read(orjson.loads(raw)) if raw else None
 
@@ -122,7 +125,7 @@ def sized(raw: bytes, limit: int, what: str) -> bytes:
     return raw
 
 
-def _signature(function: Callable[..., Any]) -> inspect.Signature:
+def _signature(function: Callable[..., object]) -> inspect.Signature:
     """The signature of what can be a handler; InvalidOption where it cannot."""
     if isinstance(function, str):
         raise InvalidOption(f"{function!r} is no function: write @app.task(name={function!r})")
@@ -138,26 +141,26 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
         raise InvalidOption(f"{function!r} tells no signature: call it in a def of your own") from None
 
 
-def _inner(function: Any) -> Any:
+def _inner(function: object) -> object:
     while isinstance(function, partial):
         function = function.func
     return function
 
 
-def _annotated(function: Any) -> Any:
+def _annotated(function: object) -> object:
     """What has the annotations: of an object that can be called, its __call__."""
     inner = _inner(function)
     return inner if inspect.isroutine(inner) or isinstance(inner, type) else type(inner).__call__
 
 
-def _is_async_object(function: Any) -> bool:
+def _is_async_object(function: object) -> bool:
     return inspect.iscoroutinefunction(type(function).__call__)
 
 
-def _reference(function: Any) -> str:
+def _reference(function: object) -> str:
     """`module:qualname`, of an object and a partial that of what they are made from."""
     inner = _inner(function)
-    named = inner if hasattr(inner, "__qualname__") else type(inner)
+    named: Any = inner if hasattr(inner, "__qualname__") else type(inner)
     return f"{named.__module__}:{named.__qualname__}"
 
 
@@ -197,10 +200,10 @@ class Registry:
         hooks: Hooks = NO_HOOKS,
     ) -> None:
         check_name(name, "an app")
-        self.name = namespace.app(name)
-        self.imports = check_imports(imports)
-        self.home = redefinition.current_run()
-        self.shards = whole(shards, "shards", least=1)
+        self.name: str = namespace.app(name)
+        self.imports: tuple[str, ...] = check_imports(imports)
+        self.home: redefinition.Run | None = redefinition.current_run()
+        self.shards: int = whole(shards, "shards", least=1)
         if shards > MOST:
             raise InvalidOption(f"shards={shards}: at most {MOST}, each worker holds a connection for each")
         self.handlers: dict[str, Handler] = {}
@@ -209,7 +212,7 @@ class Registry:
         self.hooks = hooks
         self.pipeline: Pipeline | None = None
         self.record: AppRecord | None = None
-        self.record_at = 0.0
+        self.record_at: float = 0.0
 
     def learn(self, record: AppRecord, now: float) -> AppRecord:
         self.record, self.record_at = record, now

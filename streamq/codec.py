@@ -1,7 +1,8 @@
 """The envelope: a task <-> the fields of its stream entry; and what is kept of a completed one.
 
 Owns the names of the fields and the versions of both formats. Garbage raises DecodeError, with a reason
-for the dead letter; it never crashes a loop. Knows no handler and no Redis.
+for the dead letter; what a newer release wrote, and this one cannot run rightly, raises TooNew. Neither
+crashes a loop. Knows no handler and no Redis.
 
 | field | meaning | present |
 | --- | --- | --- |
@@ -17,6 +18,12 @@ for the dead letter; it never crashes a loop. Knows no handler and no Redis.
 | t | trace context: W3C traceparent, or a JSON object with tracestate and baggage | the app is traced |
 | o | local id of a dead letter | it was made from that one (edit and requeue), or had its id when it died |
 | v | version of the envelope | it is not 1 |
+| z | how the payload is encoded, names with commas, the outermost first | it is not plain JSON |
+| N | features that the policy asks for, names with commas | it asks for any |
+| k | how often the task was handed back by workers too old for it | it was |
+
+A name that begins with a capital letter must be understood by whoever runs the task, as must the values of
+v, z and N (see `features`). Any other field that a release does not know it ignores, and carries along.
 
 Payload and result are JSON, or sealed (see `payloads.pipeline`); of a failure the message, the traceback and
 the frame may be, under the name `sealed` and in base64, as scripts read lists of failures.
@@ -28,37 +35,49 @@ became ready. A result without a note is one of an older release.
 
 from __future__ import annotations
 
+import re
 import struct
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 
+from streamq import features
 from streamq.depth import too_deep
 from streamq.errors import DecodeError
 from streamq.model import LOCAL_PATTERN, Delivery, Entry, Overrides, Success
+from streamq.options.table import STORED
 from streamq.payloads.pipeline import SEALED, Pipeline, sealed_length
 from streamq.payloads.pipeline import opened as opened_payload
 
 _new: Final = tuple.__new__
-VERSION: Final = 1
 MOST_VALUES: Final = 200
 """Names and values in one entry; ours have 22 at most, and Lua can append no more than some thousand."""
 _MOST_FAILURES: Final = 10
 _TEXT_LIMIT: Final = 4096
 MESSAGE_LIMIT: Final = 1024
 """Characters that are kept of an error's message."""
-_LEAST: Final[dict[str, tuple[float, Any]]] = {
-    "timeout": (0.001, int | float), "max_attempts": (1, int), "retention": (0, int | float),
-}  # fmt: skip
 _MOST: Final = 1e10
+_IGNORABLE: Final = frozenset((b"p", b"i", b"a", b"l", b"q", b"e", b"x", b"m", b"f", b"t", b"o", b"k"))
+"""The fields that ask for no feature."""
+_FEATURE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,59}", re.ASCII)
 _NOTE_BEGINS: Final = b"\x1e"
 _NOTE: Final = struct.Struct("<c3sBII")
 """13 bytes: with it a result of None, which is stored as nothing, takes 8 bytes more of the server."""
 _READY: Final = struct.Struct("<Q")
 _LONGEST: Final = 2**32 - 1
 """Ms: 49 days, which stands for longer times too."""
+
+
+class TooNew(DecodeError):
+    """A task that a newer release wrote, and that this one must not run. needs: the feature that is missing.
+    times: how often the task has been handed back for that."""
+
+    def __init__(self, needs: str, times: int) -> None:
+        super().__init__(f"the task needs {needs}, which this release does not have", reason="version")
+        self.needs = needs
+        self.times = times
 
 
 def digest(task_type: str, payload: bytes) -> bytes:
@@ -71,7 +90,8 @@ def digest(task_type: str, payload: bytes) -> bytes:
 
 
 def decode(task_type: str, shard: int, entry: Entry) -> Delivery:
-    """Read a stream entry; DecodeError says why it cannot be (reasons: foreign, version, undecodable)."""
+    """Read a stream entry; DecodeError says why it cannot be (reasons: foreign, undecodable), TooNew that
+    another release can."""
     raw = entry.fields
     if raw is None:
         raise DecodeError("the entry was deleted while it was delivered", reason="vanished")
@@ -91,8 +111,8 @@ def decode(task_type: str, shard: int, entry: Entry) -> Delivery:
 
 
 def _decode(task_type: str, shard: int, place: str, have: dict[bytes, bytes]) -> Delivery:
-    if (version := int(have.get(b"v", b"1"))) > VERSION:
-        raise DecodeError(f"the entry has version {version}, this streamq reads {VERSION}", reason="version")
+    if not have.keys() <= _IGNORABLE:
+        _check_features(have)
     if (payload := have.get(b"p")) is None:
         raise DecodeError("the entry has no payload: something else wrote it", reason="foreign")
     local = have[b"i"].decode() if b"i" in have else place
@@ -114,7 +134,33 @@ def _decode(task_type: str, shard: int, place: str, have: dict[bytes, bytes]) ->
     )
 
 
-def _number(have: dict[bytes, bytes], name: bytes) -> int:
+def _check_features(have: Mapping[bytes, bytes]) -> None:
+    if b"v" in have or b"p" in have:  # else nothing of ours wrote it
+        needs = features.missing(_asked(have))
+        if needs:
+            raise TooNew(needs, min(_number(have, b"k"), 1000))
+
+
+def _asked(have: Mapping[bytes, bytes]) -> Iterator[str]:
+    """The features that an envelope asks for."""
+    if b"v" in have:
+        yield f"envelope:{max(1, _number(have, b'v'))}"
+    for name, prefix in ((b"z", "payload:"), (b"N", "")):
+        if name in have:
+            yield from (prefix + _feature(word) for word in have[name].split(b","))
+    for name in sorted(have.keys() - _IGNORABLE - {b"v", b"z", b"N"}):
+        if name[:1].isupper():
+            yield f"field:{_feature(name)}"
+
+
+def _feature(raw: bytes) -> str:
+    found = raw.decode("ascii", "replace")
+    if not _FEATURE.fullmatch(found):
+        raise DecodeError(f"an envelope asks for {found[:80]!r}, which is no feature's name")
+    return found
+
+
+def _number(have: Mapping[bytes, bytes], name: bytes) -> int:
     raw = have.get(name, b"0")
     if not raw.isdigit() or len(raw) > 15:
         raise DecodeError(f"field {name.decode()} is not a number: {raw[:80]!r}")
@@ -126,16 +172,18 @@ def _overrides(raw: bytes) -> Overrides:
     if not isinstance(stored, dict):
         raise DecodeError("field m is not a JSON object")
     # A newer producer may set more than this worker knows: take what is known.
-    known = {name: stored.get(name) for name in ("timeout", "max_attempts", "retention")}
+    known: dict[str, Any] = {name: stored.get(name) for name in STORED}
     for name, value in known.items():
         if value is not None and not _possible(name, value):
             raise DecodeError(f"field m holds {name}={str(value)[:80]}, which no call can have set")
     return Overrides(**known)
 
 
-def _possible(name: str, value: Any) -> bool:
-    least, kind = _LEAST[name]
-    return isinstance(value, kind) and not isinstance(value, bool) and least <= value <= _MOST
+def _possible(name: str, value: object) -> bool:
+    least, kind = STORED[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isinstance(value, kind):
+        return False
+    return least <= value <= _MOST
 
 
 def encode_overrides(overrides: Overrides) -> bytes:
@@ -169,7 +217,7 @@ def add_failure(  # noqa: PLR0913 - one for each field
     traceback: str,
     wait_ms: int | None = None,
     run_ms: int | None = None,
-    frame: dict[str, Any] | None = None,
+    frame: dict[str, object] | None = None,
     pipeline: Pipeline | None = None,
 ) -> bytes:
     """The list with one more: the first and the latest are kept, long texts are cut (the tail of a

@@ -6,7 +6,7 @@ writes 254.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -24,7 +24,7 @@ def too_deep(raw: bytes) -> bool:
         return False
 
 
-def deeper(data: Any) -> bool:
+def deeper(data: object) -> bool:
     """Whether decoded JSON is nested deeper than the limit. Level by level: no recursion of its own."""
     level = [data]
     for _ in range(DEEPEST):

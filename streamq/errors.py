@@ -65,7 +65,7 @@ class IdempotencyConflict(UsageError):
     def __init__(self, message: str, *, task_id: str, accepted: Sequence[object] = ()) -> None:
         super().__init__(message)
         self.task_id = task_id
-        self.accepted = list(accepted)
+        self.accepted: list[object] = list(accepted)
 
 
 class Refused(StreamQError):
@@ -77,7 +77,7 @@ class Refused(StreamQError):
 
     def __init__(self, message: str, *, accepted: Sequence[object] = ()) -> None:
         super().__init__(message)
-        self.accepted = list(accepted)
+        self.accepted: list[object] = list(accepted)
 
 
 class RateLimitExceeded(Refused):
@@ -119,7 +119,7 @@ class DurabilityUnknown(OutcomeUnknown):
     def __init__(self, message: str, *, task_id: str, accepted: Sequence[object] = ()) -> None:
         super().__init__(message)
         self.task_id = task_id
-        self.accepted = list(accepted)
+        self.accepted: list[object] = list(accepted)
 
 
 class AuthenticationFailed(RedisError):

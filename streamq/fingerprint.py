@@ -13,7 +13,7 @@ import traceback as tracebacks
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
 _BEGINS: Final = "Traceback (most recent call last):\n"
 _FRAME: Final = re.compile(
@@ -39,7 +39,7 @@ class Place:
     def __str__(self) -> str:
         return f"{'/'.join(self.file.split('/')[-2:])}:{self.line} in {self.function}"
 
-    def as_stored(self) -> dict[str, Any]:
+    def as_stored(self) -> dict[str, object]:
         """Return the frame as it is kept with a failure."""
         return asdict(self)
 
@@ -55,7 +55,7 @@ def of_stack(text: str) -> Place | None:
     return _last(list(_frames(text.partition("\n")[2])))
 
 
-def stored(failure: Mapping[str, Any]) -> Place | None:
+def stored(failure: Mapping[str, object]) -> Place | None:
     """Return the frame that is kept with a failure; None where none is, or what is no frame."""
     frame = failure.get("frame")
     if not isinstance(frame, dict):
@@ -66,7 +66,7 @@ def stored(failure: Mapping[str, Any]) -> Place | None:
     return _place(str(texts[0]), line, str(texts[1]), str(texts[2])) if 0 <= line <= _MOST_LINES else None
 
 
-def place(failure: Mapping[str, Any]) -> Place | None:
+def place(failure: Mapping[str, object]) -> Place | None:
     """Return where a failure came from; None where it does not tell."""
     return stored(failure) or told(str(failure.get("traceback", "")))
 

@@ -7,7 +7,7 @@ which looks again.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -111,7 +111,7 @@ def _scanned(pattern: str) -> Flow[list[str]]:
     return found
 
 
-def _types(raw: bytes) -> list[Any]:
+def _types(raw: bytes) -> list[object]:
     """The task types of a heartbeat; none where it is damaged."""
     try:
         told = None if too_deep(raw) else orjson.loads(raw)

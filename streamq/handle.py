@@ -25,7 +25,7 @@ from streamq.errors import (
     TaskExpired,
 )
 from streamq.keys import TypeKeys, shard_keys, type_keys
-from streamq.model import LIVING, CancelAnswer, Located, State, TaskId, cancel_answer
+from streamq.model import LIVING, Buried, CancelAnswer, Located, State, TaskId, cancel_answer
 from streamq.namespace import namespace_of
 from streamq.options import Duration, seconds
 from streamq.payloads.pipeline import UnknownEncoding, opened
@@ -59,7 +59,7 @@ class TaskHandle(Generic[R]):
         duplicate: bool = False,
     ) -> None:
         self._id = task
-        self.duplicate = duplicate
+        self.duplicate: bool = duplicate
         self._app = app
         self._client = client
         self._asyncs = asyncs
@@ -192,5 +192,5 @@ def _dead(task: TaskId, located: Located) -> TaskDead:
     failures = codec.failures(codec.fields_dict(located.fields).get("f", b""))
     last = failures[-1] if failures else {}
     error = f"{last.get('error', 'unknown error')}: {last.get('message', '')}"
-    reason = located.detail.get("reason", "unknown")
+    reason = located.where.reason if isinstance(located.where, Buried) else "unknown"
     return TaskDead(f"task {task} is a dead letter ({reason}): {error}", reason=reason, error=error)

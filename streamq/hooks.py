@@ -36,9 +36,10 @@ class Enqueue:
     __slots__ = ("_count", "app", "ids", "task_type", "tasks")
 
     def __init__(self, app: str, task_type: str, tasks: Sequence[NewTask]) -> None:
-        self.app = app
-        self.task_type = task_type
-        self.tasks, self._count = list(tasks), len(tasks)
+        self.app: str = app
+        self.task_type: str = task_type
+        self.tasks: list[NewTask] = list(tasks)
+        self._count = len(tasks)
         self.ids: tuple[str, ...] = ()
 
     def carry_trace(self, header: bytes) -> None:
@@ -125,7 +126,7 @@ class Hooks:
     """The hooks of one app, in their order. Raises UsageError for an object that is none."""
 
     def __init__(self, hooks: Iterable[object] = ()) -> None:
-        self.all = tuple(hooks)
+        self.all: tuple[object, ...] = tuple(hooks)
         for hook in self.all:
             if isinstance(hook, type) or not any(implemented([hook], name) for name in NAMES):
                 raise UsageError(

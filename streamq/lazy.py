@@ -14,15 +14,15 @@ from importlib import import_module
 from typing import Any
 
 
-def names(package: str, modules: Mapping[str, Sequence[str]]) -> tuple[list[str], Callable[[str], Any]]:
+def names(package: str, modules: Mapping[str, Sequence[str]]) -> tuple[list[str], Callable[[str], object]]:
     """A package's `__all__` and `__getattr__`, from the names in each of its modules."""
     home = {name: module for module, inside in modules.items() for name in inside}
 
-    def load(name: str) -> Any:
+    def load(name: str) -> object:
         if name not in home:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         with at_any_time():
-            value = getattr(import_module(f"{package}.{home[name]}"), name)
+            value: object = getattr(import_module(f"{package}.{home[name]}"), name)
         setattr(sys.modules[package], name, value)
         return value
 

@@ -7,7 +7,7 @@ name makes the right keys. Does no I/O.
 from __future__ import annotations
 
 import re
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from streamq import environment
 from streamq.errors import InvalidOption
@@ -75,7 +75,7 @@ class AppName(str):
         made.namespace = namespace
         return made
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return AppName, (str(self), self.namespace)
 
     def __str__(self) -> str:

@@ -46,19 +46,19 @@ def _at_the_top(frame: FrameType) -> bool:
     return not in_function and frame.f_locals is frame.f_globals
 
 
-def redefined(new: Any, old: Any, again: bool) -> bool:
+def redefined(new: object, old: object, again: bool) -> bool:
     """Return whether `new` is `old` once more. again: its module has been executed since."""
     return (again and _at_one_place(new, old)) or _same(new, old, set())
 
 
-def _at_one_place(new: Any, old: Any) -> bool:
+def _at_one_place(new: object, old: object) -> bool:
     """Whether both are what one place in the source defines."""
     (one, its), (other, others) = _source(new), _source(old)
     names = one.__qualname__ == other.__qualname__
     return names and (one.__module__ == other.__module__ or (its is not None and its == others))
 
 
-def _source(function: Any) -> tuple[Any, str | None]:
+def _source(function: object) -> tuple[Any, str | None]:
     """What a handler is made from, and its file."""
     inner = innermost(function)
     named = inner if hasattr(inner, "__qualname__") else type(inner)
@@ -67,7 +67,7 @@ def _source(function: Any) -> tuple[Any, str | None]:
     return named, code.co_filename if code is not None else getattr(module, "__file__", None)
 
 
-def innermost(function: Any) -> Any:
+def innermost(function: object) -> object:
     """Return the function in partials, bound methods and decorators that use functools.wraps."""
     seen: set[int] = set()
     while id(function) not in seen:
@@ -81,7 +81,7 @@ def innermost(function: Any) -> Any:
     return function
 
 
-def _same(new: Any, old: Any, seen: set[tuple[int, int]]) -> bool:
+def _same(new: object, old: Any, seen: set[tuple[int, int]]) -> bool:
     """Whether two values are alike; functions are, where code, defaults and what they enclose are."""
     if new is old or (id(new), id(old)) in seen or new is _UNBOUND or old is _UNBOUND:
         return True
@@ -109,12 +109,12 @@ def _same_function(new: FunctionType, old: FunctionType, seen: set[tuple[int, in
     )
 
 
-def _items(values: dict[str, Any] | None) -> tuple[Any, ...]:
+def _items(values: dict[str, object] | None) -> tuple[object, ...]:
     return tuple(sorted((values or {}).items()))
 
 
-def _enclosed(function: FunctionType) -> tuple[Any, ...]:
-    found: list[Any] = []
+def _enclosed(function: FunctionType) -> tuple[object, ...]:
+    found: list[object] = []
     for cell in function.__closure__ or ():
         try:
             found.append(cell.cell_contents)
@@ -123,14 +123,14 @@ def _enclosed(function: FunctionType) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def _same_object(new: Any, old: Any, seen: set[tuple[int, int]]) -> bool:
+def _same_object(new: object, old: Any, seen: set[tuple[int, int]]) -> bool:
     try:
         if bool(new == old):
             return True
     except Exception:  # noqa: BLE001 - a value of the user's: who cannot say is different
         return False
     if hasattr(new, "__wrapped__"):  # a task type
-        return _same(new.__wrapped__, old.__wrapped__, seen)
+        return _same(getattr(new, "__wrapped__", None), old.__wrapped__, seen)
     plain = callable(new) and not hasattr(type(new), "__slots__")
     return plain and _same(_items(vars(new)), _items(vars(old)), seen)
 

@@ -104,7 +104,7 @@ def _asked(options: TaskOptions, attempt: int, error: BaseException) -> Again | 
     return Again(fallback.delay, f"Retry(after={_shown(named[0])})")
 
 
-def backoff(wait: Any, attempt: int, error: BaseException) -> float:
+def backoff(wait: object, attempt: int, error: BaseException) -> float:
     """Seconds that a tenacity wait object asks for after attempt number `attempt`."""
     return _backoff(wait, attempt, error).delay
 
@@ -127,7 +127,7 @@ def _backoff(wait: Any, attempt: int, error: BaseException) -> Again:
     return Again(min(delay, LONGEST_BACKOFF))
 
 
-def _state(attempt: int, error: BaseException) -> Any:
+def _state(attempt: int, error: BaseException) -> object:
     from tenacity import RetryCallState  # noqa: PLC0415
 
     state = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
@@ -152,7 +152,7 @@ def _duration(value: Any) -> float | None:
     return found if found is not None and math.isfinite(found) and found >= 0 else None
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     try:
         return repr(value)[:80]
     except BaseException:  # noqa: BLE001 - the user's __repr__

@@ -7,7 +7,7 @@ the default. Knows no keys and no calls.
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -61,7 +61,7 @@ def real(raw: object, default: float = 0.0) -> float:
     return found if math.isfinite(found) else default
 
 
-def mapping(raw: bytes | str) -> dict[str, Any]:
+def mapping(raw: bytes | str) -> dict[str, object]:
     """Return a JSON object; an empty one where it is none, or nested too deep to be shown."""
     try:
         found = orjson.loads(raw)

@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 from streamq import calls, codec
 from streamq.errors import UsageError
@@ -92,7 +92,7 @@ class TaskRow:
     payload: bytes | None = None
     payload_size: int = 0
     result: bytes | None = None
-    last_error: dict[str, Any] | None = None
+    last_error: dict[str, object] | None = None
     fields: dict[str, bytes] = field(repr=False, default_factory=dict)
 
     @property
@@ -106,7 +106,7 @@ class TaskRow:
         return self.payload if self.payload is not None and len(self.payload) >= self.payload_size else None
 
 
-def told(failure: dict[str, Any] | None, reason: str) -> str:
+def told(failure: dict[str, object] | None, reason: str) -> str:
     """What there is of a failure to search for an error in."""
     last = failure or {}
     return f"{last.get('error', '')}: {last.get('message', '')} {reason}"
@@ -348,6 +348,6 @@ def _row(task_type: str, shard: int, row: calls.Row) -> TaskRow:
     )
 
 
-def failed_attempts(counted: int, failures: list[dict[str, Any]]) -> int:
+def failed_attempts(counted: int, failures: list[dict[str, object]]) -> int:
     """How many attempts failed: the last one of a dead letter is in its history only."""
     return max(counted, len([failure for failure in failures if failure.get("error") != "WorkerLost"]))

@@ -16,7 +16,7 @@ from streamq.audit import keyspace, walks
 from streamq.audit.fault import FAULTS, Audit, Problem, Repaired
 from streamq.audit.repairs import REPAIRS
 from streamq.audit.walks import LATE_MS, Found
-from streamq.calls import Fault
+from streamq.calls import Fault, FaultCode
 from streamq.errors import ServerError
 from streamq.flow import Flow, Pause, ask, in_turn
 from streamq.keys import HOLDING, KnownKey, TypeKeys, shard_keys, type_keys
@@ -48,7 +48,7 @@ class Auditor:
         self._mode, self._write_off = mode, write_off
         self._progress = progress
         self._audit = Audit()
-        self._listed: Counter[tuple[str, str, int]] = Counter()
+        self._listed: Counter[tuple[FaultCode, str, int]] = Counter()
         self._unsound: set[tuple[str, int]] = set()
 
     def run(self) -> Flow[Audit]:
@@ -76,9 +76,7 @@ class Auditor:
         yield from keyspace.walk(self._app, self._shards, look)
         for shard, names in enumerate(found):
             for name in sorted(names - listed[shard]):
-                yield from self._judge(
-                    type_keys(self._app, shard, name), Fault("a task type that is not listed", name)
-                )
+                yield from self._judge(type_keys(self._app, shard, name), Fault("unlisted_type", name))
         return [names | listed[shard] for shard, names in enumerate(found)]
 
     def _names(self, shard: int) -> Flow[set[str]]:
@@ -90,9 +88,9 @@ class Auditor:
 
     def _judge_key(self, known: KnownKey, fault: Fault) -> Flow[None]:
         t = type_keys(self._app, known.shard, known.type)
-        if fault.problem == "the wrong kind of value":
+        if fault.code == "wrong_kind":
             if known.kind == "counters":
-                fault = Fault("counters of the wrong kind", fault.where)
+                fault = Fault("wrong_kind_counters", fault.where)
                 if (yield from self._recounted(t)):
                     return
             self._unsound.add((known.type, known.shard))
@@ -111,7 +109,7 @@ class Auditor:
             yield from self._desk(t)
             yield from self._books(t)
         except ServerError as error:
-            yield from self._judge(t, Fault("could not be checked", str(error)))
+            yield from self._judge(t, Fault("unchecked", str(error)))
 
     def _walks(self, t: TypeKeys) -> Flow[int]:
         """Return how many deliveries are idle far beyond their lease."""
@@ -138,7 +136,7 @@ class Auditor:
         unsound = yield from ask(calls.unsound_counters(t))
         if unsound and not (yield from self._recounted(t)):
             for name, held in unsound:
-                self._note(t, Fault("a counter that is no number", f"{name} holds {held}"))
+                self._note(t, Fault("unreadable_counter", f"{name} holds {held}"))
 
     def _recounted(self, t: TypeKeys) -> Flow[bool]:
         """Whether counters that are none count again by now. A dry run says what would become of them."""
@@ -147,16 +145,16 @@ class Auditor:
         counters = yield from ask(calls.repair_counters(t, write=self._mode == "repair"))
         for name, held, now in counters:
             if name == t.counters:
-                fault, how = Fault("counters of the wrong kind", f"{name} holds a {held}, not a hash"), ""
+                fault, how = Fault("wrong_kind_counters", f"{name} holds a {held}, not a hash"), ""
             else:
-                fault, how = Fault("a counter that is no number", f"{name} holds {held}"), _recounted(now)
+                fault, how = Fault("unreadable_counter", f"{name} holds {held}"), _recounted(now)
             self._note_repair(t, fault, how)
         return self._mode == "repair"
 
     def _unlisted(self, t: TypeKeys) -> Flow[bool]:
         """What is listed has a letter by now, so as many letters as are listed are all listed."""
         sizes = yield from ask(calls.sizes(t))
-        missing = self._listed["dead but its letter is missing", t.type, t.shard]
+        missing = self._listed["missing_letter", t.type, t.shard]
         return sizes.letters != sizes.dead or bool(missing)
 
     def _groups(self, t: TypeKeys) -> Flow[None]:
@@ -168,24 +166,24 @@ class Auditor:
             return
         if oldest.now_ms - oldest.oldest_ready_ms > LATE_MS:
             for stream in missing:
-                yield from self._judge(t, Fault("a stream without its group", stream))
+                yield from self._judge(t, Fault("missing_group", stream))
 
     def _waiting(self, t: TypeKeys, late: int) -> Flow[None]:
         """What waits for a daemon for long."""
         if late:
             where = f"{late} of {', '.join((yield from self._silent(t))) or 'nobody'}"
-            yield from self._judge(t, Fault("deliveries held far beyond their lease", where))
+            yield from self._judge(t, Fault("unreclaimed", where))
         counts = yield from ask(calls.counts(t))
         if _overdue(counts):
             yield Pause(SECOND_LOOK)
             again = yield from ask(calls.counts(t))
             if _overdue(again) and again.next_due_ms == counts.next_due_ms:
                 seconds = (again.now_ms - (again.next_due_ms or 0)) // 1000
-                yield from self._judge(t, Fault("due but not promoted", f"for {seconds} s"))
+                yield from self._judge(t, Fault("unpromoted", f"for {seconds} s"))
         if old := (yield from ask(calls.overdue_expiries(t, counts.now_ms - 5 * LATE_MS))):
-            yield from self._judge(t, Fault("expired but not ended", f"{old} rows"))
+            yield from self._judge(t, Fault("unended_expired", f"{old} rows"))
         if old := (yield from ask(calls.overdue_waiters(t, counts.now_ms - WAITERS_LATE_MS))):
-            yield from self._judge(t, Fault("waiters long past their time", f"{old} rows"))
+            yield from self._judge(t, Fault("stale_waiters", f"{old} rows"))
 
     def _silent(self, t: TypeKeys) -> Flow[list[str]]:
         """The consumers that hold something and have long done nothing."""
@@ -200,13 +198,13 @@ class Auditor:
         sizes = yield from ask(calls.sizes(t))
         if sizes.groups > sizes.dead:
             where = f"{sizes.groups} in groups, {sizes.dead} dead"
-            yield from self._judge(t, Fault("dead letters and their groups differ", where))
+            yield from self._judge(t, Fault("groups_differ", where))
 
     def _books(self, t: TypeKeys) -> Flow[None]:
         counts = yield from ask(calls.counts(t))
         if not counts.imbalance:
             return
-        fault = Fault("the counters do not add up", f"{counts.imbalance:+d} tasks")
+        fault = Fault("counters_off", f"{counts.imbalance:+d} tasks")
         written = 0
         if self._mode == "repair" and self._write_off:
             written = yield from ask(calls.repair_books(t, counts.imbalance))
@@ -219,7 +217,7 @@ class Auditor:
 
     def _judge(self, t: TypeKeys, fault: Fault) -> Flow[None]:
         """Repair it if that is asked for and can be done; else list it."""
-        repair = REPAIRS.get(fault.problem)
+        repair = REPAIRS.get(fault.code)
         if repair is None or self._mode == "look":
             self._note(t, fault)
         elif self._mode == "dry":
@@ -238,11 +236,11 @@ class Auditor:
 
     def _note_repair(self, t: TypeKeys, fault: Fault, how: str = "") -> None:
         if self._room(t, fault):
-            how = how or FAULTS[fault.problem].repair
+            how = how or FAULTS[fault.code].repair
             self._audit.repaired.append(Repaired(_problem(t, fault), how))
 
     def _room(self, t: TypeKeys, fault: Fault) -> bool:
-        place = (fault.problem, t.type, t.shard)
+        place = (fault.code, t.type, t.shard)
         self._listed[place] += 1
         self._audit.omitted += self._listed[place] > LISTED
         return self._listed[place] <= LISTED
@@ -270,6 +268,6 @@ def _overdue(counts: Counts) -> bool:
 
 
 def _problem(t: TypeKeys, fault: Fault) -> Problem:
-    kind = FAULTS[fault.problem]
+    kind = FAULTS[fault.code]
     where = fault.where.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return Problem(kind.invariant, t.type, t.shard, fault.problem, where, kind.advice)
+    return Problem(kind.invariant, t.type, t.shard, fault.code, kind.says, where, kind.advice)

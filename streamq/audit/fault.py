@@ -8,12 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from streamq.calls import FaultCode
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of fault. `repair`: what --repair does of it; '' where only an operator can judge.
-    `advice`: what to do where --repair does nothing."""
+    """A kind of fault. `says`: what is wrong, in words. `repair`: what --repair does of it; '' where only an
+    operator can judge. `advice`: what to do where --repair does nothing."""
 
+    says: str
     invariant: str
     repair: str = ""
     advice: str = ""
@@ -21,75 +24,111 @@ class Kind:
 
 _DAEMON: Final = "is a daemon running? if not, start one: streamq daemon"
 
-FAULTS: Final[dict[str, Kind]] = {
-    "not where the index says": Kind("I1", "the index names its place"),
-    "in two places at once": Kind(
-        "I1", "", "it would run twice: compare both places, and delete the one that the index does not name"
+FAULTS: Final[dict[FaultCode, Kind]] = {
+    "misplaced": Kind("not where the index says", "I1", "the index names its place"),
+    "in_two_places": Kind(
+        "in two places at once",
+        "I1",
+        "",
+        "it would run twice: compare both places, and delete the one that the index does not name",
     ),
-    "alive and dead at once": Kind(
-        "I1", "", "purge its dead letter (streamq dead purge ID), or cancel the task (streamq cancel ID)"
+    "alive_and_dead": Kind(
+        "alive and dead at once",
+        "I1",
+        "",
+        "purge its dead letter (streamq dead purge ID), or cancel the task (streamq cancel ID)",
     ),
-    "in the index but never moved": Kind("I1", "removed the row: the task is where its id says"),
-    "in the index but nowhere": Kind("I7", "removed the row: the task has no entry anywhere"),
-    "cannot be unpacked": Kind(
-        "I1", "", "it becomes a dead letter when it is due, with all that is in it; find out what wrote it"
+    "needless_index_row": Kind(
+        "in the index but never moved", "I1", "removed the row: the task is where its id says"
     ),
-    "pending but deleted": Kind(
+    "orphaned_index_row": Kind(
+        "in the index but nowhere", "I7", "removed the row: the task has no entry anywhere"
+    ),
+    "unreadable_row": Kind(
+        "cannot be unpacked",
+        "I1",
+        "",
+        "it becomes a dead letter when it is due, with all that is in it; find out what wrote it",
+    ),
+    "deleted_while_pending": Kind(
+        "pending but deleted",
         "I1",
         "ended the delivery; the task is a dead letter (vanished), which balances the books: dead + 1",
         "a worker holds it still: repair again when its lease has run out",
     ),
-    "delivered to nobody": Kind("I6", "appended the task anew"),
-    "dead but its letter is missing": Kind("I1", "stored a letter without payload (vanished): purge it"),
-    "a dead letter that is not listed": Kind("I7", "listed it again"),
-    "dead letters and their groups differ": Kind(
-        "I7", "", "requeue or purge them by id or by type, which does not go by groups"
+    "undelivered": Kind("delivered to nobody", "I6", "appended the task anew"),
+    "missing_letter": Kind(
+        "dead but its letter is missing", "I1", "stored a letter without payload (vanished): purge it"
     ),
-    "a dead letter that cannot be read": Kind(
-        "I7", "", "something else wrote it: look at it with HGET, and delete it with HDEL and ZREM"
+    "unlisted_letter": Kind("a dead letter that is not listed", "I7", "listed it again"),
+    "groups_differ": Kind(
+        "dead letters and their groups differ",
+        "I7",
+        "",
+        "requeue or purge them by id or by type, which does not go by groups",
     ),
-    "the counters do not add up": Kind(
+    "unreadable_letter": Kind(
+        "a dead letter that cannot be read",
+        "I7",
+        "",
+        "something else wrote it: look at it with HGET, and delete it with HDEL and ZREM",
+    ),
+    "counters_off": Kind(
+        "the counters do not add up",
         "I5",
         "wrote the difference off: it is counted as vanished (too few) or adopted (too many)",
         "something else deleted or added entries: find it; then --repair --write-off closes the books",
     ),
-    "a counter that is no number": Kind(
+    "unreadable_counter": Kind(
+        "a counter that is no number",
         "I5",
         "counts again",
         "nothing that counts with it is written meanwhile: streamq audit --repair recounts it",
     ),
-    "counters of the wrong kind": Kind(
+    "wrong_kind_counters": Kind(
+        "counters of the wrong kind",
         "I5",
         "made anew: what ended before is not counted any more",
         "nothing that counts is written meanwhile: streamq audit --repair makes them anew",
     ),
-    "a cancel request without a task": Kind("I7", "removed the request"),
-    "expired but not ended": Kind("I9", "", _DAEMON),
-    "waiters long past their time": Kind("I7", "", _DAEMON),
-    "kept for ever": Kind("I7", "gave the key a lifetime"),
-    "a lifetime on what must live": Kind("I2", "the key lives for ever"),
-    "the wrong kind of value": Kind("I2", "", "something else wrote it: RENAME the key, then audit again"),
-    "a key that streamq does not know": Kind(
-        "I7", "", "look at it (TYPE, SCAN); UNLINK it if it is nobody's"
+    "orphaned_cancel": Kind("a cancel request without a task", "I7", "removed the request"),
+    "unended_expired": Kind("expired but not ended", "I9", "", _DAEMON),
+    "stale_waiters": Kind("waiters long past their time", "I7", "", _DAEMON),
+    "missing_lifetime": Kind("kept for ever", "I7", "gave the key a lifetime"),
+    "unwanted_lifetime": Kind("a lifetime on what must live", "I2", "the key lives for ever"),
+    "wrong_kind": Kind(
+        "the wrong kind of value", "I2", "", "something else wrote it: RENAME the key, then audit again"
     ),
-    "a shard that nobody serves": Kind(
-        "I9", "", "start a worker of a program that names so many shards: StreamQ(..., shards=...)"
+    "unknown_key": Kind(
+        "a key that streamq does not know", "I7", "", "look at it (TYPE, SCAN); UNLINK it if it is nobody's"
     ),
-    "a task type that is not listed": Kind("I9", "listed it: daemons serve it again"),
-    "a stream without its group": Kind("I9", "created the group, from the first entry on"),
-    "deliveries held far beyond their lease": Kind("I9", "", _DAEMON),
-    "due but not promoted": Kind("I9", "", _DAEMON),
-    "could not be checked": Kind("I1", "", "see the server's words; mend that, then audit again"),
+    "unserved_shard": Kind(
+        "a shard that nobody serves",
+        "I9",
+        "",
+        "start a worker of a program that names so many shards: StreamQ(..., shards=...)",
+    ),
+    "unlisted_type": Kind("a task type that is not listed", "I9", "listed it: daemons serve it again"),
+    "missing_group": Kind("a stream without its group", "I9", "created the group, from the first entry on"),
+    "unreclaimed": Kind("deliveries held far beyond their lease", "I9", "", _DAEMON),
+    "unpromoted": Kind("due but not promoted", "I9", "", _DAEMON),
+    "unchecked": Kind(
+        "could not be checked", "I1", "", "see the server's words; mend that, then audit again"
+    ),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A broken invariant: its number, the task type and shard, what is wrong and where, and what to do."""
+    """A broken invariant: its number, the task type and shard, what is wrong and where, and what to do.
+
+    `code` names the kind of fault for programs, and stays as it is; `problem` says it in words.
+    """
 
     invariant: str
     type: str
     shard: int
+    code: FaultCode
     problem: str
     where: str = ""
     advice: str = ""

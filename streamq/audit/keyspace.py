@@ -45,7 +45,7 @@ def _sorted(app: str, shards: int, listed: list[str]) -> Flow[Keys]:
     for key in listed:
         known = known_key(app, key)
         if known is None or (known.type and not NAME_PATTERN.fullmatch(known.type)):
-            found.faults.append((KnownKey(0, "", ""), Fault("a key that streamq does not know", key)))
+            found.faults.append((KnownKey(0, "", ""), Fault("unknown_key", key)))
         else:
             by_shard.setdefault(known.shard, {})[key] = known
     for shard, keys in by_shard.items():
@@ -56,7 +56,7 @@ def _sorted(app: str, shards: int, listed: list[str]) -> Flow[Keys]:
         # What is left of a shard that was given up: results, counters, and the mark itself.
         if shard >= shards and not (yield from ask(calls.is_closed(shard_keys(app, shard)))):
             some = next(iter(keys))
-            found.faults.append((keys[some], Fault("a shard that nobody serves", some)))
+            found.faults.append((keys[some], Fault("unserved_shard", some)))
     return found
 
 
@@ -64,9 +64,9 @@ def faults(known: KnownKey, state: KeyState) -> list[Fault]:
     """What is wrong with a key as such."""
     wanted = VALUES.get(known.kind, state.holds)
     if state.holds != wanted:
-        return [Fault("the wrong kind of value", f"{state.key} holds a {state.holds}, not a {wanted}")]
+        return [Fault("wrong_kind", f"{state.key} holds a {state.holds}, not a {wanted}")]
     if known.kind in MORTAL and state.life_ms == FOR_EVER:
-        return [Fault("kept for ever", state.key)]
+        return [Fault("missing_lifetime", state.key)]
     if known.kind not in MORTAL and state.life_ms != FOR_EVER:
-        return [Fault("a lifetime on what must live", state.key)]
+        return [Fault("unwanted_lifetime", state.key)]
     return []

@@ -68,16 +68,16 @@ def _group(_s: ShardKeys, _t: TypeKeys, fault: Fault) -> Flow[Answer]:
 
 
 REPAIRS: Final[dict[str, Repair]] = {
-    "not where the index says": _place,
-    "in the index but never moved": _place,
-    "in the index but nowhere": partial(_row, "index"),
-    "a cancel request without a task": partial(_row, "cancels"),
-    "pending but deleted": _pending,
-    "delivered to nobody": _undelivered,
-    "dead but its letter is missing": _dead,
-    "a dead letter that is not listed": _dead,
-    "kept for ever": _lifetime,
-    "a lifetime on what must live": _lifetime,
-    "a task type that is not listed": _type,
-    "a stream without its group": _group,
+    "misplaced": _place,
+    "needless_index_row": _place,
+    "orphaned_index_row": partial(_row, "index"),
+    "orphaned_cancel": partial(_row, "cancels"),
+    "deleted_while_pending": _pending,
+    "undelivered": _undelivered,
+    "missing_letter": _dead,
+    "unlisted_letter": _dead,
+    "missing_lifetime": _lifetime,
+    "unwanted_lifetime": _lifetime,
+    "unlisted_type": _type,
+    "missing_group": _group,
 }

@@ -121,5 +121,5 @@ def _deleted(t: TypeKeys, places: Sequence[str]) -> Flow[list[Fault]]:
     found: list[Fault] = []
     for place in places:
         seen = yield from ask(calls.audit_pending(t, place[0], place[1:], 1, LATE_MS))
-        found += [Fault("pending but deleted", place) for suspect in seen.suspects if suspect == place]
+        found += [Fault("deleted_while_pending", place) for suspect in seen.suspects if suspect == place]
     return found

@@ -45,8 +45,9 @@ class Bare(Side):
     name = "bare"
 
     def __init__(self, url: str, app: str) -> None:
-        self.url, self.stream = connectable(url), f"{app}:stream"
-        self.schedule = f"{app}:schedule"
+        self.url: str = connectable(url)
+        self.stream: str = f"{app}:stream"
+        self.schedule: str = f"{app}:schedule"
         self._environment = {environment.URL.name: self.url}
         self.redis: Any = redis.Redis.from_url(self.url)
 
@@ -114,7 +115,7 @@ class Bare(Side):
         self.redis.close()
 
 
-def used(client: Any, keys: list[Any]) -> int:
+def used(client: Any, keys: list[object]) -> int:
     """Bytes that the server needs for these keys."""
     return sum(client.memory_usage(key, samples=0) or 0 for key in keys)
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from streamq.bench import record
 from streamq.bench.side import Side
@@ -26,7 +26,7 @@ LIMIT: Final = 120.0
 """Seconds after which a measurement is given up."""
 
 
-def run(coroutine: Coroutine[Any, Any, float]) -> float:
+def run(coroutine: Coroutine[object, object, float]) -> float:
     """On uvloop where it is installed, as workers do."""
     try:
         import uvloop  # noqa: PLC0415 - an extra

@@ -25,10 +25,10 @@ class Ours(Side):
     def __init__(self, url: str, app: str) -> None:
         self._url, self._name = url, app
         self._environment = {tasks.APP: app, environment.URL.name: url}
-        self.app = StreamQ(app, url)
+        self.app: StreamQ = StreamQ(app, url)
         self.app.registry.handlers.update(tasks.app.registry.handlers)
 
-    def task(self, name: str) -> TaskType[Any, Any, Any]:
+    def task(self, name: str) -> TaskType[Any, object, object]:
         return TaskType(self.app, self.app.registry.get(name))
 
     def one(self, count: int) -> float:
@@ -97,7 +97,7 @@ class Ours(Side):
         with bare.connection(self._url) as client:
             return bare.used(client, self._keys(client))
 
-    def _keys(self, client: Any) -> list[Any]:
+    def _keys(self, client: object) -> list[object]:
         return bare.keys_of(client, app_pattern(self.app.name))
 
     def clean(self) -> None:

@@ -14,7 +14,7 @@ from streamq.bench.record import mark
 APP: Final = environment.BENCH_APP.name
 """The variable of the environment that names the app."""
 
-app = StreamQ(environment.BENCH_APP.get())
+app: StreamQ = StreamQ(environment.BENCH_APP.get())
 
 
 @app.task

@@ -12,6 +12,7 @@ from streamq import lazy
 
 if TYPE_CHECKING:
     from streamq.calls.audit import Fault as Fault
+    from streamq.calls.audit import FaultCode as FaultCode
     from streamq.calls.audit import KeyState as KeyState
     from streamq.calls.audit import Rows as Rows
     from streamq.calls.audit import Walked as Walked
@@ -138,9 +139,9 @@ if TYPE_CHECKING:
     from streamq.calls.worker import watch as watch
 
 # An operator's question is nothing that a producer has to load.
-__all__, __getattr__ = lazy.names(__name__, {
+__all__, _named = lazy.names(__name__, {
     "audit": (
-        "Fault", "KeyState", "Rows", "Walked", "audit_dead", "audit_keys", "audit_letters",
+        "Fault", "FaultCode", "KeyState", "Rows", "Walked", "audit_dead", "audit_keys", "audit_letters",
         "audit_pending", "audit_places", "audit_rows", "audit_schedule", "audit_stream", "consumers",
         "index_place", "overdue_expiries", "overdue_waiters", "repair_books", "repair_counters",
         "repair_dead", "repair_lifetime", "repair_pending", "repair_place", "repair_row", "repair_type",
@@ -172,3 +173,7 @@ __all__, __getattr__ = lazy.names(__name__, {
         "renew", "rights", "ring_again", "settle", "watch",
     ),
 })  # fmt: skip  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> object:
+    return _named(name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from streamq.calls.call import DEFAULT_LEASE_MS, Arg, Call, build, pairs, text
 from streamq.keys import GROUP, TypeKeys
@@ -38,10 +38,43 @@ class Walked(NamedTuple):
     late: int = 0
 
 
+FaultCode = Literal[
+    "misplaced",
+    "in_two_places",
+    "alive_and_dead",
+    "needless_index_row",
+    "orphaned_index_row",
+    "unreadable_row",
+    "deleted_while_pending",
+    "undelivered",
+    "missing_letter",
+    "unlisted_letter",
+    "groups_differ",
+    "unreadable_letter",
+    "counters_off",
+    "unreadable_counter",
+    "wrong_kind_counters",
+    "orphaned_cancel",
+    "unended_expired",
+    "stale_waiters",
+    "missing_lifetime",
+    "unwanted_lifetime",
+    "wrong_kind",
+    "unknown_key",
+    "unserved_shard",
+    "unlisted_type",
+    "missing_group",
+    "unreclaimed",
+    "unpromoted",
+    "unchecked",
+]
+"""What can be wrong, by name; `streamq.audit.fault` says what each means."""
+
+
 class Fault(NamedTuple):
     """What is wrong, and with what: a place or a local id."""
 
-    problem: str
+    code: FaultCode
     where: str
 
 
@@ -54,6 +87,9 @@ class KeyState:
     life_ms: int
 
 
+_CODES: Final[dict[str, FaultCode]] = {code: code for code in get_args(FaultCode)}
+
+
 def _shown(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
@@ -63,7 +99,7 @@ def _walked(reply: list[Any]) -> Walked:
 
 
 def _faults(reply: list[Any]) -> list[Fault]:
-    return [Fault(text(problem), _shown(where)) for problem, where in pairs(reply)]
+    return [Fault(_CODES[text(code)], _shown(where)) for code, where in pairs(reply)]
 
 
 def _bytes(ids: Sequence[str]) -> list[Arg]:

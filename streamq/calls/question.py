@@ -18,12 +18,19 @@ from streamq.calls.call import (
 from streamq.keys import GROUP, ShardKeys, TypeKeys
 from streamq.model import (
     STATES,
+    Buried,
     Counts,
+    Ended,
     Located,
+    Ready,
+    Running,
+    Scheduled,
     State,
+    Where,
 )
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.shards import AppRecord
+from streamq.stored import count
 
 
 def now(key: str = "") -> Call[int]:
@@ -123,13 +130,30 @@ def locate(t: TypeKeys, local: str) -> Call[Located]:
 
 
 def _located(local: str, reply: list[Any]) -> Located:
-    now, state, detail, fields, stored = reply
+    now, state, about, fields, stored = reply
     result, success = (None, None) if stored is None else codec.opened(local, stored)
-    about = {text(k): v.decode("utf-8", "replace") for k, v in pairs(detail)} if detail else {}
-    return Located(_BY_NAME[state], now, about, tuple(fields), result, success)
+    where = _where(_BY_NAME[state], about) if about else None
+    return Located(_BY_NAME[state], now, where, tuple(fields), result, success)
 
 
 _BY_NAME: Final[dict[bytes, State]] = {state.encode(): state for state in STATES}
+
+
+def _where(state: State, about: list[Any]) -> Where | None:
+    told = {text(name): value.decode("utf-8", "replace") for name, value in pairs(about)}
+    stream, entry = told.get("stream", ""), told.get("entry", "")
+    match state:
+        case "scheduled":
+            return Scheduled(stream, count(told.get("due_ms")))
+        case "ready":
+            return Ready(stream, entry)
+        case "running":
+            idle, asked = count(told.get("lease_idle_ms")), told.get("cancel_requested") == "yes"
+            return Running(stream, entry, told.get("worker", ""), idle, asked)
+        case "dead":
+            return Buried(told.get("reason", "unknown"), stream, moment(told.get("died_ms")))
+        case _:
+            return Ended(moment(told["ended_ms"])) if "ended_ms" in told else None
 
 
 @dataclass(frozen=True, slots=True)

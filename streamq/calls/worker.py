@@ -261,8 +261,8 @@ def _op(outcome: Outcome) -> tuple[str, Arg, Arg]:
             return "X" if started else "x", "", ""
         case Expired():
             return "e", "", ""
-        case HandedBack(started):
-            return "B" if started else "b", "", ""
+        case HandedBack(started, delay_ms, times):
+            return "B" if started else "b", delay_ms or "", times or ""
     assert_never(outcome)
 
 

@@ -103,7 +103,7 @@ class _Parser(argparse.ArgumentParser):
         self.allow_abbrev = False
 
     def parse_args(  # pyright: ignore[reportIncompatibleMethodOverride] - its overloads are no help here
-        self, args: Any = None, namespace: Any = None
+        self, args: Any = None, namespace: object = None
     ) -> Any:
         found, rest = self.parse_known_args(args, namespace)
         if rest:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from typing import Any
 
 from streamq.audit import FAULTS, Audit
 from streamq.cli import target
@@ -48,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
     return OK if audit.ok else UNHEALTHY
 
 
-def _object(app: str, audit: Audit, args: argparse.Namespace) -> dict[str, Any]:
-    shown: dict[str, Any] = {"app": app, "checked": audit.checked, "ok": audit.ok}
+def _object(app: str, audit: Audit, args: argparse.Namespace) -> dict[str, object]:
+    shown: dict[str, object] = {"app": app, "checked": audit.checked, "ok": audit.ok}
     shown["problems"] = [asdict(one) for one in audit.problems]
     if audit.omitted:
         shown["omitted"] = audit.omitted
@@ -76,5 +75,5 @@ def _write(audit: Audit, args: argparse.Namespace) -> None:
     if audit.ok:
         done = f", {len(audit.repaired)} repaired" if audit.repaired else ""
         say(f"ok: {audit.checked} entries checked, no invariant broken{done}")
-    elif any(FAULTS[p.problem].repair for p in audit.problems) and not args.repair:
+    elif any(FAULTS[p.code].repair for p in audit.problems) and not args.repair:
         remark("streamq audit --repair fixes some of this; add --dry-run to see what")

@@ -53,7 +53,7 @@ def _answer(args: argparse.Namespace) -> dict[str, Any]:
     return answer
 
 
-def _asked(args: argparse.Namespace) -> dict[str, Any] | None:
+def _asked(args: argparse.Namespace) -> dict[str, object] | None:
     """What the process says itself; None where nothing tells where to ask."""
     path = args.health_socket or ("" if args.port else environment.HEALTH_SOCKET.get())
     port = args.port or environment.METRICS_PORT.get()
@@ -65,7 +65,7 @@ def _asked(args: argparse.Namespace) -> dict[str, Any] | None:
     try:
         connection.timeout = TIMEOUT
         connection.request("GET", "/live" if args.live else "/ready")
-        answer: dict[str, Any] = json.loads(connection.getresponse().read(65536))
+        answer: dict[str, object] = json.loads(connection.getresponse().read(65536))
     except (OSError, http.client.HTTPException, ValueError) as error:
         where = path or f"127.0.0.1:{port}"
         return {"ok": False, "problems": [f"nothing at {where} answers as streamq: {error}"]}
@@ -87,7 +87,7 @@ class _Local(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def _by_heartbeats(args: argparse.Namespace) -> dict[str, Any]:
+def _by_heartbeats(args: argparse.Namespace) -> dict[str, object]:
     role, host = args.role or "worker", socket.gethostname()
     found = [
         one

@@ -38,7 +38,7 @@ class Setting:
     """A value in use. `fault`: what is wrong with it; `by`: the option or variable that sets it."""
 
     name: str
-    value: Any
+    value: object
     source: Source
     by: str = ""
     fault: str = ""

@@ -98,7 +98,7 @@ def _groups(found: target.Target, args: argparse.Namespace) -> int:
     return OK
 
 
-def _group_object(group: DeadGroup) -> dict[str, Any]:
+def _group_object(group: DeadGroup) -> dict[str, object]:
     return {
         "group": group.fingerprint, "type": group.type, "count": group.count, "error": group.error,
         "message": group.message, "place": group.place, "reason": group.reason, "first_ms": group.first_ms,

@@ -23,11 +23,11 @@ from streamq.errors import PayloadError, StreamQError, UsageError
 from streamq.exit_codes import OK
 from streamq.handle import TaskHandle
 from streamq.options import call_options
-from streamq.queue import Bound, PerCall, StreamQ
+from streamq.options.table import PER_CALL
+from streamq.queue import Bound, StreamQ
 from streamq.wording import listed
 
 CHUNK: Final = 500
-OPTIONS: Final = tuple(PerCall.__annotations__)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,27 +36,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "arguments", nargs="?", metavar="JSON", help="the arguments by name, or - for JSON lines"
     )
     parser.add_argument("--file", metavar="FILE", help="a file of JSON lines")
-    parser.add_argument("--delay", metavar="DURATION", help="run it later: 90s, 5m, 1h30m")
-    parser.add_argument(
-        "--at", metavar="TIME", help="run it at this time: 2027-01-31T09:00Z, 2027-01-31T10:00+01:00"
-    )
-    parser.add_argument("--expires", metavar="DURATION", help="do not run the task if it is older than this")
-    parser.add_argument("--timeout", metavar="DURATION", help="how long an attempt may take")
-    parser.add_argument("--max-attempts", type=int, metavar="NUMBER", help="how often it may fail")
-    parser.add_argument("--retention", metavar="DURATION", help="how long its result is kept")
-    parser.add_argument(
-        "--priority", choices=("high", "normal", "low"), help="high runs before normal before low"
-    )
-    parser.add_argument("--shard-key", help="tasks with the same key go to the same shard")
-    parser.add_argument(
-        "--idempotency-key", help="a name for this task: the same name again enqueues nothing"
-    )
-    parser.add_argument(
-        "--idempotency-window",
-        metavar="DURATION",
-        help="how long the name is remembered (default 24h, at most 30d)",
-    )
-    parser.add_argument("--durability", help="what to wait for: master (default), aof, replicas:1 to :5")
+    for option in PER_CALL.values():
+        parser.add_argument(
+            f"--{option.name.replace('_', '-')}",
+            metavar=option.metavar,
+            choices=option.choices,
+            type=int if option.metavar == "NUMBER" else str,
+            help=option.doc,
+        )
     target.options(parser)
 
 
@@ -73,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
             f"no worker has registered task type {args.type!r} yet: the tasks wait for one "
             f"(known types: {listed(known)})"
         )
-    handles: list[TaskHandle[Any]] = []
+    handles: list[TaskHandle[object]] = []
     try:
         with _source(args) as source, Progress("enqueued", _total(args)) as progress:
             for chunk in _chunks(app, args.type, options, source):
@@ -89,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     return OK
 
 
-def _report(handles: list[TaskHandle[Any]], *, as_json: bool) -> None:
+def _report(handles: list[TaskHandle[object]], *, as_json: bool) -> None:
     duplicates = sum(handle.duplicate for handle in handles)
     if as_json:
         ids = [handle.id for handle in handles]
@@ -107,7 +94,7 @@ def _checked(args: argparse.Namespace) -> dict[str, Any]:
         )
     if args.idempotency_key and (args.file or args.arguments == "-"):
         raise UsageError("--idempotency-key names one task: pass its arguments as JSON")
-    given = {name: value for name in OPTIONS if (value := getattr(args, name)) is not None}
+    given = {name: value for name in PER_CALL if (value := getattr(args, name)) is not None}
     options: dict[str, Any] = given | ({"at": _moment(args.at)} if args.at is not None else {})
     call_options(**options)
     return options
@@ -131,7 +118,7 @@ def _total(args: argparse.Namespace) -> int | None:
 
 def _chunks(
     app: StreamQ, task_type: str, options: dict[str, Any], source: IO[bytes] | list[bytes]
-) -> Iterator[list[Bound[Any]]]:
+) -> Iterator[list[Bound[object]]]:
     lines = ((n, line) for n, line in enumerate(source, 1) if line.strip())
     while chunk := list(islice(lines, CHUNK)):
         yield [app.bound(task_type, _parsed(n, line), **options) for n, line in chunk]
@@ -151,7 +138,7 @@ def _moment(text: str) -> datetime:
     return found
 
 
-def _parsed(number: int, line: bytes) -> dict[str, Any]:
+def _parsed(number: int, line: bytes) -> dict[str, object]:
     try:
         value = orjson.loads(line)
     except ValueError as error:
@@ -161,7 +148,7 @@ def _parsed(number: int, line: bytes) -> dict[str, Any]:
     return value
 
 
-def _send(app: StreamQ, chunk: list[Bound[Any]], *, quiet: bool) -> list[TaskHandle[Any]]:
+def _send(app: StreamQ, chunk: list[Bound[object]], *, quiet: bool) -> list[TaskHandle[object]]:
     handles = app.enqueue_many(chunk)
     if not quiet:
         say(*(one.id for one in handles))

@@ -44,7 +44,7 @@ class Watch:
         self._slow_at = -SLOW
         self._paused: dict[str, Pause] = {}
         self._activities: dict[str, Activity] = {}
-        self._server: dict[str, Any] = {}
+        self._server: dict[str, object] = {}
         self._daemons: list[WorkerInfo] | None = []
         self._counted: deque[tuple[float, _Counted]] = deque()
 
@@ -58,7 +58,7 @@ class Watch:
             seen, missing = self._reach.look(self._look)
         return {**seen, "missing_shards": list(missing)}
 
-    def _look(self, inspector: Inspector) -> dict[str, Any]:
+    def _look(self, inspector: Inspector) -> dict[str, object]:
         now = time.monotonic()
         types, more = inspector.glance()
         stats = inspector.stats(types)
@@ -89,7 +89,7 @@ class Watch:
         self._daemons = unless_away(inspector.daemons)
         self._server = self._about_server()
 
-    def _about_server(self) -> dict[str, Any]:
+    def _about_server(self) -> dict[str, object]:
         """Memory in bytes and clients: of a cluster those of all masters together."""
         nodes = list(self._found.transport.whoever(calls.info()).values())
         names = ("used_memory", "maxmemory", "connected_clients")
@@ -112,7 +112,7 @@ class Watch:
         while len(self._counted) > 2 and now - self._counted[0][0] > WINDOW:
             self._counted.popleft()
 
-    def _row(self, one: TypeStats) -> dict[str, Any]:
+    def _row(self, one: TypeStats) -> dict[str, object]:
         pause, recent = self._paused.get(one.type), self._activities[one.type]
         return {**shown(one, recent, pause), **self._rates(one.type)}
 
@@ -126,6 +126,6 @@ class Watch:
         return {"rate_in": entered, "rate_out": left}
 
 
-def _listed(processes: list[WorkerInfo] | None) -> list[dict[str, Any]] | None:
+def _listed(processes: list[WorkerInfo] | None) -> list[dict[str, object]] | None:
     """None where nobody can tell."""
     return None if processes is None else [asdict(one) for one in processes]

@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 from streamq.cli import target
 from streamq.cli.output import age, moment, remark, tell, write_json, write_table
@@ -88,7 +87,7 @@ def said_of(pause: Pause) -> str:
     return f"{pause.type} is paused by {pause.by} since {moment(pause.since_ms)}{why}"
 
 
-def _asdict(pause: Pause | None) -> dict[str, Any] | None:
+def _asdict(pause: Pause | None) -> dict[str, object] | None:
     return None if pause is None else asdict(pause)
 
 

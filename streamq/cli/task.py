@@ -9,7 +9,7 @@ first, both shard by shard; dead, cancelled and expired ones newest first over a
 from __future__ import annotations
 
 import argparse
-from typing import Any, Final
+from typing import Final
 
 from streamq.cli import target
 from streamq.cli.output import (
@@ -99,7 +99,7 @@ def _row(row: TaskRow, now_ms: int) -> list[object]:
     return [row.id, row.priority, age(since), row.attempts_failed, row.worker or "-", shown(last, 60)]
 
 
-def _row_object(row: TaskRow) -> dict[str, Any]:
+def _row_object(row: TaskRow) -> dict[str, object]:
     """`payload` and `result` are text: the first 600 bytes of `payload_size`."""
     return {
         "id": row.id, "type": row.type, "state": row.state, "priority": row.priority, "at_ms": row.at_ms,
@@ -122,7 +122,7 @@ def _show(found: target.Target, args: argparse.Namespace) -> int:
     return OK
 
 
-def as_object(info: TaskInfo) -> dict[str, Any]:
+def as_object(info: TaskInfo) -> dict[str, object]:
     """A task as JSON shows it."""
     return {
         "id": info.id, "type": info.type, "state": info.state, "payload": info.payload,
@@ -169,7 +169,7 @@ def _spent(wait_ms: int, run_ms: int) -> str:
     return f"waited {brief(wait_ms / 1000)}, ran {brief(run_ms / 1000)}"
 
 
-def _write_failure(failure: dict[str, Any]) -> None:
+def _write_failure(failure: dict[str, object]) -> None:
     when = failure.get("at_ms")
     at = moment(when) if isinstance(when, int) else "?"
     head = f"attempt {failure.get('attempt')} at {at} on {failure.get('worker')}"

@@ -166,7 +166,7 @@ def _worker(one: dict[str, Any], now_ms: int) -> list[object]:
     ]
 
 
-def _running(running: Any, now_ms: int) -> str:
+def _running(running: object, now_ms: int) -> str:
     """email 3 (longest 12.0s), sms 1 (longest 0.2s)"""
     since: dict[str, list[int]] = {}
     for task in running if isinstance(running, list) else []:

@@ -40,8 +40,8 @@ class AsyncClient(Base):
 
     def __init__(self, registry: Registry, address: Address, *, patience: float) -> None:
         super().__init__(registry, address, patience)
-        self.transport = AsyncTransport(address, patience=patience)
-        self.waiting = Waiting(self.transport, patience)
+        self.transport: AsyncTransport = AsyncTransport(address, patience=patience)
+        self.waiting: Waiting = Waiting(self.transport, patience)
         self._lines: dict[tuple[str, int, Durability], _Line] = {}
 
     async def enqueue(

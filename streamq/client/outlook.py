@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from streamq.model import Located, TaskId
-from streamq.stored import count, mapping, real
+from streamq.model import Located, Ready, Running, Scheduled, TaskId
+from streamq.stored import mapping, real
 
 MISSED: Final = 3
 """A worker that has missed so many heartbeats does not count as alive."""
@@ -52,20 +52,20 @@ def why(task: TaskId, located: Located, scene: Scene | None) -> str:
 
 
 def _state(task: TaskId, located: Located, scene: Scene | None) -> str:
-    detail, now = located.detail, located.now_ms
-    if located.state == "scheduled":
-        left = count(detail.get("due_ms")) - now
+    where, now = located.where, located.now_ms
+    if isinstance(where, Scheduled):
+        left = where.due_ms - now
         if left > 0:
             return f"it is scheduled, due in {_span(left)}"
         return f"it is scheduled and has been due for {_span(-left)} (is a daemon running?)"
-    if located.state == "running":
-        return _running(task, located, scene)
-    since = count(detail.get("entry", "").partition("-")[0])
+    if isinstance(where, Running):
+        return _running(task, where, now, scene)
+    since = where.since_ms if isinstance(where, Ready) else 0
     return f"it has been {located.state} for {_span(now - since)}" if since else f"it is {located.state}"
 
 
-def _running(task: TaskId, located: Located, scene: Scene | None) -> str:
-    worker = located.detail.get("worker", "")
+def _running(task: TaskId, where: Running, now: int, scene: Scene | None) -> str:
+    worker = where.worker
     said = "it is running"
     if scene is not None and worker not in scene.workers:
         said += f" on worker {worker}, which is silent (its task is taken back when the lease is over)"
@@ -73,9 +73,9 @@ def _running(task: TaskId, located: Located, scene: Scene | None) -> str:
         rows = _listed(scene.workers[worker].get("running")) if scene is not None else []
         since = [row.get("since_ms") for row in rows if isinstance(row, dict) and row.get("id") == str(task)]
         if since and isinstance(since[0], int):
-            said = f"it has been running for {_span(located.now_ms - since[0])}"
+            said = f"it has been running for {_span(now - since[0])}"
         said += f" on worker {worker}"
-    return f"{said}, and was asked to stop" if located.detail.get("cancel_requested") == "yes" else said
+    return f"{said}, and was asked to stop" if where.cancel_requested else said
 
 
 def _prospects(task_type: str, scene: Scene) -> list[str]:

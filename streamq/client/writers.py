@@ -28,7 +28,7 @@ class Writer:
     __slots__ = ("_number", "id")
 
     def __init__(self) -> None:
-        self.id = os.urandom(9).hex()
+        self.id: str = os.urandom(9).hex()
         self._number = 0
 
     def next(self) -> int:

@@ -9,6 +9,7 @@ Pydantic models are known by their methods; pydantic itself is never imported.
 | converter | what a converter is, and its errors |
 | compile | an annotation -> its converter |
 | plain | JSON as it is, where no annotation asks for more |
+| json_scalars | str, int, bool, None, bare lists and dicts: checked, not converted |
 | scalars, enums, containers, records, models, unions | the kinds of annotations |
 | arguments | a signature: a call -> a payload -> the call |
 | natural | values whose annotation nobody knows |
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from streamq.convert.write import encode_as as encode_as
 
 # Annotations are compiled as they are met: most producers have none but those of JSON.
-__all__, __getattr__ = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll]
+__all__, _named = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll]
     __name__,
     {
         "arguments": ("Arguments",),
@@ -40,3 +41,7 @@ __all__, __getattr__ = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll
         "write": ("encode", "encode_as"),
     },
 )
+
+
+def __getattr__(name: str) -> object:
+    return _named(name)

@@ -13,12 +13,13 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, Final
+from typing import Final, cast
 
 import orjson
 
-from streamq.convert.converter import Converter, Refused, misfit, under
-from streamq.convert.plain import JSON, PLAIN, QUICK, UNTYPED
+from streamq.convert import json_scalars
+from streamq.convert.converter import Converter, Refused, misfit, under, wrong
+from streamq.convert.plain import PLAIN, UNTYPED
 from streamq.convert.write import dumped, refusal
 from streamq.depth import TOO_DEEP
 from streamq.errors import DecodeError, InvalidArguments
@@ -27,14 +28,16 @@ from streamq.payloads.pipeline import opened
 _PLAIN: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _LEFT_OUT: Final = object()
-_AS_IS: Final = (*JSON, *UNTYPED)
+_NOTHING: Final[frozenset[type]] = frozenset()
 
 
 class Arguments:
     """The arguments of one task type. name: of it. hints: what finds the annotations, at the first use: one
     may name a class that is defined further down."""
 
-    def __init__(self, name: str, signature: inspect.Signature, hints: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self, name: str, signature: inspect.Signature, hints: Callable[[], dict[str, object]]
+    ) -> None:
         self._name = name
         self._signature = signature
         self._hints = hints
@@ -49,33 +52,37 @@ class Arguments:
         }
         self._simple = all(p.kind in _PLAIN for p in parameters)
 
-    def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
         """The payload of a call; raises InvalidArguments or PayloadError in the caller's line."""
-        bound = self._bind(args, kwargs)
-        if not self._converters:
-            for value in bound.values():
-                if value.__class__ not in QUICK:
-                    break
-            else:
-                try:
-                    return orjson.dumps(bound)
-                except (TypeError, ValueError):
-                    pass  # say where
+        bound, kinds = self._bind(args, kwargs), self._sent_as_they_are
+        for name, value in bound.items():
+            if value.__class__ not in kinds[name]:
+                break
+        else:
+            try:
+                return orjson.dumps(bound)
+            except (TypeError, ValueError):
+                pass  # say where
         return self._written(self._converted(bound))
 
-    def encode_by_name(self, given: Mapping[str, Any]) -> bytes:
+    def encode_by_name(self, given: Mapping[str, object]) -> bytes:
         """The payload of arguments by name, each as a value or as the JSON data of one."""
-        data: dict[str, Any] = dict(given)
+        data: dict[str, object] = dict(given)
         if data.keys() != self._names and (error := self._wrong_names(data)):
             raise InvalidArguments(f"{self._name}{self._signature} cannot take this call: {error}")
-        if self._simple and not self._converters and QUICK.issuperset(map(type, data.values())):
-            return self._written(data)
+        kinds = self._sent_as_they_are
+        if self._simple:
+            for name, value in data.items():
+                if value.__class__ not in kinds[name]:
+                    break
+            else:
+                return self._written(data)
         data, more = self._apart(data)
         found = {name: self._by_name(name, self._of(name), value) for name, value in data.items()}
         extra = {name: self._by_name(name, self._of_more(name), value) for name, value in more.items()}
         return self._written(self._together(found, extra))
 
-    def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    def _bind(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
         if self._simple and len(args) <= len(self._by_position):
             # inspect's own binding costs more than all the rest of an enqueue.
             bound = dict(zip(self._by_position, args, strict=False))
@@ -90,30 +97,30 @@ class Arguments:
         except TypeError as error:
             raise InvalidArguments(f"{self._name}{self._signature} cannot take this call: {error}") from None
 
-    def _converted(self, bound: dict[str, Any]) -> dict[str, Any]:
+    def _converted(self, bound: dict[str, object]) -> dict[str, object]:
         """Each argument as JSON data."""
-        more = bound.pop(self._more, {}) if self._more is not None else {}
+        more = cast("dict[str, object]", bound.pop(self._more or "", {}))
         found = {name: self._encoded(name, self._of(name), value) for name, value in bound.items()}
         return self._together(
             found, {name: self._encoded(name, self._of_more(name), value) for name, value in more.items()}
         )
 
-    def _together(self, found: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    def _together(self, found: dict[str, object], more: dict[str, object]) -> dict[str, object]:
         if self._more is None or not more:
             return found
         return {**found, self._more: more} if more.keys() & self._names else {**found, **more}
 
-    def _encoded(self, name: str, one: Converter, value: Any) -> Any:
+    def _encoded(self, name: str, one: Converter, value: object) -> object:
         try:
-            return one.encode(value)
+            return one.write(value)
         except Refused as refused:
             raise refusal(self._what, refused.under(name)) from None
         except RecursionError:
             raise refusal(self._what, Refused(TOO_DEEP, changed=False).under(name)) from None
 
-    def _by_name(self, name: str, one: Converter, value: Any) -> Any:
+    def _by_name(self, name: str, one: Converter, value: object) -> object:
         try:
-            return one.encode(value)
+            return one.write(value)
         except (Refused, RecursionError):
             if one.decode is None:
                 return self._encoded(name, one, value)
@@ -129,13 +136,13 @@ class Arguments:
             raise InvalidArguments(f"{self._name}: argument {under(name, error)}") from None
         return data
 
-    def _written(self, data: dict[str, Any]) -> bytes:
+    def _written(self, data: dict[str, object]) -> bytes:
         try:
             return dumped(data)
         except Refused as refused:
             raise refusal(self._what, refused) from None
 
-    def decode(self, payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def decode(self, payload: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
         """What to call the handler with; DecodeError (reason `arguments`) where the payload does not fit."""
         try:
             given = orjson.loads(payload)
@@ -147,22 +154,17 @@ class Arguments:
             raise DecodeError(
                 f"the payload does not fit {self._name}{self._signature}: {wrong}", reason="arguments"
             )
+        more: dict[str, object] = {}
         if not self._simple:
             given, more = self._apart(given)
             for name in more:
                 _replace(more, name, self._of_more(name).read)
-            self._read(given)
-            return self._split(given, more)
-        if self._decoders:
-            self._read(given)
-        return (), given
+        for name, kinds, read in self._readers:
+            if name in given and given[name].__class__ not in kinds:
+                _replace(given, name, read)
+        return ((), given) if self._simple else self._split(given, more)
 
-    def _read(self, given: dict[str, Any]) -> None:
-        for name, decode in self._decoders.items():
-            if name in given:
-                _replace(given, name, decode)
-
-    def _wrong_names(self, given: dict[str, Any]) -> str:
+    def _wrong_names(self, given: dict[str, object]) -> str:
         """Which names are missing or unknown; empty where all is well."""
         missing = self._required - given.keys()
         extra = set() if self._more is not None else given.keys() - self._names
@@ -172,7 +174,7 @@ class Arguments:
             if names
         )
 
-    def _apart(self, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _apart(self, given: dict[str, object]) -> tuple[dict[str, object], dict[str, object]]:
         """The parameters' own arguments, and those that `**kwargs` takes."""
         if self._more is None:
             return given, {}
@@ -183,9 +185,11 @@ class Arguments:
                 more[name] = value
         return {name: value for name, value in given.items() if name in self._names - {self._more}}, more
 
-    def _split(self, given: dict[str, Any], more: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        args: list[Any] = []
-        kwargs: dict[str, Any] = {}
+    def _split(
+        self, given: dict[str, object], more: dict[str, object]
+    ) -> tuple[tuple[object, ...], dict[str, object]]:
+        args: list[object] = []
+        kwargs: dict[str, object] = {}
         for parameter in self._signature.parameters.values():
             name = parameter.name
             if parameter.kind in _POSITIONAL:
@@ -200,7 +204,7 @@ class Arguments:
         filled = [default if arg is _LEFT_OUT else arg for arg, default in zip(args, defaults, strict=False)]
         return tuple(filled + args[len(filled) :]), {**kwargs, **more}
 
-    def _rest_of(self, given: dict[str, Any]) -> list[Any]:
+    def _rest_of(self, given: dict[str, object]) -> list[object]:
         found = given.get(self._rest or "", [])
         if not isinstance(found, list):
             raise DecodeError(f"argument {self._rest}: {misfit('a list', found)}", reason="arguments")
@@ -208,7 +212,7 @@ class Arguments:
 
     def prepare(self) -> None:
         """Compile everything now, so that a bad annotation stops a worker at its start."""
-        _ = self._decoders, self._more_converters
+        _ = self._readers, self._more_converters
 
     @cached_property
     def _converters(self) -> dict[str, Converter]:
@@ -225,8 +229,17 @@ class Arguments:
         return found
 
     @cached_property
-    def _decoders(self) -> dict[str, Callable[[Any], Any]]:
-        return {name: one.decode for name, one in self._converters.items() if one.decode is not None}
+    def _sent_as_they_are(self) -> dict[str, frozenset[type]]:
+        """By parameter the classes whose values are sent without a further look. On the way of every task."""
+        apart = (self._rest, self._more)
+        return {name: _NOTHING if name in apart else self._of(name).kinds for name in self._names}
+
+    @cached_property
+    def _readers(self) -> list[tuple[str, frozenset[type], Callable[[object], object]]]:
+        """The parameters whose data are looked at: those classes may pass, the others are read. On the way of
+        every task."""
+        found = self._converters.items()
+        return [(name, one.kinds, one.decode) for name, one in found if one.decode is not None]
 
     @cached_property
     def _more_converters(self) -> dict[str | None, Converter]:
@@ -234,7 +247,7 @@ class Arguments:
         from streamq.convert.compile import unwrapped  # noqa: PLC0415 - for `**kwargs` only
         from streamq.convert.records import field_types, is_typed_dict  # noqa: PLC0415
 
-        annotation = self._hints().get(self._more or "", Any)
+        annotation = self._hints().get(self._more or "", object)
         if typing.get_origin(annotation) is typing.Unpack and is_typed_dict(
             kind := unwrapped(typing.get_args(annotation)[0])
         ):
@@ -249,9 +262,13 @@ class Arguments:
         found = self._more_converters
         return found.get(name) or found.get(None, PLAIN)
 
-    def _compiled(self, name: str, annotation: Any) -> Converter:
-        if any(annotation is known for known in _AS_IS):
+    def _compiled(self, name: str, annotation: object) -> Converter:
+        if any(annotation is known for known in UNTYPED):
             return PLAIN
+        if (one := json_scalars.one(annotation)) is not None:
+            return one
+        if annotation is list or annotation is dict:
+            return json_scalars.bare(annotation, PLAIN)
         from streamq.convert.compile import converter, shown  # noqa: PLC0415 - most producers have none of these
 
         if isinstance(annotation, typing.ParamSpecArgs | typing.ParamSpecKwargs):
@@ -270,7 +287,7 @@ class Arguments:
             ) from None
 
 
-def _unsealed(payload: bytes) -> Any:
+def _unsealed(payload: bytes) -> object:
     """The data of a payload that is no JSON: it may have gone through stages. Raises DecodeError."""
     raw = opened(payload)
     try:
@@ -279,37 +296,35 @@ def _unsealed(payload: bytes) -> Any:
         raise DecodeError(f"the payload is not JSON: {error}") from None
 
 
-def _replace(data: dict[str, Any], name: str, decode: Callable[[Any], Any]) -> None:
+def _replace(data: dict[str, object], name: str, decode: Callable[[object], object]) -> None:
     try:
         data[name] = decode(data[name])
     except DecodeError as error:
-        raise DecodeError(f"argument {name}: {error}", reason=error.reason) from None
+        raise DecodeError(f"argument {under(name, error)}", reason=error.reason) from None
 
 
-def _is_unpack(annotation: Any) -> bool:
+def _is_unpack(annotation: object) -> bool:
     return typing.get_origin(annotation) is typing.Unpack
 
 
-def _is_unpacked(annotation: Any) -> bool:
+def _is_unpacked(annotation: object) -> bool:
     return _is_unpack(annotation) or bool(getattr(annotation, "__unpacked__", False))
 
 
-def _many(one: Converter, annotation: Any) -> Converter:
+def _many(one: Converter, annotation: object) -> Converter:
     """The converter of what `*args` takes: a list, of which each item is annotated."""
     if _is_unpacked(annotation):
         return one
     from streamq.convert.containers import items  # noqa: PLC0415 - for `*args` only
 
-    read = one.decode
-
-    def decode(data: Any) -> Any:
+    def decode(data: object) -> object:
         if not isinstance(data, list):
             raise misfit("a list", data)
-        return data if read is None else items(data, read)
+        return data if one.decode is None else items(data, one.read)
 
-    def encode(value: Any) -> Any:
+    def encode(value: object) -> object:
         if not isinstance(value, tuple | list):
-            raise Refused("a list is wanted")
-        return items(value, one.encode)
+            raise wrong("a list", value)
+        return items(value, one.write)
 
     return Converter("list", encode, decode, frozenset({list}))

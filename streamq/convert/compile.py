@@ -10,19 +10,19 @@ import types
 import typing
 from collections import Counter, deque
 from enum import Enum
-from typing import Any, Final
+from typing import Final
 
-from streamq.convert import containers, enums, models, records, unions
+from streamq.convert import containers, enums, json_scalars, models, records, unions
 from streamq.convert.converter import Converter, Refused
 from streamq.convert.natural import natural
-from streamq.convert.plain import JSON, PLAIN, UNTYPED
+from streamq.convert.plain import PLAIN, UNTYPED
 from streamq.convert.scalars import scalar
 from streamq.errors import InvalidArguments
 
-_WRAPPERS: Final = tuple(
-    found
+_WRAPPERS: Final[tuple[object, ...]] = tuple(
+    getattr(typing, name)
     for name in ("Final", "Required", "NotRequired", "ClassVar", "ReadOnly")
-    if (found := getattr(typing, name, None)) is not None
+    if hasattr(typing, name)
 )
 _WRAPPER_NAMES: Final = ("ReadOnly", "Required", "NotRequired")
 """Those of `typing_extensions`, where they are classes of its own."""
@@ -34,12 +34,12 @@ class Compiler:
 
     def __init__(self, untyped: Converter) -> None:
         self._untyped = untyped
-        self._cache: dict[Any, Converter] = {}
+        self._cache: dict[object, Converter] = {}
         self._lock = threading.RLock()
-        self._unfinished: dict[Any, Converter] = {}
+        self._unfinished: dict[object, Converter] = {}
         self._depth = 0
 
-    def __call__(self, annotation: Any) -> Converter:
+    def __call__(self, annotation: object) -> Converter:
         """The converter for an annotation. Raises InvalidArguments where there can be none."""
         annotation = unwrapped(annotation)
         try:
@@ -48,7 +48,7 @@ class Compiler:
             return self._make(annotation)
         return known if known is not None else self._compiled(annotation)
 
-    def _compiled(self, annotation: Any) -> Converter:
+    def _compiled(self, annotation: object) -> Converter:
         """Compile; other threads see all of it or nothing."""
         with self._lock:
             found = self._cache.get(annotation) or self._unfinished.get(annotation)
@@ -65,7 +65,7 @@ class Compiler:
                 if self._depth == 0:
                     self._unfinished.clear()
 
-    def _held(self, annotation: Any) -> Converter:
+    def _held(self, annotation: object) -> Converter:
         """Compile; a type that contains itself meets an unfinished converter on its way down."""
         made: Converter
         # Not the methods themselves: there is no `made` yet.
@@ -75,13 +75,15 @@ class Compiler:
             lambda data: made.read(data),  # noqa: PLW0108
         )
         made = self._make(annotation)
-        held.json, held.names = made.json, made.names  # for those who hold it already
+        held.json, held.names, held.kinds = made.json, made.names, made.kinds  # for those who hold it already
         self._unfinished[annotation] = made
         return made
 
-    def _make(self, annotation: Any) -> Converter:
-        if _in(annotation, JSON):
-            return PLAIN
+    def _make(self, annotation: object) -> Converter:
+        if (one := json_scalars.one(annotation)) is not None:
+            return one
+        if annotation is list or annotation is dict:
+            return json_scalars.bare(annotation, self._untyped)
         if _in(annotation, UNTYPED) or isinstance(annotation, typing.TypeVar | str | typing.ForwardRef):
             return self._untyped
         origin, args = typing.get_origin(annotation), typing.get_args(annotation)
@@ -98,19 +100,19 @@ class Compiler:
             )
         return self._container(kind, args, annotation) or self._class(kind, args)
 
-    def _container(self, kind: Any, args: tuple[Any, ...], annotation: Any) -> Converter | None:
+    def _container(self, kind: object, args: tuple[object, ...], annotation: object) -> Converter | None:
         if kind is tuple:
             return self._tuple(args, bare=annotation is tuple or annotation is typing.Tuple)  # noqa: UP006
         inner = self(args[0]) if args and kind not in containers.MAPPINGS else self._untyped
         if kind in containers.LISTS:
-            return containers.listed(inner) if args else self._untyped
+            return containers.listed(inner) if args else json_scalars.bare(list, self._untyped)
         if kind in containers.SETS or kind is frozenset:
             return containers.sets(frozenset if kind is frozenset else set, inner)
         if kind is deque:
             return containers.deques(inner)
         return self._mapping(kind, args) if kind in containers.MAPPINGS else None
 
-    def _tuple(self, args: tuple[Any, ...], *, bare: bool) -> Converter:
+    def _tuple(self, args: tuple[object, ...], *, bare: bool) -> Converter:
         if bare:
             return containers.variadic(self._untyped)
         if len(args) == 2 and args[1] is Ellipsis:
@@ -123,20 +125,21 @@ class Compiler:
             )
         return containers.fixed([self(arg) for arg in args])
 
-    def _mapping(self, kind: Any, args: tuple[Any, ...]) -> Converter:
+    def _mapping(self, kind: object, args: tuple[object, ...]) -> Converter:
         make = containers.MAPPINGS[kind]
+        if not args and make is dict:
+            return json_scalars.bare(dict, self._untyped)
         if len(args) < 2:  # Counter[T], or one without arguments
-            args = (args[0] if args else str, int if make is Counter else Any)
-        inner = self._untyped if _in(unwrapped(args[1]), UNTYPED) else self(args[1])
-        return containers.mapping(make, self._keys(unwrapped(args[0])), inner) or PLAIN
+            args = (args[0] if args else str, int if make is Counter else object)
+        return containers.mapping(make, self._keys(unwrapped(args[0])), self(args[1]))
 
-    def _keys(self, annotation: Any) -> Converter | None:
+    def _keys(self, annotation: object) -> Converter | None:
         if _in(annotation, (str, *UNTYPED)) or isinstance(annotation, typing.TypeVar):
             return None
         found: Converter | None = containers.NUMBER_KEYS.get(annotation)
         return found or containers.keys(self(annotation))
 
-    def _class(self, kind: Any, args: tuple[Any, ...]) -> Converter:
+    def _class(self, kind: object, args: tuple[object, ...]) -> Converter:
         if not isinstance(kind, type):
             return self._opaque(kind)
         if issubclass(kind, Enum):
@@ -149,10 +152,10 @@ class Compiler:
             )
         return scalar(kind) or self._opaque(kind)
 
-    def _opaque(self, kind: Any) -> Converter:
+    def _opaque(self, kind: object) -> Converter:
         """For an annotation that nothing is known of: its values pass where JSON brings them back."""
 
-        def encode(value: Any) -> Any:
+        def encode(value: object) -> object:
             try:
                 data = self._untyped.encode(value)
             except Refused as refused:
@@ -165,50 +168,50 @@ class Compiler:
                 )
             return data
 
-        return Converter(shown(kind), encode, None)
+        return Converter(shown(kind), encode, None, plain=True)
 
 
-def _instance(value: Any, kind: type) -> bool:
+def _instance(value: object, kind: type) -> bool:
     try:
         return isinstance(value, kind)
     except TypeError:  # a Protocol that is not for this
         return False
 
 
-def _in(annotation: Any, listed: tuple[Any, ...]) -> bool:
+def _in(annotation: object, listed: tuple[object, ...]) -> bool:
     return any(annotation is known for known in listed)
 
 
-def _is_alias(annotation: Any) -> bool:
+def _is_alias(annotation: object) -> bool:
     return type(annotation).__name__ == "TypeAliasType"
 
 
-def _alias_value(annotation: Any, origin: Any, args: tuple[Any, ...]) -> Any:
+def _alias_value(annotation: object, origin: object, args: tuple[object, ...]) -> object:
     if origin is None or not _is_alias(origin):
-        return annotation.__value__
-    given = dict(zip(origin.__type_params__, args, strict=False))
-    return records.substituted(origin.__value__, given)
+        value: object = getattr(annotation, "__value__", object)
+        return value
+    given: dict[object, object] = dict(zip(getattr(origin, "__type_params__", ()), args, strict=False))
+    return records.substituted(getattr(origin, "__value__", object), given)
 
 
-def unwrapped(annotation: Any) -> Any:
+def unwrapped(annotation: object) -> object:
     """The annotation without Annotated, NewType, Required and Final."""
     while True:
         origin = typing.get_origin(annotation)
         if origin is typing.Annotated or origin in _WRAPPERS or _is_wrapper(origin):
-            annotation = (
-                typing.get_args(annotation)[0] if typing.get_args(annotation) else annotation.__args__[0]
-            )
+            args: tuple[object, ...] = typing.get_args(annotation) or getattr(annotation, "__args__", ())
+            annotation = next(iter(args))
         elif isinstance(annotation, typing.NewType):
             annotation = annotation.__supertype__
         else:
             return annotation
 
 
-def _is_wrapper(origin: Any) -> bool:
+def _is_wrapper(origin: object) -> bool:
     return getattr(origin, "_name", None) in _WRAPPER_NAMES
 
 
-def shown(annotation: Any) -> str:
+def shown(annotation: object) -> str:
     """An annotation as people write it."""
     name = getattr(annotation, "__qualname__", None) if not typing.get_args(annotation) else None
     return str(name or annotation).replace("typing.", "")
@@ -221,6 +224,8 @@ def own(kind: type) -> Converter:
 
 converter: Final = Compiler(PLAIN)
 """For arguments: what has no annotation must be JSON that comes back equal."""
-result: Final = Compiler(Converter("any value", lambda value: natural(value, own, keys=True), None))
+result: Final = Compiler(
+    Converter("any value", lambda value: natural(value, own, keys=True), None, kinds=PLAIN.kinds, plain=True)
+)
 """For results: what has no annotation is written as JSON writes it. The work has been done: it is not refused
 because a tuple will arrive as a list."""

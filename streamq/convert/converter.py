@@ -10,11 +10,11 @@ import threading
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from streamq.errors import DecodeError
 
-Convert = Callable[[Any], Any]
+Convert = Callable[[object], object]
 
 SCALARS: Final[frozenset[type]] = frozenset({str, int, float, bool, type(None)})
 """The classes of JSON values that have no parts."""
@@ -38,6 +38,8 @@ class Converter:
     decode: JSON data -> the value, raises DecodeError; None where the data is the value.
     json: the classes of the JSON data that `encode` usually writes; empty where it may be any.
     names: of an object's fields, all and those that are required; None where others may be read too.
+    kinds: the classes whose values are JSON as they are and need no look, in either direction.
+    plain: whether the data is the value itself: `decode` then only checks it.
     """
 
     name: str
@@ -45,25 +47,35 @@ class Converter:
     decode: Convert | None
     json: frozenset[type] = frozenset()
     names: tuple[AbstractSet[str], AbstractSet[str]] | None = None
+    kinds: frozenset[type] = frozenset()
+    plain: bool = False
 
-    def read(self, data: Any) -> Any:
+    def read(self, data: object) -> object:
         """The value that JSON data stands for."""
-        return data if self.decode is None else self.decode(data)
+        return data if self.decode is None or data.__class__ in self.kinds else self.decode(data)
 
-    def claims(self, data: Any) -> bool:
+    def write(self, value: object) -> object:
+        """The JSON data of a value."""
+        return value if value.__class__ in self.kinds else self.encode(value)
+
+    def claims(self, data: object) -> bool:
         """Whether the form of the data alone lets it be this one's."""
         if self.json and data.__class__ not in self.json:
             return False
-        return self.names is None or self.names[1] <= data.keys() <= self.names[0]
+        if self.names is None:
+            return True
+        return isinstance(data, dict) and self.names[1] <= data.keys() <= self.names[0]
 
 
 class Refused(Exception):
-    """A value that must not be sent. `changed`: JSON could hold it, but it would come back as another."""
+    """A value that must not be sent. `changed`: JSON could hold it, but it would come back as another.
+    `unfit`: it is of another kind than the annotation names."""
 
-    def __init__(self, fault: str, *, changed: bool = True) -> None:
+    def __init__(self, fault: str, *, changed: bool = True, unfit: bool = False) -> None:
         super().__init__(fault)
         self.fault = fault
         self.changed = changed
+        self.unfit = unfit
         self._path: list[str] = []
 
     def under(self, name: str) -> Refused:
@@ -81,7 +93,8 @@ class Refused(Exception):
 
 def wrong(wanted: str, value: object, fix: str = "") -> Refused:
     """The refusal of a value that is not of the kind that the annotation names."""
-    return Refused(f"{wanted} is wanted, not {kind_of(value)}" + (f": {fix}" if fix else ""))
+    fault = f"{wanted} is wanted, not {kind_of(value)}" + (f": {fix}" if fix else "")
+    return Refused(fault, unfit=True)
 
 
 def misfit(wanted: str, value: object) -> DecodeError:

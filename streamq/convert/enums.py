@@ -6,7 +6,7 @@ Owns how each member is written: as its value where JSON holds that, as its name
 from __future__ import annotations
 
 from enum import Enum, Flag
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -14,7 +14,7 @@ from streamq.convert.converter import SCALARS, Converter, Refused, misfit, short
 from streamq.convert.natural import natural
 from streamq.errors import InvalidArguments
 
-_Data = tuple[type, Any]
+_Data = tuple[type, object]
 
 
 def enum(kind: type[Enum]) -> Converter:
@@ -31,19 +31,20 @@ def enum(kind: type[Enum]) -> Converter:
     older = _older(kind, written)
     whole = frozenset(data.__class__ for data in written.values())
 
-    def decode(data: Any) -> Any:
+    def decode(data: object) -> object:
         if data.__class__ in SCALARS and (found := table.get((data.__class__, data))) is not None:
             return found
         try:
             found = older.get(orjson.dumps(data)) if older else None
-            return kind(data) if found is None else found
+            found = kind(data) if found is None else found
         except (ValueError, TypeError, KeyError):
             raise misfit(kind.__name__, data) from None
+        if _is_other_number(data, found):
+            raise misfit(kind.__name__, data)
+        return found
 
-    def encode(value: Any) -> Any:
-        member = value
-        if value.__class__ is not kind:
-            member = _meant(kind, value)
+    def encode(value: object) -> object:
+        member = value if isinstance(value, kind) else _meant(kind, value)
         name = str(member.name)
         if name not in written and not isinstance(member, Flag):
             raise Refused(f"{short(value)} is no member of {kind.__name__} that could be found again")
@@ -52,18 +53,25 @@ def enum(kind: type[Enum]) -> Converter:
     return Converter(kind.__name__, encode, decode, whole)
 
 
-def _meant(kind: type[Enum], value: Any) -> Enum:
+def _meant(kind: type[Enum], value: object) -> Enum:
     """The member that a plain value is equal to, as 1 is to an IntEnum's."""
     try:
         found = kind(value)
     except (ValueError, TypeError):
         found = None
-    if found is None or not found == value:
+    if found is None or not found == value or _is_other_number(value, found):
         raise wrong(f"a {kind.__name__}", value)
     return found
 
 
-def _written(kind: type[Enum], member: Enum) -> Any:
+def _is_other_number(value: object, member: Enum) -> bool:
+    """Whether a value is only equal to that of the member, as True and 1.0 are to 1."""
+    held = member.value
+    numbers = (bool, int, float)
+    return value.__class__ in numbers and held.__class__ in numbers and value.__class__ is not held.__class__
+
+
+def _written(kind: type[Enum], member: Enum) -> object:
     """The value where JSON brings it back to this member; else the name."""
     value = member.value
     try:
@@ -74,7 +82,7 @@ def _written(kind: type[Enum], member: Enum) -> Any:
     return member.name
 
 
-def _older(kind: type[Enum], written: dict[str, Any]) -> dict[bytes, Enum]:
+def _older(kind: type[Enum], written: dict[str, object]) -> dict[bytes, Enum]:
     """Members by what releases before this one wrote for values that are no JSON scalars."""
     found: dict[bytes, Enum] = {}
     for member in kind:
@@ -86,18 +94,18 @@ def _older(kind: type[Enum], written: dict[str, Any]) -> dict[bytes, Enum]:
     return found
 
 
-def literal(args: tuple[Any, ...]) -> Converter:
+def literal(args: tuple[object, ...]) -> Converter:
     """Literal[...]: its values are told apart by class too, True from 1."""
     members = [(arg, _literal_data(arg)) for arg in args]
     names = ", ".join(map(repr, args))
 
-    def decode(data: Any) -> Any:
+    def decode(data: object) -> object:
         for arg, written in members:
             if data.__class__ is written.__class__ and data == written:
                 return arg
         raise misfit(f"one of {names}", data)
 
-    def encode(value: Any) -> Any:
+    def encode(value: object) -> object:
         for arg, written in members:
             if value == arg and (value.__class__ is arg.__class__ or _stands_for(value, arg)):
                 back = decode(written)
@@ -109,11 +117,11 @@ def literal(args: tuple[Any, ...]) -> Converter:
     return Converter(f"one of {names}", encode, decode, frozenset(data.__class__ for _, data in members))
 
 
-def _stands_for(value: Any, arg: Any) -> bool:
+def _stands_for(value: object, arg: object) -> bool:
     return isinstance(value, arg.__class__) and not isinstance(value, bool) and not isinstance(arg, Enum)
 
 
-def _literal_data(arg: Any) -> Any:
+def _literal_data(arg: object) -> object:
     if isinstance(arg, Enum):
         return _ENUM_OF.setdefault(arg.__class__, enum(arg.__class__)).encode(arg)
     if arg.__class__ not in SCALARS:

@@ -28,7 +28,7 @@ def model(kind: Any) -> Converter:
     """The converter for a Pydantic model or dataclass."""
     name = kind.__name__
 
-    def decode(data: Any) -> Any:
+    def decode(data: object) -> object:
         failed: Exception | None = None
         for read in _READS:
             try:
@@ -39,7 +39,7 @@ def model(kind: Any) -> Converter:
                 failed = failed if failed is not None and not isinstance(failed, TypeError) else error
         raise DecodeError(f"{name}: {failed}", reason="arguments")
 
-    def encode(value: Any) -> Any:
+    def encode(value: object) -> object:
         if value.__class__ is not kind:
             raise Refused(
                 f"{kind_of(value)} would come back as {name}: pass a {name}, or annotate its own class"
@@ -56,7 +56,7 @@ def model(kind: Any) -> Converter:
     return Converter(name, encode, decode, frozenset({dict}))
 
 
-def _checked(kind: Any, value: Any, decode: Callable[[Any], Any], *, by_alias: bool) -> Any:
+def _checked(kind: Any, value: object, decode: Callable[[object], object], *, by_alias: bool) -> object:
     """The model as JSON data that reads as the same model."""
     try:
         dumped = kind.__pydantic_serializer__.to_python(
@@ -85,16 +85,16 @@ def _checked(kind: Any, value: Any, decode: Callable[[Any], Any], *, by_alias: b
     return data
 
 
-def _validated(kind: Any, data: Any) -> Any:
+def _validated(kind: Any, data: object) -> object:
     return kind.__pydantic_validator__.validate_python(data)
 
 
-def _validated_as_json(kind: Any, data: Any) -> Any:
+def _validated_as_json(kind: Any, data: object) -> object:
     """What a strict model reads: JSON has no dates, so it lets them be text."""
     return kind.__pydantic_validator__.validate_json(orjson.dumps(data))
 
 
-def _validated_by_name(kind: Any, data: Any) -> Any:
+def _validated_by_name(kind: Any, data: object) -> object:
     return kind.__pydantic_validator__.validate_json(orjson.dumps(data), by_name=True)
 
 

@@ -10,13 +10,13 @@ import dataclasses
 from collections import deque
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from streamq.convert.containers import in_order
 from streamq.convert.converter import SCALARS, Converter, Refused
-from streamq.convert.plain import OPTION, foreign, walk
+from streamq.convert.plain import OPTION, foreign, text_key, walk
 from streamq.convert.scalars import scalar
 from streamq.depth import DEEPEST, TOO_DEEP, too_deep
 from streamq.errors import InvalidArguments
@@ -31,12 +31,12 @@ def _no_own(kind: type) -> Converter:
     raise InvalidArguments(f"{kind.__qualname__} is no JSON type")
 
 
-def natural(value: Any, own: Own = _no_own, *, keys: bool = False) -> Any:
+def natural(value: object, own: Own = _no_own, *, keys: bool = False) -> object:
     """The value as JSON data; Refused, with the place, where it has none. keys: any that JSON can write."""
     return orjson.loads(written(value, own, keys=keys))
 
 
-def written(value: Any, own: Own = _no_own, *, keys: bool = False) -> bytes:
+def written(value: object, own: Own = _no_own, *, keys: bool = False) -> bytes:
     """The same as JSON text."""
     try:
         raw = orjson.dumps(
@@ -52,7 +52,7 @@ def written(value: Any, own: Own = _no_own, *, keys: bool = False) -> bytes:
     return raw
 
 
-def _piece(value: Any, own: Own) -> Any:
+def _piece(value: object, own: Own) -> object:
     """One step of a value that orjson does not know towards one that it does."""
     if isinstance(value, Mapping):
         return dict(value.items())
@@ -68,7 +68,7 @@ def _piece(value: Any, own: Own) -> Any:
     return converter.encode(value)
 
 
-def _walk(value: Any, own: Own, depth: int, *, keys: bool) -> Any:
+def _walk(value: object, own: Own, depth: int, *, keys: bool) -> object:
     """The same piece by piece: finds the place of what is refused."""
     if depth > DEEPEST:
         raise Refused(TOO_DEEP, changed=False)
@@ -81,7 +81,7 @@ def _walk(value: Any, own: Own, depth: int, *, keys: bool) -> Any:
     except InvalidArguments as error:
         raise Refused(str(error), changed=False) from None
     parts = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else ()
-    done: list[tuple[Any, Any]] = []
+    done: list[tuple[object, object]] = []
     for name, item in parts:
         try:
             done.append((name, _walk(item, own, depth + 1, keys=keys)))
@@ -92,10 +92,10 @@ def _walk(value: Any, own: Own, depth: int, *, keys: bool) -> Any:
     return [item for _, item in done] if isinstance(found, list) else walk(found)
 
 
-def _key(key: Any, *, keys: bool) -> str:
+def _key(key: object, *, keys: bool) -> str:
     if keys and not isinstance(key, str):
         try:
             return str(next(iter(orjson.loads(orjson.dumps({key: 0}, option=_KEYS)))))
         except TypeError:
             pass
-    return str(next(iter(walk({key: 0}))))
+    return text_key(key)

@@ -14,7 +14,7 @@ from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import orjson
@@ -27,19 +27,18 @@ OPTION: Final = (
 )
 """orjson must not write on its own what it could not read back."""
 
-JSON: Final = (str, int, bool, None, type(None), typing.LiteralString)
-UNTYPED: Final = (object, Any, dict, list)
-"""Annotations of values that are JSON as they are, and those that promise nothing of what is inside."""
+UNTYPED: Final = (object, typing.Any)
+"""Annotations that promise nothing."""
 QUICK: Final = SCALARS - {float}
 """What orjson writes as it is, or raises; it writes a NaN as null, silently."""
 _FIXES: Final = {"tolist": "pass its tolist()", "__index__": "pass int(…)", "__float__": "pass float(…)"}
 _AS_TEXT: Final = (date, time, timedelta, UUID, Decimal, PurePath)
 
 
-def exact(value: Any) -> Any:
+def exact(value: object) -> object:
     """The value as JSON data that is equal to it; Refused where there is none."""
     if value.__class__ in SCALARS:
-        return value if value.__class__ is not float or math.isfinite(value) else walk(value)
+        return value if not isinstance(value, float) or math.isfinite(value) else walk(value)
     try:
         # Two passes in C instead of one in Python. A tuple, a UUID or a NaN in it does not come back equal.
         if orjson.loads(orjson.dumps(value, option=OPTION)) == value:
@@ -49,28 +48,31 @@ def exact(value: Any) -> Any:
     return walk(value)
 
 
-PLAIN: Final = Converter("any JSON value", exact, None)
+PLAIN: Final = Converter("any JSON value", exact, None, kinds=QUICK, plain=True)
+"""Of a float must be seen whether JSON has it: orjson writes a NaN as null, silently."""
 
 
-def walk(value: Any, depth: int = 0) -> Any:
+def walk(value: object, depth: int = 0) -> object:
     """The same as `exact`, piece by piece: finds the place of what is refused, and normalizes subclasses."""
     if depth > DEEPEST:
         raise Refused(TOO_DEEP, changed=False)
     if isinstance(value, Mapping):
-        return _equal(value, {_key(key): _item(f".{key}", item, depth) for key, item in value.items()}, dict)
+        return _equal(
+            value, {text_key(key): _item(f".{key}", item, depth) for key, item in value.items()}, dict
+        )
     if isinstance(value, list):
         return _equal(value, [_item(f"[{n}]", item, depth) for n, item in enumerate(value)], list)
     return _scalar(value)
 
 
-def _item(name: str, value: Any, depth: int) -> Any:
+def _item(name: str, value: object, depth: int) -> object:
     try:
         return walk(value, depth + 1)
     except Refused as refused:
         raise refused.under(name) from None
 
 
-def _equal(value: Any, found: Any, kind: type) -> Any:
+def _equal(value: object, found: object, kind: type) -> object:
     """What is left of a subclass; Refused where it held more than its base does."""
     if value.__class__ is kind or found == value:
         return found
@@ -79,7 +81,8 @@ def _equal(value: Any, found: Any, kind: type) -> Any:
     )
 
 
-def _key(key: Any) -> str:
+def text_key(key: object) -> str:
+    """The key of an object as JSON has it; Refused where it is no text."""
     if isinstance(key, str):
         return text(key)
     kind = type(key).__qualname__
@@ -89,10 +92,10 @@ def _key(key: Any) -> str:
     )
 
 
-def _scalar(value: Any) -> Any:
+def _scalar(value: object) -> object:
     if value is None or isinstance(value, bool):
         return value
-    found: Any = None
+    found: object = None
     if isinstance(value, str):
         found = text(value)
     elif isinstance(value, int):
@@ -132,7 +135,7 @@ def finite(value: float) -> float:
     raise Refused(f"{value} is no JSON number: pass None, or a text", changed=False)
 
 
-def foreign(value: Any) -> Refused:
+def foreign(value: object) -> Refused:
     """The refusal of a value that JSON has no form for, or one that nobody would turn back."""
     kind = type(value).__qualname__
     if isinstance(value, bytes | bytearray | memoryview):

@@ -49,7 +49,7 @@ def _dataclass(kind: Any, fields: Fields) -> Converter:
     required = _required(kind)
     name, checked = kind.__name__, not _is_generated(kind)
 
-    def decode(data: Any) -> Any:
+    def decode(data: object) -> object:
         if not isinstance(data, dict):
             raise misfit(name, data)
         check_names(name, data, fields, required)
@@ -59,7 +59,7 @@ def _dataclass(kind: Any, fields: Fields) -> Converter:
             object.__setattr__(made, field, read[field])
         return made
 
-    def encode(value: Any) -> Any:
+    def encode(value: object) -> object:
         if value.__class__ is not kind:
             raise Refused(
                 f"{kind_of(value)} would come back as {name}: pass a {name}, or annotate its own class"
@@ -116,27 +116,28 @@ def _is_generated(kind: Any) -> bool:
     )
 
 
-def _is_descriptor(held: Any) -> bool:
+def _is_descriptor(held: object) -> bool:
     """Whether an attribute has code of its own; a slot has none."""
     return hasattr(type(held), "__set__") and type(held).__name__ != "member_descriptor"
 
 
 def _named_tuple(kind: Any, fields: Fields) -> Converter:
-    required = set(kind._fields) - set(kind._field_defaults)
+    names: tuple[str, ...] = kind._fields
+    required = set(names) - set(kind._field_defaults)
     name, checked = kind.__name__, kind.__mro__[1] is not tuple
 
-    def decode(data: Any) -> Any:
-        if isinstance(data, list) and len(data) <= len(kind._fields):
-            data = dict(zip(kind._fields, data, strict=False))
+    def decode(data: object) -> object:
+        if isinstance(data, list) and len(data) <= len(names):
+            data = dict(zip(names, data, strict=False))
         if not isinstance(data, dict):
             raise misfit(name, data)
         check_names(name, data, fields, required)
         return _made(kind, {field: _read(field, fields[field], item) for field, item in data.items()})
 
-    def encode(value: Any) -> Any:
-        if value.__class__ is not kind:
+    def encode(value: object) -> object:
+        if value.__class__ is not kind or not isinstance(value, tuple):
             raise wrong(f"a {name}", value)
-        data = [_write(field, fields[field], item) for field, item in zip(kind._fields, value, strict=True)]
+        data = [_write(field, fields[field], item) for field, item in zip(names, value, strict=True)]
         if checked and not STATE.trusting:
             _check(name, decode, data, value)
         return data
@@ -147,19 +148,19 @@ def _named_tuple(kind: Any, fields: Fields) -> Converter:
 def _typed_dict(kind: Any, fields: Fields) -> Converter:
     required, name = _required_keys(kind), kind.__name__
 
-    def decode(data: Any) -> Any:
+    def decode(data: object) -> object:
         if not isinstance(data, dict):
             raise misfit(name, data)
         check_names(name, data, fields, required)
         return {field: _read(field, fields[field], item) for field, item in data.items()}
 
-    def encode(value: Any) -> Any:
+    def encode(value: object) -> object:
         if not isinstance(value, Mapping):
             raise wrong(f"a {name} (a dict)", value)
         try:
             check_names(name, value, fields, required)
         except DecodeError as error:
-            raise Refused(str(error)) from None
+            raise Refused(str(error), unfit=True) from None
         data = {str(field): _write(field, fields[field], item) for field, item in value.items()}
         check_base(value, dict, "dict")
         return data
@@ -178,7 +179,7 @@ def _required_keys(kind: Any) -> set[str]:
     }
 
 
-def check_names(name: str, given: Iterable[Any], known: Iterable[str], required: set[str]) -> None:
+def check_names(name: str, given: Iterable[object], known: Iterable[str], required: set[str]) -> None:
     """Raise DecodeError where names are missing or unknown."""
     extra, missing = set(given) - set(known), required - set(given)
     if extra or missing:
@@ -190,7 +191,7 @@ def check_names(name: str, given: Iterable[Any], known: Iterable[str], required:
         raise DecodeError(f"{name}: {'; '.join(parts)}", reason="arguments")
 
 
-def _made(kind: Callable[..., Any], fields: dict[str, Any]) -> Any:
+def _made(kind: Callable[..., object], fields: dict[str, object]) -> object:
     try:
         return kind(**fields)
     except Exception as error:
@@ -198,7 +199,7 @@ def _made(kind: Callable[..., Any], fields: dict[str, Any]) -> Any:
         raise DecodeError(f"{kind.__name__} cannot be made: {what}", reason="arguments") from error
 
 
-def _check(name: str, decode: Callable[[Any], Any], data: Any, value: Any) -> None:
+def _check(name: str, decode: Callable[[object], object], data: object, value: object) -> None:
     """Raise Refused where the class makes something else of its own fields."""
     try:
         back = decode(data)
@@ -211,8 +212,8 @@ def _check(name: str, decode: Callable[[Any], Any], data: Any, value: Any) -> No
         raise
 
 
-def _read(field: str, converter: Converter, data: Any) -> Any:
-    if converter.decode is None:
+def _read(field: str, converter: Converter, data: object) -> object:
+    if converter.decode is None or data.__class__ in converter.kinds:
         return data
     try:
         return converter.decode(data)
@@ -220,14 +221,16 @@ def _read(field: str, converter: Converter, data: Any) -> Any:
         raise under(f".{field}", error) from None
 
 
-def _write(field: str, converter: Converter, value: Any) -> Any:
+def _write(field: str, converter: Converter, value: object) -> object:
+    if value.__class__ in converter.kinds:
+        return value
     try:
         return converter.encode(value)
     except Refused as refused:
         raise refused.under(f".{field}") from None
 
 
-def field_types(kind: Any, args: tuple[Any, ...]) -> dict[str, Any]:
+def field_types(kind: Any, args: tuple[object, ...]) -> dict[str, object]:
     """The fields of a record class with their types. args: those of a generic one."""
     try:
         hints = typing.get_type_hints(kind, include_extras=True)
@@ -240,28 +243,29 @@ def field_types(kind: Any, args: tuple[Any, ...]) -> dict[str, Any]:
     else:
         names = kind._fields if is_named_tuple(kind) else hints
     given = _bindings(kind, args)
-    return {name: substituted(hints.get(name, Any), given) for name in names}
+    return {name: substituted(hints.get(name, object), given) for name in names}
 
 
-def _bindings(kind: Any, args: tuple[Any, ...]) -> dict[Any, Any]:
+def _bindings(kind: Any, args: tuple[object, ...]) -> dict[object, object]:
     """What the type variables of a class and its bases stand for."""
-    found = dict(zip(getattr(kind, "__parameters__", ()), args, strict=False))
+    found: dict[object, object] = dict(zip(getattr(kind, "__parameters__", ()), args, strict=False))
     for base in getattr(kind, "__orig_bases__", ()):
         origin = typing.get_origin(base)
         if origin is not None and origin is not typing.Generic:
             inner = tuple(substituted(arg, found) for arg in typing.get_args(base))
             for variable, meant in _bindings(origin, inner).items():
                 # One variable with two meanings is of no use: what it types is then not converted.
-                found[variable] = meant if found.get(variable, meant) == meant else Any
+                found[variable] = meant if found.get(variable, meant) == meant else object
     return found
 
 
-def substituted(hint: Any, given: dict[Any, Any]) -> Any:
+def substituted(hint: object, given: dict[object, object]) -> object:
     """The type with its variables replaced by what they stand for."""
     if isinstance(hint, typing.TypeVar):
         return given.get(hint, hint)
-    variables: tuple[Any, ...] = () if isinstance(hint, type) else getattr(hint, "__parameters__", ())
+    variables: tuple[object, ...] = () if isinstance(hint, type) else getattr(hint, "__parameters__", ())
     generic: Any = hint
     if not given or not variables:
         return hint
-    return generic[tuple(given.get(one, one) for one in variables)]
+    made: object = generic[tuple(given.get(one, one) for one in variables)]
+    return made

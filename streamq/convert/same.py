@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -20,7 +20,7 @@ _MISSING: Final = object()
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - what is compared has no zone any more
 
 
-def check_same(sent: Any, back: Any) -> None:
+def check_same(sent: object, back: object) -> None:
     """Raise Refused, with the place, where the two differ."""
     found = difference(sent, back)
     if found is not None:
@@ -30,12 +30,12 @@ def check_same(sent: Any, back: Any) -> None:
         raise refused
 
 
-def same(sent: Any, back: Any) -> bool:
+def same(sent: object, back: object) -> bool:
     """Whether what came back is what was sent."""
     return difference(sent, back) is None
 
 
-def difference(sent: Any, back: Any) -> tuple[list[str], str] | None:
+def difference(sent: object, back: object) -> tuple[list[str], str] | None:
     """The place of the first difference and what it is; None where there is none."""
     if sent is back:
         return None
@@ -52,7 +52,7 @@ def difference(sent: Any, back: Any) -> tuple[list[str], str] | None:
     return None
 
 
-def _as_good(sent: Any, back: Any) -> bool:
+def _as_good(sent: object, back: object) -> bool:
     """Whether another class is right: a plain value in place of a subclass, a float in place of an int."""
     if isinstance(sent, bool) or isinstance(back, bool | Enum):
         return False
@@ -63,7 +63,7 @@ def _as_good(sent: Any, back: Any) -> bool:
     return isinstance(sent, back.__class__) and _equal(sent, back)
 
 
-def _parts(sent: Any, back: Any) -> Iterator[tuple[str, Any, Any]] | None:
+def _parts(sent: object, back: Any) -> Iterator[tuple[str, object, object]] | None:
     """The parts of two values of one class side by side; None where they have none."""
     if isinstance(sent, list | tuple | deque):
         return _items(sent, back)
@@ -80,7 +80,7 @@ def _parts(sent: Any, back: Any) -> Iterator[tuple[str, Any, Any]] | None:
     return None
 
 
-def _items(sent: Any, back: Any) -> Iterator[tuple[str, Any, Any]]:
+def _items(sent: Collection[object], back: Collection[object]) -> Iterator[tuple[str, object, object]]:
     if len(sent) != len(back):
         yield f"[{min(len(sent), len(back))}]", _MISSING, _MISSING
         return
@@ -88,7 +88,7 @@ def _items(sent: Any, back: Any) -> Iterator[tuple[str, Any, Any]]:
         yield f"[{n}]", one, other
 
 
-def _entries(sent: Any, back: Any) -> Iterator[tuple[str, Any, Any]]:
+def _entries(sent: Mapping[Any, object], back: Mapping[Any, object]) -> Iterator[tuple[str, object, object]]:
     keys = {_label(key): key for key in back}
     for key, item in sent.items():
         if (label := _label(key)) not in keys:
@@ -100,7 +100,7 @@ def _entries(sent: Any, back: Any) -> Iterator[tuple[str, Any, Any]]:
         yield "", _MISSING, _MISSING
 
 
-def _label(key: Any) -> Any:
+def _label(key: object) -> object:
     """What a key is found by: an aware datetime by its moment, see `_same_moment`."""
     if isinstance(key, tuple):
         return tuple(map(_label, key))
@@ -110,30 +110,29 @@ def _label(key: Any) -> Any:
     return key
 
 
-def _attributes(names: Any, sent: Any, back: Any) -> Iterator[tuple[str, Any, Any]]:
+def _attributes(names: Iterable[str], sent: object, back: object) -> Iterator[tuple[str, object, object]]:
     for name in names:
         one, other = getattr(sent, name, _MISSING), getattr(back, name, _MISSING)
         if one is not _MISSING or other is not _MISSING:
             yield f".{name}", one, other
 
 
-def _model(sent: Any, back: Any) -> Iterator[tuple[str, Any, Any]]:
-    fields = type(sent).__pydantic_fields__ if hasattr(type(sent), "__pydantic_fields__") else sent.__dict__
-    yield from _attributes(fields, sent, back)
+def _model(sent: object, back: object) -> Iterator[tuple[str, object, object]]:
+    yield from _attributes(getattr(type(sent), "__pydantic_fields__", sent.__dict__), sent, back)
     for held in ("__pydantic_extra__", "__pydantic_private__"):
         one, other = getattr(sent, held, None) or {}, getattr(back, held, None) or {}
         yield from _entries(one, other)
 
 
-def _equal(sent: Any, back: Any) -> bool:
+def _equal(sent: object, back: object) -> bool:
     """Equality that also tells -0 from 0 and the two hours of a clock that was put back, and knows NaN."""
     if isinstance(sent, Decimal) and isinstance(back, Decimal):
         return bool(sent.as_tuple() == back.as_tuple())
     if isinstance(sent, float) and isinstance(back, float):
         return bool(float.__repr__(sent) == float.__repr__(back))
-    if isinstance(sent, datetime):
+    if isinstance(sent, datetime) and isinstance(back, datetime):
         return _same_moment(sent, back)
-    if isinstance(sent, time):
+    if isinstance(sent, time) and isinstance(back, time):
         return bool(sent == back) and _same_clock(sent, back)
     try:
         return bool(sent == back)
@@ -148,7 +147,7 @@ def _same_moment(sent: datetime, back: datetime) -> bool:
     return sent - back == timedelta(0)
 
 
-def _same_clock(sent: Any, back: Any) -> bool:
+def _same_clock(sent: datetime | time, back: datetime | time) -> bool:
     """Whether both have a zone, or both have none and are in the same hour of a clock that was put back."""
     if sent.tzinfo is None or back.tzinfo is None:
         return sent.tzinfo is back.tzinfo and sent.fold == back.fold

@@ -14,7 +14,7 @@ from pathlib import PurePath
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from streamq.convert.converter import Convert, Converter, Refused, kind_of, misfit, wrong
+from streamq.convert.converter import Converter, Refused, kind_of, misfit, wrong
 from streamq.convert.plain import finite, foreign, text, whole
 from streamq.convert.same import same
 
@@ -24,21 +24,27 @@ _EXACT: Final = 2.0**33
 """Seconds, some 270 years: up to there a float holds the microseconds."""
 _MICROSECOND: Final = timedelta(microseconds=1)
 _TEXT: Final[frozenset[type]] = frozenset({str})
+_WHOLE: Final[frozenset[type]] = frozenset({int})
+_NUMBERS: Final[frozenset[type]] = frozenset({int, float})
 
 
 class _Form(NamedTuple):
-    write: Convert
-    read: Callable[[type, Any], Any]
+    """json: the classes that are written; reads: those that are read; also: those of values that are taken
+    besides the class itself."""
+
+    write: Callable[[Any], object]
+    read: Callable[[type, Any], object]
     json: frozenset[type] = _TEXT
     also: tuple[type, ...] = ()
+    reads: frozenset[type] = _TEXT
 
 
-def _moment(value: Any) -> str:
+def _moment(value: datetime | time) -> str:
     found = datetime.isoformat(value) if isinstance(value, datetime) else time.isoformat(value)
     return found + _FOLD if value.fold and value.utcoffset() is None else found
 
 
-def _read_moment(kind: Any, data: Any) -> Any:
+def _read_moment(kind: Any, data: str) -> object:
     if data.endswith(_FOLD):
         return kind.fromisoformat(data[: -len(_FOLD)]).replace(fold=1)
     return kind.fromisoformat(data)
@@ -52,7 +58,7 @@ def _seconds(value: timedelta) -> float | str:
     return f"{'-' if micros < 0 else ''}{abs(micros) // 10**6}.{abs(micros) % 10**6:06d}"
 
 
-def _read_seconds(kind: Any, data: Any) -> Any:
+def _read_seconds(kind: Any, data: str | float) -> object:
     if isinstance(data, str):
         exact = Decimal(data)
         if exact.adjusted() > 20:  # or a short text would make an enormous number
@@ -61,19 +67,19 @@ def _read_seconds(kind: Any, data: Any) -> Any:
     return kind(seconds=float(data))
 
 
-def _decimal(value: Any) -> Any:
+def _decimal(value: Any) -> object:
     if isinstance(value, Decimal):
         return Decimal.__str__(value)
     return finite(float(value)) if isinstance(value, float) else whole(int(value))
 
 
-def _number(value: Any) -> Any:
+def _number(value: float) -> object:
     if isinstance(value, float):
         return finite(float.__float__(value))
     return whole(value if isinstance(value, bool) else int.__index__(value))
 
 
-def _read_number(kind: Any, data: Any) -> Any:
+def _read_number(kind: Any, data: object) -> object:
     return data if data.__class__ is kind else kind(data)
 
 
@@ -83,7 +89,7 @@ def _date(value: date) -> str:
     return date.isoformat(value)
 
 
-def _from_text(kind: Any, data: Any) -> Any:
+def _from_text(kind: Any, data: object) -> object:
     return kind(data)
 
 
@@ -96,10 +102,10 @@ _FORMS: Final[dict[type, _Form]] = {
     _real(datetime): _Form(_moment, _read_moment),
     _real(date): _Form(_date, _read_moment),
     time: _Form(_moment, _read_moment),
-    timedelta: _Form(_seconds, _read_seconds, frozenset({float})),
+    timedelta: _Form(_seconds, _read_seconds, frozenset({float}), reads=_NUMBERS | _TEXT),
     UUID: _Form(str, _from_text),
-    Decimal: _Form(_decimal, lambda kind, data: kind(str(data)), also=(int, float)),
-    float: _Form(_number, _read_number, frozenset({float, int}), also=(int,)),
+    Decimal: _Form(_decimal, lambda kind, data: kind(str(data)), also=(int, float), reads=_NUMBERS | _TEXT),
+    float: _Form(_number, _read_number, _NUMBERS, also=(int,), reads=_NUMBERS),
     PurePath: _Form(str, _from_text),
     ipaddress.IPv4Interface: _Form(str, _from_text),
     ipaddress.IPv6Interface: _Form(str, _from_text),
@@ -109,9 +115,8 @@ _FORMS: Final[dict[type, _Form]] = {
     ipaddress.IPv6Network: _Form(str, _from_text),
     # Of these only subclasses are converted: the classes themselves are JSON.
     str: _Form(text, _from_text, also=(str,)),
-    int: _Form(lambda value: whole(int.__index__(value)), _from_text, frozenset({int}), also=(int,)),
+    int: _Form(lambda value: whole(int.__index__(value)), _from_text, _WHOLE, also=(int,), reads=_WHOLE),
 }
-_ONLY_TEXT: Final = (_real(datetime), _real(date), time, UUID)
 
 
 def scalar(kind: type) -> Converter | None:
@@ -125,16 +130,16 @@ def scalar(kind: type) -> Converter | None:
 def _converter(kind: type, base: type, form: _Form) -> Converter:
     name, takes = kind.__name__, (kind, base, *form.also)
 
-    def decode(data: Any) -> Any:
-        if base in _ONLY_TEXT and not isinstance(data, str):
+    def decode(data: object) -> object:
+        if data.__class__ not in form.reads:
             raise misfit(name, data)
         try:
             return form.read(kind, data)
         except (ValueError, TypeError, AttributeError, ArithmeticError):
             raise misfit(name, data) from None
 
-    def encode(value: Any) -> Any:
-        if not isinstance(value, takes):
+    def encode(value: object) -> object:
+        if not isinstance(value, takes) or isinstance(value, bool):
             raise (
                 foreign(value)
                 if isinstance(value, bytes)

@@ -6,30 +6,27 @@ Owns which member data is read as. A value whose data another member would claim
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
-from streamq.convert.converter import STATE, Converter, Refused, kind_of, misfit, short, wrong
-from streamq.convert.plain import PLAIN
+from streamq.convert.converter import STATE, Convert, Converter, Refused, kind_of, misfit, short, wrong
+from streamq.convert.json_scalars import checked, unfit
 from streamq.convert.same import same
 from streamq.errors import DecodeError
 
-_JSON: Final[dict[Any, tuple[type, ...]]] = {
-    str: (str,), int: (int,), float: (float,), bool: (bool,), type(None): (type(None),), dict: (dict,),
-    list: (list,),
-}  # fmt: skip
+_NONE: Final = frozenset({type(None)})
 _ANY: Final = (str, int, float, bool, type(None), dict, list)
 
 
 def optional(inner: Converter) -> Converter:
     """T | None, the usual union."""
-    write, read = inner.encode, inner.read
+    write, read = inner.write, inner.read
 
-    def decode(data: Any) -> Any:
+    def decode(data: object) -> object:
         return None if data is None else read(data)
 
-    def encode(value: Any) -> Any:
+    def encode(value: object) -> object:
         if value is None:
             return None
         data = write(value)
@@ -37,49 +34,76 @@ def optional(inner: Converter) -> Converter:
             raise Refused(f"{short(value)} would come back as None")
         return data
 
-    return Converter(f"{inner.name} or None", encode, decode, inner.json | {type(None)})
+    return Converter(
+        f"{inner.name} or None",
+        encode,
+        decode,
+        inner.json | _NONE,
+        kinds=inner.kinds | _NONE,
+        plain=inner.plain,
+    )
 
 
-def union(members: Sequence[tuple[Any, Converter]]) -> Converter:
+def union(members: Sequence[tuple[object, Converter]]) -> Converter:
     """A | B | …, of the annotations and their converters."""
     converters = [one for _, one in members]
-    if all(one.decode is None for one in converters):
-        return PLAIN
-    found = [one for one in converters if one.decode is not None]
-    if len(found) == 1 and all(kind is type(None) or one is found[0] for kind, one in members):
+    kinds = frozenset[type]().union(*(one.kinds for one in converters))
+    for one in converters:
+        if one.decode is None and all(other.plain for other in converters):
+            return one  # it takes whatever is JSON
+    if all(one.kinds and one.kinds == one.json for one in converters):
+        return checked(kinds)
+    found = [one for one in converters if one.kinds != _NONE]
+    if len(found) == 1:
         return optional(found[0])
-    plain = {kind for annotation, one in members if one.decode is None for kind in _classes(annotation, one)}
-    return _union(" or ".join(dict.fromkeys(_name(*member) for member in members)), found, plain)
+    name = " or ".join(dict.fromkeys(_name(*member) for member in members))
+    plain = [one for one in converters if one.plain]
+    return _plain(name, plain, kinds) if plain == converters else _union(name, converters)
 
 
-def _classes(annotation: Any, converter: Converter) -> tuple[type, ...]:
-    return _JSON.get(annotation) or tuple(converter.json) or _ANY
-
-
-def _name(annotation: Any, converter: Converter) -> str:
+def _name(annotation: object, converter: Converter) -> str:
     return getattr(annotation, "__name__", converter.name)
 
 
-def _union(name: str, typed: list[Converter], plain: set[type]) -> Converter:
-    members = (*typed, PLAIN) if plain else tuple(typed)
+def _plain(name: str, members: list[Converter], kinds: frozenset[type]) -> Converter:
+    """The union of members whose data are the values themselves: there is nothing to be told apart."""
 
-    def decode(data: Any) -> Any:
+    def decode(data: object) -> object:
+        return _first(members, name, data)
+
+    def encode(value: object) -> object:
+        refused: Refused | None = None
+        for one in members:
+            try:
+                return one.write(value)
+            except Refused as error:
+                refused = _better(refused, error, of_own=True)
+        raise refused if refused is not None and refused.place else unfit(name, value)
+
+    json = frozenset[type]().union(*(one.json for one in members))
+    return Converter(name, encode, decode, json, kinds=kinds, plain=True)
+
+
+def _union(name: str, converters: list[Converter]) -> Converter:
+    typed, plains = [one for one in converters if not one.plain], [one for one in converters if one.plain]
+    plain = {kind for one in plains for kind in one.json or _ANY}
+    members = (*typed, *plains)
+
+    def decode(data: object) -> object:
         """The member that writes exactly such data; else the first that reads it, plain text last."""
         kind = data.__class__
         found = _read(typed, data, strict=kind in plain)
         if found is not None and (found[1] or kind not in plain or kind is str):
             return found[0]
-        if kind in plain:
-            return data
-        raise misfit(name, data)
+        return _first(plains, name, data)
 
-    def encode(value: Any) -> Any:
+    def encode(value: object) -> object:
         refused: Refused | None = None
         for one in members:
             try:
                 data = _trusting(one, value)
             except Refused as error:
-                refused = _better(refused, error, of_own=one is not PLAIN)
+                refused = _better(refused, error, of_own=not one.plain)
                 continue
             back = value if STATE.trusting else _read_back(decode, data)
             if same(value, back):
@@ -90,13 +114,25 @@ def _union(name: str, typed: list[Converter], plain: set[type]) -> Converter:
     return Converter(name, encode, decode)
 
 
-def _read(typed: list[Converter], data: Any, *, strict: bool) -> tuple[Any, bool] | None:
+def _first(plains: list[Converter], name: str, data: object) -> object:
+    """What the first of these reads; they are plain, so that it is the data itself."""
+    claiming = [one for one in plains if one.claims(data)]
+    for one in claiming:
+        try:
+            return one.read(data)
+        except DecodeError:
+            if len(claiming) == 1:
+                raise
+    raise misfit(name, data)
+
+
+def _read(typed: list[Converter], data: object, *, strict: bool) -> tuple[object, bool] | None:
     """What a member makes of the data, and whether it writes exactly such data. strict: a plain member
     would take it, so those members do not count that do not write such data at all."""
     claiming = [one for one in typed if one.claims(data)]
     if not strict and len(claiming) == 1:
         typed = claiming  # what it writes need not be looked at, which would take long in a deep tree
-    first: tuple[Any, bool] | None = None
+    first: tuple[object, bool] | None = None
     for one in typed:
         if strict and one.json and data.__class__ not in one.json:
             continue
@@ -110,7 +146,7 @@ def _read(typed: list[Converter], data: Any, *, strict: bool) -> tuple[Any, bool
     return first
 
 
-def _ambiguous(name: str, value: Any, back: Any) -> Refused:
+def _ambiguous(name: str, value: object, back: object) -> Refused:
     if back is NotImplemented:
         return wrong(name, value)
     return Refused(
@@ -119,7 +155,7 @@ def _ambiguous(name: str, value: Any, back: Any) -> Refused:
     )
 
 
-def _trusting(one: Converter, value: Any) -> Any:
+def _trusting(one: Converter, value: object) -> object:
     outer, STATE.trusting = STATE.trusting, True
     try:
         return one.encode(value)
@@ -127,7 +163,7 @@ def _trusting(one: Converter, value: Any) -> Any:
         STATE.trusting = outer
 
 
-def _read_back(decode: Any, data: Any) -> Any:
+def _read_back(decode: Convert, data: object) -> object:
     """What the data is read as; a value like no other where it cannot be."""
     try:
         return decode(orjson.loads(orjson.dumps(data)))
@@ -142,7 +178,7 @@ def _better(first: Refused | None, other: Refused, *, of_own: bool) -> Refused:
     return first
 
 
-def _writes(one: Converter, value: Any, data: Any) -> bool:
+def _writes(one: Converter, value: object, data: object) -> bool:
     """Whether this member writes exactly such data for such a value."""
     try:
         written = orjson.loads(orjson.dumps(_trusting(one, value)))

@@ -5,8 +5,6 @@ Owns the words of that error.
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 
 from streamq.convert.converter import Converter, Refused
@@ -43,7 +41,7 @@ def encode_as(converter: Converter, value: object, *, what: str) -> bytes:
         raise refusal(what, Refused(TOO_DEEP, changed=False)) from None
 
 
-def dumped(data: Any) -> bytes:
+def dumped(data: object) -> bytes:
     """JSON data as text. Refused where orjson does not write it, or where it is nested too deep."""
     try:
         raw = orjson.dumps(data)
@@ -58,5 +56,8 @@ def dumped(data: Any) -> bytes:
 def refusal(what: str, refused: Refused) -> PayloadError:
     """The error for the caller: what, where in it, why, and the fix."""
     place = f" at {refused.place}" if refused.place else ""
-    verb = "would not come back as sent" if refused.changed else "cannot be JSON"
+    if refused.unfit:
+        verb = "cannot be sent as annotated"
+    else:
+        verb = "would not come back as sent" if refused.changed else "cannot be JSON"
     return PayloadError(f"{what} {verb}{place}: {refused.fault}")

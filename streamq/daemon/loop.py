@@ -43,7 +43,7 @@ class Faults:
 
     def __init__(self, chore: str, rounds: Rounds) -> None:
         self._chore, self._rounds = chore, rounds
-        self.log = telemetry.get_logger(chore=chore)
+        self.log: Any = telemetry.get_logger(chore=chore)
         self.found: list[str] = []
 
     def add(self, about: dict[str, Any], error: str, **more: Any) -> None:

@@ -58,9 +58,9 @@ class Daemon:
     ) -> None:
         if not isinstance(address, Address):
             raise UsageError(f"Daemon({address!r}): takes an address, Daemon(app.address)")
-        self.options = options or DaemonOptions()
-        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        self.ready = asyncio.Event()
+        self.options: DaemonOptions = options or DaemonOptions()
+        self.name: str = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.ready: asyncio.Event = asyncio.Event()
         self._transport = AsyncTransport(address)
         self._namespace = address.namespace
         self._directory = Directory(self._transport, only)

@@ -66,7 +66,9 @@ def dashboard(
     )
 
 
-def waiting(find: Callable[[], Queue], why: StreamQError, *, name: str, **options: Any) -> Callable[..., Any]:
+def waiting(
+    find: Callable[[], Queue], why: StreamQError, *, name: str, **options: Any
+) -> Callable[..., object]:
     """As `dashboard`, of a queue that is yet to come: `find` raises StreamQErrors until it is there."""
     try:
         from streamq.dashboard.waiting import build  # noqa: PLC0415 - needs an extra

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, get_args
+from typing import Final, Literal, Protocol, get_args
 
 from streamq.errors import UsageError
 
@@ -48,7 +48,7 @@ class Request(Protocol):
     @property
     def headers(self) -> Mapping[str, str]: ...
     @property
-    def client(self) -> Any: ...
+    def client(self) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class LoginLink:
         self._announce = announce
         self._lock = threading.Lock()
         self.role: Role = role
-        self.link_token = secrets.token_urlsafe(32)
+        self.link_token: str = secrets.token_urlsafe(32)
 
     def __call__(self, request: Request) -> Principal | None:
         """Return None: a request does not come in by the link but by the session that it opens."""
@@ -215,7 +215,7 @@ def comes_from(request: Request, proxies: Sequence[str]) -> bool:
     return False
 
 
-def parse(text: str, proxies: Sequence[str] = ()) -> Callable[..., Any]:
+def parse(text: str, proxies: Sequence[str] = ()) -> Callable[..., object]:
     """Return an entry from its text. Raises UsageError, which names the forms and repeats no secret.
 
     `basic:USER:PASSWORD[:ROLE]`, `bearer:TOKEN[:ROLE]`, `header:NAME[:ROLE]`, `call:MODULE:NAME`, `none`; a
@@ -232,7 +232,7 @@ def parse(text: str, proxies: Sequence[str] = ()) -> Callable[..., Any]:
             case "header", [name, *role] if name and len(role) <= 1:
                 return Header(name, _role(role, "viewer"), proxies=proxies)
             case "call", [module, name]:
-                found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+                found: Callable[..., object] = getattr(importlib.import_module(module), name)
                 return found
             case "none", [""] if text == "none":
                 return Anyone("admin")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Any
 
 import orjson
 from starlette.concurrency import run_in_threadpool
@@ -25,7 +24,7 @@ from streamq.dashboard.queries import PAGE, dead_groups, listed, task_filter
 from streamq.errors import UnknownTaskType
 
 
-def _json(value: Any, status: int = 200) -> Response:
+def _json(value: object, status: int = 200) -> Response:
     return Response(orjson.dumps(value, default=_other), status, media_type="application/json")
 
 

@@ -24,10 +24,11 @@ class Connections:
     """The connections of one server."""
 
     def __init__(self, most: int = MOST, most_silent: int = MOST_SILENT, patience: float = PATIENCE) -> None:
-        self._most, self._most_silent, self.patience = most, most_silent, patience
-        self._open: dict[Any, str] = {}  # in the order in which they came
+        self._most, self._most_silent = most, most_silent
+        self.patience: float = patience
+        self._open: dict[object, str] = {}  # in the order in which they came
 
-    def add(self, protocol: Any, peer: str) -> None:
+    def add(self, protocol: object, peer: str) -> None:
         """Take a connection in; the oldest silent one of the same peer, or of all, makes room."""
         self._open[protocol] = peer
         silent = [one for one in self._open if one is not protocol and not _busy(one)]
@@ -37,7 +38,7 @@ class Connections:
         elif len(self._open) > self._most:
             _cut(silent[0] if silent else protocol)
 
-    def remove(self, protocol: Any) -> None:
+    def remove(self, protocol: object) -> None:
         self._open.pop(protocol, None)
 
     def peers(self) -> Counter[str]:

@@ -57,7 +57,7 @@ _OTHER_NAME: Final = (
 )
 
 
-def known_hosts(hosts: Sequence[str] | None, entries: Sequence[Any]) -> frozenset[str] | None:
+def known_hosts(hosts: Sequence[str] | None, entries: Sequence[object]) -> frozenset[str] | None:
     """Return the names that a site goes by; None for any.
 
     A page of another site that rebinds its own name to this host sends no password and no token of ours. So

@@ -30,7 +30,7 @@ YOUNG: Final = 20
 
 def type_row(
     one: TypeStats, recent: list[Rollup], points: list[Point], pause: Pause | None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """A task type on the overview."""
     # Not of the minute that is under way, which would look like a fall.
     return {**shown(one, activity(recent), pause), "per_minute": [point.done for point in points[:-1]]}
@@ -47,7 +47,7 @@ def _remembering(inspector: Inspector, history: History) -> History:
     return History() if inspector.partial else history
 
 
-def _overview(inspector: Inspector, history: History) -> dict[str, Any]:
+def _overview(inspector: Inspector, history: History) -> dict[str, object]:
     paused, rows, recents = inspector.paused(), list[dict[str, Any]](), list[list[Rollup]]()
     look = history.look(inspector)
     types, more = inspector.glance()
@@ -65,11 +65,11 @@ def _overview(inspector: Inspector, history: History) -> dict[str, Any]:
     }
 
 
-def chart(reach: Reach, history: History, task_type: str | None, span: str) -> dict[str, Any]:
+def chart(reach: Reach, history: History, task_type: str | None, span: str) -> dict[str, object]:
     """Series for a chart: of one type, or of all together. Times in seconds since the epoch, rates in
     tasks a second, durations in seconds."""
 
-    def look(inspector: Inspector) -> dict[str, Any]:
+    def look(inspector: Inspector) -> dict[str, object]:
         if task_type is not None and task_type not in inspector.types():
             raise UnknownTaskType(f"There is no task type {task_type!r}.")
         return _chart(inspector, _remembering(inspector, history), task_type, span)
@@ -77,7 +77,7 @@ def chart(reach: Reach, history: History, task_type: str | None, span: str) -> d
     return reach.look(look)[0]
 
 
-def _chart(inspector: Inspector, history: History, task_type: str | None, span: str) -> dict[str, Any]:
+def _chart(inspector: Inspector, history: History, task_type: str | None, span: str) -> dict[str, object]:
     of: Span = "day" if span == "day" else "hour"
     types = [task_type] if task_type else inspector.glance()[0]
     points = history.look(inspector).points(types, of, task_type or ALL)
@@ -87,7 +87,7 @@ def _chart(inspector: Inspector, history: History, task_type: str | None, span: 
     return {"span": of, "times": [point.start_ms // 1000 for point in points], **series}
 
 
-def task(info: TaskInfo, privacy: Privacy) -> dict[str, Any]:
+def task(info: TaskInfo, privacy: Privacy) -> dict[str, object]:
     """A task with all that is known of it."""
     result = (info.result or b"null") if info.result is not None else None
     failures = [privacy.failure(one, info.payload) for one in info.failures]
@@ -106,7 +106,7 @@ def origin(info: TaskInfo) -> str | None:
     return f"{head}:{raw.decode('utf-8', 'replace')}" if raw else None
 
 
-def task_row(row: TaskRow, privacy: Privacy) -> dict[str, Any]:
+def task_row(row: TaskRow, privacy: Privacy) -> dict[str, object]:
     """A task in a list. `payload` is text, cut."""
     fields = asdict(row)
     del fields["fields"]
@@ -117,7 +117,7 @@ def task_row(row: TaskRow, privacy: Privacy) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def last_error(row: TaskRow, privacy: Privacy) -> dict[str, Any] | None:
+def last_error(row: TaskRow, privacy: Privacy) -> dict[str, object] | None:
     return None if row.last_error is None else privacy.failure(row.last_error, row.whole_payload)
 
 
@@ -128,7 +128,7 @@ def private(wanted: TaskFilter, privacy: Privacy) -> TaskFilter:
     return replace(wanted, told=lambda row: told(last_error(row, privacy), row.reason))
 
 
-def page(found: TaskPage, privacy: Privacy) -> dict[str, Any]:
+def page(found: TaskPage, privacy: Privacy) -> dict[str, object]:
     """A page of a list."""
     return {
         "tasks": [task_row(row, privacy) for row in found.rows],
@@ -170,7 +170,7 @@ def groups(found: DeadGroups, privacy: Privacy) -> dict[str, Any]:
     }
 
 
-def dead_group(group: DeadGroup, privacy: Privacy) -> dict[str, Any]:
+def dead_group(group: DeadGroup, privacy: Privacy) -> dict[str, object]:
     """A group with the message of its latest letter, as far as that is to be shown."""
     fields = asdict(group)
     payload, framed = fields.pop("payload"), fields.pop("framed")
@@ -179,11 +179,11 @@ def dead_group(group: DeadGroup, privacy: Privacy) -> dict[str, Any]:
     return {**fields, "message": privacy.error_text(group.message, payload)}
 
 
-def worker(one: WorkerInfo) -> dict[str, Any]:
+def worker(one: WorkerInfo) -> dict[str, object]:
     return asdict(one)
 
 
-def process(one: WorkerInfo) -> dict[str, Any]:
+def process(one: WorkerInfo) -> dict[str, object]:
     """A worker or daemon for a page: what its heartbeat should tell, whatever it tells."""
     told = one.details
     state = "silent" if not one.alive else "draining" if told.get("draining") else "alive"
@@ -196,7 +196,7 @@ def process(one: WorkerInfo) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def running(task: Any) -> dict[str, Any] | None:
+def running(task: object) -> dict[str, Any] | None:
     """A task that a worker says it runs: id, attempt, since_ms; None where it does not say so."""
     if not isinstance(task, dict) or not isinstance(task.get("id"), str):
         return None
@@ -211,7 +211,7 @@ def server(inspector: Inspector) -> dict[str, str]:
         return {}
 
 
-def diagnosis(found: Findings, address: object) -> dict[str, Any]:
+def diagnosis(found: Findings, address: object) -> dict[str, object]:
     """What the doctor found, as `streamq doctor --json` prints it, and how old that is."""
     checks = [asdict(check) for check in found.diagnosis.checks]
     return {"server": str(address), "ok": found.diagnosis.ok, "checks": checks, "age": round(found.age, 1)}

@@ -125,7 +125,7 @@ class Pages:
             enqueued_ms=_enqueued(info.id, info.fields), now=self._now(info),
         )  # fmt: skip
 
-    def _now(self, info: TaskInfo) -> dict[str, Any] | None:
+    def _now(self, info: TaskInfo) -> dict[str, object] | None:
         """The attempt that is under way, as far as its worker has told: attempt, since_ms, waited."""
         if info.state != "running":
             return None
@@ -180,7 +180,7 @@ class Pages:
     def actions(self, request: Request) -> Response:
         return self._page(request, "actions.html", actions=self._site.queue.inspector.actions())
 
-    def _page(self, request: Request, template: str, /, *, status: int = 200, **values: Any) -> Response:
+    def _page(self, request: Request, template: str, /, *, status: int = 200, **values: object) -> Response:
         principal = request.scope["principal"]
         may = {action: principal.may(action) for action in MAY}
         return self._site.render.page(request, template, status=status, may=may, **values)

@@ -11,7 +11,7 @@ import fnmatch
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -40,7 +40,7 @@ class Privacy:
         """Whether everything is shown."""
         return not (self.fields or self.hide)
 
-    def value(self, raw: bytes | None) -> Any:
+    def value(self, raw: bytes | None) -> object:
         """Stored bytes as what JSON makes of them, without what is not to be shown."""
         if raw is None:
             return None
@@ -78,7 +78,7 @@ class Privacy:
         """A result on one line, cut."""
         return "" if raw is None else _cut(self.result(raw, payload), limit)
 
-    def failure(self, told: dict[str, Any], payload: bytes | None) -> dict[str, Any]:
+    def failure(self, told: dict[str, object], payload: bytes | None) -> dict[str, object]:
         """A failed attempt of a task, with the place of its exception, and with message and traceback as far
         as they are to be shown. payload: all of it; None where it is not known."""
         traceback = str(told.get("traceback", ""))
@@ -99,7 +99,7 @@ class Privacy:
         values = None if self.hide else self._values(payload)
         return HIDDEN if values is None else values.masked(text)
 
-    def result(self, raw: bytes | None, payload: bytes | None) -> Any:
+    def result(self, raw: bytes | None, payload: bytes | None) -> object:
         """Return a stored result without what is not to be shown. It may repeat what redacted fields hold
         under any name, so if the payload is not known only its null or truth value is shown."""
         value = self.value(raw)
@@ -121,7 +121,7 @@ class Privacy:
         RecursionError if it cannot be told."""
         return set(self._secrets(orjson.loads(readable(payload) or b""), 0, secret=False))
 
-    def _secrets(self, value: Any, depth: int, *, secret: bool) -> Iterator[str]:
+    def _secrets(self, value: object, depth: int, *, secret: bool) -> Iterator[str]:
         if depth > _DEEPEST:
             raise RecursionError
         if isinstance(value, dict):
@@ -135,7 +135,7 @@ class Privacy:
         elif secret and value is not None:
             yield str(value)
 
-    def _cleaned(self, value: Any, depth: int) -> Any:
+    def _cleaned(self, value: object, depth: int) -> object:
         if not self.fields:
             return value
         if depth > _DEEPEST:
@@ -159,7 +159,7 @@ def _values(privacy: Privacy, payload: bytes) -> Values | None:
     return Values(found) if sum(map(len, found)) <= _MOST else None
 
 
-def _without(value: Any, values: Values) -> Any:
+def _without(value: object, values: Values) -> object:
     """Return a value of JSON with these masked in its names, texts and numbers."""
     if isinstance(value, dict):
         return {values.masked(name): _without(inner, values) for name, inner in value.items()}
@@ -171,16 +171,16 @@ def _without(value: Any, values: Values) -> Any:
     return value if masked == str(value) else masked
 
 
-def _cut(value: Any, limit: int) -> str:
+def _cut(value: object, limit: int) -> str:
     text = value if isinstance(value, str) else orjson.dumps(value).decode()
     return text if len(text) <= limit else text[:limit] + "…"
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return HIDDEN if isinstance(value, str) and value == HIDDEN else _pretty(value)
 
 
-def _pretty(value: Any) -> str:
+def _pretty(value: object) -> str:
     if isinstance(value, str) and not value.isprintable():
         return value
     return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()

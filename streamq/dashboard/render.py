@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote, unquote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -125,7 +125,9 @@ class Renderer:
         self._name = name
         self._read_only = read_only
 
-    def page(self, request: Request, template: str, /, *, status: int = 200, **values: Any) -> HTMLResponse:
+    def page(
+        self, request: Request, template: str, /, *, status: int = 200, **values: object
+    ) -> HTMLResponse:
         """A page. Links are made from the place where the site is mounted."""
         root = request.scope.get("root_path", "")
 

@@ -42,7 +42,7 @@ def build(
     """The site of the queue that `find` returns once it does, and a page about the wait before that. Both are
     behind one guard: who has logged in to the one is logged in to the other."""
 
-    def make() -> Any:
+    def make() -> object:
         return unguarded(find(), read_only=read_only, redact=redact, hide_payloads=hide_payloads)
 
     waiting = Waiting(make, why, Renderer(name, read_only=read_only))
@@ -62,9 +62,9 @@ class Waiting:
     make: raises StreamQErrors for what it waits for. It is called in a thread, one call at a time.
     """
 
-    def __init__(self, make: Callable[[], Any], why: StreamQError, render: Renderer) -> None:
+    def __init__(self, make: Callable[[], object], why: StreamQError, render: Renderer) -> None:
         self._make, self._why, self._render = make, why, render
-        self._site: Any = None
+        self._site: object = None
         self._static = StaticFiles(directory=STATIC)
         self._looking = asyncio.Lock()
         self._looked = float("-inf")

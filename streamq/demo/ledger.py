@@ -25,7 +25,7 @@ def _file(directory: str, pid: int) -> int:
     return os.open(Path(directory) / f"{pid}.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
 
-def write(event: str, task: str, **more: Any) -> None:
+def write(event: str, task: str, **more: object) -> None:
     """Note an event of a task."""
     line = orjson.dumps({"event": event, "task": task, "at": time.time(), **more}) + b"\n"
     os.write(_file(os.environ[DIRECTORY], os.getpid()), line)

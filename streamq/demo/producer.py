@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import sys
 import time
-from typing import Any, Final
+from typing import Final
 
 from streamq.demo import ledger
 from streamq.demo.tasks import app, email, image_processing
@@ -20,7 +20,7 @@ BODY: Final = "Dear customer, your order has been sent and should be with you in
 
 
 def main(tasks: int) -> None:
-    bulk: list[Bound[Any]] = []
+    bulk: list[Bound[object]] = []
     for number in range(tasks):
         bulk.append(_image(number) if number % 10 == 9 else _email(number))
         if len(bulk) == BULK:
@@ -29,17 +29,17 @@ def main(tasks: int) -> None:
     _send(bulk)
 
 
-def _email(number: int) -> Bound[Any]:
+def _email(number: int) -> Bound[object]:
     priority: Priority = "high" if number % 10 == 0 else "normal"
     return email.options(priority=priority).bind(number, f"customer{number}@example.com", "Your order", BODY)
 
 
-def _image(number: int) -> Bound[Any]:
+def _image(number: int) -> Bound[object]:
     delay = random.uniform(0.5, 3.0)
     return image_processing.options(delay=delay).bind(number, time.time() + delay)
 
 
-def _send(bulk: list[Bound[Any]]) -> None:
+def _send(bulk: list[Bound[object]]) -> None:
     for handle in app.enqueue_many(bulk):
         ledger.write("accepted", handle.id)
 

@@ -13,7 +13,7 @@ from streamq.context import get_context
 from streamq.demo import ledger
 from streamq.queue import StreamQ
 
-app = StreamQ("demo")
+app: StreamQ = StreamQ("demo")
 SIZE = 48
 
 

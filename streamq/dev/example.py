@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Any, Final
 from uuid import UUID
 
-_PLAIN: Final[dict[Any, Any]] = {
+_PLAIN: Final[dict[object, object]] = {
     bool: True, int: 1, float: 1.5, Decimal: Decimal("1.50"), UUID: UUID(int=1), type(None): None,
     datetime: datetime(2030, 1, 1, tzinfo=UTC), date: date(2030, 1, 1),
 }  # fmt: skip
@@ -26,7 +26,7 @@ class NoExampleError(Exception):
     """There is none for this annotation."""
 
 
-def arguments(function: Callable[..., Any]) -> dict[str, Any] | None:
+def arguments(function: Callable[..., object]) -> dict[str, object] | None:
     """An example of what this function could be called with, without what has a default; None where an
     annotation is of a kind that nothing can be made up for."""
     try:
@@ -41,7 +41,7 @@ def arguments(function: Callable[..., Any]) -> dict[str, Any] | None:
         return None
 
 
-def _example(hint: Any, name: str) -> Any:
+def _example(hint: object, name: str) -> object:
     if hint is str or hint is Any:
         return f"sample {name}"
     if hint in _PLAIN:
@@ -60,7 +60,7 @@ def _example(hint: Any, name: str) -> Any:
     raise NoExampleError(hint)
 
 
-def _first(hints: tuple[Any, ...], name: str) -> Any:
+def _first(hints: tuple[object, ...], name: str) -> object:
     for hint in hints:
         try:
             return _example(hint, name)

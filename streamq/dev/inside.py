@@ -67,7 +67,7 @@ def _app(plan: Plan) -> Any:
     return app
 
 
-def _place(address: Address) -> tuple[Any, ...]:
+def _place(address: Address) -> tuple[object, ...]:
     have = address.arguments
     host = {"localhost": "127.0.0.1"}.get(have.get("host", ""), have.get("host"))
     return address.kind, host, have.get("port"), have.get("path"), have.get("db", 0), str(address.data_dir)

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from streamq.doctor.examination import examine as examine
 
 # A worker asks what it needs to be allowed, and nothing more.
-__all__, __getattr__ = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll]
+__all__, _named = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll]
     __name__, {"check": ("Check", "Status"), "examination": ("Diagnosis", "examine")}
 )
+
+
+def __getattr__(name: str) -> object:
+    return _named(name)

@@ -101,5 +101,6 @@ def _apps(transport: SyncTransport, found: dict[str, int]) -> Iterator[Check]:
         yield from queue.daemons(tending, name)
     yield from queue.unreadable("daemons", look.told)
     yield from queue.releases([*tending, *(one for listed in working.values() for one in listed)])
+    yield from queue.features([one for listed in working.values() for one in listed])
     for name, shards in found.items():
         yield from queue.AppChecks(transport, name, shards).run(working[name])

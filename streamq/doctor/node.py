@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from streamq import calls
 from streamq.calls import Call
@@ -84,7 +84,7 @@ def ask(transport: Runs) -> Node:
     return Node(_info(transport), _settings(transport), round_trip, skew)
 
 
-def permitted(transport: Runs, *command: str | int) -> Any:
+def permitted(transport: Runs, *command: str | int) -> object:
     """A command's raw reply; None where the user or the server does not allow it."""
     try:
         return transport.run(Call(None, (), command, lambda reply: reply))

@@ -5,6 +5,7 @@ Owns the judging of an app. Asks through the inspector and a few questions of it
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -15,6 +16,7 @@ from streamq.heartbeats import WorkerInfo
 from streamq.inspector import Inspector
 from streamq.keys import TypeKeys, type_keys
 from streamq.overview import TypeStats
+from streamq.stored import count
 from streamq.transport import SyncTransport
 from streamq.unreadable import Unreadable
 
@@ -64,6 +66,23 @@ def releases(found: Sequence[WorkerInfo]) -> Iterator[Check]:
         yield ok("releases", f"streamq {next(iter(seen))} everywhere")
 
 
+def features(found: Sequence[WorkerInfo]) -> Iterator[Check]:
+    """Whether all workers can do what any of them can: a task may ask for it."""
+    said = {one.name: set(map(str, one.details.get("speaks") or ())) for one in found if one.alive}
+    known = set[str]().union(*said.values())
+    lacking = {name: sorted(known - speaks) for name, speaks in said.items() if known - speaks}
+    if lacking:
+        listed = [
+            f"{name} ({', '.join(names[:5])})" for name, names in sorted(lacking.items())[:FAULTS_SHOWN]
+        ]
+        more = f" and {len(lacking) - len(listed)} more" if len(lacking) > len(listed) else ""
+        yield warning(
+            "features",
+            f"{len(lacking)} of {len(said)} workers lack what others can do: {', '.join(listed)}{more}",
+            "restart them with the newer release; until then they hand such tasks back, for others to run",
+        )
+
+
 def unreadable(name: str, told: Sequence[str]) -> Iterator[Check]:
     """What could not be read, and is in no other check."""
     for one in told[:FAULTS_SHOWN]:
@@ -87,6 +106,7 @@ class AppChecks:
         yield self._silent(stats, {one.name for one in alive})
         yield self._due(stats)
         yield self._dying(stats)
+        yield from self._too_new(alive)
         self._look.note(*self._inspector.faults)
         yield from unreadable(f"stored data of {self._app}", self._look.told)
 
@@ -128,6 +148,25 @@ class AppChecks:
             fix = "the daemon promotes them: is one running, and does it keep up?"
             return fault(name, f"tasks are overdue by up to {max(overdue):.0f} s", fix)
         return ok(name, f"{sum(one.scheduled for one in stats)} scheduled, none overdue")
+
+    def _too_new(self, alive: Sequence[WorkerInfo]) -> Iterator[Check]:
+        """Tasks that workers hand back, since a newer release wrote them."""
+        counts: Counter[str] = Counter()
+        names: set[str] = set()
+        for worker in alive:
+            for row in worker.details.get("too_new") or ():
+                if isinstance(row, dict):
+                    counts[f"{row.get('type')} (needs {row.get('needs')})"] += count(row.get("count"))
+                    names.add(worker.name)
+        if counts:
+            listed = [f"{kind} {times} times" for kind, times in sorted(counts.items())[:FAULTS_SHOWN]]
+            yield warning(
+                f"newer tasks of {self._app}",
+                f"handed back by workers that are too old for them ({', '.join(sorted(names)[:5])}): "
+                + ", ".join(listed),
+                "restart them with the release that enqueues these tasks; after a roll-back, run a worker of "
+                "the newer release until none is left",
+            )
 
     def _dying(self, stats: Sequence[TypeStats]) -> Check:
         name, since = f"dead letters of {self._app}", self._transport.run(calls.now()) - RECENT_MS

@@ -55,7 +55,7 @@ _OPERATES: Final[Writes] = (
     ),
     ("del", "counters rate buckets sampled expiring results minute quarter"),
 )
-WRITES: Final = {"producer": _PRODUCES, "worker": _WORKS, "operator": _OPERATES}
+WRITES: Final[dict[str, Writes]] = {"producer": _PRODUCES, "worker": _WORKS, "operator": _OPERATES}
 """What is written for the role. An operator's user may write all keys: it also repairs."""
 
 _CONNECTION: Final = "-@all +@connection -@dangerous -reset -client|tracking"

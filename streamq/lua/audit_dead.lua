@@ -8,13 +8,13 @@ local problems = {}
 
 local function fault(id)
   local listed, packed = redis.call('ZSCORE', dead, id), redis.call('HGET', letters, id)
-  if not packed then return listed and 'dead but its letter is missing' end
+  if not packed then return listed and 'missing_letter' end
   local letter = letter_in(packed)
-  if not letter then return 'a dead letter that cannot be read' end
+  if not letter then return 'unreadable_letter' end
   if listed then return nil end
   -- When it died is its place in the list: without that it cannot be listed again.
   local dated = type(letter[3]) == 'string' and #letter[3] < 16 and string.match(letter[3], '^%d+$')
-  return dated and 'a dead letter that is not listed' or 'a dead letter that cannot be read'
+  return dated and 'unlisted_letter' or 'unreadable_letter'
 end
 
 for _, id in ipairs(ARGV) do

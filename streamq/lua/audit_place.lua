@@ -48,19 +48,19 @@ local function look(place)
   end
   local fields = fields_at(place)
   if fields == nil then return end
-  if not fields then return problem('cannot be unpacked') end
+  if not fields then return problem('unreadable_row') end
   local own = field(fields, 'i')
   local id = own or place
   local at = redis.call('HGET', index, id)
-  if redis.call('HEXISTS', letters, id) == 1 then problem('alive and dead at once') end
+  if redis.call('HEXISTS', letters, id) == 1 then problem('alive_and_dead') end
   if at and at ~= place and holds(at, id) then
-    problem('in two places at once')
+    problem('in_two_places')
   elseif own and at ~= place then
-    problem('not where the index says')
+    problem('misplaced')
   elseif not own and at then
-    problem('in the index but never moved')
+    problem('needless_index_row')
   end
-  if abandoned(place) then problem('delivered to nobody') end
+  if abandoned(place) then problem('undelivered') end
 end
 
 for n = first_arg, #ARGV do look(ARGV[n]) end

@@ -34,17 +34,17 @@ local function fault(id)
   if of == 'dead' then
     if not redis.call('ZSCORE', dead, id) then return nil end
     local packed = redis.call('HGET', letters, id)
-    if not packed then return 'dead but its letter is missing' end
+    if not packed then return 'missing_letter' end
     read = read + #packed
-    return not letter_in(packed) and 'a dead letter that cannot be read'
+    return not letter_in(packed) and 'unreadable_letter'
   end
   local at = redis.call('HGET', index, id)
   if of == 'cancels' then
     if redis.call('HEXISTS', cancels, id) == 0 or holds(at or id, id) or ghost(at or id) then return nil end
-    return 'a cancel request without a task'
+    return 'orphaned_cancel'
   end
   if not at or holds(at, id) then return nil end
-  return ghost(at) and 'pending but deleted' or 'in the index but nowhere'
+  return ghost(at) and 'deleted_while_pending' or 'orphaned_index_row'
 end
 
 local looked = 0

@@ -10,7 +10,8 @@
 --   c completed   a: number of the results key ('' to keep nothing)   b: the result
 --   r retry       a: delay_ms          b: failures
 --   d dead        a: reason/fingerprint b: failures
---   x cancelled   e expired   b handed back
+--   x cancelled   e expired
+--   b handed back a: delay_ms ('' for none)  b: how often so with a delay
 -- USES clock group_of later streams
 -- KEYS writer schedule index dead letters counters cancels waiters gone high normal low suspect groups buckets expiring doorbell ready bell results...
 -- ARGV task_type sequence memory_ms group done wake shape ttls_and_tasks...
@@ -174,8 +175,13 @@ if items then
     end
   end
 
-  function ops.b(item)
+  function ops.b(item, delay, times)
     count('handed_back')
+    if delay ~= '' then
+      -- Its worker is too old for it: another one is to have it, later, with its attempts and losses as they are.
+      local fields = changed(item.fields, {i = item.id, q = false, k = times})
+      return park(item.priority, item.id, fields, now + ms_of(delay))
+    end
     -- It had its turn: it goes to the stream that is read first. Without field `l` it is no suspect there.
     append('s', item.id, changed(item.fields, {i = item.id, q = item.priority}))
   end

@@ -59,8 +59,14 @@ if TYPE_CHECKING:
     from streamq.model.task import TaskId as TaskId
     from streamq.model.task import Unconfirmed as Unconfirmed
     from streamq.model.task import cancel_answer as cancel_answer
+    from streamq.model.where import Buried as Buried
+    from streamq.model.where import Ended as Ended
+    from streamq.model.where import Ready as Ready
+    from streamq.model.where import Running as Running
+    from streamq.model.where import Scheduled as Scheduled
+    from streamq.model.where import Where as Where
 
-__all__, __getattr__ = lazy.names(__name__, {
+__all__, _named = lazy.names(__name__, {
     "delivery": ("Delivery", "Entry", "Overrides", "Success"),
     "outcome": (
         "Cancelled", "Completed", "Died", "Expired", "HandedBack", "OUTCOMES", "Outcome", "Retried",
@@ -76,4 +82,9 @@ __all__, __getattr__ = lazy.names(__name__, {
         "RateLimited", "STATES", "STREAM_LETTERS", "SUSPECT", "State", "TaskId", "Unconfirmed",
         "cancel_answer",
     ),
+    "where": ("Buried", "Ended", "Ready", "Running", "Scheduled", "Where"),
 })  # fmt: skip  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> object:
+    return _named(name)

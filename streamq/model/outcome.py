@@ -46,9 +46,15 @@ class Expired:
 
 
 class HandedBack(NamedTuple):
-    """The worker gives the task back unharmed: it is stopping, or may not run it now."""
+    """The worker gives the task back unharmed: it is stopping, or may not run it now.
+
+    delay_ms: the task runs again no sooner, since this worker is too old for it; 0 is at once. times: how
+    often it has then been handed back for that.
+    """
 
     started: bool = False
+    delay_ms: int = 0
+    times: int = 0
 
 
 Outcome = Completed | Retried | Died | Cancelled | Expired | HandedBack

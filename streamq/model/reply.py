@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from streamq.model.delivery import Success
 from streamq.model.task import State
+from streamq.model.where import Where, shown
 
 
 class Renewal(NamedTuple):
@@ -115,7 +116,12 @@ class Located:
 
     state: State
     now_ms: int
-    detail: dict[str, str] = field(default_factory=dict)
+    where: Where | None = None
     fields: tuple[bytes, ...] = ()
     result: bytes | None = None
     success: Success | None = None
+
+    @property
+    def detail(self) -> dict[str, str]:
+        """`where` as text, for people and for JSON."""
+        return shown(self.where)

@@ -14,6 +14,7 @@ from streamq import lazy
 if TYPE_CHECKING:
     from streamq.options.call import CallOptions as CallOptions
     from streamq.options.call import call_options as call_options
+    from streamq.options.call import per_call as per_call
     from streamq.options.checks import DURABILITIES as DURABILITIES
     from streamq.options.checks import IDEMPOTENCY_WINDOW as IDEMPOTENCY_WINDOW
     from streamq.options.checks import LONGEST_KEY as LONGEST_KEY
@@ -29,19 +30,27 @@ if TYPE_CHECKING:
     from streamq.options.checks import seconds as seconds
     from streamq.options.checks import whole as whole
     from streamq.options.checks import window_ms as window_ms
+    from streamq.options.rate import RateLimit as RateLimit
     from streamq.options.service import DaemonOptions as DaemonOptions
     from streamq.options.service import WorkerOptions as WorkerOptions
-    from streamq.options.task import RateLimit as RateLimit
     from streamq.options.task import TaskOptions as TaskOptions
     from streamq.options.task import task_options as task_options
+    from streamq.options.typed import PerCall as PerCall
+    from streamq.options.typed import Policy as Policy
 
-__all__, __getattr__ = lazy.names(__name__, {
-    "call": ("CallOptions", "call_options"),
+__all__, _named = lazy.names(__name__, {
+    "call": ("CallOptions", "call_options", "per_call"),
     "checks": (
         "DURABILITIES", "Durability", "Duration", "Executor", "IDEMPOTENCY_WINDOW", "LONGEST_KEY",
         "LONGEST_WINDOW", "durability", "key_text", "moment_ms", "priority", "reject_unknown",
         "seconds", "whole", "window_ms",
     ),
     "service": ("DaemonOptions", "WorkerOptions"),
-    "task": ("RateLimit", "TaskOptions", "task_options"),
+    "rate": ("RateLimit",),
+    "task": ("TaskOptions", "task_options"),
+    "typed": ("PerCall", "Policy"),
 })  # fmt: skip  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> object:
+    return _named(name)

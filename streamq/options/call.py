@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from streamq.errors import InvalidOption
 from streamq.model import Overrides, Priority
-from streamq.options.checks import (
-    IDEMPOTENCY_WINDOW,
-    Durability,
-    Duration,
-    key_text,
-    moment_ms,
-    seconds,
-    whole,
-    window_ms,
-)
-from streamq.options.checks import (
-    durability as _durability,
-)
-from streamq.options.checks import (
-    priority as _priority,
-)
+from streamq.options.checks import IDEMPOTENCY_WINDOW, Durability, reject_unknown
+from streamq.options.table import PER_CALL
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from streamq.options.typed import PerCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,40 +37,32 @@ class CallOptions:
     durability: Durability | None = None
 
 
-def call_options(  # noqa: PLR0913 - one for each option that a call has
-    *,
-    delay: Duration | None = None,
-    at: datetime | None = None,
-    priority: Priority | None = None,
-    expires: Duration | None = None,
-    timeout: Duration | None = None,
-    max_attempts: int | None = None,
-    retention: Duration | None = None,
-    shard_key: str | None = None,
-    idempotency_key: str | None = None,
-    idempotency_window: Duration | None = None,
-    durability: Durability | None = None,
-) -> CallOptions:
+def call_options(**given: Unpack[PerCall]) -> CallOptions:
     """Check what `.options(...)` was given; InvalidOption names the fault."""
-    if delay is not None and at is not None:
+    said = {name: value for name, value in given.items() if value is not None}
+    _check_together(said)
+    fields: dict[str, Any] = {}
+    overrides: dict[str, Any] = {}
+    for name, value in said.items():
+        option = PER_CALL[name]
+        where = fields if option.stored is None else overrides
+        where[option.field or name] = option.check(value, name)
+    if overrides:
+        fields["overrides"] = Overrides(**overrides)
+    return CallOptions(**fields)
+
+
+def per_call(given: Mapping[str, Any]) -> CallOptions:
+    """As `call_options`, of names that nobody has looked at."""
+    if not given.keys() <= PER_CALL.keys():
+        reject_unknown(given, PER_CALL, "options()")
+    return call_options(**given)
+
+
+def _check_together(said: Mapping[str, object]) -> None:
+    if "delay" in said and "at" in said:
         raise InvalidOption("delay and at exclude each other: give one of them")
-    if idempotency_key is not None and shard_key is not None:
+    if "idempotency_key" in said and "shard_key" in said:
         raise InvalidOption("shard_key and idempotency_key exclude each other: a task has one shard")
-    if idempotency_key is None and idempotency_window is not None:
+    if "idempotency_key" not in said and "idempotency_window" in said:
         raise InvalidOption("idempotency_window needs an idempotency_key")
-    overrides = Overrides(
-        timeout=None if timeout is None else seconds(timeout, "timeout", least=0.001),
-        max_attempts=None if max_attempts is None else whole(max_attempts, "max_attempts", least=1),
-        retention=None if retention is None else seconds(retention, "retention"),
-    )
-    return CallOptions(
-        delay=None if delay is None else seconds(delay, "delay"),
-        at_ms=None if at is None else moment_ms(at, "at"),
-        priority=None if priority is None else _priority(priority),
-        expires=None if expires is None else seconds(expires, "expires", least=0.001),
-        overrides=None if overrides == Overrides() else overrides,
-        shard_key=None if shard_key is None else key_text(shard_key, "shard_key"),
-        idempotency_key=None if idempotency_key is None else key_text(idempotency_key, "idempotency_key"),
-        window_ms=window_ms(IDEMPOTENCY_WINDOW if idempotency_window is None else idempotency_window),
-        durability=None if durability is None else _durability(durability),
-    )

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from streamq.errors import InvalidOption
 from streamq.model import PRIORITIES, Priority
 
 Duration = float | timedelta | str
 Executor = Literal["auto", "thread", "process"]
+EXECUTORS: Final[tuple[Executor, ...]] = get_args(Executor)
 Durability = Literal[
     "master", "aof", "replicas:1", "replicas:2", "replicas:3", "replicas:4", "replicas:5"
 ]  # fmt: skip
@@ -130,11 +131,39 @@ def key_text(value: str, name: str) -> str:
     return value
 
 
-def window_ms(value: Duration) -> int:
-    found = seconds(value, "idempotency_window", least=1.0)
+def window_ms(value: Duration, name: str = "idempotency_window") -> int:
+    found = seconds(value, name, least=1.0)
     if found > LONGEST_WINDOW:
-        raise InvalidOption(f"idempotency_window={value!r}: at most 30 days; each key is kept in memory")
+        raise InvalidOption(f"{name}={value!r}: at most 30 days; each key is kept in memory")
     return round(found * 1000)
+
+
+def or_none(check: Callable[[Any, str], object]) -> Callable[[Any, str], object]:
+    """The check of an option that may be None as well."""
+    return lambda value, name: None if value is None else check(value, name)
+
+
+def exceptions(value: object, name: str) -> tuple[type[BaseException], ...]:
+    """Exception classes, one or several."""
+    listed: tuple[object, ...] = tuple(value) if isinstance(value, tuple | list) else (value,)
+    found = tuple(item for item in listed if isinstance(item, type) and issubclass(item, BaseException))
+    if len(found) < len(listed):
+        raise InvalidOption(f"{name}={value!r}: must be exception classes")
+    return found
+
+
+def callable_or_none(value: object, name: str) -> object:
+    """A wait object of tenacity."""
+    if value is not None and not callable(value):
+        raise InvalidOption(f"{name}={value!r}: must be a wait object of tenacity, as wait_exponential()")
+    return value
+
+
+def executor(value: str, name: str = "executor") -> Executor:
+    for known in EXECUTORS:
+        if value == known:
+            return known
+    raise InvalidOption(f"{name}={value!r}: must be 'auto', 'thread' or 'process'")
 
 
 def reject_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:

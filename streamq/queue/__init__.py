@@ -4,8 +4,9 @@
 what is raised where the server did not accept a task.
 """
 
+from streamq.options import PerCall, Policy
 from streamq.queue.app import StreamQ
-from streamq.queue.bound import Bound, PerCall, Policy
+from streamq.queue.bound import Bound
 from streamq.queue.tasktype import Decorator, TaskType
 
 __all__ = ["Bound", "Decorator", "PerCall", "Policy", "StreamQ", "TaskType"]

@@ -44,6 +44,9 @@ from streamq.model import (
 from streamq.options import (
     Durability,
     Duration,
+    PerCall,
+    Policy,
+    per_call,
     seconds,
     task_options,
 )
@@ -57,7 +60,7 @@ if TYPE_CHECKING:
     from streamq.inspector import AsyncInspector, Inspector
 
 
-from streamq.queue.bound import Bound, PerCall, Policy, bound_to, foreign, per_call
+from streamq.queue.bound import Bound, bound_to, foreign
 from streamq.queue.refusals import existing_of, refuse
 from streamq.queue.tasktype import Decorator, TaskType
 
@@ -104,11 +107,11 @@ class StreamQ:
         hooks: Iterable[Hook] = (),
     ) -> None:
         self.url_from: Source = "code" if url else environment.URL.source()
-        self.address = Address.parse(url or environment.URL.get(), self.url_from, prefix=prefix)
+        self.address: Address = Address.parse(url or environment.URL.get(), self.url_from, prefix=prefix)
         self.prefix_from: Source = environment.PREFIX.source() if prefix is None else "code"
         tracer = _tracer(name, tracing)
         self._hooks = Hooks((*(() if tracer is None else (tracer,)), *hooks))
-        self.registry = Registry(name, shards, imports, self.address.namespace, self._hooks)
+        self.registry: Registry = Registry(name, shards, imports, self.address.namespace, self._hooks)
         self.registry.tracer = tracer
         waits = seconds(patience, "patience")
         self._client = Client(self.registry, self.address, patience=waits)
@@ -143,7 +146,7 @@ class StreamQ:
     @overload
     def task(self, /, *, name: str | None = None, **policy: Unpack[Policy]) -> Decorator: ...
 
-    def task(self, function: Any = None, /, *, name: str | None = None, **policy: Any) -> Any:
+    def task(self, function: object = None, /, *, name: str | None = None, **policy: object) -> object:
         """Register a handler: `@app.task` or `@app.task(max_attempts=4, timeout=30, ...)`.
 
         The type's name is the function's unless `name` is given. Raises InvalidOption and
@@ -161,7 +164,7 @@ class StreamQ:
 
     # -- enqueueing ----------------------------------------------------------------------------------
 
-    def enqueue_many(self, bound: Iterable[Bound[Any]]) -> list[TaskHandle[Any]]:
+    def enqueue_many(self, bound: Iterable[Bound[R]]) -> list[TaskHandle[R]]:
         """Send many tasks in few round trips; the handles come in their order.
 
         Where one is refused, the others are sent all the same: the error's `accepted` has a handle or
@@ -180,7 +183,7 @@ class StreamQ:
                 answers[n] = answer
         return self._handles(bound, places, answers)
 
-    async def aenqueue_many(self, bound: Iterable[Bound[Any]]) -> list[TaskHandle[Any]]:
+    async def aenqueue_many(self, bound: Iterable[Bound[R]]) -> list[TaskHandle[R]]:
         """As `enqueue_many`."""
         bound, client = self._checked(bound), self._asyncs.current()
         places = [await self._aplace(item) if item.route else self._next_place() for item in bound]
@@ -195,7 +198,7 @@ class StreamQ:
                 answers[n] = answer
         return self._handles(bound, places, answers)
 
-    def _checked(self, bound: Iterable[Bound[Any]]) -> Sequence[Bound[Any]]:
+    def _checked(self, bound: Iterable[Bound[R]]) -> Sequence[Bound[R]]:
         """The calls as a list, each of a task type of this app, or by name."""
         listed = bound if isinstance(bound, list) else list(bound)
         if not set(map(type, listed)) <= {Bound}:
@@ -213,23 +216,23 @@ class StreamQ:
         return listed
 
     def send(
-        self, task_type: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[PerCall]
+        self, task_type: str, arguments: Mapping[str, object] | None = None, **options: Unpack[PerCall]
     ) -> TaskHandle[Any]:
         """Send a task by the name of its type and its arguments by name, without the handler's code."""
         return self._enqueue_one(self.bound(task_type, arguments, **options))
 
     async def asend(
-        self, task_type: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[PerCall]
+        self, task_type: str, arguments: Mapping[str, object] | None = None, **options: Unpack[PerCall]
     ) -> TaskHandle[Any]:
         """As `send`."""
         return await self._aenqueue_one(self.bound(task_type, arguments, **options))
 
     def bound(
-        self, task_type: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[PerCall]
+        self, task_type: str, arguments: Mapping[str, object] | None = None, **options: Unpack[PerCall]
     ) -> Bound[Any]:
         """A call by name as a value, for `enqueue_many`. Where this app has the handler, the arguments
         must fit it."""
-        given: Mapping[str, Any] = {} if arguments is None else arguments
+        given: Mapping[str, object] = {} if arguments is None else arguments
         if not isinstance(given, Mapping):
             raise PayloadError(
                 f"send({task_type!r}, …): the arguments must be an object by name, not {type(given).__name__}"
@@ -246,17 +249,17 @@ class StreamQ:
             bound.task = bound.task._replace(payload=self.registry.pipeline.seal(payload))
         return bound
 
-    def _enqueue_one(self, bound: Bound[Any]) -> TaskHandle[Any]:
+    def _enqueue_one(self, bound: Bound[R]) -> TaskHandle[R]:
         if bound.route is not None:
             [handle] = self.enqueue_many([bound])
             return handle
         return self._send_hooked(bound) if self._hooks.enqueue else self._send_one(bound)
 
-    def _send_hooked(self, bound: Bound[Any]) -> TaskHandle[Any]:
+    def _send_hooked(self, bound: Bound[R]) -> TaskHandle[R]:
         """Send one task within the hooks around the call."""
         call = Enqueue(self.name, bound.handler.name, [bound.task])
 
-        def send() -> TaskHandle[Any]:
+        def send() -> TaskHandle[R]:
             [task] = call.checked()
             handle = self._send_one(replace(bound, task=task))
             call.ids = (handle.id,)
@@ -264,17 +267,17 @@ class StreamQ:
 
         return call_within((around(call) for around in self._hooks.enqueue), send)
 
-    def _aenqueue_one(self, bound: Bound[Any]) -> Coroutine[Any, Any, TaskHandle[Any]]:
+    def _aenqueue_one(self, bound: Bound[R]) -> Coroutine[Any, Any, TaskHandle[R]]:
         plain = bound.route is None and not self._hooks.aenqueue
         return self._asend_one(bound) if plain else self._asend_apart(bound)
 
-    async def _asend_apart(self, bound: Bound[Any]) -> TaskHandle[Any]:
+    async def _asend_apart(self, bound: Bound[R]) -> TaskHandle[R]:
         if bound.route is not None:
             [handle] = await self.aenqueue_many([bound])
             return handle
         call = Enqueue(self.name, bound.handler.name, [bound.task])
 
-        async def send() -> TaskHandle[Any]:
+        async def send() -> TaskHandle[R]:
             [task] = call.checked()
             handle = await self._asend_one(replace(bound, task=task))
             call.ids = (handle.id,)
@@ -309,12 +312,12 @@ class StreamQ:
 
         return await await_within((around(call) for around in self._hooks.aenqueue), send)
 
-    def _send_one(self, bound: Bound[Any]) -> TaskHandle[Any]:
+    def _send_one(self, bound: Bound[R]) -> TaskHandle[R]:
         name, shard = bound.handler.name, self._client.next_shard()
         [answer] = self._client.enqueue(name, shard, [bound.task])
         return self._handle(bound.handler, shard, answer)
 
-    async def _asend_one(self, bound: Bound[Any]) -> TaskHandle[Any]:
+    async def _asend_one(self, bound: Bound[R]) -> TaskHandle[R]:
         name, shard = bound.handler.name, self._client.next_shard()
         [answer] = await self._asyncs.current().enqueue(name, shard, [bound.task])
         return self._handle(bound.handler, shard, answer)
@@ -322,17 +325,17 @@ class StreamQ:
     def _next_place(self) -> Place:
         return self._places[self._client.next_shard()]
 
-    def _place(self, bound: Bound[Any]) -> Place:
+    def _place(self, bound: Bound[object]) -> Place:
         key = bound.task.key
         return self._unkeyed(bound) if key is None else self._client.hold(placed(self.registry, key))
 
-    async def _aplace(self, bound: Bound[Any]) -> Place:
+    async def _aplace(self, bound: Bound[object]) -> Place:
         key = bound.task.key
         if key is None:
             return self._unkeyed(bound)
         return await self._asyncs.current().hold(placed(self.registry, key))
 
-    def _unkeyed(self, bound: Bound[Any]) -> Place:
+    def _unkeyed(self, bound: Bound[object]) -> Place:
         if bound.route is None or bound.route.shard_key is None:
             return self._next_place()
         return Place(shard_of(bound.route.shard_key, self.registry.shards))
@@ -351,8 +354,8 @@ class StreamQ:
         )
 
     def _handles(
-        self, bound: Sequence[Bound[Any]], places: Sequence[Place], answers: Sequence[Answer | None]
-    ) -> list[TaskHandle[Any]]:
+        self, bound: Sequence[Bound[R]], places: Sequence[Place], answers: Sequence[Answer | None]
+    ) -> list[TaskHandle[R]]:
         if all(isinstance(answer, _THERE) for answer in answers):
             # Nearly always: each has been accepted.
             return [
@@ -501,7 +504,7 @@ def _ids(task_type: str, shard: int, answers: Sequence[Answer]) -> tuple[str, ..
 _Line = tuple[str, int, Durability]
 
 
-def _grouped(bound: Sequence[Bound[Any]], places: Sequence[Place]) -> dict[_Line, list[int]]:
+def _grouped(bound: Sequence[Bound[object]], places: Sequence[Place]) -> dict[_Line, list[int]]:
     """What goes out together: the numbers of the tasks that have no answer yet."""
     groups: dict[_Line, list[int]] = {}
     for n, (item, place) in enumerate(zip(bound, places, strict=True)):

@@ -5,73 +5,16 @@ Owns what the policy and the call say of a new task. Sends nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cache
-from typing import (
-    Any,
-    Generic,
-    NamedTuple,
-    TypedDict,
-    TypeVar,
-)
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from streamq import codec
 from streamq.app import Handler, check_name
-from streamq.model import (
-    IdempotencyKey,
-    NewTask,
-    Priority,
-)
-from streamq.options import (
-    CallOptions,
-    Durability,
-    Duration,
-    Executor,
-    RateLimit,
-    TaskOptions,
-    call_options,
-    reject_unknown,
-)
+from streamq.model import IdempotencyKey, NewTask
+from streamq.options import CallOptions, Durability, TaskOptions
 
-R = TypeVar("R")
-
-
-class Policy(TypedDict, total=False):
-    """What `@app.task(...)` takes; see TaskOptions for each."""
-
-    max_attempts: int
-    timeout: Duration | None
-    backoff: Any
-    retry_on: type[BaseException] | tuple[type[BaseException], ...]
-    give_up_on: type[BaseException] | tuple[type[BaseException], ...]
-    expires: Duration | None
-    retention: Duration
-    lease: Duration
-    max_lost: int
-    priority: Priority
-    executor: Executor
-    rate_limit: RateLimit | str | None
-    max_backlog: int | None
-    max_payload: int
-    durability: Durability
-
-
-class PerCall(TypedDict, total=False):
-    """What `.options(...)` and `send` take: when, how urgent, where, and what differs from the policy."""
-
-    delay: Duration | None
-    at: datetime | None
-    priority: Priority | None
-    expires: Duration | None
-    timeout: Duration | None
-    max_attempts: int | None
-    retention: Duration | None
-    shard_key: str | None
-    idempotency_key: str | None
-    idempotency_window: Duration | None
-    durability: Durability | None
+R_co = TypeVar("R_co", covariant=True)
 
 
 class Route(NamedTuple):
@@ -82,17 +25,12 @@ class Route(NamedTuple):
 
 
 @dataclass(slots=True)  # not frozen, which would take three times as long to make
-class Bound(Generic[R]):
+class Bound(Generic[R_co]):
     """A call of a task type that has not been sent: for `enqueue_many`. A plain call has no route."""
 
     handler: Handler
     task: NewTask
     route: Route | None = None
-
-
-def per_call(given: Mapping[str, Any]) -> CallOptions:
-    reject_unknown(given, PerCall.__annotations__, "options()")
-    return call_options(**given)
 
 
 _NO_OPTIONS = CallOptions()

@@ -20,10 +20,8 @@ from typing import (
 
 from streamq.app import Handler
 from streamq.handle import TaskHandle
-from streamq.options import (
-    CallOptions,
-)
-from streamq.queue.bound import Bound, PerCall, bound_to, per_call
+from streamq.options import CallOptions, PerCall, per_call
+from streamq.queue.bound import Bound, bound_to
 
 if TYPE_CHECKING:
     from streamq.queue.app import StreamQ
@@ -98,13 +96,11 @@ class TaskType(Generic[P, R, C_co]):
         RedisErrors; among these OutcomeUnknown where the server may have taken it, and DurabilityUnknown
         where it has, but not as durably as asked.
         """
-        handle: TaskHandle[R] = self._app._enqueue_one(self.bind(*args, **kwargs))  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
-        return handle
+        return self._app._enqueue_one(self.bind(*args, **kwargs))  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
 
     async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """As `enqueue`; concurrent calls share round trips."""
-        handle: TaskHandle[R] = await self._app._aenqueue_one(self.bind(*args, **kwargs))  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
-        return handle
+        return await self._app._aenqueue_one(self.bind(*args, **kwargs))  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
 
 
 class Decorator(Protocol):

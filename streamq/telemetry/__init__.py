@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from streamq.telemetry.logs import configure as configure
     from streamq.telemetry.logs import get_logger as get_logger
 
-__all__, __getattr__ = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll]
+__all__, _named = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll]
     __name__, {"logs": ("FORMATS", "LEVELS", "always", "configure", "get_logger")}
 )
+
+
+def __getattr__(name: str) -> object:
+    return _named(name)

@@ -24,7 +24,7 @@ def render(snapshot: Snapshot, accept: str = "") -> tuple[str, bytes]:
     return content_type, text
 
 
-def library() -> Any:
+def library() -> object:
     """prometheus_client; UsageError says how to get it."""
     try:
         import prometheus_client  # noqa: PLC0415 - an extra
@@ -50,7 +50,7 @@ class _Collector:
                 yield _family(metric, sorted(values[name]))
 
 
-def _family(metric: Metric, values: list[tuple[Key, Any]]) -> Any:
+def _family(metric: Metric, values: list[tuple[Key, Any]]) -> object:
     from prometheus_client import core  # noqa: PLC0415 - an extra
 
     if metric.kind == "histogram":

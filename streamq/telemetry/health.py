@@ -39,7 +39,7 @@ class Facts:
     redis_away: float = 0.0
     overdue: str = ""
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, object]:
         return asdict(self)
 
     @classmethod
@@ -72,7 +72,7 @@ def not_ready(facts: Facts, age: float = 0.0) -> list[str]:
     return [f"{facts.name}: {what}" for what, is_so in wrong.items() if is_so]
 
 
-def answer(problems: Iterable[str], **more: Any) -> tuple[int, dict[str, Any]]:
+def answer(problems: Iterable[str], **more: object) -> tuple[int, dict[str, object]]:
     """HTTP status and JSON of a probe."""
     listed = list(problems)
     return (503 if listed else 200), {"ok": not listed, "problems": listed, **more}

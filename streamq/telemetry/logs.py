@@ -26,7 +26,7 @@ _LONGEST_LINE: Final = 200
 _MARK: Final = "streamq_failure"
 
 
-def get_logger(**bound: Any) -> Any:
+def get_logger(**bound: object) -> Any:
     """streamq's logger. structlog is imported here, at first use: a producer that never logs is spared."""
     import structlog  # noqa: PLC0415
 
@@ -83,7 +83,7 @@ def settings() -> tuple[str, str] | None:
     return _SETTINGS[0] if _SETTINGS else None
 
 
-def with_task(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+def with_task(_logger: object, _method: str, event: dict[str, object]) -> dict[str, object]:
     """A structlog processor: adds the task that runs here. Asked for each line, so a task that logs nothing
     pays nothing; put it into your own configuration to have the same there."""
     context = CURRENT.get(None)
@@ -120,7 +120,7 @@ def failed(
     final: bool,
     exception: BaseException,
     traceback: str,
-    about: dict[str, Any],
+    about: dict[str, object],
     worker: str,
     attempts: str,
 ) -> None:
@@ -129,7 +129,7 @@ def failed(
     shown, is no reason to end a worker."""
     level = logging.ERROR if final else logging.WARNING
     with suppress(BaseException):
-        more: dict[str, Any] = {}
+        more: dict[str, object] = {}
         if _SETTINGS:
             more = {"traceback": _short(traceback)} if traceback else {}
         elif _own_structlog():
@@ -141,7 +141,9 @@ def failed(
         _record(level, exception, about, worker, attempts)
 
 
-def _record(level: int, exception: BaseException, about: dict[str, Any], worker: str, attempts: str) -> None:
+def _record(
+    level: int, exception: BaseException, about: dict[str, object], worker: str, attempts: str
+) -> None:
     logger = logging.getLogger(_RECORDS)
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())  # else Python would print it where no log is set up
@@ -198,7 +200,7 @@ def _console(*, tracebacks: bool) -> list[Any]:
 
     render = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_exception)
 
-    def lines(logger: Any, name: str, event: Any) -> str:
+    def lines(logger: object, name: str, event: Any) -> str:
         """One line an event, with a failed attempt's traceback below it where that is asked for."""
         below = event.pop("traceback", None)
         seen = {printable.line(str(key)): _visible(key, value) for key, value in event.items()}
@@ -219,7 +221,7 @@ class _Shown:
         return printable.line(repr(self._value))
 
 
-def _visible(key: str, value: Any) -> Any:
+def _visible(key: str, value: object) -> object:
     """A value as the console may show it. A line break would begin a line that looks like another event."""
     if key == "exc_info" or value is None or isinstance(value, int | float):
         return value

@@ -27,7 +27,7 @@ class Cell:
     __slots__ = ("value",)
 
     def __init__(self) -> None:
-        self.value = 0
+        self.value: int = 0
 
 
 class Histogram:
@@ -36,9 +36,9 @@ class Histogram:
     __slots__ = ("bounds", "counts", "sum")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
+        self.bounds: tuple[float, ...] = bounds
+        self.counts: list[int] = [0] * (len(bounds) + 1)
+        self.sum: float = 0.0
 
     def observe(self, value: float, weight: int = 1) -> None:
         """Add a value; weight: how many it stands for."""
@@ -74,7 +74,7 @@ class Snapshot:
             mine, so_far = self.histograms.get(key, ([0] * len(counts), 0.0))
             self.histograms[key] = [a + b for a, b in zip(mine, counts, strict=True)], so_far + total
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, object]:
         """As JSON can hold it."""
         return {
             "counters": list(self.counters.items()),

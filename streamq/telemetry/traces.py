@@ -72,7 +72,7 @@ class Tracer:
         self._api = api()
         self._tracer = self._api.get_tracer("streamq")
 
-    def _attributes(self, task_type: str, operation: str) -> dict[str, Any]:
+    def _attributes(self, task_type: str, operation: str) -> dict[str, object]:
         return {
             "messaging.system": "streamq",
             "messaging.operation.name": operation,
@@ -128,7 +128,7 @@ class Tracer:
         ):
             yield
 
-    def _begin(self, sent: Any) -> Any:
+    def _begin(self, sent: object) -> object:
         """The context to start in: the baggage that came with the task, and in `child` mode its trace."""
         if sent is None:
             return None

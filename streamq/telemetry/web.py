@@ -14,7 +14,7 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
 import orjson
@@ -78,7 +78,7 @@ Routes = Mapping[tuple[str, str], Route]
 class _Client:
     """A connection. silent: its request has not come yet, or its answer is on the way."""
 
-    task: asyncio.Task[Any]
+    task: asyncio.Task[object]
     peer: str
     silent: bool = True
 
@@ -93,7 +93,7 @@ class WebServer:
         self._routes = routes
         self._names = {name.lower() for name in (*names, socket.gethostname(), socket.getfqdn())}
         self._servers: list[asyncio.Server] = []
-        self._clients: dict[asyncio.Task[Any], _Client] = {}  # in the order in which they came
+        self._clients: dict[asyncio.Task[object], _Client] = {}  # in the order in which they came
 
     async def start(self, sockets: list[socket.socket]) -> None:
         for one in sockets:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from streamq.transport.trial import refusals as refusals
 
 # What needs the client library, which takes longer to load than all the rest, waits until it is used.
-__all__, __getattr__ = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll]
+__all__, _named = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll]
     __name__,
     {
         "address": ("Address",),
@@ -46,3 +46,7 @@ __all__, __getattr__ = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll
         "trial": ("refusals",),
     },
 )
+
+
+def __getattr__(name: str) -> object:
+    return _named(name)

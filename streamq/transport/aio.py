@@ -98,12 +98,12 @@ class AsyncTransport:
     def __init__(self, address: Address, *, patience: float = 5.0) -> None:
         self.address = address
         self._patience = patience
-        self.reply_timeout = wire.reply_timeout(address)
+        self.reply_timeout: float = wire.reply_timeout(address)
         self._topology = topology.of(address)
         self._discovering = asyncio.Lock()
         self._discoveries = 0
         self._nobody: lib.ConnectionError | None = None
-        self.nobody_at = -math.inf
+        self.nobody_at: float = -math.inf
         self._under_way: set[asyncio.Task[Any]] = set()
         self._closed = False
         self.info: server.ServerInfo | None = None

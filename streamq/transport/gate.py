@@ -16,7 +16,7 @@ class Gate:
     __slots__ = ("_line", "free")
 
     def __init__(self, permits: int) -> None:
-        self.free = permits
+        self.free: int = permits
         self._line: deque[asyncio.Future[None]] = deque()
 
     async def wait(self, seconds: float) -> None:

@@ -131,7 +131,7 @@ class FastLink(asyncio.Protocol):
     """hiredis on the socket: an answer goes from the event loop straight to who waits for it."""
 
     incarnation = ""
-    used = 0.0
+    used: float = 0.0
 
     def __init__(self, connection: Any, transport: Any) -> None:
         self._connection = connection  # owns the socket
@@ -240,7 +240,7 @@ class LibraryLink:
     """The client library's own way, for installations without hiredis."""
 
     incarnation = ""
-    used = 0.0
+    used: float = 0.0
 
     def __init__(self, connection: Any) -> None:
         self._connection: Any = connection
@@ -306,12 +306,12 @@ class SyncLink:
     __slots__ = ("_replies", "_seconds", "_socket", "connection", "stale", "used")
 
     def __init__(self, connection: Any) -> None:
-        self.connection = connection  # owns the socket
+        self.connection: Any = connection  # owns the socket
         self._replies = hiredis.Reader(notEnoughData=_MORE, replyError=error) if hiredis else None
         self._socket = connection._sock  # noqa: SLF001 - it has no public name
         self._seconds: float | None = self._socket.gettimeout()
-        self.used = 0.0
-        self.stale = _coming(self._socket)
+        self.used: float = 0.0
+        self.stale: Callable[[int], Sequence[Any]] = _coming(self._socket)
         if hasattr(self._socket, "pending"):  # TLS may have read on
             coming, pending = self.stale, self._socket.pending
             self.stale = lambda wait: coming(wait) or (pending() and (True,)) or ()

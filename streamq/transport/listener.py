@@ -34,8 +34,8 @@ class Ring:
     __slots__ = ("_turn", "_woken", "channel", "subscribed")
 
     def __init__(self, channel: str, *, subscribed: int) -> None:
-        self.channel = channel
-        self.subscribed = subscribed  # how often its subscription was confirmed; 0 while there is none
+        self.channel: str = channel
+        self.subscribed: int = subscribed  # how often its subscription was confirmed; 0 while there is none
         self._woken = False
         self._turn: asyncio.Future[None] | None = None
 

@@ -37,18 +37,19 @@ class Effort:
 
     def __init__(self, patience: float = 0.0, reply: float = wire.COMMAND_TIMEOUT) -> None:
         # Made for each call, so without the functions `min` and `max`.
-        self.began = now = time.monotonic()
+        now = time.monotonic()
+        self.began: float = now
         if patience <= 0:
             whole = share = reply
         else:
             whole = patience if patience > LEAST else LEAST  # noqa: FURB136
             share = FIRST_SHARE * whole
             share = share if share > LEAST else LEAST  # noqa: FURB136
-        self.sent = 0
-        self.until = now + patience  # no try begins after that
-        self.deadline = now + whole
-        self.end = now + share
-        self.first = reply if reply < share else share  # noqa: FURB136
+        self.sent: int = 0
+        self.until: float = now + patience  # no try begins after that
+        self.deadline: float = now + whole
+        self.end: float = now + share
+        self.first: float = reply if reply < share else share  # noqa: FURB136
 
     def __bool__(self) -> bool:
         return self.sent > 0

@@ -38,11 +38,11 @@ class Node:
     __slots__ = ("address", "gate", "idle", "info", "room", "shown")
 
     def __init__(self, address: Address, shown: str) -> None:
-        self.address = address
-        self.shown = shown
+        self.address: Address = address
+        self.shown: str = shown
         self.idle: list[Any] = []
         self.gate: Any = None
-        self.room = wire.CONNECTIONS
+        self.room: int = wire.CONNECTIONS
         self.info: ServerInfo | None = None
 
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from streamq.worker.process import Worker as Worker
 
 # A supervisor does not need what its workers are made of.
-__all__, __getattr__ = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll]
+__all__, _named = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll]
     __name__, {"group": ("WorkerGroup",), "process": ("Worker",)}
 )
+
+
+def __getattr__(name: str) -> object:
+    return _named(name)

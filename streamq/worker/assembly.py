@@ -14,6 +14,7 @@ from typing import Any
 from streamq.keys import TypeKeys
 from streamq.telemetry.sums import Sums
 from streamq.worker.attemptlog import AttemptLog
+from streamq.worker.behind import Behind
 from streamq.worker.clocks import Clocks
 from streamq.worker.control import Control
 from streamq.worker.crew import Crew
@@ -51,7 +52,7 @@ class Parts:
 def assemble(given: Setting, shards: int, main: asyncio.Task[Any] | None) -> Parts:
     """Make the parts of a worker for so many shards. `main`: the asyncio task that serves."""
     registry, options, sums, name = given.registry, given.options, given.sums, given.name
-    holdings, clocks = Holdings(), Clocks()
+    holdings, clocks, behind = Holdings(), Clocks(), Behind(name)
     attempt_log, teller = AttemptLog(name), Teller(registry.name, name)
     meter = Meter(sums, registry.name, given.types, clocks.ms) if given.metered else None
     tally = Tally(registry.name, options.heartbeat)
@@ -72,7 +73,7 @@ def assemble(given: Setting, shards: int, main: asyncio.Task[Any] | None) -> Par
         """Whether what was fetched is to be handed back: its type was paused meanwhile, or we are to stop."""
         return given.stop.asked.is_set() or crew.is_paused(keys)
 
-    intake = Intake(name, holdings, runner, settler, closed)
+    intake = Intake(name, holdings, runner, settler, closed, behind)
 
     def fetcher(shard: int) -> Fetcher:
         return Fetcher(shard, given, runner, holdings, servers, intake.deliver, intake.recovered)
@@ -83,7 +84,7 @@ def assemble(given: Setting, shards: int, main: asyncio.Task[Any] | None) -> Par
     crew = Crew(given, fetcher, beat)
     control = Control(given, holdings, runner, crew, observers, teller, attempt_log)
     vitals = Vitals(
-        given, runner, crew, holdings, lambda: leases.lease_ms, lambda: leases.away_since,
+        given, runner, crew, holdings, behind, lambda: leases.lease_ms, lambda: leases.away_since,
         meter.adapt if meter else lambda: None,
     )  # fmt: skip
 

@@ -30,7 +30,7 @@ class Attempt:
     started: float | None = None
     deadline: float | None = None
     stop: Stop | None = None
-    stopped = 0.0
+    stopped: float = 0.0
     context: Context | None = None
     slot: asyncio.Task[None] | None = None
     stood = ""
@@ -38,7 +38,8 @@ class Attempt:
     ended = False
 
     def __init__(self, held: Held, more: tuple[Held, ...] = ()) -> None:
-        self.held, self.more = held, more
+        self.held: Held = held
+        self.more: tuple[Held, ...] = more
 
     @property
     def all(self) -> tuple[Held, ...]:

@@ -27,7 +27,7 @@ class AttemptLog:
     def __init__(self, worker: str) -> None:
         self._worker = worker
         self._log = telemetry.get_logger(worker=worker)
-        self.active = logs.debugging()
+        self.active: bool = logs.debugging()
 
     def attempt_began(self, task: Delivery, _at_ms: int) -> None:
         """A handler is about to be called."""

@@ -45,7 +45,7 @@ class Board:
         self._lines: dict[str, _Line] = {}
         self._ended = Snapshot()
         self._lock = threading.Lock()
-        self.own = Sums()
+        self.own: Sums = Sums()
         for reason in RESTARTS:
             self.own.cell("streamq_worker_process_restarts_total", reason)
         self.draining = False

@@ -16,6 +16,7 @@ import time
 from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
 from streamq.errors import ProcessDied, StreamQError, UnknownTaskType
@@ -49,7 +50,7 @@ class Child:
         pipe = Connection(theirs.detach())
         self._stack, stack = _SPAWN.Pipe(duplex=False)
         arguments = (pipe, stack, logs.settings())
-        self.process = _SPAWN.Process(target=child.serve, args=arguments, name="streamq-child")
+        self.process: BaseProcess = _SPAWN.Process(target=child.serve, args=arguments, name="streamq-child")
         try:
             self.process.start()
         finally:

@@ -28,7 +28,7 @@ class Crew:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._changing = asyncio.Lock()
         self._stopping = False
-        self.failed = asyncio.Event()
+        self.failed: asyncio.Event = asyncio.Event()
         self._log = telemetry.get_logger(worker=given.name)
 
     @property

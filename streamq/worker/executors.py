@@ -43,7 +43,7 @@ class Threads:
     def __init__(self, size: int) -> None:
         self._pool = ThreadPoolExecutor(size, thread_name_prefix="streamq-task")
         self._lock = threading.Lock()
-        self.stuck = 0
+        self.stuck: int = 0
 
     async def run(
         self,
@@ -100,11 +100,11 @@ class Processes:
 
     def __init__(self, size: int | None, tracer: traces.Tracer | None = None) -> None:
         self._tracer = tracer
-        self.size = size or os.cpu_count() or 1
+        self.size: int = size or os.cpu_count() or 1
         self._free = asyncio.Semaphore(self.size)
         self._idle: list[Child] = []
         self._all: set[Child] = set()
-        self.busy = 0
+        self.busy: int = 0
         self._kept = False
 
     async def acquire(self, handler: Handler) -> Child:

@@ -78,7 +78,8 @@ class Fetcher:
             self._ending,
             self._log,
         )
-        self.last_read = self._began = time.monotonic()
+        self.last_read: float = time.monotonic()
+        self._began = self.last_read
 
     @property
     def away_since(self) -> float:

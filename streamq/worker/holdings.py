@@ -53,7 +53,7 @@ class Holdings:
 
     def __init__(self) -> None:
         self._lines: dict[Line, dict[str, Held]] = {}
-        self.suspects = 0
+        self.suspects: int = 0
 
     def __len__(self) -> int:
         return sum(map(len, list(self._lines.values())))

@@ -1,4 +1,5 @@
 """What was fetched, taken into the book and passed on; or handed back, or buried where nobody can read it.
+A task that a newer release wrote is handed back late, for a worker that can run it.
 
 Owns that first decision about a delivery. Fetches nothing and runs nothing.
 """
@@ -13,6 +14,7 @@ from streamq.errors import DecodeError
 from streamq.keys import TypeKeys
 from streamq.model import SUSPECT, Delivery, Died, Entry, HandedBack, Outcome
 from streamq.retry import GiveUp
+from streamq.worker.behind import Behind
 from streamq.worker.holdings import Held, Holdings, Report
 from streamq.worker.runner import Runner
 from streamq.worker.settler import Settler
@@ -29,10 +31,12 @@ class Intake:
         runner: Runner,
         settler: Settler,
         closed: Callable[[TypeKeys], bool],
+        behind: Behind,
     ) -> None:
         self._worker = worker
         self._holdings, self._runner, self._settler = holdings, runner, settler
         self._closed = closed
+        self._behind = behind
 
     async def deliver(self, found: FetchedByType) -> None:
         """Take what was fetched into the book and pass it on."""
@@ -64,6 +68,10 @@ class Intake:
         """The entry as a delivery in the book; None where nobody can read it, or where it runs already."""
         try:
             held = Held(codec.decode(keys.type, keys.shard, entry))
+        except codec.TooNew as error:
+            delay_ms = self._behind.delay_ms(keys.type, error)
+            self._settle_unread(keys, entry.place, HandedBack(False, delay_ms, error.times + 1))
+            return None
         except DecodeError as error:
             self._undecodable(keys, entry, error)
             return None

@@ -79,7 +79,7 @@ class LeaseKeeper(threading.Thread):
         self._interval = min(registry.handlers[name].options.lease for name in given.types) / 3
         self._heartbeat = given.options.heartbeat
         self._sources = sources
-        self.away_since = 0.0
+        self.away_since: float = 0.0
         self._daemons = DaemonWatch(self._transport, registry.name, given.types, given.name)
         self._control = self._subscription()
         self._deaf = False

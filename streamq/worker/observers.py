@@ -30,7 +30,7 @@ class Observers:
         self._hooks, self._clocks, self._put, self._worker = hooks, clocks, put, worker
         self._raised: set[Callable[..., Any]] = set()
         self._log = telemetry.get_logger(worker=worker)
-        self.failed = self._all_of("attempt_failed")
+        self.failed: Callable[..., None] | None = self._all_of("attempt_failed")
         self._drains = implemented(hooks, "drain")
         self._arounds = implemented(hooks, "around_delivery")
         self.began: Callable[..., None] | None = None

@@ -20,7 +20,8 @@ class Pace:
     """Of one worker. ahead: tasks to fetch beyond the free slots. ended: attempts in this busy time."""
 
     def __init__(self) -> None:
-        self.ahead = self.ended = 0
+        self.ahead: int = 0
+        self.ended: int = 0
         self._since = 0.0
         self._busy = (0.0, 0.0)
 

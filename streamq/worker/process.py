@@ -55,7 +55,7 @@ class Worker:
         )  # fmt: skip
         self._stop = self._given.stop
         self._parts: Parts | None = None
-        self.ready = asyncio.Event()
+        self.ready: asyncio.Event = asyncio.Event()
         self._log = telemetry.get_logger(worker=name)
 
     @property

@@ -44,7 +44,7 @@ class Recovery:
         self._transport, self._servers, self._unseen = transport, servers, unseen
         self._sums, self._pause, self._ending, self._log = sums, pause, ending, log
         self._failures = 0
-        self.away_since = 0.0
+        self.away_since: float = 0.0
 
     def succeeded(self) -> None:
         """A read has brought what it should."""

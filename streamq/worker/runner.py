@@ -56,11 +56,12 @@ class Runner:
         self._handlers = registry.handlers
         self._concurrency = concurrency
         self._executors = executors
-        self.clocks, self.sums = clocks, sums
+        self.clocks: Clocks = clocks
+        self.sums: Sums = sums
         self._finish = observers.finisher()
         self._hungry = hungry
         self._running = Running(self._write_off)
-        self.attempts = Attempts(
+        self.attempts: Attempts = Attempts(
             registry, worker, executors, clocks, sums, observers, self._running.add, closing, self
         )
         self._observers = observers

@@ -51,7 +51,7 @@ class Settler:
         self.freed = freed
         self.attempt_log = attempt_log
         self.settled = settled
-        self.log = telemetry.get_logger(worker=given.name)
+        self.log: Any = telemetry.get_logger(worker=given.name)
         self._lanes: dict[int, _Lane] = {}
         self._opened = asyncio.Event()
         _SETTLERS.add(self)

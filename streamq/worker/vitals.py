@@ -14,12 +14,14 @@ from typing import Final
 
 import orjson
 
+from streamq.features import SPEAKS
 from streamq.release import package_version
 from streamq.telemetry import health
 from streamq.telemetry.health import Facts
 from streamq.telemetry.pulse import Pulse
 from streamq.telemetry.report import Report
 from streamq.telemetry.sums import Snapshot, Sums
+from streamq.worker.behind import Behind
 from streamq.worker.crew import Crew
 from streamq.worker.holdings import Holdings
 from streamq.worker.runner import Runner
@@ -39,6 +41,7 @@ class Vitals:
         runner: Runner,
         crew: Crew,
         holdings: Holdings,
+        behind: Behind,
         lease_ms: Callable[[], int],
         leases_away: Callable[[], float],
         each_beat: Callable[[], None],
@@ -49,7 +52,7 @@ class Vitals:
         self._sums = given.sums
         self._pulse = Pulse(given.sums, self._look)
         self._could_read_since = 0.0
-        self._runner, self._crew, self._holdings = runner, crew, holdings
+        self._runner, self._crew, self._holdings, self._behind = runner, crew, holdings, behind
         self._lease_ms, self._leases_away, self._each_beat = lease_ms, leases_away, each_beat
 
     async def beat(self) -> None:
@@ -77,6 +80,8 @@ class Vitals:
                 "pid": os.getpid(),
                 "group": self._group,
                 "version": package_version(),
+                "speaks": sorted(SPEAKS),
+                "too_new": self._behind.told(),
                 "types": self._types,
                 "concurrency": self._options.concurrency,
                 "heartbeat": self._options.heartbeat,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from streamq import calls
 from streamq.admin import Admin
 from streamq.audit import FAULTS, Audit
+from streamq.calls import FaultCode
 from streamq.inspector import Inspector
 from streamq.keys import GROUP, shard_keys, type_keys
 from streamq.model import Completed, Died, IdempotencyKey, NewTask, Retried, TaskId
@@ -44,7 +45,7 @@ def repair(shard: Shard, *, dry_run: bool = False, write_off: bool = False) -> A
 
 
 def problems(audit: Audit) -> list[str]:
-    return sorted({problem.problem for problem in audit.problems})
+    return sorted({problem.code for problem in audit.problems})
 
 
 def moved(shard: Shard) -> tuple[str, str]:
@@ -142,23 +143,23 @@ def lost_type(shard: Shard) -> None:
 
 
 REPAIRED: list[tuple[Callable[[Shard], None], str]] = [
-    (lost_row, "not where the index says"),
-    (wrong_row, "not where the index says"),
-    (lost_row_of_the_schedule, "not where the index says"),
-    (needless_row, "in the index but never moved"),
-    (needless_row_of_the_schedule, "in the index but never moved"),
-    (leftover_row, "in the index but nowhere"),
-    (stray_ack, "delivered to nobody"),
-    (ghost, "pending but deleted"),
-    (ghost_that_moved, "pending but deleted"),
-    (lost_letter, "dead but its letter is missing"),
-    (unlisted_letter, "a dead letter that is not listed"),
-    (forgotten_request, "a cancel request without a task"),
-    (immortal_results, "kept for ever"),
-    (immortal_writer, "kept for ever"),
-    (mortal_stream, "a lifetime on what must live"),
-    (mortal_types, "a lifetime on what must live"),
-    (lost_type, "a task type that is not listed"),
+    (lost_row, "misplaced"),
+    (wrong_row, "misplaced"),
+    (lost_row_of_the_schedule, "misplaced"),
+    (needless_row, "needless_index_row"),
+    (needless_row_of_the_schedule, "needless_index_row"),
+    (leftover_row, "orphaned_index_row"),
+    (stray_ack, "undelivered"),
+    (ghost, "deleted_while_pending"),
+    (ghost_that_moved, "deleted_while_pending"),
+    (lost_letter, "missing_letter"),
+    (unlisted_letter, "unlisted_letter"),
+    (forgotten_request, "orphaned_cancel"),
+    (immortal_results, "missing_lifetime"),
+    (immortal_writer, "missing_lifetime"),
+    (mortal_stream, "unwanted_lifetime"),
+    (mortal_types, "unwanted_lifetime"),
+    (lost_type, "unlisted_type"),
 ]
 
 
@@ -171,11 +172,11 @@ def test_what_is_broken_is_found_and_repaired(
     assert fault in problems(look(shard))
     dry = repair(shard, dry_run=True)
     assert fault in problems(dry)
-    assert fault in {one.problem.problem for one in dry.repaired}
+    assert fault in {one.problem.code for one in dry.repaired}
     assert shard.command("HGET", shard.t.counters, "repaired") == before
     done = repair(shard)
     assert done.problems == []
-    assert {one.problem.problem for one in done.repaired} >= {fault}
+    assert {one.problem.code for one in done.repaired} >= {fault}
     assert all(one.how for one in done.repaired)
     again = look(shard)
     assert (again.problems, again.ok) == ([], True)
@@ -186,7 +187,7 @@ def test_what_is_broken_is_found_and_repaired(
 
 def test_a_ghost_keeps_its_name_and_the_books_balance(shard: Shard) -> None:
     ghost_that_moved(shard)
-    assert problems(look(shard)) == ["pending but deleted", "the counters do not add up"]
+    assert problems(look(shard)) == ["counters_off", "deleted_while_pending"]
     [done] = repair(shard).repaired
     located = shard.locate(done.problem.where)
     assert (located.state, located.detail["reason"]) == ("dead", "vanished")
@@ -200,7 +201,7 @@ def test_a_delivery_that_is_renewed_is_left_to_its_worker(shard: Shard) -> None:
     shard.command("XDEL", shard.t.normal, delivery.place[1:])
     done = repair(shard)
     assert done.repaired == []
-    assert problems(done) == ["pending but deleted", "the counters do not add up"]
+    assert problems(done) == ["counters_off", "deleted_while_pending"]
     assert shard.settle([delivery]) == [True]
     assert look(shard).ok
 
@@ -264,18 +265,18 @@ def stray_group_row(shard: Shard) -> None:
 
 
 REPORTED: list[tuple[Callable[[Shard], None], str]] = [
-    (two_places, "in two places at once"),
-    (two_states, "alive and dead at once"),
-    (unreadable_row, "cannot be unpacked"),
-    (unreadable_letter, "a dead letter that cannot be read"),
-    (stranger, "a key that streamq does not know"),
-    (unserved_shard, "a shard that nobody serves"),
-    (wrong_kind, "the wrong kind of value"),
-    (late_delivery, "deliveries held far beyond their lease"),
-    (overdue, "due but not promoted"),
-    (overdue_expiry, "expired but not ended"),
-    (overdue_waiter, "waiters long past their time"),
-    (stray_group_row, "dead letters and their groups differ"),
+    (two_places, "in_two_places"),
+    (two_states, "alive_and_dead"),
+    (unreadable_row, "unreadable_row"),
+    (unreadable_letter, "unreadable_letter"),
+    (stranger, "unknown_key"),
+    (unserved_shard, "unserved_shard"),
+    (wrong_kind, "wrong_kind"),
+    (late_delivery, "unreclaimed"),
+    (overdue, "unpromoted"),
+    (overdue_expiry, "unended_expired"),
+    (overdue_waiter, "stale_waiters"),
+    (stray_group_row, "groups_differ"),
 ]
 
 
@@ -286,7 +287,7 @@ def test_what_cannot_be_repaired_safely_is_told_with_what_to_do(
     harm(shard)
     before = dump(shard)
     done = repair(shard)
-    assert [problem.advice for problem in done.problems if problem.problem == fault]
+    assert [problem.advice for problem in done.problems if problem.code == fault]
     assert all(problem.advice for problem in done.problems)
     assert dump(shard) == before
 
@@ -301,7 +302,7 @@ def test_a_group_that_is_missing_for_long_is_made_from_the_first_entry_on(shard:
     shard.command("XADD", shard.t.high, "1-1", "p", "{}")
     shard.command("XGROUP", "DESTROY", shard.t.high, GROUP)
     shard.command("HINCRBY", shard.t.counters, "accepted", 1)
-    assert problems(look(shard)) == ["a stream without its group"]
+    assert problems(look(shard)) == ["missing_group"]
     assert repair(shard).ok
     assert "h1-1" in [delivery.local for delivery in shard.fetch()]
 
@@ -315,8 +316,8 @@ def test_books_are_closed_only_when_told_to(shard: Shard, by: int, counter: str)
             entry = shard.command("XREVRANGE", shard.t.normal, "+", "-", "COUNT", 1)[0][0]
             shard.put()
             shard.command("XDEL", shard.t.normal, entry)
-    assert problems(repair(shard)) == ["the counters do not add up"]
-    assert problems(repair(shard, dry_run=True, write_off=True)) == ["the counters do not add up"]
+    assert problems(repair(shard)) == ["counters_off"]
+    assert problems(repair(shard, dry_run=True, write_off=True)) == ["counters_off"]
     done = repair(shard, write_off=True)
     assert done.ok
     assert shard.snapshot().counters[counter] == 3
@@ -333,7 +334,7 @@ def test_a_counter_that_is_no_number_counts_again(shard: Shard, name: str, value
     before = {k: int(v) for k, v in raw(shard).items()}
     shard.command("HSET", shard.t.counters, name, value)
     found = look(shard)
-    assert "a counter that is no number" in problems(found)
+    assert "unreadable_counter" in problems(found)
     dump_before = dump(shard)
     assert [one.how for one in repair(shard, dry_run=True).repaired]
     assert dump(shard) == dump_before
@@ -382,9 +383,9 @@ def test_of_several_counters_that_are_no_numbers_the_books_balance(shard: Shard)
 def test_counters_of_the_wrong_kind_are_made_anew(shard: Shard, args: tuple[str, ...]) -> None:
     shard.command("DEL", shard.t.counters)
     shard.command(args[0], shard.t.counters, *args[1:])
-    assert problems(look(shard)) == ["counters of the wrong kind"]
+    assert problems(look(shard)) == ["wrong_kind_counters"]
     dry = repair(shard, dry_run=True)
-    assert problems(dry) == ["counters of the wrong kind"]
+    assert problems(dry) == ["wrong_kind_counters"]
     assert any("made anew" in one.how for one in dry.repaired)
     assert shard.command("TYPE", shard.t.counters) != b"hash"
     done = repair(shard)
@@ -450,8 +451,7 @@ def test_cancelling_leaves_nothing_behind(shard: Shard) -> None:
 
 def test_every_fault_is_tested() -> None:
     tested = {fault for _, fault in REPAIRED + REPORTED}
-    tested |= {"a stream without its group", "the counters do not add up", "could not be checked"}
-    tested |= {"a counter that is no number", "counters of the wrong kind"}
+    tested |= {"missing_group", "counters_off", "unchecked", "unreadable_counter", "wrong_kind_counters"}
     assert tested == set(FAULTS)
 
 
@@ -488,5 +488,10 @@ def test_an_idempotency_key_and_a_shard_that_was_given_up_are_sound(shard: Shard
     assert look(shard).problems == []
     shard.command("PERSIST", shard.s.key("order:7"))
     shard.command("EXPIRE", shard_keys("shop", 1).closed, 60)
-    found = {problem.problem for problem in look(shard).problems}
-    assert found == {"kept for ever", "a lifetime on what must live"}
+    found = {problem.code for problem in look(shard).problems}
+    assert found == {"missing_lifetime", "unwanted_lifetime"}
+
+
+def test_every_fault_has_a_sentence_and_something_to_do() -> None:
+    assert {*get_args(FaultCode)} == FAULTS.keys()
+    assert all(kind.says and (kind.repair or kind.advice) for kind in FAULTS.values())

@@ -311,8 +311,8 @@ def test_audit_notices_limbo_and_ghosts(capsys: Capture, shard: Shard, url: str)
     command(url, "XACK", shard.t.normal, "workers", one.place[1:])
     command(url, "XDEL", shard.t.normal, two.place[1:])
     problems = json.loads(run(capsys, "audit", "--json")[1])["problems"]
-    assert {(p["invariant"], p["problem"]) for p in problems} >= {
-        ("I6", "delivered to nobody"), ("I1", "pending but deleted"),
+    assert {(p["invariant"], p["code"]) for p in problems} >= {
+        ("I6", "undelivered"), ("I1", "deleted_while_pending"),
     }  # fmt: skip
 
 

@@ -101,4 +101,4 @@ async def test_what_nobody_ends_is_told_by_the_audit(app: StreamQ) -> None:
 
     await work.options(expires=3600).aenqueue()
     look(app, "ZADD", 1, look(app, "ZRANGE", 0, 0)[0])
-    assert "expired but not ended" in [problem.problem for problem in app.inspector.audit().problems]
+    assert "unended_expired" in [problem.code for problem in app.inspector.audit().problems]

@@ -277,8 +277,8 @@ def test_one_that_cannot_be_dated_is_told_not_listed_again(shard: Shard, hostile
         shard.command("ZREM", shard.t.dead, local)
         [fault] = shard.run(calls.audit_dead(shard.t, [local]))
         mended = shard.run(calls.repair_dead(shard.t, local))
-        assert mended == (fault.problem == "a dead letter that is not listed")
-        assert fault.problem in ("a dead letter that is not listed", "a dead letter that cannot be read")
+        assert mended == (fault.code == "unlisted_letter")
+        assert fault.code in ("unlisted_letter", "unreadable_letter")
 
 
 def test_the_group_of_a_stream_holds_no_claimer(shard: Shard, transport: SyncTransport) -> None:

@@ -37,6 +37,11 @@ FAILURES = codec.add_failure(b"", attempt=1, at_ms=1, worker="w", error="E", mes
         (Cancelled(), "cancelled", Snapshot(counters={"started": 1, "cancelled": 1})),
         (Expired(), "expired", Snapshot(counters={"expired": 1})),
         (HandedBack(), "ready", Snapshot(ready=1, counters={"handed_back": 1})),
+        (
+            HandedBack(delay_ms=60_000, times=1),
+            "scheduled",
+            Snapshot(scheduled=1, counters={"handed_back": 1}),
+        ),
         (HandedBack(started=True), "ready", Snapshot(ready=1, counters={"started": 1, "handed_back": 1})),
     ],
 )

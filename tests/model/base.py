@@ -213,7 +213,7 @@ class Base(RuleBasedStateMachine):
         """The audit tells exactly what was done by hand and has not been mended."""
         limbo = [place for letter in LETTERS for place in self._visible_limbo(letter)]
         deleted = [place for place, held in self.twin.pending.items() if held.deleted]
-        assert sorted(faults) == sorted(calls.Fault("delivered to nobody", place) for place in limbo)
+        assert sorted(faults) == sorted(calls.Fault("undelivered", place) for place in limbo)
         assert sorted(suspects) == sorted([*limbo, *deleted])
 
     def _visible_limbo(self, letter: str) -> list[str]:

@@ -168,7 +168,15 @@ def test_bytes_cannot_be_asked_for(annotation: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "annotation", [str, int, bool, Any, object, dict, list, list[int], dict[str, int], str | None]
-)
-def test_what_needs_no_conversion_costs_nothing(annotation: Any) -> None:
-    assert converter(annotation).decode is None
+    ("annotation", "value"),
+    [
+        (str, "x"), (int, 3), (bool, True), (Any, {"a": [1]}), (object, 1.5), (dict, {"a": None}),
+        (list, [[]]), (list[int], [1, 2]), (dict[str, int], {"a": 1}), (str | None, None),
+        (list[dict[str, bool]] | int, [{}]),
+    ],
+)  # fmt: skip
+def test_what_needs_no_conversion_is_passed_on_as_it_is(annotation: Any, value: Any) -> None:
+    one = converter(annotation)
+    assert one.plain
+    assert one.read(value) is value
+    assert one.write(value) == value

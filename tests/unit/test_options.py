@@ -6,6 +6,7 @@ import re
 import time
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -13,8 +14,9 @@ from tenacity import wait_fixed
 
 from streamq import Address, InvalidOption, InvalidURL, RateLimit, StreamQ, TaskOptions, WorkerOptions
 from streamq.elsewhere import _NO_OPTION, _OPTION
-from streamq.options import DaemonOptions, call_options, seconds, task_options
-from streamq.queue.bound import PerCall
+from streamq.model import Overrides
+from streamq.options import CallOptions, DaemonOptions, PerCall, Policy, call_options, seconds, task_options
+from streamq.options.table import OPTIONS, PER_CALL, POLICY, STORED
 
 
 @pytest.mark.parametrize(
@@ -241,3 +243,43 @@ def test_numbers_of_calls_services_and_rate_limits_are_bounded() -> None:
     ):  # fmt: skip
         with pytest.raises(InvalidOption, match="rate_limit"):
             RateLimit(cast("int", count), cast("float", period))
+
+
+# -- declared once -----------------------------------------------------------------------------------
+
+
+def test_what_type_checkers_know_is_what_the_table_declares() -> None:
+    """A new option is a line of the table; its types stand where checkers look for them."""
+    assert Policy.__annotations__.keys() == {*POLICY}
+    assert PerCall.__annotations__.keys() == {*PER_CALL}
+    assert [f.name for f in fields(TaskOptions)] == [*POLICY]
+    assert {*STORED} == {*Overrides._fields}
+    of_call = {option.field or name for name, option in PER_CALL.items() if option.stored is None}
+    assert {f.name for f in fields(CallOptions)} == {*of_call, "overrides"}
+    for name in POLICY.keys() & PER_CALL.keys():
+        mine, theirs = Policy.__annotations__[name], PerCall.__annotations__[name]
+        assert _text(theirs) == f"{_text(mine).removesuffix(' | None')} | None"
+
+
+def _text(annotation: Any) -> str:
+    return str(getattr(annotation, "__forward_arg__", annotation))
+
+
+def test_every_option_says_what_it_is() -> None:
+    for option in OPTIONS:
+        assert option.policy or option.per_call
+        assert option.doc
+        assert not option.doc.endswith(".")
+        if option.policy:
+            assert f"{option.name}: {option.doc}." in (TaskOptions.__doc__ or "")
+    page = (Path(__file__).parents[2] / "ops" / "docs" / "tasks.md").read_text()
+    assert [name for name in POLICY if f"`{name}`" not in page] == []
+
+
+def test_what_is_stored_is_what_its_check_takes() -> None:
+    """A worker of this release believes whatever a call of this release can have set, and no more."""
+    for name, (least, _) in STORED.items():
+        check = PER_CALL[name].check
+        assert check(least, name) == least
+        with pytest.raises(InvalidOption):
+            check(least - 0.001 if least < 1 else 0, name)

@@ -38,6 +38,30 @@ def test_hostile_values_of_known_fields(name: bytes, value: bytes) -> None:
     assert delivery.payload == b"{}"
 
 
+@pytest.mark.parametrize(
+    ("fields", "needs"),
+    [
+        ((b"v", b"2"), "envelope:2"), ((b"z", b"zstd"), "payload:zstd"),
+        ((b"z", b"json,zstd"), "payload:zstd"), ((b"N", b"steps,batch"), "steps"),
+        ((b"Unique", b"x"), "field:Unique"), ((b"Z", b"x", b"A", b"y"), "field:A"),
+        ((b"v", b"3", b"N", b"batch", b"later", b"x"), "envelope:3"),
+    ],
+)  # fmt: skip
+def test_what_a_newer_release_asks_for(fields: tuple[bytes, ...], needs: str) -> None:
+    with pytest.raises(codec.TooNew) as caught:
+        codec.decode("email", 0, Entry("n", "5-0", (b"p", b"{}", b"k", b"3", *fields)))
+    assert (caught.value.needs, caught.value.times) == (needs, 3)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [(b"v", b"1"), (b"z", b"json"), (b"N", b"envelope:1"), (b"later", b"x", b"\xffodd", b""), (b"k", b"7")],
+)
+def test_what_a_newer_release_only_says_is_ignored(fields: tuple[bytes, ...]) -> None:
+    found = codec.decode("email", 0, Entry("n", "5-0", (b"p", b"{}", b"a", b"1", *fields)))
+    assert (found.payload, found.attempt) == (b"{}", 2)
+
+
 @given(st.binary(max_size=200))
 def test_a_damaged_history_is_an_empty_one(raw: bytes) -> None:
     assert isinstance(codec.failures(raw), list)

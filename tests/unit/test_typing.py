@@ -1,84 +1,43 @@
-"""The public surface as a type checker sees it: right calls pass, wrong ones are caught."""
+"""The public surface as type checkers see it: right calls pass, and each wrong one is found."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
-HEAD = """
-import asyncio
-from typing import assert_type
-from streamq import StreamQ, TaskHandle
-app = StreamQ("shop")
+import pytest
 
-@app.task(max_attempts=4, timeout=30)
-async def email(to: str, subject: str, *, body: str = "") -> int:
-    return 1
-
-@app.task
-async def plain(to: str) -> None: ...
-
-@app.task
-def resize(px: int) -> str:
-    return str(px)
-
-async def use() -> None:
-"""
-
-GOOD = """
-    assert_type(email.enqueue("a", "b", body="c"), TaskHandle[int])
-    assert_type(await email.aenqueue("a", "b"), TaskHandle[int])
-    assert_type(await email("a", "b"), int)
-    assert_type(resize(5), str)
-    assert_type(await asyncio.create_task(email("a", "b")), int)
-    asyncio.run_coroutine_threadsafe(email("a", "b"), asyncio.get_running_loop())
-    async with asyncio.TaskGroup() as group:
-        group.create_task(email("a", "b"))
-        group.create_task(email.aenqueue("a", "b"))
-        group.create_task(plain("a"))
-    assert_type(resize.options(delay="5m", priority="high").enqueue(1).result(timeout=5), str)
-    assert_type(await (await email.aenqueue("a", "b")).aresult(), int)
-    app.enqueue_many([email.bind("a", "b"), resize.bind(1)])
-    once = resize.options(idempotency_key="order-42", idempotency_window="2d", durability="replicas:1")
-    assert_type(once.enqueue(1), TaskHandle[str])
-    assert_type(once.enqueue(1).duplicate, bool)
-    app.send("resize", {"px": 1}, shard_key="customer-7", durability="aof")
-
-@app.task(durability="aof")
-def durable() -> None: ...
-"""
-
-WRONG = [
-    "email.enqueue(1, 'b')",
-    "email.enqueue('a')",
-    "email.enqueue('a', 'b', nonsense=1)",
-    "email.options(delay=5).enqueue('a', 2)",
-    "await email.aenqueue('a')",
-    "resize.bind('x')",
-    "resize.options(dela=5)",
-    "resize.options(priority='urgent')",
-    "resize.options(durability='replica')",
-    "resize.options(idempotency_key=42)",
-    "app.send('resize', {}, shardkey='x')",
-    "app.task(durability='disk')",
-    "app.task(max_attempt=3)",
-]
+ROOT = Path(__file__).parents[2]
+CALLS = ROOT / "tests" / "typing" / "calls.py"
+LINES = CALLS.read_text().splitlines()
+WANTED = {number for number, line in enumerate(LINES, 1) if line.endswith("# error")}
 
 
-def checked(code: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
-    path = tmp_path / "user.py"
-    path.write_text(HEAD + code)
-    return subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), str(path)],
-        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+def run(*arguments: str) -> str:
+    found = subprocess.run(
+        [sys.executable, "-m", *arguments], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    return found.stdout
 
 
-def test_right_calls_pass_and_every_wrong_one_is_caught(tmp_path: Path) -> None:
-    good = checked(GOOD, tmp_path)
-    assert good.returncode == 0, good.stdout
-    wrong = checked("".join(f"    {line}\n" for line in WRONG), tmp_path)
-    first = HEAD.count("\n") + 1
-    for number, line in enumerate(WRONG, first):
-        assert f"user.py:{number}: error" in wrong.stdout, f"not caught: {line}\n{wrong.stdout}"
+def check(found: dict[int, str]) -> None:
+    assert len(WANTED) > 20
+    told = [f"{n}: {LINES[n - 1].strip()}: {found.get(n, 'nothing found')}" for n in found.keys() ^ WANTED]
+    assert not told, "\n".join(sorted(told))
+
+
+@pytest.mark.timeout(240)
+def test_mypy_finds_each_wrong_call_and_nothing_else(tmp_path: Path) -> None:
+    told = run("mypy", "--strict", "--cache-dir", str(tmp_path), "--config-file", "", str(CALLS))
+    errors = [line.split(":", 2) for line in told.splitlines() if ": error:" in line]
+    assert errors, told
+    check({int(number): text for name, number, text in errors if name.endswith("calls.py")})
+
+
+@pytest.mark.timeout(240)
+def test_pyright_finds_each_wrong_call_and_nothing_else() -> None:
+    told = json.loads(run("pyright", "--outputjson", "--pythonpath", sys.executable, str(CALLS)))
+    errors = [one for one in told["generalDiagnostics"] if one["severity"] == "error"]
+    check({one["range"]["start"]["line"] + 1: one["message"] for one in errors})

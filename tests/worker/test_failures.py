@@ -136,9 +136,7 @@ async def test_a_console_shows_the_traceback_at_debug_only(
     telemetry.logs._SETTINGS.clear()
 
 
-@pytest.mark.parametrize(
-    "fields", [("p", "not json"), ("p", "{}"), ("x", "y"), ("p", '{"to":"x"}', "v", "9")]
-)
+@pytest.mark.parametrize("fields", [("p", "not json"), ("p", "{}"), ("x", "y"), ("p", '{"to":"x"}')])
 async def test_what_cannot_be_decoded_is_a_line_and_a_record_too(
     app: StreamQ, capfd: pytest.CaptureFixture[str], tracker: Tracker, fields: tuple[str, ...]
 ) -> None:

@@ -1,0 +1,74 @@
+"""Where a task is: one small value for each state, with what the server tells of a task in it.
+
+Owns their fields. Times are ms since the epoch by the server's clock; `stream` is the letter of a stream.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Scheduled(NamedTuple):
+    """It is due then, in the stream of its priority."""
+
+    stream: str
+    due_ms: int
+
+
+class Ready(NamedTuple):
+    """It waits for a worker."""
+
+    stream: str
+    entry: str
+
+    @property
+    def since_ms(self) -> int:
+        """When it became ready; 0 where its entry does not tell."""
+        return _stamp(self.entry)
+
+
+class Running(NamedTuple):
+    """A worker has it, and renewed its lease so many ms ago."""
+
+    stream: str
+    entry: str
+    worker: str
+    lease_idle_ms: int
+    cancel_requested: bool
+
+    @property
+    def since_ms(self) -> int:
+        """When it became ready, before it ran; 0 where its entry does not tell."""
+        return _stamp(self.entry)
+
+
+class Buried(NamedTuple):
+    """It is a dead letter."""
+
+    reason: str
+    stream: str
+    died_ms: int
+
+
+class Ended(NamedTuple):
+    """It completed, was cancelled or has expired."""
+
+    ended_ms: int
+
+
+Where = Scheduled | Ready | Running | Buried | Ended
+"""None beside them: unknown, or a completed task of which its result tells when."""
+
+
+def shown(where: Where | None) -> dict[str, str]:
+    """Return its fields as text, for people and for JSON."""
+    if where is None:
+        return {}
+    words = {True: "yes", False: "no"}
+    found: dict[str, object] = where._asdict()
+    return {name: words[value] if isinstance(value, bool) else str(value) for name, value in found.items()}
+
+
+def _stamp(entry: str) -> int:
+    number = entry.partition("-")[0]
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 17 else 0

@@ -1,0 +1,147 @@
+"""Every option of a task type and of a single call, declared once: a new one is a line here.
+
+Owns the names, the checks, where each may be given, how it reaches the worker, and what it means. For type
+checkers its type stands in `typed`, and in TaskOptions or CallOptions; a test holds that they agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import UnionType
+from typing import Any, Final, NamedTuple
+
+from streamq.model import PRIORITIES
+from streamq.options.checks import (
+    callable_or_none,
+    durability,
+    exceptions,
+    executor,
+    key_text,
+    moment_ms,
+    or_none,
+    priority,
+    seconds,
+    whole,
+    window_ms,
+)
+from streamq.options.rate import RateLimit
+
+Check = Callable[[Any, str], object]
+"""A value as it was given, and the option's name -> the value that is kept; raises InvalidOption."""
+
+
+class Option(NamedTuple):
+    """One option. doc: what it says, in a line; more: what else is to be known.
+
+    policy: `@app.task(...)` takes it. per_call: `.options(...)`, `send` and `streamq enqueue` take it.
+    stored: it differs from the policy in the envelope's field `m`; the least that can stand there, and its
+    kind. field: of CallOptions, if that has another name. metavar, choices: its value on the command line.
+    """
+
+    name: str
+    check: Check
+    doc: str
+    more: str = ""
+    policy: bool = True
+    per_call: bool = False
+    stored: tuple[float, type | UnionType] | None = None
+    field: str = ""
+    metavar: str | None = None
+    choices: tuple[str, ...] | None = None
+
+
+def _seconds(least: float) -> Check:
+    return lambda value, name: seconds(value, name, least=least)
+
+
+def _whole(least: int) -> Check:
+    return lambda value, name: whole(value, name, least=least)
+
+
+OPTIONS: Final = (
+    Option(
+        "max_attempts", _whole(1), "how often it may fail", "Then the task is dead; 1 is no retry.",
+        per_call=True, stored=(1, int), metavar="NUMBER",
+    ),
+    Option(
+        "timeout", or_none(_seconds(0.001)), "how long an attempt may take",
+        "None is no limit. A thread cannot be stopped: see `executor`.",
+        per_call=True, stored=(0.001, int | float), metavar="DURATION",
+    ),
+    Option(
+        "backoff", callable_or_none, "a wait object of tenacity",
+        "None is exponential with full jitter, 1 s doubling up to 5 min.",
+    ),
+    Option("retry_on", exceptions, "exceptions that are retried"),
+    Option("give_up_on", exceptions, "those among them that are not"),
+    Option(
+        "expires", or_none(_seconds(0.001)), "do not run the task if it is older than this",
+        "Counts when a worker takes it; None is never.", per_call=True, metavar="DURATION",
+    ),
+    Option(
+        "retention", _seconds(0.0), "how long its result is kept", "0 is not at all.",
+        per_call=True, stored=(0, int | float), metavar="DURATION",
+    ),
+    Option(
+        "lease", _seconds(0.2), "how long a worker may be silent before its tasks are given to others",
+        "Renewed while it lives.",
+    ),
+    Option(
+        "max_lost", _whole(1), "how many deliveries in a row may be lost before the task is dead",
+        "The last of them is run in a child process of its own, whose death proves that it was this task; "
+        "together with their whole worker three times as many may be lost. 1: a task that was lost is never "
+        "run again.",
+    ),
+    Option(
+        "priority", priority, "high runs before normal before low", "Of a task that does not say otherwise.",
+        per_call=True, choices=PRIORITIES,
+    ),
+    Option(
+        "executor", executor, '"auto", "thread" or "process"',
+        'auto is the event loop for `async def`, a thread for `def`. A process is killed at the timeout.',
+    ),
+    Option(
+        "rate_limit", lambda value, _name: RateLimit.parse(value), "how many tasks are accepted in a time",
+        "Over all producers; None is no limit.",
+    ),
+    Option(
+        "max_backlog", or_none(_whole(1)), "how many tasks may be accepted and not ended",
+        "Over all producers; None is no limit.",
+    ),
+    Option("max_payload", _whole(1), "largest payload in bytes"),
+    Option(
+        "durability", durability, "what to wait for: master (default), aof, replicas:1 to :5",
+        "What has to have a task before enqueue returns: the server's memory, its append-only file (fsynced) "
+        "or so many replicas.", per_call=True,
+    ),
+    Option(
+        "delay", _seconds(0.0), "run it later: 90s, 5m, 1h30m",
+        policy=False, per_call=True, metavar="DURATION",
+    ),
+    Option(
+        "at", moment_ms, "run it at this time: 2027-01-31T09:00Z, 2027-01-31T10:00+01:00",
+        policy=False, per_call=True, field="at_ms", metavar="TIME",
+    ),
+    Option(
+        "shard_key", key_text, "tasks with the same key go to the same shard", policy=False, per_call=True
+    ),
+    Option(
+        "idempotency_key", key_text, "a name for this task: the same name again enqueues nothing",
+        policy=False, per_call=True,
+    ),
+    Option(
+        "idempotency_window", window_ms, "how long the name is remembered (default 24h, at most 30d)",
+        policy=False, per_call=True, field="window_ms", metavar="DURATION",
+    ),
+)  # fmt: skip
+
+POLICY: Final = {option.name: option for option in OPTIONS if option.policy}
+PER_CALL: Final = {option.name: option for option in OPTIONS if option.per_call}
+STORED: Final = {option.name: option.stored for option in OPTIONS if option.stored is not None}
+
+
+def described(names: dict[str, Option]) -> str:
+    """Return what options say, a paragraph each, for a docstring."""
+    return "\n".join(
+        f"    {one.name}: {one.doc}." + (f" {one.more}" if one.more else "") for one in names.values()
+    )

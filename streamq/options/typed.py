@@ -1,0 +1,51 @@
+"""The options as type checkers know them. What each means and what it may be stands in `table`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, TypedDict
+
+from streamq.model import Priority
+from streamq.options.checks import Durability, Duration, Executor
+from streamq.options.rate import RateLimit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tenacity import RetryCallState
+
+
+class Policy(TypedDict, total=False):
+    """What `@app.task(...)` takes; see TaskOptions for each."""
+
+    max_attempts: int
+    timeout: Duration | None
+    backoff: Callable[[RetryCallState], float] | None
+    retry_on: type[BaseException] | tuple[type[BaseException], ...]
+    give_up_on: type[BaseException] | tuple[type[BaseException], ...]
+    expires: Duration | None
+    retention: Duration
+    lease: Duration
+    max_lost: int
+    priority: Priority
+    executor: Executor
+    rate_limit: RateLimit | str | None
+    max_backlog: int | None
+    max_payload: int
+    durability: Durability
+
+
+class PerCall(TypedDict, total=False):
+    """What `.options(...)` and `send` take: when, how urgent, where, and what differs from the policy."""
+
+    delay: Duration | None
+    at: datetime | None
+    priority: Priority | None
+    expires: Duration | None
+    timeout: Duration | None
+    max_attempts: int | None
+    retention: Duration | None
+    shard_key: str | None
+    idempotency_key: str | None
+    idempotency_window: Duration | None
+    durability: Durability | None

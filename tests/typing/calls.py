@@ -1,0 +1,111 @@
+"""Right and wrong calls of the public names, as type checkers see them. Never run.
+
+Behind each wrong line stands `# error`: mypy and pyright must both find one there, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, assert_type
+
+from tenacity import wait_exponential
+
+from streamq import (
+    Bound,
+    Context,
+    RateLimit,
+    Retry,
+    StreamQ,
+    TaskHandle,
+    Worker,
+    WorkerOptions,
+    get_context,
+)
+
+app = StreamQ("shop", shards=2, patience="5s", imports=["shop.mails"])
+
+
+@app.task(max_attempts=4, timeout=30, backoff=wait_exponential(max=60), retry_on=(OSError, ValueError))
+async def email(to: str, subject: str, *, body: str = "") -> int:
+    assert_type(get_context(), Context)
+    if not to:
+        raise Retry(after=timedelta(minutes=5))
+    return 1
+
+
+@app.task
+async def plain(to: str) -> None: ...
+
+
+@app.task
+def resize(px: int) -> str:
+    return str(px)
+
+
+@app.task(rate_limit="100/1m", durability="aof", executor="process")
+def durable(at: datetime, tags: list[str] | None = None) -> None: ...
+
+
+@app.task(name="later", rate_limit=RateLimit(5, "1m"))
+def later() -> Awaitable[int]:
+    raise NotImplementedError
+
+
+async def right() -> None:
+    assert_type(email.enqueue("a", "b", body="c"), TaskHandle[int])
+    assert_type(await email.aenqueue("a", "b"), TaskHandle[int])
+    assert_type(await email("a", "b"), int)
+    assert_type(later.enqueue(), TaskHandle[int])
+    assert_type(resize(5), str)
+    assert_type(await asyncio.create_task(email("a", "b")), int)
+    asyncio.run_coroutine_threadsafe(email("a", "b"), asyncio.get_running_loop())
+    async with asyncio.TaskGroup() as group:
+        group.create_task(email("a", "b"))
+        group.create_task(email.aenqueue("a", "b"))
+        group.create_task(plain("a"))
+    assert_type(resize.options(delay="5m", priority="high").enqueue(1).result(timeout=5), str)
+    assert_type(await (await email.aenqueue("a", "b")).aresult(), int)
+    bound: list[Bound[Any]] = [email.bind("a", "b"), resize.bind(1)]
+    app.enqueue_many(bound)
+    sizes: list[Bound[str]] = [resize.bind(n) for n in range(3)]
+    assert_type(app.enqueue_many(sizes), list[TaskHandle[str]])
+    assert_type(await app.aenqueue_many(sizes), list[TaskHandle[str]])
+    once = resize.options(idempotency_key="order-42", idempotency_window="2d", durability="replicas:1")
+    assert_type(once.enqueue(1), TaskHandle[str])
+    assert_type(once.enqueue(1).duplicate, bool)
+    app.send("resize", {"px": 1}, shard_key="customer-7", durability="aof", at=datetime.now(UTC))
+    durable.enqueue(datetime.now(UTC), ["a"])
+    function: Callable[[int], str] = resize
+    function(1)
+    await Worker(app, WorkerOptions(concurrency=10, drain_timeout="1m")).run()
+
+
+async def wrong() -> None:
+    email.enqueue(1, "b")  # error
+    email.enqueue("a")  # error
+    email.enqueue("a", "b", nonsense=1)  # error
+    email.options(delay=5).enqueue("a", 2)  # error
+    await email.aenqueue("a")  # error
+    resize.bind("x")  # error
+    resize("x")  # error
+    durable.enqueue("2026-01-01")  # error
+    durable.enqueue(datetime.now(UTC), [1])  # error
+    resize.options(dela=5)  # error
+    resize.options(priority="urgent")  # error
+    resize.options(durability="replica")  # error
+    resize.options(idempotency_key=42)  # error
+    resize.options(at="tomorrow")  # error
+    app.send("resize", {}, shardkey="x")  # error
+    app.task(durability="disk")  # error
+    app.task(max_attempt=3)  # error
+    app.task(retry_on="OSError")  # error
+    app.enqueue_many([resize])  # error
+    app.enqueue_many([1])  # error
+    bytes_bound: Bound[bytes] = resize.bind(1)  # error
+    number: int = resize.enqueue(1).result()  # error
+    StreamQ(5)  # error
+    StreamQ("shop", shard=2)  # error
+    WorkerOptions(concurency=3)  # error
+    print(bytes_bound, number)
