@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from streamq.app import Handler as Handler
     from streamq.app import Registry as Registry
     from streamq.audit import Audit as Audit
+    from streamq.audit import FaultCode as FaultCode
     from streamq.audit import Problem as Problem
     from streamq.audit import Repaired as Repaired
     from streamq.calls import Call as Call
@@ -123,7 +124,7 @@ if TYPE_CHECKING:
 
 __all__, _named = lazy.names(__name__, {
     "admin": ("Admin", "AsyncAdmin"),
-    "audit": ("Audit", "Problem", "Repaired"),
+    "audit": ("Audit", "FaultCode", "Problem", "Repaired"),
     "context": ("Context", "get_context"),
     "daemon": ("Daemon",),
     "deadgroups": ("DeadGroup", "DeadGroups", "DeadSelection"),
