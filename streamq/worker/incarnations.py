@@ -36,7 +36,7 @@ class Incarnations:
         fenced: Callable[[list[Held]], None],
     ) -> None:
         self._transport, self._app = given.transport, given.registry.name
-        self.consumer = given.name
+        self.consumer: str = given.name
         self._holdings = holdings
         self._fenced = fenced
         self._known: dict[int, str] = {}

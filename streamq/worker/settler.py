@@ -18,7 +18,8 @@ from streamq.client import Writer
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import shard_keys, type_keys
 from streamq.model import Outcome, Settlement
-from streamq.transport import ServerChanged, returned
+from streamq.telemetry.sums import Sums
+from streamq.transport import AsyncTransport, ServerChanged, returned
 from streamq.worker import forks
 from streamq.worker.attemptlog import AttemptLog
 from streamq.worker.holdings import Held, Holdings, Line
@@ -45,7 +46,9 @@ class Settler:
         freed: Callable[[], None],
         settled: Callable[[list[Ended]], None],
     ) -> None:
-        self.transport, self.app, self.sums = given.transport, given.registry.name, given.sums
+        self.transport: AsyncTransport = given.transport
+        self.app: str = given.registry.name
+        self.sums: Sums = given.sums
         self.holdings = holdings
         self.servers = servers
         self.freed = freed
