@@ -88,6 +88,7 @@ class FetchPolicy:
         self._room_for = room_for
         self._paused: frozenset[str] = frozenset()
         self._deep: tuple[TypeKeys, str] | None = None
+        self._filled = 0
         self._next_returned = 0.0
 
     def is_paused(self, task_type: str) -> bool:
@@ -128,15 +129,22 @@ class FetchPolicy:
         open_streams = sum(len(keys.streams) for keys in self._keys if keys.type not in self._paused)
         return len({source.stream for source in sources}) < open_streams
 
-    def deep(self, sources: Sequence[Source]) -> Source | None:
-        """The one stream that alone filled the last fetch, if it is to be read again."""
-        return next((source for source in sources if source[:2] == self._deep), None)
+    def deep(self, sources: Sequence[Source]) -> tuple[Sequence[Source], Source] | None:
+        """Return the stream that alone filled the last fetch, behind those that come before it, or None.
+
+        At most twice what it filled is read: others may have as much by now, and get a part only.
+        """
+        for number, source in enumerate(sources):
+            if source[:2] == self._deep:
+                return sources[:number], source._replace(limit=min(source.limit, 2 * self._filled))
+        return None
 
     def fetched(self, found: FetchedByType, room: int) -> None:
         """Learn from a fetch whether one stream alone filled it."""
         parts = found[1]
         filled = len(parts) == 1 and len(parts[0][1]) >= min(room, parts[0][0].limit)
         self._deep = parts[0][0][:2] if filled and parts[0][0].letter != SUSPECT else None
+        self._filled = len(parts[0][1]) if filled else 0
 
     def served(self, found: FetchedByType) -> None:
         """Types from which tasks were taken go to the end of the order."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -219,12 +219,12 @@ class Fetcher:
         if deep is None:
             found = await self._reader.run(self._script(room, sources))
         else:
-            before = sources[: sources.index(deep)]
-            found = await self._fetch_deep(room, before, deep._replace(limit=min(room, deep.limit)))
+            before, source = deep
+            found = await self._fetch_deep(room, before, source._replace(limit=min(room, source.limit)))
         self._policy.fetched(found, room)
         return found
 
-    async def _fetch_deep(self, room: int, before: list[Source], deep: Source) -> FetchedByType:
+    async def _fetch_deep(self, room: int, before: Sequence[Source], deep: Source) -> FetchedByType:
         asked: list[calls.Call[FetchedByType]] = [calls.read(self._consumer, deep)]
         if before:
             asked.insert(0, self._script(max(1, room // 4), before))
@@ -237,7 +237,9 @@ class Fetcher:
             raise failed[0]
         return found
 
-    def _script(self, room: int, sources: list[Source], *, rings: bool = False) -> calls.Call[FetchedByType]:
+    def _script(
+        self, room: int, sources: Sequence[Source], *, rings: bool = False
+    ) -> calls.Call[FetchedByType]:
         alone = self._holdings.suspects > 0
         return calls.fetch(self._consumer, room, sources, alone=alone, rings=rings)
 
