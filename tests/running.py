@@ -57,7 +57,7 @@ async def serving(
         yield worker
 
 
-async def until(condition: Callable[[], bool], limit: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], limit: float = 30.0) -> None:
     """Wait for a condition, without blocking the loop; AssertionError after the limit."""
     deadline = time.monotonic() + limit
     while not condition():

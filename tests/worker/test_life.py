@@ -93,7 +93,11 @@ async def test_what_comes_again_while_it_runs_is_not_run_twice(app: StreamQ) -> 
     def pending() -> Any:
         return command(str(app.address), "XINFO", "GROUPS", stream)
 
-    async with working(app):
+    async with working(app) as worker:
+        leases = worker.parts.leases
+        await until(lambda: leases._control.connected)
+        turn = leases._until
+        await until(lambda: leases._until != turn)  # the renewal that comes with the connection is over
         handle = await work.aenqueue()
         await until(lambda: starts == 1)
         command(str(app.address), "XGROUP", "DESTROY", stream, GROUP)
