@@ -153,8 +153,8 @@ class Protocol(DaemonSteps):
 
     def _give_up_young_ghosts(self) -> None:
         """Nothing can make a delivery older whose entry was deleted: its lease would never run out."""
-        for place in [place for place, held in self.twin.pending.items() if held.deleted]:
-            if self.twin.now - self.twin.pending[place].since < LEASE:
+        for place, held in list(self.twin.pending.items()):
+            if held.deleted and not self.twin._abandoned(held):  # by the lease that its worker announced, too
                 self._stray_xack(place)
 
     def _numbered_last(self) -> int:
