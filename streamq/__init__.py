@@ -12,21 +12,42 @@ from streamq import lazy
 
 if TYPE_CHECKING:
     __version__: str
-    from streamq.admin import Admin as Admin
-    from streamq.admin import AsyncAdmin as AsyncAdmin
-    from streamq.app import Handler as Handler
-    from streamq.app import Registry as Registry
+    from streamq.app.app import StreamQ as StreamQ
+    from streamq.app.bound_task import Bound as Bound
+    from streamq.app.bound_task import Route as Route
+    from streamq.app.handle import TaskHandle as TaskHandle
+    from streamq.app.task_type import Decorator as Decorator
+    from streamq.app.task_type import TaskType as TaskType
     from streamq.audit import Audit as Audit
     from streamq.audit import FaultCode as FaultCode
     from streamq.audit import Problem as Problem
     from streamq.audit import Repaired as Repaired
-    from streamq.calls import Call as Call
+    from streamq.calls.call import Call as Call
     from streamq.context import Context as Context
     from streamq.context import get_context as get_context
-    from streamq.daemon import Daemon as Daemon
-    from streamq.deadgroups import DeadGroup as DeadGroup
-    from streamq.deadgroups import DeadGroups as DeadGroups
-    from streamq.deadgroups import DeadSelection as DeadSelection
+    from streamq.control.action_log import Action as Action
+    from streamq.control.action_log import Pause as Pause
+    from streamq.control.admin import Admin as Admin
+    from streamq.control.admin import AsyncAdmin as AsyncAdmin
+    from streamq.control.dead_letters import DeadGroup as DeadGroup
+    from streamq.control.dead_letters import DeadGroups as DeadGroups
+    from streamq.control.dead_letters import DeadSelection as DeadSelection
+    from streamq.control.event_tail import AsyncTail as AsyncTail
+    from streamq.control.event_tail import Event as Event
+    from streamq.control.event_tail import EventName as EventName
+    from streamq.control.event_tail import Tail as Tail
+    from streamq.control.heartbeats import WorkerInfo as WorkerInfo
+    from streamq.control.inspector import AsyncInspector as AsyncInspector
+    from streamq.control.inspector import Inspector as Inspector
+    from streamq.control.overview import TypeStats as TypeStats
+    from streamq.control.rollups import Activity as Activity
+    from streamq.control.rollups import Rollup as Rollup
+    from streamq.control.rollups import Span as Span
+    from streamq.control.task_info import TaskInfo as TaskInfo
+    from streamq.control.task_list import TaskFilter as TaskFilter
+    from streamq.control.task_list import TaskPage as TaskPage
+    from streamq.control.task_list import TaskRow as TaskRow
+    from streamq.daemon.daemon import Daemon as Daemon
     from streamq.environment import Source as Source
     from streamq.errors import AttemptTimeout as AttemptTimeout
     from streamq.errors import AuthenticationFailed as AuthenticationFailed
@@ -60,117 +81,103 @@ if TYPE_CHECKING:
     from streamq.errors import TaskExpired as TaskExpired
     from streamq.errors import UnknownTaskType as UnknownTaskType
     from streamq.errors import UsageError as UsageError
-    from streamq.handle import TaskHandle as TaskHandle
-    from streamq.heartbeats import WorkerInfo as WorkerInfo
+    from streamq.histogram import Histogram as Histogram
+    from streamq.histogram import Latency as Latency
     from streamq.hooks import Enqueue as Enqueue
     from streamq.hooks import Hook as Hook
-    from streamq.inspector import AsyncInspector as AsyncInspector
-    from streamq.inspector import Inspector as Inspector
-    from streamq.model import COUNTERS as COUNTERS
-    from streamq.model import CancelAnswer as CancelAnswer
-    from streamq.model import Counts as Counts
-    from streamq.model import Delivery as Delivery
-    from streamq.model import IdempotencyKey as IdempotencyKey
-    from streamq.model import NewTask as NewTask
-    from streamq.model import Outcome as Outcome
-    from streamq.model import Overrides as Overrides
-    from streamq.model import Priority as Priority
-    from streamq.model import State as State
-    from streamq.model import Success as Success
-    from streamq.model import TaskId as TaskId
+    from streamq.model.delivery import Delivery as Delivery
+    from streamq.model.delivery import Overrides as Overrides
+    from streamq.model.delivery import Success as Success
+    from streamq.model.outcome import Outcome as Outcome
+    from streamq.model.reply import COUNTERS as COUNTERS
+    from streamq.model.reply import Counts as Counts
+    from streamq.model.task import CancelAnswer as CancelAnswer
+    from streamq.model.task import IdempotencyKey as IdempotencyKey
+    from streamq.model.task import NewTask as NewTask
+    from streamq.model.task import Priority as Priority
+    from streamq.model.task import State as State
+    from streamq.model.task import TaskId as TaskId
     from streamq.namespace import Namespace as Namespace
-    from streamq.operations import Action as Action
-    from streamq.operations import Pause as Pause
-    from streamq.options import DaemonOptions as DaemonOptions
-    from streamq.options import Durability as Durability
-    from streamq.options import Duration as Duration
-    from streamq.options import Executor as Executor
-    from streamq.options import RateLimit as RateLimit
-    from streamq.options import TaskOptions as TaskOptions
-    from streamq.options import WorkerOptions as WorkerOptions
-    from streamq.overview import TypeStats as TypeStats
-    from streamq.queue import Bound as Bound
-    from streamq.queue import Decorator as Decorator
-    from streamq.queue import PerCall as PerCall
-    from streamq.queue import Policy as Policy
-    from streamq.queue import StreamQ as StreamQ
-    from streamq.queue import TaskType as TaskType
-    from streamq.queue.bound import Route as Route
-    from streamq.rollups import Activity as Activity
-    from streamq.rollups import Histogram as Histogram
-    from streamq.rollups import Latency as Latency
-    from streamq.rollups import Rollup as Rollup
-    from streamq.rollups import Span as Span
-    from streamq.tail import AsyncTail as AsyncTail
-    from streamq.tail import Event as Event
-    from streamq.tail import EventName as EventName
-    from streamq.tail import Tail as Tail
-    from streamq.taskinfo import TaskInfo as TaskInfo
-    from streamq.tasklist import TaskFilter as TaskFilter
-    from streamq.tasklist import TaskPage as TaskPage
-    from streamq.tasklist import TaskRow as TaskRow
-    from streamq.telemetry.health import Facts as Facts
-    from streamq.telemetry.listen import Listen as Listen
-    from streamq.telemetry.report import BacklogView as BacklogView
-    from streamq.telemetry.report import Report as Report
-    from streamq.telemetry.sums import Snapshot as Snapshot
+    from streamq.options.checks import Durability as Durability
+    from streamq.options.checks import Duration as Duration
+    from streamq.options.checks import Executor as Executor
+    from streamq.options.rate import RateLimit as RateLimit
+    from streamq.options.service import DaemonOptions as DaemonOptions
+    from streamq.options.service import WorkerOptions as WorkerOptions
+    from streamq.options.task import TaskOptions as TaskOptions
+    from streamq.options.typed import PerCall as PerCall
+    from streamq.options.typed import Policy as Policy
+    from streamq.probes.health import Facts as Facts
+    from streamq.probes.listen import Listen as Listen
+    from streamq.probes.report import BacklogView as BacklogView
+    from streamq.probes.report import Report as Report
+    from streamq.registry.handler import Handler as Handler
+    from streamq.registry.registry import Registry as Registry
+    from streamq.supervisor.group import WorkerGroup as WorkerGroup
+    from streamq.telemetry.counters import Snapshot as Snapshot
     from streamq.telemetry.traces import Tracing as Tracing
-    from streamq.transport import SyncTransport as SyncTransport
     from streamq.transport.address import Address as Address
-    from streamq.worker import Worker as Worker
-    from streamq.worker import WorkerGroup as WorkerGroup
+    from streamq.transport.sync_transport import SyncTransport as SyncTransport
     from streamq.worker.assembly import Parts as Parts
     from streamq.worker.loading import App as App
+    from streamq.worker.worker import Worker as Worker
 
 __all__, _named = lazy.names(__name__, {
-    "admin": ("Admin", "AsyncAdmin"),
+    "app.app": ("StreamQ",),
+    "app.bound_task": ("Bound",),
+    "app.handle": ("TaskHandle",),
+    "app.task_type": ("Decorator", "TaskType"),
     "audit": ("Audit", "FaultCode", "Problem", "Repaired"),
     "context": ("Context", "get_context"),
-    "daemon": ("Daemon",),
-    "deadgroups": ("DeadGroup", "DeadGroups", "DeadSelection"),
+    "control.action_log": ("Action", "Pause"),
+    "control.admin": ("Admin", "AsyncAdmin"),
+    "control.dead_letters": ("DeadGroup", "DeadGroups", "DeadSelection"),
+    "control.event_tail": ("AsyncTail", "Event", "EventName", "Tail"),
+    "control.heartbeats": ("WorkerInfo",),
+    "control.inspector": ("AsyncInspector", "Inspector"),
+    "control.overview": ("TypeStats",),
+    "control.rollups": ("Activity", "Rollup", "Span"),
+    "control.task_info": ("TaskInfo",),
+    "control.task_list": ("TaskFilter", "TaskPage", "TaskRow"),
+    "daemon.daemon": ("Daemon",),
     "errors": (
         "AttemptTimeout", "AuthenticationFailed", "CannotListen", "DecodeError", "DuplicateTaskType",
         "DurabilityUnknown", "IdempotencyConflict", "InvalidArguments", "InvalidOption", "InvalidTaskId",
         "InvalidURL", "OutcomeUnknown", "PayloadError", "ProcessDied", "QueueFull", "RateLimitExceeded",
         "RedisError", "RedisUnavailable", "Refused", "ResultTimeout", "ResultUnavailable", "Retry",
-        "ServerError", "ServerFull", "ServerTooOld", "StreamQError", "TaskCancelled", "TaskDead", "TaskError",
-        "TaskExpired", "UnknownTaskType", "UsageError",
+        "ServerError", "ServerFull", "ServerTooOld", "StreamQError", "TaskCancelled", "TaskDead",
+        "TaskError", "TaskExpired", "UnknownTaskType", "UsageError",
     ),
-    "handle": ("TaskHandle",),
-    "heartbeats": ("WorkerInfo",),
+    "histogram": ("Histogram", "Latency"),
     "hooks": ("Enqueue", "Hook"),
-    "inspector": ("AsyncInspector", "Inspector"),
-    "model": (
-        "COUNTERS", "CancelAnswer", "Counts", "Delivery", "IdempotencyKey", "NewTask",
-        "Outcome", "Priority", "State", "Success", "TaskId",
-    ),
-    "operations": ("Action", "Pause"),
-    "options": (
-        "DaemonOptions", "Durability", "Duration", "Executor", "RateLimit", "TaskOptions", "WorkerOptions",
-    ),
-    "overview": ("TypeStats",),
-    "queue": ("Bound", "Decorator", "PerCall", "Policy", "StreamQ", "TaskType"),
-    "rollups": ("Activity", "Histogram", "Latency", "Rollup", "Span"),
-    "tail": ("AsyncTail", "Event", "EventName", "Tail"),
-    "taskinfo": ("TaskInfo",),
-    "tasklist": ("TaskFilter", "TaskPage", "TaskRow"),
-    "telemetry.listen": ("Listen",),
+    "model.delivery": ("Delivery", "Success"),
+    "model.outcome": ("Outcome",),
+    "model.reply": ("COUNTERS", "Counts"),
+    "model.task": ("CancelAnswer", "IdempotencyKey", "NewTask", "Priority", "State", "TaskId"),
+    "options.checks": ("Durability", "Duration", "Executor"),
+    "options.rate": ("RateLimit",),
+    "options.service": ("DaemonOptions", "WorkerOptions"),
+    "options.task": ("TaskOptions",),
+    "options.typed": ("PerCall", "Policy"),
+    "probes.listen": ("Listen",),
+    "supervisor.group": ("WorkerGroup",),
     "telemetry.traces": ("Tracing",),
     "transport.address": ("Address",),
-    "worker": ("Worker", "WorkerGroup"),
+    "worker.worker": ("Worker",),
 })  # fmt: skip  # pyright: ignore[reportUnsupportedDunderAll]
 
 _inner, _inner_named = lazy.names(__name__, {
-    "app": ("Handler", "Registry"),
-    "calls": ("Call",),
+    "app.bound_task": ("Route",),
+    "calls.call": ("Call",),
     "environment": ("Source",),
-    "queue.bound": ("Route",),
-    "telemetry.health": ("Facts",),
-    "telemetry.report": ("BacklogView", "Report"),
-    "telemetry.sums": ("Snapshot",),
-    "model": ("Overrides",),
+    "model.delivery": ("Overrides",),
     "namespace": ("Namespace",),
-    "transport": ("SyncTransport",),
+    "probes.health": ("Facts",),
+    "probes.report": ("BacklogView", "Report"),
+    "registry.handler": ("Handler",),
+    "registry.registry": ("Registry",),
+    "telemetry.counters": ("Snapshot",),
+    "transport.sync_transport": ("SyncTransport",),
     "worker.assembly": ("Parts",),
     "worker.loading": ("App",),
 })  # fmt: skip
@@ -179,7 +186,7 @@ _inner, _inner_named = lazy.names(__name__, {
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
-        from streamq.release import package_version  # noqa: PLC0415 - few ask
+        from streamq.version import package_version  # noqa: PLC0415 - few ask
 
         return package_version()
     return _inner_named(name) if name in _inner else _named(name)

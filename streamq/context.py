@@ -46,7 +46,7 @@ class Context:
     if not TYPE_CHECKING:  # which would take every name for an attribute
 
         def __getattr__(self, name: str) -> NoReturn:
-            from streamq.elsewhere import missing  # noqa: PLC0415 - for a slip only
+            from streamq.migration_hints import missing  # noqa: PLC0415 - for a slip only
 
             missing("Context", name)
 

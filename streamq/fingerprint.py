@@ -28,7 +28,7 @@ _MOST_LINES: Final = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Frame:
     """A frame of a traceback: the last of the user's own code, or the last of all."""
 
     file: str
@@ -44,18 +44,18 @@ class Place:
         return asdict(self)
 
 
-def raised_at(trace: TracebackType | None) -> Place | None:
+def raised_at(trace: TracebackType | None) -> Frame | None:
     """Return where an exception with this traceback came from; None where it has none."""
     frames = tracebacks.extract_tb(trace)
     return _last([_place(f.filename, f.lineno or 0, f.name, f.line or "") for f in frames])
 
 
-def of_stack(text: str) -> Place | None:
+def of_stack(text: str) -> Frame | None:
     """Return the place in a stack that we took ourselves, as text: it has frames and no message."""
     return _last(list(_frames(text.partition("\n")[2])))
 
 
-def stored(failure: Mapping[str, object]) -> Place | None:
+def stored(failure: Mapping[str, object]) -> Frame | None:
     """Return the frame that is kept with a failure; None where none is, or what is no frame."""
     frame = failure.get("frame")
     if not isinstance(frame, dict):
@@ -66,12 +66,12 @@ def stored(failure: Mapping[str, object]) -> Place | None:
     return _place(str(texts[0]), line, str(texts[1]), str(texts[2])) if 0 <= line <= _MOST_LINES else None
 
 
-def place(failure: Mapping[str, object]) -> Place | None:
+def place(failure: Mapping[str, object]) -> Frame | None:
     """Return where a failure came from; None where it does not tell."""
     return stored(failure) or told(str(failure.get("traceback", "")))
 
 
-def told(traceback: str) -> Place | None:
+def told(traceback: str) -> Frame | None:
     """Return the place that the text of a traceback tells, as releases before stored nothing else.
 
     Only where no message can have written it: in the frames that a whole text begins with. A text that was
@@ -83,7 +83,7 @@ def told(traceback: str) -> Place | None:
     return _last(list(_frames(traceback.removeprefix(_BEGINS))))
 
 
-def _frames(text: str) -> Iterable[Place]:
+def _frames(text: str) -> Iterable[Frame]:
     """The frames at the start of a text: indented lines, up to the first that is none."""
     at = 0
     while text.startswith("  ", at):
@@ -97,21 +97,21 @@ def _frames(text: str) -> Iterable[Place]:
                 return
 
 
-def _last(frames: list[Place]) -> Place | None:
+def _last(frames: list[Frame]) -> Frame | None:
     own = [frame for frame in frames if not _FOREIGN.search(frame.file)]
     return own[-1] if own else frames[-1] if frames else None
 
 
-def _place(file: str, line: int, function: str, text: str) -> Place:
+def _place(file: str, line: int, function: str, text: str) -> Frame:
     file, function, text = (_clean(one)[:_LONGEST] for one in (file, function, text.strip()))
-    return Place(file, line, function, text)
+    return Frame(file, line, function, text)
 
 
 def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def fingerprint(error: str, found: Place | None) -> str:
+def fingerprint(error: str, found: Frame | None) -> str:
     """Return twelve hexadecimal digits: the same for failures that are one fault."""
     parts = (error,) if found is None else (error, found.file, found.function, found.text)
     return hashlib.sha1("\0".join(parts).encode("utf-8", "replace"), usedforsecurity=False).hexdigest()[:12]

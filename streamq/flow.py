@@ -10,10 +10,11 @@ import time
 from collections.abc import AsyncGenerator, Generator, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from streamq.calls import Call
+from streamq.calls.call import Call
 
 if TYPE_CHECKING:
-    from streamq.transport import AsyncTransport, SyncTransport
+    from streamq.transport.async_transport import AsyncTransport
+    from streamq.transport.sync_transport import SyncTransport
 
 R = TypeVar("R")
 

@@ -16,11 +16,13 @@ from contextlib import (
 )
 from typing import Any, Final, TypeVar
 
-from streamq.calls import Call
+from streamq.calls.call import Call
 from streamq.context import Context
 from streamq.errors import UsageError
-from streamq.model import Delivery, NewTask, Outcome
-from streamq.model import name_of as name_of  # noqa: PLC0414 - hooks ask what an outcome is called
+from streamq.model.delivery import Delivery
+from streamq.model.outcome import Outcome
+from streamq.model.outcome import name_of as name_of  # noqa: PLC0414 - hooks ask what an outcome is called
+from streamq.model.task import NewTask
 
 R = TypeVar("R")
 Manager = AbstractContextManager[Any] | AbstractAsyncContextManager[Any]

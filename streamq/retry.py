@@ -19,7 +19,8 @@ from functools import cache
 from typing import Any, Final
 
 from streamq.errors import Retry
-from streamq.options import TaskOptions, seconds
+from streamq.options.checks import seconds
+from streamq.options.task import TaskOptions
 
 LONGEST_BACKOFF = 7 * 86400.0
 """A wait object may answer anything; a week is as long as a task is left waiting by itself."""

@@ -17,10 +17,11 @@ import structlog
 from hypothesis import settings
 
 from streamq import StreamQ, blocking
-from streamq.calls import Call
+from streamq.app import app as queue
+from streamq.calls.call import Call
 from streamq.embedded import EmbeddedServer
-from streamq.queue import app as queue
-from streamq.transport import Address, SyncTransport
+from streamq.transport.address import Address
+from streamq.transport.sync_transport import SyncTransport
 from tests.client.proxy import Proxy
 from tests.ports import free_port
 

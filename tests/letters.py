@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from streamq import Inspector, TaskId, scripts
-from streamq.calls import Call
-from streamq.calls.call import PRIORITY_OF
+from streamq.calls.call import PRIORITY_OF, Call
 from streamq.keys import TypeKeys, type_keys
-from streamq.model import Priority
+from streamq.model.task import Priority
 
 
 class DeadLetter(NamedTuple):

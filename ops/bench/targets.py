@@ -28,7 +28,7 @@ from typing import Any, Final
 from streamq.bench import bare, measure, record
 from streamq.bench.ours import Ours
 from streamq.bench.side import Side
-from streamq.transport import Address
+from streamq.transport.address import Address
 
 MILLION: Final = 1_000_000
 
@@ -321,7 +321,7 @@ def rows() -> list[tuple[str, str, Callable[[Bench], list[tuple[float, str, floa
 def compiled() -> None:
     """Have the bytecode of everything at hand, as it is where a program was started before."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    for code in ("from streamq import StreamQ", "import streamq.worker.member, streamq.bench.tasks"):
+    for code in ("from streamq import StreamQ", "import streamq.supervisor.member, streamq.bench.tasks"):
         subprocess.run([sys.executable, "-c", code], check=True)
 
 

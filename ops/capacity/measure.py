@@ -30,9 +30,10 @@ import redis
 import tasks
 from ticks import TooFewTasks, at_least, each_us, process_seconds
 
+from streamq.app.app import StreamQ
+from streamq.app.task_type import TaskType
 from streamq.bench import measure, record
 from streamq.bench.side import TEXT
-from streamq.queue import StreamQ, TaskType
 from tests.ports import free_port
 from tests.topology.servers import Node, server_binary, server_words
 

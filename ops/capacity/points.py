@@ -14,10 +14,11 @@ from typing import Self
 from measure import pids_of, started
 from ticks import each_us, process_seconds
 
+from streamq.app.app import StreamQ
+from streamq.app.task_type import TaskType
 from streamq.bench import measure, record
 from streamq.bench.side import TEXT
 from streamq.keys import shard_keys
-from streamq.queue import StreamQ, TaskType
 from tests.topology.clusters import ClusterSet
 
 

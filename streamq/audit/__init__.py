@@ -7,6 +7,6 @@ writes, so a queue may go on working meanwhile.
 
 from streamq.audit.auditor import Auditor, Mode
 from streamq.audit.fault import FAULTS, Audit, Problem, Repaired
-from streamq.calls import FaultCode
+from streamq.calls.audit import FaultCode
 
 __all__ = ["FAULTS", "Audit", "Auditor", "FaultCode", "Mode", "Problem", "Repaired"]

@@ -11,16 +11,20 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Literal
 
-from streamq import calls
 from streamq.audit import keyspace, walks
 from streamq.audit.fault import FAULTS, Audit, Problem, Repaired
 from streamq.audit.repairs import REPAIRS
 from streamq.audit.walks import LATE_MS, Found
-from streamq.calls import Fault, FaultCode
+from streamq.calls import audit as audit_calls
+from streamq.calls import daemon as daemon_calls
+from streamq.calls import question as question_calls
+from streamq.calls.audit import Fault, FaultCode
+from streamq.calls.call import all_streams
 from streamq.errors import ServerError
 from streamq.flow import Flow, Pause, ask, in_turn
 from streamq.keys import HOLDING, KnownKey, TypeKeys, shard_keys, type_keys
-from streamq.model import NAME_PATTERN, Counts
+from streamq.model.reply import Counts
+from streamq.model.task import NAME_PATTERN
 
 LISTED: Final = 1000
 """Problems of one kind in one task type that are listed one by one; the rest is counted."""
@@ -81,7 +85,7 @@ class Auditor:
 
     def _names(self, shard: int) -> Flow[set[str]]:
         try:
-            names = yield from ask(calls.types(shard_keys(self._app, shard)))
+            names = yield from ask(question_calls.types(shard_keys(self._app, shard)))
         except ServerError:  # of the wrong kind: the walk over the keys says so
             return set()
         return {name for name in names if NAME_PATTERN.fullmatch(name)}
@@ -133,7 +137,7 @@ class Auditor:
 
     def _counters(self, t: TypeKeys) -> Flow[None]:
         """First of all, since other repairs count what they do."""
-        unsound = yield from ask(calls.unsound_counters(t))
+        unsound = yield from ask(audit_calls.unsound_counters(t))
         if unsound and not (yield from self._recounted(t)):
             for name, held in unsound:
                 self._note(t, Fault("unreadable_counter", f"{name} holds {held}"))
@@ -142,7 +146,7 @@ class Auditor:
         """Whether counters that are none count again by now. A dry run says what would become of them."""
         if self._mode == "look":
             return False
-        counters = yield from ask(calls.repair_counters(t, write=self._mode == "repair"))
+        counters = yield from ask(audit_calls.repair_counters(t, write=self._mode == "repair"))
         for name, held, now in counters:
             if name == t.counters:
                 fault, how = Fault("wrong_kind_counters", f"{name} holds a {held}, not a hash"), ""
@@ -153,15 +157,15 @@ class Auditor:
 
     def _unlisted(self, t: TypeKeys) -> Flow[bool]:
         """What is listed has a letter by now, so as many letters as are listed are all listed."""
-        sizes = yield from ask(calls.sizes(t))
+        sizes = yield from ask(question_calls.sizes(t))
         missing = self._listed["missing_letter", t.type, t.shard]
         return sizes.letters != sizes.dead or bool(missing)
 
     def _groups(self, t: TypeKeys) -> Flow[None]:
         """Groups are made by workers and daemons: an entry that waits for one for long waits for both."""
-        surveyed = yield from ask(calls.survey([t]))
+        surveyed = yield from ask(daemon_calls.survey([t]))
         missing = [found.stream for found in surveyed if found.length > 0 and found.pending < 0]
-        oldest = (yield from ask(calls.counts(t))) if missing else None
+        oldest = (yield from ask(question_calls.counts(t))) if missing else None
         if oldest is None or oldest.oldest_ready_ms is None:
             return
         if oldest.now_ms - oldest.oldest_ready_ms > LATE_MS:
@@ -173,41 +177,41 @@ class Auditor:
         if late:
             where = f"{late} of {', '.join((yield from self._silent(t))) or 'nobody'}"
             yield from self._judge(t, Fault("unreclaimed", where))
-        counts = yield from ask(calls.counts(t))
+        counts = yield from ask(question_calls.counts(t))
         if _overdue(counts):
             yield Pause(SECOND_LOOK)
-            again = yield from ask(calls.counts(t))
+            again = yield from ask(question_calls.counts(t))
             if _overdue(again) and again.next_due_ms == counts.next_due_ms:
                 seconds = (again.now_ms - (again.next_due_ms or 0)) // 1000
                 yield from self._judge(t, Fault("unpromoted", f"for {seconds} s"))
-        if old := (yield from ask(calls.overdue_expiries(t, counts.now_ms - 5 * LATE_MS))):
+        if old := (yield from ask(audit_calls.overdue_expiries(t, counts.now_ms - 5 * LATE_MS))):
             yield from self._judge(t, Fault("unended_expired", f"{old} rows"))
-        if old := (yield from ask(calls.overdue_waiters(t, counts.now_ms - WAITERS_LATE_MS))):
+        if old := (yield from ask(audit_calls.overdue_waiters(t, counts.now_ms - WAITERS_LATE_MS))):
             yield from self._judge(t, Fault("stale_waiters", f"{old} rows"))
 
     def _silent(self, t: TypeKeys) -> Flow[list[str]]:
         """The consumers that hold something and have long done nothing."""
         names: list[str] = []
-        for letter, _ in calls.all_streams(t):
-            found = yield from ask(calls.consumers(t, letter))
+        for letter, _ in all_streams(t):
+            found = yield from ask(audit_calls.consumers(t, letter))
             names += [n for n, held, idle in found if held and idle > LATE_MS]
         return sorted(set(names))[:10]
 
     def _desk(self, t: TypeKeys) -> Flow[None]:
         # Fewer are no fault: letters that an earlier release wrote are in no group.
-        sizes = yield from ask(calls.sizes(t))
+        sizes = yield from ask(question_calls.sizes(t))
         if sizes.groups > sizes.dead:
             where = f"{sizes.groups} in groups, {sizes.dead} dead"
             yield from self._judge(t, Fault("groups_differ", where))
 
     def _books(self, t: TypeKeys) -> Flow[None]:
-        counts = yield from ask(calls.counts(t))
+        counts = yield from ask(question_calls.counts(t))
         if not counts.imbalance:
             return
         fault = Fault("counters_off", f"{counts.imbalance:+d} tasks")
         written = 0
         if self._mode == "repair" and self._write_off:
-            written = yield from ask(calls.repair_books(t, counts.imbalance))
+            written = yield from ask(audit_calls.repair_books(t, counts.imbalance))
         if written or (self._mode == "dry" and self._write_off):
             self._note_repair(t, fault)
         if not written:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from streamq.calls import FaultCode
+from streamq.calls.audit import FaultCode
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from streamq import calls
-from streamq.calls import Fault, KeyState
+from streamq.calls import audit as audit_calls
+from streamq.calls import producer as producer_calls
+from streamq.calls.audit import Fault, KeyState
 from streamq.flow import AskAll, AskNode, Flow, ask
 from streamq.keys import MORTAL, VALUES, KnownKey, app_pattern, known_key, shard_keys
-from streamq.model import NAME_PATTERN
+from streamq.model.task import NAME_PATTERN
 
 SCANNED: Final = 500
 NOT_THERE: Final = -2
@@ -30,12 +31,12 @@ class Keys(NamedTuple):
 def walk(app: str, shards: int, found: Callable[[Keys], Flow[None]]) -> Flow[None]:
     """Walk over all keys of an app, node by node; `found` is given what each step found."""
     pattern = app_pattern(app)
-    nodes: dict[str, tuple[str, list[str]]] = yield AskAll(calls.scan_keys(pattern, "", SCANNED))
+    nodes: dict[str, tuple[str, list[str]]] = yield AskAll(audit_calls.scan_keys(pattern, "", SCANNED))
     for node, (first, listed) in nodes.items():
         cursor = first
         yield from found((yield from _sorted(app, shards, sorted(set(listed)))))
         while cursor:
-            cursor, more = yield AskNode(node, calls.scan_keys(pattern, cursor, SCANNED))
+            cursor, more = yield AskNode(node, audit_calls.scan_keys(pattern, cursor, SCANNED))
             yield from found((yield from _sorted(app, shards, sorted(set(more)))))
 
 
@@ -49,12 +50,12 @@ def _sorted(app: str, shards: int, listed: list[str]) -> Flow[Keys]:
         else:
             by_shard.setdefault(known.shard, {})[key] = known
     for shard, keys in by_shard.items():
-        for state in (yield from ask(calls.audit_keys(list(keys)))):
+        for state in (yield from ask(audit_calls.audit_keys(list(keys)))):
             if state.life_ms != NOT_THERE:
                 found.known.append((keys[state.key], state))
                 found.faults.extend((keys[state.key], fault) for fault in faults(keys[state.key], state))
         # What is left of a shard that was given up: results, counters, and the mark itself.
-        if shard >= shards and not (yield from ask(calls.is_closed(shard_keys(app, shard)))):
+        if shard >= shards and not (yield from ask(producer_calls.is_closed(shard_keys(app, shard)))):
             some = next(iter(keys))
             found.faults.append((keys[some], Fault("unserved_shard", some)))
     return found

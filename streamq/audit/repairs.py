@@ -10,8 +10,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Literal
 
-from streamq import calls
-from streamq.calls import Call, Fault
+from streamq.calls import audit as audit_calls
+from streamq.calls import daemon as daemon_calls
+from streamq.calls import worker as worker_calls
+from streamq.calls.audit import Fault
+from streamq.calls.call import WRITER_MEMORY_MS, Call
 from streamq.flow import Flow, ask
 from streamq.keys import ShardKeys, TypeKeys, known_key
 
@@ -28,43 +31,47 @@ def _repaired(call: Call[int]) -> Flow[Answer]:
 
 
 def _place(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
-    return _repaired(calls.repair_place(t, fault.where))
+    return _repaired(audit_calls.repair_place(t, fault.where))
 
 
 def _row(of: Literal["index", "cancels"], _: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
-    return _repaired(calls.repair_row(t, of, fault.where))
+    return _repaired(audit_calls.repair_row(t, of, fault.where))
 
 
 def _pending(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
     """`where` is a moved task's id, by which the index knows the place; else the place itself."""
-    place = (yield from ask(calls.index_place(t, fault.where))) or fault.where
-    answer = yield from ask(calls.repair_pending(t, place, fault.where))
+    place = (yield from ask(audit_calls.index_place(t, fault.where))) or fault.where
+    answer = yield from ask(audit_calls.repair_pending(t, place, fault.where))
     return {"ended": "done", "held": "held"}.get(answer, "gone")  # type: ignore[return-value]
 
 
 def _undelivered(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
-    repaired = yield from ask(calls.repair(t, fault.where[0], fault.where[1:], 1))
+    repaired = yield from ask(daemon_calls.repair(t, fault.where[0], fault.where[1:], 1))
     return "done" if repaired[1] else "gone"
 
 
 def _dead(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
-    return _repaired(calls.repair_dead(t, fault.where))
+    return _repaired(audit_calls.repair_dead(t, fault.where))
 
 
 def _lifetime(s: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
     known = known_key(s.app, fault.where)
     kind = known.kind if known is not None else ""
-    life = {"writer": calls.WRITER_MEMORY_MS, "results": RESULT_LIFE_MS, "rate": calls.WRITER_MEMORY_MS}
+    life = {
+        "writer": WRITER_MEMORY_MS,
+        "results": RESULT_LIFE_MS,
+        "rate": WRITER_MEMORY_MS,
+    }
     counters = [t.counters] if t.type and fault.where != t.counters else []
-    return _repaired(calls.repair_lifetime(fault.where, life.get(kind, 0), counters))
+    return _repaired(audit_calls.repair_lifetime(fault.where, life.get(kind, 0), counters))
 
 
 def _type(_s: ShardKeys, t: TypeKeys, _: Fault) -> Flow[Answer]:
-    return _repaired(calls.repair_type(t))
+    return _repaired(audit_calls.repair_type(t))
 
 
 def _group(_s: ShardKeys, _t: TypeKeys, fault: Fault) -> Flow[Answer]:
-    return _repaired(calls.groups([fault.where]))
+    return _repaired(worker_calls.groups([fault.where]))
 
 
 REPAIRS: Final[dict[str, Repair]] = {

@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from streamq import calls
-from streamq.calls import Call, Fault, Walked
+from streamq.calls import audit as audit_calls
+from streamq.calls.audit import Fault, Walked
+from streamq.calls.call import Call
 from streamq.flow import Flow, ask
 from streamq.keys import TypeKeys
-from streamq.model import STREAM_LETTERS
+from streamq.model.task import STREAM_LETTERS
 
 _Look = Callable[[Sequence[str]], Flow[list[Fault]]]
 STEP: Final = 32
@@ -45,12 +46,12 @@ def streams(t: TypeKeys, found: Tell) -> Flow[None]:
 
 def schedule(t: TypeKeys, found: Tell) -> Flow[None]:
     """Every row: it can be read, the index knows it, and it is in one state."""
-    yield from _walk(lambda cursor: calls.audit_schedule(t, cursor, STEP), partial(_places, t), found)
+    yield from _walk(lambda cursor: audit_calls.audit_schedule(t, cursor, STEP), partial(_places, t), found)
 
 
-def rows(of: calls.Rows, t: TypeKeys, found: Tell) -> Flow[None]:
+def rows(of: audit_calls.Rows, t: TypeKeys, found: Tell) -> Flow[None]:
     """Every row of the index, the cancel requests or the list of the dead: it has its task."""
-    yield from _walk(lambda cursor: calls.scan_rows(t, of, cursor, STEP), partial(_rows, t, of), found)
+    yield from _walk(lambda cursor: audit_calls.scan_rows(t, of, cursor, STEP), partial(_rows, t, of), found)
 
 
 def pending(t: TypeKeys, found: Tell) -> Flow[None]:
@@ -62,7 +63,7 @@ def pending(t: TypeKeys, found: Tell) -> Flow[None]:
 def letters(t: TypeKeys, found: Tell) -> Flow[None]:
     """Every stored dead letter: it is listed. Only where there are more of them than are listed: HSCAN reads
     several at a time, whatever their size."""
-    yield from _walk(lambda cursor: calls.audit_letters(t, cursor, STEP), partial(_letters, t), found)
+    yield from _walk(lambda cursor: audit_calls.audit_letters(t, cursor, STEP), partial(_letters, t), found)
 
 
 def _walk(step: Callable[[str], Call[Walked]], look: _Look, found: Tell) -> Flow[None]:
@@ -85,32 +86,32 @@ def _confirmed(look: _Look, suspects: Sequence[str]) -> Flow[list[Fault]]:
 
 
 def _stream(t: TypeKeys, letter: str, cursor: str) -> Call[Walked]:
-    return calls.audit_stream(t, letter, cursor, STEP)
+    return audit_calls.audit_stream(t, letter, cursor, STEP)
 
 
 def _pending(t: TypeKeys, letter: str, cursor: str) -> Call[Walked]:
-    return calls.audit_pending(t, letter, cursor, STEP, LATE_MS)
+    return audit_calls.audit_pending(t, letter, cursor, STEP, LATE_MS)
 
 
 def _places(t: TypeKeys, places: Sequence[str]) -> Flow[list[Fault]]:
     found: list[Fault] = []
     for n in range(0, len(places), LOOK):
-        found += yield from ask(calls.audit_places(t, places[n : n + LOOK]))
+        found += yield from ask(audit_calls.audit_places(t, places[n : n + LOOK]))
     return found
 
 
 def _letters(t: TypeKeys, ids: Sequence[str]) -> Flow[list[Fault]]:
     found: list[Fault] = []
     for n in range(0, len(ids), LOOK):
-        found += yield from ask(calls.audit_dead(t, ids[n : n + LOOK]))
+        found += yield from ask(audit_calls.audit_dead(t, ids[n : n + LOOK]))
     return found
 
 
-def _rows(t: TypeKeys, of: calls.Rows, ids: Sequence[str]) -> Flow[list[Fault]]:
+def _rows(t: TypeKeys, of: audit_calls.Rows, ids: Sequence[str]) -> Flow[list[Fault]]:
     found: list[Fault] = []
     start = 0
     while start < len(ids):
-        looked, faults = yield from ask(calls.audit_rows(t, of, ids[start : start + STEP]))
+        looked, faults = yield from ask(audit_calls.audit_rows(t, of, ids[start : start + STEP]))
         found += faults
         start += looked
     return found
@@ -120,6 +121,6 @@ def _deleted(t: TypeKeys, places: Sequence[str]) -> Flow[list[Fault]]:
     """The deliveries whose entry is gone still."""
     found: list[Fault] = []
     for place in places:
-        seen = yield from ask(calls.audit_pending(t, place[0], place[1:], 1, LATE_MS))
+        seen = yield from ask(audit_calls.audit_pending(t, place[0], place[1:], 1, LATE_MS))
         found += [Fault("deleted_while_pending", place) for suspect in seen.suspects if suspect == place]
     return found

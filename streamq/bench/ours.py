@@ -11,10 +11,11 @@ from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 from streamq import environment
+from streamq.app.app import StreamQ
+from streamq.app.task_type import TaskType
 from streamq.bench import bare, tasks
 from streamq.bench.side import TEXT, Side, child, paced
 from streamq.keys import app_pattern
-from streamq.queue import StreamQ, TaskType
 
 
 class Ours(Side):
@@ -26,10 +27,10 @@ class Ours(Side):
         self._url, self._name = url, app
         self._environment = {tasks.APP: app, environment.URL.name: url}
         self.app: StreamQ = StreamQ(app, url)
-        self.app.registry.handlers.update(tasks.app.registry.handlers)
+        self._types = _registered(self.app)
 
-    def task(self, name: str) -> TaskType[Any, object, object]:
-        return TaskType(self.app, self.app.registry.get(name))
+    def task(self, name: str) -> TaskType[Any, Any, Any]:
+        return self._types[name]
 
     def one(self, count: int) -> float:
         task = self.task("forgotten")
@@ -103,7 +104,7 @@ class Ours(Side):
     def clean(self) -> None:
         self.app.close()
         self.app = StreamQ(self._name, self._url)
-        self.app.registry.handlers.update(tasks.app.registry.handlers)
+        self._types = _registered(self.app)
         with bare.connection(self._url) as client:
             for key in self._keys(client):
                 client.unlink(key)
@@ -111,3 +112,13 @@ class Ours(Side):
 
     def close(self) -> None:
         self.app.close()
+
+
+def _registered(app: StreamQ) -> dict[str, TaskType[Any, Any, Any]]:
+    """Register the measured handlers with an app of this run."""
+    return {
+        name: app.task(name=name, retention=one.options.retention, executor=one.options.executor)(
+            one.function
+        )
+        for name, one in tasks.app.registry.handlers.items()
+    }

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 
 from streamq.calls.call import DEFAULT_LEASE_MS, Arg, Call, build, pairs, text
 from streamq.keys import GROUP, TypeKeys
-from streamq.model import COUNTERS
+from streamq.model.reply import COUNTERS
 
 BYTES: Final = 65536
 """A step of a walk ends when it has read so much: payloads may be of any size."""

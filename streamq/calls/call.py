@@ -7,13 +7,8 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from streamq import scripts
 from streamq.keys import ShardKeys, TypeKeys
-from streamq.model import (
-    LETTER,
-    PRIORITIES,
-    STREAM_LETTERS,
-    Priority,
-)
-from streamq.options import TaskOptions
+from streamq.model.task import LETTER, PRIORITIES, STREAM_LETTERS, Priority
+from streamq.options.task import TaskOptions
 from streamq.stored import moment, number, text
 
 __all__ = [

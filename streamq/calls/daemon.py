@@ -16,11 +16,8 @@ from streamq.calls.call import (
     text,
 )
 from streamq.keys import GROUP, ShardKeys, TypeKeys, shard_keys
-from streamq.model import (
-    STREAM_LETTERS,
-    Promotion,
-    Reclaim,
-)
+from streamq.model.reply import Promotion, Reclaim
+from streamq.model.task import STREAM_LETTERS
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace, namespace_of
 
 HELD_AGAIN_MS: Final = 15_000

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from streamq.calls.call import Arg, Call, build, text
 from streamq.calls.producer import NOBODY
 from streamq.keys import ShardKeys, TypeKeys
-from streamq.model import Moved, Note
+from streamq.model.reply import Moved, Note
 
 
 def pause(s: ShardKeys, task_type: str, details: bytes, note: Note = NOBODY) -> Call[bool]:

@@ -14,7 +14,8 @@ from streamq.calls.call import (
     text,
 )
 from streamq.keys import GROUP, ShardKeys, TypeKeys, shard_keys
-from streamq.model import (
+from streamq.model.reply import Note
+from streamq.model.task import (
     LETTER,
     Accepted,
     Answer,
@@ -23,12 +24,11 @@ from streamq.model import (
     Duplicate,
     IdempotencyKey,
     NewTask,
-    Note,
     RateLimited,
     TaskId,
 )
 from streamq.namespace import namespace_of
-from streamq.options import Durability
+from streamq.options.checks import Durability
 from streamq.shards import AppRecord
 
 NOBODY: Final = Note()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
-from streamq import codec
 from streamq.calls.call import (
     Call,
     build,
@@ -16,21 +15,9 @@ from streamq.calls.call import (
     text,
 )
 from streamq.keys import GROUP, ShardKeys, TypeKeys
-from streamq.model import (
-    STATES,
-    Buried,
-    Counts,
-    Ended,
-    Located,
-    Ready,
-    Running,
-    Scheduled,
-    State,
-    Where,
-)
+from streamq.model.reply import Counts
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.shards import AppRecord
-from streamq.stored import count
 
 
 def now(key: str = "") -> Call[int]:
@@ -123,37 +110,6 @@ def _counts(reply: list[Any]) -> Counts:
         next_due_ms=None if due < 0 else due,
         counters={text(k): number(v) for k, v in pairs(counters) if k != b"sequence"},
     )
-
-
-def locate(t: TypeKeys, local: str) -> Call[Located]:
-    return build("locate", (GROUP, local), partial(_located, local), t, results=t.results(local))
-
-
-def _located(local: str, reply: list[Any]) -> Located:
-    now, state, about, fields, stored = reply
-    result, success = (None, None) if stored is None else codec.opened(local, stored)
-    where = _where(_BY_NAME[state], about) if about else None
-    return Located(_BY_NAME[state], now, where, tuple(fields), result, success)
-
-
-_BY_NAME: Final[dict[bytes, State]] = {state.encode(): state for state in STATES}
-
-
-def _where(state: State, about: list[Any]) -> Where | None:
-    told = {text(name): value.decode("utf-8", "replace") for name, value in pairs(about)}
-    stream, entry = told.get("stream", ""), told.get("entry", "")
-    match state:
-        case "scheduled":
-            return Scheduled(stream, count(told.get("due_ms")))
-        case "ready":
-            return Ready(stream, entry)
-        case "running":
-            idle, asked = count(told.get("lease_idle_ms")), told.get("cancel_requested") == "yes"
-            return Running(stream, entry, told.get("worker", ""), idle, asked)
-        case "dead":
-            return Buried(told.get("reason", "unknown"), stream, moment(told.get("died_ms")))
-        case _:
-            return Ended(moment(told["ended_ms"])) if "ended_ms" in told else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,21 +18,19 @@ from streamq.calls.call import (
     text,
 )
 from streamq.keys import GROUP, ShardKeys, TypeKeys
-from streamq.model import (
-    STREAM_LETTERS,
-    SUSPECT,
+from streamq.model.delivery import Entry
+from streamq.model.outcome import (
     Cancelled,
     Completed,
     Died,
-    Entry,
     Expired,
     HandedBack,
-    Orders,
     Outcome,
-    Renewal,
     Retried,
     Settlement,
 )
+from streamq.model.reply import Orders, Renewal
+from streamq.model.task import STREAM_LETTERS, SUSPECT
 
 _new: Final = tuple.__new__
 SOON_MS, SELDOM_MS, DOORBELL_MS = 1_000, 3_000, 3_600_000

@@ -195,13 +195,13 @@ def code_of(error: Exception) -> int:
 def _unknown(name: str) -> int:
     import difflib
 
-    from streamq import elsewhere
+    from streamq import migration_hints
 
     near = difflib.get_close_matches(name, COMMANDS, 1)
     if name.startswith("-"):
         hint = "options come after the command, as in `streamq stats --url URL`"
-    elif name in elsewhere.COMMANDS:
-        hint = elsewhere.COMMANDS[name]
+    elif name in migration_hints.COMMANDS:
+        hint = migration_hints.COMMANDS[name]
     else:
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(COMMANDS)}"
     _output().tell(f"unknown command {name!r}: {hint}")

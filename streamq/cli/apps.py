@@ -12,10 +12,10 @@ import argparse
 
 from streamq.cli import target
 from streamq.cli.output import write_json, write_table
+from streamq.control.inspector import Inspector, apps
 from streamq.exit_codes import OK
-from streamq.inspector import Inspector, apps
 from streamq.shards import AppRecord
-from streamq.transport import SyncTransport
+from streamq.transport.sync_transport import SyncTransport
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

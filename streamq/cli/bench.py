@@ -29,10 +29,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from streamq.bench import measure
-    from streamq.cli.ending import as_interrupted
     from streamq.cli.output import Progress, write_json
+    from streamq.cli.signals import as_interrupted
     from streamq.errors import InvalidOption
-    from streamq.options import reject_unknown, whole
+    from streamq.options.checks import reject_unknown, whole
 
     figures = args.figures.split(",") if args.figures else list(measure.FIGURES)
     reject_unknown(figures, measure.FIGURES, "--figures")
@@ -53,17 +53,18 @@ def run(args: argparse.Namespace) -> int:
 
 def _sides(args: argparse.Namespace) -> list[Any]:
     """Return both sides, on a reachable server; raise RedisErrors."""
-    from streamq import calls, environment
+    from streamq import environment
     from streamq.bench.bare import Bare
     from streamq.bench.ours import Ours
+    from streamq.calls import question as question_calls
     from streamq.errors import UsageError
-    from streamq.transport import SyncTransport
+    from streamq.transport.sync_transport import SyncTransport
 
     address = target.address(args)
     if address.seeds:
         raise UsageError(f"streamq bench needs one server: name one server instead of {address}")
     transport = SyncTransport(address, patience=target.PATIENCE)
-    transport.run(calls.now())
+    transport.run(question_calls.now())
     transport.close()
     url = address.socket_url if address.kind == "embedded" else args.url or environment.URL.get()
     app = f"bench-{secrets.token_hex(4)}"

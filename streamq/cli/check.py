@@ -16,10 +16,10 @@ from typing import Any
 from streamq import environment
 from streamq.cli import listen, target
 from streamq.cli.output import say, write_json
+from streamq.control.heartbeats import WorkerInfo, daemons
 from streamq.exit_codes import OK, UNHEALTHY
 from streamq.flow import drive
-from streamq.heartbeats import WorkerInfo, daemons
-from streamq.transport import SyncTransport
+from streamq.transport.sync_transport import SyncTransport
 
 TIMEOUT = 3.0
 

@@ -99,7 +99,7 @@ def _of_server(names: Callable[[_Reach, str | None], list[str]]) -> Callable[...
     def completer(parsed_args: argparse.Namespace, **_: object) -> list[str]:
         url, prefix, app = (getattr(parsed_args, name, None) for name in ("url", "prefix", "app"))
         try:
-            found = names(lambda: _reach(url, prefix), app)
+            found = names(lambda: _partial(url, prefix), app)
         except StreamQError:
             return []
         return [name for name in found if _HARMLESS.fullmatch(name)]
@@ -107,9 +107,10 @@ def _of_server(names: Callable[[_Reach, str | None], list[str]]) -> Callable[...
     return completer
 
 
-def _reach(url: str | None, prefix: str | None) -> Any:
+def _partial(url: str | None, prefix: str | None) -> Any:
     """Return a transport that gives up soon. Raises UsageError if asking would start a server."""
-    from streamq.transport import Address, SyncTransport
+    from streamq.transport.address import Address
+    from streamq.transport.sync_transport import SyncTransport
 
     address = Address.parse(url or environment.URL.get(), prefix=prefix)
     if address.kind == "embedded":
@@ -122,25 +123,25 @@ def _reach(url: str | None, prefix: str | None) -> Any:
 _Reach = Callable[[], Any]
 
 
-def _apps(reach: _Reach, _: str | None) -> list[str]:
-    from streamq.inspector import apps
+def _apps(partial: _Reach, _: str | None) -> list[str]:
+    from streamq.control.inspector import apps
 
-    return sorted(apps(reach()))
-
-
-def _types(reach: _Reach, app: str | None) -> list[str]:
-    return _of_app(reach, app, lambda inspector: inspector.types())
+    return sorted(apps(partial()))
 
 
-def _workers(reach: _Reach, app: str | None) -> list[str]:
-    return _of_app(reach, app, lambda inspector: [one.name for one in inspector.workers()])
+def _types(partial: _Reach, app: str | None) -> list[str]:
+    return _of_app(partial, app, lambda inspector: inspector.types())
 
 
-def _of_app(reach: _Reach, app: str | None, names: Callable[[Any], list[str]]) -> list[str]:
+def _workers(partial: _Reach, app: str | None) -> list[str]:
+    return _of_app(partial, app, lambda inspector: [one.name for one in inspector.workers()])
+
+
+def _of_app(partial: _Reach, app: str | None, names: Callable[[Any], list[str]]) -> list[str]:
     """Return names of the app that is meant; none if the server has several and none is named."""
-    from streamq.inspector import Inspector, apps
+    from streamq.control.inspector import Inspector, apps
 
-    transport = reach()
+    transport = partial()
     known = (
         [app] if app else sorted(apps(transport)) if not environment.APP.given() else [environment.APP.get()]
     )

@@ -20,9 +20,10 @@ from streamq.environment import Source, Variable
 from streamq.errors import InvalidOption, InvalidURL, StreamQError, UsageError
 from streamq.exit_codes import CONFIG, OK
 from streamq.namespace import DEFAULT_PREFIX, check_prefix
-from streamq.options import DaemonOptions, TaskOptions, WorkerOptions
+from streamq.options.service import DaemonOptions, WorkerOptions
+from streamq.options.task import TaskOptions
 from streamq.telemetry.traces import Tracer, Tracing
-from streamq.transport import Address
+from streamq.transport.address import Address
 
 HIDDEN: Final = "***"
 _SHOWN: Final = {

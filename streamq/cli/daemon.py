@@ -9,18 +9,19 @@ import argparse
 import asyncio
 import signal
 
-from streamq import telemetry
-from streamq.app import check_name
 from streamq.cli import listen, target
 from streamq.cli.worker import log_options
-from streamq.daemon import Daemon
+from streamq.daemon.daemon import Daemon
 from streamq.exit_codes import OK
-from streamq.options import DaemonOptions, seconds
-from streamq.telemetry.listen import Listen
-from streamq.telemetry.routes import routes
-from streamq.telemetry.sentry import Sentry
-from streamq.telemetry.web import WebServer, unlink
-from streamq.transport import Address
+from streamq.options.checks import seconds
+from streamq.options.service import DaemonOptions
+from streamq.probes.http_server import WebServer, unlink
+from streamq.probes.listen import Listen
+from streamq.probes.routes import routes
+from streamq.probes.systemd_notifier import SystemdNotifier
+from streamq.registry.handler import check_name
+from streamq.telemetry import logs
+from streamq.transport.address import Address
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,12 +35,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from streamq.worker.endings import run_loop
     from streamq.worker.loading import production
+    from streamq.worker.process_exit import run_loop
 
     address = target.address(args)
     production(address, "daemon")
-    telemetry.configure(args.log_level, args.log_format)
+    logs.configure(args.log_level, args.log_format)
     if args.app is not None:
         check_name(args.app, "an app")
     options = DaemonOptions(
@@ -57,8 +58,8 @@ async def _serve(address: Address, options: DaemonOptions, only: str | None, whe
         asyncio.get_running_loop().add_signal_handler(number, daemon.stop)
     web = WebServer(routes(daemon, knows_queue=True), where.names)
     await web.start(where.sockets())
-    sentry = Sentry(daemon)
-    if Sentry.wanted():
+    sentry = SystemdNotifier(daemon)
+    if SystemdNotifier.wanted():
         sentry.start()
     try:
         await daemon.run()

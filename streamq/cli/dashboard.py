@@ -17,9 +17,9 @@ from streamq import environment
 from streamq.cli import target
 from streamq.cli.output import tell
 from streamq.dashboard import dashboard, waiting
-from streamq.dashboard.access import LoginLink, parse
-from streamq.dashboard.guard import LOOPBACK_NAMES, TOKEN
-from streamq.dashboard.serve import serve
+from streamq.dashboard.auth import LoginLink, parse
+from streamq.dashboard.security import LOOPBACK_NAMES, TOKEN
+from streamq.dashboard.server import serve
 from streamq.errors import RedisUnavailable, UsageError
 from streamq.exit_codes import CONFIG, OK
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from streamq.cli import selection, target
-from streamq.cli.letters import edit, move
+from streamq.cli import dead_filters, target
+from streamq.cli.dead_actions import edit, move
 from streamq.cli.output import age, moment, tell, write_json, write_table
 from streamq.cli.task import as_object, write_task
-from streamq.deadgroups import DeadGroup
+from streamq.control.dead_letters import DeadGroup
+from streamq.control.task_list import MOST_ROWS, TaskFilter, TaskRow
 from streamq.exit_codes import NOT_FOUND, OK
-from streamq.options import whole
-from streamq.tasklist import MOST_ROWS, TaskFilter, TaskRow
+from streamq.options.checks import whole
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     for verb, about in (("requeue", "back to the stream, with fresh attempts"), ("purge", "delete for good")):
         one = verbs.add_parser(verb, help=about, description=f"{verb.capitalize()} dead letters: {about}.")
         one.add_argument("id", nargs="*", metavar="ID", help="by id")
-        selection.options(one)
+        dead_filters.options(one)
         one.add_argument("--all", action="store_true", help="all, or with filters all that match")
         one.add_argument("--dry-run", action="store_true", help="only print how many")
         one.add_argument("--yes", action="store_true", help="do not ask for confirmation")
@@ -51,11 +51,11 @@ def shorthand(args: list[str]) -> list[str]:
 def _reading(verbs: Any) -> None:
     one = verbs.add_parser("groups", help="by fault, most first", description="List the groups, most first.")
     one.add_argument("only", nargs="?", metavar="TYPE", help="only this task type, as --type")
-    selection.options(one)
+    dead_filters.options(one)
     target.options(one)
     one = verbs.add_parser("list", help="one by one", description="List dead letters, newest first.")
     one.add_argument("only", nargs="?", metavar="TYPE", help="only this task type, as --type")
-    selection.options(one)
+    dead_filters.options(one)
     one.add_argument("--limit", type=int, default=50, help="the most to list (50)")
     target.options(one)
     one = verbs.add_parser(
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     if args.verb in ("list", "groups"):
         args.type = target.one_type(args)
     if args.verb in ("groups", "list", "requeue", "purge"):
-        selection.check(args)
+        dead_filters.check(args)
     found = target.find(args)
     match args.verb:
         case "groups":
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _groups(found: target.Target, args: argparse.Namespace) -> int:
-    listed, complete = selection.groups(found, args)
+    listed, complete = dead_filters.groups(found, args)
     if args.json:
         shown = [_group_object(group) for group in listed]
         write_json({"app": found.app, "groups": shown, "complete": complete})
@@ -94,7 +94,7 @@ def _groups(found: target.Target, args: argparse.Namespace) -> int:
     head = ["GROUP", "TYPE", "COUNT", "LAST", "FIRST", "ERROR", "PLACE"]
     write_table(head, [_group_row(group, now_ms) for group in listed], empty="no dead letters")
     if not complete:
-        selection.tell_incomplete()
+        dead_filters.tell_incomplete()
     return OK
 
 
@@ -127,10 +127,10 @@ def _list(found: target.Target, args: argparse.Namespace) -> int:
 def _rows(found: target.Target, args: argparse.Namespace, limit: int) -> list[TaskRow]:
     """Return the letters that `requeue` would take."""
     span = target.span(args)
-    chosen = {one.type: one for one in selection.selections(found, args)}
+    chosen = {one.type: one for one in dead_filters.selections(found, args)}
     marks = [(name, one.fingerprint) for name, one in chosen.items()]
     if args.error:
-        marks = [(group.type, group.fingerprint) for group in selection.groups(found, args)[0]]
+        marks = [(group.type, group.fingerprint) for group in dead_filters.groups(found, args)[0]]
     rows = list[TaskRow]()
     for name, mark in marks:
         wanted = TaskFilter(older_than=span.older_than, newer_than=span.newer_than, fingerprint=mark)

@@ -20,11 +20,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from streamq.cli.ending import as_interrupted
     from streamq.cli.output import Progress, say, write_json
+    from streamq.cli.signals import as_interrupted
     from streamq.demo.account import Account
     from streamq.demo.scenario import run as run_scenario
-    from streamq.options import whole
+    from streamq.options.checks import whole
 
     tasks = whole(args.tasks, "--tasks", least=1)
     with as_interrupted(), Progress("demo", tasks) as bar:

@@ -14,12 +14,12 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from streamq import telemetry
 from streamq.cli.worker import import_option, imports
 from streamq.errors import UsageError
 from streamq.exit_codes import OK
-from streamq.options import seconds, whole
-from streamq.transport import Address
+from streamq.options.checks import seconds, whole
+from streamq.telemetry import logs
+from streamq.transport.address import Address
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,9 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="another folder to watch (this folder is watched)",
     )
-    parser.add_argument(
-        "--log-level", choices=telemetry.LEVELS, default="info", help="least level to log (info)"
-    )
+    parser.add_argument("--log-level", choices=logs.LEVELS, default="info", help="least level to log (info)")
 
 
 def run(args: argparse.Namespace) -> int:

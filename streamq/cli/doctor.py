@@ -13,11 +13,12 @@ from typing import Final
 
 from streamq.cli import code_of, target
 from streamq.cli.output import say, write_json
-from streamq.doctor import Diagnosis, examine
 from streamq.doctor.check import fault
+from streamq.doctor.examination import Diagnosis, examine
 from streamq.errors import AuthenticationFailed, RedisUnavailable, ServerTooOld, StreamQError
 from streamq.exit_codes import OK, UNHEALTHY
-from streamq.transport import Address, SyncTransport
+from streamq.transport.address import Address
+from streamq.transport.sync_transport import SyncTransport
 
 _MARKS: Final = {"ok": "✓", "warning": "!", "fault": "✗", "unknown": "?"}
 _PLAIN: Final = {"ok": "ok", "warning": "!", "fault": "X", "unknown": "?"}

@@ -17,14 +17,15 @@ from typing import IO, Any, Final
 
 import orjson
 
+from streamq.app.app import StreamQ
+from streamq.app.bound_task import Bound
+from streamq.app.handle import TaskHandle
 from streamq.cli import target
 from streamq.cli.output import Progress, say, tell, write_json
 from streamq.errors import PayloadError, StreamQError, UsageError
 from streamq.exit_codes import OK
-from streamq.handle import TaskHandle
-from streamq.options import call_options
+from streamq.options.call import call_options
 from streamq.options.table import PER_CALL
-from streamq.queue import Bound, StreamQ
 from streamq.wording import listed
 
 CHUNK: Final = 500

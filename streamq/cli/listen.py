@@ -8,9 +8,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from streamq import environment, telemetry
+from streamq import environment
 from streamq.errors import UsageError
-from streamq.telemetry.listen import Listen
+from streamq.probes.listen import Listen
+from streamq.telemetry import logs
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -61,4 +62,4 @@ def _tell_where_metrics_are_missing() -> None:
     try:
         exposition.library()
     except UsageError as error:
-        telemetry.get_logger().warning("metrics.unavailable", fix=str(error))
+        logs.get_logger().warning("metrics.unavailable", fix=str(error))

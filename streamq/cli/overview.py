@@ -14,14 +14,14 @@ from collections import deque
 from dataclasses import asdict
 from typing import Any, Final
 
-from streamq import calls
+from streamq.calls import question as question_calls
 from streamq.cli.target import Target
-from streamq.heartbeats import WorkerInfo
-from streamq.inspector import Inspector
-from streamq.operations import Pause
-from streamq.overview import STATES, TypeStats, shown, totals
-from streamq.reach import Reach, unless_away
-from streamq.rollups import Activity, activity
+from streamq.control.action_log import Pause
+from streamq.control.heartbeats import WorkerInfo
+from streamq.control.inspector import Inspector
+from streamq.control.overview import STATES, TypeStats, shown, totals
+from streamq.control.partial_outage import PartialView, unless_away
+from streamq.control.rollups import Activity, activity
 from streamq.stored import count
 
 RECENT: Final = 5
@@ -39,7 +39,7 @@ class Watch:
 
     def __init__(self, found: Target) -> None:
         self._found = found
-        self._reach = Reach(lambda: found.inspector)
+        self._partial = PartialView(lambda: found.inspector)
         self._missing: tuple[int, ...] = ()
         self._slow_at = -SLOW
         self._paused: dict[str, Pause] = {}
@@ -51,11 +51,11 @@ class Watch:
     def look(self) -> dict[str, Any]:
         """The queue as it is. Where a master of a cluster is away: what can be reached, and which shards are
         missing. Raises RedisErrors."""
-        seen, missing = self._reach.look(self._look)
+        seen, missing = self._partial.look(self._look)
         if missing != self._missing:  # the counters are of other shards than before
             self._missing = missing
             self._counted.clear()
-            seen, missing = self._reach.look(self._look)
+            seen, missing = self._partial.look(self._look)
         return {**seen, "missing_shards": list(missing)}
 
     def _look(self, inspector: Inspector) -> dict[str, object]:
@@ -91,7 +91,7 @@ class Watch:
 
     def _about_server(self) -> dict[str, object]:
         """Memory in bytes and clients: of a cluster those of all masters together."""
-        nodes = list(self._found.transport.whoever(calls.info()).values())
+        nodes = list(self._found.transport.whoever(question_calls.info()).values())
         names = ("used_memory", "maxmemory", "connected_clients")
         used, most, clients = (sum(count(said.get(name)) for said in nodes) for name in names)
         return {

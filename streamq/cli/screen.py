@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from streamq import printable
-from streamq.cli.ending import interrupt
+from streamq.cli.signals import interrupt
 
 _ENTER: Final = "\x1b[?1049h\x1b[?25l"  # the other page, no cursor
 _LEAVE: Final = "\x1b[?25h\x1b[?1049l"

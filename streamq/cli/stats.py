@@ -9,12 +9,12 @@ from dataclasses import asdict
 
 from streamq.cli import target
 from streamq.cli.output import age, moment, remark, tell, write_json, write_table
+from streamq.control.action_log import Pause
+from streamq.control.inspector import Inspector
+from streamq.control.overview import TypeStats
+from streamq.control.partial_outage import PartialView, unless_away
 from streamq.doctor.queue import NO_DAEMON, OVERDUE
 from streamq.exit_codes import OK
-from streamq.inspector import Inspector
-from streamq.operations import Pause
-from streamq.overview import TypeStats
-from streamq.reach import Reach, unless_away
 from streamq.shards import AppRecord
 
 _COUNTED = ("accepted", "completed", "retried", "dead", "reclaimed", "cancelled", "expired")
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         stats, paused = inspector.stats(types), inspector.paused()
         return stats, more, paused, unless_away(inspector.daemons_alive), inspector.faults
 
-    (stats, more, paused, daemons, told), missing = Reach(lambda: found.inspector).look(look)
+    (stats, more, paused, daemons, told), missing = PartialView(lambda: found.inspector).look(look)
     if wanted:
         paused = {name: one for name, one in paused.items() if name in wanted}
     faults = list(dict.fromkeys([*(one.fault for one in stats if one.fault), *told]))

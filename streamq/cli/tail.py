@@ -16,10 +16,10 @@ from typing import Final, get_args
 
 from streamq.cli import target
 from streamq.cli.output import age, say, tell, write_json
+from streamq.control.event_tail import Event, EventName
 from streamq.errors import OutcomeUnknown, RedisUnavailable
 from streamq.exit_codes import OK
-from streamq.options import whole
-from streamq.tail import Event, EventName
+from streamq.options.checks import whole
 
 AGAIN: Final = 0.5
 """Seconds between two attempts to reach an unreachable server."""

@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamq import environment
-from streamq.app import check_name
 from streamq.cli.output import tell
 from streamq.errors import InvalidTaskId, RedisUnavailable, UnknownTaskType, UsageError
-from streamq.model import NAME_PATTERN, TaskId
-from streamq.options import seconds
-from streamq.transport import Address
+from streamq.model.task import NAME_PATTERN, TaskId
+from streamq.options.checks import seconds
+from streamq.registry.handler import check_name
+from streamq.transport.address import Address
 from streamq.wording import listed
 
 if TYPE_CHECKING:
-    from streamq.admin import Admin
-    from streamq.inspector import Inspector
+    from streamq.control.admin import Admin
+    from streamq.control.inspector import Inspector
     from streamq.shards import AppRecord
-    from streamq.transport import SyncTransport
+    from streamq.transport.sync_transport import SyncTransport
 
 PATIENCE = 2.0
 
@@ -48,13 +48,13 @@ class Target:
 
     @property
     def inspector(self) -> Inspector:
-        from streamq.inspector import Inspector
+        from streamq.control.inspector import Inspector
 
         return Inspector(self.transport, self.app)
 
     @property
     def admin(self) -> Admin:
-        from streamq.admin import Admin
+        from streamq.control.admin import Admin
 
         return Admin(self.transport, self.app)
 
@@ -174,9 +174,9 @@ def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
     partly: for a command that shows what it can while a part of a cluster is unreachable. Then a named app
     need not be known.
     """
-    from streamq.inspector import apps
-    from streamq.transport import SyncTransport
-    from streamq.unreadable import Damaged
+    from streamq.control.inspector import apps
+    from streamq.control.unreadable import Damaged
+    from streamq.transport.sync_transport import SyncTransport
 
     url, named = args.url or environment.URL.get(), args.app or environment.APP.given()
     transport = SyncTransport(address(args), patience=PATIENCE)

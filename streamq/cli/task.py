@@ -23,14 +23,15 @@ from streamq.cli.output import (
     write_pairs,
     write_table,
 )
+from streamq.control.task_info import TaskInfo
+from streamq.control.task_list import MOST_ROWS, TaskFilter, TaskRow
 from streamq.errors import UsageError
 from streamq.exit_codes import NOT_FOUND, OK
-from streamq.model import LETTER, STATES, SUSPECT, Success
-from streamq.options import whole
+from streamq.model.delivery import Success
+from streamq.model.task import LETTER, STATES, SUSPECT
+from streamq.options.checks import whole
 from streamq.payloads.reading import shown
 from streamq.stored import count
-from streamq.taskinfo import TaskInfo
-from streamq.tasklist import MOST_ROWS, TaskFilter, TaskRow
 
 _LISTED: Final = [state for state in STATES if state != "unknown"]
 _PRIORITIES: Final = {**{letter: name for name, letter in LETTER.items()}, SUSPECT: "alone, as a suspect"}

@@ -22,7 +22,7 @@ from streamq.cli.screen import BOLD, Screen
 from streamq.doctor.queue import NO_DAEMON
 from streamq.errors import RedisUnavailable
 from streamq.exit_codes import OK
-from streamq.options import seconds
+from streamq.options.checks import seconds
 
 SHARE: Final = 0.1
 """The pause after an update is ten times its duration, so that a large queue is not queried all the time."""

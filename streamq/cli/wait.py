@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 
+from streamq.app.app import StreamQ
 from streamq.cli import target
 from streamq.cli.output import tell, write_json
 from streamq.exit_codes import FAILED, OK
-from streamq.options import seconds
-from streamq.queue import StreamQ
+from streamq.options.checks import seconds
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import argparse
 
-from streamq import environment, telemetry
-from streamq.app import check_imports
+from streamq import environment
 from streamq.cli import listen, target
 from streamq.cli.output import tell
 from streamq.errors import CannotListen, StreamQError
 from streamq.exit_codes import CONFIG
-from streamq.options import WorkerOptions, seconds, whole
-from streamq.transport import Address
+from streamq.options.checks import seconds, whole
+from streamq.options.service import WorkerOptions
+from streamq.registry.registry import check_imports
+from streamq.telemetry import logs
+from streamq.transport.address import Address
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,22 +45,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def log_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--log-level", choices=telemetry.LEVELS, default="info", help="least level to log (info)"
-    )
+    parser.add_argument("--log-level", choices=logs.LEVELS, default="info", help="least level to log (info)")
     parser.add_argument(
         "--log-format",
-        choices=telemetry.FORMATS,
+        choices=logs.FORMATS,
         default="auto",
         help="auto: console on a terminal, else JSON",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    from streamq.worker import WorkerGroup
+    from streamq.supervisor.group import WorkerGroup
 
     options = worker_options(args)
-    telemetry.configure(args.log_level, args.log_format)
+    logs.configure(args.log_level, args.log_format)
     where = listen.listen(args)
     processes = whole(args.processes, "--processes", least=1)
     try:

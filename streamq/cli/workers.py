@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 from streamq.cli import target
 from streamq.cli.output import age, write_json, write_table
+from streamq.control.heartbeats import WorkerInfo
 from streamq.exit_codes import OK
-from streamq.heartbeats import WorkerInfo
 from streamq.wording import listed
 
 

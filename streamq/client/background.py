@@ -13,7 +13,8 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from streamq.client.waiting import Waiting
-from streamq.transport import Address, AsyncTransport
+from streamq.transport.address import Address
+from streamq.transport.async_transport import AsyncTransport
 
 R = TypeVar("R")
 

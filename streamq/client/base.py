@@ -1,6 +1,6 @@
 """What the sync and the async client know alike.
 
-Owns what is registered, the turn of the shards, and the dialogue of a durable enqueue call. Asks no server.
+Owns what is registered, the turn of the shards, and the flow of a durable enqueue call. Asks no server.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ import itertools
 import time
 from collections.abc import Sequence
 
-from streamq import calls, dialogue
-from streamq.app import Registry
-from streamq.dialogue import Dialogue
-from streamq.durability import LONGEST_WAIT, Tries
+from streamq.calls.call import Call
+from streamq.client import flows
+from streamq.client.durability import LONGEST_WAIT, Confirmation
+from streamq.flow import Flow
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
-from streamq.model import Answer
-from streamq.options import Durability
-from streamq.transport import Address
+from streamq.model.task import Answer
+from streamq.options.checks import Durability
+from streamq.registry.registry import Registry
+from streamq.transport.address import Address
 
 
 class Base:
@@ -44,7 +45,7 @@ class Base:
         return next(self._turn) % self.registry.shards
 
     def _durably(
-        self, keys: TypeKeys, call: calls.Call[list[Answer]], durability: Durability
-    ) -> Dialogue[Sequence[Answer]]:
-        tries = Tries(time.monotonic() + self._patience, self._longest_wait)
-        return dialogue.make_durable(keys, call, durability, tries)
+        self, keys: TypeKeys, call: Call[list[Answer]], durability: Durability
+    ) -> Flow[Sequence[Answer]]:
+        tries = Confirmation(time.monotonic() + self._patience, self._longest_wait)
+        return flows.make_durable(keys, call, durability, tries)

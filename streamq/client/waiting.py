@@ -13,12 +13,20 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
-from streamq import calls, telemetry
-from streamq.client.outlook import Scene
+from streamq.calls import listing as listing_calls
+from streamq.calls import producer as producer_calls
+from streamq.calls import question as question_calls
+from streamq.calls.call import Call
+from streamq.calls.locate import locate
+from streamq.client.wait_reasons import Scene
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import ShardKeys, TypeKeys, shard_keys
-from streamq.model import LIVING, Located
-from streamq.transport import AsyncTransport, Lane, Listener, Ring
+from streamq.model.reply import Located
+from streamq.model.task import LIVING
+from streamq.telemetry import logs
+from streamq.transport.async_transport import AsyncTransport
+from streamq.transport.lane import Lane
+from streamq.transport.listener import Listener, Ring
 
 R = TypeVar("R")
 
@@ -48,9 +56,7 @@ class Waiting:
         self._scene: asyncio.Task[Scene | None] | None = None
         self._scene_until = 0.0
 
-    async def ask(
-        self, shard: int, asked: Sequence[calls.Call[Any]], patience: float | None = None
-    ) -> list[Any]:
+    async def ask(self, shard: int, asked: Sequence[Call[Any]], patience: float | None = None) -> list[Any]:
         """Ask about keys of one shard. Raises RedisErrors, when the patience is used up at the latest."""
         patience = self._patience if patience is None else patience
         try:
@@ -59,13 +65,11 @@ class Waiting:
         except TimeoutError:
             raise self._silent() from None
 
-    async def ask_in_time(
-        self, shard: int, asked: Sequence[calls.Call[Any]], patience: float | None
-    ) -> list[Any]:
+    async def ask_in_time(self, shard: int, asked: Sequence[Call[Any]], patience: float | None) -> list[Any]:
         """The same for who has a clock of his own: a server that is silent is waited for a while longer."""
         return await self._lane(shard).ask(asked, self._patience if patience is None else patience)
 
-    async def one(self, shard: int, call: calls.Call[R]) -> R:
+    async def one(self, shard: int, call: Call[R]) -> R:
         """Ask one question. Raises RedisErrors, when the patience is used up at the latest."""
         lane, patience = self._lane(shard), self._patience
         if lane.free:
@@ -133,7 +137,7 @@ class Waiting:
             return None
         patience = self._patience if deadline is None else max(0.01, deadline - time.monotonic())
         try:
-            found: Located = await lane.ask_now(calls.locate(keys, local), patience)
+            found: Located = await lane.ask_now(locate(keys, local), patience)
         except RedisUnavailable:
             return None
         return found
@@ -148,7 +152,12 @@ class Waiting:
         return self._scene.result() if done else None
 
     async def _look_around(self, keys: ShardKeys) -> Scene | None:
-        asked = (calls.now(keys.workers), calls.workers(keys), calls.heartbeats(keys), calls.paused(keys))
+        asked = (
+            question_calls.now(keys.workers),
+            question_calls.workers(keys),
+            question_calls.heartbeats(keys),
+            listing_calls.paused(keys),
+        )
         try:
             now, beats, told, paused = await self.ask(0, asked, SCENE)
         except RedisError:
@@ -169,7 +178,7 @@ def _say_once(server: str, why: RedisError) -> None:
     """Say that waiters have to ask, once for each server."""
     if server not in _SAID:
         _SAID.add(server)
-        telemetry.get_logger().warning(
+        logs.get_logger().warning(
             "result.polled",
             server=server,
             error=str(why),
@@ -219,17 +228,17 @@ class _Waiter:
             listener.leave(ring)
         return located
 
-    def _register(self, ring: Ring, *, again: bool) -> list[calls.Call[Any]]:
+    def _register(self, ring: Ring, *, again: bool) -> list[Call[Any]]:
         """Ask to be told, before the first look of each subscription, and `again` before those that come of
         themselves: who is to be told is forgotten after a while."""
         if not ring.subscribed or (ring.subscribed == self._registered and not again):
             return []
         self._registered = ring.subscribed
         wait_ms = round((self.left() + 2 * self._waiting.pause) * 1000)
-        return [calls.wait(self._keys, self._local, wait_ms)]
+        return [producer_calls.wait(self._keys, self._local, wait_ms)]
 
-    async def _look(self, before: list[calls.Call[Any]]) -> Located:
-        asked = [*before, calls.locate(self._keys, self._local)]
+    async def _look(self, before: list[Call[Any]]) -> Located:
+        asked = [*before, locate(self._keys, self._local)]
         patience = None if self._deadline is None else self.left()
         answers = await self._waiting.ask_in_time(self._keys.shard, asked, patience)
         self.located = found = answers[-1]

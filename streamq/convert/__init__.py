@@ -16,32 +16,3 @@ Pydantic models are known by their methods; pydantic itself is never imported.
 | write | JSON text, and a refusal as the caller's error |
 | same | whether a value came back |
 """
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from streamq import lazy
-
-if TYPE_CHECKING:
-    from streamq.convert.arguments import Arguments as Arguments
-    from streamq.convert.compile import result as result
-    from streamq.convert.converter import Converter as Converter
-    from streamq.convert.converter import Refused as Refused
-    from streamq.convert.write import encode as encode
-    from streamq.convert.write import encode_as as encode_as
-
-# Annotations are compiled as they are met: most producers have none but those of JSON.
-__all__, _named = lazy.names(  # pyright: ignore[reportUnsupportedDunderAll]
-    __name__,
-    {
-        "arguments": ("Arguments",),
-        "compile": ("result",),
-        "converter": ("Converter", "Refused"),
-        "write": ("encode", "encode_as"),
-    },
-)
-
-
-def __getattr__(name: str) -> object:
-    return _named(name)

@@ -3,7 +3,3 @@
 `service` decides which chores there are, `loop` runs one at its interval, and each chore is a file of
 its own. Any number of daemons may run: every step is one script that is harmless twice.
 """
-
-from streamq.daemon.service import Daemon
-
-__all__ = ["Daemon"]

@@ -12,17 +12,19 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from streamq import calls, telemetry
-from streamq.daemon.directory import Directory
+from streamq.calls import listing as listing_calls
+from streamq.calls import question as question_calls
+from streamq.control.heartbeats import workers
+from streamq.control.overview import KEPT, SCRAPED, Row, View, memory, scraped, stats_of, tally
+from streamq.daemon.chore_status import ChoreStatus
+from streamq.daemon.discovery import Discovery
 from streamq.daemon.loop import Faults, for_each
-from streamq.daemon.rounds import Rounds
 from streamq.errors import RedisError
 from streamq.flow import adrive
-from streamq.heartbeats import workers
 from streamq.keys import ShardKeys, TypeKeys
-from streamq.model import Counts
-from streamq.overview import KEPT, SCRAPED, Row, View, memory, scraped, stats_of, tally
-from streamq.transport import AsyncTransport
+from streamq.model.reply import Counts
+from streamq.telemetry import logs
+from streamq.transport.async_transport import AsyncTransport
 
 LEFT_OUT: Final = "streamq forget removes types that nobody uses; streamq stats TYPE asks about one"
 
@@ -30,14 +32,14 @@ LEFT_OUT: Final = "streamq forget removes types that nobody uses; streamq stats 
 class Backlog:
     """Looks at every type of every shard."""
 
-    def __init__(self, transport: AsyncTransport, directory: Directory, rounds: Rounds) -> None:
+    def __init__(self, transport: AsyncTransport, discovery: Discovery, chore_status: ChoreStatus) -> None:
         self._transport = transport
-        self._directory = directory
-        self._rounds = rounds
+        self._discovery = discovery
+        self._chore_status = chore_status
         self._lock = asyncio.Lock()
         self._view, self._seen = View(), 0.0
         self._left_out = 0
-        self._log = telemetry.get_logger()
+        self._log = logs.get_logger()
 
     async def look(self) -> View:
         """What there is, at most `KEPT` seconds old."""
@@ -48,9 +50,9 @@ class Backlog:
 
     async def _fresh(self) -> View:
         try:
-            faults = Faults("watch", self._rounds)
-            shards = [shard for shard, _ in self._directory.shards()]
-            chosen, more = chosen_types(self._directory.types(), SCRAPED)
+            faults = Faults("watch", self._chore_status)
+            shards = [shard for shard, _ in self._discovery.shards()]
+            chosen, more = chosen_types(self._discovery.types(), SCRAPED)
             self._tell(more)
             rows, working = await self._rows(shards, chosen, faults), await self._workers(shards, faults)
             seen = await adrive(self._transport, memory(shard.types for shard in shards), patience=0)
@@ -73,7 +75,7 @@ class Backlog:
 
         async def count(keys: TypeKeys) -> None:
             unreadable.add((keys.app, keys.type))
-            found = await self._transport.run(calls.counts(keys), patience=0)
+            found = await self._transport.run(question_calls.counts(keys), patience=0)
             counted.setdefault((keys.app, keys.type), []).append(found)
             unreadable.discard((keys.app, keys.type))
 
@@ -101,7 +103,7 @@ class Backlog:
         found: set[tuple[str, str]] = set()
 
         async def look(shard: ShardKeys) -> None:
-            names = await self._transport.run(calls.paused(shard), patience=0)
+            names = await self._transport.run(listing_calls.paused(shard), patience=0)
             found.update((shard.app, name) for name in names)
 
         await for_each(shards, look, faults)

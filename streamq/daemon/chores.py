@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from streamq.daemon.claimer import Claimer
-from streamq.daemon.directory import Directory
+from streamq.daemon.discovery import Discovery
 from streamq.daemon.expirer import Expirer
 from streamq.daemon.janitor import Janitor
 from streamq.daemon.loop import Step
 from streamq.daemon.promoter import LONGEST_SLEEP, Promoter
 from streamq.daemon.retirer import Retirer
 from streamq.daemon.sampler import Sampler
-from streamq.options import DaemonOptions
-from streamq.telemetry.sums import Sums
-from streamq.transport import AsyncTransport
+from streamq.options.service import DaemonOptions
+from streamq.telemetry.counters import Counters
+from streamq.transport.async_transport import AsyncTransport
 
 SOON: Final = 1.0
 """Seconds after an outage until it is told that a daemon is there, and looked what there is."""
@@ -32,9 +32,9 @@ class Tools:
     """What chores are made from. stop: set when the daemon is to end. beat: sends its own heartbeat."""
 
     transport: AsyncTransport
-    directory: Directory
+    discovery: Discovery
     options: DaemonOptions
-    sums: Sums
+    counters: Counters
     stop: asyncio.Event
     beat: Callable[[], Awaitable[None]]
 
@@ -70,32 +70,32 @@ class Chore:
 
 
 def _promoter(tools: Tools) -> Work:
-    promoter = Promoter(tools.transport, tools.directory, tools.options.batch, tools.sums)
+    promoter = Promoter(tools.transport, tools.discovery, tools.options.batch, tools.counters)
     return Work(promoter.round, lambda faults: promoter.wait(tools.stop, faults), promoter.aclose)
 
 
 def _claimer(tools: Tools) -> Work:
-    return Work(Claimer(tools.transport, tools.directory, tools.options.batch).round)
+    return Work(Claimer(tools.transport, tools.discovery, tools.options.batch).round)
 
 
 def _janitor(tools: Tools) -> Work:
-    return Work(Janitor(tools.transport, tools.directory, tools.options).round)
+    return Work(Janitor(tools.transport, tools.discovery, tools.options).round)
 
 
 def _expirer(tools: Tools) -> Work:
-    return Work(Expirer(tools.transport, tools.directory, tools.options.batch).round)
+    return Work(Expirer(tools.transport, tools.discovery, tools.options.batch).round)
 
 
 def _sampler(tools: Tools) -> Work:
-    return Work(Sampler(tools.transport, tools.directory).round)
+    return Work(Sampler(tools.transport, tools.discovery).round)
 
 
 def _retirer(tools: Tools) -> Work:
-    return Work(Retirer(tools.transport, tools.directory).round)
+    return Work(Retirer(tools.transport, tools.discovery).round)
 
 
 DISCOVER: Final = Chore(
-    "discover", lambda tools: Work(tools.directory.look), "discover_interval", after_outage=SOON
+    "discover", lambda tools: Work(tools.discovery.look), "discover_interval", after_outage=SOON
 )
 CHORES: Final = (
     Chore("promote", _promoter),

@@ -10,11 +10,14 @@ import time
 from contextlib import suppress
 from typing import Final
 
-from streamq import calls, telemetry
-from streamq.daemon.directory import Directory
+from streamq.calls import daemon as daemon_calls
+from streamq.calls.call import all_streams
+from streamq.daemon.discovery import Discovery
 from streamq.daemon.loop import Faults, about, for_each, isolate_errors
 from streamq.keys import TypeKeys, shard_keys
-from streamq.transport import AsyncTransport, GroupMissing
+from streamq.telemetry import logs
+from streamq.transport.async_transport import AsyncTransport
+from streamq.transport.faults import GroupMissing
 
 START: Final = "0-0"
 UNREAD: Final = (
@@ -26,20 +29,20 @@ UNREAD: Final = (
 class Claimer:
     """Reclaims for all types, once a round."""
 
-    def __init__(self, transport: AsyncTransport, directory: Directory, batch: int) -> None:
+    def __init__(self, transport: AsyncTransport, discovery: Discovery, batch: int) -> None:
         self._transport = transport
-        self._directory = directory
+        self._discovery = discovery
         self._batch = batch
         self._clocks: dict[tuple[str, int], tuple[int, float]] = {}
-        self._log = telemetry.get_logger(chore="reclaim")
+        self._log = logs.get_logger(chore="reclaim")
 
     async def round(self, faults: Faults) -> None:
         """Look at every stream where something is held."""
-        shards = [types for _, types in self._directory.shards()]
+        shards = [types for _, types in self._discovery.shards()]
         await for_each(shards, lambda types: self._shard(types, faults), faults)
 
     async def _shard(self, types: list[TypeKeys], faults: Faults) -> None:
-        for found in await self._directory.survey(types):
+        for found in await self._discovery.survey(types):
             if found.pending > 0:
                 with isolate_errors(faults, **about(found.keys)):
                     await self._stream(found.keys, found.letter, faults)
@@ -47,7 +50,9 @@ class Claimer:
     async def _stream(self, keys: TypeKeys, letter: str, faults: Faults) -> None:
         cursor, shard = START, (keys.app, keys.shard)
         while True:
-            call = calls.reclaim(keys, shard_keys(*shard), letter, cursor, self._batch, self._expected(shard))
+            call = daemon_calls.reclaim(
+                keys, shard_keys(*shard), letter, cursor, self._batch, self._expected(shard)
+            )
             reclaim = await self._transport.run(call, patience=0)
             self._clocks[shard] = (reclaim.now_ms, time.monotonic())
             if reclaim.skew:
@@ -83,13 +88,13 @@ class Claimer:
 
     async def _restamp_all(self, shard: tuple[str, int], faults: Faults) -> None:
         """Idle times mean nothing after a jump: every delivery of the shard gets one full lease from now."""
-        for keys in [keys for keys in self._directory.types() if (keys.app, keys.shard) == shard]:
-            for _, stream in calls.all_streams(keys):
+        for keys in [keys for keys in self._discovery.types() if (keys.app, keys.shard) == shard]:
+            for _, stream in all_streams(keys):
                 with isolate_errors(faults, **about(keys)), suppress(GroupMissing):
                     await self._restamp(stream)
 
     async def _restamp(self, stream: str) -> None:
         cursor = "-"
         while cursor:
-            last = await self._transport.run(calls.restamp(stream, cursor, self._batch))
+            last = await self._transport.run(daemon_calls.restamp(stream, cursor, self._batch))
             cursor = f"({last}" if last else ""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from streamq import calls, telemetry
-from streamq.daemon.directory import Directory
+from streamq.calls import daemon as daemon_calls
+from streamq.daemon.discovery import Discovery
 from streamq.daemon.loop import Faults, about, for_each, isolate_errors
 from streamq.keys import TypeKeys
-from streamq.transport import AsyncTransport
+from streamq.telemetry import logs
+from streamq.transport.async_transport import AsyncTransport
 
 TYPES_AT_ONCE: Final = 50
 
@@ -20,19 +21,19 @@ TYPES_AT_ONCE: Final = 50
 class Expirer:
     """Looks at all types, once a round."""
 
-    def __init__(self, transport: AsyncTransport, directory: Directory, batch: int) -> None:
+    def __init__(self, transport: AsyncTransport, discovery: Discovery, batch: int) -> None:
         self._transport = transport
-        self._directory = directory
+        self._discovery = discovery
         self._batch = batch
-        self._log = telemetry.get_logger(chore="expire")
+        self._log = logs.get_logger(chore="expire")
 
     async def round(self, faults: Faults) -> None:
         """End what has expired, of every type."""
-        bundles = self._directory.bundles(TYPES_AT_ONCE)
+        bundles = self._discovery.bundles(TYPES_AT_ONCE)
         await for_each(bundles, lambda types: self._look(types, faults), faults)
 
     async def _look(self, types: list[TypeKeys], faults: Faults) -> None:
-        found = await self._transport.run(calls.next_expiry(types), patience=0)
+        found = await self._transport.run(daemon_calls.next_expiry(types), patience=0)
         for keys, left_ms in zip(types, found, strict=True):
             if left_ms is not None and left_ms <= 0:
                 with isolate_errors(faults, **about(keys)):
@@ -41,7 +42,7 @@ class Expirer:
     async def _expire(self, keys: TypeKeys) -> None:
         """Batch by batch."""
         while True:
-            looked, expired = await self._transport.run(calls.expire(keys, self._batch), patience=0)
+            looked, expired = await self._transport.run(daemon_calls.expire(keys, self._batch), patience=0)
             if expired:
                 self._log.info("tasks.expired", app=keys.app, type=keys.type, tasks=expired)
             if looked < self._batch:

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from streamq import calls, telemetry
-from streamq.daemon.directory import Directory
+from streamq.calls import daemon as daemon_calls
+from streamq.calls import worker as worker_calls
+from streamq.calls.call import SILENT_MS
+from streamq.daemon.discovery import Discovery
 from streamq.daemon.loop import Faults, about, for_each, in_batches, isolate_errors
 from streamq.keys import ShardKeys, TypeKeys
-from streamq.options import DaemonOptions
-from streamq.transport import AsyncTransport
+from streamq.options.service import DaemonOptions
+from streamq.telemetry import logs
+from streamq.transport.async_transport import AsyncTransport
 
 LIMIT: Final = 100
 
@@ -22,19 +25,19 @@ LIMIT: Final = 100
 class Janitor:
     """Tidies every type of every shard, once a round."""
 
-    def __init__(self, transport: AsyncTransport, directory: Directory, options: DaemonOptions) -> None:
+    def __init__(self, transport: AsyncTransport, discovery: Discovery, options: DaemonOptions) -> None:
         self._transport = transport
-        self._directory = directory
+        self._discovery = discovery
         self._options = options
-        self._log = telemetry.get_logger(chore="tidy")
+        self._log = logs.get_logger(chore="tidy")
 
     async def round(self, faults: Faults) -> None:
         """Tidy every shard."""
-        await for_each(self._directory.shards(), lambda listed: self._shard(listed, faults), faults)
+        await for_each(self._discovery.shards(), lambda listed: self._shard(listed, faults), faults)
 
     async def _shard(self, listed: tuple[ShardKeys, list[TypeKeys]], faults: Faults) -> None:
         shard, types = listed
-        surveyed = await self._directory.survey(types)
+        surveyed = await self._discovery.survey(types)
         with isolate_errors(faults, app=shard.app, shard=shard.shard):
             await self._groups([found.stream for found in surveyed if found.consumers < 0])
         for found in surveyed:
@@ -42,32 +45,34 @@ class Janitor:
                 await self._tidy(found, shard)
         await in_batches(types, lambda some: self._trim(some, shard), faults)
 
-    async def _tidy(self, found: calls.Survey, shard: ShardKeys) -> None:
+    async def _tidy(self, found: daemon_calls.Survey, shard: ShardKeys) -> None:
         if found.length > 0:
             await self._repair(found.keys, found.letter)
         if found.consumers > 0:
             await self._sweep(found.stream, shard)
 
     async def _groups(self, missing: list[str]) -> None:
-        if missing and (created := await self._transport.run(calls.groups(missing), patience=0)):
+        if missing and (created := await self._transport.run(worker_calls.groups(missing), patience=0)):
             self._log.warning("groups.created", groups=created)
 
     async def _repair(self, keys: TypeKeys, letter: str) -> None:
         cursor = "-"
         while cursor:
             cursor, repaired = await self._transport.run(
-                calls.repair(keys, letter, cursor, LIMIT), patience=0
+                daemon_calls.repair(keys, letter, cursor, LIMIT), patience=0
             )
             if repaired:
                 self._log.warning("tasks.repaired", type=keys.type, tasks=repaired)
 
     async def _sweep(self, stream: str, shard: ShardKeys) -> None:
         idle_ms = round(self._options.consumer_idle * 1000)
-        if removed := await self._transport.run(calls.sweep(stream, shard, idle_ms, LIMIT), patience=0):
+        if removed := await self._transport.run(
+            daemon_calls.sweep(stream, shard, idle_ms, LIMIT), patience=0
+        ):
             self._log.info("consumers.removed", stream=stream, consumers=removed)
 
     async def _trim(self, types: Sequence[TypeKeys], shard: ShardKeys) -> None:
         gone_ms = round(self._options.gone_retention * 1000)
-        call = calls.trim(types, shard, gone_ms, calls.SILENT_MS, LIMIT * 10)
+        call = daemon_calls.trim(types, shard, gone_ms, SILENT_MS, LIMIT * 10)
         while await self._transport.run(call, patience=0) >= LIMIT * 10:
             pass

@@ -12,11 +12,13 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-from streamq import telemetry
-from streamq.daemon.rounds import Rounds
+from streamq.daemon.chore_status import ChoreStatus
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import TypeKeys
-from streamq.transport import AsyncTransport, GroupMissing, returned
+from streamq.telemetry import logs
+from streamq.transport.async_transport import AsyncTransport
+from streamq.transport.faults import GroupMissing
+from streamq.transport.server_wait import returned
 
 T = TypeVar("T")
 
@@ -41,15 +43,15 @@ class Faults:
     `found`: a line each. Every fault is noted in the book of rounds; one that is new is logged.
     """
 
-    def __init__(self, chore: str, rounds: Rounds) -> None:
-        self._chore, self._rounds = chore, rounds
-        self.log: Any = telemetry.get_logger(chore=chore)
+    def __init__(self, chore: str, chore_status: ChoreStatus) -> None:
+        self._chore, self._chore_status = chore, chore_status
+        self.log: Any = logs.get_logger(chore=chore)
         self.found: list[str] = []
 
     def add(self, about: dict[str, Any], error: str, **more: Any) -> None:
         """Note a fault. `about`: whose it is. `more`: what a log line says beside it."""
         self.found.append(error)
-        new = self._rounds.fault(self._chore, about, error)
+        new = self._chore_status.fault(self._chore, about, error)
         if new:
             self.log.error("chore.failed", **about, error=error, **more)
         else:
@@ -120,7 +122,7 @@ async def run_periodically(
     interval: float,
     transport: AsyncTransport,
     stop: asyncio.Event,
-    rounds: Rounds,
+    chore_status: ChoreStatus,
     *,
     after_outage: float | None = None,
     after: Callable[[str], None] = lambda _: None,
@@ -132,45 +134,45 @@ async def run_periodically(
     told the name when a round is over.
     """
     while not stop.is_set():
-        was_away = await run_round(name, step, transport, stop, rounds)
+        was_away = await run_round(name, step, transport, stop, chore_status)
         after(name)
         seconds = interval if after_outage is None or not was_away else min(after_outage, interval)
         await pause(stop, seconds * random.uniform(0.9, 1.1))
 
 
 async def run_round(
-    name: str, step: Step, transport: AsyncTransport, stop: asyncio.Event, rounds: Rounds
+    name: str, step: Step, transport: AsyncTransport, stop: asyncio.Event, chore_status: ChoreStatus
 ) -> bool:
     """Run one round: a chore that fails is logged and tried again; an absent server is waited for. Return
     whether it was."""
-    faults = Faults(name, rounds)
+    faults = Faults(name, chore_status)
     try:
         await step(faults)
     except RedisUnavailable as error:
         faults.log.warning("redis.unavailable", doing=name, error=str(error))
-        rounds.lost(name)
-        await _returned(transport, stop, rounds)
-        rounds.found(name)
+        chore_status.lost(name)
+        await _returned(transport, stop, chore_status)
+        chore_status.found(name)
         return True
     except GroupMissing as error:
         faults.log.warning("group.missing", error=str(error))
-        rounds.failed(name)
+        chore_status.failed(name)
     except RedisError as error:
         faults.log.error("chore.failed", error=str(error))  # noqa: TRY400 - the server's words say it all
-        rounds.failed(name)
+        chore_status.failed(name)
     except Exception as error:
         faults.log.exception("chore.failed", error=repr(error))
-        rounds.failed(name)
+        chore_status.failed(name)
     else:
-        rounds.good(name, partly=bool(faults.found))
+        chore_status.good(name, partly=bool(faults.found))
     return False
 
 
-async def _returned(transport: AsyncTransport, stop: asyncio.Event, rounds: Rounds) -> None:
+async def _returned(transport: AsyncTransport, stop: asyncio.Event, chore_status: ChoreStatus) -> None:
     """Wait until the server does its work again. One asks for all chores."""
-    if rounds.returning is None or rounds.returning.done():
-        rounds.returning = asyncio.create_task(_ask_until_returned(transport, stop))
-    await asyncio.shield(rounds.returning)
+    if chore_status.returning is None or chore_status.returning.done():
+        chore_status.returning = asyncio.create_task(_ask_until_returned(transport, stop))
+    await asyncio.shield(chore_status.returning)
 
 
 async def _ask_until_returned(transport: AsyncTransport, stop: asyncio.Event) -> None:
@@ -179,7 +181,7 @@ async def _ask_until_returned(transport: AsyncTransport, stop: asyncio.Event) ->
         try:
             await returned(transport, stop=stop)
         except RedisError as error:
-            telemetry.get_logger().error("redis.reconnect_failed", error=str(error))
+            logs.get_logger().error("redis.reconnect_failed", error=str(error))
             await pause(stop, REFUSED)
         else:
             return

@@ -10,14 +10,16 @@ import math
 import time
 from typing import Final
 
-from streamq import calls, telemetry
-from streamq.daemon.directory import Directory
+from streamq.calls import daemon as daemon_calls
+from streamq.daemon.discovery import Discovery
 from streamq.daemon.loop import Faults, for_each, isolate_errors, pause
 from streamq.errors import AuthenticationFailed, RedisUnavailable, ServerError
 from streamq.keys import ShardKeys, TypeKeys, type_keys
-from streamq.model import NAME_PATTERN
-from streamq.telemetry.sums import Sums
-from streamq.transport import AsyncSubscription, AsyncTransport
+from streamq.model.task import NAME_PATTERN
+from streamq.telemetry import logs
+from streamq.telemetry.counters import Counters
+from streamq.transport.async_transport import AsyncTransport
+from streamq.transport.subscription import AsyncSubscription
 
 LONGEST_SLEEP: Final = 30.0
 """Seconds after which every schedule is looked at again, in case a message was lost."""
@@ -36,11 +38,13 @@ TYPES_AT_ONCE: Final = 50
 class Promoter:
     """Moves due tasks of all types from their schedules to their streams."""
 
-    def __init__(self, transport: AsyncTransport, directory: Directory, batch: int, sums: Sums) -> None:
+    def __init__(
+        self, transport: AsyncTransport, discovery: Discovery, batch: int, counters: Counters
+    ) -> None:
         self._transport = transport
-        self._sums = sums
-        self._lag = sums.histogram("streamq_promoter_lag_seconds")
-        self._directory = directory
+        self._counters = counters
+        self._lag = counters.histogram("streamq_promoter_lag_seconds")
+        self._discovery = discovery
         self._batch = batch
         self._listening = AsyncSubscription(transport)
         self._listened: dict[str, ShardKeys] = {}
@@ -49,7 +53,7 @@ class Promoter:
         self._news_at = 0.0
         self._changes = 0
         self._deaf = False
-        self._log = telemetry.get_logger(chore="promote")
+        self._log = logs.get_logger(chore="promote")
 
     async def aclose(self) -> None:
         """Listen no more."""
@@ -57,14 +61,14 @@ class Promoter:
 
     async def round(self, faults: Faults) -> None:
         """Promote what is due by our clock; every type when it is time to look, or after a reconnect."""
-        if self._changes != self._directory.changes or not (self._listening.connected or self._deaf):
+        if self._changes != self._discovery.changes or not (self._listening.connected or self._deaf):
             await self._listen()
         now = time.monotonic()
-        if now >= self._look_at or self._changes != self._directory.changes:
-            self._changes = self._directory.changes
+        if now >= self._look_at or self._changes != self._discovery.changes:
+            self._changes = self._discovery.changes
             self._look_at = now + (DEAF_SLEEP if self._deaf else LONGEST_SLEEP)
             self._due = {}
-            bundles = self._directory.bundles(TYPES_AT_ONCE)
+            bundles = self._discovery.bundles(TYPES_AT_ONCE)
             await for_each(bundles, lambda types: self._look(types, faults), faults)
         else:
             due = [keys for keys, due in self._due.items() if due <= now]
@@ -74,7 +78,7 @@ class Promoter:
         """Subscribe to the wake channel of every shard, and to the news of apps that we do not know yet; by
         their names, as a user whose rights end at a prefix may subscribe to no pattern. Where that is not
         allowed, or not to be had, all types are looked at often instead."""
-        listened = {keys.wake: keys for keys, _ in self._directory.shards()}
+        listened = {keys.wake: keys for keys, _ in self._discovery.shards()}
         if listened == self._listened and (self._listening.connected or self._deaf):
             return
         await self._listening.aclose()
@@ -94,7 +98,7 @@ class Promoter:
         now = time.monotonic()
         self._due.update(dict.fromkeys(types, now + AGAIN))  # where it fails
         with isolate_errors(faults, app=types[0].app, shard=types[0].shard):
-            found = await self._transport.run(calls.next_due(types), patience=0)
+            found = await self._transport.run(daemon_calls.next_due(types), patience=0)
             for keys, left_ms in zip(types, found, strict=True):
                 self._note(keys, left_ms)
         now = time.monotonic()
@@ -108,10 +112,10 @@ class Promoter:
             self._lag.observe(max(0.0, now - due))
         self._due[keys] = now + AGAIN  # where it fails: the others must not wait for it
         while True:
-            promotion = await self._transport.run(calls.promote(keys, self._batch), patience=0)
+            promotion = await self._transport.run(daemon_calls.promote(keys, self._batch), patience=0)
             if promotion.moved:
                 self._log.debug("tasks.promoted", type=keys.type, tasks=promotion.moved)
-                self._sums.count("streamq_daemon_promoted_total", keys.app, keys.type, by=promotion.moved)
+                self._counters.count("streamq_daemon_promoted_total", keys.app, keys.type, by=promotion.moved)
             if promotion.moved < self._batch:
                 break
         due = promotion.next_due_ms
@@ -135,7 +139,7 @@ class Promoter:
             if left <= FINE:
                 # The event loop's timers are late by up to a millisecond, and waiting in it costs as much.
                 time.sleep(max(0.0, left))  # noqa: ASYNC251
-            if left <= FINE or self._changes != self._directory.changes:
+            if left <= FINE or self._changes != self._discovery.changes:
                 return
             try:
                 message = await self._listening.next(min(left - FINE, SLICE))
@@ -152,6 +156,6 @@ class Promoter:
         shard = self._listened.get(channel)
         if shard is None and time.monotonic() >= self._news_at:
             self._news_at = time.monotonic() + NEWS_INTERVAL
-            await self._directory.look(faults)
+            await self._discovery.look(faults)
         elif shard is not None and NAME_PATTERN.fullmatch(task_type):
             self._due[type_keys(shard.app, shard.shard, task_type)] = 0.0

@@ -6,26 +6,29 @@ still needs the shard finds it closed and has it opened, which this chore notice
 
 from __future__ import annotations
 
-from streamq import calls, telemetry
-from streamq.daemon.directory import Directory
+from streamq.calls import daemon as daemon_calls
+from streamq.calls import producer as producer_calls
+from streamq.calls import question as question_calls
+from streamq.daemon.discovery import Discovery
 from streamq.daemon.loop import Faults, for_each
 from streamq.keys import ShardKeys, shard_keys, type_keys
-from streamq.transport import AsyncTransport
+from streamq.telemetry import logs
+from streamq.transport.async_transport import AsyncTransport
 
 
 class Retirer:
     """Looks at every app whose code uses fewer shards than may hold something."""
 
-    def __init__(self, transport: AsyncTransport, directory: Directory) -> None:
+    def __init__(self, transport: AsyncTransport, discovery: Discovery) -> None:
         self._transport = transport
-        self._directory = directory
-        self._log = telemetry.get_logger(chore="retire")
+        self._discovery = discovery
+        self._log = logs.get_logger(chore="retire")
 
     async def round(self, faults: Faults) -> None:
         """Look at every app."""
-        found = await self._directory.apps()
+        found = await self._discovery.apps()
         wanted = [
-            n for n, record in found.items() if record.known > record.shards and self._directory.serves(n)
+            n for n, record in found.items() if record.known > record.shards and self._discovery.serves(n)
         ]
         first = [shard_keys(app, 0) for app in wanted]
         await for_each(first, lambda keys: self._retire(keys, faults), faults)
@@ -36,20 +39,22 @@ class Retirer:
         while await self._retire_last(first.app):
             given_up = True
         if given_up:
-            await self._directory.look(faults)
+            await self._discovery.look(faults)
 
     async def _retire_last(self, app: str) -> bool:
         """Give up the last known shard; False where it is in use or holds something."""
-        record = await self._transport.run(calls.app_record(app), patience=0)
+        record = await self._transport.run(producer_calls.app_record(app), patience=0)
         if record is None or record.known <= record.shards:
             return False
         last = record.known - 1
         keys = shard_keys(app, last)
-        names = await self._transport.run(calls.types(keys), patience=0)
-        close = calls.close_shard(keys, [type_keys(app, last, name) for name in names], record.epoch)
+        names = await self._transport.run(question_calls.types(keys), patience=0)
+        close = daemon_calls.close_shard(keys, [type_keys(app, last, name) for name in names], record.epoch)
         if not await self._transport.run(close, patience=0):
             return False
-        lowered = await self._transport.run(calls.lower_known(app, record.known, record.epoch), patience=0)
+        lowered = await self._transport.run(
+            daemon_calls.lower_known(app, record.known, record.epoch), patience=0
+        )
         if lowered:
             self._log.info("shard.retired", app=app, shard=last)
         return lowered

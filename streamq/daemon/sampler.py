@@ -7,28 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streamq import calls
-from streamq.daemon.directory import Directory
+from streamq.calls import question as question_calls
+from streamq.calls import rollup as rollup_calls
+from streamq.daemon.discovery import Discovery
 from streamq.daemon.loop import Faults, for_each, in_batches
 from streamq.keys import ShardKeys, TypeKeys
-from streamq.transport import AsyncTransport
+from streamq.transport.async_transport import AsyncTransport
 
 
 class Sampler:
     """Samples all task types, once a round."""
 
-    def __init__(self, transport: AsyncTransport, directory: Directory) -> None:
+    def __init__(self, transport: AsyncTransport, discovery: Discovery) -> None:
         self._transport = transport
-        self._directory = directory
+        self._discovery = discovery
 
     async def round(self, faults: Faults) -> None:
         """Sample every type, by the clock of one server."""
-        now_ms = await self._transport.run(calls.now(), patience=0)
+        now_ms = await self._transport.run(question_calls.now(), patience=0)
 
         async def sample(types: Sequence[TypeKeys]) -> None:
-            await self._transport.run(calls.sample(types, now_ms), patience=0)
+            await self._transport.run(rollup_calls.sample(types, now_ms), patience=0)
 
         async def shard(listed: tuple[ShardKeys, list[TypeKeys]]) -> None:
             await in_batches(listed[1], sample, faults)
 
-        await for_each(self._directory.shards(), shard, faults)
+        await for_each(self._discovery.shards(), shard, faults)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from streamq.dashboard.access import Anyone, Basic, Bearer, Header, LoginLink, Principal, Role
+from streamq.dashboard.auth import Anyone, Basic, Bearer, Header, LoginLink, Principal, Role
 from streamq.errors import StreamQError, UsageError
 
 if TYPE_CHECKING:

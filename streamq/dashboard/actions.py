@@ -18,14 +18,14 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from streamq.admin import Admin
-from streamq.dashboard.access import Principal
+from streamq.control.action_log import new_action
+from streamq.control.admin import Admin
+from streamq.dashboard.auth import Principal
 from streamq.dashboard.commands import act, allowed
 from streamq.dashboard.context import Site
 from streamq.dashboard.forms import asked, number, one_target, posted, selection
-from streamq.dashboard.guard import good_token
 from streamq.dashboard.render import SAID, moment
-from streamq.operations import new_action
+from streamq.dashboard.security import good_token
 
 SLICE: Final = 1.5
 """Seconds of work on many letters between two pages."""

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from streamq.dashboard import objects
+from streamq.dashboard import views
 from streamq.dashboard.commands import act, allowed
 from streamq.dashboard.context import Site
 from streamq.dashboard.forms import MOST_BYTES, media_type, one_target, selection
@@ -56,12 +56,12 @@ class Api:
 
     def overview(self, request: Request) -> Response:
         del request
-        return _json(objects.overview(self._site.reach, self._site.history))
+        return _json(views.overview(self._site.partial, self._site.history))
 
     def chart(self, request: Request) -> Response:
         name, span = request.query_params.get("type") or None, request.query_params.get("span", "hour")
         try:
-            return _json(objects.chart(self._site.reach, self._site.history, name, span))
+            return _json(views.chart(self._site.partial, self._site.history, name, span))
         except UnknownTaskType as error:
             raise HTTPException(404, str(error)) from None
 
@@ -76,24 +76,24 @@ class Api:
             query.get("type") or None,
             cursor=query.get("cursor", ""),
             limit=int(limit),
-            wanted=objects.private(task_filter(query), self._site.privacy),
+            wanted=views.private(task_filter(query), self._site.redaction),
         )
-        return _json(objects.page(page, self._site.privacy))
+        return _json(views.page(page, self._site.redaction))
 
     def task(self, request: Request) -> Response:
         info = self._site.queue.inspector.task(request.path_params["id"])
-        return _json(objects.task(info, self._site.privacy), 404 if info.state == "unknown" else 200)
+        return _json(views.task(info, self._site.redaction), 404 if info.state == "unknown" else 200)
 
     def dead(self, request: Request) -> Response:
         _known(request.query_params, {"type", "error", "older", "newer"})
         found, _ = dead_groups(self._site.queue.inspector, request.query_params)
-        return _json(objects.groups(found, self._site.privacy))
+        return _json(views.groups(found, self._site.redaction))
 
     def workers(self, request: Request) -> Response:
         del request
         inspector = self._site.queue.inspector
         found = {"workers": inspector.workers(), "daemons": inspector.daemons()}
-        return _json({name: [objects.worker(one) for one in listed] for name, listed in found.items()})
+        return _json({name: [views.worker(one) for one in listed] for name, listed in found.items()})
 
     def actions(self, request: Request) -> Response:
         del request
@@ -101,12 +101,12 @@ class Api:
 
     def server(self, request: Request) -> Response:
         del request
-        return _json({"server": objects.server(self._site.queue.inspector)})
+        return _json({"server": views.server(self._site.queue.inspector)})
 
     def doctor(self, request: Request) -> Response:
         del request
         address = self._site.queue.inspector.transport.address
-        return _json(objects.diagnosis(self._site.checkup.look(), address))
+        return _json(views.diagnosis(self._site.checkup.look(), address))
 
     async def do(self, request: Request) -> Response:
         """Carry out an action: a JSON object with `id`, `ids`, `type` or `worker`, and what goes with it."""

@@ -11,8 +11,8 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from streamq.admin import Admin
-from streamq.dashboard.access import MAY, Principal
+from streamq.control.admin import Admin
+from streamq.dashboard.auth import MAY, Principal
 from streamq.dashboard.forms import MOST_IDS, need
 
 _YES: Final = {"yes": True, "true": True, "": False, "no": False, "false": False}

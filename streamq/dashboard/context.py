@@ -12,15 +12,15 @@ from typing import Any, Protocol
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from streamq.admin import Admin
-from streamq.dashboard.access import Principal
-from streamq.dashboard.checkup import Checkup
+from streamq.control.admin import Admin
+from streamq.control.inspector import Inspector
+from streamq.control.partial_outage import PartialView
+from streamq.dashboard.auth import Principal
+from streamq.dashboard.findings import Checkup
 from streamq.dashboard.history import History
-from streamq.dashboard.privacy import Privacy
+from streamq.dashboard.metrics import Metrics
+from streamq.dashboard.redaction import Redaction
 from streamq.dashboard.render import Renderer
-from streamq.dashboard.scrape import Scrape
-from streamq.inspector import Inspector
-from streamq.reach import Reach
 
 Auth = Callable[[Any], Principal | Awaitable[Principal | None] | None]
 
@@ -42,11 +42,11 @@ class Site:
 
     queue: Queue
     render: Renderer
-    privacy: Privacy
+    redaction: Redaction
     history: History
     checkup: Checkup
-    scrape: Scrape
-    reach: Reach
+    metrics: Metrics
+    partial: PartialView
 
     def problem(self, request: Request, status: int, title: str, text: str) -> Response:
         """An error as a page, or as JSON below /api."""

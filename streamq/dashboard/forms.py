@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from streamq.deadgroups import END_MS, DeadSelection
+from streamq.control.dead_letters import END_MS, DeadSelection
 
 MOST_BYTES: Final = 2 * 1024 * 1024
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from streamq.inspector import Inspector
-from streamq.rollups import Rollup, Span, activity, added
+from streamq.control.inspector import Inspector
+from streamq.control.rollups import Rollup, Span, activity, added
 
 RECENT: Final = 5
 """Minutes that rates and percentiles are taken of."""

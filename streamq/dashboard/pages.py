@@ -15,10 +15,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from streamq.dashboard import objects
-from streamq.dashboard.access import MAY
+from streamq.control.partial_outage import unless_away
+from streamq.control.task_info import TaskInfo
+from streamq.dashboard import views
+from streamq.dashboard.auth import MAY
 from streamq.dashboard.context import Site
-from streamq.dashboard.privacy import Privacy
 from streamq.dashboard.queries import (
     FILTERS,
     LISTED,
@@ -30,12 +31,11 @@ from streamq.dashboard.queries import (
     task_filter,
     times,
 )
+from streamq.dashboard.redaction import Redaction
 from streamq.errors import InvalidTaskId
-from streamq.model import TaskId
+from streamq.model.task import TaskId
 from streamq.payloads.reading import fault
-from streamq.reach import unless_away
 from streamq.stored import moment, real
-from streamq.taskinfo import TaskInfo
 
 
 class Pages:
@@ -59,11 +59,11 @@ class Pages:
         ]
 
     def overview(self, request: Request) -> Response:
-        found = objects.overview(self._site.reach, self._site.history)
+        found = views.overview(self._site.partial, self._site.history)
         return self._page(request, "overview.html", **found)
 
     def types(self, request: Request) -> Response:
-        found = objects.overview(self._site.reach, self._site.history)
+        found = views.overview(self._site.partial, self._site.history)
         return self._page(request, "types.html", **found)
 
     def type(self, request: Request) -> Response:
@@ -71,7 +71,7 @@ class Pages:
         if name not in inspector.types():
             raise HTTPException(404, f"There is no task type {name!r}.")
         recent, points = self._site.history.look(inspector).hour(name)
-        row = objects.type_row(inspector.type_stats(name), recent, points, inspector.paused().get(name))
+        row = views.type_row(inspector.type_stats(name), recent, points, inspector.paused().get(name))
         groups = inspector.dead_groups(name).groups[:5]
         return self._page(request, "type.html", one=row, groups=groups, policy=inspector.policy(name))
 
@@ -80,7 +80,7 @@ class Pages:
         if wanted := query.get("q", "").strip():
             return self._jump(request, wanted)
         state = listed(query.get("state", "ready"))
-        filter_ = objects.private(task_filter(query), self._site.privacy)
+        filter_ = views.private(task_filter(query), self._site.redaction)
         inspector = self._site.queue.inspector
         types = inspector.types()
         page = inspector.tasks(
@@ -102,26 +102,26 @@ class Pages:
             return RedirectResponse(f"{root}/tasks?state={state}&id={quote(wanted[:100], safe='')}", 303)
 
     def _rows(self, rows: Any) -> list[dict[str, Any]]:
-        privacy = self._site.privacy
+        redaction = self._site.redaction
         return [
             {
-                **asdict(row), "short": privacy.short(row.payload),
-                "outcome": privacy.short_result(row.result, row.whole_payload),
-                "last_error": objects.last_error(row, privacy),
+                **asdict(row), "short": redaction.short(row.payload),
+                "outcome": redaction.short_result(row.result, row.whole_payload),
+                "last_error": views.last_error(row, redaction),
             }
             for row in rows
         ]  # fmt: skip
 
     def task(self, request: Request) -> Response:
         info = self._site.queue.inspector.task(request.path_params["id"])
-        privacy = self._site.privacy
+        redaction = self._site.redaction
         result = (info.result or b"null") if info.result is not None else None
-        failures = [_attempt(privacy.failure(one, info.payload)) for one in info.failures]
+        failures = [_attempt(redaction.failure(one, info.payload)) for one in info.failures]
         return self._page(
             request, "task.html", status=404 if info.state == "unknown" else 200, info=info,
-            payload=privacy.text(info.payload), result=privacy.result_text(result, info.payload),
-            failures=failures, success=info.success, privacy=privacy,
-            origin=objects.origin(info), editable=_editable(info, privacy),
+            payload=redaction.text(info.payload), result=redaction.result_text(result, info.payload),
+            failures=failures, success=info.success, redaction=redaction,
+            origin=views.origin(info), editable=_editable(info, redaction),
             enqueued_ms=_enqueued(info.id, info.fields), now=self._now(info),
         )  # fmt: skip
 
@@ -131,7 +131,7 @@ class Pages:
             return None
         beats = self._site.queue.inspector.workers()
         told = next((one.details for one in beats if one.name == info.detail.get("worker")), {})
-        listed = filter(None, map(objects.running, told.get("running", [])))
+        listed = filter(None, map(views.running, told.get("running", [])))
         found = next((one for one in listed if one["id"] == info.id), None)
         entry = moment(info.detail.get("entry", "").partition("-")[0])
         if found is None or not found["since_ms"] or not entry:
@@ -143,7 +143,7 @@ class Pages:
         found, wanted = dead_groups(inspector, query)
         total = sum(group.count for group in found.groups)
         asked = {name: query.get(name, "") for name in ("type", "error", "older", "newer")}
-        groups = objects.groups(found, self._site.privacy)
+        groups = views.groups(found, self._site.redaction)
         return self._page(
             request, "dead.html", **groups, types=inspector.types(), asked=asked, total=total,
             times=times(wanted), matching=matching(wanted),
@@ -153,7 +153,7 @@ class Pages:
         inspector = self._site.queue.inspector
         found = {"workers": inspector.workers(), "daemons": inspector.daemons()}
         shown: dict[str, Any] = {
-            name: [objects.process(one) for one in listed] for name, listed in found.items()
+            name: [views.process(one) for one in listed] for name, listed in found.items()
         }
         return self._page(request, "workers.html", **shown)
 
@@ -174,7 +174,7 @@ class Pages:
         )
 
     def server(self, request: Request) -> Response:
-        server, findings = objects.server(self._site.queue.inspector), self._site.checkup.look()
+        server, findings = views.server(self._site.queue.inspector), self._site.checkup.look()
         return self._page(request, "server.html", server=server, findings=findings)
 
     def actions(self, request: Request) -> Response:
@@ -186,8 +186,8 @@ class Pages:
         return self._site.render.page(request, template, status=status, may=may, **values)
 
 
-def _editable(info: TaskInfo, privacy: Privacy) -> bool:
-    return privacy.complete and info.state == "dead" and not fault(info.payload)
+def _editable(info: TaskInfo, redaction: Redaction) -> bool:
+    return redaction.complete and info.state == "dead" and not fault(info.payload)
 
 
 def _attempt(told: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from starlette.responses import JSONResponse, Response
 
-from streamq.telemetry import health
+from streamq.probes import health
 
 PROBES: Final = ("/live", "/ready")
 ROLE: Final = "dashboard"

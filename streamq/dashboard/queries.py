@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from streamq.dashboard import objects
-from streamq.deadgroups import END_MS, DeadGroups, DeadSelection
+from streamq.control.dead_letters import END_MS, DeadGroups, DeadSelection
+from streamq.control.inspector import Inspector
+from streamq.control.task_list import TaskFilter
+from streamq.dashboard import views
 from streamq.errors import InvalidOption, UsageError
-from streamq.inspector import Inspector
-from streamq.model import STATES, State
-from streamq.options import seconds
-from streamq.tasklist import TaskFilter
+from streamq.model.task import STATES, State
+from streamq.options.checks import seconds
 
 LISTED: Final = tuple(name for name in STATES if name != "unknown")
 
@@ -46,7 +46,7 @@ def dead_groups(inspector: Inspector, query: Any) -> tuple[DeadGroups, DeadSelec
     """The groups that a page's address asks for, and what selects their letters. Raises UsageError."""
     wanted = task_filter(query)
     name = query.get("type") or None
-    return objects.dead_groups(inspector, name, wanted.error, wanted.older_than, wanted.newer_than)
+    return views.dead_groups(inspector, name, wanted.error, wanted.older_than, wanted.newer_than)
 
 
 def times(wanted: DeadSelection) -> dict[str, int]:

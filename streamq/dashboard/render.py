@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from streamq.dashboard.access import Principal
+from streamq.dashboard.auth import Principal
 from streamq.dashboard.probes import inner_path
 
 _HERE: Final = Path(__file__).parent

@@ -16,7 +16,7 @@ from typing import Final
 
 import orjson
 
-from streamq.dashboard.access import ROLES, Principal
+from streamq.dashboard.auth import ROLES, Principal
 
 LIFETIME: Final = 12 * 3600
 """Seconds that a session lasts."""

@@ -20,22 +20,22 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from streamq.control.partial_outage import PartialView
+from streamq.control.unreadable import Damaged
 from streamq.dashboard.actions import Actions
 from streamq.dashboard.api import Api
-from streamq.dashboard.checkup import Checkup
+from streamq.dashboard.change_stream import ChangeStream
 from streamq.dashboard.context import Auth, Queue, Site
-from streamq.dashboard.guard import Guard
+from streamq.dashboard.findings import Checkup
 from streamq.dashboard.history import History
-from streamq.dashboard.live import Pulse
+from streamq.dashboard.metrics import Metrics
 from streamq.dashboard.pages import Pages
-from streamq.dashboard.privacy import Privacy
+from streamq.dashboard.redaction import Redaction
 from streamq.dashboard.render import STATIC, Renderer
-from streamq.dashboard.scrape import Scrape
-from streamq.doctor import Diagnosis, examine
+from streamq.dashboard.security import Security
+from streamq.doctor.examination import Diagnosis, examine
 from streamq.doctor.needs import LOOKING
 from streamq.errors import AuthenticationFailed, InvalidTaskId, RedisError, RedisUnavailable, StreamQError
-from streamq.reach import Reach
-from streamq.unreadable import Damaged
 
 
 def build(
@@ -51,7 +51,12 @@ def build(
 ) -> Starlette:
     """The site as an ASGI application."""
     guard = Middleware(
-        Guard, entries=auth, read_only=read_only, hosts=hosts, secure_cookies=secure_cookies, proxies=proxies
+        Security,
+        entries=auth,
+        read_only=read_only,
+        hosts=hosts,
+        secure_cookies=secure_cookies,
+        proxies=proxies,
     )
     return unguarded(queue, [guard], read_only=read_only, redact=redact, hide_payloads=hide_payloads)
 
@@ -68,20 +73,22 @@ def unguarded(
     site = Site(
         queue,
         Renderer(queue.name, read_only=read_only),
-        Privacy(redact, hide_payloads),
+        Redaction(redact, hide_payloads),
         History(),
         Checkup(lambda: _examined(queue, read_only=read_only)),
-        Scrape(queue.name, lambda: queue.inspector),
-        Reach(lambda: queue.inspector),
+        Metrics(queue.name, lambda: queue.inspector),
+        PartialView(lambda: queue.inspector),
     )
     pages, actions, api = Pages(site), Actions(site), Api(site)
-    pulse = Pulse(lambda: repr(site.reach.look(lambda inspector: inspector.stats(inspector.glance()[0]))))
+    changes = ChangeStream(
+        lambda: repr(site.partial.look(lambda inspector: inspector.stats(inspector.glance()[0])))
+    )
     routes = [
         *pages.routes(),
         *actions.routes(),
         *api.routes(),
-        Route("/changes", pulse.stream),
-        Route("/metrics", site.scrape.answer),
+        Route("/changes", changes.stream),
+        Route("/metrics", site.metrics.answer),
         Mount("/static", _Static(directory=STATIC)),
     ]
     return Starlette(routes=routes, middleware=list(guards), exception_handlers=_handlers(site))
@@ -118,7 +125,7 @@ def _handlers(site: Site) -> Any:
         return site.problem(request, error.status_code, titles.get(error.status_code, "No"), error.detail)
 
     async def failed(request: Request, error: RedisError) -> Response:
-        site.scrape.failed()
+        site.metrics.failed()
         if isinstance(error, Damaged):
             return site.problem(request, 409, "It cannot be read", str(error))
         if isinstance(error, RedisUnavailable):

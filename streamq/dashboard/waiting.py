@@ -15,9 +15,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from streamq.dashboard.context import Auth, Queue
-from streamq.dashboard.guard import Guard
 from streamq.dashboard.probes import inner_path
 from streamq.dashboard.render import STATIC, Renderer
+from streamq.dashboard.security import Security
 from streamq.dashboard.site import unguarded
 from streamq.errors import RedisUnavailable, StreamQError
 
@@ -38,7 +38,7 @@ def build(
     hosts: Sequence[str] | None,
     secure_cookies: bool,
     proxies: Sequence[str],
-) -> Guard:
+) -> Security:
     """The site of the queue that `find` returns once it does, and a page about the wait before that. Both are
     behind one guard: who has logged in to the one is logged in to the other."""
 
@@ -46,7 +46,7 @@ def build(
         return unguarded(find(), read_only=read_only, redact=redact, hide_payloads=hide_payloads)
 
     waiting = Waiting(make, why, Renderer(name, read_only=read_only))
-    return Guard(
+    return Security(
         waiting,
         entries=auth,
         read_only=read_only,

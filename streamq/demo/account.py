@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from streamq.model import State
+from streamq.model.task import State
 
 
 @dataclass(frozen=True, slots=True)

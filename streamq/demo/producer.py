@@ -10,10 +10,10 @@ import sys
 import time
 from typing import Final
 
+from streamq.app.bound_task import Bound
 from streamq.demo import ledger
 from streamq.demo.tasks import app, email, image_processing
-from streamq.model import Priority
-from streamq.queue import Bound
+from streamq.model.task import Priority
 
 BULK: Final = 50
 BODY: Final = "Dear customer, your order has been sent and should be with you in a few days."

@@ -19,14 +19,15 @@ from typing import Final
 
 from streamq import environment
 from streamq.calls.audit import consumers
+from streamq.control.inspector import Inspector
 from streamq.demo import ledger
 from streamq.demo.account import Account, draw_up
 from streamq.embedded import EmbeddedServer
 from streamq.errors import StreamQError
-from streamq.inspector import Inspector
 from streamq.keys import type_keys
-from streamq.model import State
-from streamq.transport import Address, SyncTransport
+from streamq.model.task import State
+from streamq.transport.address import Address
+from streamq.transport.sync_transport import SyncTransport
 
 APP: Final = "demo"
 NORMAL: Final = "n"

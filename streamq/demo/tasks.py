@@ -9,9 +9,9 @@ import asyncio
 
 from tenacity import wait_random
 
+from streamq.app.app import StreamQ
 from streamq.context import get_context
 from streamq.demo import ledger
-from streamq.queue import StreamQ
 
 app: StreamQ = StreamQ("demo")
 SIZE = 48

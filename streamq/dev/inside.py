@@ -14,18 +14,20 @@ from typing import Any, Final, NoReturn
 
 import orjson
 
-from streamq import exit_codes, printable, telemetry
-from streamq.daemon import Daemon
+from streamq import exit_codes, printable
+from streamq.control.inspector import Inspector
+from streamq.daemon.daemon import Daemon
 from streamq.dev import example
 from streamq.dev.plan import Plan
 from streamq.errors import StreamQError, UsageError
-from streamq.inspector import Inspector
-from streamq.options import DaemonOptions, WorkerOptions
-from streamq.transport import Address, SyncTransport
-from streamq.worker import launch
+from streamq.options.service import DaemonOptions, WorkerOptions
+from streamq.supervisor import entry_points
+from streamq.supervisor.member import live
+from streamq.supervisor.spec import Launch
+from streamq.telemetry import logs
+from streamq.transport.address import Address
+from streamq.transport.sync_transport import SyncTransport
 from streamq.worker.loading import load_app
-from streamq.worker.member import live
-from streamq.worker.spec import Launch
 
 DASHBOARD_HOST: Final = "127.0.0.1"
 SAMPLES: Final = 3
@@ -80,7 +82,7 @@ def _worker(plan: Plan) -> None:
     sys.stdout.write(plan.mark + orjson.dumps(said).decode() + "\n")
     sys.stdout.flush()
     options = WorkerOptions(concurrency=plan.concurrency, drain_timeout=plan.drain_timeout, heartbeat=2.0)
-    launch.worker(
+    entry_points.worker(
         Launch(plan.app, plan.url, options, "dev", plan.log_level, "console", imports=tuple(plan.imports)),
         None,
     )
@@ -116,14 +118,14 @@ class _Queue:
 
     @property
     def admin(self) -> Any:
-        from streamq.admin import Admin  # noqa: PLC0415 - only here
+        from streamq.control.admin import Admin  # noqa: PLC0415 - only here
 
         return Admin(self._transport, self.name)
 
 
 def _dashboard(plan: Plan) -> None:
     from streamq.dashboard import LoginLink, dashboard  # noqa: PLC0415 - needs an extra
-    from streamq.dashboard.serve import serve as serve_site  # noqa: PLC0415
+    from streamq.dashboard.server import serve as serve_site  # noqa: PLC0415
 
     url = f"http://{DASHBOARD_HOST}:{plan.port}/"
     link = LoginLink(lambda token: _say(f"a browser has logged in; for another one: {url}?token={token}"))
@@ -133,7 +135,7 @@ def _dashboard(plan: Plan) -> None:
 
 def _sample(plan: Plan) -> None:
     """Enqueue a few tasks of each type, and say how they end."""
-    telemetry.configure("warning", "console")
+    logs.configure("warning", "console")
     app, handles = _app(plan), list[Any]()
     for name, handler in sorted(app.registry.handlers.items()):
         given = example.arguments(handler.function)

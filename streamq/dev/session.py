@@ -25,7 +25,7 @@ from streamq.dev.part import Part
 from streamq.dev.plan import Plan
 from streamq.embedded import EmbeddedServer
 from streamq.errors import CannotListen, RedisUnavailable, UsageError
-from streamq.transport import Address
+from streamq.transport.address import Address
 
 PORT: Final = 6379
 DASHBOARD_PORT: Final = 8675

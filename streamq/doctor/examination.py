@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from streamq.control.heartbeats import daemons
+from streamq.control.inspector import Inspector, apps
+from streamq.control.unreadable import Unreadable
 from streamq.doctor import needs, node, queue, rights, server, slots
 from streamq.doctor.check import Check, fault, ok, unknown
 from streamq.errors import AuthenticationFailed, RedisUnavailable, ServerError
 from streamq.flow import drive
-from streamq.heartbeats import daemons
-from streamq.inspector import Inspector, apps
-from streamq.transport import SyncTransport
-from streamq.unreadable import Unreadable
+from streamq.transport.sync_transport import SyncTransport
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
-from streamq import calls
-from streamq.calls import Call
+from streamq.calls import question as question_calls
+from streamq.calls.call import Call
 from streamq.errors import AuthenticationFailed, ServerError
-from streamq.transport import SyncTransport
+from streamq.transport.sync_transport import SyncTransport
 
 R = TypeVar("R")
 
@@ -75,7 +75,7 @@ class There:
 
 def ask_all(transport: SyncTransport) -> dict[str, Node]:
     """Ask every node that holds data; answers by address. Raises RedisErrors."""
-    return {where: ask(There(transport, where)) for where in transport.everywhere(calls.now())}
+    return {where: ask(There(transport, where)) for where in transport.everywhere(question_calls.now())}
 
 
 def ask(transport: Runs) -> Node:
@@ -106,11 +106,11 @@ def _settings(transport: Runs) -> dict[str, str]:
 
 def _clock(transport: Runs) -> tuple[float, float]:
     """The median round trip, and the skew as the quickest of them tells it."""
-    transport.run(calls.now())  # connects
+    transport.run(question_calls.now())  # connects
     seen: list[tuple[float, float]] = []
     for _ in range(_ASKED):
         began, wall = time.perf_counter(), time.time()
-        theirs = transport.run(calls.now()) / 1000
+        theirs = transport.run(question_calls.now()) / 1000
         took = time.perf_counter() - began
         seen.append((took, theirs - (wall + took / 2)))
     return statistics.median(took for took, _ in seen), min(seen)[1]

@@ -9,16 +9,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from streamq import calls
+from streamq.calls import audit as audit_calls
+from streamq.calls import question as question_calls
+from streamq.calls.call import Call, R, all_streams
+from streamq.control.heartbeats import WorkerInfo
+from streamq.control.inspector import Inspector
+from streamq.control.overview import TypeStats
+from streamq.control.unreadable import Unreadable
 from streamq.doctor.check import Check, fault, ok, warning
 from streamq.flow import drive
-from streamq.heartbeats import WorkerInfo
-from streamq.inspector import Inspector
 from streamq.keys import TypeKeys, type_keys
-from streamq.overview import TypeStats
 from streamq.stored import count
-from streamq.transport import SyncTransport
-from streamq.unreadable import Unreadable
+from streamq.transport.sync_transport import SyncTransport
 
 LATE_MS: Final = 60_000
 """Silence after which a delivery that nobody renews is a fault: leases may be long."""
@@ -125,8 +127,8 @@ class AppChecks:
         name, held, late = f"deliveries of {self._app}", 0, 0
         names: set[str] = set()
         for keys in self._keys(one.type for one in stats if one.running):
-            for letter, _ in calls.all_streams(keys):
-                for consumer, pending, idle in self._ask(calls.consumers(keys, letter), list):
+            for letter, _ in all_streams(keys):
+                for consumer, pending, idle in self._ask(audit_calls.consumers(keys, letter), list):
                     if pending and consumer not in alive:
                         held += pending
                         late = max(late, idle)
@@ -169,10 +171,10 @@ class AppChecks:
             )
 
     def _dying(self, stats: Sequence[TypeStats]) -> Check:
-        name, since = f"dead letters of {self._app}", self._transport.run(calls.now()) - RECENT_MS
+        name, since = f"dead letters of {self._app}", self._transport.run(question_calls.now()) - RECENT_MS
         kept, suspects = sum(one.dead for one in stats), sum(one.suspect for one in stats)
         types = [one.type for one in stats if one.dead]
-        recent = sum(self._ask(calls.died_since(keys, since), int) for keys in self._keys(types))
+        recent = sum(self._ask(question_calls.died_since(keys, since), int) for keys in self._keys(types))
         said = f"{recent} of {kept} in the last hour"
         if suspects:
             said += f"; {suspects} suspects, which were in hand when workers died"
@@ -180,7 +182,7 @@ class AppChecks:
             return warning(name, said, f"streamq dead list --app {self._app}")
         return ok(name, f"{kept}, none in the last hour" if kept else "none")
 
-    def _ask(self, call: calls.Call[calls.R], instead: Callable[[], calls.R]) -> calls.R:
+    def _ask(self, call: Call[R], instead: Callable[[], R]) -> R:
         return drive(self._transport, self._look.ask(call, instead))
 
     def _keys(self, types: Sequence[str] | Iterator[str]) -> Iterator[TypeKeys]:

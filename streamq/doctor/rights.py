@@ -11,7 +11,8 @@ from streamq.doctor.check import Check, fault, ok, unknown, warning
 from streamq.doctor.needs import ROLES, Command, command_of, needed, sample
 from streamq.doctor.node import permitted
 from streamq.namespace import namespace_of
-from streamq.transport import SyncTransport, refusals
+from streamq.transport.acl_trial import refusals
+from streamq.transport.sync_transport import SyncTransport
 
 
 def checks(

@@ -12,7 +12,7 @@ from typing import Any, Final
 from streamq.doctor.check import Check, fault, ok, unknown, warning
 from streamq.doctor.node import Node, permitted
 from streamq.keys import shard_tag
-from streamq.transport import SyncTransport
+from streamq.transport.sync_transport import SyncTransport
 
 SLOTS: Final = 16384
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from streamq.errors import InvalidOption
-from streamq.model import Overrides, Priority
+from streamq.model.delivery import Overrides
+from streamq.model.task import Priority
 from streamq.options.checks import IDEMPOTENCY_WINDOW, Durability, reject_unknown
 from streamq.options.table import PER_CALL
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, get_args
 
 from streamq.errors import InvalidOption
-from streamq.model import PRIORITIES, Priority
+from streamq.model.task import PRIORITIES, Priority
 
 Duration = float | timedelta | str
 Executor = Literal["auto", "thread", "process"]
@@ -171,7 +171,7 @@ def reject_unknown(given: Iterable[str], known: Iterable[str], what: str) -> Non
     names = sorted(known)
     for name in given:
         if name not in names:
-            from streamq.elsewhere import option_hint  # noqa: PLC0415 - for a slip only
+            from streamq.migration_hints import option_hint  # noqa: PLC0415 - for a slip only
 
             raise InvalidOption(f"{what} has no option {name!r:.80}: {option_hint(name, names)}")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import UnionType
 from typing import Any, Final, NamedTuple
 
-from streamq.model import PRIORITIES
+from streamq.model.task import PRIORITIES
 from streamq.options.checks import (
     callable_or_none,
     durability,

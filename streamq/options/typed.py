@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, TypedDict
 
-from streamq.model import Priority
+from streamq.model.task import Priority
 from streamq.options.checks import Durability, Duration, Executor
 from streamq.options.rate import RateLimit
 

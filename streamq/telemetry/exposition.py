@@ -11,7 +11,7 @@ from typing import Any
 
 from streamq.errors import UsageError
 from streamq.telemetry.catalogue import METRICS, Metric
-from streamq.telemetry.sums import Key, Snapshot
+from streamq.telemetry.counters import Key, Snapshot
 
 
 def render(snapshot: Snapshot, accept: str = "") -> tuple[str, bytes]:

@@ -20,7 +20,7 @@ from streamq import environment
 from streamq.environment import URL, Source
 from streamq.errors import InvalidURL
 from streamq.namespace import DEFAULT_PREFIX, Namespace, check_prefix
-from streamq.options import seconds
+from streamq.options.checks import seconds
 
 FORMS: Final = (
     "redis://host:6379/0, rediss://… (TLS), valkey://…, valkeys://…, unix:///path/to.sock, "

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from redis import exceptions as lib
 
-from streamq.calls import Call
+from streamq.calls.call import Call
 from streamq.errors import (
     AuthenticationFailed,
     OutcomeUnknown,
@@ -20,7 +20,7 @@ from streamq.errors import (
     ServerFull,
 )
 from streamq.transport import unreachable as reach
-from streamq.transport.patience import OUT_OF_TIME, Effort
+from streamq.transport.effort import OUT_OF_TIME, Effort
 
 _UNKNOWN: Final = re.compile(
     r"(?:unknown|unsupported|disabled|not supported|forbidden)[^'`\"]{0,40}command[^'`\"a-zA-Z]{0,10}['`\"]?"

@@ -11,10 +11,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from streamq.calls import Call
+from streamq.calls.call import Call
 from streamq.errors import RedisError, RedisUnavailable
-from streamq.transport.aio import AsyncTransport
-from streamq.transport.patience import Effort
+from streamq.transport.async_transport import AsyncTransport
+from streamq.transport.effort import Effort
 from streamq.transport.reader import AsyncReader
 
 BATCH: Final = 200

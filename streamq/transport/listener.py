@@ -12,8 +12,8 @@ import time
 from typing import Any, Final
 
 from streamq.errors import RedisError, RedisUnavailable, ServerError
-from streamq.transport.aio import AsyncTransport
-from streamq.transport.returning import returned
+from streamq.transport.async_transport import AsyncTransport
+from streamq.transport.server_wait import returned
 from streamq.transport.subscription import AsyncSubscription
 
 LINGER: Final = 5.0

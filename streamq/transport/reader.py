@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 from redis import exceptions as lib
 
-from streamq.calls import Call
+from streamq.calls.call import Call
 from streamq.errors import AuthenticationFailed, RedisUnavailable, ServerError
 from streamq.transport import wire
-from streamq.transport.aio import AsyncTransport, circles, exchange
+from streamq.transport.async_transport import AsyncTransport, circles, exchange
+from streamq.transport.effort import Effort
 from streamq.transport.faults import ServerChanged, translate
 from streamq.transport.link import Link
-from streamq.transport.patience import Effort
 from streamq.transport.topology import MOST_HOPS, Node
 
 R = TypeVar("R")

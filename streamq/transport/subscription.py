@@ -16,11 +16,11 @@ from typing import Any, Final
 from redis import exceptions as lib
 
 from streamq.transport import wire
-from streamq.transport.aio import AsyncTransport, connect
-from streamq.transport.ear import Ear, listen
+from streamq.transport.async_transport import AsyncTransport, connect
+from streamq.transport.channel_reader import Ear, listen
+from streamq.transport.effort import Effort
 from streamq.transport.faults import naming_rights, translate
-from streamq.transport.patience import Effort
-from streamq.transport.sync import SyncTransport
+from streamq.transport.sync_transport import SyncTransport
 from streamq.transport.topology import Node
 
 Message = tuple[str, str]

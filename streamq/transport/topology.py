@@ -16,7 +16,7 @@ from redis import exceptions as lib
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 from redis.crc import key_slot
 
-from streamq.calls import Call
+from streamq.calls.call import Call
 from streamq.errors import ServerError
 from streamq.transport import wire
 from streamq.transport.address import Address

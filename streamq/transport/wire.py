@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from redis import exceptions as lib
 
-from streamq.calls import Call
+from streamq.calls.call import Call
 from streamq.transport.address import Address
 
 

@@ -12,79 +12,79 @@ from functools import partial
 from typing import Any
 
 from streamq.keys import TypeKeys
-from streamq.telemetry.sums import Sums
-from streamq.worker.attemptlog import AttemptLog
-from streamq.worker.behind import Behind
-from streamq.worker.clocks import Clocks
+from streamq.telemetry.counters import Counters
+from streamq.worker.attempt_log import AttemptLog
+from streamq.worker.attempt_metrics import AttemptMetrics
+from streamq.worker.config import WorkerConfig
 from streamq.worker.control import Control
-from streamq.worker.crew import Crew
+from streamq.worker.event_publisher import EventPublisher
 from streamq.worker.executors import Executors
 from streamq.worker.fetcher import Fetcher
-from streamq.worker.holdings import Holdings
-from streamq.worker.incarnations import Incarnations
-from streamq.worker.intake import Intake
+from streamq.worker.in_flight import InFlight
+from streamq.worker.latency_sampler import LatencySampler
 from streamq.worker.leases import LeaseEvents, LeaseKeeper, LeaseSources
-from streamq.worker.meter import Meter
 from streamq.worker.observers import Observers
+from streamq.worker.receiver import Receiver
 from streamq.worker.runner import Runner
-from streamq.worker.setting import Setting
+from streamq.worker.server_clocks import ServerClocks
+from streamq.worker.server_epochs import ServerEpochs
 from streamq.worker.settler import Settler
-from streamq.worker.tally import Tally
-from streamq.worker.teller import Teller
-from streamq.worker.vitals import Vitals
+from streamq.worker.shard_fetchers import ShardFetchers
+from streamq.worker.status import WorkerStatus
+from streamq.worker.too_new import TooNewTasks
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     """A worker that has met its server."""
 
-    holdings: Holdings
+    in_flight: InFlight
     runner: Runner
     settler: Settler
-    crew: Crew
+    shard_fetchers: ShardFetchers
     leases: LeaseKeeper
-    vitals: Vitals
+    status: WorkerStatus
     control: Control
     observers: Observers
-    teller: Teller
+    event_publisher: EventPublisher
 
 
-def assemble(given: Setting, shards: int, main: asyncio.Task[Any] | None) -> Parts:
+def assemble(given: WorkerConfig, shards: int, main: asyncio.Task[Any] | None) -> Parts:
     """Make the parts of a worker for so many shards. `main`: the asyncio task that serves."""
-    registry, options, sums, name = given.registry, given.options, given.sums, given.name
-    holdings, clocks, behind = Holdings(), Clocks(), Behind(name)
-    attempt_log, teller = AttemptLog(name), Teller(registry.name, name)
-    meter = Meter(sums, registry.name, given.types, clocks.ms) if given.metered else None
-    tally = Tally(registry.name, options.heartbeat)
-    servers = Incarnations(given, holdings, lambda held: control.fenced(held))  # noqa: PLW0108 - made below
+    registry, options, counters, name = given.registry, given.options, given.counters, given.name
+    in_flight, clocks, behind = InFlight(), ServerClocks(), TooNewTasks(name)
+    attempt_log, event_publisher = AttemptLog(name), EventPublisher(registry.name, name)
+    meter = AttemptMetrics(counters, registry.name, given.types, clocks.ms) if given.metered else None
+    tally = LatencySampler(registry.name, options.heartbeat)
+    servers = ServerEpochs(given, in_flight, lambda held: control.fenced(held))  # noqa: PLW0108 - made below
     settler = Settler(
-        given, holdings, servers, attempt_log,
+        given, in_flight, servers, attempt_log,
         freed=lambda: control.freed(), settled=lambda ended: control.settled(ended),  # noqa: PLW0108
     )  # fmt: skip
-    ours = [tally, *([] if meter is None else [meter]), teller, attempt_log]
+    ours = [tally, *([] if meter is None else [meter]), event_publisher, attempt_log]
     observers = Observers([*ours, *registry.hooks.all], clocks, settler.put, name)
     runner = Runner(
         registry, name, options.concurrency,
-        Executors.of(options, registry.tracer, apart=given.exclusive), clocks, sums, observers,
-        hungry=lambda: crew.freed(), closing=lambda: main is not None and main.cancelling() > 0,  # noqa: PLW0108
+        Executors.of(options, registry.tracer, apart=given.exclusive), clocks, counters, observers,
+        hungry=lambda: shard_fetchers.freed(), closing=lambda: main is not None and main.cancelling() > 0,  # noqa: PLW0108
     )  # fmt: skip
 
     def closed(keys: TypeKeys) -> bool:
         """Whether what was fetched is to be handed back: its type was paused meanwhile, or we are to stop."""
-        return given.stop.asked.is_set() or crew.is_paused(keys)
+        return given.stop.asked.is_set() or shard_fetchers.is_paused(keys)
 
-    intake = Intake(name, holdings, runner, settler, closed, behind)
+    receiver = Receiver(name, in_flight, runner, settler, closed, behind)
 
     def fetcher(shard: int) -> Fetcher:
-        return Fetcher(shard, given, runner, holdings, servers, intake.deliver, intake.recovered)
+        return Fetcher(shard, given, runner, in_flight, servers, receiver.deliver, receiver.recovered)
 
     def beat(shard: int) -> bytes:
-        return vitals.heartbeat(shard, draining=given.stop.asked.is_set())
+        return status.heartbeat(shard, draining=given.stop.asked.is_set())
 
-    crew = Crew(given, fetcher, beat)
-    control = Control(given, holdings, runner, crew, observers, teller, attempt_log)
-    vitals = Vitals(
-        given, runner, crew, holdings, behind, lambda: leases.lease_ms, lambda: leases.away_since,
+    shard_fetchers = ShardFetchers(given, fetcher, beat)
+    control = Control(given, in_flight, runner, shard_fetchers, observers, event_publisher, attempt_log)
+    status = WorkerStatus(
+        given, runner, shard_fetchers, in_flight, behind, lambda: leases.lease_ms, lambda: leases.away_since,
         meter.adapt if meter else lambda: None,
     )  # fmt: skip
 
@@ -92,12 +92,14 @@ def assemble(given: Setting, shards: int, main: asyncio.Task[Any] | None) -> Par
         if not control.watch():
             leases.stop()
 
-    events, sources = _lease_events(control, clocks, sums), LeaseSources(beat, watch, observers.drain)
-    leases = LeaseKeeper(given, shards, holdings, events, sources)
-    return Parts(holdings, runner, settler, crew, leases, vitals, control, observers, teller)
+    events, sources = _lease_events(control, clocks, counters), LeaseSources(beat, watch, observers.drain)
+    leases = LeaseKeeper(given, shards, in_flight, events, sources)
+    return Parts(
+        in_flight, runner, settler, shard_fetchers, leases, status, control, observers, event_publisher
+    )
 
 
-def _lease_events(control: Control, clocks: Clocks, sums: Sums) -> LeaseEvents:
+def _lease_events(control: Control, clocks: ServerClocks, counters: Counters) -> LeaseEvents:
     """What the lease thread learns, told in the event loop that runs now."""
     tell = partial(_in_loop, asyncio.get_running_loop())
     return LeaseEvents(
@@ -106,7 +108,7 @@ def _lease_events(control: Control, clocks: Clocks, sums: Sums) -> LeaseEvents:
         clock=partial(tell, clocks.set),
         orders=partial(tell, control.ordered),
         shards=partial(tell, control.serve),
-        sums=sums,
+        counters=counters,
     )
 
 

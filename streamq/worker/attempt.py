@@ -10,10 +10,10 @@ import asyncio
 from typing import TYPE_CHECKING, Literal
 
 from streamq.context import Context
-from streamq.worker.holdings import Held
+from streamq.worker.in_flight import Held
 
 if TYPE_CHECKING:
-    from streamq.worker.children import Child
+    from streamq.worker.child_pool import Child
 
 Stop = Literal["timeout", "cancel", "fenced", "shutdown"]
 

@@ -12,20 +12,21 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
-from streamq import codec, retry
-from streamq.app import Handler, Registry
+from streamq import envelope, retry
 from streamq.context import CURRENT, Context
 from streamq.errors import DecodeError
 from streamq.hooks import await_within
-from streamq.model import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried
-from streamq.telemetry.sums import Sums
+from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried
+from streamq.registry.handler import Handler
+from streamq.registry.registry import Registry
+from streamq.telemetry.counters import Counters
 from streamq.telemetry.traces import trace_id
-from streamq.worker import verdict
+from streamq.worker import failures
 from streamq.worker.attempt import Attempt
-from streamq.worker.clocks import Clocks
 from streamq.worker.executors import Executors, FailedInChild
-from streamq.worker.holdings import Held, Report
+from streamq.worker.in_flight import Held, Report
 from streamq.worker.observers import Observers
+from streamq.worker.server_clocks import ServerClocks
 from streamq.worker.suspects import Company, Suspects
 
 _FORGOTTEN: Final = Completed()
@@ -40,8 +41,8 @@ class Attempts:
         registry: Registry,
         worker: str,
         executors: Executors,
-        clocks: Clocks,
-        sums: Sums,
+        clocks: ServerClocks,
+        counters: Counters,
         observers: Observers,
         taken: Callable[[Attempt], None],
         closing: Callable[[], bool],
@@ -49,10 +50,10 @@ class Attempts:
     ) -> None:
         self._registry = registry
         self._worker = worker
-        self._mark = codec.worker_mark(worker)
+        self._mark = envelope.worker_mark(worker)
         self._threads, self._processes = executors.threads, executors.processes
         self._clocks = clocks
-        self._sums = sums
+        self._counters = counters
         self._observers = observers
         self._taken = taken
         self._closing = closing
@@ -101,14 +102,14 @@ class Attempts:
         """The result with a note of this attempt; as good as nothing where no result is kept."""
         delivery = attempt.held.delivery
         alone = delivery.overrides is None
-        retention_ms = handler.retention_ms if alone else verdict.retention_ms(handler, delivery)
+        retention_ms = handler.retention_ms if alone else failures.retention_ms(handler, delivery)
         if not retention_ms:
             return _FORGOTTEN
         now = time.monotonic()
         started = attempt.started or now
         started_ms = int((started + self._clocks.offset(delivery.shard)) * 1000)
         run_ms = int((now - started) * 1000)
-        return Completed(codec.keep(result, delivery, self._mark, started_ms, run_ms), retention_ms)
+        return Completed(envelope.keep(result, delivery, self._mark, started_ms, run_ms), retention_ms)
 
     def _early(self, attempt: Attempt) -> Outcome | None:
         """The outcome of a delivery that is not to be started at all."""
@@ -172,7 +173,7 @@ class Attempts:
         attempt.started = now = time.monotonic()
         # Nearly always the policy alone counts, and each of these questions would cost a call.
         alone = delivery.overrides is None
-        limit = handler.options.timeout if alone else verdict.timeout(handler, delivery)
+        limit = handler.options.timeout if alone else failures.timeout(handler, delivery)
         if limit is not None:
             attempt.deadline = now + limit
         self._taken(attempt)
@@ -180,7 +181,7 @@ class Attempts:
             self._observers.began(delivery, self._clocks.now_ms(delivery.shard))
         attempt.context = Context(
             delivery,
-            handler.options.max_attempts if alone else verdict.max_attempts(handler, delivery),
+            handler.options.max_attempts if alone else failures.max_attempts(handler, delivery),
             None if limit is None else now + limit + self._clocks.offset(delivery.shard),
             self._worker,
         )
@@ -197,7 +198,7 @@ class Attempts:
         if cancelled and (attempt.stop == "shutdown" or (attempt.stop is None and self._closing())):
             return HandedBack(started=attempt.started is not None)
         if attempt.stop == "timeout":
-            error = verdict.timed_out(verdict.timeout(handler, attempt.held.delivery), attempt.stood, error)
+            error = failures.timed_out(failures.timeout(handler, attempt.held.delivery), attempt.stood, error)
         return self._judged(attempt, handler, error)
 
     def of_another(self, attempt: Attempt, held: Held, outcome: Outcome | None) -> Outcome | None:
@@ -218,15 +219,15 @@ class Attempts:
     ) -> Retried | Died:
         delivery = held.delivery
         failed = (
-            error.failure if isinstance(error, FailedInChild) else verdict.failure(handler, delivery, error)
+            error.failure if isinstance(error, FailedInChild) else failures.failure(handler, delivery, error)
         )
-        self._sums.failed(self._registry.name, delivery.type, failed.error)
+        self._counters.failed(self._registry.name, delivery.type, failed.error)
         if self._observers.failed is not None:
             self._observers.failed(delivery, failed.error, failed.message, failed.traceback)
         now_ms = self._clocks.now_ms(delivery.shard)
         run_ms = None if attempt.started is None else round((time.monotonic() - attempt.started) * 1000)
-        held.report = Report(failed, verdict.max_attempts(handler, delivery), error, trace_id())
-        return verdict.outcome(
+        held.report = Report(failed, failures.max_attempts(handler, delivery), error, trace_id())
+        return failures.outcome(
             delivery, failed, worker=self._worker, now_ms=now_ms, started=started, run_ms=run_ms,
             pipeline=handler.pipeline,
         )  # fmt: skip
@@ -240,14 +241,14 @@ class Attempts:
             if attempt.stop == "fenced":
                 return None
             started = attempt.started is not None
-            if delivery.attempt >= verdict.max_attempts(handler, delivery):
+            if delivery.attempt >= failures.max_attempts(handler, delivery):
                 return Died("attempts", delivery.failures, started)
-            return Retried(round(verdict.AT_LEAST * 1000), delivery.failures)
+            return Retried(round(failures.AT_LEAST * 1000), delivery.failures)
 
 
 def _undecoded(error: BaseException) -> DecodeError:
     if isinstance(error, DecodeError):
         return error
-    found = DecodeError(f"{verdict.name(error)}: {verdict.text(error)}", reason="arguments")
+    found = DecodeError(f"{failures.name(error)}: {failures.text(error)}", reason="arguments")
     found.__cause__ = error
     return found

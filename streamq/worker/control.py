@@ -10,17 +10,18 @@ import os
 import time
 from typing import Final
 
-from streamq import exit_codes, telemetry
-from streamq.model import Orders
-from streamq.worker.attemptlog import AttemptLog
-from streamq.worker.crew import Crew
-from streamq.worker.holdings import Held, Holdings
+from streamq import exit_codes
+from streamq.model.reply import Orders
+from streamq.telemetry import logs
+from streamq.worker.attempt_log import AttemptLog
+from streamq.worker.config import WorkerConfig
+from streamq.worker.event_publisher import EventPublisher
+from streamq.worker.in_flight import Held, InFlight
 from streamq.worker.observers import Observers
 from streamq.worker.runner import Runner
-from streamq.worker.running import GRACE
-from streamq.worker.setting import Setting
+from streamq.worker.running_attempts import GRACE
 from streamq.worker.settler import Ended
-from streamq.worker.teller import Teller
+from streamq.worker.shard_fetchers import ShardFetchers
 
 WEDGED_AFTER: Final = 2 * GRACE
 """Seconds past its timeout after which a task that still runs shows that the event loop is blocked."""
@@ -31,19 +32,19 @@ class Control:
 
     def __init__(
         self,
-        given: Setting,
-        holdings: Holdings,
+        given: WorkerConfig,
+        in_flight: InFlight,
         runner: Runner,
-        crew: Crew,
+        shard_fetchers: ShardFetchers,
         observers: Observers,
-        teller: Teller,
+        event_publisher: EventPublisher,
         attempt_log: AttemptLog,
     ) -> None:
         self._given, self._stop = given, given.stop
-        self._holdings, self._runner, self._crew = holdings, runner, crew
-        self._observers, self._teller, self._attempt_log = observers, teller, attempt_log
+        self._in_flight, self._runner, self._shard_fetchers = in_flight, runner, shard_fetchers
+        self._observers, self._event_publisher, self._attempt_log = observers, event_publisher, attempt_log
         self._loop = asyncio.get_running_loop()
-        self._log = telemetry.get_logger(worker=given.name)
+        self._log = logs.get_logger(worker=given.name)
 
     # -- by the lease thread, and by whoever knows the server's incarnation ------------------------------
 
@@ -52,12 +53,12 @@ class Control:
         for one in held:
             if not one.done:
                 self._log.warning("task.lease_lost", task=str(one.delivery.id))
-                self._given.sums.count(
+                self._given.counters.count(
                     "streamq_leases_lost_total", self._given.registry.name, one.delivery.type
                 )
                 self._runner.fence(one)
             if one.fenced:
-                self._holdings.discard(one)
+                self._in_flight.discard(one)
 
     def cancel(self, held: list[Held]) -> None:
         """Somebody asked for the end of these tasks."""
@@ -66,9 +67,9 @@ class Control:
 
     def ordered(self, shard: int, orders: Orders) -> None:
         """What operators want: types left alone, this worker drained, what happens told."""
-        self._crew.pause(shard, orders.paused)
-        if shard == 0 and self._teller.active != orders.tell:
-            self._teller.active = orders.tell
+        self._shard_fetchers.pause(shard, orders.paused)
+        if shard == 0 and self._event_publisher.active != orders.tell:
+            self._event_publisher.active = orders.tell
             self._observers.compile()
         self._runner.hand_back_queued(lambda one: one.shard == shard and one.type in orders.paused)
         if orders.drain and not self._stop.asked.is_set():
@@ -78,8 +79,8 @@ class Control:
 
     def serve(self, known: int) -> None:
         """The app has so many shards."""
-        if not self._crew.serves(known):
-            self._given.transport.spawn(self._crew.serve(known))
+        if not self._shard_fetchers.serves(known):
+            self._given.transport.spawn(self._shard_fetchers.serve(known))
 
     def watch(self) -> bool:
         """Notice a blocked event loop: nothing in it can, and its tasks would be held for ever. Called in the
@@ -107,7 +108,7 @@ class Control:
 
     def freed(self) -> None:
         """Deliveries have left the book."""
-        self._crew.freed()
+        self._shard_fetchers.freed()
         if self._runner.worn_out and not self._stop.worn_out:
             self._stop.worn_out = True
             self._log.error("worker.worn_out", fix="handlers ignore their timeouts; use executor='process'")

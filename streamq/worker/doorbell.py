@@ -11,9 +11,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from streamq import calls
+from streamq.calls import worker as worker_calls
+from streamq.calls.call import Call
 from streamq.keys import ShardKeys, TypeKeys
-from streamq.model import STREAM_LETTERS
+from streamq.model.task import STREAM_LETTERS
 
 MANY: Final = 32
 """So many types and fewer are read as they are: one blocking read names all their streams."""
@@ -22,7 +23,7 @@ AT_ONCE: Final = 2000
 ASK_AFTER: Final = 1.0
 """Seconds from one question who is to look for what did not ring to the next."""
 
-Ask = Callable[[Sequence[calls.Call[Any]], float], Awaitable[list[Any]]]
+Ask = Callable[[Sequence[Call[Any]], float], Awaitable[list[Any]]]
 """Runs calls on the reader's connection, where they may block for so many seconds."""
 
 
@@ -44,8 +45,10 @@ class Doorbell:
         }
         names = [name.decode() for name in self._streams]
         # A look at a stream takes the server a microsecond, so this takes a thousandth of its time.
-        self._seldom_ms = min(calls.SELDOM_MS, max(calls.SOON_MS, len(names)))
-        self._musters = [calls.muster(shard, names[n : n + AT_ONCE]) for n in range(0, len(names), AT_ONCE)]
+        self._seldom_ms = min(worker_calls.SELDOM_MS, max(worker_calls.SOON_MS, len(names)))
+        self._musters = [
+            worker_calls.muster(shard, names[n : n + AT_ONCE]) for n in range(0, len(names), AT_ONCE)
+        ]
         self.forget()
 
     def forget(self) -> None:
@@ -62,9 +65,9 @@ class Doorbell:
         return self._known or []
 
     @property
-    def look(self) -> calls.Call[list[bytes]]:
+    def look(self) -> Call[list[bytes]]:
         """Asks for what `learn` is to be told."""
-        return calls.listed(self._shard)
+        return worker_calls.listed(self._shard)
 
     def learn(self, names: list[bytes]) -> None:
         self._woken = None
@@ -76,7 +79,9 @@ class Doorbell:
         now = time.monotonic()
         if now < self._next_watch:
             return False
-        call = calls.watch(self._shard, found=self._found, force=self._force, seldom_ms=self._seldom_ms)
+        call = worker_calls.watch(
+            self._shard, found=self._found, force=self._force, seldom_ms=self._seldom_ms
+        )
         [left] = await self._ask([call], 0)
         self._next_watch = now + (left / 1000 or ASK_AFTER)
         if left:
@@ -107,7 +112,7 @@ class Doorbell:
         if self._known is None:
             await self._look()
             return
-        [name] = await self._ask([calls.answer_bell(self._shard, longest)], longest)
+        [name] = await self._ask([worker_calls.answer_bell(self._shard, longest)], longest)
         if name is None:
             self._passed_on.clear()
             await self._look()
@@ -123,11 +128,11 @@ class Doorbell:
     async def hand_over(self) -> None:
         """Have another worker look for what we were woken for, where we end before we do."""
         if self._woken is not None:
-            await self._ask([calls.ring_again(self._shard, self._woken)], 0)
+            await self._ask([worker_calls.ring_again(self._shard, self._woken)], 0)
 
     async def _pass_on(self, name: bytes) -> None:
         """Whoever waits longest is woken next. Who is woken for the same stream again was the last that
         waited: the stream stays in `ready`, where those look that come from their work."""
         times = self._passed_on[name] = self._passed_on.get(name, 0) + 1
         if times <= 2:
-            await self._ask([calls.ring_again(self._shard, name)], 0)
+            await self._ask([worker_calls.ring_again(self._shard, name)], 0)

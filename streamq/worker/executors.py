@@ -17,15 +17,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from streamq.app import Handler
 from streamq.context import CURRENT, Context
 from streamq.hooks import call_within
-from streamq.model import Delivery
-from streamq.options import WorkerOptions
+from streamq.model.delivery import Delivery
+from streamq.options.service import WorkerOptions
+from streamq.registry.handler import Handler
 from streamq.telemetry import traces
-from streamq.worker import forks
-from streamq.worker.children import Child, see_off
-from streamq.worker.verdict import Failure
+from streamq.worker import fork_guard
+from streamq.worker.child_pool import Child, see_off
+from streamq.worker.failures import Failure
 
 
 class FailedInChild(Exception):
@@ -92,7 +92,7 @@ def _call(
         raise RuntimeError(f"the handler raised {type(error).__name__}") from error
     finally:
         if os.getpid() != process:
-            forks.end_child()
+            fork_guard.end_child()
 
 
 class Processes:

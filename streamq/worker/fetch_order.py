@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from streamq.calls import FetchedByType, Source
+from streamq.calls.worker import FetchedByType, Source
 from streamq.keys import TypeKeys
-from streamq.model import SUSPECT
+from streamq.model.task import SUSPECT
 
 SPARE: Final = 8
 """Streams of one priority that are named beyond as many as there is room for: some may be empty by then."""

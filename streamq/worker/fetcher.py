@@ -12,21 +12,23 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from streamq import calls, telemetry
-from streamq.calls import FetchedByType, Source
+from streamq.calls import worker as worker_calls
+from streamq.calls.call import Call
+from streamq.calls.worker import FetchedByType, Source
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import TypeKeys, shard_keys, type_keys
-from streamq.model import SUSPECT
-from streamq.transport import GroupMissing, ServerChanged
+from streamq.model.task import SUSPECT
+from streamq.telemetry import logs
+from streamq.transport.faults import GroupMissing, ServerChanged
+from streamq.worker.config import WorkerConfig
 from streamq.worker.doorbell import MANY, Doorbell, Listed
 from streamq.worker.fetch_order import FetchPolicy
-from streamq.worker.holdings import Holdings
-from streamq.worker.incarnations import Incarnations
+from streamq.worker.in_flight import InFlight
+from streamq.worker.lost_replies import LostReplies
 from streamq.worker.recovery import Recovery
 from streamq.worker.runner import Runner
-from streamq.worker.setting import Setting
+from streamq.worker.server_epochs import ServerEpochs
 from streamq.worker.shard_reader import ShardReader
-from streamq.worker.unseen import Unseen
 
 MOST: Final = 200
 """Tasks in one fetch at most: a script blocks the server."""
@@ -40,10 +42,10 @@ class Fetcher:
     def __init__(
         self,
         shard: int,
-        given: Setting,
+        given: WorkerConfig,
         runner: Runner,
-        holdings: Holdings,
-        servers: Incarnations,
+        in_flight: InFlight,
+        servers: ServerEpochs,
         deliver: Callable[[FetchedByType], Awaitable[None]],
         recovered: Callable[[TypeKeys, list[str]], None],
     ) -> None:
@@ -54,10 +56,10 @@ class Fetcher:
         self._consumer = given.name
         self._options = given.options
         self._runner = runner
-        self._holdings = holdings
+        self._in_flight = in_flight
         self._deliver = deliver
-        self._sums = given.sums
-        self._log = telemetry.get_logger(worker=given.name, shard=shard)
+        self._counters = given.counters
+        self._log = logs.get_logger(worker=given.name, shard=shard)
         self._room, self._ending = asyncio.Event(), asyncio.Event()
         self._left_out = self._blocking = self._idle = False
         self._policy = FetchPolicy(
@@ -66,14 +68,14 @@ class Fetcher:
         self._doorbell: Doorbell | None = None
         if len(keys) > MANY:
             self._doorbell = Doorbell(shard_keys(app, shard), keys, self._reader.ask)
-        unseen = Unseen(keys, self._consumer, transport, holdings, recovered)
+        lost_replies = LostReplies(keys, self._consumer, transport, in_flight, recovered)
         self._recovery = Recovery(
             shard,
             keys[0].normal,
             transport,
             servers,
-            unseen,
-            self._sums,
+            lost_replies,
+            self._counters,
             self._pause,
             self._ending,
             self._log,
@@ -135,7 +137,7 @@ class Fetcher:
                 # Without the rights for it, or where its keys were overwritten, every stream is read.
                 self._doorbell = None
                 self._log.error("fetch.failed", error=str(error))
-                self._sums.count("streamq_redis_errors_total", "fetch")
+                self._counters.count("streamq_redis_errors_total", "fetch")
                 await self._pause(1.0)
         if self._doorbell is not None:
             with suppress(RedisError, ServerChanged):
@@ -162,7 +164,7 @@ class Fetcher:
         if waited:
             found = await self._wait_for_one()
         # While a suspect is in hand a read that waits leaves out the stream of what was handed back.
-        self._idle = waited and not found[1] and not self._room.is_set() and not self._holdings.suspects
+        self._idle = waited and not found[1] and not self._room.is_set() and not self._in_flight.suspects
         await self._take(found)
         if waited and found[1]:
             await asyncio.sleep(0)  # the handler starts before we ask for more
@@ -177,7 +179,7 @@ class Fetcher:
     async def _read_ready(self, bell: Doorbell, room: int) -> None:
         """The same for many types: only streams are read that are known to have tasks."""
         idle = await bell.watch()
-        suspects = self._holdings.suspects > 0
+        suspects = self._in_flight.suspects > 0
         sources = self._policy.ready_sources(bell.known, room, time.monotonic(), suspects=suspects)
         found: FetchedByType = (0, [])
         if sources:
@@ -208,7 +210,7 @@ class Fetcher:
 
     def _may_read(self, one: Listed) -> bool:
         return self._policy.limit(one.keys.type) > 0 and not (
-            one.letter == SUSPECT and self._holdings.suspects
+            one.letter == SUSPECT and self._in_flight.suspects
         )
 
     async def _fetch(self, room: int, sources: list[Source]) -> FetchedByType:
@@ -225,7 +227,7 @@ class Fetcher:
         return found
 
     async def _fetch_deep(self, room: int, before: Sequence[Source], deep: Source) -> FetchedByType:
-        asked: list[calls.Call[FetchedByType]] = [calls.read(self._consumer, deep)]
+        asked: list[Call[FetchedByType]] = [worker_calls.read(self._consumer, deep)]
         if before:
             asked.insert(0, self._script(max(1, room // 4), before))
         answers: list[Any] = await self._reader.run_all(asked)
@@ -237,22 +239,20 @@ class Fetcher:
             raise failed[0]
         return found
 
-    def _script(
-        self, room: int, sources: Sequence[Source], *, rings: bool = False
-    ) -> calls.Call[FetchedByType]:
-        alone = self._holdings.suspects > 0
-        return calls.fetch(self._consumer, room, sources, alone=alone, rings=rings)
+    def _script(self, room: int, sources: Sequence[Source], *, rings: bool = False) -> Call[FetchedByType]:
+        alone = self._in_flight.suspects > 0
+        return worker_calls.fetch(self._consumer, room, sources, alone=alone, rings=rings)
 
     async def _wait_for_one(self) -> FetchedByType:
         """Nothing is ready: block until something is, with one plain read."""
         # The sources anew: something may have been freed meanwhile.
         sources = self._policy.sources(max(1, self._runner.room()), time.monotonic())
-        if self._holdings.suspects:
+        if self._in_flight.suspects:
             sources = [source for source in sources if source.letter != SUSPECT]
         if not sources:
             return 0, []
         block = self._options.block if self._reader.endable else min(self._options.block, UNENDABLE)
-        call = calls.block(self._consumer, round(block * 1000), sources)
+        call = worker_calls.block(self._consumer, round(block * 1000), sources)
         self._left_out = self._policy.leaves_out(sources)
         self._blocking = True
         try:

@@ -15,15 +15,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from streamq import calls, telemetry
+from streamq.calls import producer as producer_calls
+from streamq.calls import worker as worker_calls
+from streamq.calls.call import Call
 from streamq.errors import AuthenticationFailed, InvalidTaskId, RedisError, RedisUnavailable, ServerError
 from streamq.keys import shard_keys, type_keys
-from streamq.model import Orders, TaskId
-from streamq.telemetry.sums import Sums
-from streamq.transport import Subscription, SyncTransport
-from streamq.worker.daemonwatch import DaemonWatch
-from streamq.worker.holdings import Held, Holdings, Line, chunks
-from streamq.worker.setting import Setting
+from streamq.model.reply import Orders
+from streamq.model.task import TaskId
+from streamq.telemetry import logs
+from streamq.telemetry.counters import Counters
+from streamq.transport.subscription import Subscription
+from streamq.transport.sync_transport import SyncTransport
+from streamq.worker.config import WorkerConfig
+from streamq.worker.daemon_watch import DaemonWatch
+from streamq.worker.in_flight import Held, InFlight, Line, chunks
 
 CHUNK: Final = 50
 """Deliveries that one call renews: about 1 ms of the server's time; four times as many take 3 to 5 ms."""
@@ -50,7 +55,7 @@ class LeaseEvents:
     clock: Callable[[int, int], None]
     orders: Callable[[int, Orders], None]
     shards: Callable[[int], None]
-    sums: Sums
+    counters: Counters
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +65,26 @@ class LeaseSources:
 
     beat: Callable[[int], bytes]
     watch: Callable[[], None]
-    drain: Callable[[], Sequence[calls.Call[Any]]]
+    drain: Callable[[], Sequence[Call[Any]]]
 
 
 class LeaseKeeper(threading.Thread):
     """Renews until stopped."""
 
     def __init__(
-        self, given: Setting, shards: int, holdings: Holdings, events: LeaseEvents, sources: LeaseSources
+        self,
+        given: WorkerConfig,
+        shards: int,
+        in_flight: InFlight,
+        events: LeaseEvents,
+        sources: LeaseSources,
     ) -> None:
         super().__init__(name="streamq-leases", daemon=True)
         registry = given.registry
         self._transport = SyncTransport(given.address)
         self._registry, self._app, self._shards = registry, registry.name, shards
         self._worker = given.name
-        self._holdings = holdings
+        self._in_flight = in_flight
         self._events = events
         self._interval = min(registry.handlers[name].options.lease for name in given.types) / 3
         self._heartbeat = given.options.heartbeat
@@ -87,7 +97,7 @@ class LeaseKeeper(threading.Thread):
         self._until = 0.0
         self._again = False
         self._said: dict[str, float] = {}
-        self._log = telemetry.get_logger(worker=given.name)
+        self._log = logs.get_logger(worker=given.name)
 
     def _subscription(self) -> Subscription:
         """To the control channels of all shards that we serve."""
@@ -135,7 +145,7 @@ class LeaseKeeper(threading.Thread):
             if time.monotonic() - self._said.get(doing, float("-inf")) >= SAY_AGAIN:
                 self._said[doing] = time.monotonic()
                 self._log.warning("redis.unavailable", doing=doing, error=str(error))
-            self._events.sums.count("streamq_redis_errors_total", doing)
+            self._events.counters.count("streamq_redis_errors_total", doing)
             self.away_since = self.away_since or time.monotonic()
             self._stopped.wait(min(LONGEST_PAUSE, self._interval / 4) * random.uniform(0.8, 1.2))
         except Exception as error:  # noqa: BLE001 - a thread that dies silently loses every lease
@@ -146,8 +156,8 @@ class LeaseKeeper(threading.Thread):
         """Renew everything in hand; tell what is fenced and what is to be cancelled. A shard whose server
         is away keeps no other from being renewed, nor does a type whose keys are wrong."""
         failed: dict[int | Line, RedisError] = {}
-        for line in self._holdings.lines():
-            for chunk in chunks(self._holdings.snapshot(line), CHUNK):
+        for line in self._in_flight.lines():
+            for chunk in chunks(self._in_flight.snapshot(line), CHUNK):
                 if line not in failed and line[1] not in failed:
                     try:
                         self._renew(line, chunk)
@@ -163,7 +173,7 @@ class LeaseKeeper(threading.Thread):
         task_type, shard = line
         keys = type_keys(self._app, shard, task_type)
         pairs = [(one.delivery.place, one.delivery.local) for one in held]
-        renewal = self._transport.run(calls.renew(keys, self._worker, pairs), patience=0)
+        renewal = self._transport.run(worker_calls.renew(keys, self._worker, pairs), patience=0)
         # The lease that counts is the one in Redis: another release may have registered a shorter one.
         self._interval = min(self._interval, max(0.05, renewal.lease_ms / 3000))
         self._events.clock(shard, renewal.now_ms)
@@ -178,7 +188,7 @@ class LeaseKeeper(threading.Thread):
         server is away keeps no other from hearing of us."""
         away: RedisError | None = None
         for shard in range(self._shards):
-            call = calls.beat(shard_keys(self._app, shard), self._worker, self._sources.beat(shard))
+            call = worker_calls.beat(shard_keys(self._app, shard), self._worker, self._sources.beat(shard))
             try:
                 self._events.clock(shard, self._transport.run(call, patience=0))
             except RedisError as error:
@@ -187,7 +197,7 @@ class LeaseKeeper(threading.Thread):
             raise away
         if self.away_since:
             self.away_since = 0.0
-            self._events.sums.count("streamq_redis_reconnects_total", "heartbeat")
+            self._events.counters.count("streamq_redis_reconnects_total", "heartbeat")
 
     def take_orders(self) -> None:
         """Look what we are asked to do: what was said on the control channel may have been missed.
@@ -197,7 +207,7 @@ class LeaseKeeper(threading.Thread):
         everywhere: frozenset[str] = frozenset()
         failed: RedisError | None = None
         for shard in range(self._shards):
-            call = calls.orders(shard_keys(self._app, shard), self._worker)
+            call = worker_calls.orders(shard_keys(self._app, shard), self._worker)
             try:
                 orders = self._transport.run(call, patience=0)
             except RedisError as error:  # of this shard only
@@ -208,16 +218,16 @@ class LeaseKeeper(threading.Thread):
         if failed is not None:
             raise failed
 
-    def _send(self, drained: Sequence[calls.Call[Any]]) -> None:
+    def _send(self, drained: Sequence[Call[Any]]) -> None:
         for call in drained:
             self._transport.run(call, patience=0)
 
     def _look_at_shards(self) -> None:
         """Notice that there are more shards to serve than we knew, or fewer."""
-        record = self._transport.run(calls.app_record(self._app), patience=0)
+        record = self._transport.run(producer_calls.app_record(self._app), patience=0)
         if record is None or (record.known < self._registry.shards and not self._given_up(record.known)):
             # Somebody emptied the server, or a failover lost what we had said.
-            told = calls.announce(self._app, self._registry.shards, lead=False)
+            told = producer_calls.announce(self._app, self._registry.shards, lead=False)
             record = self._transport.run(told, patience=0)
         if record.known != self._shards:
             self._log.info("worker.shards", shards=record.known)
@@ -228,7 +238,7 @@ class LeaseKeeper(threading.Thread):
 
     def _given_up(self, shard: int) -> bool:
         """Whether this shard is known no more because it was given up. Our release is the older one."""
-        return self._transport.run(calls.is_closed(shard_keys(self._app, shard)), patience=0)
+        return self._transport.run(producer_calls.is_closed(shard_keys(self._app, shard)), patience=0)
 
     def _listen(self) -> None:
         seconds = max(0.0, min(self._until - time.monotonic(), SLICE))
@@ -273,6 +283,6 @@ class LeaseKeeper(threading.Thread):
         except InvalidTaskId:
             return
         line = task.type, task.shard
-        held = self._holdings.find(line, task.local)
+        held = self._in_flight.find(line, task.local)
         if held is not None:
             self._renew(line, [held])  # anybody may say it: what is true is in Redis

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from streamq import environment
-from streamq.app import Registry, check_imports
 from streamq.errors import StreamQError, UnknownTaskType, UsageError
 from streamq.fingerprint import raised_at
 from streamq.namespace import check_prefix
-from streamq.options import WorkerOptions
-from streamq.transport import Address
-from streamq.worker.undiscovered import undiscovered
+from streamq.options.service import WorkerOptions
+from streamq.registry.registry import Registry, check_imports
+from streamq.transport.address import Address
+from streamq.worker.undiscovered_modules import undiscovered
 
 
 class App(Protocol):

@@ -11,11 +11,13 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any
 
-from streamq import calls, telemetry
+from streamq.calls.call import Call
 from streamq.hooks import implemented
-from streamq.model import Delivery, Outcome
-from streamq.worker.clocks import Clocks
-from streamq.worker.holdings import Held
+from streamq.model.delivery import Delivery
+from streamq.model.outcome import Outcome
+from streamq.telemetry import logs
+from streamq.worker.in_flight import Held
+from streamq.worker.server_clocks import ServerClocks
 
 Put = Callable[[Held, Outcome], None]
 Finish = Callable[[Held, Outcome | None, float | None], None]
@@ -26,10 +28,10 @@ class Observers:
     """Of one worker. A hook whose attribute `active` is false is not told that attempts begin or are stored:
     see `compile`. put: settles a delivery."""
 
-    def __init__(self, hooks: Sequence[object], clocks: Clocks, put: Put, worker: str) -> None:
+    def __init__(self, hooks: Sequence[object], clocks: ServerClocks, put: Put, worker: str) -> None:
         self._hooks, self._clocks, self._put, self._worker = hooks, clocks, put, worker
         self._raised: set[Callable[..., Any]] = set()
-        self._log = telemetry.get_logger(worker=worker)
+        self._log = logs.get_logger(worker=worker)
         self.failed: Callable[..., None] | None = self._all_of("attempt_failed")
         self._drains = implemented(hooks, "drain")
         self._arounds = implemented(hooks, "around_delivery")
@@ -111,9 +113,9 @@ class Observers:
             at_ms, seconds = held.ended
             self.stored(held.delivery, outcome, seconds, at_ms)
 
-    def drain(self) -> list[calls.Call[Any]]:
+    def drain(self) -> list[Call[Any]]:
         """What the observers have to send; called in the lease thread."""
-        found: list[calls.Call[Any]] = []
+        found: list[Call[Any]] = []
         for method in self._drains:
             try:
                 found += method(self._clocks.now_ms())

@@ -11,10 +11,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from streamq.errors import RedisError, RedisUnavailable
-from streamq.telemetry.sums import Sums
-from streamq.transport import AsyncTransport, ServerChanged, answers, returned
-from streamq.worker.incarnations import Incarnations
-from streamq.worker.unseen import Unseen
+from streamq.telemetry.counters import Counters
+from streamq.transport.async_transport import AsyncTransport
+from streamq.transport.faults import ServerChanged
+from streamq.transport.server_wait import answers, returned
+from streamq.worker.lost_replies import LostReplies
+from streamq.worker.server_epochs import ServerEpochs
 
 IDLE: Final = 1.0
 """Seconds after which a read that waited may have been ended because nothing came."""
@@ -33,16 +35,16 @@ class Recovery:
         shard: int,
         key: str,
         transport: AsyncTransport,
-        servers: Incarnations,
-        unseen: Unseen,
-        sums: Sums,
+        servers: ServerEpochs,
+        lost_replies: LostReplies,
+        counters: Counters,
         pause: Callable[[float], Awaitable[None]],
         ending: asyncio.Event,
         log: Any,
     ) -> None:
         self._shard, self._key = shard, key
-        self._transport, self._servers, self._unseen = transport, servers, unseen
-        self._sums, self._pause, self._ending, self._log = sums, pause, ending, log
+        self._transport, self._servers, self._lost_replies = transport, servers, lost_replies
+        self._counters, self._pause, self._ending, self._log = counters, pause, ending, log
         self._failures = 0
         self.away_since: float = 0.0
 
@@ -54,7 +56,7 @@ class Recovery:
         """A group is missing (FLUSHALL, a stray command): create it from the first entry on."""
         self._log.warning("group.missing")
         try:
-            await self._unseen.make_groups()
+            await self._lost_replies.make_groups()
         except RedisError as error:
             self._log.error("group.create_failed", error=str(error))
             await self._pause(1.0)
@@ -63,7 +65,7 @@ class Recovery:
         """The server is another than before: what we hold is checked before anything is fetched from it."""
         try:
             if await self._servers.move(self._shard, changed.incarnation):
-                await self._unseen.hand_back()
+                await self._lost_replies.hand_back()
         except RedisError as error:
             self._log.warning("redis.unavailable", doing="move", error=str(error))
             await self._pause(0.1)
@@ -77,7 +79,7 @@ class Recovery:
         quiet = time.monotonic() - began >= IDLE and await self._still_there()
         (self._log.debug if quiet else self._log.warning)("redis.unavailable", doing="fetch", error=str(lost))
         if not quiet:
-            self._sums.count("streamq_redis_errors_total", "fetch")
+            self._counters.count("streamq_redis_errors_total", "fetch")
         self.away_since = self.away_since or time.monotonic()
         await self._pause(min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**self._failures))
         self._failures += not quiet
@@ -85,13 +87,13 @@ class Recovery:
             try:
                 if not await returned(self._transport, self._key, stop=self._ending):
                     return False
-                await self._unseen.hand_back()
+                await self._lost_replies.hand_back()
             except RedisError as error:
                 self._log.warning("fetch.recovery_failed", error=str(error))
                 await self._pause(0.5)
             else:
                 (self._log.debug if quiet else self._log.info)("redis.reconnected")
-                self._sums.count("streamq_redis_reconnects_total", "fetch")
+                self._counters.count("streamq_redis_reconnects_total", "fetch")
                 self.away_since = 0.0
                 return True
         return False
@@ -106,6 +108,6 @@ class Recovery:
     async def hand_back(self) -> None:
         """Hand back what a read that was cancelled half way may have brought."""
         try:
-            await self._unseen.hand_back()
+            await self._lost_replies.hand_back()
         except RedisError as error:
             self._log.warning("fetch.recovery_failed", error=str(error))

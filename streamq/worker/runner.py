@@ -14,20 +14,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from streamq import telemetry
-from streamq.app import Handler, Registry
-from streamq.model import Delivery, HandedBack, Outcome
-from streamq.telemetry.sums import Sums
-from streamq.worker import verdict
+from streamq.model.delivery import Delivery
+from streamq.model.outcome import HandedBack, Outcome
+from streamq.registry.handler import Handler
+from streamq.registry.registry import Registry
+from streamq.telemetry import logs
+from streamq.telemetry.counters import Counters
+from streamq.worker import failures
 from streamq.worker.attempt import Attempt
 from streamq.worker.attempts import Attempts
-from streamq.worker.clocks import Clocks
 from streamq.worker.executors import Executors
-from streamq.worker.holdings import Held
+from streamq.worker.idle_slots import IdleSlots
+from streamq.worker.in_flight import Held
 from streamq.worker.observers import Observers
-from streamq.worker.pace import MOST_AHEAD, Pace
-from streamq.worker.running import Running
-from streamq.worker.sleepers import Sleepers
+from streamq.worker.prefetch import MOST_AHEAD, Prefetch
+from streamq.worker.running_attempts import RunningAttempts
+from streamq.worker.server_clocks import ServerClocks
 
 SHORT: Final = 0.005
 """Seconds for which a slot runs handlers that never wait before the event loop gets a turn."""
@@ -47,8 +49,8 @@ class Runner:
         worker: str,
         concurrency: int,
         executors: Executors,
-        clocks: Clocks,
-        sums: Sums,
+        clocks: ServerClocks,
+        counters: Counters,
         observers: Observers,
         hungry: Callable[[], None],
         closing: Callable[[], bool] = lambda: False,
@@ -56,24 +58,24 @@ class Runner:
         self._handlers = registry.handlers
         self._concurrency = concurrency
         self._executors = executors
-        self.clocks: Clocks = clocks
-        self.sums: Sums = sums
+        self.clocks: ServerClocks = clocks
+        self.counters: Counters = counters
         self._finish = observers.finisher()
         self._hungry = hungry
-        self._running = Running(self._write_off)
+        self._running = RunningAttempts(self._write_off)
         self.attempts: Attempts = Attempts(
-            registry, worker, executors, clocks, sums, observers, self._running.add, closing, self
+            registry, worker, executors, clocks, counters, observers, self._running.add, closing, self
         )
         self._observers = observers
-        self._pace = Pace()
+        self._prefetch = Prefetch()
         self._queue: deque[Attempt] = deque()
-        self._sleepers = Sleepers(self._queue)
+        self._idle_slots = IdleSlots(self._queue)
         self._slots: set[asyncio.Task[None]] = set()
         self._alone: Attempt | None = None
         self._for_processes: Counter[str] = Counter()
         self._base = contextvars.copy_context()
         self._closed = False
-        self._log = telemetry.get_logger(worker=worker)
+        self._log = logs.get_logger(worker=worker)
 
     # -- what others ask -----------------------------------------------------------------------------
 
@@ -83,7 +85,7 @@ class Runner:
         that is to be alone."""
         if self._alone is not None:
             return 0
-        waiting, ahead = len(self._queue), self._pace.ahead
+        waiting, ahead = len(self._queue), self._prefetch.ahead
         taken = len(self._running) + self._executors.threads.stuck + waiting
         room = self._concurrency + ahead - taken
         return 0 if 2 * waiting > ahead and room < min(WORTH, ahead // 2) else room
@@ -122,11 +124,11 @@ class Runner:
     def put(self, deliveries: list[Held]) -> None:
         """Run these, all of one task type, as soon as slots are free."""
         if self.idle:
-            self._pace.begin()
+            self._prefetch.begin()
         self._queue.extend(map(Attempt, deliveries))
         if deliveries and self._handlers[deliveries[0].delivery.type].options.executor == "process":
             self._for_processes[deliveries[0].delivery.type] += len(deliveries)
-        self._sleepers.wake()
+        self._idle_slots.wake()
 
     def fence(self, held: Held) -> None:
         """The server does not know this delivery any more, as ours: nothing is settled of it."""
@@ -196,7 +198,7 @@ class Runner:
         if slot.cancelled() or (error := slot.exception()) is None:
             return
         with suppress(BaseException):  # a log that raises ends no slot
-            self._log.error("slot.failed", error=verdict.name(error), exc_info=error)
+            self._log.error("slot.failed", error=failures.name(error), exc_info=error)
         for attempt in [attempt for attempt in self._running.attempts if attempt.slot is slot]:
             self._running.remove(attempt)
             self._end(attempt, self.attempts.unforeseen(attempt, error))
@@ -206,7 +208,7 @@ class Runner:
         """The outcome of an attempt where a fault of ours ended it."""
         with suppress(BaseException):  # a log that raises ends no slot
             task = str(attempt.held.delivery.id)
-            self._log.error("slot.failed", task=task, error=verdict.name(error), exc_info=error)
+            self._log.error("slot.failed", task=task, error=failures.name(error), exc_info=error)
         return self.attempts.unforeseen(attempt, error)
 
     async def _slot(self) -> None:
@@ -218,9 +220,9 @@ class Runner:
         resumed = time.monotonic()
         while True:
             while not self._queue:
-                self._pace.measure()
+                self._prefetch.measure()
                 self._hungry()
-                await self._sleepers.sleep()
+                await self._idle_slots.sleep()
                 resumed = time.monotonic()
             attempt = self._queue.popleft()
             attempt.slot = me
@@ -266,7 +268,7 @@ class Runner:
         attempt.ended = True
         if self._alone is attempt:
             self._alone = None
-        self._pace.ended += 1
+        self._prefetch.ended += 1
         self._end_one(attempt.held, outcome, attempt.started)
         if attempt.more:
             for held in attempt.more:

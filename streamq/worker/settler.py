@@ -13,18 +13,22 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
-from streamq import calls, telemetry
-from streamq.client import Writer
+from streamq.calls import worker as worker_calls
+from streamq.calls.call import Call
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import shard_keys, type_keys
-from streamq.model import Outcome, Settlement
-from streamq.telemetry.sums import Sums
-from streamq.transport import AsyncTransport, ServerChanged, returned
-from streamq.worker import forks
-from streamq.worker.attemptlog import AttemptLog
-from streamq.worker.holdings import Held, Holdings, Line
-from streamq.worker.incarnations import Incarnations
-from streamq.worker.setting import Setting
+from streamq.model.outcome import Outcome, Settlement
+from streamq.telemetry import logs
+from streamq.telemetry.counters import Counters
+from streamq.transport.async_transport import AsyncTransport
+from streamq.transport.faults import ServerChanged
+from streamq.transport.server_wait import returned
+from streamq.transport.writer import Writer
+from streamq.worker import fork_guard
+from streamq.worker.attempt_log import AttemptLog
+from streamq.worker.config import WorkerConfig
+from streamq.worker.in_flight import Held, InFlight, Line
+from streamq.worker.server_epochs import ServerEpochs
 
 BATCH: Final = 200
 FIRST_PAUSE: Final = 0.02
@@ -39,22 +43,22 @@ class Settler:
 
     def __init__(
         self,
-        given: Setting,
-        holdings: Holdings,
-        servers: Incarnations,
+        given: WorkerConfig,
+        in_flight: InFlight,
+        servers: ServerEpochs,
         attempt_log: AttemptLog,
         freed: Callable[[], None],
         settled: Callable[[list[Ended]], None],
     ) -> None:
         self.transport: AsyncTransport = given.transport
         self.app: str = given.registry.name
-        self.sums: Sums = given.sums
-        self.holdings = holdings
+        self.counters: Counters = given.counters
+        self.in_flight = in_flight
         self.servers = servers
         self.freed = freed
         self.attempt_log = attempt_log
         self.settled = settled
-        self.log: Any = telemetry.get_logger(worker=given.name)
+        self.log: Any = logs.get_logger(worker=given.name)
         self._lanes: dict[int, _Lane] = {}
         self._opened = asyncio.Event()
         _SETTLERS.add(self)
@@ -108,7 +112,7 @@ class _Lane:
         self._writers: dict[str, Writer] = {}
         self._wake = asyncio.Event()
         self._under_way: tuple[Line, list[Ended]] | None = None
-        self._sent: tuple[list[Ended], calls.Call[list[bool]] | None] | None = None
+        self._sent: tuple[list[Ended], Call[list[bool]] | None] | None = None
 
     def begin(self, task_type: str) -> list[Ended]:
         """A new list of what waits to be settled of a type."""
@@ -140,11 +144,11 @@ class _Lane:
             # Nothing that we could mend: the leases will run out and others take the tasks.
             told = {"type": line[0], "tasks": len(batch), "error": str(error)}
             self._settler.log.error("task.settle_failed", **told)  # noqa: TRY400 - the server's words say it
-            self._settler.sums.count("streamq_redis_errors_total", "settle")
+            self._settler.counters.count("streamq_redis_errors_total", "settle")
         else:
             self._tell(batch, settled)
         self._under_way = self._sent = None
-        self._settler.holdings.remove(line, [held.delivery.place for held, _ in batch if not held.fenced])
+        self._settler.in_flight.remove(line, [held.delivery.place for held, _ in batch if not held.fenced])
         self._settler.freed()
 
     def _tell(self, batch: list[Ended], settled: list[bool]) -> None:
@@ -158,7 +162,7 @@ class _Lane:
     def _tell_lost(self, lost: list[Ended]) -> None:
         for held, outcome in lost:
             task_type = held.delivery.type
-            self._settler.sums.count("streamq_leases_lost_total", self._settler.app, task_type)
+            self._settler.counters.count("streamq_leases_lost_total", self._settler.app, task_type)
             self._settler.attempt_log.lost(held, outcome)
 
     async def _send(self, line: Line, batch: list[Ended]) -> list[bool]:
@@ -177,18 +181,18 @@ class _Lane:
                 settled = await self._try(call)
             except RedisUnavailable as error:
                 self._settler.log.warning("redis.unavailable", doing="settle", error=str(error))
-                self._settler.sums.count("streamq_redis_errors_total", "settle")
+                self._settler.counters.count("streamq_redis_errors_total", "settle")
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_PAUSE, pause * 2)
                 await returned(self._settler.transport, call.keys[0])
-                self._settler.sums.count("streamq_redis_reconnects_total", "settle")
+                self._settler.counters.count("streamq_redis_reconnects_total", "settle")
             else:
                 if kept is batch:
                     return settled
                 answers = {held: ours for (held, _), ours in zip(kept, settled, strict=True)}
                 return [answers.get(held, False) for held, _ in batch]
 
-    def _call(self, line: Line, batch: list[Ended]) -> calls.Call[list[bool]]:
+    def _call(self, line: Line, batch: list[Ended]) -> Call[list[bool]]:
         task_type, shard = line
         writer = self._writers.get(task_type)
         if writer is None:
@@ -197,9 +201,9 @@ class _Lane:
         settlements = [
             Settlement(held.delivery.place, held.delivery.local, outcome) for held, outcome in batch
         ]
-        return calls.settle(*keys, writer.id, writer.next(), settlements)
+        return worker_calls.settle(*keys, writer.id, writer.next(), settlements)
 
-    async def _try(self, call: calls.Call[list[bool]]) -> list[bool]:
+    async def _try(self, call: Call[list[bool]]) -> list[bool]:
         """Settle in the incarnation where the deliveries are known to be ours."""
         servers = self._settler.servers
         try:
@@ -213,7 +217,7 @@ class _NotOurs(dict[int, _Lane]):
     """The lanes of another process."""
 
     def get(self, *_: Any) -> NoReturn:
-        forks.end_child()
+        fork_guard.end_child()
 
 
 _SETTLERS: weakref.WeakSet[Settler] = weakref.WeakSet()

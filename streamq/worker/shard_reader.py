@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from streamq import calls
+from streamq.calls.call import Call
 from streamq.errors import RedisError, RedisUnavailable
-from streamq.transport import AsyncReader, AsyncTransport
-from streamq.worker.incarnations import Incarnations
+from streamq.transport.async_transport import AsyncTransport
+from streamq.transport.reader import AsyncReader
+from streamq.worker.server_epochs import ServerEpochs
 
 R = TypeVar("R")
 
@@ -20,7 +21,7 @@ R = TypeVar("R")
 class ShardReader:
     """Reads one shard for one worker process."""
 
-    def __init__(self, shard: int, transport: AsyncTransport, servers: Incarnations) -> None:
+    def __init__(self, shard: int, transport: AsyncTransport, servers: ServerEpochs) -> None:
         self._shard = shard
         self._reader = AsyncReader(transport)
         self._servers = servers
@@ -34,21 +35,21 @@ class ShardReader:
         """End a read that waits. Return whether there was one."""
         return await self._reader.unblock()
 
-    async def run(self, call: calls.Call[R], longest: float = 0.0) -> R:
+    async def run(self, call: Call[R], longest: float = 0.0) -> R:
         """Run a call that may block for `longest` seconds."""
         incarnation = self._servers.of(self._shard)
         found = await self._reader.run(call, longest=longest, incarnation=incarnation)
         self._check(incarnation)
         return found
 
-    async def run_all(self, asked: Sequence[calls.Call[Any]]) -> list[Any]:
+    async def run_all(self, asked: Sequence[Call[Any]]) -> list[Any]:
         """Run calls in one round trip. An answer may be an error."""
         incarnation = self._servers.of(self._shard)
         answers = await self._reader.run_all(list(asked), incarnation=incarnation)
         self._check(incarnation)
         return answers
 
-    async def ask(self, asked: Sequence[calls.Call[Any]], longest: float) -> list[Any]:
+    async def ask(self, asked: Sequence[Call[Any]], longest: float) -> list[Any]:
         """Run calls in order; one that may block comes alone. Raises the first error."""
         if len(asked) == 1:
             return [await self.run(asked[0], longest)]

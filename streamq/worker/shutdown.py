@@ -11,10 +11,10 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
-from streamq.transport import AsyncTransport
+from streamq.transport.async_transport import AsyncTransport
 from streamq.worker.assembly import Parts
-from streamq.worker.running import GRACE
-from streamq.worker.setting import Setting
+from streamq.worker.config import WorkerConfig
+from streamq.worker.running_attempts import GRACE
 
 FLUSH: Final = 5.0
 """Seconds to settle at the end what is done, at least."""
@@ -23,9 +23,9 @@ FLUSH: Final = 5.0
 class Shutdown:
     """Of one worker. helpers: asyncio tasks that end with it."""
 
-    def __init__(self, given: Setting, parts: Parts, log: Any) -> None:
-        self._runner, self._settler, self._crew = parts.runner, parts.settler, parts.crew
-        self._leases, self._holdings = parts.leases, parts.holdings
+    def __init__(self, given: WorkerConfig, parts: Parts, log: Any) -> None:
+        self._runner, self._settler, self._shard_fetchers = parts.runner, parts.settler, parts.shard_fetchers
+        self._leases, self._in_flight = parts.leases, parts.in_flight
         self._stop, self._log = given.stop, log
         self._transport: AsyncTransport = given.transport
         self._drain_timeout = given.options.drain_timeout
@@ -43,7 +43,7 @@ class Shutdown:
         """Nothing is taken from the moment on that we are to stop, also where that comes while we begin: what
         is taken and handed back goes behind all others."""
         await self._stop.asked.wait()
-        await self._crew.stop()
+        await self._shard_fetchers.stop()
 
     async def drain(self) -> None:
         """Take no more, let what runs finish within the time, hand the rest back."""
@@ -51,7 +51,7 @@ class Shutdown:
         self._log.info("worker.drain", running=len(self._runner.running()), timeout=self._drain_timeout)
         self._runner.attempts.stopping = True
         self._runner.hand_back_queued()
-        await self._crew.stop()
+        await self._shard_fetchers.stop()
         if not await self._finish(self._drain_timeout):
             self._runner.stop_all()
             await self._finish(GRACE + 1.0, hurried=True)
@@ -64,7 +64,7 @@ class Shutdown:
         self._runner.hand_back_queued()
         self.settle()
         self._runner.stop_all()
-        await self._crew.stop()
+        await self._shard_fetchers.stop()
         self._runner.stop_all()
         await self._finish(GRACE + 1.0, hurried=True)
         await self._flush(FLUSH)
@@ -92,11 +92,15 @@ class Shutdown:
         if self._leases.is_alive():  # a heartbeat on its way would bring us back
             await asyncio.to_thread(self._leases.join, 2.0)
         # The first one has our heartbeats, also where we were told to stop before we served any.
-        await asyncio.gather(*(self._crew.leave(shard) for shard in {0, *self._crew.shards}))
+        await asyncio.gather(
+            *(self._shard_fetchers.leave(shard) for shard in {0, *self._shard_fetchers.shards})
+        )
         helpers = [one for one in (self._settling, *self.helpers) if one is not None]
         for one in helpers:
             one.cancel()
-        await asyncio.gather(*helpers, self._crew.stop(), self._runner.ended(), return_exceptions=True)
+        await asyncio.gather(
+            *helpers, self._shard_fetchers.stop(), self._runner.ended(), return_exceptions=True
+        )
         await self._transport.settled_down()
         await self._transport.aclose()
         self._log.info("worker.stopped")
@@ -116,4 +120,4 @@ class Shutdown:
             async with asyncio.timeout(seconds):
                 await self._settler.flush()
         except TimeoutError:
-            self._log.error("worker.unsettled", tasks=len(self._holdings))
+            self._log.error("worker.unsettled", tasks=len(self._in_flight))

@@ -16,14 +16,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol, cast
 
-from streamq.app import Handler
 from streamq.context import Context
 from streamq.errors import ProcessDied
-from streamq.model import Delivery
+from streamq.model.delivery import Delivery
+from streamq.registry.handler import Handler
 from streamq.retry import GiveUp
 from streamq.worker.attempt import Attempt
 from streamq.worker.executors import FailedInChild, Processes
-from streamq.worker.verdict import Failure
+from streamq.worker.failures import Failure
 
 ALONE_FROM: Final = 2
 """Times `max_lost` lost deliveries from which on a suspect runs alone in its worker."""

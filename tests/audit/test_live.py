@@ -14,23 +14,18 @@ from contextlib import contextmanager
 
 import pytest
 
-from streamq import StreamQ, calls, scripts
+from streamq import StreamQ, scripts
 from streamq.audit import Audit
 from streamq.audit.walks import STEP
-from streamq.client import Writer
+from streamq.calls import producer as producer_calls
+from streamq.calls import worker as worker_calls
 from streamq.embedded import EmbeddedServer
-from streamq.model import (
-    Accepted,
-    Completed,
-    Delivery,
-    Died,
-    HandedBack,
-    NewTask,
-    Outcome,
-    Retried,
-    Settlement,
-)
-from streamq.transport import Address, SyncTransport
+from streamq.model.delivery import Delivery
+from streamq.model.outcome import Completed, Died, HandedBack, Outcome, Retried, Settlement
+from streamq.model.task import Accepted, NewTask
+from streamq.transport.address import Address
+from streamq.transport.sync_transport import SyncTransport
+from streamq.transport.writer import Writer
 from tests.conftest import command
 from tests.lua.shard import Shard
 
@@ -99,7 +94,7 @@ def busy(url: str, keep_running: int) -> Iterator[Callable[[], int]]:
 def settle(shard: Shard, writer: Writer, deliveries: list[Delivery], outcome: Outcome) -> None:
     items = [Settlement(d.place, d.local, outcome) for d in deliveries]
     if items:
-        settled = shard.run(calls.settle(shard.t, shard.s, f"s-{writer.id}", writer.next(), items))
+        settled = shard.run(worker_calls.settle(shard.t, shard.s, f"s-{writer.id}", writer.next(), items))
         assert all(settled)
 
 
@@ -139,7 +134,7 @@ def never_quick(app: StreamQ) -> set[str]:
 
 def test_a_busy_queue_is_audited_without_a_false_alarm_or_a_slow_step(app: StreamQ, url: str) -> None:
     shard = Shard(SyncTransport(Address.parse(url)))
-    shard.run(calls.announce("shop", 1))
+    shard.run(producer_calls.announce("shop", 1))
     fill(shard, 15_000)
     assert never_quick(app) == set()
     with busy(url, 50) as settled:
@@ -154,7 +149,7 @@ def test_a_busy_queue_is_audited_without_a_false_alarm_or_a_slow_step(app: Strea
 
 def test_large_payloads_are_read_few_at_a_time(app: StreamQ, url: str) -> None:
     shard = Shard(SyncTransport(Address.parse(url)))
-    shard.run(calls.announce("shop", 1))
+    shard.run(producer_calls.announce("shop", 1))
     large = b'"' + b"x" * (256 * 1024) + b'"'
     for delay in (None, 3_600_000):
         for _ in range(60):
@@ -169,7 +164,7 @@ def test_large_payloads_are_read_few_at_a_time(app: StreamQ, url: str) -> None:
 def test_a_million_tasks(valkey: EmbeddedServer, url: str) -> None:
     app = StreamQ("shop", url)
     shard = Shard(SyncTransport(Address.parse(url)))
-    shard.run(calls.announce("shop", 1))
+    shard.run(producer_calls.announce("shop", 1))
     began = time.monotonic()
     fill(shard, 1_000_000)
     print(f"\nfilled in {time.monotonic() - began:.1f} s")

@@ -7,14 +7,17 @@ from typing import Any, get_args
 
 import pytest
 
-from streamq import calls
-from streamq.admin import Admin
 from streamq.audit import FAULTS, Audit
-from streamq.calls import FaultCode
-from streamq.inspector import Inspector
+from streamq.calls import audit as audit_calls
+from streamq.calls import daemon as daemon_calls
+from streamq.calls import producer as producer_calls
+from streamq.calls.audit import FaultCode
+from streamq.control.admin import Admin
+from streamq.control.inspector import Inspector
 from streamq.keys import GROUP, shard_keys, type_keys
-from streamq.model import Completed, Died, IdempotencyKey, NewTask, Retried, TaskId
-from streamq.transport import SyncTransport
+from streamq.model.outcome import Completed, Died, Retried
+from streamq.model.task import IdempotencyKey, NewTask, TaskId
+from streamq.transport.sync_transport import SyncTransport
 from tests.lua.shard import Shard
 
 BASE = "streamq:{shop:0}:email"
@@ -24,7 +27,7 @@ BASE = "streamq:{shop:0}:email"
 def shard(transport: SyncTransport) -> Shard:
     """A type with tasks in every state; the books are right."""
     found = Shard(transport)
-    found.run(calls.announce("shop", 1))
+    found.run(producer_calls.announce("shop", 1))
     for _ in range(6):
         found.put()
     a, b, c, *_ = found.fetch(budget=4)
@@ -403,32 +406,34 @@ def test_a_repair_that_comes_too_late_does_nothing(shard: Shard) -> None:
     """Guard: each script looks again. The fault may be gone when it is repaired."""
     t, local = shard.t, shard.put()
     before = dump(shard)
-    assert shard.run(calls.repair_place(t, local)) == 0
-    assert shard.run(calls.repair_place(t, "n1-0")) == 0
-    assert shard.run(calls.repair_row(t, "index", local)) == 0
-    assert shard.run(calls.repair_row(t, "cancels", local)) == 0
-    assert shard.run(calls.repair_pending(t, local, local)) == "gone"
-    assert shard.run(calls.repair_dead(t, local)) == 0
-    assert shard.run(calls.repair_lifetime(t.normal, 0, ())) == 0
-    assert shard.run(calls.repair_type(t)) == 0
-    assert shard.run(calls.repair_type(type_keys("shop", 0, "nothing"))) == 0
-    assert shard.run(calls.repair_books(t, 0)) == 0
-    assert shard.run(calls.repair_books(t, 1)) == 0
+    assert shard.run(audit_calls.repair_place(t, local)) == 0
+    assert shard.run(audit_calls.repair_place(t, "n1-0")) == 0
+    assert shard.run(audit_calls.repair_row(t, "index", local)) == 0
+    assert shard.run(audit_calls.repair_row(t, "cancels", local)) == 0
+    assert shard.run(audit_calls.repair_pending(t, local, local)) == "gone"
+    assert shard.run(audit_calls.repair_dead(t, local)) == 0
+    assert shard.run(audit_calls.repair_lifetime(t.normal, 0, ())) == 0
+    assert shard.run(audit_calls.repair_type(t)) == 0
+    assert shard.run(audit_calls.repair_type(type_keys("shop", 0, "nothing"))) == 0
+    assert shard.run(audit_calls.repair_books(t, 0)) == 0
+    assert shard.run(audit_calls.repair_books(t, 1)) == 0
     assert dump(shard) == before
 
 
 def test_a_row_that_names_a_living_task_is_never_removed(shard: Shard) -> None:
     local, _ = moved(shard)
-    assert shard.run(calls.repair_row(shard.t, "index", local)) == 0
+    assert shard.run(audit_calls.repair_row(shard.t, "index", local)) == 0
     [*_, delivery] = shard.fetch("me")
     shard.command("XDEL", shard.t.normal, delivery.place[1:])
-    assert shard.run(calls.repair_row(shard.t, "index", local)) == 0  # pending: its worker may settle it
+    assert (
+        shard.run(audit_calls.repair_row(shard.t, "index", local)) == 0
+    )  # pending: its worker may settle it
 
 
 def test_a_second_copy_is_not_made_the_first(shard: Shard) -> None:
     local, place = moved(shard)
     copy = "l" + shard.command("XADD", shard.t.low, "*", "p", "{}", "i", local).decode()
-    assert shard.run(calls.repair_place(shard.t, copy)) == 0
+    assert shard.run(audit_calls.repair_place(shard.t, copy)) == 0
     assert shard.command("HGET", shard.t.index, local).decode() == place
 
 
@@ -445,7 +450,7 @@ def test_long_lists_are_cut_and_counted(shard: Shard, monkeypatch: pytest.Monkey
 def test_cancelling_leaves_nothing_behind(shard: Shard) -> None:
     local = shard.put()
     [*_, _] = shard.fetch()
-    assert shard.run(calls.cancel(shard.t, shard.s, TaskId("email", 0, local))) == "requested"
+    assert shard.run(producer_calls.cancel(shard.t, shard.s, TaskId("email", 0, local))) == "requested"
     assert look(shard).ok
 
 
@@ -465,7 +470,7 @@ def test_the_walk_over_the_schedule_misses_nothing_and_ends(shard: Shard) -> Non
     for limit in (1, 7, 64):
         cursor, checked, rounds = "", 0, 0
         while True:
-            walked = shard.run(calls.audit_schedule(shard.t, cursor, limit))
+            walked = shard.run(audit_calls.audit_schedule(shard.t, cursor, limit))
             cursor, checked, rounds = walked.cursor, checked + walked.checked, rounds + 1
             assert rounds < 400
             if not cursor:
@@ -473,7 +478,7 @@ def test_the_walk_over_the_schedule_misses_nothing_and_ends(shard: Shard) -> Non
         assert checked == there
     cursor, seen = "", 0
     while True:
-        walked = shard.run(calls.audit_schedule(shard.t, cursor, 16))
+        walked = shard.run(audit_calls.audit_schedule(shard.t, cursor, 16))
         cursor, seen = walked.cursor, seen + walked.checked
         shard.command("ZREMRANGEBYRANK", shard.t.schedule, 0, 3)
         if not cursor:
@@ -483,8 +488,8 @@ def test_the_walk_over_the_schedule_misses_nothing_and_ends(shard: Shard) -> Non
 
 def test_an_idempotency_key_and_a_shard_that_was_given_up_are_sound(shard: Shard) -> None:
     key = IdempotencyKey("order:7", b"d" * 16, 60_000)
-    shard.run(calls.enqueue(shard.t, shard.s, "keyed", 1, [NewTask(b"{}", key=key)]))
-    assert shard.run(calls.close_shard(shard_keys("shop", 1), [], 0))
+    shard.run(producer_calls.enqueue(shard.t, shard.s, "keyed", 1, [NewTask(b"{}", key=key)]))
+    assert shard.run(daemon_calls.close_shard(shard_keys("shop", 1), [], 0))
     assert look(shard).problems == []
     shard.command("PERSIST", shard.s.key("order:7"))
     shard.command("EXPIRE", shard_keys("shop", 1).closed, 60)

@@ -14,8 +14,8 @@ from typing import Any, Final
 import orjson
 import redis
 
-from streamq import codec
-from streamq.inspector import Inspector
+from streamq import envelope
+from streamq.control.inspector import Inspector
 from streamq.keys import APPS, DAEMON_HEARTBEATS, DAEMONS, GROUP, TypeKeys, shard_keys, type_keys
 from tests.letters import all_dead
 
@@ -68,7 +68,7 @@ class Census:
                 total.update(self._counters(type_keys(self._app, shard, name)))
             found.counters[name] = dict(total)
             for letter in all_dead(self._inspector, name):
-                failures = codec.failures(codec.fields_dict(letter.fields).get("f", b""))
+                failures = envelope.failures(envelope.fields_dict(letter.fields).get("f", b""))
                 found.letters[str(letter.id)] = Letter(letter.reason, failures)
         self._unknown_keys(types, found)
         found.audit = [
@@ -94,7 +94,7 @@ class Census:
         for key, node in self._keys.items():
             if key.startswith(f"{keys.base}:results:"):
                 for local, value in _dict(node.hgetall(key)).items():
-                    yield local.decode(), "completed", codec.opened(local.decode(), value)[0]
+                    yield local.decode(), "completed", envelope.opened(local.decode(), value)[0]
         for local in self._members(keys.dead):
             yield local.decode(), "dead", b""
         for mark in self._members(keys.gone):

@@ -15,9 +15,10 @@ from typing import Final
 
 import redis
 
+from streamq.control.inspector import Inspector
 from streamq.errors import StreamQError
-from streamq.inspector import Inspector
-from streamq.transport import Address, SyncTransport
+from streamq.transport.address import Address
+from streamq.transport.sync_transport import SyncTransport
 from tests.chaos import history, release
 from tests.chaos.account import Account, draw_up
 from tests.chaos.census import Census, Tally

@@ -10,14 +10,15 @@ import asyncio
 import signal
 import sys
 
-from streamq import Daemon, DaemonOptions, telemetry
-from streamq.transport import Address
+from streamq import Daemon, DaemonOptions
+from streamq.telemetry import logs
+from streamq.transport.address import Address
 
 OPTIONS = DaemonOptions(claim_interval=0.5, tidy_interval=2, discover_interval=2, consumer_idle=4)
 
 
 async def main(url: str) -> None:
-    telemetry.configure("info", "json")
+    logs.configure("info", "json")
     daemon = Daemon(Address.parse(url), OPTIONS)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, daemon.stop)
     await daemon.run()

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from streamq.app.handle import TaskHandle
 from streamq.errors import (
     OutcomeUnknown,
     RedisError,
@@ -24,7 +25,6 @@ from streamq.errors import (
     StreamQError,
     TaskError,
 )
-from streamq.handle import TaskHandle
 from tests.chaos import history
 from tests.chaos.orders import Order, orders
 from tests.chaos.tasks import TYPES, app

@@ -9,10 +9,11 @@ import pytest
 
 from streamq import StreamQ
 from streamq.cli import main
-from streamq.codec import add_failure
+from streamq.envelope import add_failure
 from streamq.fingerprint import fingerprint
-from streamq.model import Died
-from streamq.transport import Address, SyncTransport
+from streamq.model.outcome import Died
+from streamq.transport.address import Address
+from streamq.transport.sync_transport import SyncTransport
 from tests.lua.shard import Shard
 
 Capture = pytest.CaptureFixture[str]

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from streamq import StreamQ, calls, elsewhere
+from streamq import StreamQ, migration_hints
+from streamq.calls import producer as producer_calls
+from streamq.calls import worker as worker_calls
 from streamq.cli import COMMANDS
-from streamq.codec import encode_overrides
-from streamq.inspector import Inspector
-from streamq.model import Overrides
-from streamq.queue import PerCall
+from streamq.control.inspector import Inspector
+from streamq.envelope import encode_overrides
+from streamq.model.delivery import Overrides
+from streamq.options.typed import PerCall
 from tests.cli.conftest import Capture, as_json, run
 from tests.conftest import command
 from tests.lua.shard import Shard
@@ -51,8 +53,8 @@ def test_help_about_a_command(capsys: Capture) -> None:
 
 
 def test_words_of_other_command_lines_lead_to_ours(capsys: Capture) -> None:
-    assert not elsewhere.COMMANDS.keys() & COMMANDS.keys()
-    for hint in elsewhere.COMMANDS.values():
+    assert not migration_hints.COMMANDS.keys() & COMMANDS.keys()
+    for hint in migration_hints.COMMANDS.values():
         for said in re.findall(r"`streamq ([a-z-]+)(?: ([a-z]+))?", hint):
             assert said[0] in COMMANDS
             assert run(capsys, *filter(None, said), "--help")[0] == 0
@@ -254,15 +256,15 @@ def test_apps_with_their_shards(capsys: Capture, shard: Shard) -> None:
     assert as_json(capsys, "apps") == {
         "apps": [{"app": "shop", "shards": 1, "known_shards": 1, "types": ["email"]}]
     }
-    shard.run(calls.announce("shop", 4))
-    shard.run(calls.announce("shop", 2))
+    shard.run(producer_calls.announce("shop", 4))
+    shard.run(producer_calls.announce("shop", 2))
     code, out, _ = run(capsys, "apps")
     assert code == 0
     assert out.splitlines()[1].split()[:4] == ["shop", "2", "4", "1"]
     assert "shards 2 to 3 are being drained" in out
-    before = shard.run(calls.app_record("shop"))
+    before = shard.run(producer_calls.app_record("shop"))
     run(capsys, "enqueue", "email", "{}")
-    assert shard.run(calls.app_record("shop")) == before  # a command is no deploy
+    assert shard.run(producer_calls.app_record("shop")) == before  # a command is no deploy
 
 
 def test_enqueue_from_standard_input(shard: Shard) -> None:
@@ -348,10 +350,9 @@ def test_audit_tells_what_only_an_operator_can_do(capsys: Capture, shard: Shard,
 def test_workers(capsys: Capture, shard: Shard) -> None:
     assert as_json(capsys, "workers")["workers"] == []
     assert "has no workers" in run(capsys, "workers")[2]
-    from streamq import calls
 
-    shard.run(calls.beat(shard.s, "w1", b'{"host":"h","pid":7,"types":["email"],"running_count":2}'))
-    shard.run(calls.beat(shard.s, "w2", b"\xffgarbage"))
+    shard.run(worker_calls.beat(shard.s, "w1", b'{"host":"h","pid":7,"types":["email"],"running_count":2}'))
+    shard.run(worker_calls.beat(shard.s, "w2", b"\xffgarbage"))
     assert {one["name"] for one in as_json(capsys, "workers")["workers"]} == {"w1", "w2"}
     assert "w1" in run(capsys, "workers")[1]
 

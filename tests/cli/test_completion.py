@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from argcomplete.finders import CompletionFinder
 
-from streamq import calls
+from streamq.calls import worker as worker_calls
 from streamq.cli import COMMANDS, completion
 from tests.cli.conftest import Capture, run
 from tests.cli.terminal import ROOT, Terminal
@@ -104,7 +104,7 @@ def test_commands_options_and_choices(complete: Complete, shard: Shard) -> None:
 
 def test_names_come_from_the_server(complete: Complete, shard: Shard, tmp_path: Path) -> None:
     for name in ("host-1-abc", "$(touch pwned)", "`touch pwned`"):
-        shard.run(calls.beat(shard.s, name, b"{}"))
+        shard.run(worker_calls.beat(shard.s, name, b"{}"))
     assert complete("streamq pause em") == ["email"]
     assert complete("streamq pause email em") == ["email"]
     assert complete("streamq dead list --type ") == ["email"]

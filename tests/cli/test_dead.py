@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from streamq import Inspector, calls
+from streamq import Inspector
+from streamq.calls import producer as producer_calls
 from tests.cli.conftest import Capture, as_json, bury, run
 from tests.lua.shard import Shard
 
@@ -118,7 +119,7 @@ def test_an_interrupted_purge_has_done_what_it_says(
         yield 2
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("streamq.admin.Admin.purge_in_steps", steps)
+    monkeypatch.setattr("streamq.control.admin.Admin.purge_in_steps", steps)
     code, out, err = run(capsys, "dead", "purge", "--all", "--yes")
     assert (code, out) == (130, "purged 2 of 5\n")
     assert "interrupted: finished batches stay done" in err
@@ -218,7 +219,7 @@ def test_edit_from_standard_input(capsys: Capture, shard: Shard, monkeypatch: py
 
 def test_the_newest_of_all_shards_come_first(capsys: Capture, shard: Shard) -> None:
     """Shards are not listed one after the other, and page by page each letter comes once."""
-    shard.run(calls.announce("shop", 3))
+    shard.run(producer_calls.announce("shop", 3))
     shards = [Shard(shard.transport, shard=n) for n in range(3)]
     shard.settle(shard.fetch())
     died: list[str] = []

@@ -5,8 +5,10 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from streamq import StreamQ, UnknownTaskType, UsageError, calls
-from streamq.model import Completed, NewTask
+from streamq import StreamQ, UnknownTaskType, UsageError
+from streamq.calls import producer as producer_calls
+from streamq.model.outcome import Completed
+from streamq.model.task import NewTask
 from tests.cli.conftest import Capture, as_json, bury, run
 from tests.conftest import command
 from tests.lua.shard import Shard
@@ -97,7 +99,7 @@ def test_a_producer_that_knew_the_type_makes_it_known_again(
 
 def test_a_completed_task_whose_result_was_not_kept_says_so(capsys: Capture, shard: Shard) -> None:
     local = shard.put()
-    shard.run(calls.wait(shard.t, local, 60_000))  # somebody waits for it: its end is remembered
+    shard.run(producer_calls.wait(shard.t, local, 60_000))  # somebody waits for it: its end is remembered
     finish(shard)
     _, out, _ = run(capsys, "task", "show", f"email:0:{local}")
     assert "state   completed" in out

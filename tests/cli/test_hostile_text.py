@@ -17,12 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import streamq
-from streamq import printable, telemetry
+from streamq import printable
 from streamq.cli import COMMANDS, main, target
 from streamq.cli.overview import Watch
 from streamq.cli.screen import BOLD, cut
 from streamq.cli.top import page
 from streamq.dev.log import Log
+from streamq.telemetry import logs
 from tests.cli.conftest import Capture, bury, run
 from tests.conftest import command
 from tests.lua.shard import Shard
@@ -137,8 +138,8 @@ def test_log_lines(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
         def __repr__(self) -> str:
             return BAD
 
-    telemetry.configure("debug", form)
-    log = telemetry.get_logger()
+    logs.configure("debug", form)
+    log = logs.get_logger()
     log.info(BAD, text=BAD, odd=Odd(), tuple=(BAD, Odd()), error=ValueError(BAD), **{BAD: BAD})
     log.error("failed", traceback=BAD)
     try:

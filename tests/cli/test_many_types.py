@@ -9,8 +9,8 @@ import pytest
 
 from streamq import StreamQ
 from streamq.cli.top import page
-from streamq.inspector import Inspector
-from streamq.overview import GLANCE
+from streamq.control.inspector import Inspector
+from streamq.control.overview import GLANCE
 from tests.cli.conftest import Capture, as_json, run
 from tests.conftest import command
 from tests.lua.shard import Shard

@@ -6,8 +6,10 @@ import re
 
 import pytest
 
-from streamq import StreamQ, calls, codec
-from streamq.model import Completed, Died
+from streamq import StreamQ, envelope
+from streamq.calls import listing as listing_calls
+from streamq.calls import worker as worker_calls
+from streamq.model.outcome import Completed, Died
 from tests.cli.conftest import Capture, as_json, bury, run
 from tests.lua.shard import Shard
 
@@ -70,7 +72,7 @@ def test_pause_and_resume(capsys: Capture, shard: Shard) -> None:
     assert run(capsys, "resume", "email")[1] == "resumed email\n"
     assert run(capsys, "resume", "email")[1] == "email was not paused\n"
     assert as_json(capsys, "resume", "sms")["changed"] == ["sms"]
-    assert shard.run(calls.paused(shard.s)) == {}
+    assert shard.run(listing_calls.paused(shard.s)) == {}
 
 
 @pytest.mark.parametrize("command", ["pause", "resume"])
@@ -78,16 +80,16 @@ def test_of_task_types_all_are_known_or_none_is_touched(capsys: Capture, shard: 
     code, out, err = run(capsys, command, "email", "emial")
     assert (code, out) == (3, "")
     assert "app 'shop' has no task type 'emial'; did you mean 'email'?" in err
-    assert shard.run(calls.paused(shard.s)) == {}
+    assert shard.run(listing_calls.paused(shard.s)) == {}
 
 
 def test_drain_a_worker(capsys: Capture, shard: Shard) -> None:
-    shard.run(calls.beat(shard.s, "w1", b"{}"))
+    shard.run(worker_calls.beat(shard.s, "w1", b"{}"))
     assert run(capsys, "drain", "w1")[:2] == (0, "w1 was asked to drain\n")
     code, out, err = run(capsys, "drain", "w1", "w2", "--json")
     assert (code, '"not_found": [' in out) == (3, True)
     assert "unknown worker 'w2': `streamq workers` lists the names" in err
-    assert shard.run(calls.orders(shard.s, "w1")).drain
+    assert shard.run(worker_calls.orders(shard.s, "w1")).drain
 
 
 def test_list_tasks_in_a_state(capsys: Capture, shard: Shard) -> None:
@@ -113,7 +115,7 @@ def test_a_completed_task_tells_of_its_attempt(capsys: Capture, shard: Shard) ->
     [delivery] = shard.fetch()
     task = f"email:0:{delivery.local}"
     ready_ms = int(delivery.place[1:].partition("-")[0])
-    kept = codec.keep(b"[1]", delivery, codec.worker_mark("host-1-a1b2c3"), ready_ms + 250, 1500)
+    kept = envelope.keep(b"[1]", delivery, envelope.worker_mark("host-1-a1b2c3"), ready_ms + 250, 1500)
     shard.settle([delivery], Completed(kept, 60_000))
     shown = as_json(capsys, "task", "show", task)
     assert (shown["result"], shown["success"]) == ([1], {
@@ -127,7 +129,7 @@ def test_a_completed_task_tells_of_its_attempt(capsys: Capture, shard: Shard) ->
 
 def test_a_failed_attempt_tells_how_long_it_waited_and_ran(capsys: Capture, shard: Shard) -> None:
     [delivery] = shard.fetch()
-    failures = codec.add_failure(
+    failures = envelope.add_failure(
         b"", attempt=1, at_ms=1_700_000_000_000, worker="w1", error="E", message="m", traceback="tb",
         wait_ms=4, run_ms=61_000,
     )  # fmt: skip
@@ -152,7 +154,7 @@ def test_completed_tasks_are_listed_with_results(capsys: Capture, shard: Shard) 
     short, long = shard.put(), shard.put()
     for delivery in shard.fetch():
         kept = b"[1]" if delivery.local == short else b'"%s"' % (b"x" * 3000)
-        result = codec.keep(kept, delivery, b"abc", 0, 0)
+        result = envelope.keep(kept, delivery, b"abc", 0, 0)
         shard.settle([delivery], Completed(result if delivery.local in (short, long) else b"", 60_000))
     rows = {row["id"]: row for row in as_json(capsys, "task", "list", "completed")["tasks"]}
     assert rows[f"email:0:{short}"]["result"] == "[1]"

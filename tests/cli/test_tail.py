@@ -47,7 +47,7 @@ async def test_events_of_a_type_as_json_lines(app: StreamQ, url: str) -> None:
 
     async with working(app) as worker:
         with tailing(url, "--json", "--type", "email", "--event", "completed", "--limit", "2") as tail:
-            await until(lambda: worker.parts.teller.active)
+            await until(lambda: worker.parts.event_publisher.active)
             await sms.aenqueue()
             ids = [(await email.aenqueue(n)).id for n in range(2)]
             await until(lambda: tail.poll() is not None)
@@ -66,7 +66,7 @@ async def test_lines_for_people_and_ctrl_c(app: StreamQ, url: str) -> None:
 
     async with working(app) as worker:
         with tailing(url, "--event", "dead") as tail:
-            await until(lambda: worker.parts.teller.active)
+            await until(lambda: worker.parts.event_publisher.active)
             handle = await email.aenqueue()
             assert tail.stdout is not None
             assert tail.stderr is not None

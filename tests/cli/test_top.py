@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from streamq import StreamQ, calls
+from streamq import StreamQ
+from streamq.calls import worker as worker_calls
 from streamq.cli import overview, target, top
 from streamq.embedded import EmbeddedServer
 from tests.cli.conftest import Capture, as_json, bury, run
@@ -53,11 +54,11 @@ def test_once_for_people(capsys: Capture, shard: Shard) -> None:
     bury(shard)
     run(capsys, "pause", "email", "--reason", "the relay\x1b[31m is down")
     shard.put()
-    shard.run(calls.beat(
+    shard.run(worker_calls.beat(
         shard.s, "w1",
         b'{"running_count":2,"concurrency":9,"running":[{"id":"email:0:n1-0","since_ms":1},{"id":7},{},3]}',
     ))  # fmt: skip
-    shard.run(calls.beat(shard.s, "w2", b'{"running":7,"concurrency":"\\u001b[31m"}'))
+    shard.run(worker_calls.beat(shard.s, "w2", b'{"running":7,"concurrency":"\\u001b[31m"}'))
     code, out, _ = run(capsys, "top")
     assert code == 0
     assert "\x1b" not in out

@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 import pytest
 from redis import exceptions as lib
 
-from streamq import calls
+from streamq.calls import producer as producer_calls
 from streamq.keys import shard_keys, type_keys
-from streamq.model import IdempotencyKey, NewTask
-from streamq.transport import Address
-from streamq.transport.aio import connect
+from streamq.model.task import IdempotencyKey, NewTask
+from streamq.transport.address import Address
+from streamq.transport.async_transport import connect
+from streamq.transport.effort import Effort
 from streamq.transport.link import Link, serve
-from streamq.transport.patience import Effort
 
 
 @asynccontextmanager
@@ -76,7 +76,7 @@ async def test_many_answers_at_once_are_late_together() -> None:
 @pytest.mark.parametrize("number", [1, 3])
 def test_an_enqueue_call_fits_the_header_of_its_script(number: int, key: IdempotencyKey | None) -> None:
     task = NewTask(b"{}", "normal", None, False, (), key)
-    call = calls.enqueue(type_keys("a", 0, "t"), shard_keys("a", 0), "w", 1, [task] * number)
+    call = producer_calls.enqueue(type_keys("a", 0, "t"), shard_keys("a", 0), "w", 1, [task] * number)
     assert call.script is not None
     call.script.check(call.keys, call.args)
     assert len(call.keys) == 15 + (number if key else 0)

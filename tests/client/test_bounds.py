@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from streamq import DeadSelection, StreamQ, WorkerOptions
-from streamq.transport import Address
+from streamq.transport.address import Address
 from tests.conftest import command
 from tests.running import clean, serving, until
 

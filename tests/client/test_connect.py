@@ -14,7 +14,7 @@ _LOADED = "import sys; print('redis' in sys.modules)"
 _APP = "from streamq import StreamQ; app = StreamQ('shop'); app.task(lambda: None, name='work')"
 
 
-@pytest.mark.parametrize("module", [_APP, "import streamq.cli.worker, streamq.worker.group"])
+@pytest.mark.parametrize("module", [_APP, "import streamq.cli.worker, streamq.supervisor.group"])
 def test_what_only_imports_an_app_does_not_load_the_client_library(module: str) -> None:
     found = subprocess.run([sys.executable, "-c", f"{module}\n{_LOADED}"], capture_output=True, check=True)
     assert found.stdout == b"False\n"

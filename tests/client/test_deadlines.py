@@ -14,9 +14,14 @@ from typing import Any
 
 import pytest
 
-from streamq import OutcomeUnknown, RedisUnavailable, ResultTimeout, StreamQ, WorkerOptions, calls, scripts
+from streamq import OutcomeUnknown, RedisUnavailable, ResultTimeout, StreamQ, WorkerOptions, scripts
+from streamq.calls import question as question_calls
 from streamq.embedded import EmbeddedServer
-from streamq.transport import Address, AsyncSubscription, AsyncTransport, Subscription, SyncTransport, wire
+from streamq.transport import wire
+from streamq.transport.address import Address
+from streamq.transport.async_transport import AsyncTransport
+from streamq.transport.subscription import AsyncSubscription, Subscription
+from streamq.transport.sync_transport import SyncTransport
 from tests.client.proxy import Proxy
 from tests.conftest import command
 from tests.ports import free_port
@@ -203,10 +208,10 @@ async def test_a_line_of_callers_ends_in_its_time(own: EmbeddedServer) -> None:
 
 async def test_the_transport_is_asked_and_answers_after_a_pause(tcp: tuple[EmbeddedServer, int]) -> None:
     transport = AsyncTransport(Address.parse(tcp[0].url))
-    await transport.run(calls.now(), patience=0)
+    await transport.run(question_calls.now(), patience=0)
     _kill_links(tcp[0].url)
     await until(lambda: not any(link.usable() for node in transport._topology.nodes() for link in node.idle))
-    assert await transport.run(calls.now(), patience=0)
+    assert await transport.run(question_calls.now(), patience=0)
     await transport.aclose()
 
 
@@ -243,8 +248,8 @@ async def test_a_call_waits_for_a_connection_no_longer_than_its_time(
 
     async def ask(patience: float) -> int:
         if way == "async":
-            return await transport.run(calls.now(), patience=patience)
-        return await asyncio.to_thread(plain.run, calls.now(), patience=patience)
+            return await transport.run(question_calls.now(), patience=patience)
+        return await asyncio.to_thread(plain.run, question_calls.now(), patience=patience)
 
     await ask(5)
     with frozen(own):
@@ -263,7 +268,7 @@ async def test_who_waits_for_a_connection_takes_turns(url: str, monkeypatch: pyt
     monkeypatch.setattr(wire, "CONNECTIONS", 2)
     transport = AsyncTransport(Address.parse(url))
     for _ in range(5):
-        asking = [asyncio.create_task(transport.run(calls.now())) for _ in range(30)]
+        asking = [asyncio.create_task(transport.run(question_calls.now())) for _ in range(30)]
         await asyncio.sleep(0)
         for one in asking[::3]:
             one.cancel()
@@ -276,26 +281,29 @@ async def test_who_waits_for_a_connection_takes_turns(url: str, monkeypatch: pyt
 def test_questions_to_every_server_end_in_their_time(black_hole: int, ask: str) -> None:
     transport = SyncTransport(Address.parse(f"redis://127.0.0.1:{black_hole}"), patience=0.5)
     with timed(), pytest.raises(RedisUnavailable):
-        getattr(transport, ask)(calls.now())
+        getattr(transport, ask)(question_calls.now())
 
 
 def test_a_question_to_one_of_several_servers_ends_in_its_time(own: EmbeddedServer) -> None:
     transport = SyncTransport(Address.parse(own.url), patience=0.5)
-    [where] = transport.everywhere(calls.now())
+    [where] = transport.everywhere(question_calls.now())
     with frozen(own), timed(), pytest.raises(RedisUnavailable):
-        transport.there(where, calls.now())
+        transport.there(where, question_calls.now())
 
 
 async def test_awaited_questions_to_servers_end_in_their_time(own: EmbeddedServer) -> None:
     """And no permit is lost."""
     transport = AsyncTransport(Address.parse(own.url), patience=0.5)
-    [where] = await transport.everywhere(calls.now())
+    [where] = await transport.everywhere(question_calls.now())
     with frozen(own):
-        for ask in (lambda: transport.everywhere(calls.now()), lambda: transport.there(where, calls.now())):
+        for ask in (
+            lambda: transport.everywhere(question_calls.now()),
+            lambda: transport.there(where, question_calls.now()),
+        ):
             with timed(), pytest.raises(RedisUnavailable):
                 await ask()
     await until(lambda: [node.gate.free for node in transport._topology.nodes()] == [wire.CONNECTIONS])
-    assert list(await transport.everywhere(calls.now())) == [where]
+    assert list(await transport.everywhere(question_calls.now())) == [where]
     await transport.aclose()
 
 

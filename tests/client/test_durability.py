@@ -23,13 +23,14 @@ from streamq import (
     ServerError,
     ServerTooOld,
     StreamQ,
-    calls,
 )
+from streamq.calls import producer as producer_calls
 from streamq.embedded import EmbeddedServer
 from streamq.keys import shard_keys, type_keys
-from streamq.model import NewTask
-from streamq.options import Durability
-from streamq.transport import Address, SyncTransport
+from streamq.model.task import NewTask
+from streamq.options.checks import Durability
+from streamq.transport.address import Address
+from streamq.transport.sync_transport import SyncTransport
 from tests.conftest import REDIS, command
 from tests.ports import free_port
 from tests.running import clean, wait_until
@@ -193,13 +194,15 @@ def test_a_call_that_is_sent_again_on_another_connection_waits_for_the_first(
 ) -> None:
     """Guard: a repeated call must write, or WAIT on a connection that wrote nothing is true at once."""
     keys = type_keys("shop", 0, "email"), shard_keys("shop", 0)
-    enqueue = calls.enqueue(*keys, "writer", 1, [NewTask(b"{}")])
+    enqueue = producer_calls.enqueue(*keys, "writer", 1, [NewTask(b"{}")])
     first, second = SyncTransport(Address.parse(master)), SyncTransport(Address.parse(master))
     with frozen(pair[1]):
         answers = first.run(enqueue)
-        found = second.run(calls.confirmed(enqueue, "replicas:1", 100))
-        assert found == calls.Confirmed(answers, "0 of 1 replicas had it")
-    assert second.run(calls.confirmed(enqueue, "replicas:1", 10_000)) == calls.Confirmed(answers, "")
+        found = second.run(producer_calls.confirmed(enqueue, "replicas:1", 100))
+        assert found == producer_calls.Confirmed(answers, "0 of 1 replicas had it")
+    assert second.run(producer_calls.confirmed(enqueue, "replicas:1", 10_000)) == producer_calls.Confirmed(
+        answers, ""
+    )
     first.close()
     second.close()
 

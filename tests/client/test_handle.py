@@ -7,8 +7,9 @@ import pickle
 import pytest
 
 from streamq import DeadSelection, StreamQ, UnknownTaskType, UsageError, Worker, WorkerOptions
-from streamq.model import Completed
-from streamq.transport import Address, SyncTransport
+from streamq.model.outcome import Completed
+from streamq.transport.address import Address
+from streamq.transport.sync_transport import SyncTransport
 from tests.cli.conftest import bury
 from tests.client.proxy import Proxy
 from tests.lua.shard import Shard

@@ -14,15 +14,8 @@ from contextlib import suppress
 
 import pytest
 
-from streamq import (
-    IdempotencyConflict,
-    InvalidOption,
-    OutcomeUnknown,
-    QueueFull,
-    RedisUnavailable,
-    StreamQ,
-    dialogue,
-)
+from streamq import IdempotencyConflict, InvalidOption, OutcomeUnknown, QueueFull, RedisUnavailable, StreamQ
+from streamq.client import flows
 from streamq.embedded import EmbeddedServer
 from streamq.keys import APPS
 from tests.conftest import command
@@ -155,14 +148,14 @@ def test_an_older_release_hears_of_the_new_number(url: str, monkeypatch: pytest.
     old, new = StreamQ("shop", url, shards=2), StreamQ("shop", url, shards=5)
     old.send("email", {}, idempotency_key="first")
     ids = [new.send("email", {"n": n}, idempotency_key=f"k{n}").id for n in range(30)]
-    monkeypatch.setattr(dialogue, "FRESH", -1.0)  # the time has passed for which a record is believed
+    monkeypatch.setattr(flows, "FRESH", -1.0)  # the time has passed for which a record is believed
     assert [old.send("email", {"n": n}, idempotency_key=f"k{n}").id for n in range(30)] == ids
 
 
 def test_a_damaged_record_of_the_app_is_survived(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     app = StreamQ("shop", url)
     first = app.send("email", {}, idempotency_key="k")
-    monkeypatch.setattr(dialogue, "FRESH", -1.0)
+    monkeypatch.setattr(flows, "FRESH", -1.0)
     for raw in (b"\xff", b"[]"):
         command(url, "HSET", APPS, "shop", raw)
         assert app.send("email", {}, idempotency_key="k").id == first.id

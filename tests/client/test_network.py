@@ -23,11 +23,14 @@ from streamq import (
     StreamQ,
     Worker,
     WorkerOptions,
-    calls,
     scripts,
 )
+from streamq.calls import question as question_calls
 from streamq.embedded import EmbeddedServer
-from streamq.transport import Address, AsyncSubscription, AsyncTransport, answers, returned
+from streamq.transport.address import Address
+from streamq.transport.async_transport import AsyncTransport
+from streamq.transport.server_wait import answers, returned
+from streamq.transport.subscription import AsyncSubscription
 from tests.client.proxy import Proxy
 from tests.conftest import command
 from tests.ports import free_port
@@ -148,7 +151,7 @@ def test_a_reset_in_the_middle_of_a_login_is_an_outage_on_uvloop_too() -> None:
         transport = AsyncTransport(Address.parse(f"redis://127.0.0.1:{port}/0"))
         for _ in range(300):
             with pytest.raises(RedisUnavailable):
-                await transport.run(calls.now(), patience=0)
+                await transport.run(question_calls.now(), patience=0)
             listening = AsyncSubscription(transport, "channel")
             with pytest.raises(RedisUnavailable):
                 await listening.open()
@@ -175,7 +178,7 @@ async def test_a_server_that_loads_its_data_is_not_back_yet(tmp_path: Path) -> N
         loading = 0
         while not starting.done():
             with suppress(RedisUnavailable):
-                await transport.run(calls.now(), patience=0)
+                await transport.run(question_calls.now(), patience=0)
                 loading += not await answers(transport)
             await asyncio.sleep(0.01)
         assert loading

@@ -9,16 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from streamq import (
-    AuthenticationFailed,
-    Daemon,
-    InvalidOption,
-    ResultTimeout,
-    StreamQ,
-    Worker,
-    calls,
-    environment,
-)
+from streamq import AuthenticationFailed, Daemon, InvalidOption, ResultTimeout, StreamQ, Worker, environment
+from streamq.calls import question as question_calls
+from streamq.calls.call import Call
 from streamq.cli import main
 from streamq.client import waiting
 from streamq.keys import app_pattern, known_key, shard_keys, type_keys
@@ -63,7 +56,7 @@ async def test_the_way_of_a_task_under_a_prefix(team: str, any_url: str, capsys:
     assert never.cancel() == "cancelled"
     await until(lambda: bad.status() == "dead")
     with app.inspector.tail() as events:
-        await until(lambda: worker.parts.teller.active)
+        await until(lambda: worker.parts.event_publisher.active)
         await app.send("email").aresult(10)
         await until(lambda: bool(events.next(0.2)))
     clean(app)
@@ -131,8 +124,8 @@ async def test_who_waits_is_told_which_channel_is_refused(
 def test_a_walk_over_all_nodes_names_the_rules(team: str, any_url: str, walk: str) -> None:
     app = StreamQ("shop", team, prefix=PREFIX)
     transport = app.inspector.transport
-    [node] = transport.everywhere(calls.now())
-    call = calls.Call(None, (), ("HGET", "elsewhere", "x"), lambda raw: raw)
+    [node] = transport.everywhere(question_calls.now())
+    call = Call(None, (), ("HGET", "elsewhere", "x"), lambda raw: raw)
     with pytest.raises(AuthenticationFailed, match=r"~team1:\* .*&team1:\*"):
         transport.there(node, call) if walk == "there" else getattr(transport, walk)(call)
     app.close()
@@ -142,8 +135,8 @@ def test_a_walk_over_all_nodes_names_the_rules(team: str, any_url: str, walk: st
 async def test_an_awaited_walk_over_all_nodes_names_the_rules(team: str, walk: str) -> None:
     app = StreamQ("shop", team, prefix=PREFIX)
     transport = app.ainspector.transport
-    [node] = await transport.everywhere(calls.now())
-    call = calls.Call(None, (), ("HGET", "elsewhere", "x"), lambda raw: raw)
+    [node] = await transport.everywhere(question_calls.now())
+    call = Call(None, (), ("HGET", "elsewhere", "x"), lambda raw: raw)
     with pytest.raises(AuthenticationFailed, match=r"~team1:\* .*&team1:\*"):
         await (transport.there(node, call) if walk == "there" else transport.everywhere(call))
     await app.aclose()

@@ -11,7 +11,10 @@ import pytest
 
 from streamq.embedded import EmbeddedServer
 from streamq.errors import RedisError
-from streamq.transport import Address, AsyncTransport, aio, answers, returned, returning
+from streamq.transport import async_transport, server_wait
+from streamq.transport.address import Address
+from streamq.transport.async_transport import AsyncTransport
+from streamq.transport.server_wait import answers, returned
 from tests.ports import free_port
 
 
@@ -34,8 +37,8 @@ async def test_a_server_that_is_away_is_asked_at_growing_intervals(
 
     monkeypatch.setattr(asyncio, "sleep", noted)
     assert not await returned(gone, stop=stop)
-    assert slept[0] <= returning.FIRST_WAIT * 1.2
-    longest = returning.LONGEST_WAIT
+    assert slept[0] <= server_wait.FIRST_WAIT * 1.2
+    longest = server_wait.LONGEST_WAIT
     assert all(0.8 * longest <= seconds <= 1.2 * longest for seconds in slept[6:])
     assert len(set(slept[6:])) > 1  # so that many programs do not come in step
 
@@ -43,16 +46,16 @@ async def test_a_server_that_is_away_is_asked_at_growing_intervals(
 async def test_of_many_who_wait_for_a_cluster_one_asks_around(
     gone: AsyncTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect, asked = aio.connect, list[str]()
+    connect, asked = async_transport.connect, list[str]()
 
     async def counted(address: Address, **more: Any) -> Any:
         asked.append(str(address))
         return await connect(address, **more)
 
-    monkeypatch.setattr(aio, "connect", counted)
+    monkeypatch.setattr(async_transport, "connect", counted)
     assert not any([await answers(gone, f"{{shop:{n}}}") for n in range(20)])
     assert len(asked) == 2
-    gone.nobody_at -= returning.LATELY
+    gone.nobody_at -= server_wait.LATELY
     assert not await answers(gone)
     assert len(asked) == 4
 

@@ -9,12 +9,14 @@ from typing import Any, Final
 
 import orjson
 
-from streamq import StreamQ, TaskHandle, TaskId, TaskType, calls, codec
-from streamq.calls import Call, Source
+from streamq import StreamQ, TaskHandle, TaskId, TaskType, envelope
+from streamq.calls import worker as worker_calls
+from streamq.calls.call import Call, R
+from streamq.calls.worker import Source
 from streamq.keys import shard_keys, type_keys
-from streamq.model import Completed, Died, Settlement
+from streamq.model.outcome import Completed, Died, Settlement
 from streamq.shards import shard_of
-from streamq.transport import SyncTransport
+from streamq.transport.sync_transport import SyncTransport
 
 SHARDS: Final = 2
 KEY: Final = "customer-7"
@@ -41,12 +43,12 @@ class Prepared:
         return self.handles[state].id
 
     def _fill(self) -> None:
-        self._run(calls.groups(self.t.streams))
+        self._run(worker_calls.groups(self.t.streams))
         sent = [self.keyed.enqueue(n) for n in range(5)]
         done, *failing, _ = self._fetched()
         failed = orjson.dumps([{"attempt": 1, "error": "ValueError", "message": "no such address"}])
         died = Died("attempts", failed, fingerprint="aaa")
-        self._settle(done, Completed(codec.keep(b"7", done, bytes.fromhex(WORKER[-6:]), 0, 0), 60_000))
+        self._settle(done, Completed(envelope.keep(b"7", done, bytes.fromhex(WORKER[-6:]), 0, 0), 60_000))
         for delivery in failing:
             self._settle(delivery, died)
         self.handles = dict(zip(("completed", "dead", "again", "purged", "running"), sent, strict=True))
@@ -54,18 +56,18 @@ class Prepared:
         self.handles["scheduled"] = self.keyed.options(delay="1h").enqueue(8)
         self.handles["unknown"] = self.app.handle(str(TaskId("email", SHARD, "n1-0")))
         told = {"types": ["email"], "concurrency": 4, "heartbeat": 3600.0, "host": "host"}
-        self._run(calls.beat(shard_keys(self.name, 0), WORKER, orjson.dumps(told)))
+        self._run(worker_calls.beat(shard_keys(self.name, 0), WORKER, orjson.dumps(told)))
 
     def _fetched(self) -> list[Any]:
-        _, found = self._run(calls.fetch(WORKER, 5, [Source(self.t, "n", 5)]))
-        return [codec.decode("email", SHARD, entry) for _, entries in found for entry in entries]
+        _, found = self._run(worker_calls.fetch(WORKER, 5, [Source(self.t, "n", 5)]))
+        return [envelope.decode("email", SHARD, entry) for _, entries in found for entry in entries]
 
     def _settle(self, delivery: Any, outcome: Any) -> None:
         self._sent += 1
         items = [Settlement(delivery.place, delivery.local, outcome)]
-        assert self._run(calls.settle(self.t, self.s, "settler", self._sent, items)) == [True]
+        assert self._run(worker_calls.settle(self.t, self.s, "settler", self._sent, items)) == [True]
 
-    def _run(self, call: Call[calls.R]) -> calls.R:
+    def _run(self, call: Call[R]) -> R:
         return self.transport.run(call)
 
 

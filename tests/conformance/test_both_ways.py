@@ -21,8 +21,8 @@ from streamq import (
     TaskFilter,
     TaskHandle,
     TaskType,
-    calls,
 )
+from streamq.calls import worker as worker_calls
 from tests.conformance.prepared import KEY, SHARD, SHARDS, WORKER, Prepared, shape
 from tests.running import wait_until
 
@@ -267,7 +267,7 @@ def test_a_tail_is_heard_by_both(server_url: str) -> None:
     event = {"event": "started", "id": p.id("ready"), "attempt": 1, "at_ms": 1_700_000_000_000}
     said = orjson.dumps({"worker": WORKER, "events": [event], "left_out": 0, "database": 0})
     with p.app.inspector.tail() as events:
-        p.transport.run(calls.publish(p.events, said))
+        p.transport.run(worker_calls.publish(p.events, said))
         wait_until(lambda: [one.id for one in events.next(1)] == [p.id("ready")])
     asyncio.run(_heard(p, said))
     p.app.close()
@@ -275,7 +275,7 @@ def test_a_tail_is_heard_by_both(server_url: str) -> None:
 
 async def _heard(p: Prepared, said: bytes) -> None:
     async with p.app.ainspector.tail() as events:
-        await asyncio.to_thread(p.transport.run, calls.publish(p.events, said))
+        await asyncio.to_thread(p.transport.run, worker_calls.publish(p.events, said))
         async for one in events:
             assert one.id == p.id("ready")
             break

@@ -9,9 +9,9 @@ import structlog
 from streamq import Daemon, StreamQ
 from streamq.daemon.backlog import chosen_types
 from streamq.keys import TypeKeys, type_keys
+from streamq.probes.http_server import Request, Response
+from streamq.probes.routes import routes
 from streamq.telemetry.exposition import render
-from streamq.telemetry.routes import routes
-from streamq.telemetry.web import Request, Response
 from tests.running import QUICK, begun, until
 
 
@@ -50,7 +50,7 @@ async def test_types_that_are_not_looked_at_are_told_of(url: str, monkeypatch: p
         daemon = Daemon(app.address, QUICK)
         task = await begun(daemon)
         try:
-            await until(lambda: len(daemon._directory.types()) == 5)
+            await until(lambda: len(daemon._discovery.types()) == 5)
             text = render(await daemon.metrics())[1].decode()
             assert "streamq_queue_more_types 2.0" in text
             assert 'type="type2"' in text

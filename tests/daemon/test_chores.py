@@ -10,13 +10,14 @@ import pytest
 
 from streamq import Daemon, DaemonOptions, StreamQ
 from streamq.daemon import loop
+from streamq.daemon.chore_status import ChoreStatus
 from streamq.daemon.chores import CHORES
 from streamq.daemon.loop import Faults, for_each, in_batches, run_periodically
-from streamq.daemon.rounds import Rounds
 from streamq.errors import RedisUnavailable, ServerError
 from streamq.keys import TypeKeys, type_keys
-from streamq.telemetry.sums import Sums
-from streamq.transport import Address, AsyncTransport
+from streamq.telemetry.counters import Counters
+from streamq.transport.address import Address
+from streamq.transport.async_transport import AsyncTransport
 from tests.ports import free_port
 from tests.running import QUICK, begun, until
 
@@ -39,15 +40,15 @@ async def test_every_chore_of_the_table_runs_and_is_looked_after(app: StreamQ) -
     names = {chore.name for chore in CHORES}
     await until(lambda: ran >= names - {"heartbeat", "sample"}, 20)
     assert daemon.facts().overdue == ""
-    daemon._rounds._began -= 10_000
-    daemon._rounds._good.clear()
+    daemon._chore_status._began -= 10_000
+    daemon._chore_status._good.clear()
     assert set(daemon.facts().overdue.split(", ")) == names
     daemon.stop()
     await task
 
 
 async def test_a_fault_keeps_no_other_from_its_turn_and_is_counted() -> None:
-    faults, seen = Faults("tidy", Rounds(Sums())), list[str]()
+    faults, seen = Faults("tidy", ChoreStatus(Counters())), list[str]()
     types = [type_keys("shop", 0, name) for name in ("a", "bad", "c", "gone")]
 
     async def step(keys: TypeKeys) -> None:
@@ -76,7 +77,7 @@ async def test_a_fault_keeps_no_other_from_its_turn_and_is_counted() -> None:
 
 async def test_after_an_outage_a_chore_may_run_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     """The daemon's own heartbeat: workers look for it."""
-    stop, rounds = asyncio.Event(), list[int]()
+    stop, chore_status = asyncio.Event(), list[int]()
     transport = AsyncTransport(Address.parse(f"redis://127.0.0.1:{free_port()}"))
 
     async def back(*_: object, **__: object) -> bool:
@@ -85,14 +86,16 @@ async def test_after_an_outage_a_chore_may_run_sooner(monkeypatch: pytest.Monkey
     monkeypatch.setattr(loop, "returned", back)
 
     async def step(_: Faults) -> None:
-        rounds.append(len(rounds))
-        if len(rounds) < 3:
+        chore_status.append(len(chore_status))
+        if len(chore_status) < 3:
             raise RedisUnavailable("away")
 
-    chore = run_periodically("heartbeat", step, 3600, transport, stop, Rounds(Sums()), after_outage=0.01)
+    chore = run_periodically(
+        "heartbeat", step, 3600, transport, stop, ChoreStatus(Counters()), after_outage=0.01
+    )
     task = asyncio.create_task(chore)
-    await until(lambda: len(rounds) == 3, 20)
+    await until(lambda: len(chore_status) == 3, 20)
     stop.set()
     await task
-    assert len(rounds) == 3
+    assert len(chore_status) == 3
     await transport.aclose()

@@ -12,7 +12,7 @@ import pytest
 from streamq import Daemon, StreamQ, WorkerOptions
 from streamq.daemon import claimer
 from streamq.keys import type_keys
-from streamq.options import DaemonOptions
+from streamq.options.service import DaemonOptions
 from tests.conftest import command
 from tests.running import QUICK, begun, clean, serving, tending, until, working
 
@@ -128,9 +128,9 @@ async def test_a_type_with_keys_of_another_kind_keeps_no_other_from_being_served
     async def work() -> int:
         return 1
 
-    rounds: list[str] = []
+    chore_status: list[str] = []
     options = replace(QUICK, sample_interval=0.1)
-    daemon = Daemon(app.address, options, after_round=rounds.append)
+    daemon = Daemon(app.address, options, after_round=chore_status.append)
     task = await begun(daemon)
     async with working(app):
         assert await (await work.options(delay=0.05).aenqueue()).aresult(5) == 1
@@ -140,7 +140,7 @@ async def test_a_type_with_keys_of_another_kind_keeps_no_other_from_being_served
         await until(lambda: any(row.counts.get("accepted") for row in app.inspector.rollups("work")))
     daemon.stop()
     await task
-    assert {"promote", "sample"} <= set(rounds)
+    assert {"promote", "sample"} <= set(chore_status)
 
 
 async def test_a_clock_jump_reclaims_nothing(app: StreamQ, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,11 +152,11 @@ async def test_a_clock_jump_reclaims_nothing(app: StreamQ, monkeypatch: pytest.M
         await release.wait()
         return 1
 
-    rounds = 0
+    chore_status = 0
 
     def counted(name: str) -> None:
-        nonlocal rounds
-        rounds += name == "reclaim"
+        nonlocal chore_status
+        chore_status += name == "reclaim"
 
     true = claimer.Claimer._expected
     monkeypatch.setattr(claimer.Claimer, "_expected", lambda *args: true(*args) and true(*args) - 7_200_000)
@@ -165,7 +165,7 @@ async def test_a_clock_jump_reclaims_nothing(app: StreamQ, monkeypatch: pytest.M
     try:
         async with working(app):
             handle = await work.aenqueue()
-            await until(lambda: rounds > 8)
+            await until(lambda: chore_status > 8)
             release.set()
             assert await handle.aresult(5) == 1
     finally:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from streamq import QueueFull, Retry, StreamQ, calls
+from streamq import QueueFull, Retry, StreamQ
+from streamq.calls import question as question_calls
 from streamq.errors import TaskExpired
 from streamq.keys import type_keys
 from tests.conftest import command
@@ -81,7 +82,7 @@ async def test_rows_go_with_their_tasks(app: StreamQ) -> None:
         if n == 1:
             raise ValueError
 
-    sizes = calls.sizes(type_keys("shop", 0, "work"))
+    sizes = question_calls.sizes(type_keys("shop", 0, "work"))
     for n in (0, 1):
         await work.options(expires="1h").aenqueue(n)
     cancelled = await work.options(expires="1h").aenqueue(2)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import structlog
 
-from streamq import Daemon, StreamQ, calls
+from streamq import Daemon, StreamQ
+from streamq.calls.call import Call
 from streamq.cli import main
 from streamq.keys import shard_keys, type_keys
 from tests.conftest import command
@@ -91,7 +92,7 @@ async def test_every_chore_serves_the_others(url: str, what: str) -> None:
 
 def _reclaimed() -> Any:
     counters = type_keys("shop", 0, "work").counters
-    return calls.Call(None, (counters,), ("HGET", counters, "reclaimed"), lambda raw: int(raw or 0))
+    return Call(None, (counters,), ("HGET", counters, "reclaimed"), lambda raw: int(raw or 0))
 
 
 async def test_a_fault_is_told_once_and_wherever_one_looks(
@@ -99,12 +100,12 @@ async def test_a_fault_is_told_once_and_wherever_one_looks(
 ) -> None:
     app = StreamQ("shop", url)
     damaged(url, "schedule")
-    rounds: list[str] = []
+    chore_status: list[str] = []
     with structlog.testing.capture_logs() as lines:
-        daemon = Daemon(app.address, OPTIONS, after_round=rounds.append)
+        daemon = Daemon(app.address, OPTIONS, after_round=chore_status.append)
         task = await begun(daemon)
         try:
-            await until(lambda: rounds.count("promote") > 5 and rounds.count("heartbeat") > 0)
+            await until(lambda: chore_status.count("promote") > 5 and chore_status.count("heartbeat") > 0)
             told = [
                 line for line in lines if line["event"] == "chore.failed" and line["log_level"] == "error"
             ]

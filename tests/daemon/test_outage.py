@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from streamq import calls
+from streamq.calls import question as question_calls
 from streamq.daemon import loop
-from streamq.daemon.rounds import Rounds
+from streamq.daemon.chore_status import ChoreStatus
 from streamq.errors import RedisUnavailable
-from streamq.telemetry.sums import Sums
-from streamq.transport import Address, AsyncTransport, aio, returning
+from streamq.telemetry.counters import Counters
+from streamq.transport import async_transport, server_wait
+from streamq.transport.address import Address
+from streamq.transport.async_transport import AsyncTransport
 from tests.ports import free_port
 from tests.running import until
 
@@ -24,7 +26,7 @@ def gone() -> AsyncTransport:
 
 
 async def test_one_chore_asks_for_all(gone: AsyncTransport, monkeypatch: pytest.MonkeyPatch) -> None:
-    stop, asked, rounds = asyncio.Event(), list[str](), Rounds(Sums())
+    stop, asked, chore_status = asyncio.Event(), list[str](), ChoreStatus(Counters())
 
     async def answers(_: AsyncTransport, key: str) -> bool:
         asked.append(key)
@@ -33,9 +35,9 @@ async def test_one_chore_asks_for_all(gone: AsyncTransport, monkeypatch: pytest.
     async def chore(_: loop.Faults) -> None:
         raise RedisUnavailable("away")
 
-    monkeypatch.setattr(returning, "answers", answers)
+    monkeypatch.setattr(server_wait, "answers", answers)
     names = ["promote", "reclaim", "tidy", "sample"]
-    waiting = [asyncio.create_task(loop.run_round(name, chore, gone, stop, rounds)) for name in names]
+    waiting = [asyncio.create_task(loop.run_round(name, chore, gone, stop, chore_status)) for name in names]
     await until(lambda: len(asked) == 2)
     stop.set()
     await asyncio.gather(*waiting)
@@ -45,16 +47,16 @@ async def test_one_chore_asks_for_all(gone: AsyncTransport, monkeypatch: pytest.
 async def test_of_many_that_miss_a_cluster_one_asks_around(
     gone: AsyncTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect, asked = aio.connect, list[str]()
+    connect, asked = async_transport.connect, list[str]()
 
     async def counted(address: Address, **more: Any) -> Any:
         asked.append(str(address))
         return await connect(address, **more)
 
-    monkeypatch.setattr(aio, "connect", counted)
-    for rounds in (1, 2):  # and it is asked again by those who come later
+    monkeypatch.setattr(async_transport, "connect", counted)
+    for chore_status in (1, 2):  # and it is asked again by those who come later
         answers = await asyncio.gather(
-            *(gone.run(calls.now(), patience=0) for _ in range(8)), return_exceptions=True
+            *(gone.run(question_calls.now(), patience=0) for _ in range(8)), return_exceptions=True
         )
         assert [type(answer) for answer in answers] == [RedisUnavailable] * 8
-        assert len(asked) == 2 * rounds
+        assert len(asked) == 2 * chore_status

@@ -16,12 +16,15 @@ from typing import Any
 
 from tenacity import wait_fixed
 
-from streamq import StreamQ, WorkerOptions, calls, telemetry
+from streamq import StreamQ, WorkerOptions
+from streamq.calls import question as question_calls
+from streamq.calls.call import Call
 from streamq.calls.rollup import MINUTE_MS, QUARTER_MS
 from streamq.dashboard import dashboard
 from streamq.embedded import EmbeddedServer
+from streamq.histogram import bucket
 from streamq.keys import TypeKeys, type_keys
-from streamq.rollups import bucket
+from streamq.telemetry import logs
 from tests.dashboard.browser import chromium, served
 from tests.dashboard.shop import DAEMON, TRUSTED
 from tests.running import tending, until, working
@@ -72,36 +75,36 @@ def shop(app: StreamQ, hold: asyncio.Event) -> dict[str, Any]:
 async def history(app: StreamQ) -> None:
     """What a day would have left in the rollups."""
     run = app._asyncs.current().transport.run
-    now = await run(calls.now())
-    for name, pace in PACE.items():
+    now = await run(question_calls.now())
+    for name, prefetch in PACE.items():
         keys = type_keys(app.name, 0, name)
         for step, number in ((MINUTE_MS, 60), (QUARTER_MS, 96)):
             for back in range(number):
-                await run(_rollup(keys, name, pace, step, now // step - back))
+                await run(_rollup(keys, name, prefetch, step, now // step - back))
 
 
-def _rollup(keys: TypeKeys, name: str, pace: float, step: int, number: int) -> calls.Call[Any]:
+def _rollup(keys: TypeKeys, name: str, prefetch: float, step: int, number: int) -> Call[Any]:
     minutes = step / MINUTE_MS
     wave = 1 + 0.5 * math.sin(number * step / 3_600_000 * 0.9) + random.uniform(-0.15, 0.15)
-    done = int(pace * minutes * wave)
+    done = int(prefetch * minutes * wave)
     failed = int(done * (0.012 if name == "charge" else 0.001))
     fields: dict[str, int] = {
         "accepted": int(done * random.uniform(0.97, 1.04)),
         "completed": done,
         "retried": failed,
     }
-    fields["backlog"] = int(pace * wave * random.uniform(0.4, 0.9))
+    fields["backlog"] = int(prefetch * wave * random.uniform(0.4, 0.9))
     for kind, scale in (("wait", 0.02 * wave), ("run", RUN[name])):
         for _ in range(30):
             slot = f"{kind}:{bucket(scale * random.lognormvariate(0, 0.7))}"
             fields[slot] = fields.get(slot, 0) + max(1, done // 30)
     key = keys.minute(number) if step == MINUTE_MS else keys.quarter(number)
     args = [part for pair in fields.items() for part in pair]
-    return calls.Call(None, (key,), ("HSET", key, *args), int)
+    return Call(None, (key,), ("HSET", key, *args), int)
 
 
 async def main(folder: Path) -> None:
-    telemetry.configure("error")
+    logs.configure("error")
     hold = asyncio.Event()
     with EmbeddedServer() as server, tempfile.TemporaryDirectory() as profile:
         app = StreamQ("shop", server.url)

@@ -9,7 +9,7 @@ import pytest
 
 from streamq import StreamQ
 from streamq.dashboard import Anyone, Basic, Bearer, Header, LoginLink, Principal, dashboard
-from streamq.dashboard.access import parse
+from streamq.dashboard.auth import parse
 from streamq.dashboard.sessions import LIFETIME, Sessions
 from streamq.dashboard.throttle import LONGEST, Throttle
 from streamq.errors import UsageError
@@ -207,7 +207,7 @@ async def test_a_proxys_header_and_callables(app: StreamQ) -> None:
         ("header:X-User", Header("X-User", "viewer", proxies=["10.0.0.7"])),
         ("none", Anyone("admin")),
         ("bearer:$STREAMQ_TEST_TOKEN", Bearer("from-the-environment")),
-        ("call:streamq.dashboard.access:Anyone", Anyone),
+        ("call:streamq.dashboard.auth:Anyone", Anyone),
     ],
 )
 def test_entries_from_text(text: str, want: object, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,11 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from streamq import StreamQ
+from streamq.control.dead_letters import DeadSelection
 from streamq.dashboard import Basic, Bearer, Principal, Role, dashboard
-from streamq.dashboard.access import MAY, ROLES
-from streamq.dashboard.guard import HEADERS
-from streamq.dashboard.privacy import HIDDEN
-from streamq.deadgroups import DeadSelection
+from streamq.dashboard.auth import MAY, ROLES
+from streamq.dashboard.redaction import HIDDEN
+from streamq.dashboard.security import HEADERS
 from tests.dashboard.shop import TRUSTED, Shop, open_shop
 from tests.dashboard.test_pages import client
 from tests.running import clean, until
@@ -128,7 +128,7 @@ async def test_destroying_asks_back_with_the_number(app: StreamQ, shop: Shop) ->
 async def test_many_are_done_in_slices_with_the_progress_shown(
     app: StreamQ, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamq.admin.BATCH", 1)
+    monkeypatch.setattr("streamq.control.admin.BATCH", 1)
     monkeypatch.setattr("streamq.dashboard.actions.SLICE", 0.0)
     async with client(dashboard(app, auth=TRUSTED)) as browser:
         answer = await do(browser, "purge", type="charge")

@@ -7,13 +7,15 @@ from typing import Any
 import orjson
 import pytest
 
-from streamq import PayloadError, StreamQ, calls, codec
+from streamq import PayloadError, StreamQ, envelope
+from streamq.calls import producer as producer_calls
 from streamq.cli import main
 from streamq.dashboard import dashboard
-from streamq.dashboard.privacy import Privacy
+from streamq.dashboard.redaction import Redaction
 from streamq.depth import DEEPEST, deeper, too_deep
-from streamq.model import Completed, Died
-from streamq.transport import Address, SyncTransport
+from streamq.model.outcome import Completed, Died
+from streamq.transport.address import Address
+from streamq.transport.sync_transport import SyncTransport
 from tests.dashboard.shop import TRUSTED
 from tests.dashboard.test_pages import client
 from tests.lua.shard import Shard
@@ -36,7 +38,7 @@ async def test_what_another_program_stored_deep_is_shown(
     app: StreamQ, url: str, levels: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shard = Shard(SyncTransport(Address.parse(url)))
-    shard.run(calls.announce("shop", 1))
+    shard.run(producer_calls.announce("shop", 1))
     for kind in ("dead", "completed", "ready"):
         shard.put(deep(levels))
         if kind != "ready":
@@ -64,7 +66,7 @@ def test_an_edit_takes_what_enqueue_takes(app: StreamQ, url: str) -> None:
     assert payload == deep(DEEPEST)
     assert app.bound("elsewhere", value).task.payload == payload
     shard = Shard(SyncTransport(Address.parse(url)))
-    shard.run(calls.announce("shop", 1))
+    shard.run(producer_calls.announce("shop", 1))
     shard.put(payload)
     [delivery] = shard.fetch()
     shard.settle([delivery], Died("attempts", b"[]"))
@@ -78,6 +80,6 @@ def test_an_edit_takes_what_enqueue_takes(app: StreamQ, url: str) -> None:
 
 def test_a_deep_failure_that_another_program_stored_is_left_out() -> None:
     raw = b'[{"x":' + deep(400) + b"}]"
-    assert codec.failures(raw) == []
-    assert codec.add_failure(raw, attempt=1, at_ms=1, worker="w", error="E", message="", traceback="")
-    assert Privacy().text(deep(400)).startswith('{"a":{"a":') or Privacy().text(deep(400)).startswith('"')
+    assert envelope.failures(raw) == []
+    assert envelope.add_failure(raw, attempt=1, at_ms=1, worker="w", error="E", message="", traceback="")
+    assert Redaction().text(deep(400)).startswith('{"a":{"a":') or Redaction().text(deep(400)).startswith('"')

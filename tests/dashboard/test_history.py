@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from streamq import StreamQ, calls
+from streamq import StreamQ
+from streamq.calls import rollup as rollup_calls
+from streamq.calls.call import Call
 from streamq.calls.rollup import MINUTE_MS, QUARTER_MS
+from streamq.control.rollups import Span
 from streamq.dashboard.history import ALL, SETTLED_MS, History, Look
 from streamq.keys import type_keys
-from streamq.rollups import Span
 
 STEPS: dict[Span, tuple[int, int]] = {"hour": (MINUTE_MS, 60), "day": (QUARTER_MS, 96)}
 
@@ -24,7 +26,7 @@ def filled(app: StreamQ) -> None:
                 key = keys.minute(at) if span == "hour" else keys.quarter(at)
                 fields = {"accepted": 3 * weight, "completed": at % 5, "retried": 1, f"run:{at % 40}": 7}
                 args = [part for pair in fields.items() for part in pair]
-                run(calls.Call(None, (key,), ("HSET", key, *args), int))
+                run(Call(None, (key,), ("HSET", key, *args), int))
 
 
 def look(app: StreamQ, history: History, later_ms: int = 0) -> Look:
@@ -54,9 +56,9 @@ def test_what_is_remembered_is_what_would_be_read(app: StreamQ, span: Span, type
 def test_what_is_over_is_read_once(app: StreamQ, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(app)
     history, read = History(), list[int]()
-    rollups = calls.rollups
+    rollups = rollup_calls.rollups
 
-    def counted(keys: list[str]) -> calls.Call[list[dict[str, int]]]:
+    def counted(keys: list[str]) -> Call[list[dict[str, int]]]:
         read.append(len(keys))
         return rollups(keys)
 

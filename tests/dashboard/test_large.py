@@ -15,14 +15,15 @@ from typing import Any
 import httpx
 import pytest
 
-from streamq import StreamQ, calls
-from streamq.codec import add_failure
+from streamq import StreamQ
+from streamq.calls import worker as worker_calls
+from streamq.control.dead_letters import DeadSelection
+from streamq.control.task_list import TaskFilter
 from streamq.dashboard import dashboard
 from streamq.dashboard.queries import LISTED
-from streamq.deadgroups import DeadSelection
+from streamq.envelope import add_failure
 from streamq.keys import shard_keys, type_keys
-from streamq.model import Completed, Died, Outcome, Settlement
-from streamq.tasklist import TaskFilter
+from streamq.model.outcome import Completed, Died, Outcome, Settlement
 from tests.dashboard.shop import TRUSTED
 from tests.dashboard.test_pages import client
 
@@ -115,20 +116,25 @@ def fill(app: StreamQ, each: int) -> None:
     ]
     settle(app, "bad", each, lambda n: Died("attempts", failures[n % 150], fingerprint=f"{n % 150:012x}"))
     for _ in range(each // 200):
-        run(app, calls.fetch("holder", 200, [calls.Source(type_keys("shop", 0, "waiting"), "n", 200)]))
+        run(
+            app,
+            worker_calls.fetch(
+                "holder", 200, [worker_calls.Source(type_keys("shop", 0, "waiting"), "n", 200)]
+            ),
+        )
     app.enqueue_many([waiting.bind(n) for n in range(each)])
 
 
 def settle(app: StreamQ, name: str, number: int, outcome: Callable[[int], Outcome]) -> None:
     keys, n, sequence = type_keys("shop", 0, name), 0, 0
-    run(app, calls.groups(keys.streams))
-    run(app, calls.groups(type_keys("shop", 0, "waiting").streams))
+    run(app, worker_calls.groups(keys.streams))
+    run(app, worker_calls.groups(type_keys("shop", 0, "waiting").streams))
     while n < number:
-        _, found = run(app, calls.fetch("c", 200, [calls.Source(keys, "n", 200)]))
+        _, found = run(app, worker_calls.fetch("c", 200, [worker_calls.Source(keys, "n", 200)]))
         entries = [entry for _, part in found for entry in part]
         settlements = [Settlement(e.place, e.place, outcome(n + at)) for at, e in enumerate(entries)]
         n, sequence = n + len(entries), sequence + 1
-        run(app, calls.settle(keys, shard_keys("shop", 0), "filler", sequence, settlements))
+        run(app, worker_calls.settle(keys, shard_keys("shop", 0), "filler", sequence, settlements))
 
 
 def run(app: StreamQ, call: Any) -> Any:

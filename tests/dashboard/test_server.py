@@ -18,8 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from streamq import StreamQ
 from streamq.dashboard import Bearer, dashboard
-from streamq.dashboard.checkup import Checkup
-from streamq.doctor import Check, Diagnosis
+from streamq.dashboard.findings import Checkup
+from streamq.doctor.check import Check
+from streamq.doctor.examination import Diagnosis
 from streamq.keys import DAEMON_HEARTBEATS, DAEMONS, shard_keys
 from streamq.telemetry.catalogue import METRICS, base
 from tests.conftest import command

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from streamq.doctor import Check, examine
-from streamq.transport import Address, SyncTransport
+from streamq.doctor.check import Check
+from streamq.doctor.examination import examine
+from streamq.transport.address import Address
+from streamq.transport.sync_transport import SyncTransport
 from tests.conftest import command
 
 Capture = pytest.CaptureFixture[str]

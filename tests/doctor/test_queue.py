@@ -7,9 +7,13 @@ from collections.abc import Iterator
 import orjson
 import pytest
 
-from streamq import calls
-from streamq.model import Died
-from streamq.transport import Address, SyncTransport
+from streamq.calls import daemon as daemon_calls
+from streamq.calls import producer as producer_calls
+from streamq.calls import question as question_calls
+from streamq.calls import worker as worker_calls
+from streamq.model.outcome import Died
+from streamq.transport.address import Address
+from streamq.transport.sync_transport import SyncTransport
 from tests.doctor.looks import look, one
 from tests.lua.shard import Shard
 
@@ -18,14 +22,14 @@ from tests.lua.shard import Shard
 def shard(url: str) -> Iterator[Shard]:
     transport = SyncTransport(Address.parse(url))
     found = Shard(transport)
-    found.run(calls.announce("shop", 1))
+    found.run(producer_calls.announce("shop", 1))
     yield found
     transport.close()
 
 
 def beat(shard: Shard, name: str, **details: object) -> None:
     told = {"heartbeat": 5.0, "types": ["email"], "version": "1.0"} | details
-    shard.run(calls.beat(shard.s, name, orjson.dumps(told)))
+    shard.run(worker_calls.beat(shard.s, name, orjson.dumps(told)))
 
 
 def test_nobody_is_there(shard: Shard, url: str) -> None:
@@ -40,9 +44,9 @@ def test_nobody_is_there(shard: Shard, url: str) -> None:
 
 
 def test_a_daemon_of_another_app_is_none_of_ours(shard: Shard, url: str) -> None:
-    shard.run(calls.attend("d1", b'{"only":"other","heartbeat":10}'))
+    shard.run(daemon_calls.attend("d1", b'{"only":"other","heartbeat":10}'))
     assert one(look(url), "daemon").status == "fault"
-    shard.run(calls.attend("d2", b'{"only":"shop","heartbeat":10}'))
+    shard.run(daemon_calls.attend("d2", b'{"only":"shop","heartbeat":10}'))
     assert one(look(url), "daemon").said == "1 alive: d2"
 
 
@@ -88,6 +92,6 @@ def test_long_silent_processes_are_forgotten_by_those_who_beat(shard: Shard) -> 
     beat(shard, "old")
     shard.command("ZADD", shard.s.workers, 1, "old")
     beat(shard, "new")
-    assert [name for name, _ in shard.run(calls.workers(shard.s))] == ["new"]
-    kept = shard.run(calls.heartbeats(shard.s))
+    assert [name for name, _ in shard.run(question_calls.workers(shard.s))] == ["new"]
+    kept = shard.run(question_calls.heartbeats(shard.s))
     assert list(kept) == ["new"]

@@ -9,7 +9,8 @@ import pytest
 from streamq import StreamQ, scripts
 from streamq.cli import main
 from streamq.doctor import needs
-from streamq.transport import Address, SyncTransport
+from streamq.transport.address import Address
+from streamq.transport.sync_transport import SyncTransport
 from tests.conftest import command
 from tests.doctor.looks import Capture, look, one
 

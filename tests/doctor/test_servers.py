@@ -13,7 +13,8 @@ from streamq.cli import main
 from streamq.doctor import node, server, slots
 from streamq.errors import AuthenticationFailed, RedisUnavailable
 from streamq.keys import DAEMONS
-from streamq.transport import Address, SyncTransport
+from streamq.transport.address import Address
+from streamq.transport.sync_transport import SyncTransport
 from tests.conftest import command
 from tests.doctor.conftest import Start
 from tests.doctor.looks import Capture, lasting, look, one, redis_binary

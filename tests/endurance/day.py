@@ -21,20 +21,12 @@ from typing import Any, Final
 
 import orjson
 
-from streamq import (
-    Daemon,
-    DaemonOptions,
-    Retry,
-    StreamQ,
-    Worker,
-    WorkerOptions,
-    calls,
-    get_context,
-    telemetry,
-)  # fmt: skip
+from streamq import Daemon, DaemonOptions, Retry, StreamQ, Worker, WorkerOptions, get_context  # fmt: skip
+from streamq.calls import worker as worker_calls
 from streamq.daemon.promoter import LONGEST_SLEEP
 from streamq.errors import RedisError, TaskError
-from streamq.transport import Address
+from streamq.telemetry import logs
+from streamq.transport.address import Address
 from tests.chaos.stage import Seat
 from tests.endurance import figures, tasks
 from tests.endurance.stage import Stage, said
@@ -240,7 +232,7 @@ def _explained(found: Day, what: str) -> int:
 
 async def serve(role: str) -> None:
     """A worker or a daemon with short intervals, which tells at its end how many rounds it made."""
-    telemetry.configure("error", "json")
+    logs.configure("error", "json")
     counted: Counter[str] = Counter()
     service = _daemon(counted) if role == "daemon" else _worker(counted)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, service.stop)
@@ -258,13 +250,13 @@ def _daemon(counted: Counter[str]) -> Daemon:
 def _worker(counted: Counter[str]) -> Worker:
     """What the worker sends is counted where its calls are built."""
     for name in ("beat", "renew"):
-        true = getattr(calls, name)
+        true = getattr(worker_calls, name)
 
         def built(*args: Any, name: str = name, true: Any = true) -> Any:
             counted[name] += 1
             return true(*args)
 
-        setattr(calls, name, built)
+        setattr(worker_calls, name, built)
     return Worker(tasks.app, WORKER)
 
 

@@ -9,8 +9,10 @@ import pytest
 
 from streamq import StreamQ, WorkerOptions, scripts
 from streamq.embedded import EmbeddedServer
-from streamq.transport import AsyncReader, SyncTransport, faults, wire
-from streamq.worker.unseen import Unseen
+from streamq.transport import faults, wire
+from streamq.transport.reader import AsyncReader
+from streamq.transport.sync_transport import SyncTransport
+from streamq.worker.lost_replies import LostReplies
 from tests.client.proxy import Proxy
 from tests.client.test_network import blocks
 from tests.conftest import command
@@ -57,7 +59,7 @@ async def test_a_settlement_whose_reply_is_lost(
             for n in (0, 1):
                 handle = await direct.asend("work", {"n": n})
                 await until(lambda handle=handle: handle.status() == "completed")  # type: ignore[misc]
-            await until(lambda: len(worker.parts.holdings) == 0)
+            await until(lambda: len(worker.parts.in_flight) == 0)
     out = capsys.readouterr()
     assert "doing=settle" in out.out + out.err
     with judged(guarded):
@@ -78,9 +80,9 @@ async def test_deliveries_that_never_arrived_are_handed_back(
     app, direct = StreamQ("shop", proxy.url), StreamQ("shop", tcp[0].url)
     if not guarded:
 
-        async def nothing(self: Unseen) -> None: ...
+        async def nothing(self: LostReplies) -> None: ...
 
-        monkeypatch.setattr(Unseen, "hand_back", nothing)
+        monkeypatch.setattr(LostReplies, "hand_back", nothing)
 
     @app.task(lease=60)
     async def work(n: int) -> int:

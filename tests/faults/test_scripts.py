@@ -10,11 +10,18 @@ from pathlib import Path
 import pytest
 
 import streamq
-from streamq import calls, codec, scripts
+from streamq import envelope, scripts
+from streamq.calls import daemon as daemon_calls
+from streamq.calls import operator as operator_calls
+from streamq.calls import producer as producer_calls
+from streamq.calls import worker as worker_calls
 from streamq.errors import ServerError, ServerFull
 from streamq.keys import GROUP
-from streamq.model import Completed, Died, HandedBack, Moved, NewTask, Retried, Settlement, TaskId
-from streamq.transport import GroupMissing, SyncTransport
+from streamq.model.outcome import Completed, Died, HandedBack, Retried, Settlement
+from streamq.model.reply import Moved
+from streamq.model.task import NewTask, TaskId
+from streamq.transport.faults import GroupMissing
+from streamq.transport.sync_transport import SyncTransport
 from tests.faults.proof import both, judged
 from tests.letters import dead_page
 from tests.lua.shard import Shard
@@ -59,10 +66,10 @@ def test_the_delivery_count_of_redis_is_no_attempt_number(shard: Shard, guarded:
     [held] = shard.fetch("me")
     place = (shard.t.normal, GROUP, "me", 0, held.place[1:])
     for _ in range(5):
-        shard.run(calls.renew(shard.t, "me", [(held.place, held.local)]))
+        shard.run(worker_calls.renew(shard.t, "me", [(held.place, held.local)]))
     noisy = without("renew", "entry, 'JUSTID')", "entry)")
     with guard(guarded, noisy), judged(guarded):
-        shard.run(calls.renew(shard.t, "me", [(held.place, held.local)]))
+        shard.run(worker_calls.renew(shard.t, "me", [(held.place, held.local)]))
         assert shard.command("XPENDING", shard.t.normal, GROUP, "-", "+", 1)[0][3] == 1
     shard.command("XCLAIM", *place)
     shard.settle([held], Retried(0, NONE))
@@ -91,14 +98,14 @@ def test_only_one_of_two_holders_settles(shard: Shard, guarded: bool) -> None:
 def test_one_suspect_in_all_whatever_its_type(shard: Shard, guarded: bool) -> None:
     """A poison task must be alone in its process. Guard: fetch takes one suspect of all suspect streams."""
     other = Shard(shard.transport)
-    other.t = calls.Source(shard.t, "s", 1).keys.__class__("shop", 0, "other")
-    shard.run(calls.groups(other.t.streams))
+    other.t = worker_calls.Source(shard.t, "s", 1).keys.__class__("shop", 0, "other")
+    shard.run(worker_calls.groups(other.t.streams))
     for t in (shard.t, other.t):
         shard.command("XADD", t.suspect, "*", "p", "{}", "l", "2")
-    sources = [calls.Source(shard.t, "s", 1), calls.Source(other.t, "s", 1)]
+    sources = [worker_calls.Source(shard.t, "s", 1), worker_calls.Source(other.t, "s", 1)]
     several = without("fetch", "suspect_taken = suspect_taken or suspected(last)")
     with guard(guarded, several), judged(guarded):
-        _, found = shard.run(calls.fetch("me", 10, sources))
+        _, found = shard.run(worker_calls.fetch("me", 10, sources))
         assert sum(len(entries) for _, entries in found) == 1
 
 
@@ -129,15 +136,17 @@ def test_two_processes_never_have_one_name(url: str) -> None:
 def test_nothing_that_holds_live_tasks_ever_expires(shard: Shard) -> None:
     """F03, C06: a TTL would wipe a stream and its group, and a clock jump would end it at once. Guard: only
     what may be forgotten has one: writers, results, the log of the rate limit."""
-    shard.run(calls.register(shard.t, shard.s, "x", {"rate_limit": "100", "rate_period_ms": "60000"}))
+    shard.run(
+        producer_calls.register(shard.t, shard.s, "x", {"rate_limit": "100", "rate_period_ms": "60000"})
+    )
     local = shard.put(delay_ms=60_000)
     for outcome in (Completed(b"1", 60_000), Retried(60_000, NONE), Died("attempts", NONE), HandedBack()):
         shard.put()
         shard.settle(shard.fetch(), outcome)
     shard.put()
     shard.fetch()
-    shard.run(calls.cancel(shard.t, shard.s, TaskId("email", 0, local)))
-    shard.run(calls.beat(shard.s, "me", b"{}"))
+    shard.run(producer_calls.cancel(shard.t, shard.s, TaskId("email", 0, local)))
+    shard.run(worker_calls.beat(shard.s, "me", b"{}"))
     mortal = {key for key in shard.command("KEYS", "*") if shard.command("PTTL", key) != -1}
     assert mortal
     assert all(re.search(rb":(writer:|results:|rate$)", key) for key in mortal)
@@ -188,13 +197,13 @@ def test_a_full_server_drains(full: Shard, guarded: bool) -> None:
         try:
             full.promote_until(1)
             assert full.reclaim().returned == 1
-            assert full.run(calls.repair(full.t, "n", "-", 100)) == ("", 1)
-            assert full.run(calls.requeue(full.t, 10, full.now() + 1))[0] == 1
+            assert full.run(daemon_calls.repair(full.t, "n", "-", 100)) == ("", 1)
+            assert full.run(operator_calls.requeue(full.t, 10, full.now() + 1))[0] == 1
             held = full.fetch(budget=10)
-            assert full.run(calls.renew(full.t, "c", [(d.place, d.local) for d in held])).fenced == ()
+            assert full.run(worker_calls.renew(full.t, "c", [(d.place, d.local) for d in held])).fenced == ()
             assert all(full.settle(held[:1], Retried(60_000, NONE)))
             assert all(full.settle(held[1:]))
-            full.run(calls.beat(full.s, "c", b"{}"))
+            full.run(worker_calls.beat(full.s, "c", b"{}"))
         except ServerFull as error:
             raise AssertionError from error
         assert full.snapshot().scheduled == 2
@@ -217,7 +226,7 @@ def test_payloads_are_opaque(shard: Shard, guarded: bool) -> None:
             shard.settle([held], outcome)
             if outcome == Retried(1, NONE):
                 shard.promote_until(1)
-        shard.run(calls.requeue(shard.t, 10, shard.now() + 1))
+        shard.run(operator_calls.requeue(shard.t, 10, shard.now() + 1))
         for _ in range(2):
             [held] = shard.fetch()
             assert held.payload == payload
@@ -249,9 +258,9 @@ def test_an_entry_larger_than_lua_can_append_stops_nobody(shard: Shard, guarded:
 
 def test_the_largest_batches_fit(shard: Shard) -> None:
     """E04: the bounds of every script are below what unpack can take."""
-    from streamq.client import BATCH
     from streamq.daemon.janitor import LIMIT
-    from streamq.options import DaemonOptions
+    from streamq.options.service import DaemonOptions
+    from streamq.transport.writer import BATCH
     from streamq.worker.settler import BATCH as SETTLED
 
     shard.enqueue(*[NewTask(b"{}") for _ in range(BATCH)])
@@ -264,8 +273,8 @@ def test_the_largest_batches_fit(shard: Shard) -> None:
     for _ in range(4):
         for answer in shard.enqueue(*[NewTask(b"{}") for _ in range(BATCH)]):
             task = TaskId("email", 0, answer.local)  # type: ignore[union-attr]
-            shard.run(calls.cancel(shard.t, shard.s, task))
-    assert shard.run(calls.trim([shard.t], shard.s, -1000, 0, LIMIT * 10)) == LIMIT * 10
+            shard.run(producer_calls.cancel(shard.t, shard.s, task))
+    assert shard.run(daemon_calls.trim([shard.t], shard.s, -1000, 0, LIMIT * 10)) == LIMIT * 10
 
 
 def test_an_error_in_the_middle_of_a_script_loses_nothing(shard: Shard) -> None:
@@ -277,7 +286,7 @@ def test_an_error_in_the_middle_of_a_script_loses_nothing(shard: Shard) -> None:
     with pytest.raises(ServerError, match="WRONGTYPE .* nothing was written"):
         shard.settle([held], Retried(60_000, NONE))
     shard.command("DEL", shard.t.schedule)
-    assert shard.run(calls.repair(shard.t, "n", "-", 100)) == ("", 0)
+    assert shard.run(daemon_calls.repair(shard.t, "n", "-", 100)) == ("", 0)
     assert (held.local, shard.snapshot().running) == (local, 1)
     assert shard.settle([held], Retried(60_000, NONE)) == [True]
     assert shard.snapshot().scheduled == 1
@@ -289,7 +298,7 @@ def test_an_error_in_the_middle_of_a_script_loses_nothing(shard: Shard) -> None:
 @both
 def test_a_foreign_entry_is_counted_once_however_often_it_is_requeued(shard: Shard, guarded: bool) -> None:
     """I5: it would be a dead letter again each time. Guard: what has no payload stays."""
-    history = codec.add_failure(b"", attempt=0, at_ms=1, worker="w", error="E", message="m", traceback="")
+    history = envelope.add_failure(b"", attempt=0, at_ms=1, worker="w", error="E", message="m", traceback="")
     shard.command("XADD", shard.t.normal, "*", "what", "ever")
     lenient = without("requeue", "good and field(letter[4], 'p') and", "good and")
     with guard(guarded, lenient), judged(guarded):
@@ -298,9 +307,9 @@ def test_a_foreign_entry_is_counted_once_however_often_it_is_requeued(shard: Sha
             assert len(found) == entries
             for entry in found:
                 item = Settlement(entry.place, entry.place, Died("foreign", history, started=False))
-                shard.run(calls.settle(shard.t, shard.s, "w", shard.sequence(), [item]))
+                shard.run(worker_calls.settle(shard.t, shard.s, "w", shard.sequence(), [item]))
             shard.snapshot()
-            assert shard.run(calls.requeue(shard.t, 10, shard.now() + 1)) == Moved(0, 1, 1)
+            assert shard.run(operator_calls.requeue(shard.t, 10, shard.now() + 1)) == Moved(0, 1, 1)
 
 
 @both
@@ -325,7 +334,7 @@ def test_a_stream_that_was_overwritten_does_not_hide_the_others(shard: Shard, gu
 def test_a_lease_that_no_app_can_have_stored_counts_as_none(shard: Shard, lease: str, guarded: bool) -> None:
     """A lease of nothing would take every task from its living worker, one without end none from a dead
     one. Guard: whole() in reclaim.lua."""
-    shard.run(calls.register(shard.t, shard.s, "x", {"lease_ms": lease}))
+    shard.run(producer_calls.register(shard.t, shard.s, "x", {"lease_ms": lease}))
     shard.put()
     [held] = shard.fetch()
     open_ = without(
@@ -341,4 +350,4 @@ def test_a_lease_that_no_app_can_have_stored_counts_as_none(shard: Shard, lease:
             assert shard.reclaim().returned == 1
         except ServerError as error:
             raise AssertionError from error
-        assert shard.run(calls.renew(shard.t, "c", [])).lease_ms == 10_000
+        assert shard.run(worker_calls.renew(shard.t, "c", [])).lease_ms == 10_000

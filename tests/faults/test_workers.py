@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from streamq import Daemon, StreamQ, WorkerOptions, codec
+from streamq import Daemon, StreamQ, WorkerOptions, envelope
 from streamq.embedded import EmbeddedServer
 from streamq.keys import GROUP
-from streamq.transport import returned
-from streamq.worker.incarnations import Incarnations
+from streamq.transport.server_wait import returned
 from streamq.worker.leases import LeaseKeeper
+from streamq.worker.server_epochs import ServerEpochs
 from tests.client.proxy import Proxy
 from tests.conftest import command
 from tests.faults.proof import both, judged, limit
@@ -119,7 +119,7 @@ async def test_a_delivery_whose_id_is_anothers_now_is_not_settled(
     app = StreamQ("shop", proxy.url)
     started, release = asyncio.Event(), asyncio.Event()
     if not guarded:
-        monkeypatch.setattr(Incarnations, "of", lambda self, shard: None)
+        monkeypatch.setattr(ServerEpochs, "of", lambda self, shard: None)
         monkeypatch.setattr(LeaseKeeper, "renew_all", lambda self: None)  # it would notice in time, by luck
 
     @app.task(lease=60)
@@ -131,7 +131,7 @@ async def test_a_delivery_whose_id_is_anothers_now_is_not_settled(
     async with working(app, CALM) as worker:
         await work.aenqueue()
         await started.wait()
-        [held] = worker.parts.holdings.snapshot(("work", 0))
+        [held] = worker.parts.in_flight.snapshot(("work", 0))
         entry = held.delivery.place[1:]
         proxy.go_down()
         server.stop()
@@ -147,7 +147,7 @@ async def test_a_delivery_whose_id_is_anothers_now_is_not_settled(
             proxy.come_back()
             await returned(worker._given.transport)
             release.set()
-        await until(lambda: len(worker.parts.holdings) == 0)
+        await until(lambda: len(worker.parts.in_flight) == 0)
         with judged(guarded):
             assert command(server.url, "XLEN", STREAM) == 1
             pending = command(server.url, "XPENDING", STREAM, GROUP, "-", "+", 10)
@@ -165,7 +165,7 @@ async def test_an_entry_with_no_sound_id_stops_no_worker(
     """Its result would have no key, and the batch that it was settled in failed as a whole. Guard: the codec
     takes only what streamq can have written."""
     if not guarded:
-        monkeypatch.setattr(codec, "LOCAL_PATTERN", re.compile(".*", re.DOTALL))
+        monkeypatch.setattr(envelope, "LOCAL_PATTERN", re.compile(".*", re.DOTALL))
 
     @app.task(lease=60)
     async def work() -> int:

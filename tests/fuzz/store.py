@@ -16,8 +16,9 @@ import orjson
 from streamq import StreamQ, TaskHandle
 from streamq.cli import main
 from streamq.keys import shard_keys, type_keys
-from streamq.model import TaskId
-from streamq.transport import Address, SyncTransport
+from streamq.model.task import TaskId
+from streamq.transport.address import Address
+from streamq.transport.sync_transport import SyncTransport
 from tests.fuzz.hostile import ODD
 
 APPS, DAEMONS, BEATS = "streamq:apps", "streamq:daemons", "streamq:daemon_heartbeats"
@@ -73,7 +74,7 @@ class Store:
         self.ids: list[str] = []
 
     def ask(self, *args: str | int | bytes) -> Any:
-        from streamq.calls import Call
+        from streamq.calls.call import Call
 
         return self._transport.run(Call(None, (), args, lambda reply: reply))
 

@@ -24,15 +24,15 @@ from argcomplete.finders import CompletionFinder
 from streamq import StreamQ
 from streamq.cli import completion, main
 from streamq.daemon.backlog import Backlog
-from streamq.daemon.directory import Directory
+from streamq.daemon.chore_status import ChoreStatus
+from streamq.daemon.discovery import Discovery
 from streamq.daemon.loop import Faults
-from streamq.daemon.rounds import Rounds
 from streamq.dashboard import Anyone, dashboard
 from streamq.embedded import EmbeddedServer
 from streamq.keys import VALUES as KINDS
 from streamq.keys import known_key, shard_keys
-from streamq.telemetry.sums import Sums
-from streamq.transport import AsyncTransport
+from streamq.telemetry.counters import Counters
+from streamq.transport.async_transport import AsyncTransport
 from tests.fuzz import store
 from tests.fuzz.running import WORKER, shop
 from tests.fuzz.store import NEIGHBOUR, Store
@@ -194,7 +194,7 @@ class Looker:
     async def _backlog(self) -> None:
         transport = AsyncTransport(self.here.app.address)
         try:
-            directory, rounds = Directory(transport), Rounds(Sums())
+            directory, rounds = Discovery(transport), ChoreStatus(Counters())
             await directory.look(Faults("discover", rounds))
             view = await Backlog(transport, directory, rounds).look()
             if not any(row["type"] == NEIGHBOUR for row in view.rows or ()):

@@ -19,7 +19,7 @@ import structlog
 
 from streamq import Daemon, StreamQ, Worker, WorkerOptions
 from streamq.errors import StreamQError
-from streamq.model import TaskId
+from streamq.model.task import TaskId
 from tests.fuzz import store
 from tests.fuzz.running import DAEMON
 from tests.fuzz.store import APPS, NEIGHBOUR, Store

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from streamq import Inspector, StreamQError, TaskInfo
 from streamq.cli import main
+from streamq.control.task_list import TaskFilter
 from streamq.embedded import EmbeddedServer
-from streamq.tasklist import TaskFilter
 from tests.fuzz.hostile import entries, odd_bytes, packed, rows, scores, thorough
 from tests.fuzz.running import PREFIX, Shop, alive, good_ones_end, shop
 from tests.letters import all_dead

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamq.errors import UsageError
-from streamq.transport import Address
+from streamq.transport.address import Address
 from tests.fuzz.hostile import thorough
 
 PIECES = [

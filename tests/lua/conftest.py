@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamq.transport import SyncTransport
+from streamq.transport.sync_transport import SyncTransport
 from tests.lua.shard import Shard
 
 

@@ -7,24 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamq import calls, codec
-from streamq.calls import Call, Source
+from streamq import envelope
+from streamq.calls import daemon as daemon_calls
+from streamq.calls import producer as producer_calls
+from streamq.calls import question as question_calls
+from streamq.calls import worker as worker_calls
+from streamq.calls.call import Call, R
+from streamq.calls.locate import locate
+from streamq.calls.worker import Source
 from streamq.keys import GROUP, shard_keys, type_keys
-from streamq.model import (
-    Accepted,
-    Answer,
-    Completed,
-    Delivery,
-    Entry,
-    Located,
-    NewTask,
-    Outcome,
-    Priority,
-    Promotion,
-    Reclaim,
-    Settlement,
-)
-from streamq.transport import SyncTransport
+from streamq.model.delivery import Delivery, Entry
+from streamq.model.outcome import Completed, Outcome, Settlement
+from streamq.model.reply import Located, Promotion, Reclaim
+from streamq.model.task import Accepted, Answer, NewTask, Priority
+from streamq.transport.sync_transport import SyncTransport
 
 
 @dataclass(frozen=True)
@@ -48,10 +44,10 @@ class Shard:
         self.t = type_keys("shop", shard, "email")
         self.s = shard_keys("shop", shard)
         self.number = 0
-        self.run(calls.register(self.t, self.s, "tests:email", policy or {}))
-        self.run(calls.groups(self.t.streams))
+        self.run(producer_calls.register(self.t, self.s, "tests:email", policy or {}))
+        self.run(worker_calls.groups(self.t.streams))
 
-    def run(self, call: Call[calls.R]) -> calls.R:
+    def run(self, call: Call[R]) -> R:
         return self.transport.run(call, patience=0)
 
     def command(self, *args: Any) -> Any:
@@ -63,7 +59,7 @@ class Shard:
 
     def enqueue(self, *tasks: NewTask, writer: str = "w", sequence: int | None = None) -> list[Answer]:
         number = self.sequence() if sequence is None else sequence
-        return self.run(calls.enqueue(self.t, self.s, writer, number, tasks))
+        return self.run(producer_calls.enqueue(self.t, self.s, writer, number, tasks))
 
     def put(
         self, payload: bytes = b"{}", *, priority: Priority = "normal", delay_ms: int | None = None
@@ -75,12 +71,12 @@ class Shard:
 
     def fetch(self, consumer: str = "c", budget: int = 100, letters: str = "shnl") -> list[Delivery]:
         sources = [Source(self.t, letter, 1 if letter == "s" else budget) for letter in letters]
-        _, found = self.run(calls.fetch(consumer, budget, sources))
-        return [codec.decode("email", self.t.shard, entry) for _, entries in found for entry in entries]
+        _, found = self.run(worker_calls.fetch(consumer, budget, sources))
+        return [envelope.decode("email", self.t.shard, entry) for _, entries in found for entry in entries]
 
     def fetch_raw(self, consumer: str = "c") -> list[Entry]:
         sources = [Source(self.t, letter, 100) for letter in "shnl"]
-        _, found = self.run(calls.fetch(consumer, 100, sources))
+        _, found = self.run(worker_calls.fetch(consumer, 100, sources))
         return [entry for _, entries in found for entry in entries]
 
     def settle(
@@ -89,7 +85,7 @@ class Shard:
         outcome = outcome if outcome is not None else Completed()
         items = [Settlement(d.place, d.local, outcome) for d in deliveries]
         number = self.sequence() if sequence is None else sequence
-        return self.run(calls.settle(self.t, self.s, "settler", number, items))
+        return self.run(worker_calls.settle(self.t, self.s, "settler", number, items))
 
     def age(self, delivery: Delivery, ms: int) -> None:
         """Make a delivery look as if its worker had been silent for so long."""
@@ -104,13 +100,13 @@ class Shard:
         return self.t.stream(delivery.place[0])
 
     def reclaim(self, letter: str = "n", cursor: str = "0-0", limit: int = 100, expected: int = 0) -> Reclaim:
-        return self.run(calls.reclaim(self.t, self.s, letter, cursor, limit, expected))
+        return self.run(daemon_calls.reclaim(self.t, self.s, letter, cursor, limit, expected))
 
     def reclaim_all(self) -> int:
         return sum(self.reclaim(letter).returned for letter in "hnls")
 
     def promote(self, limit: int = 100) -> Promotion:
-        return self.run(calls.promote(self.t, limit))
+        return self.run(daemon_calls.promote(self.t, limit))
 
     def promote_until(self, number: int) -> None:
         """Promote what becomes due, until so many have been moved."""
@@ -120,22 +116,22 @@ class Shard:
             assert time.monotonic() < deadline, f"only {moved} of {number} became due"
 
     def locate(self, local: str) -> Located:
-        return self.run(calls.locate(self.t, local))
+        return self.run(locate(self.t, local))
 
     def state(self, local: str) -> str:
         return self.locate(local).state
 
     def now(self) -> int:
-        return self.run(calls.now())
+        return self.run(question_calls.now())
 
     def snapshot(self) -> Snapshot:
-        c = self.run(calls.counts(self.t))
+        c = self.run(question_calls.counts(self.t))
         assert c.imbalance == 0, f"the books are wrong by {c.imbalance}: {c}"
         return Snapshot(c.ready, c.running, c.scheduled, c.dead, {k: v for k, v in c.counters.items() if v})
 
     def running(self) -> int:
         """How many are held, also where the books cannot balance."""
-        return self.run(calls.counts(self.t)).running
+        return self.run(question_calls.counts(self.t)).running
 
-    def sizes(self) -> calls.Sizes:
-        return self.run(calls.sizes(self.t))
+    def sizes(self) -> question_calls.Sizes:
+        return self.run(question_calls.sizes(self.t))

@@ -10,25 +10,20 @@ from typing import Any
 
 import pytest
 
-from streamq import calls, scripts
-from streamq.calls import Call
+from streamq import scripts
+from streamq.calls import daemon as daemon_calls
+from streamq.calls import operator as operator_calls
+from streamq.calls import producer as producer_calls
+from streamq.calls import rollup as rollup_calls
+from streamq.calls import worker as worker_calls
+from streamq.calls.call import Call
 from streamq.calls.producer import ShardClosed
 from streamq.errors import StreamQError
 from streamq.keys import known_key, type_keys
-from streamq.model import (
-    Cancelled,
-    Completed,
-    Died,
-    Expired,
-    HandedBack,
-    IdempotencyKey,
-    NewTask,
-    Note,
-    Retried,
-    Settlement,
-    TaskId,
-)
-from streamq.transport import SyncTransport
+from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Retried, Settlement
+from streamq.model.reply import Note
+from streamq.model.task import IdempotencyKey, NewTask, TaskId
+from streamq.transport.sync_transport import SyncTransport
 from tests.lua.shard import Shard
 
 NOTE = Note("action-1", b'{"by":"ada"}')
@@ -57,7 +52,7 @@ def settling(shard: Shard, several: bool) -> Call[Any]:
         Settlement(delivery.place, delivery.local, outcomes[n % len(outcomes)])
         for n, delivery in enumerate(held)
     ]
-    return calls.settle(shard.t, shard.s, "worker", 1, items)
+    return worker_calls.settle(shard.t, shard.s, "worker", 1, items)
 
 
 def lost(shard: Shard) -> str:
@@ -89,8 +84,12 @@ def expired(shard: Shard) -> None:
     shard.enqueue(NewTask(b"{}", fields=(("x", "0"),)))
 
 
+def fetching(shard: Shard) -> Call[Any]:
+    return worker_calls.fetch("c", 5, [worker_calls.Source(shard.t, "n", 5)])
+
+
 def new(shard: Shard, *tasks: NewTask, writer: str = "new") -> Call[Any]:
-    return calls.enqueue(shard.t, shard.s, writer, 1, tasks)
+    return producer_calls.enqueue(shard.t, shard.s, writer, 1, tasks)
 
 
 def requeueing(shard: Shard, build: Any) -> Call[Any]:
@@ -121,7 +120,7 @@ LIMITS = {"rate_limit": "100", "rate_period_ms": "1000", "max_backlog": "100"}
 
 
 def limited(shard: Shard) -> Call[Any]:
-    shard.run(calls.register(shard.t, shard.s, "tests:email", LIMITS))
+    shard.run(producer_calls.register(shard.t, shard.s, "tests:email", LIMITS))
     return new(shard, *FULL)
 
 
@@ -140,41 +139,41 @@ SCRIPTS: dict[str, Make] = {
     "enqueue one": lambda s: new(s, NewTask(b"{}")),
     "enqueue one of a writer that is known": after(
         lambda s: s.run(new(s, NewTask(b"{}"))),
-        lambda s: calls.enqueue(s.t, s.s, "new", 2, [NewTask(b"{}"), NewTask(b"{}")]),
+        lambda s: producer_calls.enqueue(s.t, s.s, "new", 2, [NewTask(b"{}"), NewTask(b"{}")]),
     ),
     "enqueue of several priorities": lambda s: new(s, *MIXED),
     "enqueue of all kinds": lambda s: new(s, *FULL),
     "enqueue with limits": limited,
     "settle plainly": lambda s: settling(s, several=False),
     "settle all kinds": lambda s: settling(s, several=True),
-    "fetch": after(lambda s: s.put(), lambda s: calls.fetch("c", 5, [calls.Source(s.t, "n", 5)])),
-    "muster": after(lambda s: s.put(), lambda s: calls.muster(s.s, s.t.streams)),
-    "watch": lambda s: calls.watch(s.s, found=False, force=False),
+    "fetch": after(lambda s: s.put(), fetching),
+    "muster": after(lambda s: s.put(), lambda s: worker_calls.muster(s.s, s.t.streams)),
+    "watch": lambda s: worker_calls.watch(s.s, found=False, force=False),
     "renew": after(
         lambda s: (s.put(), s.fetch("w")),
-        lambda s: calls.renew(s.t, "w", [(held(s), "x")]),
+        lambda s: worker_calls.renew(s.t, "w", [(held(s), "x")]),
     ),
-    "reclaim": after(lost, lambda s: calls.reclaim(s.t, s.s, "n", "0-0", 10, 0)),
-    "promote": after(overdue, lambda s: calls.promote(s.t, 10)),
-    "expire": after(expired, lambda s: calls.expire(s.t, 10)),
-    "cancel": lambda s: calls.cancel(s.t, s.s, _task(s, s.put()), NOTE),
-    "cancel what is scheduled": lambda s: calls.cancel(s.t, s.s, _task(s, scheduled(s)), NOTE),
-    "requeue": lambda s: requeueing(s, calls.requeue),
-    "purge": lambda s: requeueing(s, calls.purge),
-    "run_now": lambda s: calls.run_now(s.t, scheduled(s), NOTE),
-    "repair": after(limbo, lambda s: calls.repair(s.t, "n", "-", 10)),
-    "restamp": after(lost, lambda s: calls.restamp(s.t.normal, "-", 10)),
-    "groups": lambda s: calls.groups(type_keys("shop", 0, "other").streams),
-    "register": lambda s: calls.register(s.t, s.s, "tests:other", {"lease_ms": "500"}),
-    "beat": lambda s: calls.beat(s.s, "w", b"{}"),
-    "sample": lambda s: calls.sample([s.t, type_keys("shop", 0, "other")], s.now()),
-    "wait": lambda s: calls.wait(s.t, s.put(), 60_000),
-    "announce": lambda s: calls.announce("shop", 2),
-    "close_shard": lambda s: calls.close_shard(s.s, [s.t], 1),
-    "leave": lambda s: calls.leave(s.s, "w", s.t.streams),
-    "pause": lambda s: calls.pause(s.s, "email", b"{}", NOTE),
-    "forget": lambda s: calls.forget(s.t, [], [], drop=False, note=NOTE),
-    "drain": lambda s: calls.drain(s.s, "w", NOTE),
+    "reclaim": after(lost, lambda s: daemon_calls.reclaim(s.t, s.s, "n", "0-0", 10, 0)),
+    "promote": after(overdue, lambda s: daemon_calls.promote(s.t, 10)),
+    "expire": after(expired, lambda s: daemon_calls.expire(s.t, 10)),
+    "cancel": lambda s: producer_calls.cancel(s.t, s.s, _task(s, s.put()), NOTE),
+    "cancel what is scheduled": lambda s: producer_calls.cancel(s.t, s.s, _task(s, scheduled(s)), NOTE),
+    "requeue": lambda s: requeueing(s, operator_calls.requeue),
+    "purge": lambda s: requeueing(s, operator_calls.purge),
+    "run_now": lambda s: operator_calls.run_now(s.t, scheduled(s), NOTE),
+    "repair": after(limbo, lambda s: daemon_calls.repair(s.t, "n", "-", 10)),
+    "restamp": after(lost, lambda s: daemon_calls.restamp(s.t.normal, "-", 10)),
+    "groups": lambda s: worker_calls.groups(type_keys("shop", 0, "other").streams),
+    "register": lambda s: producer_calls.register(s.t, s.s, "tests:other", {"lease_ms": "500"}),
+    "beat": lambda s: worker_calls.beat(s.s, "w", b"{}"),
+    "sample": lambda s: rollup_calls.sample([s.t, type_keys("shop", 0, "other")], s.now()),
+    "wait": lambda s: producer_calls.wait(s.t, s.put(), 60_000),
+    "announce": lambda s: producer_calls.announce("shop", 2),
+    "close_shard": lambda s: daemon_calls.close_shard(s.s, [s.t], 1),
+    "leave": lambda s: worker_calls.leave(s.s, "w", s.t.streams),
+    "pause": lambda s: operator_calls.pause(s.s, "email", b"{}", NOTE),
+    "forget": lambda s: operator_calls.forget(s.t, [], [], drop=False, note=NOTE),
+    "drain": lambda s: operator_calls.drain(s.s, "w", NOTE),
 }  # fmt: skip
 
 
@@ -248,7 +247,7 @@ def test_a_bell_that_is_none_keeps_no_task_from_its_stream(shard: Shard, name: s
     shard.age(delivery, 60_000)
     assert shard.reclaim().returned == 1
     later = shard.put(delay_ms=60_000)
-    assert shard.run(calls.run_now(shard.t, later))
+    assert shard.run(operator_calls.run_now(shard.t, later))
     shard.put(delay_ms=1)
     shard.promote_until(1)
     [*_, taken] = shard.fetch()

@@ -6,9 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from streamq import calls
+from streamq.calls import daemon as daemon_calls
+from streamq.calls import operator as operator_calls
+from streamq.calls import worker as worker_calls
 from streamq.keys import GROUP
-from streamq.model import Died, HandedBack, NewTask, Note, Retried
+from streamq.model.outcome import Died, HandedBack, Retried
+from streamq.model.reply import Note
+from streamq.model.task import NewTask
 from tests.lua.shard import Shard
 
 
@@ -21,19 +25,19 @@ def _dead(shard: Shard) -> str:
 def _requeue(shard: Shard) -> None:
     _dead(shard)
     _listen(shard)
-    shard.run(calls.requeue(shard.t, 10, shard.now()))
+    shard.run(operator_calls.requeue(shard.t, 10, shard.now()))
 
 
 def _resubmit(shard: Shard) -> None:
     local = _dead(shard)
     _listen(shard)
-    assert shard.run(calls.resubmit(shard.t, local, b"{}", Note("a", b"b")))
+    assert shard.run(operator_calls.resubmit(shard.t, local, b"{}", Note("a", b"b")))
 
 
 def _run_now(shard: Shard) -> None:
     local = shard.put(delay_ms=60_000)
     _listen(shard)
-    assert shard.run(calls.run_now(shard.t, local))
+    assert shard.run(operator_calls.run_now(shard.t, local))
 
 
 def _promote(shard: Shard) -> None:
@@ -47,7 +51,7 @@ def _reclaim(shard: Shard) -> None:
     [delivery] = shard.fetch()
     shard.age(delivery, 10_000_000)
     _listen(shard)
-    assert shard.run(calls.reclaim(shard.t, shard.s, "n", "0-0", 10, 0)).returned == 1
+    assert shard.run(daemon_calls.reclaim(shard.t, shard.s, "n", "0-0", 10, 0)).returned == 1
 
 
 def _repair(shard: Shard) -> None:
@@ -55,7 +59,7 @@ def _repair(shard: Shard) -> None:
     [delivery] = shard.fetch()
     shard.command("XACK", shard.t.normal, GROUP, delivery.place[1:])
     _listen(shard)
-    assert shard.run(calls.repair(shard.t, "n", "-", 10))[1] == 1
+    assert shard.run(daemon_calls.repair(shard.t, "n", "-", 10))[1] == 1
 
 
 def _retry(shard: Shard) -> None:
@@ -84,7 +88,7 @@ def _enqueue_with_more(shard: Shard) -> None:
 
 def _listen(shard: Shard) -> None:
     assert shard.command("ZCARD", shard.s.ready) == 0
-    shard.run(calls.watch(shard.s, found=False, force=False))
+    shard.run(worker_calls.watch(shard.s, found=False, force=False))
 
 
 WAYS = [
@@ -97,10 +101,10 @@ WAYS = [
 def test_it_rings_and_a_fetch_that_empties_takes_it_out(shard: Shard, way: Callable[[Shard], None]) -> None:
     way(shard)
     stream = shard.t.suspect if way is _hand_back else shard.t.normal
-    assert shard.run(calls.listed(shard.s)) == [stream.encode()]
+    assert shard.run(worker_calls.listed(shard.s)) == [stream.encode()]
     assert shard.command("ZRANGE", shard.s.bell, 0, -1) == [stream.encode()]
-    sources = [calls.Source(shard.t, letter, 10) for letter in "sn"]
-    _, found = shard.run(calls.fetch("c", 10, sources, rings=True))
+    sources = [worker_calls.Source(shard.t, letter, 10) for letter in "sn"]
+    _, found = shard.run(worker_calls.fetch("c", 10, sources, rings=True))
     assert len(found) == 1
     assert shard.command("EXISTS", shard.s.ready, shard.s.bell) == 0
 
@@ -109,10 +113,10 @@ def test_what_is_left_stays_and_another_is_woken(shard: Shard) -> None:
     _listen(shard)
     shard.enqueue(*[NewTask(b"{}") for _ in range(3)])
     for left in (2, 1):
-        assert shard.run(calls.answer_bell(shard.s, 0.1)) == shard.t.normal.encode()
-        shard.run(calls.fetch("c", 1, [calls.Source(shard.t, "n", 1)], rings=True))
-        assert len(shard.run(calls.listed(shard.s))) == 1, left
-    shard.run(calls.fetch("c", 1, [calls.Source(shard.t, "n", 1)], rings=True))
+        assert shard.run(worker_calls.answer_bell(shard.s, 0.1)) == shard.t.normal.encode()
+        shard.run(worker_calls.fetch("c", 1, [worker_calls.Source(shard.t, "n", 1)], rings=True))
+        assert len(shard.run(worker_calls.listed(shard.s))) == 1, left
+    shard.run(worker_calls.fetch("c", 1, [worker_calls.Source(shard.t, "n", 1)], rings=True))
     assert shard.command("EXISTS", shard.s.ready, shard.s.bell) == 0
 
 
@@ -125,6 +129,6 @@ def test_what_did_not_ring_is_mustered_once(shard: Shard) -> None:
     shard.put()
     shard.put(priority="low")
     shard.fetch(letters="l")
-    assert shard.run(calls.muster(shard.s, shard.t.streams)) == 1  # what runs is not ready
-    assert shard.run(calls.listed(shard.s)) == [shard.t.normal.encode()]
-    assert shard.run(calls.muster(shard.s, shard.t.streams)) == 0
+    assert shard.run(worker_calls.muster(shard.s, shard.t.streams)) == 1  # what runs is not ready
+    assert shard.run(worker_calls.listed(shard.s)) == [shard.t.normal.encode()]
+    assert shard.run(worker_calls.muster(shard.s, shard.t.streams)) == 0

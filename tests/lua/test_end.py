@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
-from streamq import calls, scripts
+from streamq import scripts
+from streamq.calls import daemon as daemon_calls
+from streamq.calls import producer as producer_calls
 from streamq.keys import GROUP
-from streamq.model import Accepted, Cancelled, Died, NewTask, Retried, TaskId
-from streamq.transport import SyncTransport
+from streamq.model.outcome import Cancelled, Died, Retried
+from streamq.model.task import Accepted, NewTask, TaskId
+from streamq.transport.sync_transport import SyncTransport
 from tests.lua.shard import Shard
 from tests.variant import changed
 
@@ -37,25 +40,25 @@ def claiming(shard: Shard, **fields: str) -> str:
 
 def cancelling(shard: Shard) -> str:
     local = claiming(shard)
-    assert shard.run(calls.cancel(shard.t, shard.s, TaskId.parse(f"email:0:{local}"))) == "cancelled"
+    assert shard.run(producer_calls.cancel(shard.t, shard.s, TaskId.parse(f"email:0:{local}"))) == "cancelled"
     return "x"
 
 
 def cancelling_what_is_scheduled(shard: Shard) -> str:
     local = claiming(shard, later="")
-    assert shard.run(calls.cancel(shard.t, shard.s, TaskId.parse(f"email:0:{local}"))) == "cancelled"
+    assert shard.run(producer_calls.cancel(shard.t, shard.s, TaskId.parse(f"email:0:{local}"))) == "cancelled"
     return "x"
 
 
 def expiring(shard: Shard) -> str:
     claiming(shard, x="0")
-    assert shard.run(calls.expire(shard.t, 10)) == (1, 1)
+    assert shard.run(daemon_calls.expire(shard.t, 10)) == (1, 1)
     return "e"
 
 
 def losing(shard: Shard) -> str:
     claiming(shard)
-    shard.run(calls.register(shard.t, shard.s, "tests:email", {"max_lost": "1"}))
+    shard.run(producer_calls.register(shard.t, shard.s, "tests:email", {"max_lost": "1"}))
     [delivery] = shard.fetch_raw()
     shard.command("XCLAIM", shard.t.normal, GROUP, "c", 0, delivery.entry, "IDLE", 600_000, "JUSTID")
     assert shard.reclaim().dead == 1

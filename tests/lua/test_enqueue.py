@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from streamq import calls, codec
-from streamq.calls import ShardClosed
+from streamq import envelope
+from streamq.calls import producer as producer_calls
+from streamq.calls.producer import ShardClosed
 from streamq.errors import ServerError, ServerFull
-from streamq.model import (
+from streamq.model.task import (
     Accepted,
     BacklogFull,
     Conflict,
@@ -17,7 +18,7 @@ from streamq.model import (
     Priority,
     RateLimited,
 )
-from streamq.transport import SyncTransport
+from streamq.transport.sync_transport import SyncTransport
 from tests.lua.shard import Shard, Snapshot
 
 
@@ -134,7 +135,7 @@ def test_a_full_server_takes_no_task_and_nothing_is_half_done(shard: Shard) -> N
 def keyed(
     name: str = "k", payload: bytes = b"{}", *, due: int | None = None, window: int = 60_000
 ) -> NewTask:
-    return NewTask(payload, due=due, key=IdempotencyKey(name, codec.digest("email", payload), window))
+    return NewTask(payload, due=due, key=IdempotencyKey(name, envelope.digest("email", payload), window))
 
 
 @pytest.mark.parametrize("due", [None, 60_000])
@@ -196,11 +197,11 @@ def test_a_closed_shard_takes_nothing_but_answers_for_what_it_took(shard: Shard)
         shard.enqueue(NewTask(b"{}"), sequence=2)
     with pytest.raises(ShardClosed):
         shard.enqueue(NewTask(b"{}"), writer="new")
-    assert shard.run(calls.open_shard(shard.s, 5)) == 5
+    assert shard.run(producer_calls.open_shard(shard.s, 5)) == 5
     with pytest.raises(ShardClosed):
         shard.enqueue(NewTask(b"{}"), sequence=2)
-    assert shard.run(calls.open_shard(shard.s, 6)) == 5
-    assert shard.run(calls.open_shard(shard.s, 6)) == -1
+    assert shard.run(producer_calls.open_shard(shard.s, 6)) == 5
+    assert shard.run(producer_calls.open_shard(shard.s, 6)) == -1
     shard.enqueue(NewTask(b"{}"), sequence=2)
     assert shard.snapshot().ready == 2
 

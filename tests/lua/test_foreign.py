@@ -10,11 +10,20 @@ from typing import Any
 
 import pytest
 
-from streamq import calls, codec
-from streamq.calls import Call
+from streamq import envelope
+from streamq.calls import audit as audit_calls
+from streamq.calls import daemon as daemon_calls
+from streamq.calls import listing as listing_calls
+from streamq.calls import operator as operator_calls
+from streamq.calls import producer as producer_calls
+from streamq.calls import question as question_calls
+from streamq.calls import worker as worker_calls
+from streamq.calls.call import Call
 from streamq.keys import GROUP
-from streamq.model import Completed, Delivery, Died, Moved, Note, Retried
-from streamq.transport import SyncTransport
+from streamq.model.delivery import Delivery
+from streamq.model.outcome import Completed, Died, Retried
+from streamq.model.reply import Moved, Note
+from streamq.transport.sync_transport import SyncTransport
 from tests.faults.proof import both, judged
 from tests.letters import dead_page
 from tests.lua.shard import Shard, Snapshot
@@ -43,12 +52,12 @@ def test_no_letter_takes_anothers_place(shard: Shard) -> None:
     shard.settle(shard.fetch(), Died("arguments", NONE))
     assert shard.snapshot().dead == 3
     letters = shard.run(dead_page(shard.t, 0, 10))
-    fields = {letter.id.local: codec.fields_dict(letter.fields) for letter in letters}
+    fields = {letter.id.local: envelope.fields_dict(letter.fields) for letter in letters}
     assert {have["p"] for have in fields.values()} == {b'{"n":0}', b'{"n":1}', b'{"n":2}'}
     assert fields.pop("n5-0").get("o") is None
     assert {have["o"] for have in fields.values()} == {b"n5-0"}
     assert all(have["i"].decode() == local for local, have in fields.items())
-    assert shard.run(calls.requeue(shard.t, 10, LATEST)) == Moved(3, 0)
+    assert shard.run(operator_calls.requeue(shard.t, 10, LATEST)) == Moved(3, 0)
     assert shard.settle(shard.fetch()) == [True] * 3
     assert shard.snapshot().counters["completed"] == 3
 
@@ -86,7 +95,7 @@ def held(shard: Shard, *, moved: bool = False, priority: Any = "normal") -> Deli
 def why(shard: Shard, local: str) -> tuple[str, str, str]:
     """A dead letter's reason, and the last error and its worker."""
     located = shard.locate(local)
-    [*_, last] = codec.failures(codec.fields_dict(located.fields)["f"])
+    [*_, last] = envelope.failures(envelope.fields_dict(located.fields)["f"])
     return located.detail["reason"], last["error"], last["worker"]
 
 
@@ -107,7 +116,7 @@ def test_of_a_deleted_delivery_whose_worker_is_gone_a_letter_remains(shard: Shar
 
 def test_who_waits_for_a_deleted_task_is_told_and_a_cancel_request_goes(shard: Shard) -> None:
     delivery = held(shard)
-    shard.run(calls.wait(shard.t, delivery.local, 60_000))
+    shard.run(producer_calls.wait(shard.t, delivery.local, 60_000))
     shard.command("HSET", shard.t.cancels, delivery.local, "1")
     deleted(shard, delivery, LEASE)
     shard.reclaim()
@@ -120,7 +129,7 @@ def test_a_living_worker_may_complete_what_was_deleted(shard: Shard) -> None:
     assert (shard.reclaim().dead, shard.running()) == (0, 1)
     assert shard.settle([delivery], Completed(b"1", 60_000)) == [True]
     assert shard.state(delivery.local) == "completed"
-    assert shard.run(calls.counts(shard.t)).imbalance == 0
+    assert shard.run(question_calls.counts(shard.t)).imbalance == 0
 
 
 @pytest.mark.parametrize("moved", [False, True])
@@ -131,7 +140,7 @@ def test_a_worker_that_renews_what_was_deleted_is_told_and_a_letter_remains(
     delivery = deleted(shard, held(shard, moved=moved))
     other = held(shard)
     pairs = [(d.place, d.local) for d in (delivery, other)]
-    assert shard.run(calls.renew(shard.t, "worker-1", pairs)).fenced == (delivery.place,)
+    assert shard.run(worker_calls.renew(shard.t, "worker-1", pairs)).fenced == (delivery.place,)
     assert shard.settle([delivery]) == [False]
     assert why(shard, delivery.local) == ("vanished", "EntryDeleted", "worker-1")
     assert shard.settle([other]) == [True]
@@ -144,7 +153,7 @@ def test_a_clock_jump_leaves_what_was_deleted_to_reclaim(shard: Shard, guarded: 
     deleted(shard, held(shard), LEASE)
     blind = without("restamp", "if redis.call('XRANGE', stream, row[1], row[1])[1] then", "if true then")
     with changed(*([] if guarded else [blind])), judged(guarded):
-        shard.run(calls.restamp(shard.t.normal, "-", 100))
+        shard.run(daemon_calls.restamp(shard.t.normal, "-", 100))
         assert shard.running() == 1
         assert shard.reclaim().dead == 1
         shard.snapshot()
@@ -194,8 +203,8 @@ def test_what_has_no_payload_is_not_requeued(shard: Shard) -> None:
     gone = vanished(shard)
     alive = shard.put()
     shard.settle(shard.fetch(), Died("attempts", NONE))
-    assert shard.run(calls.requeue(shard.t, 10, 0, [gone, "n1-1"])) == Moved(0, 0, 1)
-    assert shard.run(calls.requeue(shard.t, 10, LATEST)) == Moved(1, 1, 1)
+    assert shard.run(operator_calls.requeue(shard.t, 10, 0, [gone, "n1-1"])) == Moved(0, 0, 1)
+    assert shard.run(operator_calls.requeue(shard.t, 10, LATEST)) == Moved(1, 1, 1)
     assert (shard.state(gone), shard.state(alive)) == ("dead", "ready")
     assert shard.snapshot().counters["requeued"] == 1
 
@@ -206,16 +215,18 @@ def test_it_keeps_no_other_from_being_requeued(shard: Shard) -> None:
         vanished(shard)
     shard.put()
     shard.settle(shard.fetch(), Died("attempts", NONE))
-    assert shard.run(calls.requeue(shard.t, 2, LATEST)) == Moved(0, 4, 2)
-    assert shard.run(calls.requeue(shard.t, 2, LATEST, skip=2)) == Moved(1, 3, 1)
-    assert shard.run(calls.requeue(shard.t, 2, LATEST, skip=3)) == Moved(0, 3)
-    assert shard.run(calls.requeue(shard.t, 2, LATEST, skip=2, fingerprint="vanished")) == Moved(0, 3, 1)
+    assert shard.run(operator_calls.requeue(shard.t, 2, LATEST)) == Moved(0, 4, 2)
+    assert shard.run(operator_calls.requeue(shard.t, 2, LATEST, skip=2)) == Moved(1, 3, 1)
+    assert shard.run(operator_calls.requeue(shard.t, 2, LATEST, skip=3)) == Moved(0, 3)
+    assert shard.run(operator_calls.requeue(shard.t, 2, LATEST, skip=2, fingerprint="vanished")) == Moved(
+        0, 3, 1
+    )
 
 
 def test_it_can_be_purged_or_given_a_payload(shard: Shard) -> None:
     one, two = vanished(shard), vanished(shard)
-    assert shard.run(calls.purge(shard.t, 10, 0, [one])) == Moved(1, 0)
-    new = shard.run(calls.resubmit(shard.t, two, b'{"n":2}', Note("a", b"{}")))
+    assert shard.run(operator_calls.purge(shard.t, 10, 0, [one])) == Moved(1, 0)
+    new = shard.run(operator_calls.resubmit(shard.t, two, b'{"n":2}', Note("a", b"{}")))
     [delivery] = shard.fetch()
     assert (delivery.local, delivery.payload) == (new, b'{"n":2}')
     assert shard.settle([delivery]) == [True]
@@ -246,37 +257,37 @@ def test_groups_are_listed_whatever_is_in_them(shard: Shard, hostile: list[str],
         shard.command("ZADD", shard.t.groups, 0, member)
     for local in hostile:  # each once as the latest of a group
         shard.command("ZADD", shard.t.groups, 0, f"g{local} 0000000000006 {local}")
-    found = {group.fingerprint: group for group in shard.run(calls.dead_groups(shard.t, "", 100))}
+    found = {group.fingerprint: group for group in shard.run(listing_calls.dead_groups(shard.t, "", 100))}
     assert found["aaa"].size >= len(hostile) + 1
     assert {f"g{local}" for local in hostile} <= set(found)
-    rows = shard.run(calls.page_dead(shard.t, "", 100, "aaa")).rows
+    rows = shard.run(listing_calls.page_dead(shard.t, "", 100, "aaa")).rows
     assert {row.local for row in rows} >= set(hostile)
     assert [row.reason for row in rows].count("attempts") == 1
     cursor, seen = "", 0
     for _ in range(len(hostile) + 5):
-        page = shard.run(calls.page_dead(shard.t, cursor, 1, "aaa"))
+        page = shard.run(listing_calls.page_dead(shard.t, cursor, 1, "aaa"))
         cursor, seen = page.cursor, seen + len(page.rows)
         if not cursor:
             break
     assert seen == len(rows)
-    shard.run(calls.page_dead(shard.t, "", 100))
+    shard.run(listing_calls.page_dead(shard.t, "", 100))
     shard.run(dead_page(shard.t, 0, 100))
 
 
 def test_none_of_them_is_resubmitted_or_fails_the_call(shard: Shard, hostile: list[str]) -> None:
     before = shard.sizes()
     for local in hostile:
-        if not shard.run(calls.resubmit(shard.t, local, b"{}", Note(f"a{local}", b"{}"))):
+        if not shard.run(operator_calls.resubmit(shard.t, local, b"{}", Note(f"a{local}", b"{}"))):
             assert shard.command("HEXISTS", shard.t.letters, local)
     assert shard.sizes().letters >= before.letters - 3  # three have fields that can be read
-    assert shard.run(calls.requeue(shard.t, 100, LATEST)).done >= 1
+    assert shard.run(operator_calls.requeue(shard.t, 100, LATEST)).done >= 1
 
 
 def test_one_that_cannot_be_dated_is_told_not_listed_again(shard: Shard, hostile: list[str]) -> None:
     for local in hostile:
         shard.command("ZREM", shard.t.dead, local)
-        [fault] = shard.run(calls.audit_dead(shard.t, [local]))
-        mended = shard.run(calls.repair_dead(shard.t, local))
+        [fault] = shard.run(audit_calls.audit_dead(shard.t, [local]))
+        mended = shard.run(audit_calls.repair_dead(shard.t, local))
         assert mended == (fault.code == "unlisted_letter")
         assert fault.code in ("unlisted_letter", "unreadable_letter")
 
@@ -304,7 +315,9 @@ def test_a_list_is_not_slow_over_large_failures_that_are_not_ours(shard: Shard, 
     if state == "dead":
         shard.settle(shard.fetch(), Died("attempts", b"x" * 300_000))
     page = (
-        calls.page_dead(shard.t, "", 50) if state == "dead" else calls.page_streams(shard.t, "ready", "", 50)
+        listing_calls.page_dead(shard.t, "", 50)
+        if state == "dead"
+        else listing_calls.page_streams(shard.t, "ready", "", 50)
     )
     began = time.monotonic()
     assert shard.run(page).rows

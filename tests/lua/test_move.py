@@ -6,12 +6,19 @@ from typing import cast
 
 import pytest
 
-from streamq import calls, codec
+from streamq import envelope
+from streamq.calls import daemon as daemon_calls
+from streamq.calls import operator as operator_calls
+from streamq.calls import producer as producer_calls
+from streamq.calls import question as question_calls
+from streamq.calls import worker as worker_calls
 from streamq.calls.call import DEFAULT_LEASE_MS
 from streamq.errors import ServerError
 from streamq.keys import GROUP, type_keys
-from streamq.model import Completed, Died, Moved, NewTask, Retried, Settlement, TaskId
-from streamq.transport import SyncTransport
+from streamq.model.outcome import Completed, Died, Retried, Settlement
+from streamq.model.reply import Moved
+from streamq.model.task import NewTask, TaskId
+from streamq.transport.sync_transport import SyncTransport
 from tests.letters import dead_page
 from tests.lua.shard import Shard, Snapshot
 
@@ -36,7 +43,7 @@ def test_many_schedules_are_looked_at_in_one_call(shard: Shard) -> None:
     other, broken = type_keys("shop", 0, "other"), type_keys("shop", 0, "broken")
     shard.command("SET", broken.schedule, "no sorted set")
     shard.put(delay_ms=60_000)
-    soon, nothing, now = shard.run(calls.next_due([shard.t, other, broken]))
+    soon, nothing, now = shard.run(daemon_calls.next_due([shard.t, other, broken]))
     assert soon is not None
     assert now is not None
     assert 59_000 < soon <= 60_000
@@ -87,7 +94,7 @@ def test_reclaim_gives_an_abandoned_task_a_new_entry(shard: Shard) -> None:
     [new] = shard.fetch("next")
     assert (new.local, new.payload, new.lost, new.attempt) == (local, b'{"a":1}', 1, 1)
     assert new.place != old.place
-    [loss] = codec.failures(new.failures)
+    [loss] = envelope.failures(new.failures)
     assert (loss["error"], loss["worker"]) == ("WorkerLost", "gone")
     assert shard.snapshot() == Snapshot(running=1, counters={"accepted": 1, "started": 1, "reclaimed": 1})
 
@@ -102,7 +109,7 @@ def test_a_task_that_loses_delivery_after_delivery_is_isolated_then_dead(shard: 
         shard.reclaim(letter)
     located = shard.locate(local)
     assert (located.state, located.detail["reason"]) == ("dead", "lost")
-    assert len(codec.failures(codec.fields_dict(located.fields)["f"])) == 9
+    assert len(envelope.failures(envelope.fields_dict(located.fields)["f"])) == 9
     assert shard.snapshot() == Snapshot(
         dead=1, counters={"accepted": 1, "started": 9, "reclaimed": 9, "dead": 1}
     )
@@ -176,9 +183,9 @@ def test_after_a_clock_jump_nothing_is_reclaimed(shard: Shard, offset: int) -> N
     shard.age(delivery, 60_000)
     reclaim = shard.reclaim(expected=shard.now() + offset)
     assert (reclaim.skew, reclaim.returned) == (True, 0)
-    assert shard.run(calls.restamp(shard.t.normal, "-", 100)) == ""
+    assert shard.run(daemon_calls.restamp(shard.t.normal, "-", 100)) == ""
     assert shard.reclaim(expected=shard.now()).returned == 0
-    assert shard.run(calls.pending(shard.t, "n", "c", 10)) == [delivery.place]
+    assert shard.run(worker_calls.pending(shard.t, "n", "c", 10)) == [delivery.place]
 
 
 def test_a_cancelled_task_of_a_dead_worker_is_cancelled(shard: Shard) -> None:
@@ -195,7 +202,7 @@ def test_a_cancelled_task_of_a_dead_worker_is_cancelled(shard: Shard) -> None:
 
 
 def cancel(shard: Shard, local: str) -> str:
-    return shard.run(calls.cancel(shard.t, shard.s, TaskId("email", 0, local)))
+    return shard.run(producer_calls.cancel(shard.t, shard.s, TaskId("email", 0, local)))
 
 
 def test_cancel_a_ready_task(shard: Shard) -> None:
@@ -227,7 +234,7 @@ def test_cancel_asks_the_worker_of_a_running_task(shard: Shard) -> None:
     local = shard.put()
     [delivery] = shard.fetch("me")
     assert cancel(shard, local) == "requested"
-    assert shard.run(calls.renew(shard.t, "me", [(delivery.place, local)])).cancelled == (local,)
+    assert shard.run(worker_calls.renew(shard.t, "me", [(delivery.place, local)])).cancelled == (local,)
     assert shard.settle([delivery], Retried(0, NONE)) == [True]  # it will not run again
     assert shard.state(local) == "cancelled"
     assert shard.sizes().cancels == 0
@@ -262,39 +269,39 @@ def buried(shard: Shard, number: int) -> list[str]:
 def test_requeue_gives_fresh_attempts(shard: Shard) -> None:
     local = shard.put(b'{"n":1}', priority="low")
     shard.settle(shard.fetch(), Retried(0, NONE))
-    history = codec.add_failure(b"", attempt=2, at_ms=1, worker="w", error="E", message="m", traceback="")
+    history = envelope.add_failure(b"", attempt=2, at_ms=1, worker="w", error="E", message="m", traceback="")
     shard.settle(shard.fetch(), Died("attempts", history))
-    assert shard.run(calls.requeue(shard.t, 100, 0, [local])) == Moved(1, 0)
+    assert shard.run(operator_calls.requeue(shard.t, 100, 0, [local])) == Moved(1, 0)
     [delivery] = shard.fetch()
     assert (delivery.local, delivery.attempt, delivery.place[0]) == (local, 1, "l")
-    assert codec.failures(delivery.failures)  # the history stays
+    assert envelope.failures(delivery.failures)  # the history stays
     assert shard.snapshot().counters["requeued"] == 1
 
 
 def test_requeue_all_is_bounded_and_takes_the_oldest_first(shard: Shard) -> None:
     buried(shard, 7)
     until = shard.now() + 1
-    assert shard.run(calls.requeue(shard.t, 5, until)) == Moved(5, 2)
-    assert shard.run(calls.requeue(shard.t, 5, until)) == Moved(2, 0)
+    assert shard.run(operator_calls.requeue(shard.t, 5, until)) == Moved(5, 2)
+    assert shard.run(operator_calls.requeue(shard.t, 5, until)) == Moved(2, 0)
     assert shard.snapshot().ready == 7
 
 
 def test_requeue_leaves_what_died_later(shard: Shard) -> None:
     buried(shard, 2)
-    assert shard.run(calls.requeue(shard.t, 5, shard.now() - 60_000)) == Moved(0, 0)
+    assert shard.run(operator_calls.requeue(shard.t, 5, shard.now() - 60_000)) == Moved(0, 0)
 
 
 def test_requeue_twice_moves_once(shard: Shard) -> None:
     [local] = buried(shard, 1)
-    assert shard.run(calls.requeue(shard.t, 5, 0, [local]))[0] == 1
-    assert shard.run(calls.requeue(shard.t, 5, 0, [local]))[0] == 0
+    assert shard.run(operator_calls.requeue(shard.t, 5, 0, [local]))[0] == 1
+    assert shard.run(operator_calls.requeue(shard.t, 5, 0, [local]))[0] == 0
     assert shard.snapshot().ready == 1
 
 
 def test_purge_by_id_and_all(shard: Shard) -> None:
     ids = buried(shard, 5)
-    assert shard.run(calls.purge(shard.t, 100, 0, ids[:2])) == Moved(2, 0)
-    assert shard.run(calls.purge(shard.t, 2, shard.now() + 1)) == Moved(2, 1)
+    assert shard.run(operator_calls.purge(shard.t, 100, 0, ids[:2])) == Moved(2, 0)
+    assert shard.run(operator_calls.purge(shard.t, 2, shard.now() + 1)) == Moved(2, 1)
     assert shard.snapshot().counters["purged"] == 4
     assert shard.sizes().letters == 1
 
@@ -308,7 +315,7 @@ def test_repair_appends_anew_what_nobody_holds(shard: Shard) -> None:
     [delivery] = shard.fetch()
     shard.command("XACK", shard.t.normal, GROUP, delivery.place[1:])
     assert shard.fetch() == []
-    assert shard.run(calls.repair(shard.t, "n", "-", 100)) == ("", 1)
+    assert shard.run(daemon_calls.repair(shard.t, "n", "-", 100)) == ("", 1)
     [again] = shard.fetch()
     assert (again.local, again.payload) == (local, b'{"a":1}')
     assert shard.settle([delivery]) == [False]
@@ -319,7 +326,7 @@ def test_repair_leaves_ready_and_running_tasks_alone(shard: Shard) -> None:
     shard.fetch(budget=4)
     cursor, repaired = "-", 0
     while cursor:
-        cursor, number = shard.run(calls.repair(shard.t, "n", cursor, 2))
+        cursor, number = shard.run(daemon_calls.repair(shard.t, "n", cursor, 2))
         repaired += number
     assert repaired == 0
     assert shard.snapshot() == Snapshot(ready=6, running=4, counters={"accepted": 10})
@@ -330,8 +337,8 @@ def test_groups_are_made_from_the_first_entry_on(shard: Shard) -> None:
     shard.put()
     shard.fetch("old")
     shard.command("XGROUP", "DESTROY", shard.t.normal, GROUP)
-    assert shard.run(calls.groups(shard.t.streams)) == 1
-    assert shard.run(calls.groups(shard.t.streams)) == 0
+    assert shard.run(worker_calls.groups(shard.t.streams)) == 1
+    assert shard.run(worker_calls.groups(shard.t.streams)) == 0
     assert len(shard.fetch("new")) == 1
 
 
@@ -340,41 +347,41 @@ def test_sweep_removes_only_consumers_that_hold_nothing(shard: Shard) -> None:
     shard.put()
     shard.fetch("busy")
     shard.command("XGROUP", "CREATECONSUMER", shard.t.normal, GROUP, "empty")
-    assert shard.run(calls.sweep(shard.t.normal, shard.s, 0, 100)) == 1
+    assert shard.run(daemon_calls.sweep(shard.t.normal, shard.s, 0, 100)) == 1
     assert [row[1] for row in shard.command("XINFO", "CONSUMERS", shard.t.normal, GROUP)] == [b"busy"]
 
 
 def test_sweep_spares_a_worker_that_sends_heartbeats(shard: Shard) -> None:
     shard.command("XGROUP", "CREATECONSUMER", shard.t.normal, GROUP, "idle")
-    shard.run(calls.beat(shard.s, "idle", b"{}"))
-    assert shard.run(calls.sweep(shard.t.normal, shard.s, 1000, 100)) == 0
+    shard.run(worker_calls.beat(shard.s, "idle", b"{}"))
+    assert shard.run(daemon_calls.sweep(shard.t.normal, shard.s, 1000, 100)) == 0
 
 
 def test_leave_keeps_a_consumer_that_holds_something(shard: Shard) -> None:
     shard.put()
     shard.fetch("me")
-    shard.run(calls.beat(shard.s, "me", b"{}"))
-    assert shard.run(calls.leave(shard.s, "me", shard.t.streams)) == 3
-    assert shard.run(calls.workers(shard.s)) == []
+    shard.run(worker_calls.beat(shard.s, "me", b"{}"))
+    assert shard.run(worker_calls.leave(shard.s, "me", shard.t.streams)) == 3
+    assert shard.run(question_calls.workers(shard.s)) == []
     assert shard.snapshot().running == 1
 
 
 def test_trim_forgets_what_is_old(shard: Shard) -> None:
     local = shard.put()
     cancel(shard, local)
-    shard.run(calls.wait(shard.t, local, -10))
-    shard.run(calls.beat(shard.s, "old", b"{}"))
-    assert shard.run(calls.trim([shard.t], shard.s, 60_000, 60_000, 100)) == 1
+    shard.run(producer_calls.wait(shard.t, local, -10))
+    shard.run(worker_calls.beat(shard.s, "old", b"{}"))
+    assert shard.run(daemon_calls.trim([shard.t], shard.s, 60_000, 60_000, 100)) == 1
     assert shard.state(local) == "cancelled"
-    assert shard.run(calls.trim([shard.t], shard.s, -1000, -1000, 100)) == 2
+    assert shard.run(daemon_calls.trim([shard.t], shard.s, -1000, -1000, 100)) == 2
     assert shard.state(local) == "unknown"
-    assert shard.run(calls.heartbeats(shard.s)) == {}
+    assert shard.run(question_calls.heartbeats(shard.s)) == {}
 
 
 def test_register_tells_who_was_there_before(transport: SyncTransport) -> None:
     shard = Shard(transport)
-    assert shard.run(calls.register(shard.t, shard.s, "other:email", {})) == "tests:email"
-    assert shard.run(calls.types(shard.s)) == ["email"]
+    assert shard.run(producer_calls.register(shard.t, shard.s, "other:email", {})) == "tests:email"
+    assert shard.run(question_calls.types(shard.s)) == ["email"]
 
 
 # -- fetch ---------------------------------------------------------------------------------------------
@@ -398,7 +405,7 @@ def test_counts_know_the_age_of_the_oldest_ready_task(shard: Shard) -> None:
     shard.put()
     local = shard.put()
     shard.fetch(budget=1)
-    counts = shard.run(calls.counts(shard.t))
+    counts = shard.run(question_calls.counts(shard.t))
     assert counts.oldest_ready_ms == int(local[1:].partition("-")[0])
 
 
@@ -412,10 +419,10 @@ def test_a_delivery_keeps_the_lease_that_its_worker_renews_under(shard: Shard) -
         [delivery] = shard.fetch(consumer)
         shard.age(delivery, 1_000)
     for consumer, lease in (("old", 5_000), ("told", 200)):
-        shard.run(calls.beat(shard.s, consumer, b'{"lease_ms":%d}' % lease))
+        shard.run(worker_calls.beat(shard.s, consumer, b'{"lease_ms":%d}' % lease))
     assert shard.reclaim().returned == 2
     assert shard.snapshot().running == 1
-    shard.run(calls.beat(shard.s, "old", b'{"lease_ms":200}'))
+    shard.run(worker_calls.beat(shard.s, "old", b'{"lease_ms":200}'))
     assert shard.reclaim().returned == 1
 
 
@@ -424,7 +431,7 @@ def test_a_heartbeat_that_cannot_be_read_promises_nothing(shard: Shard, told: by
     shard.put()
     [delivery] = shard.fetch("c")
     shard.age(delivery, 60_000)
-    shard.run(calls.beat(shard.s, "c", told))
+    shard.run(worker_calls.beat(shard.s, "c", told))
     assert shard.reclaim().returned == 1
     shard.command("DEL", shard.s.heartbeats)
     shard.command("SET", shard.s.heartbeats, "no hash")
@@ -442,7 +449,7 @@ def test_a_retry_whose_delay_is_no_number_comes_again_soon(shard: Shard, delay: 
     local = shard.put()
     [delivery] = shard.fetch()
     answers = shard.run(
-        calls.settle(
+        worker_calls.settle(
             shard.t,
             shard.s,
             "settler",
@@ -481,7 +488,7 @@ def test_a_lifetime_that_is_no_number_is_refused(shard: Shard, life: str) -> Non
 def test_a_retention_that_is_no_number_ends_too(shard: Shard, life: str) -> None:
     local = shard.put()
     [delivery] = shard.fetch()
-    call = calls.settle(
+    call = worker_calls.settle(
         shard.t, shard.s, "settler", 1, [Settlement(delivery.place, local, Completed(b"1", 1))]
     )
     at = call.args.index(1, 7)

@@ -7,11 +7,18 @@ from typing import Any
 
 import pytest
 
-from streamq import calls, codec
-from streamq.calls import Call
+from streamq import envelope
+from streamq.calls import daemon as daemon_calls
+from streamq.calls import listing as listing_calls
+from streamq.calls import operator as operator_calls
+from streamq.calls import rollup as rollup_calls
+from streamq.calls import worker as worker_calls
+from streamq.calls.call import Call
 from streamq.calls.rollup import MINUTE_MS
-from streamq.inspector import Inspector
-from streamq.model import Cancelled, Completed, Died, Expired, Moved, NewTask, Note, Orders, Retried, State
+from streamq.control.inspector import Inspector
+from streamq.model.outcome import Cancelled, Completed, Died, Expired, Retried
+from streamq.model.reply import Moved, Note, Orders
+from streamq.model.task import NewTask, State
 from tests.letters import dead_page
 from tests.lua.shard import Shard, Snapshot
 
@@ -27,8 +34,8 @@ NOTE = Note("action-1", b'{"verb":"test"}')
 
 def noted(shard: Shard) -> list[tuple[str, int]]:
     """What the log of actions says, newest first, with how much was done."""
-    ids = shard.run(calls.action_log(shard.s, 100))
-    rows = shard.run(calls.actions(shard.s, ids)) if ids else []
+    ids = shard.run(listing_calls.action_log(shard.s, 100))
+    rows = shard.run(listing_calls.actions(shard.s, ids)) if ids else []
     return [((row or b"").partition(b" ")[2].decode(), done) for row, done in rows]
 
 
@@ -42,30 +49,34 @@ def buried(shard: Shard, number: int, fingerprint: str = "", reason: str = "atte
 
 
 def test_pause_and_resume_are_told_and_noted(shard: Shard) -> None:
-    assert shard.run(calls.pause(shard.s, "email", b'{"by":"ada"}', NOTE)) is True
-    assert shard.run(calls.pause(shard.s, "email", b'{"by":"bob"}', Note("action-2", b"{}"))) is False
-    assert shard.run(calls.orders(shard.s, "w")) == Orders(frozenset({"email"}), drain=False, tell=False)
-    assert shard.run(calls.paused(shard.s)) == {"email": b'{"by":"ada"}'}
-    assert shard.run(calls.resume(shard.s, "email")) is True
-    assert shard.run(calls.resume(shard.s, "email")) is False
-    assert shard.run(calls.orders(shard.s, "w")).paused == frozenset()
+    assert shard.run(operator_calls.pause(shard.s, "email", b'{"by":"ada"}', NOTE)) is True
+    assert (
+        shard.run(operator_calls.pause(shard.s, "email", b'{"by":"bob"}', Note("action-2", b"{}"))) is False
+    )
+    assert shard.run(worker_calls.orders(shard.s, "w")) == Orders(
+        frozenset({"email"}), drain=False, tell=False
+    )
+    assert shard.run(listing_calls.paused(shard.s)) == {"email": b'{"by":"ada"}'}
+    assert shard.run(operator_calls.resume(shard.s, "email")) is True
+    assert shard.run(operator_calls.resume(shard.s, "email")) is False
+    assert shard.run(worker_calls.orders(shard.s, "w")).paused == frozenset()
     assert noted(shard) == [("{}", 0), ('{"verb":"test"}', 1)]
 
 
 def test_only_a_worker_that_lives_can_be_drained(shard: Shard) -> None:
-    assert shard.run(calls.drain(shard.s, "w", NOTE)) is False
-    shard.run(calls.beat(shard.s, "w", b"{}"))
-    assert shard.run(calls.drain(shard.s, "w", NOTE)) is True
-    assert shard.run(calls.orders(shard.s, "w")).drain
-    assert not shard.run(calls.orders(shard.s, "other")).drain
+    assert shard.run(operator_calls.drain(shard.s, "w", NOTE)) is False
+    shard.run(worker_calls.beat(shard.s, "w", b"{}"))
+    assert shard.run(operator_calls.drain(shard.s, "w", NOTE)) is True
+    assert shard.run(worker_calls.orders(shard.s, "w")).drain
+    assert not shard.run(worker_calls.orders(shard.s, "other")).drain
     assert 0 < shard.command("PTTL", shard.s.drains) <= 86_400_000
     assert noted(shard) == [('{"verb":"test"}', 1)]
 
 
 def test_the_log_of_actions_keeps_the_latest_thousand(shard: Shard) -> None:
     for n in range(1003):
-        shard.run(calls.pause(shard.s, "email", b"{}", Note(f"a{n}", b"{}")))
-    assert shard.run(calls.action_log(shard.s, 2000))[0] == "a1002"
+        shard.run(operator_calls.pause(shard.s, "email", b"{}", Note(f"a{n}", b"{}")))
+    assert shard.run(listing_calls.action_log(shard.s, 2000))[0] == "a1002"
     assert shard.command("LLEN", shard.s.action_log) == 1000
     assert shard.command("HLEN", shard.s.actions) == 2000
 
@@ -80,8 +91,8 @@ def test_run_now_makes_a_scheduled_task_ready(shard: Shard, moved: bool) -> None
         shard.settle(shard.fetch(), Retried(60_000, NONE))
     else:
         local = shard.put(b'{"a":1}', priority="low", delay_ms=60_000)
-    assert shard.run(calls.run_now(shard.t, local, NOTE)) is True
-    assert shard.run(calls.run_now(shard.t, local, NOTE)) is False
+    assert shard.run(operator_calls.run_now(shard.t, local, NOTE)) is True
+    assert shard.run(operator_calls.run_now(shard.t, local, NOTE)) is False
     [delivery] = shard.fetch()
     assert (delivery.local, delivery.payload, delivery.place[0]) == (local, b'{"a":1}', "l")
     assert shard.snapshot().scheduled == 0
@@ -92,10 +103,10 @@ def test_run_now_makes_a_scheduled_task_ready(shard: Shard, moved: bool) -> None
 
 def test_run_now_leaves_others_alone(shard: Shard) -> None:
     ready = shard.put()
-    assert shard.run(calls.run_now(shard.t, ready)) is False
-    assert shard.run(calls.run_now(shard.t, "d1-5")) is False
+    assert shard.run(operator_calls.run_now(shard.t, ready)) is False
+    assert shard.run(operator_calls.run_now(shard.t, "d1-5")) is False
     shard.command("ZADD", shard.t.schedule, 5000, b"000000000007n\xc1garbage")
-    assert shard.run(calls.run_now(shard.t, "d5000-7")) is False
+    assert shard.run(operator_calls.run_now(shard.t, "d5000-7")) is False
     assert shard.command("XLEN", shard.t.normal) == 1
 
 
@@ -103,8 +114,10 @@ def test_run_now_leaves_others_alone(shard: Shard) -> None:
 
 
 def groups(shard: Shard, slices: int = 3) -> list[tuple[str, int, tuple[int, ...]]]:
-    found = shard.run(calls.dead_groups(shard.t, "", 10))
-    lines = shard.run(calls.dead_slices(shard.t, 60_000, slices, [group.fingerprint for group in found]))
+    found = shard.run(listing_calls.dead_groups(shard.t, "", 10))
+    lines = shard.run(
+        listing_calls.dead_slices(shard.t, 60_000, slices, [group.fingerprint for group in found])
+    )
     return [(group.fingerprint, group.size, line) for group, line in zip(found, lines, strict=True)]
 
 
@@ -117,18 +130,18 @@ def test_letters_are_grouped_where_they_are_made(shard: Shard) -> None:
     [last] = buried(shard, 1, "bbb")
     buried(shard, 1, reason="arguments")
     assert groups(shard) == [("aaa", 3, (0, 0, 3)), ("arguments", 1, (0, 0, 1)), ("bbb", 1, (0, 0, 1))]
-    found = {group.fingerprint: group for group in shard.run(calls.dead_groups(shard.t, "", 10))}
+    found = {group.fingerprint: group for group in shard.run(listing_calls.dead_groups(shard.t, "", 10))}
     assert (found["bbb"].last_local, found["bbb"].reason) == (last, "attempts")
     assert found["aaa"].first_ms <= found["aaa"].last_ms
-    assert codec.fields_dict(found["bbb"].fields)["p"] == b'{"n":0}'
-    assert [g.fingerprint for g in shard.run(calls.dead_groups(shard.t, "aaa", 1))] == ["arguments"]
+    assert envelope.fields_dict(found["bbb"].fields)["p"] == b'{"n":0}'
+    assert [g.fingerprint for g in shard.run(listing_calls.dead_groups(shard.t, "aaa", 1))] == ["arguments"]
 
 
 def test_one_fingerprint_may_be_the_beginning_of_another(shard: Shard) -> None:
     buried(shard, 2, "abc")
     buried(shard, 1, "abcd")
     assert groups(shard, 1) == [("abc", 2, (2,)), ("abcd", 1, (1,))]
-    assert shard.run(calls.purge(shard.t, 100, LATEST, fingerprint="abc")) == Moved(2, 0)
+    assert shard.run(operator_calls.purge(shard.t, 100, LATEST, fingerprint="abc")) == Moved(2, 0)
     assert groups(shard, 1) == [("abcd", 1, (1,))]
 
 
@@ -148,7 +161,7 @@ def test_groups_shrink_with_their_letters(shard: Shard, verb: str) -> None:
     """Guard: ZREM of the member in requeue and purge. The group would name letters that are gone."""
     first = buried(shard, 3, "aaa")
     buried(shard, 2, "bbb")
-    step = calls.requeue if verb == "requeue" else calls.purge
+    step = operator_calls.requeue if verb == "requeue" else operator_calls.purge
     shard.run(step(shard.t, 100, 0, first[:1], note=NOTE))
     assert sizes(shard) == {"aaa": 2, "bbb": 2}
     assert shard.run(step(shard.t, 1, LATEST, fingerprint="aaa", note=NOTE)) == Moved(1, 1)
@@ -165,15 +178,17 @@ def test_a_kind_is_counted_and_taken_by_time_of_death(shard: Shard) -> None:
     buried(shard, 2, "aaa")
     died = shard.run(dead_page(shard.t, 0, 1))[0].died_ms
     for mark in ("", "aaa"):
-        assert shard.run(calls.dead_count(shard.t, 0, died, mark)) == 2
-        assert shard.run(calls.dead_count(shard.t, died + 1, LATEST, mark)) == 0
-        assert shard.run(calls.purge(shard.t, 9, LATEST, since_ms=died + 1, fingerprint=mark)) == Moved(0, 0)
-        assert shard.run(calls.purge(shard.t, 9, died - 1000, fingerprint=mark)) == Moved(0, 0)
+        assert shard.run(listing_calls.dead_count(shard.t, 0, died, mark)) == 2
+        assert shard.run(listing_calls.dead_count(shard.t, died + 1, LATEST, mark)) == 0
+        assert shard.run(
+            operator_calls.purge(shard.t, 9, LATEST, since_ms=died + 1, fingerprint=mark)
+        ) == Moved(0, 0)
+        assert shard.run(operator_calls.purge(shard.t, 9, died - 1000, fingerprint=mark)) == Moved(0, 0)
 
 
 def test_a_letter_that_dies_again_is_in_one_group(shard: Shard) -> None:
     [local] = buried(shard, 1, "aaa")
-    shard.run(calls.requeue(shard.t, 9, 0, [local]))
+    shard.run(operator_calls.requeue(shard.t, 9, 0, [local]))
     shard.settle(shard.fetch(), Died("attempts", NONE, fingerprint="bbb"))
     assert sizes(shard) == {"bbb": 1}
 
@@ -185,16 +200,16 @@ def test_resubmit_puts_a_new_task_in_the_letters_place(shard: Shard) -> None:
     [answer] = shard.enqueue(NewTask(b'{"a":1}', "low", fields=(("m", b'{"timeout":5}'), ("x", "60000"))))
     old = getattr(answer, "local", "")
     shard.settle(shard.fetch(), Died("attempts", NONE, fingerprint="aaa"))
-    new = shard.run(calls.resubmit(shard.t, old, b'{"a":2}', NOTE))
+    new = shard.run(operator_calls.resubmit(shard.t, old, b'{"a":2}', NOTE))
     assert new != old
     assert shard.state(old) == "unknown"
     [entry] = shard.fetch_raw()
     assert entry.fields is not None
-    assert codec.fields_dict(entry.fields) == {"p": b'{"a":2}', "o": old.encode(), "m": b'{"timeout":5}'}
+    assert envelope.fields_dict(entry.fields) == {"p": b'{"a":2}', "o": old.encode(), "m": b'{"timeout":5}'}
     assert entry.place == new
-    shard.settle([codec.decode("email", 0, entry)], Retried(0, NONE))
+    shard.settle([envelope.decode("email", 0, entry)], Retried(0, NONE))
     [entry] = shard.fetch_raw()
-    assert codec.fields_dict(entry.fields or ())["o"] == old.encode()
+    assert envelope.fields_dict(entry.fields or ())["o"] == old.encode()
     assert sizes(shard) == {}
     assert shard.snapshot().counters["accepted"] == 2
 
@@ -202,9 +217,9 @@ def test_resubmit_puts_a_new_task_in_the_letters_place(shard: Shard) -> None:
 def test_resubmit_twice_makes_one_task(shard: Shard) -> None:
     """Guard: the answer kept with the action. A call whose reply was lost is sent again."""
     [old] = buried(shard, 1)
-    first = shard.run(calls.resubmit(shard.t, old, b"{}", NOTE))
-    assert shard.run(calls.resubmit(shard.t, old, b"{}", NOTE)) == first
-    assert shard.run(calls.resubmit(shard.t, old, b"{}", Note("another", b"{}"))) == ""
+    first = shard.run(operator_calls.resubmit(shard.t, old, b"{}", NOTE))
+    assert shard.run(operator_calls.resubmit(shard.t, old, b"{}", NOTE)) == first
+    assert shard.run(operator_calls.resubmit(shard.t, old, b"{}", Note("another", b"{}"))) == ""
     assert shard.snapshot().ready == 1
 
 
@@ -219,7 +234,7 @@ def test_ready_and_running_are_told_apart_and_paged(shard: Shard) -> None:
         places: list[str] = []
         after = ""
         while True:
-            page = shard.run(calls.page_streams(shard.t, state, after, 3))
+            page = shard.run(listing_calls.page_streams(shard.t, state, after, 3))
             places += [row.place for row in page.rows]
             after = page.cursor
             if not after:
@@ -228,17 +243,17 @@ def test_ready_and_running_are_told_apart_and_paged(shard: Shard) -> None:
     assert set(listed("running")) == held
     assert len(listed("ready")) == 6
     assert not held & set(listed("ready"))
-    [row, *_] = shard.run(calls.page_streams(shard.t, "running", "", 1)).rows
-    assert (row.worker, row.priority, codec.fields_dict(row.fields)["p"]) == ("me", "h", b'{"n":1}')
+    [row, *_] = shard.run(listing_calls.page_streams(shard.t, "running", "", 1)).rows
+    assert (row.worker, row.priority, envelope.fields_dict(row.fields)["p"]) == ("me", "h", b'{"n":1}')
 
 
 def test_a_page_ends_early_where_it_becomes_heavy(shard: Shard) -> None:
     heavy = (("f", b"[%s]" % (b"0" * 16_000)),)
     shard.enqueue(*[NewTask(b'{"text":"%s"}' % (b"x" * 50_000), fields=heavy) for _ in range(20)])
-    page = shard.run(calls.page_streams(shard.t, "ready", "", 20))
+    page = shard.run(listing_calls.page_streams(shard.t, "ready", "", 20))
     assert 3 <= len(page.rows) < 20
     assert page.cursor == page.rows[-1].place
-    have = codec.fields_dict(page.rows[0].fields)
+    have = envelope.fields_dict(page.rows[0].fields)
     assert (len(have["p"]), have["size"]) == (600, b"50011")
 
 
@@ -259,10 +274,13 @@ def test_every_list_is_bounded_in_bytes(shard: Shard) -> None:
         shard.command("XADD", shard.t.normal, "*", *stored)
         shard.command("EVAL", ROW, 1, shard.t.schedule, now + 60_000, f"{n:012d}n", "", *stored)
     asked: list[Call[Any]] = [
-        calls.page_streams(shard.t, "ready", "", 200), calls.page_streams(shard.t, "running", "", 200),
-        calls.page_schedule(shard.t, "", 200), calls.page_dead(shard.t, "", 200),
-        calls.page_dead(shard.t, "", 200, "mark3"), calls.dead_groups(shard.t, "", 20),
-    ]  # fmt: skip
+        listing_calls.page_streams(shard.t, "ready", "", 200),
+        listing_calls.page_streams(shard.t, "running", "", 200),
+        listing_calls.page_schedule(shard.t, "", 200),
+        listing_calls.page_dead(shard.t, "", 200),
+        listing_calls.page_dead(shard.t, "", 200, "mark3"),
+        listing_calls.dead_groups(shard.t, "", 20),
+    ]
     shard.fetch_raw("me")
     shard.enqueue(NewTask(b"{}"))
     for call in asked:
@@ -271,16 +289,16 @@ def test_every_list_is_bounded_in_bytes(shard: Shard) -> None:
         size = sum(len(part) for row in rows for part in row.fields)
         assert rows, call
         assert size < 800_000, (call.script, size)
-        if "p" in codec.fields_dict(rows[0].fields) and rows[0].reason:
-            [last] = codec.failures(codec.fields_dict(rows[0].fields)["f"])
+        if "p" in envelope.fields_dict(rows[0].fields) and rows[0].reason:
+            [last] = envelope.failures(envelope.fields_dict(rows[0].fields)["f"])
             assert last["error"] == "E40"
 
 
 def test_ready_is_listed_without_a_group(shard: Shard) -> None:
     shard.put()
     shard.command("XGROUP", "DESTROY", shard.t.normal, "workers")
-    assert len(shard.run(calls.page_streams(shard.t, "ready", "", 9)).rows) == 1
-    assert shard.run(calls.page_streams(shard.t, "running", "", 9)).rows == []
+    assert len(shard.run(listing_calls.page_streams(shard.t, "ready", "", 9)).rows) == 1
+    assert shard.run(listing_calls.page_streams(shard.t, "running", "", 9)).rows == []
 
 
 def test_the_schedule_is_paged_in_the_order_in_which_it_is_due(shard: Shard) -> None:
@@ -288,8 +306,8 @@ def test_the_schedule_is_paged_in_the_order_in_which_it_is_due(shard: Shard) -> 
     shard.enqueue(*[NewTask(b'{"n":%d}' % n, due=due + (n // 4), absolute=True) for n in range(10)])
     after, payloads = "", list[bytes]()
     for _ in range(4):
-        page = shard.run(calls.page_schedule(shard.t, after, 3))
-        payloads += [codec.fields_dict(row.fields)["p"] for row in page.rows]
+        page = shard.run(listing_calls.page_schedule(shard.t, after, 3))
+        payloads += [envelope.fields_dict(row.fields)["p"] for row in page.rows]
         if after == "":  # a task that has gone does not lose the place in the list
             shard.command("ZREMRANGEBYRANK", shard.t.schedule, 2, 2)
         after = page.cursor
@@ -302,13 +320,13 @@ def test_dead_letters_are_paged_newest_first(shard: Shard) -> None:
     for mark, want in (("", ids), ("aaa", ids[:5])):
         after, seen = "", list[str]()
         while True:
-            page = shard.run(calls.page_dead(shard.t, after, 2, mark))
+            page = shard.run(listing_calls.page_dead(shard.t, after, 2, mark))
             seen += [row.local for row in page.rows]
             after = page.cursor
             if not after:
                 break
         assert sorted(seen) == sorted(want)
-    newest = shard.run(calls.page_dead(shard.t, "", 2)).rows[0]
+    newest = shard.run(listing_calls.page_dead(shard.t, "", 2)).rows[0]
     assert (newest.reason, newest.fingerprint, newest.priority) == ("attempts", "bbb", "h")
 
 
@@ -317,10 +335,12 @@ def test_old_ends_are_paged(shard: Shard) -> None:
     deliveries = shard.fetch()
     shard.settle(deliveries[:3], Cancelled())
     shard.settle(deliveries[3:], Expired())
-    page = shard.run(calls.page_ended(shard.t, "cancelled", "", 4))
-    rest = shard.run(calls.page_ended(shard.t, "cancelled", page.cursor, 4)) if page.cursor else page
+    page = shard.run(listing_calls.page_ended(shard.t, "cancelled", "", 4))
+    rest = shard.run(listing_calls.page_ended(shard.t, "cancelled", page.cursor, 4)) if page.cursor else page
     assert {row.local for row in (*page.rows, *rest.rows)} == set(ids[:3])
-    assert {row.local for row in shard.run(calls.page_ended(shard.t, "expired", "", 9)).rows} == set(ids[3:])
+    assert {row.local for row in shard.run(listing_calls.page_ended(shard.t, "expired", "", 9)).rows} == set(
+        ids[3:]
+    )
 
 
 def test_results_are_paged_from_the_first_hash_that_has_any(shard: Shard) -> None:
@@ -329,26 +349,26 @@ def test_results_are_paged_from_the_first_hash_that_has_any(shard: Shard) -> Non
     keys = list(dict.fromkeys(["{shop:0}none", *(shard.t.results(local) for local in ids)]))
     found: list[str] = []
     for n in range(1, len(keys)):
-        number, size, rows = shard.run(calls.page_results(keys[n:], 0, 2))
-        _, _, rest = shard.run(calls.page_results(keys[n : n + 1], 2, 2))
+        number, size, rows = shard.run(listing_calls.page_results(keys[n:], 0, 2))
+        _, _, rest = shard.run(listing_calls.page_results(keys[n : n + 1], 2, 2))
         assert (number, size) == (1, len(rows) + len(rest))
         found += [row.local for row in (*rows, *rest)]
     assert sorted(found) == ids
-    assert shard.run(calls.page_results(keys[:1], 0, 2)) == (0, 0, [])
+    assert shard.run(listing_calls.page_results(keys[:1], 0, 2)) == (0, 0, [])
 
 
 def test_results_are_known_by_their_minutes(shard: Shard) -> None:
     ids = [shard.put(), shard.put(delay_ms=1), shard.put()]
     shard.promote_until(1)
     shard.settle(shard.fetch(), Completed(b"42", 60_000))
-    found = shard.run(calls.page_buckets(shard.t, None, 10))
+    found = shard.run(listing_calls.page_buckets(shard.t, None, 10))
     minutes = {str(int(local[1:].partition("-")[0]) // 60_000) for local in ids if local[0] == "n"}
     assert set(found) == minutes | {"d0"}
-    assert shard.run(calls.page_buckets(shard.t, found[-1], 10)) == found[-1:]
-    assert shard.run(calls.page_buckets(shard.t, "gone", 10)) == []
+    assert shard.run(listing_calls.page_buckets(shard.t, found[-1], 10)) == found[-1:]
+    assert shard.run(listing_calls.page_buckets(shard.t, "gone", 10)) == []
     shard.command("ZADD", shard.t.buckets, 5, "5")
-    shard.run(calls.trim([shard.t], shard.s, 60_000, 60_000, 100))
-    assert shard.run(calls.page_buckets(shard.t, None, 10)) == found
+    shard.run(daemon_calls.trim([shard.t], shard.s, 60_000, 60_000, 100))
+    assert shard.run(listing_calls.page_buckets(shard.t, None, 10)) == found
 
 
 def test_damaged_members_end_no_list_of_completed_tasks(shard: Shard) -> None:
@@ -374,40 +394,40 @@ def test_damaged_members_end_no_list_of_completed_tasks(shard: Shard) -> None:
 def test_tally_adds_up_and_expires(shard: Shard) -> None:
     now = shard.now()
     for _ in range(2):
-        shard.run(calls.tally(shard.t, now, {"wait:40": 2, "run:8": 1}))
-    [minute] = shard.run(calls.rollups([shard.t.minute(now // MINUTE_MS)]))
+        shard.run(rollup_calls.tally(shard.t, now, {"wait:40": 2, "run:8": 1}))
+    [minute] = shard.run(rollup_calls.rollups([shard.t.minute(now // MINUTE_MS)]))
     assert minute == {"wait:40": 4, "run:8": 2}
     assert 0 < shard.command("PTTL", shard.t.minute(now // MINUTE_MS)) <= 130 * MINUTE_MS
 
 
 def test_samples_note_what_is_new_whoever_takes_them(shard: Shard) -> None:
     now = shard.now()
-    assert shard.run(calls.sample([shard.t], now)) == [-1]
+    assert shard.run(rollup_calls.sample([shard.t], now)) == [-1]
     shard.put()
     shard.put()
     shard.settle(shard.fetch(budget=1))
-    assert shard.run(calls.sample([shard.t], now))[0] >= 0
-    assert shard.run(calls.sample([shard.t], now))[0] >= 0
-    [minute] = shard.run(calls.rollups([shard.t.minute(now // MINUTE_MS)]))
+    assert shard.run(rollup_calls.sample([shard.t], now))[0] >= 0
+    assert shard.run(rollup_calls.sample([shard.t], now))[0] >= 0
+    [minute] = shard.run(rollup_calls.rollups([shard.t.minute(now // MINUTE_MS)]))
     assert minute == {"accepted": 2, "completed": 1, "started": 1, "backlog": 1, "letters": 0}
 
 
 def test_what_happened_while_nobody_sampled_makes_no_peak(shard: Shard) -> None:
     now = shard.now()
-    shard.run(calls.sample([shard.t], now))
+    shard.run(rollup_calls.sample([shard.t], now))
     shard.command("HSET", shard.t.sampled, "at", now - 100_000)
     shard.put()
-    shard.run(calls.sample([shard.t], now))
+    shard.run(rollup_calls.sample([shard.t], now))
     keys = [shard.t.minute(now // MINUTE_MS), shard.t.quarter(now // 900_000)]
-    minute, quarter = shard.run(calls.rollups(keys))
+    minute, quarter = shard.run(rollup_calls.rollups(keys))
     assert "accepted" not in minute
     assert quarter["accepted"] == 1
 
 
 def test_the_books_are_right_after_everything(shard: Shard) -> None:
     [one, two] = buried(shard, 2, "aaa")
-    shard.run(calls.resubmit(shard.t, one, b"{}", NOTE))
-    shard.run(calls.requeue(shard.t, 9, 0, [two]))
+    shard.run(operator_calls.resubmit(shard.t, one, b"{}", NOTE))
+    shard.run(operator_calls.requeue(shard.t, 9, 0, [two]))
     shard.settle(shard.fetch(), Completed())
     assert shard.snapshot() == Snapshot(
         counters={"accepted": 3, "started": 4, "dead": 2, "purged": 1, "requeued": 1, "completed": 2}
@@ -419,7 +439,7 @@ def test_a_long_member_of_a_group_holds_nobody_up(shard: Shard, verb: str) -> No
     """Guard: the anchored pattern in requeue and purge. One without takes a minute for this member."""
     buried(shard, 1, "aaa")
     shard.command("ZADD", shard.t.groups, 0, b"aaa 1" + b"x" * 200_000 + b" ")
-    step = calls.requeue if verb == "requeue" else calls.purge
+    step = operator_calls.requeue if verb == "requeue" else operator_calls.purge
     began = time.monotonic()
     shard.run(step(shard.t, 100, LATEST, fingerprint="aaa", note=NOTE))
     assert time.monotonic() - began < 5

@@ -6,8 +6,13 @@ import time
 
 import pytest
 
-from streamq import calls
-from streamq.model import NewTask, Retried, TaskId
+from streamq.calls import audit as audit_calls
+from streamq.calls import daemon as daemon_calls
+from streamq.calls import listing as listing_calls
+from streamq.calls import operator as operator_calls
+from streamq.calls import producer as producer_calls
+from streamq.model.outcome import Retried
+from streamq.model.task import NewTask, TaskId
 from tests.lua.shard import Shard
 
 
@@ -18,11 +23,11 @@ def test_tasks_are_scheduled_found_cancelled_and_promoted(shard: Shard, number: 
     assert [local.rpartition("-")[2] for local in later] == [str(number + n) for n in range(1, 5)]
     for local in later:
         assert (shard.state(local), shard.locate(local).detail["stream"]) == ("scheduled", "n")
-    page = shard.run(calls.page_schedule(shard.t, "", 10))
+    page = shard.run(listing_calls.page_schedule(shard.t, "", 10))
     assert sorted(row.local for row in page.rows) == sorted(later)
     first, second, third, _ = later
-    assert shard.run(calls.cancel(shard.t, shard.s, TaskId("email", 0, first))) == "cancelled"
-    assert shard.run(calls.run_now(shard.t, second))
+    assert shard.run(producer_calls.cancel(shard.t, shard.s, TaskId("email", 0, first))) == "cancelled"
+    assert shard.run(operator_calls.run_now(shard.t, second))
     [delivery] = shard.fetch()
     assert delivery.local == second
     shard.settle([delivery], Retried(600_000, b"[]"))
@@ -33,7 +38,7 @@ def test_tasks_are_scheduled_found_cancelled_and_promoted(shard: Shard, number: 
     shard.command("ZADD", shard.t.schedule, 1, row)
     assert shard.promote().moved == 1
     assert shard.snapshot().ready == 1
-    walked = shard.run(calls.audit_schedule(shard.t, "", 2))
+    walked = shard.run(audit_calls.audit_schedule(shard.t, "", 2))
     assert walked.checked == 2
 
 
@@ -43,7 +48,7 @@ def test_tasks_due_at_one_moment_keep_their_order_at_thirteen_digits(shard: Shar
     shard.enqueue(*[NewTask(b"%d" % n, due=moment, absolute=True) for n in range(20)])
     cursor, seen = "", 0
     while True:
-        walked = shard.run(calls.audit_schedule(shard.t, cursor, 3))
+        walked = shard.run(audit_calls.audit_schedule(shard.t, cursor, 3))
         seen += walked.checked
         if not (cursor := walked.cursor):
             break
@@ -57,23 +62,23 @@ def test_a_row_of_fifteen_digits_is_found_wherever_a_task_is(shard: Shard) -> No
     moment = shard.now() + 600_000
     tasks = [NewTask(b"%d" % n, due=moment, absolute=True) for n in range(6)]
     shard.enqueue(*tasks)
-    ids = [row.local for row in shard.run(calls.page_schedule(shard.t, "", 10)).rows]
+    ids = [row.local for row in shard.run(listing_calls.page_schedule(shard.t, "", 10)).rows]
     for row in shard.command("ZRANGE", shard.t.schedule, 0, -1)[::2]:
         shard.command("ZREM", shard.t.schedule, row)
         shard.command("ZADD", shard.t.schedule, moment, b"000" + row)
     assert [shard.state(local) for local in ids] == ["scheduled"] * 6
-    page = shard.run(calls.page_schedule(shard.t, "", 10))
+    page = shard.run(listing_calls.page_schedule(shard.t, "", 10))
     assert sorted(row.local for row in page.rows) == sorted(ids)
     for local in ids[:2]:
-        assert shard.run(calls.cancel(shard.t, shard.s, TaskId("email", 0, local))) == "cancelled"
+        assert shard.run(producer_calls.cancel(shard.t, shard.s, TaskId("email", 0, local))) == "cancelled"
     for local in ids[2:4]:
-        assert shard.run(calls.run_now(shard.t, local))
+        assert shard.run(operator_calls.run_now(shard.t, local))
     assert {delivery.local for delivery in shard.fetch()} == set(ids[2:4])
     for local in ids[4:]:
         shard.command("HSET", shard.t.index, local, local)
-    _, faults = shard.run(calls.audit_rows(shard.t, "index", ids[4:]))
+    _, faults = shard.run(audit_calls.audit_rows(shard.t, "index", ids[4:]))
     assert {fault.code for fault in faults} <= {"needless_index_row"}
-    assert sum(shard.run(calls.repair_place(shard.t, local)) for local in ids[4:]) == 2
+    assert sum(shard.run(audit_calls.repair_place(shard.t, local)) for local in ids[4:]) == 2
     assert shard.snapshot().scheduled == 2
 
 
@@ -85,5 +90,5 @@ def test_a_task_in_a_row_of_fifteen_digits_expires(shard: Shard) -> None:
     shard.command("ZADD", shard.t.schedule, moment, b"000" + row)
     while shard.now() <= moment + 1:
         time.sleep(0.01)
-    assert shard.run(calls.expire(shard.t, 10)) == (1, 1)
+    assert shard.run(daemon_calls.expire(shard.t, 10)) == (1, 1)
     assert shard.snapshot().scheduled == 0

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from streamq import calls, codec
-from streamq.model import (
+from streamq import envelope
+from streamq.calls import producer as producer_calls
+from streamq.calls import worker as worker_calls
+from streamq.model.delivery import Delivery
+from streamq.model.outcome import (
     Cancelled,
     Completed,
-    Delivery,
     Died,
     Expired,
     HandedBack,
@@ -18,7 +20,7 @@ from streamq.model import (
 )
 from tests.lua.shard import Shard, Snapshot
 
-FAILURES = codec.add_failure(b"", attempt=1, at_ms=1, worker="w", error="E", message="m", traceback="t")
+FAILURES = envelope.add_failure(b"", attempt=1, at_ms=1, worker="w", error="E", message="m", traceback="t")
 
 
 @pytest.mark.parametrize(
@@ -114,14 +116,14 @@ def test_priority_and_history_survive_retries(shard: Shard) -> None:
     for attempt in (1, 2, 3):
         [delivery] = shard.fetch()
         assert (delivery.attempt, delivery.place[0]) == (attempt, "l")
-        history = codec.add_failure(
+        history = envelope.add_failure(
             delivery.failures, attempt=attempt, at_ms=1, worker="w", error="E", message="m", traceback=""
         )
         shard.settle([delivery], Retried(1 if attempt == 2 else 0, history))
         if attempt == 2:
             shard.promote_until(1)
     [delivery] = shard.fetch()
-    assert [f["attempt"] for f in codec.failures(delivery.failures)] == [1, 2, 3]
+    assert [f["attempt"] for f in envelope.failures(delivery.failures)] == [1, 2, 3]
 
 
 def test_an_entry_deleted_behind_our_back_is_not_lost_silently(shard: Shard) -> None:
@@ -137,12 +139,12 @@ def test_unknown_fields_of_a_newer_release_pass_through(shard: Shard) -> None:
     shard.settle(shard.fetch(), Retried(0, FAILURES))
     [entry] = shard.fetch_raw()
     assert entry.fields is not None
-    assert codec.fields_dict(entry.fields)["zz"] == b"new"
+    assert envelope.fields_dict(entry.fields)["zz"] == b"new"
 
 
 def test_who_waits_is_told(shard: Shard) -> None:
     local = shard.put()
-    shard.run(calls.wait(shard.t, local, 5000))
+    shard.run(producer_calls.wait(shard.t, local, 5000))
     assert shard.sizes().waiters == 1
     shard.settle(shard.fetch())
     assert shard.sizes().waiters == 0
@@ -154,27 +156,27 @@ def test_renew_freshens_ours_and_tells_the_rest(shard: Shard) -> None:
     ours = shard.fetch("me", budget=1)
     other = shard.fetch("other", budget=1)
     shard.age(ours[0], 60_000)
-    renewal = shard.run(calls.renew(shard.t, "me", [(d.place, d.local) for d in (*ours, *other)]))
+    renewal = shard.run(worker_calls.renew(shard.t, "me", [(d.place, d.local) for d in (*ours, *other)]))
     assert renewal.fenced == (other[0].place,)
     assert shard.reclaim().returned == 0
-    assert shard.run(calls.pending(shard.t, "n", "me", 10)) == [ours[0].place]
-    assert shard.run(calls.pending(shard.t, "n", "other", 10)) == [other[0].place]
+    assert shard.run(worker_calls.pending(shard.t, "n", "me", 10)) == [ours[0].place]
+    assert shard.run(worker_calls.pending(shard.t, "n", "other", 10)) == [other[0].place]
 
 
 def test_renewing_what_was_settled_brings_nothing_back(shard: Shard) -> None:
     shard.put()
     [delivery] = shard.fetch("me")
     shard.settle([delivery])
-    assert shard.run(calls.renew(shard.t, "me", [(delivery.place, delivery.local)])).fenced == (
+    assert shard.run(worker_calls.renew(shard.t, "me", [(delivery.place, delivery.local)])).fenced == (
         delivery.place,
     )
     assert shard.snapshot().running == 0
 
 
 def test_renew_answers_the_registered_lease(shard: Shard) -> None:
-    assert shard.run(calls.renew(shard.t, "me", [])).lease_ms == 10_000
-    shard.run(calls.register(shard.t, shard.s, "tests:email", {"lease_ms": "700"}))
-    assert shard.run(calls.renew(shard.t, "me", [])).lease_ms == 700
+    assert shard.run(worker_calls.renew(shard.t, "me", [])).lease_ms == 10_000
+    shard.run(producer_calls.register(shard.t, shard.s, "tests:email", {"lease_ms": "700"}))
+    assert shard.run(worker_calls.renew(shard.t, "me", [])).lease_ms == 700
 
 
 def completed(shard: Shard, deliveries: list[Delivery]) -> list[bool]:
@@ -203,7 +205,7 @@ def test_entries_that_wait_anew_since_their_group_was_lost_are_left_alone(shard:
         shard.put()
     mine = shard.fetch("me")
     shard.command("XGROUP", "DESTROY", shard.t.normal, "workers")
-    shard.run(calls.groups(shard.t.streams))
+    shard.run(worker_calls.groups(shard.t.streams))
     first = shard.fetch("other", budget=1)
     assert completed(shard, mine) == [True, False, False]  # the first was delivered: once is enough
     assert completed(shard, first) == [False]
@@ -233,7 +235,7 @@ def test_an_entry_that_was_deleted_while_it_ran_counts_as_completed(shard: Shard
 def test_who_waits_for_one_of_many_is_told(shard: Shard) -> None:
     shard.put()
     waited_for = shard.put()
-    shard.run(calls.wait(shard.t, waited_for, 5000))
+    shard.run(producer_calls.wait(shard.t, waited_for, 5000))
     completed(shard, shard.fetch())
     assert shard.sizes().waiters == 0
 
@@ -248,4 +250,9 @@ def test_plain_completions_and_others_answer_in_their_own_order(shard: Shard) ->
         Settlement("n1-1", "n1-1", Completed(b"", 0)),
         Settlement(high.place, high.local, Completed(b"", 0)),
     ]
-    assert shard.run(calls.settle(shard.t, shard.s, "writer", 1, settlements)) == [True, True, False, True]
+    assert shard.run(worker_calls.settle(shard.t, shard.s, "writer", 1, settlements)) == [
+        True,
+        True,
+        False,
+        True,
+    ]

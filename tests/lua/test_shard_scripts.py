@@ -8,27 +8,32 @@ from contextlib import suppress
 
 import pytest
 
-from streamq import calls
-from streamq.calls import ShardClosed
+from streamq.calls import daemon as daemon_calls
+from streamq.calls import producer as producer_calls
+from streamq.calls import question as question_calls
+from streamq.calls import worker as worker_calls
+from streamq.calls.call import Call
+from streamq.calls.producer import ShardClosed
 from streamq.keys import APPS, shard_keys, type_keys
-from streamq.model import Cancelled, Completed, Died, NewTask, TaskId
+from streamq.model.outcome import Cancelled, Completed, Died
+from streamq.model.task import NewTask, TaskId
 from streamq.shards import AppRecord
-from streamq.transport import SyncTransport
+from streamq.transport.sync_transport import SyncTransport
 from tests.lua.shard import Shard
 
 
 def announce(transport: SyncTransport, shards: int, *, lead: bool = True, floor: int = 0) -> AppRecord:
-    return transport.run(calls.announce("shop", shards, lead=lead, floor=floor))
+    return transport.run(producer_calls.announce("shop", shards, lead=lead, floor=floor))
 
 
 def record(transport: SyncTransport) -> AppRecord | None:
-    return transport.run(calls.app_record("shop"))
+    return transport.run(producer_calls.app_record("shop"))
 
 
 def close(transport: SyncTransport, shard: int, epoch: int) -> bool:
     keys = shard_keys("shop", shard)
-    types = [type_keys("shop", shard, name) for name in transport.run(calls.types(keys))]
-    return transport.run(calls.close_shard(keys, types, epoch))
+    types = [type_keys("shop", shard, name) for name in transport.run(question_calls.types(keys))]
+    return transport.run(daemon_calls.close_shard(keys, types, epoch))
 
 
 def test_more_shards_are_known_at_once_and_fewer_are_not(transport: SyncTransport) -> None:
@@ -62,7 +67,7 @@ def test_the_past_is_bounded(transport: SyncTransport) -> None:
     "raw", [b"", b"[]", b"{}", b"7", b"{", b"\xff", b'{"shards":"x"}', b'{"shards":2,"past":[]}']
 )
 def test_a_damaged_record_is_mended(transport: SyncTransport, raw: bytes) -> None:
-    transport.run(calls.Call(None, (), ("HSET", APPS, "shop", raw), int))
+    transport.run(Call(None, (), ("HSET", APPS, "shop", raw), int))
     announce(transport, 3)
     found = record(transport)
     assert found is not None
@@ -97,30 +102,30 @@ def test_a_shard_that_holds_anything_is_not_closed(shard: Shard) -> None:
 
 
 def test_a_type_that_nobody_spoke_of_keeps_its_shard_open(shard: Shard) -> None:
-    assert not shard.run(calls.close_shard(shard.s, [], 1))
+    assert not shard.run(daemon_calls.close_shard(shard.s, [], 1))
     shard.command("SADD", shard.s.types, "other")
-    assert not shard.run(calls.close_shard(shard.s, [shard.t], 1))
+    assert not shard.run(daemon_calls.close_shard(shard.s, [shard.t], 1))
 
 
 def test_the_later_epoch_stays(transport: SyncTransport) -> None:
     keys = shard_keys("shop", 3)
     assert close(transport, 3, 7)
     assert close(transport, 3, 5)
-    assert transport.run(calls.open_shard(keys, 6)) == 7
-    assert transport.run(calls.open_shard(keys, 8)) == 7
-    assert transport.run(calls.open_shard(keys, 8)) == -1
+    assert transport.run(producer_calls.open_shard(keys, 6)) == 7
+    assert transport.run(producer_calls.open_shard(keys, 8)) == 7
+    assert transport.run(producer_calls.open_shard(keys, 8)) == -1
 
 
 def test_known_is_lowered_only_as_long_as_the_record_says_the_same(transport: SyncTransport) -> None:
     announce(transport, 3)
-    assert not transport.run(calls.lower_known("shop", 3, 0))  # in use
+    assert not transport.run(daemon_calls.lower_known("shop", 3, 0))  # in use
     announce(transport, 1)
-    assert not transport.run(calls.lower_known("shop", 2, 0))  # not the last
-    assert not transport.run(calls.lower_known("shop", 3, 9))  # somebody asked meanwhile
-    assert transport.run(calls.lower_known("shop", 3, 0))
-    assert not transport.run(calls.lower_known("shop", 3, 0))
-    assert transport.run(calls.lower_known("shop", 2, 0))
-    assert not transport.run(calls.lower_known("shop", 1, 0))
+    assert not transport.run(daemon_calls.lower_known("shop", 2, 0))  # not the last
+    assert not transport.run(daemon_calls.lower_known("shop", 3, 9))  # somebody asked meanwhile
+    assert transport.run(daemon_calls.lower_known("shop", 3, 0))
+    assert not transport.run(daemon_calls.lower_known("shop", 3, 0))
+    assert transport.run(daemon_calls.lower_known("shop", 2, 0))
+    assert not transport.run(daemon_calls.lower_known("shop", 1, 0))
     found = record(transport)
     assert found is not None
     assert found.known == 1
@@ -140,7 +145,7 @@ def old_producer(shard: Shard, writer: str) -> Steps:
             yield
             found = announce(shard.transport, 2, lead=False, floor=floor)
             yield
-            floor = max(0, shard.run(calls.open_shard(shard.s, found.epoch)))
+            floor = max(0, shard.run(producer_calls.open_shard(shard.s, found.epoch)))
             yield
         yield
 
@@ -152,7 +157,7 @@ def daemon(shard: Shard) -> Steps:
         yield
         if found.known > found.shards and close(shard.transport, 1, found.epoch):
             yield
-            shard.run(calls.lower_known("shop", found.known, found.epoch))
+            shard.run(daemon_calls.lower_known("shop", found.known, found.epoch))
         yield
 
 
@@ -169,12 +174,12 @@ def test_no_order_of_steps_leaves_a_task_in_a_shard_that_nobody_serves(
     """Guard: the epoch, and the order of raising, opening and enqueueing."""
     random_ = random.Random(seed)
     for _ in range(8):
-        transport.run(calls.Call(None, (), ("FLUSHALL",), str))
+        transport.run(Call(None, (), ("FLUSHALL",), str))
         shard = Shard(transport)
         shard.t, shard.s = type_keys("shop", 1, "email"), shard_keys("shop", 1)
         announce(transport, 2)
         announce(transport, 1)
-        shard.run(calls.groups(shard.t.streams))
+        shard.run(worker_calls.groups(shard.t.streams))
         running = [
             old_producer(shard, "a"),
             old_producer(shard, "b"),
@@ -186,14 +191,14 @@ def test_no_order_of_steps_leaves_a_task_in_a_shard_that_nobody_serves(
             one = random_.choice(running)
             if next(one, running) is running:
                 running.remove(one)
-            found, held = record(transport), shard.run(calls.counts(shard.t))
+            found, held = record(transport), shard.run(question_calls.counts(shard.t))
             assert found is not None
             if held.ready + held.running:
                 assert found.known == 2
-        assert shard.run(calls.counts(shard.t)).counters.get("accepted") == 6
+        assert shard.run(question_calls.counts(shard.t)).counters.get("accepted") == 6
 
 
 def test_cancel_in_a_shard_that_was_given_up_says_unknown(shard: Shard) -> None:
     assert close(shard.transport, 0, 1)
     task = TaskId("email", 0, "n1732450000000-0")
-    assert shard.run(calls.cancel(shard.t, shard.s, task)) == "unknown"
+    assert shard.run(producer_calls.cancel(shard.t, shard.s, task)) == "unknown"

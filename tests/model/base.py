@@ -15,11 +15,17 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from streamq import calls, codec
+from streamq import envelope
+from streamq.calls import audit as audit_calls
+from streamq.calls import producer as producer_calls
+from streamq.calls import question as question_calls
+from streamq.calls.call import Call
+from streamq.calls.locate import locate
 from streamq.errors import ServerError
 from streamq.keys import GROUP
-from streamq.model import Delivery
-from streamq.transport import Address, SyncTransport
+from streamq.model.delivery import Delivery
+from streamq.transport.address import Address
+from streamq.transport.sync_transport import SyncTransport
 from tests.lua.shard import Shard
 from tests.model.books import LETTERS, Policy
 from tests.model.twin import Twin
@@ -57,7 +63,7 @@ class Base(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.transport = SyncTransport(Address.parse(self.url))
-        self.transport.run(calls.Call(None, (), ("FLUSHALL",), lambda r: r))
+        self.transport.run(Call(None, (), ("FLUSHALL",), lambda r: r))
         self.wire = Wire(self.transport)
         self.twin = Twin(Policy())
         self.held: list[Held] = []
@@ -76,7 +82,7 @@ class Base(RuleBasedStateMachine):
         self.twin.policy = Policy(max_lost, rate, backlog)
         self.shard = Shard(self.transport, self.twin.policy.stored())
         self._set_time()
-        self.shard.run(calls.announce("shop", 1))
+        self.shard.run(producer_calls.announce("shop", 1))
 
     # -- sending ----------------------------------------------------------------------------------------
 
@@ -157,10 +163,16 @@ class Base(RuleBasedStateMachine):
         if not hasattr(self, "shard"):
             return
         t, tasks = self.shard.t, list(self.twin.tasks.values())
-        located = [calls.locate(t, task.local) for task in tasks]
+        located = [locate(t, task.local) for task in tasks]
         audit = self._audit_calls()
         counts, sizes, faults, *found = self.wire.run(
-            [calls.counts(t), calls.sizes(t), calls.audit_places(t, self._places()), *audit, *located]
+            [
+                question_calls.counts(t),
+                question_calls.sizes(t),
+                audit_calls.audit_places(t, self._places()),
+                *audit,
+                *located,
+            ]
         )
         self._books(counts)
         self._sizes(sizes)
@@ -173,9 +185,11 @@ class Base(RuleBasedStateMachine):
             assert where.result == task.result
             if where.state in ("ready", "running"):
                 assert where.detail["stream"] + where.detail["entry"] == task.place
-                assert int(codec.fields_dict(where.fields).get("a", b"0")) == task.attempts
+                assert int(envelope.fields_dict(where.fields).get("a", b"0")) == task.attempts
             if task.state == "dead":
-                assert len(codec.failures(codec.fields_dict(where.fields).get("f", b""))) == task.failures
+                assert (
+                    len(envelope.failures(envelope.fields_dict(where.fields).get("f", b""))) == task.failures
+                )
 
     def _books(self, counts: Any) -> None:
         twin = self.twin
@@ -188,7 +202,7 @@ class Base(RuleBasedStateMachine):
         assert counts.imbalance == len(twin.of("destroyed")) + deleted
         assert counts.now_ms == twin.now
 
-    def _sizes(self, sizes: calls.Sizes) -> None:
+    def _sizes(self, sizes: question_calls.Sizes) -> None:
         twin = self.twin
         assert sizes.index == sum(task.indexed for task in twin.tasks.values())
         assert sizes.dead == sizes.letters == sizes.groups == len(twin.dead())
@@ -202,18 +216,21 @@ class Base(RuleBasedStateMachine):
             task.place for task in self.twin.due()
         ]
 
-    def _audit_calls(self) -> list[calls.Call[calls.Walked]]:
-        t, asked = self.shard.t, [calls.audit_schedule(self.shard.t, "", 100)]
-        asked.append(calls.audit_letters(t, "", 100))
+    def _audit_calls(self) -> list[Call[audit_calls.Walked]]:
+        t, asked = self.shard.t, [audit_calls.audit_schedule(self.shard.t, "", 100)]
+        asked.append(audit_calls.audit_letters(t, "", 100))
         for letter in LETTERS:
-            asked += [calls.audit_stream(t, letter, "-", 100), calls.audit_pending(t, letter, "-", 100, HOUR)]
+            asked += [
+                audit_calls.audit_stream(t, letter, "-", 100),
+                audit_calls.audit_pending(t, letter, "-", 100, HOUR),
+            ]
         return asked
 
-    def _audit(self, faults: list[calls.Fault], suspects: list[str]) -> None:
+    def _audit(self, faults: list[audit_calls.Fault], suspects: list[str]) -> None:
         """The audit tells exactly what was done by hand and has not been mended."""
         limbo = [place for letter in LETTERS for place in self._visible_limbo(letter)]
         deleted = [place for place, held in self.twin.pending.items() if held.deleted]
-        assert sorted(faults) == sorted(calls.Fault("undelivered", place) for place in limbo)
+        assert sorted(faults) == sorted(audit_calls.Fault("undelivered", place) for place in limbo)
         assert sorted(suspects) == sorted([*limbo, *deleted])
 
     def _visible_limbo(self, letter: str) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from streamq import codec
+from streamq import envelope
 
 LEASE = 1_000_000
 """Ms. Real time passes as well while an example runs; next to this it is nothing."""
@@ -18,7 +18,7 @@ LETTERS = "hnls"
 
 def listed(failures: bytes) -> int:
     """How many errors a history tells of."""
-    return len(codec.failures(failures))
+    return len(envelope.failures(failures))
 
 
 def order(place: str) -> tuple[int, int]:

@@ -7,8 +7,11 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from streamq import calls
-from streamq.model import Moved
+from streamq.calls import daemon as daemon_calls
+from streamq.calls import operator as operator_calls
+from streamq.calls import producer as producer_calls
+from streamq.calls import worker as worker_calls
+from streamq.model.reply import Moved
 from tests.model.base import HOUR, WORKERS, DaemonState
 from tests.model.books import LEASE, LETTERS
 from tests.model.workers import WorkerSteps
@@ -35,7 +38,7 @@ class DaemonSteps(WorkerSteps):
         self._do(lambda: self._expire(limit))
 
     def _expire(self, limit: int) -> None:
-        assert self.shard.run(calls.expire(self.shard.t, limit)) == self.twin.expire(limit)
+        assert self.shard.run(daemon_calls.expire(self.shard.t, limit)) == self.twin.expire(limit)
 
     @precondition(lambda self: self.twin.pending)
     @rule(data=st.data(), daemon=st.integers(0, 1), limit=st.integers(1, 3))
@@ -88,7 +91,7 @@ class DaemonSteps(WorkerSteps):
         for letter in self.twin.groups:
             cursor = "-"
             while cursor:
-                last = self.shard.run(calls.restamp(self.shard.t.stream(letter), cursor, 2))
+                last = self.shard.run(daemon_calls.restamp(self.shard.t.stream(letter), cursor, 2))
                 cursor = f"({last}" if last else ""
             self.twin.restamp(letter)
 
@@ -111,14 +114,14 @@ class DaemonSteps(WorkerSteps):
             case "groups":
                 self._do(self._mend_groups)
             case "sweep":
-                self.shard.run(calls.sweep(self.shard.t.stream(letter), self.shard.s, 0, 100))
+                self.shard.run(daemon_calls.sweep(self.shard.t.stream(letter), self.shard.s, 0, 100))
             case "trim":
                 self._do(lambda: self._trim(gone_ms))
             case _:
                 self._do(lambda: self._leave(consumer))
 
     def _leave(self, consumer: str) -> None:
-        self.shard.run(calls.leave(self.shard.s, consumer, self.shard.t.streams))
+        self.shard.run(worker_calls.leave(self.shard.s, consumer, self.shard.t.streams))
         self.twin.beats.pop(consumer, None)
 
     @precondition(lambda self: self.twin.tasks)
@@ -128,7 +131,7 @@ class DaemonSteps(WorkerSteps):
         self._do(lambda: self._beat(consumer, lease))
 
     def _beat(self, consumer: str, lease: int) -> None:
-        self.shard.run(calls.beat(self.shard.s, consumer, b'{"lease_ms":%d}' % lease))
+        self.shard.run(worker_calls.beat(self.shard.s, consumer, b'{"lease_ms":%d}' % lease))
         self.twin.beat(consumer, lease)
 
     def _tidy(self, daemon: int, letter: str, limit: int) -> None:
@@ -141,18 +144,18 @@ class DaemonSteps(WorkerSteps):
         self._repair(letter, cursor, limit)
 
     def _repair(self, letter: str, cursor: str, limit: int) -> str:
-        answer = self.shard.run(calls.repair(self.shard.t, letter, cursor, limit))
+        answer = self.shard.run(daemon_calls.repair(self.shard.t, letter, cursor, limit))
         assert answer == self.twin.repair(letter, cursor, limit)
         self._place_fresh()
         return answer[0]
 
     def _mend_groups(self) -> None:
         missing = set(LETTERS) - self.twin.groups
-        assert self.shard.run(calls.groups(self.shard.t.streams)) == len(missing)
+        assert self.shard.run(worker_calls.groups(self.shard.t.streams)) == len(missing)
         self.twin.groups |= missing
 
     def _trim(self, gone_ms: int) -> None:
-        trimmed = self.shard.run(calls.trim([self.shard.t], self.shard.s, gone_ms, HOUR, 100))
+        trimmed = self.shard.run(daemon_calls.trim([self.shard.t], self.shard.s, gone_ms, HOUR, 100))
         assert trimmed == self.twin.trim(gone_ms, HOUR)
 
     # -- operators and callers --------------------------------------------------------------------------
@@ -167,7 +170,7 @@ class DaemonSteps(WorkerSteps):
         if what == "cancel":
             self._do(lambda: self._cancel(local))
         elif self.twin.tasks[local].state in ("ready", "running", "scheduled"):
-            self.shard.run(calls.wait(self.shard.t, local, wait_ms))
+            self.shard.run(producer_calls.wait(self.shard.t, local, wait_ms))
             until = self.twin.now + wait_ms
             self.twin.waiters[local] = max(until, self.twin.waiters.get(local, until))
 
@@ -181,7 +184,7 @@ class DaemonSteps(WorkerSteps):
             self._do(lambda: self._move_dead(ids, limit, until, back), again)
 
     def _move_dead(self, ids: list[str], limit: int, until: int, back: bool) -> None:
-        build: Any = calls.requeue if back else calls.purge
+        build: Any = operator_calls.requeue if back else operator_calls.purge
         answer = self.shard.run(build(self.shard.t, limit, until, ids))
         chosen = ids or [task.local for task in self.twin.dead(until)[:limit]]
         dead = [local for local in chosen if self.twin.tasks[local].state == "dead"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from streamq.keys import GROUP
-from streamq.model import Settlement
+from streamq.model.outcome import Settlement
 from tests.model.base import HOUR, WORKERS
 from tests.model.books import LEASE, LETTERS
 from tests.model.daemons import DaemonSteps

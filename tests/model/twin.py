@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from streamq.calls import SILENT_MS
+from streamq.calls.call import SILENT_MS
 from streamq.calls.daemon import HELD_AGAIN_MS
-from streamq.model import Cancelled, Completed, Died, Expired, HandedBack, NewTask, Outcome, Retried
+from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried
+from streamq.model.task import NewTask
 from tests.model.books import LEASE, LETTERS, Books, Pending, Task, listed, order
 
 

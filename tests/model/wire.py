@@ -6,8 +6,9 @@ from typing import Any
 
 from redis import exceptions as lib
 
-from streamq.calls import Call
-from streamq.transport import SyncTransport, wire
+from streamq.calls.call import Call
+from streamq.transport import wire
+from streamq.transport.sync_transport import SyncTransport
 
 
 class Wire:

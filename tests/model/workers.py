@@ -7,27 +7,23 @@ from collections.abc import Callable
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from streamq import calls, codec
+from streamq import envelope
+from streamq.calls import producer as producer_calls
+from streamq.calls import worker as worker_calls
 from streamq.keys import GROUP
-from streamq.model import (
-    Accepted,
-    BacklogFull,
+from streamq.model.delivery import Delivery, Entry
+from streamq.model.outcome import (
     Cancelled,
     Completed,
-    Delivery,
     Died,
-    Entry,
     Expired,
     HandedBack,
-    NewTask,
     Outcome,
-    Priority,
-    RateLimited,
     Retried,
     Settlement,
-    TaskId,
 )
-from streamq.transport import GroupMissing
+from streamq.model.task import Accepted, BacklogFull, NewTask, Priority, RateLimited, TaskId
+from streamq.transport.faults import GroupMissing
 from tests.model.base import HOUR, WORKERS, Base, Held
 from tests.model.books import LEASE, LETTERS
 
@@ -38,7 +34,7 @@ Kind = Callable[[Delivery], Outcome]
 
 
 def _failure(delivery: Delivery) -> bytes:
-    return codec.add_failure(
+    return envelope.add_failure(
         delivery.failures, attempt=delivery.attempt, at_ms=1, worker="w", error="E", message="m", traceback=""
     )
 
@@ -127,10 +123,10 @@ class WorkerSteps(Base):
         self._do(lambda: self._fetch(consumer, budget, letters, lost=lost, alone=alone))
 
     def _fetch(self, consumer: str, budget: int, letters: str, *, lost: bool, alone: bool) -> None:
-        sources = [calls.Source(self.shard.t, letter, budget) for letter in letters]
+        sources = [worker_calls.Source(self.shard.t, letter, budget) for letter in letters]
         want = self.twin.fetch(consumer, budget, letters, alone=alone)
         try:
-            _, parts = self.shard.run(calls.fetch(consumer, budget, sources, alone=alone))
+            _, parts = self.shard.run(worker_calls.fetch(consumer, budget, sources, alone=alone))
         except GroupMissing:
             assert want is None
             return
@@ -140,12 +136,12 @@ class WorkerSteps(Base):
 
     def _received(self, entry: Entry, consumer: str) -> Held:
         task = self.twin.tasks[self.twin.pending[entry.place].local]
-        delivery = codec.decode("email", 0, entry)
+        delivery = envelope.decode("email", 0, entry)
         assert task.readable
         got = (delivery.local, delivery.payload, delivery.attempt, delivery.lost, delivery.expires_ms)
         assert got == (task.local, task.payload, task.attempts + 1, task.lost, task.expires)  # I4
         assert delivery.accepted_ms == task.enqueued
-        assert len(codec.failures(delivery.failures)) == task.failures
+        assert len(envelope.failures(delivery.failures)) == task.failures
         return Held(delivery, consumer)
 
     @precondition(lambda self: self.held)
@@ -183,7 +179,7 @@ class WorkerSteps(Base):
 
     def _settle(self, writer: str, number: int, items: list[Settlement]) -> None:
         def send() -> object:
-            return self.shard.run(calls.settle(self.shard.t, self.shard.s, writer, number, items))
+            return self.shard.run(worker_calls.settle(self.shard.t, self.shard.s, writer, number, items))
 
         if self._repeated(writer, number, send):
             return
@@ -210,11 +206,11 @@ class WorkerSteps(Base):
         return there is not None and there.consumer == held.consumer
 
     def _cancel(self, local: str) -> None:
-        answer = self.shard.run(calls.cancel(self.shard.t, self.shard.s, TaskId("email", 0, local)))
+        answer = self.shard.run(producer_calls.cancel(self.shard.t, self.shard.s, TaskId("email", 0, local)))
         assert answer == self.twin.cancel(local)
 
     def _renew(self, consumer: str, mine: list[tuple[str, str]]) -> None:
-        renewal = self.shard.run(calls.renew(self.shard.t, consumer, mine))
+        renewal = self.shard.run(worker_calls.renew(self.shard.t, consumer, mine))
         lost = self.twin.renew(consumer, mine)
         assert set(renewal.fenced) == lost
         asked = {local for place, local in mine if place not in lost} & self.twin.cancels
@@ -238,10 +234,10 @@ class WorkerSteps(Base):
         for letter in LETTERS:
             if letter not in self.twin.groups:
                 continue
-            places = self.shard.run(calls.pending(self.shard.t, letter, consumer, 1000))
+            places = self.shard.run(worker_calls.pending(self.shard.t, letter, consumer, 1000))
             assert places == [
                 p for p in self.twin.held_in(letter) if self.twin.pending[p].consumer == consumer
             ]
-            unseen = [Settlement(place, place, HandedBack()) for place in places if place not in seen]
-            if unseen:
-                self._settle(consumer, self._numbered(consumer), unseen)
+            lost_replies = [Settlement(place, place, HandedBack()) for place in places if place not in seen]
+            if lost_replies:
+                self._settle(consumer, self._numbered(consumer), lost_replies)

@@ -16,7 +16,7 @@ import yaml
 from streamq import environment
 from streamq.cli import COMMANDS
 from streamq.dashboard import Basic
-from streamq.dashboard.access import parse
+from streamq.dashboard.auth import parse
 from streamq.worker.loading import load_app
 
 ROOT = Path(__file__).resolve().parents[2]

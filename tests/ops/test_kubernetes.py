@@ -15,9 +15,9 @@ import yaml
 
 from streamq import environment
 from streamq.dashboard import Basic
-from streamq.dashboard.access import parse
+from streamq.dashboard.auth import parse
 from streamq.dashboard.probes import PROBES
-from streamq.options import seconds
+from streamq.options.checks import seconds
 from streamq.worker.loading import load_app
 
 KUBERNETES = Path(__file__).resolve().parents[2] / "ops" / "kubernetes"

@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 
 from streamq import AuthenticationFailed, Daemon, RedisError, StreamQ, Worker, scripts
-from streamq.calls import Call
+from streamq.calls.call import Call
 from streamq.cli import main
 from streamq.daemon.chores import CHORES
 from streamq.doctor import needs, rights, users
 from streamq.embedded import find_server
-from streamq.transport import Address, SyncTransport
+from streamq.transport.address import Address
+from streamq.transport.sync_transport import SyncTransport
 from tests.ports import free_port
 from tests.running import OPTIONS, QUICK, begun, until, wait_until
 
@@ -157,12 +158,15 @@ async def test_the_way_of_a_task_under_the_rights_of_each_role(
 
 async def until_rounds(daemon: Daemon) -> None:
     """Until every chore has had a good round from now on, and none was refused anything."""
-    before = daemon._rounds.last_good()
+    before = daemon._chore_status.last_good()
     chores = [chore.name for chore in CHORES]
     await until(
-        lambda: all(daemon._rounds.last_good().get(name, 0) > before.get(name, 0) for name in chores), 20
+        lambda: all(daemon._chore_status.last_good().get(name, 0) > before.get(name, 0) for name in chores),
+        20,
     )
-    outcomes = [key for key in daemon._sums.snapshot().counters if key[0] == "streamq_daemon_rounds_total"]
+    outcomes = [
+        key for key in daemon._counters.snapshot().counters if key[0] == "streamq_daemon_rounds_total"
+    ]
     assert {outcome for _, _, outcome in outcomes} == {"ok"}
 
 

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from streamq import AuthenticationFailed, RedisError, StreamQ
-from streamq.admin import Admin
+from streamq.control.admin import Admin
 from streamq.keys import shard_keys, type_keys
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
-from streamq.transport import Address, SyncTransport
+from streamq.transport.address import Address
+from streamq.transport.sync_transport import SyncTransport
 from tests.ops.test_redis import Url, command, queue
 from tests.running import wait_until
 

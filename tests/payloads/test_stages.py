@@ -23,7 +23,7 @@ from streamq import (
 )
 from streamq.cli import main
 from streamq.dashboard import dashboard
-from streamq.dashboard.privacy import Privacy
+from streamq.dashboard.redaction import Redaction
 from streamq.payloads import reading
 from streamq.payloads.pipeline import KNOWN, Pipeline, UnknownEncoding, opened, pipeline_of, sealed_length
 from tests.conftest import command
@@ -219,7 +219,7 @@ async def test_what_is_not_known_is_told_as_such(
         assert "encoded in a way that" in out
         assert "\\u001f" not in out
         assert "\x1f" not in out
-    assert Privacy().value(inspector.task(sealed.dead).payload) == WORDS
+    assert Redaction().value(inspector.task(sealed.dead).payload) == WORDS
     async with client(dashboard(sealed.app, auth=TRUSTED)) as browser:
         page = (await browser.get(f"/tasks/{sealed.dead}")).text
         assert "does not know" in page

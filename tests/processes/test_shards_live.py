@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from streamq import StreamQ
-from streamq.inspector import apps
+from streamq.control.inspector import apps
 from tests.processes.conftest import ROOT, Start, alive, ledger
 from tests.running import clean, wait_until
 

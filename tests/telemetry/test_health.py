@@ -15,8 +15,8 @@ import pytest
 from streamq import StreamQ, Worker, WorkerOptions
 from streamq.cli import main
 from streamq.cli.check import _Local
-from streamq.telemetry import health
-from streamq.telemetry.health import Facts
+from streamq.probes import health
+from streamq.probes.health import Facts
 from tests.ports import free_port
 from tests.processes.conftest import Start, alive
 from tests.running import begun, until, wait_until
@@ -103,17 +103,17 @@ async def test_a_worker_that_could_read_but_does_not_is_not_ready(
     app: StreamQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "DEAF", 0.2)
-    monkeypatch.setattr("streamq.worker.vitals.ANSWER", 0.1)
+    monkeypatch.setattr("streamq.worker.status.ANSWER", 0.1)
 
     @app.task
     async def noop() -> None: ...
 
     worker = Worker(app, WorkerOptions(concurrency=2, block=0.1, heartbeat=0.1), metered=True)
     task = await begun(worker)
-    [fetcher] = worker.parts.crew.fetchers
+    [fetcher] = worker.parts.shard_fetchers.fetchers
     hold = asyncio.Event()
     await until(
-        lambda: worker.parts.vitals._could_read_since > 0 and not health.not_ready(worker.report().facts)
+        lambda: worker.parts.status._could_read_since > 0 and not health.not_ready(worker.report().facts)
     )
     monkeypatch.setattr(fetcher, "_read", hold.wait)
     await until(lambda: any("has not asked for" in one for one in health.not_ready(worker.report().facts)))
@@ -211,7 +211,7 @@ def test_systemd_is_told_when_a_unit_is_ready_alive_and_stopping(
 
 
 def test_a_unit_that_is_not_alive_feeds_no_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
-    from streamq.telemetry import sentry
+    from streamq.probes import systemd_notifier
 
     told: list[dict[str, Any]] = []
 
@@ -219,7 +219,7 @@ def test_a_unit_that_is_not_alive_feeds_no_watchdog(monkeypatch: pytest.MonkeyPa
         told.append(said)
         return True
 
-    monkeypatch.setattr("streamq.telemetry.systemd.notify", notify)
+    monkeypatch.setattr("streamq.probes.systemd.notify", notify)
     monkeypatch.setenv("WATCHDOG_USEC", "1000000")
 
     class Sick:
@@ -228,5 +228,5 @@ def test_a_unit_that_is_not_alive_feeds_no_watchdog(monkeypatch: pytest.MonkeyPa
 
         not_ready = not_alive
 
-    sentry.Sentry(Sick()).look()
+    systemd_notifier.SystemdNotifier(Sick()).look()
     assert told == [{"STATUS": "the event loop is blocked"}]

@@ -16,8 +16,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from streamq import StreamQ
 from streamq.telemetry.catalogue import METRICS, exported
+from streamq.telemetry.counters import MOST_EXCEPTIONS, Counters, Snapshot
 from streamq.telemetry.exposition import render
-from streamq.telemetry.sums import MOST_EXCEPTIONS, Snapshot, Sums
 from tests.processes.conftest import alive
 from tests.running import wait_until
 
@@ -111,7 +111,7 @@ def test_lateness_and_exceptions_are_counted(jobs: StreamQ, group: Any) -> None:
 
 def everything() -> Snapshot:
     """A value of each metric."""
-    sums, found = Sums(), Snapshot()
+    sums, found = Counters(), Snapshot()
     for metric in METRICS.values():
         labels = ["x"] * len(metric.labels)
         if metric.kind == "histogram":
@@ -165,7 +165,7 @@ def test_a_release_that_knows_more_does_not_upset_an_older_one() -> None:
 
 
 def test_exceptions_are_bounded() -> None:
-    sums = Sums()
+    sums = Counters()
     for n in range(MOST_EXCEPTIONS + 5):
         sums.failed("a", "t", f"E{n}")
     counted = sums.snapshot().counters

@@ -17,9 +17,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from streamq import StreamQ, UsageError, get_context, telemetry
-from streamq.model import Accepted
-from streamq.telemetry import traces
+from streamq import StreamQ, UsageError, get_context
+from streamq.model.task import Accepted
+from streamq.telemetry import logs, traces
 from tests.running import serving, working
 from tests.telemetry import traced
 
@@ -229,11 +229,11 @@ def test_a_propagator_that_fails_costs_the_trace_only(monkeypatch: pytest.Monkey
 @pytest.fixture
 def logged(capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
     before, handlers = structlog.get_config(), logging.getLogger().handlers[:]
-    telemetry.configure("info", "json")
+    logs.configure("info", "json")
     yield lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     structlog.configure(**before)
     logging.getLogger().handlers[:] = handlers
-    telemetry.logs._SETTINGS.clear()
+    logs._SETTINGS.clear()
 
 
 async def test_each_line_that_a_handler_logs_names_its_task(
@@ -272,12 +272,12 @@ def test_a_process_logs_in_the_same_form(jobs_log: str) -> None:
 @pytest.fixture
 async def jobs_log(url: str, spans: InMemorySpanExporter, tmp_path: Path, capfd: Any) -> str:
     before, handlers = structlog.get_config(), logging.getLogger().handlers[:]
-    telemetry.configure("info", "json")
+    logs.configure("info", "json")
     app = traced.at(url)
     async with working(app):
         await (await app.asend("speaks", {})).aresult(20)
     structlog.configure(**before)
     logging.getLogger().handlers[:] = handlers
-    telemetry.logs._SETTINGS.clear()
+    logs._SETTINGS.clear()
     lines: list[str] = [line for line in capfd.readouterr().err.splitlines() if "from a process" in line]
     return lines[0]

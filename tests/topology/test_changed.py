@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from streamq import StreamQ, Worker, WorkerOptions, calls
+from streamq import StreamQ, Worker, WorkerOptions
+from streamq.calls import question as question_calls
 from streamq.keys import GROUP, type_keys
-from streamq.transport import Address, AsyncReader, AsyncTransport, ServerChanged
+from streamq.transport.address import Address
+from streamq.transport.async_transport import AsyncTransport
+from streamq.transport.faults import ServerChanged
+from streamq.transport.reader import AsyncReader
 from tests.running import clean, until, working
 from tests.topology.servers import Node, free_ports, server_binary, server_words
 
@@ -49,7 +53,7 @@ class Busy:
 
 
 def held(worker: Worker) -> int:
-    return len(worker.parts.holdings)
+    return len(worker.parts.in_flight)
 
 
 @pytest.mark.parametrize("node", [True], indirect=True)
@@ -102,8 +106,8 @@ async def test_a_connection_that_was_opened_long_ago_is_not_believed(url: str) -
     """What it said of its server then may be past: a new one is asked, and only that tells of a change."""
     transport = AsyncTransport(Address.parse(url))
     reader = AsyncReader(transport)
-    await transport.run(calls.now())
-    await reader.run(calls.now())
+    await transport.run(question_calls.now())
+    await reader.run(question_calls.now())
     node = transport.find(None)
     assert node is not None
     assert node.info is not None
@@ -112,9 +116,9 @@ async def test_a_connection_that_was_opened_long_ago_is_not_believed(url: str) -
         node.idle[0].incarnation = "long ago"
         assert reader._link is not None
         reader._link.incarnation = "long ago"
-        assert await asked.run(calls.now(), incarnation=now) > 0
+        assert await asked.run(question_calls.now(), incarnation=now) > 0
         with pytest.raises(ServerChanged) as changed:
-            await asked.run(calls.now(), incarnation="another")
+            await asked.run(question_calls.now(), incarnation="another")
         assert changed.value.incarnation == now
     await reader.aclose()
     await transport.aclose()

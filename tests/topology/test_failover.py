@@ -10,7 +10,7 @@ from redis.crc import key_slot
 
 from streamq import StreamQ, WorkerOptions
 from streamq.keys import shard_keys
-from streamq.model import Accepted
+from streamq.model.task import Accepted
 from tests.running import serving
 from tests.topology.clusters import ClusterSet
 from tests.topology.conftest import SHARDS, Servers

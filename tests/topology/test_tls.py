@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from streamq import RedisError, StreamQ
-from streamq.transport import AsyncTransport
+from streamq.transport.async_transport import AsyncTransport
 from streamq.transport.link import FastLink
 from tests.running import serving
 from tests.topology.servers import Node, free_ports, server_binary, server_words, wait_for

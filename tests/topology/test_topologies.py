@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from streamq import RedisUnavailable, Retry, StreamQ, TaskDead, calls
+from streamq import RedisUnavailable, Retry, StreamQ, TaskDead
+from streamq.calls import question as question_calls
 from streamq.cli import main
-from streamq.doctor import examine
+from streamq.doctor.examination import examine
 from streamq.keys import shard_keys
-from streamq.transport import Address, AsyncTransport, SyncTransport, ear, link, wire
+from streamq.transport import channel_reader, link, wire
+from streamq.transport.address import Address
+from streamq.transport.async_transport import AsyncTransport
+from streamq.transport.sync_transport import SyncTransport
 from tests.running import clean, serving, until
 from tests.topology.clusters import ClusterSet
 from tests.topology.conftest import SHARDS, Servers
@@ -92,7 +96,7 @@ async def test_a_result_is_waited_for_without_polling(
 async def test_without_hiredis(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "hiredis", None)
     monkeypatch.setattr(link, "hiredis", None)
-    monkeypatch.setattr(ear, "hiredis", None)
+    monkeypatch.setattr(channel_reader, "hiredis", None)
     app = StreamQ("shop", servers.url, shards=SHARDS)
     double = tasks_of(app)["double"]
     async with serving(app):
@@ -126,7 +130,7 @@ def test_commands(servers: Servers, app: StreamQ, capsys: pytest.CaptureFixture[
 
 def test_every_node_is_asked(servers: Servers) -> None:
     transport = SyncTransport(Address.parse(servers.url))
-    answers = transport.everywhere(calls.now())
+    answers = transport.everywhere(question_calls.now())
     transport.close()
     assert len(answers) == len(servers.masters())
     assert all(where.endswith(f" of {servers.url}") for where in answers)
@@ -145,7 +149,7 @@ def test_the_audit_walks_over_the_keys_of_every_node(servers: Servers, app: Stre
     assert {problem.code for problem in found} == {"unknown_key"}
     assert sorted(problem.where for problem in found) == sorted(strays)
     with pytest.raises(RedisUnavailable, match="holds no data any more"):
-        app.inspector._transport.there("nobody", calls.now())
+        app.inspector._transport.there("nobody", question_calls.now())
 
 
 def test_the_doctor_looks_at_every_node(cluster: ClusterSet) -> None:
@@ -189,10 +193,14 @@ async def test_ask_is_followed(cluster: ClusterSet) -> None:
     moved: list[str] = []
     for key in cluster.migration(slot, target):
         moved.append(key)
-        assert plain.run(calls.types(keys)) == ["email", "image"]
-        assert await looping.run(calls.types(keys)) == ["email", "image"]
+        assert plain.run(question_calls.types(keys)) == ["email", "image"]
+        assert await looping.run(question_calls.types(keys)) == ["email", "image"]
     assert keys.types in moved
-    assert plain.run(calls.types(keys)) == await looping.run(calls.types(keys)) == ["email", "image"]
+    assert (
+        plain.run(question_calls.types(keys))
+        == await looping.run(question_calls.types(keys))
+        == ["email", "image"]
+    )
     cluster.migrate_slot(slot, source)
     plain.close()
     await looping.aclose()

@@ -11,7 +11,7 @@ import pytest
 
 from streamq import Daemon, StreamQ, Worker
 from streamq.cli import main
-from streamq.transport import Address
+from streamq.transport.address import Address
 from tests.running import OPTIONS, QUICK, begun, until
 from tests.topology.conftest import SHARDS, Servers
 

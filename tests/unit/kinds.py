@@ -31,8 +31,8 @@ import pydantic
 import pydantic.dataclasses
 from hypothesis import strategies as st
 
-from streamq.app import Handler
-from streamq.options import task_options
+from streamq.options.task import task_options
+from streamq.registry.handler import Handler
 
 AT = datetime(2026, 3, 4, 5, 6, 7, 8)
 T = TypeVar("T")

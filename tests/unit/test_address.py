@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamq import InvalidURL
-from streamq.transport import Address
+from streamq.transport.address import Address
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from streamq import (
     WorkerOptions,
 )
 from streamq.errors import DecodeError
-from streamq.model import TaskId
+from streamq.model.task import TaskId
 
 
 @pytest.fixture

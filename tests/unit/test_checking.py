@@ -26,10 +26,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from streamq import InvalidArguments, PayloadError
-from streamq.app import Handler
 from streamq.convert.compile import converter
 from streamq.errors import DecodeError
-from streamq.options import task_options
+from streamq.options.task import task_options
+from streamq.registry.handler import Handler
 from tests.unit.kinds import DICT, LIST, TUPLE, UNION, handler, through
 
 QUICK = settings(deadline=None, max_examples=400, suppress_health_check=list(HealthCheck))

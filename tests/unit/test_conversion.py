@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamq.convert import encode, encode_as
 from streamq.convert.compile import converter
+from streamq.convert.write import encode, encode_as
 from streamq.errors import DecodeError, InvalidArguments, PayloadError
 
 

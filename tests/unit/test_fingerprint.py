@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from streamq import codec
+from streamq import envelope
 from streamq.fingerprint import fingerprint, of_stack, place, raised_at, stored, told
-from streamq.rollups import Latency, bucket, percentile
+from streamq.histogram import Latency, bucket, percentile
 
 OWN = """Traceback (most recent call last):
   File "/srv/shop/tasks.py", line 12, in email
@@ -76,8 +76,8 @@ def test_a_message_makes_no_place(message: str, chained: bool) -> None:
 
 def test_a_stored_frame_comes_first_and_a_damaged_one_counts_as_none() -> None:
     frame = {"file": "/srv/a.py", "line": 3, "function": "go", "text": "go()"}
-    listed = codec.failures(
-        codec.add_failure(
+    listed = envelope.failures(
+        envelope.add_failure(
             b"", attempt=1, at_ms=5, worker="w", error="E", message="", traceback=OWN, frame=frame
         )
     )

@@ -13,10 +13,14 @@ import pytest
 from tenacity import wait_fixed
 
 from streamq import Address, InvalidOption, InvalidURL, RateLimit, StreamQ, TaskOptions, WorkerOptions
-from streamq.elsewhere import _NO_OPTION, _OPTION
-from streamq.model import Overrides
-from streamq.options import CallOptions, DaemonOptions, PerCall, Policy, call_options, seconds, task_options
+from streamq.migration_hints import _NO_OPTION, _OPTION
+from streamq.model.delivery import Overrides
+from streamq.options.call import CallOptions, call_options
+from streamq.options.checks import seconds
+from streamq.options.service import DaemonOptions
 from streamq.options.table import OPTIONS, PER_CALL, POLICY, STORED
+from streamq.options.task import task_options
+from streamq.options.typed import PerCall, Policy
 
 
 @pytest.mark.parametrize(

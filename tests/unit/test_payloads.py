@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamq import InvalidArguments, PayloadError
-from streamq.app import Handler
-from streamq.options import task_options
+from streamq.options.task import task_options
+from streamq.registry.handler import Handler
 from tests.unit.kinds import AT, Base, More
 
 # -- *args and **kwargs ------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 
 import streamq
 from streamq import COUNTERS, Rollup, StreamQ
-from streamq.release import package_version
+from streamq.version import package_version
 
 MADE_BY_THE_APP = (
     "TaskHandle", "TaskType", "Inspector", "AsyncInspector", "Admin", "AsyncAdmin", "Tail", "AsyncTail",

@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tenacity import wait_exponential, wait_fixed
 
-from streamq import codec, keys, retry
+from streamq import envelope, keys, retry
 from streamq.demo.account import draw_up
 from streamq.errors import DecodeError, Retry
-from streamq.model import COUNTERS, STATES, Delivery, Entry, Success
-from streamq.options import TaskOptions
+from streamq.model.delivery import Delivery, Entry, Success
+from streamq.model.reply import COUNTERS
+from streamq.model.task import STATES
+from streamq.options.task import TaskOptions
 from streamq.transport import server
 from streamq.transport.faults import translate
 
@@ -24,7 +26,7 @@ from streamq.transport.faults import translate
 @given(st.lists(st.binary(max_size=20), max_size=12), st.sampled_from("hnls"))
 def test_hostile_entries_never_raise_anything_but_decode_error(raw: list[bytes], letter: str) -> None:
     try:
-        codec.decode("email", 0, Entry(letter, "5-0", tuple(raw)))
+        envelope.decode("email", 0, Entry(letter, "5-0", tuple(raw)))
     except DecodeError as error:
         assert error.reason in ("foreign", "version", "undecodable")
 
@@ -32,7 +34,7 @@ def test_hostile_entries_never_raise_anything_but_decode_error(raw: list[bytes],
 @given(st.sampled_from([b"a", b"l", b"x", b"e", b"m", b"v", b"i", b"f"]), st.binary(max_size=30))
 def test_hostile_values_of_known_fields(name: bytes, value: bytes) -> None:
     try:
-        delivery = codec.decode("email", 0, Entry("n", "5-0", (b"p", b"{}", name, value)))
+        delivery = envelope.decode("email", 0, Entry("n", "5-0", (b"p", b"{}", name, value)))
     except DecodeError:
         return
     assert delivery.payload == b"{}"
@@ -48,8 +50,8 @@ def test_hostile_values_of_known_fields(name: bytes, value: bytes) -> None:
     ],
 )  # fmt: skip
 def test_what_a_newer_release_asks_for(fields: tuple[bytes, ...], needs: str) -> None:
-    with pytest.raises(codec.TooNew) as caught:
-        codec.decode("email", 0, Entry("n", "5-0", (b"p", b"{}", b"k", b"3", *fields)))
+    with pytest.raises(envelope.TooNew) as caught:
+        envelope.decode("email", 0, Entry("n", "5-0", (b"p", b"{}", b"k", b"3", *fields)))
     assert (caught.value.needs, caught.value.times) == (needs, 3)
 
 
@@ -58,19 +60,19 @@ def test_what_a_newer_release_asks_for(fields: tuple[bytes, ...], needs: str) ->
     [(b"v", b"1"), (b"z", b"json"), (b"N", b"envelope:1"), (b"later", b"x", b"\xffodd", b""), (b"k", b"7")],
 )
 def test_what_a_newer_release_only_says_is_ignored(fields: tuple[bytes, ...]) -> None:
-    found = codec.decode("email", 0, Entry("n", "5-0", (b"p", b"{}", b"a", b"1", *fields)))
+    found = envelope.decode("email", 0, Entry("n", "5-0", (b"p", b"{}", b"a", b"1", *fields)))
     assert (found.payload, found.attempt) == (b"{}", 2)
 
 
 @given(st.binary(max_size=200))
 def test_a_damaged_history_is_an_empty_one(raw: bytes) -> None:
-    assert isinstance(codec.failures(raw), list)
+    assert isinstance(envelope.failures(raw), list)
 
 
 def test_a_history_is_bounded_and_keeps_the_first_and_the_latest() -> None:
     raw = b""
     for n in range(1, 50):
-        raw = codec.add_failure(
+        raw = envelope.add_failure(
             raw,
             attempt=n,
             at_ms=n,
@@ -79,7 +81,7 @@ def test_a_history_is_bounded_and_keeps_the_first_and_the_latest() -> None:
             message="m" * 5000 + "\ud800",
             traceback="t" * 9000,
         )
-    listed = codec.failures(raw)
+    listed = envelope.failures(raw)
     assert [f["attempt"] for f in listed] == [1, *range(41, 50)]
     assert len(raw) < 60_000
 
@@ -284,19 +286,19 @@ def delivered(local: str, place: str, attempt: int = 1) -> Delivery:
 def test_a_kept_result_tells_of_its_attempt(
     delivery: Delivery, started_ms: int, run_ms: int, want: Success, result: bytes
 ) -> None:
-    kept = codec.keep(result, delivery, codec.worker_mark("host-77-a1b2c3"), started_ms, run_ms)
-    assert codec.opened(delivery.local, kept) == (result, want)
+    kept = envelope.keep(result, delivery, envelope.worker_mark("host-77-a1b2c3"), started_ms, run_ms)
+    assert envelope.opened(delivery.local, kept) == (result, want)
     assert len(kept) - len(result) == (13 if delivery.local == delivery.place else 21)
 
 
 @given(st.text(max_size=20), st.binary(max_size=60))
 def test_any_stored_result_can_be_opened(local: str, stored: bytes) -> None:
-    result, success = codec.opened(local, stored)
+    result, success = envelope.opened(local, stored)
     assert stored.startswith(result)
     assert success is None or b"\x1e" in stored
 
 
 def test_a_result_of_an_older_release_is_one() -> None:
-    assert codec.opened("n1-0", b"") == (b"", None)
-    assert codec.opened("n1-0", b'{"a":1}') == (b'{"a":1}', None)
-    assert codec.worker_mark("odd") == codec.worker_mark("not-hexade") == bytes(3)
+    assert envelope.opened("n1-0", b"") == (b"", None)
+    assert envelope.opened("n1-0", b'{"a":1}') == (b'{"a":1}', None)
+    assert envelope.worker_mark("odd") == envelope.worker_mark("not-hexade") == bytes(3)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from streamq import DuplicateTaskType, StreamQ
-from streamq.redefinition import importable, moved
+from streamq.registry.redefinition import importable, moved
 
 HEAD = "from streamq import StreamQ\napp = StreamQ('shop', 'unix:///nowhere.sock')\n"
 
@@ -225,7 +225,7 @@ def test_which_handlers_are_two(before: str, now: str, other: bool) -> None:
 @pytest.mark.parametrize("how", [["shop.py"], ["-m", "shop"]])
 def test_a_program_is_known_by_its_module(tmp_path: Path, how: list[str]) -> None:
     (tmp_path / "shop.py").write_text(
-        HEAD + "from streamq.redefinition import importable\n@app.task\ndef email(): ...\n"
+        HEAD + "from streamq.registry.redefinition import importable\n@app.task\ndef email(): ...\n"
         "if __name__ == '__main__':\n    print(importable(email.handler.reference))\n"
     )
     here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}

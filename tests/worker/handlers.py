@@ -14,9 +14,9 @@ from typing import Any
 from tenacity import wait_fixed
 
 from streamq import Retry, StreamQ, get_context
-from streamq.client import Client
-from streamq.queue import app as queue
-from streamq.transport import Address
+from streamq.app import app as queue
+from streamq.client.sync_client import Client
+from streamq.transport.address import Address
 
 if parent_process() is not None:
     time.sleep(float(os.environ.get("SLOW_IMPORT", "0")))

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from streamq import Context, Hook, StreamQ
-from streamq.transport import Address
+from streamq.transport.address import Address
 
 TENANT: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="")
 

@@ -11,14 +11,14 @@ from tenacity import wait_fixed
 
 from streamq import Hook, Outcome, StreamQ, WorkerOptions
 from streamq.hooks import name_of
-from streamq.model import Delivery
-from streamq.telemetry.sums import Sums
+from streamq.model.delivery import Delivery
+from streamq.telemetry.counters import Counters
 from streamq.worker.attempt import Attempt
-from streamq.worker.clocks import Clocks
 from streamq.worker.executors import Executors
-from streamq.worker.holdings import Held
+from streamq.worker.in_flight import Held
 from streamq.worker.observers import Observers
 from streamq.worker.runner import Runner
+from streamq.worker.server_clocks import ServerClocks
 from tests.running import until
 
 
@@ -34,9 +34,9 @@ class Ended(Hook):
 async def running(app: StreamQ, ended: Ended) -> AsyncGenerator[tuple[Runner, list[Held]]]:
     """A runner with one slot, and what it has put to be settled."""
     settled: list[Held] = []
-    clocks, executors = Clocks(), Executors.of(WorkerOptions(concurrency=1), None, apart=False)
+    clocks, executors = ServerClocks(), Executors.of(WorkerOptions(concurrency=1), None, apart=False)
     observers = Observers([ended], clocks, lambda held, _: settled.append(held), "w")
-    runner = Runner(app.registry, "w", 1, executors, clocks, Sums(), observers, hungry=lambda: None)
+    runner = Runner(app.registry, "w", 1, executors, clocks, Counters(), observers, hungry=lambda: None)
     runner.start()
     try:
         yield runner, settled
@@ -55,7 +55,7 @@ def several(*attempts: int) -> list[Held]:
 def put(runner: Runner, *held: Held) -> Attempt:
     attempt = Attempt(held[0], held[1:])
     runner._queue.append(attempt)
-    runner._sleepers.wake()
+    runner._idle_slots.wake()
     return attempt
 
 

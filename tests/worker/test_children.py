@@ -15,8 +15,8 @@ import pytest
 from streamq import StreamQ, TaskDead
 from streamq.context import Context
 from streamq.errors import ProcessDied, UnknownTaskType
-from streamq.model import Delivery
-from streamq.worker.children import Child, ImportFailed, see_off
+from streamq.model.delivery import Delivery
+from streamq.worker.child_pool import Child, ImportFailed, see_off
 from tests.running import clean, serving, until
 from tests.worker import handlers
 

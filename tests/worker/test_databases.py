@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from streamq import StreamQ
+from streamq.control.event_tail import Event
 from streamq.keys import shard_keys, type_keys
-from streamq.model import TaskId
-from streamq.tail import Event
+from streamq.model.task import TaskId
 from tests.conftest import command
 from tests.running import begun, serving, tending, until, working
 
@@ -92,7 +92,7 @@ async def test_tail_hears_its_own_database_only(url: str, database: int) -> None
     there.end.set()
     async with working(here.app) as worker, working(there.app) as other:
         with here.app.inspector.tail() as events, there.app.inspector.tail():
-            await until(lambda: worker.parts.teller.active and other.parts.teller.active)
+            await until(lambda: worker.parts.event_publisher.active and other.parts.event_publisher.active)
             there.app.send("work")
             await until(there.started.is_set)
             mine = here.app.send("work").id

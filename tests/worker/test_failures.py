@@ -13,7 +13,8 @@ import pytest
 import structlog
 from tenacity import wait_fixed
 
-from streamq import StreamQ, TaskDead, telemetry
+from streamq import StreamQ, TaskDead
+from streamq.telemetry import logs
 from tests.conftest import command
 from tests.letters import all_dead
 from tests.running import clean, serving, until
@@ -41,12 +42,12 @@ def tracker() -> Iterator[Tracker]:
     found = Tracker()
     root = logging.getLogger()
     before = root.handlers[:], root.level
-    telemetry.configure("info", "json")
+    logs.configure("info", "json")
     root.addHandler(found)
     yield found
     root.handlers[:], level = before
     root.setLevel(level)
-    telemetry.logs._SETTINGS.clear()
+    logs._SETTINGS.clear()
 
 
 def lines_of(capfd: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -118,7 +119,7 @@ async def test_a_console_shows_the_traceback_at_debug_only(
     async def fine() -> None: ...
 
     for level in ("info", "debug"):
-        telemetry.configure(level, "console")
+        logs.configure(level, "console")
         async with serving(app):
             handle = await explodes.aenqueue()
             with pytest.raises(TaskDead):
@@ -133,7 +134,7 @@ async def test_a_console_shows_the_traceback_at_debug_only(
         assert ("in boom" in said) == (level == "debug")
         for event in ("task.started", "task.completed"):
             assert (event in said) == (level == "debug")
-    telemetry.logs._SETTINGS.clear()
+    logs._SETTINGS.clear()
 
 
 @pytest.mark.parametrize("fields", [("p", "not json"), ("p", "{}"), ("x", "y"), ("p", '{"to":"x"}')])

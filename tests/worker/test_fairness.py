@@ -90,12 +90,12 @@ async def test_what_was_handed_back_is_run_before_all_others(app: StreamQ) -> No
     running = await begun(worker)
     await app.aenqueue_many([work.bind(n) for n in range(6)])
     await until(lambda: len(worker.parts.runner.running()) == 1)
-    worker.parts.runner._pace.ahead = 5  # as if tasks had been short
+    worker.parts.runner._prefetch.ahead = 5  # as if tasks had been short
     worker.parts.control.freed()
-    await until(lambda: len(worker.parts.holdings) == 6)
+    await until(lambda: len(worker.parts.in_flight) == 6)
     await app.aenqueue_many([work.bind(n) for n in range(6, 10)])
     worker.stop()
-    await until(lambda: len(worker.parts.holdings) == 1)
+    await until(lambda: len(worker.parts.in_flight) == 1)
     stats = app.inspector.type_stats("work")
     assert (stats.ready, stats.running, stats.suspect) == (9, 1, 0)
     clean(app)

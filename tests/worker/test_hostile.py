@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from tenacity import wait_fixed
 
-from streamq import InvalidOption, Retry, StreamQ, TaskDead, get_context, retry, telemetry
+from streamq import InvalidOption, Retry, StreamQ, TaskDead, get_context, retry
+from streamq.telemetry import logs
 from tests.running import clean, serving, working
 
 
@@ -41,7 +42,7 @@ async def test_a_message_that_utf8_does_not_have(app: StreamQ, capfd: pytest.Cap
     async def fails() -> None:
         raise FileNotFoundError("no \ud800 here")
 
-    telemetry.configure("info", "json")
+    logs.configure("info", "json")
     assert "no ? here" in await dead(app, fails)
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     assert [line["message"] for line in lines if line["event"] == "task.dead"] == ["no ? here"]
@@ -51,20 +52,20 @@ async def test_a_long_message_is_cut_in_the_log_too(app: StreamQ, capfd: pytest.
     async def fails() -> None:
         raise ValueError("x" * 100_000)
 
-    telemetry.configure("info", "json")
+    logs.configure("info", "json")
     await dead(app, fails)
     assert max(map(len, capfd.readouterr().err.splitlines())) < 2000
 
 
 async def test_what_a_handler_logs_cannot_fail_it(app: StreamQ, capfd: pytest.CaptureFixture[str]) -> None:
     @app.task
-    async def logs() -> str:
+    async def log_oddly() -> str:
         get_context().logger.info("odd", text="\ud800", number=2**70, keys={(1, 2): 3})
         return "done"
 
-    telemetry.configure("info", "json")
+    logs.configure("info", "json")
     async with working(app):
-        assert await (await logs.aenqueue()).aresult(5) == "done"
+        assert await (await log_oddly.aenqueue()).aresult(5) == "done"
     [line] = [line for line in capfd.readouterr().err.splitlines() if '"odd"' in line]
     assert json.loads(line)["number"] == str(2**70)
 
@@ -94,7 +95,7 @@ async def test_a_wait_that_is_no_duration_is_the_default(
         raise ValueError
 
     app.task(name="again", max_attempts=3, backoff=backoff if by == "backoff" else None)(fails)
-    telemetry.configure("info", "json")
+    logs.configure("info", "json")
     async with serving(app):
         handle = await app.asend("again")
         with pytest.raises(TaskDead) as got:

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 import structlog
 
-from streamq import Address, InvalidOption, StreamQ, UnknownTaskType, UsageError, Worker, WorkerOptions, calls
+from streamq import Address, InvalidOption, StreamQ, UnknownTaskType, UsageError, Worker, WorkerOptions
+from streamq.calls import producer as producer_calls
 from streamq.cli import main
 from streamq.keys import shard_keys, type_keys
-from streamq.transport import SyncTransport
+from streamq.transport.sync_transport import SyncTransport
 from streamq.wording import listed, shortened
 from streamq.worker.loading import load_app, served_types
 from tests.running import working
@@ -146,7 +147,7 @@ async def test_a_worker_warns_only_where_the_handler_is_another(
     app.task(email)
     keys = type_keys("shop", 0, "email"), shard_keys("shop", 0)
     transport = SyncTransport(Address.parse(url))
-    transport.run(calls.register(*keys, before.format(stem=__name__.rpartition(".")[2]), {}))
+    transport.run(producer_calls.register(*keys, before.format(stem=__name__.rpartition(".")[2]), {}))
     transport.close()
     with structlog.testing.capture_logs() as lines:
         async with working(app):

@@ -170,7 +170,7 @@ async def test_a_worker_told_to_stop_while_it_begins_takes_nothing(url: str) -> 
     for _ in range(10):
         await never.aenqueue()
     worker = Worker(app, OPTIONS)
-    prepare = worker._given.presence.prepare
+    prepare = worker._given.registration.prepare
 
     async def stopped(shard: int, details: bytes) -> frozenset[str]:
         if shard == 1:
@@ -178,6 +178,6 @@ async def test_a_worker_told_to_stop_while_it_begins_takes_nothing(url: str) -> 
             await asyncio.sleep(0.1)  # the fetcher of the other shard would read meanwhile
         return await prepare(shard, details)
 
-    worker._given.presence.prepare = stopped  # type: ignore[method-assign]
+    worker._given.registration.prepare = stopped  # type: ignore[method-assign]
     await worker.run()
     assert +Counter(app.inspector.type_stats("never").counters) == {"accepted": 10}

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from streamq import StreamQ, WorkerOptions, calls
+from streamq import StreamQ, WorkerOptions
+from streamq.calls import worker as worker_calls
 from streamq.keys import shard_keys, type_keys
 from streamq.worker.doorbell import MANY, Doorbell
 from tests.conftest import command
@@ -44,7 +45,7 @@ async def test_every_way_to_become_ready_rings(app: StreamQ) -> None:
     known = _types(app, ran)
     one, two, three, four = (known[f"type{n:04d}"] for n in (3, 17, 30, 39))
     async with serving(app, WAITING) as worker:
-        assert worker.parts.crew._fetchers[0]._doorbell is not None
+        assert worker.parts.shard_fetchers._fetchers[0]._doorbell is not None
         await asyncio.sleep(0.1)
         for priority in ("low", "normal", "high"):
             await (await one.options(priority=priority).aenqueue()).aresult(10)
@@ -133,7 +134,7 @@ async def test_a_paused_type_is_found_when_it_is_resumed(app: StreamQ) -> None:
     known = _types(app, ran)
     async with working(app, WAITING) as worker:
         await asyncio.to_thread(app.admin.pause, "type0005")
-        await until(lambda: worker.parts.crew._fetchers[0].is_paused("type0005"))
+        await until(lambda: worker.parts.shard_fetchers._fetchers[0].is_paused("type0005"))
         handle = await known["type0005"].aenqueue()
         await (await known["type0006"].aenqueue()).aresult(10)
         assert await handle.astatus() == "ready"
@@ -158,7 +159,7 @@ async def test_without_the_right_to_wait_for_the_bell_every_stream_is_read(app: 
     s = shard_keys(app.name, 0)
     command(str(app.address), "SET", s.ready, "something else")
     async with working(app, OPTIONS) as worker:
-        await until(lambda: worker.parts.crew._fetchers[0]._doorbell is None)
+        await until(lambda: worker.parts.shard_fetchers._fetchers[0]._doorbell is None)
         command(str(app.address), "DEL", s.ready)
         await (await known["type0001"].aenqueue()).aresult(5)
 
@@ -168,7 +169,7 @@ async def test_few_types_are_read_without_the_doorbell(app: StreamQ) -> None:
     ran: list[str] = []
     known = _types(app, ran, MANY)
     async with working(app, WAITING) as worker:
-        assert worker.parts.crew._fetchers[0]._doorbell is None
+        assert worker.parts.shard_fetchers._fetchers[0]._doorbell is None
         await (await known["type0001"].aenqueue()).aresult(10)
     s = shard_keys(app.name, 0)
     assert command(str(app.address), "EXISTS", s.doorbell, s.ready, s.bell) == 0
@@ -199,7 +200,7 @@ def test_the_watch_is_one_worker_s(app: StreamQ) -> None:
     run = app._client.transport.run
 
     def watch(*, found: bool = False, force: bool = False) -> int:
-        return run(calls.watch(s, found=found, force=force))
+        return run(worker_calls.watch(s, found=found, force=force))
 
     assert watch() == 0
     assert 0 < watch() <= 3000

@@ -11,7 +11,7 @@ import structlog
 
 from streamq import StreamQ
 from streamq.cli import main
-from streamq.worker import daemonwatch
+from streamq.worker import daemon_watch
 from tests.conftest import command
 from tests.running import OPTIONS, tending, until, working
 
@@ -31,7 +31,7 @@ def said(lines: Lines, event: str) -> Lines:
 async def test_a_worker_warns_at_its_first_look_where_tasks_wait(
     app: StreamQ, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemonwatch, "SAY_AGAIN", 0.5)
+    monkeypatch.setattr(daemon_watch, "SAY_AGAIN", 0.5)
 
     @app.task
     async def work() -> None: ...
@@ -52,22 +52,22 @@ async def test_a_worker_with_a_daemon_says_nothing(app: StreamQ, lines: Lines) -
     async def work() -> None: ...
 
     looks: list[int] = []
-    true = daemonwatch.DaemonWatch.look
+    true = daemon_watch.DaemonWatch.look
 
-    def counted(self: daemonwatch.DaemonWatch, shards: int) -> None:
+    def counted(self: daemon_watch.DaemonWatch, shards: int) -> None:
         true(self, shards)
         looks.append(shards)
 
     await work.options(delay="1h").aenqueue()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(daemonwatch.DaemonWatch, "look", counted)
+        patch.setattr(daemon_watch.DaemonWatch, "look", counted)
         async with tending(app), working(app, replace(OPTIONS, heartbeat=0.05)):
             await until(lambda: len(looks) > 2)
     assert said(lines, "daemon.missing") == []
 
 
 def test_a_daemon_of_another_app_is_none_of_ours(app: StreamQ, lines: Lines) -> None:
-    watch = daemonwatch.DaemonWatch(app.inspector.transport, "shop", [], "w")
+    watch = daemon_watch.DaemonWatch(app.inspector.transport, "shop", [], "w")
     beats = "streamq:{daemons}:"
     command(str(app.address), "ZADD", beats + "daemons", app.inspector.now_ms(), "d")
     command(str(app.address), "HSET", beats + "heartbeats", "d", b'{"only":"other"}')

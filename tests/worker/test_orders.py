@@ -8,15 +8,17 @@ from typing import cast
 
 import pytest
 
-from streamq import DaemonOptions, StreamQ, Worker, WorkerOptions, calls
-from streamq.deadgroups import DeadSelection
+from streamq import DaemonOptions, StreamQ, Worker, WorkerOptions
+from streamq.calls import operator as operator_calls
+from streamq.control.dead_letters import DeadSelection
+from streamq.control.event_tail import _events
+from streamq.control.rollups import activity
+from streamq.control.task_list import TaskFilter
 from streamq.errors import PayloadError, UsageError
 from streamq.keys import shard_keys
-from streamq.model import Completed, Delivery
-from streamq.rollups import activity
-from streamq.tail import _events
-from streamq.tasklist import TaskFilter
-from streamq.worker.teller import MOST, Teller
+from streamq.model.delivery import Delivery
+from streamq.model.outcome import Completed
+from streamq.worker.event_publisher import MOST, EventPublisher
 from tests.conftest import command
 from tests.running import OPTIONS, begun, clean, serving, until, working
 
@@ -39,7 +41,7 @@ async def test_a_paused_type_is_left_alone_at_once(app: StreamQ) -> None:
         await (await one.aenqueue(0)).aresult(5)
         admin = app.admin.acting_for("ada")
         assert await asyncio.to_thread(admin.pause, "one", "the shop is closed")
-        await until(lambda: worker.parts.crew._fetchers[0].is_paused("one"))
+        await until(lambda: worker.parts.shard_fetchers._fetchers[0].is_paused("one"))
         waiting = await one.aenqueue(1)
         await (await two.aenqueue(2)).aresult(5)
         assert ran == ["one 0", "two 2"]
@@ -68,15 +70,15 @@ async def test_what_was_not_begun_is_handed_back_and_what_runs_goes_on(app: Stre
     handles = [await slow.aenqueue(n) for n in range(5)]
     async with working(app, SLOW_BEATS) as worker:
         await until(lambda: begun_ == 2)
-        worker.parts.runner._pace.ahead = 3  # as if tasks had been short: some are fetched ahead
+        worker.parts.runner._prefetch.ahead = 3  # as if tasks had been short: some are fetched ahead
         worker.parts.control.freed()
-        await until(lambda: len(worker.parts.holdings) == 5)
+        await until(lambda: len(worker.parts.in_flight) == 5)
         await asyncio.to_thread(app.admin.pause, "slow")
-        await until(lambda: len(worker.parts.holdings) == 2)
+        await until(lambda: len(worker.parts.in_flight) == 2)
         stats = app.inspector.type_stats("slow")
         assert (stats.ready, stats.running) == (3, 2)
         release.set()
-        await until(lambda: len(worker.parts.holdings) == 0)
+        await until(lambda: len(worker.parts.in_flight) == 0)
         assert begun_ == 2
         await asyncio.to_thread(app.admin.resume, "slow")
         assert sorted([await handle.aresult(5) for handle in handles]) == list(range(5))
@@ -90,7 +92,7 @@ async def test_a_worker_starts_with_what_is_paused(app: StreamQ) -> None:
     handle = await idle.aenqueue()
     app.admin.pause("idle")
     async with working(app) as worker:
-        assert worker.parts.crew._fetchers[0].is_paused("idle")
+        assert worker.parts.shard_fetchers._fetchers[0].is_paused("idle")
         assert await handle.astatus() == "ready"
         await asyncio.to_thread(app.admin.resume, "idle")
         await handle.aresult(5)
@@ -102,7 +104,7 @@ async def test_a_message_that_was_lost_is_made_up_for_by_the_heartbeat(app: Stre
 
     async with working(app, OPTIONS) as worker:
         command(url, "HSET", "streamq:{shop:0}:paused", "idle", "{}")
-        await until(lambda: worker.parts.crew._fetchers[0].is_paused("idle"))
+        await until(lambda: worker.parts.shard_fetchers._fetchers[0].is_paused("idle"))
 
 
 async def test_pausing_a_type_that_does_not_exist_is_refused(app: StreamQ) -> None:
@@ -171,9 +173,9 @@ async def test_what_happens_is_told_while_somebody_listens(app: StreamQ) -> None
 
     async with working(app, OPTIONS) as worker:
         await (await ends.aenqueue(0)).aresult(5)
-        assert not worker.parts.teller.active
+        assert not worker.parts.event_publisher.active
         with app.inspector.tail() as tail:
-            await until(lambda: worker.parts.teller.active)
+            await until(lambda: worker.parts.event_publisher.active)
             good, bad = await ends.aenqueue(0), await ends.aenqueue(1)
             heard: set[tuple[str, str]] = set()
             for _ in range(50):
@@ -183,21 +185,21 @@ async def test_what_happens_is_told_while_somebody_listens(app: StreamQ) -> None
         wanted = {("started", good.id), ("completed", good.id), ("started", bad.id), ("dead", bad.id)}
         assert heard == wanted
         await asyncio.to_thread(
-            app._client.transport.run, calls.listen(shard_keys("shop", 0), 1, at_once=True)
+            app._client.transport.run, operator_calls.listen(shard_keys("shop", 0), 1, at_once=True)
         )
-        await until(lambda: not worker.parts.teller.active)
+        await until(lambda: not worker.parts.event_publisher.active)
 
 
 def test_a_busy_worker_leaves_out_what_is_too_much() -> None:
-    teller = Teller("shop", "w")
+    event_publisher = EventPublisher("shop", "w")
     task = Delivery("email", 0, "n1-0", "n1-0", b"{}")
     for _ in range(MOST + 7):
-        teller.attempt_stored(task, Completed(), 0.1, 5)
-    [call] = teller.drain(0)
+        event_publisher.attempt_stored(task, Completed(), 0.1, 5)
+    [call] = event_publisher.drain(0)
     events = list(_events(cast("bytes", call.args[2]).decode()))
     assert len(events) == MOST + 1
     assert (events[-1].event, events[-1].number) == ("skipped", 7)
-    assert teller.drain(0) == []
+    assert event_publisher.drain(0) == []
     assert list(_events("nonsense")) == []
 
 

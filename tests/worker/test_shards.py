@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 
 from streamq import Daemon, StreamQ, WorkerOptions
-from streamq.inspector import apps
+from streamq.app.bound_task import Bound
+from streamq.control.inspector import apps
 from streamq.keys import type_keys
-from streamq.queue import Bound
 from tests.conftest import command
 from tests.letters import all_dead
 from tests.running import QUICK, begun, clean, serving, until, working
@@ -90,7 +90,7 @@ async def test_more_shards_are_served_by_workers_that_run_and_fewer_are_given_up
         fewer_handles = await fewer.aenqueue_many([bind_fewer(n) for n in range(10)])
         assert {handle.id.split(":")[1] for handle in fewer_handles} == {"0", "1"}
         await until(lambda: known(app) == 2)
-        await until(lambda: sorted(worker.parts.crew.shards) == [0, 1])
+        await until(lambda: sorted(worker.parts.shard_fetchers.shards) == [0, 1])
         assert await spread[3].aresult(5) == 6  # results of a shard that was given up stay
         # A producer of the release between is still there: nothing of what it sends is lost.
         late = await more.aenqueue_many([bind_more(n) for n in range(40)])
@@ -147,10 +147,10 @@ async def test_a_type_that_is_paused_is_paused_in_shards_that_come_later(app: St
     slow = WorkerOptions(concurrency=10, block=0.5, heartbeat=60)
     async with serving(app, slow) as worker:
         await asyncio.to_thread(app.admin.pause, "double")
-        await until(lambda: worker.parts.crew.is_paused(type_keys("shop", 0, "double")))
+        await until(lambda: worker.parts.shard_fetchers.is_paused(type_keys("shop", 0, "double")))
         handles = await wide.aenqueue_many([bind_wide(n) for n in range(9)])
-        await until(lambda: sorted(worker.parts.crew.shards) == [0, 1, 2])
-        assert all(worker.parts.crew.is_paused(type_keys("shop", n, "double")) for n in range(3))
+        await until(lambda: sorted(worker.parts.shard_fetchers.shards) == [0, 1, 2])
+        assert all(worker.parts.shard_fetchers.is_paused(type_keys("shop", n, "double")) for n in range(3))
         assert [await handle.astatus() for handle in handles] == ["ready"] * 9
         await asyncio.to_thread(app.admin.resume, "double")
         assert [await handle.aresult(5) for handle in handles] == [n * 2 for n in range(9)]

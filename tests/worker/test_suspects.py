@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from streamq import StreamQ, TaskDead, Worker
-from streamq.worker import process
+from streamq.worker import worker as worker_module
 from tests.conftest import command
 from tests.running import OPTIONS, begun, clean, tending, until
 from tests.worker import handlers
@@ -35,7 +35,7 @@ def suspect(app: StreamQ, task_type: str, payload: str = "{}", lost: int = 2) ->
 @asynccontextmanager
 async def exclusive(app: StreamQ, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Worker]:
     """A worker that has its process to itself, as one of `streamq worker` has."""
-    monkeypatch.setattr(process, "_spare_collector", lambda: None)
+    monkeypatch.setattr(worker_module, "_spare_collector", lambda: None)
     worker = Worker(app, OPTIONS, exclusive=True)
     task = await begun(worker)
     try:

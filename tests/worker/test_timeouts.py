@@ -54,9 +54,9 @@ async def test_an_attempt_ends_at_its_timeout(app: StreamQ, kind: str) -> None:
 async def test_a_handler_that_ignores_its_cancellation_is_written_off(
     app: StreamQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from streamq.worker import running
+    from streamq.worker import running_attempts
 
-    monkeypatch.setattr(running, "GRACE", 0.2)
+    monkeypatch.setattr(running_attempts, "GRACE", 0.2)
     over = asyncio.Event()
 
     @app.task(timeout=0.1, max_attempts=1)
@@ -84,9 +84,9 @@ async def test_a_worker_whose_slots_are_all_taken_by_deaf_handlers_stops(
     app: StreamQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its supervisor starts another: a handler that never returns must not make a worker deaf for ever."""
-    from streamq.worker import running
+    from streamq.worker import running_attempts
 
-    monkeypatch.setattr(running, "GRACE", 0.1)
+    monkeypatch.setattr(running_attempts, "GRACE", 0.1)
     release = threading.Event()
 
     @app.task(timeout=0.1, max_attempts=1)

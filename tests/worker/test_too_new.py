@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from streamq import StreamQ, codec
-from streamq.worker import behind
+from streamq import StreamQ, envelope
+from streamq.worker import too_new
 from tests.conftest import command
 from tests.doctor.looks import look, one
 from tests.running import clean, serving, tending, until, working
@@ -79,8 +79,8 @@ def state(app: StreamQ, task: str) -> str:
 async def test_an_old_worker_hands_them_back_and_a_newer_one_runs_them(
     app: StreamQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(behind, "FIRST", 0.2)
-    monkeypatch.setattr(behind, "LONGEST", 1.0)
+    monkeypatch.setattr(too_new, "FIRST", 0.2)
+    monkeypatch.setattr(too_new, "LONGEST", 1.0)
     called = old(app)
     with capture_logs() as logs:
         async with serving(app):
@@ -164,11 +164,11 @@ async def test_doctor_tells_which_workers_lag(app: StreamQ) -> None:
 
 
 def test_whoever_writes_names_cannot_fill_the_log() -> None:
-    lagging = behind.Behind("w")
+    lagging = too_new.TooNewTasks("w")
     with capture_logs() as logs:
         for n in range(500):
-            lagging.delay_ms("email", codec.TooNew(f"field:F{n}", 0))
-    assert len(logs) == behind.MOST_KINDS
-    assert len(lagging.told()) == behind.MOST_KINDS + 1
+            lagging.delay_ms("email", envelope.TooNew(f"field:F{n}", 0))
+    assert len(logs) == too_new.MOST_KINDS
+    assert len(lagging.told()) == too_new.MOST_KINDS + 1
     assert sum(one["count"] for one in lagging.told()) == 500
-    assert lagging.delay_ms("email", codec.TooNew("x", 999)) <= 1.1 * behind.LONGEST * 1000
+    assert lagging.delay_ms("email", envelope.TooNew("x", 999)) <= 1.1 * too_new.LONGEST * 1000

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from streamq import StreamQ, Worker, WorkerOptions, telemetry
-from streamq.worker import crew
+from streamq import StreamQ, Worker, WorkerOptions
+from streamq.telemetry import logs
+from streamq.worker import shard_fetchers
 from tests.running import OPTIONS, begun, clean, until
 
 ONE_SLOT = WorkerOptions(concurrency=2, block=0.5, heartbeat=0.2, drain_timeout=5)
@@ -65,9 +66,9 @@ def events(capfd: pytest.CaptureFixture[str]) -> set[str]:
 
 @pytest.fixture(autouse=True)
 def json_log() -> Iterator[None]:
-    telemetry.configure("info", "json")
+    logs.configure("info", "json")
     yield
-    telemetry.logs._SETTINGS.clear()
+    logs._SETTINGS.clear()
 
 
 async def test_a_task_group_that_fails_hands_back(work: _Work, capfd: pytest.CaptureFixture[str]) -> None:
@@ -138,7 +139,7 @@ async def test_an_error_at_the_start_leaves_nothing_behind(
     async def broken(*_: object) -> None:
         raise RuntimeError("no shard")
 
-    monkeypatch.setattr(crew.Crew, "serve", broken)
+    monkeypatch.setattr(shard_fetchers.ShardFetchers, "serve", broken)
     with pytest.raises(RuntimeError, match="no shard"):
         await Worker(app, OPTIONS).run()
     assert asyncio.all_tasks() == before

@@ -1,0 +1,322 @@
+"""StreamQ: what a program holds. Registers handlers, enqueues, and hands out handles.
+
+Owns the public surface for producers. Connects to nothing before it is first used.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from functools import cached_property
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    NoReturn,
+    ParamSpec,
+    TypeVar,
+    Unpack,
+    overload,
+)
+
+from streamq import blocking, environment
+from streamq.app.handle import TaskHandle
+from streamq.client.loop_clients import AsyncClients
+from streamq.client.sync_client import Client
+from streamq.convert.write import encode
+from streamq.environment import Source
+from streamq.errors import (
+    PayloadError,
+)
+from streamq.hooks import Hook, Hooks
+from streamq.model.outcome import OUTCOMES
+from streamq.model.task import TaskId
+from streamq.options.call import per_call
+from streamq.options.checks import Duration, seconds
+from streamq.options.task import task_options
+from streamq.options.typed import PerCall, Policy
+from streamq.registry.handler import Handler, sized
+from streamq.registry.registry import Registry
+from streamq.telemetry.traces import Tracer, Tracing
+from streamq.transport.address import Address
+
+if TYPE_CHECKING:
+    from streamq.control.admin import Admin, AsyncAdmin
+    from streamq.control.idle import Scope
+    from streamq.control.inspector import AsyncInspector, Inspector
+
+
+from streamq.app.bound_task import Bound, bound_to, foreign
+from streamq.app.enqueuer import Enqueuer
+from streamq.app.task_type import Decorator, TaskType
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class StreamQ:
+    """An app: its task types, and the queue they are kept in.
+
+    name: of the queue on the server; programs with the same name share it.
+    url: redis://, rediss://, redis+sentinel://, redis+cluster://, unix:// or embedded://, and their twins
+        with valkey; else STREAMQ_URL, else localhost.
+    shards: how many independent queues it is spread over, at most 256; a few for each master of a cluster.
+        Another number takes effect with the deploy: producers use the new set, and workers serve the old
+        one until it is empty.
+    patience: seconds that an enqueue is tried while the server is away.
+    tracing: OpenTelemetry spans for enqueue calls and attempts. "link" starts a trace for each attempt,
+        linked to that of the enqueue call; "child" goes on with that one. Else what STREAMQ_TRACING says.
+    imports: the modules that have task types of this app, such as ["shop.mails"]. A worker imports them; a
+        program that only enqueues does not.
+    prefix: what the names of all keys and channels begin with, such as "team1:" where an ACL on a shared
+        server asks for it; else STREAMQ_PREFIX, else "streamq:".
+    hooks: middleware around enqueue calls and handlers, and observers of attempts; the first is outermost.
+
+    Nothing connects before the first call. Safe to share between threads and event loops, and across
+    a fork.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str | None = None,
+        *,
+        shards: int = 1,
+        patience: Duration = 5.0,
+        tracing: Tracing | None = None,
+        imports: Iterable[str] = (),
+        prefix: str | None = None,
+        hooks: Iterable[Hook] = (),
+    ) -> None:
+        self.url_from: Source = "code" if url else environment.URL.source()
+        self.address: Address = Address.parse(url or environment.URL.get(), self.url_from, prefix=prefix)
+        self.prefix_from: Source = environment.PREFIX.source() if prefix is None else "code"
+        tracer = _tracer(name, tracing)
+        chain = Hooks((*(() if tracer is None else (tracer,)), *hooks))
+        self.registry: Registry = Registry(name, shards, imports, self.address.namespace, chain)
+        self.registry.tracer = tracer
+        waits = seconds(patience, "patience")
+        self._client = Client(self.registry, self.address, patience=waits)
+        self._asyncs = AsyncClients(self.registry, self.address, patience=waits)
+        self._enqueuer = Enqueuer(self.registry, self._client, self._asyncs)
+        _APPS.add(self)
+
+    @property
+    def name(self) -> str:
+        return self.registry.name
+
+    def __repr__(self) -> str:
+        return f"<StreamQ {self.name!r} at {self.address}>"
+
+    if not TYPE_CHECKING:  # which would take every name for an attribute
+
+        def __getattr__(self, name: str) -> NoReturn:
+            from streamq.migration_hints import missing  # noqa: PLC0415 - for a slip only
+
+            missing("StreamQ", name)
+
+    # -- registering ---------------------------------------------------------------------------------
+
+    @overload
+    def task(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> TaskType[P, R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def task(self, function: Callable[P, Awaitable[R]], /) -> TaskType[P, R, Awaitable[R]]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> TaskType[P, R, R]: ...
+    @overload
+    def task(self, /, *, name: str | None = None, **policy: Unpack[Policy]) -> Decorator: ...
+
+    def task(self, function: object = None, /, *, name: str | None = None, **policy: object) -> object:
+        """Register a handler: `@app.task` or `@app.task(max_attempts=4, timeout=30, ...)`.
+
+        The type's name is the function's unless `name` is given. Raises InvalidOption and
+        DuplicateTaskType, at import.
+        """
+        options = task_options(policy)
+
+        def register(fn: Any) -> Any:
+            name_of = getattr(fn, "__name__", "") if name is None else name
+            handler = Handler(name_of, fn, options, policy)
+            self.registry.add(handler)
+            return TaskType(self._enqueuer, handler)
+
+        return register if function is None else register(function)
+
+    # -- enqueueing ----------------------------------------------------------------------------------
+
+    def enqueue_many(self, bound: Iterable[Bound[R]]) -> list[TaskHandle[R]]:
+        """Send many tasks in few round trips; the handles come in their order.
+
+        If one is refused, the others are sent all the same: the error's `accepted` has a handle or
+        None for each. A RedisError may leave a part sent.
+        """
+        return self._enqueuer.enqueue_many(bound)
+
+    async def aenqueue_many(self, bound: Iterable[Bound[R]]) -> list[TaskHandle[R]]:
+        """As `enqueue_many`."""
+        return await self._enqueuer.aenqueue_many(bound)
+
+    def send(
+        self, task_type: str, arguments: Mapping[str, object] | None = None, **options: Unpack[PerCall]
+    ) -> TaskHandle[Any]:
+        """Send a task by the name of its type and its arguments by name, without the handler's code."""
+        return self._enqueuer.enqueue(self.bound(task_type, arguments, **options))
+
+    async def asend(
+        self, task_type: str, arguments: Mapping[str, object] | None = None, **options: Unpack[PerCall]
+    ) -> TaskHandle[Any]:
+        """As `send`."""
+        return await self._enqueuer.aenqueue(self.bound(task_type, arguments, **options))
+
+    def bound(
+        self, task_type: str, arguments: Mapping[str, object] | None = None, **options: Unpack[PerCall]
+    ) -> Bound[Any]:
+        """A call by name as a value, for `enqueue_many`. Where this app has the handler, the arguments
+        must fit it."""
+        given: Mapping[str, object] = {} if arguments is None else arguments
+        if not isinstance(given, Mapping):
+            raise PayloadError(
+                f"send({task_type!r}, …): the arguments must be an object by name, not {type(given).__name__}"
+            )
+        said = per_call(options) if options else None
+        handler = self.registry.handlers.get(task_type)
+        if handler is not None:
+            return bound_to(handler, said, handler.payload_by_name(given))
+        handler = foreign(task_type)
+        what = f"the arguments of task type {task_type!r}"
+        payload = sized(encode(dict(given), what=what), handler.options.max_payload, what)
+        bound = bound_to(handler, said, payload)
+        if self.registry.pipeline is not None:  # a stand-in for a handler is of no app
+            bound.task = bound.task._replace(payload=self.registry.pipeline.seal(payload))
+        return bound
+
+    # -- tasks that exist ------------------------------------------------------------------------------
+
+    def handle(self, task_id: str) -> TaskHandle[Any]:
+        """The handle of a task by its id. Asks nobody whether it exists. Raises InvalidTaskId."""
+        task = TaskId.parse(task_id)
+        handler = self.registry.handlers.get(task.type)
+        decode = handler.decode_result if handler is not None else None
+        return TaskHandle(task, self.name, self._client, self._asyncs, decode)
+
+    @cached_property  # one object, so that a test can patch what a program uses
+    def inspector(self) -> Inspector:
+        """Questions about this app's queue: counts, tasks, dead letters, workers, the audit."""
+        from streamq.control.inspector import Inspector  # noqa: PLC0415 - a producer does not pay for it
+
+        return Inspector(self._client.transport, self.name, self.registry.shards)
+
+    @cached_property
+    def ainspector(self) -> AsyncInspector:
+        """As `inspector`, for event loops: each question is awaited."""
+        from streamq.control.inspector import AsyncInspector  # noqa: PLC0415 - as above
+
+        return AsyncInspector(lambda: self._asyncs.current().transport, self.name, self.registry.shards)
+
+    @cached_property
+    def admin(self) -> Admin:
+        """An operator's writes: cancel, requeue and purge dead letters, repair what the audit finds."""
+        from streamq.control.admin import Admin  # noqa: PLC0415 - a producer does not pay for it
+
+        return Admin(self._client.transport, self.name, self.registry.shards)
+
+    @cached_property
+    def aadmin(self) -> AsyncAdmin:
+        """As `admin`, for event loops: each act is awaited."""
+        from streamq.control.admin import AsyncAdmin  # noqa: PLC0415 - as above
+
+        return AsyncAdmin(lambda: self._asyncs.current().transport, self.name, self.registry.shards)
+
+    def idle(self, types: str | Iterable[str] | None = None, *, scheduled: bool = False) -> bool:
+        """Return whether nothing is left to do: nothing is ready, nothing runs, and nothing is due.
+
+        types: only these task types. scheduled: nothing may be due later either, retries among them.
+        """
+        from streamq.control import idle  # noqa: PLC0415 - a producer does not pay for it
+
+        blocking.refuse("app.idle()", "await app.aidle()")
+        return self._client.drive(idle.idle(self._scope(types, scheduled)))
+
+    async def aidle(self, types: str | Iterable[str] | None = None, *, scheduled: bool = False) -> bool:
+        """As `idle`."""
+        from streamq.control import idle  # noqa: PLC0415
+
+        return await self._asyncs.current().drive(idle.idle(self._scope(types, scheduled)))
+
+    def wait_idle(
+        self,
+        timeout: Duration | None = None,
+        *,
+        types: str | Iterable[str] | None = None,
+        scheduled: bool = False,
+    ) -> bool:
+        """Wait until the queue is `idle`, at most `timeout` (None: for ever); return whether it is."""
+        from streamq.control import idle  # noqa: PLC0415
+
+        blocking.refuse("app.wait_idle()", "await app.await_idle()")
+        return idle.wait_idle(self._client, self._scope(types, scheduled), timeout)
+
+    async def await_idle(
+        self,
+        timeout: Duration | None = None,
+        *,
+        types: str | Iterable[str] | None = None,
+        scheduled: bool = False,
+    ) -> bool:
+        """As `wait_idle`."""
+        from streamq.control import idle  # noqa: PLC0415
+
+        return await idle.await_idle(self._asyncs.current(), self._scope(types, scheduled), timeout)
+
+    def _scope(self, types: str | Iterable[str] | None, scheduled: bool) -> Scope:
+        from streamq.control import idle  # noqa: PLC0415
+
+        return idle.scope(self.name, self.registry.shards, types, scheduled=scheduled)
+
+    def connect(self) -> None:
+        """Load the client library and ask the server whether it is there, now rather than at the first call.
+
+        For programs that want their first call to be quick, or to fail at their start: RedisUnavailable,
+        AuthenticationFailed, ServerTooOld.
+        """
+        from streamq.calls.question import ready  # noqa: PLC0415 - a producer does not pay for it
+
+        blocking.refuse("app.connect()", "await app.aconnect()")
+        self._client.transport.run(ready())
+
+    async def aconnect(self) -> None:
+        """As `connect`, for the running event loop."""
+        from streamq.calls.question import ready  # noqa: PLC0415 - as above
+
+        await self._asyncs.current().transport.run(ready())
+
+    def close(self) -> None:
+        """Close the sync connections. The app can be used again; it then connects anew."""
+        self._client.close()
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop, and the sync ones."""
+        await self._asyncs.aclose()
+        self._client.close()
+
+    def _forget(self) -> None:
+        self._client.forget()
+        self._asyncs.forget()
+
+
+def _tracer(app: str, tracing: Tracing | None) -> Tracer | None:
+    given: Any = tracing or environment.TRACING.given()
+    return Tracer(app, given, OUTCOMES) if given else None
+
+
+_APPS: weakref.WeakSet[StreamQ] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for app in _APPS:
+        app._forget()  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=_after_fork)

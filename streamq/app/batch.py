@@ -1,0 +1,98 @@
+"""The calls of one `enqueue_many`: where each goes, which go out together, and the handle of each.
+
+Owns the bookkeeping between calls and answers. Sends nothing: the enqueuer does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, Generic, NamedTuple, TypeVar
+
+from streamq.app.bound_task import Bound
+from streamq.app.handle import TaskHandle
+from streamq.app.refusals import existing_of, refuse
+from streamq.client.flows import Destination
+from streamq.errors import InvalidArguments
+from streamq.model.task import Accepted, Answer, Duplicate, NewTask, Unconfirmed
+from streamq.options.checks import Durability
+from streamq.registry.handler import Handler
+
+R = TypeVar("R")
+
+EXISTS: Final = (Accepted, Duplicate)
+MakeHandle = Callable[[Handler, int, Accepted | Duplicate], TaskHandle[R]]
+
+
+class Group(NamedTuple):
+    """Tasks of one type for one shard, which go out together. numbers: their positions in the batch."""
+
+    task_type: str
+    shard: int
+    durability: Durability
+    tasks: list[NewTask]
+    numbers: list[int]
+
+
+class Batch(Generic[R]):
+    """Calls in their order, with the destination of each and, once it is known, the server's answer."""
+
+    def __init__(self, bound: Sequence[Bound[R]], destinations: Sequence[Destination]) -> None:
+        self._bound = bound
+        self._destinations = destinations
+        self._answers: list[Answer | None] = [destination.answer for destination in destinations]
+
+    def groups(self) -> Iterable[Group]:
+        """Yield what is to be sent: each call that has no answer yet."""
+        groups: dict[tuple[str, int, Durability], Group] = {}
+        for n, (item, destination) in enumerate(zip(self._bound, self._destinations, strict=True)):
+            if destination.answer is None:
+                durability = item.route.durability if item.route else "master"
+                key = (item.handler.name, destination.shard, durability)
+                group = groups.get(key)
+                if group is None:
+                    group = groups[key] = Group(*key, [], [])
+                group.tasks.append(item.task)
+                group.numbers.append(n)
+        return groups.values()
+
+    def answered(self, group: Group, answers: Sequence[Answer]) -> None:
+        """Note the server's answers to a group."""
+        for n, answer in zip(group.numbers, answers, strict=True):
+            self._answers[n] = answer
+
+    def handles(self, handle: MakeHandle[R]) -> list[TaskHandle[R]]:
+        """Return the handle of each call; raises the error of the first that was refused."""
+        handles: list[TaskHandle[R] | None] = []
+        refused = False
+        for item, destination, answer in zip(self._bound, self._destinations, self._answers, strict=True):
+            exists = answer if isinstance(answer, EXISTS) else None
+            if exists is None and answer is not None:
+                refused, exists = True, existing_of(answer)
+            handles.append(handle(item.handler, destination.shard, exists) if exists else None)
+        if refused:
+            self._refuse(handles)
+        return [one for one in handles if one is not None]
+
+    def _refuse(self, handles: Sequence[TaskHandle[R] | None]) -> None:
+        rows = list(zip(self._bound, self._destinations, self._answers, strict=True))
+        # A task that exists and is in doubt comes first: a refusal would say that all others are as asked.
+        for item, destination, answer in sorted(rows, key=lambda row: not isinstance(row[2], Unconfirmed)):
+            if answer is not None and not isinstance(answer, EXISTS):
+                refuse(item.handler.name, destination.shard, answer, handles)
+
+
+def checked(bound: Iterable[Bound[R]], app: str, handlers: Mapping[str, Handler]) -> Sequence[Bound[R]]:
+    """Return the calls as a list; raises InvalidArguments for one that is not a call of this app."""
+    listed = bound if isinstance(bound, list) else list(bound)
+    if not set(map(type, listed)) <= {Bound}:
+        raise InvalidArguments(
+            "enqueue_many takes calls as task_type.bind(...) or app.bound(name, {...}) make them"
+        )
+    for handler in {id(item.handler): item.handler for item in listed}.values():
+        ours = handlers.get(handler.name) is handler
+        if not ours and handler.app not in ("", app):
+            raise InvalidArguments(
+                f"task type {handler.name!r} is of app {handler.app!r}: the workers of {app!r} do "
+                "not know it. Send the call with its own app"
+            )
+    return listed

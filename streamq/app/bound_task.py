@@ -1,0 +1,89 @@
+"""A call as a value: its handler, the task it makes, and where that goes.
+
+Owns what the policy and the call say of a new task. Sends nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from streamq import envelope
+from streamq.model.task import IdempotencyKey, NewTask
+from streamq.options.call import CallOptions
+from streamq.options.checks import Durability
+from streamq.options.task import TaskOptions
+from streamq.registry.handler import Handler, check_name
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Route(NamedTuple):
+    """Where a task goes if not to the next shard, and what it is to wait for."""
+
+    shard_key: str | None
+    durability: Durability
+
+
+@dataclass(slots=True)  # not frozen, which would take three times as long to make
+class Bound(Generic[R_co]):
+    """A call of a task type that has not been sent: for `enqueue_many`. A plain call has no route."""
+
+    handler: Handler
+    task: NewTask
+    route: Route | None = None
+
+
+_NO_OPTIONS = CallOptions()
+
+
+def bound_to(handler: Handler, options: CallOptions | None, payload: bytes) -> Bound[Any]:
+    """A call as a value, with what the policy and the call say of it."""
+    stored = payload if handler.pipeline is None else handler.pipeline.seal(payload)
+    task, policy = new_task(handler.options, options, stored), handler.options
+    if options is None:
+        if policy.durability == "master":
+            return Bound(handler, task)
+        return Bound(handler, task, Route(None, policy.durability))
+    if options.idempotency_key is not None:
+        digest = envelope.digest(handler.name, payload)
+        task = task._replace(key=IdempotencyKey(options.idempotency_key, digest, options.window_ms))
+    route = Route(options.shard_key, options.durability or policy.durability)
+    return Bound(handler, task, None if route == _PLAIN and task.key is None else route)
+
+
+_PLAIN = Route(None, "master")
+_new = tuple.__new__
+
+
+def new_task(policy: TaskOptions, options: CallOptions | None, payload: bytes) -> NewTask:
+    """A payload as a task, with what the policy and the call say of it."""
+    if options is None:
+        if policy.expires is None:
+            return _new(NewTask, (payload, policy.priority, None, False, (), None))
+        options = _NO_OPTIONS
+    fields: list[tuple[str, bytes | str]] = []
+    expires = options.expires if options.expires is not None else policy.expires
+    if expires is not None:
+        fields.append(("x", str(round(expires * 1000))))
+    if options.overrides is not None:
+        fields.append(("m", envelope.encode_overrides(options.overrides)))
+    due = options.at_ms if options.at_ms is not None else None
+    if options.delay:
+        due = max(1, round(options.delay * 1000))
+    return NewTask(
+        payload, options.priority or policy.priority, due, options.at_ms is not None, tuple(fields)
+    )
+
+
+@cache
+def foreign(task_type: str) -> Handler:
+    """A stand-in for the handler of a task type whose code is elsewhere."""
+    handler = Handler(task_type, _elsewhere, TaskOptions())
+    check_name(task_type)
+    return handler
+
+
+def _elsewhere(**_arguments: Any) -> Any:
+    raise NotImplementedError("the handler of this task type is in another program")

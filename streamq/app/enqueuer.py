@@ -1,0 +1,146 @@
+"""Sends the calls of one app, plain and from event loops: one, or many in few round trips.
+
+Owns the way from a call to its handle: the shard it goes to, and the hooks around the sending. What a
+refusal is told by is in `refusals`; connections and resending are the clients'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, Final, TypeVar
+
+from streamq.app.batch import EXISTS, Batch, Group, checked
+from streamq.app.bound_task import Bound
+from streamq.app.handle import TaskHandle
+from streamq.app.refusals import refuse
+from streamq.client import flows
+from streamq.client.flows import Destination
+from streamq.client.loop_clients import AsyncClients
+from streamq.client.sync_client import Client
+from streamq.flow import Flow
+from streamq.hooks import Enqueue, await_within, call_within
+from streamq.model.task import Accepted, Answer, Duplicate, TaskId
+from streamq.registry.handler import Handler
+from streamq.registry.registry import Registry
+from streamq.shards import shard_of
+
+R = TypeVar("R")
+_new: Final = tuple.__new__
+
+
+class Enqueuer:
+    """Of one app. Safe to share between threads and event loops."""
+
+    __slots__ = ("_asyncs", "_client", "_destinations", "_hooks", "_registry")
+
+    def __init__(self, registry: Registry, client: Client, asyncs: AsyncClients) -> None:
+        self._registry, self._hooks = registry, registry.hooks
+        self._client, self._asyncs = client, asyncs
+        self._destinations = [Destination(shard) for shard in range(registry.shards)]
+
+    def enqueue(self, bound: Bound[R]) -> TaskHandle[R]:
+        """Send one call. Raises what `TaskType.enqueue` does."""
+        if bound.route is None and not self._hooks.enqueue:
+            name, shard = bound.handler.name, self._client.next_shard()
+            [answer] = self._client.enqueue(name, shard, [bound.task])
+            return self._handle_of(bound.handler, shard, answer)
+        [handle] = self.enqueue_many([bound])
+        return handle
+
+    def aenqueue(self, bound: Bound[R]) -> Coroutine[Any, Any, TaskHandle[R]]:
+        """As `enqueue`, from an event loop."""
+        plain = bound.route is None and not self._hooks.aenqueue
+        return self._asend_plain(bound) if plain else self._asend_single(bound)
+
+    async def _asend_plain(self, bound: Bound[R]) -> TaskHandle[R]:
+        name, shard = bound.handler.name, self._client.next_shard()
+        [answer] = await self._asyncs.current().enqueue(name, shard, [bound.task])
+        return self._handle_of(bound.handler, shard, answer)
+
+    async def _asend_single(self, bound: Bound[R]) -> TaskHandle[R]:
+        [handle] = await self.aenqueue_many([bound])
+        return handle
+
+    def enqueue_many(self, bound: Iterable[Bound[R]]) -> list[TaskHandle[R]]:
+        """Send calls; return their handles in their order. Raises what `StreamQ.enqueue_many` does."""
+        listed = checked(bound, self._registry.name, self._registry.handlers)
+        batch = Batch(listed, self._next(listed) or self._client.drive(self._routed(listed)))
+        for group in batch.groups():
+            batch.answered(group, self._send(group))
+        return batch.handles(self.handle)
+
+    async def aenqueue_many(self, bound: Iterable[Bound[R]]) -> list[TaskHandle[R]]:
+        """As `enqueue_many`, from an event loop."""
+        listed = checked(bound, self._registry.name, self._registry.handlers)
+        client = self._asyncs.current()
+        batch = Batch(listed, self._next(listed) or await client.drive(self._routed(listed)))
+        for group in batch.groups():
+            batch.answered(group, await self._asend(group))
+        return batch.handles(self.handle)
+
+    def handle(self, handler: Handler, shard: int, answer: Accepted | Duplicate) -> TaskHandle[Any]:
+        """Return the handle of a task that exists."""
+        return TaskHandle(
+            _new(TaskId, (handler.name, shard, answer.local)),
+            self._registry.name,
+            self._client,
+            self._asyncs,
+            handler.decode_result,
+            duplicate=isinstance(answer, Duplicate),
+        )
+
+    def _handle_of(self, handler: Handler, shard: int, answer: Answer) -> TaskHandle[Any]:
+        if not isinstance(answer, EXISTS):
+            refuse(handler.name, shard, answer, ())
+        return self.handle(handler, shard, answer)
+
+    def _next(self, bound: Sequence[Bound[R]]) -> list[Destination]:
+        """Return the next shard for each call; nothing where one of them says where it goes."""
+        if any(item.route is not None for item in bound):
+            return []
+        return [self._destinations[self._client.next_shard()] for _ in bound]
+
+    def _routed(self, bound: Sequence[Bound[R]]) -> Flow[list[Destination]]:
+        """Find where each call goes: by its idempotency key, by its shard key, or to the next shard."""
+        found: list[Destination] = []
+        for item in bound:
+            if item.task.key is not None and item.route is not None:
+                found.append((yield from flows.destination(self._registry, item.task.key)))
+            elif item.route is not None and item.route.shard_key is not None:
+                found.append(Destination(shard_of(item.route.shard_key, self._registry.shards)))
+            else:
+                found.append(self._destinations[self._client.next_shard()])
+        return found
+
+    def _send(self, group: Group) -> list[Answer]:
+        if not self._hooks.enqueue:
+            return self._client.enqueue(group.task_type, group.shard, group.tasks, group.durability)
+        call = Enqueue(self._registry.name, group.task_type, group.tasks)
+
+        def send() -> list[Answer]:
+            answers = self._client.enqueue(group.task_type, group.shard, call.checked(), group.durability)
+            call.ids = _ids(group, answers)
+            return answers
+
+        return call_within((around(call) for around in self._hooks.enqueue), send)
+
+    async def _asend(self, group: Group) -> list[Answer]:
+        client = self._asyncs.current()
+        if not self._hooks.aenqueue:
+            return await client.enqueue(group.task_type, group.shard, group.tasks, group.durability)
+        call = Enqueue(self._registry.name, group.task_type, group.tasks)
+
+        async def send() -> list[Answer]:
+            answers = await client.enqueue(group.task_type, group.shard, call.checked(), group.durability)
+            call.ids = _ids(group, answers)
+            return answers
+
+        return await await_within((around(call) for around in self._hooks.aenqueue), send)
+
+
+def _ids(group: Group, answers: Sequence[Answer]) -> tuple[str, ...]:
+    """Return the id of each task that exists, '' for the others."""
+    return tuple(
+        str(TaskId(group.task_type, group.shard, answer.local)) if isinstance(answer, EXISTS) else ""
+        for answer in answers
+    )

@@ -1,0 +1,202 @@
+"""A task in its enqueuer's hands: status, result, cancel, each sync and async.
+
+Owns what is made of a task's end: its value, or the error that says how it ended. The waiting is the
+client's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+
+import orjson
+
+from streamq import envelope
+from streamq.blocking import refuse
+from streamq.calls import producer as producer_calls
+from streamq.calls.call import Call
+from streamq.calls.locate import locate
+from streamq.client.loop_clients import AsyncClients
+from streamq.client.sync_client import Client
+from streamq.errors import (
+    DecodeError,
+    RedisUnavailable,
+    ResultTimeout,
+    ResultUnavailable,
+    TaskCancelled,
+    TaskDead,
+    TaskExpired,
+)
+from streamq.keys import TypeKeys, shard_keys, type_keys
+from streamq.model.reply import Located
+from streamq.model.task import LIVING, CancelAnswer, State, TaskId, cancel_answer
+from streamq.model.where import Buried
+from streamq.namespace import namespace_of
+from streamq.options.checks import Duration, seconds
+from streamq.payloads.pipeline import UnknownEncoding, opened
+
+if TYPE_CHECKING:
+    from streamq.client.wait_reasons import Scene
+
+R = TypeVar("R")
+
+
+def _decode_json(raw: bytes) -> Any:
+    return orjson.loads(raw) if raw else None
+
+
+class TaskHandle(Generic[R]):
+    """One task. Cheap to make: from `enqueue`, or from an id with `app.handle(id)`.
+
+    `duplicate`: the task was there before, by its idempotency key.
+    """
+
+    __slots__ = ("__dict__", "_app", "_asyncs", "_client", "_decode", "_id", "duplicate")
+
+    def __init__(
+        self,
+        task: TaskId,
+        app: str,
+        client: Client,
+        asyncs: AsyncClients,
+        decode: Callable[[bytes], R] | None,
+        *,
+        duplicate: bool = False,
+    ) -> None:
+        self._id = task
+        self.duplicate: bool = duplicate
+        self._app = app
+        self._client = client
+        self._asyncs = asyncs
+        self._decode: Callable[[bytes], R] = decode or _decode_json
+
+    @property
+    def _keys(self) -> TypeKeys:
+        return type_keys(self._app, self._id.shard, self._id.type)
+
+    @property
+    def id(self) -> str:
+        """The task's id: `type:shard:local`. The same for all its attempts."""
+        return str(self._id)
+
+    def __repr__(self) -> str:
+        return f"<TaskHandle {self._id}>"
+
+    if not TYPE_CHECKING:  # which would take every name for an attribute
+
+        def __getattr__(self, name: str) -> NoReturn:
+            from streamq.migration_hints import missing  # noqa: PLC0415 - for a slip only
+
+            missing("TaskHandle", name)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, TaskHandle):
+            return NotImplemented
+        places = namespace_of(self._app), namespace_of(other._app)
+        return places[0] == places[1] and (self._app, self._id) == (other._app, other._id)
+
+    def __hash__(self) -> int:
+        return hash((self._app, self._id))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a TaskHandle holds connections: keep its id, and make another by app.handle(id)")
+
+    def status(self) -> State:
+        """scheduled, ready, running, completed, dead, cancelled, expired; unknown where it never
+        existed or ended longer ago than its retention."""
+        refuse("TaskHandle.status()", "await handle.astatus()")
+        return self._client.transport.run(self._locate()).state
+
+    async def astatus(self) -> State:
+        """As `status`."""
+        return (await self._asyncs.current().waiting.one(self._id.shard, self._locate())).state
+
+    def result(self, timeout: Duration | None = None) -> R:
+        """Wait for the handler's return value; at most `timeout` (seconds, timedelta, "5m"; None: ever).
+
+        Raises ResultTimeout, TaskDead, TaskCancelled, TaskExpired, or ResultUnavailable where there is
+        no such task or its result was not kept.
+        """
+        refuse("TaskHandle.result()", "await handle.aresult()")
+        deadline = _deadline(timeout)
+        try:
+            located = self._client.ended(self._keys, self._id.local, deadline)
+        except RedisUnavailable as error:
+            raise self._unknown(deadline, error) from None
+        if located.state in LIVING:
+            scene = self._client.background().wait(lambda waiting: waiting.scene(self._app))
+            raise self._late(located, scene)
+        return self._value(located)
+
+    async def aresult(self, timeout: Duration | None = None) -> R:
+        """As `result`."""
+        waiting = self._asyncs.current().waiting
+        deadline = _deadline(timeout)
+        try:
+            located = await waiting.ended(self._keys, self._id.local, deadline)
+        except RedisUnavailable as error:
+            raise self._unknown(deadline, error) from None
+        if located.state in LIVING:
+            raise self._late(located, await waiting.scene(self._app))
+        return self._value(located)
+
+    def cancel(self) -> CancelAnswer:
+        """End the task. `cancelled`: it will not run, also where it was cancelled before. `requested`: it
+        runs, and its worker was asked to stop it. `too late`: it has ended. `unknown`: it does not exist."""
+        refuse("TaskHandle.cancel()", "await handle.acancel()")
+        answer = self._client.transport.run(self._cancel())
+        return cancel_answer(answer, self.status() if answer == "unknown" else "dead")
+
+    async def acancel(self) -> CancelAnswer:
+        """As `cancel`."""
+        answer = await self._asyncs.current().transport.run(self._cancel())
+        return cancel_answer(answer, await self.astatus() if answer == "unknown" else "dead")
+
+    def _late(self, located: Located, scene: Scene | None) -> ResultTimeout:
+        from streamq.client.wait_reasons import why  # noqa: PLC0415 - most programs never need it
+
+        return ResultTimeout(why(self._id, located, scene))
+
+    def _locate(self) -> Call[Located]:
+        return locate(self._keys, self._id.local)
+
+    def _cancel(self) -> Call[str]:
+        return producer_calls.cancel(self._keys, shard_keys(self._keys.app, self._id.shard), self._id)
+
+    def _unknown(self, deadline: float | None, error: RedisUnavailable) -> Exception:
+        if deadline is None:
+            return error
+        return ResultTimeout(f"it is not known whether task {self._id} has ended: {error}")
+
+    def _value(self, located: Located) -> R:
+        if located.result is not None:
+            try:
+                return self._decode(opened(located.result))
+            except UnknownEncoding as error:
+                raise DecodeError(
+                    f"the stored result of task {self._id} is {error}", reason="encoding"
+                ) from None
+            except orjson.JSONDecodeError as error:
+                raise DecodeError(f"the stored result of task {self._id} is not JSON: {error}") from None
+        if located.state == "cancelled":
+            raise TaskCancelled(f"task {self._id} was cancelled")
+        if located.state == "expired":
+            raise TaskExpired(f"task {self._id} was too old to be worth running")
+        if located.state == "dead":
+            raise _dead(self._id, located)
+        if located.state == "completed":
+            raise ResultUnavailable(f"task {self._id} completed, and its result was not kept (retention 0)")
+        raise ResultUnavailable(f"there is no task {self._id}, or its result was not or is no longer kept")
+
+
+def _deadline(timeout: Duration | None) -> float | None:
+    return None if timeout is None else time.monotonic() + seconds(timeout, "timeout")
+
+
+def _dead(task: TaskId, located: Located) -> TaskDead:
+    failures = envelope.failures(envelope.fields_dict(located.fields).get("f", b""))
+    last = failures[-1] if failures else {}
+    error = f"{last.get('error', 'unknown error')}: {last.get('message', '')}"
+    reason = located.where.reason if isinstance(located.where, Buried) else "unknown"
+    return TaskDead(f"task {task} is a dead letter ({reason}): {error}", reason=reason, error=error)

@@ -1,0 +1,86 @@
+"""What becomes of tasks that were not accepted, or not as was asked: the errors, and what they tell.
+
+Owns their words. Knows no connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import (
+    NoReturn,
+)
+
+from streamq.errors import (
+    DurabilityUnknown,
+    IdempotencyConflict,
+    QueueFull,
+    RateLimitExceeded,
+)
+from streamq.model.task import (
+    Accepted,
+    Answer,
+    BacklogFull,
+    Conflict,
+    Duplicate,
+    RateLimited,
+    TaskId,
+    Unconfirmed,
+)
+
+Refusal = Conflict | RateLimited | BacklogFull | Unconfirmed
+
+
+def refuse(task_type: str, shard: int, answer: Refusal, accepted: Sequence[object]) -> NoReturn:
+    """The error for a task that was not accepted, or not as was asked."""
+    match answer:
+        case Conflict(first):
+            _conflict(task_type, shard, first, accepted)
+        case Unconfirmed(local, why):
+            _unconfirmed(TaskId(task_type, shard, local), why, accepted)
+        case _:
+            _not_accepted(task_type, answer, accepted)
+
+
+def existing_of(answer: Answer) -> Accepted | Duplicate | None:
+    """The task that an answer tells of; None where there is none."""
+    match answer:
+        case Accepted() | Duplicate():
+            return answer
+        case Unconfirmed(local, _, duplicate):
+            return Duplicate(local) if duplicate else Accepted(local)
+        case _:
+            return None
+
+
+def _conflict(task_type: str, shard: int, first: str, accepted: Sequence[object]) -> NoReturn:
+    other, _, local = first.partition(":")
+    task = TaskId(other, shard, local)
+    raise IdempotencyConflict(
+        f"the idempotency key of this {task_type!r} task was given to task {task} with another type or other "
+        "arguments: a key names one task, use a new one",
+        task_id=str(task),
+        accepted=accepted,
+    )
+
+
+def _unconfirmed(task: TaskId, why: str, accepted: Sequence[object]) -> NoReturn:
+    raise DurabilityUnknown(
+        f"task {task} exists on the server and will run, but is not known to be as durable as asked: {why}. "
+        "Enqueueing again makes a second task, unless it has an idempotency key",
+        task_id=str(task),
+        accepted=accepted,
+    )
+
+
+def _not_accepted(task_type: str, answer: RateLimited | BacklogFull, accepted: Sequence[object]) -> NoReturn:
+    if isinstance(answer, RateLimited):
+        wait = answer.retry_after_ms / 1000
+        raise RateLimitExceeded(
+            f"the rate limit of task type {task_type!r} is used up: come again in {wait:g} s",
+            retry_after=wait,
+            accepted=accepted,
+        )
+    raise QueueFull(
+        f"the backlog limit of task type {task_type!r} is reached: come again when workers have caught up",
+        accepted=accepted,
+    )

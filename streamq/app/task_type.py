@@ -1,0 +1,115 @@
+"""A registered handler as a program holds it: `enqueue`, `options`, `bind`, typed by its signature.
+
+Owns the public surface of a task type. What is sent goes through its app.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    NoReturn,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    Unpack,
+    overload,
+)
+
+from streamq.app.bound_task import Bound, bound_to
+from streamq.app.enqueuer import Enqueuer
+from streamq.app.handle import TaskHandle
+from streamq.options.call import CallOptions, per_call
+from streamq.options.typed import PerCall
+from streamq.registry.handler import Handler
+
+P = ParamSpec("P")
+R = TypeVar("R")
+C_co = TypeVar("C_co", covariant=True)
+
+
+class TaskType(Generic[P, R, C_co]):
+    """A registered handler. Calling it runs it here and now; `enqueue` sends it to a worker.
+
+    `options(...)` answers a twin that sends with other settings, typed the same.
+    """
+
+    __slots__ = ("__dict__", "_enqueuer", "_handler", "_options")  # a dict, so that a test can patch a method
+
+    def __init__(self, enqueuer: Enqueuer, handler: Handler, options: CallOptions | None = None) -> None:
+        self._enqueuer = enqueuer
+        self._handler = handler
+        self._options = options
+
+    def __repr__(self) -> str:
+        return f"<TaskType {self.name!r} of app {self._handler.app!r}>"
+
+    if not TYPE_CHECKING:  # which would take every name for an attribute
+
+        def __getattr__(self, name: str) -> NoReturn:
+            from streamq.migration_hints import missing  # noqa: PLC0415 - for a slip only
+
+            missing("TaskType", name)
+
+    @property
+    def __wrapped__(self) -> Callable[P, C_co]:
+        """The function itself, so that its signature and its docstring are found."""
+        return self._handler.function
+
+    @property
+    def name(self) -> str:
+        """The task type's name."""
+        return self._handler.name
+
+    @property
+    def handler(self) -> Handler:
+        """The function with its policy."""
+        return self._handler
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C_co:
+        """Run the handler in this process, without the queue."""
+        result: C_co = self._handler.function(*args, **kwargs)
+        return result
+
+    def options(self, **given: Unpack[PerCall]) -> TaskType[P, R, C_co]:
+        """The same task type with settings for the calls made through it.
+
+        delay or at: when it is due. priority, expires, timeout, max_attempts, retention, durability:
+        otherwise than the policy says. shard_key: tasks with the same go to the same shard.
+        idempotency_key: a name for one task, such as an order's number; within `idempotency_window` (24 h
+        unless given, at most 30 days) the same name is answered with that task, from any process, and with
+        IdempotencyConflict where task type or arguments differ. Raises InvalidOption.
+        """
+        return TaskType(self._enqueuer, self._handler, per_call(given))
+
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
+        """The call as a value, checked and encoded, for `enqueue_many`."""
+        return bound_to(self._handler, self._options, self._handler.payload(args, kwargs))
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """Send one task. When it returns, the server has the task, exactly once.
+
+        Raises InvalidArguments, PayloadError, RateLimitExceeded, QueueFull, IdempotencyConflict and
+        RedisErrors; among these OutcomeUnknown where the server may have taken it, and DurabilityUnknown
+        where it has, but not as durably as asked.
+        """
+        return self._enqueuer.enqueue(self.bind(*args, **kwargs))
+
+    async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """As `enqueue`; concurrent calls share round trips."""
+        return await self._enqueuer.aenqueue(self.bind(*args, **kwargs))
+
+
+class Decorator(Protocol):
+    """What `@app.task(...)` with options is: takes an `async def` or a `def`."""
+
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> TaskType[P, R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[R]], /) -> TaskType[P, R, Awaitable[R]]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> TaskType[P, R, R]: ...

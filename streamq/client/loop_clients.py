@@ -1,0 +1,82 @@
+"""The async clients of a program: one for each event loop.
+
+Owns which loop has which, and forgets those of loops that are closed. Sends nothing. asyncio and the
+async client are loaded with the first async call: a program that only enqueues from threads has no need
+of them.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from streamq.lazy import at_any_time
+from streamq.registry.registry import Registry
+from streamq.transport.address import Address
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from streamq.client.async_client import AsyncClient
+
+
+class AsyncClients:
+    """The async client of the running loop, made at first use; loops that are closed are forgotten."""
+
+    def __init__(self, registry: Registry, address: Address, *, patience: float) -> None:
+        self._registry, self._address, self._patience = registry, address, patience
+        self._by_loop: dict[asyncio.AbstractEventLoop, AsyncClient] = {}
+        self._ends: dict[asyncio.AbstractEventLoop, AsyncGenerator[None]] = {}
+        self._lock = threading.Lock()
+
+    def current(self) -> AsyncClient:
+        loop = _running_loop()
+        client = self._by_loop.get(loop)
+        return client if client is not None else self._make(loop)
+
+    def _make(self, loop: asyncio.AbstractEventLoop) -> AsyncClient:
+        with at_any_time():
+            from streamq.client.async_client import AsyncClient  # noqa: PLC0415
+
+        with self._lock:
+            for closed in [known for known in self._by_loop if known.is_closed()]:
+                self._by_loop.pop(closed).transport.abandon()
+                self._ends.pop(closed, None)
+            client = AsyncClient(self._registry, self._address, patience=self._patience)
+            self._by_loop[loop] = client
+            self._ends[loop] = end = self._end(loop)
+        with suppress(StopIteration):
+            end.__anext__().send(None)  # as far as its first wait
+        return client
+
+    async def _end(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None]:
+        """A loop that ends in order brings such a generator to its end before it closes. What is still
+        connected after that would be found by the collector, with a ResourceWarning for each."""
+        try:
+            yield
+        finally:
+            client = self._by_loop.pop(loop, None)
+            if client is not None:
+                await client.aclose()
+
+    async def aclose(self) -> None:
+        """Close the client of the running loop, if there is one."""
+        end = self._ends.pop(_running_loop(), None)
+        if end is not None:
+            await end.aclose()
+
+    def forget(self) -> None:
+        self._by_loop, self._ends = {}, {}
+        self._lock = threading.Lock()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    # Whoever has a loop has imported it; an `import` here would be asked each time.
+    known: Any = sys.modules.get("asyncio")
+    if known is None:
+        raise RuntimeError("no running event loop")
+    loop: asyncio.AbstractEventLoop = known.get_running_loop()
+    return loop

@@ -1,0 +1,98 @@
+"""What operators have asked for: paused task types and the log of actions. Reads only.
+
+Owns the form of a pause and of an action. Both are kept in every shard they concern.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from streamq.calls import listing as listing_calls
+from streamq.control.unreadable import Unreadable
+from streamq.errors import UsageError
+from streamq.flow import Flow
+from streamq.keys import shard_keys
+from streamq.model.reply import Note
+from streamq.stored import count, mapping, moment
+
+_TEXT: Final = 500
+_ACTION: Final = re.compile(r"[0-9a-f]{16}")
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A paused task type: by whom, since when, and why."""
+
+    type: str
+    by: str
+    reason: str
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What an operator did. `done`: how many tasks (or types, or workers) it changed; `asked`: how many
+    there were when it began, None where nobody counted."""
+
+    id: str
+    at_ms: int
+    by: str
+    verb: str
+    what: str
+    done: int
+    asked: int | None = None
+
+
+def new_action() -> str:
+    """The id of a new action."""
+    return secrets.token_hex(8)
+
+
+def note(by: str, verb: str, what: str, asked: int | None = None, action: str = "") -> Note:
+    """An action for the log: a new one, or the one of this id. Raises UsageError."""
+    if action and not _ACTION.fullmatch(action):
+        raise UsageError(f"action={action[:40]!r} is no id of an action")
+    about = {"by": by[:_TEXT], "verb": verb, "what": what[:_TEXT], "asked": asked}
+    return Note(action or new_action(), orjson.dumps(about))
+
+
+def paused(app: str, shards: Iterable[int], look: Unreadable) -> Flow[dict[str, Pause]]:
+    """Return the task types that workers leave alone in one of these shards or more."""
+    found: dict[str, Pause] = {}
+    for shard in shards:
+        stored = yield from look.ask(listing_calls.paused(shard_keys(app, shard)), dict)
+        for name, details in stored.items():
+            about = mapping(details)
+            by, reason = str(about.get("by", "")), str(about.get("reason", ""))
+            found.setdefault(name, Pause(name, by, reason, moment(about.get("at_ms"))))
+    return found
+
+
+def actions(app: str, shards: Iterable[int], limit: int, look: Unreadable) -> Flow[list[Action]]:
+    """Return the latest actions, newest first."""
+    merged: dict[str, Action] = {}
+    for shard in shards:
+        keys = shard_keys(app, shard)
+        ids = yield from look.ask(listing_calls.action_log(keys, limit), list)
+        rows = (yield from look.ask(listing_calls.actions(keys, ids), list)) if ids else []
+        for name, (row, done) in zip(ids, rows, strict=False):
+            if row is not None:
+                known = merged.get(name)
+                merged[name] = _action(name, row, done + (known.done if known else 0))
+    return sorted(merged.values(), key=lambda action: -action.at_ms)[:limit]
+
+
+def _action(name: str, row: bytes, done: int) -> Action:
+    stamp, _, raw = row.partition(b" ")
+    about = mapping(raw)
+    asked = about.get("asked")
+    return Action(
+        name, moment(stamp), str(about.get("by", "")), str(about.get("verb", "")),
+        str(about.get("what", "")), done, None if asked is None else count(asked),
+    )  # fmt: skip

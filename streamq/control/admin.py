@@ -1,0 +1,304 @@
+"""An operator's writes: pause, resume, forget, drain, cancel, run now, requeue, resubmit, purge.
+
+Owns the loops over batches. Each batch is one script, so whatever was done when a loop is interrupted
+is done, and the rest is as it was. What was done goes to the log of actions in the same script.
+"""
+
+from __future__ import annotations
+
+import copy
+import getpass
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, Self
+
+import orjson
+
+from streamq import envelope
+from streamq.audit import Audit, Auditor, Mode
+from streamq.calls import operator as operator_calls
+from streamq.calls import producer as producer_calls
+from streamq.calls import question as question_calls
+from streamq.calls.call import Call
+from streamq.calls.locate import locate
+from streamq.control.action_log import note
+from streamq.control.dead_letters import DeadSelection, Groups, said_of
+from streamq.control.facade import AsyncFacade, Facade, OfLoop, SyncFacade, operation, stepwise
+from streamq.control.forgetting import Forgetting
+from streamq.errors import UnknownTaskType, UsageError
+from streamq.flow import Flow, Part, ask
+from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
+from streamq.model.reply import Moved
+from streamq.model.task import CancelAnswer, TaskId, cancel_answer
+from streamq.options.task import TaskOptions
+from streamq.payloads.reading import check_edited, in_place_of
+from streamq.registry.handler import sized
+from streamq.transport.sync_transport import SyncTransport
+from streamq.wording import listed
+
+BATCH: Final = 100
+
+_Step = Callable[..., Call[Moved]]
+
+
+class Acts(Facade):
+    """What may be done to one app, in the name of `by`, in the shards that may hold something."""
+
+    _by = ""
+
+    def acting_for(self, by: str) -> Self:
+        """Return the same in somebody else's name: what the log of actions shows."""
+        found = copy.copy(self)
+        found._by = by or _user()  # noqa: SLF001 - its own class
+        return found
+
+    def _known(self) -> Flow[int]:
+        """How many shards may hold something."""
+        record = yield from ask(producer_calls.app_record(self._app))
+        return max(self._shards, record.known if record is not None else 1)
+
+    # -- task types and workers ------------------------------------------------------------------------
+
+    @operation
+    def pause(self, task_type: str, reason: str = "") -> Flow[bool]:
+        """Have all workers leave a type alone, within a second; tasks that run go on, and enqueue goes on
+        accepting. Return whether it was not paused before. Raises UnknownTaskType."""
+        yield from self._check_type(task_type)
+        about = {"by": self._by, "reason": reason[:500], "at_ms": (yield from ask(question_calls.now()))}
+        told = note(self._by, "pause", task_type)
+        return (
+            yield from self._everywhere(
+                lambda s: operator_calls.pause(s, task_type, orjson.dumps(about), told)
+            )
+        )
+
+    @operation
+    def resume(self, task_type: str) -> Flow[bool]:
+        """Take a type up again; return whether it was paused. Raises UnknownTaskType."""
+        told = note(self._by, "resume", task_type)
+        changed = yield from self._everywhere(lambda s: operator_calls.resume(s, task_type, told))
+        if not changed:
+            yield from self._check_type(task_type)
+        return changed
+
+    @operation
+    def forget(self, task_type: str, *, results: bool = False) -> Flow[None]:
+        """Remove a type that nobody uses any more: its name, policy, counters and history, in all shards.
+
+        Raises UnknownTaskType; and UsageError while a worker serves it, while tasks or dead letters of it are
+        there, and while results are kept, unless `results` says that these are to go. Searches the server's
+        keys.
+        """
+        yield from self._check_type(task_type)
+        forgetting = Forgetting(self._app, (yield from self._known()))
+        yield from forgetting.forget(task_type, note(self._by, "forget", task_type), drop_results=results)
+
+    def _everywhere(self, make: Callable[[ShardKeys], Call[bool]]) -> Flow[bool]:
+        changed = False
+        for n in range((yield from self._known())):
+            changed |= yield from ask(make(shard_keys(self._app, n)))
+        return changed
+
+    def _check_type(self, task_type: str) -> Flow[None]:
+        known: set[str] = set()
+        for n in range((yield from self._known())):
+            known.update((yield from ask(question_calls.types(shard_keys(self._app, n)))))
+        if task_type not in known:
+            has = f"it has: {listed(known)}"
+            raise UnknownTaskType(f"app {self._app!r} has no task type {task_type!r}; {has}")
+
+    @operation
+    def drain(self, worker: str) -> Flow[bool]:
+        """Have a worker take no more tasks, finish those in hand and end, as after SIGTERM. Return
+        whether there is one of that name."""
+        return ask(operator_calls.drain(shard_keys(self._app, 0), worker, note(self._by, "drain", worker)))
+
+    # -- tasks -----------------------------------------------------------------------------------------
+
+    @operation
+    def cancel(self, task_id: str) -> Flow[CancelAnswer]:
+        """End the task; return as `TaskHandle.cancel`. Raises InvalidTaskId."""
+        task, told = TaskId.parse(task_id), note(self._by, "cancel", task_id)
+        keys = self._keys(task)
+        answer = yield from ask(producer_calls.cancel(keys, shard_keys(self._app, task.shard), task, told))
+        located = (yield from ask(locate(keys, task.local))) if answer == "unknown" else None
+        return cancel_answer(answer, located.state if located else "dead")
+
+    @operation
+    def run_now(self, task_id: str) -> Flow[bool]:
+        """Make a scheduled task ready at once; return whether it was scheduled. Raises InvalidTaskId."""
+        task = TaskId.parse(task_id)
+        return ask(operator_calls.run_now(self._keys(task), task.local, note(self._by, "run now", task_id)))
+
+    @operation
+    def repair(
+        self,
+        *,
+        dry_run: bool = False,
+        write_off: bool = False,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> Flow[Audit]:
+        """Audit, and put right what can be: each in one script that looks again before it writes.
+
+        dry_run: only say what would be done. write_off: what the counters miss, or have too much, is
+        booked as vanished or adopted, when all else has been looked at.
+        """
+        mode: Mode = "dry" if dry_run else "repair"
+        shards = yield from self._known()
+        return (
+            yield from Auditor(self._app, shards, mode=mode, write_off=write_off, progress=progress).run()
+        )
+
+    # -- dead letters ----------------------------------------------------------------------------------
+
+    @operation
+    def requeue(self, task_ids: Sequence[str]) -> Flow[int]:
+        """Put dead letters back by id; return how many there were.
+
+        Raises UsageError, when all else is done, where one has no payload and so cannot run.
+        """
+        return self._by_id(operator_calls.requeue, "requeue", task_ids)
+
+    @operation
+    def requeue_type(
+        self, task_type: str, *, progress: Callable[[int], object] = lambda _: None
+    ) -> Flow[int]:
+        """Put all dead letters of a type back, oldest first; return how many. Raises UnknownTaskType.
+
+        Letters that die anew meanwhile are left alone, and so are those without a payload. progress: called
+        after each batch with how many it moved.
+        """
+        return self._selected(operator_calls.requeue, "requeue", DeadSelection(task_type), "", progress)
+
+    @operation
+    def requeue_selected(
+        self, selection: DeadSelection, *, progress: Callable[[int], object] = lambda _: None
+    ) -> Flow[int]:
+        """Put all selected dead letters back, oldest first; return how many. As `requeue_type`."""
+        return self._selected(operator_calls.requeue, "requeue", selection, "", progress)
+
+    @stepwise
+    def requeue_in_steps(self, selection: DeadSelection, *, action: str = "") -> Flow[int]:
+        """As `requeue_selected`, batch by batch: yields how many each moved. Only what is iterated is done.
+
+        action: from `new_action`, where several calls are to be one action in the log.
+        """
+        return self._selected(operator_calls.requeue, "requeue", selection, action)
+
+    @operation
+    def purge(self, task_ids: Sequence[str]) -> Flow[int]:
+        """Delete dead letters by id for good; return how many there were."""
+        return self._by_id(operator_calls.purge, "purge", task_ids)
+
+    @operation
+    def purge_type(self, task_type: str, *, progress: Callable[[int], object] = lambda _: None) -> Flow[int]:
+        """Delete all dead letters of a type for good, oldest first; return how many. As `requeue_type`."""
+        return self._selected(operator_calls.purge, "purge", DeadSelection(task_type), "", progress)
+
+    @operation
+    def purge_selected(
+        self, selection: DeadSelection, *, progress: Callable[[int], object] = lambda _: None
+    ) -> Flow[int]:
+        """Delete all selected dead letters for good, oldest first; return how many. As `requeue_type`."""
+        return self._selected(operator_calls.purge, "purge", selection, "", progress)
+
+    @stepwise
+    def purge_in_steps(self, selection: DeadSelection, *, action: str = "") -> Flow[int]:
+        """As `purge_selected`, batch by batch, as `requeue_in_steps` does."""
+        return self._selected(operator_calls.purge, "purge", selection, action)
+
+    @operation
+    def resubmit(self, task_id: str, payload: bytes) -> Flow[str | None]:
+        """Put a new task with another payload (a JSON object of the arguments by name) in a dead letter's
+        place. Return the new task's id, None where there is no such dead letter. Raises InvalidTaskId
+        and PayloadError."""
+        task = TaskId.parse(task_id)
+        check_edited(payload)
+        sized(payload, TaskOptions().max_payload, "the arguments")
+        located = yield from ask(locate(self._keys(task), task.local))
+        stored = in_place_of(envelope.fields_dict(located.fields).get("p"), payload)
+        step = operator_calls.resubmit(
+            self._keys(task), task.local, stored, note(self._by, "edit and requeue", task_id)
+        )
+        local = yield from ask(step)
+        return str(TaskId(task.type, task.shard, local)) if local else None
+
+    def _by_id(self, step: _Step, verb: str, task_ids: Sequence[str]) -> Flow[int]:
+        if isinstance(task_ids, str):  # one id is a sequence of letters
+            task_ids = [task_ids]
+        by_type: dict[TypeKeys, list[str]] = {}
+        for task in [TaskId.parse(text) for text in task_ids]:
+            by_type.setdefault(self._keys(task), []).append(task.local)
+        told = note(self._by, verb, ", ".join(task_ids[:5]), len(task_ids))
+        done = stay = 0
+        for keys, ids in by_type.items():
+            for n in range(0, len(ids), BATCH):
+                moved = yield from ask(step(keys, BATCH, 0, ids[n : n + BATCH], note=told))
+                done, stay = done + moved.done, stay + moved.stay
+        if stay:
+            raise UsageError(
+                f"{stay} of {len(task_ids)} dead letters have no payload, so they cannot run: something else "
+                f"wrote or deleted their entries ({done} were requeued). Purge them, or edit and requeue them"
+            )
+        return done
+
+    def _selected(
+        self,
+        step: _Step,
+        verb: str,
+        selection: DeadSelection,
+        action: str,
+        progress: Callable[[int], object] | None = None,
+    ) -> Flow[int]:
+        """Move all selected letters, batch by batch; each batch is a part."""
+        yield from self._check_type(selection.type)
+        groups = Groups(self._app, range((yield from self._known())))
+        until = min(selection.until_ms, (yield from ask(question_calls.now())))
+        told = note(self._by, verb, said_of(selection), (yield from groups.count(selection)), action)
+        total = 0
+        for keys, mark in (yield from groups.places(selection)):
+            kind = {"since_ms": selection.since_ms, "fingerprint": mark, "note": told}
+            total += yield from _all(partial(step, keys, BATCH, until, **kind), progress)
+        return total
+
+    def _keys(self, task: TaskId) -> TypeKeys:
+        return type_keys(self._app, task.shard, task.type)
+
+
+class Admin(SyncFacade, Acts, called="app.admin", awaited="app.aadmin"):
+    """Acts on one app on one server, in the name of `by` (default: the user of this process), in all shards
+    that may hold something, and at least `shards`."""
+
+    def __init__(self, transport: SyncTransport, app: str, shards: int = 1, *, by: str = "") -> None:
+        super().__init__(transport, app, shards)
+        self._by = by or _user()
+
+
+class AsyncAdmin(AsyncFacade, Acts):
+    """As Admin, for event loops: `await app.aadmin.pause("email")`."""
+
+    def __init__(self, transport: OfLoop, app: str, shards: int = 1, *, by: str = "") -> None:
+        super().__init__(transport, app, shards)
+        self._by = by or _user()
+
+
+def _all(step: _Step, progress: Callable[[int], object] | None) -> Flow[int]:
+    """Move until nothing is left but what has stayed."""
+    total, stayed, left = 0, 0, 1
+    while left > stayed:
+        moved = yield from ask(step(skip=stayed) if stayed else step())
+        total += moved.done
+        if progress is not None:
+            progress(moved.done)
+        yield Part(moved.done)
+        if not moved.done and not moved.stay:
+            break
+        stayed, left = stayed + moved.stay, moved.left
+    return total
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a process without a name in the password file
+        return "unknown"

@@ -1,0 +1,81 @@
+"""One task with all that is stored of it.
+
+Owns its description. Writes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamq import envelope
+from streamq.calls import question as question_calls
+from streamq.calls.locate import locate
+from streamq.control.task_list import failed_attempts
+from streamq.control.unreadable import Unreadable, whole
+from streamq.flow import Flow
+from streamq.keys import shard_keys, type_keys
+from streamq.model.delivery import Success
+from streamq.model.reply import Located
+from streamq.model.task import State, TaskId
+from streamq.payloads.reading import readable
+from streamq.stored import count
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInfo:
+    """Everything that is known of one task. `failures`: the errors of its attempts, oldest first.
+
+    `success`: the attempt that completed it; its worker is a name, or `…` and the name's last digits where
+    that one is long gone. None where an older release completed the task.
+    """
+
+    id: str
+    type: str
+    state: State
+    payload: bytes | None
+    attempts_failed: int
+    lost: int
+    failures: list[dict[str, Any]]
+    detail: dict[str, str]
+    result: bytes | None
+    success: Success | None = None
+    fields: dict[str, bytes] = field(repr=False, default_factory=dict)
+
+
+def task_info(app: str, task_id: str, look: Unreadable) -> Flow[TaskInfo]:
+    """Return what is stored of a task. Raises InvalidTaskId, and Damaged if a key that it needs cannot be
+    read."""
+    task = TaskId.parse(task_id)
+    call = locate(type_keys(app, task.shard, task.type), task.local)
+    located = yield from whole(call, f"task {task_id}")
+    success = located.success
+    if success is not None:
+        success = success._replace(worker=(yield from _named(app, success.worker, look)))
+    return _task_info(task, located, success)
+
+
+def _named(app: str, end: str, look: Unreadable) -> Flow[str]:
+    """Return a worker's whole name if it sends heartbeats or did not long ago."""
+    beats = yield from look.ask(question_calls.workers(shard_keys(app, 0)), list)
+    return next((name for name, _ in beats if name.endswith(f"-{end}")), f"…{end}")
+
+
+def _task_info(task: TaskId, located: Located, success: Success | None) -> TaskInfo:
+    have = envelope.fields_dict(located.fields)
+    failures = envelope.failures(have.get("f", b""))
+    failed = success.attempt - 1 if success else failed_attempts(count(have.get("a")), failures)
+    ended = {"ended_ms": str(success.at_ms)} if success else {}
+    return TaskInfo(
+        id=str(task),
+        type=task.type,
+        state=located.state,
+        payload=readable(have.get("p")),
+        attempts_failed=failed,
+        lost=count(have.get("l")),
+        failures=failures,
+        detail={**located.detail, **ended},
+        result=readable(located.result),
+        success=success,
+        fields=have,
+    )

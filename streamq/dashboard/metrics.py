@@ -1,0 +1,94 @@
+"""The dashboard's metrics: the queue of its app as any daemon tells it, and what the dashboard itself saw.
+
+Owns /metrics and the look behind it, which is shared by scrapers and kept for a moment. Writes nothing.
+Where daemons are scraped too, both say the same of the queue: take max, not sum.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from streamq.control.inspector import Inspector
+from streamq.control.overview import KEPT, SCRAPED, Row, View, memory, samples, scraped, tally
+from streamq.errors import RedisError, UsageError
+from streamq.flow import drive
+from streamq.keys import shard_keys
+from streamq.probes.loop_lag import LoopLag
+from streamq.telemetry import exposition
+from streamq.telemetry.counters import Counters, Snapshot, build_info
+
+ROLE: Final = "dashboard"
+
+
+class Metrics:
+    """Of one app. `inspect` makes an inspector of it."""
+
+    def __init__(self, app: str, inspect: Callable[[], Inspector]) -> None:
+        self._app = app
+        self._inspect = inspect
+        self._counters = Counters()
+        self._counters.cell("streamq_redis_errors_total", ROLE)
+        self._lock = threading.Lock()
+        self._view, self._seen = View(), float("-inf")
+        self._beating: tuple[asyncio.AbstractEventLoop, asyncio.Task[None]] | None = None
+
+    async def answer(self, request: Request) -> Response:
+        """What Prometheus is told."""
+        self._beat()
+        return await run_in_threadpool(self._answer, request)
+
+    def _beat(self) -> None:
+        """Measure this event loop from its first scrape on: a mounted application is not told of a start."""
+        loop = asyncio.get_running_loop()
+        if self._beating is None or self._beating[0] is not loop or self._beating[1].done():
+            self._beating = loop, loop.create_task(LoopLag(self._counters).run())
+
+    def _answer(self, request: Request) -> Response:
+        try:
+            content_type, text = exposition.render(self._snapshot(), request.headers.get("accept", ""))
+        except UsageError as error:  # the extra is not there
+            return PlainTextResponse(f"{error}\n", 501)
+        return Response(text, media_type=content_type)
+
+    def failed(self) -> None:
+        """A page could not be made, because the server did not answer or refused."""
+        self._counters.count("streamq_redis_errors_total", ROLE)
+
+    def _snapshot(self) -> Snapshot:
+        view = self._look(self._inspect())
+        found = self._counters.snapshot()
+        found.add(samples(view))
+        build_info(found, ROLE)
+        return found
+
+    def _look(self, inspector: Inspector) -> View:
+        with self._lock:
+            if time.monotonic() - self._seen > KEPT:
+                self._view, self._seen = self._fresh(inspector), time.monotonic()
+            return self._view
+
+    def _fresh(self, inspector: Inspector) -> View:
+        try:
+            types, more = inspector.glance(SCRAPED)
+            rows, workers = self._rows(inspector, types), {self._app: tally(inspector.workers())}
+            shards = (shard_keys(self._app, n) for n in range(inspector.shards()))
+            seen = drive(inspector.transport, memory(keys.types for keys in shards))
+            return View(rows, workers, seen, more)
+        except RedisError:
+            self.failed()
+            return View()
+
+    def _rows(self, inspector: Inspector, types: list[str]) -> list[Row]:
+        """A type that cannot be counted in one of its shards has no row: a part would be taken for all."""
+        stats, paused = inspector.stats(types), inspector.paused()
+        for _ in filter(None, (one.fault for one in stats)):
+            self.failed()
+        return [scraped(self._app, one, paused=one.type in paused) for one in stats if not one.fault]

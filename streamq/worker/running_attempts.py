@@ -1,0 +1,114 @@
+"""The attempts whose handlers run: their deadlines, and how one is cut short.
+
+Owns that set and its one timer. Reads the monotonic clock; decides no outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from typing import Final
+
+from streamq.worker import stacks
+from streamq.worker.attempt import Attempt, Stop
+
+GRACE: Final = 5.0
+"""Seconds that a handler gets to end after it was told to; then its slot is written off."""
+
+
+class RunningAttempts:
+    """Of one worker, in its event loop. write_off: decides for a handler that does not end although it was
+    told to; its slot stays taken."""
+
+    def __init__(self, write_off: Callable[[Attempt], None]) -> None:
+        self.attempts: set[Attempt] = set()
+        self.written_off: set[Attempt] = set()
+        self._write_off = write_off
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed = math.inf
+
+    def __len__(self) -> int:
+        return len(self.attempts)
+
+    def oldest_first(self) -> list[Attempt]:
+        """A copy; may be called from another thread."""
+        return sorted(self.attempts, key=lambda attempt: attempt.started or 0.0)
+
+    def others(self, attempt: Attempt) -> int:
+        """How many handlers run beside this one."""
+        return len(self.attempts - self.written_off - {attempt})
+
+    def add(self, attempt: Attempt) -> None:
+        """A handler is about to be called, or waits for a process."""
+        self.attempts.add(attempt)
+        if attempt.deadline is not None and attempt.deadline < self._armed:
+            self._arm(attempt.deadline)
+
+    def remove(self, attempt: Attempt) -> None:
+        """A handler has ended."""
+        self.attempts.discard(attempt)
+        if self.written_off:
+            self.written_off.discard(attempt)
+
+    def stop(self, attempt: Attempt, why: Stop) -> None:
+        """Cut an attempt short. Its outcome follows."""
+        if attempt.ended or attempt.stop is not None:
+            return
+        attempt.stop, attempt.stopped = why, time.monotonic()
+        if attempt.started is None:
+            return  # its slot will see
+        if why == "timeout":
+            attempt.stood = _stood(attempt)
+        if attempt.context is not None:
+            attempt.context._cancelled = True  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+        if attempt.slot is not None:
+            attempt.slot.cancel()
+        self._arm(attempt.stopped + GRACE)
+
+    def close(self) -> None:
+        """Look at no deadline any more. What still runs cannot be settled."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for attempt in self.attempts:
+            attempt.stop = attempt.stop or "fenced"
+
+    def _arm(self, when: float) -> None:
+        """Look at the deadlines not later than `when`: one timer for all, instead of one a task."""
+        if when >= self._armed:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed = when
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, when - time.monotonic()), self._look)
+
+    def _look(self) -> None:
+        self._timer, self._armed = None, math.inf
+        now = time.monotonic()
+        upcoming: list[float] = []
+        for attempt in list(self.attempts):
+            if attempt.stop is not None:
+                if now < attempt.stopped + GRACE:
+                    upcoming.append(attempt.stopped + GRACE)
+                elif attempt not in self.written_off:
+                    self.written_off.add(attempt)
+                    self._write_off(attempt)
+            elif attempt.deadline is not None:
+                if now >= attempt.deadline:
+                    self.stop(attempt, "timeout")
+                else:
+                    upcoming.append(attempt.deadline)
+        if upcoming:
+            self._arm(min(upcoming))
+
+
+def _stood(attempt: Attempt) -> str:
+    """Where the handler stands: in its process, in its thread, or in the coroutine of its slot."""
+    if attempt.child is not None:
+        return attempt.child.stood()
+    context = attempt.context
+    thread = 0 if context is None else context._thread  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+    if thread:
+        return stacks.of_thread(thread)
+    return "" if attempt.slot is None else stacks.of_coroutine(attempt.slot.get_coro())

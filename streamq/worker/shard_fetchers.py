@@ -1,0 +1,116 @@
+"""One fetcher for each shard that is served: started and ended as shards come and go.
+
+Owns the fetchers and their tasks. What a fetcher does is its own; how many shards there are is said by
+whoever reads the app record. A shard that is no longer known is empty, so nothing is lost with its fetcher.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from streamq.errors import RedisError
+from streamq.keys import TypeKeys
+from streamq.telemetry import logs
+from streamq.worker.config import WorkerConfig
+from streamq.worker.fetcher import Fetcher
+
+
+class ShardFetchers:
+    """The fetchers of one worker process. make: the fetcher of a shard. beat: the details of its heartbeat.
+
+    `failed` is set when a fetcher has ended without having been told to.
+    """
+
+    def __init__(
+        self, given: WorkerConfig, make: Callable[[int], Fetcher], beat: Callable[[int], bytes]
+    ) -> None:
+        self._registration, self._make, self._beat = given.registration, make, beat
+        self._fetchers: dict[int, Fetcher] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._changing = asyncio.Lock()
+        self._stopping = False
+        self.failed: asyncio.Event = asyncio.Event()
+        self._log = logs.get_logger(worker=given.name)
+
+    @property
+    def shards(self) -> list[int]:
+        return list(self._fetchers)
+
+    @property
+    def fetchers(self) -> list[Fetcher]:
+        """A copy; may be called from another thread."""
+        return list(self._fetchers.values())
+
+    def is_away(self, shard: int) -> bool:
+        """Whether the server of a shard has not answered since its last read."""
+        fetcher = self._fetchers.get(shard)
+        return fetcher is not None and fetcher.away_since > 0
+
+    def serves(self, shards: int) -> bool:
+        """Whether just so many are served."""
+        return set(self._fetchers) == set(range(shards))
+
+    def is_paused(self, keys: TypeKeys) -> bool:
+        fetcher = self._fetchers.get(keys.shard)
+        return fetcher is not None and fetcher.is_paused(keys.type)
+
+    def pause(self, shard: int, types: frozenset[str]) -> None:
+        """Leave these types alone in a shard, and only these."""
+        fetcher = self._fetchers.get(shard)
+        if fetcher is not None:
+            fetcher.pause(types)
+
+    async def serve(self, shards: int) -> None:
+        """Serve as many shards from now on. One that cannot be made ready is tried at the next call."""
+        async with self._changing:
+            gone = [shard for shard in self._fetchers if shard >= shards]
+            await self._end(gone)
+            for shard in gone:
+                await self.leave(shard)
+            for shard in range(shards):
+                if shard not in self._fetchers and not self._stopping:
+                    await self._begin(shard)
+
+    async def leave(self, shard: int) -> None:
+        """Say that we read from a shard no more."""
+        await self._registration.leave(shard, away=self.is_away(shard))
+
+    async def _begin(self, shard: int) -> None:
+        try:
+            paused = await self._registration.prepare(shard, self._beat(shard))
+        except RedisError as error:
+            self._log.warning("shard.not_ready", shard=shard, error=str(error))
+            return
+        if self._stopping:
+            return
+        fetcher = self._fetchers[shard] = self._make(shard)
+        fetcher.pause(paused)
+        task = self._tasks[shard] = asyncio.create_task(fetcher.run())
+        task.add_done_callback(lambda task: self._ended(shard, fetcher, task))
+
+    def _ended(self, shard: int, fetcher: Fetcher, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._log.critical("worker.failed", shard=shard, error=repr(error), exc_info=error)
+        if self._fetchers.get(shard) is fetcher and not self._stopping:
+            self.failed.set()
+
+    async def _end(self, shards: Iterable[int]) -> None:
+        fetchers = {shard: self._fetchers.pop(shard) for shard in shards}
+        await asyncio.gather(*(fetcher.stop() for fetcher in fetchers.values()))
+        await asyncio.gather(*(self._tasks.pop(shard) for shard in fetchers), return_exceptions=True)
+
+    def freed(self) -> None:
+        """There may be room again."""
+        for fetcher in self._fetchers.values():
+            fetcher.freed()
+
+    async def stop(self) -> None:
+        """Take no more. Returns when every read under way has ended, and what it brought is delivered."""
+        self._stopping = True
+        await asyncio.gather(*(fetcher.stop() for fetcher in self._fetchers.values()))
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        for shard in [shard for shard, task in self._tasks.items() if task.cancelled()]:
+            del self._tasks[shard]  # once
+            await self._fetchers[shard].abandoned()
