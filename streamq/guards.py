@@ -12,7 +12,9 @@ from typing import Final
 
 from streamq.keys import VALUES
 
-OWN: Final = frozenset({"enqueue", "settle", "fetch", "trim", "repair_counters"})
+OWN: Final = frozenset(
+    {"enqueue", "enqueue_rich", "settle", "settle_rich", "fetch", "trim", "repair_counters"}
+)
 """Scripts that look for themselves, or for which a key that is wrong costs itself only."""
 _SPARED: Final = frozenset(
     {

@@ -8,6 +8,11 @@ that `Script.keys_of` finds it and nobody lists keys by position; others come fi
 The loader binds the names as Lua locals, puts the guard behind them (see `guards`), then the parts of
 `lua/lib` that the line `-- USES …` names, then the body. Parts that few calls need stand where the body has
 such a line. Does no I/O but read its own package's files.
+
+A script that runs for every task has a *rich* twin for tasks that take part in more than their stream, such
+as limits by key: a file with a header of its own, more KEYS and more parts, whose body is the line
+`-- BODY <name>`. Lines of the plain script that begin with `--rich ` are code in the twin, and are left out
+of the plain script. So a plain task pays nothing for them, and no body is written twice.
 """
 
 from __future__ import annotations
@@ -31,6 +36,8 @@ _HEADER: Final = re.compile(
     r"-- ARGV(?P<args> .*)?\n(?:--.*\n)*?"
     r"-- Returns .+\n"
 )
+_TWIN: Final = re.compile(r"-- BODY ([a-z_]+)\n")
+_RICH: Final = re.compile(r"^( *)--rich (.*\n)", re.MULTILINE)
 _LUA: Final = frozenset((
     "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "if", "in", "local", "nil",
     "not", "or", "repeat", "return", "then", "true", "until", "while", "cjson", "cmsgpack", "error",
@@ -181,7 +188,7 @@ def assembled(text: str) -> str:
         return text
     parts = _parts(_words(header[0], "USES"))
     shared = "".join(part.text for part in parts.values())
-    body = text[header.end() :]
+    body = _body(header, text[header.end() :])
     if "-- USES " in body:
         body = re.sub(r"^ *-- USES ([a-z_ ]+)\n", partial(_placed, parts), body, flags=re.MULTILINE)
     own, args = _named(header)
@@ -192,6 +199,25 @@ def assembled(text: str) -> str:
         head = re.sub(r"^-- KEYS.*$", f"-- KEYS {' '.join(keys)}", head, count=1, flags=re.MULTILINE)
     bound, guard = _bound(keys, args), guards.guard(header["name"], keys, head, args)
     return f"{head}{bound}{guard}{shared}{body}"
+
+
+def _body(header: re.Match[str], body: str) -> str:
+    """Return the body of a plain script, or that of the plain script whose rich twin this is."""
+    twin = _TWIN.fullmatch(body)
+    if twin is None:
+        return _RICH.sub("", body)
+    text = (_FOLDER / f"{twin[1]}.lua").read_text("utf-8")
+    plain = _HEADER.match(text)
+    if plain is None or not _covers(header, plain):
+        raise ValueError(f"{header['name']}.lua: its header must have all that {twin[1]}.lua has")
+    return _RICH.sub(r"\1\2", text[plain.end() :])
+
+
+def _covers(rich: re.Match[str], plain: re.Match[str]) -> bool:
+    """Return whether a rich twin has the keys, parts and arguments of the plain script."""
+    (keys, args), (plain_keys, plain_args) = _named(rich), _named(plain)
+    uses, plain_uses = (set(_words(one[0], "USES")) for one in (rich, plain))
+    return set(keys) >= set(plain_keys) and args == plain_args and uses >= plain_uses
 
 
 def _placed(parts: dict[str, _Part], line: re.Match[str]) -> str:

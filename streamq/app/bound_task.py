@@ -61,7 +61,7 @@ def new_task(policy: TaskOptions, options: CallOptions | None, payload: bytes) -
     """A payload as a task, with what the policy and the call say of it."""
     if options is None:
         if policy.expires is None:
-            return _new(NewTask, (payload, policy.priority, None, False, (), None))
+            return _new(NewTask, (payload, policy.priority, None, False, (), None, ""))
         options = _NO_OPTIONS
     fields: list[tuple[str, bytes | str]] = []
     expires = options.expires if options.expires is not None else policy.expires

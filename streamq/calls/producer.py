@@ -48,9 +48,10 @@ def enqueue(
     """
     args: list[Arg] = [t.type, sequence, WRITER_MEMORY_MS, s.wake]
     noted: list[str] = []
+    rich = False
     for task in tasks:
-        payload, priority, due, _, fields, key = task
-        if due is None and not fields and key is None:
+        payload, priority, due, _, fields, key, joins = task
+        if due is None and not fields and key is None and not joins:
             args += (LETTER[priority], payload)
             continue
         args += (_head(task), payload)
@@ -59,7 +60,10 @@ def enqueue(
         if key is not None:
             args.append(key.digest)
             noted.append(s.key(key.name))
-    script = scripts.load("enqueue")
+        if joins:
+            args.append(joins)
+            rich = True
+    script = scripts.load("enqueue_rich" if rich else "enqueue")
     # As `build`, which would find and count on each call what is right by its making.
     keys = (t.writer(writer), *script.attributes_of(t, s), *noted)
     return _new(Call, (script, keys, tuple(args), _answers, None))
@@ -71,7 +75,9 @@ def _head(task: NewTask) -> str:
         head += f"{'@' if task.absolute else '+'}{task.due}"
     if task.fields:
         head += f"/{len(task.fields)}"
-    return head if task.key is None else f"{head}#{task.key.window_ms}"
+    if task.key is not None:
+        head += f"#{task.key.window_ms}"
+    return head + "*" if task.joins else head
 
 
 def _answers(reply: bytes) -> list[Answer]:

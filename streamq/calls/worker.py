@@ -170,7 +170,7 @@ def settle(
     for n, settlement in enumerate(settlements):
         batch.add(n, settlement)
     args = (t.type, sequence, WRITER_MEMORY_MS, GROUP, t.done_channel, s.wake, *batch.args())
-    script = scripts.load("settle")
+    script = scripts.load("settle_rich" if batch.rich else "settle")
     # As `build`, which would find and count on each call what is right by its making.
     keys = (t.writer(writer), *script.attributes_of(t, s), *batch.buckets)
     return _new(Call, (script, keys, args, batch.answers, None))
@@ -189,10 +189,12 @@ class _Batch:
         self._numbers: dict[str, int] = {}
         self._lives: list[int] = []
         self.buckets: list[str] = []
+        self.rich = False
 
     def add(self, n: int, settlement: Settlement) -> None:
-        place, local, outcome = settlement
-        if type(outcome) is not Completed or local != place:
+        place, local, outcome, rich = settlement
+        if type(outcome) is not Completed or local != place or rich:
+            self.rich = self.rich or rich
             self._items += self._item(settlement)
             self._items_order.append(n)
             return

@@ -27,7 +27,16 @@ class Role(NamedTuple):  # a worker loads this at its start: a dataclass takes l
     """Whose table of keys counts for the commands that write; '' is any key."""
 
 
-_PRODUCER: Final = ("announce", "open_shard", "enqueue", "register", "wait", "locate", "cancel")
+_PRODUCER: Final = (
+    "announce",
+    "open_shard",
+    "enqueue",
+    "enqueue_rich",
+    "register",
+    "wait",
+    "locate",
+    "cancel",
+)
 _PRODUCES: Final = ("HGET apps", "HSET apps", "GET", "SUBSCRIBE done", "UNSUBSCRIBE")
 ROLES: Final = {
     "producer": Role(_PRODUCER, _PRODUCES, "producer"),
@@ -42,6 +51,7 @@ ROLES: Final = {
             "muster",
             "survey",
             "settle",
+            "settle_rich",
             "renew",
             "beat",
             "leave",
@@ -66,6 +76,7 @@ ROLES: Final = {
     "daemon": Role(
         (
             "promote",
+            "promote_rich",
             "reclaim",
             "restamp",
             "repair",

@@ -174,6 +174,8 @@ end
 local function read()
   -- A long row of digits would be split in every way: no head of ours has 64 characters.
   local head = ARGV[n] and #ARGV[n] < 64 and ARGV[n] or ''
+  --rich local joins
+  --rich head, joins = string.gsub(head, '%*$', '')
   local letter, sign, ms, count, window = string.match(head, '^([hnl])([+@]?)(%d*)/?(%d*)#?(%d*)$')
   local task = {letter = letter, due = tonumber(ms), fields = {'p', ARGV[n + 1]}, window = window}
   if not letter or #task.fields < 2 or (sign ~= '') ~= (task.due ~= nil) or #ms > 15 then return nil end
@@ -199,6 +201,12 @@ local function read()
     n = n + 1
     if not task.digest or #window > 15 or tonumber(window) == 0 then return nil end
   end
+  --rich if joins == 1 then
+  --rich   local good, asked = pcall(cjson.decode, ARGV[n] or '')
+  --rich   n = n + 1
+  --rich   if not good or type(asked) ~= 'table' then return nil end
+  --rich   task.joins = asked
+  --rich end
   return task
 end
 

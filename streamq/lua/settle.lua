@@ -149,6 +149,7 @@ if items then
     end
     count('completed')
     if item.moved or noted then end_item(item, 'c', results ~= '') end
+    --rich if not (item.moved or noted) then end_item(item, 'c', results ~= '') end
   end
 
   function ops.x(item)
@@ -197,6 +198,7 @@ if items then
 
   function apply(op, item, a, b)
     local again = op == 'r' or op == 'b'
+    --rich if not again and op ~= 'd' then read(item) end
     if again or op == 'd' then
       read(item)
       if not item.fields then  -- somebody deleted the entry behind our back: keep what is left of it

@@ -37,7 +37,8 @@ class Delivery(NamedTuple):
 
     Times are ms since the epoch by the server's clock. `attempt` counts from 1; `lost` counts the
     deliveries before this one whose worker died. `accepted_ms` is None where the id tells it. `trace` is
-    the trace context of the enqueue call.
+    the trace context of the enqueue call. `claims` is what the task holds until it ends, as the scripts pack
+    it: such a delivery is settled by the rich script.
     """
 
     type: str
@@ -52,6 +53,7 @@ class Delivery(NamedTuple):
     overrides: Overrides | None = None
     failures: bytes = b""
     trace: bytes = b""
+    claims: bytes = b""
 
     @property
     def enqueued_ms(self) -> int:

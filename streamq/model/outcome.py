@@ -70,8 +70,10 @@ def name_of(outcome: Outcome) -> str:
 
 
 class Settlement(NamedTuple):
-    """One delivery with its outcome, on its way to the settle script."""
+    """One delivery with its outcome, on its way to the settle script. rich: the task holds a claim, so the
+    rich script settles it."""
 
     place: str
     local: str
     outcome: Outcome
+    rich: bool = False

@@ -94,7 +94,8 @@ class NewTask(NamedTuple):
     """A task on its way in: what the enqueue script needs to know of it.
 
     `due` is None for now, a positive number of ms from now, or with `absolute` ms since the epoch.
-    `fields` are the headers that differ from the defaults (see `codec`).
+    `fields` are the headers that differ from the defaults (see `envelope`). `joins` is what the task
+    takes part in besides its stream, as a JSON object: such a task is accepted by the rich script.
     """
 
     payload: bytes
@@ -103,6 +104,7 @@ class NewTask(NamedTuple):
     absolute: bool = False
     fields: tuple[tuple[str, bytes | str], ...] = ()
     key: IdempotencyKey | None = None
+    joins: str = ""
 
 
 class Accepted(NamedTuple):

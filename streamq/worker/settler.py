@@ -199,7 +199,8 @@ class _Lane:
             writer = self._writers[task_type] = Writer()
         keys = type_keys(self._settler.app, shard, task_type), shard_keys(self._settler.app, shard)
         settlements = [
-            Settlement(held.delivery.place, held.delivery.local, outcome) for held, outcome in batch
+            Settlement(held.delivery.place, held.delivery.local, outcome, held.delivery.claims != b"")
+            for held, outcome in batch
         ]
         return worker_calls.settle(*keys, writer.id, writer.next(), settlements)
 

@@ -215,14 +215,14 @@ def test_the_default_user_is_off(queue: Url) -> None:
 
 DURABLE = "producer of durable tasks"
 SCRIPTS = {
-    "producer": ("enqueue", "register", "announce", "open_shard", "wait", "cancel", "locate"),
+    "producer": ("enqueue", "enqueue_rich", "register", "announce", "open_shard", "wait", "cancel", "locate"),
     "worker": (
-        "fetch", "renew", "settle", "beat", "leave", "groups", "orders", "tally", "watch", "muster", "survey",
-        "rights",
+        "fetch", "renew", "settle", "settle_rich", "beat", "leave", "groups", "orders", "tally", "watch",
+        "muster", "survey", "rights",
     ),
     "daemon": (
-        "next_due", "expire", "promote", "reclaim", "restamp", "repair", "sweep", "trim", "survey", "groups",
-        "counts", "sample", "beat", "leave", "close_shard", "lower_known",
+        "next_due", "expire", "promote", "promote_rich", "reclaim", "restamp", "repair", "sweep", "trim",
+        "survey", "groups", "counts", "sample", "beat", "leave", "close_shard", "lower_known",
     ),
     "viewer": (
         "counts", "locate", "sizes", "audit_dead", "audit_keys", "audit_letters",

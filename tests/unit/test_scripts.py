@@ -12,11 +12,13 @@ from streamq import keys, scripts
 GIVEN = {
     "announce": {"apps"}, "audit_keys": {"keys"}, "audit_pending": {"stream"}, "audit_stream": {"stream"},
     "beat": {"beats", "details"}, "enqueue": {"writer", "keys"}, "fetch": {"streams"}, "forget": {"kept"},
+    "enqueue_rich": {"writer", "keys"},
     "groups": {"streams"}, "leave": {"beats", "details", "streams"}, "locate": {"results"},
     "lower_known": {"apps"}, "muster": {"streams"}, "next_due": {"schedules"}, "page_results": {"results"},
     "page_set": {"set"}, "reclaim": {"stream"}, "repair": {"stream"}, "repair_lifetime": {"key", "counters"},
     "repair_pending": {"stream"}, "restamp": {"stream"}, "rollups": {"rollups"}, "survey": {"streams"},
-    "rights": {"key"}, "settle": {"writer", "results"}, "sweep": {"stream"}, "tally": {"rollups"},
+    "rights": {"key"}, "settle": {"writer", "results"},
+    "settle_rich": {"writer", "results"}, "sweep": {"stream"}, "tally": {"rollups"},
     "close_shard": {"each"}, "sample": {"each"}, "trim": {"each"},
 }  # fmt: skip
 """Keys that a builder gives by name: one of many of a kind, one that depends on the call, one of no app."""
