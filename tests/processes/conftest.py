@@ -47,7 +47,10 @@ def start(url: str, tmp_path: Path) -> Iterator[Start]:
         started.append(process)
         return process
 
+    # Tests that run under nohup ignore SIGHUP, and what they start would inherit that.
+    inherited = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield run
+    signal.signal(signal.SIGHUP, inherited)
     for process in started:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
