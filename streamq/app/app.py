@@ -95,9 +95,9 @@ class StreamQ:
         chain = Hooks((*(() if tracer is None else (tracer,)), *hooks))
         self.registry: Registry = Registry(name, shards, imports, self.address.namespace, chain)
         self.registry.tracer = tracer
-        waits = seconds(patience, "patience")
-        self._client = Client(self.registry, self.address, patience=waits)
-        self._asyncs = AsyncClients(self.registry, self.address, patience=waits)
+        self._patience = seconds(patience, "patience")
+        self._client = Client(self.registry, self.address, patience=self._patience)
+        self._asyncs = AsyncClients(self.registry, self.address, patience=self._patience)
         self._enqueuer = Enqueuer(self.registry, self._client, self._asyncs)
         _APPS.add(self)
 
@@ -300,6 +300,17 @@ class StreamQ:
         """Close the connections of the running event loop, and the sync ones."""
         await self._asyncs.aclose()
         self._client.close()
+
+    def _move_to(self, address: Address) -> None:
+        """Use another server from now on, with new connections: for `streamq.testing`."""
+        self._client.close()
+        self.address, self.registry.record = address, None
+        self.registry.name = address.namespace.app(str(self.registry.name))
+        self._client = Client(self.registry, address, patience=self._patience)
+        self._asyncs = AsyncClients(self.registry, address, patience=self._patience)
+        self._enqueuer.use(self._client, self._asyncs)
+        for made in ("inspector", "ainspector", "admin", "aadmin"):
+            self.__dict__.pop(made, None)
 
     def _forget(self) -> None:
         self._client.forget()

@@ -6,7 +6,8 @@ refusal is told by is in `refusals`; connections and resending are the clients'.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from streamq.app.batch import EXISTS, Batch, Group, checked
@@ -37,6 +38,20 @@ class Enqueuer:
         self._registry, self._hooks = registry, registry.hooks
         self._client, self._asyncs = client, asyncs
         self._destinations = [Destination(shard) for shard in range(registry.shards)]
+
+    def use(self, client: Client, asyncs: AsyncClients) -> None:
+        """Send through other clients from now on."""
+        self._client, self._asyncs = client, asyncs
+
+    @contextmanager
+    def using(self, client: Client, asyncs: AsyncClients) -> Generator[None]:
+        """Send through other clients in a block."""
+        before = self._client, self._asyncs
+        self.use(client, asyncs)
+        try:
+            yield
+        finally:
+            self.use(*before)
 
     def enqueue(self, bound: Bound[R]) -> TaskHandle[R]:
         """Send one call. Raises what `TaskType.enqueue` does."""

@@ -54,7 +54,7 @@ class Threads:
     ) -> bytes:
         """Run a handler in a thread, there within context managers."""
         context = contextvars.copy_context()
-        future = self._pool.submit(context.run, _call, handler, args, kwargs, within)
+        future = self._pool.submit(context.run, call_handler, handler, args, kwargs, within)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -76,12 +76,13 @@ class Threads:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _call(
+def call_handler(
     handler: Handler,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     within: Iterable[AbstractContextManager[Any]],
 ) -> bytes:
+    """Call a plain handler in this thread, within context managers; return the encoded result."""
     process = os.getpid()
     CURRENT.get()._thread = threading.get_ident()  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
     try:

@@ -46,7 +46,8 @@ def examples(path: Path) -> list[str]:
 
 # -- examples ----------------------------------------------------------------------------------------------
 
-WITH_EXAMPLES: Final = [path for path in GUIDES if examples(path)]
+OF_FILES: Final = "testing.md"  # its examples are files, which tests/testing/test_page.py runs
+WITH_EXAMPLES: Final = [path for path in GUIDES if examples(path) and path.name != OF_FILES]
 
 
 @contextlib.contextmanager

@@ -1,0 +1,259 @@
+"""Runs the tasks of an app one after the other in the calling thread, through the scripts that workers use.
+
+Owns fetching, running and settling a single delivery. Knows no clock but the server's. Differs from a worker
+in this only: a `def` handler runs in the thread that called, so that transactions, patches and debuggers
+of the test hold for it; its timeout is not enforced, as a thread cannot be stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Coroutine, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Final, TypeVar
+
+from streamq import envelope
+from streamq.calls import daemon as daemon_calls
+from streamq.calls import producer as producer_calls
+from streamq.calls import worker as worker_calls
+from streamq.calls.call import Call
+from streamq.errors import DecodeError
+from streamq.keys import GROUP, TypeKeys, shard_keys, type_keys
+from streamq.model.delivery import Entry
+from streamq.model.outcome import Completed, Died, HandedBack, Outcome, Retried, Settlement, name_of
+from streamq.model.task import STREAM_LETTERS, SUSPECT
+from streamq.registry.handler import Handler
+from streamq.registry.registry import Registry
+from streamq.telemetry.counters import Counters
+from streamq.transport.sync_transport import SyncTransport
+from streamq.transport.writer import Writer
+from streamq.worker.attempt import Attempt
+from streamq.worker.attempts import Attempts
+from streamq.worker.executors import Executors, Processes, Threads, call_handler
+from streamq.worker.in_flight import Held
+from streamq.worker.observers import Observers
+from streamq.worker.server_clocks import ServerClocks
+
+R = TypeVar("R")
+CONSUMER: Final = "streamq-testing"
+_READING_ORDER: Final = (SUSPECT, *(letter for letter in STREAM_LETTERS if letter != SUSPECT))
+_LONG_AGO_MS: Final = 10**8
+"""A lease is shorter: a delivery that has been silent for so long is reclaimed."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedTask:
+    """A task that ended, as a test asserts on it.
+
+    state: completed, dead, cancelled or expired. attempts: how many there were. result: the handler's return
+    value as a caller of `result()` gets it; None if it was not kept. error: what the last attempt raised.
+    """
+
+    id: str
+    type: str
+    state: str
+    attempts: int
+    result: object = None
+    error: BaseException | None = None
+
+
+class InCallersThread(Threads):
+    """Runs `def` handlers in the thread that asks for it."""
+
+    def __init__(self) -> None:
+        self.stuck: int = 0
+
+    async def run(
+        self,
+        handler: Handler,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        within: Iterable[AbstractContextManager[Any]] = (),
+    ) -> bytes:
+        """Run a handler here, within context managers."""
+        return contextvars.copy_context().run(call_handler, handler, args, kwargs, within)
+
+    def close(self) -> None:
+        """Do nothing: there are no threads."""
+
+
+class _Attempts(Attempts):
+    """Attempts of which none needs a process of its own: a child would not see the test's transaction."""
+
+    async def _apart(
+        self, attempt: Attempt, handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> bytes:
+        return await self._here(attempt, handler, args, kwargs)
+
+
+class _Alone:
+    """What else runs beside an attempt: nothing."""
+
+    def alone(self, attempt: Attempt) -> None:
+        """Do nothing."""
+
+    def others(self, attempt: Attempt) -> int:  # noqa: ARG002 - as the protocol says
+        """Return 0."""
+        return 0
+
+
+class Runner:
+    """Of one app on one server. in_threads: run `def` handlers in threads, as a worker does: for event loops,
+    which a handler must not block."""
+
+    def __init__(self, registry: Registry, transport: SyncTransport, *, in_threads: bool = False) -> None:
+        self._registry, self._transport = registry, transport
+        self.app: str = registry.name
+        self._clocks = ServerClocks()
+        self._threads = Threads(4) if in_threads else InCallersThread()
+        observers = Observers(registry.hooks.all, self._clocks, lambda _held, _outcome: None, CONSUMER)
+        self._finish, self._observers = observers.finisher(), observers
+        self._attempts = _Attempts(
+            registry,
+            CONSUMER,
+            Executors(self._threads, Processes(1), None),
+            self._clocks,
+            Counters(),
+            observers,
+            taken=lambda _attempt: None,
+            closing=lambda: False,
+            company=_Alone(),
+        )
+        self._writers: dict[tuple[str, int], Writer] = {}
+        self._known: set[tuple[str, int]] = set()
+        self._turn = count()
+
+    def lines(self) -> Iterator[TypeKeys]:
+        """Yield the keys of each task type in each shard; their groups exist then."""
+        for name, handler in list(self._registry.handlers.items()):
+            for shard in range(self._registry.shards):
+                t = type_keys(self.app, shard, name)
+                if (name, shard) not in self._known:
+                    s = shard_keys(self.app, shard)
+                    self._transport.run(
+                        producer_calls.register(t, s, handler.reference, handler.options.policy())
+                    )
+                    self._transport.run(worker_calls.groups(t.streams))
+                    self._known.add((name, shard))
+                yield t
+
+    def promote(self) -> None:
+        """Move what is due to the streams."""
+        for t in self.lines():
+            while self._transport.run(daemon_calls.promote(t, 200)).moved:
+                pass
+
+    def take(self) -> Held | None:
+        """Take the next ready task; None if there is none. One that nobody can read becomes a dead letter."""
+        while True:
+            found = self._fetch()
+            if found is None:
+                return None
+            t, entry = found
+            try:
+                return Held(envelope.decode(t.type, t.shard, entry))
+            except DecodeError as error:
+                self._bury(t, entry, error)
+
+    def _fetch(self) -> tuple[TypeKeys, Entry] | None:
+        lines = list(self.lines())
+        start = next(self._turn) % max(1, len(lines))
+        for letter in _READING_ORDER:
+            for t in (*lines[start:], *lines[:start]):
+                source = worker_calls.Source(t, letter, 1)
+                now_ms, found = self._transport.run(worker_calls.fetch(CONSUMER, 1, [source]))
+                self._clocks.set(t.shard, now_ms)
+                for _, entries in found:
+                    for entry in entries:
+                        return t, entry
+        return None
+
+    def _bury(self, t: TypeKeys, entry: Entry, error: DecodeError) -> None:
+        failures = envelope.add_failure(
+            b"", attempt=0, at_ms=self._clocks.now_ms(t.shard), worker=CONSUMER, error="DecodeError",
+            message=str(error), traceback="",
+        )  # fmt: skip
+        place = entry.letter + entry.entry
+        self._send(t, Settlement(place, place, Died(error.reason, failures, started=False)))
+
+    def run(self, held: Held) -> Outcome:
+        """Run one delivery in this thread; an `async def` handler in an event loop of its own."""
+        handler = self._registry.handlers[held.delivery.type]
+        attempt = Attempt(held)
+        if handler.is_async or handler.around:
+            return self._ended(attempt, asyncio.run(self._timed(attempt)))
+        return self._ended(attempt, _carried_out(self._attempts.run(attempt)))
+
+    async def arun(self, held: Held) -> Outcome:
+        """Run one delivery in the event loop that runs now."""
+        attempt = Attempt(held)
+        return self._ended(attempt, await self._timed(attempt))
+
+    async def _timed(self, attempt: Attempt) -> Outcome | None:
+        """Run an attempt, cut short at its timeout."""
+        running = asyncio.ensure_future(self._attempts.run(attempt))
+        while not running.done():
+            limit = None if attempt.deadline is None else attempt.deadline - asyncio.get_running_loop().time()
+            if limit is not None and limit <= 0 and attempt.stop is None:
+                attempt.stop = "timeout"
+                running.cancel()
+            await asyncio.wait([running], timeout=0.05 if limit is None else max(0.0, limit))
+        return running.result()
+
+    def _ended(self, attempt: Attempt, outcome: Outcome | None) -> Outcome:
+        decided = HandedBack() if outcome is None else outcome
+        self._finish(attempt.held, decided, attempt.started)
+        return decided
+
+    def settle(self, held: Held, outcome: Outcome) -> EndedTask | None:
+        """Settle a delivery. Return how its task ended; None if it runs again, or was no longer ours."""
+        delivery = held.delivery
+        t = type_keys(self.app, delivery.shard, delivery.type)
+        settlement = Settlement(delivery.place, delivery.local, outcome, delivery.claims != b"")
+        if not self._send(t, settlement) or isinstance(outcome, Retried | HandedBack):
+            return None
+        self._observers.tell_stored(held, outcome)
+        return EndedTask(
+            str(delivery.id), delivery.type, name_of(outcome), delivery.attempt,
+            self._result(held, outcome), held.report.error if held.report is not None else None,
+        )  # fmt: skip
+
+    def _result(self, held: Held, outcome: Outcome) -> object:
+        if not isinstance(outcome, Completed):
+            return None
+        raw, _ = envelope.opened(held.delivery.local, outcome.result)
+        return self._registry.handlers[held.delivery.type].decode_result(raw)
+
+    def _send(self, t: TypeKeys, settlement: Settlement) -> bool:
+        writer = self._writers.setdefault((t.type, t.shard), Writer())
+        call = worker_calls.settle(t, shard_keys(t.app, t.shard), writer.id, writer.next(), [settlement])
+        [ours] = self._transport.run(call)
+        return ours
+
+    def lose(self, held: Held) -> None:
+        """Let a delivery look as if its worker had died, and have the task reclaimed."""
+        delivery = held.delivery
+        t = type_keys(self.app, delivery.shard, delivery.type)
+        stream, entry = t.stream(delivery.place[0]), delivery.place[1:]
+        silent = ("XCLAIM", stream, GROUP, CONSUMER, 0, entry, "IDLE", _LONG_AGO_MS, "JUSTID")
+        self._transport.run(Call(None, (stream,), silent, lambda reply: reply))
+        s, letter = shard_keys(t.app, t.shard), delivery.place[0]
+        self._transport.run(daemon_calls.reclaim(t, s, letter, "0-0", 100, 0))
+
+    def close(self) -> None:
+        """End the threads, if there are any."""
+        self._threads.close()
+
+
+def _carried_out(coroutine: Coroutine[Any, Any, R]) -> R:
+    """Run a coroutine that waits for nothing, without an event loop: a handler may ask whether one runs."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        result: R = end.value
+        return result
+    coroutine.close()
+    raise RuntimeError("an attempt of a plain function waited for an event loop")
