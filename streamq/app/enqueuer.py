@@ -81,7 +81,7 @@ class Enqueuer:
         listed = checked(bound, self._registry.name, self._registry.handlers)
         batch = Batch(listed, self._next(listed) or self._client.drive(self._routed(listed)))
         for group in batch.groups():
-            batch.answered(group, self._send(group))
+            batch.answered(group, self._send(group, alone=len(listed) == 1))
         return batch.handles(self.handle)
 
     async def aenqueue_many(self, bound: Iterable[Bound[R]]) -> list[TaskHandle[R]]:
@@ -90,7 +90,7 @@ class Enqueuer:
         client = self._asyncs.current()
         batch = Batch(listed, self._next(listed) or await client.drive(self._routed(listed)))
         for group in batch.groups():
-            batch.answered(group, await self._asend(group))
+            batch.answered(group, await self._asend(group, alone=len(listed) == 1))
         return batch.handles(self.handle)
 
     def handle(self, handler: Handler, shard: int, answer: Accepted | Duplicate) -> TaskHandle[Any]:
@@ -127,7 +127,8 @@ class Enqueuer:
                 found.append(self._destinations[self._client.next_shard()])
         return found
 
-    def _send(self, group: Group) -> list[Answer]:
+    def _send(self, group: Group, *, alone: bool) -> list[Answer]:
+        """Send tasks within the hooks around the call. alone: a refusal is raised within them."""
         if not self._hooks.enqueue:
             return self._client.enqueue(group.task_type, group.shard, group.tasks, group.durability)
         call = Enqueue(self._registry.name, group.task_type, group.tasks)
@@ -135,11 +136,14 @@ class Enqueuer:
         def send() -> list[Answer]:
             answers = self._client.enqueue(group.task_type, group.shard, call.checked(), group.durability)
             call.ids = _ids(group, answers)
+            if alone:
+                _check(group, answers)
             return answers
 
         return call_within((around(call) for around in self._hooks.enqueue), send)
 
-    async def _asend(self, group: Group) -> list[Answer]:
+    async def _asend(self, group: Group, *, alone: bool) -> list[Answer]:
+        """As `_send`."""
         client = self._asyncs.current()
         if not self._hooks.aenqueue:
             return await client.enqueue(group.task_type, group.shard, group.tasks, group.durability)
@@ -148,6 +152,8 @@ class Enqueuer:
         async def send() -> list[Answer]:
             answers = await client.enqueue(group.task_type, group.shard, call.checked(), group.durability)
             call.ids = _ids(group, answers)
+            if alone:
+                _check(group, answers)
             return answers
 
         return await await_within((around(call) for around in self._hooks.aenqueue), send)
@@ -159,3 +165,10 @@ def _ids(group: Group, answers: Sequence[Answer]) -> tuple[str, ...]:
         str(TaskId(group.task_type, group.shard, answer.local)) if isinstance(answer, EXISTS) else ""
         for answer in answers
     )
+
+
+def _check(group: Group, answers: Sequence[Answer]) -> None:
+    """Raise the error of a task that was refused."""
+    for answer in answers:
+        if not isinstance(answer, EXISTS):
+            refuse(group.task_type, group.shard, answer, ())

@@ -48,7 +48,8 @@ class Client(Base):
     @cached_property
     def transport(self) -> SyncTransport:
         """Made with the first call: a program that only imports its app need not load the client library."""
-        from streamq.transport.sync_transport import SyncTransport  # noqa: PLC0415
+        with at_any_time():
+            from streamq.transport.sync_transport import SyncTransport  # noqa: PLC0415
 
         with self._connecting:
             made: SyncTransport | None = self.__dict__.get("transport")
@@ -123,7 +124,8 @@ class Client(Base):
         """Where this program's threads wait for tasks."""
         with self._connecting:
             if self._background is None:
-                from streamq.client.background import Background  # noqa: PLC0415 - most programs never wait
+                with at_any_time():
+                    from streamq.client.background import Background  # noqa: PLC0415 - most programs never wait
 
                 self._background = Background(self._address, self._patience)
             return self._background

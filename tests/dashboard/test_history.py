@@ -62,7 +62,7 @@ def test_what_is_over_is_read_once(app: StreamQ, monkeypatch: pytest.MonkeyPatch
         read.append(len(keys))
         return rollups(keys)
 
-    monkeypatch.setattr("streamq.calls.rollups", counted)
+    monkeypatch.setattr("streamq.calls.rollup.rollups", counted)
     for _ in range(3):
         recent, points = look(app, history).hour("email")
         assert (len(recent), sum(point.done for point in points) > 0) == (5, True)

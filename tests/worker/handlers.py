@@ -15,7 +15,6 @@ from tenacity import wait_fixed
 
 from streamq import Retry, StreamQ, get_context
 from streamq.app import app as queue
-from streamq.client.sync_client import Client
 from streamq.transport.address import Address
 
 if parent_process() is not None:
@@ -26,12 +25,7 @@ app = StreamQ("shop", "unix:///nowhere.sock")
 
 def at(url: str) -> StreamQ:
     """The app at another server."""
-    app.address = Address.parse(url)
-    app._client.close()
-    app._client = Client(app.registry, app.address, patience=5.0)
-    app.registry.record = None
-    app._asyncs._address = app.address
-    app._asyncs.forget()
+    app._move_to(Address.parse(url))
     queue._APPS.add(app)  # so that the test closes it
     return app
 
