@@ -243,7 +243,7 @@ def test_the_app_s_code_names_another_server(start: Callable[..., Session]) -> N
         (["tasks:app", "--port", "0"], "--port 0 is not a port"),
         (["tasks:app", "--url", "embedded://"], "dev starts an embedded server itself"),
         (["tasks:app", "--watch", "/no/such"], "--watch '/no/such' is not a folder"),
-        (["tasks:app", "--drain-timeout", "soon"], "write a duration as"),
+        (["tasks:app", "--drain-timeout", "soon"], "not a duration. Write"),
         (["tasks:app", "--concurrency", "0"], "must be a whole number of at least 1"),
     ],
 )
