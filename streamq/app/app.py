@@ -23,7 +23,7 @@ from streamq import blocking, environment
 from streamq.app.handle import TaskHandle
 from streamq.client.loop_clients import AsyncClients
 from streamq.client.sync_client import Client
-from streamq.convert.write import encode
+from streamq.convert.encoding import encode
 from streamq.environment import Source
 from streamq.errors import (
     PayloadError,

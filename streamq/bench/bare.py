@@ -1,8 +1,8 @@
-"""The bare loop: the least that is at least once on a Redis Stream, with the client library as it is.
+"""The bare loop: the minimum for at-least-once on a Redis Stream, with the client library as it comes.
 
-Owns what streamq is compared with: redis-py with hiredis and uvloop, XADD, XREADGROUP of 100, orjson, a
-no-op awaited, one pipeline of XACK and XDEL a batch. No leases, retries, timeouts, results, counters or
-logs: what these cost is the difference. Besides `transport` the only module that imports redis.
+Owns what streamq is compared with: redis-py with hiredis and uvloop, XADD, XREADGROUP of 100, orjson, an
+awaited no-op, one pipeline of XACK and XDEL per batch. No leases, retries, timeouts, results, counters or
+logs: their cost is the difference. The only module besides `transport` that imports redis.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
@@ -26,12 +26,14 @@ from streamq.bench.side import TEXT, Side, child, paced
 
 GROUP: Final = "workers"
 COUNT: Final = 100
+Client = Any
+"""A client of redis-py, sync or async: its own types give each reply as a union of both."""
 POLL: Final = 0.02
-"""Seconds between two looks of the bare promoter."""
+"""Seconds between two polls of the bare promoter."""
 
 
 def connectable(url: str) -> str:
-    """The URL as the client library writes it."""
+    """Return the URL in the client library's syntax."""
     return url.replace("valkeys://", "rediss://", 1).replace("valkey://", "redis://", 1)
 
 
@@ -49,7 +51,7 @@ class Bare(Side):
         self.stream: str = f"{app}:stream"
         self.schedule: str = f"{app}:schedule"
         self._environment = {environment.URL.name: self.url}
-        self.redis: Any = redis.Redis.from_url(self.url)
+        self.redis: Client = redis.Redis.from_url(self.url)
 
     def one(self, count: int) -> float:
         began = time.perf_counter()
@@ -58,7 +60,7 @@ class Bare(Side):
         return time.perf_counter() - began
 
     async def aone(self, count: int) -> float:
-        client: Any = aioredis.Redis.from_url(self.url)
+        client: Client = aioredis.Redis.from_url(self.url)
         began = time.perf_counter()
         for _ in range(count):
             await client.xadd(self.stream, {"p": payload(time.monotonic_ns())})
@@ -67,8 +69,8 @@ class Bare(Side):
         return seconds
 
     async def concurrent(self, count: int) -> float:
-        """100 XADDs in each pipeline."""
-        client: Any = aioredis.Redis.from_url(self.url)
+        """Send 100 XADDs in each pipeline."""
+        client: Client = aioredis.Redis.from_url(self.url)
         began = time.perf_counter()
         for _ in range(count // 100):
             async with client.pipeline(transaction=False) as pipe:
@@ -80,7 +82,7 @@ class Bare(Side):
         return seconds
 
     def many(self, count: int, *, stored: bool = False) -> float:  # noqa: ARG002 - never stores
-        """As many XADDs in a pipeline as `enqueue_many` puts into a call."""
+        """Send as many XADDs in a pipeline as `enqueue_many` puts into a call."""
         began = time.perf_counter()
         for start in range(0, count, 300):
             with self.redis.pipeline(transaction=False) as pipe:
@@ -115,18 +117,18 @@ class Bare(Side):
         self.redis.close()
 
 
-def used(client: Any, keys: list[object]) -> int:
-    """Bytes that the server needs for these keys."""
+def used(client: Client, keys: list[object]) -> int:
+    """Return the bytes that the server needs for these keys."""
     return sum(client.memory_usage(key, samples=0) or 0 for key in keys)
 
 
-def keys_of(client: Any, pattern: str) -> list[Any]:
+def keys_of(client: Client, pattern: str) -> list[object]:
     return list(client.scan_iter(pattern, count=1000))
 
 
 @contextmanager
-def connection(url: str) -> Generator[Any]:
-    """A plain client for what the harness itself asks of the server."""
+def connection(url: str) -> Generator[Client]:
+    """Open a plain client for the harness's own questions to the server."""
     client = redis.Redis.from_url(connectable(url))
     try:
         yield client
@@ -139,8 +141,8 @@ async def _noop(stamp: int, text: str) -> None:  # noqa: ARG001 - the handlers' 
 
 
 async def work(url: str, stream: str) -> None:
-    """The bare worker: read up to 100, run each, acknowledge and delete all, for ever."""
-    client: Any = aioredis.Redis.from_url(url)
+    """Run the bare worker: read up to 100, run each, acknowledge and delete all, for ever."""
+    client: Client = aioredis.Redis.from_url(url)
     me = f"bare-{os.getpid()}"
     while True:
         found = await client.xreadgroup(GROUP, me, {stream: ">"}, count=COUNT, block=1000)
@@ -155,8 +157,8 @@ async def work(url: str, stream: str) -> None:
 
 
 async def promote(url: str, stream: str, schedule: str) -> None:
-    """The bare promoter: look every 20 ms, as those do that cannot be woken."""
-    client: Any = aioredis.Redis.from_url(url)
+    """Run the bare promoter: poll every 20 ms, as a promoter does that cannot be woken."""
+    client: Client = aioredis.Redis.from_url(url)
     while True:
         for due in await client.zrangebyscore(schedule, 0, time.time()):
             async with client.pipeline() as pipe:
@@ -169,7 +171,7 @@ async def promote(url: str, stream: str, schedule: str) -> None:
 def main(argv: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     command, *names = argv
-    run: Any = work if command == "work" else promote
+    run: Callable[..., Coroutine[object, object, None]] = work if command == "work" else promote
     try:
         import uvloop  # noqa: PLC0415 - an extra
     except ImportError:

@@ -1,7 +1,7 @@
-"""The figures, each taken the same way for either side.
+"""Measure the figures, each in the same way for either side.
 
-Owns how a figure is measured: counts, rounds, medians. Both sides take turns in every round, since a
-machine that others use too changes its speed by the minute.
+Owns how a figure is measured: counts, rounds, medians. Both sides take turns in every round, because the
+speed of a shared machine changes by the minute.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LIMIT: Final = 120.0
 
 
 def run(coroutine: Coroutine[object, object, float]) -> float:
-    """On uvloop where it is installed, as workers do."""
+    """Run on uvloop if it is installed, as workers do."""
     try:
         import uvloop  # noqa: PLC0415 - an extra
     except ImportError:
@@ -53,7 +53,7 @@ def enqueue_many(side: Side, count: int) -> float:
 
 
 def drain(side: Side, count: int, *, stored: bool = False, processes: int = 1) -> float:
-    """Tasks a second with a backlog that is there before the worker: from the first start to the last."""
+    """Return tasks a second for a backlog that exists before the worker: from the first start to the last."""
     side.many(count, stored=stored)
     with recording() as folder, side.worker(processes):
         wait_for(folder, count)
@@ -69,7 +69,7 @@ def drain_two(side: Side, count: int) -> float:
 
 
 def wait(side: Side, count: int) -> Figure:
-    """Ms from the enqueue call to the handler's start, with an idle worker."""
+    """Return the ms from the enqueue call to the handler's start, with an idle worker."""
     with recording() as folder, side.worker():
         side.spaced(20, 0.05)
         wait_for(folder, 20)
@@ -80,7 +80,7 @@ def wait(side: Side, count: int) -> Figure:
 
 
 def lateness(side: Side, count: int) -> Figure:
-    """Ms from the due time of a delayed task to the handler's start."""
+    """Return the ms from the due time of a delayed task to the handler's start."""
     with recording() as folder, side.worker(), side.daemon():
         side.spaced(20, 0.05)
         wait_for(folder, 20)
@@ -103,7 +103,7 @@ def bytes_per_delayed_task(side: Side, count: int) -> float:
 
 @contextmanager
 def recording() -> Generator[Path]:
-    """A folder that the workers started meanwhile write their marks to."""
+    """Yield a folder that workers started meanwhile write their marks to."""
     folder = Path(tempfile.mkdtemp(prefix="streamq-bench-"))
     os.environ[record.FOLDER] = str(folder)
     try:
@@ -114,11 +114,13 @@ def recording() -> Generator[Path]:
 
 
 def wait_for(folder: Path, count: int) -> None:
-    """Until so many tasks have started; UsageError where that takes too long."""
+    """Wait until this many tasks have started. Raise UsageError if that takes too long."""
     deadline = time.monotonic() + LIMIT
     while record.count(folder) < count:
         if time.monotonic() > deadline:
-            raise UsageError(f"only {record.count(folder)} of {count} tasks ran within {LIMIT:g} s")
+            raise UsageError(
+                f"measurement stopped: only {record.count(folder)} of {count} tasks ran within {LIMIT:g} s"
+            )
         time.sleep(0.05)
 
 
@@ -128,7 +130,7 @@ def rate(marks: list[tuple[int, int]]) -> float:
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """p50, p95 and p99."""
+    """Return p50, p95 and p99."""
     ordered = sorted(values)
     return {f"p{n}": ordered[min(len(ordered) - 1, len(ordered) * n // 100)] for n in (50, 95, 99)}
 
@@ -146,11 +148,11 @@ FIGURES: Final[dict[str, tuple[Callable[[Side, int], Figure], int]]] = {
     "bytes_per_ready_task": (bytes_per_ready_task, 10_000),
     "bytes_per_delayed_task": (bytes_per_delayed_task, 2_000),
 }
-"""Each figure with how it is taken and of how many tasks."""
+"""Each figure with its function and its number of tasks."""
 
 
 def once(side: Side, figure: str, scale: float) -> Figure:
-    """One measurement on a clean server; nothing of it is left behind."""
+    """Take one measurement on a clean server, and leave nothing behind."""
     function, count = FIGURES[figure]
     side.clean()
     try:
@@ -162,7 +164,7 @@ def once(side: Side, figure: str, scale: float) -> Figure:
 def compare(
     sides: list[Side], figures: list[str], rounds: int, scale: float, progress: Callable[[], None]
 ) -> dict[str, dict[str, Figure]]:
-    """Medians by side and figure. The sides take turns; who is first changes with the round."""
+    """Return medians by side and figure. The sides take turns; the first one changes with the round."""
     found: dict[tuple[str, str], list[Figure]] = {}
     for figure in figures:
         for n in range(rounds):

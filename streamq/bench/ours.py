@@ -1,6 +1,6 @@
 """streamq's side of the comparison: the public API and the commands, with default settings.
 
-Owns how each measure is taken with streamq. What a user does not get is not used here.
+Owns how each measure is taken with streamq. Uses nothing that a user does not get.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 from streamq import environment
 from streamq.app.app import StreamQ
@@ -16,6 +16,7 @@ from streamq.app.task_type import TaskType
 from streamq.bench import bare, tasks
 from streamq.bench.side import TEXT, Side, child, paced
 from streamq.keys import app_pattern
+from streamq.options.typed import PerCall
 
 
 class Ours(Side):
@@ -29,7 +30,7 @@ class Ours(Side):
         self.app: StreamQ = StreamQ(app, url)
         self._types = _registered(self.app)
 
-    def task(self, name: str) -> TaskType[Any, Any, Any]:
+    def task(self, name: str) -> TaskType[..., object, object]:
         return self._types[name]
 
     def one(self, count: int) -> float:
@@ -75,7 +76,7 @@ class Ours(Side):
         for _ in paced(count, gap):
             task.enqueue(time.monotonic_ns(), TEXT)
 
-    def send(self, name: str, count: int, **options: Any) -> None:
+    def send(self, name: str, count: int, **options: Unpack[PerCall]) -> None:
         """Enqueue tasks of any type of `tasks`, in bulk."""
         task = self.task(name).options(**options)
         for start in range(0, count, 3000):
@@ -114,7 +115,7 @@ class Ours(Side):
         self.app.close()
 
 
-def _registered(app: StreamQ) -> dict[str, TaskType[Any, Any, Any]]:
+def _registered(app: StreamQ) -> dict[str, TaskType[..., object, object]]:
     """Register the measured handlers with an app of this run."""
     return {
         name: app.task(name=name, retention=one.options.retention, executor=one.options.executor)(

@@ -1,7 +1,7 @@
-"""Notes when tasks start, without asking the server: two integers a task in a mapped file.
+"""Record when tasks start, without asking the server: two integers per task in a mapped file.
 
-Owns that file. Needs nothing but the standard library and knows no queue, so every system that is
-compared can use the same recorder. Survives a killed process; costs about half a microsecond a task.
+Owns that file. Needs only the standard library and knows no queue, so that every compared system can use the
+same recorder. Survives a killed process; costs about half a microsecond per task.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Final
 _PAIR: Final = struct.Struct("<qq")
 _SIZE: Final = 64 * 1024 * 1024
 """Bytes of the sparse file of one process: four million tasks."""
-FOLDER: Final = "STREAMQ_BENCH_RECORD"  # named here too: peers use a copy of this file, without streamq
-"""The variable of the environment that names the folder to write to."""
+FOLDER: Final = "STREAMQ_BENCH_RECORD"  # also defined here: peers use a copy of this file, without streamq
+"""The environment variable that names the folder to write to."""
 
 
 class Recorder:
-    """The file of this process, made at the first mark."""
+    """The file of this process, created at the first mark."""
 
     def __init__(self) -> None:
         self._file: mmap.mmap | None = None
@@ -29,7 +29,7 @@ class Recorder:
         os.register_at_fork(after_in_child=self._forget)
 
     def mark(self, stamp: int) -> None:
-        """Note `stamp` (a number that the task carries) and the monotonic clock, in ns."""
+        """Record `stamp` (a number that the task carries) and the monotonic clock, in ns."""
         if self._file is None:
             self._file = self._open()
         _PAIR.pack_into(self._file, self._at, stamp, time.monotonic_ns())
@@ -50,7 +50,7 @@ mark: Final = Recorder().mark
 
 
 def read(folder: Path) -> list[tuple[int, int]]:
-    """All marks so far, (stamp, monotonic ns), in no order."""
+    """Return all marks so far, (stamp, monotonic ns), in no particular order."""
     found: list[tuple[int, int]] = []
     for path in folder.glob("*.marks"):
         with path.open("rb") as file:
@@ -60,12 +60,12 @@ def read(folder: Path) -> list[tuple[int, int]]:
 
 
 def count(folder: Path) -> int:
-    """How many marks there are: cheap enough to ask often."""
+    """Return how many marks there are: cheap enough to call often."""
     return sum(_filled(path) for path in folder.glob("*.marks"))
 
 
 def _filled(path: Path) -> int:
-    """The number of marks in one file, by halving: they are filled in order."""
+    """Return the number of marks in one file by binary search: they are written in order."""
     low, high = 0, _SIZE // 16
     with path.open("rb") as file:
         while low < high:

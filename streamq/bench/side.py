@@ -1,4 +1,4 @@
-"""What is asked of each side of a comparison, and what both need: children, pacing, the text.
+"""Define what each side of a comparison can do, and what both need: child processes, pacing, the text.
 
 Owns the interface that keeps the comparison fair: the same work, the same recorder, the same clock.
 """
@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import ClassVar, Final
 
 TEXT: Final = "x" * 72
-"""With the stamp and the names it makes a payload of about 107 bytes."""
+"""With the stamp and the names this makes a payload of about 107 bytes."""
 GRACE: Final = 10.0
 
 
@@ -26,19 +26,19 @@ class Side(ABC):
 
     @abstractmethod
     def one(self, count: int) -> float:
-        """Enqueue one at a time, sync; seconds."""
+        """Enqueue one at a time, sync. Returns seconds."""
 
     @abstractmethod
     async def aone(self, count: int) -> float:
-        """Enqueue one at a time, async; seconds."""
+        """Enqueue one at a time, async. Returns seconds."""
 
     @abstractmethod
     async def concurrent(self, count: int) -> float:
-        """Enqueue in groups of 100 concurrent calls; seconds."""
+        """Enqueue in groups of 100 concurrent calls. Returns seconds."""
 
     @abstractmethod
     def many(self, count: int, *, stored: bool = False) -> float:
-        """Enqueue in bulk, of a type whose results are kept or not; seconds."""
+        """Enqueue in bulk, of a type whose results are stored or not. Returns seconds."""
 
     @abstractmethod
     def spaced(self, count: int, gap: float) -> None:
@@ -46,19 +46,19 @@ class Side(ABC):
 
     @abstractmethod
     def delayed(self, count: int, delay: float, gap: float) -> None:
-        """Enqueue tasks due in `delay` seconds, one every `gap`, stamped with when they are due."""
+        """Enqueue tasks due in `delay` seconds, one every `gap`, stamped with their due time."""
 
     @abstractmethod
     def worker(self, processes: int = 1, concurrency: int = 100) -> AbstractContextManager[None]:
-        """Worker processes, ended at the end."""
+        """Run worker processes until the block ends."""
 
     @abstractmethod
     def daemon(self) -> AbstractContextManager[None]:
-        """What makes delayed tasks run."""
+        """Run the process that makes delayed tasks run."""
 
     @abstractmethod
     def bytes_used(self) -> int:
-        """Bytes that the server needs for all keys."""
+        """Return the bytes that the server needs for all keys."""
 
     @abstractmethod
     def clean(self) -> None:
@@ -70,7 +70,7 @@ class Side(ABC):
 
 
 def paced(count: int, gap: float) -> Iterator[int]:
-    """Numbers, one every `gap` seconds."""
+    """Yield numbers, one every `gap` seconds."""
     began = time.monotonic()
     for n in range(count):
         time.sleep(max(0.0, began + n * gap - time.monotonic()))
@@ -79,7 +79,7 @@ def paced(count: int, gap: float) -> Iterator[int]:
 
 @contextmanager
 def child(arguments: list[str], environment: Mapping[str, str], copies: int = 1) -> Generator[None]:
-    """Python processes, ended by SIGTERM and, where that does not help, by force."""
+    """Run Python processes, ended by SIGTERM or, if that does not suffice, by SIGKILL."""
     started = [
         subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
             [sys.executable, *arguments], env={**os.environ, **environment}, stdout=subprocess.DEVNULL

@@ -1,6 +1,6 @@
-"""What the audit asks, and what it repairs: walks in bounded steps, looks at single places, mends one thing.
+"""Build the calls of the audit: walks in bounded steps, checks of single places, repairs of single faults.
 
-A walk only tells what wants a closer look; a look judges at one instant; a repair looks again before it
+A walk only reports candidates for a check; a check judges at one instant; a repair checks again before it
 writes.
 """
 
@@ -9,17 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
-from streamq.calls.call import DEFAULT_LEASE_MS, Arg, Call, build, pairs, text
+from streamq.calls.call import DEFAULT_LEASE_MS, Arg, Call, Reply, build, pairs, text
 from streamq.keys import GROUP, TypeKeys
 from streamq.model.reply import COUNTERS
 
 BYTES: Final = 65536
-"""A step of a walk ends when it has read so much: payloads may be of any size."""
+"""A step of a walk ends after reading this many bytes: payloads may be of any size."""
 
 SHOWN: Final = 40
-"""Bytes of a counter that is no number that are shown."""
+"""The bytes shown of a counter that is not a number."""
 _COUNTER: Final = re.compile(rb"-?[0-9]{1,17}")
 _SEQUENCE: Final = re.compile(rb"[0-9]{1,15}")
 
@@ -27,7 +27,8 @@ Rows = Literal["index", "cancels", "dead"]
 
 
 class Walked(NamedTuple):
-    """A step of a walk: where to go on ('' at the end), entries checked, what wants a closer look.
+    """One step of a walk: the cursor to continue from ('' at the end), entries checked, candidates for a
+    check.
 
     `late`: deliveries that are idle far beyond the lease.
     """
@@ -68,11 +69,11 @@ FaultCode = Literal[
     "unpromoted",
     "unchecked",
 ]
-"""What can be wrong, by name; `streamq.audit.fault` says what each means."""
+"""The code of each possible fault; `streamq.audit.fault` describes each."""
 
 
 class Fault(NamedTuple):
-    """What is wrong, and with what: a place or a local id."""
+    """A fault and the place or local id that has it."""
 
     code: FaultCode
     where: str
@@ -80,7 +81,8 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KeyState:
-    """A key of the server: what kind of value it holds, and ms to live (-1 for ever, -2 not there)."""
+    """A key on the server: the type of its value, and its remaining life in ms (-1 without expiry, -2 if it
+    does not exist)."""
 
     key: str
     holds: str
@@ -94,11 +96,11 @@ def _shown(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def _walked(reply: list[Any]) -> Walked:
+def _walked(reply: list[Reply]) -> Walked:
     return Walked(text(reply[0]), reply[1], [_shown(one) for one in reply[2]])
 
 
-def _faults(reply: list[Any]) -> list[Fault]:
+def _faults(reply: list[Reply]) -> list[Fault]:
     return [Fault(_CODES[text(code)], _shown(where)) for code, where in pairs(reply)]
 
 
@@ -119,7 +121,7 @@ def audit_schedule(t: TypeKeys, cursor: str, limit: int) -> Call[Walked]:
 
 
 def audit_pending(t: TypeKeys, letter: str, cursor: str, limit: int, late_ms: int) -> Call[Walked]:
-    """Suspects are the places of deliveries whose entry is gone."""
+    """Walk a stream's pending deliveries. Suspects are the places of deliveries whose entry is gone."""
     args = (GROUP, letter, cursor or "-", limit, BYTES, DEFAULT_LEASE_MS, late_ms)
     return build(
         "audit_pending",
@@ -135,24 +137,24 @@ def audit_letters(t: TypeKeys, cursor: str, limit: int) -> Call[Walked]:
 
 
 def scan_rows(t: TypeKeys, of: Rows, cursor: str, limit: int) -> Call[Walked]:
-    """All ids of the index, the cancel requests or the list of the dead: each wants a look."""
+    """Walk all ids of the index, the cancel requests or the list of dead letters: each is a candidate."""
     key = {"index": t.index, "cancels": t.cancels, "dead": t.dead}[of]
     command = "ZSCAN" if of == "dead" else "HSCAN"
     return Call(None, (key,), (command, key, cursor or "0", "COUNT", limit), _scanned_rows)
 
 
-def _scanned_rows(reply: list[Any]) -> Walked:
+def _scanned_rows(reply: list[Reply]) -> Walked:
     ids = [_shown(name) for name, _ in pairs(reply[1])]
     return Walked("" if reply[0] == b"0" else text(reply[0]), len(ids), ids)
 
 
 def scan_keys(pattern: str, cursor: str, limit: int) -> Call[tuple[str, list[str]]]:
-    """Keys of one node that match; answers the cursor to go on from ('' at the end)."""
+    """Scan one node for matching keys. Returns the cursor to continue from ('' at the end), and the keys."""
     args = ("SCAN", cursor or "0", "MATCH", pattern, "COUNT", limit)
     return Call(None, (), args, lambda r: ("" if r[0] == b"0" else text(r[0]), [_shown(key) for key in r[1]]))
 
 
-# -- looks ---------------------------------------------------------------------------------------------
+# -- checks --------------------------------------------------------------------------------------------
 
 
 def audit_places(t: TypeKeys, places: Sequence[str]) -> Call[list[Fault]]:
@@ -160,7 +162,7 @@ def audit_places(t: TypeKeys, places: Sequence[str]) -> Call[list[Fault]]:
 
 
 def audit_rows(t: TypeKeys, of: Rows, ids: Sequence[str]) -> Call[tuple[int, list[Fault]]]:
-    """Answers how many of the ids were looked at, and the faults."""
+    """Check rows. Returns how many of the ids were checked, and the faults."""
     return build("audit_rows", (GROUP, of, BYTES, *_bytes(ids)), lambda r: (r[0], _faults(r[1])), t)
 
 
@@ -169,7 +171,7 @@ def audit_dead(t: TypeKeys, ids: Sequence[str]) -> Call[list[Fault]]:
 
 
 def audit_keys(keys: Sequence[str]) -> Call[list[KeyState]]:
-    """Keys of one shard."""
+    """Return the type and remaining life of keys of one shard."""
     return build(
         "audit_keys",
         (),
@@ -179,23 +181,23 @@ def audit_keys(keys: Sequence[str]) -> Call[list[KeyState]]:
 
 
 def consumers(t: TypeKeys, letter: str) -> Call[list[tuple[str, int, int]]]:
-    """Name, deliveries held and idle ms of a stream's consumers."""
+    """Return the name, number of deliveries held and idle ms of each consumer of a stream."""
     stream = t.stream(letter)
     return Call(None, (stream,), ("XINFO", "CONSUMERS", stream, GROUP), _consumers)
 
 
-def _consumers(reply: list[Any]) -> list[tuple[str, int, int]]:
+def _consumers(reply: list[Reply]) -> list[tuple[str, int, int]]:
     rows = [dict(pairs(row)) for row in reply]
     return [(_shown(row[b"name"]), row[b"pending"], row[b"idle"]) for row in rows]
 
 
 def overdue_expiries(t: TypeKeys, before_ms: int) -> Call[int]:
-    """How many tasks were to expire before then, and have rows still."""
+    """Count the tasks that were to expire before `before_ms` and still have rows."""
     return Call(None, (t.expiring,), ("ZCOUNT", t.expiring, "-inf", before_ms), int)
 
 
 def overdue_waiters(t: TypeKeys, before_ms: int) -> Call[int]:
-    """How many rows of `waiters` were over before then."""
+    """Count the rows of `waiters` whose time was over before `before_ms`."""
     return Call(None, (t.waiters,), ("ZCOUNT", t.waiters, "-inf", before_ms), int)
 
 
@@ -211,7 +213,7 @@ def repair_row(t: TypeKeys, of: Literal["index", "cancels"], local: str) -> Call
 
 
 def repair_pending(t: TypeKeys, place: str, local: str) -> Call[str]:
-    """Answers ended, held or gone."""
+    """End a delivery without an entry. Returns ended, held or gone."""
     args = (GROUP, place, *_bytes([local]), t.done_channel, DEFAULT_LEASE_MS)
     return build("repair_pending", args, text, t, stream=t.stream(place[0]))
 
@@ -221,7 +223,7 @@ def repair_dead(t: TypeKeys, local: str) -> Call[int]:
 
 
 def repair_lifetime(key: str, lifetime_ms: int, counters: Sequence[str]) -> Call[int]:
-    """Lifetime 0 is for ever."""
+    """Set a key's expiry; lifetime 0 removes it."""
     return build("repair_lifetime", (lifetime_ms,), int, key=key, counters=counters)
 
 
@@ -234,11 +236,11 @@ def repair_books(t: TypeKeys, imbalance: int) -> Call[int]:
 
 
 def unsound_counters(t: TypeKeys) -> Call[list[tuple[str, str]]]:
-    """The counters that are no numbers, and what they hold."""
+    """Return the counters that are not numbers, with their values."""
     return Call(None, (t.counters,), ("HGETALL", t.counters), _unsound)
 
 
-def _unsound(reply: list[Any]) -> list[tuple[str, str]]:
+def _unsound(reply: list[Reply]) -> list[tuple[str, str]]:
     return [
         (_shown(name), _shown(value[:SHOWN]))
         for name, value in pairs(reply)
@@ -247,7 +249,7 @@ def _unsound(reply: list[Any]) -> list[tuple[str, str]]:
 
 
 def repair_counters(t: TypeKeys, *, write: bool) -> Call[list[tuple[str, str, str]]]:
-    """Answers each counter, what it held, and what it is now ('' where it starts from 0)."""
+    """Repair counters. Returns each counter with its old value, and the new one ('' if it starts from 0)."""
     names = ("sequence", *COUNTERS)
     return build("repair_counters", (int(write), *names), lambda r: [_row(*row) for row in r], t)
 
@@ -257,7 +259,7 @@ def _row(name: bytes, held: bytes, now: bytes) -> tuple[str, str, str]:
 
 
 def index_place(t: TypeKeys, local: str) -> Call[str]:
-    """Where the index says a task is; '' where it says nothing."""
+    """Return the place that the index has for a task; '' if it has none."""
     return Call(
         None, (t.index,), ("HGET", t.index, *_bytes([local])), lambda r: "" if r is None else _shown(r)
     )

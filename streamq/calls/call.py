@@ -1,4 +1,7 @@
-"""What a Call is, and what its builders share."""
+"""Define Call, and what its builders share.
+
+Owns the form of a call. Must not run one: `transport` does.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,17 @@ from streamq.stored import moment, number, text
 
 __all__ = [
     "DEFAULTS", "DEFAULT_LEASE_MS", "PRIORITY_OF", "SILENT_MS", "WRITER_MEMORY_MS", "Arg", "Call", "R",
-    "all_streams", "build", "moment", "number", "pairs", "text",
+    "Reply", "all_streams", "build", "moment", "number", "pairs", "text",
 ]  # fmt: skip
 
 R = TypeVar("R")
-_new: Final = tuple.__new__  # the class's own fills in defaults, which costs as much as all the rest
+_new: Final = tuple.__new__  # the class's own __new__ fills in defaults, which costs as much as all the rest
 Arg = bytes | str | int
+Reply = Any
+"""A raw RESP2 reply: None, an int, bytes, or a list of replies. Only a call's `parse` reads one."""
 
 WRITER_MEMORY_MS: Final = 3_600_000
-"""How long a silent writer's last call is remembered; a resend comes within seconds."""
+"""How long a writer's last call is remembered without another; a resend comes within seconds."""
 
 SILENT_MS: Final = 600_000
 """Ms after which a worker or daemon that sends no heartbeat is no longer listed."""
@@ -35,26 +40,27 @@ _WRITES: Final = frozenset(
     ("DEL", "HDEL", "HSET", "SET", "XACK", "XADD", "XDEL", "XGROUP", "XREADGROUP", "ZADD", "ZREM", "PUBLISH")
 )
 _HARMLESS: Final = frozenset(("announce", "listen", "open_shard", "register", "wait"))
-"""Scripts that make something known: doing so twice, or not at all, is no harm."""
+"""Scripts that only announce something: running one twice, or not at all, does no harm."""
 
 
 class Call(NamedTuple, Generic[R]):
-    """Something to ask the server: a script, or where `script` is None the command in `args`.
+    """A request to the server: a script, or the command in `args` if `script` is None.
 
-    All keys share one hash tag, so `keys[0]` tells the slot. `parse` reads the raw RESP2 reply. `confirm`
-    is a command that goes out on the same connection in the same write, after the script; `parse` is then
-    given both replies, of which the second may be the error it was answered with.
+    All keys share one hash tag, so `keys[0]` determines the slot. `parse` reads the raw RESP2 reply.
+    `confirm` is a command that is sent on the same connection in the same write, after the script; `parse`
+    then gets both replies, the second of which may be the error that the command failed with.
     """
 
     script: scripts.Script | None
     keys: tuple[str, ...]
     args: tuple[Arg, ...]
-    parse: Callable[[Any], R]
+    parse: Callable[[Reply], R]
     confirm: tuple[Arg, ...] | None = None
 
     @property
-    def asks(self) -> bool:
-        """Whether nobody need know if it was carried out: it changes nothing, or only who is told what."""
+    def is_safe(self) -> bool:
+        """Return whether running the call twice, or not at all, does no harm: it changes nothing, or only
+        what is announced."""
         if self.script is None:
             return self.args[0] not in _WRITES
         return self.script.reads or self.script.name in _HARMLESS
@@ -63,12 +69,12 @@ class Call(NamedTuple, Generic[R]):
 def build(
     name: str,
     args: Sequence[Arg],
-    parse: Callable[[Any], R],
+    parse: Callable[[Reply], R],
     t: TypeKeys | None = None,
     s: ShardKeys | None = None,
     **given: Any,
 ) -> Call[R]:
-    """A call of a script, whose header says which keys it takes: see `scripts.Script.keys_of`."""
+    """Build the call of a script, whose header names the keys it takes: see `scripts.Script.keys_of`."""
     script = scripts.load(name)
     keys = script.keys_of(t, s, **given)
     script.check(keys, args)
@@ -76,9 +82,9 @@ def build(
 
 
 def all_streams(t: TypeKeys) -> list[tuple[str, str]]:
-    """(letter, stream) of a type's streams."""
+    """Return (letter, stream) for each of a type's streams."""
     return list(zip(STREAM_LETTERS, t.streams, strict=True))
 
 
-def pairs(flat: list[Any]) -> Iterable[tuple[Any, Any]]:
+def pairs(flat: list[Reply]) -> Iterable[tuple[Reply, Reply]]:
     return zip(flat[::2], flat[1::2], strict=True)

@@ -1,17 +1,21 @@
-"""What the daemon asks: promote, reclaim, repair and the rest of the housekeeping."""
+"""Build the daemon's calls: promote, reclaim, repair and the rest of the housekeeping.
+
+Owns what the daemon sends. Decides nothing: when and how often is up to `daemon`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from streamq.calls.call import (
     DEFAULT_LEASE_MS,
     DEFAULTS,
     SILENT_MS,
     Call,
+    Reply,
     build,
     text,
 )
@@ -21,12 +25,12 @@ from streamq.model.task import STREAM_LETTERS
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace, namespace_of
 
 HELD_AGAIN_MS: Final = 15_000
-"""Ms after which a task that has expired in a worker's hands is looked at again."""
+"""Ms after which a task that expired while a worker holds it is checked again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """One stream at a glance; pending and consumers are -1 where its group is missing."""
+    """The state of one stream; pending and consumers are -1 if its group is missing."""
 
     keys: TypeKeys
     letter: str
@@ -40,7 +44,7 @@ class Survey:
 
 
 def survey(types: Sequence[TypeKeys]) -> Call[list[Survey]]:
-    """Look at all streams of types of one shard."""
+    """Return the state of all streams of types of one shard."""
     places = [(t, letter) for t in types for letter in STREAM_LETTERS]
     streams = [t.stream(letter) for t, letter in places]
     return build(
@@ -61,12 +65,13 @@ def _promoted(reply: list[int]) -> Promotion:
 
 
 def next_due(types: Sequence[TypeKeys]) -> Call[list[float | None]]:
-    """In how many ms the next task of each of these types of one shard is due; None: nothing scheduled."""
+    """Return the ms until the next scheduled task of each of these types of one shard; None: none
+    scheduled."""
     return _next([t.schedule for t in types])
 
 
 def next_expiry(types: Sequence[TypeKeys]) -> Call[list[float | None]]:
-    """In how many ms the next task of each of these types of one shard expires; None: none will."""
+    """Return the ms until the next task of each of these types of one shard expires; None: none will."""
     return _next([t.expiring for t in types])
 
 
@@ -77,7 +82,7 @@ def _next(keys: Sequence[str]) -> Call[list[float | None]]:
 
 
 def expire(t: TypeKeys, limit: int) -> Call[tuple[int, int]]:
-    """End tasks whose time is over; answers how many rows were looked at, and how many tasks expired."""
+    """End tasks that have expired. Returns how many rows were checked, and how many tasks expired."""
     return build("expire", (GROUP, limit, HELD_AGAIN_MS, t.done_channel), lambda r: (r[0], r[1]), t)
 
 
@@ -95,7 +100,7 @@ def reclaim(
     )
 
 
-def _reclaimed(cursor: str, reply: list[Any]) -> Reclaim:
+def _reclaimed(cursor: str, reply: list[Reply]) -> Reclaim:
     if reply[0] == b"skew":
         return Reclaim(cursor, reply[1], skew=True)
     cursor_, now_ms, returned, dead, cancelled, unread = reply
@@ -116,24 +121,24 @@ def sweep(stream: str, s: ShardKeys, idle_ms: int, limit: int) -> Call[int]:
 
 
 def trim(types: Sequence[TypeKeys], s: ShardKeys, gone_ms: int, silent_ms: int, limit: int) -> Call[int]:
-    """Forget what is old of types of one shard, and of the shard itself."""
+    """Remove old rows of types of one shard, and of the shard itself."""
     return build("trim", (gone_ms, silent_ms, limit), int, s=s, each=[(t, {}) for t in types])
 
 
 def attend(daemon: str, details: bytes, namespace: Namespace = DEFAULT_NAMESPACE) -> Call[int]:
-    """A daemon's sign of life: it belongs to no app."""
+    """Store a daemon's heartbeat. A daemon belongs to no app."""
     args = (daemon, details, SILENT_MS)
     return build("beat", args, int, beats=namespace.daemons, details=namespace.daemon_heartbeats)
 
 
 def depart(daemon: str, namespace: Namespace = DEFAULT_NAMESPACE) -> Call[int]:
-    """Forget a daemon that has ended."""
+    """Remove a daemon that has ended."""
     beats, details = namespace.daemons, namespace.daemon_heartbeats
     return build("leave", (daemon, GROUP), int, beats=beats, details=details, streams=())
 
 
 def close_shard(s: ShardKeys, types: Sequence[TypeKeys], epoch: int) -> Call[bool]:
-    """Give up a shard, all of whose types are given; False where it holds something."""
+    """Close a shard, given all of its types. Returns False if the shard still holds something."""
     names = [t.type for t in types]
     return build("close_shard", (epoch, *names), bool, s=s, each=[(t, {}) for t in types])
 

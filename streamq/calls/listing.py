@@ -1,21 +1,24 @@
-"""Lists in pages: tasks in each state, groups of dead letters, what is paused, what operators did."""
+"""Build the calls that list in pages: tasks by state, groups of dead letters, paused types, the action log.
+
+Owns how a page's rows are parsed. Must not write.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from streamq import envelope
-from streamq.calls.call import Arg, Call, build, moment, number, pairs, text
+from streamq.calls.call import Arg, Call, Reply, build, moment, number, pairs, text
 from streamq.keys import GROUP, ShardKeys, TypeKeys
 from streamq.model.task import State
 
 
 class Row(NamedTuple):
-    """A task as a list shows it; `fields` are its stored fields with the payload cut (see `size`).
+    """A task in a list. `fields` are its stored fields with the payload truncated (see `size`).
 
-    place: where it is now. at_ms: when it is due, died or ended, or its entry was made.
+    place: where it is now. at_ms: when it is due, died or ended, or when its entry was created.
     """
 
     state: State
@@ -31,14 +34,14 @@ class Row(NamedTuple):
 
 
 class RowPage(NamedTuple):
-    """A page of a list: where the next begins ('' at the end), how many were looked at."""
+    """A page of a list: the cursor of the next page ('' at the end), and the rows."""
 
     cursor: str
     rows: list[Row]
 
 
 class Group(NamedTuple):
-    """Dead letters with one error at one place, with the latest of them."""
+    """Dead letters with the same error raised in the same place, and the latest of them."""
 
     fingerprint: str
     size: int
@@ -50,11 +53,11 @@ class Group(NamedTuple):
 
 
 def page_streams(t: TypeKeys, state: State, after: str, limit: int) -> Call[RowPage]:
-    """Ready or running tasks of a type, oldest entry first within each stream."""
+    """List ready or running tasks of a type, oldest entry first within each stream."""
     return build("page_streams", (GROUP, state, after, limit), partial(_streamed, state), t)
 
 
-def _streamed(state: State, reply: list[Any]) -> RowPage:
+def _streamed(state: State, reply: list[Reply]) -> RowPage:
     cursor, rows = reply
     return RowPage(text(cursor), [_stream_row(state, *row) for row in rows])
 
@@ -79,12 +82,12 @@ def _shown(raw: bytes) -> str:
 
 
 def page_schedule(t: TypeKeys, after: str, limit: int) -> Call[RowPage]:
-    """Scheduled tasks of a type, the next due first."""
+    """List scheduled tasks of a type, the next due first."""
     args = ("scheduled", after, limit)
     return build("page_set", args, _scheduled, t, set=t.schedule)
 
 
-def _scheduled(reply: list[Any]) -> RowPage:
+def _scheduled(reply: list[Reply]) -> RowPage:
     rows: list[Row] = []
     for place, letter, due, fields in reply[1]:
         at = _shown(place)
@@ -94,13 +97,13 @@ def _scheduled(reply: list[Any]) -> RowPage:
 
 
 def page_dead(t: TypeKeys, after: str, limit: int, fingerprint: str = "") -> Call[RowPage]:
-    """Dead letters of a type or of one group of it, newest first."""
+    """List dead letters of a type or of one of its groups, newest first."""
     if fingerprint:
         return build("page_group", (fingerprint, after, limit), _dead, t)
     return build("page_set", ("dead", after, limit), _dead, t, set=t.dead)
 
 
-def _dead(reply: list[Any]) -> RowPage:
+def _dead(reply: list[Reply]) -> RowPage:
     rows = [
         Row(
             "dead", _shown(local), "", moment(died), tuple(fields),
@@ -112,18 +115,19 @@ def _dead(reply: list[Any]) -> RowPage:
 
 
 def page_ended(t: TypeKeys, state: State, after: str, limit: int) -> Call[RowPage]:
-    """Cancelled or expired tasks of a type as far as they are remembered, newest first."""
+    """List cancelled or expired tasks of a type while they are remembered, newest first."""
     args = ("x" if state == "cancelled" else "e", after, limit)
     return build("page_set", args, partial(_ended, state), t, set=t.gone)
 
 
-def _ended(state: State, reply: list[Any]) -> RowPage:
+def _ended(state: State, reply: list[Reply]) -> RowPage:
     return RowPage(_shown(reply[0]), [Row(state, _shown(row[0]), "", moment(row[2])) for row in reply[1]])
 
 
 def page_buckets(t: TypeKeys, start: str | None, limit: int) -> Call[list[str]]:
-    """Where completed tasks are, newest first, from a member on: minutes since the epoch, or `d` and a
-    number. What something else wrote there comes as it is, to go on from."""
+    """List the buckets of completed tasks, newest first, starting at a member: minutes since the epoch, or
+    `d` and a number. Members that streamq did not write are returned unchanged, so that the list can continue
+    from them."""
     first = "" if start is None else b"=" + start.encode("utf-8", "surrogateescape")
     return build("page_buckets", (first, limit), lambda r: [_exact(member) for member in r], t)
 
@@ -133,18 +137,18 @@ def _exact(raw: bytes) -> str:
 
 
 def page_results(keys: Sequence[str], skip: int, limit: int) -> Call[tuple[int, int, list[Row]]]:
-    """Completed tasks of the first of these results hashes that has any: the hash's number from 1 (0 where
-    all are empty), how many rows are in it, and the rows."""
+    """List completed tasks from the first of these results hashes that has any. Returns the hash's number
+    from 1 (0 if all are empty), its number of rows, and the rows."""
     return build("page_results", (skip, limit), _completed, results=keys)
 
 
-def _completed(reply: list[Any]) -> tuple[int, int, list[Row]]:
+def _completed(reply: list[Reply]) -> tuple[int, int, list[Row]]:
     number, size, rows = reply
     return number, size, [_completed_row(*row) for row in rows]
 
 
 def _completed_row(local: bytes, length: int, start: bytes) -> Row:
-    """`start` is the whole result, or nothing where it is long."""
+    """Parse a row. `start` is the whole result, or empty if the result is long."""
     if length and not start:
         return Row("completed", _shown(local), "", 0, (b"size", b"%d" % length))
     result, success = envelope.opened(_shown(local), start)
@@ -156,11 +160,11 @@ def _completed_row(local: bytes, length: int, start: bytes) -> Row:
 
 
 def dead_groups(t: TypeKeys, after: str, limit: int) -> Call[list[Group]]:
-    """Groups of dead letters in the order of their fingerprints, from `after` on."""
+    """List groups of dead letters ordered by fingerprint, after `after`."""
     return build("dead_groups", (after, limit), _groups, t)
 
 
-def _groups(reply: list[Any]) -> list[Group]:
+def _groups(reply: list[Reply]) -> list[Group]:
     return [
         Group(_shown(mark), count, moment(first), moment(last), _shown(local), _shown(reason), tuple(fields))
         for mark, count, first, last, local, reason, fields in reply
@@ -170,13 +174,13 @@ def _groups(reply: list[Any]) -> list[Group]:
 def dead_slices(
     t: TypeKeys, slice_ms: int, slices: int, fingerprints: Sequence[str]
 ) -> Call[list[tuple[int, ...]]]:
-    """How many letters of each group died in each of the latest slices of time, oldest first."""
+    """Count the dead letters of each group by time slice, oldest slice first."""
     args: list[Arg] = [slice_ms, slices, *fingerprints]
     return build("dead_slices", args, lambda r: [tuple(row) for row in r], t)
 
 
 def dead_count(t: TypeKeys, since_ms: int, until_ms: int, fingerprint: str = "") -> Call[int]:
-    """How many dead letters died in this span of time, of one group where `fingerprint` names it."""
+    """Count the dead letters of a time span, of one group if `fingerprint` is given."""
     return build("dead_count", (since_ms, until_ms, fingerprint), int, t)
 
 
@@ -186,12 +190,12 @@ def paused(s: ShardKeys) -> Call[dict[str, bytes]]:
 
 
 def action_log(s: ShardKeys, limit: int) -> Call[list[str]]:
-    """The ids of the latest actions in a shard, newest first."""
+    """Return the ids of the latest actions in a shard, newest first."""
     args = ("LRANGE", s.action_log, 0, limit - 1)
     return Call(None, (s.action_log,), args, lambda r: [text(row) for row in r])
 
 
 def actions(s: ShardKeys, ids: Sequence[str]) -> Call[list[tuple[bytes | None, int]]]:
-    """What is noted of each action, and how much it did."""
+    """Return what was recorded about each action, and how many tasks it affected."""
     args = ("HMGET", s.actions, *(name for one in ids for name in (one, one + "#")))
     return Call(None, (s.actions,), args, lambda r: [(row, number(done or 0)) for row, done in pairs(r)])

@@ -1,16 +1,17 @@
-"""Where a task is: the question that a handle asks, and what its answer says.
+"""Build the call that finds where a task is, for a handle, and parse its reply.
 
-Owns the reading of that answer. Building a Call does no I/O.
+Owns the parsing of that reply. Building a Call does no I/O.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from streamq import envelope
 from streamq.calls.call import (
     Call,
+    Reply,
     build,
     moment,
     pairs,
@@ -27,7 +28,7 @@ def locate(t: TypeKeys, local: str) -> Call[Located]:
     return build("locate", (GROUP, local), partial(_located, local), t, results=t.results(local))
 
 
-def _located(local: str, reply: list[Any]) -> Located:
+def _located(local: str, reply: list[Reply]) -> Located:
     now, state, about, fields, stored = reply
     result, success = (None, None) if stored is None else envelope.opened(local, stored)
     where = _where(_BY_NAME[state], about) if about else None
@@ -37,18 +38,18 @@ def _located(local: str, reply: list[Any]) -> Located:
 _BY_NAME: Final[dict[bytes, State]] = {state.encode(): state for state in STATES}
 
 
-def _where(state: State, about: list[Any]) -> Where | None:
-    told = {text(name): value.decode("utf-8", "replace") for name, value in pairs(about)}
-    stream, entry = told.get("stream", ""), told.get("entry", "")
+def _where(state: State, about: list[Reply]) -> Where | None:
+    details = {text(name): value.decode("utf-8", "replace") for name, value in pairs(about)}
+    stream, entry = details.get("stream", ""), details.get("entry", "")
     match state:
         case "scheduled":
-            return Scheduled(stream, count(told.get("due_ms")))
+            return Scheduled(stream, count(details.get("due_ms")))
         case "ready":
             return Ready(stream, entry)
         case "running":
-            idle, asked = count(told.get("lease_idle_ms")), told.get("cancel_requested") == "yes"
-            return Running(stream, entry, told.get("worker", ""), idle, asked)
+            idle, asked = count(details.get("lease_idle_ms")), details.get("cancel_requested") == "yes"
+            return Running(stream, entry, details.get("worker", ""), idle, asked)
         case "dead":
-            return Buried(told.get("reason", "unknown"), stream, moment(told.get("died_ms")))
+            return Buried(details.get("reason", "unknown"), stream, moment(details.get("died_ms")))
         case _:
-            return Ended(moment(told["ended_ms"])) if "ended_ms" in told else None
+            return Ended(moment(details["ended_ms"])) if "ended_ms" in details else None

@@ -1,45 +1,48 @@
-"""What operators do: pause, drain, run now; and to dead letters: requeue, resubmit, purge."""
+"""Build an operator's calls: pause, drain, run now; for dead letters: requeue, resubmit, purge.
+
+Owns what an operator's action sends. Logs nothing itself: the scripts write the action log from `note`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from streamq.calls.call import Arg, Call, build, text
-from streamq.calls.producer import NOBODY
+from streamq.calls.producer import NO_NOTE
 from streamq.keys import ShardKeys, TypeKeys
 from streamq.model.reply import Moved, Note
 
 
-def pause(s: ShardKeys, task_type: str, details: bytes, note: Note = NOBODY) -> Call[bool]:
-    """Have workers leave a type alone; answers whether it was not paused before."""
+def pause(s: ShardKeys, task_type: str, details: bytes, note: Note = NO_NOTE) -> Call[bool]:
+    """Have workers stop taking a type. Returns whether it was not paused before."""
     return build("pause", (task_type, details, s.control, *note), bool, s=s)
 
 
-def resume(s: ShardKeys, task_type: str, note: Note = NOBODY) -> Call[bool]:
-    """Answers whether the type was paused."""
+def resume(s: ShardKeys, task_type: str, note: Note = NO_NOTE) -> Call[bool]:
+    """Undo `pause`. Returns whether the type was paused."""
     return pause(s, task_type, b"", note)
 
 
 def forget(
-    t: TypeKeys, results: Sequence[str], rollups: Sequence[str], *, drop: bool, note: Note = NOBODY
+    t: TypeKeys, results: Sequence[str], rollups: Sequence[str], *, drop: bool, note: Note = NO_NOTE
 ) -> Call[bool]:
-    """Remove a type from a shard; False where it holds a task or a dead letter there, or one of these results
-    and they are not to be dropped."""
+    """Remove a type from a shard. Returns False if it holds a task or a dead letter there, or one of these
+    results and `drop` is not set."""
     return build("forget", (t.type, len(results), int(drop), *note), bool, t, kept=(*results, *rollups))
 
 
-def drain(s: ShardKeys, worker: str, note: Note = NOBODY) -> Call[bool]:
-    """Ask a worker to end; answers whether there is one of that name."""
+def drain(s: ShardKeys, worker: str, note: Note = NO_NOTE) -> Call[bool]:
+    """Ask a worker to stop. Returns whether a worker of that name exists."""
     return build("drain", (worker, s.control, *note), bool, s=s)
 
 
 def listen(s: ShardKeys, tail_ms: int, *, at_once: bool) -> Call[int]:
-    """Have the workers of a shard tell what happens to tasks."""
+    """Have the workers of a shard publish task events."""
     return build("listen", (tail_ms, s.control if at_once else ""), int, s=s)
 
 
-def run_now(t: TypeKeys, local: str, note: Note = NOBODY) -> Call[bool]:
-    """Make a scheduled task ready; answers whether it was in the schedule."""
+def run_now(t: TypeKeys, local: str, note: Note = NO_NOTE) -> Call[bool]:
+    """Make a scheduled task ready. Returns whether it was in the schedule."""
     return build("run_now", (local, *note), bool, t)
 
 
@@ -52,10 +55,10 @@ def requeue(
     since_ms: int = 0,
     fingerprint: str = "",
     skip: int = 0,
-    note: Note = NOBODY,
+    note: Note = NO_NOTE,
 ) -> Call[Moved]:
-    """Put back the oldest that died in this span of time, of one group of errors where `fingerprint` names
-    it; or those with these ids. The oldest `skip` are passed over."""
+    """Requeue the oldest dead letters of a time span, of one error group if `fingerprint` is given; or those
+    with these ids. Skips the oldest `skip`."""
     args: tuple[Arg, ...] = (limit, skip, since_ms, until_ms, fingerprint, *note, *ids)
     return build("requeue", args, lambda r: Moved(*r), t)
 
@@ -68,13 +71,14 @@ def purge(
     *,
     since_ms: int = 0,
     fingerprint: str = "",
-    note: Note = NOBODY,
+    note: Note = NO_NOTE,
 ) -> Call[Moved]:
-    """Delete for good, as `requeue` puts back."""
+    """Delete dead letters for good, selected as in `requeue`."""
     args: tuple[Arg, ...] = (limit, since_ms, until_ms, fingerprint, *note, *ids)
     return build("purge", args, lambda r: Moved(*r), t)
 
 
 def resubmit(t: TypeKeys, local: str, payload: bytes, note: Note) -> Call[str]:
-    """Answers the local id of the new task; '' where there is no such dead letter."""
+    """Enqueue a dead letter's task again with another payload. Returns the new local id; '' if there is no
+    such dead letter."""
     return build("resubmit", (local, payload, *note), text, t)

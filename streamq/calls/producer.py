@@ -1,15 +1,19 @@
-"""What producers ask: enqueue, announce, register, wait, cancel."""
+"""Build a producer's calls: enqueue, announce, register, wait, cancel.
+
+Owns what a producer sends and how enqueue's reply is parsed. Does not retry: `client` does.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from streamq import scripts
 from streamq.calls.call import (
     WRITER_MEMORY_MS,
     Arg,
     Call,
+    Reply,
     build,
     text,
 )
@@ -31,20 +35,20 @@ from streamq.namespace import namespace_of
 from streamq.options.checks import Durability
 from streamq.shards import AppRecord
 
-NOBODY: Final = Note()
+NO_NOTE: Final = Note()
 _new: Final = tuple.__new__
 
 
 class ShardClosed(Exception):
-    """The shard was given up, and enqueue took nothing: have it opened, and send the call again."""
+    """The shard was closed, and enqueue accepted nothing: open the shard and send the call again."""
 
 
 def enqueue(
     t: TypeKeys, s: ShardKeys, writer: str, sequence: int, tasks: Sequence[NewTask]
 ) -> Call[list[Answer]]:
-    """Accept tasks of one type. The same writer and sequence again gets the same answers.
+    """Accept tasks of one type. The same writer and sequence again get the same answers.
 
-    Reading the reply raises ShardClosed.
+    Parsing the reply raises ShardClosed.
     """
     args: list[Arg] = [t.type, sequence, WRITER_MEMORY_MS, s.wake]
     noted: list[str] = []
@@ -64,7 +68,7 @@ def enqueue(
             args.append(joins)
             rich = True
     script = scripts.load("enqueue_rich" if rich else "enqueue")
-    # As `build`, which would find and count on each call what is right by its making.
+    # Like `build`, without resolving and counting on each call what is correct by construction.
     keys = (t.writer(writer), *script.attributes_of(t, s), *noted)
     return _new(Call, (script, keys, tuple(args), _answers, None))
 
@@ -81,8 +85,8 @@ def _head(task: NewTask) -> str:
 
 
 def _answers(reply: bytes) -> list[Answer]:
-    told = reply.decode()
-    return [_answer(text) for text in told.split(" ")] if " " in told else [_answer(told)]
+    words = reply.decode()
+    return [_answer(word) for word in words.split(" ")] if " " in words else [_answer(words)]
 
 
 def _answer(text: str) -> Answer:
@@ -101,28 +105,28 @@ def _refusal(text: str) -> Answer:
 
 
 class Confirmed(NamedTuple):
-    """Enqueue's answers, and why they are not as durable as asked ('' where they are)."""
+    """Enqueue's answers, and why they are not as durable as requested ('' if they are)."""
 
     answers: list[Answer]
     why: str
 
 
 def confirmed(call: Call[list[Answer]], durability: Durability, wait_ms: int) -> Call[Confirmed]:
-    """The call of an enqueue with the wait for replicas, or for the append-only file, behind it.
+    """Return the enqueue call followed by a wait for replicas or for the append-only file.
 
-    The server counts what this connection has written, so both go out on one.
+    The server counts what a connection has written, so both are sent on one connection.
     """
     kind, _, number = durability.partition(":")
     needed = int(number or 1)
     wait: tuple[Arg, ...] = ("WAITAOF", 1, 0, wait_ms) if kind == "aof" else ("WAIT", needed, wait_ms)
 
-    def parse(replies: tuple[Any, Any]) -> Confirmed:
+    def parse(replies: tuple[Reply, Reply]) -> Confirmed:
         return Confirmed(call.parse(replies[0]), _missing(kind, needed, replies[1]))
 
     return Call(call.script, call.keys, call.args, parse, wait)
 
 
-def _missing(kind: str, needed: int, reply: Any) -> str:
+def _missing(kind: str, needed: int, reply: Reply) -> str:
     if isinstance(reply, Exception):
         return f"the server answered: {reply}"
     if kind == "aof":
@@ -130,13 +134,13 @@ def _missing(kind: str, needed: int, reply: Any) -> str:
     return "" if reply >= needed else f"{reply} of {needed} replicas had it"
 
 
-def probe_aof(t: TypeKeys) -> Call[Any]:
-    """Ask for the append-only file without having written: an error where the server cannot do it."""
+def probe_aof(t: TypeKeys) -> Call[object]:
+    """Wait for the append-only file without a preceding write: fails if the server cannot do it."""
     return Call(None, (t.policy,), ("WAITAOF", 1, 0, 1), lambda reply: reply)
 
 
 def earlier(s: ShardKeys, key: IdempotencyKey) -> Call[Answer | None]:
-    """What a key has brought in a shard that is not its own any more; writes nothing."""
+    """Return the answer that an idempotency key got in a shard that is no longer its own; writes nothing."""
 
     def parse(raw: bytes | None) -> Answer | None:
         if raw is None:
@@ -149,33 +153,33 @@ def earlier(s: ShardKeys, key: IdempotencyKey) -> Call[Answer | None]:
 
 
 def register(t: TypeKeys, s: ShardKeys, handler: str, policy: dict[str, str]) -> Call[str]:
-    """Make a type known with its policy; answers the handler that was registered before, or ''."""
+    """Register a type with its policy. Returns the handler that was registered before, or ''."""
     args = [t.type, handler, *(part for pair in policy.items() for part in pair)]
     return build("register", args, text, t, s)
 
 
 def announce(app: str, shards: int, *, lead: bool = True, floor: int = 0) -> Call[AppRecord]:
-    """Make the app known with its number of shards. Without `lead` the number that is current stays, and
-    the record's epoch grows beyond `floor`: for a producer that needs a shard which was given up."""
+    """Announce the app with its number of shards. Without `lead` the current number stays, and the record's
+    epoch grows beyond `floor`: for a producer that needs a shard which was closed."""
     namespace, control = namespace_of(app), shard_keys(app, 0).control
     args = (app, shards, int(lead), floor, control, namespace.news)
     return build("announce", args, AppRecord.parse, apps=namespace.apps)
 
 
 def app_record(app: str) -> Call[AppRecord | None]:
-    """What the server knows of an app; None where it knows nothing."""
+    """Return the server's record of an app; None if it has none."""
     key = namespace_of(app).apps
     return Call(None, (key,), ("HGET", key, app), lambda raw: None if raw is None else AppRecord.parse(raw))
 
 
 def open_shard(s: ShardKeys, epoch: int) -> Call[int]:
-    """Answers the epoch in which the shard was given up, -1 where it is open; it stays closed where that
-    is not before `epoch`."""
+    """Open a shard unless it was closed in `epoch` or later. Returns the epoch in which it was closed, -1 if
+    it is open."""
     return build("open_shard", (epoch,), int, s=s)
 
 
 def is_closed(s: ShardKeys) -> Call[bool]:
-    """Whether the shard was given up."""
+    """Return whether the shard was closed."""
     return Call(None, (s.closed,), ("EXISTS", s.closed), bool)
 
 
@@ -183,7 +187,7 @@ def wait(t: TypeKeys, local: str, wait_ms: int) -> Call[int]:
     return build("wait", (local, wait_ms), int, t)
 
 
-def cancel(t: TypeKeys, s: ShardKeys, task: TaskId, note: Note = NOBODY) -> Call[str]:
-    """Answers cancelled, requested (a worker has it), dead or unknown."""
+def cancel(t: TypeKeys, s: ShardKeys, task: TaskId, note: Note = NO_NOTE) -> Call[str]:
+    """Cancel a task. Returns cancelled, requested (a worker has it), dead or unknown."""
     args = (GROUP, task.local, str(task), s.control, t.done_channel, *note)
     return build("cancel", args, text, t, s)

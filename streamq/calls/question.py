@@ -1,13 +1,16 @@
-"""What may be asked without changing anything: counts, tasks, dead letters, workers."""
+"""Build the calls that only read: counts, tasks, dead letters, workers.
+
+Owns how their replies are parsed. Must not write.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from streamq.calls.call import (
     Call,
+    Reply,
     build,
     moment,
     number,
@@ -21,19 +24,18 @@ from streamq.shards import AppRecord
 
 
 def now(key: str = "") -> Call[int]:
-    """The server's clock, ms: of the server that has the key, as their clocks may differ; of any where
-    it is all the same."""
+    """Return the server's clock in ms: of the server that has the key, as clocks differ, or of any server."""
     return Call(None, (key,) if key else (), ("TIME",), lambda r: int(r[0]) * 1000 + int(r[1]) // 1000)
 
 
 def ready(key: str = "") -> Call[bool]:
-    """Whether the server that has the key does its work: one that loads its data answers with an error,
-    which TIME does not tell."""
+    """Return whether the server that has the key is working: a server that loads its data answers PING with
+    an error, but not TIME."""
     return Call(None, (key,) if key else (), ("PING",), bool)
 
 
 def info(key: str = "", section: str = "") -> Call[dict[str, str]]:
-    """What a server says of itself, or a section of it: the server that has the key, or any."""
+    """Return INFO, or a section of it, from the server that has the key, or from any server."""
     return Call(None, (key,) if key else (), ("INFO", section) if section else ("INFO",), _info)
 
 
@@ -43,11 +45,11 @@ def _info(reply: bytes) -> dict[str, str]:
 
 
 def apps(namespace: Namespace = DEFAULT_NAMESPACE) -> Call[dict[str, AppRecord]]:
-    """The apps of a namespace by name."""
+    """Return the apps of a namespace by name."""
     return Call(None, (namespace.apps,), ("HGETALL", namespace.apps), partial(_apps, namespace))
 
 
-def _apps(namespace: Namespace, reply: list[Any]) -> dict[str, AppRecord]:
+def _apps(namespace: Namespace, reply: list[Reply]) -> dict[str, AppRecord]:
     return {
         namespace.app(name.decode("utf-8", "replace")): AppRecord.parse(raw) for name, raw in pairs(reply)
     }
@@ -62,7 +64,7 @@ def policy(t: TypeKeys) -> Call[dict[str, str]]:
 
 
 def workers(s: ShardKeys) -> Call[list[tuple[str, int]]]:
-    """Names and last signs of life (ms) of the workers, oldest first."""
+    """Return the names and last heartbeats (ms) of the workers, oldest first."""
     return _beats(s.workers)
 
 
@@ -71,7 +73,7 @@ def heartbeats(s: ShardKeys) -> Call[dict[str, bytes]]:
 
 
 def daemons(namespace: Namespace = DEFAULT_NAMESPACE) -> Call[list[tuple[str, int]]]:
-    """As `workers`, for daemons."""
+    """Return the same as `workers` for daemons."""
     return _beats(namespace.daemons)
 
 
@@ -89,7 +91,7 @@ def _details(key: str) -> Call[dict[str, bytes]]:
 
 
 def died_since(t: TypeKeys, since_ms: int) -> Call[int]:
-    """How many dead letters died after then."""
+    """Count the dead letters that died after `since_ms`."""
     return Call(None, (t.dead,), ("ZCOUNT", t.dead, f"({since_ms}", "+inf"), int)
 
 
@@ -97,7 +99,7 @@ def counts(t: TypeKeys) -> Call[Counts]:
     return build("counts", (GROUP,), _counts, t)
 
 
-def _counts(reply: list[Any]) -> Counts:
+def _counts(reply: list[Reply]) -> Counts:
     now_ms, ready, running, scheduled, dead, suspect, oldest, due, counters = reply
     return Counts(
         now_ms=now_ms,
@@ -114,7 +116,7 @@ def _counts(reply: list[Any]) -> Counts:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Rows in the structures that must agree with one another."""
+    """Number of rows in the structures that must be consistent."""
 
     index: int
     dead: int

@@ -1,11 +1,14 @@
-"""Rollups: what happened in a minute or a quarter of an hour, written in bounded hashes that expire."""
+"""Build the calls of rollups: counts per minute and per quarter of an hour, in bounded hashes that expire.
+
+Owns how long rollups live and which counters they hold. Reads no clock.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
-from streamq.calls.call import Arg, Call, build, number, pairs, text
+from streamq.calls.call import Arg, Call, Reply, build, number, pairs, text
 from streamq.keys import TypeKeys
 
 MINUTE_MS: Final = 60_000
@@ -34,7 +37,7 @@ def tally(t: TypeKeys, now_ms: int, counts: Mapping[str, int]) -> Call[int]:
 
 
 def sample(types: Sequence[TypeKeys], now_ms: int) -> Call[list[int]]:
-    """Note what the counters of types of one shard have grown by; answers the ms since the last time."""
+    """Add the growth of the counters of types of one shard. Returns the ms since the last sample."""
     each = [(t, _rollups(t, now_ms)) for t in types]
     return build("sample", (MINUTE_LIFE_MS, QUARTER_LIFE_MS, *SAMPLED), list, each=each)
 
@@ -44,9 +47,9 @@ def _rollups(t: TypeKeys, now_ms: int) -> dict[str, str]:
 
 
 def rollups(keys: Sequence[str]) -> Call[list[dict[str, int]]]:
-    """Read rollups, in their order."""
+    """Read rollups, in the order of their keys."""
     return build("rollups", (), lambda r: [_numbers(row) for row in r], rollups=keys)
 
 
-def _numbers(flat: list[Any]) -> dict[str, int]:
+def _numbers(flat: list[Reply]) -> dict[str, int]:
     return {text(name): number(value) for name, value in pairs(flat)}

@@ -1,11 +1,14 @@
-"""What workers ask: fetch, block, renew, settle, and signs of life."""
+"""Build a worker's calls: fetch, block, renew, settle, heartbeat.
+
+Owns the order of settle's arguments and the parsing of its reply. Decides nothing about a task.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import chain, groupby
-from typing import Any, Final, NamedTuple, assert_never
+from typing import Final, NamedTuple, assert_never
 
 from streamq import scripts
 from streamq.calls.call import (
@@ -14,6 +17,7 @@ from streamq.calls.call import (
     WRITER_MEMORY_MS,
     Arg,
     Call,
+    Reply,
     build,
     text,
 )
@@ -34,12 +38,13 @@ from streamq.model.task import STREAM_LETTERS, SUSPECT
 
 _new: Final = tuple.__new__
 SOON_MS, SELDOM_MS, DOORBELL_MS = 1_000, 3_000, 3_600_000
-"""Ms from one look for tasks that did not ring to the next, while there are some and else at most; and how
-long tasks are rung for after the last worker that serves many types was there."""
+"""SOON and SELDOM: ms between two searches for ready tasks that did not ring the doorbell, while some are
+found and otherwise. DOORBELL: ms for which tasks keep ringing after the last worker that serves many
+types."""
 
 
 class Source(NamedTuple):
-    """One stream to read from: whose it is, its letter, and the most to take of it in one read."""
+    """One stream to read from: its type's keys, its letter, and the maximum to take in one read."""
 
     keys: TypeKeys
     letter: str
@@ -56,9 +61,9 @@ FetchedByType = tuple[int, list[tuple[Source, list[Entry]]]]
 def fetch(
     consumer: str, budget: int, sources: Sequence[Source], *, alone: bool = False, rings: bool = False
 ) -> Call[FetchedByType]:
-    """Take up to `budget` tasks, in the order of the sources; sources of one letter that follow each other
-    share it. Those of suspects must come first; `alone`: no suspect is wanted; `rings`: the sources are what
-    `ready` listed, and are taken from there when they are empty."""
+    """Take up to `budget` tasks, in the order of the sources. Consecutive sources of one letter share the
+    budget. Sources of suspects must come first. `alone`: take no suspect. `rings`: the sources are what
+    `ready` listed; those that are empty are removed from there."""
     tiers = [(letter, len(list(group))) for letter, group in groupby(source.letter for source in sources)]
     if not tiers or tiers[0][0] != SUSPECT:
         tiers.insert(0, (SUSPECT, 0))
@@ -69,17 +74,17 @@ def fetch(
     return build("fetch", args, partial(_fetched, sources), sources[0].keys, streams=streams)
 
 
-def _fetched(sources: Sequence[Source], reply: list[Any]) -> FetchedByType:
+def _fetched(sources: Sequence[Source], reply: list[Reply]) -> FetchedByType:
     now, found = reply
     return now, [(sources[n - 1], _entries(sources[n - 1].letter, rows)) for n, rows in found]
 
 
-def _entries(letter: str, rows: list[Any]) -> list[Entry]:
+def _entries(letter: str, rows: list[Reply]) -> list[Entry]:
     return [Entry(letter, entry.decode(), fields) for entry, fields in rows]
 
 
 def block(consumer: str, block_ms: int, sources: Sequence[Source]) -> Call[FetchedByType]:
-    """Wait for a task: the plain blocking read, one entry of a stream (scripts cannot block)."""
+    """Wait for a task with the plain blocking read, one entry per stream (scripts cannot block)."""
     streams = [source.stream for source in sources]
     head = ("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", 1, "BLOCK", block_ms, "STREAMS")
     by_name = {source.stream.encode(): source for source in sources}
@@ -88,7 +93,7 @@ def block(consumer: str, block_ms: int, sources: Sequence[Source]) -> Call[Fetch
     )
 
 
-def _plainly_read(by_name: dict[bytes, Source], reply: list[Any] | None) -> FetchedByType:
+def _plainly_read(by_name: dict[bytes, Source], reply: list[Reply] | None) -> FetchedByType:
     found = [(by_name[name], _entries(by_name[name].letter, rows)) for name, rows in reply or []]
     return 0, found
 
@@ -101,40 +106,41 @@ def read(consumer: str, source: Source) -> Call[FetchedByType]:
 
 
 def may_read(t: TypeKeys, consumer: str) -> Call[bool]:
-    """Whether we may read at all: what we hold of a stream, which is nothing yet. Takes no task."""
+    """Check the right to read, by reading what this consumer holds of a stream: nothing yet. Takes no
+    task."""
     args = ("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", 1, "STREAMS", t.normal, "0")
     return Call(None, (t.normal,), args, lambda _: True)
 
 
 def rights(t: TypeKeys, commands: Sequence[str]) -> Call[list[str]]:
-    """Which of these commands, each as its words, the user may not send; none of them is sent."""
+    """Return which of these commands, each as its words, the user may not send. None of them is sent."""
     return build("rights", commands, lambda reply: list(map(text, reply)), key=t.normal)
 
 
 def listed(s: ShardKeys) -> Call[list[bytes]]:
-    """The streams that have ready tasks, in the order in which it is their turn; see `muster`."""
+    """Return the streams that have ready tasks, in the order in which to serve them; see `muster`."""
     return Call(None, (s.ready,), ("ZRANGE", s.ready, 0, -1), list)
 
 
 def answer_bell(s: ShardKeys, seconds: float) -> Call[bytes | None]:
-    """Wait until a stream has ready tasks for which nobody was woken."""
+    """Wait until a stream has ready tasks for which no worker was woken."""
     return Call(
         None, (s.bell,), ("BZPOPMIN", s.bell, f"{seconds:.3f}"), lambda reply: reply[1] if reply else None
     )
 
 
 def ring_again(s: ShardKeys, stream: bytes) -> Call[int]:
-    """Have another worker woken for a stream that is not ours to read."""
+    """Have another worker woken for a stream that this worker does not read."""
     return Call(None, (s.bell,), ("ZADD", s.bell, "NX", 0, stream), int)
 
 
 def muster(s: ShardKeys, streams: Sequence[str]) -> Call[int]:
-    """Ring for those of these that have ready tasks and did not ring; answers how many."""
+    """Ring for those of these streams that have ready tasks and did not ring. Returns how many."""
     return build("muster", (GROUP,), int, s=s, streams=streams)
 
 
 def watch(s: ShardKeys, *, found: bool, force: bool, seldom_ms: int = SELDOM_MS) -> Call[int]:
-    """Keep the doorbell in use. Answers 0 where this worker is to muster, else in how many ms one is."""
+    """Keep the doorbell in use. Returns 0 if this worker is to muster now, else the ms until one is."""
     args = (SOON_MS, seldom_ms, DOORBELL_MS, int(found), int(force))
     return build("watch", args, int, s=s)
 
@@ -150,13 +156,13 @@ def renew(t: TypeKeys, consumer: str, held: Iterable[tuple[str, str]]) -> Call[R
     return build("renew", args, _renewal, t)
 
 
-def _renewal(reply: list[Any]) -> Renewal:
+def _renewal(reply: list[Reply]) -> Renewal:
     now, lease, fenced, cancelled = reply
     return Renewal(now, lease, tuple(map(text, fenced)), tuple(map(text, cancelled)))
 
 
 def pending(t: TypeKeys, letter: str, consumer: str, limit: int) -> Call[list[str]]:
-    """The places of what this consumer holds in one stream."""
+    """Return the places of what this consumer holds in one stream."""
     stream = t.stream(letter)
     args = ("XPENDING", stream, GROUP, "-", "+", limit, consumer)
     return Call(None, (stream,), args, lambda reply: [letter + row[0].decode() for row in reply])
@@ -165,19 +171,19 @@ def pending(t: TypeKeys, letter: str, consumer: str, limit: int) -> Call[list[st
 def settle(
     t: TypeKeys, s: ShardKeys, writer: str, sequence: int, settlements: Sequence[Settlement]
 ) -> Call[list[bool]]:
-    """End deliveries; answers for each whether this call (or its first sending) settled it."""
+    """End deliveries. Returns for each whether this call (or its first sending) settled it."""
     batch = _Batch(t)
     for n, settlement in enumerate(settlements):
         batch.add(n, settlement)
     args = (t.type, sequence, WRITER_MEMORY_MS, GROUP, t.done_channel, s.wake, *batch.args())
     script = scripts.load("settle_rich" if batch.rich else "settle")
-    # As `build`, which would find and count on each call what is right by its making.
+    # Like `build`, without resolving and counting on each call what is correct by construction.
     keys = (t.writer(writer), *script.attributes_of(t, s), *batch.buckets)
     return _new(Call, (script, keys, args, batch.answers, None))
 
 
 class _Batch:
-    """Settlements sorted as the script wants them, and how to read its answer in their own order."""
+    """Sort settlements as the script expects them, and map its reply back to their order."""
 
     def __init__(self, t: TypeKeys) -> None:
         self._keys = t
@@ -206,8 +212,8 @@ class _Batch:
             self._pairs[self._bucket(local, retention_ms)] += (local, result)
 
     def _bucket(self, local: str, retention_ms: int) -> int:
-        """The number, from 0, of the results key of a task."""
-        # The first letters of an id name its second: most ids of a batch share them.
+        """Return the index of a task's results key."""
+        # The first letters of an id encode its second: most ids of a batch share them.
         number = self._numbers.get(local[:11])
         if number is None:
             number = self._new_bucket(local)
@@ -233,7 +239,7 @@ class _Batch:
         return (op, settlement.place, local, a, b)
 
     def args(self) -> Iterable[Arg]:
-        """shape, lifetimes, ids, results, items."""
+        """Return shape, lifetimes, ids, results, items."""
         sizes = [len(ids) for ids in self._plain.values()] + [len(pairs) // 2 for pairs in self._pairs]
         ids = chain.from_iterable(self._plain.values())
         results = chain.from_iterable(self._pairs)
@@ -271,14 +277,14 @@ def beat(s: ShardKeys, worker: str, details: bytes) -> Call[int]:
 
 
 def orders(s: ShardKeys, worker: str) -> Call[Orders]:
-    """What this worker is asked to do in a shard."""
+    """Return what this worker is asked to do in a shard."""
     return build(
         "orders", (worker,), lambda r: Orders(frozenset(map(text, r[0])), bool(r[1]), bool(r[2])), s=s
     )
 
 
 def publish(channel: str, message: bytes) -> Call[int]:
-    """Say something on a channel; answers how many heard it (on this server)."""
+    """Publish a message on a channel. Returns how many subscribers received it (on this server)."""
     return Call(None, (channel,), ("PUBLISH", channel, message), int)
 
 

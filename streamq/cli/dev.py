@@ -50,11 +50,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from streamq.dev.session import Session, Wishes
+    from streamq.dev.session import Session, SessionOptions
 
     if args.url and (args.data or args.server_port is not None):
         raise UsageError("dev: --url uses a running server: leave out --data and --server-port")
-    wishes = Wishes(
+    options = SessionOptions(
         app=_reference(args.app),
         imports=imports(args),
         url=_server(args.url),
@@ -68,12 +68,12 @@ def run(args: argparse.Namespace) -> int:
         log_level=args.log_level,
         folders=[_folder(text) for text in args.watch],
     )
-    asyncio.run(_run(Session, wishes))
+    asyncio.run(_run(Session, options))
     return OK
 
 
-async def _run(make: Any, wishes: Any) -> None:
-    await make(wishes).run()
+async def _run(make: Any, options: Any) -> None:
+    await make(options).run()
 
 
 def _reference(app: str) -> str:

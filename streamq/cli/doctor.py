@@ -62,7 +62,7 @@ def _write(diagnosis: Diagnosis, address: Address, *, as_json: bool) -> None:
     marks = _MARKS if _can_write(sys.stdout.encoding) else _PLAIN
     width = max(len(check.name) for check in diagnosis.checks)
     for check in diagnosis.checks:
-        say(f"{marks[check.status]} {check.name:<{width}}  {check.said}")
+        say(f"{marks[check.status]} {check.name:<{width}}  {check.finding}")
         if check.fix:
             say(f"  {'':<{width}}  fix: {check.fix}")
 

@@ -1,9 +1,10 @@
-"""A handler's signature: a call -> a payload, and the payload -> the call.
+"""Convert between calls and payloads by a handler's signature.
 
-Owns the form of a payload: a JSON object of the arguments by name. `*args` is a list under its own name;
-what `**kwargs` takes stands beside the others, under its own names. So `send`, the command line and another
-release's signature write and read the same. Only where a name of `**kwargs` is also a parameter's are they an
-object under the name of `**kwargs`, which was the form of older releases and is always read.
+Owns the form of a payload: a JSON object of the arguments by name. `*args` is a list under its own name; the
+arguments that `**kwargs` takes stand beside the others, under their own names. So `send`, the command line
+and another release's signature write and read the same form. Only if a name in `**kwargs` is also a
+parameter's name are they an object under the name of `**kwargs`. That was the form of older releases, and it
+is always accepted.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from typing import Final, cast
 import orjson
 
 from streamq.convert import json_scalars
-from streamq.convert.converter import Converter, Refused, misfit, under, wrong
-from streamq.convert.plain import PLAIN, UNTYPED
-from streamq.convert.write import dumped, refusal
+from streamq.convert.converter import Converter, EncodeError, decode_error, under, unexpected_type
+from streamq.convert.encoding import dumped, payload_error
+from streamq.convert.untyped import PLAIN, UNTYPED
 from streamq.depth import TOO_DEEP
 from streamq.errors import DecodeError, InvalidArguments
 from streamq.payloads.pipeline import opened
@@ -32,8 +33,8 @@ _NOTHING: Final[frozenset[type]] = frozenset()
 
 
 class Arguments:
-    """The arguments of one task type. name: of it. hints: what finds the annotations, at the first use: one
-    may name a class that is defined further down."""
+    """The arguments of one task type, called `name`. hints: returns the annotations, called at the first use,
+    since one may name a class that is defined further down."""
 
     def __init__(
         self, name: str, signature: inspect.Signature, hints: Callable[[], dict[str, object]]
@@ -44,17 +45,19 @@ class Arguments:
         self._what = f"the arguments of task type {name!r}"
         parameters = list(signature.parameters.values())
         self._by_position = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-        self._rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
-        self._more = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
+        self._args_name = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+        self._kwargs_name = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
         self._names = {p.name for p in parameters}
         self._required = {
-            p.name for p in parameters if p.default is p.empty and p.name not in (self._rest, self._more)
+            p.name
+            for p in parameters
+            if p.default is p.empty and p.name not in (self._args_name, self._kwargs_name)
         }
         self._simple = all(p.kind in _PLAIN for p in parameters)
 
     def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
-        """The payload of a call; raises InvalidArguments or PayloadError in the caller's line."""
-        bound, kinds = self._bind(args, kwargs), self._sent_as_they_are
+        """Return the payload of a call. Raise InvalidArguments or PayloadError in the caller's line."""
+        bound, kinds = self._bind(args, kwargs), self._unchecked_kinds
         for name, value in bound.items():
             if value.__class__ not in kinds[name]:
                 break
@@ -62,29 +65,34 @@ class Arguments:
             try:
                 return orjson.dumps(bound)
             except (TypeError, ValueError):
-                pass  # say where
+                pass  # find the position below
         return self._written(self._converted(bound))
 
     def encode_by_name(self, given: Mapping[str, object]) -> bytes:
-        """The payload of arguments by name, each as a value or as the JSON data of one."""
+        """Return the payload of arguments by name, each a value or the JSON data for one."""
         data: dict[str, object] = dict(given)
-        if data.keys() != self._names and (error := self._wrong_names(data)):
+        if data.keys() != self._names and (error := self._name_faults(data)):
             raise InvalidArguments(f"{self._name}{self._signature} cannot take this call: {error}")
-        kinds = self._sent_as_they_are
+        kinds = self._unchecked_kinds
         if self._simple:
             for name, value in data.items():
                 if value.__class__ not in kinds[name]:
                     break
             else:
                 return self._written(data)
-        data, more = self._apart(data)
-        found = {name: self._by_name(name, self._of(name), value) for name, value in data.items()}
-        extra = {name: self._by_name(name, self._of_more(name), value) for name, value in more.items()}
-        return self._written(self._together(found, extra))
+        data, more = self._split_kwargs(data)
+        found = {
+            name: self._encoded_by_name(name, self._converter(name), value) for name, value in data.items()
+        }
+        extra = {
+            name: self._encoded_by_name(name, self._kwargs_converter(name), value)
+            for name, value in more.items()
+        }
+        return self._written(self._join_kwargs(found, extra))
 
     def _bind(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
         if self._simple and len(args) <= len(self._by_position):
-            # inspect's own binding costs more than all the rest of an enqueue.
+            # inspect's own binding costs more than the rest of an enqueue.
             bound = dict(zip(self._by_position, args, strict=False))
             if not kwargs and len(bound) == len(self._names):
                 return bound
@@ -98,39 +106,40 @@ class Arguments:
             raise InvalidArguments(f"{self._name}{self._signature} cannot take this call: {error}") from None
 
     def _converted(self, bound: dict[str, object]) -> dict[str, object]:
-        """Each argument as JSON data."""
-        more = cast("dict[str, object]", bound.pop(self._more or "", {}))
-        found = {name: self._encoded(name, self._of(name), value) for name, value in bound.items()}
-        return self._together(
-            found, {name: self._encoded(name, self._of_more(name), value) for name, value in more.items()}
+        """Return each argument as JSON data."""
+        more = cast("dict[str, object]", bound.pop(self._kwargs_name or "", {}))
+        found = {name: self._encoded(name, self._converter(name), value) for name, value in bound.items()}
+        return self._join_kwargs(
+            found,
+            {name: self._encoded(name, self._kwargs_converter(name), value) for name, value in more.items()},
         )
 
-    def _together(self, found: dict[str, object], more: dict[str, object]) -> dict[str, object]:
-        if self._more is None or not more:
+    def _join_kwargs(self, found: dict[str, object], more: dict[str, object]) -> dict[str, object]:
+        if self._kwargs_name is None or not more:
             return found
-        return {**found, self._more: more} if more.keys() & self._names else {**found, **more}
+        return {**found, self._kwargs_name: more} if more.keys() & self._names else {**found, **more}
 
     def _encoded(self, name: str, one: Converter, value: object) -> object:
         try:
             return one.write(value)
-        except Refused as refused:
-            raise refusal(self._what, refused.under(name)) from None
+        except EncodeError as refused:
+            raise payload_error(self._what, refused.under(name)) from None
         except RecursionError:
-            raise refusal(self._what, Refused(TOO_DEEP, changed=False).under(name)) from None
+            raise payload_error(self._what, EncodeError(TOO_DEEP, changed=False).under(name)) from None
 
-    def _by_name(self, name: str, one: Converter, value: object) -> object:
+    def _encoded_by_name(self, name: str, one: Converter, value: object) -> object:
         try:
             return one.write(value)
-        except (Refused, RecursionError):
+        except (EncodeError, RecursionError):
             if one.decode is None:
                 return self._encoded(name, one, value)
-        from streamq.convert.compile import own  # noqa: PLC0415 - with the first such value
-        from streamq.convert.natural import natural  # noqa: PLC0415
+        from streamq.convert.compile import record_converter  # noqa: PLC0415 - loaded with the first such value
+        from streamq.convert.one_way import to_data  # noqa: PLC0415
 
         try:
-            data = natural(value, own)
+            data = to_data(value, record_converter)
             one.decode(data)
-        except Refused:
+        except EncodeError:
             return self._encoded(name, one, value)
         except DecodeError as error:
             raise InvalidArguments(f"{self._name}: argument {under(name, error)}") from None
@@ -139,51 +148,54 @@ class Arguments:
     def _written(self, data: dict[str, object]) -> bytes:
         try:
             return dumped(data)
-        except Refused as refused:
-            raise refusal(self._what, refused) from None
+        except EncodeError as refused:
+            raise payload_error(self._what, refused) from None
 
     def decode(self, payload: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
-        """What to call the handler with; DecodeError (reason `arguments`) where the payload does not fit."""
+        """Return the arguments to call the handler with. Raise DecodeError (reason `arguments`) if the
+        payload does not fit."""
         try:
             given = orjson.loads(payload)
         except orjson.JSONDecodeError:
             given = _unsealed(payload)
         if not isinstance(given, dict):
             raise DecodeError("the payload is not a JSON object of the arguments by name")
-        if given.keys() != self._names and (wrong := self._wrong_names(given)):
+        if given.keys() != self._names and (wrong := self._name_faults(given)):
             raise DecodeError(
                 f"the payload does not fit {self._name}{self._signature}: {wrong}", reason="arguments"
             )
         more: dict[str, object] = {}
         if not self._simple:
-            given, more = self._apart(given)
+            given, more = self._split_kwargs(given)
             for name in more:
-                _replace(more, name, self._of_more(name).read)
+                _replace(more, name, self._kwargs_converter(name).read)
         for name, kinds, read in self._readers:
             if name in given and given[name].__class__ not in kinds:
                 _replace(given, name, read)
         return ((), given) if self._simple else self._split(given, more)
 
-    def _wrong_names(self, given: dict[str, object]) -> str:
-        """Which names are missing or unknown; empty where all is well."""
+    def _name_faults(self, given: dict[str, object]) -> str:
+        """Describe the names that are missing or unknown; empty if there are none."""
         missing = self._required - given.keys()
-        extra = set() if self._more is not None else given.keys() - self._names
+        extra = set() if self._kwargs_name is not None else given.keys() - self._names
         return ", ".join(
             f"{' and '.join(sorted(map(str, names)))} {word}"
             for names, word in ((missing, "missing"), (extra, "unknown"))
             if names
         )
 
-    def _apart(self, given: dict[str, object]) -> tuple[dict[str, object], dict[str, object]]:
-        """The parameters' own arguments, and those that `**kwargs` takes."""
-        if self._more is None:
+    def _split_kwargs(self, given: dict[str, object]) -> tuple[dict[str, object], dict[str, object]]:
+        """Split the arguments into the parameters' own and those that `**kwargs` takes."""
+        if self._kwargs_name is None:
             return given, {}
-        nested = given.get(self._more)
+        nested = given.get(self._kwargs_name)
         more = dict(nested) if isinstance(nested, Mapping) else {}
         for name, value in given.items():
-            if name not in self._names or (name == self._more and not isinstance(nested, Mapping)):
+            if name not in self._names or (name == self._kwargs_name and not isinstance(nested, Mapping)):
                 more[name] = value
-        return {name: value for name, value in given.items() if name in self._names - {self._more}}, more
+        return {
+            name: value for name, value in given.items() if name in self._names - {self._kwargs_name}
+        }, more
 
     def _split(
         self, given: dict[str, object], more: dict[str, object]
@@ -194,9 +206,9 @@ class Arguments:
             name = parameter.name
             if parameter.kind in _POSITIONAL:
                 args.append(given.get(name, _LEFT_OUT))
-            elif name == self._rest:
-                args += self._rest_of(given)
-            elif name in given and name != self._more:
+            elif name == self._args_name:
+                args += self._var_args_of(given)
+            elif name in given and name != self._kwargs_name:
                 kwargs[name] = given[name]
         while args and args[-1] is _LEFT_OUT:
             args.pop()
@@ -204,72 +216,74 @@ class Arguments:
         filled = [default if arg is _LEFT_OUT else arg for arg, default in zip(args, defaults, strict=False)]
         return tuple(filled + args[len(filled) :]), {**kwargs, **more}
 
-    def _rest_of(self, given: dict[str, object]) -> list[object]:
-        found = given.get(self._rest or "", [])
+    def _var_args_of(self, given: dict[str, object]) -> list[object]:
+        found = given.get(self._args_name or "", [])
         if not isinstance(found, list):
-            raise DecodeError(f"argument {self._rest}: {misfit('a list', found)}", reason="arguments")
+            raise DecodeError(
+                f"argument {self._args_name}: {decode_error('a list', found)}", reason="arguments"
+            )
         return found
 
     def prepare(self) -> None:
         """Compile everything now, so that a bad annotation stops a worker at its start."""
-        _ = self._readers, self._more_converters
+        _ = self._readers, self._kwargs_converters
 
     @cached_property
     def _converters(self) -> dict[str, Converter]:
-        """Those of the parameters that are not JSON as they are."""
+        """The converters of the parameters that are not plain JSON."""
         found: dict[str, Converter] = {}
         hints = self._hints()
         for name in self._names:
-            if name == self._more or name not in hints:
+            if name == self._kwargs_name or name not in hints:
                 continue
             if (one := self._compiled(name, hints[name])) is not PLAIN:
                 found[name] = one
-        if self._rest is not None:
-            found[self._rest] = _many(found.get(self._rest, PLAIN), hints.get(self._rest))
+        if self._args_name is not None:
+            found[self._args_name] = _var_args(found.get(self._args_name, PLAIN), hints.get(self._args_name))
         return found
 
     @cached_property
-    def _sent_as_they_are(self) -> dict[str, frozenset[type]]:
-        """By parameter the classes whose values are sent without a further look. On the way of every task."""
-        apart = (self._rest, self._more)
-        return {name: _NOTHING if name in apart else self._of(name).kinds for name in self._names}
+    def _unchecked_kinds(self) -> dict[str, frozenset[type]]:
+        """For each parameter, the classes whose values are sent without a check. Used for every task."""
+        apart = (self._args_name, self._kwargs_name)
+        return {name: _NOTHING if name in apart else self._converter(name).kinds for name in self._names}
 
     @cached_property
     def _readers(self) -> list[tuple[str, frozenset[type], Callable[[object], object]]]:
-        """The parameters whose data are looked at: those classes may pass, the others are read. On the way of
+        """The parameters whose data is checked: data of these classes passes, other data is decoded. Used for
         every task."""
         found = self._converters.items()
         return [(name, one.kinds, one.decode) for name, one in found if one.decode is not None]
 
     @cached_property
-    def _more_converters(self) -> dict[str | None, Converter]:
-        """Those of what `**kwargs` takes: under None that of all, else by name."""
+    def _kwargs_converters(self) -> dict[str | None, Converter]:
+        """The converters of the arguments in `**kwargs`: by name, or one for all under None."""
         from streamq.convert.compile import unwrapped  # noqa: PLC0415 - for `**kwargs` only
         from streamq.convert.records import field_types, is_typed_dict  # noqa: PLC0415
 
-        annotation = self._hints().get(self._more or "", object)
+        annotation = self._hints().get(self._kwargs_name or "", object)
         if typing.get_origin(annotation) is typing.Unpack and is_typed_dict(
             kind := unwrapped(typing.get_args(annotation)[0])
         ):
             fields = field_types(typing.get_origin(kind) or kind, typing.get_args(kind))
             return {name: self._compiled(name, hint) for name, hint in fields.items()}
-        return {None: self._compiled(self._more or "", annotation)}
+        return {None: self._compiled(self._kwargs_name or "", annotation)}
 
-    def _of(self, name: str) -> Converter:
+    def _converter(self, name: str) -> Converter:
         return self._converters.get(name, PLAIN)
 
-    def _of_more(self, name: str) -> Converter:
-        found = self._more_converters
+    def _kwargs_converter(self, name: str) -> Converter:
+        found = self._kwargs_converters
         return found.get(name) or found.get(None, PLAIN)
 
     def _compiled(self, name: str, annotation: object) -> Converter:
         if any(annotation is known for known in UNTYPED):
             return PLAIN
-        if (one := json_scalars.one(annotation)) is not None:
+        if (one := json_scalars.find(annotation)) is not None:
             return one
         if annotation is list or annotation is dict:
             return json_scalars.bare(annotation, PLAIN)
-        from streamq.convert.compile import converter, shown  # noqa: PLC0415 - most producers have none of these
+        from streamq.convert.compile import annotation_text, converter  # noqa: PLC0415 - most producers need none of these
 
         if isinstance(annotation, typing.ParamSpecArgs | typing.ParamSpecKwargs):
             return PLAIN
@@ -283,12 +297,13 @@ class Arguments:
             return converter(annotation)
         except InvalidArguments as error:
             raise InvalidArguments(
-                f"parameter {name!r} of task type {self._name!r}, {shown(annotation)}: {error}"
+                f"parameter {name!r} of task type {self._name!r}, {annotation_text(annotation)}: {error}"
             ) from None
 
 
 def _unsealed(payload: bytes) -> object:
-    """The data of a payload that is no JSON: it may have gone through stages. Raises DecodeError."""
+    """Return the data of a payload that is not JSON: it may have gone through payload stages. Raise
+    DecodeError."""
     raw = opened(payload)
     try:
         return orjson.loads(raw)
@@ -311,20 +326,20 @@ def _is_unpacked(annotation: object) -> bool:
     return _is_unpack(annotation) or bool(getattr(annotation, "__unpacked__", False))
 
 
-def _many(one: Converter, annotation: object) -> Converter:
-    """The converter of what `*args` takes: a list, of which each item is annotated."""
+def _var_args(one: Converter, annotation: object) -> Converter:
+    """Return the converter for `*args`: a list whose items have the annotation."""
     if _is_unpacked(annotation):
         return one
     from streamq.convert.containers import items  # noqa: PLC0415 - for `*args` only
 
     def decode(data: object) -> object:
         if not isinstance(data, list):
-            raise misfit("a list", data)
+            raise decode_error("a list", data)
         return data if one.decode is None else items(data, one.read)
 
     def encode(value: object) -> object:
         if not isinstance(value, tuple | list):
-            raise wrong("a list", value)
+            raise unexpected_type("a list", value)
         return items(value, one.write)
 
     return Converter("list", encode, decode, frozenset({list}))

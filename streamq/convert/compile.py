@@ -1,6 +1,6 @@
-"""An annotation -> its converter: compiled once, and used for every task.
+"""Compile an annotation to its converter: once, then reused for every task.
 
-Owns the dispatch and the cache. InvalidArguments where no JSON could become what is asked for.
+Owns the dispatch and the cache. Raises InvalidArguments if no JSON could be decoded to the annotated type.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from enum import Enum
 from typing import Final
 
 from streamq.convert import containers, enums, json_scalars, models, records, unions
-from streamq.convert.converter import Converter, Refused
-from streamq.convert.natural import natural
-from streamq.convert.plain import PLAIN, UNTYPED
+from streamq.convert.converter import Converter, EncodeError
+from streamq.convert.one_way import to_data
 from streamq.convert.scalars import scalar
+from streamq.convert.untyped import PLAIN, UNTYPED
 from streamq.errors import InvalidArguments
 
 _WRAPPERS: Final[tuple[object, ...]] = tuple(
@@ -25,12 +25,12 @@ _WRAPPERS: Final[tuple[object, ...]] = tuple(
     if hasattr(typing, name)
 )
 _WRAPPER_NAMES: Final = ("ReadOnly", "Required", "NotRequired")
-"""Those of `typing_extensions`, where they are classes of its own."""
+"""The wrappers of `typing_extensions` that are classes of its own."""
 _BYTES: Final = (bytes, bytearray, memoryview)
 
 
 class Compiler:
-    """Converters of annotations. untyped: that of a value for which none promises anything."""
+    """Compile annotations to converters. untyped: the converter for values without a useful annotation."""
 
     def __init__(self, untyped: Converter) -> None:
         self._untyped = untyped
@@ -40,23 +40,23 @@ class Compiler:
         self._depth = 0
 
     def __call__(self, annotation: object) -> Converter:
-        """The converter for an annotation. Raises InvalidArguments where there can be none."""
+        """Return the converter for an annotation. Raise InvalidArguments if there can be none."""
         annotation = unwrapped(annotation)
         try:
             known = self._cache.get(annotation)
-        except TypeError:  # an unhashable piece of Annotated or Literal
+        except TypeError:  # an unhashable part of Annotated or Literal
             return self._make(annotation)
         return known if known is not None else self._compiled(annotation)
 
     def _compiled(self, annotation: object) -> Converter:
-        """Compile; other threads see all of it or nothing."""
+        """Compile under the lock: other threads see the complete result or nothing."""
         with self._lock:
             found = self._cache.get(annotation) or self._unfinished.get(annotation)
             if found is not None:
                 return found
             self._depth += 1
             try:
-                made = self._held(annotation)
+                made = self._compile_recursive(annotation)
                 if self._depth == 1:
                     self._cache.update(self._unfinished)
                 return made
@@ -65,22 +65,26 @@ class Compiler:
                 if self._depth == 0:
                     self._unfinished.clear()
 
-    def _held(self, annotation: object) -> Converter:
-        """Compile; a type that contains itself meets an unfinished converter on its way down."""
+    def _compile_recursive(self, annotation: object) -> Converter:
+        """Compile, with an unfinished converter in place that a recursive type finds on its way down."""
         made: Converter
-        # Not the methods themselves: there is no `made` yet.
+        # Lambdas, not the methods themselves: `made` does not exist yet.
         held = self._unfinished[annotation] = Converter(
-            shown(annotation),
+            annotation_text(annotation),
             lambda value: made.encode(value),  # noqa: PLW0108
             lambda data: made.read(data),  # noqa: PLW0108
         )
         made = self._make(annotation)
-        held.json, held.names, held.kinds = made.json, made.names, made.kinds  # for those who hold it already
+        held.json, held.names, held.kinds = (
+            made.json,
+            made.names,
+            made.kinds,
+        )  # for types that already refer to it
         self._unfinished[annotation] = made
         return made
 
     def _make(self, annotation: object) -> Converter:
-        if (one := json_scalars.one(annotation)) is not None:
+        if (one := json_scalars.find(annotation)) is not None:
             return one
         if annotation is list or annotation is dict:
             return json_scalars.bare(annotation, self._untyped)
@@ -96,7 +100,7 @@ class Compiler:
         kind = origin or annotation
         if _in(kind, _BYTES):
             raise InvalidArguments(
-                "bytes cannot be an argument: JSON has none; take text (base64) or a reference"
+                "bytes cannot be an argument: JSON has none. Take text (base64) or a reference"
             )
         return self._container(kind, args, annotation) or self._class(kind, args)
 
@@ -105,7 +109,7 @@ class Compiler:
             return self._tuple(args, bare=annotation is tuple or annotation is typing.Tuple)  # noqa: UP006
         inner = self(args[0]) if args and kind not in containers.MAPPINGS else self._untyped
         if kind in containers.LISTS:
-            return containers.listed(inner) if args else json_scalars.bare(list, self._untyped)
+            return containers.lists(inner) if args else json_scalars.bare(list, self._untyped)
         if kind in containers.SETS or kind is frozenset:
             return containers.sets(frozenset if kind is frozenset else set, inner)
         if kind is deque:
@@ -121,7 +125,7 @@ class Compiler:
             typing.get_origin(arg) is typing.Unpack or getattr(arg, "__unpacked__", False) for arg in args
         ):
             raise InvalidArguments(
-                f"tuple[{', '.join(map(shown, args))}] cannot be an argument: write tuple[T, ...]"
+                f"tuple[{', '.join(map(annotation_text, args))}] cannot be an argument: write tuple[T, ...]"
             )
         return containers.fixed([self(arg) for arg in args])
 
@@ -153,28 +157,29 @@ class Compiler:
         return scalar(kind) or self._opaque(kind)
 
     def _opaque(self, kind: object) -> Converter:
-        """For an annotation that nothing is known of: its values pass where JSON brings them back."""
+        """Return the converter for an annotation of unknown kind: its values pass if JSON brings them back
+        equal."""
 
         def encode(value: object) -> object:
             try:
                 data = self._untyped.encode(value)
-            except Refused as refused:
-                refused.fault += f"; nothing is known of its annotation {shown(kind)}"
+            except EncodeError as refused:
+                refused.fault += f"; the annotation {annotation_text(kind)} has no converter"
                 raise
             if isinstance(kind, type) and _instance(value, kind) and not _instance(data, kind):
-                raise Refused(
+                raise EncodeError(
                     f"a {type(value).__qualname__} would come back as a {type(data).__name__}, not as the "
-                    f"{shown(kind)} that is annotated: annotate a type that JSON has, or a dataclass"
+                    f"{annotation_text(kind)} that is annotated: annotate a JSON type, or a dataclass"
                 )
             return data
 
-        return Converter(shown(kind), encode, None, plain=True)
+        return Converter(annotation_text(kind), encode, None, plain=True)
 
 
 def _instance(value: object, kind: type) -> bool:
     try:
         return isinstance(value, kind)
-    except TypeError:  # a Protocol that is not for this
+    except TypeError:  # a Protocol without runtime checks
         return False
 
 
@@ -195,7 +200,7 @@ def _alias_value(annotation: object, origin: object, args: tuple[object, ...]) -
 
 
 def unwrapped(annotation: object) -> object:
-    """The annotation without Annotated, NewType, Required and Final."""
+    """Return the annotation without Annotated, NewType, Required and Final."""
     while True:
         origin = typing.get_origin(annotation)
         if origin is typing.Annotated or origin in _WRAPPERS or _is_wrapper(origin):
@@ -211,21 +216,27 @@ def _is_wrapper(origin: object) -> bool:
     return getattr(origin, "_name", None) in _WRAPPER_NAMES
 
 
-def shown(annotation: object) -> str:
-    """An annotation as people write it."""
+def annotation_text(annotation: object) -> str:
+    """Return an annotation as people write it."""
     name = getattr(annotation, "__qualname__", None) if not typing.get_args(annotation) else None
     return str(name or annotation).replace("typing.", "")
 
 
-def own(kind: type) -> Converter:
-    """The converter of a record's own class, for values that have no annotation."""
+def record_converter(kind: type) -> Converter:
+    """Return the converter for a record's own class, for values without an annotation."""
     return converter(kind)
 
 
 converter: Final = Compiler(PLAIN)
-"""For arguments: what has no annotation must be JSON that comes back equal."""
+"""For arguments: a value without an annotation must come back from JSON equal."""
 result: Final = Compiler(
-    Converter("any value", lambda value: natural(value, own, keys=True), None, kinds=PLAIN.kinds, plain=True)
+    Converter(
+        "any value",
+        lambda value: to_data(value, record_converter, keys=True),
+        None,
+        kinds=PLAIN.kinds,
+        plain=True,
+    )
 )
-"""For results: what has no annotation is written as JSON writes it. The work has been done: it is not refused
-because a tuple will arrive as a list."""
+"""For results: a value without an annotation is written in whatever form JSON has. The work is already done,
+so the result is not refused because a tuple will arrive as a list."""

@@ -1,6 +1,6 @@
-"""Lists, sets, tuples and the like: converters of what is in them, and of the whole.
+"""Convert lists, sets, tuples, mappings and their kinds: the items and the whole.
 
-Owns which class comes back for which annotation. The items' converters are given.
+Owns which class each annotation decodes to. The items' converters are given.
 """
 
 from __future__ import annotations
@@ -11,10 +11,18 @@ from typing import Any, Final, cast
 
 import orjson
 
-from streamq.convert.converter import Convert, Converter, Refused, kind_of, misfit, under, wrong
-from streamq.convert.json_scalars import unfit
-from streamq.convert.plain import PLAIN, exact, text_key
-from streamq.convert.same import same
+from streamq.convert.converter import (
+    Convert,
+    Converter,
+    EncodeError,
+    decode_error,
+    kind_of,
+    under,
+    unexpected_type,
+)
+from streamq.convert.json_scalars import unexpected_value
+from streamq.convert.round_trip import same
+from streamq.convert.untyped import PLAIN, exact, text_key
 from streamq.errors import DecodeError
 
 LISTS: Final[tuple[object, ...]] = (
@@ -26,7 +34,7 @@ LISTS: Final[tuple[object, ...]] = (
     abc.Reversible,
 )
 Make = Callable[[Any], Any]
-"""A class whose objects are made of the items, or of a dict."""
+"""A class that is constructed from the items, or from a dict."""
 SETS: Final[tuple[object, ...]] = (set, abc.Set, abc.MutableSet)
 MAPPINGS: Final[dict[object, Make]] = {
     dict: dict, abc.Mapping: dict, abc.MutableMapping: dict, OrderedDict: OrderedDict, Counter: Counter,
@@ -36,63 +44,63 @@ _TEXT: Final[frozenset[type]] = frozenset({str})
 
 
 def items(values: Iterable[object], convert: Convert) -> list[object]:
-    """Each one converted; the error says which it was."""
+    """Convert each item. An error names the item's position."""
     found: list[object] = []
     n = 0
     try:
         for n, item in enumerate(values):  # noqa: B007 - the error needs it
             found.append(convert(item))
-    except Refused as refused:
+    except EncodeError as refused:
         raise refused.under(f"[{n}]") from None
     except DecodeError as error:
         raise under(f"[{n}]", error) from None
     return found
 
 
-def listed(inner: Converter) -> Converter:
-    """list[T] and the abstract kinds of it, which all come back as a list."""
+def lists(inner: Converter) -> Converter:
+    """Return the converter for list[T] and its abstract base classes, which all decode to a list."""
     return _plain_list(inner) if inner.plain else _iterable("list", list, (list,), inner)
 
 
 def _plain_list(inner: Converter) -> Converter:
-    """A list of what is JSON as it is: checked, and neither copied nor rebuilt."""
+    """Return the converter for a list of JSON values: checked, neither copied nor rebuilt."""
     kinds, read = inner.kinds, inner.decode
 
     def decode(data: object) -> object:
         if not isinstance(data, list):
-            raise misfit("a list", data)
+            raise decode_error("a list", data)
         if read is not None and not kinds.issuperset(map(type, data)):
             items(data, inner.read)
         return data
 
     def encode(value: object) -> object:
         if not isinstance(value, list):
-            raise unfit("a list", value)
+            raise unexpected_value("a list", value)
         if inner is PLAIN:
             return exact(value)
         if value.__class__ is list and kinds.issuperset(map(type, value)):
             return value
         found = items(value, inner.write)
         if value.__class__ is not list and found != value:
-            raise Refused(f"{kind_of(value)} would come back as a list that is not equal to it")
+            raise EncodeError(f"{kind_of(value)} would come back as a list that is not equal to it")
         return found
 
     return Converter("list", encode, decode, _JSON_LIST, plain=True)
 
 
 def sets(kind: type, inner: Converter) -> Converter:
-    """set[T] and frozenset[T]."""
+    """Return the converter for set[T] or frozenset[T]."""
     return _iterable(kind.__name__, kind, (set, frozenset), inner)
 
 
 def deques(inner: Converter) -> Converter:
-    """deque[T]; one with a limit would come back without it."""
+    """Return the converter for deque[T]. A deque with a maxlen is refused: it would come back without it."""
     found = _iterable("deque", deque, (deque,), inner)
     plain = found.encode
 
     def encode(value: object) -> object:
         if getattr(value, "maxlen", None) is not None:
-            raise Refused("a deque's maxlen would be lost: pass a list")
+            raise EncodeError("a deque's maxlen would be lost: pass a list")
         return plain(value)
 
     return Converter(found.name, encode, found.decode, found.json)
@@ -104,45 +112,45 @@ def _iterable(name: str, make: Make, takes: tuple[type, ...], inner: Converter) 
 
     def decode(data: object) -> object:
         if not isinstance(data, list):
-            raise misfit("a list", data)
+            raise decode_error("a list", data)
         return make(data if inner.decode is None or kinds.issuperset(map(type, data)) else items(data, read))
 
     def encode(value: object) -> object:
         if not isinstance(value, takes):
-            raise wrong(f"a {name}", value, f"pass {name}(…), or annotate its own type")
+            raise unexpected_type(f"a {name}", value, f"pass {name}(…), or annotate its own type")
         given = cast("Iterable[object]", value)
-        ordered = in_order(given) if unordered else list(given)
+        ordered = sorted_items(given) if unordered else list(given)
         found = ordered if kinds.issuperset(map(type, ordered)) else items(ordered, write)
         if not unordered and value.__class__ not in takes and not make(value) == value:
-            raise Refused(f"{kind_of(value)} would come back as a {name} that is not equal to it")
+            raise EncodeError(f"{kind_of(value)} would come back as a {name} that is not equal to it")
         return found
 
     return Converter(name, encode, decode, _JSON_LIST)
 
 
-def in_order(values: Iterable[Any]) -> list[object]:
-    """The same for equal sets in every process: an idempotency key compares payloads."""
+def sorted_items(values: Iterable[Any]) -> list[object]:
+    """Sort, so that equal sets are written alike in every process: idempotency keys compare payloads."""
     found = list(values)
     try:
-        # Sets compare by inclusion, which is no order.
+        # Comparing sets tests inclusion, which is not a total order.
         return sorted(found, key=repr) if any(isinstance(one, frozenset) for one in found) else sorted(found)
     except (TypeError, ArithmeticError):
         return sorted(found, key=repr)
 
 
 def fixed(inner: list[Converter]) -> Converter:
-    """tuple[A, B]: so many items, each of its own kind."""
+    """Return the converter for tuple[A, B]: a fixed number of items, each with its own type."""
     many = len(inner)
 
     def decode(data: object) -> object:
         if not isinstance(data, list) or len(data) != many:
-            raise misfit(f"a list of {many}", data)
+            raise decode_error(f"a list of {many}", data)
         return tuple(_each(data, [one.read for one in inner]))
 
     def encode(value: object) -> object:
         if not isinstance(value, tuple) or len(value) != many:
             had = f"one of {len(value)}" if isinstance(value, tuple) else kind_of(value)
-            raise Refused(f"a tuple of {many} is wanted, not {had}")
+            raise EncodeError(f"expected a tuple of {many}, got {had}")
         return _each(value, [one.encode for one in inner])
 
     return Converter("tuple", encode, decode, _JSON_LIST)
@@ -150,16 +158,16 @@ def fixed(inner: list[Converter]) -> Converter:
 
 def _each(values: Iterable[object], converts: list[Convert]) -> list[object]:
     turn = iter(converts)
-    return items(values, lambda item: next(turn)(item))  # noqa: PLW0108 - another one for each item
+    return items(values, lambda item: next(turn)(item))  # noqa: PLW0108 - a different converter for each item
 
 
 def variadic(inner: Converter) -> Converter:
-    """tuple[T, ...]."""
+    """Return the converter for tuple[T, ...]."""
     return _iterable("tuple", tuple, (tuple,), inner)
 
 
 def mapping(make: Make, keys: Converter | None, inner: Converter) -> Converter:
-    """dict[K, V] and its kinds. keys: None where they are text."""
+    """Return the converter for dict[K, V] and its kinds. keys: None if the keys are str."""
     if keys is None and inner.plain and make is dict:
         return _plain_mapping(inner)
     name: str = getattr(make, "__name__", "dict")
@@ -167,7 +175,7 @@ def mapping(make: Make, keys: Converter | None, inner: Converter) -> Converter:
 
     def decode(data: object) -> object:
         if not isinstance(data, dict):
-            raise misfit("an object", data)
+            raise decode_error("an object", data)
         found: dict[object, object] = {}
         for key, item in data.items():
             try:
@@ -178,7 +186,7 @@ def mapping(make: Make, keys: Converter | None, inner: Converter) -> Converter:
 
     def encode(value: object) -> object:
         if not isinstance(value, abc.Mapping if make is dict else make):  # type: ignore[arg-type]
-            raise wrong(f"a {name}", value)
+            raise unexpected_type(f"a {name}", value)
         return _entries(cast("abc.Mapping[object, object]", value), make, name, write_key, inner)
 
     return Converter(name, encode, decode, frozenset({dict}))
@@ -195,19 +203,20 @@ def _entries(
     for key, item in value.items():
         written = write_key(key)
         if written in found:
-            raise Refused(f"two of its keys would both be written as {written!r:.60}")
+            raise EncodeError(f"two of its keys would be written alike, as {written!r:.60}")
         found[written] = _entry(key, item, inner.write)
     check_base(value, make, name)
     return found
 
 
 def _plain_mapping(inner: Converter) -> Converter:
-    """dict[str, T] of what is JSON as it is: checked, and neither copied nor rebuilt."""
+    """Return the converter for a dict[str, T] of values that are JSON already: checked, neither copied nor
+    rebuilt."""
     kinds, read = inner.kinds, inner.decode
 
     def decode(data: object) -> object:
         if not isinstance(data, dict):
-            raise misfit("an object", data)
+            raise decode_error("an object", data)
         if read is not None and not kinds.issuperset(map(type, data.values())):
             for key, item in data.items():
                 try:
@@ -218,7 +227,7 @@ def _plain_mapping(inner: Converter) -> Converter:
 
     def encode(value: object) -> object:
         if not isinstance(value, abc.Mapping):
-            raise unfit("a dict", value)
+            raise unexpected_value("a dict", value)
         if inner is PLAIN:
             return exact(value)
         if (
@@ -233,15 +242,15 @@ def _plain_mapping(inner: Converter) -> Converter:
 
 
 def check_base(value: abc.Mapping[object, object], make: Make, name: str) -> None:
-    """Raise Refused where a mapping of another class holds more than what it is made into."""
+    """Raise EncodeError if a mapping of another class holds more than the class it is decoded to."""
     if value.__class__ is not make and make(dict(value.items())) != value:
-        raise Refused(f"{kind_of(value)} would come back as a {name} that is not equal to it")
+        raise EncodeError(f"{kind_of(value)} would come back as a {name} that is not equal to it")
 
 
 def _entry(key: object, item: object, convert: Convert) -> object:
     try:
         return convert(item)
-    except Refused as refused:
+    except EncodeError as refused:
         raise refused.under(f".{key}") from None
 
 
@@ -250,11 +259,11 @@ def _text_key(key: object) -> str:
 
 
 TEXT_KEYS: Final = Converter("str", _text_key, None)
-"""Keys that are JSON's own."""
+"""For keys that are text already."""
 
 
 def keys(inner: Converter) -> Converter:
-    """The converter of a dict's keys: what is no text in JSON is written as JSON text."""
+    """Return the converter for a dict's keys: a key that is not text in JSON is written as JSON text."""
 
     def decode(name: object) -> object:
         for data in _meanings(name, inner):
@@ -262,28 +271,30 @@ def keys(inner: Converter) -> Converter:
                 return inner.read(data)
             except DecodeError:
                 continue
-        raise misfit(f"a key that is {inner.name}", name)
+        raise decode_error(f"a key that is {inner.name}", name)
 
     def encode(key: object) -> str:
         try:
             data = inner.encode(key)
-        except Refused as refused:
+        except EncodeError as refused:
             fault = f"the key {key!r:.60}: {refused.fault}"
-            raise Refused(fault, changed=refused.changed, unfit=refused.unfit) from None
+            raise EncodeError(fault, changed=refused.changed, wrong_type=refused.wrong_type) from None
         name = data if isinstance(data, str) else orjson.dumps(data).decode()
         try:
             back = decode(name)
         except DecodeError:
             back = None
         if not same(key, back):
-            raise Refused(f"the key {key!r:.60} would come back as {back!r:.60}: annotate keys of one type")
+            raise EncodeError(
+                f"the key {key!r:.60} would come back as {back!r:.60}: annotate keys of one type"
+            )
         return name
 
     return Converter(inner.name, encode, decode, frozenset({str}))
 
 
 def _meanings(name: object, inner: Converter) -> list[object]:
-    """What a key's text can be as JSON data: what its type is written as comes first."""
+    """Return the JSON values that a key's text can stand for, the form its type is written in first."""
     if inner.json == {str} or not isinstance(name, str):
         return [name]
     try:
@@ -298,20 +309,20 @@ def _number_key(kind: type) -> Converter:
         if data.__class__ is kind:
             return data
         try:
-            return kind(data) if isinstance(data, str) and kind is int else _misfit(kind, data)
+            return kind(data) if isinstance(data, str) and kind is int else _bad_key(kind, data)
         except ValueError:
-            return _misfit(kind, data)
+            return _bad_key(kind, data)
 
     def encode(value: object) -> object:
         if not isinstance(value, kind):
-            raise wrong(f"a key that is {kind.__name__}", value)
+            raise unexpected_type(f"a key that is {kind.__name__}", value)
         return kind(value)
 
     return Converter(kind.__name__, encode, decode, frozenset({kind}))
 
 
-def _misfit(kind: type, data: object) -> object:
-    raise misfit(f"a key that is {kind.__name__}", data)
+def _bad_key(kind: type, data: object) -> object:
+    raise decode_error(f"a key that is {kind.__name__}", data)
 
 
 NUMBER_KEYS: Final[dict[object, Converter]] = {kind: keys(_number_key(kind)) for kind in (int, bool)}

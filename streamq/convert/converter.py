@@ -1,7 +1,7 @@
-"""What a converter is, and the two ways in which one says no.
+"""Define what a converter is, and the error of each direction.
 
-Owns `Converter`, the error of each direction with its place, and how a value is shown in them. Knows no
-annotation.
+Owns `Converter`, EncodeError and the helpers that build both errors with the position of the fault, and how a
+value is shown in them. Knows no annotation.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ SCALARS: Final[frozenset[type]] = frozenset({str, int, float, bool, type(None)})
 
 
 class _State(threading.local):
-    """trusting: what is written now is read back by a converter further out, which must not be done at each
-    level: a tree of unions would take exponential time."""
+    """Per-thread state. trusting: an enclosing converter reads back what is written now; doing so at each
+    level would take exponential time in a tree of unions."""
 
     trusting = False
 
@@ -32,13 +32,13 @@ STATE: Final = _State()
 
 @dataclass(slots=True)
 class Converter:
-    """One annotation in both directions.
+    """Convert values of one annotation in both directions.
 
-    name: for messages. encode: a value -> plain JSON data; raises Refused for what would not come back.
-    decode: JSON data -> the value, raises DecodeError; None where the data is the value.
-    json: the classes of the JSON data that `encode` usually writes; empty where it may be any.
-    names: of an object's fields, all and those that are required; None where others may be read too.
-    kinds: the classes whose values are JSON as they are and need no look, in either direction.
+    name: for messages. encode: a value -> JSON data; raises EncodeError if the value would not come back.
+    decode: JSON data -> the value, raises DecodeError; None if the data is the value.
+    json: the classes of the JSON data that `encode` usually writes; empty if it may be any.
+    names: an object's field names, all and the required ones; None if others may be read too.
+    kinds: the classes whose values are JSON already and need no check, in either direction.
     plain: whether the data is the value itself: `decode` then only checks it.
     """
 
@@ -51,15 +51,15 @@ class Converter:
     plain: bool = False
 
     def read(self, data: object) -> object:
-        """The value that JSON data stands for."""
+        """Return the value that JSON data stands for."""
         return data if self.decode is None or data.__class__ in self.kinds else self.decode(data)
 
     def write(self, value: object) -> object:
-        """The JSON data of a value."""
+        """Return the JSON data for a value."""
         return value if value.__class__ in self.kinds else self.encode(value)
 
     def claims(self, data: object) -> bool:
-        """Whether the form of the data alone lets it be this one's."""
+        """Return whether the data's class and field names alone allow it to be this converter's."""
         if self.json and data.__class__ not in self.json:
             return False
         if self.names is None:
@@ -67,50 +67,50 @@ class Converter:
         return isinstance(data, dict) and self.names[1] <= data.keys() <= self.names[0]
 
 
-class Refused(Exception):
-    """A value that must not be sent. `changed`: JSON could hold it, but it would come back as another.
-    `unfit`: it is of another kind than the annotation names."""
+class EncodeError(Exception):
+    """A value cannot be sent. `changed`: JSON can hold it, but it would come back as another value.
+    `wrong_type`: its type is not the annotated one."""
 
-    def __init__(self, fault: str, *, changed: bool = True, unfit: bool = False) -> None:
+    def __init__(self, fault: str, *, changed: bool = True, wrong_type: bool = False) -> None:
         super().__init__(fault)
         self.fault = fault
         self.changed = changed
-        self.unfit = unfit
+        self.wrong_type = wrong_type
         self._path: list[str] = []
 
-    def under(self, name: str) -> Refused:
-        """The same error with one more level of its place in front."""
+    def under(self, name: str) -> EncodeError:
+        """Prefix the position with one more step, and return this error."""
         self._path.append(name)
         return self
 
     @property
     def place(self) -> str:
-        """Where in the value, such as `items[3].price`; empty for the value itself."""
+        """Return the position within the value, such as `items[3].price`; empty for the value itself."""
         steps = self._path[::-1]
         shown = [*steps[:12], "…"] if len(steps) > 12 else steps
         return "".join(shown).lstrip(".")
 
 
-def wrong(wanted: str, value: object, fix: str = "") -> Refused:
-    """The refusal of a value that is not of the kind that the annotation names."""
-    fault = f"{wanted} is wanted, not {kind_of(value)}" + (f": {fix}" if fix else "")
-    return Refused(fault, unfit=True)
+def unexpected_type(wanted: str, value: object, fix: str = "") -> EncodeError:
+    """Return the error for a value whose type is not the annotated one."""
+    fault = f"expected {wanted}, got {kind_of(value)}" + (f": {fix}" if fix else "")
+    return EncodeError(fault, wrong_type=True)
 
 
-def misfit(wanted: str, value: object) -> DecodeError:
-    """The error for JSON data that cannot become what was wanted."""
-    return DecodeError(f"wanted {wanted}, got {short(value)}", reason="arguments")
+def decode_error(wanted: str, value: object) -> DecodeError:
+    """Return the error for JSON data that cannot be decoded to the expected type."""
+    return DecodeError(f"expected {wanted}, got {short(value)}", reason="arguments")
 
 
 def under(name: str, error: DecodeError) -> DecodeError:
-    """The error with one more level of its place in front."""
+    """Return the error with its position prefixed with one more step."""
     text = str(error)
     joint = "" if text.startswith(("[", ".")) else ": "
     return DecodeError(f"{name}{joint}{text}", reason=error.reason)
 
 
 def short(value: object) -> str:
-    """A value as a message shows it: cut, and never raising."""
+    """Return a value's repr for a message: truncated, and never raising."""
     try:
         shown = repr(value)
     except Exception:  # noqa: BLE001 - a user's own repr
@@ -119,5 +119,5 @@ def short(value: object) -> str:
 
 
 def kind_of(value: object) -> str:
-    """The class of a value, as a message names it."""
+    """Return a description of a value's class for a message."""
     return "None" if value is None else f"a value of type {type(value).__qualname__}"

@@ -1,6 +1,6 @@
-"""str, int, bool, None, list and dict: JSON as they are, and checked to be what the annotation names.
+"""Check str, int, bool, None, list and dict: JSON types that need no conversion.
 
-Owns which JSON classes each takes. Converts nothing but subclasses, which are sent as their base.
+Owns which JSON classes each accepts. Converts only subclasses, which are sent as their base class.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ import typing
 from collections.abc import Iterable
 from typing import Final
 
-from streamq.convert.converter import Converter, Refused, misfit, wrong
-from streamq.convert.plain import foreign, walk
+from streamq.convert.converter import Converter, EncodeError, decode_error, unexpected_type
+from streamq.convert.untyped import no_json_form, walk
 
 _NONE: Final = type(None)
 
 
 def checked(kinds: Iterable[type]) -> Converter:
-    """Return the converter of values of exactly these classes, each str, int, bool or NoneType.
+    """Return the converter for values of exactly these classes, each str, int, bool or NoneType.
 
-    A bool is no int. Subclasses of str and int are taken and sent as their base.
+    A bool is not an int. Subclasses of str and int are accepted and sent as their base class.
     """
     taken = frozenset(kinds)
     bases = tuple(taken - {bool, _NONE})
@@ -28,14 +28,14 @@ def checked(kinds: Iterable[type]) -> Converter:
     def decode(data: object) -> object:
         if data.__class__ in taken:
             return data
-        raise misfit(name, data)
+        raise decode_error(name, data)
 
     def encode(value: object) -> object:
         if value.__class__ in taken:
             return value
         if isinstance(value, bases) and not isinstance(value, bool):
             return walk(value)
-        raise unfit(f"{'an' if name[0] == 'i' else 'a'} {name}" if name != "None" else name, value)
+        raise unexpected_value(f"{'an' if name[0] == 'i' else 'a'} {name}" if name != "None" else name, value)
 
     return Converter(name, encode, decode, taken, kinds=taken, plain=True)
 
@@ -50,32 +50,33 @@ _ONE: Final = (
 )  # fmt: skip
 
 
-def one(annotation: object) -> Converter | None:
-    """Return the converter of an annotation of this module; None for any other."""
+def find(annotation: object) -> Converter | None:
+    """Return the converter for an annotation of this module; None for any other."""
     return next((found for known, found in _ONE if annotation is known), None)
 
 
-def unfit(wanted: str, value: object) -> Refused:
-    """Return the refusal of a value of another class; says what to do where it is of no JSON class at all."""
+def unexpected_value(wanted: str, value: object) -> EncodeError:
+    """Return the error for a value of the wrong class. If no JSON type fits its class, the error names the
+    fix."""
     if isinstance(value, str | int | float | list | dict | None):
-        return wrong(wanted, value)
-    found = foreign(value)
-    return Refused(f"{wanted} is wanted, and {found.fault}", unfit=True)
+        return unexpected_type(wanted, value)
+    found = no_json_form(value)
+    return EncodeError(f"expected {wanted}: {found.fault}", wrong_type=True)
 
 
 def bare(kind: type, untyped: Converter) -> Converter:
-    """list or dict, of which nothing is said but that."""
+    """Return the converter for a list or dict without item types."""
     wanted, given = f"a {kind.__name__}", "an object" if kind is dict else f"a {kind.__name__}"
 
     def decode(data: object) -> object:
         if data.__class__ is not kind:
-            raise misfit(given, data)
+            raise decode_error(given, data)
         return data
 
     def encode(value: object) -> object:
         data: object = untyped.encode(value)
         if data.__class__ is not kind:
-            raise unfit(wanted, value)
+            raise unexpected_value(wanted, value)
         return data
 
     return Converter(kind.__name__, encode, decode, frozenset({kind}), plain=True)

@@ -1,7 +1,6 @@
-"""Values without parts that JSON has no form for: moments, numbers, identifiers, addresses, paths.
+"""Convert values without parts that JSON has no type for: times, numbers, identifiers, addresses, paths.
 
-Owns the text form of each. Knows subclasses: they are written as their base and read as what the
-annotation names.
+Owns the text form of each. Subclasses are written as their base class and read as the annotated class.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from pathlib import PurePath
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from streamq.convert.converter import Converter, Refused, kind_of, misfit, wrong
-from streamq.convert.plain import finite, foreign, text, whole
-from streamq.convert.same import same
+from streamq.convert.converter import Converter, EncodeError, decode_error, kind_of, unexpected_type
+from streamq.convert.round_trip import same
+from streamq.convert.untyped import finite, integer, no_json_form, text
 
 _FOLD: Final = "[fold=1]"
-"""Behind a naive moment: the second of the two hours of a clock that is put back. As RFC 9557 writes tags."""
+"""Suffix of a naive time in the second of the two equal hours when clocks go back. Syntax as in RFC 9557."""
 _EXACT: Final = 2.0**33
-"""Seconds, some 270 years: up to there a float holds the microseconds."""
+"""Seconds, about 270 years: up to this a float is exact to the microsecond."""
 _MICROSECOND: Final = timedelta(microseconds=1)
 _TEXT: Final[frozenset[type]] = frozenset({str})
 _WHOLE: Final[frozenset[type]] = frozenset({int})
@@ -29,8 +28,8 @@ _NUMBERS: Final[frozenset[type]] = frozenset({int, float})
 
 
 class _Form(NamedTuple):
-    """json: the classes that are written; reads: those that are read; also: those of values that are taken
-    besides the class itself."""
+    """How a type is written and read. json: the classes that are written; reads: the classes that are read;
+    also: classes that are accepted besides the type itself."""
 
     write: Callable[[Any], object]
     read: Callable[[type, Any], object]
@@ -61,7 +60,7 @@ def _seconds(value: timedelta) -> float | str:
 def _read_seconds(kind: Any, data: str | float) -> object:
     if isinstance(data, str):
         exact = Decimal(data)
-        if exact.adjusted() > 20:  # or a short text would make an enormous number
+        if exact.adjusted() > 20:  # otherwise a short text could produce an enormous number
             raise ValueError
         return kind(microseconds=int(exact * 10**6))
     return kind(seconds=float(data))
@@ -70,13 +69,13 @@ def _read_seconds(kind: Any, data: str | float) -> object:
 def _decimal(value: Any) -> object:
     if isinstance(value, Decimal):
         return Decimal.__str__(value)
-    return finite(float(value)) if isinstance(value, float) else whole(int(value))
+    return finite(float(value)) if isinstance(value, float) else integer(int(value))
 
 
 def _number(value: float) -> object:
     if isinstance(value, float):
         return finite(float.__float__(value))
-    return whole(value if isinstance(value, bool) else int.__index__(value))
+    return integer(value if isinstance(value, bool) else int.__index__(value))
 
 
 def _read_number(kind: Any, data: object) -> object:
@@ -85,7 +84,7 @@ def _read_number(kind: Any, data: object) -> object:
 
 def _date(value: date) -> str:
     if isinstance(value, datetime):
-        raise wrong("a date", value, "pass value.date()")
+        raise unexpected_type("a date", value, "pass value.date()")
     return date.isoformat(value)
 
 
@@ -93,14 +92,14 @@ def _from_text(kind: Any, data: object) -> object:
     return kind(data)
 
 
-def _real(kind: type) -> type:
-    """The class itself: a test library may have put its own in its place while this is imported."""
+def _stdlib_class(kind: type) -> type:
+    """Return the standard library's class: a test library may have replaced it during this import."""
     return next(base for base in kind.__mro__ if base.__module__ == "datetime")
 
 
 _FORMS: Final[dict[type, _Form]] = {
-    _real(datetime): _Form(_moment, _read_moment),
-    _real(date): _Form(_date, _read_moment),
+    _stdlib_class(datetime): _Form(_moment, _read_moment),
+    _stdlib_class(date): _Form(_date, _read_moment),
     time: _Form(_moment, _read_moment),
     timedelta: _Form(_seconds, _read_seconds, frozenset({float}), reads=_NUMBERS | _TEXT),
     UUID: _Form(str, _from_text),
@@ -113,14 +112,14 @@ _FORMS: Final[dict[type, _Form]] = {
     ipaddress.IPv6Address: _Form(str, _from_text),
     ipaddress.IPv4Network: _Form(str, _from_text),
     ipaddress.IPv6Network: _Form(str, _from_text),
-    # Of these only subclasses are converted: the classes themselves are JSON.
+    # Only subclasses of these are converted: the classes themselves are JSON.
     str: _Form(text, _from_text, also=(str,)),
-    int: _Form(lambda value: whole(int.__index__(value)), _from_text, _WHOLE, also=(int,), reads=_WHOLE),
+    int: _Form(lambda value: integer(int.__index__(value)), _from_text, _WHOLE, also=(int,), reads=_WHOLE),
 }
 
 
 def scalar(kind: type) -> Converter | None:
-    """The converter for a class of this module or a subclass of one; None for any other."""
+    """Return the converter for a class of this module or a subclass of one; None for any other."""
     for base in kind.__mro__:
         if base in _FORMS:
             return _converter(kind, base, _FORMS[base])
@@ -132,18 +131,18 @@ def _converter(kind: type, base: type, form: _Form) -> Converter:
 
     def decode(data: object) -> object:
         if data.__class__ not in form.reads:
-            raise misfit(name, data)
+            raise decode_error(name, data)
         try:
             return form.read(kind, data)
         except (ValueError, TypeError, AttributeError, ArithmeticError):
-            raise misfit(name, data) from None
+            raise decode_error(name, data) from None
 
     def encode(value: object) -> object:
         if not isinstance(value, takes) or isinstance(value, bool):
             raise (
-                foreign(value)
+                no_json_form(value)
                 if isinstance(value, bytes)
-                else wrong(f"a {name}", value, f"pass a {name}, or annotate what it is")
+                else unexpected_type(f"a {name}", value, f"pass a {name}, or annotate what it is")
             )
         data = form.write(value)
         if value.__class__ is float and kind is float:
@@ -151,11 +150,11 @@ def _converter(kind: type, base: type, form: _Form) -> Converter:
         try:
             back = form.read(kind, data)
         except Exception as error:  # noqa: BLE001 - a subclass may want other arguments
-            raise Refused(f"a {name} cannot be made of {data!r:.80}: {error}") from None
+            raise EncodeError(f"cannot construct a {name} from {data!r:.80}: {error}") from None
         if not same(value, back) and not (
             isinstance(back, kind) and isinstance(value, form.also) and back == value
         ):
-            raise Refused(f"{kind_of(value)} would come back as another value, {back!r:.80}")
+            raise EncodeError(f"{kind_of(value)} would come back as another value, {back!r:.80}")
         return data
 
     return Converter(name, encode, decode, form.json)

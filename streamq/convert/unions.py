@@ -1,4 +1,4 @@
-"""Unions: the member is found again by the form of the data alone.
+"""Convert unions: the data's form alone tells which member it is.
 
 Owns which member data is read as. A value whose data another member would claim is refused.
 """
@@ -10,9 +10,18 @@ from typing import Final
 
 import orjson
 
-from streamq.convert.converter import STATE, Convert, Converter, Refused, kind_of, misfit, short, wrong
-from streamq.convert.json_scalars import checked, unfit
-from streamq.convert.same import same
+from streamq.convert.converter import (
+    STATE,
+    Convert,
+    Converter,
+    EncodeError,
+    decode_error,
+    kind_of,
+    short,
+    unexpected_type,
+)
+from streamq.convert.json_scalars import checked, unexpected_value
+from streamq.convert.round_trip import same
 from streamq.errors import DecodeError
 
 _NONE: Final = frozenset({type(None)})
@@ -20,7 +29,7 @@ _ANY: Final = (str, int, float, bool, type(None), dict, list)
 
 
 def optional(inner: Converter) -> Converter:
-    """T | None, the usual union."""
+    """Return the converter for T | None, the most common union."""
     write, read = inner.write, inner.read
 
     def decode(data: object) -> object:
@@ -31,7 +40,7 @@ def optional(inner: Converter) -> Converter:
             return None
         data = write(value)
         if data is None:
-            raise Refused(f"{short(value)} would come back as None")
+            raise EncodeError(f"{short(value)} would come back as None")
         return data
 
     return Converter(
@@ -45,12 +54,12 @@ def optional(inner: Converter) -> Converter:
 
 
 def union(members: Sequence[tuple[object, Converter]]) -> Converter:
-    """A | B | …, of the annotations and their converters."""
+    """Return the converter for A | B | …, given the annotations and their converters."""
     converters = [one for _, one in members]
     kinds = frozenset[type]().union(*(one.kinds for one in converters))
     for one in converters:
         if one.decode is None and all(other.plain for other in converters):
-            return one  # it takes whatever is JSON
+            return one  # it accepts any JSON value
     if all(one.kinds and one.kinds == one.json for one in converters):
         return checked(kinds)
     found = [one for one in converters if one.kinds != _NONE]
@@ -66,19 +75,19 @@ def _name(annotation: object, converter: Converter) -> str:
 
 
 def _plain(name: str, members: list[Converter], kinds: frozenset[type]) -> Converter:
-    """The union of members whose data are the values themselves: there is nothing to be told apart."""
+    """Return the converter for a union of members whose data is the value itself."""
 
     def decode(data: object) -> object:
         return _first(members, name, data)
 
     def encode(value: object) -> object:
-        refused: Refused | None = None
+        refused: EncodeError | None = None
         for one in members:
             try:
                 return one.write(value)
-            except Refused as error:
+            except EncodeError as error:
                 refused = _better(refused, error, of_own=True)
-        raise refused if refused is not None and refused.place else unfit(name, value)
+        raise refused if refused is not None and refused.place else unexpected_value(name, value)
 
     json = frozenset[type]().union(*(one.json for one in members))
     return Converter(name, encode, decode, json, kinds=kinds, plain=True)
@@ -90,7 +99,8 @@ def _union(name: str, converters: list[Converter]) -> Converter:
     members = (*typed, *plains)
 
     def decode(data: object) -> object:
-        """The member that writes exactly such data; else the first that reads it, plain text last."""
+        """Decode with the member that writes exactly this data, else the first that reads it; plain text
+        last."""
         kind = data.__class__
         found = _read(typed, data, strict=kind in plain)
         if found is not None and (found[1] or kind not in plain or kind is str):
@@ -98,24 +108,24 @@ def _union(name: str, converters: list[Converter]) -> Converter:
         return _first(plains, name, data)
 
     def encode(value: object) -> object:
-        refused: Refused | None = None
+        refused: EncodeError | None = None
         for one in members:
             try:
                 data = _trusting(one, value)
-            except Refused as error:
+            except EncodeError as error:
                 refused = _better(refused, error, of_own=not one.plain)
                 continue
             back = value if STATE.trusting else _read_back(decode, data)
             if same(value, back):
                 return data
             refused = _ambiguous(name, value, back)
-        raise refused or wrong(name, value)
+        raise refused or unexpected_type(name, value)
 
     return Converter(name, encode, decode)
 
 
 def _first(plains: list[Converter], name: str, data: object) -> object:
-    """What the first of these reads; they are plain, so that it is the data itself."""
+    """Return what the first matching member reads. The members are plain, so it is the data itself."""
     claiming = [one for one in plains if one.claims(data)]
     for one in claiming:
         try:
@@ -123,15 +133,15 @@ def _first(plains: list[Converter], name: str, data: object) -> object:
         except DecodeError:
             if len(claiming) == 1:
                 raise
-    raise misfit(name, data)
+    raise decode_error(name, data)
 
 
 def _read(typed: list[Converter], data: object, *, strict: bool) -> tuple[object, bool] | None:
-    """What a member makes of the data, and whether it writes exactly such data. strict: a plain member
-    would take it, so those members do not count that do not write such data at all."""
+    """Return what a member reads from the data, and whether that member writes exactly this data. strict: a
+    plain member would accept the data, so members that never write such data are skipped."""
     claiming = [one for one in typed if one.claims(data)]
     if not strict and len(claiming) == 1:
-        typed = claiming  # what it writes need not be looked at, which would take long in a deep tree
+        typed = claiming  # skip comparing what it writes, which would take long in a deep tree
     first: tuple[object, bool] | None = None
     for one in typed:
         if strict and one.json and data.__class__ not in one.json:
@@ -146,11 +156,11 @@ def _read(typed: list[Converter], data: object, *, strict: bool) -> tuple[object
     return first
 
 
-def _ambiguous(name: str, value: object, back: object) -> Refused:
+def _ambiguous(name: str, value: object, back: object) -> EncodeError:
     if back is NotImplemented:
-        return wrong(name, value)
-    return Refused(
-        f"{kind_of(value)} would come back as {short(back)}, since the data of both look alike: "
+        return unexpected_type(name, value)
+    return EncodeError(
+        f"{kind_of(value)} would come back as {short(back)}, since both have the same form in JSON: "
         f"annotate one type, or tell the members of {name} apart by a Literal field"
     )
 
@@ -164,24 +174,24 @@ def _trusting(one: Converter, value: object) -> object:
 
 
 def _read_back(decode: Convert, data: object) -> object:
-    """What the data is read as; a value like no other where it cannot be."""
+    """Return what the data decodes to, or NotImplemented, which equals no value, if it cannot be decoded."""
     try:
         return decode(orjson.loads(orjson.dumps(data)))
     except (DecodeError, TypeError, ValueError):
         return NotImplemented
 
 
-def _better(first: Refused | None, other: Refused, *, of_own: bool) -> Refused:
-    """The refusal to show: one from inside a value of the right class tells most."""
+def _better(first: EncodeError | None, other: EncodeError, *, of_own: bool) -> EncodeError:
+    """Return the more useful error: one from inside a value of the right class."""
     if first is None or (of_own and other.place and not first.place):
         return other
     return first
 
 
 def _writes(one: Converter, value: object, data: object) -> bool:
-    """Whether this member writes exactly such data for such a value."""
+    """Return whether this member writes exactly this data for this value."""
     try:
         written = orjson.loads(orjson.dumps(_trusting(one, value)))
-    except (Refused, TypeError, ValueError):
+    except (EncodeError, TypeError, ValueError):
         return False
     return data.__class__ is written.__class__ and same(data, written)

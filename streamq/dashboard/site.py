@@ -34,7 +34,7 @@ from streamq.dashboard.redaction import Redaction
 from streamq.dashboard.render import STATIC, Renderer
 from streamq.dashboard.security import Security
 from streamq.doctor.examination import Diagnosis, examine
-from streamq.doctor.needs import LOOKING
+from streamq.doctor.needs import DASHBOARD_ROLES
 from streamq.errors import AuthenticationFailed, InvalidTaskId, RedisError, RedisUnavailable, StreamQError
 
 
@@ -96,7 +96,7 @@ def unguarded(
 
 def _examined(queue: Queue, *, read_only: bool) -> Diagnosis:
     """What the doctor says, with the rights of the user that the dashboard logs in as."""
-    roles = ("observer",) if read_only else LOOKING
+    roles = ("observer",) if read_only else DASHBOARD_ROLES
     return examine(queue.inspector.transport, app=queue.name, roles=roles)
 
 

@@ -1,20 +1,20 @@
-"""The account of a demo: what the ledger says, held against what the queue says. Pure.
+"""Compute the account of a demo: the ledger compared with the queue. Pure.
 
-Owns the arithmetic of lost and settled twice.
+Owns how lost tasks and tasks settled twice are counted. Asks no server.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from streamq.demo.ledger import Event
 from streamq.model.task import State
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What became of the accepted tasks. `recovered`: deliveries taken back from a dead worker."""
+    """How the accepted tasks ended. `recovered`: deliveries taken back from a dead worker."""
 
     accepted: int
     completed: int
@@ -29,14 +29,15 @@ class Account:
 
     @property
     def right(self) -> bool:
-        """Whether every accepted task ended exactly once."""
+        """Return whether every accepted task ended exactly once."""
         return self.accepted == self.completed + self.dead and self.lost == self.settled_twice == 0
 
 
 def draw_up(
-    events: Iterable[dict[str, Any]], states: dict[str, State], counters: dict[str, int], seconds: float
+    events: Iterable[Event], states: dict[str, State], counters: dict[str, int], seconds: float
 ) -> Account:
-    """From the ledger's events, the queue's state of each accepted task, and its counters."""
+    """Compute the account from the ledger's events, the queue's state of each accepted task, and its
+    counters."""
     accepted: set[str] = set()
     done: set[str] = set()
     first: dict[str, tuple[float, float]] = {}

@@ -1,6 +1,6 @@
-"""The demo's producer, a program of its own: `python -m streamq.demo.producer TASKS`.
+"""Run the demo's producer, a program of its own: `python -m streamq.demo.producer TASKS`.
 
-Enqueues nine e-mails for each image, one by one and in bulk, and notes each accepted id in the ledger.
+Enqueues nine e-mails for each image, one by one and in bulk, and records each accepted id in the ledger.
 """
 
 from __future__ import annotations

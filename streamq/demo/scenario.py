@@ -1,4 +1,4 @@
-"""Runs the demo with real processes on the embedded server, and draws up the account.
+"""Run the demo with real processes on the embedded server, and compute the account.
 
 Owns the processes: producer, worker group, daemon. Ends only what it started.
 """
@@ -31,14 +31,14 @@ from streamq.transport.sync_transport import SyncTransport
 
 APP: Final = "demo"
 NORMAL: Final = "n"
-"""The letter of the streams in which the demo's tasks are."""
+"""The letter of the streams that hold the demo's tasks."""
 LONGEST: Final = 60.0
 """Seconds without any progress after which the demo gives up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the demo is. `note` says what happened last."""
+    """The progress of the demo. `note` describes the latest event."""
 
     done: int
     total: int
@@ -46,7 +46,7 @@ class Progress:
 
 
 def run(tasks: int, show: Callable[[Progress], None]) -> Account:
-    """Run the scenario with so many tasks. Raises StreamQError where it does not come to an end."""
+    """Run the scenario with this many tasks. Raise StreamQError if it does not finish."""
     with tempfile.TemporaryDirectory(prefix="streamq-demo-") as folder, EmbeddedServer() as server:
         return _Scenario(tasks, Path(folder), server.url, show).run()
 
@@ -131,12 +131,12 @@ class _Scenario:
         return " / ".join(lines)[-1500:]
 
     def _workers(self) -> dict[str, int]:
-        """Return the process id of each living worker by its name."""
+        """Return the process id of each live worker by its name."""
         found = [one for one in self._inspector.workers() if one.alive and "pid" in one.details]
         return {one.name: int(one.details["pid"]) for one in found}
 
     def _holds(self, worker: str) -> bool:
-        """Return whether the worker has deliveries in hand."""
+        """Return whether the worker holds deliveries."""
         keys = [type_keys(APP, 0, name) for name in self._inspector.types()]
         held = [row for t in keys for row in self._transport.run(consumers(t, NORMAL))]
         return any(name == worker and pending for name, pending, _ in held)
@@ -153,11 +153,12 @@ class _Scenario:
         return counters.get("completed", 0) + counters.get("dead", 0)
 
     def _kill_one(self) -> str | None:
-        """kill -9 for a worker in the middle, with tasks in hand. One that has none may live on."""
+        """Kill a worker that holds tasks with SIGKILL, in the middle of the run. A worker without tasks may
+        continue."""
         if self._killed or self._ended() < self._tasks * 0.3:
             return None
         for name, pid in self._workers().items():
-            os.kill(pid, signal.SIGSTOP)  # so that it has what it holds until it is killed
+            os.kill(pid, signal.SIGSTOP)  # stopped, so that it keeps what it holds until it is killed
             if self._holds(name):
                 os.kill(pid, signal.SIGKILL)
                 self._killed = True

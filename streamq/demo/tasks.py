@@ -1,6 +1,7 @@
-"""The demo's app: e-mails, of which some fail at first, and images that cost CPU time.
+"""The demo's app: e-mails, some of which fail at first, and images that cost CPU time.
 
-The server is STREAMQ_URL. The lease is short, so that the demo need not wait long for a killed worker.
+Owns the handlers. The server is STREAMQ_URL. The lease is short, so that the demo need not wait long for a
+killed worker.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ SIZE = 48
 
 
 class MailServerBusy(Exception):
-    """The mail server would not take it."""
+    """The mail server did not accept the message."""
 
 
 @app.task(max_attempts=4, timeout=10, lease=2, backoff=wait_random(0.1, 0.5))
 async def email(number: int, to: str, subject: str, body: str) -> str:
-    """Send an e-mail: some milliseconds of waiting. One in twenty fails at first."""
+    """Send an e-mail, which takes some milliseconds of waiting. One in twenty fails at first."""
     context = get_context()
     ledger.write("start", context.id, attempt=context.attempt, due=context.enqueued_at.timestamp())
     await asyncio.sleep(0.01)
@@ -36,7 +37,7 @@ async def email(number: int, to: str, subject: str, body: str) -> str:
 
 @app.task(executor="process", timeout=30, lease=2)
 def image_processing(number: int, due: float) -> int:
-    """Blur an image, the slow way, in a process of its own."""
+    """Blur an image with slow code, in a process of its own."""
     context = get_context()
     ledger.write("start", context.id, attempt=context.attempt, due=due)
     image = [[(x * number + y) % 256 for x in range(SIZE)] for y in range(SIZE)]

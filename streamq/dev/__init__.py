@@ -1,5 +1,5 @@
-"""What `streamq dev` runs: server, worker, daemon and dashboard of one app, for whoever writes it.
+"""What `streamq dev` runs for a developer: server, worker, daemon and dashboard of one app.
 
-`session` owns the parts, `part` one process of them, `inside` what runs in it, `watch` the files, `log` the
-one log, `example` what sample tasks are called with. Nothing here is for production.
+`session` owns the parts, `part` one process, `inside` the code in that process, `watch` the files, `log` the
+shared log, `example` the arguments of sample tasks. Nothing here is for production.
 """

@@ -1,6 +1,6 @@
-"""Arguments for a sample task, made up from a handler's signature.
+"""Make up arguments for a sample task from a handler's signature.
 
-Owns the examples. Calls nothing of the user's.
+Owns the examples. Must not call the user's code.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _EMPTY: Final = (list, tuple, set, frozenset, dict)
 
 
 class NoExampleError(Exception):
-    """There is none for this annotation."""
+    """There is no example for this annotation."""
 
 
 def arguments(function: Callable[..., object]) -> dict[str, object] | None:
-    """An example of what this function could be called with, without what has a default; None where an
-    annotation is of a kind that nothing can be made up for."""
+    """Return example arguments for the parameters without a default; None if there is no example for an
+    annotation."""
     try:
         hints = typing.get_type_hints(function)
         required = [
@@ -54,7 +54,7 @@ def _example(hint: object, name: str) -> object:
     if isinstance(hint, type) and issubclass(hint, Enum):
         return next(iter(hint))
     kind = origin or hint
-    # A tuple of fixed length would not do empty.
+    # An empty tuple does not fit an annotation of fixed length.
     if kind in _EMPTY and not (kind is tuple and typing.get_args(hint)):
         return kind()
     raise NoExampleError(hint)

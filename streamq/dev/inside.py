@@ -1,7 +1,7 @@
-"""What runs in the process of a part: `python -m streamq.dev.inside ROLE PLAN`.
+"""Run a part in its process: `python -m streamq.dev.inside ROLE PLAN`.
 
-Owns the wiring of each. A part ends with the process that started it, however that ends: its standard input
-is a pipe from there.
+Owns how each part is assembled. A part ends with the process that started it, however that ends: its standard
+input is a pipe from there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn, cast
 
 import orjson
 
@@ -18,7 +18,7 @@ from streamq import exit_codes, printable
 from streamq.control.inspector import Inspector
 from streamq.daemon.daemon import Daemon
 from streamq.dev import example
-from streamq.dev.plan import Plan
+from streamq.dev.plan import Plan, Report
 from streamq.errors import StreamQError, UsageError
 from streamq.options.service import DaemonOptions, WorkerOptions
 from streamq.supervisor import entry_points
@@ -29,11 +29,17 @@ from streamq.transport.address import Address
 from streamq.transport.sync_transport import SyncTransport
 from streamq.worker.loading import load_app
 
+if TYPE_CHECKING:
+    from streamq.app.app import StreamQ
+    from streamq.app.handle import TaskHandle
+    from streamq.control.admin import Admin
+    from streamq.registry.handler import Handler
+
 DASHBOARD_HOST: Final = "127.0.0.1"
 SAMPLES: Final = 3
 GRACE: Final = 10.0
 _QUICK: Final = DaemonOptions(discover_interval=1.0, claim_interval=1.0, sample_interval=5.0, heartbeat=2.0)
-"""One app on this host: its new task types are met at once."""
+"""For one app on one host: new task types are found at once."""
 
 
 def main() -> NoReturn:
@@ -55,12 +61,12 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _app(plan: Plan) -> Any:
-    """The app. UsageError where it cannot be imported, or where its code names another server: what its
-    handlers enqueue would not be seen here."""
-    app: Any = load_app(plan.app, plan.imports)
+def _app(plan: Plan) -> StreamQ:
+    """Return the app. Raise UsageError if it cannot be imported, or if its code names another server: what
+    its handlers enqueue would not be visible here."""
+    app = cast("StreamQ", load_app(plan.app, plan.imports))
     named = getattr(app, "url_from", "code") == "code"
-    if named and _place(app.address) != _place(Address.parse(plan.url)):
+    if named and _server_of(app.address) != _server_of(Address.parse(plan.url)):
         here = Address.parse(plan.url)
         raise UsageError(
             f"the app's code names the server {app.address}, but this session's is {here}: leave it out of "
@@ -69,7 +75,7 @@ def _app(plan: Plan) -> Any:
     return app
 
 
-def _place(address: Address) -> tuple[object, ...]:
+def _server_of(address: Address) -> tuple[object, ...]:
     have = address.arguments
     host = {"localhost": "127.0.0.1"}.get(have.get("host", ""), have.get("host"))
     return address.kind, host, have.get("port"), have.get("path"), have.get("db", 0), str(address.data_dir)
@@ -78,8 +84,8 @@ def _place(address: Address) -> tuple[object, ...]:
 def _worker(plan: Plan) -> None:
     app = _app(plan)
     types = {name: _json(handler) for name, handler in sorted(app.registry.handlers.items())}
-    said = {"name": app.registry.name, "prefix": app.address.prefix, "types": types}
-    sys.stdout.write(plan.mark + orjson.dumps(said).decode() + "\n")
+    report: Report = {"name": app.registry.name, "prefix": app.address.prefix, "types": types}
+    sys.stdout.write(plan.mark + orjson.dumps(report).decode() + "\n")
     sys.stdout.flush()
     options = WorkerOptions(concurrency=plan.concurrency, drain_timeout=plan.drain_timeout, heartbeat=2.0)
     entry_points.worker(
@@ -88,8 +94,8 @@ def _worker(plan: Plan) -> None:
     )
 
 
-def _json(handler: Any) -> str | None:
-    """Sample arguments as an operator would type them."""
+def _json(handler: Handler) -> str | None:
+    """Return sample arguments as an operator would type them."""
     given = example.arguments(handler.function)
     if given is None:
         return None
@@ -100,12 +106,12 @@ def _json(handler: Any) -> str | None:
 
 
 def _daemon(plan: Plan) -> None:
-    told = Launch(plan.app, plan.url, WorkerOptions(), "dev", plan.log_level, "console")
-    live(lambda: Daemon(Address.parse(plan.url, prefix=plan.prefix), _QUICK, only=plan.name), told, None)
+    launch = Launch(plan.app, plan.url, WorkerOptions(), "dev", plan.log_level, "console")
+    live(lambda: Daemon(Address.parse(plan.url, prefix=plan.prefix), _QUICK, only=plan.name), launch, None)
 
 
 class _Queue:
-    """What the dashboard needs of an app."""
+    """The part of an app that the dashboard needs."""
 
     def __init__(self, plan: Plan) -> None:
         address = Address.parse(plan.url, prefix=plan.prefix)
@@ -117,7 +123,7 @@ class _Queue:
         return Inspector(self._transport, self.name)
 
     @property
-    def admin(self) -> Any:
+    def admin(self) -> Admin:
         from streamq.control.admin import Admin  # noqa: PLC0415 - only here
 
         return Admin(self._transport, self.name)
@@ -134,20 +140,21 @@ def _dashboard(plan: Plan) -> None:
 
 
 def _sample(plan: Plan) -> None:
-    """Enqueue a few tasks of each type, and say how they end."""
+    """Enqueue a few tasks of each type, and log how they end."""
     logs.configure("warning", "console")
-    app, handles = _app(plan), list[Any]()
+    app = _app(plan)
+    handles: list[TaskHandle[object]] = []
     for name, handler in sorted(app.registry.handlers.items()):
         given = example.arguments(handler.function)
         if given is None:
-            _say(f"nothing can be made up for the arguments of {name}: enqueue one by hand")
+            _say(f"no sample arguments for {name}: enqueue one by hand")
             continue
         for _ in range(SAMPLES):
             handles.append(app.send(name, given))
             _say(f"enqueued {handles[-1].id} {_json(handler)}")
     for handle in handles:
         try:
-            _say(f"{handle.id} answered {handle.result(timeout=30)!r}")
+            _say(f"{handle.id} returned {handle.result(timeout=30)!r}")
         except StreamQError as error:
             _say(f"{handle.id}: {type(error).__name__}: {error}")
 

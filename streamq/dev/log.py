@@ -1,6 +1,7 @@
-"""One log for several programs: each line says which of them speaks. Goes to stderr.
+"""Write one log for several programs: each line names its program. Goes to stderr.
 
-What a part says may be text of a task or of a server: it passes `printable`.
+Owns the format of a line. A part's output may contain a task's or a server's text, so it passes through
+`printable`.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ _COLOURS: Final = {"dev": 1, "server": 35, "worker": 32, "daemon": 34, "dashboar
 
 
 class Log:
-    """Writes lines. Colours on a terminal only, and not with NO_COLOR."""
+    """Write lines. Colours only on a terminal, and not with NO_COLOR."""
 
     def __init__(self) -> None:
         self._colours = sys.stderr.isatty() and "NO_COLOR" not in os.environ
 
     def say(self, part: str, text: str) -> None:
-        """What a part says; a text of several lines is marked on each."""
+        """Write a part's output. Each line of a text is marked."""
         for line in text.split("\n"):
             self._write(f"{self._mark(part)} {printable.line(line)}\n")
 
@@ -32,7 +33,7 @@ class Log:
         return f"\x1b[{_COLOURS.get(part, 0)}m{mark}\x1b[0m" if self._colours else mark
 
     def _write(self, line: str) -> None:
-        # A reader that has gone must not end the session.
+        # A closed stderr must not end the session.
         with suppress(OSError, ValueError):
             sys.stderr.write(line)
             sys.stderr.flush()

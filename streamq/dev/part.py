@@ -1,6 +1,6 @@
-"""One part of the session: a process, its lines in the log, and its end.
+"""Run one part of the session: a process, its lines in the log, and its end.
 
-Owns the process. It has a session of its own, so that Ctrl-C in the terminal reaches only who started it.
+Owns the process. It is the leader of its own session, so that Ctrl-C in the terminal reaches only the parent.
 """
 
 from __future__ import annotations
@@ -12,30 +12,32 @@ import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from streamq.dev.log import Log
-from streamq.dev.plan import Plan
+from streamq.dev.plan import Plan, Report
 
 LONGEST_LINE: Final = 1 << 20
 LINGER: Final = 1.0
-"""Seconds for the last lines of a process that has ended: a child of a handler may hold its pipe for ever."""
+"""Seconds to wait for the last lines of a process that has ended: a handler's child may hold the pipe open
+for ever."""
 
 
 class Part:
-    """A process of `streamq.dev.inside`. `told` gets what it tells the session."""
+    """A process of `streamq.dev.inside`. `on_report` is called with what the process reports to the
+    session."""
 
     def __init__(
         self,
         name: str,
         log: Log,
         environment: Mapping[str, str],
-        told: Callable[[Any], None] = lambda _: None,
+        on_report: Callable[[Report], None] = lambda _: None,
     ) -> None:
         self.name = name
-        self._log, self._environment, self._told = log, environment, told
+        self._log, self._environment, self._on_report = log, environment, on_report
         self._process: Process | None = None
         self._mark = ""
         self._reading: asyncio.Task[None] | None = None
@@ -49,7 +51,8 @@ class Part:
         self._reading = asyncio.create_task(self._read(process))
 
     async def wait(self) -> int:
-        """Until it has ended and said its last; answers its exit code, negative where a signal ended it."""
+        """Wait until the process has ended and its output is read. Returns its exit code, negative if a
+        signal ended it."""
         if self._process is None:
             return 0
         code = await self._process.wait()
@@ -59,19 +62,19 @@ class Part:
         return code
 
     async def end(self, seconds: float) -> None:
-        """SIGTERM, and SIGKILL for it and its children where it takes longer."""
+        """Send SIGTERM; if it takes longer, SIGKILL to the process and its children."""
         if self._process is None:
             return
         self._signal(signal.SIGTERM)
         try:
             await asyncio.wait_for(self._process.wait(), seconds)
         except TimeoutError:
-            self._log.say("dev", f"the {self.name} did not end within {seconds:g} s: it is killed")
+            self._log.say("dev", f"the {self.name} did not end within {seconds:g} s: killing it")
             self.kill()
         await self.wait()
 
     def kill(self) -> None:
-        """Without ceremony, and whatever it has started."""
+        """Kill the process and whatever it has started."""
         if self._process is not None and self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -97,6 +100,6 @@ class Part:
     def _line(self, line: str) -> None:
         if self._mark and line.startswith(self._mark):
             with suppress(ValueError):
-                self._told(orjson.loads(line[len(self._mark) :]))
+                self._on_report(orjson.loads(line[len(self._mark) :]))
         else:
             self._log.say(self.name, line.rstrip("\r"))

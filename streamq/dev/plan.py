@@ -1,24 +1,33 @@
-"""What a session is to do: one value, which the parts are told too.
+"""Define what a session is to do: one value, which the parts get too.
 
-The parts find it in their arguments, which everybody on the host can read: so the server's URL, which may
-have a password, is in their environment.
+Owns how it is passed on. The parts get it in their arguments, which every user of the host can read, so the
+server's URL, which may contain a password, is passed in their environment.
 """
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import asdict, dataclass, field
+from typing import TypedDict
 
 import orjson
 
 from streamq import environment
 
 
+class Report(TypedDict):
+    """A worker's report to the session: its app, and sample arguments by task type, if there are any."""
+
+    name: str
+    prefix: str
+    types: dict[str, str | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """app: `module:attribute`. url: the server. name and prefix: the app's, '' and None before its code
-    has told them. port: of the dashboard. mark: begins the lines of a part that are JSON for the session;
-    what a task prints cannot begin with it by chance or intent."""
+    """app: `module:attribute`. url: the server. name and prefix: the app's, '' and None until its code has
+    reported them. port: of the dashboard. mark: starts the lines of a part that are JSON for the session; a
+    task's output cannot start with it by chance or intent."""
 
     app: str
     url: str

@@ -1,7 +1,7 @@
-"""The session: a server, and a worker, a daemon and a dashboard that are started anew where they end.
+"""Run the session: a server, and a worker, a daemon and a dashboard that are restarted when they end.
 
-Owns the order in which things begin and end, and what a saved file means. Imports none of the user's code:
-that is in the parts only. Leaves no process behind, and no file but what was asked for.
+Owns the order of starting and stopping, and the reaction to a saved file. Imports none of the user's code:
+only the parts do. Leaves no process behind, and no files that were not requested.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from streamq import environment, exit_codes
 from streamq.dev import watch
 from streamq.dev.log import Log
 from streamq.dev.part import Part
-from streamq.dev.plan import Plan
+from streamq.dev.plan import Plan, Report
 from streamq.embedded import EmbeddedServer
 from streamq.errors import CannotListen, RedisUnavailable, UsageError
 from streamq.transport.address import Address
@@ -30,15 +30,15 @@ from streamq.transport.address import Address
 PORT: Final = 6379
 DASHBOARD_PORT: Final = 8675
 LONGEST_DELAY: Final = 10.0
-"""Seconds at most between two starts of a part that ends by itself."""
+"""Maximum seconds between two starts of a part that ends on its own."""
 CHECK: Final = 1.0
 EXTRA: Final = "pip install 'streamq[dashboard]'"
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What was asked for. `url` names a server that runs already; else one is started, which keeps what it
-    has in `data`, or nothing. A port of None is the usual one, or any where that is taken."""
+class SessionOptions:
+    """The session's options. `url` names a running server; without it one is started, which stores its data
+    in `data`, or nowhere. A port of None means the default, or any free one if that is taken."""
 
     app: str
     url: str | None = None
@@ -55,35 +55,35 @@ class Wishes:
 
 
 class Session:
-    """`await run()` until SIGTERM, SIGHUP or Ctrl-C; a second one does not wait for tasks that run."""
+    """Run until SIGTERM, SIGHUP or Ctrl-C; a second signal does not wait for running tasks."""
 
-    def __init__(self, wishes: Wishes) -> None:
-        self._wishes = wishes
+    def __init__(self, options: SessionOptions) -> None:
+        self._options = options
         self._log = Log()
         self._server: EmbeddedServer | None = None
-        self._stop, self._changed, self._known = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._stop, self._changed, self._name_known = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._types: dict[str, str | None] = {}
         self._plan = Plan(
-            wishes.app, "", concurrency=wishes.concurrency, drain_timeout=wishes.drain_timeout,
-            log_level=wishes.log_level, imports=wishes.imports,
+            options.app, "", concurrency=options.concurrency, drain_timeout=options.drain_timeout,
+            log_level=options.log_level, imports=options.imports,
         )  # fmt: skip
         self._parts: list[Part] = []
 
     async def run(self) -> None:
-        """Raises UsageError and RedisErrors where it cannot begin."""
+        """Run the session. Raise UsageError or RedisErrors if it cannot start."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self._asked_to_end)
+            loop.add_signal_handler(number, self._on_signal)
         try:
             await self._begin()
-            roots = watch.folders(self._wishes.app, self._wishes.folders)
+            roots = watch.folders(self._options.app, self._options.folders)
             self._say(f"watching {', '.join(map(str, roots))} ({watch.method()})")
             async with asyncio.TaskGroup() as group:
                 for chore in (
                     self._watch(roots),
                     self._keep_worker(),
-                    self._keep_others(group),
-                    self._guard(),
+                    self._keep_other_parts(group),
+                    self._keep_server(),
                 ):
                     group.create_task(chore)
         finally:
@@ -93,7 +93,7 @@ class Session:
                 await asyncio.to_thread(self._server.stop)
                 self._log.say("server", "ended")
 
-    def _asked_to_end(self) -> None:
+    def _on_signal(self) -> None:
         if self._stop.is_set():
             for part in self._parts:
                 part.kill()
@@ -107,31 +107,31 @@ class Session:
     # -- the server ----------------------------------------------------------------------------------------
 
     async def _begin(self) -> None:
-        """Have a server, and settle the ports."""
-        wishes = self._wishes
-        port = free_port(wishes.dashboard_port, DASHBOARD_PORT, "--port") if wishes.dashboard else 0
-        url = wishes.url or await self._start_server()
+        """Start the server if needed, and choose the ports."""
+        options = self._options
+        port = free_port(options.dashboard_port, DASHBOARD_PORT, "--port") if options.dashboard else 0
+        url = options.url or await self._start_server()
         self._plan = replace(self._plan, url=url, port=port)
 
     async def _start_server(self) -> str:
-        port = free_port(self._wishes.server_port, PORT, "--server-port")
-        self._server = server = EmbeddedServer(data_dir=self._wishes.data, port=port)
+        port = free_port(self._options.server_port, PORT, "--server-port")
+        self._server = server = EmbeddedServer(data_dir=self._options.data, port=port)
         await asyncio.to_thread(server.start)
         if not server.owned:
-            data, self._server = self._wishes.data, None
+            data, self._server = self._options.data, None
             raise UsageError(
-                f"a server runs in {data} already (process {server.pid}): end that, or name another folder"
+                f"a server already runs in {data} (process {server.pid}): stop it, or name another folder"
             )
         kept = (
-            f"keeps everything in {self._wishes.data}"
-            if self._wishes.data
+            f"keeps everything in {self._options.data}"
+            if self._options.data
             else "keeps nothing (--data FOLDER)"
         )
         self._log.say("server", f"ready at redis://localhost:{port}/0, {kept}")
         return f"redis://127.0.0.1:{port}/0"
 
-    async def _guard(self) -> None:
-        """Start the server again where it has ended."""
+    async def _keep_server(self) -> None:
+        """Restart the server if it has ended."""
         while not await self._stopped(CHECK):
             if (server := self._server) is None:
                 continue
@@ -141,7 +141,7 @@ class Session:
             except RedisUnavailable as error:
                 self._log.say("server", str(error))
             if server.pid != before:
-                self._log.say("server", "had ended, and was started again")
+                self._log.say("server", "ended, and was restarted")
 
     # -- the worker ----------------------------------------------------------------------------------------
 
@@ -154,63 +154,63 @@ class Session:
                 self._changed.set()
 
     async def _keep_worker(self) -> None:
-        """A worker with the code as it is now."""
+        """Keep a worker running with the current code."""
         part, delay = self._part("worker"), 0.0
         while not self._stop.is_set():
             self._changed.clear()
             await part.start(self._plan)
             ended = asyncio.create_task(part.wait())
-            await self._first(ended, self._changed.wait())
+            await self._wait_any(ended, self._changed.wait())
             if not ended.done():
-                await part.end(self._wishes.drain_timeout + 5.0)
+                await part.end(self._options.drain_timeout + 5.0)
                 delay = 0.0
             code = await ended
             if not (self._stop.is_set() or self._changed.is_set()):
                 delay = await self._pause(code, delay)
 
     async def _pause(self, code: int, delay: float) -> float:
-        """After a worker that has ended by itself: until it makes sense to start another."""
+        """Wait, after a worker has ended on its own, until it makes sense to start another."""
         if code in (exit_codes.CONFIG, exit_codes.DRAINED):
             why = "cannot start" if code == exit_codes.CONFIG else "was drained"
             self._say(f"the worker {why}: save a file to start it again")
-            await self._first(self._changed.wait())
+            await self._wait_any(self._changed.wait())
             return 0.0
         delay = min(LONGEST_DELAY, max(0.5, 2 * delay))
         self._say(f"the worker ended with code {code}: started again in {delay:g} s")
-        await self._first(self._changed.wait(), asyncio.sleep(delay))
+        await self._wait_any(self._changed.wait(), asyncio.sleep(delay))
         return delay
 
-    def _told(self, said: dict[str, Any]) -> None:
-        """A worker's first words: what its app is called, and which task types it has."""
-        self._types = said["types"]
+    def _on_report(self, report: Report) -> None:
+        """Handle a worker's first report: its app's name, and its task types."""
+        self._types = report["types"]
         if not self._plan.name:
-            self._plan = replace(self._plan, name=said["name"], prefix=said["prefix"])
-            self._known.set()
-        elif said["name"] != self._plan.name:
-            self._say(f"the app is now called {said['name']!r}: end this and begin anew to see it")
+            self._plan = replace(self._plan, name=report["name"], prefix=report["prefix"])
+            self._name_known.set()
+        elif report["name"] != self._plan.name:
+            self._say(f"the app is now called {report['name']!r}: restart streamq dev to use it")
 
     # -- the rest ------------------------------------------------------------------------------------------
 
-    async def _keep_others(self, group: asyncio.TaskGroup) -> None:
-        """What needs the app's name: it is known once its code has been imported."""
-        await self._first(self._known.wait())
+    async def _keep_other_parts(self, group: asyncio.TaskGroup) -> None:
+        """Start what needs the app's name, which is known after the app was imported."""
+        await self._wait_any(self._name_known.wait())
         if self._stop.is_set():
             return
         group.create_task(self._keep("daemon"))
-        if self._wishes.dashboard and all(map(find_spec, ("starlette", "jinja2", "uvicorn"))):
+        if self._options.dashboard and all(map(find_spec, ("starlette", "jinja2", "uvicorn"))):
             group.create_task(self._keep("dashboard"))
-        elif self._wishes.dashboard:
+        elif self._options.dashboard:
             self._log.say("dashboard", f"is not installed: {EXTRA}")
-        if self._wishes.sample:
+        if self._options.sample:
             group.create_task(self._once("sample"))
-        self._tell_how()
+        self._print_hints()
 
     async def _keep(self, name: str) -> None:
         part, delay = self._part(name), 0.0
         while not self._stop.is_set():
             await part.start(self._plan)
             ended = asyncio.create_task(part.wait())
-            await self._first(ended)
+            await self._wait_any(ended)
             if not ended.done():
                 await part.end(5.0)
             code = await ended
@@ -223,28 +223,30 @@ class Session:
         part = self._part(name)
         await part.start(self._plan)
         ended = asyncio.create_task(part.wait())
-        await self._first(ended)
+        await self._wait_any(ended)
         if not ended.done():
             await part.end(1.0)
         await ended
 
-    def _tell_how(self) -> None:
-        """How to enqueue something, in words that can be pasted."""
+    def _print_hints(self) -> None:
+        """Print how to enqueue a task, as a command to paste."""
         given = next((f"{name} '{text}'" for name, text in self._types.items() if text), None)
-        if not self._usual():
+        if not self._is_default_url():
             shown = str(Address.parse(self._plan.url))  # without the login that --url may have
             self._say(f"in other terminals first: export {environment.URL.name}={shown}")
         if given is not None:
             self._say(f"in another terminal: streamq enqueue {given}")
         self._say("save a file to restart the worker; Ctrl-C ends everything")
 
-    def _usual(self) -> bool:
-        """Whether programs find this server without being told."""
+    def _is_default_url(self) -> bool:
+        """Return whether programs use this server by default."""
         given = environment.URL.given()
         return self._plan.url == f"redis://127.0.0.1:{PORT}/0" and given in (None, self._plan.url)
 
     def _part(self, name: str) -> Part:
-        part = Part(name, self._log, self._environment(), self._told if name == "worker" else lambda _: None)
+        part = Part(
+            name, self._log, self._environment(), self._on_report if name == "worker" else lambda _: None
+        )
         self._parts.append(part)
         return part
 
@@ -252,13 +254,13 @@ class Session:
         ours = {
             environment.URL.name: self._plan.url,
             environment.ENV.name: "dev",
-            "PYTHONUNBUFFERED": "1",  # what a handler prints is seen at once
+            "PYTHONUNBUFFERED": "1",  # show a handler's output at once
             "PYTHONDONTWRITEBYTECODE": "1",  # no __pycache__ in the user's folder
         }
         return {**os.environ, **ours}
 
-    async def _first(self, *awaited: Any) -> None:
-        """Until one of these is done, or the session is to end."""
+    async def _wait_any(self, *awaited: Awaitable[object]) -> None:
+        """Wait until one of these is done, or the session is to end."""
         tasks = [asyncio.ensure_future(one) for one in (*awaited, self._stop.wait())]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
@@ -266,14 +268,15 @@ class Session:
                 task.cancel()
 
     async def _stopped(self, seconds: float) -> bool:
-        """Wait so long; answers whether the session is to end."""
-        await self._first(asyncio.sleep(seconds))
+        """Wait. Returns whether the session is to end."""
+        await self._wait_any(asyncio.sleep(seconds))
         return self._stop.is_set()
 
 
-def free_port(wanted: int | None, usual: int, option: str) -> int:
-    """The port that was asked for, CannotListen where it is taken; else the usual one, or a free one."""
-    for port in (usual, 0) if wanted is None else (wanted,):
+def free_port(wanted: int | None, default: int, option: str) -> int:
+    """Return the requested port, or the default or a free one. Raise CannotListen if the requested port is
+    taken."""
+    for port in (default, 0) if wanted is None else (wanted,):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -283,8 +286,8 @@ def free_port(wanted: int | None, usual: int, option: str) -> int:
                     why = (
                         "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
                     )
-                    raise CannotListen(f"port {wanted} {why}: give another with {option}") from None
+                    raise CannotListen(f"port {wanted} {why}: choose another with {option}") from None
                 continue
             found: int = probe.getsockname()[1]
             return found
-    raise CannotListen("there is no free port on 127.0.0.1")
+    raise CannotListen("no port is free on 127.0.0.1: close a program that listens")

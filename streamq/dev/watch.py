@@ -1,6 +1,6 @@
-"""Notices that Python files were saved: by watchfiles where it is installed, else by looking twice a second.
+"""Watch for saved Python files: with watchfiles if it is installed, else by polling twice a second.
 
-Owns what counts as a file of the app: every .py below the watched folders that is not in a hidden folder, a
+Owns which files belong to the app: every .py below the watched folders that is not in a hidden folder, a
 cache or a virtual environment. Reads no file.
 """
 
@@ -16,14 +16,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-LOOK: Final = 0.5
+POLL: Final = 0.5
 _SKIPPED: Final = {"__pycache__", "node_modules", "site-packages", "dist-packages"}
 _Stamps = dict[str, tuple[int, int]]
 
 
 def folders(app: str, more: Sequence[Path]) -> list[Path]:
-    """What to watch for an app `module:attribute`: this folder, that of the app's package where it lies
-    elsewhere, and more."""
+    """Return the folders to watch for an app `module:attribute`: the current folder, that of the app's
+    package if it is elsewhere, and `more`."""
     here = Path.cwd().resolve()
     found = [here, *(path.resolve() for path in more)]
     spec = PathFinder.find_spec(app.partition(":")[0].partition(".")[0])
@@ -39,36 +39,36 @@ def folders(app: str, more: Sequence[Path]) -> list[Path]:
 
 
 def method() -> str:
-    """How it is noticed, for people."""
-    return "watchfiles" if find_spec("watchfiles") else f"looking every {LOOK:g} s"
+    """Return the method of watching, for people."""
+    return "watchfiles" if find_spec("watchfiles") else f"polling every {POLL:g} s"
 
 
 async def changes(roots: Sequence[Path], stop: asyncio.Event) -> AsyncGenerator[list[str]]:
-    """The files that were saved, made or deleted, each time that some were; ends with `stop`."""
+    """Yield the files that were saved, created or deleted, each time there are some; ends with `stop`."""
     if find_spec("watchfiles"):
-        with suppress(OSError, RuntimeError):  # as where the system's watches are used up
-            async with aclosing(_told(roots, stop)) as told:
-                async for files in told:
+        with suppress(OSError, RuntimeError):  # for example if the system's watches are used up
+            async with aclosing(_notified(roots, stop)) as notified:
+                async for files in notified:
                     yield files
-    async with aclosing(_looked(roots, stop)) as looked:
-        async for files in looked:
+    async with aclosing(_polled(roots, stop)) as polled:
+        async for files in polled:
             yield files
 
 
-async def _told(roots: Sequence[Path], stop: asyncio.Event) -> AsyncGenerator[list[str]]:
+async def _notified(roots: Sequence[Path], stop: asyncio.Event) -> AsyncGenerator[list[str]]:
     from watchfiles import Change, awatch  # noqa: PLC0415 - an extra
 
     def wanted(_: Change, path: str) -> bool:
-        return _counts(path, roots)
+        return _is_app_file(path, roots)
 
     async for found in awatch(*roots, watch_filter=wanted, debounce=200, step=50, stop_event=stop):
         yield sorted(path for _, path in found)
 
 
-async def _looked(roots: Sequence[Path], stop: asyncio.Event) -> AsyncGenerator[list[str]]:
+async def _polled(roots: Sequence[Path], stop: asyncio.Event) -> AsyncGenerator[list[str]]:
     before = await asyncio.to_thread(_stamps, roots)
     while not stop.is_set():
-        await asyncio.wait([waiting := asyncio.ensure_future(stop.wait())], timeout=LOOK)
+        await asyncio.wait([waiting := asyncio.ensure_future(stop.wait())], timeout=POLL)
         waiting.cancel()
         after = await asyncio.to_thread(_stamps, roots)
         changed = sorted(dict(before.items() ^ after.items()))
@@ -78,7 +78,7 @@ async def _looked(roots: Sequence[Path], stop: asyncio.Event) -> AsyncGenerator[
 
 
 def _stamps(roots: Sequence[Path]) -> _Stamps:
-    """Every file with its time and size."""
+    """Return the time and size of every file."""
     found: _Stamps = {}
     for root in roots:
         for folder, names, files in os.walk(root):
@@ -94,8 +94,8 @@ def _stamps(roots: Sequence[Path]) -> _Stamps:
     return found
 
 
-def _counts(path: str, roots: Sequence[Path]) -> bool:
-    """Whether a file that was told of is one of the app's."""
+def _is_app_file(path: str, roots: Sequence[Path]) -> bool:
+    """Return whether a reported file is one of the app's."""
     file = Path(path)
     root = next((one for one in roots if file.is_relative_to(one)), None)
     if not path.endswith(".py") or root is None:

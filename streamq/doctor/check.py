@@ -1,4 +1,7 @@
-"""What a check says. Does no I/O."""
+"""Define the result of a check.
+
+Owns the statuses. Does no I/O.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +13,29 @@ Status = Literal["ok", "warning", "fault", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at: what was seen, and where it is not as it should be, what mends it.
+    """The result of one check: what was found and, if it is not as it should be, the fix.
 
-    status: ok; warning (works, but look at it); fault (tasks may be lost or stand still); unknown (this
-    user may not see it).
+    status: ok; warning (works, but look at it); fault (tasks may be lost or stand still); unknown (this user
+    may not see it).
     """
 
     name: str
     status: Status
-    said: str
+    finding: str
     fix: str = ""
 
 
-def ok(name: str, said: str) -> Check:
-    return Check(name, "ok", said)
+def ok(name: str, finding: str) -> Check:
+    return Check(name, "ok", finding)
 
 
-def warning(name: str, said: str, fix: str) -> Check:
-    return Check(name, "warning", said, fix)
+def warning(name: str, finding: str, fix: str) -> Check:
+    return Check(name, "warning", finding, fix)
 
 
-def fault(name: str, said: str, fix: str) -> Check:
-    return Check(name, "fault", said, fix)
+def fault(name: str, finding: str, fix: str) -> Check:
+    return Check(name, "fault", finding, fix)
 
 
-def unknown(name: str, said: str, fix: str = "") -> Check:
-    return Check(name, "unknown", said, fix)
+def unknown(name: str, finding: str, fix: str = "") -> Check:
+    return Check(name, "unknown", finding, fix)

@@ -1,6 +1,6 @@
-"""The whole examination, from the server to the apps on it.
+"""Run the whole examination, from the server to the apps on it.
 
-Owns the order, and what is still looked at where something cannot be.
+Owns the order of the checks, and which of them still run after one fails. Judges nothing itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Diagnosis:
 
     @property
     def ok(self) -> bool:
-        """Whether there is no fault; warnings do not count."""
+        """Return whether there is no fault; warnings do not count."""
         return all(check.status != "fault" for check in self.checks)
 
 
@@ -37,10 +37,10 @@ def examine(
     user: str | None = None,
     roles: Sequence[str] = tuple(needs.ROLES),
 ) -> Diagnosis:
-    """Look at the server, and at one app or all that are on it. `user`: whose rights, where it is not ours;
-    `roles`: which of them it should be able to fill.
+    """Check the server, and one app or all apps on it. `user`: whose rights to check, if not the connected
+    user's; `roles`: the roles that the user should be able to fill.
 
-    Raises RedisUnavailable, ServerTooOld or AuthenticationFailed where there is nobody to examine.
+    Raises RedisUnavailable, ServerTooOld or AuthenticationFailed if the server cannot be examined.
     """
     return Diagnosis(tuple(_checks(transport, app, user, roles)))
 
@@ -59,7 +59,7 @@ def _checks(
     except AuthenticationFailed as error:
         yield unknown("apps", str(error), f"ACL SETUSER <user> +hgetall {namespace.rights[0]}")
     except (RedisUnavailable, ServerError) as error:
-        yield fault("apps", str(error), "see the server's words; on a cluster: redis-cli --cluster check")
+        yield fault("apps", str(error), "see the server error; on a cluster: redis-cli --cluster check")
     if only is not None:
         name = namespace.app(only)
         found = {name: found.get(name, 1)}
@@ -69,25 +69,25 @@ def _checks(
     try:
         yield from _apps(transport, found)
     except AuthenticationFailed as error:
-        yield unknown("queue", str(error), "ask as a user who may read: see rights")
+        yield unknown("queue", str(error), "run this as a user with read rights: see rights")
     except (RedisUnavailable, ServerError) as error:
-        yield fault("queue", str(error), "streamq audit tells more")
+        yield fault("queue", str(error), "for details: streamq audit")
 
 
 def _other_nodes(transport: SyncTransport, asked: node.Node, first: list[Check]) -> Iterator[Check]:
-    """On a cluster, what is wrong with a node and was not said of the one that was asked first."""
+    """Yield a cluster's faults of the other nodes that the first node did not have."""
     if asked.info.get("cluster_enabled") != "1":
         return
-    said = {(check.name, check.said) for check in first}
+    finding = {(check.name, check.finding) for check in first}
     try:
         others = node.ask_all(transport)
     except (RedisUnavailable, ServerError) as error:
-        yield fault("nodes", str(error), "redis-cli --cluster check tells which; then ask again")
+        yield fault("nodes", str(error), "find it with redis-cli --cluster check, then run this again")
         return
     for where, other in others.items():
         for check in server.checks(other, where):
-            if check.status != "ok" and (check.name, check.said) not in said:
-                yield replace(check, said=f"{where.partition(' of ')[0]}: {check.said}")
+            if check.status != "ok" and (check.name, check.finding) not in finding:
+                yield replace(check, finding=f"{where.partition(' of ')[0]}: {check.finding}")
 
 
 def _apps(transport: SyncTransport, found: dict[str, int]) -> Iterator[Check]:

@@ -1,7 +1,7 @@
-"""What each kind of program needs to be allowed: the commands of its scripts, and those it sends by itself.
+"""List the commands each kind of program must be allowed: those of its scripts, and those it sends directly.
 
-Owns the roles. Which commands a script uses is read from the script, so that the list cannot fall behind.
-Asks no server.
+Owns the roles. The commands of a script are read from its text, so that the list cannot become outdated. Asks
+no server.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Command = tuple[str, ...]
 
 
 class Role(NamedTuple):  # a worker loads this at its start: a dataclass takes longer to make
-    """What a kind of program does: its scripts, and the commands it sends by themselves."""
+    """What a kind of program does: its scripts, and the commands it sends directly."""
 
     scripts: tuple[str, ...]
     plain: tuple[str, ...] = ()
     writes: str = ""
-    """Whose table of keys counts for the commands that write; '' is any key."""
+    """The role whose table of keys limits the commands that write; '' means any key."""
 
 
 _PRODUCER: Final = (
@@ -120,7 +120,7 @@ ROLES: Final = {
 _ESSENTIAL: Final = Role(
     ("register", "groups", "fetch", "settle", "renew", "survey"), ("XREADGROUP", "XPENDING"), "worker"
 )
-_SPARED: Final = frozenset(
+_NOT_ESSENTIAL: Final = frozenset(
     (
         "CLIENT",
         "EVAL",
@@ -142,12 +142,17 @@ _SPARED: Final = frozenset(
         "ZADD waiters",
     )
 )
-"""Commands and kinds of keys of a worker that none of those depends on, or that were asked for before."""
-_TOLD: Final = {"producer": "wake control done", "worker": "wake control done events", "operator": "control"}
+"""Commands and key kinds of a worker that none of the essential ones depends on, or that were checked
+before."""
+_PUBLISHES: Final = {
+    "producer": "wake control done",
+    "worker": "wake control done events",
+    "operator": "control",
+}
 """The channels that a role publishes on."""
-_LOGS: Final = frozenset(("HSETNX", "RPOP"))
-"""What only the log of operators' actions needs: `cancel` keeps it as well, for operators."""
-LOOKING: Final = ("observer", "operator")
+_LOG_COMMANDS: Final = frozenset(("HSETNX", "RPOP"))
+"""Commands used only for the log of operators' actions: `cancel` also writes it, for operators."""
+DASHBOARD_ROLES: Final = ("observer", "operator")
 """The roles of a dashboard."""
 _CALL: Final = re.compile(r"redis\.p?call\(\s*'([A-Z]+)'(?:,\s*'([A-Z]+)')?")
 _PARENTS: Final = ("XGROUP", "XINFO")
@@ -179,44 +184,45 @@ _SAMPLES_EVAL: Final = {"EVAL": ("return", "1"), "EVALSHA": ("0" * 40, "1")}
 
 @cache
 def used(script: str) -> frozenset[str]:
-    """The commands that a script calls."""
+    """Return the commands that a script calls."""
     found = _CALL.findall(scripts.load(script).text)
     return frozenset(f"{name} {sub}" if name in _PARENTS else name for name, sub in found)
 
 
 def needed(role: Role) -> list[str]:
-    """The commands of a role, as `_SAMPLES` names them; one on a key of its own has that after it."""
+    """Return the commands of a role, named as in `_SAMPLES`; one limited to a kind of key has the kind
+    appended."""
     commands = {"CLIENT SETNAME", "EVAL", "EVALSHA", "TIME"}.union(*(used(script) for script in role.scripts))
     if role.writes in ("producer", "worker"):
-        commands -= _LOGS
+        commands -= _LOG_COMMANDS
     named = (on for one in sorted(commands) for on in _on_keys(one, role.writes))
     return list(dict.fromkeys([*named, *(one for one in role.plain if one not in commands)]))
 
 
 def essential() -> list[str]:
-    """What a worker cannot do without: taking tasks, keeping them and settling them. Without the rest it
-    hears and tells less."""
-    return [name for name in needed(_ESSENTIAL) if _SPARED.isdisjoint((name, *name.split()))]
+    """Return the commands a worker cannot work without: to take tasks, keep them and settle them. Without the
+    others it receives and reports less."""
+    return [name for name in needed(_ESSENTIAL) if _NOT_ESSENTIAL.isdisjoint((name, *name.split()))]
 
 
 def command_of(name: str) -> str:
-    """The command, without the kind of key."""
+    """Return the command without the kind of key."""
     return " ".join(word for word in name.split() if word.isupper())
 
 
 def _on_keys(name: str, writes: str) -> list[str]:
-    """The command on a key of each kind that the role writes with it; as it is where it writes none."""
+    """Return the command for each kind of key that the role writes with it; unchanged if it writes none."""
     command = name.lower().replace(" ", "|")
     kinds = [
         kind for commands, on in WRITES.get(writes, ()) if command in commands.split() for kind in on.split()
     ]
     if command == "publish" and writes:
-        kinds = _TOLD[writes].split()
+        kinds = _PUBLISHES[writes].split()
     return [f"{name} {kind}" for kind in kinds] or [name]
 
 
 def sample(name: str, app: str, shard: int = 0, task_type: str = "doctor") -> Command:
-    """A command as it is sent, with arguments that the server takes."""
+    """Return a command as it is sent, with arguments that the server accepts."""
     words = name.split()
     t, s = type_keys(app, shard, task_type), shard_keys(app, shard)
     key, channel = t.normal, s.control
@@ -229,7 +235,7 @@ def sample(name: str, app: str, shard: int = 0, task_type: str = "doctor") -> Co
 
 
 def _named(t: TypeKeys, s: ShardKeys, kind: str) -> str:
-    """A key or channel of this kind."""
+    """Return a key or channel of this kind."""
     namespace = namespace_of(t.app)
     some = {
         "apps": namespace.apps, "daemons": namespace.daemons, "done": t.done("n0-0"), "key": s.key("doctor"),

@@ -1,6 +1,6 @@
-"""What lives on the queue: workers, daemons, releases, deliveries that nobody renews, tasks that die.
+"""Check the queue: workers, daemons, releases, deliveries without a live worker, dead letters.
 
-Owns the judging of an app. Asks through the inspector and a few questions of its own; all bounded.
+Owns how an app is judged. Asks through the inspector and a few calls of its own; all bounded. Writes nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from streamq.stored import count
 from streamq.transport.sync_transport import SyncTransport
 
 LATE_MS: Final = 60_000
-"""Silence after which a delivery that nobody renews is a fault: leases may be long."""
+"""Idle time after which an unrenewed delivery is a fault: leases may be long."""
 FAULTS_SHOWN: Final = 10
 OVERDUE: Final = 5.0
 """Seconds by which a task may be overdue: a daemon that keeps up is late by milliseconds."""
@@ -33,28 +33,30 @@ _START_WORKER: Final = "streamq worker MODULE:app"
 
 
 def daemons(found: Sequence[WorkerInfo], app: str | None) -> Iterator[Check]:
-    """Whether a daemon serves the app; None asks about any."""
+    """Check that a daemon serves the app; with None, any app."""
     alive = [one for one in found if one.alive and one.details.get("only") in (None, app)]
     if alive:
         yield ok("daemon", f"{len(alive)} alive: {_named(alive)}")
         yield from _faults(alive)
         return
     whom = f" for app {app}" if app else ""
-    said = f"none is alive{whom}: delayed tasks, retries and the tasks of dead workers wait"
-    yield fault("daemon", said, "streamq daemon --url <this server>, two of them for safety")
+    finding = f"none is alive{whom}: delayed tasks, retries and the tasks of dead workers wait"
+    yield fault("daemon", finding, "streamq daemon --url <this server>, two of them for safety")
 
 
 def _faults(alive: Sequence[WorkerInfo]) -> Iterator[Check]:
-    """What daemons say is wrong with single apps, shards and types."""
-    told = {str(problem) for one in alive for problem in one.details.get("problems") or ()}
-    for problem in sorted(told)[:FAULTS_SHOWN]:
+    """Report the problems that daemons have with single apps, shards and types."""
+    reported = {str(problem) for one in alive for problem in one.details.get("problems") or ()}
+    for problem in sorted(reported)[:FAULTS_SHOWN]:
         yield warning(
-            "daemon", f"it says: {problem}", "streamq audit tells which key holds the wrong kind of value"
+            "daemon",
+            f"it reports: {problem}",
+            "find the key that holds the wrong kind of value: streamq audit",
         )
 
 
 def releases(found: Sequence[WorkerInfo]) -> Iterator[Check]:
-    """Whether all processes run the same release."""
+    """Check that all processes run the same release."""
     seen: dict[str, int] = {}
     for one in found:
         if one.alive:
@@ -62,17 +64,17 @@ def releases(found: Sequence[WorkerInfo]) -> Iterator[Check]:
             seen[version] = seen.get(version, 0) + 1
     if len(seen) > 1:
         listed = ", ".join(f"{count} with {version}" for version, count in sorted(seen.items()))
-        fix = "finish the roll-out: restart those that are behind (streamq workers --json tells which)"
-        yield warning("releases", f"several releases of streamq at work: {listed}", fix)
+        fix = "finish the roll-out: restart those that are behind (streamq workers --json lists them)"
+        yield warning("releases", f"several releases of streamq are running: {listed}", fix)
     elif seen:
         yield ok("releases", f"streamq {next(iter(seen))} everywhere")
 
 
 def features(found: Sequence[WorkerInfo]) -> Iterator[Check]:
-    """Whether all workers can do what any of them can: a task may ask for it."""
-    said = {one.name: set(map(str, one.details.get("speaks") or ())) for one in found if one.alive}
-    known = set[str]().union(*said.values())
-    lacking = {name: sorted(known - speaks) for name, speaks in said.items() if known - speaks}
+    """Check that all workers support the features that any of them supports: a task may need one."""
+    finding = {one.name: set(map(str, one.details.get("speaks") or ())) for one in found if one.alive}
+    known = set[str]().union(*finding.values())
+    lacking = {name: sorted(known - speaks) for name, speaks in finding.items() if known - speaks}
     if lacking:
         listed = [
             f"{name} ({', '.join(names[:5])})" for name, names in sorted(lacking.items())[:FAULTS_SHOWN]
@@ -80,19 +82,21 @@ def features(found: Sequence[WorkerInfo]) -> Iterator[Check]:
         more = f" and {len(lacking) - len(listed)} more" if len(lacking) > len(listed) else ""
         yield warning(
             "features",
-            f"{len(lacking)} of {len(said)} workers lack what others can do: {', '.join(listed)}{more}",
+            f"{len(lacking)} of {len(finding)} workers lack what others can do: {', '.join(listed)}{more}",
             "restart them with the newer release; until then they hand such tasks back, for others to run",
         )
 
 
-def unreadable(name: str, told: Sequence[str]) -> Iterator[Check]:
-    """What could not be read, and is in no other check."""
-    for one in told[:FAULTS_SHOWN]:
-        yield fault(name, one, "streamq audit tells which keys hold the wrong kind of value; RENAME those")
+def unreadable(name: str, faults: Sequence[str]) -> Iterator[Check]:
+    """Report data that could not be read and that no other check covers."""
+    for one in faults[:FAULTS_SHOWN]:
+        yield fault(
+            name, one, "find the keys that hold the wrong kind of value with streamq audit, and RENAME them"
+        )
 
 
 class AppChecks:
-    """The checks of one app."""
+    """Run the checks of one app."""
 
     def __init__(self, transport: SyncTransport, app: str, shards: int) -> None:
         self._transport = transport
@@ -102,7 +106,7 @@ class AppChecks:
 
     def run(self, workers: Sequence[WorkerInfo]) -> Iterator[Check]:
         stats = self._inspector.stats()
-        self._inspector.workers()  # for its faults
+        self._inspector.workers()  # asked only for its faults
         alive = [one for one in workers if one.alive]
         yield self._served(stats, alive)
         yield self._silent(stats, {one.name for one in alive})
@@ -123,7 +127,7 @@ class AppChecks:
         return ok(name, f"{len(alive)} alive: {_named(alive)}")
 
     def _silent(self, stats: Sequence[TypeStats], alive: set[str]) -> Check:
-        """Consumers that hold deliveries although their worker is gone: the daemon takes these back."""
+        """Find consumers that hold deliveries although their worker is gone: the daemon takes these back."""
         name, held, late = f"deliveries of {self._app}", 0, 0
         names: set[str] = set()
         for keys in self._keys(one.type for one in stats if one.running):
@@ -137,11 +141,11 @@ class AppChecks:
             return ok(
                 name, f"{sum(one.running for one in stats)} running, all held by workers that are alive"
             )
-        said = f"{held} held by workers that are gone: {', '.join(sorted(names)[:5])}"
+        finding = f"{held} held by workers that are gone: {', '.join(sorted(names)[:5])}"
         if late > LATE_MS:
             fix = "the daemon gives them to others when their lease has run out: is one running?"
-            return fault(name, f"{said}; silent for {late // 1000} s", fix)
-        return warning(name, said, "the daemon gives them to others when their lease has run out")
+            return fault(name, f"{finding}; silent for {late // 1000} s", fix)
+        return warning(name, finding, "the daemon gives them to others when their lease has run out")
 
     def _due(self, stats: Sequence[TypeStats]) -> Check:
         name = f"schedule of {self._app}"
@@ -152,7 +156,7 @@ class AppChecks:
         return ok(name, f"{sum(one.scheduled for one in stats)} scheduled, none overdue")
 
     def _too_new(self, alive: Sequence[WorkerInfo]) -> Iterator[Check]:
-        """Tasks that workers hand back, since a newer release wrote them."""
+        """Report tasks that workers hand back because a newer release wrote them."""
         counts: Counter[str] = Counter()
         names: set[str] = set()
         for worker in alive:
@@ -175,11 +179,11 @@ class AppChecks:
         kept, suspects = sum(one.dead for one in stats), sum(one.suspect for one in stats)
         types = [one.type for one in stats if one.dead]
         recent = sum(self._ask(question_calls.died_since(keys, since), int) for keys in self._keys(types))
-        said = f"{recent} of {kept} in the last hour"
+        finding = f"{recent} of {kept} in the last hour"
         if suspects:
-            said += f"; {suspects} suspects, which were in hand when workers died"
+            finding += f"; {suspects} suspects, which were in hand when workers died"
         if recent or suspects:
-            return warning(name, said, f"streamq dead list --app {self._app}")
+            return warning(name, finding, f"streamq dead list --app {self._app}")
         return ok(name, f"{kept}, none in the last hour" if kept else "none")
 
     def _ask(self, call: Call[R], instead: Callable[[], R]) -> R:

@@ -1,6 +1,6 @@
-"""What the user may do: every command of every script, tried for each role, and none of them run.
+"""Check what the user may do: every command of every script is tried for each role, and none is executed.
 
-Owns the asking, and the words for what is lacking. What a role needs is told by `needs`.
+Owns these trials, and the wording for missing rights. `needs` defines what a role needs.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from streamq.transport.sync_transport import SyncTransport
 def checks(
     transport: SyncTransport, app: str, user: str | None, roles: Sequence[str] = tuple(ROLES)
 ) -> Iterator[Check]:
-    """Which of these roles the user can fill. `user`: another than the one that is logged in (ACL DRYRUN)."""
+    """Report which of these roles the user can fill. `user`: another user than the connected one (ACL
+    DRYRUN)."""
     lacking = {name: _lacking(transport, app, user, needed(ROLES[name])) for name in roles}
     shown = f"user {user or _whoami(transport)}"
     if None in lacking.values():
-        fix = "ACL SETUSER <user> +multi, or ask as a user with +acl"
-        yield unknown("rights", f"what {shown} may do cannot be asked", fix)
+        fix = "ACL SETUSER <user> +multi, or run this as a user with +acl"
+        yield unknown("rights", f"the rights of {shown} cannot be checked", fix)
         return
     able = [name for name, refused in lacking.items() if not refused]
     if able:
         yield ok("rights", f"{shown} may be {', '.join(able)}")
-    # A user for each role is good practice; one that can do nothing of use is a fault. To look is of use
-    # only where looking is what was asked for.
+    # One user per role is good practice, so missing rights are a fault only if the user cannot do anything
+    # useful. To observe is useful only if no more was asked for.
     useful = bool(set(able) - ({"observer"} if "worker" in roles else set()))
     for name, refused in lacking.items():
         if refused:
@@ -41,16 +42,18 @@ def _refused(
 ) -> Check:
     names = list(dict.fromkeys(command_of(name) for name, why in refused if "command" in why))
     rest = [why for _, why in refused if "command" not in why]
-    said = f"{shown} cannot be {role}: no right to {', '.join(names[:8]) or rest[0]}"
+    finding = f"{shown} cannot be {role}: no right to {', '.join(names[:8]) or rest[0]}"
     if len(names) > 8:
-        said += f" and {len(names) - 8} more"
+        finding += f" and {len(names) - 8} more"
     grants = [f"+{name.lower().replace(' ', '|')}" for name in names]
     if any("key" in why for why in rest):
         grants.append(rights[0])
     if any("channel" in why for why in rest):
         grants.append(f"'{rights[1]}'")
     fix = f"redis-cli ACL SETUSER {shown.removeprefix('user ')} {' '.join(grants)}"
-    return warning("rights", said, f"if it is to be one: {fix}") if useful else fault("rights", said, fix)
+    return (
+        warning("rights", finding, f"if it should be one: {fix}") if useful else fault("rights", finding, fix)
+    )
 
 
 def _lacking(
@@ -79,7 +82,8 @@ def _dry(transport: SyncTransport, user: str, commands: Sequence[Command]) -> li
 
 
 def _has_waitaof(transport: SyncTransport) -> bool:
-    """Redis has it from 7.2 on. What does not exist, nobody lacks a right to."""
+    """Return whether the server has WAITAOF (Redis from 7.2 on). A right to a missing command cannot be
+    missing."""
     return permitted(transport, "COMMAND", "INFO", "WAITAOF") not in ([None], [[]], [])
 
 

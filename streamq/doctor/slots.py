@@ -1,6 +1,6 @@
-"""On Redis Cluster: every shard's slot is served, and the shards are spread over the masters.
+"""Check, on Redis Cluster, that every shard's slot is served and that the shards are spread over the masters.
 
-Owns the arithmetic of slots and the reading of CLUSTER SLOTS.
+Owns the computation of slots and the parsing of CLUSTER SLOTS.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ SLOTS: Final = 16384
 
 
 def slot(app: str, shard: int) -> int:
-    """The slot of a shard: CRC16 of what is between the braces."""
+    """Return the slot of a shard: CRC16 of the text between the braces."""
     tag = shard_tag(app, shard)
     return crc_hqx(tag[tag.index("{") + 1 : tag.index("}")].encode(), 0) % SLOTS
 
 
 def checks(transport: SyncTransport, node: Node, apps: Mapping[str, int]) -> Iterator[Check]:
-    """Nothing where the server is no cluster."""
+    """Check the slots of each app; nothing if the server is not a cluster."""
     if node.info.get("cluster_enabled") != "1":
         return
     raw = permitted(transport, "CLUSTER", "SLOTS")
@@ -52,10 +52,10 @@ def _app(app: str, shards: int, masters: list[tuple[int, int, str]]) -> Check:
     }
     if missing := [shard for shard in range(shards) if shard not in homes]:
         listed = ", ".join(f"shard {shard} (slot {numbers[shard]})" for shard in missing[:10])
-        return fault("slots", f"app {app}: nobody serves {listed}", "redis-cli --cluster fix <host:port>")
+        return fault("slots", f"app {app}: no node serves {listed}", "redis-cli --cluster fix <host:port>")
     used, there = len(set(homes.values())), len({home for _, _, home in masters})
-    said = f"app {app}: {shards} shards on {used} of {there} masters"
+    finding = f"app {app}: {shards} shards on {used} of {there} masters"
     if used < min(shards, there):
         fix = "spread their slots: redis-cli --cluster reshard, or give the app more shards"
-        return warning("slots", said, fix)
-    return ok("slots", said)
+        return warning("slots", finding, fix)
+    return ok("slots", finding)

@@ -1,7 +1,7 @@
-"""The Redis users of a queue: what each part may do, as the rules of an ACL file.
+"""Define the Redis users of a queue: what each part may do, as the rules of an ACL file.
 
-Owns which user may send which command, and which keys a producer and a worker may write. Redis checks
-scripts command by command, so EVAL gives nobody more than these rules. Asks no server: see `rights` for that.
+Owns which user may send which command, and which keys a producer and a worker may write. Redis checks scripts
+command by command, so EVAL grants no more than these rules. Asks no server: `rights` does.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ _OPERATES: Final[Writes] = (
     ("del", "counters rate buckets sampled expiring results minute quarter"),
 )
 WRITES: Final[dict[str, Writes]] = {"producer": _PRODUCES, "worker": _WORKS, "operator": _OPERATES}
-"""What is written for the role. An operator's user may write all keys: it also repairs."""
+"""What each role writes. An operator's user may write all keys: it also repairs."""
 
 _CONNECTION: Final = "-@all +@connection -@dangerous -reset -client|tracking"
-"""Nothing but what concerns one's own connection. Tracking tells of changed keys of all names."""
+"""Only commands about the user's own connection. Not tracking: it reveals the names of all changed keys."""
 _READS: Final = (
     "+cluster|slots +eval +evalsha +exists +get +hexists +hget +hgetall +hkeys +hmget +info +lindex "
     "+llen +mget +role +time +xlen +xpending +xrange +zcard +zcount +zrange +zscore"
@@ -71,7 +71,7 @@ _DAEMON: Final = (
     "+xgroup|delconsumer +xinfo|consumers +xinfo|groups +xlen +xpending +xrange +zadd +zcard +zcount "
     "+zrange +zrem +zremrangebyrank +zremrangebyscore +zscore"
 )
-_LOOKS: Final = (
+_VIEWS: Final = (
     "+acl|whoami +cluster|slots +eval +evalsha +exists +hexists +hget +hgetall +hkeys +hlen +hmget "
     "+hscan +hstrlen +info +llen +lrange +multi +pttl +role +scan +smembers +time +type "
     "+xinfo|consumers +xinfo|groups +xlen +xpending +xrange +zcard +zcount +zlexcount +zrange +zrevrank "
@@ -81,19 +81,19 @@ _ACTS: Final = (
     "+del +get +hdel +hincrby +hset +hsetnx +lpush +persist +pexpire +publish +rpop +sadd +script|kill +set "
     "+srem +subscribe +unsubscribe +xack +xadd +xdel +xgroup|create +zadd +zrem"
 )
-_PEOPLE: Final = "~* &* +@all"
+_ADMIN: Final = "~* &* +@all"
 _SENTINEL: Final = (
     "resetchannels allchannels -@all +multi +exec +ping +subscribe +publish +info +role +slaveof "
     "+replicaof +config|rewrite +client|setname +client|kill +script|kill"
 )
 
 QUEUE: Final = ("producer", "worker", "daemon", "viewer", "operator")
-"""The users of a queue; those of a server of its own are these and `SERVER`."""
+"""The users of a queue. A server of its own also has those in `SERVER`."""
 SERVER: Final = ("admin", "sentinel", "replica")
 
 
 class User(NamedTuple):
-    """A user of an ACL file: it is off, and has no password."""
+    """A user in an ACL file: disabled, and without a password."""
 
     name: str
     rules: str
@@ -110,7 +110,7 @@ def user(role: str, prefix: str, name: str = "") -> User:
 
 
 def file(prefix: str, roles: Sequence[str] = QUEUE + SERVER, names: str = "") -> str:
-    """Return an ACL file for these roles. names: begins the names of the queue's users."""
+    """Return an ACL file for these roles. names: a prefix for the names of the queue's users."""
     users = [user(role, prefix, role if role in SERVER else names + role) for role in roles]
     head = ["user default off"] if "admin" in roles else []
     return "\n".join([*head, *map(str, users)]) + "\n"
@@ -121,27 +121,29 @@ def _rules(role: str, prefix: str) -> str:
     match role:
         case "producer":
             done = " ".join(channel_rules(prefix, "done"))
-            told = _selector("publish", channel_rules(prefix, "done", "wake", "control", "news"))
+            publishes = _selector("publish", channel_rules(prefix, "done", "wake", "control", "news"))
             lines = [f"{keys} {done} {_CONNECTION} {_READS} +subscribe +unsubscribe"]
-            return " ".join([*lines, *_selectors(_PRODUCES, prefix), told])
+            return " ".join([*lines, *_selectors(_PRODUCES, prefix), publishes])
         case "worker":
-            heard = " ".join(channel_rules(prefix, "done", "control"))
-            told = _selector("publish", channel_rules(prefix, "done", "wake", "control", "news", "events"))
+            subscribes = " ".join(channel_rules(prefix, "done", "control"))
+            publishes = _selector(
+                "publish", channel_rules(prefix, "done", "wake", "control", "news", "events")
+            )
             more = "+client|unblock +subscribe +unsubscribe +xinfo|groups"
-            lines = [f"{keys} {heard} {_CONNECTION} {_READS} {more}"]
-            return " ".join([*lines, *_selectors(_WORKS, prefix), told])
+            lines = [f"{keys} {subscribes} {_CONNECTION} {_READS} {more}"]
+            return " ".join([*lines, *_selectors(_WORKS, prefix), publishes])
         case "daemon":
             return f"{keys} {channels} {_CONNECTION} {_DAEMON}"
         case "viewer":
-            return f"{keys} {_CONNECTION} {_LOOKS}"
+            return f"{keys} {_CONNECTION} {_VIEWS}"
         case "operator":
-            return f"{keys} {channels} {_CONNECTION} {_LOOKS} {_ACTS}"
+            return f"{keys} {channels} {_CONNECTION} {_VIEWS} {_ACTS}"
         case "sentinel":
             return _SENTINEL
         case "replica":
             return "-@all +psync +replconf +ping"
         case _:
-            return _PEOPLE
+            return _ADMIN
 
 
 def _selectors(writes: Writes, prefix: str) -> list[str]:
@@ -152,6 +154,7 @@ def _selectors(writes: Writes, prefix: str) -> list[str]:
 
 
 def _selector(commands: str, patterns: Sequence[str]) -> str:
-    """Rights that are apart from the user's others: these commands, on these keys or channels only."""
+    """Return a selector: these commands on these keys or channels only, separate from the user's other
+    rights."""
     granted = " ".join(f"+{command}" for command in commands.split())
     return f"(resetchannels -@all {granted} {' '.join(patterns)})"

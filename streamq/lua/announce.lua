@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- announce: make an app known, with the number of shards that its tasks are spread over.
+-- announce: register an app, with the number of shards that its tasks are spread over.
 --
--- The record is JSON: `shards`, the number of the program that announced itself last (`lead`); `known`,
--- how many may still hold something: it is raised here at once and lowered by the daemon, one by one, when
--- the last of them is empty and closed; `epoch`, which tells a producer that asks for more shards (it does
--- not lead) from a daemon that gave one up without knowing of it; `past`, numbers that were current once.
+-- The record is JSON. `shards`: the number given by the program that announced itself last (`lead`). `known`:
+-- how many shards may still hold something; it is raised here at once, and lowered by the daemon, one by one,
+-- when the last shard is empty and closed. `epoch`: distinguishes a producer that asks for more shards (it
+-- does not lead) from a daemon that closed one without knowing of it. `past`: earlier values of `shards`.
 -- USES clock
 -- KEYS apps
 -- ARGV app shards lead floor control news

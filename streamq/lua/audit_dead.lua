@@ -1,5 +1,5 @@
 #!lua flags=no-writes,allow-stale
--- audit_dead: look at single dead letters: each is listed and stored, and can be read.
+-- audit_dead: check single dead letters: each must be listed, stored and readable.
 -- USES letter_in
 -- KEYS dead letters
 -- ARGV ids...
@@ -12,7 +12,7 @@ local function fault(id)
   local letter = letter_in(packed)
   if not letter then return 'unreadable_letter' end
   if listed then return nil end
-  -- When it died is its place in the list: without that it cannot be listed again.
+  -- The time of death is its score in the list: without it the letter cannot be listed again.
   local dated = type(letter[3]) == 'string' and #letter[3] < 16 and string.match(letter[3], '^%d+$')
   return dated and 'unlisted_letter' or 'unreadable_letter'
 end

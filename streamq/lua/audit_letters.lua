@@ -1,11 +1,11 @@
 #!lua flags=no-writes,allow-stale
--- audit_letters: walk a piece of the stored dead letters; tell which want a closer look (audit_dead).
+-- audit_letters: walk one step through the stored dead letters; return those to check with audit_dead.
 -- USES letter_in
 -- KEYS dead letters
 -- ARGV cursor limit bytes
--- Returns {the cursor to go on from, or '' at the end, checked, {local id...}}
+-- Returns {the cursor to continue from, or '' at the end, checked, {local id...}}
 local limit, bytes = tonumber(limit), tonumber(bytes)
--- A few letters at a time, the fewer the longer they are: see audit_stream.
+-- Reads a few letters at a time, the fewer the longer they are: see audit_stream.
 local checked, ids, read, chunk = 0, {}, 0, 1
 repeat
   local before, found = read, redis.call('HSCAN', letters, cursor, 'COUNT', chunk)

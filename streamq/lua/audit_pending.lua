@@ -1,8 +1,9 @@
 #!lua flags=no-writes,allow-stale
--- audit_pending: check a piece of what is pending in a stream's group: it is in the stream still.
+-- audit_pending: walk one step through a group's pending deliveries; their entries must still be in the
+-- stream.
 -- KEYS stream policy
 -- ARGV group letter cursor limit bytes default_lease_ms late_ms
--- Returns {the id to go on from, or '' at the end, checked, deliveries idle for `late_ms` more than the
+-- Returns {the id to continue from, or '' at the end, checked, deliveries idle for `late_ms` more than the
 -- lease, {place...}}; the places are those of deleted entries
 local limit = tonumber(limit)
 local pending = redis.pcall('XPENDING', stream, group, cursor, '+', limit)

@@ -1,12 +1,12 @@
 #!lua flags=no-writes,allow-stale
--- audit_place: look closely at single places (a stream entry, a row of the schedule), all at one instant.
+-- audit_place: check single places (a stream entry, a row of the schedule), all at one instant.
 -- USES scheduled in_stream streams field group_of later
 -- KEYS schedule index letters
 -- ARGV group places...
 -- Returns {problem, place...}
 local problems = {}
 
--- A row that is none of ours has no number: it lies before or behind all that have one.
+-- A row that streamq did not write has no number: it sorts before or after all rows that have one.
 local function unnumbered(due)
   for _, order in ipairs({{due, due}, {due, due, 'REV'}}) do
     local args = {'ZRANGE', schedule, order[1], order[2], 'BYSCORE'}
@@ -17,7 +17,7 @@ local function unnumbered(due)
   end
 end
 
--- The fields of what is at a place: nil where nothing is, false where they cannot be read.
+-- The fields stored at a place: nil if it is empty, false if they cannot be read.
 local function fields_at(place)
   local due, number = scheduled(place)
   if due then

@@ -1,9 +1,9 @@
 #!lua flags=no-writes,allow-stale
--- audit_rows: look at rows of the index, the cancel requests or the list of the dead: each has its task.
+-- audit_rows: check rows of the index, the cancel requests or the dead list: each must have its task.
 -- USES scheduled in_stream streams field letter_in
 -- KEYS schedule index cancels dead letters
 -- ARGV group of bytes ids...
--- Returns {ids looked at, {problem, id...}}; `of` is index, cancels or dead; it ends when it has read `bytes`
+-- Returns {ids checked, {problem, id...}}; `of` is index, cancels or dead; it stops after reading `bytes`
 local bytes, problems, read = tonumber(bytes), {}, 0
 
 local function seen(row) read = read + #row + 300 end
@@ -22,7 +22,7 @@ local function holds(place, id)
   return (field(fields, 'i') or place) == id
 end
 
--- A delivery whose entry was deleted behind our back: it is pending still.
+-- Whether the place is a delivery whose entry something else deleted: it is still pending.
 local function ghost(place)
   local stream, entry = streams[string.sub(place, 1, 1)], string.sub(place, 2)
   if not stream or not string.match(entry, '^%d+%-%d+$') then return false end

@@ -1,16 +1,16 @@
 #!lua flags=no-writes,allow-stale
--- audit_schedule: walk a piece of the schedule; tell which rows want a closer look (audit_place).
+-- audit_schedule: walk one step through the schedule; return the rows to check with audit_place.
 --
--- The cursor names the last row, not its rank: promotion takes rows from the front, and what stays must not
--- be skipped. A few rows are read at a time: see audit_stream.
+-- The cursor names the last row, not its rank: promotion takes rows from the front, and the remaining ones
+-- must not be skipped. Reads a few rows at a time: see audit_stream.
 -- USES row_fields field
 -- KEYS schedule index letters
 -- ARGV cursor limit bytes
--- Returns {the cursor to go on after, or '' at the end, checked, {place...}}
+-- Returns {the cursor to continue after, or '' at the end, checked, {place...}}
 local limit, bytes = tonumber(limit), tonumber(bytes)
 local indexed, buried = redis.call('EXISTS', index) == 1, redis.call('EXISTS', letters) == 1
 
--- Rows of one due time are ordered byte by byte; the first fifteen tell them apart.
+-- Rows with one due time are sorted by their bytes; the first fifteen distinguish them.
 local function is_until(row, mark)
   for n = 1, 15 do
     local x, y = string.byte(row, n) or -1, string.byte(mark, n) or -1
@@ -21,7 +21,7 @@ end
 
 local function row_at(rank) return redis.call('ZRANGE', schedule, rank, rank)[1] end
 
--- The rank of the first row behind the cursor, whoever has gone meanwhile.
+-- The rank of the first row after the cursor, even if rows have been removed since.
 local function rank_after(due, mark)
   local low = redis.call('ZCOUNT', schedule, '-inf', '(' .. due)
   local high = low + redis.call('ZCOUNT', schedule, due, due)

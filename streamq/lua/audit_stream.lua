@@ -1,12 +1,12 @@
 #!lua flags=no-writes,allow-stale
--- audit_stream: walk a piece of one stream; tell which entries want a closer look (audit_place).
+-- audit_stream: walk one step through a stream; return the entries to check with audit_place.
 --
--- Reads a few entries at a time, the fewer the longer they are, and ends the step when it has read
--- `bytes`: a payload may be of any size.
+-- Reads a few entries at a time, the fewer the longer they are, and ends the step after reading `bytes`: a
+-- payload may be of any size.
 -- USES group_of later field
 -- KEYS stream index letters
 -- ARGV group letter cursor limit bytes
--- Returns {the id to go on from, or '' at the end, checked, {place...}}
+-- Returns {the id to continue from, or '' at the end, checked, {place...}}
 local limit, bytes = tonumber(limit), tonumber(bytes)
 local indexed, buried = redis.call('EXISTS', index) == 1, redis.call('EXISTS', letters) == 1
 
@@ -14,7 +14,7 @@ local about = group_of(stream)
 local last = about and about['last-delivered-id']
 
 local function delivered(entry)
-  if last and later(entry, last) then last = nil end  -- neither is any entry after this one
+  if last and later(entry, last) then last = nil end  -- no entry after this one was delivered either
   return last
 end
 

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- beat: say that a process is alive, and what it is doing; forget some of those that have long been silent.
+-- beat: store a process's heartbeat and details; remove some processes that have long been silent.
 -- USES clock
 -- KEYS beats details
 -- ARGV name about forget_ms

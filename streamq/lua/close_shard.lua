@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
--- close_shard: give up a shard, if it holds nothing that anybody would have to look after.
+-- close_shard: close a shard, unless it holds something that still needs attention.
 --
--- From then on enqueue takes nothing into it, until a producer has had it opened. Results stay: they
--- are found by their task's id, and expire. Whoever waits for a task there looks again by himself. What is
--- paused goes by the first shard: a row that stayed here would outlive its resume.
--- Of each type the keys are those that must be empty, and those that are dropped (see `keys.Kind`).
+-- Afterwards enqueue accepts nothing into it until a producer has it opened. Results stay: they are found by
+-- their task's id, and expire. A caller that waits for a task there polls on its own. Pauses are read from
+-- the first shard: a row that stayed here would outlive its resume. For each type the keys are those that
+-- must be empty, then those that are deleted (see `keys.Kind`).
 -- KEYS closed types paused workers heartbeats (high normal low suspect schedule index dead cancels waiters gone expiring)...
 -- ARGV epoch task_types...
--- Returns 1, or 0 where it holds something
+-- Returns 1, or 0 if it holds something
 local sizes = {
   high = 'XLEN', normal = 'XLEN', low = 'XLEN', suspect = 'XLEN', schedule = 'ZCARD', index = 'HLEN', dead = 'ZCARD',
   cancels = 'HLEN', gone = 'ZCARD'}

@@ -1,7 +1,7 @@
 #!lua flags=no-writes,allow-stale
--- counts: one task type at one instant: states, counters, the oldest ready task.
--- The stream that is read first holds what was handed back too: a suspect has lost deliveries (field `l`).
--- Of more than a thousand entries there the rest counts as suspects.
+-- counts: the state of one task type at one instant: states, counters, the oldest ready task.
+-- The stream that is read first also holds tasks that were handed back: a suspect has lost deliveries (field
+-- `l`). Beyond a thousand entries there, all count as suspects.
 -- USES clock field group_of
 -- KEYS schedule dead counters high normal low suspect
 -- ARGV group

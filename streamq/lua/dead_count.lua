@@ -1,5 +1,5 @@
 #!lua flags=no-writes,allow-stale
--- dead_count: how many dead letters died in a span of time, of all or of one group.
+-- dead_count: count the dead letters that died in a time span, of all or of one group.
 -- KEYS dead groups
 -- ARGV since_ms until_ms fingerprint
 -- Returns the count

@@ -1,14 +1,15 @@
 #!lua flags=no-writes,allow-stale
--- dead_groups: the groups of dead letters with one error at one place, from a fingerprint on.
+-- dead_groups: groups of dead letters with the same error raised in the same place, after a fingerprint.
 --
--- A member of `groups` is a fingerprint, the time of death (13 digits) and a local id: a group's members
--- lie together and sort by time, so how many there are is a count between two texts that walks over nothing.
+-- A member of `groups` is a fingerprint, the time of death (13 digits) and a local id. A group's members are
+-- adjacent and sorted by time, so counting them is a ZLEXCOUNT between two texts, without a scan.
 -- USES opened shortened
 -- KEYS groups letters
 -- ARGV after limit
--- Returns {{fingerprint, count, first_ms, last_ms, last local id, reason, {its fields, payload cut...}}...}
+-- Returns {{fingerprint, count, first_ms, last_ms, last local id, reason, {its fields, payload
+-- truncated...}}...}
 local limit = tonumber(limit)
--- A member that is none of ours has died at no time.
+-- A member that streamq did not write has no time of death.
 local function parts(member)
   local died, id = string.match(member, '^[^ ]* (%d+) (.+)$')
   if not died or #died > 15 then return '0', '' end
@@ -23,10 +24,10 @@ while #found < limit and looks < limit * 10 do
   local first = redis.call('ZRANGE', groups, from, '+', 'BYLEX', 'LIMIT', 0, 1)[1]
   if not first then break end
   local fingerprint = string.match(first, '^[^ ]*')
-  -- '!' follows the space: all members of the group lie before it.
+  -- '!' sorts after the space: all members of the group come before it.
   local low, high = '[' .. fingerprint .. ' ', '(' .. fingerprint .. '!'
   local last = redis.call('ZRANGE', groups, high, low, 'BYLEX', 'REV', 'LIMIT', 0, 1)[1]
-  if last then  -- a member without a space, which is none of ours, is in no group
+  if last then  -- a member without a space was not written by streamq and is in no group
     local died, id = parts(last)
     local packed = redis.call('HGET', letters, id)
     local letter = packed and opened(packed) or {'', '', '', {}}

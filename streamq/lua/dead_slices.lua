@@ -1,9 +1,9 @@
 #!lua flags=no-writes,allow-stale
--- dead_slices: how many letters of these groups died in each of the latest slices of time, oldest first.
+-- dead_slices: count the letters of these groups that died in each of the latest time slices, oldest first.
 -- USES clock
 -- KEYS groups
 -- ARGV slice_ms slices fingerprints...
--- Returns {{a count a slice...}...}
+-- Returns {{count per slice...}...}
 local slice, slices = tonumber(slice_ms), tonumber(slices)
 local now = clock() + 1
 local found = {}

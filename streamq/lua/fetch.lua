@@ -1,14 +1,14 @@
 #!lua flags=allow-oom
--- fetch: hand over at most `budget` ready tasks to one consumer, tier by tier, shared fairly in each.
+-- fetch: deliver at most `budget` ready tasks to one consumer, tier by tier, shared fairly within each tier.
 --
--- XREADGROUP's COUNT is for each stream, so a plain read of several could bring a multiple of it.
--- `tiers` says how many of the streams make up each tier, as "30,10,10"; the first is of those that hold
--- returned tasks and suspects. The streams of another tier share what is left of the budget: each gets an
--- equal part, and what one does not use goes to the others. `limits` are the most to take of each stream.
--- Of suspects (field `l`) one is taken in all, and none where `alone` is 1: one is in hand.
--- A stream without its group ends the walk; what was taken before is returned. A key that is no stream is
--- passed over, and told where nothing else was found.
--- With `rings` the streams are of `ready`, and come out of it where nothing is left: see `muster`.
+-- XREADGROUP's COUNT applies to each stream, so a plain read of several could return a multiple of it.
+-- `tiers` is the number of streams in each tier, such as "30,10,10"; the first tier holds returned tasks and
+-- suspects. The streams of another tier share what is left of the budget: each gets an equal part, and what
+-- one does not use goes to the others. `limits` is the maximum to take from each stream. Of suspects (field
+-- `l`) at most one is taken, and none if `alone` is 1: the worker already has one. A stream without its group
+-- ends the walk; what was taken before is returned. A key that is not a stream is skipped, and reported only
+-- if nothing else was found. With `rings` the streams are from `ready`, and are removed from it when they are
+-- empty: see `muster`.
 -- USES clock field group_of
 -- KEYS ready bell streams...
 -- ARGV group consumer budget alone rings tiers limits...
@@ -29,7 +29,7 @@ local function fault(n, reply)
   end
 end
 
--- Take at most `count` of the n-th stream. Answers how many it took, and the last of them.
+-- Take at most `count` entries of the n-th stream. Returns how many were taken, and the last of them.
 local function take(n, count)
   local reply = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', count, 'STREAMS', stream_at(n), '>')
   empty[n] = not reply or not reply.err and (not reply[1] or #reply[1][2] < count)
@@ -56,7 +56,7 @@ local function suspect_next(stream)
   return entry and suspected(entry)
 end
 
--- One by one: who comes next may be the second suspect.
+-- One by one: the next may be the second suspect.
 local function take_returned(n)
   local length = redis.pcall('XLEN', stream_at(n))
   if type(length) == 'table' then return fault(n, length) end
@@ -68,7 +68,7 @@ local function take_returned(n)
   end
 end
 
--- A round gives each an equal part; those that used it up are asked again while something is left.
+-- In each round every stream gets an equal part; those that used theirs up are read again while some is left.
 local function share(streams)
   while #streams > 0 and left > 0 and not failed do
     local part, again = math.max(1, math.floor(left / #streams)), {}
@@ -94,8 +94,8 @@ for size in string.gmatch(tiers, '%d+') do
   end
 end
 
--- What is served goes to the end of those that wait; who had most comes last. Whatever is wrong with `ready`
--- and `bell`: what was taken is answered.
+-- A served stream goes to the end of those that wait; the one that gave most comes last. Even if `ready` or
+-- `bell` is faulty, the entries that were taken are returned.
 local function after(n)
   local stream, got = stream_at(n), taken[n] and #taken[n] or 0
   if got > 0 and not empty[n] then

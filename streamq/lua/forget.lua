@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
 -- forget: remove a task type that holds nothing from a shard: its name, policy, counters and history.
 --
--- `kept` are its results, of which there are as many as ARGV says, and then its rollups. What a writer's last
--- call was stays for its hour: a call that is repeated must not make a task again.
+-- `kept` is its results keys, as many as ARGV gives, followed by its rollups. The record of a writer's last
+-- call stays for its hour: a repeated call must not create a task again.
 -- USES note
 -- KEYS types paused high normal low suspect schedule dead letters index groups gone waiters cancels policy counters rate buckets sampled expiring kept...
 -- ARGV task_type results drop action about
--- Returns 1, or 0 where it holds a task, a dead letter or, unless these are to be dropped, results
+-- Returns 1, or 0 if it holds a task, a dead letter or, unless they are to be dropped, results
 for _, stream in ipairs({high, normal, low, suspect}) do
   if redis.call('XLEN', stream) > 0 then return 0 end
 end

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- groups: create the streams and consumer groups that are missing, from the first entry on.
+-- groups: create missing streams and consumer groups, reading from the first entry.
 -- KEYS streams...
 -- ARGV group
 -- Returns how many were created

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- leave: forget a worker that has ended, and its consumers as far as they hold nothing.
+-- leave: remove a worker that has ended, and those of its consumers that hold nothing.
 --
--- XGROUP DELCONSUMER drops what is pending for ever, hence the look first, in the same script.
+-- XGROUP DELCONSUMER drops pending deliveries for ever, so they are checked first, in the same script.
 -- KEYS beats details streams...
 -- ARGV worker group
 -- Returns how many consumers were removed

@@ -1,5 +1,5 @@
 #!lua flags=no-writes,allow-stale
--- locate: where a task is now, and what is stored of it.
+-- locate: where a task is now, and what is stored about it.
 -- USES clock letter_in scheduled shown streams
 -- KEYS results schedule index dead letters gone cancels
 -- ARGV group id
@@ -8,7 +8,7 @@ local now = clock()
 
 local function delivery(letter, entry)
   local found = redis.pcall('XRANGE', streams[letter], entry, entry)
-  found = not found.err and found[1]  -- what the index says may be no entry's id
+  found = not found.err and found[1]  -- the index may hold something that is not an entry id
   if not found then return nil end
   local held = redis.pcall('XPENDING', streams[letter], group, entry, entry, 1)
   if held.err or #held == 0 then return {now, 'ready', {'stream', letter, 'entry', entry}, found[2], false} end

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- lower_known: stop serving the last known shard, which has been closed in this epoch.
+-- lower_known: stop serving the last known shard, which was closed in this epoch.
 -- KEYS apps
 -- ARGV app known epoch control
--- Returns 1, or 0 where the record says something else by now
+-- Returns 1, or 0 if the record has changed since
 local good, record = pcall(cjson.decode, redis.call('HGET', apps, app) or '')
 if not good or type(record) ~= 'table' then return 0 end
 local known, epoch = tonumber(known), tonumber(epoch)

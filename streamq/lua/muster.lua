@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- muster: ring the doorbell for streams that have ready tasks of which nobody told.
+-- muster: ring the doorbell for streams that have ready tasks and did not ring.
 --
--- The doorbell is for workers that serve many types: to name each of their streams in every read would cost
--- more than the tasks. While `doorbell` is there, whatever appends a task puts its stream into `ready` (score:
--- since when it waits, or was served) and, where it was not there, into `bell`: one worker that waits takes it
--- from there and looks. `fetch` takes out of both what it has emptied. What does not ring (processes of
--- an older release, entries made by hand) is found here.
+-- The doorbell is for workers that serve many types: naming each of their streams in every read would cost
+-- more than the tasks. While `doorbell` exists, every script that appends a task adds its stream to `ready`
+-- (score: since when it waits, or was served) and, if it was not there, to `bell`: one waiting worker takes
+-- it from there and fetches. `fetch` removes emptied streams from both. What does not ring (processes of an
+-- older release, entries made by hand) is found here.
 -- USES clock group_of
 -- KEYS ready bell streams...
 -- ARGV group
@@ -18,7 +18,7 @@ local function waits(stream, length)
 end
 
 local found = 0
-redis.call('ZCARD', ready)  -- before the first write: another kind of value is an error
+redis.call('ZCARD', ready)  -- before the first write: a wrong type of value is an error
 redis.call('ZCARD', bell)
 for n = first_key, #KEYS do
   local length = redis.pcall('XLEN', KEYS[n])

@@ -1,9 +1,10 @@
 #!lua flags=no-writes,allow-stale
--- page_buckets: the minutes, and groups of tasks that began in the schedule, that have results; newest first.
+-- page_buckets: the buckets with results (minutes, or groups of tasks that began in the schedule), newest
+-- first.
 -- KEYS buckets
 -- ARGV from limit
--- Returns {member...}, beginning with that of `from`, which is `=` and a member, or empty for the newest;
--- nothing where that has gone
+-- Returns {member...}, starting with that of `from`, which is `=` and a member, or empty for the newest;
+-- nothing if that member was removed
 local first = 0
 if from ~= '' then
   first = redis.call('ZREVRANK', buckets, string.sub(from, 2))

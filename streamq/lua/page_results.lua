@@ -7,7 +7,7 @@ for n, key in ipairs(KEYS) do
   local size = redis.call('HLEN', key)
   if size > 0 then
     local ids, rows = redis.call('HKEYS', key), {}
-    if #ids <= 1000 then table.sort(ids) end  -- a longer one keeps its own order while it is not written
+    if #ids <= 1000 then table.sort(ids) end  -- a longer hash keeps its own order while it is not written
     local skip = n == 1 and tonumber(skip) or 0
     for m = skip + 1, math.min(#ids, skip + tonumber(limit)) do
       local length = redis.call('HSTRLEN', key, ids[m])

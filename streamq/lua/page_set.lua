@@ -1,15 +1,15 @@
 #!lua flags=no-writes,allow-stale
--- page_set: a page of a sorted set of tasks: the schedule from the next due on, or dead letters or old
--- ends from the newest back.
+-- page_set: a page of a sorted set of tasks: the schedule, next due first, or dead letters or old ends,
+-- newest first.
 --
--- A cursor is a score, a space and a member's start; it may name a member that has gone.
+-- A cursor is a score, a space and the beginning of a member; that member may have been removed.
 -- USES opened row_fields shortened
 -- KEYS set letters
 -- ARGV kind after limit
--- Returns {where to go on or '', {{member or what it holds...}...}}
+-- Returns {next cursor or '', {{member or its content...}...}}
 local limit = tonumber(limit)
 local backwards = kind ~= 'scheduled'
--- How many members come before this one (forwards): members of one score are ordered by their bytes.
+-- How many members come before this one (forwards): members with one score are sorted by their bytes.
 local function position(score, member)
   local low = redis.call('ZCOUNT', set, '-inf', '(' .. score)
   local high = low + redis.call('ZCOUNT', set, score, score)
@@ -23,7 +23,7 @@ end
 
 local first, last
 local score, member = string.match(after, '^(%-?%w+) (.+)$')
-if score and not tonumber(score) then score = nil end -- no score can be written so
+if score and not tonumber(score) then score = nil end -- no score is written like that
 if backwards then
   last = (score and position(score, member) or redis.call('ZCARD', set)) - 1
   first = math.max(0, last - limit + 1)

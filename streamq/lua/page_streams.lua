@@ -1,11 +1,12 @@
 #!lua flags=no-writes,allow-stale
 -- page_streams: a page of ready or running tasks of one type, stream by stream, oldest entry first.
 --
--- Ready is what the group has not been given yet; running is what is pending.
+-- Ready is what the group has not delivered yet; running is what is pending.
 -- USES group_of later shortened streams
 -- KEYS
 -- ARGV group state after limit
--- Returns {where to go on or '', {{place, consumer, idle_ms, {fields, payload cut...}}...}}; a place is a letter and an entry
+-- Returns {next cursor or '', {{place, consumer, idle_ms, {fields, payload truncated...}}...}}; a place is a
+-- letter and an entry
 local limit = tonumber(limit)
 local rows = {}
 local function ready(stream, letter, from)

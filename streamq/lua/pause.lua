@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- pause: have the workers leave a task type alone, or take it up again; enqueue goes on.
+-- pause: have the workers stop taking a task type, or resume it; enqueue continues.
 --
--- What is paused is kept in `paused`; the message on the control channel only makes it quick.
+-- The pause is stored in `paused`; the message on the control channel only makes it take effect sooner.
 -- USES note
 -- KEYS paused
 -- ARGV task_type details control action about
--- Returns 1 where that changed something; empty details resume
+-- Returns 1 if that changed something; empty details resume
 local changed
 if details == '' then
   changed = redis.call('HDEL', paused, task_type)

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- register: make a task type known, with the policy that enqueue and the daemon need.
+-- register: register a task type with the policy that enqueue and the daemon need.
 --
--- The policy is never gone in between: while its slot moves to another node, it could not come back.
+-- The policy is never deleted in between: while its slot migrates to another node, it could not be recreated.
 -- KEYS types policy
 -- ARGV task_type handler options...
 -- Returns the handler that was registered before, or ''

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- renew: give the deliveries in hand a fresh lease; tell which are no longer ours and which to cancel.
+-- renew: renew the leases of held deliveries; report which are lost and which tasks to cancel.
 --
--- XCLAIM asks nobody who they are, so ownership is looked up first: a stale worker renews nothing.
--- JUSTID leaves the delivery count alone. XCLAIM forgets a delivery whose entry was deleted behind our
--- back: a dead letter (vanished) remains of it, for which the books count dead + 1.
+-- XCLAIM does not check the caller, so ownership is looked up first: a stale worker renews nothing. JUSTID
+-- keeps the delivery count. XCLAIM drops a delivery whose entry something else deleted: it becomes a dead
+-- letter (vanished), which the books count as dead + 1.
 -- USES clock dead_letter end_task streams vanished
 -- KEYS policy cancels letters counters
 -- ARGV group consumer default_lease_ms done deliveries...
@@ -34,9 +34,9 @@ for n = first_arg, #ARGV, 2 do
     if asked and redis.call('HEXISTS', cancels, id) == 1 then cancelled[#cancelled + 1] = id end
   end
 end
--- A policy that is no hash keeps nobody from renewing.
+-- A policy that is not a hash must not prevent renewing.
 local lease = redis.pcall('HGET', policy, 'lease_ms')
 lease = type(lease) == 'string' and tonumber(lease) or 0
--- A stored value that no app can have written counts as none.
+-- A stored value that no app can have written is ignored.
 if not (lease >= 200 and lease < 1e15) then lease = tonumber(default_lease_ms) end
 return {now, lease, lost, cancelled}

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- repair: append anew what lies behind the group's last delivered entry and is held by nobody.
+-- repair: append again those entries before the group's last delivered id that no consumer holds.
 --
--- Such entries come from a stray XACK or a deleted consumer; no read would ever find them.
+-- Such entries result from a stray XACK or a deleted consumer; no read would ever return them.
 -- USES group_of identified ring
 -- KEYS stream index counters
 -- ARGV group letter cursor limit
--- Returns {the id to go on from, or '' when the round is complete, repaired}
+-- Returns {the id to continue from, or '' when the round is complete, repaired}
 local limit = tonumber(limit)
 local about = group_of(stream)
 if not about then return {'', 0} end
@@ -14,7 +14,7 @@ local repaired = 0
 local entries = redis.call('XRANGE', stream, cursor, about['last-delivered-id'], 'COUNT', limit)
 for _, entry in ipairs(entries) do
   local fields = entry[2]
-  -- Nobody's task has so many fields, and Lua could not append it: the audit tells of it.
+  -- No task has so many fields, and Lua could not append it: the audit reports it.
   local ours = #fields <= 1000
   if ours and #redis.call('XPENDING', stream, group, entry[1], entry[1], 1) == 0 then
     local id = identified(fields, letter .. entry[1])

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- repair_books: write off what is missing (`vanished`) or too many (`adopted`), if it is as much as known.
+-- repair_books: write off missing (`vanished`) or surplus (`adopted`) tasks, if the number is as expected.
 --
--- Says in the counters that something else took tasks away or put some in; changes no task.
+-- Records in the counters that something else removed or added tasks; changes no task.
 -- KEYS schedule dead counters high normal low suspect
 -- ARGV imbalance
--- Returns the tasks written off, or 0 where the books say something else by now
+-- Returns the tasks written off, or 0 if the books have changed since
 local have = {}
 local flat = redis.call('HGETALL', counters)
 for n = 1, #flat, 2 do have[flat[n]] = tonumber(flat[n + 1]) end

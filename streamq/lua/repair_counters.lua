@@ -1,13 +1,14 @@
 #!lua flags=allow-oom
--- repair_counters: make counters that are no numbers count again, from what the rest of the books tells.
+-- repair_counters: reset counters that are not numbers, computed from the rest of the books.
 --
--- The books balance: accepted + adopted = what is there + what has ended. So one counter of these is known
--- from the others. Of several, what cannot be told apart is counted as completed, or starts from 0; the others
--- start from 0. A key of another kind is replaced. A sequence number must be new, and the ms since 1970 are.
+-- The books balance: accepted + adopted = existing tasks + ended tasks. So a single unknown counter follows
+-- from the others. If there are several, what cannot be distinguished counts as completed, or starts from 0;
+-- the others start from 0. A key of another type is replaced. A sequence number must be new, and the ms since
+-- 1970 are.
 -- KEYS schedule dead counters high normal low suspect
 -- ARGV write names...
--- Returns rows of {name, what it held, what it is now ('' where it is gone)}; first the key itself, where it
--- was of another kind. `write` 0: only say so
+-- Returns rows of {name, old value, new value ('' if removed)}; first the key itself, if it was of another
+-- type. `write` 0: only report
 local write = write == '1'
 local kind = redis.call('TYPE', counters).ok
 local there = redis.call('ZCARD', schedule) + redis.call('ZCARD', dead)

@@ -13,7 +13,7 @@ if packed and not listed then
     redis.call('ZADD', groups, 0, letter[5] .. ' ' .. letter[3] .. ' ' .. id)
   end
 elseif listed and not packed then
-  -- Its row among the groups has the fingerprint that was lost with the letter.
+  -- Its row in `groups` has the fingerprint that was lost with the letter.
   local cursor, looks = '0', 0
   repeat
     local found = redis.call('ZSCAN', groups, cursor, 'MATCH', '* ' .. id, 'COUNT', 500)

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- repair_lifetime: let a key live for ever that must, or give one a lifetime that must have one.
+-- repair_lifetime: remove the expiry of a key that must not have one, or set one on a key that must.
 -- KEYS key counters...
 -- ARGV lifetime_ms
--- Returns how many keys were repaired; `lifetime_ms` 0 is for ever
+-- Returns how many keys were repaired; `lifetime_ms` 0 means no expiry
 local life, repaired = tonumber(lifetime_ms), 0
 if life == 0 then
   repaired = redis.call('PERSIST', key)

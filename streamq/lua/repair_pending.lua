@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
--- repair_pending: end a delivery whose entry was deleted behind our back: a dead letter keeps its name.
+-- repair_pending: end a delivery whose entry something else deleted: a dead letter keeps its name.
 --
--- While its worker renews the lease it may settle it yet, so only one that is idle for a lease is ended.
+-- While its worker renews the lease it may still settle it, so it is ended only after being idle for a lease.
 -- The task was accepted and will never complete: as a dead letter it balances the books (dead + 1).
 -- USES clock dead_letter end_task priority_of vanished
 -- KEYS stream policy index letters counters
 -- ARGV group place id done default_lease_ms
--- Returns ended, held (by a worker that is alive) or gone (nothing to do any more)
+-- Returns ended, held (by a live worker) or gone (nothing left to do)
 local entry = string.sub(place, 2)
 local held = redis.pcall('XPENDING', stream, group, entry, entry, 1)
 if held.err or #held == 0 or #redis.call('XRANGE', stream, entry, entry) > 0 then return 'gone' end

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- repair_place: make the index say where a task is: its row is set, or removed where it needs none.
+-- repair_place: correct the index for a place: the task's row is set, or removed if it needs none.
 --
--- Does nothing where the index names another place that holds the task too: then there are two of it.
+-- Does nothing if the index names another place that also holds the task: then it exists twice.
 -- USES field in_stream scheduled
 -- KEYS schedule index counters
 -- ARGV place

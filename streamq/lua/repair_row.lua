@@ -1,14 +1,14 @@
 #!lua flags=allow-oom
 -- repair_row: remove a row of the index or of the cancel requests whose task has no entry.
 --
--- The caller has walked all streams and the schedule before: whatever lives there is in the index. So a
--- row that names an empty place is a leftover. One that names a pending delivery is not ours to remove.
+-- The caller has walked all streams and the schedule before: whatever exists there is in the index. So a row
+-- that names an empty place is a leftover. A row that names a pending delivery must stay.
 -- USES field scheduled streams
 -- KEYS schedule index cancels counters
 -- ARGV group of id
 -- Returns how many rows were removed; `of` is index or cancels
 
--- Whether the task may be there: anything that cannot be read counts for it.
+-- Whether the task may be at the place: unreadable content counts as yes.
 local function occupied(place)
   local due, number = scheduled(place)
   local fields

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- restamp: give every delivery of a stream a fresh lease with its present owner, after a clock jump.
+-- restamp: renew the lease of every delivery of a stream for its present owner, after a clock jump.
 --
--- XCLAIM forgets a delivery whose entry was deleted behind our back: that one is left to reclaim.
+-- XCLAIM drops a delivery whose entry something else deleted: that one is left to reclaim.
 -- KEYS stream
 -- ARGV group cursor limit
--- Returns the id to go on after, or '' when the round is complete
+-- Returns the id to continue after, or '' when the round is complete
 local pending = redis.call('XPENDING', stream, group, cursor, '+', limit)
 for _, row in ipairs(pending) do
   if redis.call('XRANGE', stream, row[1], row[1])[1] then

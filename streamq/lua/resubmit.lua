@@ -1,16 +1,16 @@
 #!lua flags=allow-oom
--- resubmit: put a dead letter's successor in its place: a new task with another payload.
+-- resubmit: replace a dead letter by a new task with another payload.
 --
--- The letter goes and the new task names it in field `o`. The books take the letter for purged and the
--- new task for accepted. A repeated call (the same `action`) gets the first one's answer.
+-- The letter is removed, and the new task names it in field `o`. The books count the letter as purged and the
+-- new task as accepted. A repeated call (the same `action`) gets the first call's answer.
 -- USES letter_in note ring unlist
 -- KEYS dead letters groups counters high normal low
 -- ARGV id payload action about
--- Returns the new local id, or '' where there is no such dead letter
+-- Returns the new local id, or '' if there is no such dead letter
 local streams = {h = high, n = normal, l = low}
 local letter = letter_in(redis.call('HGET', letters, id))
 local good = letter and #letter[4] <= 1000 and #letter[4] % 2 == 0 and all_text(letter[4])
--- What is no letter of ours has no successor: it stays.
+-- A letter that streamq did not write has no successor: it stays.
 if not good then return redis.call('HGET', actions, action .. '=') or '' end
 local kept = {m = true}
 local fields = {'p', payload, 'o', id}

@@ -1,10 +1,10 @@
 #!lua flags=no-writes,allow-stale
--- rights: which of some commands this user may not send. None of them is sent.
+-- rights: which of these commands this user may not send. None of them is executed.
 --
--- A command is its words with a space between them. Where the server cannot be asked nothing is refused.
+-- A command is its words separated by spaces. On a server that cannot check, none is refused.
 -- KEYS key
 -- ARGV commands...
--- Returns those that are refused
+-- Returns the refused commands
 local refused, check = {}, redis.acl_check_cmd
 for _, command in ipairs(check and ARGV or {}) do
   local words = {}

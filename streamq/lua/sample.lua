@@ -1,9 +1,8 @@
 #!lua flags=allow-oom
--- sample: note in the rollups what the counters have grown by since the last sample, and the backlog.
+-- sample: add the growth of the counters since the last sample to the rollups, and store the backlog.
 --
--- For several types of one shard in one call. Any number of daemons may sample: each adds
--- what is new. What happened while nobody sampled for longer than a rollup covers is in no rollup of that
--- kind.
+-- Handles several types of one shard in one call. Any number of daemons may sample: each adds only what is
+-- new. If no daemon sampled for longer than a rollup covers, that growth is in no rollup of that kind.
 -- USES clock
 -- KEYS (counters sampled schedule dead high normal low suspect minute quarter)...
 -- ARGV minute_ttl_ms quarter_ttl_ms names...

@@ -1,5 +1,5 @@
 #!lua flags=no-writes,allow-stale
--- sizes: the sizes of the structures that must agree with one another.
+-- sizes: the sizes of the structures that must be consistent.
 -- KEYS index dead letters cancels waiters gone groups expiring
 -- ARGV
 -- Returns {index, dead, letters, cancels, waiters, gone, groups, expiring}

@@ -1,12 +1,12 @@
 #!lua flags=no-writes,allow-stale
--- survey: look at many streams at once, so that an idle queue costs its daemon next to nothing.
+-- survey: the state of many streams in one call, so that an idle queue costs its daemon almost nothing.
 -- USES group_of
 -- KEYS streams...
 -- ARGV group
--- Returns {{length, pending, consumers}...}; pending and consumers are -1 where the group is missing
+-- Returns {{length, pending, consumers}...}; pending and consumers are -1 if the group is missing
 local found = {}
 for n, stream in ipairs(KEYS) do
-  -- A key that is no stream has nothing to look after: its workers' log names it.
+  -- A key that is not a stream needs no work: its workers log it.
   local length = redis.pcall('XLEN', stream)
   local row = type(length) == 'number' and {length, -1, -1} or {0, 0, 0}
   local about = group_of(stream)

@@ -12,7 +12,7 @@ for _, row in ipairs(consumers) do
   if removed >= limit then break end
   local about = {}
   for n = 1, #row, 2 do about[row[n]] = row[n + 1] end
-  -- Workers that cannot be read have sent no heartbeat: the audit tells of the key.
+  -- A `workers` key that cannot be read counts as no heartbeat: the audit reports the key.
   local told = redis.pcall('ZSCORE', workers, about.name)
   local beat = type(told) == 'string' and tonumber(told) or 0
   if about.pending == 0 and about.idle >= idle_ms and now - beat >= idle_ms then

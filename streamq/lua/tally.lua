@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- tally: add what a worker has counted to the rollups of a minute and of a quarter of an hour.
+-- tally: add a worker's counts to the rollups of a minute and of a quarter of an hour.
 -- KEYS rollups...
 -- ARGV ttls_and_counts...
--- Returns how many fields there were; first the lifetimes in ms, one a key, then fields and numbers
+-- Returns how many fields there were; ARGV is the lifetimes in ms, one per key, then fields and numbers
 for n, key in ipairs(KEYS) do
   for m = #KEYS + 1, #ARGV, 2 do redis.call('HINCRBY', key, ARGV[m], ARGV[m + 1]) end
   redis.call('PEXPIRE', key, ARGV[n])

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- trim: forget old ends (cancelled, expired), waiters whose time is over and workers long silent.
+-- trim: remove old ends (cancelled, expired), overdue waiters and long silent workers.
 --
--- For several types of one shard in one call. `limit` is for the call as a whole. Lists
--- know of results for eight days; a result that is kept for longer is found by its id. A key of the wrong
--- kind is passed over: the audit tells of it, and it keeps no other from being trimmed.
+-- Handles several types of one shard in one call. `limit` applies to the whole call. Lists know of results
+-- for eight days; a result that is kept longer is found by its id. A key of the wrong type is skipped: the
+-- audit reports it, and it prevents no other from being trimmed.
 -- USES clock
 -- KEYS workers heartbeats (gone waiters buckets)...
 -- ARGV gone_ms silent_ms limit

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- wait: ask to be told on the task's channel when it ends.
+-- wait: request a message on the task's channel when it ends.
 -- USES clock
 -- KEYS waiters
 -- ARGV local_id wait_ms

@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
--- watch: keep the doorbell in use, and tell who is to look for what did not ring: one worker at a time.
+-- watch: keep the doorbell in use, and choose one worker at a time to search for tasks that did not ring.
 --
--- While such tasks were found in the last ten minutes (`found` is 1) somebody looks every `soon_ms`, else every
--- `seldom_ms`. With `force` the caller is to look at once.
+-- While such tasks were found in the last ten minutes (`found` is 1) a worker searches every `soon_ms`, else
+-- every `seldom_ms`. With `force` the caller searches at once.
 -- USES clock
 -- KEYS doorbell
 -- ARGV soon_ms seldom_ms ttl_ms found force
--- Returns 0 where the caller is to look, else in how many ms somebody is
+-- Returns 0 if the caller is to search, else the ms until a worker is
 local now = clock()
 local last, busy = string.match(redis.call('GET', doorbell) or '', '^(%d+) (%d+)$')
 last, busy = tonumber(last) or 0, tonumber(busy) or 0

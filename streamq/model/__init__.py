@@ -1,7 +1,7 @@
-"""The nouns of streamq: frozen values that every layer passes on.
+"""Define streamq's basic values: frozen, and passed through every layer.
 
-Those of which there is one a task are named tuples, which are made in half the time.
+Values that exist once per task are named tuples, which are constructed in half the time.
 
-Owns the task's identity, its states and the ways a delivery can end. Does no I/O, reads no clock and
-knows neither Redis nor a handler. A producer loads no more of them than it uses.
+Owns the task's identity, its states and the ways a delivery can end. Does no I/O, reads no clock and knows
+neither Redis nor a handler. A producer loads only those that it uses.
 """

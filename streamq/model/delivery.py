@@ -1,6 +1,6 @@
-"""A task in a worker's hands: the entry as it came, and the delivery that it says.
+"""Define a task in a worker's hands: the raw entry, and the decoded delivery.
 
-Owns the names of one hand-over. How it ends is in `outcome`.
+Owns the fields of one delivery. How it ends is defined in `outcome`. Decodes nothing itself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from streamq.model.task import SUSPECT, TaskId
 
 
 class Overrides(NamedTuple):
-    """What one call set otherwise than the task type's policy; None leaves the policy's value."""
+    """What one call set differently from the task type's policy; None keeps the policy's value."""
 
     timeout: float | None = None
     max_attempts: int | None = None
@@ -20,7 +20,7 @@ class Overrides(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One stream entry as it was handed over, not yet decoded. `fields` is None where it was deleted."""
+    """One stream entry as delivered, not yet decoded. `fields` is None if the entry was deleted."""
 
     letter: str
     entry: str
@@ -28,17 +28,17 @@ class Entry(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Stream letter and entry id: names this delivery among all of its type, for ever."""
+        """Return stream letter and entry id: they identify this delivery among all of its type, for ever."""
         return self.letter + self.entry
 
 
 class Delivery(NamedTuple):
     """A decoded entry in a worker's hands: one attempt to run one task.
 
-    Times are ms since the epoch by the server's clock. `attempt` counts from 1; `lost` counts the
-    deliveries before this one whose worker died. `accepted_ms` is None where the id tells it. `trace` is
-    the trace context of the enqueue call. `claims` is what the task holds until it ends, as the scripts pack
-    it: such a delivery is settled by the rich script.
+    Times are ms since the epoch by the server's clock. `attempt` counts from 1; `lost` counts the consecutive
+    deliveries before this one whose worker died. `accepted_ms` is None if the id contains it. `trace` is the
+    trace context of the enqueue call. `claims` is what the task holds until it ends, as the scripts pack it: the
+    rich script settles such a delivery.
     """
 
     type: str
@@ -57,18 +57,18 @@ class Delivery(NamedTuple):
 
     @property
     def enqueued_ms(self) -> int:
-        """When the task was accepted."""
+        """Return when the task was accepted."""
         return int(self.local[1:].partition("-")[0]) if self.accepted_ms is None else self.accepted_ms
 
     @property
     def suspect(self) -> bool:
-        """Whether the task is suspected of killing workers: it lost deliveries and has to run alone. What was
-        handed back waits in the same stream."""
+        """Return whether the task is suspected of killing workers: it lost deliveries and has to run alone.
+        Handed back tasks wait in the same stream."""
         return self.place[0] == SUSPECT and self.lost > 0
 
     @property
     def moved(self) -> bool:
-        """Whether the task has a row in the index: it is not where its id says."""
+        """Return whether the task has a row in the index: it is not where its id points."""
         return self.local != self.place
 
     @property
@@ -77,10 +77,10 @@ class Delivery(NamedTuple):
 
 
 class Success(NamedTuple):
-    """The attempt that completed a task, as far as its kept result tells.
+    """The attempt that completed a task, as far as it is stored with the result.
 
-    worker: the last six digits of its name. at_ms: when it ended, by the server's clock. wait_ms: from ready
-    to started; run_ms: in the handler.
+    worker: the last six hex digits of its name. at_ms: when it ended, by the server's clock. wait_ms: from
+    ready to started; run_ms: in the handler.
     """
 
     attempt: int

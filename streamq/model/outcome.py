@@ -1,6 +1,6 @@
-"""The ways a delivery can end.
+"""Define the ways a delivery can end.
 
-Owns their names in logs, metrics and traces.
+Owns their names in logs, metrics and traces. Decides none of them.
 """
 
 from __future__ import annotations
@@ -10,23 +10,24 @@ from typing import Final, NamedTuple
 
 
 class Completed(NamedTuple):
-    """The handler returned; `result` is JSON with a note of the attempt (see `codec.keep`), kept for
-    `retention_ms` (0: not at all)."""
+    """The handler returned. `result` is JSON with the attempt's details (see `envelope`), stored for
+    `retention_ms` (0: not stored)."""
 
     result: bytes = b""
     retention_ms: int = 0
 
 
 class Retried(NamedTuple):
-    """The attempt failed and the task runs again in `delay_ms`; `failures` is the JSON list of all."""
+    """The attempt failed and the task runs again in `delay_ms`; `failures` is the JSON list of all
+    failures."""
 
     delay_ms: int
     failures: bytes
 
 
 class Died(NamedTuple):
-    """The task becomes a dead letter. `started` is False where no handler was called; `fingerprint` is
-    what it is grouped by, the reason where it is empty."""
+    """The task becomes a dead letter. `started` is False if no handler was called; dead letters are grouped
+    by `fingerprint`, or by the reason if it is empty."""
 
     reason: str
     failures: bytes
@@ -35,21 +36,21 @@ class Died(NamedTuple):
 
 
 class Cancelled(NamedTuple):
-    """Somebody cancelled the task before it completed."""
+    """The task was cancelled before it completed."""
 
     started: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """The task was too old to be worth running."""
+    """The task expired before it was run."""
 
 
 class HandedBack(NamedTuple):
-    """The worker gives the task back unharmed: it is stopping, or may not run it now.
+    """The worker gives the task back unharmed: it is stopping, or must not run it now.
 
-    delay_ms: the task runs again no sooner, since this worker is too old for it; 0 is at once. times: how
-    often it has then been handed back for that.
+    delay_ms: the task is not run again before that, because this worker is too old for it; 0 means at once.
+    times: how often it has been handed back for that reason.
     """
 
     started: bool = False
@@ -62,7 +63,7 @@ OUTCOMES: Final[dict[type, str]] = {
     Completed: "completed", Retried: "retried", Died: "dead", Cancelled: "cancelled", Expired: "expired",
     HandedBack: "handed_back",
 }  # fmt: skip
-"""What each way of ending is called in logs, metrics and traces."""
+"""The name of each way of ending in logs, metrics and traces."""
 
 
 def name_of(outcome: Outcome) -> str:

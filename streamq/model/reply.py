@@ -1,6 +1,6 @@
-"""What the scripts of workers, daemons, operators and observers answer, and what they are asked with.
+"""Define the replies to workers, daemons, operators and observers, and the values that their calls carry.
 
-Owns the counters and the books (invariant I5).
+Owns the counters and the books (invariant I5). Parses nothing: `calls` does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from streamq.model.where import Where, shown
 
 
 class Renewal(NamedTuple):
-    """Renew's answer: the type's lease as Redis has it, places no longer ours, ids to cancel."""
+    """Renew's reply: the type's lease as stored in Redis, places that no longer belong to the worker, ids to
+    cancel."""
 
     now_ms: int
     lease_ms: int
@@ -23,7 +24,8 @@ class Renewal(NamedTuple):
 
 
 class Promotion(NamedTuple):
-    """Promote's answer: how many moved, when the next is due (None: nothing scheduled), and the clock."""
+    """Promote's reply: how many tasks moved, when the next is due (None: nothing scheduled), and the server's
+    clock."""
 
     moved: int
     next_due_ms: int | None
@@ -31,8 +33,8 @@ class Promotion(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """Requeue's and purge's answer: how many were moved, how many of this kind are left (0 where ids were
-    given), and how many of those looked at stay, since they have no payload and cannot run."""
+    """The reply of requeue and purge: how many were moved, how many of this kind are left (0 if ids were
+    given), and `stay`: letters that were skipped because they have no payload and cannot run."""
 
     done: int
     left: int
@@ -40,10 +42,11 @@ class Moved(NamedTuple):
 
 
 class Reclaim(NamedTuple):
-    """Reclaim's answer: where to go on (`0-0`: round complete) and what became of the deliveries.
+    """Reclaim's reply: the cursor to continue from (`0-0`: round complete), and counts of the deliveries by
+    what was done.
 
-    `skew`: the server's clock is not where it was expected; nothing was touched. `unread`: the policy is no
-    hash, and the default lease and losses were taken instead.
+    `skew`: the server's clock differs from what was expected; nothing was changed. `unread`: the policy is
+    not a hash, so the default lease and max_lost were used.
     """
 
     cursor: str
@@ -71,7 +74,7 @@ class Counts:
 
     @property
     def imbalance(self) -> int:
-        """Accepted tasks minus those accounted for: 0 where the books are right (invariant I5)."""
+        """Return accepted tasks minus those accounted for: 0 if the books balance (invariant I5)."""
         c = self.counters
         accepted = c.get("accepted", 0) + c.get("adopted", 0)
         ended = sum(c.get(name, 0) for name in ENDED)
@@ -79,40 +82,41 @@ class Counts:
 
 
 ENDED: Final = ("completed", "cancelled", "expired", "purged", "vanished")
-"""The counters of tasks that are no longer there, as the books count them."""
+"""The counters of tasks that no longer exist, as the books count them."""
 
 COUNTERS: Final = (
     "accepted", "started", "completed", "retried", "dead", "reclaimed", "cancelled", "expired",
     "handed_back", "requeued", "purged", "adopted", "repaired", "vanished",
 )  # fmt: skip
-"""What is counted for each task type, by the same script that makes it true.
+"""The counters of each task type. Each is incremented by the script that makes the change.
 
-`started`: attempts that ended or whose worker died; `dead`: how often a task became a dead letter;
-`adopted`: entries that streamq did not write and that became dead letters; `repaired`: what the daemon or
-`streamq audit --repair` put right; `vanished`: tasks that something else deleted, once written off.
+`started`: attempts that ended or whose worker died; `dead`: how often a task became a dead letter; `adopted`:
+entries that streamq did not write and that became dead letters; `repaired`: what the daemon or `streamq audit
+--repair` repaired; `vanished`: tasks that something else deleted, counted when written off.
 """
 
 
 class Note(NamedTuple):
-    """An operator's action for the log: its id, the same in every call it takes, and JSON about it.
-    Empty where the action is a program's own."""
+    """An operator's action for the log: its id, the same in every call it takes, and JSON about it. Empty for
+    a program's own action."""
 
     action: str = ""
     about: bytes = b""
 
 
 class Orders(NamedTuple):
-    """What a worker is asked to do: types to leave alone, to drain, to tell what happens."""
+    """What a worker is asked to do: types not to take, whether to drain, whether to publish events
+    (`tell`)."""
 
     paused: frozenset[str]
     drain: bool
     tell: bool
 
 
-@dataclass(slots=True)  # not frozen, which would take three times as long to make
+@dataclass(slots=True)  # not frozen, which would take three times as long to construct
 class Located:
-    """Where a task is now. `fields` are its stored fields where it still has an envelope. `success`: of a
-    completed task, None where a worker of an older release completed it."""
+    """Where a task is now. `fields` are its stored fields if it still has an envelope. `success`: of a
+    completed task; None if a worker of an earlier release completed it."""
 
     state: State
     now_ms: int
@@ -123,5 +127,5 @@ class Located:
 
     @property
     def detail(self) -> dict[str, str]:
-        """`where` as text, for people and for JSON."""
+        """Return `where` as text, for people and for JSON."""
         return shown(self.where)

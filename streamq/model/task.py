@@ -1,6 +1,6 @@
-"""A task's identity, its states, and a task on its way in with enqueue's answers.
+"""Define a task's identity, its states, and a new task with enqueue's answers.
 
-Owns what a producer knows of a task.
+Owns what a producer knows of a task. Knows nothing of Redis.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ Priority = Literal["high", "normal", "low"]
 PRIORITIES: Final[tuple[Priority, ...]] = ("high", "normal", "low")
 LETTER: Final[dict[Priority, str]] = {"high": "h", "normal": "n", "low": "l"}
 SUSPECT: Final = "s"
-"""The letter of the stream that is read first: tasks that were handed back, and suspects, which were in hand
-when a worker died, more than once. A suspect has lost deliveries; of those one runs at a time."""
+"""The letter of the stream that is read first. It holds tasks that were handed back, and suspects: tasks that
+a worker held when it died, more than once. A suspect has lost deliveries; of suspects one runs at a time."""
 
 STREAM_LETTERS: Final = ("h", "n", "l", SUSPECT)
 
@@ -31,10 +31,10 @@ STATES: Final[dict[State, tuple[State, ...]]] = {
     "expired": (),
     "unknown": (),
 }
-"""Each state with the states it may be followed by. `unknown`: never existed, or no longer kept."""
+"""Each state with the states that may follow it. `unknown`: never existed, or no longer stored."""
 
 LIVING: Final[frozenset[State]] = frozenset({"scheduled", "ready", "running"})
-"""The states that a task leaves by itself."""
+"""The states that a task leaves on its own."""
 
 NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 LOCAL_PATTERN: Final = re.compile(r"[hnlsd]\d{1,16}-\d{1,20}")
@@ -44,7 +44,8 @@ CancelAnswer = Literal["cancelled", "requested", "too late", "unknown"]
 
 
 def cancel_answer(said: str, state: State) -> CancelAnswer:
-    """Return what a caller is told, by what the cancel script said and, where it knew no more, the state."""
+    """Return the answer to a caller, from the cancel script's reply and, if that is inconclusive, the task's
+    state."""
     if said == "cancelled":
         return "cancelled"
     if said == "requested":
@@ -55,8 +56,8 @@ def cancel_answer(said: str, state: State) -> CancelAnswer:
 class TaskId(NamedTuple):
     """A task's identity, written `type:shard:local`.
 
-    `local` is the letter of the stream and the id of the task's first entry (`n1732450000000-0`), or
-    `d`, the due time in ms and a number for a task that began in the schedule. It never changes.
+    `local` is the letter of the stream and the id of the task's first entry (`n1732450000000-0`), or `d`, the
+    due time in ms and a number for a task that began in the schedule. It never changes.
     """
 
     type: str
@@ -68,7 +69,7 @@ class TaskId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> TaskId:
-        """Read an id as `str()` wrote it; InvalidTaskId tells the form for anything else."""
+        """Return the id that `str()` wrote. InvalidTaskId states the form for anything else."""
         parts = text.split(":") if isinstance(text, str) else []  # type: ignore[redundant-expr]
         if len(parts) == 3 and NAME_PATTERN.fullmatch(parts[0]) and LOCAL_PATTERN.fullmatch(parts[2]):
             shard = parts[1]
@@ -80,9 +81,9 @@ class TaskId(NamedTuple):
 
 
 class IdempotencyKey(NamedTuple):
-    """A caller's name for one task, with a digest (16 bytes) of what the task is.
+    """A caller's name for one task, with a digest (16 bytes) of the task's content.
 
-    Within `window_ms` of its first task the same name is answered with that task.
+    Within `window_ms` of its first task, enqueueing the same name returns that task.
     """
 
     name: str
@@ -91,7 +92,7 @@ class IdempotencyKey(NamedTuple):
 
 
 class NewTask(NamedTuple):
-    """A task on its way in: what the enqueue script needs to know of it.
+    """A new task: what the enqueue script needs to know of it.
 
     `due` is None for now, a positive number of ms from now, or with `absolute` ms since the epoch.
     `fields` are the headers that differ from the defaults (see `envelope`). `joins` is what the task
@@ -108,25 +109,25 @@ class NewTask(NamedTuple):
 
 
 class Accepted(NamedTuple):
-    """Enqueue's answer for one task: its local id."""
+    """Enqueue's answer for an accepted task: its local id."""
 
     local: str
 
 
 class Duplicate(NamedTuple):
-    """Enqueue's answer for a task whose idempotency key has been there: the first task's local id."""
+    """Enqueue's answer for an idempotency key that was used before: the first task's local id."""
 
     local: str
 
 
 class Conflict(NamedTuple):
-    """Enqueue's answer where the idempotency key belongs to another task (`type:local`)."""
+    """Enqueue's answer if the idempotency key belongs to a different task (`type:local`)."""
 
     first: str
 
 
 class Unconfirmed(NamedTuple):
-    """The task was accepted, and it did not become known in time that it is as durable as was asked."""
+    """The task was accepted, but the requested durability was not confirmed in time."""
 
     local: str
     why: str

@@ -1,6 +1,7 @@
-"""Where a task is: one small value for each state, with what the server tells of a task in it.
+"""Define where a task is: one small value per state, with what the server knows about a task in it.
 
 Owns their fields. Times are ms since the epoch by the server's clock; `stream` is the letter of a stream.
+Asks no server.
 """
 
 from __future__ import annotations
@@ -9,26 +10,26 @@ from typing import NamedTuple
 
 
 class Scheduled(NamedTuple):
-    """It is due then, in the stream of its priority."""
+    """The task is due at `due_ms`, for the stream of its priority."""
 
     stream: str
     due_ms: int
 
 
 class Ready(NamedTuple):
-    """It waits for a worker."""
+    """The task waits for a worker."""
 
     stream: str
     entry: str
 
     @property
     def since_ms(self) -> int:
-        """When it became ready; 0 where its entry does not tell."""
+        """Return when it became ready; 0 if its entry id is not a time."""
         return _stamp(self.entry)
 
 
 class Running(NamedTuple):
-    """A worker has it, and renewed its lease so many ms ago."""
+    """A worker has the task, and renewed its lease `lease_idle_ms` ago."""
 
     stream: str
     entry: str
@@ -38,12 +39,12 @@ class Running(NamedTuple):
 
     @property
     def since_ms(self) -> int:
-        """When it became ready, before it ran; 0 where its entry does not tell."""
+        """Return when it became ready, before it ran; 0 if its entry id is not a time."""
         return _stamp(self.entry)
 
 
 class Buried(NamedTuple):
-    """It is a dead letter."""
+    """The task is a dead letter."""
 
     reason: str
     stream: str
@@ -51,17 +52,17 @@ class Buried(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """It completed, was cancelled or has expired."""
+    """The task completed, was cancelled or has expired."""
 
     ended_ms: int
 
 
 Where = Scheduled | Ready | Running | Buried | Ended
-"""None beside them: unknown, or a completed task of which its result tells when."""
+"""None instead of one of these: unknown, or a completed task whose result holds the time."""
 
 
 def shown(where: Where | None) -> dict[str, str]:
-    """Return its fields as text, for people and for JSON."""
+    """Return the fields as text, for people and for JSON."""
     if where is None:
         return {}
     words = {True: "yes", False: "no"}

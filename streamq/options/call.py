@@ -1,10 +1,13 @@
-"""What one call sets otherwise than its task type's policy: what `.options(...)` takes."""
+"""Build the options of a single call: what `.options(...)` takes.
+
+Owns the rules between options of one call. Does not check single values: see `checks` and `table`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from streamq.errors import InvalidOption
 from streamq.model.delivery import Overrides
@@ -20,11 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
-    """What one call sets otherwise than its task type's policy; None leaves the policy's value.
+    """What one call sets differently from its task type's policy; None keeps the policy's value.
 
-    delay: seconds from now; at_ms: a moment, ms since the epoch. At most one of the two.
-    shard_key: tasks with the same go to the same shard. idempotency_key: names one task; the same name
-    within the window is the same task, and has its shard by it. At most one of the two.
+    delay: seconds from now; at_ms: a time in ms since the epoch. At most one of the two.
+    shard_key: tasks with the same key go to the same shard. idempotency_key: identifies one task: the same
+    key within the window is the same task, and the key determines its shard. At most one of the two.
     """
 
     delay: float | None = None
@@ -39,12 +42,12 @@ class CallOptions:
 
 
 def call_options(**given: Unpack[PerCall]) -> CallOptions:
-    """Check what `.options(...)` was given; InvalidOption names the fault."""
-    said = {name: value for name, value in given.items() if value is not None}
-    _check_together(said)
+    """Check the arguments of `.options(...)`. InvalidOption names the fault."""
+    values = {name: value for name, value in given.items() if value is not None}
+    _check_together(values)
     fields: dict[str, Any] = {}
     overrides: dict[str, Any] = {}
-    for name, value in said.items():
+    for name, value in values.items():
         option = PER_CALL[name]
         where = fields if option.stored is None else overrides
         where[option.field or name] = option.check(value, name)
@@ -53,17 +56,19 @@ def call_options(**given: Unpack[PerCall]) -> CallOptions:
     return CallOptions(**fields)
 
 
-def per_call(given: Mapping[str, Any]) -> CallOptions:
-    """As `call_options`, of names that nobody has looked at."""
+def per_call(given: Mapping[str, object]) -> CallOptions:
+    """Do the same as `call_options` for unchecked option names."""
     if not given.keys() <= PER_CALL.keys():
         reject_unknown(given, PER_CALL, "options()")
-    return call_options(**given)
+    return call_options(**cast("PerCall", given))
 
 
-def _check_together(said: Mapping[str, object]) -> None:
-    if "delay" in said and "at" in said:
-        raise InvalidOption("delay and at exclude each other: give one of them")
-    if "idempotency_key" in said and "shard_key" in said:
-        raise InvalidOption("shard_key and idempotency_key exclude each other: a task has one shard")
-    if "idempotency_key" not in said and "idempotency_window" in said:
-        raise InvalidOption("idempotency_window needs an idempotency_key")
+def _check_together(values: Mapping[str, object]) -> None:
+    if "delay" in values and "at" in values:
+        raise InvalidOption("delay and at exclude each other: pass one of them")
+    if "idempotency_key" in values and "shard_key" in values:
+        raise InvalidOption(
+            "shard_key and idempotency_key exclude each other: each determines the shard. Pass one of them"
+        )
+    if "idempotency_key" not in values and "idempotency_window" in values:
+        raise InvalidOption("idempotency_window needs an idempotency_key: pass one, or leave the window out")

@@ -1,6 +1,7 @@
-"""What an option may be: durations, numbers, names, moments. Each check says what it wants and what it got.
+"""Check single option values: durations, numbers, names, times. Each error states the value and what is
+allowed.
 
-Owns the forms of durations and the limits of keys. Knows no option by name but those of several kinds.
+Owns the syntax of durations and the limits of keys. Does not know which options exist.
 """
 
 from __future__ import annotations
@@ -9,25 +10,27 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, get_args
+from typing import Final, Literal, get_args
 
 from streamq.errors import InvalidOption
 from streamq.model.task import PRIORITIES, Priority
 
 Duration = float | timedelta | str
+Check = Callable[[object, str], object]
+"""Maps a given value and the option's name to the stored value; raises InvalidOption."""
 Executor = Literal["auto", "thread", "process"]
 EXECUTORS: Final[tuple[Executor, ...]] = get_args(Executor)
 Durability = Literal[
     "master", "aof", "replicas:1", "replicas:2", "replicas:3", "replicas:4", "replicas:5"
 ]  # fmt: skip
-"""What has to have a task before enqueue returns: the master's memory, its append-only file on disk
-(fsync), or so many replicas beside it."""
+"""What must hold a task before enqueue returns: the master's memory, its append-only file on disk (fsynced),
+or this many replicas besides the master."""
 
 DURABILITIES: Final[tuple[Durability, ...]] = get_args(Durability)
 IDEMPOTENCY_WINDOW: Final = 86400.0
 LONGEST_WINDOW: Final = 30 * 86400.0
 LONGEST_KEY: Final = 200
-"""Bytes of an idempotency key at most: it is kept in memory for its whole window."""
+"""Maximum bytes of an idempotency key: it is kept in memory for its whole window."""
 
 _UNITS: Final = {
     word: seconds
@@ -43,12 +46,12 @@ _PLAIN: Final = re.compile(_NUMBER, re.ASCII)
 _PART: Final = re.compile(rf"({_NUMBER})\s*({_UNIT})", re.ASCII)
 _PARTS: Final = re.compile(rf"(?:({_NUMBER})\s*({_UNIT})\s*)+", re.ASCII)
 _LONGEST_TEXT: Final = 64
-"""Characters of a duration: looking for the parts of a long row of digits takes time by its square."""
+"""Maximum characters of a duration: matching a long run of digits takes quadratic time."""
 _LONGEST: Final = 100 * 366 * 86400.0
 
 
-def seconds(value: Duration, name: str, *, least: float = 0.0) -> float:
-    """A duration as seconds; InvalidOption names the option, the fault and the forms that are taken."""
+def seconds(value: object, name: str, *, least: float = 0.0) -> float:
+    """Return a duration as seconds. InvalidOption names the option, the fault and the accepted forms."""
     if type(value) is float or type(value) is int:
         result = _number(value)
     elif isinstance(value, timedelta):
@@ -57,7 +60,7 @@ def seconds(value: Duration, name: str, *, least: float = 0.0) -> float:
         result = _from_text(value, name)
     elif isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidOption(
-            f"{name}={value!r:.80}: a duration is seconds, a timedelta or text such as '30' or '5m'"
+            f"{name}={value!r:.80}: not a duration. Pass seconds, a timedelta or text such as '30' or '5m'"
         )
     else:
         result = _number(value)
@@ -70,13 +73,13 @@ def _number(value: float) -> float:
     try:
         return float(value)
     except OverflowError:
-        return math.inf  # a whole number that no float can hold
+        return math.inf  # a whole number beyond the range of float
 
 
 def _short(value: object) -> str:
     try:
         return repr(value)[:80]
-    except ValueError:  # an integer of more digits than Python writes
+    except ValueError:  # an integer with more digits than Python converts
         return "a huge number"
 
 
@@ -86,80 +89,84 @@ def _from_text(text: str, name: str) -> float:
         return float(plain)
     if not _PARTS.fullmatch(plain):
         raise InvalidOption(
-            f"{name}={text!r:.80}: write a duration as '90s', '5m', '1h30m' or '250ms'; '90' is seconds"
+            f"{name}={text!r:.80}: not a duration. Write '90s', '5m', '1h30m' or '250ms'; '90' is seconds"
         )
     return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(plain))
 
 
 MOST: Final = 1_000_000_000
-"""No number in an option is greater: it must fit wherever it is stored and reckoned with."""
+"""Maximum of every number in an option: it must fit wherever it is stored or computed with."""
 
 
-def whole(value: int, name: str, *, least: int, most: int = MOST) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:  # type: ignore[redundant-expr]
+def whole(value: object, name: str, *, least: int, most: int = MOST) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise InvalidOption(f"{name}={_short(value)}: must be a whole number of at least {least}")
     if value > most:
-        raise InvalidOption(f"{name}: must be a whole number of at most {most:,}")
+        raise InvalidOption(f"{name}={_short(value)}: must be a whole number of at most {most:,}")
     return value
 
 
-def priority(value: str, name: str = "priority") -> Priority:
+def priority(value: object, name: str = "priority") -> Priority:
     for known in PRIORITIES:
         if value == known:
             return known
     raise InvalidOption(f"{name}={value!r:.80}: must be one of {', '.join(PRIORITIES)}")
 
 
-def durability(value: str, name: str = "durability") -> Durability:
+def durability(value: object, name: str = "durability") -> Durability:
     for known in DURABILITIES:
         if value == known:
             return known
     raise InvalidOption(f"{name}={value!r:.80}: must be 'master', 'aof' or 'replicas:1' to 'replicas:5'")
 
 
-def key_text(value: str, name: str) -> str:
-    """A caller's key: any text that is not empty and not long."""
-    if not isinstance(value, str) or not 1 <= len(value.encode("utf-8", "replace")) <= LONGEST_KEY:  # type: ignore[redundant-expr]
+def key_text(value: object, name: str) -> str:
+    """Return a caller's key: text that is neither empty nor too long."""
+    if not isinstance(value, str) or not 1 <= len(value.encode("utf-8", "replace")) <= LONGEST_KEY:
         raise InvalidOption(
-            f"{name}={value!r:.80}: must be text of 1 to {LONGEST_KEY} bytes, as an order's number; "
-            "hash what is longer"
+            f"{name}={value!r:.80}: must be text of 1 to {LONGEST_KEY} bytes, such as an order number. "
+            "Hash longer values"
         )
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise InvalidOption(f"{name}={value!r}: has lone surrogates, it is no UTF-8") from None
+        raise InvalidOption(
+            f"{name}={value!r}: has lone surrogates, which UTF-8 cannot encode. Pass valid text"
+        ) from None
     return value
 
 
-def window_ms(value: Duration, name: str = "idempotency_window") -> int:
+def window_ms(value: object, name: str = "idempotency_window") -> int:
     found = seconds(value, name, least=1.0)
     if found > LONGEST_WINDOW:
-        raise InvalidOption(f"{name}={value!r}: at most 30 days; each key is kept in memory")
+        raise InvalidOption(f"{name}={value!r}: must be at most 30 days, because each key is kept in memory")
     return round(found * 1000)
 
 
-def or_none(check: Callable[[Any, str], object]) -> Callable[[Any, str], object]:
-    """The check of an option that may be None as well."""
+def or_none(check: Check) -> Check:
+    """Return the check for an option that may also be None."""
     return lambda value, name: None if value is None else check(value, name)
 
 
 def exceptions(value: object, name: str) -> tuple[type[BaseException], ...]:
-    """Exception classes, one or several."""
+    """Return one or several exception classes as a tuple."""
     listed: tuple[object, ...] = tuple(value) if isinstance(value, tuple | list) else (value,)
     found = tuple(item for item in listed if isinstance(item, type) and issubclass(item, BaseException))
     if len(found) < len(listed):
-        raise InvalidOption(f"{name}={value!r}: must be exception classes")
+        raise InvalidOption(
+            f"{name}={value!r}: must be exception classes, such as OSError or (OSError, ValueError)"
+        )
     return found
 
 
 def callable_or_none(value: object, name: str) -> object:
-    """A wait object of tenacity."""
+    """Return a tenacity wait object, or None."""
     if value is not None and not callable(value):
-        raise InvalidOption(f"{name}={value!r}: must be a wait object of tenacity, as wait_exponential()")
+        raise InvalidOption(f"{name}={value!r}: must be a tenacity wait object, such as wait_exponential()")
     return value
 
 
-def executor(value: str, name: str = "executor") -> Executor:
+def executor(value: object, name: str = "executor") -> Executor:
     for known in EXECUTORS:
         if value == known:
             return known
@@ -167,7 +174,7 @@ def executor(value: str, name: str = "executor") -> Executor:
 
 
 def reject_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Raise InvalidOption for the first name that is not known, with what to write instead."""
+    """Raise InvalidOption for the first unknown name, with a suggestion."""
     names = sorted(known)
     for name in given:
         if name not in names:
@@ -176,12 +183,14 @@ def reject_unknown(given: Iterable[str], known: Iterable[str], what: str) -> Non
             raise InvalidOption(f"{what} has no option {name!r:.80}: {option_hint(name, names)}")
 
 
-def moment_ms(value: datetime, name: str) -> int:
-    """An aware datetime as ms since the epoch."""
+def moment_ms(value: object, name: str) -> int:
+    """Return an aware datetime as ms since the epoch."""
     if not isinstance(value, datetime):
-        raise InvalidOption(f"{name}={value!r}: must be a datetime with a time zone")
+        raise InvalidOption(
+            f"{name}={value!r}: must be a datetime with a time zone, such as datetime.now(UTC)"
+        )
     if value.utcoffset() is None:
-        raise InvalidOption(f"{name}={value!r} has no time zone: write datetime.now(UTC) or .astimezone()")
+        raise InvalidOption(f"{name}={value!r} has no time zone: use datetime.now(UTC) or .astimezone()")
     if value > datetime.now(UTC) + timedelta(seconds=_LONGEST):
-        raise InvalidOption(f"{name}={value!r}: more than 100 years ahead")
-    return max(0, round(value.timestamp() * 1000))  # what was due before 1970 is due now
+        raise InvalidOption(f"{name}={value!r}: must be at most 100 years ahead")
+    return max(0, round(value.timestamp() * 1000))  # a time before 1970 is due now

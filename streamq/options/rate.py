@@ -1,4 +1,7 @@
-"""A rate limit: so many tasks of a type in any window of time."""
+"""Define a rate limit: a maximum number of tasks of a type in any window of time.
+
+Owns its text form. Does not count: the enqueue script does.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from streamq.options.checks import Duration, seconds, whole
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """At most `count` tasks of a type accepted in any window of `period` seconds."""
+    """Accept at most `count` tasks of a type in any window of `period` seconds."""
 
     count: int
     period: float
 
-    if TYPE_CHECKING:  # the period may be given in every form; the field is seconds
+    if TYPE_CHECKING:  # the period may be given in any form of a duration; the field is seconds
 
         def __init__(self, count: int, period: Duration) -> None: ...
 
@@ -26,7 +29,7 @@ class RateLimit:
 
     @classmethod
     def parse(cls, value: RateLimit | str | None) -> RateLimit | None:
-        """Read "100/1m", "100/s" or a RateLimit."""
+        """Return the rate limit that "100/1m", "100/s" or a RateLimit stands for."""
         if value is None:
             return None
         if isinstance(value, RateLimit):
@@ -35,7 +38,7 @@ class RateLimit:
         good = slash and count.isascii() and count.isdigit() and len(count) <= 7
         if not good or not 1 <= int(count) <= 1_000_000:
             raise InvalidOption(
-                f"rate_limit={value!r:.80}: write it as '100/1m' (1 to 1,000,000 tasks in a period)"
+                f"rate_limit={value!r:.80}: not a rate. Write '100/1m' (1 to 1,000,000 tasks in a period)"
             )
         text = period if period[:1].isdigit() else "1" + period
         return cls(int(count), seconds(text, "rate_limit", least=0.001))

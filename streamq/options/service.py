@@ -1,4 +1,7 @@
-"""The settings of a worker process and of the daemon."""
+"""Define the settings of a worker process and of the daemon.
+
+Owns their defaults and limits. Reads no environment and no command line.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from streamq.options.checks import Duration, seconds, whole
 
 
 def _to_seconds(options: object, least: Mapping[str, float]) -> None:
-    """Durations may be given in every form; from then on they are seconds."""
+    """Convert the named durations, given in any form, to seconds."""
     for name, smallest in least.items():
         object.__setattr__(options, name, seconds(getattr(options, name), name, least=smallest))
 
@@ -22,11 +25,11 @@ class WorkerOptions:
 
     concurrency: how many tasks run at the same time in one process.
     types: the task types to serve; None serves all of the app.
-    drain_timeout: seconds that running tasks get to finish after SIGTERM before they are handed back.
-    block: seconds one blocking read lasts; it is how often an idle worker speaks to the server.
-    heartbeat: seconds between two signs of life.
+    drain_timeout: seconds for running tasks to finish after SIGTERM before they are handed back.
+    block: seconds that one blocking read lasts, which is how often an idle worker contacts the server.
+    heartbeat: seconds between two heartbeats.
     fairness: seconds after which a lower priority gets a turn although higher ones have work.
-    process_slots: how many processes run handlers with executor="process"; None is one a core.
+    process_slots: how many child processes run handlers with executor="process"; None is one per core.
     """
 
     concurrency: int = 100
@@ -37,7 +40,7 @@ class WorkerOptions:
     fairness: float = 3.0
     process_slots: int | None = None
 
-    if TYPE_CHECKING:  # a duration may be given in every form; the fields are seconds
+    if TYPE_CHECKING:  # a duration may be given in any form; the fields are seconds
 
         def __init__(
             self,
@@ -54,7 +57,7 @@ class WorkerOptions:
         whole(self.concurrency, "concurrency", least=1)
         _to_seconds(self, {"drain_timeout": 0.0, "block": 0.05, "heartbeat": 0.05, "fairness": 0.0})
         if isinstance(self.types, str):
-            raise InvalidOption(f"types={self.types!r}: write several names, as ({self.types!r},)")
+            raise InvalidOption(f"types={self.types!r}: must be several names. Write ({self.types!r},)")
         if self.process_slots is not None:
             whole(self.process_slots, "process_slots", least=1)
 
@@ -63,15 +66,15 @@ class WorkerOptions:
 class DaemonOptions:
     """Settings of the daemon.
 
-    claim_interval: seconds between two looks for deliveries whose worker is silent.
+    claim_interval: seconds between two searches for deliveries whose worker is silent.
     tidy_interval: seconds between two rounds of housekeeping.
-    discover_interval: seconds between two looks for new apps and task types.
-    expire_interval: seconds between two looks for tasks whose time is over before a worker took them.
-    sample_interval: seconds between two notes of what was counted, for rates and charts.
+    discover_interval: seconds between two searches for new apps and task types.
+    expire_interval: seconds between two searches for tasks that expired before a worker took them.
+    sample_interval: seconds between two samples of the counters, for rates and charts.
     consumer_idle: seconds after which a consumer that holds nothing and sends no heartbeat is removed.
-    gone_retention: seconds for which it is known that a task was cancelled or expired.
-    heartbeat: seconds between two signs of life.
-    batch: how many tasks one script call moves at most.
+    gone_retention: seconds for which a cancelled or expired task is remembered.
+    heartbeat: seconds between two heartbeats.
+    batch: the maximum number of tasks that one script call moves.
     """
 
     claim_interval: float = 3.0

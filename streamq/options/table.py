@@ -1,17 +1,17 @@
-"""Every option of a task type and of a single call, declared once: a new one is a line here.
+"""Declare every option of a task type and of a single call once: a new option is a row here.
 
-Owns the names, the checks, where each may be given, how it reaches the worker, and what it means. For type
-checkers its type stands in `typed`, and in TaskOptions or CallOptions; a test holds that they agree.
+Owns the names, the checks, where each option may be given, how it reaches the worker, and its documentation.
+Its static type is declared in `typed`, and in TaskOptions or CallOptions; a test checks that they agree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import UnionType
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from streamq.model.task import PRIORITIES
 from streamq.options.checks import (
+    Check,
     callable_or_none,
     durability,
     exceptions,
@@ -26,16 +26,14 @@ from streamq.options.checks import (
 )
 from streamq.options.rate import RateLimit
 
-Check = Callable[[Any, str], object]
-"""A value as it was given, and the option's name -> the value that is kept; raises InvalidOption."""
-
 
 class Option(NamedTuple):
-    """One option. doc: what it says, in a line; more: what else is to be known.
+    """One option. doc: a one-line description; more: further details.
 
     policy: `@app.task(...)` takes it. per_call: `.options(...)`, `send` and `streamq enqueue` take it.
-    stored: it differs from the policy in the envelope's field `m`; the least that can stand there, and its
-    kind. field: of CallOptions, if that has another name. metavar, choices: its value on the command line.
+    stored: for an option that travels in the envelope's field `m` if it differs from the policy: its minimum
+    and its type. field: the field of CallOptions, if it has another name. metavar, choices: its value on the
+    command line.
     """
 
     name: str
@@ -54,65 +52,68 @@ def _seconds(least: float) -> Check:
     return lambda value, name: seconds(value, name, least=least)
 
 
+def _rate(value: object, _name: str) -> RateLimit | None:
+    return RateLimit.parse(cast("RateLimit | str | None", value))
+
+
 def _whole(least: int) -> Check:
     return lambda value, name: whole(value, name, least=least)
 
 
 OPTIONS: Final = (
     Option(
-        "max_attempts", _whole(1), "how often it may fail", "Then the task is dead; 1 is no retry.",
+        "max_attempts", _whole(1), "how often it may fail", "Then the task is dead. 1 means no retries.",
         per_call=True, stored=(1, int), metavar="NUMBER",
     ),
     Option(
         "timeout", or_none(_seconds(0.001)), "how long an attempt may take",
-        "None is no limit. A thread cannot be stopped: see `executor`.",
+        "None means no limit. A thread cannot be stopped: see `executor`.",
         per_call=True, stored=(0.001, int | float), metavar="DURATION",
     ),
     Option(
-        "backoff", callable_or_none, "a wait object of tenacity",
-        "None is exponential with full jitter, 1 s doubling up to 5 min.",
+        "backoff", callable_or_none, "a tenacity wait object",
+        "None means exponential with full jitter, from 1 s doubling up to 5 min.",
     ),
     Option("retry_on", exceptions, "exceptions that are retried"),
-    Option("give_up_on", exceptions, "those among them that are not"),
+    Option("give_up_on", exceptions, "exceptions among those that are not retried"),
     Option(
         "expires", or_none(_seconds(0.001)), "do not run the task if it is older than this",
-        "Counts when a worker takes it; None is never.", per_call=True, metavar="DURATION",
+        "Checked when a worker takes it; None means never.", per_call=True, metavar="DURATION",
     ),
     Option(
-        "retention", _seconds(0.0), "how long its result is kept", "0 is not at all.",
+        "retention", _seconds(0.0), "how long its result is kept", "0 keeps none.",
         per_call=True, stored=(0, int | float), metavar="DURATION",
     ),
     Option(
         "lease", _seconds(0.2), "how long a worker may be silent before its tasks are given to others",
-        "Renewed while it lives.",
+        "Renewed while the worker lives.",
     ),
     Option(
         "max_lost", _whole(1), "how many deliveries in a row may be lost before the task is dead",
-        "The last of them is run in a child process of its own, whose death proves that it was this task; "
-        "together with their whole worker three times as many may be lost. 1: a task that was lost is never "
-        "run again.",
+        "The last of them runs in a child process of its own, whose death proves that this task caused it. "
+        "If the whole worker dies, three times as many may be lost. With 1, a lost task never runs again.",
     ),
     Option(
-        "priority", priority, "high runs before normal before low", "Of a task that does not say otherwise.",
+        "priority", priority, "high runs before normal before low", "The default for tasks of the type.",
         per_call=True, choices=PRIORITIES,
     ),
     Option(
         "executor", executor, '"auto", "thread" or "process"',
-        'auto is the event loop for `async def`, a thread for `def`. A process is killed at the timeout.',
+        'auto means the event loop for `async def`, a thread for `def`. A process is killed at the timeout.',
     ),
     Option(
-        "rate_limit", lambda value, _name: RateLimit.parse(value), "how many tasks are accepted in a time",
-        "Over all producers; None is no limit.",
+        "rate_limit", _rate, "how many tasks are accepted in a period",
+        "Over all producers; None means no limit.",
     ),
     Option(
         "max_backlog", or_none(_whole(1)), "how many tasks may be accepted and not ended",
-        "Over all producers; None is no limit.",
+        "Over all producers; None means no limit.",
     ),
     Option("max_payload", _whole(1), "largest payload in bytes"),
     Option(
         "durability", durability, "what to wait for: master (default), aof, replicas:1 to :5",
-        "What has to have a task before enqueue returns: the server's memory, its append-only file (fsynced) "
-        "or so many replicas.", per_call=True,
+        "What must hold a task before enqueue returns: the server's memory, its append-only file (fsynced) "
+        "or this many replicas.", per_call=True,
     ),
     Option(
         "delay", _seconds(0.0), "run it later: 90s, 5m, 1h30m",
@@ -126,7 +127,7 @@ OPTIONS: Final = (
         "shard_key", key_text, "tasks with the same key go to the same shard", policy=False, per_call=True
     ),
     Option(
-        "idempotency_key", key_text, "a name for this task: the same name again enqueues nothing",
+        "idempotency_key", key_text, "a name for this task: the same name again enqueues nothing new",
         policy=False, per_call=True,
     ),
     Option(
@@ -140,8 +141,8 @@ PER_CALL: Final = {option.name: option for option in OPTIONS if option.per_call}
 STORED: Final = {option.name: option.stored for option in OPTIONS if option.stored is not None}
 
 
-def described(names: dict[str, Option]) -> str:
-    """Return what options say, a paragraph each, for a docstring."""
+def descriptions(names: dict[str, Option]) -> str:
+    """Return the options' descriptions, one paragraph each, for a docstring."""
     return "\n".join(
         f"    {one.name}: {one.doc}." + (f" {one.more}" if one.more else "") for one in names.values()
     )

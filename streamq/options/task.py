@@ -1,18 +1,18 @@
-"""The policy of a task type: what `@app.task(...)` takes.
+"""Define the policy of a task type: what `@app.task(...)` takes.
 
-Owns its defaults, and the part of it that Redis keeps for enqueue and the daemon.
+Owns its defaults, and the part of it that Redis stores for enqueue and the daemon. Reads nothing from Redis.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from streamq.model.task import Priority
 from streamq.options.checks import Durability, Executor, reject_unknown
 from streamq.options.rate import RateLimit
-from streamq.options.table import POLICY, described
+from streamq.options.table import POLICY, descriptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class TaskOptions:
 
     max_attempts: int = 5
     timeout: float | None = 30.0
-    backoff: Any = None
+    backoff: Callable[..., float] | None = None
     retry_on: tuple[type[BaseException], ...] = (Exception,)
     give_up_on: tuple[type[BaseException], ...] = ()
     expires: float | None = None
@@ -36,7 +36,7 @@ class TaskOptions:
     durability: Durability = "master"
 
     def policy(self) -> dict[str, str]:
-        """What enqueue's limits and the daemon need to know, as stored in Redis."""
+        """Return what Redis stores of the policy: what enqueue's limits and the daemon need."""
         stored = {"lease_ms": _ms(self.lease), "max_lost": str(self.max_lost)}
         if self.rate_limit is not None:
             stored["rate_limit"] = str(self.rate_limit.count)
@@ -50,11 +50,11 @@ def _ms(value: float) -> str:
     return str(round(value * 1000))
 
 
-TaskOptions.__doc__ = f"The policy of a task type.\n\n{described(POLICY)}\n    "
+TaskOptions.__doc__ = f"The policy of a task type.\n\n{descriptions(POLICY)}\n    "
 
 
-def task_options(given: Mapping[str, Any]) -> TaskOptions:
-    """Check what `@app.task(...)` was given; InvalidOption names the fault."""
+def task_options(given: Mapping[str, object]) -> TaskOptions:
+    """Check the arguments of `@app.task(...)`. InvalidOption names the fault."""
     reject_unknown(given, ["name", *POLICY], "@task")
     checked: dict[str, Any] = {name: POLICY[name].check(value, name) for name, value in given.items()}
     return TaskOptions(**checked)

@@ -1,4 +1,7 @@
-"""The options as type checkers know them. What each means and what it may be stands in `table`."""
+"""Declare the options for type checkers. Their meaning and limits are in `table`.
+
+Owns static types only: nothing here is checked at run time.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Policy(TypedDict, total=False):
-    """What `@app.task(...)` takes; see TaskOptions for each."""
+    """The arguments of `@app.task(...)`; see TaskOptions for each."""
 
     max_attempts: int
     timeout: Duration | None
@@ -36,7 +39,7 @@ class Policy(TypedDict, total=False):
 
 
 class PerCall(TypedDict, total=False):
-    """What `.options(...)` and `send` take: when, how urgent, where, and what differs from the policy."""
+    """The arguments of `.options(...)` and `send`: time, priority, shard, and overrides of the policy."""
 
     delay: Duration | None
     at: datetime | None

@@ -17,7 +17,7 @@ import orjson
 from streamq.context import Context
 from streamq.convert.arguments import Arguments
 from streamq.convert.converter import Converter
-from streamq.convert.write import encode_as
+from streamq.convert.encoding import encode_as
 from streamq.errors import (
     InvalidArguments,
     InvalidOption,

@@ -278,7 +278,7 @@ class AsyncTransport:
             except Unsent:
                 continue
             except lib.ConnectionError:
-                if not call.asks:
+                if not call.is_safe:
                     raise
                 break
         link = await self.open(node, effort)

@@ -204,6 +204,6 @@ def final(error: RedisError, effort: Effort, call: Call[Any]) -> RedisError:
     A refusal at the end, such as that the server is full by now, says nothing of a try before it. Of a
     question nobody need know.
     """
-    if not effort or call.asks:
+    if not effort or call.is_safe:
         return error
     return OutcomeUnknown(f"no answer whether the call was carried out: {error}")

@@ -281,7 +281,7 @@ class SyncTransport:
             except Unsent:
                 continue
             except lib.ConnectionError:
-                if not call.asks:
+                if not call.is_safe:
                     raise
                 break
         return self._exchange(node, self.open(node, effort), call, effort, asking)

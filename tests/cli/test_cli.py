@@ -100,7 +100,7 @@ def test_the_exit_codes_are_on_the_main_page(capsys: Capture) -> None:
         (["enqueue", "email"], 2, "pass the arguments as JSON ('{}' if there are none)"),
         (["enqueue", "email", "--file", "/no/such"], 2, "cannot read '/no/such'"),
         (["enqueue", "e mail", "{}"], 2, "is no name for a task type"),
-        (["enqueue", "email", "{}", "--delay", "soon"], 2, "write a duration as '90s'"),
+        (["enqueue", "email", "{}", "--delay", "soon"], 2, "Write '90s'"),
         (["enqueue", "email", "{}", "--at", "soon"], 2, "--at 'soon' is not a time: write it as"),
         (
             ["enqueue", "email", "{}", "--at", "2027-01-31T09:00"],
@@ -110,7 +110,7 @@ def test_the_exit_codes_are_on_the_main_page(capsys: Capture) -> None:
         (["enqueue", "email", "{}", "--at", "2027-01-31T09:00Z", "--delay", "5"], 2, "exclude each other"),
         (["enqueue", "email", "{}", "--max-attempts", "0"], 2, "max_attempts=0"),
         (["wait", "emial"], 3, "did you mean 'email'?"),
-        (["wait", "--timeout", "soon"], 2, "write a duration as '90s'"),
+        (["wait", "--timeout", "soon"], 2, "Write '90s'"),
         (["stats", "emial"], 3, "did you mean 'email'?"),
         (["pause"], 2, "name the task types: `streamq stats` lists them"),
         (["resume"], 2, "name the task types"),

@@ -108,7 +108,7 @@ def wait_gone(session: Session) -> None:
 def test_it_runs_everything_and_leaves_nothing(start: Callable[..., Session], number: int) -> None:
     session = start("--sample")
     session.until("sample    | greet:0:", times=3)
-    session.until("answered 'hello'", times=3)
+    session.until("returned 'hello'", times=3)
     session.until("worker    | greeting sample name", times=3)
     session.until("daemon    | ")
     session.until("dashboard | ready at ")
@@ -201,7 +201,7 @@ def test_data_is_kept_on_request(start: Callable[..., Session], tmp_path: Path) 
     handle = app.send("greet", {"name": "ada"}, delay=3600)
     second = start("--no-dashboard", "--data", str(data))
     assert second.process.wait(20) == 2
-    assert f"a server runs in {data} already" in second.log()
+    assert f"a server already runs in {data}" in second.log()
     app.close()
     assert session.end() == 0
     session = start("--no-dashboard", "--data", str(data))
@@ -243,7 +243,7 @@ def test_the_app_s_code_names_another_server(start: Callable[..., Session]) -> N
         (["tasks:app", "--port", "0"], "--port 0 is not a port"),
         (["tasks:app", "--url", "embedded://"], "dev starts an embedded server itself"),
         (["tasks:app", "--watch", "/no/such"], "--watch '/no/such' is not a folder"),
-        (["tasks:app", "--drain-timeout", "soon"], "write a duration as"),
+        (["tasks:app", "--drain-timeout", "soon"], "not a duration. Write"),
         (["tasks:app", "--concurrency", "0"], "must be a whole number of at least 1"),
     ],
 )

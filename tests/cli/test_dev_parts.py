@@ -18,7 +18,7 @@ from streamq.dev.session import free_port
 from streamq.errors import CannotListen
 
 
-@pytest.mark.parametrize("look", [watch._told, watch._looked])
+@pytest.mark.parametrize("look", [watch._notified, watch._polled])
 async def test_saved_files_are_noticed(look: Callable[..., Any], tmp_path: Path) -> None:
     pytest.importorskip("watchfiles")
     for name in (".hidden", "__pycache__", "venv", "package"):
@@ -86,7 +86,7 @@ def test_arguments_are_made_up_from_the_signature() -> None:
 def test_a_port_that_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(CannotListen, match=f"port {port} is taken: give another with --port"):
+        with pytest.raises(CannotListen, match=f"port {port} is taken: choose another with --port"):
             free_port(port, 1, "--port")
         assert free_port(None, port, "--port") not in (port, 0)
 

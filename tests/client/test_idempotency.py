@@ -105,9 +105,9 @@ def test_keys_come_before_limits(app: StreamQ) -> None:
 def test_options_that_cannot_be(app: StreamQ) -> None:
     for options, message in [
         ({"idempotency_key": ""}, "text of 1 to 200 bytes"),
-        ({"idempotency_key": "ü" * 101}, "hash what is longer"),
+        ({"idempotency_key": "ü" * 101}, "Hash longer values"),
         ({"idempotency_key": 42}, "text of 1 to 200 bytes"),
-        ({"idempotency_key": "\udc80"}, "no UTF-8"),
+        ({"idempotency_key": "\udc80"}, "lone surrogates"),
         ({"idempotency_key": "k", "idempotency_window": "31d"}, "at most 30 days"),
         ({"idempotency_key": "k", "idempotency_window": 0}, "at least 1 s"),
         ({"idempotency_window": "1h"}, "needs an idempotency_key"),

@@ -197,7 +197,7 @@ async def test_rights_are_those_of_the_dashboards_own_user(
     async with client(dashboard(app, auth=TRUSTED, read_only=read_only)) as browser:
         checks = (await browser.get("/api/doctor")).json()["checks"]
         assert any(
-            says in one["said"] for one in checks if (one["name"], one["status"]) == ("rights", verdict)
+            says in one["finding"] for one in checks if (one["name"], one["status"]) == ("rights", verdict)
         )
         assert not any(one["status"] == "fault" for one in checks if one["name"] == "rights")
         for path in ("/", "/types", "/tasks", "/dead", "/workers", "/schedule", "/server", "/actions"):

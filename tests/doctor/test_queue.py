@@ -38,46 +38,49 @@ def test_nobody_is_there(shard: Shard, url: str) -> None:
     assert one(checks, "daemon").status == "fault"
     assert "streamq daemon" in one(checks, "daemon").fix
     found = one(checks, "workers of shop")
-    assert (found.status, found.said) == ("warning", "none is alive; email (1 ready)")
+    assert (found.status, found.finding) == ("warning", "none is alive; email (1 ready)")
     beat(shard, "w1", types=["other"])
-    assert "none serves email" in one(look(url), "workers of shop").said
+    assert "none serves email" in one(look(url), "workers of shop").finding
 
 
 def test_a_daemon_of_another_app_is_none_of_ours(shard: Shard, url: str) -> None:
     shard.run(daemon_calls.attend("d1", b'{"only":"other","heartbeat":10}'))
     assert one(look(url), "daemon").status == "fault"
     shard.run(daemon_calls.attend("d2", b'{"only":"shop","heartbeat":10}'))
-    assert one(look(url), "daemon").said == "1 alive: d2"
+    assert one(look(url), "daemon").finding == "1 alive: d2"
 
 
 def test_several_releases(shard: Shard, url: str) -> None:
     beat(shard, "w1")
     beat(shard, "w2", version="1.1")
     found = one(look(url), "releases")
-    assert (found.status, "1 with 1.0, 1 with 1.1" in found.said) == ("warning", True)
+    assert (found.status, "1 with 1.0, 1 with 1.1" in found.finding) == ("warning", True)
 
 
 def test_deliveries_of_workers_that_are_gone(shard: Shard, url: str) -> None:
     shard.put()
     [delivery] = shard.fetch("dead-worker")
     found = one(look(url), "deliveries of shop")
-    assert (found.status, "1 held by workers that are gone: dead-worker" in found.said) == ("warning", True)
+    assert (found.status, "1 held by workers that are gone: dead-worker" in found.finding) == (
+        "warning",
+        True,
+    )
     beat(shard, "dead-worker")
     assert one(look(url), "deliveries of shop").status == "ok"
     assert delivery
 
 
 def test_tasks_that_die_and_suspects(shard: Shard, url: str) -> None:
-    assert one(look(url), "dead letters of shop").said == "none"
+    assert one(look(url), "dead letters of shop").finding == "none"
     shard.put()
     shard.settle(shard.fetch(), Died("attempts", b"[]"))
     found = one(look(url), "dead letters of shop")
-    assert (found.status, found.said) == ("warning", "1 of 1 in the last hour")
+    assert (found.status, found.finding) == ("warning", "1 of 1 in the last hour")
     [local] = shard.command("ZRANGE", shard.t.dead, 0, -1)
     shard.command("ZADD", shard.t.dead, 1, local)
     assert one(look(url), "dead letters of shop").status == "ok"
     shard.command("XADD", shard.t.suspect, "*", "p", "{}", "l", "2")
-    assert "1 suspects" in one(look(url), "dead letters of shop").said
+    assert "1 suspects" in one(look(url), "dead letters of shop").finding
 
 
 def test_overdue_tasks(shard: Shard, url: str) -> None:

@@ -40,7 +40,7 @@ def granted(role: str) -> list[str]:
 def test_a_user_for_one_role_can_be_that(users: str, role: str) -> None:
     url = as_user(users, "someone", *ALL, *granted(role), "+@connection", "+multi", "+info")
     able = [check for check in look(url) if check.name == "rights"]
-    assert (able[0].status, role in able[0].said) == ("ok", True)
+    assert (able[0].status, role in able[0].finding) == ("ok", True)
     assert {check.status for check in able[1:]} <= {"warning"}
 
 
@@ -49,8 +49,8 @@ def test_who_may_not_wait_can_be_any_producer_but_one_of_durable_tasks(users: st
     url = as_user(users, "someone", *ALL, *granted("producer"), "+multi", "+info", "-wait")
     checks = look(url) if asked_as == "itself" else look(users, user="someone")
     able, *warned = [check for check in checks if check.name == "rights"]
-    assert "may be producer" in able.said
-    [lacking] = [check for check in warned if "producer of durable tasks" in check.said]
+    assert "may be producer" in able.finding
+    [lacking] = [check for check in warned if "producer of durable tasks" in check.finding]
     assert (lacking.status, "+wait" in lacking.fix) == ("warning", True)
 
 
@@ -74,7 +74,7 @@ def test_a_channel_that_is_missing(users: str) -> None:
 def test_the_rights_of_another_user(users: str) -> None:
     as_user(users, "someone", *ALL, *granted("producer"))
     able = [check for check in look(users, user="someone") if check.name == "rights"]
-    assert "user someone may be producer" in able[0].said
+    assert "user someone may be producer" in able[0].finding
 
 
 def test_a_user_who_may_only_read(users: str, capsys: Capture) -> None:
@@ -98,7 +98,7 @@ def test_a_user_who_may_only_read(users: str, capsys: Capture) -> None:
     checks = look(url)
     assert {key: command(users, "DUMP", key) for key in command(users, "KEYS", "*")} == before  # type: ignore[attr-defined]
     assert one(checks, "server").status == "unknown"
-    assert "may be observer" in next(c for c in checks if c.name == "rights").said
+    assert "may be observer" in next(c for c in checks if c.name == "rights").finding
     assert one(checks, "workers of shop").status == "warning"
     blind = look(as_user(users, "someone", "+time", "+client|setname"))
     assert {check.name: check.status for check in blind}["rights"] == "unknown"

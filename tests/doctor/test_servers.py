@@ -47,7 +47,7 @@ async def test_everything_is_well_with_the_settings_of_compose(start: Start, cap
         assert [line[:1] for line in lines] == ["✓"] * len(checks)  # the others are the worker's log
         assert main(["doctor", "--url", url, "--json", "--app", "shop"]) == 0
         shown = json.loads(capsys.readouterr().out)
-        assert (shown["ok"], set(shown["checks"][0])) == (True, {"name", "status", "said", "fix"})
+        assert (shown["ok"], set(shown["checks"][0])) == (True, {"name", "status", "finding", "fix"})
         assert lasting(url) == before
     assert command(url, "EXISTS", DAEMONS) == 0  # a daemon that ends says so
 
@@ -57,7 +57,7 @@ def test_an_empty_server_has_no_apps(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "name", "status", "said", "fix"),
+    ("config", "name", "status", "finding", "fix"),
     [
         ({"maxmemory_policy": "allkeys-lru"}, "eviction", "fault", "deletes TASKS", "noeviction"),
         ({"maxmemory_policy": "volatile-ttl"}, "eviction", "warning", "deletes results", "noeviction"),
@@ -69,9 +69,11 @@ def test_an_empty_server_has_no_apps(start: Start) -> None:
         ({"maxmemory": "64mb"}, "memory", "ok", "of 64 MiB used", ""),
     ],
 )
-def test_settings(start: Start, config: dict[str, str], name: str, status: str, said: str, fix: str) -> None:
+def test_settings(
+    start: Start, config: dict[str, str], name: str, status: str, finding: str, fix: str
+) -> None:
     found = one(look(start(**config)), name)
-    assert (found.status, said in found.said, fix in found.fix) == (status, True, True), found
+    assert (found.status, finding in found.finding, fix in found.fix) == (status, True, True), found
 
 
 def test_a_server_that_is_nearly_full(start: Start, capsys: Capture) -> None:
@@ -80,7 +82,7 @@ def test_a_server_that_is_nearly_full(start: Start, capsys: Capture) -> None:
     command(url, "SET", "ballast", b"x" * used * 9)
     command(url, "CONFIG", "SET", "maxmemory", used * 11)
     found = one(look(url), "memory")
-    assert (found.status, "is about to be refused" in found.said) == ("fault", True)
+    assert (found.status, "is about to be refused" in found.finding) == ("fault", True)
     assert main(["doctor", "--url", url]) == 6
     out = capsys.readouterr().out
     assert "✗ memory" in out
@@ -94,11 +96,11 @@ def test_a_primary_without_persistence_would_wipe_its_replica(start: Start) -> N
     primary = start(port=port, appendonly="no")
     replica = start(replicaof=f"127.0.0.1 {port}", repl_diskless_sync_delay="0")
     wait_until(lambda: b"state=online" in command(primary, "INFO", "replication"))  # type: ignore[operator]
-    assert "wipes its replicas too" in one(look(primary), "persistence").said
+    assert "wipes its replicas too" in one(look(primary), "persistence").finding
     wait_until(lambda: one(look(primary), "replication").status == "ok")
-    assert one(look(primary), "replication").said == "primary with 1 replicas"
+    assert one(look(primary), "replication").finding == "primary with 1 replicas"
     found = one(look(replica), "replication")
-    assert (found.status, "it takes no tasks" in found.said) == ("fault", True)
+    assert (found.status, "it takes no tasks" in found.finding) == ("fault", True)
     assert "the URL of the primary" in found.fix
 
 
@@ -160,11 +162,11 @@ def test_slots_of_a_cluster(start: Start, tmp_path: Path) -> None:
     unserved = [n for n in range(20) if slots.slot("shop", n) >= half]
     [found] = slots.checks(transport, asked, {"shop": 20})
     assert found.status == "fault"
-    assert f"shard {unserved[0]} (slot {slots.slot('shop', unserved[0])})" in found.said
+    assert f"shard {unserved[0]} (slot {slots.slot('shop', unserved[0])})" in found.finding
     assert served
     command(url, "CLUSTER", "ADDSLOTSRANGE", half, slots.SLOTS - 1)
     [found] = slots.checks(transport, asked, {"shop": 20})
-    assert (found.status, found.said) == ("ok", "app shop: 20 shards on 1 of 1 masters")
+    assert (found.status, found.finding) == ("ok", "app shop: 20 shards on 1 of 1 masters")
     assert slots.slot("shop", 3) == command(url, "CLUSTER", "KEYSLOT", "streamq:{shop:3}:types")
     transport.close()
 
@@ -174,7 +176,7 @@ def test_shards_that_crowd_on_one_master() -> None:
     found = slots._app("shop", 1, [(0, number, "a:1"), (number + 1, 16383, "b:1")])
     assert found.status == "ok"
     crowded = slots._app("shop", 9, [(0, 16383, "a:1"), (16384, 16384, "b:1")])
-    assert (crowded.status, "9 shards on 1 of 2 masters" in crowded.said) == ("warning", True)
+    assert (crowded.status, "9 shards on 1 of 2 masters" in crowded.finding) == ("warning", True)
 
 
 def test_the_doctor_raises_where_there_is_nobody_to_examine(url: str) -> None:

@@ -268,7 +268,7 @@ def test_a_roles_rights_cover_its_scripts(user: str) -> None:
 )  # fmt: skip
 def test_the_doctor_finds_that_each_user_can_fill_its_role(queue: Url, user: str, roles: set[str]) -> None:
     transport = SyncTransport(Address.parse(queue("admin")), patience=0)
-    [said] = [check.said for check in rights.checks(transport, "acl", user) if check.status == "ok"]
+    [said] = [check.finding for check in rights.checks(transport, "acl", user) if check.status == "ok"]
     transport.close()
     assert roles == set(said.removeprefix(f"user {user} may be ").split(", ")) & set(needs.ROLES)
 

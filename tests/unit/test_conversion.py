@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamq.convert.compile import converter
-from streamq.convert.write import encode, encode_as
+from streamq.convert.encoding import encode, encode_as
 from streamq.errors import DecodeError, InvalidArguments, PayloadError
 
 
@@ -107,19 +107,19 @@ LOOP.append(LOOP)
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ({"b": b"x"}, "at b: bytes are no JSON: pass text (base64)"),
-        ({"n": [1.0, float("nan")]}, "at n[1]: nan is no JSON number: pass None"),
-        ({"n": {"x": float("inf")}}, "at n.x: inf is no JSON number"),
+        ({"b": b"x"}, "at b: bytes have no JSON form: pass text (base64)"),
+        ({"n": [1.0, float("nan")]}, "at n[1]: nan is not a JSON number: pass None"),
+        ({"n": {"x": float("inf")}}, "at n.x: inf is not a JSON number"),
         ({"i": 2**70}, "at i: an integer of more than 64 bits"),
         (
             {"d": {1: 2}},
             "at d: the key 1 is int, and JSON keys are text: use str keys, or annotate dict[int, …]",
         ),
-        ({"o": object()}, "at o: object is no JSON type: pass its id, a dict or a dataclass"),
+        ({"o": object()}, "at o: object has no JSON form: pass its id, a dict or a dataclass"),
         ({"s": "\ud800"}, "at s: the text has lone surrogates"),
         ({"l": LOOP}, "nested deeper than 200 levels, or contains itself"),
-        ({"f": lambda: 1}, "at f: function is no JSON type"),
-        ({"x": [Node(NOW), Node(b"")]}, "at x[1].at: bytes are no JSON"),  # type: ignore[arg-type]
+        ({"f": lambda: 1}, "at f: function has no JSON form"),
+        ({"x": [Node(NOW), Node(b"")]}, "at x[1].at: bytes have no JSON form"),  # type: ignore[arg-type]
     ],
 )
 def test_what_json_cannot_hold(value: Any, said: str) -> None:
@@ -135,22 +135,22 @@ def test_null_is_fine_where_it_is_none() -> None:
 @pytest.mark.parametrize(
     ("annotation", "value", "said"),
     [
-        (datetime, 5, "wanted datetime, got 5"),
-        (datetime, "2020-13-45", "wanted datetime, got '2020-13-45'"),
-        (UUID, "x", "wanted UUID, got 'x'"),
-        (Decimal, "x", "wanted Decimal, got 'x'"),
-        (Colour, "blue", "wanted Colour, got 'blue'"),
-        (list[UUID], ["x"], "[0]: wanted UUID, got 'x'"),
-        (list[UUID], 5, "wanted a list, got 5"),
-        (dict[str, UUID], {"k": 1}, ".k: wanted UUID, got 1"),
-        (dict[int, str], {"k": "v"}, "wanted a key that is int, got 'k'"),
-        (tuple[int, int], [1], "wanted a list of 2, got [1]"),
-        (Literal["a", "b"], "c", "wanted one of 'a', 'b', got 'c'"),
-        (Node, {"at": "x"}, ".at: wanted datetime, got 'x'"),
+        (datetime, 5, "expected datetime, got 5"),
+        (datetime, "2020-13-45", "expected datetime, got '2020-13-45'"),
+        (UUID, "x", "expected UUID, got 'x'"),
+        (Decimal, "x", "expected Decimal, got 'x'"),
+        (Colour, "blue", "expected Colour, got 'blue'"),
+        (list[UUID], ["x"], "[0]: expected UUID, got 'x'"),
+        (list[UUID], 5, "expected a list, got 5"),
+        (dict[str, UUID], {"k": 1}, ".k: expected UUID, got 1"),
+        (dict[int, str], {"k": "v"}, "expected a key that is int, got 'k'"),
+        (tuple[int, int], [1], "expected a list of 2, got [1]"),
+        (Literal["a", "b"], "c", "expected one of 'a', 'b', got 'c'"),
+        (Node, {"at": "x"}, ".at: expected datetime, got 'x'"),
         (Node, {}, "Node: at missing"),
         (Node, {"at": NOW.isoformat(), "zz": 1}, "Node: zz unknown"),
-        (Node, {"at": NOW.isoformat(), "children": [{"at": 1}]}, ".children[0].at: wanted datetime, got 1"),
-        (datetime | UUID, "x", "wanted datetime or UUID, got 'x'"),
+        (Node, {"at": NOW.isoformat(), "children": [{"at": 1}]}, ".children[0].at: expected datetime, got 1"),
+        (datetime | UUID, "x", "expected datetime or UUID, got 'x'"),
         (Model, {}, "Model: 1 validation error"),
         (datetime, "x" * 500, "…"),
     ],
@@ -163,7 +163,7 @@ def test_what_does_not_fit(annotation: Any, value: Any, said: str) -> None:
 
 @pytest.mark.parametrize("annotation", [bytes, list[bytes], dict[str, bytearray]])
 def test_bytes_cannot_be_asked_for(annotation: Any) -> None:
-    with pytest.raises(InvalidArguments, match="bytes cannot be an argument: JSON has none; take text"):
+    with pytest.raises(InvalidArguments, match="bytes cannot be an argument: JSON has none. Take text"):
         converter(annotation)
 
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamq import InvalidArguments, PayloadError
-from streamq.convert.same import difference, same
+from streamq.convert.round_trip import difference, same
 from tests.unit.kinds import ANNOTATIONS, DICT, KEYS, SURE, back, through
 
 QUICK = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))

@@ -28,7 +28,7 @@ import pydantic.dataclasses
 import pytest
 
 from streamq import InvalidArguments, PayloadError
-from streamq.convert.same import difference, same
+from streamq.convert.round_trip import difference, same
 from tests.unit.kinds import (
     AT,
     Aliased,
@@ -164,7 +164,7 @@ def private() -> Private:
     [
         (Secret, Secret(user="u", password=pydantic.SecretStr("hush")), "at x.password"),
         (Excluded, Excluded(m=3), "at x.m"),
-        (Raw, Raw(data=b"\xff"), "Raw cannot write itself as JSON"),
+        (Raw, Raw(data=b"\xff"), "Raw cannot be serialized as JSON"),
         (Animal, Lion(name="leo"), "a value of type Lion would come back as Animal"),
         (list[Animal], [Animal(name="a"), Lion(name="leo")], "at x[1]: a value of type Lion"),
         (Base, Sub(1, AT), "a value of type Sub would come back as Base"),
@@ -172,26 +172,26 @@ def private() -> Private:
         (Base | Same, Same(1, AT), "tell the members of Base or Same apart"),
         (Private, private(), "at x._seen"),
         (Renamed, Renamed(b=1, a=2), "at x.a"),
-        (Restless, Restless(1), "code that runs when one is made"),
+        (Restless, Restless(1), "runs code of its own"),
         (Any, AT, "annotate it as datetime"), (Any, (1, 2), "annotate it as tuple"),
         (dict[str, Any], {"k": [UUID(int=1)]}, "at x.k[0]: a UUID would come back as text"),
         (str, UUID(int=1), "annotate it as UUID"), (list[int], (1, 2), "a tuple would come back as a list"),
         (Any, Colour.RED, "annotate it as Colour"), (Any, {1, 2}, "annotate it as set"),
-        (dict[str, int], {1: 2}, "the key 1 is int"), (float, "3", "a float is wanted"),
-        (float, None, "a float is wanted, not None"), (float, 2**53 + 1, "another value"),
-        (float, float("nan"), "nan is no JSON number"), (Any, [1.0, float("inf")], "at x[1]: inf"),
+        (dict[str, int], {1: 2}, "the key 1 is int"), (float, "3", "expected a float"),
+        (float, None, "expected a float, got None"), (float, 2**53 + 1, "another value"),
+        (float, float("nan"), "nan is not a JSON number"), (Any, [1.0, float("inf")], "at x[1]: inf"),
         (int, 2**64, "more than 64 bits"), (dict[str, int], {"a": 2**64}, "at x.a: an integer of more"),
-        (date, AT, "pass value.date()"), (datetime, AT.date(), "a datetime is wanted"),
-        (date | str, "2026-01-01", "the data of both look alike"),
-        (UUID | str, str(UUID(int=1)), "the data of both look alike"),
-        (tuple[int, str], (1,), "a tuple of 2 is wanted, not one of 1"), (tuple[int, str], [1, "a"], "a tuple of 2"),
-        (deque[int], deque([1], maxlen=3), "maxlen"), (Colour, "r", "a Colour is wanted"),
-        (Literal["a", 1], True, "one of 'a', 1 is wanted"), (Options, {"uid": UUID(int=1)}, "at missing"),
+        (date, AT, "pass value.date()"), (datetime, AT.date(), "expected a datetime"),
+        (date | str, "2026-01-01", "both have the same form in JSON"),
+        (UUID | str, str(UUID(int=1)), "both have the same form in JSON"),
+        (tuple[int, str], (1,), "expected a tuple of 2, got one of 1"), (tuple[int, str], [1, "a"], "a tuple of 2"),
+        (deque[int], deque([1], maxlen=3), "maxlen"), (Colour, "r", "expected a Colour"),
+        (Literal["a", 1], True, "expected one of 'a', 1"), (Options, {"uid": UUID(int=1)}, "at missing"),
         (Options, {"at": AT, "zz": 1}, "zz unknown"), (list[Base], [Base(1, cast("Any", "x"))], "at x[0].at"),
         (Tree, Tree(Decimal(1), [Tree(cast("Any", "x"))]), "at x.children[0].value"),
-        (str, "\ud800", "lone surrogates"), (Any, {"a": b"x"}, "at x.a: bytes are no JSON"),
-        (complex, 1j, "complex is no JSON type"), (range, range(3), "range is no JSON type"),
-        (Any, re.compile("a"), "Pattern is no JSON type"), (pydantic.SecretStr, pydantic.SecretStr("hush"), "SecretStr"),
+        (str, "\ud800", "lone surrogates"), (Any, {"a": b"x"}, "at x.a: bytes have no JSON form"),
+        (complex, 1j, "complex has no JSON form"), (range, range(3), "range has no JSON form"),
+        (Any, re.compile("a"), "Pattern has no JSON form"), (pydantic.SecretStr, pydantic.SecretStr("hush"), "SecretStr"),
         (defaultdict[str, int], defaultdict(int, a=1), "not as the"), (time, time(1, tzinfo=ZoneInfo("Europe/Berlin")), "another"),
         (dict[int | str, int], {"1": 2}, "annotate keys of one type"), (memoryview | None, None, "bytes cannot be"),
     ],
@@ -242,7 +242,7 @@ def test_results_without_an_annotation_are_what_json_makes_of_them() -> None:
     assert one.decode_result(one.encode_result(sent)) == {
         "at": AT.isoformat(), "pair": [1, 2], "who": {"x": 1, "at": AT.isoformat()}, "5": 2,
     }  # fmt: skip
-    with pytest.raises(PayloadError, match=r"the result of task type 'work' .* at pw|no JSON type"):
+    with pytest.raises(PayloadError, match=r"the result of task type 'work' .* at pw|no JSON form"):
         one.encode_result({"pw": pydantic.SecretStr("hush")})
 
 

@@ -152,15 +152,15 @@ async def test_doctor_tells_which_workers_lag(app: StreamQ) -> None:
                 return bool(found)
 
             await until(told, 30)
-            assert "1 of 2 workers lack what others can do" in found[0].said
-            assert "batch, envelope:2, field:Unique, payload:rot13" in found[0].said
+            assert "1 of 2 workers lack what others can do" in found[0].finding
+            assert "batch, envelope:2, field:Unique, payload:rot13" in found[0].finding
             assert found[0].status == "warning"
         for _ in range(3):
             put(app, "v", "2")
         await until(lambda: any(check.name == "newer tasks of shop" for check in look(str(app.address))), 30)
         check = one(look(str(app.address)), "newer tasks of shop")
         assert check.status == "warning"
-        assert "email (needs envelope:2)" in check.said
+        assert "email (needs envelope:2)" in check.finding
 
 
 def test_whoever_writes_names_cannot_fill_the_log() -> None:

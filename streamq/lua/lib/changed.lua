@@ -1,4 +1,4 @@
--- changed(fields, changes): the fields with some replaced or added, or dropped where the new value is false.
+-- changed(fields, changes): the fields with some replaced or added, or dropped if the new value is false.
 local function changed(fields, changes)
   local out = {}
   for n = 1, #fields, 2 do

@@ -1,7 +1,7 @@
--- dead_letter(id, letter): store and list a dead letter {reason, letter of the priority, died_ms, fields,
--- fingerprint}. Who writes one counts it.
--- buried(id, letter): the same of a task that ends. Something else may have given two entries one id: no letter
--- takes another's place. The later one gets an id of its own, and its field `o` names the other.
+-- dead_letter(id, letter): store and list a dead letter {reason, priority letter, died_ms, fields,
+-- fingerprint}. The caller counts it.
+-- buried(id, letter): the same for a task that ends. Something else may have given two entries the same id: a
+-- letter never replaces another. The later one gets an id of its own, and its field `o` names the other.
 -- USES changed
 -- KEYS dead letters groups counters
 local function dead_letter(id, letter)

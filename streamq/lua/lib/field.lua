@@ -1,4 +1,4 @@
--- field(fields, name): the value of a stored field; nil where there is none, the last where there are several.
+-- field(fields, name): the value of a stored field; nil if there is none, the last if there are several.
 local function field(fields, name)
   local found
   for n = 1, #fields, 2 do

@@ -1,4 +1,4 @@
--- group_of(stream): what the server says of the stream's group; nil where the group is missing.
+-- group_of(stream): XINFO's details of the stream's group; nil if the group is missing.
 -- ARGV group
 local function group_of(stream)
   local groups = redis.pcall('XINFO', 'GROUPS', stream)

@@ -1,4 +1,4 @@
--- identified(fields, id): the id of a task that moves. One that has none in its fields takes this one along.
+-- identified(fields, id): the id of a task that moves; if its fields have none, `id` is added to them.
 -- USES field
 local function identified(fields, id)
   local own = field(fields, 'i')

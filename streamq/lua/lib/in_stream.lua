@@ -1,4 +1,4 @@
--- in_stream(place): the fields of the entry at a place; nil where none is.
+-- in_stream(place): the fields of the entry at a place; nil if there is none.
 -- USES streams
 local function in_stream(place)
   local stream, entry = streams[string.sub(place, 1, 1)], string.sub(place, 2)

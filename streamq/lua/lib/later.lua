@@ -1,4 +1,4 @@
--- later(entry, other): whether an entry's id comes after another.
+-- later(entry, other): whether an entry's id is after another.
 local function later(entry, other)
   local ms, number = string.match(entry, '^(%d+)-(%d+)$')
   local other_ms, other_number = string.match(other, '^(%d+)-(%d+)$')

@@ -1,6 +1,6 @@
--- letter_in(packed): a stored dead letter {reason, letter, died_ms, {fields...}, fingerprint}; nil where it
--- cannot be read.
--- all_text(fields): whether they are texts.
+-- letter_in(packed): a stored dead letter {reason, letter, died_ms, {fields...}, fingerprint}; nil if
+-- unreadable.
+-- all_text(fields): whether all are texts.
 local function letter_in(packed)
   local good, letter = pcall(cmsgpack.unpack, packed or '')
   return good and type(letter) == 'table' and type(letter[4]) == 'table' and letter or nil

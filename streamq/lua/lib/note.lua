@@ -1,4 +1,4 @@
--- note(done): the log of operators' actions has one row an action, however many calls it takes.
+-- note(done): write the log of operators' actions: one row per action, however many calls it takes.
 -- USES clock
 -- KEYS action_log actions
 -- ARGV action about

@@ -1,5 +1,5 @@
 -- opened(packed): a stored dead letter (see letter_in). One that streamq cannot have written has the reason
--- `damaged` and nothing else that could be shown.
+-- `damaged` and no other content.
 -- USES letter_in
 local function opened(packed)
   local letter = letter_in(packed)

@@ -1,5 +1,5 @@
--- ring(stream): note that a stream has ready tasks, and wake a worker, while workers wait for the doorbell
--- (see `muster`). It fails for nothing: what did not ring is found by `muster`.
+-- ring(stream): record that a stream has ready tasks, and wake a worker, if workers use the doorbell (see
+-- `muster`). It never fails the caller: `muster` finds what did not ring.
 -- USES clock
 -- KEYS doorbell ready bell
 local function ring(stream)

@@ -1,5 +1,5 @@
--- scheduled(place): the due time and the number of a place in the schedule; nil where it is none.
--- row_of(due, number, seen): the row of the schedule; `seen` is told of each row that was read.
+-- scheduled(place): the due time and number of a place in the schedule; nil if it is not one.
+-- row_of(due, number, seen): the row of the schedule; `seen` is called with each row that was read.
 -- USES row_fields
 -- KEYS schedule
 local function scheduled(place)
@@ -7,8 +7,8 @@ local function scheduled(place)
   return due, tonumber(number)
 end
 
--- Rows with one due time are ordered by their numbers, as bytes. These have 12 digits, or more where they need
--- them; a later release may write 15 in any case.
+-- Rows with one due time are sorted by their numbers, as bytes. The numbers have at least 12 digits; a later
+-- release may always write 15.
 local function row_of(due, number, seen)
   local first = redis.call('ZCOUNT', schedule, '-inf', '(' .. due)
   local last = first + redis.call('ZCOUNT', schedule, due, due) - 1

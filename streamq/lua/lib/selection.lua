@@ -1,5 +1,5 @@
--- selection(skip): the ids that are named, or the oldest dead letters, of all or of one group of errors (its
--- members sort by time of death).
+-- selection(skip): the given ids, or the oldest dead letters, of all or of one error group (its members sort
+-- by time of death).
 -- left_over(): how many dead letters of this kind there are.
 -- KEYS dead groups
 -- ARGV limit since_ms until_ms fingerprint

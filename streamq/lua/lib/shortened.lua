@@ -1,11 +1,11 @@
--- shortened(fields, most): a task's stored fields for a list, cut so that a page is bounded in bytes: `most`
--- bytes of the payload and its `size`, the latest of many failures, 300 bytes of any other of 30 fields.
--- `budget` is what is left of the page's bytes.
+-- shortened(fields, most): a task's stored fields for a list, truncated so that a page has bounded size:
+-- `most` bytes of the payload and its `size`, the latest of many failures, 300 bytes of each of up to 30
+-- other fields. `budget` is what is left of the page's bytes.
 local budget = 262144
 local function cut(name, value, most)
   if name == 'p' then return string.sub(value, 1, most) end
   if name == 'f' and #value > 16384 then
-    -- Anchored: each further start would read the rest again, and nobody can end a script.
+    -- Anchored: each other start would read the rest again, and a running script cannot be ended.
     local last = string.match(value, '^.*(,{"attempt".*)$') or ''
     return #last > 1 and #last <= 16384 and '[' .. string.sub(last, 2) or ''
   end

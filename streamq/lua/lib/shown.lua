@@ -1,4 +1,5 @@
--- shown(packed): a stored dead letter (see letter_in). One that is none of ours is shown as the bytes it is.
+-- shown(packed): a stored dead letter (see letter_in). One that streamq did not write is returned as raw
+-- bytes.
 -- USES letter_in
 local function shown(packed)
   local letter = letter_in(packed)

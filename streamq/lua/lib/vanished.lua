@@ -1,5 +1,5 @@
--- vanished(id, priority, stamp, owner): the dead letter that remains of a task whose entry was deleted behind
--- our back while a worker held it.
+-- vanished(id, priority, stamp, owner): the dead letter for a task whose entry something else deleted while a
+-- worker held it.
 local function vanished(id, priority, stamp, owner)
   local why = cjson.encode({
     attempt = 0, at_ms = tonumber(stamp), worker = owner, error = 'EntryDeleted', traceback = '',

@@ -1,6 +1,6 @@
-"""Whether a value that came back is the one that was sent.
+"""Compare a decoded value with the one that was sent.
 
-Owns the comparison: by structure and class, not by the `==` of a user's class alone.
+Owns the comparison: by structure and class, not only by `==` of a user's class.
 """
 
 from __future__ import annotations
@@ -13,47 +13,47 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any, Final
 
-from streamq.convert.converter import Refused, kind_of
+from streamq.convert.converter import EncodeError, kind_of
 
 _BASES: Final = (str, int, float, Decimal, datetime, dict, list, tuple, set, frozenset)
 _MISSING: Final = object()
-_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - what is compared has no zone any more
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - both values have no zone by then
 
 
 def check_same(sent: object, back: object) -> None:
-    """Raise Refused, with the place, where the two differ."""
+    """Raise EncodeError with the position if the two differ."""
     found = difference(sent, back)
     if found is not None:
-        refused = Refused(found[1])
+        refused = EncodeError(found[1])
         for step in reversed(found[0]):
             refused.under(step)
         raise refused
 
 
 def same(sent: object, back: object) -> bool:
-    """Whether what came back is what was sent."""
+    """Return whether the decoded value is the one that was sent."""
     return difference(sent, back) is None
 
 
 def difference(sent: object, back: object) -> tuple[list[str], str] | None:
-    """The place of the first difference and what it is; None where there is none."""
+    """Return the position of the first difference and a description; None if there is none."""
     if sent is back:
         return None
     if sent.__class__ is not back.__class__ and not _as_good(sent, back):
         return [], f"{kind_of(sent)} would come back as {kind_of(back)}"
     parts = _parts(sent, back)
     if parts is None:
-        return None if _equal(sent, back) else ([], f"{kind_of(sent)} would come back as another one")
+        return None if _equal(sent, back) else ([], f"{kind_of(sent)} would come back as another value")
     for step, one, other in parts:
         if one is _MISSING or other is _MISSING:
-            return [step], "it would come back as another one, or not at all"
+            return [step], "it would come back as another value, or not at all"
         if (found := difference(one, other)) is not None:
             return [step, *found[0]], found[1]
     return None
 
 
 def _as_good(sent: object, back: object) -> bool:
-    """Whether another class is right: a plain value in place of a subclass, a float in place of an int."""
+    """Return whether a different class is acceptable: a base class for its subclass, a float for an int."""
     if isinstance(sent, bool) or isinstance(back, bool | Enum):
         return False
     if isinstance(sent, int | float) and isinstance(back, float | Decimal):
@@ -64,7 +64,7 @@ def _as_good(sent: object, back: object) -> bool:
 
 
 def _parts(sent: object, back: Any) -> Iterator[tuple[str, object, object]] | None:
-    """The parts of two values of one class side by side; None where they have none."""
+    """Pair the parts of two values of one class; None if they have no parts."""
     if isinstance(sent, list | tuple | deque):
         return _items(sent, back)
     if isinstance(sent, Mapping):
@@ -101,7 +101,7 @@ def _entries(sent: Mapping[Any, object], back: Mapping[Any, object]) -> Iterator
 
 
 def _label(key: object) -> object:
-    """What a key is found by: an aware datetime by its moment, see `_same_moment`."""
+    """Return what a key is looked up by: an aware datetime by its instant, see `_same_moment`."""
     if isinstance(key, tuple):
         return tuple(map(_label, key))
     if isinstance(key, datetime) and key.utcoffset() is not None:
@@ -125,7 +125,7 @@ def _model(sent: object, back: object) -> Iterator[tuple[str, object, object]]:
 
 
 def _equal(sent: object, back: object) -> bool:
-    """Equality that also tells -0 from 0 and the two hours of a clock that was put back, and knows NaN."""
+    """Compare, and also tell -0 from 0 and the two folds of a naive time apart; NaN equals NaN."""
     if isinstance(sent, Decimal) and isinstance(back, Decimal):
         return bool(sent.as_tuple() == back.as_tuple())
     if isinstance(sent, float) and isinstance(back, float):
@@ -143,12 +143,12 @@ def _equal(sent: object, back: object) -> bool:
 def _same_moment(sent: datetime, back: datetime) -> bool:
     if sent.utcoffset() is None or back.utcoffset() is None:
         return bool(sent == back) and _same_clock(sent, back)
-    # Datetimes of two zones are never equal within the hour in which a clock is set: the moment counts.
+    # Datetimes of two zones never compare equal within a clock change: compare the instant.
     return sent - back == timedelta(0)
 
 
 def _same_clock(sent: datetime | time, back: datetime | time) -> bool:
-    """Whether both have a zone, or both have none and are in the same hour of a clock that was put back."""
+    """Return whether both have a zone, or both have none and the same fold."""
     if sent.tzinfo is None or back.tzinfo is None:
         return sent.tzinfo is back.tzinfo and sent.fold == back.fold
     return True

@@ -1,6 +1,6 @@
-"""Values where no annotation promises anything: they are sent if JSON brings them back equal.
+"""Handle values without a useful annotation: they are sent if JSON brings them back equal.
 
-Owns what is JSON as it is, and what is said of everything else. Converts nothing.
+Owns which values are JSON already, and the errors for all others. Converts nothing.
 """
 
 from __future__ import annotations
@@ -19,28 +19,29 @@ from uuid import UUID
 
 import orjson
 
-from streamq.convert.converter import SCALARS, Converter, Refused, short
+from streamq.convert.converter import SCALARS, Converter, EncodeError, short
 from streamq.depth import DEEPEST, TOO_DEEP
 
 OPTION: Final = (
     orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 )
-"""orjson must not write on its own what it could not read back."""
+"""Keep orjson from writing types on its own that it could not read back."""
 
 UNTYPED: Final = (object, typing.Any)
-"""Annotations that promise nothing."""
+"""Annotations that promise nothing about the type."""
 QUICK: Final = SCALARS - {float}
-"""What orjson writes as it is, or raises; it writes a NaN as null, silently."""
+"""Classes that orjson writes unchanged or rejects. Not float: orjson silently writes a NaN as null."""
 _FIXES: Final = {"tolist": "pass its tolist()", "__index__": "pass int(…)", "__float__": "pass float(…)"}
 _AS_TEXT: Final = (date, time, timedelta, UUID, Decimal, PurePath)
 
 
 def exact(value: object) -> object:
-    """The value as JSON data that is equal to it; Refused where there is none."""
+    """Return the value as JSON data that is equal to it. Raise EncodeError if there is none."""
     if value.__class__ in SCALARS:
         return value if not isinstance(value, float) or math.isfinite(value) else walk(value)
     try:
-        # Two passes in C instead of one in Python. A tuple, a UUID or a NaN in it does not come back equal.
+        # Two passes in C instead of one in Python. A value with a tuple, a UUID or a NaN in it does not come
+        # back equal.
         if orjson.loads(orjson.dumps(value, option=OPTION)) == value:
             return value
     except (TypeError, ValueError, RecursionError):
@@ -49,13 +50,13 @@ def exact(value: object) -> object:
 
 
 PLAIN: Final = Converter("any JSON value", exact, None, kinds=QUICK, plain=True)
-"""Of a float must be seen whether JSON has it: orjson writes a NaN as null, silently."""
+"""A float is not in `kinds`: orjson silently writes a NaN as null, so each must be checked."""
 
 
 def walk(value: object, depth: int = 0) -> object:
-    """The same as `exact`, piece by piece: finds the place of what is refused, and normalizes subclasses."""
+    """Do the same as `exact` part by part, to find the position of a refused value. Normalizes subclasses."""
     if depth > DEEPEST:
-        raise Refused(TOO_DEEP, changed=False)
+        raise EncodeError(TOO_DEEP, changed=False)
     if isinstance(value, Mapping):
         return _equal(
             value, {text_key(key): _item(f".{key}", item, depth) for key, item in value.items()}, dict
@@ -68,25 +69,25 @@ def walk(value: object, depth: int = 0) -> object:
 def _item(name: str, value: object, depth: int) -> object:
     try:
         return walk(value, depth + 1)
-    except Refused as refused:
+    except EncodeError as refused:
         raise refused.under(name) from None
 
 
 def _equal(value: object, found: object, kind: type) -> object:
-    """What is left of a subclass; Refused where it held more than its base does."""
+    """Return the converted base-class value of a subclass. Raise EncodeError if the subclass held more."""
     if value.__class__ is kind or found == value:
         return found
-    raise Refused(
+    raise EncodeError(
         f"a {type(value).__qualname__} would come back as a {kind.__name__} that is not equal to it"
     )
 
 
 def text_key(key: object) -> str:
-    """The key of an object as JSON has it; Refused where it is no text."""
+    """Return an object's key as text. Raise EncodeError if it is not a str."""
     if isinstance(key, str):
         return text(key)
     kind = type(key).__qualname__
-    raise Refused(
+    raise EncodeError(
         f"the key {short(key)} is {kind}, and JSON keys are text: use str keys, or annotate dict[{kind}, …]",
         changed=False,
     )
@@ -99,66 +100,68 @@ def _scalar(value: object) -> object:
     if isinstance(value, str):
         found = text(value)
     elif isinstance(value, int):
-        found = whole(int.__index__(value))
+        found = integer(int.__index__(value))
     elif isinstance(value, float):
         found = finite(float.__float__(value))
     else:
-        raise foreign(value)
+        raise no_json_form(value)
     if found == value:
         return found
-    raise Refused(f"a {type(value).__qualname__} would come back as {short(found)}")
+    raise EncodeError(f"a {type(value).__qualname__} would come back as {short(found)}")
 
 
 def text(value: str) -> str:
-    """The text itself, of a subclass too; Refused where UTF-8 cannot hold it."""
+    """Return the text as a plain str. Raise EncodeError if it cannot be encoded as UTF-8."""
     found = str.__str__(value)
     try:
         found.encode()
     except UnicodeEncodeError:
-        fault = "the text has lone surrogates, it is no UTF-8: decode it with errors='replace'"
-        raise Refused(fault, changed=False) from None
+        fault = "the text has lone surrogates, which UTF-8 cannot encode: decode it with errors='replace'"
+        raise EncodeError(fault, changed=False) from None
     return found
 
 
-def whole(value: int) -> int:
-    """The number itself; Refused beyond 64 bits."""
+def integer(value: int) -> int:
+    """Return the number. Raise EncodeError beyond 64 bits."""
     if -(2**63) <= value < 2**64:
         return value
-    fault = "an integer of more than 64 bits is no JSON number here: pass it as text"
-    raise Refused(fault, changed=False)
+    fault = "an integer of more than 64 bits is not supported as a JSON number: pass it as text"
+    raise EncodeError(fault, changed=False)
 
 
 def finite(value: float) -> float:
-    """The number itself; Refused where JSON has none for it."""
+    """Return the number. Raise EncodeError if it is NaN or infinite, which JSON cannot hold."""
     if math.isfinite(value):
         return value
-    raise Refused(f"{value} is no JSON number: pass None, or a text", changed=False)
+    raise EncodeError(f"{value} is not a JSON number: pass None, or text", changed=False)
 
 
-def foreign(value: object) -> Refused:
-    """The refusal of a value that JSON has no form for, or one that nobody would turn back."""
+def no_json_form(value: object) -> EncodeError:
+    """Return the error for a value without a JSON form, or with one that nothing would convert back."""
     kind = type(value).__qualname__
     if isinstance(value, bytes | bytearray | memoryview):
-        fault = "bytes are no JSON: pass text (base64), or a reference to where the data is"
-        return Refused(fault, changed=False)
+        fault = "bytes have no JSON form: pass text (base64), or a reference to where the data is"
+        return EncodeError(fault, changed=False)
     if isinstance(value, tuple | set | frozenset | deque):
-        return Refused(f"a {kind} would come back as a list: annotate it as {kind}, or pass a list")
+        return EncodeError(f"a {kind} would come back as a list: annotate it as {kind}, or pass a list")
     if isinstance(value, _AS_TEXT):
-        return Refused(f"a {kind} would come back as text or a number: annotate it as {kind}, or pass text")
+        return EncodeError(
+            f"a {kind} would come back as text or a number: annotate it as {kind}, or pass text"
+        )
     if isinstance(value, Enum):
-        return Refused(
+        return EncodeError(
             f"a {kind} would come back as its value: annotate it as {kind}, or pass the value itself"
         )
     if inspect.iscoroutine(value):
-        value.close()  # or Python would complain of it somewhere else
+        value.close()  # else Python warns elsewhere that it was never awaited
         fault = (
-            f"{value.__qualname__} is async and was called, but nobody awaits it: await it, and where it is "
+            f"{value.__qualname__} was called but never awaited: await it. If it is "
             "a handler under a decorator, make what wraps it async def as well"
         )
-        return Refused(fault, changed=False)
+        return EncodeError(fault, changed=False)
     if hasattr(value, "__dataclass_fields__") or hasattr(value, "model_dump"):
-        return Refused(f"a {kind} would come back as a dict: annotate it as {kind}, or pass a dict")
+        return EncodeError(f"a {kind} would come back as a dict: annotate it as {kind}, or pass a dict")
     fix = next(
         (fix for name, fix in _FIXES.items() if hasattr(value, name)), "pass its id, a dict or a dataclass"
     )
-    return Refused(f"{kind} is no JSON type: {fix}", changed=False)
+    return EncodeError(f"{kind} has no JSON form: {fix}", changed=False)
