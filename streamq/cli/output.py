@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Final, TextIO
 
 import orjson
@@ -88,36 +87,6 @@ def write_pairs(pairs: Sequence[tuple[str, object]]) -> None:
     width = max(len(name) for name, _ in pairs)
     for name, value in pairs:
         say(f"{name:<{width}}  {value}")
-
-
-def age(seconds: float | None) -> str:
-    """Format seconds: 4.2s, 3m10s, 5h02m, 3d04h."""
-    if seconds is None:
-        return "-"
-    if seconds < 60:
-        return f"{seconds:.1f}s"
-    minutes, rest = divmod(int(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}m{rest:02}s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02}m" if hours < 24 else f"{hours // 24}d{hours % 24:02}h"
-
-
-def brief(seconds: float | None) -> str:
-    """Format seconds like `age`, with milliseconds below a second: 0.4ms, 120ms, 3.1s."""
-    if seconds is None or seconds >= 1:
-        return age(seconds)
-    if not seconds:
-        return "0ms"
-    return f"{seconds * 1000:.1f}ms" if seconds < 0.01 else f"{seconds * 1000:.0f}ms"
-
-
-def moment(ms: int) -> str:
-    """Format ms since the epoch as a UTC time."""
-    try:
-        return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    except (OverflowError, ValueError, OSError):
-        return str(ms)
 
 
 class Progress:

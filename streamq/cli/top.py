@@ -16,9 +16,10 @@ from typing import Any, Final
 
 from streamq import printable
 from streamq.cli import target
-from streamq.cli.output import age, brief, moment, say, table, write_json
+from streamq.cli.output import say, table, write_json
 from streamq.cli.overview import Watch
 from streamq.cli.screen import BOLD, Screen
+from streamq.control.formatting import age, duration, moment, rate, size
 from streamq.doctor.queue import NO_DAEMON
 from streamq.errors import RedisUnavailable
 from streamq.exit_codes import OK
@@ -138,8 +139,8 @@ def _type(one: dict[str, Any]) -> list[object]:
     why = f": {pause['reason']}" if pause and pause["reason"] else ""
     return [
         one["type"], one["ready"], one["running"], one["scheduled"], one["dead"], rate(one["rate_in"]),
-        rate(one["rate_out"]), age(one["oldest_ready_age"]), brief(wait["p50"]), brief(wait["p95"]),
-        brief(ran["p50"]), brief(ran["p95"]), success, f"paused by {pause['by']}{why}" if pause else "",
+        rate(one["rate_out"]), age(one["oldest_ready_age"]), duration(wait["p50"]), duration(wait["p95"]),
+        duration(ran["p50"]), duration(ran["p95"]), success, f"paused by {pause['by']}{why}" if pause else "",
     ]  # fmt: skip
 
 
@@ -188,17 +189,3 @@ def _daemons(seen: dict[str, Any]) -> list[str]:
     if not any(one["alive"] for one in seen["daemons"]):
         problems.append(NO_DAEMON)
     return ["", *(f"! {problem}" for problem in problems)] if problems else []
-
-
-def rate(value: float) -> str:
-    """Format tasks a second, in a few letters."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
-
-
-def size(number: float) -> str:
-    """Format bytes, in a few letters."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 1024:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1024
-    return f"{number:.1f} TiB"
