@@ -74,10 +74,11 @@ class Session:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._asked_to_end)
+        watch.require()
         try:
             await self._begin()
             roots = watch.folders(self._wishes.app, self._wishes.folders)
-            self._say(f"watching {', '.join(map(str, roots))} ({watch.method()})")
+            self._say(f"watching {', '.join(map(str, roots))}")
             async with asyncio.TaskGroup() as group:
                 for chore in (
                     self._watch(roots),
