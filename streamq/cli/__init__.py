@@ -1,8 +1,8 @@
-"""The command line: one command a file, loaded when it is called.
+"""The command line: one command a module, loaded when it is called.
 
-Owns the list of commands, the exit codes and the one-line errors. A command's file has `arguments`,
-which describes its options, and `run`, which returns the exit code; `shorthand` may complete the words that
-were typed. Data goes to stdout, the rest to stderr.
+Owns the list of commands, the exit codes and the one-line errors. A command has `arguments`, which describes
+its options, and `run`, which returns the exit code; `shorthand` may complete the words that were typed.
+Commands that only act on names are together in `act`. Data goes to stdout, everything else to stderr.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol, cast
 
 from streamq.exit_codes import (
     CONFIG,
@@ -56,6 +56,9 @@ COMMANDS: Final = {
     "completion": "print the completion script of a shell",
     "version": "print the version",
 }
+
+_ACTS: Final = ("cancel", "run-now", "pause", "resume", "drain")
+"""Those in `act`: all others have a module each."""
 
 EXIT_CODES: Final = f"""exit codes:
   {OK}    done
@@ -141,34 +144,49 @@ def _output() -> Any:
     return output
 
 
-def command(name: str) -> tuple[Any, argparse.ArgumentParser]:
-    """Return the module of a command, and its parser."""
-    module: Any = importlib.import_module(f"streamq.cli.{name.replace('-', '_')}")
+class Command(Protocol):
+    """A command's module, or a value of `act.ACTS`. Its docstring is the text of --help."""
+
+    def arguments(self, parser: argparse.ArgumentParser, /) -> None: ...
+    def run(self, args: argparse.Namespace, /) -> int: ...
+
+
+def load(name: str) -> Command:
+    """Import a command."""
+    if name in _ACTS:
+        acts: dict[str, Command] = importlib.import_module("streamq.cli.act").ACTS
+        return acts[name]
+    return cast("Command", importlib.import_module(f"streamq.cli.{name}"))
+
+
+def parser_of(name: str, command: Command) -> argparse.ArgumentParser:
+    """Return the parser of a command."""
     parser = _Parser(
         prog=f"streamq {name}",
-        description=module.__doc__.strip(),
+        description=(command.__doc__ or "").strip(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    module.arguments(parser)
-    return module, parser
+    command.arguments(parser)
+    return parser
 
 
 def _command(name: str, args: list[str]) -> int:
-    module, parser = command(name)
-    if shorthand := getattr(module, "shorthand", None):
+    command = load(name)
+    parser = parser_of(name, command)
+    if shorthand := getattr(command, "shorthand", None):
         args = shorthand(args)
     try:
         parsed = parser.parse_args(args)
     except SystemExit as exit_:  # argparse has said why
         return exit_.code if isinstance(exit_.code, int) else USAGE
-    return _run(module, parsed)
+    return _run(command, parsed)
 
 
-def _run(module: Any, parsed: argparse.Namespace) -> int:
+def _run(command: Command, parsed: argparse.Namespace) -> int:
     from streamq.errors import StreamQError
 
     try:
-        code: int = module.run(parsed)
+        code = command.run(parsed)
     except StreamQError as error:
         sys.stdout.flush()
         _output().tell(f"{error}")

@@ -12,7 +12,7 @@ from dataclasses import asdict
 
 from streamq.audit import FAULTS, Audit
 from streamq.cli import target
-from streamq.cli.output import Progress, remark, say, tell, write_json, write_table
+from streamq.cli.output import progress, remark, say, tell, write_json, write_table
 from streamq.errors import UsageError
 from streamq.exit_codes import NOT_FOUND, OK, UNHEALTHY
 
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     if (args.dry_run or args.write_off) and not args.repair:
         raise UsageError("audit: --dry-run and --write-off need --repair")
     found = target.find(args)
-    with Progress("audit", None) as bar:
+    with progress("audit", None) as bar:
         if args.repair:
             audit = found.admin.repair(dry_run=args.dry_run, write_off=args.write_off, progress=bar.set)
         else:

@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from streamq.bench import measure
-    from streamq.cli.output import Progress, write_json
+    from streamq.cli.output import progress, write_json
     from streamq.cli.signals import as_interrupted
     from streamq.errors import InvalidOption
     from streamq.options.checks import reject_unknown, whole
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 < args.scale <= 100:  # also refuses nan
         raise InvalidOption(f"--scale {args.scale:g}: must be more than 0 and at most 100")
     sides = _sides(args)
-    with as_interrupted(), Progress("bench", len(figures) * rounds * len(sides)) as bar:
+    with as_interrupted(), progress("bench", len(figures) * rounds * len(sides)) as bar:
         found = measure.compare(sides, figures, rounds, args.scale, lambda: bar.add(1))
     for side in sides:
         side.close()

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from streamq import environment
-from streamq.cli import COMMANDS, command
+from streamq.cli import COMMANDS, load
 from streamq.errors import StreamQError, UsageError
 from streamq.exit_codes import OK
 
@@ -61,7 +61,7 @@ def parser_of(words: list[str]) -> argparse.ArgumentParser:
     for name in COMMANDS:
         one = verbs.add_parser(name)
         if name in words[1:3]:
-            command(name)[0].arguments(one)
+            load(name).arguments(one)
             _complete(one)
     return parser
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, cast
 
 from streamq import environment, printable
-from streamq.cli import command, listen, target
+from streamq.cli import listen, load, parser_of, target
 from streamq.cli.output import tell, write_json, write_table
 from streamq.cli.worker import import_option, imports
 from streamq.environment import Source, Variable
@@ -158,7 +158,7 @@ def _processes() -> list[Setting]:
 
 def _flags(name: str) -> dict[str, str]:
     """Return the flag of each option of a command, by the name of its value."""
-    actions = command(name)[1]._actions  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - no public way
+    actions = parser_of(name, load(name))._actions  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - no public way
     return {one.dest: one.option_strings[-1] for one in actions if one.option_strings}
 
 

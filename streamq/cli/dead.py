@@ -13,9 +13,10 @@ from typing import Any
 
 from streamq.cli import dead_filters, target
 from streamq.cli.dead_actions import edit, move
-from streamq.cli.output import age, moment, tell, write_json, write_table
+from streamq.cli.output import tell, write_json, write_table
 from streamq.cli.task import as_object, write_task
 from streamq.control.dead_letters import DeadGroup
+from streamq.control.formatting import age, moment
 from streamq.control.task_list import MOST_ROWS, TaskFilter, TaskRow
 from streamq.exit_codes import NOT_FOUND, OK
 from streamq.options.checks import whole

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from streamq.cli import dead_filters, target
-from streamq.cli.output import Progress, askable, confirmed, say, tell, write_json
+from streamq.cli.output import askable, confirmed, progress, say, tell, write_json
 from streamq.errors import UsageError
 from streamq.exit_codes import FAILED, INTERRUPTED, NOT_FOUND, OK
 from streamq.model.task import NAME_PATTERN, TaskId
@@ -97,11 +97,11 @@ def _steps(found: target.Target, args: argparse.Namespace, counted: dead_filters
 def _work(args: argparse.Namespace, steps: Iterator[int], total: int) -> tuple[int, int]:
     """Take the steps; return how many letters were moved, and the exit code."""
     done = 0
-    with Progress(args.verb, total) as progress:
+    with progress(args.verb, total) as bar:
         try:
             for moved in steps:
                 done += moved
-                progress.add(moved)
+                bar.add(moved)
         except KeyboardInterrupt:
             return done, INTERRUPTED
     return done, OK

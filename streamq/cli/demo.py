@@ -20,15 +20,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from streamq.cli.output import Progress, say, write_json
+    from streamq.cli.output import progress, say, write_json
     from streamq.cli.signals import as_interrupted
     from streamq.demo.account import Account
     from streamq.demo.scenario import run as run_scenario
     from streamq.options.checks import whole
 
     tasks = whole(args.tasks, "--tasks", least=1)
-    with as_interrupted(), Progress("demo", tasks) as bar:
-        account: Account = run_scenario(tasks, lambda progress: bar.set(progress.done, progress.note))
+    with as_interrupted(), progress("demo", tasks) as bar:
+        account: Account = run_scenario(tasks, lambda now: bar.set(now.done, now.note))
     if args.json:
         write_json(asdict(account))
     else:

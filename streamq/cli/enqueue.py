@@ -21,7 +21,7 @@ from streamq.app.app import StreamQ
 from streamq.app.bound_task import Bound
 from streamq.app.handle import TaskHandle
 from streamq.cli import target
-from streamq.cli.output import Progress, say, tell, write_json
+from streamq.cli.output import progress, say, tell, write_json
 from streamq.errors import PayloadError, StreamQError, UsageError
 from streamq.exit_codes import OK
 from streamq.options.call import call_options
@@ -63,10 +63,10 @@ def run(args: argparse.Namespace) -> int:
         )
     handles: list[TaskHandle[object]] = []
     try:
-        with _source(args) as source, Progress("enqueued", _total(args)) as progress:
+        with _source(args) as source, progress("enqueued", _total(args)) as bar:
             for chunk in _chunks(app, args.type, options, source):
                 handles += _send(app, chunk, quiet=args.json)
-                progress.set(len(handles))
+                bar.set(len(handles))
     except StreamQError:
         if handles or args.file or args.arguments == "-":
             tell(f"{len(handles)} tasks were enqueued before this error")

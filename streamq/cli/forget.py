@@ -10,7 +10,6 @@ import argparse
 
 from streamq.cli import target
 from streamq.cli.output import confirmed, say, write_json
-from streamq.cli.pause import named
 from streamq.exit_codes import FAILED, OK
 
 
@@ -22,7 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    types, found = named(args), target.find(args)
+    types, found = target.some_types(args), target.find(args)
     names = target.known(found, types)
     if not confirmed(f"Forget {', '.join(names)} for good?", yes=args.yes):
         return FAILED

@@ -1,23 +1,25 @@
 """Output of commands: tables for people, JSON for programs, progress on stderr.
 
-Owns the forms of output, and every write of a command to stdout and stderr: all text passes `printable`, and
-is written in the encoding of the stream. Knows nothing of tasks.
+Owns every write of a command to stdout and stderr: all text passes `printable`, and is written in the
+encoding of the stream. On a terminal, with the extra `cli`, `drawing` draws tables and progress instead;
+pipes and files get plain text. Must not know tasks.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-import time
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Final, TextIO
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TextIO
 
 import orjson
 
 from streamq import printable
+from streamq.cli.layout import Table
+from streamq.cli.signals import as_interrupted
 from streamq.payloads.reading import data
-
-_BAR: Final = 28
 
 
 def say(*rows: str) -> None:
@@ -62,25 +64,23 @@ def _other(value: object) -> object:
     raise TypeError
 
 
+def draws(stream: TextIO) -> bool:
+    """Return whether rich can draw on a stream: a terminal, with the extra `cli` installed."""
+    dumb = os.environ.get("TERM") in ("dumb", "unknown")
+    return stream.isatty() and not dumb and find_spec("rich") is not None
+
+
 def write_table(head: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
     """Write columns on stdout, numbers to the right; `empty` if there are no rows."""
+    table = Table(head, rows)
     if not rows:
         remark(empty)
+    elif draws(sys.stdout):
+        from streamq.cli.drawing import print_table
+
+        print_table(table)
     else:
-        say(*table(head, rows))
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Return the lines of a table: the head, and one for each row."""
-    cells = [[printable.line(str(cell)) for cell in row] for row in rows]
-    widths = [max(len(row[n]) for row in [list(head), *cells]) for n in range(len(head))]
-    right = [all(isinstance(row[n], int | float) for row in rows) for n in range(len(head))]
-    return [
-        "  ".join(
-            c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)
-        ).rstrip()
-        for row in [list(head), *cells]
-    ]
+        say(*table.lines())
 
 
 def write_pairs(pairs: Sequence[tuple[str, object]]) -> None:
@@ -90,51 +90,12 @@ def write_pairs(pairs: Sequence[tuple[str, object]]) -> None:
         say(f"{name:<{width}}  {value}")
 
 
-def age(seconds: float | None) -> str:
-    """Format seconds: 4.2s, 3m10s, 5h02m, 3d04h."""
-    if seconds is None:
-        return "-"
-    if seconds < 60:
-        return f"{seconds:.1f}s"
-    minutes, rest = divmod(int(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}m{rest:02}s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02}m" if hours < 24 else f"{hours // 24}d{hours % 24:02}h"
-
-
-def brief(seconds: float | None) -> str:
-    """Format seconds like `age`, with milliseconds below a second: 0.4ms, 120ms, 3.1s."""
-    if seconds is None or seconds >= 1:
-        return age(seconds)
-    if not seconds:
-        return "0ms"
-    return f"{seconds * 1000:.1f}ms" if seconds < 0.01 else f"{seconds * 1000:.0f}ms"
-
-
-def moment(ms: int) -> str:
-    """Format ms since the epoch as a UTC time."""
-    try:
-        return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    except (OverflowError, ValueError, OSError):
-        return str(ms)
-
-
 class Progress:
-    """A progress bar on stderr, on a terminal only. `total` may be unknown (None)."""
+    """How much of a long action is done."""
 
-    def __init__(self, what: str, total: int | None) -> None:
-        self._what, self._total = what, total
-        self._done, self._drawn = 0, 0.0
-        self._live = sys.stderr.isatty()
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._draw()
-            sys.stderr.write("\n")
+    def __init__(self, show: Callable[[int, str], None] | None = None) -> None:
+        self._show = show
+        self._done = 0
 
     def add(self, number: int) -> None:
         """Add this many to the number done."""
@@ -143,19 +104,23 @@ class Progress:
     def set(self, done: int, note: str = "") -> None:
         """Set the number done."""
         self._done = done
-        if self._live and time.monotonic() - self._drawn > 0.1:
-            self._draw(note)
+        if self._show is not None:
+            self._show(done, note)
 
-    def _draw(self, note: str = "") -> None:
-        self._drawn = time.monotonic()
-        if self._total:
-            share = min(1.0, self._done / self._total)
-            filled = round(share * _BAR)
-            bar = f"[{'#' * filled}{'.' * (_BAR - filled)}] {self._done:,}/{self._total:,}"
-        else:
-            bar = f"{self._done:,}"
-        _write(sys.stderr, f"\r\x1b[K{printable.line(f'{self._what} {bar} {note}')}")
-        sys.stderr.flush()
+
+@contextmanager
+def progress(what: str, total: int | None) -> Generator[Progress]:
+    """Show a progress bar on stderr, if rich can draw there. `total` may be unknown (None).
+
+    SIGTERM and SIGHUP raise KeyboardInterrupt meanwhile, so that the terminal is restored.
+    """
+    if not draws(sys.stderr):
+        yield Progress()
+        return
+    from streamq.cli.drawing import progress_bar
+
+    with as_interrupted(), progress_bar(what, total) as show:
+        yield Progress(show)
 
 
 def askable(*, yes: bool) -> bool:

@@ -1,108 +1,168 @@
-"""A queue at a glance, looked at again and again without weighing on the server.
+"""An overview of a queue that is read again and again at little cost to the server.
 
-Owns what is asked how often, and the shape of the answer. What a look costs the server: for each task type
-and shard one script of about 0.05 ms that reads a few lengths and heads; every five seconds another of
-0.03 ms that reads five small hashes. Ten types over four shards take 2.3 ms (by INFO commandstats): with a
-look every two seconds a thousandth of the server's time, and nothing waits longer than for one script. Of
-thousands of types it looks at some, and says how many it leaves out.
+Owns how often each part is read, and the overview as a value. Must not write anything. Cost of one update:
+for each task type and shard one script of about 0.05 ms that reads a few lengths and heads; every five
+seconds another of 0.03 ms that reads five small hashes. Ten types over four shards take 2.3 ms (by INFO
+commandstats): with an update every two seconds a thousandth of the server's time, and no other command waits
+longer than one script takes. Of thousands of types some are read, and the number of the others is part of the
+overview.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import asdict
-from typing import Any, Final
+from dataclasses import asdict, dataclass, replace
+from typing import Final
 
 from streamq.calls import question as question_calls
 from streamq.cli.target import Target
 from streamq.control.action_log import Pause
 from streamq.control.heartbeats import WorkerInfo
 from streamq.control.inspector import Inspector
-from streamq.control.overview import STATES, TypeStats, shown, totals
+from streamq.control.overview import Totals, TypeStats, TypeSummary, totals
 from streamq.control.partial_outage import PartialView, unless_away
 from streamq.control.rollups import Activity, activity
 from streamq.stored import count
 
 RECENT: Final = 5
-"""Minutes that waiting and running times and success are taken of, and rates where nothing else is known."""
+"""Minutes over which waiting and running times and success are taken, and rates until the counters give
+them."""
 SLOW: Final = 5.0
-"""Seconds between two looks at what changes slowly or costs more."""
+"""Seconds between two reads of what changes slowly or costs more."""
 WINDOW: Final = 10.0
-"""Seconds over which rates are taken of the counters, in a view that is looked at again."""
+"""Seconds over which rates are computed from the counters, in an overview that is updated."""
 
 _Counted = dict[str, tuple[int, int]]
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The server. Memory in bytes and clients: for a cluster the sums over all masters."""
+
+    address: str
+    name: str
+    version: str
+    nodes: int
+    used_memory: int
+    max_memory: int | None
+    clients: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A queue at one moment. Workers and daemons are None if the shard with their heartbeats is
+    unreachable."""
+
+    app: str
+    at_ms: int
+    server: Server
+    totals: Totals
+    types: list[TypeSummary]
+    more_types: int
+    workers: list[WorkerInfo] | None
+    daemons: list[WorkerInfo] | None
+    faults: list[str]
+    missing_shards: tuple[int, ...] = ()
+
+    def as_object(self) -> dict[str, object]:
+        """Return the overview as JSON shows it."""
+        return {
+            "app": self.app,
+            "at_ms": self.at_ms,
+            "server": asdict(self.server),
+            "totals": asdict(self.totals),
+            "types": [one.as_object() for one in self.types],
+            "more_types": self.more_types,
+            "workers": _objects(self.workers),
+            "daemons": _objects(self.daemons),
+            "faults": self.faults,
+            "missing_shards": list(self.missing_shards),
+        }
+
+
+def _objects(processes: list[WorkerInfo] | None) -> list[dict[str, object]] | None:
+    return None if processes is None else [asdict(one) for one in processes]
+
+
+@dataclass(slots=True)
+class _Slow:
+    """What is read every five seconds only."""
+
+    paused: dict[str, Pause]
+    activities: dict[str, Activity]
+    daemons: list[WorkerInfo] | None
+    server: Server
+    at: float
+
+
 class Watch:
-    """Looks at one app. The answers are objects as JSON shows them."""
+    """Reads the overview of one app, again and again."""
 
     def __init__(self, found: Target) -> None:
         self._found = found
         self._partial = PartialView(lambda: found.inspector)
         self._missing: tuple[int, ...] = ()
-        self._slow_at = -SLOW
-        self._paused: dict[str, Pause] = {}
-        self._activities: dict[str, Activity] = {}
-        self._server: dict[str, object] = {}
-        self._daemons: list[WorkerInfo] | None = []
+        self._slow: _Slow | None = None
         self._counted: deque[tuple[float, _Counted]] = deque()
 
-    def look(self) -> dict[str, Any]:
-        """The queue as it is. Where a master of a cluster is away: what can be reached, and which shards are
-        missing. Raises RedisErrors."""
-        seen, missing = self._partial.look(self._look)
+    def read(self) -> Overview:
+        """Return the overview. If a master of a cluster is unreachable: of the other shards. Raise
+        RedisErrors."""
+        seen, missing = self._partial.look(self._read)
         if missing != self._missing:  # the counters are of other shards than before
             self._missing = missing
             self._counted.clear()
-            seen, missing = self._partial.look(self._look)
-        return {**seen, "missing_shards": list(missing)}
+            seen, missing = self._partial.look(self._read)
+        return replace(seen, missing_shards=missing)
 
-    def _look(self, inspector: Inspector) -> dict[str, object]:
+    def _read(self, inspector: Inspector) -> Overview:
         now = time.monotonic()
-        types, more = inspector.glance()
-        stats = inspector.stats(types)
-        if now - self._slow_at >= SLOW or any(one.type not in self._activities for one in stats):
-            self._look_slowly(inspector, [one.type for one in stats])
-            self._slow_at = now
+        names, more = inspector.glance()
+        stats = inspector.stats(names)
+        slow = self._slow
+        if slow is None or now - slow.at >= SLOW or any(one.type not in slow.activities for one in stats):
+            slow = self._slow = self._read_slow(inspector, [one.type for one in stats], now)
         self._count(now, stats)
-        rows = [self._row(one) for one in stats]
-        return {
-            "app": self._found.app,
-            "at_ms": inspector.now_ms(),
-            "server": self._server,
-            "totals": totals(rows, (*STATES, "rate_in", "rate_out")),
-            "types": rows,
-            "more_types": more,
-            "workers": _listed(unless_away(inspector.workers)),
-            "daemons": _listed(self._daemons),
-            "faults": inspector.faults,
-        }
+        types = [self._summary(one, slow) for one in stats]
+        return Overview(
+            app=self._found.app,
+            at_ms=inspector.now_ms(),
+            server=slow.server,
+            totals=totals(types),
+            types=types,
+            more_types=more,
+            workers=unless_away(inspector.workers),
+            daemons=slow.daemons,
+            faults=inspector.faults,
+        )
 
-    def _look_slowly(self, inspector: Inspector, types: list[str]) -> None:
-        self._paused = inspector.paused()
+    def _read_slow(self, inspector: Inspector, types: list[str], now: float) -> _Slow:
         pinned, now_ms = inspector.within(inspector.each()), inspector.now_ms()
         since_ms = now_ms - RECENT * 60_000
-        self._activities = {
-            name: activity(pinned.rollups(name, since_ms=since_ms, now_ms=now_ms)) for name in types
-        }
-        self._daemons = unless_away(inspector.daemons)
-        self._server = self._about_server()
+        return _Slow(
+            paused=inspector.paused(),
+            activities={
+                name: activity(pinned.rollups(name, since_ms=since_ms, now_ms=now_ms)) for name in types
+            },
+            daemons=unless_away(inspector.daemons),
+            server=self._server(),
+            at=now,
+        )
 
-    def _about_server(self) -> dict[str, object]:
-        """Memory in bytes and clients: of a cluster those of all masters together."""
+    def _server(self) -> Server:
         nodes = list(self._found.transport.whoever(question_calls.info()).values())
         names = ("used_memory", "maxmemory", "connected_clients")
-        used, most, clients = (sum(count(said.get(name)) for said in nodes) for name in names)
-        return {
-            "address": str(self._found.transport.address),
-            "name": nodes[0].get("server_name", "redis"),
-            "version": nodes[0].get("valkey_version") or nodes[0].get("redis_version", "?"),
-            "nodes": len(nodes),
-            "used_memory": used,
-            "max_memory": most or None,
-            "clients": clients,
-        }
+        used, most, clients = (sum(count(node.get(name)) for node in nodes) for name in names)
+        return Server(
+            address=str(self._found.transport.address),
+            name=nodes[0].get("server_name", "redis"),
+            version=nodes[0].get("valkey_version") or nodes[0].get("redis_version", "?"),
+            nodes=len(nodes),
+            used_memory=used,
+            max_memory=most or None,
+            clients=clients,
+        )
 
     def _count(self, now: float, stats: list[TypeStats]) -> None:
         counted = {
@@ -112,20 +172,15 @@ class Watch:
         while len(self._counted) > 2 and now - self._counted[0][0] > WINDOW:
             self._counted.popleft()
 
-    def _row(self, one: TypeStats) -> dict[str, object]:
-        pause, recent = self._paused.get(one.type), self._activities[one.type]
-        return {**shown(one, recent, pause), **self._rates(one.type)}
+    def _summary(self, one: TypeStats, slow: _Slow) -> TypeSummary:
+        recent = slow.activities[one.type]
+        return TypeSummary(one, self._with_rates(one.type, recent), slow.paused.get(one.type))
 
-    def _rates(self, task_type: str) -> dict[str, float]:
-        """By the counters; nothing where there is only one look yet."""
+    def _with_rates(self, task_type: str, recent: Activity) -> Activity:
+        """Return the activity with rates by the counters, once they were read twice."""
         (began, first), (ended, last) = self._counted[0], self._counted[-1]
         if ended - began < 0.5 or task_type not in first:
-            return {}
+            return recent
         pairs = zip(first[task_type], last[task_type], strict=True)
         entered, left = (max(0, after - before) / (ended - began) for before, after in pairs)
-        return {"rate_in": entered, "rate_out": left}
-
-
-def _listed(processes: list[WorkerInfo] | None) -> list[dict[str, object]] | None:
-    """None where nobody can tell."""
-    return None if processes is None else [asdict(one) for one in processes]
+        return replace(recent, rate_in=entered, rate_out=left)

@@ -1,68 +1,79 @@
-"""The terminal as a page that is redrawn; it is restored however the program ends.
+"""A page on the terminal that is redrawn, and the keys pressed meanwhile.
 
-Owns the escape codes and the terminal's modes. Knows nothing of tasks. Draws on stdout, reads keys from stdin
-if that is a terminal too.
+Owns the modes of the terminal's keyboard and what signals do while the page is shown; rich owns the drawing
+and its escape codes. The terminal is restored however the program ends. Must not know tasks.
 """
 
 from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import sys
 import termios
 import time
 import tty
 from collections.abc import Sequence
-from typing import Any, Final
+from contextlib import ExitStack, suppress
+from typing import Self
 
-from streamq import printable
-from streamq.cli.signals import interrupt
+from rich.cells import cell_len
+from rich.live import Live
+from rich.text import Text
 
-_ENTER: Final = "\x1b[?1049h\x1b[?25l"  # the other page, no cursor
-_LEAVE: Final = "\x1b[?25h\x1b[?1049l"
-BOLD: Final = "\x1b[1m"
-PLAIN: Final = "\x1b[0m"
+from streamq.cli.drawing import console
+from streamq.cli.layout import Block
+from streamq.cli.signals import as_interrupted, deferred
 
 
 class Screen:
-    """A context manager. SIGTERM and SIGHUP end the program like Ctrl-C, so that the terminal is always
-    restored; Ctrl-Z returns the terminal until the program continues."""
+    """The page, as a context manager.
+
+    SIGTERM and SIGHUP end the program like Ctrl-C. Ctrl-Z gives the terminal back until the program
+    continues.
+    """
 
     def __init__(self) -> None:
-        self._keys = sys.stdin.isatty()
-        self._modes: list[Any] | None = None
-        self._before: dict[int, Any] = {}
-        self._resized = False
+        self._console = console(sys.stdout)
+        self._live = Live(console=self._console, screen=True, auto_refresh=False)
+        self._modes = termios.tcgetattr(sys.stdin) if sys.stdin.isatty() else None
+        self._suspended = False
+        self._exit = ExitStack()
 
-    def __enter__(self) -> Screen:
-        handlers = {
-            signal.SIGTERM: interrupt, signal.SIGHUP: interrupt, signal.SIGTSTP: self._suspend,
-            signal.SIGWINCH: self._resize,
-        }  # fmt: skip
-        self._before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-        self._take()
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(as_interrupted())
+            stack.callback(signal.signal, signal.SIGTSTP, signal.signal(signal.SIGTSTP, self._suspend))
+            stack.callback(self._release)
+            self._take()
+            self._exit = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._give_back()
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._exit.close()
 
-    def draw(self, lines: Sequence[str]) -> None:
-        """Show these lines; the first and those that begin with BOLD are highlighted, long ones are cut."""
-        columns, rows = shutil.get_terminal_size()
-        shown = [cut(line, columns) for line in lines[: max(1, rows - 1)]]
-        sys.stdout.write("\x1b[H" + "".join(f"{line}\x1b[K\r\n" for line in shown) + "\x1b[J")
-        sys.stdout.flush()
+    @property
+    def height(self) -> int:
+        return self._console.height
+
+    def draw(self, blocks: Sequence[Block]) -> None:
+        """Show these blocks, heads of tables in bold. A line that is too long is cut."""
+        page = Text(no_wrap=True, overflow="ellipsis")
+        for block in blocks:
+            first, *rest = block.lines(cell_len)
+            page.append(f"{first}\n", "bold" if block.bold else "")
+            page.append("".join(f"{line}\n" for line in rest))
+        self._live.update(page, refresh=True)
 
     def key(self, seconds: float) -> str:
-        """Return the key pressed within this many seconds; '' if none is, or if the size has changed."""
-        until, self._resized = time.monotonic() + seconds, False
-        while (left := until - time.monotonic()) > 0 and not self._resized:
+        """Return the key pressed within this many seconds; '' if none is, or if the page must be redrawn."""
+        until, size = time.monotonic() + seconds, self._console.size
+        while (left := until - time.monotonic()) > 0 and size == self._console.size:
             # In slices: a signal does not end the wait by itself.
-            ready, _, _ = select.select([sys.stdin] if self._keys else [], [], [], min(left, 0.2))
+            ready, _, _ = select.select([] if self._modes is None else [sys.stdin], [], [], min(left, 0.2))
+            if self._suspended:
+                self._pause()
+                return ""
             if ready:
                 read = os.read(sys.stdin.fileno(), 64)
                 if not read:  # the terminal has gone
@@ -71,32 +82,23 @@ class Screen:
         return ""
 
     def _take(self) -> None:
-        if self._keys:
-            self._modes = termios.tcgetattr(sys.stdin)
-            tty.setcbreak(sys.stdin)
-        sys.stdout.write(_ENTER)
-        sys.stdout.flush()
+        with deferred():
+            if self._modes is not None:
+                tty.setcbreak(sys.stdin)
+            self._live.start()
 
-    def _give_back(self) -> None:
-        try:
-            sys.stdout.write(_LEAVE)
-            sys.stdout.flush()
+    def _release(self) -> None:
+        with deferred(), suppress(OSError, termios.error):  # the terminal may have gone
+            self._live.stop()
             if self._modes is not None:
                 termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._modes)
-        except (OSError, termios.error):
-            self._modes = None  # the terminal has gone
 
     def _suspend(self, *_: object) -> None:
-        self._give_back()
+        self._suspended = True
+
+    def _pause(self) -> None:
+        """Stop this process, as Ctrl-Z does, and continue when the shell does."""
+        self._suspended = False
+        self._release()
         os.kill(os.getpid(), signal.SIGSTOP)
         self._take()
-        self._resized = True
-
-    def _resize(self, *_: object) -> None:
-        self._resized = True
-
-
-def cut(line: str, columns: int) -> str:
-    """Return a line that fits and is safe to draw."""
-    text = printable.line(line.removeprefix(BOLD))[:columns]
-    return BOLD + text + PLAIN if line.startswith(BOLD) else text

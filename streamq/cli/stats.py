@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from streamq.cli import target
-from streamq.cli.output import age, moment, remark, tell, write_json, write_table
+from streamq.cli.output import remark, tell, write_json, write_table
 from streamq.control.action_log import Pause
+from streamq.control.formatting import age, moment
 from streamq.control.inspector import Inspector
 from streamq.control.overview import TypeStats
 from streamq.control.partial_outage import PartialView, unless_away

@@ -11,12 +11,12 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Final, get_args
 
 from streamq.cli import target
-from streamq.cli.output import age, say, tell, write_json
+from streamq.cli.output import say, tell, write_json
 from streamq.control.event_tail import Event, EventName
+from streamq.control.formatting import duration, utc
 from streamq.errors import OutcomeUnknown, RedisUnavailable
 from streamq.exit_codes import OK
 from streamq.options.checks import whole
@@ -104,13 +104,9 @@ def _object(event: Event) -> dict[str, object]:
 def _line(event: Event) -> str:
     if event.event == "skipped":
         return f"{'':<12}  skipped      {event.number:,} events: {event.worker} is busy"
-    at = datetime.fromtimestamp(event.at_ms / 1000, UTC).isoformat(timespec="milliseconds")[11:23]
+    at = utc(event.at_ms)
+    clock = at.isoformat(timespec="milliseconds")[11:23] if at else f"{event.at_ms:<12}"
+    took = "" if event.seconds is None else duration(event.seconds)
     attempt = f"attempt {event.attempt}" if event.attempt else ""
-    said = f"{event.event:<11}  {event.id:<40}  {attempt:<10}  {_took(event.seconds):>7}"
-    return f"{at}  {said}  {event.worker}"
-
-
-def _took(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    return f"{seconds * 1000:.0f}ms" if seconds < 1 else age(seconds)
+    said = f"{event.event:<11}  {event.id:<40}  {attempt:<10}  {took:>7}"
+    return f"{clock}  {said}  {event.worker}"

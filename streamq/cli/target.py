@@ -105,6 +105,13 @@ def types(args: argparse.Namespace) -> list[str]:
     return named
 
 
+def some_types(args: argparse.Namespace) -> list[str]:
+    """Return the same; raise UsageError if none is named: acting on all types would be a mistake."""
+    if found := types(args):
+        return found
+    raise UsageError("name the task types: `streamq stats` lists them")
+
+
 def type_option(parser: argparse.ArgumentParser) -> None:
     """Add one optional task type, positional or by option; `one_type` reads it."""
     parser.add_argument("only", nargs="?", metavar="TYPE", help="only this task type")

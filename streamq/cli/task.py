@@ -13,9 +13,6 @@ from typing import Final
 
 from streamq.cli import target
 from streamq.cli.output import (
-    age,
-    brief,
-    moment,
     say,
     say_below,
     tell,
@@ -23,6 +20,7 @@ from streamq.cli.output import (
     write_pairs,
     write_table,
 )
+from streamq.control.formatting import age, duration, moment
 from streamq.control.task_info import TaskInfo
 from streamq.control.task_list import MOST_ROWS, TaskFilter, TaskRow
 from streamq.errors import UsageError
@@ -167,7 +165,7 @@ def _success(one: Success) -> str:
 
 
 def _spent(wait_ms: int, run_ms: int) -> str:
-    return f"waited {brief(wait_ms / 1000)}, ran {brief(run_ms / 1000)}"
+    return f"waited {duration(wait_ms / 1000)}, ran {duration(run_ms / 1000)}"
 
 
 def _write_failure(failure: dict[str, object]) -> None:

@@ -1,6 +1,7 @@
 """Watch an app: task types, workers, daemons and the server, live. q or Ctrl-C ends it.
 
-If standard output is not a terminal, or with --once, it prints once; --json prints one object. Rates are
+If standard output is not a terminal, or with --once, it prints once; --json prints one object. The live view
+needs the extra `cli`: pip install 'streamq[cli]'. Rates are
 tasks a second: over the last ten seconds while live, otherwise over the last five minutes. Waiting and
 running times and success (completed tasks of all that ended) are over the last five minutes.
 """
@@ -8,17 +9,17 @@ running times and success (completed tasks of all that ended) are over the last 
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import sys
 import time
-from typing import Any, Final
+from typing import Final
 
-from streamq import printable
 from streamq.cli import target
-from streamq.cli.output import age, brief, moment, say, table, write_json
-from streamq.cli.overview import Watch
-from streamq.cli.screen import BOLD, Screen
+from streamq.cli.layout import Block, Line, Table, plain
+from streamq.cli.output import draws, remark, say, write_json
+from streamq.cli.overview import Overview, Watch
+from streamq.control.formatting import age, duration, moment, rate, size
+from streamq.control.heartbeats import WorkerInfo
+from streamq.control.overview import TypeSummary
 from streamq.doctor.queue import NO_DAEMON
 from streamq.errors import RedisUnavailable
 from streamq.exit_codes import OK
@@ -27,6 +28,11 @@ from streamq.options.checks import seconds
 SHARE: Final = 0.1
 """The pause after an update is ten times its duration, so that a large queue is not queried all the time."""
 LEAST: Final = 0.25
+_EVERYTHING: Final = 1_000_000
+_COLUMNS: Final = (
+    "TYPE", "READY", "RUNNING", "SCHEDULED", "DEAD", "IN/S", "OUT/S", "OLDEST",
+    "WAIT p50", "p95", "RUN p50", "p95", "SUCCESS", "",
+)  # fmt: skip
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,135 +45,113 @@ def run(args: argparse.Namespace) -> int:
     interval = seconds(args.interval, "--interval", least=LEAST)
     watch = Watch(target.find(args, partly=True))
     if args.json:
-        write_json(watch.look())
-    elif args.once or not sys.stdout.isatty():
-        lines = page(watch.look())
-        say(*(line.removeprefix(BOLD) for line in lines))
-    else:
+        write_json(watch.read().as_object())
+    elif draws(sys.stdout) and not args.once:
         _live(watch, interval)
+    else:
+        say(*plain(page(watch.read())))
+        if sys.stdout.isatty() and not args.once:
+            remark("printed once: the live view needs rich. pip install 'streamq[cli]'")
     return OK
 
 
 def _live(watch: Watch, interval: float) -> None:
-    bold = BOLD if "NO_COLOR" not in os.environ else ""
-    seen, said, took, due = dict[str, Any](), "", 0.0, 0.0
+    from streamq.cli.screen import Screen
+
+    seen: Overview | None = None
+    problem, took, due = "", 0.0, 0.0
     with Screen() as screen:
         while True:
             if time.monotonic() >= due:
-                began, said = time.monotonic(), ""
+                began, problem = time.monotonic(), ""
                 try:
-                    seen = watch.look()
+                    seen = watch.read()
                     took = time.monotonic() - began
                 except RedisUnavailable as error:
-                    said = str(error)
+                    problem = str(error)
                 due = time.monotonic() + max(interval, took / SHARE)
-            rows = shutil.get_terminal_size().lines
-            foot = said or f"q ends; every {max(interval, took / SHARE):.1f}s"
-            lines = [*page(seen, rows - 2), foot] if seen else [foot]
-            screen.draw([line.replace(BOLD, bold) for line in lines])
+            foot = Line(problem or f"q ends; every {max(interval, took / SHARE):.1f}s")
+            screen.draw([*(page(seen, screen.height - 2) if seen else []), foot])
             if screen.key(due - time.monotonic()) in ("q", "Q", "\x04"):
                 return
 
 
-def page(seen: dict[str, Any], rows: int = 1_000_000) -> list[str]:
-    """Return the page in this many lines; highlighted ones begin with BOLD."""
-    workers, daemons = _workers(seen), _daemons(seen)
-    types = _types(
-        seen, max(3, rows - len(workers) - len(daemons) - len(_missing(seen)) - len(_faults(seen)) - 4)
-    )
-    return [*_head(seen), *_missing(seen), *_faults(seen), "", *types, "", *workers, *daemons]
+def page(seen: Overview, rows: int = _EVERYTHING) -> list[Block]:
+    """Return the page; types are left out until it fits in this many rows."""
+    above, below = [*_head(seen), *_warnings(seen)], [*_workers(seen), *_daemons(seen)]
+    room = rows - sum(block.height for block in (*above, *below)) - 2
+    return [*above, Line(""), *_types(seen, max(3, room)), Line(""), *below]
 
 
-def _head(seen: dict[str, Any]) -> list[str]:
-    server, totals = seen["server"], seen["totals"]
-    most = f" of {size(server['max_memory'])}" if server["max_memory"] else ""
-    alive = "?" if seen["daemons"] is None else sum(one["alive"] for one in seen["daemons"]) or "NONE"
-    first = (
-        f"{seen['app']} at {server['address']}  {server['name']} {server['version']}  "
-        f"memory {size(server['used_memory'])}{most}  daemons {alive}  {moment(seen['at_ms'])}"
-    )
-    states = "  ".join(f"{name} {totals[name]:,}" for name in ("ready", "running", "scheduled", "dead"))
-    oldest = age(totals["oldest_ready_age"])
+def _head(seen: Overview) -> list[Block]:
+    server, totals = seen.server, seen.totals
+    most = f" of {size(server.max_memory)}" if server.max_memory else ""
+    alive = "?" if seen.daemons is None else sum(one.alive for one in seen.daemons) or "NONE"
+    states = (("ready", totals.ready), ("running", totals.running), ("scheduled", totals.scheduled))
+    counts = "  ".join(f"{name} {number:,}" for name, number in (*states, ("dead", totals.dead)))
     return [
-        BOLD + first,
-        f"{states}  in {rate(totals['rate_in'])}/s  out {rate(totals['rate_out'])}/s  oldest {oldest}",
+        Line(
+            f"{seen.app} at {server.address}  {server.name} {server.version}  "
+            f"memory {size(server.used_memory)}{most}  daemons {alive}  {moment(seen.at_ms)}",
+            bold=True,
+        ),
+        Line(
+            f"{counts}  in {rate(totals.rate_in)}/s  out {rate(totals.rate_out)}/s  "
+            f"oldest {age(totals.oldest_ready_age)}"
+        ),
     ]
 
 
-def _missing(seen: dict[str, Any]) -> list[str]:
-    """Return the remarks on what is missing from the numbers."""
-    said = [target.missing(seen["missing_shards"])] if seen["missing_shards"] else []
-    said += [target.more_types(seen["more_types"])] if seen["more_types"] else []
-    return [BOLD + f"! {text}" for text in said]
+def _warnings(seen: Overview) -> list[Block]:
+    """Return what is missing from the numbers."""
+    texts = [target.missing(seen.missing_shards)] if seen.missing_shards else []
+    texts += [target.more_types(seen.more_types)] if seen.more_types else []
+    texts += [fault[:400] for fault in seen.faults[:5]]
+    return [Line(f"! {text}", bold=True) for text in texts]
 
 
-def _faults(seen: dict[str, Any]) -> list[str]:
-    """Return the remarks on what could not be read and is missing from the numbers."""
-    return [BOLD + f"! {printable.line(fault)[:400]}" for fault in seen.get("faults", ())[:5]]
+def _types(seen: Overview, most: int) -> list[Block]:
+    shown = seen.types
+    if not shown:
+        return [Line("no task types yet")]
+    if len(shown) + 1 > most:
+        busiest = sorted(shown, key=lambda one: -(one.stats.ready + one.stats.running + one.stats.dead))
+        shown = busiest[: max(1, most - 2)]
+    left_out = len(seen.types) - len(shown)
+    more = [Line(f"and {left_out} more")] if left_out else []
+    return [Table(_COLUMNS, [_type(one) for one in shown]), *more]
 
 
-def _types(seen: dict[str, Any], most: int) -> list[str]:
-    listed = seen["types"]
-    if not listed:
-        return ["no task types yet"]
-    left_out = max(0, len(listed) + 1 - most)
-    if left_out:
-        busiest = sorted(listed, key=lambda one: -(one["ready"] + one["running"] + one["dead"]))
-        listed = busiest[: max(1, most - 2)]
-        left_out = len(seen["types"]) - len(listed)
-    head = [
-        "TYPE",
-        "READY",
-        "RUNNING",
-        "SCHEDULED",
-        "DEAD",
-        "IN/S",
-        "OUT/S",
-        "OLDEST",
-        "WAIT p50",
-        "p95",
-        "RUN p50",
-    ]
-    lines = table([*head, "p95", "SUCCESS", ""], [_type(one) for one in listed])
-    return [BOLD + lines[0], *lines[1:], *([f"and {left_out} more"] if left_out else [])]
-
-
-def _type(one: dict[str, Any]) -> list[object]:
-    pause, wait, ran = one["paused"], one["wait"], one["run"]
-    success = "-" if one["success"] is None else f"{one['success'] * 100:.1f}%"
-    why = f": {pause['reason']}" if pause and pause["reason"] else ""
+def _type(one: TypeSummary) -> list[object]:
+    stats, recent, pause = one.stats, one.recent, one.pause
+    success = "-" if recent.success is None else f"{recent.success * 100:.1f}%"
+    why = f": {pause.reason}" if pause and pause.reason else ""
     return [
-        one["type"], one["ready"], one["running"], one["scheduled"], one["dead"], rate(one["rate_in"]),
-        rate(one["rate_out"]), age(one["oldest_ready_age"]), brief(wait["p50"]), brief(wait["p95"]),
-        brief(ran["p50"]), brief(ran["p95"]), success, f"paused by {pause['by']}{why}" if pause else "",
+        stats.type, stats.ready, stats.running, stats.scheduled, stats.dead,
+        rate(recent.rate_in), rate(recent.rate_out), age(stats.oldest_ready_age),
+        *map(duration, (recent.wait.p50, recent.wait.p95, recent.run.p50, recent.run.p95)),
+        success, f"paused by {pause.by}{why}" if pause else "",
     ]  # fmt: skip
 
 
-def _workers(seen: dict[str, Any]) -> list[str]:
-    if seen["workers"] is None:
-        return ["workers: nobody can tell, they send their heartbeats to shard 0"]
-    if not seen["workers"]:
-        return ["no workers"]
-    rows = [_worker(one, seen["at_ms"]) for one in seen["workers"]]
-    lines = table(["WORKER", "STATE", "BUSY", "LAST BEAT", "RUNS"], rows)
-    return [BOLD + lines[0], *lines[1:]]
+def _workers(seen: Overview) -> list[Block]:
+    if seen.workers is None:
+        return [Line("workers: unknown, shard 0 with their heartbeats is unreachable")]
+    if not seen.workers:
+        return [Line("no workers")]
+    rows = [_worker(one, seen.at_ms) for one in seen.workers]
+    return [Table(["WORKER", "STATE", "BUSY", "LAST BEAT", "RUNS"], rows)]
 
 
-def _worker(one: dict[str, Any], now_ms: int) -> list[object]:
-    details = one["details"]
-    state = ("draining" if details.get("draining") else "alive") if one["alive"] else "silent"
+def _worker(one: WorkerInfo, now_ms: int) -> list[object]:
+    details = one.details
+    state = ("draining" if details.get("draining") else "alive") if one.alive else "silent"
     busy = f"{details.get('running_count', '-')}/{details.get('concurrency', '-')}"
-    return [
-        one["name"],
-        state,
-        busy,
-        f"{age(one['last_beat_age'])} ago",
-        _running(details.get("running"), now_ms),
-    ]
+    return [one.name, state, busy, f"{age(one.last_beat_age)} ago", _running(details.get("running"), now_ms)]
 
 
 def _running(running: object, now_ms: int) -> str:
-    """email 3 (longest 12.0s), sms 1 (longest 0.2s)"""
+    """Return the running tasks by type: email 3 (longest 12.0s), sms 1 (longest 0.2s)"""
     since: dict[str, list[int]] = {}
     for task in running if isinstance(running, list) else []:
         if isinstance(task, dict) and isinstance(task.get("since_ms"), int):
@@ -179,26 +163,10 @@ def _running(running: object, now_ms: int) -> str:
     return ", ".join(parts) or "-"
 
 
-def _daemons(seen: dict[str, Any]) -> list[str]:
-    if seen["daemons"] is None:
-        return ["", "! daemons: nobody can tell, the master that they send their heartbeats to is away"]
-    problems = [
-        f"{one['name']}: {p}" for one in seen["daemons"] for p in one["details"].get("problems") or ()
-    ]
-    if not any(one["alive"] for one in seen["daemons"]):
+def _daemons(seen: Overview) -> list[Block]:
+    if seen.daemons is None:
+        return [Line(""), Line("! daemons: unknown, the master with their heartbeats is unreachable")]
+    problems = [f"{one.name}: {p}" for one in seen.daemons for p in one.details.get("problems") or ()]
+    if not any(one.alive for one in seen.daemons):
         problems.append(NO_DAEMON)
-    return ["", *(f"! {problem}" for problem in problems)] if problems else []
-
-
-def rate(value: float) -> str:
-    """Format tasks a second, in a few letters."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
-
-
-def size(number: float) -> str:
-    """Format bytes, in a few letters."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 1024:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1024
-    return f"{number:.1f} TiB"
+    return [Line(""), *(Line(f"! {problem}") for problem in problems)] if problems else []

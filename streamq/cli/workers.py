@@ -6,7 +6,8 @@ import argparse
 from dataclasses import asdict
 
 from streamq.cli import target
-from streamq.cli.output import age, write_json, write_table
+from streamq.cli.output import write_json, write_table
+from streamq.control.formatting import age
 from streamq.control.heartbeats import WorkerInfo
 from streamq.exit_codes import OK
 from streamq.wording import listed

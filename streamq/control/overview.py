@@ -108,17 +108,46 @@ def glance(types: Sequence[str], served: Iterable[str], shards: int, most: int) 
 # -- as a page, or a command, shows it ---------------------------------------------------------------------
 
 
-def shown(one: TypeStats, recent: Activity, pause: Pause | None) -> Row:
-    """Return a type with what has happened to it lately."""
-    return {**asdict(one), **asdict(recent), "paused": None if pause is None else asdict(pause)}
+@dataclass(frozen=True, slots=True)
+class TypeSummary:
+    """A task type with what happened to it lately, and its pause."""
+
+    stats: TypeStats
+    recent: Activity
+    pause: Pause | None
+
+    def as_object(self) -> dict[str, object]:
+        """Return the summary as JSON and pages have it: one flat object."""
+        pause = None if self.pause is None else asdict(self.pause)
+        return {**asdict(self.stats), **asdict(self.recent), "paused": pause}
 
 
-def totals(rows: Sequence[Row], names: Sequence[str] = STATES) -> Row:
-    """Return the sums over all types, and the age of the oldest ready task of any."""
-    ages = [row["oldest_ready_age"] for row in rows if row["oldest_ready_age"] is not None]
-    return {name: sum(row[name] for row in rows) for name in names} | {
-        "oldest_ready_age": max(ages, default=None)
-    }
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over all types, and the age of the oldest ready task of any."""
+
+    ready: int
+    running: int
+    scheduled: int
+    dead: int
+    rate_in: float
+    rate_out: float
+    oldest_ready_age: float | None
+
+
+def totals(types: Sequence[TypeSummary]) -> Totals:
+    """Return the sums over these types."""
+    stats = [one.stats for one in types]
+    ages = [one.oldest_ready_age for one in stats if one.oldest_ready_age is not None]
+    return Totals(
+        ready=sum(one.ready for one in stats),
+        running=sum(one.running for one in stats),
+        scheduled=sum(one.scheduled for one in stats),
+        dead=sum(one.dead for one in stats),
+        rate_in=sum(one.recent.rate_in for one in types),
+        rate_out=sum(one.recent.rate_out for one in types),
+        oldest_ready_age=max(ages, default=None),
+    )
 
 
 # -- as a scrape shows it ----------------------------------------------------------------------------------

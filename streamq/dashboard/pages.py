@@ -71,7 +71,7 @@ class Pages:
         if name not in inspector.types():
             raise HTTPException(404, f"There is no task type {name!r}.")
         recent, points = self._site.history.look(inspector).hour(name)
-        row = views.type_row(inspector.type_stats(name), recent, points, inspector.paused().get(name))
+        row = views.type_row(views.summary(inspector.type_stats(name), recent, inspector.paused()), points)
         groups = inspector.dead_groups(name).groups[:5]
         return self._page(request, "type.html", one=row, groups=groups, policy=inspector.policy(name))
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -17,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from streamq.control import formatting
 from streamq.dashboard.auth import Principal
 from streamq.dashboard.probes import inner_path
 
@@ -33,25 +33,14 @@ def count(value: float | None) -> str:
 
 
 def rate(value: float) -> str:
-    """Tasks a second."""
-    if value == 0:
-        return "0/s"
-    return f"{value:,.0f}/s" if value >= 10 else f"{value:.1f}/s" if value >= 0.1 else f"{value * 60:.1f}/min"
+    """Return tasks a second, slow ones by the minute."""
+    slow = 0 < value < 0.1
+    return f"{formatting.rate(value * 60)}/min" if slow else f"{formatting.rate(value)}/s" if value else "0/s"
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as people say them: 12 ms, 4.2 s, 3 m 10 s, 5 h 02 m, 3 d 04 h."""
-    if seconds is None:
-        return NOTHING
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms" if seconds >= 0.001 or seconds == 0 else f"{seconds * 1e6:.0f} µs"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} m {rest:02} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} m" if hours < 24 else f"{hours // 24} d {hours % 24:02} h"
+    """Return seconds as 12 ms, 4.2 s, 3 m 10 s, 5 h 02 m, 3 d 04 h."""
+    return NOTHING if seconds is None else formatting.duration(seconds, " ")
 
 
 def share(value: float | None) -> str:
@@ -62,31 +51,15 @@ def share(value: float | None) -> str:
 
 
 def moment(ms: int | None) -> str:
-    """Ms since the epoch as UTC; the page's script turns it into the reader's own time."""
-    if not ms:
-        return NOTHING
-    try:
-        return datetime.fromtimestamp(ms / 1000, UTC).isoformat(sep=" ", timespec="seconds")[:19] + " UTC"
-    except (OverflowError, ValueError, OSError):
-        return str(ms)
+    """Return ms since the epoch as UTC; the page's script turns it into the reader's own time."""
+    at = formatting.utc(ms) if ms else None
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC" if at else str(ms) if ms else NOTHING
 
 
 def iso(ms: int) -> str:
-    """Ms since the epoch for a `datetime` attribute."""
-    try:
-        return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
-    except (OverflowError, ValueError, OSError):
-        return ""
-
-
-def size(number: int) -> str:
-    """Bytes as people say them."""
-    value = float(number)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
+    """Return ms since the epoch for a `datetime` attribute."""
+    at = formatting.utc(ms)
+    return at.isoformat(timespec="milliseconds") if at else ""
 
 
 def points(values: Sequence[float], width: int = 120, height: int = 24) -> str:
@@ -113,7 +86,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for filter_ in (count, rate, duration, share, moment, iso, size, points):
+    for filter_ in (count, rate, duration, share, moment, iso, formatting.size, points):
         environment.filters[filter_.__name__] = filter_
     return environment
 

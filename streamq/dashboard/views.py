@@ -5,6 +5,7 @@ Owns the shapes of the API. Nothing here knows HTTP.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from streamq.control.action_log import Pause
 from streamq.control.dead_letters import END_MS, DeadGroup, DeadGroups, DeadSelection
 from streamq.control.heartbeats import WorkerInfo
 from streamq.control.inspector import Inspector
-from streamq.control.overview import TypeStats, shown, totals
+from streamq.control.overview import TypeStats, TypeSummary, totals
 from streamq.control.partial_outage import PartialView, unless_away
 from streamq.control.rollups import Rollup, Span, activity
 from streamq.control.task_info import TaskInfo
@@ -28,12 +29,14 @@ YOUNG: Final = 20
 """Seconds of a slice of time that say nothing yet: the daemon notes what was counted every ten."""
 
 
-def type_row(
-    one: TypeStats, recent: list[Rollup], points: list[Point], pause: Pause | None
-) -> dict[str, object]:
-    """A task type on the overview."""
-    # Not of the minute that is under way, which would look like a fall.
-    return {**shown(one, activity(recent), pause), "per_minute": [point.done for point in points[:-1]]}
+def type_row(summary: TypeSummary, points: list[Point]) -> dict[str, object]:
+    """Return a task type for the overview."""
+    # Without the current minute, which would look like a fall.
+    return {**summary.as_object(), "per_minute": [point.done for point in points[:-1]]}
+
+
+def summary(one: TypeStats, recent: list[Rollup], paused: Mapping[str, Pause]) -> TypeSummary:
+    return TypeSummary(one, activity(recent), paused.get(one.type))
 
 
 def overview(partial: PartialView, history: History) -> dict[str, Any]:
@@ -48,20 +51,21 @@ def _remembering(inspector: Inspector, history: History) -> History:
 
 
 def _overview(inspector: Inspector, history: History) -> dict[str, object]:
-    paused, rows, recents = inspector.paused(), list[dict[str, Any]](), list[list[Rollup]]()
-    look = history.look(inspector)
+    paused, look = inspector.paused(), history.look(inspector)
     types, more = inspector.glance()
+    summaries, rows, recents = list[TypeSummary](), list[dict[str, object]](), list[list[Rollup]]()
     for one in inspector.stats(types):
         recent, points = look.hour(one.type)
         recents.append(recent)
-        rows.append(type_row(one, recent, points, paused.get(one.type)))
+        summaries.append(summary(one, recent, paused))
+        rows.append(type_row(summaries[-1], points))
     lately = [together(parts) for parts in zip(*recents, strict=True)]
     return {
         "types": rows,
         "more_types": more,
         "daemons": unless_away(inspector.daemons_alive),
         "faults": inspector.faults,
-        "totals": {**totals(rows), **asdict(activity(lately))},
+        "totals": {**asdict(totals(summaries)), **asdict(activity(lately))},
     }
 
 

@@ -74,10 +74,11 @@ class Session:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._on_signal)
+        watch.require()
         try:
             await self._begin()
             roots = watch.folders(self._options.app, self._options.folders)
-            self._say(f"watching {', '.join(map(str, roots))} ({watch.method()})")
+            self._say(f"watching {', '.join(map(str, roots))}")
             async with asyncio.TaskGroup() as group:
                 for chore in (
                     self._watch(roots),

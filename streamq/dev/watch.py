@@ -1,24 +1,22 @@
-"""Watch for saved Python files: with watchfiles if it is installed, else by polling twice a second.
+"""Notice that Python files were saved, with watchfiles.
 
-Owns which files belong to the app: every .py below the watched folders that is not in a hidden folder, a
-cache or a virtual environment. Reads no file.
+Owns what counts as a file of the app: every .py below the watched folders that is not in a hidden folder, a
+cache or a virtual environment. Must not read any file.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
 from functools import cache
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-POLL: Final = 0.5
+from streamq.errors import UsageError
+
 _SKIPPED: Final = {"__pycache__", "node_modules", "site-packages", "dist-packages"}
-_Stamps = dict[str, tuple[int, int]]
 
 
 def folders(app: str, more: Sequence[Path]) -> list[Path]:
@@ -38,64 +36,37 @@ def folders(app: str, more: Sequence[Path]) -> list[Path]:
     return roots
 
 
-def method() -> str:
-    """Return the method of watching, for people."""
-    return "watchfiles" if find_spec("watchfiles") else f"polling every {POLL:g} s"
+def require() -> None:
+    """Raise UsageError if watchfiles is not installed."""
+    if find_spec("watchfiles") is None:
+        raise UsageError("streamq dev needs watchfiles: pip install 'streamq[dev-server]'")
 
 
 async def changes(roots: Sequence[Path], stop: asyncio.Event) -> AsyncGenerator[list[str]]:
-    """Yield the files that were saved, created or deleted, each time there are some; ends with `stop`."""
-    if find_spec("watchfiles"):
-        with suppress(OSError, RuntimeError):  # for example if the system's watches are used up
-            async with aclosing(_notified(roots, stop)) as notified:
-                async for files in notified:
-                    yield files
-    async with aclosing(_polled(roots, stop)) as polled:
-        async for files in polled:
-            yield files
+    """Yield the files that were saved, created or deleted, each time that some were; end with `stop`.
 
-
-async def _notified(roots: Sequence[Path], stop: asyncio.Event) -> AsyncGenerator[list[str]]:
+    Raise UsageError if the folders cannot be watched.
+    """
     from watchfiles import Change, awatch  # noqa: PLC0415 - an extra
 
-    def wanted(_: Change, path: str) -> bool:
-        return _is_app_file(path, roots)
+    def counts(_: Change, path: str) -> bool:
+        return _counts(path, roots)
 
-    async for found in awatch(*roots, watch_filter=wanted, debounce=200, step=50, stop_event=stop):
-        yield sorted(path for _, path in found)
-
-
-async def _polled(roots: Sequence[Path], stop: asyncio.Event) -> AsyncGenerator[list[str]]:
-    before = await asyncio.to_thread(_stamps, roots)
-    while not stop.is_set():
-        await asyncio.wait([waiting := asyncio.ensure_future(stop.wait())], timeout=POLL)
-        waiting.cancel()
-        after = await asyncio.to_thread(_stamps, roots)
-        changed = sorted(dict(before.items() ^ after.items()))
-        before = after
-        if changed and not stop.is_set():
-            yield changed
+    for polling in (None, True):  # polling needs no watches of the system, which may be used up
+        try:
+            async for found in awatch(
+                *roots, watch_filter=counts, debounce=200, step=50, stop_event=stop, force_polling=polling
+            ):
+                yield sorted(path for _, path in found)
+        except (OSError, RuntimeError) as error:
+            if polling:
+                raise UsageError(f"cannot watch {', '.join(map(str, roots))}: {error}") from error
+        else:
+            return
 
 
-def _stamps(roots: Sequence[Path]) -> _Stamps:
-    """Return the time and size of every file."""
-    found: _Stamps = {}
-    for root in roots:
-        for folder, names, files in os.walk(root):
-            names[:] = [name for name in names if not _skipped(folder, name)]
-            for name in files:
-                if name.endswith(".py"):
-                    path = os.path.join(folder, name)  # noqa: PTH118 - many of them, twice a second
-                    try:
-                        status = os.stat(path)  # noqa: PTH116
-                    except OSError:
-                        continue
-                    found[path] = (status.st_mtime_ns, status.st_size)
-    return found
-
-
-def _is_app_file(path: str, roots: Sequence[Path]) -> bool:
-    """Return whether a reported file is one of the app's."""
+def _counts(path: str, roots: Sequence[Path]) -> bool:
+    """Return whether a file is one of the app's."""
     file = Path(path)
     root = next((one for one in roots if file.is_relative_to(one)), None)
     if not path.endswith(".py") or root is None:

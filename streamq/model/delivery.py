@@ -37,8 +37,8 @@ class Delivery(NamedTuple):
 
     Times are ms since the epoch by the server's clock. `attempt` counts from 1; `lost` counts the consecutive
     deliveries before this one whose worker died. `accepted_ms` is None if the id contains it. `trace` is the
-    trace context of the enqueue call. `claims` is what the task holds until it ends, as the scripts pack it: the
-    rich script settles such a delivery.
+    trace context of the enqueue call. `claims` is what the task holds until it ends, as the scripts pack it:
+    the rich script settles such a delivery.
     """
 
     type: str

@@ -1,8 +1,12 @@
 """A small HTTP server for probes and scrapes, on a TCP port or a unix socket.
 
-Owns the connection: one request, one answer, bounded in size, time and number, so that a slow or hostile
-client costs its own connection and nothing else. Silent clients make room for new ones, and probes are
-answered however many others ask. Knows no other route by name: they are given to it.
+Owns the connection: one request, one response, bounded in size, time and number, so that a slow or hostile
+client affects only its own connection. Silent clients make room for new ones, and probes are answered under
+any load. Must not know routes other than the probes.
+
+The standard library's http.server would not make it shorter: it has a timeout for each read but none for a
+whole request, takes heads of any size and HTTP/0.9, and needs a thread for each client and a way back to the
+event loop in which the routes run.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -25,24 +30,18 @@ from streamq.probes.listen import MOST_CLIENTS, Listen
 HEAD_LIMIT: Final = 8 * 1024
 BODY_LIMIT: Final = 4 * 1024
 PATIENCE: Final = 5.0
-"""Seconds for a client to send its request, and again to take the answer."""
+"""Seconds for a client to send its request, and again to read the response."""
 UNIX: Final = "unix"
 PROBES: Final = ("/live", "/ready")
-"""Answered by whatever name the process is asked for, and however many others ask."""
+"""Paths that are answered for any Host header and under any load."""
 _OWN_DOMAINS: Final = (".svc", ".cluster.local", ".local", ".internal")
-"""Domains that nobody can register: a page of another site cannot have a name in them."""
-_REASONS: Final = {
-    200: "OK", 202: "Accepted", 400: "Bad Request", 403: "Forbidden", 404: "Not Found",
-    405: "Method Not Allowed", 408: "Request Timeout", 413: "Content Too Large", 421: "Misdirected Request",
-    431: "Request Header Fields Too Large", 500: "Internal Server Error", 501: "Not Implemented",
-    503: "Service Unavailable",
-}  # fmt: skip
+"""Domains that cannot be registered: no page of another site has a name in them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a route may want to know. `private`: over the unix socket, which only this user can open.
-    Header names are lower case."""
+    """A request. Header names are lower case. `private`: it came over the unix socket, which only this user
+    can open."""
 
     method: str
     path: str
@@ -53,7 +52,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer. `json` makes one of a value."""
+    """A response. `json` and `text` build one from a value."""
 
     status: int
     body: bytes
@@ -71,12 +70,12 @@ class Response:
 
 Route = Callable[[Request], Awaitable[Response]]
 Routes = Mapping[tuple[str, str], Route]
-"""What answers, by method and path. HEAD is answered by GET's."""
+"""Routes by method and path. HEAD uses the route of GET."""
 
 
 @dataclass(slots=True)
 class _Client:
-    """A connection. silent: its request has not come yet, or its answer is on the way."""
+    """A connection. silent: its request has not arrived yet, or its response is being sent."""
 
     task: asyncio.Task[object]
     peer: str
@@ -84,16 +83,16 @@ class _Client:
 
 
 class WebServer:
-    """Serves routes in the running event loop, on sockets that are bound already.
+    """Serve routes in the running event loop, on sockets that are bound already.
 
-    names: host names that it may be asked for by, beside addresses and names of the own network.
+    names: host names that are accepted besides addresses and names of the local network.
     """
 
     def __init__(self, routes: Routes, names: Sequence[str] = ()) -> None:
         self._routes = routes
         self._names = {name.lower() for name in (*names, socket.gethostname(), socket.getfqdn())}
         self._servers: list[asyncio.Server] = []
-        self._clients: dict[asyncio.Task[object], _Client] = {}  # in the order in which they came
+        self._clients: dict[asyncio.Task[object], _Client] = {}  # oldest first
 
     async def start(self, sockets: list[socket.socket]) -> None:
         for one in sockets:
@@ -101,7 +100,7 @@ class WebServer:
             self._servers.append(await start(self._client, sock=one, limit=HEAD_LIMIT))
 
     async def aclose(self) -> None:
-        """Stop listening and cut off who is still there."""
+        """Stop listening and close the connections that are left."""
         for server in self._servers:
             server.close()
         for client in self._clients:
@@ -123,8 +122,11 @@ class WebServer:
             writer.close()
 
     def _has_room(self, peer: str) -> bool:
-        """Cut off the client that has been silent for longest where there are too many: one of the same peer
-        if it has half of the room. Return False if all are being answered."""
+        """Return whether there is room for a client; False if all others are being answered.
+
+        If there are too many, close the one that has been silent for longest: one of the same peer if that
+        has half of the room.
+        """
         if len(self._clients) < MOST_CLIENTS:
             return True
         silent = [one for one in self._clients.values() if one.silent and not one.task.cancelling()]
@@ -148,20 +150,21 @@ class WebServer:
         async with asyncio.timeout(PATIENCE):
             await writer.drain()
             writer.write_eof()
-            await reader.read(BODY_LIMIT)  # until the client has taken it
+            await reader.read(BODY_LIMIT)  # until the client has read it
 
     async def _admit(self, request: Request) -> Response:
-        """Answer a request, if it asks for us and there are not too many. Probes come in always."""
+        """Answer a request if its Host is ours and there are not too many others. Probes are always
+        answered."""
         if request.path not in PROBES:
-            if not self._goes_by(request.headers.get("host", "")):
-                return Response.text(421, "asked for by a name that is not ours: see --metrics-name")
+            if not self._is_ours(request.headers.get("host", "")):
+                return Response.text(421, "the host name is not accepted here: add it with --metrics-name")
             if sum(not one.silent for one in self._clients.values()) > MOST_CLIENTS:
-                return Response.text(503, "too many requests at once: try again")
+                return Response.text(503, "too many requests: try again")
         return await self._answer(request)
 
-    def _goes_by(self, host: str) -> bool:
-        """Return whether this is a name of ours: no page of another site can ask by an address, nor by a name
-        that only the own network knows."""
+    def _is_ours(self, host: str) -> bool:
+        """Return whether a Host header is an address, a name of the local network or one of `names`: no page
+        of another site can send these."""
         try:
             name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
         except ValueError:
@@ -178,9 +181,9 @@ class WebServer:
         if route is None:
             others = [known for known, path in self._routes if path == request.path]
             if others:
-                return Response.text(405, f"{request.path} takes {', '.join(others)}")
+                return Response.text(405, f"{request.path} allows {', '.join(others)}")
             paths = " ".join(sorted({path for _, path in self._routes}))
-            return Response.text(404, f"there is {paths}")
+            return Response.text(404, f"not found: use one of {paths}")
         try:
             return await route(request)
         except UsageError as error:
@@ -202,22 +205,22 @@ async def _read(reader: asyncio.StreamReader, *, private: bool) -> Request | Res
         method, target, protocol = first.split(" ")
         parts = urlsplit(target)
     except ValueError:
-        return Response.text(400, "this is no HTTP request")
+        return Response.text(400, "not an HTTP request")
     if not protocol.startswith("HTTP/1."):
-        return Response.text(400, "HTTP/1.1 is spoken here")
+        return Response.text(400, "only HTTP/1.1 is supported")
     pairs = (line.partition(":") for line in lines if line)
     headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
     length = headers.get("content-length", "0")
     if "transfer-encoding" in headers or not length.isascii() or not length.isdigit():
-        return Response.text(400, "a body is not understood here")
+        return Response.text(400, "the body needs a valid Content-Length; Transfer-Encoding is not supported")
     if len(length) > 9 or int(length) > BODY_LIMIT:
-        return Response.text(413, f"no body over {BODY_LIMIT} bytes")
+        return Response.text(413, f"the body is larger than {BODY_LIMIT} bytes")
     await reader.readexactly(int(length))
     return Request(method, parts.path, dict(parse_qsl(parts.query)), headers, private)
 
 
 def _peer(writer: asyncio.StreamWriter) -> str:
-    """Return the address that a client asks from; "unix" over the unix socket."""
+    """Return the address of a client; "unix" over the unix socket."""
     peer = writer.get_extra_info("peername")
     return str(peer[0]) if isinstance(peer, tuple) else UNIX
 
@@ -231,13 +234,13 @@ def _packed(response: Response, *, body: bool) -> bytes:
         "Connection": "close",
         **response.headers,
     }
-    lines = [f"HTTP/1.1 {response.status} {_REASONS[response.status]}"]
+    lines = [f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + (response.body if body else b"")
 
 
 class WebThread:
-    """The server in a thread with an event loop of its own, for a process that has none."""
+    """Run the server in a thread with its own event loop, for a process without one."""
 
     def __init__(self, listen: Listen, routes: Routes) -> None:
         self._listen, self._routes = listen, routes
@@ -247,7 +250,7 @@ class WebThread:
         self._sockets: list[socket.socket] = []
 
     def start(self) -> None:
-        """Listen; raises CannotListen where that cannot be."""
+        """Listen, and start the thread. Raise CannotListen."""
         try:
             self._sockets = self._listen.sockets()
         except BaseException:
@@ -276,7 +279,7 @@ class WebThread:
 
 
 def unlink(listen: Listen) -> None:
-    """Remove the socket's file at the end."""
+    """Remove the socket's file."""
     if listen.path is not None:
         with suppress(OSError):
             listen.path.unlink()

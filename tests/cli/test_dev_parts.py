@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import re
 import socket
-from collections.abc import Callable
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import watchfiles
 
 from streamq.dev import example, watch
 from streamq.dev.plan import Plan
 from streamq.dev.session import free_port
-from streamq.errors import CannotListen
+from streamq.errors import CannotListen, UsageError
 
 
-@pytest.mark.parametrize("look", [watch._notified, watch._polled])
-async def test_saved_files_are_noticed(look: Callable[..., Any], tmp_path: Path) -> None:
-    pytest.importorskip("watchfiles")
+@pytest.mark.parametrize("refused", [False, True])
+async def test_saved_files_are_noticed(
+    refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the system refuses to watch, as when its watches are used up."""
+    awatch = watchfiles.awatch
+
+    def limited(*roots: Path, force_polling: bool | None, **options: Any) -> Any:
+        if refused and not force_polling:
+            raise OSError("OS file watch limit reached")
+        return awatch(*roots, force_polling=force_polling, **options)
+
+    monkeypatch.setattr(watchfiles, "awatch", limited)
     for name in (".hidden", "__pycache__", "venv", "package"):
         (tmp_path / name).mkdir()
     (tmp_path / "venv" / "pyvenv.cfg").touch()
@@ -28,7 +40,7 @@ async def test_saved_files_are_noticed(look: Callable[..., Any], tmp_path: Path)
     stop, seen = asyncio.Event(), list[str]()
 
     async def listen() -> None:
-        async for files in look([tmp_path], stop):
+        async for files in watch.changes([tmp_path], stop):
             seen.extend(str(Path(file).relative_to(tmp_path)) for file in files)
 
     listening = asyncio.create_task(listen())
@@ -48,6 +60,18 @@ async def test_saved_files_are_noticed(look: Callable[..., Any], tmp_path: Path)
     stop.set()
     await asyncio.wait_for(listening, 10)
     assert set(seen) == {"tasks.py", "package/more.py"}
+
+
+async def test_what_cannot_be_watched_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot watch /no/such: "):
+        await anext(watch.changes([Path("/no/such")], asyncio.Event()))
+
+
+def test_without_watchfiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch.require()
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
+    with pytest.raises(UsageError, match=re.escape("needs watchfiles: pip install 'streamq[dev-server]'")):
+        watch.require()
 
 
 def test_which_folders_are_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ import argparse
 import ast
 import asyncio
 import contextlib
-import importlib
 import re
 import sys
 import threading
@@ -154,7 +153,7 @@ def options_of(parser: argparse.ArgumentParser) -> set[str]:
 @cache
 def options(command: str) -> frozenset[str]:
     """Every option of a command and of what is below it."""
-    module: Any = importlib.import_module(f"streamq.cli.{command.replace('-', '_')}")
+    module = cli.load(command)
     parser = argparse.ArgumentParser()
     module.arguments(parser)
     return frozenset(options_of(parser))

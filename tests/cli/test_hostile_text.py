@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import json
 import logging
@@ -18,13 +17,11 @@ from hypothesis import strategies as st
 
 import streamq
 from streamq import printable
-from streamq.cli import COMMANDS, main, target
-from streamq.cli.overview import Watch
-from streamq.cli.screen import BOLD, cut
-from streamq.cli.top import page
+from streamq.cli import COMMANDS, main
 from streamq.dev.log import Log
 from streamq.telemetry import logs
 from tests.cli.conftest import Capture, bury, run
+from tests.cli.terminal import Terminal
 from tests.conftest import command
 from tests.lua.shard import Shard
 
@@ -160,15 +157,28 @@ def test_lines_of_dev(capsys: Capture) -> None:
 
 def test_only_one_place_writes() -> None:
     """Commands have no write to a terminal of their own: what passes `output` is harmless by construction."""
-    allowed = {"output.py", "screen.py"}
+    allowed = {"output.py"}
+    drawing = {"drawing.py", "screen.py"}
     for path in (PACKAGE / "cli").glob("*.py"):
         calls = [n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
         names = {ast.unparse(one) for one in calls}
         found = names & {"sys.stdout.write", "sys.stderr.write", "print"}
         assert not found or path.name in allowed, path
+        assert "from rich" not in path.read_text() or path.name in drawing, path
 
 
-def test_the_screen(capsys: Capture, hostile: Shard) -> None:
-    args = argparse.Namespace(url=None, app="shop", prefix=None)
-    for row in page(Watch(target.find(args, partly=True)).look()):
-        harmless(cut(row, 500).replace(BOLD, "").replace("\x1b[0m", ""))
+@pytest.mark.parametrize(
+    "args", [["top"], ["workers"], ["dead"], ["dead", "groups"], ["task", "list", "ready"]]
+)
+def test_on_a_terminal(hostile: Shard, url: str, args: list[str]) -> None:
+    """What is drawn with rich: its escape codes are the only ones."""
+    with Terminal(*args, "--url", url, "--app", "shop") as terminal:
+        if args == ["top"]:
+            terminal.until("q ends")
+            terminal.press("q")
+        assert terminal.ended() == 0
+        drawn = terminal.seen
+    assert "FORGED" in drawn
+    assert "\x1b[1m" in drawn or args == ["workers"]  # which has many wide columns
+    plain = re.sub(r"\x1b\[(1|0|H|\?25[lh]|\?1049[lh])?m?", "", drawn)
+    harmless(plain.replace("\r\n", "\n"))

@@ -13,6 +13,7 @@ import pytest
 from streamq import StreamQ
 from streamq.calls import worker as worker_calls
 from streamq.cli import overview, target, top
+from streamq.cli.layout import plain
 from streamq.embedded import EmbeddedServer
 from tests.cli.conftest import Capture, as_json, bury, run
 from tests.cli.terminal import Terminal
@@ -26,7 +27,7 @@ async def test_what_is_seen(app: StreamQ, shard: Shard) -> None:
     found = target.Target(shard.transport, "shop", None, "")
 
     def look() -> Any:
-        return overview.Watch(found).look()
+        return overview.Watch(found).read().as_object()
 
     @app.task
     async def email() -> None: ...
@@ -74,17 +75,17 @@ def test_rates_come_from_the_counters_while_it_is_live(shard: Shard, monkeypatch
     watch = overview.Watch(found)
     clock = [100.0]
     monkeypatch.setattr("streamq.cli.overview.time.monotonic", lambda: clock[0])
-    watch.look()
+    watch.read()
     for _ in range(20):
         shard.put()
     shard.settle(shard.fetch()[:10])
     clock[0] += 2.0
-    [row] = watch.look()["types"]
-    assert (row["rate_in"], row["rate_out"]) == (10.0, 5.0)
+    [row] = watch.read().types
+    assert (row.recent.rate_in, row.recent.rate_out) == (10.0, 5.0)
     clock[0] += 60.0
-    assert watch.look()["types"][0]["rate_in"] < 1
+    assert watch.read().types[0].recent.rate_in < 1
     clock[0] += 5.0
-    assert watch.look()["types"][0]["rate_in"] == 0
+    assert watch.read().types[0].recent.rate_in == 0
 
 
 def test_many_types_fit_the_page(shard: Shard) -> None:
@@ -92,12 +93,12 @@ def test_many_types_fit_the_page(shard: Shard) -> None:
     for n in range(30):
         for _ in range(2 if n == 29 else 1):
             app.send(f"type{n}")
-    seen = overview.Watch(target.Target(shard.transport, "shop", None, "")).look()
-    lines = top.page(seen, 20)
+    seen = overview.Watch(target.Target(shard.transport, "shop", None, "")).read()
+    lines = plain(top.page(seen, 20))
     assert len(lines) <= 20
     assert any(line.startswith("type29") for line in lines)
     assert any(line.startswith("and ") and line.endswith(" more") for line in lines)
-    assert len(top.page(seen)) > 30
+    assert len(plain(top.page(seen))) > 30
 
 
 @pytest.mark.parametrize(

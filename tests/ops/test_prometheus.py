@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import re
 import shlex
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from streamq.cli import COMMANDS
+from streamq.cli import COMMANDS, load
 from streamq.telemetry.catalogue import METRICS, base, exported
 
 OPS = Path(__file__).resolve().parents[2] / "ops"
@@ -165,7 +164,6 @@ def commands() -> list[str]:
 def test_each_command_is_one_that_the_command_line_understands(line: str) -> None:
     _, name, *args = shlex.split(line)
     assert name in COMMANDS
-    command: Any = importlib.import_module(f"streamq.cli.{name}")
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    command.arguments(parser)
+    load(name).arguments(parser)
     parser.parse_args(args)

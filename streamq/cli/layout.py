@@ -1,0 +1,83 @@
+"""What commands show people, as values: lines and tables, and both as plain text.
+
+Owns the plain form, which goes to pipes and files and is stable. Must not write anything or import `rich`:
+`output` writes, and `drawing` draws the same values on a terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from streamq import printable
+
+GAP: Final = 2
+"""Columns between two cells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of text; bold on a terminal if it is important."""
+
+    text: str
+    bold: bool = False
+
+    @property
+    def height(self) -> int:
+        return 1
+
+    def lines(self, width: Callable[[str], int] = len) -> list[str]:
+        """Return the line as it is safe to show."""
+        del width
+        return [printable.line(self.text)]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A head and rows. Columns of numbers are aligned to the right."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+    bold: bool = True
+    """The head is bold on a terminal."""
+
+    @property
+    def height(self) -> int:
+        return 1 + len(self.rows)
+
+    def cells(self) -> list[list[str]]:
+        """Return the head and the rows as text that is safe to show."""
+        return [list(self.head), *([printable.line(str(cell)) for cell in row] for row in self.rows)]
+
+    def numeric(self) -> list[bool]:
+        """Return for each column whether it has only numbers."""
+        return [all(isinstance(row[n], int | float) for row in self.rows) for n in range(len(self.head))]
+
+    def widths(self, width: Callable[[str], int] = len) -> list[int]:
+        """Return the width of each column. width: returns the columns that a text takes."""
+        return [max(map(width, column)) for column in zip(*self.cells(), strict=True)]
+
+    def lines(self, width: Callable[[str], int] = len) -> list[str]:
+        """Return the table as lines of aligned columns."""
+        widths, numeric = self.widths(width), self.numeric()
+        return [_aligned(row, widths, numeric, width) for row in self.cells()]
+
+
+Block = Line | Table
+
+
+def _aligned(
+    row: Sequence[str], widths: Iterable[int], numeric: Iterable[bool], width: Callable[[str], int]
+) -> str:
+    parts = list[str]()
+    for cell, most, right in zip(row, widths, numeric, strict=True):
+        padding = " " * (most - width(cell))
+        parts.append(padding + cell if right else cell + padding)
+    return (" " * GAP).join(parts).rstrip()
+
+
+def plain(blocks: Iterable[Block]) -> list[str]:
+    """Return blocks as lines of plain text."""
+    return [line for block in blocks for line in block.lines()]
