@@ -250,8 +250,8 @@ class Arguments:
 
     @cached_property
     def _readers(self) -> list[tuple[str, frozenset[type], Callable[[object], object]]]:
-        """Return the parameters whose data is checked: data of these classes passes, other data is decoded. Used
-        for every task."""
+        """Return the parameters whose data is checked: data of these classes passes, other data is decoded.
+        Used for every task."""
         found = self._converters.items()
         return [(name, one.kinds, one.decode) for name, one in found if one.decode is not None]
 
