@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from streamq.keys import VALUES
+from streamq.model.reply import COUNTERS
 
 OWN: Final = frozenset(
     {"enqueue", "enqueue_rich", "settle", "settle_rich", "fetch", "trim", "repair_counters"}
@@ -38,10 +39,6 @@ _PROBES: Final = {
 }  # fmt: skip
 """A read that any role may send, what it is given beside the key, and what the value is called. Sets and
 strings are written first, or over whatever is there."""
-_COUNTED: Final = (
-    "sequence", "accepted", "started", "completed", "retried", "dead", "cancelled", "expired",
-    "handed_back", "reclaimed", "repaired", "requeued", "purged", "adopted", "vanished",
-)  # fmt: skip
 _HEAD: Final = """local function unsound_(key, kind, told)
   if type(told) ~= 'table' or not told.err then return nil end
   if not string.find(told.err, 'WRONGTYPE', 1, true) then return told end
@@ -109,7 +106,7 @@ def _lines(script: str, key: str) -> str:
 
 def _look(name: str, key: str) -> str:
     if name == "counters":
-        fields = ", ".join(f"'{field}'" for field in _COUNTED)
+        fields = ", ".join(f"'{field}'" for field in ("sequence", *COUNTERS))
         return f"bad = bad or uncountable_({key}, redis.pcall('HMGET', {key}, {fields}))"
     kind = _OTHER.get(name, VALUES.get(name, ""))
     if kind not in _PROBES:

@@ -43,12 +43,7 @@ class TypeStats:
 
     `ready`, `running`, `scheduled`, `dead`: how many tasks are in these states now; `suspect`: how many of
     those ready or running ran when their worker died. `counters`: what has happened since the type was first
-    used, by name; each is there, 0 where it never happened (`streamq.COUNTERS` has the names):
-
-    accepted: enqueued. started: attempts that ended, or whose worker died. completed. retried: attempts that
-    failed and are tried again. dead: became a dead letter. reclaimed: taken back from a silent worker.
-    cancelled, expired: ended so. handed_back: returned unfinished by a worker that drained. requeued, purged:
-    dead letters put back, deleted. adopted, repaired, vanished: see `streamq audit`.
+    used, by name; each is there, 0 if it never happened (`streamq.COUNTERS` says what each counts).
 
     `fault`: which key of the type cannot be read, '' where all can. What lies in its shard is not counted.
     """

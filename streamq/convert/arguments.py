@@ -230,7 +230,7 @@ class Arguments:
 
     @cached_property
     def _converters(self) -> dict[str, Converter]:
-        """The converters of the parameters that are not plain JSON."""
+        """Return the converters of the parameters that are not plain JSON."""
         found: dict[str, Converter] = {}
         hints = self._hints()
         for name in self._names:
@@ -244,20 +244,20 @@ class Arguments:
 
     @cached_property
     def _unchecked_kinds(self) -> dict[str, frozenset[type]]:
-        """For each parameter, the classes whose values are sent without a check. Used for every task."""
+        """Return, by parameter, the classes whose values are sent without a check. Used for every task."""
         apart = (self._args_name, self._kwargs_name)
         return {name: _NOTHING if name in apart else self._converter(name).kinds for name in self._names}
 
     @cached_property
     def _readers(self) -> list[tuple[str, frozenset[type], Callable[[object], object]]]:
-        """The parameters whose data is checked: data of these classes passes, other data is decoded. Used for
-        every task."""
+        """Return the parameters whose data is checked: data of these classes passes, other data is decoded.
+        Used for every task."""
         found = self._converters.items()
         return [(name, one.kinds, one.decode) for name, one in found if one.decode is not None]
 
     @cached_property
     def _kwargs_converters(self) -> dict[str | None, Converter]:
-        """The converters of the arguments in `**kwargs`: by name, or one for all under None."""
+        """Return the converters of the arguments in `**kwargs`: by name, or one for all under None."""
         from streamq.convert.compile import unwrapped  # noqa: PLC0415 - for `**kwargs` only
         from streamq.convert.records import field_types, is_typed_dict  # noqa: PLC0415
 

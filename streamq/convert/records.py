@@ -204,11 +204,12 @@ def _typed_dict(kind: TypedDictClass, fields: Fields) -> Converter:
 def _required_keys(kind: TypedDictClass) -> set[str]:
     """Return a TypedDict's required keys. Python itself does not see Required in string annotations."""
     hints = typing.get_type_hints(kind, include_extras=True)
-    said = {name: getattr(typing.get_origin(hint), "_name", None) for name, hint in hints.items()}
+    qualifiers = {name: getattr(typing.get_origin(hint), "_name", None) for name, hint in hints.items()}
     return {
         name
         for name in hints
-        if said[name] == "Required" or (said[name] != "NotRequired" and name in kind.__required_keys__)
+        if qualifiers[name] == "Required"
+        or (qualifiers[name] != "NotRequired" and name in kind.__required_keys__)
     }
 
 

@@ -48,7 +48,7 @@ def main() -> NoReturn:
     try:
         ROLES[role](plan)
     except StreamQError as error:
-        _say(str(error))
+        _write(str(error))
         sys.exit(exit_codes.CONFIG)
     sys.exit(0)
 
@@ -134,9 +134,9 @@ def _dashboard(plan: Plan) -> None:
     from streamq.dashboard.server import serve as serve_site  # noqa: PLC0415
 
     url = f"http://{DASHBOARD_HOST}:{plan.port}/"
-    link = LoginLink(lambda token: _say(f"a browser has logged in; for another one: {url}?token={token}"))
+    link = LoginLink(lambda token: _write(f"a browser has logged in; for another one: {url}?token={token}"))
     site = dashboard(_Queue(plan), auth=link)
-    serve_site(site, DASHBOARD_HOST, plan.port, lambda url: _say(f"ready at {url}?token={link.link_token}"))
+    serve_site(site, DASHBOARD_HOST, plan.port, lambda url: _write(f"ready at {url}?token={link.link_token}"))
 
 
 def _sample(plan: Plan) -> None:
@@ -147,19 +147,19 @@ def _sample(plan: Plan) -> None:
     for name, handler in sorted(app.registry.handlers.items()):
         given = example.arguments(handler.function)
         if given is None:
-            _say(f"no sample arguments for {name}: enqueue one by hand")
+            _write(f"no sample arguments for {name}: enqueue one by hand")
             continue
         for _ in range(SAMPLES):
             handles.append(app.send(name, given))
-            _say(f"enqueued {handles[-1].id} {_json(handler)}")
+            _write(f"enqueued {handles[-1].id} {_json(handler)}")
     for handle in handles:
         try:
-            _say(f"{handle.id} returned {handle.result(timeout=30)!r}")
+            _write(f"{handle.id} returned {handle.result(timeout=30)!r}")
         except StreamQError as error:
-            _say(f"{handle.id}: {type(error).__name__}: {error}")
+            _write(f"{handle.id}: {type(error).__name__}: {error}")
 
 
-def _say(text: str) -> None:
+def _write(text: str) -> None:
     sys.stderr.write(f"{printable.line(text)}\n")
 
 

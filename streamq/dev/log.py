@@ -23,16 +23,16 @@ class Log:
     def __init__(self) -> None:
         self._colours = sys.stderr.isatty() and "NO_COLOR" not in os.environ
 
-    def say(self, part: str, text: str) -> None:
+    def write(self, part: str, text: str) -> None:
         """Write a part's output. Each line of a text is marked."""
         for line in text.split("\n"):
-            self._write(f"{self._mark(part)} {printable.line(line)}\n")
+            self._emit(f"{self._mark(part)} {printable.line(line)}\n")
 
     def _mark(self, part: str) -> str:
         mark = f"{part:<{WIDTH}} |"
         return f"\x1b[{_COLOURS.get(part, 0)}m{mark}\x1b[0m" if self._colours else mark
 
-    def _write(self, line: str) -> None:
+    def _emit(self, line: str) -> None:
         # A closed stderr must not end the session.
         with suppress(OSError, ValueError):
             sys.stderr.write(line)

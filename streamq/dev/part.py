@@ -69,7 +69,7 @@ class Part:
         try:
             await asyncio.wait_for(self._process.wait(), seconds)
         except TimeoutError:
-            self._log.say("dev", f"the {self.name} did not end within {seconds:g} s: killing it")
+            self._log.write("dev", f"the {self.name} did not end within {seconds:g} s: killing it")
             self.kill()
         await self.wait()
 
@@ -102,4 +102,4 @@ class Part:
             with suppress(ValueError):
                 self._on_report(orjson.loads(line[len(self._mark) :]))
         else:
-            self._log.say(self.name, line.rstrip("\r"))
+            self._log.write(self.name, line.rstrip("\r"))

@@ -78,7 +78,7 @@ class Session:
         try:
             await self._begin()
             roots = watch.folders(self._options.app, self._options.folders)
-            self._say(f"watching {', '.join(map(str, roots))}")
+            self._write(f"watching {', '.join(map(str, roots))}")
             async with asyncio.TaskGroup() as group:
                 for chore in (
                     self._watch(roots),
@@ -92,18 +92,18 @@ class Session:
                 part.kill()
             if self._server is not None:
                 await asyncio.to_thread(self._server.stop)
-                self._log.say("server", "ended")
+                self._log.write("server", "ended")
 
     def _on_signal(self) -> None:
         if self._stop.is_set():
             for part in self._parts:
                 part.kill()
         else:
-            self._say("ending: the worker finishes what runs; Ctrl-C again does not wait")
+            self._write("ending: the worker finishes what runs; Ctrl-C again does not wait")
             self._stop.set()
 
-    def _say(self, text: str) -> None:
-        self._log.say("dev", text)
+    def _write(self, text: str) -> None:
+        self._log.write("dev", text)
 
     # -- the server ----------------------------------------------------------------------------------------
 
@@ -128,7 +128,7 @@ class Session:
             if self._options.data
             else "keeps nothing (--data FOLDER)"
         )
-        self._log.say("server", f"ready at redis://localhost:{port}/0, {kept}")
+        self._log.write("server", f"ready at redis://localhost:{port}/0, {kept}")
         return f"redis://127.0.0.1:{port}/0"
 
     async def _keep_server(self) -> None:
@@ -140,9 +140,9 @@ class Session:
             try:
                 await asyncio.to_thread(server.start)
             except RedisUnavailable as error:
-                self._log.say("server", str(error))
+                self._log.write("server", str(error))
             if server.pid != before:
-                self._log.say("server", "ended, and was restarted")
+                self._log.write("server", "ended, and was restarted")
 
     # -- the worker ----------------------------------------------------------------------------------------
 
@@ -151,7 +151,7 @@ class Session:
             async for files in changes:
                 names = ", ".join(Path(file).name for file in files[:3])
                 more = f" and {len(files) - 3} more" if len(files) > 3 else ""
-                self._say(f"{names}{more} changed")
+                self._write(f"{names}{more} changed")
                 self._changed.set()
 
     async def _keep_worker(self) -> None:
@@ -173,11 +173,11 @@ class Session:
         """Wait, after a worker has ended on its own, until it makes sense to start another."""
         if code in (exit_codes.CONFIG, exit_codes.DRAINED):
             why = "cannot start" if code == exit_codes.CONFIG else "was drained"
-            self._say(f"the worker {why}: save a file to start it again")
+            self._write(f"the worker {why}: save a file to start it again")
             await self._wait_any(self._changed.wait())
             return 0.0
         delay = min(LONGEST_DELAY, max(0.5, 2 * delay))
-        self._say(f"the worker ended with code {code}: started again in {delay:g} s")
+        self._write(f"the worker ended with code {code}: started again in {delay:g} s")
         await self._wait_any(self._changed.wait(), asyncio.sleep(delay))
         return delay
 
@@ -188,7 +188,7 @@ class Session:
             self._plan = replace(self._plan, name=report["name"], prefix=report["prefix"])
             self._name_known.set()
         elif report["name"] != self._plan.name:
-            self._say(f"the app is now called {report['name']!r}: restart streamq dev to use it")
+            self._write(f"the app is now called {report['name']!r}: restart streamq dev to use it")
 
     # -- the rest ------------------------------------------------------------------------------------------
 
@@ -201,7 +201,7 @@ class Session:
         if self._options.dashboard and all(map(find_spec, ("starlette", "jinja2", "uvicorn"))):
             group.create_task(self._keep("dashboard"))
         elif self._options.dashboard:
-            self._log.say("dashboard", f"is not installed: {EXTRA}")
+            self._log.write("dashboard", f"is not installed: {EXTRA}")
         if self._options.sample:
             group.create_task(self._once("sample"))
         self._print_hints()
@@ -217,7 +217,7 @@ class Session:
             code = await ended
             if not self._stop.is_set():
                 delay = min(LONGEST_DELAY, max(0.5, 2 * delay))
-                self._say(f"the {name} ended with code {code}: started again in {delay:g} s")
+                self._write(f"the {name} ended with code {code}: started again in {delay:g} s")
                 await self._stopped(delay)
 
     async def _once(self, name: str) -> None:
@@ -234,10 +234,10 @@ class Session:
         given = next((f"{name} '{text}'" for name, text in self._types.items() if text), None)
         if not self._is_default_url():
             shown = str(Address.parse(self._plan.url))  # without the login that --url may have
-            self._say(f"in other terminals first: export {environment.URL.name}={shown}")
+            self._write(f"in other terminals first: export {environment.URL.name}={shown}")
         if given is not None:
-            self._say(f"in another terminal: streamq enqueue {given}")
-        self._say("save a file to restart the worker; Ctrl-C ends everything")
+            self._write(f"in another terminal: streamq enqueue {given}")
+        self._write("save a file to restart the worker; Ctrl-C ends everything")
 
     def _is_default_url(self) -> bool:
         """Return whether programs use this server by default."""

@@ -41,7 +41,7 @@ def checks(node: Node, shown: str) -> Iterator[Check]:
 
 
 def _reach(node: Node, shown: str) -> Check:
-    finding = f"{shown} answers in {node.round_trip * 1000:.2f} ms"
+    finding = f"{shown} responds in {node.round_trip * 1000:.2f} ms"
     if node.round_trip > SLOW:
         return warning(
             "reach", finding, "run clients nearer to the server, or find out why it is slow: SLOWLOG GET 10"

@@ -105,7 +105,7 @@ class User(NamedTuple):
 def user(role: str, prefix: str, name: str = "") -> User:
     """Return the user for a role in the apps of a prefix. Raises UsageError."""
     if role not in QUEUE + SERVER:
-        raise UsageError(f"{role!r:.40} is no role: {', '.join(QUEUE + SERVER)}")
+        raise UsageError(f"{role!r:.40} is not a role: use one of {', '.join(QUEUE + SERVER)}")
     return User(name or role, _rules(role, prefix))
 
 

@@ -5,6 +5,7 @@ Owns the counters and the books (invariant I5). Parses nothing: `calls` does.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -84,16 +85,24 @@ class Counts:
 ENDED: Final = ("completed", "cancelled", "expired", "purged", "vanished")
 """The counters of tasks that no longer exist, as the books count them."""
 
-COUNTERS: Final = (
-    "accepted", "started", "completed", "retried", "dead", "reclaimed", "cancelled", "expired",
-    "handed_back", "requeued", "purged", "adopted", "repaired", "vanished",
-)  # fmt: skip
-"""The counters of each task type. Each is incremented by the script that makes the change.
-
-`started`: attempts that ended or whose worker died; `dead`: how often a task became a dead letter; `adopted`:
-entries that streamq did not write and that became dead letters; `repaired`: what the daemon or `streamq audit
---repair` repaired; `vanished`: tasks that something else deleted, counted when written off.
-"""
+COUNTERS: Final[Mapping[str, str]] = {
+    "accepted": "Tasks that enqueue accepted.",
+    "started": "Attempts that ended, or whose worker died.",
+    "completed": "Tasks that completed.",
+    "retried": "Attempts that failed and were followed by another.",
+    "dead": "Tasks that became dead letters.",
+    "reclaimed": "Deliveries taken back from workers that fell silent.",
+    "cancelled": "Tasks that were cancelled.",
+    "expired": "Tasks that were too old to be run.",
+    "handed_back": "Deliveries that workers gave back unharmed.",
+    "requeued": "Dead letters put back.",
+    "purged": "Dead letters deleted.",
+    "adopted": "Entries that streamq did not write, and that became dead letters.",
+    "repaired": "Tasks that the daemon or `streamq audit --repair` repaired.",
+    "vanished": "Tasks that something else deleted, counted when they are written off.",
+}
+"""The counters of each task type, with what each counts. The script that makes a change increments its counter.
+Metrics, lists and the guard of the scripts take the names from here."""
 
 
 class Note(NamedTuple):

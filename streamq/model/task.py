@@ -43,14 +43,14 @@ LOCAL_PATTERN: Final = re.compile(r"[hnlsd]\d{1,16}-\d{1,20}")
 CancelAnswer = Literal["cancelled", "requested", "too late", "unknown"]
 
 
-def cancel_answer(said: str, state: State) -> CancelAnswer:
+def cancel_answer(reply: str, state: State) -> CancelAnswer:
     """Return the answer to a caller, from the cancel script's reply and, if that is inconclusive, the task's
     state."""
-    if said == "cancelled":
+    if reply == "cancelled":
         return "cancelled"
-    if said == "requested":
+    if reply == "requested":
         return "requested"
-    return "unknown" if said == "unknown" and state == "unknown" else "too late"
+    return "unknown" if reply == "unknown" and state == "unknown" else "too late"
 
 
 class TaskId(NamedTuple):

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from streamq.model.reply import COUNTERS
+
 Kind = Literal["counter", "gauge", "histogram"]
 Merge = Literal["sum", "max"]
 
@@ -158,20 +160,7 @@ _LISTED: Final = (
         "daemon",
         "max",
     ),
-    _queue_counter("accepted", "Tasks that enqueue accepted."),
-    _queue_counter("started", "Attempts that ended, or whose worker died."),
-    _queue_counter("completed", "Tasks that completed."),
-    _queue_counter("retried", "Attempts that failed and were followed by another."),
-    _queue_counter("dead", "Tasks that became dead letters."),
-    _queue_counter("reclaimed", "Deliveries taken back from workers that fell silent."),
-    _queue_counter("cancelled", "Tasks that were cancelled."),
-    _queue_counter("expired", "Tasks that were too old to be run."),
-    _queue_counter("handed_back", "Deliveries that workers gave back unharmed."),
-    _queue_counter("requeued", "Dead letters put back."),
-    _queue_counter("purged", "Dead letters deleted."),
-    _queue_counter("adopted", "Entries that streamq did not write."),
-    _queue_counter("repaired", "Tasks that housekeeping or an audit put right."),
-    _queue_counter("vanished", "Tasks that something else deleted, once written off."),
+    *(_queue_counter(event, about) for event, about in COUNTERS.items()),
     # -- the daemon
     Metric(
         "streamq_promoter_lag_seconds",

@@ -157,7 +157,7 @@ def test_what_a_newcomer_types(capsys: Capture, shard: Shard) -> None:
             3,
             "unknown group 'abc': `streamq dead groups` lists the groups",
         ),
-        (["purge", "--older-than", "soon", "--yes"], 2, "--older-than='soon': Write '90s'"),
+        (["purge", "--older-than", "soon", "--yes"], 2, "--older-than='soon': not a duration. Write '90s'"),
         (["purge", "nonsense", "--yes"], 2, "for a task type use --type nonsense"),
         (["list", "--limit", "0"], 2, "--limit=0: must be a whole number of at least 1"),
         (["list", "email", "--type", "sms"], 2, "the task type is given twice"),

@@ -149,7 +149,7 @@ def test_log_lines(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
 
 
 def test_lines_of_dev(capsys: Capture) -> None:
-    Log().say("worker", BAD)
+    Log().write("worker", BAD)
     err = capsys.readouterr().err
     harmless(err)
     assert all(line.startswith("worker    |") for line in err.splitlines())

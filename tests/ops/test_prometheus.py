@@ -145,7 +145,7 @@ def test_each_alert_has_its_runbook_and_each_runbook_its_alert() -> None:
 @pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.stem)
 def test_a_runbook_tells_the_meaning_three_commands_and_the_fix(path: Path) -> None:
     text = path.read_text()
-    parts = ["What it means", "First three commands", "Fix", "So that it does not come again"]
+    parts = ["What it means", "First three commands", "Fix", "Prevention"]
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == parts
     commands = re.findall(r"```\n(.+?)```", text, re.DOTALL)[0].splitlines()
     assert len(commands) == 3
