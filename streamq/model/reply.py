@@ -101,7 +101,7 @@ COUNTERS: Final[Mapping[str, str]] = {
     "repaired": "Tasks that the daemon or `streamq audit --repair` repaired.",
     "vanished": "Tasks that something else deleted, counted when they are written off.",
 }
-"""The counters of each task type, with what each counts. The script that makes a change increments its counter.
+"""The counters of each task type, with what each counts. The script that makes a change increments it.
 Metrics, lists and the guard of the scripts take the names from here."""
 
 
