@@ -15,7 +15,7 @@ from typing import Final
 
 from streamq.cli import target
 from streamq.cli.layout import Block, Line, Table, plain
-from streamq.cli.output import draws, remark, say, write_json
+from streamq.cli.output import draws, write_json, write_lines, write_note
 from streamq.cli.overview import Overview, Watch
 from streamq.control.formatting import age, duration, moment, rate, size
 from streamq.control.heartbeats import WorkerInfo
@@ -49,9 +49,9 @@ def run(args: argparse.Namespace) -> int:
     elif draws(sys.stdout) and not args.once:
         _live(watch, interval)
     else:
-        say(*plain(page(watch.read())))
+        write_lines(*plain(page(watch.read())))
         if sys.stdout.isatty() and not args.once:
-            remark("printed once: the live view needs rich. pip install 'streamq[cli]'")
+            write_note("printed once: the live view needs rich. pip install 'streamq[cli]'")
     return OK
 
 
