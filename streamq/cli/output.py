@@ -17,8 +17,6 @@ from typing import TextIO
 import orjson
 
 from streamq import printable
-from streamq.cli.layout import Table
-from streamq.cli.signals import as_interrupted
 from streamq.payloads.reading import data
 
 
@@ -72,6 +70,8 @@ def draws(stream: TextIO) -> bool:
 
 def write_table(head: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
     """Write columns on stdout, numbers to the right; `empty` if there are no rows."""
+    from streamq.cli.layout import Table
+
     table = Table(head, rows)
     if not rows:
         write_note(empty)
@@ -118,6 +118,7 @@ def progress(what: str, total: int | None) -> Generator[Progress]:
         yield Progress()
         return
     from streamq.cli.drawing import progress_bar
+    from streamq.cli.signals import as_interrupted
 
     with as_interrupted(), progress_bar(what, total) as show:
         yield Progress(show)

@@ -79,7 +79,7 @@ def _live(watch: Watch, interval: float) -> None:
 def page(seen: Overview, rows: int = _EVERYTHING) -> list[Block]:
     """Return the page; types are left out until it fits in this many rows."""
     above, below = [*_head(seen), *_warnings(seen)], [*_workers(seen), *_daemons(seen)]
-    room = rows - sum(block.height for block in (*above, *below)) - 2
+    room = rows - len(plain([*above, *below])) - 2
     return [*above, Line(""), *_types(seen, max(3, room)), Line(""), *below]
 
 
