@@ -75,14 +75,14 @@ EXIT_CODES: Final = f"""exit codes:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; return the exit code."""
-    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next
+    if "_ARGCOMPLETE" in os.environ:  # a shell completes a line
         importlib.import_module("streamq.cli.completion").offer()
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         if len(args) > 1 and args[0] == "help":
             args = [args[1], "--help"]
         if not args or args[0] in ("-h", "--help", "help"):
-            _output().say_text(_help())
+            _output().write_text(_help())
             return OK if args else USAGE
         if args[0] in ("-V", "--version"):
             args[0] = "version"
@@ -90,11 +90,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _unknown(args[0])
         return _command(args[0], args[1:])
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`): the rest has nowhere to go.
+        # The reader of the output has gone (`| head`): discard the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except KeyboardInterrupt:
-        _output().tell("interrupted")
+        _output().write_message("interrupted")
         return INTERRUPTED
 
 
@@ -105,7 +105,7 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**kwargs)
         self.allow_abbrev = False
 
-    def parse_args(  # pyright: ignore[reportIncompatibleMethodOverride] - its overloads are no help here
+    def parse_args(  # pyright: ignore[reportIncompatibleMethodOverride] - its overloads do not fit
         self, args: Any = None, namespace: object = None
     ) -> Any:
         found, rest = self.parse_known_args(args, namespace)
@@ -115,7 +115,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         message += self._nearest(message)
-        _output().remark(f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)")
+        _output().write_note(f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)")
         self.exit(USAGE)
 
     def _nearest(self, message: str) -> str:
@@ -177,7 +177,7 @@ def _command(name: str, args: list[str]) -> int:
         args = shorthand(args)
     try:
         parsed = parser.parse_args(args)
-    except SystemExit as exit_:  # argparse has said why
+    except SystemExit as exit_:  # argparse has written the error
         return exit_.code if isinstance(exit_.code, int) else USAGE
     return _run(command, parsed)
 
@@ -189,7 +189,7 @@ def _run(command: Command, parsed: argparse.Namespace) -> int:
         code = command.run(parsed)
     except StreamQError as error:
         sys.stdout.flush()
-        _output().tell(f"{error}")
+        _output().write_message(f"{error}")
         return code_of(error)
     return code
 
@@ -222,7 +222,7 @@ def _unknown(name: str) -> int:
         hint = migration_hints.COMMANDS[name]
     else:
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(COMMANDS)}"
-    _output().tell(f"unknown command {name!r}: {hint}")
+    _output().write_message(f"unknown command {name!r}: {hint}")
     return USAGE
 
 

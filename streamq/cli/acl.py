@@ -19,7 +19,7 @@ import re
 from typing import Final
 
 from streamq import environment
-from streamq.cli.output import say_text
+from streamq.cli.output import write_text
 from streamq.doctor import users
 from streamq.errors import UsageError
 from streamq.exit_codes import OK
@@ -43,5 +43,5 @@ def run(args: argparse.Namespace) -> int:
     if not _NAMES.fullmatch(args.names):
         raise UsageError(f"--names {args.names!r:.120}: use letters, digits, _ - . and : only")
     prefix = check_prefix(environment.PREFIX.get() if args.prefix is None else args.prefix)
-    say_text(users.file(prefix, args.roles or users.QUEUE + users.SERVER, args.names))
+    write_text(users.file(prefix, args.roles or users.QUEUE + users.SERVER, args.names))
     return OK

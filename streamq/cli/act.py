@@ -12,7 +12,7 @@ from inspect import cleandoc
 from typing import Final, NamedTuple
 
 from streamq.cli import target
-from streamq.cli.output import say, tell, write_json
+from streamq.cli.output import write_json, write_lines, write_message
 from streamq.exit_codes import FAILED, NOT_FOUND, OK
 
 _CANCELLED: Final = {"cancelled": "cancelled", "requested": "its worker was asked to stop it"}
@@ -53,14 +53,14 @@ def cancel(found: target.Target, _: argparse.Namespace, names: list[str]) -> Rep
 
     A waiting or scheduled task is cancelled at once. For a running task, its worker is asked to stop it: an
     async handler gets CancelledError, a process is killed, a thread can only check `get_context().cancelled`.
-    Exit code 3 if there is no such task, 1 if it had ended.
+    Exit code 3 if a task is unknown, 1 if it had ended.
     """
-    answers = {one: found.admin.cancel(one) for one in names}
+    replies = {one: found.admin.cancel(one) for one in names}
     states = {one: found.inspector.task(one).state for one in names}
-    late = {one: states[one] for one in names if answers[one] not in _CANCELLED}
+    late = {one: states[one] for one in names if replies[one] not in _CANCELLED}
     return Report(
-        {"tasks": [{"id": one, "answer": answers[one], "state": states[one]} for one in names]},
-        [f"{one}: {_CANCELLED[answers[one]]}" for one in names if one not in late],
+        {"tasks": [{"id": one, "answer": replies[one], "state": states[one]} for one in names]},
+        [f"{one}: {_CANCELLED[replies[one]]}" for one in names if one not in late],
         [_problem(one, state, "too late: task {} is {}") for one, state in late.items()],
         _code(late),
     )
@@ -70,7 +70,7 @@ def run_now(found: target.Target, _: argparse.Namespace, names: list[str]) -> Re
     """Make scheduled tasks ready at once: those that were enqueued for later, and those that wait for a
     retry.
 
-    Exit code 3 if there is no such task, 1 if it is not scheduled.
+    Exit code 3 if a task is unknown, 1 if it is not scheduled.
     """
     ready = [one for one in names if found.admin.run_now(one)]
     late = {one: found.inspector.task(one).state for one in names if one not in ready}
@@ -83,7 +83,7 @@ def run_now(found: target.Target, _: argparse.Namespace, names: list[str]) -> Re
 
 
 def _problem(task: str, state: str, late: str) -> str:
-    return f"there is no task {task}" if state == "unknown" else late.format(task, state)
+    return f"unknown task {task}" if state == "unknown" else late.format(task, state)
 
 
 def _code(late: Mapping[str, str]) -> int:
@@ -94,8 +94,8 @@ def drain(found: target.Target, _: argparse.Namespace, names: list[str]) -> Repo
     """Let workers finish their tasks and end, as after SIGTERM.
 
     `streamq workers` lists the names. Tasks that have not finished within the worker's --drain-timeout are
-    handed back. The supervisor does not replace a drained worker. Exit code 3 if there is no worker of a
-    name.
+    handed back. The supervisor does not replace a drained worker. Exit code 3 if a worker is
+    unknown.
     """
     asked = [one for one in names if found.admin.drain(one)]
     missing = [one for one in names if one not in asked]
@@ -126,9 +126,9 @@ class Act:
         if args.json:
             write_json({"app": found.app, **report.json})
         else:
-            say(*report.lines)
+            write_lines(*report.lines)
         for problem in report.problems:
-            tell(problem)
+            write_message(problem)
         return report.code
 
 

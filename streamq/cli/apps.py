@@ -28,12 +28,12 @@ def run(args: argparse.Namespace) -> int:
     found = sorted(apps(transport).items())
     inspectors = {name: Inspector(transport, name) for name, _ in found}
     types = {name: one.types() for name, one in inspectors.items()}
-    target.tell_faults(fault for one in inspectors.values() for fault in one.faults)
+    target.report_faults(fault for one in inspectors.values() for fault in one.faults)
     if args.json:
-        listed = [
+        objects = [
             {"app": n, "shards": r.shards, "known_shards": r.known, "types": types[n]} for n, r in found
         ]
-        write_json({"apps": listed})
+        write_json({"apps": objects})
         return OK
     rows = [[name, record.shards, record.known, len(types[name]), _left(record)] for name, record in found]
     write_table(["APP", "SHARDS", "KNOWN", "TYPES", ""], rows, empty="no app has used this server yet")

@@ -12,7 +12,7 @@ from dataclasses import asdict
 
 from streamq.audit import FAULTS, Audit
 from streamq.cli import target
-from streamq.cli.output import progress, remark, say, tell, write_json, write_table
+from streamq.cli.output import progress, write_json, write_lines, write_message, write_note, write_table
 from streamq.errors import UsageError
 from streamq.exit_codes import NOT_FOUND, OK, UNHEALTHY
 
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             audit = found.inspector.audit(bar.set)
     if found.record is None and audit.ok and not audit.checked and not found.inspector.types():
-        tell(f"no data of app {found.app!r} on this server: `streamq apps` lists the apps")
+        write_message(f"no data of app {found.app!r} on this server: `streamq apps` lists the apps")
         return NOT_FOUND
     if args.json:
         write_json(_object(found.app, audit, args))
@@ -63,17 +63,17 @@ def _write(audit: Audit, args: argparse.Namespace) -> None:
     for one in audit.repaired:
         p = one.problem
         home = f"{p.type}:{p.shard}" if p.type else f"shard {p.shard}"
-        say(f"{verb} {home} {p.where}: {p.problem}: {one.how}")
+        write_lines(f"{verb} {home} {p.where}: {p.problem}: {one.how}")
     if audit.problems and not args.dry_run:
         head = ["INVARIANT", "TYPE", "SHARD", "PROBLEM", "WHERE"]
         rows = [[p.invariant, p.type, p.shard, p.problem, p.where] for p in audit.problems]
         write_table(head, rows, empty="")
     for problem, advice in dict.fromkeys((p.problem, p.advice) for p in audit.problems if p.advice):
-        say(f"{problem}: {advice}")
+        write_lines(f"{problem}: {advice}")
     if audit.omitted:
-        say(f"and {audit.omitted} more of these")
+        write_lines(f"and {audit.omitted} more of these")
     if audit.ok:
         done = f", {len(audit.repaired)} repaired" if audit.repaired else ""
-        say(f"ok: {audit.checked} entries checked, no invariant broken{done}")
+        write_lines(f"ok: {audit.checked} entries checked, no invariant broken{done}")
     elif any(FAULTS[p.code].repair for p in audit.problems) and not args.repair:
-        remark("streamq audit --repair fixes some of this; add --dry-run to see what")
+        write_note("streamq audit --repair fixes some of this; add --dry-run to see what")

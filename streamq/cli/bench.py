@@ -1,8 +1,8 @@
 """Measure streamq on your server, next to the bare loop.
 
 Enqueues tasks of a separate app, runs workers and a daemon on this machine, and deletes everything
-afterwards. Run it where your producers and workers run: the network is part of the figures. Needs memory for
-200,000 small tasks (about 50 MB); --scale changes that.
+afterwards. Run it on the hosts of your producers and workers: the network is part of the figures. Needs
+memory for 200,000 small tasks (about 50 MB); --scale changes that.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _sides(args: argparse.Namespace) -> list[Any]:
 
 
 def _write(found: dict[str, dict[str, Any]]) -> None:
-    from streamq.cli.output import remark, write_table
+    from streamq.cli.output import write_note, write_table
 
     rows: list[list[str]] = []
     for figure, ours in found["streamq"].items():
@@ -82,7 +82,7 @@ def _write(found: dict[str, dict[str, Any]]) -> None:
         else:
             rows.append(_row(figure, ours, bare))
     write_table(("figure", "streamq", "bare loop", "ratio"), rows, empty="nothing was measured")
-    remark("ratio: streamq / bare loop")
+    write_note("ratio: streamq / bare loop")
 
 
 def _row(name: str, ours: float, bare: float) -> list[str]:

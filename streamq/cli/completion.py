@@ -2,7 +2,7 @@
 
 bash: `source <(streamq completion bash)` in ~/.bashrc. zsh: `source <(streamq completion zsh)` in ~/.zshrc,
 after compinit. fish: `streamq completion fish | source` in config.fish. Task types, workers and apps come
-from the server if it answers within a third of a second.
+from the server if it responds within a third of a second.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from streamq.errors import StreamQError, UsageError
 from streamq.exit_codes import OK
 
 QUICK: Final = 0.3
-"""Seconds that a server may take to connect, and to answer."""
+"""Seconds for a server to connect, and to respond."""
 _HARMLESS: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*")
-"""Anybody may have put a name on the server, and a shell expands what it is offered."""
+"""Names that are safe to offer: a shell expands them, and any client may have written them."""
 _SHELLS: Final = ("bash", "zsh", "fish")
 
 
@@ -35,14 +35,14 @@ def run(args: argparse.Namespace) -> int:
         from argcomplete.shell_integration import shellcode
     except ImportError:
         raise UsageError("completion needs argcomplete: pip install 'streamq[cli]'") from None
-    from streamq.cli.output import say_text
+    from streamq.cli.output import write_text
 
-    say_text(shellcode(["streamq"], False, args.shell))
+    write_text(shellcode(["streamq"], False, args.shell))
     return OK
 
 
 def offer() -> None:
-    """Offer what may come next on the shell's line, and end the process. The shell's script calls it."""
+    """Print the completions of the shell's line, and end the process. The shell's script calls it."""
     import argcomplete
     from argcomplete.completers import SuppressCompleter
 
@@ -67,7 +67,7 @@ def parser_of(words: list[str]) -> argparse.ArgumentParser:
 
 
 def _complete(parser: argparse.ArgumentParser) -> None:
-    """Say what completes each value that has no choices of its own."""
+    """Set the completer of each value without choices."""
     for one in _actions(parser):
         if isinstance(one, argparse._SubParsersAction):  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
             for sub in one.choices.values():
@@ -94,12 +94,12 @@ def _completer(action: argparse.Action) -> Any:
 
 
 def _of_server(names: Callable[[_Reach, str | None], list[str]]) -> Callable[..., list[str]]:
-    """Return a completer that asks the server named on the line, and offers nothing if it does not answer."""
+    """Return a completer that queries the server on the line, and offers nothing if it does not respond."""
 
     def completer(parsed_args: argparse.Namespace, **_: object) -> list[str]:
         url, prefix, app = (getattr(parsed_args, name, None) for name in ("url", "prefix", "app"))
         try:
-            found = names(lambda: _partial(url, prefix), app)
+            found = names(lambda: _transport(url, prefix), app)
         except StreamQError:
             return []
         return [name for name in found if _HARMLESS.fullmatch(name)]
@@ -107,14 +107,14 @@ def _of_server(names: Callable[[_Reach, str | None], list[str]]) -> Callable[...
     return completer
 
 
-def _partial(url: str | None, prefix: str | None) -> Any:
-    """Return a transport that gives up soon. Raises UsageError if asking would start a server."""
+def _transport(url: str | None, prefix: str | None) -> Any:
+    """Return a transport with short timeouts. Raise UsageError if it would start a server."""
     from streamq.transport.address import Address
     from streamq.transport.sync_transport import SyncTransport
 
     address = Address.parse(url or environment.URL.get(), prefix=prefix)
     if address.kind == "embedded":
-        raise UsageError("pressing TAB does not start a server")
+        raise UsageError("completion does not start an embedded server")
     quick = {"socket_connect_timeout": QUICK, "socket_timeout": QUICK}
     seeds = tuple(replace(one, arguments=one.arguments | quick) for one in address.seeds)
     return SyncTransport(replace(address, arguments=address.arguments | quick, seeds=seeds), patience=0)
@@ -123,25 +123,25 @@ def _partial(url: str | None, prefix: str | None) -> Any:
 _Reach = Callable[[], Any]
 
 
-def _apps(partial: _Reach, _: str | None) -> list[str]:
+def _apps(connect: _Reach, _: str | None) -> list[str]:
     from streamq.control.inspector import apps
 
-    return sorted(apps(partial()))
+    return sorted(apps(connect()))
 
 
-def _types(partial: _Reach, app: str | None) -> list[str]:
-    return _of_app(partial, app, lambda inspector: inspector.types())
+def _types(connect: _Reach, app: str | None) -> list[str]:
+    return _of_app(connect, app, lambda inspector: inspector.types())
 
 
-def _workers(partial: _Reach, app: str | None) -> list[str]:
-    return _of_app(partial, app, lambda inspector: [one.name for one in inspector.workers()])
+def _workers(connect: _Reach, app: str | None) -> list[str]:
+    return _of_app(connect, app, lambda inspector: [one.name for one in inspector.workers()])
 
 
-def _of_app(partial: _Reach, app: str | None, names: Callable[[Any], list[str]]) -> list[str]:
+def _of_app(connect: _Reach, app: str | None, names: Callable[[Any], list[str]]) -> list[str]:
     """Return names of the app that is meant; none if the server has several and none is named."""
     from streamq.control.inspector import Inspector, apps
 
-    transport = partial()
+    transport = connect()
     known = (
         [app] if app else sorted(apps(transport)) if not environment.APP.given() else [environment.APP.get()]
     )
@@ -151,4 +151,4 @@ def _of_app(partial: _Reach, app: str | None, names: Callable[[Any], list[str]])
 _NAMES: Final[dict[Any, Callable[[_Reach, str | None], list[str]]]] = {
     "TYPE": _types, "WORKER": _workers, "APP": _apps,
 }  # fmt: skip
-"""What the server is asked for: an argument's name in the help, and the names that complete it."""
+"""Arguments that the server completes: the name in the help, and a function that reads the names."""

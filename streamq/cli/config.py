@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 from streamq import environment, printable
 from streamq.cli import listen, load, parser_of, target
-from streamq.cli.output import tell, write_json, write_table
+from streamq.cli.output import write_json, write_message, write_table
 from streamq.cli.worker import import_option, imports
 from streamq.environment import Source, Variable
 from streamq.errors import InvalidOption, InvalidURL, StreamQError, UsageError
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             found = [*_of_code(args), *found]
         except StreamQError as error:
-            tell(f"{error}")
+            write_message(f"{error}")
             return CONFIG
     faulty = any(one.fault for one in found)
     if args.json:
@@ -82,7 +82,7 @@ def _write(found: list[Setting], *, everything: bool) -> None:
     ]
     write_table(["SETTING", "VALUE", "FROM", "SET BY"], [_row(one) for one in shown], empty="")
     if rest := len(found) - len(shown):
-        tell(f"{rest} more have their default: --all shows them")
+        write_message(f"{rest} more have their default: --all shows them")
 
 
 def _row(one: Setting) -> list[object]:
@@ -177,13 +177,13 @@ def _of_code(args: argparse.Namespace) -> list[Setting]:
     ]
     for name, handler in sorted(app.registry.handlers.items()):
         for field in fields(TaskOptions):
-            value = _said(getattr(handler.options, field.name))
-            said: Source = "code" if field.name in handler.stated else "default"
-            found.append(Setting(f"{name}.{field.name}", value, said, "@app.task"))
+            value = _as_json(getattr(handler.options, field.name))
+            origin: Source = "code" if field.name in handler.stated else "default"
+            found.append(Setting(f"{name}.{field.name}", value, origin, "@app.task"))
     return found
 
 
-def _said(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     """Return a value of a policy in a form that JSON has."""
     if isinstance(value, tuple):
         return [getattr(one, "__name__", str(one)) for one in value]

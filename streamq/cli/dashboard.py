@@ -3,8 +3,8 @@
 On loopback it prints a login link, which works once, for one browser; then it prints a new one. On any other
 address it refuses to start without --auth, which may be repeated: basic:USER:PASSWORD[:ROLE],
 bearer:TOKEN[:ROLE], header:NAME[:ROLE] (set by a proxy that is named with --proxy), call:MODULE:NAME (your
-callable) or none (everybody is admin). Roles are viewer, operator and admin. A password or token may be @FILE
-or $NAME, so that it does not appear in the list of processes.
+callable) or none (every client is admin). Roles are viewer, operator and admin. A password or token may be
+@FILE or $NAME, so that it does not appear in the list of processes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from streamq import environment
 from streamq.cli import target
-from streamq.cli.output import tell
+from streamq.cli.output import write_message
 from streamq.dashboard import dashboard, waiting
 from streamq.dashboard.auth import LoginLink, parse
 from streamq.dashboard.security import LOOPBACK_NAMES, TOKEN
@@ -31,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, default=8675, help="the port to listen on (8675; 0 for any)")
-    parser.add_argument("--auth", action="append", default=[], metavar="HOW", help="who may log in")
+    parser.add_argument("--auth", action="append", default=[], metavar="HOW", help="a way to log in")
     parser.add_argument("--read-only", action="store_true", help="allow no actions, whatever the role")
     parser.add_argument(
         "--redact",
@@ -68,63 +68,63 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--port {args.port} is not a port: use a number from 1 to 65535, or 0 for any")
     local = _loopback(args.host)
     if not local and not args.auth:
-        tell(
+        write_message(
             f"{args.host} is reachable from other hosts, and the dashboard can cancel and delete: "
-            "give it --auth basic:NAME:@FILE (or bearer:, header:, call:), or leave --host out"
+            "add --auth basic:NAME:@FILE (or bearer:, header:, call:), or leave out --host"
         )
         return CONFIG
-    server = _Server()
-    entries = [parse(text, args.proxy) for text in args.auth] or [server.link]
+    announcer = _Announcer()
+    entries = [parse(text, args.proxy) for text in args.auth] or [announcer.link]
     hosts = [*LOOPBACK_NAMES, *args.allowed_host] if local or args.allowed_host else None
     site = _site(args, entries, hosts)
     serve(
         site,
         args.host,
         args.port,
-        server.ready if args.auth else server.ready_by_link,
+        announcer.ready if args.auth else announcer.ready_by_link,
         root_path=args.root_path,
     )
     return OK
 
 
 def _site(args: argparse.Namespace, entries: list[Any], hosts: list[str] | None) -> Any:
-    """Return the site; if there is no queue to show yet, one that waits for it."""
+    """Return the site, with a waiting page if there is no queue yet."""
     shown: dict[str, Any] = {
         "read_only": args.read_only,
         "redact": tuple(args.redact),
         "hide_payloads": args.hide_payloads,
     }
-    guarded: dict[str, Any] = {
+    security: dict[str, Any] = {
         "auth": entries,
         "hosts": hosts,
         "secure_cookies": args.secure_cookies,
         "proxies": args.proxy,
     }
     try:
-        return dashboard(target.find(args, partly=True), **shown, **guarded)
+        return dashboard(target.find(args, partly=True), **shown, **security)
     except (RedisUnavailable, target.NoAppYet) as error:
-        tell(str(error))
-        tell("the dashboard waits for it, and shows this on its page")
+        write_message(str(error))
+        write_message("the dashboard waits for it")
         name = args.app or environment.APP.get() or "streamq"
-        return waiting(lambda: target.find(args, partly=True), error, name=name, **shown, **guarded)
+        return waiting(lambda: target.find(args, partly=True), error, name=name, **shown, **security)
 
 
-class _Server:
-    """The server, which prints its address and its login link."""
+class _Announcer:
+    """Prints the server's URL and its login links."""
 
     def __init__(self) -> None:
         self._url = ""
         self.link = LoginLink(self._used)
 
     def ready(self, url: str) -> None:
-        tell(f"the dashboard is at {url}")
+        write_message(f"the dashboard is at {url}")
 
     def ready_by_link(self, url: str) -> None:
         self._url = url
         self.ready(f"{url}?{TOKEN}={self.link.link_token} (this link works once)")
 
     def _used(self, token: str) -> None:
-        tell(f"a browser has logged in; for another one: {self._url}?{TOKEN}={token}")
+        write_message(f"a browser has logged in; for another one: {self._url}?{TOKEN}={token}")
 
 
 def _loopback(host: str) -> bool:

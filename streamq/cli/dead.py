@@ -13,7 +13,7 @@ from typing import Any
 
 from streamq.cli import dead_filters, target
 from streamq.cli.dead_actions import edit, move
-from streamq.cli.output import tell, write_json, write_table
+from streamq.cli.output import write_json, write_message, write_table
 from streamq.cli.task import as_object, write_task
 from streamq.control.dead_letters import DeadGroup
 from streamq.control.formatting import age, moment
@@ -86,16 +86,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _groups(found: target.Target, args: argparse.Namespace) -> int:
-    listed, complete = dead_filters.groups(found, args)
+    groups, complete = dead_filters.groups(found, args)
     if args.json:
-        shown = [_group_object(group) for group in listed]
+        shown = [_group_object(group) for group in groups]
         write_json({"app": found.app, "groups": shown, "complete": complete})
         return OK
-    now_ms = found.inspector.now_ms() if listed else 0
+    now_ms = found.inspector.now_ms() if groups else 0
     head = ["GROUP", "TYPE", "COUNT", "LAST", "FIRST", "ERROR", "PLACE"]
-    write_table(head, [_group_row(group, now_ms) for group in listed], empty="no dead letters")
+    write_table(head, [_group_row(group, now_ms) for group in groups], empty="no dead letters")
     if not complete:
-        dead_filters.tell_incomplete()
+        dead_filters.report_incomplete()
     return OK
 
 
@@ -126,15 +126,15 @@ def _list(found: target.Target, args: argparse.Namespace) -> int:
 
 
 def _rows(found: target.Target, args: argparse.Namespace, limit: int) -> list[TaskRow]:
-    """Return the letters that `requeue` would take."""
+    """Return the dead letters that `requeue` would select."""
     span = target.span(args)
     chosen = {one.type: one for one in dead_filters.selections(found, args)}
-    marks = [(name, one.fingerprint) for name, one in chosen.items()]
+    filters = [(name, one.fingerprint) for name, one in chosen.items()]
     if args.error:
-        marks = [(group.type, group.fingerprint) for group in dead_filters.groups(found, args)[0]]
+        filters = [(group.type, group.fingerprint) for group in dead_filters.groups(found, args)[0]]
     rows = list[TaskRow]()
-    for name, mark in marks:
-        wanted = TaskFilter(older_than=span.older_than, newer_than=span.newer_than, fingerprint=mark)
+    for name, fingerprint in filters:
+        wanted = TaskFilter(older_than=span.older_than, newer_than=span.newer_than, fingerprint=fingerprint)
         rows += _pages(found, name, wanted, limit)
     return rows
 
@@ -146,7 +146,7 @@ def _pages(found: target.Target, name: str, wanted: TaskFilter, limit: int) -> l
             "dead", name, cursor=cursor, limit=min(limit - len(rows), MOST_ROWS), wanted=wanted
         )
         if not cursor:
-            target.tell_faults(page.faults)
+            target.report_faults(page.faults)
         rows += page.rows
         cursor = page.cursor
         if not cursor:
@@ -154,8 +154,8 @@ def _pages(found: target.Target, name: str, wanted: TaskFilter, limit: int) -> l
     return rows
 
 
-def _object(row: TaskRow) -> dict[str, Any]:
-    """Return a letter for JSON; `payload` is text, and cut, if it is longer than 600 bytes."""
+def _object(row: TaskRow) -> dict[str, object]:
+    """Return a dead letter for JSON; `payload` is text, truncated to 600 bytes."""
     return {
         "id": row.id, "type": row.type, "group": row.fingerprint, "reason": row.reason, "died_ms": row.at_ms,
         "priority": row.priority, "payload": row.payload, "payload_size": row.payload_size,
@@ -173,7 +173,7 @@ def _row(row: TaskRow) -> list[object]:
 def _show(found: target.Target, args: argparse.Namespace) -> int:
     info = found.inspector.task(args.id)
     if info.state != "dead":
-        tell(f"task {args.id} is not a dead letter: it is {info.state}")
+        write_message(f"task {args.id} is not a dead letter: it is {info.state}")
         return NOT_FOUND
     if args.json:
         write_json(as_object(info))

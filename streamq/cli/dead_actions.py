@@ -16,36 +16,36 @@ from pathlib import Path
 from typing import Final
 
 from streamq.cli import dead_filters, target
-from streamq.cli.output import askable, confirmed, progress, say, tell, write_json
+from streamq.cli.output import can_confirm, confirmed, progress, write_json, write_lines, write_message
 from streamq.errors import UsageError
 from streamq.exit_codes import FAILED, INTERRUPTED, NOT_FOUND, OK
 from streamq.model.task import NAME_PATTERN, TaskId
 from streamq.payloads.reading import pretty
 
 _PAST: Final = {"requeue": "requeued", "purge": "purged"}
-_WHICH: Final = "name ids, filters (--type, --group, --error, --older-than, --newer-than), or --all"
+_WHICH: Final = "select by ids, filters (--type, --group, --error, --older-than, --newer-than), or --all"
 
 
 def move(found: target.Target, args: argparse.Namespace) -> int:
-    """Requeue or purge the selected letters."""
-    meant = dead_filters.filtered(args) or args.all
-    if bool(args.id) == meant:
-        raise UsageError(f"dead {args.verb}: {'ids or filters, not both' if meant else _WHICH}")
+    """Requeue or purge the selected dead letters."""
+    filtered = dead_filters.filtered(args) or args.all
+    if bool(args.id) == filtered:
+        raise UsageError(f"dead {args.verb}: {'use ids or filters, not both' if filtered else _WHICH}")
     for one in args.id:
         if NAME_PATTERN.fullmatch(one):
             raise UsageError(f"dead {args.verb}: {one!r} is not a task id: for a task type use --type {one}")
-    if args.verb == "purge" and not args.dry_run and not askable(yes=args.yes):
-        return FAILED  # also where nothing is dead: a script must not work until it matters
+    if args.verb == "purge" and not args.dry_run and not can_confirm(yes=args.yes):
+        return FAILED  # also without dead letters: a script must fail before it matters
     if args.id:
         return _by_id(found, args)
     counted = dead_filters.count(found, dead_filters.selections(found, args))
     if args.dry_run:
-        return _would(args, counted)
+        return _dry_run(args, counted)
     if not counted.total:
-        return _nothing(found, args)
-    if not _may(args, str(counted)):
+        return _none_selected(found, args)
+    if not _confirmed(args, str(counted)):
         return FAILED
-    tell(f"{args.verb}: {counted}")
+    write_message(f"{args.verb}: {counted}")
     return _report(args, *_work(args, _steps(found, args, counted), counted.total), counted.total)
 
 
@@ -53,39 +53,39 @@ def _by_id(found: target.Target, args: argparse.Namespace) -> int:
     ids = [str(TaskId.parse(one)) for one in dict.fromkeys(args.id)]
     if args.dry_run:
         dead = [one for one in ids if found.inspector.task(one).state == "dead"]
-        return _would(args, f"{len(dead)} of {len(ids)}", len(dead))
-    if not _may(args, f"{len(ids)} dead letter{'' if len(ids) == 1 else 's'}"):
+        return _dry_run(args, f"{len(dead)} of {len(ids)}", len(dead))
+    if not _confirmed(args, f"{len(ids)} dead letter{'' if len(ids) == 1 else 's'}"):
         return FAILED
     done = (found.admin.requeue if args.verb == "requeue" else found.admin.purge)(ids)
     code = _report(args, done, OK, len(ids))
     if done < len(ids):
-        tell("the others are not dead letters: `streamq task show ID` shows their state")
+        write_message("the others are not dead letters: `streamq task show ID` shows their state")
     return code if done == len(ids) else NOT_FOUND
 
 
-def _would(args: argparse.Namespace, said: object, total: int | None = None) -> int:
-    number = said.total if isinstance(said, dead_filters.Counted) else total
+def _dry_run(args: argparse.Namespace, selected: object, total: int | None = None) -> int:
+    number = selected.total if isinstance(selected, dead_filters.Counted) else total
     if args.json:
         write_json({f"would_{args.verb}": number})
     else:
-        say(f"would {args.verb} {said}")
+        write_lines(f"would {args.verb} {selected}")
     return OK
 
 
-def _nothing(found: target.Target, args: argparse.Namespace) -> int:
+def _none_selected(found: target.Target, args: argparse.Namespace) -> int:
     if args.group and not dead_filters.count(found, dead_filters.selections(found, _only_group(args))).total:
-        tell(f"unknown group {args.group[:120]!r}: `streamq dead groups` lists the groups")
+        write_message(f"unknown group {args.group[:120]!r}: `streamq dead groups` lists the groups")
         return NOT_FOUND
     return _report(args, 0, OK, 0)
 
 
 def _only_group(args: argparse.Namespace) -> argparse.Namespace:
-    nothing = {"error": None, "older_than": None, "newer_than": None}
-    return argparse.Namespace(**{**vars(args), **nothing})
+    cleared = {"error": None, "older_than": None, "newer_than": None}
+    return argparse.Namespace(**{**vars(args), **cleared})
 
 
-def _may(args: argparse.Namespace, what: str) -> bool:
-    return args.verb != "purge" or confirmed(f"Delete {what} for good?", yes=args.yes)
+def _confirmed(args: argparse.Namespace, what: str) -> bool:
+    return args.verb != "purge" or confirmed(f"Delete {what} permanently?", yes=args.yes)
 
 
 def _steps(found: target.Target, args: argparse.Namespace, counted: dead_filters.Counted) -> Iterator[int]:
@@ -95,7 +95,7 @@ def _steps(found: target.Target, args: argparse.Namespace, counted: dead_filters
 
 
 def _work(args: argparse.Namespace, steps: Iterator[int], total: int) -> tuple[int, int]:
-    """Take the steps; return how many letters were moved, and the exit code."""
+    """Take the steps; return how many dead letters were moved, and the exit code."""
     done = 0
     with progress(args.verb, total) as bar:
         try:
@@ -111,9 +111,9 @@ def _report(args: argparse.Namespace, done: int, code: int, total: int) -> int:
     if args.json:
         write_json({_PAST[args.verb]: done, "asked": total})
     else:
-        say(f"{_PAST[args.verb]} {done:,} of {total:,}")
+        write_lines(f"{_PAST[args.verb]} {done:,} of {total:,}")
     if code == INTERRUPTED:
-        tell("interrupted: finished batches stay done; the same command continues with the rest")
+        write_message("interrupted: finished batches stay done. Run the same command again for the rest")
     return code
 
 
@@ -121,23 +121,23 @@ def _report(args: argparse.Namespace, done: int, code: int, total: int) -> int:
 
 
 def edit(found: target.Target, args: argparse.Namespace) -> int:
-    """Without JSON, $VISUAL or $EDITOR opens with the present arguments."""
+    """Without JSON, $VISUAL or $EDITOR opens with the current arguments."""
     info = found.inspector.task(args.id)
     if info.state != "dead":
-        tell(f"task {args.id} is not a dead letter: it is {info.state}")
+        write_message(f"task {args.id} is not a dead letter: it is {info.state}")
         return NOT_FOUND
     payload = _payload(args, info.payload or b"{}")
     if payload is None:
-        tell("the arguments were not changed: nothing was done")
+        write_message("the arguments are unchanged: nothing was done")
         return FAILED
     new = found.admin.resubmit(args.id, payload)
     if new is None:
-        tell(f"task {args.id} is no longer a dead letter")
+        write_message(f"task {args.id} is no longer a dead letter")
         return NOT_FOUND
     if args.json:
         write_json({"app": found.app, "edited": args.id, "id": new})
     else:
-        say(f"{new}")
+        write_lines(f"{new}")
     return OK
 
 
@@ -155,7 +155,7 @@ def _payload(args: argparse.Namespace, before: bytes) -> bytes | None:
 
 
 def _edited(text: bytes) -> bytes:
-    """Return a text after the editor."""
+    """Return a text as the user edited it."""
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     with tempfile.TemporaryDirectory(prefix="streamq-") as folder:
         path = Path(folder) / "payload.json"

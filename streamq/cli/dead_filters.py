@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from streamq.cli import target
-from streamq.cli.output import tell
+from streamq.cli.output import write_message
 from streamq.control.dead_letters import DeadGroup, DeadSelection
 from streamq.errors import UsageError
 from streamq.registry.handler import check_name
@@ -49,7 +49,7 @@ def filtered(args: argparse.Namespace) -> bool:
 def selections(found: target.Target, args: argparse.Namespace) -> list[DeadSelection]:
     """Return one selection for each selected task type."""
     span, now_ms = target.span(args), found.inspector.now_ms()
-    # What dies while somebody thinks about the question was not in the count, and is left alone.
+    # What dies during the confirmation was not in the count, and is not selected.
     until = now_ms - round((span.older_than or 0) * 1000)
     since = 0 if span.newer_than is None else now_ms - round(span.newer_than * 1000)
     types = target.known(found, [args.type]) if args.type else found.inspector.types()
@@ -62,7 +62,7 @@ def selections(found: target.Target, args: argparse.Namespace) -> list[DeadSelec
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """The selections, each with its number of letters; no letter is in two of them."""
+    """The selections, each with its number of dead letters; none is in two of them."""
 
     parts: list[tuple[DeadSelection, int]]
 
@@ -71,31 +71,31 @@ class Counted:
         return sum(number for _, number in self.parts)
 
     def __str__(self) -> str:
-        """1,204 dead letters (email 1,200, sms 4)"""
-        listed = ", ".join(f"{one.type} {number:,}" for one, number in self.parts)
+        """Return, for example, 1,204 dead letters (email 1,200, sms 4)."""
+        types = ", ".join(f"{one.type} {number:,}" for one, number in self.parts)
         return f"{self.total:,} dead letter{'' if self.total == 1 else 's'}" + (
-            f" ({listed})" if listed else ""
+            f" ({types})" if types else ""
         )
 
 
 def count(found: target.Target, chosen: Sequence[DeadSelection]) -> Counted:
-    """Count the selected letters; types without any are left out."""
+    """Count the selected dead letters; types without any are left out."""
     numbers = [(one, found.inspector.count_dead(one)) for one in chosen]
     return Counted([(one, number) for one, number in numbers if number])
 
 
 def groups(found: target.Target, args: argparse.Namespace) -> tuple[list[DeadGroup], bool]:
-    """Return the groups with selected letters, and whether those are all."""
-    listed, complete = list[DeadGroup](), True
+    """Return the groups with selected dead letters, and whether the list is complete."""
+    groups, complete = list[DeadGroup](), True
     for one in selections(found, args):
         known = found.inspector.dead_groups(one.type)
-        listed += [group for group in known.groups if _lets(group, one)]
+        groups += [group for group in known.groups if _matches(group, one)]
         complete = complete and known.complete
-        target.tell_faults(known.faults)
-    return sorted(listed, key=lambda group: -group.count), complete
+        target.report_faults(known.faults)
+    return sorted(groups, key=lambda group: -group.count), complete
 
 
-def _lets(group: DeadGroup, chosen: DeadSelection) -> bool:
+def _matches(group: DeadGroup, chosen: DeadSelection) -> bool:
     return (
         chosen.fingerprint in ("", group.fingerprint)
         and group.tells(chosen.error)
@@ -104,5 +104,5 @@ def _lets(group: DeadGroup, chosen: DeadSelection) -> bool:
     )
 
 
-def tell_incomplete() -> None:
-    tell("there are more groups than are listed: use --type or --group")
+def report_incomplete() -> None:
+    write_message("not all groups are shown: use --type or --group")

@@ -20,7 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from streamq.cli.output import progress, say, write_json
+    from streamq.cli.output import progress, write_json, write_lines
     from streamq.cli.signals import as_interrupted
     from streamq.demo.account import Account
     from streamq.demo.scenario import run as run_scenario
@@ -33,8 +33,8 @@ def run(args: argparse.Namespace) -> int:
         write_json(asdict(account))
     else:
         _write(asdict(account))
-        verdict = "every accepted task ended exactly once" if account.right else "SOMETHING IS WRONG"
-        say("", verdict)
+        right, wrong = "every accepted task ended exactly once", "FAILED: a task did not end exactly once"
+        write_lines("", right if account.right else wrong)
     return OK if account.right else FAILED
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Final
 
 from streamq.cli import code_of, target
-from streamq.cli.output import say, write_json
+from streamq.cli.output import write_json, write_lines
 from streamq.doctor.check import fault
 from streamq.doctor.examination import Diagnosis, examine
 from streamq.errors import AuthenticationFailed, RedisUnavailable, ServerTooOld, StreamQError
@@ -62,9 +62,9 @@ def _write(diagnosis: Diagnosis, address: Address, *, as_json: bool) -> None:
     marks = _MARKS if _can_write(sys.stdout.encoding) else _PLAIN
     width = max(len(check.name) for check in diagnosis.checks)
     for check in diagnosis.checks:
-        say(f"{marks[check.status]} {check.name:<{width}}  {check.finding}")
+        write_lines(f"{marks[check.status]} {check.name:<{width}}  {check.finding}")
         if check.fix:
-            say(f"  {'':<{width}}  fix: {check.fix}")
+            write_lines(f"  {'':<{width}}  fix: {check.fix}")
 
 
 def _can_write(encoding: str | None) -> bool:

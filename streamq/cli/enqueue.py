@@ -21,7 +21,7 @@ from streamq.app.app import StreamQ
 from streamq.app.bound_task import Bound
 from streamq.app.handle import TaskHandle
 from streamq.cli import target
-from streamq.cli.output import progress, say, tell, write_json
+from streamq.cli.output import progress, write_json, write_lines, write_message
 from streamq.errors import PayloadError, StreamQError, UsageError
 from streamq.exit_codes import OK
 from streamq.options.call import call_options
@@ -54,10 +54,10 @@ def run(args: argparse.Namespace) -> int:
     app = StreamQ(
         found.app, found.url, shards=shards, patience=target.PATIENCE, prefix=found.transport.address.prefix
     )
-    app.registry.record = found.record  # known to the server: a command is no deploy, and changes nothing
+    app.registry.record = found.record  # the server's: a command does not change it
     known = found.inspector.types()
     if args.type not in known:
-        tell(
+        write_message(
             f"no worker has registered task type {args.type!r} yet: the tasks wait for one "
             f"(known types: {listed(known)})"
         )
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
                 bar.set(len(handles))
     except StreamQError:
         if handles or args.file or args.arguments == "-":
-            tell(f"{len(handles)} tasks were enqueued before this error")
+            write_message(f"{len(handles)} tasks were enqueued before this error")
         raise
     finally:
         app.close()
@@ -83,7 +83,7 @@ def _report(handles: list[TaskHandle[object]], *, as_json: bool) -> None:
         ids = [handle.id for handle in handles]
         write_json({"accepted": len(ids) - duplicates, "duplicates": duplicates, "ids": ids})
     elif duplicates:
-        tell("this idempotency key exists: the id is that of its first task")
+        write_message("this idempotency key exists: the id is that of its first task")
 
 
 def _checked(args: argparse.Namespace) -> dict[str, Any]:
@@ -152,5 +152,5 @@ def _parsed(number: int, line: bytes) -> dict[str, object]:
 def _send(app: StreamQ, chunk: list[Bound[object]], *, quiet: bool) -> list[TaskHandle[object]]:
     handles = app.enqueue_many(chunk)
     if not quiet:
-        say(*(one.id for one in handles))
+        write_lines(*(one.id for one in handles))
     return handles

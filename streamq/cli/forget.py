@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 from streamq.cli import target
-from streamq.cli.output import confirmed, say, write_json
+from streamq.cli.output import confirmed, write_json, write_lines
 from streamq.exit_codes import FAILED, OK
 
 
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     for name in names:
         found.admin.forget(name, results=args.results)
         if not args.json:
-            say(f"forgot {name}")
+            write_lines(f"forgot {name}")
     if args.json:
         write_json({"app": found.app, "forgotten": names})
     return OK

@@ -23,10 +23,6 @@ class Line:
     text: str
     bold: bool = False
 
-    @property
-    def height(self) -> int:
-        return 1
-
     def lines(self, width: Callable[[str], int] = len) -> list[str]:
         """Return the line as it is safe to show."""
         del width
@@ -42,10 +38,6 @@ class Table:
 
     bold: bool = True
     """The head is bold on a terminal."""
-
-    @property
-    def height(self) -> int:
-        return 1 + len(self.rows)
 
     def cells(self) -> list[list[str]]:
         """Return the head and the rows as text that is safe to show."""

@@ -45,7 +45,7 @@ def listen(args: argparse.Namespace) -> Listen:
     names = tuple(args.metrics_name or environment.METRICS_NAMES.get().replace(",", " ").split())
     found = Listen(None if given is None else read_port(given), host, Path(path) if path else None, names)
     if found.port is not None:
-        _tell_where_metrics_are_missing()
+        _warn_if_metrics_are_missing()
     return found
 
 
@@ -55,7 +55,7 @@ def read_port(text: str) -> int:
     return int(text)
 
 
-def _tell_where_metrics_are_missing() -> None:
+def _warn_if_metrics_are_missing() -> None:
     """Warn if the extra for metrics is missing. The probes work without it, so it is not an error."""
     from streamq.telemetry import exposition
 

@@ -17,33 +17,31 @@ from typing import TextIO
 import orjson
 
 from streamq import printable
-from streamq.cli.layout import Table
-from streamq.cli.signals import as_interrupted
 from streamq.payloads.reading import data
 
 
-def say(*rows: str) -> None:
-    """Write data on stdout, each text as one line."""
+def write_lines(*rows: str) -> None:
+    """Write texts on stdout, each as one line."""
     _write(sys.stdout, "".join(f"{printable.line(row)}\n" for row in rows))
 
 
-def say_text(text: str) -> None:
+def write_text(text: str) -> None:
     """Write a text of several lines on stdout."""
     _write(sys.stdout, printable.lines(text))
 
 
-def say_below(text: str) -> None:
-    """Write a text below the row that it belongs to."""
+def write_indented(text: str) -> None:
+    """Write a text on stdout, indented below the line that it belongs to."""
     _write(sys.stdout, printable.below(text))
 
 
-def tell(text: str) -> None:
+def write_message(text: str) -> None:
     """Write a message on stderr: one line with the program's name, without logins of URLs."""
-    remark(f"streamq: {text}")
+    write_note(f"streamq: {text}")
 
 
-def remark(text: str) -> None:
-    """Write a message on stderr without the program's name."""
+def write_note(text: str) -> None:
+    """Write a note on stderr: one line without the program's name."""
     _write(sys.stderr, f"{printable.line(printable.masked(text))}\n")
 
 
@@ -72,22 +70,24 @@ def draws(stream: TextIO) -> bool:
 
 def write_table(head: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
     """Write columns on stdout, numbers to the right; `empty` if there are no rows."""
+    from streamq.cli.layout import Table
+
     table = Table(head, rows)
     if not rows:
-        remark(empty)
+        write_note(empty)
     elif draws(sys.stdout):
         from streamq.cli.drawing import print_table
 
         print_table(table)
     else:
-        say(*table.lines())
+        write_lines(*table.lines())
 
 
 def write_pairs(pairs: Sequence[tuple[str, object]]) -> None:
     """Write names and values on stdout, a line each."""
     width = max(len(name) for name, _ in pairs)
     for name, value in pairs:
-        say(f"{name:<{width}}  {value}")
+        write_lines(f"{name:<{width}}  {value}")
 
 
 class Progress:
@@ -118,22 +118,23 @@ def progress(what: str, total: int | None) -> Generator[Progress]:
         yield Progress()
         return
     from streamq.cli.drawing import progress_bar
+    from streamq.cli.signals import as_interrupted
 
     with as_interrupted(), progress_bar(what, total) as show:
         yield Progress(show)
 
 
-def askable(*, yes: bool) -> bool:
-    """Return whether confirmation is possible or not needed; otherwise write what to do."""
+def can_confirm(*, yes: bool) -> bool:
+    """Return whether confirmation is possible or not needed; otherwise write how to confirm."""
     if yes or sys.stdin.isatty():
         return True
-    tell("refusing without confirmation: pass --yes in non-interactive use")
+    write_message("refusing without confirmation: pass --yes in non-interactive use")
     return False
 
 
 def confirmed(question: str, *, yes: bool) -> bool:
     """Ask for confirmation before something is deleted; without a terminal --yes is required."""
-    if yes or not askable(yes=yes):
+    if yes or not can_confirm(yes=yes):
         return yes
     _write(sys.stderr, f"{printable.line(question)} [y/N] ")
     sys.stderr.flush()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from streamq.cli import target
-from streamq.cli.output import remark, tell, write_json, write_table
+from streamq.cli.output import write_json, write_message, write_note, write_table
 from streamq.control.action_log import Pause
 from streamq.control.formatting import age, moment
 from streamq.control.inspector import Inspector
@@ -39,14 +39,14 @@ def run(args: argparse.Namespace) -> int:
         stats, paused = inspector.stats(types), inspector.paused()
         return stats, more, paused, unless_away(inspector.daemons_alive), inspector.faults
 
-    (stats, more, paused, daemons, told), missing = PartialView(lambda: found.inspector).look(look)
+    (stats, more, paused, daemons, unread), missing = PartialView(lambda: found.inspector).look(look)
     if wanted:
         paused = {name: one for name, one in paused.items() if name in wanted}
-    faults = list(dict.fromkeys([*(one.fault for one in stats if one.fault), *told]))
+    faults = list(dict.fromkeys([*(one.fault for one in stats if one.fault), *unread]))
     if args.json:
         record = found.record or AppRecord()
         shards = {"shards": record.shards, "known_shards": record.known}
-        types = [{**asdict(one), "paused": _asdict(paused.get(one.type))} for one in stats]
+        types = [{**asdict(one), "paused": _pause_object(paused.get(one.type))} for one in stats]
         write_json(
             {
                 "app": found.app,
@@ -62,15 +62,15 @@ def run(args: argparse.Namespace) -> int:
     head = ["TYPE", "READY", "RUNNING", "SCHEDULED", "DEAD", "OLDEST", *(f"Σ {name}" for name in _COUNTED)]
     write_table(head, [_row(one) for one in stats], empty=f"app {found.app!r} has no task types yet")
     if more:
-        tell(target.more_types(more))
-    target.tell_faults(faults)
+        write_message(target.more_types(more))
+    target.report_faults(faults)
     if missing:
-        tell(f"{target.missing(missing)}")
+        write_message(f"{target.missing(missing)}")
     for line in (NO_DAEMON if daemons == 0 else "", _overdue(stats)):
         if line:
-            tell(line)
+            write_message(line)
     for pause in paused.values():
-        remark(said_of(pause))
+        write_note(describe_pause(pause))
     return OK
 
 
@@ -82,18 +82,18 @@ def _overdue(stats: Sequence[TypeStats]) -> str:
     return f"tasks of {worst.type} are overdue by {age(-(worst.next_due_in or 0.0))}"
 
 
-def said_of(pause: Pause) -> str:
-    """email is paused by ada since 2026-01-01T12:00:00Z: the relay is down"""
+def describe_pause(pause: Pause) -> str:
+    """Return, for example, email is paused by ada since 2026-01-01T12:00:00Z: the relay is down."""
     why = f": {pause.reason}" if pause.reason else ""
     return f"{pause.type} is paused by {pause.by} since {moment(pause.since_ms)}{why}"
 
 
-def _asdict(pause: Pause | None) -> dict[str, object] | None:
+def _pause_object(pause: Pause | None) -> dict[str, object] | None:
     return None if pause is None else asdict(pause)
 
 
 def _row(one: TypeStats) -> list[object]:
     counted = [one.counters.get(name, 0) for name in _COUNTED]
-    if one.fault:  # in one shard at least: a part would be taken for all
+    if one.fault:  # in at least one shard: a partial count would be taken for the whole
         return [one.type, *["?"] * 5, *["?" for _ in counted]]
     return [one.type, one.ready, one.running, one.scheduled, one.dead, age(one.oldest_ready_age), *counted]

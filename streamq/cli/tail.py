@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Final, get_args
 
 from streamq.cli import target
-from streamq.cli.output import say, tell, write_json
+from streamq.cli.output import write_json, write_lines, write_message
 from streamq.control.event_tail import Event, EventName
 from streamq.control.formatting import duration, utc
 from streamq.errors import OutcomeUnknown, RedisUnavailable
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     left = None if args.limit is None else whole(args.limit, "--limit", least=1)
     found = target.find(args)
     for event in _events(found):
-        if _wanted(event, args):
+        if _matches(event, args):
             _write(event, as_json=args.json)
             sys.stdout.flush()
             left = left if left is None else left - 1
@@ -59,13 +59,13 @@ def _events(found: target.Target) -> Iterator[Event]:
         try:
             with found.inspector.tail() as events:
                 again = "again" if began else f"to {found.app}"
-                tell(f"listening {again}")
+                write_message(f"listening {again}")
                 began = True
                 yield from events
         except (RedisUnavailable, OutcomeUnknown) as error:
             if not began:
                 raise
-            tell(f"{error}; retrying")
+            write_message(f"{str(error).rstrip('.')}. Retrying")
             _wait(found)
 
 
@@ -80,8 +80,8 @@ def _wait(found: target.Target) -> None:
         return
 
 
-def _wanted(event: Event, args: argparse.Namespace) -> bool:
-    # What was left out may have been of any type.
+def _matches(event: Event, args: argparse.Namespace) -> bool:
+    # The events that were left out may be of any type.
     of_type = not args.type or event.event == "skipped" or event.type in args.type
     return of_type and (not args.event or event.event in args.event)
 
@@ -90,7 +90,7 @@ def _write(event: Event, *, as_json: bool) -> None:
     if as_json:
         write_json(_object(event), one_line=True)
     else:
-        say(_line(event))
+        write_lines(_line(event))
 
 
 def _object(event: Event) -> dict[str, object]:
@@ -108,5 +108,5 @@ def _line(event: Event) -> str:
     clock = at.isoformat(timespec="milliseconds")[11:23] if at else f"{event.at_ms:<12}"
     took = "" if event.seconds is None else duration(event.seconds)
     attempt = f"attempt {event.attempt}" if event.attempt else ""
-    said = f"{event.event:<11}  {event.id:<40}  {attempt:<10}  {took:>7}"
-    return f"{clock}  {said}  {event.worker}"
+    text = f"{event.event:<11}  {event.id:<40}  {attempt:<10}  {took:>7}"
+    return f"{clock}  {text}  {event.worker}"

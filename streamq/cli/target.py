@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamq import environment
-from streamq.cli.output import tell
+from streamq.cli.output import write_message
 from streamq.errors import InvalidTaskId, RedisUnavailable, UnknownTaskType, UsageError
 from streamq.model.task import NAME_PATTERN, TaskId
 from streamq.options.checks import seconds
@@ -178,8 +178,8 @@ def span(args: argparse.Namespace) -> Span:
 def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
     """Connect, and choose the app. Raise UsageError and RedisErrors.
 
-    partly: for a command that shows what it can while a part of a cluster is unreachable. Then a named app
-    need not be known.
+    partly: for a command that shows the reachable part of a cluster. Then the server need not know a named
+    app.
     """
     from streamq.control.inspector import apps
     from streamq.control.unreadable import Damaged
@@ -192,13 +192,15 @@ def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
     except Damaged as error:
         if not named:
             raise Damaged(f"{error}. Name an app with --app") from None
-        tell_faults([str(error)])
+        report_faults([str(error)])
         known = {}
     except RedisUnavailable as error:
         if not partly or transport.address.kind != "cluster":
             raise
         if not named:
-            raise RedisUnavailable(f"{error}; it knows the apps, so name one with --app") from None
+            raise RedisUnavailable(
+                f"{str(error).rstrip('.')}. It has the list of apps: name the app with --app"
+            ) from None
         known = {}
     name = named or _only(known)
     if not NAME_PATTERN.fullmatch(name):
@@ -207,20 +209,20 @@ def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
     return Target(transport, app, known.get(app), url)
 
 
-def tell_faults(faults: Iterable[str]) -> None:
+def report_faults(faults: Iterable[str]) -> None:
     """Write on stderr what could not be read and is missing from the output."""
     for fault in faults:
-        tell(f"{fault} (`streamq audit` shows more)")
+        write_message(f"{fault} (`streamq audit` shows more)")
 
 
 def missing(shards: Sequence[int]) -> str:
-    """Return the remark that these shards are missing from the output."""
+    """Return the note that these shards are missing from the output."""
     which = f"shard {shards[0]} is" if len(shards) == 1 else f"shards {', '.join(map(str, shards))} are"
     return f"{which} missing here: the master is unreachable"
 
 
 def more_types(number: int) -> str:
-    """Return the remark that this many task types are missing from the output."""
+    """Return the note that this many task types are missing from the output."""
     return f"{number:,} more task types are not shown: `streamq stats TYPE…` and `stats --all` show them"
 
 
@@ -229,12 +231,12 @@ def known(found: Target, names: Sequence[str]) -> list[str]:
     return among(found.inspector.types(), found.app, names)
 
 
-def among(there: Sequence[str], app: str, names: Sequence[str]) -> list[str]:
+def among(existing: Sequence[str], app: str, names: Sequence[str]) -> list[str]:
     """Return the same as `known`, for task types that are already read."""
     for name in names:
-        if name not in there:
-            near = difflib.get_close_matches(name, there, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has: {listed(there)}"
+        if name not in existing:
+            near = difflib.get_close_matches(name, existing, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has: {listed(existing)}"
             raise UnknownTaskType(f"app {app!r} has no task type {name[:120]!r}; {hint}")
     return list(dict.fromkeys(names))
 

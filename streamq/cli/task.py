@@ -13,10 +13,10 @@ from typing import Final
 
 from streamq.cli import target
 from streamq.cli.output import (
-    say,
-    say_below,
-    tell,
+    write_indented,
     write_json,
+    write_lines,
+    write_message,
     write_pairs,
     write_table,
 )
@@ -50,7 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def shorthand(args: list[str]) -> list[str]:
-    """`streamq task ID` shows, and `streamq task STATE` lists."""
+    """Complete `streamq task ID` to show, and `streamq task STATE` to list."""
     if args and target.is_task_id(args[0]):
         return ["show", *args]
     return ["list", *args] if not args or args[0] in _LISTED else args
@@ -59,7 +59,7 @@ def shorthand(args: list[str]) -> list[str]:
 def run(args: argparse.Namespace) -> int:
     if args.verb == "list":
         if args.state is None:
-            raise UsageError(f"task list: say which state: {', '.join(_LISTED)}")
+            raise UsageError(f"task list: the state is missing: use {', '.join(_LISTED)}")
         args.type = target.one_type(args)
     found = target.find(args)
     return _show(found, args) if args.verb == "show" else _list(found, args)
@@ -81,7 +81,7 @@ def _list(found: target.Target, args: argparse.Namespace) -> int:
         if not cursor:
             break
     now_ms = inspector.now_ms()
-    target.tell_faults(inspector.faults)
+    target.report_faults(inspector.faults)
     if args.json:
         write_json({"app": found.app, "state": args.state, "tasks": [_row_object(row) for row in rows]})
         return OK
@@ -99,7 +99,7 @@ def _row(row: TaskRow, now_ms: int) -> list[object]:
 
 
 def _row_object(row: TaskRow) -> dict[str, object]:
-    """`payload` and `result` are text: the first 600 bytes of `payload_size`."""
+    """Return a task for JSON. `payload` and `result` are text: the first 600 bytes of `payload_size`."""
     return {
         "id": row.id, "type": row.type, "state": row.state, "priority": row.priority, "at_ms": row.at_ms,
         "attempts_failed": row.attempts_failed, "lost": row.lost, "worker": row.worker or None,
@@ -116,13 +116,13 @@ def _show(found: target.Target, args: argparse.Namespace) -> int:
     elif info.state != "unknown":
         write_task(info)
     if info.state == "unknown":
-        tell(f"there is no task {args.id}, or it ended longer ago than its retention")
+        write_message(f"unknown task {args.id}: it never existed, or its retention is over")
         return NOT_FOUND
     return OK
 
 
 def as_object(info: TaskInfo) -> dict[str, object]:
-    """A task as JSON shows it."""
+    """Return a task for JSON."""
     return {
         "id": info.id, "type": info.type, "state": info.state, "payload": info.payload,
         "attempts_failed": info.attempts_failed, "lost": info.lost, "failures": info.failures,
@@ -132,12 +132,12 @@ def as_object(info: TaskInfo) -> dict[str, object]:
 
 
 def _result(info: TaskInfo) -> bytes | None:
-    # A result that is None is stored as nothing at all.
+    # A result of None is stored as an empty string.
     return (info.result or b"null") if info.result is not None else None
 
 
 def write_task(info: TaskInfo) -> None:
-    """A task for people."""
+    """Write a task for people."""
     pairs: list[tuple[str, object]] = [("id", info.id), ("type", info.type), ("state", info.state)]
     pairs += [_detail(name, value, info.lost) for name, value in info.detail.items() if name != "entry"]
     if info.payload is not None:
@@ -149,14 +149,14 @@ def write_task(info: TaskInfo) -> None:
     if info.result is not None:
         pairs.append(("result", shown(_result(info))))
     elif info.state == "completed":
-        pairs.append(("result", "was not kept"))
+        pairs.append(("result", "not kept"))
     write_pairs(pairs)
     for failure in info.failures:
         _write_failure(failure)
     if info.failures:
-        say("")
+        write_lines("")
     if info.success:
-        say("", _success(info.success))
+        write_lines("", _success(info.success))
 
 
 def _success(one: Success) -> str:
@@ -175,12 +175,12 @@ def _write_failure(failure: dict[str, object]) -> None:
     wait_ms, run_ms = failure.get("wait_ms"), failure.get("run_ms")
     if isinstance(wait_ms, int) and isinstance(run_ms, int):
         head += f", {_spent(wait_ms, run_ms)}"
-    say("", f"{head}: {failure.get('error')}: {failure.get('message')}")
-    say_below(str(failure.get("traceback")))
+    write_lines("", f"{head}: {failure.get('error')}: {failure.get('message')}")
+    write_indented(str(failure.get("traceback")))
 
 
 def _detail(name: str, value: str, lost: int) -> tuple[str, object]:
-    """A detail as people say it."""
+    """Return the name and value of a detail for people."""
     if name == "stream" and value == SUSPECT and not lost:
         return "priority", "before all others: it was handed back"
     if name == "stream":

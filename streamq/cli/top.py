@@ -15,7 +15,7 @@ from typing import Final
 
 from streamq.cli import target
 from streamq.cli.layout import Block, Line, Table, plain
-from streamq.cli.output import draws, remark, say, write_json
+from streamq.cli.output import draws, write_json, write_lines, write_note
 from streamq.cli.overview import Overview, Watch
 from streamq.control.formatting import age, duration, moment, rate, size
 from streamq.control.heartbeats import WorkerInfo
@@ -49,9 +49,9 @@ def run(args: argparse.Namespace) -> int:
     elif draws(sys.stdout) and not args.once:
         _live(watch, interval)
     else:
-        say(*plain(page(watch.read())))
+        write_lines(*plain(page(watch.read())))
         if sys.stdout.isatty() and not args.once:
-            remark("printed once: the live view needs rich. pip install 'streamq[cli]'")
+            write_note("printed once: the live view needs rich. pip install 'streamq[cli]'")
     return OK
 
 
@@ -79,7 +79,7 @@ def _live(watch: Watch, interval: float) -> None:
 def page(seen: Overview, rows: int = _EVERYTHING) -> list[Block]:
     """Return the page; types are left out until it fits in this many rows."""
     above, below = [*_head(seen), *_warnings(seen)], [*_workers(seen), *_daemons(seen)]
-    room = rows - sum(block.height for block in (*above, *below)) - 2
+    room = rows - len(plain([*above, *below])) - 2
     return [*above, Line(""), *_types(seen, max(3, room)), Line(""), *below]
 
 

@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
 
         write_json(found)
     else:
-        from streamq.cli.output import say
+        from streamq.cli.output import write_lines
 
-        say(f"streamq {found['streamq']} (redis-py {found['redis']}, Python {found['python']})")
+        write_lines(f"streamq {found['streamq']} (redis-py {found['redis']}, Python {found['python']})")
     return OK

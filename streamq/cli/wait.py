@@ -10,7 +10,7 @@ import argparse
 
 from streamq.app.app import StreamQ
 from streamq.cli import target
-from streamq.cli.output import tell, write_json
+from streamq.cli.output import write_json, write_message
 from streamq.exit_codes import FAILED, OK
 from streamq.options.checks import seconds
 
@@ -42,5 +42,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         write_json({"app": found.app, "idle": idle})
     elif not idle:
-        tell(f"app {found.app!r} is not idle: `streamq stats` shows the remaining work")
+        write_message(f"app {found.app!r} is not idle: `streamq stats` shows the remaining work")
     return OK if idle else FAILED

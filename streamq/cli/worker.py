@@ -10,7 +10,7 @@ import argparse
 
 from streamq import environment
 from streamq.cli import listen, target
-from streamq.cli.output import tell
+from streamq.cli.output import write_message
 from streamq.errors import CannotListen, StreamQError
 from streamq.exit_codes import CONFIG
 from streamq.options.checks import seconds, whole
@@ -71,9 +71,9 @@ def run(args: argparse.Namespace) -> int:
         )  # fmt: skip
         return group.run()
     except CannotListen:
-        raise  # is no fault of the app
+        raise  # not a fault of the app
     except StreamQError as error:
-        tell(f"{error}")
+        write_message(f"{error}")
         return CONFIG
 
 

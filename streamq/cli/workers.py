@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     found = target.find(args)
     inspector = found.inspector
     workers = inspector.workers()
-    target.tell_faults(inspector.faults)
+    target.report_faults(inspector.faults)
     if args.json:
         write_json({"app": found.app, "workers": [asdict(one) for one in workers]})
         return OK

@@ -1,9 +1,9 @@
 """The dashboard: web pages and JSON over the inspector and the admin, as an ASGI application.
 
-`dashboard(app)` is served by itself (`streamq dashboard`) or mounted in an application of yours
+`dashboard(app)` is served on its own (`streamq dashboard`) or mounted in another application
 (`fastapi_app.mount("/queues", dashboard(app, auth=...))`); it needs no lifespan. Needs
-`pip install 'streamq[dashboard]'`. Every list is bounded, nothing of a payload is rendered as HTML,
-and everything that writes goes through `admin`, in the name of who asked.
+`pip install 'streamq[dashboard]'`. Every list is bounded, no part of a payload is rendered as HTML,
+and every write goes through `admin` under the principal's name.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from streamq.dashboard.auth import Anyone, Basic, Bearer, Header, LoginLink, Principal, Role
+from streamq.dashboard.auth import Anyone, Auth, Basic, Bearer, Header, LoginLink, Principal, Role
 from streamq.errors import StreamQError, UsageError
 
 if TYPE_CHECKING:
-    from streamq.dashboard.context import Auth, Queue
+    from streamq.dashboard.context import Queue
 
 __all__ = ["Anyone", "Basic", "Bearer", "Header", "LoginLink", "Principal", "Role", "dashboard"]
 
@@ -32,22 +32,22 @@ def dashboard(
     secure_cookies: bool = False,
     proxies: Sequence[str] = (),
 ) -> Callable[..., Any]:
-    """The dashboard of an app as an ASGI application.
+    """Return the dashboard of an app as an ASGI application.
 
-    auth: who may come in, and as what; see Basic, Bearer, Header, or a callable (sync or async) that
-        takes the request and returns a Principal or None. Without it there is a login by link: the program
-        prints one on its standard error that lets one browser in (LoginLink). Of an application that runs in
-        several processes each has a link and sessions of its own, so give such a one `auth`.
-    read_only: nobody may do more than look.
-    redact: names of payload fields that are not shown, with wildcards ("*token*"), at any depth; their values
-        are masked in the messages and tracebacks of errors too. What the code makes of a value (a hash, say)
-        cannot be recognised.
-    hide_payloads: show no payload, no result, no message and no traceback at all: of an error only its type
-        and place.
-    hosts: the names that it may be asked for by, without ports (guards against DNS rebinding); "*" is any.
-        None is any name if each way in asks for a password or token (Basic, Bearer), else localhost only.
-    secure_cookies: True if browsers reach it over TLS although it is served without, behind a proxy.
-    proxies: addresses or networks of proxies whose X-Forwarded-For tells who guesses passwords.
+    auth: how users log in, and their roles: Basic, Bearer, Header, or a callable (sync or async) that takes
+        the request and returns a Principal or None. Without it, login is by link: the program prints a link
+        on standard error that logs in one browser (LoginLink). If an application runs in several processes,
+        each has its own link and sessions, so pass `auth` there.
+    read_only: allow no actions, whatever the role.
+    redact: names of payload fields to hide, with wildcards ("*token*"), at any depth; their values are also
+        masked in the messages and tracebacks of errors. A value derived from one (a hash, for example) cannot
+        be recognised.
+    hide_payloads: show no payload, no result, no message and no traceback: of an error only its type and
+        place.
+    hosts: accepted host names, without ports (protects against DNS rebinding); "*" accepts any. None accepts
+        any name if every entry requires a password or token (Basic, Bearer), otherwise localhost only.
+    secure_cookies: True if browsers use TLS to reach it through a proxy.
+    proxies: addresses or networks of proxies whose X-Forwarded-For names the client, for the login throttle.
     """
     try:
         from streamq.dashboard.site import build  # noqa: PLC0415 - needs an extra
@@ -69,7 +69,7 @@ def dashboard(
 def waiting(
     find: Callable[[], Queue], why: StreamQError, *, name: str, **options: Any
 ) -> Callable[..., object]:
-    """As `dashboard`, of a queue that is yet to come: `find` raises StreamQErrors until it is there."""
+    """Return the dashboard of a queue that does not exist yet: `find` raises StreamQErrors until it does."""
     try:
         from streamq.dashboard.waiting import build  # noqa: PLC0415 - needs an extra
     except ImportError as error:

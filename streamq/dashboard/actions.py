@@ -1,15 +1,14 @@
-"""The forms that write: each checks who asks, asks back before it destroys, and goes through the admin.
+"""Forms that write: each checks the role, asks for confirmation if it deletes, and goes through the admin.
 
-Owns the way from a form to an action and back to a page. What concerns many dead letters is done in
-slices of a second or two: the page in between tells how far it is and goes on, and whoever leaves it has
-lost nothing.
+Owns the way from a form to an action and back to a page. Actions on many dead letters are done in slices of a
+second or two: the page in between shows the progress and continues, and leaving it loses nothing.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
@@ -21,18 +20,18 @@ from starlette.routing import Route
 from streamq.control.action_log import new_action
 from streamq.control.admin import Admin
 from streamq.dashboard.auth import Principal
-from streamq.dashboard.commands import act, allowed
+from streamq.dashboard.commands import authorized, perform
 from streamq.dashboard.context import Site
-from streamq.dashboard.forms import asked, number, one_target, posted, selection
-from streamq.dashboard.render import SAID, moment
-from streamq.dashboard.security import good_token
+from streamq.dashboard.forms import check_target, number, read_confirmation, read_form, selection
+from streamq.dashboard.render import NOTICE, moment
+from streamq.dashboard.security import is_form_token
 
 SLICE: Final = 1.5
-"""Seconds of work on many letters between two pages."""
+"""Seconds of work on many dead letters between two pages."""
 
 
 class Actions:
-    """The actions of a site."""
+    """Routes of the actions of a site."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -44,14 +43,15 @@ class Actions:
         ]
 
     def confirm(self, request: Request) -> Response:
-        """Ask back: what will be done, to how many."""
-        action = allowed(request, request.path_params["action"])
-        given = asked(request)
-        one_target(action, given)
-        values: dict[str, Any] = {"given": given, "number": self._number(action, given)}
-        values["question"] = _question(action, given)
-        values["back"] = request.scope.get("root_path", "") + _ours(given["back"]) if "back" in given else ""
-        return self._site.render.page(request, "confirm.html", action=action, **values)
+        """Show what will be done to how many, and ask for confirmation."""
+        action = authorized(request, request.path_params["action"])
+        given = read_confirmation(request)
+        check_target(action, given)
+        back = request.scope.get("root_path", "") + _local_path(given["back"]) if "back" in given else ""
+        return self._site.render.page(
+            request, "confirm.html", action=action, given=given, number=self._number(action, given),
+            question=_question(action, given), back=back,
+        )  # fmt: skip
 
     def _number(self, action: str, given: dict[str, str]) -> int | None:
         if action in ("requeue", "purge") and "type" in given:
@@ -59,14 +59,12 @@ class Actions:
         return len(given["ids"].split()) if "ids" in given else 1 if "id" in given else None
 
     async def do(self, request: Request) -> Response:
-        """Carry out what a form asks for."""
-        action = allowed(request, request.path_params["action"])
-        form = await posted(request)
-        if not good_token(request, form.pop("token", "")):
-            raise HTTPException(
-                403, "The form was too old, or not ours: go back, load the page anew and try again."
-            )
-        one_target(action, form)
+        """Perform the action of a form."""
+        action = authorized(request, request.path_params["action"])
+        form = await read_form(request)
+        if not is_form_token(request, form.pop("token", "")):
+            raise HTTPException(403, "The form has expired. Go back, reload the page and try again.")
+        check_target(action, form)
         principal: Principal = request.scope["principal"]
         return await run_in_threadpool(
             self._do, request, action, form, self._site.queue.admin.acting_for(principal.name)
@@ -75,44 +73,45 @@ class Actions:
     def _do(self, request: Request, action: str, form: dict[str, str], admin: Admin) -> Response:
         if action in ("requeue", "purge") and "type" in form:
             return self._many(request, action, form, admin)
-        said, back = act(action, form, admin)
-        return self._back(request, form.get("back") or back, said)
+        notice, back = perform(action, form, admin)
+        return self._back(request, form.get("back") or back, notice)
 
     def _many(self, request: Request, action: str, form: dict[str, str], admin: Admin) -> Response:
         inspector = self._site.queue.inspector
         form["until"] = form.get("until") or str(inspector.now_ms())
         form.setdefault("action", new_action())
         chosen = selection(form)
-        selected = admin.requeue_in_steps if action == "requeue" else admin.purge_in_steps
-        steps = selected(chosen, action=form["action"])
-        worked = _work(steps)
-        done = number(form.get("done", "0")) + worked
+        in_steps = admin.requeue_in_steps if action == "requeue" else admin.purge_in_steps
+        moved = _work(in_steps(chosen, action=form["action"]))
+        done = number(form.get("done", "0")) + moved
         left = inspector.count_dead(chosen)
         past = "requeued" if action == "requeue" else "purged"
-        if not left or not worked:
-            stay = f" {left:,} stay: they have no payload, so they cannot run." if left else ""
-            return self._back(request, "/dead", f"{done:,} dead letters {past}.{stay}")
+        if not left or not moved:
+            skipped = f" {left:,} were skipped: they have no payload, so they cannot run." if left else ""
+            return self._back(request, "/dead", f"{done:,} dead letters {past}.{skipped}")
         given = {**form, "done": str(done)}
         return self._site.render.page(
             request, "progress.html", action=action, given=given, done=done, left=left, past=past
         )
 
-    def _back(self, request: Request, path: str, said: str) -> Response:
-        """To a page of ours, which says what was done. The words travel in a cookie: in the address
-        anybody could put words into our mouth."""
+    def _back(self, request: Request, path: str, notice: str) -> Response:
+        """Redirect to a page of the site that shows a notice. The notice travels in a cookie: in the URL,
+        other sites could forge it."""
         root = request.scope.get("root_path", "")
-        response = RedirectResponse(root + _ours(path), 303)
-        response.set_cookie(SAID, quote(said), max_age=30, path=root or "/", httponly=True, samesite="strict")
+        response = RedirectResponse(root + _local_path(path), 303)
+        response.set_cookie(
+            NOTICE, quote(notice), max_age=30, path=root or "/", httponly=True, samesite="strict"
+        )
         return response
 
 
-def _ours(path: str) -> str:
-    """A path that a form names, where it is one of this site."""
+def _local_path(path: str) -> str:
+    """Return the path that a form names if it is on this site, otherwise the front page."""
     return quote(path if path.startswith("/") and path[1:2] not in ("/", "\\") else "/", safe="/?=&%:+")
 
 
 def _work(steps: Iterator[int]) -> int:
-    """Take steps until the time is up."""
+    """Take steps until the time is up; return how many dead letters were moved."""
     until, done = time.monotonic() + SLICE, 0
     for step in steps:
         done += step
@@ -125,21 +124,21 @@ def _question(action: str, given: dict[str, str]) -> str:
     what = given.get("id") or given.get("worker") or given.get("type", "")
     texts = {
         "cancel": f"Cancel task {what}?",
-        "drain": f"Drain worker {what}? It takes no more tasks, finishes those in hand and ends.",
-        "pause": f"Pause task type {what}? Workers leave it alone until it is resumed; "
-        "enqueue goes on accepting.",
-        "forget": f"Forget task type {what}? Its name, policy, counters and history go for good.",
+        "drain": f"Drain worker {what}? It fetches no more tasks, finishes those that run and ends.",
+        "pause": f"Pause task type {what}? Workers do not run it until it is resumed; "
+        "enqueue still accepts tasks.",
+        "forget": f"Forget task type {what}? Its name, policy, counters and history are deleted.",
     }
     verb = action.replace("-", " ").capitalize()
     if "ids" in given:
         return f"{verb} these dead letters?"
     if "id" in given:
         return texts.get(action, f"{verb} dead letter {what}?")
-    return texts.get(action, f"{verb} all dead letters of {what}{_narrowed(given)}?")
+    return texts.get(action, f"{verb} all dead letters of {what}{_filters(given)}?")
 
 
-def _narrowed(given: dict[str, str]) -> str:
-    """What of a type is meant, in words."""
+def _filters(given: dict[str, str]) -> str:
+    """Return the filters of a selection, in words."""
     parts = [
         f" of group {given['fingerprint']}" if given.get("fingerprint") else "",
         f" whose error contains {given['error']!r}" if given.get("error") else "",

@@ -1,7 +1,7 @@
 """The JSON API: what the pages show and do, for programs.
 
-Owns the paths below /api and their parameters. The shapes are in `objects`; an error is an object with
-`error` and `detail`.
+Owns the paths below /api and their parameters. The shapes are in `views`; an error is an object with `error`
+and `detail`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from streamq.dashboard import views
-from streamq.dashboard.commands import act, allowed
+from streamq.dashboard.commands import authorized, perform
 from streamq.dashboard.context import Site
-from streamq.dashboard.forms import MOST_BYTES, media_type, one_target, selection
-from streamq.dashboard.queries import PAGE, dead_groups, listed, task_filter
+from streamq.dashboard.forms import MOST_BYTES, check_target, media_type, selection
+from streamq.dashboard.queries import PAGE, dead_groups, parse_state, task_filter
 from streamq.errors import UnknownTaskType
 
 
@@ -35,7 +35,7 @@ def _other(value: object) -> object:
 
 
 class Api:
-    """The API of a site."""
+    """Routes of the API of a site."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -67,16 +67,18 @@ class Api:
 
     def tasks(self, request: Request) -> Response:
         query = request.query_params
-        _known(query, {"state", "type", "error", "id", "older", "newer", "fingerprint", "limit", "cursor"})
+        _check_parameters(
+            query, {"state", "type", "error", "id", "older", "newer", "fingerprint", "limit", "cursor"}
+        )
         limit = query.get("limit", str(PAGE))
         if not limit.isascii() or not limit.isdigit() or len(limit) > 4:
-            raise HTTPException(400, "limit is a number from 1 to 200.")
+            raise HTTPException(400, "limit must be a number from 1 to 200.")
         page = self._site.queue.inspector.tasks(
-            listed(query.get("state", "ready")),
+            parse_state(query.get("state", "ready")),
             query.get("type") or None,
             cursor=query.get("cursor", ""),
             limit=int(limit),
-            wanted=views.private(task_filter(query), self._site.redaction),
+            wanted=views.visible_filter(task_filter(query), self._site.redaction),
         )
         return _json(views.page(page, self._site.redaction))
 
@@ -85,7 +87,7 @@ class Api:
         return _json(views.task(info, self._site.redaction), 404 if info.state == "unknown" else 200)
 
     def dead(self, request: Request) -> Response:
-        _known(request.query_params, {"type", "error", "older", "newer"})
+        _check_parameters(request.query_params, {"type", "error", "older", "newer"})
         found, _ = dead_groups(self._site.queue.inspector, request.query_params)
         return _json(views.groups(found, self._site.redaction))
 
@@ -93,7 +95,7 @@ class Api:
         del request
         inspector = self._site.queue.inspector
         found = {"workers": inspector.workers(), "daemons": inspector.daemons()}
-        return _json({name: [views.worker(one) for one in listed] for name, listed in found.items()})
+        return _json({name: [asdict(one) for one in processes] for name, processes in found.items()})
 
     def actions(self, request: Request) -> Response:
         del request
@@ -106,45 +108,46 @@ class Api:
     def doctor(self, request: Request) -> Response:
         del request
         address = self._site.queue.inspector.transport.address
-        return _json(views.diagnosis(self._site.checkup.look(), address))
+        return _json(views.diagnosis(self._site.doctor.findings(), address))
 
     async def do(self, request: Request) -> Response:
-        """Carry out an action: a JSON object with `id`, `ids`, `type` or `worker`, and what goes with it."""
-        action = allowed(request, request.path_params["action"])
+        """Perform an action: a JSON object with `id`, `ids`, `type` or `worker`, and the action's other
+        fields."""
+        action = authorized(request, request.path_params["action"])
         given = await _body(request)
-        one_target(action, given)
+        check_target(action, given)
         admin = self._site.queue.admin.acting_for(request.scope["principal"].name)
         if action in ("requeue", "purge") and "type" in given:
             chosen = selection(given)
             work = admin.requeue_selected if action == "requeue" else admin.purge_selected
             return _json({"done": await run_in_threadpool(work, chosen)})
-        said, _ = await run_in_threadpool(act, action, given, admin)
-        return _json({"said": said})
+        notice, _ = await run_in_threadpool(perform, action, given, admin)
+        return _json({"message": notice})
 
 
-def _known(query: Iterable[str], names: set[str]) -> None:
-    """A program that mistypes a filter must not be told of everything."""
+def _check_parameters(query: Iterable[str], names: set[str]) -> None:
+    """Raise HTTPException for an unknown parameter: with a mistyped filter the result would be everything."""
     if unknown := sorted(set(query) - names):
-        raise HTTPException(400, f"There is no {unknown[0][:40]!r}: known are {', '.join(sorted(names))}.")
+        raise HTTPException(400, f"Unknown parameter {unknown[0][:40]!r}: use {', '.join(sorted(names))}.")
 
 
 async def _body(request: Request) -> dict[str, str]:
     if media_type(request) != "application/json":
-        raise HTTPException(415, "The body is application/json.")
+        raise HTTPException(415, "The content type must be application/json.")
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > MOST_BYTES:
-            raise HTTPException(413, f"A body has at most {MOST_BYTES:,} bytes.")
+            raise HTTPException(413, f"The body is larger than {MOST_BYTES:,} bytes.")
     try:
         given = orjson.loads(body)
     except ValueError as error:
         raise HTTPException(400, f"The body is not JSON: {error}") from None
     if not isinstance(given, dict):
-        raise HTTPException(400, "The body is an object.")
+        raise HTTPException(400, "The body must be a JSON object.")
     ids = given.get("ids")
     if isinstance(ids, list) and all(isinstance(one, str) for one in ids):
         given["ids"] = " ".join(ids)
     if not all(isinstance(value, str | int) for value in given.values()):
-        raise HTTPException(400, "The body is an object of texts and numbers, and of ids as a list.")
+        raise HTTPException(400, "The values must be texts or numbers, and `ids` a list of texts.")
     return {name: str(value) for name, value in given.items()}

@@ -1,8 +1,8 @@
-"""Who may come in, and what they may do.
+"""Authentication and roles.
 
-Owns principals, roles and the built-in ways to tell who a request comes from. Each is a callable that takes
-the request and returns a Principal, or None if it does not know them. Nobody is trusted for where a request
-comes from or for what it lacks: each way but `Anyone` asks for a secret. Secrets are compared in constant
+Owns principals, roles and the built-in ways to authenticate a request. Each is a callable that takes the
+request and returns a Principal, or None if it does not recognise the credentials. No request is trusted for
+its origin or for what it lacks: every way but `Anyone` requires a secret. Secrets are compared in constant
 time.
 """
 
@@ -16,17 +16,17 @@ import ipaddress
 import os
 import secrets
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Protocol, get_args
+from typing import Any, Final, Literal, Protocol, get_args
 
 from streamq.errors import UsageError
 
 Role = Literal["viewer", "operator", "admin"]
 _KINDS: Final = ("basic", "bearer", "header", "call", "none")
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
-MAY: Final[dict[str, Role]] = {
+REQUIRED_ROLE: Final[dict[str, Role]] = {
     "pause": "operator",
     "resume": "operator",
     "cancel": "operator",
@@ -37,13 +37,13 @@ MAY: Final[dict[str, Role]] = {
     "forget": "admin",
     "resubmit": "admin",
 }
-"""The least role that may do each action."""
+"""The least role for each action."""
 UNIX: Final = "unix"
-"""The address of a peer that came over a unix socket."""
+"""The address of a peer on a unix socket."""
 
 
 class Request(Protocol):
-    """What is looked at of a request."""
+    """The part of a request that authentication reads."""
 
     @property
     def headers(self) -> Mapping[str, str]: ...
@@ -53,18 +53,18 @@ class Request(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Somebody who came in: the name that the log of actions shows, and the role."""
+    """An authenticated user: the name that the action log shows, and the role."""
 
     name: str
     role: Role = "viewer"
 
     def may(self, action: str) -> bool:
-        return ROLES.index(self.role) >= ROLES.index(MAY[action])
+        return ROLES.index(self.role) >= ROLES.index(REQUIRED_ROLE[action])
 
 
 @dataclass(frozen=True, slots=True)
 class Basic:
-    """A name and a password, as browsers ask for them. Over anything but loopback this wants TLS."""
+    """User name and password, as browsers prompt for them. Use TLS unless it is on loopback."""
 
     user: str
     password: str
@@ -76,9 +76,9 @@ class Basic:
             name, _, password = base64.b64decode(given, validate=True).decode().partition(":")
         except (ValueError, binascii.Error):
             return None
-        # Both are compared whatever the first says, so that the time tells nothing.
-        good = [_same(name, self.user), _same(password, self.password)]
-        return Principal(self.user, self.role) if all(good) else None
+        # Both are always compared, so that the time reveals nothing.
+        equal = [_same(name, self.user), _same(password, self.password)]
+        return Principal(self.user, self.role) if all(equal) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +97,10 @@ class Bearer:
 class Header:
     """The user name that an authenticating proxy puts into a header (oauth2-proxy, an identity-aware proxy).
 
-    proxies: the addresses or networks of the proxies that may say it, such as "10.0.0.7" or "10.1.0.0/16", or
-        "unix" for a proxy that connects over a unix socket. A header from any other peer is ignored. Every
-        program on a host that is listed can claim any name, so the proxy must also strip the header from what
-        comes in.
-    roles: gives some names another role than `role`.
+    proxies: the addresses or networks of trusted proxies, such as "10.0.0.7" or "10.1.0.0/16", or "unix" for
+        a proxy that connects over a unix socket. The header is ignored from any other peer. Every program on
+        such a host can claim any name, and the proxy must remove the header from incoming requests.
+    roles: the roles of some names, instead of `role`.
     """
 
     header: str
@@ -112,8 +111,8 @@ class Header:
     def __post_init__(self) -> None:
         if isinstance(self.proxies, str) or not self.proxies:
             raise UsageError(
-                f"Header({self.header!r}) would be believed from every peer: name the proxies that may say "
-                'it, as proxies=["10.0.0.7"] (on the command line --proxy 10.0.0.7)'
+                f"Header({self.header!r}) would be trusted from every peer: name the trusted proxies, as "
+                'proxies=["10.0.0.7"] (on the command line --proxy 10.0.0.7)'
             )
         for one in self.proxies:
             network(one)
@@ -126,10 +125,10 @@ class Header:
 
 
 class LoginLink:
-    """A link that lets one browser in, once: the login of a dashboard that was given no other.
+    """A link that logs in one browser, once: the login of a dashboard without `auth`.
 
-    The token in it is used up by the first browser that opens it, which gets a session; then there is a new
-    one. `announce` is called with each new token and tells it to whoever sees the program's terminal.
+    The first browser that opens it gets a session and uses up its token; then there is a new one. `announce`
+    is called with each new token and prints it on the program's terminal.
     """
 
     def __init__(self, announce: Callable[[str], None] | None = None, role: Role = "admin") -> None:
@@ -139,12 +138,12 @@ class LoginLink:
         self.link_token: str = secrets.token_urlsafe(32)
 
     def __call__(self, request: Request) -> Principal | None:
-        """Return None: a request does not come in by the link but by the session that it opens."""
+        """Return None: requests are authenticated by the session that the link opens, not by the link."""
         del request
         return None
 
     def redeem(self, given: str) -> Principal | None:
-        """Return who comes in by this token, and replace it; None if it is not, or no longer, the one."""
+        """Return the principal for this token, and replace the token; None if it is wrong or used up."""
         with self._lock:
             if not _same(given, self.link_token):
                 return None
@@ -156,7 +155,7 @@ class LoginLink:
 
 @dataclass(frozen=True, slots=True)
 class Anyone:
-    """Lets every request in: for a mounted dashboard whose host application has checked already."""
+    """Accept every request: for a mounted dashboard whose host application authenticates."""
 
     role: Role = "viewer"
     name: str = "anyone"
@@ -164,6 +163,10 @@ class Anyone:
     def __call__(self, request: Request) -> Principal | None:
         del request
         return Principal(self.name, self.role)
+
+
+Auth = Callable[[Any], Principal | Awaitable[Principal | None] | None]
+"""An entry: an instance of these classes or another callable that takes the request."""
 
 
 def _credentials(request: Request, scheme: str) -> str:
@@ -176,7 +179,7 @@ def _same(given: str, right: str) -> bool:
 
 
 def peer(request: Request) -> str:
-    """Return the address that a request came from, without its port: an IP address, or "unix"."""
+    """Return the address of a request's peer, without its port: an IP address, or "unix"."""
     host = getattr(request.client, "host", None) or UNIX
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
@@ -186,37 +189,37 @@ def peer(request: Request) -> str:
 
 
 def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    """Return an address or network that a proxy may come from; None for "unix". Raises UsageError."""
+    """Parse the address or network of a proxy; return None for "unix". Raise UsageError."""
     if text == UNIX:
         return None
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError as error:
         raise UsageError(
-            f"{text!r} is no address of a proxy: {error}. Give an address, a network such as 10.0.0.0/8, or "
+            f"invalid proxy address {text!r}: {error}. Use an address, a network such as 10.0.0.0/8, or "
             '"unix"'
         ) from None
 
 
 def comes_from(request: Request, proxies: Sequence[str]) -> bool:
     """Return whether the request's peer is one of these proxies."""
-    told = peer(request)
+    address = peer(request)
     for one in proxies:
         known = network(one)
         if known is None:
-            if told == UNIX:
+            if address == UNIX:
                 return True
             continue
         try:
-            if ipaddress.ip_address(told) in known:
+            if ipaddress.ip_address(address) in known:
                 return True
         except ValueError:
             continue
     return False
 
 
-def parse(text: str, proxies: Sequence[str] = ()) -> Callable[..., object]:
-    """Return an entry from its text. Raises UsageError, which names the forms and repeats no secret.
+def parse(text: str, proxies: Sequence[str] = ()) -> Auth:
+    """Return an entry from its text. Raise UsageError, which names the forms and repeats no secret.
 
     `basic:USER:PASSWORD[:ROLE]`, `bearer:TOKEN[:ROLE]`, `header:NAME[:ROLE]`, `call:MODULE:NAME`, `none`; a
     password or token may be `@FILE`, or `$NAME` for an environment variable. `proxies` are those of a header.
@@ -232,7 +235,7 @@ def parse(text: str, proxies: Sequence[str] = ()) -> Callable[..., object]:
             case "header", [name, *role] if name and len(role) <= 1:
                 return Header(name, _role(role, "viewer"), proxies=proxies)
             case "call", [module, name]:
-                found: Callable[..., object] = getattr(importlib.import_module(module), name)
+                found: Auth = getattr(importlib.import_module(module), name)
                 return found
             case "none", [""] if text == "none":
                 return Anyone("admin")
@@ -240,16 +243,16 @@ def parse(text: str, proxies: Sequence[str] = ()) -> Callable[..., object]:
                 pass
     except (ImportError, AttributeError, OSError, ValueError) as error:
         raise UsageError(f"--auth {kind}:…: {_without_secret(error)}") from None
-    # What was typed may be a password that lacks its kind: only a known kind is repeated.
+    # The text may be a password without its kind: only a known kind is repeated.
     named = f"{kind}:…" if kind in _KINDS else "…"
     raise UsageError(
-        f"--auth {named} is not understood: give basic:USER:PASSWORD[:ROLE], bearer:TOKEN[:ROLE], "
-        f"header:NAME[:ROLE], call:MODULE:NAME or none, with a role of {', '.join(ROLES)}"
+        f"--auth {named} is invalid: use basic:USER:PASSWORD[:ROLE], bearer:TOKEN[:ROLE], "
+        f"header:NAME[:ROLE], call:MODULE:NAME or none, with one of the roles {', '.join(ROLES)}"
     )
 
 
 def _without_secret(error: Exception) -> str:
-    """Return the reason without the text that was given: a password beside "@" would be part of it."""
+    """Return the reason without the given text: it may contain a password that was meant to follow "@"."""
     if isinstance(error, OSError):
         return f"the file cannot be read ({error.strerror or type(error).__name__})"
     if isinstance(error, ValueError):
@@ -263,10 +266,10 @@ def _role(given: list[str], default: Role) -> Role:
     for role in ROLES:
         if given[0] == role:
             return role
-    # What stands there may be the rest of a password with a colon in it, so it is not repeated.
+    # The text may be the rest of a password with a colon in it, so it is not repeated.
     raise UsageError(
-        f"--auth: what follows the last colon is no role: there are {', '.join(ROLES)}. "
-        "A password with a colon in it goes into a file: @FILE"
+        f"--auth: unknown role after the last colon: use {', '.join(ROLES)}. "
+        "Put a password with a colon into a file: @FILE"
     )
 
 
@@ -279,5 +282,5 @@ def _secret(text: str) -> str:
         if not secret:
             raise UsageError(f"--auth: the environment variable {text[1:]} is not set")
     if len(secret) < 8:
-        raise UsageError("--auth: a password or token has at least 8 characters")
+        raise UsageError("--auth: the password or token is too short: use at least 8 characters")
     return secret

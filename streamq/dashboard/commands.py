@@ -1,7 +1,7 @@
-"""One action through the admin, and what to say about it.
+"""Perform one action through the admin.
 
-Owns the way from an action's name and fields to a method of the admin and back to words, for forms and for
-the API. Checks who asks; reads no request body and builds no page.
+Owns the way from an action's name and fields to a method of the admin and back to a notice, for forms and for
+the API, and the check of the role. Must not read request bodies or build pages.
 """
 
 from __future__ import annotations
@@ -12,58 +12,58 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from streamq.control.admin import Admin
-from streamq.dashboard.auth import MAY, Principal
-from streamq.dashboard.forms import MOST_IDS, need
+from streamq.dashboard.auth import REQUIRED_ROLE, Principal
+from streamq.dashboard.forms import MOST_IDS, required
 
 _YES: Final = {"yes": True, "true": True, "": False, "no": False, "false": False}
 
 
-def allowed(request: Request, action: str) -> str:
-    """The action, where there is one of that name and whoever asks may do it."""
-    if action not in MAY:
-        raise HTTPException(404, "There is no such action.")
+def authorized(request: Request, action: str) -> str:
+    """Return the action if it exists and the principal may perform it. Raise HTTPException."""
+    if action not in REQUIRED_ROLE:
+        raise HTTPException(404, f"Unknown action {action[:40]!r}: use {', '.join(REQUIRED_ROLE)}.")
     principal: Principal = request.scope["principal"]
     if not principal.may(action):
-        raise HTTPException(403, f"{principal.name} is {principal.role}; this takes the role {MAY[action]}.")
+        raise HTTPException(
+            403, f"{principal.name} has the role {principal.role}: {action} needs {REQUIRED_ROLE[action]}."
+        )
     return action
 
 
-def act(action: str, given: dict[str, str], admin: Admin) -> tuple[str, str]:
-    """Do one thing; answers what to say and where to go. Raises HTTPException and StreamQErrors."""
+def perform(action: str, given: dict[str, str], admin: Admin) -> tuple[str, str]:
+    """Perform an action; return a notice and the page to go to. Raise HTTPException and StreamQErrors."""
     match action:
         case "pause":
-            changed = admin.pause(need(given, "type"), given.get("reason", ""))
-            return ("Paused." if changed else "It was paused already."), "/types"
+            changed = admin.pause(required(given, "type"), given.get("reason", ""))
+            return ("Paused." if changed else "The task type was already paused."), "/types"
         case "resume":
-            changed = admin.resume(need(given, "type"))
-            return ("Resumed." if changed else "It was not paused."), "/types"
+            changed = admin.resume(required(given, "type"))
+            return ("Resumed." if changed else "The task type was not paused."), "/types"
         case "forget":
-            return _forget(need(given, "type"), given.get("results", ""), admin), "/types"
+            return _forget(required(given, "type"), given.get("results", ""), admin), "/types"
         case "drain":
-            found = admin.drain(need(given, "worker"))
-            return (
-                "The worker was asked to drain." if found else "There is no such worker any more."
-            ), "/workers"
+            found = admin.drain(required(given, "worker"))
+            return ("The worker was asked to drain." if found else "The worker no longer exists."), "/workers"
         case "requeue" | "purge" if "ids" in given:
             return _chosen(action, given["ids"].split(), admin), "/dead"
         case _:
-            return _task_action(action, need(given, "id"), given, admin)
+            return _task_action(action, required(given, "id"), given, admin)
 
 
 def _forget(task_type: str, results: str, admin: Admin) -> str:
-    """Forget a task type; return what to say."""
+    """Forget a task type; return a notice."""
     if (drop := _YES.get(results.lower())) is None:
-        raise HTTPException(400, "results: yes if those that are kept are to go too, else no.")
+        raise HTTPException(400, "results: use yes to delete kept results too, otherwise no.")
     admin.forget(task_type, results=drop)
-    return f"Task type {task_type} is forgotten."
+    return f"Task type {task_type} was forgotten."
 
 
 def _chosen(action: str, ids: list[str], admin: Admin) -> str:
-    """Requeue or purge some letters; answers what to say."""
+    """Requeue or purge dead letters by id; return a notice."""
     if not 1 <= len(ids) <= MOST_IDS:
-        raise HTTPException(400, f"1 to {MOST_IDS} dead letters are chosen at a time, not {len(ids)}.")
+        raise HTTPException(400, f"{len(ids)} dead letters were selected: select 1 to {MOST_IDS}.")
     done = admin.requeue(ids) if action == "requeue" else admin.purge(ids)
-    gone = f" {len(ids) - done:,} were no dead letters any more." if done < len(ids) else ""
+    gone = f" {len(ids) - done:,} were no longer dead letters." if done < len(ids) else ""
     return f"{done:,} dead letters {'requeued' if action == 'requeue' else 'purged'}.{gone}"
 
 
@@ -74,19 +74,19 @@ def _task_action(action: str, task_id: str, given: dict[str, str], admin: Admin)
             answers = {
                 "cancelled": "Cancelled.",
                 "requested": "Its worker was asked to stop it.",
-                "unknown": "There is no such task.",
+                "unknown": "The task does not exist.",
             }
-            return answers.get(admin.cancel(task_id), "It had ended already."), page
+            return answers.get(admin.cancel(task_id), "The task had already ended."), page
         case "run-now":
             return (
-                "It is ready to run." if admin.run_now(task_id) else "It was not scheduled any more."
+                "The task is ready to run." if admin.run_now(task_id) else "The task was no longer scheduled."
             ), page
         case "requeue":
-            return ("Requeued." if admin.requeue([task_id]) else "It was no dead letter any more."), page
+            return ("Requeued." if admin.requeue([task_id]) else "It was no longer a dead letter."), page
         case "purge":
-            return ("Purged." if admin.purge([task_id]) else "It was no dead letter any more."), "/dead"
+            return ("Purged." if admin.purge([task_id]) else "It was no longer a dead letter."), "/dead"
         case _:
-            new = admin.resubmit(task_id, need(given, "payload").encode())
+            new = admin.resubmit(task_id, required(given, "payload").encode())
             if new is None:
-                return "It was no dead letter any more.", page
+                return "It was no longer a dead letter.", page
             return "Requeued with the new payload, as a new task.", f"/tasks/{new}"

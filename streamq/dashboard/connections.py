@@ -1,7 +1,8 @@
-"""Bounds the connections to the dashboard's own server: how many in all and by peer, and for how long.
+"""Bound the connections to the dashboard's own server: their number, in total and for each peer, and their
+duration.
 
 Owns the connections that wait for a request. If there are too many, those that have been silent for longest
-are cut first, and one that asks is not, so a probe always gets through.
+are closed first and one with a request is not, so a probe is always answered.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from typing import Any, Final
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 MOST: Final = 512
-"""Connections in all: below the 1,024 open files that many systems allow a process."""
+"""Connections in total: below the 1,024 open files that many systems allow a process."""
 MOST_SILENT: Final = 64
-"""Connections of one peer that wait for nothing: a browser opens six."""
+"""Connections of one peer without a request: a browser opens six."""
 PATIENCE: Final = 10.0
-"""Seconds for a client to send its request, and again to take an answer's end."""
+"""Seconds for a client to send its request, and again to read the end of a response."""
 
 
 class Connections:
@@ -26,17 +27,18 @@ class Connections:
     def __init__(self, most: int = MOST, most_silent: int = MOST_SILENT, patience: float = PATIENCE) -> None:
         self._most, self._most_silent = most, most_silent
         self.patience: float = patience
-        self._open: dict[object, str] = {}  # in the order in which they came
+        self._open: dict[object, str] = {}  # oldest first
 
     def add(self, protocol: object, peer: str) -> None:
-        """Take a connection in; the oldest silent one of the same peer, or of all, makes room."""
+        """Add a connection. If there are too many, close the oldest silent one of the same peer, or of
+        all."""
         self._open[protocol] = peer
         silent = [one for one in self._open if one is not protocol and not _busy(one)]
         mine = [one for one in silent if self._open[one] == peer]
         if len(mine) >= self._most_silent:
-            _cut(mine[0])
+            _close(mine[0])
         elif len(self._open) > self._most:
-            _cut(silent[0] if silent else protocol)
+            _close(silent[0] if silent else protocol)
 
     def remove(self, protocol: object) -> None:
         self._open.pop(protocol, None)
@@ -51,7 +53,7 @@ def _busy(protocol: Any) -> bool:
     return protocol.cycle is not None and not protocol.cycle.response_complete
 
 
-def _cut(protocol: Any) -> None:
+def _close(protocol: Any) -> None:
     protocol.transport.abort()
 
 
@@ -68,11 +70,11 @@ def protocol_class(connections: Connections) -> type[asyncio.Protocol]:
             self._watch = self._loop.call_later(connections.patience, self._look)
 
         def _look(self) -> None:
-            """Cut a connection that waits for a request, or for the rest of one that was answered."""
+            """Close a connection that waits for a request, or for the rest of one that was answered."""
             if not _busy(self):
                 cycle = getattr(self, "cycle", None)
                 if cycle is self._answered:
-                    _cut(self)
+                    _close(self)
                     return
                 self._answered = cycle
             self._watch = self._loop.call_later(connections.patience, self._look)

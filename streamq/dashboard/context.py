@@ -1,13 +1,12 @@
-"""What all parts of the site share: the queue, the renderer, the caches, and how an error is shown.
+"""The context that all parts of the site share: the queue, the renderer, the caches, and the page for errors.
 
-Owns `Site` and what the dashboard needs of an app. Knows neither pages nor actions, which import it.
+Owns `Site` and what the dashboard needs from an app. Must not know pages or actions, which import it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -15,18 +14,15 @@ from starlette.responses import JSONResponse, Response
 from streamq.control.admin import Admin
 from streamq.control.inspector import Inspector
 from streamq.control.partial_outage import PartialView
-from streamq.dashboard.auth import Principal
-from streamq.dashboard.findings import Checkup
+from streamq.dashboard.findings import DoctorCache
 from streamq.dashboard.history import History
 from streamq.dashboard.metrics import Metrics
 from streamq.dashboard.redaction import Redaction
 from streamq.dashboard.render import Renderer
 
-Auth = Callable[[Any], Principal | Awaitable[Principal | None] | None]
-
 
 class Queue(Protocol):
-    """What the dashboard needs of an app: a StreamQ has it, and so has a command's target."""
+    """What the dashboard needs from an app: StreamQ and a command's target provide it."""
 
     @property
     def name(self) -> str: ...
@@ -38,18 +34,18 @@ class Queue(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What all parts of the site share."""
+    """The context of one site."""
 
     queue: Queue
     render: Renderer
     redaction: Redaction
     history: History
-    checkup: Checkup
+    doctor: DoctorCache
     metrics: Metrics
     partial: PartialView
 
     def problem(self, request: Request, status: int, title: str, text: str) -> Response:
-        """An error as a page, or as JSON below /api."""
+        """Return an error as a page, or as JSON below /api."""
         if "/api/" in request.scope["path"]:
             return JSONResponse({"error": title, "detail": text}, status)
         return self.render.page(request, "problem.html", status=status, title=title, text=text)

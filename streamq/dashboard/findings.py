@@ -1,7 +1,7 @@
-"""What the doctor finds, for the server's page: looked for by whoever asks first, and kept for a while.
+"""The doctor's findings for the server page, cached.
 
-Owns that memory. The doctor asks a few hundred questions, with the rights of the dashboard's own user, in
-the thread of who asks: never in the event loop.
+Owns the cache. The doctor runs a few hundred commands with the rights of the dashboard's own user, in the
+thread of the request that needs them: never in the event loop.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from streamq.doctor.check import Check
 from streamq.doctor.examination import Diagnosis
 
 KEPT: Final = 60.0
-"""Seconds for which findings are shown again."""
+"""Seconds for which findings are cached."""
 _ORDER: Final = {"fault": 0, "warning": 1, "unknown": 2, "ok": 3}
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What was found so many seconds ago."""
+    """The diagnosis, and its age in seconds."""
 
     diagnosis: Diagnosis
     age: float
@@ -32,19 +32,19 @@ class Findings:
         return sorted(self.diagnosis.checks, key=lambda check: _ORDER[check.status])
 
 
-class Checkup:
-    """Has the doctor examine when what is known is old; those who ask meanwhile wait for that."""
+class DoctorCache:
+    """Runs the doctor if its findings are old; concurrent requests wait for the same run."""
 
     def __init__(self, examine: Callable[[], Diagnosis], kept: float = KEPT) -> None:
         self._examine = examine
         self._kept = kept
         self._lock = threading.Lock()
-        self._known: tuple[Diagnosis, float] | None = None
+        self._cached: tuple[Diagnosis, float] | None = None
 
-    def look(self) -> Findings:
-        """Raises RedisErrors where there is nobody to examine."""
+    def findings(self) -> Findings:
+        """Return the findings. Raise RedisErrors if the server cannot be examined."""
         with self._lock:
-            if self._known is None or time.monotonic() - self._known[1] > self._kept:
-                self._known = self._examine(), time.monotonic()
-            diagnosis, at = self._known
+            if self._cached is None or time.monotonic() - self._cached[1] > self._kept:
+                self._cached = self._examine(), time.monotonic()
+            diagnosis, at = self._cached
             return Findings(diagnosis, time.monotonic() - at)

@@ -1,7 +1,7 @@
-"""What happened in the last hour and day, remembered: a slice of time that is over changes no more.
+"""Cache the history of the last hour and day: a slice of time that is over no longer changes.
 
-Owns the memory between pages. Of a slice that is over only what a chart shows is kept, so it is small and
-bounded: 60 minutes and 96 quarters of an hour a task type. Reads through the inspector only.
+Owns the cache between pages. Only what a chart shows of a finished slice is kept, so the cache is small and
+bounded: 60 minutes and 96 quarters of an hour for each task type. Reads through the inspector only.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from streamq.control.inspector import Inspector
 from streamq.control.rollups import Rollup, Span, activity, added
 
 RECENT: Final = 5
-"""Minutes that rates and percentiles are taken of."""
+"""Minutes over which rates and percentiles are computed."""
 SETTLED_MS: Final = 60_000
-"""Ms after its end from which on a slice counts as over: what is counted is noted within seconds."""
+"""Ms after its end until a slice counts as finished: counts are written within seconds."""
 ALL: Final = ""
-"""The name under which all types together are remembered."""
+"""The cache's name for all types together."""
 
 
 class Point(NamedTuple):
-    """A slice of time as a chart shows it: rates in tasks a second, durations in seconds."""
+    """A slice of time in a chart: rates in tasks a second, durations in seconds."""
 
     start_ms: int
     seconds: int
@@ -35,59 +35,58 @@ class Point(NamedTuple):
 
 
 class History:
-    """Of one app, over one look after the other. Safe to share between threads: what two find out at once
-    is the same."""
+    """The cache of one app. Safe to share between threads: concurrent readers compute the same."""
 
     def __init__(self) -> None:
-        self._over: dict[tuple[Span, str], dict[int, Point]] = {}
+        self._finished: dict[tuple[Span, str], dict[int, Point]] = {}
 
-    def look(self, inspector: Inspector) -> Look:
-        """What there is to see now."""
-        return Look(inspector.within(inspector.each()), self._over)
+    def reader(self, inspector: Inspector) -> HistoryReader:
+        """Return a reader of the present state."""
+        return HistoryReader(inspector.within(inspector.each()), self._finished)
 
 
-class Look:
-    """At one moment."""
+class HistoryReader:
+    """Reads the history at one moment."""
 
-    def __init__(self, inspector: Inspector, over: dict[tuple[Span, str], dict[int, Point]]) -> None:
+    def __init__(self, inspector: Inspector, finished: dict[tuple[Span, str], dict[int, Point]]) -> None:
         self._inspector, self._now_ms = inspector, inspector.now_ms()
-        self._over = over
+        self._finished = finished
 
     def hour(self, task_type: str) -> tuple[list[Rollup], list[Point]]:
-        """The last minutes of a type in full, and its last hour, oldest first."""
-        known = self._known("hour", task_type)
-        read = self._read(task_type, "hour", min(_after(known), self._now_ms - RECENT * 60_000))
-        return read[-RECENT:], self._points("hour", task_type, known, list(map(point, read)))
+        """Return the last minutes of a type in full, and its last hour, oldest first."""
+        cached = self._cached("hour", task_type)
+        read = self._read(task_type, "hour", min(_after(cached), self._now_ms - RECENT * 60_000))
+        return read[-RECENT:], self._points("hour", task_type, cached, list(map(point, read)))
 
     def points(self, types: Sequence[str], span: Span, name: str) -> list[Point]:
-        """The hour or day of these types together, oldest first; remembered by `name`."""
-        known = self._known(span, name)
-        read = [self._read(one, span, _after(known)) for one in types]
-        return self._points(span, name, known, [point(together(parts)) for parts in zip(*read, strict=True)])
+        """Return the hour or day of these types together, oldest first; cached as `name`."""
+        cached = self._cached(span, name)
+        read = [self._read(one, span, _after(cached)) for one in types]
+        return self._points(span, name, cached, [point(together(parts)) for parts in zip(*read, strict=True)])
 
     def _read(self, task_type: str, span: Span, since_ms: int) -> list[Rollup]:
         return self._inspector.rollups(task_type, span, since_ms=since_ms, now_ms=self._now_ms)
 
-    def _known(self, span: Span, name: str) -> dict[int, Point]:
-        """What is remembered, without gaps: it is replaced as a whole, so it stays so whoever else looks."""
-        return self._over.get((span, name), {})
+    def _cached(self, span: Span, name: str) -> dict[int, Point]:
+        """Return what is cached, without gaps: an entry is only replaced as a whole."""
+        return self._finished.get((span, name), {})
 
-    def _points(self, span: Span, name: str, known: dict[int, Point], fresh: list[Point]) -> list[Point]:
-        """What was known with what was read; remembers what is over by now."""
+    def _points(self, span: Span, name: str, cached: dict[int, Point], fresh: list[Point]) -> list[Point]:
+        """Return what was cached and what was read, and cache the slices that are finished now."""
         oldest = self._now_ms - (3_600_000 if span == "hour" else 86_400_000)
-        kept = {start: one for start, one in known.items() if start > oldest}
-        over = [one for one in fresh if one.start_ms + one.seconds * 1000 + SETTLED_MS < self._now_ms]
-        self._over[span, name] = kept | {one.start_ms: one for one in over}
+        kept = {start: one for start, one in cached.items() if start > oldest}
+        finished = [one for one in fresh if one.start_ms + one.seconds * 1000 + SETTLED_MS < self._now_ms]
+        self._finished[span, name] = kept | {one.start_ms: one for one in finished}
         return [*kept.values(), *(one for one in fresh if one.start_ms not in kept)]
 
 
-def _after(known: dict[int, Point]) -> int:
-    """The first moment that is not known."""
-    return max(known, default=-1) + 1
+def _after(cached: dict[int, Point]) -> int:
+    """Return the first moment that is not cached."""
+    return max(cached, default=-1) + 1
 
 
 def together(parts: Sequence[Rollup]) -> Rollup:
-    """The same slice of several types as one."""
+    """Return the sum of one slice over several types."""
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -101,7 +100,7 @@ def together(parts: Sequence[Rollup]) -> Rollup:
 
 
 def point(part: Rollup) -> Point:
-    """What a chart shows of a slice."""
+    """Return a slice as a point in a chart."""
     found, counts = activity([part]), part.counts
     failed = counts.get("retried", 0) + counts.get("dead", 0)
     return Point(

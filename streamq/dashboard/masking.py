@@ -1,9 +1,8 @@
-"""Finds values in a text however they are written there, and masks them. Pure.
+"""Find values in a text, however they are written there, and mask them. Pure.
 
-Owns the matching. Text and values are compared by their letters and digits alone, without case, accents,
-escapes and what stands between them; four of them in a row that a value has too are masked with the word
-around them. So a value that was cut, escaped, quoted, spaced or overlaps another one is found; one that was
-hashed is not.
+Owns the matching. Text and values are compared by their letters and digits only, without case, accents,
+escapes and separators; a run of four that is also in a value is masked with the word around it. So a value
+that was cut, escaped, quoted, spaced or overlaps another one is found; one that was hashed is not.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ MASK: Final = "•••"
 _RUN: Final = 4
 """Letters and digits in a row that count as a piece of a value. A shorter value is masked as a word only."""
 _LONGEST_FORMS: Final = 512
-"""Characters up to which a value is looked for encoded, too."""
+"""Length up to which encoded forms of a value are searched too."""
 _ESCAPE: Final = re.compile(
     r"(?P<byte>(?:\\{1,8}x[0-9a-fA-F]{2})+)|(?P<unit>(?:\\{1,8}u[0-9a-fA-F]{4})+)"
     r"|(?P<wide>\\{1,8}U[0-9a-fA-F]{8})"
@@ -35,7 +34,7 @@ Span = tuple[int, int]
 
 
 class Values:
-    """Values to look for in texts. Building it takes time in proportion to their size."""
+    """Values to mask in texts. Building it takes time proportional to their size."""
 
     def __init__(self, values: Iterable[str]) -> None:
         self._runs: set[str] = set()
@@ -78,7 +77,7 @@ class Values:
             yield from (m.span() for m in re.finditer(pattern, text))
 
     def _cut(self, text: str, letters: str, places: list[Span]) -> Iterator[Span]:
-        """Yield what is left of a value where a text was cut: its first letters."""
+        """Yield the first letters of a value at the place where a text was cut."""
         ends, n = [end for _, end in places], 0
         for dots in _ELLIPSIS.finditer(text):
             while n < len(ends) and ends[n] <= dots.start():

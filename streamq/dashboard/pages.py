@@ -1,13 +1,13 @@
-"""The pages that only look.
+"""The pages, which only read.
 
-Owns what is on each page; its values come from the inspector, its form from a template. Plain functions:
-the framework runs them in threads, since the inspector waits for the server.
+Owns what is on each page; its values come from the inspector, its layout from a template. Plain functions:
+the framework runs them in threads, because the inspector blocks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 from urllib.parse import quote, urlencode
 
 from starlette.exceptions import HTTPException
@@ -17,19 +17,20 @@ from starlette.routing import Route
 
 from streamq.control.partial_outage import unless_away
 from streamq.control.task_info import TaskInfo
+from streamq.control.task_list import TaskRow
 from streamq.dashboard import views
-from streamq.dashboard.auth import MAY
+from streamq.dashboard.auth import REQUIRED_ROLE
 from streamq.dashboard.context import Site
 from streamq.dashboard.queries import (
     FILTERS,
     LISTED,
     PAGE,
-    all_listed,
+    as_form,
     dead_groups,
-    listed,
-    matching,
+    list_as_form,
+    parse_state,
     task_filter,
-    times,
+    times_as_form,
 )
 from streamq.dashboard.redaction import Redaction
 from streamq.errors import InvalidTaskId
@@ -39,7 +40,7 @@ from streamq.stored import moment, real
 
 
 class Pages:
-    """The pages of a site."""
+    """Routes of the pages of a site."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -69,39 +70,41 @@ class Pages:
     def type(self, request: Request) -> Response:
         inspector, name = self._site.queue.inspector, request.path_params["name"]
         if name not in inspector.types():
-            raise HTTPException(404, f"There is no task type {name!r}.")
-        recent, points = self._site.history.look(inspector).hour(name)
+            raise HTTPException(404, f"Unknown task type {name!r}.")
+        recent, points = self._site.history.reader(inspector).hour(name)
         row = views.type_row(views.summary(inspector.type_stats(name), recent, inspector.paused()), points)
         groups = inspector.dead_groups(name).groups[:5]
         return self._page(request, "type.html", one=row, groups=groups, policy=inspector.policy(name))
 
     def tasks(self, request: Request) -> Response:
         query = request.query_params
-        if wanted := query.get("q", "").strip():
-            return self._jump(request, wanted)
-        state = listed(query.get("state", "ready"))
-        filter_ = views.private(task_filter(query), self._site.redaction)
+        if text := query.get("q", "").strip():
+            return self._find(request, text)
+        state = parse_state(query.get("state", "ready"))
+        filter_ = views.visible_filter(task_filter(query), self._site.redaction)
         inspector = self._site.queue.inspector
         types = inspector.types()
         page = inspector.tasks(
             state, query.get("type") or None, cursor=query.get("cursor", ""), limit=PAGE, wanted=filter_
         )
-        asked = {name: query.get(name, "") for name in FILTERS} | {"state": state}
-        values: dict[str, Any] = {"types": types, "states": LISTED, "state": state}
-        values["back"] = "/tasks?" + urlencode({name: value for name, value in asked.items() if value})
-        values["matching"] = all_listed(asked, filter_, page.now_ms) if state == "dead" else {}
-        return self._page(request, "tasks.html", page=page, asked=asked, rows=self._rows(page.rows), **values)
+        given = {name: query.get(name, "") for name in FILTERS} | {"state": state}
+        return self._page(
+            request, "tasks.html", page=page, given=given, rows=self._rows(page.rows), types=types,
+            states=LISTED, state=state,
+            back="/tasks?" + urlencode({name: value for name, value in given.items() if value}),
+            matching=list_as_form(given, filter_, page.now_ms) if state == "dead" else {},
+        )  # fmt: skip
 
-    def _jump(self, request: Request, wanted: str) -> Response:
-        """To the task whose id was typed; else to those whose id contains it."""
+    def _find(self, request: Request, text: str) -> Response:
+        """Redirect to the task with this id, or to the tasks whose id contains the text."""
         root = request.scope.get("root_path", "")
         try:
-            return RedirectResponse(f"{root}/tasks/{quote(str(TaskId.parse(wanted)))}", 303)
+            return RedirectResponse(f"{root}/tasks/{quote(str(TaskId.parse(text)))}", 303)
         except InvalidTaskId:
-            state = listed(request.query_params.get("state", "ready"))
-            return RedirectResponse(f"{root}/tasks?state={state}&id={quote(wanted[:100], safe='')}", 303)
+            state = parse_state(request.query_params.get("state", "ready"))
+            return RedirectResponse(f"{root}/tasks?state={state}&id={quote(text[:100], safe='')}", 303)
 
-    def _rows(self, rows: Any) -> list[dict[str, Any]]:
+    def _rows(self, rows: Sequence[TaskRow]) -> list[dict[str, object]]:
         redaction = self._site.redaction
         return [
             {
@@ -122,40 +125,38 @@ class Pages:
             payload=redaction.text(info.payload), result=redaction.result_text(result, info.payload),
             failures=failures, success=info.success, redaction=redaction,
             origin=views.origin(info), editable=_editable(info, redaction),
-            enqueued_ms=_enqueued(info.id, info.fields), now=self._now(info),
+            enqueued_ms=_enqueued(info.id, info.fields), now=self._current_attempt(info),
         )  # fmt: skip
 
-    def _now(self, info: TaskInfo) -> dict[str, object] | None:
-        """The attempt that is under way, as far as its worker has told: attempt, since_ms, waited."""
+    def _current_attempt(self, info: TaskInfo) -> dict[str, object] | None:
+        """Return the attempt that is running, if its worker reported it: attempt, since_ms, waited."""
         if info.state != "running":
             return None
         beats = self._site.queue.inspector.workers()
-        told = next((one.details for one in beats if one.name == info.detail.get("worker")), {})
-        listed = filter(None, map(views.running, told.get("running", [])))
-        found = next((one for one in listed if one["id"] == info.id), None)
+        details = next((one.details for one in beats if one.name == info.detail.get("worker")), {})
+        reported = filter(None, map(views.running, details.get("running", [])))
+        found = next((one for one in reported if one.id == info.id), None)
         entry = moment(info.detail.get("entry", "").partition("-")[0])
-        if found is None or not found["since_ms"] or not entry:
-            return found
-        return {**found, "waited": max(0, found["since_ms"] - entry) / 1000}
+        if found is None:
+            return None
+        waited = {"waited": max(0, found.since_ms - entry) / 1000} if found.since_ms and entry else {}
+        return {**asdict(found), **waited}
 
     def dead(self, request: Request) -> Response:
         inspector, query = self._site.queue.inspector, request.query_params
         found, wanted = dead_groups(inspector, query)
         total = sum(group.count for group in found.groups)
-        asked = {name: query.get(name, "") for name in ("type", "error", "older", "newer")}
+        given = {name: query.get(name, "") for name in ("type", "error", "older", "newer")}
         groups = views.groups(found, self._site.redaction)
         return self._page(
-            request, "dead.html", **groups, types=inspector.types(), asked=asked, total=total,
-            times=times(wanted), matching=matching(wanted),
+            request, "dead.html", **groups, types=inspector.types(), given=given, total=total,
+            times=times_as_form(wanted), matching=as_form(wanted),
         )  # fmt: skip
 
     def workers(self, request: Request) -> Response:
         inspector = self._site.queue.inspector
-        found = {"workers": inspector.workers(), "daemons": inspector.daemons()}
-        shown: dict[str, Any] = {
-            name: [views.process(one) for one in listed] for name, listed in found.items()
-        }
-        return self._page(request, "workers.html", **shown)
+        workers, daemons = map(views.process, inspector.workers()), map(views.process, inspector.daemons())
+        return self._page(request, "workers.html", workers=list(workers), daemons=list(daemons))
 
     def schedule(self, request: Request) -> Response:
         inspector, query = self._site.queue.inspector, request.query_params
@@ -174,7 +175,7 @@ class Pages:
         )
 
     def server(self, request: Request) -> Response:
-        server, findings = views.server(self._site.queue.inspector), self._site.checkup.look()
+        server, findings = views.server(self._site.queue.inspector), self._site.doctor.findings()
         return self._page(request, "server.html", server=server, findings=findings)
 
     def actions(self, request: Request) -> Response:
@@ -182,7 +183,7 @@ class Pages:
 
     def _page(self, request: Request, template: str, /, *, status: int = 200, **values: object) -> Response:
         principal = request.scope["principal"]
-        may = {action: principal.may(action) for action in MAY}
+        may = {action: principal.may(action) for action in REQUIRED_ROLE}
         return self._site.render.page(request, template, status=status, may=may, **values)
 
 
@@ -190,15 +191,15 @@ def _editable(info: TaskInfo, redaction: Redaction) -> bool:
     return redaction.complete and info.state == "dead" and not fault(info.payload)
 
 
-def _attempt(told: dict[str, Any]) -> dict[str, Any]:
-    """A failed attempt for the time line: `waited` and `ran` in seconds, None where they are not known."""
-    spent = {name: told.get(f"{key}_ms") for name, key in (("waited", "wait"), ("ran", "run"))}
-    seconds_ = {k: real(v) / 1000 if isinstance(v, int | float) else None for k, v in spent.items()}
-    return {**told, **seconds_}
+def _attempt(failure: dict[str, object]) -> dict[str, object]:
+    """Return a failed attempt for the time line: `waited` and `ran` in seconds, None if unknown."""
+    spent = {name: failure.get(f"{key}_ms") for name, key in (("waited", "wait"), ("ran", "run"))}
+    seconds = {k: real(v) / 1000 if isinstance(v, int | float) else None for k, v in spent.items()}
+    return {**failure, **seconds}
 
 
 def _enqueued(task_id: str, fields: dict[str, bytes]) -> int | None:
-    """When a task was accepted: the id tells it, but for one that began in the schedule."""
+    """Return when a task was accepted: it is in the id, except for tasks that were scheduled first."""
     local = TaskId.parse(task_id).local
     if raw := fields.get("e", b""):
         return moment(raw) or None

@@ -1,14 +1,15 @@
-"""What containers and load balancers may ask without a login: /live and /ready.
+"""Answer /live and /ready, for containers and load balancers, without a login.
 
-Owns these two answers, which tell nothing of the queue. Redis is not asked: without it the dashboard says so
-on each page, and neither a restart nor another address would help whoever reads it.
+Owns these two responses, which reveal nothing about the queue. They do not depend on Redis: if it is
+unreachable, each page says so, and neither a restart nor another instance would help.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
 
 from streamq.probes import health
 
@@ -16,18 +17,18 @@ PROBES: Final = ("/live", "/ready")
 ROLE: Final = "dashboard"
 
 
-def inner_path(scope: Any) -> str:
-    """The path within the site, wherever it is mounted."""
+def inner_path(scope: Scope) -> str:
+    """Return the path within the site, without the path at which it is mounted."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
     inner = path[len(root) :] if root and path.startswith(root) else path
     return inner or "/"
 
 
-def probe(scope: Any) -> Response | None:
-    """The answer to a probe, in the shape of a worker's or daemon's; None for other requests. It says that
-    the event loop came to answer it."""
+def probe(scope: Scope) -> Response | None:
+    """Return the response to a probe, in the form of a worker's or daemon's; None for other requests. It
+    shows that the event loop is running."""
     if inner_path(scope) not in PROBES or scope["method"] not in ("GET", "HEAD"):
         return None
-    status, told = health.answer([], role=ROLE)
-    return JSONResponse(told, status)
+    status, body = health.answer([], role=ROLE)
+    return JSONResponse(body, status)

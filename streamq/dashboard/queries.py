@@ -1,11 +1,12 @@
-"""What a page's address asks for: a list, a filter, a selection of dead letters.
+"""Read query parameters: a list, a filter, a selection of dead letters.
 
-Owns the reading of query parameters, for pages and for the API. Raises UsageError if one is wrong.
+Owns the reading of URLs, for pages and for the API. Raises UsageError if a parameter is wrong.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 from streamq.control.dead_letters import END_MS, DeadGroups, DeadSelection
 from streamq.control.inspector import Inspector
@@ -16,23 +17,20 @@ from streamq.model.task import STATES, State
 from streamq.options.checks import seconds
 
 LISTED: Final = tuple(name for name in STATES if name != "unknown")
-
-
 PAGE: Final = 50
-
-
 FILTERS: Final = ("type", "error", "id", "older", "newer", "fingerprint")
 
 
-def listed(text: str) -> State:
+def parse_state(text: str) -> State:
+    """Return the state of a list. Raise UsageError."""
     for state in STATES:
         if state == text and state != "unknown":
             return state
-    raise UsageError(f"There is no list of {text[:40]!r} tasks; there are {', '.join(LISTED)}.")
+    raise UsageError(f"Unknown state {text[:40]!r}: use {', '.join(LISTED)}.")
 
 
-def task_filter(query: Any) -> TaskFilter:
-    """The filter that a page's address asks for. Raises UsageError."""
+def task_filter(query: Mapping[str, str]) -> TaskFilter:
+    """Return the filter of a URL. Raise UsageError."""
     return TaskFilter(
         error=query.get("error", "").strip()[:200],
         id=query.get("id", "").strip()[:200],
@@ -42,37 +40,38 @@ def task_filter(query: Any) -> TaskFilter:
     )
 
 
-def dead_groups(inspector: Inspector, query: Any) -> tuple[DeadGroups, DeadSelection]:
-    """The groups that a page's address asks for, and what selects their letters. Raises UsageError."""
+def dead_groups(inspector: Inspector, query: Mapping[str, str]) -> tuple[DeadGroups, DeadSelection]:
+    """Return the groups that match a URL, and the selection of their dead letters. Raise UsageError."""
     wanted = task_filter(query)
     name = query.get("type") or None
     return views.dead_groups(inspector, name, wanted.error, wanted.older_than, wanted.newer_than)
 
 
-def times(wanted: DeadSelection) -> dict[str, int]:
-    """The times of a selection as a form says them; none for what is not limited."""
+def times_as_form(wanted: DeadSelection) -> dict[str, int]:
+    """Return the times of a selection as form fields; none without a limit."""
     since = {"since": wanted.since_ms} if wanted.since_ms else {}
     return since | ({"until": wanted.until_ms} if wanted.until_ms < END_MS else {})
 
 
-def matching(wanted: DeadSelection) -> dict[str, object]:
-    """A selection as a form says it: type, fingerprint, error, times."""
+def as_form(wanted: DeadSelection) -> dict[str, object]:
+    """Return a selection as form fields: type, fingerprint, error, times."""
     return {
-        "type": wanted.type, "fingerprint": wanted.fingerprint, "error": wanted.error, **times(wanted),
+        "type": wanted.type, "fingerprint": wanted.fingerprint, "error": wanted.error,
+        **times_as_form(wanted),
     }  # fmt: skip
 
 
-def all_listed(asked: dict[str, str], wanted: TaskFilter, now_ms: int) -> dict[str, object]:
-    """What selects all that a list of dead letters shows on its pages; nothing where no selection can."""
-    if not asked["type"] or wanted.error or wanted.id:
+def list_as_form(given: Mapping[str, str], wanted: TaskFilter, now_ms: int) -> dict[str, object]:
+    """Return form fields that select everything in a list of dead letters; none if no selection can."""
+    if not given["type"] or wanted.error or wanted.id:
         return {}
     older, newer = wanted.older_than, wanted.newer_than
     since = now_ms - round(newer * 1000) if newer is not None else 0
     until = now_ms - round(older * 1000) if older is not None else END_MS
-    return matching(DeadSelection(asked["type"], wanted.fingerprint, "", max(0, since), max(0, until)))
+    return as_form(DeadSelection(given["type"], wanted.fingerprint, "", max(0, since), max(0, until)))
 
 
-def _age(query: Any, name: str) -> float | None:
+def _age(query: Mapping[str, str], name: str) -> float | None:
     text = query.get(name, "").strip()
     if not text:
         return None

@@ -1,8 +1,8 @@
-"""What is shown of payloads, results and the texts of errors: all, all but some fields, or nothing. Pure.
+"""Redact payloads, results and the texts of errors: show all, all but some fields, or nothing. Pure.
 
-Owns the redaction. What comes out is text or JSON, never markup. Messages, tracebacks and results often
-repeat what the handler was given, so what redacted fields hold is masked in them too (`masking`); if it is
-not known what they hold, nothing is shown.
+Owns the redaction. The result is text or JSON, never markup. Messages, tracebacks and results often repeat
+the handler's arguments, so the values of redacted fields are masked in them too (`masking`); if these values
+are unknown, nothing is shown.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from streamq.payloads.reading import fault, readable
 HIDDEN: Final = MASK
 _DEEPEST: Final = 50
 _MOST: Final = 65_536
-"""Characters of values that are looked for; with more of them the whole text is masked."""
-_TOLD: Final = ("attempt", "at_ms", "wait_ms", "run_ms", "worker", "error")
+"""Characters of values that are searched; if there are more, the whole text is masked."""
+_VISIBLE: Final = ("attempt", "at_ms", "wait_ms", "run_ms", "worker", "error")
 
 
 @dataclass(frozen=True, slots=True)
 class Redaction:
-    """fields: names that are not shown, with wildcards, whatever their case. hide: show nothing."""
+    """fields: names to hide, with wildcards, in any case. hide: show nothing."""
 
     fields: tuple[str, ...] = ()
     hide: bool = False
 
     @property
     def complete(self) -> bool:
-        """Whether everything is shown."""
+        """Return whether everything is shown."""
         return not (self.fields or self.hide)
 
     def value(self, raw: bytes | None) -> object:
-        """Stored bytes as what JSON makes of them, without what is not to be shown."""
+        """Return stored bytes as a redacted JSON value."""
         if raw is None:
             return None
         if self.hide:
             return HIDDEN
-        if said := fault(raw):
-            return said
+        if problem := fault(raw):
+            return problem
         raw = opened(raw)
         if too_deep(raw):
             return self._unread(raw)
@@ -55,53 +55,53 @@ class Redaction:
             cleaned = self._cleaned(orjson.loads(raw), 0)
         except ValueError:
             return self._unread(raw)
-        # Another field may repeat what one of them holds.
+        # Another field may repeat the value of a hidden one.
         values = self._values(raw) if self.fields else None
         return cleaned if values is None else _without(cleaned, values)
 
     def _unread(self, raw: bytes) -> str:
-        """What is cut, no JSON, or deeper than JSON is written: no field can be told from its value."""
+        """Return what is truncated, not JSON, or too deep: field names and values cannot be told apart."""
         return HIDDEN if self.fields else raw.decode("utf-8", "backslashreplace")
 
     def text(self, raw: bytes | None) -> str:
-        """The same as text for people, indented."""
+        """Return the same as indented text."""
         value = self.value(raw)
         if value is None and raw is None:
             return ""
         return _text(value)
 
     def short(self, raw: bytes | None, limit: int = 160) -> str:
-        """The same on one line, cut."""
+        """Return the same on one line, truncated."""
         return "" if raw is None else _cut(self.value(raw), limit)
 
     def short_result(self, raw: bytes | None, payload: bytes | None, limit: int = 160) -> str:
-        """A result on one line, cut."""
+        """Return a redacted result on one line, truncated."""
         return "" if raw is None else _cut(self.result(raw, payload), limit)
 
-    def failure(self, told: dict[str, object], payload: bytes | None) -> dict[str, object]:
-        """A failed attempt of a task, with the place of its exception, and with message and traceback as far
-        as they are to be shown. payload: all of it; None where it is not known."""
-        traceback = str(told.get("traceback", ""))
-        where = stored(told) if self.hide else place(told)
+    def failure(self, failure: dict[str, object], payload: bytes | None) -> dict[str, object]:
+        """Return a failed attempt with the place of its exception, and with redacted message and traceback.
+        payload: the whole payload; None if unknown."""
+        traceback = str(failure.get("traceback", ""))
+        where = stored(failure) if self.hide else place(failure)
         found = {"place": str(where) if where else ""}
         if self.complete:
-            return {**told, **found}
+            return {**failure, **found}
         if not self.hide:
             found["place"] = self.error_text(found["place"], payload)
-        shown = {name: value for name, value in told.items() if name in _TOLD}
-        texts = {"message": str(told.get("message", "")), "traceback": traceback}
+        shown = {name: value for name, value in failure.items() if name in _VISIBLE}
+        texts = {"message": str(failure.get("message", "")), "traceback": traceback}
         return {**shown, **{name: self.error_text(text, payload) for name, text in texts.items()}, **found}
 
     def error_text(self, text: str, payload: bytes | None) -> str:
-        """Return an error's text without what is not to be shown. payload: all of it, None if unknown."""
+        """Return a redacted text of an error. payload: the whole payload; None if unknown."""
         if self.complete or not text:
             return text
         values = None if self.hide else self._values(payload)
         return HIDDEN if values is None else values.masked(text)
 
     def result(self, raw: bytes | None, payload: bytes | None) -> object:
-        """Return a stored result without what is not to be shown. It may repeat what redacted fields hold
-        under any name, so if the payload is not known only its null or truth value is shown."""
+        """Return a redacted result. It may repeat the values of redacted fields under any name, so if the
+        payload is unknown only null, true or false is shown."""
         value = self.value(raw)
         if self.complete or value is None or isinstance(value, bool):
             return value
@@ -109,16 +109,16 @@ class Redaction:
         return HIDDEN if values is None else _without(value, values)
 
     def result_text(self, raw: bytes | None, payload: bytes | None) -> str:
-        """Return the same as text for people, indented."""
+        """Return the same as indented text."""
         return "" if raw is None else _text(self.result(raw, payload))
 
     def _values(self, payload: bytes | None) -> Values | None:
-        """Return what fields that are not shown hold; None if it cannot be told."""
+        """Return the values of hidden fields; None if they are unknown."""
         return _values(self, payload or b"")
 
     def secrets(self, payload: bytes) -> set[str]:
-        """Return what fields that are not shown hold, names below them included. Raises ValueError or
-        RecursionError if it cannot be told."""
+        """Return the values of hidden fields, and the names below them. Raise ValueError or RecursionError if
+        they cannot be found."""
         return set(self._secrets(orjson.loads(readable(payload) or b""), 0, secret=False))
 
     def _secrets(self, value: object, depth: int, *, secret: bool) -> Iterator[str]:
@@ -150,7 +150,7 @@ class Redaction:
         return any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for pattern in self.fields)
 
 
-@lru_cache(maxsize=16)  # the message, traceback and place of each attempt ask for the same
+@lru_cache(maxsize=16)  # the message, traceback and place of each attempt need the same
 def _values(redaction: Redaction, payload: bytes) -> Values | None:
     try:
         found = redaction.secrets(payload)
@@ -160,7 +160,7 @@ def _values(redaction: Redaction, payload: bytes) -> Values | None:
 
 
 def _without(value: object, values: Values) -> object:
-    """Return a value of JSON with these masked in its names, texts and numbers."""
+    """Return a JSON value with these values masked in its names, texts and numbers."""
     if isinstance(value, dict):
         return {values.masked(name): _without(inner, values) for name, inner in value.items()}
     if isinstance(value, list):

@@ -1,6 +1,7 @@
-"""Templates -> HTML: the environment, and how numbers, times and durations are written for people.
+"""Render templates as HTML.
 
-Owns the look of values. Everything is escaped; a template marks nothing as safe.
+Owns the template environment and the filters for values. Everything is escaped; no template marks text as
+safe.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from streamq.dashboard.probes import inner_path
 _HERE: Final = Path(__file__).parent
 STATIC: Final = _HERE / "static"
 NOTHING: Final = "\N{EN DASH}"
-SAID: Final = "streamq_said"
-"""The cookie in which an action's answer travels to the next page."""
+NOTICE: Final = "streamq_notice"
+"""The cookie that carries the notice of an action to the next page."""
 
 
 def count(value: float | None) -> str:
-    """1234567 as 1,234,567."""
+    """Return 1234567 as 1,234,567."""
     return NOTHING if value is None else f"{value:,.0f}"
 
 
@@ -44,9 +45,10 @@ def duration(seconds: float | None) -> str:
 
 
 def share(value: float | None) -> str:
+    """Return a fraction as a percentage, rounded down."""
     if value is None:
         return NOTHING
-    # 99.96 % must not look like all of them.
+    # 99.96 % must not look like 100 %.
     return f"{int(value * 1000) / 10:g} %"
 
 
@@ -63,7 +65,7 @@ def iso(ms: int) -> str:
 
 
 def points(values: Sequence[float], width: int = 120, height: int = 24) -> str:
-    """Values as the points of an SVG line."""
+    """Return values as the points of an SVG line."""
     top = max(values, default=0) or 1
     step = width / max(1, len(values) - 1)
     return " ".join(
@@ -73,7 +75,7 @@ def points(values: Sequence[float], width: int = 120, height: int = 24) -> str:
 
 @cache
 def asset(name: str) -> str:
-    """A file of ours with what is in it as part of its name, so that it may be cached for ever."""
+    """Return the URL of a static file with a hash of its content, so that it may be cached forever."""
     return f"{name}?v={hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:10]}"
 
 
@@ -92,7 +94,7 @@ def _environment() -> Environment:
 
 
 class Renderer:
-    """Pages of one site."""
+    """Renders the pages of one site."""
 
     def __init__(self, name: str, *, read_only: bool) -> None:
         self._name = name
@@ -101,7 +103,7 @@ class Renderer:
     def page(
         self, request: Request, template: str, /, *, status: int = 200, **values: object
     ) -> HTMLResponse:
-        """A page. Links are made from the place where the site is mounted."""
+        """Return a page. Links begin with the path at which the site is mounted."""
         root = request.scope.get("root_path", "")
 
         def link(path: str, /, **query: object) -> str:
@@ -121,11 +123,11 @@ class Renderer:
                 here=f"{root}{inner_path(request.scope)}"
                 + (f"?{request.url.query}" if request.url.query else ""),
                 section=inner_path(request.scope).split("/")[1],
-                said=unquote(request.cookies.get(SAID, ""))[:300],
+                notice=unquote(request.cookies.get(NOTICE, ""))[:300],
                 **values,
             )
         )
         response = HTMLResponse(html, status)
-        if SAID in request.cookies:
-            response.delete_cookie(SAID, path=root or "/", httponly=True, samesite="strict")
+        if NOTICE in request.cookies:
+            response.delete_cookie(NOTICE, path=root or "/", httponly=True, samesite="strict")
         return response

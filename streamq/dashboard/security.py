@@ -1,6 +1,6 @@
-"""What every request passes: who asks, from where, and whether a browser was tricked into asking.
+"""Check every request: authentication, host name, and cross-site requests.
 
-Owns the checks and the headers of every answer. Decides nothing about a task.
+Owns these checks and the security headers of every response. Must not decide anything about a task.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ import inspect
 import re
 import secrets
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from streamq.dashboard.auth import Basic, Bearer, LoginLink, Principal, comes_from, peer
+from streamq.dashboard.auth import Auth, Basic, Bearer, LoginLink, Principal, comes_from, peer
 from streamq.dashboard.probes import inner_path, probe
 from streamq.dashboard.sessions import LIFETIME, Sessions
 from streamq.dashboard.throttle import Throttle
@@ -43,25 +44,27 @@ HEADERS: Final = {
     "cross-origin-resource-policy": "same-origin",
 }
 _DENIED: Final = (
-    "403: this request was not let in. Log in where the proxy or application in front asks you to, or give "
-    "the dashboard `auth=` (on the command line --auth), such as basic:ada:PASSWORD.\n"
+    "403: the request is not authenticated. Log in at the proxy or application in front, or start the "
+    "dashboard with `auth=` (on the command line --auth), such as basic:ada:PASSWORD.\n"
 )
-_BY_LINK: Final = (
-    "401: open the login link that the program has printed on its terminal (it ends in ?token=…). It works "
-    "once; after that the program prints a new one. For a login with a password give the dashboard `auth=` "
-    "(on the command line --auth), such as basic:ada:@FILE.\n"
+_USE_LINK: Final = (
+    "401: login required. Open the login link that the program has printed on its terminal (it ends in "
+    "?token=…). It works once; then the program prints a new one. For a login with a password start the "
+    "dashboard with `auth=` (on the command line --auth), such as basic:ada:@FILE.\n"
 )
-_OTHER_NAME: Final = (
-    "421: the dashboard was asked for by a name that it does not go by: {name!r}. If the name is right, give "
-    "it with --allowed-host, or hosts=[…] in code.\n"
+_WRONG_HOST: Final = (
+    "421: the host name {name!r} is not accepted. If it is right, add it with --allowed-host, or hosts=[…] "
+    "in code.\n"
 )
+_CROSS_SITE: Final = "403: the request comes from another site. Use the dashboard's own pages.\n"
 
 
 def known_hosts(hosts: Sequence[str] | None, entries: Sequence[object]) -> frozenset[str] | None:
-    """Return the names that a site goes by; None for any.
+    """Return the host names that a site accepts; None for any.
 
-    A page of another site that rebinds its own name to this host sends no password and no token of ours. So
-    if each way in asks for one, any name will do; otherwise only those of this host, unless others are given.
+    A page of another site that rebinds its own name to this host cannot send the password or token. So if
+    every entry requires one, any name is accepted; otherwise only the names of this host, unless others are
+    given.
     """
     if hosts is None and all(isinstance(entry, Basic | Bearer) for entry in entries):
         return None
@@ -70,18 +73,18 @@ def known_hosts(hosts: Sequence[str] | None, entries: Sequence[object]) -> froze
 
 
 class Security:
-    """ASGI middleware around the whole site. `entries` are asked in turn who a request comes from.
+    """ASGI middleware around the whole site. Each of `entries` may authenticate a request; the first does.
 
-    hosts: the names that the site goes by; see `known_hosts`.
-    secure_cookies: browsers reach the site over TLS, also if it is served without (behind a proxy).
-    proxies: peers whose X-Forwarded-For is believed, to tell who guesses passwords.
+    hosts: the accepted host names; see `known_hosts`.
+    secure_cookies: browsers use TLS, although the site may be served without it behind a proxy.
+    proxies: peers whose X-Forwarded-For is trusted, for the login throttle.
     """
 
     def __init__(
         self,
-        app: Any,
+        app: ASGIApp,
         *,
-        entries: Sequence[Any],
+        entries: Sequence[Auth],
         read_only: bool,
         hosts: Sequence[str] | None,
         secure_cookies: bool = False,
@@ -98,63 +101,64 @@ class Security:
         self._throttle = Throttle()
         self._log = logs.get_logger()
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
             return
         request = Request(scope, receive)
         headers = _Headers(send, scope, secure=self._secure or scope["scheme"] == "https")
-        # A probe comes without a login and asks for the pod's address, not for a name.
-        answer = probe(scope) or self._refusal(request) or await self._admit(request, headers)
+        # A probe has no login, and its Host is the pod's address.
+        answer = probe(scope) or self._refusal(request) or await self._authenticate(request, headers)
         fresh = _form_token(request)
         if fresh is not None:
             headers.cookie(COOKIE, fresh)
         await (answer or self._app)(scope, receive, headers.send)
 
     def _refusal(self, request: Request) -> Response | None:
-        told = request.headers.get("host", "")
-        name = host_name(told)
+        name = host_name(request.headers.get("host", ""))
         if name is None:
             return PlainTextResponse("400: the Host header is not a host name\n", 400)
         if self._hosts is not None and name not in self._hosts:
-            return PlainTextResponse(_OTHER_NAME.format(name=name[:100]), 421)
-        if request.method not in SAFE and not _own(request):
-            return PlainTextResponse("403: this request comes from another site\n", 403)
+            return PlainTextResponse(_WRONG_HOST.format(name=name[:100]), 421)
+        if request.method not in SAFE and not _same_origin(request):
+            return PlainTextResponse(
+                "403: the request comes from another site. Use the dashboard's own pages.\n", 403
+            )
         return None
 
-    async def _admit(self, request: Request, headers: _Headers) -> Response | None:
+    async def _authenticate(self, request: Request, headers: _Headers) -> Response | None:
         session = self._sessions.read(request.cookies.get(session_cookie(request.scope), ""))
         credentials = _credentials(request)
         waiting = self._throttle.wait(self._peer(request)) if credentials else 0.0
-        if (waiting or "authorization" not in request.headers) and self._enter(request, session):
+        if (waiting or "authorization" not in request.headers) and self._accept(request, session):
             return None
         if waiting:
-            told = f"429: too many failed logins from your address: try again in {waiting:.0f} s\n"
-            return PlainTextResponse(told, 429, {"retry-after": f"{max(1.0, waiting):.0f}"})
+            text = f"429: too many failed logins from your address. Try again in {waiting:.0f} s.\n"
+            return PlainTextResponse(text, 429, {"retry-after": f"{max(1.0, waiting):.0f}"})
         if link := self._by_link(request, headers):
             return link
         for entry in self._entries:
-            found = await _ask(entry, request)
-            if self._enter(request, found):
-                if isinstance(entry, Basic):  # so that somebody else's guesses cannot lock this browser out
+            found = await _principal(entry, request)
+            if found is not None and self._accept(request, found):
+                if isinstance(entry, Basic):  # so that guesses from elsewhere cannot lock this browser out
                     self._remember(request, headers, found)
                 return None
         if credentials:
-            self._failed(request)
+            self._count_failure(request)
         return self._challenge()
 
-    def _enter(self, request: Request, found: object) -> bool:
-        if not isinstance(found, Principal):
+    def _accept(self, request: Request, found: Principal | None) -> bool:
+        if found is None:
             return False
         role = "viewer" if self._read_only else found.role
         request.scope["principal"] = Principal(found.name, role)
         return True
 
     def _by_link(self, request: Request, headers: _Headers) -> Response | None:
-        """Exchange the token of a login link for a session, and go on to the page without it."""
+        """Exchange the token of a login link for a session, and redirect to the page without it."""
         given = _link_token(request)
-        # A browser may load ahead what it guesses will be opened: that would use the link up.
+        # A browser may prefetch the link: that would use it up.
         if not given or request.method != "GET" or "prefetch" in request.headers.get("sec-purpose", ""):
             return None
         for link in self._links:
@@ -169,13 +173,13 @@ class Security:
         name = session_cookie(request.scope)
         headers.cookie(name, self._sessions.issue(found), lifetime=LIFETIME)
 
-    def _failed(self, request: Request) -> None:
-        told = self._peer(request)
-        waits = self._throttle.failed(told)
-        self._log.warning("dashboard.login_failed", peer=told[:100], wait_s=round(waits, 1))
+    def _count_failure(self, request: Request) -> None:
+        client = self._peer(request)
+        waits = self._throttle.failed(client)
+        self._log.warning("dashboard.login_failed", peer=client[:100], wait_s=round(waits, 1))
 
     def _peer(self, request: Request) -> str:
-        """Return who asks: the client that a proxy of ours names, else the peer itself."""
+        """Return the client's address: as named by a trusted proxy, otherwise the peer's."""
         named = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
         return named if named and self._proxies and comes_from(request, self._proxies) else peer(request)
 
@@ -186,21 +190,23 @@ class Security:
         if any(hasattr(entry, "token") for entry in self._entries):
             return PlainTextResponse("401: token required\n", 401, {"www-authenticate": "Bearer"})
         if self._links:
-            return PlainTextResponse(_BY_LINK, 401, {"www-authenticate": 'LoginLink realm="streamq"'})
+            return PlainTextResponse(_USE_LINK, 401, {"www-authenticate": 'LoginLink realm="streamq"'})
         return PlainTextResponse(_DENIED, 403)
 
 
-async def _ask(entry: Any, request: Request) -> Any:
-    """An entry's answer; one that is plain code is asked in a thread, since it may look something up."""
-    if inspect.iscoroutinefunction(entry) or inspect.iscoroutinefunction(getattr(entry, "__call__", None)):  # noqa: B004
-        return await entry(request)
-    if type(entry).__module__ == Principal.__module__:
-        return entry(request)
-    answer = await run_in_threadpool(entry, request)
-    return await answer if inspect.isawaitable(answer) else answer
+async def _principal(entry: Auth, request: Request) -> Principal | None:
+    """Call an entry; a plain function runs in a thread, because it may block."""
+    ours = type(entry).__module__ == Principal.__module__
+    if ours or inspect.iscoroutinefunction(entry) or inspect.iscoroutinefunction(type(entry).__call__):
+        found = entry(request)
+    else:
+        found = await run_in_threadpool(entry, request)
+    if inspect.isawaitable(found):
+        found = await found
+    return found if isinstance(found, Principal) else None
 
 
-def session_cookie(scope: Any) -> str:
+def session_cookie(scope: Scope) -> str:
     """Return the session cookie's name. The port is in it: browsers send cookies to all ports of a host."""
     server = scope.get("server") or ("", None)
     return f"{SESSION}_{server[1] or 0}"
@@ -223,17 +229,17 @@ def _link_token(request: Request) -> str:
 
 
 def _credentials(request: Request) -> str:
-    """Return what a request logs in with, by header or by link; "" if it does not try."""
+    """Return the credentials of a request, in the header or in a login link; "" if there are none."""
     authorization: str = request.headers.get("authorization", "")
     return authorization or _link_token(request)
 
 
-def _own(request: Request) -> bool:
-    """Whether a request that writes was made by our own page, or by no browser at all.
+def _same_origin(request: Request) -> bool:
+    """Return whether a request that writes comes from the site's own page, or not from a browser.
 
-    Browsers say where a request comes from and pages cannot change that; older ones send the origin.
-    Where neither is there it is a program, which no web site can have tricked: forms are checked
-    for their token all the same.
+    Browsers send where a request comes from, and pages cannot change that; older ones send the origin.
+    Without either header the client is a program, which another site cannot control: forms need their token
+    all the same.
     """
     site = request.headers.get("sec-fetch-site")
     if site is not None:
@@ -248,7 +254,7 @@ def _own(request: Request) -> bool:
 
 
 def _form_token(request: Request) -> str | None:
-    """The token that our forms carry, the same as in the cookie. Answers it where it is a new one."""
+    """Set the token that forms carry, the same as in the cookie; return it if it is new."""
     known = request.cookies.get(COOKIE, "")
     if len(known) == 43 and known.replace("-", "a").replace("_", "a").isalnum() and known.isascii():
         request.scope["form_token"] = known
@@ -257,29 +263,29 @@ def _form_token(request: Request) -> str | None:
     return fresh
 
 
-def good_token(request: Request, given: object) -> bool:
-    """Whether a form came from a page of ours."""
+def is_form_token(request: Request, given: object) -> bool:
+    """Return whether a form came from a page of the site."""
     return isinstance(given, str) and hmac.compare_digest(
         given.encode(), request.scope["form_token"].encode()
     )
 
 
 class _Headers:
-    """Adds the headers of safety and our cookies to an answer."""
+    """Adds the security headers and cookies to a response."""
 
-    def __init__(self, send: Any, scope: Any, *, secure: bool) -> None:
+    def __init__(self, send: Send, scope: Scope, *, secure: bool) -> None:
         self._send = send
         self._path = scope.get("root_path", "") or "/"
         self._secure = secure
         self._cookies: list[str] = []
 
     def cookie(self, name: str, value: str, lifetime: int | None = None) -> None:
-        """Set a cookie that no script and no other site can use. lifetime: seconds; None for the session."""
+        """Set a cookie that scripts and other sites cannot use. lifetime: seconds; None for the session."""
         ends = "" if lifetime is None else f"; Max-Age={lifetime}"
         secure = "; Secure" if self._secure else ""
         self._cookies.append(f"{name}={value}; Path={self._path}{ends}; HttpOnly; SameSite=Strict{secure}")
 
-    async def send(self, message: Any) -> None:
+    async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():

@@ -1,7 +1,7 @@
-"""Sessions: a browser that logged in once keeps its principal in a signed cookie.
+"""Sessions: after a login, a browser keeps its principal in a signed cookie.
 
-Owns the cookie's form and the key that signs it, which lives in this process only: a restart ends all
-sessions. Keeps nothing per session, so nobody can fill it up. Decides nothing about who may log in.
+Owns the cookie's form and the key that signs it, which exists in this process only: a restart ends all
+sessions. Stores nothing for each session, so memory is bounded. Must not decide who may log in.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import orjson
 from streamq.dashboard.auth import ROLES, Principal
 
 LIFETIME: Final = 12 * 3600
-"""Seconds that a session lasts."""
+"""Duration of a session in seconds."""
 _LONGEST: Final = 2048
 
 
@@ -33,18 +33,18 @@ class Sessions:
     def issue(self, principal: Principal) -> str:
         """Return the cookie's value for a principal."""
         ends = int(self._clock()) + LIFETIME
-        told = base64.urlsafe_b64encode(orjson.dumps([principal.name, principal.role, ends])).decode()
-        return f"{told}.{self._signature(told)}"
+        content = base64.urlsafe_b64encode(orjson.dumps([principal.name, principal.role, ends])).decode()
+        return f"{content}.{self._signature(content)}"
 
     def read(self, value: str) -> Principal | None:
-        """Return who holds this cookie; None if it is not ours, or over."""
-        told, _, signature = value.rpartition(".")
+        """Return the principal of a cookie; None if it is invalid or expired."""
+        content, _, signature = value.rpartition(".")
         if len(value) > _LONGEST or not value.isascii():
             return None
-        if not hmac.compare_digest(signature, self._signature(told)):
+        if not hmac.compare_digest(signature, self._signature(content)):
             return None
-        name, role, ends = orjson.loads(base64.urlsafe_b64decode(told))
+        name, role, ends = orjson.loads(base64.urlsafe_b64decode(content))
         return Principal(name, role) if role in ROLES and self._clock() < ends else None
 
-    def _signature(self, told: str) -> str:
-        return hmac.new(self._key, told.encode(), hashlib.sha256).hexdigest()
+    def _signature(self, content: str) -> str:
+        return hmac.new(self._key, content.encode(), hashlib.sha256).hexdigest()

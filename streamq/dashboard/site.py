@@ -1,6 +1,6 @@
-"""The site as a whole: which paths there are, what is common to them, and what becomes of errors.
+"""The site as a whole: its routes, what they share, and how errors are shown.
 
-Owns the wiring. Pages are in `pages`, what writes in `actions`, JSON in `api`.
+Owns the wiring. Pages are in `pages`, forms that write in `actions`, JSON in `api`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Sequence
 from functools import cache
+from os import PathLike, stat_result
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from streamq.control.partial_outage import PartialView
 from streamq.control.unreadable import Damaged
 from streamq.dashboard.actions import Actions
 from streamq.dashboard.api import Api
+from streamq.dashboard.auth import Auth
 from streamq.dashboard.change_stream import ChangeStream
-from streamq.dashboard.context import Auth, Queue, Site
-from streamq.dashboard.findings import Checkup
+from streamq.dashboard.context import Queue, Site
+from streamq.dashboard.findings import DoctorCache
 from streamq.dashboard.history import History
 from streamq.dashboard.metrics import Metrics
 from streamq.dashboard.pages import Pages
@@ -49,8 +52,8 @@ def build(
     secure_cookies: bool = False,
     proxies: tuple[str, ...] = (),
 ) -> Starlette:
-    """The site as an ASGI application."""
-    guard = Middleware(
+    """Return the site as an ASGI application, behind `Security`."""
+    security = Middleware(
         Security,
         entries=auth,
         read_only=read_only,
@@ -58,24 +61,26 @@ def build(
         secure_cookies=secure_cookies,
         proxies=proxies,
     )
-    return unguarded(queue, [guard], read_only=read_only, redact=redact, hide_payloads=hide_payloads)
+    return without_security(
+        queue, [security], read_only=read_only, redact=redact, hide_payloads=hide_payloads
+    )
 
 
-def unguarded(
+def without_security(
     queue: Queue,
-    guards: Sequence[Middleware] = (),
+    middleware: Sequence[Middleware] = (),
     *,
     read_only: bool,
     redact: tuple[str, ...],
     hide_payloads: bool,
 ) -> Starlette:
-    """Return the site behind these guards; without one only for who stands behind a guard already."""
+    """Return the site behind this middleware: without `Security` only for a caller that applies it."""
     site = Site(
         queue,
         Renderer(queue.name, read_only=read_only),
         Redaction(redact, hide_payloads),
         History(),
-        Checkup(lambda: _examined(queue, read_only=read_only)),
+        DoctorCache(lambda: _examined(queue, read_only=read_only)),
         Metrics(queue.name, lambda: queue.inspector),
         PartialView(lambda: queue.inspector),
     )
@@ -88,23 +93,30 @@ def unguarded(
         *actions.routes(),
         *api.routes(),
         Route("/changes", changes.stream),
-        Route("/metrics", site.metrics.answer),
+        Route("/metrics", site.metrics.serve),
         Mount("/static", _Static(directory=STATIC)),
     ]
-    return Starlette(routes=routes, middleware=list(guards), exception_handlers=_handlers(site))
+    return Starlette(routes=routes, middleware=list(middleware), exception_handlers=_handlers(site))
 
 
 def _examined(queue: Queue, *, read_only: bool) -> Diagnosis:
-    """What the doctor says, with the rights of the user that the dashboard logs in as."""
+    """Run the doctor with the rights of the dashboard's own user."""
     roles = ("observer",) if read_only else DASHBOARD_ROLES
     return examine(queue.inspector.transport, app=queue.name, roles=roles)
 
 
 class _Static(StaticFiles):
-    """Our files: their addresses change with what is in them. They go out compressed; pages do not, since
-    the size of a compressed page would tell of the token in its forms to who can put text beside it."""
+    """Static files: their URLs change with their content. They are compressed; pages are not, because the
+    size of a compressed page would reveal the token of its forms to a client that can add text to the
+    page."""
 
-    def file_response(self, full_path: Any, stat_result: Any, scope: Any, status_code: int = 200) -> Response:
+    def file_response(
+        self,
+        full_path: str | PathLike[str],
+        stat_result: stat_result,
+        scope: Scope,
+        status_code: int = 200,
+    ) -> Response:
         response = super().file_response(full_path, stat_result, scope, status_code)
         if response.status_code == 200 and "gzip" in Headers(scope=scope).get("accept-encoding", ""):
             response = Response(_compressed(str(full_path)), media_type=response.media_type)
@@ -121,24 +133,26 @@ def _compressed(path: str) -> bytes:
 
 def _handlers(site: Site) -> Any:
     async def refused(request: Request, error: HTTPException) -> Response:
-        titles = {403: "Not allowed", 404: "Not found", 405: "Not here", 413: "Too large"}
-        return site.problem(request, error.status_code, titles.get(error.status_code, "No"), error.detail)
+        titles = {403: "Not allowed", 404: "Not found", 405: "Method not allowed", 413: "Too large"}
+        return site.problem(
+            request, error.status_code, titles.get(error.status_code, "Request refused"), error.detail
+        )
 
     async def failed(request: Request, error: RedisError) -> Response:
-        site.metrics.failed()
+        site.metrics.count_failure()
         if isinstance(error, Damaged):
-            return site.problem(request, 409, "It cannot be read", str(error))
+            return site.problem(request, 409, "The data cannot be read", str(error))
         if isinstance(error, RedisUnavailable):
-            return site.problem(request, 503, "The server cannot be reached", str(error))
+            return site.problem(request, 503, "Redis is unreachable", str(error))
         if isinstance(error, AuthenticationFailed) or "ACL failure" in str(error):
-            fix = "The page of the server tells what the dashboard's user of it lacks."
-            return site.problem(request, 403, "The server does not allow it", f"{error} {fix}")
-        return site.problem(request, 502, "The server refused", str(error))
+            fix = "The Server page shows which rights the dashboard's user lacks."
+            return site.problem(request, 403, "Redis denied the command", f"{error} {fix}")
+        return site.problem(request, 502, "Redis returned an error", str(error))
 
     async def unknown(request: Request, error: InvalidTaskId) -> Response:
-        return site.problem(request, 404, "No such task", str(error))
+        return site.problem(request, 404, "Unknown task", str(error))
 
     async def wrong(request: Request, error: StreamQError) -> Response:
-        return site.problem(request, 400, "That cannot be done", str(error))
+        return site.problem(request, 400, "Invalid request", str(error))
 
     return {HTTPException: refused, RedisError: failed, InvalidTaskId: unknown, StreamQError: wrong}

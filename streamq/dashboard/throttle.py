@@ -1,7 +1,7 @@
-"""Slows down whoever guesses passwords: failed logins by peer.
+"""Throttle the guessing of passwords: failed logins by peer.
 
-Owns the count of failures and who must wait. A peer that waits is refused before its password is looked at,
-so a guess costs it the wait. Bounded in memory; reads no clock but the one it is given.
+Owns the count of failures and the waiting times. A peer that must wait is refused before its password is
+checked, so each guess costs the wait. Bounded in memory; uses only the clock that it is given.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Final
 
 FREE: Final = 5
-"""Failures that cost nothing: people mistype."""
+"""Failures without a wait: people mistype."""
 LONGEST: Final = 60.0
-"""Seconds to wait at most."""
+"""The longest wait in seconds."""
 FORGIVEN: Final = 60.0
-"""Seconds of peace after which one failure is forgotten."""
+"""Seconds without a failure after which one is forgotten."""
 MOST: Final = 10_000
-"""Peers that are remembered; the one that failed longest ago goes first."""
+"""Peers that are kept; the one that failed longest ago is dropped first."""
 
 
 @dataclass(slots=True)
@@ -31,7 +31,7 @@ class _Peer:
 
 
 class Throttle:
-    """Failed logins of all peers. Lives in one event loop."""
+    """Failed logins of all peers. Used in one event loop."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -57,7 +57,7 @@ class Throttle:
 
 
 def _block(peer: str) -> str:
-    """Return what one owner can ask from: an IPv4 address, or the /64 of an IPv6 address."""
+    """Return the addresses that one client can use: an IPv4 address, or the /64 of an IPv6 address."""
     try:
         address = ipaddress.ip_address(peer)
     except ValueError:

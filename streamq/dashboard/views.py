@@ -1,12 +1,12 @@
-"""What the pages and the JSON API show, as plain objects of JSON. Reads through the inspector only.
+"""Build what the pages and the JSON API show, as plain JSON objects. Reads through the inspector only.
 
-Owns the shapes of the API. Nothing here knows HTTP.
+Owns the shapes of the API. Must not know HTTP.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from streamq.control.action_log import Pause
@@ -26,7 +26,7 @@ from streamq.stored import moment
 
 SERIES: Final = ("accepted", "completed", "failed", "backlog", "wait_p95", "run_p95")
 YOUNG: Final = 20
-"""Seconds of a slice of time that say nothing yet: the daemon notes what was counted every ten."""
+"""Seconds until a slice of time is meaningful: the daemon writes counts every ten."""
 
 
 def type_row(summary: TypeSummary, points: list[Point]) -> dict[str, object]:
@@ -40,22 +40,23 @@ def summary(one: TypeStats, recent: list[Rollup], paused: Mapping[str, Pause]) -
 
 
 def overview(partial: PartialView, history: History) -> dict[str, Any]:
-    """Every task type, and all together; where a master of a cluster is away, of the shards that answer."""
-    found, missing = partial.look(lambda inspector: _overview(inspector, _remembering(inspector, history)))
+    """Return every task type, and the totals; if a master of a cluster is unreachable, of the other
+    shards."""
+    found, missing = partial.look(lambda inspector: _overview(inspector, _cache_for(inspector, history)))
     return {**found, "missing_shards": list(missing)}
 
 
-def _remembering(inspector: Inspector, history: History) -> History:
-    """What is seen of a part must not be remembered as if it were all."""
+def _cache_for(inspector: Inspector, history: History) -> History:
+    """Return the history to use: the view of a part must not be cached as if it were the whole."""
     return History() if inspector.partial else history
 
 
 def _overview(inspector: Inspector, history: History) -> dict[str, object]:
-    paused, look = inspector.paused(), history.look(inspector)
+    paused, reader = inspector.paused(), history.reader(inspector)
     types, more = inspector.glance()
     summaries, rows, recents = list[TypeSummary](), list[dict[str, object]](), list[list[Rollup]]()
     for one in inspector.stats(types):
-        recent, points = look.hour(one.type)
+        recent, points = reader.hour(one.type)
         recents.append(recent)
         summaries.append(summary(one, recent, paused))
         rows.append(type_row(summaries[-1], points))
@@ -70,13 +71,13 @@ def _overview(inspector: Inspector, history: History) -> dict[str, object]:
 
 
 def chart(partial: PartialView, history: History, task_type: str | None, span: str) -> dict[str, object]:
-    """Series for a chart: of one type, or of all together. Times in seconds since the epoch, rates in
-    tasks a second, durations in seconds."""
+    """Return the series of a chart, for one type or for all together. Times are in seconds since the epoch,
+    rates in tasks a second, durations in seconds."""
 
     def look(inspector: Inspector) -> dict[str, object]:
         if task_type is not None and task_type not in inspector.types():
-            raise UnknownTaskType(f"There is no task type {task_type!r}.")
-        return _chart(inspector, _remembering(inspector, history), task_type, span)
+            raise UnknownTaskType(f"Unknown task type {task_type!r}.")
+        return _chart(inspector, _cache_for(inspector, history), task_type, span)
 
     return partial.look(look)[0]
 
@@ -84,7 +85,7 @@ def chart(partial: PartialView, history: History, task_type: str | None, span: s
 def _chart(inspector: Inspector, history: History, task_type: str | None, span: str) -> dict[str, object]:
     of: Span = "day" if span == "day" else "hour"
     types = [task_type] if task_type else inspector.glance()[0]
-    points = history.look(inspector).points(types, of, task_type or ALL)
+    points = history.reader(inspector).points(types, of, task_type or ALL)
     if points and points[-1].seconds < YOUNG:
         points.pop()
     series = {name: [getattr(point, name) for point in points] for name in SERIES}
@@ -92,7 +93,7 @@ def _chart(inspector: Inspector, history: History, task_type: str | None, span: 
 
 
 def task(info: TaskInfo, redaction: Redaction) -> dict[str, object]:
-    """A task with all that is known of it."""
+    """Return a task with all its details."""
     result = (info.result or b"null") if info.result is not None else None
     failures = [redaction.failure(one, info.payload) for one in info.failures]
     return {
@@ -104,14 +105,14 @@ def task(info: TaskInfo, redaction: Redaction) -> dict[str, object]:
 
 
 def origin(info: TaskInfo) -> str | None:
-    """The dead letter that this task was made from."""
+    """Return the id of the dead letter that this task was created from."""
     raw = info.fields.get("o")
     head = info.id.rpartition(":")[0]
     return f"{head}:{raw.decode('utf-8', 'replace')}" if raw else None
 
 
 def task_row(row: TaskRow, redaction: Redaction) -> dict[str, object]:
-    """A task in a list. `payload` is text, cut."""
+    """Return a task for a list. `payload` is text, truncated."""
     fields = asdict(row)
     del fields["fields"]
     return {
@@ -125,15 +126,16 @@ def last_error(row: TaskRow, redaction: Redaction) -> dict[str, object] | None:
     return None if row.last_error is None else redaction.failure(row.last_error, row.whole_payload)
 
 
-def private(wanted: TaskFilter, redaction: Redaction) -> TaskFilter:
-    """The filter, searching only what is shown: else it would tell what is not, letter by letter."""
+def visible_filter(wanted: TaskFilter, redaction: Redaction) -> TaskFilter:
+    """Return the filter restricted to visible text: otherwise a search could reveal the rest, letter by
+    letter."""
     if redaction.complete:
         return wanted
     return replace(wanted, told=lambda row: told(last_error(row, redaction), row.reason))
 
 
 def page(found: TaskPage, redaction: Redaction) -> dict[str, object]:
-    """A page of a list."""
+    """Return a page of a list."""
     return {
         "tasks": [task_row(row, redaction) for row in found.rows],
         "cursor": found.cursor,
@@ -146,8 +148,8 @@ def page(found: TaskPage, redaction: Redaction) -> dict[str, object]:
 def dead_groups(
     inspector: Inspector, name: str | None, error: str, older_than: float | None, newer_than: float | None
 ) -> tuple[DeadGroups, DeadSelection]:
-    """The groups of a type whose error contains `error`, with how many of each died in that time (ages in
-    seconds); and what selects just these letters, of one type."""
+    """Return the groups of a type whose error contains `error`, with the number of each that died in that
+    time (ages in seconds), and the selection of these dead letters, for one type."""
     found, now = inspector.dead_groups(name), inspector.now_ms()
     wanted = DeadSelection(
         name or "",
@@ -175,7 +177,7 @@ def groups(found: DeadGroups, redaction: Redaction) -> dict[str, Any]:
 
 
 def dead_group(group: DeadGroup, redaction: Redaction) -> dict[str, object]:
-    """A group with the message of its latest letter, as far as that is to be shown."""
+    """Return a group with the message of its latest dead letter, redacted."""
     fields = asdict(group)
     payload, framed = fields.pop("payload"), fields.pop("framed")
     if redaction.hide and not framed:
@@ -183,32 +185,38 @@ def dead_group(group: DeadGroup, redaction: Redaction) -> dict[str, object]:
     return {**fields, "message": redaction.error_text(group.message, payload)}
 
 
-def worker(one: WorkerInfo) -> dict[str, object]:
-    return asdict(one)
-
-
 def process(one: WorkerInfo) -> dict[str, object]:
-    """A worker or daemon for a page: what its heartbeat should tell, whatever it tells."""
-    told = one.details
-    state = "silent" if not one.alive else "draining" if told.get("draining") else "alive"
+    """Return a worker or daemon for a page, whatever its heartbeat contains."""
+    details = one.details
+    state = "silent" if not one.alive else "draining" if details.get("draining") else "alive"
     return {
         "name": one.name, "state": state, "age": one.last_beat_age,
-        "host": told.get("host"), "pid": told.get("pid"), "version": told.get("version"),
-        "slots": told.get("concurrency", 0), "busy": told.get("running_count", 0),
-        "types": told.get("types", []), "problems": told.get("problems", []), "only": told.get("only"),
-        "running": list(filter(None, map(running, told.get("running", [])))),
+        "host": details.get("host"), "pid": details.get("pid"), "version": details.get("version"),
+        "slots": details.get("concurrency", 0), "busy": details.get("running_count", 0),
+        "types": details.get("types", []), "problems": details.get("problems", []),
+        "only": details.get("only"),
+        "running": list(filter(None, map(running, details.get("running", [])))),
     }  # fmt: skip
 
 
-def running(task: object) -> dict[str, Any] | None:
-    """A task that a worker says it runs: id, attempt, since_ms; None where it does not say so."""
+@dataclass(frozen=True, slots=True)
+class RunningTask:
+    """A task that a worker reports as running."""
+
+    id: str
+    attempt: object
+    since_ms: int
+
+
+def running(task: object) -> RunningTask | None:
+    """Return a task in a worker's report; None if the report is damaged."""
     if not isinstance(task, dict) or not isinstance(task.get("id"), str):
         return None
-    return {**task, "attempt": task.get("attempt"), "since_ms": moment(task.get("since_ms"))}
+    return RunningTask(task["id"], task.get("attempt"), moment(task.get("since_ms")))
 
 
 def server(inspector: Inspector) -> dict[str, str]:
-    """What the server says of itself; nothing where this user may not ask."""
+    """Return the server's INFO; empty if the user may not read it."""
     try:
         return inspector.server()
     except AuthenticationFailed:
@@ -216,6 +224,6 @@ def server(inspector: Inspector) -> dict[str, str]:
 
 
 def diagnosis(found: Findings, address: object) -> dict[str, object]:
-    """What the doctor found, as `streamq doctor --json` prints it, and how old that is."""
+    """Return the doctor's findings as `streamq doctor --json` prints them, and their age."""
     checks = [asdict(check) for check in found.diagnosis.checks]
     return {"server": str(address), "ok": found.diagnosis.ok, "checks": checks, "age": round(found.age, 1)}

@@ -1,6 +1,6 @@
-"""What the dashboard shows until there is a queue: a page that says what it waits for, and fills by itself.
+"""Show a page until there is a queue: it says what is missing, and reloads itself.
 
-Owns the wait. Lets nobody in whom the site would not let in: the page is behind the same guard.
+Owns the wait. The page is behind the same `Security` as the site.
 """
 
 from __future__ import annotations
@@ -8,21 +8,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from streamq.dashboard.context import Auth, Queue
+from streamq.dashboard.auth import Auth
+from streamq.dashboard.context import Queue
 from streamq.dashboard.probes import inner_path
 from streamq.dashboard.render import STATIC, Renderer
 from streamq.dashboard.security import Security
-from streamq.dashboard.site import unguarded
+from streamq.dashboard.site import without_security
 from streamq.errors import RedisUnavailable, StreamQError
 
-LOOK_AGAIN: Final = 1.0
-"""Seconds between two looks for a queue, as long as somebody asks."""
+RETRY: Final = 1.0
+"""Seconds between two attempts to find the queue, while requests arrive."""
 REFRESH: Final = {"refresh": "2", "cache-control": "no-store"}
 
 
@@ -39,11 +41,11 @@ def build(
     secure_cookies: bool,
     proxies: Sequence[str],
 ) -> Security:
-    """The site of the queue that `find` returns once it does, and a page about the wait before that. Both are
-    behind one guard: who has logged in to the one is logged in to the other."""
+    """Return the site of the queue that `find` returns, with a waiting page until it does. Both are behind
+    one `Security`: a login on one is valid on the other."""
 
-    def make() -> object:
-        return unguarded(find(), read_only=read_only, redact=redact, hide_payloads=hide_payloads)
+    def make() -> ASGIApp:
+        return without_security(find(), read_only=read_only, redact=redact, hide_payloads=hide_payloads)
 
     waiting = Waiting(make, why, Renderer(name, read_only=read_only))
     return Security(
@@ -57,52 +59,52 @@ def build(
 
 
 class Waiting:
-    """An ASGI application: what `make` returns once it does, a page about the wait before that.
+    """An ASGI application: the one that `make` returns, and a waiting page until it does.
 
-    make: raises StreamQErrors for what it waits for. It is called in a thread, one call at a time.
+    make: raises StreamQErrors while something is missing. It is called in a thread, one call at a time.
     """
 
-    def __init__(self, make: Callable[[], object], why: StreamQError, render: Renderer) -> None:
+    def __init__(self, make: Callable[[], ASGIApp], why: StreamQError, render: Renderer) -> None:
         self._make, self._why, self._render = make, why, render
-        self._site: object = None
+        self._site: ASGIApp | None = None
         self._static = StaticFiles(directory=STATIC)
-        self._looking = asyncio.Lock()
-        self._looked = float("-inf")
+        self._making = asyncio.Lock()
+        self._tried = float("-inf")
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = inner_path(scope)
         if self._site is None and path.startswith("/static/"):
             await self._static(
                 {**scope, "root_path": "", "path": path.removeprefix("/static")}, receive, send
             )
             return
-        site = await self._found()
-        answer = self._answer(Request(scope, receive)) if site is None else site
-        await answer(scope, receive, send)
+        site = await self._ready_site()
+        application: ASGIApp = self._page(Request(scope, receive)) if site is None else site
+        await application(scope, receive, send)
 
-    async def _found(self) -> Any:
+    async def _ready_site(self) -> ASGIApp | None:
         if self._site is None:
-            async with self._looking:
-                await self._look()
+            async with self._making:
+                await self._try()
         return self._site
 
-    async def _look(self) -> None:
-        if self._site is not None or time.monotonic() - self._looked < LOOK_AGAIN:
+    async def _try(self) -> None:
+        if self._site is not None or time.monotonic() - self._tried < RETRY:
             return
         try:
             self._site = await asyncio.to_thread(self._make)
         except StreamQError as error:
             self._why = error
-        self._looked = time.monotonic()
+        self._tried = time.monotonic()
 
-    def _answer(self, request: Request) -> Response:
-        away = isinstance(self._why, RedisUnavailable)
-        title = "The server cannot be reached" if away else "There is no queue yet"
+    def _page(self, request: Request) -> Response:
+        unreachable = isinstance(self._why, RedisUnavailable)
+        title = "Redis is unreachable" if unreachable else "There is no queue yet"
         if "/api/" in request.scope["path"]:
-            told = {"error": title, "detail": str(self._why)}
-            return JSONResponse(told, 503, {"retry-after": "2"})
-        text = f"{self._why}. This page fills by itself as soon as there is something to show."
-        status = 503 if away else 200
-        answer = self._render.page(request, "problem.html", status=status, title=title, text=text)
-        answer.headers.update(REFRESH)
-        return answer
+            body = {"error": title, "detail": str(self._why)}
+            return JSONResponse(body, 503, {"retry-after": "2"})
+        text = f"{self._why}. This page reloads itself until the queue is available."
+        status = 503 if unreachable else 200
+        page = self._render.page(request, "problem.html", status=status, title=title, text=text)
+        page.headers.update(REFRESH)
+        return page

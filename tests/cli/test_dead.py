@@ -100,7 +100,7 @@ def test_purge_says_how_many_and_asks(capsys: Capture, shard: Shard, monkeypatch
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     code, out, err = run(capsys, "dead", "purge", "--error", "Timeout")
     assert (code, out) == (0, "purged 2 of 2\n")
-    assert "Delete 2 dead letters (email 2) for good? [y/N]" in err
+    assert "Delete 2 dead letters (email 2) permanently? [y/N]" in err
     monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     assert run(capsys, "dead", "purge", "--all")[0] == 1
@@ -145,9 +145,9 @@ def test_what_a_newcomer_types(capsys: Capture, shard: Shard) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
-        (["requeue"], 2, "name ids, filters"),
-        (["requeue", "email:0:n1-0", "--all"], 2, "dead requeue: ids or filters, not both"),
-        (["requeue", "email:0:n1-0", "--type", "email"], 2, "dead requeue: ids or filters, not both"),
+        (["requeue"], 2, "select by ids, filters"),
+        (["requeue", "email:0:n1-0", "--all"], 2, "dead requeue: use ids or filters, not both"),
+        (["requeue", "email:0:n1-0", "--type", "email"], 2, "dead requeue: use ids or filters, not both"),
         (["purge", "--error", "", "--yes"], 2, "--error is empty"),
         (["purge", "--group", "", "--yes"], 2, "--group is empty"),
         (["purge", "--type", "", "--yes"], 2, "--type is empty"),
@@ -199,7 +199,7 @@ def test_edit_in_an_editor(
     monkeypatch.delenv("VISUAL", raising=False)
     monkeypatch.setenv("EDITOR", "true")
     code, _, err = run(capsys, "dead", "edit", dead)
-    assert (code, "the arguments were not changed" in err) == (1, True)
+    assert (code, "the arguments are unchanged" in err) == (1, True)
     monkeypatch.setenv("EDITOR", f"{sys.executable} {editor}")
     new = as_json(capsys, "dead", "edit", dead)["id"]
     assert as_json(capsys, "task", "show", new)["payload"] == {"n": 8}

@@ -109,7 +109,6 @@ def test_a_pipe_gets_plain_columns(capsys: Capture, shard: Shard) -> None:
 def test_plain_blocks() -> None:
     table = Table(["A", "N"], [["x", 5], ["longer", 10]])
     assert plain([Line("head\n", bold=True), table]) == ["head\\n", "A        N", "x        5", "longer  10"]
-    assert [one.height for one in (Line(""), table)] == [1, 3]
 
 
 def test_without_rich_columns_are_plain_and_top_prints_once(shard: Shard, url: str) -> None:

@@ -103,4 +103,4 @@ def test_a_completed_task_whose_result_was_not_kept_says_so(capsys: Capture, sha
     finish(shard)
     _, out, _ = run(capsys, "task", "show", f"email:0:{local}")
     assert "state   completed" in out
-    assert "result  was not kept" in out
+    assert "result  not kept" in out

@@ -35,10 +35,10 @@ def test_cancel_tasks(capsys: Capture, shard: Shard) -> None:
     assert as_json(capsys, "cancel", two, two) == {
         "app": "shop", "tasks": [{"id": two, "answer": "cancelled", "state": "cancelled"}],
     }  # fmt: skip
-    said = f"{one}: cancelled\n{three}: cancelled\n"  # whoever asks again is told the same
+    said = f"{one}: cancelled\n{three}: cancelled\n"  # a second call returns the same
     assert run(capsys, "cancel", one, three) == (0, said, "")
     code, _, err = run(capsys, "cancel", one, GONE)
-    assert (code, f"there is no task {GONE}" in err) == (3, True)
+    assert (code, f"unknown task {GONE}" in err) == (3, True)
     [delivery] = shard.fetch()
     assert run(capsys, "cancel", f"email:0:{delivery.local}")[1].endswith("its worker was asked to stop it\n")
 

@@ -83,7 +83,7 @@ def test_a_server_that_goes_away_and_comes_back(tmp_path: Path) -> None:
         with tailing(server.url) as tail:
             assert tail.stderr is not None
             server.stop()
-            assert tail.stderr.readline().endswith("; retrying\n")
+            assert tail.stderr.readline().endswith(". Retrying\n")
             server.start()
             assert tail.stderr.readline() == "streamq: listening again\n"
 

@@ -172,9 +172,9 @@ async def test_names_and_passwords(app: StreamQ) -> None:
 
 
 async def test_a_proxys_header_and_callables(app: StreamQ) -> None:
-    with pytest.raises(UsageError, match="name the proxies"):
+    with pytest.raises(UsageError, match="name the trusted proxies"):
         Header("X-User")
-    with pytest.raises(UsageError, match="no address of a proxy"):
+    with pytest.raises(UsageError, match="invalid proxy address"):
         Header("X-User", proxies=["localhost"])
     site = dashboard(app, auth=Header("X-User", "operator", {"root": "admin"}, ["10.1.0.0/16", "unix"]))
     for address, status in (
@@ -218,15 +218,15 @@ def test_entries_from_text(text: str, want: object, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("basic:ada", "not understood"),
-        ("basic::12345678", "not understood"),
+        ("basic:ada", "is invalid"),
+        ("basic::12345678", "is invalid"),
         ("basic:ada:short", "8 characters"),
-        ("basic:ada:12345678:king", "is no role"),
+        ("basic:ada:12345678:king", "unknown role"),
         ("bearer:$NOT_THERE_AT_ALL", "NOT_THERE_AT_ALL is not set"),
         ("bearer:@/does/not/exist", "No such file"),
         ("header:X-User", "--proxy"),
-        ("none:admin", "not understood"),
-        ("oauth:x", "not understood"),
+        ("none:admin", "is invalid"),
+        ("oauth:x", "is invalid"),
         ("call:no.such.module:x", "No module"),
     ],
 )

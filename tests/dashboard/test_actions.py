@@ -15,7 +15,7 @@ from starlette.routing import Mount
 from streamq import StreamQ
 from streamq.control.dead_letters import DeadSelection
 from streamq.dashboard import Basic, Bearer, Principal, Role, dashboard
-from streamq.dashboard.auth import MAY, ROLES
+from streamq.dashboard.auth import REQUIRED_ROLE, ROLES
 from streamq.dashboard.redaction import HIDDEN
 from streamq.dashboard.security import HEADERS
 from tests.dashboard.shop import TRUSTED, Shop, open_shop
@@ -95,7 +95,7 @@ async def test_a_type_that_nobody_uses_is_forgotten_after_it_was_asked_back(app:
         assert (await do(browser, "forget", type="old", results="maybe")).status_code == 400
         assert "old" in app.inspector.types()
         page = await followed(browser, await do(browser, "forget", type="old"))
-        assert "Task type old is forgotten." in page
+        assert "Task type old was forgotten." in page
     assert "old" not in app.inspector.types()
     assert app.inspector.actions(1)[0].verb == "forget"
 
@@ -155,14 +155,14 @@ async def test_selected_letters_are_acted_on_together(app: StreamQ, shop: Shop) 
         fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', html.unescape(asked.text)))
         assert fields["ids"].split() == ids[:2]
         answer = await browser.post("/do/purge", data=fields | {"ids": fields["ids"] + " charge:0:n1-0"})
-        said = "2 dead letters purged. 1 were no dead letters any more."
+        said = "2 dead letters purged. 1 were no longer dead letters."
         assert (said in await followed(browser, answer), answer.headers["location"][:6]) == (True, "/tasks")
         assert [state(app, one) for one in ids] == ["unknown", "unknown", "dead"]
         assert (await browser.get("/confirm/purge", params={"back": back})).status_code == 400
         assert (await do(browser, "purge", ids=" ".join([ids[2]] * 201))).status_code == 400
         assert (await do(browser, "purge", ids="nonsense " + ids[2])).status_code == 404
         answer = await browser.post("/api/do/requeue", json={"ids": [ids[2]]})
-        assert answer.json() == {"said": "1 dead letters requeued."}
+        assert answer.json() == {"message": "1 dead letters requeued."}
     log = [(one.verb, one.done, one.asked) for one in app.inspector.actions() if one.asked]
     assert log == [("requeue", 1, 1), ("purge", 2, 3)]
     await until(lambda: state(app, ids[2]) == "dead")
@@ -247,13 +247,13 @@ async def test_a_worker_is_drained(app: StreamQ) -> None:
         assert "asked to drain" in await followed(browser, await do(browser, "drain", worker=worker.name))
         await until(worker._stop.asked.is_set)
         shop.hold.set()
-        assert "no such worker" in await followed(browser, await do(browser, "drain", worker="nobody"))
+        assert "no longer exists" in await followed(browser, await do(browser, "drain", worker="nobody"))
 
 
 async def test_the_api_acts_too(app: StreamQ, shop: Shop) -> None:
     async with client(dashboard(app, auth=Bearer("a-long-token", "admin", "deploy"))) as program:
         program.headers["authorization"] = "Bearer a-long-token"
-        assert (await program.post("/api/do/pause", json={"type": "image"})).json() == {"said": "Paused."}
+        assert (await program.post("/api/do/pause", json={"type": "image"})).json() == {"message": "Paused."}
         assert (await program.post("/api/do/purge", json={"type": "charge"})).json() == {"done": 3}
         answer = await program.post("/api/do/resubmit", json={"id": shop.ids["dead"], "payload": "[1]"})
         assert (answer.status_code, "JSON object" in answer.json()["detail"]) == (400, True)
@@ -277,7 +277,7 @@ async def test_each_role_may_do_what_is_its_own_and_sees_no_more(
 ) -> None:
     principal = Principal("ada", role)
     async with client(dashboard(app, auth=lambda _: principal)) as browser:
-        for action in MAY:
+        for action in REQUIRED_ROLE:
             allowed = principal.may(action)
             answer = await do(browser, action)
             assert answer.status_code == (400 if allowed else 403), action  # the form lacks everything
@@ -339,7 +339,7 @@ async def test_a_form_without_its_token_does_nothing(app: StreamQ, shop: Shop) -
         assert answer.status_code == 415
         answer = await browser.post("/do/purge", data={"payload": "x" * 3_000_000, "token": token})
         assert answer.status_code == 413
-        for action in MAY:
+        for action in REQUIRED_ROLE:
             assert (await browser.get(f"/do/{action}")).status_code == 405
     assert state(app, shop.ids["dead"]) == "dead"
 
@@ -385,7 +385,7 @@ async def test_fields_are_redacted_and_payloads_hidden(app: StreamQ, shop: Shop)
                 assert ("hunter2-secret" in (await browser.get(path)).text) == (site is open_), path
     async with client(dashboard(app, auth=TRUSTED, redact=["note"])) as browser:
         page = (await browser.get(f"/tasks/{shop.ids['dead']}")).text
-        assert "cannot be edited here" in page
+        assert "cannot be edited" in page
         assert "<textarea" not in page
 
 
@@ -408,8 +408,8 @@ async def test_errors_do_not_repeat_what_is_not_to_be_shown(app: StreamQ, shop: 
             page = (await browser.get(f"/tasks/{died.id}")).text
             assert "in charge" in page
             assert ("order -77" in page) == (site is not hidden)
-            assert ("since they may repeat them" in page) == (site is hidden)
-            assert ("are masked in them" in page) == (site is redacted)
+            assert ("because they may repeat them" in page) == (site is hidden)
+            assert ("they are masked" in page) == (site is redacted)
             # A search must not tell letter by letter what is not shown.
             for error, found in (("4111", site is open_), ("valueerror", True)):
                 listed = (await browser.get(f"/api/tasks?state=dead&error={error}")).json()["tasks"]

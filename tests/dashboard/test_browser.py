@@ -87,7 +87,7 @@ async def test_a_type_is_paused_and_resumed(shop: Shop, address: str, page: Page
     await page.goto(address)
     await page.get_by_role("link", name="image").first.click()
     await page.get_by_role("link", name="Pause…").click()
-    await page.get_by_label("Why?").fill("no cats today")
+    await page.get_by_label("Reason").fill("no cats today")
     await page.get_by_role("button", name="Pause").click()
     await said(page, "Paused.")
     await expect(page.get_by_text("no cats today")).to_be_visible()

@@ -9,7 +9,7 @@ from streamq.calls import rollup as rollup_calls
 from streamq.calls.call import Call
 from streamq.calls.rollup import MINUTE_MS, QUARTER_MS
 from streamq.control.rollups import Span
-from streamq.dashboard.history import ALL, SETTLED_MS, History, Look
+from streamq.dashboard.history import ALL, SETTLED_MS, History, HistoryReader
 from streamq.keys import type_keys
 
 STEPS: dict[Span, tuple[int, int]] = {"hour": (MINUTE_MS, 60), "day": (QUARTER_MS, 96)}
@@ -29,8 +29,8 @@ def filled(app: StreamQ) -> None:
                 run(Call(None, (key,), ("HSET", key, *args), int))
 
 
-def look(app: StreamQ, history: History, later_ms: int = 0) -> Look:
-    found = history.look(app.inspector)
+def look(app: StreamQ, history: History, later_ms: int = 0) -> HistoryReader:
+    found = history.reader(app.inspector)
     found._now_ms += later_ms
     return found
 
@@ -50,7 +50,7 @@ def test_what_is_remembered_is_what_would_be_read(app: StreamQ, span: Span, type
         assert [point.start_ms for point in seen] == [point.start_ms for point in want]
         assert seen == want
         assert number - 1 <= len(seen) <= number
-        assert len(history._over[span, name]) <= number
+        assert len(history._finished[span, name]) <= number
 
 
 def test_what_is_over_is_read_once(app: StreamQ, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_a_slice_that_ended_just_now_may_still_change(app: StreamQ) -> None:
     history = History()
     found = look(app, history)
     found.hour("email")
-    over = history._over["hour", "email"]
+    over = history._finished["hour", "email"]
     assert max(over) + MINUTE_MS + SETTLED_MS < found._now_ms
 
 

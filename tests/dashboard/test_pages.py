@@ -52,7 +52,7 @@ async def test_every_page_shows_what_is_there(app: StreamQ, shop: Shop) -> None:
         ids = shop.ids
         await page("/", "email", "charge", "report", "image", "Dead letters", "wait p95")
         await page("/types", "Pause", "active")
-        await page("/types/charge", "Policy", "lease ms", "ValueError", "Counted since ever")
+        await page("/types/charge", "Policy", "lease ms", "ValueError", "Counters since the first task")
         for state in ("ready", "running", "scheduled", "dead", "completed", "cancelled"):
             await page(f"/tasks?state={state}", ids[state])
         await page("/tasks?state=expired", "Nothing here")
@@ -69,7 +69,7 @@ async def test_every_page_shows_what_is_there(app: StreamQ, shop: Shop) -> None:
         await page("/workers", "Drain", "report", ids["running"])
         await page("/schedule", ids["scheduled"], "next in")
         await page("/server", "noeviction", "Append-only file")
-        await page("/actions", "Nothing yet")
+        await page("/actions", "No actions yet")
 
 
 async def test_each_attempt_is_on_the_time_line(app: StreamQ, shop: Shop) -> None:
@@ -217,20 +217,20 @@ async def test_the_api_answers_what_the_pages_show(app: StreamQ, shop: Shop) -> 
     ("path", "status", "text"),
     [
         ("/tasks/nonsense", 404, "is not a task id"),
-        ("/tasks/email:0:n1-0", 404, "not known"),
-        ("/tasks?state=lost", 400, "There is no list of"),
+        ("/tasks/email:0:n1-0", 404, "Unknown task"),
+        ("/tasks?state=lost", 400, "Unknown state"),
         ("/tasks?cursor=%00%ff", 400, "none that a page gave out"),
         ("/tasks?older=soon", 400, "duration"),
-        ("/types/<script>", 404, "There is no task type"),
+        ("/types/<script>", 404, "Unknown task type"),
         ("/types/..%2f..%2fetc", 404, "Not found"),
         ("/nowhere", 404, "Not found"),
         ("/static/../site.py", 404, "Not found"),
         ("/static/%2e%2e/site.py", 404, "Not found"),
-        ("/confirm/explode", 404, "no such action"),
+        ("/confirm/explode", 404, "Unknown action"),
         ("/api/tasks?limit=9999", 400, "1 to 200"),
         ("/api/tasks?limit=-1", 400, "limit"),
         ("/api/tasks/x", 404, "task id"),
-        ("/api/chart?type=none", 404, "no task type"),
+        ("/api/chart?type=none", 404, "Unknown task type"),
     ],
 )
 async def test_bad_addresses_get_a_clear_answer(app: StreamQ, path: str, status: int, text: str) -> None:
@@ -278,7 +278,7 @@ async def test_a_server_that_is_away_is_said(url: str) -> None:
     async with client(dashboard(app, auth=TRUSTED)) as browser:
         page, api = await browser.get("/"), await browser.get("/api/overview")
         assert (page.status_code, api.status_code) == (503, 503)
-        assert "cannot be reached" in page.text
+        assert "is unreachable" in page.text
 
 
 async def test_open_pages_are_told_that_something_changed(app: StreamQ) -> None:

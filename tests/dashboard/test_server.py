@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from streamq import StreamQ
 from streamq.dashboard import Bearer, dashboard
-from streamq.dashboard.findings import Checkup
+from streamq.dashboard.findings import DoctorCache
 from streamq.doctor.check import Check
 from streamq.doctor.examination import Diagnosis
 from streamq.keys import DAEMON_HEARTBEATS, DAEMONS, shard_keys
@@ -158,8 +158,8 @@ def test_findings_are_looked_for_again_when_they_are_old() -> None:
 
     for kept, looked in ((60.0, 1), (-1.0, 3)):
         seen.clear()
-        checkup = Checkup(examine, kept)
-        ages = [checkup.look().age for _ in range(3)]
+        doctor = DoctorCache(examine, kept)
+        ages = [doctor.findings().age for _ in range(3)]
         assert len(seen) == looked
         assert all(0 <= age < 60 for age in ages)
 
@@ -226,7 +226,7 @@ async def test_every_action_is_within_the_rights_of_an_operator(
         for action, body, _ in asked:
             await browser.post(f"/api/do/{action}", json=body)
         answer = await browser.post("/api/do/pause", json={"type": "image"})
-        assert (answer.status_code, answer.json()["error"]) == (403, "The server does not allow it")
+        assert (answer.status_code, answer.json()["error"]) == (403, "Redis denied the command")
         assert "image" not in app.inspector.paused()
         assert app.inspector.actions() == done
     shop.hold.set()
@@ -238,7 +238,7 @@ async def test_a_user_without_info_sees_the_rest(url: str, users: dict[str, str]
         dashboard(StreamQ("shop", users["blindviewer"]), auth=TRUSTED, read_only=True)
     ) as browser:
         page = await browser.get("/server")
-        assert (page.status_code, "may not see INFO" in page.text) == (200, True)
+        assert (page.status_code, "may not run INFO" in page.text) == (200, True)
         samples = await scraped(browser)
     assert samples["streamq_redis_up",] == 1
     assert ("streamq_redis_memory_used_bytes",) not in samples

@@ -46,7 +46,7 @@ def test_the_dashboard_waits_for_a_server_and_for_an_app() -> None:
             assert "streamq dev" in said
             status, page = asked(found[1])
             assert status == 503
-            assert "cannot be reached" in page
+            assert "is unreachable" in page
             assert "secret" not in said + page
             assert asked(found[1] + "api/overview")[0] == 503
             assert asked(found[1] + "ready")[0] == 200

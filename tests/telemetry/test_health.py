@@ -144,7 +144,7 @@ def test_check_asks_a_process_over_its_port_or_socket(
     assert check(capsys, "worker", "--port", port)[0] == 0
     assert check(capsys, "--live", "--port", port) == (0, {"ok": True, "problems": [], "role": "worker"})
     code, answer = check(capsys, "daemon", "--port", port)
-    assert (code, answer["problems"]) == (6, ["a worker answers, not a daemon"])
+    assert (code, answer["problems"]) == (6, ["the process is a worker, not a daemon"])
     monkeypatch.setenv("STREAMQ_HEALTH_SOCKET", str(path))
     assert check(capsys)[0] == 0
     process.kill()  # leaves its socket behind

@@ -84,7 +84,7 @@ def test_an_app_is_shown_when_its_record_is_away(
         filled(app)
     missing = take_away(cluster, APPS)
     assert main(["top", "--once"]) == 69
-    assert "it knows the apps, so name one with --app" in capsys.readouterr().err
+    assert "It has the list of apps: name the app with --app" in capsys.readouterr().err
     seen = as_json(capsys, "top", "--app", "shop")
     # Nobody says how many shards there are: one too many may be told to be missing, and none too few.
     assert set(seen["missing_shards"]) >= set(missing)
