@@ -39,14 +39,17 @@ class Report:
     more_types: int = 0
 
     def packed(self) -> bytes:
-        told = {"facts": self.facts.plain(), "sums": self.counters.plain(), "backlog": self.backlog}
+        told = {"facts": self.facts.plain(), "sums": self.counters.to_json(), "backlog": self.backlog}
         return orjson.dumps(told | {"more_types": self.more_types})
 
     @classmethod
     def unpacked(cls, raw: bytes) -> Report:
         plain = orjson.loads(raw)
         return cls(
-            Facts.read(plain["facts"]), Snapshot.read(plain["sums"]), plain["backlog"], plain["more_types"]
+            Facts.read(plain["facts"]),
+            Snapshot.from_json(plain["sums"]),
+            plain["backlog"],
+            plain["more_types"],
         )
 
 

@@ -47,7 +47,7 @@ class GroupStatus:
         self._lock = threading.Lock()
         self.own: Counters = Counters()
         for reason in RESTARTS:
-            self.own.cell("streamq_worker_process_restarts_total", reason)
+            self.own.counter("streamq_worker_process_restarts_total", reason)
         self.draining = False
 
     def started(self, seat: str, pipe: Connection) -> None:

@@ -28,7 +28,7 @@ class AttemptLog:
     def __init__(self, worker: str) -> None:
         self._worker = worker
         self._log = logs.get_logger(worker=worker)
-        self.active: bool = logs.debugging()
+        self.active: bool = logs.debug_enabled()
 
     def attempt_began(self, task: Delivery, _at_ms: int) -> None:
         """A handler is about to be called."""
@@ -68,13 +68,13 @@ class AttemptLog:
                 fix="a wait is a number of seconds from 0 on: the default was taken instead",
             )  # fmt: skip
         place = failure.frame
-        logs.failed(
+        logs.log_failure(
             self._log,
             _event(held, outcome),
             final=not again,
             exception=_exception(report),
             traceback=failure.traceback,
-            about={
+            fields={
                 **about,
                 "error": failure.error,
                 "message": failure.message,
@@ -111,7 +111,7 @@ def _exception(report: Report) -> BaseException:
         return report.error
     if len(STAND_INS) > _MOST_STAND_INS:
         STAND_INS.clear()
-    kind = STAND_INS.setdefault(failure.error, type(failure.error, (logs.InAnotherProcess,), {}))
+    kind = STAND_INS.setdefault(failure.error, type(failure.error, (logs.RemoteError,), {}))
     found = kind(failure.message)
-    found.__cause__ = logs.InAnotherProcess(f"\n\n{failure.traceback}")
+    found.__cause__ = logs.RemoteError(f"\n\n{failure.traceback}")
     return found

@@ -30,10 +30,10 @@ class _Series:
 
     def __init__(self, counters: Counters, app: str, task_type: str) -> None:
         self.outcomes = {
-            kind: counters.cell("streamq_task_attempts_total", app, task_type, name)
+            kind: counters.counter("streamq_task_attempts_total", app, task_type, name)
             for kind, name in OUTCOMES.items()
         }
-        counters.cell("streamq_leases_lost_total", app, task_type)
+        counters.counter("streamq_leases_lost_total", app, task_type)
         self.duration = counters.histogram("streamq_task_duration_seconds", app, task_type)
         self.lateness = counters.histogram("streamq_task_lateness_seconds", app, task_type)
         self.wait = {

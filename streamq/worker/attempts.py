@@ -221,7 +221,7 @@ class Attempts:
         failed = (
             error.failure if isinstance(error, FailedInChild) else failures.failure(handler, delivery, error)
         )
-        self._counters.failed(self._registry.name, delivery.type, failed.error)
+        self._counters.count_exception(self._registry.name, delivery.type, failed.error)
         if self._observers.failed is not None:
             self._observers.failed(delivery, failed.error, failed.message, failed.traceback)
         now_ms = self._clocks.now_ms(delivery.shard)

@@ -154,7 +154,7 @@ class Processes:
                     "reference": handler.reference,
                     "delivery": delivery,
                     "context": context,
-                    "trace": b"" if self._tracer is None else traces.carried(),
+                    "trace": b"" if self._tracer is None else traces.current_header(),
                 }
             )
         except BaseException:

@@ -78,7 +78,7 @@ def _answer(request: dict[str, Any]) -> bytes | dict[str, Any]:
     CURRENT.set(request["context"])
     try:
         args, kwargs = handler.arguments(delivery.payload)
-        with traces.continued(request["trace"]):
+        with traces.continue_trace(request["trace"]):
             return handler.encode_result(_called(handler, request["context"], args, kwargs))
     except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is its failure, not our end
         failed = failures.failure(handler, delivery, error)
