@@ -59,7 +59,7 @@ async def _serve(address: Address, options: DaemonOptions, only: str | None, whe
     web = WebServer(routes(daemon, knows_queue=True), where.names)
     await web.start(where.sockets())
     sentry = SystemdNotifier(daemon)
-    if SystemdNotifier.wanted():
+    if SystemdNotifier.is_available():
         sentry.start()
     try:
         await daemon.run()

@@ -167,8 +167,8 @@ class Daemon:
             role=self.role,
             started=self.ready.is_set(),
             draining=self._stop.is_set(),
-            loop_silent=self._loop_lag.silent() if self.ready.is_set() else 0.0,
-            redis_away=self._chore_status.away(),
+            loop_late=self._loop_lag.seconds_late() if self.ready.is_set() else 0.0,
+            redis_unreachable=self._chore_status.away(),
             overdue=", ".join(self._chore_status.overdue(intervals)) if self.ready.is_set() else "",
         )
 

@@ -29,5 +29,5 @@ def probe(scope: Any) -> Response | None:
     the event loop came to answer it."""
     if inner_path(scope) not in PROBES or scope["method"] not in ("GET", "HEAD"):
         return None
-    status, told = health.answer([], role=ROLE)
+    status, told = health.probe_response([], role=ROLE)
     return JSONResponse(told, status)

@@ -126,7 +126,7 @@ class WorkerGroup:
     ) -> None:
         group = f"{os.uname().nodename}-{os.getpid()}"
         self._listen = listen or Listen()
-        watched = bool(self._listen) or SystemdNotifier.wanted()
+        watched = bool(self._listen) or SystemdNotifier.is_available()
         told = Launch(
             app,
             url,
@@ -160,7 +160,7 @@ class WorkerGroup:
             signal.signal(number, self._signalled)
         os.set_blocking(self._wake_w, False)
         web = self._web() if self._listen else None
-        notifier = SystemdNotifier(self) if SystemdNotifier.wanted() else None
+        notifier = SystemdNotifier(self) if SystemdNotifier.is_available() else None
         if web is not None:
             web.start()
         if notifier is not None:

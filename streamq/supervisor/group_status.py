@@ -32,7 +32,7 @@ class _Line:
     def _read(self) -> None:
         with suppress(EOFError, OSError, ValueError), self._pipe:
             while True:
-                self.latest = Report.unpacked(self._pipe.recv_bytes()), time.monotonic()
+                self.latest = Report.unpack(self._pipe.recv_bytes()), time.monotonic()
 
 
 class GroupStatus:

@@ -128,9 +128,9 @@ class WorkerStatus:
         return Facts(
             self._worker,
             draining=draining,
-            loop_silent=self._loop_lag.silent(),
-            deaf=0.0 if draining else self._deaf(now),
-            redis_away=now - min(away) if away else 0.0,
+            loop_late=self._loop_lag.seconds_late(),
+            not_reading=0.0 if draining else self._deaf(now),
+            redis_unreachable=now - min(away) if away else 0.0,
         )
 
     def _deaf(self, now: float) -> float:
