@@ -21,8 +21,8 @@ from streamq.probes.report import Report, Reporter
 from streamq.supervisor.spec import Launch
 from streamq.telemetry import logs, traces
 from streamq.worker import signals, stdio
-from streamq.worker.loading import located, production
-from streamq.worker.process_exit import end, run_loop
+from streamq.worker.loading import load_app_at, refuse_embedded
+from streamq.worker.process_exit import exit_process, run_loop
 from streamq.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def serve_worker(launch: Launch, reports: Connection | None, startup: Connection
     """Run a worker and end the process."""
 
     def make() -> Worker:
-        app = located(launch.app, launch.url, launch.prefix, launch.imports)
-        production(app.address, "worker")
+        app = load_app_at(launch.app, launch.url, launch.prefix, launch.imports)
+        refuse_embedded(app.address, "worker")
         return Worker(app, launch.options, group=launch.group, exclusive=True, metered=launch.reports)
 
     run_service(make, launch, reports, startup)
@@ -54,8 +54,8 @@ def serve_daemon(launch: Launch, reports: Connection | None, startup: Connection
     from streamq.daemon.daemon import Daemon  # noqa: PLC0415 - workers must not load the daemon
 
     def make() -> Daemon:
-        app = located(launch.app, launch.url, launch.prefix)
-        production(app.address, "worker")
+        app = load_app_at(launch.app, launch.url, launch.prefix)
+        refuse_embedded(app.address, "worker")
         return Daemon(app.address, DaemonOptions(), watched=launch.reports)
 
     run_service(make, launch, reports, startup)
@@ -72,8 +72,8 @@ def run_service(
     reports: the pipe for reports. startup: the pipe for the start-up message: "" if the app was loaded,
     otherwise the error, which the supervisor then shows.
     """
-    stdio.by_lines()
-    signals.pass_interrupts_by()
+    stdio.line_buffered()
+    signals.ignore_interrupts()
     logs.configure(launch.log_level, launch.log_format)
     try:
         service = _make(make, startup)
@@ -82,7 +82,7 @@ def run_service(
         logs.get_logger().error("process.failed", error=str(error))
         code = _exit_code(error)
     traces.flush()
-    end(code)
+    exit_process(code)
 
 
 def _make(make: Callable[[], Service], startup: Connection | None) -> Service | None:

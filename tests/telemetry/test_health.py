@@ -103,7 +103,7 @@ async def test_a_worker_that_could_read_but_does_not_is_not_ready(
     app: StreamQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "NOT_READING", 0.2)
-    monkeypatch.setattr("streamq.worker.status.ANSWER", 0.1)
+    monkeypatch.setattr("streamq.worker.status.REPLY_TIMEOUT", 0.1)
 
     @app.task
     async def noop() -> None: ...

@@ -184,6 +184,6 @@ def test_who_asks_for_nothing_loads_nothing() -> None:
         async def email() -> None: ...
         worker = Worker(app)
         assert "prometheus_client" not in sys.modules
-        assert not worker._given.metered and app.registry.tracer is None
+        assert not worker._config.metered and app.registry.tracer is None
     """
     subprocess.run([sys.executable, "-c", program], check=True)
