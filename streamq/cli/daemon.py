@@ -35,11 +35,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from streamq.worker.loading import production
+    from streamq.worker.loading import refuse_embedded
     from streamq.worker.process_exit import run_loop
 
     address = target.address(args)
-    production(address, "daemon")
+    refuse_embedded(address, "daemon")
     logs.configure(args.log_level, args.log_format)
     if args.app is not None:
         check_name(args.app, "an app")
@@ -59,7 +59,7 @@ async def _serve(address: Address, options: DaemonOptions, only: str | None, whe
     web = WebServer(routes(daemon, knows_queue=True), where.names)
     await web.start(where.sockets())
     sentry = SystemdNotifier(daemon)
-    if SystemdNotifier.wanted():
+    if SystemdNotifier.is_available():
         sentry.start()
     try:
         await daemon.run()

@@ -79,12 +79,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _embedded(args: argparse.Namespace) -> str | None:
     """Return the URL of the embedded server, if the app's code or the option names one."""
-    from streamq.worker.loading import located
+    from streamq.worker.loading import load_app_at
 
     if args.url:
         address = Address.parse(args.url, prefix=args.prefix)
     else:
-        address = located(args.app, None, args.prefix, imports(args)).address
+        address = load_app_at(args.app, None, args.prefix, imports(args)).address
     url: str | None = address.socket_url if address.kind == "embedded" else args.url
     return url
 

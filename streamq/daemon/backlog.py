@@ -1,7 +1,7 @@
-"""The queue as a daemon sees it: what is ready, running, scheduled and dead, and who works on it.
+"""Counts the queue for metrics: tasks by state and workers, over all apps, shards and types.
 
-Owns that look: bounded, shared by whoever asks at the same time, and kept for a moment. What is wrong with
-one app, shard or type is told and keeps no other from being seen. Writes nothing.
+Owns that view: bounded in size, shared by concurrent callers and cached for a moment. A fault of one app,
+shard or type is reported and does not hide the others. Must not write to Redis.
 """
 
 from __future__ import annotations
@@ -26,50 +26,51 @@ from streamq.model.reply import Counts
 from streamq.telemetry import logs
 from streamq.transport.async_transport import AsyncTransport
 
-LEFT_OUT: Final = "streamq forget removes types that nobody uses; streamq stats TYPE asks about one"
+LEFT_OUT_FIX: Final = "remove unused types with streamq forget; count a single one with streamq stats TYPE"
 
 
 class Backlog:
-    """Looks at every type of every shard."""
+    """The cached view over every type of every shard."""
 
     def __init__(self, transport: AsyncTransport, discovery: Discovery, chore_status: ChoreStatus) -> None:
         self._transport = transport
         self._discovery = discovery
         self._chore_status = chore_status
         self._lock = asyncio.Lock()
-        self._view, self._seen = View(), 0.0
+        self._view, self._read_at = View(), 0.0
         self._left_out = 0
         self._log = logs.get_logger()
 
-    async def look(self) -> View:
-        """What there is, at most `KEPT` seconds old."""
+    async def view(self) -> View:
+        """Return the view, at most `KEPT` seconds old; an empty one if Redis is unreachable."""
         async with self._lock:
-            if time.monotonic() - self._seen > KEPT:
-                self._view, self._seen = await self._fresh(), time.monotonic()
+            if time.monotonic() - self._read_at > KEPT:
+                self._view, self._read_at = await self._read(), time.monotonic()
             return self._view
 
-    async def _fresh(self) -> View:
+    async def _read(self) -> View:
         try:
             faults = Faults("watch", self._chore_status)
             shards = [shard for shard, _ in self._discovery.shards()]
             chosen, more = chosen_types(self._discovery.types(), SCRAPED)
-            self._tell(more)
+            self._warn_left_out(more)
             rows, working = await self._rows(shards, chosen, faults), await self._workers(shards, faults)
-            seen = await adrive(self._transport, memory(shard.types for shard in shards), patience=0)
-            return View(rows, working, seen, more)
+            used = await adrive(self._transport, memory(shard.types for shard in shards), patience=0)
+            return View(rows, working, used, more)
         except RedisError:
             return View()
 
-    def _tell(self, more: int) -> None:
-        """Say once that types are left out: their alerts and autoscalers would be silent for no reason."""
+    def _warn_left_out(self, more: int) -> None:
+        """Log once that types are left out: their alerts and autoscalers get no data."""
         if more and not self._left_out:
-            self._log.warning("queue.types_left_out", types=more, looked_at=SCRAPED, fix=LEFT_OUT)
+            self._log.warning("queue.types_left_out", types=more, counted=SCRAPED, fix=LEFT_OUT_FIX)
         self._left_out = more
 
     async def _rows(
         self, shards: Sequence[ShardKeys], chosen: Sequence[TypeKeys], faults: Faults
     ) -> list[Row]:
-        """A type that cannot be counted in one of its shards has no row: a part would be taken for all."""
+        """Return a row per type. A type that cannot be counted in all its shards has no row: a partial count
+        would look complete."""
         counted: dict[tuple[str, str], list[Counts]] = {}
         unreadable: set[tuple[str, str]] = set()
 
@@ -92,42 +93,42 @@ class Backlog:
     async def _workers(self, shards: Sequence[ShardKeys], faults: Faults) -> dict[str, Counter[str]]:
         found: dict[str, Counter[str]] = {}
 
-        async def look(shard: ShardKeys) -> None:
+        async def count(shard: ShardKeys) -> None:
             found[shard.app] = tally(())
             found[shard.app] = tally(await adrive(self._transport, workers(shard.app), patience=0))
 
-        await for_each([shard for shard in shards if shard.shard == 0], look, faults)
+        await for_each([shard for shard in shards if shard.shard == 0], count, faults)
         return found
 
     async def _paused(self, shards: Sequence[ShardKeys], faults: Faults) -> set[tuple[str, str]]:
         found: set[tuple[str, str]] = set()
 
-        async def look(shard: ShardKeys) -> None:
+        async def read(shard: ShardKeys) -> None:
             names = await self._transport.run(listing_calls.paused(shard), patience=0)
             found.update((shard.app, name) for name in names)
 
-        await for_each(shards, look, faults)
+        await for_each(shards, read, faults)
         return found
 
 
 def chosen_types(types: Sequence[TypeKeys], most: int) -> tuple[list[TypeKeys], int]:
-    """So many keys at most, each type with all its shards, and how many types are left out: the apps in turn,
-    so that the types of one crowd out no other."""
+    """Return at most `most` keys, each type with all its shards, and the number of types left out. Apps take
+    turns, so that one app's types do not crowd out another's."""
+    if len(types) <= most:
+        return list(types), 0
     shards: dict[tuple[str, str], list[TypeKeys]] = {}
     for keys in types:
         shards.setdefault((keys.app, keys.type), []).append(keys)
-    if len(types) <= most:
-        return list(types), 0
-    turn: Counter[str] = Counter()
+    turns: Counter[str] = Counter()
     order: list[tuple[int, tuple[str, str]]] = []
-    for place in shards:
-        order.append((turn[place[0]], place))
-        turn[place[0]] += 1
+    for app, name in shards:
+        order.append((turns[app], (app, name)))
+        turns[app] += 1
     chosen: list[TypeKeys] = []
     left_out = 0
-    for _, place in sorted(order):
-        if len(chosen) + len(shards[place]) <= most:
-            chosen += shards[place]
+    for _, app_type in sorted(order):
+        if len(chosen) + len(shards[app_type]) <= most:
+            chosen += shards[app_type]
         else:
             left_out += 1
     return chosen, left_out

@@ -1,84 +1,95 @@
-"""What became of the chores' rounds: when each was last good, and since when the server is away.
+"""Per-chore status: last successful rounds, recent faults, and how long Redis has been unreachable.
 
-Owns that book, from which a daemon's health is told.
+Owns that state, from which a daemon's health is computed. Must not run a chore.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from streamq.telemetry.counters import Counters
 
-MISSED: Final = 3
-"""Intervals after which a chore is overdue, and at least a minute."""
-FADED: Final = 120.0
-"""Seconds after which a fault that was not met again is told no more."""
-MOST_FAULTS: Final = 100
+OVERDUE_INTERVALS: Final = 3
+"""Intervals without a successful round after which a chore is overdue; at least `OVERDUE_SECONDS`."""
+OVERDUE_SECONDS: Final = 60.0
+FAULT_LIFETIME: Final = 120.0
+"""Seconds after which a fault that did not occur again is no longer reported."""
+MAX_FAULTS: Final = 100
 LONGEST_FAULT: Final = 300
 
 
+class _Ended(NamedTuple):
+    monotonic: float
+    wall: float
+
+
 class ChoreStatus:
-    """Written by the chores' loops; read by probes. `returning`: the one wait for a server that is away."""
+    """Written by the chores' loops, read by probes. `reconnecting`: the task that waits for Redis to return,
+    shared by all chores."""
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
-        self._good: dict[str, tuple[float, float]] = {}
-        self._away_since = 0.0
-        self._began = time.monotonic()
+        self._succeeded: dict[str, _Ended] = {}
+        self._unreachable_since = 0.0
+        self._started = time.monotonic()
         self._faults: dict[tuple[str, str], float] = {}
-        self.returning: asyncio.Task[None] | None = None
+        self.reconnecting: asyncio.Task[None] | None = None
 
-    def good(self, chore: str, *, partly: bool = False) -> None:
-        """A round is over; partly: what is wrong with one type or stream kept it from no other."""
+    def succeeded(self, chore: str, *, partly: bool = False) -> None:
+        """Record a completed round. `partly`: single apps, shards or types had faults."""
         self._counters.count("streamq_daemon_rounds_total", chore, "partly" if partly else "ok")
-        self._good[chore] = time.monotonic(), time.time()
+        self._succeeded[chore] = _Ended(time.monotonic(), time.time())
 
     def failed(self, chore: str) -> None:
+        """Record a failed round."""
         self._counters.count("streamq_daemon_rounds_total", chore, "failed")
 
-    def fault(self, chore: str, about: dict[str, Any], error: str) -> bool:
-        """What is wrong with one app, shard or type; answers whether it is new."""
-        where = ":".join(str(about[name]) for name in ("app", "shard", "type") if name in about)
+    def add_fault(self, chore: str, fields: Mapping[str, object], error: str) -> bool:
+        """Record a fault of one app, shard or type, which `fields` names. Return whether it is new."""
+        where = ":".join(str(fields[name]) for name in ("app", "shard", "type") if name in fields)
         known, now = self.faults(), time.monotonic()
         text = f"{where}: {error}"[:LONGEST_FAULT]
-        if len(self._faults) < MOST_FAULTS:
+        if len(self._faults) < MAX_FAULTS:
             self._faults[chore, text] = now
         return f"{chore} {text}" not in known
 
     def faults(self) -> list[str]:
-        """What was wrong in the last rounds, by chore and place; it kept no other from being served."""
-        since = time.monotonic() - FADED
+        """Return the recent faults of single apps, shards and types, each prefixed with its chore."""
+        since = time.monotonic() - FAULT_LIFETIME
         self._faults = {fault: at for fault, at in list(self._faults.items()) if at >= since}
         return [f"{chore} {text}" for chore, text in list(self._faults)]
 
-    def lost(self, chore: str) -> None:
-        """The server is away."""
+    def redis_lost(self, chore: str) -> None:
+        """Record that Redis became unreachable during a round."""
         self.failed(chore)
         self._counters.count("streamq_redis_errors_total", chore)
-        self._away_since = self._away_since or time.monotonic()
+        self._unreachable_since = self._unreachable_since or time.monotonic()
 
-    def found(self, chore: str) -> None:
-        """It is there again."""
+    def redis_returned(self, chore: str) -> None:
+        """Record that Redis is reachable again."""
         self._counters.count("streamq_redis_reconnects_total", chore)
-        self._away_since = 0.0
+        self._unreachable_since = 0.0
 
-    def away(self) -> float:
-        """Seconds for which the server has been away."""
-        return time.monotonic() - self._away_since if self._away_since else 0.0
+    def unreachable_seconds(self) -> float:
+        """Return how long Redis has been unreachable; 0 if it is reachable."""
+        return time.monotonic() - self._unreachable_since if self._unreachable_since else 0.0
 
-    def overdue(self, intervals: dict[str, float]) -> list[str]:
-        """The chores whose last good round is too long ago. None is while the server is away."""
+    def overdue(self, intervals: Mapping[str, float]) -> list[str]:
+        """Return the chores whose last successful round is too long ago; empty while Redis is unreachable."""
         now = time.monotonic()
-        if self._away_since:
+        if self._unreachable_since:
             return []
+        never = _Ended(self._started, 0.0)
         return [
             chore
             for chore, interval in intervals.items()
-            if now - self._good.get(chore, (self._began, 0.0))[0] > max(60.0, MISSED * interval)
+            if now - self._succeeded.get(chore, never).monotonic
+            > max(OVERDUE_SECONDS, OVERDUE_INTERVALS * interval)
         ]
 
-    def last_good(self) -> dict[str, float]:
-        """When each chore's last good round ended, by the wall clock."""
-        return {chore: wall for chore, (_, wall) in self._good.items()}
+    def last_success(self) -> dict[str, float]:
+        """Return the wall clock time at which each chore's last successful round ended."""
+        return {chore: ended.wall for chore, ended in self._succeeded.items()}

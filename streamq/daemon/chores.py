@@ -1,7 +1,7 @@
-"""What the daemon does, one row a chore: its name, how it is made, and how often it runs.
+"""The table of the daemon's chores: a row each with its name, factory and interval.
 
-Owns that table, which the daemon's loops, its health and the tests of its options read. A chore is a file of
-its own.
+Owns that table, which the daemon's loops, its health and the tests of its options read. The work itself is
+in the chores' own modules.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from streamq.telemetry.counters import Counters
 from streamq.transport.async_transport import AsyncTransport
 
 SOON: Final = 1.0
-"""Seconds after an outage until it is told that a daemon is there, and looked what there is."""
+"""Seconds after an outage until the daemon sends a heartbeat and discovers apps again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
-    """What chores are made from. stop: set when the daemon is to end. beat: sends its own heartbeat."""
+class Dependencies:
+    """The objects that chores are built from. stop: set when the daemon should end. beat: sends the daemon's
+    heartbeat."""
 
     transport: AsyncTransport
     discovery: Discovery
@@ -40,9 +41,9 @@ class Tools:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """A chore at work. wait: how it waits for its next round, where not for its interval. close: ends what
-    it holds."""
+class RunningChore:
+    """A chore in operation. wait: waits for the next round; None: wait for the interval. close: releases its
+    resources."""
 
     round: Step
     wait: Step | None = None
@@ -53,56 +54,56 @@ class Work:
 class Chore:
     """One row of the table.
 
-    interval_option: the field of DaemonOptions that says how many seconds are between two rounds; '' where
-    the chore itself knows when it is needed. after_outage: seconds from the return of an absent server to
-    the next round; None: the interval.
+    interval_option: the field of DaemonOptions with the seconds between two rounds; '' if the chore decides
+    itself when to run. after_outage: seconds from the end of a Redis outage to the next round; None: the
+    interval.
     """
 
     name: str
-    make: Callable[[Tools], Work]
+    make: Callable[[Dependencies], RunningChore]
     interval_option: str = ""
     after_outage: float | None = None
 
     def interval(self, options: DaemonOptions) -> float:
-        """Return the seconds between two rounds, at most."""
+        """Return the longest time between two rounds, in seconds."""
         seconds: float = getattr(options, self.interval_option) if self.interval_option else LONGEST_SLEEP
         return seconds
 
 
-def _promoter(tools: Tools) -> Work:
-    promoter = Promoter(tools.transport, tools.discovery, tools.options.batch, tools.counters)
-    return Work(promoter.round, lambda faults: promoter.wait(tools.stop, faults), promoter.aclose)
+def _promoter(deps: Dependencies) -> RunningChore:
+    promoter = Promoter(deps.transport, deps.discovery, deps.options.batch, deps.counters)
+    return RunningChore(promoter.round, lambda faults: promoter.wait(deps.stop, faults), promoter.aclose)
 
 
-def _claimer(tools: Tools) -> Work:
-    return Work(Claimer(tools.transport, tools.discovery, tools.options.batch).round)
+def _claimer(deps: Dependencies) -> RunningChore:
+    return RunningChore(Claimer(deps.transport, deps.discovery, deps.options.batch).round)
 
 
-def _janitor(tools: Tools) -> Work:
-    return Work(Janitor(tools.transport, tools.discovery, tools.options).round)
+def _janitor(deps: Dependencies) -> RunningChore:
+    return RunningChore(Janitor(deps.transport, deps.discovery, deps.options).round)
 
 
-def _expirer(tools: Tools) -> Work:
-    return Work(Expirer(tools.transport, tools.discovery, tools.options.batch).round)
+def _expirer(deps: Dependencies) -> RunningChore:
+    return RunningChore(Expirer(deps.transport, deps.discovery, deps.options.batch).round)
 
 
-def _sampler(tools: Tools) -> Work:
-    return Work(Sampler(tools.transport, tools.discovery).round)
+def _sampler(deps: Dependencies) -> RunningChore:
+    return RunningChore(Sampler(deps.transport, deps.discovery).round)
 
 
-def _retirer(tools: Tools) -> Work:
-    return Work(Retirer(tools.transport, tools.discovery).round)
+def _retirer(deps: Dependencies) -> RunningChore:
+    return RunningChore(Retirer(deps.transport, deps.discovery).round)
 
 
 DISCOVER: Final = Chore(
-    "discover", lambda tools: Work(tools.discovery.look), "discover_interval", after_outage=SOON
+    "discover", lambda deps: RunningChore(deps.discovery.refresh), "discover_interval", after_outage=SOON
 )
 CHORES: Final = (
     Chore("promote", _promoter),
     DISCOVER,
     Chore("reclaim", _claimer, "claim_interval"),
     Chore("tidy", _janitor, "tidy_interval"),
-    Chore("heartbeat", lambda tools: Work(lambda _: tools.beat()), "heartbeat", after_outage=SOON),
+    Chore("heartbeat", lambda deps: RunningChore(lambda _: deps.beat()), "heartbeat", after_outage=SOON),
     Chore("expire", _expirer, "expire_interval"),
     Chore("sample", _sampler, "sample_interval"),
     Chore("retire", _retirer, "tidy_interval"),

@@ -1,7 +1,7 @@
-"""Takes abandoned deliveries back, in bounded batches, with the cursor carried on.
+"""The claimer: reclaims the deliveries of silent workers, in bounded batches with a cursor.
 
-Owns the rounds over all streams and the guard against clock jumps. What becomes of a task is decided
-by the script, from the policy in Redis.
+Owns the rounds over all streams and the guard against clock jumps. Must not decide a task's outcome: the
+script does, from the policy in Redis.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 from streamq.calls import daemon as daemon_calls
 from streamq.calls.call import all_streams
 from streamq.daemon.discovery import Discovery
-from streamq.daemon.loop import Faults, about, for_each, isolate_errors
+from streamq.daemon.loop import Faults, for_each, isolate_errors, log_fields
 from streamq.keys import TypeKeys, shard_keys
 from streamq.telemetry import logs
 from streamq.transport.async_transport import AsyncTransport
@@ -21,13 +21,13 @@ from streamq.transport.faults import GroupMissing
 
 START: Final = "0-0"
 UNREAD: Final = (
-    "is no hash: tasks of dead workers are taken back by the default lease and losses; rename the key, and "
-    "the next worker or producer that starts writes the policy anew"
+    "is not a hash: tasks of dead workers are reclaimed by the default lease and max_losses. Rename the key: "
+    "the next worker or producer that starts writes the policy again."
 )
 
 
 class Claimer:
-    """Reclaims for all types, once a round."""
+    """Reclaims deliveries of all types, once per round."""
 
     def __init__(self, transport: AsyncTransport, discovery: Discovery, batch: int) -> None:
         self._transport = transport
@@ -37,14 +37,14 @@ class Claimer:
         self._log = logs.get_logger(chore="reclaim")
 
     async def round(self, faults: Faults) -> None:
-        """Look at every stream where something is held."""
+        """Reclaim in every stream that has pending deliveries."""
         shards = [types for _, types in self._discovery.shards()]
         await for_each(shards, lambda types: self._shard(types, faults), faults)
 
     async def _shard(self, types: list[TypeKeys], faults: Faults) -> None:
         for found in await self._discovery.survey(types):
             if found.pending > 0:
-                with isolate_errors(faults, **about(found.keys)):
+                with isolate_errors(faults, **log_fields(found.keys)):
                     await self._stream(found.keys, found.letter, faults)
 
     async def _stream(self, keys: TypeKeys, letter: str, faults: Faults) -> None:
@@ -62,7 +62,7 @@ class Claimer:
                 await self._restamp_all(shard, faults)
                 return
             if reclaim.unread:
-                faults.add(about(keys), f"{keys.policy} {UNREAD}")
+                faults.add(log_fields(keys), f"{keys.policy} {UNREAD}")
             if reclaim.returned or reclaim.dead or reclaim.cancelled:
                 self._log.warning(
                     "tasks.reclaimed",
@@ -76,10 +76,10 @@ class Claimer:
                 return
 
     def _expected(self, shard: tuple[str, int]) -> int:
-        """Where the clock of the shard's server should be, by the last answer and our monotonic clock.
+        """Return the time that the shard's server should have: its last reply plus the time since then.
 
-        Each shard may be on another server, and on another one after a failover: to those who count idle
-        times that is a jump like any other.
+        Each shard may be on a different server, and may move to another one in a failover. For idle times
+        that is a clock jump like any other.
         """
         if shard not in self._clocks:
             return 0
@@ -87,10 +87,10 @@ class Claimer:
         return then_ms + round((time.monotonic() - then) * 1000)
 
     async def _restamp_all(self, shard: tuple[str, int], faults: Faults) -> None:
-        """Idle times mean nothing after a jump: every delivery of the shard gets one full lease from now."""
+        """Give every delivery of the shard a full lease from now: after a clock jump idle times are wrong."""
         for keys in [keys for keys in self._discovery.types() if (keys.app, keys.shard) == shard]:
             for _, stream in all_streams(keys):
-                with isolate_errors(faults, **about(keys)), suppress(GroupMissing):
+                with isolate_errors(faults, **log_fields(keys)), suppress(GroupMissing):
                     await self._restamp(stream)
 
     async def _restamp(self, stream: str) -> None:

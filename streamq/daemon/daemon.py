@@ -1,6 +1,6 @@
-"""The daemon's life: which chores run, and how it ends.
+"""The daemon: starts the chores, serves probes and ends cleanly.
 
-Owns the wiring. Everything it does is in the chores' own files.
+Owns the wiring. Must not do a chore's work: that is in the chores' own modules.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from streamq.calls import daemon as daemon_calls
 from streamq.control.overview import View, samples
 from streamq.daemon.backlog import Backlog
 from streamq.daemon.chore_status import ChoreStatus
-from streamq.daemon.chores import CHORES, DISCOVER, Chore, Tools, Work
+from streamq.daemon.chores import CHORES, DISCOVER, Chore, Dependencies, RunningChore
 from streamq.daemon.discovery import Discovery
 from streamq.daemon.loop import Step, run_periodically, run_round
 from streamq.errors import RedisError, UsageError
@@ -38,15 +38,15 @@ from streamq.transport.server_wait import arrived
 from streamq.version import package_version
 
 WATCH_INTERVAL: Final = 3.0
-"""Seconds between two looks at the queue for a supervisor's metrics."""
+"""Seconds between two counts of the queue for a supervisor's metrics."""
 
 
 class Daemon:
-    """Promoter, claimer, janitor and retirer. `only` limits it to one app; None serves all of the server.
+    """Runs all chores. `only` limits them to one app; None: all apps of the server.
 
-    `await daemon.run()` serves until `stop()`. `after_round` is told a chore's name after each round:
-    tests wait for that instead of sleeping. It is a `telemetry.routes.Service`; `watched` makes it look
-    at the queue now and then, so that a report from another thread can tell what is in it.
+    `await daemon.run()` serves until `stop()`. `after_round` is called with a chore's name after each round;
+    tests wait for that instead of sleeping. The daemon is a `probes.routes.Service`. `watched` makes it count
+    the queue periodically, so that a report from another thread can include it.
     """
 
     role = "daemon"
@@ -61,7 +61,7 @@ class Daemon:
         watched: bool = False,
     ) -> None:
         if not isinstance(address, Address):
-            raise UsageError(f"Daemon({address!r}): takes an address, Daemon(app.address)")
+            raise UsageError(f"Daemon({address!r}): not an address. Pass one, as in Daemon(app.address).")
         self.options: DaemonOptions = options or DaemonOptions()
         self.name: str = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.ready: asyncio.Event = asyncio.Event()
@@ -75,24 +75,26 @@ class Daemon:
         self._watched = watched
         self._view = View()
         self._started_at = time.time()
-        self._after = after_round
+        self._after_round = after_round
         self._stop = asyncio.Event()
         self._log = logs.get_logger()
 
     def stop(self) -> None:
-        """End soon. A step under way is finished."""
+        """Stop soon; steps in progress are completed first."""
         systemd.notify(STOPPING=1)
         self._stop.set()
 
     async def run(self) -> None:
-        """Serve until stopped; a server that is not there yet is waited for. Raises the RedisErrors of a
-        server that refuses us, at the start only."""
+        """Serve until stopped. Wait for Redis if it is not reachable yet. Raise RedisError if Redis refuses
+        this daemon at the start; later refusals are logged and retried."""
         if not await self._start():
             return
-        tools = Tools(self._transport, self._discovery, self.options, self._counters, self._stop, self._beat)
-        loops = [self._loop(chore, chore.make(tools)) for chore in CHORES]
+        deps = Dependencies(
+            self._transport, self._discovery, self.options, self._counters, self._stop, self._beat
+        )
+        loops = [self._loop(chore, chore.make(deps)) for chore in CHORES]
         if self._watched:
-            loops.append(self._periodically("watch", self._look, WATCH_INTERVAL))
+            loops.append(self._periodically("watch", self._watch, WATCH_INTERVAL))
         logs.always("daemon.ready", types=len(self._discovery.types()))
         self.ready.set()
         loop_lag = asyncio.create_task(self._loop_lag.run())
@@ -106,17 +108,17 @@ class Daemon:
             self._log.info("daemon.stopped")
 
     async def _start(self) -> bool:
-        """False where we are stopped before the server is there."""
+        """Wait for Redis and discover the apps. Return False if the daemon was stopped before that."""
         try:
-            there = await arrived(self._transport, self._log, stop=self._stop)
+            reachable = await arrived(self._transport, self._log, stop=self._stop)
         except BaseException:
             await self._transport.aclose()
             raise
-        if not there:
+        if not reachable:
             await self._transport.aclose()
             self._log.info("daemon.stopped")
             return False
-        await self._round(DISCOVER.name, self._discovery.look)
+        await self._round(DISCOVER.name, self._discovery.refresh)
         warn_of_eviction(self._transport.servers(), self._log)
         return True
 
@@ -134,79 +136,84 @@ class Daemon:
             daemon_calls.attend(self.name, orjson.dumps(details), self._namespace), patience=0
         )
 
-    async def _loop(self, chore: Chore, work: Work) -> None:
-        """Run a chore until stopped: every interval, or as it waits itself."""
-        if work.wait is None:
-            await self._periodically(chore.name, work.round, chore.interval(self.options), chore.after_outage)
+    async def _loop(self, chore: Chore, running: RunningChore) -> None:
+        """Run a chore until stopped, at its interval or by its own `wait`."""
+        if running.wait is None:
+            interval = chore.interval(self.options)
+            await self._periodically(chore.name, running.round, interval, chore.after_outage)
             return
         while not self._stop.is_set():
-            await self._round(chore.name, work.round)
-            self._after(chore.name)
-            await self._round("listen", work.wait)
-        if work.close is not None:
-            await work.close()
+            await self._round(chore.name, running.round)
+            self._after_round(chore.name)
+            await self._round("listen", running.wait)
+        if running.close is not None:
+            await running.close()
 
     async def _periodically(
         self, name: str, step: Step, interval: float, after_outage: float | None = None
     ) -> None:
         await run_periodically(
             name, step, interval, self._transport, self._stop, self._chore_status,
-            after_outage=after_outage, after=self._after,
+            after_outage=after_outage, after_round=self._after_round,
         )  # fmt: skip
 
     async def _round(self, name: str, step: Step) -> None:
         await run_round(name, step, self._transport, self._stop, self._chore_status)
 
-    # -- what probes and scrapers ask ------------------------------------------------------------------
+    # -- for probes and scrapers -----------------------------------------------------------------------
 
     def facts(self) -> Facts:
-        """How this daemon is; may be asked from another thread."""
+        """Return the daemon's health. May be called from another thread."""
         intervals = {chore.name: chore.interval(self.options) for chore in CHORES}
         return Facts(
             name=self.name,
             role=self.role,
             started=self.ready.is_set(),
             draining=self._stop.is_set(),
-            loop_silent=self._loop_lag.silent() if self.ready.is_set() else 0.0,
-            redis_away=self._chore_status.away(),
+            loop_late=self._loop_lag.seconds_late() if self.ready.is_set() else 0.0,
+            redis_unreachable=self._chore_status.unreachable_seconds(),
             overdue=", ".join(self._chore_status.overdue(intervals)) if self.ready.is_set() else "",
         )
 
     def not_alive(self) -> list[str]:
+        """Return the reasons to restart the daemon; empty if there are none."""
         return health.not_alive(self.facts())
 
     def not_ready(self) -> list[str]:
+        """Return the reasons why tasks are not served; empty if they are."""
         return health.not_ready(self.facts())
 
     def faults(self) -> list[str]:
-        """What is wrong with single apps, shards and types, and keeps no other from being served."""
+        """Return the faults of single apps, shards and types, which do not affect the others."""
         return self._chore_status.faults()
 
     def drain(self) -> None:
+        """Stop the daemon."""
         self.stop()
 
     async def metrics(self) -> Snapshot:
-        """This daemon's sums, and the queue as it is."""
+        """Return the daemon's counters, and the queue as it is now."""
         found = self._snapshot()
-        found.add(samples(await self._backlog.look()))
+        found.add(samples(await self._backlog.view()))
         return found
 
     async def backlog(self) -> BacklogView | None:
-        view = await self._backlog.look()
+        """Return the queue; None if Redis is unreachable."""
+        view = await self._backlog.view()
         return None if view.rows is None else BacklogView(view.rows, view.more_types)
 
     def report(self) -> Report:
-        """What a supervisor is told; called in another thread."""
+        """Return the report for a supervisor. Called in another thread."""
         found = self._snapshot()
         found.add(samples(self._view))
         return Report(self.facts(), found, self._view.rows, self._view.more_types)
 
-    async def _look(self, _faults: object) -> None:
-        self._view = await self._backlog.look()
+    async def _watch(self, _faults: object) -> None:
+        self._view = await self._backlog.view()
 
     def _snapshot(self) -> Snapshot:
         found = self._counters.snapshot()
-        for chore, at in self._chore_status.last_good().items():
+        for chore, at in self._chore_status.last_success().items():
             found.set("streamq_daemon_last_round_timestamp_seconds", chore, value=at)
         found.set("streamq_daemon_faults", value=len(self.faults()))
         found.set("streamq_ready", self.role, value=int(not self.not_ready()))

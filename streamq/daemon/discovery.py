@@ -1,6 +1,7 @@
-"""Which apps, shards and task types there are on the server, looked up now and then.
+"""The list of apps, shards and task types on the server, refreshed periodically.
 
-Owns that list. A type that is new is seen at the next look; its first delayed task wakes the promoter before.
+Owns that list. A new type appears at the next refresh; its first delayed task wakes the promoter before that.
+Must not write to Redis.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ TYPES_AT_ONCE: Final = 50
 
 @dataclass
 class Discovery:
-    """What there is. `only` limits it to one app; `changes` grows when the list is another.
+    """The apps, shards and types. `only` limits them to one app; `changes` increases when the list changes.
 
-    Of each app all shards are listed that may hold something, whatever number its code has by now.
+    All shards of an app that may hold tasks are listed, even if its code now uses fewer.
     """
 
     transport: AsyncTransport
@@ -32,11 +33,11 @@ class Discovery:
     _types: dict[ShardKeys, list[TypeKeys]] = field(default_factory=dict)
 
     async def apps(self) -> dict[str, AppRecord]:
-        """What the server knows of the apps of our namespace."""
+        """Return the records of the namespace's apps."""
         return await self.transport.run(question_calls.apps(self.transport.address.namespace), patience=0)
 
-    async def look(self, faults: Faults) -> None:
-        """Read the list anew. Names that streamq would not have written are left out."""
+    async def refresh(self, faults: Faults) -> None:
+        """Read the list again. Names that streamq cannot have written are skipped."""
         apps = await self.apps()
         if self.only is not None:
             name = self.transport.address.namespace.app(self.only)
@@ -47,7 +48,7 @@ class Discovery:
             if self.serves(app)
             for shard in range(record.known)
         ]
-        # What is known of a shard whose server is away stays known.
+        # If a shard's server is unreachable, its types stay listed.
         found = {keys: self._types.get(keys, []) for keys in listed}
 
         async def types(keys: ShardKeys) -> None:
@@ -62,19 +63,19 @@ class Discovery:
             self._types = found
 
     def types(self) -> list[TypeKeys]:
-        """Every task type of every shard."""
+        """Return every task type of every shard."""
         return [keys for listed in self._types.values() for keys in listed]
 
     def shards(self) -> list[tuple[ShardKeys, list[TypeKeys]]]:
-        """Every shard with its task types."""
+        """Return every shard with its task types."""
         return list(self._types.items())
 
-    def bundles(self, most: int) -> list[list[TypeKeys]]:
-        """All task types, so many at most together; those together are of one shard."""
+    def batches(self, most: int) -> list[list[TypeKeys]]:
+        """Return all task types in batches of at most `most`; the types of a batch are in the same shard."""
         return [listed[n : n + most] for listed in self._types.values() for n in range(0, len(listed), most)]
 
     async def survey(self, types: list[TypeKeys]) -> list[daemon_calls.Survey]:
-        """All streams of types of one shard at a glance, in bounded steps."""
+        """Return the length and pending counts of all streams of types of one shard, in bounded steps."""
         found: list[daemon_calls.Survey] = []
         for n in range(0, len(types), TYPES_AT_ONCE):
             listed = await self.transport.run(daemon_calls.survey(types[n : n + TYPES_AT_ONCE]), patience=0)
@@ -82,5 +83,5 @@ class Discovery:
         return found
 
     def serves(self, app: str) -> bool:
-        """Whether this app is ours to serve, and its name one that streamq would have written."""
+        """Return whether this daemon serves the app: its name is valid and not excluded by `only`."""
         return NAME_PATTERN.fullmatch(app) is not None and self.only in (None, app)

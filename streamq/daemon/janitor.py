@@ -1,7 +1,7 @@
-"""Housekeeping: what nobody else would ever notice, a round now and then.
+"""The janitor: periodic housekeeping of leftovers that no other chore handles.
 
-Owns the order of the chores: missing groups, entries that no read would find, consumers of workers that
-are gone, rows whose time is over. Each is one script in bounded steps.
+Owns the order of its steps: missing consumer groups, entries that no read finds, consumers of workers that
+have ended, rows past their retention. Each step is one script in bounded batches.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from streamq.calls import daemon as daemon_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.call import SILENT_MS
 from streamq.daemon.discovery import Discovery
-from streamq.daemon.loop import Faults, about, for_each, in_batches, isolate_errors
+from streamq.daemon.loop import Faults, for_each, in_batches, isolate_errors, log_fields
 from streamq.keys import ShardKeys, TypeKeys
 from streamq.options.service import DaemonOptions
 from streamq.telemetry import logs
@@ -23,7 +23,7 @@ LIMIT: Final = 100
 
 
 class Janitor:
-    """Tidies every type of every shard, once a round."""
+    """Tidies every type of every shard, once per round."""
 
     def __init__(self, transport: AsyncTransport, discovery: Discovery, options: DaemonOptions) -> None:
         self._transport = transport
@@ -41,7 +41,7 @@ class Janitor:
         with isolate_errors(faults, app=shard.app, shard=shard.shard):
             await self._groups([found.stream for found in surveyed if found.consumers < 0])
         for found in surveyed:
-            with isolate_errors(faults, **about(found.keys)):
+            with isolate_errors(faults, **log_fields(found.keys)):
                 await self._tidy(found, shard)
         await in_batches(types, lambda some: self._trim(some, shard), faults)
 

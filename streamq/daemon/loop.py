@@ -1,16 +1,16 @@
-"""A chore's loop, written once: interval, jitter, and going on after any fault.
+"""The loop of a chore: interval, jitter, and recovery from any fault.
 
-Owns when a chore runs and what its faults cost: no fault of one app, shard or type keeps another from its
-turn. Does not know what a chore does.
+Owns when a chore runs and the isolation of faults: a fault of one app, shard or type does not stop the work
+on the others. Must not know what a chore does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from streamq.daemon.chore_status import ChoreStatus
 from streamq.errors import RedisError, RedisUnavailable
@@ -22,14 +22,14 @@ from streamq.transport.server_wait import returned
 
 T = TypeVar("T")
 
-REFUSED: Final = 1.0
-"""Seconds after which a server is asked again that is there, but refuses us."""
+REFUSED_DELAY: Final = 1.0
+"""Seconds between two attempts to reconnect to a Redis that refuses this daemon."""
 BATCH: Final = 20
-"""Task types in one call at most."""
+"""The most task types in one call."""
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> None:
-    """Wait, but not when told to stop."""
+    """Wait for `seconds` or until `stop` is set."""
     try:
         async with asyncio.timeout(seconds):
             await stop.wait()
@@ -38,78 +38,78 @@ async def pause(stop: asyncio.Event, seconds: float) -> None:
 
 
 class Faults:
-    """What was wrong with single apps, shards, types and rows in one round of a chore.
+    """The faults of single apps, shards, types and rows in one round of a chore.
 
-    `found`: a line each. Every fault is noted in the book of rounds; one that is new is logged.
+    `found`: their error texts. Every fault is recorded in the chore status; a new one is logged as an error.
     """
 
     def __init__(self, chore: str, chore_status: ChoreStatus) -> None:
         self._chore, self._chore_status = chore, chore_status
-        self.log: Any = logs.get_logger(chore=chore)
+        self.log: logs.Logger = logs.get_logger(chore=chore)
         self.found: list[str] = []
 
-    def add(self, about: dict[str, Any], error: str, **more: Any) -> None:
-        """Note a fault. `about`: whose it is. `more`: what a log line says beside it."""
+    def add(self, fields: Mapping[str, object], error: str, **more: object) -> None:
+        """Record a fault. `fields`: app, shard and type. `more`: further fields of the log line."""
         self.found.append(error)
-        new = self._chore_status.fault(self._chore, about, error)
+        new = self._chore_status.add_fault(self._chore, fields, error)
         if new:
-            self.log.error("chore.failed", **about, error=error, **more)
+            self.log.error("chore.failed", **fields, error=error, **more)
         else:
-            self.log.debug("chore.failed", **about, error=error)
+            self.log.debug("chore.failed", **fields, error=error)
 
 
 Step = Callable[[Faults], Awaitable[None]]
-"""A round of a chore, or the wait between two. Faults that cost only a part of it go to its argument."""
+"""A round of a chore, or the wait between two rounds. It adds the faults of single items to its argument."""
 
 
 @contextmanager
-def isolate_errors(faults: Faults, **about: Any) -> Generator[None]:
-    """Note what is wrong with one app, shard, type or row, and go on. Raises RedisUnavailable: an absent
-    server concerns all."""
+def isolate_errors(faults: Faults, **fields: object) -> Generator[None]:
+    """Record an error of one app, shard, type or row instead of raising it. Raise RedisUnavailable: an
+    unreachable server affects everything."""
     try:
         yield
     except RedisUnavailable:
         raise
     except GroupMissing as error:
-        faults.log.warning("group.missing", **about, error=str(error))
+        faults.log.warning("group.missing", **fields, error=str(error))
     except RedisError as error:
-        faults.add(about, str(error))  # the server's words say it all
-    except Exception as error:  # noqa: BLE001 - stored values that nobody of ours wrote
-        faults.add(about, repr(error), exc_info=True)
+        faults.add(fields, str(error))  # the server's message suffices, without a traceback
+    except Exception as error:  # noqa: BLE001 - other programs may have written the stored values
+        faults.add(fields, repr(error), exc_info=True)
 
 
 async def for_each(items: Iterable[T], step: Callable[[T], Awaitable[None]], faults: Faults) -> None:
-    """Run a step for each item; a fault of one keeps no other from its turn. Raises RedisUnavailable at the
-    end where one item's server is away, since its return is waited for."""
-    away: RedisUnavailable | None = None
+    """Run a step for each item; a fault of one does not skip the others. Raise RedisUnavailable at the end if
+    an item's server was unreachable, so that the caller waits for it."""
+    unavailable: RedisUnavailable | None = None
     for item in items:
         try:
-            with isolate_errors(faults, **about(item)):
+            with isolate_errors(faults, **log_fields(item)):
                 await step(item)
         except RedisUnavailable as error:
-            away = away or error
-    if away is not None:
-        raise away
+            unavailable = unavailable or error
+    if unavailable is not None:
+        raise unavailable
 
 
 async def in_batches(
     types: Sequence[TypeKeys], step: Callable[[Sequence[TypeKeys]], Awaitable[None]], faults: Faults
 ) -> None:
-    """Run a step for types of one shard, some at a time; one by one where a batch fails."""
+    """Run a step for types of one shard in batches; one by one if a batch fails."""
     for n in range(0, len(types), BATCH):
-        some = types[n : n + BATCH]
+        batch = types[n : n + BATCH]
         try:
-            await step(some)
+            await step(batch)
         except RedisUnavailable:
             raise
-        except Exception:  # noqa: BLE001 - noted below, of whom it concerns
-            for keys in some:
-                with isolate_errors(faults, **about(keys)):
+        except Exception:  # noqa: BLE001 - the types at fault are recorded below
+            for keys in batch:
+                with isolate_errors(faults, **log_fields(keys)):
                     await step([keys])
 
 
-def about(item: object) -> dict[str, Any]:
-    """Whose turn it is, for whoever reads what went wrong in it."""
+def log_fields(item: object) -> dict[str, object]:
+    """Return the app, shard and type of an item, for the log."""
     while isinstance(item, tuple | list) and item:
         item = item[0]
     names = ("app", "shard", "type") if isinstance(item, TypeKeys) else ("app", "shard")
@@ -125,63 +125,62 @@ async def run_periodically(
     chore_status: ChoreStatus,
     *,
     after_outage: float | None = None,
-    after: Callable[[str], None] = lambda _: None,
+    after_round: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Run a chore until stopped: now, and then every `interval` seconds, a tenth more or less, so that
-    daemons that were started together do not stay in step.
+    """Run a chore until stopped: now, and then every `interval` seconds ±10 %, so that daemons that were
+    started together do not run in step.
 
-    after_outage: seconds to the next round where an absent server came back; None: the interval. `after` is
-    told the name when a round is over.
+    after_outage: seconds from the end of a Redis outage to the next round; None: the interval. `after_round`
+    is called with the name after each round.
     """
     while not stop.is_set():
-        was_away = await run_round(name, step, transport, stop, chore_status)
-        after(name)
-        seconds = interval if after_outage is None or not was_away else min(after_outage, interval)
+        had_outage = await run_round(name, step, transport, stop, chore_status)
+        after_round(name)
+        seconds = interval if after_outage is None or not had_outage else min(after_outage, interval)
         await pause(stop, seconds * random.uniform(0.9, 1.1))
 
 
 async def run_round(
     name: str, step: Step, transport: AsyncTransport, stop: asyncio.Event, chore_status: ChoreStatus
 ) -> bool:
-    """Run one round: a chore that fails is logged and tried again; an absent server is waited for. Return
-    whether it was."""
+    """Run one round. Log any failure. If Redis is unreachable, wait until it returns, and return True."""
     faults = Faults(name, chore_status)
     try:
         await step(faults)
     except RedisUnavailable as error:
         faults.log.warning("redis.unavailable", doing=name, error=str(error))
-        chore_status.lost(name)
-        await _returned(transport, stop, chore_status)
-        chore_status.found(name)
+        chore_status.redis_lost(name)
+        await _wait_for_redis(transport, stop, chore_status)
+        chore_status.redis_returned(name)
         return True
     except GroupMissing as error:
         faults.log.warning("group.missing", error=str(error))
         chore_status.failed(name)
     except RedisError as error:
-        faults.log.error("chore.failed", error=str(error))  # noqa: TRY400 - the server's words say it all
+        faults.log.error("chore.failed", error=str(error))  # noqa: TRY400 - the server's message suffices
         chore_status.failed(name)
     except Exception as error:
         faults.log.exception("chore.failed", error=repr(error))
         chore_status.failed(name)
     else:
-        chore_status.good(name, partly=bool(faults.found))
+        chore_status.succeeded(name, partly=bool(faults.found))
     return False
 
 
-async def _returned(transport: AsyncTransport, stop: asyncio.Event, chore_status: ChoreStatus) -> None:
-    """Wait until the server does its work again. One asks for all chores."""
-    if chore_status.returning is None or chore_status.returning.done():
-        chore_status.returning = asyncio.create_task(_ask_until_returned(transport, stop))
-    await asyncio.shield(chore_status.returning)
+async def _wait_for_redis(transport: AsyncTransport, stop: asyncio.Event, chore_status: ChoreStatus) -> None:
+    """Wait until Redis works again. All chores share one task that probes it."""
+    if chore_status.reconnecting is None or chore_status.reconnecting.done():
+        chore_status.reconnecting = asyncio.create_task(_reconnect(transport, stop))
+    await asyncio.shield(chore_status.reconnecting)
 
 
-async def _ask_until_returned(transport: AsyncTransport, stop: asyncio.Event) -> None:
-    """No fault on the way ends the daemon."""
+async def _reconnect(transport: AsyncTransport, stop: asyncio.Event) -> None:
+    """Probe Redis until it returns. Errors are logged and retried: none may end the daemon."""
     while not stop.is_set():
         try:
             await returned(transport, stop=stop)
         except RedisError as error:
             logs.get_logger().error("redis.reconnect_failed", error=str(error))
-            await pause(stop, REFUSED)
+            await pause(stop, REFUSED_DELAY)
         else:
             return

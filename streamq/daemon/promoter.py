@@ -1,6 +1,6 @@
-"""Promotes what is due; sleeps until the next due time; is woken by an earlier one.
+"""The promoter: moves due tasks to their streams, sleeps until the next due time, and wakes for earlier ones.
 
-Owns the waiting. The moving is one script, in bounded batches. Costs nothing while nothing is due.
+Owns the waiting. The move is one script, in bounded batches. Must cost nothing while nothing is due.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from streamq.transport.async_transport import AsyncTransport
 from streamq.transport.subscription import AsyncSubscription
 
 LONGEST_SLEEP: Final = 30.0
-"""Seconds after which every schedule is looked at again, in case a message was lost."""
-DEAF_SLEEP: Final = 1.0
-"""The same where no message can be had at all."""
+"""Seconds after which every schedule is read again, in case a wake message was lost."""
+POLL_INTERVAL: Final = 1.0
+"""The same if the promoter cannot subscribe to wake messages."""
 SLICE: Final = 0.5
 NEWS_INTERVAL: Final = 1.0
-"""Seconds between two looks that news of other apps ask for."""
-AGAIN: Final = 0.5
-"""Seconds after which a schedule is tried again whose server is away."""
-FINE: Final = 0.002
-"""The last seconds before something is due are slept to the microsecond; nothing else goes on meanwhile."""
+"""Least seconds between two refreshes because of messages about new apps."""
+RETRY_DELAY: Final = 0.5
+"""Seconds after which a schedule is read again if its server is unreachable."""
+BLOCKING_SLEEP: Final = 0.002
+"""The last seconds before a due time are slept with time.sleep, which is exact and blocks the event loop."""
 TYPES_AT_ONCE: Final = 50
 
 
@@ -46,71 +46,73 @@ class Promoter:
         self._lag = counters.histogram("streamq_promoter_lag_seconds")
         self._discovery = discovery
         self._batch = batch
-        self._listening = AsyncSubscription(transport)
-        self._listened: dict[str, ShardKeys] = {}
+        self._subscription = AsyncSubscription(transport)
+        self._channels: dict[str, ShardKeys] = {}
         self._due: dict[TypeKeys, float] = {}
-        self._look_at = 0.0
-        self._news_at = 0.0
+        self._read_all_at = 0.0
+        self._refresh_at = 0.0
         self._changes = 0
-        self._deaf = False
+        self._polling = False
         self._log = logs.get_logger(chore="promote")
 
     async def aclose(self) -> None:
-        """Listen no more."""
-        await self._listening.aclose()
+        """Close the subscription."""
+        await self._subscription.aclose()
 
     async def round(self, faults: Faults) -> None:
-        """Promote what is due by our clock; every type when it is time to look, or after a reconnect."""
-        if self._changes != self._discovery.changes or not (self._listening.connected or self._deaf):
-            await self._listen()
+        """Promote the types that are due by the local clock. Periodically and after a reconnect, read the
+        schedules of all types."""
+        if self._changes != self._discovery.changes or not (self._subscription.connected or self._polling):
+            await self._subscribe()
         now = time.monotonic()
-        if now >= self._look_at or self._changes != self._discovery.changes:
+        if now >= self._read_all_at or self._changes != self._discovery.changes:
             self._changes = self._discovery.changes
-            self._look_at = now + (DEAF_SLEEP if self._deaf else LONGEST_SLEEP)
+            self._read_all_at = now + (POLL_INTERVAL if self._polling else LONGEST_SLEEP)
             self._due = {}
-            bundles = self._discovery.bundles(TYPES_AT_ONCE)
-            await for_each(bundles, lambda types: self._look(types, faults), faults)
+            batches = self._discovery.batches(TYPES_AT_ONCE)
+            await for_each(batches, lambda types: self._read_due(types, faults), faults)
         else:
             due = [keys for keys, due in self._due.items() if due <= now]
             await for_each(due, self._promote, faults)
 
-    async def _listen(self) -> None:
-        """Subscribe to the wake channel of every shard, and to the news of apps that we do not know yet; by
-        their names, as a user whose rights end at a prefix may subscribe to no pattern. Where that is not
-        allowed, or not to be had, all types are looked at often instead."""
-        listened = {keys.wake: keys for keys, _ in self._discovery.shards()}
-        if listened == self._listened and (self._listening.connected or self._deaf):
+    async def _subscribe(self) -> None:
+        """Subscribe to the wake channel of every shard, and to the channel that announces new apps: by name,
+        because a user whose rights are limited to a prefix may not subscribe to a pattern. If that is
+        refused, poll all types instead."""
+        channels = {keys.wake: keys for keys, _ in self._discovery.shards()}
+        if channels == self._channels and (self._subscription.connected or self._polling):
             return
-        await self._listening.aclose()
-        self._listened = listened
+        await self._subscription.aclose()
+        self._channels = channels
         news = self._transport.address.namespace.news
-        self._listening = AsyncSubscription(self._transport, news, *listened)
-        self._look_at = 0.0  # what was said meanwhile
+        self._subscription = AsyncSubscription(self._transport, news, *channels)
+        self._read_all_at = 0.0  # messages may have been missed until now
         try:
-            await self._listening.open()
-            self._deaf = False
+            await self._subscription.open()
+            self._polling = False
         except (AuthenticationFailed, ServerError) as error:
-            self._deaf = True
-            self._log.warning("wake.refused", error=str(error), fix=f"looks every {DEAF_SLEEP:g} s instead")
+            self._polling = True
+            fix = f"allow SUBSCRIBE; until then, schedules are read every {POLL_INTERVAL:g} s"
+            self._log.warning("wake.refused", error=str(error), fix=fix)
 
-    async def _look(self, types: list[TypeKeys], faults: Faults) -> None:
-        """Note when the next of each type is due, and promote what is."""
+    async def _read_due(self, types: list[TypeKeys], faults: Faults) -> None:
+        """Read when the next task of each type is due, and promote the types that are due now."""
         now = time.monotonic()
-        self._due.update(dict.fromkeys(types, now + AGAIN))  # where it fails
+        self._due.update(dict.fromkeys(types, now + RETRY_DELAY))  # in case the call fails
         with isolate_errors(faults, app=types[0].app, shard=types[0].shard):
             found = await self._transport.run(daemon_calls.next_due(types), patience=0)
             for keys, left_ms in zip(types, found, strict=True):
-                self._note(keys, left_ms)
+                self._set_due(keys, left_ms)
         now = time.monotonic()
         due = [keys for keys in types if self._due.get(keys, math.inf) <= now]
         await for_each(due, self._promote, faults)
 
     async def _promote(self, keys: TypeKeys) -> None:
-        """Empty what is due of one type, batch by batch, and note when the next is."""
+        """Promote the due tasks of one type, batch by batch, and record when the next one is due."""
         now = time.monotonic()
         if due := self._due.get(keys):
             self._lag.observe(max(0.0, now - due))
-        self._due[keys] = now + AGAIN  # where it fails: the others must not wait for it
+        self._due[keys] = now + RETRY_DELAY  # in case the call fails: other types must not wait for it
         while True:
             promotion = await self._transport.run(daemon_calls.promote(keys, self._batch), patience=0)
             if promotion.moved:
@@ -119,43 +121,43 @@ class Promoter:
             if promotion.moved < self._batch:
                 break
         due = promotion.next_due_ms
-        self._note(keys, None if due is None else max(0, due - promotion.now_ms))
+        self._set_due(keys, None if due is None else max(0, due - promotion.now_ms))
 
-    def _note(self, keys: TypeKeys, left_ms: float | None) -> None:
-        """In how many ms the next of a type is due; None: nothing is scheduled."""
+    def _set_due(self, keys: TypeKeys, left_ms: float | None) -> None:
+        """Record that the next task of a type is due in `left_ms`; None: nothing is scheduled."""
         if left_ms is None:
             self._due.pop(keys, None)
         else:
             self._due[keys] = time.monotonic() + left_ms / 1000
 
     async def wait(self, stop: asyncio.Event, faults: Faults) -> None:
-        """Wait until the next due time, or for a message that something is due earlier."""
-        if not self._listening.connected:
-            due = min([self._look_at, *self._due.values()]) - time.monotonic()
-            await pause(stop, min(AGAIN, max(due, FINE)) if self._deaf else AGAIN)
+        """Wait until the next due time, or for a message that a task is due earlier."""
+        if not self._subscription.connected:
+            due = min([self._read_all_at, *self._due.values()]) - time.monotonic()
+            await pause(stop, min(RETRY_DELAY, max(due, BLOCKING_SLEEP)) if self._polling else RETRY_DELAY)
             return
         while not stop.is_set():
-            left = min([self._look_at, *self._due.values()]) - time.monotonic()
-            if left <= FINE:
-                # The event loop's timers are late by up to a millisecond, and waiting in it costs as much.
+            left = min([self._read_all_at, *self._due.values()]) - time.monotonic()
+            if left <= BLOCKING_SLEEP:
+                # The event loop's timers are up to a millisecond late, and waiting in it costs as much.
                 time.sleep(max(0.0, left))  # noqa: ASYNC251
-            if left <= FINE or self._changes != self._discovery.changes:
+            if left <= BLOCKING_SLEEP or self._changes != self._discovery.changes:
                 return
             try:
-                message = await self._listening.next(min(left - FINE, SLICE))
-            except RedisUnavailable as error:  # closed as it was idle, perhaps: the next round tells
+                message = await self._subscription.next(min(left - BLOCKING_SLEEP, SLICE))
+            except RedisUnavailable as error:  # perhaps closed for being idle: the next round finds out
                 self._log.debug("wake.closed", error=str(error))
                 return
             if message is not None:
-                await self._woken(*message, faults)
+                await self._handle_wake(*message, faults)
                 return
 
-    async def _woken(self, channel: str, task_type: str, faults: Faults) -> None:
-        """A type has something due earlier than we know, which need not be one that we know; or there is
-        another app. Anybody may have said so: it has us look."""
-        shard = self._listened.get(channel)
-        if shard is None and time.monotonic() >= self._news_at:
-            self._news_at = time.monotonic() + NEWS_INTERVAL
-            await self._discovery.look(faults)
+    async def _handle_wake(self, channel: str, task_type: str, faults: Faults) -> None:
+        """Handle a message: a type, perhaps a new one, has a task due earlier, or there is a new app. Any
+        client may have sent it, so it only triggers a read."""
+        shard = self._channels.get(channel)
+        if shard is None and time.monotonic() >= self._refresh_at:
+            self._refresh_at = time.monotonic() + NEWS_INTERVAL
+            await self._discovery.refresh(faults)
         elif shard is not None and NAME_PATTERN.fullmatch(task_type):
             self._due[type_keys(shard.app, shard.shard, task_type)] = 0.0

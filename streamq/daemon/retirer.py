@@ -1,7 +1,7 @@
-"""Gives up shards that an app no longer uses, once they hold nothing.
+"""The retirer: gives up shards that an app no longer uses, once they are empty.
 
 Owns the order: read the record, close the last shard, lower the number of known shards. A producer that
-still needs the shard finds it closed and has it opened, which this chore notices by the record's epoch.
+still needs the shard finds it closed and reopens it, which this chore detects by the record's epoch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from streamq.transport.async_transport import AsyncTransport
 
 
 class Retirer:
-    """Looks at every app whose code uses fewer shards than may hold something."""
+    """Retires shards of every app whose code uses fewer shards than may hold tasks."""
 
     def __init__(self, transport: AsyncTransport, discovery: Discovery) -> None:
         self._transport = transport
@@ -25,24 +25,26 @@ class Retirer:
         self._log = logs.get_logger(chore="retire")
 
     async def round(self, faults: Faults) -> None:
-        """Look at every app."""
+        """Retire the unused shards of every app."""
         found = await self._discovery.apps()
-        wanted = [
-            n for n, record in found.items() if record.known > record.shards and self._discovery.serves(n)
+        shrunk = [
+            app
+            for app, record in found.items()
+            if record.known > record.shards and self._discovery.serves(app)
         ]
-        first = [shard_keys(app, 0) for app in wanted]
+        first = [shard_keys(app, 0) for app in shrunk]
         await for_each(first, lambda keys: self._retire(keys, faults), faults)
 
     async def _retire(self, first: ShardKeys, faults: Faults) -> None:
-        """Give up what an app no longer uses."""
-        given_up = False
+        """Retire the unused shards of one app."""
+        retired = False
         while await self._retire_last(first.app):
-            given_up = True
-        if given_up:
-            await self._discovery.look(faults)
+            retired = True
+        if retired:
+            await self._discovery.refresh(faults)
 
     async def _retire_last(self, app: str) -> bool:
-        """Give up the last known shard; False where it is in use or holds something."""
+        """Retire the last known shard. Return False if it is in use or not empty."""
         record = await self._transport.run(producer_calls.app_record(app), patience=0)
         if record is None or record.known <= record.shards:
             return False

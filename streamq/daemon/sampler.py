@@ -1,4 +1,4 @@
-"""Notes in the rollups what was counted since the last look: what charts and rates are made of.
+"""The sampler: adds the counts since the last sample to the rollups, from which charts and rates are drawn.
 
 Owns the rounds. The counting is one script, so that any number of daemons may sample.
 """
@@ -16,14 +16,14 @@ from streamq.transport.async_transport import AsyncTransport
 
 
 class Sampler:
-    """Samples all task types, once a round."""
+    """Samples all task types, once per round."""
 
     def __init__(self, transport: AsyncTransport, discovery: Discovery) -> None:
         self._transport = transport
         self._discovery = discovery
 
     async def round(self, faults: Faults) -> None:
-        """Sample every type, by the clock of one server."""
+        """Sample every type, all with the time of one server."""
         now_ms = await self._transport.run(question_calls.now(), patience=0)
 
         async def sample(types: Sequence[TypeKeys]) -> None:

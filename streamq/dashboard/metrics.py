@@ -36,7 +36,7 @@ class Metrics:
         self._app = app
         self._inspect = inspect
         self._counters = Counters()
-        self._counters.cell("streamq_redis_errors_total", ROLE)
+        self._counters.counter("streamq_redis_errors_total", ROLE)
         self._lock = threading.Lock()
         self._view, self._read_at = View(), float("-inf")
         self._beating: tuple[asyncio.AbstractEventLoop, asyncio.Task[None]] | None = None

@@ -30,5 +30,5 @@ def probe(scope: Scope) -> Response | None:
     shows that the event loop is running."""
     if inner_path(scope) not in PROBES or scope["method"] not in ("GET", "HEAD"):
         return None
-    status, body = health.answer([], role=ROLE)
-    return JSONResponse(body, status)
+    status, told = health.probe_response([], role=ROLE)
+    return JSONResponse(told, status)

@@ -22,7 +22,7 @@ from streamq.dev.plan import Plan, Report
 from streamq.errors import StreamQError, UsageError
 from streamq.options.service import DaemonOptions, WorkerOptions
 from streamq.supervisor import entry_points
-from streamq.supervisor.member import live
+from streamq.supervisor.member import run_service
 from streamq.supervisor.spec import Launch
 from streamq.telemetry import logs
 from streamq.transport.address import Address
@@ -107,7 +107,9 @@ def _json(handler: Handler) -> str | None:
 
 def _daemon(plan: Plan) -> None:
     launch = Launch(plan.app, plan.url, WorkerOptions(), "dev", plan.log_level, "console")
-    live(lambda: Daemon(Address.parse(plan.url, prefix=plan.prefix), _QUICK, only=plan.name), launch, None)
+    run_service(
+        lambda: Daemon(Address.parse(plan.url, prefix=plan.prefix), _QUICK, only=plan.name), launch, None
+    )
 
 
 class _Queue:

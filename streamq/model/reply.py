@@ -87,19 +87,19 @@ ENDED: Final = ("completed", "cancelled", "expired", "purged", "vanished")
 
 COUNTERS: Final[Mapping[str, str]] = {
     "accepted": "Tasks that enqueue accepted.",
-    "started": "Attempts that ended, or whose worker died.",
+    "started": "Attempts that ended or whose worker died.",
     "completed": "Tasks that completed.",
     "retried": "Attempts that failed and were followed by another.",
     "dead": "Tasks that became dead letters.",
-    "reclaimed": "Deliveries taken back from workers that fell silent.",
+    "reclaimed": "Deliveries taken back from workers that stopped renewing their leases.",
     "cancelled": "Tasks that were cancelled.",
-    "expired": "Tasks that were too old to be run.",
-    "handed_back": "Deliveries that workers gave back unharmed.",
+    "expired": "Tasks that expired before they ran.",
+    "handed_back": "Deliveries that workers handed back without running them to an end.",
     "requeued": "Dead letters put back.",
     "purged": "Dead letters deleted.",
-    "adopted": "Entries that streamq did not write, and that became dead letters.",
+    "adopted": "Stream entries that another program wrote, and that became dead letters.",
     "repaired": "Tasks that the daemon or `streamq audit --repair` repaired.",
-    "vanished": "Tasks that something else deleted, counted when they are written off.",
+    "vanished": "Tasks that another program deleted, counted when they are written off.",
 }
 """The counters of each task type, with what each counts. The script that makes a change increments it.
 Metrics, lists and the guard of the scripts take the names from here."""

@@ -1,4 +1,4 @@
-"""What a process tells the host it runs on: health and metrics over HTTP, and notices to systemd.
+"""What a process exposes to its host: health and metrics over HTTP, and notifications to systemd.
 
-Owns the small HTTP server, its endpoints and the verdicts "alive" and "ready". Decides nothing about a task.
+Owns the HTTP server, its endpoints and the verdicts "alive" and "ready". Makes no decision about a task.
 """

@@ -1,8 +1,8 @@
 """A small HTTP server for probes and scrapes, on a TCP port or a unix socket.
 
 Owns the connection: one request, one response, bounded in size, time and number, so that a slow or hostile
-client affects only its own connection. Silent clients make room for new ones, and probes are answered under
-any load. Must not know routes other than the probes.
+client costs only its own connection. Idle clients are dropped to make room for new ones, and probes are
+answered regardless of the load. Must not know any other route by name: routes are passed in.
 
 The standard library's http.server would not make it shorter: it has a timeout for each read but none for a
 whole request, takes heads of any size and HTTP/0.9, and needs a thread for each client and a way back to the
@@ -25,23 +25,23 @@ from urllib.parse import parse_qsl, urlsplit
 import orjson
 
 from streamq.errors import UsageError
-from streamq.probes.listen import MOST_CLIENTS, Listen
+from streamq.probes.listen import MAX_CLIENTS, Listen
 
 HEAD_LIMIT: Final = 8 * 1024
 BODY_LIMIT: Final = 4 * 1024
-PATIENCE: Final = 5.0
+CLIENT_TIMEOUT: Final = 5.0
 """Seconds for a client to send its request, and again to read the response."""
 UNIX: Final = "unix"
 PROBES: Final = ("/live", "/ready")
-"""Paths that are answered for any Host header and under any load."""
+"""Answered for any Host header and under any load."""
 _OWN_DOMAINS: Final = (".svc", ".cluster.local", ".local", ".internal")
-"""Domains that cannot be registered: no page of another site has a name in them."""
+"""Domains that cannot be registered: a page of another site cannot have a name in them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request. Header names are lower case. `private`: it came over the unix socket, which only this user
-    can open."""
+    """An HTTP request. `private`: it came over the unix socket, which only this user can open. Header names
+    are lower case."""
 
     method: str
     path: str
@@ -52,7 +52,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response. `json` and `text` build one from a value."""
+    """An HTTP response."""
 
     status: int
     body: bytes
@@ -61,10 +61,12 @@ class Response:
 
     @classmethod
     def json(cls, status: int, value: object) -> Response:
+        """Return a response whose body is the value as JSON."""
         return cls(status, orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE), "application/json")
 
     @classmethod
     def text(cls, status: int, text: str) -> Response:
+        """Return a response whose body is a line of text."""
         return cls(status, f"{text}\n".encode())
 
 
@@ -75,17 +77,17 @@ Routes = Mapping[tuple[str, str], Route]
 
 @dataclass(slots=True)
 class _Client:
-    """A connection. silent: its request has not arrived yet, or its response is being sent."""
+    """A connection. idle: its request has not arrived yet, or its response is being sent."""
 
     task: asyncio.Task[object]
     peer: str
-    silent: bool = True
+    idle: bool = True
 
 
 class WebServer:
-    """Serve routes in the running event loop, on sockets that are bound already.
+    """Serves routes in the running event loop, on sockets that are already bound.
 
-    names: host names that are accepted besides addresses and names of the local network.
+    names: host names to accept, beside addresses and names of the local network.
     """
 
     def __init__(self, routes: Routes, names: Sequence[str] = ()) -> None:
@@ -95,12 +97,13 @@ class WebServer:
         self._clients: dict[asyncio.Task[object], _Client] = {}  # oldest first
 
     async def start(self, sockets: list[socket.socket]) -> None:
-        for one in sockets:
-            start = asyncio.start_unix_server if one.family == socket.AF_UNIX else asyncio.start_server
-            self._servers.append(await start(self._client, sock=one, limit=HEAD_LIMIT))
+        """Accept connections on bound sockets."""
+        for bound in sockets:
+            start = asyncio.start_unix_server if bound.family == socket.AF_UNIX else asyncio.start_server
+            self._servers.append(await start(self._client, sock=bound, limit=HEAD_LIMIT))
 
     async def aclose(self) -> None:
-        """Stop listening and close the connections that are left."""
+        """Stop listening and close the open connections."""
         for server in self._servers:
             server.close()
         for client in self._clients:
@@ -108,63 +111,59 @@ class WebServer:
         await asyncio.gather(*self._clients, return_exceptions=True)
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        me = asyncio.current_task()
-        if me is None or not self._has_room(peer := _peer(writer)):
+        task = asyncio.current_task()
+        if task is None or not self._has_room(peer := _peer(writer)):
             writer.transport.abort()
             return
-        client = self._clients[me] = _Client(me, peer)
+        client = self._clients[task] = _Client(task, peer)
         try:
             await self._exchange(reader, writer, client)
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.CancelledError):
             writer.transport.abort()
         finally:
-            self._clients.pop(me, None)
+            self._clients.pop(task, None)
             writer.close()
 
     def _has_room(self, peer: str) -> bool:
-        """Return whether there is room for a client; False if all others are being answered.
-
-        If there are too many, close the one that has been silent for longest: one of the same peer if that
-        has half of the room.
-        """
-        if len(self._clients) < MOST_CLIENTS:
+        """Drop the longest-idle client if there are too many: one of the same peer if that peer holds more
+        than half of the connections. Return False if there is still no room."""
+        if len(self._clients) < MAX_CLIENTS:
             return True
-        silent = [one for one in self._clients.values() if one.silent and not one.task.cancelling()]
-        mine = [one for one in silent if one.peer == peer]
-        if silent:
-            (mine if len(mine) > MOST_CLIENTS // 2 else silent)[0].task.cancel()
-        return len(self._clients) < 2 * MOST_CLIENTS
+        idle = [client for client in self._clients.values() if client.idle and not client.task.cancelling()]
+        same_peer = [client for client in idle if client.peer == peer]
+        if idle:
+            (same_peer if len(same_peer) > MAX_CLIENTS // 2 else idle)[0].task.cancel()
+        return len(self._clients) < 2 * MAX_CLIENTS
 
     async def _exchange(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: _Client
     ) -> None:
         try:
-            async with asyncio.timeout(PATIENCE):
-                request = await _read(reader, private=client.peer == UNIX)
+            async with asyncio.timeout(CLIENT_TIMEOUT):
+                request = await _read_request(reader, private=client.peer == UNIX)
         except TimeoutError:
-            request = Response.text(408, "the request took too long")
-        client.silent = False
+            request = Response.text(408, f"request timed out: it did not arrive within {CLIENT_TIMEOUT:g} s")
+        client.idle = False
         response = request if isinstance(request, Response) else await self._admit(request)
-        client.silent = True
-        writer.write(_packed(response, body=isinstance(request, Response) or request.method != "HEAD"))
-        async with asyncio.timeout(PATIENCE):
+        client.idle = True
+        writer.write(_encode(response, body=isinstance(request, Response) or request.method != "HEAD"))
+        async with asyncio.timeout(CLIENT_TIMEOUT):
             await writer.drain()
             writer.write_eof()
-            await reader.read(BODY_LIMIT)  # until the client has read it
+            await reader.read(BODY_LIMIT)  # until the client has read the response
 
     async def _admit(self, request: Request) -> Response:
-        """Answer a request if its Host is ours and there are not too many others. Probes are always
-        answered."""
+        """Handle a request if its Host is accepted and the server is not overloaded; a probe always."""
         if request.path not in PROBES:
-            if not self._is_ours(request.headers.get("host", "")):
-                return Response.text(421, "the host name is not accepted here: add it with --metrics-name")
-            if sum(not one.silent for one in self._clients.values()) > MOST_CLIENTS:
-                return Response.text(503, "too many requests: try again")
-        return await self._answer(request)
+            if not self._is_own_name(request.headers.get("host", "")):
+                return Response.text(421, "unknown host name: allow it with --metrics-name")
+            if sum(not client.idle for client in self._clients.values()) > MAX_CLIENTS:
+                return Response.text(503, f"more than {MAX_CLIENTS} requests at once: try again")
+        return await self._handle(request)
 
-    def _is_ours(self, host: str) -> bool:
-        """Return whether a Host header is an address, a name of the local network or one of `names`: no page
-        of another site can send these."""
+    def _is_own_name(self, host: str) -> bool:
+        """Return whether a Host header names this server: a page of another site can send neither an address
+        nor a name that only the local network knows."""
         try:
             name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
         except ValueError:
@@ -175,13 +174,13 @@ class WebServer:
             return bool(ipaddress.ip_address(name))
         return False
 
-    async def _answer(self, request: Request) -> Response:
+    async def _handle(self, request: Request) -> Response:
         method = "GET" if request.method == "HEAD" else request.method
         route = self._routes.get((method, request.path))
         if route is None:
             others = [known for known, path in self._routes if path == request.path]
             if others:
-                return Response.text(405, f"{request.path} allows {', '.join(others)}")
+                return Response.text(405, f"method not allowed: {request.path} takes {', '.join(others)}")
             paths = " ".join(sorted({path for _, path in self._routes}))
             return Response.text(404, f"not found: use one of {paths}")
         try:
@@ -192,40 +191,41 @@ class WebServer:
             from streamq.telemetry.logs import get_logger  # noqa: PLC0415 - rarely needed
 
             get_logger().exception("web.failed", path=request.path, error=repr(error))
-            return Response.text(500, "failed: see the log")
+            return Response.text(500, "internal error: see the log")
 
 
-async def _read(reader: asyncio.StreamReader, *, private: bool) -> Request | Response:
+async def _read_request(reader: asyncio.StreamReader, *, private: bool) -> Request | Response:
+    """Return the request, or the response to one that is malformed or too large."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.LimitOverrunError:
-        return Response.text(431, f"the request's head is larger than {HEAD_LIMIT} bytes")
+        return Response.text(431, f"headers too large: at most {HEAD_LIMIT} bytes")
     first, *lines = head.decode("latin-1").split("\r\n")
     try:
         method, target, protocol = first.split(" ")
         parts = urlsplit(target)
     except ValueError:
-        return Response.text(400, "not an HTTP request")
+        return Response.text(400, "malformed HTTP request")
     if not protocol.startswith("HTTP/1."):
         return Response.text(400, "only HTTP/1.1 is supported")
     pairs = (line.partition(":") for line in lines if line)
     headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
     length = headers.get("content-length", "0")
     if "transfer-encoding" in headers or not length.isascii() or not length.isdigit():
-        return Response.text(400, "the body needs a valid Content-Length; Transfer-Encoding is not supported")
+        return Response.text(400, "unsupported body: send it with a Content-Length")
     if len(length) > 9 or int(length) > BODY_LIMIT:
-        return Response.text(413, f"the body is larger than {BODY_LIMIT} bytes")
+        return Response.text(413, f"body too large: at most {BODY_LIMIT} bytes")
     await reader.readexactly(int(length))
     return Request(method, parts.path, dict(parse_qsl(parts.query)), headers, private)
 
 
 def _peer(writer: asyncio.StreamWriter) -> str:
-    """Return the address of a client; "unix" over the unix socket."""
+    """Return the client's address; "unix" for the unix socket."""
     peer = writer.get_extra_info("peername")
     return str(peer[0]) if isinstance(peer, tuple) else UNIX
 
 
-def _packed(response: Response, *, body: bool) -> bytes:
+def _encode(response: Response, *, body: bool) -> bytes:
     headers = {
         "Content-Type": response.content_type,
         "Content-Length": str(len(response.body)),
@@ -240,7 +240,7 @@ def _packed(response: Response, *, body: bool) -> bytes:
 
 
 class WebThread:
-    """Run the server in a thread with its own event loop, for a process without one."""
+    """Runs a WebServer in a thread with its own event loop, for a process that has none."""
 
     def __init__(self, listen: Listen, routes: Routes) -> None:
         self._listen, self._routes = listen, routes
@@ -250,7 +250,7 @@ class WebThread:
         self._sockets: list[socket.socket] = []
 
     def start(self) -> None:
-        """Listen, and start the thread. Raise CannotListen."""
+        """Bind the sockets and serve. Raise CannotListen if a socket cannot be bound."""
         try:
             self._sockets = self._listen.sockets()
         except BaseException:
@@ -269,17 +269,17 @@ class WebThread:
         await server.aclose()
 
     def close(self) -> None:
-        """Stop and wait for the thread; safe to call without a start."""
+        """Stop the server and wait for its thread. Safe to call if it was never started."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(PATIENCE)
+            self._thread.join(CLIENT_TIMEOUT)
         elif not self._loop.is_closed():
             self._loop.close()
         unlink(self._listen)
 
 
 def unlink(listen: Listen) -> None:
-    """Remove the socket's file."""
+    """Remove the file of the unix socket."""
     if listen.path is not None:
         with suppress(OSError):
             listen.path.unlink()

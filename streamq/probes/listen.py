@@ -1,7 +1,7 @@
-"""Where probes and scrapers are answered: a TCP port, a unix socket, or both.
+"""The sockets for probes and scrapers: a TCP port, a unix socket, or both.
 
-Owns the binding, and what is in the way of it. Answers nobody: a supervisor that is asked by nobody need not
-load what would.
+Owns the binding and its errors. Must not import the server, so that a supervisor without an endpoint does
+not load it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Final
 
 from streamq.errors import CannotListen
 
-MOST_CLIENTS: Final = 32
+MAX_CLIENTS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where to listen: a port on a host (loopback unless said otherwise), a unix socket, or both.
+    """The sockets to listen on: a port on a host (loopback by default), a unix socket, or both.
 
-    names: host names that it may be asked for by; see `web`.
+    names: host names to accept; see `http_server.WebServer`.
     """
 
     port: int | None = None
@@ -33,13 +33,13 @@ class Listen:
         return self.port is not None or self.path is not None
 
     def sockets(self) -> list[socket.socket]:
-        """Bound and listening. Raises CannotListen where that cannot be."""
-        found = [] if self.port is None else [_tcp(self.host, self.port)]
+        """Return the sockets, bound and listening. Raise CannotListen if one cannot be bound."""
+        bound = [] if self.port is None else [_tcp(self.host, self.port)]
         try:
-            return found if self.path is None else [*found, _unix(self.path)]
+            return bound if self.path is None else [*bound, _unix(self.path)]
         except BaseException:
-            for one in found:
-                one.close()
+            for each in bound:
+                each.close()
             raise
 
 
@@ -52,11 +52,11 @@ def _tcp(host: str, port: int) -> socket.socket:
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
-        found.listen(MOST_CLIENTS)
+        found.listen(MAX_CLIENTS)
     except (OSError, OverflowError) as error:
         found.close()
         raise CannotListen(
-            f"cannot listen on {host}:{port}: {error}; choose another --metrics-port"
+            f"cannot listen on {host}:{port}: {error}. Choose another --metrics-port."
         ) from None
     return found
 
@@ -70,7 +70,7 @@ def _unix(path: Path) -> socket.socket:
             found.bind(str(path))
         finally:
             os.umask(before)
-        found.listen(MOST_CLIENTS)
+        found.listen(MAX_CLIENTS)
     except OSError as error:
         found.close()
         raise CannotListen(f"cannot listen on {path}: {error}") from None
@@ -78,7 +78,7 @@ def _unix(path: Path) -> socket.socket:
 
 
 def _remove_stale(path: Path) -> None:
-    """A socket that a killed process left behind would be in the way for ever."""
+    """Delete the socket file of a process that was killed: it would block the path forever."""
     if not path.is_socket():
         return
     with socket.socket(socket.AF_UNIX) as probe:

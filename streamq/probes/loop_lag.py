@@ -1,6 +1,6 @@
-"""The pulse of an event loop: that it comes to its timers, and how late.
+"""Measures event loop lag: how late the loop runs its timers.
 
-Owns that measurement. Costs one timer every half second.
+Owns that measurement, at the cost of one timer every half second. Must not judge it: see `health`.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ INTERVAL: Final = 0.5
 
 
 class LoopLag:
-    """Beats until cancelled; `also` is called at each beat, in the loop."""
+    """Measures until cancelled. `on_tick` is called at each measurement, in the loop."""
 
-    def __init__(self, counters: Counters, also: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, counters: Counters, on_tick: Callable[[], None] = lambda: None) -> None:
         self._lag = counters.histogram("streamq_event_loop_lag_seconds")
-        self._also = also
+        self._on_tick = on_tick
         self._next = time.monotonic() + INTERVAL
 
     async def run(self) -> None:
+        """Measure until cancelled."""
         while True:
             await asyncio.sleep(INTERVAL)
             now = time.monotonic()
             self._lag.observe(max(0.0, now - self._next))
             self._next = now + INTERVAL
-            self._also()
+            self._on_tick()
 
-    def silent(self) -> float:
-        """Seconds for which the loop is late; may be asked from another thread."""
+    def seconds_late(self) -> float:
+        """Return how late the loop is for its next timer. May be called from another thread."""
         return max(0.0, time.monotonic() - self._next)

@@ -1,7 +1,7 @@
-"""What a process reports to its supervisor, and the thread that does so.
+"""The report of a process to its supervisor, and the thread that sends it.
 
-Owns the report's form and its way through the pipe. A report is a whole: the sums since the start, not what
-came since the last one, so a lost or late one loses nothing.
+Owns the report's format and its transfer through the pipe. A report holds the totals since the process
+started, not the changes since the last report, so a lost or late report loses nothing.
 """
 
 from __future__ import annotations
@@ -20,39 +20,55 @@ from streamq.telemetry.counters import Snapshot
 
 INTERVAL: Final = 1.0
 
+BacklogRow = dict[str, Any]
+"""One task type of one app, by column: `control.overview` builds it, JSON carries it."""
+
 
 class BacklogView(NamedTuple):
-    """What is known of the queue: rows by app and type, and how many types were not looked at."""
+    """The queue as a daemon sees it: a row per app and type, and how many types were not counted."""
 
-    rows: list[dict[str, Any]]
+    rows: list[BacklogRow]
     more_types: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a process is, its sums, and where it is a daemon what it sees of the queue (else None), and how
-    many task types it does not look at."""
+    """The health and counters of a process; from a daemon also its view of the queue.
+
+    backlog: None for a worker, or if the queue could not be read. more_types: task types not counted.
+    """
 
     facts: Facts
     counters: Snapshot
-    backlog: Sequence[dict[str, Any]] | None = None
+    backlog: Sequence[BacklogRow] | None = None
     more_types: int = 0
 
-    def packed(self) -> bytes:
-        told = {"facts": self.facts.plain(), "sums": self.counters.plain(), "backlog": self.backlog}
-        return orjson.dumps(told | {"more_types": self.more_types})
+    def pack(self) -> bytes:
+        """Return the report as bytes for the pipe."""
+        return orjson.dumps(
+            {
+                "facts": self.facts.to_json(),
+                "counters": self.counters.to_json(),
+                "backlog": self.backlog,
+                "more_types": self.more_types,
+            }
+        )
 
     @classmethod
-    def unpacked(cls, raw: bytes) -> Report:
-        plain = orjson.loads(raw)
+    def unpack(cls, raw: bytes) -> Report:
+        """Return the report that `pack` wrote."""
+        found = orjson.loads(raw)
         return cls(
-            Facts.read(plain["facts"]), Snapshot.read(plain["sums"]), plain["backlog"], plain["more_types"]
+            Facts(**found["facts"]),
+            Snapshot.from_json(found["counters"]),
+            found["backlog"],
+            found["more_types"],
         )
 
 
 class Reporter(threading.Thread):
-    """Reports once a second, and a last time when stopped. A thread of its own: a supervisor that does
-    not read, because it is stopped in a debugger, must hold up neither handlers nor leases."""
+    """Sends a report once a second, and a last one when stopped. It is a thread so that a supervisor that
+    does not read, such as one stopped in a debugger, delays neither handlers nor leases."""
 
     def __init__(self, pipe: Connection, make: Callable[[], Report]) -> None:
         super().__init__(name="streamq-report", daemon=True)
@@ -61,13 +77,14 @@ class Reporter(threading.Thread):
         self._stopped = threading.Event()
 
     def run(self) -> None:
-        with suppress(OSError):  # the supervisor is gone; the process will notice by itself
-            self._pipe.send_bytes(self._make().packed())
+        """Send reports until stopped."""
+        with suppress(OSError):  # the supervisor has ended; the process notices that by itself
+            self._pipe.send_bytes(self._make().pack())
             while not self._stopped.wait(INTERVAL):
-                self._pipe.send_bytes(self._make().packed())
-            self._pipe.send_bytes(self._make().packed())
+                self._pipe.send_bytes(self._make().pack())
+            self._pipe.send_bytes(self._make().pack())
 
     def stop(self) -> None:
-        """Send the last report, if it is taken within a second."""
+        """Send the last report and wait up to a second for it."""
         self._stopped.set()
         self.join(1.0)

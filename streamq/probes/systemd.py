@@ -1,4 +1,7 @@
-"""sd_notify: tells systemd when a unit is ready, alive and stopping. Silent where systemd is not there."""
+"""The sd_notify protocol: sends a unit's state to systemd.
+
+Owns the datagram. Does nothing without systemd, and never raises.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,12 @@ import socket
 from contextlib import suppress
 
 
-def notify(**said: str | int) -> bool:
-    """Send `READY=1` and the like; answers whether there was somebody to tell. Never raises."""
+def notify(**fields: str | int) -> bool:
+    """Send fields such as `READY=1`. Return whether they were sent. Never raises."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return False
-    text = "\n".join(f"{name}={value}" for name, value in said.items())
+    text = "\n".join(f"{name}={value}" for name, value in fields.items())
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
         out.settimeout(1.0)
         out.sendto(text.encode(), "\0" + address[1:] if address[0] == "@" else address)
@@ -21,7 +24,7 @@ def notify(**said: str | int) -> bool:
 
 
 def watchdog() -> float | None:
-    """Seconds between two WATCHDOG=1: half of what the unit asks for; None where it does not."""
+    """Return the seconds between two WATCHDOG=1: half of the unit's limit; None if it has no watchdog."""
     micros, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
     if not micros.isdigit() or int(micros) == 0 or pid not in ("", str(os.getpid())):
         return None

@@ -1,4 +1,4 @@
-"""The supervisor: a group of processes on one host, started, watched, replaced and ended.
+"""The supervisor: starts, watches, restarts and stops a group of processes on one host.
 
-Owns the processes and what they report. Runs no task; a process's own life is in `worker` and `daemon`.
+Owns the processes and their reports. Must not run a task: `worker` and `daemon` do the work.
 """

@@ -1,7 +1,7 @@
-"""The functions that a supervisor's new processes begin with.
+"""The entry points of the processes that a supervisor starts.
 
-Owns the first step only. The supervisor imports this module, so what the processes are made of is loaded in
-the new process.
+Owns the first step only. Must not import what the processes are made of at import time: the supervisor
+imports this module, and only the new process should load the rest.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from multiprocessing.connection import Connection
 from streamq.supervisor.spec import Launch
 
 
-def worker(launch: Launch, pipe: Connection | None, news: Connection | None = None) -> None:
-    """A worker process, from its start to its exit code. pipe: for its reports; news: see `member.live`."""
-    gc.disable()  # while modules are loaded; the worker switches it on when it is ready
+def worker(launch: Launch, reports: Connection | None, startup: Connection | None = None) -> None:
+    """Run a worker process. `reports`, `startup`: see `member.run_service`."""
+    gc.disable()  # while modules are loaded; the worker enables it when it is ready
     from streamq.supervisor import member  # noqa: PLC0415 - loaded in the new process only
 
-    member.serve_worker(launch, pipe, news)
+    member.serve_worker(launch, reports, startup)
 
 
-def daemon(launch: Launch, pipe: Connection | None, news: Connection | None = None) -> None:
-    """The daemon that `--with-daemon` runs beside the workers."""
-    from streamq.supervisor import member  # noqa: PLC0415 - as above
+def daemon(launch: Launch, reports: Connection | None, startup: Connection | None = None) -> None:
+    """Run the daemon process that `--with-daemon` starts beside the workers."""
+    from streamq.supervisor import member  # noqa: PLC0415 - loaded in the new process only
 
-    member.serve_daemon(launch, pipe, news)
+    member.serve_daemon(launch, reports, startup)

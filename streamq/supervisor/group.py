@@ -1,7 +1,7 @@
 """The supervisor: a group of worker processes on one host.
 
-Owns the processes: starts them, restarts one that crashed, passes signals on, and ends when they have.
-Runs no task, speaks to no server and does not load the app: its processes tell what is wrong with it.
+Owns the set of processes: starts them, restarts crashed ones, forwards signals, and ends after they have.
+Must not run a task, connect to Redis or load the app: the processes report what is wrong with the app.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from multiprocessing import get_context, resource_tracker
-from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any, Final
+from multiprocessing import resource_tracker
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Final
 
 from streamq import exit_codes
 from streamq.errors import UsageError
@@ -27,87 +27,29 @@ from streamq.supervisor import entry_points
 from streamq.supervisor.group_status import GroupStatus
 from streamq.supervisor.orphans import Orphans
 from streamq.supervisor.spec import Launch
+from streamq.supervisor.supervised_process import SupervisedProcess
 from streamq.telemetry import logs
 from streamq.telemetry.counters import Snapshot
 
 if TYPE_CHECKING:
     from streamq.probes.http_server import WebThread
 
-_SPAWN = get_context("spawn")
 _FATAL: Final = (exit_codes.CONFIG,)
 _REFUSED: Final = (exit_codes.DENIED, exit_codes.UNREACHABLE)
-"""The server is there, but has no use for us. Of a group that has worked, another try may go better."""
-_WHY: Final = {exit_codes.WORN_OUT: "worn_out", exit_codes.WEDGED: "wedged"}
-CALM: Final = 30.0
-"""Seconds that a process must live for its next crash to be restarted without delay."""
-LONGEST_DELAY: Final = 30.0
-
-
-class _Seat:
-    """One process that is to be there, whoever fills it at the moment."""
-
-    def __init__(self, name: str, target: Any, told: Launch) -> None:
-        self.name = name
-        self.is_worker = target is entry_points.worker
-        self._target, self._told = target, told
-        self._crashes = 0
-        self._started = 0.0
-        self.lasted = False
-        self.start_at: float | None = 0.0
-        self.process: Any = None
-        self.news: Connection | None = None
-
-    def start(self) -> Connection | None:
-        """Start the process; answers the pipe that it reports through, where it is to."""
-        ours, theirs = _SPAWN.Pipe(duplex=False) if self._told.reports else (None, None)
-        self.news, told = _SPAWN.Pipe(duplex=False)
-        arguments = (self._told, theirs, told)
-        self.process = _SPAWN.Process(target=self._target, args=arguments, name=self.name)
-        self.process.start()
-        told.close()
-        if theirs is not None:
-            theirs.close()
-        self._started, self.start_at = time.monotonic(), None
-        return ours
-
-    def heard(self) -> str | None:
-        """What is wrong with the app, "" where nothing is; None where the process has not said so yet."""
-        if self.news is None or not self.news.poll():
-            return None
-        pipe, self.news = self.news, None
-        with pipe, suppress(EOFError, OSError):  # it died before it could say
-            return str(pipe.recv())
-        return None
-
-    @property
-    def pid(self) -> int | None:
-        return None if self.process is None else int(self.process.pid)
-
-    def ended(self) -> int:
-        """Note the end of the process; answers its exit code and when to start the next."""
-        self.process.join()
-        code: int = self.process.exitcode
-        self.process = None
-        if self.news is not None:
-            self.news.close()
-            self.news = None
-        now = time.monotonic()
-        self.lasted |= now - self._started > CALM
-        self._crashes = 1 if now - self._started > CALM else self._crashes + 1
-        self.start_at = now + min(LONGEST_DELAY, 0.1 * 2 ** (self._crashes - 1))
-        return code
+"""Redis refuses the process. Fatal at the start; a group that has worked before tries again."""
+_RESTART_REASONS: Final = {exit_codes.WORN_OUT: "worn_out", exit_codes.WEDGED: "wedged"}
 
 
 class WorkerGroup:
-    """Supervises `processes` workers of an app, and a daemon where asked for.
+    """Supervises `processes` workers of an app and, with `with_daemon`, a daemon.
 
-    `imports`: modules that have task types, beside those that the app names.
-    `listen`: where probes and scrapers are answered. Where nobody asks and no systemd listens, the
-    processes report nothing and measure nothing.
+    `imports`: modules that define task types, beside those that the app names.
+    `listen`: the sockets for probes and scrapers. Without them and without systemd, the processes send no
+    reports and measure nothing.
 
-    `run()` returns the exit code when all have ended: 0 after SIGTERM or SIGINT (a second one ends the
-    workers at once; they hand back what they hold), 78 where the configuration is wrong, 77 or 69 where the
-    server refuses them from the start.
+    `run()` returns the exit code after all processes have ended: 0 after SIGTERM or SIGINT (a second one ends
+    the workers at once; they hand back what they hold), 78 for a wrong configuration, 77 or 69 if Redis
+    refuses them from the start.
     """
 
     def __init__(
@@ -126,41 +68,46 @@ class WorkerGroup:
     ) -> None:
         group = f"{os.uname().nodename}-{os.getpid()}"
         self._listen = listen or Listen()
-        watched = bool(self._listen) or SystemdNotifier.wanted()
-        told = Launch(
+        reports = bool(self._listen) or SystemdNotifier.is_available()
+        launch = Launch(
             app,
             url,
             options or WorkerOptions(),
             group,
             log_level,
             log_format,
-            watched,
+            reports,
             prefix,
             tuple(imports),
         )
-        self._seats = [_Seat(f"streamq-worker-{n}", entry_points.worker, told) for n in range(processes)]
+        self._members = [
+            SupervisedProcess(f"streamq-worker-{n}", entry_points.worker, launch, is_worker=True)
+            for n in range(processes)
+        ]
         if with_daemon:
-            self._seats.append(_Seat("streamq-daemon", entry_points.daemon, told))
-        self._status = GroupStatus([seat.name for seat in self._seats])
+            self._members.append(
+                SupervisedProcess("streamq-daemon", entry_points.daemon, launch, is_worker=False)
+            )
+        self._status = GroupStatus([member.name for member in self._members])
         self._knows_queue = with_daemon
-        self._begun = False
+        self._app_loaded = False
         self._stopping = False
-        self._fatal = 0
+        self._fatal_code = 0
         self._log = logs.get_logger(group=group)
         self._wake_r, self._wake_w = os.pipe()
 
     def run(self) -> int:
-        """Supervise until all processes have ended. Call it in the main thread.
+        """Supervise until all processes have ended, then return the exit code. Call it in the main thread.
 
-        Raises UsageError where the app cannot be served, and CannotListen.
+        Raise UsageError if the app cannot be served, and CannotListen if a socket cannot be bound.
         """
         self._orphans = Orphans()
         signal.signal(signal.SIGCHLD, self._wake)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._signalled)
+            signal.signal(number, self._stop)
         os.set_blocking(self._wake_w, False)
         web = self._web() if self._listen else None
-        notifier = SystemdNotifier(self) if SystemdNotifier.wanted() else None
+        notifier = SystemdNotifier(self) if SystemdNotifier.is_available() else None
         if web is not None:
             web.start()
         if notifier is not None:
@@ -175,133 +122,131 @@ class WorkerGroup:
 
     def _web(self) -> WebThread:
         from streamq.probes.http_server import WebThread  # noqa: PLC0415
-        from streamq.probes.routes import routes  # noqa: PLC0415 - most groups are asked by nobody
+        from streamq.probes.routes import routes  # noqa: PLC0415 - most groups have no endpoint
 
         return WebThread(self._listen, routes(self, knows_queue=self._knows_queue))
 
     def _supervise(self) -> int:
         try:
-            while self._start_due() or any(seat.process for seat in self._seats) or not self._stopping:
+            while True:
+                self._start_due()
+                if self._stopping and not any(member.process for member in self._members):
+                    return self._fatal_code
                 self._wait()
-                self._hear()
-                self._bury()
+                self._handle_startups()
+                self._handle_exits()
                 self._orphans.reap(self._children())
         finally:
-            self._kill_all()
-        return self._fatal
+            for member in self._members:
+                member.kill()
 
-    def _signalled(self, _number: int, _frame: Any) -> None:
+    def _stop(self, *_: object) -> None:
+        """Terminate every process: a signal handler, called again for a second signal."""
         self._stopping = self._status.draining = True
         systemd.notify(STOPPING=1)
-        for seat in self._seats:
-            if seat.process is not None:
+        for member in self._members:
+            if member.process is not None:
                 with suppress(ProcessLookupError):
-                    seat.process.terminate()
+                    member.process.terminate()
         self._wake()
 
     def _wake(self, *_: object) -> None:
         with suppress(BlockingIOError):
             os.write(self._wake_w, b"!")
 
-    def _start_due(self) -> bool:
-        """Start who is due; answers whether somebody is."""
+    def _start_due(self) -> None:
+        """Start the processes whose time has come."""
         if self._stopping:
-            return False
+            return
         now = time.monotonic()
-        for seat in self._seats:
-            if seat.start_at is not None and seat.start_at <= now:
-                pipe = seat.start()
-                if pipe is not None:
-                    self._status.started(seat.name, pipe)
-        return True
+        for member in self._members:
+            if member.start_at is not None and member.start_at <= now:
+                reports = member.start()
+                if reports is not None:
+                    self._status.started(member.name, reports)
 
     def _children(self) -> list[int]:
-        """Processes that somebody here waits for."""
+        """Return the child processes whose exit status another part of this process reads."""
         tracker: int | None = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]  # noqa: SLF001
-        return [pid for pid in (tracker, *(seat.pid for seat in self._seats)) if pid is not None]
+        return [pid for pid in (tracker, *(member.pid for member in self._members)) if pid is not None]
 
-    def _hear(self) -> None:
-        """Tell who has started. Raises UsageError where the app is wrong from the beginning: then that is
-        all there is to tell."""
-        for seat in self._seats:
-            wrong = seat.heard()
-            if wrong is None:
+    def _handle_startups(self) -> None:
+        """Log the processes that have started. Raise UsageError if no process could load the app so far."""
+        for member in self._members:
+            error = member.startup_error()
+            if error is None:
                 continue
-            if wrong and not self._begun:
-                raise UsageError(wrong)
-            self._begun = True
-            if wrong:
-                self._log.error("process.failed", process=seat.name, error=wrong)
+            if error and not self._app_loaded:
+                raise UsageError(error)
+            self._app_loaded = True
+            if error:
+                self._log.error("process.failed", process=member.name, error=error)
             else:
-                self._log.info("process.started", process=seat.name, pid=seat.pid)
+                self._log.info("process.started", process=member.name, pid=member.pid)
 
     def _wait(self) -> None:
-        """Until a process ends or has something to say, one is to be started, or a signal comes."""
-        alive = [seat.process.sentinel for seat in self._seats if seat.process is not None]
-        alive += [seat.news for seat in self._seats if seat.news is not None]
-        due = [seat.start_at for seat in self._seats if seat.start_at is not None]
+        """Wait until a process ends, sends its start-up message or is due to start, or a signal arrives."""
+        ready = [member.process.sentinel for member in self._members if member.process is not None]
+        pipes = [member.startup_pipe for member in self._members if member.startup_pipe is not None]
+        due = [member.start_at for member in self._members if member.start_at is not None]
         timeout = max(0.0, min(due) - time.monotonic()) if due and not self._stopping else None
-        if self._wake_r in wait([*alive, self._wake_r], timeout):
+        if self._wake_r in wait([*ready, *pipes, self._wake_r], timeout):
             os.read(self._wake_r, 64)
 
-    def _bury(self) -> None:
-        for seat in self._seats:
-            if seat.process is None or seat.process.is_alive():
+    def _handle_exits(self) -> None:
+        for member in self._members:
+            pid, code = member.pid, member.exit_code()
+            if code is None:
                 continue
-            pid, code = seat.process.pid, seat.ended()
-            self._status.ended(seat.name)
+            member.schedule_restart()
+            self._status.ended(member.name)
             if self._stopping:
-                self._log.info("process.ended", process=seat.name, pid=pid, code=code)
+                self._log.info("process.ended", process=member.name, pid=pid, code=code)
             elif code == exit_codes.DRAINED:
-                self._log.info("process.drained", process=seat.name, pid=pid)
-                self._retire(seat)
-            elif code in _FATAL or (code in _REFUSED and not any(one.lasted for one in self._seats)):
-                self._fatal = code
-                self._log.error("process.gave_up", process=seat.name, code=code)
-                self._signalled(signal.SIGTERM, None)
+                self._log.info("process.drained", process=member.name, pid=pid)
+                self._retire(member)
+            elif code in _FATAL or (code in _REFUSED and not any(one.was_stable for one in self._members)):
+                self._fatal_code = code
+                self._log.error("process.gave_up", process=member.name, code=code)
+                self._stop()
             else:
-                reason = _WHY.get(code, "crashed")
+                reason = _RESTART_REASONS.get(code, "crashed")
                 self._status.own.count("streamq_worker_process_restarts_total", reason)
-                self._log.error("process.crashed", process=seat.name, pid=pid, code=code, restart="yes")
+                self._log.error("process.crashed", process=member.name, pid=pid, code=code, restart="yes")
 
-    def _retire(self, seat: _Seat) -> None:
-        """A worker that was asked to drain stays away; when all have, the group ends."""
-        seat.start_at = None
-        if not any(one.is_worker and (one.process or one.start_at is not None) for one in self._seats):
-            self._signalled(signal.SIGTERM, None)
+    def _retire(self, drained: SupervisedProcess) -> None:
+        """Do not restart a worker that was asked to drain. Stop the group when no worker is left."""
+        drained.start_at = None
+        if not any(one.is_worker and (one.process or one.start_at is not None) for one in self._members):
+            self._stop()
 
-    def _kill_all(self) -> None:
-        for seat in self._seats:
-            if seat.process is not None and seat.process.is_alive():
-                seat.process.kill()
-                seat.process.join(5)
-
-    # -- what probes ask: a `telemetry.routes.Service` -------------------------------------------------
+    # -- the `probes.routes.Service` of the group ------------------------------------------------------
 
     role = "worker"
 
     def not_alive(self) -> list[str]:
-        """Why the group should be restarted; empty where it should not."""
+        """Return the reasons to restart the group; empty if there are none."""
         return self._status.not_alive()
 
     def faults(self) -> list[str]:
+        """Return an empty list: see `GroupStatus.faults`."""
         return self._status.faults()
 
     def not_ready(self) -> list[str]:
-        """Why tasks would not be worked on; empty where they would."""
+        """Return the reasons why new tasks would not be worked on; empty if they would."""
         return self._status.not_ready()
 
     def drain(self) -> None:
-        """As SIGTERM does; called again it changes nothing. May be called from another thread."""
+        """Drain as SIGTERM does. A second call has no effect. May be called from another thread."""
         main = threading.main_thread().ident
         if not self._stopping and main is not None:
-            # To the main thread: another that took the signal would not end its wait.
+            # To the main thread: a signal that another thread takes does not end the main thread's wait.
             signal.pthread_kill(main, signal.SIGTERM)
 
     async def metrics(self) -> Snapshot:
-        """What the processes have added up, those that ended among them."""
+        """Return the group's metrics, those of ended processes included."""
         return self._status.total()
 
     async def backlog(self) -> BacklogView | None:
-        """The queue, as the daemon beside the workers sees it."""
+        """Return the queue as the daemon beside the workers sees it."""
         return await self._status.backlog()

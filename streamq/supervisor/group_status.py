@@ -1,7 +1,7 @@
-"""What the processes of a group have reported, as one.
+"""The merged status of a group: the reports of all its processes as one.
 
-Owns the latest report of each living process and the sums of those that have ended: a process that was
-killed takes none of what it reported with it. Read by the thread that answers probes.
+Owns the latest report of each running process and the counters of those that have ended: what a killed
+process has reported is kept. Read by the thread that serves probes, so it must not block.
 """
 
 from __future__ import annotations
@@ -19,83 +19,85 @@ from streamq.telemetry.counters import Counters, Snapshot, build_info
 RESTARTS: Final = ("crashed", "wedged", "worn_out")
 
 
-class _Line:
-    """The reports of one process. A thread of its own reads them: one that stops in the middle of a
-    report must not hold up the supervisor or the others."""
+class _ReportReader:
+    """Reads the reports of one process in its own thread: a process that stops in the middle of a report
+    must not block the supervisor or the other readers."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self.latest: tuple[Report, float] | None = None
-        self.thread = threading.Thread(target=self._read, name="streamq-board", daemon=True)
+        self.thread = threading.Thread(target=self._read, name="streamq-reports", daemon=True)
         self.thread.start()
 
     def _read(self) -> None:
         with suppress(EOFError, OSError, ValueError), self._pipe:
             while True:
-                self.latest = Report.unpacked(self._pipe.recv_bytes()), time.monotonic()
+                self.latest = Report.unpack(self._pipe.recv_bytes()), time.monotonic()
 
 
 class GroupStatus:
-    """Of one group. `seats`: the names of the processes that are to be there."""
+    """The status of one group. `names`: of all processes that should be running."""
 
     role = "worker"
 
-    def __init__(self, seats: list[str]) -> None:
-        self._seats = seats
-        self._lines: dict[str, _Line] = {}
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+        self._readers: dict[str, _ReportReader] = {}
         self._ended = Snapshot()
         self._lock = threading.Lock()
         self.own: Counters = Counters()
         for reason in RESTARTS:
-            self.own.cell("streamq_worker_process_restarts_total", reason)
+            self.own.counter("streamq_worker_process_restarts_total", reason)  # starts the series at 0
         self.draining = False
 
-    def started(self, seat: str, pipe: Connection) -> None:
-        """A process has been started, and reports through this pipe."""
+    def started(self, name: str, pipe: Connection) -> None:
+        """Read the reports of a process that was started."""
         with self._lock:
-            self._lines[seat] = _Line(pipe)
+            self._readers[name] = _ReportReader(pipe)
 
-    def ended(self, seat: str) -> None:
-        """It has ended: keep its sums. What it wrote last is in the pipe still."""
-        line = self._lines.get(seat)
-        if line is None:
+    def ended(self, name: str) -> None:
+        """Keep the counters of a process that has ended, from its last report, which may still be unread."""
+        reader = self._readers.get(name)
+        if reader is None:
             return
-        line.thread.join(1.0)
+        reader.thread.join(1.0)
         with self._lock:
-            del self._lines[seat]
-            if line.latest is not None:
-                self._ended.add_sums(line.latest[0].counters)
+            del self._readers[name]
+            if reader.latest is not None:
+                self._ended.add_sums(reader.latest[0].counters)
 
     def _latest(self) -> dict[str, tuple[Report, float] | None]:
         with self._lock:
-            return {seat: line.latest for seat, line in self._lines.items()}
+            return {name: reader.latest for name, reader in self._readers.items()}
 
-    # -- what probes ask -------------------------------------------------------------------------------
+    # -- for probes ------------------------------------------------------------------------------------
 
     def not_alive(self) -> list[str]:
+        """Return the reasons to restart the group."""
         now = time.monotonic()
         known = [latest for latest in self._latest().values() if latest is not None]
-        return [why for report, at in known for why in health.not_alive(report.facts, now - at)]
+        return [problem for report, at in known for problem in health.not_alive(report.facts, now - at)]
 
     def faults(self) -> list[str]:
-        """None: a worker tells of its own in its log."""
+        """Return an empty list: workers log their faults instead."""
         return []
 
     def not_ready(self) -> list[str]:
+        """Return the reasons why new tasks would not be worked on."""
         if self.draining:
             return ["the group is draining"]
         now, latest = time.monotonic(), self._latest()
         found: list[str] = []
-        for seat in self._seats:
-            known = latest.get(seat)
+        for name in self._names:
+            known = latest.get(name)
             if known is None:
-                found.append(f"{seat} {'has not reported yet' if seat in latest else 'is not running'}")
+                found.append(f"{name} {'has not reported yet' if name in latest else 'is not running'}")
             else:
                 found += health.not_ready(known[0].facts, now - known[1])
         return found
 
     def total(self) -> Snapshot:
-        """The group's sums and gauges, those of ended processes among the sums."""
+        """Return the group's counters and gauges; the counters include those of ended processes."""
         latest = self._latest()
         total = Snapshot()
         with self._lock:
@@ -110,7 +112,7 @@ class GroupStatus:
         return total
 
     async def backlog(self) -> BacklogView | None:
-        """What the daemon sees that runs beside the workers."""
+        """Return the queue as the daemon beside the workers sees it; None if it has not reported it."""
         for known in self._latest().values():
             if known is not None and known[0].facts.role == "daemon":
                 rows = known[0].backlog

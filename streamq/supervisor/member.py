@@ -1,6 +1,6 @@
-"""The inside of a process that a supervisor started: a worker or a daemon, from its start to its exit code.
+"""Runs a worker or a daemon in a process that a supervisor started, up to its exit code.
 
-Owns the process: its signals, its event loop, its reports, how it ends. Decides nothing about a task.
+Owns the process: its signals, event loop, reports and exit. Makes no decision about a task.
 """
 
 from __future__ import annotations
@@ -12,93 +12,106 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from streamq import exit_codes
 from streamq.errors import AuthenticationFailed, StreamQError, UsageError
 from streamq.options.service import DaemonOptions
-from streamq.probes.report import Reporter
+from streamq.probes.report import Report, Reporter
 from streamq.supervisor.spec import Launch
 from streamq.telemetry import logs, traces
 from streamq.worker import signals, stdio
-from streamq.worker.loading import located, production
-from streamq.worker.process_exit import end, run_loop
+from streamq.worker.loading import load_app_at, refuse_embedded
+from streamq.worker.process_exit import exit_process, run_loop
 from streamq.worker.worker import Worker
 
 if TYPE_CHECKING:
     from streamq.daemon.daemon import Daemon
 
 
-def serve_worker(launch: Launch, pipe: Connection | None, news: Connection | None = None) -> None:
-    """A worker process, from its start to its exit code."""
+class Service(Protocol):
+    """A Worker or a Daemon."""
+
+    def stop(self) -> None: ...
+    def report(self) -> Report: ...
+    async def run(self) -> None: ...
+
+
+def serve_worker(launch: Launch, reports: Connection | None, startup: Connection | None = None) -> None:
+    """Run a worker and end the process."""
 
     def make() -> Worker:
-        app = located(launch.app, launch.url, launch.prefix, launch.imports)
-        production(app.address, "worker")
+        app = load_app_at(launch.app, launch.url, launch.prefix, launch.imports)
+        refuse_embedded(app.address, "worker")
         return Worker(app, launch.options, group=launch.group, exclusive=True, metered=launch.reports)
 
-    live(make, launch, pipe, news)
+    run_service(make, launch, reports, startup)
 
 
-def serve_daemon(launch: Launch, pipe: Connection | None, news: Connection | None = None) -> None:
-    """The daemon that `--with-daemon` runs beside the workers."""
+def serve_daemon(launch: Launch, reports: Connection | None, startup: Connection | None = None) -> None:
+    """Run the daemon that `--with-daemon` starts beside the workers, and end the process."""
 
-    from streamq.daemon.daemon import Daemon  # noqa: PLC0415 - a worker does not need what it is made of
+    from streamq.daemon.daemon import Daemon  # noqa: PLC0415 - workers must not load the daemon
 
     def make() -> Daemon:
-        app = located(launch.app, launch.url, launch.prefix)
-        production(app.address, "worker")
+        app = load_app_at(launch.app, launch.url, launch.prefix)
+        refuse_embedded(app.address, "worker")
         return Daemon(app.address, DaemonOptions(), watched=launch.reports)
 
-    live(make, launch, pipe, news)
+    run_service(make, launch, reports, startup)
 
 
-def live(
-    make: Callable[[], Any], launch: Launch, pipe: Connection | None, news: Connection | None = None
+def run_service(
+    make: Callable[[], Service],
+    launch: Launch,
+    reports: Connection | None,
+    startup: Connection | None = None,
 ) -> NoReturn:
-    """The life of a process of ours: the service that `make` answers, until SIGTERM; ends the process.
+    """Run the service that `make` returns until SIGTERM, then end the process.
 
-    news: where a supervisor hears that the app is there, or what is wrong with it, which it tells itself.
+    reports: the pipe for reports. startup: the pipe for the start-up message: "" if the app was loaded,
+    otherwise the error, which the supervisor then shows.
     """
-    stdio.by_lines()
-    signals.pass_interrupts_by()
+    stdio.line_buffered()
+    signals.ignore_interrupts()
     logs.configure(launch.log_level, launch.log_format)
     try:
-        service = made(make, news)
-        code = exit_codes.CONFIG if service is None else run_loop(_serve(service, pipe))
+        service = _make(make, startup)
+        code = exit_codes.CONFIG if service is None else run_loop(_serve(service, reports))
     except StreamQError as error:
         logs.get_logger().error("process.failed", error=str(error))
-        code = _code(error)
+        code = _exit_code(error)
     traces.flush()
-    end(code)
+    exit_process(code)
 
 
-def made(make: Callable[[], Any], news: Connection | None) -> Any:
-    """The service, None where the supervisor has been told why there is none."""
-    if news is None:
+def _make(make: Callable[[], Service], startup: Connection | None) -> Service | None:
+    """Return the service; None if it could not be created and the error was sent to the supervisor."""
+    if startup is None:
         return make()
-    with news:
+    with startup:
         try:
             service = make()
         except StreamQError as error:
-            news.send(str(error))
+            startup.send(str(error))
             return None
-        news.send("")
+        startup.send("")
     return service
 
 
-def _code(error: StreamQError) -> int:
-    """Return the exit code for what keeps a process from its work."""
+def _exit_code(error: StreamQError) -> int:
+    """Return the exit code for an error that keeps a process from working."""
     if isinstance(error, UsageError):
         return exit_codes.CONFIG
     return exit_codes.DENIED if isinstance(error, AuthenticationFailed) else exit_codes.UNREACHABLE
 
 
-async def _serve(service: Any, pipe: Connection | None) -> int:
+async def _serve(service: Service, reports: Connection | None) -> int:
+    """Run the service and return the exit code of the process."""
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, service.stop)
     _watch_parent(loop, service.stop)
-    reporter = None if pipe is None else Reporter(pipe, service.report)
+    reporter = None if reports is None else Reporter(reports, service.report)
     if reporter is not None:
         reporter.start()
     try:
@@ -111,8 +124,8 @@ async def _serve(service: Any, pipe: Connection | None) -> int:
     return exit_codes.WORN_OUT if getattr(service, "worn_out", False) else 0
 
 
-def _watch_parent(loop: asyncio.AbstractEventLoop, stop: Any) -> None:
-    """Drain when the supervisor is gone: nobody else would ever tell us."""
+def _watch_parent(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
+    """Drain when the supervisor has ended: no signal arrives for that."""
     parent = parent_process()
     if parent is None:
         return

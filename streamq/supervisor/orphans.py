@@ -1,6 +1,6 @@
-"""Reaps processes that became ours because who started them has ended: in a container we are process 1.
+"""Reaps orphans: in a container this process is process 1 and inherits processes whose parent has ended.
 
-Owns which children of this process are orphans: all that it has not started itself. Linux only.
+Owns which children are orphans: all that this process did not start itself. Linux only.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from pathlib import Path
 
 
 class Orphans:
-    """Of this process. What it has started before is not touched."""
+    """The orphans of this process. Children that exist when it is created are left alone."""
 
     def __init__(self) -> None:
-        self._others = set(_children())
+        self._existing = set(_children())
 
-    def reap(self, ours: Iterable[int]) -> int:
-        """Reap those that have ended, but none of `ours`: whoever waits for these needs their exit status.
-        Answers how many there were."""
-        known, reaped = self._others | set(ours), 0
+    def reap(self, own: Iterable[int]) -> int:
+        """Reap the orphans that have ended and return their number. Skip `own`, whose exit status is read
+        elsewhere."""
+        known, reaped = self._existing | set(own), 0
         for pid in _children():
             if pid not in known:
                 with suppress(ChildProcessError):
@@ -29,7 +29,7 @@ class Orphans:
 
 
 def _children() -> list[int]:
-    """The children of all threads, also those that have ended and were not waited for."""
+    """Return the children of all threads, including those that have ended but were not reaped."""
     found: list[int] = []
     for path in Path("/proc/self/task").glob("*/children"):
         with suppress(OSError):

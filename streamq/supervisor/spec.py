@@ -1,6 +1,6 @@
-"""What a supervisor tells a process that it starts.
+"""The configuration that a supervisor passes to a process that it starts.
 
-Owns the value; it travels to the new process, so it holds plain values only.
+Owns that value. It is pickled for the new process, so it must hold plain values only.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from streamq.options.service import WorkerOptions
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What a child process needs to know. `app` is `module:attribute`."""
+    """The configuration of a child process. `app` is `module:attribute`; `reports`: it sends reports."""
 
     app: str
     url: str | None

@@ -1,5 +1,5 @@
-"""What a process tells of itself: logs, metrics, traces, health. Decides nothing about a task.
+"""Observability of a process: logs, metrics and traces. Makes no decision about a task.
 
-Imports nothing heavy by itself: structlog, prometheus_client and opentelemetry are loaded where they are
-first needed, and where nobody asks for metrics or traces they are not.
+Imports nothing heavy at import time: structlog, prometheus_client and opentelemetry are loaded when first
+needed, and never if metrics or traces are not requested.
 """

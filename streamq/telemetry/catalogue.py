@@ -1,7 +1,7 @@
 """The metrics that streamq exports: each name with its kind, unit, labels and meaning.
 
-Owns the names. Nobody else spells one out for the first time: what is not listed here cannot be exported,
-and what alerts and dashboards name is checked against it. Labels are bounded: never a task id or a host.
+Owns the names. A metric that is not listed here cannot be exported, and tests check the names in alerts and
+dashboards against this list. Labels are bounded: a label is never a task id or a host.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ Merge = Literal["sum", "max"]
 SECONDS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400,
 )  # fmt: skip
-"""Upper bounds of the buckets: a queue's times reach from a millisecond to hours."""
+"""Upper bounds of the buckets: a queue's times range from a millisecond to hours."""
 
 LAGS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric. `by`: who exports it. `merge`: how the values of several processes become one."""
+    """One metric. `by`: which kind of process exports it. `merge`: how several processes' values combine."""
 
     name: str
     kind: Kind
@@ -40,7 +40,7 @@ def _queue_counter(event: str, about: str) -> Metric:
 
 
 _LISTED: Final = (
-    # -- attempts, by the worker that made them
+    # -- attempts, exported by the worker that ran them
     Metric(
         "streamq_task_attempts_total",
         "counter",
@@ -50,20 +50,20 @@ _LISTED: Final = (
     Metric(
         "streamq_task_exceptions_total",
         "counter",
-        "Attempts that failed, by the class of the exception; `other` where a process saw over 50 classes.",
+        "Failed attempts by exception class; `other` once a process has seen more than 50 classes.",
         ("app", "type", "exception"),
     ),
     Metric(
         "streamq_task_duration_seconds",
         "histogram",
-        "How long handlers ran. Where tasks come fast, one in so many stands for the rest.",
+        "How long handlers ran. At high task rates it is sampled, and each sample is weighted.",
         ("app", "type"),
         bounds=SECONDS,
     ),
     Metric(
         "streamq_task_wait_seconds",
         "histogram",
-        "From a task's being ready (enqueued, moved, retried, returned, reclaimed) to its handler's start.",
+        "From a task becoming ready (enqueued, moved, retried, returned, reclaimed) to its handler's start.",
         ("app", "type", "priority"),
         bounds=SECONDS,
     ),
@@ -77,22 +77,22 @@ _LISTED: Final = (
     Metric(
         "streamq_leases_lost_total",
         "counter",
-        "Deliveries that others took over while a worker held them.",
+        "Deliveries fenced: taken over by another worker while this one held them.",
         ("app", "type"),
     ),
-    # -- the worker group at this moment
-    Metric("streamq_worker_running", "gauge", "Tasks whose handlers run.", ("app", "type")),
+    # -- the current state of the worker group
+    Metric("streamq_worker_running", "gauge", "Tasks whose handlers are running.", ("app", "type")),
     Metric(
         "streamq_worker_oldest_running_seconds",
         "gauge",
-        "How long the handler runs that has run longest.",
+        "How long the longest-running handler has been running.",
         ("app", "type"),
         merge="max",
     ),
     Metric(
         "streamq_worker_held",
         "gauge",
-        "Deliveries in hand: running, waiting for a slot or for settlement.",
+        "Deliveries in flight: running, waiting for a slot, or waiting for settlement.",
         ("app",),
     ),
     Metric("streamq_worker_slots", "gauge", "Tasks that can run at the same time.", ("app",)),
@@ -100,10 +100,10 @@ _LISTED: Final = (
     Metric(
         "streamq_worker_process_restarts_total",
         "counter",
-        "Processes that ended unasked and were started anew: crashed, wedged or worn_out.",
+        "Processes that exited without being asked to and were restarted: crashed, wedged or worn_out.",
         ("reason",),
     ),
-    # -- the queue, by any daemon (all say the same: take max, not sum)
+    # -- the queue, exported by every daemon (all report the same values: take max, not sum)
     Metric(
         "streamq_queue_tasks",
         "gauge",
@@ -115,7 +115,7 @@ _LISTED: Final = (
     Metric(
         "streamq_queue_oldest_seconds",
         "gauge",
-        "Age of the oldest task: ready since then, or scheduled and overdue since then (0: none is).",
+        "Age of the oldest ready task, or how long the oldest scheduled task is overdue (0: none).",
         ("app", "type", "state"),
         "daemon",
         "max",
@@ -123,7 +123,7 @@ _LISTED: Final = (
     Metric(
         "streamq_queue_unaccounted",
         "gauge",
-        "Accepted tasks minus those accounted for; not 0: run `streamq audit`.",
+        "Accepted tasks minus those accounted for. If it is not 0, run `streamq audit`.",
         ("app", "type"),
         "daemon",
         "max",
@@ -155,7 +155,7 @@ _LISTED: Final = (
     Metric(
         "streamq_queue_more_types",
         "gauge",
-        "Task types that no other metric of the queue has: 2,000 (times shards) are looked at.",
+        "Task types left out of the other queue metrics: at most 2,000 (types times shards) are counted.",
         (),
         "daemon",
         "max",
@@ -165,7 +165,7 @@ _LISTED: Final = (
     Metric(
         "streamq_promoter_lag_seconds",
         "histogram",
-        "How late the promoter came to a due time that it knew.",
+        "How late the promoter acted on a due time it knew.",
         by="daemon",
         bounds=LAGS,
     ),
@@ -186,14 +186,14 @@ _LISTED: Final = (
     Metric(
         "streamq_daemon_faults",
         "gauge",
-        "Faults of single apps, shards and types in the last rounds: /ready and the heartbeat name them.",
+        "Faults of single apps, shards and types in recent rounds; /ready and the heartbeat list them.",
         (),
         "daemon",
     ),
     Metric(
         "streamq_daemon_last_round_timestamp_seconds",
         "gauge",
-        "When a chore's last good round ended.",
+        "When a chore's last successful round ended.",
         ("chore",),
         "daemon",
         "max",
@@ -202,7 +202,7 @@ _LISTED: Final = (
     Metric(
         "streamq_event_loop_lag_seconds",
         "histogram",
-        "How late the event loop came to a timer.",
+        "How late the event loop ran a timer.",
         (),
         "both",
         bounds=LAGS,
@@ -210,25 +210,25 @@ _LISTED: Final = (
     Metric(
         "streamq_redis_errors_total",
         "counter",
-        "Calls that the server did not answer or refused.",
+        "Calls that Redis refused or did not answer.",
         ("doing",),
         "both",
     ),
     Metric(
         "streamq_redis_reconnects_total",
         "counter",
-        "Times that the server was found again after an outage.",
+        "Reconnections to Redis after an outage.",
         ("doing",),
         "both",
     ),
-    Metric("streamq_redis_up", "gauge", "Whether the server answered this scrape.", (), "daemon"),
-    Metric("streamq_redis_memory_used_bytes", "gauge", "Memory that the server uses.", (), "daemon"),
-    Metric("streamq_redis_memory_max_bytes", "gauge", "The server's maxmemory; 0 is no limit.", (), "daemon"),
-    Metric("streamq_ready", "gauge", "Whether this process is ready, as /ready says.", ("role",), "both"),
+    Metric("streamq_redis_up", "gauge", "Whether Redis answered during this scrape.", (), "daemon"),
+    Metric("streamq_redis_memory_used_bytes", "gauge", "Memory that Redis uses.", (), "daemon"),
+    Metric("streamq_redis_memory_max_bytes", "gauge", "maxmemory of Redis; 0: no limit.", (), "daemon"),
+    Metric("streamq_ready", "gauge", "Whether this process is ready, as in /ready.", ("role",), "both"),
     Metric(
         "streamq_build_info",
         "gauge",
-        "Always 1; the labels tell the versions.",
+        "Always 1; the labels hold the versions.",
         ("role", "version", "python"),
         "both",
         "max",
@@ -236,15 +236,4 @@ _LISTED: Final = (
 )
 
 METRICS: Final = {metric.name: metric for metric in _LISTED}
-"""Every metric by the name that Prometheus shows."""
-
-
-def base(name: str) -> str:
-    """The metric of a sample: a histogram's are called _bucket, _sum and _count."""
-    short = name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count")
-    return short if short in METRICS and METRICS[short].kind == "histogram" else name
-
-
-def exported(name: str) -> bool:
-    """Whether a query may name this sample."""
-    return base(name) in METRICS
+"""Every metric by its Prometheus name."""

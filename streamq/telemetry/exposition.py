@@ -1,21 +1,24 @@
-"""A snapshot as the text that Prometheus scrapes, by prometheus_client (the extra `metrics`).
+"""Renders a snapshot as Prometheus text, using prometheus_client (the extra `metrics`).
 
-Owns the way from keys to metric families. Rendering happens where it is scraped, never where it is counted.
+Owns the mapping from keys to metric families. Renders on a scrape; must not run on a path that counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 from streamq.errors import UsageError
 from streamq.telemetry.catalogue import METRICS, Metric
 from streamq.telemetry.counters import Key, Snapshot
 
+T = TypeVar("T")
+
 
 def render(snapshot: Snapshot, accept: str = "") -> tuple[str, bytes]:
-    """Content type and text; OpenMetrics where the scraper asks for it. UsageError without the extra."""
+    """Return the content type and the text; OpenMetrics if the scraper accepts it. Raise UsageError if the
+    extra is missing."""
     library()
     from prometheus_client import exposition  # noqa: PLC0415 - an extra
 
@@ -25,40 +28,54 @@ def render(snapshot: Snapshot, accept: str = "") -> tuple[str, bytes]:
 
 
 def library() -> object:
-    """prometheus_client; UsageError says how to get it."""
+    """Return prometheus_client. Raise UsageError, with the command that installs it, if it is missing."""
     try:
         import prometheus_client  # noqa: PLC0415 - an extra
     except ImportError:
-        raise UsageError("metrics need prometheus_client: pip install 'streamq[metrics]'") from None
+        raise UsageError(
+            "metrics are not available: prometheus_client is not installed. "
+            "Run pip install 'streamq[metrics]'."
+        ) from None
     return prometheus_client
 
 
 class _Collector:
-    """What prometheus_client asks of a registry."""
+    """The registry interface of prometheus_client."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
 
     def collect(self) -> Iterator[Any]:
-        values: dict[str, list[tuple[Key, Any]]] = {}
-        s = self._snapshot
-        for part in (s.counters, s.gauges, s.histograms):
-            for (name, *labels), value in part.items():
-                values.setdefault(name, []).append((tuple(labels), value))
+        numbers = _by_name(self._snapshot.counters | self._snapshot.gauges)
+        histograms = _by_name(self._snapshot.histograms)
         for name, metric in METRICS.items():
-            if name in values:
-                yield _family(metric, sorted(values[name]))
+            if name in histograms:
+                yield _histogram_family(metric, sorted(histograms[name].items()))
+            elif name in numbers:
+                yield _number_family(metric, sorted(numbers[name].items()))
 
 
-def _family(metric: Metric, values: list[tuple[Key, Any]]) -> object:
+def _by_name(values: dict[Key, T]) -> dict[str, dict[Key, T]]:
+    """Return the values by metric name, then by labels."""
+    found: dict[str, dict[Key, T]] = {}
+    for (name, *labels), value in values.items():
+        found.setdefault(name, {})[tuple(labels)] = value
+    return found
+
+
+def _histogram_family(metric: Metric, values: list[tuple[Key, tuple[list[int], float]]]) -> object:
     from prometheus_client import core  # noqa: PLC0415 - an extra
 
-    if metric.kind == "histogram":
-        histogram = core.HistogramMetricFamily(metric.name, metric.about, labels=metric.labels)
-        bounds = [*(repr(float(bound)) for bound in metric.bounds), "+Inf"]
-        for labels, (counts, total) in values:
-            histogram.add_metric(labels, list(zip(bounds, accumulate(counts), strict=True)), total)
-        return histogram
+    family = core.HistogramMetricFamily(metric.name, metric.about, labels=metric.labels)
+    bounds = [*(repr(float(bound)) for bound in metric.bounds), "+Inf"]
+    for labels, (counts, total) in values:
+        family.add_metric(labels, list(zip(bounds, accumulate(counts), strict=True)), total)
+    return family
+
+
+def _number_family(metric: Metric, values: list[tuple[Key, float]]) -> object:
+    from prometheus_client import core  # noqa: PLC0415 - an extra
+
     make = core.CounterMetricFamily if metric.kind == "counter" else core.GaugeMetricFamily
     family = make(metric.name, metric.about, labels=metric.labels)
     for labels, value in values:

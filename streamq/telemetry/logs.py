@@ -1,45 +1,62 @@
-"""Logs: structlog, set up only in streamq's own processes, never in a user's.
+"""Logging with structlog, configured in streamq's own processes only, never in a user's process.
 
-Owns the log format (console on a terminal, JSON by orjson otherwise, always on stderr), and that every line
-written while a handler runs, by whatever logger, names its task, type, attempt, worker and trace. A library
-user who has structlog set up sees streamq's events through it.
+Owns the log format (console on a terminal, otherwise JSON by orjson, always on stderr). Adds the task, type,
+attempt, worker and trace to every line that any logger writes while a handler runs. If a library user has
+configured structlog, streamq's events go through that configuration.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from contextlib import suppress
 from io import StringIO
-from typing import Any, Final, TextIO, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO, cast
 
 from streamq import printable
 from streamq.context import CURRENT
 from streamq.telemetry.traces import trace_id
 
+if TYPE_CHECKING:
+    from structlog.typing import ExcInfo, Processor
+
 LEVELS: Final = ("debug", "info", "warning", "error")
 FORMATS: Final = ("auto", "console", "json")
 _SETTINGS: list[tuple[str, str]] = []
 _RECORDS: Final = "streamq.task"
-"""The logger whose records are failed attempts."""
+"""The standard library logger that gets a record for each failed attempt."""
 _LONGEST_LINE: Final = 200
 _MARK: Final = "streamq_failure"
 
 
-def get_logger(**bound: object) -> Any:
-    """streamq's logger. structlog is imported here, at first use: a producer that never logs is spared."""
+class Logger(Protocol):
+    """The methods of a structlog logger that streamq calls: an event name, then its fields."""
+
+    def debug(self, event: str, **fields: object) -> object: ...
+    def info(self, event: str, **fields: object) -> object: ...
+    def warning(self, event: str, **fields: object) -> object: ...
+    def error(self, event: str, **fields: object) -> object: ...
+    def exception(self, event: str, **fields: object) -> object: ...
+    def critical(self, event: str, **fields: object) -> object: ...
+    def log(self, level: int, event: str, **fields: object) -> object: ...
+
+
+def get_logger(**bound: object) -> Logger:
+    """Return streamq's logger. structlog is imported on first use, not by a producer that never logs."""
     import structlog  # noqa: PLC0415
 
-    return structlog.get_logger("streamq", **bound)
+    logger: Logger = structlog.get_logger("streamq", **bound)
+    return logger
 
 
 def configure(level: str = "info", form: str = "auto") -> None:
-    """Set logging up for a process of ours; the standard library's loggers go the same way."""
+    """Configure logging for one of streamq's own processes, the standard library's loggers included."""
     import structlog  # noqa: PLC0415
 
     _SETTINGS[:] = [(level, form)]
     number = getattr(logging, level.upper())
-    shared: list[Any] = [
+    shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         with_task,
         structlog.processors.add_log_level,
@@ -59,33 +76,36 @@ def configure(level: str = "info", form: str = "auto") -> None:
     )
     handler = logging.StreamHandler(cast("TextIO", _Stderr()))
     handler.setFormatter(formatter)
-    handler.addFilter(_said_already)
+    handler.addFilter(_not_logged_yet)
     logging.basicConfig(level=max(number, logging.INFO), handlers=[handler], force=True)
 
 
-def always(event: str, **about: Any) -> None:
-    """Log at level info, whatever the level is: what programs wait for, as that a worker is ready.
+def always(event: str, **fields: object) -> None:
+    """Log at level info regardless of the configured level, for lines that programs wait for, such as
+    "worker ready".
 
-    In a user's process, where logging is not ours, it is a line like any other.
+    If streamq did not configure logging, the user's level applies.
     """
     import structlog  # noqa: PLC0415
 
     if not _SETTINGS:
-        get_logger().info(event, **about)
+        get_logger().info(event, **fields)
         return
     logger = structlog.PrintLogger(cast("TextIO", _Stderr()))
     unfiltered = structlog.make_filtering_bound_logger(logging.INFO)
-    structlog.wrap_logger(logger, wrapper_class=unfiltered).info(event, **about)
+    structlog.wrap_logger(logger, wrapper_class=unfiltered).info(event, **fields)
 
 
 def settings() -> tuple[str, str] | None:
-    """Level and format, where logging was set up here: for processes that we start."""
+    """Return the level and format for child processes; None if streamq did not configure logging."""
     return _SETTINGS[0] if _SETTINGS else None
 
 
-def with_task(_logger: object, _method: str, event: dict[str, object]) -> dict[str, object]:
-    """A structlog processor: adds the task that runs here. Asked for each line, so a task that logs nothing
-    pays nothing; put it into your own configuration to have the same there."""
+def with_task(
+    _logger: object, _method: str, event: MutableMapping[str, object]
+) -> MutableMapping[str, object]:
+    """Add the running task to a log line: a structlog processor. It runs once per line, so a task that logs
+    nothing pays nothing. Add it to your own configuration to get the same fields there."""
     context = CURRENT.get(None)
     if context is not None:
         event.setdefault("task", context.id)
@@ -97,36 +117,35 @@ def with_task(_logger: object, _method: str, event: dict[str, object]) -> dict[s
     return event
 
 
-class InAnotherProcess(Exception):
-    """Stands for an exception that was raised in another process; its cause holds the traceback as text."""
+class RemoteError(Exception):
+    """Represents an exception raised in another process; its cause holds the traceback as text."""
 
 
-def debugging() -> bool:
-    """Whether lines at debug level are read by anybody: where nobody has set a log up, they are not."""
+def debug_enabled() -> bool:
+    """Return whether lines at debug level are written. They are not if no logging is configured."""
     import structlog  # noqa: PLC0415
 
     if _SETTINGS:
         return _SETTINGS[0][0] == "debug"
     if not structlog.is_configured():
         return logging.getLogger(_RECORDS).isEnabledFor(logging.DEBUG)
-    asked = getattr(structlog.get_logger(), "is_enabled_for", None)
-    return bool(asked(logging.DEBUG)) if asked is not None else False
+    is_enabled_for = getattr(structlog.get_logger(), "is_enabled_for", None)
+    return bool(is_enabled_for(logging.DEBUG)) if is_enabled_for is not None else False
 
 
-def failed(
-    log: Any,
+def log_failure(
+    log: Logger,
     event: str,
     *,
     final: bool,
     exception: BaseException,
     traceback: str,
-    about: dict[str, object],
+    fields: dict[str, object],
     worker: str,
     attempts: str,
 ) -> None:
-    """Say that an attempt failed: one line, and a record with its exception for whoever listens to the
-    standard library's `logging`, as error trackers do. A log that raises, or an exception that cannot be
-    shown, is no reason to end a worker."""
+    """Log a failed attempt: one line, and one standard library `logging` record with the exception, which
+    error trackers read. Neither a log that raises nor an exception without a repr may end a worker."""
     level = logging.ERROR if final else logging.WARNING
     with suppress(BaseException):
         more: dict[str, object] = {}
@@ -134,33 +153,33 @@ def failed(
             more = {"traceback": _short(traceback)} if traceback else {}
         elif _own_structlog():
             more = {"exc_info": exception}
-        log.log(level, event, **about, **more)
+        log.log(level, event, **fields, **more)
     if _own_structlog() and _through_stdlib():
-        return  # the line is the record
+        return  # the line is already a standard library record
     with suppress(BaseException):
-        _record(level, exception, about, worker, attempts)
+        _record(level, exception, fields, worker, attempts)
 
 
 def _record(
-    level: int, exception: BaseException, about: dict[str, object], worker: str, attempts: str
+    level: int, exception: BaseException, fields: dict[str, object], worker: str, attempts: str
 ) -> None:
     logger = logging.getLogger(_RECORDS)
     if not logger.handlers:
-        logger.addHandler(logging.NullHandler())  # else Python would print it where no log is set up
+        logger.addHandler(logging.NullHandler())  # otherwise Python prints it if no logging is configured
     logger.log(
         level,
         "task %s failed in attempt %s: %s: %s",
-        about["task"], attempts, about["error"], about["message"],
+        fields["task"], attempts, fields["error"], fields["message"],
         exc_info=(type(exception), exception, exception.__traceback__),
         extra={
-            _MARK: True, "task_id": about["task"], "task_type": about["type"],
-            "task_attempt": about["attempt"], "task_worker": worker,
+            _MARK: True, "task_id": fields["task"], "task_type": fields["type"],
+            "task_attempt": fields["attempt"], "task_worker": worker,
         },
     )  # fmt: skip
 
 
 def _short(traceback: str) -> str:
-    """Without the tails of long lines: the message is in the line itself."""
+    """Return a traceback with long lines cut: the log line holds the whole message."""
     return "\n".join(line[:_LONGEST_LINE] for line in traceback.split("\n"))
 
 
@@ -176,14 +195,13 @@ def _through_stdlib() -> bool:
     return isinstance(structlog.get_config()["logger_factory"], structlog.stdlib.LoggerFactory)
 
 
-def _said_already(record: logging.LogRecord) -> bool:
-    """Our own handler passes over what the log has said in a line of its own."""
+def _not_logged_yet(record: logging.LogRecord) -> bool:
+    """Return False for a record of a failed attempt, which streamq has already logged as a line."""
     return not hasattr(record, _MARK)
 
 
 class _Stderr:
-    """Standard error as it is at the moment. A reader that has gone must not end a worker: what cannot
-    be written is dropped."""
+    """The current standard error. Drops what cannot be written: a closed reader must not end a worker."""
 
     def write(self, text: str) -> int:
         with suppress(OSError, ValueError):
@@ -195,24 +213,25 @@ class _Stderr:
             sys.stderr.flush()
 
 
-def _console(*, tracebacks: bool) -> list[Any]:
+def _console(*, tracebacks: bool) -> list[Processor]:
     import structlog  # noqa: PLC0415
 
-    render = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_exception)
+    render = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_write_exception)
 
-    def lines(logger: object, name: str, event: Any) -> str:
-        """One line an event, with a failed attempt's traceback below it where that is asked for."""
-        below = event.pop("traceback", None)
-        seen = {printable.line(str(key)): _visible(key, value) for key, value in event.items()}
-        text = render(logger, name, seen)
-        shown = tracebacks and isinstance(below, str)
-        return f"{text}\n{printable.below(below.rstrip())}" if shown else text
+    def render_event(logger: object, name: str, event: MutableMapping[str, Any]) -> str:
+        """Return an event as one line, followed by a failed attempt's traceback if tracebacks are on."""
+        traceback = event.pop("traceback", None)
+        safe = {printable.line(str(key)): _printable(key, value) for key, value in event.items()}
+        text = render(logger, name, safe)
+        if not tracebacks or not isinstance(traceback, str):
+            return text
+        return f"{text}\n{printable.below(traceback.rstrip())}"
 
-    return [lines]
+    return [render_event]
 
 
-class _Shown:
-    """Has the console show a value by its repr, as it does, but nothing that steers a terminal."""
+class _SafeRepr:
+    """Wraps a value so that its repr, which the console prints, has no terminal control characters."""
 
     def __init__(self, value: object) -> None:
         self._value = value
@@ -221,18 +240,18 @@ class _Shown:
         return printable.line(repr(self._value))
 
 
-def _visible(key: str, value: object) -> object:
-    """A value as the console may show it. A line break would begin a line that looks like another event."""
+def _printable(key: str, value: object) -> object:
+    """Return a value that is safe on the console: a line break would start what looks like another event."""
     if key == "exc_info" or value is None or isinstance(value, int | float):
         return value
     if key in ("stack", "exception"):
         return printable.below(str(value))
     if key == "event":
         return printable.line(str(value))
-    return value if isinstance(value, str) and printable.line(value) == value else _Shown(value)
+    return value if isinstance(value, str) and printable.line(value) == value else _SafeRepr(value)
 
 
-def _exception(out: TextIO, raised: Any) -> None:
+def _write_exception(out: TextIO, raised: ExcInfo) -> None:
     from structlog.dev import plain_traceback  # noqa: PLC0415
 
     text = StringIO()
@@ -240,21 +259,21 @@ def _exception(out: TextIO, raised: Any) -> None:
     out.write(printable.below(text.getvalue()))
 
 
-def _plain(value: Any) -> str:
-    """Text that JSON can hold, whatever a handler has logged: a log line must not fail its task."""
+def _json_text(value: object) -> str:
+    """Return text that JSON can hold, for any value: a handler's log line must not fail its task."""
     text = value if isinstance(value, str) else repr(value)
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _json() -> list[Any]:
+def _json() -> list[Processor]:
     import orjson  # noqa: PLC0415
     import structlog  # noqa: PLC0415
 
-    def dumps(event: Any, **_: Any) -> str:
+    def dumps(event: dict[object, object], **_: object) -> str:
         try:
             raw = orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS)
         except TypeError:  # lone surrogates, an integer of more than 64 bits, a key of no JSON type
-            raw = orjson.dumps({_plain(key): _plain(value) for key, value in event.items()})
+            raw = orjson.dumps({_json_text(key): _json_text(value) for key, value in event.items()})
         return printable.json(raw.decode())
 
     return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(serializer=dumps)]

@@ -1,10 +1,10 @@
-"""Spans of OpenTelemetry: `send` where a task is enqueued, `process` for each attempt, linked.
+"""OpenTelemetry spans: `send` for an enqueue call, `process` for each attempt, linked to each other.
 
-Owns the names and attributes (the messaging conventions) and the way of the trace context through the
-envelope. Knows opentelemetry-api only (the extra `otel`), and loads it for apps that ask for traces.
+Owns the names and attributes (the messaging conventions) and how the envelope carries the trace context.
+Depends on opentelemetry-api only (the extra `otel`), and loads it only for apps with tracing on.
 
-A `process` span begins a trace of its own with a link to the `send` span: a task may be retried for days,
-which no trace survives. `child` makes it the child of the `send` span instead, for short ways.
+By default a `process` span starts its own trace with a link to the `send` span: a task may be retried for
+days, longer than any trace lives. Mode `child` makes it a child of the `send` span, for short queues.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import orjson
 
 from streamq.errors import UsageError
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
 
 Tracing = Literal["link", "child"]
 MODES: Final = ("link", "child")
@@ -24,7 +27,7 @@ _PARENT: Final = "traceparent"
 
 
 class Task(Protocol):
-    """What a span tells of a delivery."""
+    """The parts of a delivery that a span records."""
 
     @property
     def id(self) -> object: ...
@@ -38,8 +41,8 @@ class Task(Protocol):
     def trace(self) -> bytes: ...
 
 
-class Sending(Protocol):
-    """What a span tells of an enqueue call."""
+class EnqueueCall(Protocol):
+    """The parts of an enqueue call that a span records."""
 
     @property
     def task_type(self) -> str: ...
@@ -51,21 +54,23 @@ class Sending(Protocol):
 
 
 def api() -> Any:
-    """opentelemetry's trace module; UsageError says how to get it."""
+    """Return opentelemetry's trace module. Raise UsageError, with the install command, if it is missing."""
     try:
         from opentelemetry import trace  # noqa: PLC0415 - an extra
     except ImportError:
-        raise UsageError("tracing needs opentelemetry-api: pip install 'streamq[otel]'") from None
+        raise UsageError(
+            "tracing is not available: opentelemetry-api is not installed. Run pip install 'streamq[otel]'."
+        ) from None
     return trace
 
 
 class Tracer:
-    """Makes the spans of one app: a hook. `names`: what each kind of outcome is called. Raises UsageError
-    where the extra is missing or the mode is none."""
+    """Creates the spans of one app: a hook. `names`: the state name of each kind of outcome. Raises
+    UsageError if the extra is missing or the mode is unknown."""
 
     def __init__(self, app: str, mode: Tracing, names: Mapping[type, str]) -> None:
         if mode not in MODES:
-            raise UsageError(f"tracing={mode!r}: must be 'link', 'child' or None")
+            raise UsageError(f"invalid tracing={mode!r}: must be 'link', 'child' or None")
         self._app = app
         self._mode = mode
         self._names = names
@@ -81,18 +86,18 @@ class Tracer:
             "streamq.app": self._app,
         }
 
-    # -- the producer's side ---------------------------------------------------------------------------
+    # -- producer --------------------------------------------------------------------------------------
 
     @contextmanager
-    def around_enqueue(self, call: Sending) -> Generator[None]:
-        """The span around an enqueue call, which its tasks carry (nothing where there is no provider)."""
+    def around_enqueue(self, call: EnqueueCall) -> Generator[None]:
+        """Run an enqueue call in a span whose context its tasks carry (no context without a provider)."""
         attributes, count = self._attributes(call.task_type, "send"), len(call.tasks)
         if count > 1:
             attributes["messaging.batch.message_count"] = count
         with self._tracer.start_as_current_span(
             f"send {call.task_type}", kind=self._api.SpanKind.PRODUCER, attributes=attributes
         ) as span:
-            if header := carried():
+            if header := current_header():
                 call.carry_trace(header)
             try:
                 yield
@@ -102,12 +107,12 @@ class Tracer:
             if count == 1:
                 span.set_attribute("messaging.message.id", "".join(call.ids))
 
-    # -- the worker's side -----------------------------------------------------------------------------
+    # -- worker ----------------------------------------------------------------------------------------
 
     @contextmanager
     def around_delivery(self, task: Task, worker: str) -> Generator[None]:
-        """The span of an attempt; current in the handler, and in what is logged of its end."""
-        sent = received(task.trace)
+        """Run an attempt in a span, which is current in the handler and when the outcome is logged."""
+        sent = context_from(task.trace)
         before = self._api.get_current_span(sent).get_span_context() if sent is not None else None
         known = before is not None and before.is_valid
         attributes = self._attributes(task.type, "process") | {
@@ -117,7 +122,7 @@ class Tracer:
             "streamq.task.attempt": task.attempt,
         }
         with (
-            attached(self._begin(sent)),
+            attach(self._start_context(sent)),
             self._tracer.start_as_current_span(
                 f"process {task.type}",
                 kind=self._api.SpanKind.CONSUMER,
@@ -128,20 +133,23 @@ class Tracer:
         ):
             yield
 
-    def _begin(self, sent: object) -> object:
-        """The context to start in: the baggage that came with the task, and in `child` mode its trace."""
+    def _start_context(self, sent: Context | None) -> Context | None:
+        """Return the context for a new span: the task's baggage, and its trace too in `child` mode."""
         if sent is None:
             return None
-        return sent if self._mode == "child" else self._api.set_span_in_context(self._api.INVALID_SPAN, sent)
+        if self._mode == "child":
+            return sent
+        baggage: Context = self._api.set_span_in_context(self._api.INVALID_SPAN, sent)
+        return baggage
 
     def attempt_ended(self, _task: Task, outcome: object, _seconds: float | None) -> None:
-        """Note on the current span what became of the task."""
+        """Record the outcome on the current span."""
         span = self._api.get_current_span()
         if span.is_recording():
             span.set_attribute("streamq.task.outcome", self._names.get(type(outcome), "fenced"))
 
     def attempt_failed(self, _task: Task, error: str, message: str, traceback: str) -> None:
-        """Note on the current span that the attempt failed."""
+        """Record the failure on the current span."""
         span = self._api.get_current_span()
         if span.is_recording():
             span.add_event(
@@ -152,8 +160,8 @@ class Tracer:
             span.set_status(self._api.StatusCode.ERROR, f"{error}: {message}"[:200])
 
 
-def carried() -> bytes:
-    """The current trace context as a header: the bare traceparent, or JSON where there is more to carry."""
+def current_header() -> bytes:
+    """Return the current trace context as a header: the bare traceparent, or JSON if there is more."""
     from opentelemetry import propagate  # noqa: PLC0415 - an extra
 
     carrier: dict[str, str] = {}
@@ -163,8 +171,8 @@ def carried() -> bytes:
     return orjson.dumps(carrier) if carrier else b""
 
 
-def received(header: bytes) -> Any:
-    """The context that a header carries; None where there is none. Garbage is none, and never raises."""
+def context_from(header: bytes) -> Context | None:
+    """Return the context in a header; None if there is none or the header is malformed. Never raises."""
     from opentelemetry import context, propagate  # noqa: PLC0415 - an extra
 
     if not header:
@@ -172,20 +180,20 @@ def received(header: bytes) -> Any:
     try:
         carrier = orjson.loads(header) if header[:1] == b"{" else {_PARENT: header.decode()}
         return propagate.extract(carrier, context=context.Context())
-    except Exception:  # noqa: BLE001 - written by another program, read by whatever propagator is set up
+    except Exception:  # noqa: BLE001 - the header is another program's, and any propagator may read it
         return None
 
 
 @contextmanager
-def continued(header: bytes) -> Generator[None]:
-    """In a handler's own process: spans that it makes belong to the attempt's."""
-    with nullcontext() if not header else attached(received(header)):
+def continue_trace(header: bytes) -> Generator[None]:
+    """Make the spans of a handler in a child process children of the attempt's span."""
+    with nullcontext() if not header else attach(context_from(header)):
         yield
 
 
 @contextmanager
-def attached(found: Any) -> Generator[None]:
-    """Make a context the current one; None is an empty one."""
+def attach(found: Context | None) -> Generator[None]:
+    """Make a context the current one; None: an empty context."""
     from opentelemetry import context  # noqa: PLC0415 - an extra
 
     token = context.attach(context.Context() if found is None else found)
@@ -196,7 +204,7 @@ def attached(found: Any) -> Generator[None]:
 
 
 def trace_id() -> str:
-    """The current trace's id in hex; '' where there is none. Loads nothing."""
+    """Return the current trace id in hex; '' if there is none. Imports nothing."""
     loaded = sys.modules.get("opentelemetry.trace")
     if loaded is None:
         return ""
@@ -205,9 +213,9 @@ def trace_id() -> str:
 
 
 def flush(seconds: float = 2.0) -> None:
-    """Send what is recorded: a worker process ends without its exit hooks."""
+    """Export the recorded spans: a worker process ends without running exit hooks."""
     loaded = sys.modules.get("opentelemetry.trace")
     provider = None if loaded is None else loaded.get_tracer_provider()
-    flush_all = getattr(provider, "force_flush", None)  # the API's own provider has none
+    flush_all = getattr(provider, "force_flush", None)  # the API's default provider has none
     if flush_all is not None:
         flush_all(round(seconds * 1000))

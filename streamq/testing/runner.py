@@ -31,7 +31,7 @@ from streamq.telemetry.counters import Counters
 from streamq.transport.sync_transport import SyncTransport
 from streamq.transport.writer import Writer
 from streamq.worker.attempt import Attempt
-from streamq.worker.attempts import Attempts
+from streamq.worker.attempts import Args, Attempts, Kwargs
 from streamq.worker.executors import Executors, Processes, Threads, call_handler
 from streamq.worker.in_flight import Held
 from streamq.worker.observers import Observers
@@ -83,19 +83,17 @@ class InCallersThread(Threads):
 class _Attempts(Attempts):
     """Attempts of which none needs a process of its own: a child would not see the test's transaction."""
 
-    async def _apart(
-        self, attempt: Attempt, handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> bytes:
-        return await self._here(attempt, handler, args, kwargs)
+    async def _run_in_process(self, attempt: Attempt, handler: Handler, args: Args, kwargs: Kwargs) -> bytes:
+        return await self._run_locally(attempt, handler, args, kwargs)
 
 
 class _Alone:
     """What else runs beside an attempt: nothing."""
 
-    def alone(self, attempt: Attempt) -> None:
+    def run_alone(self, attempt: Attempt) -> None:
         """Do nothing."""
 
-    def others(self, attempt: Attempt) -> int:  # noqa: ARG002 - as the protocol says
+    def others_running(self, attempt: Attempt) -> int:  # noqa: ARG002 - as the protocol says
         """Return 0."""
         return 0
 
@@ -118,9 +116,9 @@ class Runner:
             self._clocks,
             Counters(),
             observers,
-            taken=lambda _attempt: None,
+            on_start=lambda _attempt: None,
             closing=lambda: False,
-            company=_Alone(),
+            isolation=_Alone(),
         )
         self._writers: dict[tuple[str, int], Writer] = {}
         self._known: set[tuple[str, int]] = set()
@@ -215,10 +213,10 @@ class Runner:
         settlement = Settlement(delivery.place, delivery.local, outcome, delivery.claims != b"")
         if not self._send(t, settlement) or isinstance(outcome, Retried | HandedBack):
             return None
-        self._observers.tell_stored(held, outcome)
+        self._observers.attempt_stored(held, outcome)
         return EndedTask(
             str(delivery.id), delivery.type, name_of(outcome), delivery.attempt,
-            self._result(held, outcome), held.report.error if held.report is not None else None,
+            self._result(held, outcome), held.failed.error if held.failed is not None else None,
         )  # fmt: skip
 
     def _result(self, held: Held, outcome: Outcome) -> object:

@@ -1,7 +1,7 @@
-"""Workers: fetch -> run -> settle, with leases renewed beside it.
+"""Workers: fetch -> run -> settle, while a thread renews the leases.
 
-`group` is the supervisor of a host's processes, `launch` what it and they have agreed on, `member` the
-inside of such a process, `process` the life of a worker, `fetcher`, `runner`, `attempts` and `settler` the
-way of a task, `leases` the thread that keeps deliveries ours, `executors` where handlers run. Values flow
-one way; only the settler writes outcomes.
+`worker` is the lifecycle of a worker process and `assembly` builds its parts. A task passes through
+`fetcher`, `receiver`, `runner`, `attempts` and `settler`; `executors` run its handler; `leases` is the thread
+that renews leases. Values flow one way, and only the settler writes outcomes. The processes of a host are
+supervised by `streamq.supervisor`.
 """

@@ -1,15 +1,15 @@
-"""A worker, put together: its parts, and how they are connected.
+"""Builds the parts of a worker and connects them.
 
-Owns the wiring. Where two parts need each other, one is given a function that is bound to the other here, and
-nowhere else. Starts nothing.
+Owns the wiring. If two parts need each other, one of them gets a function that is bound to the other, here
+and nowhere else. Must not start anything.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from streamq.keys import TypeKeys
 from streamq.telemetry.counters import Counters
@@ -36,7 +36,7 @@ from streamq.worker.too_new import TooNewTasks
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """A worker that has met its server."""
+    """The parts of a worker that has registered with Redis."""
 
     in_flight: InFlight
     runner: Runner
@@ -49,43 +49,43 @@ class Parts:
     event_publisher: EventPublisher
 
 
-def assemble(given: WorkerConfig, shards: int, main: asyncio.Task[Any] | None) -> Parts:
-    """Make the parts of a worker for so many shards. `main`: the asyncio task that serves."""
-    registry, options, counters, name = given.registry, given.options, given.counters, given.name
-    in_flight, clocks, behind = InFlight(), ServerClocks(), TooNewTasks(name)
+def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None) -> Parts:
+    """Build the parts of a worker that serves `shards` shards. `main`: the asyncio task that serves."""
+    registry, options, counters, name = config.registry, config.options, config.counters, config.name
+    in_flight, clocks, too_new = InFlight(), ServerClocks(), TooNewTasks(name)
     attempt_log, event_publisher = AttemptLog(name), EventPublisher(registry.name, name)
-    meter = AttemptMetrics(counters, registry.name, given.types, clocks.ms) if given.metered else None
-    tally = LatencySampler(registry.name, options.heartbeat)
-    servers = ServerEpochs(given, in_flight, lambda held: control.fenced(held))  # noqa: PLW0108 - made below
+    metrics = AttemptMetrics(counters, registry.name, config.types, clocks.ms) if config.metered else None
+    latencies = LatencySampler(registry.name, options.heartbeat)
+    servers = ServerEpochs(config, in_flight, lambda held: control.fenced(held))  # noqa: PLW0108 - built below
     settler = Settler(
-        given, in_flight, servers, attempt_log,
+        config, in_flight, servers, attempt_log,
         freed=lambda: control.freed(), settled=lambda ended: control.settled(ended),  # noqa: PLW0108
     )  # fmt: skip
-    ours = [tally, *([] if meter is None else [meter]), event_publisher, attempt_log]
-    observers = Observers([*ours, *registry.hooks.all], clocks, settler.put, name)
+    own = [latencies, *([] if metrics is None else [metrics]), event_publisher, attempt_log]
+    observers = Observers([*own, *registry.hooks.all], clocks, settler.put, name)
+    executors = Executors.of(options, registry.tracer, isolate_suspects=config.exclusive)
     runner = Runner(
-        registry, name, options.concurrency,
-        Executors.of(options, registry.tracer, apart=given.exclusive), clocks, counters, observers,
-        hungry=lambda: shard_fetchers.freed(), closing=lambda: main is not None and main.cancelling() > 0,  # noqa: PLW0108
+        registry, name, options.concurrency, executors, clocks, counters, observers,
+        on_idle=lambda: shard_fetchers.freed(), closing=lambda: main is not None and main.cancelling() > 0,  # noqa: PLW0108
     )  # fmt: skip
 
-    def closed(keys: TypeKeys) -> bool:
-        """Whether what was fetched is to be handed back: its type was paused meanwhile, or we are to stop."""
-        return given.stop.asked.is_set() or shard_fetchers.is_paused(keys)
+    def is_closed(keys: TypeKeys) -> bool:
+        """Return whether fetched tasks are handed back: the type was paused, or the worker stops."""
+        return config.stop.requested.is_set() or shard_fetchers.is_paused(keys)
 
-    receiver = Receiver(name, in_flight, runner, settler, closed, behind)
+    receiver = Receiver(name, in_flight, runner, settler, is_closed, too_new)
 
     def fetcher(shard: int) -> Fetcher:
-        return Fetcher(shard, given, runner, in_flight, servers, receiver.deliver, receiver.recovered)
+        return Fetcher(shard, config, runner, in_flight, servers, receiver.deliver, receiver.recovered)
 
     def beat(shard: int) -> bytes:
-        return status.heartbeat(shard, draining=given.stop.asked.is_set())
+        return status.heartbeat(shard, draining=config.stop.requested.is_set())
 
-    shard_fetchers = ShardFetchers(given, fetcher, beat)
-    control = Control(given, in_flight, runner, shard_fetchers, observers, event_publisher, attempt_log)
+    shard_fetchers = ShardFetchers(config, fetcher, beat)
+    control = Control(config, in_flight, runner, shard_fetchers, observers, event_publisher, attempt_log)
     status = WorkerStatus(
-        given, runner, shard_fetchers, in_flight, behind, lambda: leases.lease_ms, lambda: leases.away_since,
-        meter.adapt if meter else lambda: None,
+        config, runner, shard_fetchers, in_flight, too_new,
+        lambda: leases.lease_ms, lambda: leases.unreachable_since, metrics.adapt if metrics else lambda: None,
     )  # fmt: skip
 
     def watch() -> None:
@@ -93,25 +93,25 @@ def assemble(given: WorkerConfig, shards: int, main: asyncio.Task[Any] | None) -
             leases.stop()
 
     events, sources = _lease_events(control, clocks, counters), LeaseSources(beat, watch, observers.drain)
-    leases = LeaseKeeper(given, shards, in_flight, events, sources)
+    leases = LeaseKeeper(config, shards, in_flight, events, sources)
     return Parts(
         in_flight, runner, settler, shard_fetchers, leases, status, control, observers, event_publisher
     )
 
 
 def _lease_events(control: Control, clocks: ServerClocks, counters: Counters) -> LeaseEvents:
-    """What the lease thread learns, told in the event loop that runs now."""
-    tell = partial(_in_loop, asyncio.get_running_loop())
+    """Return the callbacks of the lease thread, each of which runs its function in the current event loop."""
+    loop = asyncio.get_running_loop()
     return LeaseEvents(
-        fenced=partial(tell, control.fenced),
-        cancel=partial(tell, control.cancel),
-        clock=partial(tell, clocks.set),
-        orders=partial(tell, control.ordered),
-        shards=partial(tell, control.serve),
+        fenced=partial(_call_in, loop, control.fenced),
+        cancel=partial(_call_in, loop, control.cancel),
+        clock=partial(_call_in, loop, clocks.set),
+        orders=partial(_call_in, loop, control.apply_orders),
+        shards=partial(_call_in, loop, control.serve),
         counters=counters,
     )
 
 
-def _in_loop(loop: asyncio.AbstractEventLoop, function: Any, *args: Any) -> None:
+def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: object) -> None:
     if not loop.is_closed():
         loop.call_soon_threadsafe(function, *args)

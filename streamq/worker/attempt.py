@@ -1,7 +1,7 @@
-"""One call of a handler: for one delivery, or for several where a handler takes a batch.
+"""An attempt: one call of a handler for one delivery, or for several if the handler takes a batch.
 
-Owns what the runner knows of it: its clock, its slot, and why it is cut short. What the server is told of
-each delivery is in `holdings`.
+Owns the runner's state of it: its times, its slot, and why it is stopped. What is settled of each delivery is
+in `in_flight`.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ Stop = Literal["timeout", "cancel", "fenced", "shutdown"]
 
 
 class Attempt:
-    """Of one or more deliveries of a task type.
+    """An attempt at one or more deliveries of a task type.
 
     started, deadline: on the monotonic clock; None before the handler is called, or without a timeout.
-    stop: why the handler was told to stop, at `stopped`. stood: where it stood when its time was over.
-    child: the process that runs it. ended: its end is decided, whether or not the handler has returned.
+    stop: why the handler was asked to stop, at the time `stopped`. stack: the handler's stack at the timeout.
+    child: the process that runs it. ended: the outcome is decided, even if the handler still runs.
     """
 
-    # Attributes of the class, not of each: one is made for every task, and most never change.
+    # Class attributes are the defaults: one attempt is created per task, and most of these never change.
     started: float | None = None
     deadline: float | None = None
     stop: Stop | None = None
     stopped: float = 0.0
     context: Context | None = None
     slot: asyncio.Task[None] | None = None
-    stood = ""
+    stack = ""
     child: Child | None = None
     ended = False
 
@@ -43,5 +43,5 @@ class Attempt:
 
     @property
     def all(self) -> tuple[Held, ...]:
-        """Every delivery that it runs."""
+        """Return every delivery of the attempt."""
         return (self.held, *self.more)

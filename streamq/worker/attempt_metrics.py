@@ -1,7 +1,7 @@
-"""Adds up what attempts took, where somebody asks for metrics: an observer.
+"""Metrics of attempts: an observer that counts outcomes and measures durations, if metrics are on.
 
-It is on the way of every task, so it counts each outcome and measures no more than it must: of a type whose
-tasks come fast, one in so many stands for the rest. Adds to plain numbers, and keeps nothing of a task.
+Runs for every task, so it must stay cheap: it counts each outcome but measures only a sample of a type whose
+tasks are frequent, weighted for the rest. Must not keep anything of a task.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from streamq.model.task import PRIORITIES, STREAM_LETTERS, SUSPECT
 from streamq.telemetry.counters import Counters
 
 ENOUGH: Final = 200
-"""Tasks of a type measured between two beats of the loop; of more, one in so many."""
+"""Tasks of a type measured between two calls of `adapt`; of more tasks, a sample is measured."""
 _RETURNED: Final = "r"
 _PRIORITY: Final = dict(zip((*STREAM_LETTERS, _RETURNED), (*PRIORITIES, "suspect", "returned"), strict=True))
-"""The label of a wait. What was handed back waits in the stream of the suspects, but is none."""
+"""The label of a wait. Tasks that were handed back wait in the suspects' stream but are not suspects."""
 
 
 class _Series:
-    """What is kept of one task type. `left`: tasks until the next that is measured, `weight`: how many it
-    stands for, `measured`: how many were since the last beat."""
+    """The metrics of one task type. `left`: tasks until the next one is measured; `weight`: how many tasks it
+    represents; `measured`: tasks measured since the last `adapt`."""
 
     __slots__ = ("duration", "lateness", "left", "measured", "outcomes", "wait", "weight")
 
     def __init__(self, counters: Counters, app: str, task_type: str) -> None:
         self.outcomes = {
-            kind: counters.cell("streamq_task_attempts_total", app, task_type, name)
+            kind: counters.counter("streamq_task_attempts_total", app, task_type, name)
             for kind, name in OUTCOMES.items()
         }
-        counters.cell("streamq_leases_lost_total", app, task_type)
+        counters.counter("streamq_leases_lost_total", app, task_type)
         self.duration = counters.histogram("streamq_task_duration_seconds", app, task_type)
         self.lateness = counters.histogram("streamq_task_lateness_seconds", app, task_type)
         self.wait = {
@@ -44,33 +44,33 @@ class _Series:
         self.measured = 0
 
     def measure(self, delivery: Delivery, seconds: float, started_at: float) -> None:
-        """`started_at`: by the server's clock, in seconds since the epoch."""
+        """Record one attempt. `started_at`: by the server's clock, in seconds since the epoch."""
         weight = self.left = self.weight
         self.measured += 1
         self.duration.observe(seconds, weight)
-        # The place names the moment at which the task became ready, the id of a delayed task its due time.
+        # The place holds the time at which the task became ready, the id of a delayed task its due time.
         letter = delivery.place[0]
-        line = _RETURNED if letter == SUSPECT and not delivery.suspect else letter
-        self.wait[line].observe(_since(delivery.place, started_at), weight)
+        priority = _RETURNED if letter == SUSPECT and not delivery.suspect else letter
+        self.wait[priority].observe(_since(delivery.place, started_at), weight)
         if delivery.local[0] == "d" and delivery.attempt == 1:
             self.lateness.observe(_since(delivery.local, started_at), weight)
 
     def adapt(self) -> None:
-        """At a beat: how many tasks one is to stand for until the next."""
+        """Choose how many tasks each measured one represents until the next call."""
         self.weight = max(1, self.measured * self.weight // ENOUGH)
         self.left = min(self.left, self.weight)
         self.measured = 0
 
 
 def _since(name: str, now: float) -> float:
-    """Seconds since the moment that a place or a local id names; two clocks may differ a little."""
+    """Return the seconds since the time in a place or local id; never negative, as two clocks may differ."""
     return max(0.0, now - int(name[1:].partition("-")[0]) / 1000)
 
 
 class AttemptMetrics:
-    """Adds up outcomes. Lives in the worker's event loop.
+    """The metrics of one worker's attempts. Runs in the worker's event loop.
 
-    `server_ms`: a time of the monotonic clock and a shard -> the clock of its server.
+    `server_ms`: converts a monotonic time to the clock of a shard's server.
     """
 
     def __init__(
@@ -95,6 +95,6 @@ class AttemptMetrics:
             series.measure(task, seconds, started_at)
 
     def adapt(self) -> None:
-        """At each beat of the loop."""
+        """Adapt the sampling of every type; called periodically."""
         for series in self._series.values():
             series.adapt()

@@ -1,7 +1,7 @@
-"""Delivery -> outcome: one attempt, from its payload to what becomes of the task.
+"""Runs one attempt: from the delivery's payload to its outcome.
 
-Owns the call of the handler and what its end means. Never raises: whatever a handler does is an outcome.
-Knows no slot and writes nothing.
+Owns the call of the handler and the outcome that follows from it. Never raises: whatever a handler does
+becomes an outcome. Must not know slots or write to Redis.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final
+from typing import Final
 
 from streamq import envelope, retry
 from streamq.context import CURRENT, Context
@@ -24,17 +24,20 @@ from streamq.telemetry.traces import trace_id
 from streamq.worker import failures
 from streamq.worker.attempt import Attempt
 from streamq.worker.executors import Executors, FailedInChild
-from streamq.worker.in_flight import Held, Report
+from streamq.worker.in_flight import FailedAttempt, Held
 from streamq.worker.observers import Observers
 from streamq.worker.server_clocks import ServerClocks
-from streamq.worker.suspects import Company, Suspects
+from streamq.worker.suspects import Isolation, Suspects
 
-_FORGOTTEN: Final = Completed()
+_NO_RESULT: Final = Completed()
+
+Args = tuple[object, ...]
+Kwargs = dict[str, object]
 
 
 class Attempts:
-    """Runs attempts of one worker. `taken` is told of each whose handler is about to be called, when its
-    deadline is known. `closing`: whether the event loop itself is ended."""
+    """Runs the attempts of one worker. `on_start` is called before each handler call, when the deadline is
+    set. `closing`: returns whether the event loop is being closed."""
 
     def __init__(
         self,
@@ -44,9 +47,9 @@ class Attempts:
         clocks: ServerClocks,
         counters: Counters,
         observers: Observers,
-        taken: Callable[[Attempt], None],
+        on_start: Callable[[Attempt], None],
         closing: Callable[[], bool],
-        company: Company,
+        isolation: Isolation,
     ) -> None:
         self._registry = registry
         self._worker = worker
@@ -55,13 +58,14 @@ class Attempts:
         self._clocks = clocks
         self._counters = counters
         self._observers = observers
-        self._taken = taken
+        self._on_start = on_start
         self._closing = closing
-        self._suspects = Suspects(company, executors.apart, self._begin)
+        self._suspects = Suspects(isolation, executors.suspects, self._begin)
         self.stopping = False
 
     async def run(self, attempt: Attempt) -> Outcome | None:
-        """decode -> find the handler -> call it under its timeout -> decide. None where it is fenced."""
+        """Decode the payload, call the handler under its timeout, and return the outcome; None if the
+        delivery is fenced."""
         delivery = attempt.held.delivery
         if attempt.stop is not None or self.stopping or delivery.expires_ms is not None:
             if attempt.stop == "fenced":
@@ -73,25 +77,25 @@ class Attempts:
         try:
             args, kwargs = handler.arguments(delivery.payload)
         except BaseException as error:  # noqa: BLE001 - also what a user's model raises
-            return self._judged(attempt, handler, _undecoded(error), started=False)
+            return self._failure(attempt, handler, _decode_error(error), started=False)
         try:
-            # The plain case takes no step more than it must: each costs a coroutine.
+            # The plain case has no further step: each would cost a coroutine.
             if handler.options.executor == "process" or delivery.suspect:
-                result = await self._apart(attempt, handler, args, kwargs)
+                result = await self._run_in_process(attempt, handler, args, kwargs)
             else:
-                result = await self._here(attempt, handler, args, kwargs)
+                result = await self._run_locally(attempt, handler, args, kwargs)
         except BaseException as error:  # SystemExit in a handler must not end the worker
             if isinstance(error, GeneratorExit) and asyncio._get_running_loop() is None:  # noqa: SLF001
-                raise  # the loop is gone, and what ran in it is thrown away
+                raise  # the loop has ended and this coroutine is being discarded
             return self.failed(attempt, handler, error)
         return (
             self._completed(attempt, handler, result)
             if attempt.stop is None
-            else self._late(attempt, handler, result)
+            else self._completed_late(attempt, handler, result)
         )
 
-    def _late(self, attempt: Attempt, handler: Handler, result: bytes) -> Outcome | None:
-        """The outcome of a handler that returned although it had been told to stop."""
+    def _completed_late(self, attempt: Attempt, handler: Handler, result: bytes) -> Outcome | None:
+        """Return the outcome of a handler that returned after it was asked to stop."""
         if attempt.stop == "fenced":
             return None
         if attempt.stop == "timeout":
@@ -99,12 +103,12 @@ class Attempts:
         return self._completed(attempt, handler, result)
 
     def _completed(self, attempt: Attempt, handler: Handler, result: bytes) -> Completed:
-        """The result with a note of this attempt; as good as nothing where no result is kept."""
+        """Return the outcome with the result and the attempt's times; empty if no result is kept."""
         delivery = attempt.held.delivery
-        alone = delivery.overrides is None
-        retention_ms = handler.retention_ms if alone else failures.retention_ms(handler, delivery)
+        plain = delivery.overrides is None
+        retention_ms = handler.retention_ms if plain else failures.retention_ms(handler, delivery)
         if not retention_ms:
-            return _FORGOTTEN
+            return _NO_RESULT
         now = time.monotonic()
         started = attempt.started or now
         started_ms = int((started + self._clocks.offset(delivery.shard)) * 1000)
@@ -112,7 +116,7 @@ class Attempts:
         return Completed(envelope.keep(result, delivery, self._mark, started_ms, run_ms), retention_ms)
 
     def _early(self, attempt: Attempt) -> Outcome | None:
-        """The outcome of a delivery that is not to be started at all."""
+        """Return the outcome of a delivery that must not be started; None if it may start."""
         if attempt.stop == "cancel":
             return Cancelled(started=False)
         if attempt.stop == "shutdown" or self.stopping:
@@ -121,22 +125,27 @@ class Attempts:
         late = expires is not None and self._clocks.now_ms(attempt.held.delivery.shard) >= expires
         return Expired() if late else None
 
-    async def _apart(
-        self, attempt: Attempt, handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> bytes:
-        if handler.options.executor == "process":
-            return await self._in_process(attempt, handler)
-        self._taken(attempt)
-        return await self._suspects.run(attempt, handler, lambda: self._here(attempt, handler, args, kwargs))
+    async def _run_in_process(self, attempt: Attempt, handler: Handler, args: Args, kwargs: Kwargs) -> bytes:
+        """Run a handler with executor="process", or a suspect."""
+        self._on_start(attempt)
+        if handler.options.executor != "process":
+            return await self._suspects.run(
+                attempt, handler, lambda: self._run_locally(attempt, handler, args, kwargs)
+            )
+        child = await self._processes.acquire(handler)
+        if attempt.stop is not None:
+            self._processes.release(child)
+            raise asyncio.CancelledError
+        attempt.child = child
+        return await self._processes.run(child, handler, attempt.held.delivery, self._begin(attempt, handler))
 
-    async def _here(
-        self, attempt: Attempt, handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> bytes:
+    async def _run_locally(self, attempt: Attempt, handler: Handler, args: Args, kwargs: Kwargs) -> bytes:
+        """Run a handler in the event loop or in a thread."""
         context = self._begin(attempt, handler)
         token = CURRENT.set(context)
         try:
             if handler.around:
-                return await self._within(handler, context, args, kwargs)
+                return await self._run_within_hooks(handler, context, args, kwargs)
             if handler.is_async:
                 value = await handler.function(*args, **kwargs)
                 return b"" if value is None else handler.encode_result(value)
@@ -144,100 +153,95 @@ class Attempts:
         finally:
             CURRENT.reset(token)
 
-    async def _within(
-        self, handler: Handler, context: Context, args: tuple[Any, ...], kwargs: dict[str, Any]
+    async def _run_within_hooks(
+        self, handler: Handler, context: Context, args: Args, kwargs: Kwargs
     ) -> bytes:
-        """The handler within the hooks of its app: async ones here, sync ones where it runs."""
+        """Run a handler within the hooks of its app: async hooks in the event loop, sync hooks where the
+        handler runs."""
         managers = [around(context) for around in handler.around]
         if handler.is_async:
 
-            async def awaited() -> bytes:
+            async def call() -> bytes:
                 return handler.encode_result(await handler.function(*args, **kwargs))
 
-            return await await_within(managers, awaited)
+            return await await_within(managers, call)
         outer = [one for one in managers if isinstance(one, AbstractAsyncContextManager)]
         inner = [one for one in managers if not isinstance(one, AbstractAsyncContextManager)]
         return await await_within(outer, lambda: self._threads.run(handler, args, kwargs, inner))
 
-    async def _in_process(self, attempt: Attempt, handler: Handler) -> bytes:
-        self._taken(attempt)
-        one = await self._processes.acquire(handler)
-        if attempt.stop is not None:
-            self._processes.release(one)
-            raise asyncio.CancelledError
-        attempt.child = one
-        return await self._processes.run(one, handler, attempt.held.delivery, self._begin(attempt, handler))
-
     def _begin(self, attempt: Attempt, handler: Handler) -> Context:
+        """Start the attempt's clock and return its context."""
         delivery = attempt.held.delivery
         attempt.started = now = time.monotonic()
-        # Nearly always the policy alone counts, and each of these questions would cost a call.
-        alone = delivery.overrides is None
-        limit = handler.options.timeout if alone else failures.timeout(handler, delivery)
+        # Most deliveries have no overrides: then the policy is read directly, which saves calls.
+        plain = delivery.overrides is None
+        limit = handler.options.timeout if plain else failures.timeout(handler, delivery)
         if limit is not None:
             attempt.deadline = now + limit
-        self._taken(attempt)
+        self._on_start(attempt)
         if self._observers.began is not None:
             self._observers.began(delivery, self._clocks.now_ms(delivery.shard))
         attempt.context = Context(
             delivery,
-            handler.options.max_attempts if alone else failures.max_attempts(handler, delivery),
+            handler.options.max_attempts if plain else failures.max_attempts(handler, delivery),
             None if limit is None else now + limit + self._clocks.offset(delivery.shard),
             self._worker,
         )
         return attempt.context
 
     def failed(self, attempt: Attempt, handler: Handler, error: BaseException) -> Outcome | None:
-        """The outcome of an attempt that ended with an exception, ours or the handler's."""
+        """Return the outcome of an attempt that ended with an exception; None if it is fenced."""
         if attempt.stop == "fenced":
             return None
         cancelled = all(isinstance(one, asyncio.CancelledError) for one in retry.leaves(error))
         if cancelled and attempt.stop == "cancel":
             return Cancelled(started=attempt.started is not None)
-        # Without a reason of ours somebody ends the whole event loop, and the handler with it.
+        # Cancelled without `stop`: if the event loop is being closed, that cancelled the handler.
         if cancelled and (attempt.stop == "shutdown" or (attempt.stop is None and self._closing())):
             return HandedBack(started=attempt.started is not None)
         if attempt.stop == "timeout":
-            error = failures.timed_out(failures.timeout(handler, attempt.held.delivery), attempt.stood, error)
-        return self._judged(attempt, handler, error)
+            error = failures.timed_out(failures.timeout(handler, attempt.held.delivery), attempt.stack, error)
+        return self._failure(attempt, handler, error)
 
-    def of_another(self, attempt: Attempt, held: Held, outcome: Outcome | None) -> Outcome | None:
-        """The outcome of another delivery of an attempt: the same, but a failure counts by its own policy."""
-        report = attempt.held.report
-        if report is None or not isinstance(outcome, Retried | Died):
+    def outcome_for(self, attempt: Attempt, held: Held, outcome: Outcome | None) -> Outcome | None:
+        """Return the outcome of a further delivery of a batch: that of the first one, but a failure is judged
+        by the delivery's own policy."""
+        failed = attempt.held.failed
+        if failed is None or not isinstance(outcome, Retried | Died):
             return outcome
         handler = self._registry.handlers[held.delivery.type]
-        return self._judged_one(attempt, held, handler, report.error)
+        return self._failure_of(attempt, held, handler, failed.error)
 
-    def _judged(
+    def _failure(
         self, attempt: Attempt, handler: Handler, error: BaseException, *, started: bool = True
     ) -> Retried | Died:
-        return self._judged_one(attempt, attempt.held, handler, error, started=started)
+        return self._failure_of(attempt, attempt.held, handler, error, started=started)
 
-    def _judged_one(
+    def _failure_of(
         self, attempt: Attempt, held: Held, handler: Handler, error: BaseException, *, started: bool = True
     ) -> Retried | Died:
+        """Record the failure of one delivery and return its outcome."""
         delivery = held.delivery
-        failed = (
+        failure = (
             error.failure if isinstance(error, FailedInChild) else failures.failure(handler, delivery, error)
         )
-        self._counters.failed(self._registry.name, delivery.type, failed.error)
+        self._counters.count_exception(self._registry.name, delivery.type, failure.error)
         if self._observers.failed is not None:
-            self._observers.failed(delivery, failed.error, failed.message, failed.traceback)
+            self._observers.failed(delivery, failure.error, failure.message, failure.traceback)
         now_ms = self._clocks.now_ms(delivery.shard)
         run_ms = None if attempt.started is None else round((time.monotonic() - attempt.started) * 1000)
-        held.report = Report(failed, failures.max_attempts(handler, delivery), error, trace_id())
+        held.failed = FailedAttempt(failure, failures.max_attempts(handler, delivery), error, trace_id())
         return failures.outcome(
-            delivery, failed, worker=self._worker, now_ms=now_ms, started=started, run_ms=run_ms,
+            delivery, failure, worker=self._worker, now_ms=now_ms, started=started, run_ms=run_ms,
             pipeline=handler.pipeline,
         )  # fmt: skip
 
-    def unforeseen(self, attempt: Attempt, error: BaseException) -> Outcome | None:
-        """The outcome where something else than the handler raised: whatever happens, there is one."""
+    def internal_error(self, attempt: Attempt, error: BaseException) -> Outcome | None:
+        """Return the outcome of an attempt in which streamq itself raised: there is always one."""
         handler, delivery = self._registry.handlers[attempt.held.delivery.type], attempt.held.delivery
         try:
             return self.failed(attempt, handler, error)
-        except BaseException:  # noqa: BLE001 - memory is used up, or the log cannot be written
+        except BaseException:  # noqa: BLE001 - such as no memory left, or a log that cannot be written
             if attempt.stop == "fenced":
                 return None
             started = attempt.started is not None
@@ -246,9 +250,9 @@ class Attempts:
             return Retried(round(failures.AT_LEAST * 1000), delivery.failures)
 
 
-def _undecoded(error: BaseException) -> DecodeError:
+def _decode_error(error: BaseException) -> DecodeError:
     if isinstance(error, DecodeError):
         return error
-    found = DecodeError(f"{failures.name(error)}: {failures.text(error)}", reason="arguments")
+    found = DecodeError(f"{failures.class_name(error)}: {failures.message(error)}", reason="arguments")
     found.__cause__ = error
     return found

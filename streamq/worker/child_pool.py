@@ -1,14 +1,14 @@
-"""The worker's side of its child processes: their start, the pipe to each, and their end.
+"""The worker's side of its child processes: starts them, talks to them over pipes, and ends them.
 
-Owns the processes. Whatever their size, requests and answers travel without holding up the event loop; only
-the end of a process, never a pipe that is full, is taken for its death.
+Owns the processes. Requests and responses of any size must not block the event loop, and only the end of a
+process counts as its death, never a full pipe.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import pickle  # nosec B403 - what is read is from our own process
+import pickle  # nosec B403 - reads only from the worker's own child process
 import socket
 import struct
 import threading
@@ -22,6 +22,7 @@ from typing import Any, Final
 from streamq.errors import ProcessDied, StreamQError, UnknownTaskType
 from streamq.telemetry import logs
 from streamq.worker import child_stacks, process_child
+from streamq.worker.child_requests import PrepareRequest, RunRequest
 from streamq.worker.parent_death import end_group
 
 _SPAWN: Final = get_context("spawn")  # a forked child would share the worker's threads, sockets and loop
@@ -29,25 +30,25 @@ _SPAWN: Final = get_context("spawn")  # a forked child would share the worker's 
 LONGEST_IMPORT: Final = 60.0
 """Seconds for a child process to start and to import the app."""
 LONGEST_END: Final = 5.0
-"""Seconds for a child that runs nothing to end by itself, with its exit handlers."""
+"""Seconds for an idle child to end by itself, its exit handlers included."""
 LINGER: Final = 1.0
-"""Seconds for what a process said last: another that it has started may hold its pipe for ever."""
+"""Seconds to read a dead process's last output: a process that it started may hold its pipe open forever."""
 _BUFFER: Final = 1 << 20
 
 
 class ImportFailed(StreamQError):
-    """A child process cannot import a handler."""
+    """Raised when a child process cannot import a handler."""
 
 
 class Child:
-    """One child process and the pipe to it. Lives in the event loop in which it was opened."""
+    """One child process and the pipe to it. Belongs to the event loop in which it was opened."""
 
     _reader: asyncio.StreamReader
     _writer: asyncio.StreamWriter
 
     def __init__(self) -> None:
-        self._ours, theirs = socket.socketpair()
-        pipe = Connection(theirs.detach())
+        self._socket, child_socket = socket.socketpair()
+        pipe = Connection(child_socket.detach())
         self._stack, stack = _SPAWN.Pipe(duplex=False)
         arguments = (pipe, stack, logs.settings())
         self.process: BaseProcess = _SPAWN.Process(
@@ -69,54 +70,56 @@ class Child:
 
     @property
     def ended(self) -> bool:
-        """Whether the process is known to have ended."""
+        """Return whether the process has ended."""
         return self._ended.is_set()
 
-    def stood(self) -> str:
-        """Where its handler stands."""
+    def handler_stack(self) -> str:
+        """Return the current stack of its handler as text; '' if it cannot be read."""
         return "" if self.process.exitcode is not None else child_stacks.of_process(self.pid, self._stack)
 
     async def open(self) -> None:
-        """Connect to it, once."""
+        """Connect to the child. Further calls have no effect."""
         if self._opened:
             return
-        self._reader, self._writer = await asyncio.open_unix_connection(sock=self._ours, limit=_BUFFER)
+        self._reader, self._writer = await asyncio.open_unix_connection(sock=self._socket, limit=_BUFFER)
         self._opened = True
-        self._watched = _end_of(self.process)
-        asyncio.get_running_loop().add_reader(self._watched, self._noted)
+        self._watched = _exit_descriptor(self.process)
+        asyncio.get_running_loop().add_reader(self._watched, self._on_exit)
 
     async def prepare(self, reference: str) -> None:
-        """Let the child import a handler, once.
+        """Make the child import a handler, unless it already has.
 
-        Raises UnknownTaskType where there is none of this name, ImportFailed where its module cannot be
-        imported, ProcessDied where the process dies of it or takes too long.
+        Raise UnknownTaskType if there is no handler of this name, ImportFailed if its module cannot be
+        imported, and ProcessDied if the process dies or takes too long.
         """
         if reference in self._prepared:
             return
         try:
             async with asyncio.timeout(LONGEST_IMPORT):
-                error, message = await self.ask({"reference": reference})
+                error, message = await self.request({"reference": reference})
         except TimeoutError:
-            raise ProcessDied(f"the process did not import {reference} within {LONGEST_IMPORT:g} s") from None
+            raise ProcessDied(
+                f"the child process did not import {reference} within {LONGEST_IMPORT:g} s"
+            ) from None
         if error == UnknownTaskType.__name__:
             raise UnknownTaskType(message)
         if error:
-            raise ImportFailed(f"the process cannot import {reference}: {error}: {message}")
+            raise ImportFailed(f"the child process cannot import {reference}: {error}: {message}")
         self._prepared.add(reference)
 
-    async def ask(self, request: dict[str, Any]) -> Any:
-        """The child's answer. Raises ProcessDied. Cancelled, it leaves a child that must be killed."""
+    async def request(self, request: PrepareRequest | RunRequest) -> Any:
+        """Return the child's response. Raise ProcessDied. If this is cancelled, the child must be killed."""
         try:
             for part in _framed(pickle.dumps(request)):
                 self._writer.write(part)
             await self._writer.drain()
-            return pickle.loads(await self._frame())  # noqa: S301 # nosec B301 - from our own process
+            return pickle.loads(await self._read_frame())  # noqa: S301 # nosec B301 - from the own child
         except (EOFError, OSError):
             pass
         raise await self._died()
 
-    async def _frame(self) -> bytes:
-        """One message as `multiprocessing.connection` writes it: its length, then as many bytes."""
+    async def _read_frame(self) -> bytes:
+        """Return one message in the format of `multiprocessing.connection`: its length, then its bytes."""
         (length,) = struct.unpack("!i", await self._reader.readexactly(4))
         if length == -1:
             (length,) = struct.unpack("!Q", await self._reader.readexactly(8))
@@ -128,10 +131,10 @@ class Child:
                 await self._ended.wait()
         code = self.process.exitcode
         how = f"killed by signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        return ProcessDied(f"the process that ran the handler ended before it did ({how})")
+        return ProcessDied(f"the process that ran the handler died before the handler returned ({how})")
 
-    def _noted(self) -> None:
-        """The process has ended, and not because we closed its pipe: nothing that it started goes on."""
+    def _on_exit(self) -> None:
+        """Clean up after a process that ended unexpectedly, and kill everything that it started."""
         end_group(self.pid)
         self.process.join(0)
         self._unwatch()
@@ -148,51 +151,53 @@ class Child:
         self._watched = -1
 
     def kill(self) -> None:
-        """End it with all that it has started; its end is noted when it comes."""
+        """Kill the process and everything that it started. `_on_exit` runs when it has ended."""
         if self.process.exitcode is None:
             end_group(self.pid)
         if self._opened:
             self._writer.transport.abort()
 
-    def dismiss(self) -> None:
-        """Let it end by itself. Nobody watches it any more: see `see_off`."""
+    def close(self) -> None:
+        """Close the pipe, so that the process ends by itself, and stop watching it: see
+        `join_in_background`."""
         self._unwatch()
         if self._opened:
             self._writer.close()
         else:
-            self._ours.close()
+            self._socket.close()
 
 
-def see_off(processes: list[Any]) -> None:
-    """Wait until all of these have ended, and kill those that take too long; in a thread, which keeps this
-    process from ending before them."""
+def join_in_background(processes: list[BaseProcess]) -> None:
+    """Wait in a thread until these processes have ended, and kill those that take too long. The thread keeps
+    this process from ending before them."""
     if processes:
-        threading.Thread(target=_wait_for, args=(processes,), name="streamq-see-off").start()
+        threading.Thread(target=_join_all, args=(processes,), name="streamq-join").start()
 
 
-def _wait_for(processes: list[Any]) -> None:
+def _join_all(processes: list[BaseProcess]) -> None:
     deadline = time.monotonic() + LONGEST_END
-    for one in processes:
-        one.join(max(0.0, deadline - time.monotonic()))
-    for one in processes:
-        if one.is_alive():
-            end_group(_pid(one))
-            one.join(1.0)
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+    for process in processes:
+        if process.is_alive():
+            end_group(_pid(process))
+            process.join(1.0)
 
 
-def _pid(process: Any) -> int:
-    pid: int = process.pid
+def _pid(process: BaseProcess) -> int:
+    pid = process.pid
+    if pid is None:
+        raise RuntimeError("the child process was not started")
     return pid
 
 
-def _end_of(process: Any) -> int:
-    """A descriptor that can be read when the process has ended. Its sentinel tells so too, but not while
-    another process that it forked is there."""
+def _exit_descriptor(process: BaseProcess) -> int:
+    """Return a descriptor that becomes readable when the process ends. The sentinel is only the fallback: it
+    does not while a process that the child forked is alive."""
     try:
         return os.pidfd_open(_pid(process))
     except (AttributeError, OSError):
-        sentinel: int = process.sentinel
-        return sentinel
+        return process.sentinel
 
 
 def _framed(message: bytes) -> tuple[bytes, bytes]:

@@ -1,7 +1,7 @@
-"""Where the handler of a child process stands: the child writes its stack on a signal, the worker reads it.
+"""The stack of a handler in a child process: the child writes it on a signal, the worker reads it.
 
-Owns the signal, the pipe and the reading of what `faulthandler` writes. It works whatever the handler does,
-in C code too. Never raises: what cannot be seen is ''.
+Owns the signal, the pipe and the parsing of what `faulthandler` writes. Works whatever the handler does, in C
+code too. Never raises: a stack that cannot be read is ''.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from typing import Final
 
 from streamq.worker import stacks
 
-PATIENCE: Final = 0.1
-"""Seconds for a child to write its stack: the event loop waits for it."""
-_MOST: Final = 64 * 1024
-_SHOWN: Final = 20
+READ_TIMEOUT: Final = 0.1
+"""Seconds for a child to write its stack: the event loop is blocked meanwhile."""
+_MAX_BYTES: Final = 64 * 1024
+_MAX_FRAMES: Final = 20
 _SIGNAL: Final = signal.SIGUSR1
 _HERE: Final = str(Path(__file__).parent)
 _FRAME: Final = re.compile(rb'^  File "([^"\n]{1,500})", line ([0-9]{1,9}) in ([^\n]{1,200})$', re.MULTILINE)
 
 
-def answer(pipe: Connection) -> None:
-    """In a child: write the stack of the main thread into this pipe on the signal. What it forks does not."""
+def dump_on_signal(pipe: Connection) -> None:
+    """Write the main thread's stack to this pipe on the signal. Called in the child; its forks do not."""
     faulthandler.register(_SIGNAL, file=pipe.fileno(), all_threads=False)
     os.register_at_fork(after_in_child=lambda: faulthandler.unregister(_SIGNAL))
 
 
 def of_process(pid: int, pipe: Connection) -> str:
-    """In the worker: the frames of a child's handler, in the form of a traceback."""
+    """Return the frames of a child's handler in the form of a traceback. Called in the worker."""
     try:
         os.kill(pid, _SIGNAL)
         return _text(_read(pipe.fileno()))
@@ -45,11 +45,11 @@ def of_process(pid: int, pipe: Connection) -> str:
 
 
 def _read(descriptor: int) -> bytes:
-    """What comes until nothing more does; the first line says that a stack follows."""
-    found, deadline = b"", time.monotonic() + PATIENCE
+    """Return what the child writes; its first line announces the stack."""
+    found, deadline = b"", time.monotonic() + READ_TIMEOUT
     os.set_blocking(descriptor, False)
-    while len(found) < _MOST and (left := deadline - time.monotonic()) > 0:
-        # It is written frame by frame: what is there a little later was all.
+    while len(found) < _MAX_BYTES and (left := deadline - time.monotonic()) > 0:
+        # The stack is written frame by frame: after 10 ms without data it is complete.
         if not select.select([descriptor], [], [], left if not found else min(left, 0.01))[0]:
             break
         with suppress(BlockingIOError):
@@ -61,10 +61,10 @@ def _read(descriptor: int) -> bytes:
 
 
 def _text(dump: bytes) -> str:
-    theirs: list[traceback.FrameSummary] = []
+    frames: list[traceback.FrameSummary] = []
     for raw in _FRAME.findall(dump):  # most recent first
         file, line, name = (part.decode("utf-8", "replace") for part in raw)
         if file.startswith(_HERE):
-            return stacks.shown(theirs[:_SHOWN][::-1])
-        theirs.append(traceback.FrameSummary(file, int(line), name))
-    return ""  # it ran nothing of a handler
+            return stacks.format_frames(frames[:_MAX_FRAMES][::-1])
+        frames.append(traceback.FrameSummary(file, int(line), name))
+    return ""  # no handler was running

@@ -1,6 +1,6 @@
-"""What a worker is made from, before it has met a server.
+"""The configuration of a worker, complete before it connects to Redis.
 
-Owns that value, which its parts share. Does nothing.
+Owns that value, which the worker's parts share. Has no behaviour.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from streamq.worker.stop import StopState
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """Of one worker. exclusive: the process is ours, so it may be ended where nothing else helps. metered:
-    what every task takes is added up."""
+    """The configuration of one worker. exclusive: the worker owns its process and may kill it as a last
+    resort. metered: collect metrics of every task."""
 
     name: str
     group: str

@@ -1,6 +1,6 @@
-"""What a worker is told while it runs: by its lease thread, by operators, by its settler.
+"""Applies events to a running worker: from its lease thread, from operators and from its settler.
 
-Owns what each of these means for the parts of the worker. Runs in the event loop, but for `watch`.
+Owns the effect of each event on the worker's parts. Runs in the event loop, except `watch`.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from streamq.worker.settler import Ended
 from streamq.worker.shard_fetchers import ShardFetchers
 
 WEDGED_AFTER: Final = 2 * GRACE
-"""Seconds past its timeout after which a task that still runs shows that the event loop is blocked."""
+"""Seconds past its timeout after which a running attempt proves that the event loop is blocked."""
 
 
 class Control:
-    """Of one worker."""
+    """The event handlers of one worker."""
 
     def __init__(
         self,
-        given: WorkerConfig,
+        config: WorkerConfig,
         in_flight: InFlight,
         runner: Runner,
         shard_fetchers: ShardFetchers,
@@ -40,76 +40,78 @@ class Control:
         event_publisher: EventPublisher,
         attempt_log: AttemptLog,
     ) -> None:
-        self._given, self._stop = given, given.stop
+        self._config, self._stop = config, config.stop
         self._in_flight, self._runner, self._shard_fetchers = in_flight, runner, shard_fetchers
         self._observers, self._event_publisher, self._attempt_log = observers, event_publisher, attempt_log
         self._loop = asyncio.get_running_loop()
-        self._log = logs.get_logger(worker=given.name)
+        self._log = logs.get_logger(worker=config.name)
 
-    # -- by the lease thread, and by whoever knows the server's incarnation ------------------------------
+    # -- from the lease thread and from ServerEpochs -----------------------------------------------------
 
     def fenced(self, held: list[Held]) -> None:
-        """The server does not know these deliveries any more, as ours."""
+        """Stop the attempts at deliveries that Redis no longer assigns to this worker."""
         for one in held:
             if not one.done:
-                self._log.warning("task.lease_lost", task=str(one.delivery.id))
-                self._given.counters.count(
-                    "streamq_leases_lost_total", self._given.registry.name, one.delivery.type
+                self._log.warning("task.fenced", task=str(one.delivery.id))
+                self._config.counters.count(
+                    "streamq_leases_lost_total", self._config.registry.name, one.delivery.type
                 )
                 self._runner.fence(one)
             if one.fenced:
                 self._in_flight.discard(one)
 
     def cancel(self, held: list[Held]) -> None:
-        """Somebody asked for the end of these tasks."""
+        """Cancel these tasks."""
         for one in held:
             self._runner.cancel(one)
 
-    def ordered(self, shard: int, orders: Orders) -> None:
-        """What operators want: types left alone, this worker drained, what happens told."""
+    def apply_orders(self, shard: int, orders: Orders) -> None:
+        """Apply operators' orders: paused types, live events on or off, and a drain of this worker."""
         self._shard_fetchers.pause(shard, orders.paused)
         if shard == 0 and self._event_publisher.active != orders.tell:
             self._event_publisher.active = orders.tell
             self._observers.compile()
         self._runner.hand_back_queued(lambda one: one.shard == shard and one.type in orders.paused)
-        if orders.drain and not self._stop.asked.is_set():
+        if orders.drain and not self._stop.requested.is_set():
             self._log.info("worker.drain_requested")
             self._stop.drained = True
-            self._stop.asked.set()
+            self._stop.requested.set()
 
-    def serve(self, known: int) -> None:
-        """The app has so many shards."""
-        if not self._shard_fetchers.serves(known):
-            self._given.transport.spawn(self._shard_fetchers.serve(known))
+    def serve(self, shards: int) -> None:
+        """Serve `shards` shards from now on."""
+        if not self._shard_fetchers.serves(shards):
+            self._config.transport.spawn(self._shard_fetchers.serve(shards))
 
     def watch(self) -> bool:
-        """Notice a blocked event loop: nothing in it can, and its tasks would be held for ever. Called in the
-        lease thread. Return whether the loop is still there: nothing is renewed for one that was closed."""
-        if self._given.exclusive:
+        """Kill the process if its event loop is blocked: the loop cannot detect that itself, and its tasks
+        would be held forever. Called in the lease thread. Return False if the loop is closed: then no lease
+        may be renewed."""
+        if self._config.exclusive:
             now = time.monotonic()
             for attempt in self._runner.running():
                 late = attempt.deadline is not None and now > attempt.deadline + WEDGED_AFTER
                 if late and attempt.stop is None:
                     task = str(attempt.held.delivery.id)
-                    self._log.critical("worker.wedged", task=task, fix="a handler blocks the event loop")
+                    fix = "a handler blocks the event loop: make it a plain def, or use executor='process'"
+                    self._log.critical("worker.wedged", task=task, fix=fix)
                     os._exit(exit_codes.WEDGED)
         return not self._loop.is_closed()
 
-    # -- by the settler ----------------------------------------------------------------------------------
+    # -- from the settler --------------------------------------------------------------------------------
 
     def settled(self, ended: list[Ended]) -> None:
-        """The server has stored these ends: now they are true, and may be told."""
+        """Log and publish outcomes, now that Redis has stored them."""
         observed = self._observers.stored is not None
         for held, outcome in ended:
-            if held.report is not None:
+            if held.failed is not None:
                 self._attempt_log.failed(held, outcome)
             if observed:
-                self._observers.tell_stored(held, outcome)
+                self._observers.attempt_stored(held, outcome)
 
     def freed(self) -> None:
-        """Deliveries have left the book."""
+        """Fetch more after deliveries were settled; stop the worker if too many handlers are stuck."""
         self._shard_fetchers.freed()
         if self._runner.worn_out and not self._stop.worn_out:
             self._stop.worn_out = True
-            self._log.error("worker.worn_out", fix="handlers ignore their timeouts; use executor='process'")
-            self._stop.asked.set()
+            self._log.error("worker.worn_out", fix="handlers ignore their timeouts: use executor='process'")
+            self._stop.requested.set()

@@ -1,7 +1,7 @@
-"""Whether a daemon is there: without one nothing that is delayed or retried, and nothing lost, goes on.
+"""Checks that a daemon runs: without one, delayed tasks, retries and lost deliveries are stuck.
 
-Owns that look, and what is said of it: at the first look where tasks wait for a daemon, else when it has been
-missed twice, and again as long as it lasts. Used by the lease thread; writes nothing.
+Owns the check and its log lines: a warning at the first check if tasks wait for a daemon, otherwise at the
+second, then repeated. Used by the lease thread; must not write to Redis.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from streamq.keys import type_keys
 from streamq.telemetry import logs
 from streamq.transport.sync_transport import SyncTransport
 
-SAY_AGAIN: Final = 60.0
-"""Seconds after which it is said again."""
+LOG_INTERVAL: Final = 60.0
+"""Seconds between two warnings."""
 TYPES_AT_ONCE: Final = 50
-_FIX: Final = "start one: streamq daemon --url <this server>; streamq doctor tells more"
+_FIX: Final = "start one: streamq daemon --url <this server>; for details run streamq doctor"
 
 
 class DaemonWatch:
-    """Of one worker, which serves these types."""
+    """The check of one worker, which serves these types."""
 
     def __init__(self, transport: SyncTransport, app: str, types: list[str], worker: str) -> None:
         self._transport = transport
         self._namespace = transport.address.namespace
         self._app, self._types = app, types
         self._missed = 0
-        self._said = float("-inf")
+        self._warned_at = float("-inf")
         self._log = logs.get_logger(worker=worker)
 
-    def look(self, shards: int) -> None:
-        """Warn where no daemon serves the app. Raises RedisErrors."""
+    def check(self, shards: int) -> None:
+        """Log a warning if no daemon serves the app. Raise RedisError."""
         try:
             alive = [one for one in drive(self._transport, daemons(self._namespace)) if one.alive]
         except RedisUnavailable:
             raise
-        except RedisError as error:  # an older user of ours has no right to look
+        except RedisError as error:  # a Redis user set up for an older release may not read heartbeats
             self._log.debug("daemon.unknown", error=str(error))
             return
         if any(one.details.get("only") in (None, self._app) for one in alive):
@@ -48,23 +48,23 @@ class DaemonWatch:
             return
         self._missed += 1
         waiting, overdue = self._waiting(shards)
-        if (waiting or self._missed > 1) and time.monotonic() - self._said >= SAY_AGAIN:
-            self._said = time.monotonic()
+        if (waiting or self._missed > 1) and time.monotonic() - self._warned_at >= LOG_INTERVAL:
+            self._warned_at = time.monotonic()
             self._log.warning(
                 "daemon.missing",
                 waiting_types=waiting,
                 overdue=f"{overdue:.0f} s",
-                consequence="delayed tasks, retries and the tasks of dead workers wait",
+                consequence="delayed tasks, retries and the tasks of dead workers are stuck",
                 fix=_FIX,
             )
 
     def _found(self) -> None:
-        if self._said > float("-inf"):
+        if self._warned_at > float("-inf"):
             self._log.info("daemon.found")
-        self._missed, self._said = 0, float("-inf")
+        self._missed, self._warned_at = 0, float("-inf")
 
     def _waiting(self, shards: int) -> tuple[int, float]:
-        """How many of our types have something in their schedules, and by how many seconds it is overdue."""
+        """Return the number of types with scheduled tasks, and how many seconds the oldest is overdue."""
         left: list[float] = []
         for shard in range(shards):
             keys = [type_keys(self._app, shard, name) for name in self._types]

@@ -1,8 +1,8 @@
-"""How a worker that serves many types learns which of their streams have ready tasks.
+"""The doorbell: how a worker that serves many types learns which of their streams have ready tasks.
 
-Owns what it knows of `ready`, the waiting for `bell`, and the look for tasks that did not ring (of an older
-release, or put in by hand). To name every stream in every read, as workers of few types do, would cost by the
-number of types. Takes no task.
+Owns the worker's copy of `ready`, the wait on `bell`, and the search for tasks that did not ring (written by
+an older release or by hand). Naming every stream in every read, as workers of few types do, costs in
+proportion to the number of types. Must not take a task.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from streamq.keys import ShardKeys, TypeKeys
 from streamq.model.task import STREAM_LETTERS
 
 MANY: Final = 32
-"""So many types and fewer are read as they are: one blocking read names all their streams."""
+"""Up to this many types are read without the doorbell: one blocking read names all their streams."""
 AT_ONCE: Final = 2000
-"""Streams that one script looks at: about 1 ms of the server's time."""
-ASK_AFTER: Final = 1.0
-"""Seconds from one question who is to look for what did not ring to the next."""
+"""The most streams in one script: about 1 ms of the server's time."""
+WATCH_INTERVAL: Final = 1.0
+"""Seconds between two requests for the duty to search for tasks that did not ring."""
 
-Ask = Callable[[Sequence[Call[Any]], float], Awaitable[list[Any]]]
-"""Runs calls on the reader's connection, where they may block for so many seconds."""
+RunCalls = Callable[[Sequence[Call[Any]], float], Awaitable[list[Any]]]
+"""Runs calls on the reader's connection, where they may block for the given seconds."""
 
 
-class Listed(NamedTuple):
+class ReadyStream(NamedTuple):
     """A stream that has ready tasks."""
 
     keys: TypeKeys
@@ -35,16 +35,18 @@ class Listed(NamedTuple):
 
 
 class Doorbell:
-    """Of one shard in one worker process."""
+    """The doorbell of one shard in one worker process."""
 
-    def __init__(self, shard: ShardKeys, types: Sequence[TypeKeys], ask: Ask) -> None:
+    def __init__(self, shard: ShardKeys, types: Sequence[TypeKeys], run_calls: RunCalls) -> None:
         self._shard = shard
-        self._ask = ask
+        self._run_calls = run_calls
         self._streams = {
-            keys.stream(letter).encode(): Listed(keys, letter) for keys in types for letter in STREAM_LETTERS
+            keys.stream(letter).encode(): ReadyStream(keys, letter)
+            for keys in types
+            for letter in STREAM_LETTERS
         }
         names = [name.decode() for name in self._streams]
-        # A look at a stream takes the server a microsecond, so this takes a thousandth of its time.
+        # The server needs about 1 µs per stream, so at this interval a search takes 0.1 % of its time.
         self._seldom_ms = min(worker_calls.SELDOM_MS, max(worker_calls.SOON_MS, len(names)))
         self._musters = [
             worker_calls.muster(shard, names[n : n + AT_ONCE]) for n in range(0, len(names), AT_ONCE)
@@ -52,70 +54,71 @@ class Doorbell:
         self.forget()
 
     def forget(self) -> None:
-        """The server may be another, or emptied: nothing is known."""
-        self._known: list[Listed] | None = None
+        """Drop all knowledge: the server may be a different one, or was emptied."""
+        self._known: list[ReadyStream] | None = None
         self._passed_on: dict[bytes, int] = {}
         self._woken: bytes | None = None
         self._force, self._found = True, False
         self._next_watch = 0.0
 
     @property
-    def known(self) -> list[Listed]:
-        """Those of our streams that have ready tasks, in the order of their turns."""
+    def known(self) -> list[ReadyStream]:
+        """Return the served streams that have ready tasks, in the order of their turns."""
         return self._known or []
 
     @property
-    def look(self) -> Call[list[bytes]]:
-        """Asks for what `learn` is to be told."""
+    def list_ready(self) -> Call[list[bytes]]:
+        """Return the call whose result `learn` takes."""
         return worker_calls.listed(self._shard)
 
     def learn(self, names: list[bytes]) -> None:
+        """Remember which of the listed streams this worker serves."""
         self._woken = None
         self._known = [known for name in names if (known := self._streams.get(name))]
 
     async def watch(self) -> bool:
-        """See to it that somebody looks for what did not ring. Answers whether it is for us to read all
-        streams: where nothing is known to be ready, that is as good as a look of its own."""
+        """Ensure that a worker searches for tasks that did not ring. Return whether this worker should read
+        all its streams: if no stream is known to be ready, that replaces the search."""
         now = time.monotonic()
         if now < self._next_watch:
             return False
         call = worker_calls.watch(
             self._shard, found=self._found, force=self._force, seldom_ms=self._seldom_ms
         )
-        [left] = await self._ask([call], 0)
-        self._next_watch = now + (left / 1000 or ASK_AFTER)
+        [left] = await self._run_calls([call], 0)
+        self._next_watch = now + (left / 1000 or WATCH_INTERVAL)
         if left:
             return False
         if not self._force and not self._found and self._known == []:
             return True
-        found = sum(await self._ask(self._musters, 0))
+        found = sum(await self._run_calls(self._musters, 0))
         self._found, self._force = found > 0 and not self._force, False
-        await self._look()
+        await self._refresh()
         return False
 
     @property
-    def patience(self) -> float:
-        """Seconds until it is time to `watch`."""
+    def seconds_to_watch(self) -> float:
+        """Return the seconds until `watch` is due."""
         return max(0.05, self._next_watch - time.monotonic())
 
     @property
     def has_refused(self) -> bool:
-        """Whether something was passed on that may be ours to read when there is room for its type."""
+        """Return whether a stream was passed on that this worker could read once its type has room."""
         return bool(self._known or self._passed_on)
 
-    async def _look(self) -> None:
-        [names] = await self._ask([self.look], 0)
+    async def _refresh(self) -> None:
+        [names] = await self._run_calls([self.list_ready], 0)
         self.learn(names)
 
-    async def wait(self, longest: float, servable: Callable[[Listed], bool]) -> None:
-        """Wait until a stream of ours has tasks; what is not ours to read is passed on to another worker."""
+    async def wait(self, longest: float, servable: Callable[[ReadyStream], bool]) -> None:
+        """Wait until a served stream has tasks. Pass a stream that cannot be read now to another worker."""
         if self._known is None:
-            await self._look()
+            await self._refresh()
             return
-        [name] = await self._ask([worker_calls.answer_bell(self._shard, longest)], longest)
+        [name] = await self._run_calls([worker_calls.answer_bell(self._shard, longest)], longest)
         if name is None:
             self._passed_on.clear()
-            await self._look()
+            await self._refresh()
             return
         known = self._streams.get(name)
         if known is not None and servable(known):
@@ -126,13 +129,13 @@ class Doorbell:
             await self._pass_on(name)
 
     async def hand_over(self) -> None:
-        """Have another worker look for what we were woken for, where we end before we do."""
+        """Wake another worker for the stream that woke this one, if this one stops before reading it."""
         if self._woken is not None:
-            await self._ask([worker_calls.ring_again(self._shard, self._woken)], 0)
+            await self._run_calls([worker_calls.ring_again(self._shard, self._woken)], 0)
 
     async def _pass_on(self, name: bytes) -> None:
-        """Whoever waits longest is woken next. Who is woken for the same stream again was the last that
-        waited: the stream stays in `ready`, where those look that come from their work."""
+        """Wake the worker that has waited longest. A worker that is woken again for the same stream was the
+        only one waiting: then the stream stays in `ready`, which workers read after they finish tasks."""
         times = self._passed_on[name] = self._passed_on.get(name, 0) + 1
         if times <= 2:
-            await self._ask([worker_calls.ring_again(self._shard, name)], 0)
+            await self._run_calls([worker_calls.ring_again(self._shard, name)], 0)

@@ -1,7 +1,7 @@
-"""Where handlers run: on the event loop, in a thread, or in a process that can be killed.
+"""Run handlers in threads, or in child processes that can be killed.
 
-Owns threads and child processes. Takes a handler and a delivery, answers the encoded result or raises;
-knows no timeouts (the runner cancels) and no Redis.
+Owns the threads and child processes. They take a handler and return its encoded result, or raise. Must not
+know timeouts (the runner cancels) or Redis.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
 from streamq.context import CURRENT, Context
 from streamq.hooks import call_within
@@ -24,12 +23,12 @@ from streamq.options.service import WorkerOptions
 from streamq.registry.handler import Handler
 from streamq.telemetry import traces
 from streamq.worker import fork_guard
-from streamq.worker.child_pool import Child, see_off
+from streamq.worker.child_pool import Child, join_in_background
 from streamq.worker.failures import Failure
 
 
 class FailedInChild(Exception):
-    """The handler failed in its process, where it was judged too."""
+    """Raised when a handler failed in a child process, which has classified the failure."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -37,8 +36,8 @@ class FailedInChild(Exception):
 
 
 class Threads:
-    """Runs `def` handlers in threads. A thread cannot be stopped: one whose task was given up goes on,
-    is counted in `stuck`, and keeps its place until it ends."""
+    """Runs `def` handlers in threads. A thread cannot be stopped: if its attempt is abandoned, it continues,
+    counts as `stuck`, and occupies its place until it ends."""
 
     def __init__(self, size: int) -> None:
         self._pool = ThreadPoolExecutor(size, thread_name_prefix="streamq-task")
@@ -48,20 +47,20 @@ class Threads:
     async def run(
         self,
         handler: Handler,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        within: Iterable[AbstractContextManager[Any]] = (),
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        within: Iterable[AbstractContextManager[object]] = (),
     ) -> bytes:
-        """Run a handler in a thread, there within context managers."""
+        """Run a handler in a thread, within context managers that are entered there."""
         context = contextvars.copy_context()
         future = self._pool.submit(context.run, call_handler, handler, args, kwargs, within)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
-            self._given_up(future)
+            self._abandon(future)
             raise
 
-    def _given_up(self, future: Future[bytes]) -> None:
+    def _abandon(self, future: Future[bytes]) -> None:
         if future.cancel():
             return
         with self._lock:
@@ -73,14 +72,15 @@ class Threads:
             self.stuck -= 1
 
     def close(self) -> None:
+        """Start no more handlers. Running threads cannot be stopped."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def call_handler(
     handler: Handler,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    within: Iterable[AbstractContextManager[Any]],
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+    within: Iterable[AbstractContextManager[object]],
 ) -> bytes:
     """Call a plain handler in this thread, within context managers; return the encoded result."""
     process = os.getpid()
@@ -89,7 +89,7 @@ def call_handler(
         if within:
             return call_within(within, lambda: handler.encode_result(handler.function(*args, **kwargs)))
         return handler.encode_result(handler.function(*args, **kwargs))
-    except (StopIteration, GeneratorExit) as error:  # cannot travel through a future
+    except (StopIteration, GeneratorExit) as error:  # a future cannot hold them
         raise RuntimeError(f"the handler raised {type(error).__name__}") from error
     finally:
         if os.getpid() != process:
@@ -97,7 +97,7 @@ def call_handler(
 
 
 class Processes:
-    """Runs handlers with executor="process": a few long-lived children, killed when given up."""
+    """Runs handlers with executor="process" in long-lived children. Cancelling an attempt kills its child."""
 
     def __init__(self, size: int | None, tracer: traces.Tracer | None = None) -> None:
         self._tracer = tracer
@@ -106,119 +106,120 @@ class Processes:
         self._idle: list[Child] = []
         self._all: set[Child] = set()
         self.busy: int = 0
-        self._kept = False
+        self._registered = False
 
     async def acquire(self, handler: Handler) -> Child:
-        """A child of one's own that has imported the handler, to be given back by `run`.
+        """Return an exclusive child that has imported the handler. `run` or `release` gives it back.
 
-        Neither waiting for it nor its start and import is part of an attempt: an app that takes longer to
-        import than a handler may run would fail in every attempt. Raises what `Child.prepare` does.
+        The wait for a child, its start and its import are not part of the attempt: otherwise an app whose
+        import takes longer than a handler's timeout would fail every attempt. Raise as `Child.prepare` does.
         """
         await self._free.acquire()
         self.busy += 1
         try:
-            one = self._waiting() or self._fresh()
+            child = self._take_idle() or self._start()
         except BaseException:
-            self._gone()
+            self._release_place()
             raise
         try:
-            await one.open()
-            await one.prepare(handler.reference)
+            await child.open()
+            await child.prepare(handler.reference)
         except BaseException:
-            self._drop(one)
+            self._drop(child)
             raise
-        return one
+        return child
 
-    def _waiting(self) -> Child | None:
-        """A child that runs nothing. One that was killed meanwhile is no fault of the next task."""
+    def _take_idle(self) -> Child | None:
+        """Return an idle child, skipping those that have died: the next task must not fail for that."""
         while self._idle:
-            one = self._idle.pop()
-            if not one.ended:
-                return one
-            one.kill()
+            child = self._idle.pop()
+            if not child.ended:
+                return child
+            child.kill()
         return None
 
-    def _fresh(self) -> Child:
-        if not self._kept:
-            self._kept = True
-            atexit.register(self.kill)  # else Python would wait for them at its end, for ever
-        self._all = {one for one in self._all if not one.ended}
-        fresh = Child()
-        self._all.add(fresh)
-        return fresh
+    def _start(self) -> Child:
+        if not self._registered:
+            self._registered = True
+            atexit.register(self.kill)  # otherwise Python waits for the children forever when it exits
+        self._all = {child for child in self._all if not child.ended}
+        child = Child()
+        self._all.add(child)
+        return child
 
-    async def run(self, one: Child, handler: Handler, delivery: Delivery, context: Context) -> bytes:
-        """Run an attempt; the child is killed where this is cancelled."""
+    async def run(self, child: Child, handler: Handler, delivery: Delivery, context: Context) -> bytes:
+        """Run an attempt in the child and return the encoded result. Kill the child if this is cancelled."""
         try:
-            answer = await one.ask(
+            response = await child.request(
                 {
                     "reference": handler.reference,
                     "delivery": delivery,
                     "context": context,
-                    "trace": b"" if self._tracer is None else traces.carried(),
+                    "trace": b"" if self._tracer is None else traces.current_header(),
                 }
             )
         except BaseException:
-            self._drop(one)
+            self._drop(child)
             raise
-        self.release(one)
-        if isinstance(answer, bytes):
-            return answer
-        raise FailedInChild(Failure(**answer))
+        self.release(child)
+        if isinstance(response, bytes):
+            return response
+        raise FailedInChild(Failure(**response))
 
-    def release(self, one: Child) -> None:
-        self._idle.append(one)
-        self.busy -= 1
-        self._free.release()
+    def release(self, child: Child) -> None:
+        """Give back a child that runs nothing."""
+        self._idle.append(child)
+        self._release_place()
 
-    def _drop(self, one: Child) -> None:
-        one.kill()
-        self._gone()
+    def _drop(self, child: Child) -> None:
+        child.kill()
+        self._release_place()
 
-    def _gone(self) -> None:
+    def _release_place(self) -> None:
         self.busy -= 1
         self._free.release()
 
     def close(self) -> None:
-        """Let those that run nothing end by themselves, and kill the others. Call it in the event loop."""
-        for one in self._all:
-            if one not in self._idle:
-                one.kill()
-            one.dismiss()
-        see_off([one.process for one in self._all])
-        self._forget()
+        """Let idle children end by themselves, and kill the others. Call it in the event loop."""
+        for child in self._all:
+            if child not in self._idle:
+                child.kill()
+            child.close()
+        join_in_background([child.process for child in self._all])
+        self._clear()
 
     def kill(self) -> None:
-        """Kill all."""
-        for one in self._all:
-            one.kill()
-        self._forget()
+        """Kill all children."""
+        for child in self._all:
+            child.kill()
+        self._clear()
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         self._all.clear()
         self._idle.clear()
-        self._kept = False
+        self._registered = False
         atexit.unregister(self.kill)
 
 
 @dataclass(frozen=True)
 class Executors:
-    """Where the handlers of one worker run. apart: the process of suspects; None where a child process would
-    not be what the worker is, since the program around it has made things ready."""
+    """The executors of one worker. suspects: runs suspects; None if a child process would differ from the
+    worker, because the program around the worker has set up state."""
 
     threads: Threads
     processes: Processes
-    apart: Processes | None
+    suspects: Processes | None
 
     @classmethod
-    def of(cls, options: WorkerOptions, tracer: traces.Tracer | None, *, apart: bool) -> Executors:
-        """As many threads as slots, and as many processes as the options say."""
+    def of(cls, options: WorkerOptions, tracer: traces.Tracer | None, *, isolate_suspects: bool) -> Executors:
+        """Return executors with a thread per slot, and as many processes as the options say."""
         processes = Processes(options.process_slots, tracer)
-        return cls(Threads(options.concurrency), processes, Processes(1, tracer) if apart else None)
+        suspects = Processes(1, tracer) if isolate_suspects else None
+        return cls(Threads(options.concurrency), processes, suspects)
 
     def close(self) -> None:
-        """End them. Threads that run handlers cannot be ended."""
+        """Close all executors. Threads that run handlers cannot be stopped."""
         self.threads.close()
         self.processes.close()
-        if self.apart is not None:
-            self.apart.close()
+        if self.suspects is not None:
+            self.suspects.close()

@@ -1,6 +1,6 @@
-"""(delivery, how its attempt ended) -> outcome. Pure: used in the worker and in its child processes.
+"""Maps an exception to a failure, and a failure to an outcome. Pure: also used in child processes.
 
-Owns what is recorded of a failure and which outcome follows from it.
+Owns what is recorded of a failure and the outcome that follows from it. Must not do I/O or read a clock.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from streamq.registry.handler import Handler
 
 _HERE: Final = str(Path(__file__).parent)
 AT_LEAST: Final = 1.0
-"""Seconds until the next attempt, where nothing else can be said."""
+"""Seconds until the next attempt if the policy cannot be evaluated."""
 TRACEBACK_LIMIT: Final = 16_384
-"""Characters of a traceback that are worked with: its tail tells most."""
+"""Characters of a traceback that are kept: the last ones, which are the most useful."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What is kept of an exception, and what is to become of the task. frame: where it was raised."""
+    """The record of an exception, and whether the task is retried. frame: where it was raised."""
 
     error: str
     message: str
@@ -39,6 +39,7 @@ class Failure:
 
 
 def max_attempts(handler: Handler, delivery: Delivery) -> int:
+    """Return the limit for this delivery: its override, or else the policy."""
     overrides = delivery.overrides
     if overrides is not None and overrides.max_attempts is not None:
         return overrides.max_attempts
@@ -46,6 +47,7 @@ def max_attempts(handler: Handler, delivery: Delivery) -> int:
 
 
 def timeout(handler: Handler, delivery: Delivery) -> float | None:
+    """Return the timeout for this delivery in seconds; None: no timeout."""
     overrides = delivery.overrides
     if overrides is not None and overrides.timeout is not None:
         return overrides.timeout
@@ -53,7 +55,7 @@ def timeout(handler: Handler, delivery: Delivery) -> float | None:
 
 
 def retention_ms(handler: Handler, delivery: Delivery) -> int:
-    """How long the result is kept; 0: not at all."""
+    """Return how long the result is kept; 0: it is not kept."""
     overrides = delivery.overrides
     if overrides is None or overrides.retention is None:
         return handler.retention_ms
@@ -61,11 +63,11 @@ def retention_ms(handler: Handler, delivery: Delivery) -> int:
 
 
 def failure(handler: Handler, delivery: Delivery, error: BaseException) -> Failure:
-    """Judge an exception that came out of a handler, or kept it from being called. Never raises, whatever
-    the exception's own methods do."""
+    """Return the failure for an exception that a handler raised, or that prevented its call. Never raises,
+    whatever the exception's own methods do."""
     return Failure(
-        error=name(error),
-        message=text(error),
+        error=class_name(error),
+        message=message(error),
         traceback=_traceback(error),
         decision=_decision(handler, delivery, error),
         frame=_frame(error),
@@ -78,77 +80,77 @@ def _decision(handler: Handler, delivery: Delivery, error: BaseException) -> ret
         if isinstance(error, DecodeError):
             return retry.GiveUp(error.reason)
         if isinstance(error, PayloadError):
-            # The handler has done its work; doing it again would not make its result fit into JSON.
+            # The handler has completed; another attempt would not make its result fit into JSON.
             return retry.GiveUp("result")
         return retry.decide(handler.options, most, delivery.attempt, error)
-    except BaseException as broken:  # noqa: BLE001 - the user's classes judge whether it is one of theirs
+    except BaseException as broken:  # noqa: BLE001 - the user's classes take part in isinstance checks
         if delivery.attempt >= most:
             return retry.GiveUp("attempts")
-        return retry.Again(AT_LEAST, f"what its policy says, which raised {type(broken).__name__},")
+        return retry.Again(AT_LEAST, f"the policy's wait (it raised {type(broken).__name__})")
 
 
-def timed_out(limit: float | None, stood: str, error: BaseException) -> AttemptTimeout:
-    """The error of an attempt that was ended at its timeout. stood: where it stood then; error: what came
-    out of it, which tells more than its cancellation where it failed while it ended."""
-    said = f"the attempt ran longer than its timeout of {limit or 0:g} s"
-    late = not isinstance(error, asyncio.CancelledError | AttemptTimeout)
-    if late:
-        said += f"; while it ended it raised {name(error)}: {text(error)}"
-    found = AttemptTimeout(said)
-    found.stood = stood
-    found.__cause__ = error if late else None
-    if not late and not stood:
+def timed_out(limit: float | None, stack: str, error: BaseException) -> AttemptTimeout:
+    """Return the error of an attempt that was stopped at its timeout. stack: the handler's stack then; error:
+    what the handler raised, which is kept as the cause unless it is the cancellation itself."""
+    about = f"the attempt ran longer than its timeout of {limit or 0:g} s"
+    raised_late = not isinstance(error, asyncio.CancelledError | AttemptTimeout)
+    if raised_late:
+        about += f"; when it was stopped it raised {class_name(error)}: {message(error)}"
+    found = AttemptTimeout(about)
+    found.stood = stack
+    found.__cause__ = error if raised_late else None
+    if not raised_late and not stack:
         found.__traceback__ = error.__traceback__
     return found
 
 
-def name(error: BaseException) -> str:
-    """The name of an exception's class."""
+def class_name(error: BaseException) -> str:
+    """Return the qualified name of an exception's class."""
     try:
         return str(type(error).__qualname__)
     except BaseException:  # noqa: BLE001 - the user's metaclass
         return "Exception"
 
 
-def text(error: BaseException) -> str:
-    """The message, no longer than is kept of it: it goes into the log as well."""
+def message(error: BaseException) -> str:
+    """Return the message of an exception, cut to the length that is stored and logged."""
     try:
         return envelope.clean(str(error)[: envelope.MESSAGE_LIMIT])
     except BaseException:  # noqa: BLE001 - the user's __str__
-        return "(its message cannot be shown)"
+        return "(the exception's __str__ raised)"
 
 
 def _frame(error: BaseException) -> Frame | None:
-    """The last of the user's own frames; of an attempt that was ended, where it stood."""
+    """Return the last frame of the user's code; for a timeout, the frame that was running then."""
     try:
         if isinstance(error, AttemptTimeout):
-            return raised_at(_users_part(error.__cause__ or error)) or of_stack(error.stood)
+            return raised_at(_user_traceback(error.__cause__ or error)) or of_stack(error.stood)
         if isinstance(error, DecodeError) and error.__cause__ is None:
             return None
-        return raised_at(_users_part(error))
-    except BaseException:  # noqa: BLE001 - the user's exception again
+        return raised_at(_user_traceback(error))
+    except BaseException:  # noqa: BLE001 - the user's exception may raise in any method
         return None
 
 
 def _traceback(error: BaseException) -> str:
     try:
-        stood = error.stood if isinstance(error, AttemptTimeout) else ""
-        # An attempt that was never called has no frames of its own worth keeping.
+        stack = error.stood if isinstance(error, AttemptTimeout) else ""
+        # If the handler was never called, there are no frames of the user's code.
         if isinstance(error, DecodeError) and error.__cause__ is None:
             return ""
         if isinstance(error, AttemptTimeout) and error.__cause__ is None and error.__traceback__ is None:
-            return f"{stood}{name(error)}: {text(error)}\n" if stood else ""
-        parts = traceback.format_exception(type(error), error, _users_part(error), limit=-20)
+            return f"{stack}{class_name(error)}: {message(error)}\n" if stack else ""
+        parts = traceback.format_exception(type(error), error, _user_traceback(error), limit=-20)
         found = "".join(part[: 4 * envelope.MESSAGE_LIMIT] for part in parts)
         lines = (line[: envelope.MESSAGE_LIMIT] for line in found[-4 * TRACEBACK_LIMIT :].split("\n"))
-        return envelope.clean((stood + "\n" if stood else "") + "\n".join(lines)[-TRACEBACK_LIMIT:])
-    except BaseException:  # noqa: BLE001 - the user's exception again, or one too deep to be shown
+        return envelope.clean((stack + "\n" if stack else "") + "\n".join(lines)[-TRACEBACK_LIMIT:])
+    except BaseException:  # noqa: BLE001 - the user's exception may raise in any method, or be too deep
         return ""
 
 
 def outcome(
     delivery: Delivery,
-    failed: Failure,
+    failure: Failure,
     *,
     worker: str,
     now_ms: int,
@@ -156,38 +158,38 @@ def outcome(
     run_ms: int | None = None,
     pipeline: Pipeline | None = None,
 ) -> Retried | Died:
-    """The failure as the outcome of the delivery: run again, or dead. run_ms: how long the handler ran,
-    None where it was not called. pipeline: what the failure's texts go through."""
+    """Return the outcome of a failed delivery: retried or dead. run_ms: how long the handler ran; None if it
+    was not called. pipeline: encodes the failure's texts."""
     failures = envelope.add_failure(
         delivery.failures,
         attempt=delivery.attempt,
         at_ms=now_ms,
         worker=worker,
-        error=failed.error,
-        message=failed.message,
-        traceback=failed.traceback,
-        wait_ms=None if run_ms is None else _waited(delivery, now_ms - run_ms),
+        error=failure.error,
+        message=failure.message,
+        traceback=failure.traceback,
+        wait_ms=None if run_ms is None else _wait_ms(delivery, now_ms - run_ms),
         run_ms=run_ms,
-        frame=None if failed.frame is None else failed.frame.as_stored(),
+        frame=None if failure.frame is None else failure.frame.as_stored(),
         pipeline=pipeline,
     )
-    match failed.decision:
+    match failure.decision:
         case retry.Again(delay):
             return Retried(round(delay * 1000), failures)
         case retry.GiveUp(reason):
-            return Died(reason, failures, started, fingerprint(failed.error, failed.frame))
+            return Died(reason, failures, started, fingerprint(failure.error, failure.frame))
 
 
-def _waited(delivery: Delivery, started_ms: int) -> int:
-    """Ms from the moment at which the task became ready, which its place names."""
+def _wait_ms(delivery: Delivery, started_ms: int) -> int:
+    """Return the time since the task became ready, which its place contains."""
     return max(0, started_ms - int(delivery.place[1:].partition("-")[0]))
 
 
-def _users_part(error: BaseException) -> TracebackType | None:
-    """The traceback from where we called the handler on: our own frames tell its author nothing."""
-    ours, step = error.__traceback__, error.__traceback__
+def _user_traceback(error: BaseException) -> TracebackType | None:
+    """Return the traceback from the handler on: streamq's own frames do not help the handler's author."""
+    user, step = error.__traceback__, error.__traceback__
     while step is not None:
         if step.tb_frame.f_code.co_filename.startswith(_HERE):
-            ours = step.tb_next or ours
+            user = step.tb_next or user
         step = step.tb_next
-    return ours
+    return user

@@ -1,7 +1,7 @@
-"""Takes tasks from one shard, as many as there is room for; highest priority first.
+"""Fetches tasks from one shard, as many as there is room for, highest priority first.
 
-Owns the loop around the blocking read. Which streams are read is in `fetch_order`, what is done when a read
-fails in `recovery`. It decides nothing about a task: what it got goes to a callable.
+Owns the loop around the blocking read. Which streams are read is decided in `fetch_order`, and a failed read
+is handled in `recovery`. Must not decide about a task: fetched tasks go to a callable.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from streamq.calls import worker as worker_calls
 from streamq.calls.call import Call
@@ -21,7 +21,7 @@ from streamq.model.task import SUSPECT
 from streamq.telemetry import logs
 from streamq.transport.faults import GroupMissing, ServerChanged
 from streamq.worker.config import WorkerConfig
-from streamq.worker.doorbell import MANY, Doorbell, Listed
+from streamq.worker.doorbell import MANY, Doorbell, ReadyStream
 from streamq.worker.fetch_order import FetchPolicy
 from streamq.worker.in_flight import InFlight
 from streamq.worker.lost_replies import LostReplies
@@ -30,10 +30,10 @@ from streamq.worker.runner import Runner
 from streamq.worker.server_epochs import ServerEpochs
 from streamq.worker.shard_reader import ShardReader
 
-MOST: Final = 200
-"""Tasks in one fetch at most: a script blocks the server."""
-UNENDABLE: Final = 0.5
-"""Seconds that a read blocks at most where the server has no CLIENT with which to end it."""
+MAX_FETCH: Final = 200
+"""The most tasks in one fetch: a script blocks the server."""
+UNENDABLE_BLOCK: Final = 0.5
+"""The longest a read may block, in seconds, if the server has no CLIENT command with which to end it."""
 
 
 class Fetcher:
@@ -42,32 +42,32 @@ class Fetcher:
     def __init__(
         self,
         shard: int,
-        given: WorkerConfig,
+        config: WorkerConfig,
         runner: Runner,
         in_flight: InFlight,
         servers: ServerEpochs,
         deliver: Callable[[FetchedByType], Awaitable[None]],
         recovered: Callable[[TypeKeys, list[str]], None],
     ) -> None:
-        app, transport, handlers = given.registry.name, given.transport, given.registry.handlers
-        keys = [type_keys(app, shard, name) for name in given.types]
+        app, transport, handlers = config.registry.name, config.transport, config.registry.handlers
+        keys = [type_keys(app, shard, name) for name in config.types]
         self._transport = transport
         self._reader = ShardReader(shard, transport, servers)
-        self._consumer = given.name
-        self._options = given.options
+        self._consumer = config.name
+        self._options = config.options
         self._runner = runner
         self._in_flight = in_flight
         self._deliver = deliver
-        self._counters = given.counters
-        self._log = logs.get_logger(worker=given.name, shard=shard)
-        self._room, self._ending = asyncio.Event(), asyncio.Event()
-        self._left_out = self._blocking = self._idle = False
+        self._counters = config.counters
+        self._log = logs.get_logger(worker=config.name, shard=shard)
+        self._room, self._stopping = asyncio.Event(), asyncio.Event()
+        self._partial = self._blocking = self._idle = False
         self._policy = FetchPolicy(
-            keys, given.options.fairness, lambda name: runner.room_for(handlers[name]), time.monotonic()
+            keys, config.options.fairness, lambda name: runner.room_for(handlers[name]), time.monotonic()
         )
         self._doorbell: Doorbell | None = None
         if len(keys) > MANY:
-            self._doorbell = Doorbell(shard_keys(app, shard), keys, self._reader.ask)
+            self._doorbell = Doorbell(shard_keys(app, shard), keys, self._reader.run_calls)
         lost_replies = LostReplies(keys, self._consumer, transport, in_flight, recovered)
         self._recovery = Recovery(
             shard,
@@ -77,36 +77,36 @@ class Fetcher:
             lost_replies,
             self._counters,
             self._pause,
-            self._ending,
+            self._stopping,
             self._log,
         )
         self.last_read: float = time.monotonic()
-        self._began = self.last_read
+        self._read_started = self.last_read
 
     @property
-    def away_since(self) -> float:
-        """Since when the server has not answered, on the monotonic clock; 0 while it does."""
-        return self._recovery.away_since
+    def unreachable_since(self) -> float:
+        """Return since when the server has been unreachable, on the monotonic clock; 0 if it is reachable."""
+        return self._recovery.unreachable_since
 
     def freed(self) -> None:
-        """There may be room again, also for a type that the read under way had to leave out."""
+        """Check for room again. If the current read leaves out types without room, end it."""
         self._room.set()
-        if self._left_out:
-            self._left_out = False
+        if self._partial:
+            self._partial = False
             self._transport.spawn(self._unblock())
 
     def is_paused(self, task_type: str) -> bool:
         return self._policy.is_paused(task_type)
 
     def pause(self, types: frozenset[str]) -> None:
-        """Leave these types alone from now on, and only these; a read that waits is begun anew."""
+        """Set the paused types. If they have changed, restart a waiting read."""
         if self._policy.pause(types):
             self._room.set()
             self._transport.spawn(self._unblock())
 
     async def stop(self) -> None:
-        """Take no more. Returns when a read under way has ended, and what it brought is delivered."""
-        self._ending.set()
+        """Stop fetching and end a waiting read. `run` returns after the fetched tasks are delivered."""
+        self._stopping.set()
         self._room.set()
         await self._unblock()
 
@@ -119,22 +119,22 @@ class Fetcher:
             self._log.debug("fetch.unblock_failed", error=str(error))
 
     async def run(self) -> None:
-        """Read until stopped; outages are waited for."""
-        while not self._ending.is_set():
+        """Read until stopped, and wait out Redis outages."""
+        while not self._stopping.is_set():
             try:
                 await self._read()
             except GroupMissing:
                 self._forget()
-                await self._recovery.make_groups()
+                await self._recovery.create_groups()
             except ServerChanged as changed:
                 self._forget()
-                await self._recovery.move(changed)
+                await self._recovery.handle_change(changed)
             except RedisUnavailable as error:
                 self._forget()
-                if await self._recovery.recover(error, self._began):
+                if await self._recovery.recover(error, self._read_started):
                     self.last_read = time.monotonic()
             except RedisError as error:
-                # Without the rights for it, or where its keys were overwritten, every stream is read.
+                # Perhaps the doorbell's keys are damaged or not permitted: read every stream instead.
                 self._doorbell = None
                 self._log.error("fetch.failed", error=str(error))
                 self._counters.count("streamq_redis_errors_total", "fetch")
@@ -145,9 +145,9 @@ class Fetcher:
         await self._reader.aclose()
 
     async def _read(self) -> None:
-        self._began = time.monotonic()
+        self._read_started = time.monotonic()
         self._room.clear()
-        room = min(self._runner.room(), MOST)
+        room = min(self._runner.room(), MAX_FETCH)
         if room <= 0:
             await self._room.wait()
             return
@@ -158,16 +158,16 @@ class Fetcher:
         if not sources:
             await self._room.wait()
             return
-        # Where the last read waited in vain, another one that waits is all it takes.
+        # If the last read timed out without a task, skip the fetch and wait again.
         found = (0, []) if self._idle else await self._fetch(room, sources)
-        waited = not found[1] and not self._ending.is_set()
+        waited = not found[1] and not self._stopping.is_set()
         if waited:
             found = await self._wait_for_one()
-        # While a suspect is in hand a read that waits leaves out the stream of what was handed back.
+        # While a suspect is in flight, a waiting read leaves out the stream with handed-back tasks.
         self._idle = waited and not found[1] and not self._room.is_set() and not self._in_flight.suspects
         await self._take(found)
         if waited and found[1]:
-            await asyncio.sleep(0)  # the handler starts before we ask for more
+            await asyncio.sleep(0)  # let the handler start before the next fetch
 
     async def _take(self, found: FetchedByType) -> None:
         self.last_read = time.monotonic()
@@ -177,23 +177,23 @@ class Fetcher:
             await self._deliver(found)
 
     async def _read_ready(self, bell: Doorbell, room: int) -> None:
-        """The same for many types: only streams are read that are known to have tasks."""
+        """Read for a worker with many types: only the streams that are known to have tasks."""
         idle = await bell.watch()
         suspects = self._in_flight.suspects > 0
         sources = self._policy.ready_sources(bell.known, room, time.monotonic(), suspects=suspects)
         found: FetchedByType = (0, [])
         if sources:
             found = await self._fetch_ready(bell, room, sources)
-        elif idle and not self._ending.is_set():
-            # One worker at a time waits as workers of few types do, so that what does not ring (an older
-            # release) is seen at once.
+        elif idle and not self._stopping.is_set():
+            # One worker at a time waits as workers with few types do, so that tasks that do not ring (from
+            # an older release) are fetched at once.
             found = await self._wait_for_one()
-        elif not self._ending.is_set():
+        elif not self._stopping.is_set():
             await self._wait_for_bell(bell)
         await self._take(found)
 
     async def _fetch_ready(self, bell: Doorbell, room: int, sources: list[Source]) -> FetchedByType:
-        found, names = await self._reader.run_all([self._script(room, sources, rings=True), bell.look])
+        found, names = await self._reader.run_all([self._script(room, sources, rings=True), bell.list_ready])
         if isinstance(found, RedisError):
             raise found
         bell.learn([] if isinstance(names, RedisError) else names)
@@ -201,22 +201,22 @@ class Fetcher:
         return taken
 
     async def _wait_for_bell(self, bell: Doorbell) -> None:
-        self._left_out = bell.has_refused
+        self._partial = bell.has_refused
         self._blocking = True
         try:
-            await bell.wait(min(self._options.block, bell.patience), self._may_read)
+            await bell.wait(min(self._options.block, bell.seconds_to_watch), self._may_read)
         finally:
-            self._blocking = self._left_out = False
+            self._blocking = self._partial = False
 
-    def _may_read(self, one: Listed) -> bool:
-        return self._policy.limit(one.keys.type) > 0 and not (
-            one.letter == SUSPECT and self._in_flight.suspects
+    def _may_read(self, stream: ReadyStream) -> bool:
+        return self._policy.limit(stream.keys.type) > 0 and not (
+            stream.letter == SUSPECT and self._in_flight.suspects
         )
 
     async def _fetch(self, room: int, sources: list[Source]) -> FetchedByType:
-        """What is ready now. Where one stream alone filled the last fetch, it is read as it is, in one
-        round trip with the script that looks at those before it: the script's copying is most of its cost. Of
-        its priority it is the last, as it was served last: no other type is left out."""
+        """Return what is ready now. If one stream alone filled the last fetch, read it directly, in one round
+        trip with the script for the streams before it: copying is most of the script's cost. The stream was
+        served last, so it is the last of its priority, and no other type is skipped."""
         deep = self._policy.deep(sources)
         if deep is None:
             found = await self._reader.run(self._script(room, sources))
@@ -227,12 +227,12 @@ class Fetcher:
         return found
 
     async def _fetch_deep(self, room: int, before: Sequence[Source], deep: Source) -> FetchedByType:
-        asked: list[Call[FetchedByType]] = [worker_calls.read(self._consumer, deep)]
+        calls: list[Call[FetchedByType]] = [worker_calls.read(self._consumer, deep)]
         if before:
-            asked.insert(0, self._script(max(1, room // 4), before))
-        answers: list[Any] = await self._reader.run_all(asked)
-        failed = [answer for answer in answers if isinstance(answer, RedisError)]
-        good = [answer for answer in answers if not isinstance(answer, RedisError)]
+            calls.insert(0, self._script(max(1, room // 4), before))
+        replies: list[FetchedByType | RedisError] = await self._reader.run_all(calls)
+        failed = [reply for reply in replies if isinstance(reply, RedisError)]
+        good = [reply for reply in replies if not isinstance(reply, RedisError)]
         found = max((now for now, _ in good), default=0), [part for _, parts in good for part in parts]
         if failed:
             await self._deliver(found)
@@ -244,30 +244,30 @@ class Fetcher:
         return worker_calls.fetch(self._consumer, room, sources, alone=alone, rings=rings)
 
     async def _wait_for_one(self) -> FetchedByType:
-        """Nothing is ready: block until something is, with one plain read."""
-        # The sources anew: something may have been freed meanwhile.
+        """Block until a task is ready, with one plain read."""
+        # Compute the sources again: slots may have become free.
         sources = self._policy.sources(max(1, self._runner.room()), time.monotonic())
         if self._in_flight.suspects:
             sources = [source for source in sources if source.letter != SUSPECT]
         if not sources:
             return 0, []
-        block = self._options.block if self._reader.endable else min(self._options.block, UNENDABLE)
+        block = self._options.block if self._reader.endable else min(self._options.block, UNENDABLE_BLOCK)
         call = worker_calls.block(self._consumer, round(block * 1000), sources)
-        self._left_out = self._policy.leaves_out(sources)
+        self._partial = self._policy.leaves_out(sources)
         self._blocking = True
         try:
             return await self._reader.run(call, block)
         finally:
-            self._blocking = self._left_out = False
+            self._blocking = self._partial = False
 
-    async def abandoned(self) -> None:
-        """The read was cancelled half way: hand back what it may have brought."""
+    async def recover_cancelled_read(self) -> None:
+        """Hand back the tasks that a cancelled read may have fetched."""
         with suppress(RedisError):
             await self._reader.aclose()
         await self._recovery.hand_back()
 
     def _forget(self) -> None:
-        """What rang may be lost with the server that knew it."""
+        """Drop the doorbell's knowledge, which may be wrong after a fault."""
         if self._doorbell is not None:
             self._doorbell.forget()
 

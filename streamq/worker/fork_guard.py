@@ -1,7 +1,7 @@
-"""Ends a process that a handler forked and that came back from the handler as a second copy of its worker.
+"""Ends a process that a handler forked and that returned from the handler as a copy of the worker.
 
-Such a copy would settle what its parent runs, over the parent's connections. Owns the message and the
-exit; a child that a handler starts and ends itself (multiprocessing, subprocess, os._exit) never gets here.
+Such a copy would settle its parent's tasks over the parent's connections. Owns the message and the exit. A
+child that the handler itself starts and ends (multiprocessing, subprocess, os._exit) is not affected.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Final, NoReturn
 
 from streamq import exit_codes
 
-_TOLD: Final = (
-    b"streamq: a handler forked, and the child came back from it as a copy of its worker: it was ended. "
-    b"End a forked child with os._exit(), or start it with multiprocessing or subprocess\n"
+_MESSAGE: Final = (
+    b"streamq: process ended: a handler forked, and the child returned from it as a copy of the worker. "
+    b"End a forked child with os._exit(), or start it with multiprocessing or subprocess.\n"
 )
 
 
 def end_child(*_args: object) -> NoReturn:
-    """End this process at once; nothing that it has from its parent is flushed, closed or told."""
-    os.write(2, _TOLD)
+    """End this process at once, without flushing or closing anything that belongs to its parent."""
+    os.write(2, _MESSAGE)
     os._exit(exit_codes.FORKED)

@@ -1,6 +1,6 @@
-"""Slots that wait for a task, and how they are woken.
+"""The idle slots, and how they are woken when tasks arrive.
 
-Owns the order in which they are. Takes no task.
+Owns the order of waking. Must not take a task from the queue.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Sized
 
 
 class IdleSlots:
-    """Of one worker. queue: what they wait for."""
+    """The idle slots of one worker. queue: the tasks that wait for a slot."""
 
     def __init__(self, queue: Sized) -> None:
         self._queue = queue
         self._sleeping: deque[asyncio.Future[None]] = deque()
-        self._step = 0
+        self._batch = 0
 
     async def sleep(self) -> None:
         """Wait until woken."""
@@ -25,20 +25,20 @@ class IdleSlots:
         await future
 
     def wake(self) -> None:
-        """Wake slots while tasks wait: one, then with each turn of the loop twice as many.
+        """Wake slots while tasks wait: one, then twice as many with each iteration of the event loop.
 
-        Handlers that never wait are then all run by the first slot, which costs no turn of the loop for
-        each; those that do wait have all slots within a few turns.
+        Handlers that never await then all run in the first slot, without a loop iteration for each; handlers
+        that do await get all slots within a few iterations.
         """
-        if not self._step:
-            self._spread()
+        if not self._batch:
+            self._wake_more()
 
-    def _spread(self) -> None:
-        self._step = min(2 * self._step or 1, len(self._queue), len(self._sleeping))
-        for _ in range(self._step):
+    def _wake_more(self) -> None:
+        self._batch = min(2 * self._batch or 1, len(self._queue), len(self._sleeping))
+        for _ in range(self._batch):
             self._wake_one()
-        if self._step:
-            asyncio.get_running_loop().call_soon(self._spread)
+        if self._batch:
+            asyncio.get_running_loop().call_soon(self._wake_more)
 
     def _wake_one(self) -> None:
         while self._sleeping:

@@ -1,7 +1,7 @@
-"""The book of deliveries in hand. Bookkeeping only: no I/O, no clock.
+"""The deliveries in flight. Bookkeeping only: must not do I/O or read a clock.
 
-Written by the event loop; read by the lease thread, which takes copies. A delivery is in the book from
-its fetch until its settlement is acknowledged: as long as it is, its lease is renewed.
+Written by the event loop, read by the lease thread, which takes copies. A delivery is in flight from its
+fetch until Redis acknowledges its settlement; during that time its lease is renewed.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from streamq.model.task import SUSPECT
 from streamq.worker.failures import Failure
 
 T = TypeVar("T")
-Line = tuple[str, int]
-"""A task type in a shard: what one renew or settle call is about."""
+TypeShard = tuple[str, int]
+"""A task type and a shard: the scope of one renew or settle call."""
 
 
-class Report(NamedTuple):
-    """What is to be said of a failed attempt when it is settled. trace: the id of its trace, '' without."""
+class FailedAttempt(NamedTuple):
+    """The details of a failed attempt, logged once it is settled. trace: its trace id; '' without tracing."""
 
     failure: Failure
     max_attempts: int
@@ -28,78 +28,82 @@ class Report(NamedTuple):
 
 
 class Held:
-    """One delivery in hand.
+    """One delivery in flight.
 
-    done: its outcome is decided. fenced: the server does not know it any more as ours, so that nothing is
-    settled of it. report: why its attempt failed. ended: when (ms by the server's clock) and after how many
-    seconds in the handler, where somebody observes it.
+    done: its outcome is decided. fenced: Redis no longer assigns it to this worker, so it must not be
+    settled. failed: why its attempt failed. ended: when it ended (ms by the server's clock) and after how
+    many seconds in the handler, if there are observers.
     """
 
-    # Attributes of the class, not of each: one is made for every task, and most never change.
+    # Class attributes are the defaults: one is created per task, and most of these never change.
     done = False
     fenced = False
-    report: Report | None = None
+    failed: FailedAttempt | None = None
     ended: tuple[int, float | None] | None = None
 
     def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery
 
     @property
-    def line(self) -> Line:
+    def type_shard(self) -> TypeShard:
         return (self.delivery.type, self.delivery.shard)
 
 
 class InFlight:
-    """All deliveries in hand, by line and place."""
+    """All deliveries in flight, by type and shard, then by place."""
 
     def __init__(self) -> None:
-        self._lines: dict[Line, dict[str, Held]] = {}
+        self._held: dict[TypeShard, dict[str, Held]] = {}
         self.suspects: int = 0
 
     def __len__(self) -> int:
-        return sum(map(len, list(self._lines.values())))
+        return sum(map(len, list(self._held.values())))
 
-    def has(self, line: Line, place: str) -> bool:
-        return place in self._lines.get(line, ())
+    def has(self, type_shard: TypeShard, place: str) -> bool:
+        """Return whether a delivery with this place is in flight."""
+        return place in self._held.get(type_shard, ())
 
-    def same(self, delivery: Delivery) -> bool:
-        """Whether this very delivery is in hand, handed over a second time since its group was destroyed."""
-        held = self._lines.get((delivery.type, delivery.shard), {}).get(delivery.place)
+    def holds(self, delivery: Delivery) -> bool:
+        """Return whether this very delivery is in flight. A destroyed group delivers it a second time."""
+        held = self._held.get((delivery.type, delivery.shard), {}).get(delivery.place)
         return held is not None and not held.fenced and held.delivery == delivery
 
     def add(self, held: Held) -> None:
+        """Add a delivery."""
         place = held.delivery.place
-        held_in_line = self._lines.get(held.line)
-        if held_in_line is None:
-            held_in_line = self._lines[held.line] = {}
-        if place[0] == SUSPECT and held.delivery.suspect and place not in held_in_line:
+        by_place = self._held.get(held.type_shard)
+        if by_place is None:
+            by_place = self._held[held.type_shard] = {}
+        if place[0] == SUSPECT and held.delivery.suspect and place not in by_place:
             self.suspects += 1
-        held_in_line[place] = held
+        by_place[place] = held
 
-    def remove(self, line: Line, places: Iterable[str]) -> None:
-        held = self._lines.get(line, {})
+    def remove(self, type_shard: TypeShard, places: Iterable[str]) -> None:
+        """Remove the deliveries with these places."""
+        held = self._held.get(type_shard, {})
         for place in places:
-            gone = held.pop(place, None)
-            if gone is not None and place[0] == SUSPECT and gone.delivery.suspect:
+            removed = held.pop(place, None)
+            if removed is not None and place[0] == SUSPECT and removed.delivery.suspect:
                 self.suspects -= 1
 
     def discard(self, held: Held) -> None:
-        """Remove this one, not another that has its place by now."""
-        if self._lines.get(held.line, {}).get(held.delivery.place) is held:
-            self.remove(held.line, [held.delivery.place])
+        """Remove this delivery, but not another one that has its place by now."""
+        if self._held.get(held.type_shard, {}).get(held.delivery.place) is held:
+            self.remove(held.type_shard, [held.delivery.place])
 
-    def find(self, line: Line, local: str) -> Held | None:
-        """The delivery of a task by its local id."""
-        return next((held for held in self.snapshot(line) if held.delivery.local == local), None)
+    def find(self, type_shard: TypeShard, local: str) -> Held | None:
+        """Return the delivery of a task by its local id."""
+        return next((held for held in self.snapshot(type_shard) if held.delivery.local == local), None)
 
-    def lines(self) -> list[Line]:
-        """The lines of which something was ever held."""
-        return list(self._lines)
+    def type_shards(self) -> list[TypeShard]:
+        """Return every type and shard that has had a delivery in flight."""
+        return list(self._held)
 
-    def snapshot(self, line: Line) -> list[Held]:
-        """A copy, safe to walk in another thread (a dict's values are copied in one step)."""
-        return list(self._lines.get(line, {}).values())
+    def snapshot(self, type_shard: TypeShard) -> list[Held]:
+        """Return a copy that another thread may iterate (a dict's values are copied atomically)."""
+        return list(self._held.get(type_shard, {}).values())
 
 
 def chunks(items: list[T], size: int) -> Iterable[list[T]]:
+    """Return the items in lists of at most `size`."""
     return (items[n : n + size] for n in range(0, len(items), size))

@@ -1,7 +1,7 @@
-"""How long tasks waited and ran, added up in the worker and sent as often as a heartbeat: an observer.
+"""Measures how long tasks waited and ran, and sends the sums with each heartbeat: an observer.
 
-Owns what is measured of each task and how much of it: where tasks come fast, one in so many stands for
-the rest, so that measuring costs next to nothing. Written by the event loop, emptied by the lease thread.
+Owns what is measured and how often: at high rates only a weighted sample, so that the cost stays negligible.
+Written by the event loop, drained by the lease thread.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from streamq.model.delivery import Delivery
 from streamq.model.outcome import Outcome
 
 ENOUGH: Final = 512
-"""Tasks measured between two heartbeats; where there are more, each of these stands for several."""
+"""The most tasks measured between two heartbeats; of more tasks, a weighted sample is kept."""
 
 
 class _Measured(NamedTuple):
@@ -28,7 +28,7 @@ class _Measured(NamedTuple):
 
 
 class LatencySampler:
-    """What one worker process measured since it was last sent. interval: seconds between two sendings."""
+    """The measurements of one worker process since it last sent them. interval: seconds between two sends."""
 
     def __init__(self, app: str, interval: float) -> None:
         self._app = app
@@ -39,7 +39,7 @@ class LatencySampler:
         self._left = 1
 
     def attempt_ended(self, task: Delivery, outcome: Outcome | None, seconds: float | None) -> None:
-        """Note every so many; one that was never started does not count."""
+        """Measure a sample of the attempts. An attempt that was never started is not measured."""
         self._left -= 1
         if self._left > 0:
             return
@@ -50,12 +50,13 @@ class LatencySampler:
         measured, now = self._measured, time.monotonic()
         measured.append(_Measured(task.type, entry_ms, now - seconds, now))
         if len(measured) >= ENOUGH:
-            # Every second one goes, and those that stay stand for twice as many.
+            # Drop every second measurement, and double the weight of the others.
             self._measured = measured[::2]
             self._weight *= 2
 
     def drain(self, now_ms: int) -> list[Call[int]]:
-        """What to send, one call a task type, and begin anew. `now_ms` is the server's clock."""
+        """Return the calls that send the measurements, one per task type, and forget them. `now_ms`: by the
+        server's clock."""
         if abs(now_ms - self._sent_ms) < self._interval_ms:
             return []
         self._sent_ms = now_ms

@@ -1,7 +1,6 @@
-"""From `module:attribute` to an app, and which of its task types a worker serves.
+"""Loads an app from `module:attribute`, and selects the task types that a worker serves.
 
-Owns the import of the user's module and what is wrong with it. Connects to nothing and loads no more than
-that.
+Owns the import of the user's modules and its errors. Must not connect to anything.
 """
 
 from __future__ import annotations
@@ -12,7 +11,8 @@ from collections.abc import Iterable
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from types import ModuleType
+from typing import Protocol, TypeGuard
 
 from streamq import environment
 from streamq.errors import StreamQError, UnknownTaskType, UsageError
@@ -25,7 +25,7 @@ from streamq.worker.undiscovered_modules import undiscovered
 
 
 class App(Protocol):
-    """What a worker needs of an app."""
+    """The parts of an app that a worker uses."""
 
     @property
     def registry(self) -> Registry: ...
@@ -34,61 +34,62 @@ class App(Protocol):
 
 
 def load_app(reference: str, imports: Iterable[str] = ()) -> App:
-    """Import `module:attribute` (`module` alone means `module:app`), and the modules that have its task
-    types: those that it names, and `imports`. Raises UsageError."""
+    """Import `module:attribute` (`module` alone means `module:app`), and the modules that define its task
+    types: those that the app names, and `imports`. Raise UsageError."""
     module, _, attribute = reference.partition(":")
     if not module:
-        raise UsageError(f"{reference!r} names no app: write it as module:attribute, such as shop.tasks:app")
+        raise UsageError(
+            f"{reference!r} does not name an app: write module:attribute, such as shop.tasks:app"
+        )
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    found: Any = _imported(module)
+    found: object = _import(module)
     for part in (attribute or "app").split("."):
         found = getattr(found, part, None)
     if not _is_app(found):
         apps = [name for name, value in vars(sys.modules[module]).items() if _is_app(value)]
         hint = f": write {module}:{apps[0]}" if apps else ""
         raise UsageError(f"{module!r} has no StreamQ app called {attribute or 'app'!r}{hint}")
-    app: App = found
-    import_modules((*getattr(app.registry, "imports", ()), *check_imports(imports)))
-    return app
+    import_modules((*getattr(found.registry, "imports", ()), *check_imports(imports)))
+    return found
 
 
-def _is_app(value: Any) -> bool:
+def _is_app(value: object) -> TypeGuard[App]:
     return hasattr(value, "registry") and hasattr(value, "address")
 
 
 def import_modules(names: Iterable[str]) -> None:
-    """Import what has task types. Raises UsageError."""
+    """Import the modules that define task types. Raise UsageError."""
     for name in names:
-        _imported(name, "which imports=[...] or --import names")
+        _import(name, "check imports=[...] and --import")
 
 
-def _imported(module: str, otherwise: str = "write the app as module:attribute") -> Any:
+def _import(module: str, fix: str = "write the app as module:attribute") -> ModuleType:
     try:
         return importlib.import_module(module)
     except StreamQError:
-        raise  # it says what is wrong with the app
+        raise  # describes what is wrong with the app
     except ModuleNotFoundError as error:
         if error.name is not None and module.split(".", maxsplit=1)[0] == error.name.split(".")[0]:
-            raise UsageError(f"there is no module {error.name!r} here: {otherwise}") from None
-        raise _broken(module, error) from error
+            raise UsageError(f"there is no module {error.name!r} here: {fix}") from None
+        raise _import_error(module, error) from error
     except (Exception, SystemExit) as error:
-        raise _broken(module, error) from error
+        raise _import_error(module, error) from error
 
 
-def _broken(module: str, error: BaseException) -> UsageError:
-    """What is wrong with a module, with the place in the user's code."""
+def _import_error(module: str, error: BaseException) -> UsageError:
+    """Return the error of a module that cannot be imported, with the place in the user's code."""
     if isinstance(error, SyntaxError):
-        where, said = f"{error.filename}:{error.lineno}", error.msg
+        where, message = f"{error.filename}:{error.lineno}", error.msg
     else:
         where = str(raised_at(error.__traceback__) or module)
-        said = " ".join(str(error).split())
-    return UsageError(f"{module} cannot be imported: {where}: {type(error).__name__}: {said}")
+        message = " ".join(str(error).split())
+    return UsageError(f"{module} cannot be imported: {where}: {type(error).__name__}: {message}")
 
 
-class _At:
-    """An app at another address than its own."""
+class _RelocatedApp:
+    """An app with another address than its own."""
 
     def __init__(self, app: App, address: Address) -> None:
         self.registry = copy(app.registry)
@@ -96,35 +97,37 @@ class _At:
         self.address = address
 
 
-def located(reference: str, url: str | None, prefix: str | None = None, imports: Iterable[str] = ()) -> App:
-    """The app, at another server or under another prefix where one is given. Raises UsageError."""
+def load_app_at(
+    reference: str, url: str | None, prefix: str | None = None, imports: Iterable[str] = ()
+) -> App:
+    """Load an app, with another server or prefix unless they are None. Raise UsageError."""
     app = load_app(reference, imports)
     if url is None and prefix is None:
         return app
     prefix = app.address.prefix if prefix is None else prefix
     if url is None:
-        return _At(app, replace(app.address, prefix=check_prefix(prefix)))
-    return _At(app, Address.parse(url, "option", prefix=prefix))
+        return _RelocatedApp(app, replace(app.address, prefix=check_prefix(prefix)))
+    return _RelocatedApp(app, Address.parse(url, "option", prefix=prefix))
 
 
-def production(address: Address, what: str) -> None:
-    """Refuse the embedded server where it could be mistaken for a real one: it ends with this process."""
+def refuse_embedded(address: Address, command: str) -> None:
+    """Raise UsageError for the embedded server, unless STREAMQ_ENV=dev: it ends with this process."""
     if address.kind == "embedded" and environment.ENV.get() != "dev":
         raise UsageError(
-            f"streamq {what} does not run on an embedded server, which ends with its process: "
-            "name a server with --url or STREAMQ_URL, or set STREAMQ_ENV=dev if that is what you want"
+            f"streamq {command} does not run on an embedded server: that server ends with this process. "
+            "Name a server with --url or STREAMQ_URL, or set STREAMQ_ENV=dev to allow it."
         )
 
 
 def served_types(registry: Registry, options: WorkerOptions) -> list[str]:
-    """The types to serve; UnknownTaskType or UsageError where that cannot be."""
+    """Return the types to serve. Raise UnknownTaskType or UsageError."""
     import_modules(registry.imports)
     if options.types is not None:
         if not options.types:
-            raise UsageError("types=() serves nothing: name some, or leave it out to serve all")
+            raise UsageError("types=() serves nothing: name task types, or omit it to serve all")
         return sorted({_known(registry, name) for name in options.types})
     if not registry.handlers:
-        raise UsageError(f"app {registry.name!r} has no task types: {_how_to_find(registry)}")
+        raise UsageError(f"app {registry.name!r} has no task types: {_missing_types_fix(registry)}")
     return sorted(registry.handlers)
 
 
@@ -132,19 +135,19 @@ def _known(registry: Registry, name: str) -> str:
     try:
         return registry.get(name).name
     except UnknownTaskType as error:
-        raise UnknownTaskType(f"{error}: {_how_to_find(registry)}") from None
+        raise UnknownTaskType(f"{error}: {_missing_types_fix(registry)}") from None
 
 
-def _how_to_find(registry: Registry) -> str:
-    """What to do where task types are missing."""
+def _missing_types_fix(registry: Registry) -> str:
+    """Return what to do if task types are missing."""
     found = undiscovered(registry.home)
     if not found:
         return (
             "decorate a function with @app.task, and name its module with StreamQ(..., imports=[...]) or "
-            "--import MODULE where the app's own does not import it"
+            "--import MODULE unless the app's own module imports it"
         )
     names = ", ".join(f"{name!r}" for name in found[:5])
     return (
-        "modules that look as if they had some are not imported: name them with "
+        "modules that seem to define some are not imported. Name them with "
         f"StreamQ(..., imports=[{names}]) or --import {found[0]}"
     )

@@ -1,6 +1,6 @@
-"""After a failed read: what the server handed to us and never arrived is handed back.
+"""Hands back lost replies: tasks that the server delivered in a read that failed.
 
-Owns that look over all streams of a shard, and the making of missing groups. Reads no task.
+Owns that search over all streams of a shard, and the creation of missing groups. Must not read a task.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from streamq.transport.faults import GroupMissing
 from streamq.worker.in_flight import InFlight, chunks
 
 TYPES_AT_ONCE: Final = 250
-"""Types that one script looks at: it blocks the server."""
+"""The most types in one script: it blocks the server."""
 
 
 class LostReplies:
-    """Of one shard in one worker process. `recovered` is told the places of what is to be handed back."""
+    """The lost replies of one shard in one worker process. `recovered` takes the places to hand back."""
 
     def __init__(
         self,
@@ -34,13 +34,13 @@ class LostReplies:
         self._transport, self._in_flight = transport, in_flight
         self._recovered = recovered
 
-    async def make_groups(self) -> None:
-        """Create the groups that are missing, from the first entry on."""
+    async def create_groups(self) -> None:
+        """Create the missing consumer groups, starting at the first entry."""
         for keys in chunks(self._keys, TYPES_AT_ONCE):
             await self._transport.run(worker_calls.groups([stream for one in keys for stream in one.streams]))
 
     async def hand_back(self) -> None:
-        """Hand back what is pending under our name and not in the book."""
+        """Hand back the deliveries that are pending for this worker but not in flight."""
         for keys in chunks(self._keys, TYPES_AT_ONCE):
             for seen in await self._transport.run(daemon_calls.survey(keys)):
                 if seen.pending:
@@ -50,8 +50,8 @@ class LostReplies:
         try:
             places = await self._transport.run(worker_calls.pending(keys, letter, self._consumer, 1000))
         except GroupMissing:
-            await self.make_groups()
+            await self.create_groups()
             return
-        lost_replies = [place for place in places if not self._in_flight.has((keys.type, keys.shard), place)]
-        if lost_replies:
-            self._recovered(keys, lost_replies)
+        missing = [place for place in places if not self._in_flight.has((keys.type, keys.shard), place)]
+        if missing:
+            self._recovered(keys, missing)

@@ -1,6 +1,6 @@
-"""Ends a child process, and what its handlers have started, when its worker has ended in whatever way.
+"""Ends a child process, and everything that its handlers started, when its worker has ended for any reason.
 
-Owns the child's process group: Ctrl-C at a terminal does not reach it, and all of it can be ended together.
+Owns the child's process group: Ctrl-C in a terminal does not reach it, and it can be killed as a whole.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from typing import Final
 
-LOOK: Final = 1.0
-"""Seconds between two looks at the parent, where nothing else tells of its end: a process that a handler has
-forked may hold the pipe from it."""
+POLL_INTERVAL: Final = 1.0
+"""Seconds between two checks of the parent's id, in case its sentinel does not signal its end: a process that
+a handler forked may hold the pipe open."""
 GRACE: Final = 5.0
-"""Seconds for the exit handlers of a child that runs nothing."""
+"""Seconds for the exit handlers of an idle child."""
 
 
 class ParentDeath:
-    """Of this process. Make it in the main thread, before anything is started."""
+    """Watches the parent of this process. Create it in the main thread, before anything is started."""
 
     def __init__(self) -> None:
-        with suppress(PermissionError):  # it leads a session, and so a group
+        with suppress(PermissionError):  # the process leads a session, and therefore already a group
             os.setpgid(0, 0)
         self._busy = False
-        threading.Thread(target=self._watch, name="streamq-leash", daemon=True).start()
+        threading.Thread(target=self._watch, name="streamq-parent", daemon=True).start()
 
     @contextmanager
     def busy(self) -> Generator[None]:
-        """Around what a handler does: it is not waited for when the worker is gone."""
+        """Mark a handler as running: it is killed at once when the worker has ended."""
         self._busy = True
         try:
             yield
@@ -43,16 +43,16 @@ class ParentDeath:
     def _watch(self) -> None:
         parent = parent_process()
         while parent is not None and os.getppid() == parent.pid:
-            if wait([parent.sentinel], LOOK):
-                time.sleep(0.01)  # it is about to end
-        gone = time.monotonic()
-        while not self._busy and time.monotonic() < gone + GRACE:
+            if wait([parent.sentinel], POLL_INTERVAL):
+                time.sleep(0.01)  # the parent is about to end
+        ended_at = time.monotonic()
+        while not self._busy and time.monotonic() < ended_at + GRACE:
             time.sleep(0.01)
         end_group(os.getpid())
 
 
 def end_group(leader: int) -> None:
-    """Kill a process and its group. Do it before the process is waited for: then its id is no one else's."""
+    """Kill a process and its group. Call it before the process is reaped, while its id cannot be reused."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
     with suppress(ProcessLookupError):

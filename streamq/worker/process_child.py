@@ -1,7 +1,7 @@
-"""The inside of a child process that runs handlers with executor="process".
+"""The code of a child process that runs handlers with executor="process".
 
-Owns the child's loop: one request, one answer. Finds the handler by its reference, runs it and judges
-its failure, so that an exception need not travel. Ends when its worker does.
+Owns the child's loop: one request, one response. Imports the handler by its reference, runs it, and
+classifies its failure, so that exceptions need not be pickled. Must end when its worker does.
 """
 
 from __future__ import annotations
@@ -26,23 +26,24 @@ from streamq.registry.handler import Handler
 from streamq.telemetry import traces
 from streamq.telemetry.logs import configure
 from streamq.worker import child_stacks, failures, fork_guard, signals, stdio
+from streamq.worker.child_requests import RunRequest
 from streamq.worker.parent_death import ParentDeath
 
 LONGEST_TRACEBACK: Final = 64 * 1024
-"""Characters of a traceback that travel: the last ones, which tell most. Far less is kept."""
+"""Characters of a traceback that are sent: the last ones, which are the most useful. Far fewer are stored."""
 
 
 def serve(pipe: Connection, stack: Connection, logging: tuple[str, str] | None) -> None:
-    """Answer requests until the pipe is closed; then the process ends as any other, with its exit handlers.
+    """Handle requests until the pipe is closed. Then the process ends normally, with its exit handlers.
 
-    stack: where its stack is written on a signal. logging: level and format, where the worker has set them
-    up.
+    stack: the pipe for the stack that a signal asks for. logging: level and format; None if the worker has
+    not configured logging.
     """
-    stdio.by_lines()
-    signals.pass_interrupts_by()
+    stdio.line_buffered()
+    signals.ignore_interrupts()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     parent_death = ParentDeath()
-    child_stacks.answer(stack)
+    child_stacks.dump_on_signal(stack)
     if logging is not None:
         configure(*logging)
     process = os.getpid()
@@ -52,50 +53,51 @@ def serve(pipe: Connection, stack: Connection, logging: tuple[str, str] | None) 
         except (EOFError, OSError):
             return
         with parent_death.busy():
-            answer = _answer(request) if "delivery" in request else _prepared(request["reference"])
+            response = _run(request) if "delivery" in request else _prepare(request["reference"])
         if os.getpid() != process:
             fork_guard.end_child()
         try:
-            pipe.send(answer)
+            pipe.send(response)
         except OSError:
             return
 
 
-def _prepared(reference: str) -> tuple[str, str]:
-    """What keeps the handler from being imported: type and message; both are empty where nothing does."""
+def _prepare(reference: str) -> tuple[str, str]:
+    """Import the handler. Return the type and message of the error; both are empty if there is none."""
     try:
         find(reference)
-    except BaseException as error:  # noqa: BLE001 - as below
+    except BaseException as error:  # noqa: BLE001 - sys.exit() at import must not end the child
         return type(error).__name__, " ".join(str(error).split())[: envelope.MESSAGE_LIMIT]
     finally:
         stdio.flush()
     return "", ""
 
 
-def _answer(request: dict[str, Any]) -> bytes | dict[str, Any]:
+def _run(request: RunRequest) -> bytes | dict[str, object]:
+    """Run the handler. Return its encoded result, or the fields of its Failure."""
     handler = find(request["reference"])
     delivery = request["delivery"]
     CURRENT.set(request["context"])
     try:
         args, kwargs = handler.arguments(delivery.payload)
-        with traces.continued(request["trace"]):
-            return handler.encode_result(_called(handler, request["context"], args, kwargs))
-    except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is its failure, not our end
-        failed = failures.failure(handler, delivery, error)
+        with traces.continue_trace(request["trace"]):
+            return handler.encode_result(_call(handler, request["context"], args, kwargs))
+    except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler must not end the child
+        failure = failures.failure(handler, delivery, error)
         return {
-            "error": failed.error,
-            "message": failed.message,
-            "traceback": failed.traceback[-LONGEST_TRACEBACK:],
-            "decision": failed.decision,
-            "frame": failed.frame,
+            "error": failure.error,
+            "message": failure.message,
+            "traceback": failure.traceback[-LONGEST_TRACEBACK:],
+            "decision": failure.decision,
+            "frame": failure.frame,
         }
     finally:
         stdio.flush()
 
 
-def _called(handler: Handler, context: Context, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The handler's value, within the hooks of its app. An `async def` handler comes here as a suspect, and
-    has a loop of its own."""
+def _call(handler: Handler, context: Context, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+    """Call the handler within the hooks of its app and return its value. An `async def` handler, which runs
+    here only as a suspect, gets its own event loop."""
 
     def call() -> Any:
         return handler.function(*args, **kwargs)
@@ -108,26 +110,28 @@ def _called(handler: Handler, context: Context, args: tuple[Any, ...], kwargs: d
     outer = [one for one in managers if isinstance(one, AbstractAsyncContextManager)]
     inner = [one for one in managers if not isinstance(one, AbstractAsyncContextManager)]
     if outer:
-        return _beside_a_loop(outer, lambda: call_within(inner, call))
+        return _call_within_async(outer, lambda: call_within(inner, call))
     return call_within(inner, call)
 
 
-def _beside_a_loop(managers: Sequence[AbstractAsyncContextManager[Any]], call: Callable[[], Any]) -> Any:
-    """Call a function in this thread, within async context managers that run in another one: the function
+def _call_within_async(
+    managers: Sequence[AbstractAsyncContextManager[object]], call: Callable[[], object]
+) -> object:
+    """Call a function in this thread, within async context managers that run in another thread: the function
     may run an event loop itself."""
     entered: Future[contextvars.Context] = Future()
-    called: Future[Any] = Future()
-    left: Future[Any] = Future()
+    called: Future[object] = Future()
+    exited: Future[object] = Future()
 
-    async def inside() -> Any:
+    async def inside() -> object:
         entered.set_result(contextvars.copy_context())
         return await asyncio.wrap_future(called)
 
     def run() -> None:
         try:
-            left.set_result(asyncio.run(await_within(managers, inside)))
-        except BaseException as error:  # noqa: BLE001 - raised below, in the thread of the handler
-            left.set_exception(error)
+            exited.set_result(asyncio.run(await_within(managers, inside)))
+        except BaseException as error:  # noqa: BLE001 - raised below, in the handler's thread
+            exited.set_exception(error)
         finally:
             entered.cancel()
 
@@ -135,18 +139,18 @@ def _beside_a_loop(managers: Sequence[AbstractAsyncContextManager[Any]], call: C
     thread.start()
     try:
         context = entered.result()
-    except CancelledError:  # none of it was called: a hook has raised
-        return left.result()
+    except CancelledError:  # a hook raised on entry, so the function was not called
+        return exited.result()
     try:
         called.set_result(context.run(call))
-    except BaseException as error:  # noqa: BLE001 - raised in the hooks, which may do the same
-        called.set_exception(_travelling(error))
+    except BaseException as error:  # noqa: BLE001 - raised again within the hooks
+        called.set_exception(_for_future(error))
     thread.join()
-    return left.result()
+    return exited.result()
 
 
-def _travelling(error: BaseException) -> BaseException:
-    """The error, or one that can go through a future."""
+def _for_future(error: BaseException) -> BaseException:
+    """Return the error, or a substitute if a future cannot hold it."""
     if not isinstance(error, StopIteration | GeneratorExit):
         return error
     found = RuntimeError(f"the handler raised {type(error).__name__}")
@@ -155,14 +159,14 @@ def _travelling(error: BaseException) -> BaseException:
 
 
 def find(reference: str) -> Handler:
-    """The handler behind `module:qualname`. Raises UnknownTaskType where the name is not a task type."""
+    """Return the handler at `module:qualname`. Raise UnknownTaskType if it is not a task type."""
     module, _, qualname = reference.partition(":")
-    found: Any = importlib.import_module(module)
+    found: object = importlib.import_module(module)
     for part in qualname.split("."):
         found = getattr(found, part, None)
     handler = getattr(found, "handler", None)
     if not isinstance(handler, Handler):
         raise UnknownTaskType(
-            f"{reference} is no task type: executor='process' needs it at the top of its module"
+            f"{reference} is not a task type: executor='process' needs it at the top level of its module"
         )
     return handler

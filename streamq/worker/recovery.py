@@ -1,6 +1,6 @@
-"""What a fetcher does when a read has failed: wait for the server, and hand back what never arrived.
+"""The recovery of a fetcher from a failed read: wait for the server, then hand back lost replies.
 
-Owns that order, and since when the server is away. Reads no task.
+Owns that order, and since when the server has been unreachable. Must not read a task.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.telemetry.counters import Counters
+from streamq.telemetry.logs import Logger
 from streamq.transport.async_transport import AsyncTransport
 from streamq.transport.faults import ServerChanged
 from streamq.transport.server_wait import answers, returned
@@ -19,16 +20,16 @@ from streamq.worker.lost_replies import LostReplies
 from streamq.worker.server_epochs import ServerEpochs
 
 IDLE: Final = 1.0
-"""Seconds after which a read that waited may have been ended because nothing came."""
-SOON: Final = 0.5
+"""Seconds after which the server or a proxy may have closed a waiting read for being idle."""
+PROBE_TIMEOUT: Final = 0.5
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 1.0
-"""Seconds between two tries on a server that answers, but not what it should (loading, read only)."""
+"""Seconds between two attempts on a server that replies with an error (loading, read only)."""
 
 
 class Recovery:
-    """Of one shard in one worker process. key: one of the shard's. pause: waits so many seconds, or until
-    there is something to do. ending: set when the fetcher is to stop."""
+    """The recovery of one shard in one worker process. key: a key of the shard. pause: waits for the given
+    seconds, or until the fetcher has something to do. stopping: set when the fetcher should stop."""
 
     def __init__(
         self,
@@ -39,74 +40,76 @@ class Recovery:
         lost_replies: LostReplies,
         counters: Counters,
         pause: Callable[[float], Awaitable[None]],
-        ending: asyncio.Event,
-        log: Any,
+        stopping: asyncio.Event,
+        log: Logger,
     ) -> None:
         self._shard, self._key = shard, key
         self._transport, self._servers, self._lost_replies = transport, servers, lost_replies
-        self._counters, self._pause, self._ending, self._log = counters, pause, ending, log
+        self._counters, self._pause, self._stopping, self._log = counters, pause, stopping, log
         self._failures = 0
-        self.away_since: float = 0.0
+        self.unreachable_since: float = 0.0
 
     def succeeded(self) -> None:
-        """A read has brought what it should."""
+        """Record a successful read."""
         self._failures = 0
 
-    async def make_groups(self) -> None:
-        """A group is missing (FLUSHALL, a stray command): create it from the first entry on."""
+    async def create_groups(self) -> None:
+        """Create missing consumer groups (after FLUSHALL or a stray command), starting at the first entry."""
         self._log.warning("group.missing")
         try:
-            await self._lost_replies.make_groups()
+            await self._lost_replies.create_groups()
         except RedisError as error:
             self._log.error("group.create_failed", error=str(error))
             await self._pause(1.0)
 
-    async def move(self, changed: ServerChanged) -> None:
-        """The server is another than before: what we hold is checked before anything is fetched from it."""
+    async def handle_change(self, changed: ServerChanged) -> None:
+        """Verify the deliveries in flight with a server that has restarted or failed over, before anything is
+        fetched from it."""
         try:
-            if await self._servers.move(self._shard, changed.incarnation):
+            if await self._servers.verify(self._shard, changed.incarnation):
                 await self._lost_replies.hand_back()
         except RedisError as error:
-            self._log.warning("redis.unavailable", doing="move", error=str(error))
+            self._log.warning("redis.unavailable", doing="verify", error=str(error))
             await self._pause(0.1)
 
-    async def recover(self, lost: RedisUnavailable, began: float) -> bool:
-        """After a failed read, which began then: wait for the server, which may have handed us tasks that
-        never arrived, and hand them back. Return whether it is there again.
+    async def recover(self, cause: RedisUnavailable, read_started: float) -> bool:
+        """Wait for the server after a failed read, and hand back the tasks of lost replies. Return whether
+        the server is reachable again.
 
-        A connection that ended because nothing came on it is nothing to be told of, where another is had.
+        A connection that was closed for being idle is not an outage if a new one works: that is logged at
+        level debug.
         """
-        quiet = time.monotonic() - began >= IDLE and await self._still_there()
-        (self._log.debug if quiet else self._log.warning)("redis.unavailable", doing="fetch", error=str(lost))
-        if not quiet:
+        idle = time.monotonic() - read_started >= IDLE and await self._is_reachable()
+        (self._log.debug if idle else self._log.warning)("redis.unavailable", doing="fetch", error=str(cause))
+        if not idle:
             self._counters.count("streamq_redis_errors_total", "fetch")
-        self.away_since = self.away_since or time.monotonic()
+        self.unreachable_since = self.unreachable_since or time.monotonic()
         await self._pause(min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**self._failures))
-        self._failures += not quiet
-        while not self._ending.is_set():
+        self._failures += not idle
+        while not self._stopping.is_set():
             try:
-                if not await returned(self._transport, self._key, stop=self._ending):
+                if not await returned(self._transport, self._key, stop=self._stopping):
                     return False
                 await self._lost_replies.hand_back()
             except RedisError as error:
                 self._log.warning("fetch.recovery_failed", error=str(error))
                 await self._pause(0.5)
             else:
-                (self._log.debug if quiet else self._log.info)("redis.reconnected")
+                (self._log.debug if idle else self._log.info)("redis.reconnected")
                 self._counters.count("streamq_redis_reconnects_total", "fetch")
-                self.away_since = 0.0
+                self.unreachable_since = 0.0
                 return True
         return False
 
-    async def _still_there(self) -> bool:
+    async def _is_reachable(self) -> bool:
         try:
-            async with asyncio.timeout(SOON):
+            async with asyncio.timeout(PROBE_TIMEOUT):
                 return await answers(self._transport, self._key)
         except (TimeoutError, RedisError):
             return False
 
     async def hand_back(self) -> None:
-        """Hand back what a read that was cancelled half way may have brought."""
+        """Hand back the tasks that a cancelled read may have fetched."""
         try:
             await self._lost_replies.hand_back()
         except RedisError as error:

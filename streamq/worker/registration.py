@@ -1,6 +1,6 @@
-"""What the servers know of a worker: its app, its types and their groups in every shard, and that it leaves.
+"""Registers a worker in Redis: its app, its types and their groups in every shard; and deregisters it.
 
-Owns the calls that say so. Takes no task.
+Owns those calls. Must not take a task.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from streamq.transport.server_wait import arrived
 from streamq.worker.in_flight import chunks
 
 START_PATIENCE: Final = 10.0
-START_AGAIN: Final = 0.5
-"""Seconds after which a start is tried again that the server's end had cut short."""
+START_RETRY: Final = 0.5
+"""Seconds after which a start that an outage interrupted is tried again."""
 LEAVE_PATIENCE: Final = 1.0
 AT_ONCE: Final = 1000
-"""Streams that one script looks at: it blocks the server."""
-LEAVE_WITHIN: Final = 3.0
-"""Seconds to say that we read no more; who is not heard is swept away by the daemon."""
+"""The most streams in one script: it blocks the server."""
+LEAVE_TIMEOUT: Final = 3.0
+"""Seconds to deregister. If that fails, the daemon removes the worker's consumers later."""
 
 
 class Registration:
-    """Of one worker process, which serves these types."""
+    """The registration of one worker process, which serves these types."""
 
     def __init__(self, transport: AsyncTransport, registry: Registry, types: list[str], worker: str) -> None:
         self._transport = transport
@@ -45,36 +45,36 @@ class Registration:
         self._log = logs.get_logger(worker=worker)
 
     async def announce(self, stop: asyncio.Event) -> AppRecord | None:
-        """Wait for the server, check it and make the app known; our types and their groups in every shard.
-        None where we are to stop before. Raises RedisErrors of a server that is there, but refuses us."""
+        """Wait for the server, check it, and register the app, its types and their groups in every shard.
+        Return None if the worker is stopped meanwhile. Raise RedisError if the server refuses the worker."""
         while await arrived(self._transport, self._log, stop=stop):
             try:
                 return await self._announce()
             except RedisUnavailable as error:
                 self._log.warning("redis.unavailable", doing="start", error=str(error))
-                await asyncio.sleep(START_AGAIN)
+                await asyncio.sleep(START_RETRY)
         return None
 
     async def _announce(self) -> AppRecord:
         record: AppRecord | None = None
-        told = producer_calls.announce(self._registry.name, self._registry.shards)
-        with self._apart(told.keys, "the app has as many shards as its code says"):
-            record = await self._transport.run(told)
+        announce = producer_calls.announce(self._registry.name, self._registry.shards)
+        with self._tolerate_bad_data(announce.keys, "the number of shards is the one in the app's code"):
+            record = await self._transport.run(announce)
         if record is None:
             record = AppRecord(self._registry.shards, self._registry.shards)
         for shard in range(record.known):
             await self._check_rights(shard)
             await self._register_all(shard)
-        # A worker that may not read would be ready, and take nothing.
+        # Check the right to read: without it the worker would be ready but fetch nothing.
         first = type_keys(self._registry.name, 0, self._types[0])
-        with self._apart((first.normal,), "the other streams are served"):
+        with self._tolerate_bad_data((first.normal,), "the other streams are served"):
             await self._transport.run(worker_calls.may_read(first, self._worker))
         warn_of_eviction(self._transport.servers(), self._log)
         return record
 
     async def _check_rights(self, shard: int) -> None:
-        """Raise AuthenticationFailed where the user may not do all that a worker must: it would be found out
-        when the end of a task could not be stored."""
+        """Raise AuthenticationFailed if the Redis user lacks a right that a worker needs. Without this check
+        that would only show when an outcome cannot be stored."""
         app, first = self._registry.name, self._types[0]
         commands = {" ".join(needs.sample(name, app, shard, first)): name for name in needs.essential()}
         try:
@@ -82,82 +82,81 @@ class Registration:
                 worker_calls.rights(type_keys(app, shard, first), list(commands))
             )
         except ServerError:
-            return  # it cannot be asked
+            return  # the server cannot check rights
         if refused:
             lacking = dict.fromkeys(needs.command_of(commands[one]) for one in refused)
             grants = " ".join(f"+{one.lower().replace(' ', '|')}" for one in lacking)
             raise AuthenticationFailed(
                 f"{self._transport.address} does not let this user run the tasks of app {app!r}: no right to "
                 f"{', '.join(lacking)} on its keys. Grant it with ACL SETUSER <user> {grants}; `streamq "
-                "doctor` tells of all rights"
+                "doctor` lists all required rights"
             )
 
     async def prepare(self, shard: int, details: bytes) -> frozenset[str]:
-        """Make a shard ready to be read. Answers what is paused, there or everywhere: it is not begun.
+        """Prepare a shard for reading. Return the types that are paused, there or in all shards.
 
-        The first heartbeat comes before the first delivery: it tells under which lease that is renewed.
+        The first heartbeat is sent before the first fetch: it announces the lease of the deliveries.
         """
         await self._register_all(shard)
         beat = worker_calls.beat(shard_keys(self._registry.name, shard), self._worker, details)
-        with self._apart(beat.keys, "others do not see that this worker lives"):
+        with self._tolerate_bad_data(beat.keys, "this worker is not listed as alive"):
             await self._transport.run(beat, patience=START_PATIENCE)
         paused: frozenset[str] = frozenset()
         for n in {0, shard}:
             call = worker_calls.orders(shard_keys(self._registry.name, n), self._worker)
-            with self._apart(call.keys, "nothing counts as paused there"):
+            with self._tolerate_bad_data(call.keys, "no type counts as paused there"):
                 paused |= (await self._transport.run(call, patience=START_PATIENCE)).paused
         return paused
 
     async def _register_all(self, shard: int) -> None:
         keys = [type_keys(self._registry.name, shard, name) for name in self._types]
         for one in keys:
-            with self._apart(
-                (one.policy, shard_keys(one.app, shard).types), "it is served by its code's policy"
-            ):
+            damaged = (one.policy, shard_keys(one.app, shard).types)
+            with self._tolerate_bad_data(damaged, "the type is served by the policy in its code"):
                 await self._register(one, shard)
         for streams in chunks([stream for one in keys for stream in one.streams], AT_ONCE):
-            with self._apart((), "the other streams are served"):
+            with self._tolerate_bad_data((), "the other streams are served"):
                 await self._transport.run(worker_calls.groups(streams))
 
     async def _register(self, keys: TypeKeys, shard: int) -> None:
         handler = self._registry.handlers[keys.type]
         now = importable(handler.reference)
-        told = producer_calls.register(
+        register = producer_calls.register(
             keys, shard_keys(self._registry.name, shard), now, handler.options.policy()
         )
-        before = await self._transport.run(told)
+        before = await self._transport.run(register)
         if before and moved(before, now):
             self._log.warning(
                 "type.handler_changed",
                 type=keys.type,
                 before=before,
                 now=now,
-                fix="none, where the function was moved or renamed; where both are in use, they take each "
-                "other's tasks: give one another name with @app.task(name=...), or its app another name",
+                fix="none if the function was moved or renamed. If both are in use, they take each other's "
+                "tasks: rename one with @app.task(name=...), or rename its app",
             )
 
     @contextmanager
-    def _apart(self, keys: Sequence[str], so: str) -> Generator[None]:
-        """A key that holds what streamq did not write keeps no worker from starting: it is told, and what
-        else there is is served. Raises the RedisErrors that have another cause."""
+    def _tolerate_bad_data(self, keys: Sequence[str], consequence: str) -> Generator[None]:
+        """Log an error that is caused by a key of the wrong kind, and continue: it must not keep the worker
+        from serving the rest. Raise RedisErrors with other causes."""
         try:
             yield
         except RedisError as error:
             if not of_data(error):
                 raise
-            fix = f"streamq audit tells which key holds the wrong kind of value; meanwhile {so}"
+            fix = f"find the key with streamq audit and rename it; until then, {consequence}"
             self._log.error("stored.unreadable", keys=list(keys), error=str(error), fix=fix)
 
-    async def leave(self, shard: int, *, away: bool) -> None:
-        """Say that we read from a shard no more; only once where its server is known to be away."""
+    async def leave(self, shard: int, *, unreachable: bool) -> None:
+        """Deregister from a shard. If its server is known to be unreachable, try only once."""
         keys = [type_keys(self._registry.name, shard, name) for name in self._types]
         streams = [stream for one in keys for stream in one.streams]
         keys_ = shard_keys(self._registry.name, shard)
         try:
-            async with asyncio.timeout(LEAVE_WITHIN):
+            async with asyncio.timeout(LEAVE_TIMEOUT):
                 for part in chunks(streams, AT_ONCE):
                     call = worker_calls.leave(keys_, self._worker, part)
-                    await self._transport.run(call, patience=0 if away else LEAVE_PATIENCE)
+                    await self._transport.run(call, patience=0 if unreachable else LEAVE_PATIENCE)
         except (RedisError, TimeoutError) as error:
-            told = str(error) or "the server is silent"
-            self._log.warning("worker.leave_failed", shard=shard, error=told)
+            text = str(error) or f"no reply within {LEAVE_TIMEOUT:g} s"
+            self._log.warning("worker.leave_failed", shard=shard, error=text)

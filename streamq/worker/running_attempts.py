@@ -1,6 +1,6 @@
-"""The attempts whose handlers run: their deadlines, and how one is cut short.
+"""The running attempts: their deadlines, and how an attempt is stopped.
 
-Owns that set and its one timer. Reads the monotonic clock; decides no outcome.
+Owns that set and its single timer. Reads the monotonic clock. Must not decide an outcome.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from streamq.worker import stacks
 from streamq.worker.attempt import Attempt, Stop
 
 GRACE: Final = 5.0
-"""Seconds that a handler gets to end after it was told to; then its slot is written off."""
+"""Seconds for a handler to end after its cancellation; then its slot is written off."""
 
 
 class RunningAttempts:
-    """Of one worker, in its event loop. write_off: decides for a handler that does not end although it was
-    told to; its slot stays taken."""
+    """The running attempts of one worker, in its event loop. write_off: settles an attempt whose handler
+    ignores its cancellation; its slot remains occupied."""
 
     def __init__(self, write_off: Callable[[Attempt], None]) -> None:
         self.attempts: set[Attempt] = set()
@@ -33,34 +33,34 @@ class RunningAttempts:
         return len(self.attempts)
 
     def oldest_first(self) -> list[Attempt]:
-        """A copy; may be called from another thread."""
+        """Return a copy, oldest first. May be called from another thread."""
         return sorted(self.attempts, key=lambda attempt: attempt.started or 0.0)
 
     def others(self, attempt: Attempt) -> int:
-        """How many handlers run beside this one."""
+        """Return how many other handlers run."""
         return len(self.attempts - self.written_off - {attempt})
 
     def add(self, attempt: Attempt) -> None:
-        """A handler is about to be called, or waits for a process."""
+        """Add an attempt whose handler is about to be called, or waits for a process."""
         self.attempts.add(attempt)
         if attempt.deadline is not None and attempt.deadline < self._armed:
             self._arm(attempt.deadline)
 
     def remove(self, attempt: Attempt) -> None:
-        """A handler has ended."""
+        """Remove an attempt whose handler has ended."""
         self.attempts.discard(attempt)
         if self.written_off:
             self.written_off.discard(attempt)
 
     def stop(self, attempt: Attempt, why: Stop) -> None:
-        """Cut an attempt short. Its outcome follows."""
+        """Stop an attempt by cancelling its handler. The slot then decides the outcome."""
         if attempt.ended or attempt.stop is not None:
             return
         attempt.stop, attempt.stopped = why, time.monotonic()
         if attempt.started is None:
-            return  # its slot will see
+            return  # the slot checks `stop` before it starts the handler
         if why == "timeout":
-            attempt.stood = _stood(attempt)
+            attempt.stack = _stack(attempt)
         if attempt.context is not None:
             attempt.context._cancelled = True  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
         if attempt.slot is not None:
@@ -68,22 +68,23 @@ class RunningAttempts:
         self._arm(attempt.stopped + GRACE)
 
     def close(self) -> None:
-        """Look at no deadline any more. What still runs cannot be settled."""
+        """Stop the timer, and fence what still runs: it can no longer be settled."""
         if self._timer is not None:
             self._timer.cancel()
         for attempt in self.attempts:
             attempt.stop = attempt.stop or "fenced"
 
     def _arm(self, when: float) -> None:
-        """Look at the deadlines not later than `when`: one timer for all, instead of one a task."""
+        """Check the deadlines at `when` or earlier: with one timer for all instead of one per task."""
         if when >= self._armed:
             return
         if self._timer is not None:
             self._timer.cancel()
         self._armed = when
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, when - time.monotonic()), self._look)
+        delay = max(0.0, when - time.monotonic())
+        self._timer = asyncio.get_running_loop().call_later(delay, self._check_deadlines)
 
-    def _look(self) -> None:
+    def _check_deadlines(self) -> None:
         self._timer, self._armed = None, math.inf
         now = time.monotonic()
         upcoming: list[float] = []
@@ -103,10 +104,10 @@ class RunningAttempts:
             self._arm(min(upcoming))
 
 
-def _stood(attempt: Attempt) -> str:
-    """Where the handler stands: in its process, in its thread, or in the coroutine of its slot."""
+def _stack(attempt: Attempt) -> str:
+    """Return the handler's stack: in its process, in its thread, or in the coroutine of its slot."""
     if attempt.child is not None:
-        return attempt.child.stood()
+        return attempt.child.handler_stack()
     context = attempt.context
     thread = 0 if context is None else context._thread  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
     if thread:

@@ -1,6 +1,6 @@
-"""What the servers' clocks say, as far as a worker knows: each shard may be on another server.
+"""The servers' clocks as far as a worker knows them: each shard may be on a different server.
 
-Owns the offsets to our monotonic clock. Asks nobody.
+Owns the offsets to the local monotonic clock. Must not call a server.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ import time
 
 
 class ServerClocks:
-    """Until a server has said what time it is, ours counts."""
+    """The clock of each shard's server; the local clock until that server has reported its time."""
 
     def __init__(self) -> None:
         self._offsets: dict[int, float] = {}
-        self._ours = time.time() - time.monotonic()
+        self._local = time.time() - time.monotonic()
 
     def set(self, shard: int, server_ms: int) -> None:
-        """What the clock of the shard's server says now."""
+        """Record the current time of the shard's server."""
         self._offsets[shard] = server_ms / 1000 - time.monotonic()
 
     def offset(self, shard: int) -> float:
-        """Seconds between our monotonic clock and the epoch, by the shard's server."""
-        return self._offsets.get(shard, self._ours)
+        """Return the seconds to add to the monotonic clock to get the server's time since the epoch."""
+        return self._offsets.get(shard, self._local)
 
     def ms(self, when: float, shard: int = 0) -> int:
-        """A time of our monotonic clock by that of the shard's server, in ms since the epoch."""
+        """Return the server's time, in ms since the epoch, at the monotonic time `when`."""
         return round((when + self.offset(shard)) * 1000)
 
     def now_ms(self, shard: int = 0) -> int:
-        """The clock of the shard's server now."""
+        """Return the server's current time, in ms since the epoch."""
         return self.ms(time.monotonic(), shard)

@@ -1,11 +1,12 @@
-"""Which incarnation of its server each shard's deliveries are known to be ours in.
+"""The server epochs: the incarnation of its server in which each shard's deliveries were verified.
 
-A server that restarted, or the replica that took its place, may have lost writes and given the ids of
-our entries to other tasks. So nothing is fetched from another incarnation, and nothing settled in it,
-before it was asked which of the deliveries in hand are pending there under our own name. The others are
-lost: they end unsettled, and somebody runs those tasks anew.
+A server that restarted, or a replica that was promoted, may have lost writes and reused the ids of entries
+for other tasks. So nothing is fetched from a new incarnation, and nothing settled in it, before it was asked
+which of the deliveries in flight are pending there for this worker. The others are fenced: they are not
+settled, and another worker runs those tasks again.
 
-Owns that question. Knows no connection: whoever has one tells, and the transport holds calls to it.
+Owns that check. Must not know connections: its callers report a change, and the transport refuses calls for
+another incarnation.
 """
 
 from __future__ import annotations
@@ -20,63 +21,65 @@ from streamq.keys import type_keys
 from streamq.telemetry import logs
 from streamq.transport.faults import ServerChanged
 from streamq.worker.config import WorkerConfig
-from streamq.worker.in_flight import Held, InFlight, Line, chunks
+from streamq.worker.in_flight import Held, InFlight, TypeShard, chunks
 
 CHUNK: Final = 50
-_MOVING: Final = "moving"
-"""While the question is open no incarnation is the right one, so that nobody goes on without it."""
+_VERIFYING: Final = "verifying"
+"""Matches no incarnation, so that no other call succeeds during the check."""
 
 
 class ServerEpochs:
-    """What one worker process knows. `fenced` is told what is no longer ours."""
+    """The server epochs of one worker process. `fenced` takes the deliveries that the check has fenced."""
 
     def __init__(
         self,
-        given: WorkerConfig,
+        config: WorkerConfig,
         in_flight: InFlight,
         fenced: Callable[[list[Held]], None],
     ) -> None:
-        self._transport, self._app = given.transport, given.registry.name
-        self.consumer: str = given.name
+        self._transport, self._app = config.transport, config.registry.name
+        self._consumer = config.name
         self._in_flight = in_flight
         self._fenced = fenced
         self._known: dict[int, str] = {}
         self._locks: dict[int, asyncio.Lock] = {}
-        self._log = logs.get_logger(worker=given.name)
+        self._log = logs.get_logger(worker=config.name)
 
     def of(self, shard: int) -> str:
-        """The incarnation that calls about deliveries of this shard are meant for; '' before the first."""
+        """Return the verified incarnation of a shard's server; '' before the first check."""
         return self._known.get(shard, "")
 
-    async def move(self, shard: int, incarnation: str) -> bool:
-        """Ask the new incarnation what is still ours. Answers whether there was another before. Raises
-        RedisErrors, also where it is another once more: nothing is settled until it has been asked."""
+    async def verify(self, shard: int, incarnation: str) -> bool:
+        """Ask a new incarnation which deliveries are still assigned to this worker, and fence the others.
+        Return whether a previous incarnation was known. Raise RedisError, also if the server changes again
+        meanwhile: nothing is settled until the check has succeeded."""
         async with self._locks.setdefault(shard, asyncio.Lock()):
             before = self.of(shard)
             if before == incarnation:
                 return False
-            self._known[shard] = _MOVING
+            self._known[shard] = _VERIFYING
             try:
-                fenced = await self._ask_all(shard, incarnation)
+                fenced = await self._verify_all(shard, incarnation)
             except ServerChanged:
-                raise RedisUnavailable("the server restarted or failed over once more") from None
+                raise RedisUnavailable("the server restarted or failed over again") from None
             self._known[shard] = incarnation
         if before:
             self._log.warning("server.changed", shard=shard, fenced=fenced)
         return bool(before)
 
-    async def _ask_all(self, shard: int, incarnation: str) -> int:
+    async def _verify_all(self, shard: int, incarnation: str) -> int:
         fenced = 0
-        for line in self._in_flight.lines():
-            if line[1] == shard:
-                for chunk in chunks(self._in_flight.snapshot(line), CHUNK):
-                    fenced += await self._ask(line, chunk, incarnation)
+        for type_shard in self._in_flight.type_shards():
+            if type_shard[1] == shard:
+                for chunk in chunks(self._in_flight.snapshot(type_shard), CHUNK):
+                    fenced += await self._verify(type_shard, chunk, incarnation)
         return fenced
 
-    async def _ask(self, line: Line, held: list[Held], incarnation: str) -> int:
-        task_type, shard = line
+    async def _verify(self, type_shard: TypeShard, held: list[Held], incarnation: str) -> int:
+        """Verify deliveries of one type, and return how many were fenced."""
+        task_type, shard = type_shard
         pairs = [(one.delivery.place, one.delivery.local) for one in held]
-        call = worker_calls.renew(type_keys(self._app, shard, task_type), self.consumer, pairs)
+        call = worker_calls.renew(type_keys(self._app, shard, task_type), self._consumer, pairs)
         renewal = await self._transport.run(call, patience=0, incarnation=incarnation)
         places = set(renewal.fenced)
         fenced = [one for one in held if one.delivery.place in places]

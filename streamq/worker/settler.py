@@ -1,8 +1,8 @@
-"""The only writer of outcomes: gathers them and settles in batches, whatever the weather.
+"""The only writer of outcomes: collects them and settles them in batches, through outages of any length.
 
-Owns the group commit of settlements: what finishes while a call is under way goes out in the next. Each
-shard has a lane of its own, so that one whose server is away holds up no other. A delivery that is no
-longer ours writes nothing. Knows no handler.
+Owns the group commit of settlements: outcomes that arrive while a call is in flight are sent in the next one.
+Each shard has its own lane, so that an unreachable server does not block the other shards. A fenced delivery
+is not settled. Must not know handlers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import os
 import weakref
 from collections.abc import Callable
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from streamq.calls import worker as worker_calls
 from streamq.calls.call import Call
@@ -27,44 +27,45 @@ from streamq.transport.writer import Writer
 from streamq.worker import fork_guard
 from streamq.worker.attempt_log import AttemptLog
 from streamq.worker.config import WorkerConfig
-from streamq.worker.in_flight import Held, InFlight, Line
+from streamq.worker.in_flight import Held, InFlight, TypeShard
 from streamq.worker.server_epochs import ServerEpochs
 
 BATCH: Final = 200
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 1.0
-"""Seconds between two tries on a server that answers, but not what it should (loading, read only)."""
+"""Seconds between two attempts on a server that replies with an error (loading, read only)."""
 
 Ended = tuple[Held, Outcome]
 
 
 class Settler:
-    """Settles deliveries of one worker process. `settled` is told of what the server has stored."""
+    """Settles the deliveries of one worker process. `freed` is called after each call; `settled` takes what
+    Redis has stored."""
 
     def __init__(
         self,
-        given: WorkerConfig,
+        config: WorkerConfig,
         in_flight: InFlight,
         servers: ServerEpochs,
         attempt_log: AttemptLog,
         freed: Callable[[], None],
         settled: Callable[[list[Ended]], None],
     ) -> None:
-        self.transport: AsyncTransport = given.transport
-        self.app: str = given.registry.name
-        self.counters: Counters = given.counters
+        self.transport: AsyncTransport = config.transport
+        self.app: str = config.registry.name
+        self.counters: Counters = config.counters
         self.in_flight = in_flight
         self.servers = servers
         self.freed = freed
         self.attempt_log = attempt_log
         self.settled = settled
-        self.log: Any = logs.get_logger(worker=given.name)
+        self.log: logs.Logger = logs.get_logger(worker=config.name)
         self._lanes: dict[int, _Lane] = {}
         self._opened = asyncio.Event()
         _SETTLERS.add(self)
 
     def put(self, held: Held, outcome: Outcome) -> None:
-        """Settle this delivery soon. It stays in the book until the server has said so."""
+        """Settle a delivery soon. It remains in flight until Redis has acknowledged that."""
         delivery = held.delivery
         lane = self._lanes.get(delivery.shard)
         if lane is None:
@@ -75,8 +76,8 @@ class Settler:
         waiting.append((held, outcome))
 
     def disown(self) -> None:
-        """Settle nothing from now on: whoever tries is a copy of this process, and is ended."""
-        self._lanes = _NotOurs()
+        """Settle nothing from now on: this is a forked copy of the worker, and the next `put` ends it."""
+        self._lanes = _ForkedLanes()
 
     def _open(self, shard: int) -> _Lane:
         lane = self._lanes[shard] = _Lane(self, shard)
@@ -84,7 +85,7 @@ class Settler:
         return lane
 
     async def run(self) -> None:
-        """Settle until cancelled. Run anew, it sends what was under way again, as the same call."""
+        """Settle until cancelled. If it is run again, it resends the interrupted call unchanged."""
         running: set[int] = set()
         async with asyncio.TaskGroup() as group:
             while True:
@@ -95,13 +96,13 @@ class Settler:
                 await self._opened.wait()
 
     async def flush(self, shard: int | None = None) -> None:
-        """Return when everything that was put has been settled, of one shard or of all."""
+        """Wait until everything that was put so far is settled, in one shard or in all."""
         for lane in [lane for lane in self._lanes.values() if shard in (None, lane.shard)]:
             await lane.idle.wait()
 
 
 class _Lane:
-    """The settlements of one shard: one call at a time, through outages of any length."""
+    """The settlements of one shard: one call at a time."""
 
     def __init__(self, settler: Settler, shard: int) -> None:
         self.shard = shard
@@ -111,11 +112,11 @@ class _Lane:
         self.waiting: dict[str, list[Ended]] = {}
         self._writers: dict[str, Writer] = {}
         self._wake = asyncio.Event()
-        self._under_way: tuple[Line, list[Ended]] | None = None
+        self._current: tuple[TypeShard, list[Ended]] | None = None
         self._sent: tuple[list[Ended], Call[list[bool]] | None] | None = None
 
     def begin(self, task_type: str) -> list[Ended]:
-        """A new list of what waits to be settled of a type."""
+        """Return a new list for the outcomes of a type that wait to be settled."""
         waiting: list[Ended] = []
         self.waiting[task_type] = waiting
         self.idle.clear()
@@ -123,9 +124,10 @@ class _Lane:
         return waiting
 
     async def run(self) -> None:
+        """Settle until cancelled."""
         while True:
-            if self._under_way is not None:
-                await self._settle(*self._under_way)
+            if self._current is not None:
+                await self._settle(*self._current)
             while self.waiting:
                 task_type = next(iter(self.waiting))
                 waiting = self.waiting.pop(task_type)
@@ -136,38 +138,40 @@ class _Lane:
             await self._wake.wait()
             self._wake.clear()
 
-    async def _settle(self, line: Line, batch: list[Ended]) -> None:
-        self._under_way = line, batch
+    async def _settle(self, type_shard: TypeShard, batch: list[Ended]) -> None:
+        self._current = type_shard, batch
         try:
-            settled = await self._send(line, batch)
+            settled = await self._send(type_shard, batch)
         except RedisError as error:
-            # Nothing that we could mend: the leases will run out and others take the tasks.
-            told = {"type": line[0], "tasks": len(batch), "error": str(error)}
-            self._settler.log.error("task.settle_failed", **told)  # noqa: TRY400 - the server's words say it
+            # Not recoverable here: the leases run out and other workers take the tasks.
+            fields = {"type": type_shard[0], "tasks": len(batch), "error": str(error)}
+            self._settler.log.error("task.settle_failed", **fields)  # noqa: TRY400 - the message suffices
             self._settler.counters.count("streamq_redis_errors_total", "settle")
         else:
-            self._tell(batch, settled)
-        self._under_way = self._sent = None
-        self._settler.in_flight.remove(line, [held.delivery.place for held, _ in batch if not held.fenced])
+            self._report(batch, settled)
+        self._current = self._sent = None
+        places = [held.delivery.place for held, _ in batch if not held.fenced]
+        self._settler.in_flight.remove(type_shard, places)
         self._settler.freed()
 
-    def _tell(self, batch: list[Ended], settled: list[bool]) -> None:
+    def _report(self, batch: list[Ended], settled: list[bool]) -> None:
+        """Report the stored outcomes, and those that were dropped because their delivery is fenced."""
         if all(settled):
             self._settler.settled(batch)
             return
-        answers = list(zip(batch, settled, strict=True))
-        self._tell_lost([ended for ended, ours in answers if not ours])
-        self._settler.settled([ended for ended, ours in answers if ours])
+        results = list(zip(batch, settled, strict=True))
+        self._report_fenced([ended for ended, stored in results if not stored])
+        self._settler.settled([ended for ended, stored in results if stored])
 
-    def _tell_lost(self, lost: list[Ended]) -> None:
-        for held, outcome in lost:
+    def _report_fenced(self, fenced: list[Ended]) -> None:
+        for held, outcome in fenced:
             task_type = held.delivery.type
             self._settler.counters.count("streamq_leases_lost_total", self._settler.app, task_type)
-            self._settler.attempt_log.lost(held, outcome)
+            self._settler.attempt_log.fenced(held, outcome)
 
-    async def _send(self, line: Line, batch: list[Ended]) -> list[bool]:
-        """Settle. Answers for each whether the delivery was ours. The same call is sent again, but for
-        deliveries that turn out to be lost meanwhile: then it is another."""
+    async def _send(self, type_shard: TypeShard, batch: list[Ended]) -> list[bool]:
+        """Settle a batch. Return for each delivery whether its outcome was stored. A retry resends the same
+        call; if deliveries were fenced meanwhile, it sends a new call without them."""
         pause = FIRST_PAUSE
         kept, call = self._sent or (batch, None)
         while True:
@@ -175,7 +179,7 @@ class _Lane:
                 kept, call = [ended for ended in kept if not ended[0].fenced], None
             if not kept:
                 return [False] * len(batch)
-            call = call or self._call(line, kept)
+            call = call or self._call(type_shard, kept)
             self._sent = kept, call
             try:
                 settled = await self._try(call)
@@ -189,11 +193,11 @@ class _Lane:
             else:
                 if kept is batch:
                     return settled
-                answers = {held: ours for (held, _), ours in zip(kept, settled, strict=True)}
-                return [answers.get(held, False) for held, _ in batch]
+                stored = {held: is_stored for (held, _), is_stored in zip(kept, settled, strict=True)}
+                return [stored.get(held, False) for held, _ in batch]
 
-    def _call(self, line: Line, batch: list[Ended]) -> Call[list[bool]]:
-        task_type, shard = line
+    def _call(self, type_shard: TypeShard, batch: list[Ended]) -> Call[list[bool]]:
+        task_type, shard = type_shard
         writer = self._writers.get(task_type)
         if writer is None:
             writer = self._writers[task_type] = Writer()
@@ -205,19 +209,19 @@ class _Lane:
         return worker_calls.settle(*keys, writer.id, writer.next(), settlements)
 
     async def _try(self, call: Call[list[bool]]) -> list[bool]:
-        """Settle in the incarnation where the deliveries are known to be ours."""
+        """Settle in the verified incarnation of the server."""
         servers = self._settler.servers
         try:
             return await self._settler.transport.run(call, patience=0, incarnation=servers.of(self.shard))
         except ServerChanged as changed:
-            await servers.move(self.shard, changed.incarnation)
+            await servers.verify(self.shard, changed.incarnation)
             raise RedisUnavailable("the server restarted or failed over") from None
 
 
-class _NotOurs(dict[int, _Lane]):
-    """The lanes of another process."""
+class _ForkedLanes(dict[int, _Lane]):
+    """The lanes in a forked copy of the worker: access ends the process."""
 
-    def get(self, *_: Any) -> NoReturn:
+    def get(self, *_: object) -> NoReturn:
         fork_guard.end_child()
 
 
@@ -225,7 +229,7 @@ _SETTLERS: weakref.WeakSet[Settler] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """A child that a handler forked settles nothing: what it runs is its parent's."""
+    """Prevent a child that a handler forked from settling its parent's tasks."""
     for settler in _SETTLERS:
         settler.disown()
 

@@ -1,7 +1,7 @@
-"""One fetcher for each shard that is served: started and ended as shards come and go.
+"""The fetchers of a worker, one per served shard: started and stopped as the number of shards changes.
 
-Owns the fetchers and their tasks. What a fetcher does is its own; how many shards there are is said by
-whoever reads the app record. A shard that is no longer known is empty, so nothing is lost with its fetcher.
+Owns the fetchers and their asyncio tasks. Must not read the number of shards: its callers pass it. A shard
+that is no longer known is empty, so nothing is lost when its fetcher stops.
 """
 
 from __future__ import annotations
@@ -17,38 +17,40 @@ from streamq.worker.fetcher import Fetcher
 
 
 class ShardFetchers:
-    """The fetchers of one worker process. make: the fetcher of a shard. beat: the details of its heartbeat.
+    """The fetchers of one worker process. make: creates the fetcher of a shard. beat: returns the payload of
+    a shard's first heartbeat.
 
-    `failed` is set when a fetcher has ended without having been told to.
+    `failed` is set when a fetcher has ended without being stopped.
     """
 
     def __init__(
-        self, given: WorkerConfig, make: Callable[[int], Fetcher], beat: Callable[[int], bytes]
+        self, config: WorkerConfig, make: Callable[[int], Fetcher], beat: Callable[[int], bytes]
     ) -> None:
-        self._registration, self._make, self._beat = given.registration, make, beat
+        self._registration, self._make, self._beat = config.registration, make, beat
         self._fetchers: dict[int, Fetcher] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._changing = asyncio.Lock()
         self._stopping = False
         self.failed: asyncio.Event = asyncio.Event()
-        self._log = logs.get_logger(worker=given.name)
+        self._log = logs.get_logger(worker=config.name)
 
     @property
     def shards(self) -> list[int]:
+        """Return the shards that are served."""
         return list(self._fetchers)
 
     @property
     def fetchers(self) -> list[Fetcher]:
-        """A copy; may be called from another thread."""
+        """Return a copy of the fetchers. May be called from another thread."""
         return list(self._fetchers.values())
 
-    def is_away(self, shard: int) -> bool:
-        """Whether the server of a shard has not answered since its last read."""
+    def is_unreachable(self, shard: int) -> bool:
+        """Return whether the server of a shard is unreachable."""
         fetcher = self._fetchers.get(shard)
-        return fetcher is not None and fetcher.away_since > 0
+        return fetcher is not None and fetcher.unreachable_since > 0
 
     def serves(self, shards: int) -> bool:
-        """Whether just so many are served."""
+        """Return whether exactly `shards` shards are served."""
         return set(self._fetchers) == set(range(shards))
 
     def is_paused(self, keys: TypeKeys) -> bool:
@@ -56,25 +58,25 @@ class ShardFetchers:
         return fetcher is not None and fetcher.is_paused(keys.type)
 
     def pause(self, shard: int, types: frozenset[str]) -> None:
-        """Leave these types alone in a shard, and only these."""
+        """Set the paused types of a shard."""
         fetcher = self._fetchers.get(shard)
         if fetcher is not None:
             fetcher.pause(types)
 
     async def serve(self, shards: int) -> None:
-        """Serve as many shards from now on. One that cannot be made ready is tried at the next call."""
+        """Serve `shards` shards from now on. A shard that cannot be prepared is tried at the next call."""
         async with self._changing:
-            gone = [shard for shard in self._fetchers if shard >= shards]
-            await self._end(gone)
-            for shard in gone:
+            retired = [shard for shard in self._fetchers if shard >= shards]
+            await self._end(retired)
+            for shard in retired:
                 await self.leave(shard)
             for shard in range(shards):
                 if shard not in self._fetchers and not self._stopping:
                     await self._begin(shard)
 
     async def leave(self, shard: int) -> None:
-        """Say that we read from a shard no more."""
-        await self._registration.leave(shard, away=self.is_away(shard))
+        """Deregister from a shard."""
+        await self._registration.leave(shard, unreachable=self.is_unreachable(shard))
 
     async def _begin(self, shard: int) -> None:
         try:
@@ -102,15 +104,15 @@ class ShardFetchers:
         await asyncio.gather(*(self._tasks.pop(shard) for shard in fetchers), return_exceptions=True)
 
     def freed(self) -> None:
-        """There may be room again."""
+        """Let every fetcher check for room again."""
         for fetcher in self._fetchers.values():
             fetcher.freed()
 
     async def stop(self) -> None:
-        """Take no more. Returns when every read under way has ended, and what it brought is delivered."""
+        """Stop fetching. Return when every read has ended and the fetched tasks are delivered."""
         self._stopping = True
         await asyncio.gather(*(fetcher.stop() for fetcher in self._fetchers.values()))
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         for shard in [shard for shard, task in self._tasks.items() if task.cancelled()]:
-            del self._tasks[shard]  # once
-            await self._fetchers[shard].abandoned()
+            del self._tasks[shard]  # so that a second `stop` does not repeat this
+            await self._fetchers[shard].recover_cancelled_read()

@@ -1,7 +1,6 @@
-"""A fetcher's connection to its shard: reads only from the server whose deliveries are known to be ours.
+"""A fetcher's connection to its shard: reads only from the verified incarnation of the server.
 
-Owns the reader and the check of the server's incarnation after each read. Decides nothing about what was
-read.
+Owns the reader and the check of the server's incarnation after each read. Must not interpret what was read.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ class ShardReader:
 
     @property
     def endable(self) -> bool:
-        """Whether a read that waits can be ended."""
+        """Return whether a waiting read can be ended."""
         return self._reader.endable
 
     async def unblock(self) -> bool:
-        """End a read that waits. Return whether there was one."""
+        """End a waiting read. Return whether there was one."""
         return await self._reader.unblock()
 
     async def run(self, call: Call[R], longest: float = 0.0) -> R:
@@ -42,27 +41,28 @@ class ShardReader:
         self._check(incarnation)
         return found
 
-    async def run_all(self, asked: Sequence[Call[Any]]) -> list[Any]:
-        """Run calls in one round trip. An answer may be an error."""
+    async def run_all(self, calls: Sequence[Call[Any]]) -> list[Any]:
+        """Run calls in one round trip and return their results, of which each may be a RedisError."""
         incarnation = self._servers.of(self._shard)
-        answers = await self._reader.run_all(list(asked), incarnation=incarnation)
+        results = await self._reader.run_all(list(calls), incarnation=incarnation)
         self._check(incarnation)
-        return answers
+        return results
 
-    async def ask(self, asked: Sequence[Call[Any]], longest: float) -> list[Any]:
-        """Run calls in order; one that may block comes alone. Raises the first error."""
-        if len(asked) == 1:
-            return [await self.run(asked[0], longest)]
-        answers = await self.run_all(asked)
-        for answer in answers:
-            if isinstance(answer, RedisError):
-                raise answer
-        return answers
+    async def run_calls(self, calls: Sequence[Call[Any]], longest: float) -> list[Any]:
+        """Run calls in order. A call that may block must be the only one. Raise the first error."""
+        if len(calls) == 1:
+            return [await self.run(calls[0], longest)]
+        results = await self.run_all(calls)
+        for result in results:
+            if isinstance(result, RedisError):
+                raise result
+        return results
 
     def _check(self, incarnation: str) -> None:
-        """What was read is of a server that is no more, where another took its place meanwhile."""
+        """Raise RedisUnavailable if the server changed during the read, which is then void."""
         if self._servers.of(self._shard) != incarnation:
-            raise RedisUnavailable("the server restarted or failed over while it was read")
+            raise RedisUnavailable("the server restarted or failed over during a read")
 
     async def aclose(self) -> None:
+        """Close the connection."""
         await self._reader.aclose()

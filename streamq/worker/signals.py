@@ -1,7 +1,7 @@
-"""What signals mean in the processes of ours that run handlers, and in what handlers start.
+"""The signal handling of processes that run handlers, and of the processes that handlers start.
 
-Owns their dispositions. An ignored signal stays ignored in every program that is started; one with a handler
-of ours is reset to its default there. A forked copy of a process has our handlers too, so they are taken out.
+Owns the signal dispositions. An ignored signal stays ignored in every program that is started, but one with a
+Python handler is reset to its default there. A forked process inherits the handlers, so they are removed.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import os
 import signal
 
 
-def pass_interrupts_by() -> None:
-    """Let SIGINT do nothing in this process, and have its default effect in whatever is started here.
+def ignore_interrupts() -> None:
+    """Ignore SIGINT in this process, but not in the processes that it starts.
 
-    Ctrl-C goes to every process of the terminal: the supervisor passes it on as SIGTERM. Call it once, in the
-    main thread.
+    Ctrl-C reaches every process of the terminal, and the supervisor forwards it as SIGTERM. Call it once, in
+    the main thread.
     """
     signal.signal(signal.SIGINT, _nothing)
     os.register_at_fork(after_in_child=_reset)
@@ -25,7 +25,7 @@ def _nothing(_number: int, _frame: object) -> None:
 
 
 def _reset() -> None:
-    """In a forked child: signals are its own business, and no news for the event loop of its parent."""
+    """Reset signals in a forked child, so that they do not reach the event loop of its parent."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

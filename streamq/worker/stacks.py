@@ -1,7 +1,7 @@
-"""Where a handler stands at this moment, as text in the form of a traceback.
+"""The current stack of a handler, as text in the form of a traceback.
 
-Owns the walk over frames that are not raised: of a coroutine that waits, and of a thread that runs. Our own
-frames are left out. Never raises: what cannot be seen is ''.
+Owns the walk over live frames: of a waiting coroutine and of a running thread. streamq's own frames are left
+out. Never raises: a stack that cannot be read is ''.
 """
 
 from __future__ import annotations
@@ -11,61 +11,58 @@ import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 _HERE: Final = str(Path(__file__).parent)
-_DEEPEST: Final = 1000
-_SHOWN: Final = 20
+_MAX_DEPTH: Final = 1000
+_MAX_FRAMES: Final = 20
 
 
-def of_coroutine(coroutine: Any) -> str:
-    """The frames from a coroutine to what it waits for; another task that it waits for is not looked into."""
+def of_coroutine(coroutine: object) -> str:
+    """Return the frames from a coroutine to what it awaits, without those of another task that it awaits."""
     try:
         return _text(_awaited(coroutine))
-    except Exception:  # noqa: BLE001 - an awaitable of any kind
+    except Exception:  # noqa: BLE001 - the user's awaitables may raise
         return ""
 
 
 def of_thread(number: int) -> str:
-    """The frames of a running thread, from the handler on."""
+    """Return the frames of a running thread, from the handler on."""
     try:
         frame = sys._current_frames().get(number)  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
         return "" if frame is None else _text(reversed(list(traceback.walk_stack(frame))))
-    except Exception:  # noqa: BLE001 - it runs while it is looked at
+    except Exception:  # noqa: BLE001 - the thread runs meanwhile
         return ""
 
 
-def _awaited(one: Any) -> Iterator[tuple[FrameType, int]]:
-    for _ in range(_DEEPEST):
-        if one is None:
+def _awaited(awaitable: object) -> Iterator[tuple[FrameType, int]]:
+    for _ in range(_MAX_DEPTH):
+        if awaitable is None:
             return
-        frame = next(
-            (f for kind in ("cr", "gi", "ag") if (f := getattr(one, f"{kind}_frame", None)) is not None), None
-        )
-        if frame is not None:
+        frame = _first(awaitable, ("cr_frame", "gi_frame", "ag_frame"))
+        if isinstance(frame, FrameType):
             yield frame, frame.f_lineno
-        one = next(
-            (
-                inner
-                for attribute in ("cr_await", "gi_yieldfrom", "ag_await")
-                if (inner := getattr(one, attribute, None)) is not None
-            ),
-            None,
-        )
+        awaitable = _first(awaitable, ("cr_await", "gi_yieldfrom", "ag_await"))
+
+
+def _first(owner: object, attributes: Iterable[str]) -> object:
+    """Return the first of these attributes that is present and not None."""
+    values = (getattr(owner, name, None) for name in attributes)
+    return next((value for value in values if value is not None), None)
 
 
 def _text(frames: Iterable[tuple[FrameType, int]]) -> str:
     found = list(frames)
-    ours = [n for n, (frame, _) in enumerate(found) if frame.f_code.co_filename.startswith(_HERE)]
-    theirs = found[ours[-1] + 1 :] if ours else found
-    if not theirs:
+    own = [n for n, (frame, _) in enumerate(found) if frame.f_code.co_filename.startswith(_HERE)]
+    user = found[own[-1] + 1 :] if own else found
+    if not user:
         return ""
-    return shown(traceback.StackSummary.extract(iter(theirs[-_SHOWN:])))
+    return format_frames(traceback.StackSummary.extract(iter(user[-_MAX_FRAMES:])))
 
 
-def shown(frames: Sequence[traceback.FrameSummary]) -> str:
-    """The text for these frames, the oldest first; '' for none."""
+def format_frames(frames: Sequence[traceback.FrameSummary]) -> str:
+    """Return the text of these frames, which are ordered oldest first; '' if there are none."""
     if not frames:
         return ""
     lines = traceback.StackSummary.from_list(list(frames)).format()
-    return "Where it stood when its time was over (most recent call last):\n" + "".join(lines)
+    return "Handler stack at the timeout (most recent call last):\n" + "".join(lines)

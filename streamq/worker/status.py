@@ -1,6 +1,6 @@
-"""How a worker process is: what heartbeats, probes and scrapers are told, gathered from its parts.
+"""The status of a worker process, for heartbeats, probes and scrapers, collected from its parts.
 
-Owns the worker's facts and gauges. Changes nothing; most of it is asked from another thread.
+Owns the worker's health facts and gauges. Must not change anything; most of it is called from other threads.
 """
 
 from __future__ import annotations
@@ -27,55 +27,51 @@ from streamq.worker.runner import Runner
 from streamq.worker.shard_fetchers import ShardFetchers
 from streamq.worker.too_new import TooNewTasks
 
-ANSWER: Final = 5.0
-"""Seconds that an answer may take beyond the time a read blocks: the transport's limit."""
+REPLY_TIMEOUT: Final = 5.0
+"""Seconds that a reply may take beyond the time a read blocks: the transport's limit."""
 
 
 class WorkerStatus:
-    """Of one worker. `beat` runs in the worker's loop, and calls `each_beat` there. lease_ms: the lease under
-    which everything in hand is renewed."""
+    """The status of one worker. lease_ms: returns the lease of all deliveries in flight. leases_unreachable:
+    returns since when Redis has been unreachable for the lease thread. on_tick: called twice a second."""
 
     def __init__(
         self,
-        given: WorkerConfig,
+        config: WorkerConfig,
         runner: Runner,
         shard_fetchers: ShardFetchers,
         in_flight: InFlight,
-        behind: TooNewTasks,
+        too_new: TooNewTasks,
         lease_ms: Callable[[], int],
-        leases_away: Callable[[], float],
-        each_beat: Callable[[], None],
+        leases_unreachable: Callable[[], float],
+        on_tick: Callable[[], None],
     ) -> None:
-        self._worker, self._group = given.name, given.group
+        self._worker, self._group = config.name, config.group
         self._started_at = time.time()
-        self._registry, self._types, self._options = given.registry, given.types, given.options
-        self._counters = given.counters
-        self._loop_lag = LoopLag(given.counters, self._look)
+        self._registry, self._types, self._options = config.registry, config.types, config.options
+        self._counters = config.counters
+        self._loop_lag = LoopLag(config.counters, self._tick)
         self._could_read_since = 0.0
-        self._runner, self._shard_fetchers, self._in_flight, self._behind = (
-            runner,
-            shard_fetchers,
-            in_flight,
-            behind,
-        )
-        self._lease_ms, self._leases_away, self._each_beat = lease_ms, leases_away, each_beat
+        self._runner, self._shard_fetchers, self._in_flight = runner, shard_fetchers, in_flight
+        self._too_new, self._lease_ms = too_new, lease_ms
+        self._leases_unreachable, self._on_tick = leases_unreachable, on_tick
 
-    async def beat(self) -> None:
-        """Show until cancelled that the event loop turns."""
+    async def measure(self) -> None:
+        """Measure until cancelled, in the worker's event loop."""
         await self._loop_lag.run()
 
-    def _look(self) -> None:
-        """At each beat: since when could we take tasks?"""
-        self._each_beat()
+    def _tick(self) -> None:
+        """Record since when the worker has had room for tasks."""
+        self._on_tick()
         runner, handlers = self._runner, self._registry.handlers
-        could = runner.room() > 0 and any(runner.room_for(handlers[name]) > 0 for name in self._types)
-        if not could:
+        has_room = runner.room() > 0 and any(runner.room_for(handlers[name]) > 0 for name in self._types)
+        if not has_room:
             self._could_read_since = 0.0
         elif not self._could_read_since:
             self._could_read_since = time.monotonic()
 
     def heartbeat(self, shard: int, *, draining: bool) -> bytes:
-        """The details that a heartbeat tells: all to the first shard, to the others what reclaim needs."""
+        """Return the payload of a heartbeat: all details for the first shard, the lease for the others."""
         if shard > 0:
             return orjson.dumps({"lease_ms": self._lease_ms()})
         running = self._runner.running()
@@ -86,7 +82,7 @@ class WorkerStatus:
                 "group": self._group,
                 "version": package_version(),
                 "speaks": sorted(SPEAKS),
-                "too_new": self._behind.told(),
+                "too_new": self._too_new.counts(),
                 "types": self._types,
                 "concurrency": self._options.concurrency,
                 "heartbeat": self._options.heartbeat,
@@ -109,13 +105,13 @@ class WorkerStatus:
         )
 
     def problems(self) -> list[str]:
-        """Why tasks would not be worked on, for the heartbeat."""
+        """Return the reasons why new tasks would not be worked on."""
         return health.not_ready(self._facts(draining=False))
 
     def report(self, *, started: bool, draining: bool) -> Report:
-        """How the worker is, and its sums."""
+        """Return the worker's health and metrics."""
         if not started:
-            return not_started(self._worker, self._counters)
+            return starting_report(self._worker, self._counters)
         facts, found = self._facts(draining=draining), self._counters.snapshot()
         self._gauges(found)
         found.set("streamq_ready", facts.role, value=int(not health.not_ready(facts)))
@@ -123,26 +119,26 @@ class WorkerStatus:
 
     def _facts(self, *, draining: bool) -> Facts:
         now = time.monotonic()
-        since = [self._leases_away(), *(fetcher.away_since for fetcher in self._shard_fetchers.fetchers)]
-        away = [one for one in since if one]
+        since = [fetcher.unreachable_since for fetcher in self._shard_fetchers.fetchers]
+        outages = [start for start in (self._leases_unreachable(), *since) if start]
         return Facts(
             self._worker,
             draining=draining,
-            loop_silent=self._loop_lag.silent(),
-            deaf=0.0 if draining else self._deaf(now),
-            redis_away=now - min(away) if away else 0.0,
+            loop_late=self._loop_lag.seconds_late(),
+            not_reading=0.0 if draining else self._not_reading(now),
+            redis_unreachable=now - min(outages) if outages else 0.0,
         )
 
-    def _deaf(self, now: float) -> float:
-        """Seconds for which a fetcher that could read has not, beyond what one read may take."""
+    def _not_reading(self, now: float) -> float:
+        """Return how long a fetcher that could read has not, in seconds beyond a read's own limit."""
         since = self._could_read_since
         if not since:
             return 0.0
-        longest = self._options.block + ANSWER
+        longest = self._options.block + REPLY_TIMEOUT
         reading = [
             max(since, fetcher.last_read)
             for fetcher in self._shard_fetchers.fetchers
-            if not fetcher.away_since
+            if not fetcher.unreachable_since
         ]
         return max([0.0, *(now - last - longest for last in reading)])
 
@@ -160,8 +156,8 @@ class WorkerStatus:
             found.set("streamq_worker_oldest_running_seconds", app, name, value=oldest.get(name, 0.0))
 
 
-def not_started(worker: str, counters: Counters) -> Report:
-    """How a worker is that has not begun."""
+def starting_report(worker: str, counters: Counters) -> Report:
+    """Return the report of a worker that has not started to serve."""
     facts, found = Facts(worker, started=False), counters.snapshot()
     found.set("streamq_ready", facts.role, value=int(not health.not_ready(facts)))
     return Report(facts, found)

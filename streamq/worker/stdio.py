@@ -1,7 +1,7 @@
-"""What handlers print, in the processes of ours that run them.
+"""The output that handlers print, in the processes that run them.
 
-Owns when it is passed on: with each line, as on a terminal. Kept in a buffer it would be seen when the worker
-ends, and lost where the worker is killed.
+Owns its buffering: output is written line by line, as on a terminal. In a larger buffer it would appear only
+when the worker ends, and be lost if the worker is killed.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from contextlib import suppress
 from io import TextIOWrapper
 
 
-def by_lines() -> None:
-    """Pass on each line of standard output and error when it is complete."""
+def line_buffered() -> None:
+    """Write each line of standard output and standard error when it is complete."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(line_buffering=True)
 
 
 def flush() -> None:
-    """Pass on what is left. Nobody may read it any more."""
+    """Write what is buffered, and ignore errors such as a closed reader."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()

@@ -1,6 +1,6 @@
-"""How far the end of a worker has come.
+"""The stop state of a worker.
 
-Owns that state, which the process, its shutdown and its operators share.
+Owns that state, which the worker, its shutdown and its control share.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 
 @dataclass
 class StopState:
-    """Asked once is drain, twice is now. drained: an operator asked for it. worn_out: handlers that do not
-    end have taken so many slots that the process should be replaced."""
+    """The first request drains, the second one stops immediately. drained: an operator requested it.
+    worn_out: stuck handlers occupy so many slots that the process should be replaced."""
 
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
-    now: asyncio.Event = field(default_factory=asyncio.Event)
+    requested: asyncio.Event = field(default_factory=asyncio.Event)
+    immediate: asyncio.Event = field(default_factory=asyncio.Event)
     drained: bool = False
     worn_out: bool = False
 
-    def ask(self) -> None:
-        """End when what is in hand is done; called again: end now."""
-        (self.now if self.asked.is_set() else self.asked).set()
+    def request(self) -> None:
+        """Request a drain; if one was requested before, an immediate stop."""
+        (self.immediate if self.requested.is_set() else self.requested).set()

@@ -1,13 +1,14 @@
-"""How a task is run that was in hand when workers died: so that one that kills its worker harms only itself.
+"""Runs suspects: tasks that were in flight when workers died, so that a task that kills its worker harms only
+itself.
 
-Owns the rules; starts no process itself. A task that lost all but one of the deliveries it may lose
-(`max_lost`) is a suspect. It runs in a child process of its own, where the worker can start one: if it kills
-that, it harms nobody, and the death counts as its last loss where nothing else ran beside it. Where something
-did, which may have used up the memory, it is run once more alone. A loss together with the whole worker
-proves nothing: the task goes on as a suspect, in the end alone in its worker, which takes nothing else
-meanwhile. Only after three times `max_lost` losses in a row, the last third of them alone, is it buried for
-those: a task that kills its whole host must come to an end too. `max_lost=1` is another promise: such a task
-is never run again.
+Owns the rules; must not start a process itself. A task that has lost all but one of the deliveries it may
+lose (`max_lost`) is a suspect. It runs in its own child process, if the worker can start one. If it kills the
+child, no other task is affected, and the death counts as its last loss if no other handler ran. If another
+one ran, which may have used up the memory, the suspect is run once more, alone. A loss together with the
+whole worker proves nothing: the task remains a suspect and finally runs alone in its worker, which fetches
+nothing meanwhile. Only after three times `max_lost` losses in a row, the last third of them alone, does it
+become a dead letter for that reason: a task that kills its whole host must come to an end too. `max_lost=1`
+is a stronger promise: such a task is never run again.
 """
 
 from __future__ import annotations
@@ -26,105 +27,108 @@ from streamq.worker.executors import FailedInChild, Processes
 from streamq.worker.failures import Failure
 
 ALONE_FROM: Final = 2
-"""Times `max_lost` lost deliveries from which on a suspect runs alone in its worker."""
-QUIET: Final = 60.0
-"""Seconds that one which is to run alone waits for what else is in hand; then nothing new runs beside it."""
-KEPT: Final = 30.0
-"""Seconds that a child is kept for the next suspect."""
-LOOK: Final = 0.02
+"""Multiples of `max_lost` lost deliveries from which on a suspect runs alone in its worker."""
+LONGEST_WAIT: Final = 60.0
+"""Seconds that a suspect waits for other running handlers. After that it runs beside them."""
+CHILD_KEPT: Final = 30.0
+"""Seconds that an idle child is kept for the next suspect."""
+POLL_INTERVAL: Final = 0.02
+
+RunLocally = Callable[[], Awaitable[bytes]]
+"""Runs the handler in the worker itself."""
 
 
-class Company(Protocol):
-    """What else is in a worker's hands."""
+class Isolation(Protocol):
+    """The control that suspects have over the other tasks of a worker."""
 
-    def alone(self, attempt: Attempt) -> None:
-        """Take nothing else until this one has ended."""
+    def run_alone(self, attempt: Attempt) -> None:
+        """Start nothing else until this attempt has ended."""
         ...
 
-    def others(self, attempt: Attempt) -> int:
-        """How many other handlers run."""
+    def others_running(self, attempt: Attempt) -> int:
+        """Return how many other handlers run."""
         ...
 
 
 class Suspects:
-    """Runs the suspects of one worker, one at a time. processes: where they run; None where a child process
-    would not be what the worker is, since the program around it has made things ready."""
+    """Runs the suspects of one worker, one at a time. processes: runs them; None if a child process would
+    differ from the worker, because the program around the worker has set up state."""
 
     def __init__(
         self,
-        company: Company,
+        isolation: Isolation,
         processes: Processes | None,
         begin: Callable[[Attempt, Handler], Context],
     ) -> None:
-        self._company = company
+        self._isolation = isolation
         self._processes = processes
         self._begin = begin
-        self._idle: asyncio.TimerHandle | None = None
+        self._close_timer: asyncio.TimerHandle | None = None
 
-    async def run(self, attempt: Attempt, handler: Handler, here: Callable[[], Awaitable[bytes]]) -> bytes:
-        """The encoded result. `here` runs the handler in the worker itself."""
+    async def run(self, attempt: Attempt, handler: Handler, run_locally: RunLocally) -> bytes:
+        """Run a suspect and return its encoded result."""
         try:
-            return await self._run(attempt, handler, here)
+            return await self._run(attempt, handler, run_locally)
         finally:
-            if self._idle is not None:
-                self._idle.cancel()
-            self._idle = asyncio.get_running_loop().call_later(KEPT, self._retire)
+            if self._close_timer is not None:
+                self._close_timer.cancel()
+            self._close_timer = asyncio.get_running_loop().call_later(CHILD_KEPT, self._close_idle)
 
-    def _retire(self) -> None:
-        """The last suspect was long ago: the child has the whole app in memory for nothing."""
+    def _close_idle(self) -> None:
+        """Close the idle child, which holds the whole app in memory."""
         if self._processes is not None and not self._processes.busy:
             self._processes.close()
 
-    async def _run(self, attempt: Attempt, handler: Handler, here: Callable[[], Awaitable[bytes]]) -> bytes:
-        if must_be_alone(handler, attempt.held.delivery) or not self._can_be_apart(handler):
-            await self._quiet(attempt)
-        if not self._can_be_apart(handler):
-            return await here()
+    async def _run(self, attempt: Attempt, handler: Handler, run_locally: RunLocally) -> bytes:
+        if must_run_alone(handler, attempt.held.delivery) or not self._can_run_in_child(handler):
+            await self._wait_until_alone(attempt)
+        if not self._can_run_in_child(handler):
+            return await run_locally()
         try:
-            return await self._apart(attempt, handler, here)
+            return await self._run_in_child(attempt, handler, run_locally)
         except ProcessDied as died:
-            if not self._company.others(attempt):
-                raise _guilty(died) from None
-        await self._quiet(attempt)
+            if not self._isolation.others_running(attempt):
+                raise _worker_lost(died) from None
+        await self._wait_until_alone(attempt)
         try:
-            return await self._apart(attempt, handler, here)
+            return await self._run_in_child(attempt, handler, run_locally)
         except ProcessDied as died:
-            raise _guilty(died) from None
+            raise _worker_lost(died) from None
 
-    def _can_be_apart(self, handler: Handler) -> bool:
+    def _can_run_in_child(self, handler: Handler) -> bool:
         module, _, name = handler.reference.partition(":")
         return self._processes is not None and module != "__main__" and "<" not in name
 
-    async def _apart(self, attempt: Attempt, handler: Handler, here: Callable[[], Awaitable[bytes]]) -> bytes:
+    async def _run_in_child(self, attempt: Attempt, handler: Handler, run_locally: RunLocally) -> bytes:
         processes = cast("Processes", self._processes)
         try:
             child = await processes.acquire(handler)
-        except Exception:  # noqa: BLE001 - it cannot be imported there, which is nobody's guilt
-            await self._quiet(attempt)
-            return await here()
+        except Exception:  # noqa: BLE001 - the child cannot import the handler, which is not a loss
+            await self._wait_until_alone(attempt)
+            return await run_locally()
         if attempt.stop is not None:
             processes.release(child)
             raise asyncio.CancelledError
         attempt.child = child
         return await processes.run(child, handler, attempt.held.delivery, self._begin(attempt, handler))
 
-    async def _quiet(self, attempt: Attempt) -> None:
-        """Wait until nothing else is in hand."""
-        self._company.alone(attempt)
-        for _ in range(round(QUIET / LOOK)):
+    async def _wait_until_alone(self, attempt: Attempt) -> None:
+        """Start nothing else, and wait until no other handler runs."""
+        self._isolation.run_alone(attempt)
+        for _ in range(round(LONGEST_WAIT / POLL_INTERVAL)):
             if attempt.stop is not None:
                 raise asyncio.CancelledError
-            if not self._company.others(attempt):
+            if not self._isolation.others_running(attempt):
                 return
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(POLL_INTERVAL)
 
 
-def must_be_alone(handler: Handler, delivery: Delivery) -> bool:
-    """Whether workers died with it so often that nothing is to run beside it."""
+def must_run_alone(handler: Handler, delivery: Delivery) -> bool:
+    """Return whether so many workers died with the task that no other handler may run beside it."""
     return delivery.lost >= ALONE_FROM * handler.options.max_lost
 
 
-def _guilty(died: ProcessDied) -> FailedInChild:
-    """The end of a task that killed its process while nothing else ran."""
-    message = f"it ran in a process of its own, as a suspect, and nothing beside it: {died}"
+def _worker_lost(died: ProcessDied) -> FailedInChild:
+    """Return the failure of a suspect that killed its process while no other handler ran."""
+    message = f"it ran as a suspect in its own process, and no other handler ran: {died}"
     return FailedInChild(Failure("WorkerLost", message, "", GiveUp("lost")))

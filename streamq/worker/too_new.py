@@ -1,42 +1,50 @@
-"""Tasks that this worker is too old for: when each is handed back, and what is told of them.
+"""Tasks that a newer release wrote and this worker cannot run: their delay, and their counts.
 
-Owns the back-off and the counts. Once per type and reason is logged; the heartbeat tells the counts, and
-`streamq doctor` reads them there.
+Owns the back-off and the counts. Each type and reason is logged once; heartbeats contain the counts, which
+`streamq doctor` reads.
 """
 
 from __future__ import annotations
 
 import random
-from typing import Any, Final
+from typing import Final, TypedDict
 
 from streamq import envelope
 from streamq.telemetry import logs
 
 FIRST: Final = 30.0
 LONGEST: Final = 300.0
-"""Seconds until a task is offered anew, doubled each time up to the longest: a roll-out takes minutes."""
-MOST_KINDS: Final = 50
-"""Types and reasons that are told apart: whoever writes an envelope names the reason."""
+"""Seconds until a task is offered again, doubled each time up to the longest: a roll-out takes minutes."""
+MAX_KINDS: Final = 50
+"""The most types and reasons to count separately: the reason is an unbounded text in the envelope."""
 OTHER: Final = "other"
 
 
+class TooNewCount(TypedDict):
+    """The deliveries of one task type that were handed back for one reason."""
+
+    type: str
+    needs: str
+    count: int
+
+
 class TooNewTasks:
-    """Of one worker process. Written in the event loop, read in other threads."""
+    """The too-new tasks of one worker process. Written in the event loop, read in other threads."""
 
     def __init__(self, worker: str) -> None:
         self._log = logs.get_logger(worker=worker)
         self._counts: dict[tuple[str, str], int] = {}
 
     def delay_ms(self, task_type: str, error: envelope.TooNew) -> int:
-        """Note one delivery, and return in how many ms it is to be offered anew."""
+        """Count a delivery, and return in how many ms it should be offered again."""
         delay = min(LONGEST, FIRST * 2.0 ** min(error.times, 16)) * random.uniform(1.0, 1.1)
-        self._note(task_type, error.needs, delay)
+        self._count(task_type, error.needs, delay)
         return round(delay * 1000)
 
-    def _note(self, task_type: str, needs: str, delay: float) -> None:
+    def _count(self, task_type: str, needs: str, delay: float) -> None:
         kind = task_type, needs
         if kind not in self._counts:
-            if len(self._counts) >= MOST_KINDS:
+            if len(self._counts) >= MAX_KINDS:
                 kind = OTHER, OTHER
             else:
                 self._log.warning(
@@ -44,13 +52,13 @@ class TooNewTasks:
                     type=task_type,
                     needs=needs,
                     again_in=round(delay),
-                    fix="a newer release of streamq wrote such tasks: they are handed back without charging "
-                    "an attempt, for a worker that can run them. Restart this worker with that release",
+                    fix="restart this worker with the newer release of streamq that wrote these tasks. Until "
+                    "then they are handed back for a worker that can run them, without counting an attempt.",
                 )
         self._counts[kind] = self._counts.get(kind, 0) + 1
 
-    def told(self) -> list[dict[str, Any]]:
-        """The counts by type and reason, as the heartbeat has them."""
+    def counts(self) -> list[TooNewCount]:
+        """Return the counts by type and reason, in the format of the heartbeat."""
         return [
             {"type": task_type, "needs": needs, "count": count}
             for (task_type, needs), count in list(self._counts.items())

@@ -1,7 +1,7 @@
-"""Modules that look as if they had task types and that nobody has imported.
+"""Finds modules that seem to define task types but are not imported.
 
-Owns the looking around, for a message, never for a decision. Reads source files beside the app's module, a
-bounded number; imports nothing.
+Owns that search, which is used in a message and never for a decision. Reads a bounded number of source files
+beside the app's module. Must not import them.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Final
 from streamq.registry.redefinition import Run
 
 _DECORATED: Final = re.compile(rb"^[ \t]*@[A-Za-z_][\w.]*\.task\b", re.MULTILINE)
-MOST_FILES: Final = 300
-MOST_BYTES: Final = 200_000
+MAX_FILES: Final = 300
+MAX_BYTES: Final = 200_000
 _SKIPPED: Final = ("tests", "test", "site-packages", "node_modules", "__pycache__", "build", "dist")
 
 
 def undiscovered(home: Run | None) -> list[str]:
-    """Return the names of such modules, by where the app was made; [] where nobody can tell."""
+    """Return the names of such modules beside the module that created the app; [] if that is unknown."""
     if home is None:
         return []
     file = Path(home.code.co_filename)
     package = home.name if file.name == "__init__.py" else home.name.rpartition(".")[0]
     imported = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     try:
-        files = list(islice(_files(file.parent), MOST_FILES)) if file.is_file() else []
+        files = list(islice(_files(file.parent), MAX_FILES)) if file.is_file() else []
         return sorted(
             _name(package, file.parent, one) for one in files if _decorated(one) and str(one) not in imported
         )
@@ -47,7 +47,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _decorated(file: Path) -> bool:
     with file.open("rb") as source:
-        return _DECORATED.search(source.read(MOST_BYTES)) is not None
+        return _DECORATED.search(source.read(MAX_BYTES)) is not None
 
 
 def _name(package: str, folder: Path, file: Path) -> str:

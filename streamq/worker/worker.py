@@ -1,7 +1,7 @@
-"""The life of one worker process: start, serve, end.
+"""The lifecycle of a worker: start, serve, stop.
 
-Owns the order of that life. Its parts are put together in `assembly`; how it ends is in `shutdown`. Decides
-nothing about a task.
+Owns the order of these phases. The parts are built in `assembly`, and stopped in `shutdown`. Must not decide
+about a task.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from streamq.worker.config import WorkerConfig
 from streamq.worker.loading import App, served_types
 from streamq.worker.registration import Registration
 from streamq.worker.shutdown import Shutdown
-from streamq.worker.status import not_started
+from streamq.worker.status import starting_report
 from streamq.worker.stop import StopState
 
 
 class Worker:
     """Runs an app's tasks in this process and event loop.
 
-    `await worker.run()` serves until `stop()`; `ready` is set when it has begun to take tasks.
-    `exclusive`: the process is ours, so it may be ended where nothing else helps. `metered`: add up what
-    every task takes, for `report`.
+    `await worker.run()` serves until `stop()`; `ready` is set when the worker has started to fetch tasks.
+    `exclusive`: the worker owns its process and may kill it as a last resort. `metered`: collect metrics of
+    every task, for `report`.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Worker:
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         types, transport = served_types(app.registry, options), AsyncTransport(app.address)
         registration = Registration(transport, app.registry, types, name)
-        self._given = WorkerConfig(
+        self._config = WorkerConfig(
             name,
             group,
             app.registry,
@@ -63,69 +63,70 @@ class Worker:
             exclusive,
             metered,
         )
-        self._stop = self._given.stop
+        self._stop = self._config.stop
         self._parts: Parts | None = None
         self.ready: asyncio.Event = asyncio.Event()
         self._log = logs.get_logger(worker=name)
 
     @property
     def name(self) -> str:
-        """Its name in heartbeats, in the log and as a consumer."""
-        return self._given.name
+        """Return the worker's name in heartbeats, in the log and as a consumer."""
+        return self._config.name
 
     @property
     def options(self) -> WorkerOptions:
-        return self._given.options
+        """Return the worker's options."""
+        return self._config.options
 
     @property
     def drained(self) -> bool:
-        """Whether an operator asked for its end."""
+        """Return whether an operator requested the stop."""
         return self._stop.drained
 
     @property
     def worn_out(self) -> bool:
-        """Whether it ended since handlers that could not be stopped had taken its slots."""
+        """Return whether the worker stopped because stuck handlers occupied its slots."""
         return self._stop.worn_out
 
     @property
     def parts(self) -> Parts:
-        """What it is made of; RuntimeError before it has met its server."""
+        """Return the worker's parts. Raise RuntimeError before it has registered with Redis."""
         if self._parts is None:
-            raise RuntimeError("this worker has not met its server yet: wait for `ready`")
+            raise RuntimeError("the worker has no parts yet: wait for `ready`")
         return self._parts
 
     def stop(self) -> None:
-        """Take no more tasks and end when those in hand are done; called again: end now, hand back."""
-        self._stop.ask()
+        """Stop fetching, and end when the tasks in flight are done. A second call hands them back at once."""
+        self._stop.request()
 
     def report(self) -> Report:
-        """How this worker is, and what it has added up; called in another thread, by a supervisor."""
+        """Return the worker's health and metrics. Called in another thread, for a supervisor."""
         parts = self._parts
         if parts is None:
-            return not_started(self.name, self._given.counters)
-        return parts.status.report(started=self.ready.is_set(), draining=self._stop.asked.is_set())
+            return starting_report(self.name, self._config.counters)
+        return parts.status.report(started=self.ready.is_set(), draining=self._stop.requested.is_set())
 
     async def run(self) -> None:
-        """Serve until stopped; a server that is not there yet is waited for. Raises UsageErrors and the
-        RedisErrors of a server that refuses us, at the start only.
+        """Serve until stopped. Wait for Redis if it is not reachable yet. Raise UsageError, and RedisError if
+        Redis refuses the worker, at the start only.
 
-        However it ends, by `stop()`, cancellation or an error, what is in hand is finished or handed back.
+        However it ends, by `stop()`, cancellation or an error, tasks in flight are finished or handed back.
         """
-        for name in self._given.types:
-            self._given.registry.handlers[name].prepare()
-        record = await self._announced()
+        for name in self._config.types:
+            self._config.registry.handlers[name].prepare()
+        record = await self._announce()
         if record is None:
             return
         try:
-            parts = self._parts = assemble(self._given, record.known, asyncio.current_task())
+            parts = self._parts = assemble(self._config, record.known, asyncio.current_task())
         except BaseException:
-            await self._given.transport.aclose()
+            await self._config.transport.aclose()
             raise
-        shutdown = Shutdown(self._given, parts, self._log)
+        shutdown = Shutdown(self._config, parts, self._log)
         try:
             await self._serve_until_stopped(parts, shutdown, record.known)
             await shutdown.drain()
-        except GeneratorExit:  # the loop is gone: nothing can be waited for any more
+        except GeneratorExit:  # the event loop has ended: nothing can be awaited
             parts.leases.stop()
             raise
         except BaseException as error:
@@ -134,15 +135,15 @@ class Worker:
             raise
         await shutdown.end()
 
-    async def _announced(self) -> AppRecord | None:
-        """None where we are stopped before the server is there."""
+    async def _announce(self) -> AppRecord | None:
+        """Register the app. Return None if the worker is stopped before Redis is reachable."""
         try:
-            record = await self._given.registration.announce(self._stop.asked)
+            record = await self._config.registration.announce(self._stop.requested)
         except BaseException:
-            await self._given.transport.aclose()
+            await self._config.transport.aclose()
             raise
         if record is None:
-            await self._given.transport.aclose()
+            await self._config.transport.aclose()
             self._log.info("worker.stopped")
         return record
 
@@ -150,25 +151,25 @@ class Worker:
         parts.runner.start()
         parts.leases.start()
         settling = shutdown.settle()
-        shutdown.helpers.append(asyncio.create_task(shutdown.halt()))
+        shutdown.helpers.append(asyncio.create_task(shutdown.stop_fetching()))
         await parts.shard_fetchers.serve(shards)
-        shutdown.helpers.append(asyncio.create_task(parts.status.beat()))
-        if self._given.exclusive:
-            _spare_collector()
+        shutdown.helpers.append(asyncio.create_task(parts.status.measure()))
+        if self._config.exclusive:
+            _tune_gc()
         logs.always(
             "worker.ready",
             worker=self.name,
-            types=shortened(self._given.types),
+            types=shortened(self._config.types),
             concurrency=self.options.concurrency,
         )
         self.ready.set()
         await self._until_stopped(parts, shutdown, settling)
 
     async def _until_stopped(self, parts: Parts, shutdown: Shutdown, settling: asyncio.Task[None]) -> None:
-        """Until told to stop, or until a loop ends that should not: a worker that does not settle would
-        keep its tasks for ever."""
+        """Wait for a stop request, or for the unexpected end of the settler or a fetcher: a worker that does
+        not settle would keep its tasks forever."""
         waiting = [
-            asyncio.create_task(event.wait()) for event in (self._stop.asked, parts.shard_fetchers.failed)
+            asyncio.create_task(event.wait()) for event in (self._stop.requested, parts.shard_fetchers.failed)
         ]
         shutdown.helpers += waiting
         await asyncio.wait([settling, *waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -176,8 +177,8 @@ class Worker:
             self._log.critical("worker.failed", error=repr(error), exc_info=error)
 
 
-def _spare_collector() -> None:
-    """Keep the garbage collector from going through all modules again and again: with a thousand tasks in
-    hand a full collection held up the event loop for 40 ms."""
+def _tune_gc() -> None:
+    """Exclude the loaded modules from garbage collection: with a thousand tasks in flight, a full collection
+    blocked the event loop for 40 ms."""
     gc.freeze()
     gc.enable()

@@ -40,8 +40,8 @@ async def test_every_chore_of_the_table_runs_and_is_looked_after(app: StreamQ) -
     names = {chore.name for chore in CHORES}
     await until(lambda: ran >= names - {"heartbeat", "sample"}, 20)
     assert daemon.facts().overdue == ""
-    daemon._chore_status._began -= 10_000
-    daemon._chore_status._good.clear()
+    daemon._chore_status._started -= 10_000
+    daemon._chore_status._succeeded.clear()
     assert set(daemon.facts().overdue.split(", ")) == names
     daemon.stop()
     await task
@@ -77,7 +77,7 @@ async def test_a_fault_keeps_no_other_from_its_turn_and_is_counted() -> None:
 
 async def test_after_an_outage_a_chore_may_run_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     """The daemon's own heartbeat: workers look for it."""
-    stop, chore_status = asyncio.Event(), list[int]()
+    stop, rounds = asyncio.Event(), list[int]()
     transport = AsyncTransport(Address.parse(f"redis://127.0.0.1:{free_port()}"))
 
     async def back(*_: object, **__: object) -> bool:
@@ -86,16 +86,16 @@ async def test_after_an_outage_a_chore_may_run_sooner(monkeypatch: pytest.Monkey
     monkeypatch.setattr(loop, "returned", back)
 
     async def step(_: Faults) -> None:
-        chore_status.append(len(chore_status))
-        if len(chore_status) < 3:
+        rounds.append(len(rounds))
+        if len(rounds) < 3:
             raise RedisUnavailable("away")
 
     chore = run_periodically(
         "heartbeat", step, 3600, transport, stop, ChoreStatus(Counters()), after_outage=0.01
     )
     task = asyncio.create_task(chore)
-    await until(lambda: len(chore_status) == 3, 20)
+    await until(lambda: len(rounds) == 3, 20)
     stop.set()
     await task
-    assert len(chore_status) == 3
+    assert len(rounds) == 3
     await transport.aclose()

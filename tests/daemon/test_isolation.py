@@ -138,4 +138,4 @@ async def test_tasks_of_a_type_whose_policy_is_no_hash_are_taken_back(url: str) 
     command(url, "SET", keys.policy, "x")
     async with tending(app, OPTIONS) as daemon:
         await until(lambda: lost.status() == "ready")
-        await until(lambda: any(keys.policy in fault and "rename" in fault for fault in daemon.faults()))
+        await until(lambda: any(keys.policy in fault and "Rename" in fault for fault in daemon.faults()))

@@ -54,9 +54,9 @@ async def test_of_many_that_miss_a_cluster_one_asks_around(
         return await connect(address, **more)
 
     monkeypatch.setattr(async_transport, "connect", counted)
-    for chore_status in (1, 2):  # and it is asked again by those who come later
+    for rounds in (1, 2):  # and it is asked again by those who come later
         answers = await asyncio.gather(
             *(gone.run(question_calls.now(), patience=0) for _ in range(8)), return_exceptions=True
         )
         assert [type(answer) for answer in answers] == [RedisUnavailable] * 8
-        assert len(asked) == 2 * chore_status
+        assert len(asked) == 2 * rounds

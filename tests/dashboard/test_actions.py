@@ -245,7 +245,7 @@ async def test_times_that_are_none_select_nothing(
 async def test_a_worker_is_drained(app: StreamQ) -> None:
     async with open_shop(app) as (shop, worker), client(dashboard(app, auth=TRUSTED)) as browser:
         assert "asked to drain" in await followed(browser, await do(browser, "drain", worker=worker.name))
-        await until(worker._stop.asked.is_set)
+        await until(worker._stop.requested.is_set)
         shop.hold.set()
         assert "no longer exists" in await followed(browser, await do(browser, "drain", worker="nobody"))
 

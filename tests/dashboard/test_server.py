@@ -22,10 +22,11 @@ from streamq.dashboard.findings import DoctorCache
 from streamq.doctor.check import Check
 from streamq.doctor.examination import Diagnosis
 from streamq.keys import DAEMON_HEARTBEATS, DAEMONS, shard_keys
-from streamq.telemetry.catalogue import METRICS, base
+from streamq.telemetry.catalogue import METRICS
 from tests.conftest import command
 from tests.dashboard.shop import TRUSTED, Shop, open_shop
 from tests.dashboard.test_pages import client
+from tests.sample_names import base
 
 USERS = Path(__file__).parents[2] / "ops" / "redis" / "users.acl"
 

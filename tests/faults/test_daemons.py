@@ -98,7 +98,7 @@ async def test_one_type_that_is_broken_keeps_no_other_from_being_promoted(
     """A stray SET on one schedule. Guard: each type is served apart, and one that failed looked at again a
     little later; at once, the promoter would do nothing else."""
     if not guarded:
-        monkeypatch.setattr(promoter, "AGAIN", 0.0)
+        monkeypatch.setattr(promoter, "RETRY_DELAY", 0.0)
     rounds = 0
 
     def counted(name: str) -> None:

@@ -63,7 +63,7 @@ async def test_a_settlement_whose_reply_is_lost(
     out = capsys.readouterr()
     assert "doing=settle" in out.out + out.err
     with judged(guarded):
-        assert "task.lease_lost" not in out.out + out.err
+        assert "task.fenced" not in out.out + out.err
     assert direct.inspector.type_stats("work").counters["completed"] == 2
     await direct.aclose()
 

@@ -145,7 +145,7 @@ async def test_a_delivery_whose_id_is_anothers_now_is_not_settled(
             proxy.come_back()
         else:
             proxy.come_back()
-            await returned(worker._given.transport)
+            await returned(worker._config.transport)
             release.set()
         await until(lambda: len(worker.parts.in_flight) == 0)
         with judged(guarded):

@@ -194,9 +194,9 @@ class Looker:
     async def _backlog(self) -> None:
         transport = AsyncTransport(self.here.app.address)
         try:
-            directory, rounds = Discovery(transport), ChoreStatus(Counters())
-            await directory.look(Faults("discover", rounds))
-            view = await Backlog(transport, directory, rounds).look()
+            discovery, status = Discovery(transport), ChoreStatus(Counters())
+            await discovery.refresh(Faults("discover", status))
+            view = await Backlog(transport, discovery, status).view()
             if not any(row["type"] == NEIGHBOUR for row in view.rows or ()):
                 self.fault(f"backlog: lost {NEIGHBOUR}")
         except Exception as error:

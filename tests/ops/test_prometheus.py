@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from streamq.cli import COMMANDS, load
-from streamq.telemetry.catalogue import METRICS, base, exported
+from streamq.telemetry.catalogue import METRICS
+from tests.sample_names import base, exported
 
 OPS = Path(__file__).resolve().parents[2] / "ops"
 PROMTOOL = shutil.which("promtool")

@@ -158,10 +158,12 @@ async def test_the_way_of_a_task_under_the_rights_of_each_role(
 
 async def until_rounds(daemon: Daemon) -> None:
     """Until every chore has had a good round from now on, and none was refused anything."""
-    before = daemon._chore_status.last_good()
+    before = daemon._chore_status.last_success()
     chores = [chore.name for chore in CHORES]
     await until(
-        lambda: all(daemon._chore_status.last_good().get(name, 0) > before.get(name, 0) for name in chores),
+        lambda: all(
+            daemon._chore_status.last_success().get(name, 0) > before.get(name, 0) for name in chores
+        ),
         20,
     )
     outcomes = [

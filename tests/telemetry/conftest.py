@@ -13,10 +13,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamq import StreamQ
-from streamq.telemetry.catalogue import METRICS, base
+from streamq.telemetry.catalogue import METRICS
 from tests.ports import free_port
 from tests.processes.conftest import Start, alive, jobs, start
 from tests.running import wait_until
+from tests.sample_names import base
 
 __all__ = ["jobs", "start"]
 

@@ -30,17 +30,17 @@ TOKEN = "a-long-drain-token"  # noqa: S105
         (Facts("w"), True, True),
         (Facts("w", started=False), True, False),
         (Facts("w", draining=True), True, False),
-        (Facts("w", loop_silent=health.BUSY + 1), True, False),
-        (Facts("w", loop_silent=health.BLOCKED + 1), False, False),
-        (Facts("w", deaf=health.DEAF + 1), True, False),
-        (Facts("w", redis_away=health.AWAY - 1), True, True),
-        (Facts("w", redis_away=health.AWAY + 1), True, False),
+        (Facts("w", loop_late=health.LOOP_BUSY + 1), True, False),
+        (Facts("w", loop_late=health.LOOP_BLOCKED + 1), False, False),
+        (Facts("w", not_reading=health.NOT_READING + 1), True, False),
+        (Facts("w", redis_unreachable=health.REDIS_UNREACHABLE - 1), True, True),
+        (Facts("w", redis_unreachable=health.REDIS_UNREACHABLE + 1), True, False),
         (Facts("w", overdue="reclaim"), True, False),
     ],
 )
 def test_verdicts(facts: Facts, alive: bool, ready: bool) -> None:
     assert (not health.not_alive(facts), not health.not_ready(facts)) == (alive, ready)
-    assert health.not_alive(facts, age=health.SILENT + 1)
+    assert health.not_alive(facts, age=health.REPORT_TIMEOUT + 1)
 
 
 def test_a_group_can_be_drained_over_http(jobs: StreamQ, group: Any) -> None:
@@ -83,7 +83,7 @@ def test_a_group_is_not_alive_while_a_process_is_stopped(
     [pid] = alive(jobs)
     os.kill(pid, signal.SIGSTOP)
     wait_until(lambda: endpoint.status("/live") == 503, 30)
-    assert "has not been heard of" in endpoint.ask("/live").json["problems"][0]
+    assert "has sent no report" in endpoint.ask("/live").json["problems"][0]
     os.kill(pid, signal.SIGCONT)
     wait_until(lambda: endpoint.status("/ready") == 200)
 
@@ -102,8 +102,8 @@ def test_a_port_that_is_taken_is_named(start: Start, log: Any) -> None:
 async def test_a_worker_that_could_read_but_does_not_is_not_ready(
     app: StreamQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "DEAF", 0.2)
-    monkeypatch.setattr("streamq.worker.status.ANSWER", 0.1)
+    monkeypatch.setattr(health, "NOT_READING", 0.2)
+    monkeypatch.setattr("streamq.worker.status.REPLY_TIMEOUT", 0.1)
 
     @app.task
     async def noop() -> None: ...
@@ -116,7 +116,7 @@ async def test_a_worker_that_could_read_but_does_not_is_not_ready(
         lambda: worker.parts.status._could_read_since > 0 and not health.not_ready(worker.report().facts)
     )
     monkeypatch.setattr(fetcher, "_read", hold.wait)
-    await until(lambda: any("has not asked for" in one for one in health.not_ready(worker.report().facts)))
+    await until(lambda: any("has not fetched for" in one for one in health.not_ready(worker.report().facts)))
     await until(lambda: any(w.details["problems"] for w in app.inspector.workers()))
     monkeypatch.undo()
     hold.set()
@@ -228,5 +228,5 @@ def test_a_unit_that_is_not_alive_feeds_no_watchdog(monkeypatch: pytest.MonkeyPa
 
         not_ready = not_alive
 
-    systemd_notifier.SystemdNotifier(Sick()).look()
+    systemd_notifier.SystemdNotifier(Sick()).send()
     assert told == [{"STATUS": "the event loop is blocked"}]

@@ -56,8 +56,8 @@ def get(path: str, method: str = "GET", more: str = "") -> bytes:
         (get("/hello", "HEAD"), 200, b""),
         (get("/go", "POST", "Content-Length: 3\r\n") + b"abc", 200, b"hello you False\n"),
         (get("/nowhere"), 404, b"not found: use one of /broken /go /hello\n"),
-        (get("/go"), 405, b"/go allows POST\n"),
-        (get("/broken"), 500, b"failed: see the log\n"),
+        (get("/go"), 405, b"method not allowed: /go takes POST\n"),
+        (get("/broken"), 500, b"internal error: see the log\n"),
         (get("/go", "POST", "Content-Length: 999999\r\n"), 413, None),
         (get("/go", "POST", "Content-Length: -1\r\n"), 400, None),
         (get("/go", "POST", "Transfer-Encoding: chunked\r\n"), 400, None),
@@ -76,14 +76,14 @@ async def test_one_request_one_answer(port: int, sent: bytes, status: int, body:
 async def test_a_slow_client_is_cut_off_and_others_are_not(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_server, "PATIENCE", 1.0)
+    monkeypatch.setattr(http_server, "CLIENT_TIMEOUT", 1.0)
     slow = asyncio.create_task(say(port, b"GET /hello HT"))
     assert (await say(port, get("/hello"))).startswith(b"HTTP/1.1 200")
     assert (await slow).startswith(b"HTTP/1.1 408")
 
 
 async def test_silent_clients_keep_nobody_out(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_server, "MOST_CLIENTS", 4)
+    monkeypatch.setattr(http_server, "MAX_CLIENTS", 4)
     waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(40)]
     for _ in range(10):
         assert (await say(port, get("/hello"))).startswith(b"HTTP/1.1 200")
@@ -98,13 +98,13 @@ async def test_probes_are_answered_however_many_others_ask(monkeypatch: pytest.M
         await hold.wait()
         return Response.text(200, "done")
 
-    monkeypatch.setattr(http_server, "MOST_CLIENTS", 3)
+    monkeypatch.setattr(http_server, "MAX_CLIENTS", 3)
     server = WebServer({("GET", "/metrics"): slow, ("GET", "/live"): hello})
     [listening] = Listen(0).sockets()
     await server.start([listening])
     number = listening.getsockname()[1]
     asked = [asyncio.create_task(say(number, get("/metrics"))) for _ in range(3)]
-    await until(lambda: sum(not one.silent for one in server._clients.values()) == 3)
+    await until(lambda: sum(not one.idle for one in server._clients.values()) == 3)
     assert (await say(number, get("/metrics"))).startswith(b"HTTP/1.1 503")
     assert (await say(number, get("/live"))).startswith(b"HTTP/1.1 200")
     hold.set()
@@ -143,7 +143,7 @@ async def test_a_client_that_never_reads_does_not_hold_up_the_end(
     async def huge(_request: Request) -> Response:
         return Response(200, b"x" * 50_000_000)
 
-    monkeypatch.setattr(http_server, "PATIENCE", 0.2)
+    monkeypatch.setattr(http_server, "CLIENT_TIMEOUT", 0.2)
     server = WebServer({("GET", "/huge"): huge})
     [listening] = Listen(0).sockets()
     await server.start([listening])
@@ -158,7 +158,7 @@ def test_what_cannot_be_listened_on_is_named(tmp_path: object) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(CannotListen, match="choose another --metrics-port"):
+        with pytest.raises(CannotListen, match="Choose another --metrics-port"):
             Listen(taken.getsockname()[1]).sockets()
     with pytest.raises(CannotListen, match="cannot listen on no.such.host.invalid"):
         Listen(80, "no.such.host.invalid").sockets()

@@ -15,11 +15,12 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 
 from streamq import StreamQ
-from streamq.telemetry.catalogue import METRICS, exported
-from streamq.telemetry.counters import MOST_EXCEPTIONS, Counters, Snapshot
+from streamq.telemetry.catalogue import METRICS
+from streamq.telemetry.counters import MAX_EXCEPTION_CLASSES, Counters, Snapshot
 from streamq.telemetry.exposition import render
 from tests.processes.conftest import alive
 from tests.running import wait_until
+from tests.sample_names import exported
 
 PROMTOOL = shutil.which("promtool")
 
@@ -150,7 +151,7 @@ def test_every_metric_is_exported_somewhere() -> None:
 
 def test_snapshots_travel_and_add_up() -> None:
     once = everything()
-    twice = Snapshot.read(once.plain())
+    twice = Snapshot.from_json(once.to_json())
     twice.add(once)
     assert twice.counters["streamq_task_attempts_total", "x", "x", "x"] == 2
     assert twice.counters["streamq_tasks_accepted_total", "x", "x"] == 1  # all daemons say the same
@@ -159,17 +160,17 @@ def test_snapshots_travel_and_add_up() -> None:
 
 def test_a_release_that_knows_more_does_not_upset_an_older_one() -> None:
     assert (
-        Snapshot.read({"counters": [[["streamq_new_total"], 1]], "gauges": [], "histograms": []})
+        Snapshot.from_json({"counters": [[["streamq_new_total"], 1]], "gauges": [], "histograms": []})
         == Snapshot()
     )
 
 
 def test_exceptions_are_bounded() -> None:
     sums = Counters()
-    for n in range(MOST_EXCEPTIONS + 5):
-        sums.failed("a", "t", f"E{n}")
+    for n in range(MAX_EXCEPTION_CLASSES + 5):
+        sums.count_exception("a", "t", f"E{n}")
     counted = sums.snapshot().counters
-    assert len(counted) == MOST_EXCEPTIONS + 1
+    assert len(counted) == MAX_EXCEPTION_CLASSES + 1
     assert counted["streamq_task_exceptions_total", "a", "t", "other"] == 5
 
 
@@ -183,6 +184,6 @@ def test_who_asks_for_nothing_loads_nothing() -> None:
         async def email() -> None: ...
         worker = Worker(app)
         assert "prometheus_client" not in sys.modules
-        assert not worker._given.metered and app.registry.tracer is None
+        assert not worker._config.metered and app.registry.tracer is None
     """
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -177,14 +177,14 @@ async def test_without_tracing_nothing_is_carried_and_no_span_made(
 
 
 def test_the_header_is_the_bare_traceparent_or_json(spans: InMemorySpanExporter) -> None:
-    assert traces.carried() == b""
+    assert traces.current_header() == b""
     with PROVIDER.get_tracer("t").start_as_current_span("s") as span:
-        header = traces.carried()
+        header = traces.current_header()
         assert header.decode().startswith(f"00-{trace_of(span):032x}-{span.get_span_context().span_id:016x}-")
         token = context.attach(baggage.set_baggage("a", "b"))
-        assert json.loads(traces.carried()) == {"traceparent": header.decode(), "baggage": "a=b"}
+        assert json.loads(traces.current_header()) == {"traceparent": header.decode(), "baggage": "a=b"}
         context.detach(token)
-    assert trace_of(trace.get_current_span(traces.received(header))) == trace_of(span)
+    assert trace_of(trace.get_current_span(traces.context_from(header))) == trace_of(span)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_a_propagator_that_fails_costs_the_trace_only(monkeypatch: pytest.Monkey
         raise RuntimeError("no")
 
     monkeypatch.setattr(propagate, "extract", broken)
-    assert traces.received(b"00-x") is None
+    assert traces.context_from(b"00-x") is None
 
 
 # -- logs ------------------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ async def test_an_id_that_was_given_anew_is_not_settled(
         await until(lambda: held(worker) == 0)
         assert node.command("XPENDING", busy.stream, GROUP)[0] == 1
         assert node.command("XLEN", busy.stream) == 1
-    assert "task.lease_lost" in capsys.readouterr().out
+    assert "task.fenced" in capsys.readouterr().out
 
 
 async def test_a_connection_that_was_opened_long_ago_is_not_believed(url: str) -> None:

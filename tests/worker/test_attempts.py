@@ -34,9 +34,12 @@ class Ended(Hook):
 async def running(app: StreamQ, ended: Ended) -> AsyncGenerator[tuple[Runner, list[Held]]]:
     """A runner with one slot, and what it has put to be settled."""
     settled: list[Held] = []
-    clocks, executors = ServerClocks(), Executors.of(WorkerOptions(concurrency=1), None, apart=False)
+    clocks, executors = (
+        ServerClocks(),
+        Executors.of(WorkerOptions(concurrency=1), None, isolate_suspects=False),
+    )
     observers = Observers([ended], clocks, lambda held, _: settled.append(held), "w")
-    runner = Runner(app.registry, "w", 1, executors, clocks, Counters(), observers, hungry=lambda: None)
+    runner = Runner(app.registry, "w", 1, executors, clocks, Counters(), observers, on_idle=lambda: None)
     runner.start()
     try:
         yield runner, settled
@@ -80,7 +83,7 @@ async def test_one_call_ends_them_all_and_a_failure_counts_for_each_by_its_own(a
         await until(lambda: len(settled) == 3)
         assert calls == [1]
         assert ended.seen == [(1, "retried"), (2, "retried"), (3, "dead")]
-        assert [one.report is not None and one.report.failure.error for one in held] == ["ValueError"] * 3
+        assert [one.failed is not None and one.failed.failure.error for one in held] == ["ValueError"] * 3
         fails = False
         put(runner, *several(1, 1))
         await until(lambda: len(settled) == 5)

@@ -16,7 +16,8 @@ from streamq import StreamQ, TaskDead
 from streamq.context import Context
 from streamq.errors import ProcessDied, UnknownTaskType
 from streamq.model.delivery import Delivery
-from streamq.worker.child_pool import Child, ImportFailed, see_off
+from streamq.worker.child_pool import Child, ImportFailed, join_in_background
+from streamq.worker.child_requests import RunRequest
 from tests.running import clean, serving, until
 from tests.worker import handlers
 
@@ -43,7 +44,7 @@ def run(request: pytest.FixtureRequest) -> Run:
     return run
 
 
-def request(name: str, **arguments: Any) -> dict[str, Any]:
+def request(name: str, **arguments: Any) -> RunRequest:
     delivery = Delivery(name, 0, "n1-0", "n1-0", orjson.dumps(arguments))
     context = Context(delivery, 1, None, "w")
     return {
@@ -68,16 +69,16 @@ def test_arguments_and_results_of_any_size_travel(run: Run, size: int) -> None:
         for child in children:
             await child.open()
         text = "x" * size
-        answers = await asyncio.gather(*(child.ask(request("echoes", text=text)) for child in children))
+        answers = await asyncio.gather(*(child.request(request("echoes", text=text)) for child in children))
         assert [orjson.loads(answer) == text for answer in answers] == [True] * 3
         [child, *_] = children
-        grown = orjson.loads(await child.ask(request("echoes", text="x", grow=size)))
+        grown = orjson.loads(await child.request(request("echoes", text="x", grow=size)))
         assert len(grown) == size
-        failed = await child.ask(request("fails_at_length", text=text))
+        failed = await child.request(request("fails_at_length", text=text))
         assert failed["error"] == "ValueError"
         for one in children:
-            one.dismiss()
-        see_off([one.process for one in children])
+            one.close()
+        join_in_background([one.process for one in children])
 
     run(main())
 
@@ -88,16 +89,16 @@ def test_a_full_pipe_is_no_death_and_holds_nobody_up(run: Run) -> None:
     async def main() -> None:
         child = Child()
         await child.open()
-        await child.ask(request("echoes", text=""))
+        await child.request(request("echoes", text=""))
         os.kill(child.pid, signal.SIGSTOP)
-        asked = asyncio.create_task(child.ask(request("echoes", text="x" * 10_000_000)))
+        asked = asyncio.create_task(child.request(request("echoes", text="x" * 10_000_000)))
         for _ in range(20):
             await asyncio.sleep(0.01)
         assert not asked.done()
         os.kill(child.pid, signal.SIGCONT)
         assert len(await asked) == 10_000_002
         os.kill(child.pid, signal.SIGSTOP)
-        asked = asyncio.create_task(child.ask(request("echoes", text="x" * 10_000_000)))
+        asked = asyncio.create_task(child.request(request("echoes", text="x" * 10_000_000)))
         await asyncio.sleep(0.05)
         os.kill(child.pid, signal.SIGKILL)  # a true death, with most of the request unread
         with pytest.raises(ProcessDied, match="killed by signal 9"):
@@ -113,7 +114,7 @@ def test_a_death_is_noticed_while_another_process_holds_the_pipe(run: Run, tmp_p
     async def main() -> None:
         child = Child()
         await child.open()
-        asked = asyncio.create_task(child.ask(request("starts_and_waits", path=str(tmp_path / "pids"))))
+        asked = asyncio.create_task(child.request(request("starts_and_waits", path=str(tmp_path / "pids"))))
         await until(lambda: (tmp_path / "pids").exists() and " " in (tmp_path / "pids").read_text(), 20)
         _, below = map(int, (tmp_path / "pids").read_text().split())
         assert runs(below)
@@ -140,7 +141,7 @@ async def test_one_that_was_killed_while_it_was_idle_costs_no_attempt(app: Strea
 @pytest.mark.parametrize(
     ("reference", "error", "said"),
     [
-        (f"{handlers.__name__}:nothing", UnknownTaskType, "needs it at the top of its module"),
+        (f"{handlers.__name__}:nothing", UnknownTaskType, "needs it at the top level of its module"),
         ("no.such.module:work", ImportFailed, "ModuleNotFoundError: No module named 'no'"),
     ],
 )
@@ -152,7 +153,7 @@ def test_what_cannot_be_imported_is_no_death(
         await child.open()
         with pytest.raises(error, match=said):
             await child.prepare(reference)
-        assert (await child.ask(request("where"))).startswith(b"[")
+        assert (await child.request(request("where"))).startswith(b"[")
         child.kill()
 
     run(main())

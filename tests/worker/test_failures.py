@@ -80,9 +80,9 @@ async def test_a_failure_is_one_line_and_a_record(
         with pytest.raises(TaskDead):
             await handle.aresult(20)
         await until(lambda: len(tracker.of("streamq.task")) == 2)
-    lines = [line for line in lines_of(capfd) if line["event"] in ("task.retry", "task.dead")]
+    lines = [line for line in lines_of(capfd) if line["event"] in ("task.retried", "task.dead")]
     assert [(line["event"], line["level"], line["attempt"]) for line in lines] == [
-        ("task.retry", "warning", 1), ("task.dead", "error", 2),
+        ("task.retried", "warning", 1), ("task.dead", "error", 2),
     ]  # fmt: skip
     where = "handlers.py" if kind == "process" else HERE
     for line in lines:
@@ -194,13 +194,13 @@ async def test_nothing_is_said_before_it_is_settled(
 
     def told() -> bool:
         said.extend(lines_of(capfd))
-        return any(line["event"] == "task.lease_lost" for line in said)
+        return any(line["event"] == "task.fenced" for line in said)
 
     async with serving(app):
         await robbed.aenqueue()
         await until(told)
     said += lines_of(capfd)
-    assert not [line for line in said if line["event"] in ("task.dead", "task.retry")]
+    assert not [line for line in said if line["event"] in ("task.dead", "task.retried")]
     assert not tracker.of("streamq.task")
 
 
@@ -262,7 +262,7 @@ async def test_a_timed_out_attempt_tells_where_it_stood(
     assert "# it stands here" in failure["traceback"] or kind == "raises"
     assert f"{'inner_thread' if kind == 'thread' else 'inner'}\n" in failure["traceback"]
     assert ("the rollback failed" in failure["traceback"]) == (kind == "raises")
-    assert ("while it ended it raised KeyError: 'the rollback failed'" in str(caught.value)) == (
+    assert ("when it was stopped it raised KeyError: 'the rollback failed'" in str(caught.value)) == (
         kind == "raises"
     )
     [line] = [line for line in lines_of(capfd) if line["event"] == "task.dead"]
@@ -278,7 +278,7 @@ async def test_a_timed_out_attempt_in_a_process_tells_where_it_stood(app: Stream
             await handle.aresult(30)
     [failure] = app_.inspector.task(handle.id).failures
     assert failure["error"] == "AttemptTimeout"
-    assert "Where it stood when its time was over" in failure["traceback"]
+    assert "Handler stack at the timeout" in failure["traceback"]
     assert "# it stands here" in failure["traceback"]
     assert f"in {kind}\n" in failure["traceback"]
     assert "streamq/worker" not in failure["traceback"]

@@ -104,7 +104,7 @@ async def test_a_wait_that_is_no_duration_is_the_default(
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     warned = 0 if (wait == 1e300 and by == "backoff") or (wait is None and by != "backoff") else 2
     assert [line["level"] for line in lines if line["event"] == "task.wait_invalid"] == ["warning"] * warned
-    assert [line["attempt"] for line in lines if line["event"] == "task.retry"] == [1, 2]
+    assert [line["attempt"] for line in lines if line["event"] == "task.retried"] == [1, 2]
     clean(app)
 
 

@@ -96,8 +96,8 @@ async def test_what_comes_again_while_it_runs_is_not_run_twice(app: StreamQ) -> 
     async with working(app) as worker:
         leases = worker.parts.leases
         await until(lambda: leases._control.connected)
-        turn = leases._until
-        await until(lambda: leases._until != turn)  # the renewal that comes with the connection is over
+        until_then = leases._listen_until
+        await until(lambda: leases._listen_until != until_then)  # the renewal after the connect is over
         handle = await work.aenqueue()
         await until(lambda: starts == 1)
         command(str(app.address), "XGROUP", "DESTROY", stream, GROUP)
@@ -170,7 +170,7 @@ async def test_a_worker_told_to_stop_while_it_begins_takes_nothing(url: str) -> 
     for _ in range(10):
         await never.aenqueue()
     worker = Worker(app, OPTIONS)
-    prepare = worker._given.registration.prepare
+    prepare = worker._config.registration.prepare
 
     async def stopped(shard: int, details: bytes) -> frozenset[str]:
         if shard == 1:
@@ -178,6 +178,6 @@ async def test_a_worker_told_to_stop_while_it_begins_takes_nothing(url: str) -> 
             await asyncio.sleep(0.1)  # the fetcher of the other shard would read meanwhile
         return await prepare(shard, details)
 
-    worker._given.registration.prepare = stopped  # type: ignore[method-assign]
+    worker._config.registration.prepare = stopped  # type: ignore[method-assign]
     await worker.run()
     assert +Counter(app.inspector.type_stats("never").counters) == {"accepted": 10}

@@ -190,7 +190,7 @@ def test_how_often_is_looked_for_what_did_not_ring(app: StreamQ, types: int, sec
         await bell.watch()  # the first looks at once
         bell._next_watch = 0
         await bell.watch()
-        return bell.patience
+        return bell.seconds_to_watch
 
     assert seconds - 0.9 < asyncio.run(next_look()) <= seconds
 

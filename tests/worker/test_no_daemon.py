@@ -31,7 +31,7 @@ def said(lines: Lines, event: str) -> Lines:
 async def test_a_worker_warns_at_its_first_look_where_tasks_wait(
     app: StreamQ, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon_watch, "SAY_AGAIN", 0.5)
+    monkeypatch.setattr(daemon_watch, "LOG_INTERVAL", 0.5)
 
     @app.task
     async def work() -> None: ...
@@ -52,7 +52,7 @@ async def test_a_worker_with_a_daemon_says_nothing(app: StreamQ, lines: Lines) -
     async def work() -> None: ...
 
     looks: list[int] = []
-    true = daemon_watch.DaemonWatch.look
+    true = daemon_watch.DaemonWatch.check
 
     def counted(self: daemon_watch.DaemonWatch, shards: int) -> None:
         true(self, shards)
@@ -60,7 +60,7 @@ async def test_a_worker_with_a_daemon_says_nothing(app: StreamQ, lines: Lines) -
 
     await work.options(delay="1h").aenqueue()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(daemon_watch.DaemonWatch, "look", counted)
+        patch.setattr(daemon_watch.DaemonWatch, "check", counted)
         async with tending(app), working(app, replace(OPTIONS, heartbeat=0.05)):
             await until(lambda: len(looks) > 2)
     assert said(lines, "daemon.missing") == []
@@ -71,11 +71,11 @@ def test_a_daemon_of_another_app_is_none_of_ours(app: StreamQ, lines: Lines) -> 
     beats = "streamq:{daemons}:"
     command(str(app.address), "ZADD", beats + "daemons", app.inspector.now_ms(), "d")
     command(str(app.address), "HSET", beats + "heartbeats", "d", b'{"only":"other"}')
-    watch.look(1)
-    watch.look(1)
+    watch.check(1)
+    watch.check(1)
     assert len(said(lines, "daemon.missing")) == 1
     command(str(app.address), "HSET", beats + "heartbeats", "d", b'{"only":"shop"}')
-    watch.look(1)
+    watch.check(1)
     assert len(said(lines, "daemon.found")) == 1
 
 

@@ -18,7 +18,7 @@ from streamq.errors import PayloadError, UsageError
 from streamq.keys import shard_keys
 from streamq.model.delivery import Delivery
 from streamq.model.outcome import Completed
-from streamq.worker.event_publisher import MOST, EventPublisher
+from streamq.worker.event_publisher import MAX_EVENTS, EventPublisher
 from tests.conftest import command
 from tests.running import OPTIONS, begun, clean, serving, until, working
 
@@ -127,7 +127,7 @@ async def test_one_worker_is_drained_by_name(app: StreamQ) -> None:
     await until(lambda: len(app.inspector.workers()) == 1)
     assert not await asyncio.to_thread(app.admin.drain, "nobody")
     assert await asyncio.to_thread(app.admin.drain, worker.name)
-    await until(worker._stop.asked.is_set)
+    await until(worker._stop.requested.is_set)
     release.set()
     await asyncio.wait_for(running, 20)
     assert await handle.aresult(5) == "done"
@@ -193,11 +193,11 @@ async def test_what_happens_is_told_while_somebody_listens(app: StreamQ) -> None
 def test_a_busy_worker_leaves_out_what_is_too_much() -> None:
     event_publisher = EventPublisher("shop", "w")
     task = Delivery("email", 0, "n1-0", "n1-0", b"{}")
-    for _ in range(MOST + 7):
+    for _ in range(MAX_EVENTS + 7):
         event_publisher.attempt_stored(task, Completed(), 0.1, 5)
     [call] = event_publisher.drain(0)
     events = list(_events(cast("bytes", call.args[2]).decode()))
-    assert len(events) == MOST + 1
+    assert len(events) == MAX_EVENTS + 1
     assert (events[-1].event, events[-1].number) == ("skipped", 7)
     assert event_publisher.drain(0) == []
     assert list(_events("nonsense")) == []

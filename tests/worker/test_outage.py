@@ -21,7 +21,7 @@ async def test_a_worker_whose_server_is_gone_ends_soon() -> None:
         worker = Worker(app)
         running = asyncio.create_task(worker.run())
         await asyncio.wait_for(worker.ready.wait(), 10)
-    await until(lambda: all(fetcher.away_since for fetcher in worker.parts.shard_fetchers.fetchers))
+    await until(lambda: all(fetcher.unreachable_since for fetcher in worker.parts.shard_fetchers.fetchers))
     began = time.monotonic()
     worker.stop()
     await asyncio.wait_for(running, 10)

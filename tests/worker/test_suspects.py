@@ -35,7 +35,7 @@ def suspect(app: StreamQ, task_type: str, payload: str = "{}", lost: int = 2) ->
 @asynccontextmanager
 async def exclusive(app: StreamQ, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Worker]:
     """A worker that has its process to itself, as one of `streamq worker` has."""
-    monkeypatch.setattr(worker_module, "_spare_collector", lambda: None)
+    monkeypatch.setattr(worker_module, "_tune_gc", lambda: None)
     worker = Worker(app, OPTIONS, exclusive=True)
     task = await begun(worker)
     try:
@@ -66,7 +66,7 @@ async def test_one_that_kills_its_process_is_guilty_and_harms_nobody(
     app_ = handlers.at(str(app.address))
     async with exclusive(app_, monkeypatch):
         bad = suspect(app_, "kills_itself")
-        with pytest.raises(TaskDead, match="WorkerLost: it ran in a process of its own") as caught:
+        with pytest.raises(TaskDead, match="WorkerLost: it ran as a suspect in its own process") as caught:
             await bad.aresult(20)
         assert caught.value.reason == "lost"
         assert (await (await app_.asend("on_loop")).aresult(5))[0] == os.getpid()

@@ -86,7 +86,7 @@ async def test_a_task_group_that_fails_hands_back(work: _Work, capfd: pytest.Cap
         await program()
     assert asyncio.all_tasks() == before
     work.handed_back(ids)
-    assert not events(capfd) & {"task.retry", "task.dead", "worker.failed", "worker.unsettled"}
+    assert not events(capfd) & {"task.retried", "task.dead", "worker.failed", "worker.unsettled"}
 
 
 @pytest.mark.parametrize("times", [1, 3])
@@ -194,7 +194,7 @@ def test_a_loop_that_ends_hands_back(work: _Work, way: str, capfd: pytest.Captur
         logging.getLogger("asyncio").removeHandler(complaints)
     work.handed_back(ids)
     assert not [said for said in complaints.said if "destroyed" in said or "never retrieved" in said]
-    assert not events(capfd) & {"task.retry", "task.dead", "worker.failed", "worker.unsettled"}
+    assert not events(capfd) & {"task.retried", "task.dead", "worker.failed", "worker.unsettled"}
 
 
 CLOSES_ITS_LOOP = """

@@ -1,0 +1,26 @@
+"""The requests that a worker sends to its child processes.
+
+Owns their format. They are pickled, and both processes run the same release.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from streamq.context import Context
+from streamq.model.delivery import Delivery
+
+
+class PrepareRequest(TypedDict):
+    """Asks a child to import a handler."""
+
+    reference: str
+
+
+class RunRequest(TypedDict):
+    """Asks a child to run a handler. trace: the header of the current trace context."""
+
+    reference: str
+    delivery: Delivery
+    context: Context
+    trace: bytes
