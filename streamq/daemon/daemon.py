@@ -34,7 +34,7 @@ from streamq.telemetry.counters import Counters, Snapshot, build_info
 from streamq.transport.address import Address
 from streamq.transport.async_transport import AsyncTransport
 from streamq.transport.server import warn_of_eviction
-from streamq.transport.server_wait import arrived
+from streamq.transport.server_wait import wait_at_start
 from streamq.version import package_version
 
 WATCH_INTERVAL: Final = 3.0
@@ -108,7 +108,7 @@ class Daemon:
     async def _start(self) -> bool:
         """False where we are stopped before the server is there."""
         try:
-            there = await arrived(self._transport, self._log, stop=self._stop)
+            there = await wait_at_start(self._transport, self._log, stop=self._stop)
         except BaseException:
             await self._transport.aclose()
             raise

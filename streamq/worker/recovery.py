@@ -14,7 +14,7 @@ from streamq.errors import RedisError, RedisUnavailable
 from streamq.telemetry.counters import Counters
 from streamq.transport.async_transport import AsyncTransport
 from streamq.transport.faults import ServerChanged
-from streamq.transport.server_wait import answers, returned
+from streamq.transport.server_wait import is_ready, wait_until_ready
 from streamq.worker.lost_replies import LostReplies
 from streamq.worker.server_epochs import ServerEpochs
 
@@ -85,7 +85,7 @@ class Recovery:
         self._failures += not quiet
         while not self._ending.is_set():
             try:
-                if not await returned(self._transport, self._key, stop=self._ending):
+                if not await wait_until_ready(self._transport, self._key, stop=self._ending):
                     return False
                 await self._lost_replies.hand_back()
             except RedisError as error:
@@ -101,7 +101,7 @@ class Recovery:
     async def _still_there(self) -> bool:
         try:
             async with asyncio.timeout(SOON):
-                return await answers(self._transport, self._key)
+                return await is_ready(self._transport, self._key)
         except (TimeoutError, RedisError):
             return False
 

@@ -27,9 +27,9 @@ class ShardReader:
         self._servers = servers
 
     @property
-    def endable(self) -> bool:
+    def can_unblock(self) -> bool:
         """Whether a read that waits can be ended."""
-        return self._reader.endable
+        return self._reader.can_unblock
 
     async def unblock(self) -> bool:
         """End a read that waits. Return whether there was one."""
