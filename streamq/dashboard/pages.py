@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from streamq.control.partial_outage import unless_away
+from streamq.control.partial_outage import unless_unreachable
 from streamq.control.task_info import TaskInfo
 from streamq.dashboard import views
 from streamq.dashboard.auth import MAY
@@ -34,7 +34,7 @@ from streamq.dashboard.queries import (
 from streamq.dashboard.redaction import Redaction
 from streamq.errors import InvalidTaskId
 from streamq.model.task import TaskId
-from streamq.payloads.reading import fault
+from streamq.payloads.reading import decode_error
 from streamq.stored import moment, real
 
 
@@ -84,7 +84,7 @@ class Pages:
         inspector = self._site.queue.inspector
         types = inspector.types()
         page = inspector.tasks(
-            state, query.get("type") or None, cursor=query.get("cursor", ""), limit=PAGE, wanted=filter_
+            state, query.get("type") or None, cursor=query.get("cursor", ""), limit=PAGE, filter=filter_
         )
         asked = {name: query.get(name, "") for name in FILTERS} | {"state": state}
         values: dict[str, Any] = {"types": types, "states": LISTED, "state": state}
@@ -170,7 +170,7 @@ class Pages:
             rows=rows,
             stats=stats,
             now_ms=now_ms,
-            daemons=unless_away(inspector.daemons_alive),
+            daemons=unless_unreachable(inspector.daemons_alive),
         )
 
     def server(self, request: Request) -> Response:
@@ -187,7 +187,7 @@ class Pages:
 
 
 def _editable(info: TaskInfo, redaction: Redaction) -> bool:
-    return redaction.complete and info.state == "dead" and not fault(info.payload)
+    return redaction.complete and info.state == "dead" and not decode_error(info.payload)
 
 
 def _attempt(told: dict[str, Any]) -> dict[str, Any]:

@@ -17,9 +17,9 @@ import orjson
 
 from streamq.dashboard.masking import MASK, Values
 from streamq.depth import too_deep
-from streamq.fingerprint import place, stored
+from streamq.fingerprint import frame_of, stored_frame
 from streamq.payloads.pipeline import opened
-from streamq.payloads.reading import fault, readable
+from streamq.payloads.reading import decode_error, readable
 
 HIDDEN: Final = MASK
 _DEEPEST: Final = 50
@@ -46,7 +46,7 @@ class Redaction:
             return None
         if self.hide:
             return HIDDEN
-        if said := fault(raw):
+        if said := decode_error(raw):
             return said
         raw = opened(raw)
         if too_deep(raw):
@@ -82,7 +82,7 @@ class Redaction:
         """A failed attempt of a task, with the place of its exception, and with message and traceback as far
         as they are to be shown. payload: all of it; None where it is not known."""
         traceback = str(told.get("traceback", ""))
-        where = stored(told) if self.hide else place(told)
+        where = stored_frame(told) if self.hide else frame_of(told)
         found = {"place": str(where) if where else ""}
         if self.complete:
             return {**told, **found}
