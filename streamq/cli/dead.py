@@ -16,7 +16,8 @@ from streamq.cli.dead_actions import edit, move
 from streamq.cli.output import age, moment, tell, write_json, write_table
 from streamq.cli.task import as_object, write_task
 from streamq.control.dead_letters import DeadGroup
-from streamq.control.task_list import MOST_ROWS, TaskFilter, TaskRow
+from streamq.control.task_list import MOST_ROWS
+from streamq.control.task_rows import TaskFilter, TaskRow
 from streamq.exit_codes import NOT_FOUND, OK
 from streamq.options.checks import whole
 
@@ -142,7 +143,7 @@ def _pages(found: target.Target, name: str, wanted: TaskFilter, limit: int) -> l
     rows, cursor = list[TaskRow](), ""
     while len(rows) < limit:
         page = found.inspector.tasks(
-            "dead", name, cursor=cursor, limit=min(limit - len(rows), MOST_ROWS), wanted=wanted
+            "dead", name, cursor=cursor, limit=min(limit - len(rows), MOST_ROWS), filter=wanted
         )
         if not cursor:
             target.tell_faults(page.faults)

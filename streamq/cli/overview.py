@@ -20,7 +20,7 @@ from streamq.control.action_log import Pause
 from streamq.control.heartbeats import WorkerInfo
 from streamq.control.inspector import Inspector
 from streamq.control.overview import STATES, TypeStats, shown, totals
-from streamq.control.partial_outage import PartialView, unless_away
+from streamq.control.partial_outage import PartialView, unless_unreachable
 from streamq.control.rollups import Activity, activity
 from streamq.stored import count
 
@@ -74,7 +74,7 @@ class Watch:
             "totals": totals(rows, (*STATES, "rate_in", "rate_out")),
             "types": rows,
             "more_types": more,
-            "workers": _listed(unless_away(inspector.workers)),
+            "workers": _listed(unless_unreachable(inspector.workers)),
             "daemons": _listed(self._daemons),
             "faults": inspector.faults,
         }
@@ -86,12 +86,12 @@ class Watch:
         self._activities = {
             name: activity(pinned.rollups(name, since_ms=since_ms, now_ms=now_ms)) for name in types
         }
-        self._daemons = unless_away(inspector.daemons)
+        self._daemons = unless_unreachable(inspector.daemons)
         self._server = self._about_server()
 
     def _about_server(self) -> dict[str, object]:
         """Memory in bytes and clients: of a cluster those of all masters together."""
-        nodes = list(self._found.transport.whoever(question_calls.info()).values())
+        nodes = list(self._found.transport.run_on_reachable_nodes(question_calls.info()).values())
         names = ("used_memory", "maxmemory", "connected_clients")
         used, most, clients = (sum(count(said.get(name)) for said in nodes) for name in names)
         return {

@@ -76,7 +76,7 @@ class Api:
             query.get("type") or None,
             cursor=query.get("cursor", ""),
             limit=int(limit),
-            wanted=views.private(task_filter(query), self._site.redaction),
+            filter=views.private(task_filter(query), self._site.redaction),
         )
         return _json(views.page(page, self._site.redaction))
 
