@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from streamq import envelope
+from streamq import stored_result
 from streamq.calls.call import Arg, Call, build, moment, number, pairs, text
 from streamq.keys import GROUP, ShardKeys, TypeKeys
 from streamq.model.task import State
@@ -147,7 +147,7 @@ def _completed_row(local: bytes, length: int, start: bytes) -> Row:
     """`start` is the whole result, or nothing where it is long."""
     if length and not start:
         return Row("completed", _shown(local), "", 0, (b"size", b"%d" % length))
-    result, success = envelope.opened(_shown(local), start)
+    result, success = stored_result.unpack_result(_shown(local), start)
     fields = (b"size", b"%d" % len(result), b"result", result)
     if success is None:
         return Row("completed", _shown(local), "", 0, fields)

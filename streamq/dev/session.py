@@ -240,7 +240,7 @@ class Session:
 
     def _usual(self) -> bool:
         """Whether programs find this server without being told."""
-        given = environment.URL.given()
+        given = environment.URL.explicit()
         return self._plan.url == f"redis://127.0.0.1:{PORT}/0" and given in (None, self._plan.url)
 
     def _part(self, name: str) -> Part:

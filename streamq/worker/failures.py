@@ -95,7 +95,7 @@ def timed_out(limit: float | None, stood: str, error: BaseException) -> AttemptT
     if late:
         said += f"; while it ended it raised {name(error)}: {text(error)}"
     found = AttemptTimeout(said)
-    found.stood = stood
+    found.stack = stood
     found.__cause__ = error if late else None
     if not late and not stood:
         found.__traceback__ = error.__traceback__
@@ -122,7 +122,7 @@ def _frame(error: BaseException) -> Frame | None:
     """The last of the user's own frames; of an attempt that was ended, where it stood."""
     try:
         if isinstance(error, AttemptTimeout):
-            return raised_at(_users_part(error.__cause__ or error)) or of_stack(error.stood)
+            return raised_at(_users_part(error.__cause__ or error)) or of_stack(error.stack)
         if isinstance(error, DecodeError) and error.__cause__ is None:
             return None
         return raised_at(_users_part(error))
@@ -132,7 +132,7 @@ def _frame(error: BaseException) -> Frame | None:
 
 def _traceback(error: BaseException) -> str:
     try:
-        stood = error.stood if isinstance(error, AttemptTimeout) else ""
+        stood = error.stack if isinstance(error, AttemptTimeout) else ""
         # An attempt that was never called has no frames of its own worth keeping.
         if isinstance(error, DecodeError) and error.__cause__ is None:
             return ""
