@@ -1,7 +1,7 @@
 """streamq: a distributed task queue on Redis Streams.
 
-The public names, nothing else. They are loaded when they are first used, so that a command line which
-only prints its help, or a module that only names an error, does not pay for the rest.
+Exports the public names. Each is imported when it is first used, so that a command that only prints its help,
+or a module that only names an error, does not import the rest.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from streamq.control.rollups import Rollup as Rollup
     from streamq.control.rollups import Span as Span
     from streamq.control.task_info import TaskInfo as TaskInfo
-    from streamq.control.task_list import TaskFilter as TaskFilter
     from streamq.control.task_list import TaskPage as TaskPage
-    from streamq.control.task_list import TaskRow as TaskRow
+    from streamq.control.task_rows import TaskFilter as TaskFilter
+    from streamq.control.task_rows import TaskRow as TaskRow
     from streamq.daemon.daemon import Daemon as Daemon
     from streamq.environment import Source as Source
     from streamq.errors import AttemptTimeout as AttemptTimeout
@@ -138,7 +138,8 @@ __all__, _named = lazy.names(__name__, {
     "control.overview": ("TypeStats",),
     "control.rollups": ("Activity", "Rollup", "Span"),
     "control.task_info": ("TaskInfo",),
-    "control.task_list": ("TaskFilter", "TaskPage", "TaskRow"),
+    "control.task_list": ("TaskPage",),
+    "control.task_rows": ("TaskFilter", "TaskRow"),
     "daemon.daemon": ("Daemon",),
     "errors": (
         "AttemptTimeout", "AuthenticationFailed", "CannotListen", "DecodeError", "DuplicateTaskType",
@@ -181,12 +182,13 @@ _inner, _inner_named = lazy.names(__name__, {
     "worker.assembly": ("Parts",),
     "worker.loading": ("App",),
 })  # fmt: skip
-"""What members for streamq's own parts are annotated with: to be imported, but not promised to stay."""
+"""Types in the annotations of members for streamq's own parts: importable, but without a promise of
+stability."""
 
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
-        from streamq.version import package_version  # noqa: PLC0415 - few ask
+        from streamq.version import package_version  # noqa: PLC0415 - rarely used
 
         return package_version()
     return _inner_named(name) if name in _inner else _named(name)

@@ -1,7 +1,7 @@
-"""What a running handler can ask about itself.
+"""The context of a running handler: its task, attempt, deadline and worker.
 
-Owns the Context value and the variable that carries it. The worker sets it, the user's handler reads it.
-Needs nothing else of streamq.
+Owns the Context and the variable that carries it. The worker sets it, the user's handler reads it. Must not
+import anything else of streamq.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 
 class Task(Protocol):
-    """What the context needs of a delivery."""
+    """The attributes of a delivery that the context reads."""
 
     @property
     def id(self) -> object: ...
@@ -28,7 +28,7 @@ class Task(Protocol):
 
 
 class Context:
-    """One attempt, as its handler sees it. Made for every attempt, so it works out nothing beforehand."""
+    """One attempt, for its handler. Created for every attempt, so it computes nothing beforehand."""
 
     __slots__ = ("_cancelled", "_deadline", "_max_attempts", "_task", "_thread", "_worker")
 
@@ -43,16 +43,17 @@ class Context:
     def __repr__(self) -> str:
         return f"<Context of {self.id}, attempt {self.attempt} of {self.max_attempts}>"
 
-    if not TYPE_CHECKING:  # which would take every name for an attribute
+    if not TYPE_CHECKING:  # type checkers would accept every name as an attribute
 
         def __getattr__(self, name: str) -> NoReturn:
-            from streamq.migration_hints import missing  # noqa: PLC0415 - for a slip only
+            from streamq.migration_hints import missing  # noqa: PLC0415 - only for a misspelt name
 
             missing("Context", name)
 
     @property
     def id(self) -> str:
-        """The task's id; the same in every attempt, so it can serve as an idempotency key outside."""
+        """The task's id, the same in every attempt, so it can serve as an idempotency key for other
+        services."""
         return str(self._task.id)
 
     @property
@@ -62,22 +63,22 @@ class Context:
 
     @property
     def attempt(self) -> int:
-        """Which attempt this is; counts from 1."""
+        """The number of this attempt, from 1."""
         return self._task.attempt
 
     @property
     def max_attempts(self) -> int:
-        """How many attempts there may be."""
+        """The highest number of attempts."""
         return self._max_attempts
 
     @property
     def lost(self) -> int:
-        """How many deliveries in a row before this one were lost with their workers."""
+        """The number of consecutive deliveries before this one that were lost with their workers."""
         return self._task.lost
 
     @property
     def deadline(self) -> datetime | None:
-        """When the attempt's timeout strikes, by the server's clock; None where it has none."""
+        """When the attempt's timeout strikes, by the server's clock; None if it has none."""
         return None if self._deadline is None else _moment(self._deadline)
 
     @property
@@ -94,15 +95,15 @@ class Context:
     def cancelled(self) -> bool:
         """Whether the task was cancelled, timed out or lost while this handler runs.
 
-        An `async def` handler gets CancelledError; a `def` handler in a thread cannot be stopped and
-        should look here now and then.
+        An `async def` handler gets CancelledError; a `def` handler in a thread cannot be stopped and should
+        check this from time to time.
         """
         return self._cancelled
 
     @property
     def logger(self) -> Any:
-        """A structlog logger bound to the task, its type, the attempt and the worker."""
-        import structlog  # noqa: PLC0415 - a handler that does not log does not pay for it
+        """A structlog logger bound to task, type, attempt and worker."""
+        import structlog  # noqa: PLC0415 - only for handlers that log
 
         return structlog.get_logger("streamq.task").bind(
             task=self.id, type=self.type, attempt=self.attempt, worker=self.worker
@@ -113,7 +114,7 @@ CURRENT: ContextVar[Context] = ContextVar("streamq_context")
 
 
 def get_context() -> Context:
-    """The context of the task that runs here; LookupError outside a handler."""
+    """Return the context of the running task. Raises LookupError outside a handler."""
     try:
         return CURRENT.get()
     except LookupError:

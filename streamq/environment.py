@@ -1,6 +1,6 @@
-"""The variables of the environment that streamq reads, in one table: `streamq config show` lists it.
+"""The environment variables that streamq reads, in one table: `streamq config show` lists it.
 
-Owns their names and what counts where they are not set. Reads nothing else, and imports nothing of streamq.
+Owns their names and defaults. Must not read anything else, nor import anything of streamq.
 """
 
 from __future__ import annotations
@@ -10,46 +10,52 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Source = Literal["option", "code", "environment", "default"]
-"""Where a value comes from."""
+"""The origin of a value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A variable: `usual` is what counts where it is not set; '' is nothing. secret: never shown."""
+    """A variable. default: its value if it is not set; '' for none. secret: its value is never shown."""
 
     name: str
     about: str
-    usual: str = ""
+    default: str = ""
     secret: bool = False
 
-    def given(self) -> str | None:
-        """Its value; None where it is not set. Set to nothing is not set."""
+    def explicit(self) -> str | None:
+        """Return its value; None if it is not set, or empty."""
         return os.environ.get(self.name) or None
 
     def get(self) -> str:
-        """Its value, else what counts without it."""
-        return self.given() or self.usual
+        """Return its value, or its default."""
+        return self.explicit() or self.default
 
     def source(self) -> Source:
-        """Where `get` has it from."""
-        return "environment" if self.given() else "default"
+        """Return the origin of the value that `get` returns."""
+        return "environment" if self.explicit() else "default"
 
 
 URL: Final = Variable("STREAMQ_URL", "the server", "redis://localhost:6379/0")
-PREFIX: Final = Variable("STREAMQ_PREFIX", "what the names of all keys and channels begin with", "streamq:")
-APP: Final = Variable("STREAMQ_APP", "the app that commands are about; else the only one on the server")
-ENV: Final = Variable("STREAMQ_ENV", "`dev` lets worker and daemon run on an embedded server")
-TRACING: Final = Variable("STREAMQ_TRACING", "spans of OpenTelemetry: link or child; else none")
-METRICS_PORT: Final = Variable("STREAMQ_METRICS_PORT", "where worker and daemon answer scrapers and probes")
-METRICS_HOST: Final = Variable("STREAMQ_METRICS_HOST", "on which address they do", "127.0.0.1")
-METRICS_NAMES: Final = Variable("STREAMQ_METRICS_NAMES", "host names that they may be asked for by there")
+PREFIX: Final = Variable("STREAMQ_PREFIX", "the prefix of all keys and channels", "streamq:")
+APP: Final = Variable("STREAMQ_APP", "the app of a command (default: the only one on the server)")
+ENV: Final = Variable("STREAMQ_ENV", "`dev` allows workers and daemons to use an embedded server")
+TRACING: Final = Variable("STREAMQ_TRACING", "OpenTelemetry spans: link or child (default: none)")
+METRICS_PORT: Final = Variable(
+    "STREAMQ_METRICS_PORT", "the port for metrics and probes of workers and daemons"
+)
+METRICS_HOST: Final = Variable("STREAMQ_METRICS_HOST", "the address to listen on for them", "127.0.0.1")
+METRICS_NAMES: Final = Variable("STREAMQ_METRICS_NAMES", "the host names accepted in their requests")
 DRAIN_TOKEN: Final = Variable(
     "STREAMQ_DRAIN_TOKEN", "the token for POST /drain over the network", secret=True
 )
-HEALTH_SOCKET: Final = Variable("STREAMQ_HEALTH_SOCKET", "a unix socket on which they do too")
+HEALTH_SOCKET: Final = Variable("STREAMQ_HEALTH_SOCKET", "a unix socket to listen on for them too")
 DEMO_LEDGER: Final = Variable("STREAMQ_DEMO_LEDGER", "the folder that the demo's handlers write to")
-BENCH_APP: Final = Variable("STREAMQ_BENCH_APP", "set by `streamq bench`: its workers' app", "streamq-bench")
-BENCH_RECORD: Final = Variable("STREAMQ_BENCH_RECORD", "set by `streamq bench`: where its workers note")
+BENCH_APP: Final = Variable(
+    "STREAMQ_BENCH_APP", "set by `streamq bench`: the app of its workers", "streamq-bench"
+)
+BENCH_RECORD: Final = Variable(
+    "STREAMQ_BENCH_RECORD", "set by `streamq bench`: the file that its workers write to"
+)
 
 VARIABLES: Final = (
     URL, PREFIX, APP, ENV, TRACING, METRICS_PORT, METRICS_HOST, METRICS_NAMES, DRAIN_TOKEN, HEALTH_SOCKET,

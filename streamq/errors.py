@@ -1,12 +1,12 @@
-"""The errors of streamq: the class tells whose fault it is.
+"""The exceptions of streamq: the class says what is at fault.
 
 Owns every exception that streamq raises to its users. Must not import anything of streamq.
 
-* `UsageError`: the caller's fault; the message names the fault and the fix. Nothing was sent.
-* `Refused`: the queue works and said no (rate limit, full backlog). Come again later.
-* `RedisError`: the server's or the network's fault.
-* `TaskError`: how a task ended, told to whoever asked for its result.
-* `Retry`: not an error at all; a handler raises it to be run again later.
+* `UsageError`: the caller; the message names the fault and the fix. Nothing was sent.
+* `Refused`: nothing; the queue works, but rejects the task (rate limit, full backlog). Retry later.
+* `RedisError`: the server or the network.
+* `TaskError`: the task, which did not complete; raised by `result`.
+* `Retry`: nothing; a handler raises it to run again later.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from datetime import timedelta
 
 
 class StreamQError(Exception):
-    """The base of all errors that streamq raises."""
+    """The base class of all errors that streamq raises."""
 
 
 class UsageError(StreamQError):
-    """The caller asked for something that cannot be: the message says what to write instead."""
+    """The caller asked for something impossible: the message says what to write instead."""
 
 
 class InvalidOption(UsageError, ValueError):
@@ -28,7 +28,7 @@ class InvalidOption(UsageError, ValueError):
 
 
 class CannotListen(UsageError):
-    """The address for probes and metrics is taken, or is none of this host's."""
+    """The address for probes and metrics is in use, or does not belong to this host."""
 
 
 class InvalidURL(UsageError, ValueError):
@@ -36,7 +36,7 @@ class InvalidURL(UsageError, ValueError):
 
 
 class DuplicateTaskType(UsageError):
-    """Two handlers of one app claim the same task type."""
+    """Two handlers of one app have the same task type."""
 
 
 class UnknownTaskType(UsageError, LookupError):
@@ -44,11 +44,11 @@ class UnknownTaskType(UsageError, LookupError):
 
 
 class InvalidArguments(UsageError, TypeError):
-    """The arguments do not fit the handler's signature."""
+    """The arguments do not match the handler's signature."""
 
 
 class PayloadError(UsageError, ValueError):
-    """The arguments or the result cannot be written as JSON, or are larger than the limit."""
+    """The arguments or the result cannot be written as JSON, or exceed the size limit."""
 
 
 class InvalidTaskId(UsageError, ValueError):
@@ -56,10 +56,10 @@ class InvalidTaskId(UsageError, ValueError):
 
 
 class IdempotencyConflict(UsageError):
-    """The idempotency key has been given to another task: `task_id` is that one's.
+    """The idempotency key belongs to another task, `task_id`.
 
-    Nothing was stored for this task. `accepted` holds the handles of the tasks that the same bulk call
-    had accepted, None where there is none.
+    Nothing was stored for this task. accepted: the handles of the tasks of the same bulk call that exist,
+    None for the others.
     """
 
     def __init__(self, message: str, *, task_id: str, accepted: Sequence[object] = ()) -> None:
@@ -69,10 +69,10 @@ class IdempotencyConflict(UsageError):
 
 
 class Refused(StreamQError):
-    """The queue refused the task; nothing of it was stored.
+    """The queue refused the task; nothing was stored for it.
 
-    `accepted` holds the handles of the tasks that the same bulk call had accepted before, None where
-    a task was refused; it is empty for a single task.
+    accepted: the handles of the tasks of the same bulk call that were accepted, None for those that were
+    refused; empty for a single task.
     """
 
     def __init__(self, message: str, *, accepted: Sequence[object] = ()) -> None:
@@ -81,7 +81,7 @@ class Refused(StreamQError):
 
 
 class RateLimitExceeded(Refused):
-    """The task type's rate limit is used up; `retry_after` (seconds) tells when to come again."""
+    """The task type's rate limit is exceeded. retry_after: seconds until a retry may succeed."""
 
     def __init__(self, message: str, *, retry_after: float, accepted: Sequence[object] = ()) -> None:
         super().__init__(message, accepted=accepted)
@@ -93,27 +93,27 @@ class QueueFull(Refused):
 
 
 class RedisError(StreamQError):
-    """The server could not do what was asked."""
+    """The server could not execute a call."""
 
 
 class RedisUnavailable(RedisError, ConnectionError):
-    """No connection to the server, or it is not ready; trying again may help."""
+    """There is no connection to the server, or it is not ready; a retry may help."""
 
 
 class OutcomeUnknown(RedisUnavailable):
-    """The server did not answer in time whether it took the call: it may have, or not.
+    """The server did not reply in time: it may have executed the call, or not.
 
-    Enqueueing again may then make a second task. With `.options(idempotency_key=...)` it does not: the
-    second call is answered with the first one's task where there is one.
+    Enqueueing again may create a second task. With `.options(idempotency_key=...)` it does not: the second
+    call returns the first one's task if there is one.
     """
 
 
 class DurabilityUnknown(OutcomeUnknown):
-    """The task exists on the server, but it did not become known in time that it is as durable as asked.
+    """The task exists on the server, but was not confirmed in time to be as durable as asked.
 
-    `task_id` is its id. It will run; only a failover or a crash of the server may still lose it. Enqueueing
-    again makes a second task, or with an idempotency key waits anew for the same one. `accepted` holds the
-    handles of the tasks of the same bulk call that exist, None where one was refused.
+    task_id: its id. It will run; only a failover or a crash of the server may still lose it. Enqueueing again
+    creates a second task, or with an idempotency key waits again for the same one. accepted: the handles of
+    the tasks of the same bulk call that exist, None for those that were refused.
     """
 
     def __init__(self, message: str, *, task_id: str, accepted: Sequence[object] = ()) -> None:
@@ -123,7 +123,7 @@ class DurabilityUnknown(OutcomeUnknown):
 
 
 class AuthenticationFailed(RedisError):
-    """The server refused the user or the password, or the user may not do this."""
+    """The server refused the user or the password, or denied the command to the user."""
 
 
 class ServerTooOld(RedisError):
@@ -131,15 +131,15 @@ class ServerTooOld(RedisError):
 
 
 class ServerFull(QueueFull, RedisError):
-    """The server is at its memory limit and takes no new tasks; what it holds can still be drained."""
+    """The server is at its memory limit and accepts no new tasks; its tasks can still be run."""
 
 
 class ServerError(RedisError):
-    """The server answered a call with an error that streamq has no better name for."""
+    """The server replied to a call with an error that has no class of its own."""
 
 
 class DecodeError(StreamQError, ValueError):
-    """A stream entry or a stored value that streamq cannot read; `reason` is one word for filters."""
+    """A stream entry or a stored value cannot be read. reason: one word, for filters."""
 
     def __init__(self, message: str, *, reason: str = "undecodable") -> None:
         super().__init__(message)
@@ -151,7 +151,7 @@ class TaskError(StreamQError):
 
 
 class TaskDead(TaskError):
-    """The task is a dead letter: `error` is its last error, `reason` why it will not run again."""
+    """The task is a dead letter. error: its last error. reason: why it is not tried again."""
 
     def __init__(self, message: str, *, reason: str, error: str) -> None:
         super().__init__(message)
@@ -164,21 +164,21 @@ class TaskCancelled(TaskError):
 
 
 class TaskExpired(TaskError):
-    """The task was too old to be worth running when a worker took it."""
+    """The task had expired when a worker took it."""
 
 
 class ResultTimeout(StreamQError, TimeoutError):
-    """The task had not ended when the time to wait for it was over. The task goes on."""
+    """The task had not ended when the timeout was over. The task goes on."""
 
 
 class ResultUnavailable(StreamQError, LookupError):
-    """No such task, or it ended and its result was not kept (retention 0) or is no longer kept."""
+    """There is no such task, or its result was not kept (retention 0) or has expired."""
 
 
 class Retry(Exception):
-    """Raise it in a handler to be run again later; it counts as one attempt.
+    """Raise this in a handler to run it again later; it counts as one attempt.
 
-    `after` is a delay (seconds, timedelta or text such as "5m"); None takes the policy's backoff.
+    after: a delay (seconds, timedelta or text such as "5m"); None uses the policy's backoff.
     """
 
     def __init__(
@@ -191,10 +191,10 @@ class Retry(Exception):
 class AttemptTimeout(TimeoutError):
     """An attempt ran longer than its task's timeout. Recorded as the attempt's error.
 
-    `stood`: the stack of the handler when its time was over, as text; '' where it is not known.
+    stack: of the handler when the timeout struck, as text; '' if it is unknown.
     """
 
-    stood = ""
+    stack = ""
 
 
 class ProcessDied(RuntimeError):

@@ -1,6 +1,6 @@
-"""The exit codes of every streamq process and command. Those from 69 on follow sysexits.h where it has one.
+"""The exit codes of every streamq process and command. Those from 69 on follow sysexits.h as far as it goes.
 
-Owns the numbers and nothing else.
+Owns the numbers. Must not import anything of streamq.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ FAILED: Final = 1
 USAGE: Final = 2
 NOT_FOUND: Final = 3
 UNHEALTHY: Final = 6
-"""An audit found a broken invariant, the doctor a fault, or a check no health."""
+"""The audit found a broken invariant, the doctor a fault, or a check an unhealthy process."""
 UNREACHABLE: Final = 69
-"""The server cannot be reached, or is too old."""
+"""The server is unreachable, or too old."""
 WEDGED: Final = 70
-"""The worker's event loop stood still for so long that its leases were given up; it ended itself."""
+"""The worker's event loop was blocked for so long that it gave up its leases and exited."""
 FORKED: Final = 70
-"""A handler forked, and the child came back from it as a copy of its worker; it was ended."""
+"""A handler forked, and the child returned from it as a copy of its worker, which was ended."""
 WORN_OUT: Final = 75
-"""The worker has run as many tasks as it was to run; another takes its place."""
+"""The worker has run its maximum number of tasks; another replaces it."""
 DRAINED: Final = 76
-"""An operator asked this worker to end; no other takes its place."""
+"""An operator drained this worker; no other replaces it."""
 DENIED: Final = 77
 """The server refused the login or a command."""
 CONFIG: Final = 78
-"""The configuration is wrong, or the app cannot be imported."""
+"""The configuration is invalid, or the app cannot be imported."""
 INTERRUPTED: Final = 130

@@ -1,14 +1,14 @@
-"""What this release can do for a task, by name: what heartbeats tell, and what envelopes may ask for.
+"""The features of this release, by name: workers announce them in heartbeats, envelopes may require them.
 
-Owns the names. A newer release adds one for each way of writing a task that an older one could not run
-rightly; a worker that lacks a name hands such a task back for one that has it.
+Owns the names. A newer release adds one for each format of a task that an older one could not run correctly;
+a worker without a feature hands such a task back for a worker that has it. Does no I/O.
 
 | name | meaning |
 | --- | --- |
 | envelope:N | reads envelopes of version N |
 | payload:NAME | reads payloads of this encoding |
-| field:NAME | heeds this field of an envelope, which must not be ignored |
-| any other | heeds this property of a policy, which its tasks carry with them |
+| field:NAME | supports this field of an envelope, which must not be ignored |
+| any other | supports this property of a policy, which its tasks carry |
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import Final
 
 SPEAKS: Final = frozenset({"envelope:1", "payload:json"})
-"""All that this release can do. Readers come before writers: a name stands here a release earlier."""
+"""The features of this release. Readers come before writers: a name is added here one release earlier."""
 
 
 def missing(asked: Iterable[str]) -> str:

@@ -1,7 +1,7 @@
-"""Flows: what takes more than one question to the server, written once for plain code and for event loops.
+"""Flows: operations of several steps, written once for plain code and for event loops.
 
-A flow is a generator that yields steps and is sent the answer to each, or the error. Owns the steps and the
-drivers that carry them out. A flow does no I/O itself.
+A flow is a generator that yields steps and is sent the answer to each, or thrown its error. Owns the steps
+and the drivers that carry them out. A flow must not do I/O itself.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Generator, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from streamq.calls.call import Call
+from streamq.stepper import Stepper
 
 if TYPE_CHECKING:
     from streamq.transport.async_transport import AsyncTransport
@@ -20,14 +21,14 @@ R = TypeVar("R")
 
 
 class Ask(NamedTuple):
-    """A call to run; `patience` as the transport takes it."""
+    """A call to run; patience: as the transport takes it."""
 
     call: Call[Any]
     patience: float | None = None
 
 
 class AskAll(NamedTuple):
-    """A call to run on every node that holds data; answered with a dict by the node's address."""
+    """A call to run on every node that holds data; the answer is a dict by the node's address."""
 
     call: Call[Any]
 
@@ -46,9 +47,9 @@ class Pause(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A part of the result, for whoever iterates; `drive` passes over it."""
+    """A part of the result, for callers that iterate the flow; `drive` ignores it."""
 
-    value: Any
+    value: object
 
 
 Step = Ask | AskAll | AskNode | Pause | Part
@@ -56,13 +57,13 @@ Flow = Generator[Step, Any, R]
 
 
 def ask(call: Call[R], patience: float | None = None) -> Flow[R]:
-    """Ask one call; the answer has the call's type."""
+    """Ask one call; return its answer, with the call's type."""
     answer: R = yield Ask(call, patience)
     return answer
 
 
 def in_turn(flows: Iterable[Flow[R]]) -> Flow[list[R]]:
-    """Carry flows out one after the other; return the results in their order."""
+    """Carry out flows one after the other; return their results in order."""
     results: list[R] = []
     for flow in flows:
         results += [(yield from flow)]
@@ -70,96 +71,91 @@ def in_turn(flows: Iterable[Flow[R]]) -> Flow[list[R]]:
 
 
 def drive(transport: SyncTransport, flow: Flow[R], *, patience: float | None = None) -> R:
-    """Carry a flow out and return its result; raises what it raises. patience: of calls that name none."""
-    steps = parts(transport, flow, patience=patience)
-    try:
-        while True:
-            next(steps)
-    except StopIteration as end:
-        result: R = end.value
-        return result
+    """Carry out a flow and return its result. Raises what the flow raises. patience: the default of its
+    calls."""
+    steps = Stepper(flow)
+    while steps.step is not None:
+        try:
+            answer = _answer(transport, steps.step, patience)
+        except Exception as error:  # noqa: BLE001 - for the flow to handle or to raise
+            steps.throw(error)
+        else:
+            steps.send(answer)
+    return steps.result
 
 
 def parts(
-    transport: SyncTransport, flow: Flow[R], *, patience: float | None = None
-) -> Generator[Any, None, R]:
-    """Carry a flow out as far as it is iterated, and yield its parts."""
-    try:
-        step = next(flow)
-        while True:
-            try:
-                if isinstance(step, Part):
-                    yield step.value
-                answer = _answer(transport, step, patience)
-            except Exception as error:  # noqa: BLE001 - the flow's to handle, or to raise
-                step = flow.throw(error)
-            else:
-                step = flow.send(answer)
-    except StopIteration as end:
-        result: R = end.value
-        return result
+    transport: SyncTransport, flow: Flow[object], *, patience: float | None = None
+) -> Generator[object, None, None]:
+    """Carry out a flow as far as it is iterated, and yield its parts."""
+    steps = Stepper(flow)
+    while steps.step is not None:
+        try:
+            if isinstance(steps.step, Part):
+                yield steps.step.value
+            answer = _answer(transport, steps.step, patience)
+        except Exception as error:  # noqa: BLE001 - as above
+            steps.throw(error)
+        else:
+            steps.send(answer)
 
 
-def _answer(transport: SyncTransport, step: Step, patience: float | None) -> Any:
+def _answer(transport: SyncTransport, step: Step, patience: float | None) -> object:
     match step:
         case Ask(call, own):
             return transport.run(call, patience=patience if own is None else own)
         case AskAll(call):
-            return transport.everywhere(call)
+            return transport.run_on_all_nodes(call)
         case AskNode(node, call):
-            return transport.there(node, call)
+            return transport.run_on_node(node, call)
         case Pause(seconds):
-            return time.sleep(seconds)
+            time.sleep(seconds)
         case Part():
-            return None
+            pass
+    return None
 
 
 async def adrive(transport: AsyncTransport, flow: Flow[R], *, patience: float | None = None) -> R:
-    """As `drive`, in an event loop."""
-    try:
-        step = next(flow)
-        while True:
-            try:
-                answer = await _aanswer(transport, step, patience)
-            except Exception as error:  # noqa: BLE001 - as above
-                step = flow.throw(error)
-            else:
-                step = flow.send(answer)
-    except StopIteration as end:
-        result: R = end.value
-        return result
+    """Carry out a flow as `drive` does, in an event loop."""
+    steps = Stepper(flow)
+    while steps.step is not None:
+        try:
+            answer = await _aanswer(transport, steps.step, patience)
+        except Exception as error:  # noqa: BLE001 - as above
+            steps.throw(error)
+        else:
+            steps.send(answer)
+    return steps.result
 
 
 async def aparts(
-    transport: AsyncTransport, flow: Flow[Any], *, patience: float | None = None
-) -> AsyncGenerator[Any]:
-    """As `parts`, in an event loop."""
-    try:
-        step = next(flow)
-        while True:
-            try:
-                if isinstance(step, Part):
-                    yield step.value
-                answer = await _aanswer(transport, step, patience)
-            except Exception as error:  # noqa: BLE001 - as above
-                step = flow.throw(error)
-            else:
-                step = flow.send(answer)
-    except StopIteration:
-        return
+    transport: AsyncTransport, flow: Flow[object], *, patience: float | None = None
+) -> AsyncGenerator[object]:
+    """Carry out a flow as `parts` does, in an event loop."""
+    steps = Stepper(flow)
+    while steps.step is not None:
+        try:
+            if isinstance(steps.step, Part):
+                yield steps.step.value
+            answer = await _aanswer(transport, steps.step, patience)
+        except Exception as error:  # noqa: BLE001 - as above
+            steps.throw(error)
+        else:
+            steps.send(answer)
 
 
-async def _aanswer(transport: AsyncTransport, step: Step, patience: float | None) -> Any:
+async def _aanswer(transport: AsyncTransport, step: Step, patience: float | None) -> object:
     match step:
         case Ask(call, own):
             return await transport.run(call, patience=patience if own is None else own)
         case AskAll(call):
-            return await transport.everywhere(call)
+            return await transport.run_on_all_nodes(call)
         case AskNode(node, call):
-            return await transport.there(node, call)
+            return await transport.run_on_node(node, call)
         case Pause(seconds):
-            import asyncio  # noqa: PLC0415 - plain programs do without
+            import asyncio  # noqa: PLC0415 - plain programs do not need it
 
-            return await asyncio.sleep(seconds)
+            await asyncio.sleep(seconds)
         case Part():
-            return None
+            pass
+    return None

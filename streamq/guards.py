@@ -1,8 +1,8 @@
-"""The Lua that looks at a script's keys before it writes: kinds of values, and counters that are numbers.
+"""The Lua that checks a script's keys before it writes: their types, and that counters are numbers.
 
-A script that fails half way is not undone, so what can fail is looked at first. Which kind of value a key
-must hold is told by its name in the script's header. Owns that text; does no I/O. Scripts for every task
-(enqueue, settle) look for themselves, at as little as they touch.
+A script that fails half way is not rolled back, so all that can fail is checked first. The type of a key
+follows from its name in the script's header. Owns that Lua text. Does no I/O. Scripts that run for every task
+(enqueue, settle) check only the keys that they use, by themselves.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _SPARED: Final = frozenset(
         ("reclaim", "policy"), ("repair_pending", "policy"),
     }
 )  # fmt: skip
-"""Keys where a wrong one costs itself only: it counts as empty, or gets no group."""
+"""Keys that, if damaged, cost only themselves: they count as empty, or get no group."""
 _RUNG: Final = frozenset({"ready", "bell"})
-"""What `ring` writes, which fails for nothing: a wrong one must keep no task from its stream."""
+"""The keys that `ring` writes, which never fails: a damaged one must not keep a task from its stream."""
 _OTHER: Final = {
     "stream": "stream", "streams": "stream", "beats": "zset", "details": "hash", "apps": "hash",
     "schedules": "zset", "rollups": "hash",
 }  # fmt: skip
-"""Names in headers that are no kinds of keys."""
+"""Names in headers that are not kinds of keys."""
 _PROBES: Final = {
     "stream": ("XLEN", "", "stream"),
     "zset": ("ZCARD", "", "sorted set"),
@@ -46,9 +46,9 @@ _HEAD: Final = """local function unsound_(key, kind, told)
     'WRONGTYPE ' .. key .. ' is no ' .. kind .. ': somebody overwrote it; nothing was written')
 end
 """
-_BOOKS: Final = """local function uncountable_(key, told)
-  if told.err then return unsound_(key, 'hash', told) end
-  for _, value in ipairs(told) do
+_BOOKS: Final = """local function uncountable_(key, reply)
+  if reply.err then return unsound_(key, 'hash', reply) end
+  for _, value in ipairs(reply) do
     if value and (not string.match(value, '^-?%d+$') or #value > 17) then
       return redis.error_reply('ERR ' .. key .. ' holds ' .. value .. ', no number; nothing was written')
     end
@@ -62,24 +62,25 @@ _REFUSED: Final = """if {acting}not redis.acl_check_cmd('LPUSH', action_log, '')
     .. "' with lpush: that is for operators; nothing was written")
 end
 """
-"""Who may not write the log of operators' actions may not act as one. Redis would refuse it half way."""
+"""A user without the right to write the log of actions may not act as an operator. Redis would refuse half
+way."""
 
 
 def guard(name: str, keys: Sequence[str], header: str, args: Sequence[str] = ()) -> str:
-    """The guard of a script, behind the lines that bind its names; '' where it needs none."""
+    """Return the guard of a script, to follow the lines that bind its names; '' if it needs none."""
     return _rights(name, keys, args) + _kinds(name, keys, header)
 
 
 def _rights(name: str, keys: Sequence[str], args: Sequence[str]) -> str:
-    """A look at the rights of the user, in scripts that keep the log of actions."""
+    """Return the check of the user's rights, for scripts that write the log of actions."""
     if "action_log" not in keys or "action" not in args:
         return ""
-    # A producer cancels as well: not as an operator, and without a row in the log.
+    # Producers cancel too, not as operators and without a row in the log.
     return _REFUSED.format(acting="action ~= '' and " if name == "cancel" else "")
 
 
 def _kinds(name: str, keys: Sequence[str], header: str) -> str:
-    """A look at the kinds of the values."""
+    """Return the checks of the types of keys."""
     if name in OWN or "no-writes" in header.partition("\n")[0]:
         return ""
     spared = _RUNG if name != "muster" else frozenset[str]()
@@ -91,20 +92,20 @@ def _kinds(name: str, keys: Sequence[str], header: str) -> str:
 
 
 def _lines(script: str, key: str) -> str:
-    """A look at what a header names: a key, keys that are repeated, or a group of them once a type."""
+    """Return the checks of a name in the header: a key, repeated keys, or a group of keys for each type."""
     if key.startswith("("):
-        looks = "".join(
-            f"    {look}\n" for one in key.strip("().").split() if (look := _look(one, f"of.{one}"))
+        checks = "".join(
+            f"    {check}\n" for one in key.strip("().").split() if (check := _check(one, f"of.{one}"))
         )
-        return f"  for _, of in ipairs(each) do\n{looks}  end\n" if looks else ""
+        return f"  for _, of in ipairs(each) do\n{checks}  end\n" if checks else ""
     name, several = key.removesuffix("..."), key.endswith("...")
-    look = "" if (script, name) in _SPARED else _look(name, "KEYS[n]" if several else name)
-    if not look:
+    check = "" if (script, name) in _SPARED else _check(name, "KEYS[n]" if several else name)
+    if not check:
         return ""
-    return f"  for n = first_key, #KEYS do {look} end\n" if several else f"  {look}\n"
+    return f"  for n = first_key, #KEYS do {check} end\n" if several else f"  {check}\n"
 
 
-def _look(name: str, key: str) -> str:
+def _check(name: str, key: str) -> str:
     if name == "counters":
         fields = ", ".join(f"'{field}'" for field in ("sequence", *COUNTERS))
         return f"bad = bad or uncountable_({key}, redis.pcall('HMGET', {key}, {fields}))"

@@ -1,7 +1,7 @@
-"""Durations in buckets: what a worker adds up, and the percentiles that are read from it.
+"""Histograms of durations: workers count into buckets, percentiles are read from them.
 
-Owns the width of the buckets. A histogram is log-scaled: each power of two of microseconds has four buckets,
-so a percentile is right within a tenth. Reads and writes nothing.
+Owns the width of the buckets. The scale is logarithmic: each power of two of microseconds has four buckets,
+so a percentile is exact within a tenth. Does no I/O.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ Histogram = Mapping[int, int]
 
 
 def bucket(seconds: float) -> int:
-    """The number of the bucket that a duration falls into."""
+    """Return the number of a duration's bucket."""
     return max(0, int(math.log2(seconds * 1e6 + 1) * _PER_OCTAVE))
 
 
 def percentile(histogram: Histogram, share: float) -> float | None:
-    """The duration in seconds that this share of all is not longer than; None where there are none."""
+    """Return the duration in seconds that this share of all does not exceed; None if there are none."""
     left = sum(histogram.values()) * share
     for number, several in sorted(histogram.items()):
         left -= several
@@ -34,7 +34,7 @@ def percentile(histogram: Histogram, share: float) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Percentiles in seconds; None where nothing was measured."""
+    """Percentiles in seconds; None if nothing was measured."""
 
     p50: float | None
     p95: float | None
@@ -42,4 +42,5 @@ class Latency:
 
     @classmethod
     def of(cls, histogram: Histogram) -> Latency:
+        """Return the percentiles of a histogram."""
         return cls(*(percentile(histogram, share) for share in (0.5, 0.95, 0.99)))

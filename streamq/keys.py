@@ -1,8 +1,7 @@
-"""The only place that spells a Redis key or channel, with `namespace`, which owns what they begin with.
+"""The names of Redis keys and channels; `namespace` owns their prefix.
 
-Owns their names. A shard is a whole queue under one hash tag, so everything that one script touches
-lives in one slot: `streamq:{shop:0}:email:high`. All names begin with the prefix of their namespace. Does
-no I/O; nobody else formats a key.
+Owns these names: no other module may format a key. A shard is a whole queue under one hash tag, so that all
+keys of a script are in one slot: `streamq:{shop:0}:email:high`. Does no I/O.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ DAEMONS: Final = DEFAULT_NAMESPACE.daemons
 DAEMON_HEARTBEATS: Final = DEFAULT_NAMESPACE.daemon_heartbeats
 
 _IDEMPOTENCY: Final = "key="
-"""Begins the name of each idempotency key's record in a shard: `…:key=<caller's key>`."""
+"""Starts the name of the record of an idempotency key in a shard: `…:key=<caller's key>`."""
 
 Closing = Literal["empty", "dropped", "kept"]
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is known of a kind of key.
+    """The properties of a kind of key.
 
-    value: the type of value that Redis holds there. mortal: it must have a lifetime; all others live for
-    ever, as one that expired would take tasks along. tasks: it holds tasks or dead letters. closing: what
-    becomes of it when its shard is given up: it must be empty before, is dropped then, or kept.
+    value: the type of value in Redis. mortal: it must have a lifetime; all others live forever, as their
+    expiry would lose tasks. tasks: it holds tasks or dead letters. closing: when its shard is closed, it must
+    be empty, is dropped, or is kept.
     """
 
     value: str
@@ -43,14 +42,14 @@ class Kind:
 
 
 def _key(value: str, *, mortal: bool = False, tasks: bool = False, closing: Closing = "kept") -> Any:
-    """Declare a key of which a task type, or a shard, has one: its name is that of the field."""
+    """Declare a key that a task type, or a shard, has one of: its name is that of the field."""
     return field(
         init=False, repr=False, compare=False, metadata={"kind": Kind(value, mortal, tasks, closing)}
     )
 
 
 def _name() -> Any:
-    """Declare a name that is no key: what keys begin with, or a channel."""
+    """Declare a name that is not a key: the start of keys, or a channel."""
     return field(init=False, repr=False, compare=False)
 
 
@@ -60,19 +59,19 @@ MANY: Final = {
     "minute": Kind("hash", mortal=True),
     "quarter": Kind("hash", mortal=True),
 }
-"""Kinds of which a task type has many keys, as `…:email:writer:<id>`."""
+"""The kinds that a task type has many keys of, as `…:email:writer:<id>`."""
 
 RESULT_BUCKET_MS: Final = 1000
-"""Tasks whose ids fall in the same second share one result hash: small hashes are stored packed
-(25 bytes a result instead of 180 for a key of its own), and one that expires is freed in little time."""
+"""Tasks with ids of the same second share one result hash: small hashes are stored packed (25 bytes a result
+instead of 180 for a key of its own), and an expired one is freed in little time."""
 
 SCHEDULED_RESULTS: Final = 256
-"""As many tasks that began in the schedule share one result hash, for the same reason."""
+"""So many tasks that began in the schedule share one result hash, for the same reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class TypeKeys:
-    """The keys of one task type in one shard. See each script's header for what is in them."""
+    """The keys of one task type in one shard. The scripts' headers describe their values."""
 
     app: str
     shard: int
@@ -98,7 +97,7 @@ class TypeKeys:
     expiring: str = _key("zset", closing="dropped")
     done_channel: str = _name()
     resolved: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
-    """The keys of scripts, by the script's hash: see `scripts.Script.keys_of`."""
+    """The keys of scripts, by the script's SHA: see `scripts.Script.keys_of`."""
 
     def __post_init__(self) -> None:
         base = f"{shard_tag(self.app, self.shard)}:{self.type}"
@@ -115,29 +114,30 @@ class TypeKeys:
         return (self.high, self.normal, self.low, self.suspect)
 
     def stream(self, letter: str) -> str:
+        """Return the stream of a letter."""
         return self.streams["hnls".index(letter)]
 
     def writer(self, writer: str) -> str:
-        """What is remembered of one writer: its last call and that call's answer; expires."""
+        """Return the key of one writer's last call and its answer; it expires."""
         return f"{self.base}:writer:{writer}"
 
     def results(self, local: str) -> str:
-        """The hash that holds the result of this task; expires as a whole."""
+        """Return the hash with the result of this task; it expires as a whole."""
         stamp, _, number = local[1:].partition("-")
         if local[0] == "d":
             return f"{self.base}:results:d{int(number) // SCHEDULED_RESULTS}"
         return f"{self.base}:results:{int(stamp) // RESULT_BUCKET_MS}"
 
     def minute(self, number: int) -> str:
-        """The rollup of a minute since the epoch; expires."""
+        """Return the rollup of a minute since the epoch; it expires."""
         return f"{self.base}:minute:{number}"
 
     def quarter(self, number: int) -> str:
-        """The rollup of a quarter of an hour since the epoch; expires."""
+        """Return the rollup of a quarter of an hour since the epoch; it expires."""
         return f"{self.base}:quarter:{number}"
 
     def done(self, local: str) -> str:
-        """The channel on which a task's end is told to those who registered as waiting for it."""
+        """Return the channel for a task's end, to which clients that wait for it subscribe."""
         return self.done_channel + local
 
 
@@ -153,26 +153,26 @@ class ShardKeys:
     workers: str = _key("zset")
     heartbeats: str = _key("hash")
     paused: str = _key("hash")
-    """Hash: task type -> who paused it, when and why."""
+    """Hash: task type -> the operator who paused it, when and why."""
     drains: str = _key("hash", mortal=True)
-    """Hash: the workers that were asked to drain; expires."""
+    """Hash: the workers that were asked to drain; it expires."""
     action_log: str = _key("list")
     """List: what operators did, newest first; the rows are in `actions`."""
     actions: str = _key("hash")
     tail: str = _key("string", mortal=True)
-    """There while somebody listens to `events`; expires."""
+    """Exists while a client reads `events`; it expires."""
     closed: str = _key("string")
-    """There where the shard was given up: enqueue takes nothing into it until it is opened."""
+    """Exists if the shard was closed: enqueue accepts no task for it until it is opened."""
     doorbell: str = _key("string", mortal=True)
-    """There while workers wait for `bell` instead of for each stream; expires."""
+    """Exists while workers wait for `bell` instead of for each stream; it expires."""
     ready: str = _key("zset")
-    """Sorted set: the streams that have ready tasks, kept while `doorbell` is there."""
+    """Sorted set: the streams with ready tasks, kept while `doorbell` exists."""
     bell: str = _key("zset")
-    """Sorted set: those of `ready` that nobody has been woken for."""
+    """Sorted set: those of `ready` for which no worker has been woken."""
     wake: str = _name()
-    """Channel: something is due earlier than the daemons know."""
+    """Channel: a task is due earlier than the daemons know."""
     resolved: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
-    """As that of a task type, for scripts that name no key of one."""
+    """The same for scripts that have no key of a task type."""
 
     def __post_init__(self) -> None:
         base, end = shard_tag(self.app, self.shard), namespace_of(self.app).channels_end
@@ -183,19 +183,19 @@ class ShardKeys:
 
     @property
     def events(self) -> str:
-        """Channel: what happens to tasks, told only while `tail` is there."""
+        """Channel: events of tasks, published only while `tail` exists."""
         return f"{self.base}:events{self.end}"
 
     def key(self, name: str) -> str:
-        """What is remembered of an idempotency key: digest and id of its first task; expires.
+        """Return the record of an idempotency key, with digest and id of its first task; it expires.
 
-        No task type can have a `=` in its name, so this is no key of one.
+        The name of a task type has no `=`, so this is not a key of one.
         """
         return f"{self.base}:{_IDEMPOTENCY}{name}"
 
     @property
     def control(self) -> str:
-        """Channel: requests to the workers: cancel, to those of each shard; shards, to those of the first."""
+        """Channel: requests to workers; `cancel` in each shard, `shards` in the first."""
         return f"{self.base}:control{self.end}"
 
 
@@ -204,14 +204,14 @@ def _kinds(keys: type[Any]) -> dict[str, Kind]:
 
 
 TYPE_KINDS: Final = _kinds(TypeKeys)
-"""The kinds of keys of which a task type has one in each shard."""
+"""The kinds of keys that a task type has one of in each shard."""
 SHARD_KINDS: Final = _kinds(ShardKeys)
-"""The kinds of keys of which a shard has one."""
+"""The kinds of keys that a shard has one of."""
 KINDS: Final = {**TYPE_KINDS, **MANY, **SHARD_KINDS, "key": Kind("string", mortal=True)}
 """All kinds of keys: `key` is the record of an idempotency key."""
 
 VALUES: Final = {name: kind.value for name, kind in KINDS.items()}
-"""What kind of value Redis holds under each kind of key."""
+"""The type of value of each kind of key."""
 MORTAL: Final = frozenset(name for name, kind in KINDS.items() if kind.mortal)
 """The kinds that must have a lifetime."""
 HOLDING: Final = frozenset(name for name, kind in KINDS.items() if kind.tasks)
@@ -219,17 +219,18 @@ HOLDING: Final = frozenset(name for name, kind in KINDS.items() if kind.tasks)
 
 
 def shard_tag(app: str, shard: int) -> str:
-    """What the names of a shard's keys begin with. The braces have Redis keep them in one slot."""
+    """Return the start of the names of a shard's keys. The braces make Redis keep them in one slot."""
     return f"{namespace_of(app).prefix}{{{app}:{shard}}}"
 
 
 def app_pattern(app: str) -> str:
-    """Matches every key of an app, whatever the shard."""
+    """Return the pattern of all keys of an app, in any shard."""
     return f"{namespace_of(app).prefix}{{{app}:*}}:*"
 
 
 def kind_pattern(prefix: str, kind: str) -> str:
-    """Matches every key of a kind (see `VALUES`, and `apps`) in all apps of a prefix, and none of another."""
+    """Return the pattern of all keys of a kind (see `VALUES`, and `apps`) in all apps of a prefix, and of no
+    other kind."""
     if kind == "apps":
         return f"{prefix}apps"
     if kind == "key":
@@ -240,19 +241,19 @@ def kind_pattern(prefix: str, kind: str) -> str:
 
 
 def channel_rules(prefix: str, *kinds: str) -> list[str]:
-    """The ACL rules for the channels of these kinds in all apps and databases of a prefix."""
+    """Return the ACL rules for the channels of these kinds, in all apps and databases of a prefix."""
     special = {"done": f"&{prefix}{{*}}:*:done:*", "news": f"&{prefix}apps*"}
     return [special.get(kind, f"&{prefix}{{*}}:{kind}*") for kind in kinds]
 
 
 def type_pattern(app: str, task_type: str) -> str:
-    """Matches every key of a task type, whatever the shard."""
+    """Return the pattern of all keys of a task type, in any shard."""
     return app_pattern(app)[:-1] + re.sub(r"([][*?\\])", r"\\\1", task_type) + ":*"
 
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """A key that streamq made: its shard, its task type ('' where it belongs to the shard) and its kind."""
+    """A key of streamq: its shard, its task type ('' if it belongs to the shard) and its kind."""
 
     shard: int
     type: str
@@ -260,7 +261,7 @@ class KnownKey:
 
 
 def known_key(app: str, key: str) -> KnownKey | None:
-    """What an app's key is; None where streamq would not have made it."""
+    """Return what an app's key is; None if it is not a key of streamq."""
     head, _, rest = key.removeprefix(f"{namespace_of(app).prefix}{{{app}:").partition("}:")
     if not head.isascii() or not head.isdigit():
         return None
@@ -276,16 +277,16 @@ def known_key(app: str, key: str) -> KnownKey | None:
 
 
 def type_keys(app: str, shard: int, task_type: str) -> TypeKeys:
-    """The keys of a task type in a shard."""
+    """Return the keys of a task type in a shard."""
     return _type_keys(namespace_of(app), app, shard, task_type)
 
 
 def shard_keys(app: str, shard: int) -> ShardKeys:
-    """The keys of a shard."""
+    """Return the keys of a shard."""
     return _shard_keys(namespace_of(app), app, shard)
 
 
-# An app's name is equal to that of an app of another namespace.
+# The namespace is part of the cache key: apps of two namespaces may have equal names.
 @lru_cache(maxsize=4096)
 def _type_keys(_: Namespace, app: str, shard: int, task_type: str) -> TypeKeys:
     return TypeKeys(app, shard, task_type)

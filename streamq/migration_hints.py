@@ -1,7 +1,7 @@
-"""What other task queues call it, and what it is called here: for the words of an AttributeError.
+"""The names of other task queues, and streamq's names for the same: for the text of an AttributeError.
 
-Owns the tables, by the class that was asked. Loaded only when a name was not found, so it costs nothing.
-Must not make a name work: one thing has one name here.
+Owns the tables, by class. Imported only when a name was not found, so it costs nothing. Must not make a name
+work: one thing has one name here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 
 
 def _table(words: Mapping[str, str]) -> dict[str, str]:
-    """Hint by name, from the names by hint."""
+    """Return hints by name, from names by hint."""
     return {name: hint for hint, names in words.items() for name in names.split()}
 
 
@@ -30,7 +30,8 @@ _TASK_TYPE: Final = _table({
     "bind(...) makes a call as a value, for app.enqueue_many([...])":
         "s si signature subtask message message_with_options chunks map starmap",
     "app.enqueue_many([task_type.bind(...), ...]) sends many": "enqueue_many delay_many batch_defer",
-    "call it, task_type(...), to run it here and now": "apply run call call_local fn func function run_sync",
+    "call it, task_type(...), to run it in this process":
+        "apply run call call_local fn func function run_sync",
     "app.handle(task_id) is the handle of a task": "AsyncResult",
     "raise Retry(after=...) in the handler": "retry",
     _PROGRESS: "update_state",
@@ -41,7 +42,7 @@ _TASK_TYPE: Final = _table({
 _HANDLE: Final = _table({
     "result(timeout=...) waits for the return value, or await aresult(...)":
         "get wait join get_result return_value wait_result latest_result result_value wait_for_result",
-    "status() tells the state, or await astatus()":
+    "status() returns the state, or await astatus()":
         "state get_status get_state refresh info query is_finished is_failed is_started is_queued",
     "status() in ('completed', 'dead', 'cancelled', 'expired') is true when it has ended":
         "ready done finished is_ready is_done",
@@ -51,9 +52,9 @@ _HANDLE: Final = _table({
     "id is the task's id": "task_id job_id message_id key",
     "result() raises TaskDead, and app.inspector.task(handle.id).failures has each attempt's error":
         "traceback exception error exc_info maybe_throw maybe_reraise",
-    "app.inspector.task(handle.id) tells all that is known of a task":
+    "app.inspector.task(handle.id) returns all that is known of a task":
         "args kwargs meta date_done retries enqueued_at started_at ended_at date_created",
-    "results go by themselves when options(retention=...) has passed": "forget delete collect",
+    "results expire by themselves after options(retention=...)": "forget delete collect",
     "app.admin.requeue([handle.id]) puts a dead letter back": "requeue retry",
     "app.admin.run_now(handle.id) makes a scheduled task ready": "run_now execute_now",
     _PROGRESS: "progress update_state save_meta",
@@ -67,11 +68,11 @@ _APP: Final = _table({
     "enqueue_many([task_type.bind(...), ...]) sends many": "send_many enqueue_batch push_many group",
     "handle(task_id) is the handle of a task":
         "AsyncResult get_result result fetch_job get_job get_task job fetch_task",
-    "inspector answers questions: stats(), tasks(), workers()":
+    "inspector has the queries: stats(), tasks(), workers()":
         "inspect stats get_jobs jobs count info monitor get_queue_length workers tasks registered",
-    "admin acts: cancel(), pause(), requeue_type(), purge_type()":
+    "admin has the actions: cancel(), pause(), requeue_type(), purge_type()":
         "control purge cancel revoke abort pause resume empty flush requeue delete",
-    "wait_idle(timeout=...) waits until nothing is left to do, idle() asks":
+    "wait_idle(timeout=...) waits until no work is left, idle() checks":
         "join wait wait_until_finished is_empty",
     "the command `streamq worker module:app` runs the tasks, or `await Worker(app).run()`":
         "worker run start worker_main run_worker work start_worker run_worker_async Worker",
@@ -91,11 +92,11 @@ _ADMIN: Final = _table({
         "retry requeue_all retry_all requeue_dead retry_task",
     "purge([task_id]), purge_type(name) and purge_selected(DeadSelection(...)) delete dead letters":
         "delete empty flush clear discard discard_all purge_all purge_dead delete_task",
-    "drain(worker) has a worker finish what it runs and end": "shutdown stop stop_worker warm_shutdown",
-    "pause(task_type) has workers leave a type alone": "pause_queue suspend cancel_consumer",
-    "resume(task_type) takes a paused type up again": "unpause resume_queue add_consumer",
+    "drain(worker) makes a worker finish its tasks and end": "shutdown stop stop_worker warm_shutdown",
+    "pause(task_type) stops workers from taking tasks of a type": "pause_queue suspend cancel_consumer",
+    "resume(task_type) ends the pause of a type": "unpause resume_queue add_consumer",
     "run_now(task_id) makes a scheduled task ready": "promote execute_now reschedule",
-    "app.inspector answers questions": "inspect stats tasks workers",
+    "app.inspector has the queries": "inspect stats tasks workers",
 })  # fmt: skip
 
 _INSPECTOR: Final = _table({
@@ -105,11 +106,12 @@ _INSPECTOR: Final = _table({
         "active reserved scheduled running ready pending jobs get_jobs list_jobs list_tasks queued",
     "workers() lists the workers": "ping active_workers nodes get_workers",
     "types() lists the task types": "registered registered_tasks queues active_queues",
-    "task(task_id) tells all that is known of a task": "query_task get_task job get_job fetch_job task_info",
+    "task(task_id) returns all that is known of a task":
+        "query_task get_task job get_job fetch_job task_info",
     "tasks('dead') and dead_groups() list dead letters": "failed failures dead_letters dlq dead all_dead",
-    "app.idle() asks whether nothing is left to do, app.wait_idle(timeout=...) waits":
+    "app.idle() checks whether no work is left, app.wait_idle(timeout=...) waits":
         "idle wait_idle join is_idle is_empty",
-    "app.admin acts: cancel(), requeue(), purge()": "cancel revoke requeue purge pause resume",
+    "app.admin has the actions: cancel(), requeue(), purge()": "cancel revoke requeue purge pause resume",
     "server() is the server's INFO": "info_server redis_info",
 })  # fmt: skip
 
@@ -117,7 +119,7 @@ _CONTEXT: Final = _table({
     "id is the task's id": "task_id job_id message_id request",
     "attempt counts from 1": "retries retry_count job_try attempts tries delivery_info failed_attempts",
     "raise Retry(after=...) to be run again later": "retry",
-    "cancelled tells whether to stop": "is_aborted is_cancelled aborted should_abort is_revoked should_stop",
+    "cancelled says whether to stop": "is_aborted is_cancelled aborted should_abort is_revoked should_stop",
     "type is the task type's name": "task name task_name",
     "worker is the worker's name": "hostname worker_name",
     "deadline is when the timeout strikes": "timelimit timeout time_limit",
@@ -151,15 +153,16 @@ _MORE: Final = dict.fromkeys(["retries", "max_retries", "retry"], _COUNTS_ALL) |
 }
 _NO_OPTION: Final = _table({
     "a task's id is made by the server; idempotency_key names a task of yours": "task_id job_id message_id",
-    "streamq has no rule of one task at a time: the handler must look for itself":
+    "streamq does not limit a key to one task at a time: the handler must check by itself":
         "unique unique_for unique_until lock queueing_lock singleton concurrency_key debounce once",
     "each task type is a queue of its own: `streamq worker --types` chooses those that a worker serves":
         "queue queue_name routing_key exchange broker channel",
-    "get_context() in the handler tells the task's id and attempt": "bind pass_context context",
+    "get_context() in the handler returns the task's id and attempt": "bind pass_context context",
     "a task is settled when its handler has ended, always":
         "acks_late ack_late reject_on_worker_lost ack_type",
-    "values travel as JSON, and arrive as their annotations say": "serializer encoder compression pydantic",
-    "status() tells that a task is running, always": "track_started",
+    "values are sent as JSON, and converted to the annotated types":
+        "serializer encoder compression pydantic",
+    "status() always shows that a task is running": "track_started",
     _NO_CRON: "cron crontab periodic every repeat run_every",
     _NO_CHAIN: "link link_error on_success on_failure depends_on chain group_id callback",
 })  # fmt: skip
@@ -171,8 +174,8 @@ _POLICY: Final = (
 
 
 def option_hint(name: str, known: Sequence[str]) -> str:
-    """Return what to write instead of an option that is not known."""
-    if "max_attempts" not in known:  # of something else than a task
+    """Return what to write instead of an unknown option."""
+    if "max_attempts" not in known:  # options of something other than a task
         return _nearest(name, known)
     meant = _OPTION.get(name, name)
     if meant in known:
@@ -207,9 +210,9 @@ COMMANDS: Final = _table({
     "`streamq check` is for probes, `streamq doctor` looks at the set-up": "ping health healthcheck diagnose",
     "`streamq drain WORKER` ends a worker": "stop shutdown quit",
     "`streamq dead` lists dead letters": "dlq failed failures errors dead-letters",
-    "`streamq wait` waits until nothing is left to do": "join idle wait-idle until-idle",
+    "`streamq wait` waits until no work is left": "join idle wait-idle until-idle",
 })  # fmt: skip
-"""What other command lines call it, and what it is called here."""
+"""The commands of other task queues, and streamq's."""
 
 TABLES: Final = {
     "TaskType": _TASK_TYPE,
@@ -224,6 +227,6 @@ TABLES: Final = {
 
 
 def missing(owner: str, name: str) -> NoReturn:
-    """Raise the AttributeError for a name that a class has not, with what it is called here."""
+    """Raise the AttributeError for an unknown name of a class, with streamq's name for it."""
     hint = TABLES[owner].get(name)
     raise AttributeError(f"{owner} has no attribute {name!r}" + (f": {hint}" if hint else ""))

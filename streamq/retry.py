@@ -1,11 +1,11 @@
-"""(policy, attempt, error) -> what becomes of the task. Arithmetic only.
+"""Decides, from policy, attempt and error, whether a task is retried and when.
 
-Owns the decision between retry and dead letter, and the backoff. Random numbers come from tenacity's
-wait objects; clocks and Redis are not known here. tenacity is loaded with the first attempt that fails.
+Owns the decision between retry and dead letter, and the backoff. Must not read a clock, nor know Redis;
+random numbers come from tenacity's wait objects. tenacity is imported with the first attempt that fails.
 
-An exception group is judged by the exceptions in it, at any depth: one of `give_up_on` gives up, and so does
-one that `retry_on` does not name; otherwise a `Retry` among them decides the delay, the longest where there
-are several. `retry_on` and `give_up_on` may name groups too.
+An exception group is judged by its exceptions, at any depth: the task is given up if one of them is in
+`give_up_on`, or is not in `retry_on`; otherwise a `Retry` among them sets the delay, the longest if there are
+several. `retry_on` and `give_up_on` may name groups too.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
-from typing import Any, Final
+from typing import Final, Protocol, SupportsFloat, cast
 
 from streamq.errors import Retry
 from streamq.options.checks import seconds
 from streamq.options.task import TaskOptions
 
 LONGEST_BACKOFF = 7 * 86400.0
-"""A wait object may answer anything; a week is as long as a task is left waiting by itself."""
+"""Seconds, a week: the longest delay of a wait object, which may return any number."""
 _LONGEST_AFTER: Final = 100 * 366 * 86400.0
-"""What a handler asks for by name may be as far away as a delay."""
+"""Seconds that a handler may ask for with Retry(after=…), as for a delay."""
 _LAST_RESORT: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Run it again in `delay` seconds. `instead_of`: what was asked for and is no duration; '' otherwise."""
+    """Run the task again in `delay` seconds. instead_of: a requested delay that was invalid; '' otherwise."""
 
     delay: float
     instead_of: str = ""
@@ -39,22 +39,22 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Make it a dead letter. `reason`: attempts, gave_up."""
+    """Make the task a dead letter. reason: attempts, gave_up."""
 
     reason: str
 
 
 def decide(options: TaskOptions, max_attempts: int, attempt: int, error: BaseException) -> Again | GiveUp:
-    """What becomes of a task whose attempt number `attempt` (from 1) ended with `error`."""
+    """Decide about a task whose attempt number `attempt` (from 1) ended with `error`."""
     if _given_up(options, error) or not _retried(options, error):
         return GiveUp("gave_up")
     if attempt >= max_attempts:
         return GiveUp("attempts")
-    return _asked(options, attempt, error) or _backoff(options.backoff, attempt, error)
+    return _requested(options, attempt, error) or _backoff(options.backoff, attempt, error)
 
 
 def _walk(error: BaseException) -> Iterator[BaseException]:
-    """An exception, and where it is a group those in it, at any depth."""
+    """Yield an exception, and if it is a group those in it, at any depth."""
     waiting = [error]
     while waiting:
         one = waiting.pop()
@@ -64,7 +64,7 @@ def _walk(error: BaseException) -> Iterator[BaseException]:
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The exceptions in a group and in the groups within it; one that is no group is its own only leaf."""
+    """Return the exceptions in a group and in its groups; of a single exception, the exception itself."""
     return (one for one in _walk(error) if not isinstance(one, BaseExceptionGroup))
 
 
@@ -78,7 +78,7 @@ def _given_up(options: TaskOptions, error: BaseException) -> bool:
 
 
 def _retried(options: TaskOptions, error: BaseException) -> bool:
-    """Whether each exception is one to retry; a group is, where `retry_on` names groups."""
+    """Return whether each exception is retried; a group is if `retry_on` names it."""
     waiting = [error]
     while waiting:
         one = waiting.pop()
@@ -86,14 +86,14 @@ def _retried(options: TaskOptions, error: BaseException) -> bool:
             continue
         if isinstance(one, BaseExceptionGroup):
             waiting += one.exceptions
-        # SystemExit and its like are the handler's failure as any other: the worker stays alive.
+        # SystemExit and the like are failures of the handler: the worker stays alive.
         elif isinstance(one, Exception) and not isinstance(one, Retry):
             return False
     return True
 
 
-def _asked(options: TaskOptions, attempt: int, error: BaseException) -> Again | None:
-    """The longest delay that the handler asked for; None where it named none."""
+def _requested(options: TaskOptions, attempt: int, error: BaseException) -> Again | None:
+    """Return the longest delay that the handler asked for; None if it named none."""
     named = [one.after for one in leaves(error) if isinstance(one, Retry) and one.after is not None]
     if not named:
         return None
@@ -106,21 +106,24 @@ def _asked(options: TaskOptions, attempt: int, error: BaseException) -> Again | 
 
 
 def backoff(wait: object, attempt: int, error: BaseException) -> float:
-    """Seconds that a tenacity wait object asks for after attempt number `attempt`."""
+    """Return the seconds of a tenacity wait object after attempt number `attempt`."""
     return _backoff(wait, attempt, error).delay
 
 
-def _backoff(wait: Any, attempt: int, error: BaseException) -> Again:
-    """What the policy's wait object asks for; the default where that is no duration, or where it raises.
+def _backoff(wait: object, attempt: int, error: BaseException) -> Again:
+    """Return the delay of the policy's wait object; the default if it is not a duration, or the object
+    raises.
 
     The default is exponential with full jitter: a random time up to 1, 2, 4, … seconds, at most 300
     (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
     """
     if wait is None:
         return Again(_by_default(attempt, error))
+    if not callable(wait):
+        return Again(_by_default(attempt, error), f"a backoff of {_shown(wait)}")
     try:
-        answer = wait(_state(attempt, error))
-    except BaseException as broken:  # noqa: BLE001 - the user's code, and the attempt is judged whatever it does
+        answer: object = wait(_state(attempt, error))
+    except BaseException as broken:  # noqa: BLE001 - user code: the attempt must be decided whatever it does
         return Again(_by_default(attempt, error), f"the backoff raised {type(broken).__name__}")
     delay = _duration(answer)
     if delay is None:
@@ -142,14 +145,14 @@ def _by_default(attempt: int, error: BaseException) -> float:
     return _LAST_RESORT if delay is None else delay
 
 
-def _duration(value: Any) -> float | None:
-    """Seconds; None for what is no finite time from now on."""
+def _duration(value: object) -> float | None:
+    """Return seconds; None if the value is not a finite, future time."""
     found: float | None = None
-    with suppress(BaseException):  # whatever the user's object does when it is asked
+    with suppress(BaseException):  # whatever the user's object raises
         if isinstance(value, str | timedelta):
             found = seconds(value, "after")
         elif not isinstance(value, bool | bytes):
-            found = float(value)
+            found = float(cast("SupportsFloat", value))
     return found if found is not None and math.isfinite(found) and found >= 0 else None
 
 
@@ -160,8 +163,12 @@ def _shown(value: object) -> str:
         return f"a {type(value).__name__}"
 
 
+class _Wait(Protocol):
+    def __call__(self, state: object, /) -> float: ...
+
+
 @cache
-def _default() -> Any:
+def _default() -> _Wait:
     from tenacity import wait_random_exponential  # noqa: PLC0415
 
-    return wait_random_exponential(multiplier=1, max=300)
+    return cast("_Wait", wait_random_exponential(multiplier=1, max=300))

@@ -1,9 +1,9 @@
-"""Loads a Lua script with its header; the header is the script's contract.
+"""Loads a Lua script with its header, which is the script's contract.
 
-Owns the reading of `lua/*.lua`. A header names what the script does, its KEYS and its ARGV, the last of
-which may be repeated (`items...`), or names that are repeated together, once a task type
-(`(gone waiters)...`). A name in KEYS is the attribute of `TypeKeys` or `ShardKeys` that holds the key, so
-that `Script.keys_of` finds it and nobody lists keys by position; others come first, and are given by name.
+Owns the reading of `lua/*.lua`. A header describes the script and names its KEYS and its ARGV. The last name
+may be repeated (`items...`), or several names together, once for each task type (`(gone waiters)...`). A name
+in KEYS is the attribute of `TypeKeys` or `ShardKeys` with that key, so that `Script.keys_of` finds it and no
+code lists keys by position; other keys come first, and are passed by name.
 
 The loader binds the names as Lua locals, puts the guard behind them (see `guards`), then the parts of
 `lua/lib` that the line `-- USES …` names, then the body. Parts that few calls need stand where the body has
@@ -44,13 +44,13 @@ _LUA: Final = frozenset((
     "ipairs", "math", "next", "pairs", "pcall", "redis", "select", "string", "table", "tonumber",
     "tostring", "type", "unpack", "KEYS", "ARGV", "each", "first_key", "first_arg",
 ))  # fmt: skip
-"""Names that a header must not give: what stands for something else already."""
+"""Names that a header must not use: they have another meaning."""
 _ATTRIBUTES: Final = frozenset((*TYPE_KINDS, *SHARD_KINDS))
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script's text, the SHA-1 the server knows it by, and the names its header gives."""
+    """A script: its text, its SHA-1 on the server, and the names in its header."""
 
     name: str
     text: str
@@ -62,7 +62,7 @@ class Script:
     _rest: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # A call is checked each time one is built, so what it is held against is worked out once.
+        # Each call is checked when it is built, so the limits are computed once.
         least, most = zip(*(_range(names) for names in (self.keys, self.args)), strict=True)
         object.__setattr__(self, "_most", (*least, *most))
         single, rest = _parted(self.keys)
@@ -71,11 +71,11 @@ class Script:
 
     @property
     def reads(self) -> bool:
-        """Whether it changes nothing."""
+        """Whether it writes nothing."""
         return "no-writes" in self.text.partition("\n")[0]
 
     def check(self, keys: Sequence[object], args: Sequence[object]) -> None:
-        """Raise TypeError where the numbers of keys or arguments do not fit the header."""
+        """Raise TypeError if the numbers of keys or arguments do not match the header."""
         least_keys, least_args, most_keys, most_args = self._most
         if not (least_keys <= len(keys) <= most_keys and least_args <= len(args) <= most_args):
             raise TypeError(
@@ -84,11 +84,11 @@ class Script:
             )
 
     def keys_of(self, t: TypeKeys | None = None, s: ShardKeys | None = None, **given: Any) -> tuple[str, ...]:
-        """Return the script's keys for a task type, or for a shard where it names none of a type.
+        """Return the script's keys for a task type, or for a shard if it has no key of a type.
 
-        `given`: the keys that are no attribute, by name; those that are repeated as a sequence. Of names that
-        are repeated together `each` has a pair for each task type: its keys, and what is none of them by
-        name. Raises TypeError where one is missing or none of the script's.
+        given: the keys that are not attributes, by name; repeated ones as a sequence. For names that are
+        repeated together, `each` has a pair for each task type: its keys, and the others by name. Raises
+        TypeError if one is missing, or is not the script's.
         """
         found = self.attributes_of(t, s)
         names, rest = self._given, self._rest
@@ -103,16 +103,16 @@ class Script:
             raise TypeError(f"{self.name}.lua: its key {missing} is missing") from None
 
     def attributes_of(self, t: TypeKeys | None, s: ShardKeys | None) -> tuple[str, ...]:
-        """Return the keys that are attributes, which come behind those that are given.
+        """Return the keys that are attributes; they follow those that are passed by name.
 
-        What is called for each task puts the one key that it gives before them by itself.
+        A call that is built for each task prepends its one passed key by itself.
         """
         home = s if t is None else t
         found = None if home is None else home.resolved.get(self.sha)
         return found or self._resolve(t, s)
 
     def _resolve(self, t: TypeKeys | None, s: ShardKeys | None) -> tuple[str, ...]:
-        """Return the keys that are attributes; they are found again in `t`, or in `s`."""
+        """Return the keys that are attributes, and cache them in `t`, or in `s`."""
         home = s if t is None else t
         if s is None and t is not None:
             s = shard_keys(t.app, t.shard)
@@ -120,7 +120,8 @@ class Script:
         for name in _parted(self.keys)[0][len(self._given) :]:
             whose = t if name in TYPE_KINDS else s
             if whose is None:
-                raise TypeError(f"{self.name}.lua: whose key {name} is was not said")
+                of = "task type" if name in TYPE_KINDS else "shard"
+                raise TypeError(f"{self.name}.lua: key {name} needs the keys of a {of}")
             keys.append(getattr(whose, name))
         if home is not None:
             home.resolved[self.sha] = tuple(keys)
@@ -132,7 +133,7 @@ class Script:
 
 
 def _parted(names: Sequence[str]) -> tuple[tuple[str, ...], str]:
-    """The names of which there is one each, and what is repeated, without the dots unless it is a group."""
+    """Split names into single ones and the repeated one, without its dots unless it is a group."""
     if not names or not names[-1].endswith("..."):
         return tuple(names), ""
     last = names[-1]
@@ -140,14 +141,14 @@ def _parted(names: Sequence[str]) -> tuple[tuple[str, ...], str]:
 
 
 def _range(names: tuple[str, ...]) -> tuple[int, float]:
-    """The least and the most that there may be."""
+    """Return the lowest and the highest number of values for these names."""
     if names and names[-1].endswith("..."):
         return len(names) - 1, math.inf
     return len(names), len(names)
 
 
 def parse(name: str, text: str) -> Script:
-    """Read the header of an assembled script; ValueError where it is not the agreed form."""
+    """Read the header of an assembled script. Raises ValueError if it is malformed."""
     match = _HEADER.match(text)
     if match is None or match["name"] != name:
         raise ValueError(f"{name}.lua: the header must be '#!lua', '-- {name}: …', KEYS, ARGV, Returns")
@@ -159,19 +160,20 @@ def parse(name: str, text: str) -> Script:
 
 @cache
 def load(name: str) -> Script:
+    """Return a script by name."""
     return parse(name, assembled((_FOLDER / f"{name}.lua").read_text("utf-8")))
 
 
 def names() -> list[str]:
-    """The names of all scripts, sorted."""
+    """Return the names of all scripts, sorted."""
     return sorted(file.stem for file in _FOLDER.glob("*.lua"))
 
 
-# -- what the loader makes of a script -----------------------------------------------------------------
+# -- assembling a script ---------------------------------------------------------------------------------
 
 
 class _Part(NamedTuple):
-    """A file of `lua/lib`: its text, and the keys, arguments and other parts that it works with."""
+    """A file of `lua/lib`: its text, and the keys, arguments and other parts that it uses."""
 
     text: str
     keys: tuple[str, ...]
@@ -180,7 +182,7 @@ class _Part(NamedTuple):
 
 
 def assembled(text: str) -> str:
-    """Return the script that the server is given: with its names bound, its guard and its parts."""
+    """Return the script as it is sent to the server: with its names bound, its guard and its parts."""
     from streamq import guards  # noqa: PLC0415 - with the first call, not with the import of an app
 
     header = _HEADER.match(text)
@@ -195,7 +197,7 @@ def assembled(text: str) -> str:
     keys = _with_those_of(parts, own)
     _check(header["name"], keys, args, parts)
     head = header[0]
-    if keys != own:  # the header of what is sent names all
+    if keys != own:  # the header that is sent names all of them
         head = re.sub(r"^-- KEYS.*$", f"-- KEYS {' '.join(keys)}", head, count=1, flags=re.MULTILINE)
     bound, guard = _bound(keys, args), guards.guard(header["name"], keys, head, args)
     return f"{head}{bound}{guard}{shared}{body}"
@@ -221,14 +223,14 @@ def _covers(rich: re.Match[str], plain: re.Match[str]) -> bool:
 
 
 def _placed(parts: dict[str, _Part], line: re.Match[str]) -> str:
-    """The parts that a line of the body names, without those that stand before it."""
+    """Return the parts that a line of the body names, without those that precede it."""
     before = set(parts)
     _parts(line[1].split(), parts)
     return "".join(part.text for name, part in parts.items() if name not in before)
 
 
 def _named(header: re.Match[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of the keys and of the arguments in a header."""
+    """Return the names of the keys and of the arguments in a header."""
     keys, args = (_listed(header[part] or "") for part in ("keys", "args"))
     return keys, args
 
@@ -239,13 +241,13 @@ def _listed(words: str) -> tuple[str, ...]:
 
 
 def _words(text: str, mark: str) -> tuple[str, ...]:
-    """The words of the comment line that begins with this mark."""
+    """Return the words of the comment line with this mark."""
     _, found, after = text.partition(f"\n-- {mark} ")
     return tuple(after.partition("\n")[0].split()) if found else ()
 
 
 def _parts(wanted: Iterable[str], found: dict[str, _Part] | None = None) -> dict[str, _Part]:
-    """These parts and those that they use, each once, behind those that it uses."""
+    """Return these parts and the parts that they use, each once, after those that it uses."""
     found = {} if found is None else found
     for name in wanted:
         if name not in found:
@@ -257,29 +259,29 @@ def _parts(wanted: Iterable[str], found: dict[str, _Part] | None = None) -> dict
 
 
 def _with_those_of(parts: Mapping[str, _Part], own: tuple[str, ...]) -> tuple[str, ...]:
-    """The keys of a script and of its parts, each once; what is repeated comes last."""
+    """Return the keys of a script and of its parts, each once; repeated ones come last."""
     single = [key for key in own if not key.endswith("...")]
     more = [key for part in parts.values() for key in part.keys]
     return (*dict.fromkeys((*single, *more)), *own[len(single) :])
 
 
 def _check(name: str, keys: Sequence[str], args: Sequence[str], parts: Mapping[str, _Part]) -> None:
-    """Raise ValueError where a name would stand for two things, or a part lacks an argument."""
+    """Raise ValueError if a name would have two meanings, or a part lacks an argument."""
     given = [one not in _ATTRIBUTES for one in _parted(keys)[0]]
     if given != sorted(given, reverse=True):
-        raise ValueError(f"{name}.lua: keys that are given, as they are no attributes, come first")
+        raise ValueError(f"{name}.lua: keys that are not attributes must come first")
     bound = [one.removesuffix("...") for one in (*keys, *args)]
     for one in bound:
         if one in _LUA or bound.count(one) > 1:
-            raise ValueError(f"{name}.lua: the name {one} stands for something else already")
+            raise ValueError(f"{name}.lua: the name {one} already has another meaning")
     for part, needs in parts.items():
         if missing := set(needs.args) - set(args):
             raise ValueError(f"{name}.lua uses {part}, which needs the arguments {', '.join(missing)}")
 
 
 def _bound(keys: Sequence[str], args: Sequence[str]) -> str:
-    """The lines that bind the names of a header."""
-    # What is looked up as a global costs more.
+    """Return the lines that bind the names of a header."""
+    # Access to globals costs more.
     lines = ["local redis, string, KEYS, ARGV = redis, string, KEYS, ARGV"]
     for table, names, first in (("KEYS", keys, "first_key"), ("ARGV", args, "first_arg")):
         single, rest = _parted(names)
@@ -293,6 +295,6 @@ def _bound(keys: Sequence[str], args: Sequence[str]) -> str:
 
 
 def _each(names: Sequence[str], first: int) -> list[str]:
-    """The lines that make a table of keys by name for each task type."""
+    """Return the lines that build a table of keys by name for each task type."""
     row = ", ".join(f"{name} = KEYS[n + {m}]" for m, name in enumerate(names))
     return ["local each = {}", f"for n = {first}, #KEYS, {len(names)} do each[#each + 1] = {{{row}}} end"]

@@ -1,30 +1,30 @@
-"""Over how many shards an app is spread, and which of them a key belongs to.
+"""The number of shards of an app, and the shard of a key.
 
-Owns the app record as it is kept in the hash of apps, and the hash that spreads keys. Pure: no I/O, no
-clock. Who raises and lowers the record's numbers is told in `lua/announce.lua`.
+Owns the app record as stored in the hash of apps, and the hash that spreads keys. Does no I/O, reads no
+clock. See `lua/announce.lua` for how the record's numbers rise and fall.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 MOST: Final = 256
-"""Shards of an app at most: each worker process holds a connection for each."""
+"""Shards of an app at most: each worker process holds one connection per shard."""
 
 _MASK: Final = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class AppRecord:
-    """What the server knows of an app.
+    """The server's record of an app.
 
-    shards: how many the program that announced itself last spreads its tasks over. known: how many may
-    still hold something, and are served; never fewer. epoch: grows whenever a producer asks for a shard
-    that was given up. past: numbers of shards that were current once, with the moment (ms) until which.
+    shards: the number of shards of the program that announced itself last. known: the number of shards that
+    may still hold tasks, and are served; at least `shards`. epoch: grows whenever a producer needs a shard
+    that was closed. past: former numbers of shards, with the time (ms) until which each was current.
     """
 
     shards: int = 1
@@ -34,9 +34,9 @@ class AppRecord:
 
     @classmethod
     def parse(cls, raw: bytes | None) -> AppRecord:
-        """Read a record; what is damaged or missing counts as one shard."""
+        """Read a record; a damaged or missing one counts as one shard."""
         try:
-            found: Any = orjson.loads(raw or b"")
+            found = orjson.loads(raw or b"")
             shards = _number(found["shards"])
             known = max(shards, _number(found.get("known", shards)))
             past = {_number(int(n)): int(until) for n, until in dict(found.get("past", {})).items()}
@@ -45,7 +45,7 @@ class AppRecord:
             return cls()
 
     def homes(self, key: str, since_ms: float) -> tuple[int, list[int]]:
-        """The shard of a key, and the others that were its shard after `since_ms`."""
+        """Return the shard of a key, and the other shards that it belonged to after `since_ms`."""
         home = shard_of(key, self.shards)
         before = {shard_of(key, n) for n, until in self.past.items() if until >= since_ms}
         return home, sorted(before - {home})
@@ -58,7 +58,7 @@ def _number(value: object) -> int:
 
 
 def shard_of(key: str, shards: int) -> int:
-    """The shard of a key: the same in every process; from n to n+1 shards, one key in n+1 moves."""
+    """Return the shard of a key, the same in every process; from n to n+1 shards, one key in n+1 moves."""
     if shards == 1:
         return 0
     digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
@@ -66,7 +66,8 @@ def shard_of(key: str, shards: int) -> int:
 
 
 def _jump(key: int, buckets: int) -> int:
-    """Jump consistent hash (Lamping and Veach, 2014, https://arxiv.org/abs/1406.2294)."""
+    """Return the bucket of a key: jump consistent hash (Lamping and Veach, 2014,
+    https://arxiv.org/abs/1406.2294)."""
     bucket, following = -1, 0
     while following < buckets:
         bucket = following

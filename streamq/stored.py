@@ -1,7 +1,7 @@
-"""Reads stored numbers, moments and objects: whatever stands there, it answers and never raises.
+"""Reads stored numbers, times and objects, whatever bytes they are: damaged ones read as the default.
 
-Owns what counts as a number that streamq wrote. Anything else was written by somebody else, and reads as
-the default. Knows no keys and no calls.
+Owns the syntax of a number that streamq writes; any other text was written by another program. Must not
+raise, nor know keys or calls.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from streamq.depth import too_deep
 _LONGEST: Final = 24
 """Characters of a number at most: Redis's integers have 20."""
 _LATEST_MS: Final = 10**15
-"""The first moment that is none: in the year 33,658."""
+"""The first time that is invalid, in the year 33,658."""
 
 
 def text(raw: bytes) -> str:
-    """Return stored text. What is no UTF-8 was not written by streamq, and is shown as it can be."""
+    """Return stored text. Bytes that are not UTF-8 were not written by streamq, and are escaped."""
     return raw.decode("utf-8", "backslashreplace")
 
 
 def number(raw: object, default: int = 0) -> int:
-    """Return a whole number of Redis's; the default where it is none."""
+    """Return an integer of Redis; the default if it is not one."""
     if isinstance(raw, int) and not isinstance(raw, bool):
         return raw if abs(raw) < 1 << 63 else default
     if not isinstance(raw, bytes | str) or len(raw) > _LONGEST or not raw.isascii() or b"_" in _bytes(raw):
@@ -38,18 +38,18 @@ def number(raw: object, default: int = 0) -> int:
 
 
 def count(raw: object, default: int = 0) -> int:
-    """Return a whole number from 0 on; the default where it is none."""
+    """Return an integer of at least 0; the default if it is not one."""
     found = number(raw, default)
     return found if found >= 0 else default
 
 
 def moment(raw: object) -> int:
-    """Return a time in ms, which may be written as a score is; 0, long ago, where it is none."""
+    """Return a time in ms, which may be written like a score; 0, which is long ago, if it is not one."""
     return round(found) if 0 <= (found := real(raw)) < _LATEST_MS else 0
 
 
 def real(raw: object, default: float = 0.0) -> float:
-    """Return a finite number; the default where it is none."""
+    """Return a finite number; the default if it is not one."""
     if isinstance(raw, bool) or not isinstance(raw, bytes | str | int | float):
         return default
     if isinstance(raw, bytes | str) and len(raw) > _LONGEST + 8:
@@ -62,7 +62,7 @@ def real(raw: object, default: float = 0.0) -> float:
 
 
 def mapping(raw: bytes | str) -> dict[str, object]:
-    """Return a JSON object; an empty one where it is none, or nested too deep to be shown."""
+    """Return a JSON object; an empty one if it is not one, or nested too deep to be shown."""
     try:
         found = orjson.loads(raw)
     except ValueError:

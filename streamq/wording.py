@@ -1,6 +1,6 @@
-"""Lists of names in messages: a thousand task types must not fill a screen.
+"""Shortens lists of names in messages: a thousand task types must not fill a screen.
 
-Owns how a list is shortened. Knows nothing of what is listed.
+Owns the number of names that are shown. Must not know what is listed.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ MOST: Final = 12
 
 
 def shortened(names: Iterable[str], most: int = MOST) -> list[str]:
-    """Return the first few names in order, and how many more there are."""
+    """Return the first names in order, and the number of others."""
     known = sorted(names)
     more = len(known) - most
     return [*known[:most], f"and {more:,} more"] if more > 1 else known
 
 
 def listed(names: Iterable[str], most: int = MOST) -> str:
-    """Return the same as text, separated by commas; 'none' for none."""
+    """Return the same as text, separated by commas; 'none' if there are none."""
     return ", ".join(shortened(names, most)).replace(", and ", " and ") or "none"

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from streamq.bench import bare
-from streamq.embedded import find_server
+from streamq.server_binary import find_server
 
 
 @contextmanager

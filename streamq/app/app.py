@@ -1,6 +1,6 @@
-"""StreamQ: what a program holds. Registers handlers, enqueues, and hands out handles.
+"""StreamQ, the app object of a program: registers handlers, enqueues tasks and returns handles.
 
-Owns the public surface for producers. Connects to nothing before it is first used.
+Owns the public interface for producers. Must not connect before its first call.
 """
 
 from __future__ import annotations
@@ -9,25 +9,18 @@ import os
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import cached_property
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    NoReturn,
-    ParamSpec,
-    TypeVar,
-    Unpack,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, Unpack, overload
 
 from streamq import blocking, environment
+from streamq.app.bound_task import Bound, bound_to, remote_handler
+from streamq.app.enqueuer import Enqueuer
 from streamq.app.handle import TaskHandle
+from streamq.app.task_type import Decorator, TaskType
 from streamq.client.loop_clients import AsyncClients
 from streamq.client.sync_client import Client
 from streamq.convert.encoding import encode
 from streamq.environment import Source
-from streamq.errors import (
-    PayloadError,
-)
+from streamq.errors import PayloadError
 from streamq.hooks import Hook, Hooks
 from streamq.model.outcome import OUTCOMES
 from streamq.model.task import TaskId
@@ -45,35 +38,29 @@ if TYPE_CHECKING:
     from streamq.control.idle import Scope
     from streamq.control.inspector import AsyncInspector, Inspector
 
-
-from streamq.app.bound_task import Bound, bound_to, foreign
-from streamq.app.enqueuer import Enqueuer
-from streamq.app.task_type import Decorator, TaskType
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class StreamQ:
-    """An app: its task types, and the queue they are kept in.
+    """An app: its task types, and its queue on the server.
 
     name: of the queue on the server; programs with the same name share it.
-    url: redis://, rediss://, redis+sentinel://, redis+cluster://, unix:// or embedded://, and their twins
-        with valkey; else STREAMQ_URL, else localhost.
-    shards: how many independent queues it is spread over, at most 256; a few for each master of a cluster.
-        Another number takes effect with the deploy: producers use the new set, and workers serve the old
-        one until it is empty.
-    patience: seconds that an enqueue is tried while the server is away.
-    tracing: OpenTelemetry spans for enqueue calls and attempts. "link" starts a trace for each attempt,
-        linked to that of the enqueue call; "child" goes on with that one. Else what STREAMQ_TRACING says.
-    imports: the modules that have task types of this app, such as ["shop.mails"]. A worker imports them; a
+    url: redis://, rediss://, redis+sentinel://, redis+cluster://, unix:// or embedded://, or the same with
+        valkey; default: STREAMQ_URL, else localhost. shards: the number of independent queues that the app is
+        spread over, at most 256; a few for each master of
+        a cluster. A new number takes effect with the deployment: producers use the new set, and workers serve
+        the old one until it is empty. patience: seconds to try an enqueue call while the server is
+        unreachable. tracing: OpenTelemetry spans for enqueue calls and attempts. "link" starts a trace for
+        each attempt, linked
+        to that of the enqueue call; "child" continues that trace. Default: STREAMQ_TRACING.
+    imports: the modules that define task types of this app, such as ["shop.mails"]. A worker imports them; a
         program that only enqueues does not.
-    prefix: what the names of all keys and channels begin with, such as "team1:" where an ACL on a shared
-        server asks for it; else STREAMQ_PREFIX, else "streamq:".
+    prefix: the start of the names of all keys and channels, such as "team1:" if an ACL on a shared server
+        requires it; default: STREAMQ_PREFIX, else "streamq:".
     hooks: middleware around enqueue calls and handlers, and observers of attempts; the first is outermost.
 
-    Nothing connects before the first call. Safe to share between threads and event loops, and across
-    a fork.
+    Nothing connects before the first call. Safe to share between threads and event loops, and across a fork.
     """
 
     def __init__(
@@ -108,10 +95,10 @@ class StreamQ:
     def __repr__(self) -> str:
         return f"<StreamQ {self.name!r} at {self.address}>"
 
-    if not TYPE_CHECKING:  # which would take every name for an attribute
+    if not TYPE_CHECKING:  # type checkers would accept every name as an attribute
 
         def __getattr__(self, name: str) -> NoReturn:
-            from streamq.migration_hints import missing  # noqa: PLC0415 - for a slip only
+            from streamq.migration_hints import missing  # noqa: PLC0415 - only for a misspelt name
 
             missing("StreamQ", name)
 
@@ -147,15 +134,15 @@ class StreamQ:
     # -- enqueueing ----------------------------------------------------------------------------------
 
     def enqueue_many(self, bound: Iterable[Bound[R]]) -> list[TaskHandle[R]]:
-        """Send many tasks in few round trips; the handles come in their order.
+        """Send many tasks in few round trips; return their handles in order.
 
-        If one is refused, the others are sent all the same: the error's `accepted` has a handle or
-        None for each. A RedisError may leave a part sent.
+        If one is refused, the others are sent nevertheless: the error's `accepted` has a handle or None for
+        each. After a RedisError a part of them may have been sent.
         """
         return self._enqueuer.enqueue_many(bound)
 
     async def aenqueue_many(self, bound: Iterable[Bound[R]]) -> list[TaskHandle[R]]:
-        """As `enqueue_many`."""
+        """Send many tasks, as `enqueue_many` does, from an event loop."""
         return await self._enqueuer.aenqueue_many(bound)
 
     def send(
@@ -167,72 +154,72 @@ class StreamQ:
     async def asend(
         self, task_type: str, arguments: Mapping[str, object] | None = None, **options: Unpack[PerCall]
     ) -> TaskHandle[Any]:
-        """As `send`."""
+        """Send a task, as `send` does, from an event loop."""
         return await self._enqueuer.aenqueue(self.bound(task_type, arguments, **options))
 
     def bound(
         self, task_type: str, arguments: Mapping[str, object] | None = None, **options: Unpack[PerCall]
     ) -> Bound[Any]:
-        """A call by name as a value, for `enqueue_many`. Where this app has the handler, the arguments
-        must fit it."""
+        """Return a call by name as a value, for `enqueue_many`. If this app has the handler, the arguments
+        must match its signature."""
         given: Mapping[str, object] = {} if arguments is None else arguments
         if not isinstance(given, Mapping):
             raise PayloadError(
-                f"send({task_type!r}, …): the arguments must be an object by name, not {type(given).__name__}"
+                f"send({task_type!r}, …): the arguments must be a mapping by name, not {type(given).__name__}"
             )
-        said = per_call(options) if options else None
+        call_options = per_call(options) if options else None
         handler = self.registry.handlers.get(task_type)
         if handler is not None:
-            return bound_to(handler, said, handler.payload_by_name(given))
-        handler = foreign(task_type)
+            return bound_to(handler, call_options, handler.payload_by_name(given))
+        handler = remote_handler(task_type)
         what = f"the arguments of task type {task_type!r}"
         payload = sized(encode(dict(given), what=what), handler.options.max_payload, what)
-        bound = bound_to(handler, said, payload)
-        if self.registry.pipeline is not None:  # a stand-in for a handler is of no app
+        bound = bound_to(handler, call_options, payload)
+        if self.registry.pipeline is not None:  # the placeholder of a handler belongs to no app
             bound.task = bound.task._replace(payload=self.registry.pipeline.seal(payload))
         return bound
 
     # -- tasks that exist ------------------------------------------------------------------------------
 
     def handle(self, task_id: str) -> TaskHandle[Any]:
-        """The handle of a task by its id. Asks nobody whether it exists. Raises InvalidTaskId."""
+        """Return the handle of a task by its id, without checking that it exists. Raises InvalidTaskId."""
         task = TaskId.parse(task_id)
         handler = self.registry.handlers.get(task.type)
         decode = handler.decode_result if handler is not None else None
         return TaskHandle(task, self.name, self._client, self._asyncs, decode)
 
-    @cached_property  # one object, so that a test can patch what a program uses
+    @cached_property  # one object, so that tests can patch what a program uses
     def inspector(self) -> Inspector:
-        """Questions about this app's queue: counts, tasks, dead letters, workers, the audit."""
+        """Queries about this app's queue: counts, tasks, dead letters, workers, the audit."""
         from streamq.control.inspector import Inspector  # noqa: PLC0415 - a producer does not pay for it
 
         return Inspector(self._client.transport, self.name, self.registry.shards)
 
     @cached_property
     def ainspector(self) -> AsyncInspector:
-        """As `inspector`, for event loops: each question is awaited."""
+        """The `inspector` for event loops: each query is awaited."""
         from streamq.control.inspector import AsyncInspector  # noqa: PLC0415 - as above
 
         return AsyncInspector(lambda: self._asyncs.current().transport, self.name, self.registry.shards)
 
     @cached_property
     def admin(self) -> Admin:
-        """An operator's writes: cancel, requeue and purge dead letters, repair what the audit finds."""
+        """The operator's actions: cancel, requeue and purge dead letters, repair what the audit finds."""
         from streamq.control.admin import Admin  # noqa: PLC0415 - a producer does not pay for it
 
         return Admin(self._client.transport, self.name, self.registry.shards)
 
     @cached_property
     def aadmin(self) -> AsyncAdmin:
-        """As `admin`, for event loops: each act is awaited."""
+        """The `admin` for event loops: each action is awaited."""
         from streamq.control.admin import AsyncAdmin  # noqa: PLC0415 - as above
 
         return AsyncAdmin(lambda: self._asyncs.current().transport, self.name, self.registry.shards)
 
     def idle(self, types: str | Iterable[str] | None = None, *, scheduled: bool = False) -> bool:
-        """Return whether nothing is left to do: nothing is ready, nothing runs, and nothing is due.
+        """Return whether no work is left: no task is ready, running or due.
 
-        types: only these task types. scheduled: nothing may be due later either, retries among them.
+        types: only of these task types. scheduled: and none is due later either, retries included.
         """
         from streamq.control import idle  # noqa: PLC0415 - a producer does not pay for it
 
@@ -240,7 +227,7 @@ class StreamQ:
         return self._client.drive(idle.idle(self._scope(types, scheduled)))
 
     async def aidle(self, types: str | Iterable[str] | None = None, *, scheduled: bool = False) -> bool:
-        """As `idle`."""
+        """Return whether no work is left, as `idle` does."""
         from streamq.control import idle  # noqa: PLC0415
 
         return await self._asyncs.current().drive(idle.idle(self._scope(types, scheduled)))
@@ -252,7 +239,7 @@ class StreamQ:
         types: str | Iterable[str] | None = None,
         scheduled: bool = False,
     ) -> bool:
-        """Wait until the queue is `idle`, at most `timeout` (None: for ever); return whether it is."""
+        """Wait until the queue is `idle`, at most `timeout` (None waits forever); return whether it is."""
         from streamq.control import idle  # noqa: PLC0415
 
         blocking.refuse("app.wait_idle()", "await app.await_idle()")
@@ -265,7 +252,7 @@ class StreamQ:
         types: str | Iterable[str] | None = None,
         scheduled: bool = False,
     ) -> bool:
-        """As `wait_idle`."""
+        """Wait until the queue is idle, as `wait_idle` does."""
         from streamq.control import idle  # noqa: PLC0415
 
         return await idle.await_idle(self._asyncs.current(), self._scope(types, scheduled), timeout)
@@ -276,10 +263,10 @@ class StreamQ:
         return idle.scope(self.name, self.registry.shards, types, scheduled=scheduled)
 
     def connect(self) -> None:
-        """Load the client library and ask the server whether it is there, now rather than at the first call.
+        """Import the client library and connect to the server now, rather than at the first call.
 
-        For programs that want their first call to be quick, or to fail at their start: RedisUnavailable,
-        AuthenticationFailed, ServerTooOld.
+        For programs whose first call should be fast, or that should fail at their start. Raises
+        RedisUnavailable, AuthenticationFailed, ServerTooOld.
         """
         from streamq.calls.question import ready  # noqa: PLC0415 - a producer does not pay for it
 
@@ -287,13 +274,13 @@ class StreamQ:
         self._client.transport.run(ready())
 
     async def aconnect(self) -> None:
-        """As `connect`, for the running event loop."""
+        """Connect, as `connect` does, from the running event loop."""
         from streamq.calls.question import ready  # noqa: PLC0415 - as above
 
         await self._asyncs.current().transport.run(ready())
 
     def close(self) -> None:
-        """Close the sync connections. The app can be used again; it then connects anew."""
+        """Close the sync connections. The app can be used again, and then connects again."""
         self._client.close()
 
     async def aclose(self) -> None:
@@ -318,8 +305,8 @@ class StreamQ:
 
 
 def _tracer(app: str, tracing: Tracing | None) -> Tracer | None:
-    given: Any = tracing or environment.TRACING.given()
-    return Tracer(app, given, OUTCOMES) if given else None
+    mode: Any = tracing or environment.TRACING.explicit()
+    return Tracer(app, mode, OUTCOMES) if mode else None
 
 
 _APPS: weakref.WeakSet[StreamQ] = weakref.WeakSet()

@@ -1,6 +1,6 @@
-"""The calls of one `enqueue_many`: where each goes, which go out together, and the handle of each.
+"""The calls of one `enqueue_many`: the destination of each, which are sent together, and the handle of each.
 
-Owns the bookkeeping between calls and answers. Sends nothing: the enqueuer does.
+Owns the mapping from calls to answers. Must not send anything: the enqueuer does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MakeHandle = Callable[[Handler, int, Accepted | Duplicate], TaskHandle[R]]
 
 
 class Group(NamedTuple):
-    """Tasks of one type for one shard, which go out together. numbers: their positions in the batch."""
+    """Tasks of one type for one shard, which are sent together. numbers: their positions in the batch."""
 
     task_type: str
     shard: int
@@ -34,7 +34,7 @@ class Group(NamedTuple):
 
 
 class Batch(Generic[R]):
-    """Calls in their order, with the destination of each and, once it is known, the server's answer."""
+    """Calls in order, with the destination of each and, once it is known, the server's answer."""
 
     def __init__(self, bound: Sequence[Bound[R]], destinations: Sequence[Destination]) -> None:
         self._bound = bound
@@ -42,7 +42,7 @@ class Batch(Generic[R]):
         self._answers: list[Answer | None] = [destination.answer for destination in destinations]
 
     def groups(self) -> Iterable[Group]:
-        """Yield what is to be sent: each call that has no answer yet."""
+        """Return what must be sent: each call that has no answer yet."""
         groups: dict[tuple[str, int, Durability], Group] = {}
         for n, (item, destination) in enumerate(zip(self._bound, self._destinations, strict=True)):
             if destination.answer is None:
@@ -61,7 +61,7 @@ class Batch(Generic[R]):
             self._answers[n] = answer
 
     def handles(self, handle: MakeHandle[R]) -> list[TaskHandle[R]]:
-        """Return the handle of each call; raises the error of the first that was refused."""
+        """Return the handle of each call. Raises the error of the first that was refused."""
         handles: list[TaskHandle[R] | None] = []
         refused = False
         for item, destination, answer in zip(self._bound, self._destinations, self._answers, strict=True):
@@ -75,24 +75,24 @@ class Batch(Generic[R]):
 
     def _refuse(self, handles: Sequence[TaskHandle[R] | None]) -> None:
         rows = list(zip(self._bound, self._destinations, self._answers, strict=True))
-        # A task that exists and is in doubt comes first: a refusal would say that all others are as asked.
+        # An unconfirmed task comes first: a refusal would mean that all other tasks are as durable as asked.
         for item, destination, answer in sorted(rows, key=lambda row: not isinstance(row[2], Unconfirmed)):
             if answer is not None and not isinstance(answer, EXISTS):
                 refuse(item.handler.name, destination.shard, answer, handles)
 
 
 def checked(bound: Iterable[Bound[R]], app: str, handlers: Mapping[str, Handler]) -> Sequence[Bound[R]]:
-    """Return the calls as a list; raises InvalidArguments for one that is not a call of this app."""
+    """Return the calls as a list. Raises InvalidArguments for one that is not a call of this app."""
     listed = bound if isinstance(bound, list) else list(bound)
     if not set(map(type, listed)) <= {Bound}:
         raise InvalidArguments(
-            "enqueue_many takes calls as task_type.bind(...) or app.bound(name, {...}) make them"
+            "enqueue_many takes calls: make them with task_type.bind(...) or app.bound(name, {...})"
         )
     for handler in {id(item.handler): item.handler for item in listed}.values():
         ours = handlers.get(handler.name) is handler
         if not ours and handler.app not in ("", app):
             raise InvalidArguments(
-                f"task type {handler.name!r} is of app {handler.app!r}: the workers of {app!r} do "
+                f"task type {handler.name!r} belongs to app {handler.app!r}: the workers of {app!r} do "
                 "not know it. Send the call with its own app"
             )
     return listed

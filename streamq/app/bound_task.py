@@ -1,13 +1,13 @@
-"""A call as a value: its handler, the task it makes, and where that goes.
+"""A call as a value: its handler, the task it creates, and the destination of that task.
 
-Owns what the policy and the call say of a new task. Sends nothing.
+Owns how a policy and the options of a call become a new task. Must not send anything.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from streamq import envelope
 from streamq.model.task import IdempotencyKey, NewTask
@@ -20,15 +20,15 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Route(NamedTuple):
-    """Where a task goes if not to the next shard, and what it is to wait for."""
+    """The shard key of a task that must not go to just any shard, and how durable the task must be."""
 
     shard_key: str | None
     durability: Durability
 
 
-@dataclass(slots=True)  # not frozen, which would take three times as long to make
+@dataclass(slots=True)  # not frozen: that would take three times as long to create
 class Bound(Generic[R_co]):
-    """A call of a task type that has not been sent: for `enqueue_many`. A plain call has no route."""
+    """A call of a task type, not sent yet, for `enqueue_many`. A plain call has no route."""
 
     handler: Handler
     task: NewTask
@@ -39,7 +39,7 @@ _NO_OPTIONS = CallOptions()
 
 
 def bound_to(handler: Handler, options: CallOptions | None, payload: bytes) -> Bound[Any]:
-    """A call as a value, with what the policy and the call say of it."""
+    """Return a call as a value: the policy, with the options of the call."""
     stored = payload if handler.pipeline is None else handler.pipeline.seal(payload)
     task, policy = new_task(handler.options, options, stored), handler.options
     if options is None:
@@ -58,7 +58,7 @@ _new = tuple.__new__
 
 
 def new_task(policy: TaskOptions, options: CallOptions | None, payload: bytes) -> NewTask:
-    """A payload as a task, with what the policy and the call say of it."""
+    """Return a payload as a task: the policy, with the options of the call."""
     if options is None:
         if policy.expires is None:
             return _new(NewTask, (payload, policy.priority, None, False, (), None, ""))
@@ -78,12 +78,12 @@ def new_task(policy: TaskOptions, options: CallOptions | None, payload: bytes) -
 
 
 @cache
-def foreign(task_type: str) -> Handler:
-    """A stand-in for the handler of a task type whose code is elsewhere."""
-    handler = Handler(task_type, _elsewhere, TaskOptions())
+def remote_handler(task_type: str) -> Handler:
+    """Return a placeholder for the handler of a task type whose code is in another program."""
+    handler = Handler(task_type, _in_another_program, TaskOptions())
     check_name(task_type)
     return handler
 
 
-def _elsewhere(**_arguments: Any) -> Any:
+def _in_another_program(**_arguments: object) -> NoReturn:
     raise NotImplementedError("the handler of this task type is in another program")

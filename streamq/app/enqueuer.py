@@ -1,7 +1,7 @@
-"""Sends the calls of one app, plain and from event loops: one, or many in few round trips.
+"""Sends the calls of one app, from plain code and from event loops: one, or many in few round trips.
 
-Owns the way from a call to its handle: the shard it goes to, and the hooks around the sending. What a
-refusal is told by is in `refusals`; connections and resending are the clients'.
+Owns the steps from a call to its handle: its shard, and the hooks around the sending. The errors are in
+`refusals`. Must not resend: the clients do.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _new: Final = tuple.__new__
 
 
 class Enqueuer:
-    """Of one app. Safe to share between threads and event loops."""
+    """Sends the calls of one app. Safe to share between threads and event loops."""
 
     __slots__ = ("_asyncs", "_client", "_destinations", "_hooks", "_registry")
 
@@ -62,8 +62,8 @@ class Enqueuer:
         [handle] = self.enqueue_many([bound])
         return handle
 
-    def aenqueue(self, bound: Bound[R]) -> Coroutine[Any, Any, TaskHandle[R]]:
-        """As `enqueue`, from an event loop."""
+    def aenqueue(self, bound: Bound[R]) -> Coroutine[object, None, TaskHandle[R]]:
+        """Send one call, as `enqueue` does, from an event loop."""
         plain = bound.route is None and not self._hooks.aenqueue
         return self._asend_plain(bound) if plain else self._asend_single(bound)
 
@@ -77,18 +77,18 @@ class Enqueuer:
         return handle
 
     def enqueue_many(self, bound: Iterable[Bound[R]]) -> list[TaskHandle[R]]:
-        """Send calls; return their handles in their order. Raises what `StreamQ.enqueue_many` does."""
+        """Send calls; return their handles in order. Raises what `StreamQ.enqueue_many` does."""
         listed = checked(bound, self._registry.name, self._registry.handlers)
-        batch = Batch(listed, self._next(listed) or self._client.drive(self._routed(listed)))
+        batch = Batch(listed, self._next_shards(listed) or self._client.drive(self._route(listed)))
         for group in batch.groups():
             batch.answered(group, self._send(group, alone=len(listed) == 1))
         return batch.handles(self.handle)
 
     async def aenqueue_many(self, bound: Iterable[Bound[R]]) -> list[TaskHandle[R]]:
-        """As `enqueue_many`, from an event loop."""
+        """Send calls, as `enqueue_many` does, from an event loop."""
         listed = checked(bound, self._registry.name, self._registry.handlers)
         client = self._asyncs.current()
-        batch = Batch(listed, self._next(listed) or await client.drive(self._routed(listed)))
+        batch = Batch(listed, self._next_shards(listed) or await client.drive(self._route(listed)))
         for group in batch.groups():
             batch.answered(group, await self._asend(group, alone=len(listed) == 1))
         return batch.handles(self.handle)
@@ -109,14 +109,14 @@ class Enqueuer:
             refuse(handler.name, shard, answer, ())
         return self.handle(handler, shard, answer)
 
-    def _next(self, bound: Sequence[Bound[R]]) -> list[Destination]:
-        """Return the next shard for each call; nothing where one of them says where it goes."""
+    def _next_shards(self, bound: Sequence[Bound[R]]) -> list[Destination]:
+        """Return the next shard for each call; nothing if one of them has a route of its own."""
         if any(item.route is not None for item in bound):
             return []
         return [self._destinations[self._client.next_shard()] for _ in bound]
 
-    def _routed(self, bound: Sequence[Bound[R]]) -> Flow[list[Destination]]:
-        """Find where each call goes: by its idempotency key, by its shard key, or to the next shard."""
+    def _route(self, bound: Sequence[Bound[R]]) -> Flow[list[Destination]]:
+        """Choose the shard of each call: by its idempotency key, by its shard key, or the next shard."""
         found: list[Destination] = []
         for item in bound:
             if item.task.key is not None and item.route is not None:

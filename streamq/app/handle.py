@@ -1,14 +1,14 @@
-"""A task in its enqueuer's hands: status, result, cancel, each sync and async.
+"""The handle of an enqueued task: status, result, cancel, each sync and async.
 
-Owns what is made of a task's end: its value, or the error that says how it ended. The waiting is the
-client's.
+Owns the translation of a task's end into its value, or into the error for how it ended. Must not wait by
+itself: the client does.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar, cast
 
 import orjson
 
@@ -37,19 +37,19 @@ from streamq.options.checks import Duration, seconds
 from streamq.payloads.pipeline import UnknownEncoding, opened
 
 if TYPE_CHECKING:
-    from streamq.client.wait_reasons import Scene
+    from streamq.client.wait_reasons import Surroundings
 
 R = TypeVar("R")
 
 
-def _decode_json(raw: bytes) -> Any:
+def _decode_json(raw: bytes) -> object:
     return orjson.loads(raw) if raw else None
 
 
 class TaskHandle(Generic[R]):
-    """One task. Cheap to make: from `enqueue`, or from an id with `app.handle(id)`.
+    """One task. Cheap to create: by `enqueue`, or from an id by `app.handle(id)`.
 
-    `duplicate`: the task was there before, by its idempotency key.
+    duplicate: the task existed already, with the same idempotency key.
     """
 
     __slots__ = ("__dict__", "_app", "_asyncs", "_client", "_decode", "_id", "duplicate")
@@ -69,7 +69,7 @@ class TaskHandle(Generic[R]):
         self._app = app
         self._client = client
         self._asyncs = asyncs
-        self._decode: Callable[[bytes], R] = decode or _decode_json
+        self._decode: Callable[[bytes], R] = decode or cast("Callable[[bytes], R]", _decode_json)
 
     @property
     def _keys(self) -> TypeKeys:
@@ -77,86 +77,90 @@ class TaskHandle(Generic[R]):
 
     @property
     def id(self) -> str:
-        """The task's id: `type:shard:local`. The same for all its attempts."""
+        """The task's id, `type:shard:local`; the same for all its attempts."""
         return str(self._id)
 
     def __repr__(self) -> str:
         return f"<TaskHandle {self._id}>"
 
-    if not TYPE_CHECKING:  # which would take every name for an attribute
+    if not TYPE_CHECKING:  # type checkers would accept every name as an attribute
 
         def __getattr__(self, name: str) -> NoReturn:
-            from streamq.migration_hints import missing  # noqa: PLC0415 - for a slip only
+            from streamq.migration_hints import missing  # noqa: PLC0415 - only for a misspelt name
 
             missing("TaskHandle", name)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TaskHandle):
             return NotImplemented
-        places = namespace_of(self._app), namespace_of(other._app)
-        return places[0] == places[1] and (self._app, self._id) == (other._app, other._id)
+        same_server_keys = namespace_of(self._app) == namespace_of(other._app)
+        return same_server_keys and (self._app, self._id) == (other._app, other._id)
 
     def __hash__(self) -> int:
         return hash((self._app, self._id))
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a TaskHandle holds connections: keep its id, and make another by app.handle(id)")
+        raise TypeError(
+            "cannot pickle a TaskHandle: it holds connections. Keep its id, and call app.handle(id)"
+        )
 
     def status(self) -> State:
-        """scheduled, ready, running, completed, dead, cancelled, expired; unknown where it never
-        existed or ended longer ago than its retention."""
+        """Return the state: scheduled, ready, running, completed, dead, cancelled, expired; unknown if the
+        task never existed or ended longer ago than its retention."""
         refuse("TaskHandle.status()", "await handle.astatus()")
         return self._client.transport.run(self._locate()).state
 
     async def astatus(self) -> State:
-        """As `status`."""
-        return (await self._asyncs.current().waiting.one(self._id.shard, self._locate())).state
+        """Return the state, as `status` does."""
+        return (await self._asyncs.current().waiting.ask_one(self._id.shard, self._locate())).state
 
     def result(self, timeout: Duration | None = None) -> R:
-        """Wait for the handler's return value; at most `timeout` (seconds, timedelta, "5m"; None: ever).
+        """Wait for the handler's return value, at most `timeout` (seconds, timedelta, "5m"; None waits
+        forever).
 
-        Raises ResultTimeout, TaskDead, TaskCancelled, TaskExpired, or ResultUnavailable where there is
-        no such task or its result was not kept.
+        Raises ResultTimeout, TaskDead, TaskCancelled, TaskExpired, or ResultUnavailable if there is no such
+        task or its result was not kept.
         """
         refuse("TaskHandle.result()", "await handle.aresult()")
         deadline = _deadline(timeout)
         try:
-            located = self._client.ended(self._keys, self._id.local, deadline)
+            located = self._client.wait_until_ended(self._keys, self._id.local, deadline)
         except RedisUnavailable as error:
             raise self._unknown(deadline, error) from None
         if located.state in LIVING:
-            scene = self._client.background().wait(lambda waiting: waiting.scene(self._app))
-            raise self._late(located, scene)
+            around = self._client.background().wait(lambda waiting: waiting.surroundings(self._app))
+            raise self._late(located, around)
         return self._value(located)
 
     async def aresult(self, timeout: Duration | None = None) -> R:
-        """As `result`."""
+        """Wait for the handler's return value, as `result` does."""
         waiting = self._asyncs.current().waiting
         deadline = _deadline(timeout)
         try:
-            located = await waiting.ended(self._keys, self._id.local, deadline)
+            located = await waiting.wait_until_ended(self._keys, self._id.local, deadline)
         except RedisUnavailable as error:
             raise self._unknown(deadline, error) from None
         if located.state in LIVING:
-            raise self._late(located, await waiting.scene(self._app))
+            raise self._late(located, await waiting.surroundings(self._app))
         return self._value(located)
 
     def cancel(self) -> CancelAnswer:
-        """End the task. `cancelled`: it will not run, also where it was cancelled before. `requested`: it
-        runs, and its worker was asked to stop it. `too late`: it has ended. `unknown`: it does not exist."""
+        """Cancel the task. `cancelled`: it will not run, even if it was cancelled before. `requested`: it is
+        running, and its worker was asked to stop it. `too late`: it has ended. `unknown`: it does not
+        exist."""
         refuse("TaskHandle.cancel()", "await handle.acancel()")
         answer = self._client.transport.run(self._cancel())
         return cancel_answer(answer, self.status() if answer == "unknown" else "dead")
 
     async def acancel(self) -> CancelAnswer:
-        """As `cancel`."""
+        """Cancel the task, as `cancel` does."""
         answer = await self._asyncs.current().transport.run(self._cancel())
         return cancel_answer(answer, await self.astatus() if answer == "unknown" else "dead")
 
-    def _late(self, located: Located, scene: Scene | None) -> ResultTimeout:
-        from streamq.client.wait_reasons import why  # noqa: PLC0415 - most programs never need it
+    def _late(self, located: Located, around: Surroundings | None) -> ResultTimeout:
+        from streamq.client.wait_reasons import reason  # noqa: PLC0415 - most programs do not need it
 
-        return ResultTimeout(why(self._id, located, scene))
+        return ResultTimeout(reason(self._id, located, around))
 
     def _locate(self) -> Call[Located]:
         return locate(self._keys, self._id.local)
@@ -167,7 +171,7 @@ class TaskHandle(Generic[R]):
     def _unknown(self, deadline: float | None, error: RedisUnavailable) -> Exception:
         if deadline is None:
             return error
-        return ResultTimeout(f"it is not known whether task {self._id} has ended: {error}")
+        return ResultTimeout(f"it is unknown whether task {self._id} has ended: {error}")
 
     def _value(self, located: Located) -> R:
         if located.result is not None:
@@ -175,19 +179,21 @@ class TaskHandle(Generic[R]):
                 return self._decode(opened(located.result))
             except UnknownEncoding as error:
                 raise DecodeError(
-                    f"the stored result of task {self._id} is {error}", reason="encoding"
+                    f"cannot read the result of task {self._id}: {error}", reason="encoding"
                 ) from None
             except orjson.JSONDecodeError as error:
-                raise DecodeError(f"the stored result of task {self._id} is not JSON: {error}") from None
+                raise DecodeError(
+                    f"cannot read the result of task {self._id}: it is not JSON: {error}"
+                ) from None
         if located.state == "cancelled":
             raise TaskCancelled(f"task {self._id} was cancelled")
         if located.state == "expired":
-            raise TaskExpired(f"task {self._id} was too old to be worth running")
+            raise TaskExpired(f"task {self._id} expired before a worker took it")
         if located.state == "dead":
             raise _dead(self._id, located)
         if located.state == "completed":
-            raise ResultUnavailable(f"task {self._id} completed, and its result was not kept (retention 0)")
-        raise ResultUnavailable(f"there is no task {self._id}, or its result was not or is no longer kept")
+            raise ResultUnavailable(f"task {self._id} completed, but its result was not kept (retention 0)")
+        raise ResultUnavailable(f"there is no task {self._id}, or its result was not kept or has expired")
 
 
 def _deadline(timeout: Duration | None) -> float | None:

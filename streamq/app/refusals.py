@@ -1,14 +1,12 @@
-"""What becomes of tasks that were not accepted, or not as was asked: the errors, and what they tell.
+"""The errors for tasks that were not accepted, or not as durable as asked.
 
-Owns their words. Knows no connection.
+Owns their texts. Must not know a connection.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import (
-    NoReturn,
-)
+from typing import NoReturn
 
 from streamq.errors import (
     DurabilityUnknown,
@@ -31,7 +29,7 @@ Refusal = Conflict | RateLimited | BacklogFull | Unconfirmed
 
 
 def refuse(task_type: str, shard: int, answer: Refusal, accepted: Sequence[object]) -> NoReturn:
-    """The error for a task that was not accepted, or not as was asked."""
+    """Raise the error for a task that was not accepted, or not as durable as asked."""
     match answer:
         case Conflict(first):
             _conflict(task_type, shard, first, accepted)
@@ -42,7 +40,7 @@ def refuse(task_type: str, shard: int, answer: Refusal, accepted: Sequence[objec
 
 
 def existing_of(answer: Answer) -> Accepted | Duplicate | None:
-    """The task that an answer tells of; None where there is none."""
+    """Return the task in an answer; None if there is none."""
     match answer:
         case Accepted() | Duplicate():
             return answer
@@ -56,8 +54,8 @@ def _conflict(task_type: str, shard: int, first: str, accepted: Sequence[object]
     other, _, local = first.partition(":")
     task = TaskId(other, shard, local)
     raise IdempotencyConflict(
-        f"the idempotency key of this {task_type!r} task was given to task {task} with another type or other "
-        "arguments: a key names one task, use a new one",
+        f"the idempotency key of this {task_type!r} task belongs to task {task}, with another type or other "
+        "arguments: a key names one task. Use a new key",
         task_id=str(task),
         accepted=accepted,
     )
@@ -65,8 +63,8 @@ def _conflict(task_type: str, shard: int, first: str, accepted: Sequence[object]
 
 def _unconfirmed(task: TaskId, why: str, accepted: Sequence[object]) -> NoReturn:
     raise DurabilityUnknown(
-        f"task {task} exists on the server and will run, but is not known to be as durable as asked: {why}. "
-        "Enqueueing again makes a second task, unless it has an idempotency key",
+        f"task {task} exists on the server and will run, but may be less durable than asked: {why}. "
+        "Enqueueing it again creates a second task, unless it has an idempotency key",
         task_id=str(task),
         accepted=accepted,
     )
@@ -76,11 +74,11 @@ def _not_accepted(task_type: str, answer: RateLimited | BacklogFull, accepted: S
     if isinstance(answer, RateLimited):
         wait = answer.retry_after_ms / 1000
         raise RateLimitExceeded(
-            f"the rate limit of task type {task_type!r} is used up: come again in {wait:g} s",
+            f"rate limit exceeded for task type {task_type!r}: retry in {wait:g} s",
             retry_after=wait,
             accepted=accepted,
         )
     raise QueueFull(
-        f"the backlog limit of task type {task_type!r} is reached: come again when workers have caught up",
+        f"backlog limit reached for task type {task_type!r}: retry when workers have caught up",
         accepted=accepted,
     )

@@ -1,22 +1,12 @@
-"""A registered handler as a program holds it: `enqueue`, `options`, `bind`, typed by its signature.
+"""A registered handler in a program: `enqueue`, `options`, `bind`, typed by its signature.
 
-Owns the public surface of a task type. What is sent goes through its app.
+Owns the public interface of a task type. Must not send by itself: the enqueuer of its app does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Generic,
-    NoReturn,
-    ParamSpec,
-    Protocol,
-    TypeVar,
-    Unpack,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from streamq.app.bound_task import Bound, bound_to
 from streamq.app.enqueuer import Enqueuer
@@ -31,12 +21,12 @@ C_co = TypeVar("C_co", covariant=True)
 
 
 class TaskType(Generic[P, R, C_co]):
-    """A registered handler. Calling it runs it here and now; `enqueue` sends it to a worker.
+    """A registered handler. Calling it runs the function in this process; `enqueue` sends a task to a worker.
 
-    `options(...)` answers a twin that sends with other settings, typed the same.
+    `options(...)` returns a copy that sends with other settings, with the same types.
     """
 
-    __slots__ = ("__dict__", "_enqueuer", "_handler", "_options")  # a dict, so that a test can patch a method
+    __slots__ = ("__dict__", "_enqueuer", "_handler", "_options")  # a dict, so that tests can patch methods
 
     def __init__(self, enqueuer: Enqueuer, handler: Handler, options: CallOptions | None = None) -> None:
         self._enqueuer = enqueuer
@@ -46,16 +36,16 @@ class TaskType(Generic[P, R, C_co]):
     def __repr__(self) -> str:
         return f"<TaskType {self.name!r} of app {self._handler.app!r}>"
 
-    if not TYPE_CHECKING:  # which would take every name for an attribute
+    if not TYPE_CHECKING:  # type checkers would accept every name as an attribute
 
         def __getattr__(self, name: str) -> NoReturn:
-            from streamq.migration_hints import missing  # noqa: PLC0415 - for a slip only
+            from streamq.migration_hints import missing  # noqa: PLC0415 - only for a misspelt name
 
             missing("TaskType", name)
 
     @property
     def __wrapped__(self) -> Callable[P, C_co]:
-        """The function itself, so that its signature and its docstring are found."""
+        """The function, so that tools find its signature and its docstring."""
         return self._handler.function
 
     @property
@@ -74,36 +64,36 @@ class TaskType(Generic[P, R, C_co]):
         return result
 
     def options(self, **given: Unpack[PerCall]) -> TaskType[P, R, C_co]:
-        """The same task type with settings for the calls made through it.
+        """Return the same task type with options for the calls made through it.
 
-        delay or at: when it is due. priority, expires, timeout, max_attempts, retention, durability:
-        otherwise than the policy says. shard_key: tasks with the same go to the same shard.
-        idempotency_key: a name for one task, such as an order's number; within `idempotency_window` (24 h
-        unless given, at most 30 days) the same name is answered with that task, from any process, and with
-        IdempotencyConflict where task type or arguments differ. Raises InvalidOption.
+        delay or at: when the task is due. priority, expires, timeout, max_attempts, retention, durability:
+        instead of the policy's. shard_key: tasks with the same key go to the same shard. idempotency_key: a
+        name for one task, such as an order number; within `idempotency_window` (default 24 h, at most 30
+        days) a second call with the same key returns that task, from any process, and raises
+        IdempotencyConflict if task type or arguments differ. Raises InvalidOption.
         """
         return TaskType(self._enqueuer, self._handler, per_call(given))
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
-        """The call as a value, checked and encoded, for `enqueue_many`."""
+        """Return the call as a value, checked and encoded, for `enqueue_many`."""
         return bound_to(self._handler, self._options, self._handler.payload(args, kwargs))
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
-        """Send one task. When it returns, the server has the task, exactly once.
+        """Send one task. When this returns, the server has the task, exactly once.
 
         Raises InvalidArguments, PayloadError, RateLimitExceeded, QueueFull, IdempotencyConflict and
-        RedisErrors; among these OutcomeUnknown where the server may have taken it, and DurabilityUnknown
-        where it has, but not as durably as asked.
+        RedisErrors; of these OutcomeUnknown if the server may have accepted the task, and DurabilityUnknown
+        if it has, but the task may be less durable than asked.
         """
         return self._enqueuer.enqueue(self.bind(*args, **kwargs))
 
     async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
-        """As `enqueue`; concurrent calls share round trips."""
+        """Send one task, as `enqueue` does; concurrent calls share round trips."""
         return await self._enqueuer.aenqueue(self.bind(*args, **kwargs))
 
 
 class Decorator(Protocol):
-    """What `@app.task(...)` with options is: takes an `async def` or a `def`."""
+    """The type of `@app.task(...)` with options: takes an `async def` or a `def`."""
 
     @overload
     def __call__(

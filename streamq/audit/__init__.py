@@ -1,8 +1,8 @@
-"""The audit: every invariant of a live queue, checked in bounded steps; and the repair of what can be.
+"""The audit: checks every invariant of a live queue, in bounded steps, and repairs faults.
 
-Owns what may be wrong with stored data and how it is put right. Looking writes nothing. A walk finds what
-wants a closer look, a look judges it at one instant, and a repair is one script that looks again before it
-writes, so a queue may go on working meanwhile.
+Owns the possible faults of stored data, and their repair. A walk finds suspects, a look checks these at one
+instant, and a repair is one script that checks again before it writes, so the queue may go on working. Must
+not write without being asked to repair.
 """
 
 from streamq.audit.auditor import Auditor, Mode

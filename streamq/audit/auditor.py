@@ -1,7 +1,8 @@
-"""Audits one app: which walks there are, in which order, and what becomes of a fault.
+"""Audits one app: the walks, their order, and the decision about each fault.
 
-Owns the order, which matters for repairs: the index is right about all that lives once the streams and
-the schedule have been walked, so a row that names an empty place is a leftover then. An audit is a flow.
+Owns the order, which matters for repairs: once the streams and the schedule have been walked, the index is
+correct for all live tasks, so that a row that names an empty place is then a leftover. Does no I/O: an audit
+is a flow.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ from streamq.model.reply import Counts
 from streamq.model.task import NAME_PATTERN
 
 LISTED: Final = 1000
-"""Problems of one kind in one task type that are listed one by one; the rest is counted."""
+"""Problems of one kind in one task type that are listed individually; the others are counted."""
 OVERDUE_MS: Final = 10_000
 SECOND_LOOK: Final = 1.0
-"""Seconds between two looks at something that a daemon might be about to do."""
+"""Seconds before a second look at work that a daemon may be about to do."""
 WAITERS_LATE_MS: Final = 600_000
 
 Mode = Literal["look", "dry", "repair"]
 
 
 class Auditor:
-    """Audits an app; see Audit. `progress` is told how much has been checked."""
+    """Audits an app; see Audit. progress: called with the number of checked entries."""
 
     def __init__(
         self,
@@ -56,17 +57,17 @@ class Auditor:
         self._unsound: set[tuple[str, int]] = set()
 
     def run(self) -> Flow[Audit]:
-        """Look at everything once. Raises RedisErrors."""
+        """Check everything once. Raises RedisErrors."""
         types = yield from self._keys()
         for shard in range(self._shards):
             for name in sorted(types[shard]):
                 yield from self._type(type_keys(self._app, shard, name))
         return self._audit
 
-    # -- the keys as such ------------------------------------------------------------------------------
+    # -- the keys themselves ---------------------------------------------------------------------------
 
     def _keys(self) -> Flow[list[set[str]]]:
-        """Walk over the keys; return the task types of each shard."""
+        """Check the keys; return the task types of each shard."""
         listed = yield from in_turn(self._names(shard) for shard in range(self._shards))
         found: list[set[str]] = [set() for _ in listed]
 
@@ -86,7 +87,7 @@ class Auditor:
     def _names(self, shard: int) -> Flow[set[str]]:
         try:
             names = yield from ask(question_calls.types(shard_keys(self._app, shard)))
-        except ServerError:  # of the wrong kind: the walk over the keys says so
+        except ServerError:  # of the wrong type: the walk over the keys reports it
             return set()
         return {name for name in names if NAME_PATTERN.fullmatch(name)}
 
@@ -104,7 +105,7 @@ class Auditor:
 
     def _type(self, t: TypeKeys) -> Flow[None]:
         if (t.type, t.shard) in self._unsound:
-            return  # every script would fail on the key of the wrong kind
+            return  # every script would fail on the key of the wrong type
         try:
             yield from self._counters(t)
             yield from self._groups(t)
@@ -127,7 +128,7 @@ class Auditor:
             for fault in step.faults:
                 yield from self._judge(t, fault)
 
-        # In this order: see above. A moved task whose entry was deleted has its name in the index only.
+        # In this order: see above. The name of a moved task whose entry was deleted is only in the index.
         for walk in _WALKS:
             yield from walk(t, found)
         if (yield from self._unlisted(t)):
@@ -136,14 +137,14 @@ class Auditor:
         return late
 
     def _counters(self, t: TypeKeys) -> Flow[None]:
-        """First of all, since other repairs count what they do."""
+        """Check the counters, before all else, since other repairs count what they do."""
         unsound = yield from ask(audit_calls.unsound_counters(t))
         if unsound and not (yield from self._recounted(t)):
             for name, held in unsound:
                 self._note(t, Fault("unreadable_counter", f"{name} holds {held}"))
 
     def _recounted(self, t: TypeKeys) -> Flow[bool]:
-        """Whether counters that are none count again by now. A dry run says what would become of them."""
+        """Repair damaged counters; return whether they count again. A dry run reports what would be done."""
         if self._mode == "look":
             return False
         counters = yield from ask(audit_calls.repair_counters(t, write=self._mode == "repair"))
@@ -156,13 +157,15 @@ class Auditor:
         return self._mode == "repair"
 
     def _unlisted(self, t: TypeKeys) -> Flow[bool]:
-        """What is listed has a letter by now, so as many letters as are listed are all listed."""
+        """Return whether a letter may be missing in the list. Each listed one has a letter by now, so equal
+        numbers mean that all letters are listed."""
         sizes = yield from ask(question_calls.sizes(t))
         missing = self._listed["missing_letter", t.type, t.shard]
         return sizes.letters != sizes.dead or bool(missing)
 
     def _groups(self, t: TypeKeys) -> Flow[None]:
-        """Groups are made by workers and daemons: an entry that waits for one for long waits for both."""
+        """Check for missing consumer groups. Workers and daemons create them: an entry that has waited long
+        for one shows that both are missing."""
         surveyed = yield from ask(daemon_calls.survey([t]))
         missing = [found.stream for found in surveyed if found.length > 0 and found.pending < 0]
         oldest = (yield from ask(question_calls.counts(t))) if missing else None
@@ -173,9 +176,9 @@ class Auditor:
                 yield from self._judge(t, Fault("missing_group", stream))
 
     def _waiting(self, t: TypeKeys, late: int) -> Flow[None]:
-        """What waits for a daemon for long."""
+        """Check for work that has waited long for a daemon."""
         if late:
-            where = f"{late} of {', '.join((yield from self._silent(t))) or 'nobody'}"
+            where = f"{late} of {', '.join((yield from self._silent(t))) or 'no consumer'}"
             yield from self._judge(t, Fault("unreclaimed", where))
         counts = yield from ask(question_calls.counts(t))
         if _overdue(counts):
@@ -190,7 +193,7 @@ class Auditor:
             yield from self._judge(t, Fault("stale_waiters", f"{old} rows"))
 
     def _silent(self, t: TypeKeys) -> Flow[list[str]]:
-        """The consumers that hold something and have long done nothing."""
+        """Return the consumers with deliveries that have been idle for long."""
         names: list[str] = []
         for letter, _ in all_streams(t):
             found = yield from ask(audit_calls.consumers(t, letter))
@@ -198,7 +201,7 @@ class Auditor:
         return sorted(set(names))[:10]
 
     def _desk(self, t: TypeKeys) -> Flow[None]:
-        # Fewer are no fault: letters that an earlier release wrote are in no group.
+        # A smaller number is not a fault: letters of earlier releases are in no group.
         sizes = yield from ask(question_calls.sizes(t))
         if sizes.groups > sizes.dead:
             where = f"{sizes.groups} in groups, {sizes.dead} dead"
@@ -217,10 +220,10 @@ class Auditor:
         if not written:
             self._note(t, fault)
 
-    # -- what becomes of a fault -------------------------------------------------------------------------
+    # -- deciding about a fault --------------------------------------------------------------------------
 
     def _judge(self, t: TypeKeys, fault: Fault) -> Flow[None]:
-        """Repair it if that is asked for and can be done; else list it."""
+        """Repair a fault if that is asked for and possible; otherwise list it."""
         repair = REPAIRS.get(fault.code)
         if repair is None or self._mode == "look":
             self._note(t, fault)
@@ -235,19 +238,19 @@ class Auditor:
                 self._note(t, fault)
 
     def _note(self, t: TypeKeys, fault: Fault) -> None:
-        if self._room(t, fault):
+        if self._listable(t, fault):
             self._audit.problems.append(_problem(t, fault))
 
     def _note_repair(self, t: TypeKeys, fault: Fault, how: str = "") -> None:
-        if self._room(t, fault):
+        if self._listable(t, fault):
             how = how or FAULTS[fault.code].repair
             self._audit.repaired.append(Repaired(_problem(t, fault), how))
 
-    def _room(self, t: TypeKeys, fault: Fault) -> bool:
-        place = (fault.code, t.type, t.shard)
-        self._listed[place] += 1
-        self._audit.omitted += self._listed[place] > LISTED
-        return self._listed[place] <= LISTED
+    def _listable(self, t: TypeKeys, fault: Fault) -> bool:
+        kind = (fault.code, t.type, t.shard)
+        self._listed[kind] += 1
+        self._audit.omitted += self._listed[kind] > LISTED
+        return self._listed[kind] <= LISTED
 
 
 _WALKS: Final = (
@@ -258,12 +261,14 @@ _WALKS: Final = (
     partial(walks.rows, "dead"),
 )
 _USED: Final = HOLDING | {"counters"}
-"""The kinds of keys that show that a task type was in use."""
+"""The kinds of keys that prove that a task type was in use."""
 
 
 def _recounted(now: str) -> str:
     return (
-        f"goes on from {now}, by the rest of the books" if now else "starts from 0: its count is written off"
+        f"continues from {now}, computed from the other counters"
+        if now
+        else "starts from 0: its count is written off"
     )
 
 
@@ -274,4 +279,4 @@ def _overdue(counts: Counts) -> bool:
 def _problem(t: TypeKeys, fault: Fault) -> Problem:
     kind = FAULTS[fault.code]
     where = fault.where.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return Problem(kind.invariant, t.type, t.shard, fault.code, kind.says, where, kind.advice)
+    return Problem(kind.invariant, t.type, t.shard, fault.code, kind.text, where, kind.advice)

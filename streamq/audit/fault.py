@@ -1,4 +1,4 @@
-"""What may be wrong with a queue: each fault with the invariant it breaks, and what is to be done.
+"""The possible faults of a queue, each with the invariant that it breaks, and its fix.
 
 Owns the list of faults. Does no I/O.
 """
@@ -13,10 +13,10 @@ from streamq.calls.audit import FaultCode
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of fault. `says`: what is wrong, in words. `repair`: what --repair does of it; '' where only an
-    operator can judge. `advice`: what to do where --repair does nothing."""
+    """A kind of fault. text: what is wrong. repair: what --repair does; '' if only an operator can decide.
+    advice: what to do if --repair does nothing."""
 
-    says: str
+    text: str
     invariant: str
     repair: str = ""
     advice: str = ""
@@ -48,13 +48,13 @@ FAULTS: Final[dict[FaultCode, Kind]] = {
         "cannot be unpacked",
         "I1",
         "",
-        "it becomes a dead letter when it is due, with all that is in it; find out what wrote it",
+        "it becomes a dead letter when it is due, with all its content; find out what wrote it",
     ),
     "deleted_while_pending": Kind(
         "pending but deleted",
         "I1",
         "ended the delivery; the task is a dead letter (vanished), which balances the books: dead + 1",
-        "a worker holds it still: repair again when its lease has run out",
+        "a worker still holds it: repair again when its lease is over",
     ),
     "undelivered": Kind("delivered to nobody", "I6", "appended the task anew"),
     "missing_letter": Kind(
@@ -65,31 +65,31 @@ FAULTS: Final[dict[FaultCode, Kind]] = {
         "dead letters and their groups differ",
         "I7",
         "",
-        "requeue or purge them by id or by type, which does not go by groups",
+        "requeue or purge them by id or by type, which does not use groups",
     ),
     "unreadable_letter": Kind(
         "a dead letter that cannot be read",
         "I7",
         "",
-        "something else wrote it: look at it with HGET, and delete it with HDEL and ZREM",
+        "another program wrote it: look at it with HGET, and delete it with HDEL and ZREM",
     ),
     "counters_off": Kind(
         "the counters do not add up",
         "I5",
         "wrote the difference off: it is counted as vanished (too few) or adopted (too many)",
-        "something else deleted or added entries: find it; then --repair --write-off closes the books",
+        "another program deleted or added entries: find it; then --repair --write-off balances the counters",
     ),
     "unreadable_counter": Kind(
-        "a counter that is no number",
+        "a counter that is not a number",
         "I5",
         "counts again",
-        "nothing that counts with it is written meanwhile: streamq audit --repair recounts it",
+        "scripts that use it refuse to write meanwhile: streamq audit --repair recounts it",
     ),
     "wrong_kind_counters": Kind(
         "counters of the wrong kind",
         "I5",
-        "made anew: what ended before is not counted any more",
-        "nothing that counts is written meanwhile: streamq audit --repair makes them anew",
+        "created again: tasks that ended before no longer count",
+        "scripts that count refuse to write meanwhile: streamq audit --repair creates them again",
     ),
     "orphaned_cancel": Kind("a cancel request without a task", "I7", "removed the request"),
     "unended_expired": Kind("expired but not ended", "I9", "", _DAEMON),
@@ -97,23 +97,26 @@ FAULTS: Final[dict[FaultCode, Kind]] = {
     "missing_lifetime": Kind("kept for ever", "I7", "gave the key a lifetime"),
     "unwanted_lifetime": Kind("a lifetime on what must live", "I2", "the key lives for ever"),
     "wrong_kind": Kind(
-        "the wrong kind of value", "I2", "", "something else wrote it: RENAME the key, then audit again"
+        "the wrong kind of value", "I2", "", "another program wrote it: RENAME the key, then audit again"
     ),
     "unknown_key": Kind(
-        "a key that streamq does not know", "I7", "", "look at it (TYPE, SCAN); UNLINK it if it is nobody's"
+        "a key that streamq does not know",
+        "I7",
+        "",
+        "look at it (TYPE, SCAN); UNLINK it if no program needs it",
     ),
     "unserved_shard": Kind(
-        "a shard that nobody serves",
+        "a shard that no worker serves",
         "I9",
         "",
-        "start a worker of a program that names so many shards: StreamQ(..., shards=...)",
+        "start a worker of a program with that many shards: StreamQ(..., shards=...)",
     ),
     "unlisted_type": Kind("a task type that is not listed", "I9", "listed it: daemons serve it again"),
     "missing_group": Kind("a stream without its group", "I9", "created the group, from the first entry on"),
     "unreclaimed": Kind("deliveries held far beyond their lease", "I9", "", _DAEMON),
     "unpromoted": Kind("due but not promoted", "I9", "", _DAEMON),
     "unchecked": Kind(
-        "could not be checked", "I1", "", "see the server's words; mend that, then audit again"
+        "could not be checked", "I1", "", "see the server's error; fix its cause, then audit again"
     ),
 }
 
@@ -122,7 +125,7 @@ FAULTS: Final[dict[FaultCode, Kind]] = {
 class Problem:
     """A broken invariant: its number, the task type and shard, what is wrong and where, and what to do.
 
-    `code` names the kind of fault for programs, and stays as it is; `problem` says it in words.
+    code: the kind of fault, for programs; it never changes. problem: the same in words.
     """
 
     invariant: str
@@ -136,7 +139,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """A problem that was put right (or would be, in a dry run), and how."""
+    """A problem that was repaired (or would be, in a dry run), and how."""
 
     problem: Problem
     how: str
@@ -144,10 +147,9 @@ class Repaired:
 
 @dataclass
 class Audit:
-    """The audit's findings and how much it looked at.
+    """The findings of an audit, and how much it checked.
 
-    `problems` are those that remain; `repaired` those that were put right. A long list is cut: `omitted`
-    counts what it leaves out.
+    problems: those that remain. repaired: those that were repaired. omitted: how many a long list leaves out.
     """
 
     checked: int = 0

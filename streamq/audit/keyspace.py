@@ -1,7 +1,6 @@
-"""The keys of an app as such: whether streamq knows them, what they hold, and how long they live.
+"""Checks the keys of an app themselves: whether streamq knows them, their type, and their lifetime.
 
-Owns that walk. Each node that holds data is walked with SCAN; the states of keys are asked for by shard.
-Writes nothing.
+Owns that walk: SCAN on each node that holds data, then the states of the keys shard by shard. Must not write.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from streamq.keys import MORTAL, VALUES, KnownKey, app_pattern, known_key, shard
 from streamq.model.task import NAME_PATTERN
 
 SCANNED: Final = 500
-NOT_THERE: Final = -2
-FOR_EVER: Final = -1
+ABSENT: Final = -2
+FOREVER: Final = -1
 
 
 class Keys(NamedTuple):
@@ -29,7 +28,7 @@ class Keys(NamedTuple):
 
 
 def walk(app: str, shards: int, found: Callable[[Keys], Flow[None]]) -> Flow[None]:
-    """Walk over all keys of an app, node by node; `found` is given what each step found."""
+    """Walk over all keys of an app, node by node; call `found` with the findings of each step."""
     pattern = app_pattern(app)
     nodes: dict[str, tuple[str, list[str]]] = yield AskAll(audit_calls.scan_keys(pattern, "", SCANNED))
     for node, (first, listed) in nodes.items():
@@ -51,10 +50,10 @@ def _sorted(app: str, shards: int, listed: list[str]) -> Flow[Keys]:
             by_shard.setdefault(known.shard, {})[key] = known
     for shard, keys in by_shard.items():
         for state in (yield from ask(audit_calls.audit_keys(list(keys)))):
-            if state.life_ms != NOT_THERE:
+            if state.life_ms != ABSENT:
                 found.known.append((keys[state.key], state))
                 found.faults.extend((keys[state.key], fault) for fault in faults(keys[state.key], state))
-        # What is left of a shard that was given up: results, counters, and the mark itself.
+        # A closed shard keeps results, counters, and the mark itself.
         if shard >= shards and not (yield from ask(producer_calls.is_closed(shard_keys(app, shard)))):
             some = next(iter(keys))
             found.faults.append((keys[some], Fault("unserved_shard", some)))
@@ -62,12 +61,12 @@ def _sorted(app: str, shards: int, listed: list[str]) -> Flow[Keys]:
 
 
 def faults(known: KnownKey, state: KeyState) -> list[Fault]:
-    """What is wrong with a key as such."""
-    wanted = VALUES.get(known.kind, state.holds)
-    if state.holds != wanted:
-        return [Fault("wrong_kind", f"{state.key} holds a {state.holds}, not a {wanted}")]
-    if known.kind in MORTAL and state.life_ms == FOR_EVER:
+    """Return the faults of a key itself."""
+    expected = VALUES.get(known.kind, state.holds)
+    if state.holds != expected:
+        return [Fault("wrong_kind", f"{state.key} holds a {state.holds}, not a {expected}")]
+    if known.kind in MORTAL and state.life_ms == FOREVER:
         return [Fault("missing_lifetime", state.key)]
-    if known.kind not in MORTAL and state.life_ms != FOR_EVER:
+    if known.kind not in MORTAL and state.life_ms != FOREVER:
         return [Fault("unwanted_lifetime", state.key)]
     return []

@@ -1,7 +1,7 @@
-"""How each fault is repaired: one script that looks again before it writes.
+"""The repair of each fault: one script that checks again before it writes.
 
-Owns the way from a fault to its script. A repair that finds nothing to do any more says so; nothing is
-deleted but what is provably a leftover.
+Owns which script repairs which fault. A repair returns whether there was still anything to do. Must not
+delete anything that is not provably a leftover.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from streamq.flow import Flow, ask
 from streamq.keys import ShardKeys, TypeKeys, known_key
 
 Answer = Literal["done", "held", "gone"]
-"""held: not yet, a worker has it; gone: there was nothing to repair any more."""
+"""held: not yet, a worker holds it. gone: there was nothing to repair any more."""
 Repair = Callable[[ShardKeys, TypeKeys, Fault], Flow[Answer]]
 
 RESULT_LIFE_MS: Final = 7 * 86_400_000
-"""A result that lost its lifetime: its type's retention is not known here, and most keep theirs a day."""
+"""For a result that lost its lifetime: its type's retention is unknown here; most keep results for a day."""
 
 
 def _repaired(call: Call[int]) -> Flow[Answer]:
@@ -39,7 +39,8 @@ def _row(of: Literal["index", "cancels"], _: ShardKeys, t: TypeKeys, fault: Faul
 
 
 def _pending(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
-    """`where` is a moved task's id, by which the index knows the place; else the place itself."""
+    """Repair a delivery. `where` is a moved task's id, for which the index has the place; otherwise the
+    place."""
     place = (yield from ask(audit_calls.index_place(t, fault.where))) or fault.where
     answer = yield from ask(audit_calls.repair_pending(t, place, fault.where))
     return {"ended": "done", "held": "held"}.get(answer, "gone")  # type: ignore[return-value]

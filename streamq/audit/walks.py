@@ -1,7 +1,7 @@
-"""Walks through one task type of one shard, in bounded steps; each tells what it has judged to be a fault.
+"""Walks over one task type in one shard, in bounded steps; each reports confirmed faults.
 
-Owns the cursors and the second look: a walk's suspects are looked at again, all at one instant, and what
-is not a fault then and once more is none. Writes nothing.
+Owns the cursors and the confirmation: a walk's suspects are checked twice, each time at one instant, and only
+what is a fault both times is reported. Must not write.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from streamq.model.task import STREAM_LETTERS
 
 _Look = Callable[[Sequence[str]], Flow[list[Fault]]]
 STEP: Final = 32
-"""Entries a step walks over at most: a fraction of a millisecond of the server's time."""
+"""Entries in one step at most: a fraction of a millisecond of the server's time."""
 LOOK: Final = 10
-"""Places looked at closely by one call; each may hold a payload of any size."""
+"""Places that one call checks; each may hold a payload of any size."""
 LATE_MS: Final = 60_000
-"""A delivery that is idle for so much longer than its lease was passed over by twenty rounds of a daemon."""
+"""A delivery that is idle for that much longer than its lease was missed by twenty rounds of a daemon."""
 
 
 class Found(NamedTuple):
@@ -34,39 +34,39 @@ class Found(NamedTuple):
     late: int = 0
 
 
-Tell = Callable[[Found], Flow[None]]
-"""What a walk gives each step's findings to."""
+Report = Callable[[Found], Flow[None]]
+"""Receives the findings of each step."""
 
 
-def streams(t: TypeKeys, found: Tell) -> Flow[None]:
-    """Every entry: the index knows it, it is in one state, and behind the group's mark it is held."""
+def streams(t: TypeKeys, found: Report) -> Flow[None]:
+    """Check every entry: it is in the index, in one state only, and held if it was delivered."""
     for letter in STREAM_LETTERS:
         yield from _walk(partial(_stream, t, letter), partial(_places, t), found)
 
 
-def schedule(t: TypeKeys, found: Tell) -> Flow[None]:
-    """Every row: it can be read, the index knows it, and it is in one state."""
+def schedule(t: TypeKeys, found: Report) -> Flow[None]:
+    """Check every row: it can be read, is in the index, and in one state only."""
     yield from _walk(lambda cursor: audit_calls.audit_schedule(t, cursor, STEP), partial(_places, t), found)
 
 
-def rows(of: audit_calls.Rows, t: TypeKeys, found: Tell) -> Flow[None]:
-    """Every row of the index, the cancel requests or the list of the dead: it has its task."""
+def rows(of: audit_calls.Rows, t: TypeKeys, found: Report) -> Flow[None]:
+    """Check every row of the index, the cancel requests or the list of dead letters: its task exists."""
     yield from _walk(lambda cursor: audit_calls.scan_rows(t, of, cursor, STEP), partial(_rows, t, of), found)
 
 
-def pending(t: TypeKeys, found: Tell) -> Flow[None]:
-    """Every delivery: its entry is there, and its lease is renewed."""
+def pending(t: TypeKeys, found: Report) -> Flow[None]:
+    """Check every delivery: its entry exists, and its lease is renewed."""
     for letter in STREAM_LETTERS:
         yield from _walk(partial(_pending, t, letter), partial(_deleted, t), found)
 
 
-def letters(t: TypeKeys, found: Tell) -> Flow[None]:
-    """Every stored dead letter: it is listed. Only where there are more of them than are listed: HSCAN reads
+def letters(t: TypeKeys, found: Report) -> Flow[None]:
+    """Check every stored dead letter: it is listed. Only if there are more than are listed: HSCAN reads
     several at a time, whatever their size."""
     yield from _walk(lambda cursor: audit_calls.audit_letters(t, cursor, STEP), partial(_letters, t), found)
 
 
-def _walk(step: Callable[[str], Call[Walked]], look: _Look, found: Tell) -> Flow[None]:
+def _walk(step: Callable[[str], Call[Walked]], look: _Look, found: Report) -> Flow[None]:
     cursor = ""
     while True:
         walked = yield from ask(step(cursor))
@@ -118,7 +118,7 @@ def _rows(t: TypeKeys, of: audit_calls.Rows, ids: Sequence[str]) -> Flow[list[Fa
 
 
 def _deleted(t: TypeKeys, places: Sequence[str]) -> Flow[list[Fault]]:
-    """The deliveries whose entry is gone still."""
+    """Return the deliveries whose entry is still missing."""
     found: list[Fault] = []
     for place in places:
         seen = yield from ask(audit_calls.audit_pending(t, place[0], place[1:], 1, LATE_MS))

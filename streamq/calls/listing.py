@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
-from streamq import envelope
+from streamq import stored_result
 from streamq.calls.call import Arg, Call, Reply, build, moment, number, pairs, text
 from streamq.keys import GROUP, ShardKeys, TypeKeys
 from streamq.model.task import State
@@ -151,7 +151,7 @@ def _completed_row(local: bytes, length: int, start: bytes) -> Row:
     """Parse a row. `start` is the whole result, or empty if the result is long."""
     if length and not start:
         return Row("completed", _shown(local), "", 0, (b"size", b"%d" % length))
-    result, success = envelope.opened(_shown(local), start)
+    result, success = stored_result.unpack_result(_shown(local), start)
     fields = (b"size", b"%d" % len(result), b"result", result)
     if success is None:
         return Row("completed", _shown(local), "", 0, fields)

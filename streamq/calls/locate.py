@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from streamq import envelope
+from streamq import stored_result
 from streamq.calls.call import (
     Call,
     Reply,
@@ -30,7 +30,7 @@ def locate(t: TypeKeys, local: str) -> Call[Located]:
 
 def _located(local: str, reply: list[Reply]) -> Located:
     now, state, about, fields, stored = reply
-    result, success = (None, None) if stored is None else envelope.opened(local, stored)
+    result, success = (None, None) if stored is None else stored_result.unpack_result(local, stored)
     where = _where(_BY_NAME[state], about) if about else None
     return Located(_BY_NAME[state], now, where, tuple(fields), result, success)
 

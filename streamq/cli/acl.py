@@ -34,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--prefix",
-        help=f"prefix of all keys (default: {environment.PREFIX.name}, else {environment.PREFIX.usual})",
+        help=f"prefix of all keys (default: {environment.PREFIX.name}, else {environment.PREFIX.default})",
     )
     parser.add_argument("--names", default="", metavar="TEXT", help="prefix of the users' names")
 

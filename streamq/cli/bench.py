@@ -66,7 +66,7 @@ def _sides(args: argparse.Namespace) -> list[Any]:
     transport = SyncTransport(address, patience=target.PATIENCE)
     transport.run(question_calls.now())
     transport.close()
-    url = address.socket_url if address.kind == "embedded" else args.url or environment.URL.get()
+    url = address.start_embedded() if address.kind == "embedded" else args.url or environment.URL.get()
     app = f"bench-{secrets.token_hex(4)}"
     return [Ours(url, app), Bare(url, f"streamq-{app}")]
 

@@ -143,7 +143,11 @@ def _of_app(connect: _Reach, app: str | None, names: Callable[[Any], list[str]])
 
     transport = connect()
     known = (
-        [app] if app else sorted(apps(transport)) if not environment.APP.given() else [environment.APP.get()]
+        [app]
+        if app
+        else sorted(apps(transport))
+        if not environment.APP.explicit()
+        else [environment.APP.get()]
     )
     return names(Inspector(transport, known[0])) if len(known) == 1 else []
 

@@ -92,7 +92,7 @@ def _row(one: Setting) -> list[object]:
 
 def _connection(args: argparse.Namespace) -> list[Setting]:
     """Return the settings of commands."""
-    url, app = args.url or environment.URL.get(), args.app or environment.APP.given()
+    url, app = args.url or environment.URL.get(), args.app or environment.APP.explicit()
     prefix = environment.PREFIX.get() if args.prefix is None else args.prefix
     return [
         _url("server", url, "option" if args.url else environment.URL.source(), "--url, STREAMQ_URL"),
@@ -128,9 +128,9 @@ def _shown(variable: Variable) -> str | None:
 def _fault(variable: Variable) -> str:
     """Return why the value of a variable cannot be used; '' if it can."""
     try:
-        if variable is environment.METRICS_PORT and variable.given():
+        if variable is environment.METRICS_PORT and variable.explicit():
             listen.read_port(variable.get())
-        if variable is environment.TRACING and variable.given():
+        if variable is environment.TRACING and variable.explicit():
             Tracer("app", cast("Tracing", variable.get()), {})
     except UsageError as error:
         return str(error)

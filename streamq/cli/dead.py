@@ -17,7 +17,8 @@ from streamq.cli.output import write_json, write_message, write_table
 from streamq.cli.task import as_object, write_task
 from streamq.control.dead_letters import DeadGroup
 from streamq.control.formatting import age, moment
-from streamq.control.task_list import MOST_ROWS, TaskFilter, TaskRow
+from streamq.control.task_list import MOST_ROWS
+from streamq.control.task_rows import TaskFilter, TaskRow
 from streamq.exit_codes import NOT_FOUND, OK
 from streamq.options.checks import whole
 
@@ -143,7 +144,7 @@ def _pages(found: target.Target, name: str, wanted: TaskFilter, limit: int) -> l
     rows, cursor = list[TaskRow](), ""
     while len(rows) < limit:
         page = found.inspector.tasks(
-            "dead", name, cursor=cursor, limit=min(limit - len(rows), MOST_ROWS), wanted=wanted
+            "dead", name, cursor=cursor, limit=min(limit - len(rows), MOST_ROWS), filter=wanted
         )
         if not cursor:
             target.report_faults(page.faults)

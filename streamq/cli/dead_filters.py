@@ -98,7 +98,7 @@ def groups(found: target.Target, args: argparse.Namespace) -> tuple[list[DeadGro
 def _matches(group: DeadGroup, chosen: DeadSelection) -> bool:
     return (
         chosen.fingerprint in ("", group.fingerprint)
-        and group.tells(chosen.error)
+        and group.matches(chosen.error)
         and group.last_ms >= chosen.since_ms
         and group.first_ms <= chosen.until_ms
     )

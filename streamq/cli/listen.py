@@ -23,7 +23,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics-host", metavar="HOST",
         help="listen on this address; 0.0.0.0 opens it to the network "
-        f"(default: {environment.METRICS_HOST.name}, else {environment.METRICS_HOST.usual})",
+        f"(default: {environment.METRICS_HOST.name}, else {environment.METRICS_HOST.default})",
     )  # fmt: skip
     parser.add_argument(
         "--metrics-name", metavar="NAME", action="append", default=[],
@@ -39,9 +39,9 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def listen(args: argparse.Namespace) -> Listen:
     """Return the values of the options; raise UsageError if a port is not a port."""
-    given = args.metrics_port or environment.METRICS_PORT.given()
+    given = args.metrics_port or environment.METRICS_PORT.explicit()
     host = args.metrics_host or environment.METRICS_HOST.get()
-    path = args.health_socket or environment.HEALTH_SOCKET.given()
+    path = args.health_socket or environment.HEALTH_SOCKET.explicit()
     names = tuple(args.metrics_name or environment.METRICS_NAMES.get().replace(",", " ").split())
     found = Listen(None if given is None else read_port(given), host, Path(path) if path else None, names)
     if found.port is not None:

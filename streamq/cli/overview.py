@@ -21,7 +21,7 @@ from streamq.control.action_log import Pause
 from streamq.control.heartbeats import WorkerInfo
 from streamq.control.inspector import Inspector
 from streamq.control.overview import Totals, TypeStats, TypeSummary, totals
-from streamq.control.partial_outage import PartialView, unless_away
+from streamq.control.partial_outage import PartialView, unless_unreachable
 from streamq.control.rollups import Activity, activity
 from streamq.stored import count
 
@@ -132,7 +132,7 @@ class Watch:
             totals=totals(types),
             types=types,
             more_types=more,
-            workers=unless_away(inspector.workers),
+            workers=unless_unreachable(inspector.workers),
             daemons=slow.daemons,
             faults=inspector.faults,
         )
@@ -145,13 +145,13 @@ class Watch:
             activities={
                 name: activity(pinned.rollups(name, since_ms=since_ms, now_ms=now_ms)) for name in types
             },
-            daemons=unless_away(inspector.daemons),
+            daemons=unless_unreachable(inspector.daemons),
             server=self._server(),
             at=now,
         )
 
     def _server(self) -> Server:
-        nodes = list(self._found.transport.whoever(question_calls.info()).values())
+        nodes = list(self._found.transport.run_on_reachable_nodes(question_calls.info()).values())
         names = ("used_memory", "maxmemory", "connected_clients")
         used, most, clients = (sum(count(node.get(name)) for node in nodes) for name in names)
         return Server(

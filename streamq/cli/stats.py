@@ -13,7 +13,7 @@ from streamq.control.action_log import Pause
 from streamq.control.formatting import age, moment
 from streamq.control.inspector import Inspector
 from streamq.control.overview import TypeStats
-from streamq.control.partial_outage import PartialView, unless_away
+from streamq.control.partial_outage import PartialView, unless_unreachable
 from streamq.doctor.queue import NO_DAEMON, OVERDUE
 from streamq.exit_codes import OK
 from streamq.shards import AppRecord
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         types, more = inspector.glance(sys.maxsize) if wanted or args.all else inspector.glance()
         types = sorted(target.among(types, found.app, wanted)) if wanted else types
         stats, paused = inspector.stats(types), inspector.paused()
-        return stats, more, paused, unless_away(inspector.daemons_alive), inspector.faults
+        return stats, more, paused, unless_unreachable(inspector.daemons_alive), inspector.faults
 
     (stats, more, paused, daemons, unread), missing = PartialView(lambda: found.inspector).look(look)
     if wanted:

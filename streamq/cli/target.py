@@ -61,11 +61,11 @@ class Target:
 
 def server_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--url", help=f"the server (default: {environment.URL.name}, else {environment.URL.usual})"
+        "--url", help=f"the server (default: {environment.URL.name}, else {environment.URL.default})"
     )
     parser.add_argument(
         "--prefix",
-        help=f"prefix of all keys (default: {environment.PREFIX.name}, else {environment.PREFIX.usual})",
+        help=f"prefix of all keys (default: {environment.PREFIX.name}, else {environment.PREFIX.default})",
     )
 
 
@@ -185,7 +185,7 @@ def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
     from streamq.control.unreadable import Damaged
     from streamq.transport.sync_transport import SyncTransport
 
-    url, named = args.url or environment.URL.get(), args.app or environment.APP.given()
+    url, named = args.url or environment.URL.get(), args.app or environment.APP.explicit()
     transport = SyncTransport(address(args), patience=PATIENCE)
     try:
         known = apps(transport)

@@ -22,7 +22,8 @@ from streamq.cli.output import (
 )
 from streamq.control.formatting import age, duration, moment
 from streamq.control.task_info import TaskInfo
-from streamq.control.task_list import MOST_ROWS, TaskFilter, TaskRow
+from streamq.control.task_list import MOST_ROWS
+from streamq.control.task_rows import TaskFilter, TaskRow
 from streamq.errors import UsageError
 from streamq.exit_codes import NOT_FOUND, OK
 from streamq.model.delivery import Success
@@ -74,7 +75,7 @@ def _list(found: target.Target, args: argparse.Namespace) -> int:
     rows, cursor, left = list[TaskRow](), "", whole(args.limit, "--limit", least=1)
     while left:
         page = inspector.tasks(
-            args.state, args.type, cursor=cursor, limit=min(left, MOST_ROWS), wanted=wanted
+            args.state, args.type, cursor=cursor, limit=min(left, MOST_ROWS), filter=wanted
         )
         rows += page.rows
         cursor, left = page.cursor, left - len(page.rows)

@@ -85,7 +85,7 @@ def _embedded(args: argparse.Namespace) -> str | None:
         address = Address.parse(args.url, prefix=args.prefix)
     else:
         address = load_app_at(args.app, None, args.prefix, imports(args)).address
-    url: str | None = address.socket_url if address.kind == "embedded" else args.url
+    url: str | None = address.start_embedded() if address.kind == "embedded" else args.url
     return url
 
 

@@ -1,7 +1,7 @@
-"""The event loop in which plain code and threads wait for tasks, in a thread of its own.
+"""The event loop, in a thread of its own, in which plain code and threads wait for tasks.
 
-Owns that thread: it begins with the first wait, and any number of waiting threads share its connections.
-After a fork the child begins another.
+Owns that thread: it starts with the first wait, and any number of waiting threads share its connections.
+After a fork the child starts another. Must not know what is waited for.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from streamq.client.waiting import Waiting
 from streamq.transport.address import Address
@@ -30,9 +30,9 @@ class Background:
         self._thread = threading.Thread(target=self._serve, name="streamq-waiting", daemon=True)
         self._thread.start()
 
-    def wait(self, make: Callable[[Waiting], Coroutine[Any, Any, R]]) -> R:
-        """Run a coroutine there, and wait for it; it is cancelled where the wait is interrupted."""
-        future = asyncio.run_coroutine_threadsafe(self._made(make), self._loop)
+    def wait(self, make: Callable[[Waiting], Coroutine[object, object, R]]) -> R:
+        """Run a coroutine in the loop and wait for it; cancel it if the wait is interrupted."""
+        future = asyncio.run_coroutine_threadsafe(self._run(make), self._loop)
         try:
             return future.result()
         except BaseException:
@@ -40,12 +40,12 @@ class Background:
             raise
 
     def close(self) -> None:
-        """Close the connections and end the thread. Who still waits is cancelled."""
-        with suppress(RuntimeError):  # closed before
+        """Close the connections and end the thread. Waits that are still running are cancelled."""
+        with suppress(RuntimeError):  # it is closed already
             self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
 
-    async def _made(self, make: Callable[[Waiting], Coroutine[Any, Any, R]]) -> R:
+    async def _run(self, make: Callable[[Waiting], Coroutine[object, object, R]]) -> R:
         if self._waiting is None:
             self._transport = AsyncTransport(self._address, patience=self._patience)
             self._waiting = Waiting(self._transport, self._patience)

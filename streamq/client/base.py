@@ -1,6 +1,6 @@
-"""What the sync and the async client know alike.
+"""What the sync and the async client share.
 
-Owns what is registered, the turn of the shards, and the flow of a durable enqueue call. Asks no server.
+Owns what has been registered, the next shard, and the flow of a durable enqueue call. Does no I/O.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from streamq.transport.address import Address
 
 
 class Base:
-    """What both clients know: the app, its keys, and what it has registered."""
+    """The app, its keys, and which task types are registered."""
 
     def __init__(self, registry: Registry, address: Address, patience: float) -> None:
         self.registry = registry
         self._patience = patience
-        # The server's wait ends well before we give up its reply.
+        # The server's wait ends well before its reply counts as late.
         self._longest_wait = float(address.arguments.get("socket_timeout", 2 * LONGEST_WAIT)) / 2
         self._registered: set[tuple[str, int]] = set()
         self._can_aof = False
         self._keys: dict[tuple[str, int], tuple[TypeKeys, ShardKeys]] = {}
-        self._turn = itertools.count()
+        self._calls = itertools.count()
 
     def keys(self, task_type: str, shard: int) -> tuple[TypeKeys, ShardKeys]:
+        """Return the keys of a task type in a shard."""
         found = self._keys.get((task_type, shard))
         if found is None:
             app = self.registry.name
@@ -42,10 +43,11 @@ class Base:
         return found
 
     def next_shard(self) -> int:
-        return next(self._turn) % self.registry.shards
+        """Return the shard of the next task that may go to any."""
+        return next(self._calls) % self.registry.shards
 
     def _durably(
         self, keys: TypeKeys, call: Call[list[Answer]], durability: Durability
     ) -> Flow[Sequence[Answer]]:
-        tries = Confirmation(time.monotonic() + self._patience, self._longest_wait)
-        return flows.make_durable(keys, call, durability, tries)
+        confirmation = Confirmation(time.monotonic() + self._patience, self._longest_wait)
+        return flows.make_durable(keys, call, durability, confirmation)

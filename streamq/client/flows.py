@@ -1,21 +1,21 @@
-"""What a client asks in more than one step, written once for the sync and the async client.
+"""The client's operations of more than one call, written once for the sync and the async client.
 
-Owns the order of the questions: announcing an app, choosing the shard of a key, opening a shard that was
-given up, waiting until a batch is durable. Each is a flow (`flow.py`).
+Owns the order of the calls: announce an app, choose the shard of a key, open a closed shard, wait until a
+batch is durable. Each is a flow (see `streamq.flow`). Does no I/O.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from streamq.calls import producer as producer_calls
 from streamq.calls.call import Call
 from streamq.calls.producer import ShardClosed
 from streamq.client.durability import Confirmation
 from streamq.errors import RedisError, ServerError, ServerTooOld
-from streamq.flow import Ask, Flow
+from streamq.flow import Ask, Flow, ask
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model.task import Answer, Conflict, Duplicate, IdempotencyKey
 from streamq.options.checks import LONGEST_WINDOW, Durability
@@ -26,25 +26,25 @@ from streamq.shards import AppRecord
 R = TypeVar("R")
 
 FRESH: Final = 5.0
-"""Seconds for which the app record is believed when the shard of an idempotency key is chosen."""
+"""Seconds for which a cached app record is used to choose the shard of an idempotency key."""
 
 
 class Destination(NamedTuple):
-    """Where a task goes; with the answer where there is one already."""
+    """The shard that a task is sent to; with its answer if there is one already."""
 
     shard: int
     answer: Duplicate | Conflict | None = None
 
 
 def announce(registry: Registry) -> Flow[AppRecord]:
-    """Make the app known. The first of a process says that its number of shards is the current one."""
+    """Announce the app. The first announcement of a process makes its number of shards the current one."""
     lead = registry.record is None
     record: AppRecord = yield Ask(producer_calls.announce(registry.name, registry.shards, lead=lead))
     return registry.learn(record, time.monotonic())
 
 
 def register(registry: Registry, task_type: str, shard: int) -> Flow[None]:
-    """What to tell the server before the first task of a type."""
+    """Register a task type, before its first task is sent."""
     if registry.record is None:
         yield from announce(registry)
     handler = registry.handlers.get(task_type)
@@ -54,10 +54,11 @@ def register(registry: Registry, task_type: str, shard: int) -> Flow[None]:
 
 
 def destination(registry: Registry, key: IdempotencyKey) -> Flow[Destination]:
-    """The shard of an idempotency key. Shards that were it before are asked whether they know the key."""
+    """Find the shard of an idempotency key. Asks the shards that the key belonged to before whether they have
+    it."""
     record = registry.record
     if record is None or time.monotonic() - registry.record_at > FRESH:
-        record = yield from _look(registry)
+        record = yield from _current_record(registry)
     home, others = record.homes(key.name, (time.time() - LONGEST_WINDOW) * 1000)
     for shard in others:
         answer: Duplicate | Conflict | None
@@ -67,17 +68,17 @@ def destination(registry: Registry, key: IdempotencyKey) -> Flow[Destination]:
     return Destination(home)
 
 
-def _look(registry: Registry) -> Flow[AppRecord]:
+def _current_record(registry: Registry) -> Flow[AppRecord]:
     record: AppRecord | None = None
     if registry.record is not None:
         record = yield Ask(producer_calls.app_record(registry.name))
     return registry.learn(record, time.monotonic()) if record else (yield from announce(registry))
 
 
-def reopen(app: str, shard: int, ask: Ask) -> Flow[Any]:
-    """A shard was given up, as a program with more shards needs it: make it known, have it opened, ask.
+def reopen(app: str, shard: int, call: Call[R], patience: float | None = None) -> Flow[R]:
+    """Open a shard that was closed, and run the call again: a program with more shards needs it.
 
-    In this order, so that whoever gave it up meanwhile notices; see `lua/announce.lua`.
+    In this order, so that a daemon that closes it at the same time notices; see `lua/announce.lua`.
     """
     closed = 0
     while True:
@@ -87,38 +88,40 @@ def reopen(app: str, shard: int, ask: Ask) -> Flow[Any]:
         closed = yield Ask(producer_calls.open_shard(shard_keys(app, shard), record.epoch))
         if closed < record.epoch:
             try:
-                return (yield ask)
+                return (yield from ask(call, patience))
             except ShardClosed:
                 continue
 
 
 def make_durable(
-    keys: TypeKeys, call: Call[list[Answer]], durability: Durability, tries: Confirmation
+    keys: TypeKeys, call: Call[list[Answer]], durability: Durability, confirmation: Confirmation
 ) -> Flow[Sequence[Answer]]:
-    """Send a batch, again until it is as durable as asked or the time is up. A task that exists and is not
-    is answered as Unconfirmed; errors are raised only as long as nothing is known of the tasks."""
-    while not tries.over(now := time.monotonic()):
-        asked = Ask(producer_calls.confirmed(call, durability, tries.wait_ms(now)), tries.left(now))
+    """Send a batch until it is as durable as asked or the time is over. The answer for a task that exists but
+    is not confirmed is Unconfirmed; errors are raised only while nothing is known of the tasks."""
+    while not confirmation.over(now := time.monotonic()):
+        wait_ms = confirmation.wait_ms(now)
+        confirmed = producer_calls.confirmed(call, durability, wait_ms)
+        left = confirmation.left(now)
         try:
             try:
-                tries.answered((yield asked))
+                confirmation.answered((yield from ask(confirmed, left)))
             except ShardClosed:
-                tries.answered((yield from reopen(keys.app, keys.shard, asked)))
+                confirmation.answered((yield from reopen(keys.app, keys.shard, confirmed, left)))
         except RedisError as error:
-            tries.failed(error)
-    return tries.answers
+            confirmation.failed(error)
+    return confirmation.answers
 
 
 def probe_aof(keys: TypeKeys) -> Flow[None]:
-    """Whether the server can say that something is in its append-only file. Raises RedisErrors."""
+    """Check that the server can confirm that data is in its append-only file. Raises RedisErrors."""
     try:
         yield Ask(producer_calls.probe_aof(keys))
     except ServerError as error:
         if "unknown command" in str(error).lower():
             raise ServerTooOld(
-                "durability='aof' needs the command WAITAOF, which Redis and Valkey have from 7.2 on: "
-                f"upgrade the server, or use durability='replicas:1' ({error})"
+                "durability='aof' needs the command WAITAOF, which Redis and Valkey have since 7.2 "
+                f"({error}). Upgrade the server, or use durability='replicas:1'"
             ) from None
         raise ServerError(
-            f"durability='aof' needs an append-only file: set appendonly yes on the server ({error})"
+            f"durability='aof' needs an append-only file ({error}). Set appendonly yes on the server"
         ) from None

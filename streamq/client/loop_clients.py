@@ -1,8 +1,8 @@
 """The async clients of a program: one for each event loop.
 
-Owns which loop has which, and forgets those of loops that are closed. Sends nothing. asyncio and the
-async client are loaded with the first async call: a program that only enqueues from threads has no need
-of them.
+Owns which loop has which client, and forgets those of closed loops. Must not send anything. asyncio and the
+async client are imported with the first async call: a program that only enqueues from threads does not need
+them.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import sys
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from streamq.lazy import at_any_time
+from streamq.lazy import allowed_at_exit
 from streamq.registry.registry import Registry
 from streamq.transport.address import Address
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class AsyncClients:
-    """The async client of the running loop, made at first use; loops that are closed are forgotten."""
+    """One async client for each event loop, created at first use."""
 
     def __init__(self, registry: Registry, address: Address, *, patience: float) -> None:
         self._registry, self._address, self._patience = registry, address, patience
@@ -33,12 +33,13 @@ class AsyncClients:
         self._lock = threading.Lock()
 
     def current(self) -> AsyncClient:
+        """Return the client of the running loop. Raises RuntimeError outside a loop."""
         loop = _running_loop()
         client = self._by_loop.get(loop)
         return client if client is not None else self._make(loop)
 
     def _make(self, loop: asyncio.AbstractEventLoop) -> AsyncClient:
-        with at_any_time():
+        with allowed_at_exit():
             from streamq.client.async_client import AsyncClient  # noqa: PLC0415
 
         with self._lock:
@@ -49,12 +50,12 @@ class AsyncClients:
             self._by_loop[loop] = client
             self._ends[loop] = end = self._end(loop)
         with suppress(StopIteration):
-            end.__anext__().send(None)  # as far as its first wait
+            end.__anext__().send(None)  # up to its yield
         return client
 
     async def _end(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None]:
-        """A loop that ends in order brings such a generator to its end before it closes. What is still
-        connected after that would be found by the collector, with a ResourceWarning for each."""
+        """Close the client when the loop shuts down its async generators. Connections that stay open after
+        that would be found by the collector, with a ResourceWarning for each."""
         try:
             yield
         finally:
@@ -69,14 +70,15 @@ class AsyncClients:
             await end.aclose()
 
     def forget(self) -> None:
+        """Start anew after a fork: the connections are the parent's."""
         self._by_loop, self._ends = {}, {}
         self._lock = threading.Lock()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:
-    # Whoever has a loop has imported it; an `import` here would be asked each time.
-    known: Any = sys.modules.get("asyncio")
-    if known is None:
+    # A thread with a loop has imported asyncio; an `import` here would be executed with each call.
+    module = sys.modules.get("asyncio")
+    if module is None:
         raise RuntimeError("no running event loop")
-    loop: asyncio.AbstractEventLoop = known.get_running_loop()
+    loop: asyncio.AbstractEventLoop = module.get_running_loop()
     return loop

@@ -1,6 +1,7 @@
 """The sync client.
 
-Owns a connection pool that is made with the first call, and the idle writers that threads share.
+Owns the transport, which is created with the first call, and the idle writers that threads share. Must not
+decide how often a call is tried: the transport does.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from streamq.calls.locate import locate
 from streamq.calls.producer import ShardClosed
 from streamq.client import flows
 from streamq.client.base import Base
-from streamq.flow import Ask, Flow, drive
+from streamq.flow import Flow, drive
 from streamq.keys import TypeKeys
-from streamq.lazy import at_any_time
+from streamq.lazy import allowed_at_exit
 from streamq.model.reply import Located
 from streamq.model.task import LIVING, Answer, NewTask
 from streamq.options.checks import Durability
@@ -47,8 +48,9 @@ class Client(Base):
 
     @cached_property
     def transport(self) -> SyncTransport:
-        """Made with the first call: a program that only imports its app need not load the client library."""
-        with at_any_time():
+        """Created with the first call: a program that only imports its app does not import the client
+        library."""
+        with allowed_at_exit():
             from streamq.transport.sync_transport import SyncTransport  # noqa: PLC0415
 
         with self._connecting:
@@ -58,7 +60,7 @@ class Client(Base):
     def enqueue(
         self, task_type: str, shard: int, tasks: Sequence[NewTask], durability: Durability = "master"
     ) -> list[Answer]:
-        """Send tasks of one type; answers in their order. Raises RedisErrors."""
+        """Send tasks of one type; return the answers in order. Raises RedisErrors."""
         if (task_type, shard) not in self._registered:
             self.drive(flows.register(self.registry, task_type, shard))
             self._registered.add((task_type, shard))
@@ -76,8 +78,7 @@ class Client(Base):
             try:
                 return self.transport.run(call)
             except ShardClosed:
-                answers: list[Answer] = self.drive(flows.reopen(self.registry.name, shard, Ask(call)))
-                return answers
+                return self.drive(flows.reopen(self.registry.name, shard, call))
         finally:
             self._writers.give(writer)
 
@@ -100,15 +101,15 @@ class Client(Base):
         listed = list(batches(tasks))
         if len(listed) == 1:
             return list(send(listed[0]))
-        return list(itertools.chain.from_iterable(_side_by_side(send, listed)))
+        return list(itertools.chain.from_iterable(_in_threads(send, listed)))
 
     def drive(self, flow: Flow[R]) -> R:
-        """Carry a flow out and return its result; raises what it raises."""
+        """Carry out a flow and return its result. Raises what the flow raises."""
         return drive(self.transport, flow)
 
-    def ended(self, keys: TypeKeys, local: str, deadline: float | None) -> Located:
-        """As Waiting.ended. One looks by himself, as the task may have ended; who must wait does so in the
-        background, and who would look at the same time too."""
+    def wait_until_ended(self, keys: TypeKeys, local: str, deadline: float | None) -> Located:
+        """Wait as Waiting.wait_until_ended does. The first thread looks by itself, as the task may have
+        ended; it waits in the background thread, and so do threads that would look at the same time."""
         seen: Located | None = None
         if self._looking.acquire(blocking=False):
             try:
@@ -118,21 +119,21 @@ class Client(Base):
                 self._looking.release()
             if seen.state not in LIVING:
                 return seen
-        return self.background().wait(lambda waiting: waiting.ended(keys, local, deadline, seen))
+        return self.background().wait(lambda waiting: waiting.wait_until_ended(keys, local, deadline, seen))
 
     def background(self) -> Background:
-        """Where this program's threads wait for tasks."""
+        """Return the thread in which this program waits for tasks."""
         with self._connecting:
             if self._background is None:
-                with at_any_time():
+                with allowed_at_exit():
                     from streamq.client.background import Background  # noqa: PLC0415 - most programs never wait
 
                 self._background = Background(self._address, self._patience)
             return self._background
 
     def forget(self) -> None:
-        """After a fork: a child that went on with its parent's writers would have its tasks taken for
-        repeats of the parent's, and lost."""
+        """Start anew after a fork: with its parent's writers, a child's tasks would be taken for repeats of
+        the parent's, and lost."""
         self._writers = Writers()
         self._connecting, self._looking = threading.Lock(), threading.Lock()
         self._background = None  # its thread is the parent's
@@ -140,6 +141,7 @@ class Client(Base):
             self.transport.forget()
 
     def close(self) -> None:
+        """Close the connections."""
         background, self._background = self._background, None
         if background is not None:
             background.close()
@@ -147,16 +149,16 @@ class Client(Base):
             self.transport.close()
 
 
-def _side_by_side(send: Callable[[T], R], batches: Sequence[T]) -> list[R]:
-    """Each waits for the server's disk or its replicas: side by side they wait once. One after the
-    other where the program is at its end and starts no threads."""
-    with at_any_time():
-        from concurrent.futures import Future, ThreadPoolExecutor  # noqa: PLC0415 - most programs never get here
+def _in_threads(send: Callable[[T], R], batches: Sequence[T]) -> list[R]:
+    """Send batches in parallel, as each waits for the server's disk or its replicas. One after the other if
+    the program is ending and starts no threads."""
+    with allowed_at_exit():
+        from concurrent.futures import Future, ThreadPoolExecutor  # noqa: PLC0415 - most programs do not need it
     sent: list[Future[R]] = []
     with ThreadPoolExecutor(AT_ONCE) as threads:
         try:
             for batch in batches:
-                sent.append(threads.submit(send, batch))  # noqa: PERF401 - it may end in the middle
+                sent.append(threads.submit(send, batch))  # noqa: PERF401 - the sent ones must be known if it fails
         except RuntimeError:
             return [one.result() for one in sent] + [send(batch) for batch in batches[len(sent) :]]
         return [one.result() for one in sent]

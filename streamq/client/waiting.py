@@ -1,8 +1,8 @@
-"""Waiting for the ends of tasks, in one event loop: any number of waiters on a few connections.
+"""Waits for tasks to end, in one event loop: any number of waits on a few connections.
 
-Owns when a waiter looks: when its channel is subscribed, when it is told, and every few seconds in case a
-message was lost; where nobody may subscribe, again and again, but no more often than the server takes well.
-Knows no handle and decodes nothing.
+Owns when a wait looks at its task: when its channel is subscribed, when a message arrives, and every few
+seconds in case a message was lost. If the server refuses subscriptions a wait polls, at a rate that the
+server can bear. Must not know a handle, nor decode a result.
 """
 
 from __future__ import annotations
@@ -18,64 +18,65 @@ from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
 from streamq.calls.call import Call
 from streamq.calls.locate import locate
-from streamq.client.wait_reasons import Scene
+from streamq.client.wait_reasons import Surroundings
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import ShardKeys, TypeKeys, shard_keys
 from streamq.model.reply import Located
 from streamq.model.task import LIVING
 from streamq.telemetry import logs
 from streamq.transport.async_transport import AsyncTransport
-from streamq.transport.lane import Lane
-from streamq.transport.listener import Listener, Ring
+from streamq.transport.batching import QuestionBatcher
+from streamq.transport.listener import ChannelWaiter, Listener
 
 R = TypeVar("R")
 
 LOOK_AGAIN: Final = 5.0
-"""Seconds after which a waiter looks again, in case a message was lost."""
+"""Seconds after which a wait looks again, in case a message was lost."""
 MANY: Final = 1000
-"""As many waiters look again so often; where there are more, each does so less often."""
+"""Waits up to which each looks that often; if there are more, each looks less often."""
 FIRST_POLL: Final = 0.05
 LONGEST_POLL: Final = 1.0
-"""Seconds from one look to the next, at first and at most, where the server lets nobody subscribe."""
+"""Seconds between two looks, at first and at most, if the server refuses subscriptions."""
 POLLS: Final = 200
-"""Looks a second, of all waiters together, in that case."""
-SCENE: Final = 1.0
-"""Seconds that it may take to find out why a task has not ended, and for which that is believed."""
+"""Looks a second of all waits together, in that case."""
+SURROUNDINGS: Final = 1.0
+"""Seconds that reading the reasons of a wait may take, and for which they are reused."""
 GRACE: Final = 0.25
-"""Seconds beyond its deadline that a wait may take to say what it waits for."""
+"""Seconds beyond its deadline that a wait may take to find out what it waits for."""
 
 
 class Waiting:
-    """Who waits in one event loop."""
+    """The waits of one event loop."""
 
     def __init__(self, transport: AsyncTransport, patience: float) -> None:
         self._transport = transport
         self._patience = patience
         self._listener = Listener(transport)
-        self._lanes: dict[int, Lane] = {}
-        self._scene: asyncio.Task[Scene | None] | None = None
-        self._scene_until = 0.0
+        self._batchers: dict[int, QuestionBatcher] = {}
+        self._surroundings: asyncio.Task[Surroundings | None] | None = None
+        self._surroundings_until = 0.0
 
-    async def ask(self, shard: int, asked: Sequence[Call[Any]], patience: float | None = None) -> list[Any]:
-        """Ask about keys of one shard. Raises RedisErrors, when the patience is used up at the latest."""
+    async def ask(self, shard: int, calls: Sequence[Call[Any]], patience: float | None = None) -> list[Any]:
+        """Ask about keys of one shard. Raises RedisErrors, at the latest when the patience is over."""
         patience = self._patience if patience is None else patience
         try:
             async with asyncio.timeout(patience + GRACE if patience > 0 else self._transport.reply_timeout):
-                return await self.ask_in_time(shard, asked, patience)
+                return await self.ask_untimed(shard, calls, patience)
         except TimeoutError:
-            raise self._silent() from None
+            raise self._no_answer() from None
 
-    async def ask_in_time(self, shard: int, asked: Sequence[Call[Any]], patience: float | None) -> list[Any]:
-        """The same for who has a clock of his own: a server that is silent is waited for a while longer."""
-        return await self._lane(shard).ask(asked, self._patience if patience is None else patience)
+    async def ask_untimed(self, shard: int, calls: Sequence[Call[Any]], patience: float | None) -> list[Any]:
+        """Ask as `ask` does, for callers with a timeout of their own: a silent server is waited for
+        longer."""
+        return await self._batcher(shard).ask(calls, self._patience if patience is None else patience)
 
-    async def one(self, shard: int, call: Call[R]) -> R:
-        """Ask one question. Raises RedisErrors, when the patience is used up at the latest."""
-        lane, patience = self._lane(shard), self._patience
-        if lane.free:
+    async def ask_one(self, shard: int, call: Call[R]) -> R:
+        """Ask one question. Raises RedisErrors, at the latest when the patience is over."""
+        batcher, patience = self._batcher(shard), self._patience
+        if batcher.free:
             until = time.monotonic() + (patience if patience > 0 else self._transport.reply_timeout)
             try:
-                found: R = await lane.ask_now(call, patience)
+                found: R = await batcher.ask_now(call, patience)
             except RedisUnavailable:
                 left = until - time.monotonic()
                 if left <= 0:
@@ -86,109 +87,113 @@ class Waiting:
         [found] = await self.ask(shard, [call], patience)
         return found
 
-    def _lane(self, shard: int) -> Lane:
-        lane = self._lanes.get(shard)
-        if lane is None:
-            lane = self._lanes[shard] = Lane(self._transport)
-        return lane
+    def _batcher(self, shard: int) -> QuestionBatcher:
+        batcher = self._batchers.get(shard)
+        if batcher is None:
+            batcher = self._batchers[shard] = QuestionBatcher(self._transport)
+        return batcher
 
-    def _silent(self) -> RedisUnavailable:
+    def _no_answer(self) -> RedisUnavailable:
         return RedisUnavailable(f"{self._transport.address} does not answer in time")
 
     @property
     def pause(self) -> float:
-        """Seconds after which each waiter looks again."""
+        """Seconds after which each wait looks again."""
         return LOOK_AGAIN * max(1.0, len(self._listener) / MANY)
 
     def pause_after(self, polls: int) -> float:
-        """The same for one who has looked so often in vain."""
+        """Return the same for a wait that has looked so often without success."""
         if self._listener.refused is None:
             return self.pause
-        _say_once(str(self._transport.address), self._listener.refused)
+        _log_once(str(self._transport.address), self._listener.refused)
         own = min(LONGEST_POLL, FIRST_POLL * 2.0 ** min(polls, 10))
         return max(own, len(self._listener) / POLLS)
 
-    async def ended(
+    async def wait_until_ended(
         self, keys: TypeKeys, local: str, deadline: float | None, seen: Located | None = None
     ) -> Located:
-        """Where the task is when it has ended, or at the deadline (monotonic). An outage ends no wait before
-        that; but a server that is away at the first look, with no deadline, for no longer than a call's.
-        seen: what the caller's own first look told, so that it is not repeated.
+        """Wait until the task has ended, or until the deadline (monotonic); return its state then. An outage
+        ends no wait before the deadline; without one, a server that is unreachable at the first look is
+        waited for as long as in any call. seen: what the caller's own first look found, so that it is not
+        repeated.
 
-        Raises RedisErrors; RedisUnavailable where it is not known at the deadline.
+        Raises RedisErrors; RedisUnavailable if the state is unknown at the deadline.
         """
         if seen is None:
-            seen = await self._seen(keys, local, deadline)
+            seen = await self._look_now(keys, local, deadline)
         if seen is not None and seen.state not in LIVING:
             return seen
-        waiter = _Waiter(self, keys, local, deadline, seen)
+        wait = _Wait(self, keys, local, deadline, seen)
         try:
-            async with asyncio.timeout(None if deadline is None else waiter.left() + GRACE):
-                return await waiter.run(self._listener)
+            async with asyncio.timeout(None if deadline is None else wait.left() + GRACE):
+                return await wait.run(self._listener)
         except TimeoutError:
-            if waiter.located is None:
-                raise self._silent() from None
-            return waiter.located
+            if wait.located is None:
+                raise self._no_answer() from None
+            return wait.located
 
-    async def _seen(self, keys: TypeKeys, local: str, deadline: float | None) -> Located | None:
-        """Where the task is, if that can be asked at once and is answered: many have ended by then."""
-        lane = self._lane(keys.shard)
-        if not lane.free:
+    async def _look_now(self, keys: TypeKeys, local: str, deadline: float | None) -> Located | None:
+        """Return the task's state if it can be asked at once and is answered: many tasks have ended by
+        then."""
+        batcher = self._batcher(keys.shard)
+        if not batcher.free:
             return None
         patience = self._patience if deadline is None else max(0.01, deadline - time.monotonic())
         try:
-            found: Located = await lane.ask_now(locate(keys, local), patience)
+            found: Located = await batcher.ask_now(locate(keys, local), patience)
         except RedisUnavailable:
             return None
         return found
 
-    async def scene(self, app: str) -> Scene | None:
-        """What there is around the tasks of an app, not older than a second; None where it cannot be asked
-        soon. Many waiters whose time is up at the same moment ask once."""
-        if self._scene is None or (self._scene.done() and time.monotonic() >= self._scene_until):
-            self._scene_until = time.monotonic() + SCENE
-            self._scene = self._transport.spawn(self._look_around(shard_keys(app, 0)))
-        done, _ = await asyncio.wait((self._scene,), timeout=SCENE)
-        return self._scene.result() if done else None
+    async def surroundings(self, app: str) -> Surroundings | None:
+        """Return the surroundings of an app's tasks, not older than a second; None if they cannot be read
+        soon. Many waits whose time is over at the same moment ask once."""
+        if self._surroundings is None or (
+            self._surroundings.done() and time.monotonic() >= self._surroundings_until
+        ):
+            self._surroundings_until = time.monotonic() + SURROUNDINGS
+            self._surroundings = self._transport.spawn(self._read_surroundings(shard_keys(app, 0)))
+        done, _ = await asyncio.wait((self._surroundings,), timeout=SURROUNDINGS)
+        return self._surroundings.result() if done else None
 
-    async def _look_around(self, keys: ShardKeys) -> Scene | None:
-        asked = (
+    async def _read_surroundings(self, keys: ShardKeys) -> Surroundings | None:
+        calls = (
             question_calls.now(keys.workers),
             question_calls.workers(keys),
             question_calls.heartbeats(keys),
             listing_calls.paused(keys),
         )
         try:
-            now, beats, told, paused = await self.ask(0, asked, SCENE)
+            now, beats, details, paused = await self.ask(0, calls, SURROUNDINGS)
         except RedisError:
-            return None  # a user who may not see it, or a server that is away
-        return Scene.of(now, beats, told, paused)
+            return None  # a user without the rights, or a server that is unreachable
+        return Surroundings.of(now, beats, details, paused)
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._listener.aclose()
-        for lane in self._lanes.values():
-            await lane.aclose()
+        for batcher in self._batchers.values():
+            await batcher.aclose()
 
 
-_SAID: Final[set[str]] = set()
+_LOGGED: Final[set[str]] = set()
 
 
-def _say_once(server: str, why: RedisError) -> None:
-    """Say that waiters have to ask, once for each server."""
-    if server not in _SAID:
-        _SAID.add(server)
+def _log_once(server: str, error: RedisError) -> None:
+    """Log that waits have to poll, once for each server."""
+    if server not in _LOGGED:
+        _LOGGED.add(server)
         logs.get_logger().warning(
             "result.polled",
             server=server,
-            error=str(why),
-            fix="let the user SUBSCRIBE; until then who waits for a result asks for it, up to "
+            error=str(error),
+            fix="allow the user to SUBSCRIBE; until then results are polled for, so they arrive up to "
             f"{LONGEST_POLL:g} s later",
         )
 
 
-class _Waiter:
-    """One who waits. `located`: where the task was at the last look."""
+class _Wait:
+    """One wait. located: the task's state at the last look."""
 
     def __init__(
         self,
@@ -204,43 +209,44 @@ class _Waiter:
         self.located = seen
 
     def left(self) -> float:
-        """Seconds until the deadline; those until the next look where there is none."""
+        """Return the seconds until the deadline; until the next look if there is none."""
         if self._deadline is None:
             return self._waiting.pause
         return max(0.0, self._deadline - time.monotonic())
 
     async def run(self, listener: Listener) -> Located:
+        """Wait until the task has ended or the time is over; return its last state."""
         located = self.located or await self._look([])
         if located.state not in LIVING:
             return located
-        ring = listener.join(self._keys.done(self._local))
+        waiter = listener.join(self._keys.done(self._local))
         try:
             for polls in itertools.count():
                 if located.state not in LIVING or self.left() <= 0:
                     break
-                woken = await ring.heard(min(self.left(), self._waiting.pause_after(polls)))
+                woken = await waiter.wait(min(self.left(), self._waiting.pause_after(polls)))
                 try:
-                    located = await self._look(self._register(ring, again=not woken))
+                    located = await self._look(self._register(waiter, again=not woken))
                 except RedisUnavailable:
                     if self.left() <= 0:
                         raise
         finally:
-            listener.leave(ring)
+            listener.leave(waiter)
         return located
 
-    def _register(self, ring: Ring, *, again: bool) -> list[Call[Any]]:
-        """Ask to be told, before the first look of each subscription, and `again` before those that come of
-        themselves: who is to be told is forgotten after a while."""
-        if not ring.subscribed or (ring.subscribed == self._registered and not again):
+    def _register(self, waiter: ChannelWaiter, *, again: bool) -> list[Call[Any]]:
+        """Return the call that registers for the task's message: before the first look of each subscription,
+        and `again` before a look without a message, as a registration expires."""
+        if not waiter.subscribed or (waiter.subscribed == self._registered and not again):
             return []
-        self._registered = ring.subscribed
+        self._registered = waiter.subscribed
         wait_ms = round((self.left() + 2 * self._waiting.pause) * 1000)
         return [producer_calls.wait(self._keys, self._local, wait_ms)]
 
     async def _look(self, before: list[Call[Any]]) -> Located:
-        asked = [*before, locate(self._keys, self._local)]
+        calls = [*before, locate(self._keys, self._local)]
         patience = None if self._deadline is None else self.left()
-        answers = await self._waiting.ask_in_time(self._keys.shard, asked, patience)
-        self.located = found = answers[-1]
-        located: Located = found
+        answers = await self._waiting.ask_untimed(self._keys.shard, calls, patience)
+        located: Located = answers[-1]
+        self.located = located
         return located

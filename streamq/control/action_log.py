@@ -1,6 +1,6 @@
-"""What operators have asked for: paused task types and the log of actions. Reads only.
+"""Paused task types and the log of operators' actions.
 
-Owns the form of a pause and of an action. Both are kept in every shard they concern.
+Owns the format of a pause and of an action. Both are stored in every shard that they concern. Must not write.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ACTION: Final = re.compile(r"[0-9a-f]{16}")
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A paused task type: by whom, since when, and why."""
+    """A paused task type: the operator, since when, and why."""
 
     type: str
     by: str
@@ -37,8 +37,8 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What an operator did. `done`: how many tasks (or types, or workers) it changed; `asked`: how many
-    there were when it began, None where nobody counted."""
+    """An operator's action. done: how many tasks (or types, or workers) it changed. asked: how many there
+    were when it began; None if they were not counted."""
 
     id: str
     at_ms: int
@@ -50,23 +50,23 @@ class Action:
 
 
 def new_action() -> str:
-    """The id of a new action."""
+    """Return the id of a new action."""
     return secrets.token_hex(8)
 
 
 def note(by: str, verb: str, what: str, asked: int | None = None, action: str = "") -> Note:
-    """An action for the log: a new one, or the one of this id. Raises UsageError."""
+    """Return an action for the log: a new one, or the one with this id. Raises UsageError."""
     if action and not _ACTION.fullmatch(action):
-        raise UsageError(f"action={action[:40]!r} is no id of an action")
+        raise UsageError(f"invalid action={action[:40]!r}: use an id from new_action()")
     about = {"by": by[:_TEXT], "verb": verb, "what": what[:_TEXT], "asked": asked}
     return Note(action or new_action(), orjson.dumps(about))
 
 
-def paused(app: str, shards: Iterable[int], look: Unreadable) -> Flow[dict[str, Pause]]:
-    """Return the task types that workers leave alone in one of these shards or more."""
+def paused(app: str, shards: Iterable[int], unreadable: Unreadable) -> Flow[dict[str, Pause]]:
+    """Return the task types that are paused in at least one of these shards."""
     found: dict[str, Pause] = {}
     for shard in shards:
-        stored = yield from look.ask(listing_calls.paused(shard_keys(app, shard)), dict)
+        stored = yield from unreadable.ask(listing_calls.paused(shard_keys(app, shard)), dict)
         for name, details in stored.items():
             about = mapping(details)
             by, reason = str(about.get("by", "")), str(about.get("reason", ""))
@@ -74,13 +74,13 @@ def paused(app: str, shards: Iterable[int], look: Unreadable) -> Flow[dict[str, 
     return found
 
 
-def actions(app: str, shards: Iterable[int], limit: int, look: Unreadable) -> Flow[list[Action]]:
+def actions(app: str, shards: Iterable[int], limit: int, unreadable: Unreadable) -> Flow[list[Action]]:
     """Return the latest actions, newest first."""
     merged: dict[str, Action] = {}
     for shard in shards:
         keys = shard_keys(app, shard)
-        ids = yield from look.ask(listing_calls.action_log(keys, limit), list)
-        rows = (yield from look.ask(listing_calls.actions(keys, ids), list)) if ids else []
+        ids = yield from unreadable.ask(listing_calls.action_log(keys, limit), list)
+        rows = (yield from unreadable.ask(listing_calls.actions(keys, ids), list)) if ids else []
         for name, (row, done) in zip(ids, rows, strict=False):
             if row is not None:
                 known = merged.get(name)

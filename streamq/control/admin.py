@@ -1,7 +1,7 @@
-"""An operator's writes: pause, resume, forget, drain, cancel, run now, requeue, resubmit, purge.
+"""The operator's actions: pause, resume, forget, drain, cancel, run now, requeue, resubmit, purge.
 
-Owns the loops over batches. Each batch is one script, so whatever was done when a loop is interrupted
-is done, and the rest is as it was. What was done goes to the log of actions in the same script.
+Owns the loops over batches. Each batch is one script, which also writes the log of actions: when a loop is
+interrupted, its finished batches stay done and the rest is unchanged. Must not write in any other way.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from streamq.calls import question as question_calls
 from streamq.calls.call import Call
 from streamq.calls.locate import locate
 from streamq.control.action_log import note
-from streamq.control.dead_letters import DeadSelection, Groups, said_of
-from streamq.control.facade import AsyncFacade, Facade, OfLoop, SyncFacade, operation, stepwise
+from streamq.control.dead_letters import DeadSelection, Groups, describe
+from streamq.control.facade import AsyncFacade, AsyncSource, Facade, SyncFacade, operation, stepwise
 from streamq.control.forgetting import Forgetting
 from streamq.errors import UnknownTaskType, UsageError
 from streamq.flow import Flow, Part, ask
@@ -42,18 +42,18 @@ _Step = Callable[..., Call[Moved]]
 
 
 class Acts(Facade):
-    """What may be done to one app, in the name of `by`, in the shards that may hold something."""
+    """The actions on one app, in the name of `by`, in all shards that may hold tasks."""
 
     _by = ""
 
     def acting_for(self, by: str) -> Self:
-        """Return the same in somebody else's name: what the log of actions shows."""
+        """Return a copy that acts in another name, which the log of actions shows."""
         found = copy.copy(self)
         found._by = by or _user()  # noqa: SLF001 - its own class
         return found
 
     def _known(self) -> Flow[int]:
-        """How many shards may hold something."""
+        """Return how many shards may hold tasks."""
         record = yield from ask(producer_calls.app_record(self._app))
         return max(self._shards, record.known if record is not None else 1)
 
@@ -61,39 +61,38 @@ class Acts(Facade):
 
     @operation
     def pause(self, task_type: str, reason: str = "") -> Flow[bool]:
-        """Have all workers leave a type alone, within a second; tasks that run go on, and enqueue goes on
-        accepting. Return whether it was not paused before. Raises UnknownTaskType."""
+        """Pause a type: within a second no worker starts a task of it. Running tasks go on, and enqueue still
+        accepts tasks. Return whether it was not paused before. Raises UnknownTaskType."""
         yield from self._check_type(task_type)
         about = {"by": self._by, "reason": reason[:500], "at_ms": (yield from ask(question_calls.now()))}
-        told = note(self._by, "pause", task_type)
+        entry = note(self._by, "pause", task_type)
         return (
-            yield from self._everywhere(
-                lambda s: operator_calls.pause(s, task_type, orjson.dumps(about), told)
+            yield from self._in_each_shard(
+                lambda s: operator_calls.pause(s, task_type, orjson.dumps(about), entry)
             )
         )
 
     @operation
     def resume(self, task_type: str) -> Flow[bool]:
-        """Take a type up again; return whether it was paused. Raises UnknownTaskType."""
-        told = note(self._by, "resume", task_type)
-        changed = yield from self._everywhere(lambda s: operator_calls.resume(s, task_type, told))
+        """Resume a type; return whether it was paused. Raises UnknownTaskType."""
+        entry = note(self._by, "resume", task_type)
+        changed = yield from self._in_each_shard(lambda s: operator_calls.resume(s, task_type, entry))
         if not changed:
             yield from self._check_type(task_type)
         return changed
 
     @operation
     def forget(self, task_type: str, *, results: bool = False) -> Flow[None]:
-        """Remove a type that nobody uses any more: its name, policy, counters and history, in all shards.
+        """Remove a type that is no longer used: its name, policy, counters and history, in all shards.
 
-        Raises UnknownTaskType; and UsageError while a worker serves it, while tasks or dead letters of it are
-        there, and while results are kept, unless `results` says that these are to go. Searches the server's
-        keys.
+        Raises UnknownTaskType; and UsageError while a worker serves it, while it has tasks or dead letters,
+        and while results are kept, unless `results` drops these. Scans the server's keys.
         """
         yield from self._check_type(task_type)
         forgetting = Forgetting(self._app, (yield from self._known()))
         yield from forgetting.forget(task_type, note(self._by, "forget", task_type), drop_results=results)
 
-    def _everywhere(self, make: Callable[[ShardKeys], Call[bool]]) -> Flow[bool]:
+    def _in_each_shard(self, make: Callable[[ShardKeys], Call[bool]]) -> Flow[bool]:
         changed = False
         for n in range((yield from self._known())):
             changed |= yield from ask(make(shard_keys(self._app, n)))
@@ -109,18 +108,18 @@ class Acts(Facade):
 
     @operation
     def drain(self, worker: str) -> Flow[bool]:
-        """Have a worker take no more tasks, finish those in hand and end, as after SIGTERM. Return
-        whether there is one of that name."""
+        """Drain a worker: it takes no more tasks, finishes those in flight and ends, as after SIGTERM. Return
+        whether there is a worker of that name."""
         return ask(operator_calls.drain(shard_keys(self._app, 0), worker, note(self._by, "drain", worker)))
 
     # -- tasks -----------------------------------------------------------------------------------------
 
     @operation
     def cancel(self, task_id: str) -> Flow[CancelAnswer]:
-        """End the task; return as `TaskHandle.cancel`. Raises InvalidTaskId."""
-        task, told = TaskId.parse(task_id), note(self._by, "cancel", task_id)
+        """Cancel the task; return the same as `TaskHandle.cancel`. Raises InvalidTaskId."""
+        task, entry = TaskId.parse(task_id), note(self._by, "cancel", task_id)
         keys = self._keys(task)
-        answer = yield from ask(producer_calls.cancel(keys, shard_keys(self._app, task.shard), task, told))
+        answer = yield from ask(producer_calls.cancel(keys, shard_keys(self._app, task.shard), task, entry))
         located = (yield from ask(locate(keys, task.local))) if answer == "unknown" else None
         return cancel_answer(answer, located.state if located else "dead")
 
@@ -138,10 +137,10 @@ class Acts(Facade):
         write_off: bool = False,
         progress: Callable[[int], None] = lambda _: None,
     ) -> Flow[Audit]:
-        """Audit, and put right what can be: each in one script that looks again before it writes.
+        """Audit, and repair what can be repaired, each in one script that checks again before it writes.
 
-        dry_run: only say what would be done. write_off: what the counters miss, or have too much, is
-        booked as vanished or adopted, when all else has been looked at.
+        dry_run: only report what would be done. write_off: after all else was checked, book the counters'
+        difference as vanished or adopted.
         """
         mode: Mode = "dry" if dry_run else "repair"
         shards = yield from self._known()
@@ -153,9 +152,9 @@ class Acts(Facade):
 
     @operation
     def requeue(self, task_ids: Sequence[str]) -> Flow[int]:
-        """Put dead letters back by id; return how many there were.
+        """Requeue dead letters by id; return how many there were.
 
-        Raises UsageError, when all else is done, where one has no payload and so cannot run.
+        Raises UsageError, when all others are done, if one has no payload and so cannot run.
         """
         return self._by_id(operator_calls.requeue, "requeue", task_ids)
 
@@ -163,10 +162,10 @@ class Acts(Facade):
     def requeue_type(
         self, task_type: str, *, progress: Callable[[int], object] = lambda _: None
     ) -> Flow[int]:
-        """Put all dead letters of a type back, oldest first; return how many. Raises UnknownTaskType.
+        """Requeue all dead letters of a type, oldest first; return how many. Raises UnknownTaskType.
 
-        Letters that die anew meanwhile are left alone, and so are those without a payload. progress: called
-        after each batch with how many it moved.
+        Letters that die again in the meantime stay, and so do those without a payload. progress: called after
+        each batch with how many it moved.
         """
         return self._selected(operator_calls.requeue, "requeue", DeadSelection(task_type), "", progress)
 
@@ -174,14 +173,15 @@ class Acts(Facade):
     def requeue_selected(
         self, selection: DeadSelection, *, progress: Callable[[int], object] = lambda _: None
     ) -> Flow[int]:
-        """Put all selected dead letters back, oldest first; return how many. As `requeue_type`."""
+        """Requeue all selected dead letters, oldest first; return how many. Otherwise as `requeue_type`."""
         return self._selected(operator_calls.requeue, "requeue", selection, "", progress)
 
     @stepwise
     def requeue_in_steps(self, selection: DeadSelection, *, action: str = "") -> Flow[int]:
-        """As `requeue_selected`, batch by batch: yields how many each moved. Only what is iterated is done.
+        """Requeue as `requeue_selected` does, batch by batch: yield how many each moved. Only what is
+        iterated is done.
 
-        action: from `new_action`, where several calls are to be one action in the log.
+        action: from `new_action`, if several calls should be one action in the log.
         """
         return self._selected(operator_calls.requeue, "requeue", selection, action)
 
@@ -192,26 +192,28 @@ class Acts(Facade):
 
     @operation
     def purge_type(self, task_type: str, *, progress: Callable[[int], object] = lambda _: None) -> Flow[int]:
-        """Delete all dead letters of a type for good, oldest first; return how many. As `requeue_type`."""
+        """Delete all dead letters of a type for good, oldest first; return how many. Otherwise as
+        `requeue_type`."""
         return self._selected(operator_calls.purge, "purge", DeadSelection(task_type), "", progress)
 
     @operation
     def purge_selected(
         self, selection: DeadSelection, *, progress: Callable[[int], object] = lambda _: None
     ) -> Flow[int]:
-        """Delete all selected dead letters for good, oldest first; return how many. As `requeue_type`."""
+        """Delete all selected dead letters for good, oldest first; return how many. Otherwise as
+        `requeue_type`."""
         return self._selected(operator_calls.purge, "purge", selection, "", progress)
 
     @stepwise
     def purge_in_steps(self, selection: DeadSelection, *, action: str = "") -> Flow[int]:
-        """As `purge_selected`, batch by batch, as `requeue_in_steps` does."""
+        """Purge as `purge_selected` does, batch by batch, as `requeue_in_steps` does."""
         return self._selected(operator_calls.purge, "purge", selection, action)
 
     @operation
     def resubmit(self, task_id: str, payload: bytes) -> Flow[str | None]:
-        """Put a new task with another payload (a JSON object of the arguments by name) in a dead letter's
-        place. Return the new task's id, None where there is no such dead letter. Raises InvalidTaskId
-        and PayloadError."""
+        """Replace a dead letter by a new task with another payload (a JSON object of the arguments by name).
+        Return the new task's id; None if there is no such dead letter. Raises InvalidTaskId and
+        PayloadError."""
         task = TaskId.parse(task_id)
         check_edited(payload)
         sized(payload, TaskOptions().max_payload, "the arguments")
@@ -224,20 +226,20 @@ class Acts(Facade):
         return str(TaskId(task.type, task.shard, local)) if local else None
 
     def _by_id(self, step: _Step, verb: str, task_ids: Sequence[str]) -> Flow[int]:
-        if isinstance(task_ids, str):  # one id is a sequence of letters
+        if isinstance(task_ids, str):  # a str is a sequence of characters
             task_ids = [task_ids]
         by_type: dict[TypeKeys, list[str]] = {}
         for task in [TaskId.parse(text) for text in task_ids]:
             by_type.setdefault(self._keys(task), []).append(task.local)
-        told = note(self._by, verb, ", ".join(task_ids[:5]), len(task_ids))
+        entry = note(self._by, verb, ", ".join(task_ids[:5]), len(task_ids))
         done = stay = 0
         for keys, ids in by_type.items():
             for n in range(0, len(ids), BATCH):
-                moved = yield from ask(step(keys, BATCH, 0, ids[n : n + BATCH], note=told))
+                moved = yield from ask(step(keys, BATCH, 0, ids[n : n + BATCH], note=entry))
                 done, stay = done + moved.done, stay + moved.stay
         if stay:
             raise UsageError(
-                f"{stay} of {len(task_ids)} dead letters have no payload, so they cannot run: something else "
+                f"{stay} of {len(task_ids)} dead letters have no payload and cannot run: another program "
                 f"wrote or deleted their entries ({done} were requeued). Purge them, or edit and requeue them"
             )
         return done
@@ -250,14 +252,14 @@ class Acts(Facade):
         action: str,
         progress: Callable[[int], object] | None = None,
     ) -> Flow[int]:
-        """Move all selected letters, batch by batch; each batch is a part."""
+        """Move all selected letters, batch by batch; yield a part for each batch."""
         yield from self._check_type(selection.type)
         groups = Groups(self._app, range((yield from self._known())))
         until = min(selection.until_ms, (yield from ask(question_calls.now())))
-        told = note(self._by, verb, said_of(selection), (yield from groups.count(selection)), action)
+        entry = note(self._by, verb, describe(selection), (yield from groups.count(selection)), action)
         total = 0
-        for keys, mark in (yield from groups.places(selection)):
-            kind = {"since_ms": selection.since_ms, "fingerprint": mark, "note": told}
+        for keys, fingerprint in (yield from groups.lists(selection)):
+            kind = {"since_ms": selection.since_ms, "fingerprint": fingerprint, "note": entry}
             total += yield from _all(partial(step, keys, BATCH, until, **kind), progress)
         return total
 
@@ -267,7 +269,7 @@ class Acts(Facade):
 
 class Admin(SyncFacade, Acts, called="app.admin", awaited="app.aadmin"):
     """Acts on one app on one server, in the name of `by` (default: the user of this process), in all shards
-    that may hold something, and at least `shards`."""
+    that may hold tasks, and at least `shards`."""
 
     def __init__(self, transport: SyncTransport, app: str, shards: int = 1, *, by: str = "") -> None:
         super().__init__(transport, app, shards)
@@ -275,15 +277,15 @@ class Admin(SyncFacade, Acts, called="app.admin", awaited="app.aadmin"):
 
 
 class AsyncAdmin(AsyncFacade, Acts):
-    """As Admin, for event loops: `await app.aadmin.pause("email")`."""
+    """Acts as Admin does, for event loops: `await app.aadmin.pause("email")`."""
 
-    def __init__(self, transport: OfLoop, app: str, shards: int = 1, *, by: str = "") -> None:
+    def __init__(self, transport: AsyncSource, app: str, shards: int = 1, *, by: str = "") -> None:
         super().__init__(transport, app, shards)
         self._by = by or _user()
 
 
 def _all(step: _Step, progress: Callable[[int], object] | None) -> Flow[int]:
-    """Move until nothing is left but what has stayed."""
+    """Move until only letters are left that cannot be moved."""
     total, stayed, left = 0, 0, 1
     while left > stayed:
         moved = yield from ask(step(skip=stayed) if stayed else step())

@@ -1,7 +1,7 @@
-"""Listens to what happens to tasks, as it happens.
+"""Reads the live events of tasks.
 
-Owns the listening: a flag with a lifetime has the workers tell, and is renewed while somebody reads. It
-is the one thing that a question writes.
+Owns the subscription: a flag with a lifetime makes workers publish, and is renewed while the events are read.
+It is the only write of a query.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, get_args
+from typing import Final, Literal, NotRequired, TypedDict, get_args
 
 import orjson
 
@@ -35,10 +35,10 @@ RENEWED: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a task.
+    """An event of a task.
 
-    event: what; `skipped` stands for `number` events that a busy worker left out. seconds: in the handler,
-    None where it was not called.
+    event: its kind; `skipped` means `number` events that a busy worker left out. seconds: in the handler;
+    None if it was not called.
     """
 
     event: EventName
@@ -51,12 +51,12 @@ class Event:
 
     @property
     def type(self) -> str:
-        """The task's type; '' where the event is about no one task."""
+        """The task's type; '' if the event is not of one task."""
         return self.id.partition(":")[0]
 
 
-class _Listening:
-    """What the plain and the async tail know alike: whom to ask to tell, when again, and what concerns us."""
+class _BaseTail:
+    """What the sync and the async tail share: the renewal of the flag, and the filter of messages."""
 
     def __init__(self, app: str, shards: int) -> None:
         self._keys = [shard_keys(app, shard) for shard in range(shards)]
@@ -64,8 +64,8 @@ class _Listening:
         self._workers: set[str] = set()
         self._renew_at = 0.0
 
-    def _ask(self) -> Flow[None]:
-        """Have the workers tell for a while, where that is due."""
+    def _renew(self) -> Flow[None]:
+        """Renew the flag that makes workers publish, if that is due."""
         if time.monotonic() < self._renew_at:
             return
         first = self._renew_at == 0.0
@@ -74,15 +74,15 @@ class _Listening:
             yield Ask(operator_calls.listen(shard, FLAG_MS, at_once=first))
 
     def _read(self, message: Message | None) -> Flow[list[Event]]:
-        """The events of a message that concerns us."""
-        if message is None or not (yield from self._concerns_us(message[1])):
+        """Return the events of a message, if it is of this app."""
+        if message is None or not (yield from self._is_ours(message[1])):
             return []
         return list(_events(message[1]))
 
-    def _concerns_us(self, text: str) -> Flow[bool]:
-        """Whether it was told in our database. Workers of earlier releases do not say which is theirs, but it
-        has a list of its workers."""
-        worker, database = _told_by(text)
+    def _is_ours(self, text: str) -> Flow[bool]:
+        """Return whether a message was published in this database. Workers of earlier releases do not name
+        theirs; they are found in the database's list of workers."""
+        worker, database = _publisher(text)
         if database is not None:
             return database == self._database
         if worker not in self._workers:
@@ -90,8 +90,8 @@ class _Listening:
         return worker in self._workers
 
 
-class Tail(_Listening):
-    """Listens to one app. A context manager: `with app.inspector.tail() as events`."""
+class Tail(_BaseTail):
+    """The live events of one app. A context manager: `with app.inspector.tail() as events`."""
 
     def __init__(self, transport: SyncTransport, app: str, shards: int) -> None:
         super().__init__(transport.address.namespace.app(app), shards)
@@ -100,25 +100,26 @@ class Tail(_Listening):
 
     def __enter__(self) -> Tail:
         self._subscription.open()
-        drive(self._transport, self._ask())
+        drive(self._transport, self._renew())
         return self
 
     def __exit__(self, *_: object) -> None:
         self._subscription.close()
 
     def next(self, timeout: float) -> list[Event]:
-        """Return what happened, an empty list where nothing did for `timeout` seconds. Raises RedisErrors."""
-        drive(self._transport, self._ask())
+        """Return the next events; an empty list if there are none for `timeout` seconds. Raises
+        RedisErrors."""
+        drive(self._transport, self._renew())
         return drive(self._transport, self._read(self._subscription.next(timeout)))
 
     def __iter__(self) -> Iterator[Event]:
-        """Events without an end."""
+        """Yield events without end."""
         while True:
             yield from self.next(1.0)
 
 
-class AsyncTail(_Listening):
-    """As Tail, in an event loop: `async with app.ainspector.tail() as events`."""
+class AsyncTail(_BaseTail):
+    """The same in an event loop: `async with app.ainspector.tail() as events`."""
 
     def __init__(self, transport: AsyncTransport, app: str, shards: int) -> None:
         super().__init__(transport.address.namespace.app(app), shards)
@@ -127,51 +128,59 @@ class AsyncTail(_Listening):
 
     async def __aenter__(self) -> AsyncTail:
         await self._subscription.open()
-        await adrive(self._transport, self._ask())
+        await adrive(self._transport, self._renew())
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._subscription.aclose()
 
     async def next(self, timeout: float) -> list[Event]:
-        """As `Tail.next`."""
-        await adrive(self._transport, self._ask())
+        """Return the next events, as `Tail.next` does."""
+        await adrive(self._transport, self._renew())
         return await adrive(self._transport, self._read(await self._subscription.next(timeout)))
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        """Events without an end."""
+        """Yield events without end."""
         while True:
             for event in await self.next(1.0):
                 yield event
 
 
-def _told_by(text: str) -> tuple[str, int | None]:
-    """The worker that told something, and its database; None where it does not say that."""
+def _publisher(text: str) -> tuple[str, int | None]:
+    """Return the worker that published a message, and its database; None if that is not in it."""
     try:
-        said = orjson.loads(text)
-        return str(said["worker"]), said.get("database")
+        message = orjson.loads(text)
+        return str(message["worker"]), message.get("database")
     except (ValueError, TypeError, KeyError, AttributeError):
         return "", None
 
 
 def _events(text: str) -> Iterator[Event]:
     try:
-        said = orjson.loads(text)
-        worker, events, left_out = str(said["worker"]), said["events"], said["left_out"]
-        yield from (_event(worker, told) for told in events)
+        message = orjson.loads(text)
+        worker, events, left_out = str(message["worker"]), message["events"], message["left_out"]
+        yield from (_event(worker, stored) for stored in events)
         if left_out:
             yield Event("skipped", "", worker, 0, number=int(left_out))
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
-        return  # said by somebody else
+        return  # published by another program
 
 
-def _event(worker: str, told: dict[str, Any]) -> Event:
-    seconds = told.get("seconds")
-    if told["event"] not in _NAMES:
-        raise ValueError(told["event"])
-    at_ms, attempt = int(told["at_ms"]), int(told["attempt"])
-    datetime.fromtimestamp(at_ms / 1000, UTC)  # a moment that none is was not said by a worker
+class _Stored(TypedDict):
+    event: EventName
+    id: str
+    at_ms: int
+    attempt: int
+    seconds: NotRequired[float | None]
+
+
+def _event(worker: str, stored: _Stored) -> Event:
+    seconds = stored.get("seconds")
+    if stored["event"] not in _NAMES:
+        raise ValueError(stored["event"])
+    at_ms, attempt = int(stored["at_ms"]), int(stored["attempt"])
+    datetime.fromtimestamp(at_ms / 1000, UTC)  # raises an error for a time that no worker can have written
     took = None if seconds is None else float(seconds)
     if took is not None and not math.isfinite(took):
         raise ValueError(seconds)
-    return Event(told["event"], str(told["id"]), worker, at_ms, attempt, took)
+    return Event(stored["event"], str(stored["id"]), worker, at_ms, attempt, took)

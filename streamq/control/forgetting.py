@@ -1,7 +1,7 @@
-"""How a task type is forgotten: what it may still hold, who serves it, and its removal from each shard.
+"""Forgets a task type: checks what it still holds and which workers serve it, and removes it from each shard.
 
-Owns the looks before the removal and the search for keys that expire. The removal from a shard is one script,
-which looks again.
+Owns the checks before the removal and the search for keys that expire. The removal from a shard is one
+script, which checks again. Must not delete tasks.
 """
 
 from __future__ import annotations
@@ -9,19 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-import orjson
-
 from streamq.calls import audit as audit_calls
 from streamq.calls import operator as operator_calls
 from streamq.calls import question as question_calls
-from streamq.depth import too_deep
 from streamq.errors import UsageError
 from streamq.flow import AskAll, AskNode, Flow, ask, in_turn
 from streamq.keys import known_key, shard_keys, type_keys, type_pattern
 from streamq.model.reply import Note
+from streamq.stored import mapping
 
 SERVED_MS: Final = 60_000
-"""A worker that has sent a heartbeat in so many ms is taken for one that serves its types."""
+"""A worker with a heartbeat in the last so many ms counts as serving its types."""
 _SCANNED: Final = 1000
 
 
@@ -34,14 +32,14 @@ class _Kept:
 
 
 class Forgetting:
-    """Of one app, in this many shards. Its methods are flows."""
+    """Forgets types of one app, in this many shards. The methods are flows."""
 
     def __init__(self, app: str, shards: int) -> None:
         self._app, self._shards = app, shards
 
     def forget(self, task_type: str, note: Note, *, drop_results: bool) -> Flow[None]:
-        """Remove a type from every shard. Raises UsageError, and removes nothing, where it is in use; a task
-        that comes in between leaves it in that shard, and UsageError says so."""
+        """Remove a type from every shard. Raises UsageError, without removing anything, if it is in use; and
+        if a task was enqueued meanwhile, which keeps the type in that shard."""
         yield from self._check_served(task_type)
         kept = yield from self._kept(task_type)
         yield from self._check_empty(task_type, kept, drop_results=drop_results)
@@ -49,8 +47,8 @@ class Forgetting:
         left = [n for n, gone in enumerate((yield from in_turn(removing))) if not gone]
         if left:
             raise UsageError(
-                f"task type {task_type!r} got a task meanwhile, so shard {left[0]} still has it: let it end, "
-                "and forget the type then"
+                f"task type {task_type!r} got a task meanwhile, so shard {left[0]} still has it. Let it end, "
+                "then forget the type again"
             )
 
     def _remove(self, task_type: str, shard: int, kept: _Kept, note: Note, drop: bool) -> Flow[bool]:
@@ -59,13 +57,16 @@ class Forgetting:
 
     def _check_served(self, task_type: str) -> Flow[None]:
         shard = shard_keys(self._app, 0)
-        told, now = (yield from ask(question_calls.heartbeats(shard))), (yield from ask(question_calls.now()))
+        details, now = (
+            (yield from ask(question_calls.heartbeats(shard))),
+            (yield from ask(question_calls.now())),
+        )
         beats = yield from ask(question_calls.workers(shard))
         for name, beat in beats:
-            if now - beat < SERVED_MS and task_type in _types(told.get(name, b"")):
+            if now - beat < SERVED_MS and task_type in _types(details.get(name, b"")):
                 raise UsageError(
-                    f"task type {task_type!r} cannot be forgotten: worker {name} serves it. End that, or "
-                    "start it with code that has no such type"
+                    f"task type {task_type!r} cannot be forgotten: worker {name} serves it. Stop it, or "
+                    "start it with code without that type"
                 )
 
     def _check_empty(self, task_type: str, kept: dict[int, _Kept], *, drop_results: bool) -> Flow[None]:
@@ -76,15 +77,15 @@ class Forgetting:
             for state in ("ready", "running", "scheduled", "dead")
         }
         if any(held.values()):
-            said = ", ".join(f"{number:,} {state}" for state, number in held.items() if number)
+            text = ", ".join(f"{number:,} {state}" for state, number in held.items() if number)
             raise UsageError(
-                f"task type {task_type!r} cannot be forgotten: it has tasks: {said}. Let them end or cancel "
+                f"task type {task_type!r} cannot be forgotten: it has tasks: {text}. Let them end or cancel "
                 "them, and purge dead letters"
             )
         if not drop_results and any(one.results for one in kept.values()):
             raise UsageError(
-                f"task type {task_type!r} cannot be forgotten: results of it are kept. Wait for their "
-                "retention to end, or say that they are to go: results=True, --results"
+                f"task type {task_type!r} cannot be forgotten: results of it are kept. Wait until "
+                "they expire, or drop them with results=True (--results)"
             )
 
     def _kept(self, task_type: str) -> Flow[dict[int, _Kept]]:
@@ -101,7 +102,7 @@ class Forgetting:
 
 
 def _scanned(pattern: str) -> Flow[list[str]]:
-    """Return the keys of all nodes."""
+    """Return the matching keys of all nodes."""
     found: list[str] = []
     nodes: dict[str, tuple[str, list[str]]] = yield AskAll(audit_calls.scan_keys(pattern, "", _SCANNED))
     for node, (first, listed) in nodes.items():
@@ -114,10 +115,6 @@ def _scanned(pattern: str) -> Flow[list[str]]:
 
 
 def _types(raw: bytes) -> list[object]:
-    """The task types of a heartbeat; none where it is damaged."""
-    try:
-        told = None if too_deep(raw) else orjson.loads(raw)
-    except ValueError:
-        return []
-    types = told.get("types") if isinstance(told, dict) else None
+    """Return the task types of a heartbeat; none if it is damaged."""
+    types = mapping(raw).get("types")
     return types if isinstance(types, list) else []

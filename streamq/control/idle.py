@@ -1,8 +1,8 @@
-"""Is the queue idle: nothing ready, nothing running, nothing due.
+"""Decides whether a queue is idle (no task ready, running or due), and waits for it.
 
-Owns what idle means and the waiting for it. A task of one type may enqueue one of another while we look from
-type to type, so a queue is called idle only where two looks in a row see nothing and nothing was accepted
-between them. Writes nothing.
+Owns that definition. A task of one type may enqueue one of another while the types are read one by one, so a
+queue counts as idle only if two looks in a row find no work, and no task was accepted between them. Must not
+write.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 FIRST: Final = 0.02
 LONGEST: Final = 1.0
-"""Seconds between two looks: at first, and at most."""
-_CAME: Final = ("accepted", "requeued", "adopted", "started", "handed_back", "reclaimed")
-"""The counters that tell of tasks that came to be ready, or left it, between two looks."""
+"""Seconds between two looks, at first and at most."""
+_ARRIVALS: Final = ("accepted", "requeued", "adopted", "started", "handed_back", "reclaimed")
+"""The counters that change when a task becomes ready, or leaves that state, between two looks."""
 
-_Seen = dict[tuple[str, int], tuple[int, ...]]
+_Counters = dict[tuple[str, int], tuple[int, ...]]
 
 
 class Scope(NamedTuple):
-    """What is to be idle: these task types, or all; with `scheduled` also what is due later only."""
+    """What must be idle: these task types, or all. scheduled: also tasks that are due later."""
 
     app: str
     shards: int
@@ -44,7 +44,7 @@ class Scope(NamedTuple):
 
 
 def scope(app: str, shards: int, types: str | Iterable[str] | None, *, scheduled: bool) -> Scope:
-    """Return a scope from what a caller gave."""
+    """Return the scope of a caller's arguments."""
     if types is not None:
         types = (types,) if isinstance(types, str) else tuple(types)
         for name in types:
@@ -53,28 +53,28 @@ def scope(app: str, shards: int, types: str | Iterable[str] | None, *, scheduled
 
 
 def idle(within: Scope) -> Flow[bool]:
-    """Ask whether nothing is left to do."""
+    """Return whether no work is left."""
     first = yield from _look(within)
     return first is not None and first == (yield from _look(within))
 
 
-def _look(within: Scope) -> Flow[_Seen | None]:
-    """Return the counters of every type in every shard; None as soon as there is something to do."""
+def _look(within: Scope) -> Flow[_Counters | None]:
+    """Return the counters of every type in every shard; None as soon as there is work."""
     app, shards, types, scheduled = within
     record = yield Ask(producer_calls.app_record(app))
-    seen: _Seen = {}
+    seen: _Counters = {}
     known: set[str] = set()
     for shard in range(max(shards, record.known if record is not None else 1)):
-        there: list[str] = yield Ask(question_calls.types(shard_keys(app, shard)))
-        known |= set(there)
-        for name in there if types is None else set(there).intersection(types):
+        listed: list[str] = yield Ask(question_calls.types(shard_keys(app, shard)))
+        known |= set(listed)
+        for name in listed if types is None else set(listed).intersection(types):
             counts: Counts = yield Ask(question_calls.counts(type_keys(app, shard, name)))
             if _busy(counts, scheduled):
                 return None
-            seen[name, shard] = tuple(counts.counters.get(event, 0) for event in _CAME)
+            seen[name, shard] = tuple(counts.counters.get(event, 0) for event in _ARRIVALS)
     for name in types or ():
         if name not in known:
-            raise UnknownTaskType(f"app {app!r} has no task type {name!r}: nothing was enqueued of it yet")
+            raise UnknownTaskType(f"app {app!r} has no task type {name!r}: no task of it was enqueued yet")
     return seen
 
 
@@ -83,37 +83,38 @@ def _busy(counts: Counts, scheduled: bool) -> bool:
     return bool(counts.ready or counts.running or due or (scheduled and counts.scheduled))
 
 
-class Waiting:
-    """The pauses of a wait for idleness; the deadline ends it. An outage on the way is waited out."""
+class IdleWait:
+    """The pauses of a wait for idleness, until its deadline. An outage meanwhile does not end it."""
 
     def __init__(self, timeout: Duration | None) -> None:
         self._until = None if timeout is None else time.monotonic() + seconds(timeout, "timeout")
         self._looked = False
-        self.away: RedisUnavailable | None = None
+        self.outage: RedisUnavailable | None = None
 
     def pauses(self) -> Iterator[float]:
-        """Yield how long to wait before the next look, until the time is up."""
+        """Yield how long to wait before the next look, until the deadline. Raises the error of an outage that
+        lasts."""
         pause = FIRST
         while (left := self._left()) is None or left > 0:
-            self._looked, self.away = True, None
+            self._looked, self.outage = True, None
             yield pause if left is None else min(pause, left)
             pause = min(LONGEST, pause * 1.5)
-        if self.away is not None:
-            raise self.away
+        if self.outage is not None:
+            raise self.outage
 
     def failed(self, error: RedisUnavailable) -> None:
-        """Note an outage; the first look raises it, since a wait should not begin in the dark."""
+        """Note an outage. Raises it at the first look: a wait should not start without any answer."""
         if not self._looked:
             raise error
-        self.away = error
+        self.outage = error
 
     def _left(self) -> float | None:
         return None if self._until is None else self._until - time.monotonic()
 
 
 def wait_idle(client: Client, within: Scope, timeout: Duration | None) -> bool:
-    """Wait until nothing is left to do; False where the time is up first."""
-    waiting = Waiting(timeout)
+    """Wait until no work is left; return False if the time is over first."""
+    waiting = IdleWait(timeout)
     pauses = waiting.pauses()
     while True:
         try:
@@ -127,8 +128,8 @@ def wait_idle(client: Client, within: Scope, timeout: Duration | None) -> bool:
 
 
 async def await_idle(client: AsyncClient, within: Scope, timeout: Duration | None) -> bool:
-    """As `wait_idle`, without blocking the event loop."""
-    waiting = Waiting(timeout)
+    """Wait as `wait_idle` does, without blocking the event loop."""
+    waiting = IdleWait(timeout)
     pauses = waiting.pauses()
     while True:
         try:

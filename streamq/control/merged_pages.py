@@ -1,7 +1,7 @@
-"""Lists of several shards as one, the newest first.
+"""Merges the lists of several shards into one, the newest first.
 
-Owns the merging and the cursor of a merged list. Each shard's list is in order by itself; a page reads no
-more of each than it may need. Pure but for the readers it is given, which are flows.
+Owns the merging and the cursor of a merged list. Each shard's list is sorted; a page reads no more of each
+than it may need. Does no I/O: its readers are flows.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from streamq.flow import Flow
 from streamq.stored import moment
 
 REFILLS: Final = 20
-"""Reads in one page beyond the first of each shard. One more is enough for a shard that has most of the rows;
-where a list has few rows that are wanted, the page ends early."""
+"""Further reads in one page after the first of each shard. One is enough if one shard has most of the rows;
+if few rows of a list match, the page ends early."""
 
 Reader = Callable[[str, int], Flow[RowPage]]
 
 
 class SortKey(NamedTuple):
-    """A row's place in the order: the greatest comes first. Two shards may have one id at the same ms."""
+    """The sort key of a row: the greatest comes first. Two shards may have the same id at the same ms."""
 
     at_ms: int
     member: str
@@ -32,50 +32,52 @@ class SortKey(NamedTuple):
 
 
 class CursorFormat(NamedTuple):
-    """How a list writes where it goes on: `head at_ms member`, the member being `mark` and the local id."""
+    """The cursor of one shard's list: `head at_ms member`; the member is `mark` and the local id."""
 
     head: str = ""
     mark: str = ""
 
-    def write(self, place: SortKey, shard: int) -> str:
-        """Where a shard goes on after this place: the same id of a shard before it is still to come."""
-        return f"{self.head}{place.at_ms} {place.member}" + ("\0" if shard < place.shard else "")
+    def write(self, key: SortKey, shard: int) -> str:
+        """Return the cursor of a shard after this key: the same id in a lower shard is still to come."""
+        return f"{self.head}{key.at_ms} {key.member}" + ("\0" if shard < key.shard else "")
 
     def read(self, cursor: str, shard: int) -> SortKey:
+        """Return the key in a shard's cursor."""
         at_ms, _, member = cursor.removeprefix(self.head).partition(" ")
         return SortKey(moment(at_ms), member, shard)
 
     def of(self, row: Row, shard: int) -> SortKey:
+        """Return the key of a row."""
         return SortKey(row.at_ms, self.mark + row.local, shard)
 
 
 class MergedPage(NamedTuple):
-    """Rows with their shards; where the next page begins ('' at the end)."""
+    """Rows with their shards; the cursor of the next page, '' at the end."""
 
     cursor: str
     rows: list[tuple[int, Row]]
 
 
 class MergedPages:
-    """One list out of those of the shards, which are given as readers by their numbers."""
+    """One list of all shards, each with a reader by its number."""
 
     def __init__(self, readers: Mapping[int, Reader], form: CursorFormat) -> None:
         self._readers, self._form = readers, form
 
     def read(self, after: str, limit: int) -> Flow[MergedPage]:
-        """The page after a cursor. Raises UsageError for one that no page gave out."""
+        """Return the page after a cursor. Raises UsageError for an invalid cursor."""
         start = _parsed(after) if after else None
-        lines = [
-            _Line(reader, self._form, shard, self._form.write(start, shard) if start else "")
+        lists = [
+            _ShardList(reader, self._form, shard, self._form.write(start, shard) if start else "")
             for shard, reader in self._readers.items()
         ]
-        for line in lines:
-            yield from line.fill(limit // len(lines) + 1)
-        return (yield from _merged(lines, limit))
+        for one in lists:
+            yield from one.fill(limit // len(lists) + 1)
+        return (yield from _merged(lists, limit))
 
 
-class _Line:
-    """What has been read of one shard and not been taken, and a mark where there may be more."""
+class _ShardList:
+    """Rows of one shard that were read and not taken yet; None after them if there may be more."""
 
     def __init__(self, reader: Reader, form: CursorFormat, shard: int, after: str) -> None:
         self._reader, self._form, self._shard, self._after = reader, form, shard, after
@@ -83,14 +85,15 @@ class _Line:
 
     @property
     def head(self) -> SortKey | None:
-        """The place of what comes first; None at the end."""
+        """The key of the first row; None at the end."""
         return self._waiting[0][0] if self._waiting else None
 
     def take(self) -> tuple[SortKey, Row | None]:
-        """What comes first; None for a row is the mark: read on."""
+        """Return the first row; None means that more must be read."""
         return self._waiting.popleft()
 
     def fill(self, limit: int) -> Flow[None]:
+        """Read more rows."""
         found = yield from self._reader(self._after, limit)
         self._waiting.extend((self._form.of(row, self._shard), row) for row in found.rows)
         if found.cursor:
@@ -98,30 +101,30 @@ class _Line:
             self._waiting.append((self._form.read(found.cursor, self._shard), None))
 
 
-def _merged(lines: list[_Line], limit: int) -> Flow[MergedPage]:
+def _merged(lists: list[_ShardList], limit: int) -> Flow[MergedPage]:
     rows, refills = list[tuple[int, Row]](), REFILLS
-    while heads := [(line.head, line) for line in lines if line.head is not None]:
-        line = max(heads, key=itemgetter(0))[1]
-        place, row = line.take()
+    while heads := [(one.head, one) for one in lists if one.head is not None]:
+        newest = max(heads, key=itemgetter(0))[1]
+        key, row = newest.take()
         if row is not None:
-            rows.append((place.shard, row))
+            rows.append((key.shard, row))
             if len(rows) == limit:
-                more = any(one.head is not None for one in lines)
-                return MergedPage(_written(place) if more else "", rows)
+                more = any(one.head is not None for one in lists)
+                return MergedPage(_written(key) if more else "", rows)
         elif refills:
             refills -= 1
-            yield from line.fill(limit - len(rows))
+            yield from newest.fill(limit - len(rows))
         else:
-            return MergedPage(_written(place), rows)
+            return MergedPage(_written(key), rows)
     return MergedPage("", rows)
 
 
-def _written(place: SortKey) -> str:
-    return f"{place.at_ms} {place.shard} {place.member}"
+def _written(key: SortKey) -> str:
+    return f"{key.at_ms} {key.shard} {key.member}"
 
 
 def _parsed(cursor: str) -> SortKey:
     at_ms, shard, member = [*cursor.split(" ", 2), "", ""][:3]
     if not all(text.isascii() and text.isdigit() and len(text) < 17 for text in (at_ms, shard)):
-        raise UsageError("cursor: is none that a page gave out")
+        raise UsageError("invalid cursor: use one returned by a previous page")
     return SortKey(int(at_ms), member, int(shard))

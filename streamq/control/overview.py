@@ -1,7 +1,7 @@
-"""The queue at a glance: what is ready, running, scheduled and dead, and who works on it.
+"""The overview of a queue: ready, running, scheduled and dead tasks, and its workers.
 
-Owns the sums over shards, which task types an overview looks at, and the overview as rows and as metrics: the
-inspector, the daemon, the dashboard and the command line show the same numbers. Writes nothing.
+Owns the sums over shards, which task types an overview reads, and the overview as rows and as metrics: the
+inspector, the daemon, the dashboard and the command line show the same numbers. Must not write.
 """
 
 from __future__ import annotations
@@ -24,28 +24,29 @@ from streamq.stored import count
 from streamq.telemetry.counters import Snapshot
 
 GLANCE: Final = 1000
-"""Task types times shards that an overview asks about: its cost has a bound, however many types there are."""
+"""Task types times shards that an overview reads: its cost is bounded, however many types there are."""
 LEAST_SHOWN: Final = 20
 SCRAPED: Final = 2000
-"""As many that a scrape looks at; it must end."""
+"""Task types times shards that a scrape reads; it must end in time."""
 KEPT: Final = 2.0
-"""Seconds for which a scrape's view is given again: scrapers and scalers come in pairs."""
+"""Seconds for which a scrape's view is reused: scrapers and autoscalers ask at the same time."""
 STATES: Final = ("ready", "running", "scheduled", "dead")
 _NOTHING: Final = dict.fromkeys(COUNTERS, 0)
 _NO_COUNTS: Final = Counts(0, 0, 0, 0, 0, 0, None, None)
 
 Row = dict[str, Any]
+"""A type as JSON, for pages, commands and scrapes."""
 
 
 @dataclass(frozen=True, slots=True)
 class TypeStats:
-    """One task type over all shards. Ages are seconds; None where there is nothing.
+    """One task type over all shards. Ages are in seconds; None if there is no such task.
 
     `ready`, `running`, `scheduled`, `dead`: how many tasks are in these states now; `suspect`: how many of
     those ready or running ran when their worker died. `counters`: what has happened since the type was first
     used, by name; each is there, 0 if it never happened (`streamq.COUNTERS` says what each counts).
 
-    `fault`: which key of the type cannot be read, '' where all can. What lies in its shard is not counted.
+    `fault`: which key of the type cannot be read; '' if all can. Its shard is then not counted.
     """
 
     type: str
@@ -61,13 +62,13 @@ class TypeStats:
 
     @property
     def unaccounted(self) -> int:
-        """Accepted tasks minus those accounted for, as `Counts.imbalance`."""
+        """Accepted tasks minus those in all other counters, as `Counts.imbalance`."""
         states = (self.ready, self.running, self.scheduled, self.dead, self.suspect)
         return Counts(0, *states, None, None, self.counters).imbalance
 
 
 def stats_of(task_type: str, per_shard: Sequence[Counts], fault: str = "") -> TypeStats:
-    """Return the sum of what there is of a type in each shard."""
+    """Return the sums of a type over its shards."""
     oldest = [c.now_ms - c.oldest_ready_ms for c in per_shard if c.oldest_ready_ms is not None]
     due = [c.next_due_ms - c.now_ms for c in per_shard if c.next_due_ms is not None]
     return TypeStats(
@@ -84,23 +85,24 @@ def stats_of(task_type: str, per_shard: Sequence[Counts], fault: str = "") -> Ty
     )
 
 
-def type_stats(app: str, task_type: str, shards: Iterable[int], look: Unreadable) -> Flow[TypeStats]:
-    """Ask for one type in each of these shards. What cannot be read is in `fault`, and noted by `look`."""
+def type_stats(app: str, task_type: str, shards: Iterable[int], unreadable: Unreadable) -> Flow[TypeStats]:
+    """Read one type in each of these shards. Faults of stored data are in `fault`, and noted in
+    `unreadable`."""
     own, keys = Unreadable(), [type_keys(app, shard, task_type) for shard in shards]
     per_shard = yield from in_turn(own.ask(question_calls.counts(one), lambda: _NO_COUNTS) for one in keys)
-    look.note(*own.told)
-    return stats_of(task_type, per_shard, "; ".join(own.told))
+    unreadable.note(*own.faults)
+    return stats_of(task_type, per_shard, "; ".join(own.faults))
 
 
 def glance(types: Sequence[str], served: Iterable[str], shards: int, most: int) -> tuple[list[str], int]:
-    """Return the types that an overview looks at, and how many it leaves out. Those that a living worker
-    serves come first."""
+    """Return the types that an overview reads, and how many it leaves out. Types that a living worker serves
+    come first."""
     first, most = set(served), max(LEAST_SHOWN, most // max(1, shards))
     chosen = sorted(types, key=lambda name: (name not in first, name))[:most]
     return sorted(chosen), len(types) - len(chosen)
 
 
-# -- as a page, or a command, shows it ---------------------------------------------------------------------
+# -- for pages and commands --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +147,14 @@ def totals(types: Sequence[TypeSummary]) -> Totals:
     )
 
 
-# -- as a scrape shows it ----------------------------------------------------------------------------------
+# -- for scrapes -------------------------------------------------------------------------------------------
 
 
 @dataclass
 class View:
-    """What was seen. `rows`: one a type, over its shards; None where the server did not answer. `workers`: by
-    app, how many are in each state, and their slots. `memory`: used and at most, in bytes. `more_types`: how
-    many were not looked at."""
+    """What a scrape read. rows: one for each type, over its shards; None if the server did not reply.
+    workers: by app, how many are in each state, and their slots. memory: used and maximum, in bytes.
+    more_types: how many types were not read."""
 
     rows: list[Row] | None = None
     workers: dict[str, Counter[str]] = field(default_factory=dict)
@@ -161,7 +163,7 @@ class View:
 
 
 def scraped(app: str, one: TypeStats, *, paused: bool) -> Row:
-    """Return a type as scrapers and scalers are told of it."""
+    """Return a type as a row for scrapers and autoscalers."""
     overdue = 0.0 if one.next_due_in is None else max(0.0, -one.next_due_in)
     return {
         "app": app, "type": one.type, **{name: getattr(one, name) for name in STATES}, "suspect": one.suspect,
@@ -172,7 +174,7 @@ def scraped(app: str, one: TypeStats, *, paused: bool) -> Row:
 
 
 def tally(workers: Iterable[WorkerInfo]) -> Counter[str]:
-    """Return how many workers are in each state, and the slots of those that take tasks."""
+    """Return how many workers are in each state, and the slots of those that accept tasks."""
     found = Counter(alive=0, draining=0, silent=0, slots=0)
     for one in workers:
         draining, slots = bool(one.details.get("draining")), one.details.get("concurrency")
@@ -183,13 +185,13 @@ def tally(workers: Iterable[WorkerInfo]) -> Counter[str]:
 
 
 def memory(keys: Iterable[str]) -> Flow[tuple[int, int] | None]:
-    """Return the memory of the fullest of the servers that hold these keys; None if one does not tell it, as
+    """Return the memory of the fullest of the servers with these keys; None if one does not reply it, such as
     to a user without INFO."""
     try:
-        told = yield from in_turn(ask(question_calls.info(key, "memory")) for key in keys)
+        infos = yield from in_turn(ask(question_calls.info(key, "memory")) for key in keys)
     except RedisError:
         return None
-    return max(map(_memory, told), key=lambda one: one[0] / (one[1] or float("inf")), default=None)
+    return max(map(_memory, infos), key=lambda one: one[0] / (one[1] or float("inf")), default=None)
 
 
 def _memory(info: Mapping[str, str]) -> tuple[int, int]:

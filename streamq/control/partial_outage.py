@@ -1,6 +1,6 @@
-"""What can be seen of an app while a master of its cluster is away.
+"""Reads an app while a master of its cluster is unreachable.
 
-Owns which shards can be reached now, and that nobody waits for the others with each look. Writes nothing.
+Owns which shards are reachable now, so that not every read waits for the others. Must not write.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from streamq.shards import MOST
 from streamq.transport.sync_transport import SyncTransport
 
 A = TypeVar("A")
-DOUBTED: Final = 10.0
-"""Seconds for which the shards are looked at one by one before each look, after one could not be reached."""
+SUSPECT_FOR: Final = 10.0
+"""Seconds after an unreachable shard for which each shard is probed before a read."""
 AT_ONCE: Final = 8
 
 
 class PartialView:
-    """Looks at an app, whole where it can be. `inspect` makes an inspector of it. Safe to share between
+    """Reads an app, as far as it is reachable. inspect: creates an inspector. Safe to share between
     threads."""
 
     def __init__(self, inspect: Callable[[], Inspector]) -> None:
         self._inspect = inspect
-        self._doubted_until = float("-inf")
+        self._suspect_until = float("-inf")
         self._known = 0
 
     def look(self, ask: Callable[[Inspector], A]) -> tuple[A, tuple[int, ...]]:
-        """What `ask` finds, and the shards that are not in it. Raises RedisErrors; RedisUnavailable where
-        nothing can be reached, or where there is but one master."""
+        """Return the result of `ask`, and the shards that it does not include. Raises RedisErrors;
+        RedisUnavailable if no shard is reachable, or there is only one master."""
         inspector = self._inspect()
-        if time.monotonic() >= self._doubted_until:
+        if time.monotonic() >= self._suspect_until:
             try:
                 found = ask(inspector)
             except RedisUnavailable:
@@ -45,32 +45,32 @@ class PartialView:
                     raise
             else:
                 return found, ()
-        there, missing = self._reachable(inspector)
-        self._doubted_until = time.monotonic() + DOUBTED if missing else float("-inf")
-        return ask(inspector.within(there)), missing
+        reachable, missing = self._probe(inspector)
+        self._suspect_until = time.monotonic() + SUSPECT_FOR if missing else float("-inf")
+        return ask(inspector.within(reachable)), missing
 
-    def _reachable(self, inspector: Inspector) -> tuple[list[int], tuple[int, ...]]:
-        """The shards that answer, and those that do not."""
+    def _probe(self, inspector: Inspector) -> tuple[list[int], tuple[int, ...]]:
+        """Return the shards that reply, and those that do not."""
         transport, app = inspector.transport, inspector.app
         number = self._number(inspector) or MOST
         with ThreadPoolExecutor(AT_ONCE) as pool:
             types = list(pool.map(lambda shard: _types(transport, app, shard), range(number)))
         if not self._known and number == MOST:
             number = _guessed(types)
-        there = [n for n in range(number) if types[n] is not None]
-        if not there:
-            raise RedisUnavailable(f"no shard of app {app!r} can be reached at {transport.address}")
-        return there, tuple(n for n in range(number) if types[n] is None)
+        reachable = [n for n in range(number) if types[n] is not None]
+        if not reachable:
+            raise RedisUnavailable(f"no shard of app {app!r} is reachable at {transport.address}")
+        return reachable, tuple(n for n in range(number) if types[n] is None)
 
     def _number(self, inspector: Inspector) -> int:
-        """How many shards there are, or were when that could be asked; 0 where nobody could tell yet."""
+        """Return the number of shards, as last read; 0 if it was never read."""
         with suppress(RedisUnavailable):
             self._known = inspector.shards()
         return self._known
 
 
 def _types(transport: SyncTransport, app: str, shard: int) -> list[str] | None:
-    """The task types of a shard; None where it cannot be reached."""
+    """Return the task types of a shard; None if it is unreachable."""
     try:
         return transport.run(question_calls.types(shard_keys(app, shard)), patience=0)
     except RedisUnavailable:
@@ -78,14 +78,14 @@ def _types(transport: SyncTransport, app: str, shard: int) -> list[str] | None:
 
 
 def _guessed(types: Sequence[list[str] | None]) -> int:
-    """How many shards there are, where nobody says so: types are known in each, so those up to the first that
-    has none, and up to the last that has any."""
+    """Return the number of shards if it cannot be read. Each shard has types: so at least up to the last one
+    with types, and up to the first without."""
     last = max((n + 1 for n, found in enumerate(types) if found), default=0)
     return max(last, next((n for n, found in enumerate(types) if found == []), 0) if last else 0)
 
 
-def unless_away(ask: Callable[[], A]) -> A | None:
-    """An answer; None where whoever knows it is away."""
+def unless_unreachable(ask: Callable[[], A]) -> A | None:
+    """Return an answer; None if the server for it is unreachable."""
     try:
         return ask()
     except RedisUnavailable:

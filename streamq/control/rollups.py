@@ -1,6 +1,6 @@
-"""What happened in the last hour or day, from the rollups in Redis: rates and percentiles a task type.
+"""The activity of the last hour or day, from the rollups in Redis: rates and percentiles of a task type.
 
-Owns the slices of time. Writes nothing, reads no clock.
+Owns the slices of time. Must not write, nor read a clock.
 """
 
 from __future__ import annotations
@@ -23,15 +23,14 @@ from streamq.stored import count
 Span = Literal["hour", "day"]
 _STEPS: Final[dict[Span, tuple[int, int]]] = {"hour": (MINUTE_MS, 60), "day": (QUARTER_MS, 96)}
 _LAST: Final = 400
-"""The last bucket: a duration of longer than a million years."""
+"""The highest bucket: a duration of more than a million years."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rollup:
-    """A slice of time that began at `start_ms`. counts: by the names of `streamq.COUNTERS`, 0 where nothing
-    of the kind happened; `backlog` and `letters` are how many tasks were waiting, scheduled or
-    running, and dead, at its end.
-    wait, run: histograms of the seconds from ready to started and of those in the handler."""
+    """A slice of time that began at `start_ms`. counts: by the names of `streamq.COUNTERS`, 0 if there was no
+    such event; `backlog` and `letters`: how many tasks were waiting, scheduled or running, and dead, at its
+    end. wait, run: histograms of the seconds from ready to started, and in the handler."""
 
     start_ms: int
     seconds: int
@@ -42,8 +41,8 @@ class Rollup:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """The latest slices summed up. Rates are tasks a second; success: completed of all that ended for
-    good, None where nothing did."""
+    """The sums of recent slices. Rates are tasks a second. success: the share of completed tasks among all
+    that ended for good; None if none ended."""
 
     rate_in: float
     rate_out: float
@@ -53,7 +52,7 @@ class Activity:
 
 
 def activity(rollups: Sequence[Rollup]) -> Activity:
-    """What these slices say together."""
+    """Return the sums of these slices."""
     seconds = sum(rollup.seconds for rollup in rollups) or 1
     counts = added(rollup.counts for rollup in rollups)
     done, dead = counts.get("completed", 0), counts.get("dead", 0)
@@ -67,7 +66,7 @@ def activity(rollups: Sequence[Rollup]) -> Activity:
 
 
 def added(several: Iterable[Mapping[R, int]]) -> dict[R, int]:
-    """The sum of mappings to numbers."""
+    """Return the sum of mappings to numbers."""
     total: dict[R, int] = {}
     for one in several:
         for name, value in one.items():
@@ -80,33 +79,35 @@ def read(
     shards: Iterable[int],
     task_type: str,
     span: Span,
-    look: Unreadable,
+    unreadable: Unreadable,
     *,
     since_ms: int = 0,
     now_ms: int | None = None,
 ) -> Flow[list[Rollup]]:
-    """Return the last 60 minutes, or 96 quarters of an hour, oldest first; the last is not over yet, and its
-    `seconds` are those that have passed of it. since_ms: leave out those that began before. now_ms: the
-    server's clock, where it is known: all that is read with the same has the same slices."""
+    """Return the last 60 minutes, or 96 quarters of an hour, oldest first; the last one is not over, and its
+    `seconds` are those that have passed. since_ms: without those that began before. now_ms: the server's
+    clock, if it is known; reads with the same value have the same slices."""
     step, number = _STEPS[span]
     now_ms = (yield from ask(question_calls.now())) if now_ms is None else now_ms
     last = now_ms // step
     slices = range(max(last - number + 1, -(-since_ms // step)), last + 1)
     keys = [type_keys(app, shard, task_type) for shard in shards]
-    per_shard = yield from in_turn(_of_shard(one, slices, span, look) for one in keys)
+    per_shard = yield from in_turn(_of_shard(one, slices, span, unreadable) for one in keys)
     return [
         _rollup(at * step, min(step, now_ms - at * step) // 1000, added(row[n] for row in per_shard))
         for n, at in enumerate(slices)
     ]
 
 
-def _of_shard(keys: TypeKeys, slices: range, span: Span, look: Unreadable) -> Flow[list[dict[str, int]]]:
+def _of_shard(
+    keys: TypeKeys, slices: range, span: Span, unreadable: Unreadable
+) -> Flow[list[dict[str, int]]]:
     name = keys.minute if span == "hour" else keys.quarter
-    wanted = [name(at) for at in slices]
-    found = yield from look.ask(rollup_calls.rollups(wanted), list)
-    if not found:  # one that cannot be read takes no other along
-        for one in wanted:
-            found += yield from look.ask(rollup_calls.rollups([one]), _no_fields)
+    names = [name(at) for at in slices]
+    found = yield from unreadable.ask(rollup_calls.rollups(names), list)
+    if not found:  # one that cannot be read must not hide the others
+        for one in names:
+            found += yield from unreadable.ask(rollup_calls.rollups([one]), _no_fields)
     return found
 
 
@@ -115,7 +116,7 @@ def _no_fields() -> list[dict[str, int]]:
 
 
 def _rollup(start_ms: int, seconds: int, fields: Mapping[str, int]) -> Rollup:
-    counts = Counter[str]()  # which answers 0 for what did not happen
+    counts = Counter[str]()  # returns 0 for missing names
     histograms: dict[str, dict[int, int]] = {"wait": {}, "run": {}}
     for name, value in fields.items():
         kind, _, number = name.partition(":")

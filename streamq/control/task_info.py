@@ -1,6 +1,6 @@
 """One task with all that is stored of it.
 
-Owns its description. Writes nothing.
+Owns its description. Must not write.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from streamq import envelope
 from streamq.calls import question as question_calls
 from streamq.calls.locate import locate
-from streamq.control.task_list import failed_attempts
+from streamq.control.task_rows import failed_attempts
 from streamq.control.unreadable import Unreadable, whole
 from streamq.flow import Flow
 from streamq.keys import shard_keys, type_keys
@@ -24,10 +24,10 @@ from streamq.stored import count
 
 @dataclass(frozen=True, slots=True)
 class TaskInfo:
-    """Everything that is known of one task. `failures`: the errors of its attempts, oldest first.
+    """Everything that is known of one task. failures: the errors of its attempts, oldest first.
 
-    `success`: the attempt that completed it; its worker is a name, or `…` and the name's last digits where
-    that one is long gone. None where an older release completed the task.
+    success: the attempt that completed it; its worker is a name, or `…` and the last digits of the name if it
+    ended long ago. None if an older release completed the task.
     """
 
     id: str
@@ -43,7 +43,7 @@ class TaskInfo:
     fields: dict[str, bytes] = field(repr=False, default_factory=dict)
 
 
-def task_info(app: str, task_id: str, look: Unreadable) -> Flow[TaskInfo]:
+def task_info(app: str, task_id: str, unreadable: Unreadable) -> Flow[TaskInfo]:
     """Return what is stored of a task. Raises InvalidTaskId, and Damaged if a key that it needs cannot be
     read."""
     task = TaskId.parse(task_id)
@@ -51,13 +51,13 @@ def task_info(app: str, task_id: str, look: Unreadable) -> Flow[TaskInfo]:
     located = yield from whole(call, f"task {task_id}")
     success = located.success
     if success is not None:
-        success = success._replace(worker=(yield from _named(app, success.worker, look)))
+        success = success._replace(worker=(yield from _named(app, success.worker, unreadable)))
     return _task_info(task, located, success)
 
 
-def _named(app: str, end: str, look: Unreadable) -> Flow[str]:
-    """Return a worker's whole name if it sends heartbeats or did not long ago."""
-    beats = yield from look.ask(question_calls.workers(shard_keys(app, 0)), list)
+def _named(app: str, end: str, unreadable: Unreadable) -> Flow[str]:
+    """Return a worker's whole name if it sends heartbeats, or did recently."""
+    beats = yield from unreadable.ask(question_calls.workers(shard_keys(app, 0)), list)
     return next((name for name, _ in beats if name.endswith(f"-{end}")), f"…{end}")
 
 

@@ -34,7 +34,7 @@ from streamq.telemetry.counters import Counters, Snapshot, build_info
 from streamq.transport.address import Address
 from streamq.transport.async_transport import AsyncTransport
 from streamq.transport.server import warn_of_eviction
-from streamq.transport.server_wait import arrived
+from streamq.transport.server_wait import wait_at_start
 from streamq.version import package_version
 
 WATCH_INTERVAL: Final = 3.0
@@ -110,7 +110,7 @@ class Daemon:
     async def _start(self) -> bool:
         """Wait for Redis and discover the apps. Return False if the daemon was stopped before that."""
         try:
-            reachable = await arrived(self._transport, self._log, stop=self._stop)
+            reachable = await wait_at_start(self._transport, self._log, stop=self._stop)
         except BaseException:
             await self._transport.aclose()
             raise

@@ -18,7 +18,7 @@ from streamq.keys import TypeKeys
 from streamq.telemetry import logs
 from streamq.transport.async_transport import AsyncTransport
 from streamq.transport.faults import GroupMissing
-from streamq.transport.server_wait import returned
+from streamq.transport.server_wait import wait_until_ready
 
 T = TypeVar("T")
 
@@ -178,7 +178,7 @@ async def _reconnect(transport: AsyncTransport, stop: asyncio.Event) -> None:
     """Probe Redis until it returns. Errors are logged and retried: none may end the daemon."""
     while not stop.is_set():
         try:
-            await returned(transport, stop=stop)
+            await wait_until_ready(transport, stop=stop)
         except RedisError as error:
             logs.get_logger().error("redis.reconnect_failed", error=str(error))
             await pause(stop, REFUSED_DELAY)

@@ -78,7 +78,7 @@ class Api:
             query.get("type") or None,
             cursor=query.get("cursor", ""),
             limit=int(limit),
-            wanted=views.visible_filter(task_filter(query), self._site.redaction),
+            filter=views.visible_filter(task_filter(query), self._site.redaction),
         )
         return _json(views.page(page, self._site.redaction))
 

@@ -15,9 +15,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from streamq.control.partial_outage import unless_away
+from streamq.control.partial_outage import unless_unreachable
 from streamq.control.task_info import TaskInfo
-from streamq.control.task_list import TaskRow
+from streamq.control.task_rows import TaskRow
 from streamq.dashboard import views
 from streamq.dashboard.auth import REQUIRED_ROLE
 from streamq.dashboard.context import Site
@@ -35,7 +35,7 @@ from streamq.dashboard.queries import (
 from streamq.dashboard.redaction import Redaction
 from streamq.errors import InvalidTaskId
 from streamq.model.task import TaskId
-from streamq.payloads.reading import fault
+from streamq.payloads.reading import decode_error
 from streamq.stored import moment, real
 
 
@@ -85,7 +85,7 @@ class Pages:
         inspector = self._site.queue.inspector
         types = inspector.types()
         page = inspector.tasks(
-            state, query.get("type") or None, cursor=query.get("cursor", ""), limit=PAGE, wanted=filter_
+            state, query.get("type") or None, cursor=query.get("cursor", ""), limit=PAGE, filter=filter_
         )
         given = {name: query.get(name, "") for name in FILTERS} | {"state": state}
         return self._page(
@@ -171,7 +171,7 @@ class Pages:
             rows=rows,
             stats=stats,
             now_ms=now_ms,
-            daemons=unless_away(inspector.daemons_alive),
+            daemons=unless_unreachable(inspector.daemons_alive),
         )
 
     def server(self, request: Request) -> Response:
@@ -188,7 +188,7 @@ class Pages:
 
 
 def _editable(info: TaskInfo, redaction: Redaction) -> bool:
-    return redaction.complete and info.state == "dead" and not fault(info.payload)
+    return redaction.complete and info.state == "dead" and not decode_error(info.payload)
 
 
 def _attempt(failure: dict[str, object]) -> dict[str, object]:

@@ -10,7 +10,7 @@ from typing import Final
 
 from streamq.control.dead_letters import END_MS, DeadGroups, DeadSelection
 from streamq.control.inspector import Inspector
-from streamq.control.task_list import TaskFilter
+from streamq.control.task_rows import TaskFilter
 from streamq.dashboard import views
 from streamq.errors import InvalidOption, UsageError
 from streamq.model.task import STATES, State

@@ -17,9 +17,9 @@ import orjson
 
 from streamq.dashboard.masking import MASK, Values
 from streamq.depth import too_deep
-from streamq.fingerprint import place, stored
+from streamq.fingerprint import frame_of, stored_frame
 from streamq.payloads.pipeline import opened
-from streamq.payloads.reading import fault, readable
+from streamq.payloads.reading import decode_error, readable
 
 HIDDEN: Final = MASK
 _DEEPEST: Final = 50
@@ -46,7 +46,7 @@ class Redaction:
             return None
         if self.hide:
             return HIDDEN
-        if problem := fault(raw):
+        if problem := decode_error(raw):
             return problem
         raw = opened(raw)
         if too_deep(raw):
@@ -82,7 +82,7 @@ class Redaction:
         """Return a failed attempt with the place of its exception, and with redacted message and traceback.
         payload: the whole payload; None if unknown."""
         traceback = str(failure.get("traceback", ""))
-        where = stored(failure) if self.hide else place(failure)
+        where = stored_frame(failure) if self.hide else frame_of(failure)
         found = {"place": str(where) if where else ""}
         if self.complete:
             return {**failure, **found}

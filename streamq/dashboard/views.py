@@ -14,10 +14,11 @@ from streamq.control.dead_letters import END_MS, DeadGroup, DeadGroups, DeadSele
 from streamq.control.heartbeats import WorkerInfo
 from streamq.control.inspector import Inspector
 from streamq.control.overview import TypeStats, TypeSummary, totals
-from streamq.control.partial_outage import PartialView, unless_away
+from streamq.control.partial_outage import PartialView, unless_unreachable
 from streamq.control.rollups import Rollup, Span, activity
 from streamq.control.task_info import TaskInfo
-from streamq.control.task_list import TaskFilter, TaskPage, TaskRow, told
+from streamq.control.task_list import TaskPage
+from streamq.control.task_rows import TaskFilter, TaskRow, error_text
 from streamq.dashboard.findings import Findings
 from streamq.dashboard.history import ALL, History, Point, together
 from streamq.dashboard.redaction import Redaction
@@ -64,7 +65,7 @@ def _overview(inspector: Inspector, history: History) -> dict[str, object]:
     return {
         "types": rows,
         "more_types": more,
-        "daemons": unless_away(inspector.daemons_alive),
+        "daemons": unless_unreachable(inspector.daemons_alive),
         "faults": inspector.faults,
         "totals": {**asdict(totals(summaries)), **asdict(activity(lately))},
     }
@@ -131,7 +132,7 @@ def visible_filter(wanted: TaskFilter, redaction: Redaction) -> TaskFilter:
     letter."""
     if redaction.complete:
         return wanted
-    return replace(wanted, told=lambda row: told(last_error(row, redaction), row.reason))
+    return replace(wanted, error_text=lambda row: error_text(last_error(row, redaction), row.reason))
 
 
 def page(found: TaskPage, redaction: Redaction) -> dict[str, object]:
@@ -157,7 +158,7 @@ def dead_groups(
         since_ms=0 if newer_than is None else max(0, now - round(newer_than * 1000)),
         until_ms=END_MS if older_than is None else max(0, now - round(older_than * 1000)),
     )
-    groups = [group for group in found.groups if group.tells(error)]
+    groups = [group for group in found.groups if group.matches(error)]
     if newer_than is not None or older_than is not None:
         groups = [replace(group, count=_within(inspector, group, wanted)) for group in groups]
     return DeadGroups([group for group in groups if group.count], found.complete, found.faults), wanted

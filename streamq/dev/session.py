@@ -241,7 +241,7 @@ class Session:
 
     def _is_default_url(self) -> bool:
         """Return whether programs use this server by default."""
-        given = environment.URL.given()
+        given = environment.URL.explicit()
         return self._plan.url == f"redis://127.0.0.1:{PORT}/0" and given in (None, self._plan.url)
 
     def _part(self, name: str) -> Part:

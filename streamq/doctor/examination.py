@@ -99,7 +99,7 @@ def _apps(transport: SyncTransport, found: dict[str, int]) -> Iterator[Check]:
     working = {name: Inspector(transport, name, shards).workers() for name, shards in found.items()}
     for name in found:
         yield from queue.daemons(tending, name)
-    yield from queue.unreadable("daemons", look.told)
+    yield from queue.unreadable("daemons", look.faults)
     yield from queue.releases([*tending, *(one for listed in working.values() for one in listed)])
     yield from queue.features([one for listed in working.values() for one in listed])
     for name, shards in found.items():

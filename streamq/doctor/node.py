@@ -70,12 +70,15 @@ class _NodeRunner:
     where: str
 
     def run(self, call: Call[R]) -> R:
-        return self.transport.there(self.where, call)
+        return self.transport.run_on_node(self.where, call)
 
 
 def ask_all(transport: SyncTransport) -> dict[str, Node]:
     """Ask every node that holds data. Returns the nodes by address. Raises RedisErrors."""
-    return {where: ask(_NodeRunner(transport, where)) for where in transport.everywhere(question_calls.now())}
+    return {
+        where: ask(_NodeRunner(transport, where))
+        for where in transport.run_on_all_nodes(question_calls.now())
+    }
 
 
 def ask(transport: Runner) -> Node:

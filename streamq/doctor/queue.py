@@ -114,7 +114,7 @@ class AppChecks:
         yield self._dying(stats)
         yield from self._too_new(alive)
         self._look.note(*self._inspector.faults)
-        yield from unreadable(f"stored data of {self._app}", self._look.told)
+        yield from unreadable(f"stored data of {self._app}", self._look.faults)
 
     def _served(self, stats: Sequence[TypeStats], alive: Sequence[WorkerInfo]) -> Check:
         name = f"workers of {self._app}"

@@ -1,5 +1,5 @@
-"""Payloads, results and the texts of failures between their JSON and what is stored of them.
+"""Payloads, results and the texts of failures: from JSON to their stored form, and back.
 
-Owns the way there and back: whoever stores, reads, shows or edits one goes through here. `pipeline` seals and
-opens, `reading` is for those who show and edit. JSON itself is written and read by `convert`.
+Owns both directions: all code that stores, reads, shows or edits one uses this package. `pipeline` seals and
+opens, `reading` is for showing and editing. Must not write or read JSON values: `convert` does.
 """

@@ -1,13 +1,12 @@
-"""Stages between the JSON of a payload and what is stored: each seals bytes, and opens what it has sealed.
+"""Stages between the JSON of a payload and its stored form: each seals bytes, and opens what it has sealed.
 
-Owns the form of what is sealed, which names the stages it went through, so that payloads, results and
-failures tell by themselves how to open them. Without a stage the JSON is stored as it is, and nothing here is
-called.
+Owns the sealed format, which names its stages, so that payloads, results and failures can be opened without
+other knowledge. Without a stage the JSON is stored as it is, and this module is not called.
 
     0x1f  marks, in the order of sealing, with commas  0x1f  length of the rest: 4 bytes, little-endian  rest
 
-JSON never contains the first byte. A stage is known to a process by its mark (`KNOWN`), whoever wrote with
-it.
+JSON never contains the first byte. A process finds a stage by its mark (`KNOWN`), whichever process sealed
+with it.
 """
 
 from __future__ import annotations
@@ -18,28 +17,28 @@ from typing import Final, NamedTuple, Protocol
 from streamq.errors import DecodeError
 
 SEALED: Final = b"\x1f"
-"""What sealed bytes begin with."""
+"""The first byte of sealed bytes."""
 _HEAD: Final = re.compile(
     rb"\x1f([a-z0-9_.-]{1,30}(?:,[a-z0-9_.-]{1,30}){0,7})\x1f([\x00-\xff]{4})", re.DOTALL
 )
 
 
 class Stage(Protocol):
-    """A way to store bytes otherwise. `mark`: 1 to 30 of a-z, 0-9, _ - . that no other stage has."""
+    """A transformation of stored bytes. mark: 1 to 30 of a-z, 0-9, _ - . that no other stage has."""
 
     mark: str
 
     def seal(self, raw: bytes) -> bytes:
-        """Return what is stored."""
+        """Return the bytes to store."""
         ...
 
     def open(self, sealed: bytes) -> bytes:
-        """Return what was sealed. Raises ValueError if it is damaged, or not ours to read."""
+        """Return the bytes that were sealed. Raises ValueError if they are damaged or cannot be read here."""
         ...
 
 
 class UnknownEncoding(DecodeError):
-    """What is stored went through a stage that this process does not know."""
+    """Stored bytes were sealed by a stage that this process does not know."""
 
 
 KNOWN: Final[dict[str, Stage]] = {}
@@ -47,14 +46,14 @@ KNOWN: Final[dict[str, Stage]] = {}
 
 
 class Pipeline:
-    """What an app's programs put everything through that they store, one stage after the other."""
+    """The stages that an app's programs apply to all they store, one after the other."""
 
     def __init__(self, *stages: Stage) -> None:
         self._stages = stages
         self._marks = ",".join(stage.mark for stage in stages).encode()
 
     def seal(self, raw: bytes) -> bytes:
-        """Return what is stored."""
+        """Return the bytes to store."""
         for stage in self._stages:
             raw = stage.seal(raw)
         return b"%b%b%b%b%b" % (SEALED, self._marks, SEALED, len(raw).to_bytes(4, "little"), raw)
@@ -67,7 +66,7 @@ class _Sealed(NamedTuple):
 
 
 def _sealed(stored: bytes) -> _Sealed | None:
-    """What the head says; None if nothing was sealed."""
+    """Return the head of sealed bytes; None if nothing was sealed."""
     head = _HEAD.match(stored) if stored[:1] == SEALED else None
     if head is None:
         return None
@@ -81,14 +80,14 @@ def sealed_length(stored: bytes) -> int:
 
 
 def pipeline_of(stored: bytes) -> Pipeline | None:
-    """Return the stages that something went through, to put something else in its place; None without any.
-    Raises UnknownEncoding."""
+    """Return the stages that stored bytes went through, for their replacement; None if there are none. Raises
+    UnknownEncoding."""
     found = _sealed(stored)
     return None if found is None else Pipeline(*(_stage(mark) for mark in found.marks))
 
 
 def opened(stored: bytes) -> bytes:
-    """Return the JSON of what is stored. Raises UnknownEncoding, and DecodeError if it is damaged or cut."""
+    """Return the JSON of stored bytes. Raises UnknownEncoding, and DecodeError if they are damaged or cut."""
     if stored[:1] != SEALED:
         return stored
     found = _sealed(stored)
@@ -96,11 +95,11 @@ def opened(stored: bytes) -> bytes:
         return stored
     raw, stages = stored[found.begins : found.ends], [_stage(mark) for mark in found.marks]
     if len(stored) < found.ends:
-        raise DecodeError(f"it is encoded ({', '.join(found.marks)}) and too long to be shown here")
+        raise DecodeError(f"it is encoded ({', '.join(found.marks)}) and too long to be decoded here")
     for stage in reversed(stages):
         try:
             raw = stage.open(raw)
-        except Exception as error:  # noqa: BLE001 - whatever a stage meets: what is stored is input
+        except Exception as error:  # noqa: BLE001 - whatever a stage raises: stored bytes are input
             raise DecodeError(f"it cannot be decoded ({stage.mark}): {error}", reason="encoding") from None
     return raw
 
@@ -110,5 +109,5 @@ def _stage(mark: str) -> Stage:
         return KNOWN[mark]
     except KeyError:
         raise UnknownEncoding(
-            f"encoded in a way that this release does not know: mark {mark!r}", reason="encoding"
+            f"it has an encoding that this release does not know: mark {mark!r}", reason="encoding"
         ) from None

@@ -1,12 +1,11 @@
-"""What readers make of a stored payload or result: JSON data or text for people, and what may be edited.
+"""Reads stored payloads and results for people: as JSON data, as text, and for editing.
 
-Owns the words for what cannot be read: it is never shown as the bytes it is. Never raises but where something
-is to be edited.
+Owns the texts for bytes that cannot be read: these are never shown raw. Must not raise, except for editing.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -15,11 +14,11 @@ from streamq.errors import DecodeError, PayloadError
 from streamq.payloads.pipeline import opened, pipeline_of
 
 MOST: Final = 4000
-"""Characters of a text for people, unless more are asked for."""
+"""Characters of a text for people, by default."""
 
 
-def fault(stored: bytes | None) -> str:
-    """Return why something cannot be read; '' if it can."""
+def decode_error(stored: bytes | None) -> str:
+    """Return why stored bytes cannot be read; '' if they can."""
     try:
         opened(stored or b"")
     except DecodeError as error:
@@ -28,7 +27,7 @@ def fault(stored: bytes | None) -> str:
 
 
 def readable(stored: bytes | None) -> bytes | None:
-    """Return the JSON of what is stored; what is stored if it cannot be read."""
+    """Return the JSON of stored bytes; the bytes themselves if they cannot be read."""
     if stored is None:
         return None
     try:
@@ -37,45 +36,46 @@ def readable(stored: bytes | None) -> bytes | None:
         return stored
 
 
-def data(stored: bytes) -> Any:
-    """Return what is stored as JSON data; as text if it is no JSON, or too deep to be shown."""
-    if said := fault(stored):
-        return said
+def data(stored: bytes) -> object:
+    """Return stored bytes as JSON data; as text if they are not JSON, or too deep to be shown."""
+    if error := decode_error(stored):
+        return error
     raw = readable(stored) or b""
     try:
         if not too_deep(raw):
-            return orjson.loads(raw)
+            decoded: object = orjson.loads(raw)
+            return decoded
     except ValueError:
         pass
     return raw.decode("utf-8", "backslashreplace")
 
 
 def shown(stored: bytes | None, limit: int = MOST) -> str:
-    """Return what is stored as text for people, cut if it is long; `-` for nothing."""
+    """Return stored bytes as text for people, cut if it is long; `-` for None."""
     if stored is None:
         return "-"
-    if said := fault(stored):
-        return said
+    if error := decode_error(stored):
+        return error
     raw = readable(stored) or b""
     text = raw[:limit].decode("utf-8", "backslashreplace")
     return text + (f"… ({len(raw):,} bytes)" if len(raw) > limit else "")
 
 
 def pretty(stored: bytes) -> bytes:
-    """Return a payload as somebody may edit it. Raises PayloadError if it cannot be read."""
-    if said := fault(stored):
-        raise PayloadError(f"the payload cannot be edited: {said}")
+    """Return a payload as text to edit. Raises PayloadError if it cannot be read."""
+    if reason := decode_error(stored):
+        raise PayloadError(f"the payload cannot be edited: {reason}")
     raw = readable(stored) or b""
     try:
-        value: Any = orjson.loads(raw)
+        value: object = orjson.loads(raw)
     except ValueError:
         return raw
     return raw if deeper(value) else orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n"
 
 
 def in_place_of(before: bytes | None, payload: bytes) -> bytes:
-    """Return a payload put through the stages that the one before went through. Raises PayloadError if these
-    are not known."""
+    """Return a payload sealed by the stages of the payload that it replaces. Raises PayloadError if one of
+    them is unknown."""
     try:
         pipeline = pipeline_of(before or b"")
     except DecodeError as error:
@@ -84,12 +84,12 @@ def in_place_of(before: bytes | None, payload: bytes) -> bytes:
 
 
 def check_edited(payload: bytes) -> None:
-    """Raise PayloadError unless this can be a task's payload."""
+    """Raise PayloadError unless this is valid as a task's payload."""
     try:
         given = orjson.loads(payload)
     except ValueError as error:
         raise PayloadError(f"the payload is not JSON: {error}") from None
     if too_deep(payload):
-        raise PayloadError(f"the payload: {TOO_DEEP}")
+        raise PayloadError(f"the payload is invalid: {TOO_DEEP}")
     if not isinstance(given, dict):
         raise PayloadError("the payload must be a JSON object of the arguments by name")

@@ -1,7 +1,7 @@
 """A handler: a user's function with the name and the policy of its task type.
 
-Owns the binding of arguments to the function's signature, in the caller's line when a task is enqueued
-and in the worker when it runs. Knows neither Redis nor how a handler is executed.
+Owns the binding of arguments to the function's signature, in the enqueue call and in the worker. Must not
+know Redis, nor how a handler is executed.
 """
 
 from __future__ import annotations
@@ -18,11 +18,7 @@ from streamq.context import Context
 from streamq.convert.arguments import Arguments
 from streamq.convert.converter import Converter
 from streamq.convert.encoding import encode_as
-from streamq.errors import (
-    InvalidArguments,
-    InvalidOption,
-    PayloadError,
-)
+from streamq.errors import InvalidArguments, InvalidOption, PayloadError
 from streamq.hooks import NO_HOOKS, Manager
 from streamq.model.task import NAME_PATTERN
 from streamq.options.task import TaskOptions
@@ -30,8 +26,8 @@ from streamq.payloads.pipeline import Pipeline
 
 
 class Handler:
-    """A user's function with the name and the policy of its task type. `stated`: which options the code sets,
-    also to what they are by default. `app`: whose it is, empty where any app may send it. `around`: the hooks
+    """A user's function with the name and the policy of its task type. stated: the options that the code
+    sets, even to their defaults. app: the app that owns it; empty if any app may send it. around: the hooks
     of its app around each attempt."""
 
     def __init__(
@@ -45,26 +41,26 @@ class Handler:
         self.arguments: Callable[[bytes], tuple[tuple[object, ...], dict[str, object]]] = (
             self._arguments.decode
         )
-        """payload -> what to call the function with; DecodeError where it does not fit."""
+        """Decodes a payload into the arguments of the function. Raises DecodeError if it does not match."""
         self.retention_ms: int = round(options.retention * 1000)
         self.is_async: bool = inspect.iscoroutinefunction(function) or _is_async_object(function)
         self.stated: frozenset[str] = frozenset(stated)
         self.app = ""
         self.around: tuple[Callable[[Context], Manager], ...] = NO_HOOKS.attempt
         self.pipeline: Pipeline | None = None
-        """What payloads, results and failures go through; set by the app."""
+        """The stages for payloads, results and failures; set by the app."""
         if self.is_async and options.executor != "auto":
             raise InvalidOption(
                 f"task type {name!r} is async and runs on the loop: leave out executor={options.executor!r}"
             )
 
     def payload(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
-        """The arguments of a call as JSON; raises InvalidArguments or PayloadError in the caller's line."""
+        """Return the arguments of a call as JSON. Raises InvalidArguments or PayloadError."""
         raw = self._arguments.encode(args, kwargs)
         return raw if len(raw) <= self.options.max_payload else self._sized(raw)
 
     def payload_by_name(self, given: Mapping[str, object]) -> bytes:
-        """As `payload`, of arguments by name: each a value, or the JSON data of one."""
+        """Return the same for arguments by name: each a value, or the JSON data of one."""
         raw = self._arguments.encode_by_name(given)
         return raw if len(raw) <= self.options.max_payload else self._sized(raw)
 
@@ -75,12 +71,10 @@ class Handler:
         try:
             return typing.get_type_hints(_annotated(self.function), include_extras=True)
         except NameError as error:
-            raise InvalidArguments(
-                f"an annotation of {self.reference} names something unknown: {error}"
-            ) from None
+            raise InvalidArguments(f"cannot read the annotations of {self.reference}: {error}") from None
 
     def prepare(self) -> None:
-        """Compile everything now, so that a bad annotation stops a worker at its start."""
+        """Compile all converters now, so that a bad annotation stops a worker at its start."""
         self._arguments.prepare()
         _ = self._result
 
@@ -95,8 +89,8 @@ class Handler:
             raise InvalidArguments(f"the result of task type {self.name!r}: {error}") from None
 
     def encode_result(self, value: object) -> bytes:
-        """A handler's return value as JSON ('' for None); PayloadError where it has none, or where it would
-        not be read as what the annotation says."""
+        """Return a handler's return value as JSON ('' for None). Raises PayloadError if JSON cannot represent
+        it, or would not be read as the annotated type."""
         if value is None:
             return b""
         what = f"the result of task type {self.name!r}"
@@ -104,39 +98,40 @@ class Handler:
             raw = encode_as(self._result, value, what=what)
         except (PayloadError, MemoryError):
             raise
-        except Exception as error:  # whatever the value's own methods raise: the handler has done its work
+        except Exception as error:  # whatever the value's own methods raise: the handler is done
             raise PayloadError(f"{what} cannot be encoded: {type(error).__name__}") from error
         raw = sized(raw, self.options.max_payload, what)
         return raw if self.pipeline is None else self.pipeline.seal(raw)
 
     def decode_result(self, raw: bytes) -> object:
-        """The return value; DecodeError where it does not fit the annotation."""
+        """Return the return value. Raises DecodeError if it does not match the annotation."""
         return self._result.read(orjson.loads(raw)) if raw else None
 
 
 def sized(raw: bytes, limit: int, what: str) -> bytes:
+    """Return the bytes. Raises PayloadError if there are more than the limit."""
     if len(raw) > limit:
         raise PayloadError(
-            f"{len(raw):,} bytes are too many for {what}, the limit is {limit:,}: "
-            "store the data elsewhere and pass a reference, or raise max_payload"
+            f"{what}: {len(raw):,} bytes are over the limit of {limit:,}. "
+            "Store the data elsewhere and pass a reference, or raise max_payload"
         )
     return raw
 
 
 def _signature(function: Callable[..., object]) -> inspect.Signature:
-    """The signature of what can be a handler; InvalidOption where it cannot."""
+    """Return the signature of a handler. Raises InvalidOption if the object cannot be one."""
     if isinstance(function, str):
-        raise InvalidOption(f"{function!r} is no function: write @app.task(name={function!r})")
+        raise InvalidOption(f"{function!r} is not a function: write @app.task(name={function!r})")
     if not callable(function):
-        raise InvalidOption(f"{function!r} is no function: put @app.task above a def or an async def")
+        raise InvalidOption(f"{function!r} is not a function: put @app.task above a def or an async def")
     if inspect.isgeneratorfunction(_inner(function)) or inspect.isasyncgenfunction(_inner(function)):
         raise InvalidOption(
-            f"{_reference(function)} is a generator, of which nothing would run: return a list, do not yield"
+            f"{_reference(function)} is a generator, whose body would never run: return a list instead"
         )
     try:
         return inspect.signature(function)
     except ValueError:
-        raise InvalidOption(f"{function!r} tells no signature: call it in a def of your own") from None
+        raise InvalidOption(f"{function!r} has no introspectable signature: wrap it in a function") from None
 
 
 def _inner(function: object) -> object:
@@ -146,7 +141,7 @@ def _inner(function: object) -> object:
 
 
 def _annotated(function: object) -> object:
-    """What has the annotations: of an object that can be called, its __call__."""
+    """Return what has the annotations: of a callable object, its __call__."""
     inner = _inner(function)
     return inner if inspect.isroutine(inner) or isinstance(inner, type) else type(inner).__call__
 
@@ -156,13 +151,15 @@ def _is_async_object(function: object) -> bool:
 
 
 def _reference(function: object) -> str:
-    """`module:qualname`, of an object and a partial that of what they are made from."""
+    """Return `module:qualname`; for an object, of its class, and for a partial, of its function."""
     inner = _inner(function)
-    named: Any = inner if hasattr(inner, "__qualname__") else type(inner)
-    return f"{named.__module__}:{named.__qualname__}"
+    named = inner if hasattr(inner, "__qualname__") else type(inner)
+    return f"{named.__module__}:{getattr(named, '__qualname__', '')}"
 
 
 def check_name(name: str, what: str = "a task type") -> None:
-    """Raises InvalidOption where it would not do in the keys."""
+    """Raise InvalidOption if the name cannot be part of a key."""
     if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):  # type: ignore[redundant-expr]
-        raise InvalidOption(f"{name!r:.120} is no name for {what}: letters, digits, _ - . (at most 100)")
+        raise InvalidOption(
+            f"{name!r:.120} is not a valid name for {what}: use letters, digits, _ - . (at most 100)"
+        )

@@ -1,14 +1,16 @@
-"""Is a handler that is registered anew the same function again, or a different one under a taken name?
+"""Decides whether a handler that is registered again is the same function, or another under a taken name.
 
-Owns the answer, and where a function is from, whatever name its module runs under. A module may be executed
-more than once: by `importlib.reload`, as `__main__` and by its own name, cell by cell in a notebook. What the
-same place says in a later run replaces what it said before. Within one run only the same code is the same.
+Owns that decision, and the source of a function whatever name its module runs under. A module may be executed
+more than once: by `importlib.reload`, as `__main__` and by its own name, cell by cell in a notebook. A
+definition at the same location replaces the one of an earlier run. Within one run only identical code is the
+same.
 """
 
 from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,45 +23,45 @@ _MAIN = ("__main__", "__mp_main__")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """One execution of a module, or of a cell: its code, and the name that it runs under."""
+    """One execution of a module or a cell: its code, and the name it runs under."""
 
     code: CodeType
     name: str
 
     def repeats(self, other: Run) -> bool:
-        """Whether this is another execution of the same source."""
+        """Return whether this is another execution of the same source."""
         same_source = self.name == other.name or self.code.co_filename == other.code.co_filename
         return self.code is not other.code and same_source
 
 
 def current_run() -> Run | None:
-    """Return the module that is being executed now; None where none is."""
+    """Return the module that is being executed now; None if there is none."""
     frame = inspect.currentframe()
-    while frame is not None and not _at_the_top(frame):
+    while frame is not None and not _at_top_level(frame):
         frame = frame.f_back
     return None if frame is None else Run(frame.f_code, str(frame.f_globals.get("__name__", "")))
 
 
-def _at_the_top(frame: FrameType) -> bool:
-    """Whether this is the code of a module or a cell, not of a function or a class."""
+def _at_top_level(frame: FrameType) -> bool:
+    """Return whether this is the code of a module or a cell, not of a function or a class."""
     in_function = frame.f_code.co_flags & inspect.CO_NEWLOCALS
     return not in_function and frame.f_locals is frame.f_globals
 
 
 def redefined(new: object, old: object, again: bool) -> bool:
-    """Return whether `new` is `old` once more. again: its module has been executed since."""
-    return (again and _at_one_place(new, old)) or _same(new, old, set())
+    """Return whether `new` redefines `old`. again: its module has been executed since."""
+    return (again and _same_location(new, old)) or _same(new, old, set())
 
 
-def _at_one_place(new: object, old: object) -> bool:
-    """Whether both are what one place in the source defines."""
+def _same_location(new: object, old: object) -> bool:
+    """Return whether both are defined at the same location in the source."""
     (one, its), (other, others) = _source(new), _source(old)
     names = one.__qualname__ == other.__qualname__
     return names and (one.__module__ == other.__module__ or (its is not None and its == others))
 
 
 def _source(function: object) -> tuple[Any, str | None]:
-    """What a handler is made from, and its file."""
+    """Return the function or class of a handler, and its file."""
     inner = innermost(function)
     named = inner if hasattr(inner, "__qualname__") else type(inner)
     code = getattr(inner, "__code__", None)
@@ -81,8 +83,8 @@ def innermost(function: object) -> object:
     return function
 
 
-def _same(new: object, old: Any, seen: set[tuple[int, int]]) -> bool:
-    """Whether two values are alike; functions are, where code, defaults and what they enclose are."""
+def _same(new: object, old: object, seen: set[tuple[int, int]]) -> bool:
+    """Return whether two values are equal; functions are if their code, defaults and closures are."""
     if new is old or (id(new), id(old)) in seen or new is _UNBOUND or old is _UNBOUND:
         return True
     seen.add((id(new), id(old)))
@@ -93,8 +95,10 @@ def _same(new: object, old: Any, seen: set[tuple[int, int]]) -> bool:
         return _same(one, other, seen)
     if isinstance(new, MethodType) and isinstance(old, MethodType):
         return _same(new.__func__, old.__func__, seen) and _same(new.__self__, old.__self__, seen)
-    if isinstance(new, tuple | list) and type(new) is type(old) and len(new) == len(old):
-        return all(_same(*pair, seen) for pair in zip(new, old, strict=True))
+    if isinstance(new, tuple | list) and isinstance(old, tuple | list) and type(new) is type(old):
+        pairs: Iterable[tuple[object, object]] = zip(new, old, strict=False)
+        if len(new) == len(old):
+            return all(_same(one, other, seen) for one, other in pairs)
     return type(new) is type(old) and not isinstance(new, type) and _same_object(new, old, seen)
 
 
@@ -118,31 +122,31 @@ def _enclosed(function: FunctionType) -> tuple[object, ...]:
     for cell in function.__closure__ or ():
         try:
             found.append(cell.cell_contents)
-        except ValueError:  # bound when the decorator returns: the function itself
+        except ValueError:  # bound when the decorator returns: the function
             found.append(_UNBOUND)
     return tuple(found)
 
 
-def _same_object(new: object, old: Any, seen: set[tuple[int, int]]) -> bool:
+def _same_object(new: object, old: object, seen: set[tuple[int, int]]) -> bool:
     try:
         if bool(new == old):
             return True
     except Exception:  # noqa: BLE001 - a value of the user's: who cannot say is different
         return False
     if hasattr(new, "__wrapped__"):  # a task type
-        return _same(getattr(new, "__wrapped__", None), old.__wrapped__, seen)
+        return _same(getattr(new, "__wrapped__", None), getattr(old, "__wrapped__", None), seen)
     plain = callable(new) and not hasattr(type(new), "__slots__")
     return plain and _same(_items(vars(new)), _items(vars(old)), seen)
 
 
-def place(function: Any) -> str:
-    """Return file and line, for a message; '' where there are none."""
+def location(function: object) -> str:
+    """Return file and line, for a message; '' if there are none."""
     code = getattr(innermost(function), "__code__", None)
     return "" if code is None else f"{Path(code.co_filename).name}:{code.co_firstlineno}"
 
 
 def importable(reference: str) -> str:
-    """Return `module:qualname` with the module's own name where it runs as a program (`__main__`)."""
+    """Return `module:qualname`, with the module's own name if it runs as a program (`__main__`)."""
     module, colon, qualname = reference.partition(":")
     if module not in _MAIN:
         return reference
@@ -161,7 +165,7 @@ def _own_name(main: str) -> str:
 
 def moved(before: str, now: str) -> bool:
     """Return whether a handler's reference names another function than before. `tasks:email` and
-    `shop.tasks:email` are one: a file run as a program does not know its package."""
+    `shop.tasks:email` are the same: a file run as a program does not know its package."""
     (one, _, its), (other, _, others) = before.rpartition(":"), now.rpartition(":")
     if its != others:
         return True

@@ -1,18 +1,14 @@
-"""The registry: which task types an app has, with their handlers and policies. No I/O.
+"""The task types of an app, with their handlers and policies.
 
-Owns which function has which name, and the app's settings that client and worker share. A handler itself is
-in `handler`. Knows neither Redis nor how a handler is executed.
+Owns which function has which name, and the app's settings that client and worker share; see `handler` for a
+handler. Must not do I/O, nor know how a handler is executed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from streamq.errors import (
-    DuplicateTaskType,
-    InvalidOption,
-    UnknownTaskType,
-)
+from streamq.errors import DuplicateTaskType, InvalidOption, UnknownTaskType
 from streamq.hooks import NO_HOOKS, Hooks
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.options.checks import whole
@@ -24,26 +20,26 @@ from streamq.telemetry.traces import Tracer
 from streamq.wording import listed
 
 
-def _told(handler: Handler) -> str:
-    where = redefinition.place(handler.function)
+def _shown(handler: Handler) -> str:
+    where = redefinition.location(handler.function)
     return f"{handler.reference}, {where}" if where else handler.reference
 
 
 def check_imports(names: Iterable[str]) -> tuple[str, ...]:
-    """Module names as they are imported; InvalidOption for what is none."""
+    """Return module names without repetitions. Raises InvalidOption for a text that is not one."""
     if isinstance(names, str):
-        raise InvalidOption(f"imports={names!r}: write several names, as [{names!r}]")
+        raise InvalidOption(f"imports={names!r} must be a list of names: write [{names!r}]")
     found = tuple(dict.fromkeys(names))
     for name in found:
         if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):  # type: ignore[redundant-expr]
-            raise InvalidOption(f"{name!r:.120} names no module to import: write it as 'shop.tasks'")
+            raise InvalidOption(f"{name!r:.120} is not the name of a module: write it as 'shop.tasks'")
     return found
 
 
 class Registry:
-    """The task types of one app, and what the server has last said of it (`record`, at the monotonic
-    time `record_at`; None where nobody has asked it yet). `imports`: the modules that have more of them;
-    `home`: where the app was made."""
+    """The task types of one app. record: the app's record on the server as last read, at `record_at`
+    (monotonic); None if it was not read yet. imports: the modules that define more task types. home: the
+    module that created the app."""
 
     def __init__(
         self,
@@ -59,7 +55,9 @@ class Registry:
         self.home: redefinition.Run | None = redefinition.current_run()
         self.shards: int = whole(shards, "shards", least=1)
         if shards > MOST:
-            raise InvalidOption(f"shards={shards}: at most {MOST}, each worker holds a connection for each")
+            raise InvalidOption(
+                f"shards={shards} must be at most {MOST}: each worker holds a connection for each shard"
+            )
         self.handlers: dict[str, Handler] = {}
         self._runs: dict[str, redefinition.Run | None] = {}
         self.tracer: Tracer | None = None
@@ -69,25 +67,27 @@ class Registry:
         self.record_at: float = 0.0
 
     def learn(self, record: AppRecord, now: float) -> AppRecord:
+        """Note the app's record as read from the server."""
         self.record, self.record_at = record, now
         return record
 
     def add(self, handler: Handler) -> None:
-        """Register a handler. The same function once more, as when its module is reloaded, replaces what
-        was there; raises DuplicateTaskType where a different one has the name."""
+        """Register a handler. The same function again, as when its module is reloaded, replaces the former
+        one. Raises DuplicateTaskType if another function has the name."""
         check_name(handler.name)
         run, before = redefinition.current_run(), self._runs.get(handler.name)
         if other := self.handlers.get(handler.name):
             again = run is not None and before is not None and run.repeats(before)
             if not redefinition.redefined(handler.function, other.function, again):
                 raise DuplicateTaskType(
-                    f"task type {handler.name!r} has a handler already ({_told(other)}): "
-                    f"give {_told(handler)} another name with @app.task(name=...)"
+                    f"task type {handler.name!r} already has a handler ({_shown(other)}): "
+                    f"give {_shown(handler)} another name with @app.task(name=...)"
                 )
         self.handlers[handler.name], self._runs[handler.name] = handler, run
         handler.app, handler.around, handler.pipeline = self.name, self.hooks.attempt, self.pipeline
 
     def get(self, task_type: str) -> Handler:
+        """Return the handler of a type. Raises UnknownTaskType."""
         try:
             return self.handlers[task_type]
         except KeyError:

@@ -27,6 +27,7 @@ from streamq.model.outcome import Completed, Died, HandedBack, Outcome, Retried,
 from streamq.model.task import STREAM_LETTERS, SUSPECT
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
+from streamq.stored_result import unpack_result
 from streamq.telemetry.counters import Counters
 from streamq.transport.sync_transport import SyncTransport
 from streamq.transport.writer import Writer
@@ -222,7 +223,7 @@ class Runner:
     def _result(self, held: Held, outcome: Outcome) -> object:
         if not isinstance(outcome, Completed):
             return None
-        raw, _ = envelope.opened(held.delivery.local, outcome.result)
+        raw, _ = unpack_result(held.delivery.local, outcome.result)
         return self._registry.handlers[held.delivery.type].decode_result(raw)
 
     def _send(self, t: TypeKeys, settlement: Settlement) -> bool:

@@ -1,5 +1,5 @@
-"""The only package that imports redis: runs Calls, reads with blocking, listens to channels.
+"""The only package that imports redis: runs Calls, reads with blocking, subscribes to channels.
 
-Owns URL forms, which of several servers is asked, connections, reconnecting and resending, and the
-translation of the client library's errors into ours. Knows no task and no script by name.
+Owns URL forms, the choice between several servers, connections, reconnecting and resending, and the
+translation of the client library's errors into streamq's. Must not know a task, nor a script by name.
 """

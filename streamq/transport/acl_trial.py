@@ -1,7 +1,7 @@
-"""Asks whether commands would be allowed, without running one of them.
+"""Checks which commands the server would allow, without executing any.
 
-Owns one connection for that: the commands are queued in a transaction, which is where the server checks
-the user's rights, and the transaction is discarded.
+Owns one connection for that: the commands are queued in a transaction, for which the server checks the user's
+rights, and the transaction is discarded.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from collections.abc import Sequence
 from redis import exceptions as lib
 
 from streamq.transport.faults import translate
-from streamq.transport.link import SyncLink
+from streamq.transport.sync_link import SyncLink
 from streamq.transport.sync_transport import SyncTransport
 
 
 def refusals(transport: SyncTransport, commands: Sequence[Sequence[str]]) -> list[str] | None:
-    """For each command the server's refusal, '' where it is allowed; None where that cannot be asked.
+    """Return the server's refusal of each command, '' if it is allowed; None if that cannot be checked.
 
     Raises RedisErrors.
     """
     link = None
     try:
-        link = transport.open(transport.find(None) or transport.discovered(None))
+        link = transport.open(transport.find(None) or transport.discover(None))
         link.ask("MULTI")
         return [_refusal(link, command) for command in commands]
     except lib.ResponseError:
@@ -30,7 +30,7 @@ def refusals(transport: SyncTransport, commands: Sequence[Sequence[str]]) -> lis
     except (lib.RedisError, OSError) as error:
         raise translate(error, str(transport.address), transport.address.source) from None
     finally:
-        # The transaction ends with its connection.
+        # The server discards the transaction with its connection.
         if link is not None:
             link.close()
 
@@ -41,5 +41,5 @@ def _refusal(link: SyncLink, command: Sequence[str]) -> str:
     except lib.NoPermissionError as error:
         return str(error)
     except lib.ResponseError:
-        return ""  # another fault, such as a slot of another node: the rights were looked at before
+        return ""  # another error, such as a slot of another node: the rights were checked before that
     return ""

@@ -1,35 +1,54 @@
-"""What a subscribed connection says, as it comes: all that has come at once.
+"""Reads what the server pushes on a subscribed connection: all that has arrived, at once.
 
-Owns the reading of it. Where hiredis is installed the socket is served by code of our own, as in `link`;
-where it is not, the client library goes on serving it, one message at a time. Raises the client library's
-errors.
+If hiredis is installed the socket is served by code of this module, as in `link`; otherwise the client
+library serves it, one push at a time. Owns that choice. Raises the client library's errors. Must not
+subscribe again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Coroutine, Iterable
+from typing import NamedTuple, Protocol
 
 from redis import exceptions as lib
 
 from streamq.transport import wire
-from streamq.transport.link import error, reset_told
-from streamq.transport.wire import hiredis
+from streamq.transport.link import LibraryConnection, reset_as_connection_error
+from streamq.transport.wire import INCOMPLETE, hiredis
 
-_MORE: Final = object()
-_ENDED: Final = "the server closed the connection"
+Spawn = Callable[[Coroutine[object, object, object]], asyncio.Task[object]]
+"""Starts a task and keeps it alive."""
 
 
-class Ear(Protocol):
+class Push(NamedTuple):
+    """A message on a channel, or the confirmation of a command."""
+
+    kind: bytes
+    channel: str
+    data: str
+
+    @classmethod
+    def of(cls, raw: object) -> Push:
+        """Read one push. Raises an error reply."""
+        if isinstance(raw, Exception):
+            raise raw
+        if not isinstance(raw, list) or not isinstance(raw[0], bytes):
+            return cls(b"", "", "")
+        words = raw[-2:] if raw[0] in (b"message", b"pmessage") else [*raw[1:], b"", b""][:2]
+        channel, data = (one.decode("utf-8", "replace") if isinstance(one, bytes) else "" for one in words)
+        return cls(raw[0], channel, data)
+
+
+class ChannelReader(Protocol):
     """What both kinds can do. After an error it must be closed."""
 
-    async def hear(self, timeout: float) -> list[Any]:
-        """Return what the server has said, raw, or nothing where it is silent for so many seconds."""
+    async def read(self, timeout: float) -> list[Push]:
+        """Return what the server pushed; nothing if it is silent for so many seconds."""
         ...
 
-    async def say(self, *command: Any) -> None:
-        """Send a command; what it is answered with is heard."""
+    async def send(self, *command: object) -> None:
+        """Send a command; its confirmation is read as a push."""
         ...
 
     async def aclose(self) -> None:
@@ -37,82 +56,87 @@ class Ear(Protocol):
         ...
 
 
-def listen(connection: Any, spawn: Callable[[Any], asyncio.Task[Any]]) -> Ear:
-    """Listen to a connected connection of the client library. spawn: makes a task that is kept."""
-    writer = getattr(connection, "_writer", None)
+def channel_reader(connection: LibraryConnection, spawn: Spawn) -> ChannelReader:
+    """Return a reader on a connected connection of the client library."""
+    writer = connection.streams[1]
     if not hiredis or not isinstance(writer, asyncio.StreamWriter):
-        return LibraryEar(connection, spawn)
-    ear = FastEar(connection, writer.transport)
-    writer.transport.set_protocol(ear)
-    return ear
+        return LibraryChannelReader(connection, spawn)
+    reader = FastChannelReader(connection, writer.transport)
+    writer.transport.set_protocol(reader)
+    return reader
 
 
-class FastEar(asyncio.Protocol):
+def _pushes(raw: Iterable[object]) -> list[Push]:
+    return [Push.of(one) for one in raw]
+
+
+class FastChannelReader(asyncio.Protocol):
     """hiredis on the socket."""
 
-    def __init__(self, connection: Any, transport: Any) -> None:
+    def __init__(self, connection: LibraryConnection, transport: asyncio.WriteTransport) -> None:
         self._connection = connection  # owns the socket
         self._transport = transport
-        self._replies = hiredis.Reader(notEnoughData=_MORE, replyError=error)
-        self._said: list[Any] = []
-        self._fault: Exception | None = None
-        self._come = asyncio.Event()
+        self._parser = wire.reply_reader()
+        self._unread: list[object] = []
+        self._error: Exception | None = None
+        self._arrived = asyncio.Event()
 
-    async def hear(self, timeout: float) -> list[Any]:
-        if not self._come.is_set():
-            waiting = asyncio.ensure_future(self._come.wait())
+    async def read(self, timeout: float) -> list[Push]:
+        if not self._arrived.is_set():
+            waiting = asyncio.ensure_future(self._arrived.wait())
             await asyncio.wait((waiting,), timeout=timeout)
             waiting.cancel()
-        if not self._said and self._fault is not None:
-            raise self._fault
-        said, self._said = self._said, []
-        if self._fault is None:
-            self._come.clear()
-        return said
+        if not self._unread and self._error is not None:
+            raise self._error
+        unread, self._unread = self._unread, []
+        if self._error is None:
+            self._arrived.clear()
+        return _pushes(unread)
 
-    async def say(self, *command: Any) -> None:
-        if self._fault is not None:
-            raise self._fault
-        self._transport.write(wire.packed(command))
+    async def send(self, *command: object) -> None:
+        if self._error is not None:
+            raise self._error
+        self._transport.write(wire.pack_command(command))
 
     def data_received(self, data: bytes) -> None:
         try:
-            self._replies.feed(data)
-            while (raw := self._replies.gets()) is not _MORE:
-                self._said.append(raw)
-        except hiredis.ProtocolError as fault:
-            self._fault = lib.ConnectionError(f"the server's messages make no sense: {fault!r}")
+            self._parser.feed(data)
+            while (raw := self._parser.gets()) is not INCOMPLETE:
+                self._unread.append(raw)
+        except wire.ProtocolError as error:
+            self._error = lib.ConnectionError(f"the server sent an unreadable message: {error!r}")
             self._transport.abort()
-        self._come.set()
+        self._arrived.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fault = self._fault or lib.ConnectionError(str(exc) if exc else _ENDED)
-        self._come.set()
+        self._error = self._error or lib.ConnectionError(str(exc) if exc else wire.CLOSED)
+        self._arrived.set()
 
     async def aclose(self) -> None:
         self._transport.abort()
         await self._connection.disconnect(nowait=True)
 
 
-class LibraryEar:
-    """The client library's own way. The read goes on in a task of its own: it is never cancelled half way."""
+class LibraryChannelReader:
+    """The client library's own streams. The read runs in a task of its own: it is never cancelled half
+    way."""
 
-    def __init__(self, connection: Any, spawn: Callable[[Any], asyncio.Task[Any]]) -> None:
+    def __init__(self, connection: LibraryConnection, spawn: Spawn) -> None:
         self._connection = connection
         self._spawn = spawn
-        self._reading: asyncio.Task[Any] | None = None
+        self._reading: asyncio.Task[object] | None = None
 
-    async def hear(self, timeout: float) -> list[Any]:
+    async def read(self, timeout: float) -> list[Push]:
         if self._reading is None:
             self._reading = self._spawn(self._connection.read_response(timeout=86400.0))
         done, _ = await asyncio.wait((self._reading,), timeout=timeout)
         if not done:
             return []
         task, self._reading = self._reading, None
-        return [task.result()]
+        return _pushes([task.result()])
 
-    async def say(self, *command: Any) -> None:
-        with reset_told():
+    async def send(self, *command: object) -> None:
+        with reset_as_connection_error():
             await self._connection.send_command(*command)
 
     async def aclose(self) -> None:

@@ -1,16 +1,15 @@
-"""The client library's errors -> ours: one place decides what may be tried again.
+"""Translates the client library's errors into streamq's, and so decides what may be tried again.
 
-Owns the map. `RedisUnavailable` is the only error after which a call is sent again.
+Owns the map. `RedisUnavailable` is the only error after which a call is sent again. Must not send anything.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final
 
 from redis import exceptions as lib
 
-from streamq.calls.call import Call
 from streamq.errors import (
     AuthenticationFailed,
     OutcomeUnknown,
@@ -19,43 +18,44 @@ from streamq.errors import (
     ServerError,
     ServerFull,
 )
-from streamq.transport import unreachable as reach
-from streamq.transport.effort import OUT_OF_TIME, Effort
+from streamq.transport import unreachable
+from streamq.transport.budget import OUT_OF_TIME, Budget
+from streamq.transport.wire import AnyCall
 
 _UNKNOWN: Final = re.compile(
     r"(?:unknown|unsupported|disabled|not supported|forbidden)[^'`\"]{0,40}command[^'`\"a-zA-Z]{0,10}['`\"]?"
     r"([A-Za-z]{2,20})|command ['`\"]?([A-Za-z]{2,20})['`\"]? (?:is )?(?:unknown|unsupported|disabled|not)",
     re.IGNORECASE,
 )
-"""How servers and proxies say that they have no such command."""
+"""The error texts of servers and proxies that lack a command."""
 _TRANSIENT: Final = (
     "LOADING", "BUSY ", "READONLY", "MASTERDOWN", "MISCONF", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS",
     "UNKILLABLE", "ERR max number of clients", "max number of clients",
 )  # fmt: skip
 _FIXES: Final = {
-    "LOADING": "it reads its data from disk and will be ready when it has",
-    "BUSY ": "a script or module keeps it; SCRIPT KILL ends a script that has written nothing",
+    "LOADING": "it loads its data from disk and is ready when that is done",
+    "BUSY ": "a script or module blocks it; SCRIPT KILL ends a script that has written nothing",
     "READONLY": "it is a replica; name its master, or its sentinels with redis+sentinel://",
-    "MASTERDOWN": "it is a replica that has lost its master; look at the master, or name it in the URL",
-    "MISCONF": "look at its disk and its log",
-    "CLUSTERDOWN": "slots of the cluster have no master; look at CLUSTER INFO",
-    "NOREPLICAS": "too few of its replicas are connected for its min-replicas-to-write",
-    "ERR max number": "raise maxclients on the server, or see with CLIENT LIST who holds its connections",
-    "max number": "raise maxclients on the server, or see with CLIENT LIST who holds its connections",
+    "MASTERDOWN": "it is a replica that lost its master; check the master, or name it in the URL",
+    "MISCONF": "check its disk and its log",
+    "CLUSTERDOWN": "slots of the cluster have no master; see CLUSTER INFO",
+    "NOREPLICAS": "fewer replicas are connected than its min-replicas-to-write asks for",
+    "ERR max number": "raise maxclients on the server, or see in CLIENT LIST which clients hold connections",
+    "max number": "raise maxclients on the server, or see in CLIENT LIST which clients hold connections",
 }
-"""What to do where the server goes on being not ready."""
+"""What to do if the server stays unready."""
 _NO_ACCESS: Final = ("ermissions to access", "access at least one of the keys")
-"""What servers say of keys and channels that a user may not touch, asked for by itself or by a script."""
+"""The error texts for keys and channels that a user may not access, directly or in a script."""
 _LOGIN: Final = (
     "NOAUTH", "WRONGPASS", "NOPERM", "DENIED", "ERR AUTH", "ERR invalid password", "ERR Client sent AUTH",
 )  # fmt: skip
 _IN_SCRIPT: Final = ("ACL failure", "NOPERM", "executing the script can't", "No permissions to access")
-"""How a refusal is told that a command within a script met; the words differ by server and release."""
+"""The error texts for a command that was refused within a script; they differ by server and release."""
 _LOGIN_FIXES: Final = {
-    "NOAUTH": "it wants a password: name the user and the password in the URL, as redis://user:password@host",
+    "NOAUTH": "it requires a password: put user and password into the URL, as redis://user:password@host",
     "WRONGPASS": "check user and password in the URL",
-    "DENIED": "give the server a password (requirepass) or the address that it may be reached at (bind)",
-    "ERR AUTH": "the server has no password set: check user and password in the URL, or leave them out",
+    "DENIED": "give the server a password (requirepass) or an address to listen on (bind)",
+    "ERR AUTH": "the server has no password: check user and password in the URL, or leave them out",
 }
 
 
@@ -68,32 +68,32 @@ _CODES: Final[dict[type[Exception], str]] = {
     lib.ReadOnlyError: "READONLY",
     lib.BusyLoadingError: "LOADING",
 }
-"""Errors of which the client library drops the first word."""
-_DOUBTFUL: Final = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN")
+"""The code of errors from which the client library strips it."""
+_STALE_ROUTE: Final = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN")
 _DEMOTED: Final = "instance state changed"
-"""What a blocked client is told when its master becomes a replica: UNBLOCKED force unblock from …"""
+"""In the error for a blocked client whose master becomes a replica: UNBLOCKED force unblock from …"""
 
 
 class GroupMissing(ServerError):
-    """A stream or its consumer group is gone: create it anew, from the first entry, and go on."""
+    """A stream or its consumer group does not exist: create it, from the first entry, and go on."""
 
 
 class ServerChanged(Exception):
-    """The call was not sent: who would be asked is another incarnation of the server than was meant."""
+    """The call was not sent: the server is another incarnation than the one it is meant for."""
 
     def __init__(self, incarnation: str) -> None:
         super().__init__("the server restarted or failed over")
         self.incarnation = incarnation
 
 
-def told(error: Exception) -> str:
-    """What the server said, with its first word."""
+def server_text(error: Exception) -> str:
+    """Return the server's error text, with its code."""
     code = _CODES.get(type(error))
     return f"{code} {error}" if code else str(error)
 
 
 def denied(error: Exception) -> bool:
-    """Whether the server refused the login, or the command to this user."""
+    """Return whether the server refused the login, or denied the command to this user."""
     kinds = lib.AuthenticationError | lib.NoPermissionError | lib.AuthorizationError
     if isinstance(error, kinds):
         return True
@@ -103,41 +103,41 @@ def denied(error: Exception) -> bool:
     )
 
 
-def doubtful(error: Exception) -> bool:
-    """Whether it is to be asked anew who should be asked."""
+def route_is_stale(error: Exception) -> bool:
+    """Return whether the node for the call must be discovered again."""
     if isinstance(error, lib.ResponseError):
-        text = told(error)
-        return text.startswith(_DOUBTFUL) or _DEMOTED in text
+        text = server_text(error)
+        return text.startswith(_STALE_ROUTE) or _DEMOTED in text
     return True
 
 
 def translate(error: Exception, where: str, source: str = "") -> RedisError:
-    """Our error for one of the client library or the operating system. `source`: where the URL is from."""
-    text = told(error)
+    """Return streamq's error for one of the client library or the operating system. source: of the URL."""
+    text = server_text(error)
     if isinstance(error, RedisError):
         return error
     if "certificate verify failed" in text.lower():
         return ServerError(
-            f"the certificate of {where} is not to be trusted ({text}): name the authority that signed it "
-            "with ?ssl_ca_certs=/path/to/ca.pem in the URL"
+            f"cannot verify the certificate of {where}: {text}. Name the authority that signed it with "
+            "?ssl_ca_certs=/path/to/ca.pem in the URL"
         )
     if denied(error):
         return _login_failed(where, text)
     if isinstance(error, lib.BusyLoadingError):
-        return RedisUnavailable(f"{where} is not ready: {text}: {_FIXES['LOADING']}")
+        return RedisUnavailable(f"{where} is not ready: {text.rstrip('.')}: {_FIXES['LOADING']}")
     if isinstance(error, lib.InvalidResponse):
-        return ServerError(reach.no_redis(where, text))
+        return ServerError(unreachable.no_redis(where, text))
     if isinstance(error, lib.ConnectionError | lib.TimeoutError | OSError) and not text.startswith(
         _TRANSIENT
     ):
-        return RedisUnavailable(reach.no_connection(where, error, source))
+        return RedisUnavailable(unreachable.no_connection(where, error, source))
     if isinstance(error, lib.ResponseError | lib.ConnectionError):
-        return _answered(where, text)
+        return _of_reply(where, text)
     return ServerError(f"{where}: {type(error).__name__}: {text}")
 
 
 def naming_rights(error: RedisError, rights: tuple[str, str]) -> RedisError:
-    """The same error, with the ACL rules that the user needs where keys or channels were refused."""
+    """Return the error with the ACL rules that the user needs, if keys or channels were refused."""
     text = str(error)
     if not isinstance(error, AuthenticationFailed | ServerError) or not any(
         one in text for one in _NO_ACCESS
@@ -147,31 +147,31 @@ def naming_rights(error: RedisError, rights: tuple[str, str]) -> RedisError:
     return AuthenticationFailed(f"{text}. The user needs {keys} for keys and '{channels}' for channels")
 
 
-def _answered(where: str, text: str) -> RedisError:
+def _of_reply(where: str, text: str) -> RedisError:
     if text.startswith(_TRANSIENT) or _DEMOTED in text:
         return RedisUnavailable(f"{where} is not ready: {text.rstrip('.')}{_fix(text)}")
     if text.startswith(("NOGROUP", "UNBLOCKED")):
         return GroupMissing(text)
     if text.startswith("OOM") or "command not allowed when used memory" in text:
         return ServerFull(
-            f"{where} is at its memory limit and takes no new tasks: "
-            "raise maxmemory, let workers drain, or purge dead letters"
+            f"{where} is at its memory limit and accepts no new tasks. "
+            "Raise maxmemory, let workers drain the queue, or purge dead letters"
         )
     if text.startswith(("MOVED", "ASK")):
         return ServerError(
-            f"{where} is a node of a cluster: write its URL with +cluster, as redis+cluster://"
+            f"{where} is a node of a cluster. Write its URL with +cluster, as redis+cluster://"
         )
-    if (lacking := _UNKNOWN.search(text)) is not None:
-        command = (lacking[1] or lacking[2]).upper()
+    if (unknown := _UNKNOWN.search(text)) is not None:
+        command = (unknown[1] or unknown[2]).upper()
         return ServerError(
-            f"{where} does not take the command {command}, which streamq needs ({text}): it is renamed or "
-            "disabled there, or a proxy in between does not pass it on; name the server itself"
+            f"{where} does not accept the command {command}, which streamq needs ({text}): it is renamed or "
+            "disabled there, or a proxy in between rejects it. Connect to the server itself"
         )
     if "DB index is out of range" in text or "invalid DB index" in text:
-        return ServerError(f"{where} has no such database ({text}): correct its number in the URL")
+        return ServerError(f"{where} has no such database ({text}). Correct its number in the URL")
     if "SELECT is not allowed in cluster mode" in text:
         return ServerError(
-            f"{where} is a node of a cluster, which has database 0 only: write redis+cluster://host:port"
+            f"{where} is a node of a cluster, which has database 0 only. Write redis+cluster://host:port"
         )
     return ServerError(f"{where} refused a call: {text}")
 
@@ -181,29 +181,34 @@ def _fix(text: str) -> str:
 
 
 def _login_failed(where: str, text: str) -> AuthenticationFailed:
-    usual = "check user and password in the URL, and the user's ACL (`streamq doctor` names what it lacks)"
-    fix = next((fix for code, fix in _LOGIN_FIXES.items() if text.startswith(code)), usual)
-    if fix is not usual and not text.startswith("DENIED"):
-        fix = f"{fix}; {usual}" if "check user and password" not in fix else fix
+    default = "check user and password in the URL, and the user's ACL (`streamq doctor` names what it lacks)"
+    fix = next((fix for code, fix in _LOGIN_FIXES.items() if text.startswith(code)), default)
+    if fix is not default and not text.startswith("DENIED"):
+        fix = f"{fix}; {default}" if "check user and password" not in fix else fix
     return AuthenticationFailed(f"{where} refused the login or the command ({text.rstrip('.')}): {fix}")
 
 
-def gone(shown: str) -> RedisUnavailable:
-    """The error where a node that was to be asked is no longer one of those that hold data."""
-    return RedisUnavailable(f"{shown} holds no data any more: a failover, or its slots were moved")
+def node_removed(shown: str) -> RedisUnavailable:
+    """Return the error for a node that no longer holds data."""
+    return RedisUnavailable(f"{shown} no longer holds data: there was a failover, or its slots were moved")
 
 
-def latest(before: RedisError, now: RedisError) -> RedisError:
-    """Which of two errors says more of why there is no answer: not the one that time was up."""
+def redirect_loop(shown: str) -> RedisUnavailable:
+    """Return the error for a call that nodes redirected too often."""
+    return RedisUnavailable(f"{shown} is not ready: the nodes redirect a call in a circle")
+
+
+def more_specific(before: RedisError, now: RedisError) -> RedisError:
+    """Return the error that explains more: the later one, unless it only says that the time was over."""
     return before if OUT_OF_TIME in str(now) else now
 
 
-def final(error: RedisError, effort: Effort, call: Call[Any]) -> RedisError:
-    """What the caller is told at last: whether one of the tries may have been carried out.
+def outcome_error(error: RedisError, budget: Budget, call: AnyCall) -> RedisError:
+    """Return the error to raise after the last try: OutcomeUnknown if a try may have been executed.
 
-    A refusal at the end, such as that the server is full by now, says nothing of a try before it. Of a
-    question nobody need know.
+    A refusal of the last try, such as of a server that is full by now, does not tell the outcome of an
+    earlier one. For a question the outcome does not matter.
     """
-    if not effort or call.is_safe:
+    if not budget or call.is_safe:
         return error
-    return OutcomeUnknown(f"no answer whether the call was carried out: {error}")
+    return OutcomeUnknown(f"it is unknown whether the call was executed: {error}")

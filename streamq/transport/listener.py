@@ -1,56 +1,58 @@
-"""One subscription for all who wait in an event loop.
+"""One subscription shared by all tasks of an event loop that wait for a channel.
 
-Owns its connection, which is there while somebody waits and a moment longer, and who waits on which channel.
-A waiter is woken when its channel is subscribed, when something is said there, and when the connection is
-lost or there again: it then looks for itself. Where the server lets nobody listen, it has to look by itself.
+Owns its connection, which exists while there are waiters and a moment longer, and which waiter is on which
+channel. A waiter is woken when its channel is subscribed, when a message arrives there, and when the
+connection is lost or restored: it then looks for itself. If the server refuses the subscription, waiters must
+poll. Must not read what a message says.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Final
+from typing import Final
 
 from streamq.errors import RedisError, RedisUnavailable, ServerError
 from streamq.transport.async_transport import AsyncTransport
-from streamq.transport.server_wait import returned
+from streamq.transport.channel_reader import Push
+from streamq.transport.server_wait import wait_until_ready
 from streamq.transport.subscription import AsyncSubscription
 
 LINGER: Final = 5.0
-"""Seconds for which the connection is kept after the last has left."""
-AGAIN: Final = 0.05
-AT_ONCE: Final = 500
-"""Channels in one command."""
-IN_VAIN: Final = 3
-"""Subscriptions in a row that ended unconfirmed, on a server that answers, after which it counts as refused:
-some proxies hang up at a SUBSCRIBE."""
-DEAF_FOR: Final = 60.0
-"""Seconds after a refusal for which nobody tries to subscribe again."""
+"""Seconds for which the connection is kept after the last waiter has left."""
+RECONNECT_AFTER: Final = 0.05
+CHANNELS_PER_COMMAND: Final = 500
+MAX_UNCONFIRMED: Final = 3
+"""Subscriptions in a row that ended unconfirmed on a reachable server before they count as refused: some
+proxies close the connection at a SUBSCRIBE."""
+REFUSED_FOR: Final = 60.0
+"""Seconds after a refusal before the next attempt to subscribe."""
 
 
-class Ring:
-    """A waiter's place on a channel."""
+class ChannelWaiter:
+    """One task that waits on a channel. subscribed: the number of its channel's last confirmation; 0 while
+    the channel is not subscribed."""
 
     __slots__ = ("_turn", "_woken", "channel", "subscribed")
 
     def __init__(self, channel: str, *, subscribed: int) -> None:
         self.channel: str = channel
-        self.subscribed: int = subscribed  # how often its subscription was confirmed; 0 while there is none
+        self.subscribed: int = subscribed
         self._woken = False
         self._turn: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
-        """Have the waiter look."""
+        """Wake the task, so that it looks for itself."""
         self._woken = True
         if self._turn is not None:
-            _end(self._turn)
+            _finish(self._turn)
 
-    async def heard(self, timeout: float) -> bool:
-        """Wait until there is a reason to look, or for so many seconds. Return whether there is one."""
+    async def wait(self, timeout: float) -> bool:
+        """Wait until there is a reason to look, or for so many seconds. Return whether there is a reason."""
         if not self._woken:
             loop = asyncio.get_running_loop()
             self._turn = turn = loop.create_future()
-            timer = loop.call_later(timeout, _end, turn)
+            timer = loop.call_later(timeout, _finish, turn)
             try:
                 await turn
             finally:
@@ -60,49 +62,49 @@ class Ring:
         return woken
 
 
-def _end(turn: asyncio.Future[None]) -> None:
+def _finish(turn: asyncio.Future[None]) -> None:
     if not turn.done():
         turn.set_result(None)
 
 
 class Listener:
-    """Wakes those who joined. Connects with the first of them. `refused`: why nobody is woken."""
+    """Wakes its waiters. Connects when the first joins. refused: why no waiter can be woken."""
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
-        self._rings: dict[str, set[Ring]] = {}
+        self._waiters: dict[str, set[ChannelWaiter]] = {}
         self._subscription: AsyncSubscription | None = None
         self._sent: set[str] = set()
-        self._awaited: dict[str, int] = {}
-        self._touched: set[str] = set()
+        self._unconfirmed: dict[str, int] = {}
+        self._changed: set[str] = set()
         self._confirmations = 0
-        self._in_vain = 0
+        self._failures = 0
         self.refused: RedisError | None = None
-        self._deaf_until = 0.0
-        self._task: asyncio.Task[Any] | None = None
+        self._refused_until = 0.0
+        self._task: asyncio.Task[None] | None = None
 
-    def join(self, channel: str) -> Ring:
+    def join(self, channel: str) -> ChannelWaiter:
         """Listen to a channel, until `leave`."""
-        rings = self._rings.setdefault(channel, set())
-        there = channel in self._sent and channel not in self._awaited
-        ring = Ring(channel, subscribed=self._confirmations if there else 0)
-        rings.add(ring)
-        if there:
-            ring.wake()  # it may have been told before it joined
-        if self._task is None and time.monotonic() >= self._deaf_until:
+        waiters = self._waiters.setdefault(channel, set())
+        subscribed = channel in self._sent and channel not in self._unconfirmed
+        waiter = ChannelWaiter(channel, subscribed=self._confirmations if subscribed else 0)
+        waiters.add(waiter)
+        if subscribed:
+            waiter.wake()  # its message may have come before it joined
+        if self._task is None and time.monotonic() >= self._refused_until:
             self._task = self._transport.spawn(self._run())
-        self._touch(channel)
-        return ring
+        self._note_change(channel)
+        return waiter
 
-    def leave(self, ring: Ring) -> None:
-        """Listen no more."""
-        rings = self._rings.get(ring.channel, set())
-        rings.discard(ring)
-        if not rings and self._rings.pop(ring.channel, None) is not None:
-            self._touch(ring.channel)
+    def leave(self, waiter: ChannelWaiter) -> None:
+        """Stop listening."""
+        waiters = self._waiters.get(waiter.channel, set())
+        waiters.discard(waiter)
+        if not waiters and self._waiters.pop(waiter.channel, None) is not None:
+            self._note_change(waiter.channel)
 
     def __len__(self) -> int:
-        return len(self._rings)
+        return len(self._waiters)
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -115,84 +117,85 @@ class Listener:
 
     async def _run(self) -> None:
         try:
-            while self._rings:
+            while self._waiters:
                 try:
                     await self._listen()
                 except RedisUnavailable as error:
-                    self._lost()
-                    await returned(self._transport)
-                    await asyncio.sleep(AGAIN)
-                    self._in_vain += 1
-                    if self._in_vain >= IN_VAIN:
-                        raise ServerError(f"subscriptions end at once: {error}") from None
+                    self._disconnected()
+                    await wait_until_ready(self._transport)
+                    await asyncio.sleep(RECONNECT_AFTER)
+                    self._failures += 1
+                    if self._failures >= MAX_UNCONFIRMED:
+                        raise ServerError(f"each subscription ends at once: {error}") from None
         except RedisError as error:
-            self.refused, self._deaf_until = error, time.monotonic() + DEAF_FOR
+            self.refused, self._refused_until = error, time.monotonic() + REFUSED_FOR
         finally:
             subscription, self._subscription = self._subscription, None
             if self._task is asyncio.current_task():
-                self._task = None  # who comes now has another begin
-            self._lost()
+                self._task = None  # the next waiter starts another
+            self._disconnected()
             if subscription is not None:
                 await subscription.aclose()
 
     async def _listen(self) -> None:
-        """Connect, and hear what is said until nobody has waited for a while."""
-        channels = list(self._rings)
+        """Connect, and wake waiters until there has been none for a while."""
+        channels = list(self._waiters)
         subscription = AsyncSubscription(self._transport, *channels)
         await subscription.open()
-        self._subscription, self._sent, self._awaited = subscription, set(channels), {}
-        self._in_vain, self.refused = 0, None
+        self._subscription, self._sent, self._unconfirmed = subscription, set(channels), {}
+        self._failures, self.refused = 0, None
         for channel in channels:
             self._confirmed(channel)
-        self._touched.update(self._rings.keys() ^ self._sent)
-        self._transport.spawn(self._flush())
+        self._changed.update(self._waiters.keys() ^ self._sent)
+        self._transport.spawn(self._send_changes())
         while True:
-            said = await subscription.receive(LINGER)
-            for raw in said:  # all at once, so that those who are woken look together
-                self._hear(raw[0], raw[1].decode("utf-8", "replace") if raw[1] else "")
-            if not said and not self._rings:
+            pushes = await subscription.receive(LINGER)
+            for push in pushes:  # all at once, so that the waiters that are woken ask together
+                self._handle(push)
+            if not pushes and not self._waiters:
                 return
 
-    def _hear(self, kind: bytes, channel: str) -> None:
-        if kind == b"message":
-            for ring in self._rings.get(channel, ()):
-                ring.wake()
-        elif kind == b"subscribe":
-            self._awaited[channel] = self._awaited.get(channel, 1) - 1
-            if self._awaited[channel] <= 0:
-                del self._awaited[channel]
+    def _handle(self, push: Push) -> None:
+        channel = push.channel
+        if push.kind == b"message":
+            for waiter in self._waiters.get(channel, ()):
+                waiter.wake()
+        elif push.kind == b"subscribe":
+            self._unconfirmed[channel] = self._unconfirmed.get(channel, 1) - 1
+            if self._unconfirmed[channel] <= 0:
+                del self._unconfirmed[channel]
                 self._confirmed(channel)
 
     def _confirmed(self, channel: str) -> None:
         self._confirmations += 1
-        for ring in self._rings.get(channel, ()):
-            ring.subscribed = self._confirmations
-            ring.wake()
+        for waiter in self._waiters.get(channel, ()):
+            waiter.subscribed = self._confirmations
+            waiter.wake()
 
-    def _lost(self) -> None:
-        self._sent, self._awaited, self._touched = set(), {}, set()
-        for rings in self._rings.values():
-            for ring in rings:
-                ring.subscribed = 0
-                ring.wake()
+    def _disconnected(self) -> None:
+        self._sent, self._unconfirmed, self._changed = set(), {}, set()
+        for waiters in self._waiters.values():
+            for waiter in waiters:
+                waiter.subscribed = 0
+                waiter.wake()
 
-    def _touch(self, channel: str) -> None:
-        if not self._touched and self._subscription is not None:
-            self._transport.spawn(self._flush())
-        self._touched.add(channel)
+    def _note_change(self, channel: str) -> None:
+        if not self._changed and self._subscription is not None:
+            self._transport.spawn(self._send_changes())
+        self._changed.add(channel)
 
-    async def _flush(self) -> None:
-        """Tell the server which channels have come and gone, in few commands."""
-        touched, self._touched = self._touched, set()
+    async def _send_changes(self) -> None:
+        """Subscribe to new channels and unsubscribe from unused ones, in few commands."""
+        changed, self._changed = self._changed, set()
         subscription = self._subscription
         if subscription is None or not subscription.connected:
             return
-        come = [one for one in touched if one in self._rings and one not in self._sent]
-        gone = [one for one in touched if one not in self._rings and one in self._sent]
-        self._sent.difference_update(gone)
-        self._sent.update(come)
-        for one in come:
-            self._awaited[one] = self._awaited.get(one, 0) + 1
-        for command, channels in (("UNSUBSCRIBE", gone), ("SUBSCRIBE", come)):
-            for n in range(0, len(channels), AT_ONCE):
-                await subscription.change(command, channels[n : n + AT_ONCE])
+        new = [one for one in changed if one in self._waiters and one not in self._sent]
+        unused = [one for one in changed if one not in self._waiters and one in self._sent]
+        self._sent.difference_update(unused)
+        self._sent.update(new)
+        for one in new:
+            self._unconfirmed[one] = self._unconfirmed.get(one, 0) + 1
+        for command, channels in (("UNSUBSCRIBE", unused), ("SUBSCRIBE", new)):
+            for n in range(0, len(channels), CHANNELS_PER_COMMAND):
+                await subscription.change(command, channels[n : n + CHANNELS_PER_COMMAND])

@@ -1,13 +1,13 @@
-"""What a server says of itself, and whether streamq can run on it.
+"""The facts of a server, and whether streamq can run on it.
 
-Owns the reading of INFO and the check of version and eviction policy.
+Owns the parsing of INFO and the check of version and eviction policy. Must not send anything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, Protocol
 
 from streamq.errors import ServerTooOld
 
@@ -17,8 +17,8 @@ OLDEST_VALKEY: Final = (7, 2, 0)
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """Kind and version, the id of this run of the server, its eviction policy, its role (master or
-    slave) and the id of the history of its data; '' where something is unknown."""
+    """Kind and version, the id of this run of the server, its eviction policy, its role (master or slave) and
+    the id of its replication history; '' if something is unknown."""
 
     kind: str
     version: str
@@ -29,17 +29,18 @@ class ServerInfo:
 
     @property
     def incarnation(self) -> str:
-        """Another one means that the server may not have what it had: it restarted, or another took its
-        place, or it lost its place and got it back."""
+        """Identifies the server and its data. If it changed, data may be missing: the server restarted,
+        another became master, or it lost its role and got it back."""
         return f"{self.run_id} {self.replid}"
 
     @property
     def evicts(self) -> bool:
-        """Whether the server may drop keys of its own accord: tasks would be lost without a trace."""
+        """Whether the server may evict keys: tasks would be lost without a trace."""
         return self.eviction not in ("", "noeviction")
 
 
-def read(info: bytes) -> ServerInfo:
+def parse_info(info: bytes) -> ServerInfo:
+    """Return the facts in a reply to INFO."""
     lines = info.decode("utf-8", "replace").splitlines()
     rows = {name: value for name, _, value in (line.partition(":") for line in lines)}
     kind = "valkey" if "valkey_version" in rows else "redis"
@@ -48,18 +49,23 @@ def read(info: bytes) -> ServerInfo:
     return ServerInfo(kind, version, *(rows.get(name, "") for name in names))
 
 
-def check(info: ServerInfo, where: str) -> None:
-    """Raise ServerTooOld where the server lacks what the scripts need."""
+def check_version(info: ServerInfo, where: str) -> None:
+    """Raise ServerTooOld if the server lacks what the scripts need."""
     numbers = tuple(int(part) for part in info.version.split(".")[:3] if part.isdigit())
     oldest = OLDEST_VALKEY if info.kind == "valkey" else OLDEST_REDIS
     if numbers and numbers < oldest:
         raise ServerTooOld(
-            f"{where} runs {info.kind} {info.version}; streamq needs Redis 7.0 or Valkey 7.2, or newer"
+            f"{where} runs {info.kind} {info.version}: streamq needs Redis 7.0 or Valkey 7.2, or newer. "
+            "Upgrade the server"
         )
 
 
-def warn_of_eviction(servers: Iterable[tuple[str, ServerInfo]], log: Any) -> None:
-    """Say loudly which servers may drop tasks."""
+class _Log(Protocol):
+    def error(self, event: str, **fields: object) -> object: ...
+
+
+def warn_of_eviction(servers: Iterable[tuple[str, ServerInfo]], log: _Log) -> None:
+    """Log an error for each server that may evict tasks."""
     for where, info in servers:
         if info.evicts:
             log.error(

@@ -1,6 +1,6 @@
-"""Waiting for a server that is away, or not there yet: how often it is asked, and what ends the wait.
+"""Waits for a server that is unreachable or not ready: how often it is asked, and what ends the wait.
 
-Owns the intervals. Asks through the transport and judges no error but that nobody answered.
+Owns the intervals. Asks through the transport. Must not handle any error but that the server is unreachable.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import random
 import time
 from collections.abc import Coroutine
-from typing import Any, Final
+from typing import Final, Protocol
 
 from streamq.calls import question as question_calls
 from streamq.errors import RedisUnavailable
@@ -18,20 +18,29 @@ from streamq.transport.async_transport import AsyncTransport
 
 FIRST_WAIT: Final = 0.05
 LONGEST_WAIT: Final = 1.0
-"""Seconds between two questions, at first and at most, a fifth more or less: each time every node of a
-cluster may be asked."""
-SAY_AFTER: Final = 1.0
-SAY_AGAIN: Final = 30.0
-"""Seconds of silence after which a process that begins says what it waits for, and between two such lines."""
-LATELY: Final = 0.3
-"""Seconds for which it counts that of all servers nobody answered who asked around."""
+"""Seconds between two questions, the first and the longest, a fifth more or less: each may go to every node
+of a cluster."""
+LOG_AFTER: Final = 1.0
+LOG_EVERY: Final = 30.0
+"""Seconds without a reply after which a starting process logs what it waits for, and between two such
+lines."""
+SHARED_FOR: Final = 0.3
+"""Seconds for which a failed discovery counts for all callers."""
 
 
-async def answers(transport: AsyncTransport, key: str = "") -> bool:
-    """Whether the server of a key does its work, or any where there is no key. Servers of whom nobody
-    answered a moment ago are not asked: many may want to know. Raises as `returned`."""
+class _Log(Protocol):
+    def info(self, event: str, **fields: object) -> object: ...
+    def warning(self, event: str, **fields: object) -> object: ...
+
+
+async def is_ready(transport: AsyncTransport, key: str = "") -> bool:
+    """Return whether the server of a key is ready, or any server if there is no key.
+
+    If no server replied to a discovery within the last 0.3 s, return False without asking, so that many
+    waiters cause one probe. Raises as `wait_until_ready`.
+    """
     call = question_calls.ready(key)
-    if transport.find(call) is None and time.monotonic() - transport.nobody_at < LATELY:
+    if transport.find(call) is None and time.monotonic() - transport.unanswered_at < SHARED_FOR:
         return False
     try:
         await transport.run(call, patience=0)
@@ -40,24 +49,27 @@ async def answers(transport: AsyncTransport, key: str = "") -> bool:
     return True
 
 
-async def returned(transport: AsyncTransport, key: str = "", *, stop: asyncio.Event | None = None) -> bool:
-    """Wait until the server of a key does its work again, or any where there is no key; False, at once,
-    when `stop` is set before. Raises RedisErrors of a server that is there, but refuses us."""
-    return await _unless(stop or asyncio.Event(), _ask(transport, key))
+async def wait_until_ready(
+    transport: AsyncTransport, key: str = "", *, stop: asyncio.Event | None = None
+) -> bool:
+    """Wait until the server of a key is ready, or any server if there is no key. Return False, at once, if
+    `stop` is set before. Raises RedisErrors of a server that is reachable but refuses the call."""
+    return await _unless_stopped(stop or asyncio.Event(), _poll(transport, key))
 
 
-async def arrived(transport: AsyncTransport, log: Any, *, stop: asyncio.Event) -> bool:
-    """As `returned`, for a process that begins: it says at once what it waits for, and now and then again."""
-    telling = asyncio.ensure_future(_tell_of_silence(transport, log))
+async def wait_at_start(transport: AsyncTransport, log: _Log, *, stop: asyncio.Event) -> bool:
+    """Wait as `wait_until_ready`, for a process that starts: log what it waits for, at first and every 30
+    s."""
+    slow = asyncio.ensure_future(_log_slow(transport, log))
     try:
-        return await _unless(stop, _ask_telling(transport, log, telling))
+        return await _unless_stopped(stop, _poll_and_log(transport, log, slow))
     finally:
-        telling.cancel()
-        await asyncio.gather(telling, return_exceptions=True)
+        slow.cancel()
+        await asyncio.gather(slow, return_exceptions=True)
 
 
-async def _unless(stop: asyncio.Event, question: Coroutine[Any, Any, bool]) -> bool:
-    asking = asyncio.ensure_future(question)
+async def _unless_stopped(stop: asyncio.Event, polling: Coroutine[object, object, bool]) -> bool:
+    asking = asyncio.ensure_future(polling)
     stopping = asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait((asking, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -68,31 +80,31 @@ async def _unless(stop: asyncio.Event, question: Coroutine[Any, Any, bool]) -> b
         await asyncio.gather(asking, stopping, return_exceptions=True)
 
 
-async def _ask(transport: AsyncTransport, key: str) -> bool:
+async def _poll(transport: AsyncTransport, key: str) -> bool:
     seconds = FIRST_WAIT
-    while not await answers(transport, key):
+    while not await is_ready(transport, key):
         await asyncio.sleep(seconds * random.uniform(0.8, 1.2))
         seconds = min(2 * seconds, LONGEST_WAIT)
     return True
 
 
-async def _tell_of_silence(transport: AsyncTransport, log: Any) -> None:
-    await asyncio.sleep(SAY_AFTER)
+async def _log_slow(transport: AsyncTransport, log: _Log) -> None:
+    await asyncio.sleep(LOG_AFTER)
     log.warning("redis.waiting", server=str(transport.address), url_from=transport.address.source)
 
 
-async def _ask_telling(transport: AsyncTransport, log: Any, silence: asyncio.Task[None]) -> bool:
-    seconds, said = FIRST_WAIT, -math.inf
+async def _poll_and_log(transport: AsyncTransport, log: _Log, slow: asyncio.Task[None]) -> bool:
+    seconds, logged_at = FIRST_WAIT, -math.inf
     while True:
         try:
             await transport.run(question_calls.ready(), patience=0)
         except RedisUnavailable as error:
-            silence.cancel()
-            if time.monotonic() - said >= SAY_AGAIN:
-                said = time.monotonic()
+            slow.cancel()
+            if time.monotonic() - logged_at >= LOG_EVERY:
+                logged_at = time.monotonic()
                 log.warning("redis.unavailable", doing="start", error=str(error), waiting="yes")
         else:
-            if said > -math.inf:
+            if logged_at > -math.inf:
                 log.info("redis.connected", server=str(transport.address))
             return True
         await asyncio.sleep(seconds * random.uniform(0.8, 1.2))

@@ -1,6 +1,6 @@
-"""Who sends, and what one call carries: the writers, and how tasks are cut into batches.
+"""Writers, which make an enqueue call safe to resend, and the batches that tasks are sent in.
 
-Owns what makes an enqueue call safe to resend. Knows no connection.
+Owns the identity of calls and the size of a batch. Must not know a connection.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ BATCH: Final = 300
 """Tasks in one script call at most: it blocks the server for about a millisecond."""
 BATCH_BYTES: Final = 1024 * 1024
 AT_ONCE: Final = 16
-"""Batches under way at once where each waits for replicas or a disk, on a connection of its own."""
+"""Batches in flight at once if each waits for replicas or a disk, on a connection of its own."""
 
 
 class Writer:
-    """One sender at a time: an id and the number of its last call.
+    """An id and the number of its last call; used by one sender at a time.
 
-    The server remembers the last call of each writer, so a call whose answer was lost can be sent again.
+    The server remembers the last call of each writer, so a call whose reply was lost can be sent again.
     """
 
     __slots__ = ("_number", "id")
@@ -32,12 +32,13 @@ class Writer:
         self._number = 0
 
     def next(self) -> int:
+        """Return the number of the next call."""
         self._number += 1
         return self._number
 
 
 class Writers:
-    """Idle writers, shared by threads: as many exist as calls were ever under way at once."""
+    """Idle writers, shared by threads: there are as many as calls were ever in flight at once."""
 
     def __init__(self) -> None:
         self._idle: deque[Writer] = deque()
@@ -53,7 +54,7 @@ class Writers:
 
 
 def batches(tasks: Sequence[NewTask]) -> Iterator[Sequence[NewTask]]:
-    """Cut what one call carries: by number and by bytes, never less than one."""
+    """Split tasks into batches for one call each, by number and by bytes; a batch has at least one task."""
     start = size = 0
     for n, task in enumerate(tasks):
         if n > start and (n - start >= BATCH or size + len(task.payload) > BATCH_BYTES):

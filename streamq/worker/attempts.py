@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
-from streamq import envelope, retry
+from streamq import retry, stored_result
 from streamq.context import CURRENT, Context
 from streamq.errors import DecodeError
 from streamq.hooks import await_within
@@ -53,7 +53,7 @@ class Attempts:
     ) -> None:
         self._registry = registry
         self._worker = worker
-        self._mark = envelope.worker_mark(worker)
+        self._mark = stored_result.worker_mark(worker)
         self._threads, self._processes = executors.threads, executors.processes
         self._clocks = clocks
         self._counters = counters
@@ -113,7 +113,9 @@ class Attempts:
         started = attempt.started or now
         started_ms = int((started + self._clocks.offset(delivery.shard)) * 1000)
         run_ms = int((now - started) * 1000)
-        return Completed(envelope.keep(result, delivery, self._mark, started_ms, run_ms), retention_ms)
+        return Completed(
+            stored_result.pack_result(result, delivery, self._mark, started_ms, run_ms), retention_ms
+        )
 
     def _early(self, attempt: Attempt) -> Outcome | None:
         """Return the outcome of a delivery that must not be started; None if it may start."""

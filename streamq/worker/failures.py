@@ -97,7 +97,7 @@ def timed_out(limit: float | None, stack: str, error: BaseException) -> AttemptT
     if raised_late:
         about += f"; when it was stopped it raised {class_name(error)}: {message(error)}"
     found = AttemptTimeout(about)
-    found.stood = stack
+    found.stack = stack
     found.__cause__ = error if raised_late else None
     if not raised_late and not stack:
         found.__traceback__ = error.__traceback__
@@ -124,7 +124,7 @@ def _frame(error: BaseException) -> Frame | None:
     """Return the last frame of the user's code; for a timeout, the frame that was running then."""
     try:
         if isinstance(error, AttemptTimeout):
-            return raised_at(_user_traceback(error.__cause__ or error)) or of_stack(error.stood)
+            return raised_at(_user_traceback(error.__cause__ or error)) or of_stack(error.stack)
         if isinstance(error, DecodeError) and error.__cause__ is None:
             return None
         return raised_at(_user_traceback(error))
@@ -134,7 +134,7 @@ def _frame(error: BaseException) -> Frame | None:
 
 def _traceback(error: BaseException) -> str:
     try:
-        stack = error.stood if isinstance(error, AttemptTimeout) else ""
+        stack = error.stack if isinstance(error, AttemptTimeout) else ""
         # If the handler was never called, there are no frames of the user's code.
         if isinstance(error, DecodeError) and error.__cause__ is None:
             return ""

@@ -113,7 +113,7 @@ class Fetcher:
     async def _unblock(self) -> None:
         """End the blocking read. The request may overtake the read itself, so it is repeated."""
         try:
-            while self._blocking and self._reader.endable and not await self._reader.unblock():  # noqa: ASYNC110
+            while self._blocking and self._reader.can_unblock and not await self._reader.unblock():  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         except RedisError as error:  # the read ends by itself within `block`
             self._log.debug("fetch.unblock_failed", error=str(error))
@@ -251,7 +251,7 @@ class Fetcher:
             sources = [source for source in sources if source.letter != SUSPECT]
         if not sources:
             return 0, []
-        block = self._options.block if self._reader.endable else min(self._options.block, UNENDABLE_BLOCK)
+        block = self._options.block if self._reader.can_unblock else min(self._options.block, UNENDABLE_BLOCK)
         call = worker_calls.block(self._consumer, round(block * 1000), sources)
         self._partial = self._policy.leaves_out(sources)
         self._blocking = True

@@ -15,7 +15,7 @@ from streamq.telemetry.counters import Counters
 from streamq.telemetry.logs import Logger
 from streamq.transport.async_transport import AsyncTransport
 from streamq.transport.faults import ServerChanged
-from streamq.transport.server_wait import answers, returned
+from streamq.transport.server_wait import is_ready, wait_until_ready
 from streamq.worker.lost_replies import LostReplies
 from streamq.worker.server_epochs import ServerEpochs
 
@@ -88,7 +88,7 @@ class Recovery:
         self._failures += not idle
         while not self._stopping.is_set():
             try:
-                if not await returned(self._transport, self._key, stop=self._stopping):
+                if not await wait_until_ready(self._transport, self._key, stop=self._stopping):
                     return False
                 await self._lost_replies.hand_back()
             except RedisError as error:
@@ -104,7 +104,7 @@ class Recovery:
     async def _is_reachable(self) -> bool:
         try:
             async with asyncio.timeout(PROBE_TIMEOUT):
-                return await answers(self._transport, self._key)
+                return await is_ready(self._transport, self._key)
         except (TimeoutError, RedisError):
             return False
 

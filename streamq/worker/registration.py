@@ -12,7 +12,7 @@ from typing import Final
 
 from streamq.calls import producer as producer_calls
 from streamq.calls import worker as worker_calls
-from streamq.control.unreadable import of_data
+from streamq.control.unreadable import is_data_fault
 from streamq.doctor import needs
 from streamq.errors import AuthenticationFailed, RedisError, RedisUnavailable, ServerError
 from streamq.keys import TypeKeys, shard_keys, type_keys
@@ -22,7 +22,7 @@ from streamq.shards import AppRecord
 from streamq.telemetry import logs
 from streamq.transport.async_transport import AsyncTransport
 from streamq.transport.server import warn_of_eviction
-from streamq.transport.server_wait import arrived
+from streamq.transport.server_wait import wait_at_start
 from streamq.worker.in_flight import chunks
 
 START_PATIENCE: Final = 10.0
@@ -47,7 +47,7 @@ class Registration:
     async def announce(self, stop: asyncio.Event) -> AppRecord | None:
         """Wait for the server, check it, and register the app, its types and their groups in every shard.
         Return None if the worker is stopped meanwhile. Raise RedisError if the server refuses the worker."""
-        while await arrived(self._transport, self._log, stop=stop):
+        while await wait_at_start(self._transport, self._log, stop=stop):
             try:
                 return await self._announce()
             except RedisUnavailable as error:
@@ -142,7 +142,7 @@ class Registration:
         try:
             yield
         except RedisError as error:
-            if not of_data(error):
+            if not is_data_fault(error):
                 raise
             fix = f"find the key with streamq audit and rename it; until then, {consequence}"
             self._log.error("stored.unreadable", keys=list(keys), error=str(error), fix=fix)

@@ -22,7 +22,7 @@ from streamq.telemetry import logs
 from streamq.telemetry.counters import Counters
 from streamq.transport.async_transport import AsyncTransport
 from streamq.transport.faults import ServerChanged
-from streamq.transport.server_wait import returned
+from streamq.transport.server_wait import wait_until_ready
 from streamq.transport.writer import Writer
 from streamq.worker import fork_guard
 from streamq.worker.attempt_log import AttemptLog
@@ -188,7 +188,7 @@ class _Lane:
                 self._settler.counters.count("streamq_redis_errors_total", "settle")
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_PAUSE, pause * 2)
-                await returned(self._settler.transport, call.keys[0])
+                await wait_until_ready(self._settler.transport, call.keys[0])
                 self._settler.counters.count("streamq_redis_reconnects_total", "settle")
             else:
                 if kept is batch:

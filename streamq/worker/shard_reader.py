@@ -26,9 +26,9 @@ class ShardReader:
         self._servers = servers
 
     @property
-    def endable(self) -> bool:
+    def can_unblock(self) -> bool:
         """Return whether a waiting read can be ended."""
-        return self._reader.endable
+        return self._reader.can_unblock
 
     async def unblock(self) -> bool:
         """End a waiting read. Return whether there was one."""

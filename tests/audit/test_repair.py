@@ -389,7 +389,7 @@ def test_counters_of_the_wrong_kind_are_made_anew(shard: Shard, args: tuple[str,
     assert problems(look(shard)) == ["wrong_kind_counters"]
     dry = repair(shard, dry_run=True)
     assert problems(dry) == ["wrong_kind_counters"]
-    assert any("made anew" in one.how for one in dry.repaired)
+    assert any("created again" in one.how for one in dry.repaired)
     assert shard.command("TYPE", shard.t.counters) != b"hash"
     done = repair(shard)
     assert (done.problems, look(shard).problems) == ([], [])
@@ -499,4 +499,4 @@ def test_an_idempotency_key_and_a_shard_that_was_given_up_are_sound(shard: Shard
 
 def test_every_fault_has_a_sentence_and_something_to_do() -> None:
     assert {*get_args(FaultCode)} == FAULTS.keys()
-    assert all(kind.says and (kind.repair or kind.advice) for kind in FAULTS.values())
+    assert all(kind.text and (kind.repair or kind.advice) for kind in FAULTS.values())

@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 import redis
 
-from streamq import envelope
+from streamq import envelope, stored_result
 from streamq.control.inspector import Inspector
 from streamq.keys import APPS, DAEMON_HEARTBEATS, DAEMONS, GROUP, TypeKeys, shard_keys, type_keys
 from tests.letters import all_dead
@@ -94,7 +94,7 @@ class Census:
         for key, node in self._keys.items():
             if key.startswith(f"{keys.base}:results:"):
                 for local, value in _dict(node.hgetall(key)).items():
-                    yield local.decode(), "completed", envelope.opened(local.decode(), value)[0]
+                    yield local.decode(), "completed", stored_result.unpack_result(local.decode(), value)[0]
         for local in self._members(keys.dead):
             yield local.decode(), "dead", b""
         for mark in self._members(keys.gone):

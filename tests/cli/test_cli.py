@@ -81,12 +81,12 @@ def test_the_exit_codes_are_on_the_main_page(capsys: Capture) -> None:
             2,
             "streamq stats: unrecognized arguments: --nonsense (see streamq stats --help)",
         ),
-        (["stats", "--url", "ftp://x"], 78, "ftp:// is no server URL that streamq knows; write redis://"),
-        (["stats", "--url", "redis://h/abc"], 78, "the database in a server URL is a number"),
+        (["stats", "--url", "ftp://x"], 78, "unknown scheme ftp://. Write redis://"),
+        (["stats", "--url", "redis://h/abc"], 78, "the database must be a number"),
         (
             ["stats", "--url", "redis://h?nonsense=1"],
             78,
-            "the server URL has no such option as its number 1: known are",
+            "its option number 1 is unknown. Known are",
         ),
         (["stats", "--url", "unix:///no/such.sock"], 69, "no connection to unix:///no/such.sock"),
         (["task", "show", "nonsense"], 2, "'nonsense' is not a task id; one looks like"),
@@ -99,8 +99,8 @@ def test_the_exit_codes_are_on_the_main_page(capsys: Capture) -> None:
         (["enqueue", "email", "[1]"], 2, "line 1 is not a JSON object"),
         (["enqueue", "email"], 2, "pass the arguments as JSON ('{}' if there are none)"),
         (["enqueue", "email", "--file", "/no/such"], 2, "cannot read '/no/such'"),
-        (["enqueue", "e mail", "{}"], 2, "is no name for a task type"),
-        (["enqueue", "email", "{}", "--delay", "soon"], 2, "Write '90s'"),
+        (["enqueue", "e mail", "{}"], 2, "is not a valid name for a task type"),
+        (["enqueue", "email", "{}", "--delay", "soon"], 2, "write a duration as '90s'"),
         (["enqueue", "email", "{}", "--at", "soon"], 2, "--at 'soon' is not a time: write it as"),
         (
             ["enqueue", "email", "{}", "--at", "2027-01-31T09:00"],
@@ -118,7 +118,7 @@ def test_the_exit_codes_are_on_the_main_page(capsys: Capture) -> None:
         (["task", "list", "readyy"], 2, "invalid choice: 'readyy'"),
         (["worker", "no_such_module"], 78, "there is no module 'no_such_module' here"),
         (["daemon", "--url", "embedded://"], 2, "does not run on an embedded server"),
-        (["daemon", "--app", "no/such"], 2, "is no name for an app"),
+        (["daemon", "--app", "no/such"], 2, "is not a valid name for an app"),
         (
             ["audit", "--app", "shopp"],
             3,
@@ -244,7 +244,7 @@ def test_the_same_idempotency_key_enqueues_nothing(capsys: Capture, shard: Shard
     assert "this idempotency key exists" in err
     code, _, err = run(capsys, "enqueue", "email", "{}", "--idempotency-key", "order-42")
     assert code == 2
-    assert f"was given to task {first['ids'][0]}" in err
+    assert f"belongs to task {first['ids'][0]}" in err
     code, _, err = run(capsys, "enqueue", "email", "-", "--idempotency-key", "k")
     assert code == 2
     assert "--idempotency-key names one task" in err
@@ -340,7 +340,7 @@ def test_audit_repairs_what_it_can(capsys: Capture, shard: Shard, url: str) -> N
 def test_audit_tells_what_only_an_operator_can_do(capsys: Capture, shard: Shard, url: str) -> None:
     command(url, "HINCRBY", shard.t.counters, "accepted", "2")
     code, out, _ = run(capsys, "audit", "--repair")
-    assert (code, "+2 tasks" in out, "--repair --write-off closes the books" in out) == (6, True, True)
+    assert (code, "+2 tasks" in out, "--repair --write-off balances the counters" in out) == (6, True, True)
     assert run(capsys, "audit", "--repair", "--write-off")[0] == 0
     assert shard.snapshot().counters["vanished"] == 2
     code, _, err = run(capsys, "audit", "--write-off")

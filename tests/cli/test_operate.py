@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from streamq import StreamQ, envelope
+from streamq import StreamQ, envelope, stored_result
 from streamq.calls import listing as listing_calls
 from streamq.calls import worker as worker_calls
 from streamq.model.outcome import Completed, Died
@@ -115,7 +115,9 @@ def test_a_completed_task_tells_of_its_attempt(capsys: Capture, shard: Shard) ->
     [delivery] = shard.fetch()
     task = f"email:0:{delivery.local}"
     ready_ms = int(delivery.place[1:].partition("-")[0])
-    kept = envelope.keep(b"[1]", delivery, envelope.worker_mark("host-1-a1b2c3"), ready_ms + 250, 1500)
+    kept = stored_result.pack_result(
+        b"[1]", delivery, stored_result.worker_mark("host-1-a1b2c3"), ready_ms + 250, 1500
+    )
     shard.settle([delivery], Completed(kept, 60_000))
     shown = as_json(capsys, "task", "show", task)
     assert (shown["result"], shown["success"]) == ([1], {
@@ -154,7 +156,7 @@ def test_completed_tasks_are_listed_with_results(capsys: Capture, shard: Shard) 
     short, long = shard.put(), shard.put()
     for delivery in shard.fetch():
         kept = b"[1]" if delivery.local == short else b'"%s"' % (b"x" * 3000)
-        result = envelope.keep(kept, delivery, b"abc", 0, 0)
+        result = stored_result.pack_result(kept, delivery, b"abc", 0, 0)
         shard.settle([delivery], Completed(result if delivery.local in (short, long) else b"", 60_000))
     rows = {row["id"]: row for row in as_json(capsys, "task", "list", "completed")["tasks"]}
     assert rows[f"email:0:{short}"]["result"] == "[1]"

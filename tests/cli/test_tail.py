@@ -91,7 +91,7 @@ def test_a_server_that_goes_away_and_comes_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--type", "e mail"], "is no name for a task type"),
+        (["--type", "e mail"], "is not a valid name for a task type"),
         (["--event", "nonsense"], "invalid choice: 'nonsense'"),
         (["--limit", "0"], "must be a whole number of at least 1"),
     ],

@@ -12,8 +12,8 @@ from streamq.calls import producer as producer_calls
 from streamq.keys import shard_keys, type_keys
 from streamq.model.task import IdempotencyKey, NewTask
 from streamq.transport.address import Address
-from streamq.transport.async_transport import connect
-from streamq.transport.effort import Effort
+from streamq.transport.async_connect import connect
+from streamq.transport.budget import Budget
 from streamq.transport.link import Link, serve
 
 
@@ -32,7 +32,7 @@ async def silent() -> AsyncGenerator[tuple[Link, asyncio.StreamWriter]]:
 
     server = await asyncio.start_server(talk, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    link = serve(await connect(Address.parse(f"redis://127.0.0.1:{port}/0"), effort=Effort(5)))
+    link = serve(await connect(Address.parse(f"redis://127.0.0.1:{port}/0"), budget=Budget(5)))
     try:
         yield link, writers[0]
     finally:

@@ -79,7 +79,7 @@ async def test_a_result_of_a_frozen_server_ends_in_its_time(
     app = StreamQ("shop", own.url)
     handle = app.send("email", {})
     await handle.astatus()
-    with frozen(own), timed(), pytest.raises(ResultTimeout, match="not known whether"):
+    with frozen(own), timed(), pytest.raises(ResultTimeout, match="unknown whether"):
         await (
             handle.aresult(timeout=seconds) if way == "async" else asyncio.to_thread(handle.result, seconds)
         )
@@ -242,7 +242,7 @@ async def test_a_call_waits_for_a_connection_no_longer_than_its_time(
     own: EmbeddedServer, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where all connections are in use, by calls with more patience."""
-    monkeypatch.setattr(wire, "CONNECTIONS", 1)
+    monkeypatch.setattr(wire, "MAX_CONNECTIONS", 1)
     address = Address.parse(own.url)
     transport, plain = AsyncTransport(address), SyncTransport(address)
 
@@ -265,7 +265,7 @@ async def test_a_call_waits_for_a_connection_no_longer_than_its_time(
 
 async def test_who_waits_for_a_connection_takes_turns(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where some give up meanwhile: no permit is lost."""
-    monkeypatch.setattr(wire, "CONNECTIONS", 2)
+    monkeypatch.setattr(wire, "MAX_CONNECTIONS", 2)
     transport = AsyncTransport(Address.parse(url))
     for _ in range(5):
         asking = [asyncio.create_task(transport.run(question_calls.now())) for _ in range(30)]
@@ -273,11 +273,11 @@ async def test_who_waits_for_a_connection_takes_turns(url: str, monkeypatch: pyt
         for one in asking[::3]:
             one.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
-    assert [node.gate.free for node in transport._topology.nodes()] == [2]
+    assert [node.limit.free for node in transport._topology.nodes()] == [2]
     await transport.aclose()
 
 
-@pytest.mark.parametrize("ask", ["everywhere", "whoever"])
+@pytest.mark.parametrize("ask", ["run_on_all_nodes", "run_on_reachable_nodes"])
 def test_questions_to_every_server_end_in_their_time(black_hole: int, ask: str) -> None:
     transport = SyncTransport(Address.parse(f"redis://127.0.0.1:{black_hole}"), patience=0.5)
     with timed(), pytest.raises(RedisUnavailable):
@@ -286,24 +286,24 @@ def test_questions_to_every_server_end_in_their_time(black_hole: int, ask: str) 
 
 def test_a_question_to_one_of_several_servers_ends_in_its_time(own: EmbeddedServer) -> None:
     transport = SyncTransport(Address.parse(own.url), patience=0.5)
-    [where] = transport.everywhere(question_calls.now())
+    [where] = transport.run_on_all_nodes(question_calls.now())
     with frozen(own), timed(), pytest.raises(RedisUnavailable):
-        transport.there(where, question_calls.now())
+        transport.run_on_node(where, question_calls.now())
 
 
 async def test_awaited_questions_to_servers_end_in_their_time(own: EmbeddedServer) -> None:
     """And no permit is lost."""
     transport = AsyncTransport(Address.parse(own.url), patience=0.5)
-    [where] = await transport.everywhere(question_calls.now())
+    [where] = await transport.run_on_all_nodes(question_calls.now())
     with frozen(own):
         for ask in (
-            lambda: transport.everywhere(question_calls.now()),
-            lambda: transport.there(where, question_calls.now()),
+            lambda: transport.run_on_all_nodes(question_calls.now()),
+            lambda: transport.run_on_node(where, question_calls.now()),
         ):
             with timed(), pytest.raises(RedisUnavailable):
                 await ask()
-    await until(lambda: [node.gate.free for node in transport._topology.nodes()] == [wire.CONNECTIONS])
-    assert list(await transport.everywhere(question_calls.now())) == [where]
+    await until(lambda: [node.limit.free for node in transport._topology.nodes()] == [wire.MAX_CONNECTIONS])
+    assert list(await transport.run_on_all_nodes(question_calls.now())) == [where]
     await transport.aclose()
 
 

@@ -312,7 +312,7 @@ def test_a_file_that_is_no_longer_written_is_told_of(everysec: str) -> None:
 
 def test_a_server_without_a_file_says_so_before_anything_is_sent(url: str) -> None:
     app = StreamQ("shop", url)
-    with pytest.raises(ServerError, match="needs an append-only file: set appendonly yes"):
+    with pytest.raises(ServerError, match="needs an append-only file .*Set appendonly yes"):
         app.send("email", {}, durability="aof")
     assert held(url) == 0
 
@@ -322,7 +322,7 @@ async def test_a_server_that_cannot_say_so_names_the_versions(redis_server: Embe
         pytest.skip("this redis-server has WAITAOF")
     command(redis_server.url, "FLUSHALL")
     app = StreamQ("shop", redis_server.url)
-    message = "needs the command WAITAOF, which Redis and Valkey have from 7.2 on: upgrade"
+    message = "needs the command WAITAOF, which Redis and Valkey have since 7.2 .*Upgrade"
     with pytest.raises(ServerTooOld, match=message):
         app.send("email", {}, durability="aof")
     with pytest.raises(ServerTooOld, match=message):

@@ -24,7 +24,7 @@ def test_handles_of_one_task_are_equal(app: StreamQ) -> None:
 
 
 def test_a_handle_is_kept_by_its_id(app: StreamQ) -> None:
-    with pytest.raises(TypeError, match=r"keep its id, and make another by app.handle\(id\)"):
+    with pytest.raises(TypeError, match=r"Keep its id, and call app.handle\(id\)"):
         pickle.dumps(app.send("email"))
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from streamq import RedisUnavailable, StreamQ
 from streamq.embedded import EmbeddedServer
-from streamq.transport import names
+from streamq.transport import dns
 from tests.client.test_deadlines import timed
 
 NAME = "redis.example"
@@ -53,7 +53,7 @@ async def test_a_lookup_without_an_answer_ends_in_the_time_of_the_call(
     with timed(), pytest.raises(RedisUnavailable) as error:
         await (app.asend("email", {}) if way == "async" else asyncio.to_thread(app.send, "email", {}))
     if scheme == "redis" and way == "sync":
-        assert "look at this machine's name service" in str(error.value)
+        assert "check this machine's name service" in str(error.value)
     service.answers.set()  # the executor of the loop waits for its thread
 
 
@@ -90,7 +90,7 @@ def test_each_address_of_a_name_is_tried(service: Names, tcp: tuple[EmbeddedServ
 def test_an_address_is_not_looked_up(
     tcp: tuple[EmbeddedServer, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(names, "looked_up", lambda *_: pytest.fail("it is no name"))
+    monkeypatch.setattr(dns, "resolve", lambda *_: pytest.fail("it is no name"))
     StreamQ("shop", f"redis://127.0.0.1:{tcp[1]}").send("email", {})
-    assert names.is_address("::1")
-    assert not names.is_address("localhost")
+    assert dns.is_address("::1")
+    assert not dns.is_address("localhost")

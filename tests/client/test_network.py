@@ -29,7 +29,7 @@ from streamq.calls import question as question_calls
 from streamq.embedded import EmbeddedServer
 from streamq.transport.address import Address
 from streamq.transport.async_transport import AsyncTransport
-from streamq.transport.server_wait import answers, returned
+from streamq.transport.server_wait import is_ready, wait_until_ready
 from streamq.transport.subscription import AsyncSubscription
 from tests.client.proxy import Proxy
 from tests.conftest import command
@@ -69,7 +69,7 @@ def test_an_enqueue_that_cannot_learn_says_so(proxy: Proxy) -> None:
     app = StreamQ("shop", proxy.url, patience=0.3)
     app.send("email", {})
     proxy.lose_reply_to(enqueue_script(), 1000)
-    with pytest.raises(OutcomeUnknown, match="no answer whether"):
+    with pytest.raises(OutcomeUnknown, match="unknown whether"):
         app.send("email", {})
 
 
@@ -179,11 +179,11 @@ async def test_a_server_that_loads_its_data_is_not_back_yet(tmp_path: Path) -> N
         while not starting.done():
             with suppress(RedisUnavailable):
                 await transport.run(question_calls.now(), patience=0)
-                loading += not await answers(transport)
+                loading += not await is_ready(transport)
             await asyncio.sleep(0.01)
         assert loading
         async with asyncio.timeout(20):
-            assert await returned(transport)
+            assert await wait_until_ready(transport)
     finally:
         await starting
         await transport.aclose()
@@ -209,7 +209,7 @@ def old_server() -> tuple[int, threading.Thread]:
 
 def test_a_server_that_is_too_old() -> None:
     port, thread = old_server()
-    with pytest.raises(ServerTooOld, match="runs redis 6.2.14; streamq needs Redis 7.0 or Valkey 7.2"):
+    with pytest.raises(ServerTooOld, match="runs redis 6.2.14: streamq needs Redis 7.0 or Valkey 7.2"):
         StreamQ("shop", f"redis://127.0.0.1:{port}").send("email", {})
     thread.join(5)
 
@@ -218,7 +218,7 @@ def test_a_full_server_refuses_and_nothing_is_half_done(url: str) -> None:
     app = StreamQ("shop", url)
     app.send("email", {})
     command(url, "CONFIG", "SET", "maxmemory", "1")
-    with pytest.raises(QueueFull, match="at its memory limit and takes no new tasks: raise maxmemory"):
+    with pytest.raises(QueueFull, match="at its memory limit and accepts no new tasks. Raise maxmemory"):
         app.enqueue_many([app.bound("email", {"n": n}) for n in range(10)])
     command(url, "CONFIG", "SET", "maxmemory", "0")
     assert app.inspector.type_stats("email").ready == 1

@@ -20,7 +20,7 @@ from tests.running import until, working
 
 @pytest.fixture(autouse=True)
 def _nothing_said() -> None:
-    waiting._SAID.clear()
+    waiting._LOGGED.clear()
 
 
 @pytest.fixture

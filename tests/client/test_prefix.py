@@ -108,7 +108,7 @@ async def test_who_waits_is_told_which_channel_is_refused(
     team: str, any_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The result is polled then, and a log line names the rules, once."""
-    waiting._SAID.clear()
+    waiting._LOGGED.clear()
     app = StreamQ("shop", team, prefix=PREFIX)
     handle = await app.asend("email")
     command(any_url, "ACL", "SETUSER", "team1", "resetchannels")
@@ -120,14 +120,14 @@ async def test_who_waits_is_told_which_channel_is_refused(
     await app.aclose()
 
 
-@pytest.mark.parametrize("walk", ["everywhere", "whoever", "there"])
+@pytest.mark.parametrize("walk", ["run_on_all_nodes", "run_on_reachable_nodes", "there"])
 def test_a_walk_over_all_nodes_names_the_rules(team: str, any_url: str, walk: str) -> None:
     app = StreamQ("shop", team, prefix=PREFIX)
     transport = app.inspector.transport
-    [node] = transport.everywhere(question_calls.now())
+    [node] = transport.run_on_all_nodes(question_calls.now())
     call = Call(None, (), ("HGET", "elsewhere", "x"), lambda raw: raw)
     with pytest.raises(AuthenticationFailed, match=r"~team1:\* .*&team1:\*"):
-        transport.there(node, call) if walk == "there" else getattr(transport, walk)(call)
+        transport.run_on_node(node, call) if walk == "there" else getattr(transport, walk)(call)
     app.close()
 
 
@@ -135,10 +135,10 @@ def test_a_walk_over_all_nodes_names_the_rules(team: str, any_url: str, walk: st
 async def test_an_awaited_walk_over_all_nodes_names_the_rules(team: str, walk: str) -> None:
     app = StreamQ("shop", team, prefix=PREFIX)
     transport = app.ainspector.transport
-    [node] = await transport.everywhere(question_calls.now())
+    [node] = await transport.run_on_all_nodes(question_calls.now())
     call = Call(None, (), ("HGET", "elsewhere", "x"), lambda raw: raw)
     with pytest.raises(AuthenticationFailed, match=r"~team1:\* .*&team1:\*"):
-        await (transport.there(node, call) if walk == "there" else transport.everywhere(call))
+        await (transport.run_on_node(node, call) if walk == "there" else transport.run_on_all_nodes(call))
     await app.aclose()
 
 
@@ -154,13 +154,13 @@ def test_the_doctor_names_the_rules_of_the_prefix(any_url: str, team: str, capsy
     ["", " ", "a b:", "{a}:", "a*:", "a?", "[a]", "a\\", "ä:", "a\n", "x" * 101, "a}:"],
 )
 def test_prefixes_that_would_not_do(prefix: str) -> None:
-    with pytest.raises(InvalidOption, match="is no prefix for keys"):
+    with pytest.raises(InvalidOption, match="is not a valid prefix for keys"):
         StreamQ("shop", prefix=prefix)
 
 
 def test_a_prefix_that_would_not_do_is_told_on_the_command_line(capsys: Capture) -> None:
     assert main(["stats", "--prefix", "{x}"]) == 2
-    assert "is no prefix for keys" in capsys.readouterr().err
+    assert "is not a valid prefix for keys" in capsys.readouterr().err
 
 
 def test_the_prefix_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

@@ -74,14 +74,18 @@ def test_a_refusal_is_told_as_one_whatever_its_words(text: str) -> None:
         (lib.ResponseError("CLUSTERDOWN Hash slot not served"), RedisUnavailable, "CLUSTER INFO"),
         (lib.ResponseError("ERR max number of clients reached"), RedisUnavailable, "raise maxclients"),
         (lib.ResponseError("BUSY Redis is busy running a script."), RedisUnavailable, "SCRIPT KILL"),
-        (lib.ResponseError("ERR DB index is out of range"), ServerError, "correct its number"),
+        (lib.ResponseError("ERR DB index is out of range"), ServerError, "Correct its number"),
         (
             lib.ResponseError("ERR unknown command 'EVALSHA', with args beginning with:"),
             ServerError,
             "EVALSHA",
         ),
         (lib.ResponseError("ERR unknown command `XADD`, with args"), ServerError, "XADD"),
-        (lib.ResponseError("unsupported command 'client'"), ServerError, "does not take the command CLIENT"),
+        (
+            lib.ResponseError("unsupported command 'client'"),
+            ServerError,
+            "does not accept the command CLIENT",
+        ),
         (
             lib.ConnectionError("Error -2 connecting to h:1. Name or service not known."),
             RedisUnavailable,
@@ -144,7 +148,7 @@ def saying(words: bytes) -> Iterator[int]:
 async def test_a_web_server_is_no_redis(way: str) -> None:
     with saying(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
         app = StreamQ("shop", f"redis://127.0.0.1:{port}")
-        with pytest.raises(ServerError, match="no Redis server but a web server"):
+        with pytest.raises(ServerError, match="not a Redis server but a web server"):
             await (app.asend("email", {}) if way == "async" else asyncio.to_thread(app.send, "email", {}))
 
 
@@ -179,7 +183,7 @@ async def test_a_full_server_says_so(way: str) -> None:
 
 
 def test_a_database_that_is_not_there() -> None:
-    with EmbeddedServer(port=free_port()) as server, pytest.raises(ServerError, match="correct its number"):
+    with EmbeddedServer(port=free_port()) as server, pytest.raises(ServerError, match="Correct its number"):
         StreamQ("shop", server.url.removesuffix("/0") + "/9999").send("email", {})
 
 
@@ -332,5 +336,5 @@ def test_a_group_that_is_refused_ends_and_does_not_restart_for_ever() -> None:
         with streamq("worker", "streamq.demo.tasks:app", "--url", server.url) as process:
             _, said = process.communicate(timeout=60)
         assert process.returncode == 77
-        assert "it wants a password" in said
+        assert "it requires a password" in said
         assert shutil.which("redis-server") is None or said.count("process.started") == 1

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from streamq import StreamQ, TaskHandle, TaskId, TaskType, envelope
+from streamq import StreamQ, TaskHandle, TaskId, TaskType, envelope, stored_result
 from streamq.calls import worker as worker_calls
 from streamq.calls.call import Call, R
 from streamq.calls.worker import Source
@@ -48,7 +48,9 @@ class Prepared:
         done, *failing, _ = self._fetched()
         failed = orjson.dumps([{"attempt": 1, "error": "ValueError", "message": "no such address"}])
         died = Died("attempts", failed, fingerprint="aaa")
-        self._settle(done, Completed(envelope.keep(b"7", done, bytes.fromhex(WORKER[-6:]), 0, 0), 60_000))
+        self._settle(
+            done, Completed(stored_result.pack_result(b"7", done, bytes.fromhex(WORKER[-6:]), 0, 0), 60_000)
+        )
         for delivery in failing:
             self._settle(delivery, died)
         self.handles = dict(zip(("completed", "dead", "again", "purged", "running"), sent, strict=True))

@@ -123,7 +123,7 @@ CASES: Final = [
            of=lambda page: (page.rows, page.looked_at)) for state in STATES),
     case("inspector.tasks", "dead", limit=1, want=lambda page: page.cursor and len(page.rows) == 1,
          of=lambda page: page.rows),
-    case("inspector.tasks", "dead", wanted=TaskFilter(error="address"), want=lambda page: len(page.rows) == 3,
+    case("inspector.tasks", "dead", filter=TaskFilter(error="address"), want=lambda page: len(page.rows) == 3,
          of=lambda page: page.rows),
     case("inspector.tasks", "ready", limit=0, want=raises("UsageError")),
     case("inspector.dead_groups", want=lambda found: [group.count for group in found.groups] == [3]),

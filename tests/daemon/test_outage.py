@@ -12,7 +12,7 @@ from streamq.daemon import loop
 from streamq.daemon.chore_status import ChoreStatus
 from streamq.errors import RedisUnavailable
 from streamq.telemetry.counters import Counters
-from streamq.transport import async_transport, server_wait
+from streamq.transport import async_connect, async_pool, server_wait
 from streamq.transport.address import Address
 from streamq.transport.async_transport import AsyncTransport
 from tests.ports import free_port
@@ -28,14 +28,14 @@ def gone() -> AsyncTransport:
 async def test_one_chore_asks_for_all(gone: AsyncTransport, monkeypatch: pytest.MonkeyPatch) -> None:
     stop, asked, chore_status = asyncio.Event(), list[str](), ChoreStatus(Counters())
 
-    async def answers(_: AsyncTransport, key: str) -> bool:
+    async def is_ready(_: AsyncTransport, key: str) -> bool:
         asked.append(key)
         return False
 
     async def chore(_: loop.Faults) -> None:
         raise RedisUnavailable("away")
 
-    monkeypatch.setattr(server_wait, "answers", answers)
+    monkeypatch.setattr(server_wait, "is_ready", is_ready)
     names = ["promote", "reclaim", "tidy", "sample"]
     waiting = [asyncio.create_task(loop.run_round(name, chore, gone, stop, chore_status)) for name in names]
     await until(lambda: len(asked) == 2)
@@ -47,13 +47,14 @@ async def test_one_chore_asks_for_all(gone: AsyncTransport, monkeypatch: pytest.
 async def test_of_many_that_miss_a_cluster_one_asks_around(
     gone: AsyncTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect, asked = async_transport.connect, list[str]()
+    connect, asked = async_connect.connect, list[str]()
 
     async def counted(address: Address, **more: Any) -> Any:
         asked.append(str(address))
         return await connect(address, **more)
 
-    monkeypatch.setattr(async_transport, "connect", counted)
+    monkeypatch.setattr(async_connect, "connect", counted)
+    monkeypatch.setattr(async_pool, "connect", counted)
     for rounds in (1, 2):  # and it is asked again by those who come later
         answers = await asyncio.gather(
             *(gone.run(question_calls.now(), patience=0) for _ in range(8)), return_exceptions=True

@@ -18,7 +18,7 @@ import pytest
 from streamq import StreamQ
 from streamq.calls import worker as worker_calls
 from streamq.control.dead_letters import DeadSelection
-from streamq.control.task_list import TaskFilter
+from streamq.control.task_rows import TaskFilter
 from streamq.dashboard import dashboard
 from streamq.dashboard.queries import LISTED
 from streamq.envelope import add_failure
@@ -48,10 +48,10 @@ async def test_every_list_answers_within_a_tenth_of_a_second(app: StreamQ) -> No
     asked: dict[str, Callable[[], Any]] = {
         "stats": inspector.stats,
         "dead groups": inspector.dead_groups,
-        "dead of a group": lambda: inspector.tasks("dead", wanted=TaskFilter(fingerprint=group.fingerprint)),
+        "dead of a group": lambda: inspector.tasks("dead", filter=TaskFilter(fingerprint=group.fingerprint)),
         "count": lambda: inspector.count_dead(DeadSelection("bad", error="Error1")),
-        "filtered, nothing found": lambda: inspector.tasks("dead", wanted=TaskFilter(error="none such")),
-        "by id, nothing found": lambda: inspector.tasks("ready", wanted=TaskFilter(id="zzz")),
+        "filtered, nothing found": lambda: inspector.tasks("dead", filter=TaskFilter(error="none such")),
+        "by id, nothing found": lambda: inspector.tasks("ready", filter=TaskFilter(id="zzz")),
     }
     for state in LISTED:
         asked[state] = partial(inspector.tasks, state, limit=200)

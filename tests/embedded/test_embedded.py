@@ -19,9 +19,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from streamq import embedded
-from streamq.embedded import EmbeddedServer, find_server, shared
+from streamq import embedded, server_binary
+from streamq.embedded import EmbeddedServer, shared
 from streamq.errors import RedisUnavailable, UsageError
+from streamq.server_binary import find_server
 from tests.ports import free_port
 
 ROOT = Path(embedded.__file__).resolve().parents[1]
@@ -363,7 +364,7 @@ def test_a_server_that_never_answers_is_ended(tmp_path: Path, monkeypatch: pytes
     mute = program(tmp_path, "mute", "echo deaf and dumb; exec sleep 60")
     monkeypatch.setattr(embedded, "START_TIMEOUT", 0.3)
     server = EmbeddedServer(binary=mute)
-    with pytest.raises(RedisUnavailable, match=r"did not answer within 0\.3 s: deaf and dumb"):
+    with pytest.raises(RedisUnavailable, match=r"did not reply within 0\.3 s: deaf and dumb"):
         server.start()
     assert server.pid == 0
 
@@ -383,8 +384,8 @@ def without_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     def missing(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr(embedded, "find_spec", lambda name: None)
-    monkeypatch.setattr(embedded, "import_module", missing)
+    monkeypatch.setattr(server_binary, "find_spec", lambda name: None)
+    monkeypatch.setattr(server_binary, "import_module", missing)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     return tmp_path / "bin"
 
@@ -407,7 +408,7 @@ def test_the_package_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     program(tmp_path, "valkey-server")
     by_search = find_server()
     assert "_binaries" in by_search.parts
-    monkeypatch.setattr(embedded, "find_spec", lambda name: None)
+    monkeypatch.setattr(server_binary, "find_spec", lambda name: None)
     assert find_server() == by_search, "asked of the package"
 
 
@@ -457,7 +458,7 @@ def test_another_users_place_in_the_temporary_folder_is_not_taken(
     """Where the path is long the socket lies outside of the folder; somebody may have been there before."""
     home = tmp_path / ("x" * 120)
     server = EmbeddedServer(data_dir=home)
-    server._settle()
+    server._prepare()
     place = server._short
     assert place is not None
     place.rmdir()
@@ -474,7 +475,7 @@ def test_another_users_place_in_the_temporary_folder_is_not_taken(
             place.mkdir(0o777 if kind == "open folder" else 0o700)
             place.chmod(0o777 if kind == "open folder" else 0o700)
             os.chown(place, 0 if kind == "open folder" else 12345, 12345)
-        with pytest.raises(UsageError, match="not a directory of this user alone"):
+        with pytest.raises(UsageError, match="not a private directory of this user"):
             server.start()
     for left in (place, other):
         if left.is_symlink() or left.is_socket():

@@ -210,7 +210,7 @@ async def test_a_server_that_refuses_writes_for_a_while_is_waited_for(
 def test_the_client_library_does_not_resend_and_replies_are_raw(app: StreamQ) -> None:
     """Y01, Y09, Y10: its own retries are off, the protocol is pinned and bytes stay bytes."""
     transport = SyncTransport(app.address)
-    connection = transport.open(transport.discovered(None)).connection
+    connection: Any = transport.open(transport.discover(None)).connection
     assert connection.retry._retries == 0
     assert int(connection.protocol) == 2
     assert connection.encoder.decode_responses is False

@@ -14,7 +14,7 @@ import pytest
 from streamq import Daemon, StreamQ, WorkerOptions, envelope
 from streamq.embedded import EmbeddedServer
 from streamq.keys import GROUP
-from streamq.transport.server_wait import returned
+from streamq.transport.server_wait import wait_until_ready
 from streamq.worker.leases import LeaseKeeper
 from streamq.worker.server_epochs import ServerEpochs
 from tests.client.proxy import Proxy
@@ -145,7 +145,7 @@ async def test_a_delivery_whose_id_is_anothers_now_is_not_settled(
             proxy.come_back()
         else:
             proxy.come_back()
-            await returned(worker._config.transport)
+            await wait_until_ready(worker._config.transport)
             release.set()
         await until(lambda: len(worker.parts.in_flight) == 0)
         with judged(guarded):

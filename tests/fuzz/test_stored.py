@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from streamq import Inspector, StreamQError, TaskInfo
 from streamq.cli import main
-from streamq.control.task_list import TaskFilter
+from streamq.control.task_rows import TaskFilter
 from streamq.embedded import EmbeddedServer
 from tests.fuzz.hostile import entries, odd_bytes, packed, rows, scores, thorough
 from tests.fuzz.running import PREFIX, Shop, alive, good_ones_end, shop
@@ -131,7 +131,7 @@ def test_dead_letters(valkey: EmbeddedServer, hostile: dict[bytes, bytes], liste
         here.ask("ZADD", f"{PREFIX}email:groups", 0, b"arguments 0000000000005 " + id_)
     look(here)
     assert sum(group.count for group in here.app.inspector.dead_groups().groups) > len(hostile)
-    assert here.app.inspector.tasks("dead", "email", wanted=TaskFilter(fingerprint="arguments")).rows
+    assert here.app.inspector.tasks("dead", "email", filter=TaskFilter(fingerprint="arguments")).rows
     assert any(letter.reason == "arguments" for letter in all_dead(here.app.inspector, "email"))
     assert here.app.inspector.tasks("dead", "email").rows
     assert here.app.admin.requeue_type("email") >= 1

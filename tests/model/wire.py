@@ -15,8 +15,8 @@ class Wire:
     """A connection of its own. Only for calls that change nothing twice: each is sent once."""
 
     def __init__(self, transport: SyncTransport) -> None:
-        node = transport.find(None) or transport.discovered(None)
-        self._connection = transport.open(node).connection
+        node = transport.find(None) or transport.discover(None)
+        self._connection: Any = transport.open(node).connection
 
     def ask(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         """The raw replies; an error is raised when all have been read."""

@@ -20,7 +20,7 @@ from streamq.calls.call import Call
 from streamq.cli import main
 from streamq.daemon.chores import CHORES
 from streamq.doctor import needs, rights, users
-from streamq.embedded import find_server
+from streamq.server_binary import find_server
 from streamq.transport.address import Address
 from streamq.transport.sync_transport import SyncTransport
 from tests.ports import free_port

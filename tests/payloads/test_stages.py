@@ -33,7 +33,7 @@ from tests.letters import all_dead
 from tests.running import clean, serving
 
 TEXT = "a secret of the customer"
-WORDS = "encoded in a way that this release does not know: mark 'zlib'"
+WORDS = "it has an encoding that this release does not know: mark 'zlib'"
 
 
 class Zlib:
@@ -124,7 +124,7 @@ async def test_nothing_is_stored_in_clear_and_all_readers_show_it(
     assert done.success is not None
     assert dead.failures[0]["message"] == f"{TEXT} hunter2"
     assert "_fails" in dead.failures[0]["traceback"]
-    [row] = other.inspector.tasks("dead", "fails", wanted=TaskFilter(error=TEXT)).rows
+    [row] = other.inspector.tasks("dead", "fails", filter=TaskFilter(error=TEXT)).rows
     assert (row.payload, row.payload_size) == (dead.payload, len(dead.payload or b""))
     [row] = other.inspector.tasks("completed", "works").rows
     assert row.result == done.result
@@ -174,7 +174,7 @@ async def test_one_that_is_long_is_cut_in_lists(sealed: Sealed) -> None:
     handle = sealed.works.enqueue(long)
     [row] = sealed.app.inspector.tasks("ready", "works").rows
     assert row.whole_payload is None
-    assert "too long to be shown here" in reading.shown(row.payload)
+    assert "too long to be decoded here" in reading.shown(row.payload)
     assert json.loads(sealed.app.inspector.task(handle.id).payload or b"") == {"text": long}
 
 
@@ -205,7 +205,7 @@ async def test_what_is_not_known_is_told_as_such(
     )
     with pytest.raises(DecodeError, match="does not know: mark 'zlib'"):
         await sealed.app.handle(sealed.done).aresult(5)
-    with pytest.raises(PayloadError, match="cannot be edited: encoded in a way"):
+    with pytest.raises(PayloadError, match="cannot be edited: it has an encoding"):
         sealed.app.admin.resubmit(sealed.dead, b'{"text": "x"}')
     assert main(["dead", "edit", sealed.dead, '{"text": "x"}', "--url", sealed.url]) != 0
     capsys.readouterr()
@@ -216,7 +216,7 @@ async def test_what_is_not_known_is_told_as_such(
     ):
         assert main([*words, "--url", sealed.url]) == 0
         out = capsys.readouterr().out
-        assert "encoded in a way that" in out
+        assert "it has an encoding that" in out
         assert "\\u001f" not in out
         assert "\x1f" not in out
     assert Redaction().value(inspector.task(sealed.dead).payload) == WORDS

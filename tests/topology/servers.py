@@ -21,7 +21,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from streamq.embedded import find_server
+from streamq.server_binary import find_server
 from tests.ports import free_port
 
 LIMIT: Final = 20.0

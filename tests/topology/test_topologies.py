@@ -14,7 +14,7 @@ from streamq.calls import question as question_calls
 from streamq.cli import main
 from streamq.doctor.examination import examine
 from streamq.keys import shard_keys
-from streamq.transport import channel_reader, link, wire
+from streamq.transport import channel_reader, link, sync_link, wire
 from streamq.transport.address import Address
 from streamq.transport.async_transport import AsyncTransport
 from streamq.transport.sync_transport import SyncTransport
@@ -96,6 +96,7 @@ async def test_a_result_is_waited_for_without_polling(
 async def test_without_hiredis(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "hiredis", None)
     monkeypatch.setattr(link, "hiredis", None)
+    monkeypatch.setattr(sync_link, "hiredis", None)
     monkeypatch.setattr(channel_reader, "hiredis", None)
     app = StreamQ("shop", servers.url, shards=SHARDS)
     double = tasks_of(app)["double"]
@@ -130,7 +131,7 @@ def test_commands(servers: Servers, app: StreamQ, capsys: pytest.CaptureFixture[
 
 def test_every_node_is_asked(servers: Servers) -> None:
     transport = SyncTransport(Address.parse(servers.url))
-    answers = transport.everywhere(question_calls.now())
+    answers = transport.run_on_all_nodes(question_calls.now())
     transport.close()
     assert len(answers) == len(servers.masters())
     assert all(where.endswith(f" of {servers.url}") for where in answers)
@@ -148,8 +149,8 @@ def test_the_audit_walks_over_the_keys_of_every_node(servers: Servers, app: Stre
     found = app.inspector.audit().problems
     assert {problem.code for problem in found} == {"unknown_key"}
     assert sorted(problem.where for problem in found) == sorted(strays)
-    with pytest.raises(RedisUnavailable, match="holds no data any more"):
-        app.inspector._transport.there("nobody", question_calls.now())
+    with pytest.raises(RedisUnavailable, match="no longer holds data"):
+        app.inspector._transport.run_on_node("nobody", question_calls.now())
 
 
 def test_the_doctor_looks_at_every_node(cluster: ClusterSet) -> None:
@@ -213,10 +214,13 @@ def test_wrong_urls_of_real_servers(
     """What is said where the URL's form, or the master's name, is not what the servers are."""
     wrong = {
         "sentinel": [
-            (sentinels.url.replace("mymaster", "other"), "knows no master called 'other'"),
-            (f"redis+cluster://{sentinels.master().address}", "no node of a cluster: write its URL without"),
+            (sentinels.url.replace("mymaster", "other"), "knows no master named 'other'"),
+            (
+                f"redis+cluster://{sentinels.master().address}",
+                "not a node of a cluster: write its URL without",
+            ),
         ],
-        "cluster": [(f"redis://{cluster.nodes[0].address}", "write its URL with +cluster")],
+        "cluster": [(f"redis://{cluster.nodes[0].address}", "Write its URL with +cluster")],
     }
     for url, said in wrong[form]:
         codes = [main(["stats", "--url", url, "--app", app]) for app in ("a", "b", "c", "d")]

@@ -35,7 +35,7 @@ def test_a_duplicate_type_is_refused_at_import(app: StreamQ) -> None:
 
     with pytest.raises(
         DuplicateTaskType,
-        match=r"task type 'email' has a handler already .* another name with @app.task\(name=...\)",
+        match=r"task type 'email' already has a handler .* another name with @app.task\(name=...\)",
     ):
 
         @app.task(name="email")
@@ -44,9 +44,9 @@ def test_a_duplicate_type_is_refused_at_import(app: StreamQ) -> None:
 
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "{x}", "ä", "x" * 101, "-x", None, 5, b"x"])
 def test_names_that_would_break_keys_are_refused(app: StreamQ, name: Any) -> None:
-    with pytest.raises(InvalidOption, match="is no name for a task type"):
+    with pytest.raises(InvalidOption, match="is not a valid name for a task type"):
         app.send(name, {})
-    with pytest.raises(InvalidOption, match="is no name for an app"):
+    with pytest.raises(InvalidOption, match="is not a valid name for an app"):
         StreamQ(name)
 
 
@@ -88,11 +88,9 @@ def test_a_payload_over_the_limit(app: StreamQ) -> None:
     @app.task(max_payload=100)
     def work(a: str) -> None: ...
 
-    with pytest.raises(
-        PayloadError, match="109 bytes are too many for the arguments .* the limit is 100: store"
-    ):
+    with pytest.raises(PayloadError, match="the arguments .* 109 bytes are over the limit of 100. Store"):
         work.bind("x" * 101)
-    with pytest.raises(PayloadError, match="the limit is 1,048,576"):
+    with pytest.raises(PayloadError, match="over the limit of 1,048,576"):
         app.bound("elsewhere", {"a": "x" * 1024 * 1024})
 
 
@@ -102,20 +100,20 @@ def test_send_binds_where_the_handler_is_known(app: StreamQ) -> None:
 
     with pytest.raises(InvalidArguments):
         app.bound("work", {"b": 1})
-    with pytest.raises(PayloadError, match="must be an object by name, not list"):
+    with pytest.raises(PayloadError, match="must be a mapping by name, not list"):
         app.bound("elsewhere", [1])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("http://x", "http:// is no server URL that streamq knows"),
-        ("localhost:6379", "is no server URL"),
-        ("redis://a,b/0", "several hosts are a cluster or sentinels: write redis+cluster://"),
-        ("redis://h:notaport/0", "host 1 in the server URL is malformed"),
+        ("http://x", "unknown scheme http://. Write redis://"),
+        ("localhost:6379", "it has no scheme"),
+        ("redis://a,b/0", "several hosts are a cluster or sentinels. Write redis+cluster://"),
+        ("redis://h:notaport/0", "host 1 is malformed"),
         ("redis://h:99999/0", "a number from 1 to 65535"),
-        ("rediss://h/0?ssl_cert_reqs=maybe", "is not a value it can have"),
-        ("redis://h/0?sockettimeout=1", "did you mean 'socket_timeout'"),
+        ("rediss://h/0?ssl_cert_reqs=maybe", "ssl_cert_reqs has an invalid value"),
+        ("redis://h/0?sockettimeout=1", "Did you mean 'socket_timeout'"),
         ("unix://", "needs a path"),
         ("embedded://host/path", "embedded:// (private) or embedded:///path"),
         ("", ""),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streamq import envelope
-from streamq.fingerprint import fingerprint, of_stack, place, raised_at, stored, told
+from streamq.fingerprint import fingerprint, frame_in_text, frame_of, of_stack, raised_at, stored_frame
 from streamq.histogram import Latency, bucket, percentile
 
 OWN = """Traceback (most recent call last):
@@ -23,21 +23,23 @@ OSError: no
 
 
 def test_the_place_is_the_last_frame_of_the_users_own_code() -> None:
-    found = told(OWN)
+    found = frame_in_text(OWN)
     assert found is not None
     assert str(found) == "shop/mail.py:3 in send"
     assert found.text == "client.post(to)"
 
 
 def test_a_moved_line_is_the_same_fault_and_another_place_is_not() -> None:
-    found, other = told(OWN), told(OWN.replace("client.post(to)", "other(to)"))
-    assert fingerprint("OSError", found) == fingerprint("OSError", told(OWN.replace("line 3", "line 30")))
+    found, other = frame_in_text(OWN), frame_in_text(OWN.replace("client.post(to)", "other(to)"))
+    assert fingerprint("OSError", found) == fingerprint(
+        "OSError", frame_in_text(OWN.replace("line 3", "line 30"))
+    )
     assert fingerprint("OSError", found) != fingerprint("ValueError", found)
     assert fingerprint("OSError", found) != fingerprint("OSError", other)
 
 
 def test_without_a_traceback_the_error_alone_tells() -> None:
-    assert place({"traceback": ""}) is None
+    assert frame_of({"traceback": ""}) is None
     assert fingerprint("AttemptTimeout", None) == fingerprint("AttemptTimeout", None)
     assert len(fingerprint("\ud800", None)) == 12
 
@@ -45,7 +47,7 @@ def test_without_a_traceback_the_error_alone_tells() -> None:
 def test_a_real_traceback_is_read() -> None:
     with pytest.raises(ValueError) as raised:  # noqa: PT011 - whatever it says
         int("x")
-    found = told("".join(traceback.format_exception(raised.value)))
+    found = frame_in_text("".join(traceback.format_exception(raised.value)))
     assert found is not None
     assert found.function == "test_a_real_traceback_is_read"
     assert raised_at(raised.value.__traceback__) == found
@@ -70,7 +72,7 @@ def test_a_message_makes_no_place(message: str, chained: bool) -> None:
     assert found is not None
     assert found.function == "test_a_message_makes_no_place"
     for kept in (text, text[-4096:], *(text[-n:] for n in range(1, len(text), 7))):
-        old = place({"traceback": kept})
+        old = frame_of({"traceback": kept})
         assert old is None or old.function == "test_a_message_makes_no_place"
 
 
@@ -81,7 +83,7 @@ def test_a_stored_frame_comes_first_and_a_damaged_one_counts_as_none() -> None:
             b"", attempt=1, at_ms=5, worker="w", error="E", message="", traceback=OWN, frame=frame
         )
     )
-    assert str(place(listed[0])) == "srv/a.py:3 in go"
+    assert str(frame_of(listed[0])) == "srv/a.py:3 in go"
     damaged: list[Any] = [
         None,
         5,
@@ -92,8 +94,8 @@ def test_a_stored_frame_comes_first_and_a_damaged_one_counts_as_none() -> None:
         {**frame, "text": None},
     ]
     for wrong in damaged:
-        assert stored({"frame": wrong}) is None
-        assert str(place({"frame": wrong, "traceback": OWN})) == "shop/mail.py:3 in send"
+        assert stored_frame({"frame": wrong}) is None
+        assert str(frame_of({"frame": wrong, "traceback": OWN})) == "shop/mail.py:3 in send"
 
 
 def test_a_stack_of_our_own_tells_where_an_attempt_stood() -> None:

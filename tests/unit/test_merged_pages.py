@@ -88,5 +88,5 @@ def test_one_shard_with_all_of_them_is_read_twice() -> None:
 @pytest.mark.parametrize("cursor", ["x", "1", "1 n1-0", "1 -1 n1-0", "\u00b2 1 a"])
 def test_a_strange_cursor_is_refused(cursor: str) -> None:
     lists = MergedPages(dict(enumerate([reader(set(), CursorFormat())] * 2)), CursorFormat())
-    with pytest.raises(UsageError, match="none that a page gave out"):
+    with pytest.raises(UsageError, match="use one returned by a previous page"):
         next(lists.read(cursor, 5))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tenacity import wait_exponential, wait_fixed
 
-from streamq import envelope, keys, retry
+from streamq import envelope, keys, retry, stored_result
 from streamq.demo.account import draw_up
 from streamq.errors import DecodeError, Retry
 from streamq.model.delivery import Delivery, Entry, Success
@@ -221,7 +221,7 @@ def test_keys_of_a_shard_share_one_slot() -> None:
 )
 def test_server_versions(info: bytes, good: bool) -> None:
     try:
-        server.check(server.read(info), "x")
+        server.check_version(server.parse_info(info), "x")
     except Exception:
         assert not good
     else:
@@ -286,19 +286,21 @@ def delivered(local: str, place: str, attempt: int = 1) -> Delivery:
 def test_a_kept_result_tells_of_its_attempt(
     delivery: Delivery, started_ms: int, run_ms: int, want: Success, result: bytes
 ) -> None:
-    kept = envelope.keep(result, delivery, envelope.worker_mark("host-77-a1b2c3"), started_ms, run_ms)
-    assert envelope.opened(delivery.local, kept) == (result, want)
+    kept = stored_result.pack_result(
+        result, delivery, stored_result.worker_mark("host-77-a1b2c3"), started_ms, run_ms
+    )
+    assert stored_result.unpack_result(delivery.local, kept) == (result, want)
     assert len(kept) - len(result) == (13 if delivery.local == delivery.place else 21)
 
 
 @given(st.text(max_size=20), st.binary(max_size=60))
 def test_any_stored_result_can_be_opened(local: str, stored: bytes) -> None:
-    result, success = envelope.opened(local, stored)
+    result, success = stored_result.unpack_result(local, stored)
     assert stored.startswith(result)
     assert success is None or b"\x1e" in stored
 
 
 def test_a_result_of_an_older_release_is_one() -> None:
-    assert envelope.opened("n1-0", b"") == (b"", None)
-    assert envelope.opened("n1-0", b'{"a":1}') == (b'{"a":1}', None)
-    assert envelope.worker_mark("odd") == envelope.worker_mark("not-hexade") == bytes(3)
+    assert stored_result.unpack_result("n1-0", b"") == (b"", None)
+    assert stored_result.unpack_result("n1-0", b'{"a":1}') == (b'{"a":1}', None)
+    assert stored_result.worker_mark("odd") == stored_result.worker_mark("not-hexade") == bytes(3)

@@ -50,9 +50,9 @@ def test_bulk_calls_must_be_bound(wrong: list[object]) -> None:
 
 async def test_a_call_of_another_app_is_refused_before_anything_is_sent() -> None:
     calls = [email.bind("a"), invoke := invoice.bind(1)]
-    with pytest.raises(InvalidArguments, match="'invoice' is of app 'other': the workers of 'shop'"):
+    with pytest.raises(InvalidArguments, match="'invoice' belongs to app 'other': the workers of 'shop'"):
         app.enqueue_many(calls)
-    with pytest.raises(InvalidArguments, match="of app 'other'"):
+    with pytest.raises(InvalidArguments, match="to app 'other'"):
         await app.aenqueue_many([invoke])
 
 

@@ -13,7 +13,7 @@ from streamq.transport.faults import translate
     ("error", "where", "said"),
     [
         ("READONLY You can't write against a read only replica.", "redis://h:1/0", "name its master, or its"),
-        ("MISCONF Errors writing to the AOF file: No space left", "redis://h:1/0", "look at its disk"),
+        ("MISCONF Errors writing to the AOF file: No space left", "redis://h:1/0", "check its disk"),
         ("NOREPLICAS Not enough good replicas to write.", "redis://h:1/0", "min-replicas-to-write"),
         (
             ConnectionResetError("reset"),

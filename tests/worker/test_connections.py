@@ -71,4 +71,4 @@ def test_a_producer_with_many_threads(url: str) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert total(url) <= documented("producer", 1) == wire.CONNECTIONS + 2
+    assert total(url) <= documented("producer", 1) == wire.MAX_CONNECTIONS + 2

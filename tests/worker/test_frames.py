@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamq import StreamQ, TaskDead
-from streamq.fingerprint import place
+from streamq.fingerprint import frame_of
 from tests.running import working
 from tests.worker import handlers
 
@@ -64,4 +64,4 @@ async def test_where_a_timed_out_attempt_stood_is_its_frame(app: StreamQ) -> Non
         await dead([await slow.aenqueue()])
     [group] = app.inspector.dead_groups("slow").groups
     assert group.place.endswith("in slow"), group.place
-    assert place(app.inspector.task(group.sample).failures[-1]) is not None
+    assert frame_of(app.inspector.task(group.sample).failures[-1]) is not None

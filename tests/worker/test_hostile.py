@@ -140,8 +140,8 @@ class _Sends:
         (_agenerator, "is a generator"),
         (partial(_generator), "is a generator"),
         ("email", r"write @app.task\(name='email'\)"),
-        (5, "5 is no function"),
-        (int, "tells no signature"),
+        (5, "5 is not a function"),
+        (int, "has no introspectable signature"),
     ],
 )
 def test_what_is_no_handler_is_refused_at_import(app: StreamQ, function: Any, said: str) -> None:

@@ -91,12 +91,12 @@ def test_commands_that_import_an_app(package: str, capsys: pytest.CaptureFixture
     for command in ("worker", "dev", "config"):
         words = [command, "show"] if command == "config" else [command]
         assert main([*words, f"{package}.app", "--import", "no/such"]) != 0
-        assert "names no module to import" in capsys.readouterr().err
+        assert "is not the name of a module" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("wrong", ["shop.mails", ["shop/mails"], [".mails"], [""], [5]])
 def test_what_is_no_module(wrong: object) -> None:
-    with pytest.raises(InvalidOption, match="imports=|names no module"):
+    with pytest.raises(InvalidOption, match="imports=|is not the name of a module"):
         StreamQ("shop", "unix:///nowhere.sock", imports=wrong)  # type: ignore[arg-type]
 
 

@@ -13,7 +13,7 @@ from streamq.calls import operator as operator_calls
 from streamq.control.dead_letters import DeadSelection
 from streamq.control.event_tail import _events
 from streamq.control.rollups import activity
-from streamq.control.task_list import TaskFilter
+from streamq.control.task_rows import TaskFilter
 from streamq.errors import PayloadError, UsageError
 from streamq.keys import shard_keys
 from streamq.model.delivery import Delivery
@@ -228,7 +228,7 @@ async def test_dead_letters_are_grouped_by_fault(app: StreamQ) -> None:
     assert "test_orders.py" in value.place
     assert "in fails" in lookup.place
     assert value.per_hour[-1] == 3
-    of_group = inspector.tasks("dead", "fails", wanted=TaskFilter(fingerprint=value.fingerprint)).rows
+    of_group = inspector.tasks("dead", "fails", filter=TaskFilter(fingerprint=value.fingerprint)).rows
     assert {row.id for row in of_group} == {handle.id for handle in handles[:3]}
     assert inspector.count_dead(DeadSelection("fails", error="lookup")) == 2
     assert admin.requeue_selected(DeadSelection("fails", error="lookup")) == 2
@@ -285,10 +285,10 @@ async def test_lists_are_paged_over_types_and_filtered(app: StreamQ) -> None:
     assert {row.payload for row in (*first.rows, *second.rows)} == {b'{"n":%d}' % n for n in range(5)}
     scheduled = inspector.tasks("scheduled").rows
     assert [row.payload for row in scheduled] == [b'{"n":%d}' % n for n in range(5)]
-    assert len(inspector.tasks("scheduled", wanted=TaskFilter(newer_than=62)).rows) < 5
-    dead = inspector.tasks("dead", wanted=TaskFilter(error="odd 3")).rows
+    assert len(inspector.tasks("scheduled", filter=TaskFilter(newer_than=62)).rows) < 5
+    dead = inspector.tasks("dead", filter=TaskFilter(error="odd 3")).rows
     assert [row.last_error and row.last_error["message"] for row in dead] == ["'odd 3'"]
-    assert [row.id for row in inspector.tasks("dead", wanted=TaskFilter(id=dead[0].id)).rows] == [dead[0].id]
+    assert [row.id for row in inspector.tasks("dead", filter=TaskFilter(id=dead[0].id)).rows] == [dead[0].id]
     page = inspector.tasks("completed", "ends", limit=2)
     rest = inspector.tasks("completed", "ends", limit=50, cursor=page.cursor)
     assert sorted(row.result or b"" for row in (*page.rows, *rest.rows)) == [b"0", b"2", b"4"]
@@ -300,9 +300,9 @@ async def test_lists_are_paged_over_types_and_filtered(app: StreamQ) -> None:
 def test_what_is_no_list_is_refused(app: StreamQ) -> None:
     with pytest.raises(UsageError, match="no list of 'unknown'"):
         app.inspector.tasks("unknown")
-    with pytest.raises(UsageError, match="none that a page gave out"):
+    with pytest.raises(UsageError, match="use one returned by a previous page"):
         app.inspector.tasks("ready", cursor="../../etc")
-    with pytest.raises(UsageError, match="1 to 200 rows"):
+    with pytest.raises(UsageError, match="must be from 1 to 200"):
         app.inspector.tasks("ready", limit=1000)
 
 

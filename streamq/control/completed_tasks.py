@@ -1,0 +1,96 @@
+"""The list of completed tasks, which are stored in many small hashes.
+
+Owns the walk over these hashes and its cursor. Does no I/O: reads are flows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from streamq.calls import listing as listing_calls
+from streamq.control.unreadable import Unreadable
+from streamq.errors import UsageError
+from streamq.flow import Flow
+from streamq.keys import RESULT_BUCKET_MS, SCHEDULED_RESULTS, TypeKeys
+from streamq.stored import count, moment
+
+MEMBERS_AT_ONCE: Final = 20
+_MEMBER: Final = re.compile(r"d?[0-9]{1,15}")
+
+
+class _Bucket(NamedTuple):
+    """A hash of results: its cursor, and its key."""
+
+    cursor: str
+    key: str
+
+
+class CompletedTasks:
+    """The completed tasks of a type in a shard, newest first. There is one hash for each second in which they
+    were enqueued, or for each 256 that began in the schedule; one call reads many hashes.
+
+    A cursor is the member of the index, the number of the hash in it, and the rows to skip.
+    """
+
+    def __init__(self, unreadable: Unreadable, t: TypeKeys) -> None:
+        self._ask = unreadable.ask
+        self._t = t
+
+    def read(self, after: str, limit: int) -> Flow[listing_calls.RowPage]:
+        """Return the page after a cursor. Raises UsageError."""
+        member, hash_, skip = self._cursor(after)
+        members = yield from self._ask(listing_calls.page_buckets(self._t, member, MEMBERS_AT_ONCE + 1), list)
+        buckets = [bucket for one in members[:MEMBERS_AT_ONCE] for bucket in self._buckets(one)][hash_:]
+        following = f"{members[-1]}:0:0" if len(members) > MEMBERS_AT_ONCE else ""
+        number, size, rows = (yield from self._results(buckets, skip, limit)) if buckets else (0, 0, [])
+        if not rows:
+            return listing_calls.RowPage(following, [])
+        seen = (skip if number == 1 else 0) + len(rows)
+        if seen < size:
+            following = f"{buckets[number - 1].cursor}:{seen}"
+        elif number < len(buckets):
+            following = f"{buckets[number].cursor}:0"
+        return listing_calls.RowPage(following, [row._replace(at_ms=_stamp(row.local)) for row in rows])
+
+    def _results(
+        self, buckets: Sequence[_Bucket], skip: int, limit: int
+    ) -> Flow[tuple[int, int, list[listing_calls.Row]]]:
+        """Return the rows of the first hash that has any; one that cannot be read must not hide the
+        others."""
+        unread = (-1, 0, list[listing_calls.Row]())
+        found = yield from self._ask(
+            listing_calls.page_results([bucket.key for bucket in buckets], skip, limit), lambda: unread
+        )
+        if found is not unread:
+            return found
+        for n, bucket in enumerate(buckets):
+            number, size, rows = yield from self._ask(
+                listing_calls.page_results([bucket.key], skip if n == 0 else 0, limit), lambda: unread
+            )
+            if number > 0:
+                return n + 1, size, rows
+        return 0, 0, []
+
+    def _cursor(self, after: str) -> tuple[str | None, int, int]:
+        member, hash_, skip = [*after.rsplit(":", 2), "", ""][:3]  # a damaged member may have any character
+        if not after:
+            return None, 0, 0
+        if not (hash_.isdigit() and skip.isdigit()):
+            raise UsageError("invalid cursor: use one returned by a previous page")
+        return member, count(hash_), count(skip)
+
+    def _buckets(self, member: str) -> list[_Bucket]:
+        """Return the hashes of a member of the index."""
+        if not _MEMBER.fullmatch(member):  # streamq did not write it
+            return []
+        if member.startswith("d"):
+            return [_Bucket(f"{member}:0", self._t.results(f"d0-{count(member[1:]) * SCHEDULED_RESULTS}"))]
+        first = count(member) * 60_000
+        keys = [self._t.results(f"n{first + at * RESULT_BUCKET_MS}-0") for at in range(59, -1, -1)]
+        return [_Bucket(f"{member}:{n}", key) for n, key in enumerate(keys)]
+
+
+def _stamp(local: str) -> int:
+    return moment(local[1:].partition("-")[0])
