@@ -21,6 +21,7 @@ crashes a loop. Knows no handler and no Redis.
 | z | how the payload is encoded, names with commas, the outermost first | it is not plain JSON |
 | N | features that the policy asks for, names with commas | it asks for any |
 | k | how often the task was handed back by workers too old for it | it was |
+| r | run: the name of a schedule, @, and the time that the run is for, ms | a schedule made it |
 
 A name that begins with a capital letter must be understood by whoever runs the task, as must the values of
 v, z and N (see `features`). Any other field that a release does not know it ignores, and carries along.
@@ -54,13 +55,13 @@ from streamq.payloads.pipeline import opened as opened_payload
 
 _new: Final = tuple.__new__
 MOST_VALUES: Final = 200
-"""Names and values in one entry; ours have 22 at most, and Lua can append no more than some thousand."""
+"""Names and values in one entry; ours have 24 at most, and Lua can append no more than some thousand."""
 _MOST_FAILURES: Final = 10
 _TEXT_LIMIT: Final = 4096
 MESSAGE_LIMIT: Final = 1024
 """Characters that are kept of an error's message."""
 _MOST: Final = 1e10
-_IGNORABLE: Final = frozenset((b"p", b"i", b"a", b"l", b"q", b"e", b"x", b"m", b"f", b"t", b"o", b"k"))
+_IGNORABLE: Final = frozenset((b"p", b"i", b"a", b"l", b"q", b"e", b"x", b"m", b"f", b"t", b"o", b"k", b"r"))
 """The fields that ask for no feature."""
 _FEATURE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,59}", re.ASCII)
 _NOTE_BEGINS: Final = b"\x1e"
@@ -100,7 +101,7 @@ def decode(task_type: str, shard: int, entry: Entry) -> Delivery:
     if len(raw) == 2 and raw[0] == b"p":
         # Nearly every task: it has not moved and differs in nothing from its type's policy.
         # Made without the function that fills in defaults, which would cost three times as much.
-        return _new(Delivery, (task_type, shard, place, place, raw[1], 1, 0, None, None, None, b"", b""))
+        return _new(Delivery, (task_type, shard, place, place, raw[1], 1, 0, None, None, None, b"", b"", b""))
     if len(raw) > MOST_VALUES:
         raise DecodeError(f"the entry has {len(raw):,} names and values, the limit is {MOST_VALUES}")
     try:
@@ -132,6 +133,7 @@ def _decode(task_type: str, shard: int, place: str, have: dict[bytes, bytes]) ->
         overrides=_overrides(have[b"m"]) if b"m" in have else None,
         failures=have.get(b"f", b""),
         trace=have.get(b"t", b""),
+        run=have.get(b"r", b""),
     )
 
 

@@ -25,7 +25,7 @@ _RUNG: Final = frozenset({"ready", "bell"})
 """What `ring` writes, which fails for nothing: a wrong one must keep no task from its stream."""
 _OTHER: Final = {
     "stream": "stream", "streams": "stream", "beats": "zset", "details": "hash", "apps": "hash",
-    "schedules": "zset", "rollups": "hash",
+    "due_sets": "zset", "rollups": "hash",
 }  # fmt: skip
 """Names in headers that are no kinds of keys."""
 _PROBES: Final = {
@@ -64,6 +64,8 @@ _REFUSED: Final = """if {acting}not redis.acl_check_cmd('LPUSH', action_log, '')
 end
 """
 """Who may not write the log of operators' actions may not act as one. Redis would refuse it half way."""
+_BY_PROGRAMS: Final = frozenset({"cancel", "write_schedule"})
+"""What programs do as well: not as operators, and without a row in the log."""
 
 
 def guard(name: str, keys: Sequence[str], header: str, args: Sequence[str] = ()) -> str:
@@ -75,8 +77,7 @@ def _rights(name: str, keys: Sequence[str], args: Sequence[str]) -> str:
     """A look at the rights of the user, in scripts that keep the log of actions."""
     if "action_log" not in keys or "action" not in args:
         return ""
-    # A producer cancels as well: not as an operator, and without a row in the log.
-    return _REFUSED.format(acting="action ~= '' and " if name == "cancel" else "")
+    return _REFUSED.format(acting="action ~= '' and " if name in _BY_PROGRAMS else "")
 
 
 def _kinds(name: str, keys: Sequence[str], header: str) -> str:

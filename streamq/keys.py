@@ -24,6 +24,9 @@ DAEMON_HEARTBEATS: Final = DEFAULT_NAMESPACE.daemon_heartbeats
 _IDEMPOTENCY: Final = "key="
 """Begins the name of each idempotency key's record in a shard: `…:key=<caller's key>`."""
 
+SCHEDULES: Final = "@schedules"
+"""What the wake channel says of schedules; of a task type it says the name."""
+
 Closing = Literal["empty", "dropped", "kept"]
 
 
@@ -169,6 +172,11 @@ class ShardKeys:
     """Sorted set: the streams that have ready tasks, kept while `doorbell` is there."""
     bell: str = _key("zset")
     """Sorted set: those of `ready` that nobody has been woken for."""
+    schedules: str = _key("hash", closing="empty")
+    """Hash: of each schedule its definition, and under `<name>:state` and `<name>:payload` how it stands and
+    what each of its tasks is given."""
+    schedules_due: str = _key("zset", closing="empty")
+    """Sorted set: schedules by when their next run is due."""
     wake: str = _name()
     """Channel: something is due earlier than the daemons know."""
     resolved: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)

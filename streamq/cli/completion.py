@@ -137,6 +137,16 @@ def _workers(partial: _Reach, app: str | None) -> list[str]:
     return _of_app(partial, app, lambda inspector: [one.name for one in inspector.workers()])
 
 
+def _schedules(partial: _Reach, app: str | None) -> list[str]:
+    from streamq.control.schedules import Schedules
+
+    def names(inspector: Any) -> list[str]:
+        listed = Schedules(inspector.transport, inspector.app).all(outcomes=False)
+        return [one.name for one in listed]
+
+    return _of_app(partial, app, names)
+
+
 def _of_app(partial: _Reach, app: str | None, names: Callable[[Any], list[str]]) -> list[str]:
     """Return names of the app that is meant; none if the server has several and none is named."""
     from streamq.control.inspector import Inspector, apps
@@ -149,6 +159,6 @@ def _of_app(partial: _Reach, app: str | None, names: Callable[[Any], list[str]])
 
 
 _NAMES: Final[dict[Any, Callable[[_Reach, str | None], list[str]]]] = {
-    "TYPE": _types, "WORKER": _workers, "APP": _apps,
+    "TYPE": _types, "WORKER": _workers, "APP": _apps, "SCHEDULE": _schedules,
 }  # fmt: skip
 """What the server is asked for: an argument's name in the help, and the names that complete it."""

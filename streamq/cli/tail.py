@@ -106,6 +106,8 @@ def _line(event: Event) -> str:
         return f"{'':<12}  skipped      {event.number:,} events: {event.worker} is busy"
     at = datetime.fromtimestamp(event.at_ms / 1000, UTC).isoformat(timespec="milliseconds")[11:23]
     attempt = f"attempt {event.attempt}" if event.attempt else ""
+    if event.event == "run_skipped":
+        attempt = f"{event.number:,} runs" if event.number > 1 else ""
     said = f"{event.event:<11}  {event.id:<40}  {attempt:<10}  {_took(event.seconds):>7}"
     return f"{at}  {said}  {event.worker}"
 

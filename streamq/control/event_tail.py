@@ -25,7 +25,7 @@ from streamq.transport.subscription import AsyncSubscription, Subscription
 from streamq.transport.sync_transport import SyncTransport
 
 EventName = Literal[
-    "started", "completed", "retried", "dead", "cancelled", "expired", "handed_back", "skipped"
+    "started", "completed", "retried", "dead", "cancelled", "expired", "handed_back", "skipped", "run_skipped"
 ]
 _NAMES: Final = frozenset(get_args(EventName))
 Message = tuple[str, str]
@@ -37,8 +37,9 @@ RENEWED: Final = 5.0
 class Event:
     """Something that happened to a task.
 
-    event: what; `skipped` stands for `number` events that a busy worker left out. seconds: in the handler,
-    None where it was not called.
+    event: what; `skipped` stands for `number` events that a busy worker left out, and `run_skipped` for
+    `number` runs of a schedule that were not made: `id` ends with the name of the latest. seconds: in the
+    handler, None where it was not called.
     """
 
     event: EventName
@@ -174,4 +175,6 @@ def _event(worker: str, told: dict[str, Any]) -> Event:
     took = None if seconds is None else float(seconds)
     if took is not None and not math.isfinite(took):
         raise ValueError(seconds)
-    return Event(told["event"], str(told["id"]), worker, at_ms, attempt, took)
+    return Event(
+        told["event"], str(told["id"]), worker, at_ms, attempt, took, number=int(told.get("number", 1))
+    )

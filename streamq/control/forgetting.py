@@ -14,11 +14,14 @@ import orjson
 from streamq.calls import audit as audit_calls
 from streamq.calls import operator as operator_calls
 from streamq.calls import question as question_calls
+from streamq.control.schedule_rows import rows_of
+from streamq.control.unreadable import Unreadable
 from streamq.depth import too_deep
 from streamq.errors import UsageError
 from streamq.flow import AskAll, AskNode, Flow, ask, in_turn
 from streamq.keys import known_key, shard_keys, type_keys, type_pattern
 from streamq.model.reply import Note
+from streamq.stored import mapping
 
 SERVED_MS: Final = 60_000
 """A worker that has sent a heartbeat in so many ms is taken for one that serves its types."""
@@ -43,6 +46,7 @@ class Forgetting:
         """Remove a type from every shard. Raises UsageError, and removes nothing, where it is in use; a task
         that comes in between leaves it in that shard, and UsageError says so."""
         yield from self._check_served(task_type)
+        yield from self._check_scheduled(task_type)
         kept = yield from self._kept(task_type)
         yield from self._check_empty(task_type, kept, drop_results=drop_results)
         removing = (self._remove(task_type, n, kept[n], note, drop_results) for n in range(self._shards))
@@ -67,6 +71,16 @@ class Forgetting:
                     f"task type {task_type!r} cannot be forgotten: worker {name} serves it. End that, or "
                     "start it with code that has no such type"
                 )
+
+    def _check_scheduled(self, task_type: str) -> Flow[None]:
+        """Raise UsageError where a schedule would make tasks of it."""
+        for shard in range(self._shards):
+            for row in (yield from rows_of(shard_keys(self._app, shard), Unreadable())):
+                if mapping(row.definition or b"").get("type") == task_type:
+                    raise UsageError(
+                        f"task type {task_type!r} cannot be forgotten: schedule {row.name!r} makes tasks of "
+                        f"it. Remove that first: streamq schedules remove {row.name}"
+                    )
 
     def _check_empty(self, task_type: str, kept: dict[int, _Kept], *, drop_results: bool) -> Flow[None]:
         keys = [type_keys(self._app, n, task_type) for n in range(self._shards)]

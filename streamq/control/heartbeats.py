@@ -22,7 +22,7 @@ _LONGEST_BEAT: Final = 1e6
 _UNREAD: Final[dict[str, bytes]] = {}
 _TOLD: Final = {
     "types": list, "running": list, "problems": list, "concurrency": int, "running_count": int, "pid": int,
-    "host": str, "version": str, "only": str, "speaks": list, "too_new": list,
+    "host": str, "version": str, "only": str, "speaks": list, "too_new": list, "schedules": list,
 }  # fmt: skip
 """What a heartbeat tells, and of what kind it is."""
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+from streamq.daemon.alarm import Alarm
 from streamq.daemon.claimer import Claimer
 from streamq.daemon.discovery import Discovery
 from streamq.daemon.expirer import Expirer
@@ -19,6 +20,7 @@ from streamq.daemon.loop import Step
 from streamq.daemon.promoter import LONGEST_SLEEP, Promoter
 from streamq.daemon.retirer import Retirer
 from streamq.daemon.sampler import Sampler
+from streamq.daemon.scheduler import Scheduler
 from streamq.options.service import DaemonOptions
 from streamq.telemetry.counters import Counters
 from streamq.transport.async_transport import AsyncTransport
@@ -29,7 +31,8 @@ SOON: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What chores are made from. stop: set when the daemon is to end. beat: sends its own heartbeat."""
+    """What chores are made from. stop: set when the daemon is to end. beat: sends its own heartbeat. alarm:
+    the promoter hears for the scheduler. name: the daemon's."""
 
     transport: AsyncTransport
     discovery: Discovery
@@ -37,6 +40,8 @@ class Tools:
     counters: Counters
     stop: asyncio.Event
     beat: Callable[[], Awaitable[None]]
+    alarm: Alarm
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +75,14 @@ class Chore:
 
 
 def _promoter(tools: Tools) -> Work:
-    promoter = Promoter(tools.transport, tools.discovery, tools.options.batch, tools.counters)
+    options = tools.options
+    promoter = Promoter(tools.transport, tools.discovery, options.batch, tools.counters, tools.alarm)
     return Work(promoter.round, lambda faults: promoter.wait(tools.stop, faults), promoter.aclose)
+
+
+def _scheduler(tools: Tools) -> Work:
+    scheduler = Scheduler(tools.transport, tools.discovery, tools.counters, tools.alarm, tools.name)
+    return Work(scheduler.round, lambda _: scheduler.wait(tools.stop))
 
 
 def _claimer(tools: Tools) -> Work:
@@ -99,6 +110,7 @@ DISCOVER: Final = Chore(
 )
 CHORES: Final = (
     Chore("promote", _promoter),
+    Chore("schedule", _scheduler),
     DISCOVER,
     Chore("reclaim", _claimer, "claim_interval"),
     Chore("tidy", _janitor, "tidy_interval"),

@@ -18,6 +18,7 @@ import orjson
 
 from streamq.calls import daemon as daemon_calls
 from streamq.control.overview import View, samples
+from streamq.daemon.alarm import Alarm
 from streamq.daemon.backlog import Backlog
 from streamq.daemon.chore_status import ChoreStatus
 from streamq.daemon.chores import CHORES, DISCOVER, Chore, Tools, Work
@@ -42,7 +43,8 @@ WATCH_INTERVAL: Final = 3.0
 
 
 class Daemon:
-    """Promoter, claimer, janitor and retirer. `only` limits it to one app; None serves all of the server.
+    """Promoter, scheduler, claimer, janitor and retirer. `only` limits it to one app; None serves all of the
+    server.
 
     `await daemon.run()` serves until `stop()`. `after_round` is told a chore's name after each round:
     tests wait for that instead of sleeping. It is a `telemetry.routes.Service`; `watched` makes it look
@@ -89,7 +91,10 @@ class Daemon:
         server that refuses us, at the start only."""
         if not await self._start():
             return
-        tools = Tools(self._transport, self._discovery, self.options, self._counters, self._stop, self._beat)
+        tools = Tools(
+            self._transport, self._discovery, self.options, self._counters, self._stop, self._beat,
+            Alarm(), self.name,
+        )  # fmt: skip
         loops = [self._loop(chore, chore.make(tools)) for chore in CHORES]
         if self._watched:
             loops.append(self._periodically("watch", self._look, WATCH_INTERVAL))

@@ -27,7 +27,16 @@ class Role(NamedTuple):  # a worker loads this at its start: a dataclass takes l
     """Whose table of keys counts for the commands that write; '' is any key."""
 
 
-_PRODUCER: Final = ("announce", "open_shard", "enqueue", "register", "wait", "locate", "cancel")
+_PRODUCER: Final = (
+    "announce",
+    "open_shard",
+    "enqueue",
+    "register",
+    "wait",
+    "locate",
+    "cancel",
+    "write_schedule",
+)
 _PRODUCES: Final = ("HGET apps", "HSET apps", "GET", "SUBSCRIBE done", "UNSUBSCRIBE")
 ROLES: Final = {
     "producer": Role(_PRODUCER, _PRODUCES, "producer"),
@@ -46,6 +55,7 @@ ROLES: Final = {
             "beat",
             "leave",
             "next_due",
+            "write_schedule",
         ),
         (
             "HGET apps",
@@ -78,6 +88,10 @@ ROLES: Final = {
             "lower_known",
             "next_due",
             "expire",
+            "due_schedules",
+            "page_schedules",
+            "tick",
+            "write_schedule",
         ),
         ("HGET apps", "HGETALL apps", "HLEN", "SMEMBERS", "ZADD daemons", "SUBSCRIBE", "UNSUBSCRIBE"),
     ),
@@ -96,6 +110,7 @@ ROLES: Final = {
             "page_buckets",
             "page_group",
             "page_results",
+            "page_schedules",
             "page_set",
             "page_streams",
             "rollups",
@@ -103,7 +118,21 @@ ROLES: Final = {
         ("HGET apps", "HGETALL apps", "SMEMBERS", "SCAN"),
     ),
     "operator": Role(
-        ("cancel", "drain", "forget", "pause", "purge", "requeue", "resubmit", "run_now"), writes="operator"
+        (
+            "cancel",
+            "drain",
+            "enqueue",
+            "forget",
+            "log_action",
+            "pause",
+            "purge",
+            "requeue",
+            "resubmit",
+            "run_now",
+            "tick",
+            "write_schedule",
+        ),
+        writes="operator",
     ),
 }
 _ESSENTIAL: Final = Role(
@@ -123,6 +152,8 @@ _SPARED: Final = frozenset(
         "bell",
         "workers",
         "heartbeats",
+        "schedules",
+        "schedules_due",
         "apps",
         "closed",
         "control",
@@ -135,7 +166,8 @@ _SPARED: Final = frozenset(
 _TOLD: Final = {"producer": "wake control done", "worker": "wake control done events", "operator": "control"}
 """The channels that a role publishes on."""
 _LOGS: Final = frozenset(("HSETNX", "RPOP"))
-"""What only the log of operators' actions needs: `cancel` keeps it as well, for operators."""
+"""What only the log of operators' actions needs: `cancel` and `write_schedule` keep it as well, for
+operators."""
 LOOKING: Final = ("observer", "operator")
 """The roles of a dashboard."""
 _CALL: Final = re.compile(r"redis\.p?call\(\s*'([A-Z]+)'(?:,\s*'([A-Z]+)')?")
@@ -176,7 +208,7 @@ def used(script: str) -> frozenset[str]:
 def needed(role: Role) -> list[str]:
     """The commands of a role, as `_SAMPLES` names them; one on a key of its own has that after it."""
     commands = {"CLIENT SETNAME", "EVAL", "EVALSHA", "TIME"}.union(*(used(script) for script in role.scripts))
-    if role.writes in ("producer", "worker"):
+    if role.writes != "operator":
         commands -= _LOGS
     named = (on for one in sorted(commands) for on in _on_keys(one, role.writes))
     return list(dict.fromkeys([*named, *(one for one in role.plain if one not in commands)]))

@@ -5,13 +5,14 @@
 -- are found by their task's id, and expire. Whoever waits for a task there looks again by himself. What is
 -- paused goes by the first shard: a row that stayed here would outlive its resume.
 -- Of each type the keys are those that must be empty, and those that are dropped (see `keys.Kind`).
--- KEYS closed types paused workers heartbeats (high normal low suspect schedule index dead cancels waiters gone expiring)...
+-- KEYS closed types paused workers heartbeats schedules schedules_due (high normal low suspect schedule index dead cancels waiters gone expiring)...
 -- ARGV epoch task_types...
 -- Returns 1, or 0 where it holds something
 local sizes = {
   high = 'XLEN', normal = 'XLEN', low = 'XLEN', suspect = 'XLEN', schedule = 'ZCARD', index = 'HLEN', dead = 'ZCARD',
   cancels = 'HLEN', gone = 'ZCARD'}
 if redis.call('SCARD', types) ~= #each then return 0 end
+if redis.call('HLEN', schedules) + redis.call('ZCARD', schedules_due) > 0 then return 0 end
 for n = first_arg, #ARGV do
   if redis.call('SISMEMBER', types, ARGV[n]) == 0 then return 0 end
 end

@@ -35,9 +35,10 @@ class Entry(NamedTuple):
 class Delivery(NamedTuple):
     """A decoded entry in a worker's hands: one attempt to run one task.
 
-    Times are ms since the epoch by the server's clock. `attempt` counts from 1; `lost` counts the
-    deliveries before this one whose worker died. `accepted_ms` is None where the id tells it. `trace` is
-    the trace context of the enqueue call.
+    Times are ms since the epoch by the server's clock. `attempt` counts from 1; `lost` counts the deliveries
+    before this one whose worker died. `accepted_ms` is None where the id tells it. `trace` is the trace
+    context of the enqueue call. `run` is the name of the schedule that made it, @, and the time that it is
+    for.
     """
 
     type: str
@@ -52,11 +53,18 @@ class Delivery(NamedTuple):
     overrides: Overrides | None = None
     failures: bytes = b""
     trace: bytes = b""
+    run: bytes = b""
 
     @property
     def enqueued_ms(self) -> int:
         """When the task was accepted."""
         return int(self.local[1:].partition("-")[0]) if self.accepted_ms is None else self.accepted_ms
+
+    @property
+    def scheduled_ms(self) -> int | None:
+        """The time that the run of a schedule is for; None where no schedule made the task."""
+        stamp = self.run.rpartition(b"@")[2]
+        return int(stamp) if stamp.isdigit() and len(stamp) < 16 else None
 
     @property
     def suspect(self) -> bool:

@@ -25,6 +25,7 @@ from streamq.options.checks import (
     window_ms,
 )
 from streamq.options.rate import RateLimit
+from streamq.options.schedule import schedule
 
 Check = Callable[[Any, str], object]
 """A value as it was given, and the option's name -> the value that is kept; raises InvalidOption."""
@@ -113,6 +114,10 @@ OPTIONS: Final = (
         "durability", durability, "what to wait for: master (default), aof, replicas:1 to :5",
         "What has to have a task before enqueue returns: the server's memory, its append-only file (fsynced) "
         "or so many replicas.", per_call=True,
+    ),
+    Option(
+        "schedule", schedule, "run it again and again: Cron, Every or a Schedule of them",
+        "The handler is called without arguments; workers register the schedule when they start.",
     ),
     Option(
         "delay", _seconds(0.0), "run it later: 90s, 5m, 1h30m",

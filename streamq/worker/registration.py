@@ -15,6 +15,7 @@ from streamq.calls import worker as worker_calls
 from streamq.control.unreadable import of_data
 from streamq.doctor import needs
 from streamq.errors import AuthenticationFailed, RedisError, RedisUnavailable, ServerError
+from streamq.flow import adrive
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.registry.redefinition import importable, moved
 from streamq.registry.registry import Registry
@@ -65,6 +66,7 @@ class Registration:
         for shard in range(record.known):
             await self._check_rights(shard)
             await self._register_all(shard)
+        await self._declare()
         # A worker that may not read would be ready, and take nothing.
         first = type_keys(self._registry.name, 0, self._types[0])
         with self._apart((first.normal,), "the other streams are served"):
@@ -135,6 +137,18 @@ class Registration:
                 fix="none, where the function was moved or renamed; where both are in use, they take each "
                 "other's tasks: give one another name with @app.task(name=...), or its app another name",
             )
+
+    async def _declare(self) -> None:
+        """Register the schedules of our types' code."""
+        names = self._registry.declared(self._types)
+        if not names:
+            return
+        from streamq.control.schedules import declared  # noqa: PLC0415 - most workers have none
+
+        handlers = [self._registry.handlers[name] for name in names]
+        key = shard_keys(self._registry.name, 0).schedules
+        with self._apart((key,), "the schedules of this code are not registered"):
+            await adrive(self._transport, declared(self._registry.name, self._registry.shards, handlers))
 
     @contextmanager
     def _apart(self, keys: Sequence[str], so: str) -> Generator[None]:

@@ -78,7 +78,7 @@ class WorkerStatus:
         """The details that a heartbeat tells: all to the first shard, to the others what reclaim needs."""
         if shard > 0:
             return orjson.dumps({"lease_ms": self._lease_ms()})
-        running = self._runner.running()
+        running, declared = self._runner.running(), self._registry.declared(self._types)
         return orjson.dumps(
             {
                 "host": socket.gethostname(),
@@ -88,6 +88,7 @@ class WorkerStatus:
                 "speaks": sorted(SPEAKS),
                 "too_new": self._behind.told(),
                 "types": self._types,
+                **({"schedules": declared} if declared else {}),
                 "concurrency": self._options.concurrency,
                 "heartbeat": self._options.heartbeat,
                 "lease_ms": self._lease_ms(),

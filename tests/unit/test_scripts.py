@@ -13,7 +13,7 @@ GIVEN = {
     "announce": {"apps"}, "audit_keys": {"keys"}, "audit_pending": {"stream"}, "audit_stream": {"stream"},
     "beat": {"beats", "details"}, "enqueue": {"writer", "keys"}, "fetch": {"streams"}, "forget": {"kept"},
     "groups": {"streams"}, "leave": {"beats", "details", "streams"}, "locate": {"results"},
-    "lower_known": {"apps"}, "muster": {"streams"}, "next_due": {"schedules"}, "page_results": {"results"},
+    "lower_known": {"apps"}, "muster": {"streams"}, "next_due": {"due_sets"}, "page_results": {"results"},
     "page_set": {"set"}, "reclaim": {"stream"}, "repair": {"stream"}, "repair_lifetime": {"key", "counters"},
     "repair_pending": {"stream"}, "restamp": {"stream"}, "rollups": {"rollups"}, "survey": {"streams"},
     "rights": {"key"}, "settle": {"writer", "results"}, "sweep": {"stream"}, "tally": {"rollups"},
