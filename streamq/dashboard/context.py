@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from streamq.control.admin import Admin
 from streamq.control.inspector import Inspector
 from streamq.control.partial_outage import PartialView
+from streamq.control.schedules import Schedules
 from streamq.dashboard.auth import Principal
 from streamq.dashboard.findings import Checkup
 from streamq.dashboard.history import History
@@ -34,6 +35,8 @@ class Queue(Protocol):
     def inspector(self) -> Inspector: ...
     @property
     def admin(self) -> Admin: ...
+    @property
+    def schedules(self) -> Schedules: ...
 
 
 @dataclass(frozen=True, slots=True)

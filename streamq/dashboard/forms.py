@@ -24,7 +24,9 @@ _MANY: Final = {"id", "ids", "type", "fingerprint", "error", "since", "until", "
 
 _FIELDS: Final[dict[str, set[str]]] = {
     "pause": {"type", "reason"}, "resume": {"type"}, "drain": {"worker"}, "cancel": {"id"}, "run-now": {"id"},
-    "resubmit": {"id", "payload"}, "forget": {"type", "results"}, "requeue": _MANY, "purge": _MANY,
+    "pause-schedule": {"schedule", "reason"}, "resume-schedule": {"schedule"}, "run-schedule": {"schedule"},
+    "remove-schedule": {"schedule"}, "resubmit": {"id", "payload"},
+    "forget": {"type", "results"}, "requeue": _MANY, "purge": _MANY,
 }  # fmt: skip
 """What each action may be told, beside the page to go `back` to."""
 

@@ -6,6 +6,7 @@ Owns the shapes of the API. Nothing here knows HTTP.
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from datetime import datetime
 from typing import Any, Final
 
 from streamq.control.action_log import Pause
@@ -15,12 +16,14 @@ from streamq.control.inspector import Inspector
 from streamq.control.overview import TypeStats, shown, totals
 from streamq.control.partial_outage import PartialView, unless_away
 from streamq.control.rollups import Rollup, Span, activity
+from streamq.control.schedule_info import ScheduleInfo
 from streamq.control.task_info import TaskInfo
 from streamq.control.task_list import TaskFilter, TaskPage, TaskRow, told
 from streamq.dashboard.findings import Findings
 from streamq.dashboard.history import ALL, History, Point, together
 from streamq.dashboard.redaction import Redaction
 from streamq.errors import AuthenticationFailed, UnknownTaskType
+from streamq.options.schedule import zone
 from streamq.stored import moment
 
 SERIES: Final = ("accepted", "completed", "failed", "backlog", "wait_p95", "run_p95")
@@ -201,6 +204,21 @@ def running(task: object) -> dict[str, Any] | None:
     if not isinstance(task, dict) or not isinstance(task.get("id"), str):
         return None
     return {**task, "attempt": task.get("attempt"), "since_ms": moment(task.get("since_ms"))}
+
+
+def schedule(one: ScheduleInfo) -> dict[str, Any]:
+    """A schedule for a page: its next runs and its last in its own zone."""
+    return {
+        **asdict(one), "local": {ms: _local(ms, one.tz) for ms in (*one.upcoming, one.last_for_ms) if ms},
+        "missed": sorted((one.skipped or {}).items()),
+    }  # fmt: skip
+
+
+def _local(ms: int, tz: str) -> str:
+    try:
+        return datetime.fromtimestamp(ms / 1000, zone(tz)).strftime("%Y-%m-%d %H:%M:%S %Z")
+    except (OverflowError, ValueError, OSError):
+        return str(ms)
 
 
 def server(inspector: Inspector) -> dict[str, str]:

@@ -122,6 +122,12 @@ class _Queue:
 
         return Admin(self._transport, self.name)
 
+    @property
+    def schedules(self) -> Any:
+        from streamq.control.schedules import Schedules  # noqa: PLC0415 - only here
+
+        return Schedules(self._transport, self.name)
+
 
 def _dashboard(plan: Plan) -> None:
     from streamq.dashboard import LoginLink, dashboard  # noqa: PLC0415 - needs an extra
