@@ -192,12 +192,13 @@ class Recurring(Facade):
         Raises UnknownSchedule, QueueFull and RateLimitExceeded."""
         found = yield from self._rows.existing(name)
         now = yield from ask(question_calls.now(found.keys.schedules))
+        run = max(now, found.whole()[0].ran + 1)
         for _ in range(TRIES):
             state, known = found.whole()
             shard = found.keys.shard
-            if (state.ran, state.run_type) == (now, known.type):
+            if (state.ran, state.run_type) == (run, known.type):
                 return str(TaskId(known.type, shard, state.run))  # by a sending whose reply was lost
-            move, keys = Move(now, 0, 0, None, None), type_keys(self._app, shard, known.type)
+            move, keys = Move(run, 0, 0, None, None), type_keys(self._app, shard, known.type)
             answer = yield from ask(
                 schedule_calls.tick(keys, found.keys, "now", name, state.revision, "", move, "allow", known)
             )
@@ -236,9 +237,9 @@ class Recurring(Facade):
         many were put or changed. A definition that a later release has replaced does not come back."""
         if self._declared is None:
             raise UsageError("schedules are declared by the code of an app: call app.schedules.sync()")
-        return self.declare(self._declared().values())
+        return self._declare(self._declared().values())
 
-    def declare(self, handlers: Iterable[Handler]) -> Flow[int]:
+    def _declare(self, handlers: Iterable[Handler]) -> Flow[int]:
         """Register what these handlers declare: a flow, for a worker's start."""
         record = yield from self._rows.announced()
         changed = 0
@@ -300,7 +301,7 @@ class AsyncSchedules(AsyncFacade, Recurring):
 
 def declared(app: str, shards: int, handlers: Iterable[Handler]) -> Flow[int]:
     """Register what these handlers of an app declare."""
-    return Recurring(app, shards).declare(handlers)
+    return Recurring(app, shards)._declare(handlers)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
 
 def _of_call(rules: Schedule, task: BoundTask) -> Definition:

@@ -16,7 +16,6 @@ from streamq.control import heartbeats
 from streamq.control.heartbeats import WorkerInfo
 from streamq.control.schedule_rows import Found, rows_of, write
 from streamq.control.unreadable import Unreadable
-from streamq.daemon.discovery import Discovery
 from streamq.daemon.loop import Faults, isolate_errors
 from streamq.features import SCHEDULES
 from streamq.flow import adrive
@@ -25,16 +24,19 @@ from streamq.schedules import registration
 from streamq.schedules.registration import Change
 from streamq.shards import AppRecord, shard_of
 from streamq.telemetry import logs
+from streamq.telemetry.counters import Counters
 from streamq.transport.async_transport import AsyncTransport
 
+SKIPPED: Final = ("misfire", "overlap", "backlog", "rate_limit", "past")
+"""Why a run is skipped."""
 _NOBODY: Final = frozenset[str]()
 
 
 class ScheduleKeeper:
     """Keeps the rows of all shards."""
 
-    def __init__(self, transport: AsyncTransport, discovery: Discovery) -> None:
-        self._transport, self._discovery = transport, discovery
+    def __init__(self, transport: AsyncTransport, counters: Counters) -> None:
+        self._transport, self._counters = transport, counters
         self._log = logs.get_logger(chore="schedule")
 
     async def keep(self, shard: ShardKeys, faults: Faults) -> None:
@@ -58,6 +60,8 @@ class ScheduleKeeper:
 
     async def _row(self, one: Found, declared: frozenset[str] | None, now: int) -> None:
         before, known = one.whole()
+        for reason in SKIPPED:  # from nothing to 1 is no rise for Prometheus
+            self._counters.cell("streamq_schedule_skipped_total", one.keys.app, known.type, reason)
         change: Change | None = None
         if before.origin == "code" and declared is not None:
             by_code = one.name in declared

@@ -51,7 +51,7 @@ class Scheduler:
     ) -> None:
         self._transport, self._discovery = transport, discovery
         self._counters, self._alarm = counters, alarm
-        self._keeper = ScheduleKeeper(transport, discovery)
+        self._keeper = ScheduleKeeper(transport, counters)
         self._events = RunEvents(transport, name)
         self._due: dict[ShardKeys, float] = {}
         self._look_at = 0.0
