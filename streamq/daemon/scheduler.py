@@ -31,6 +31,7 @@ from streamq.options.schedule import Overlap
 from streamq.schedules import arithmetic, plan, registration
 from streamq.schedules.plan import Move
 from streamq.schedules.state import State
+from streamq.stored import moment
 from streamq.telemetry import logs
 from streamq.telemetry.counters import Counters
 from streamq.transport.async_transport import AsyncTransport
@@ -164,8 +165,10 @@ class Scheduler:
         if ticked.outcome == "made":
             self._counters.count("streamq_schedule_runs_total", *labels)
             if not row.waiting:
-                late = time.time() - (row.row.due or 0) / 1000
-                self._counters.histogram("streamq_schedule_lateness_seconds", *labels).observe(max(0.0, late))
+                late = moment(ticked.detail[1:].partition("-")[0]) - (row.row.due or 0)
+                self._counters.histogram("streamq_schedule_lateness_seconds", *labels).observe(
+                    max(0, late) / 1000
+                )
             self._log.debug("schedule.run", schedule=name, type=keys.type, task=ticked.detail)
         elif ticked.outcome == "skipped" and move.run is not None:
             reasons[ticked.detail] = reasons.get(ticked.detail, 0) + 1

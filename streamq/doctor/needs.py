@@ -88,6 +88,7 @@ ROLES: Final = {
             "lower_known",
             "next_due",
             "expire",
+            "cancel",
             "due_schedules",
             "page_schedules",
             "tick",

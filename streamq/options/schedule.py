@@ -22,7 +22,7 @@ OVERLAPS: Final[tuple[Overlap, ...]] = get_args(Overlap)
 GRACE: Final = 60.0
 """Seconds by which a run may be late before the rule for misfires decides."""
 SHORTEST: Final = 1.0
-"""Seconds between two runs at least."""
+"""Seconds between two runs at least, and that a run may be late at least."""
 _LONGEST_TEXT: Final = 200
 
 
@@ -151,7 +151,11 @@ class Schedule:
         _one_of(self.misfire, MISFIRES, "misfire")
         _one_of(self.overlap, OVERLAPS, "overlap")
         object.__setattr__(self, "jitter", seconds(self.jitter, "jitter"))
-        object.__setattr__(self, "grace", seconds(self.grace, "grace"))
+        object.__setattr__(self, "grace", seconds(self.grace, "grace", least=SHORTEST))
+        if isinstance(self.when, Every) and self.jitter > self.when.interval:
+            raise InvalidOption(
+                f"jitter={self.jitter:g} s: longer than the interval, so that runs would overtake one another"
+            )
         if self.times is not None:
             whole(self.times, "times", least=1)
         start, end = _ms(self.start, "start"), _ms(self.end, "end")

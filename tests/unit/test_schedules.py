@@ -75,6 +75,8 @@ def daily(expression: str, after: int, number: int = 3) -> list[str]:
         (lambda: Schedule(Every(5), overlap="x"), "overlap='x': must be one of skip, allow, queue_one"),  # type: ignore[arg-type]
         (lambda: Schedule(Every(5), times=0), "times=0: must be a whole number of at least 1"),
         (lambda: Schedule(Every(5), jitter="x"), "jitter='x'"),
+        (lambda: Schedule(Every(5), jitter="6s"), "jitter=6 s: longer than the interval"),
+        (lambda: Schedule(Every(5), grace=0), "grace=0: must be at least 1 s"),
         (lambda: Schedule(Every(5), start=datetime(2027, 1, 1)), "has no time zone"),  # noqa: DTZ001
         (
             lambda: Schedule(
