@@ -43,6 +43,11 @@ if TYPE_CHECKING:
     from streamq.control.rollups import Activity as Activity
     from streamq.control.rollups import Rollup as Rollup
     from streamq.control.rollups import Span as Span
+    from streamq.control.schedule_info import ScheduleInfo as ScheduleInfo
+    from streamq.control.schedule_info import Standing as Standing
+    from streamq.control.schedules import AsyncSchedules as AsyncSchedules
+    from streamq.control.schedules import BoundTask as BoundTask
+    from streamq.control.schedules import Schedules as Schedules
     from streamq.control.task_info import TaskInfo as TaskInfo
     from streamq.control.task_list import TaskPage as TaskPage
     from streamq.control.task_rows import TaskFilter as TaskFilter
@@ -79,6 +84,7 @@ if TYPE_CHECKING:
     from streamq.errors import TaskDead as TaskDead
     from streamq.errors import TaskError as TaskError
     from streamq.errors import TaskExpired as TaskExpired
+    from streamq.errors import UnknownSchedule as UnknownSchedule
     from streamq.errors import UnknownTaskType as UnknownTaskType
     from streamq.errors import UsageError as UsageError
     from streamq.histogram import Histogram as Histogram
@@ -102,6 +108,11 @@ if TYPE_CHECKING:
     from streamq.options.checks import Duration as Duration
     from streamq.options.checks import Executor as Executor
     from streamq.options.rate import RateLimit as RateLimit
+    from streamq.options.schedule import Cron as Cron
+    from streamq.options.schedule import Every as Every
+    from streamq.options.schedule import Misfire as Misfire
+    from streamq.options.schedule import Overlap as Overlap
+    from streamq.options.schedule import Schedule as Schedule
     from streamq.options.service import DaemonOptions as DaemonOptions
     from streamq.options.service import WorkerOptions as WorkerOptions
     from streamq.options.task import TaskOptions as TaskOptions
@@ -113,6 +124,7 @@ if TYPE_CHECKING:
     from streamq.probes.report import Report as Report
     from streamq.registry.handler import Handler as Handler
     from streamq.registry.registry import Registry as Registry
+    from streamq.schedules.state import Origin as Origin
     from streamq.supervisor.group import WorkerGroup as WorkerGroup
     from streamq.telemetry.counters import Snapshot as Snapshot
     from streamq.telemetry.traces import Tracing as Tracing
@@ -137,6 +149,8 @@ __all__, _named = lazy.names(__name__, {
     "control.inspector": ("AsyncInspector", "Inspector"),
     "control.overview": ("TypeStats",),
     "control.rollups": ("Activity", "Rollup", "Span"),
+    "control.schedule_info": ("ScheduleInfo", "Standing"),
+    "control.schedules": ("AsyncSchedules", "Schedules"),
     "control.task_info": ("TaskInfo",),
     "control.task_list": ("TaskPage",),
     "control.task_rows": ("TaskFilter", "TaskRow"),
@@ -147,7 +161,7 @@ __all__, _named = lazy.names(__name__, {
         "InvalidURL", "OutcomeUnknown", "PayloadError", "ProcessDied", "QueueFull", "RateLimitExceeded",
         "RedisError", "RedisUnavailable", "Refused", "ResultTimeout", "ResultUnavailable", "Retry",
         "ServerError", "ServerFull", "ServerTooOld", "StreamQError", "TaskCancelled", "TaskDead",
-        "TaskError", "TaskExpired", "UnknownTaskType", "UsageError",
+        "TaskError", "TaskExpired", "UnknownSchedule", "UnknownTaskType", "UsageError",
     ),
     "histogram": ("Histogram", "Latency"),
     "hooks": ("Enqueue", "Hook"),
@@ -157,10 +171,12 @@ __all__, _named = lazy.names(__name__, {
     "model.task": ("CancelAnswer", "IdempotencyKey", "NewTask", "Priority", "State", "TaskId"),
     "options.checks": ("Durability", "Duration", "Executor"),
     "options.rate": ("RateLimit",),
+    "options.schedule": ("Cron", "Every", "Misfire", "Overlap", "Schedule"),
     "options.service": ("DaemonOptions", "WorkerOptions"),
     "options.task": ("TaskOptions",),
     "options.typed": ("PerCall", "Policy"),
     "probes.listen": ("Listen",),
+    "schedules.state": ("Origin",),
     "supervisor.group": ("WorkerGroup",),
     "telemetry.traces": ("Tracing",),
     "transport.address": ("Address",),
@@ -170,6 +186,7 @@ __all__, _named = lazy.names(__name__, {
 _inner, _inner_named = lazy.names(__name__, {
     "app.bound_task": ("Route",),
     "calls.call": ("Call",),
+    "control.schedules": ("BoundTask",),
     "environment": ("Source",),
     "model.delivery": ("Overrides",),
     "namespace": ("Namespace",),

@@ -25,6 +25,8 @@ class Task(Protocol):
     def lost(self) -> int: ...
     @property
     def enqueued_ms(self) -> int: ...
+    @property
+    def scheduled_ms(self) -> int | None: ...
 
 
 class Context:
@@ -85,6 +87,13 @@ class Context:
     def enqueued_at(self) -> datetime:
         """When the task was accepted, by the server's clock."""
         return _moment(self._task.enqueued_ms / 1000)
+
+    @property
+    def scheduled_for(self) -> datetime | None:
+        """The time that this run of a schedule is for; None where no schedule made the task. The same in
+        every attempt, and the time that was missed where the run is late."""
+        found = self._task.scheduled_ms
+        return None if found is None else _moment(found / 1000)
 
     @property
     def worker(self) -> str:

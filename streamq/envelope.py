@@ -22,6 +22,7 @@ a handler, nor Redis.
 | N | features that the policy asks for, names with commas | it asks for any |
 | c | what it holds until it ends: a lock, a slot (see `lua/lib/end_task.lua`) | it holds anything |
 | k | how often the task was handed back by workers too old for it | it was |
+| r | run: the name of a schedule, @, and the time that the run is for, ms | a schedule made it |
 
 A worker must know a field whose name begins with a capital letter, and the values of v, z and N (see
 `features`). It ignores any other field that it does not know, and keeps it.
@@ -53,14 +54,16 @@ Failure = dict[str, Any]
 anything."""
 _new: Final = tuple.__new__
 MOST_VALUES: Final = 200
-"""Names and values in one entry: streamq writes 22 at most, and Lua can append a few thousand."""
+"""Names and values in one entry: streamq writes 24 at most, and Lua can append a few thousand."""
 _MOST_FAILURES: Final = 10
 _TEXT_LIMIT: Final = 4096
 MESSAGE_LIMIT: Final = 1024
 """Characters that are stored of an error's message."""
 _MOST: Final = 1e10
-_IGNORABLE: Final = frozenset((b"p", b"i", b"a", b"l", b"q", b"e", b"x", b"m", b"f", b"t", b"o", b"k", b"c"))
-"""The fields that ask for no feature."""
+_IGNORABLE: Final = frozenset(
+    (b"p", b"i", b"a", b"l", b"q", b"e", b"x", b"m", b"f", b"t", b"o", b"k", b"c", b"r")
+)
+"""The fields that need no feature."""
 _FEATURE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,59}", re.ASCII)
 
 
@@ -126,6 +129,7 @@ def _decode(task_type: str, shard: int, place: str, have: dict[bytes, bytes]) ->
         failures=have.get(b"f", b""),
         trace=have.get(b"t", b""),
         claims=have.get(b"c", b""),
+        run=have.get(b"r", b""),
     )
 
 

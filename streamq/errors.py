@@ -43,6 +43,10 @@ class UnknownTaskType(UsageError, LookupError):
     """A task type that this app or queue does not know."""
 
 
+class UnknownSchedule(UsageError, LookupError):
+    """A name that no schedule of this app has."""
+
+
 class InvalidArguments(UsageError, TypeError):
     """The arguments do not match the handler's signature."""
 

@@ -8,6 +8,7 @@ a worker without a feature hands such a task back for a worker that has it. Does
 | envelope:N | reads envelopes of version N |
 | payload:NAME | reads payloads of this encoding |
 | field:NAME | supports this field of an envelope, which must not be ignored |
+| schedules | declares the recurring tasks of its code, and lists them in its heartbeat |
 | any other | supports this property of a policy, which its tasks carry |
 """
 
@@ -16,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-SPEAKS: Final = frozenset({"envelope:1", "payload:json"})
+SCHEDULES: Final = "schedules"
+SPEAKS: Final = frozenset({"envelope:1", "payload:json", SCHEDULES})
 """The features of this release. Readers come before writers: a name is added here one release earlier."""
 
 

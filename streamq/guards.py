@@ -28,7 +28,7 @@ _RUNG: Final = frozenset({"ready", "bell"})
 """The keys that `ring` writes, which never fails: a damaged one must not keep a task from its stream."""
 _OTHER: Final = {
     "stream": "stream", "streams": "stream", "beats": "zset", "details": "hash", "apps": "hash",
-    "schedules": "zset", "rollups": "hash",
+    "due_sets": "zset", "rollups": "hash",
 }  # fmt: skip
 """Names in headers that are not kinds of keys."""
 _PROBES: Final = {
@@ -64,6 +64,8 @@ end
 """
 """A user without the right to write the log of actions may not act as an operator. Redis would refuse half
 way."""
+_BY_PROGRAMS: Final = frozenset({"cancel", "write_schedule"})
+"""Scripts that programs run too, not as operators and without a row in the log."""
 
 
 def guard(name: str, keys: Sequence[str], header: str, args: Sequence[str] = ()) -> str:
@@ -75,8 +77,7 @@ def _rights(name: str, keys: Sequence[str], args: Sequence[str]) -> str:
     """Return the check of the user's rights, for scripts that write the log of actions."""
     if "action_log" not in keys or "action" not in args:
         return ""
-    # Producers cancel too, not as operators and without a row in the log.
-    return _REFUSED.format(acting="action ~= '' and " if name == "cancel" else "")
+    return _REFUSED.format(acting="action ~= '' and " if name in _BY_PROGRAMS else "")
 
 
 def _kinds(name: str, keys: Sequence[str], header: str) -> str:

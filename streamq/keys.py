@@ -23,6 +23,9 @@ DAEMON_HEARTBEATS: Final = DEFAULT_NAMESPACE.daemon_heartbeats
 _IDEMPOTENCY: Final = "key="
 """Starts the name of the record of an idempotency key in a shard: `…:key=<caller's key>`."""
 
+SCHEDULES: Final = "@schedules"
+"""What the wake channel says of schedules; of a task type it says the name."""
+
 Closing = Literal["empty", "dropped", "kept"]
 
 
@@ -169,6 +172,11 @@ class ShardKeys:
     """Sorted set: the streams with ready tasks, kept while `doorbell` exists."""
     bell: str = _key("zset")
     """Sorted set: those of `ready` for which no worker has been woken."""
+    schedules: str = _key("hash", closing="empty")
+    """Hash: the definition of each schedule, and under `<name>:state` and `<name>:payload` its state and the
+    arguments of its tasks."""
+    schedules_due: str = _key("zset", closing="empty")
+    """Sorted set: schedules by the time of their next run."""
     wake: str = _name()
     """Channel: a task is due earlier than the daemons know."""
     resolved: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)

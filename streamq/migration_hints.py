@@ -16,7 +16,9 @@ def _table(words: Mapping[str, str]) -> dict[str, str]:
     return {name: hint for hint, names in words.items() for name in names.split()}
 
 
-_NO_CRON: Final = "streamq has no periodic tasks: enqueue from cron, or from a scheduler of your choice"
+_RECURRING: Final = (
+    "@app.task(schedule=Cron(...)), or app.schedules.put(name, Every(...), task.bind()), repeats a task"
+)
 _NO_CHAIN: Final = "streamq has no workflows: enqueue the next task at the end of the handler"
 _PROGRESS: Final = "streamq keeps no progress of a task: log it, or write it to a store of your own"
 
@@ -35,7 +37,7 @@ _TASK_TYPE: Final = _table({
     "app.handle(task_id) is the handle of a task": "AsyncResult",
     "raise Retry(after=...) in the handler": "retry",
     _PROGRESS: "update_state",
-    _NO_CRON: "crontab cron periodic every",
+    _RECURRING: "crontab cron periodic every",
     _NO_CHAIN: "chain then pipe link",
 })  # fmt: skip
 
@@ -81,7 +83,7 @@ _APP: Final = _table({
         "autodiscover_tasks include imports",
     "connect() and close(), await aconnect() and await aclose()":
         "startup shutdown open disconnect initialize connection open_async close_async",
-    _NO_CRON:
+    _RECURRING:
         "cron crontab periodic periodic_task schedule schedule_task scheduler add_periodic_task every",
     _NO_CHAIN: "chain chord canvas signature",
 })  # fmt: skip
@@ -123,15 +125,26 @@ _CONTEXT: Final = _table({
     "type is the task type's name": "task name task_name",
     "worker is the worker's name": "hostname worker_name",
     "deadline is when the timeout strikes": "timelimit timeout time_limit",
+    "scheduled_for is the time that a run of a schedule is for": "scheduled_at schedule_time eta due_at",
     "enqueued_at is when the task was accepted": "enqueue_time created_at",
     "logger is bound to the task": "log get_logger",
     _PROGRESS: "update_state progress meta save_meta",
 })  # fmt: skip
 
+_SCHEDULES: Final = _table({
+    "put(name, Every('10m'), task.bind()) makes a schedule, or changes it":
+        "add create upsert update set add_periodic_task add_job schedule cron",
+    "all() lists the schedules, get(name) shows one": "list ls jobs get_jobs list_jobs entries",
+    "remove(name) deletes a schedule": "delete cancel unschedule remove_job clear",
+    "run_now(name) makes a run at once": "trigger execute fire run run_job enqueue",
+    "pause(name) and resume(name) stop it and take it up again": "disable enable stop start suspend unpause",
+    "sync() registers what the code declares": "load reload setup_schedule register_all",
+})  # fmt: skip
+
 _OPTION: Final = _table(
     {
         "delay": "countdown defer_by enqueue_in in_",
-        "at": "eta defer_until schedule scheduled when schedule_at run_at",
+        "at": "eta defer_until scheduled when schedule_at run_at",
         "max_attempts": "retries max_retries retry attempts max_tries tries",
         "timeout": "time_limit soft_time_limit job_timeout max_runtime execution_timeout",
         "backoff": "retry_backoff retry_delay min_backoff max_backoff retry_intervals retry_interval",
@@ -143,6 +156,7 @@ _OPTION: Final = _table(
         "name": "task_name actor_name",
         "rate_limit": "ratelimit throttle",
         "max_backlog": "max_length maxsize queue_size",
+        "schedule": "cron crontab periodic every repeat run_every",
         "lease": "visibility_timeout heartbeat_timeout",
     }
 )
@@ -163,13 +177,12 @@ _NO_OPTION: Final = _table({
     "values are sent as JSON, and converted to the annotated types":
         "serializer encoder compression pydantic",
     "status() always shows that a task is running": "track_started",
-    _NO_CRON: "cron crontab periodic every repeat run_every",
     _NO_CHAIN: "link link_error on_success on_failure depends_on chain group_id callback",
 })  # fmt: skip
 _PER_CALL: Final = ("delay", "at", "shard_key", "idempotency_key", "idempotency_window")
 _POLICY: Final = (
     "backoff", "retry_on", "give_up_on", "lease", "max_lost", "executor", "rate_limit",
-    "max_backlog", "max_payload",
+    "max_backlog", "max_payload", "schedule",
 )  # fmt: skip
 
 
@@ -204,6 +217,7 @@ COMMANDS: Final = _table({
     "`streamq task ID` shows a task": "show get result job describe",
     "`streamq worker APP` runs tasks": "run start serve work worker-pool consume consumer",
     "`streamq daemon` promotes delayed tasks and reclaims abandoned ones": "beat scheduler reclaim promote",
+    "`streamq schedules` lists recurring tasks": "schedule cron crontab periodic recurring",
     "`streamq enqueue TYPE JSON` sends a task": "send call submit push add defer publish",
     "`streamq dashboard` serves web pages": "flower web ui monitor-web admin rq-dashboard",
     "`streamq top` watches live, `streamq tail` prints what happens": "monitor events watch logs log follow",
@@ -223,6 +237,8 @@ TABLES: Final = {
     "Inspector": _INSPECTOR,
     "AsyncInspector": _INSPECTOR,
     "Context": _CONTEXT,
+    "Schedules": _SCHEDULES,
+    "AsyncSchedules": _SCHEDULES,
 }
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from streamq.control.admin import Admin, AsyncAdmin
     from streamq.control.idle import Scope
     from streamq.control.inspector import AsyncInspector, Inspector
+    from streamq.control.schedules import AsyncSchedules, Schedules
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -215,6 +216,22 @@ class StreamQ:
         from streamq.control.admin import AsyncAdmin  # noqa: PLC0415 - as above
 
         return AsyncAdmin(lambda: self._asyncs.current().transport, self.name, self.registry.shards)
+
+    @cached_property
+    def schedules(self) -> Schedules:
+        """Recurring tasks: put, list, pause, resume and remove schedules, run one now, backfill."""
+        from streamq.control.schedules import Schedules  # noqa: PLC0415 - most apps have none
+
+        shards, declared = self.registry.shards, lambda: self.registry.handlers
+        return Schedules(self._client.transport, self.name, shards, declared=declared)
+
+    @cached_property
+    def aschedules(self) -> AsyncSchedules:
+        """As `schedules`, for event loops: each operation is awaited."""
+        from streamq.control.schedules import AsyncSchedules  # noqa: PLC0415 - as above
+
+        shards, declared = self.registry.shards, lambda: self.registry.handlers
+        return AsyncSchedules(lambda: self._asyncs.current().transport, self.name, shards, declared=declared)
 
     def idle(self, types: str | Iterable[str] | None = None, *, scheduled: bool = False) -> bool:
         """Return whether no work is left: no task is ready, running or due.

@@ -77,7 +77,7 @@ def next_expiry(types: Sequence[TypeKeys]) -> Call[list[float | None]]:
 
 def _next(keys: Sequence[str]) -> Call[list[float | None]]:
     return build(
-        "next_due", (), lambda r: [None if due < 0 else due - r[0] / 1000 for due in r[1]], schedules=keys
+        "next_due", (), lambda r: [None if due < 0 else due - r[0] / 1000 for due in r[1]], due_sets=keys
     )
 
 

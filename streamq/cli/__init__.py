@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "task": "show one task, or list those in a state",
     "cancel": "cancel tasks that have not ended",
     "run-now": "make scheduled tasks ready at once",
+    "schedules": "list recurring tasks; pause, resume, remove or backfill them, or run one now",
     "pause": "stop all workers from running a task type",
     "resume": "let workers run a paused task type again",
     "forget": "remove task types that are no longer used",
@@ -204,6 +205,7 @@ def code_of(error: Exception) -> int:
         (errors.RedisUnavailable, UNREACHABLE),
         (errors.InvalidURL, CONFIG),
         (errors.UnknownTaskType, NOT_FOUND),
+        (errors.UnknownSchedule, NOT_FOUND),
         (errors.CannotListen, FAILED),
         (errors.UsageError, USAGE),
     ]

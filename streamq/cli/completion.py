@@ -137,6 +137,16 @@ def _workers(connect: _Reach, app: str | None) -> list[str]:
     return _of_app(connect, app, lambda inspector: [one.name for one in inspector.workers()])
 
 
+def _schedules(connect: _Reach, app: str | None) -> list[str]:
+    from streamq.control.schedules import Schedules
+
+    def names(inspector: Any) -> list[str]:
+        listed = Schedules(inspector.transport, inspector.app).all(outcomes=False)
+        return [one.name for one in listed]
+
+    return _of_app(connect, app, names)
+
+
 def _of_app(connect: _Reach, app: str | None, names: Callable[[Any], list[str]]) -> list[str]:
     """Return names of the app that is meant; none if the server has several and none is named."""
     from streamq.control.inspector import Inspector, apps
@@ -153,6 +163,6 @@ def _of_app(connect: _Reach, app: str | None, names: Callable[[Any], list[str]])
 
 
 _NAMES: Final[dict[Any, Callable[[_Reach, str | None], list[str]]]] = {
-    "TYPE": _types, "WORKER": _workers, "APP": _apps,
+    "TYPE": _types, "WORKER": _workers, "APP": _apps, "SCHEDULE": _schedules,
 }  # fmt: skip
 """Arguments that the server completes: the name in the help, and a function that reads the names."""

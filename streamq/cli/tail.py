@@ -108,5 +108,7 @@ def _line(event: Event) -> str:
     clock = at.isoformat(timespec="milliseconds")[11:23] if at else f"{event.at_ms:<12}"
     took = "" if event.seconds is None else duration(event.seconds)
     attempt = f"attempt {event.attempt}" if event.attempt else ""
+    if event.event == "run_skipped":
+        attempt = f"{event.number:,} runs" if event.number > 1 else ""
     text = f"{event.event:<11}  {event.id:<40}  {attempt:<10}  {took:>7}"
     return f"{clock}  {text}  {event.worker}"

@@ -23,6 +23,7 @@ from streamq.wording import listed
 if TYPE_CHECKING:
     from streamq.control.admin import Admin
     from streamq.control.inspector import Inspector
+    from streamq.control.schedules import Schedules
     from streamq.shards import AppRecord
     from streamq.transport.sync_transport import SyncTransport
 
@@ -57,6 +58,12 @@ class Target:
         from streamq.control.admin import Admin
 
         return Admin(self.transport, self.app)
+
+    @property
+    def schedules(self) -> Schedules:
+        from streamq.control.schedules import Schedules
+
+        return Schedules(self.transport, self.app)
 
 
 def server_option(parser: argparse.ArgumentParser) -> None:

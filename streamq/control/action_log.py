@@ -5,6 +5,7 @@ Owns the format of a pause and of an action. Both are stored in every shard that
 
 from __future__ import annotations
 
+import getpass
 import re
 import secrets
 from collections.abc import Iterable
@@ -47,6 +48,14 @@ class Action:
     what: str
     done: int
     asked: int | None = None
+
+
+def user() -> str:
+    """Who acts where nobody says: the user of this process."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a process without a name in the password file
+        return "unknown"
 
 
 def new_action() -> str:

@@ -7,7 +7,6 @@ interrupted, its finished batches stay done and the rest is unchanged. Must not 
 from __future__ import annotations
 
 import copy
-import getpass
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Self
@@ -21,7 +20,7 @@ from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
 from streamq.calls.call import Call
 from streamq.calls.locate import locate
-from streamq.control.action_log import note
+from streamq.control.action_log import note, user
 from streamq.control.dead_letters import DeadSelection, Groups, describe
 from streamq.control.facade import AsyncFacade, AsyncSource, Facade, SyncFacade, operation, stepwise
 from streamq.control.forgetting import Forgetting
@@ -49,7 +48,7 @@ class Acts(Facade):
     def acting_for(self, by: str) -> Self:
         """Return a copy that acts in another name, which the log of actions shows."""
         found = copy.copy(self)
-        found._by = by or _user()  # noqa: SLF001 - its own class
+        found._by = by or user()  # noqa: SLF001 - its own class
         return found
 
     def _known(self) -> Flow[int]:
@@ -273,7 +272,7 @@ class Admin(SyncFacade, Acts, called="app.admin", awaited="app.aadmin"):
 
     def __init__(self, transport: SyncTransport, app: str, shards: int = 1, *, by: str = "") -> None:
         super().__init__(transport, app, shards)
-        self._by = by or _user()
+        self._by = by or user()
 
 
 class AsyncAdmin(AsyncFacade, Acts):
@@ -281,7 +280,7 @@ class AsyncAdmin(AsyncFacade, Acts):
 
     def __init__(self, transport: AsyncSource, app: str, shards: int = 1, *, by: str = "") -> None:
         super().__init__(transport, app, shards)
-        self._by = by or _user()
+        self._by = by or user()
 
 
 def _all(step: _Step, progress: Callable[[int], object] | None) -> Flow[int]:
@@ -297,10 +296,3 @@ def _all(step: _Step, progress: Callable[[int], object] | None) -> Flow[int]:
             break
         stayed, left = stayed + moved.stay, moved.left
     return total
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a process without a name in the password file
-        return "unknown"

@@ -25,7 +25,7 @@ from streamq.transport.subscription import AsyncSubscription, Subscription
 from streamq.transport.sync_transport import SyncTransport
 
 EventName = Literal[
-    "started", "completed", "retried", "dead", "cancelled", "expired", "handed_back", "skipped"
+    "started", "completed", "retried", "dead", "cancelled", "expired", "handed_back", "skipped", "run_skipped"
 ]
 _NAMES: Final = frozenset(get_args(EventName))
 Message = tuple[str, str]
@@ -37,8 +37,9 @@ RENEWED: Final = 5.0
 class Event:
     """An event of a task.
 
-    event: its kind; `skipped` means `number` events that a busy worker left out. seconds: in the handler;
-    None if it was not called.
+    event: its kind; `skipped` means `number` events that a busy worker left out, and `run_skipped` means
+    `number` runs of a schedule that were not made: `id` ends with the name of the latest. seconds: in the
+    handler; None if it was not called.
     """
 
     event: EventName
@@ -172,6 +173,7 @@ class _Stored(TypedDict):
     at_ms: int
     attempt: int
     seconds: NotRequired[float | None]
+    number: NotRequired[int]
 
 
 def _event(worker: str, stored: _Stored) -> Event:
@@ -183,4 +185,5 @@ def _event(worker: str, stored: _Stored) -> Event:
     took = None if seconds is None else float(seconds)
     if took is not None and not math.isfinite(took):
         raise ValueError(seconds)
-    return Event(stored["event"], str(stored["id"]), worker, at_ms, attempt, took)
+    number = int(stored.get("number", 1))
+    return Event(stored["event"], str(stored["id"]), worker, at_ms, attempt, took, number=number)

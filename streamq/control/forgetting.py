@@ -12,6 +12,8 @@ from typing import Final
 from streamq.calls import audit as audit_calls
 from streamq.calls import operator as operator_calls
 from streamq.calls import question as question_calls
+from streamq.control.schedule_rows import rows_of
+from streamq.control.unreadable import Unreadable
 from streamq.errors import UsageError
 from streamq.flow import AskAll, AskNode, Flow, ask, in_turn
 from streamq.keys import known_key, shard_keys, type_keys, type_pattern
@@ -41,6 +43,7 @@ class Forgetting:
         """Remove a type from every shard. Raises UsageError, without removing anything, if it is in use; and
         if a task was enqueued meanwhile, which keeps the type in that shard."""
         yield from self._check_served(task_type)
+        yield from self._check_scheduled(task_type)
         kept = yield from self._kept(task_type)
         yield from self._check_empty(task_type, kept, drop_results=drop_results)
         removing = (self._remove(task_type, n, kept[n], note, drop_results) for n in range(self._shards))
@@ -68,6 +71,16 @@ class Forgetting:
                     f"task type {task_type!r} cannot be forgotten: worker {name} serves it. Stop it, or "
                     "start it with code without that type"
                 )
+
+    def _check_scheduled(self, task_type: str) -> Flow[None]:
+        """Raise UsageError where a schedule would make tasks of it."""
+        for shard in range(self._shards):
+            for row in (yield from rows_of(shard_keys(self._app, shard), Unreadable())):
+                if mapping(row.definition or b"").get("type") == task_type:
+                    raise UsageError(
+                        f"task type {task_type!r} cannot be forgotten: schedule {row.name!r} makes tasks of "
+                        f"it. Remove that first: streamq schedules remove {row.name}"
+                    )
 
     def _check_empty(self, task_type: str, kept: dict[int, _Kept], *, drop_results: bool) -> Flow[None]:
         keys = [type_keys(self._app, n, task_type) for n in range(self._shards)]

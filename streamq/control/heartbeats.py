@@ -22,7 +22,7 @@ _LONGEST_BEAT: Final = 1e6
 _UNREAD: Final[dict[str, bytes]] = {}
 _KINDS: Final = {
     "types": list, "running": list, "problems": list, "concurrency": int, "running_count": int, "pid": int,
-    "host": str, "version": str, "only": str, "speaks": list, "too_new": list,
+    "host": str, "version": str, "only": str, "speaks": list, "too_new": list, "schedules": list,
 }  # fmt: skip
 """The details of a heartbeat, and the type of each."""
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+from streamq.daemon.alarm import Alarm
 from streamq.daemon.claimer import Claimer
 from streamq.daemon.discovery import Discovery
 from streamq.daemon.expirer import Expirer
@@ -19,6 +20,7 @@ from streamq.daemon.loop import Step
 from streamq.daemon.promoter import LONGEST_SLEEP, Promoter
 from streamq.daemon.retirer import Retirer
 from streamq.daemon.sampler import Sampler
+from streamq.daemon.scheduler import Scheduler
 from streamq.options.service import DaemonOptions
 from streamq.telemetry.counters import Counters
 from streamq.transport.async_transport import AsyncTransport
@@ -30,7 +32,7 @@ SOON: Final = 1.0
 @dataclass(frozen=True, slots=True)
 class Dependencies:
     """The objects that chores are built from. stop: set when the daemon should end. beat: sends the daemon's
-    heartbeat."""
+    heartbeat. alarm: the promoter listens for the scheduler. name: the daemon's."""
 
     transport: AsyncTransport
     discovery: Discovery
@@ -38,6 +40,8 @@ class Dependencies:
     counters: Counters
     stop: asyncio.Event
     beat: Callable[[], Awaitable[None]]
+    alarm: Alarm
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +75,13 @@ class Chore:
 
 
 def _promoter(deps: Dependencies) -> RunningChore:
-    promoter = Promoter(deps.transport, deps.discovery, deps.options.batch, deps.counters)
+    promoter = Promoter(deps.transport, deps.discovery, deps.options.batch, deps.counters, deps.alarm)
     return RunningChore(promoter.round, lambda faults: promoter.wait(deps.stop, faults), promoter.aclose)
+
+
+def _scheduler(deps: Dependencies) -> RunningChore:
+    scheduler = Scheduler(deps.transport, deps.discovery, deps.counters, deps.alarm, deps.name)
+    return RunningChore(scheduler.round, lambda _: scheduler.wait(deps.stop))
 
 
 def _claimer(deps: Dependencies) -> RunningChore:
@@ -100,6 +109,7 @@ DISCOVER: Final = Chore(
 )
 CHORES: Final = (
     Chore("promote", _promoter),
+    Chore("schedule", _scheduler),
     DISCOVER,
     Chore("reclaim", _claimer, "claim_interval"),
     Chore("tidy", _janitor, "tidy_interval"),

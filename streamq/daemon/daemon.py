@@ -18,6 +18,7 @@ import orjson
 
 from streamq.calls import daemon as daemon_calls
 from streamq.control.overview import View, samples
+from streamq.daemon.alarm import Alarm
 from streamq.daemon.backlog import Backlog
 from streamq.daemon.chore_status import ChoreStatus
 from streamq.daemon.chores import CHORES, DISCOVER, Chore, Dependencies, RunningChore
@@ -90,7 +91,14 @@ class Daemon:
         if not await self._start():
             return
         deps = Dependencies(
-            self._transport, self._discovery, self.options, self._counters, self._stop, self._beat
+            self._transport,
+            self._discovery,
+            self.options,
+            self._counters,
+            self._stop,
+            self._beat,
+            Alarm(),
+            self.name,
         )
         loops = [self._loop(chore, chore.make(deps)) for chore in CHORES]
         if self._watched:

@@ -11,10 +11,11 @@ import time
 from typing import Final
 
 from streamq.calls import daemon as daemon_calls
+from streamq.daemon.alarm import Alarm
 from streamq.daemon.discovery import Discovery
 from streamq.daemon.loop import Faults, for_each, isolate_errors, pause
 from streamq.errors import AuthenticationFailed, RedisUnavailable, ServerError
-from streamq.keys import ShardKeys, TypeKeys, type_keys
+from streamq.keys import SCHEDULES, ShardKeys, TypeKeys, type_keys
 from streamq.model.task import NAME_PATTERN
 from streamq.telemetry import logs
 from streamq.telemetry.counters import Counters
@@ -36,10 +37,16 @@ TYPES_AT_ONCE: Final = 50
 
 
 class Promoter:
-    """Moves due tasks of all types from their schedules to their streams."""
+    """Moves due tasks of all types from their schedules to their streams. `alarm`: rung for what it hears of
+    recurring tasks."""
 
     def __init__(
-        self, transport: AsyncTransport, discovery: Discovery, batch: int, counters: Counters
+        self,
+        transport: AsyncTransport,
+        discovery: Discovery,
+        batch: int,
+        counters: Counters,
+        alarm: Alarm | None = None,
     ) -> None:
         self._transport = transport
         self._counters = counters
@@ -53,6 +60,7 @@ class Promoter:
         self._refresh_at = 0.0
         self._changes = 0
         self._polling = False
+        self._alarm = alarm or Alarm()
         self._log = logs.get_logger(chore="promote")
 
     async def aclose(self) -> None:
@@ -90,10 +98,12 @@ class Promoter:
         try:
             await self._subscription.open()
             self._polling = False
+            self._alarm.ring()  # as above
         except (AuthenticationFailed, ServerError) as error:
             self._polling = True
             fix = f"allow SUBSCRIBE; until then, schedules are read every {POLL_INTERVAL:g} s"
             self._log.warning("wake.refused", error=str(error), fix=fix)
+        self._alarm.deaf = self._polling
 
     async def _read_due(self, types: list[TypeKeys], faults: Faults) -> None:
         """Read when the next task of each type is due, and promote the types that are due now."""
@@ -159,5 +169,7 @@ class Promoter:
         if shard is None and time.monotonic() >= self._refresh_at:
             self._refresh_at = time.monotonic() + NEWS_INTERVAL
             await self._discovery.refresh(faults)
+        elif shard is not None and task_type == SCHEDULES:
+            self._alarm.ring(shard)
         elif shard is not None and NAME_PATTERN.fullmatch(task_type):
             self._due[type_keys(shard.app, shard.shard, task_type)] = 0.0

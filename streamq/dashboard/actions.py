@@ -66,14 +66,13 @@ class Actions:
             raise HTTPException(403, "The form has expired. Go back, reload the page and try again.")
         check_target(action, form)
         principal: Principal = request.scope["principal"]
-        return await run_in_threadpool(
-            self._do, request, action, form, self._site.queue.admin.acting_for(principal.name)
-        )
+        return await run_in_threadpool(self._do, request, action, form, principal.name)
 
-    def _do(self, request: Request, action: str, form: dict[str, str], admin: Admin) -> Response:
+    def _do(self, request: Request, action: str, form: dict[str, str], by: str) -> Response:
+        admin = self._site.queue.admin.acting_for(by)
         if action in ("requeue", "purge") and "type" in form:
             return self._many(request, action, form, admin)
-        notice, back = perform(action, form, admin)
+        notice, back = perform(action, form, admin, self._site.queue.schedules.acting_for(by))
         return self._back(request, form.get("back") or back, notice)
 
     def _many(self, request: Request, action: str, form: dict[str, str], admin: Admin) -> Response:
@@ -121,12 +120,15 @@ def _work(steps: Iterator[int]) -> int:
 
 
 def _question(action: str, given: dict[str, str]) -> str:
-    what = given.get("id") or given.get("worker") or given.get("type", "")
+    what = given.get("id") or given.get("worker") or given.get("schedule") or given.get("type", "")
     texts = {
         "cancel": f"Cancel task {what}?",
         "drain": f"Drain worker {what}? It fetches no more tasks, finishes those that run and ends.",
         "pause": f"Pause task type {what}? Workers do not run it until it is resumed; "
         "enqueue still accepts tasks.",
+        "pause-schedule": f"Pause schedule {what}? It makes no more runs until it is resumed.",
+        "run-schedule": f"Make a run of schedule {what} now, besides those that are due?",
+        "remove-schedule": f"Remove schedule {what}? One that code declares comes back when a worker starts.",
         "forget": f"Forget task type {what}? Its name, policy, counters and history are deleted.",
     }
     verb = action.replace("-", " ").capitalize()

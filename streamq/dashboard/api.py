@@ -48,6 +48,7 @@ class Api:
             Route("/api/tasks/{id}", self.task),
             Route("/api/dead", self.dead),
             Route("/api/workers", self.workers),
+            Route("/api/schedules", self.schedules),
             Route("/api/actions", self.actions),
             Route("/api/server", self.server),
             Route("/api/doctor", self.doctor),
@@ -97,6 +98,10 @@ class Api:
         found = {"workers": inspector.workers(), "daemons": inspector.daemons()}
         return _json({name: [asdict(one) for one in processes] for name, processes in found.items()})
 
+    def schedules(self, request: Request) -> Response:
+        del request
+        return _json({"schedules": [asdict(one) for one in self._site.queue.schedules.all()]})
+
     def actions(self, request: Request) -> Response:
         del request
         return _json({"actions": [asdict(one) for one in self._site.queue.inspector.actions()]})
@@ -116,12 +121,13 @@ class Api:
         action = authorized(request, request.path_params["action"])
         given = await _body(request)
         check_target(action, given)
-        admin = self._site.queue.admin.acting_for(request.scope["principal"].name)
+        by = request.scope["principal"].name
+        admin, schedules = self._site.queue.admin.acting_for(by), self._site.queue.schedules.acting_for(by)
         if action in ("requeue", "purge") and "type" in given:
             chosen = selection(given)
             work = admin.requeue_selected if action == "requeue" else admin.purge_selected
             return _json({"done": await run_in_threadpool(work, chosen)})
-        notice, _ = await run_in_threadpool(perform, action, given, admin)
+        notice, _ = await run_in_threadpool(perform, action, given, admin, schedules)
         return _json({"message": notice})
 
 

@@ -33,8 +33,12 @@ REQUIRED_ROLE: Final[dict[str, Role]] = {
     "run-now": "operator",
     "requeue": "operator",
     "drain": "operator",
+    "pause-schedule": "operator",
+    "resume-schedule": "operator",
+    "run-schedule": "operator",
     "purge": "admin",
     "forget": "admin",
+    "remove-schedule": "admin",
     "resubmit": "admin",
 }
 """The least role for each action."""

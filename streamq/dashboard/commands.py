@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from streamq.control.admin import Admin
+from streamq.control.schedules import Schedules
 from streamq.dashboard.auth import REQUIRED_ROLE, Principal
 from streamq.dashboard.forms import MOST_IDS, required
 
@@ -30,9 +31,11 @@ def authorized(request: Request, action: str) -> str:
     return action
 
 
-def perform(action: str, given: dict[str, str], admin: Admin) -> tuple[str, str]:
+def perform(action: str, given: dict[str, str], admin: Admin, schedules: Schedules) -> tuple[str, str]:
     """Perform an action; return a notice and the page to go to. Raise HTTPException and StreamQErrors."""
     match action:
+        case "pause-schedule" | "resume-schedule" | "run-schedule" | "remove-schedule":
+            return _schedule(action, required(given, "schedule"), given, schedules), "/schedules"
         case "pause":
             changed = admin.pause(required(given, "type"), given.get("reason", ""))
             return ("Paused." if changed else "The task type was already paused."), "/types"
@@ -48,6 +51,20 @@ def perform(action: str, given: dict[str, str], admin: Admin) -> tuple[str, str]
             return _chosen(action, given["ids"].split(), admin), "/dead"
         case _:
             return _task_action(action, required(given, "id"), given, admin)
+
+
+def _schedule(action: str, name: str, given: dict[str, str], schedules: Schedules) -> str:
+    """Do one thing to a schedule; answers what to say."""
+    match action:
+        case "pause-schedule":
+            done = schedules.pause(name, given.get("reason", ""))
+            return "Paused." if done else "It was paused already."
+        case "resume-schedule":
+            return "Resumed." if schedules.resume(name) else "It was not paused."
+        case "run-schedule":
+            return f"A run is ready: {schedules.run_now(name)}."
+        case _:
+            return "Removed." if schedules.remove(name) else "There is no such schedule any more."
 
 
 def _forget(task_type: str, results: str, admin: Admin) -> str:

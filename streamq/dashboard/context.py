@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from streamq.control.admin import Admin
 from streamq.control.inspector import Inspector
 from streamq.control.partial_outage import PartialView
+from streamq.control.schedules import Schedules
 from streamq.dashboard.findings import DoctorCache
 from streamq.dashboard.history import History
 from streamq.dashboard.metrics import Metrics
@@ -30,6 +31,8 @@ class Queue(Protocol):
     def inspector(self) -> Inspector: ...
     @property
     def admin(self) -> Admin: ...
+    @property
+    def schedules(self) -> Schedules: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,9 @@ MOST_IDS: Final = 200
 _MANY: Final = {"id", "ids", "type", "fingerprint", "error", "since", "until", "action", "done"}
 _FIELDS: Final[dict[str, set[str]]] = {
     "pause": {"type", "reason"}, "resume": {"type"}, "drain": {"worker"}, "cancel": {"id"}, "run-now": {"id"},
-    "resubmit": {"id", "payload"}, "forget": {"type", "results"}, "requeue": _MANY, "purge": _MANY,
+    "pause-schedule": {"schedule", "reason"}, "resume-schedule": {"schedule"}, "run-schedule": {"schedule"},
+    "remove-schedule": {"schedule"}, "resubmit": {"id", "payload"},
+    "forget": {"type", "results"}, "requeue": _MANY, "purge": _MANY,
 }  # fmt: skip
 """The fields of each action, besides `back`, the page to return to."""
 

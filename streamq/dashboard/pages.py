@@ -55,6 +55,7 @@ class Pages:
             Route("/dead", self.dead),
             Route("/workers", self.workers),
             Route("/schedule", self.schedule),
+            Route("/schedules", self.schedules),
             Route("/server", self.server),
             Route("/actions", self.actions),
         ]
@@ -171,6 +172,24 @@ class Pages:
             rows=rows,
             stats=stats,
             now_ms=now_ms,
+            daemons=unless_unreachable(inspector.daemons_alive),
+        )
+
+    def schedules(self, request: Request) -> Response:
+        """Recurring tasks: of so many what became of the last run."""
+        found = self._site.queue.schedules
+        listed = found.all(outcomes=False)
+        shown = [found.get(one.name) for one in listed[:PAGE] if not one.fault]
+        broken = [one for one in listed if one.fault][:PAGE]
+        inspector = self._site.queue.inspector
+        return self._page(
+            request,
+            "schedules.html",
+            shown=[views.schedule(one) for one in shown],
+            broken=broken,
+            more=max(0, len(listed) - PAGE),
+            number=len(listed),
+            now_ms=inspector.now_ms(),
             daemons=unless_unreachable(inspector.daemons_alive),
         )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any, Final
 
 from streamq.control.action_log import Pause
@@ -16,6 +17,7 @@ from streamq.control.inspector import Inspector
 from streamq.control.overview import TypeStats, TypeSummary, totals
 from streamq.control.partial_outage import PartialView, unless_unreachable
 from streamq.control.rollups import Rollup, Span, activity
+from streamq.control.schedule_info import ScheduleInfo
 from streamq.control.task_info import TaskInfo
 from streamq.control.task_list import TaskPage
 from streamq.control.task_rows import TaskFilter, TaskRow, error_text
@@ -23,6 +25,7 @@ from streamq.dashboard.findings import Findings
 from streamq.dashboard.history import ALL, History, Point, together
 from streamq.dashboard.redaction import Redaction
 from streamq.errors import AuthenticationFailed, UnknownTaskType
+from streamq.options.schedule import zone
 from streamq.stored import moment
 
 SERIES: Final = ("accepted", "completed", "failed", "backlog", "wait_p95", "run_p95")
@@ -214,6 +217,21 @@ def running(task: object) -> RunningTask | None:
     if not isinstance(task, dict) or not isinstance(task.get("id"), str):
         return None
     return RunningTask(task["id"], task.get("attempt"), moment(task.get("since_ms")))
+
+
+def schedule(one: ScheduleInfo) -> dict[str, Any]:
+    """A schedule for a page: its next runs and its last in its own zone."""
+    return {
+        **asdict(one), "local": {ms: _local(ms, one.tz) for ms in (*one.upcoming, one.last_for_ms) if ms},
+        "missed": sorted((one.skipped or {}).items()),
+    }  # fmt: skip
+
+
+def _local(ms: int, tz: str) -> str:
+    try:
+        return datetime.fromtimestamp(ms / 1000, zone(tz)).strftime("%Y-%m-%d %H:%M:%S %Z")
+    except (OverflowError, ValueError, OSError):
+        return str(ms)
 
 
 def server(inspector: Inspector) -> dict[str, str]:

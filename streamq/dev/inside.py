@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from streamq.app.app import StreamQ
     from streamq.app.handle import TaskHandle
     from streamq.control.admin import Admin
+    from streamq.control.schedules import Schedules
     from streamq.registry.handler import Handler
 
 DASHBOARD_HOST: Final = "127.0.0.1"
@@ -129,6 +130,12 @@ class _Queue:
         from streamq.control.admin import Admin  # noqa: PLC0415 - only here
 
         return Admin(self._transport, self.name)
+
+    @property
+    def schedules(self) -> Schedules:
+        from streamq.control.schedules import Schedules  # noqa: PLC0415 - only here
+
+        return Schedules(self._transport, self.name)
 
 
 def _dashboard(plan: Plan) -> None:

@@ -36,6 +36,7 @@ _PRODUCER: Final = (
     "wait",
     "locate",
     "cancel",
+    "write_schedule",
 )
 _PRODUCES: Final = ("HGET apps", "HSET apps", "GET", "SUBSCRIBE done", "UNSUBSCRIBE")
 ROLES: Final = {
@@ -56,6 +57,7 @@ ROLES: Final = {
             "beat",
             "leave",
             "next_due",
+            "write_schedule",
         ),
         (
             "HGET apps",
@@ -89,6 +91,11 @@ ROLES: Final = {
             "lower_known",
             "next_due",
             "expire",
+            "cancel",
+            "due_schedules",
+            "page_schedules",
+            "tick",
+            "write_schedule",
         ),
         ("HGET apps", "HGETALL apps", "HLEN", "SMEMBERS", "ZADD daemons", "SUBSCRIBE", "UNSUBSCRIBE"),
     ),
@@ -107,6 +114,7 @@ ROLES: Final = {
             "page_buckets",
             "page_group",
             "page_results",
+            "page_schedules",
             "page_set",
             "page_streams",
             "rollups",
@@ -114,7 +122,21 @@ ROLES: Final = {
         ("HGET apps", "HGETALL apps", "SMEMBERS", "SCAN"),
     ),
     "operator": Role(
-        ("cancel", "drain", "forget", "pause", "purge", "requeue", "resubmit", "run_now"), writes="operator"
+        (
+            "cancel",
+            "drain",
+            "enqueue",
+            "forget",
+            "log_action",
+            "pause",
+            "purge",
+            "requeue",
+            "resubmit",
+            "run_now",
+            "tick",
+            "write_schedule",
+        ),
+        writes="operator",
     ),
 }
 _ESSENTIAL: Final = Role(
@@ -134,6 +156,8 @@ _NOT_ESSENTIAL: Final = frozenset(
         "bell",
         "workers",
         "heartbeats",
+        "schedules",
+        "schedules_due",
         "apps",
         "closed",
         "control",
@@ -151,7 +175,8 @@ _PUBLISHES: Final = {
 }
 """The channels that a role publishes on."""
 _LOG_COMMANDS: Final = frozenset(("HSETNX", "RPOP"))
-"""Commands used only for the log of operators' actions: `cancel` also writes it, for operators."""
+"""Commands used only for the log of operators' actions: `cancel` and `write_schedule` also write it, for
+operators."""
 DASHBOARD_ROLES: Final = ("observer", "operator")
 """The roles of a dashboard."""
 _CALL: Final = re.compile(r"redis\.p?call\(\s*'([A-Z]+)'(?:,\s*'([A-Z]+)')?")
@@ -193,7 +218,7 @@ def needed(role: Role) -> list[str]:
     """Return the commands of a role, named as in `_SAMPLES`; one limited to a kind of key has the kind
     appended."""
     commands = {"CLIENT SETNAME", "EVAL", "EVALSHA", "TIME"}.union(*(used(script) for script in role.scripts))
-    if role.writes in ("producer", "worker"):
+    if role.writes != "operator":
         commands -= _LOG_COMMANDS
     named = (on for one in sorted(commands) for on in _on_keys(one, role.writes))
     return list(dict.fromkeys([*named, *(one for one in role.plain if one not in commands)]))

@@ -15,8 +15,10 @@ from streamq.calls.call import Call, R, all_streams
 from streamq.control.heartbeats import WorkerInfo
 from streamq.control.inspector import Inspector
 from streamq.control.overview import TypeStats
+from streamq.control.schedules import Schedules
 from streamq.control.unreadable import Unreadable
 from streamq.doctor.check import Check, fault, ok, warning
+from streamq.errors import ServerError
 from streamq.flow import drive
 from streamq.keys import TypeKeys, type_keys
 from streamq.stored import count
@@ -27,6 +29,8 @@ LATE_MS: Final = 60_000
 FAULTS_SHOWN: Final = 10
 OVERDUE: Final = 5.0
 """Seconds by which a task may be overdue: a daemon that keeps up is late by milliseconds."""
+LATE_RUN: Final = 5000
+"""Ms by which a run may be late, as above."""
 RECENT_MS: Final = 3_600_000
 NO_DAEMON: Final = "no daemon is alive: nothing is promoted, reclaimed or expired (start `streamq daemon`)"
 _START_WORKER: Final = "streamq worker MODULE:app"
@@ -111,6 +115,7 @@ class AppChecks:
         yield self._served(stats, alive)
         yield self._silent(stats, {one.name for one in alive})
         yield self._due(stats)
+        yield from self._recurring()
         yield self._dying(stats)
         yield from self._too_new(alive)
         self._look.note(*self._inspector.faults)
@@ -154,6 +159,33 @@ class AppChecks:
             fix = "the daemon promotes them: is one running, and does it keep up?"
             return fault(name, f"tasks are overdue by up to {max(overdue):.0f} s", fix)
         return ok(name, f"{sum(one.scheduled for one in stats)} scheduled, none overdue")
+
+    def _recurring(self) -> Iterator[Check]:
+        """Schedules that make no runs, or too late; nothing where there are none."""
+        name = f"recurring tasks of {self._app}"
+        try:
+            listed = Schedules(self._transport, self._app, self._shards).all(outcomes=False)
+        except ServerError as error:
+            yield fault(name, str(error), "streamq audit tells which key holds the wrong kind of value")
+            return
+        now = self._transport.run(question_calls.now()) if listed else 0
+        late = [one for one in listed if one.next_ms and now - one.next_ms > one.jitter * 1000 + LATE_RUN]
+        broken = [one for one in listed if one.fault]
+        for one in broken[:FAULTS_SHOWN]:
+            fix = "put it anew, or remove it: streamq schedules remove " + one.name
+            yield fault(name, f"{one.name} makes no runs: {one.fault}", fix)
+        if late:
+            longest = max(now - (one.next_ms or now) for one in late) // 1000
+            said = f"{_list('', [one.name for one in late[:3]])}: runs are late by up to {longest} s"
+            yield fault(name, said, "the daemon makes them: is one running, and does it keep up?")
+        elif listed and not broken:
+            orphans = [one.name for one in listed if one.standing == "orphan"]
+            said = f"{len(listed)} schedules, none late"
+            if orphans:
+                fix = "nothing, if they were removed from the code; else start its workers"
+                yield warning(name, f"{said}; no live worker declares {_list('', orphans[:5])}", fix)
+            else:
+                yield ok(name, said)
 
     def _too_new(self, alive: Sequence[WorkerInfo]) -> Iterator[Check]:
         """Report tasks that workers hand back because a newer release wrote them."""

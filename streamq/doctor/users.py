@@ -20,34 +20,35 @@ _PRODUCES: Final[Writes] = (
     ("hincrby", "counters"),
     ("xadd", "high normal low"),
     ("set pexpire lpush ltrim", "writer key rate"),
-    ("zadd", "schedule expiring waiters gone ready bell"),
-    ("hset hdel", "policy cancels"),
+    ("zadd", "schedule expiring waiters gone ready bell schedules_due"),
+    ("hset hdel", "policy cancels schedules"),
     ("hset", "apps"),
     ("hdel", "index counters"),
     ("sadd", "types"),
     ("xdel", _STREAMS),
-    ("zrem", "schedule expiring waiters"),
+    ("zrem", "schedule expiring waiters schedules_due"),
     ("del", "closed"),
 )
 _WORKS: Final[Writes] = (
     ("xack xadd xdel xclaim xreadgroup xgroup|create xgroup|delconsumer", _STREAMS),
-    ("hset", "index counters results letters heartbeats policy cancels apps"),
-    ("hdel", "index counters cancels heartbeats policy"),
+    ("hset", "index counters results letters heartbeats policy cancels apps schedules"),
+    ("hdel", "index counters cancels heartbeats policy schedules"),
     ("hincrby", "counters minute quarter"),
     ("set pexpire lpush ltrim", "writer key rate doorbell results minute quarter"),
-    ("zadd", "schedule expiring waiters gone ready bell dead groups buckets workers"),
-    ("zrem", "schedule expiring waiters ready bell workers"),
+    ("zadd", "schedule expiring waiters gone ready bell dead groups buckets workers schedules_due"),
+    ("zrem", "schedule expiring waiters ready bell workers schedules_due"),
     ("bzpopmin", "bell"),
     ("sadd", "types"),
     ("del", "closed"),
 )
 _OPERATES: Final[Writes] = (
-    ("hdel", "letters paused"),
-    ("hset", "index actions"),
+    ("hdel", "letters paused schedules"),
+    ("hset", "index actions schedules"),
+    ("zadd", "schedules_due"),
     ("hsetnx", "paused drains actions"),
     ("lpush rpop", "action_log"),
     ("xadd", "high normal low"),
-    ("zrem", "dead groups schedule"),
+    ("zrem", "dead groups schedule schedules_due"),
     ("srem", "types"),
     (
         "del",
@@ -66,7 +67,8 @@ _READS: Final = (
 )
 _DAEMON: Final = (
     "+cluster|slots +del +eval +evalsha +exists +get +hdel +hexists +hget +hgetall +hincrby +hlen "
-    "+hmget +hscan +hset +info +llen +pexpire +publish +role +scard +set +sismember +smembers "
+    "+hmget +hscan +hset +info +lindex +llen +lpush +ltrim +pexpire +publish +role +sadd +scard +set "
+    "+sismember +smembers "
     "+subscribe +time +unsubscribe +xack +xadd +xautoclaim +xclaim +xdel +xgroup|create "
     "+xgroup|delconsumer +xinfo|consumers +xinfo|groups +xlen +xpending +xrange +zadd +zcard +zcount "
     "+zrange +zrem +zremrangebyrank +zremrangebyscore +zscore"
@@ -78,8 +80,8 @@ _VIEWS: Final = (
     "+zscan +zscore"
 )
 _ACTS: Final = (
-    "+del +get +hdel +hincrby +hset +hsetnx +lpush +persist +pexpire +publish +rpop +sadd +script|kill +set "
-    "+srem +subscribe +unsubscribe +xack +xadd +xdel +xgroup|create +zadd +zrem"
+    "+del +get +hdel +hincrby +hset +hsetnx +lindex +lpush +ltrim +mget +persist +pexpire +publish +rpop "
+    "+sadd +script|kill +set +srem +subscribe +unsubscribe +xack +xadd +xdel +xgroup|create +zadd +zrem"
 )
 _ADMIN: Final = "~* &* +@all"
 _SENTINEL: Final = (

@@ -38,7 +38,8 @@ class Delivery(NamedTuple):
     Times are ms since the epoch by the server's clock. `attempt` counts from 1; `lost` counts the consecutive
     deliveries before this one whose worker died. `accepted_ms` is None if the id contains it. `trace` is the
     trace context of the enqueue call. `claims` is what the task holds until it ends, as the scripts pack it:
-    the rich script settles such a delivery.
+    the rich script settles such a delivery. `run` is the name of the schedule that made the task, @, and the
+    time that it is for.
     """
 
     type: str
@@ -54,11 +55,18 @@ class Delivery(NamedTuple):
     failures: bytes = b""
     trace: bytes = b""
     claims: bytes = b""
+    run: bytes = b""
 
     @property
     def enqueued_ms(self) -> int:
         """Return when the task was accepted."""
         return int(self.local[1:].partition("-")[0]) if self.accepted_ms is None else self.accepted_ms
+
+    @property
+    def scheduled_ms(self) -> int | None:
+        """The time that the run of a schedule is for; None where no schedule made the task."""
+        stamp = self.run.rpartition(b"@")[2]
+        return int(stamp) if stamp.isdigit() and len(stamp) < 16 else None
 
     @property
     def suspect(self) -> bool:

@@ -25,6 +25,7 @@ from streamq.options.checks import (
     window_ms,
 )
 from streamq.options.rate import RateLimit
+from streamq.options.schedule import schedule
 
 
 class Option(NamedTuple):
@@ -114,6 +115,10 @@ OPTIONS: Final = (
         "durability", durability, "what to wait for: master (default), aof, replicas:1 to :5",
         "What must hold a task before enqueue returns: the server's memory, its append-only file (fsynced) "
         "or this many replicas.", per_call=True,
+    ),
+    Option(
+        "schedule", schedule, "run it again and again: Cron, Every or a Schedule of them",
+        "The handler is called without arguments; workers register the schedule when they start.",
     ),
     Option(
         "delay", _seconds(0.0), "run it later: 90s, 5m, 1h30m",

@@ -12,6 +12,7 @@ from typing import Any
 from streamq.model.task import Priority
 from streamq.options.checks import Durability, Executor, reject_unknown
 from streamq.options.rate import RateLimit
+from streamq.options.schedule import Schedule
 from streamq.options.table import POLICY, descriptions
 
 
@@ -34,6 +35,7 @@ class TaskOptions:
     max_backlog: int | None = None
     max_payload: int = 1024 * 1024
     durability: Durability = "master"
+    schedule: Schedule | None = None
 
     def policy(self) -> dict[str, str]:
         """Return what Redis stores of the policy: what enqueue's limits and the daemon need."""

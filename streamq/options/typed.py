@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 from streamq.model.task import Priority
 from streamq.options.checks import Durability, Duration, Executor
 from streamq.options.rate import RateLimit
+from streamq.options.schedule import Cron, Every, Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,7 @@ class Policy(TypedDict, total=False):
     max_backlog: int | None
     max_payload: int
     durability: Durability
+    schedule: Cron | Every | Schedule | None
 
 
 class PerCall(TypedDict, total=False):

@@ -49,6 +49,8 @@ class Handler:
         self.around: tuple[Callable[[Context], Manager], ...] = NO_HOOKS.attempt
         self.pipeline: Pipeline | None = None
         """The stages for payloads, results and failures; set by the app."""
+        if options.schedule is not None:
+            _check_without_arguments(name, _signature(function))
         if self.is_async and options.executor != "auto":
             raise InvalidOption(
                 f"task type {name!r} is async and runs on the loop: leave out executor={options.executor!r}"
@@ -132,6 +134,20 @@ def _signature(function: Callable[..., object]) -> inspect.Signature:
         return inspect.signature(function)
     except ValueError:
         raise InvalidOption(f"{function!r} has no introspectable signature: wrap it in a function") from None
+
+
+def _check_without_arguments(name: str, signature: inspect.Signature) -> None:
+    """Raise InvalidOption where a schedule could not call it: it has no arguments to give."""
+    needed = [
+        one.name
+        for one in signature.parameters.values()
+        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    ]
+    if needed:
+        raise InvalidOption(
+            f"task type {name!r}: a schedule calls it without arguments, and {', '.join(needed)} has "
+            "no default: give it one, or put the schedule with app.schedules.put(..., task.bind(...))"
+        )
 
 
 def _inner(function: object) -> object:

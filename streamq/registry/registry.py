@@ -86,6 +86,10 @@ class Registry:
         self.handlers[handler.name], self._runs[handler.name] = handler, run
         handler.app, handler.around, handler.pipeline = self.name, self.hooks.attempt, self.pipeline
 
+    def declared(self, types: Iterable[str]) -> list[str]:
+        """Return those of these types whose code declares a schedule."""
+        return [name for name in types if self.handlers[name].options.schedule is not None]
+
     def get(self, task_type: str) -> Handler:
         """Return the handler of a type. Raises UnknownTaskType."""
         try:

@@ -177,6 +177,28 @@ _LISTED: Final = (
         "daemon",
     ),
     Metric(
+        "streamq_schedule_runs_total",
+        "counter",
+        "Runs of recurring tasks that this daemon made.",
+        ("app", "type"),
+        "daemon",
+    ),
+    Metric(
+        "streamq_schedule_skipped_total",
+        "counter",
+        "Runs of recurring tasks that were skipped, by reason: misfire, overlap, backlog, rate_limit, past.",
+        ("app", "type", "reason"),
+        "daemon",
+    ),
+    Metric(
+        "streamq_schedule_lateness_seconds",
+        "histogram",
+        "From the due time of a recurring task's run to its being made.",
+        ("app", "type"),
+        "daemon",
+        bounds=SECONDS,
+    ),
+    Metric(
         "streamq_daemon_rounds_total",
         "counter",
         "Rounds of each chore, by outcome: ok, partly, failed.",

@@ -15,6 +15,7 @@ from streamq.calls import worker as worker_calls
 from streamq.control.unreadable import is_data_fault
 from streamq.doctor import needs
 from streamq.errors import AuthenticationFailed, RedisError, RedisUnavailable, ServerError
+from streamq.flow import adrive
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.registry.redefinition import importable, moved
 from streamq.registry.registry import Registry
@@ -65,6 +66,7 @@ class Registration:
         for shard in range(record.known):
             await self._check_rights(shard)
             await self._register_all(shard)
+        await self._declare()
         # Check the right to read: without it the worker would be ready but fetch nothing.
         first = type_keys(self._registry.name, 0, self._types[0])
         with self._tolerate_bad_data((first.normal,), "the other streams are served"):
@@ -134,6 +136,18 @@ class Registration:
                 fix="none if the function was moved or renamed. If both are in use, they take each other's "
                 "tasks: rename one with @app.task(name=...), or rename its app",
             )
+
+    async def _declare(self) -> None:
+        """Register the schedules of our types' code."""
+        names = self._registry.declared(self._types)
+        if not names:
+            return
+        from streamq.control.schedules import declared  # noqa: PLC0415 - most workers have none
+
+        handlers = [self._registry.handlers[name] for name in names]
+        key = shard_keys(self._registry.name, 0).schedules
+        with self._tolerate_bad_data((key,), "the schedules of this code are not registered"):
+            await adrive(self._transport, declared(self._registry.name, self._registry.shards, handlers))
 
     @contextmanager
     def _tolerate_bad_data(self, keys: Sequence[str], consequence: str) -> Generator[None]:

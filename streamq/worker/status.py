@@ -74,7 +74,7 @@ class WorkerStatus:
         """Return the payload of a heartbeat: all details for the first shard, the lease for the others."""
         if shard > 0:
             return orjson.dumps({"lease_ms": self._lease_ms()})
-        running = self._runner.running()
+        running, declared = self._runner.running(), self._registry.declared(self._types)
         return orjson.dumps(
             {
                 "host": socket.gethostname(),
@@ -84,6 +84,7 @@ class WorkerStatus:
                 "speaks": sorted(SPEAKS),
                 "too_new": self._too_new.counts(),
                 "types": self._types,
+                **({"schedules": declared} if declared else {}),
                 "concurrency": self._options.concurrency,
                 "heartbeat": self._options.heartbeat,
                 "lease_ms": self._lease_ms(),

@@ -28,6 +28,14 @@ from tests.lua.shard import Shard
 BAD = "x\r\nFORGED\x1b[2J\x1b]0;t\x07\x9b31m\x85\u202e\u2066\u2028\u2029\u200b\u00ad\ufeff\u3164\x7f\tx"
 RAW = BAD.encode() + b"\xff\xed\xa0\x80"
 PREFIX = "streamq:{shop:0}:"
+OFTEN = {
+    "every_ms": 5000, "type": "email", "letter": "n", "fields": [[BAD, BAD]], "misfire": "last",
+    "overlap": "skip", "grace_ms": 5000, "print": BAD,
+}  # fmt: skip
+STANDS = {
+    "revision": 1, "next": 5, "run": BAD, "run_type": BAD, "skipped": {BAD: 3}, "at": 5,
+    "paused": {"by": BAD, "reason": BAD, "since_ms": 5},
+}  # fmt: skip
 PACKAGE = Path(streamq.__file__).parent
 
 
@@ -57,6 +65,9 @@ def hostile(shard: Shard, url: str) -> Shard:
         ("HSET", f"{PREFIX}actions", "a", b"5 " + about),
         ("HSET", f"{PREFIX}email:policy", "handler", RAW),
         ("HSET", f"{PREFIX}email:counters", RAW, "1"),
+        ("HSET", f"{PREFIX}schedules", RAW, RAW, "nightly", RAW, "often", orjson.dumps(OFTEN)),
+        ("HSET", f"{PREFIX}schedules", "often:state", orjson.dumps(STANDS), "often:payload", RAW),
+        ("ZADD", f"{PREFIX}schedules_due", 5, RAW),
         ("SET", f"{PREFIX}{BAD}:nonsense", "x"),
     ):
         command(url, *args)
@@ -72,6 +83,9 @@ def lines(dead: str, ready: str) -> list[list[str]]:
         ["task", "show", ready], ["task", "show", BAD], ["task", BAD], ["cancel", BAD], ["run-now", BAD],
         ["run-now", ready], ["pause", BAD], ["pause", "nosuch"], ["resume", BAD], ["resume", "nosuch"],
         ["forget", BAD, "--yes"],
+        ["schedules"], ["schedules", "often"], ["schedules", "nightly"], ["schedules", BAD],
+        ["schedules", "pause", BAD], ["schedules", "run-now", "often"], ["schedules", "resume", "nightly"],
+        ["schedules", "backfill", "often", "--from", BAD, "--to", BAD], ["schedules", "remove", BAD, "--yes"],
         ["pause", "email", "--reason", BAD], ["dead"], ["dead", "groups"], ["dead", "show", dead],
         ["dead", "requeue", "--group", BAD], ["dead", "requeue", "--type", BAD], ["dead", "requeue", BAD],
         ["dead", "purge", "--all", "--dry-run"], ["dead", "list", "--error", BAD], ["drain", BAD], ["audit"],
@@ -99,7 +113,16 @@ def test_no_command_writes_what_others_wrote_as_it_is(capsys: Capture, hostile: 
 
 
 def test_json_is_exact_and_harmless(capsys: Capture, hostile: Shard) -> None:
-    for args in (["stats"], ["top"], ["workers"], ["task", "list", "dead"], ["dead", "groups"], ["audit"]):
+    for args in (
+        ["stats"],
+        ["top"],
+        ["workers"],
+        ["task", "list", "dead"],
+        ["dead", "groups"],
+        ["audit"],
+        ["schedules"],
+        ["schedules", "show", "often"],
+    ):
         code, out, err = run(capsys, *args, "--json")
         assert code in (0, 6)
         harmless(out + err)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from streamq import StreamQ, TaskHandle, TaskId, TaskType, envelope, stored_result
+from streamq import Every, StreamQ, TaskHandle, TaskId, TaskType, envelope, stored_result
 from streamq.calls import worker as worker_calls
 from streamq.calls.call import Call, R
 from streamq.calls.worker import Source
@@ -57,6 +57,7 @@ class Prepared:
         self.handles["ready"], self.handles["second"] = self.keyed.enqueue(5), self.keyed.enqueue(6)
         self.handles["scheduled"] = self.keyed.options(delay="1h").enqueue(8)
         self.handles["unknown"] = self.app.handle(str(TaskId("email", SHARD, "n1-0")))
+        self.app.schedules.put("nightly", Every("1h"), self.email.bind(1))
         told = {"types": ["email"], "concurrency": 4, "heartbeat": 3600.0, "host": "host"}
         self._run(worker_calls.beat(shard_keys(self.name, 0), WORKER, orjson.dumps(told)))
 

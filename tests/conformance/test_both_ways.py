@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -15,8 +16,11 @@ from streamq import (
     Admin,
     AsyncAdmin,
     AsyncInspector,
+    AsyncSchedules,
     DeadSelection,
+    Every,
     Inspector,
+    Schedules,
     StreamQ,
     TaskFilter,
     TaskHandle,
@@ -70,6 +74,7 @@ def refused_for_aof(answer: Any) -> bool:
 ids: Callable[..., Any] = lambda *states: lambda p: ([p.id(state) for state in states],)  # noqa: E731
 one: Callable[[str], Any] = lambda state: lambda p: (p.id(state),)  # noqa: E731
 ALL: Final = DeadSelection("email")
+SPAN: Final = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 1, 3, tzinfo=UTC)
 STATES: Final = ("ready", "running", "scheduled", "completed", "dead", "cancelled", "expired")
 
 CASES: Final = [
@@ -165,6 +170,24 @@ CASES: Final = [
     case("admin.resubmit", about=lambda p: (p.id("dead"), b'{"n":9}'), want=lambda new: new[:6] == "email:"),
     case("admin.resubmit", about=lambda p: (p.id("ready"), b'{"n":9}'), want=same(None)),
     case("admin.resubmit", about=lambda p: (p.id("dead"), b"[]"), want=raises("PayloadError")),
+    # -- schedules
+    case("schedules.all", want=lambda listed: [one.name for one in listed] == ["nightly"]),
+    case("schedules.get", "nightly", want=lambda info: info.standing == "active", of=lambda info: info.name),
+    case("schedules.get", "ghost", want=raises("UnknownSchedule", "it has: nightly")),
+    case(
+        "schedules.put",
+        about=lambda p: ("new", Every("1h"), p.email.bind(1)),
+        want=lambda info: info.standing == "active",
+        of=lambda info: info.name,
+    ),
+    case("schedules.put", about=lambda p: ("new", "1h", p.email.bind(1)), want=raises("InvalidOption")),
+    case("schedules.pause", "nightly", "why", want=same(True)),
+    case("schedules.resume", "nightly", want=same(False)),
+    case("schedules.remove", "nightly", want=same(True)),
+    case("schedules.remove", "ghost", want=same(False)),
+    case("schedules.run_now", "nightly", want=lambda task: task.startswith("email:")),
+    case("schedules.backfill", "nightly", *SPAN, want=same(3)),
+    case("schedules.sync", want=same(0)),
 ]  # fmt: skip
 AWAITED: Final = {"wait_idle": "await_idle"}
 
@@ -185,7 +208,10 @@ def test_it_is_the_same_called_and_awaited(server_url: str, made: Case) -> None:
 
 
 def _called(p: Prepared, made: Case) -> Any:
-    on: Any = {"app": p.app, "task": p.keyed, "inspector": p.app.inspector, "admin": p.app.admin, **p.handles}
+    on: Any = {
+        "app": p.app, "task": p.keyed, "inspector": p.app.inspector, "admin": p.app.admin,
+        "schedules": p.app.schedules, **p.handles,
+    }  # fmt: skip
     try:
         answer = getattr(on[made.on], made.name)(*made.args(p), **made.options)
         return list(answer) if isinstance(answer, Iterator) else answer
@@ -194,7 +220,7 @@ def _called(p: Prepared, made: Case) -> Any:
 
 
 async def _awaited(p: Prepared, made: Case) -> Any:
-    faces: Any = {"inspector": p.app.ainspector, "admin": p.app.aadmin}
+    faces: Any = {"inspector": p.app.ainspector, "admin": p.app.aadmin, "schedules": p.app.aschedules}
     on: Any = {"app": p.app, "task": p.keyed, **p.handles} | faces
     name = made.name if made.on in faces else AWAITED.get(made.name, f"a{made.name}")
     try:
@@ -208,17 +234,31 @@ async def _awaited(p: Prepared, made: Case) -> Any:
 
 def _afterwards(p: Prepared) -> Any:
     inspector = p.app.inspector
-    return shape((inspector.stats(), inspector.paused(), inspector.actions(), inspector.audit()), p.name)
+    schedules = [(one.name, one.standing, one.runs) for one in p.app.schedules.all()]
+    found = (inspector.stats(), inspector.paused(), inspector.actions(), inspector.audit(), schedules)
+    return shape(found, p.name)
 
 
 # -- nothing is left out -------------------------------------------------------------------------------------
 
 ASKS_NOBODY: Final = {
-    StreamQ: {"task", "bound", "handle", "inspector", "ainspector", "admin", "aadmin", "name"},
+    StreamQ: {
+        "task",
+        "bound",
+        "handle",
+        "inspector",
+        "ainspector",
+        "admin",
+        "aadmin",
+        "schedules",
+        "aschedules",
+        "name",
+    },
     TaskType: {"name", "handler", "options", "bind"},
     TaskHandle: {"id", "duplicate"},
     Inspector: {"app", "faults", "partial", "transport", "within"},
     Admin: {"app", "transport", "acting_for"},
+    Schedules: {"app", "transport", "acting_for"},
 }
 """Public members that ask no server, so nobody has to wait for them."""
 APART: Final = {"close", "tail"}
@@ -239,7 +279,9 @@ def test_every_operation_has_a_twin_that_is_awaited(cls: type) -> None:
         assert inspect.signature(ours) == inspect.signature(other)
 
 
-@pytest.mark.parametrize(("plain", "awaited"), [(Inspector, AsyncInspector), (Admin, AsyncAdmin)])
+@pytest.mark.parametrize(
+    ("plain", "awaited"), [(Inspector, AsyncInspector), (Admin, AsyncAdmin), (Schedules, AsyncSchedules)]
+)
 def test_every_question_and_act_has_a_twin_that_is_awaited(plain: type, awaited: type) -> None:
     assert _public(plain) == _public(awaited)
     for name in _public(plain) - ASKS_NOBODY[plain] - APART:
@@ -251,8 +293,14 @@ def test_every_question_and_act_has_a_twin_that_is_awaited(plain: type, awaited:
 
 def test_every_operation_is_tried_here() -> None:
     tried = {(case.values[0].on, case.values[0].name) for case in CASES}
-    handles = {name for on, name in tried if on not in ("app", "task", "inspector", "admin")}
-    for on, cls in {"app": StreamQ, "task": TaskType, "inspector": Inspector, "admin": Admin}.items():
+    handles = {name for on, name in tried if on not in ("app", "task", "inspector", "admin", "schedules")}
+    for on, cls in {
+        "app": StreamQ,
+        "task": TaskType,
+        "inspector": Inspector,
+        "admin": Admin,
+        "schedules": Schedules,
+    }.items():
         twins = {name for name in _public(cls) if inspect.iscoroutinefunction(getattr(cls, name))}
         wanted = _public(cls) - twins - ASKS_NOBODY[cls] - APART
         assert {name for where, name in tried if where == on} == wanted

@@ -7,13 +7,17 @@ from collections.abc import Iterator
 import orjson
 import pytest
 
+from streamq import Every, StreamQ
 from streamq.calls import daemon as daemon_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
 from streamq.calls import worker as worker_calls
+from streamq.keys import shard_keys
 from streamq.model.outcome import Died
+from streamq.schedules.state import State
 from streamq.transport.address import Address
 from streamq.transport.sync_transport import SyncTransport
+from tests.conftest import command
 from tests.doctor.looks import look, one
 from tests.lua.shard import Shard
 
@@ -98,3 +102,25 @@ def test_long_silent_processes_are_forgotten_by_those_who_beat(shard: Shard) -> 
     assert [name for name, _ in shard.run(question_calls.workers(shard.s))] == ["new"]
     kept = shard.run(question_calls.heartbeats(shard.s))
     assert list(kept) == ["new"]
+
+
+def test_recurring_tasks_that_are_late_or_damaged(app: StreamQ, url: str) -> None:
+    name = "recurring tasks of shop"
+    report = app.task(name="report")(lambda: None)
+    report.enqueue()
+    assert name not in [check.name for check in look(url)]
+    app.schedules.put("nightly", Every("1h"), report.bind())
+    assert one(look(url), name).finding == "1 schedules, none late"
+    keys, now = shard_keys("shop", 0), app.inspector.now_ms()
+    late = State(revision=9, next=now - 60_000, anchor=now).stored()
+    command(url, "HSET", keys.schedules, "nightly:state", late)
+    found = one(look(url), name)
+    assert (found.status, "nightly: runs are late by up to 6" in found.finding) == ("fault", True)
+    command(url, "HSET", keys.schedules, "nightly", "x")
+    found = one(look(url), name)
+    assert (found.status, "nightly makes no runs: the stored schedule is damaged" in found.finding) == (
+        "fault",
+        True,
+    )
+    command(url, "SET", keys.schedules, "x")
+    assert one(look(url), name).status == "fault"

@@ -13,10 +13,12 @@ from typing import Any, Final
 
 import orjson
 
-from streamq import StreamQ, TaskHandle
+from streamq import Every, Schedule, StreamQ, TaskHandle
 from streamq.cli import main
 from streamq.keys import shard_keys, type_keys
 from streamq.model.task import TaskId
+from streamq.schedules.definition import defined
+from streamq.schedules.state import State
 from streamq.transport.address import Address
 from streamq.transport.sync_transport import SyncTransport
 from tests.fuzz.hostile import ODD
@@ -123,6 +125,17 @@ def fill(here: Store, handles: list[TaskHandle[Any]]) -> None:  # noqa: PLR0915 
         told = orjson.dumps({"by": "me", "verb": "pause", "what": "email", "asked": 1})
         here.ask("HSET", s.actions, "0123456789abcdef", b"%d " % now_ms + told, "0123456789abcdef:done", "1")
         here.ask("SET", s.key("abc"), "x" * 16 + "n5-0")
+        for name in ("email", NEIGHBOUR):
+            wanted = defined(Schedule(Every("1d")), name, "n", (), b"{}")
+            stands = State(
+                revision=1, origin="code", next=now_ms + 10**7, run="n5-0", run_type=name, ran=5, runs=2,
+                skipped={"misfire": 3},
+            )  # fmt: skip
+            here.ask(
+                "HSET", s.schedules, name, wanted.stored(), f"{name}:state", stands.stored(),
+                f"{name}:payload", "{}",
+            )  # fmt: skip
+            here.ask("ZADD", s.schedules_due, now_ms + 10**7, name)
         for name in ("email", NEIGHBOUR):
             t = type_keys("shop", shard, name)
             for stream in t.streams:
@@ -267,7 +280,7 @@ def packed(value: Any) -> bytes:
 STATES: Final = ("ready", "running", "scheduled", "dead", "completed", "cancelled", "expired")
 COMMANDS: Final = (
     ("stats",), ("workers",), ("top", "--once"), ("apps",), ("audit",), ("doctor",), ("dead", "list"),
-    ("dead", "groups"), *(("task", "list", state, "--limit", "5000") for state in
+    ("dead", "groups"), ("schedules",), *(("task", "list", state, "--limit", "5000") for state in
     ("ready", "running", "scheduled", "dead", "completed", "cancelled", "expired")),
 )  # fmt: skip
 OTHERS: Final[dict[tuple[str, ...], set[int]]] = {
@@ -279,12 +292,13 @@ OTHERS: Final[dict[tuple[str, ...], set[int]]] = {
 }  # fmt: skip
 """What asks of other things than lists, with the exit codes that are meant."""
 PAGES: Final = (
-    "/", "/types", "/types/email", "/types/other", "/dead", "/workers", "/schedule", "/server", "/actions",
+    "/", "/types", "/types/email", "/types/other", "/dead", "/workers", "/schedule", "/schedules", "/server",
+    "/actions",
     *(f"/tasks?state={s}" for s in STATES),
 )  # fmt: skip
 API: Final = (
     "/api/overview", "/api/chart", "/api/chart?type=email&span=day", "/api/dead", "/api/workers",
-    "/api/actions",
+    "/api/schedules",    "/api/actions",
     "/api/server", "/api/doctor", "/metrics",
     *(f"/api/tasks?state={s}" for s in STATES),
 )  # fmt: skip

@@ -37,6 +37,10 @@ SHAPES: dict[str, list[tuple[list[str], list[str]]]] = {
         (["requeue"], [*COMMON, *FILTERS, "--all", "--yes", "--dry-run"]), (["edit"], COMMON),
         (["purge"], [*COMMON, *FILTERS, "--all", "--yes", "--dry-run"]),
     ],
+    "schedules": [
+        (["list"], COMMON), (["show"], COMMON), (["pause"], [*COMMON, "--reason"]), (["resume"], COMMON),
+        (["remove"], [*COMMON, "--yes"]), (["run-now"], COMMON), (["backfill"], [*COMMON, "--from", "--to"]),
+    ],
     "enqueue": [([], [*COMMON, "--file", "--delay", "--priority"])],
     "worker": [([], ["--processes", "--concurrency", "--types", "--drain-timeout", "--url"])],
     "daemon": [([], ["--claim-interval", "--tidy-interval", "--log-level", "--url"])],

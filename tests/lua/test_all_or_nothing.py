@@ -15,6 +15,7 @@ from streamq.calls import daemon as daemon_calls
 from streamq.calls import operator as operator_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import rollup as rollup_calls
+from streamq.calls import schedule as schedule_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.call import Call
 from streamq.calls.producer import ShardClosed
@@ -23,6 +24,11 @@ from streamq.keys import known_key, type_keys
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Retried, Settlement
 from streamq.model.reply import Note
 from streamq.model.task import IdempotencyKey, NewTask, TaskId
+from streamq.options.schedule import Every, Schedule
+from streamq.schedules.definition import defined
+from streamq.schedules.plan import Move
+from streamq.schedules.state import State
+from streamq.schedules.state import read as state_of
 from streamq.transport.sync_transport import SyncTransport
 from tests.lua.shard import Shard
 
@@ -124,6 +130,33 @@ def limited(shard: Shard) -> Call[Any]:
     return new(shard, *FULL)
 
 
+NIGHTLY = defined(Schedule(Every("1d")), "email", "n", (("x", "60000"),), b"{}")
+NEW = State(revision=1, next=5)
+
+
+def scheduling(shard: Shard) -> State:
+    """A schedule that is due."""
+    state = State(revision=1, next=5, left=3)
+    stored = NIGHTLY.stored()
+    assert shard.run(schedule_calls.write(shard.s, "nightly", 0, state.stored(), 5, stored, b"{}"))
+    return state
+
+
+def again(shard: Shard) -> State:
+    """The same, when its first run has been made."""
+    found = state_of(shard.run(schedule_calls.read(shard.s, "nightly")).state)
+    assert found is not None
+    return found
+
+
+def ticking(shard: Shard, found: State) -> Call[Any]:
+    due = found.next or 0
+    move = Move(due, 2, due, due + 5, due + 5)
+    return schedule_calls.tick(
+        shard.t, shard.s, "tick", "nightly", found.revision, str(due), move, "queue_one", NIGHTLY
+    )
+
+
 Make = Callable[[Shard], "Call[Any]"]
 
 
@@ -174,6 +207,19 @@ SCRIPTS: dict[str, Make] = {
     "pause": lambda s: operator_calls.pause(s.s, "email", b"{}", NOTE),
     "forget": lambda s: operator_calls.forget(s.t, [], [], drop=False, note=NOTE),
     "drain": lambda s: operator_calls.drain(s.s, "w", NOTE),
+    "write_schedule": after(
+        scheduling, lambda s: schedule_calls.write(s.s, "new", 0, NEW.stored(), 5, b"{}", b"[]", NOTE)
+    ),
+    "write_schedule that removes": after(
+        scheduling, lambda s: schedule_calls.write(s.s, "nightly", 1, b"", None, note=NOTE)
+    ),
+    "tick": lambda s: ticking(s, scheduling(s)),
+    "tick with limits": after(
+        lambda s: s.run(producer_calls.register(s.t, s.s, "tests:email", LIMITS)),
+        lambda s: ticking(s, scheduling(s)),
+    ),
+    "tick beside a run": after(lambda s: s.run(ticking(s, scheduling(s))), lambda s: ticking(s, again(s))),
+    "log_action": lambda s: schedule_calls.log_action(s.s, 1, NOTE),
 }  # fmt: skip
 
 
@@ -257,7 +303,7 @@ def test_a_bell_that_is_none_keeps_no_task_from_its_stream(shard: Shard, name: s
 
 COUNTING = (
     "settle plainly", "settle all kinds", "enqueue one", "enqueue of all kinds", "reclaim", "promote",
-    "expire", "cancel", "requeue", "purge", "repair",
+    "expire", "cancel", "requeue", "purge", "repair", "tick",
 )  # fmt: skip
 COUNTERS = ("accepted", "completed", "started", "sequence", "dead", "reclaimed", "expired", "cancelled")
 

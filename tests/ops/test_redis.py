@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from streamq import AuthenticationFailed, Daemon, RedisError, StreamQ, Worker, scripts
+from streamq import AuthenticationFailed, Daemon, Every, RedisError, StreamQ, Worker, scripts
 from streamq.calls.call import Call
 from streamq.cli import main
 from streamq.daemon.chores import CHORES
@@ -35,7 +35,7 @@ Url = Callable[[str], str]
 STREAM = "streamq:{acl:0}:email:normal"
 READING = (
     ("stats",), ("top",), ("workers",), ("audit",), ("dead", "list"), ("dead", "groups"),
-    ("task", "list", "dead"),
+    ("task", "list", "dead"), ("schedules",), ("schedules", "show", "hourly"),
 )  # fmt: skip
 """Commands that a viewer may give."""
 BUSY = replace(QUICK, heartbeat=0.2, sample_interval=0.2)
@@ -117,6 +117,9 @@ def shop(url: str) -> StreamQ:
     async def order() -> str:
         return (await email.aenqueue(False)).id
 
+    @app.task(schedule=Every("1h"))
+    async def hourly() -> None: ...
+
     return app
 
 
@@ -136,14 +139,27 @@ async def test_the_way_of_a_task_under_the_rights_of_each_role(
     await until(lambda: bad.status() == "dead")
     assert never.cancel() == "cancelled"
     producer.send("email", {"fail": False}, delay=0.1)  # else the promoter sleeps for half a minute
+    put = producer.aschedules.put
+    assert (await put("often", Every("1s"), producer.bound("email", {"fail": False}))).standing == "active"
     await until_rounds(daemon)
     look = ("--app", "acl", "--json", "--url", queue("viewer"))
     for args in (*READING, ("task", "show", bad.id)):
         assert main([*args, *look]) == 0, capsys.readouterr()
     act = ("--app", "acl", "--json", "--url", queue("operator"))
     assert main(["dead", "requeue", bad.id, *act]) == 0, capsys.readouterr()
+    yesterday = ("--from", "2026-11-01T00:00Z", "--to", "2026-11-01T00:00:05Z")
+    for verb in (
+        ["pause", "often"],
+        ["resume", "often"],
+        ["run-now", "often"],
+        ["backfill", "often", *yesterday],
+    ):
+        assert main(["schedules", *verb, *act]) == 0, capsys.readouterr()
+    assert await producer.aschedules.remove("often")
     await until(lambda: bad.status() == "dead")
     assert command(queue("admin"), "ACL", "LOG") == []  # nobody was refused anything that it could do without
+    for refused in (["pause", "hourly"], ["run-now", "hourly"], ["remove", "hourly", "--yes"]):
+        assert main(["schedules", *refused, *look]) != 0
     assert main(["dead", "purge", bad.id, "--yes", *look]) != 0
     assert bad.status() == "dead"
     assert main(["dead", "purge", bad.id, "--yes", *act]) == 0, capsys.readouterr()
@@ -217,24 +233,28 @@ def test_the_default_user_is_off(queue: Url) -> None:
 
 DURABLE = "producer of durable tasks"
 SCRIPTS = {
-    "producer": ("enqueue", "enqueue_rich", "register", "announce", "open_shard", "wait", "cancel", "locate"),
+    "producer": (
+        "enqueue", "enqueue_rich", "register", "announce", "open_shard", "wait", "cancel", "locate",
+        "write_schedule",
+    ),
     "worker": (
         "fetch", "renew", "settle", "settle_rich", "beat", "leave", "groups", "orders", "tally", "watch",
         "muster", "survey", "rights",
     ),
     "daemon": (
         "next_due", "expire", "promote", "promote_rich", "reclaim", "restamp", "repair", "sweep", "trim",
-        "survey", "groups", "counts", "sample", "beat", "leave", "close_shard", "lower_known",
+        "survey", "groups", "counts", "sample", "beat", "leave", "close_shard", "lower_known", "cancel",
+        "due_schedules", "page_schedules", "tick", "write_schedule",
     ),
     "viewer": (
         "counts", "locate", "sizes", "audit_dead", "audit_keys", "audit_letters",
         "audit_pending", "audit_place", "audit_rows", "audit_schedule", "audit_stream", "dead_count",
         "dead_groups", "dead_slices", "page_buckets", "page_group", "page_results", "page_set",
-        "page_streams", "rollups", "survey",
+        "page_streams", "page_schedules", "rollups", "survey",
     ),
     "operator": (
-        "requeue", "purge", "cancel", "resubmit", "run_now", "pause", "drain", "listen", "repair", "groups",
-        "forget", "repair_counters",
+        "requeue", "purge", "cancel", "enqueue", "resubmit", "run_now", "pause", "drain", "listen", "repair",
+        "groups", "forget", "repair_counters", "log_action", "tick", "write_schedule",
         "repair_books", "repair_dead", "repair_lifetime", "repair_pending", "repair_place", "repair_row",
         "repair_type",
     ),
@@ -253,7 +273,7 @@ def test_a_roles_rights_cover_its_scripts(user: str) -> None:
         needed |= {command for name in SCRIPTS["producer"] for command in commands_of(name)}
     if user == "operator":
         needed |= {command for name in SCRIPTS["viewer"] for command in commands_of(name)}
-    if user in ("producer", "worker"):
+    if user != "operator":
         needed -= {"hsetnx", "rpop"}  # of the log of operators' actions, which they do not write
     given = {rule.strip("()")[1:] for rule in USERS[user] if rule.strip("(")[0] == "+"}
     assert {
@@ -265,7 +285,8 @@ def test_a_roles_rights_cover_its_scripts(user: str) -> None:
     ("user", "roles"),
     [
         ("producer", {"producer", DURABLE}), ("worker", {"producer", DURABLE, "worker"}),
-        ("daemon", {"daemon"}), ("viewer", {"observer"}), ("operator", {"observer", "operator"}),
+        ("daemon", {"daemon"}), ("viewer", {"observer"}),
+        ("operator", {"observer", "operator", "producer", DURABLE}),
     ],
 )  # fmt: skip
 def test_the_doctor_finds_that_each_user_can_fill_its_role(queue: Url, user: str, roles: set[str]) -> None:

@@ -30,6 +30,7 @@ OBJECTS: dict[str, Any] = {
     "Admin": app.admin,
     "Inspector": app.inspector,
     "Context": context,
+    "Schedules": app.schedules,
 }
 
 
@@ -52,7 +53,9 @@ OBJECTS: dict[str, Any] = {
         ("StreamQ", "send_task", "send("),
         ("StreamQ", "AsyncResult", "handle("),
         ("StreamQ", "autodiscover_tasks", "imports="),
-        ("StreamQ", "crontab", "no periodic tasks"),
+        ("StreamQ", "crontab", "app.schedules.put("),
+        ("Schedules", "upsert", "put("),
+        ("Context", "scheduled_at", "scheduled_for"),
         ("Admin", "revoke", "cancel("),
         ("Admin", "retry_all", "requeue_type"),
         ("Inspector", "active", "tasks('running')"),
@@ -71,8 +74,15 @@ def test_names_of_other_queues_are_answered_with_ours(owner: str, name: str, hin
 def test_no_hint_stands_for_a_name_that_is_there_and_none_leads_nowhere(owner: str) -> None:
     assert [name for name in TABLES[owner] if hasattr(getattr(streamq, owner), name)] == []
     for hint in TABLES[owner].values():
-        for place, called in re.findall(r"\b(app\.admin\.|app\.inspector\.|app\.|)(\w+)\(", hint):
-            home = {"app.admin.": app.admin, "app.inspector.": app.inspector, "app.": app}.get(place)
+        for place, called in re.findall(
+            r"\b(app\.admin\.|app\.inspector\.|app\.schedules\.|app\.|)(\w+)\(", hint
+        ):
+            home = {
+                "app.admin.": app.admin,
+                "app.inspector.": app.inspector,
+                "app.": app,
+                "app.schedules.": app.schedules,
+            }.get(place)
             known = [home] if home is not None else [*OBJECTS.values(), streamq]
             words = ("task_type", "run", "Retry", "DeadSelection", "Worker", "StreamQ", "task")
             assert called in words or any(hasattr(one, called) for one in known), hint

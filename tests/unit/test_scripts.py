@@ -14,7 +14,7 @@ GIVEN = {
     "beat": {"beats", "details"}, "enqueue": {"writer", "keys"}, "fetch": {"streams"}, "forget": {"kept"},
     "enqueue_rich": {"writer", "keys"},
     "groups": {"streams"}, "leave": {"beats", "details", "streams"}, "locate": {"results"},
-    "lower_known": {"apps"}, "muster": {"streams"}, "next_due": {"schedules"}, "page_results": {"results"},
+    "lower_known": {"apps"}, "muster": {"streams"}, "next_due": {"due_sets"}, "page_results": {"results"},
     "page_set": {"set"}, "reclaim": {"stream"}, "repair": {"stream"}, "repair_lifetime": {"key", "counters"},
     "repair_pending": {"stream"}, "restamp": {"stream"}, "rollups": {"rollups"}, "survey": {"streams"},
     "rights": {"key"}, "settle": {"writer", "results"},

@@ -1,0 +1,193 @@
+"""The stored rows of schedules: where one lies, what it says, and writing it as it was seen.
+
+Owns the search: the home shard of a name, then all others that may hold something, since the number of shards
+may have been another when the schedule was put.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from streamq.calls import producer as producer_calls
+from streamq.calls import question as question_calls
+from streamq.calls import schedule as schedule_calls
+from streamq.calls.schedule import Row
+from streamq.control.unreadable import Unreadable
+from streamq.errors import DecodeError, RedisError, ServerError, UnknownSchedule, UsageError
+from streamq.flow import Flow, ask
+from streamq.keys import ShardKeys, shard_keys
+from streamq.model.reply import Note
+from streamq.registry.handler import check_name
+from streamq.schedules import definition, state
+from streamq.schedules.definition import Definition
+from streamq.schedules.registration import Change, Stored
+from streamq.schedules.state import State
+from streamq.shards import AppRecord, shard_of
+from streamq.stored import mapping
+from streamq.wording import listed
+
+TRIES: Final = 20
+"""How often a change is tried that finds the row changed by another."""
+_PAGE: Final = 200
+NO_NOTE: Final = producer_calls.NO_NOTE
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A schedule as it was read. state: None where it is missing or damaged."""
+
+    keys: ShardKeys
+    row: Row
+    state: State | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", state.read(self.row.state))
+
+    @property
+    def name(self) -> str:
+        return self.row.name
+
+    @property
+    def revision(self) -> int:
+        """What a write must find."""
+        return self.state.revision if self.state is not None else 0
+
+    @property
+    def stored(self) -> Stored | None:
+        """What the rules of a change look at; None where no state is there to go on from."""
+        if self.state is None:
+            return None
+        return Stored(
+            self.state, str(mapping(self.row.definition or b"").get("print", "")), self._definition()
+        )
+
+    def _definition(self) -> Definition | None:
+        try:
+            return definition.read(self.row.definition)
+        except (DecodeError, UsageError):  # to be replaced, also by who could not reckon with it
+            return None
+
+    def whole(self) -> tuple[State, Definition]:
+        """Return how it stands and what it is. Raises ServerError where it is damaged, UsageError without the
+        extra that it needs."""
+        try:
+            if self.state is not None:
+                return self.state, definition.read(self.row.definition)
+        except DecodeError as error:
+            raise damaged(self.name, str(error)) from None
+        raise damaged(self.name, "how it stands cannot be read")
+
+
+class Rows:
+    """The schedules of an app with at least so many shards."""
+
+    def __init__(self, app: str, shards: int) -> None:
+        self._app, self._shards = app, shards
+
+    def record(self) -> Flow[AppRecord]:
+        """Return what the server knows of the app."""
+        found = yield from ask(producer_calls.app_record(self._app))
+        return found or AppRecord(self._shards, self._shards)
+
+    def announced(self) -> Flow[AppRecord]:
+        """Return the same, and make the app known where it is not: a daemon serves what is."""
+        found = yield from ask(producer_calls.app_record(self._app))
+        return found or (yield from ask(producer_calls.announce(self._app, self._shards)))
+
+    def shards(self, record: AppRecord) -> list[ShardKeys]:
+        """Return every shard that may hold something."""
+        return [shard_keys(self._app, n) for n in range(max(record.known, self._shards))]
+
+    def home(self, name: str, record: AppRecord) -> ShardKeys:
+        """Return the shard that a new schedule of this name is put into."""
+        return shard_keys(self._app, shard_of(name, record.shards))
+
+    def find(self, name: str, record: AppRecord) -> Flow[Found | None]:
+        """Return the schedule of this name."""
+        home = self.home(name, record)
+        for keys in [home, *(keys for keys in self.shards(record) if keys != home)]:
+            row = yield from ask(schedule_calls.read(keys, name))
+            if row.definition is not None or row.state is not None:
+                return Found(keys, row)
+        return None
+
+    def existing(self, name: str) -> Flow[Found]:
+        """Return the schedule of this name. Raises UnknownSchedule."""
+        check_name(name, "a schedule")
+        record = yield from self.record()
+        found = yield from self.find(name, record)
+        if found is None:
+            raise UnknownSchedule(f"app {self._app!r} has no schedule {name!r}{(yield from self._others())}")
+        return found
+
+    def _others(self) -> Flow[str]:
+        try:
+            names = sorted(one.name for one in (yield from self.all()))
+        except RedisError:  # the user may not list them
+            return ""
+        return f"; it has: {listed(names)}"
+
+    def all(self) -> Flow[list[Found]]:
+        """Return all schedules. A shard whose key cannot be read is left out; raises ServerError where
+        nothing else is there."""
+        record, look = (yield from self.record()), Unreadable()
+        found: list[Found] = []
+        for keys in self.shards(record):
+            found += [Found(keys, row) for row in (yield from rows_of(keys, look))]
+        if look.faults and not found:
+            raise ServerError(f"the schedules of app {self._app!r}: {'; '.join(look.faults)}")
+        return found
+
+    def change(
+        self, name: str, change: Callable[[State, Definition, int], Change | None], told: Note = NO_NOTE
+    ) -> Flow[bool]:
+        """Change a row; return whether there was something to change. Raises UnknownSchedule."""
+        tried = False
+        for _ in range(TRIES):
+            found = yield from self.existing(name)
+            before, known = found.whole()
+            now = yield from ask(question_calls.now(found.keys.schedules))
+            made = change(before, known, now)
+            if made is None:
+                return tried  # where the reply to a call of ours was lost, the first sending has done it
+            tried = True
+            if (yield from write(found, made, told=told)):
+                return True
+        raise busy(name)
+
+
+def rows_of(keys: ShardKeys, look: Unreadable) -> Flow[list[Row]]:
+    """Return the rows of a shard, page by page."""
+    found: dict[str, Row] = {}
+    cursor = ""
+    while True:
+        cursor, rows = yield from look.ask(
+            schedule_calls.page(keys, cursor, _PAGE), lambda: ("", list[Row]())
+        )
+        found.update({row.name: row for row in rows})
+        if not cursor:
+            return list(found.values())
+
+
+def write(
+    found: Found, change: Change, wanted: Definition | None = None, payload: bytes = b"", told: Note = NO_NOTE
+) -> Flow[bool]:
+    """Write a row if it is as it was read."""
+    stored = b"" if wanted is None else wanted.stored()
+    return ask(
+        schedule_calls.write(
+            found.keys, found.name, found.revision, change.state.stored(), change.due, stored, payload, told
+        )
+    )
+
+
+def damaged(name: str, why: str) -> ServerError:
+    """What is said of a row that cannot be worked with."""
+    return ServerError(f"schedule {name!r}: {why}. Put it anew, or remove it")
+
+
+def busy(name: str) -> RedisError:
+    """What is said where others change a row all the time."""
+    return ServerError(f"schedule {name!r} is changed by others all the time: try again")

@@ -1,0 +1,116 @@
+"""What a schedule is, as it is stored: its times and rules, and the task that each run is.
+
+Owns the JSON of a definition and its fingerprint. What somebody else wrote there raises DecodeError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any, Final, cast
+
+import orjson
+
+from streamq.depth import too_deep
+from streamq.errors import DecodeError, UsageError
+from streamq.model.task import LETTER, NAME_PATTERN
+from streamq.options.schedule import Cron, Every, Misfire, Overlap, Schedule
+
+_LETTERS: Final = tuple(LETTER.values())
+_MOST_FIELDS: Final = 20
+REASON: Final = "schedule"
+"""What the DecodeErrors of damaged rows give as their reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A schedule with the task that each run is. letter: of its priority. fields: of its envelope, beside
+    payload and run. fingerprint: tells it from other definitions of its name."""
+
+    schedule: Schedule
+    type: str
+    letter: str = "n"
+    fields: tuple[tuple[str, str], ...] = ()
+    fingerprint: str = ""
+
+    def stored(self) -> bytes:
+        """Return it as JSON."""
+        return orjson.dumps({**_plain(self), "print": self.fingerprint})
+
+
+def defined(
+    schedule: Schedule, task_type: str, letter: str, fields: tuple[tuple[str, str], ...], payload: bytes
+) -> Definition:
+    """Return a definition with its fingerprint, which the payload is part of."""
+    found = Definition(schedule, task_type, letter, fields)
+    raw = orjson.dumps(_plain(found), option=orjson.OPT_SORT_KEYS) + payload
+    return Definition(schedule, task_type, letter, fields, blake2b(raw, digest_size=8).hexdigest())
+
+
+def _plain(one: Definition) -> dict[str, Any]:
+    schedule, when = one.schedule, one.schedule.when
+    if isinstance(when, Cron):
+        told: dict[str, Any] = {"cron": when.expression, "tz": when.tz}
+    else:
+        told = {"every_ms": round(when.interval * 1000)}
+    more = {
+        "start_ms": schedule.start_ms, "end_ms": schedule.end_ms, "times": schedule.times,
+        "jitter_ms": round(schedule.jitter * 1000) or None,
+    }  # fmt: skip
+    return {
+        **told, "type": one.type, "letter": one.letter, "fields": [list(pair) for pair in one.fields],
+        "misfire": schedule.misfire, "overlap": schedule.overlap, "grace_ms": round(schedule.grace * 1000),
+        **{name: value for name, value in more.items() if value is not None},
+    }  # fmt: skip
+
+
+def read(raw: bytes | None) -> Definition:
+    """Return a stored definition. Raises DecodeError; UsageError where it is a Cron and cronsim is
+    missing."""
+    try:
+        return _read(orjson.loads(b"" if raw is None or too_deep(raw) else raw))
+    except UsageError as error:
+        if not isinstance(error, ValueError):  # cronsim is missing, which is no fault of what is stored
+            raise
+        raise DecodeError(f"the stored schedule is damaged: {error}", reason=REASON) from None
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise DecodeError(f"the stored schedule is damaged: {error!r:.200}", reason=REASON) from None
+
+
+def _read(told: Mapping[str, Any]) -> Definition:
+    task_type, letter = told["type"], told["letter"]
+    if not isinstance(task_type, str) or not NAME_PATTERN.fullmatch(task_type) or letter not in _LETTERS:
+        raise ValueError("type and priority of its task")
+    fields = tuple((str(name), str(value)) for name, value in told["fields"])
+    if len(fields) > _MOST_FIELDS:
+        raise ValueError("too many fields")
+    schedule = Schedule(
+        _when(told),
+        cast("Misfire", told["misfire"]),
+        cast("Overlap", told["overlap"]),
+        jitter=_whole(told, "jitter_ms") / 1000,
+        grace=_whole(told, "grace_ms") / 1000,
+        start=_moment(told, "start_ms"),
+        end=_moment(told, "end_ms"),
+        times=told.get("times"),
+    )
+    return Definition(schedule, task_type, letter, fields, str(told.get("print", "")))
+
+
+def _when(told: Mapping[str, Any]) -> Cron | Every:
+    if "cron" in told:
+        return Cron(told["cron"], tz=told["tz"])
+    return Every(_whole(told, "every_ms") / 1000)
+
+
+def _whole(told: Mapping[str, Any], name: str) -> int:
+    found = told.get(name, 0)
+    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < 10**13:
+        raise ValueError(name)
+    return found
+
+
+def _moment(told: Mapping[str, Any], name: str) -> datetime | None:
+    return datetime.fromtimestamp(_whole(told, name) / 1000, UTC) if name in told else None
