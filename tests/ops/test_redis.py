@@ -240,7 +240,8 @@ SCRIPTS = {
     ),
     "daemon": (
         "next_due", "expire", "promote", "reclaim", "restamp", "repair", "sweep", "trim", "survey", "groups",
-        "counts", "sample", "beat", "leave", "close_shard", "lower_known", "cancel", "due_schedules", "page_schedules",
+        "counts", "sample", "beat", "leave", "close_shard", "lower_known", "cancel", "due_schedules",
+        "page_schedules",
         "tick", "write_schedule",
     ),
     "viewer": (
