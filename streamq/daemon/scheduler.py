@@ -37,7 +37,7 @@ from streamq.telemetry.counters import Counters
 from streamq.transport.async_transport import AsyncTransport
 
 PAGE: Final = 100
-AT_ONCE: Final = 8
+AT_ONCE: Final = 4
 """Schedules that are moved side by side."""
 STUCK: Final = 5.0
 """Seconds after which rows are tried again of which nothing could be made."""

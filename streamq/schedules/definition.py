@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final, cast
 
@@ -66,6 +67,7 @@ def _plain(one: Definition) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@lru_cache(maxsize=4096)  # a daemon reads the same ones again and again
 def read(raw: bytes | None) -> Definition:
     """Return a stored definition. Raises DecodeError; UsageError where it is a Cron and cronsim is
     missing."""
