@@ -80,6 +80,14 @@ class Found:
         raise damaged(self.name, "how it stands cannot be read")
 
 
+def reckoned(found: Found) -> tuple[State, Definition]:
+    """Return the same for a daemon, of which a missing extra is a fault of one row. Raises ServerError."""
+    try:
+        return found.whole()
+    except UsageError as error:
+        raise ServerError(f"schedule {found.name!r}: {error}") from None
+
+
 class Rows:
     """The schedules of an app with at least so many shards."""
 

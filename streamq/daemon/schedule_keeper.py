@@ -14,7 +14,7 @@ from streamq.calls import schedule as schedule_calls
 from streamq.calls.schedule import Row
 from streamq.control import heartbeats
 from streamq.control.heartbeats import WorkerInfo
-from streamq.control.schedule_rows import Found, rows_of, write
+from streamq.control.schedule_rows import Found, reckoned, rows_of, write
 from streamq.control.unreadable import Unreadable
 from streamq.daemon.loop import Faults, isolate_errors
 from streamq.features import SCHEDULES
@@ -59,7 +59,7 @@ class ScheduleKeeper:
                     await self._row(one, declared, now)
 
     async def _row(self, one: Found, declared: frozenset[str] | None, now: int) -> None:
-        before, known = one.whole()
+        before, known = reckoned(one)
         for reason in SKIPPED:  # from nothing to 1 is no rise for Prometheus
             self._counters.counter("streamq_schedule_skipped_total", one.keys.app, known.type, reason)
         change: Change | None = None
@@ -81,7 +81,7 @@ class ScheduleKeeper:
     async def _move(self, one: Found, home: ShardKeys) -> None:
         """Move a row to another shard: it is due nowhere until it has arrived, so no run is made twice.
         Whoever is interrupted is followed by another."""
-        before, known = one.whole()
+        before, known = reckoned(one)
         if not before.leaving:
             await adrive(self._transport, write(one, registration.leaving(before)), patience=0)
             await self._moved_on(one, home)

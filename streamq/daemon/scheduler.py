@@ -16,14 +16,13 @@ from typing import Final
 from streamq.calls import producer as producer_calls
 from streamq.calls import schedule as schedule_calls
 from streamq.calls.schedule import DueRow, Mode, Ticked
-from streamq.control.schedule_rows import Found, write
+from streamq.control.schedule_rows import Found, reckoned, write
 from streamq.daemon.alarm import Alarm
 from streamq.daemon.discovery import Discovery
 from streamq.daemon.loop import Faults, for_each, isolate_errors
 from streamq.daemon.promoter import LONGEST_SLEEP, POLL_INTERVAL
 from streamq.daemon.run_events import RunEvents
 from streamq.daemon.schedule_keeper import ScheduleKeeper
-from streamq.errors import ServerError, UsageError
 from streamq.flow import adrive
 from streamq.keys import ShardKeys, TypeKeys, type_keys
 from streamq.model.task import NAME_PATTERN, TaskId
@@ -120,10 +119,7 @@ class Scheduler:
         if row.row.definition is None and row.row.state is None and NAME_PATTERN.fullmatch(name):
             await self._transport.run(schedule_calls.write(shard, name, 0, b"", None), patience=0)
             return
-        try:
-            found, known = one.whole()
-        except UsageError as error:  # an extra is missing here
-            raise ServerError(f"schedule {name!r}: {error}") from None
+        found, known = reckoned(one)
         if row.waiting:
             # The run that waited for the end of the one before; it is looked at again while that has not
             # come.
@@ -148,7 +144,7 @@ class Scheduler:
             await self._transport.run(producer_calls.cancel(keys, shard, task), patience=0)
 
     async def _tick(self, row: DueRow, one: Found, move: Move, overlap: Overlap) -> None:
-        found, known = one.whole()
+        found, known = reckoned(one)
         keys = type_keys(one.keys.app, one.keys.shard, known.type)
         mode: Mode = "waiting" if row.waiting else "tick"
         call = schedule_calls.tick(
