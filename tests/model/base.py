@@ -19,11 +19,15 @@ from streamq import envelope
 from streamq.calls import audit as audit_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
+from streamq.calls import schedule as schedule_calls
 from streamq.calls.call import Call
 from streamq.calls.locate import locate
 from streamq.errors import ServerError
 from streamq.keys import GROUP
 from streamq.model.delivery import Delivery
+from streamq.options.schedule import Every, Schedule
+from streamq.schedules.definition import Definition
+from streamq.schedules.state import State
 from streamq.transport.address import Address
 from streamq.transport.sync_transport import SyncTransport
 from tests.lua.shard import Shard
@@ -34,6 +38,7 @@ from tests.variant import CLOCK
 
 HOUR = 3_600_000
 WORKERS = ("a", "b")
+NIGHTLY = Definition(Schedule(Every("1h")), "email")
 CALLS = 12
 """As many of the last calls may be delivered once more."""
 
@@ -83,6 +88,11 @@ class Base(RuleBasedStateMachine):
         self.shard = Shard(self.transport, self.twin.policy.stored())
         self._set_time()
         self.shard.run(producer_calls.announce("shop", 1))
+        first = self.twin.recurring.next = self.twin.now + HOUR
+        stands = State(revision=1, next=first).stored()
+        self.shard.run(
+            schedule_calls.write(self.shard.s, "nightly", 0, stands, first, NIGHTLY.stored(), b"{}")
+        )
 
     # -- sending ----------------------------------------------------------------------------------------
 

@@ -82,6 +82,19 @@ class Policy:
 
 
 @dataclass
+class Recurring:
+    """The schedule of the type, as `streamq.schedules.state.State`."""
+
+    revision: int = 1
+    next: int = 0
+    last: int = 0
+    run: str = ""
+    runs: int = 0
+    waiting: int | None = None
+    skipped: Counter[str] = field(default_factory=Counter[str])
+
+
+@dataclass
 class Books:
     """The type. Times are ms of the clock that the scripts read."""
 
@@ -99,6 +112,7 @@ class Books:
     rate_log: list[int] = field(default_factory=list[int])
     beats: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     """Of each worker: when it last gave a sign of life, and the lease it renews under."""
+    recurring: Recurring = field(default_factory=Recurring)
     sequence: int = 0
     fresh: list[tuple[Task, str]] = field(default_factory=list[tuple[Task, str]])
 

@@ -1,4 +1,5 @@
-"""Daemons that promote, reclaim and tidy; operators and callers that cancel, requeue and purge."""
+"""Daemons that promote, reclaim, tidy and make the runs of a schedule; operators and callers that cancel,
+requeue and purge."""
 
 from __future__ import annotations
 
@@ -10,15 +11,21 @@ from hypothesis.stateful import precondition, rule
 from streamq.calls import daemon as daemon_calls
 from streamq.calls import operator as operator_calls
 from streamq.calls import producer as producer_calls
+from streamq.calls import schedule as schedule_calls
 from streamq.calls import worker as worker_calls
+from streamq.calls.schedule import Mode
 from streamq.model.reply import Moved
-from tests.model.base import HOUR, WORKERS, DaemonState
+from streamq.model.task import NewTask
+from streamq.options.schedule import Overlap
+from streamq.schedules import state
+from streamq.schedules.plan import Move
+from tests.model.base import HOUR, NIGHTLY, WORKERS, DaemonState
 from tests.model.books import LEASE, LETTERS
 from tests.model.workers import WorkerSteps
 
 
 class DaemonSteps(WorkerSteps):
-    """Promote, reclaim, restamp, repair, sweep, trim, mend; cancel, wait, requeue, purge."""
+    """Promote, reclaim, restamp, repair, sweep, trim, mend, make runs; cancel, wait, requeue, purge."""
 
     # -- daemons ----------------------------------------------------------------------------------------
 
@@ -157,6 +164,52 @@ class DaemonSteps(WorkerSteps):
     def _trim(self, gone_ms: int) -> None:
         trimmed = self.shard.run(daemon_calls.trim([self.shard.t], self.shard.s, gone_ms, HOUR, 100))
         assert trimmed == self.twin.trim(gone_ms, HOUR)
+
+    # -- schedules -------------------------------------------------------------------------------------
+
+    @rule(overlap=st.sampled_from(["skip", "allow", "queue_one"]), waiting=st.booleans(), again=st.booleans())
+    def a_schedule_is_due(self, overlap: Overlap, waiting: bool, again: bool) -> None:
+        """A daemon makes its run, or that which waits; others that saw the same come too late."""
+        seen = self.twin.recurring
+        revision, run = seen.revision, seen.waiting if waiting else seen.next
+        if run is not None:
+            score = self._score(waiting=waiting)
+            self._do(lambda: self._tick(revision, score, run, overlap, waiting=waiting), again)
+
+    def _score(self, *, waiting: bool) -> str:
+        member = "nightly:waiting" if waiting else "nightly"
+        return str(self.shard.command("ZSCORE", self.shard.s.schedules_due, member).decode())
+
+    def _tick(self, revision: int, score: str, run: int, overlap: Overlap, *, waiting: bool) -> None:
+        following = None if waiting else run + HOUR
+        move = Move(run, 0, run, following, following)
+        mode: Mode = "waiting" if waiting else "tick"
+        overlap = "queue_one" if waiting else overlap
+        answer = self.shard.run(
+            schedule_calls.tick(
+                self.shard.t, self.shard.s, mode, "nightly", revision, score, move, overlap, NIGHTLY
+            )
+        )
+        want = self.twin.tick(revision, run, following, overlap)
+        if want == "made":
+            assert answer.outcome == "made"
+            self.twin.accept(NewTask(b"{}"), answer.detail)
+            self.twin.recurring.run = answer.detail
+            self.twin.recurring.runs += 1
+        else:
+            assert want in (answer.outcome, answer.detail)
+        self._schedule_agrees()
+
+    def _schedule_agrees(self) -> None:
+        found = state.read(self.shard.run(schedule_calls.read(self.shard.s, "nightly")).state)
+        assert found is not None
+        twin = self.twin.recurring
+        assert (found.revision, found.next, found.last, found.run, found.runs, found.waiting) == (
+            twin.revision, twin.next, twin.last, twin.run, twin.runs, twin.waiting,
+        )  # fmt: skip
+        assert found.skipped == dict(twin.skipped)
+        rows = self.shard.command("ZRANGE", self.shard.s.schedules_due, 0, -1)
+        assert sorted(rows) == [b"nightly", *([b"nightly:waiting"] if twin.waiting is not None else [])]
 
     # -- operators and callers --------------------------------------------------------------------------
 

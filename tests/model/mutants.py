@@ -32,6 +32,15 @@ QUICK: Final = [
 
 MUTANTS: Final = [
     *QUICK,
+    _M("tick", "or state.revision ~= tonumber(revision) then", "then", "who is too late makes a run again"),
+    _M("tick", "redis.call('HINCRBY', counters, 'accepted', 1)\n", "", "a run is not counted"),
+    _M("tick", "elseif overlap ~= 'allow' and lives() then", "elseif false then", "runs overlap"),
+    _M("tick", "redis.call('HGET', index, id) or id", "id", "a run that was retried has ended"),
+    _M("tick", "if held >= backlog then return 'backlog' end", "", "runs go past the backlog limit"),
+    _M("tick", "    redis.call('LPUSH', rate, stamp)\n", "", "runs go past the rate limit"),
+    _M("tick", "(mode == 'waiting' or not state.waiting)", "true", "a run that waits is replaced"),
+    _M("tick", "    state.waiting = nil\n", "", "a run waits for ever"),
+    _M("tick", "state.revision = state.revision + 1", "", "a step can be taken twice"),
     _M("renew", "entry, 1, consumer)", "entry, 1)", "a stale worker steals a delivery back"),
     _M("enqueue", "if tonumber(last) > tonumber(sequence) then",
        "if false then", "a late call is carried out"),

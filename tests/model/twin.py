@@ -11,7 +11,7 @@ from collections import Counter
 from streamq.calls.call import SILENT_MS
 from streamq.calls.daemon import HELD_AGAIN_MS
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried
-from streamq.model.task import NewTask
+from streamq.model.task import LIVING, NewTask
 from tests.model.books import LEASE, LETTERS, Books, Pending, Task, listed, order
 
 
@@ -55,6 +55,31 @@ class Twin(Books):
         task.enqueued = self.now
         self._park(task, due)
         assert local == task.place
+
+    # -- schedules -------------------------------------------------------------------------------------
+
+    def tick(self, revision: int, run: int, following: int | None, overlap: str) -> str:
+        """What becomes of a run: made, waiting, lost, or why it is skipped. Without `following` it is the one
+        that waits for the end of the one before."""
+        found, waits = self.recurring, following is None
+        if revision != found.revision:
+            return "lost"
+        found.revision += 1
+        if following is not None:
+            found.last, found.next = run, following
+        last = self.tasks.get(found.run)
+        lives = last is not None and self.located(last) in LIVING
+        if lives and overlap == "queue_one" and (waits or found.waiting is None):
+            found.waiting = run
+            return "waiting"
+        if waits:
+            found.waiting = None
+        refusal = self.refusal(self.room())
+        if refusal is None and (not lives or overlap == "allow"):
+            return "made"
+        why = "overlap" if lives and overlap != "allow" else "backlog" if refusal == "full" else "rate_limit"
+        found.skipped[why] += 1
+        return why
 
     # -- workers ---------------------------------------------------------------------------------------
 
