@@ -219,7 +219,7 @@ async def test_the_api_answers_what_the_pages_show(app: StreamQ, shop: Shop) -> 
         ("/tasks/nonsense", 404, "is not a task id"),
         ("/tasks/email:0:n1-0", 404, "Unknown task"),
         ("/tasks?state=lost", 400, "Unknown state"),
-        ("/tasks?cursor=%00%ff", 400, "none that a page gave out"),
+        ("/tasks?cursor=%00%ff", 400, "use one returned by a previous page"),
         ("/tasks?older=soon", 400, "duration"),
         ("/types/<script>", 404, "Unknown task type"),
         ("/types/..%2f..%2fetc", 404, "Not found"),

@@ -241,7 +241,7 @@ def test_limits_of_the_policy_hold_for_every_producer(app: StreamQ) -> None:
     with pytest.raises(RateLimitExceeded, match="retry in") as caught:
         limited.enqueue()
     assert 3500 < caught.value.retry_after <= 3600
-    with pytest.raises(QueueFull, match="backlog limit of task type 'bounded' is reached") as full:
+    with pytest.raises(QueueFull, match="backlog limit reached for task type 'bounded'") as full:
         app.enqueue_many([bounded.bind() for _ in range(4)])
     assert [handle is not None for handle in full.value.accepted] == [True, True, False, False]
     with pytest.raises(QueueFull):
