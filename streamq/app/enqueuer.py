@@ -10,9 +10,8 @@ from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 from streamq.app.batch import EXISTS, Batch, Group, checked
-from streamq.app.bound_task import Bound
+from streamq.app.bound_task import Bound, rejoined
 from streamq.app.handle import TaskHandle
-from streamq.app.refusals import refuse
 from streamq.client import flows
 from streamq.client.flows import Destination
 from streamq.client.loop_clients import AsyncClients
@@ -43,7 +42,9 @@ class Enqueuer:
         if bound.route is None and not self._hooks.enqueue:
             name, shard = bound.handler.name, self._client.next_shard()
             [answer] = self._client.enqueue(name, shard, [bound.task])
-            return self._handle_of(bound.handler, shard, answer)
+            if isinstance(answer, EXISTS):
+                return self.handle(bound.handler, shard, answer)
+            return self._resent([bound], [self._destinations[shard]], [answer])[0]
         [handle] = self.enqueue_many([bound])
         return handle
 
@@ -55,7 +56,9 @@ class Enqueuer:
     async def _asend_plain(self, bound: Bound[R]) -> TaskHandle[R]:
         name, shard = bound.handler.name, self._client.next_shard()
         [answer] = await self._asyncs.current().enqueue(name, shard, [bound.task])
-        return self._handle_of(bound.handler, shard, answer)
+        if isinstance(answer, EXISTS):
+            return self.handle(bound.handler, shard, answer)
+        return (await self._aresent([bound], [self._destinations[shard]], [answer]))[0]
 
     async def _asend_single(self, bound: Bound[R]) -> TaskHandle[R]:
         [handle] = await self.aenqueue_many([bound])
@@ -65,8 +68,24 @@ class Enqueuer:
         """Send calls; return their handles in their order. Raises what `StreamQ.enqueue_many` does."""
         listed = checked(bound, self._registry.name, self._registry.handlers)
         batch = Batch(listed, self._next(listed) or self._client.drive(self._routed(listed)))
+        return self._sent(batch)
+
+    def _resent(
+        self, bound: list[Bound[R]], destinations: list[Destination], answers: list[Answer]
+    ) -> list[TaskHandle[R]]:
+        """What becomes of calls that were answered with anything but a task."""
+        batch = Batch(bound, destinations)
+        for group in batch.groups():
+            batch.answered(group, answers)
+        return self._sent(batch)
+
+    def _sent(self, batch: Batch[R]) -> list[TaskHandle[R]]:
         for group in batch.groups():
             batch.answered(group, self._send(group))
+        if batch.unjoined():
+            self._client.drive(self._rejoin(batch))
+            for group in batch.groups():
+                batch.answered(group, self._send(group))
         return batch.handles(self.handle)
 
     async def aenqueue_many(self, bound: Iterable[Bound[R]]) -> list[TaskHandle[R]]:
@@ -74,8 +93,23 @@ class Enqueuer:
         listed = checked(bound, self._registry.name, self._registry.handlers)
         client = self._asyncs.current()
         batch = Batch(listed, self._next(listed) or await client.drive(self._routed(listed)))
+        return await self._asent(batch)
+
+    async def _aresent(
+        self, bound: list[Bound[R]], destinations: list[Destination], answers: list[Answer]
+    ) -> list[TaskHandle[R]]:
+        batch = Batch(bound, destinations)
+        for group in batch.groups():
+            batch.answered(group, answers)
+        return await self._asent(batch)
+
+    async def _asent(self, batch: Batch[R]) -> list[TaskHandle[R]]:
         for group in batch.groups():
             batch.answered(group, await self._asend(group))
+        if batch.unjoined():
+            await self._asyncs.current().drive(self._rejoin(batch))
+            for group in batch.groups():
+                batch.answered(group, await self._asend(group))
         return batch.handles(self.handle)
 
     def handle(self, handler: Handler, shard: int, answer: Accepted | Duplicate) -> TaskHandle[Any]:
@@ -89,11 +123,6 @@ class Enqueuer:
             duplicate=isinstance(answer, Duplicate),
         )
 
-    def _handle_of(self, handler: Handler, shard: int, answer: Answer) -> TaskHandle[Any]:
-        if not isinstance(answer, EXISTS):
-            refuse(handler.name, shard, answer, ())
-        return self.handle(handler, shard, answer)
-
     def _next(self, bound: Sequence[Bound[R]]) -> list[Destination]:
         """Return the next shard for each call; nothing where one of them says where it goes."""
         if any(item.route is not None for item in bound):
@@ -101,16 +130,30 @@ class Enqueuer:
         return [self._destinations[self._client.next_shard()] for _ in bound]
 
     def _routed(self, bound: Sequence[Bound[R]]) -> Flow[list[Destination]]:
-        """Find where each call goes: by its idempotency key, by its shard key, or to the next shard."""
+        """Find where each call goes: by its unique, idempotency or shard key, or to the next shard."""
         found: list[Destination] = []
         for item in bound:
-            if item.task.key is not None and item.route is not None:
+            if item.route is not None and item.route.lock is not None:
+                found.append(
+                    (yield from flows.home_of_lock(self._registry, item.handler.name, item.route.lock))
+                )
+            elif item.task.key is not None and item.route is not None:
                 found.append((yield from flows.destination(self._registry, item.task.key)))
             elif item.route is not None and item.route.shard_key is not None:
                 found.append(Destination(shard_of(item.route.shard_key, self._registry.shards)))
             else:
                 found.append(self._destinations[self._client.next_shard()])
         return found
+
+    def _rejoin(self, batch: Batch[R]) -> Flow[None]:
+        """Have calls by name say what their type asks for, which may send them to another shard."""
+        for n in batch.unjoined():
+            item, before = batch.at(n)
+            lock = yield from flows.policy_lock(self._registry, item.handler.name, before.shard)
+            again = rejoined(item, lock)
+            moves = again.route is not None and (again.route.lock is not None or again.task.key is not None)
+            destination = (yield from self._routed([again]))[0] if moves else Destination(before.shard)
+            batch.rejoin(n, again, destination)
 
     def _send(self, group: Group) -> list[Answer]:
         if not self._hooks.enqueue:

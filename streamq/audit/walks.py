@@ -50,7 +50,7 @@ def schedule(t: TypeKeys, found: Tell) -> Flow[None]:
 
 
 def rows(of: audit_calls.Rows, t: TypeKeys, found: Tell) -> Flow[None]:
-    """Every row of the index, the cancel requests or the list of the dead: it has its task."""
+    """Every row of the index, the cancel requests, the list of the dead or the locks: it has its task."""
     yield from _walk(lambda cursor: audit_calls.scan_rows(t, of, cursor, STEP), partial(_rows, t, of), found)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from streamq.calls.call import Arg, Call, build, text
+from streamq.calls.call import Arg, Call, build, pairs, text
 from streamq.calls.producer import NOBODY
-from streamq.keys import ShardKeys, TypeKeys
+from streamq.keys import GROUP, ShardKeys, TypeKeys
 from streamq.model.reply import Moved, Note
 
 
@@ -43,6 +44,12 @@ def run_now(t: TypeKeys, local: str, note: Note = NOBODY) -> Call[bool]:
     return build("run_now", (local, *note), bool, t)
 
 
+def unlock(t: TypeKeys, digest: str, *, force: bool, note: Note = NOBODY) -> Call[tuple[str, str]]:
+    """Answers freed, held (refused) or free, and the local id of the lock's holder."""
+    args = (GROUP, t.done_channel, digest, int(force), *note)
+    return build("unlock", args, lambda r: (text(r[0]), text(r[1])), t)
+
+
 def requeue(
     t: TypeKeys,
     limit: int,
@@ -52,12 +59,19 @@ def requeue(
     since_ms: int = 0,
     fingerprint: str = "",
     skip: int = 0,
+    force: bool = False,
     note: Note = NOBODY,
 ) -> Call[Moved]:
     """Put back the oldest that died in this span of time, of one group of errors where `fingerprint` names
-    it; or those with these ids. The oldest `skip` are passed over."""
-    args: tuple[Arg, ...] = (limit, skip, since_ms, until_ms, fingerprint, *note, *ids)
-    return build("requeue", args, lambda r: Moved(*r), t)
+    it; or those with these ids. The oldest `skip` are passed over. force: also where another task holds the
+    lock of its unique key."""
+    args: tuple[Arg, ...] = (limit, skip, since_ms, until_ms, fingerprint, GROUP, int(force), *note, *ids)
+    return build("requeue", args, _moved, t)
+
+
+def _moved(reply: list[Any]) -> Moved:
+    done, left, stay, held = reply
+    return Moved(done, left, stay, tuple((text(local), text(holder)) for local, holder in pairs(held)))
 
 
 def purge(

@@ -19,6 +19,7 @@ from streamq.flow import Ask, Flow
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model.task import Answer, Conflict, Duplicate, IdempotencyKey
 from streamq.options.checks import LONGEST_WINDOW, Durability
+from streamq.options.unique import Plan
 from streamq.registry.redefinition import importable
 from streamq.registry.registry import Registry
 from streamq.shards import AppRecord
@@ -48,9 +49,14 @@ def register(registry: Registry, task_type: str, shard: int) -> Flow[None]:
     if registry.record is None:
         yield from announce(registry)
     handler = registry.handlers.get(task_type)
-    if handler is not None:
-        keys = type_keys(registry.name, shard, task_type), shard_keys(registry.name, shard)
+    if handler is None or (task_type, shard) in registry.told:
+        return
+    # Who sends by name finds a rule of unique keys in whichever shard it comes to.
+    for n in [shard] if handler.lock is None else range(max(shard + 1, registry.shards)):
+        keys = type_keys(registry.name, n, task_type), shard_keys(registry.name, n)
         yield Ask(producer_calls.register(*keys, importable(handler.reference), handler.options.policy()))
+        if handler.lock is not None:
+            registry.told.add((task_type, n))
 
 
 def destination(registry: Registry, key: IdempotencyKey) -> Flow[Destination]:
@@ -65,6 +71,35 @@ def destination(registry: Registry, key: IdempotencyKey) -> Flow[Destination]:
         if answer is not None:
             return Destination(shard, answer)
     return Destination(home)
+
+
+def home_of_lock(registry: Registry, task_type: str, name: str) -> Flow[Destination]:
+    """The shard of a unique key's lock, by the lock's name. A shard that was it before is the task's as long
+    as it is served and the lock is held there: the script judges there."""
+    record = registry.record
+    if record is None or time.monotonic() - registry.record_at > FRESH:
+        record = yield from _look(registry)
+    home, others = record.homes(name, 0)
+    for shard in others:
+        if shard < record.known:
+            held: str = yield Ask(
+                producer_calls.lock_holder(type_keys(registry.name, shard, task_type), bytes.fromhex(name))
+            )
+            if held:
+                return Destination(shard)
+    return Destination(home)
+
+
+def policy_lock(registry: Registry, task_type: str, shard: int) -> Flow[Plan | None]:
+    """What the unique keys of a type are, as its policy in Redis says."""
+    known = registry.locks.get(task_type)
+    if known is not None and time.monotonic() - known[1] < FRESH:
+        return known[0]
+    fields: tuple[bytes | None, bytes | None]
+    fields = yield Ask(producer_calls.policy_fields(type_keys(registry.name, shard, task_type)))
+    found = Plan.parse(fields[1])
+    registry.locks[task_type] = found, time.monotonic()
+    return found
 
 
 def _look(registry: Registry) -> Flow[AppRecord]:

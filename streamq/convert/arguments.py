@@ -52,6 +52,10 @@ class Arguments:
         }
         self._simple = all(p.kind in _PLAIN for p in parameters)
 
+    def has(self, name: str) -> bool:
+        """Whether a call may have an argument of this name."""
+        return self._more is not None or name in self._names
+
     def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
         """The payload of a call; raises InvalidArguments or PayloadError in the caller's line."""
         bound, kinds = self._bind(args, kwargs), self._sent_as_they_are

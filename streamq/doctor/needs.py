@@ -106,6 +106,7 @@ ROLES: Final = {
             "dead_slices",
             "page_buckets",
             "page_group",
+            "page_locks",
             "page_results",
             "page_set",
             "page_streams",
@@ -123,6 +124,9 @@ _ESSENTIAL: Final = Role(
 _SPARED: Final = frozenset(
     (
         "CLIENT",
+        "HSCAN",
+        "unique",
+        "after",
         "EVAL",
         "EVALSHA",
         "key",

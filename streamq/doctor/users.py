@@ -18,12 +18,12 @@ Writes = tuple[tuple[str, str], ...]
 _STREAMS: Final = "high normal low suspect"
 _PRODUCES: Final[Writes] = (
     ("hincrby", "counters"),
-    ("xadd", "high normal low"),
+    ("xadd", _STREAMS),
     ("set pexpire lpush ltrim", "writer key rate"),
     ("zadd", "schedule expiring waiters gone ready bell"),
-    ("hset hdel", "policy cancels"),
+    ("hset hdel", "policy cancels unique after index"),
     ("hset", "apps"),
-    ("hdel", "index counters"),
+    ("hdel", "counters"),
     ("sadd", "types"),
     ("xdel", _STREAMS),
     ("zrem", "schedule expiring waiters"),
@@ -31,8 +31,8 @@ _PRODUCES: Final[Writes] = (
 )
 _WORKS: Final[Writes] = (
     ("xack xadd xdel xclaim xreadgroup xgroup|create xgroup|delconsumer", _STREAMS),
-    ("hset", "index counters results letters heartbeats policy cancels apps"),
-    ("hdel", "index counters cancels heartbeats policy"),
+    ("hset", "index counters results letters heartbeats policy cancels apps unique after"),
+    ("hdel", "index counters cancels heartbeats policy unique after"),
     ("hincrby", "counters minute quarter"),
     ("set pexpire lpush ltrim", "writer key rate doorbell results minute quarter"),
     ("zadd", "schedule expiring waiters gone ready bell dead groups buckets workers"),
@@ -53,7 +53,7 @@ _OPERATES: Final[Writes] = (
         "del",
         f"{_STREAMS} schedule dead letters index groups gone waiters cancels policy counters rate buckets",
     ),
-    ("del", "counters rate buckets sampled expiring results minute quarter"),
+    ("del", "counters rate buckets sampled expiring unique after results minute quarter"),
 )
 WRITES: Final[dict[str, Writes]] = {"producer": _PRODUCES, "worker": _WORKS, "operator": _OPERATES}
 """What is written for the role. An operator's user may write all keys: it also repairs."""
@@ -127,7 +127,7 @@ def _rules(role: str, prefix: str) -> str:
         case "worker":
             heard = " ".join(channel_rules(prefix, "done", "control"))
             told = _selector("publish", channel_rules(prefix, "done", "wake", "control", "news", "events"))
-            more = "+client|unblock +subscribe +unsubscribe +xinfo|groups"
+            more = "+client|unblock +hscan +subscribe +unsubscribe +xinfo|groups"
             lines = [f"{keys} {heard} {_CONNECTION} {_READS} {more}"]
             return " ".join([*lines, *_selectors(_WORKS, prefix), told])
         case "daemon":

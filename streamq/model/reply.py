@@ -32,11 +32,13 @@ class Promotion(NamedTuple):
 
 class Moved(NamedTuple):
     """Requeue's and purge's answer: how many were moved, how many of this kind are left (0 where ids were
-    given), and how many of those looked at stay, since they have no payload and cannot run."""
+    given), and how many of those looked at stay: they have no payload and cannot run, or another task holds
+    their unique key. held: of these last the local id and the holder's."""
 
     done: int
     left: int
     stay: int = 0
+    held: tuple[tuple[str, str], ...] = ()
 
 
 class Reclaim(NamedTuple):

@@ -11,6 +11,7 @@ from streamq.model.delivery import Overrides
 from streamq.model.task import Priority
 from streamq.options.checks import IDEMPOTENCY_WINDOW, Durability, reject_unknown
 from streamq.options.table import PER_CALL
+from streamq.options.unique import Unique
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -36,6 +37,10 @@ class CallOptions:
     idempotency_key: str | None = None
     window_ms: int = round(IDEMPOTENCY_WINDOW * 1000)
     durability: Durability | None = None
+    unique: Unique | str | bool | None = None
+    debounce: float | None = None
+    max_wait: float | None = None
+    throttle: float | None = None
 
 
 def call_options(**given: Unpack[PerCall]) -> CallOptions:
@@ -65,5 +70,14 @@ def _check_together(said: Mapping[str, object]) -> None:
         raise InvalidOption("delay and at exclude each other: give one of them")
     if "idempotency_key" in said and "shard_key" in said:
         raise InvalidOption("shard_key and idempotency_key exclude each other: a task has one shard")
+    if "debounce" in said and ("delay" in said or "at" in said):
+        raise InvalidOption("debounce says when the task is due: leave out delay and at")
+    if "debounce" in said and "throttle" in said:
+        raise InvalidOption("throttle and debounce exclude each other: the first call runs, or the last")
+    locks = said.keys() & {"debounce", "throttle"} or said.get("unique") not in (None, False)
+    if "shard_key" in said and locks:
+        raise InvalidOption("shard_key and a unique key exclude each other: a task has one shard")
+    if "idempotency_key" in said and "throttle" in said:
+        raise InvalidOption("throttle is an idempotency key of its own: give one of them")
     if "idempotency_key" not in said and "idempotency_window" in said:
         raise InvalidOption("idempotency_window needs an idempotency_key")

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from streamq.errors import InvalidOption
 from streamq.model.task import Priority
 from streamq.options.checks import Durability, Executor, reject_unknown
 from streamq.options.rate import RateLimit
 from streamq.options.table import POLICY, described
+from streamq.options.unique import Unique, plan, said
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,10 @@ class TaskOptions:
     max_backlog: int | None = None
     max_payload: int = 1024 * 1024
     durability: Durability = "master"
+    unique: Unique | str | bool | None = None
+    debounce: float | None = None
+    max_wait: float | None = None
+    throttle: float | None = None
 
     def policy(self) -> dict[str, str]:
         """What enqueue's limits and the daemon need to know, as stored in Redis."""
@@ -43,7 +49,15 @@ class TaskOptions:
             stored["rate_period_ms"] = _ms(self.rate_limit.period)
         if self.max_backlog is not None:
             stored["max_backlog"] = str(self.max_backlog)
+        if (lock := plan(said(self))) is not None:
+            # Who sends by the type's name alone is told to look: enqueue's fast half knows limits only.
+            stored["rich"], stored["unique"] = "1", lock.stored()
+            stored.setdefault("max_backlog", _NO_BACKLOG)
         return stored
+
+
+_NO_BACKLOG = str(10**15)
+"""More than enqueue takes for a number: no limit."""
 
 
 def _ms(value: float) -> str:
@@ -57,4 +71,11 @@ def task_options(given: Mapping[str, Any]) -> TaskOptions:
     """Check what `@app.task(...)` was given; InvalidOption names the fault."""
     reject_unknown(given, ["name", *POLICY], "@task")
     checked: dict[str, Any] = {name: POLICY[name].check(value, name) for name, value in given.items()}
-    return TaskOptions(**checked)
+    options = TaskOptions(**checked)
+    if isinstance(options.unique, str):
+        raise InvalidOption(
+            f"unique={options.unique!r:.80}: the text of a key is for one call, .options(unique=...); a "
+            "policy says by which arguments: Unique(by=('customer_id',))"
+        )
+    plan(said(options))
+    return options

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypedDict
 from streamq.model.task import Priority
 from streamq.options.checks import Durability, Duration, Executor
 from streamq.options.rate import RateLimit
+from streamq.options.unique import Unique
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,10 @@ class Policy(TypedDict, total=False):
     max_backlog: int | None
     max_payload: int
     durability: Durability
+    unique: Unique | str | bool | None
+    debounce: Duration | None
+    max_wait: Duration | None
+    throttle: Duration | None
 
 
 class PerCall(TypedDict, total=False):
@@ -49,3 +54,7 @@ class PerCall(TypedDict, total=False):
     idempotency_key: str | None
     idempotency_window: Duration | None
     durability: Durability | None
+    unique: Unique | str | bool | None
+    debounce: Duration | None
+    max_wait: Duration | None
+    throttle: Duration | None

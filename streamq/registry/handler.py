@@ -26,6 +26,7 @@ from streamq.errors import (
 from streamq.hooks import NO_HOOKS, Manager
 from streamq.model.task import NAME_PATTERN
 from streamq.options.task import TaskOptions
+from streamq.options.unique import Plan, plan, said
 from streamq.payloads.pipeline import Pipeline
 
 
@@ -48,6 +49,8 @@ class Handler:
         """payload -> what to call the function with; DecodeError where it does not fit."""
         self.retention_ms: int = round(options.retention * 1000)
         self.is_async: bool = inspect.iscoroutinefunction(function) or _is_async_object(function)
+        self.lock: Plan | None = plan(said(options))
+        """What its tasks' unique keys are; None where they have none."""
         self.stated: frozenset[str] = frozenset(stated)
         self.app = ""
         self.around: tuple[Callable[[Context], Manager], ...] = NO_HOOKS.attempt
@@ -57,6 +60,17 @@ class Handler:
             raise InvalidOption(
                 f"task type {name!r} is async and runs on the loop: leave out executor={options.executor!r}"
             )
+        if self.lock is not None:
+            self.check_names(self.lock.by)
+
+    def check_names(self, names: Iterable[str]) -> None:
+        """Raise InvalidOption where one of these names no argument."""
+        for name in names:
+            if not self._arguments.has(name):
+                raise InvalidOption(
+                    f"unique: by={name!r:.80} is no argument of task type {self.name!r}: "
+                    f"{self.reference}{inspect.signature(self.function)}"
+                )
 
     def payload(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
         """The arguments of a call as JSON; raises InvalidArguments or PayloadError in the caller's line."""

@@ -22,6 +22,9 @@ from streamq.worker.runner import Runner
 from streamq.worker.settler import Settler
 from streamq.worker.too_new import TooNewTasks
 
+_UNKNOWN = b"\x90"
+"""The claims of a task that nobody has read, or can: the rich script looks for them in its entry."""
+
 
 class Receiver:
     """Of one worker process. `closed`: whether what comes is to be handed back, of a type or at all."""
@@ -95,7 +98,7 @@ class Receiver:
     def _settle_unread(
         self, keys: TypeKeys, place: str, outcome: Outcome, report: Report | None = None
     ) -> None:
-        held = Held(Delivery(keys.type, keys.shard, place, place, b"", attempt=0))
+        held = Held(Delivery(keys.type, keys.shard, place, place, b"", attempt=0, claims=_UNKNOWN))
         held.done, held.report = True, report
         self._in_flight.add(held)
         self._settler.put(held, outcome)

@@ -227,14 +227,16 @@ SCRIPTS = {
     "viewer": (
         "counts", "locate", "sizes", "audit_dead", "audit_keys", "audit_letters",
         "audit_pending", "audit_place", "audit_rows", "audit_schedule", "audit_stream", "dead_count",
-        "dead_groups", "dead_slices", "page_buckets", "page_group", "page_results", "page_set",
+        "dead_groups", "dead_slices", "page_buckets", "page_group", "page_locks", "page_results",
+        "page_set",
         "page_streams", "rollups", "survey",
     ),
     "operator": (
         "requeue", "purge", "cancel", "resubmit", "run_now", "pause", "drain", "listen", "repair", "groups",
-        "forget", "repair_counters",
-        "repair_books", "repair_dead", "repair_lifetime", "repair_pending", "repair_place", "repair_row",
-        "repair_type",
+        "forget", "repair_counters", "unlock",
+        "repair_books", "repair_claim", "repair_dead", "repair_lifetime", "repair_lock",
+        "repair_pending", "repair_place",
+        "repair_row", "repair_type",
     ),
 }  # fmt: skip
 
