@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import getpass
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Literal, NamedTuple, Self
@@ -37,6 +38,7 @@ from streamq.transport.sync_transport import SyncTransport
 from streamq.wording import listed
 
 BATCH: Final = 100
+_KEY: Final = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
 
 _Step = Callable[..., Call[Moved]]
 
@@ -167,6 +169,10 @@ class Acts(Facade):
 
         force: also where the task lives: the next of the key may then run beside it. Raises UnknownTaskType.
         """
+        if not _KEY.fullmatch(key):
+            raise UsageError(
+                f"{key[:64]!r} names no lock: a key has 32 hexadecimal digits, see `streamq unique TYPE`"
+            )
         yield from self._check_type(task_type)
         told = note(self._by, "unlock", f"{task_type} {key[:64]}")
         for n in range((yield from self._known())):

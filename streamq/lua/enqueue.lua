@@ -261,6 +261,7 @@ local said = table.concat(answers, ' ')
 redis.call('SET', writer, sequence .. ' ' .. said, 'PX', memory_ms)
 if earliest then
   local head = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
-  if tonumber(head[2]) >= earliest then redis.call('PUBLISH', wake, task_type) end
+  --lean if tonumber(head[2]) >= earliest then redis.call('PUBLISH', wake, task_type) end
+  --rich if head[2] and tonumber(head[2]) >= earliest then redis.call('PUBLISH', wake, task_type) end
 end
 return said

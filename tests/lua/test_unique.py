@@ -366,6 +366,15 @@ def test_reschedule_to_now_makes_it_ready(shard: Shard) -> None:
     assert only(shard).local == first
 
 
+def test_a_task_that_is_made_ready_by_the_next_of_its_batch_leaves_an_empty_schedule(shard: Shard) -> None:
+    first, second = shard.enqueue(
+        new(b"1", due=HOUR, conflict="reschedule"), new(b"2", conflict="reschedule")
+    )
+    assert isinstance(first, Accepted)
+    assert second == Duplicate(first.local)
+    assert shard.snapshot().ready == 1
+
+
 def test_debounce_waits_anew_and_never_beyond_the_most(shard: Shard) -> None:
     manner = {"debounce_ms": HOUR, "max_wait_ms": 2 * HOUR, "free": "started", "conflict": "debounce"}
     first = put(shard, b"1", **manner)
