@@ -72,6 +72,19 @@ class IdempotencyConflict(UsageError):
         self.accepted: list[object] = list(accepted)
 
 
+class UniqueConflict(UsageError):
+    """Another task holds this task's unique key, of which on_conflict is "raise": `task_id` is that one's.
+
+    Nothing was stored for this task. `accepted` holds the handles of the tasks that the same bulk call
+    had accepted, None where there is none.
+    """
+
+    def __init__(self, message: str, *, task_id: str, accepted: Sequence[object] = ()) -> None:
+        super().__init__(message)
+        self.task_id = task_id
+        self.accepted: list[object] = list(accepted)
+
+
 class Refused(StreamQError):
     """The queue refused the task; nothing was stored for it.
 

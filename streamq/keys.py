@@ -28,6 +28,10 @@ SCHEDULES: Final = "@schedules"
 
 Closing = Literal["empty", "dropped", "kept"]
 
+SUCCESSOR_DUE_MS: Final = 99_999_999_999_999
+"""When the row of a task is due that waits for the end of another, which holds its unique key: beyond all
+that can be scheduled."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -98,6 +102,10 @@ class TypeKeys:
     buckets: str = _key("zset")
     sampled: str = _key("hash")
     expiring: str = _key("zset", closing="dropped")
+    unique: str = _key("hash", closing="empty")
+    """Hash: digest of a unique key -> local id of the task that holds its lock."""
+    after: str = _key("hash", closing="empty")
+    """Hash: digest of a unique key -> local id of the task that follows the holder of its lock."""
     done_channel: str = _name()
     resolved: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
     """The keys of scripts, by the script's SHA: see `scripts.Script.keys_of`."""

@@ -13,7 +13,7 @@ from streamq.app.handle import TaskHandle
 from streamq.app.refusals import existing_of, refuse
 from streamq.client.flows import Destination
 from streamq.errors import InvalidArguments
-from streamq.model.task import Accepted, Answer, Duplicate, NewTask, Unconfirmed
+from streamq.model.task import Accepted, Answer, Duplicate, NewTask, Unconfirmed, Unjoined
 from streamq.options.checks import Durability
 from streamq.registry.handler import Handler
 
@@ -37,15 +37,15 @@ class Batch(Generic[R]):
     """Calls in order, with the destination of each and, once it is known, the server's answer."""
 
     def __init__(self, bound: Sequence[Bound[R]], destinations: Sequence[Destination]) -> None:
-        self._bound = bound
-        self._destinations = destinations
+        self._bound = list(bound)
+        self._destinations = list(destinations)
         self._answers: list[Answer | None] = [destination.answer for destination in destinations]
 
     def groups(self) -> Iterable[Group]:
         """Return what must be sent: each call that has no answer yet."""
         groups: dict[tuple[str, int, Durability], Group] = {}
         for n, (item, destination) in enumerate(zip(self._bound, self._destinations, strict=True)):
-            if destination.answer is None:
+            if self._answers[n] is None:
                 durability = item.route.durability if item.route else "master"
                 key = (item.handler.name, destination.shard, durability)
                 group = groups.get(key)
@@ -59,6 +59,18 @@ class Batch(Generic[R]):
         """Note the server's answers to a group."""
         for n, answer in zip(group.numbers, answers, strict=True):
             self._answers[n] = answer
+
+    def unjoined(self) -> list[int]:
+        """Return the positions of calls that did not say what tasks of their type take part in."""
+        return [n for n, answer in enumerate(self._answers) if isinstance(answer, Unjoined)]
+
+    def at(self, n: int) -> tuple[Bound[R], Destination]:
+        """Return a call, and where it went."""
+        return self._bound[n], self._destinations[n]
+
+    def rejoin(self, n: int, bound: Bound[R], destination: Destination) -> None:
+        """Put a call that says more in a call's place: it is to be sent anew."""
+        self._bound[n], self._destinations[n], self._answers[n] = bound, destination, destination.answer
 
     def handles(self, handle: MakeHandle[R]) -> list[TaskHandle[R]]:
         """Return the handle of each call. Raises the error of the first that was refused."""

@@ -27,6 +27,7 @@ from streamq.model.task import (
     Conflict,
     Duplicate,
     IdempotencyKey,
+    Locked,
     NewTask,
     RateLimited,
     TaskId,
@@ -37,6 +38,10 @@ from streamq.shards import AppRecord
 
 NO_NOTE: Final = Note()
 _new: Final = tuple.__new__
+
+
+class NotJoined(Exception):
+    """The type's policy asks for more than a plain task says, and enqueue took nothing: see `Unjoined`."""
 
 
 class ShardClosed(Exception):
@@ -98,9 +103,13 @@ def _answer(text: str) -> Answer:
 def _refusal(text: str) -> Answer:
     if text == "!closed":
         raise ShardClosed
+    if text == "!rich":
+        raise NotJoined
     if text == "!full":
         return BacklogFull()
     word, colon, first = text.partition(":")
+    if word == "!unique":
+        return Locked(first)
     return Conflict(first) if colon else RateLimited(int(word[1:]))
 
 
@@ -150,6 +159,17 @@ def earlier(s: ShardKeys, key: IdempotencyKey) -> Call[Answer | None]:
 
     name = s.key(key.name)
     return Call(None, (name,), ("GET", name), parse)
+
+
+def lock_holder(t: TypeKeys, digest: bytes) -> Call[str]:
+    """The local id of the task that holds the lock of a unique key in a shard; '' where none does."""
+    return Call(None, (t.unique,), ("HGET", t.unique, digest), lambda r: "" if r is None else text(r))
+
+
+def policy_fields(t: TypeKeys) -> Call[tuple[bytes | None, bytes | None]]:
+    """Whether the type's tasks take part in more than their stream, and what its unique keys are."""
+    args = ("HMGET", t.policy, "rich", "unique")
+    return Call(None, (t.policy,), args, lambda r: (r[0], r[1]))
 
 
 def register(t: TypeKeys, s: ShardKeys, handler: str, policy: dict[str, str]) -> Call[str]:

@@ -113,6 +113,7 @@ ROLES: Final = {
             "dead_slices",
             "page_buckets",
             "page_group",
+            "page_locks",
             "page_results",
             "page_schedules",
             "page_set",
@@ -145,6 +146,9 @@ _ESSENTIAL: Final = Role(
 _NOT_ESSENTIAL: Final = frozenset(
     (
         "CLIENT",
+        "HSCAN",
+        "unique",
+        "after",
         "EVAL",
         "EVALSHA",
         "key",

@@ -126,6 +126,17 @@ class Conflict(NamedTuple):
     first: str
 
 
+class Locked(NamedTuple):
+    """Enqueue's answer where another task holds the lock of the unique key: that one's local id."""
+
+    local: str
+
+
+class Unjoined(NamedTuple):
+    """Enqueue's answer for a task that does not say what tasks of its type take part in: nothing was written.
+    Send it again, by what the type's policy says."""
+
+
 class Unconfirmed(NamedTuple):
     """The task was accepted, but the requested durability was not confirmed in time."""
 
@@ -145,4 +156,4 @@ class BacklogFull:
     """Enqueue's answer for a task over the backlog limit."""
 
 
-Answer = Accepted | Duplicate | Conflict | RateLimited | BacklogFull | Unconfirmed
+Answer = Accepted | Duplicate | Conflict | Locked | RateLimited | BacklogFull | Unconfirmed | Unjoined

@@ -12,6 +12,7 @@ from streamq.errors import DuplicateTaskType, InvalidOption, UnknownTaskType
 from streamq.hooks import NO_HOOKS, Hooks
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.options.checks import whole
+from streamq.options.unique import Plan
 from streamq.payloads.pipeline import Pipeline
 from streamq.registry import redefinition
 from streamq.registry.handler import Handler, check_name
@@ -65,6 +66,10 @@ class Registry:
         self.pipeline: Pipeline | None = None
         self.record: AppRecord | None = None
         self.record_at: float = 0.0
+        self.told: set[tuple[str, int]] = set()
+        """The types with a rule of unique keys, and the shards, whose policies the server was told."""
+        self.locks: dict[str, tuple[Plan | None, float]] = {}
+        """What the server has said of unique keys of types whose code is elsewhere, and when (monotonic)."""
 
     def learn(self, record: AppRecord, now: float) -> AppRecord:
         """Note the app's record as read from the server."""
@@ -84,6 +89,7 @@ class Registry:
                     f"give {_shown(handler)} another name with @app.task(name=...)"
                 )
         self.handlers[handler.name], self._runs[handler.name] = handler, run
+        self.told = {one for one in self.told if one[0] != handler.name}
         handler.app, handler.around, handler.pipeline = self.name, self.hooks.attempt, self.pipeline
 
     def declared(self, types: Iterable[str]) -> list[str]:

@@ -7,11 +7,13 @@ import sys
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
+from streamq.calls import audit as audit_calls
 from streamq.keys import GROUP
 from streamq.model.outcome import Settlement
 from tests.model.base import HOUR, WORKERS
-from tests.model.books import LEASE, LETTERS
+from tests.model.books import LEASE, LETTERS, order
 from tests.model.daemons import DaemonSteps
+from tests.model.locks import FOLLOWS, digest
 from tests.model.workers import KINDS
 
 SIMILAR = st.sampled_from([KINDS[:3], KINDS])
@@ -134,7 +136,8 @@ class Protocol(DaemonSteps):
                 cursor = "0-0"
                 while (cursor := self._reclaim(letter, cursor, 100, 0)) != "0-0":
                     pass
-            while self.twin.due():
+            self._repair_locks()
+            while any(order(task.place)[0] < FOLLOWS for task in self.twin.due()):
                 self._promote(100)
             while True:
                 before = len(self.held)
@@ -143,13 +146,23 @@ class Protocol(DaemonSteps):
                     break
                 for held in self.held[before:]:
                     kind = KINDS[0]
-                    item = Settlement(held.delivery.place, held.delivery.local, kind(held.delivery))
+                    delivery = held.delivery
+                    rich = delivery.claims != b""
+                    item = Settlement(delivery.place, delivery.local, kind(delivery), rich)
                     self._settle("last", self._numbered_last(), [item])
             self.the_server_agrees()
         assert self.twin.of("ready", "running", "scheduled") == []
         assert self.twin.counters["accepted"] == len(
             self.twin.of("completed", "dead", "cancelled", "expired", "purged", "destroyed")
         )
+
+    def _repair_locks(self) -> None:
+        """As the audit does: a lock whose holder is nowhere goes to what follows, or is free."""
+        for key in self.twin.leftovers():
+            assert self.shard.run(audit_calls.repair_lock(self.shard.t, digest(key))) == 1
+            self.twin.counters["repaired"] += 1
+            self.twin.free(key)
+        self._place_fresh()
 
     def _give_up_young_ghosts(self) -> None:
         """Nothing can make a delivery older whose entry was deleted: its lease would never run out."""
