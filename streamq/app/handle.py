@@ -49,7 +49,7 @@ def _decode_json(raw: bytes) -> Any:
 class TaskHandle(Generic[R]):
     """One task. Cheap to make: from `enqueue`, or from an id with `app.handle(id)`.
 
-    `duplicate`: the task was there before, by its idempotency key.
+    `duplicate`: the task was there before, by its idempotency key or its unique key.
     """
 
     __slots__ = ("__dict__", "_app", "_asyncs", "_client", "_decode", "_id", "duplicate")

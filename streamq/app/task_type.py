@@ -80,7 +80,8 @@ class TaskType(Generic[P, R, C_co]):
         otherwise than the policy says. shard_key: tasks with the same go to the same shard.
         idempotency_key: a name for one task, such as an order's number; within `idempotency_window` (24 h
         unless given, at most 30 days) the same name is answered with that task, from any process, and with
-        IdempotencyConflict where task type or arguments differ. Raises InvalidOption.
+        IdempotencyConflict where task type or arguments differ. unique: a key that one task at a time holds;
+        debounce, max_wait and throttle say how. Raises InvalidOption.
         """
         return TaskType(self._enqueuer, self._handler, per_call(given))
 
@@ -91,9 +92,9 @@ class TaskType(Generic[P, R, C_co]):
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """Send one task. When it returns, the server has the task, exactly once.
 
-        Raises InvalidArguments, PayloadError, RateLimitExceeded, QueueFull, IdempotencyConflict and
-        RedisErrors; among these OutcomeUnknown where the server may have taken it, and DurabilityUnknown
-        where it has, but not as durably as asked.
+        Raises InvalidArguments, PayloadError, RateLimitExceeded, QueueFull, IdempotencyConflict,
+        UniqueConflict and RedisErrors; among these OutcomeUnknown where the server may have taken it, and
+        DurabilityUnknown where it has, but not as durably as asked.
         """
         return self._enqueuer.enqueue(self.bind(*args, **kwargs))
 

@@ -27,8 +27,13 @@ def run(args: argparse.Namespace) -> int:
         if not args.json and done[one]:
             say(f"{one} is ready")
     for one, state in late.items():
-        said = (
-            f"there is no task {one}" if state == "unknown" else f"task {one} is not scheduled: it is {state}"
-        )
-        tell(f"{said}")
+        tell(_why(one, state))
     return OK if not late else NOT_FOUND if "unknown" in late.values() else FAILED
+
+
+def _why(task_id: str, state: str) -> str:
+    if state == "unknown":
+        return f"there is no task {task_id}"
+    if state == "scheduled":
+        return f"task {task_id} waits for the end of the task that holds its unique key"
+    return f"task {task_id} is not scheduled: it is {state}"
