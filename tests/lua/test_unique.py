@@ -283,8 +283,7 @@ def test_an_end_that_comes_too_late_releases_nothing(shard: Shard) -> None:
 
 def test_a_lock_whose_task_is_nowhere_is_taken_over(shard: Shard) -> None:
     first = put(shard)
-    shard.command("DEL", shard.t.normal)
-    shard.run(worker_calls.groups(shard.t.streams))
+    shard.command("XDEL", shard.t.normal, first[1:])
     second = put(shard)
     assert holder(shard) == second != first
 
