@@ -89,7 +89,7 @@ class Enqueuer:
     def _resend(
         self, bound: list[Bound[R]], destinations: list[Destination], answers: list[Answer]
     ) -> list[TaskHandle[R]]:
-        """Finish calls whose answers so far are not all tasks: send the unjoined again, raise the refusals."""
+        """Finish calls that have answers: send the unjoined again, raise what was refused."""
         batch = Batch(bound, destinations)
         for group in batch.groups():
             batch.answered(group, answers)

@@ -33,7 +33,9 @@ def run(args: argparse.Namespace) -> int:
         )
         return FAILED
     if answer.result == "free":
-        write_message(f"nobody holds the key {args.key[:64]!r} of {args.type}: `streamq unique TYPE` lists the keys")
+        write_message(
+            f"nobody holds the key {args.key[:64]!r} of {args.type}: `streamq unique TYPE` lists the keys"
+        )
         return NOT_FOUND
     if not args.json:
         write_lines(f"freed {args.key}, which {answer.holder} held")

@@ -25,11 +25,11 @@ from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBac
 from streamq.model.reply import Note
 from streamq.model.task import IdempotencyKey, NewTask, TaskId
 from streamq.options.schedule import Every, Schedule
+from streamq.options.unique import Plan
 from streamq.schedules.definition import defined
 from streamq.schedules.plan import Move
 from streamq.schedules.state import State
 from streamq.schedules.state import read as state_of
-from streamq.options.unique import Plan
 from streamq.transport.sync_transport import SyncTransport
 from tests.lua.shard import Shard
 
