@@ -40,6 +40,7 @@ class Batch(Generic[R]):
         self._bound = list(bound)
         self._destinations = list(destinations)
         self._answers: list[Answer | None] = [destination.answer for destination in destinations]
+        self._unjoined = False
 
     def groups(self) -> Iterable[Group]:
         """Return what must be sent: each call that has no answer yet."""
@@ -59,9 +60,13 @@ class Batch(Generic[R]):
         """Note the server's answers to a group."""
         for n, answer in zip(group.numbers, answers, strict=True):
             self._answers[n] = answer
+        if Unjoined in set(map(type, answers)):
+            self._unjoined = True
 
     def unjoined(self) -> list[int]:
         """Return the positions of calls that did not say what tasks of their type take part in."""
+        if not self._unjoined:
+            return []
         return [n for n, answer in enumerate(self._answers) if isinstance(answer, Unjoined)]
 
     def at(self, n: int) -> tuple[Bound[R], Destination]:

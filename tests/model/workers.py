@@ -36,9 +36,14 @@ ASKS = st.sampled_from([
     *(7 * [None]),
     *(Ask("a", conflict) for conflict in ("return", "raise", "replace", "reschedule", "after", "after")),
     *(Ask("b", conflict, started=True) for conflict in ("return", "replace", "replace")), Ask("b", "after"),
-    Ask("c", DEBOUNCE, started=True, max_wait_ms=2 * HOUR), Ask("c", DEBOUNCE, started=True),
+    Ask("c", DEBOUNCE, started=True, max_wait_ms=HOUR // 2), Ask("c", DEBOUNCE, started=True),
 ])  # fmt: skip
 """What a task asks for: mostly no lock."""
+AGAIN = st.sampled_from([
+    *(Ask("b", conflict, started=True) for conflict in ("return", "replace")),
+    *(Ask("b", conflict) for conflict in ("replace", "after")),
+])  # fmt: skip
+"""What tasks of one key ask for that meet."""
 
 Kind = Callable[[Delivery], Outcome]
 
@@ -121,6 +126,16 @@ class WorkerSteps(Base):
                 assert answer == (want or refused)
         self.remembered[writer] = (number, answers)
         self._place_fresh()
+
+    @rule(data=st.data(), asks=st.lists(AGAIN, min_size=2, max_size=3), consumer=st.sampled_from(WORKERS))
+    def call_again(self, data: st.DataObject, asks: list[Ask], consumer: str) -> None:
+        """A key is called, a worker begins its task, it is called again; then one of what is begun ends."""
+        for ask in asks:
+            task = ask.joined(NewTask(b"%d.again" % len(self.twin.tasks)))
+            self._enqueue("p1", self._numbered("p1"), [task], [ask])
+            self._fetch(consumer, 3, "shnl", lost=False, alone=False)
+        if mine := [held for held in self.held if held.consumer == consumer and self._holds(held)]:
+            self._settle_held(data, consumer, [data.draw(st.sampled_from(mine))], again=False)
 
     # -- workers ----------------------------------------------------------------------------------------
 
