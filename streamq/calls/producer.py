@@ -31,6 +31,7 @@ from streamq.model.task import (
     NewTask,
     RateLimited,
     TaskId,
+    Unjoined,
 )
 from streamq.namespace import namespace_of
 from streamq.options.checks import Durability
@@ -41,7 +42,7 @@ _new: Final = tuple.__new__
 
 
 class NotJoined(Exception):
-    """The type's policy asks for more than a plain task says, and enqueue took nothing: see `Unjoined`."""
+    """The type's policy needs more than plain tasks have, and enqueue accepted nothing: see `Unjoined`."""
 
 
 class ShardClosed(Exception):
@@ -105,6 +106,8 @@ def _refusal(text: str) -> Answer:
         raise ShardClosed
     if text == "!rich":
         raise NotJoined
+    if text == "!unjoined":
+        return Unjoined()
     if text == "!full":
         return BacklogFull()
     word, colon, first = text.partition(":")
@@ -162,14 +165,13 @@ def earlier(s: ShardKeys, key: IdempotencyKey) -> Call[Answer | None]:
 
 
 def lock_holder(t: TypeKeys, digest: bytes) -> Call[str]:
-    """The local id of the task that holds the lock of a unique key in a shard; '' where none does."""
+    """Read the local id of the task that holds the lock of a unique key in a shard; '' if none does."""
     return Call(None, (t.unique,), ("HGET", t.unique, digest), lambda r: "" if r is None else text(r))
 
 
-def policy_fields(t: TypeKeys) -> Call[tuple[bytes | None, bytes | None]]:
-    """Whether the type's tasks take part in more than their stream, and what its unique keys are."""
-    args = ("HMGET", t.policy, "rich", "unique")
-    return Call(None, (t.policy,), args, lambda r: (r[0], r[1]))
+def policy_rule(t: TypeKeys) -> Call[bytes | None]:
+    """Read the stored rule of a type's unique keys; None if it has none."""
+    return Call(None, (t.policy,), ("HGET", t.policy, "unique"), lambda r: r)
 
 
 def register(t: TypeKeys, s: ShardKeys, handler: str, policy: dict[str, str]) -> Call[str]:

@@ -49,14 +49,14 @@ def register(registry: Registry, task_type: str, shard: int) -> Flow[None]:
     if registry.record is None:
         yield from announce(registry)
     handler = registry.handlers.get(task_type)
-    if handler is None or (task_type, shard) in registry.told:
+    if handler is None or (task_type, shard) in registry.registered:
         return
-    # Who sends by name finds a rule of unique keys in whichever shard it comes to.
+    # A caller that sends by name reads the rule of unique keys in whichever shard it sends to.
     for n in [shard] if handler.lock is None else range(max(shard + 1, registry.shards)):
         keys = type_keys(registry.name, n, task_type), shard_keys(registry.name, n)
         yield Ask(producer_calls.register(*keys, importable(handler.reference), handler.options.policy()))
         if handler.lock is not None:
-            registry.told.add((task_type, n))
+            registry.registered.add((task_type, n))
 
 
 def destination(registry: Registry, key: IdempotencyKey) -> Flow[Destination]:
@@ -94,12 +94,18 @@ def home_of_lock(registry: Registry, task_type: str, name: str) -> Flow[Destinat
 
 
 def policy_lock(registry: Registry, task_type: str, shard: int) -> Flow[Plan | None]:
-    """Return the rule of a type's unique keys, as its policy in Redis has it."""
+    """Return the rule of a type's unique keys as its policy in Redis has it; None if it has none. Raises
+    ServerError if this release cannot read the rule: a task without its lock could run twice."""
     known = registry.locks.get(task_type)
     if known is not None and time.monotonic() - known[1] < FRESH:
         return known[0]
-    fields = yield from ask(producer_calls.policy_fields(type_keys(registry.name, shard, task_type)))
-    found = Plan.parse(fields[1])
+    stored = yield from ask(producer_calls.policy_rule(type_keys(registry.name, shard, task_type)))
+    found = None if stored is None else Plan.parse(stored)
+    if stored is not None and found is None:
+        raise ServerError(
+            f"task type {task_type!r} has a rule of unique keys that this release cannot read, so nothing was "
+            "sent. Upgrade streamq in this program"
+        )
     registry.locks[task_type] = found, time.monotonic()
     return found
 

@@ -228,6 +228,7 @@ local function first_of(record, digest)
 end
 
 --rich -- USES unique_read
+--rich local rich = redis.call('HGET', policy, 'rich')
 local tasks, record = {}, first_key - 1
 while n <= #ARGV do
   local task = read()
@@ -241,7 +242,7 @@ if not known then redis.call('SADD', types, task_type) end
 for number, task in ipairs(tasks) do
   if task.digest then record = record + 1 end
   --lean local answer = task.digest and first_of(KEYS[record], task.digest) or refusal()
-  --rich local answer = judged(task, KEYS[record])
+  --rich local answer = rich and not task.joins and '!unjoined' or judged(task, KEYS[record])
   if not answer then
     answer = accept(task.letter, task.due, task.fields, task.expires)
     --rich unique_lock(task, answer)

@@ -6,5 +6,5 @@
 -- `conflict` does: return, raise, replace, reschedule, after, or debounce with `max_wait_ms`.
 -- KEYS writer types policy rate high normal low suspect schedule counters closed expiring doorbell ready bell keys...
 -- ARGV task_type sequence memory_ms wake tasks...
--- Returns an answer for each task, with spaces between, as enqueue does; a lock that is held answers `!unique:<local id>` too
+-- Returns an answer for each task, with spaces between, as enqueue does; `!unique:<local id>` (its key's holder), `!unjoined`
 -- BODY enqueue

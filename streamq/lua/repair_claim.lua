@@ -2,7 +2,7 @@
 -- repair_claim: give a task back the lock that it claims and nobody holds, or its place behind the holder.
 --
 -- Of two that wait for one holder one waits in vain: it is made ready, and runs beside the other.
--- USES field identified in_stream ring scheduled streams unique_claim unique_free waits
+-- USES field identified in_stream letter_in ring scheduled streams unique_claim unique_free waits
 -- KEYS unique after index schedule counters
 -- ARGV done place
 -- Returns how many were repaired
@@ -23,7 +23,7 @@ local function wait_again()
     return 1
   end
   local letter = string.match(row, '%D')
-  if not streams[letter] then return 0 end
+  if not streams[letter] or #fields % 2 == 1 or #fields > 900 or not all_text(fields) then return 0 end
   identified(fields, id)
   redis.call('ZREM', schedule, row)
   redis.call('HSET', index, id, letter .. redis.call('XADD', streams[letter], '*', unpack(fields)))

@@ -66,10 +66,17 @@ class Registry:
         self.pipeline: Pipeline | None = None
         self.record: AppRecord | None = None
         self.record_at: float = 0.0
-        self.told: set[tuple[str, int]] = set()
-        """The types with a rule of unique keys, and the shards, whose policies the server was told."""
+        self.registered: set[tuple[str, int]] = set()
+        """The (type, shard) of each type with unique keys whose policy was registered there."""
         self.locks: dict[str, tuple[Plan | None, float]] = {}
-        """What the server has said of unique keys of types whose code is elsewhere, and when (monotonic)."""
+        """The rules of unique keys as read from the server, with the time of reading (monotonic), by task type:
+        of types whose code is in another program."""
+
+    def forget_server(self) -> None:
+        """Forget what was read from the server, and what was registered there: another one is used now."""
+        self.record = None
+        self.registered.clear()
+        self.locks.clear()
 
     def learn(self, record: AppRecord, now: float) -> AppRecord:
         """Note the app's record as read from the server."""
@@ -89,7 +96,7 @@ class Registry:
                     f"give {_shown(handler)} another name with @app.task(name=...)"
                 )
         self.handlers[handler.name], self._runs[handler.name] = handler, run
-        self.told = {one for one in self.told if one[0] != handler.name}
+        self.registered = {one for one in self.registered if one[0] != handler.name}
         handler.app, handler.around, handler.pipeline = self.name, self.hooks.attempt, self.pipeline
 
     def declared(self, types: Iterable[str]) -> list[str]:

@@ -1,7 +1,7 @@
 -- unique_free(what): release the lock of a unique key's digest, whoever holds it. It goes to the task that follows the
 -- holder (see the keys `unique` and `after`), which is made ready.
 -- release.u(what, id): the same for end_task, the claim of a lock: who has lost it before releases nothing.
--- USES end_task scheduled identified ring streams
+-- USES end_task scheduled identified letter_in ring streams
 -- KEYS unique after index schedule
 local function unique_free(what)
   local id = redis.call('HGET', after, what)
@@ -10,7 +10,8 @@ local function unique_free(what)
   local row = due and row_of(due, number)
   if not row then return redis.call('HDEL', unique, what) end
   local letter, fields = string.match(row, '%D'), row_fields(row)
-  if not streams[letter] or letter == 's' or not fields or #fields % 2 == 1 or #fields > 1000 then
+  local sound = fields and #fields % 2 == 0 and #fields <= 1000 and all_text(fields)
+  if not sound or not streams[letter] or letter == 's' then
     redis.call('ZADD', schedule, 'XX', 1, row)  -- promote buries it
     return redis.call('HDEL', unique, what)
   end

@@ -3,7 +3,7 @@
 -- An idempotency key comes first, then the lock, then the limits.
 -- unique_lock(task, id): the lock is the task's.
 -- A part of enqueue's body, which works with what stands before it there: now, refusal, accept, first_of.
--- USES unique_holder unique_claim unhexed identified field waits
+-- USES unique_holder unique_claim unhexed identified field letter_in waits
 -- KEYS unique after index schedule counters expiring doorbell
 -- ARGV task_type
 local CONFLICTS = {
@@ -89,7 +89,8 @@ local function due_anew(task, held)
 end
 
 local function change(task, held)
-  if not held.fields or #held.fields % 2 == 1 or #held.fields > 900 then return '=' .. held.id end
+  local sound = held.fields and #held.fields % 2 == 0 and #held.fields <= 900 and all_text(held.fields)
+  if not sound or not streams[held.letter] then return '=' .. held.id end
   local letter, fields = held.letter, held.fields
   if task.lock.conflict ~= 'reschedule' then
     fields = replaced(task.fields, held.fields)
