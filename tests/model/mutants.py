@@ -255,8 +255,6 @@ MUTANTS: Final = [
     _M("enqueue_rich", "  local refused = refusal()\n  if refused then return refused end\n", "",
        "what follows passes the limits"),
     _M("enqueue_rich", "return answer or refusal()", "return answer", "what has a key passes the limits"),
-    _M("enqueue_rich", "if fixed or held.letter == 's' then", "if fixed then",
-       "what was handed back loses its turn"),
     _M("settle_rich", "if redis.call('HGET', unique, what) == id then", "if true then",
        "a lock that went to another is released"),
     _M("settle_rich", "  redis.call('HSET', unique, what, id)\n", "", "what follows has no lock"),
