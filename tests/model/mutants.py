@@ -265,8 +265,6 @@ MUTANTS: Final = [
        "if not row then return end", "a lock outlives its task"),
     _M("settle_rich", "    if not item.fields or #item.fields == 0 then unique_lost(item.id) end\n", "",
        "a lock outlives a task that was deleted"),
-    _M("settle_rich", "    if not again and op ~= 'd' then read(item) end\n", "",
-       "a lock outlives a task that completed"),
     _M("reclaim", "end_task(id, 'd', stamp, have.c)", "end_task(id, 'd', stamp)",
        "a lock outlives a task that was lost"),
     _M("reclaim", "end_task(id, 'x', stamp, have.c)", "end_task(id, 'x', stamp)",
