@@ -345,6 +345,13 @@ def test_replace_leaves_a_suspect_among_the_suspects(shard: Shard) -> None:
     assert (again.place[0], again.payload) == ("s", b"2")
 
 
+def test_reschedule_leaves_what_was_handed_back_at_its_turn(shard: Shard) -> None:
+    first = put(shard, b"1")
+    shard.settle([only(shard)], HandedBack())
+    assert call(shard, due=HOUR, conflict="reschedule") == Duplicate(first)
+    assert only(shard).place[0] == "s"
+
+
 @pytest.mark.parametrize(("before", "after"), [(HOUR, 2 * HOUR), (2 * HOUR, HOUR), (None, HOUR)])
 def test_reschedule_moves_the_holder_and_keeps_its_arguments(
     shard: Shard, before: int | None, after: int

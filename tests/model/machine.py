@@ -74,7 +74,9 @@ class Protocol(DaemonSteps):
                 held = [place for place in entries if place in self.twin.pending]
                 moved = [place for place in held if self.twin.pending[place].local != place]
                 found_again = bool(moved) and data.draw(st.sampled_from([True, False]))
-                which = moved if found_again else held or entries
+                locked = [place for place in held if self._locked(place)]
+                with_lock = bool(locked) and data.draw(st.booleans())
+                which = locked if with_lock else moved if found_again else held or entries
                 place = data.draw(st.sampled_from(which))
                 self._stray_xdel(place, data.draw(st.booleans()))
                 self._ghost(place, renewed=data.draw(st.booleans()))
@@ -93,6 +95,11 @@ class Protocol(DaemonSteps):
                 self._move_time(data.draw(st.sampled_from([2 * HOUR, -HOUR])))
             case _:  # there is nothing to spoil
                 pass
+
+    def _locked(self, place: str) -> bool:
+        """Whether a delivery's task holds the lock of a unique key."""
+        task = self.twin.tasks[self.twin.pending[place].local]
+        return bool(task.lock) and self.twin.unique.get(task.lock) == task.local
 
     def _destroy_group(self, letter: str) -> None:
         self.shard.command("XGROUP", "DESTROY", self.shard.t.stream(letter), GROUP)
