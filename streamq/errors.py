@@ -73,10 +73,10 @@ class IdempotencyConflict(UsageError):
 
 
 class UniqueConflict(UsageError):
-    """Another task holds this task's unique key, of which on_conflict is "raise": `task_id` is that one's.
+    """Another task, `task_id`, holds this task's unique key, and on_conflict is "raise".
 
-    Nothing was stored for this task. `accepted` holds the handles of the tasks that the same bulk call
-    had accepted, None where there is none.
+    Nothing was stored for this task. accepted: the handles of the other tasks of the same bulk call, None for
+    each that was refused.
     """
 
     def __init__(self, message: str, *, task_id: str, accepted: Sequence[object] = ()) -> None:

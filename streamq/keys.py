@@ -29,8 +29,8 @@ SCHEDULES: Final = "@schedules"
 Closing = Literal["empty", "dropped", "kept"]
 
 SUCCESSOR_DUE_MS: Final = 99_999_999_999_999
-"""When the row of a task is due that waits for the end of another, which holds its unique key: beyond all
-that can be scheduled."""
+"""The due time in the row of a task that waits for the end of another one, which holds its unique key: later
+than anything can be scheduled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class TypeKeys:
     unique: str = _key("hash", closing="empty")
     """Hash: digest of a unique key -> local id of the task that holds its lock."""
     after: str = _key("hash", closing="empty")
-    """Hash: digest of a unique key -> local id of the task that follows the holder of its lock."""
+    """Hash: digest of a unique key -> local id of the task that runs after the holder of its lock."""
     done_channel: str = _name()
     resolved: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
     """The keys of scripts, by the script's SHA: see `scripts.Script.keys_of`."""

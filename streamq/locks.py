@@ -1,6 +1,6 @@
-"""The lock of a unique key: which one a call asks for, and how it is said to the server.
+"""The lock of a unique key: which one a call asks for, and how the enqueue script is told.
 
-Owns the digests of keys, and the JSON that the rich enqueue reads. Pure: asks no server.
+Owns the digests of keys, and the JSON that the script reads. Does no I/O.
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ from streamq.model.task import IdempotencyKey, NewTask
 from streamq.options.unique import Plan
 
 _CLAIM: Final = re.compile(rb"\xa1u\xb0([\x00-\xff]{16})", re.DOTALL)
-"""MessagePack: the text u, then one of 16 bytes."""
+"""MessagePack: the text u, then a text of 16 bytes."""
 FEATURE: Final = "unique"
-"""What a worker must know to run a task that holds a lock: see `features`."""
+"""The feature that a worker needs to run a task that holds a lock: see `features`."""
 NO_LOCK: Final = "{}"
-"""What a task says that takes part in nothing, though its type's tasks may."""
+"""The `joins` of a task without a lock, of a type whose tasks may have one."""
 
 
 def digest(task_type: str, plan: Plan, payload: bytes) -> bytes:
-    """16 bytes that name a key of a task type: of a text, of some arguments, or of all.
+    """Return 16 bytes that name a key of a task type: from a text, from some arguments, or from all.
 
-    The order of the arguments' names is the caller's whim and does not count; an argument that is left to its
-    default counts as absent.
+    The order of the arguments does not matter. An argument that is left at its default counts as absent.
     """
     from hashlib import blake2b  # noqa: PLC0415 - few calls have a key
 
@@ -39,17 +38,17 @@ def digest(task_type: str, plan: Plan, payload: bytes) -> bytes:
 
 
 def claimed(packed: bytes) -> bytes:
-    """Return the digest of the lock in a task's claims, as the scripts pack them; empty where none is."""
+    """Return the digest of the lock in a task's claims, as the scripts pack them; empty if there is none."""
     found = _CLAIM.search(packed)
     return found[1] if found else b""
 
 
 def joined(task_type: str, task: NewTask, plan: Plan, payload: bytes) -> tuple[NewTask, str | None]:
-    """Return the task with the lock, or the throttled key, that its plan asks for; and the name of the lock,
-    which tells its shard. `payload`: the arguments as plain JSON."""
+    """Return the task with the lock, or the key of a throttle, that the plan asks for; and the name of the
+    lock, which determines the shard. payload: the arguments as plain JSON."""
     found = digest(task_type, plan, payload)
     if plan.throttle_ms:
-        # An idempotency key whose digest is the key's: other arguments are no conflict.
+        # The digest is that of the key, not of the arguments: other arguments are no conflict.
         name = f"throttle:{task_type}:{found.hex()}"
         return task._replace(key=IdempotencyKey(name, found, plan.throttle_ms), joins=NO_LOCK), None
     asked: dict[str, object] = {

@@ -64,17 +64,17 @@ class Batch(Generic[R]):
             self._unjoined = True
 
     def unjoined(self) -> list[int]:
-        """Return the positions of calls that did not say what tasks of their type take part in."""
+        """Return the positions of calls that lack the unique key that their type's policy asks for."""
         if not self._unjoined:
             return []
         return [n for n, answer in enumerate(self._answers) if isinstance(answer, Unjoined)]
 
     def at(self, n: int) -> tuple[Bound[R], Destination]:
-        """Return a call, and where it went."""
+        """Return a call and its destination."""
         return self._bound[n], self._destinations[n]
 
     def rejoin(self, n: int, bound: Bound[R], destination: Destination) -> None:
-        """Put a call that says more in a call's place: it is to be sent anew."""
+        """Replace a call that lacked its unique key: it is sent again."""
         self._bound[n], self._destinations[n], self._answers[n] = bound, destination, destination.answer
 
     def handles(self, handle: MakeHandle[R]) -> list[TaskHandle[R]]:

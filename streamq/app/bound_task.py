@@ -23,12 +23,12 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Route(NamedTuple):
-    """The shard key of a task that must not go to just any shard, and how durable the task must be."""
+    """The shard key or lock of a task that must go to a certain shard, and how durable it must be."""
 
     shard_key: str | None
     durability: Durability
     lock: str | None = None
-    """The name of the unique key's lock, whose shard is the task's."""
+    """The name of the unique key's lock, which determines the shard."""
 
 
 @dataclass(slots=True)  # not frozen: that would take three times as long to create
@@ -64,14 +64,16 @@ def bound_to(handler: Handler, options: CallOptions | None, payload: bytes) -> B
 
 
 def _lock(handler: Handler, options: CallOptions) -> Plan | None:
-    """What a call with options asks for. Raises InvalidOption."""
+    """Return the unique key rule of a call with options. Raises InvalidOption."""
     own = unique_options(options)
     found = handler.lock if own == _NO_UNIQUE_OPTIONS else plan(unique_options(handler.options), own)
     if found is not None:
         if options.shard_key is not None:
-            raise InvalidOption("shard_key and a unique key exclude each other: a task has one shard")
+            raise InvalidOption(
+                "shard_key and a unique key exclude each other: each determines the shard. Pass one of them"
+            )
         if found.debounce_ms and (options.delay or options.at_ms is not None):
-            raise InvalidOption("debounce says when the task is due: leave out delay and at")
+            raise InvalidOption("debounce sets when the task is due: leave out delay and at")
         handler.check_names(found.by)
     return found
 
@@ -79,10 +81,10 @@ def _lock(handler: Handler, options: CallOptions) -> Plan | None:
 def _locked(
     handler: Handler, options: CallOptions | None, task: NewTask, lock: Plan, payload: bytes
 ) -> Bound[Any]:
-    """A call that has a unique key."""
+    """Return a call that has a unique key."""
     if options is not None and options.idempotency_key is not None:
         if lock.throttle_ms:
-            raise InvalidOption("throttle is an idempotency key of its own: give one of them")
+            raise InvalidOption("throttle is itself an idempotency key: pass throttle or idempotency_key")
         own = envelope.digest(handler.name, payload)
         task = task._replace(key=IdempotencyKey(options.idempotency_key, own, options.window_ms))
     task, name = locks.joined(handler.name, task, lock, payload)
@@ -91,7 +93,7 @@ def _locked(
 
 
 def rejoined(bound: Bound[Any], lock: Plan | None) -> Bound[Any]:
-    """A call whose type asks for more than it says, as the type's policy in Redis would have it."""
+    """Return a call by name with the unique key that the type's policy in Redis asks for."""
     durability: Durability = "master" if bound.route is None else bound.route.durability
     if lock is None or (bound.task.key is not None and lock.throttle_ms):
         return Bound(bound.handler, bound.task._replace(joins=locks.NO_LOCK), bound.route)

@@ -41,8 +41,8 @@ def refuse(task_type: str, shard: int, answer: Refusal, accepted: Sequence[objec
             _locked(TaskId(task_type, shard, local), accepted)
         case Unjoined():
             raise ServerError(
-                f"task type {task_type!r} asks for more than this release can say of a task: nothing was "
-                "sent. Upgrade streamq here, or enqueue with the handler's own code"
+                f"the policy of task type {task_type!r} asks for something that this release does not know: "
+                "nothing was sent. Upgrade streamq in this program"
             )
         case Unconfirmed(local, why):
             _unconfirmed(TaskId(task_type, shard, local), why, accepted)
@@ -75,7 +75,7 @@ def _conflict(task_type: str, shard: int, first: str, accepted: Sequence[object]
 def _locked(holder: TaskId, accepted: Sequence[object]) -> NoReturn:
     raise UniqueConflict(
         f"task {holder} holds the unique key of this {holder.type!r} task: nothing was sent. Send it again "
-        "when that one has ended, or choose another on_conflict",
+        "when that task has ended, or choose another on_conflict",
         task_id=str(holder),
         accepted=accepted,
     )

@@ -53,14 +53,14 @@ class Group(NamedTuple):
 
 
 class LockPage(NamedTuple):
-    """A page of locks: where the next begins ("0" at the end); key, holder, its state, what follows."""
+    """A page of locks. cursor: of the next page, "0" at the end. rows: key, holder, its state, successor."""
 
     cursor: str
     rows: list[tuple[str, str, str, str]]
 
 
 def page_locks(t: TypeKeys, cursor: str, limit: int) -> Call[LockPage]:
-    """The locks of a type's unique keys."""
+    """List the locks of a type's unique keys."""
     return build("page_locks", (GROUP, cursor, limit), _lock_page, t)
 
 

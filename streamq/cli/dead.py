@@ -35,7 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         one.add_argument("--yes", action="store_true", help="do not ask for confirmation")
         if verb == "requeue":
             one.add_argument(
-                "--force", action="store_true", help="by id, also where another task holds its unique key"
+                "--force", action="store_true", help="with ids: also if another task holds the unique key"
             )
         target.options(one)
     about = "requeue one with another payload, as a new task"

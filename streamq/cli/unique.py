@@ -1,6 +1,6 @@
-"""List the locks of a task type's unique keys: who holds each, where that task is, and what follows it.
+"""List the locks of a task type's unique keys: the holder of each, its state, and the task that follows it.
 
-`streamq unlock` frees one whose task is nowhere.
+`streamq unlock` frees one whose task no longer exists.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from streamq.options.checks import whole
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("type", metavar="TYPE", help="the task type")
-    parser.add_argument("--limit", type=int, default=50, help="the most to list (50)")
+    parser.add_argument("--limit", type=int, default=50, help="how many to list (default: 50)")
     target.options(parser)
 
 

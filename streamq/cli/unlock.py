@@ -1,7 +1,7 @@
-"""Free the lock of a unique key whose task is nowhere; with --force also where the task lives.
+"""Free the lock of a unique key whose task no longer exists; with --force also if the task lives.
 
-With --force the next task of the key may run beside the one that held it. What followed the holder is made
-ready. Exit code 3 if nobody holds the key, 1 if its task lives.
+With --force the next task of the key may run beside the one that held it. The task that followed the holder
+becomes ready. Exit code 3 if no task holds the key, 1 if its task lives.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from streamq.exit_codes import FAILED, NOT_FOUND, OK
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("type", metavar="TYPE", help="the task type")
     parser.add_argument("key", metavar="KEY", help="the key's digest, as `streamq unique TYPE` lists it")
-    parser.add_argument("--force", action="store_true", help="also where the task that holds it lives")
+    parser.add_argument("--force", action="store_true", help="also if the task that holds it lives")
     target.options(parser)
 
 
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         return FAILED
     if answer.result == "free":
         write_message(
-            f"nobody holds the key {args.key[:64]!r} of {args.type}: `streamq unique TYPE` lists the keys"
+            f"no task holds the key {args.key[:64]!r} of {args.type}: `streamq unique TYPE` lists the keys"
         )
         return NOT_FOUND
     if not args.json:

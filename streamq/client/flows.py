@@ -103,7 +103,7 @@ def policy_lock(registry: Registry, task_type: str, shard: int) -> Flow[Plan | N
     found = None if stored is None else Plan.parse(stored)
     if stored is not None and found is None:
         raise ServerError(
-            f"task type {task_type!r} has a rule of unique keys that this release cannot read, so nothing was "
+            f"task type {task_type!r} has a rule of unique keys that this release cannot read: nothing was "
             "sent. Upgrade streamq in this program"
         )
     registry.locks[task_type] = found, time.monotonic()

@@ -46,7 +46,7 @@ UnlockResult = Literal["freed", "held", "free"]
 
 
 class Unlocked(NamedTuple):
-    """What became of a lock: freed; held, where its task lives and nothing was done; free, where nobody held
+    """The result of `unlock`: freed; held, if its task lives and nothing was done; or free, if no task held
     it. holder: the task that held it."""
 
     result: UnlockResult
@@ -162,19 +162,19 @@ class Acts(Facade):
 
     @operation
     def unlock(self, task_type: str, key: str, *, force: bool = False) -> Flow[Unlocked]:
-        """Free the lock of a unique key, named by its digest as `app.inspector.locks` has it, where its task
-        is nowhere.
+        """Free the lock of a unique key, named by its digest as in `app.inspector.locks`, if its task is
+        gone.
 
-        force: also where the task lives: the next of the key may then run beside it. Raises UnknownTaskType.
+        force: also if the task lives; the key's next task may then run beside it. Raises UnknownTaskType.
         """
         if not _KEY.fullmatch(key):
             raise UsageError(
-                f"{key[:64]!r} names no lock: a key has 32 hexadecimal digits, see `streamq unique TYPE`"
+                f"{key[:64]!r} is not a key: write 32 hexadecimal digits, as `streamq unique TYPE` does"
             )
         yield from self._check_type(task_type)
-        told = note(self._by, "unlock", f"{task_type} {key[:64]}")
+        entry = note(self._by, "unlock", f"{task_type} {key[:64]}")
         for n in range((yield from self._known())):
-            step = operator_calls.unlock(type_keys(self._app, n, task_type), key, force=force, note=told)
+            step = operator_calls.unlock(type_keys(self._app, n, task_type), key, force=force, note=entry)
             answer, holder = yield from ask(step)
             if answer != "free":
                 result: UnlockResult = "held" if answer == "held" else "freed"
@@ -326,8 +326,8 @@ def _held(held: Sequence[tuple[str, str]], done: int, asked: int) -> UsageError:
     letter, holder = held[0]
     name, shard, _ = letter.split(":")
     return UsageError(
-        f"{len(held)} of {asked} dead letters wait for their unique key ({done} were requeued): {letter} for "
-        f"{name}:{shard}:{holder}. Requeue it when that one has ended; --force runs both"
+        f"the unique keys of {len(held)} of {asked} dead letters are held ({done} were requeued): the key of "
+        f"{letter} by {name}:{shard}:{holder}. Requeue it when that task has ended; --force runs both"
     )
 
 

@@ -237,7 +237,7 @@ class Questions(Facade):
 
     @operation
     def locks(self, task_type: str, limit: int = 1000) -> Flow[list[UniqueLock]]:
-        """Return the locks of a type's unique keys, at most so many: who holds each, and what follows."""
+        """Return at most `limit` locks of a type's unique keys, each with its holder and successor."""
         shards = yield from self._each()
         return (yield from unique_locks.locks(self._app, list(shards), task_type, limit, self._unreadable))
 

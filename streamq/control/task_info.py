@@ -63,19 +63,19 @@ def _named(app: str, end: str, unreadable: Unreadable) -> Flow[str]:
     return next((name for name, _ in beats if name.endswith(f"-{end}")), f"…{end}")
 
 
-def _lock(app: str, task: TaskId, claims: bytes | None, look: Unreadable) -> Flow[dict[str, str]]:
-    """Return who holds the lock of the task's unique key."""
+def _lock(app: str, task: TaskId, claims: bytes | None, unreadable: Unreadable) -> Flow[dict[str, str]]:
+    """Return the key of the task's lock, and which task holds it."""
     digest = locks.claimed(claims or b"")
     if not digest:
         return {}
     t = type_keys(app, task.shard, task.type)
-    holder = yield from look.ask(producer_calls.lock_holder(t, digest), str)
-    said = "this task" if holder == task.local else str(task._replace(local=holder)) if holder else "nobody"
-    return {"unique_key": digest.hex(), "held_by": said}
+    holder = yield from unreadable.ask(producer_calls.lock_holder(t, digest), str)
+    other = str(task._replace(local=holder)) if holder else "no task"
+    return {"unique_key": digest.hex(), "held_by": "this task" if holder == task.local else other}
 
 
 def _waiting(detail: dict[str, str]) -> dict[str, str]:
-    """What waits for the end of another task is due at no time."""
+    """Return the detail without the due time if the task waits for the end of another one."""
     waits = detail.get("due_ms") == str(SUCCESSOR_DUE_MS)
     return {name: value for name, value in detail.items() if not (waits and name == "due_ms")}
 

@@ -1,6 +1,6 @@
-"""The locks of unique keys: who holds each, and what follows.
+"""The locks of unique keys: the holder and the successor of each.
 
-Owns their description. Writes nothing.
+Owns their description. Must not write.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _STATES: Final[dict[str, HolderState]] = {one: one for one in get_args(HolderSta
 
 @dataclass(frozen=True, slots=True)
 class UniqueLock:
-    """The lock of one unique key. key: the digest of the key, as `unlock` takes it. holder: the task's id.
-    state: where that is; "gone" where it is nowhere, which the audit repairs. follows: the id of the task
-    that waits for the holder's end, '' where none does."""
+    """The lock of one unique key. key: the digest of the key, as `unlock` takes it. holder: the id of the
+    task that holds it. state: the holder's; "gone" if that task no longer exists, which the audit repairs.
+    follows: the id of the task that waits for the holder's end, '' if there is none."""
 
     key: str
     type: str
@@ -37,14 +37,14 @@ def _nothing() -> listing_calls.LockPage:
 
 
 def locks(
-    app: str, shards: list[int], task_type: str, limit: int, look: Unreadable
+    app: str, shards: list[int], task_type: str, limit: int, unreadable: Unreadable
 ) -> Flow[list[UniqueLock]]:
-    """Return the locks of a task type, at most so many."""
+    """Return at most `limit` locks of a task type."""
     found: dict[str, UniqueLock] = {}
     for shard in shards:
         cursor, t = "0", type_keys(app, shard, task_type)
         while len(found) < limit:
-            page = yield from look.ask(listing_calls.page_locks(t, cursor, PAGE), _nothing)
+            page = yield from unreadable.ask(listing_calls.page_locks(t, cursor, PAGE), _nothing)
             for key, holder, state, follows in page.rows:
                 ids = [str(TaskId(task_type, shard, one)) if one else "" for one in (holder, follows)]
                 found[f"{shard}:{key}"] = UniqueLock(

@@ -31,7 +31,7 @@ local function ghost(place)
   return not held.err and #held == 1 and #redis.call('XRANGE', stream, entry, entry) == 0
 end
 
--- A lock is with a task that claims it; what follows a holder waits for it.
+-- A lock must be held by a task that claims it; a successor must wait.
 local function lock_fault(key)
   local what = unhexed(key)
   local id = what and redis.call('HGET', of == 'unique' and unique or after, what)

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- repair_claim: give a task back the lock that it claims and nobody holds, or its place behind the holder.
+-- repair_claim: give a task the lock that it claims and no task holds, or make it the successor of the holder.
 --
--- Of two that wait for one holder one waits in vain: it is made ready, and runs beside the other.
+-- A second task that waits for the same holder waits in vain: it becomes ready, and runs beside the other.
 -- USES field identified in_stream letter_in ring scheduled streams unique_claim unique_free waits
 -- KEYS unique after index schedule counters
 -- ARGV done place

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- repair_lock: release the lock of a unique key that is with no task, or forget who follows and is not there.
+-- repair_lock: release the lock of a unique key that no task holds, or remove a successor that does not exist.
 -- USES lock_held unhexed unique_free waits
 -- KEYS unique after index schedule counters
 -- ARGV group done key

@@ -4,8 +4,8 @@
 -- Only what died until `until_ms` is taken, so that a task which dies again at once is not met twice
 -- by the caller that asks for everything. The history of errors stays with the task. What cannot be a
 -- task again stays: a letter without a payload (foreign, vanished, damaged). Who asks for everything passes
--- over as many as have stayed before (`skip`). The lock of a unique key is asked for again: where another task holds it the
--- letter stays, or with `force` it runs beside that task, without the lock.
+-- over as many as have stayed before (`skip`). A letter with a unique key takes its lock again: if another task holds
+-- it the letter stays, or with `force` runs beside that task without the lock.
 -- USES changed field identified letter_in note ring selection unique_claim unique_holder unlist
 -- KEYS dead letters groups counters index high normal low
 -- ARGV limit skip since_ms until_ms fingerprint group force action about ids...
@@ -24,7 +24,7 @@ local function revived(id, fields)
   return out
 end
 
--- The digest of the lock that a letter asks for, and who holds it.
+-- The digest of the lock that a letter needs, and the task that holds it.
 local function lock_of(id, fields)
   local what = unique_claim(field(fields, 'c'))
   local holder = what and unique_holder(what, group)

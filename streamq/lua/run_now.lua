@@ -7,7 +7,7 @@
 local streams = {h = high, n = normal, l = low}
 local due, number = scheduled(redis.call('HGET', index, id) or id)
 local row = due and row_of(due, number)
--- What waits for the end of another task would run beside it.
+-- A task that waits for the end of another one would run beside it.
 if not row or waits(due) then return 0 end
 local letter = string.match(row, '%D')
 local fields = row_fields(row)

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- unlock: free the lock of a unique key, where its task is nowhere, or with `force` in any case.
+-- unlock: free the lock of a unique key if its task does not exist, or with `force` in any case.
 --
--- The task that follows the holder is made ready and has the lock then.
+-- The task that follows the holder gets the lock and becomes ready.
 -- USES lock_held note unhexed unique_free
 -- KEYS unique after index schedule
 -- ARGV group done key force action about

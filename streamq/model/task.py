@@ -127,14 +127,14 @@ class Conflict(NamedTuple):
 
 
 class Locked(NamedTuple):
-    """Enqueue's answer where another task holds the lock of the unique key: that one's local id."""
+    """The answer if another task holds the lock of the unique key. local: the id of that task."""
 
     local: str
 
 
 class Unjoined(NamedTuple):
-    """Enqueue's answer for a task that does not say what tasks of its type take part in: nothing was written.
-    Send it again, by what the type's policy says."""
+    """The answer for a task without the unique key that the type's policy asks for: nothing was stored. Read
+    the policy, and send the task again with it."""
 
 
 class Unconfirmed(NamedTuple):

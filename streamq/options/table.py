@@ -123,21 +123,21 @@ OPTIONS: Final = (
     ),
     Option(
         "unique", or_none(unique), "one task at a time for each key",
-        "Unique(by=('customer_id',)): the arguments that make the key, until when it is held, and what a "
-        "call does whose key is held. True: all arguments. In options() the text of a key; False is none.",
+        "Unique(by=('customer_id',)): the arguments that make up the key, until when it is held, and what a "
+        "call does if it is held. True: all arguments. False: no key. In options() also the text of a key.",
         per_call=True, metavar="KEY",
     ),
     Option(
-        "debounce", or_none(window), "run so long after the last call of the key",
+        "debounce", or_none(window), "run this long after the last call of the key",
         "With the last call's arguments.", per_call=True, metavar="DURATION",
     ),
     Option(
         "max_wait", or_none(window), "how long debounce may wait after the first call",
-        "None is no limit.", per_call=True, metavar="DURATION",
+        "None: no limit.", per_call=True, metavar="DURATION",
     ),
     Option(
-        "throttle", or_none(window), "run the first call of the key, and no other in this time",
-        "The others are answered with that task.", per_call=True, metavar="DURATION",
+        "throttle", or_none(window), "run the first call of the key, and no other within this time",
+        "The other calls return the handle of that task.", per_call=True, metavar="DURATION",
     ),
     Option(
         "delay", _seconds(0.0), "run it later: 90s, 5m, 1h30m",

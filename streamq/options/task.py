@@ -52,14 +52,15 @@ class TaskOptions:
         if self.max_backlog is not None:
             stored["max_backlog"] = str(self.max_backlog)
         if (lock := plan(unique_options(self))) is not None:
-            # Who sends by the type's name alone is told to look: enqueue's fast half knows limits only.
+            # The fast path of the enqueue script checks limits only, so the type gets one: a call by name
+            # then learns that it must read this rule.
             stored["rich"], stored["unique"] = "1", lock.stored()
             stored.setdefault("max_backlog", _NO_BACKLOG)
         return stored
 
 
 _NO_BACKLOG = str(10**15)
-"""More than enqueue takes for a number: no limit."""
+"""A number that is too long for the enqueue script: no limit."""
 
 
 def _ms(value: float) -> str:
@@ -76,8 +77,8 @@ def task_options(given: Mapping[str, object]) -> TaskOptions:
     options = TaskOptions(**checked)
     if isinstance(options.unique, str):
         raise InvalidOption(
-            f"unique={options.unique!r:.80}: the text of a key is for one call, .options(unique=...); a "
-            "policy says by which arguments: Unique(by=('customer_id',))"
+            f"unique={options.unique!r:.80}: the text of a key is for a single call, .options(unique=...). A "
+            "policy names the arguments: Unique(by=('customer_id',))"
         )
     plan(unique_options(options))
     return options

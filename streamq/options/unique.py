@@ -1,7 +1,7 @@
-"""Unique keys: which tasks are the same work, and what becomes of a task whose key is held.
+"""Unique keys: which tasks are the same work, and what a call does if its key is held.
 
-Owns the forms of `unique`, `debounce`, `max_wait` and `throttle`, what they mean together, and how a policy's
-are stored. Makes no key of a call: that is `locks`.
+Owns the forms of `unique`, `debounce`, `max_wait` and `throttle`, what they mean together, and how a policy
+stores them. Must not compute the key of a call: `locks` does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ OnConflict = Literal["return", "raise", "replace", "reschedule", "after"]
 UNTIL: Final[tuple[Until, ...]] = get_args(Until)
 ON_CONFLICT: Final[tuple[OnConflict, ...]] = get_args(OnConflict)
 DEBOUNCE: Final = "debounce"
-"""What becomes of a held key under debounce, as the script knows it."""
+"""The `conflict` of a call under debounce, in the enqueue script."""
 _MOST_MS: Final = round(LONGEST_WINDOW * 1000)
 
 
@@ -27,11 +27,11 @@ _MOST_MS: Final = round(LONGEST_WINDOW * 1000)
 class Unique:
     """One task at a time for each key of a task type.
 
-    by: the names of the arguments that make the key; all of them where none is named. until: how long a task
-    holds its key: until it is "done", however it ends, or until it has "started". on_conflict: what becomes
-    of a call whose key is held: "return" the holder's handle; "raise" UniqueConflict; "replace" the holder's
-    arguments, or follow it where it has started; "reschedule" the holder to the call's own time; run once
-    "after" the holder, with the arguments of the last call.
+    by: the names of the arguments that make up the key; all arguments if empty. until: how long a task holds
+    its key: until it is "done", however it ends, or until it has "started". on_conflict: what a call does if
+    its key is held: "return" the holder's handle; "raise" UniqueConflict; "replace" the holder's arguments,
+    or follow it if it has started; "reschedule" the holder to the call's own time; run once "after" the
+    holder, with the arguments of the last call.
     """
 
     by: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Unique:
         by: Any = self.by
         names = (by,) if isinstance(by, str) else tuple(by) if isinstance(by, tuple | list) else None
         if names is None or not all(isinstance(name, str) and name for name in names):
-            raise InvalidOption(f"unique: by={by!r:.80}: must be names of arguments, as by=('customer_id',)")
+            raise InvalidOption(f"unique: by={by!r:.80}: must be argument names, such as by=('customer_id',)")
         if self.until is not None and self.until not in UNTIL:
             raise InvalidOption(f"unique: until={self.until!r:.80}: must be one of {', '.join(UNTIL)}")
         if self.on_conflict is not None and self.on_conflict not in ON_CONFLICT:
@@ -52,7 +52,7 @@ class Unique:
         if self.until == "started" and self.on_conflict == "after":
             raise InvalidOption(
                 "unique: on_conflict='after' waits for the holder's end, so until='started' contradicts it: "
-                "leave out until, or say on_conflict='replace'"
+                "leave out until, or pass on_conflict='replace'"
             )
         object.__setattr__(self, "by", tuple(dict.fromkeys(names)))
 
@@ -64,24 +64,24 @@ def unique(value: object, name: str) -> Unique | str | bool:
     if isinstance(value, str):
         return key_text(value, name)
     raise InvalidOption(
-        f"{name}={value!r:.80}: must be Unique(by=('customer_id',)), True for all arguments, or in options() "
-        "the text of a key; False is none"
+        f"{name}={value!r:.80}: must be Unique(by=('customer_id',)), True for all arguments, False for no "
+        "key, or in options() the text of a key"
     )
 
 
 def window(value: object, name: str) -> float:
-    """Check a duration that locks and keys may be held by."""
+    """Return the seconds of a duration for which a key may be held. Raises InvalidOption."""
     found = seconds(value, name, least=0.001)
     if found > LONGEST_WINDOW:
-        raise InvalidOption(f"{name}={value!r:.80}: at most 30 days")
+        raise InvalidOption(f"{name}={value!r:.80}: must be at most 30 days")
     return found
 
 
 class Plan(NamedTuple):
-    """What a call asks for: the key, of arguments (`by`) or as text, and the manner.
+    """What a call asks for: the key, from arguments (`by`) or as text, and what happens if it is held.
 
-    free: until when the lock is held. conflict: as the script knows it. throttle_ms: no lock, but a key for
-    that long; 0 is none.
+    free: until when the lock is held. conflict: its name in the script. throttle_ms: if above 0, no lock but
+    an idempotency key with this window.
     """
 
     by: tuple[str, ...] = ()
@@ -93,12 +93,12 @@ class Plan(NamedTuple):
     throttle_ms: int = 0
 
     def stored(self) -> str:
-        """The plan as the policy in Redis has it, for those who send by the name of the type."""
+        """Return the plan as stored in the policy in Redis, for calls by name."""
         return orjson.dumps(self._asdict()).decode()
 
     @classmethod
     def parse(cls, raw: bytes | None) -> Plan | None:
-        """Read what `stored` wrote; None where it is nothing that any app can have written."""
+        """Read what `stored` wrote; None if this release cannot have written it."""
         try:
             found: Any = orjson.loads(raw or b"")
             by, key, free, conflict, *times = (found[name] for name in cls._fields)
@@ -112,7 +112,7 @@ class Plan(NamedTuple):
 
 
 class UniqueOptions(NamedTuple):
-    """What a policy, or a call, says of unique keys; None where it says nothing."""
+    """The options of unique keys of a policy or a call; None for each that was not given."""
 
     unique: Unique | str | bool | None = None
     debounce: float | None = None
@@ -121,7 +121,7 @@ class UniqueOptions(NamedTuple):
 
 
 class HasUniqueOptions(Protocol):
-    """Options of a policy, or of a call."""
+    """The options of a policy or a call."""
 
     @property
     def unique(self) -> Unique | str | bool | None: ...
@@ -134,12 +134,13 @@ class HasUniqueOptions(Protocol):
 
 
 def unique_options(options: HasUniqueOptions) -> UniqueOptions:
-    """Return what options say of unique keys."""
+    """Return the options of unique keys alone."""
     return UniqueOptions(options.unique, options.debounce, options.max_wait, options.throttle)
 
 
 def plan(policy: UniqueOptions, call: UniqueOptions | None = None) -> Plan | None:
-    """What a call of a type asks for, None where it is nothing. Raises InvalidOption for contradictions."""
+    """Return what a call of a type asks for; None if it has no unique key. Raises InvalidOption for
+    contradictions."""
     asked = policy if call is None else _together(policy, call)
     if asked.unique is False:
         _no_manner(asked, "unique=False")
@@ -153,7 +154,7 @@ def plan(policy: UniqueOptions, call: UniqueOptions | None = None) -> Plan | Non
 
 
 def _together(policy: UniqueOptions, call: UniqueOptions) -> UniqueOptions:
-    """A call's own manner takes the place of its policy's."""
+    """Return the options of a policy, with those of a call instead where it has its own."""
     if call.unique is False:
         return call
     if call.throttle is not None:
@@ -166,7 +167,7 @@ def _together(policy: UniqueOptions, call: UniqueOptions) -> UniqueOptions:
 def _no_manner(asked: UniqueOptions, where: str) -> None:
     for name in ("debounce", "max_wait", "throttle"):
         if getattr(asked, name) is not None:
-            raise InvalidOption(f"{name} {where}: there is nothing that it could apply to; leave it out")
+            raise InvalidOption(f"{name} {where} has no effect: leave it out")
 
 
 def _plan(how: Unique, key: str | None, asked: UniqueOptions) -> Plan:
@@ -175,12 +176,12 @@ def _plan(how: Unique, key: str | None, asked: UniqueOptions) -> Plan:
         return _throttled(how, key, asked, throttle)
     if debounce is None:
         if most is not None:
-            raise InvalidOption("max_wait is the most that debounce may wait: give debounce as well")
+            raise InvalidOption("max_wait limits how long debounce waits: pass debounce as well")
         return Plan(how.by, key, how.until or "done", how.on_conflict or "return")
     if how.until == "done" or how.on_conflict is not None:
         raise InvalidOption(
-            "debounce holds its key until the task has started, and the last call's arguments win: leave out "
-            "until and on_conflict"
+            "debounce holds its key until the task has started and takes the last call's arguments: leave "
+            "out until and on_conflict"
         )
     if most is not None and most < debounce:
         raise InvalidOption(
@@ -191,11 +192,11 @@ def _plan(how: Unique, key: str | None, asked: UniqueOptions) -> Plan:
 
 def _throttled(how: Unique, key: str | None, asked: UniqueOptions, seconds_: float) -> Plan:
     if asked.debounce is not None or asked.max_wait is not None:
-        raise InvalidOption("throttle and debounce exclude each other: the first call runs, or the last")
+        raise InvalidOption("debounce and throttle exclude each other: pass one of them")
     if how.until is not None or how.on_conflict is not None:
         raise InvalidOption(
-            "throttle keeps its key for its time, whatever becomes of the task: leave out unique's until and "
-            "on_conflict"
+            "throttle holds its key for a fixed time, whether or not the task has ended: leave out unique's "
+            "until and on_conflict"
         )
     return Plan(how.by, key, throttle_ms=max(1, _ms(seconds_)))
 

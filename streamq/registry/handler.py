@@ -46,7 +46,7 @@ class Handler:
         self.retention_ms: int = round(options.retention * 1000)
         self.is_async: bool = inspect.iscoroutinefunction(function) or _is_async_object(function)
         self.lock: Plan | None = plan(unique_options(options))
-        """What its tasks' unique keys are; None where they have none."""
+        """The rule of its tasks' unique keys; None if they have none."""
         self.stated: frozenset[str] = frozenset(stated)
         self.app = ""
         self.around: tuple[Callable[[Context], Manager], ...] = NO_HOOKS.attempt
@@ -62,11 +62,11 @@ class Handler:
             self.check_names(self.lock.by)
 
     def check_names(self, names: Iterable[str]) -> None:
-        """Raise InvalidOption where one of these names no argument."""
+        """Raise InvalidOption if one of these is not the name of an argument."""
         for name in names:
             if not self._arguments.has(name):
                 raise InvalidOption(
-                    f"unique: by={name!r:.80} is no argument of task type {self.name!r}: "
+                    f"unique: by={name!r:.80} is not an argument of task type {self.name!r}: "
                     f"{self.reference}{inspect.signature(self.function)}"
                 )
 

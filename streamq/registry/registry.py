@@ -69,8 +69,8 @@ class Registry:
         self.registered: set[tuple[str, int]] = set()
         """The (type, shard) of each type with unique keys whose policy was registered there."""
         self.locks: dict[str, tuple[Plan | None, float]] = {}
-        """The rules of unique keys as read from the server, with the time of reading (monotonic), by task type:
-        of types whose code is in another program."""
+        """The rules of unique keys of types whose code is in another program, and when each was read
+        (monotonic)."""
 
     def forget_server(self) -> None:
         """Forget what was read from the server, and what was registered there: another one is used now."""

@@ -23,7 +23,7 @@ from streamq.worker.settler import Settler
 from streamq.worker.too_new import TooNewTasks
 
 _UNKNOWN = b"\x90"
-"""The claims of a task that nobody has read, or can: the rich script looks for them in its entry."""
+"""The claims of a task that was not decoded: the rich settle script reads them from its entry."""
 
 
 class Receiver:

@@ -26,7 +26,8 @@ def define(url: str) -> StreamQ:
 def test_a_call_with_a_key_of_its_own_does_not_carry_others_past_the_rule(url: str) -> None:
     app = define(url)
     other = StreamQ("shop", url)
-    own, ruled = other.enqueue_many([other.bound("email", {"n": 1}, unique="x"), other.bound("email", {"n": 1})])
+    calls = [other.bound("email", {"n": 1}, unique="x"), other.bound("email", {"n": 1})]
+    own, ruled = other.enqueue_many(calls)
     assert (own.duplicate, ruled.duplicate) == (False, True)
     assert len(app.inspector.locks("email")) == 2
 
@@ -49,7 +50,7 @@ def test_a_rule_that_this_release_cannot_read_sends_nothing(url: str) -> None:
     app = define(url)
     key = type_keys("shop", 0, "email").policy
     command = ("HSET", key, "unique", '{"by":[],"key":null,"free":"later","conflict":"return"}')
-    app._client.transport.run(Call(None, (key,), command, lambda reply: reply))  # noqa: SLF001
+    app._client.transport.run(Call(None, (key,), command, lambda reply: reply))
     with pytest.raises(ServerError, match="a rule of unique keys that this release cannot read"):
         StreamQ("shop", url).send("email", {"n": 3})
     assert app.inspector.type_stats("email").counters["accepted"] == 1

@@ -6,8 +6,9 @@ from typing import Final
 
 import pytest
 
-from streamq import StreamQ, Unique
+from streamq.model.task import Duplicate
 from tests.lua.shard import Shard
+from tests.lua.test_unique import HOUR, call, holder, only, put
 
 DAMAGE: Final = """
 local row = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
@@ -24,25 +25,22 @@ def damage(shard: Shard) -> None:
     shard.command("EVAL", DAMAGE, 1, shard.t.schedule)
 
 
-def test_a_damaged_successor_becomes_a_dead_letter_and_frees_the_key(url: str, shard: Shard) -> None:
-    app = StreamQ("shop", url)
-    rule = Unique(on_conflict="after")
-    first = app.send("email", {"n": 1}, unique=rule)
-    app.send("email", {"n": 1}, unique=rule)
+def test_a_damaged_successor_becomes_a_dead_letter_and_frees_the_key(shard: Shard) -> None:
+    put(shard)
+    running = only(shard)
+    put(shard, conflict="after")
     damage(shard)
-    assert first.cancel() == "cancelled"
+    assert shard.settle([running]) == [True]
+    assert holder(shard) == ""
     assert shard.promote().moved == 1
-    counters = shard.snapshot().counters
-    assert (counters["accepted"], counters["cancelled"], counters["dead"]) == (2, 1, 1)
-    assert app.inspector.locks("email") == []
-    assert app.inspector.audit().problems == []
+    found = shard.snapshot()
+    assert (found.scheduled, found.dead) == (0, 1)
+    assert found.counters == {"accepted": 2, "started": 1, "completed": 1, "dead": 1}
 
 
-@pytest.mark.parametrize("conflict", ["replace", "reschedule"])
-def test_a_damaged_holder_stays_as_it_is(url: str, shard: Shard, conflict: str) -> None:
-    app = StreamQ("shop", url)
-    rule = Unique(on_conflict=conflict)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    first = app.send("email", {"n": 1}, unique=rule, delay="1h")
+@pytest.mark.parametrize("conflict", ["replace", "reschedule", "debounce"])
+def test_a_damaged_holder_stays_as_it_is(shard: Shard, conflict: str) -> None:
+    first = put(shard, due=HOUR)
     damage(shard)
-    assert app.send("email", {"n": 1}, unique=rule).id == first.id
+    assert call(shard, conflict=conflict) == Duplicate(first)
     assert shard.snapshot().scheduled == 1

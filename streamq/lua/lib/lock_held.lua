@@ -1,5 +1,5 @@
--- lock_held(what, group): whether the lock of a unique key's digest is with a task that lives and claims it. A delivery
--- whose entry was deleted behind our back counts as one: its end releases the lock.
+-- lock_held(what, group): whether a living task that claims it holds the lock of a unique key's digest. A delivery
+-- whose entry something else deleted counts as one: its end releases the lock.
 -- USES unique_holder unique_claim field
 local function lock_held(what, group_)
   local holder = unique_holder(what, group_)

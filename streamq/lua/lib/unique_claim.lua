@@ -1,5 +1,5 @@
--- unique_claim(packed): of a task's claims (field `c`, see end_task) the digest of the unique key whose lock it holds, and
--- whether the lock may go to another task once this one has started; nil where it claims none.
+-- unique_claim(packed): the digest of the unique key in a task's claims (field `c`, see end_task), and whether another task
+-- may have the lock once this one has started; nil if it claims none.
 local function unique_claim(packed)
   local good, claims = pcall(cmsgpack.unpack, packed or '')
   local what, until_started

@@ -1,6 +1,6 @@
--- unique_free(what): release the lock of a unique key's digest, whoever holds it. It goes to the task that follows the
--- holder (see the keys `unique` and `after`), which is made ready.
--- release.u(what, id): the same for end_task, the claim of a lock: who has lost it before releases nothing.
+-- unique_free(what): release the lock of a unique key's digest, whichever task holds it. The task that follows the holder
+-- (see the keys `unique` and `after`) gets it and becomes ready.
+-- release.u(what, id): the same for end_task; a task that has lost the lock before releases nothing.
 -- USES end_task scheduled identified letter_in ring streams
 -- KEYS unique after index schedule
 local function unique_free(what)

@@ -1,6 +1,6 @@
--- unique_holder(what, group): the task that holds the lock of a unique key's digest, and where it is; nil where the lock is
--- free, or its holder is nowhere (its row is a leftover then). The `state` is scheduled, ready or started: only what a
--- worker has is started. `fields` is nil where they cannot be read.
+-- unique_holder(what, group): the task that holds the lock of a unique key's digest, and where it is; nil if the lock is
+-- free, or its holder does not exist (its row is a leftover then). The `state` is scheduled, ready, or started if a
+-- worker has it. `fields` is nil if they cannot be read.
 -- found_at(id, group): the same of any task.
 -- USES scheduled streams
 -- KEYS unique index

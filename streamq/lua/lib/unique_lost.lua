@@ -1,5 +1,5 @@
--- unique_lost(id): release the lock of a task whose entry is gone, so that nothing tells what it claimed. Of very many
--- locks a part is looked at: one that stays is taken over by the next task of its key, and the audit tells of it.
+-- unique_lost(id): release the lock of a task whose entry is gone, and with it what the task claimed. Of very many locks
+-- only a part is searched: the next task of the key takes over one that stays, and the audit reports it.
 -- USES unique_free
 -- KEYS unique
 local function unique_lost(id)

@@ -1,8 +1,8 @@
--- unique_read(task): read which lock of a unique key a new task asks for; false where that is malformed.
--- judged(task, record): the answer for a task that is not accepted, or joins another; nil where it is to be accepted.
--- An idempotency key comes first, then the lock, then the limits.
--- unique_lock(task, id): the lock is the task's.
--- A part of enqueue's body, which works with what stands before it there: now, refusal, accept, first_of.
+-- unique_read(task): read which lock of a unique key a new task asks for; false if that is malformed.
+-- judged(task, record): the answer for a task that is refused or joins another one; nil if it is to be accepted. Checks
+-- the idempotency key, then the lock, then the limits.
+-- unique_lock(task, id): give the lock to the task.
+-- A part of enqueue's body, which uses what is defined before it there: now, refusal, accept, first_of.
 -- USES unique_holder unique_claim unhexed identified field letter_in waits
 -- KEYS unique after index schedule counters expiring doorbell
 -- ARGV task_type
@@ -27,7 +27,7 @@ function unique_read(task)
   return true
 end
 
--- What stays of a task whose arguments are replaced: who it is, and what it has been through.
+-- The fields that a task keeps when its arguments are replaced: its identity and its history.
 local CARRIED = {i = true, e = true, a = true, l = true, q = true, f = true, o = true, k = true}
 local function replaced(new, old)
   local out = {unpack(new)}
@@ -53,7 +53,7 @@ local function put_row(score, number, letter, fields)
   redis.call('ZADD', schedule, score, string.format('%012d', number) .. letter .. cmsgpack.pack(fields))
 end
 
--- A task that has not begun is put elsewhere, or is written anew: it is the same one all along.
+-- Move or rewrite a task that has not started; it stays the same task.
 local function put_anew(held, letter, fields, due)
   local id = held.id
   if held.row then redis.call('ZREM', schedule, held.row) else redis.call('XDEL', held.stream, held.entry) end
@@ -75,10 +75,10 @@ local function put_anew(held, letter, fields, due)
   if not earliest or due < earliest then earliest = due end
 end
 
--- When the holder is due from now on; nil is at once, or where it is in a stream as before.
+-- The new due time of the holder; nil if it is ready at once or stays in a stream.
 local function due_anew(task, held)
   local conflict = task.lock.conflict
-  -- Who failed has a time of its own to run again, and what was handed back has had its turn.
+  -- A task that failed keeps the time of its retry, and one that was handed back goes first.
   local fixed = conflict == 'replace' or (conflict == 'debounce' and field(held.fields, 'a'))
   if fixed or held.letter == 's' then return held.due end
   local due = task.due or now
@@ -101,7 +101,7 @@ local function change(task, held)
   return '=' .. held.id
 end
 
--- The task that follows the holder: the first call makes it, a later one writes it anew.
+-- The task that follows the holder: the first call creates it, a later one rewrites it.
 local function follow(task, id)
   local due, number = scheduled(id or '')
   local row = due and row_of(due, number)
@@ -127,7 +127,7 @@ local function conflict(task)
   local held = lock and unique_holder(lock.what, lock.group)
   if not held then return nil end
   local following, started = redis.call('HGET', after, lock.what), held.state == 'started'
-  -- Who holds a key until it has started has lost it now, unless something waits for its end.
+  -- A task that holds its key until it has started has lost it now, unless another one waits for its end.
   local _, until_started = unique_claim(held.fields and field(held.fields, 'c'))
   if started and until_started and not following then return nil end
   if lock.conflict == 'return' then return '=' .. held.id end

@@ -1,5 +1,5 @@
--- unlocked(fields, id, place): the fault of a task that claims a lock which nobody holds (missing_lock), or that waits
--- for the end of a task and is not known to (stranded_successor); nil where there is none.
+-- unlocked(fields, id, place): the fault of a task that claims a lock which no task holds (missing_lock), or that waits
+-- for the end of a task without being its successor (stranded_successor); nil if there is none.
 -- USES field unique_claim waits
 -- KEYS unique after
 local function unlocked(fields, id, place)
