@@ -127,6 +127,7 @@ ROLES: Final = {
             "cancel",
             "drain",
             "enqueue",
+            "enqueue_rich",
             "forget",
             "log_action",
             "pause",

@@ -80,5 +80,9 @@ def task_options(given: Mapping[str, object]) -> TaskOptions:
             f"unique={options.unique!r:.80}: the text of a key is for a single call, .options(unique=...). A "
             "policy names the arguments: Unique(by=('customer_id',))"
         )
-    plan(unique_options(options))
+    if plan(unique_options(options)) is not None and options.schedule is not None:
+        raise InvalidOption(
+            "schedule and unique keys exclude each other: a run of a schedule takes no key, its `overlap` "
+            "decides what runs at once. Use overlap, or let the scheduled handler enqueue a task with a key"
+        )
     return options
