@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from streamq.control.action_log import Pause as Pause
     from streamq.control.admin import Admin as Admin
     from streamq.control.admin import AsyncAdmin as AsyncAdmin
+    from streamq.control.admin import Unlocked as Unlocked
+    from streamq.control.admin import UnlockResult as UnlockResult
     from streamq.control.dead_letters import DeadGroup as DeadGroup
     from streamq.control.dead_letters import DeadGroups as DeadGroups
     from streamq.control.dead_letters import DeadSelection as DeadSelection
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
     from streamq.control.task_list import TaskPage as TaskPage
     from streamq.control.task_rows import TaskFilter as TaskFilter
     from streamq.control.task_rows import TaskRow as TaskRow
+    from streamq.control.unique_locks import HolderState as HolderState
+    from streamq.control.unique_locks import UniqueLock as UniqueLock
     from streamq.daemon.daemon import Daemon as Daemon
     from streamq.environment import Source as Source
     from streamq.errors import AttemptTimeout as AttemptTimeout
@@ -84,6 +88,7 @@ if TYPE_CHECKING:
     from streamq.errors import TaskDead as TaskDead
     from streamq.errors import TaskError as TaskError
     from streamq.errors import TaskExpired as TaskExpired
+    from streamq.errors import UniqueConflict as UniqueConflict
     from streamq.errors import UnknownSchedule as UnknownSchedule
     from streamq.errors import UnknownTaskType as UnknownTaskType
     from streamq.errors import UsageError as UsageError
@@ -118,6 +123,9 @@ if TYPE_CHECKING:
     from streamq.options.task import TaskOptions as TaskOptions
     from streamq.options.typed import PerCall as PerCall
     from streamq.options.typed import Policy as Policy
+    from streamq.options.unique import OnConflict as OnConflict
+    from streamq.options.unique import Unique as Unique
+    from streamq.options.unique import Until as Until
     from streamq.probes.health import Facts as Facts
     from streamq.probes.listen import Listen as Listen
     from streamq.probes.report import BacklogView as BacklogView
@@ -142,7 +150,7 @@ __all__, _named = lazy.names(__name__, {
     "audit": ("Audit", "FaultCode", "Problem", "Repaired"),
     "context": ("Context", "get_context"),
     "control.action_log": ("Action", "Pause"),
-    "control.admin": ("Admin", "AsyncAdmin"),
+    "control.admin": ("Admin", "AsyncAdmin", "Unlocked", "UnlockResult"),
     "control.dead_letters": ("DeadGroup", "DeadGroups", "DeadSelection"),
     "control.event_tail": ("AsyncTail", "Event", "EventName", "Tail"),
     "control.heartbeats": ("WorkerInfo",),
@@ -154,6 +162,7 @@ __all__, _named = lazy.names(__name__, {
     "control.task_info": ("TaskInfo",),
     "control.task_list": ("TaskPage",),
     "control.task_rows": ("TaskFilter", "TaskRow"),
+    "control.unique_locks": ("HolderState", "UniqueLock"),
     "daemon.daemon": ("Daemon",),
     "errors": (
         "AttemptTimeout", "AuthenticationFailed", "CannotListen", "DecodeError", "DuplicateTaskType",
@@ -161,7 +170,7 @@ __all__, _named = lazy.names(__name__, {
         "InvalidURL", "OutcomeUnknown", "PayloadError", "ProcessDied", "QueueFull", "RateLimitExceeded",
         "RedisError", "RedisUnavailable", "Refused", "ResultTimeout", "ResultUnavailable", "Retry",
         "ServerError", "ServerFull", "ServerTooOld", "StreamQError", "TaskCancelled", "TaskDead",
-        "TaskError", "TaskExpired", "UnknownSchedule", "UnknownTaskType", "UsageError",
+        "TaskError", "TaskExpired", "UniqueConflict", "UnknownSchedule", "UnknownTaskType", "UsageError",
     ),
     "histogram": ("Histogram", "Latency"),
     "hooks": ("Enqueue", "Hook"),
@@ -175,6 +184,7 @@ __all__, _named = lazy.names(__name__, {
     "options.service": ("DaemonOptions", "WorkerOptions"),
     "options.task": ("TaskOptions",),
     "options.typed": ("PerCall", "Policy"),
+    "options.unique": ("OnConflict", "Unique", "Until"),
     "probes.listen": ("Listen",),
     "schedules.state": ("Origin",),
     "supervisor.group": ("WorkerGroup",),

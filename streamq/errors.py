@@ -72,6 +72,19 @@ class IdempotencyConflict(UsageError):
         self.accepted: list[object] = list(accepted)
 
 
+class UniqueConflict(UsageError):
+    """Another task, `task_id`, holds this task's unique key, and on_conflict is "raise".
+
+    Nothing was stored for this task. accepted: the handles of the other tasks of the same bulk call, None for
+    each that was refused.
+    """
+
+    def __init__(self, message: str, *, task_id: str, accepted: Sequence[object] = ()) -> None:
+        super().__init__(message)
+        self.task_id = task_id
+        self.accepted: list[object] = list(accepted)
+
+
 class Refused(StreamQError):
     """The queue refused the task; nothing was stored for it.
 

@@ -28,6 +28,10 @@ SCHEDULES: Final = "@schedules"
 
 Closing = Literal["empty", "dropped", "kept"]
 
+SUCCESSOR_DUE_MS: Final = 99_999_999_999_999
+"""The due time in the row of a task that waits for the end of another one, which holds its unique key: later
+than anything can be scheduled."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -98,6 +102,10 @@ class TypeKeys:
     buckets: str = _key("zset")
     sampled: str = _key("hash")
     expiring: str = _key("zset", closing="dropped")
+    unique: str = _key("hash", closing="empty")
+    """Hash: digest of a unique key -> local id of the task that holds its lock."""
+    after: str = _key("hash", closing="empty")
+    """Hash: digest of a unique key -> local id of the task that runs after the holder of its lock."""
     done_channel: str = _name()
     resolved: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
     """The keys of scripts, by the script's SHA: see `scripts.Script.keys_of`."""

@@ -154,7 +154,9 @@ _OPTION: Final = _table(
         "retention": "result_ttl result_expires keep_result ignore_result store_results result_timeout",
         "idempotency_key": "key idempotent dedup_key deduplication_id",
         "name": "task_name actor_name",
-        "rate_limit": "ratelimit throttle",
+        "rate_limit": "ratelimit",
+        "unique": "unique_by unique_until lock queueing_lock singleton concurrency_key once",
+        "throttle": "unique_for",
         "max_backlog": "max_length maxsize queue_size",
         "schedule": "cron crontab periodic every repeat run_every",
         "lease": "visibility_timeout heartbeat_timeout",
@@ -167,8 +169,6 @@ _MORE: Final = dict.fromkeys(["retries", "max_retries", "retry"], _COUNTS_ALL) |
 }
 _NO_OPTION: Final = _table({
     "a task's id is made by the server; idempotency_key names a task of yours": "task_id job_id message_id",
-    "streamq does not limit a key to one task at a time: the handler must check by itself":
-        "unique unique_for unique_until lock queueing_lock singleton concurrency_key debounce once",
     "each task type is a queue of its own: `streamq worker --types` chooses those that a worker serves":
         "queue queue_name routing_key exchange broker channel",
     "get_context() in the handler returns the task's id and attempt": "bind pass_context context",

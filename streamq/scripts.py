@@ -12,7 +12,8 @@ such a line. Does no I/O but read its own package's files.
 A script that runs for every task has a *rich* twin for tasks that take part in more than their stream, such
 as limits by key: a file with a header of its own, more KEYS and more parts, whose body is the line
 `-- BODY <name>`. Lines of the plain script that begin with `--rich ` are code in the twin, and are left out
-of the plain script. So a plain task pays nothing for them, and no body is written twice.
+of the plain script; those that begin with `--lean ` are code in the plain script only. So a plain task pays
+nothing for what the twin does, and no body is written twice.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _HEADER: Final = re.compile(
 )
 _TWIN: Final = re.compile(r"-- BODY ([a-z_]+)\n")
 _RICH: Final = re.compile(r"^( *)--rich (.*\n)", re.MULTILINE)
+_LEAN: Final = re.compile(r"^( *)--lean (.*\n)", re.MULTILINE)
 _LUA: Final = frozenset((
     "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "if", "in", "local", "nil",
     "not", "or", "repeat", "return", "then", "true", "until", "while", "cjson", "cmsgpack", "error",
@@ -207,12 +209,14 @@ def _body(header: re.Match[str], body: str) -> str:
     """Return the body of a plain script, or that of the plain script whose rich twin this is."""
     twin = _TWIN.fullmatch(body)
     if twin is None:
-        return _RICH.sub("", body)
+        if "-- BODY " in body:
+            raise ValueError(f"{header['name']}.lua: its line BODY must follow the header, and stand alone")
+        return _LEAN.sub(r"\1\2", _RICH.sub("", body))
     text = (_FOLDER / f"{twin[1]}.lua").read_text("utf-8")
     plain = _HEADER.match(text)
     if plain is None or not _covers(header, plain):
         raise ValueError(f"{header['name']}.lua: its header must have all that {twin[1]}.lua has")
-    return _RICH.sub(r"\1\2", text[plain.end() :])
+    return _RICH.sub(r"\1\2", _LEAN.sub("", text[plain.end() :]))
 
 
 def _covers(rich: re.Match[str], plain: re.Match[str]) -> bool:

@@ -308,7 +308,8 @@ class StreamQ:
     def _move_to(self, address: Address) -> None:
         """Use another server from now on, with new connections: for `streamq.testing`."""
         self._client.close()
-        self.address, self.registry.record = address, None
+        self.address = address
+        self.registry.forget_server()
         self.registry.name = address.namespace.app(str(self.registry.name))
         self._client = Client(self.registry, address, patience=self._patience)
         self._asyncs = AsyncClients(self.registry, address, patience=self._patience)

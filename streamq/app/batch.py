@@ -13,7 +13,7 @@ from streamq.app.handle import TaskHandle
 from streamq.app.refusals import existing_of, refuse
 from streamq.client.flows import Destination
 from streamq.errors import InvalidArguments
-from streamq.model.task import Accepted, Answer, Duplicate, NewTask, Unconfirmed
+from streamq.model.task import Accepted, Answer, Duplicate, NewTask, Unconfirmed, Unjoined
 from streamq.options.checks import Durability
 from streamq.registry.handler import Handler
 
@@ -37,15 +37,16 @@ class Batch(Generic[R]):
     """Calls in order, with the destination of each and, once it is known, the server's answer."""
 
     def __init__(self, bound: Sequence[Bound[R]], destinations: Sequence[Destination]) -> None:
-        self._bound = bound
-        self._destinations = destinations
+        self._bound = list(bound)
+        self._destinations = list(destinations)
         self._answers: list[Answer | None] = [destination.answer for destination in destinations]
+        self._unjoined = False
 
     def groups(self) -> Iterable[Group]:
         """Return what must be sent: each call that has no answer yet."""
         groups: dict[tuple[str, int, Durability], Group] = {}
         for n, (item, destination) in enumerate(zip(self._bound, self._destinations, strict=True)):
-            if destination.answer is None:
+            if self._answers[n] is None:
                 durability = item.route.durability if item.route else "master"
                 key = (item.handler.name, destination.shard, durability)
                 group = groups.get(key)
@@ -59,6 +60,22 @@ class Batch(Generic[R]):
         """Note the server's answers to a group."""
         for n, answer in zip(group.numbers, answers, strict=True):
             self._answers[n] = answer
+        if Unjoined in set(map(type, answers)):
+            self._unjoined = True
+
+    def unjoined(self) -> list[int]:
+        """Return the positions of calls that lack the unique key that their type's policy asks for."""
+        if not self._unjoined:
+            return []
+        return [n for n, answer in enumerate(self._answers) if isinstance(answer, Unjoined)]
+
+    def at(self, n: int) -> tuple[Bound[R], Destination]:
+        """Return a call and its destination."""
+        return self._bound[n], self._destinations[n]
+
+    def rejoin(self, n: int, bound: Bound[R], destination: Destination) -> None:
+        """Replace a call that lacked its unique key: it is sent again."""
+        self._bound[n], self._destinations[n], self._answers[n] = bound, destination, destination.answer
 
     def handles(self, handle: MakeHandle[R]) -> list[TaskHandle[R]]:
         """Return the handle of each call. Raises the error of the first that was refused."""

@@ -9,21 +9,26 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
-from streamq import envelope
+from streamq import envelope, locks
+from streamq.errors import InvalidOption
 from streamq.model.task import IdempotencyKey, NewTask
 from streamq.options.call import CallOptions
 from streamq.options.checks import Durability
 from streamq.options.task import TaskOptions
+from streamq.options.unique import Plan, UniqueOptions, plan, unique_options
+from streamq.payloads.pipeline import opened
 from streamq.registry.handler import Handler, check_name
 
 R_co = TypeVar("R_co", covariant=True)
 
 
 class Route(NamedTuple):
-    """The shard key of a task that must not go to just any shard, and how durable the task must be."""
+    """The shard key or lock of a task that must go to a certain shard, and how durable it must be."""
 
     shard_key: str | None
     durability: Durability
+    lock: str | None = None
+    """The name of the unique key's lock, which determines the shard."""
 
 
 @dataclass(slots=True)  # not frozen: that would take three times as long to create
@@ -42,6 +47,9 @@ def bound_to(handler: Handler, options: CallOptions | None, payload: bytes) -> B
     """Return a call as a value: the policy, with the options of the call."""
     stored = payload if handler.pipeline is None else handler.pipeline.seal(payload)
     task, policy = new_task(handler.options, options, stored), handler.options
+    lock = handler.lock if options is None else _lock(handler, options)
+    if lock is not None:
+        return _locked(handler, options, task, lock, payload)
     if options is None:
         if policy.durability == "master":
             return Bound(handler, task)
@@ -49,10 +57,51 @@ def bound_to(handler: Handler, options: CallOptions | None, payload: bytes) -> B
     if options.idempotency_key is not None:
         digest = envelope.digest(handler.name, payload)
         task = task._replace(key=IdempotencyKey(options.idempotency_key, digest, options.window_ms))
+    if handler.lock is not None:
+        task = task._replace(joins=locks.NO_LOCK)
     route = Route(options.shard_key, options.durability or policy.durability)
     return Bound(handler, task, None if route == _PLAIN and task.key is None else route)
 
 
+def _lock(handler: Handler, options: CallOptions) -> Plan | None:
+    """Return the unique key rule of a call with options. Raises InvalidOption."""
+    own = unique_options(options)
+    found = handler.lock if own == _NO_UNIQUE_OPTIONS else plan(unique_options(handler.options), own)
+    if found is not None:
+        if options.shard_key is not None:
+            raise InvalidOption(
+                "shard_key and a unique key exclude each other: each determines the shard. Pass one of them"
+            )
+        if found.debounce_ms and (options.delay or options.at_ms is not None):
+            raise InvalidOption("debounce sets when the task is due: leave out delay and at")
+        handler.check_names(found.by)
+    return found
+
+
+def _locked(
+    handler: Handler, options: CallOptions | None, task: NewTask, lock: Plan, payload: bytes
+) -> Bound[Any]:
+    """Return a call that has a unique key."""
+    if options is not None and options.idempotency_key is not None:
+        if lock.throttle_ms:
+            raise InvalidOption("throttle is itself an idempotency key: pass throttle or idempotency_key")
+        own = envelope.digest(handler.name, payload)
+        task = task._replace(key=IdempotencyKey(options.idempotency_key, own, options.window_ms))
+    task, name = locks.joined(handler.name, task, lock, payload)
+    durability = options.durability if options is not None else None
+    return Bound(handler, task, Route(None, durability or handler.options.durability, name))
+
+
+def rejoined(bound: Bound[Any], lock: Plan | None) -> Bound[Any]:
+    """Return a call by name with the unique key that the type's policy in Redis asks for."""
+    durability: Durability = "master" if bound.route is None else bound.route.durability
+    if lock is None or (bound.task.key is not None and lock.throttle_ms):
+        return Bound(bound.handler, bound.task._replace(joins=locks.NO_LOCK), bound.route)
+    task, name = locks.joined(bound.handler.name, bound.task, lock, opened(bound.task.payload))
+    return Bound(bound.handler, task, Route(None, durability, name))
+
+
+_NO_UNIQUE_OPTIONS = UniqueOptions()
 _PLAIN = Route(None, "master")
 _new = tuple.__new__
 

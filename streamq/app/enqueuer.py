@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from streamq.app.batch import EXISTS, Batch, Group, checked
-from streamq.app.bound_task import Bound
+from streamq.app.bound_task import Bound, rejoined
 from streamq.app.handle import TaskHandle
 from streamq.app.refusals import refuse
 from streamq.client import flows
@@ -20,7 +20,7 @@ from streamq.client.loop_clients import AsyncClients
 from streamq.client.sync_client import Client
 from streamq.flow import Flow
 from streamq.hooks import Enqueue, await_within, call_within
-from streamq.model.task import Accepted, Answer, Duplicate, TaskId
+from streamq.model.task import Accepted, Answer, Duplicate, TaskId, Unjoined
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
 from streamq.shards import shard_of
@@ -58,7 +58,9 @@ class Enqueuer:
         if bound.route is None and not self._hooks.enqueue:
             name, shard = bound.handler.name, self._client.next_shard()
             [answer] = self._client.enqueue(name, shard, [bound.task])
-            return self._handle_of(bound.handler, shard, answer)
+            if isinstance(answer, EXISTS):
+                return self.handle(bound.handler, shard, answer)
+            return self._resend([bound], [self._destinations[shard]], [answer])[0]
         [handle] = self.enqueue_many([bound])
         return handle
 
@@ -70,7 +72,9 @@ class Enqueuer:
     async def _asend_plain(self, bound: Bound[R]) -> TaskHandle[R]:
         name, shard = bound.handler.name, self._client.next_shard()
         [answer] = await self._asyncs.current().enqueue(name, shard, [bound.task])
-        return self._handle_of(bound.handler, shard, answer)
+        if isinstance(answer, EXISTS):
+            return self.handle(bound.handler, shard, answer)
+        return (await self._aresend([bound], [self._destinations[shard]], [answer]))[0]
 
     async def _asend_single(self, bound: Bound[R]) -> TaskHandle[R]:
         [handle] = await self.aenqueue_many([bound])
@@ -80,8 +84,24 @@ class Enqueuer:
         """Send calls; return their handles in order. Raises what `StreamQ.enqueue_many` does."""
         listed = checked(bound, self._registry.name, self._registry.handlers)
         batch = Batch(listed, self._next_shards(listed) or self._client.drive(self._route(listed)))
+        return self._send_batch(batch, alone=len(listed) == 1)
+
+    def _resend(
+        self, bound: list[Bound[R]], destinations: list[Destination], answers: list[Answer]
+    ) -> list[TaskHandle[R]]:
+        """Finish calls that have answers: send the unjoined again, raise what was refused."""
+        batch = Batch(bound, destinations)
         for group in batch.groups():
-            batch.answered(group, self._send(group, alone=len(listed) == 1))
+            batch.answered(group, answers)
+        return self._send_batch(batch, alone=True)
+
+    def _send_batch(self, batch: Batch[R], *, alone: bool) -> list[TaskHandle[R]]:
+        for group in batch.groups():
+            batch.answered(group, self._send(group, alone=alone))
+        if batch.unjoined():
+            self._client.drive(self._rejoin(batch))
+            for group in batch.groups():
+                batch.answered(group, self._send(group, alone=alone))
         return batch.handles(self.handle)
 
     async def aenqueue_many(self, bound: Iterable[Bound[R]]) -> list[TaskHandle[R]]:
@@ -89,8 +109,24 @@ class Enqueuer:
         listed = checked(bound, self._registry.name, self._registry.handlers)
         client = self._asyncs.current()
         batch = Batch(listed, self._next_shards(listed) or await client.drive(self._route(listed)))
+        return await self._asend_batch(batch, alone=len(listed) == 1)
+
+    async def _aresend(
+        self, bound: list[Bound[R]], destinations: list[Destination], answers: list[Answer]
+    ) -> list[TaskHandle[R]]:
+        """As `_resend`."""
+        batch = Batch(bound, destinations)
         for group in batch.groups():
-            batch.answered(group, await self._asend(group, alone=len(listed) == 1))
+            batch.answered(group, answers)
+        return await self._asend_batch(batch, alone=True)
+
+    async def _asend_batch(self, batch: Batch[R], *, alone: bool) -> list[TaskHandle[R]]:
+        for group in batch.groups():
+            batch.answered(group, await self._asend(group, alone=alone))
+        if batch.unjoined():
+            await self._asyncs.current().drive(self._rejoin(batch))
+            for group in batch.groups():
+                batch.answered(group, await self._asend(group, alone=alone))
         return batch.handles(self.handle)
 
     def handle(self, handler: Handler, shard: int, answer: Accepted | Duplicate) -> TaskHandle[Any]:
@@ -104,11 +140,6 @@ class Enqueuer:
             duplicate=isinstance(answer, Duplicate),
         )
 
-    def _handle_of(self, handler: Handler, shard: int, answer: Answer) -> TaskHandle[Any]:
-        if not isinstance(answer, EXISTS):
-            refuse(handler.name, shard, answer, ())
-        return self.handle(handler, shard, answer)
-
     def _next_shards(self, bound: Sequence[Bound[R]]) -> list[Destination]:
         """Return the next shard for each call; nothing if one of them has a route of its own."""
         if any(item.route is not None for item in bound):
@@ -116,16 +147,30 @@ class Enqueuer:
         return [self._destinations[self._client.next_shard()] for _ in bound]
 
     def _route(self, bound: Sequence[Bound[R]]) -> Flow[list[Destination]]:
-        """Choose the shard of each call: by its idempotency key, by its shard key, or the next shard."""
+        """Choose the shard of each call: by its unique, idempotency or shard key, or the next shard."""
         found: list[Destination] = []
         for item in bound:
-            if item.task.key is not None and item.route is not None:
+            if item.route is not None and item.route.lock is not None:
+                found.append(
+                    (yield from flows.home_of_lock(self._registry, item.handler.name, item.route.lock))
+                )
+            elif item.task.key is not None and item.route is not None:
                 found.append((yield from flows.destination(self._registry, item.task.key)))
             elif item.route is not None and item.route.shard_key is not None:
                 found.append(Destination(shard_of(item.route.shard_key, self._registry.shards)))
             else:
                 found.append(self._destinations[self._client.next_shard()])
         return found
+
+    def _rejoin(self, batch: Batch[R]) -> Flow[None]:
+        """Add what the type's policy asks for to calls by name; a unique key may change their shard."""
+        for n in batch.unjoined():
+            item, before = batch.at(n)
+            lock = yield from flows.policy_lock(self._registry, item.handler.name, before.shard)
+            again = rejoined(item, lock)
+            moves = again.route is not None and (again.route.lock is not None or again.task.key is not None)
+            destination = (yield from self._route([again]))[0] if moves else Destination(before.shard)
+            batch.rejoin(n, again, destination)
 
     def _send(self, group: Group, *, alone: bool) -> list[Answer]:
         """Send tasks within the hooks around the call. alone: a refusal is raised within them."""
@@ -168,7 +213,7 @@ def _ids(group: Group, answers: Sequence[Answer]) -> tuple[str, ...]:
 
 
 def _check(group: Group, answers: Sequence[Answer]) -> None:
-    """Raise the error of a task that was refused."""
+    """Raise the error of a task that was refused. One that is unjoined is sent again first."""
     for answer in answers:
-        if not isinstance(answer, EXISTS):
+        if not isinstance(answer, (*EXISTS, Unjoined)):
             refuse(group.task_type, group.shard, answer, ())

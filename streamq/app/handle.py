@@ -49,7 +49,7 @@ def _decode_json(raw: bytes) -> object:
 class TaskHandle(Generic[R]):
     """One task. Cheap to create: by `enqueue`, or from an id by `app.handle(id)`.
 
-    duplicate: the task existed already, with the same idempotency key.
+    duplicate: the task existed already, with the same idempotency key or unique key.
     """
 
     __slots__ = ("__dict__", "_app", "_asyncs", "_client", "_decode", "_id", "duplicate")

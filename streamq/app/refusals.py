@@ -13,6 +13,8 @@ from streamq.errors import (
     IdempotencyConflict,
     QueueFull,
     RateLimitExceeded,
+    ServerError,
+    UniqueConflict,
 )
 from streamq.model.task import (
     Accepted,
@@ -20,12 +22,14 @@ from streamq.model.task import (
     BacklogFull,
     Conflict,
     Duplicate,
+    Locked,
     RateLimited,
     TaskId,
     Unconfirmed,
+    Unjoined,
 )
 
-Refusal = Conflict | RateLimited | BacklogFull | Unconfirmed
+Refusal = Conflict | Locked | Unjoined | RateLimited | BacklogFull | Unconfirmed
 
 
 def refuse(task_type: str, shard: int, answer: Refusal, accepted: Sequence[object]) -> NoReturn:
@@ -33,6 +37,13 @@ def refuse(task_type: str, shard: int, answer: Refusal, accepted: Sequence[objec
     match answer:
         case Conflict(first):
             _conflict(task_type, shard, first, accepted)
+        case Locked(local):
+            _locked(TaskId(task_type, shard, local), accepted)
+        case Unjoined():
+            raise ServerError(
+                f"the policy of task type {task_type!r} asks for something that this release does not know: "
+                "nothing was sent. Upgrade streamq in this program"
+            )
         case Unconfirmed(local, why):
             _unconfirmed(TaskId(task_type, shard, local), why, accepted)
         case _:
@@ -57,6 +68,15 @@ def _conflict(task_type: str, shard: int, first: str, accepted: Sequence[object]
         f"the idempotency key of this {task_type!r} task belongs to task {task}, with another type or other "
         "arguments: a key names one task. Use a new key",
         task_id=str(task),
+        accepted=accepted,
+    )
+
+
+def _locked(holder: TaskId, accepted: Sequence[object]) -> NoReturn:
+    raise UniqueConflict(
+        f"task {holder} holds the unique key of this {holder.type!r} task: nothing was sent. Send it again "
+        "when that task has ended, or choose another on_conflict",
+        task_id=str(holder),
         accepted=accepted,
     )
 

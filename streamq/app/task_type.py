@@ -70,7 +70,8 @@ class TaskType(Generic[P, R, C_co]):
         instead of the policy's. shard_key: tasks with the same key go to the same shard. idempotency_key: a
         name for one task, such as an order number; within `idempotency_window` (default 24 h, at most 30
         days) a second call with the same key returns that task, from any process, and raises
-        IdempotencyConflict if task type or arguments differ. Raises InvalidOption.
+        IdempotencyConflict if task type or arguments differ. unique: a key that one task holds at a time;
+        debounce, max_wait and throttle set how. Raises InvalidOption.
         """
         return TaskType(self._enqueuer, self._handler, per_call(given))
 
@@ -81,9 +82,9 @@ class TaskType(Generic[P, R, C_co]):
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """Send one task. When this returns, the server has the task, exactly once.
 
-        Raises InvalidArguments, PayloadError, RateLimitExceeded, QueueFull, IdempotencyConflict and
-        RedisErrors; of these OutcomeUnknown if the server may have accepted the task, and DurabilityUnknown
-        if it has, but the task may be less durable than asked.
+        Raises InvalidArguments, PayloadError, RateLimitExceeded, QueueFull, IdempotencyConflict,
+        UniqueConflict and RedisErrors; of these OutcomeUnknown if the server may have accepted the task, and
+        DurabilityUnknown if it has, but the task may be less durable than asked.
         """
         return self._enqueuer.enqueue(self.bind(*args, **kwargs))
 

@@ -259,6 +259,8 @@ _WALKS: Final = (
     partial(walks.rows, "index"),
     walks.pending,
     partial(walks.rows, "dead"),
+    partial(walks.rows, "unique"),
+    partial(walks.rows, "after"),
 )
 _USED: Final = HOLDING | {"counters"}
 """The kinds of keys that prove that a task type was in use."""

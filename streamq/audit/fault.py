@@ -94,6 +94,13 @@ FAULTS: Final[dict[FaultCode, Kind]] = {
     "orphaned_cancel": Kind("a cancel request without a task", "I7", "removed the request"),
     "unended_expired": Kind("expired but not ended", "I9", "", _DAEMON),
     "stale_waiters": Kind("waiters long past their time", "I7", "", _DAEMON),
+    "orphaned_lock": Kind(
+        "a unique key's lock without its task", "I7", "released the lock; a task that waited for it is ready"
+    ),
+    "missing_lock": Kind("a task without the lock of its unique key", "I1", "gave the lock back to the task"),
+    "stranded_successor": Kind(
+        "waits for the end of no task", "I9", "it waits for the holder of its unique key, or is ready"
+    ),
     "missing_lifetime": Kind("kept for ever", "I7", "gave the key a lifetime"),
     "unwanted_lifetime": Kind("a lifetime on what must live", "I2", "the key lives for ever"),
     "wrong_kind": Kind(

@@ -55,6 +55,14 @@ def _dead(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
     return _repaired(audit_calls.repair_dead(t, fault.where))
 
 
+def _lock(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
+    return _repaired(audit_calls.repair_lock(t, fault.where))
+
+
+def _claim(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
+    return _repaired(audit_calls.repair_claim(t, fault.where))
+
+
 def _lifetime(s: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
     known = known_key(s.app, fault.where)
     kind = known.kind if known is not None else ""
@@ -86,6 +94,9 @@ REPAIRS: Final[dict[str, Repair]] = {
     "unlisted_letter": _dead,
     "missing_lifetime": _lifetime,
     "unwanted_lifetime": _lifetime,
+    "orphaned_lock": _lock,
+    "missing_lock": _claim,
+    "stranded_successor": _claim,
     "unlisted_type": _type,
     "missing_group": _group,
 }

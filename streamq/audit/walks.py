@@ -50,7 +50,8 @@ def schedule(t: TypeKeys, found: Report) -> Flow[None]:
 
 
 def rows(of: audit_calls.Rows, t: TypeKeys, found: Report) -> Flow[None]:
-    """Check every row of the index, the cancel requests or the list of dead letters: its task exists."""
+    """Check every row of the index, the cancel requests, the list of dead letters or the locks: its task
+    exists."""
     yield from _walk(lambda cursor: audit_calls.scan_rows(t, of, cursor, STEP), partial(_rows, t, of), found)
 
 

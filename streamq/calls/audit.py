@@ -23,7 +23,7 @@ SHOWN: Final = 40
 _COUNTER: Final = re.compile(rb"-?[0-9]{1,17}")
 _SEQUENCE: Final = re.compile(rb"[0-9]{1,15}")
 
-Rows = Literal["index", "cancels", "dead"]
+Rows = Literal["index", "cancels", "dead", "unique", "after"]
 
 
 class Walked(NamedTuple):
@@ -58,6 +58,9 @@ FaultCode = Literal[
     "orphaned_cancel",
     "unended_expired",
     "stale_waiters",
+    "orphaned_lock",
+    "missing_lock",
+    "stranded_successor",
     "missing_lifetime",
     "unwanted_lifetime",
     "wrong_kind",
@@ -137,10 +140,17 @@ def audit_letters(t: TypeKeys, cursor: str, limit: int) -> Call[Walked]:
 
 
 def scan_rows(t: TypeKeys, of: Rows, cursor: str, limit: int) -> Call[Walked]:
-    """Walk all ids of the index, the cancel requests or the list of dead letters: each is a candidate."""
-    key = {"index": t.index, "cancels": t.cancels, "dead": t.dead}[of]
+    """Walk all ids of the index, the cancel requests or the list of dead letters, or the digests of all
+    locks: each is a candidate."""
+    key: str = getattr(t, of)
     command = "ZSCAN" if of == "dead" else "HSCAN"
-    return Call(None, (key,), (command, key, cursor or "0", "COUNT", limit), _scanned_rows)
+    parse = _scanned_locks if of in ("unique", "after") else _scanned_rows
+    return Call(None, (key,), (command, key, cursor or "0", "COUNT", limit), parse)
+
+
+def _scanned_locks(reply: list[Reply]) -> Walked:
+    ids = [name.hex() for name, _ in pairs(reply[1])]
+    return Walked("" if reply[0] == b"0" else text(reply[0]), len(ids), ids)
 
 
 def _scanned_rows(reply: list[Reply]) -> Walked:
@@ -220,6 +230,14 @@ def repair_pending(t: TypeKeys, place: str, local: str) -> Call[str]:
 
 def repair_dead(t: TypeKeys, local: str) -> Call[int]:
     return build("repair_dead", _bytes([local]), int, t)
+
+
+def repair_lock(t: TypeKeys, digest: str) -> Call[int]:
+    return build("repair_lock", (GROUP, t.done_channel, digest), int, t)
+
+
+def repair_claim(t: TypeKeys, place: str) -> Call[int]:
+    return build("repair_claim", (t.done_channel, *_bytes([place])), int, t)
 
 
 def repair_lifetime(key: str, lifetime_ms: int, counters: Sequence[str]) -> Call[int]:

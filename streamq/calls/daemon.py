@@ -19,7 +19,7 @@ from streamq.calls.call import (
     build,
     text,
 )
-from streamq.keys import GROUP, ShardKeys, TypeKeys, shard_keys
+from streamq.keys import GROUP, SUCCESSOR_DUE_MS, ShardKeys, TypeKeys, shard_keys
 from streamq.model.reply import Promotion, Reclaim
 from streamq.model.task import STREAM_LETTERS
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace, namespace_of
@@ -61,7 +61,7 @@ def promote(t: TypeKeys, limit: int) -> Call[Promotion]:
 
 def _promoted(reply: list[int]) -> Promotion:
     moved, due, now_us = reply
-    return Promotion(moved, None if due < 0 else due, now_us / 1000)
+    return Promotion(moved, due if 0 <= due < SUCCESSOR_DUE_MS else None, now_us / 1000)
 
 
 def next_due(types: Sequence[TypeKeys]) -> Call[list[float | None]]:
@@ -77,7 +77,10 @@ def next_expiry(types: Sequence[TypeKeys]) -> Call[list[float | None]]:
 
 def _next(keys: Sequence[str]) -> Call[list[float | None]]:
     return build(
-        "next_due", (), lambda r: [None if due < 0 else due - r[0] / 1000 for due in r[1]], due_sets=keys
+        "next_due",
+        (),
+        lambda r: [due - r[0] / 1000 if 0 <= due < SUCCESSOR_DUE_MS else None for due in r[1]],
+        due_sets=keys,
     )
 
 

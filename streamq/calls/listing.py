@@ -52,6 +52,23 @@ class Group(NamedTuple):
     fields: tuple[bytes, ...]
 
 
+class LockPage(NamedTuple):
+    """A page of locks. cursor: of the next page, "0" at the end. rows: key, holder, its state, successor."""
+
+    cursor: str
+    rows: list[tuple[str, str, str, str]]
+
+
+def page_locks(t: TypeKeys, cursor: str, limit: int) -> Call[LockPage]:
+    """List the locks of a type's unique keys."""
+    return build("page_locks", (GROUP, cursor, limit), _lock_page, t)
+
+
+def _lock_page(reply: list[Reply]) -> LockPage:
+    flat = list(map(text, reply[1]))
+    return LockPage(text(reply[0]), list(zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True)))
+
+
 def page_streams(t: TypeKeys, state: State, after: str, limit: int) -> Call[RowPage]:
     """List ready or running tasks of a type, oldest entry first within each stream."""
     return build("page_streams", (GROUP, state, after, limit), partial(_streamed, state), t)

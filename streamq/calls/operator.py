@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streamq.calls.call import Arg, Call, build, text
+from streamq.calls.call import Arg, Call, Reply, build, pairs, text
 from streamq.calls.producer import NO_NOTE
-from streamq.keys import ShardKeys, TypeKeys
+from streamq.keys import GROUP, ShardKeys, TypeKeys
 from streamq.model.reply import Moved, Note
 
 
@@ -46,6 +46,12 @@ def run_now(t: TypeKeys, local: str, note: Note = NO_NOTE) -> Call[bool]:
     return build("run_now", (local, *note), bool, t)
 
 
+def unlock(t: TypeKeys, digest: str, *, force: bool, note: Note = NO_NOTE) -> Call[tuple[str, str]]:
+    """Release the lock of a unique key. Returns freed, held (refused) or free, and the holder's local id."""
+    args = (GROUP, t.done_channel, digest, int(force), *note)
+    return build("unlock", args, lambda r: (text(r[0]), text(r[1])), t)
+
+
 def requeue(
     t: TypeKeys,
     limit: int,
@@ -55,12 +61,18 @@ def requeue(
     since_ms: int = 0,
     fingerprint: str = "",
     skip: int = 0,
+    force: bool = False,
     note: Note = NO_NOTE,
 ) -> Call[Moved]:
     """Requeue the oldest dead letters of a time span, of one error group if `fingerprint` is given; or those
-    with these ids. Skips the oldest `skip`."""
-    args: tuple[Arg, ...] = (limit, skip, since_ms, until_ms, fingerprint, *note, *ids)
-    return build("requeue", args, lambda r: Moved(*r), t)
+    with these ids. Skips the oldest `skip`. force: also if another task holds the letter's unique key."""
+    args: tuple[Arg, ...] = (limit, skip, since_ms, until_ms, fingerprint, GROUP, int(force), *note, *ids)
+    return build("requeue", args, _moved, t)
+
+
+def _moved(reply: list[Reply]) -> Moved:
+    done, left, stay, held = reply
+    return Moved(done, left, stay, tuple((text(local), text(holder)) for local, holder in pairs(held)))
 
 
 def purge(

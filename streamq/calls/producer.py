@@ -27,9 +27,11 @@ from streamq.model.task import (
     Conflict,
     Duplicate,
     IdempotencyKey,
+    Locked,
     NewTask,
     RateLimited,
     TaskId,
+    Unjoined,
 )
 from streamq.namespace import namespace_of
 from streamq.options.checks import Durability
@@ -37,6 +39,10 @@ from streamq.shards import AppRecord
 
 NO_NOTE: Final = Note()
 _new: Final = tuple.__new__
+
+
+class NotJoined(Exception):
+    """The type's policy needs more than plain tasks have, and enqueue accepted nothing: see `Unjoined`."""
 
 
 class ShardClosed(Exception):
@@ -98,9 +104,15 @@ def _answer(text: str) -> Answer:
 def _refusal(text: str) -> Answer:
     if text == "!closed":
         raise ShardClosed
+    if text == "!rich":
+        raise NotJoined
+    if text == "!unjoined":
+        return Unjoined()
     if text == "!full":
         return BacklogFull()
     word, colon, first = text.partition(":")
+    if word == "!unique":
+        return Locked(first)
     return Conflict(first) if colon else RateLimited(int(word[1:]))
 
 
@@ -150,6 +162,16 @@ def earlier(s: ShardKeys, key: IdempotencyKey) -> Call[Answer | None]:
 
     name = s.key(key.name)
     return Call(None, (name,), ("GET", name), parse)
+
+
+def lock_holder(t: TypeKeys, digest: bytes) -> Call[str]:
+    """Read the local id of the task that holds the lock of a unique key in a shard; '' if none does."""
+    return Call(None, (t.unique,), ("HGET", t.unique, digest), lambda r: "" if r is None else text(r))
+
+
+def policy_rule(t: TypeKeys) -> Call[bytes | None]:
+    """Read the stored rule of a type's unique keys; None if it has none."""
+    return Call(None, (t.policy,), ("HGET", t.policy, "unique"), lambda r: r)
 
 
 def register(t: TypeKeys, s: ShardKeys, handler: str, policy: dict[str, str]) -> Call[str]:

@@ -126,6 +126,8 @@ class Sizes:
     gone: int
     groups: int
     expiring: int
+    unique: int
+    after: int
 
 
 def sizes(t: TypeKeys) -> Call[Sizes]:

@@ -40,6 +40,8 @@ COMMANDS: Final = {
     "cancel": "cancel tasks that have not ended",
     "run-now": "make scheduled tasks ready at once",
     "schedules": "list recurring tasks; pause, resume, remove or backfill them, or run one now",
+    "unique": "list the locks of unique keys",
+    "unlock": "free a unique key whose task no longer exists",
     "pause": "stop all workers from running a task type",
     "resume": "let workers run a paused task type again",
     "forget": "remove task types that are no longer used",

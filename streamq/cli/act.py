@@ -77,9 +77,15 @@ def run_now(found: target.Target, _: argparse.Namespace, names: list[str]) -> Re
     return Report(
         {"ready": ready, "not_scheduled": late},
         [f"{one} is ready" for one in ready],
-        [_problem(one, state, "task {} is not scheduled: it is {}") for one, state in late.items()],
+        [_not_ready(one, state) for one, state in late.items()],
         _code(late),
     )
+
+
+def _not_ready(task: str, state: str) -> str:
+    if state == "scheduled":
+        return f"task {task} waits for the end of the task that holds its unique key"
+    return _problem(task, state, "task {} is not scheduled: it is {}")
 
 
 def _problem(task: str, state: str, late: str) -> str:

@@ -33,6 +33,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         one.add_argument("--all", action="store_true", help="all, or with filters all that match")
         one.add_argument("--dry-run", action="store_true", help="only print how many")
         one.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+        if verb == "requeue":
+            one.add_argument(
+                "--force", action="store_true", help="with ids: also if another task holds the unique key"
+            )
         target.options(one)
     about = "requeue one with another payload, as a new task"
     one = verbs.add_parser("edit", help=about, description=f"{about.capitalize()}. {edit.__doc__}")

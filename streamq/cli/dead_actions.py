@@ -56,7 +56,8 @@ def _by_id(found: target.Target, args: argparse.Namespace) -> int:
         return _dry_run(args, f"{len(dead)} of {len(ids)}", len(dead))
     if not _confirmed(args, f"{len(ids)} dead letter{'' if len(ids) == 1 else 's'}"):
         return FAILED
-    done = (found.admin.requeue if args.verb == "requeue" else found.admin.purge)(ids)
+    purges = args.verb == "purge"
+    done = found.admin.purge(ids) if purges else found.admin.requeue(ids, force=args.force)
     code = _report(args, done, OK, len(ids))
     if done < len(ids):
         write_message("the others are not dead letters: `streamq task show ID` shows their state")

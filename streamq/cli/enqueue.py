@@ -83,7 +83,7 @@ def _report(handles: list[TaskHandle[object]], *, as_json: bool) -> None:
         ids = [handle.id for handle in handles]
         write_json({"accepted": len(ids) - duplicates, "duplicates": duplicates, "ids": ids})
     elif duplicates:
-        write_message("this idempotency key exists: the id is that of its first task")
+        write_message("a task with this key exists: the id is that task's")
 
 
 def _checked(args: argparse.Namespace) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from streamq.control.task_list import MOST_ROWS
 from streamq.control.task_rows import TaskFilter, TaskRow
 from streamq.errors import UsageError
 from streamq.exit_codes import NOT_FOUND, OK
+from streamq.keys import SUCCESSOR_DUE_MS
 from streamq.model.delivery import Success
 from streamq.model.task import LETTER, STATES, SUSPECT
 from streamq.options.checks import whole
@@ -96,7 +97,8 @@ def _list(found: target.Target, args: argparse.Namespace) -> int:
 def _row(row: TaskRow, now_ms: int) -> list[object]:
     since = max(0, row.at_ms - now_ms if row.state == "scheduled" else now_ms - row.at_ms) / 1000
     last = row.result if row.state == "completed" else row.payload
-    return [row.id, row.priority, age(since), row.attempts_failed, row.worker or "-", shown(last, 60)]
+    when = "after another" if row.at_ms == SUCCESSOR_DUE_MS else age(since)
+    return [row.id, row.priority, when, row.attempts_failed, row.worker or "-", shown(last, 60)]
 
 
 def _row_object(row: TaskRow) -> dict[str, object]:

@@ -17,14 +17,14 @@ from typing import Final, NamedTuple, TypeVar
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
 from streamq.calls.call import Call
-from streamq.calls.producer import ShardClosed
+from streamq.calls.producer import NotJoined, ShardClosed
 from streamq.client import flows
 from streamq.client.base import Base
 from streamq.client.waiting import Waiting
 from streamq.errors import OutcomeUnknown, RedisUnavailable
 from streamq.flow import Flow, adrive
 from streamq.keys import TypeKeys
-from streamq.model.task import Answer, NewTask
+from streamq.model.task import Answer, NewTask, Unjoined
 from streamq.options.checks import Durability
 from streamq.registry.registry import Registry
 from streamq.transport.address import Address
@@ -160,7 +160,10 @@ class _GroupCommit:
         await self._client.register(self._type, self._shard)
         keys = self._client.keys(self._type, self._shard)
         call = producer_calls.enqueue(*keys, self._writer.id, self._writer.next(), tasks)
-        return await self._client.run(self._shard, call, patience, fail_unsent=patience is not None)
+        try:
+            return await self._client.run(self._shard, call, patience, fail_unsent=patience is not None)
+        except NotJoined:
+            return [Unjoined()] * len(tasks)
 
     async def _send_all(self) -> None:
         try:
@@ -287,5 +290,7 @@ class _DurableGroupCommit(_GroupCommit):
             keys = self._client.keys(self._type, self._shard)
             call = producer_calls.enqueue(*keys, writer.id, writer.next(), tasks)
             return await self._client.run_durably(keys[0], call, self._durability)
+        except NotJoined:
+            return [Unjoined()] * len(tasks)
         finally:
             self._writers.give(writer)

@@ -19,6 +19,7 @@ from streamq.flow import Ask, Flow, ask
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model.task import Answer, Conflict, Duplicate, IdempotencyKey
 from streamq.options.checks import LONGEST_WINDOW, Durability
+from streamq.options.unique import Plan
 from streamq.registry.redefinition import importable
 from streamq.registry.registry import Registry
 from streamq.shards import AppRecord
@@ -48,9 +49,14 @@ def register(registry: Registry, task_type: str, shard: int) -> Flow[None]:
     if registry.record is None:
         yield from announce(registry)
     handler = registry.handlers.get(task_type)
-    if handler is not None:
-        keys = type_keys(registry.name, shard, task_type), shard_keys(registry.name, shard)
+    if handler is None or (task_type, shard) in registry.registered:
+        return
+    # A caller that sends by name reads the rule of unique keys in whichever shard it sends to.
+    for n in [shard] if handler.lock is None else range(max(shard + 1, registry.shards)):
+        keys = type_keys(registry.name, n, task_type), shard_keys(registry.name, n)
         yield Ask(producer_calls.register(*keys, importable(handler.reference), handler.options.policy()))
+        if handler.lock is not None:
+            registry.registered.add((task_type, n))
 
 
 def destination(registry: Registry, key: IdempotencyKey) -> Flow[Destination]:
@@ -66,6 +72,42 @@ def destination(registry: Registry, key: IdempotencyKey) -> Flow[Destination]:
         if answer is not None:
             return Destination(shard, answer)
     return Destination(home)
+
+
+def home_of_lock(registry: Registry, task_type: str, name: str) -> Flow[Destination]:
+    """Return the shard of a unique key's lock, by the lock's name.
+
+    A shard that was the key's home before is still used if it is served and holds the lock.
+    """
+    record = registry.record
+    if record is None or time.monotonic() - registry.record_at > FRESH:
+        record = yield from _current_record(registry)
+    home, others = record.homes(name, 0)
+    for shard in others:
+        if shard < record.known:
+            holder: str = yield from ask(
+                producer_calls.lock_holder(type_keys(registry.name, shard, task_type), bytes.fromhex(name))
+            )
+            if holder:
+                return Destination(shard)
+    return Destination(home)
+
+
+def policy_lock(registry: Registry, task_type: str, shard: int) -> Flow[Plan | None]:
+    """Return the rule of a type's unique keys as its policy in Redis has it; None if it has none. Raises
+    ServerError if this release cannot read the rule: a task without its lock could run twice."""
+    known = registry.locks.get(task_type)
+    if known is not None and time.monotonic() - known[1] < FRESH:
+        return known[0]
+    stored = yield from ask(producer_calls.policy_rule(type_keys(registry.name, shard, task_type)))
+    found = None if stored is None else Plan.parse(stored)
+    if stored is not None and found is None:
+        raise ServerError(
+            f"task type {task_type!r} has a rule of unique keys that this release cannot read: nothing was "
+            "sent. Upgrade streamq in this program"
+        )
+    registry.locks[task_type] = found, time.monotonic()
+    return found
 
 
 def _current_record(registry: Registry) -> Flow[AppRecord]:

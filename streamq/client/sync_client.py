@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from streamq.calls import producer as producer_calls
 from streamq.calls.locate import locate
-from streamq.calls.producer import ShardClosed
+from streamq.calls.producer import NotJoined, ShardClosed
 from streamq.client import flows
 from streamq.client.base import Base
 from streamq.flow import Flow, drive
 from streamq.keys import TypeKeys
 from streamq.lazy import allowed_at_exit
 from streamq.model.reply import Located
-from streamq.model.task import LIVING, Answer, NewTask
+from streamq.model.task import LIVING, Answer, NewTask, Unjoined
 from streamq.options.checks import Durability
 from streamq.registry.registry import Registry
 from streamq.transport.address import Address
@@ -79,6 +79,8 @@ class Client(Base):
                 return self.transport.run(call)
             except ShardClosed:
                 return self.drive(flows.reopen(self.registry.name, shard, call))
+        except NotJoined:
+            return [Unjoined()] * len(batch)
         finally:
             self._writers.give(writer)
 
@@ -95,6 +97,8 @@ class Client(Base):
             try:
                 call = producer_calls.enqueue(*keys, writer.id, writer.next(), batch)
                 return self.drive(self._durably(keys[0], call, durability))
+            except NotJoined:
+                return [Unjoined()] * len(batch)
             finally:
                 self._writers.give(writer)
 

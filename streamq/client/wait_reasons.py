@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from streamq.keys import SUCCESSOR_DUE_MS
 from streamq.model.reply import Located
 from streamq.model.task import TaskId
 from streamq.model.where import Ready, Running, Scheduled
@@ -59,6 +60,8 @@ def reason(task: TaskId, located: Located, around: Surroundings | None) -> str:
 def _state(task: TaskId, located: Located, around: Surroundings | None) -> str:
     where, now = located.where, located.now_ms
     if isinstance(where, Scheduled):
+        if where.due_ms == SUCCESSOR_DUE_MS:
+            return "it waits for the end of the task that holds its unique key"
         left = where.due_ms - now
         if left > 0:
             return f"it is scheduled, due in {_span(left)}"

@@ -7,9 +7,10 @@ interrupted, its finished batches stay done and the rest is unchanged. Must not 
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, Self
+from typing import Final, Literal, NamedTuple, Self
 
 import orjson
 
@@ -36,8 +37,20 @@ from streamq.transport.sync_transport import SyncTransport
 from streamq.wording import listed
 
 BATCH: Final = 100
+_KEY: Final = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
 
 _Step = Callable[..., Call[Moved]]
+
+
+UnlockResult = Literal["freed", "held", "free"]
+
+
+class Unlocked(NamedTuple):
+    """The result of `unlock`: freed; held, if its task lives and nothing was done; or free, if no task held
+    it. holder: the task that held it."""
+
+    result: UnlockResult
+    holder: str
 
 
 class Acts(Facade):
@@ -147,15 +160,37 @@ class Acts(Facade):
             yield from Auditor(self._app, shards, mode=mode, write_off=write_off, progress=progress).run()
         )
 
+    @operation
+    def unlock(self, task_type: str, key: str, *, force: bool = False) -> Flow[Unlocked]:
+        """Free the lock of a unique key, named by its digest as in `app.inspector.locks`, if its task is
+        gone.
+
+        force: also if the task lives; the key's next task may then run beside it. Raises UnknownTaskType.
+        """
+        if not _KEY.fullmatch(key):
+            raise UsageError(
+                f"{key[:64]!r} is not a key: write 32 hexadecimal digits, as `streamq unique TYPE` does"
+            )
+        yield from self._check_type(task_type)
+        entry = note(self._by, "unlock", f"{task_type} {key[:64]}")
+        for n in range((yield from self._known())):
+            step = operator_calls.unlock(type_keys(self._app, n, task_type), key, force=force, note=entry)
+            answer, holder = yield from ask(step)
+            if answer != "free":
+                result: UnlockResult = "held" if answer == "held" else "freed"
+                return Unlocked(result, str(TaskId(task_type, n, holder)))
+        return Unlocked("free", "")
+
     # -- dead letters ----------------------------------------------------------------------------------
 
     @operation
-    def requeue(self, task_ids: Sequence[str]) -> Flow[int]:
+    def requeue(self, task_ids: Sequence[str], *, force: bool = False) -> Flow[int]:
         """Requeue dead letters by id; return how many there were.
 
-        Raises UsageError, when all others are done, if one has no payload and so cannot run.
+        force: also if another task holds the letter's unique key; both run then. Raises UsageError, when all
+        others are done, if one has no payload and so cannot run, or another task holds its key.
         """
-        return self._by_id(operator_calls.requeue, "requeue", task_ids)
+        return self._by_id(partial(operator_calls.requeue, force=force), "requeue", task_ids)
 
     @operation
     def requeue_type(
@@ -232,10 +267,14 @@ class Acts(Facade):
             by_type.setdefault(self._keys(task), []).append(task.local)
         entry = note(self._by, verb, ", ".join(task_ids[:5]), len(task_ids))
         done = stay = 0
+        held: list[tuple[str, str]] = []
         for keys, ids in by_type.items():
             for n in range(0, len(ids), BATCH):
                 moved = yield from ask(step(keys, BATCH, 0, ids[n : n + BATCH], note=entry))
-                done, stay = done + moved.done, stay + moved.stay
+                done, stay = done + moved.done, stay + moved.stay - len(moved.held)
+                held += [(str(TaskId(keys.type, keys.shard, one)), other) for one, other in moved.held]
+        if held:
+            raise _held(held, done, len(task_ids))
         if stay:
             raise UsageError(
                 f"{stay} of {len(task_ids)} dead letters have no payload and cannot run: another program "
@@ -281,6 +320,15 @@ class AsyncAdmin(AsyncFacade, Acts):
     def __init__(self, transport: AsyncSource, app: str, shards: int = 1, *, by: str = "") -> None:
         super().__init__(transport, app, shards)
         self._by = by or user()
+
+
+def _held(held: Sequence[tuple[str, str]], done: int, asked: int) -> UsageError:
+    letter, holder = held[0]
+    name, shard, _ = letter.split(":")
+    return UsageError(
+        f"the unique keys of {len(held)} of {asked} dead letters are held ({done} were requeued): the key of "
+        f"{letter} by {name}:{shard}:{holder}. Requeue it when that task has ended; --force runs both"
+    )
 
 
 def _all(step: _Step, progress: Callable[[int], object] | None) -> Flow[int]:

@@ -18,6 +18,7 @@ from streamq.control.schedule_rows import Found, damaged
 from streamq.errors import InvalidOption, QueueFull, RateLimitExceeded, Refused, UsageError
 from streamq.flow import Flow, ask
 from streamq.keys import ShardKeys, type_keys
+from streamq.locks import NO_LOCK
 from streamq.model.task import (
     LETTER,
     PRIORITIES,
@@ -76,6 +77,7 @@ def _enqueue(keys: ShardKeys, name: str, known: Definition, payload: bytes, runs
                 priority,
                 fields=(("r", run), *known.fields),
                 key=IdempotencyKey(run, blake2b(run.encode(), digest_size=16).digest(), _WINDOW_MS),
+                joins=NO_LOCK,
             )
             for run in names
         ]

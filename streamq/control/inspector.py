@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from streamq.audit import Audit, Auditor
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
-from streamq.control import action_log, heartbeats, overview, rollups, task_info
+from streamq.control import action_log, heartbeats, overview, rollups, task_info, unique_locks
 from streamq.control.action_log import Action, Pause
 from streamq.control.dead_letters import DeadGroups, DeadSelection, Groups
 from streamq.control.facade import AsyncFacade, Facade, SyncFacade, operation
@@ -24,6 +24,7 @@ from streamq.control.rollups import Rollup, Span
 from streamq.control.task_info import TaskInfo
 from streamq.control.task_list import TaskList, TaskPage
 from streamq.control.task_rows import TaskFilter
+from streamq.control.unique_locks import UniqueLock
 from streamq.control.unreadable import Unreadable, whole
 from streamq.errors import RedisUnavailable
 from streamq.flow import Flow, ask, drive, in_turn
@@ -233,6 +234,12 @@ class Questions(Facade):
         if self._only is not None and 0 not in self._only:
             raise RedisUnavailable("the first shard, with the workers' heartbeats, is unreachable")
         return (yield from heartbeats.workers(self._app, self._unreadable))
+
+    @operation
+    def locks(self, task_type: str, limit: int = 1000) -> Flow[list[UniqueLock]]:
+        """Return at most `limit` locks of a type's unique keys, each with its holder and successor."""
+        shards = yield from self._each()
+        return (yield from unique_locks.locks(self._app, list(shards), task_type, limit, self._unreadable))
 
     @operation
     def daemons(self) -> Flow[list[WorkerInfo]]:

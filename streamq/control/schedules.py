@@ -309,6 +309,11 @@ def _of_call(rules: Schedule, task: BoundTask) -> Definition:
     if not hasattr(task, "task") or not isinstance(task.handler, Handler):
         raise InvalidOption(f"task={task!r:.80}: write task.bind(...), or app.bound('name', {{...}})")
     new, route = task.task, task.route
+    if route is not None and route.lock is not None:
+        raise InvalidOption(
+            "the task of a schedule takes no unique key: the schedule's `overlap` decides what runs at once. "
+            "Bind it with .options(unique=False), or let its handler enqueue a task that has a key"
+        )
     if new.due is not None or new.key is not None or (route is not None and route.shard_key is not None):
         raise InvalidOption(
             "the task of a schedule takes no delay, at, shard_key or idempotency_key: its times and place "

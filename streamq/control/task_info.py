@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamq import envelope
+from streamq import envelope, locks
+from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
 from streamq.calls.locate import locate
 from streamq.control.task_rows import failed_attempts
 from streamq.control.unreadable import Unreadable, whole
 from streamq.flow import Flow
-from streamq.keys import shard_keys, type_keys
+from streamq.keys import SUCCESSOR_DUE_MS, shard_keys, type_keys
 from streamq.model.delivery import Success
 from streamq.model.reply import Located
 from streamq.model.task import State, TaskId
@@ -52,7 +53,8 @@ def task_info(app: str, task_id: str, unreadable: Unreadable) -> Flow[TaskInfo]:
     success = located.success
     if success is not None:
         success = success._replace(worker=(yield from _named(app, success.worker, unreadable)))
-    return _task_info(task, located, success)
+    claims = envelope.fields_dict(located.fields).get("c")
+    return _task_info(task, located, success, (yield from _lock(app, task, claims, unreadable)))
 
 
 def _named(app: str, end: str, unreadable: Unreadable) -> Flow[str]:
@@ -61,7 +63,24 @@ def _named(app: str, end: str, unreadable: Unreadable) -> Flow[str]:
     return next((name for name, _ in beats if name.endswith(f"-{end}")), f"…{end}")
 
 
-def _task_info(task: TaskId, located: Located, success: Success | None) -> TaskInfo:
+def _lock(app: str, task: TaskId, claims: bytes | None, unreadable: Unreadable) -> Flow[dict[str, str]]:
+    """Return the key of the task's lock, and which task holds it."""
+    digest = locks.claimed(claims or b"")
+    if not digest:
+        return {}
+    t = type_keys(app, task.shard, task.type)
+    holder = yield from unreadable.ask(producer_calls.lock_holder(t, digest), str)
+    other = str(task._replace(local=holder)) if holder else "no task"
+    return {"unique_key": digest.hex(), "held_by": "this task" if holder == task.local else other}
+
+
+def _waiting(detail: dict[str, str]) -> dict[str, str]:
+    """Return the detail without the due time if the task waits for the end of another one."""
+    waits = detail.get("due_ms") == str(SUCCESSOR_DUE_MS)
+    return {name: value for name, value in detail.items() if not (waits and name == "due_ms")}
+
+
+def _task_info(task: TaskId, located: Located, success: Success | None, lock: dict[str, str]) -> TaskInfo:
     have = envelope.fields_dict(located.fields)
     failures = envelope.failures(have.get("f", b""))
     failed = success.attempt - 1 if success else failed_attempts(count(have.get("a")), failures)
@@ -74,7 +93,7 @@ def _task_info(task: TaskId, located: Located, success: Success | None) -> TaskI
         attempts_failed=failed,
         lost=count(have.get("l")),
         failures=failures,
-        detail={**located.detail, **ended},
+        detail={**_waiting(located.detail), **lock, **ended},
         result=readable(located.result),
         success=success,
         fields=have,

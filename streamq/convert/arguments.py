@@ -55,6 +55,10 @@ class Arguments:
         }
         self._simple = all(p.kind in _PLAIN for p in parameters)
 
+    def has(self, name: str) -> bool:
+        """Return whether a call may have an argument of this name."""
+        return self._kwargs_name is not None or name in self._names
+
     def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
         """Return the payload of a call. Raise InvalidArguments or PayloadError in the caller's line."""
         bound, kinds = self._bind(args, kwargs), self._unchecked_kinds

@@ -113,6 +113,7 @@ ROLES: Final = {
             "dead_slices",
             "page_buckets",
             "page_group",
+            "page_locks",
             "page_results",
             "page_schedules",
             "page_set",
@@ -126,6 +127,7 @@ ROLES: Final = {
             "cancel",
             "drain",
             "enqueue",
+            "enqueue_rich",
             "forget",
             "log_action",
             "pause",
@@ -145,6 +147,9 @@ _ESSENTIAL: Final = Role(
 _NOT_ESSENTIAL: Final = frozenset(
     (
         "CLIENT",
+        "HSCAN",
+        "unique",
+        "after",
         "EVAL",
         "EVALSHA",
         "key",

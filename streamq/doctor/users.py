@@ -18,12 +18,12 @@ Writes = tuple[tuple[str, str], ...]
 _STREAMS: Final = "high normal low suspect"
 _PRODUCES: Final[Writes] = (
     ("hincrby", "counters"),
-    ("xadd", "high normal low"),
+    ("xadd", _STREAMS),
     ("set pexpire lpush ltrim", "writer key rate"),
     ("zadd", "schedule expiring waiters gone ready bell schedules_due"),
-    ("hset hdel", "policy cancels schedules"),
+    ("hset hdel", "policy cancels unique after index schedules"),
     ("hset", "apps"),
-    ("hdel", "index counters"),
+    ("hdel", "counters"),
     ("sadd", "types"),
     ("xdel", _STREAMS),
     ("zrem", "schedule expiring waiters schedules_due"),
@@ -31,8 +31,8 @@ _PRODUCES: Final[Writes] = (
 )
 _WORKS: Final[Writes] = (
     ("xack xadd xdel xclaim xreadgroup xgroup|create xgroup|delconsumer", _STREAMS),
-    ("hset", "index counters results letters heartbeats policy cancels apps schedules"),
-    ("hdel", "index counters cancels heartbeats policy schedules"),
+    ("hset", "index counters results letters heartbeats policy cancels apps unique after schedules"),
+    ("hdel", "index counters cancels heartbeats policy unique after schedules"),
     ("hincrby", "counters minute quarter"),
     ("set pexpire lpush ltrim", "writer key rate doorbell results minute quarter"),
     ("zadd", "schedule expiring waiters gone ready bell dead groups buckets workers schedules_due"),
@@ -54,7 +54,7 @@ _OPERATES: Final[Writes] = (
         "del",
         f"{_STREAMS} schedule dead letters index groups gone waiters cancels policy counters rate buckets",
     ),
-    ("del", "counters rate buckets sampled expiring results minute quarter"),
+    ("del", "counters rate buckets sampled expiring unique after results minute quarter"),
 )
 WRITES: Final[dict[str, Writes]] = {"producer": _PRODUCES, "worker": _WORKS, "operator": _OPERATES}
 """What each role writes. An operator's user may write all keys: it also repairs."""
@@ -131,7 +131,7 @@ def _rules(role: str, prefix: str) -> str:
             publishes = _selector(
                 "publish", channel_rules(prefix, "done", "wake", "control", "news", "events")
             )
-            more = "+client|unblock +subscribe +unsubscribe +xinfo|groups"
+            more = "+client|unblock +hscan +subscribe +unsubscribe +xinfo|groups"
             lines = [f"{keys} {subscribes} {_CONNECTION} {_READS} {more}"]
             return " ".join([*lines, *_selectors(_WORKS, prefix), publishes])
         case "daemon":

@@ -1,6 +1,6 @@
 #!lua flags=no-writes,allow-stale
 -- audit_place: check single places (a stream entry, a row of the schedule), all at one instant.
--- USES scheduled in_stream streams field group_of later
+-- USES scheduled in_stream streams field group_of later unlocked
 -- KEYS schedule index letters
 -- ARGV group places...
 -- Returns {problem, place...}
@@ -61,6 +61,8 @@ local function look(place)
     problem('needless_index_row')
   end
   if abandoned(place) then problem('undelivered') end
+  local lock = unlocked(fields, id, place)
+  if lock then problem(lock) end
 end
 
 for n = first_arg, #ARGV do look(ARGV[n]) end

@@ -1,9 +1,10 @@
 #!lua flags=no-writes,allow-stale
--- audit_rows: check rows of the index, the cancel requests or the dead list: each must have its task.
--- USES scheduled in_stream streams field letter_in
--- KEYS schedule index cancels dead letters
+-- audit_rows: check rows of the index, the cancel requests, the dead list, the locks or the successors of their
+-- holders: each must have its task. A lock is named by its digest in hex.
+-- USES scheduled in_stream streams field letter_in lock_held unhexed waits
+-- KEYS schedule index cancels dead letters unique after
 -- ARGV group of bytes ids...
--- Returns {ids checked, {problem, id...}}; `of` is index, cancels or dead; it stops after reading `bytes`
+-- Returns {ids checked, {problem, id...}}; `of` is index, cancels, dead, unique or after; it stops after reading `bytes`
 local bytes, problems, read = tonumber(bytes), {}, 0
 
 local function seen(row) read = read + #row + 300 end
@@ -30,7 +31,20 @@ local function ghost(place)
   return not held.err and #held == 1 and #redis.call('XRANGE', stream, entry, entry) == 0
 end
 
+-- A lock must be held by a task that claims it; a successor must wait.
+local function lock_fault(key)
+  local what = unhexed(key)
+  local id = what and redis.call('HGET', of == 'unique' and unique or after, what)
+  if not id then return nil end
+  read = read + 2000
+  if of == 'unique' then return not lock_held(what, group) and 'orphaned_lock' end
+  local due, number = scheduled(redis.call('HGET', index, id) or id)
+  local waiting = waits(due) and row_of(due, number, seen)
+  return not (waiting and redis.call('HEXISTS', unique, what) == 1) and 'orphaned_lock'
+end
+
 local function fault(id)
+  if of == 'unique' or of == 'after' then return lock_fault(id) end
   if of == 'dead' then
     if not redis.call('ZSCORE', dead, id) then return nil end
     local packed = redis.call('HGET', letters, id)

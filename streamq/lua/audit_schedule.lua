@@ -3,7 +3,7 @@
 --
 -- The cursor names the last row, not its rank: promotion takes rows from the front, and the remaining ones
 -- must not be skipped. Reads a few rows at a time: see audit_stream.
--- USES row_fields field
+-- USES row_fields field unlocked
 -- KEYS schedule index letters
 -- ARGV cursor limit bytes
 -- Returns {the cursor to continue after, or '' at the end, checked, {place...}}
@@ -38,7 +38,7 @@ local function suspicious(row, place)
   local id = field(fields, 'i')
   if id and redis.call('HGET', index, id) ~= place then return true end
   if not id and indexed and redis.call('HEXISTS', index, place) == 1 then return true end
-  return buried and redis.call('HEXISTS', letters, id or place) == 1
+  return buried and redis.call('HEXISTS', letters, id or place) == 1 or unlocked(fields, id or place, place)
 end
 
 local due, mark = string.match(cursor, '^(.+) (%x*)$')

@@ -3,7 +3,7 @@
 --
 -- Reads a few entries at a time, the fewer the longer they are, and ends the step after reading `bytes`: a
 -- payload may be of any size.
--- USES group_of later field
+-- USES group_of later field unlocked
 -- KEYS stream index letters
 -- ARGV group letter cursor limit bytes
 -- Returns {the id to continue from, or '' at the end, checked, {place...}}
@@ -25,6 +25,7 @@ local function suspicious(entry, fields)
   if id and redis.call('HGET', index, id) ~= place then return true end
   if not id and indexed and redis.call('HEXISTS', index, place) == 1 then return true end
   if buried and redis.call('HEXISTS', letters, id or place) == 1 then return true end
+  if unlocked(fields, id or place) then return true end
   if not delivered(entry) then return false end
   return #redis.call('XPENDING', stream, group, entry, entry, 1) == 0
 end

@@ -2,7 +2,7 @@
 -- counts: the state of one task type at one instant: states, counters, the oldest ready task.
 -- The stream that is read first also holds tasks that were handed back: a suspect has lost deliveries (field
 -- `l`). Beyond a thousand entries there, all count as suspects.
--- USES clock field group_of
+-- USES clock field group_of waits
 -- KEYS schedule dead counters high normal low suspect
 -- ARGV group
 -- Returns {now_ms, ready, running, scheduled, dead, suspect, oldest ready ms or -1, next due ms or -1, counters}
@@ -31,6 +31,7 @@ for _, stream in ipairs({high, normal, low, suspect}) do
   end
 end
 local head = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
+local due = tonumber(head[2])
 return {
   now, ready, running, redis.call('ZCARD', schedule), redis.call('ZCARD', dead), suspects,
-  oldest or -1, tonumber(head[2]) or -1, redis.call('HGETALL', counters)}
+  oldest or -1, due and not waits(due) and due or -1, redis.call('HGETALL', counters)}

@@ -114,6 +114,7 @@ if n > #ARGV then
 end
 
 -- What follows costs as much again.
+--lean if redis.call('HGET', policy, 'rich') then return '!rich' end
 -- USES clock
 -- A stored value that no app can have written counts as none.
 local function whole(value)
@@ -129,6 +130,7 @@ local bad = uncountable('sequence')
   or wrong(rate, 'list', redis.pcall('LLEN', rate))
   or wrong(expiring, 'sorted set', redis.pcall('ZCARD', expiring))
 for m = first_key, #KEYS do bad = bad or wrong(KEYS[m], 'string', redis.pcall('GET', KEYS[m])) end
+--rich for _, key in ipairs({unique, after, index}) do bad = bad or wrong(key, 'hash', redis.pcall('HEXISTS', key, '')) end
 if bad then return bad end
 if backlog then
   room = backlog - redis.call('ZCARD', schedule)
@@ -170,6 +172,7 @@ local function accept(letter, due, fields, expires)
   return id
 end
 
+--rich local unique_read, judged, unique_lock
 -- The task at n; nil where it is none.
 local function read()
   -- A long row of digits would be split in every way: no head of ours has 64 characters.
@@ -205,7 +208,12 @@ local function read()
   --rich   local good, asked = pcall(cjson.decode, ARGV[n] or '')
   --rich   n = n + 1
   --rich   if not good or type(asked) ~= 'table' then return nil end
-  --rich   task.joins = asked
+  --rich   task.joins, task.claims = asked, {}
+  --rich   if not unique_read(task) then return nil end
+  --rich   if task.claims[1] then
+  --rich     table.insert(task.fields, 'c')
+  --rich     table.insert(task.fields, cmsgpack.pack(task.claims))
+  --rich   end
   --rich end
   return task
 end
@@ -219,6 +227,8 @@ local function first_of(record, digest)
   return string.sub(first, 1, 16) == digest and '=' .. local_id or '!conflict:' .. string.sub(first, 17)
 end
 
+--rich -- USES unique_read
+--rich local rich = redis.call('HGET', policy, 'rich')
 local tasks, record = {}, first_key - 1
 while n <= #ARGV do
   local task = read()
@@ -231,9 +241,11 @@ record = first_key - 1
 if not known then redis.call('SADD', types, task_type) end
 for number, task in ipairs(tasks) do
   if task.digest then record = record + 1 end
-  local answer = task.digest and first_of(KEYS[record], task.digest) or refusal()
+  --lean local answer = task.digest and first_of(KEYS[record], task.digest) or refusal()
+  --rich local answer = rich and not task.joins and '!unjoined' or judged(task, KEYS[record])
   if not answer then
     answer = accept(task.letter, task.due, task.fields, task.expires)
+    --rich unique_lock(task, answer)
     if task.digest then
       redis.call('SET', KEYS[record], task.digest .. task_type .. ':' .. answer, 'PX', task.window)
     end
@@ -250,6 +262,7 @@ local said = table.concat(answers, ' ')
 redis.call('SET', writer, sequence .. ' ' .. said, 'PX', memory_ms)
 if earliest then
   local head = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
-  if tonumber(head[2]) >= earliest then redis.call('PUBLISH', wake, task_type) end
+  --lean if tonumber(head[2]) >= earliest then redis.call('PUBLISH', wake, task_type) end
+  --rich if head[2] and tonumber(head[2]) >= earliest then redis.call('PUBLISH', wake, task_type) end
 end
 return said

@@ -11,7 +11,7 @@
 -- times, so after a jump nothing is touched and the caller must stamp the leases anew.
 -- A worker's heartbeat tells the lease it renews under. Where the policy's is shorter, the worker has not
 -- heard of it yet, and what it holds keeps the longer one.
--- USES changed clock dead_letter end_task priority_of ring vanished
+-- USES changed clock dead_letter end_task priority_of ring unique_lost vanished
 -- KEYS stream policy suspect index counters cancels heartbeats
 -- ARGV group letter cursor limit expected_ms default_lease_ms default_max_lost done
 -- Returns {next cursor, now_ms, returned, dead, cancelled, whether the policy is no hash} or {'skew', now_ms}
@@ -99,6 +99,7 @@ local function write_off(deleted)
     local id, priority = names[place] or place, letter == 's' and 'n' or letter
     buried(id, vanished(id, priority, stamp, owner))
     end_task(id, 'd')
+    unique_lost(id)
   end
 end
 

@@ -4,11 +4,12 @@
 -- Only what died until `until_ms` is taken, so that a task which dies again at once is not met twice
 -- by the caller that asks for everything. The history of errors stays with the task. What cannot be a
 -- task again stays: a letter without a payload (foreign, vanished, damaged). Who asks for everything passes
--- over as many as have stayed before (`skip`).
--- USES changed field identified letter_in note ring selection unlist
+-- over as many as have stayed before (`skip`). A letter with a unique key takes its lock again: if another task holds
+-- it the letter stays, or with `force` runs beside that task without the lock.
+-- USES changed field identified letter_in note ring selection unique_claim unique_holder unlist
 -- KEYS dead letters groups counters index high normal low
--- ARGV limit skip since_ms until_ms fingerprint action about ids...
--- Returns {requeued, dead letters of this kind that are left, how many of those looked at stay}
+-- ARGV limit skip since_ms until_ms fingerprint group force action about ids...
+-- Returns {requeued, dead letters of this kind that are left, how many of those looked at stay, {id, holder of its lock...}}
 local streams = {h = high, n = normal, l = low}
 local dropped = {a = false, l = false, q = false, x = false}
 local function runnable(packed)
@@ -23,11 +24,25 @@ local function revived(id, fields)
   return out
 end
 
-local requeued, stay = 0, 0
+-- The digest of the lock that a letter needs, and the task that holds it.
+local function lock_of(id, fields)
+  local what = unique_claim(field(fields, 'c'))
+  local holder = what and unique_holder(what, group)
+  return what, holder and holder.id ~= id and holder.id
+end
+
+local requeued, stay, held = 0, 0, {}
 for _, id in ipairs(selection(skip)) do
   local packed = redis.call('HGET', letters, id)
   local letter = packed and runnable(packed)
-  if letter then
+  local what, holder
+  if letter then what, holder = lock_of(id, letter[4]) end
+  if holder and force ~= '1' then
+    stay = stay + 1
+    held[#held + 1] = id
+    held[#held + 1] = holder
+  elseif letter then
+    if holder then letter[4] = changed(letter[4], {c = false}) elseif what then redis.call('HSET', unique, what, id) end
     local mark = streams[letter[2]] and letter[2] or 'n'
     local entry = redis.call('XADD', streams[mark], '*', unpack(revived(id, letter[4])))
     redis.call('HSET', index, id, mark .. entry)
@@ -40,4 +55,4 @@ for _, id in ipairs(selection(skip)) do
 end
 if requeued > 0 then redis.call('HINCRBY', counters, 'requeued', requeued) end
 note(requeued)
-return {requeued, #ARGV < first_arg and left_over() or 0, stay}
+return {requeued, #ARGV < first_arg and left_over() or 0, stay, held}

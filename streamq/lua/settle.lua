@@ -84,6 +84,7 @@ if items or noted then
   for key, kind in pairs({[index] = 'hash', [letters] = 'hash', [cancels] = 'hash'}) do
     look(key, kind, redis.pcall('HEXISTS', key, ''))
   end
+  --rich for _, key in ipairs({unique, after}) do look(key, 'hash', redis.pcall('HEXISTS', key, '')) end
   for _, key in ipairs({schedule, dead, waiters, gone, groups, expiring}) do
     look(key, 'sorted set', redis.pcall('ZCARD', key))
   end
@@ -126,6 +127,7 @@ if items then
 
   local function end_item(item, how, kept)
     finish(item.id, how, stamp, item.fields and field(item.fields, 'c'), kept)
+    --rich if not item.fields or #item.fields == 0 then unique_lost(item.id) end
   end
 
   local function bury(item, why, failures)

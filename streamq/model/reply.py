@@ -35,11 +35,13 @@ class Promotion(NamedTuple):
 
 class Moved(NamedTuple):
     """The reply of requeue and purge: how many were moved, how many of this kind are left (0 if ids were
-    given), and `stay`: letters that were skipped because they have no payload and cannot run."""
+    given), and `stay`: letters that were skipped because they have no payload and cannot run, or because
+    another task holds their unique key. held: the local id of each of the latter, and the holder's."""
 
     done: int
     left: int
     stay: int = 0
+    held: tuple[tuple[str, str], ...] = ()
 
 
 class Reclaim(NamedTuple):

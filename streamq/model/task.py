@@ -126,6 +126,17 @@ class Conflict(NamedTuple):
     first: str
 
 
+class Locked(NamedTuple):
+    """The answer if another task holds the lock of the unique key. local: the id of that task."""
+
+    local: str
+
+
+class Unjoined(NamedTuple):
+    """The answer for a task without the unique key that the type's policy asks for: nothing was stored. Read
+    the policy, and send the task again with it."""
+
+
 class Unconfirmed(NamedTuple):
     """The task was accepted, but the requested durability was not confirmed in time."""
 
@@ -145,4 +156,4 @@ class BacklogFull:
     """Enqueue's answer for a task over the backlog limit."""
 
 
-Answer = Accepted | Duplicate | Conflict | RateLimited | BacklogFull | Unconfirmed
+Answer = Accepted | Duplicate | Conflict | Locked | RateLimited | BacklogFull | Unconfirmed | Unjoined

@@ -14,6 +14,7 @@ from streamq.model.delivery import Overrides
 from streamq.model.task import Priority
 from streamq.options.checks import IDEMPOTENCY_WINDOW, Durability, reject_unknown
 from streamq.options.table import PER_CALL
+from streamq.options.unique import Unique
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -39,6 +40,10 @@ class CallOptions:
     idempotency_key: str | None = None
     window_ms: int = round(IDEMPOTENCY_WINDOW * 1000)
     durability: Durability | None = None
+    unique: Unique | str | bool | None = None
+    debounce: float | None = None
+    max_wait: float | None = None
+    throttle: float | None = None
 
 
 def call_options(**given: Unpack[PerCall]) -> CallOptions:
@@ -72,3 +77,18 @@ def _check_together(values: Mapping[str, object]) -> None:
         )
     if "idempotency_key" not in values and "idempotency_window" in values:
         raise InvalidOption("idempotency_window needs an idempotency_key: pass one, or leave the window out")
+    _check_unique(values)
+
+
+def _check_unique(values: Mapping[str, object]) -> None:
+    if "debounce" in values and ("delay" in values or "at" in values):
+        raise InvalidOption("debounce sets when the task is due: leave out delay and at")
+    if "debounce" in values and "throttle" in values:
+        raise InvalidOption("debounce and throttle exclude each other: pass one of them")
+    has_key = values.keys() & {"debounce", "throttle"} or values.get("unique") not in (None, False)
+    if "shard_key" in values and has_key:
+        raise InvalidOption(
+            "shard_key and a unique key exclude each other: each determines the shard. Pass one of them"
+        )
+    if "idempotency_key" in values and "throttle" in values:
+        raise InvalidOption("throttle is itself an idempotency key: pass throttle or idempotency_key")

@@ -26,6 +26,7 @@ from streamq.options.checks import (
 )
 from streamq.options.rate import RateLimit
 from streamq.options.schedule import schedule
+from streamq.options.unique import unique, window
 
 
 class Option(NamedTuple):
@@ -119,6 +120,24 @@ OPTIONS: Final = (
     Option(
         "schedule", schedule, "run it again and again: Cron, Every or a Schedule of them",
         "The handler is called without arguments; workers register the schedule when they start.",
+    ),
+    Option(
+        "unique", or_none(unique), "one task at a time for each key",
+        "Unique(by=('customer_id',)): the arguments that make up the key, until when it is held, and what a "
+        "call does if it is held. True: all arguments. False: no key. In options() also the text of a key.",
+        per_call=True, metavar="KEY",
+    ),
+    Option(
+        "debounce", or_none(window), "run this long after the last call of the key",
+        "With the last call's arguments.", per_call=True, metavar="DURATION",
+    ),
+    Option(
+        "max_wait", or_none(window), "how long debounce may wait after the first call",
+        "None: no limit.", per_call=True, metavar="DURATION",
+    ),
+    Option(
+        "throttle", or_none(window), "run the first call of the key, and no other within this time",
+        "The other calls return the handle of that task.", per_call=True, metavar="DURATION",
     ),
     Option(
         "delay", _seconds(0.0), "run it later: 90s, 5m, 1h30m",

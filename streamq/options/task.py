@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from streamq.errors import InvalidOption
 from streamq.model.task import Priority
 from streamq.options.checks import Durability, Executor, reject_unknown
 from streamq.options.rate import RateLimit
 from streamq.options.schedule import Schedule
 from streamq.options.table import POLICY, descriptions
+from streamq.options.unique import Unique, plan, unique_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,10 @@ class TaskOptions:
     max_payload: int = 1024 * 1024
     durability: Durability = "master"
     schedule: Schedule | None = None
+    unique: Unique | str | bool | None = None
+    debounce: float | None = None
+    max_wait: float | None = None
+    throttle: float | None = None
 
     def policy(self) -> dict[str, str]:
         """Return what Redis stores of the policy: what enqueue's limits and the daemon need."""
@@ -45,7 +51,16 @@ class TaskOptions:
             stored["rate_period_ms"] = _ms(self.rate_limit.period)
         if self.max_backlog is not None:
             stored["max_backlog"] = str(self.max_backlog)
+        if (lock := plan(unique_options(self))) is not None:
+            # The fast path of the enqueue script checks limits only, so the type gets one: a call by name
+            # then learns that it must read this rule.
+            stored["rich"], stored["unique"] = "1", lock.stored()
+            stored.setdefault("max_backlog", _NO_BACKLOG)
         return stored
+
+
+_NO_BACKLOG = str(10**15)
+"""A number that is too long for the enqueue script: no limit."""
 
 
 def _ms(value: float) -> str:
@@ -59,4 +74,15 @@ def task_options(given: Mapping[str, object]) -> TaskOptions:
     """Check the arguments of `@app.task(...)`. InvalidOption names the fault."""
     reject_unknown(given, ["name", *POLICY], "@task")
     checked: dict[str, Any] = {name: POLICY[name].check(value, name) for name, value in given.items()}
-    return TaskOptions(**checked)
+    options = TaskOptions(**checked)
+    if isinstance(options.unique, str):
+        raise InvalidOption(
+            f"unique={options.unique!r:.80}: the text of a key is for a single call, .options(unique=...). A "
+            "policy names the arguments: Unique(by=('customer_id',))"
+        )
+    if plan(unique_options(options)) is not None and options.schedule is not None:
+        raise InvalidOption(
+            "schedule and unique keys exclude each other: a run of a schedule takes no key, its `overlap` "
+            "decides what runs at once. Use overlap, or let the scheduled handler enqueue a task with a key"
+        )
+    return options

@@ -12,6 +12,7 @@ from streamq.model.task import Priority
 from streamq.options.checks import Durability, Duration, Executor
 from streamq.options.rate import RateLimit
 from streamq.options.schedule import Cron, Every, Schedule
+from streamq.options.unique import Unique
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +39,10 @@ class Policy(TypedDict, total=False):
     max_payload: int
     durability: Durability
     schedule: Cron | Every | Schedule | None
+    unique: Unique | str | bool | None
+    debounce: Duration | None
+    max_wait: Duration | None
+    throttle: Duration | None
 
 
 class PerCall(TypedDict, total=False):
@@ -54,3 +59,7 @@ class PerCall(TypedDict, total=False):
     idempotency_key: str | None
     idempotency_window: Duration | None
     durability: Durability | None
+    unique: Unique | str | bool | None
+    debounce: Duration | None
+    max_wait: Duration | None
+    throttle: Duration | None

@@ -22,6 +22,7 @@ from streamq.errors import InvalidArguments, InvalidOption, PayloadError
 from streamq.hooks import NO_HOOKS, Manager
 from streamq.model.task import NAME_PATTERN
 from streamq.options.task import TaskOptions
+from streamq.options.unique import Plan, plan, unique_options
 from streamq.payloads.pipeline import Pipeline
 
 
@@ -44,6 +45,8 @@ class Handler:
         """Decodes a payload into the arguments of the function. Raises DecodeError if it does not match."""
         self.retention_ms: int = round(options.retention * 1000)
         self.is_async: bool = inspect.iscoroutinefunction(function) or _is_async_object(function)
+        self.lock: Plan | None = plan(unique_options(options))
+        """The rule of its tasks' unique keys; None if they have none."""
         self.stated: frozenset[str] = frozenset(stated)
         self.app = ""
         self.around: tuple[Callable[[Context], Manager], ...] = NO_HOOKS.attempt
@@ -55,6 +58,17 @@ class Handler:
             raise InvalidOption(
                 f"task type {name!r} is async and runs on the loop: leave out executor={options.executor!r}"
             )
+        if self.lock is not None:
+            self.check_names(self.lock.by)
+
+    def check_names(self, names: Iterable[str]) -> None:
+        """Raise InvalidOption if one of these is not the name of an argument."""
+        for name in names:
+            if not self._arguments.has(name):
+                raise InvalidOption(
+                    f"unique: by={name!r:.80} is not an argument of task type {self.name!r}: "
+                    f"{self.reference}{inspect.signature(self.function)}"
+                )
 
     def payload(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
         """Return the arguments of a call as JSON. Raises InvalidArguments or PayloadError."""

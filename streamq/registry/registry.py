@@ -12,6 +12,7 @@ from streamq.errors import DuplicateTaskType, InvalidOption, UnknownTaskType
 from streamq.hooks import NO_HOOKS, Hooks
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.options.checks import whole
+from streamq.options.unique import Plan
 from streamq.payloads.pipeline import Pipeline
 from streamq.registry import redefinition
 from streamq.registry.handler import Handler, check_name
@@ -65,6 +66,17 @@ class Registry:
         self.pipeline: Pipeline | None = None
         self.record: AppRecord | None = None
         self.record_at: float = 0.0
+        self.registered: set[tuple[str, int]] = set()
+        """The (type, shard) of each type with unique keys whose policy was registered there."""
+        self.locks: dict[str, tuple[Plan | None, float]] = {}
+        """The rules of unique keys of types whose code is in another program, and when each was read
+        (monotonic)."""
+
+    def forget_server(self) -> None:
+        """Forget what was read from the server, and what was registered there: another one is used now."""
+        self.record = None
+        self.registered.clear()
+        self.locks.clear()
 
     def learn(self, record: AppRecord, now: float) -> AppRecord:
         """Note the app's record as read from the server."""
@@ -84,6 +96,7 @@ class Registry:
                     f"give {_shown(handler)} another name with @app.task(name=...)"
                 )
         self.handlers[handler.name], self._runs[handler.name] = handler, run
+        self.registered = {one for one in self.registered if one[0] != handler.name}
         handler.app, handler.around, handler.pipeline = self.name, self.hooks.attempt, self.pipeline
 
     def declared(self, types: Iterable[str]) -> list[str]:

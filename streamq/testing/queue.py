@@ -20,7 +20,7 @@ from streamq.calls import question as question_calls
 from streamq.calls.call import Call
 from streamq.embedded import EmbeddedServer
 from streamq.errors import UsageError
-from streamq.keys import TypeKeys, type_keys
+from streamq.keys import SUCCESSOR_DUE_MS, TypeKeys, type_keys
 from streamq.model.outcome import Outcome, Retried
 from streamq.model.task import TaskId
 from streamq.namespace import namespace_of
@@ -42,10 +42,11 @@ Loss = Literal["before_handler", "after_handler"]
 
 
 class _Scheduled(NamedTuple):
-    """A task in a schedule."""
+    """A task in a schedule, with its due time: debounce and reschedule move it."""
 
     keys: TypeKeys
     local: str
+    at_ms: int
 
 
 class Queue:
@@ -214,8 +215,9 @@ class Queue:
         with self._runner() as runner:
             for t in runner.lines():
                 for row in self._rows(t):
-                    task = _Scheduled(t, row.local)
-                    due[task] = self._due.get(task, row.at_ms + self._elapsed_ms)
+                    if row.at_ms < SUCCESSOR_DUE_MS:
+                        task = _Scheduled(t, row.local, row.at_ms)
+                        due[task] = self._due.get(task, row.at_ms + self._elapsed_ms)
         self._due = due
         found = min(due.items(), key=lambda one: one[1], default=None)
         return found if found is not None and found[1] <= target + GRACE_MS else None
@@ -230,7 +232,6 @@ class Queue:
                 return
 
     def _make_ready(self, t: TypeKeys, local: str) -> None:
-        self._due.pop(_Scheduled(t, local), None)
         self._wire.run(operator_calls.run_now(t, local))
 
     def scheduled(self) -> dict[str, float]:

@@ -22,6 +22,9 @@ from streamq.worker.runner import Runner
 from streamq.worker.settler import Settler
 from streamq.worker.too_new import TooNewTasks
 
+_UNKNOWN = b"\x90"
+"""The claims of a task that was not decoded: the rich settle script reads them from its entry."""
+
 
 class Receiver:
     """The receiver of one worker process. `is_closed`: returns whether tasks of a type are handed back."""
@@ -96,7 +99,7 @@ class Receiver:
         self, keys: TypeKeys, place: str, outcome: Outcome, failed: FailedAttempt | None = None
     ) -> None:
         """Settle a delivery that was not decoded."""
-        held = Held(Delivery(keys.type, keys.shard, place, place, b"", attempt=0))
+        held = Held(Delivery(keys.type, keys.shard, place, place, b"", attempt=0, claims=_UNKNOWN))
         held.done, held.failed = True, failed
         self._in_flight.add(held)
         self._settler.put(held, outcome)

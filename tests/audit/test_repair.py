@@ -14,11 +14,12 @@ from streamq.calls import producer as producer_calls
 from streamq.calls.audit import FaultCode
 from streamq.control.admin import Admin
 from streamq.control.inspector import Inspector
-from streamq.keys import GROUP, shard_keys, type_keys
+from streamq.keys import GROUP, SUCCESSOR_DUE_MS, shard_keys, type_keys
 from streamq.model.outcome import Completed, Died, Retried
 from streamq.model.task import IdempotencyKey, NewTask, TaskId
 from streamq.transport.sync_transport import SyncTransport
 from tests.lua.shard import Shard
+from tests.lua.test_unique import put
 
 BASE = "streamq:{shop:0}:email"
 
@@ -145,6 +146,50 @@ def lost_type(shard: Shard) -> None:
     shard.command("DEL", shard.s.types)
 
 
+def lock_of_nobody(shard: Shard) -> None:
+    shard.command("HSET", shard.t.unique, b"0" * 16, "n1-1")
+
+
+def lock_of_a_task_that_claims_none(shard: Shard) -> None:
+    shard.command("HSET", shard.t.unique, b"0" * 16, shard.put())
+
+
+def lock_that_was_deleted(shard: Shard) -> None:
+    put(shard)
+    put(shard, key="other", due=3_600_000)
+    shard.command("DEL", shard.t.unique)
+
+
+def lock_of_nobody_that_another_waits_for(shard: Shard) -> None:
+    put(shard)
+    put(shard, conflict="after")
+    [what] = shard.command("HKEYS", shard.t.unique)
+    held = [one for one in shard.fetch() if one.claims]
+    shard.command("DEL", shard.t.unique, shard.t.after)
+    shard.settle(held)
+    shard.command("HSET", shard.t.unique, what, held[0].local)
+    [row] = shard.command("ZRANGE", shard.t.schedule, -1, -1)
+    number = int(row[:12])
+    shard.command("HSET", shard.t.after, what, f"d{SUCCESSOR_DUE_MS}-{number}")
+
+
+def follower_that_nobody_knows(shard: Shard) -> None:
+    put(shard)
+    put(shard, conflict="after")
+    shard.command("DEL", shard.t.after)
+
+
+def follower_that_waits_for_nobody(shard: Shard) -> None:
+    follower_that_nobody_knows(shard)
+    shard.settle([one for one in shard.fetch() if one.claims])
+
+
+def follower_that_is_not_there(shard: Shard) -> None:
+    put(shard)
+    [what] = shard.command("HKEYS", shard.t.unique)
+    shard.command("HSET", shard.t.after, what, "d5-5")
+
+
 REPAIRED: list[tuple[Callable[[Shard], None], str]] = [
     (lost_row, "misplaced"),
     (wrong_row, "misplaced"),
@@ -158,6 +203,13 @@ REPAIRED: list[tuple[Callable[[Shard], None], str]] = [
     (lost_letter, "missing_letter"),
     (unlisted_letter, "unlisted_letter"),
     (forgotten_request, "orphaned_cancel"),
+    (lock_of_nobody, "orphaned_lock"),
+    (lock_of_a_task_that_claims_none, "orphaned_lock"),
+    (lock_that_was_deleted, "missing_lock"),
+    (lock_of_nobody_that_another_waits_for, "orphaned_lock"),
+    (follower_that_nobody_knows, "stranded_successor"),
+    (follower_that_waits_for_nobody, "stranded_successor"),
+    (follower_that_is_not_there, "orphaned_lock"),
     (immortal_results, "missing_lifetime"),
     (immortal_writer, "missing_lifetime"),
     (mortal_stream, "unwanted_lifetime"),

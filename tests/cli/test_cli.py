@@ -241,7 +241,7 @@ def test_the_same_idempotency_key_enqueues_nothing(capsys: Capture, shard: Shard
     assert as_json(capsys, *args) == {"accepted": 0, "duplicates": 1, "ids": first["ids"]}
     code, out, err = run(capsys, *args)
     assert (code, out.split()) == (0, first["ids"])
-    assert "this idempotency key exists" in err
+    assert "a task with this key exists" in err
     code, _, err = run(capsys, "enqueue", "email", "{}", "--idempotency-key", "order-42")
     assert code == 2
     assert f"belongs to task {first['ids'][0]}" in err

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from streamq import StreamQ, envelope, stored_result
+from streamq import StreamQ, Unique, envelope, stored_result
 from streamq.calls import listing as listing_calls
 from streamq.calls import worker as worker_calls
 from streamq.model.outcome import Completed, Died
@@ -59,6 +59,32 @@ def test_run_scheduled_tasks_now(capsys: Capture, shard: Shard) -> None:
     assert (code, err) == (1, f"streamq: task {one} is not scheduled: it is ready\n")
     assert run(capsys, "run-now", one, GONE)[0] == 3
     assert (shard.snapshot().ready, shard.snapshot().scheduled) == (3, 0)
+
+
+def test_locks_are_listed_and_freed(capsys: Capture, shard: Shard) -> None:
+    app = StreamQ("shop")
+    first = app.send("email", {"n": 1}, unique="acme").id
+    then = app.send("email", {"n": 2}, unique=Unique(on_conflict="after")).id
+    [one, two] = sorted(as_json(capsys, "unique", "email")["locks"], key=lambda lock: lock["holder"] != first)
+    assert (one["holder"], one["state"], one["follows"], two["holder"]) == (first, "ready", "", then)
+    follows = app.bound("email", {"n": 3}, unique="acme")
+    follows.task = follows.task._replace(joins=follows.task.joins.replace('"return"', '"after"'))
+    [handle] = app.enqueue_many([follows])
+    assert handle.id in run(capsys, "unique", "email")[1]
+    assert f"held by {first}" in " ".join(run(capsys, "task", handle.id)[1].split())
+    assert "this task" in run(capsys, "task", first)[1]
+    assert "after another" in run(capsys, "task", "list", "scheduled")[1]
+    code, _, err = run(capsys, "run-now", handle.id)
+    assert (code, "waits for the end of the task that holds its unique key" in err) == (1, True)
+    code, _, err = run(capsys, "unlock", "email", one["key"])
+    assert (code, first in err, "--force frees it" in err) == (1, True, True)
+    code, out, _ = run(capsys, "unlock", "email", one["key"], "--force")
+    assert (code, first in out) == (0, True)
+    assert app.handle(handle.id).status() == "ready"
+    assert run(capsys, "unlock", "email", "0" * 32)[0] == 3
+    assert run(capsys, "unlock", "email", "nonsense")[0] == 2
+    assert run(capsys, "unique", "nothing")[0] == 3
+    assert [one.verb for one in app.inspector.actions()] == ["unlock"]
 
 
 def test_pause_and_resume(capsys: Capture, shard: Shard) -> None:

@@ -25,6 +25,7 @@ from streamq import (
     TaskFilter,
     TaskHandle,
     TaskType,
+    Unique,
 )
 from streamq.calls import worker as worker_calls
 from tests.conformance.prepared import KEY, SHARD, SHARDS, WORKER, Prepared, shape
@@ -90,6 +91,14 @@ CASES: Final = [
         want=lambda found: [handle.duplicate for handle in found] == [False, True],
         of=lambda found: [handle.duplicate for handle in found],
     ),
+    case(
+        "app.enqueue_many",
+        about=lambda p: ([p.email.options(unique="k").bind(n) for n in range(3)],),
+        want=lambda found: [handle.duplicate for handle in found] == [False, True, True],
+        of=lambda found: [handle.duplicate for handle in found],
+    ),
+    case("app.send", "email", {"n": 1}, unique=Unique(by=("n",)), want=lambda handle: handle.id,
+         of=lambda handle: handle.duplicate),
     case("app.enqueue_many", [1], want=raises("InvalidArguments")),
     case("app.idle", want=same(False)),
     case("app.idle", "nothing", want=raises("UnknownTaskType")),
@@ -135,6 +144,7 @@ CASES: Final = [
     case("inspector.count_dead", ALL, want=same(3)),
     case("inspector.count_dead", DeadSelection("email", error="ValueError"), want=same(3)),
     case("inspector.workers", want=lambda found: [(w.name, w.alive) for w in found] == [(WORKER, True)]),
+    case("inspector.locks", "email", want=same([])),
     case("inspector.daemons", want=same([])),
     case("inspector.daemons_alive", want=same(0)),
     case("inspector.actions", want=same([])),
@@ -153,6 +163,9 @@ CASES: Final = [
     case("admin.cancel", about=one("dead"), want=same("too late")),
     case("admin.run_now", about=one("scheduled"), want=same(True)),
     case("admin.run_now", about=one("ready"), want=same(False)),
+    case("admin.unlock", "email", "0" * 32, want=lambda answer: answer == ("free", "")),
+    case("admin.unlock", "none", "0" * 32, want=raises("UnknownTaskType")),
+    case("admin.unlock", "email", "nonsense", force=True, want=raises("UsageError", "32 hexadecimal digits")),
     case("admin.repair", dry_run=True, want=lambda audit: audit.problems == []),
     case("admin.repair", want=lambda audit: audit.repaired == []),
     case("admin.requeue", about=ids("dead", "again"), want=same(2)),

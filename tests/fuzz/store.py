@@ -15,7 +15,7 @@ import orjson
 
 from streamq import Every, Schedule, StreamQ, TaskHandle
 from streamq.cli import main
-from streamq.keys import shard_keys, type_keys
+from streamq.keys import SUCCESSOR_DUE_MS, shard_keys, type_keys
 from streamq.model.task import TaskId
 from streamq.schedules.definition import defined
 from streamq.schedules.state import State
@@ -62,7 +62,7 @@ VALUES: Final = [
     b'{"a":' * 800 + b"1" + b"}" * 800, b"[" * 250 + b"]" * 250,
 ]  # fmt: skip
 SCORES: Final = ("inf", "-inf", "1e308", "-1e308", "-5", "2.5", "9007199254740993", "1e17")
-_FIELDS: Final = (b"p", b"i", b"a", b"l", b"q", b"e", b"x", b"m", b"f", b"o", b"t", b"v", b"size")
+_FIELDS: Final = (b"p", b"i", b"a", b"l", b"q", b"e", b"x", b"m", b"f", b"o", b"t", b"v", b"c", b"size")
 
 
 class Store:
@@ -168,6 +168,8 @@ def fill(here: Store, handles: list[TaskHandle[Any]]) -> None:  # noqa: PLR0915 
             here.ask("HSET", t.sampled, "accepted", "3", "completed", "2")
             here.ask("HSET", t.counters, "completed", "2")
             here.ask("HSET", t.index, "n5-0", "n6-0")
+            here.ask("HSET", t.unique, b"0" * 16, "n5-0")
+            here.ask("HSET", t.after, b"0" * 16, f"d{SUCCESSOR_DUE_MS}-5")
             here.ask("SET", t.writer("abcdef"), "1 n5-0")
             here.ask("HSET", t.results(f"n{now_ms}-0"), f"n{now_ms}-0", '"done"')
             here.ask("HSET", t.results("d0-5"), "d0-5", '"done"')

@@ -34,19 +34,21 @@ SHAPES: dict[str, list[tuple[list[str], list[str]]]] = {
     "cancel": [([], COMMON)], "run-now": [([], COMMON)], "pause": [([], [*COMMON, "--reason"])],
     "dead": [
         (["groups"], [*COMMON, *FILTERS]), (["list"], [*COMMON, *FILTERS, "--limit"]), (["show"], COMMON),
-        (["requeue"], [*COMMON, *FILTERS, "--all", "--yes", "--dry-run"]), (["edit"], COMMON),
+        (["requeue"], [*COMMON, *FILTERS, "--all", "--yes", "--dry-run", "--force"]), (["edit"], COMMON),
         (["purge"], [*COMMON, *FILTERS, "--all", "--yes", "--dry-run"]),
     ],
     "schedules": [
         (["list"], COMMON), (["show"], COMMON), (["pause"], [*COMMON, "--reason"]), (["resume"], COMMON),
         (["remove"], [*COMMON, "--yes"]), (["run-now"], COMMON), (["backfill"], [*COMMON, "--from", "--to"]),
     ],
-    "enqueue": [([], [*COMMON, "--file", "--delay", "--priority"])],
+    "enqueue": [([], [*COMMON, "--file", "--delay", "--priority", "--unique", "--debounce"])],
+    "unique": [(["email"], [*COMMON, "--limit"])],
+    "unlock": [(["email"], [*COMMON, "--force"]), (["email", "0" * 32], [*COMMON, "--force"])],
     "worker": [([], ["--processes", "--concurrency", "--types", "--drain-timeout", "--url"])],
     "daemon": [([], ["--claim-interval", "--tidy-interval", "--log-level", "--url"])],
 }  # fmt: skip
 """The beginnings of each command, and options that it has."""
-FLAGS = {"--json", "--all", "--yes", "--dry-run"}
+FLAGS = {"--json", "--all", "--yes", "--dry-run", "--force"}
 
 
 @st.composite

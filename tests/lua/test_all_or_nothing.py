@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from streamq import scripts
+from streamq import locks, scripts
 from streamq.calls import daemon as daemon_calls
 from streamq.calls import operator as operator_calls
 from streamq.calls import producer as producer_calls
@@ -25,6 +25,7 @@ from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBac
 from streamq.model.reply import Note
 from streamq.model.task import IdempotencyKey, NewTask, TaskId
 from streamq.options.schedule import Every, Schedule
+from streamq.options.unique import Plan
 from streamq.schedules.definition import defined
 from streamq.schedules.plan import Move
 from streamq.schedules.state import State
@@ -117,6 +118,29 @@ def keyed(name: str) -> IdempotencyKey:
     return IdempotencyKey(name, b"0" * 16, 60_000)
 
 
+def locked(key: str, conflict: str, free: Any = "done", due: int | None = None) -> NewTask:
+    plan = Plan(key=key, conflict=conflict, free=free)
+    return locks.joined("email", NewTask(b"{}", due=due, fields=(("x", "60000"),)), plan, b"{}")[0]
+
+
+LOCKED = (
+    locked("a", "after"), locked("a", "after"), locked("b", "return", due=60_000), locked("c", "return"),
+    locked("d", "replace"),
+)  # fmt: skip
+CONFLICTS = (
+    locked("a", "after"), locked("b", "replace"), locked("c", "reschedule", due=60_000),
+    locked("d", "replace"), locked("e", "raise"),
+)  # fmt: skip
+
+
+def settling_locked(shard: Shard) -> Call[Any]:
+    shard.enqueue(*LOCKED)
+    held = shard.fetch()
+    outcomes: list[Any] = [Completed(b"1", 60_000), Died("attempts", b"[]"), Retried(0, b"[]")]
+    items = [Settlement(one.place, one.local, outcomes[n % 3], rich=True) for n, one in enumerate(held)]
+    return worker_calls.settle(shard.t, shard.s, "worker", 1, items)
+
+
 MIXED = (NewTask(b"1", "high"), NewTask(b"2"), NewTask(b"3", "low"))
 FULL = (
     NewTask(b"1", "high", 60_000), NewTask(b"2", fields=(("x", "60000"),)), NewTask(b"3", "low"),
@@ -177,6 +201,12 @@ SCRIPTS: dict[str, Make] = {
     "enqueue of several priorities": lambda s: new(s, *MIXED),
     "enqueue of all kinds": lambda s: new(s, *FULL),
     "enqueue with limits": limited,
+    "enqueue_rich of tasks with locks": lambda s: new(s, *LOCKED),
+    "enqueue_rich where the locks are held": after(
+        lambda s: (s.run(new(s, *LOCKED)), s.fetch("w", 1), s.run(new(s, *LOCKED, writer="other"))),
+        lambda s: new(s, *CONFLICTS, writer="third"),
+    ),
+    "settle_rich of tasks with locks": settling_locked,
     "settle plainly": lambda s: settling(s, several=False),
     "settle all kinds": lambda s: settling(s, several=True),
     "fetch": after(lambda s: s.put(), fetching),
@@ -191,6 +221,18 @@ SCRIPTS: dict[str, Make] = {
     "expire": after(expired, lambda s: daemon_calls.expire(s.t, 10)),
     "cancel": lambda s: producer_calls.cancel(s.t, s.s, _task(s, s.put()), NOTE),
     "cancel what is scheduled": lambda s: producer_calls.cancel(s.t, s.s, _task(s, scheduled(s)), NOTE),
+    "cancel the holder of a lock": after(
+        lambda s: s.run(new(s, *LOCKED, writer="locks")),
+        lambda s: producer_calls.cancel(
+            s.t, s.s, _task(s, s.command("HVALS", s.t.unique)[0].decode()), NOTE
+        ),
+    ),
+    "unlock": after(
+        lambda s: s.run(new(s, *LOCKED, writer="locks")),
+        lambda s: operator_calls.unlock(
+            s.t, s.command("HKEYS", s.t.unique)[0].hex(), force=True, note=NOTE
+        ),
+    ),
     "requeue": lambda s: requeueing(s, operator_calls.requeue),
     "purge": lambda s: requeueing(s, operator_calls.purge),
     "run_now": lambda s: operator_calls.run_now(s.t, scheduled(s), NOTE),
@@ -404,7 +446,7 @@ def test_every_script_that_writes_is_tried() -> None:
     writing = {n for n in scripts.names() if "no-writes" not in scripts.load(n).text.partition("\n")[0]}
     one_write = {
         "depart", "listen", "lower_known", "open_shard", "tally", "trim", "sweep", "resubmit",
-        "repair_books", "repair_counters", "repair_dead", "repair_lifetime", "repair_pending", "repair_place",
-        "repair_row", "repair_type",
+        "repair_books", "repair_claim", "repair_counters", "repair_dead", "repair_lifetime", "repair_lock",
+        "repair_pending", "repair_place", "repair_row", "repair_type",
     }  # fmt: skip
     assert writing - tried - one_write == set()

@@ -44,7 +44,14 @@ def test_a_plain_script_has_nothing_of_its_twin() -> None:
     for name in TWINS:
         assert "--rich" not in scripts.load(name).text
         assert "--rich" not in scripts.load(f"{name}_rich").text
+        assert "--lean" not in scripts.load(name).text + scripts.load(f"{name}_rich").text
         assert scripts.load(name).text.splitlines()[-1] == scripts.load(f"{name}_rich").text.splitlines()[-1]
+
+
+def test_only_the_plain_script_sends_a_task_to_its_twin() -> None:
+    line = "if redis.call('HGET', policy, 'rich') then return '!rich' end"
+    assert line in scripts.load("enqueue").text.splitlines()
+    assert "'!rich'" not in scripts.load("enqueue_rich").text
 
 
 def test_a_task_that_takes_part_in_more_is_accepted_by_the_twin(shard: Shard) -> None:

@@ -32,6 +32,7 @@ from streamq.transport.address import Address
 from streamq.transport.sync_transport import SyncTransport
 from tests.lua.shard import Shard
 from tests.model.books import LETTERS, Policy
+from tests.model.locks import digest
 from tests.model.twin import Twin
 from tests.model.wire import Wire
 from tests.variant import CLOCK
@@ -175,10 +176,11 @@ class Base(RuleBasedStateMachine):
         t, tasks = self.shard.t, list(self.twin.tasks.values())
         located = [locate(t, task.local) for task in tasks]
         audit = self._audit_calls()
-        counts, sizes, faults, *found = self.wire.run(
+        counts, sizes, (_, leftovers), faults, *found = self.wire.run(
             [
                 question_calls.counts(t),
                 question_calls.sizes(t),
+                audit_calls.audit_rows(t, "unique", [digest(key) for key in self.twin.unique]),
                 audit_calls.audit_places(t, self._places()),
                 *audit,
                 *located,
@@ -187,6 +189,7 @@ class Base(RuleBasedStateMachine):
         self._books(counts)
         self._sizes(sizes)
         self._audit(faults, [place for walked in found[: len(audit)] for place in walked.suspects])
+        assert [fault.where for fault in leftovers] == [digest(key) for key in self.twin.leftovers()]
         found = found[len(audit) :]
         for task, where in zip(tasks, found, strict=True):
             assert where.state == (want := self.twin.located(task)), (
@@ -194,7 +197,7 @@ class Base(RuleBasedStateMachine):
             )
             assert where.result == task.result
             if where.state in ("ready", "running"):
-                assert where.detail["stream"] + where.detail["entry"] == task.place
+                assert where.detail["stream"] + where.detail["entry"] == task.place, (where, task)
                 assert int(envelope.fields_dict(where.fields).get("a", b"0")) == task.attempts
             if task.state == "dead":
                 assert (
@@ -220,6 +223,8 @@ class Base(RuleBasedStateMachine):
         assert sizes.waiters == len(twin.waiters)
         assert sizes.expiring == len(twin.expiring)
         assert sizes.gone == len(twin.gone())
+        assert sizes.unique == len(twin.unique)
+        assert sizes.after == len(twin.after)
 
     def _places(self) -> list[str]:
         return [place for letter in LETTERS for place in self.twin.streams[letter]] + [

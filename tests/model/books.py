@@ -47,6 +47,13 @@ class Task:
     result: bytes | None = None
     when: int = 0
     kept: bool = True
+    lock: str = ""
+    until_started: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether its entry counts attempts that failed."""
+        return self.attempts > 0
 
 
 @dataclass
@@ -113,6 +120,10 @@ class Books:
     beats: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     """Of each worker: when it last gave a sign of life, and the lease it renews under."""
     recurring: Recurring = field(default_factory=Recurring)
+    unique: dict[str, str] = field(default_factory=dict[str, str])
+    """The local id of the holder of each unique key's lock."""
+    after: dict[str, str] = field(default_factory=dict[str, str])
+    """The local id of the task that follows the holder."""
     sequence: int = 0
     fresh: list[tuple[Task, str]] = field(default_factory=list[tuple[Task, str]])
 
@@ -180,8 +191,12 @@ class Books:
         self.cancels.discard(task.local)
         task.watched = self.waiters.pop(task.local, None) is not None
         self.expiring.pop(task.local, None)
+        self._release(task)
         if state in ("completed", "cancelled", "expired", "dead"):
             self.counters[state] += 1
+
+    def _release(self, task: Task) -> None:
+        """Give back what an ended task holds: see `locks`."""
 
     def _bury_vanished(self, task: Task, letter: str, failures: int) -> None:
         self._ended(task, "dead")

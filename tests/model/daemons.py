@@ -46,6 +46,7 @@ class DaemonSteps(WorkerSteps):
 
     def _expire(self, limit: int) -> None:
         assert self.shard.run(daemon_calls.expire(self.shard.t, limit)) == self.twin.expire(limit)
+        self._place_fresh()
 
     @precondition(lambda self: self.twin.pending)
     @rule(data=st.data(), daemon=st.integers(0, 1), limit=st.integers(1, 3))
@@ -241,7 +242,8 @@ class DaemonSteps(WorkerSteps):
         answer = self.shard.run(build(self.shard.t, limit, until, ids))
         chosen = ids or [task.local for task in self.twin.dead(until)[:limit]]
         dead = [local for local in chosen if self.twin.tasks[local].state == "dead"]
-        moved = self.twin.requeue(chosen) if back else self.twin.purge(chosen)
+        moved, held = self.twin.requeue(chosen) if back else (self.twin.purge(chosen), [])
         # Who names them knows how many: only who takes all is told what is left.
-        assert answer == Moved(moved, 0 if ids else len(self.twin.dead(until)), len(dead) - moved)
+        left = 0 if ids else len(self.twin.dead(until))
+        assert answer == Moved(moved, left, len(dead) - moved, tuple(held))
         self._place_fresh()

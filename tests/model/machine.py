@@ -7,11 +7,13 @@ import sys
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
+from streamq.calls import audit as audit_calls
 from streamq.keys import GROUP
 from streamq.model.outcome import Settlement
 from tests.model.base import HOUR, WORKERS
-from tests.model.books import LEASE, LETTERS
+from tests.model.books import LEASE, LETTERS, order
 from tests.model.daemons import DaemonSteps
+from tests.model.locks import FOLLOWS, digest
 from tests.model.workers import KINDS
 
 SIMILAR = st.sampled_from([KINDS[:3], KINDS])
@@ -72,7 +74,9 @@ class Protocol(DaemonSteps):
                 held = [place for place in entries if place in self.twin.pending]
                 moved = [place for place in held if self.twin.pending[place].local != place]
                 found_again = bool(moved) and data.draw(st.sampled_from([True, False]))
-                which = moved if found_again else held or entries
+                locked = [place for place in held if self._locked(place)]
+                with_lock = bool(locked) and data.draw(st.booleans())
+                which = locked if with_lock else moved if found_again else held or entries
                 place = data.draw(st.sampled_from(which))
                 self._stray_xdel(place, data.draw(st.booleans()))
                 self._ghost(place, renewed=data.draw(st.booleans()))
@@ -91,6 +95,11 @@ class Protocol(DaemonSteps):
                 self._move_time(data.draw(st.sampled_from([2 * HOUR, -HOUR])))
             case _:  # there is nothing to spoil
                 pass
+
+    def _locked(self, place: str) -> bool:
+        """Whether a delivery's task holds the lock of a unique key."""
+        task = self.twin.tasks[self.twin.pending[place].local]
+        return bool(task.lock) and self.twin.unique.get(task.lock) == task.local
 
     def _destroy_group(self, letter: str) -> None:
         self.shard.command("XGROUP", "DESTROY", self.shard.t.stream(letter), GROUP)
@@ -134,7 +143,8 @@ class Protocol(DaemonSteps):
                 cursor = "0-0"
                 while (cursor := self._reclaim(letter, cursor, 100, 0)) != "0-0":
                     pass
-            while self.twin.due():
+            self._repair_locks()
+            while any(order(task.place)[0] < FOLLOWS for task in self.twin.due()):
                 self._promote(100)
             while True:
                 before = len(self.held)
@@ -143,13 +153,23 @@ class Protocol(DaemonSteps):
                     break
                 for held in self.held[before:]:
                     kind = KINDS[0]
-                    item = Settlement(held.delivery.place, held.delivery.local, kind(held.delivery))
+                    delivery = held.delivery
+                    rich = delivery.claims != b""
+                    item = Settlement(delivery.place, delivery.local, kind(delivery), rich)
                     self._settle("last", self._numbered_last(), [item])
             self.the_server_agrees()
         assert self.twin.of("ready", "running", "scheduled") == []
         assert self.twin.counters["accepted"] == len(
             self.twin.of("completed", "dead", "cancelled", "expired", "purged", "destroyed")
         )
+
+    def _repair_locks(self) -> None:
+        """As the audit does: a lock whose holder is nowhere goes to what follows, or is free."""
+        for key in self.twin.leftovers():
+            assert self.shard.run(audit_calls.repair_lock(self.shard.t, digest(key))) == 1
+            self.twin.counters["repaired"] += 1
+            self.twin.free(key)
+        self._place_fresh()
 
     def _give_up_young_ghosts(self) -> None:
         """Nothing can make a delivery older whose entry was deleted: its lease would never run out."""

@@ -10,12 +10,22 @@ from collections import Counter
 
 from streamq.calls.call import SILENT_MS
 from streamq.calls.daemon import HELD_AGAIN_MS
-from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried
+from streamq.model.outcome import (
+    Cancelled,
+    Completed,
+    Died,
+    Expired,
+    HandedBack,
+    Outcome,
+    Retried,
+    Settlement,
+)
 from streamq.model.task import LIVING, NewTask
-from tests.model.books import LEASE, LETTERS, Books, Pending, Task, listed, order
+from tests.model.books import LEASE, LETTERS, Pending, Task, listed, order
+from tests.model.locks import FOLLOWS, Ask, Locks
 
 
-class Twin(Books):
+class Twin(Locks):
     """One task type, transition by transition."""
 
     # -- producers -------------------------------------------------------------------------------------
@@ -36,8 +46,9 @@ class Twin(Books):
                 return oldest + period - self.now
         return None
 
-    def accept(self, new: NewTask, local: str) -> None:
-        """One more; the id is the server's where the task is ready, ours to foretell where it is not."""
+    def accept(self, new: NewTask, local: str, ask: Ask | None = None, *, follows: bool = False) -> None:
+        """One more; the id is the server's where the task is ready, ours to foretell where it is not. With a
+        unique key it has the lock, or `follows` who has it."""
         assert local not in self.tasks, "an id was given twice"
         self.counters["accepted"] += 1
         if self.policy.rate:
@@ -48,6 +59,11 @@ class Twin(Books):
             task.expires = max(due or self.now, self.now) + int(lifetime)
             self.expiring[local] = task.expires
         self.tasks[local] = task
+        if ask is not None and follows:
+            due = FOLLOWS
+            self.follow(task, ask)
+        elif ask is not None:
+            self.lock(task, ask)
         if due is None or due <= self.now:
             assert local[0] == task.priority
             self.placed(task, local)
@@ -118,10 +134,13 @@ class Twin(Books):
                 held.since = self.now
         return lost
 
-    def settle(self, items: list[tuple[str, str, Outcome]]) -> list[bool]:
-        """Items are place, local id as the worker knows it, outcome. Answers for each whether it was ours."""
+    def settle(self, settlements: list[Settlement]) -> list[bool]:
+        """Answers for each whether it was ours."""
+        items = [(one.place, one.local, one.outcome) for one in settlements]
         plain = [
-            n for n, (place, local, out) in enumerate(items) if isinstance(out, Completed) and place == local
+            n
+            for n, one in enumerate(settlements)
+            if isinstance(one.outcome, Completed) and one.place == one.local and not one.rich
         ]
         answers = [False] * len(items)
         for letter in LETTERS:
@@ -223,8 +242,8 @@ class Twin(Books):
         moved = [task for task in self.due() if order(task.place)[0] <= self.now][:limit]
         for task in moved:
             self._append(task, task.priority)
-        left = self.due()
-        return len(moved), order(left[0].place)[0] if left else None
+        left = [order(task.place)[0] for task in self.due()]
+        return len(moved), left[0] if left and left[0] < FOLLOWS else None
 
     def expire(self, limit: int) -> tuple[int, int]:
         """How many rows are looked at, and how many of their tasks end."""
@@ -338,16 +357,23 @@ class Twin(Books):
             return "cancelled"
         return "dead" if task.state == "dead" else "unknown"
 
-    def requeue(self, ids: list[str]) -> int:
-        """What has no payload cannot run: it stays."""
+    def requeue(self, ids: list[str]) -> tuple[int, list[tuple[str, str]]]:
+        """What has no payload cannot run: it stays. So does what asks for a lock that another task holds."""
         dead = [self.tasks[local] for local in ids if self.tasks[local].state == "dead"]
-        moved = [task for task in dead if task.readable]
-        for task in moved:
+        moved, held = 0, list[tuple[str, str]]()
+        for task in (task for task in dead if task.readable):
+            holder = self.holder(task.lock) if task.lock else None
+            if holder is not None and holder is not task:
+                held.append((task.local, holder.local))
+                continue
+            if task.lock:
+                self.unique[task.lock] = task.local
             task.attempts = task.lost = 0
             task.expires = None
             self._append(task, task.priority)
-        self.counters["requeued"] += len(moved)
-        return len(moved)
+            moved += 1
+        self.counters["requeued"] += moved
+        return moved, held
 
     def purge(self, ids: list[str]) -> int:
         purged = [self.tasks[local] for local in ids if self.tasks[local].state == "dead"]

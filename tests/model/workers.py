@@ -22,13 +22,28 @@ from streamq.model.outcome import (
     Retried,
     Settlement,
 )
-from streamq.model.task import Accepted, BacklogFull, NewTask, Priority, RateLimited, TaskId
+from streamq.model.task import Accepted, NewTask, Priority, TaskId
+from streamq.options.unique import DEBOUNCE
 from streamq.transport.faults import GroupMissing
 from tests.model.base import HOUR, WORKERS, Base, Held
 from tests.model.books import LEASE, LETTERS
+from tests.model.locks import Ask, refusal_of
 
 AT_ONCE = 10_000
 """ms of the real clock, far less than any step of the model's."""
+
+ASKS = st.sampled_from([
+    *(7 * [None]),
+    *(Ask("a", conflict) for conflict in ("return", "raise", "replace", "reschedule", "after", "after")),
+    *(Ask("b", conflict, started=True) for conflict in ("return", "replace", "replace")), Ask("b", "after"),
+    Ask("c", DEBOUNCE, started=True, max_wait_ms=HOUR // 2), Ask("c", DEBOUNCE, started=True),
+])  # fmt: skip
+"""What a task asks for: mostly no lock."""
+AGAIN = st.sampled_from([
+    *(Ask("b", conflict, started=True) for conflict in ("return", "replace")),
+    *(Ask("b", conflict) for conflict in ("replace", "after")),
+])  # fmt: skip
+"""What tasks of one key ask for that meet."""
 
 Kind = Callable[[Delivery], Outcome]
 
@@ -66,6 +81,7 @@ class WorkerSteps(Base):
                 st.sampled_from(["high", "normal", "low"]),
                 st.sampled_from([None, None, (1, False), (HOUR, False), (-5, True), (HOUR, True)]),
                 st.sampled_from([None, None, 5_000]),
+                ASKS,
             ),
             min_size=1,
             max_size=4,
@@ -75,21 +91,22 @@ class WorkerSteps(Base):
     def enqueue(
         self,
         writer: str,
-        new: list[tuple[Priority, tuple[int, bool] | None, int | None]],
+        new: list[tuple[Priority, tuple[int, bool] | None, int | None, Ask | None]],
         again: bool,
     ) -> None:
         tasks: list[NewTask] = []
-        for n, (priority, when, lifetime) in enumerate(new):
+        for n, (priority, when, lifetime, ask) in enumerate(new):
             payload = b"%d.%d" % (len(self.twin.tasks), n)
             fields = () if lifetime is None else (("x", str(lifetime)),)
             due, absolute = when or (None, False)
             if due is not None and absolute:
                 due += self.twin.now
-            tasks.append(NewTask(payload, priority, due, absolute, fields))
-        number = self._numbered(writer)
-        self._do(lambda: self._enqueue(writer, number, tasks), again)
+            task = NewTask(payload, priority, due, absolute, fields)
+            tasks.append(task if ask is None else ask.joined(task))
+        number, asks = self._numbered(writer), [ask for *_, ask in new]
+        self._do(lambda: self._enqueue(writer, number, tasks, asks), again)
 
-    def _enqueue(self, writer: str, number: int, tasks: list[NewTask]) -> None:
+    def _enqueue(self, writer: str, number: int, tasks: list[NewTask], asks: list[Ask | None]) -> None:
         def send() -> object:
             return self.shard.enqueue(*tasks, writer=writer, sequence=number)
 
@@ -98,15 +115,27 @@ class WorkerSteps(Base):
         room = self.twin.room()
         answers = send()
         assert isinstance(answers, list)
-        for task, answer in zip(tasks, answers, strict=True):
-            refusal = self.twin.refusal(room)
-            if refusal is None:
+        for task, ask, answer in zip(tasks, asks, answers, strict=True):
+            refused = refusal_of(self.twin.refusal(room))
+            want = None if ask is None else self.twin.conflict(task, ask, refused)
+            if want in (None, "new") and (want or not refused):
                 assert isinstance(answer, Accepted)
-                self.twin.accept(task, answer.local)
+                self.twin.accept(task, answer.local, ask, follows=want == "new")
                 room -= 1
             else:
-                assert answer == (BacklogFull() if refusal == "full" else RateLimited(int(refusal)))
+                assert answer == (want or refused)
         self.remembered[writer] = (number, answers)
+        self._place_fresh()
+
+    @rule(data=st.data(), asks=st.lists(AGAIN, min_size=2, max_size=3), consumer=st.sampled_from(WORKERS))
+    def call_again(self, data: st.DataObject, asks: list[Ask], consumer: str) -> None:
+        """A key is called, a worker begins its task, it is called again; then one of what is begun ends."""
+        for ask in asks:
+            task = ask.joined(NewTask(b"%d.again" % len(self.twin.tasks)))
+            self._enqueue("p1", self._numbered("p1"), [task], [ask])
+            self._fetch(consumer, 3, "shnl", lost=False, alone=False)
+        if mine := [held for held in self.held if held.consumer == consumer and self._holds(held)]:
+            self._settle_held(data, consumer, [data.draw(st.sampled_from(mine))], again=False)
 
     # -- workers ----------------------------------------------------------------------------------------
 
@@ -173,7 +202,8 @@ class WorkerSteps(Base):
         for held in chosen:
             kind = data.draw(st.sampled_from(kinds))
             delivery = held.delivery
-            items[delivery.place] = Settlement(delivery.place, delivery.local, kind(delivery))
+            rich = delivery.claims != b""
+            items[delivery.place] = Settlement(delivery.place, delivery.local, kind(delivery), rich)
         number = self._numbered(consumer)
         self._do(lambda: self._settle(consumer, number, list(items.values())), again)
 
@@ -184,7 +214,7 @@ class WorkerSteps(Base):
         if self._repeated(writer, number, send):
             return
         answer = send()
-        want = self.twin.settle([(item.place, item.local, item.outcome) for item in items])
+        want = self.twin.settle(items)
         assert answer == want, "a delivery that is not ours was settled, or one of ours was not"  # I3
         self.remembered[writer] = (number, answer)
         self._place_fresh()
@@ -208,6 +238,7 @@ class WorkerSteps(Base):
     def _cancel(self, local: str) -> None:
         answer = self.shard.run(producer_calls.cancel(self.shard.t, self.shard.s, TaskId("email", 0, local)))
         assert answer == self.twin.cancel(local)
+        self._place_fresh()
 
     def _renew(self, consumer: str, mine: list[tuple[str, str]]) -> None:
         renewal = self.shard.run(worker_calls.renew(self.shard.t, consumer, mine))
@@ -216,6 +247,7 @@ class WorkerSteps(Base):
         asked = {local for place, local in mine if place not in lost} & self.twin.cancels
         assert set(renewal.cancelled) == asked
         assert (renewal.now_ms, renewal.lease_ms) == (self.twin.now, LEASE)
+        self._place_fresh()
         for place, _ in mine:
             if place not in lost:
                 assert self._idle_ms(place) < AT_ONCE
@@ -238,6 +270,8 @@ class WorkerSteps(Base):
             assert places == [
                 p for p in self.twin.held_in(letter) if self.twin.pending[p].consumer == consumer
             ]
-            lost_replies = [Settlement(place, place, HandedBack()) for place in places if place not in seen]
+            lost_replies = [
+                Settlement(place, place, HandedBack(), rich=True) for place in places if place not in seen
+            ]
             if lost_replies:
                 self._settle(consumer, self._numbered(consumer), lost_replies)

@@ -249,14 +249,14 @@ SCRIPTS = {
     "viewer": (
         "counts", "locate", "sizes", "audit_dead", "audit_keys", "audit_letters",
         "audit_pending", "audit_place", "audit_rows", "audit_schedule", "audit_stream", "dead_count",
-        "dead_groups", "dead_slices", "page_buckets", "page_group", "page_results", "page_set",
+        "dead_groups", "dead_slices", "page_buckets", "page_group", "page_locks", "page_results", "page_set",
         "page_streams", "page_schedules", "rollups", "survey",
     ),
     "operator": (
-        "requeue", "purge", "cancel", "enqueue", "resubmit", "run_now", "pause", "drain", "listen", "repair",
-        "groups", "forget", "repair_counters", "log_action", "tick", "write_schedule",
-        "repair_books", "repair_dead", "repair_lifetime", "repair_pending", "repair_place", "repair_row",
-        "repair_type",
+        "requeue", "purge", "cancel", "enqueue", "enqueue_rich", "resubmit", "run_now", "pause", "drain",
+        "listen", "repair", "groups", "forget", "repair_counters", "log_action", "tick", "write_schedule",
+        "unlock", "repair_books", "repair_claim", "repair_dead", "repair_lifetime", "repair_lock", "repair_pending",
+        "repair_place", "repair_row", "repair_type",
     ),
 }  # fmt: skip
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from tenacity import wait_fixed
 
-from streamq import StreamQ, get_context
+from streamq import StreamQ, Unique, get_context
 
 app = StreamQ("jobs", shards=int(os.environ.get("SHARDS", "1")))
 
@@ -36,6 +36,14 @@ async def work(seconds: float) -> int:
     await asyncio.sleep(seconds)
     note("done")
     return os.getpid()
+
+
+@app.task(unique=Unique(by=("key",), on_conflict="after"), lease=1, max_lost=5, backoff=wait_fixed(0.05))
+async def keyed(key: int, number: int) -> int:
+    """At most one of a key at a time, and the last call runs."""
+    note(f"keyed-{key}-{number}")
+    await asyncio.sleep(0.1)
+    return number
 
 
 @app.task

@@ -67,7 +67,7 @@ def daily(expression: str, after: int, number: int = 3) -> list[str]:
         (lambda: Cron("0 3 * * *", tz="../etc/passwd"), "there is no such time zone"),
         (lambda: Cron("0 3 * * *", tz=""), "there is no such time zone"),
         (lambda: Cron("0 3 * * *", tz=None), "write the zone's name"),  # type: ignore[arg-type]
-        (lambda: Every("soon"), "Every='soon': write a duration"),
+        (lambda: Every("soon"), "Every='soon': not a duration"),
         (lambda: Every(0.5), "Every=0.5: must be at least 1 s"),
         (lambda: Every(-1), "Every=-1: must be at least"),
         (lambda: Schedule("10m"), "'10m' is no schedule: write Cron"),  # type: ignore[arg-type]
@@ -100,6 +100,18 @@ def test_a_handler_that_needs_arguments_cannot_be_declared() -> None:
 
     with pytest.raises(InvalidOption, match="schedule='10m': write Cron"):
         app.task(schedule="10m")  # type: ignore[call-overload]
+
+
+def test_a_schedule_and_a_unique_key_exclude_each_other() -> None:
+    app = StreamQ("shop")
+    with pytest.raises(InvalidOption, match="schedule and unique keys exclude each other"):
+        app.task(schedule=Every("10m"), unique=True)
+
+    @app.task(unique=True)
+    def report() -> None: ...
+
+    with pytest.raises(InvalidOption, match="the task of a schedule takes no unique key"):
+        app.schedules.put("nightly", Every("10m"), report.bind())
 
 
 def test_without_cronsim_a_declaration_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,62 @@
+"""The lock of a unique key: which one a call asks for, and how the enqueue script is told.
+
+Owns the digests of keys, and the JSON that the script reads. Does no I/O.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import orjson
+
+from streamq.keys import GROUP
+from streamq.model.task import IdempotencyKey, NewTask
+from streamq.options.unique import Plan
+
+_CLAIM: Final = re.compile(rb"\xa1u\xb0([\x00-\xff]{16})", re.DOTALL)
+"""MessagePack: the text u, then a text of 16 bytes."""
+FEATURE: Final = "unique"
+"""The feature that a worker needs to run a task that holds a lock: see `features`."""
+NO_LOCK: Final = "{}"
+"""The `joins` of a task without a lock, of a type whose tasks may have one."""
+
+
+def digest(task_type: str, plan: Plan, payload: bytes) -> bytes:
+    """Return 16 bytes that name a key of a task type: from a text, from some arguments, or from all.
+
+    The order of the arguments does not matter. An argument that is left at its default counts as absent.
+    """
+    from hashlib import blake2b  # noqa: PLC0415 - few calls have a key
+
+    if plan.key is not None:
+        return blake2b(task_type.encode() + b"#" + plan.key.encode(), digest_size=16).digest()
+    given = orjson.loads(payload)
+    wanted = {name: given[name] for name in plan.by if name in given} if plan.by else given
+    in_order = orjson.dumps(wanted, option=orjson.OPT_SORT_KEYS)
+    return blake2b(task_type.encode() + b":" + in_order, digest_size=16).digest()
+
+
+def claimed(packed: bytes) -> bytes:
+    """Return the digest of the lock in a task's claims, as the scripts pack them; empty if there is none."""
+    found = _CLAIM.search(packed)
+    return found[1] if found else b""
+
+
+def joined(task_type: str, task: NewTask, plan: Plan, payload: bytes) -> tuple[NewTask, str | None]:
+    """Return the task with the lock, or the key of a throttle, that the plan asks for; and the name of the
+    lock, which determines the shard. payload: the arguments as plain JSON."""
+    found = digest(task_type, plan, payload)
+    if plan.throttle_ms:
+        # The digest is that of the key, not of the arguments: other arguments are no conflict.
+        name = f"throttle:{task_type}:{found.hex()}"
+        return task._replace(key=IdempotencyKey(name, found, plan.throttle_ms), joins=NO_LOCK), None
+    asked: dict[str, object] = {
+        "key": found.hex(), "group": GROUP, "free": plan.free, "conflict": plan.conflict,
+    }  # fmt: skip
+    if plan.max_wait_ms:
+        asked["max_wait_ms"] = plan.max_wait_ms
+    due, absolute = (plan.debounce_ms, False) if plan.debounce_ms else (task.due, task.absolute)
+    joins = orjson.dumps({"unique": asked}).decode()
+    fields = (*task.fields, ("N", FEATURE))
+    return task._replace(due=due, absolute=absolute, fields=fields, joins=joins), found.hex()

@@ -1,0 +1,152 @@
+-- unique_read(task): read which lock of a unique key a new task asks for; false if that is malformed.
+-- judged(task, record): the answer for a task that is refused or joins another one; nil if it is to be accepted. Checks
+-- the idempotency key, then the lock, then the limits.
+-- unique_lock(task, id): give the lock to the task.
+-- A part of enqueue's body, which uses what is defined before it there: now, refusal, accept, first_of.
+-- USES unique_holder unique_claim unhexed identified field letter_in waits
+-- KEYS unique after index schedule counters expiring doorbell
+-- ARGV task_type
+local CONFLICTS = {
+  ['return'] = true, raise = true, replace = true, reschedule = true, after = true, debounce = true}
+
+function unique_read(task)
+  local asked = task.joins and task.joins.unique
+  if asked == nil then return true end
+  if type(asked) ~= 'table' or type(asked.key) ~= 'string' or type(asked.group) ~= 'string' then return false end
+  local most = asked.max_wait_ms
+  if most ~= nil and (type(most) ~= 'number' or not (most >= 0 and most < 1e13)) then return false end
+  local what = unhexed(asked.key)
+  if not what or not CONFLICTS[asked.conflict] then return false end
+  task.lock = {what = what, group = asked.group, conflict = asked.conflict, most = most}
+  table.insert(task.claims, 'u')
+  table.insert(task.claims, what)
+  if asked.free == 'started' then
+    table.insert(task.claims, 'us')
+    table.insert(task.claims, '')
+  end
+  return true
+end
+
+-- The fields that a task keeps when its arguments are replaced: its identity and its history.
+local CARRIED = {i = true, e = true, a = true, l = true, q = true, f = true, o = true, k = true}
+local function replaced(new, old)
+  local out = {unpack(new)}
+  for n = 1, #old, 2 do
+    if CARRIED[old[n]] and not field(new, old[n]) then
+      out[#out + 1] = old[n]
+      out[#out + 1] = old[n + 1]
+    end
+  end
+  return out
+end
+
+local function set_lifetime(id, before, fields)
+  local at = field(fields, 'x')
+  if at then
+    redis.call('ZADD', expiring, at, id)
+  elseif before and field(before, 'x') then
+    redis.call('ZREM', expiring, id)
+  end
+end
+
+local function put_row(score, number, letter, fields)
+  redis.call('ZADD', schedule, score, string.format('%012d', number) .. letter .. cmsgpack.pack(fields))
+end
+
+-- Move or rewrite a task that has not started; it stays the same task.
+local function put_anew(held, letter, fields, due)
+  local id = held.id
+  if held.row then redis.call('ZREM', schedule, held.row) else redis.call('XDEL', held.stream, held.entry) end
+  if not due or due <= now then
+    identified(fields, id)
+    local entry = redis.call('XADD', streams[letter], '*', unpack(fields))
+    redis.call('HSET', index, id, letter .. entry)
+    if doorbell and letter ~= 's' then ring(letter, entry) end
+    return
+  end
+  local number = held.due == due and held.number or redis.call('HINCRBY', counters, 'sequence', 1)
+  local score = string.format('%.0f', due)
+  local place = string.format('d%s-%.0f', score, number)
+  if place ~= id then
+    identified(fields, id)
+    redis.call('HSET', index, id, place)
+  end
+  put_row(score, number, letter, fields)
+  if not earliest or due < earliest then earliest = due end
+end
+
+-- The new due time of the holder; nil if it is ready at once or stays in a stream.
+local function due_anew(task, held)
+  local conflict = task.lock.conflict
+  -- A task that failed keeps the time of its retry, and one that was handed back goes first.
+  local fixed = conflict == 'replace' or (conflict == 'debounce' and field(held.fields, 'a'))
+  if fixed or held.letter == 's' then return held.due end
+  local due = task.due or now
+  if conflict == 'debounce' and task.lock.most then
+    due = math.min(due, (tonumber(field(held.fields, 'e')) or now) + task.lock.most)
+  end
+  return due
+end
+
+local function change(task, held)
+  local sound = held.fields and #held.fields % 2 == 0 and #held.fields <= 900 and all_text(held.fields)
+  if not sound or not streams[held.letter] then return '=' .. held.id end
+  local letter, fields = held.letter, held.fields
+  if task.lock.conflict ~= 'reschedule' then
+    fields = replaced(task.fields, held.fields)
+    if letter ~= 's' then letter = task.letter end
+    set_lifetime(held.id, held.fields, fields)
+  end
+  put_anew(held, letter, fields, due_anew(task, held))
+  return '=' .. held.id
+end
+
+-- The task that follows the holder: the first call creates it, a later one rewrites it.
+local function follow(task, id)
+  local due, number = scheduled(id or '')
+  local row = due and row_of(due, number)
+  if row then
+    local before = row_fields(row) or {}
+    local fields = replaced(task.fields, before)
+    redis.call('ZREM', schedule, row)
+    put_row(due, number, task.letter, fields)
+    set_lifetime(id, before, fields)
+    return '=' .. id
+  end
+  local refused = refusal()
+  if refused then return refused end
+  local before = earliest
+  id = accept(task.letter, WAITS, task.fields, task.expires)
+  earliest = before
+  redis.call('HSET', after, task.lock.what, id)
+  return id
+end
+
+local function conflict(task)
+  local lock = task.lock
+  local held = lock and unique_holder(lock.what, lock.group)
+  if not held then return nil end
+  local following, started = redis.call('HGET', after, lock.what), held.state == 'started'
+  -- A task that holds its key until it has started has lost it now, unless another one waits for its end.
+  local _, until_started = unique_claim(held.fields and field(held.fields, 'c'))
+  if started and until_started and not following then return nil end
+  if lock.conflict == 'return' then return '=' .. held.id end
+  if lock.conflict == 'raise' then return '!unique:' .. held.id end
+  if started or lock.conflict == 'after' then return follow(task, following) end
+  return change(task, held)
+end
+
+function judged(task, record)
+  local first = task.digest and first_of(record, task.digest)
+  if first then return first end
+  local answer = conflict(task)
+  if answer and task.digest and string.sub(answer, 1, 1) ~= '!' then
+    local id = string.gsub(answer, '^=', '')
+    redis.call('SET', record, task.digest .. task_type .. ':' .. id, 'PX', task.window)
+  end
+  return answer or refusal()
+end
+
+function unique_lock(task, id)
+  if task.lock then redis.call('HSET', unique, task.lock.what, id) end
+end
