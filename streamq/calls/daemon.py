@@ -51,8 +51,10 @@ def survey(types: Sequence[TypeKeys]) -> Call[list[Survey]]:
     )
 
 
-def promote(t: TypeKeys, limit: int) -> Call[Promotion]:
-    return build("promote", (limit,), _promoted, t)
+def promote(t: TypeKeys, limit: int, *, rich: bool = False) -> Call[Promotion]:
+    """Move due tasks to their streams. rich: the type has lanes: these tasks ask theirs, and who may go by
+    now is admitted."""
+    return build("promote_rich" if rich else "promote", (limit,), _promoted, t)
 
 
 def _promoted(reply: list[int]) -> Promotion:
@@ -60,9 +62,15 @@ def _promoted(reply: list[int]) -> Promotion:
     return Promotion(moved, None if due < 0 else due, now_us / 1000)
 
 
-def next_due(types: Sequence[TypeKeys]) -> Call[list[float | None]]:
-    """In how many ms the next task of each of these types of one shard is due; None: nothing scheduled."""
-    return _next([t.schedule for t in types])
+def next_promotion(types: Sequence[TypeKeys]) -> Call[tuple[list[float | None], list[bool]]]:
+    """In how many ms each of these types of one shard is to be promoted, as a task is due or time lets a lane
+    go on (None: nothing waits for that); and whether it has lanes."""
+    return build("next_promotion", (), _next_promoted, each=[(t, {}) for t in types])
+
+
+def _next_promoted(reply: list[Any]) -> tuple[list[float | None], list[bool]]:
+    now_us, due, rich = reply
+    return [None if one < 0 else one - now_us / 1000 for one in due], [one == 1 for one in rich]
 
 
 def next_expiry(types: Sequence[TypeKeys]) -> Call[list[float | None]]:
@@ -76,9 +84,14 @@ def _next(keys: Sequence[str]) -> Call[list[float | None]]:
     )
 
 
+def _wake(t: TypeKeys) -> str:
+    return shard_keys(t.app, t.shard).wake
+
+
 def expire(t: TypeKeys, limit: int) -> Call[tuple[int, int]]:
     """End tasks whose time is over; answers how many rows were looked at, and how many tasks expired."""
-    return build("expire", (GROUP, limit, HELD_AGAIN_MS, t.done_channel), lambda r: (r[0], r[1]), t)
+    args = (GROUP, limit, HELD_AGAIN_MS, t.done_channel, t.type, _wake(t))
+    return build("expire", args, lambda r: (r[0], r[1]), t)
 
 
 def reclaim(
@@ -87,7 +100,7 @@ def reclaim(
     args = (GROUP, letter, cursor, limit, expected_ms)
     return build(
         "reclaim",
-        (*args, DEFAULT_LEASE_MS, DEFAULTS.max_lost, t.done_channel),
+        (*args, DEFAULT_LEASE_MS, DEFAULTS.max_lost, t.done_channel, t.type, s.wake),
         partial(_reclaimed, cursor),
         t,
         s,

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from streamq.calls.call import Arg, Call, build, text
 from streamq.calls.producer import NOBODY
-from streamq.keys import ShardKeys, TypeKeys
+from streamq.errors import UsageError
+from streamq.keys import ShardKeys, TypeKeys, shard_keys
 from streamq.model.reply import Moved, Note
+
+
+def _told(t: TypeKeys) -> tuple[str, str]:
+    """What a script needs to tell the daemon of a lane."""
+    return t.type, shard_keys(t.app, t.shard).wake
 
 
 def pause(s: ShardKeys, task_type: str, details: bytes, note: Note = NOBODY) -> Call[bool]:
@@ -38,9 +45,19 @@ def listen(s: ShardKeys, tail_ms: int, *, at_once: bool) -> Call[int]:
     return build("listen", (tail_ms, s.control if at_once else ""), int, s=s)
 
 
-def run_now(t: TypeKeys, local: str, note: Note = NOBODY) -> Call[bool]:
-    """Make a scheduled task ready; answers whether it was in the schedule."""
-    return build("run_now", (local, *note), bool, t)
+def run_now(t: TypeKeys, local: str, note: Note = NOBODY, *, force: bool = False) -> Call[bool]:
+    """Make a scheduled task ready, or one that is parked the first of its lane; `force`: past its limits.
+    Answers whether it was either. Reading the reply raises UsageError where its lane is ordered."""
+    return build("run_now", (local, int(force), *note, *_told(t)), partial(_ran, local), t)
+
+
+def _ran(local: str, reply: int) -> bool:
+    if reply < 0:
+        raise UsageError(
+            f"task {local} waits in an ordered lane, where no task overtakes another: "
+            "cancel or purge those before it instead"
+        )
+    return reply == 1
 
 
 def requeue(
@@ -56,7 +73,7 @@ def requeue(
 ) -> Call[Moved]:
     """Put back the oldest that died in this span of time, of one group of errors where `fingerprint` names
     it; or those with these ids. The oldest `skip` are passed over."""
-    args: tuple[Arg, ...] = (limit, skip, since_ms, until_ms, fingerprint, *note, *ids)
+    args: tuple[Arg, ...] = (limit, skip, since_ms, until_ms, fingerprint, *note, *_told(t), *ids)
     return build("requeue", args, lambda r: Moved(*r), t)
 
 
@@ -71,10 +88,10 @@ def purge(
     note: Note = NOBODY,
 ) -> Call[Moved]:
     """Delete for good, as `requeue` puts back."""
-    args: tuple[Arg, ...] = (limit, since_ms, until_ms, fingerprint, *note, *ids)
+    args: tuple[Arg, ...] = (limit, since_ms, until_ms, fingerprint, *note, *_told(t), *ids)
     return build("purge", args, lambda r: Moved(*r), t)
 
 
 def resubmit(t: TypeKeys, local: str, payload: bytes, note: Note) -> Call[str]:
     """Answers the local id of the new task; '' where there is no such dead letter."""
-    return build("resubmit", (local, payload, *note), text, t)
+    return build("resubmit", (local, payload, *note, *_told(t)), text, t)

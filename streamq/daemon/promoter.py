@@ -1,6 +1,7 @@
-"""Promotes what is due; sleeps until the next due time; is woken by an earlier one.
+"""Promotes what is due, and admits from lanes what time lets go.
 
-Owns the waiting. The moving is one script, in bounded batches. Costs nothing while nothing is due.
+Owns the waiting: it sleeps until then, and is woken where that is earlier than it knows. The moving is one
+script, in bounded batches. Costs nothing while nothing is due.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Promoter:
         self._listening = AsyncSubscription(transport)
         self._listened: dict[str, ShardKeys] = {}
         self._due: dict[TypeKeys, float] = {}
+        self._laned: set[TypeKeys] = set()
         self._look_at = 0.0
         self._news_at = 0.0
         self._changes = 0
@@ -98,9 +100,10 @@ class Promoter:
         now = time.monotonic()
         self._due.update(dict.fromkeys(types, now + AGAIN))  # where it fails
         with isolate_errors(faults, app=types[0].app, shard=types[0].shard):
-            found = await self._transport.run(daemon_calls.next_due(types), patience=0)
-            for keys, left_ms in zip(types, found, strict=True):
+            found, laned = await self._transport.run(daemon_calls.next_promotion(types), patience=0)
+            for keys, left_ms, has_lanes in zip(types, found, laned, strict=True):
                 self._note(keys, left_ms)
+                (self._laned.add if has_lanes else self._laned.discard)(keys)
         now = time.monotonic()
         due = [keys for keys in types if self._due.get(keys, math.inf) <= now]
         await for_each(due, self._promote, faults)
@@ -112,7 +115,8 @@ class Promoter:
             self._lag.observe(max(0.0, now - due))
         self._due[keys] = now + AGAIN  # where it fails: the others must not wait for it
         while True:
-            promotion = await self._transport.run(daemon_calls.promote(keys, self._batch), patience=0)
+            call = daemon_calls.promote(keys, self._batch, rich=keys in self._laned)
+            promotion = await self._transport.run(call, patience=0)
             if promotion.moved:
                 self._log.debug("tasks.promoted", type=keys.type, tasks=promotion.moved)
                 self._counters.count("streamq_daemon_promoted_total", keys.app, keys.type, by=promotion.moved)
@@ -158,4 +162,5 @@ class Promoter:
             self._news_at = time.monotonic() + NEWS_INTERVAL
             await self._discovery.look(faults)
         elif shard is not None and NAME_PATTERN.fullmatch(task_type):
-            self._due[type_keys(shard.app, shard.shard, task_type)] = 0.0
+            # It may have lanes since we last looked.
+            await self._look([type_keys(shard.app, shard.shard, task_type)], faults)

@@ -55,7 +55,7 @@ ROLES: Final = {
             "renew",
             "beat",
             "leave",
-            "next_due",
+            "next_promotion",
         ),
         (
             "HGET apps",
@@ -88,6 +88,8 @@ ROLES: Final = {
             "close_shard",
             "lower_known",
             "next_due",
+            "next_promotion",
+            "recount",
             "expire",
         ),
         ("HGET apps", "HGETALL apps", "HLEN", "SMEMBERS", "ZADD daemons", "SUBSCRIBE", "UNSUBSCRIBE"),
@@ -97,6 +99,7 @@ ROLES: Final = {
             "counts",
             "locate",
             "survey",
+            "audit_lanes",
             "audit_stream",
             "audit_place",
             "audit_rows",
@@ -104,6 +107,8 @@ ROLES: Final = {
             "dead_count",
             "dead_groups",
             "dead_slices",
+            "lane_list",
+            "lane_tasks",
             "page_buckets",
             "page_group",
             "page_results",
@@ -114,7 +119,20 @@ ROLES: Final = {
         ("HGET apps", "HGETALL apps", "SMEMBERS", "SCAN"),
     ),
     "operator": Role(
-        ("cancel", "drain", "forget", "pause", "purge", "requeue", "resubmit", "run_now"), writes="operator"
+        (
+            "cancel",
+            "drain",
+            "forget",
+            "limit",
+            "open_lane",
+            "pause",
+            "purge",
+            "purge_lane",
+            "requeue",
+            "resubmit",
+            "run_now",
+        ),
+        writes="operator",
     ),
 }
 _ESSENTIAL: Final = Role(

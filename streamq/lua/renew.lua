@@ -4,7 +4,7 @@
 -- XCLAIM asks nobody who they are, so ownership is looked up first: a stale worker renews nothing.
 -- JUSTID leaves the delivery count alone. XCLAIM forgets a delivery whose entry was deleted behind our
 -- back: a dead letter (vanished) remains of it, for which the books count dead + 1.
--- USES clock dead_letter end_task streams vanished
+-- USES clock dead_letter end_task lane_ghost streams vanished
 -- KEYS policy cancels letters counters
 -- ARGV group consumer default_lease_ms done deliveries...
 -- Returns {now_ms, lease_ms, {places lost}, {ids to cancel}}; a delivery is a place and a local id
@@ -19,6 +19,7 @@ local function write_off(letter, id)
     redis.call('HINCRBY', counters, 'dead', 1)
   end
   end_task(id, 'd')
+  lane_ghost()
 end
 
 for n = first_arg, #ARGV, 2 do

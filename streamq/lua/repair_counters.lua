@@ -4,13 +4,13 @@
 -- The books balance: accepted + adopted = what is there + what has ended. So one counter of these is known
 -- from the others. Of several, what cannot be told apart is counted as completed, or starts from 0; the others
 -- start from 0. A key of another kind is replaced. A sequence number must be new, and the ms since 1970 are.
--- KEYS schedule dead counters high normal low suspect
+-- KEYS schedule dead counters high normal low suspect lanes
 -- ARGV write names...
 -- Returns rows of {name, what it held, what it is now ('' where it is gone)}; first the key itself, where it
 -- was of another kind. `write` 0: only say so
 local write = write == '1'
 local kind = redis.call('TYPE', counters).ok
-local there = redis.call('ZCARD', schedule) + redis.call('ZCARD', dead)
+local there = redis.call('ZCARD', schedule) + redis.call('ZCARD', dead) + redis.call('ZCARD', lanes)
 for _, stream in ipairs({high, normal, low, suspect}) do there = there + redis.call('XLEN', stream) end
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))

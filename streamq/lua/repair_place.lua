@@ -2,12 +2,13 @@
 -- repair_place: make the index say where a task is: its row is set, or removed where it needs none.
 --
 -- Does nothing where the index names another place that holds the task too: then there are two of it.
--- USES field in_stream scheduled
+-- USES field in_stream lane_row scheduled
 -- KEYS schedule index counters
 -- ARGV place
 -- Returns how many rows were changed
 
 local function fields_at(where)
+  if string.sub(where, 1, 1) == 'k' then return parked_at(where) end
   local due, number = scheduled(where)
   if not due then return in_stream(where) end
   local row = row_of(due, number)

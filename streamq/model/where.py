@@ -15,6 +15,14 @@ class Scheduled(NamedTuple):
     due_ms: int
 
 
+class Parked(NamedTuple):
+    """It waits in its lane, which is why: limit, rate, turn or order."""
+
+    stream: str
+    lane: str
+    why: str
+
+
 class Ready(NamedTuple):
     """It waits for a worker."""
 
@@ -56,7 +64,7 @@ class Ended(NamedTuple):
     ended_ms: int
 
 
-Where = Scheduled | Ready | Running | Buried | Ended
+Where = Scheduled | Parked | Ready | Running | Buried | Ended
 """None beside them: unknown, or a completed task of which its result tells when."""
 
 

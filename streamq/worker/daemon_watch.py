@@ -64,11 +64,12 @@ class DaemonWatch:
         self._missed, self._said = 0, float("-inf")
 
     def _waiting(self, shards: int) -> tuple[int, float]:
-        """How many of our types have something in their schedules, and by how many seconds it is overdue."""
+        """How many of our types wait for a daemon, and by how many seconds it is overdue."""
         left: list[float] = []
         for shard in range(shards):
             keys = [type_keys(self._app, shard, name) for name in self._types]
             for n in range(0, len(keys), TYPES_AT_ONCE):
-                found = self._transport.run(daemon_calls.next_due(keys[n : n + TYPES_AT_ONCE]), patience=0)
+                call = daemon_calls.next_promotion(keys[n : n + TYPES_AT_ONCE])
+                found, _ = self._transport.run(call, patience=0)
                 left += [one for one in found if one is not None]
         return len(left), max(0.0, -min(left, default=0.0)) / 1000

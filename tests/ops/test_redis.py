@@ -218,21 +218,21 @@ SCRIPTS = {
     "producer": ("enqueue", "enqueue_rich", "register", "announce", "open_shard", "wait", "cancel", "locate"),
     "worker": (
         "fetch", "renew", "settle", "settle_rich", "beat", "leave", "groups", "orders", "tally", "watch",
-        "muster", "survey", "rights",
+        "muster", "survey", "rights", "next_promotion",
     ),
     "daemon": (
-        "next_due", "expire", "promote", "promote_rich", "reclaim", "restamp", "repair", "sweep", "trim",
+        "next_due", "next_promotion", "recount", "expire", "promote", "promote_rich", "reclaim", "restamp", "repair", "sweep", "trim",
         "survey", "groups", "counts", "sample", "beat", "leave", "close_shard", "lower_known",
     ),
     "viewer": (
-        "counts", "locate", "sizes", "audit_dead", "audit_keys", "audit_letters",
+        "counts", "locate", "sizes", "lane_list", "lane_tasks", "audit_lanes", "audit_dead", "audit_keys", "audit_letters",
         "audit_pending", "audit_place", "audit_rows", "audit_schedule", "audit_stream", "dead_count",
         "dead_groups", "dead_slices", "page_buckets", "page_group", "page_results", "page_set",
         "page_streams", "rollups", "survey",
     ),
     "operator": (
         "requeue", "purge", "cancel", "resubmit", "run_now", "pause", "drain", "listen", "repair", "groups",
-        "forget", "repair_counters",
+        "forget", "repair_counters", "limit", "open_lane", "purge_lane", "recount",
         "repair_books", "repair_dead", "repair_lifetime", "repair_pending", "repair_place", "repair_row",
         "repair_type",
     ),
