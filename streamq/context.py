@@ -25,6 +25,8 @@ class Task(Protocol):
     def lost(self) -> int: ...
     @property
     def enqueued_ms(self) -> int: ...
+    @property
+    def fence(self) -> int: ...
 
 
 class Context:
@@ -84,6 +86,13 @@ class Context:
     def enqueued_at(self) -> datetime:
         """When the task was accepted, by the server's clock."""
         return _moment(self._task.enqueued_ms / 1000)
+
+    @property
+    def fence(self) -> int:
+        """A number that grows with every start in an ordered lane; 0 in any other task. Store it with what
+        you write, and refuse a smaller one: then an attempt that was given up cannot overwrite a later
+        one."""
+        return self._task.fence
 
     @property
     def worker(self) -> str:

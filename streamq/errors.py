@@ -6,7 +6,7 @@ Owns every exception that streamq raises to its users. Must not import anything 
 * `Refused`: the queue works and said no (rate limit, full backlog). Come again later.
 * `RedisError`: the server's or the network's fault.
 * `TaskError`: how a task ended, told to whoever asked for its result.
-* `Retry`: not an error at all; a handler raises it to be run again later.
+* `Retry`, `RateLimited`: not errors at all; a handler raises one to be run again later.
 """
 
 from __future__ import annotations
@@ -183,6 +183,20 @@ class Retry(Exception):
 
     def __init__(
         self, message: str = "the handler asked for a retry", *, after: float | timedelta | str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+class RateLimited(Exception):
+    """Raise it in a handler when something outside says "too many requests": the task runs again after the
+    time that it named, and until then nothing of its lane starts. No attempt is counted.
+
+    `after` is a delay: seconds, timedelta or text such as "30s".
+    """
+
+    def __init__(
+        self, message: str = "the handler met a rate limit", *, after: float | timedelta | str
     ) -> None:
         super().__init__(message)
         self.after = after

@@ -8,6 +8,7 @@ rightly; a worker that lacks a name hands such a task back for one that has it.
 | envelope:N | reads envelopes of version N |
 | payload:NAME | reads payloads of this encoding |
 | field:NAME | heeds this field of an envelope, which must not be ignored |
+| lanes | gives the slot of a task's lane back when it ends |
 | any other | heeds this property of a policy, which its tasks carry with them |
 """
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-SPEAKS: Final = frozenset({"envelope:1", "payload:json"})
+SPEAKS: Final = frozenset({"envelope:1", "payload:json", "lanes"})
 """All that this release can do. Readers come before writers: a name stands here a release earlier."""
 
 

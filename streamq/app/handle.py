@@ -103,7 +103,7 @@ class TaskHandle(Generic[R]):
         raise TypeError("a TaskHandle holds connections: keep its id, and make another by app.handle(id)")
 
     def status(self) -> State:
-        """scheduled, ready, running, completed, dead, cancelled, expired; unknown where it never
+        """scheduled, parked, ready, running, completed, dead, cancelled, expired; unknown where it never
         existed or ended longer ago than its retention."""
         refuse("TaskHandle.status()", "await handle.astatus()")
         return self._client.transport.run(self._locate()).state

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from streamq.calls import audit as audit_calls
+from streamq.calls import lanes as lane_calls
 from streamq.calls.audit import Fault, Walked
 from streamq.calls.call import Call
 from streamq.flow import Flow, ask
@@ -47,6 +48,22 @@ def streams(t: TypeKeys, found: Tell) -> Flow[None]:
 def schedule(t: TypeKeys, found: Tell) -> Flow[None]:
     """Every row: it can be read, the index knows it, and it is in one state."""
     yield from _walk(lambda cursor: audit_calls.audit_schedule(t, cursor, STEP), partial(_places, t), found)
+
+
+def lanes(t: TypeKeys, found: Tell) -> Flow[None]:
+    """Every parked task: it can be read, the index knows it, and it is in one state; and each lane holds as
+    many as are there. Each step judges at one instant, so nothing is looked at twice."""
+    cursor = ""
+    while True:
+        walked = yield from ask(audit_calls.audit_lanes(t, cursor, STEP))
+        yield from found(Found(walked.checked, list(walked.problems)))
+        cursor = walked.cursor
+        if not cursor:
+            break
+    counted = yield from ask(lane_calls.recount(t, write=False))
+    for lane, (written, there) in counted.wrong.items():
+        what = f"{lane!r}: {written} written, {there} there"
+        yield from found(Found(0, [Fault("slots_differ", what)]))
 
 
 def rows(of: audit_calls.Rows, t: TypeKeys, found: Tell) -> Flow[None]:

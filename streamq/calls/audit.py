@@ -51,6 +51,7 @@ FaultCode = Literal[
     "unlisted_letter",
     "groups_differ",
     "unreadable_letter",
+    "slots_differ",
     "counters_off",
     "unreadable_counter",
     "wrong_kind_counters",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import partial
 from typing import Any, Final
 
@@ -22,6 +23,14 @@ from streamq.namespace import DEFAULT_NAMESPACE, Namespace, namespace_of
 
 HELD_AGAIN_MS: Final = 15_000
 """Ms after which a task that has expired in a worker's hands is looked at again."""
+
+
+class Lanes(IntEnum):
+    """Whether a type has lanes, and whether what they hold is to be counted anew."""
+
+    NONE = 0
+    SOUND = 1
+    UNCOUNTED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +71,15 @@ def _promoted(reply: list[int]) -> Promotion:
     return Promotion(moved, None if due < 0 else due, now_us / 1000)
 
 
-def next_promotion(types: Sequence[TypeKeys]) -> Call[tuple[list[float | None], list[bool]]]:
+def next_promotion(types: Sequence[TypeKeys]) -> Call[tuple[list[float | None], list[Lanes]]]:
     """In how many ms each of these types of one shard is to be promoted, as a task is due or time lets a lane
-    go on (None: nothing waits for that); and whether it has lanes."""
+    go on (None: nothing waits for that); and what is to be known of its lanes."""
     return build("next_promotion", (), _next_promoted, each=[(t, {}) for t in types])
 
 
-def _next_promoted(reply: list[Any]) -> tuple[list[float | None], list[bool]]:
+def _next_promoted(reply: list[Any]) -> tuple[list[float | None], list[Lanes]]:
     now_us, due, rich = reply
-    return [None if one < 0 else one - now_us / 1000 for one in due], [one == 1 for one in rich]
+    return [None if one < 0 else one - now_us / 1000 for one in due], [Lanes(one) for one in rich]
 
 
 def next_expiry(types: Sequence[TypeKeys]) -> Call[list[float | None]]:

@@ -45,6 +45,11 @@ def limit(t: TypeKeys, lane: str, rules: str, note: Note = NOBODY) -> Call[str]:
     return build("limit", (lane, rules, *note, *_told(t)), text, t)
 
 
+def set_window(t: TypeKeys, window: int) -> Call[bool]:
+    """Let so many tasks of a fair type be in its streams; answers whether it is one."""
+    return build("set_window", (window, *_told(t)), bool, t)
+
+
 def open_lane(t: TypeKeys, lane: str, note: Note = NOBODY) -> Call[bool]:
     """Let a lane go on that a dead letter halts, or that a handler holds back; answers whether one did."""
     return build("open_lane", (lane, *note, *_told(t)), bool, t)
@@ -82,12 +87,14 @@ class Recount:
 
 
 def recount(t: TypeKeys, *, write: bool, most: int = COUNTED) -> Call[Recount]:
-    """Count anew what each lane holds; answers (written, counted) of those where these differ."""
-    return build("recount", (int(write), most, *_told(t)), _recounted, t)
+    """Count anew what each lane holds; answers (written, counted) of those where these differ. Without
+    `write` nothing is put right."""
+    if not write:
+        return build("audit_slots", (most,), _recounted, t)
+    return build("recount", (most, *_told(t)), _recounted, t)
 
 
 def _recounted(reply: list[Any]) -> Recount:
-    if reply and reply[0] == b"large" and isinstance(reply[1], int):
+    if reply and reply[0] == b"large":
         return Recount({}, reply[1])
-    rows = zip(reply[::3], reply[1::3], reply[2::3], strict=True)
-    return Recount({text(lane): (int(a), int(b)) for lane, a, b in rows})
+    return Recount({text(lane): (written, counted) for lane, written, counted in reply})

@@ -1,5 +1,7 @@
 """Make scheduled tasks ready at once: those that were enqueued for later, and those that wait for a retry.
 
+A task that is parked in a lane becomes the lane's first.
+
 Exit code 3 if there is no such task, 1 if it is not scheduled.
 """
 
@@ -14,12 +16,13 @@ from streamq.exit_codes import FAILED, NOT_FOUND, OK
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     target.task_options(parser)
+    parser.add_argument("--force", action="store_true", help="past the limits of its lane, which count it")
 
 
 def run(args: argparse.Namespace) -> int:
     found = target.find(args)
     ids = target.task_ids(args)
-    done = {one: found.admin.run_now(one) for one in ids}
+    done = {one: found.admin.run_now(one, force=args.force) for one in ids}
     late = {one: found.inspector.task(one).state for one in ids if not done[one]}
     if args.json:
         write_json({"app": found.app, "ready": [one for one in ids if done[one]], "not_scheduled": late})

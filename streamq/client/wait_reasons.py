@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from streamq.model.reply import Located
 from streamq.model.task import TaskId
-from streamq.model.where import Ready, Running, Scheduled
+from streamq.model.where import Parked, Ready, Running, Scheduled
 from streamq.stored import mapping, real
 
 MISSED: Final = 3
@@ -45,6 +45,12 @@ class Scene:
         return sum(task_type in _listed(details.get("types")) for details in self.workers.values())
 
 
+_PARKED: Final = {
+    "limit": "as many run as may", "rate": "its rate lets the next start later",
+    "turn": "others are before it", "order": "one before it has not ended",
+}  # fmt: skip
+
+
 def why(task: TaskId, located: Located, scene: Scene | None) -> str:
     """What is to be said of a task that has not ended; without a scene nothing of workers."""
     said = [_state(task, located, scene)]
@@ -62,6 +68,9 @@ def _state(task: TaskId, located: Located, scene: Scene | None) -> str:
         return f"it is scheduled and has been due for {_span(-left)} (is a daemon running?)"
     if isinstance(where, Running):
         return _running(task, where, now, scene)
+    if isinstance(where, Parked):
+        lane = "the lane of those that name none" if where.lane == "\x01" else f"lane {where.lane!r}"
+        return f"it is parked in {lane}: {_PARKED.get(where.why, where.why)}"
     since = where.since_ms if isinstance(where, Ready) else 0
     return f"it has been {located.state} for {_span(now - since)}" if since else f"it is {located.state}"
 

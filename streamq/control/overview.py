@@ -30,7 +30,7 @@ SCRAPED: Final = 2000
 """As many that a scrape looks at; it must end."""
 KEPT: Final = 2.0
 """Seconds for which a scrape's view is given again: scrapers and scalers come in pairs."""
-STATES: Final = ("ready", "running", "scheduled", "dead")
+STATES: Final = ("ready", "running", "scheduled", "parked", "dead")
 _NOTHING: Final = dict.fromkeys(COUNTERS, 0)
 _NO_COUNTS: Final = Counts(0, 0, 0, 0, 0, 0, None, None)
 
@@ -41,9 +41,9 @@ Row = dict[str, Any]
 class TypeStats:
     """One task type over all shards. Ages are seconds; None where there is nothing.
 
-    `ready`, `running`, `scheduled`, `dead`: how many tasks are in these states now; `suspect`: how many of
-    those ready or running ran when their worker died. `counters`: what has happened since the type was first
-    used, by name; each is there, 0 where it never happened (`streamq.COUNTERS` has the names):
+    `ready`, `running`, `scheduled`, `parked`, `dead`: how many tasks are in these states now; `suspect`: how
+    many of those ready or running ran when their worker died. `counters`: what has happened since the type
+    was first used, by name; each is there, 0 where it never happened (`streamq.COUNTERS` has the names):
 
     accepted: enqueued. started: attempts that ended, or whose worker died. completed. retried: attempts that
     failed and are tried again. dead: became a dead letter. reclaimed: taken back from a silent worker.
@@ -63,12 +63,13 @@ class TypeStats:
     next_due_in: float | None
     counters: dict[str, int]
     fault: str = ""
+    parked: int = 0
 
     @property
     def unaccounted(self) -> int:
         """Accepted tasks minus those accounted for, as `Counts.imbalance`."""
         states = (self.ready, self.running, self.scheduled, self.dead, self.suspect)
-        return Counts(0, *states, None, None, self.counters).imbalance
+        return Counts(0, *states, None, None, self.counters, self.parked).imbalance
 
 
 def stats_of(task_type: str, per_shard: Sequence[Counts], fault: str = "") -> TypeStats:
@@ -86,6 +87,7 @@ def stats_of(task_type: str, per_shard: Sequence[Counts], fault: str = "") -> Ty
         next_due_in=min(due) / 1000 if due else None,
         counters=_NOTHING | added(c.counters for c in per_shard),
         fault=fault,
+        parked=sum(c.parked for c in per_shard),
     )
 
 

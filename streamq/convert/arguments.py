@@ -52,6 +52,15 @@ class Arguments:
         }
         self._simple = all(p.kind in _PLAIN for p in parameters)
 
+    @property
+    def names(self) -> list[str]:
+        """The names of single arguments."""
+        return sorted(self._names - {self._rest, self._more})
+
+    def has(self, name: str) -> bool:
+        """Whether there is a single argument of this name."""
+        return name in self.names
+
     def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
         """The payload of a call; raises InvalidArguments or PayloadError in the caller's line."""
         bound, kinds = self._bind(args, kwargs), self._sent_as_they_are

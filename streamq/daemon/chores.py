@@ -19,6 +19,7 @@ from streamq.daemon.loop import Step
 from streamq.daemon.promoter import LONGEST_SLEEP, Promoter
 from streamq.daemon.retirer import Retirer
 from streamq.daemon.sampler import Sampler
+from streamq.daemon.windower import Windower
 from streamq.options.service import DaemonOptions
 from streamq.telemetry.counters import Counters
 from streamq.transport.async_transport import AsyncTransport
@@ -90,6 +91,10 @@ def _sampler(tools: Tools) -> Work:
     return Work(Sampler(tools.transport, tools.discovery).round)
 
 
+def _windower(tools: Tools) -> Work:
+    return Work(Windower(tools.transport, tools.discovery).round)
+
+
 def _retirer(tools: Tools) -> Work:
     return Work(Retirer(tools.transport, tools.discovery).round)
 
@@ -106,4 +111,5 @@ CHORES: Final = (
     Chore("expire", _expirer, "expire_interval"),
     Chore("sample", _sampler, "sample_interval"),
     Chore("retire", _retirer, "tidy_interval"),
+    Chore("window", _windower, "discover_interval"),
 )

@@ -4,7 +4,7 @@
 -- KEYS lanes index letters
 -- ARGV cursor limit
 -- Returns {the cursor to go on after, or '' at the end, checked, {problem, what of it...}}: unreadable_row, with the
--- row's beginning; misplaced or alive_and_dead, with the task's id
+-- row's beginning; misplaced, with the place; alive_and_dead, with the task's id
 local problems, cursor_ = {}, ''
 local function problem(name, what)
   problems[#problems + 1] = name
@@ -20,7 +20,7 @@ for _, row in ipairs(rows) do
     problem('unreadable_row', string.sub(row, 1, 80))
   else
     local place = 'k' .. found.digit .. found.number .. found.lane
-    if redis.call('HGET', index, id) ~= place then problem('misplaced', id) end
+    if redis.call('HGET', index, id) ~= place then problem('misplaced', place) end
     if redis.call('HEXISTS', letters, id) == 1 then problem('alive_and_dead', id) end
   end
   cursor_ = found and string.sub(row, 1, #found.lane + 17) .. '\255' or row

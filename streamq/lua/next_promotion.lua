@@ -3,7 +3,7 @@
 -- USES clock
 -- KEYS (schedule lanes ripe policy)...
 -- ARGV
--- Returns {now in us, {ms, -1 for never...}, {1 where the type has lanes, else 0...}}
+-- Returns {now in us, {ms, -1 for never...}, {0 where the type has no lanes, 1, or 2 where what they hold is to be counted anew...}}
 local now, time = clock()
 
 -- A key that is no sorted set counts as due: promote will say what is wrong with it.
@@ -18,8 +18,9 @@ for n, of in ipairs(each) do
   local rules = redis.pcall('HMGET', of.policy, 'gate', 'sweep', 'recount')
   if rules.err then rules = {} end
   rich[n] = (rules[1] or rules[2] or redis.call('EXISTS', of.lanes, of.ripe) > 0) and 1 or 0
+  if rules[3] then rich[n] = 2 end
   due[n] = first(of.schedule)
-  if rich[n] == 1 then
+  if rich[n] > 0 then
     local turn = rules[2] and 0 or first(of.ripe)
     if turn >= 0 and (due[n] < 0 or turn < due[n]) then due[n] = turn end
   end

@@ -38,7 +38,8 @@ class Delivery(NamedTuple):
     Times are ms since the epoch by the server's clock. `attempt` counts from 1; `lost` counts the
     deliveries before this one whose worker died. `accepted_ms` is None where the id tells it. `trace` is
     the trace context of the enqueue call. `claims` is what the task holds until it ends, as the scripts pack
-    it: such a delivery is settled by the rich script.
+    it: such a delivery is settled by the rich script. `fence` is a number that only grows in an ordered
+    lane; 0 elsewhere.
     """
 
     type: str
@@ -54,6 +55,7 @@ class Delivery(NamedTuple):
     failures: bytes = b""
     trace: bytes = b""
     claims: bytes = b""
+    fence: int = 0
 
     @property
     def enqueued_ms(self) -> int:

@@ -24,7 +24,8 @@ class CallOptions:
 
     delay: seconds from now; at_ms: a moment, ms since the epoch. At most one of the two.
     shard_key: tasks with the same go to the same shard. idempotency_key: names one task; the same name
-    within the window is the same task, and has its shard by it. At most one of the two.
+    within the window is the same task, and has its shard by it. At most one of the two. lane, cost: of a type
+    with lanes; a lane has its shard by its name.
     """
 
     delay: float | None = None
@@ -36,6 +37,8 @@ class CallOptions:
     idempotency_key: str | None = None
     window_ms: int = round(IDEMPOTENCY_WINDOW * 1000)
     durability: Durability | None = None
+    lane: str | None = None
+    cost: int | None = None
 
 
 def call_options(**given: Unpack[PerCall]) -> CallOptions:
@@ -65,5 +68,7 @@ def _check_together(said: Mapping[str, object]) -> None:
         raise InvalidOption("delay and at exclude each other: give one of them")
     if "idempotency_key" in said and "shard_key" in said:
         raise InvalidOption("shard_key and idempotency_key exclude each other: a task has one shard")
+    if "lane" in said and "shard_key" in said:
+        raise InvalidOption("lane and shard_key exclude each other: all tasks of a lane are in one shard")
     if "idempotency_key" not in said and "idempotency_window" in said:
         raise InvalidOption("idempotency_window needs an idempotency_key")

@@ -211,16 +211,19 @@ class Attempts:
 
     def _judged(
         self, attempt: Attempt, handler: Handler, error: BaseException, *, started: bool = True
-    ) -> Retried | Died:
+    ) -> Retried | Died | HandedBack:
         return self._judged_one(attempt, attempt.held, handler, error, started=started)
 
     def _judged_one(
         self, attempt: Attempt, held: Held, handler: Handler, error: BaseException, *, started: bool = True
-    ) -> Retried | Died:
+    ) -> Retried | Died | HandedBack:
         delivery = held.delivery
         failed = (
             error.failure if isinstance(error, FailedInChild) else failures.failure(handler, delivery, error)
         )
+        if isinstance(failed.decision, retry.Wait):
+            held.effects = failures.effects(delivery, failed)
+            return failures.outcome(delivery, failed, worker=self._worker, now_ms=0)
         self._counters.failed(self._registry.name, delivery.type, failed.error)
         if self._observers.failed is not None:
             self._observers.failed(delivery, failed.error, failed.message, failed.traceback)

@@ -16,7 +16,8 @@ from streamq import envelope, retry
 from streamq.errors import AttemptTimeout, DecodeError, PayloadError
 from streamq.fingerprint import Frame, fingerprint, of_stack, raised_at
 from streamq.model.delivery import Delivery
-from streamq.model.outcome import Died, Retried
+from streamq.model.effect import Effect, Hold
+from streamq.model.outcome import Died, HandedBack, Retried
 from streamq.payloads.pipeline import Pipeline
 from streamq.registry.handler import Handler
 
@@ -34,7 +35,7 @@ class Failure:
     error: str
     message: str
     traceback: str
-    decision: retry.Again | retry.GiveUp
+    decision: retry.Again | retry.Wait | retry.GiveUp
     frame: Frame | None = None
 
 
@@ -72,7 +73,9 @@ def failure(handler: Handler, delivery: Delivery, error: BaseException) -> Failu
     )
 
 
-def _decision(handler: Handler, delivery: Delivery, error: BaseException) -> retry.Again | retry.GiveUp:
+def _decision(
+    handler: Handler, delivery: Delivery, error: BaseException
+) -> retry.Again | retry.Wait | retry.GiveUp:
     most = max_attempts(handler, delivery)
     try:
         if isinstance(error, DecodeError):
@@ -155,7 +158,7 @@ def outcome(
     started: bool = True,
     run_ms: int | None = None,
     pipeline: Pipeline | None = None,
-) -> Retried | Died:
+) -> Retried | Died | HandedBack:
     """The failure as the outcome of the delivery: run again, or dead. run_ms: how long the handler ran,
     None where it was not called. pipeline: what the failure's texts go through."""
     failures = envelope.add_failure(
@@ -174,8 +177,18 @@ def outcome(
     match failed.decision:
         case retry.Again(delay):
             return Retried(round(delay * 1000), failures)
+        case retry.Wait(delay):
+            # Of a task with a lane its lane is held instead: see `effects`.
+            return HandedBack(True, 0 if delivery.claims else max(1, round(delay * 1000)))
         case retry.GiveUp(reason):
             return Died(reason, failures, started, fingerprint(failed.error, failed.frame))
+
+
+def effects(delivery: Delivery, failed: Failure) -> tuple[Effect, ...]:
+    """What the end of the attempt does besides."""
+    if delivery.claims and isinstance(failed.decision, retry.Wait):
+        return (Hold(max(1, round(failed.decision.delay * 1000))),)
+    return ()
 
 
 def _waited(delivery: Delivery, started_ms: int) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
 
 from streamq.model.delivery import Delivery
+from streamq.model.effect import Effect
 from streamq.model.task import SUSPECT
 from streamq.worker.failures import Failure
 
@@ -31,14 +32,15 @@ class Held:
     """One delivery in hand.
 
     done: its outcome is decided. fenced: the server does not know it any more as ours, so that nothing is
-    settled of it. report: why its attempt failed. ended: when (ms by the server's clock) and after how many
-    seconds in the handler, where somebody observes it.
+    settled of it. report: why its attempt failed. effects: what its settlement does besides. ended: when (ms
+    by the server's clock) and after how many seconds in the handler, where somebody observes it.
     """
 
     # Attributes of the class, not of each: one is made for every task, and most never change.
     done = False
     fenced = False
     report: Report | None = None
+    effects: tuple[Effect, ...] = ()
     ended: tuple[int, float | None] | None = None
 
     def __init__(self, delivery: Delivery) -> None:

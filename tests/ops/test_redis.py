@@ -221,11 +221,13 @@ SCRIPTS = {
         "muster", "survey", "rights", "next_promotion",
     ),
     "daemon": (
-        "next_due", "next_promotion", "recount", "expire", "promote", "promote_rich", "reclaim", "restamp", "repair", "sweep", "trim",
+        "next_due", "next_promotion", "recount", "set_window",
+        "expire", "promote", "promote_rich", "reclaim", "restamp", "repair", "sweep", "trim",
         "survey", "groups", "counts", "sample", "beat", "leave", "close_shard", "lower_known",
     ),
     "viewer": (
-        "counts", "locate", "sizes", "lane_list", "lane_tasks", "audit_lanes", "audit_dead", "audit_keys", "audit_letters",
+        "counts", "locate", "sizes", "lane_list", "lane_tasks", "audit_lanes", "audit_slots",
+        "audit_dead", "audit_keys", "audit_letters",
         "audit_pending", "audit_place", "audit_rows", "audit_schedule", "audit_stream", "dead_count",
         "dead_groups", "dead_slices", "page_buckets", "page_group", "page_results", "page_set",
         "page_streams", "rollups", "survey",
