@@ -9,6 +9,7 @@ a worker without a feature hands such a task back for a worker that has it. Does
 | payload:NAME | reads payloads of this encoding |
 | field:NAME | supports this field of an envelope, which must not be ignored |
 | schedules | declares the recurring tasks of its code, and lists them in its heartbeat |
+| lanes | gives the slot of a task's lane back when the task ends |
 | any other | supports this property of a policy, which its tasks carry |
 """
 
@@ -18,7 +19,7 @@ from collections.abc import Iterable
 from typing import Final
 
 SCHEDULES: Final = "schedules"
-SPEAKS: Final = frozenset({"envelope:1", "payload:json", SCHEDULES})
+SPEAKS: Final = frozenset({"envelope:1", "payload:json", "lanes", SCHEDULES})
 """The features of this release. Readers come before writers: a name is added here one release earlier."""
 
 

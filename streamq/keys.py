@@ -98,6 +98,11 @@ class TypeKeys:
     buckets: str = _key("zset")
     sampled: str = _key("hash")
     expiring: str = _key("zset", closing="dropped")
+    lanes: str = _key("zset", tasks=True, closing="empty")
+    turns: str = _key("zset", closing="dropped")
+    ripe: str = _key("zset", closing="dropped")
+    slots: str = _key("hash", closing="dropped")
+    limits: str = _key("hash")
     done_channel: str = _name()
     resolved: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
     """The keys of scripts, by the script's SHA: see `scripts.Script.keys_of`."""

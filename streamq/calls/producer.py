@@ -6,6 +6,7 @@ Owns what a producer sends and how enqueue's reply is parsed. Does not retry: `c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from streamq import scripts
@@ -17,6 +18,7 @@ from streamq.calls.call import (
     build,
     text,
 )
+from streamq.errors import InvalidOption
 from streamq.keys import GROUP, ShardKeys, TypeKeys, shard_keys
 from streamq.model.reply import Note
 from streamq.model.task import (
@@ -39,6 +41,15 @@ NO_NOTE: Final = Note()
 _new: Final = tuple.__new__
 
 
+class NeedsLane(Exception):
+    """The type has lanes, and enqueue took nothing: name the lane of each task, by the value of `argument`
+    ('' where it is one lane for all), and send the call again."""
+
+    def __init__(self, argument: str) -> None:
+        super().__init__(argument)
+        self.argument = argument
+
+
 class ShardClosed(Exception):
     """The shard was closed, and enqueue accepted nothing: open the shard and send the call again."""
 
@@ -48,7 +59,7 @@ def enqueue(
 ) -> Call[list[Answer]]:
     """Accept tasks of one type. The same writer and sequence again get the same answers.
 
-    Parsing the reply raises ShardClosed.
+    Parsing the reply raises ShardClosed and NeedsLane.
     """
     args: list[Arg] = [t.type, sequence, WRITER_MEMORY_MS, s.wake]
     noted: list[str] = []
@@ -101,6 +112,8 @@ def _refusal(text: str) -> Answer:
     if text == "!full":
         return BacklogFull()
     word, colon, first = text.partition(":")
+    if word == "!rich":
+        raise NeedsLane(first)
     return Conflict(first) if colon else RateLimited(int(word[1:]))
 
 
@@ -153,9 +166,21 @@ def earlier(s: ShardKeys, key: IdempotencyKey) -> Call[Answer | None]:
 
 
 def register(t: TypeKeys, s: ShardKeys, handler: str, policy: dict[str, str]) -> Call[str]:
-    """Register a type with its policy. Returns the handler that was registered before, or ''."""
-    args = [t.type, handler, *(part for pair in policy.items() for part in pair)]
-    return build("register", args, text, t, s)
+    """Register a type with its policy. Returns the handler that was registered before, or ''.
+
+    Parsing the reply raises InvalidOption if the type cannot become ordered.
+    """
+    args = [t.type, handler, s.wake, *(part for pair in policy.items() for part in pair)]
+    return build("register", args, partial(_registered, t.type), t, s)
+
+
+def _registered(task_type: str, reply: bytes) -> str:
+    if reply[:1] == b"!":
+        raise InvalidOption(
+            f"task type {task_type!r} cannot become ordered: {int(reply[1:]):,} of its tasks wait without a "
+            "lane, and so without an order. Let them end first, or give the ordered type another name"
+        )
+    return text(reply)
 
 
 def announce(app: str, shards: int, *, lead: bool = True, floor: int = 0) -> Call[AppRecord]:
@@ -189,5 +214,5 @@ def wait(t: TypeKeys, local: str, wait_ms: int) -> Call[int]:
 
 def cancel(t: TypeKeys, s: ShardKeys, task: TaskId, note: Note = NO_NOTE) -> Call[str]:
     """Cancel a task. Returns cancelled, requested (a worker has it), dead or unknown."""
-    args = (GROUP, task.local, str(task), s.control, t.done_channel, *note)
+    args = (GROUP, task.local, str(task), s.control, t.done_channel, *note, t.type, s.wake)
     return build("cancel", args, text, t, s)

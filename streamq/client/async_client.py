@@ -17,8 +17,8 @@ from typing import Final, NamedTuple, TypeVar
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
 from streamq.calls.call import Call
-from streamq.calls.producer import ShardClosed
-from streamq.client import flows
+from streamq.calls.producer import NeedsLane, ShardClosed
+from streamq.client import flows, lanes
 from streamq.client.base import Base
 from streamq.client.waiting import Waiting
 from streamq.errors import OutcomeUnknown, RedisUnavailable
@@ -160,7 +160,13 @@ class _GroupCommit:
         await self._client.register(self._type, self._shard)
         keys = self._client.keys(self._type, self._shard)
         call = producer_calls.enqueue(*keys, self._writer.id, self._writer.next(), tasks)
-        return await self._client.run(self._shard, call, patience, fail_unsent=patience is not None)
+        try:
+            return await self._client.run(self._shard, call, patience, fail_unsent=patience is not None)
+        except NeedsLane as needs:
+            return await self._call(self._named(tasks, needs), patience)
+
+    def _named(self, tasks: Sequence[NewTask], needs: NeedsLane) -> list[NewTask]:
+        return lanes.named(tasks, needs.argument, self._type, self._client.registry.shards)
 
     async def _send_all(self) -> None:
         try:
@@ -279,7 +285,7 @@ class _DurableGroupCommit(_GroupCommit):
     async def _call(
         self,
         tasks: Sequence[NewTask],
-        patience: float | None = None,  # noqa: ARG002 - the flow has its own clock
+        patience: float | None = None,  # not used on the wire: the flow has its own clock
     ) -> list[Answer]:
         await self._client.register(self._type, self._shard)
         writer = self._writers.take()
@@ -287,5 +293,7 @@ class _DurableGroupCommit(_GroupCommit):
             keys = self._client.keys(self._type, self._shard)
             call = producer_calls.enqueue(*keys, writer.id, writer.next(), tasks)
             return await self._client.run_durably(keys[0], call, self._durability)
+        except NeedsLane as needs:
+            return await self._call(self._named(tasks, needs), patience)
         finally:
             self._writers.give(writer)

@@ -55,6 +55,15 @@ class Arguments:
         }
         self._simple = all(p.kind in _PLAIN for p in parameters)
 
+    @property
+    def names(self) -> list[str]:
+        """Return the names of single arguments: not those of *args and **kwargs."""
+        return sorted(self._names - {self._args_name, self._kwargs_name})
+
+    def has(self, name: str) -> bool:
+        """Return whether there is a single argument of this name."""
+        return name in self.names
+
     def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
         """Return the payload of a call. Raise InvalidArguments or PayloadError in the caller's line."""
         bound, kinds = self._bind(args, kwargs), self._unchecked_kinds

@@ -1,6 +1,6 @@
 #!lua flags=no-writes,allow-stale
 -- audit_rows: check rows of the index, the cancel requests or the dead list: each must have its task.
--- USES scheduled in_stream streams field letter_in
+-- USES scheduled in_stream lane_row streams field letter_in
 -- KEYS schedule index cancels dead letters
 -- ARGV group of bytes ids...
 -- Returns {ids checked, {problem, id...}}; `of` is index, cancels or dead; it stops after reading `bytes`
@@ -9,6 +9,7 @@ local bytes, problems, read = tonumber(bytes), {}, 0
 local function seen(row) read = read + #row + 300 end
 
 local function fields_at(place)
+  if string.sub(place, 1, 1) == 'k' then return parked_at(place) end
   local due, number = scheduled(place)
   if not due then return in_stream(place) end
   local row = row_of(due, number, seen)

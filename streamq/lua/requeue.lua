@@ -5,9 +5,9 @@
 -- by the caller that asks for everything. The history of errors stays with the task. What cannot be a
 -- task again stays: a letter without a payload (foreign, vanished, damaged). Who asks for everything passes
 -- over as many as have stayed before (`skip`).
--- USES changed field identified letter_in note ring selection unlist
+-- USES changed field identified lane_entered letter_in note ring selection unlist
 -- KEYS dead letters groups counters index high normal low
--- ARGV limit skip since_ms until_ms fingerprint action about ids...
+-- ARGV limit skip since_ms until_ms fingerprint action about task_type wake ids...
 -- Returns {requeued, dead letters of this kind that are left, how many of those looked at stay}
 local streams = {h = high, n = normal, l = low}
 local dropped = {a = false, l = false, q = false, x = false}
@@ -29,10 +29,13 @@ for _, id in ipairs(selection(skip)) do
   local letter = packed and runnable(packed)
   if letter then
     local mark = streams[letter[2]] and letter[2] or 'n'
-    local entry = redis.call('XADD', streams[mark], '*', unpack(revived(id, letter[4])))
-    redis.call('HSET', index, id, mark .. entry)
-    ring(streams[mark])
+    local fields = revived(id, letter[4])
     unlist(id, letter)
+    lane_opened(id, letter)
+    if not lane_entered(mark, fields, id) then
+      redis.call('HSET', index, id, mark .. redis.call('XADD', streams[mark], '*', unpack(fields)))
+      ring(streams[mark])
+    end
     requeued = requeued + 1
   elseif packed or #ARGV < first_arg then
     stay = stay + 1
@@ -40,4 +43,5 @@ for _, id in ipairs(selection(skip)) do
 end
 if requeued > 0 then redis.call('HINCRBY', counters, 'requeued', requeued) end
 note(requeued)
+gate_close()
 return {requeued, #ARGV < first_arg and left_over() or 0, stay}

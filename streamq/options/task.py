@@ -9,11 +9,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from streamq.errors import InvalidOption
 from streamq.model.task import Priority
 from streamq.options.checks import Durability, Executor, reject_unknown
+from streamq.options.lane import Lane, StartRate, gate
 from streamq.options.rate import RateLimit
 from streamq.options.schedule import Schedule
 from streamq.options.table import POLICY, descriptions
+
+NO_BACKLOG_LIMIT = 999_999_999_999_999
+"""More than any queue holds, and as many digits as a script reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,14 @@ class TaskOptions:
     max_payload: int = 1024 * 1024
     durability: Durability = "master"
     schedule: Schedule | None = None
+    lane: Lane | None = None
+    running: int | None = None
+    start_rate: StartRate | None = None
+
+    @property
+    def gated(self) -> bool:
+        """Whether tasks may have to wait for a slot, a token, their turn or their order."""
+        return self.lane is not None or self.running is not None or self.start_rate is not None
 
     def policy(self) -> dict[str, str]:
         """Return what Redis stores of the policy: what enqueue's limits and the daemon need."""
@@ -45,6 +58,12 @@ class TaskOptions:
             stored["rate_period_ms"] = _ms(self.rate_limit.period)
         if self.max_backlog is not None:
             stored["max_backlog"] = str(self.max_backlog)
+        if self.gated:
+            stored["gate"] = gate(self.running, self.start_rate, self.lane)
+            # A producer that does not know of the lanes must be told: see enqueue.lua.
+            stored.setdefault("max_backlog", str(NO_BACKLOG_LIMIT))
+            if self.lane is not None and self.lane.argument:
+                stored["lane"] = self.lane.argument
         return stored
 
 
@@ -59,4 +78,10 @@ def task_options(given: Mapping[str, object]) -> TaskOptions:
     """Check the arguments of `@app.task(...)`. InvalidOption names the fault."""
     reject_unknown(given, ["name", *POLICY], "@task")
     checked: dict[str, Any] = {name: POLICY[name].check(value, name) for name, value in given.items()}
-    return TaskOptions(**checked)
+    options = TaskOptions(**checked)
+    if options.lane is not None and options.lane.order and options.priority != "normal":
+        raise InvalidOption(
+            f"priority={options.priority!r} and Lane(order=True) exclude each other: tasks of an ordered "
+            "lane run in the order they were accepted"
+        )
+    return options

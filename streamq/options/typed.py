@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from streamq.model.task import Priority
 from streamq.options.checks import Durability, Duration, Executor
+from streamq.options.lane import Lane, StartRate
 from streamq.options.rate import RateLimit
 from streamq.options.schedule import Cron, Every, Schedule
 
@@ -38,6 +39,9 @@ class Policy(TypedDict, total=False):
     max_payload: int
     durability: Durability
     schedule: Cron | Every | Schedule | None
+    lane: Lane | None
+    running: int | None
+    start_rate: StartRate | str | None
 
 
 class PerCall(TypedDict, total=False):
@@ -50,6 +54,8 @@ class PerCall(TypedDict, total=False):
     timeout: Duration | None
     max_attempts: int | None
     retention: Duration | None
+    lane: str | None
+    cost: int | None
     shard_key: str | None
     idempotency_key: str | None
     idempotency_window: Duration | None

@@ -72,7 +72,8 @@ class Receiver:
             held = Held(envelope.decode(keys.type, keys.shard, entry))
         except envelope.TooNew as error:
             delay_ms = self._too_new.delay_ms(keys.type, error)
-            self._settle_unread(keys, entry.place, HandedBack(False, delay_ms, error.times + 1))
+            outcome = HandedBack(False, delay_ms, error.times + 1)
+            self._settle_unread(keys, entry.place, outcome, claims=_claims(entry))
             return None
         except DecodeError as error:
             self._undecodable(keys, entry, error)
@@ -90,13 +91,18 @@ class Receiver:
         )  # fmt: skip
         failure = Failure("DecodeError", str(error), "", GiveUp(error.reason))
         outcome = Died(error.reason, failures, started=False)
-        self._settle_unread(keys, entry.place, outcome, FailedAttempt(failure, 0, error))
+        self._settle_unread(keys, entry.place, outcome, FailedAttempt(failure, 0, error), _claims(entry))
 
     def _settle_unread(
-        self, keys: TypeKeys, place: str, outcome: Outcome, failed: FailedAttempt | None = None
+        self,
+        keys: TypeKeys,
+        place: str,
+        outcome: Outcome,
+        failed: FailedAttempt | None = None,
+        claims: bytes = b"",
     ) -> None:
         """Settle a delivery that was not decoded."""
-        held = Held(Delivery(keys.type, keys.shard, place, place, b"", attempt=0))
+        held = Held(Delivery(keys.type, keys.shard, place, place, b"", attempt=0, claims=claims))
         held.done, held.failed = True, failed
         self._in_flight.add(held)
         self._settler.put(held, outcome)
@@ -104,6 +110,12 @@ class Receiver:
     def _hand_back(self, held: Held) -> None:
         held.done = True
         self._settler.put(held, HandedBack())
+
+
+def _claims(entry: Entry) -> bytes:
+    """What an entry that cannot be run holds: it is given back all the same."""
+    raw = entry.fields or ()
+    return next((raw[n + 1] for n in range(0, len(raw) - 1, 2) if raw[n] == b"c"), b"")
 
 
 def _one_suspect(received: list[Held], suspects: int) -> tuple[list[Held], list[Held]]:

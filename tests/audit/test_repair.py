@@ -145,6 +145,10 @@ def lost_type(shard: Shard) -> None:
     shard.command("DEL", shard.s.types)
 
 
+def miscounted_lane(shard: Shard) -> None:
+    shard.command("HSET", shard.t.slots, "acme", "3;;;;")
+
+
 REPAIRED: list[tuple[Callable[[Shard], None], str]] = [
     (lost_row, "misplaced"),
     (wrong_row, "misplaced"),
@@ -163,6 +167,7 @@ REPAIRED: list[tuple[Callable[[Shard], None], str]] = [
     (mortal_stream, "unwanted_lifetime"),
     (mortal_types, "unwanted_lifetime"),
     (lost_type, "unlisted_type"),
+    (miscounted_lane, "slots_differ"),
 ]
 
 
