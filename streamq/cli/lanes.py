@@ -79,14 +79,16 @@ def _why(one: LaneInfo) -> str:
 
 
 def _act(args: argparse.Namespace, found: target.Target, name: str) -> int:
-    admin, lane = found.admin, args.lane
+    admin = found.admin
+    lane: str | None = args.lane
+    one = lane or ""
     what = f"lane {lane or _NONE} of {name}" if lane is not None else name
     number: int | None = None
     match args.action:
         case "pause":
-            admin.pause_lane(name, lane)
+            admin.pause_lane(name, one)
         case "resume":
-            admin.resume_lane(name, lane)
+            admin.resume_lane(name, one)
         case "limit":
             admin.limit(
                 name, lane=lane, running=args.running, rate=args.rate, burst=args.burst, weight=args.weight
@@ -94,7 +96,7 @@ def _act(args: argparse.Namespace, found: target.Target, name: str) -> int:
         case _:
             if not confirmed(f"End all parked tasks of {what} as cancelled?", yes=args.yes):
                 return FAILED
-            number = admin.purge_lane(name, lane)
+            number = admin.purge_lane(name, one)
     if args.json:
         write_json({"app": found.app, "type": name, "lane": lane, "done": args.action, "tasks": number})
         return OK

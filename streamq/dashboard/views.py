@@ -12,6 +12,7 @@ from streamq.control.action_log import Pause
 from streamq.control.dead_letters import END_MS, DeadGroup, DeadGroups, DeadSelection
 from streamq.control.heartbeats import WorkerInfo
 from streamq.control.inspector import Inspector
+from streamq.control.lanes import LaneInfo
 from streamq.control.overview import TypeStats, shown, totals
 from streamq.control.partial_outage import PartialView, unless_away
 from streamq.control.rollups import Rollup, Span, activity
@@ -19,7 +20,7 @@ from streamq.control.task_info import TaskInfo
 from streamq.control.task_list import TaskFilter, TaskPage, TaskRow, told
 from streamq.dashboard.findings import Findings
 from streamq.dashboard.history import ALL, History, Point, together
-from streamq.dashboard.redaction import Redaction
+from streamq.dashboard.redaction import HIDDEN, Redaction
 from streamq.errors import AuthenticationFailed, UnknownTaskType
 from streamq.stored import moment
 
@@ -94,7 +95,7 @@ def task(info: TaskInfo, redaction: Redaction) -> dict[str, object]:
     return {
         "id": info.id, "type": info.type, "state": info.state, "payload": redaction.value(info.payload),
         "attempts_failed": info.attempts_failed, "lost": info.lost, "failures": failures,
-        "detail": info.detail, "result": redaction.result(result, info.payload),
+        "detail": detail(info.detail, redaction), "result": redaction.result(result, info.payload),
         "success": info.success._asdict() if info.success else None, "origin": origin(info),
     }  # fmt: skip
 
@@ -215,3 +216,31 @@ def diagnosis(found: Findings, address: object) -> dict[str, object]:
     """What the doctor found, as `streamq doctor --json` prints it, and how old that is."""
     checks = [asdict(check) for check in found.diagnosis.checks]
     return {"server": str(address), "ok": found.diagnosis.ok, "checks": checks, "age": round(found.age, 1)}
+
+
+LANES: Final = 25
+"""Lanes of each list on a page."""
+
+
+def lanes(inspector: Inspector, task_type: str, redaction: Redaction) -> dict[str, Any]:
+    """The lanes of a type: those that have waited longest, and those with most tasks. Their names are
+    arguments, so they are hidden where arguments are."""
+    found = inspector.lanes(task_type)
+    busiest = sorted(found, key=lambda one: -one.parked)
+
+    def shown(one: LaneInfo) -> dict[str, Any]:
+        return {**asdict(one), "lane": one.lane if redaction.complete else HIDDEN}
+
+    return {
+        "lanes": len(found),
+        "oldest": [shown(one) for one in found[:LANES]],
+        "busiest": [shown(one) for one in busiest[:LANES]],
+    }
+
+
+def detail(told: dict[str, str], redaction: Redaction) -> dict[str, str]:
+    """Where a task is. Its lane's name is an argument."""
+    if "lane" not in told:
+        return told
+    lane = {"\x01": "(none)"}.get(told["lane"], told["lane"])
+    return {**told, "lane": lane if redaction.complete else HIDDEN}
