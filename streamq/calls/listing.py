@@ -104,10 +104,10 @@ def page_lanes(t: TypeKeys, after: str, limit: int, lane: str = "") -> Call[RowP
 
 def _parked(reply: list[Reply]) -> RowPage:
     rows: list[Row] = []
-    for local, letter, lane, _due, fields in reply[1]:
+    for local, letter, _lane, _due, fields in reply[1]:
         at = _shown(local)
         since = moment(at[1:].partition("-")[0])
-        rows.append(Row("parked", at, "", since, tuple(fields), reason=_shown(lane), priority=_shown(letter)))
+        rows.append(Row("parked", at, "", since, tuple(fields), priority=_shown(letter)))
     return RowPage(reply[0].decode("utf-8", "surrogateescape"), rows)
 
 

@@ -130,6 +130,7 @@ local bad = uncountable('sequence')
   or wrong(expiring, 'sorted set', redis.pcall('ZCARD', expiring))
 for m = first_key, #KEYS do bad = bad or wrong(KEYS[m], 'string', redis.pcall('GET', KEYS[m])) end
 --rich bad = bad or lane_probe(wrong)
+--rich if backlog and backlog > 1e14 then backlog = nil end  -- no limit: see TaskOptions.policy
 if bad then return bad end
 if backlog then
   room = backlog - redis.call('ZCARD', schedule)
@@ -239,6 +240,7 @@ for _, task in ipairs(gated[1] and tasks or {}) do
   if not (task.joins and task.joins.lane) then return '!rich:' .. (gated[2] or '') end
 end
 record = first_key - 1
+--rich lane_ready(tasks, now)
 if not known then redis.call('SADD', types, task_type) end
 for number, task in ipairs(tasks) do
   if task.digest then record = record + 1 end

@@ -74,8 +74,8 @@ def test_the_exit_codes_are_on_the_main_page(capsys: Capture) -> None:
         (["beat"], 2, "`streamq daemon` promotes"),
         (["--url", "redis://x", "stats"], 2, "options come after the command"),
         (["stats", "--ulr", "redis://x"], 2, "unrecognized arguments: --ulr: did you mean --url?"),
-        (["task"], 2, "task list: the state is missing: use scheduled, ready"),
-        (["task", "list"], 2, "task list: the state is missing: use scheduled, ready"),
+        (["task"], 2, "task list: the state is missing: use scheduled, parked, ready"),
+        (["task", "list"], 2, "task list: the state is missing: use scheduled, parked, ready"),
         (
             ["stats", "--nonsense"],
             2,

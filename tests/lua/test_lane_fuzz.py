@@ -64,7 +64,7 @@ class Fuzz:
         self.random = random.Random(seed)
         self.now = 1_700_000_000_000_123
         self.whole = whole
-        transport.run(_command("RPUSH", CLOCK, self.now // 10**6, self.now % 10**6))
+        transport.run(command("RPUSH", CLOCK, self.now // 10**6, self.now % 10**6))
         self.shard = Shard(transport, self.policy(rules))
         self.twin = Twin(rules, self.now)
         self.twin.replaced = self.replaced  # type: ignore[method-assign]
@@ -335,12 +335,12 @@ class Fuzz:
             ready = max(ready, tat + (min(cost, burst) - burst) * interval)
         return not parts[4] and held < running and ready <= self.now
 
-    def drain(self) -> None:
+    def drain(self, rounds: int = 20_000) -> None:
         """To the end: all tasks end, and nothing is left."""
         for lane in ("", "a", "ab", "rare1"):
             self.shard.run(lane_calls.limit(self.shard.t, lane, ""))
             self.twin.limit(lane, None)
-        for _ in range(20_000):
+        for _ in range(rounds):
             while task := self._one("dead"):
                 self.shard.run(operator_calls.purge(self.shard.t, 10, 2 * 10**12, [self.ids[task.n]]))
                 self.twin.purge(task)
@@ -434,7 +434,7 @@ def _number(raw: bytes) -> int:
     return int(found[1])
 
 
-def _command(*args: Any) -> Call[Any]:
+def command(*args: Any) -> Call[Any]:
     return Call(None, (), args, lambda reply: reply)
 
 

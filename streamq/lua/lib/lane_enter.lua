@@ -1,8 +1,11 @@
 -- lane_enter(joins, letter, fields): a new task asks to run; the answer is its id.
 -- lane_good(joins): whether what a new task says of its lane can be: text of 1 to 200 bytes without a NUL, or ''
 -- for the lane of those that name none; and a whole cost.
+-- lane_probe(wrong): look at the kinds of the keys that only a task with a lane writes; the others are read before.
+-- lane_ready(tasks, now): have the gate ready, which reads what it needs, before the first write.
 -- lane_later(joins, fields): its fields while it is scheduled: it asks when it is due.
 -- USES lane_gate lane_tell
+-- KEYS lanes index
 gate_buries = false
 
 local function lane_good(joins)
@@ -29,4 +32,14 @@ end
 local function lane_later(joins, fields)
   lane_costing(joins, fields)
   return laned(fields, 'L', 0, lane_named(joins))
+end
+
+local function lane_probe(wrong)
+  return wrong(lanes, 'sorted set', redis.pcall('ZCARD', lanes)) or wrong(index, 'hash', redis.pcall('HEXISTS', index, ''))
+end
+
+local function lane_ready(tasks, now)
+  for _, task in ipairs(tasks) do
+    if task.joins and task.joins.lane and (not task.due or task.due <= now) then return lane_gate() end
+  end
 end

@@ -17,7 +17,7 @@ local function lane_rules()
   end
 
   local function sound(text, least)
-    local value = tonumber(text)
+    local value = text and tonumber(text)
     return value and value >= least and value < 1e16 and value or nil
   end
 
@@ -26,18 +26,17 @@ local function lane_rules()
   local gate = split(stored[1])
   local overruled = redis.call('EXISTS', limits) == 1
 
-  -- Sets running, interval, burst and weight from the policy's parts, and from what an operator set.
-  local function ruled(of, from, lane)
-    local parts = {}
-    for n = 1, 4 do parts[n] = from[n] or '' end
-    local set = overruled and split(redis.call('HGET', limits, lane) or nil) or {}
-    for n = 1, 4 do
-      if set[n] and set[n] ~= '' then parts[n] = set[n] end
+  -- Sets running, interval, burst and weight: the policy's, or what an operator set.
+  local function ruled(of, lane, running, interval, burst, weight)
+    if overruled then
+      local set = split(redis.call('HGET', limits, lane) or nil)
+      if set[1] and set[1] ~= '' then running = set[1] end
+      if set[2] and set[2] ~= '' then interval = set[2] end
+      if set[3] and set[3] ~= '' then burst = set[3] end
+      if set[4] and set[4] ~= '' then weight = set[4] end
     end
-    of.running = sound(parts[1], 0) or math.huge
-    of.interval, of.burst, of.weight = sound(parts[2], 0), sound(parts[3], 1) or 1, sound(parts[4], 0) or 1
-    if of.interval == 0 then of.interval = nil end
-    if of.weight < 0.000001 then of.weight = 0.000001 end
+    of.running = sound(running, 0) or math.huge
+    of.interval, of.burst, of.weight = sound(interval, 0.001), sound(burst, 1) or 1, sound(weight, 0.000001) or 1
     -- A rate that was lower once must not be waited for; and a clock that was set back heals.
     if of.interval then of.tat = math.min(of.tat, now + of.burst * of.interval) else of.tat = 0 end
     return of
@@ -54,12 +53,12 @@ local function lane_rules()
   local parts = loaded('')
   local whole = ruled(
     {tat = sound(parts[1], 0) or 0, v = sound(parts[2], 0) or 0, n = sound(parts[3], 0) or 0},
-    {gate[1], gate[2], gate[3]}, '')
+    '', gate[1], gate[2], gate[3])
   whole.fair, whole.order, whole.halt = gate[4] == '1', gate[5] == '1', gate[6] == '1'
   whole.window = math.max(1, sound(stored[2], 1) or 64)
   whole.room = math.min(whole.running, whole.fair and whole.window or math.huge)
 
-  local records, several = {}, {gate[7], gate[8], gate[9], gate[10]}
+  local records = {}
 
   local function record(lane)
     local r = records[lane]
@@ -68,7 +67,8 @@ local function lane_rules()
     r = {
       held = sound(parts[1], 0) or 0, tat = sound(parts[2], 0) or 0, f = sound(parts[3], 0) or 0,
       till = sound(parts[4], 0) or 0, halt = parts[5] or ''}
-    records[lane] = ruled(r, lane == NO_LANE and {} or several, lane)
+    if lane == NO_LANE then ruled(r, lane) else ruled(r, lane, gate[7], gate[8], gate[9], gate[10]) end
+    records[lane] = r
     r.ordered = whole.order and lane ~= NO_LANE
     if r.ordered then r.running = math.min(r.running, 1) end
     return r
