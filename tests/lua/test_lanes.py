@@ -364,7 +364,7 @@ def test_a_plain_type_becomes_ordered_only_when_it_is_empty(transport: SyncTrans
     shard.put()
     ordered = policy(Rules(order=True))
     register = producer_calls.register(shard.t, shard.s, "tests:email", ordered)
-    with pytest.raises(InvalidOption, match="'email' cannot become an ordered one while 1 tasks wait"):
+    with pytest.raises(InvalidOption, match="'email' cannot become ordered: 1 of its tasks wait"):
         shard.run(register)
     assert "gate" not in shard.run(question_calls.policy(shard.t))
     shard.settle(shard.fetch())

@@ -67,7 +67,7 @@ def daily(expression: str, after: int, number: int = 3) -> list[str]:
         (lambda: Cron("0 3 * * *", tz="../etc/passwd"), "there is no such time zone"),
         (lambda: Cron("0 3 * * *", tz=""), "there is no such time zone"),
         (lambda: Cron("0 3 * * *", tz=None), "write the zone's name"),  # type: ignore[arg-type]
-        (lambda: Every("soon"), "Every='soon': write a duration"),
+        (lambda: Every("soon"), "Every='soon': not a duration"),
         (lambda: Every(0.5), "Every=0.5: must be at least 1 s"),
         (lambda: Every(-1), "Every=-1: must be at least"),
         (lambda: Schedule("10m"), "'10m' is no schedule: write Cron"),  # type: ignore[arg-type]

@@ -334,7 +334,7 @@ async def test_a_type_with_waiting_tasks_does_not_become_ordered(app: StreamQ, u
     @other.task(name="step", lane=Lane("order_id", order=True))
     async def ordered(order_id: int) -> None: ...
 
-    with pytest.raises(InvalidOption, match="'step' cannot become an ordered one while 1 tasks wait"):
+    with pytest.raises(InvalidOption, match="'step' cannot become ordered: 1 of its tasks wait"):
         ordered.enqueue(1)
 
 
