@@ -198,6 +198,7 @@ if items then
   local function read(item)
     local entry = redis.call('XRANGE', item.stream, item.entry, item.entry)[1]
     item.fields = entry and entry[2]
+    --rich if not entry then lane_ghost() end
     if entry then
       item.id = field(item.fields, 'i') or item.place
       item.priority = priority_of(item.letter, field(item.fields, 'q'))

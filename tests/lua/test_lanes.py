@@ -409,6 +409,21 @@ def test_an_entry_that_was_deleted_behind_our_back_is_counted_out(transport: Syn
     assert shard.run(lane_calls.recount(shard.t, write=True)).wrong == {}
 
 
+@pytest.mark.parametrize("outcome", [Completed(), Retried(0, b"[]"), Died("attempts", b"[]")])
+def test_a_settlement_whose_entry_was_deleted_asks_for_a_recount(
+    transport: SyncTransport, outcome: Outcome
+) -> None:
+    shard = laned(transport, Rules(lane_running=1))
+    put(shard)
+    second = put(shard)
+    [delivery] = shard.fetch()
+    shard.command("XDEL", shard.t.normal, delivery.place[1:])
+    assert settle(shard, [delivery], outcome) == [True]
+    assert shard.run(daemon_calls.next_promotion([shard.t]))[1] == [daemon_calls.Lanes.UNCOUNTED]
+    assert shard.run(lane_calls.recount(shard.t, write=True)).wrong == {"a": (1, 0)}
+    assert why(shard, second) == "ready"
+
+
 def test_a_recount_of_too_much_says_so(transport: SyncTransport) -> None:
     shard = laned(transport, Rules(lane_running=5))
     for _ in range(3):

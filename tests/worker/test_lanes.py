@@ -193,6 +193,23 @@ async def test_a_newcomer_waits_for_a_window_and_not_for_the_backlog(app: Stream
     assert started.index("b") <= 140
 
 
+async def test_the_daemon_keeps_the_window_of_a_fair_type(app: StreamQ) -> None:
+    @app.task(lane=Lane("tenant", fair=True))
+    async def work(tenant: str) -> None:
+        await asyncio.sleep(0.001)
+
+    def window() -> int:
+        return int(app.inspector.policy("work").get("window", 0))
+
+    work.enqueue("a")
+    async with serving(app, OPTIONS):
+        await until(lambda: window() == 11)  # ten slots, and one more
+        app.enqueue_many([work.bind(f"tenant {n % 9}") for n in range(3_000)])
+        await until(lambda: window() > 20)  # and what completes in a tenth of a second
+        await until(lambda: app.inspector.type_stats("work").counters["completed"] == 3_001)
+    clean(app)
+
+
 async def test_limits_change_on_a_live_queue(app: StreamQ) -> None:
     gauge = Gauge()
 

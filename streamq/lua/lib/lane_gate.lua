@@ -291,10 +291,21 @@ local function lane_gate()
 
   local function text_of(value, from) return value > from and exact(value) or '' end
 
+  local written, void = {}, {}
   local function keep(lane, text)
     if not string.find(text, '[^;]') then text = '' end
     if text == b.kept[lane] then return end
-    if text == '' then redis.call('HDEL', slots, lane) else redis.call('HSET', slots, lane, text) end
+    if text == '' then
+      void[#void + 1] = lane
+    else
+      written[#written + 1] = lane
+      written[#written + 1] = text
+    end
+  end
+
+  local function flush()
+    for n = 1, #written, 1000 do redis.call('HSET', slots, unpack(written, n, math.min(n + 999, #written))) end
+    for n = 1, #void, 1000 do redis.call('HDEL', slots, unpack(void, n, math.min(n + 999, #void))) end
   end
 
   local function save()
@@ -303,6 +314,7 @@ local function lane_gate()
         text_of(r.held, 0), text_of(r.tat, now), text_of(r.f, 0), text_of(r.till, now), r.halt}, ';'))
     end
     keep('', table.concat({text_of(whole.tat, now), text_of(whole.v, 0), text_of(whole.n, 0)}, ';'))
+    flush()
   end
 
   function g.close()

@@ -56,9 +56,15 @@ end
 
 local function laned(fields, kind, number, lane)
   local packed, claims, out = field(fields, 'c'), {}, {}
-  local good, held = false, nil
-  if packed then good, held = pcall(cmsgpack.unpack, packed) end
   if kind then claims = {kind, string.format('%.0f', number) .. ' ' .. lane} end
+  if not packed then  -- nearly always
+    if kind then
+      fields[#fields + 1] = 'c'
+      fields[#fields + 1] = cmsgpack.pack(claims)
+    end
+    return fields
+  end
+  local good, held = pcall(cmsgpack.unpack, packed)
   for n = 1, good and type(held) == 'table' and #held or 0, 2 do
     if held[n] ~= 'l' and held[n] ~= 'L' then
       claims[#claims + 1] = held[n]
