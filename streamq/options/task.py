@@ -84,4 +84,9 @@ def task_options(given: Mapping[str, object]) -> TaskOptions:
             f"priority={options.priority!r} and Lane(order=True) exclude each other: tasks of an ordered "
             "lane run in the order they were accepted"
         )
+    if options.schedule is not None and options.gated:
+        raise InvalidOption(
+            "schedule and lane, running or start_rate exclude each other: the runs of a schedule enter no "
+            "lane. Schedule a task that enqueues this one"
+        )
     return options
