@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from operator import attrgetter
 
 from streamq.cli import target
 from streamq.cli.output import age, moment, remark, tell, write_json, write_table
@@ -68,9 +69,13 @@ def run(args: argparse.Namespace) -> int:
     for line in (NO_DAEMON if daemons == 0 else "", _overdue(stats)):
         if line:
             tell(line)
-    for pause in paused.values():
-        remark(said_of(pause))
+    for line in (*map(_parked, filter(attrgetter("parked"), stats)), *map(said_of, paused.values())):
+        remark(line)
     return OK
+
+
+def _parked(one: TypeStats) -> str:
+    return f"{one.parked:,} tasks of {one.type} are parked: streamq lanes {one.type} says why"
 
 
 def _overdue(stats: Sequence[TypeStats]) -> str:

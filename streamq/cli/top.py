@@ -78,6 +78,10 @@ def page(seen: dict[str, Any], rows: int = 1_000_000) -> list[str]:
     return [*_head(seen), *_missing(seen), *_faults(seen), "", *types, "", *workers, *daemons]
 
 
+def _states(totals: dict[str, Any]) -> list[str]:
+    return ["ready", "running", "scheduled", *(["parked"] if totals.get("parked") else []), "dead"]
+
+
 def _head(seen: dict[str, Any]) -> list[str]:
     server, totals = seen["server"], seen["totals"]
     most = f" of {size(server['max_memory'])}" if server["max_memory"] else ""
@@ -86,7 +90,7 @@ def _head(seen: dict[str, Any]) -> list[str]:
         f"{seen['app']} at {server['address']}  {server['name']} {server['version']}  "
         f"memory {size(server['used_memory'])}{most}  daemons {alive}  {moment(seen['at_ms'])}"
     )
-    states = "  ".join(f"{name} {totals[name]:,}" for name in ("ready", "running", "scheduled", "dead"))
+    states = "  ".join(f"{name} {totals[name]:,}" for name in _states(totals))
     oldest = age(totals["oldest_ready_age"])
     return [
         BOLD + first,

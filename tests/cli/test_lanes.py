@@ -31,6 +31,12 @@ def test_lanes_are_listed(capsys: Capture, parked: StreamQ) -> None:
     assert run(capsys, "lanes", "nobody")[0] == 3
 
 
+def test_stats_say_what_is_parked(capsys: Capture, parked: StreamQ) -> None:
+    _, out, err = run(capsys, "stats")
+    assert "3 tasks of email are parked: streamq lanes email says why" in out + err
+    assert as_json(capsys, "stats")["types"][0]["parked"] == 3
+
+
 def test_a_lane_is_changed(capsys: Capture, parked: StreamQ) -> None:
     assert run(capsys, "lanes", "email", "pause", "--lane", "ada")[1] == "paused lane ada of email\n"
     assert "limit (paused)" in run(capsys, "lanes", "email", "--lane", "ada")[1]
