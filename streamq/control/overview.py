@@ -128,6 +128,7 @@ class Totals:
     ready: int
     running: int
     scheduled: int
+    parked: int
     dead: int
     rate_in: float
     rate_out: float
@@ -142,6 +143,7 @@ def totals(types: Sequence[TypeSummary]) -> Totals:
         ready=sum(one.ready for one in stats),
         running=sum(one.running for one in stats),
         scheduled=sum(one.scheduled for one in stats),
+        parked=sum(one.parked for one in stats),
         dead=sum(one.dead for one in stats),
         rate_in=sum(one.recent.rate_in for one in types),
         rate_out=sum(one.recent.rate_out for one in types),

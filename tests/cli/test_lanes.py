@@ -27,8 +27,14 @@ def test_lanes_are_listed(capsys: Capture, parked: StreamQ) -> None:
     assert "limit" in out
     one = as_json(capsys, "lanes", "email", "--lane", "ada")["lanes"]
     assert [(lane["lane"], lane["parked"], lane["why"]) for lane in one] == [("ada", 2, "limit")]
-    assert "and 1 more lanes: --most" in run(capsys, "lanes", "email", "--most", "1")[1]
+    assert "and 1 more lanes: --most" in run(capsys, "lanes", "email", "--most", "1")[2]
     assert run(capsys, "lanes", "nobody")[0] == 3
+
+
+def test_stats_say_what_is_parked(capsys: Capture, parked: StreamQ) -> None:
+    _, out, err = run(capsys, "stats")
+    assert "3 tasks of email are parked: `streamq lanes email` shows why" in out + err
+    assert as_json(capsys, "stats")["types"][0]["parked"] == 3
 
 
 def test_a_lane_is_changed(capsys: Capture, parked: StreamQ) -> None:

@@ -83,7 +83,7 @@ async def test_after_an_outage_a_chore_may_run_sooner(monkeypatch: pytest.Monkey
     async def back(*_: object, **__: object) -> bool:
         return True
 
-    monkeypatch.setattr(loop, "returned", back)
+    monkeypatch.setattr(loop, "_wait_for_redis", back)
 
     async def step(_: Faults) -> None:
         rounds.append(len(rounds))

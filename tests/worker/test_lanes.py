@@ -80,7 +80,7 @@ async def test_a_lane_admits_without_a_daemon_when_one_ends(app: StreamQ) -> Non
 
     async with working(app):
         await app.aenqueue_many([email.bind("a") for _ in range(30)])
-        await until(lambda: gauge.done == 30)
+        await until(lambda: gauge.done >= 30)
     assert gauge.most["a"] == 1
 
 
@@ -227,15 +227,15 @@ async def test_limits_change_on_a_live_queue(app: StreamQ) -> None:
     async def email(of: str) -> None:
         await gauge.run(of, 0.02)
 
-    app.enqueue_many([email.bind("a") for _ in range(40)])
+    app.enqueue_many([email.bind("a") for _ in range(400)])
     app.admin.pause_lane("email", "a")
     async with serving(app):
         await until(lambda: gauge.done == 1)
         assert app.inspector.lanes("email")[0].limits == "0;;;"
         app.admin.resume_lane("email", "a")
-        await until(lambda: gauge.done == 5)
+        await until(lambda: gauge.done >= 5)
         app.admin.limit("email", lane="a", running=4)
-        await until(lambda: gauge.done == 30)
+        await until(lambda: gauge.done >= 30)
         assert app.admin.purge_lane("email", "a") > 0
         await until(lambda: app.inspector.type_stats("email").running == 0)
     assert 2 <= gauge.most["a"] <= 4
