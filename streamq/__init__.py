@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from streamq.control.heartbeats import WorkerInfo as WorkerInfo
     from streamq.control.inspector import AsyncInspector as AsyncInspector
     from streamq.control.inspector import Inspector as Inspector
+    from streamq.control.lanes import LaneInfo as LaneInfo
     from streamq.control.overview import TypeStats as TypeStats
     from streamq.control.rollups import Activity as Activity
     from streamq.control.rollups import Rollup as Rollup
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from streamq.errors import PayloadError as PayloadError
     from streamq.errors import ProcessDied as ProcessDied
     from streamq.errors import QueueFull as QueueFull
+    from streamq.errors import RateLimited as RateLimited
     from streamq.errors import RateLimitExceeded as RateLimitExceeded
     from streamq.errors import RedisError as RedisError
     from streamq.errors import RedisUnavailable as RedisUnavailable
@@ -112,6 +114,9 @@ if TYPE_CHECKING:
     from streamq.options.checks import Durability as Durability
     from streamq.options.checks import Duration as Duration
     from streamq.options.checks import Executor as Executor
+    from streamq.options.lane import Lane as Lane
+    from streamq.options.lane import OnDead as OnDead
+    from streamq.options.lane import StartRate as StartRate
     from streamq.options.rate import RateLimit as RateLimit
     from streamq.options.schedule import Cron as Cron
     from streamq.options.schedule import Every as Every
@@ -155,6 +160,7 @@ __all__, _named = lazy.names(__name__, {
     "control.event_tail": ("AsyncTail", "Event", "EventName", "Tail"),
     "control.heartbeats": ("WorkerInfo",),
     "control.inspector": ("AsyncInspector", "Inspector"),
+    "control.lanes": ("LaneInfo",),
     "control.overview": ("TypeStats",),
     "control.rollups": ("Activity", "Rollup", "Span"),
     "control.schedule_info": ("ScheduleInfo", "Standing"),
@@ -167,7 +173,8 @@ __all__, _named = lazy.names(__name__, {
     "errors": (
         "AttemptTimeout", "AuthenticationFailed", "CannotListen", "DecodeError", "DuplicateTaskType",
         "DurabilityUnknown", "IdempotencyConflict", "InvalidArguments", "InvalidOption", "InvalidTaskId",
-        "InvalidURL", "OutcomeUnknown", "PayloadError", "ProcessDied", "QueueFull", "RateLimitExceeded",
+        "InvalidURL", "OutcomeUnknown", "PayloadError", "ProcessDied", "QueueFull",
+        "RateLimited", "RateLimitExceeded",
         "RedisError", "RedisUnavailable", "Refused", "ResultTimeout", "ResultUnavailable", "Retry",
         "ServerError", "ServerFull", "ServerTooOld", "StreamQError", "TaskCancelled", "TaskDead",
         "TaskError", "TaskExpired", "UniqueConflict", "UnknownSchedule", "UnknownTaskType", "UsageError",
@@ -179,6 +186,7 @@ __all__, _named = lazy.names(__name__, {
     "model.reply": ("COUNTERS", "Counts"),
     "model.task": ("CancelAnswer", "IdempotencyKey", "NewTask", "Priority", "State", "TaskId"),
     "options.checks": ("Durability", "Duration", "Executor"),
+    "options.lane": ("Lane", "OnDead", "StartRate"),
     "options.rate": ("RateLimit",),
     "options.schedule": ("Cron", "Every", "Misfire", "Overlap", "Schedule"),
     "options.service": ("DaemonOptions", "WorkerOptions"),

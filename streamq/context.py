@@ -27,6 +27,8 @@ class Task(Protocol):
     def enqueued_ms(self) -> int: ...
     @property
     def scheduled_ms(self) -> int | None: ...
+    @property
+    def fence(self) -> int: ...
 
 
 class Context:
@@ -94,6 +96,13 @@ class Context:
         every attempt, and the time that was missed where the run is late."""
         found = self._task.scheduled_ms
         return None if found is None else _moment(found / 1000)
+
+    @property
+    def fence(self) -> int:
+        """A number that grows with every start in an ordered lane; 0 in any other task. Store it with what
+        you write, and refuse a smaller one: then an attempt that lost its lease cannot overwrite a later
+        one."""
+        return self._task.fence
 
     @property
     def worker(self) -> str:

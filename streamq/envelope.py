@@ -21,6 +21,8 @@ a handler, nor Redis.
 | z | how the payload is encoded, names with commas, the outermost first | it is not plain JSON |
 | N | features that the policy asks for, names with commas | it asks for any |
 | c | what it holds until it ends: a lock, a slot (see `lua/lib/end_task.lua`) | it holds anything |
+| w | cost: what it counts for in rates and shares | it is not 1, and the task has a lane |
+| g | fence: grows with every start in an ordered lane | the lane is ordered |
 | k | how often the task was handed back by workers too old for it | it was |
 | r | run: the name of a schedule, @, and the time that the run is for, ms | a schedule made it |
 
@@ -61,7 +63,7 @@ MESSAGE_LIMIT: Final = 1024
 """Characters that are stored of an error's message."""
 _MOST: Final = 1e10
 _IGNORABLE: Final = frozenset(
-    (b"p", b"i", b"a", b"l", b"q", b"e", b"x", b"m", b"f", b"t", b"o", b"k", b"c", b"r")
+    (b"p", b"i", b"a", b"l", b"q", b"e", b"x", b"m", b"f", b"t", b"o", b"k", b"c", b"r", b"w", b"g")
 )
 """The fields that need no feature."""
 _FEATURE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,59}", re.ASCII)
@@ -96,7 +98,9 @@ def decode(task_type: str, shard: int, entry: Entry) -> Delivery:
     if len(raw) == 2 and raw[0] == b"p":
         # Nearly every task: it has not moved and differs in nothing from its type's policy.
         # Made without the function that fills in defaults, which would cost three times as much.
-        return _new(Delivery, (task_type, shard, place, place, raw[1], 1, 0, None, None, None, b"", b"", b""))
+        return _new(
+            Delivery, (task_type, shard, place, place, raw[1], 1, 0, None, None, None, b"", b"", b"", 0)
+        )
     if len(raw) > MOST_VALUES:
         raise DecodeError(f"the entry has {len(raw):,} names and values, the limit is {MOST_VALUES}")
     try:
@@ -130,6 +134,7 @@ def _decode(task_type: str, shard: int, place: str, have: dict[bytes, bytes]) ->
         trace=have.get(b"t", b""),
         claims=have.get(b"c", b""),
         run=have.get(b"r", b""),
+        fence=_number(have, b"g"),
     )
 
 

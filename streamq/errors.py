@@ -6,7 +6,7 @@ Owns every exception that streamq raises to its users. Must not import anything 
 * `Refused`: nothing; the queue works, but rejects the task (rate limit, full backlog). Retry later.
 * `RedisError`: the server or the network.
 * `TaskError`: the task, which did not complete; raised by `result`.
-* `Retry`: nothing; a handler raises it to run again later.
+* `Retry`, `RateLimited`: nothing; a handler raises one to run again later.
 """
 
 from __future__ import annotations
@@ -200,6 +200,20 @@ class Retry(Exception):
 
     def __init__(
         self, message: str = "the handler asked for a retry", *, after: float | timedelta | str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+class RateLimited(Exception):
+    """Raise it in a handler when something outside says "too many requests": the task runs again after the
+    time that it named, and until then nothing of its lane starts. No attempt is counted.
+
+    `after` is a delay: seconds, timedelta or text such as "30s".
+    """
+
+    def __init__(
+        self, message: str = "the handler met a rate limit", *, after: float | timedelta | str
     ) -> None:
         super().__init__(message)
         self.after = after

@@ -10,6 +10,7 @@ a worker without a feature hands such a task back for a worker that has it. Does
 | field:NAME | supports this field of an envelope, which must not be ignored |
 | schedules | declares the recurring tasks of its code, and lists them in its heartbeat |
 | unique | releases the lock of a unique key when its task ends |
+| lanes | gives the slot of a task's lane back when the task ends |
 | any other | supports this property of a policy, which its tasks carry |
 """
 
@@ -19,7 +20,7 @@ from collections.abc import Iterable
 from typing import Final
 
 SCHEDULES: Final = "schedules"
-SPEAKS: Final = frozenset({"envelope:1", "payload:json", SCHEDULES, "unique"})
+SPEAKS: Final = frozenset({"envelope:1", "payload:json", "lanes", SCHEDULES, "unique"})
 """The features of this release. Readers come before writers: a name is added here one release earlier."""
 
 

@@ -106,6 +106,11 @@ class TypeKeys:
     """Hash: digest of a unique key -> local id of the task that holds its lock."""
     after: str = _key("hash", closing="empty")
     """Hash: digest of a unique key -> local id of the task that runs after the holder of its lock."""
+    lanes: str = _key("zset", tasks=True, closing="empty")
+    turns: str = _key("zset", closing="dropped")
+    ripe: str = _key("zset", closing="dropped")
+    slots: str = _key("hash", closing="dropped")
+    limits: str = _key("hash")
     done_channel: str = _name()
     resolved: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
     """The keys of scripts, by the script's SHA: see `scripts.Script.keys_of`."""

@@ -18,7 +18,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Final, Protocol, SupportsFloat, cast
 
-from streamq.errors import Retry
+from streamq.errors import RateLimited, Retry
 from streamq.options.checks import seconds
 from streamq.options.task import TaskOptions
 
@@ -38,14 +38,25 @@ class Again:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """Run it again in `delay` seconds without counting the attempt, and nothing of its lane before."""
+
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
 class GiveUp:
     """Make the task a dead letter. reason: attempts, gave_up."""
 
     reason: str
 
 
-def decide(options: TaskOptions, max_attempts: int, attempt: int, error: BaseException) -> Again | GiveUp:
+def decide(
+    options: TaskOptions, max_attempts: int, attempt: int, error: BaseException
+) -> Again | Wait | GiveUp:
     """Decide about a task whose attempt number `attempt` (from 1) ended with `error`."""
+    if limited := _limited(error):
+        return limited
     if _given_up(options, error) or not _retried(options, error):
         return GiveUp("gave_up")
     if attempt >= max_attempts:
@@ -66,6 +77,17 @@ def _walk(error: BaseException) -> Iterator[BaseException]:
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """Return the exceptions in a group and in its groups; of a single exception, the exception itself."""
     return (one for one in _walk(error) if not isinstance(one, BaseExceptionGroup))
+
+
+def _limited(error: BaseException) -> Wait | None:
+    """The longest time that a rate limit outside asks for, where the attempt met nothing else."""
+    met = list(leaves(error))
+    if not all(isinstance(one, RateLimited) for one in met):
+        return None
+    named = (_duration(one.after) for one in met if isinstance(one, RateLimited))
+    return Wait(
+        max((min(delay, _LONGEST_AFTER) for delay in named if delay is not None), default=_LAST_RESORT)
+    )
 
 
 def _given_up(options: TaskOptions, error: BaseException) -> bool:

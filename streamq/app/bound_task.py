@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
+import orjson
+
 from streamq import envelope, locks
+from streamq.client.lanes import FEATURE, joins
 from streamq.errors import InvalidOption
 from streamq.model.task import IdempotencyKey, NewTask
 from streamq.options.call import CallOptions
 from streamq.options.checks import Durability
+from streamq.options.lane import NO_LANE, of_argument
 from streamq.options.task import TaskOptions
 from streamq.options.unique import Plan, UniqueOptions, plan, unique_options
 from streamq.payloads.pipeline import opened
@@ -47,6 +51,8 @@ def bound_to(handler: Handler, options: CallOptions | None, payload: bytes) -> B
     """Return a call as a value: the policy, with the options of the call."""
     stored = payload if handler.pipeline is None else handler.pipeline.seal(payload)
     task, policy = new_task(handler.options, options, stored), handler.options
+    if policy.gated or (options is not None and (options.lane is not None or options.cost is not None)):
+        return in_lane(handler, options, payload, task)
     lock = handler.lock if options is None else _lock(handler, options)
     if lock is not None:
         return _locked(handler, options, task, lock, payload)
@@ -124,6 +130,64 @@ def new_task(policy: TaskOptions, options: CallOptions | None, payload: bytes) -
     return NewTask(
         payload, options.priority or policy.priority, due, options.at_ms is not None, tuple(fields)
     )
+
+
+def in_lane(handler: Handler, options: CallOptions | None, payload: bytes, task: NewTask) -> Bound[Any]:
+    """Return a call of a type with lanes, or one that names its lane: with its lane, and so its shard."""
+    options = options or _NO_OPTIONS
+    policy = handler.options
+    _check_lane(handler, options)
+    name = _lane(handler, options, payload)
+    task = task._replace(joins=joins(name, options.cost), fields=(*task.fields, FEATURE))
+    if options.idempotency_key is not None:
+        digest = envelope.digest(handler.name, payload)
+        task = task._replace(key=IdempotencyKey(options.idempotency_key, digest, options.window_ms))
+    route = Route(_home(policy, name, handler.name), options.durability or policy.durability)
+    return Bound(handler, task, None if route == _PLAIN and task.key is None else route)
+
+
+def _home(policy: TaskOptions, lane: str, task_type: str) -> str | None:
+    """Return the shard key. A limit of the whole type, or fair share, needs all its tasks in one shard."""
+    fair = policy.lane is not None and policy.lane.fair
+    if policy.running is not None or policy.start_rate is not None or fair:
+        return task_type
+    return lane or None
+
+
+def _check_lane(handler: Handler, options: CallOptions) -> None:
+    policy = handler.options
+    if options.shard_key is not None:
+        raise InvalidOption(f"shard_key: task type {handler.name!r} has lanes, which have their shards")
+    if handler.function is _in_another_program:  # Redis knows its policy
+        if options.cost is not None and options.lane is None:
+            raise InvalidOption(
+                "cost needs the lane as well, where the handler is in another program: lane=..."
+            )
+        return
+    if not policy.gated:
+        raise InvalidOption(
+            f"task type {handler.name!r} has no lanes: declare them, as @app.task(lane=Lane('customer_id'))"
+        )
+    if policy.lane is not None and policy.lane.order and options.priority not in (None, "normal"):
+        raise InvalidOption(
+            f"priority={options.priority!r}: the lanes of {handler.name!r} are ordered, its tasks run in the "
+            "order they were accepted"
+        )
+    rate = policy.lane.per_start if policy.lane is not None else None
+    if rate is not None and options.cost is not None and options.cost > rate.burst:
+        raise InvalidOption(
+            f"cost={options.cost}: no task of {handler.name!r} can cost more than its lane's burst, which is "
+            f"{rate.burst}"
+        )
+
+
+def _lane(handler: Handler, options: CallOptions, payload: bytes) -> str:
+    if options.lane is not None:
+        return options.lane
+    lane = handler.options.lane
+    if lane is None or not lane.argument:
+        return NO_LANE
+    return of_argument(orjson.loads(payload), lane.argument, handler.name)
 
 
 @cache

@@ -18,6 +18,7 @@ from streamq.client import flows
 from streamq.client.flows import Destination
 from streamq.client.loop_clients import AsyncClients
 from streamq.client.sync_client import Client
+from streamq.errors import InvalidOption
 from streamq.flow import Flow
 from streamq.hooks import Enqueue, await_within, call_within
 from streamq.model.task import Accepted, Answer, Duplicate, TaskId, Unjoined
@@ -25,6 +26,10 @@ from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
 from streamq.shards import shard_of
 
+_TWO_HOMES: Final = (
+    "idempotency_key and a lane exclude each other where an app has several shards: each would choose "
+    "the shard"
+)
 R = TypeVar("R")
 _new: Final = tuple.__new__
 
@@ -155,6 +160,8 @@ class Enqueuer:
                     (yield from flows.home_of_lock(self._registry, item.handler.name, item.route.lock))
                 )
             elif item.task.key is not None and item.route is not None:
+                if item.task.joins and self._registry.shards > 1:
+                    raise InvalidOption(_TWO_HOMES)
                 found.append((yield from flows.destination(self._registry, item.task.key)))
             elif item.route is not None and item.route.shard_key is not None:
                 found.append(Destination(shard_of(item.route.shard_key, self._registry.shards)))

@@ -105,8 +105,8 @@ class TaskHandle(Generic[R]):
         )
 
     def status(self) -> State:
-        """Return the state: scheduled, ready, running, completed, dead, cancelled, expired; unknown if the
-        task never existed or ended longer ago than its retention."""
+        """Return the state: scheduled, parked, ready, running, completed, dead, cancelled, expired; unknown
+        if the task never existed or ended longer ago than its retention."""
         refuse("TaskHandle.status()", "await handle.astatus()")
         return self._client.transport.run(self._locate()).state
 

@@ -256,6 +256,7 @@ class Auditor:
 _WALKS: Final = (
     walks.streams,
     walks.schedule,
+    walks.lanes,
     partial(walks.rows, "index"),
     walks.pending,
     partial(walks.rows, "dead"),

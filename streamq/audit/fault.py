@@ -73,6 +73,9 @@ FAULTS: Final[dict[FaultCode, Kind]] = {
         "",
         "another program wrote it: look at it with HGET, and delete it with HDEL and ZREM",
     ),
+    "slots_differ": Kind(
+        "a lane that holds more or less than was written", "I5", "counted anew what the lane holds"
+    ),
     "counters_off": Kind(
         "the counters do not add up",
         "I5",

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from streamq.calls import audit as audit_calls
 from streamq.calls import daemon as daemon_calls
+from streamq.calls import lanes as lane_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.audit import Fault
 from streamq.calls.call import WRITER_MEMORY_MS, Call
@@ -79,6 +80,11 @@ def _type(_s: ShardKeys, t: TypeKeys, _: Fault) -> Flow[Answer]:
     return _repaired(audit_calls.repair_type(t))
 
 
+def _slots(_s: ShardKeys, t: TypeKeys, _: Fault) -> Flow[Answer]:
+    counted = yield from ask(lane_calls.recount(t, write=True))
+    return "done" if counted.wrong else "gone"
+
+
 def _group(_s: ShardKeys, _t: TypeKeys, fault: Fault) -> Flow[Answer]:
     return _repaired(worker_calls.groups([fault.where]))
 
@@ -99,4 +105,5 @@ REPAIRS: Final[dict[str, Repair]] = {
     "stranded_successor": _claim,
     "unlisted_type": _type,
     "missing_group": _group,
+    "slots_differ": _slots,
 }

@@ -52,6 +52,7 @@ FaultCode = Literal[
     "unlisted_letter",
     "groups_differ",
     "unreadable_letter",
+    "slots_differ",
     "counters_off",
     "unreadable_counter",
     "wrong_kind_counters",
@@ -121,6 +122,22 @@ def audit_stream(t: TypeKeys, letter: str, cursor: str, limit: int) -> Call[Walk
 
 def audit_schedule(t: TypeKeys, cursor: str, limit: int) -> Call[Walked]:
     return build("audit_schedule", (cursor, limit, BYTES), _walked, t)
+
+
+class LaneFaults(NamedTuple):
+    """A step of the walk over parked tasks: where to go on ('' at the end), and the faults."""
+
+    cursor: str
+    checked: int
+    problems: tuple[Fault, ...]
+
+
+def audit_lanes(t: TypeKeys, cursor: str, limit: int) -> Call[LaneFaults]:
+    return build("audit_lanes", (*_bytes([cursor]), limit), _lane_faults, t)
+
+
+def _lane_faults(reply: list[Reply]) -> LaneFaults:
+    return LaneFaults(_shown(reply[0]), reply[1], tuple(_faults(reply[2])))
 
 
 def audit_pending(t: TypeKeys, letter: str, cursor: str, limit: int, late_ms: int) -> Call[Walked]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import partial
 from typing import Final
 
@@ -26,6 +27,14 @@ from streamq.namespace import DEFAULT_NAMESPACE, Namespace, namespace_of
 
 HELD_AGAIN_MS: Final = 15_000
 """Ms after which a task that expired while a worker holds it is checked again."""
+
+
+class Lanes(IntEnum):
+    """Whether a type has lanes, and whether what they hold is to be counted anew."""
+
+    NONE = 0
+    SOUND = 1
+    UNCOUNTED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +64,10 @@ def survey(types: Sequence[TypeKeys]) -> Call[list[Survey]]:
     )
 
 
-def promote(t: TypeKeys, limit: int) -> Call[Promotion]:
-    return build("promote", (limit,), _promoted, t)
+def promote(t: TypeKeys, limit: int, *, rich: bool = False) -> Call[Promotion]:
+    """Move due tasks to their streams. rich: the type has lanes: these tasks ask theirs, and who may go by
+    now is admitted."""
+    return build("promote_rich" if rich else "promote", (limit,), _promoted, t)
 
 
 def _promoted(reply: list[int]) -> Promotion:
@@ -64,10 +75,16 @@ def _promoted(reply: list[int]) -> Promotion:
     return Promotion(moved, due if 0 <= due < SUCCESSOR_DUE_MS else None, now_us / 1000)
 
 
-def next_due(types: Sequence[TypeKeys]) -> Call[list[float | None]]:
-    """Return the ms until the next scheduled task of each of these types of one shard; None: none
-    scheduled."""
-    return _next([t.schedule for t in types])
+def next_promotion(types: Sequence[TypeKeys]) -> Call[tuple[list[float | None], list[Lanes]]]:
+    """Return the ms until each of these types of one shard needs a promotion, because a scheduled task is due
+    or a lane may go on (None: nothing waits for a time); and whether the type has lanes."""
+    return build("next_promotion", (), _next_promoted, each=[(t, {}) for t in types])
+
+
+def _next_promoted(reply: tuple[int, list[int], list[int]]) -> tuple[list[float | None], list[Lanes]]:
+    now_us, due, lanes = reply
+    left = [one - now_us / 1000 if 0 <= one < SUCCESSOR_DUE_MS else None for one in due]
+    return left, [Lanes(one) for one in lanes]
 
 
 def next_expiry(types: Sequence[TypeKeys]) -> Call[list[float | None]]:
@@ -84,9 +101,14 @@ def _next(keys: Sequence[str]) -> Call[list[float | None]]:
     )
 
 
+def _wake(t: TypeKeys) -> str:
+    return shard_keys(t.app, t.shard).wake
+
+
 def expire(t: TypeKeys, limit: int) -> Call[tuple[int, int]]:
     """End tasks that have expired. Returns how many rows were checked, and how many tasks expired."""
-    return build("expire", (GROUP, limit, HELD_AGAIN_MS, t.done_channel), lambda r: (r[0], r[1]), t)
+    args = (GROUP, limit, HELD_AGAIN_MS, t.done_channel, t.type, _wake(t))
+    return build("expire", args, lambda r: (r[0], r[1]), t)
 
 
 def reclaim(
@@ -95,7 +117,7 @@ def reclaim(
     args = (GROUP, letter, cursor, limit, expected_ms)
     return build(
         "reclaim",
-        (*args, DEFAULT_LEASE_MS, DEFAULTS.max_lost, t.done_channel),
+        (*args, DEFAULT_LEASE_MS, DEFAULTS.max_lost, t.done_channel, t.type, s.wake),
         partial(_reclaimed, cursor),
         t,
         s,

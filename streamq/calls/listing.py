@@ -113,6 +113,21 @@ def _scheduled(reply: list[Reply]) -> RowPage:
     return RowPage(_shown(reply[0]), rows)
 
 
+def page_lanes(t: TypeKeys, after: str, limit: int, lane: str = "") -> Call[RowPage]:
+    """Parked tasks of a type, or of one lane: lane by lane, in the order in which each goes on."""
+    raw = after.encode("utf-8", "surrogateescape")
+    return build("lane_tasks", (lane, raw, limit), _parked, t)
+
+
+def _parked(reply: list[Reply]) -> RowPage:
+    rows: list[Row] = []
+    for local, letter, _lane, _due, fields in reply[1]:
+        at = _shown(local)
+        since = moment(at[1:].partition("-")[0])
+        rows.append(Row("parked", at, "", since, tuple(fields), priority=_shown(letter)))
+    return RowPage(reply[0].decode("utf-8", "surrogateescape"), rows)
+
+
 def page_dead(t: TypeKeys, after: str, limit: int, fingerprint: str = "") -> Call[RowPage]:
     """List dead letters of a type or of one of its groups, newest first."""
     if fingerprint:

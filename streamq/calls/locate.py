@@ -20,7 +20,7 @@ from streamq.calls.call import (
 from streamq.keys import GROUP, TypeKeys
 from streamq.model.reply import Located
 from streamq.model.task import STATES, State
-from streamq.model.where import Buried, Ended, Ready, Running, Scheduled, Where
+from streamq.model.where import Buried, Ended, Parked, Ready, Running, Scheduled, Where
 from streamq.stored import count
 
 
@@ -44,6 +44,8 @@ def _where(state: State, about: list[Reply]) -> Where | None:
     match state:
         case "scheduled":
             return Scheduled(stream, count(details.get("due_ms")))
+        case "parked":
+            return Parked(stream, details.get("lane", ""), details.get("why", ""))
         case "ready":
             return Ready(stream, entry)
         case "running":

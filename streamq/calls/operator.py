@@ -6,11 +6,18 @@ Owns what an operator's action sends. Logs nothing itself: the scripts write the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from streamq.calls.call import Arg, Call, Reply, build, pairs, text
 from streamq.calls.producer import NO_NOTE
-from streamq.keys import GROUP, ShardKeys, TypeKeys
+from streamq.errors import UsageError
+from streamq.keys import GROUP, ShardKeys, TypeKeys, shard_keys
 from streamq.model.reply import Moved, Note
+
+
+def _wake(t: TypeKeys) -> tuple[str, str]:
+    """Return what a script needs to wake the daemon for a type: its name, and the channel."""
+    return t.type, shard_keys(t.app, t.shard).wake
 
 
 def pause(s: ShardKeys, task_type: str, details: bytes, note: Note = NO_NOTE) -> Call[bool]:
@@ -41,9 +48,19 @@ def listen(s: ShardKeys, tail_ms: int, *, at_once: bool) -> Call[int]:
     return build("listen", (tail_ms, s.control if at_once else ""), int, s=s)
 
 
-def run_now(t: TypeKeys, local: str, note: Note = NO_NOTE) -> Call[bool]:
-    """Make a scheduled task ready. Returns whether it was in the schedule."""
-    return build("run_now", (local, *note), bool, t)
+def run_now(t: TypeKeys, local: str, note: Note = NO_NOTE, *, force: bool = False) -> Call[bool]:
+    """Make a scheduled task ready, or a parked task the first of its lane. Returns whether it was either.
+    force: ignore its lane's limits. Parsing the reply raises UsageError if its lane is ordered."""
+    return build("run_now", (local, int(force), *note, *_wake(t)), partial(_ran, local), t)
+
+
+def _ran(local: str, reply: int) -> bool:
+    if reply < 0:
+        raise UsageError(
+            f"cannot run task {local} now: it waits in an ordered lane, where no task overtakes another. "
+            "Cancel or purge the tasks before it instead"
+        )
+    return reply == 1
 
 
 def unlock(t: TypeKeys, digest: str, *, force: bool, note: Note = NO_NOTE) -> Call[tuple[str, str]]:
@@ -66,7 +83,10 @@ def requeue(
 ) -> Call[Moved]:
     """Requeue the oldest dead letters of a time span, of one error group if `fingerprint` is given; or those
     with these ids. Skips the oldest `skip`. force: also if another task holds the letter's unique key."""
-    args: tuple[Arg, ...] = (limit, skip, since_ms, until_ms, fingerprint, GROUP, int(force), *note, *ids)
+    force_arg = (GROUP, int(force))
+    args: tuple[Arg, ...] = (
+        limit, skip, since_ms, until_ms, fingerprint, *force_arg, *note, *_wake(t), *ids,
+    )  # fmt: skip
     return build("requeue", args, _moved, t)
 
 
@@ -86,11 +106,11 @@ def purge(
     note: Note = NO_NOTE,
 ) -> Call[Moved]:
     """Delete dead letters for good, selected as in `requeue`."""
-    args: tuple[Arg, ...] = (limit, since_ms, until_ms, fingerprint, *note, *ids)
+    args: tuple[Arg, ...] = (limit, since_ms, until_ms, fingerprint, *note, *_wake(t), *ids)
     return build("purge", args, lambda r: Moved(*r), t)
 
 
 def resubmit(t: TypeKeys, local: str, payload: bytes, note: Note) -> Call[str]:
     """Enqueue a dead letter's task again with another payload. Returns the new local id; '' if there is no
     such dead letter."""
-    return build("resubmit", (local, payload, *note), text, t)
+    return build("resubmit", (local, payload, *note, *_wake(t)), text, t)

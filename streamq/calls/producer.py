@@ -6,6 +6,7 @@ Owns what a producer sends and how enqueue's reply is parsed. Does not retry: `c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from streamq import scripts
@@ -17,6 +18,7 @@ from streamq.calls.call import (
     build,
     text,
 )
+from streamq.errors import InvalidOption
 from streamq.keys import GROUP, ShardKeys, TypeKeys, shard_keys
 from streamq.model.reply import Note
 from streamq.model.task import (
@@ -45,6 +47,15 @@ class NotJoined(Exception):
     """The type's policy needs more than plain tasks have, and enqueue accepted nothing: see `Unjoined`."""
 
 
+class NeedsLane(Exception):
+    """The type has lanes, and enqueue took nothing: name the lane of each task, by the value of `argument`
+    ('' where it is one lane for all), and send the call again."""
+
+    def __init__(self, argument: str) -> None:
+        super().__init__(argument)
+        self.argument = argument
+
+
 class ShardClosed(Exception):
     """The shard was closed, and enqueue accepted nothing: open the shard and send the call again."""
 
@@ -54,7 +65,7 @@ def enqueue(
 ) -> Call[list[Answer]]:
     """Accept tasks of one type. The same writer and sequence again get the same answers.
 
-    Parsing the reply raises ShardClosed.
+    Parsing the reply raises ShardClosed and NeedsLane.
     """
     args: list[Arg] = [t.type, sequence, WRITER_MEMORY_MS, s.wake]
     noted: list[str] = []
@@ -113,6 +124,8 @@ def _refusal(text: str) -> Answer:
     word, colon, first = text.partition(":")
     if word == "!unique":
         return Locked(first)
+    if word == "!rich" and colon:
+        raise NeedsLane(first)
     return Conflict(first) if colon else RateLimited(int(word[1:]))
 
 
@@ -175,9 +188,21 @@ def policy_rule(t: TypeKeys) -> Call[bytes | None]:
 
 
 def register(t: TypeKeys, s: ShardKeys, handler: str, policy: dict[str, str]) -> Call[str]:
-    """Register a type with its policy. Returns the handler that was registered before, or ''."""
-    args = [t.type, handler, *(part for pair in policy.items() for part in pair)]
-    return build("register", args, text, t, s)
+    """Register a type with its policy. Returns the handler that was registered before, or ''.
+
+    Parsing the reply raises InvalidOption if the type cannot become ordered.
+    """
+    args = [t.type, handler, s.wake, *(part for pair in policy.items() for part in pair)]
+    return build("register", args, partial(_registered, t.type), t, s)
+
+
+def _registered(task_type: str, reply: bytes) -> str:
+    if reply[:1] == b"!":
+        raise InvalidOption(
+            f"task type {task_type!r} cannot become ordered: {int(reply[1:]):,} of its tasks wait without a "
+            "lane, and so without an order. Let them end first, or give the ordered type another name"
+        )
+    return text(reply)
 
 
 def announce(app: str, shards: int, *, lead: bool = True, floor: int = 0) -> Call[AppRecord]:
@@ -211,5 +236,5 @@ def wait(t: TypeKeys, local: str, wait_ms: int) -> Call[int]:
 
 def cancel(t: TypeKeys, s: ShardKeys, task: TaskId, note: Note = NO_NOTE) -> Call[str]:
     """Cancel a task. Returns cancelled, requested (a worker has it), dead or unknown."""
-    args = (GROUP, task.local, str(task), s.control, t.done_channel, *note)
+    args = (GROUP, task.local, str(task), s.control, t.done_channel, *note, t.type, s.wake)
     return build("cancel", args, text, t, s)

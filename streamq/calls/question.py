@@ -100,7 +100,7 @@ def counts(t: TypeKeys) -> Call[Counts]:
 
 
 def _counts(reply: list[Reply]) -> Counts:
-    now_ms, ready, running, scheduled, dead, suspect, oldest, due, counters = reply
+    now_ms, ready, running, scheduled, dead, suspect, oldest, due, counters, parked = reply
     return Counts(
         now_ms=now_ms,
         ready=ready,
@@ -111,6 +111,7 @@ def _counts(reply: list[Reply]) -> Counts:
         oldest_ready_ms=None if oldest < 0 else oldest,
         next_due_ms=None if due < 0 else due,
         counters={text(k): number(v) for k, v in pairs(counters) if k != b"sequence"},
+        parked=parked,
     )
 
 

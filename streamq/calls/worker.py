@@ -11,6 +11,7 @@ from itertools import chain, groupby
 from typing import Final, NamedTuple, assert_never
 
 from streamq import scripts
+from streamq.calls import effect
 from streamq.calls.call import (
     DEFAULT_LEASE_MS,
     SILENT_MS,
@@ -198,9 +199,9 @@ class _Batch:
         self.rich = False
 
     def add(self, n: int, settlement: Settlement) -> None:
-        place, local, outcome, rich = settlement
-        if type(outcome) is not Completed or local != place or rich:
-            self.rich = self.rich or rich
+        place, local, outcome, rich, effects = settlement
+        if type(outcome) is not Completed or local != place or rich or effects:
+            self.rich = self.rich or rich or effects != ()
             self._items += self._item(settlement)
             self._items_order.append(n)
             return
@@ -236,7 +237,7 @@ class _Batch:
         if isinstance(settlement.outcome, Completed) and settlement.outcome.retention_ms > 0:
             a = self._bucket(settlement.local, settlement.outcome.retention_ms) + 1
         local = "" if settlement.local == settlement.place else settlement.local
-        return (op, settlement.place, local, a, b)
+        return (op + effect.written(settlement.effects), settlement.place, local, a, b)
 
     def args(self) -> Iterable[Arg]:
         """Return shape, lifetimes, ids, results, items."""
@@ -268,7 +269,7 @@ def _op(outcome: Outcome) -> tuple[str, Arg, Arg]:
         case Expired():
             return "e", "", ""
         case HandedBack(started, delay_ms, times):
-            return "B" if started else "b", delay_ms or "", times or ""
+            return "B" if started else "b", delay_ms or "", times if delay_ms else ""
     assert_never(outcome)
 
 

@@ -44,6 +44,7 @@ COMMANDS: Final = {
     "unlock": "free a unique key whose task no longer exists",
     "pause": "stop all workers from running a task type",
     "resume": "let workers run a paused task type again",
+    "lanes": "list the lanes of a task type; pause, resume, limit or purge one",
     "forget": "remove task types that are no longer used",
     "dead": "list, show, requeue, edit or purge dead letters",
     "workers": "list the workers and the tasks they run",

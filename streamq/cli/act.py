@@ -66,13 +66,14 @@ def cancel(found: target.Target, _: argparse.Namespace, names: list[str]) -> Rep
     )
 
 
-def run_now(found: target.Target, _: argparse.Namespace, names: list[str]) -> Report:
+def run_now(found: target.Target, args: argparse.Namespace, names: list[str]) -> Report:
     """Make scheduled tasks ready at once: those that were enqueued for later, and those that wait for a
     retry.
 
-    Exit code 3 if a task is unknown, 1 if it is not scheduled.
+    A task that is parked in a lane becomes the first of its lane. Exit code 3 if a task is unknown, 1 if it
+    is not scheduled.
     """
-    ready = [one for one in names if found.admin.run_now(one)]
+    ready = [one for one in names if found.admin.run_now(one, force=args.force)]
     late = {one: found.inspector.task(one).state for one in names if one not in ready}
     return Report(
         {"ready": ready, "not_scheduled": late},
@@ -148,6 +149,13 @@ def _type_options(parser: argparse.ArgumentParser) -> None:
     target.options(parser)
 
 
+def _run_now_options(parser: argparse.ArgumentParser) -> None:
+    target.task_options(parser)
+    parser.add_argument(
+        "--force", action="store_true", help="start a parked task past the limits of its lane, which count it"
+    )
+
+
 def _worker_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("worker", nargs="+", metavar="WORKER", help="the workers, by name")
     target.options(parser)
@@ -161,6 +169,6 @@ ACTS: Final = {
     "pause": Act(pause, _pause_options, target.some_types),
     "resume": Act(resume, _type_options, target.some_types),
     "cancel": Act(cancel, target.task_options, target.task_ids),
-    "run-now": Act(run_now, target.task_options, target.task_ids),
+    "run-now": Act(run_now, _run_now_options, target.task_ids),
     "drain": Act(drain, _worker_options, _workers),
 }

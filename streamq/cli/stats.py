@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from operator import attrgetter
 
 from streamq.cli import target
 from streamq.cli.output import write_json, write_message, write_note, write_table
@@ -69,9 +70,13 @@ def run(args: argparse.Namespace) -> int:
     for line in (NO_DAEMON if daemons == 0 else "", _overdue(stats)):
         if line:
             write_message(line)
-    for pause in paused.values():
-        write_note(describe_pause(pause))
+    for line in (*map(_parked, filter(attrgetter("parked"), stats)), *map(describe_pause, paused.values())):
+        write_note(line)
     return OK
+
+
+def _parked(one: TypeStats) -> str:
+    return f"{one.parked:,} tasks of {one.type} are parked: `streamq lanes {one.type}` shows why"
 
 
 def _overdue(stats: Sequence[TypeStats]) -> str:

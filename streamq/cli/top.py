@@ -87,8 +87,8 @@ def _head(seen: Overview) -> list[Block]:
     server, totals = seen.server, seen.totals
     most = f" of {size(server.max_memory)}" if server.max_memory else ""
     alive = "?" if seen.daemons is None else sum(one.alive for one in seen.daemons) or "NONE"
-    states = (("ready", totals.ready), ("running", totals.running), ("scheduled", totals.scheduled))
-    counts = "  ".join(f"{name} {number:,}" for name, number in (*states, ("dead", totals.dead)))
+    states = ["ready", "running", "scheduled", *(["parked"] if totals.parked else []), "dead"]
+    counts = "  ".join(f"{name} {getattr(totals, name):,}" for name in states)
     return [
         Line(
             f"{seen.app} at {server.address}  {server.name} {server.version}  "

@@ -17,8 +17,8 @@ from typing import Final, NamedTuple, TypeVar
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
 from streamq.calls.call import Call
-from streamq.calls.producer import NotJoined, ShardClosed
-from streamq.client import flows
+from streamq.calls.producer import NeedsLane, NotJoined, ShardClosed
+from streamq.client import flows, lanes
 from streamq.client.base import Base
 from streamq.client.waiting import Waiting
 from streamq.errors import OutcomeUnknown, RedisUnavailable
@@ -164,6 +164,11 @@ class _GroupCommit:
             return await self._client.run(self._shard, call, patience, fail_unsent=patience is not None)
         except NotJoined:
             return [Unjoined()] * len(tasks)
+        except NeedsLane as needs:
+            return await self._call(self._named(tasks, needs), patience)
+
+    def _named(self, tasks: Sequence[NewTask], needs: NeedsLane) -> list[NewTask]:
+        return lanes.named(tasks, needs.argument, self._type, self._client.registry.shards)
 
     async def _send_all(self) -> None:
         try:
@@ -282,7 +287,7 @@ class _DurableGroupCommit(_GroupCommit):
     async def _call(
         self,
         tasks: Sequence[NewTask],
-        patience: float | None = None,  # noqa: ARG002 - the flow has its own clock
+        patience: float | None = None,  # not used on the wire: the flow has its own clock
     ) -> list[Answer]:
         await self._client.register(self._type, self._shard)
         writer = self._writers.take()
@@ -292,5 +297,7 @@ class _DurableGroupCommit(_GroupCommit):
             return await self._client.run_durably(keys[0], call, self._durability)
         except NotJoined:
             return [Unjoined()] * len(tasks)
+        except NeedsLane as needs:
+            return await self._call(self._named(tasks, needs), patience)
         finally:
             self._writers.give(writer)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from streamq.calls import producer as producer_calls
 from streamq.calls.locate import locate
-from streamq.calls.producer import NotJoined, ShardClosed
-from streamq.client import flows
+from streamq.calls.producer import NeedsLane, NotJoined, ShardClosed
+from streamq.client import flows, lanes
 from streamq.client.base import Base
 from streamq.flow import Flow, drive
 from streamq.keys import TypeKeys
@@ -77,6 +77,9 @@ class Client(Base):
             call = producer_calls.enqueue(*keys, writer.id, writer.next(), batch)
             try:
                 return self.transport.run(call)
+            except NeedsLane as needs:
+                told = lanes.named(batch, needs.argument, task_type, self.registry.shards)
+                return self._send(task_type, shard, told)
             except ShardClosed:
                 return self.drive(flows.reopen(self.registry.name, shard, call))
         except NotJoined:
@@ -99,6 +102,8 @@ class Client(Base):
                 return self.drive(self._durably(keys[0], call, durability))
             except NotJoined:
                 return [Unjoined()] * len(batch)
+            except NeedsLane as needs:
+                return send(lanes.named(batch, needs.argument, task_type, self.registry.shards))
             finally:
                 self._writers.give(writer)
 

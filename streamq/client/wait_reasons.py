@@ -12,7 +12,7 @@ from typing import Final
 from streamq.keys import SUCCESSOR_DUE_MS
 from streamq.model.reply import Located
 from streamq.model.task import TaskId
-from streamq.model.where import Ready, Running, Scheduled
+from streamq.model.where import Parked, Ready, Running, Scheduled
 from streamq.stored import mapping, real
 
 HEARTBEATS_MISSED: Final = 3
@@ -49,6 +49,12 @@ class Surroundings:
         return sum(task_type in _listed(details.get("types")) for details in self.workers.values())
 
 
+_PARKED: Final = {
+    "limit": "its limit of running tasks is reached", "rate": "its rate allows the next start later",
+    "turn": "other lanes have their turn first", "order": "a task before it has not ended",
+}  # fmt: skip
+
+
 def reason(task: TaskId, located: Located, around: Surroundings | None) -> str:
     """Return why a task has not ended; without its surroundings, nothing about workers."""
     parts = [_state(task, located, around)]
@@ -68,6 +74,9 @@ def _state(task: TaskId, located: Located, around: Surroundings | None) -> str:
         return f"it is scheduled and has been due for {_span(-left)} (is a daemon running?)"
     if isinstance(where, Running):
         return _running(task, where, now, around)
+    if isinstance(where, Parked):
+        lane = "the lane of tasks without a key" if where.lane == "\x01" else f"lane {where.lane!r}"
+        return f"it is parked in {lane}: {_PARKED.get(where.why, where.why)}"
     since = where.since_ms if isinstance(where, Ready) else 0
     return f"it has been {located.state} for {_span(now - since)}" if since else f"it is {located.state}"
 

@@ -16,6 +16,7 @@ import orjson
 
 from streamq import envelope
 from streamq.audit import Audit, Auditor, Mode
+from streamq.calls import lanes as lane_calls
 from streamq.calls import operator as operator_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
@@ -25,11 +26,13 @@ from streamq.control.action_log import note, user
 from streamq.control.dead_letters import DeadSelection, Groups, describe
 from streamq.control.facade import AsyncFacade, AsyncSource, Facade, SyncFacade, operation, stepwise
 from streamq.control.forgetting import Forgetting
+from streamq.control.lanes import stored
 from streamq.errors import UnknownTaskType, UsageError
 from streamq.flow import Flow, Part, ask
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
-from streamq.model.reply import Moved
+from streamq.model.reply import Moved, Note
 from streamq.model.task import CancelAnswer, TaskId, cancel_answer
+from streamq.options.lane import StartRate, limit_of, named
 from streamq.options.task import TaskOptions
 from streamq.payloads.reading import check_edited, in_place_of
 from streamq.registry.handler import sized
@@ -124,6 +127,73 @@ class Acts(Facade):
         whether there is a worker of that name."""
         return ask(operator_calls.drain(shard_keys(self._app, 0), worker, note(self._by, "drain", worker)))
 
+    # -- lanes -----------------------------------------------------------------------------------------
+
+    @operation
+    def limit(
+        self,
+        task_type: str,
+        *,
+        lane: str | None = None,
+        running: int | None = None,
+        rate: StartRate | str | None = None,
+        burst: int | None = None,
+        weight: float | None = None,
+    ) -> Flow[None]:
+        """Limit one lane, or without `lane` the whole type, otherwise than the code does: at once, and until
+        it is called again. What is None goes by the code again. Nobody is stopped; running=0 lets nobody
+        start.
+
+        Raises UnknownTaskType and InvalidOption.
+        """
+        rules = limit_of(running, rate, burst, weight)
+        yield from self._check_type(task_type)
+        yield from self._in_lanes(
+            task_type, "limit", lane, lambda t, told: lane_calls.limit(t, _of(lane), rules, told)
+        )
+
+    @operation
+    def pause_lane(self, task_type: str, lane: str) -> Flow[None]:
+        """Let nobody of a lane start; who runs goes on. As limit(running=0). Raises UnknownTaskType."""
+        yield from self._check_type(task_type)
+        rules = limit_of(0, None, None, None)
+        yield from self._in_lanes(
+            task_type, "pause", lane, lambda t, told: lane_calls.limit(t, _of(lane), rules, told)
+        )
+
+    @operation
+    def resume_lane(self, task_type: str, lane: str) -> Flow[None]:
+        """Let a lane go on that was paused, that a dead letter halts, or that a handler holds back: its
+        limits are those of the code again. Raises UnknownTaskType."""
+        yield from self._check_type(task_type)
+        yield from self._in_lanes(
+            task_type, "resume", lane, lambda t, told: lane_calls.limit(t, _of(lane), "", told)
+        )
+        for shard in range((yield from self._known())):
+            yield from ask(lane_calls.open_lane(type_keys(self._app, shard, task_type), _of(lane)))
+
+    @operation
+    def purge_lane(self, task_type: str, lane: str) -> Flow[int]:
+        """End the parked tasks of a lane as cancelled; return how many. Who is ready or runs goes on. Raises
+        UnknownTaskType."""
+        yield from self._check_type(task_type)
+        told, total = note(self._by, "purge", f"{task_type}, lane {lane!r}"), 0
+        for shard in range((yield from self._known())):
+            while ended := (
+                yield from ask(
+                    lane_calls.purge_lane(type_keys(self._app, shard, task_type), _of(lane), BATCH, told)
+                )
+            ):
+                total += ended
+        return total
+
+    def _in_lanes(
+        self, task_type: str, verb: str, lane: str | None, make: Callable[[TypeKeys, Note], Call[str]]
+    ) -> Flow[None]:
+        told = note(self._by, verb, task_type if lane is None else f"{task_type}, lane {lane!r}")
+        for shard in range((yield from self._known())):
+            yield from ask(make(type_keys(self._app, shard, task_type), told))
+
     # -- tasks -----------------------------------------------------------------------------------------
 
     @operation
@@ -136,10 +206,13 @@ class Acts(Facade):
         return cancel_answer(answer, located.state if located else "dead")
 
     @operation
-    def run_now(self, task_id: str) -> Flow[bool]:
-        """Make a scheduled task ready at once; return whether it was scheduled. Raises InvalidTaskId."""
+    def run_now(self, task_id: str, *, force: bool = False) -> Flow[bool]:
+        """Make a scheduled task ready at once, or a parked one the first of its lane; return whether it was
+        either. force: past its lane's limits, which count it. Raises InvalidTaskId, and UsageError where its
+        lane is ordered."""
         task = TaskId.parse(task_id)
-        return ask(operator_calls.run_now(self._keys(task), task.local, note(self._by, "run now", task_id)))
+        told = note(self._by, "run now", task_id)
+        return ask(operator_calls.run_now(self._keys(task), task.local, told, force=force))
 
     @operation
     def repair(
@@ -303,6 +376,11 @@ class Acts(Facade):
 
     def _keys(self, task: TaskId) -> TypeKeys:
         return type_keys(self._app, task.shard, task.type)
+
+
+def _of(lane: str | None) -> str:
+    """A lane as the scripts name it; '' is the whole type."""
+    return "" if lane is None else stored(named(lane, "lane"))
 
 
 class Admin(SyncFacade, Acts, called="app.admin", awaited="app.aadmin"):

@@ -87,7 +87,7 @@ class Forgetting:
         counts = yield from in_turn(ask(question_calls.counts(one)) for one in keys)
         held = {
             state: sum(getattr(one, state) for one in counts)
-            for state in ("ready", "running", "scheduled", "dead")
+            for state in ("ready", "running", "scheduled", "parked", "dead")
         }
         if any(held.values()):
             text = ", ".join(f"{number:,} {state}" for state, number in held.items() if number)

@@ -80,7 +80,7 @@ def _look(within: Scope) -> Flow[_Counters | None]:
 
 def _busy(counts: Counts, scheduled: bool) -> bool:
     due = counts.next_due_ms is not None and counts.next_due_ms <= counts.now_ms
-    return bool(counts.ready or counts.running or due or (scheduled and counts.scheduled))
+    return bool(counts.ready or counts.running or counts.parked or due or (scheduled and counts.scheduled))
 
 
 class IdleWait:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Final
 from streamq.audit import Audit, Auditor
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
-from streamq.control import action_log, heartbeats, overview, rollups, task_info, unique_locks
+from streamq.control import action_log, heartbeats, lanes, overview, rollups, task_info, unique_locks
 from streamq.control.action_log import Action, Pause
 from streamq.control.dead_letters import DeadGroups, DeadSelection, Groups
 from streamq.control.facade import AsyncFacade, Facade, SyncFacade, operation
 from streamq.control.heartbeats import WorkerInfo
+from streamq.control.lanes import LaneInfo
 from streamq.control.overview import GLANCE, TypeStats
 from streamq.control.rollups import Rollup, Span
 from streamq.control.task_info import TaskInfo
@@ -175,6 +176,13 @@ class Questions(Facade):
         shards, unreadable = (yield from self._each()), self._unreadable
         read = rollups.read(self._app, shards, task_type, span, unreadable, since_ms=since_ms, now_ms=now_ms)
         return (yield from read)
+
+    @operation
+    def lanes(self, task_type: str, lane: str | None = None) -> Flow[list[LaneInfo]]:
+        """Return the lanes of a type that have parked tasks, or this one lane; who has waited longest first.
+        Of very many lanes two thousand a shard are looked at."""
+        shards = yield from self._each()
+        return (yield from lanes.read(self._app, task_type, shards, self._unreadable, only=lane))
 
     # -- tasks -------------------------------------------------------------------------------------------
 

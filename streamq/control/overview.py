@@ -30,7 +30,7 @@ SCRAPED: Final = 2000
 """Task types times shards that a scrape reads; it must end in time."""
 KEPT: Final = 2.0
 """Seconds for which a scrape's view is reused: scrapers and autoscalers ask at the same time."""
-STATES: Final = ("ready", "running", "scheduled", "dead")
+STATES: Final = ("ready", "running", "scheduled", "parked", "dead")
 _NOTHING: Final = dict.fromkeys(COUNTERS, 0)
 _NO_COUNTS: Final = Counts(0, 0, 0, 0, 0, 0, None, None)
 
@@ -42,9 +42,9 @@ Row = dict[str, Any]
 class TypeStats:
     """One task type over all shards. Ages are in seconds; None if there is no such task.
 
-    `ready`, `running`, `scheduled`, `dead`: how many tasks are in these states now; `suspect`: how many of
-    those ready or running ran when their worker died. `counters`: what has happened since the type was first
-    used, by name; each is there, 0 if it never happened (`streamq.COUNTERS` says what each counts).
+    `ready`, `running`, `scheduled`, `parked`, `dead`: how many tasks are in these states now; `suspect`: how
+    many of those ready or running ran when their worker died. `counters`: what has happened since the type
+    was first used, by name; each is there, 0 if it never happened (`streamq.COUNTERS` says what each counts).
 
     `fault`: which key of the type cannot be read; '' if all can. Its shard is then not counted.
     """
@@ -59,12 +59,13 @@ class TypeStats:
     next_due_in: float | None
     counters: dict[str, int]
     fault: str = ""
+    parked: int = 0
 
     @property
     def unaccounted(self) -> int:
         """Accepted tasks minus those in all other counters, as `Counts.imbalance`."""
         states = (self.ready, self.running, self.scheduled, self.dead, self.suspect)
-        return Counts(0, *states, None, None, self.counters).imbalance
+        return Counts(0, *states, None, None, self.counters, self.parked).imbalance
 
 
 def stats_of(task_type: str, per_shard: Sequence[Counts], fault: str = "") -> TypeStats:
@@ -82,6 +83,7 @@ def stats_of(task_type: str, per_shard: Sequence[Counts], fault: str = "") -> Ty
         next_due_in=min(due) / 1000 if due else None,
         counters=_NOTHING | added(c.counters for c in per_shard),
         fault=fault,
+        parked=sum(c.parked for c in per_shard),
     )
 
 
@@ -126,6 +128,7 @@ class Totals:
     ready: int
     running: int
     scheduled: int
+    parked: int
     dead: int
     rate_in: float
     rate_out: float
@@ -140,6 +143,7 @@ def totals(types: Sequence[TypeSummary]) -> Totals:
         ready=sum(one.ready for one in stats),
         running=sum(one.running for one in stats),
         scheduled=sum(one.scheduled for one in stats),
+        parked=sum(one.parked for one in stats),
         dead=sum(one.dead for one in stats),
         rate_in=sum(one.recent.rate_in for one in types),
         rate_out=sum(one.recent.rate_out for one in types),

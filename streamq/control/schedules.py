@@ -262,9 +262,12 @@ class Recurring(Facade):
 
     def _check_type(self, task_type: str, record: AppRecord) -> Flow[None]:
         """Raise UnknownTaskType for a type that no process has ever registered: its runs would wait for
-        ever."""
+        ever. Raise InvalidOption for a type with lanes."""
         for keys in self._rows.shards(record):
-            if (yield from ask(question_calls.policy(type_keys(self._app, keys.shard, task_type)))):
+            policy = yield from ask(question_calls.policy(type_keys(self._app, keys.shard, task_type)))
+            if "gate" in policy:
+                raise _has_lanes(task_type)
+            if policy:
                 return
         raise UnknownTaskType(
             f"app {self._app!r} has no task type {task_type!r}, so nobody would run it: start a worker that "
@@ -314,6 +317,8 @@ def _of_call(rules: Schedule, task: BoundTask) -> Definition:
             "the task of a schedule takes no unique key: the schedule's `overlap` decides what runs at once. "
             "Bind it with .options(unique=False), or let its handler enqueue a task that has a key"
         )
+    if new.joins:
+        raise _has_lanes(task.handler.name)
     if new.due is not None or new.key is not None or (route is not None and route.shard_key is not None):
         raise InvalidOption(
             "the task of a schedule takes no delay, at, shard_key or idempotency_key: its times and place "
@@ -321,6 +326,13 @@ def _of_call(rules: Schedule, task: BoundTask) -> Definition:
         )
     fields = tuple((name, value if isinstance(value, str) else value.decode()) for name, value in new.fields)
     return defined(rules, task.handler.name, LETTER[new.priority], fields, new.payload)
+
+
+def _has_lanes(task_type: str) -> InvalidOption:
+    return InvalidOption(
+        f"cannot schedule task type {task_type!r}: it has lanes or limits, and the runs of a schedule enter "
+        "none. Schedule a task that enqueues it"
+    )
 
 
 def _of_code(handler: Handler, rules: Schedule) -> tuple[Definition, bytes]:

@@ -109,6 +109,8 @@ class TaskList:
                 return lambda after, limit: run(listing_calls.page_streams(t, state, after, limit))
             case "scheduled":
                 return lambda after, limit: run(listing_calls.page_schedule(t, after, limit))
+            case "parked":
+                return lambda after, limit: run(listing_calls.page_lanes(t, after, limit))
             case "dead":
                 return lambda after, limit: run(
                     listing_calls.page_dead(t, after, limit, selected.fingerprint)

@@ -55,6 +55,11 @@ class Arguments:
         }
         self._simple = all(p.kind in _PLAIN for p in parameters)
 
+    @property
+    def names(self) -> list[str]:
+        """Return the names of single arguments: not those of *args and **kwargs."""
+        return sorted(self._names - {self._args_name, self._kwargs_name})
+
     def has(self, name: str) -> bool:
         """Return whether a call may have an argument of this name."""
         return self._kwargs_name is not None or name in self._names

@@ -21,6 +21,7 @@ from streamq.daemon.promoter import LONGEST_SLEEP, Promoter
 from streamq.daemon.retirer import Retirer
 from streamq.daemon.sampler import Sampler
 from streamq.daemon.scheduler import Scheduler
+from streamq.daemon.windower import Windower
 from streamq.options.service import DaemonOptions
 from streamq.telemetry.counters import Counters
 from streamq.transport.async_transport import AsyncTransport
@@ -100,6 +101,10 @@ def _sampler(deps: Dependencies) -> RunningChore:
     return RunningChore(Sampler(deps.transport, deps.discovery).round)
 
 
+def _windower(deps: Dependencies) -> RunningChore:
+    return RunningChore(Windower(deps.transport, deps.discovery).round)
+
+
 def _retirer(deps: Dependencies) -> RunningChore:
     return RunningChore(Retirer(deps.transport, deps.discovery).round)
 
@@ -117,4 +122,5 @@ CHORES: Final = (
     Chore("expire", _expirer, "expire_interval"),
     Chore("sample", _sampler, "sample_interval"),
     Chore("retire", _retirer, "tidy_interval"),
+    Chore("window", _windower, "discover_interval"),
 )

@@ -1,6 +1,7 @@
-"""The promoter: moves due tasks to their streams, sleeps until the next due time, and wakes for earlier ones.
+"""The promoter: moves due tasks to their streams, and admits tasks of lanes when their time has come.
 
-Owns the waiting. The move is one script, in bounded batches. Must cost nothing while nothing is due.
+Owns the waiting: it sleeps until the next due time, and wakes for earlier ones. The move is one script, in
+bounded batches. Must cost nothing while nothing is due.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from typing import Final
 
 from streamq.calls import daemon as daemon_calls
+from streamq.calls import lanes as lane_calls
 from streamq.daemon.alarm import Alarm
 from streamq.daemon.discovery import Discovery
 from streamq.daemon.loop import Faults, for_each, isolate_errors, pause
@@ -56,6 +58,7 @@ class Promoter:
         self._subscription = AsyncSubscription(transport)
         self._channels: dict[str, ShardKeys] = {}
         self._due: dict[TypeKeys, float] = {}
+        self._laned: set[TypeKeys] = set()
         self._read_all_at = 0.0
         self._refresh_at = 0.0
         self._changes = 0
@@ -110,9 +113,12 @@ class Promoter:
         now = time.monotonic()
         self._due.update(dict.fromkeys(types, now + RETRY_DELAY))  # in case the call fails
         with isolate_errors(faults, app=types[0].app, shard=types[0].shard):
-            found = await self._transport.run(daemon_calls.next_due(types), patience=0)
-            for keys, left_ms in zip(types, found, strict=True):
+            found, laned = await self._transport.run(daemon_calls.next_promotion(types), patience=0)
+            for keys, left_ms, has_lanes in zip(types, found, laned, strict=True):
                 self._set_due(keys, left_ms)
+                (self._laned.add if has_lanes else self._laned.discard)(keys)
+                if has_lanes is daemon_calls.Lanes.UNCOUNTED:
+                    await self._transport.run(lane_calls.recount(keys, write=True), patience=0)
         now = time.monotonic()
         due = [keys for keys in types if self._due.get(keys, math.inf) <= now]
         await for_each(due, self._promote, faults)
@@ -124,7 +130,8 @@ class Promoter:
             self._lag.observe(max(0.0, now - due))
         self._due[keys] = now + RETRY_DELAY  # in case the call fails: other types must not wait for it
         while True:
-            promotion = await self._transport.run(daemon_calls.promote(keys, self._batch), patience=0)
+            call = daemon_calls.promote(keys, self._batch, rich=keys in self._laned)
+            promotion = await self._transport.run(call, patience=0)
             if promotion.moved:
                 self._log.debug("tasks.promoted", type=keys.type, tasks=promotion.moved)
                 self._counters.count("streamq_daemon_promoted_total", keys.app, keys.type, by=promotion.moved)
@@ -172,4 +179,5 @@ class Promoter:
         elif shard is not None and task_type == SCHEDULES:
             self._alarm.ring(shard)
         elif shard is not None and NAME_PATTERN.fullmatch(task_type):
-            self._due[type_keys(shard.app, shard.shard, task_type)] = 0.0
+            # It may have lanes since we last looked.
+            await self._read_due([type_keys(shard.app, shard.shard, task_type)], faults)

@@ -50,6 +50,7 @@ class Pages:
             Route("/", self.overview),
             Route("/types", self.types),
             Route("/types/{name}", self.type),
+            Route("/types/{name}/lanes", self.lanes),
             Route("/tasks", self.tasks),
             Route("/tasks/{id}", self.task),
             Route("/dead", self.dead),
@@ -76,6 +77,13 @@ class Pages:
         row = views.type_row(views.summary(inspector.type_stats(name), recent, inspector.paused()), points)
         groups = inspector.dead_groups(name).groups[:5]
         return self._page(request, "type.html", one=row, groups=groups, policy=inspector.policy(name))
+
+    def lanes(self, request: Request) -> Response:
+        inspector, name = self._site.queue.inspector, request.path_params["name"]
+        if name not in inspector.types():
+            raise HTTPException(404, f"Unknown task type {name!r}.")
+        found = views.lanes(inspector, name, self._site.redaction)
+        return self._page(request, "lanes.html", name=name, **found)
 
     def tasks(self, request: Request) -> Response:
         query = request.query_params
@@ -123,6 +131,7 @@ class Pages:
         failures = [_attempt(redaction.failure(one, info.payload)) for one in info.failures]
         return self._page(
             request, "task.html", status=404 if info.state == "unknown" else 200, info=info,
+            detail=views.detail(info.detail, redaction),
             payload=redaction.text(info.payload), result=redaction.result_text(result, info.payload),
             failures=failures, success=info.success, redaction=redaction,
             origin=views.origin(info), editable=_editable(info, redaction),

@@ -14,6 +14,7 @@ from streamq.control.action_log import Pause
 from streamq.control.dead_letters import END_MS, DeadGroup, DeadGroups, DeadSelection
 from streamq.control.heartbeats import WorkerInfo
 from streamq.control.inspector import Inspector
+from streamq.control.lanes import LaneInfo
 from streamq.control.overview import TypeStats, TypeSummary, totals
 from streamq.control.partial_outage import PartialView, unless_unreachable
 from streamq.control.rollups import Rollup, Span, activity
@@ -23,7 +24,7 @@ from streamq.control.task_list import TaskPage
 from streamq.control.task_rows import TaskFilter, TaskRow, error_text
 from streamq.dashboard.findings import Findings
 from streamq.dashboard.history import ALL, History, Point, together
-from streamq.dashboard.redaction import Redaction
+from streamq.dashboard.redaction import HIDDEN, Redaction
 from streamq.errors import AuthenticationFailed, UnknownTaskType
 from streamq.options.schedule import zone
 from streamq.stored import moment
@@ -103,7 +104,7 @@ def task(info: TaskInfo, redaction: Redaction) -> dict[str, object]:
     return {
         "id": info.id, "type": info.type, "state": info.state, "payload": redaction.value(info.payload),
         "attempts_failed": info.attempts_failed, "lost": info.lost, "failures": failures,
-        "detail": info.detail, "result": redaction.result(result, info.payload),
+        "detail": detail(info.detail, redaction), "result": redaction.result(result, info.payload),
         "success": info.success._asdict() if info.success else None, "origin": origin(info),
     }  # fmt: skip
 
@@ -246,3 +247,31 @@ def diagnosis(found: Findings, address: object) -> dict[str, object]:
     """Return the doctor's findings as `streamq doctor --json` prints them, and their age."""
     checks = [asdict(check) for check in found.diagnosis.checks]
     return {"server": str(address), "ok": found.diagnosis.ok, "checks": checks, "age": round(found.age, 1)}
+
+
+LANES: Final = 25
+"""Lanes of each list on a page."""
+
+
+def lanes(inspector: Inspector, task_type: str, redaction: Redaction) -> dict[str, Any]:
+    """Return the lanes of a type: those that have waited longest, and those with most tasks. Their names are
+    arguments, so they are hidden if arguments are."""
+    found = inspector.lanes(task_type)
+    busiest = sorted(found, key=lambda one: -one.parked)
+
+    def shown(one: LaneInfo) -> dict[str, Any]:
+        return {**asdict(one), "lane": one.lane if redaction.complete else HIDDEN}
+
+    return {
+        "lanes": len(found),
+        "oldest": [shown(one) for one in found[:LANES]],
+        "busiest": [shown(one) for one in busiest[:LANES]],
+    }
+
+
+def detail(where: dict[str, str], redaction: Redaction) -> dict[str, str]:
+    """Return where a task is. Its lane's name is an argument, and hidden if arguments are."""
+    if "lane" not in where:
+        return where
+    lane = {"\x01": "(none)"}.get(where["lane"], where["lane"])
+    return {**where, "lane": lane if redaction.complete else HIDDEN}

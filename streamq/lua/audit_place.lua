@@ -1,6 +1,6 @@
 #!lua flags=no-writes,allow-stale
--- audit_place: check single places (a stream entry, a row of the schedule), all at one instant.
--- USES scheduled in_stream streams field group_of later unlocked
+-- audit_place: check single places (a stream entry, a row of the schedule or of a lane), all at one instant.
+-- USES scheduled in_stream lane_row streams field group_of later unlocked
 -- KEYS schedule index letters
 -- ARGV group places...
 -- Returns {problem, place...}
@@ -19,6 +19,7 @@ end
 
 -- The fields stored at a place: nil if it is empty, false if they cannot be read.
 local function fields_at(place)
+  if string.sub(place, 1, 1) == 'k' then return parked_at(place) end
   local due, number = scheduled(place)
   if due then
     local row

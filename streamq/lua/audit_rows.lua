@@ -1,7 +1,7 @@
 #!lua flags=no-writes,allow-stale
 -- audit_rows: check rows of the index, the cancel requests, the dead list, the locks or the successors of their
 -- holders: each must have its task. A lock is named by its digest in hex.
--- USES scheduled in_stream streams field letter_in lock_held unhexed waits
+-- USES scheduled in_stream lane_row streams field letter_in lock_held unhexed waits
 -- KEYS schedule index cancels dead letters unique after
 -- ARGV group of bytes ids...
 -- Returns {ids checked, {problem, id...}}; `of` is index, cancels, dead, unique or after; it stops after reading `bytes`
@@ -10,6 +10,7 @@ local bytes, problems, read = tonumber(bytes), {}, 0
 local function seen(row) read = read + #row + 300 end
 
 local function fields_at(place)
+  if string.sub(place, 1, 1) == 'k' then return parked_at(place) end
   local due, number = scheduled(place)
   if not due then return in_stream(place) end
   local row = row_of(due, number, seen)

@@ -3,14 +3,16 @@
 --
 -- The request to a worker is kept in `cancels` until the task ends, whoever holds it then; the message
 -- on the control channel only makes it quick.
--- USES end_task field note scheduled streams unique_free
+-- USES end_task field lane_claim lane_row lane_tell note scheduled streams unique_free
 -- KEYS schedule index counters cancels gone dead
--- ARGV group id task_id control done action about
+-- ARGV group id task_id control done action about task_type wake
 -- Returns cancelled (also where it was before), requested, dead or unknown
+gate_buries = false
 local function cancelled(fields)
   end_task(id, 'x', nil, field(fields, 'c'))
   redis.call('HINCRBY', counters, 'cancelled', 1)
   note(1)
+  gate_close()
   return 'cancelled'
 end
 
@@ -23,6 +25,11 @@ if due then
     redis.call('ZREM', schedule, row)
     return cancelled(row_fields(row) or {})
   end
+end
+local parked = kind == 'k' and row_at(place)
+if parked then
+  lane_gate().take(parked)
+  return cancelled(row_packed(parked) or {})
 end
 local stream, entry = streams[kind], string.sub(place, 2)
 local found = stream and redis.pcall('XRANGE', stream, entry, entry)

@@ -3,9 +3,9 @@
 -- The stream that is read first also holds tasks that were handed back: a suspect has lost deliveries (field
 -- `l`). Beyond a thousand entries there, all count as suspects.
 -- USES clock field group_of waits
--- KEYS schedule dead counters high normal low suspect
+-- KEYS schedule dead counters high normal low suspect lanes
 -- ARGV group
--- Returns {now_ms, ready, running, scheduled, dead, suspect, oldest ready ms or -1, next due ms or -1, counters}
+-- Returns {now_ms, ready, running, scheduled, dead, suspect, oldest ready ms or -1, next due ms or -1, counters, parked}
 local now = clock()
 local ready, running, suspects, oldest = 0, 0, 0, nil
 
@@ -34,4 +34,5 @@ local head = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
 local due = tonumber(head[2])
 return {
   now, ready, running, redis.call('ZCARD', schedule), redis.call('ZCARD', dead), suspects,
-  oldest or -1, due and not waits(due) and due or -1, redis.call('HGETALL', counters)}
+  oldest or -1, due and not waits(due) and due or -1, redis.call('HGETALL', counters),
+  redis.call('ZCARD', lanes)}

@@ -10,8 +10,8 @@
 -- KEYS writer types policy rate high normal low suspect schedule counters closed expiring doorbell ready bell keys...
 -- ARGV task_type sequence memory_ms wake tasks...
 -- Returns an answer for each task, with spaces between: a local id, `=<local id>` (its key's first task),
--- `!conflict:<type:local>`, `!<ms to wait>` or `!full`; `!closed` where the shard was given up and nothing
--- was taken
+-- `!conflict:<type:local>`, `!<ms to wait>` or `!full`; nothing was taken where it is `!closed` (the shard was
+-- given up) or `!rich:<argument>` (the type has lanes: say which, by the value of this argument)
 local streams = {h = high, n = normal, l = low}
 
 local known, closed, doorbell = unpack(redis.call('MGET', writer, closed, doorbell))
@@ -131,10 +131,13 @@ local bad = uncountable('sequence')
   or wrong(expiring, 'sorted set', redis.pcall('ZCARD', expiring))
 for m = first_key, #KEYS do bad = bad or wrong(KEYS[m], 'string', redis.pcall('GET', KEYS[m])) end
 --rich for _, key in ipairs({unique, after, index}) do bad = bad or wrong(key, 'hash', redis.pcall('HEXISTS', key, '')) end
+--rich bad = bad or lane_probe(wrong)
+--rich if backlog and backlog > 1e14 then backlog = nil end  -- no limit: see TaskOptions.policy
 if bad then return bad end
 if backlog then
   room = backlog - redis.call('ZCARD', schedule)
   for _, key in ipairs({high, normal, low, suspect}) do room = room - redis.call('XLEN', key) end
+  --rich room = room - redis.call('ZCARD', lanes)
 end
 
 -- `rate` holds the times of the last `most` accepted tasks, newest first: exact in every window.
@@ -147,10 +150,14 @@ local function refusal()
   end
 end
 
+--rich local joined
 local function place(letter, due, fields)
   room = room - 1
   accepted = accepted + 1
   if most then redis.call('LPUSH', rate, string.format('%.0f', now)) end
+  --rich local lane = joined and joined.lane
+  --rich if lane and (not due or due <= now) then return lane_enter(joined, letter, fields) end
+  --rich if lane then fields = lane_later(joined, fields) end
   if not due or due <= now then
     local id = redis.call('XADD', streams[letter], '*', unpack(fields))
     if doorbell then ring(letter, id) end
@@ -208,6 +215,7 @@ local function read()
   --rich   local good, asked = pcall(cjson.decode, ARGV[n] or '')
   --rich   n = n + 1
   --rich   if not good or type(asked) ~= 'table' then return nil end
+  --rich   if not lane_good(asked) then return nil end
   --rich   task.joins, task.claims = asked, {}
   --rich   if not unique_read(task) then return nil end
   --rich   if task.claims[1] then
@@ -237,13 +245,19 @@ while n <= #ARGV do
   if task.digest then record = record + 1 end
 end
 if record ~= #KEYS then return redis.error_reply('MALFORMED keys; nothing was written') end
+local gated = redis.call('HMGET', policy, 'gate', 'lane')
+for _, task in ipairs(gated[1] and tasks or {}) do
+  if not (task.joins and task.joins.lane) then return '!rich:' .. (gated[2] or '') end
+end
 record = first_key - 1
+--rich lane_ready(tasks, now)
 if not known then redis.call('SADD', types, task_type) end
 for number, task in ipairs(tasks) do
   if task.digest then record = record + 1 end
   --lean local answer = task.digest and first_of(KEYS[record], task.digest) or refusal()
   --rich local answer = rich and not task.joins and '!unjoined' or judged(task, KEYS[record])
   if not answer then
+    --rich joined = task.joins
     answer = accept(task.letter, task.due, task.fields, task.expires)
     --rich unique_lock(task, answer)
     if task.digest then
@@ -258,6 +272,7 @@ if most and accepted > 0 then
   redis.call('LTRIM', rate, 0, most - 1)
   redis.call('PEXPIRE', rate, period)
 end
+--rich gate_close()
 local said = table.concat(answers, ' ')
 redis.call('SET', writer, sequence .. ' ' .. said, 'PX', memory_ms)
 if earliest then

@@ -4,9 +4,9 @@
 -- A row of `expiring` is a local id by the moment at which its task expires. What a worker holds is the
 -- worker's to judge, and is looked at again in `again_ms`: it may be handed back. The row of a task that
 -- has ended is dropped, and so is one whose task has no lifetime any more.
--- USES clock end_task field scheduled streams unique_free
+-- USES clock end_task field lane_claim lane_row lane_tell scheduled streams unique_free
 -- KEYS expiring schedule index counters
--- ARGV group limit again_ms done
+-- ARGV group limit again_ms done task_type wake
 -- Returns {rows looked at, tasks expired}
 local again = tonumber(again_ms)
 local now = clock()
@@ -19,6 +19,10 @@ local function unbegun(id)
   if due then
     local row = row_of(due, number)
     return row and row_fields(row), function() redis.call('ZREM', schedule, row) end
+  end
+  if string.sub(place, 1, 1) == 'k' then
+    local parked = row_at(place)
+    return parked and row_packed(parked), function() lane_gate().take(parked) end
   end
   local stream, entry = streams[string.sub(place, 1, 1)], string.sub(place, 2)
   local found = stream and redis.pcall('XRANGE', stream, entry, entry)
@@ -45,5 +49,6 @@ for _, id in ipairs(rows) do
     redis.call('ZREM', expiring, id)
   end
 end
+gate_close()
 if expired > 0 then redis.call('HINCRBY', counters, 'expired', expired) end
 return {#rows, expired}

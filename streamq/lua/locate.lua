@@ -1,6 +1,6 @@
 #!lua flags=no-writes,allow-stale
 -- locate: where a task is now, and what is stored about it.
--- USES clock letter_in scheduled shown streams
+-- USES clock lane_row lane_why letter_in scheduled shown streams
 -- KEYS results schedule index dead letters gone cancels
 -- ARGV group id
 -- Returns {now_ms, state, {name, value...}, {stored fields...}, result or false}
@@ -27,6 +27,12 @@ if due then
     local fields = row_fields(row)
     local about = {'stream', string.match(row, '%D') or '', 'due_ms', due}
     return {now, 'scheduled', about, fields and all_text(fields) and fields or {}, false}
+  end
+elseif string.sub(place, 1, 1) == 'k' then
+  local row = row_at(place)
+  if row then
+    local about = {'stream', row.letter, 'lane', row.lane, 'why', lane_why(row)}
+    return {now, 'parked', about, row_packed(row) or {}, false}
   end
 elseif streams[string.sub(place, 1, 1)] then
   local found = delivery(string.sub(place, 1, 1), string.sub(place, 2))

@@ -28,6 +28,7 @@ local function promote(row, score)
   local fields = number and #number >= 12 and #number <= 15 and unpacked(row)
   if not fields then return bury(row) end
   local id = identified(fields, string.format('d%.0f-%.0f', score, number))
+  --rich if lane_promote(letter, fields, id) then return end
   redis.call('HSET', index, id, letter .. redis.call('XADD', streams[letter], '*', unpack(fields)))
   ring(streams[letter])
 end
@@ -37,5 +38,7 @@ local due = redis.call(
 local moved = #due / 2
 for n = 1, #due, 2 do promote(due[n], due[n + 1]) end
 if moved > 0 then redis.call('ZREMRANGEBYRANK', schedule, 0, moved - 1) end
+--rich lane_admit()
 local head = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
+--rich head[2] = lane_next(head[2])
 return {moved, tonumber(head[2]) or -1, time[1] * 1000000 + time[2]}

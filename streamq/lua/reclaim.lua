@@ -11,9 +11,9 @@
 -- times, so after a jump nothing is touched and the caller must stamp the leases anew.
 -- A worker's heartbeat tells the lease it renews under. Where the policy's is shorter, the worker has not
 -- heard of it yet, and what it holds keeps the longer one.
--- USES changed clock dead_letter end_task priority_of ring unique_lost vanished
+-- USES changed clock dead_letter end_task lane_again lane_claim lane_ghost lane_tell priority_of ring unique_lost vanished
 -- KEYS stream policy suspect index counters cancels heartbeats
--- ARGV group letter cursor limit expected_ms default_lease_ms default_max_lost done
+-- ARGV group letter cursor limit expected_ms default_lease_ms default_max_lost done task_type wake
 -- Returns {next cursor, now_ms, returned, dead, cancelled, whether the policy is no hash} or {'skew', now_ms}
 local limit, expected = tonumber(limit), tonumber(expected_ms)
 
@@ -72,6 +72,7 @@ local function take_back(entry, fields, owner)
       target, mark = suspect, 's'
       fields = changed(fields, {q = priority})
     end
+    fields = lane_fenced(fields)
     redis.call('HSET', index, id, mark .. redis.call('XADD', target, '*', unpack(fields)))
     ring(target)
     returned = returned + 1
@@ -100,6 +101,7 @@ local function write_off(deleted)
     buried(id, vanished(id, priority, stamp, owner))
     end_task(id, 'd')
     unique_lost(id)
+    lane_ghost()
   end
 end
 
@@ -132,4 +134,5 @@ if #entries > 0 then
     if value > 0 then redis.call('HINCRBY', counters, name, value) end
   end
 end
+gate_close()
 return {next_, now, returned, died + ghosts, cancelled, unread}

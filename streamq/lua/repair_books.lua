@@ -2,7 +2,7 @@
 -- repair_books: write off missing (`vanished`) or surplus (`adopted`) tasks, if the number is as expected.
 --
 -- Records in the counters that something else removed or added tasks; changes no task.
--- KEYS schedule dead counters high normal low suspect
+-- KEYS schedule dead counters high normal low suspect lanes
 -- ARGV imbalance
 -- Returns the tasks written off, or 0 if the books have changed since
 local have = {}
@@ -10,6 +10,7 @@ local flat = redis.call('HGETALL', counters)
 for n = 1, #flat, 2 do have[flat[n]] = tonumber(flat[n + 1]) end
 local function counted(name) return have[name] or 0 end
 local missing = counted('accepted') + counted('adopted') - redis.call('ZCARD', schedule) - redis.call('ZCARD', dead)
+  - redis.call('ZCARD', lanes)
 for _, stream in ipairs({high, normal, low, suspect}) do missing = missing - redis.call('XLEN', stream) end
 for _, name in ipairs({'completed', 'cancelled', 'expired', 'purged', 'vanished'}) do
   missing = missing - counted(name)

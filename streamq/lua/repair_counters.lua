@@ -5,13 +5,13 @@
 -- from the others. If there are several, what cannot be distinguished counts as completed, or starts from 0;
 -- the others start from 0. A key of another type is replaced. A sequence number must be new, and the ms since
 -- 1970 are.
--- KEYS schedule dead counters high normal low suspect
+-- KEYS schedule dead counters high normal low suspect lanes
 -- ARGV write names...
 -- Returns rows of {name, old value, new value ('' if removed)}; first the key itself, if it was of another
 -- type. `write` 0: only report
 local write = write == '1'
 local kind = redis.call('TYPE', counters).ok
-local there = redis.call('ZCARD', schedule) + redis.call('ZCARD', dead)
+local there = redis.call('ZCARD', schedule) + redis.call('ZCARD', dead) + redis.call('ZCARD', lanes)
 for _, stream in ipairs({high, normal, low, suspect}) do there = there + redis.call('XLEN', stream) end
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))

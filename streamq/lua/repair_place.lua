@@ -2,12 +2,13 @@
 -- repair_place: correct the index for a place: the task's row is set, or removed if it needs none.
 --
 -- Does nothing if the index names another place that also holds the task: then it exists twice.
--- USES field in_stream scheduled
+-- USES field in_stream lane_row scheduled
 -- KEYS schedule index counters
 -- ARGV place
 -- Returns how many rows were changed
 
 local function fields_at(where)
+  if string.sub(where, 1, 1) == 'k' then return parked_at(where) end
   local due, number = scheduled(where)
   if not due then return in_stream(where) end
   local row = row_of(due, number)

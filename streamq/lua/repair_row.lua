@@ -3,7 +3,7 @@
 --
 -- The caller has walked all streams and the schedule before: whatever exists there is in the index. So a row
 -- that names an empty place is a leftover. A row that names a pending delivery must stay.
--- USES field scheduled streams
+-- USES field lane_row scheduled streams
 -- KEYS schedule index cancels counters
 -- ARGV group of id
 -- Returns how many rows were removed; `of` is index or cancels
@@ -12,7 +12,11 @@
 local function occupied(place)
   local due, number = scheduled(place)
   local fields
-  if due then
+  if string.sub(place, 1, 1) == 'k' then
+    fields = parked_at(place)
+    if fields == nil then return false end
+    if not fields then return true end
+  elseif due then
     local row = row_of(due, number)
     if not row then return false end
     fields = row_fields(row)

@@ -6,9 +6,9 @@
 -- task again stays: a letter without a payload (foreign, vanished, damaged). Who asks for everything passes
 -- over as many as have stayed before (`skip`). A letter with a unique key takes its lock again: if another task holds
 -- it the letter stays, or with `force` runs beside that task without the lock.
--- USES changed field identified letter_in note ring selection unique_claim unique_holder unlist
+-- USES changed field identified lane_entered letter_in note ring selection unique_claim unique_holder unlist
 -- KEYS dead letters groups counters index high normal low
--- ARGV limit skip since_ms until_ms fingerprint group force action about ids...
+-- ARGV limit skip since_ms until_ms fingerprint group force action about task_type wake ids...
 -- Returns {requeued, dead letters of this kind that are left, how many of those looked at stay, {id, holder of its lock...}}
 local streams = {h = high, n = normal, l = low}
 local dropped = {a = false, l = false, q = false, x = false}
@@ -44,10 +44,13 @@ for _, id in ipairs(selection(skip)) do
   elseif letter then
     if holder then letter[4] = changed(letter[4], {c = false}) elseif what then redis.call('HSET', unique, what, id) end
     local mark = streams[letter[2]] and letter[2] or 'n'
-    local entry = redis.call('XADD', streams[mark], '*', unpack(revived(id, letter[4])))
-    redis.call('HSET', index, id, mark .. entry)
-    ring(streams[mark])
+    local fields = revived(id, letter[4])
     unlist(id, letter)
+    lane_opened(id, letter)
+    if not lane_entered(mark, fields, id) then
+      redis.call('HSET', index, id, mark .. redis.call('XADD', streams[mark], '*', unpack(fields)))
+      ring(streams[mark])
+    end
     requeued = requeued + 1
   elseif packed or #ARGV < first_arg then
     stay = stay + 1
@@ -55,4 +58,5 @@ for _, id in ipairs(selection(skip)) do
 end
 if requeued > 0 then redis.call('HINCRBY', counters, 'requeued', requeued) end
 note(requeued)
+gate_close()
 return {requeued, #ARGV < first_arg and left_over() or 0, stay, held}

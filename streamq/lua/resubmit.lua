@@ -3,9 +3,9 @@
 --
 -- The letter is removed, and the new task names it in field `o`. The books count the letter as purged and the
 -- new task as accepted. A repeated call (the same `action`) gets the first call's answer.
--- USES letter_in note ring unlist
+-- USES lane_entered letter_in note ring unlist
 -- KEYS dead letters groups counters high normal low
--- ARGV id payload action about
+-- ARGV id payload action about task_type wake
 -- Returns the new local id, or '' if there is no such dead letter
 local streams = {h = high, n = normal, l = low}
 local letter = letter_in(redis.call('HGET', letters, id))
@@ -21,11 +21,17 @@ for n = 1, #letter[4], 2 do
   end
 end
 local mark = streams[letter[2]] and letter[2] or 'n'
-local new = mark .. redis.call('XADD', streams[mark], '*', unpack(fields))
-ring(streams[mark])
+fields = lane_kept(fields, letter[4])
 unlist(id, letter)
+lane_opened(id, letter)
+local new = lane_entered(mark, fields)
+if not new then
+  new = mark .. redis.call('XADD', streams[mark], '*', unpack(fields))
+  ring(streams[mark])
+end
 redis.call('HINCRBY', counters, 'purged', 1)
 redis.call('HINCRBY', counters, 'accepted', 1)
 note(1)
+gate_close()
 redis.call('HSET', actions, action .. '=', new)
 return new

@@ -1,11 +1,32 @@
 #!lua flags=allow-oom
--- run_now: make a scheduled task ready at once.
--- USES identified note ring scheduled waits
+-- run_now: make a scheduled task ready at once, or one that waits in its lane the lane's first.
+--
+-- A scheduled task that has a lane asks it. `force` 1: it passes the limits, and counts in them. In an ordered lane
+-- nobody overtakes.
+-- USES identified lane_gate lane_row lane_tell note ring scheduled waits
 -- KEYS schedule index high normal low
--- ARGV id action about
--- Returns 1, or 0 where the task is not in the schedule
+-- ARGV id force action about task_type wake
+-- Returns 1, 0 where the task is neither scheduled nor parked, or -1 where its lane is ordered
 local streams = {h = high, n = normal, l = low}
-local due, number = scheduled(redis.call('HGET', index, id) or id)
+local place = redis.call('HGET', index, id) or id
+
+local function done()
+  note(1)
+  gate_close()
+  return 1
+end
+
+local function out_of_lane(parked)
+  local fields = parked and row_packed(parked)
+  if not fields then return 0 end
+  local g = lane_gate()
+  if g.record(parked.lane).ordered then return -1 end
+  if force == '1' then g.force(parked, fields) else g.bring(parked, fields) end
+  return done()
+end
+
+if string.sub(place, 1, 1) == 'k' then return out_of_lane(row_at(place)) end
+local due, number = scheduled(place)
 local row = due and row_of(due, number)
 -- A task that waits for the end of another one would run beside it.
 if not row or waits(due) then return 0 end
@@ -13,8 +34,13 @@ local letter = string.match(row, '%D')
 local fields = row_fields(row)
 if not fields or not streams[letter] then return 0 end  -- promote will bury it
 identified(fields, id)
+redis.call('ZREM', schedule, row)
+local lane, asked, kind = lane_of(field(fields, 'c'))
+if kind == 'L' then
+  local _, parked = lane_gate().arrive(lane, field(fields, 'w'), letter, fields, id, asked)
+  if parked and force == '1' then return out_of_lane(row_at(redis.call('HGET', index, id))) end
+  return done()
+end
 redis.call('HSET', index, id, letter .. redis.call('XADD', streams[letter], '*', unpack(fields)))
 ring(streams[letter])
-redis.call('ZREM', schedule, row)
-note(1)
-return 1
+return done()

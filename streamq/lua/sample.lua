@@ -4,7 +4,7 @@
 -- Handles several types of one shard in one call. Any number of daemons may sample: each adds only what is
 -- new. If no daemon sampled for longer than a rollup covers, that growth is in no rollup of that kind.
 -- USES clock
--- KEYS (counters sampled schedule dead high normal low suspect minute quarter)...
+-- KEYS (counters sampled schedule lanes dead high normal low suspect minute quarter)...
 -- ARGV minute_ttl_ms quarter_ttl_ms names...
 -- Returns {ms since the last sample, or -1, for each type}
 local now = clock()
@@ -18,7 +18,7 @@ local function add(key, ttl, sizes, grown)
 end
 
 local function sizes_of(of)
-  local backlog = redis.call('ZCARD', of.schedule)
+  local backlog = redis.call('ZCARD', of.schedule) + redis.call('ZCARD', of.lanes)
   for _, stream in ipairs({of.high, of.normal, of.low, of.suspect}) do
     backlog = backlog + redis.call('XLEN', stream)
   end

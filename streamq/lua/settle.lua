@@ -89,7 +89,10 @@ if items or noted then
     look(key, 'sorted set', redis.pcall('ZCARD', key))
   end
 end
+--rich lane_probe(look)
 if bad then return bad end
+--rich local besides, unread = effects(at + plain)
+--rich if unread then return unread end
 
 local now = items and clock()
 local stamp = items and string.format('%.0f', now)
@@ -171,6 +174,8 @@ if items then
     -- An attempt that came to its end did not kill its worker: the task is no suspect any more.
     local attempts = string.format('%d', (tonumber(field(item.fields, 'a')) or 0) + 1)
     local fields = changed(item.fields, {i = item.id, a = attempts, f = failures, l = false, q = false})
+    --rich fields = lane_again(item, fields, ms_of(delay) > 0 and now + ms_of(delay) or nil)
+    --rich if not fields then return end
     if ms_of(delay) > 0 then
       park(item.priority, item.id, fields, now + ms_of(delay))
     else
@@ -180,11 +185,14 @@ if items then
 
   function ops.b(item, delay, times)
     count('handed_back')
+    --rich local held = item.hold and changed(item.fields, {i = item.id, q = false})
+    --rich if held and not lane_again(item, held, nil, now + item.hold) then return end
     if delay ~= '' then
       -- Its worker is too old for it: another one is to have it, later, with its attempts and losses as they are.
       local fields = changed(item.fields, {i = item.id, q = false, k = times})
       return park(item.priority, item.id, fields, now + ms_of(delay))
     end
+    --rich item.fields = lane_fenced(item.fields)
     -- It had its turn: it goes to the stream that is read first. Without field `l` it is no suspect there.
     append('s', item.id, changed(item.fields, {i = item.id, q = item.priority}))
   end
@@ -192,6 +200,7 @@ if items then
   local function read(item)
     local entry = redis.call('XRANGE', item.stream, item.entry, item.entry)[1]
     item.fields = entry and entry[2]
+    --rich if not entry then lane_ghost() end
     if entry then
       item.id = field(item.fields, 'i') or item.place
       item.priority = priority_of(item.letter, field(item.fields, 'q'))
@@ -290,6 +299,7 @@ for n = at, #ARGV, 5 do
   local op, place, id = ARGV[n], ARGV[n + 1], ARGV[n + 2]
   local item = {place = place, letter = string.sub(place, 1, 1), entry = string.sub(place, 2)}
   item.id, item.moved, item.stream = id ~= '' and id or place, id ~= '', streams[item.letter]
+  --rich op, item.hold = string.sub(op, 1, 1), besides[n].hold
   local ours = redis.call('XACK', item.stream, group, item.entry) == 1
   if ours then
     local quiet = string.lower(op)
@@ -322,6 +332,7 @@ for name, value in pairs(counted) do
   sums[#sums + 1] = string.format('%.0f', total[name] + value)
 end
 if #sums > 0 then redis.call('HSET', counters, unpack(sums)) end
+--rich gate_close()
 if earliest then
   local head = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
   if tonumber(head[2]) >= earliest then redis.call('PUBLISH', wake, task_type) end

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from streamq.model.effect import Effect
+
 
 class Completed(NamedTuple):
     """The handler returned. `result` is JSON with the attempt's details (see `envelope`), stored for
@@ -72,9 +74,10 @@ def name_of(outcome: Outcome) -> str:
 
 class Settlement(NamedTuple):
     """One delivery with its outcome, on its way to the settle script. rich: the task holds a claim, so the
-    rich script settles it."""
+    rich script settles it. effects: what it does besides; these need the rich script as well."""
 
     place: str
     local: str
     outcome: Outcome
     rich: bool = False
+    effects: tuple[Effect, ...] = ()

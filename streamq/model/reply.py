@@ -74,6 +74,7 @@ class Counts:
     oldest_ready_ms: int | None
     next_due_ms: int | None
     counters: dict[str, int] = field(default_factory=dict)
+    parked: int = 0
 
     @property
     def imbalance(self) -> int:
@@ -81,7 +82,7 @@ class Counts:
         c = self.counters
         accepted = c.get("accepted", 0) + c.get("adopted", 0)
         ended = sum(c.get(name, 0) for name in ENDED)
-        return accepted - (self.ready + self.running + self.scheduled + self.dead + ended)
+        return accepted - (self.ready + self.running + self.scheduled + self.parked + self.dead + ended)
 
 
 ENDED: Final = ("completed", "cancelled", "expired", "purged", "vanished")

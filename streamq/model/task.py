@@ -20,12 +20,15 @@ a worker held when it died, more than once. A suspect has lost deliveries; of su
 
 STREAM_LETTERS: Final = ("h", "n", "l", SUSPECT)
 
-State = Literal["scheduled", "ready", "running", "completed", "dead", "cancelled", "expired", "unknown"]
+State = Literal[
+    "scheduled", "parked", "ready", "running", "completed", "dead", "cancelled", "expired", "unknown"
+]
 STATES: Final[dict[State, tuple[State, ...]]] = {
-    "scheduled": ("ready", "cancelled"),
-    "ready": ("running", "cancelled"),
-    "running": ("completed", "scheduled", "ready", "dead", "cancelled", "expired"),
-    "dead": ("ready",),
+    "scheduled": ("parked", "ready", "cancelled", "expired"),
+    "parked": ("ready", "cancelled", "expired"),
+    "ready": ("running", "cancelled", "expired"),
+    "running": ("completed", "scheduled", "parked", "ready", "dead", "cancelled", "expired"),
+    "dead": ("parked", "ready"),
     "completed": (),
     "cancelled": (),
     "expired": (),
@@ -33,7 +36,7 @@ STATES: Final[dict[State, tuple[State, ...]]] = {
 }
 """Each state with the states that may follow it. `unknown`: never existed, or no longer stored."""
 
-LIVING: Final[frozenset[State]] = frozenset({"scheduled", "ready", "running"})
+LIVING: Final[frozenset[State]] = frozenset({"scheduled", "parked", "ready", "running"})
 """The states that a task leaves on its own."""
 
 NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")

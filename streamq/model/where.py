@@ -16,6 +16,14 @@ class Scheduled(NamedTuple):
     due_ms: int
 
 
+class Parked(NamedTuple):
+    """It waits in its lane, which is why: limit, rate, turn or order."""
+
+    stream: str
+    lane: str
+    why: str
+
+
 class Ready(NamedTuple):
     """The task waits for a worker."""
 
@@ -57,7 +65,7 @@ class Ended(NamedTuple):
     ended_ms: int
 
 
-Where = Scheduled | Ready | Running | Buried | Ended
+Where = Scheduled | Parked | Ready | Running | Buried | Ended
 """None instead of one of these: unknown, or a completed task whose result holds the time."""
 
 

@@ -28,7 +28,8 @@ class CallOptions:
 
     delay: seconds from now; at_ms: a time in ms since the epoch. At most one of the two.
     shard_key: tasks with the same key go to the same shard. idempotency_key: identifies one task: the same
-    key within the window is the same task, and the key determines its shard. At most one of the two.
+    key within the window is the same task, and the key determines its shard. At most one of the two. lane,
+    cost: for a type with lanes; the lane's name determines its shard.
     """
 
     delay: float | None = None
@@ -44,6 +45,8 @@ class CallOptions:
     debounce: float | None = None
     max_wait: float | None = None
     throttle: float | None = None
+    lane: str | None = None
+    cost: int | None = None
 
 
 def call_options(**given: Unpack[PerCall]) -> CallOptions:
@@ -74,6 +77,10 @@ def _check_together(values: Mapping[str, object]) -> None:
     if "idempotency_key" in values and "shard_key" in values:
         raise InvalidOption(
             "shard_key and idempotency_key exclude each other: each determines the shard. Pass one of them"
+        )
+    if "lane" in values and "shard_key" in values:
+        raise InvalidOption(
+            "lane and shard_key exclude each other: each determines the shard. Pass one of them"
         )
     if "idempotency_key" not in values and "idempotency_window" in values:
         raise InvalidOption("idempotency_window needs an idempotency_key: pass one, or leave the window out")

@@ -24,6 +24,7 @@ from streamq.options.checks import (
     whole,
     window_ms,
 )
+from streamq.options.lane import cost, lane, lane_name, start_rate
 from streamq.options.rate import RateLimit
 from streamq.options.schedule import schedule
 from streamq.options.unique import unique, window
@@ -140,12 +141,32 @@ OPTIONS: Final = (
         "The other calls return the handle of that task.", per_call=True, metavar="DURATION",
     ),
     Option(
+        "lane", lane, "what waits together, by the value of an argument: Lane('customer_id', running=2)",
+        "Limits, a rate, fair share or order by lane: see Lane.",
+    ),
+    Option(
+        "running", or_none(_whole(0)), "how many may be ready or running at once",
+        "Over all workers; the rest waits in its lanes. None is no limit.",
+    ),
+    Option(
+        "start_rate", or_none(start_rate), "how many may start in a time: 50/s, 100/1m",
+        "Over all workers; the rest waits in its lanes. `rate_limit` refuses at enqueue instead. None is no "
+        "limit.",
+    ),
+    Option(
         "delay", _seconds(0.0), "run it later: 90s, 5m, 1h30m",
         policy=False, per_call=True, metavar="DURATION",
     ),
     Option(
         "at", moment_ms, "run it at this time: 2027-01-31T09:00Z, 2027-01-31T10:00+01:00",
         policy=False, per_call=True, field="at_ms", metavar="TIME",
+    ),
+    Option(
+        "lane", lane_name, "the lane it waits in, where its type has lanes", policy=False, per_call=True,
+    ),
+    Option(
+        "cost", cost, "what it counts for in its lane's rate and share (default 1)",
+        policy=False, per_call=True, metavar="NUMBER",
     ),
     Option(
         "shard_key", key_text, "tasks with the same key go to the same shard", policy=False, per_call=True

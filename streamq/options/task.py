@@ -12,10 +12,14 @@ from typing import Any
 from streamq.errors import InvalidOption
 from streamq.model.task import Priority
 from streamq.options.checks import Durability, Executor, reject_unknown
+from streamq.options.lane import Lane, StartRate, gate
 from streamq.options.rate import RateLimit
 from streamq.options.schedule import Schedule
 from streamq.options.table import POLICY, descriptions
 from streamq.options.unique import Unique, plan, unique_options
+
+NO_BACKLOG_LIMIT = 999_999_999_999_999
+"""More than any queue holds, and as many digits as a script reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,14 @@ class TaskOptions:
     debounce: float | None = None
     max_wait: float | None = None
     throttle: float | None = None
+    lane: Lane | None = None
+    running: int | None = None
+    start_rate: StartRate | None = None
+
+    @property
+    def gated(self) -> bool:
+        """Whether tasks may have to wait for a slot, a token, their turn or their order."""
+        return self.lane is not None or self.running is not None or self.start_rate is not None
 
     def policy(self) -> dict[str, str]:
         """Return what Redis stores of the policy: what enqueue's limits and the daemon need."""
@@ -56,6 +68,12 @@ class TaskOptions:
             # then learns that it must read this rule.
             stored["rich"], stored["unique"] = "1", lock.stored()
             stored.setdefault("max_backlog", _NO_BACKLOG)
+        if self.gated:
+            stored["gate"] = gate(self.running, self.start_rate, self.lane)
+            # A producer that does not know of the lanes must be told: see enqueue.lua.
+            stored.setdefault("max_backlog", str(NO_BACKLOG_LIMIT))
+            if self.lane is not None and self.lane.argument:
+                stored["lane"] = self.lane.argument
         return stored
 
 
@@ -80,9 +98,25 @@ def task_options(given: Mapping[str, object]) -> TaskOptions:
             f"unique={options.unique!r:.80}: the text of a key is for a single call, .options(unique=...). A "
             "policy names the arguments: Unique(by=('customer_id',))"
         )
-    if plan(unique_options(options)) is not None and options.schedule is not None:
+    locks = plan(unique_options(options)) is not None
+    if locks and options.gated:
+        raise InvalidOption(
+            "lane, running or start_rate and unique keys exclude each other in this release: a task that "
+            "waits in a lane cannot be replaced. Use one of them, or enqueue the one type from the other"
+        )
+    if locks and options.schedule is not None:
         raise InvalidOption(
             "schedule and unique keys exclude each other: a run of a schedule takes no key, its `overlap` "
             "decides what runs at once. Use overlap, or let the scheduled handler enqueue a task with a key"
+        )
+    if options.lane is not None and options.lane.order and options.priority != "normal":
+        raise InvalidOption(
+            f"priority={options.priority!r} and Lane(order=True) exclude each other: tasks of an ordered "
+            "lane run in the order they were accepted"
+        )
+    if options.schedule is not None and options.gated:
+        raise InvalidOption(
+            "schedule and lane, running or start_rate exclude each other: the runs of a schedule enter no "
+            "lane. Schedule a task that enqueues this one"
         )
     return options

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from streamq.model.task import Priority
 from streamq.options.checks import Durability, Duration, Executor
+from streamq.options.lane import Lane, StartRate
 from streamq.options.rate import RateLimit
 from streamq.options.schedule import Cron, Every, Schedule
 from streamq.options.unique import Unique
@@ -43,6 +44,9 @@ class Policy(TypedDict, total=False):
     debounce: Duration | None
     max_wait: Duration | None
     throttle: Duration | None
+    lane: Lane | None
+    running: int | None
+    start_rate: StartRate | str | None
 
 
 class PerCall(TypedDict, total=False):
@@ -55,6 +59,8 @@ class PerCall(TypedDict, total=False):
     timeout: Duration | None
     max_attempts: int | None
     retention: Duration | None
+    lane: str | None
+    cost: int | None
     shard_key: str | None
     idempotency_key: str | None
     idempotency_window: Duration | None

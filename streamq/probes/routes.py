@@ -108,7 +108,9 @@ def _backlog(view: BacklogView, query: Mapping[str, str]) -> BacklogRow:
     chosen = [
         row for row in view.rows if all(query.get(name, row[name]) == row[name] for name in ("app", "type"))
     ]
-    total = {name: sum(row[name] for row in chosen) for name in ("ready", "running", "scheduled", "dead")}
+    total = {
+        name: sum(row[name] for row in chosen) for name in ("ready", "running", "scheduled", "parked", "dead")
+    }
     return {
         "backlog": total["ready"] + total["running"],
         **total,

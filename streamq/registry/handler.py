@@ -24,6 +24,7 @@ from streamq.model.task import NAME_PATTERN
 from streamq.options.task import TaskOptions
 from streamq.options.unique import Plan, plan, unique_options
 from streamq.payloads.pipeline import Pipeline
+from streamq.wording import listed
 
 
 class Handler:
@@ -54,6 +55,7 @@ class Handler:
         """The stages for payloads, results and failures; set by the app."""
         if options.schedule is not None:
             _check_without_arguments(name, _signature(function))
+        self._check_lane()
         if self.is_async and options.executor != "auto":
             raise InvalidOption(
                 f"task type {name!r} is async and runs on the loop: leave out executor={options.executor!r}"
@@ -69,6 +71,15 @@ class Handler:
                     f"unique: by={name!r:.80} is not an argument of task type {self.name!r}: "
                     f"{self.reference}{inspect.signature(self.function)}"
                 )
+
+    def _check_lane(self) -> None:
+        lane = self.options.lane
+        if lane is None or not lane.argument or self._arguments.has(lane.argument):
+            return
+        raise InvalidOption(
+            f"Lane({lane.argument!r}) names no argument of task type {self.name!r}: "
+            f"it has {listed(self._arguments.names)}"
+        )
 
     def payload(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
         """Return the arguments of a call as JSON. Raises InvalidArguments or PayloadError."""

@@ -107,7 +107,7 @@ _LISTED: Final = (
     Metric(
         "streamq_queue_tasks",
         "gauge",
-        "Tasks by state: ready, running, scheduled, dead; suspect counts some of these again.",
+        "Tasks by state: ready, running, scheduled, parked, dead; suspect counts some of these again.",
         ("app", "type", "state"),
         "daemon",
         "max",

@@ -216,17 +216,20 @@ class Attempts:
 
     def _failure(
         self, attempt: Attempt, handler: Handler, error: BaseException, *, started: bool = True
-    ) -> Retried | Died:
+    ) -> Retried | Died | HandedBack:
         return self._failure_of(attempt, attempt.held, handler, error, started=started)
 
     def _failure_of(
         self, attempt: Attempt, held: Held, handler: Handler, error: BaseException, *, started: bool = True
-    ) -> Retried | Died:
+    ) -> Retried | Died | HandedBack:
         """Record the failure of one delivery and return its outcome."""
         delivery = held.delivery
         failure = (
             error.failure if isinstance(error, FailedInChild) else failures.failure(handler, delivery, error)
         )
+        if isinstance(failure.decision, retry.Wait):
+            held.effects = failures.effects(delivery, failure)
+            return failures.outcome(delivery, failure, worker=self._worker, now_ms=0)
         self._counters.count_exception(self._registry.name, delivery.type, failure.error)
         if self._observers.failed is not None:
             self._observers.failed(delivery, failure.error, failure.message, failure.traceback)

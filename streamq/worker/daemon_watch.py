@@ -64,11 +64,12 @@ class DaemonWatch:
         self._missed, self._warned_at = 0, float("-inf")
 
     def _waiting(self, shards: int) -> tuple[int, float]:
-        """Return the number of types with scheduled tasks, and how many seconds the oldest is overdue."""
+        """Return the number of types that wait for a daemon, and how many seconds the oldest is overdue."""
         left: list[float] = []
         for shard in range(shards):
             keys = [type_keys(self._app, shard, name) for name in self._types]
             for n in range(0, len(keys), TYPES_AT_ONCE):
-                found = self._transport.run(daemon_calls.next_due(keys[n : n + TYPES_AT_ONCE]), patience=0)
+                call = daemon_calls.next_promotion(keys[n : n + TYPES_AT_ONCE])
+                found, _ = self._transport.run(call, patience=0)
                 left += [one for one in found if one is not None]
         return len(left), max(0.0, -min(left, default=0.0)) / 1000

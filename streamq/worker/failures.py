@@ -16,7 +16,8 @@ from streamq import envelope, retry
 from streamq.errors import AttemptTimeout, DecodeError, PayloadError
 from streamq.fingerprint import Frame, fingerprint, of_stack, raised_at
 from streamq.model.delivery import Delivery
-from streamq.model.outcome import Died, Retried
+from streamq.model.effect import Effect, Hold
+from streamq.model.outcome import Died, HandedBack, Retried
 from streamq.payloads.pipeline import Pipeline
 from streamq.registry.handler import Handler
 
@@ -34,7 +35,7 @@ class Failure:
     error: str
     message: str
     traceback: str
-    decision: retry.Again | retry.GiveUp
+    decision: retry.Again | retry.Wait | retry.GiveUp
     frame: Frame | None = None
 
 
@@ -74,7 +75,9 @@ def failure(handler: Handler, delivery: Delivery, error: BaseException) -> Failu
     )
 
 
-def _decision(handler: Handler, delivery: Delivery, error: BaseException) -> retry.Again | retry.GiveUp:
+def _decision(
+    handler: Handler, delivery: Delivery, error: BaseException
+) -> retry.Again | retry.Wait | retry.GiveUp:
     most = max_attempts(handler, delivery)
     try:
         if isinstance(error, DecodeError):
@@ -157,9 +160,9 @@ def outcome(
     started: bool = True,
     run_ms: int | None = None,
     pipeline: Pipeline | None = None,
-) -> Retried | Died:
-    """Return the outcome of a failed delivery: retried or dead. run_ms: how long the handler ran; None if it
-    was not called. pipeline: encodes the failure's texts."""
+) -> Retried | Died | HandedBack:
+    """Return the outcome of a failed delivery: retried, dead, or handed back if it waits for a rate. run_ms:
+    how long the handler ran; None if it was not called. pipeline: encodes the failure's texts."""
     failures = envelope.add_failure(
         delivery.failures,
         attempt=delivery.attempt,
@@ -176,8 +179,18 @@ def outcome(
     match failure.decision:
         case retry.Again(delay):
             return Retried(round(delay * 1000), failures)
+        case retry.Wait(delay):
+            # Of a task with a lane its lane is held instead: see `effects`.
+            return HandedBack(True, 0 if delivery.claims else max(1, round(delay * 1000)))
         case retry.GiveUp(reason):
             return Died(reason, failures, started, fingerprint(failure.error, failure.frame))
+
+
+def effects(delivery: Delivery, failure: Failure) -> tuple[Effect, ...]:
+    """Return what the end of the attempt changes besides the task."""
+    if delivery.claims and isinstance(failure.decision, retry.Wait):
+        return (Hold(max(1, round(failure.decision.delay * 1000))),)
+    return ()
 
 
 def _wait_ms(delivery: Delivery, started_ms: int) -> int:

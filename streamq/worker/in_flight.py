@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
 
 from streamq.model.delivery import Delivery
+from streamq.model.effect import Effect
 from streamq.model.task import SUSPECT
 from streamq.worker.failures import Failure
 
@@ -31,14 +32,16 @@ class Held:
     """One delivery in flight.
 
     done: its outcome is decided. fenced: Redis no longer assigns it to this worker, so it must not be
-    settled. failed: why its attempt failed. ended: when it ended (ms by the server's clock) and after how
-    many seconds in the handler, if there are observers.
+    settled. failed: why its attempt failed. effects: what its settlement changes besides the task. ended:
+    when it ended (ms by the server's clock) and after how many seconds in the handler, if there are
+    observers.
     """
 
     # Class attributes are the defaults: one is created per task, and most of these never change.
     done = False
     fenced = False
     failed: FailedAttempt | None = None
+    effects: tuple[Effect, ...] = ()
     ended: tuple[int, float | None] | None = None
 
     def __init__(self, delivery: Delivery) -> None:

@@ -75,7 +75,8 @@ class Receiver:
             held = Held(envelope.decode(keys.type, keys.shard, entry))
         except envelope.TooNew as error:
             delay_ms = self._too_new.delay_ms(keys.type, error)
-            self._settle_unread(keys, entry.place, HandedBack(False, delay_ms, error.times + 1))
+            outcome = HandedBack(False, delay_ms, error.times + 1)
+            self._settle_unread(keys, entry.place, outcome)
             return None
         except DecodeError as error:
             self._undecodable(keys, entry, error)
@@ -96,7 +97,11 @@ class Receiver:
         self._settle_unread(keys, entry.place, outcome, FailedAttempt(failure, 0, error))
 
     def _settle_unread(
-        self, keys: TypeKeys, place: str, outcome: Outcome, failed: FailedAttempt | None = None
+        self,
+        keys: TypeKeys,
+        place: str,
+        outcome: Outcome,
+        failed: FailedAttempt | None = None,
     ) -> None:
         """Settle a delivery that was not decoded."""
         held = Held(Delivery(keys.type, keys.shard, place, place, b"", attempt=0, claims=_UNKNOWN))

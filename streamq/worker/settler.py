@@ -203,7 +203,9 @@ class _Lane:
             writer = self._writers[task_type] = Writer()
         keys = type_keys(self._settler.app, shard, task_type), shard_keys(self._settler.app, shard)
         settlements = [
-            Settlement(held.delivery.place, held.delivery.local, outcome, held.delivery.claims != b"")
+            Settlement(
+                held.delivery.place, held.delivery.local, outcome, held.delivery.claims != b"", held.effects
+            )
             for held, outcome in batch
         ]
         return worker_calls.settle(*keys, writer.id, writer.next(), settlements)

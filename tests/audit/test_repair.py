@@ -190,6 +190,10 @@ def follower_that_is_not_there(shard: Shard) -> None:
     shard.command("HSET", shard.t.after, what, "d5-5")
 
 
+def miscounted_lane(shard: Shard) -> None:
+    shard.command("HSET", shard.t.slots, "acme", "3;;;;")
+
+
 REPAIRED: list[tuple[Callable[[Shard], None], str]] = [
     (lost_row, "misplaced"),
     (wrong_row, "misplaced"),
@@ -215,6 +219,7 @@ REPAIRED: list[tuple[Callable[[Shard], None], str]] = [
     (mortal_stream, "unwanted_lifetime"),
     (mortal_types, "unwanted_lifetime"),
     (lost_type, "unlisted_type"),
+    (miscounted_lane, "slots_differ"),
 ]
 
 

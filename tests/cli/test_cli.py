@@ -74,8 +74,8 @@ def test_the_exit_codes_are_on_the_main_page(capsys: Capture) -> None:
         (["beat"], 2, "`streamq daemon` promotes"),
         (["--url", "redis://x", "stats"], 2, "options come after the command"),
         (["stats", "--ulr", "redis://x"], 2, "unrecognized arguments: --ulr: did you mean --url?"),
-        (["task"], 2, "task list: the state is missing: use scheduled, ready"),
-        (["task", "list"], 2, "task list: the state is missing: use scheduled, ready"),
+        (["task"], 2, "task list: the state is missing: use scheduled, parked, ready"),
+        (["task", "list"], 2, "task list: the state is missing: use scheduled, parked, ready"),
         (
             ["stats", "--nonsense"],
             2,
@@ -100,7 +100,7 @@ def test_the_exit_codes_are_on_the_main_page(capsys: Capture) -> None:
         (["enqueue", "email"], 2, "pass the arguments as JSON ('{}' if there are none)"),
         (["enqueue", "email", "--file", "/no/such"], 2, "cannot read '/no/such'"),
         (["enqueue", "e mail", "{}"], 2, "is not a valid name for a task type"),
-        (["enqueue", "email", "{}", "--delay", "soon"], 2, "Write '90s'"),
+        (["enqueue", "email", "{}", "--delay", "soon"], 2, "not a duration. Write '90s'"),
         (["enqueue", "email", "{}", "--at", "soon"], 2, "--at 'soon' is not a time: write it as"),
         (
             ["enqueue", "email", "{}", "--at", "2027-01-31T09:00"],

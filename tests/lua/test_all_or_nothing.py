@@ -12,6 +12,7 @@ import pytest
 
 from streamq import locks, scripts
 from streamq.calls import daemon as daemon_calls
+from streamq.calls import lanes as lane_calls
 from streamq.calls import operator as operator_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import rollup as rollup_calls
@@ -21,9 +22,10 @@ from streamq.calls.call import Call
 from streamq.calls.producer import ShardClosed
 from streamq.errors import StreamQError
 from streamq.keys import known_key, type_keys
+from streamq.model.effect import Hold
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Retried, Settlement
 from streamq.model.reply import Note
-from streamq.model.task import IdempotencyKey, NewTask, TaskId
+from streamq.model.task import Accepted, IdempotencyKey, NewTask, TaskId
 from streamq.options.schedule import Every, Schedule
 from streamq.options.unique import Plan
 from streamq.schedules.definition import defined
@@ -263,6 +265,56 @@ SCRIPTS: dict[str, Make] = {
     "tick beside a run": after(lambda s: s.run(ticking(s, scheduling(s))), lambda s: ticking(s, again(s))),
     "log_action": lambda s: schedule_calls.log_action(s.s, 1, NOTE),
 }  # fmt: skip
+
+
+GATED = {
+    "gate": "3;1000000;3;1;;;2;1000000;2;1",
+    "lane": "to",
+    "window": "4",
+    "max_backlog": "999999999999999",
+}
+
+
+def laned(shard: Shard, number: int = 4, **fields: str) -> list[str]:
+    """Tasks of one lane, of which two are ready."""
+    shard.run(producer_calls.register(shard.t, shard.s, "tests:email", GATED))
+    more = tuple(fields.items())
+    answers = shard.enqueue(*[NewTask(b"{}", joins='{"lane":"a"}', fields=more) for _ in range(number)])
+    return [answer.local for answer in answers if isinstance(answer, Accepted)]
+
+
+def settling_lanes(shard: Shard) -> Call[Any]:
+    laned(shard)
+    held = shard.fetch()
+    outcomes: list[Any] = [Completed(b"1", 60_000), HandedBack(started=True)]
+    items = [
+        Settlement(one.place, one.local, outcome, rich=True, effects=(Hold(1),) * n)
+        for n, (one, outcome) in enumerate(zip(held, outcomes, strict=True))
+    ]
+    return worker_calls.settle(shard.t, shard.s, "worker", 1, items)
+
+
+def entering(shard: Shard) -> Call[Any]:
+    laned(shard)
+    new_ = [NewTask(b"{}", joins='{"lane":"a"}'), NewTask(b"{}", joins='{"lane":"b","cost":2}')]
+    return producer_calls.enqueue(shard.t, shard.s, "new", 1, new_)
+
+
+LANES: dict[str, Make] = {
+    "enqueue into lanes": entering,
+    "settle in lanes": settling_lanes,
+    "promote into lanes": after(laned, lambda s: daemon_calls.promote(s.t, 10, rich=True)),
+    "cancel what is parked": lambda s: producer_calls.cancel(s.t, s.s, _task(s, laned(s)[-1]), NOTE),
+    "cancel what holds a slot": lambda s: producer_calls.cancel(s.t, s.s, _task(s, laned(s)[0]), NOTE),
+    "expire what is parked": after(lambda s: laned(s, x="0"), lambda s: daemon_calls.expire(s.t, 10)),
+    "run what is parked now": lambda s: operator_calls.run_now(s.t, laned(s)[-1], NOTE, force=True),
+    "limit": after(laned, lambda s: lane_calls.limit(s.t, "a", "9", NOTE)),
+    "open_lane": after(laned, lambda s: lane_calls.open_lane(s.t, "a", NOTE)),
+    "purge_lane": after(laned, lambda s: lane_calls.purge_lane(s.t, "a", 10, NOTE)),
+    "set_window": after(laned, lambda s: lane_calls.set_window(s.t, 9)),
+    "recount": after(laned, lambda s: lane_calls.recount(s.t, write=True)),
+}
+SCRIPTS.update(LANES)
 
 
 def _task(shard: Shard, local: str) -> Any:

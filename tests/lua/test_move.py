@@ -43,7 +43,8 @@ def test_many_schedules_are_looked_at_in_one_call(shard: Shard) -> None:
     other, broken = type_keys("shop", 0, "other"), type_keys("shop", 0, "broken")
     shard.command("SET", broken.schedule, "no sorted set")
     shard.put(delay_ms=60_000)
-    soon, nothing, now = shard.run(daemon_calls.next_due([shard.t, other, broken]))
+    [soon, nothing, now], laned = shard.run(daemon_calls.next_promotion([shard.t, other, broken]))
+    assert laned == [daemon_calls.Lanes.NONE] * 3
     assert soon is not None
     assert now is not None
     assert 59_000 < soon <= 60_000

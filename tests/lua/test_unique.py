@@ -460,7 +460,7 @@ def test_what_follows_is_neither_promoted_nor_run_at_once(shard: Shard) -> None:
     follows = put(shard, conflict="after")
     assert shard.promote()[:2] == (0, None)
     assert not shard.run(operator_calls.run_now(shard.t, follows))
-    assert shard.run(daemon_calls.next_due([shard.t])) == [None]
+    assert shard.run(daemon_calls.next_promotion([shard.t]))[0] == [None]
 
 
 def test_a_row_of_what_follows_that_cannot_be_read_holds_nothing_up(shard: Shard) -> None:

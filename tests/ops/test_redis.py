@@ -239,15 +239,17 @@ SCRIPTS = {
     ),
     "worker": (
         "fetch", "renew", "settle", "settle_rich", "beat", "leave", "groups", "orders", "tally", "watch",
-        "muster", "survey", "rights",
+        "muster", "survey", "rights", "next_promotion",
     ),
     "daemon": (
-        "next_due", "expire", "promote", "promote_rich", "reclaim", "restamp", "repair", "sweep", "trim",
+        "next_due", "next_promotion", "recount", "set_window",
+        "expire", "promote", "promote_rich", "reclaim", "restamp", "repair", "sweep", "trim",
         "survey", "groups", "counts", "sample", "beat", "leave", "close_shard", "lower_known", "cancel",
         "due_schedules", "page_schedules", "tick", "write_schedule",
     ),
     "viewer": (
-        "counts", "locate", "sizes", "audit_dead", "audit_keys", "audit_letters",
+        "counts", "locate", "sizes", "lane_list", "lane_tasks", "audit_lanes", "audit_slots",
+        "audit_dead", "audit_keys", "audit_letters",
         "audit_pending", "audit_place", "audit_rows", "audit_schedule", "audit_stream", "dead_count",
         "dead_groups", "dead_slices", "page_buckets", "page_group", "page_locks", "page_results", "page_set",
         "page_streams", "page_schedules", "rollups", "survey",
@@ -255,7 +257,8 @@ SCRIPTS = {
     "operator": (
         "requeue", "purge", "cancel", "enqueue", "enqueue_rich", "resubmit", "run_now", "pause", "drain",
         "listen", "repair", "groups", "forget", "repair_counters", "log_action", "tick", "write_schedule",
-        "unlock", "repair_books", "repair_claim", "repair_dead", "repair_lifetime", "repair_lock",
+        "limit", "open_lane", "purge_lane", "recount", "unlock",
+        "repair_books", "repair_claim", "repair_dead", "repair_lifetime", "repair_lock",
         "repair_pending", "repair_place", "repair_row", "repair_type",
     ),
 }  # fmt: skip

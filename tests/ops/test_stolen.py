@@ -60,7 +60,7 @@ def test_who_runs_or_sends_tasks_cannot_pause_resume_or_remove_dead_letters(queu
 def test_a_producer_forges_no_result_and_no_letter_and_takes_no_task(queue: Url) -> None:
     refused(queue, "producer", "HSET", T.results("n0-0"), "n0-0", "forged")
     refused(queue, "producer", "HSET", T.letters, "n0-1", "forged")
-    refused(queue, "producer", "HSET", T.index, "n0-1", "forged")
+    refused(queue, "producer", "HSET", T.limits, "", "forged")
     refused(queue, "producer", "ZADD", T.dead, "1", "n0-2")
     refused(queue, "producer", "HSET", S.heartbeats, "w", "forged")
     for args in (("XACK", T.normal, "workers", "0-1"), ("XGROUP", "CREATE", T.normal, "workers", "0")):
@@ -76,6 +76,8 @@ def test_a_producer_sends_cancels_and_reads_within_its_prefix(queue: Url) -> Non
     entry = command(queue("producer"), "XADD", T.normal, "*", "p", "{}")
     assert command(queue("producer"), "XRANGE", T.normal, "-", "+") == [[entry, [b"p", b"{}"]]]
     assert command(queue("producer"), "HGET", T.letters, "n0-1") == b"letter"
+    assert command(queue("producer"), "HSET", T.index, "n0-1", "forged") == 1  # where a parked task is
+    assert command(queue("producer"), "HSET", T.slots, "acme", "forged") == 1
     assert command(queue("producer"), "XDEL", T.normal, entry.decode()) == 1
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from tenacity import wait_fixed
 
-from streamq import StreamQ, Unique, get_context
+from streamq import Lane, Retry, StreamQ, Unique, get_context
 
 app = StreamQ("jobs", shards=int(os.environ.get("SHARDS", "1")))
 
@@ -44,6 +44,22 @@ async def keyed(key: int, number: int) -> int:
     note(f"keyed-{key}-{number}")
     await asyncio.sleep(0.1)
     return number
+
+
+@app.task(lease=1, max_lost=20, lane=Lane("customer", running=2), running=6)
+async def post(customer: str, seconds: float) -> None:
+    note(f"post:{customer}")
+    await asyncio.sleep(seconds)
+    note(f"posted:{customer}")
+
+
+@app.task(lease=1, max_lost=20, lane=Lane("order", order=True), backoff=wait_fixed(0.05))
+async def ship(order: str, n: int, seconds: float) -> None:
+    note(f"ship:{order}:{n}:{get_context().fence}")
+    await asyncio.sleep(seconds)
+    if n == 2 and get_context().attempt < 3:
+        raise Retry(after=0.05)
+    note(f"shipped:{order}:{n}")
 
 
 @app.task

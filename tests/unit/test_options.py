@@ -262,7 +262,8 @@ def test_what_type_checkers_know_is_what_the_table_declares() -> None:
     assert {*STORED} == {*Overrides._fields}
     of_call = {option.field or name for name, option in PER_CALL.items() if option.stored is None}
     assert {f.name for f in fields(CallOptions)} == {*of_call, "overrides"}
-    for name in POLICY.keys() & PER_CALL.keys():
+    # Of a type `lane` says what its lanes are, of a call which one.
+    for name in (POLICY.keys() & PER_CALL.keys()) - {"lane"}:
         mine, theirs = Policy.__annotations__[name], PerCall.__annotations__[name]
         assert _text(theirs) == f"{_text(mine).removesuffix(' | None')} | None"
 

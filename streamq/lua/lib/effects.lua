@@ -1,0 +1,21 @@
+-- effects(first): what the items of a settlement do besides ending a delivery, by the item's first argument: an
+-- op is a letter, then the effects as a JSON object. Answers a table, or nil and an error: all are read before
+-- the first write. hold: ms for which the task's lane is held.
+local function effects(first)
+  local found = {}
+  for n = first, #ARGV, 5 do
+    local text = string.sub(ARGV[n], 2)
+    local good, told = true, {}
+    if text ~= '' then good, told = pcall(cjson.decode, text) end
+    good = good and type(told) == 'table'
+    for name, value in pairs(good and told or {}) do
+      good = good and name == 'hold' and type(value) == 'number' and value >= 0 and value < 1e13
+    end
+    if not good then
+      return nil, redis.error_reply(
+        'MALFORMED effects of a settlement: ' .. string.sub(text, 1, 80) .. '; nothing was written')
+    end
+    found[n] = told
+  end
+  return found
+end

@@ -1,0 +1,45 @@
+-- lane_enter(joins, letter, fields): a new task asks to run; the answer is its id.
+-- lane_good(joins): whether what a new task says of its lane can be: text of 1 to 200 bytes without a NUL, or ''
+-- for the lane of those that name none; and a whole cost.
+-- lane_probe(wrong): look at the kinds of the keys that only a task with a lane writes; the others are read before.
+-- lane_ready(tasks, now): have the gate ready, which reads what it needs, before the first write.
+-- lane_later(joins, fields): its fields while it is scheduled: it asks when it is due.
+-- USES lane_gate lane_tell
+-- KEYS lanes index
+gate_buries = false
+
+local function lane_good(joins)
+  local lane, cost = joins.lane, joins.cost
+  if lane == nil then return cost == nil end
+  if type(lane) ~= 'string' or #lane > 200 or string.find(lane, '%z') then return false end
+  return cost == nil or type(cost) == 'number' and cost >= 1 and cost <= 1e6 and cost == math.floor(cost)
+end
+
+local function lane_named(joins) return joins.lane ~= '' and joins.lane or NO_LANE end
+
+local function lane_costing(joins, fields)
+  if not joins.cost or joins.cost == 1 then return end
+  fields[#fields + 1] = 'w'
+  fields[#fields + 1] = string.format('%.0f', joins.cost)
+end
+
+local function lane_enter(joins, letter, fields)
+  lane_costing(joins, fields)
+  local id = lane_gate().arrive(lane_named(joins), joins.cost, letter, fields)
+  return id
+end
+
+local function lane_later(joins, fields)
+  lane_costing(joins, fields)
+  return laned(fields, 'L', 0, lane_named(joins))
+end
+
+local function lane_probe(wrong)
+  return wrong(lanes, 'sorted set', redis.pcall('ZCARD', lanes)) or wrong(index, 'hash', redis.pcall('HEXISTS', index, ''))
+end
+
+local function lane_ready(tasks, now)
+  for _, task in ipairs(tasks) do
+    if task.joins and task.joins.lane and (not task.due or task.due <= now) then return lane_gate() end
+  end
+end

@@ -1,0 +1,33 @@
+-- lane_promote(letter, fields, id): a scheduled task is due: the answer is true where it asked its lane. One that
+-- holds a slot, as a worker of an older release put it back, goes on as it is.
+-- lane_admit(): admit who may go by now, and look at the next lanes where the rules are others.
+-- lane_next(due): when the promoter is needed next: `due`, or when time lets a lane go on.
+-- USES lane_gate lane_row
+-- KEYS policy ripe turns
+local SWEPT = 50
+local function lane_promote(letter, fields, id)
+  local lane, number, kind = lane_of(field(fields, 'c'))
+  if kind ~= 'L' then return false end
+  lane_gate().arrive(lane, field(fields, 'w'), letter, fields, id, number)
+  return true
+end
+
+local function lane_admit()
+  local cursor = redis.call('HGET', policy, 'sweep')
+  if cursor then
+    cursor = lane_gate().sweep(cursor, SWEPT)
+    if cursor then redis.call('HSET', policy, 'sweep', cursor) else redis.call('HDEL', policy, 'sweep') end
+  end
+  lane_gate()
+  gate_close()
+end
+
+local function lane_next(due)
+  if redis.call('HEXISTS', policy, 'sweep') == 1 then return '0' end
+  local head = redis.call('ZRANGE', ripe, 0, 0, 'WITHSCORES')
+  if head[2] and (not due or tonumber(head[2]) < tonumber(due)) then due = head[2] end
+  -- A task without a claim takes room of the type, and its end admits nobody: so who waits is looked at.
+  local soon = redis.call('EXISTS', turns) == 1 and clock() + 1000
+  if soon and (not due or soon < tonumber(due)) then due = string.format('%.0f', soon) end
+  return due
+end

@@ -1,0 +1,85 @@
+-- lane_row(row): the parts of a row of `lanes`; nil where it is none of ours.
+-- row_packed(found): its fields; nil where they cannot be unpacked. row_at(place): the row that the index names.
+-- parked_at(place): the fields of the task there; nil where there is none, false where they cannot be read.
+-- lane_of(claims): the lane, the number as text and the kind of a task's claim on a lane; nil where it has none.
+-- laned(fields, kind, number, lane): the fields with this claim on a lane in place of any other; kind nil: none.
+--
+-- A row of `lanes` is: lane, NUL, digit, number of 15 digits, letter, cost;due;packed fields. The digit orders by
+-- priority inside a lane; 0 was brought to the front. Its place in the index is `k`, digit, number, lane.
+-- A claim of kind `l` in field `c` holds a slot of its lane, one of kind `L` will ask for one when it is
+-- due; both are the task's number (0: none yet) and its lane. NO_LANE is the lane of tasks that name none.
+-- USES field
+-- KEYS lanes
+local NO_LANE = '\1'
+
+local function lane_row(row)
+  local lane, digit, number, letter, cost, due, at = string.match(row, '^([^%z]+)%z(%d)(%d+)([hnl])(%d+);(%d*);()')
+  if not lane or #number ~= 15 or #cost > 9 or #due > 15 then return nil end
+  return {
+    row = row, lane = lane, digit = digit, number = number, letter = letter, cost = tonumber(cost), at = at,
+    due = tonumber(due) or 0, rank = tonumber(digit) * 1e15 + tonumber(number)}
+end
+
+local function row_packed(found)
+  local good, fields = pcall(cmsgpack.unpack, string.sub(found.row, found.at))
+  if not good or type(fields) ~= 'table' or #fields == 0 or #fields % 2 == 1 or #fields > 1000 then return nil end
+  for _, value in ipairs(fields) do
+    if type(value) ~= 'string' then return nil end
+  end
+  return fields
+end
+
+local function row_at(place)
+  local digit, number, lane = string.match(place, '^k(%d)(%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d)(.+)$')
+  if not lane then return nil end
+  local first = lane .. '\0' .. digit .. number
+  local row = redis.call('ZRANGE', lanes, '[' .. first, '(' .. first .. '\255', 'BYLEX', 'LIMIT', 0, 1)[1]
+  return row and lane_row(row)
+end
+
+local function parked_at(place)
+  local found = row_at(place)
+  return found and (row_packed(found) or false)
+end
+
+local function lane_of(claims)
+  if not claims then return nil end
+  local good, held = pcall(cmsgpack.unpack, claims)
+  for n = 1, good and type(held) == 'table' and #held or 0, 2 do
+    local what = held[n + 1]
+    if (held[n] == 'l' or held[n] == 'L') and type(what) == 'string' then
+      local number, lane = string.match(what, '^(%d+) ([^%z]+)$')
+      if lane and #number <= 15 then return lane, number, held[n] end
+    end
+  end
+end
+
+local function laned(fields, kind, number, lane)
+  local packed, claims, out = field(fields, 'c'), {}, {}
+  if kind then claims = {kind, string.format('%.0f', number) .. ' ' .. lane} end
+  if not packed then  -- nearly always
+    if kind then
+      fields[#fields + 1] = 'c'
+      fields[#fields + 1] = cmsgpack.pack(claims)
+    end
+    return fields
+  end
+  local good, held = pcall(cmsgpack.unpack, packed)
+  for n = 1, good and type(held) == 'table' and #held or 0, 2 do
+    if held[n] ~= 'l' and held[n] ~= 'L' then
+      claims[#claims + 1] = held[n]
+      claims[#claims + 1] = held[n + 1]
+    end
+  end
+  for n = 1, #fields, 2 do
+    if fields[n] ~= 'c' then
+      out[#out + 1] = fields[n]
+      out[#out + 1] = fields[n + 1]
+    end
+  end
+  if #claims > 0 then
+    out[#out + 1] = 'c'
+    out[#out + 1] = cmsgpack.pack(claims)
+  end
+  return out
+end

@@ -1,0 +1,98 @@
+-- lane_rules(): the rules of a task type, what is known of its lanes, and when who may go. Changes nothing.
+--
+-- The policy's field `gate` has running;interval;burst;fair;order;halt of the type and running;interval;burst;weight
+-- of a lane, empty where there is none; an interval is the us of one unit of cost. `limits` has what an operator
+-- set instead, of a lane or in field '' of the type: running;interval;burst;weight, empty as the policy has it,
+-- `-` for none. A stored value that streamq cannot have written counts as none.
+-- USES clock lane_row
+-- KEYS slots limits policy high normal low suspect
+local function lane_rules()
+  local now_ms, time = clock()
+  local now = time[1] * 1000000 + time[2]
+
+  local function split(text)
+    local parts = {}
+    for part in string.gmatch((text or '') .. ';', '([^;]*);') do parts[#parts + 1] = part end
+    return parts
+  end
+
+  local function sound(text, least)
+    local value = text and tonumber(text)
+    return value and value >= least and value < 1e16 and value or nil
+  end
+
+  local stored = redis.pcall('HMGET', policy, 'gate', 'window')
+  if stored.err then stored = {} end
+  local gate = split(stored[1])
+  local overruled = redis.call('EXISTS', limits) == 1
+
+  -- Sets running, interval, burst and weight: the policy's, or what an operator set.
+  local function ruled(of, lane, running, interval, burst, weight)
+    if overruled then
+      local set = split(redis.call('HGET', limits, lane) or nil)
+      if set[1] and set[1] ~= '' then running = set[1] end
+      if set[2] and set[2] ~= '' then interval = set[2] end
+      if set[3] and set[3] ~= '' then burst = set[3] end
+      if set[4] and set[4] ~= '' then weight = set[4] end
+    end
+    of.running = sound(running, 0) or math.huge
+    of.interval, of.burst, of.weight = sound(interval, 0.001), sound(burst, 1) or 1, sound(weight, 0.000001) or 1
+    -- A rate that was lower once must not be waited for; and a clock that was set back heals.
+    if of.interval then of.tat = math.min(of.tat, now + of.burst * of.interval) else of.tat = 0 end
+    return of
+  end
+
+  local kept = {}  -- what `slots` has of each record, as it was read
+
+  local function loaded(lane)
+    local text = redis.call('HGET', slots, lane) or ''
+    kept[lane] = text
+    return split(text)
+  end
+
+  local parts = loaded('')
+  local whole = ruled(
+    {tat = sound(parts[1], 0) or 0, v = sound(parts[2], 0) or 0, n = sound(parts[3], 0) or 0},
+    '', gate[1], gate[2], gate[3])
+  whole.fair, whole.order, whole.halt = gate[4] == '1', gate[5] == '1', gate[6] == '1'
+  whole.window = math.max(1, sound(stored[2], 1) or 64)
+  whole.room = math.min(whole.running, whole.fair and whole.window or math.huge)
+
+  local records = {}
+
+  local function record(lane)
+    local r = records[lane]
+    if r then return r end
+    local parts = loaded(lane)
+    r = {
+      held = sound(parts[1], 0) or 0, tat = sound(parts[2], 0) or 0, f = sound(parts[3], 0) or 0,
+      till = sound(parts[4], 0) or 0, halt = parts[5] or ''}
+    if lane == NO_LANE then ruled(r, lane) else ruled(r, lane, gate[7], gate[8], gate[9], gate[10]) end
+    records[lane] = r
+    r.ordered = whole.order and lane ~= NO_LANE
+    if r.ordered then r.running = math.min(r.running, 1) end
+    return r
+  end
+
+  -- When one of this cost may go. One that costs more than the burst is charged the burst: else it never could.
+  local function ready_at(of, cost, due)
+    local ready = math.max((due or 0) * 1000, of.till or 0)
+    if not of.interval then return ready end
+    return math.max(ready, of.tat + (math.min(cost, of.burst) - of.burst) * of.interval)
+  end
+
+  -- What is in the streams; of a script that changes them anew each time that `entries` is nil.
+  local b = {now_ms = now_ms, now = now, whole = whole, record = record, records = records, kept = kept}
+  function b.used()
+    if not b.entries then
+      b.entries = 0
+      for _, key in ipairs({high, normal, low, suspect}) do b.entries = b.entries + redis.call('XLEN', key) end
+    end
+    return b.entries
+  end
+
+  function b.room() return whole.room == math.huge and math.huge or whole.room - b.used() end
+
+  b.ready_at = ready_at
+  return b
+end

@@ -1,0 +1,16 @@
+#!lua flags=allow-oom
+-- limit: set the limits of one lane, or in lane '' of the type: running;interval;burst;weight, as an operator wants them
+-- instead of the policy's; '' goes back to these.
+--
+-- It holds at once: who may go now is admitted, a batch in this call. Nobody is stopped.
+-- USES lane_gate lane_tell note
+-- KEYS limits lanes policy
+-- ARGV lane rules action about task_type wake
+-- Returns what was set before, or ''; `!` where the type has no lanes and no limits
+if rules ~= '' and redis.call('HEXISTS', policy, 'gate') == 0 then return '!' end
+local before = redis.call('HGET', limits, lane) or ''
+if rules == '' then redis.call('HDEL', limits, lane) else redis.call('HSET', limits, lane, rules) end
+if lane ~= '' then lane_gate().touch(lane) else lane_gate() end
+note(1)
+gate_close()
+return before

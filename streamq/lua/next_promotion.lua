@@ -1,0 +1,30 @@
+#!lua flags=no-writes
+-- next_promotion: when the promoter is needed next by each of these types: as a task is due, or time lets a lane go on.
+-- USES clock
+-- KEYS (schedule lanes ripe turns policy)...
+-- ARGV
+-- Returns {now in us, {ms, -1 for never...}, {0 where the type has no lanes, 1, or 2 where what they hold is to be counted anew...}}
+local now, time = clock()
+
+-- A key that is no sorted set counts as due: promote will say what is wrong with it.
+local function first(key)
+  local head = redis.pcall('ZRANGE', key, 0, 0, 'WITHSCORES')
+  -- So does a row of somebody else's with a time before all time, which is not "nothing scheduled".
+  return head.err and now or head[2] and math.max(0, tonumber(head[2]) or 0) or -1
+end
+
+local due, rich = {}, {}
+for n, of in ipairs(each) do
+  local rules = redis.pcall('HMGET', of.policy, 'gate', 'sweep', 'recount')
+  if rules.err then rules = {} end
+  rich[n] = (rules[1] or rules[2] or redis.call('EXISTS', of.lanes, of.ripe) > 0) and 1 or 0
+  if rules[3] then rich[n] = 2 end
+  due[n] = first(of.schedule)
+  if rich[n] > 0 then
+    local turn = rules[2] and 0 or first(of.ripe)
+    if turn >= 0 and (due[n] < 0 or turn < due[n]) then due[n] = turn end
+    -- A task without a claim takes room of the type, and its end admits nobody: so who waits is looked at.
+    if redis.call('EXISTS', of.turns) == 1 and (due[n] < 0 or now + 1000 < due[n]) then due[n] = now + 1000 end
+  end
+end
+return {time[1] * 1000000 + time[2], due, rich}
