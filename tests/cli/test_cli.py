@@ -100,7 +100,7 @@ def test_the_exit_codes_are_on_the_main_page(capsys: Capture) -> None:
         (["enqueue", "email"], 2, "pass the arguments as JSON ('{}' if there are none)"),
         (["enqueue", "email", "--file", "/no/such"], 2, "cannot read '/no/such'"),
         (["enqueue", "e mail", "{}"], 2, "is not a valid name for a task type"),
-        (["enqueue", "email", "{}", "--delay", "soon"], 2, "write a duration as '90s'"),
+        (["enqueue", "email", "{}", "--delay", "soon"], 2, "not a duration. Write '90s'"),
         (["enqueue", "email", "{}", "--at", "soon"], 2, "--at 'soon' is not a time: write it as"),
         (
             ["enqueue", "email", "{}", "--at", "2027-01-31T09:00"],

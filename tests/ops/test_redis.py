@@ -255,8 +255,8 @@ SCRIPTS = {
     "operator": (
         "requeue", "purge", "cancel", "enqueue", "enqueue_rich", "resubmit", "run_now", "pause", "drain",
         "listen", "repair", "groups", "forget", "repair_counters", "log_action", "tick", "write_schedule",
-        "unlock", "repair_books", "repair_claim", "repair_dead", "repair_lifetime", "repair_lock", "repair_pending",
-        "repair_place", "repair_row", "repair_type",
+        "unlock", "repair_books", "repair_claim", "repair_dead", "repair_lifetime", "repair_lock",
+        "repair_pending", "repair_place", "repair_row", "repair_type",
     ),
 }  # fmt: skip
 
