@@ -294,16 +294,16 @@ def app() -> StreamQ:
     ("policy", "said"),
     [
         ({"unique": 3}, "unique=3: must be Unique(by=('customer_id',))"),
-        ({"unique": "k"}, "the text of a key is for one call, .options(unique=...)"),
+        ({"unique": "k"}, "the text of a key is for a single call, .options(unique=...)"),
         ({"debounce": "5s", "unique": {"until": "done"}}, "leave out until and on_conflict"),
         ({"debounce": "5s", "max_wait": "4s"}, "max_wait=4 s is below debounce=5 s"),
         ({"max_wait": "4s"}, "max_wait without debounce"),
-        ({"unique": {}, "max_wait": "4s"}, "give debounce as well"),
+        ({"unique": {}, "max_wait": "4s"}, "pass debounce as well"),
         ({"throttle": "5s", "debounce": "5s"}, "debounce and throttle exclude each other"),
         ({"throttle": "5s", "unique": {"on_conflict": "raise"}}, "leave out unique's until and on_conflict"),
-        ({"throttle": "5s", "unique": False}, "throttle unique=False: there is nothing"),
-        ({"throttle": "31d"}, "throttle='31d': at most 30 days"),
-        ({"unique": {"by": ("m",)}}, "by='m' is no argument of task type 'email': "),
+        ({"throttle": "5s", "unique": False}, "throttle unique=False has no effect"),
+        ({"throttle": "31d"}, "throttle='31d': must be at most 30 days"),
+        ({"unique": {"by": ("m",)}}, "by='m' is not an argument of task type 'email': "),
     ],
 )
 def test_a_rule_that_contradicts_itself_is_refused_at_import(
@@ -324,8 +324,8 @@ def test_a_rule_that_contradicts_itself_is_refused_at_import(
         ({"until": "ended"}, "until='ended': must be one of done, started"),
         ({"on_conflict": "ignore"}, "on_conflict='ignore': must be one of return, raise, replace"),
         ({"until": "started", "on_conflict": "after"}, "so until='started' contradicts it"),
-        ({"by": 5}, "by=5: must be names of arguments"),
-        ({"by": ("",)}, "must be names of arguments"),
+        ({"by": 5}, "by=5: must be argument names"),
+        ({"by": ("",)}, "must be argument names"),
     ],
 )
 def test_a_unique_that_cannot_be(given: dict[str, Any], said: str) -> None:
@@ -342,7 +342,7 @@ def test_a_unique_that_cannot_be(given: dict[str, Any], said: str) -> None:
         ({"debounce": "5s", "delay": 3}, "debounce sets when the task is due"),
         ({"debounce": "5s", "throttle": "5s"}, "debounce and throttle exclude each other"),
         ({"throttle": "5s", "idempotency_key": "a"}, "throttle is itself an idempotency key"),
-        ({"unique": Unique(by=("m",))}, "by='m' is no argument"),
+        ({"unique": Unique(by=("m",))}, "by='m' is not an argument"),
         ({"unique": Unique(by=("n",), until="done"), "debounce": 5}, "leave out until and on_conflict"),
         ({"max_wait": 5}, "max_wait without debounce"),
     ],

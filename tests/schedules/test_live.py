@@ -360,7 +360,7 @@ def test_what_is_refused(app: StreamQ) -> None:
     put, other = app.schedules.put, StreamQ("other", str(app.address)).task(name="x")(lambda: None)
     with pytest.raises(InvalidOption, match="'10m' is no schedule: write Cron"):
         put("nightly", "10m", report.bind())  # type: ignore[arg-type]
-    with pytest.raises(InvalidOption, match="'a b' is no name for a schedule"):
+    with pytest.raises(InvalidOption, match="'a b' is not a valid name for a schedule"):
         put("a b", Every("10m"), report.bind())
     with pytest.raises(UnknownTaskType, match="app 'shop' has no task type 'ghost', so nobody would run it"):
         put("nightly", Every("10m"), app.bound("ghost"))
