@@ -6,12 +6,10 @@ Building a Call does no I/O.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 from streamq.calls.call import Call, build, pairs, text
 from streamq.calls.producer import NO_NOTE
-from streamq.errors import InvalidOption
 from streamq.keys import TypeKeys, shard_keys
 from streamq.model.reply import Note
 
@@ -42,21 +40,12 @@ def _told(t: TypeKeys) -> tuple[str, str]:
     return t.type, shard_keys(t.app, t.shard).wake
 
 
-def limit(t: TypeKeys, lane: str, rules: str, note: Note = NO_NOTE) -> Call[str]:
-    """Set the limits of one lane, or of the type if `lane` is empty; return those before.
-
-    Reading the reply raises InvalidOption if the type has no lanes and no limits.
-    """
-    return build("limit", (lane, rules, *note, *_told(t)), partial(_limited, t.type), t)
-
-
-def _limited(task_type: str, reply: bytes) -> str:
-    if reply == b"!":
-        raise InvalidOption(
-            f"task type {task_type!r} has no lanes and no limits: give it lane=Lane(...), running= or "
-            "start_rate= in the code"
-        )
-    return text(reply)
+def limit(t: TypeKeys, lane: str, rules: str, note: Note = NO_NOTE) -> Call[str | None]:
+    """Set the limits of one lane, or of the type if `lane` is empty; return those before. None: the type has
+    no lanes and no limits there, and nothing was set."""
+    return build(
+        "limit", (lane, rules, *note, *_told(t)), lambda reply: None if reply == b"!" else text(reply), t
+    )
 
 
 def set_window(t: TypeKeys, window: int) -> Call[bool]:

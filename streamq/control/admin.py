@@ -27,8 +27,8 @@ from streamq.control.dead_letters import DeadSelection, Groups, describe
 from streamq.control.facade import AsyncFacade, AsyncSource, Facade, SyncFacade, operation, stepwise
 from streamq.control.forgetting import Forgetting
 from streamq.control.lanes import stored
-from streamq.errors import UnknownTaskType, UsageError
-from streamq.flow import Flow, Part, ask
+from streamq.errors import InvalidOption, UnknownTaskType, UsageError
+from streamq.flow import Flow, Part, ask, in_turn
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
 from streamq.model.reply import Moved, Note
 from streamq.model.task import CancelAnswer, TaskId, cancel_answer
@@ -188,11 +188,18 @@ class Acts(Facade):
         return total
 
     def _in_lanes(
-        self, task_type: str, verb: str, lane: str | None, make: Callable[[TypeKeys, Note], Call[str]]
+        self, task_type: str, verb: str, lane: str | None, make: Callable[[TypeKeys, Note], Call[str | None]]
     ) -> Flow[None]:
-        told = note(self._by, verb, task_type if lane is None else f"{task_type}, lane {lane!r}")
-        for shard in range((yield from self._known())):
-            yield from ask(make(type_keys(self._app, shard, task_type), told))
+        entry = note(self._by, verb, task_type if lane is None else f"{task_type}, lane {lane!r}")
+        shards = range((yield from self._known()))
+        answers = yield from in_turn(
+            ask(make(type_keys(self._app, shard, task_type), entry)) for shard in shards
+        )
+        if all(answer is None for answer in answers):
+            raise InvalidOption(
+                f"task type {task_type!r} has no lanes and no limits: give it lane=Lane(...), running= or "
+                "start_rate= in the code"
+            )
 
     # -- tasks -----------------------------------------------------------------------------------------
 

@@ -494,3 +494,24 @@ def test_what_a_bounded_call_leaves_the_next_one_goes_on_with(
                 shard.command("RPUSH", "clock", fuzz.now // 10**6, fuzz.now % 10**6)
         assert done == 60
         assert shard.command("EXISTS", shard.t.lanes, shard.t.turns) == 0
+
+
+def test_what_waits_behind_tasks_without_a_claim_is_looked_at_again(transport: SyncTransport) -> None:
+    """Their end is settled by the plain script, which admits nobody."""
+    shard = laned(transport, Rules(running=1))
+    shard.command("XADD", shard.t.normal, "*", "p", "{}")
+    waits = put(shard)
+    assert why(shard, waits) == "limit"
+    [left], _ = shard.run(daemon_calls.next_promotion([shard.t]))
+    assert left is not None
+    assert left <= 1000
+    assert shard.run(daemon_calls.promote(shard.t, 10, rich=True)).next_due_ms is not None
+    shard.settle(shard.fetch(), Completed())
+    assert shard.state(waits) == "parked"
+    shard.run(daemon_calls.promote(shard.t, 10, rich=True))
+    assert shard.state(waits) == "ready"
+
+
+def test_a_type_without_lanes_has_no_limits_to_set(shard: Shard) -> None:
+    assert shard.run(lane_calls.limit(shard.t, "a", "2;;;")) is None
+    assert shard.command("EXISTS", shard.t.limits) == 0
