@@ -99,7 +99,8 @@ def decode(task_type: str, shard: int, entry: Entry) -> Delivery:
         # Nearly every task: it has not moved and differs in nothing from its type's policy.
         # Made without the function that fills in defaults, which would cost three times as much.
         return _new(
-            Delivery, (task_type, shard, place, place, raw[1], 1, 0, None, None, None, b"", b"", b"", 0)
+            Delivery,
+            (task_type, shard, place, place, raw[1], 1, 0, None, None, None, b"", b"", b"", b"", 0),
         )
     if len(raw) > MOST_VALUES:
         raise DecodeError(f"the entry has {len(raw):,} names and values, the limit is {MOST_VALUES}")

@@ -69,7 +69,7 @@ async def test_pause_resume_run_and_remove(app: StreamQ, browser: httpx.AsyncCli
     await do(browser, "run-schedule", schedule="nightly")
     assert app.schedules.get("nightly").runs == 1
     said = await browser.post("/api/do/remove-schedule", json={"schedule": "nightly"})
-    assert said.json() == {"said": "Removed."}
+    assert said.json() == {"message": "Removed."}
     assert [one.name for one in app.schedules.all()] == ["often"]
     told = [(one.verb, one.what) for one in app.inspector.actions()]
     assert told == [

@@ -53,7 +53,7 @@ A_DAY: Final = {
 """Rounds in a day with default settings; `beat` and `renew` are a worker's."""
 WARM: Final = 0.25
 """The part of the time that is for warming up."""
-ROOM: Final = {"rss_kb": 4096, "fds": 2, "threads": 0}
+ROOM: Final = {"rss_kb": 4096, "fds": 4, "threads": 0}
 FORGOTTEN_LATER: Final = (
     "action_log", "actions", "buckets", "heartbeats", "minute", "quarter", "workers", "writer",
 )  # fmt: skip

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from tenacity import wait_exponential, wait_fixed
 
 from streamq import envelope, keys, retry, stored_result
+from streamq.app.bound_task import new_task
 from streamq.demo.account import draw_up
 from streamq.errors import DecodeError, Retry
 from streamq.model.delivery import Delivery, Entry, Success
 from streamq.model.reply import COUNTERS
-from streamq.model.task import STATES
+from streamq.model.task import STATES, NewTask
 from streamq.options.task import TaskOptions
 from streamq.transport import server
 from streamq.transport.faults import translate
@@ -304,3 +305,12 @@ def test_a_result_of_an_older_release_is_one() -> None:
     assert stored_result.unpack_result("n1-0", b"") == (b"", None)
     assert stored_result.unpack_result("n1-0", b'{"a":1}') == (b'{"a":1}', None)
     assert stored_result.worker_mark("odd") == stored_result.worker_mark("not-hexade") == bytes(3)
+
+
+def test_what_is_made_without_its_constructor_is_what_that_would_make() -> None:
+    """The fast paths spell out every field: one that is added must be added there too."""
+    fields = [b"p", b"{}"]
+    assert envelope.decode("email", 0, Entry("n", "1-0", fields)) == Delivery(
+        "email", 0, "n1-0", "n1-0", b"{}"
+    )
+    assert new_task(TaskOptions(), None, b"{}") == NewTask(b"{}")
