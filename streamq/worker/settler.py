@@ -31,6 +31,7 @@ from streamq.worker.in_flight import Held, InFlight, TypeShard
 from streamq.worker.server_epochs import ServerEpochs
 
 BATCH: Final = 200
+_new: Final = tuple.__new__
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 1.0
 """Seconds between two attempts on a server that replies with an error (loading, read only)."""
@@ -203,10 +204,13 @@ class _Lane:
             writer = self._writers[task_type] = Writer()
         keys = type_keys(self._settler.app, shard, task_type), shard_keys(self._settler.app, shard)
         settlements = [
-            Settlement(
-                held.delivery.place, held.delivery.local, outcome, held.delivery.claims != b"", held.effects
+            # Made without the function that fills in defaults, which would take twice as long.
+            _new(
+                Settlement,
+                (delivery.place, delivery.local, outcome, delivery.claims != b"", held.effects),
             )
             for held, outcome in batch
+            for delivery in (held.delivery,)
         ]
         return worker_calls.settle(*keys, writer.id, writer.next(), settlements)
 
