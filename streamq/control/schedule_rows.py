@@ -99,6 +99,11 @@ class Rows:
         found = yield from ask(producer_calls.app_record(self._app))
         return found or AppRecord(self._shards, self._shards)
 
+    def _readable(self, look: Unreadable) -> Flow[AppRecord]:
+        """Return the same; if it cannot be read, as if the app had only the shards that the code names."""
+        ours = AppRecord(self._shards, self._shards)
+        return (yield from look.ask(producer_calls.app_record(self._app), lambda: ours)) or ours
+
     def announced(self) -> Flow[AppRecord]:
         """Return the same, and make the app known where it is not: a daemon serves what is."""
         found = yield from ask(producer_calls.app_record(self._app))
@@ -124,8 +129,7 @@ class Rows:
     def existing(self, name: str) -> Flow[Found]:
         """Return the schedule of this name. Raises UnknownSchedule."""
         check_name(name, "a schedule")
-        record = yield from self.record()
-        found = yield from self.find(name, record)
+        found = yield from self.find(name, (yield from self._readable(Unreadable())))
         if found is None:
             raise UnknownSchedule(f"app {self._app!r} has no schedule {name!r}{(yield from self._others())}")
         return found
@@ -138,9 +142,10 @@ class Rows:
         return f"; it has: {listed(names)}"
 
     def all(self) -> Flow[list[Found]]:
-        """Return all schedules. A shard whose key cannot be read is left out; raises ServerError where
-        nothing else is there."""
-        record, look = (yield from self.record()), Unreadable()
+        """Return all schedules. A shard whose key cannot be read is left out, and so are shards of which only
+        the app's record tells if that cannot be read; raises ServerError if nothing else is there."""
+        look = Unreadable()
+        record = yield from self._readable(look)
         found: list[Found] = []
         for keys in self.shards(record):
             found += [Found(keys, row) for row in (yield from rows_of(keys, look))]
