@@ -33,7 +33,7 @@ class SupervisedProcess:
         self._entry_point, self._launch = entry_point, launch
         self._crashes = 0
         self._started = 0.0
-        self.was_stable = False
+        self.was_stable: bool = False
         self.start_at: float | None = 0.0
         self.process: SpawnProcess | None = None
         self.startup_pipe: Connection | None = None
@@ -79,7 +79,7 @@ class SupervisedProcess:
             self.startup_pipe = None
         now = time.monotonic()
         stable = now - self._started > STABLE_AFTER
-        self.was_stable |= stable
+        self.was_stable = self.was_stable or stable
         self._crashes = 1 if stable else self._crashes + 1
         self.start_at = now + min(LONGEST_DELAY, 0.1 * 2 ** (self._crashes - 1))
 
