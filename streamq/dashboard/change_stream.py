@@ -42,6 +42,7 @@ class ChangeStream:
     async def _events(self, request: Request) -> AsyncGenerator[str]:
         mine: asyncio.Queue[str] = asyncio.Queue(maxsize=1)
         self._listeners.add(mine)
+        mine.put_nowait("open")  # what changed since the page was made is before the first read
         if self._watching is None or self._watching.done():
             self._watching = asyncio.create_task(self._watch())
         try:
