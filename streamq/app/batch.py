@@ -45,15 +45,21 @@ class Batch(Generic[R]):
     def groups(self) -> Iterable[Group]:
         """Return what must be sent: each call that has no answer yet."""
         groups: dict[tuple[str, int, Durability], Group] = {}
-        for n, (item, destination) in enumerate(zip(self._bound, self._destinations, strict=True)):
-            if self._answers[n] is None:
-                durability = item.route.durability if item.route else "master"
-                key = (item.handler.name, destination.shard, durability)
-                group = groups.get(key)
-                if group is None:
-                    group = groups[key] = Group(*key, [], [])
-                group.tasks.append(item.task)
-                group.numbers.append(n)
+        group, handler, shard, route = None, None, -1, None
+        for n, (item, destination, answer) in enumerate(
+            zip(self._bound, self._destinations, self._answers, strict=True)
+        ):
+            if answer is not None:
+                continue
+            # Mostly a call goes where the one before it went: a look at its parts is cheaper than a key.
+            same = item.handler is handler and destination.shard == shard and item.route is route
+            if group is None or not same:
+                handler, shard, route = item.handler, destination.shard, item.route
+                key = (handler.name, shard, route.durability if route else "master")
+                group = groups.get(key) or Group(*key, [], [])
+                groups[key] = group
+            group.tasks.append(item.task)
+            group.numbers.append(n)
         return groups.values()
 
     def answered(self, group: Group, answers: Sequence[Answer]) -> None:
@@ -79,19 +85,22 @@ class Batch(Generic[R]):
 
     def handles(self, handle: MakeHandle[R]) -> list[TaskHandle[R]]:
         """Return the handle of each call. Raises the error of the first that was refused."""
-        handles: list[TaskHandle[R] | None] = []
-        refused = False
-        for item, destination, answer in zip(self._bound, self._destinations, self._answers, strict=True):
-            exists = answer if isinstance(answer, EXISTS) else None
-            if exists is None and answer is not None:
-                refused, exists = True, existing_of(answer)
-            handles.append(handle(item.handler, destination.shard, exists) if exists else None)
-        if refused:
-            self._refuse(handles)
-        return [one for one in handles if one is not None]
+        rows = zip(self._bound, self._destinations, self._answers, strict=True)
+        handles = [
+            handle(item.handler, destination.shard, answer)
+            for item, destination, answer in rows
+            if isinstance(answer, EXISTS)
+        ]
+        if len(handles) < len(self._bound):
+            self._refuse(handle)
+        return handles
 
-    def _refuse(self, handles: Sequence[TaskHandle[R] | None]) -> None:
+    def _refuse(self, handle: MakeHandle[R]) -> None:
         rows = list(zip(self._bound, self._destinations, self._answers, strict=True))
+        handles: list[TaskHandle[R] | None] = []
+        for item, destination, answer in rows:
+            exists = existing_of(answer) if answer is not None else None
+            handles.append(handle(item.handler, destination.shard, exists) if exists else None)
         # An unconfirmed task comes first: a refusal would mean that all other tasks are as durable as asked.
         for item, destination, answer in sorted(rows, key=lambda row: not isinstance(row[2], Unconfirmed)):
             if answer is not None and not isinstance(answer, EXISTS):

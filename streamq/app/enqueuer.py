@@ -147,9 +147,12 @@ class Enqueuer:
 
     def _next_shards(self, bound: Sequence[Bound[R]]) -> list[Destination]:
         """Return the next shard for each call; nothing if one of them has a route of its own."""
-        if any(item.route is not None for item in bound):
+        routes = [item.route for item in bound]
+        if routes.count(None) < len(routes):
             return []
-        return [self._destinations[self._client.next_shard()] for _ in bound]
+        if len(self._destinations) == 1:
+            return self._destinations * len(routes)
+        return [self._destinations[self._client.next_shard()] for _ in routes]
 
     def _route(self, bound: Sequence[Bound[R]]) -> Flow[list[Destination]]:
         """Choose the shard of each call: by its unique, idempotency or shard key, or the next shard."""

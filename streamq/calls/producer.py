@@ -102,14 +102,12 @@ def _head(task: NewTask) -> str:
 
 
 def _answers(reply: bytes) -> list[Answer]:
-    words = reply.decode()
-    return [_answer(word) for word in words.split(" ")] if " " in words else [_answer(words)]
+    words = reply.decode().split(" ")
+    return [_new(Accepted, (word,)) if word[0] not in "!=" else _other(word) for word in words]
 
 
-def _answer(text: str) -> Answer:
-    if text[0] == "!":
-        return _refusal(text)
-    return Duplicate(text[1:]) if text[0] == "=" else _new(Accepted, (text,))
+def _other(text: str) -> Answer:
+    return _refusal(text) if text[0] == "!" else Duplicate(text[1:])
 
 
 def _refusal(text: str) -> Answer:
