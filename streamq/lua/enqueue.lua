@@ -1,34 +1,35 @@
 #!lua
--- enqueue: accept tasks of one type, ready now or due later; a repeated call gets the first call's answer.
+-- enqueue: accept tasks of one type, ready now or due later. A repeated call gets the reply of the first.
 --
--- A task is: head, payload, then as many pairs of field and value as the head says. The head is the
--- letter of the priority, `+ms` (due in) or `@ms` (due at) or nothing, `/n` where n pairs follow, and
--- `#window_ms` where it has an idempotency key: then a digest of 16 bytes comes last, and the next of the
--- keys is where the key's first task is remembered: digest, type:local.
--- Not `allow-oom`: a full server refuses new tasks as a whole and goes on draining the ones it has.
--- A writer's last call is remembered as text: its sequence, a space, its answers.
+-- A task is: head, payload, then pairs of field and value. The head is the letter of the priority; `+ms` (due
+-- in) or `@ms` (due at), if it is due later; `/n`, if n pairs follow; and `#window_ms`, if it has an idempotency
+-- key: then a digest of 16 bytes comes last, and the next of `keys` stores the key's first task (digest,
+-- type:local).
+-- Not `allow-oom`: a full server refuses all new tasks, and the tasks that it has still run.
+-- The writer's last call is stored as text: its sequence, a space, its reply.
 -- KEYS writer types policy rate high normal low suspect schedule counters closed expiring doorbell ready bell keys...
 -- ARGV task_type sequence memory_ms wake tasks...
--- Returns an answer for each task, with spaces between: a local id, `=<local id>` (its key's first task),
--- `!conflict:<type:local>`, `!<ms to wait>` or `!full`; nothing was taken where it is `!closed` (the shard was
--- given up) or `!rich:<argument>` (the type has lanes: say which, by the value of this argument)
+-- Returns an answer for each task, separated by spaces: a local id, `=<local id>` (its key's first task),
+-- `!conflict:<type:local>`, `!<ms to wait>` or `!full`. Nothing was accepted if it is `!closed` (the shard was
+-- retired) or `!rich:<argument>` (the type has lanes: send the task again with the lane, which is the value of
+-- this argument)
 local streams = {h = high, n = normal, l = low}
 
 local known, closed, doorbell = unpack(redis.call('MGET', writer, closed, doorbell))
 if known then
-  local last = string.match(known, '^%d+')  -- the answers behind it may be long
+  local last = string.match(known, '^%d+')  -- the reply after it may be long
   if last == sequence then
-    -- A write, so that WAIT on this connection waits for what the first sending wrote on another.
+    -- A write, so that WAIT on this connection covers what the first call wrote on another connection.
     redis.call('PEXPIRE', writer, memory_ms)
     return string.sub(known, #last + 2)
   end
-  -- A request that was stuck in the network and arrives after the writer has gone on.
+  -- The request was delayed in the network, and the writer has sent others since.
   if tonumber(last) > tonumber(sequence) then
     return redis.error_reply('STALE call ' .. sequence .. ' after ' .. last)
   end
 end
 
--- Workers that serve many types wait for the doorbell instead of for each stream: see `muster`.
+-- Workers that serve many types wait for the doorbell instead of each stream: see `muster`.
 local ring
 if doorbell then
   function ring(letter, id)
@@ -42,14 +43,14 @@ if closed then return '!closed' end
 local limits = redis.call('HMGET', policy, 'rate_limit', 'rate_period_ms', 'max_backlog')
 local limited = limits[1] or limits[3]
 
--- Nearly every call is of plain tasks: ready now, with nothing but a payload, of a type without limits.
+-- Nearly every call has only plain tasks: ready now, nothing but a payload, a type without limits.
 local answers, n, mixed, accepted, first = {}, first_arg, false, 0, ARGV[first_arg]
 while not limited and streams[ARGV[n]] and ARGV[n + 1] do
   mixed = mixed or ARGV[n] ~= first
   n = n + 2
 end
 
--- A script is not undone: whatever can fail is looked at before the first write, or is the first write.
+-- A script is not rolled back: whatever can fail is checked before the first write, or is the first write.
 local wrong, uncountable, no_streams
 if mixed or not known or n <= #ARGV then
   function wrong(key, kind, told)
@@ -64,7 +65,7 @@ if mixed or not known or n <= #ARGV then
     if told.err then return wrong(counters, 'hash', told) end
     for n = 1, #told do
       local value = told[n]
-      local most = select(n, ...) == 'sequence' and 15 or 17  -- a row of the schedule begins with so many
+      local most = select(n, ...) == 'sequence' and 15 or 17  -- a row of the schedule starts with at most 15 digits
       if value and (not string.match(value, most == 15 and '^%d+$' or '^-?%d+$') or #value > most) then
         return redis.error_reply('ERR ' .. counters .. ' holds ' .. value .. ', no number; nothing was written')
       end
@@ -81,7 +82,7 @@ if mixed or not known or n <= #ARGV then
 
   local bad = uncountable('accepted') or no_streams()
   if bad then return bad end
-  -- A writer's later calls have the same lifetime as its first.
+  -- The later calls of a writer have the lifetime of its first.
   if not string.find(sequence, '^%d+$') or not string.find(memory_ms, '^[1-9]%d*$') or #memory_ms > 15 then
     return redis.error_reply('MALFORMED call; nothing was written')
   end
@@ -95,7 +96,7 @@ if n > #ARGV then
   local pcall = redis.pcall
   for m = first_arg, n - 1, 2 do
     local entry = pcall('XADD', streams[ARGV[m]], '*', 'p', ARGV[m + 1])
-    if type(entry) == 'table' then  -- the first of one stream: nothing but the number is to be taken back
+    if type(entry) == 'table' then  -- all tasks go to one stream, so the first fails: only the counter is undone
       if total == accepted then
         redis.call('HDEL', counters, 'accepted')
       else
@@ -106,17 +107,17 @@ if n > #ARGV then
     answers[(m - before) / 2] = ARGV[m] .. entry
     if doorbell then ring(ARGV[m], entry) end
   end
-  -- The first task of a type that was forgotten, by a writer that knew it before.
+  -- The type was forgotten, and this writer knew it before.
   if known and total == accepted then redis.pcall('SADD', types, task_type) end
   local said = accepted == 1 and answers[1] or table.concat(answers, ' ')
   redis.call('SET', writer, sequence .. ' ' .. said, 'PX', memory_ms)
   return said
 end
 
--- What follows costs as much again.
+-- The slow half: it costs as much again.
 --lean if redis.call('HGET', policy, 'rich') then return '!rich' end
 -- USES clock
--- A stored value that no app can have written counts as none.
+-- A stored value that no app can have written counts as missing.
 local function whole(value)
   return string.match(value or '', '^%d+$') and #value <= 15 and tonumber(value) or nil
 end
@@ -144,7 +145,7 @@ end
 local function refusal()
   if room <= 0 then return '!full' end
   local oldest = most and tonumber(redis.call('LINDEX', rate, most - 1))
-  -- An `oldest` in the future means that the clock was set back: it says nothing.
+  -- If `oldest` is in the future, the clock was set back: ignore it.
   if oldest and oldest <= now and now < oldest + period then
     return string.format('!%.0f', oldest + period - now)
   end
@@ -172,7 +173,7 @@ local function place(letter, due, fields)
   return string.format('d%s-%.0f', score, number)
 end
 
--- Who never has a worker must see a task expire as well: its daemon looks at these rows.
+-- The daemon reads these rows, so that a task also expires if no worker serves its type.
 local function accept(letter, due, fields, expires)
   local id = place(letter, due, fields)
   if expires then redis.call('ZADD', expiring, expires, id) end
@@ -180,9 +181,9 @@ local function accept(letter, due, fields, expires)
 end
 
 --rich local unique_read, judged, unique_lock
--- The task at n; nil where it is none.
+-- Read the task at n; nil if it is malformed.
 local function read()
-  -- A long row of digits would be split in every way: no head of ours has 64 characters.
+  -- The pattern would try every split of a long run of digits: a valid head is shorter than 64 characters.
   local head = ARGV[n] and #ARGV[n] < 64 and ARGV[n] or ''
   --rich local joins
   --rich head, joins = string.gsub(head, '%*$', '')
@@ -190,13 +191,13 @@ local function read()
   local task = {letter = letter, due = tonumber(ms), fields = {'p', ARGV[n + 1]}, window = window}
   if not letter or #task.fields < 2 or (sign ~= '') ~= (task.due ~= nil) or #ms > 15 then return nil end
   if sign == '+' then task.due = now + task.due end
-  -- Digits enough make a time that the schedule would keep for ever: 300 years are the most.
+  -- With enough digits, a task would stay in the schedule forever: the limit is 300 years.
   if task.due and task.due > now + 1e13 then task.due = now + 1e13 end
   n = n + 2
   for _ = 1, tonumber(count) or 0 do
     local name, value = ARGV[n], ARGV[n + 1]
     if name == 'x' then
-      -- A lifetime counts from when the task is due.
+      -- The lifetime starts when the task is due.
       if not string.match(value or '', '^%d+$') or #value > 15 then return nil end
       value = string.format('%.0f', math.max(task.due or now, now) + math.min(tonumber(value), 1e13))
       task.expires = value
@@ -226,12 +227,13 @@ local function read()
   return task
 end
 
--- What a key has brought: nil where it is new. It comes before the limits: no second task is made.
+-- The answer for an idempotency key that has a task; nil if the key is new. Checked before the limits, as it
+-- creates no task.
 local function first_of(record, digest)
   local first = redis.call('GET', record)
   if not first then return nil end
   local local_id = string.match(first, '^[%w._-]+:([%w-]+)$', 17)
-  if not local_id then return nil end  -- no record of ours
+  if not local_id then return nil end  -- streamq did not write it
   return string.sub(first, 1, 16) == digest and '=' .. local_id or '!conflict:' .. string.sub(first, 17)
 end
 

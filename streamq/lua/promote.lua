@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- promote: move at most `limit` due tasks from the schedule to their streams.
 --
--- A row is a number of 12 to 15 digits, the letter of the priority and the packed fields. Rows are taken in
--- the order of due time, then number. One that cannot be unpacked becomes a dead letter as it is.
+-- A row is a number of 12 to 15 digits, the letter of the priority and the packed fields. Rows are moved in the
+-- order of due time, then number. A row that cannot be unpacked becomes a dead letter with its bytes.
 -- USES clock dead_letter identified letter_in ring row_fields
 -- KEYS schedule index counters high normal low
 -- ARGV limit

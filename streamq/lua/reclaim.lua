@@ -1,16 +1,16 @@
 #!lua flags=allow-oom
--- reclaim: take abandoned deliveries of one stream back: as new entries, or dead past the limit.
+-- reclaim: take back abandoned deliveries of one stream: as new entries, or as dead letters past the limit.
 --
--- The new entry is what fences the old worker: its delivery no longer exists. A task that lost all but
--- one of the deliveries it may lose goes to the stream of suspects, of which a worker runs one at a
--- time, apart from all others (worker/suspects.py). It ends there by its own death, which its worker settles,
--- or here after three times as many losses as it may have. Of one whose entry was deleted behind our
--- back a dead letter remains (vanished). XAUTOCLAIM takes one delivery a call, one that XPENDING shows as
--- abandoned: over a longer stretch it would forget what was deleted of living workers too.
--- `expected_ms` is where the caller expects the server's clock (0: no idea): idle times are wall-clock
--- times, so after a jump nothing is touched and the caller must stamp the leases anew.
--- A worker's heartbeat tells the lease it renews under. Where the policy's is shorter, the worker has not
--- heard of it yet, and what it holds keeps the longer one.
+-- The new entry fences the old worker: its delivery no longer exists. A task that may lose only one more
+-- delivery goes to the stream of suspects, which a worker runs one at a time and apart from all others
+-- (worker/suspects.py). A suspect becomes a dead letter when it kills its child process, which its worker
+-- settles, or here after three times `max_lost` losses. If something else deleted the entry, a dead letter
+-- remains (vanished). Each XAUTOCLAIM takes one delivery, which XPENDING showed as abandoned: over a longer
+-- range it would also drop deleted entries of living workers.
+-- `expected_ms` is the time that the caller expects of the server's clock (0: unknown). Idle times are
+-- wall-clock times, so after a jump nothing is changed and the caller must renew all leases first.
+-- The heartbeat of a worker has the lease that it renews under. If the policy's is shorter, the worker does not
+-- know it yet, and its deliveries keep the longer one.
 -- USES changed clock dead_letter end_task lane_again lane_claim lane_ghost lane_tell priority_of ring unique_lost vanished
 -- KEYS stream policy suspect index counters cancels heartbeats
 -- ARGV group letter cursor limit expected_ms default_lease_ms default_max_lost done task_type wake
@@ -20,7 +20,7 @@ local limit, expected = tonumber(limit), tonumber(expected_ms)
 local now = clock()
 local stamp = string.format('%.0f', now)
 local policy = redis.pcall('HMGET', policy, 'lease_ms', 'max_lost')
--- A stored value that no app can have written counts as none; a policy that is no hash keeps no task.
+-- A stored value that no app can have written counts as missing. A policy that is not a hash stops no task.
 local unread = policy.err and 1 or 0
 local function whole(value, least, otherwise)
   local number = tonumber(value)
@@ -28,7 +28,7 @@ local function whole(value, least, otherwise)
   return tonumber(otherwise)
 end
 local lease, may_lose = whole(policy[1], 200, default_lease_ms), whole(policy[2], 1, default_max_lost)
--- A suspect's loss together with its whole worker proves nothing, but a task that kills every host must end.
+-- A suspect that is lost with its whole worker is not proved guilty, but a task that kills every host must end.
 local max_lost = may_lose == 1 and 1 or 3 * may_lose
 if expected > 0 and math.abs(now - expected) > math.max(1000, lease / 4) then return {'skew', now} end
 
@@ -61,7 +61,7 @@ local function take_back(entry, fields, owner)
     cancelled = cancelled + 1
     end_task(id, 'x', stamp, have.c)
   elseif lost >= max_lost or #fields > 1000 then
-    -- Nobody's task has so many fields, and Lua could not append it.
+    -- streamq writes no task with so many fields, and Lua could not append it.
     local reason = #fields > 1000 and 'undecodable' or 'lost'
     buried(id, {reason, priority, stamp, fields, reason})
     died = died + 1
@@ -79,8 +79,8 @@ local function take_back(entry, fields, owner)
   end
 end
 
--- The ids of moved tasks by where they were: of what was deleted only the index tells them. Of a large
--- index a part is looked at; who is not found there goes by the place.
+-- The ids of moved tasks by place: for a deleted entry only the index has the id. Of a large index only a part
+-- is read; a task that is not found there is named by its place.
 local function moved_tasks(deleted)
   local names, cursor_, looks = {}, '0', 0
   repeat

@@ -1,21 +1,21 @@
 #!lua flags=allow-oom
--- settle: end deliveries of one type, each judged alone; one that is no longer pending changes nothing.
+-- settle: end deliveries of one type, each on its own. A delivery that is no longer pending changes nothing.
 --
--- XACK's answer is the fence: a delivery is an entry, an entry is never handed on, so whoever gets a 1
--- held it. Plain completions (the handler returned, the task has not moved) are acknowledged and deleted
--- a stream at a time: their ids come first, then the pairs of local id and result for each results key.
--- `shape` tells how many: ids of high, normal, low and suspect, then the pairs of each results key.
--- What follows are items: op, place, local id ('' where it is the place), a, b. An op in capitals says
--- that the handler was called:
---   c completed   a: number of the results key ('' to keep nothing)   b: the result
+-- The reply of XACK is the fence: a delivery is an entry, and an entry never changes its owner, so the caller
+-- that gets a 1 held it. Plain completions (the handler returned, and the task was never moved) are acknowledged
+-- and deleted one stream at a time: their ids come first, then pairs of local id and result for each results
+-- key. `shape` has the numbers of ids of high, normal, low and suspect, then the number of pairs of each
+-- results key. After them come items: op, place, local id ('' if it is the place), a, b. An op in upper case
+-- means that the handler was called:
+--   c completed   a: number of the results key ('' to store no result)   b: the result
 --   r retry       a: delay_ms          b: failures
 --   d dead        a: reason/fingerprint b: failures
 --   x cancelled   e expired
---   b handed back a: delay_ms ('' for none)  b: how often so with a delay
+--   b handed back a: delay_ms ('' for none)  b: how often it was handed back with a delay
 -- USES clock group_of later streams
 -- KEYS writer schedule index dead letters counters cancels waiters gone high normal low suspect groups buckets expiring doorbell ready bell results...
 -- ARGV task_type sequence memory_ms group done wake shape ttls_and_tasks...
--- Returns 'all' where every delivery was settled by this call, else a string with 1 or 0 for each
+-- Returns 'all' if this call settled every delivery, else a string with 1 or 0 for each
 local sequence = tonumber(sequence)
 
 local known = redis.call('GET', writer)
@@ -25,7 +25,7 @@ if known then
   if last[1] > sequence then return redis.error_reply('STALE call ' .. sequence .. ' after ' .. last[1]) end
 end
 
--- Whether anything but the entry is to be taken away with a task: nothing is, of a plain type.
+-- Whether anything besides the entry must be removed with a task: of a plain type nothing.
 local noted = redis.call('EXISTS', cancels, waiters, expiring) > 0
 local asked = noted and redis.call('EXISTS', cancels) == 1
 local awaited = noted and redis.call('EXISTS', waiters) == 1
@@ -44,8 +44,8 @@ end
 local at = first_arg + hashes
 local items = at + plain <= #ARGV
 
--- A script is not undone: whatever can fail is looked at before the first write. Plain completions touch
--- little, so little is looked at.
+-- A script is not rolled back: whatever can fail is checked before the first write. Plain completions touch
+-- few keys, so few are checked.
 local bad
 local function look(key, kind, told)
   if bad or type(told) ~= 'table' or not told.err then return end
@@ -66,14 +66,14 @@ look(counters, 'hash', books)
 local total = {}
 for n = 1, bad and 0 or #events do
   local value = books[n] or '0'
-  -- A row of the schedule begins with the sequence, in at most 15 digits.
+  -- A row of the schedule starts with the sequence, in at most 15 digits.
   local most = events[n] == 'sequence' and 15 or 17
   if #value > most or not string.find(value, most == 15 and '^%d+$' or '^-?%d+$') then
     bad = redis.error_reply('ERR ' .. counters .. ' holds ' .. value .. ', no number; nothing was written')
   end
   total[events[n]] = tonumber(value)
 end
--- The first write of a call of one stream is its XACK, which fails by itself.
+-- If all deliveries are of one stream, the first write is its XACK, which fails on its own.
 if items or math.max(sizes[1], sizes[2], sizes[3], sizes[4]) < all then
   for n, letter in ipairs({'h', 'n', 'l', 's'}) do
     if items or sizes[n] > 0 then look(streams[letter], 'stream', redis.pcall('XLEN', streams[letter])) end
@@ -97,14 +97,14 @@ if bad then return bad end
 local now = items and clock()
 local stamp = items and string.format('%.0f', now)
 
--- What a caller says in ms. What is no number, or none that a sorted set can order, is a second: it must not
--- break the script off half way, nor stay for ever.
+-- Milliseconds from an argument. One second if the text is not a number that a sorted set can order: it must
+-- neither stop the script half way nor keep a task forever.
 local function ms_of(text)
   local number = tonumber(text)
   return number and number >= 0 and number < 1e13 and number or 1000
 end
 
--- Most calls have none of these, and the making of so many functions costs as much as a command.
+-- Most calls need none of these, and creating so many functions costs as much as a command.
 local finish, apply
 if items or noted then
   -- USES end_task
@@ -171,7 +171,7 @@ if items then
 
   function ops.r(item, delay, failures)
     count('retried')
-    -- An attempt that came to its end did not kill its worker: the task is no suspect any more.
+    -- The attempt ended without killing its worker, so the task is no longer a suspect.
     local attempts = string.format('%d', (tonumber(field(item.fields, 'a')) or 0) + 1)
     local fields = changed(item.fields, {i = item.id, a = attempts, f = failures, l = false, q = false})
     --rich fields = lane_again(item, fields, ms_of(delay) > 0 and now + ms_of(delay) or nil)
@@ -188,12 +188,12 @@ if items then
     --rich local held = item.hold and changed(item.fields, {i = item.id, q = false})
     --rich if held and not lane_again(item, held, nil, now + item.hold) then return end
     if delay ~= '' then
-      -- Its worker is too old for it: another one is to have it, later, with its attempts and losses as they are.
+      -- Its worker is too old for it: another one gets it later. Its attempts and losses stay as they are.
       local fields = changed(item.fields, {i = item.id, q = false, k = times})
       return park(item.priority, item.id, fields, now + ms_of(delay))
     end
     --rich item.fields = lane_fenced(item.fields)
-    -- It had its turn: it goes to the stream that is read first. Without field `l` it is no suspect there.
+    -- It had its turn, so it goes to the stream that is read first. Without field `l` it is not a suspect there.
     append('s', item.id, changed(item.fields, {i = item.id, q = item.priority}))
   end
 
@@ -212,12 +212,12 @@ if items then
     --rich if not again and op ~= 'd' then read(item) end
     if again or op == 'd' then
       read(item)
-      if not item.fields then  -- somebody deleted the entry behind our back: keep what is left of it
+      if not item.fields then  -- something else deleted the entry: keep what is left of it
         item.fields, item.priority = {}, 'n'
         return bury(item, 'vanished', op == 'b' and '' or b)
       end
     end
-    -- Nobody's task is so large, and Lua could not append it.
+    -- streamq writes no task with so many fields, and Lua could not append it.
     if again and #item.fields > 1000 then return bury(item, 'undecodable', op == 'b' and '' or b) end
     if again and asked and redis.call('HEXISTS', cancels, item.id) == 1 then op = 'x' end
     ops[op](item, a, b)
@@ -231,9 +231,9 @@ local function settled(yes)
   refused = refused or not yes
 end
 
--- Some of these were not pending. Those that were ours are in the stream still, and the group has been
--- there: an entry is deleted when it is settled or reclaimed, and one behind the group's last delivery is
--- waiting anew because the group was lost. One that is named twice is settled once.
+-- Some of these entries were not pending. An entry was held by the caller if it is still in the stream and not
+-- after the group's last delivery: settling or reclaiming deletes an entry, and one after the last delivery
+-- waits again because the group was lost. An entry that is named twice is settled once.
 local function sort_out(stream, entries, acknowledged, stale, letter)
   local about, ours, named = group_of(stream), {}, {}
   local last = about and about['last-delivered-id']
@@ -252,7 +252,7 @@ local function sort_out(stream, entries, acknowledged, stale, letter)
 end
 
 local stale, kept = {}, {}
-if awaited then  -- whose results are kept: they come in pairs behind the ids
+if awaited then  -- the tasks whose results are stored: their pairs come after the ids
   for m = at + all, at + plain - 1, 2 do kept[ARGV[m]] = true end
 end
 for n, letter in ipairs({'h', 'n', 'l', 's'}) do
@@ -316,11 +316,11 @@ for number, values in pairs(stored) do
   local key = KEYS[first_key + number - 1]
   redis.call('HSET', key, unpack(values))
   local life = string.format('%.0f', math.max(1, ms_of(ARGV[first_arg + number - 1])))
-  -- GT treats a key without a lifetime as one that never ends: that is a new one.
+  -- GT treats a key without a lifetime, which is a new one, as one that never expires.
   local longer = redis.call('PEXPIRE', key, life, 'GT') == 1
   if not longer and redis.call('PEXPIRE', key, life, 'NX') == 1 then
-    -- A new one: lists find it by its minute, or by itself where its tasks began in the schedule. Where the
-    -- buckets are no sorted set, lists lack it.
+    -- A new key: lists find it by its minute, or by its name if its tasks started in the schedule. If the
+    -- buckets are not a sorted set, lists do not show it.
     local second, of_schedule = tonumber(string.match(key, ':(%d+)$')), string.match(key, ':(d%d+)$')
     local minute = second and math.floor(second / 60) or math.floor(clock() / 60000)
     redis.pcall('ZADD', buckets, 'GT', minute, of_schedule or tostring(minute))

@@ -1,6 +1,6 @@
--- effects(first): what the items of a settlement do besides ending a delivery, by the item's first argument: an
--- op is a letter, then the effects as a JSON object. Answers a table, or nil and an error: all are read before
--- the first write. hold: ms for which the task's lane is held.
+-- effects(first): the effects of a settlement's items, by the position of each item: an op is a letter, then the
+-- effects as a JSON object. Returns a table, or nil and an error, so that all are read before the first write.
+-- hold: ms for which the task's lane is held back.
 local function effects(first)
   local found = {}
   for n = first, #ARGV, 5 do

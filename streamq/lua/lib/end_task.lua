@@ -1,11 +1,11 @@
--- end_task(id, how, stamp, claims, kept): take away what goes with a task when it ends (c completed, x cancelled,
--- e expired, d dead): its row in the index, its cancel request, its row among those that expire, what it claims;
--- who waits for it is told. That it was cancelled or expired is remembered, and that it completed
--- where somebody waits and no result is `kept`. What it did beside, and the counters, are the caller's.
+-- end_task(id, how, stamp, claims, kept): remove what belongs to a task that ends (c completed, x cancelled,
+-- e expired, d dead): its row in the index, its cancel request, its row in `expiring`, and its claims; publish
+-- the end to those who wait for it. The end is stored if it is cancelled or expired, and if it is completed,
+-- a program waits for it and no result is `kept`. Everything else, such as the counters, is the caller's part.
 --
--- `claims` is what the task's field `c` says that it holds until it ends, packed as {kind, what, ...}; nil of
--- nearly every task. `release` has a function a kind: (what, id, how). One that this release does not know
--- stays held.
+-- `claims` is the task's field `c`: what it holds until it ends, packed as {kind, what, ...}; nil for nearly
+-- every task. `release` has a function for each kind: (what, id, how). A claim of a kind that this release does
+-- not know stays held.
 -- USES clock
 -- KEYS index cancels waiters expiring gone
 -- ARGV done
@@ -18,7 +18,7 @@ local function give_back(claims, id, how)
   end
 end
 
--- Who knows that there are no rows of a kind says so: a command less for each task.
+-- A caller that knows that one of these keys is empty sets its flag to false: one command less for each task.
 local cancelling, expires, waiting = true, true, true
 local function end_task(id, how, stamp, claims, kept)
   redis.call('HDEL', index, id)
