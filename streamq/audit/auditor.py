@@ -108,6 +108,7 @@ class Auditor:
             return  # every script would fail on the key of the wrong type
         try:
             yield from self._counters(t)
+            yield from self._scores(t)
             yield from self._groups(t)
             late = yield from self._walks(t)
             yield from self._waiting(t, late)
@@ -142,6 +143,12 @@ class Auditor:
         if unsound and not (yield from self._recounted(t)):
             for name, held in unsound:
                 self._note(t, Fault("unreadable_counter", f"{name} holds {held}"))
+
+    def _scores(self, t: TypeKeys) -> Flow[None]:
+        """Check for rows that hide others, before the walks, which would not see these."""
+        sizes = yield from ask(question_calls.sizes(t))
+        if sizes.scored:
+            yield from self._judge(t, Fault("changed_score", f"{sizes.scored} rows"))
 
     def _recounted(self, t: TypeKeys) -> Flow[bool]:
         """Repair damaged counters; return whether they count again. A dry run reports what would be done."""

@@ -67,6 +67,11 @@ FAULTS: Final[dict[FaultCode, Kind]] = {
         "",
         "requeue or purge them by id or by type, which does not use groups",
     ),
+    "changed_score": Kind(
+        "rows of lanes or of groups of dead letters that have a score, and so hide others",
+        "I9",
+        "set their scores to 0",
+    ),
     "unreadable_letter": Kind(
         "a dead letter that cannot be read",
         "I7",

@@ -85,6 +85,13 @@ def _slots(_s: ShardKeys, t: TypeKeys, _: Fault) -> Flow[Answer]:
     return "done" if counted.wrong else "gone"
 
 
+def _scores(_s: ShardKeys, t: TypeKeys, _: Fault) -> Flow[Answer]:
+    changed = 0
+    while some := (yield from ask(audit_calls.repair_scores(t))):
+        changed += some
+    return "done" if changed else "gone"
+
+
 def _group(_s: ShardKeys, _t: TypeKeys, fault: Fault) -> Flow[Answer]:
     return _repaired(worker_calls.groups([fault.where]))
 
@@ -106,4 +113,5 @@ REPAIRS: Final[dict[str, Repair]] = {
     "unlisted_type": _type,
     "missing_group": _group,
     "slots_differ": _slots,
+    "changed_score": _scores,
 }

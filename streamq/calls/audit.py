@@ -51,6 +51,7 @@ FaultCode = Literal[
     "missing_letter",
     "unlisted_letter",
     "groups_differ",
+    "changed_score",
     "unreadable_letter",
     "slots_differ",
     "counters_off",
@@ -264,6 +265,11 @@ def repair_lifetime(key: str, lifetime_ms: int, counters: Sequence[str]) -> Call
 
 def repair_type(t: TypeKeys) -> Call[int]:
     return build("repair_type", (t.type,), int, t)
+
+
+def repair_scores(t: TypeKeys) -> Call[int]:
+    """Set the scores to 0 that another program has changed, a batch of them; returns how many."""
+    return build("repair_scores", (1000,), int, t)
 
 
 def repair_books(t: TypeKeys, imbalance: int) -> Call[int]:

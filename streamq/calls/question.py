@@ -129,6 +129,7 @@ class Sizes:
     expiring: int
     unique: int
     after: int
+    scored: int
 
 
 def sizes(t: TypeKeys) -> Call[Sizes]:

@@ -1,6 +1,6 @@
 #!lua flags=no-writes,allow-stale
 -- audit_lanes: walk a piece of the parked tasks; tell which are not as they should be.
--- USES field lane_row
+-- USES field in_order lane_row
 -- KEYS lanes index letters
 -- ARGV cursor limit
 -- Returns {the cursor to go on after, or '' at the end, checked, {problem, what of it...}}: unreadable_row, with the
@@ -12,7 +12,7 @@ local function problem(name, what)
 end
 
 local rows = redis.call('ZRANGE', lanes, cursor == '' and '-' or '(' .. cursor, '+', 'BYLEX', 'LIMIT', 0, limit)
-for _, row in ipairs(rows) do
+for _, row in ipairs(ascending(rows, cursor)) do
   local found = lane_row(row)
   local fields = found and row_packed(found)
   local id = fields and field(fields, 'i')

@@ -1,6 +1,6 @@
 #!lua flags=no-writes,allow-stale
 -- lane_tasks: parked tasks, of all lanes or of one, in the order of their rows: lane, priority, number.
--- USES lane_row shortened
+-- USES in_order lane_row shortened
 -- KEYS lanes
 -- ARGV lane after limit
 -- Returns {where to go on or '', {{id, letter, lane, due_ms or '', {fields, payload cut...}}...}}
@@ -8,7 +8,8 @@ local first = after ~= '' and '(' .. after or lane ~= '' and '[' .. lane .. '\0'
 local last = lane ~= '' and '(' .. lane .. '\1' or '+'
 local found = redis.call('ZRANGE', lanes, first, last, 'BYLEX', 'LIMIT', 0, limit)
 local rows, cursor = {}, ''
-for n, row in ipairs(found) do
+for _, row in ipairs(ascending(found, after)) do
+  if lane ~= '' and string.sub(row, 1, #lane + 1) ~= lane .. '\0' then break end
   local parsed = lane_row(row)
   local fields = parsed and row_packed(parsed)
   if fields then

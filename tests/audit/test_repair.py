@@ -194,6 +194,11 @@ def miscounted_lane(shard: Shard) -> None:
     shard.command("HSET", shard.t.slots, "acme", "3;;;;")
 
 
+def changed_score(shard: Shard) -> None:
+    [row, *_] = shard.command("ZRANGE", shard.t.groups, 0, -1)
+    shard.command("ZADD", shard.t.groups, 5, row)
+
+
 REPAIRED: list[tuple[Callable[[Shard], None], str]] = [
     (lost_row, "misplaced"),
     (wrong_row, "misplaced"),
@@ -220,6 +225,7 @@ REPAIRED: list[tuple[Callable[[Shard], None], str]] = [
     (mortal_types, "unwanted_lifetime"),
     (lost_type, "unlisted_type"),
     (miscounted_lane, "slots_differ"),
+    (changed_score, "changed_score"),
 ]
 
 

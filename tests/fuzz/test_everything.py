@@ -111,6 +111,8 @@ class Looker:
     def _command(self, args: tuple[str, ...]) -> None:
         try:
             code, out, err = store.command(self.here, args)
+        except pytest.fail.Exception:  # the limit of the whole test
+            raise
         except BaseException as error:
             self.fault(
                 f"streamq {' '.join(args)}: {type(error).__name__}: {str(error)[:200]} at {where(error)}"
@@ -140,6 +142,8 @@ class Looker:
         name = f"streamq {' '.join(args)}"
         try:
             code, out, err = store.command(self.here, args)
+        except pytest.fail.Exception:  # the limit of the whole test
+            raise
         except BaseException as error:
             self.fault(f"{name}: {type(error).__name__}: {str(error)[:200]} at {where(error)}")
             return

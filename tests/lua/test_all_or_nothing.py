@@ -499,6 +499,6 @@ def test_every_script_that_writes_is_tried() -> None:
     one_write = {
         "depart", "listen", "lower_known", "open_shard", "tally", "trim", "sweep", "resubmit",
         "repair_books", "repair_claim", "repair_counters", "repair_dead", "repair_lifetime", "repair_lock",
-        "repair_pending", "repair_place", "repair_row", "repair_type",
+        "repair_pending", "repair_place", "repair_row", "repair_scores", "repair_type",
     }  # fmt: skip
     assert writing - tried - one_write == set()

@@ -259,7 +259,7 @@ SCRIPTS = {
         "listen", "repair", "groups", "forget", "repair_counters", "log_action", "tick", "write_schedule",
         "limit", "open_lane", "purge_lane", "recount", "unlock",
         "repair_books", "repair_claim", "repair_dead", "repair_lifetime", "repair_lock",
-        "repair_pending", "repair_place", "repair_row", "repair_type",
+        "repair_pending", "repair_place", "repair_row", "repair_scores", "repair_type",
     ),
 }  # fmt: skip
 

@@ -2,8 +2,8 @@
 -- holds a slot, as a worker of an older release put it back, goes on as it is.
 -- lane_admit(): admit who may go by now, and look at the next lanes where the rules are others.
 -- lane_next(due): when the promoter is needed next: `due`, or when time lets a lane go on.
--- USES lane_gate lane_row
--- KEYS policy ripe turns
+-- USES lane_gate lane_row level
+-- KEYS policy ripe turns lanes
 local SWEPT = 50
 local function lane_promote(letter, fields, id)
   local lane, number, kind = lane_of(field(fields, 'c'))
@@ -13,6 +13,7 @@ local function lane_promote(letter, fields, id)
 end
 
 local function lane_admit()
+  level_lanes(lanes, policy, 100)
   local cursor = redis.call('HGET', policy, 'sweep')
   if cursor then
     cursor = lane_gate().sweep(cursor, SWEPT)

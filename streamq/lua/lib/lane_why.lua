@@ -16,7 +16,7 @@ local function first_of(lane)
   end
   for _, row in ipairs(rows) do
     local found = lane_row(row)
-    if found then return found end
+    if found and found.lane == lane then return found end
   end
   return false
 end

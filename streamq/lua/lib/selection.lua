@@ -1,6 +1,7 @@
 -- selection(skip): the given ids, or the oldest dead letters, of all or of one error group (its members sort
 -- by time of death).
 -- left_over(): how many dead letters of this kind there are.
+-- USES level
 -- KEYS dead groups
 -- ARGV limit since_ms until_ms fingerprint
 local first_member = '[' .. fingerprint .. ' ' .. string.format('%013.0f', tonumber(since_ms))
@@ -14,9 +15,16 @@ local function selection(skip)
   if fingerprint == '' then
     return redis.call('ZRANGE', dead, since_ms, until_ms, 'BYSCORE', 'LIMIT', skip, limit)
   end
+  level(groups, 1000)
   ids = redis.call('ZRANGE', groups, first_member, last_member, 'BYLEX', 'LIMIT', skip, limit)
-  for n, member in ipairs(ids) do ids[n] = string.match(member, '^.* (.*)$') or member end
-  return ids
+  local own = {}
+  for _, member in ipairs(ids) do
+    -- One of another group is among them if even more members have a score.
+    if string.sub(member, 1, #fingerprint + 1) == fingerprint .. ' ' then
+      own[#own + 1] = string.match(member, '^.* (.*)$') or member
+    end
+  end
+  return own
 end
 
 local function left_over()
