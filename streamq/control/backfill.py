@@ -38,6 +38,8 @@ from streamq.schedules.definition import Definition
 _BATCH: Final = 100
 MOST: Final = 100_000
 """Runs of one backfill at most."""
+_CLOCKS_DIFFER_MS: Final = 60_000
+"""A caller's "now" may be this far ahead of the server's clock."""
 _WINDOW_MS: Final = round(LONGEST_WINDOW * 1000)
 
 
@@ -46,8 +48,9 @@ def backfill(found: Found, since: int, until: int) -> Flow[int]:
     UsageError, QueueFull and RateLimitExceeded."""
     state, known = found.whole()
     now = yield from ask(question_calls.now(found.keys.schedules))
-    if until > now:
+    if until > now + _CLOCKS_DIFFER_MS:
         raise InvalidOption("end: lies in the future, whose runs are made when they are due")
+    until = min(until, now)
     payload = yield from ask(schedule_calls.payload(found.keys, found.name))
     if payload is None:
         raise damaged(found.name, "the arguments of its tasks are missing")

@@ -128,7 +128,7 @@ async def test_destroying_asks_back_with_the_number(app: StreamQ, shop: Shop) ->
 async def test_many_are_done_in_slices_with_the_progress_shown(
     app: StreamQ, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamq.control.admin.BATCH", 1)
+    monkeypatch.setattr("streamq.control.dead_letter_actions.BATCH", 1)
     monkeypatch.setattr("streamq.dashboard.actions.SLICE", 0.0)
     async with client(dashboard(app, auth=TRUSTED)) as browser:
         answer = await do(browser, "purge", type="charge")

@@ -180,7 +180,7 @@ async def test_a_worker_is_drained_and_the_log_tells(shop: Shop, address: str, p
 async def test_a_long_purge_goes_on_by_itself(
     shop: Shop, address: str, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamq.control.admin.BATCH", 1)
+    monkeypatch.setattr("streamq.control.dead_letter_actions.BATCH", 1)
     monkeypatch.setattr("streamq.dashboard.actions.SLICE", 0.0)
     await page.goto(f"{address}/confirm/purge?type=charge")
     await page.get_by_role("button", name="Purge").click()

@@ -17,7 +17,7 @@ PROMISE: Final = (
     "At-least-once execution; settled at most once; an accepted task is never lost while Redis keeps what it "
     "acknowledged; enqueue may be retried without duplicates; a stale worker cannot write."
 )
-NOT_PROMISED: Final = "exactly-once side effects; order across workers."
+NOT_PROMISED: Final = "exactly-once side effects; order across workers, unless"
 
 
 @pytest.mark.parametrize("place", ["README.md", "ops/proof.md"])

@@ -156,6 +156,16 @@ def test_a_backfill_that_was_killed_half_way_adds_what_is_missing(app: StreamQ, 
     assert len(set(stage.runs("report"))) == len(stage.runs("report")) == 10
 
 
+def test_a_backfill_until_now_takes_a_clock_that_runs_ahead_of_the_servers(app: StreamQ, stage: Stage) -> None:
+    @app.task
+    def report(n: int) -> None: ...
+
+    app.schedules.put("often", Every("1s"), report.bind(7))
+    ahead = datetime.now(UTC) + timedelta(seconds=30)
+    made = app.schedules.backfill("often", ahead - timedelta(seconds=60), ahead)
+    assert 29 <= made <= 31  # of its sixty times, those that are over on the server's clock
+
+
 # -- overlaps
 # --------------------------------------------------------------------------------------------------
 
