@@ -142,6 +142,21 @@ async def test_throttle_answers_with_the_first_call_also_when_it_has_ended(url: 
     clean(app)
 
 
+@pytest.mark.parametrize("shards", [1, 4])
+def test_throttle_has_one_home_among_several_shards(url: str, shards: int) -> None:
+    app = StreamQ("shop", url, shards=shards)
+
+    @app.task(unique=Unique(by=("customer",)), throttle=60)
+    def remind(customer: int) -> None: ...
+
+    first = [remind.enqueue(n).id for n in range(10)]
+    assert [remind.enqueue(n).id for n in range(10)] == first
+    assert [one.id for one in app.enqueue_many([remind.bind(n) for n in range(10)])] == first
+    other = StreamQ("shop", url, shards=shards)
+    assert [other.send("remind", {"customer": n}).id for n in range(10)] == first
+    assert len({one.split(":")[1] for one in first}) > shards // 2
+
+
 async def test_who_sends_by_name_heeds_the_rule_of_the_type(any_url: str) -> None:
     app = StreamQ("shop", any_url, shards=3)
 
