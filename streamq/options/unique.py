@@ -1,7 +1,7 @@
 """Unique keys: which tasks are the same work, and what a call does if its key is held.
 
-Owns the forms of `unique`, `debounce`, `max_wait` and `throttle`, what they mean together, and how a policy
-stores them. Must not compute the key of a call: `locks` does.
+Owns the forms of `unique`, `debounce`, `max_wait`, `throttle` and `trailing`, what they mean together, and
+how a policy stores them. Must not compute the key of a call: `locks` does.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Plan(NamedTuple):
     """What a call asks for: the key, from arguments (`by`) or as text, and what happens if it is held.
 
     free: until when the lock is held. conflict: its name in the script. throttle_ms: if above 0, no lock but
-    an idempotency key with this window.
+    an idempotency key with this window; with `trailing` the last call within it runs at its end.
     """
 
     by: tuple[str, ...] = ()
@@ -91,24 +91,34 @@ class Plan(NamedTuple):
     debounce_ms: int = 0
     max_wait_ms: int = 0
     throttle_ms: int = 0
+    trailing: bool = False
 
     def stored(self) -> str:
         """Return the plan as stored in the policy in Redis, for calls by name."""
-        return orjson.dumps(self._asdict()).decode()
+        later = {name for name in _LATER if not getattr(self, name)}
+        return orjson.dumps({k: v for k, v in self._asdict().items() if k not in later}).decode()
 
     @classmethod
     def parse(cls, raw: bytes | None) -> Plan | None:
         """Read what `stored` wrote; None if this release cannot have written it."""
         try:
             found: Any = orjson.loads(raw or b"")
-            by, key, free, conflict, *times = (found[name] for name in cls._fields)
-        except (ValueError, TypeError, KeyError):
+            rule = cls(**found)
+        except (ValueError, TypeError):  # also for a field of a later release
             return None
-        good = isinstance(by, list) and all(isinstance(name, str) for name in by) and key is None
-        good = good and free in UNTIL and conflict in (*ON_CONFLICT, DEBOUNCE)
+        if not {*cls._fields} - {*_LATER} <= found.keys():
+            return None
+        by, key, free, conflict, *times, trailing = rule
+        known: Any = by
+        good = isinstance(known, list) and all(isinstance(name, str) for name in known) and key is None
+        good = good and free in UNTIL and conflict in (*ON_CONFLICT, DEBOUNCE) and type(trailing) is bool
         if not good or not all(type(ms) is int and 0 <= ms <= _MOST_MS for ms in times):
             return None
-        return cls(tuple(by), None, free, conflict, *times)
+        return rule._replace(by=tuple(by))
+
+
+_LATER: Final = ("trailing",)
+"""The fields that are stored only if they are set: a release that does not know one must not ignore it."""
 
 
 class UniqueOptions(NamedTuple):
@@ -118,6 +128,7 @@ class UniqueOptions(NamedTuple):
     debounce: float | None = None
     max_wait: float | None = None
     throttle: float | None = None
+    trailing: bool | None = None
 
 
 class HasUniqueOptions(Protocol):
@@ -131,11 +142,15 @@ class HasUniqueOptions(Protocol):
     def max_wait(self) -> float | None: ...
     @property
     def throttle(self) -> float | None: ...
+    @property
+    def trailing(self) -> bool | None: ...
 
 
 def unique_options(options: HasUniqueOptions) -> UniqueOptions:
     """Return the options of unique keys alone."""
-    return UniqueOptions(options.unique, options.debounce, options.max_wait, options.throttle)
+    return UniqueOptions(
+        options.unique, options.debounce, options.max_wait, options.throttle, options.trailing
+    )
 
 
 def plan(policy: UniqueOptions, call: UniqueOptions | None = None) -> Plan | None:
@@ -146,7 +161,7 @@ def plan(policy: UniqueOptions, call: UniqueOptions | None = None) -> Plan | Non
         _no_manner(asked, "unique=False")
         return None
     if asked.unique is None and asked.debounce is None and asked.throttle is None:
-        _no_manner(asked, "without debounce")
+        _no_manner(asked, "without debounce or throttle")
         return None
     base = policy.unique if isinstance(policy.unique, Unique) else Unique()
     how = asked.unique if isinstance(asked.unique, Unique) else base
@@ -160,20 +175,25 @@ def _together(policy: UniqueOptions, call: UniqueOptions) -> UniqueOptions:
     if call.throttle is not None:
         policy = policy._replace(debounce=None, max_wait=None)
     elif call.debounce is not None:
-        policy = policy._replace(throttle=None)
+        policy = policy._replace(throttle=None, trailing=None)
     return policy._replace(**{name: own for name, own in call._asdict().items() if own is not None})
 
 
 def _no_manner(asked: UniqueOptions, where: str) -> None:
-    for name in ("debounce", "max_wait", "throttle"):
-        if getattr(asked, name) is not None:
+    for name in ("debounce", "max_wait", "throttle", "trailing"):
+        if getattr(asked, name) not in (None, False):
             raise InvalidOption(f"{name} {where} has no effect: leave it out")
 
 
 def _plan(how: Unique, key: str | None, asked: UniqueOptions) -> Plan:
-    _, debounce, most, throttle = asked
+    _, debounce, most, throttle, trailing = asked
     if throttle is not None:
         return _throttled(how, key, asked, throttle)
+    if trailing:
+        raise InvalidOption(
+            "trailing runs the last call of throttle's interval: pass throttle as well. debounce runs the "
+            "last call by itself"
+        )
     if debounce is None:
         if most is not None:
             raise InvalidOption("max_wait limits how long debounce waits: pass debounce as well")
@@ -198,7 +218,7 @@ def _throttled(how: Unique, key: str | None, asked: UniqueOptions, seconds_: flo
             "throttle holds its key for a fixed time, whether or not the task has ended: leave out unique's "
             "until and on_conflict"
         )
-    return Plan(how.by, key, throttle_ms=max(1, _ms(seconds_)))
+    return Plan(how.by, key, throttle_ms=max(1, _ms(seconds_)), trailing=bool(asked.trailing))
 
 
 def _ms(value: float) -> int:

@@ -7,6 +7,7 @@ import re
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -140,6 +141,52 @@ async def test_throttle_answers_with_the_first_call_also_when_it_has_ended(url: 
     one = quick.enqueue(9, 1)
     wait_until(lambda: quick.enqueue(9, 2).id != one.id)
     clean(app)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+async def test_throttle_with_trailing_runs_the_last_call_of_each_interval(url: str, shards: int) -> None:
+    """Calls for some intervals, from programs with the handler's code and without it."""
+    app, ran = StreamQ("shop", url, shards=shards), list[int]()
+
+    @app.task(unique=Unique(by=("page",)), throttle=0.5, trailing=True)
+    async def render(page: str, n: int) -> None:
+        ran.append(n)
+
+    other, ids = StreamQ("shop", url, shards=shards), dict[str, int]()
+    async with serving(app):
+        for n in range(40):
+            by_name = n % 4 == 3
+            handle = await (
+                other.asend("render", {"page": "a", "n": n}) if by_name else render.aenqueue("a", n)
+            )
+            ids[handle.id] = n
+            await asyncio.sleep(0.05)  # the pace of the calls, no wait for anything
+        await until(lambda: bool(ran) and ran[-1] == 39)
+        await until(lambda: app.idle(scheduled=True))
+    assert ran == list(ids.values())
+    due = [int(re.split("[-:]", one)[2][1:]) for one in ids]
+    assert len(ran) >= 4
+    assert all(later - earlier >= 499 for earlier, later in pairwise(due)), due
+    assert len({one.split(":")[1] for one in ids}) == 1
+    clean(app)
+
+
+def test_a_throttle_with_trailing_goes_on_in_the_shard_that_was_its_home(url: str) -> None:
+    few = StreamQ("shop", url, shards=1)
+
+    @few.task(unique=Unique(by=("n",)), throttle=60, trailing=True)
+    async def email(n: int, text: str) -> None: ...
+
+    for n in range(10):
+        email.enqueue(n, "first")
+    last = [email.enqueue(n, "second").id for n in range(10)]
+    many = StreamQ("shop", url, shards=8)
+
+    @many.task(name="email", unique=Unique(by=("n",)), throttle=60, trailing=True)
+    async def email_(n: int, text: str) -> None: ...
+
+    assert [email_.enqueue(n, "third").id for n in range(10)] == last
+    assert b"third" in (many.inspector.task(last[0]).payload or b"")
 
 
 @pytest.mark.parametrize("shards", [1, 4])
@@ -318,6 +365,10 @@ def app() -> StreamQ:
         ({"throttle": "5s", "unique": {"on_conflict": "raise"}}, "leave out unique's until and on_conflict"),
         ({"throttle": "5s", "unique": False}, "throttle unique=False has no effect"),
         ({"throttle": "31d"}, "throttle='31d': must be at most 30 days"),
+        ({"trailing": True}, "trailing without debounce or throttle has no effect"),
+        ({"trailing": True, "unique": {}}, "trailing runs the last call of throttle's interval"),
+        ({"trailing": True, "debounce": "5s"}, "trailing runs the last call of throttle's interval"),
+        ({"trailing": "yes", "throttle": "5s"}, "trailing='yes': must be True or False"),
         ({"unique": {"by": ("m",)}}, "by='m' is not an argument of task type 'email': "),
     ],
 )
@@ -360,6 +411,7 @@ def test_a_unique_that_cannot_be(given: dict[str, Any], said: str) -> None:
         ({"unique": Unique(by=("m",))}, "by='m' is not an argument"),
         ({"unique": Unique(by=("n",), until="done"), "debounce": 5}, "leave out until and on_conflict"),
         ({"max_wait": 5}, "max_wait without debounce"),
+        ({"throttle": 5, "trailing": True, "delay": 3}, "trailing sets when the last call runs"),
     ],
 )
 def test_options_of_a_call_that_cannot_be(app: StreamQ, options: dict[str, Any], said: str) -> None:
