@@ -61,6 +61,8 @@ def joined(task_type: str, task: NewTask, plan: Plan, payload: bytes) -> tuple[N
     }  # fmt: skip
     if plan.max_wait_ms:
         asked["max_wait_ms"] = plan.max_wait_ms
+    if plan.supersede:
+        asked["supersede"] = 1
     due, absolute = (plan.debounce_ms, False) if plan.debounce_ms else (task.due, task.absolute)
     joins = orjson.dumps({"unique": asked}).decode()
     fields = (*task.fields, ("N", FEATURE))

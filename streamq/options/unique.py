@@ -31,12 +31,14 @@ class Unique:
     its key: until it is "done", however it ends, or until it has "started". on_conflict: what a call does if
     its key is held: "return" the holder's handle; "raise" UniqueConflict; "replace" the holder's arguments,
     or follow it if it has started; "reschedule" the holder to the call's own time; run once "after" the
-    holder, with the arguments of the last call.
+    holder, with the arguments of the last call. supersede: if the holder has started and a newer task takes
+    its place, ask its worker to stop it, as `cancel` does: it is not retried.
     """
 
     by: tuple[str, ...] = ()
     until: Until | None = None
     on_conflict: OnConflict | None = None
+    supersede: bool = False
 
     def __post_init__(self) -> None:
         by: Any = self.by
@@ -53,6 +55,14 @@ class Unique:
             raise InvalidOption(
                 "unique: on_conflict='after' waits for the holder's end, so until='started' contradicts it: "
                 "leave out until, or pass on_conflict='replace'"
+            )
+        if not isinstance(self.supersede, bool):
+            raise InvalidOption(f"unique: supersede={self.supersede!r:.80}: must be True or False")
+        if self.supersede and self.on_conflict in ("raise", "reschedule", "after"):
+            raise InvalidOption(
+                "unique: supersede stops a holder for a newer task, and "
+                f"on_conflict={self.on_conflict!r} lets it go on: leave out supersede, or pass "
+                "on_conflict='replace'"
             )
         object.__setattr__(self, "by", tuple(dict.fromkeys(names)))
 
@@ -92,6 +102,7 @@ class Plan(NamedTuple):
     max_wait_ms: int = 0
     throttle_ms: int = 0
     trailing: bool = False
+    supersede: bool = False
 
     def stored(self) -> str:
         """Return the plan as stored in the policy in Redis, for calls by name."""
@@ -108,16 +119,17 @@ class Plan(NamedTuple):
             return None
         if not {*cls._fields} - {*_LATER} <= found.keys():
             return None
-        by, key, free, conflict, *times, trailing = rule
+        by, key, free, conflict, *times, trailing, supersede = rule
         known: Any = by
         good = isinstance(known, list) and all(isinstance(name, str) for name in known) and key is None
-        good = good and free in UNTIL and conflict in (*ON_CONFLICT, DEBOUNCE) and type(trailing) is bool
+        good = good and free in UNTIL and conflict in (*ON_CONFLICT, DEBOUNCE)
+        good = good and type(trailing) is type(supersede) is bool
         if not good or not all(type(ms) is int and 0 <= ms <= _MOST_MS for ms in times):
             return None
         return rule._replace(by=tuple(by))
 
 
-_LATER: Final = ("trailing",)
+_LATER: Final = ("trailing", "supersede")
 """The fields that are stored only if they are set: a release that does not know one must not ignore it."""
 
 
@@ -197,7 +209,9 @@ def _plan(how: Unique, key: str | None, asked: UniqueOptions) -> Plan:
     if debounce is None:
         if most is not None:
             raise InvalidOption("max_wait limits how long debounce waits: pass debounce as well")
-        return Plan(how.by, key, how.until or "done", how.on_conflict or "return")
+        _check_supersede(how)
+        until, conflict = how.until or "done", how.on_conflict or "return"
+        return Plan(how.by, key, until, conflict, supersede=how.supersede)
     if how.until == "done" or how.on_conflict is not None:
         raise InvalidOption(
             "debounce holds its key until the task has started and takes the last call's arguments: leave "
@@ -207,16 +221,25 @@ def _plan(how: Unique, key: str | None, asked: UniqueOptions) -> Plan:
         raise InvalidOption(
             f"max_wait={most:g} s is below debounce={debounce:g} s: it must be at least as long"
         )
-    return Plan(how.by, key, "started", DEBOUNCE, _ms(debounce), _ms(most) if most is not None else 0)
+    most_ms = _ms(most) if most is not None else 0
+    return Plan(how.by, key, "started", DEBOUNCE, _ms(debounce), most_ms, supersede=how.supersede)
+
+
+def _check_supersede(how: Unique) -> None:
+    if how.supersede and how.until != "started" and how.on_conflict != "replace":
+        raise InvalidOption(
+            "unique: supersede needs a newer task that takes the place of one that runs: pass "
+            "on_conflict='replace', until='started' or debounce as well"
+        )
 
 
 def _throttled(how: Unique, key: str | None, asked: UniqueOptions, seconds_: float) -> Plan:
     if asked.debounce is not None or asked.max_wait is not None:
         raise InvalidOption("debounce and throttle exclude each other: pass one of them")
-    if how.until is not None or how.on_conflict is not None:
+    if how.until is not None or how.on_conflict is not None or how.supersede:
         raise InvalidOption(
             "throttle holds its key for a fixed time, whether or not the task has ended: leave out unique's "
-            "until and on_conflict"
+            "until and on_conflict, and supersede"
         )
     return Plan(how.by, key, throttle_ms=max(1, _ms(seconds_)), trailing=bool(asked.trailing))
 

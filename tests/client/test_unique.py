@@ -99,6 +99,55 @@ async def test_debounce_runs_the_last_call_and_never_waits_beyond_the_most(url: 
     clean(app)
 
 
+@pytest.mark.parametrize("free", ["done", "started"])
+async def test_a_newer_task_supersedes_one_that_runs(url: str, free: Any) -> None:
+    """With a lease of a minute, so that it is the message that stops the handler."""
+    app, ran, stopped = StreamQ("shop", url), list[int](), list[int]()
+    rule = Unique(by=("page",), until=free, on_conflict="replace", supersede=True)
+
+    @app.task(unique=rule, lease=60)
+    async def render(page: str, n: int) -> int:
+        ran.append(n)
+        try:
+            if n == 0:
+                await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            stopped.append(n)
+            raise
+        return n
+
+    async with serving(app):
+        first = await render.aenqueue("home", 0)
+        await until(lambda: ran == [0])
+        other = await render.aenqueue("other", 7)
+        newer = await app.asend("render", {"page": "home", "n": 1})
+        assert newer.id != first.id
+        assert await newer.aresult(15) == 1
+        await until(lambda: first.status() == "cancelled")
+        assert await other.aresult(15) == 7
+    assert stopped == [0]
+    assert locks_of(app, "render") == 0
+    clean(app)
+
+
+async def test_debounce_with_supersede_stops_the_run_before(url: str) -> None:
+    app, ran = StreamQ("shop", url), list[str]()
+
+    @app.task(unique=Unique(by=("document",), supersede=True), debounce=0.1)
+    async def index(document: str, text: str) -> None:
+        ran.append(text)
+        if text == "old":
+            await asyncio.Event().wait()
+
+    async with serving(app):
+        old = await index.aenqueue("readme", "old")
+        await until(lambda: ran == ["old"])
+        new = await index.aenqueue("readme", "new")
+        await new.aresult(15)
+        await until(lambda: old.status() == "cancelled")
+    clean(app)
+
+
 async def test_until_started_with_a_retry_and_a_twin_runs_both(url: str) -> None:
     app, go, ran = StreamQ("shop", url), asyncio.Event(), Counter[int]()
 
@@ -368,6 +417,11 @@ def app() -> StreamQ:
         ({"trailing": True}, "trailing without debounce or throttle has no effect"),
         ({"trailing": True, "unique": {}}, "trailing runs the last call of throttle's interval"),
         ({"trailing": True, "debounce": "5s"}, "trailing runs the last call of throttle's interval"),
+        ({"unique": {"supersede": True}}, "supersede needs a newer task"),
+        (
+            {"unique": {"supersede": True}, "throttle": 5},
+            "leave out unique's until and on_conflict, and super",
+        ),
         ({"trailing": "yes", "throttle": "5s"}, "trailing='yes': must be True or False"),
         ({"unique": {"by": ("m",)}}, "by='m' is not an argument of task type 'email': "),
     ],
@@ -392,6 +446,8 @@ def test_a_rule_that_contradicts_itself_is_refused_at_import(
         ({"until": "started", "on_conflict": "after"}, "so until='started' contradicts it"),
         ({"by": 5}, "by=5: must be argument names"),
         ({"by": ("",)}, "must be argument names"),
+        ({"supersede": 1}, "supersede=1: must be True or False"),
+        ({"supersede": True, "on_conflict": "after"}, "on_conflict='after' lets it go on"),
     ],
 )
 def test_a_unique_that_cannot_be(given: dict[str, Any], said: str) -> None:

@@ -15,7 +15,7 @@ from streamq.calls import producer as producer_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.producer import NotJoined
 from streamq.errors import ServerError
-from streamq.keys import GROUP, SUCCESSOR_DUE_MS
+from streamq.keys import GROUP, SUCCESSOR_DUE_MS, shard_keys
 from streamq.model.delivery import Delivery
 from streamq.model.outcome import (
     Cancelled,
@@ -635,3 +635,67 @@ def test_a_repeated_call_of_a_throttle_gets_its_first_answer(shard: Shard) -> No
     [second] = answer
     assert isinstance(second, Accepted)
     assert shard.locate(second.local).fields[:2] == (b"p", b"3")
+
+
+# -- a newer task supersedes one that runs --------------------------------------------------------------
+
+
+def cancels(shard: Shard) -> list[str]:
+    return [one.decode() for one in shard.command("HKEYS", shard.t.cancels)]
+
+
+@pytest.mark.parametrize("free", ["done", "started"])
+def test_a_holder_that_runs_is_asked_to_stop_and_is_not_retried(shard: Shard, free: Any) -> None:
+    first = put(shard, b"1")
+    if free == "started":
+        shard.settle(shard.fetch())
+        first = put(shard, b"1", free="started")
+    running = only(shard)
+    newer = call(shard, b"2", free=free, conflict="replace", supersede=True)
+    assert isinstance(newer, Accepted)
+    assert cancels(shard) == [first]
+    assert shard.state(newer.local) == ("ready" if free == "started" else "scheduled")
+    assert shard.settle([running], Retried(HOUR, b"[]")) == [True]
+    assert (shard.state(first), shard.state(newer.local)) == ("cancelled", "ready")
+    assert cancels(shard) == []
+    assert holder(shard) == newer.local
+
+
+def test_a_holder_that_waits_is_replaced_and_one_that_ends_well_has_ended_well(shard: Shard) -> None:
+    first = put(shard, b"1", conflict="replace", supersede=True)
+    assert call(shard, b"2", conflict="replace", supersede=True) == Duplicate(first)
+    assert cancels(shard) == []
+    running = only(shard)
+    assert running.payload == b"2"
+    newer = put(shard, b"3", conflict="replace", supersede=True)
+    assert call(shard, b"4", conflict="replace", supersede=True) == Duplicate(newer)
+    assert cancels(shard) == [first]
+    assert shard.settle([running]) == [True]
+    assert cancels(shard) == []
+    assert [one.payload for one in shard.fetch()] == [b"4"]
+    assert shard.snapshot().counters == {"accepted": 2, "started": 1, "completed": 1}
+
+
+def test_a_newer_task_that_is_refused_stops_nothing(shard: Shard) -> None:
+    shard.run(producer_calls.register(shard.t, shard.s, "t:e", {"max_backlog": "1"}))
+    for free in ("done", "started"):
+        put(shard, free=free)
+        running = only(shard)
+        assert call(shard, free=free, conflict="replace", supersede=True) == BacklogFull()
+        assert cancels(shard) == []
+        shard.settle([running])
+
+
+def test_a_lost_holder_that_was_superseded_does_not_run_again(shard: Shard) -> None:
+    first = put(shard)
+    running = only(shard)
+    newer = put(shard, b"2", conflict="replace", supersede=True)
+    shard.age(running, HOUR)
+    shard.reclaim()
+    assert (shard.state(first), shard.state(newer)) == ("cancelled", "ready")
+
+
+def test_the_enqueue_script_knows_the_channel_to_workers(shard: Shard) -> None:
+    """It derives the name from that of the channel to daemons."""
+    for s in (shard.s, shard_keys("a.b-c", 12)):
+        assert s.control == s.wake.replace("}:wake", "}:control")

@@ -24,13 +24,14 @@ class Ask(NamedTuple):
     max_wait_ms: int = 0
     trailing_ms: int = 0
     """The interval of a throttle whose last call runs at its end; no lock then."""
+    supersede: bool = False
 
     def joined(self, task: NewTask) -> NewTask:
         free = "started" if self.started else "done"
         if self.trailing_ms:
             plan = Plan((), self.key, throttle_ms=self.trailing_ms, trailing=True)
             return locks.joined("email", task, plan, b"{}")[0]
-        plan = Plan((), self.key, free, self.conflict, max_wait_ms=self.max_wait_ms)  # type: ignore[arg-type]
+        plan = Plan((), self.key, free, self.conflict, max_wait_ms=self.max_wait_ms, supersede=self.supersede)  # type: ignore[arg-type]
         return locks.joined("email", task, plan, b"{}")[0]
 
 
@@ -83,6 +84,7 @@ class Locks(Books):
         started, follows = held.state == "running", self.after.get(ask.key)
         deleted = started and self.pending[held.place].deleted
         if started and held.until_started and not deleted and not follows:
+            self._supersede(held, ask, refused)
             return None
         if ask.conflict == "return":
             return Duplicate(held.local)
@@ -91,6 +93,8 @@ class Locks(Books):
         if not started and ask.conflict != "after":
             self._change(held, new, ask)
             return Duplicate(held.local)
+        if started and not deleted:
+            self._supersede(held, ask, None if follows else refused)
         if follows is None:
             return refused or "new"
         task = self.tasks[follows]
@@ -109,6 +113,10 @@ class Locks(Books):
         self._rewrite(task, new, ask, order(last)[0])
         task.priority = new.priority[0]
         return Duplicate(last)
+
+    def _supersede(self, held: Task, ask: Ask, refused: Answer | None) -> None:
+        if ask.supersede and not refused:
+            self.cancels.add(held.local)
 
     def follow(self, task: Task, ask: Ask) -> None:
         """A task that was accepted waits for the holder."""

@@ -37,13 +37,14 @@ ASKS = st.sampled_from([
     *(Ask("a", conflict) for conflict in ("return", "raise", "replace", "reschedule", "after", "after")),
     *(Ask("b", conflict, started=True) for conflict in ("return", "replace", "replace")), Ask("b", "after"),
     Ask("c", DEBOUNCE, started=True, max_wait_ms=HOUR // 2), Ask("c", DEBOUNCE, started=True),
-    *(2 * [Ask("d", trailing_ms=HOUR)]),
+    *(2 * [Ask("d", trailing_ms=HOUR)]), Ask("b", "replace", supersede=True),
 ])  # fmt: skip
 """What a task asks for: mostly no lock."""
 AGAIN = st.sampled_from([
     *(Ask("b", conflict, started=True) for conflict in ("return", "replace")),
     *(Ask("b", conflict) for conflict in ("replace", "after")),
-    Ask("d", trailing_ms=HOUR),
+    Ask("d", trailing_ms=HOUR), Ask("b", "replace", supersede=True),
+    Ask("b", "replace", started=True, supersede=True),
 ])  # fmt: skip
 """What tasks of one key ask for that meet."""
 

@@ -1,11 +1,11 @@
 -- unique_read(task): read which lock of a unique key, or which throttle, a new task asks for; false if that is malformed.
 -- judged(task, record): the answer for a task that is refused or joins another one; nil if it is to be accepted. Checks
 -- the idempotency key, then the lock, then the limits.
--- unique_lock(task, id): give the lock to the task.
+-- unique_lock(task, id): give the lock to the task; the one that had it is asked to stop, if the new one supersedes it.
 -- A part of enqueue's body, which uses what is defined before it there: now, refusal, accept, first_of.
--- USES unique_holder unique_claim unhexed identified field letter_in waits
+-- USES unique_holder unique_claim unhexed identified field letter_in superseded waits
 -- KEYS unique after index schedule counters expiring doorbell
--- ARGV task_type
+-- ARGV task_type wake
 local CONFLICTS = {
   ['return'] = true, raise = true, replace = true, reschedule = true, after = true, debounce = true}
 
@@ -18,7 +18,8 @@ function unique_read(task)
   if most ~= nil and (type(most) ~= 'number' or not (most >= 0 and most < 1e13)) then return false end
   local what = unhexed(asked.key)
   if not what or not CONFLICTS[asked.conflict] then return false end
-  task.lock = {what = what, group = asked.group, conflict = asked.conflict, most = most}
+  task.lock = {
+    what = what, group = asked.group, conflict = asked.conflict, most = most, supersedes = asked.supersede ~= nil}
   table.insert(task.claims, 'u')
   table.insert(task.claims, what)
   if asked.free == 'started' then
@@ -133,10 +134,18 @@ local function conflict(task)
   local following, started = redis.call('HGET', after, lock.what), held.state == 'started'
   -- A task that holds its key until it has started has lost it now, unless another one waits for its end.
   local _, until_started = unique_claim(held.fields and field(held.fields, 'c'))
-  if started and until_started and not following then return nil end
+  local older = lock.supersedes and started and held.fields and held.id
+  if started and until_started and not following then
+    task.older = older
+    return nil
+  end
   if lock.conflict == 'return' then return '=' .. held.id end
   if lock.conflict == 'raise' then return '!unique:' .. held.id end
-  if started or lock.conflict == 'after' then return follow(task, following) end
+  if started or lock.conflict == 'after' then
+    local answer = follow(task, following)
+    if older and string.sub(answer, 1, 1) ~= '!' then superseded(older) end
+    return answer
+  end
   return change(task, held)
 end
 
@@ -182,4 +191,5 @@ end
 
 function unique_lock(task, id)
   if task.lock then redis.call('HSET', unique, task.lock.what, id) end
+  if task.older then superseded(task.older) end
 end
