@@ -120,18 +120,23 @@ def keyed(name: str) -> IdempotencyKey:
     return IdempotencyKey(name, b"0" * 16, 60_000)
 
 
-def locked(key: str, conflict: str, free: Any = "done", due: int | None = None) -> NewTask:
-    plan = Plan(key=key, conflict=conflict, free=free)
+def locked(
+    key: str, conflict: str, free: Any = "done", due: int | None = None, *, supersede: bool = False
+) -> NewTask:
+    plan = Plan(key=key, conflict=conflict, free=free, supersede=supersede)
     return locks.joined("email", NewTask(b"{}", due=due, fields=(("x", "60000"),)), plan, b"{}")[0]
 
 
+THROTTLED = locks.joined(
+    "email", NewTask(b"{}", fields=(("x", "60000"),)), Plan(key="t", throttle_ms=60_000, trailing=True), b"{}"
+)[0]
 LOCKED = (
     locked("a", "after"), locked("a", "after"), locked("b", "return", due=60_000), locked("c", "return"),
-    locked("d", "replace"),
+    locked("d", "replace"), THROTTLED,
 )  # fmt: skip
 CONFLICTS = (
-    locked("a", "after"), locked("b", "replace"), locked("c", "reschedule", due=60_000),
-    locked("d", "replace"), locked("e", "raise"),
+    locked("a", "replace", supersede=True), locked("b", "replace"), locked("c", "reschedule", due=60_000),
+    locked("d", "replace"), locked("e", "raise"), THROTTLED, THROTTLED,
 )  # fmt: skip
 
 
