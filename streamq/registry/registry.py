@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from streamq.context import Home
 from streamq.errors import DuplicateTaskType, InvalidOption, UnknownTaskType
 from streamq.hooks import NO_HOOKS, Hooks
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
@@ -64,6 +65,7 @@ class Registry:
         self.tracer: Tracer | None = None
         self.hooks = hooks
         self.pipeline: Pipeline | None = None
+        self.home_of_contexts: Home | None = None
         self.record: AppRecord | None = None
         self.record_at: float = 0.0
         self.registered: set[tuple[str, int]] = set()
@@ -98,6 +100,7 @@ class Registry:
         self.handlers[handler.name], self._runs[handler.name] = handler, run
         self.registered = {one for one in self.registered if one[0] != handler.name}
         handler.app, handler.around, handler.pipeline = self.name, self.hooks.attempt, self.pipeline
+        handler.home = self.home_of_contexts
 
     def declared(self, types: Iterable[str]) -> list[str]:
         """Return those of these types whose code declares a schedule."""
