@@ -34,7 +34,7 @@ class Task(Protocol):
 class Context:
     """One attempt, for its handler. Created for every attempt, so it computes nothing beforehand."""
 
-    __slots__ = ("_cancelled", "_deadline", "_max_attempts", "_task", "_thread", "_worker")
+    __slots__ = ("_cancelled", "_deadline", "_max_attempts", "_state", "_task", "_thread", "_worker")
 
     def __init__(self, task: Task, max_attempts: int, deadline: float | None, worker: str) -> None:
         self._task = task
@@ -43,6 +43,7 @@ class Context:
         self._worker = worker
         self._cancelled = False
         self._thread = 0
+        self._state: Any  # set only where the app has a lifespan
 
     def __repr__(self) -> str:
         return f"<Context of {self.id}, attempt {self.attempt} of {self.max_attempts}>"
@@ -117,6 +118,15 @@ class Context:
         check this from time to time.
         """
         return self._cancelled
+
+    @property
+    def state(self) -> Any:
+        """What the app's lifespan has yielded in this process. For a typed value read `lifespan.state`, or
+        depend on it. Raises LookupError if the app has no lifespan."""
+        try:
+            return self._state
+        except AttributeError:
+            raise LookupError("the app has no lifespan: declare one with @app.lifespan") from None
 
     @property
     def logger(self) -> Any:
