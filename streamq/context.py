@@ -43,8 +43,8 @@ class Context:
     """One attempt, for its handler. Created for every attempt, so it computes nothing beforehand."""
 
     __slots__ = (
-        "_cancelled", "_deadline", "_ended", "_follow_ups", "_home", "_max_attempts", "_task", "_thread",
-        "_worker",
+        "_cancelled", "_deadline", "_ended", "_follow_ups", "_home", "_max_attempts", "_state", "_task",
+        "_thread", "_worker",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +59,7 @@ class Context:
         self._cancelled = False
         self._ended = False
         self._thread = 0
+        self._state: Any  # set only where the app has a lifespan
 
     def __reduce__(self) -> tuple[object, ...]:
         # A child process gives it the home that its task type has there.
@@ -155,6 +156,15 @@ class Context:
         if self._follow_ups is None:
             self._follow_ups = []
         return self._home.follow(self._task, self._follow_ups, calls)
+
+    @property
+    def state(self) -> Any:
+        """What the app's lifespan has yielded in this process. For a typed value read `lifespan.state`, or
+        depend on it. Raises LookupError if the app has no lifespan."""
+        try:
+            return self._state
+        except AttributeError:
+            raise LookupError("the app has no lifespan: declare one with @app.lifespan") from None
 
     @property
     def logger(self) -> Any:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, Unpack, overload
 
@@ -31,6 +32,8 @@ from streamq.options.task import task_options
 from streamq.options.typed import PerCall, Policy
 from streamq.registry.handler import Handler, sized
 from streamq.registry.registry import Registry
+from streamq.resources.declared import DependencyOverrides
+from streamq.resources.lifespan import Lifespan
 from streamq.telemetry.traces import Tracer, Tracing
 from streamq.transport.address import Address
 
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class StreamQ:
@@ -133,6 +137,23 @@ class StreamQ:
             return TaskType(self._enqueuer, handler)
 
         return register if function is None else register(function)
+
+    def lifespan(
+        self,
+        function: Callable[[StreamQ], AsyncIterator[T]] | Callable[[StreamQ], AbstractAsyncContextManager[T]],
+        /,
+    ) -> Lifespan[T]:
+        """Declare what each worker process opens at its start and closes at its end: an `async def` that
+        takes the app and yields once. Handlers get what it yields with `Depends(lifespan)`, or as
+        `get_context().state`. Raises UsageError."""
+        found: Lifespan[T] = Lifespan(self, function)
+        self.registry.declare(found)
+        return found
+
+    @property
+    def overrides(self) -> DependencyOverrides:
+        """Replacements of dependencies, for tests: `app.overrides[session] = fake`."""
+        return self.registry.resources.overrides
 
     # -- enqueueing ----------------------------------------------------------------------------------
 
