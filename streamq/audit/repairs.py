@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Literal
 
+from streamq.audit import schedules
 from streamq.calls import audit as audit_calls
 from streamq.calls import daemon as daemon_calls
 from streamq.calls import lanes as lane_calls
@@ -96,6 +97,13 @@ def _group(_s: ShardKeys, _t: TypeKeys, fault: Fault) -> Flow[Answer]:
     return _repaired(worker_calls.groups([fault.where]))
 
 
+def _of_schedule(write: Callable[[ShardKeys, str], Flow[bool]]) -> Repair:
+    def repair(s: ShardKeys, _: TypeKeys, fault: Fault) -> Flow[Answer]:
+        return "done" if (yield from write(s, fault.where)) else "gone"
+
+    return repair
+
+
 REPAIRS: Final[dict[str, Repair]] = {
     "misplaced": _place,
     "needless_index_row": _place,
@@ -114,4 +122,8 @@ REPAIRS: Final[dict[str, Repair]] = {
     "missing_group": _group,
     "slots_differ": _slots,
     "changed_score": _scores,
+    "unreadable_schedule_state": _of_schedule(schedules.begin_anew),
+    "damaged_last_run": _of_schedule(schedules.forget_last_run),
+    "wrong_due_time": _of_schedule(schedules.write_due),
+    "orphaned_due_time": _of_schedule(schedules.remove_due),
 }

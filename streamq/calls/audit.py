@@ -72,6 +72,11 @@ FaultCode = Literal[
     "missing_group",
     "unreclaimed",
     "unpromoted",
+    "unreadable_schedule",
+    "unreadable_schedule_state",
+    "damaged_last_run",
+    "wrong_due_time",
+    "orphaned_due_time",
     "unchecked",
 ]
 """The code of each possible fault; `streamq.audit.fault` describes each."""

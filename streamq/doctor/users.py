@@ -68,7 +68,7 @@ _CONNECTION: Final = "-@all +@connection -@dangerous -reset -client|tracking"
 """Only commands about the user's own connection. Not tracking: it reveals the names of all changed keys."""
 _READS: Final = (
     "+cluster|slots +eval +evalsha +exists +get +hexists +hget +hgetall +hkeys +hmget +info +lindex "
-    "+llen +mget +role +time +xlen +xpending +xrange +zcard +zcount +zrange +zscore"
+    "+llen +mget +pttl +role +time +xlen +xpending +xrange +zcard +zcount +zrange +zscore"
 )
 _DAEMON: Final = (
     "+cluster|slots +del +eval +evalsha +exists +get +hdel +hexists +hget +hgetall +hincrby +hlen "
