@@ -22,7 +22,7 @@ from streamq.client.sync_client import Client
 from streamq.convert.encoding import encode
 from streamq.environment import Source
 from streamq.errors import PayloadError
-from streamq.hooks import Hook, Hooks
+from streamq.hooks import Hook, Hooks, TaskEnded, TaskEndedState
 from streamq.model.outcome import OUTCOMES
 from streamq.model.task import TaskId
 from streamq.options.call import per_call
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from streamq.control.schedules import AsyncSchedules, Schedules
 
 P = ParamSpec("P")
+F = TypeVar("F", bound=Callable[..., Any])
+Listener = TypeVar("Listener", bound=Callable[[TaskEnded], Any])
 R = TypeVar("R")
 T = TypeVar("T")
 
@@ -147,6 +149,30 @@ class StreamQ:
         found: Lifespan[T] = Lifespan(self, function)
         self.registry.declare(found)
         return found
+
+    def around_attempt(self, function: F, /) -> F:
+        """Run a generator function around each attempt: `@app.around_attempt` above a `def` or an `async def`
+        that takes the Context and yields once. As `Hook.around_attempt`."""
+        self.registry.hooks.add_around_attempt(function)
+        self.registry.rewrap(function.__module__)
+        return function
+
+    def around_enqueue(self, function: F, /) -> F:
+        """Run a generator function around each enqueue call: it takes the call and yields once. An `async
+        def` is around async calls only. As `Hook.around_enqueue`."""
+        self.registry.hooks.add_around_enqueue(function)
+        return function
+
+    def on(self, *states: TaskEndedState) -> Callable[[Listener], Listener]:
+        """Call a function when a worker has stored an outcome: `@app.on("dead")`. A `def` runs in a thread,
+        an `async def` on the worker's event loop. What it raises is logged and harms no task."""
+
+        def register(function: Listener) -> Listener:
+            for state in states:
+                self.registry.hooks.listen(state, function)
+            return function
+
+        return register
 
     @property
     def overrides(self) -> DependencyOverrides:
