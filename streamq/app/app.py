@@ -27,6 +27,7 @@ from streamq.model.outcome import OUTCOMES
 from streamq.model.task import TaskId
 from streamq.options.call import per_call
 from streamq.options.checks import Duration, seconds
+from streamq.options.service import WorkerOptions
 from streamq.options.task import task_options
 from streamq.options.typed import PerCall, Policy
 from streamq.registry.handler import Handler, sized
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from streamq.control.idle import Scope
     from streamq.control.inspector import AsyncInspector, Inspector
     from streamq.control.schedules import AsyncSchedules, Schedules
+    from streamq.worker.worker import Worker
 
 P = ParamSpec("P")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -342,6 +344,31 @@ class StreamQ:
         from streamq.calls.question import ready  # noqa: PLC0415 - as above
 
         await self._asyncs.current().transport.run(ready())
+
+    def run_worker(
+        self,
+        *,
+        concurrency: int = 100,
+        types: Iterable[str] | None = None,
+        drain_timeout: Duration = 30.0,
+        lifespan_timeout: Duration = 10.0,
+        process_slots: int | None = None,
+    ) -> AbstractAsyncContextManager[Worker]:
+        """Run a worker in this event loop: `async with app.run_worker():`. It takes tasks when the block
+        begins and has drained when the block has ended. It installs no signal handlers.
+
+        The options are those of `streamq worker`. Raises what the worker fails with at its start.
+        """
+        from streamq.worker.embedded_worker import run_worker  # noqa: PLC0415 - a producer does not pay for it
+
+        options = WorkerOptions(
+            concurrency=concurrency,
+            types=types if types is None or isinstance(types, str) else tuple(types),  # type: ignore[arg-type]
+            drain_timeout=drain_timeout,
+            lifespan_timeout=lifespan_timeout,
+            process_slots=process_slots,
+        )
+        return run_worker(self, options)
 
     def close(self) -> None:
         """Close the sync connections. The app can be used again, and then connects again."""
