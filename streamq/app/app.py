@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, Unpack, overload
 
 from streamq import blocking, environment
 from streamq.app.bound_task import Bound, bound_to, remote_handler
 from streamq.app.enqueuer import Enqueuer
+from streamq.app.follow_ups import FollowUps
 from streamq.app.handle import TaskHandle
 from streamq.app.task_type import Decorator, TaskType
 from streamq.client.loop_clients import AsyncClients
@@ -30,6 +32,8 @@ from streamq.options.task import task_options
 from streamq.options.typed import PerCall, Policy
 from streamq.registry.handler import Handler, sized
 from streamq.registry.registry import Registry
+from streamq.resources.declared import DependencyOverrides
+from streamq.resources.lifespan import Lifespan
 from streamq.telemetry.traces import Tracer, Tracing
 from streamq.transport.address import Address
 
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class StreamQ:
@@ -87,6 +92,7 @@ class StreamQ:
         self._client = Client(self.registry, self.address, patience=self._patience)
         self._asyncs = AsyncClients(self.registry, self.address, patience=self._patience)
         self._enqueuer = Enqueuer(self.registry, self._client, self._asyncs)
+        self.registry.home_of_contexts = FollowUps(self.registry, self._enqueuer)
         _APPS.add(self)
 
     @property
@@ -131,6 +137,23 @@ class StreamQ:
             return TaskType(self._enqueuer, handler)
 
         return register if function is None else register(function)
+
+    def lifespan(
+        self,
+        function: Callable[[StreamQ], AsyncIterator[T]] | Callable[[StreamQ], AbstractAsyncContextManager[T]],
+        /,
+    ) -> Lifespan[T]:
+        """Declare what each worker process opens at its start and closes at its end: an `async def` that
+        takes the app and yields once. Handlers get what it yields with `Depends(lifespan)`, or as
+        `get_context().state`. Raises UsageError."""
+        found: Lifespan[T] = Lifespan(self, function)
+        self.registry.declare(found)
+        return found
+
+    @property
+    def overrides(self) -> DependencyOverrides:
+        """Replacements of dependencies, for tests: `app.overrides[session] = fake`."""
+        return self.registry.resources.overrides
 
     # -- enqueueing ----------------------------------------------------------------------------------
 

@@ -63,10 +63,13 @@ def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None)
     )  # fmt: skip
     own = [latencies, *([] if metrics is None else [metrics]), event_publisher, attempt_log]
     observers = Observers([*own, *registry.hooks.all], clocks, settler.put, name)
-    executors = Executors.of(options, registry.tracer, isolate_suspects=config.exclusive)
+    executors = Executors.of(
+        options, registry.tracer, isolate_suspects=config.exclusive, lasting=config.opened.lasts
+    )
     runner = Runner(
         registry, name, options.concurrency, executors, clocks, counters, observers,
-        on_idle=lambda: shard_fetchers.freed(), closing=lambda: main is not None and main.cancelling() > 0,  # noqa: PLW0108
+        on_idle=lambda: shard_fetchers.freed(), opened=config.opened,  # noqa: PLW0108
+        closing=lambda: main is not None and main.cancelling() > 0,
     )  # fmt: skip
 
     def is_closed(keys: TypeKeys) -> bool:

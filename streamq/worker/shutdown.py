@@ -104,6 +104,7 @@ class Shutdown:
         await asyncio.gather(
             *helpers, self._shard_fetchers.stop(), self._runner.ended(), return_exceptions=True
         )
+        await self._runner.children_ended()
         await self._transport.wait_spawned()
         await self._transport.aclose()
         self._log.info("worker.stopped")

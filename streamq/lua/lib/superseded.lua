@@ -1,0 +1,10 @@
+-- superseded(id): ask the worker that runs a task to stop it, as cancel does: a newer task takes its place.
+-- KEYS cancels
+-- ARGV task_type wake
+local function superseded(id)
+  if redis.call('HSETNX', cancels, id, '1') == 0 then return end
+  -- The channel to workers differs from the one to daemons in this word only, and a task's id has the shard.
+  local base, shard, rest = string.match(wake, '^(.*:(%d+)}:)wake(.*)$')
+  if not base then return end  -- the worker learns of it when it renews its lease
+  redis.call('PUBLISH', base .. 'control' .. rest, 'cancel ' .. task_type .. ':' .. shard .. ':' .. id)
+end
