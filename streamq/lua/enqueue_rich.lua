@@ -5,8 +5,8 @@
 -- is the lock of a unique key: its digest (`key`, hexadecimal), until when it is held (`free`: done or started), and what a
 -- `conflict` does: return, raise, replace, reschedule, after, or debounce with `max_wait_ms`. `lane` is the name of a
 -- lane and `cost` what a task takes of its rates.
--- USES clock lane_enter
--- KEYS writer types policy rate high normal low suspect schedule counters closed expiring doorbell ready bell keys...
+-- USES clock lane_enter rules_kept
+-- KEYS writer types policy rate high normal low suspect schedule counters closed expiring doorbell ready bell rules keys...
 -- ARGV task_type sequence memory_ms wake tasks...
 -- Returns an answer for each task, with spaces between, as enqueue does; `!unique:<local id>` (its key's holder), `!unjoined`
 -- BODY enqueue
