@@ -45,7 +45,7 @@ MUTANTS = [
     Mutant(
         "if r.held == 0 or before >= r.running then g.touch(lane) end", "", "nobody looks behind", _LIMITS
     ),
-    Mutant("if kind == 'l' then g.release(lane, item.id) end", "", "a retry keeps its slot", _LIMITS),
+    Mutant("if kind == 'l' then g.release(lane, item.id, nil, item.place) end", "", "a retry keeps its slot", _LIMITS),
     Mutant(_DIRECT, "not head_of(lane, r)", "passes those in turns", _LIMITS),
     Mutant(_DIRECT, "turning == 0", "overtakes its own lane", _LIMITS + _ORDER),
     Mutant(_TOKENS, "and room() > 0 then", "no token", _RATES),
