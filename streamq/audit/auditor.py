@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Literal
 
-from streamq.audit import keyspace, schedules, walks
+from streamq.audit import keyspace, lane_walks, schedules, walks
 from streamq.audit.fault import FAULTS, Audit, Problem, Repaired
 from streamq.audit.repairs import REPAIRS
 from streamq.audit.walks import LATE_MS, Found
@@ -55,6 +55,7 @@ class Auditor:
         self._audit = Audit()
         self._listed: Counter[tuple[FaultCode, str, int]] = Counter()
         self._unsound: set[tuple[str, int]] = set()
+        self._recounted_lanes: set[tuple[str, int]] = set()
 
     def run(self) -> Flow[Audit]:
         """Check everything once. Raises RedisErrors."""
@@ -249,7 +250,10 @@ class Auditor:
             self._note(t, fault)
         else:
             answer = yield from repair(shard_keys(self._app, t.shard), t, fault)
-            if answer == "done":
+            counted = fault.code == "slots_differ" and (t.type, t.shard) in self._recounted_lanes
+            if answer == "done" or counted:  # the first repair counts all lanes of the type
+                if fault.code == "slots_differ":
+                    self._recounted_lanes.add((t.type, t.shard))
                 self._note_repair(t, fault)
             elif answer == "held":
                 self._note(t, fault)
@@ -273,12 +277,14 @@ class Auditor:
 _WALKS: Final = (
     walks.streams,
     walks.schedule,
-    walks.lanes,
+    lane_walks.rows,
     partial(walks.rows, "index"),
     walks.pending,
     partial(walks.rows, "dead"),
     partial(walks.rows, "unique"),
     partial(walks.rows, "after"),
+    lane_walks.slots,
+    lane_walks.turns,
 )
 _USED: Final = HOLDING | {"counters"}
 """The kinds of keys that prove that a task type was in use."""

@@ -81,6 +81,19 @@ FAULTS: Final[dict[FaultCode, Kind]] = {
     "slots_differ": Kind(
         "a lane that holds more or less than was written", "I5", "counted anew what the lane holds"
     ),
+    "stuck_lane": Kind(
+        "a lane that may go and does not have its turn", "I9", "looked at it again: it has its turn"
+    ),
+    "stale_turn": Kind(
+        "a lane that has its turn and may not go", "I9", "looked at it again: it has no turn any more"
+    ),
+    "missing_timer": Kind(
+        "a lane that waits for a time, and nothing looks at it then", "I9", "set its timer"
+    ),
+    "stale_timer": Kind("a timer of a lane that waits for no time", "I9", "removed the timer"),
+    "orphaned_halt": Kind(
+        "a lane that a dead letter halts which is not there", "I9", "opened the lane: it goes on"
+    ),
     "counters_off": Kind(
         "the counters do not add up",
         "I5",

@@ -116,7 +116,9 @@ class Api:
 
     def schedules(self, request: Request) -> Response:
         del request
-        return _json({"schedules": [asdict(one) for one in self._site.queue.schedules.all()]})
+        found = self._site.queue.schedules
+        listed = [asdict(one) for one in found.all()]
+        return _json({"schedules": listed, "faults": found.faults})
 
     def actions(self, request: Request) -> Response:
         del request

@@ -209,6 +209,7 @@ class Pages:
             broken=broken,
             more=max(0, len(listed) - PAGE),
             number=len(listed),
+            faults=found.faults,
             now_ms=inspector.now_ms(),
             daemons=unless_unreachable(inspector.daemons_alive),
         )

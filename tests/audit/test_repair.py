@@ -21,6 +21,7 @@ from streamq.keys import GROUP, SUCCESSOR_DUE_MS, shard_keys, type_keys
 from streamq.model.outcome import Completed, Died, Retried
 from streamq.model.task import IdempotencyKey, NewTask, TaskId
 from streamq.transport.sync_transport import SyncTransport
+from tests.lua.lane_twin import Rules
 from tests.lua.shard import Shard
 from tests.lua.test_unique import put
 
@@ -197,6 +198,59 @@ def miscounted_lane(shard: Shard) -> None:
     shard.command("HSET", shard.t.slots, "acme", "3;;;;")
 
 
+def laned(shard: Shard, rules: Rules) -> None:
+    """The type has lanes: of `acme` and of `other` two tasks each ask to run."""
+    for gate in (Rules(), rules):  # a type with tasks becomes ordered only if it had lanes
+        policy = {"gate": gate.gate(), "lane": "customer", "max_backlog": "1000000000000000"}
+        shard.run(producer_calls.register(shard.t, shard.s, "tests:email", policy))
+    for lane in ("acme", "acme", "other", "other"):
+        shard.enqueue(NewTask(b"{}", "normal", joins=f'{{"lane":"{lane}"}}'))
+    shard.run(daemon_calls.promote(shard.t, 10, rich=True))
+    assert look(shard).problems == []
+
+
+def slots_that_were_deleted(shard: Shard) -> None:
+    laned(shard, Rules(lane_running=1))
+    shard.command("DEL", shard.t.slots)
+
+
+def slot_of_a_task_that_is_gone(shard: Shard) -> None:
+    laned(shard, Rules(lane_running=1))
+    shard.command("HSET", shard.t.slots, "acme", "2;;;;")
+
+
+def lane_without_its_turn(shard: Shard) -> None:
+    laned(shard, Rules(running=1))
+    assert shard.command("ZREM", shard.t.turns, "other") == 1
+
+
+def turn_of_a_lane_that_may_not_go(shard: Shard) -> None:
+    laned(shard, Rules(lane_running=1))
+    shard.command("ZADD", shard.t.turns, 1, "acme", 2, "nobody")
+
+
+def lost_timer(shard: Shard) -> None:
+    laned(shard, Rules(lane_interval=3.6e9))
+    assert shard.command("ZREM", shard.t.ripe, "acme") == 1
+
+
+def timer_for_nothing(shard: Shard) -> None:
+    laned(shard, Rules(lane_running=1))
+    shard.command("ZADD", shard.t.ripe, 9 * 10**12, "acme", 9 * 10**12, "nobody")
+
+
+def lane_that_a_deleted_letter_halts(shard: Shard) -> None:
+    laned(shard, Rules(order=True, halt=True))
+    [first, *_] = [one for one in shard.fetch() if one.claims]
+    shard.settle([first], Died("attempts", b"[]"))
+    assert look(shard).problems == []
+    [row] = [row for row in shard.command("ZRANGE", shard.t.groups, 0, -1) if first.local.encode() in row]
+    shard.command("ZREM", shard.t.groups, row)
+    shard.command("ZREM", shard.t.dead, first.local)
+    shard.command("HDEL", shard.t.letters, first.local)
+    shard.command("HINCRBY", shard.t.counters, "purged", 1)
+
+
 def changed_score(shard: Shard) -> None:
     [row, *_] = shard.command("ZRANGE", shard.t.groups, 0, -1)
     shard.command("ZADD", shard.t.groups, 5, row)
@@ -275,6 +329,13 @@ REPAIRED: list[tuple[Callable[[Shard], None], FaultCode]] = [
     (mortal_types, "unwanted_lifetime"),
     (lost_type, "unlisted_type"),
     (miscounted_lane, "slots_differ"),
+    (slots_that_were_deleted, "slots_differ"),
+    (slot_of_a_task_that_is_gone, "slots_differ"),
+    (lane_without_its_turn, "stuck_lane"),
+    (turn_of_a_lane_that_may_not_go, "stale_turn"),
+    (lost_timer, "missing_timer"),
+    (timer_for_nothing, "stale_timer"),
+    (lane_that_a_deleted_letter_halts, "orphaned_halt"),
     (changed_score, "changed_score"),
     (state_of_no_schedule, "unreadable_schedule_state"),
     (state_with_a_revision_that_is_none, "unreadable_schedule_state"),
