@@ -100,6 +100,8 @@ if TYPE_CHECKING:
     from streamq.histogram import Latency as Latency
     from streamq.hooks import Enqueue as Enqueue
     from streamq.hooks import Hook as Hook
+    from streamq.hooks import TaskEnded as TaskEnded
+    from streamq.hooks import TaskEndedState as TaskEndedState
     from streamq.model.delivery import Delivery as Delivery
     from streamq.model.delivery import Overrides as Overrides
     from streamq.model.delivery import Success as Success
@@ -188,7 +190,7 @@ __all__, _named = lazy.names(__name__, {
         "TaskError", "TaskExpired", "UniqueConflict", "UnknownSchedule", "UnknownTaskType", "UsageError",
     ),
     "histogram": ("Histogram", "Latency"),
-    "hooks": ("Enqueue", "Hook"),
+    "hooks": ("Enqueue", "Hook", "TaskEnded", "TaskEndedState"),
     "model.delivery": ("Delivery", "Success"),
     "model.outcome": ("Outcome",),
     "model.reply": ("COUNTERS", "Counts"),

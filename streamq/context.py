@@ -42,9 +42,9 @@ class Home(Protocol):
 class Context:
     """One attempt, for its handler. Created for every attempt, so it computes nothing beforehand."""
 
-    __slots__ = (
-        "_cancelled", "_deadline", "_ended", "_follow_ups", "_home", "_max_attempts", "_state", "_task",
-        "_thread", "_worker",
+    __slots__ = (  # a dict, so that tests can patch methods
+        "__dict__", "_cancelled", "_deadline", "_ended", "_follow_ups", "_home", "_max_attempts", "_state",
+        "_task", "_thread", "_worker",
     )  # fmt: skip
 
     def __init__(

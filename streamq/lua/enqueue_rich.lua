@@ -7,8 +7,8 @@
 -- `supersede` the holder's worker is asked to stop it, if it has started and another task comes. With `trailing` the window
 -- of the task's idempotency key is a throttle's interval: the last call within it runs at its end. `lane` is the name of
 -- a lane and `cost` what a task takes of its rates.
--- USES clock lane_enter
--- KEYS writer types policy rate high normal low suspect schedule counters closed expiring doorbell ready bell keys...
+-- USES clock lane_enter rules_kept
+-- KEYS writer types policy rate high normal low suspect schedule counters closed expiring doorbell ready bell rules keys...
 -- ARGV task_type sequence memory_ms wake tasks...
 -- Returns an answer for each task, with spaces between, as enqueue does; `!unique:<local id>` (its key's holder), `!unjoined`
 -- BODY enqueue

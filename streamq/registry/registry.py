@@ -112,6 +112,12 @@ class Registry:
         lifespan = self.resources.lifespan
         handler.is_wrapped = bool(handler.around) or lifespan is not None or handler.plan is not None
 
+    def rewrap(self, module: str) -> None:
+        """Give all handlers the hooks as they are now. module: that has added one."""
+        self.resources.defined_in(module)
+        for handler in self.handlers.values():
+            self._wrap(handler)
+
     def declare(self, lifespan: Lifespan[Any]) -> None:
         """Set the lifespan of the app. Raises UsageError if it has another."""
         before = self.resources.lifespan
@@ -121,9 +127,7 @@ class Registry:
                 f"{lifespan.name} opens in it"
             )
         self.resources.lifespan = lifespan
-        self.resources.defined_in(lifespan.function.__module__)
-        for handler in self.handlers.values():
-            self._wrap(handler)
+        self.rewrap(lifespan.function.__module__)
 
     def declared(self, types: Iterable[str]) -> list[str]:
         """Return those of these types whose code declares a schedule."""

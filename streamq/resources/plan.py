@@ -5,21 +5,18 @@ Owns that order, and what is refused when a handler is registered. Must not call
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from streamq.errors import InvalidDependency
 from streamq.resources.declared import Provider
 from streamq.resources.depends import Dependency, Scope
+from streamq.resources.kinds import Kind, made
 from streamq.resources.lifespan import Lifespan
 from streamq.resources.parameters import Parameter, parameters
 
-Kind = Literal["value", "awaited", "sync", "async"]
-"""How a value is made: returned, awaited, or yielded by a generator."""
 Key = tuple[object, object]
 _ON_LOOP: Final = ("awaited", "async")
 
@@ -121,7 +118,7 @@ class _Builder:
             (one.name, self.add(one.dependency, scope, trail)) for one in found if one.dependency is not None
         )
         context = _context(found, scope, trail)
-        kind, make = _made(provider)
+        kind, make = made(provider)
         self.nodes.append(Node(_named(provider), make, kind, scope, needs, context, (provider, scope)))
         return len(self.nodes) - 1
 
@@ -135,30 +132,6 @@ def _context(found: Iterable[Parameter], scope: Scope, trail: tuple[object, ...]
                 )
             return one.name
     return None
-
-
-def _made(function: Callable[..., Any]) -> tuple[Kind, Callable[..., Any]]:
-    """Return how a dependency makes its value, and the function that makes it or its context manager."""
-    inner = _called(function)
-    if inspect.isasyncgenfunction(inner):
-        return "async", asynccontextmanager(function)
-    if inspect.isgeneratorfunction(inner):
-        return "sync", contextmanager(function)
-    wrapped = inspect.unwrap(inner)
-    if wrapped is not inner and inspect.isasyncgenfunction(wrapped):
-        return "async", function
-    if wrapped is not inner and inspect.isgeneratorfunction(wrapped):
-        return "sync", function
-    return ("awaited" if inspect.iscoroutinefunction(inner) else "value"), function
-
-
-def _called(function: Any) -> Any:
-    """Return the function that a call runs: of a partial or an object, the one inside."""
-    while isinstance(function, partial):
-        function = function.func
-    if inspect.isroutine(function) or isinstance(function, type):
-        return function
-    return type(function).__call__
 
 
 def _named(provider: object) -> str:

@@ -122,6 +122,7 @@ class Queue:
         with self._runner() as runner:
             for held in self._ready(runner):
                 self._settle(runner, held, runner.run(held), retries, ended)
+                runner.tell()
         return _checked(ended, raise_errors)
 
     async def arun(self, *, retries: bool = True, raise_errors: bool = True) -> list[EndedTask]:
@@ -131,6 +132,7 @@ class Queue:
         try:
             for held in self._ready(runner):
                 self._settle(runner, held, await runner.arun(held), retries, ended)
+                await runner.atell()
         finally:
             await runner.aclose()
         return _checked(ended, raise_errors)

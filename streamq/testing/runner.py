@@ -36,6 +36,7 @@ from streamq.worker.attempt import Attempt
 from streamq.worker.attempts import Args, Attempts, Kwargs
 from streamq.worker.executors import Executors, Processes, Threads, call_handler
 from streamq.worker.in_flight import Held
+from streamq.worker.listeners import Listeners
 from streamq.worker.observers import Observers
 from streamq.worker.server_clocks import ServerClocks
 
@@ -111,7 +112,10 @@ class Runner:
         self._opened = OpenResources(registry.resources)
         self._loop: asyncio.Runner | None = None
         self._threads = Threads(4) if in_threads else InCallersThread()
-        observers = Observers(registry.hooks.all, self._clocks, lambda _held, _outcome: None, CONSUMER)
+        self._listeners = Listeners(registry.hooks.listeners, CONSUMER, in_threads=in_threads)
+        observers = Observers(
+            [self._listeners, *registry.hooks.all], self._clocks, lambda _held, _outcome: None, CONSUMER
+        )
         self._finish, self._observers = observers.finisher(), observers
         self._attempts = _Attempts(
             registry,
@@ -217,14 +221,25 @@ class Runner:
         self._finish(attempt.held, decided, attempt.started)
         return decided
 
+    def tell(self) -> None:
+        """Tell the app's listeners, `def` ones in this thread."""
+        if self._listeners.waits:
+            self._in_loop(self._listeners.tell())
+
+    async def atell(self) -> None:
+        """Tell the app's listeners in the event loop of the test."""
+        await self._listeners.tell()
+
     def settle(self, held: Held, outcome: Outcome) -> EndedTask | None:
         """Settle a delivery. Return how its task ended; None if it runs again, or was no longer ours."""
         delivery = held.delivery
         t = type_keys(self.app, delivery.shard, delivery.type)
         settlement = Settlement(delivery.place, delivery.local, outcome, delivery.claims != b"")
-        if not self._send(t, settlement) or isinstance(outcome, Retried | HandedBack):
+        if not self._send(t, settlement):
             return None
         self._observers.attempt_stored(held, outcome)
+        if isinstance(outcome, Retried | HandedBack):
+            return None
         return EndedTask(
             str(delivery.id), delivery.type, name_of(outcome), delivery.attempt,
             self._result(held, outcome), held.failed.error if held.failed is not None else None,

@@ -173,6 +173,8 @@ class Worker:
         parts.leases.start()
         settling = shutdown.settle()
         shutdown.helpers.append(asyncio.create_task(shutdown.stop_fetching()))
+        if parts.listeners is not None:
+            shutdown.helpers.append(asyncio.create_task(parts.listeners.run()))
         await parts.shard_fetchers.serve(shards)
         shutdown.helpers.append(asyncio.create_task(parts.status.measure()))
         if self._config.exclusive:

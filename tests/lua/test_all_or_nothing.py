@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from streamq import locks, scripts
+from streamq.calls import audit as audit_calls
 from streamq.calls import daemon as daemon_calls
 from streamq.calls import lanes as lane_calls
 from streamq.calls import operator as operator_calls
@@ -317,7 +318,8 @@ LANES: dict[str, Make] = {
     "open_lane": after(laned, lambda s: lane_calls.open_lane(s.t, "a", NOTE)),
     "purge_lane": after(laned, lambda s: lane_calls.purge_lane(s.t, "a", 10, NOTE)),
     "set_window": after(laned, lambda s: lane_calls.set_window(s.t, 9)),
-    "recount": after(laned, lambda s: lane_calls.recount(s.t, write=True)),
+    "recount": after(laned, lambda s: lane_calls.recount(s.t)),
+    "repair_lane": after(laned, lambda s: audit_calls.repair_lane(s.t, "a")),
 }
 SCRIPTS.update(LANES)
 

@@ -2,7 +2,8 @@
 -- KEYS cancels
 -- ARGV task_type wake
 local function superseded(id)
-  if redis.call('HSETNX', cancels, id, '1') == 0 then return end
+  if redis.call('HEXISTS', cancels, id) == 1 then return end
+  redis.call('HSET', cancels, id, '1')
   -- The channel to workers differs from the one to daemons in this word only, and a task's id has the shard.
   local base, shard, rest = string.match(wake, '^(.*:(%d+)}:)wake(.*)$')
   if not base then return end  -- the worker learns of it when it renews its lease
