@@ -25,8 +25,8 @@ MADE_BY_THE_APP = (
 ELSEWHERE = {
     *dir(builtins), *dir(typing), "AbstractAsyncContextManager", "AbstractContextManager", "AsyncIterator",
     "Awaitable", "Callable", "Coroutine", "Iterable", "Iterator", "Mapping", "Path", "Sequence",
-    "TracebackType", "date", "datetime", "socket", "timedelta", "P", "R", "F", "T", "C_co", "T_co", "Listener",
-}  # fmt: skip
+    "TracebackType", "date", "datetime", "socket", "timedelta", "P", "R", "F", "T", "C_co", "T_co",
+"Listener", }  # fmt: skip
 
 
 def test_the_public_names_are_all_there() -> None:
