@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from streamq.context import Context
+from streamq.context import Context, Home
 from streamq.convert.arguments import Arguments
 from streamq.convert.converter import Converter
 from streamq.convert.encoding import encode_as
@@ -57,6 +57,8 @@ class Handler:
         """The rule of its tasks' unique keys; None if they have none."""
         self.stated: frozenset[str] = frozenset(stated)
         self.app = ""
+        self.home: Home | None = None
+        """What its contexts need of the app; set by the app."""
         self.around: tuple[Callable[[Context], Manager], ...] = NO_HOOKS.attempt
         self.resources: Resources = Resources()
         """What its app declares for all handlers; set by the app."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from streamq.context import Home
 from streamq.errors import DuplicateTaskType, InvalidOption, UnknownTaskType, UsageError
 from streamq.hooks import NO_HOOKS, Hooks
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
@@ -68,6 +69,7 @@ class Registry:
         self.hooks = hooks
         self.resources: Resources = Resources()
         self.pipeline: Pipeline | None = None
+        self.home_of_contexts: Home | None = None
         self.record: AppRecord | None = None
         self.record_at: float = 0.0
         self.registered: set[tuple[str, int]] = set()
@@ -102,6 +104,7 @@ class Registry:
         self.handlers[handler.name], self._runs[handler.name] = handler, run
         self.registered = {one for one in self.registered if one[0] != handler.name}
         handler.app, handler.pipeline, handler.resources = self.name, self.pipeline, self.resources
+        handler.home = self.home_of_contexts
         self._wrap(handler)
 
     def _wrap(self, handler: Handler) -> None:

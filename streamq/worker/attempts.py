@@ -13,9 +13,10 @@ from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from streamq import retry, stored_result
-from streamq.context import CURRENT, Context
+from streamq.context import CURRENT, Context, end
 from streamq.errors import DecodeError
 from streamq.hooks import await_within
+from streamq.model.effect import Follow
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
@@ -108,7 +109,10 @@ class Attempts:
 
     def _completed(self, attempt: Attempt, handler: Handler, result: bytes) -> Completed:
         """Return the outcome with the result and the attempt's times; empty if no result is kept."""
-        delivery = attempt.held.delivery
+        delivery, context = attempt.held.delivery, attempt.context
+        follow_ups = end(context) if context is not None else None
+        if follow_ups:
+            attempt.held.effects = (Follow(tuple(follow_ups)),)
         plain = delivery.overrides is None
         retention_ms = handler.retention_ms if plain else failures.retention_ms(handler, delivery)
         if not retention_ms:
@@ -193,6 +197,7 @@ class Attempts:
             handler.options.max_attempts if plain else failures.max_attempts(handler, delivery),
             None if limit is None else now + limit + self._clocks.offset(delivery.shard),
             self._worker,
+            handler.home,
         )
         return attempt.context
 

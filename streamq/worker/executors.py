@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from streamq.context import CURRENT, Context
+from streamq.context import CURRENT, Context, at_home
 from streamq.hooks import call_within
 from streamq.model.delivery import Delivery
 from streamq.options.service import WorkerOptions
@@ -167,6 +167,10 @@ class Processes:
         self.release(child)
         if isinstance(response, bytes):
             return response
+        if isinstance(response, tuple):
+            result, follow_ups = response
+            at_home(context, handler.home, follow_ups)
+            return bytes(result)
         raise FailedInChild(Failure(**response))
 
     def release(self, child: Child) -> None:

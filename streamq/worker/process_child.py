@@ -18,9 +18,10 @@ from multiprocessing.connection import Connection
 from typing import Final
 
 from streamq import envelope
-from streamq.context import CURRENT, Context
+from streamq.context import CURRENT, Context, at_home, end
 from streamq.errors import UnknownTaskType
 from streamq.hooks import await_within, call_within
+from streamq.model.effect import FollowUp
 from streamq.registry.handler import Handler
 from streamq.telemetry import traces
 from streamq.telemetry.logs import configure
@@ -87,15 +88,18 @@ def _prepare(request: PrepareRequest, loop: ChildLoop) -> tuple[str, str]:
     return "", ""
 
 
-def _run(request: RunRequest, loop: ChildLoop) -> bytes | dict[str, object]:
-    """Run the handler. Return its encoded result, or the fields of its Failure."""
+def _run(request: RunRequest, loop: ChildLoop) -> bytes | tuple[bytes, list[FollowUp]] | dict[str, object]:
+    """Run the handler. Return its encoded result, with its follow-ups if there are any, or the fields of its
+    Failure."""
     handler = find(request["reference"])
-    delivery = request["delivery"]
-    CURRENT.set(request["context"])
+    delivery, context = request["delivery"], at_home(request["context"], handler.home)
+    CURRENT.set(context)
     try:
         args, kwargs = handler.arguments(delivery.payload)
         with traces.continue_trace(request["trace"]):
-            return _call(handler, request["context"], args, kwargs, loop)
+            result = _call(handler, context, args, kwargs, loop)
+            follow_ups = end(context)
+            return (result, follow_ups) if follow_ups else result
     except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler must not end the child
         failure = failures.failure(handler, delivery, error)
         return {

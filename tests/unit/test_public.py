@@ -26,7 +26,8 @@ ELSEWHERE = {
     *dir(builtins), *dir(typing), "AbstractAsyncContextManager", "AbstractContextManager", "AsyncIterator",
     "Awaitable", "Callable", "Coroutine", "Iterable", "Iterator", "Mapping", "Path", "Sequence",
     "TracebackType", "date", "datetime", "socket", "timedelta", "P", "R", "F", "T", "C_co", "T_co",
-"Listener", }  # fmt: skip
+    "Listener",
+}  # fmt: skip
 
 
 def test_the_public_names_are_all_there() -> None:
