@@ -12,6 +12,7 @@ import os
 import secrets
 import socket
 
+from streamq.errors import UsageError
 from streamq.options.service import WorkerOptions
 from streamq.probes.report import Report
 from streamq.resources.opened import OpenResources
@@ -24,6 +25,7 @@ from streamq.worker.assembly import Parts, assemble
 from streamq.worker.config import WorkerConfig
 from streamq.worker.loading import App, served_types
 from streamq.worker.registration import Registration
+from streamq.worker.self_stop import can_measure, stop_when_empty
 from streamq.worker.shutdown import Shutdown
 from streamq.worker.status import starting_report
 from streamq.worker.stop import StopState
@@ -47,6 +49,8 @@ class Worker:
         metered: bool = False,
     ):
         options = options or WorkerOptions()
+        if options.recycle_rss is not None and not can_measure():
+            raise UsageError("recycle_rss: the size of a process cannot be read here: it needs /proc")
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         types, transport = served_types(app.registry, options), AsyncTransport(app.address)
         registration = Registration(transport, app.registry, types, name)
@@ -89,6 +93,11 @@ class Worker:
     def worn_out(self) -> bool:
         """Return whether the worker stopped because stuck handlers occupied its slots."""
         return self._stop.worn_out
+
+    @property
+    def recycle(self) -> asyncio.Event:
+        """Return the event that is set when a supervisor should replace this process."""
+        return self._stop.recycle
 
     @property
     def parts(self) -> Parts:
@@ -176,6 +185,10 @@ class Worker:
         if parts.listeners is not None:
             shutdown.helpers.append(asyncio.create_task(parts.listeners.run()))
         await parts.shard_fetchers.serve(shards)
+        if parts.recycling is not None:
+            shutdown.helpers.append(asyncio.create_task(parts.recycling.watch_memory()))
+        if self.options.burst:
+            shutdown.helpers.append(asyncio.create_task(stop_when_empty(self._config, parts.runner)))
         shutdown.helpers.append(asyncio.create_task(parts.status.measure()))
         if self._config.exclusive:
             _tune_gc()
