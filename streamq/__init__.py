@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from streamq.errors import InvalidOption as InvalidOption
     from streamq.errors import InvalidTaskId as InvalidTaskId
     from streamq.errors import InvalidURL as InvalidURL
+    from streamq.errors import LeaseLost as LeaseLost
     from streamq.errors import OutcomeUnknown as OutcomeUnknown
     from streamq.errors import PayloadError as PayloadError
     from streamq.errors import ProcessDied as ProcessDied
@@ -173,7 +174,7 @@ __all__, _named = lazy.names(__name__, {
     "errors": (
         "AttemptTimeout", "AuthenticationFailed", "CannotListen", "DecodeError", "DuplicateTaskType",
         "DurabilityUnknown", "IdempotencyConflict", "InvalidArguments", "InvalidOption", "InvalidTaskId",
-        "InvalidURL", "OutcomeUnknown", "PayloadError", "ProcessDied", "QueueFull",
+        "InvalidURL", "LeaseLost", "OutcomeUnknown", "PayloadError", "ProcessDied", "QueueFull",
         "RateLimited", "RateLimitExceeded",
         "RedisError", "RedisUnavailable", "Refused", "ResultTimeout", "ResultUnavailable", "Retry",
         "ServerError", "ServerFull", "ServerTooOld", "StreamQError", "TaskCancelled", "TaskDead",

@@ -269,6 +269,7 @@ _WALKS: Final = (
     partial(walks.rows, "dead"),
     partial(walks.rows, "unique"),
     partial(walks.rows, "after"),
+    walks.memos,
 )
 _USED: Final = HOLDING | {"counters"}
 """The kinds of keys that prove that a task type was in use."""

@@ -13,6 +13,7 @@ from typing import Final, Literal
 from streamq.calls import audit as audit_calls
 from streamq.calls import daemon as daemon_calls
 from streamq.calls import lanes as lane_calls
+from streamq.calls import steps as step_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.audit import Fault
 from streamq.calls.call import WRITER_MEMORY_MS, Call
@@ -58,6 +59,10 @@ def _dead(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
 
 def _lock(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
     return _repaired(audit_calls.repair_lock(t, fault.where))
+
+
+def _memo(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
+    return _repaired(step_calls.repair_steps(t, fault.where))
 
 
 def _claim(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
@@ -108,6 +113,7 @@ REPAIRS: Final[dict[str, Repair]] = {
     "missing_lifetime": _lifetime,
     "unwanted_lifetime": _lifetime,
     "orphaned_lock": _lock,
+    "orphaned_memo": _memo,
     "missing_lock": _claim,
     "stranded_successor": _claim,
     "unlisted_type": _type,

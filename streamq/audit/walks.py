@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from streamq.calls import audit as audit_calls
 from streamq.calls import lanes as lane_calls
+from streamq.calls import steps as step_calls
 from streamq.calls.audit import Fault, Walked
 from streamq.calls.call import Call
 from streamq.flow import Flow, ask
@@ -64,6 +65,20 @@ def lanes(t: TypeKeys, found: Report) -> Flow[None]:
     for lane, (recorded, actual) in counted.wrong.items():
         difference = f"{lane!r}: {recorded} recorded, {actual} actual"
         yield from found(Found(0, [Fault("slots_differ", difference)]))
+
+
+def memos(t: TypeKeys, found: Report) -> Flow[None]:
+    """Check every memo of a step: its task exists. Each step judges at one instant; a scan may meet a memo
+    twice."""
+    cursor, lost = "", set[str]()
+    while True:
+        step = yield from ask(step_calls.audit_steps(t, cursor, STEP))
+        lost |= set(step.fields)
+        yield from found(Found(step.checked, []))
+        cursor = step.cursor
+        if not cursor:
+            break
+    yield from found(Found(0, [Fault("orphaned_memo", field) for field in sorted(lost)]))
 
 
 def rows(of: audit_calls.Rows, t: TypeKeys, found: Report) -> Flow[None]:
