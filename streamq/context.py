@@ -52,9 +52,9 @@ class Home(Protocol):
 class Context:
     """One attempt, for its handler. Created for every attempt, so it computes nothing beforehand."""
 
-    __slots__ = (
-        "_cancelled", "_deadline", "_ended", "_follow_ups", "_home", "_max_attempts", "_steps", "_task",
-        "_thread", "_worker",
+    __slots__ = (  # a dict, so that tests can patch methods
+        "__dict__", "_cancelled", "_deadline", "_ended", "_follow_ups", "_home", "_max_attempts", "_state",
+        "_steps", "_task", "_thread", "_worker",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +70,7 @@ class Context:
         self._cancelled = False
         self._ended = False
         self._thread = 0
+        self._state: Any  # set only where the app has a lifespan
 
     def __reduce__(self) -> tuple[object, ...]:
         # A child process gives it the home that its task type has there.
@@ -199,6 +200,15 @@ class Context:
                 raise LookupError("a step was made in an attempt of no app: nothing would store it")
             self._steps = self._home.steps(self._task, self._worker)
         return self._steps
+
+    @property
+    def state(self) -> Any:
+        """What the app's lifespan has yielded in this process. For a typed value read `lifespan.state`, or
+        depend on it. Raises LookupError if the app has no lifespan."""
+        try:
+            return self._state
+        except AttributeError:
+            raise LookupError("the app has no lifespan: declare one with @app.lifespan") from None
 
     @property
     def logger(self) -> Any:

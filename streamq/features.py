@@ -19,8 +19,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+LANES: Final = "lanes"
 SCHEDULES: Final = "schedules"
-SPEAKS: Final = frozenset({"envelope:1", "payload:json", "lanes", SCHEDULES, "unique"})
+SPEAKS: Final = frozenset({"envelope:1", "payload:json", LANES, SCHEDULES, "unique"})
 """The features of this release. Readers come before writers: a name is added here one release earlier."""
 
 

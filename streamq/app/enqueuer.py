@@ -183,9 +183,15 @@ class Enqueuer:
                     (yield from flows.home_of_lock(self._registry, item.handler.name, item.route.lock))
                 )
             elif item.task.key is not None and item.route is not None:
-                if item.task.joins and self._registry.shards > 1:
+                if item.route.shard_key is not None and self._registry.shards > 1:
                     raise InvalidOption(_TWO_HOMES)
-                found.append((yield from flows.destination(self._registry, item.task.key)))
+                found.append(
+                    (
+                        yield from flows.destination(
+                            self._registry, item.task.key, answers=not item.route.trailing
+                        )
+                    )
+                )
             elif item.route is not None and item.route.shard_key is not None:
                 found.append(Destination(shard_of(item.route.shard_key, self._registry.shards)))
             else:

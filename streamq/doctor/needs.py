@@ -113,6 +113,8 @@ ROLES: Final = {
             "audit_lanes",
             "audit_slots",
             "audit_steps",
+            "audit_held",
+            "audit_turns",
             "audit_stream",
             "audit_place",
             "audit_rows",

@@ -199,9 +199,12 @@ if items then
     if delay ~= '' then
       -- Its worker is too old for it: another one gets it later. Its attempts and losses stay as they are.
       local fields = changed(item.fields, {i = item.id, q = false, k = times})
+      --rich fields = lane_again(item, fields, now + ms_of(delay))
+      --rich if not fields then return end
       return park(item.priority, item.id, fields, now + ms_of(delay))
     end
-    --rich item.fields = lane_fenced(item.fields)
+    --rich if lane_asks(item) then return end
+    --rich item.fields = lane_moved(item.fields, item.place, 's')
     -- It had its turn, so it goes to the stream that is read first. Without field `l` it is not a suspect there.
     append('s', item.id, changed(item.fields, {i = item.id, q = item.priority}))
   end

@@ -13,9 +13,11 @@ from streamq.transport.address import Address
 
 
 class PrepareRequest(TypedDict):
-    """Asks a child to import a handler."""
+    """Asks a child to import a handler. modules: to import first; they define its app's lifespan and
+    hooks."""
 
     reference: str
+    modules: tuple[str, ...]
 
 
 class RunRequest(TypedDict):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from streamq import locks, scripts
+from streamq.calls import audit as audit_calls
 from streamq.calls import daemon as daemon_calls
 from streamq.calls import lanes as lane_calls
 from streamq.calls import operator as operator_calls
@@ -122,18 +123,23 @@ def keyed(name: str) -> IdempotencyKey:
     return IdempotencyKey(name, b"0" * 16, 60_000)
 
 
-def locked(key: str, conflict: str, free: Any = "done", due: int | None = None) -> NewTask:
-    plan = Plan(key=key, conflict=conflict, free=free)
+def locked(
+    key: str, conflict: str, free: Any = "done", due: int | None = None, *, supersede: bool = False
+) -> NewTask:
+    plan = Plan(key=key, conflict=conflict, free=free, supersede=supersede)
     return locks.joined("email", NewTask(b"{}", due=due, fields=(("x", "60000"),)), plan, b"{}")[0]
 
 
+THROTTLED = locks.joined(
+    "email", NewTask(b"{}", fields=(("x", "60000"),)), Plan(key="t", throttle_ms=60_000, trailing=True), b"{}"
+)[0]
 LOCKED = (
     locked("a", "after"), locked("a", "after"), locked("b", "return", due=60_000), locked("c", "return"),
-    locked("d", "replace"),
+    locked("d", "replace"), THROTTLED,
 )  # fmt: skip
 CONFLICTS = (
-    locked("a", "after"), locked("b", "replace"), locked("c", "reschedule", due=60_000),
-    locked("d", "replace"), locked("e", "raise"),
+    locked("a", "replace", supersede=True), locked("b", "replace"), locked("c", "reschedule", due=60_000),
+    locked("d", "replace"), locked("e", "raise"), THROTTLED, THROTTLED,
 )  # fmt: skip
 
 
@@ -314,7 +320,8 @@ LANES: dict[str, Make] = {
     "open_lane": after(laned, lambda s: lane_calls.open_lane(s.t, "a", NOTE)),
     "purge_lane": after(laned, lambda s: lane_calls.purge_lane(s.t, "a", 10, NOTE)),
     "set_window": after(laned, lambda s: lane_calls.set_window(s.t, 9)),
-    "recount": after(laned, lambda s: lane_calls.recount(s.t, write=True)),
+    "recount": after(laned, lambda s: lane_calls.recount(s.t)),
+    "repair_lane": after(laned, lambda s: audit_calls.repair_lane(s.t, "a")),
 }
 SCRIPTS.update(LANES)
 
