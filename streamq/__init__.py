@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from streamq.errors import InvalidOption as InvalidOption
     from streamq.errors import InvalidTaskId as InvalidTaskId
     from streamq.errors import InvalidURL as InvalidURL
+    from streamq.errors import LeaseLost as LeaseLost
     from streamq.errors import LifespanFailed as LifespanFailed
     from streamq.errors import OutcomeUnknown as OutcomeUnknown
     from streamq.errors import PayloadError as PayloadError
@@ -182,8 +183,8 @@ __all__, _named = lazy.names(__name__, {
     "errors": (
         "AttemptTimeout", "AuthenticationFailed", "CannotListen", "DecodeError", "DuplicateTaskType",
         "DurabilityUnknown", "IdempotencyConflict", "InvalidArguments", "InvalidDependency",
-        "InvalidOption", "InvalidTaskId",
-        "InvalidURL", "LifespanFailed", "OutcomeUnknown", "PayloadError", "ProcessDied", "QueueFull",
+        "InvalidOption", "InvalidTaskId", "InvalidURL", "LeaseLost", "LifespanFailed", "OutcomeUnknown",
+        "PayloadError", "ProcessDied", "QueueFull",
         "RateLimited", "RateLimitExceeded",
         "RedisError", "RedisUnavailable", "Refused", "ResultTimeout", "ResultUnavailable", "Retry",
         "ServerError", "ServerFull", "ServerTooOld", "StreamQError", "TaskCancelled", "TaskDead",

@@ -14,6 +14,7 @@ from streamq.audit import schedules
 from streamq.audit.recount import recount
 from streamq.calls import audit as audit_calls
 from streamq.calls import daemon as daemon_calls
+from streamq.calls import steps as step_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.audit import Fault
 from streamq.calls.call import WRITER_MEMORY_MS, Call
@@ -59,6 +60,10 @@ def _dead(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
 
 def _lock(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
     return _repaired(audit_calls.repair_lock(t, fault.where))
+
+
+def _memo(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
+    return _repaired(step_calls.repair_steps(t, fault.where))
 
 
 def _claim(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
@@ -120,6 +125,7 @@ REPAIRS: Final[dict[str, Repair]] = {
     "missing_lifetime": _lifetime,
     "unwanted_lifetime": _lifetime,
     "orphaned_lock": _lock,
+    "orphaned_memo": _memo,
     "missing_lock": _claim,
     "stranded_successor": _claim,
     "unlisted_type": _type,

@@ -139,6 +139,7 @@ class Attempts:
         """Run a handler with executor="process", or a suspect."""
         self._on_start(attempt)
         if handler.options.executor != "process":
+            attempt.steps = True
             return await self._suspects.run(
                 attempt, handler, lambda: self._run_locally(attempt, handler, args, kwargs)
             )
@@ -146,8 +147,11 @@ class Attempts:
         if attempt.stop is not None:
             self._processes.release(child)
             raise asyncio.CancelledError
-        attempt.child = child
-        return await self._processes.run(child, handler, attempt.held.delivery, self._begin(attempt, handler))
+        attempt.child, attempt.steps = child, True
+        context = self._begin(attempt, handler)
+        result = await self._processes.run(child, handler, attempt.held.delivery, context)
+        attempt.steps = False  # its context says it; of a child that died nobody knows
+        return result
 
     async def _run_locally(self, attempt: Attempt, handler: Handler, args: Args, kwargs: Kwargs) -> bytes:
         """Run a handler in the event loop or in a thread."""
@@ -237,7 +241,7 @@ class Attempts:
         failure = (
             error.failure if isinstance(error, FailedInChild) else failures.failure(handler, delivery, error)
         )
-        if isinstance(failure.decision, retry.Wait):
+        if isinstance(failure.decision, retry.Wait | retry.Sleep):
             held.effects = failures.effects(delivery, failure)
             return failures.outcome(delivery, failure, worker=self._worker, now_ms=0)
         self._counters.count_exception(self._registry.name, delivery.type, failure.error)
