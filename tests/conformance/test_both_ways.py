@@ -146,6 +146,7 @@ CASES: Final = [
     case("inspector.count_dead", DeadSelection("email", error="ValueError"), want=same(3)),
     case("inspector.workers", want=lambda found: [(w.name, w.alive) for w in found] == [(WORKER, True)]),
     case("inspector.locks", "email", want=same([])),
+    case("inspector.lock", "email", "a key by its text", want=same(None)),
     case("inspector.daemons", want=same([])),
     case("inspector.daemons_alive", want=same(0)),
     case("inspector.actions", want=same([])),
