@@ -292,7 +292,7 @@ MUTANTS: Final = [
        "  redis.call('HSET', index", "what follows is in two places"),
     _M("settle_rich", "if not row then return redis.call('HDEL', unique, what) end",
        "if not row then return end", "a lock outlives its task"),
-    _M("settle_rich", "    if not item.fields or #item.fields == 0 then unique_lost(item.id) end\n", "",
+    _M("settle_rich", "#item.fields == 0 then unique_lost(item.id) memo_drop", "#item.fields == 0 then memo_drop",
        "a lock outlives a task that was deleted"),
     _M("reclaim", "end_task(id, 'd', stamp, have.c)", "end_task(id, 'd', stamp)",
        "a lock outlives a task that was lost"),
