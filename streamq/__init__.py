@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from streamq.app.bound_task import Bound as Bound
     from streamq.app.bound_task import Route as Route
     from streamq.app.handle import TaskHandle as TaskHandle
+    from streamq.app.registrar import Registrar as Registrar
+    from streamq.app.task_set import TaskSet as TaskSet
     from streamq.app.task_type import Decorator as Decorator
+    from streamq.app.task_type import Sends as Sends
     from streamq.app.task_type import TaskType as TaskType
     from streamq.audit import Audit as Audit
     from streamq.audit import FaultCode as FaultCode
@@ -161,7 +164,9 @@ __all__, _named = lazy.names(__name__, {
     "app.app": ("StreamQ",),
     "app.bound_task": ("Bound",),
     "app.handle": ("TaskHandle",),
-    "app.task_type": ("Decorator", "TaskType"),
+    "app.registrar": ("Registrar",),
+    "app.task_set": ("TaskSet",),
+    "app.task_type": ("Decorator", "Sends", "TaskType"),
     "audit": ("Audit", "FaultCode", "Problem", "Repaired"),
     "context": ("Context", "get_context"),
     "control.action_log": ("Action", "Pause"),
