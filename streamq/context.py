@@ -1,11 +1,12 @@
 """The context of a running handler: its task, attempt, deadline and worker.
 
 Owns the Context and the variable that carries it. The worker sets it, the user's handler reads it. Must not
-import anything else of streamq.
+import anything else of streamq: what a handler starts from here goes through the `Home` of its task type.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -31,18 +32,49 @@ class Task(Protocol):
     def fence(self) -> int: ...
 
 
+class Home(Protocol):
+    """What a context needs of the app of its task type."""
+
+    @property
+    def server(self) -> Any:
+        """The server of the app, for another process."""
+
+    def move(self, server: Any) -> None:
+        """Use this server."""
+
+    def follow(self, task: Any, before: list[Any], calls: Iterable[Any]) -> list[Any]:
+        """Check calls and add them as follow-ups to those `before`; return their handles."""
+
+    def steps(self, task: Any, worker: str) -> Any:
+        """Return the steps of an attempt that has made none yet."""
+
+
 class Context:
     """One attempt, for its handler. Created for every attempt, so it computes nothing beforehand."""
 
-    __slots__ = ("_cancelled", "_deadline", "_max_attempts", "_task", "_thread", "_worker")
+    __slots__ = (  # a dict, so that tests can patch methods
+        "__dict__", "_cancelled", "_deadline", "_ended", "_follow_ups", "_home", "_max_attempts", "_state",
+        "_steps", "_task", "_thread", "_worker",
+    )  # fmt: skip
 
-    def __init__(self, task: Task, max_attempts: int, deadline: float | None, worker: str) -> None:
+    def __init__(
+        self, task: Task, max_attempts: int, deadline: float | None, worker: str, home: Home | None = None
+    ) -> None:
         self._task = task
         self._max_attempts = max_attempts
         self._deadline = deadline
         self._worker = worker
+        self._home = home
+        self._follow_ups: list[Any] | None = None
+        self._steps: Any = None
         self._cancelled = False
+        self._ended = False
         self._thread = 0
+        self._state: Any  # set only where the app has a lifespan
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A child process gives it the home that its task type has there.
+        return Context, (self._task, self._max_attempts, self._deadline, self._worker)
 
     def __repr__(self) -> str:
         return f"<Context of {self.id}, attempt {self.attempt} of {self.max_attempts}>"
@@ -118,6 +150,66 @@ class Context:
         """
         return self._cancelled
 
+    def enqueue(self, call: Any) -> Any:
+        """Enqueue a follow-up, made with `task_type.bind(...)`; return its handle.
+
+        It exists from the moment that this task is completed, and only if it is: a failed attempt, or one
+        that lost its lease, leaves none. Sends nothing now, and is the same in an `async def` handler.
+        Raises what `enqueue` raises for the caller's mistakes.
+        """
+        return self.enqueue_many([call])[0]
+
+    def enqueue_many(self, calls: Iterable[Any]) -> list[Any]:
+        """Enqueue follow-ups, as `enqueue` does; return their handles in order. Of all or none."""
+        if self._home is None or self._ended:
+            why = "after its handler had returned" if self._ended else "of no app"
+            raise LookupError(f"a follow-up was enqueued in an attempt {why}: nothing would send it")
+        if self._follow_ups is None:
+            self._follow_ups = []
+        return self._home.follow(self._task, self._follow_ups, calls)
+
+    async def step(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function once for this task, however often the task is tried; return its result.
+
+        The result is stored under the name before this returns, and a later attempt gets it without a call.
+        If the worker dies during the call, or before the result is stored, a later attempt calls again. The
+        function may be async. Raises UsageError for a name that this attempt has used, PayloadError for a
+        result that cannot be stored, and LeaseLost if the worker no longer holds the task.
+        """
+        return await self._of_steps().run(name, function, args, kwargs)
+
+    def step_sync(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function once for this task, as `step` does, in a `def` handler."""
+        return self._of_steps().run_sync(name, function, args, kwargs)
+
+    async def sleep(self, duration: Any, name: str | None = None) -> None:
+        """Go on with this task after a time (seconds, timedelta or "1d"), without a slot until then.
+
+        Ends the attempt, which is not counted; the handler runs again from its top when the time is over,
+        and passes this line. name: as of a step; default: which sleep of the attempt it is.
+        """
+        await self._of_steps().sleep(duration, name)
+
+    def sleep_sync(self, duration: Any, name: str | None = None) -> None:
+        """Go on after a time, as `sleep` does, in a `def` handler."""
+        self._of_steps().sleep_sync(duration, name)
+
+    def _of_steps(self) -> Any:
+        if self._steps is None:
+            if self._home is None:
+                raise LookupError("a step was made in an attempt of no app: nothing would store it")
+            self._steps = self._home.steps(self._task, self._worker)
+        return self._steps
+
+    @property
+    def state(self) -> Any:
+        """What the app's lifespan has yielded in this process. For a typed value read `lifespan.state`, or
+        depend on it. Raises LookupError if the app has no lifespan."""
+        try:
+            return self._state
+        except AttributeError:
+            raise LookupError("the app has no lifespan: declare one with @app.lifespan") from None
+
     @property
     def logger(self) -> Any:
         """A structlog logger bound to task, type, attempt and worker."""
@@ -126,6 +218,30 @@ class Context:
         return structlog.get_logger("streamq.task").bind(
             task=self.id, type=self.type, attempt=self.attempt, worker=self.worker
         )
+
+
+def end(context: Context) -> list[Any]:
+    """Take the follow-ups of an attempt whose handler has returned: from now on it gets no more."""
+    context._ended = True  # noqa: SLF001 - its own module
+    return context._follow_ups or []  # noqa: SLF001
+
+
+def stepped(context: Context) -> bool:
+    """Return whether an attempt made steps, so that its task may have memos."""
+    return context._steps is not None  # noqa: SLF001
+
+
+def at_home(context: Context, home: Home | None, server: Any) -> Context:
+    """Return a context that came from another process, at home in this one, with the server of that one."""
+    if home is not None and server is not None:
+        home.move(server)
+    context._home = home  # noqa: SLF001
+    return context
+
+
+def carry(context: Context, follow_ups: list[Any], steps: bool) -> None:
+    """Note what the attempt of a context did in another process."""
+    context._follow_ups, context._steps = follow_ups, steps or None  # noqa: SLF001
 
 
 CURRENT: ContextVar[Context] = ContextVar("streamq_context")

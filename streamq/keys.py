@@ -106,6 +106,8 @@ class TypeKeys:
     """Hash: digest of a unique key -> local id of the task that holds its lock."""
     after: str = _key("hash", closing="empty")
     """Hash: digest of a unique key -> local id of the task that runs after the holder of its lock."""
+    steps: str = _key("hash", closing="empty")
+    """Hash: the memos of the steps of all tasks; `lib/memo_names.lua` describes the fields."""
     lanes: str = _key("zset", tasks=True, closing="empty")
     turns: str = _key("zset", closing="dropped")
     ripe: str = _key("zset", closing="dropped")

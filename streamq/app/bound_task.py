@@ -33,6 +33,8 @@ class Route(NamedTuple):
     durability: Durability
     lock: str | None = None
     """The name of the unique key's lock, which determines the shard."""
+    trailing: bool = False
+    """Whether a repeated call is more than a duplicate: it must reach the shard that has its key."""
 
 
 @dataclass(slots=True)  # not frozen: that would take three times as long to create
@@ -53,7 +55,7 @@ def bound_to(handler: Handler, options: CallOptions | None, payload: bytes) -> B
     task, policy = new_task(handler.options, options, stored), handler.options
     if policy.gated or (options is not None and (options.lane is not None or options.cost is not None)):
         return in_lane(handler, options, payload, task)
-    lock = handler.lock if options is None else _lock(handler, options)
+    lock = handler.lock if options is None else lock_of(handler, options)
     if lock is not None:
         return _locked(handler, options, task, lock, payload)
     if options is None:
@@ -69,7 +71,7 @@ def bound_to(handler: Handler, options: CallOptions | None, payload: bytes) -> B
     return Bound(handler, task, None if route == _PLAIN and task.key is None else route)
 
 
-def _lock(handler: Handler, options: CallOptions) -> Plan | None:
+def lock_of(handler: Handler, options: CallOptions) -> Plan | None:
     """Return the unique key rule of a call with options. Raises InvalidOption."""
     own = unique_options(options)
     found = handler.lock if own == _NO_UNIQUE_OPTIONS else plan(unique_options(handler.options), own)
@@ -80,6 +82,8 @@ def _lock(handler: Handler, options: CallOptions) -> Plan | None:
             )
         if found.debounce_ms and (options.delay or options.at_ms is not None):
             raise InvalidOption("debounce sets when the task is due: leave out delay and at")
+        if found.trailing and (options.delay or options.at_ms is not None):
+            raise InvalidOption("trailing sets when the last call runs: leave out delay and at")
         handler.check_names(found.by)
     return found
 
@@ -95,7 +99,7 @@ def _locked(
         task = task._replace(key=IdempotencyKey(options.idempotency_key, own, options.window_ms))
     task, name = locks.joined(handler.name, task, lock, payload)
     durability = options.durability if options is not None else None
-    return Bound(handler, task, Route(None, durability or handler.options.durability, name))
+    return Bound(handler, task, Route(None, durability or handler.options.durability, name, lock.trailing))
 
 
 def rejoined(bound: Bound[Any], lock: Plan | None) -> Bound[Any]:
@@ -104,7 +108,7 @@ def rejoined(bound: Bound[Any], lock: Plan | None) -> Bound[Any]:
     if lock is None or (bound.task.key is not None and lock.throttle_ms):
         return Bound(bound.handler, bound.task._replace(joins=locks.NO_LOCK), bound.route)
     task, name = locks.joined(bound.handler.name, bound.task, lock, opened(bound.task.payload))
-    return Bound(bound.handler, task, Route(None, durability, name))
+    return Bound(bound.handler, task, Route(None, durability, name, lock.trailing))
 
 
 _NO_UNIQUE_OPTIONS = UniqueOptions()

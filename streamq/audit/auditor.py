@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Literal
 
-from streamq.audit import keyspace, lane_walks, walks
+from streamq.audit import keyspace, lane_walks, schedules, walks
 from streamq.audit.fault import FAULTS, Audit, Problem, Repaired
 from streamq.audit.repairs import REPAIRS
 from streamq.audit.walks import LATE_MS, Found
@@ -61,6 +61,7 @@ class Auditor:
         """Check everything once. Raises RedisErrors."""
         types = yield from self._keys()
         for shard in range(self._shards):
+            yield from self._schedules(shard)
             for name in sorted(types[shard]):
                 yield from self._type(type_keys(self._app, shard, name))
         return self._audit
@@ -101,6 +102,15 @@ class Auditor:
                     return
             self._unsound.add((known.type, known.shard))
         yield from self._judge(t, fault)
+
+    def _schedules(self, shard: int) -> Flow[None]:
+        t = type_keys(self._app, shard, "")
+        if ("", shard) in self._unsound:
+            return  # the wrong type of one key of the shard is listed
+        checked, found = yield from schedules.faults(shard_keys(self._app, shard))
+        self._audit.checked += checked
+        for fault in found:
+            yield from self._judge(t, fault)
 
     # -- one type --------------------------------------------------------------------------------------
 
@@ -273,6 +283,7 @@ _WALKS: Final = (
     partial(walks.rows, "dead"),
     partial(walks.rows, "unique"),
     partial(walks.rows, "after"),
+    walks.memos,
     lane_walks.slots,
     lane_walks.turns,
 )

@@ -118,6 +118,7 @@ FAULTS: Final[dict[FaultCode, Kind]] = {
     "orphaned_lock": Kind(
         "a unique key's lock without its task", "I7", "released the lock; a task that waited for it is ready"
     ),
+    "orphaned_memo": Kind("the memo of a step without its task", "I7", "deleted the memo"),
     "missing_lock": Kind("a task without the lock of its unique key", "I1", "gave the lock back to the task"),
     "stranded_successor": Kind(
         "waits for the end of no task", "I9", "it waits for the holder of its unique key, or is ready"
@@ -143,6 +144,30 @@ FAULTS: Final[dict[FaultCode, Kind]] = {
     "missing_group": Kind("a stream without its group", "I9", "created the group, from the first entry on"),
     "unreclaimed": Kind("deliveries held far beyond their lease", "I9", "", _DAEMON),
     "unpromoted": Kind("due but not promoted", "I9", "", _DAEMON),
+    "unreadable_schedule": Kind(
+        "a schedule whose definition or arguments cannot be read",
+        "I9",
+        "",
+        "it makes no runs: put it anew (for one that code declares, restart a worker after removing it), or "
+        "remove it: streamq schedules remove NAME",
+    ),
+    "unreadable_schedule_state": Kind(
+        "a schedule of which it cannot be read when it runs next",
+        "I9",
+        "began it anew: its times from now on, its counts from 0",
+        "it makes no runs: put it anew, or remove it: streamq schedules remove NAME",
+    ),
+    "damaged_last_run": Kind(
+        "a schedule whose last run cannot be one",
+        "I7",
+        "forgot the last run: the next one does not look at it",
+    ),
+    "wrong_due_time": Kind(
+        "a schedule that is due though it rests, or not due though it runs on",
+        "I9",
+        "wrote its due time anew",
+    ),
+    "orphaned_due_time": Kind("a due time without a schedule", "I7", "removed the due time"),
     "unchecked": Kind(
         "could not be checked", "I1", "", "see the server's error; fix its cause, then audit again"
     ),

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Literal
 
+from streamq.audit import schedules
 from streamq.audit.recount import recount
 from streamq.calls import audit as audit_calls
 from streamq.calls import daemon as daemon_calls
+from streamq.calls import steps as step_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.audit import Fault
 from streamq.calls.call import WRITER_MEMORY_MS, Call
@@ -60,6 +62,10 @@ def _lock(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
     return _repaired(audit_calls.repair_lock(t, fault.where))
 
 
+def _memo(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
+    return _repaired(step_calls.repair_steps(t, fault.where))
+
+
 def _claim(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
     return _repaired(audit_calls.repair_claim(t, fault.where))
 
@@ -100,6 +106,13 @@ def _group(_s: ShardKeys, _t: TypeKeys, fault: Fault) -> Flow[Answer]:
     return _repaired(worker_calls.groups([fault.where]))
 
 
+def _of_schedule(write: Callable[[ShardKeys, str], Flow[bool]]) -> Repair:
+    def repair(s: ShardKeys, _: TypeKeys, fault: Fault) -> Flow[Answer]:
+        return "done" if (yield from write(s, fault.where)) else "gone"
+
+    return repair
+
+
 REPAIRS: Final[dict[str, Repair]] = {
     "misplaced": _place,
     "needless_index_row": _place,
@@ -112,6 +125,7 @@ REPAIRS: Final[dict[str, Repair]] = {
     "missing_lifetime": _lifetime,
     "unwanted_lifetime": _lifetime,
     "orphaned_lock": _lock,
+    "orphaned_memo": _memo,
     "missing_lock": _claim,
     "stranded_successor": _claim,
     "unlisted_type": _type,
@@ -123,4 +137,8 @@ REPAIRS: Final[dict[str, Repair]] = {
     "stale_timer": _lane,
     "orphaned_halt": _lane,
     "changed_score": _scores,
+    "unreadable_schedule_state": _of_schedule(schedules.begin_anew),
+    "damaged_last_run": _of_schedule(schedules.forget_last_run),
+    "wrong_due_time": _of_schedule(schedules.write_due),
+    "orphaned_due_time": _of_schedule(schedules.remove_due),
 }

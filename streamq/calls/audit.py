@@ -66,6 +66,7 @@ FaultCode = Literal[
     "unended_expired",
     "stale_waiters",
     "orphaned_lock",
+    "orphaned_memo",
     "missing_lock",
     "stranded_successor",
     "missing_lifetime",
@@ -77,6 +78,11 @@ FaultCode = Literal[
     "missing_group",
     "unreclaimed",
     "unpromoted",
+    "unreadable_schedule",
+    "unreadable_schedule_state",
+    "damaged_last_run",
+    "wrong_due_time",
+    "orphaned_due_time",
     "unchecked",
 ]
 """The code of each possible fault; `streamq.audit.fault` describes each."""

@@ -32,9 +32,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--drain-timeout", default="30s", help="time for running tasks to finish at the end (30s)"
     )
     parser.add_argument(
+        "--lifespan-timeout", default="10s", help="time for the app's lifespan to end, after the drain (10s)"
+    )
+    parser.add_argument(
         "--process-slots",
         type=int,
         help="child processes for executor='process' handlers (one for each core)",
+    )
+    parser.add_argument(
+        "--burst", action="store_true", help="end with 0 when no task is ready, running or due"
+    )
+    parser.add_argument(
+        "--recycle-after", type=int, metavar="TASKS", help="replace a process after about this many tasks"
+    )
+    parser.add_argument(
+        "--recycle-rss", metavar="SIZE", help="replace a process that has grown above this size, such as 1GB"
     )
     parser.add_argument(
         "--with-daemon", action="store_true", help="run the daemon too, for small deployments"
@@ -108,5 +120,9 @@ def worker_options(args: argparse.Namespace) -> WorkerOptions:
         concurrency=args.concurrency,
         types=types,
         drain_timeout=seconds(args.drain_timeout, "--drain-timeout"),
+        lifespan_timeout=seconds(args.lifespan_timeout, "--lifespan-timeout"),
         process_slots=args.process_slots,
+        burst=args.burst,
+        recycle_after=args.recycle_after,
+        recycle_rss=args.recycle_rss,
     )

@@ -23,6 +23,7 @@ _PRODUCES: Final[Writes] = (
     ("set", "rules"),
     ("zadd", "schedule expiring waiters gone ready bell schedules_due lanes turns ripe"),
     ("hset hdel", "policy cancels unique after index schedules slots"),
+    ("hdel", "steps"),
     ("hset", "apps"),
     ("hdel", "counters"),
     ("sadd", "types"),
@@ -32,8 +33,11 @@ _PRODUCES: Final[Writes] = (
 )
 _WORKS: Final[Writes] = (
     ("xack xadd xdel xclaim xreadgroup xgroup|create xgroup|delconsumer", _STREAMS),
-    ("hset", "index counters results letters heartbeats policy cancels apps unique after schedules slots"),
-    ("hdel", "index counters cancels heartbeats policy unique after schedules slots"),
+    (
+        "hset",
+        "index counters results letters heartbeats policy cancels apps unique after schedules slots steps",
+    ),
+    ("hdel", "index counters cancels heartbeats policy unique after schedules slots steps"),
     ("hincrby", "counters minute quarter"),
     ("set pexpire lpush ltrim", "writer key rate doorbell results minute quarter"),
     ("set", "rules"),
@@ -45,7 +49,7 @@ _WORKS: Final[Writes] = (
     ("del", "closed turns rules"),
 )
 _OPERATES: Final[Writes] = (
-    ("hdel", "letters paused schedules slots limits"),
+    ("hdel", "letters paused schedules slots limits steps"),
     ("hset", "index actions schedules slots limits"),
     ("hsetnx", "paused drains actions"),
     ("lpush rpop", "action_log"),
@@ -59,7 +63,7 @@ _OPERATES: Final[Writes] = (
     ),
     (
         "del",
-        "counters rate buckets sampled expiring unique after results minute quarter",
+        "counters rate buckets sampled expiring unique after steps results minute quarter",
     ),
     ("del", "lanes turns ripe slots limits rules"),
 )
@@ -70,7 +74,7 @@ _CONNECTION: Final = "-@all +@connection -@dangerous -reset -client|tracking"
 """Only commands about the user's own connection. Not tracking: it reveals the names of all changed keys."""
 _READS: Final = (
     "+cluster|slots +eval +evalsha +exists +get +hexists +hget +hgetall +hkeys +hmget +info +lindex "
-    "+llen +mget +role +time +xlen +xpending +xrange +zcard +zcount +zrange +zscore"
+    "+llen +mget +pttl +role +time +xlen +xpending +xrange +zcard +zcount +zrange +zscore"
 )
 _DAEMON: Final = (
     "+cluster|slots +del +eval +evalsha +exists +get +hdel +hexists +hget +hgetall +hincrby +hlen "

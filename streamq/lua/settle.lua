@@ -31,6 +31,7 @@ local asked = noted and redis.call('EXISTS', cancels) == 1
 local awaited = noted and redis.call('EXISTS', waiters) == 1
 local counted, deleted, stored, earliest = {}, {}, {}, nil
 
+--rich shape = follow(shape)
 local h, n_, l, s, rest = string.match(shape, '^(%d+),(%d+),(%d+),(%d+)(.*)$')
 local sizes = {tonumber(h), tonumber(n_), tonumber(l), tonumber(s)}
 local all = sizes[1] + sizes[2] + sizes[3] + sizes[4]
@@ -84,7 +85,7 @@ if items or noted then
   for key, kind in pairs({[index] = 'hash', [letters] = 'hash', [cancels] = 'hash'}) do
     look(key, kind, redis.pcall('HEXISTS', key, ''))
   end
-  --rich for _, key in ipairs({unique, after}) do look(key, 'hash', redis.pcall('HEXISTS', key, '')) end
+  --rich for _, key in ipairs({unique, after, steps}) do look(key, 'hash', redis.pcall('HEXISTS', key, '')) end
   for _, key in ipairs({schedule, dead, waiters, gone, groups, expiring}) do
     look(key, 'sorted set', redis.pcall('ZCARD', key))
   end
@@ -92,6 +93,7 @@ end
 --rich lane_probe(look)
 if bad then return bad end
 --rich local besides, unread = effects(at + plain)
+--rich unread = unread or follow_read(at + plain, besides, look) or bad
 --rich if unread then return unread end
 
 local now = items and clock()
@@ -130,7 +132,7 @@ if items then
 
   local function end_item(item, how, kept)
     finish(item.id, how, stamp, item.fields and field(item.fields, 'c'), kept)
-    --rich if not item.fields or #item.fields == 0 then unique_lost(item.id) end
+    --rich if not item.fields or #item.fields == 0 then unique_lost(item.id) memo_drop(item.id) end
   end
 
   local function bury(item, why, failures)
@@ -184,6 +186,13 @@ if items then
   end
 
   function ops.b(item, delay, times)
+    --rich if item.suspend then
+    --rich   local due = now + ms_of(delay)
+    --rich   local waiting = lane_again(item, changed(item.fields, {i = item.id, l = false, q = false}), due)
+    --rich   if waiting then park(item.priority, item.id, waiting, due) end
+    --rich   count('handed_back')
+    --rich   return
+    --rich end
     count('handed_back')
     --rich local held = item.hold and changed(item.fields, {i = item.id, q = false})
     --rich if held and not lane_again(item, held, nil, now + item.hold) then return end
@@ -207,6 +216,7 @@ if items then
     if entry then
       item.id = field(item.fields, 'i') or item.place
       item.priority = priority_of(item.letter, field(item.fields, 'q'))
+      --rich if item.steps then item.fields = memo_claimed(item.fields, item.id) end
     end
   end
 
@@ -303,11 +313,13 @@ for n = at, #ARGV, 5 do
   local item = {place = place, letter = string.sub(place, 1, 1), entry = string.sub(place, 2)}
   item.id, item.moved, item.stream = id ~= '' and id or place, id ~= '', streams[item.letter]
   --rich op, item.hold = string.sub(op, 1, 1), besides[n].hold
+  --rich item.steps, item.suspend = besides[n].steps, besides[n].suspend
   local ours = redis.call('XACK', item.stream, group, item.entry) == 1
   if ours then
     local quiet = string.lower(op)
     if quiet ~= op then counted.started = (counted.started or 0) + 1 end
     apply(quiet, item, ARGV[n + 3], ARGV[n + 4])
+    --rich if quiet == 'c' and besides[n].tasks then follow_noted(besides[n].tasks) end
     deleted[item.stream] = deleted[item.stream] or {}
     table.insert(deleted[item.stream], item.entry)
   end
@@ -336,6 +348,7 @@ for name, value in pairs(counted) do
 end
 if #sums > 0 then redis.call('HSET', counters, unpack(sums)) end
 --rich gate_close()
+--rich follow_close()
 if earliest then
   local head = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
   if tonumber(head[2]) >= earliest then redis.call('PUBLISH', wake, task_type) end

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -37,6 +36,16 @@ class SupervisedProcess:
         self.start_at: float | None = 0.0
         self.process: SpawnProcess | None = None
         self.startup_pipe: Connection | None = None
+        self.notices: Connection | None = None
+        self.replaces: SupervisedProcess | None = None
+        """The process that drains when this one takes tasks."""
+        self.is_replaced = False
+
+    def successor(self, name: str) -> SupervisedProcess:
+        """Return a new process that replaces this one."""
+        found = SupervisedProcess(name, self._entry_point, self._launch, is_worker=self.is_worker)
+        found.replaces = self
+        return found
 
     def start(self) -> Connection | None:
         """Start the process. Return the pipe that its reports arrive on; None if it sends none."""
@@ -56,9 +65,31 @@ class SupervisedProcess:
         if self.startup_pipe is None or not self.startup_pipe.poll():
             return None
         pipe, self.startup_pipe = self.startup_pipe, None
-        with pipe, suppress(EOFError, OSError):  # it died before it could report
-            return str(pipe.recv())
-        return None
+        try:
+            error = str(pipe.recv())
+        except (EOFError, OSError):  # it died before it could report
+            pipe.close()
+            return None
+        if self._launch.options.recycles and self.is_worker:
+            self.notices = pipe
+        else:
+            pipe.close()
+        return error
+
+    def notice(self) -> str | None:
+        """Return the next notice of the process; None if there is none."""
+        if self.notices is None or not self.notices.poll():
+            return None
+        try:
+            return str(self.notices.recv())
+        except (EOFError, OSError):
+            self._close_notices()
+            return None
+
+    def _close_notices(self) -> None:
+        if self.notices is not None:
+            self.notices.close()
+            self.notices = None
 
     @property
     def pid(self) -> int | None:
@@ -74,6 +105,7 @@ class SupervisedProcess:
     def schedule_restart(self) -> None:
         """Drop a process that has ended, and set when the next one starts."""
         self.process = None
+        self._close_notices()
         if self.startup_pipe is not None:
             self.startup_pipe.close()
             self.startup_pipe = None

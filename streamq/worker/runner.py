@@ -14,10 +14,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from streamq.context import stepped
 from streamq.model.delivery import Delivery
+from streamq.model.effect import Stepped
 from streamq.model.outcome import HandedBack, Outcome
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
+from streamq.resources.opened import OpenResources
 from streamq.telemetry import logs
 from streamq.telemetry.counters import Counters
 from streamq.worker import failures
@@ -53,6 +56,7 @@ class Runner:
         counters: Counters,
         observers: Observers,
         on_idle: Callable[[], None],
+        opened: OpenResources,
         closing: Callable[[], bool] = lambda: False,
     ) -> None:
         self._handlers = registry.handlers
@@ -64,7 +68,16 @@ class Runner:
         self._on_idle = on_idle
         self._running = RunningAttempts(self._write_off)
         self.attempts: Attempts = Attempts(
-            registry, worker, executors, clocks, counters, observers, self._running.add, closing, self
+            registry,
+            worker,
+            executors,
+            clocks,
+            counters,
+            observers,
+            self._running.add,
+            closing,
+            self,
+            opened,
         )
         self._observers = observers
         self._prefetch = Prefetch()
@@ -180,6 +193,10 @@ class Runner:
         if self._slots:
             await asyncio.wait(list(self._slots), timeout=1.0)
 
+    async def children_ended(self) -> None:
+        """Wait until child processes have closed what they keep open."""
+        await self._executors.ended()
+
     # -- slots ---------------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -272,6 +289,8 @@ class Runner:
         if self._alone is attempt:
             self._alone = None
         self._prefetch.ended += 1
+        if attempt.steps or (attempt.context is not None and stepped(attempt.context)):
+            attempt.held.effects = (*attempt.held.effects, Stepped())
         self._end_one(attempt.held, outcome, attempt.started)
         if attempt.more:
             for held in attempt.more:

@@ -12,8 +12,10 @@ import os
 import secrets
 import socket
 
+from streamq.errors import UsageError
 from streamq.options.service import WorkerOptions
 from streamq.probes.report import Report
+from streamq.resources.opened import OpenResources
 from streamq.shards import AppRecord
 from streamq.telemetry import logs
 from streamq.telemetry.counters import Counters
@@ -23,6 +25,7 @@ from streamq.worker.assembly import Parts, assemble
 from streamq.worker.config import WorkerConfig
 from streamq.worker.loading import App, served_types
 from streamq.worker.registration import Registration
+from streamq.worker.self_stop import can_measure, stop_when_empty
 from streamq.worker.shutdown import Shutdown
 from streamq.worker.status import starting_report
 from streamq.worker.stop import StopState
@@ -46,6 +49,8 @@ class Worker:
         metered: bool = False,
     ):
         options = options or WorkerOptions()
+        if options.recycle_rss is not None and not can_measure():
+            raise UsageError("recycle_rss: the size of a process cannot be read here: it needs /proc")
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         types, transport = served_types(app.registry, options), AsyncTransport(app.address)
         registration = Registration(transport, app.registry, types, name)
@@ -60,6 +65,7 @@ class Worker:
             registration,
             Counters(),
             StopState(),
+            OpenResources(app.registry.resources, options.lifespan_timeout),
             exclusive,
             metered,
         )
@@ -89,6 +95,11 @@ class Worker:
         return self._stop.worn_out
 
     @property
+    def recycle(self) -> asyncio.Event:
+        """Return the event that is set when a supervisor should replace this process."""
+        return self._stop.recycle
+
+    @property
     def parts(self) -> Parts:
         """Return the worker's parts. Raise RuntimeError before it has registered with Redis."""
         if self._parts is None:
@@ -111,9 +122,28 @@ class Worker:
         Redis refuses the worker, at the start only.
 
         However it ends, by `stop()`, cancellation or an error, tasks in flight are finished or handed back.
+        The app's lifespan is around all of it.
         """
-        for name in self._config.types:
-            self._config.registry.handlers[name].prepare()
+        handlers = [self._config.registry.handlers[name] for name in self._config.types]
+        for handler in handlers:
+            handler.prepare()
+        opened = self._config.opened
+        if not any(handler.is_wrapped for handler in handlers):
+            await self._run()
+        elif await opened.open_until(self._stop.requested, [handler.plan for handler in handlers]):
+            try:
+                await self._run()
+            except GeneratorExit:  # the event loop has ended: nothing can be awaited
+                raise
+            except BaseException:
+                await opened.close_anyway()
+                raise
+            await opened.close_anyway()
+        else:
+            await self._config.transport.aclose()
+            self._log.info("worker.stopped")
+
+    async def _run(self) -> None:
         record = await self._announce()
         if record is None:
             return
@@ -152,7 +182,13 @@ class Worker:
         parts.leases.start()
         settling = shutdown.settle()
         shutdown.helpers.append(asyncio.create_task(shutdown.stop_fetching()))
+        if parts.listeners is not None:
+            shutdown.helpers.append(asyncio.create_task(parts.listeners.run()))
         await parts.shard_fetchers.serve(shards)
+        if parts.recycling is not None:
+            shutdown.helpers.append(asyncio.create_task(parts.recycling.watch_memory()))
+        if self.options.burst:
+            shutdown.helpers.append(asyncio.create_task(stop_when_empty(self._config, parts.runner)))
         shutdown.helpers.append(asyncio.create_task(parts.status.measure()))
         if self._config.exclusive:
             _tune_gc()
@@ -166,13 +202,15 @@ class Worker:
         await self._until_stopped(parts, shutdown, settling)
 
     async def _until_stopped(self, parts: Parts, shutdown: Shutdown, settling: asyncio.Task[None]) -> None:
-        """Wait for a stop request, or for the unexpected end of the settler or a fetcher: a worker that does
-        not settle would keep its tasks forever."""
+        """Wait for a stop request, or for the unexpected end of the settler, a fetcher or the lifespan: a
+        worker that does not settle would keep its tasks forever."""
         waiting = [
             asyncio.create_task(event.wait()) for event in (self._stop.requested, parts.shard_fetchers.failed)
         ]
         shutdown.helpers += waiting
-        await asyncio.wait([settling, *waiting], return_when=asyncio.FIRST_COMPLETED)
+        opened = self._config.opened.task
+        ends = [settling, *waiting] if opened is None else [settling, opened, *waiting]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if settling.done() and not settling.cancelled() and (error := settling.exception()) is not None:
             self._log.critical("worker.failed", error=repr(error), exc_info=error)
 

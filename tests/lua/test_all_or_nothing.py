@@ -18,12 +18,14 @@ from streamq.calls import operator as operator_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import rollup as rollup_calls
 from streamq.calls import schedule as schedule_calls
+from streamq.calls import steps as step_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.call import Call
 from streamq.calls.producer import ShardClosed
 from streamq.errors import StreamQError
 from streamq.keys import known_key, type_keys
-from streamq.model.effect import Hold
+from streamq.model.delivery import Delivery
+from streamq.model.effect import Follow, FollowUp, Hold, Stepped
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Retried, Settlement
 from streamq.model.reply import Note
 from streamq.model.task import Accepted, IdempotencyKey, NewTask, TaskId
@@ -121,18 +123,23 @@ def keyed(name: str) -> IdempotencyKey:
     return IdempotencyKey(name, b"0" * 16, 60_000)
 
 
-def locked(key: str, conflict: str, free: Any = "done", due: int | None = None) -> NewTask:
-    plan = Plan(key=key, conflict=conflict, free=free)
+def locked(
+    key: str, conflict: str, free: Any = "done", due: int | None = None, *, supersede: bool = False
+) -> NewTask:
+    plan = Plan(key=key, conflict=conflict, free=free, supersede=supersede)
     return locks.joined("email", NewTask(b"{}", due=due, fields=(("x", "60000"),)), plan, b"{}")[0]
 
 
+THROTTLED = locks.joined(
+    "email", NewTask(b"{}", fields=(("x", "60000"),)), Plan(key="t", throttle_ms=60_000, trailing=True), b"{}"
+)[0]
 LOCKED = (
     locked("a", "after"), locked("a", "after"), locked("b", "return", due=60_000), locked("c", "return"),
-    locked("d", "replace"),
+    locked("d", "replace"), THROTTLED,
 )  # fmt: skip
 CONFLICTS = (
-    locked("a", "after"), locked("b", "replace"), locked("c", "reschedule", due=60_000),
-    locked("d", "replace"), locked("e", "raise"),
+    locked("a", "replace", supersede=True), locked("b", "replace"), locked("c", "reschedule", due=60_000),
+    locked("d", "replace"), locked("e", "raise"), THROTTLED, THROTTLED,
 )  # fmt: skip
 
 
@@ -319,6 +326,65 @@ LANES: dict[str, Make] = {
 SCRIPTS.update(LANES)
 
 
+def settling_with_follow_ups(shard: Shard) -> Call[Any]:
+    shard.put()
+    [held] = shard.fetch()
+    number = f"-{1 << 62}"
+    tasks = (
+        FollowUp("note", "n1" + number, NewTask(b"1", fields=(("x", "60000"),), key=keyed("one"))),
+        FollowUp("note", "n2" + number, NewTask(b"2", due=60_000)),
+        FollowUp("email", "n3" + number, NewTask(b"3")),
+    )
+    items = [Settlement(held.place, held.local, Completed(b"1", 60_000), effects=(Follow(tasks),))]
+    return worker_calls.settle(shard.t, shard.s, "worker", 1, items)
+
+
+def remembering(shard: Shard) -> tuple[Delivery, ...]:
+    """Tasks with memos, held by a worker."""
+    shard.put()
+    shard.put()
+    held = shard.fetch("w")
+    for one in held:
+        shard.run(step_calls.checkpoint(shard.t, "w", one.place, one.local, "one", b"1"))
+    return tuple(held)
+
+
+def settling_with_memos(shard: Shard) -> Call[Any]:
+    outcomes: list[Any] = [Completed(b"1", 60_000), Retried(0, b"[]")]
+    items = [
+        Settlement(one.place, one.local, outcome, effects=(Stepped(),))
+        for one, outcome in zip(remembering(shard), outcomes, strict=True)
+    ]
+    return worker_calls.settle(shard.t, shard.s, "worker", 1, items)
+
+
+def storing(shard: Shard) -> Call[Any]:
+    [held, _] = remembering(shard)
+    return step_calls.checkpoint(shard.t, "w", held.place, held.local, "two", b"2")
+
+
+def reclaiming_memos(shard: Shard) -> Call[Any]:
+    for held in remembering(shard):
+        shard.age(held, 600_000)
+    return daemon_calls.reclaim(shard.t, shard.s, "n", "0-0", 10, 0)
+
+
+SCRIPTS.update(
+    {
+        "settle with memos": settling_with_memos,
+        "checkpoint": storing,
+        "reclaim with memos": reclaiming_memos,
+        "repair_steps": after(
+            lambda s: s.command("HSET", s.t.steps, "n1-1", "1\0one", "n1-1\0one", "1"),
+            lambda s: step_calls.repair_steps(s.t, "n1-1"),
+        ),
+    }
+)
+FOLLOWED: dict[str, Make] = {"settle with follow-ups": settling_with_follow_ups}
+"""Calls with keys that no header names: those of other task types."""
+ALL = {**SCRIPTS, **FOLLOWED}
+
+
 def _task(shard: Shard, local: str) -> Any:
     return TaskId.parse(f"email:0:{local}")
 
@@ -332,16 +398,16 @@ def harm(shard: Shard, key: str, kind: str) -> None:
     shard.command(*(key if word == "{}" else word for word in KINDS[kind]))
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", ALL)
 def test_a_key_of_the_wrong_kind_leaves_all_or_nothing(name: str, transport: SyncTransport) -> None:
     half_done: list[str] = []
     refused = went_through = 0
-    number = len(SCRIPTS[name](Shard(transport)).keys)
+    number = len(ALL[name](Shard(transport)).keys)
     for n in range(number):
         for kind in KINDS:
             transport.run(Call(None, (), ("FLUSHALL",), lambda r: r))
             shard = Shard(transport)
-            call = SCRIPTS[name](shard)
+            call = ALL[name](shard)
             key = call.keys[n]
             if shard.command("TYPE", key) == kind.encode():
                 continue
