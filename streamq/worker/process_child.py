@@ -108,6 +108,7 @@ def _run(request: RunRequest, loop: ChildLoop) -> bytes | tuple[bytes, list[Foll
             "traceback": failure.traceback[-LONGEST_TRACEBACK:],
             "decision": failure.decision,
             "frame": failure.frame,
+            "path": failure.path,
         }
     finally:
         stdio.flush()
