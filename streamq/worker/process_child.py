@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from typing import Final
 
 from streamq import envelope
-from streamq.context import CURRENT, Context, at_home, end, stepped
+from streamq.context import CURRENT, Context, at_home, end, stepped, told
 from streamq.errors import UnknownTaskType
 from streamq.hooks import await_within, call_within
 from streamq.model.effect import FollowUp
@@ -113,6 +113,8 @@ def _run(
             "frame": failure.frame,
         }
     finally:
+        if told(context) and handler.home is not None:
+            handler.home.flush(delivery)
         stdio.flush()
 
 
