@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from streamq.app.bound_task import Route as Route
     from streamq.app.handle import TaskHandle as TaskHandle
     from streamq.app.registrar import Registrar as Registrar
+    from streamq.app.task_events import TaskEvents as TaskEvents
     from streamq.app.task_set import TaskSet as TaskSet
     from streamq.app.task_type import Decorator as Decorator
     from streamq.app.task_type import Sends as Sends
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from streamq.audit import Problem as Problem
     from streamq.audit import Repaired as Repaired
     from streamq.calls.call import Call as Call
+    from streamq.client.task_event import EventKind as EventKind
+    from streamq.client.task_event import TaskEvent as TaskEvent
     from streamq.context import Context as Context
     from streamq.context import get_context as get_context
     from streamq.control.action_log import Action as Action
@@ -166,6 +169,8 @@ __all__, _named = lazy.names(__name__, {
     "app.handle": ("TaskHandle",),
     "app.registrar": ("Registrar",),
     "app.task_set": ("TaskSet",),
+    "app.task_events": ("TaskEvents",),
+    "client.task_event": ("EventKind", "TaskEvent"),
     "app.task_type": ("Decorator", "Sends", "TaskType"),
     "audit": ("Audit", "FaultCode", "Problem", "Repaired"),
     "context": ("Context", "get_context"),

@@ -239,7 +239,7 @@ SCRIPTS = {
     ),
     "worker": (
         "fetch", "renew", "settle", "settle_rich", "beat", "leave", "groups", "orders", "tally", "watch",
-        "muster", "survey", "rights", "next_promotion", "checkpoint", "memos",
+        "muster", "survey", "rights", "next_promotion", "checkpoint", "memos", "emit",
     ),
     "daemon": (
         "next_due", "next_promotion", "recount", "set_window",
