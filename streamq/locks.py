@@ -10,14 +10,13 @@ from typing import Final
 
 import orjson
 
+from streamq.features import UNIQUE, needing
 from streamq.keys import GROUP
 from streamq.model.task import IdempotencyKey, NewTask
 from streamq.options.unique import Plan
 
 _CLAIM: Final = re.compile(rb"\xa1u\xb0([\x00-\xff]{16})", re.DOTALL)
 """MessagePack: the text u, then a text of 16 bytes."""
-FEATURE: Final = "unique"
-"""The feature that a worker needs to run a task that holds a lock: see `features`."""
 NO_LOCK: Final = "{}"
 """The `joins` of a task without a lock, of a type whose tasks may have one."""
 
@@ -58,5 +57,5 @@ def joined(task_type: str, task: NewTask, plan: Plan, payload: bytes) -> tuple[N
         asked["max_wait_ms"] = plan.max_wait_ms
     due, absolute = (plan.debounce_ms, False) if plan.debounce_ms else (task.due, task.absolute)
     joins = orjson.dumps({"unique": asked}).decode()
-    fields = (*task.fields, ("N", FEATURE))
+    fields = needing(task.fields, UNIQUE)
     return task._replace(due=due, absolute=absolute, fields=fields, joins=joins), found.hex()

@@ -15,7 +15,7 @@ from streamq.keys import type_keys
 from streamq.model.task import TaskId
 
 PAGE: Final = 100
-HolderState = Literal["scheduled", "ready", "started", "gone"]
+HolderState = Literal["scheduled", "parked", "ready", "started", "gone"]
 _STATES: Final[dict[str, HolderState]] = {one: one for one in get_args(HolderState)}
 
 

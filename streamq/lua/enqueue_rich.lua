@@ -3,8 +3,8 @@
 --
 -- A head that ends in `*` says that the task's last argument is a JSON object: what it takes part in, by name. `unique`
 -- is the lock of a unique key: its digest (`key`, hexadecimal), until when it is held (`free`: done or started), and what a
--- `conflict` does: return, raise, replace, reschedule, after, or debounce with `max_wait_ms`. `lane` is the name of a
--- lane and `cost` what a task takes of its rates.
+-- `conflict` does: return, raise, replace, reschedule, after, or debounce with `max_wait_ms`; or true, which asks whether
+-- the type has a rule. `lane` is the name of a lane and `cost` what a task takes of its rates.
 -- USES clock lane_enter
 -- KEYS writer types policy rate high normal low suspect schedule counters closed expiring doorbell ready bell keys...
 -- ARGV task_type sequence memory_ms wake tasks...

@@ -99,11 +99,6 @@ def task_options(given: Mapping[str, object]) -> TaskOptions:
             "policy names the arguments: Unique(by=('customer_id',))"
         )
     locks = plan(unique_options(options)) is not None
-    if locks and options.gated:
-        raise InvalidOption(
-            "lane, running or start_rate and unique keys exclude each other in this release: a task that "
-            "waits in a lane cannot be replaced. Use one of them, or enqueue the one type from the other"
-        )
     if locks and options.schedule is not None:
         raise InvalidOption(
             "schedule and unique keys exclude each other: a run of a schedule takes no key, its `overlap` "

@@ -156,7 +156,9 @@ def test_a_backfill_that_was_killed_half_way_adds_what_is_missing(app: StreamQ, 
     assert len(set(stage.runs("report"))) == len(stage.runs("report")) == 10
 
 
-def test_a_backfill_until_now_takes_a_clock_that_runs_ahead_of_the_servers(app: StreamQ, stage: Stage) -> None:
+def test_a_backfill_until_now_takes_a_clock_that_runs_ahead_of_the_servers(
+    app: StreamQ, stage: Stage
+) -> None:
     @app.task
     def report(n: int) -> None: ...
 

@@ -1,8 +1,8 @@
 -- unique_holder(what, group): the task that holds the lock of a unique key's digest, and where it is; nil if the lock is
--- free, or its holder does not exist (its row is a leftover then). The `state` is scheduled, ready, or started if a
--- worker has it. `fields` is nil if they cannot be read.
+-- free, or its holder does not exist (its row is a leftover then). The `state` is scheduled, parked, ready, or started
+-- if a worker has it. `fields` is nil if they cannot be read.
 -- found_at(id, group): the same of any task.
--- USES scheduled streams
+-- USES scheduled streams lane_row
 -- KEYS unique index
 local function found_at(id, group_)
   local place = redis.call('HGET', index, id) or id
@@ -14,6 +14,10 @@ local function found_at(id, group_)
       fields = row_fields(row)}
   end
   local letter, entry = string.sub(place, 1, 1), string.sub(place, 2)
+  if letter == 'k' then
+    local found = row_at(place)
+    return found and {id = id, state = 'parked', parked = found, letter = found.letter, fields = row_packed(found)}
+  end
   local stream = streams[letter]
   if not stream then return nil end
   local held = redis.pcall('XPENDING', stream, group_, entry, entry, 1)
