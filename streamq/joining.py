@@ -132,6 +132,19 @@ def unasked(task: NewTask) -> NewTask:
     return task._replace(joins=orjson.dumps(told).decode())
 
 
+def of_run(joined: Joined) -> str:
+    """Return what a run of a schedule takes part in, as `lua/tick_rich.lua` reads it; '' for nothing."""
+    told, task = parts(joined.task.joins), joined.task
+    if not task.joins:
+        return ""
+    told.setdefault(_UNASKED, False)
+    if task.due is not None:
+        told["delay_ms"] = task.due
+    if task.key is not None:
+        told["throttle"] = {"key": task.key.digest.hex(), "ms": task.key.window_ms}
+    return orjson.dumps(told).decode()
+
+
 def rejoin(task_type: str, task: NewTask, lock: Plan | None, payload: bytes) -> tuple[NewTask, str | None]:
     """Return such a task with the lock that the type's rule asks for, and the lock's name."""
     before = {name: value for name, value in parts(task.joins).items() if name != _UNASKED}

@@ -36,6 +36,11 @@ def digest(task_type: str, plan: Plan, payload: bytes) -> bytes:
     return blake2b(task_type.encode() + b":" + in_order, digest_size=16).digest()
 
 
+def throttle_name(task_type: str, key: str) -> str:
+    """Return the idempotency key that stands for a throttled unique key."""
+    return f"throttle:{task_type}:{key}"
+
+
 def claimed(packed: bytes) -> bytes:
     """Return the digest of the lock in a task's claims, as the scripts pack them; empty if there is none."""
     found = _CLAIM.search(packed)
@@ -48,7 +53,7 @@ def joined(task_type: str, task: NewTask, plan: Plan, payload: bytes) -> tuple[N
     found = digest(task_type, plan, payload)
     if plan.throttle_ms:
         # The digest is that of the key, not of the arguments: other arguments are no conflict.
-        name = f"throttle:{task_type}:{found.hex()}"
+        name = throttle_name(task_type, found.hex())
         return task._replace(key=IdempotencyKey(name, found, plan.throttle_ms), joins=NO_LOCK), None
     asked: dict[str, object] = {
         "key": found.hex(), "group": GROUP, "free": plan.free, "conflict": plan.conflict,
