@@ -67,9 +67,11 @@ if TYPE_CHECKING:
     from streamq.errors import DurabilityUnknown as DurabilityUnknown
     from streamq.errors import IdempotencyConflict as IdempotencyConflict
     from streamq.errors import InvalidArguments as InvalidArguments
+    from streamq.errors import InvalidDependency as InvalidDependency
     from streamq.errors import InvalidOption as InvalidOption
     from streamq.errors import InvalidTaskId as InvalidTaskId
     from streamq.errors import InvalidURL as InvalidURL
+    from streamq.errors import LifespanFailed as LifespanFailed
     from streamq.errors import OutcomeUnknown as OutcomeUnknown
     from streamq.errors import PayloadError as PayloadError
     from streamq.errors import ProcessDied as ProcessDied
@@ -98,6 +100,8 @@ if TYPE_CHECKING:
     from streamq.histogram import Latency as Latency
     from streamq.hooks import Enqueue as Enqueue
     from streamq.hooks import Hook as Hook
+    from streamq.hooks import TaskEnded as TaskEnded
+    from streamq.hooks import TaskEndedState as TaskEndedState
     from streamq.model.delivery import Delivery as Delivery
     from streamq.model.delivery import Overrides as Overrides
     from streamq.model.delivery import Success as Success
@@ -137,6 +141,11 @@ if TYPE_CHECKING:
     from streamq.probes.report import Report as Report
     from streamq.registry.handler import Handler as Handler
     from streamq.registry.registry import Registry as Registry
+    from streamq.resources.declared import DependencyOverrides as DependencyOverrides
+    from streamq.resources.declared import Provider as Provider
+    from streamq.resources.depends import Depends as Depends
+    from streamq.resources.depends import Scope as Scope
+    from streamq.resources.lifespan import Lifespan as Lifespan
     from streamq.schedules.state import Origin as Origin
     from streamq.supervisor.group import WorkerGroup as WorkerGroup
     from streamq.telemetry.counters import Snapshot as Snapshot
@@ -172,15 +181,16 @@ __all__, _named = lazy.names(__name__, {
     "daemon.daemon": ("Daemon",),
     "errors": (
         "AttemptTimeout", "AuthenticationFailed", "CannotListen", "DecodeError", "DuplicateTaskType",
-        "DurabilityUnknown", "IdempotencyConflict", "InvalidArguments", "InvalidOption", "InvalidTaskId",
-        "InvalidURL", "OutcomeUnknown", "PayloadError", "ProcessDied", "QueueFull",
+        "DurabilityUnknown", "IdempotencyConflict", "InvalidArguments", "InvalidDependency",
+        "InvalidOption", "InvalidTaskId",
+        "InvalidURL", "LifespanFailed", "OutcomeUnknown", "PayloadError", "ProcessDied", "QueueFull",
         "RateLimited", "RateLimitExceeded",
         "RedisError", "RedisUnavailable", "Refused", "ResultTimeout", "ResultUnavailable", "Retry",
         "ServerError", "ServerFull", "ServerTooOld", "StreamQError", "TaskCancelled", "TaskDead",
         "TaskError", "TaskExpired", "UniqueConflict", "UnknownSchedule", "UnknownTaskType", "UsageError",
     ),
     "histogram": ("Histogram", "Latency"),
-    "hooks": ("Enqueue", "Hook"),
+    "hooks": ("Enqueue", "Hook", "TaskEnded", "TaskEndedState"),
     "model.delivery": ("Delivery", "Success"),
     "model.outcome": ("Outcome",),
     "model.reply": ("COUNTERS", "Counts"),
@@ -194,6 +204,9 @@ __all__, _named = lazy.names(__name__, {
     "options.typed": ("PerCall", "Policy"),
     "options.unique": ("OnConflict", "Unique", "Until"),
     "probes.listen": ("Listen",),
+    "resources.declared": ("DependencyOverrides", "Provider"),
+    "resources.depends": ("Depends", "Scope"),
+    "resources.lifespan": ("Lifespan",),
     "schedules.state": ("Origin",),
     "supervisor.group": ("WorkerGroup",),
     "telemetry.traces": ("Tracing",),

@@ -27,6 +27,14 @@ class InvalidOption(UsageError, ValueError):
     """An option has an unknown name or a value outside its range."""
 
 
+class InvalidDependency(UsageError):
+    """A dependency of a handler that no worker can give, or that is declared in a wrong way."""
+
+
+class LifespanFailed(UsageError):
+    """The app's lifespan, or a dependency that its process keeps, could not start."""
+
+
 class CannotListen(UsageError):
     """The address for probes and metrics is in use, or does not belong to this host."""
 

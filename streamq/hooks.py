@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, ExitStack
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from streamq.calls.call import Call
 from streamq.context import Context
 from streamq.errors import UsageError
 from streamq.model.delivery import Delivery
-from streamq.model.outcome import Outcome
+from streamq.model.outcome import OUTCOMES, Outcome
 from streamq.model.outcome import name_of as name_of  # noqa: PLC0414 - for hooks, which need the names of outcomes
 from streamq.model.task import NewTask
+from streamq.resources.kinds import made
 
 R = TypeVar("R")
+TaskEndedState = Literal["completed", "retried", "dead", "cancelled", "expired", "handed_back"]
 Manager = AbstractContextManager[object] | AbstractAsyncContextManager[object]
 
 
@@ -51,6 +53,33 @@ class Enqueue:
                 f"{len(self.tasks)}: it may replace each, or raise to refuse all"
             )
         return self.tasks
+
+
+class TaskEnded(NamedTuple):
+    """What a listener is told: a worker has stored the outcome of a delivery.
+
+    state: completed, retried, dead, cancelled, expired or handed_back. seconds: how long the handler ran;
+    None if it was not called. error, message: of the attempt that failed. reason: why a dead task is not
+    tried again.
+    """
+
+    state: str
+    task: Delivery
+    seconds: float | None
+    at_ms: int
+    error: str = ""
+    message: str = ""
+    reason: str = ""
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+        return str(self.task.id)
+
+    @property
+    def type(self) -> str:
+        """The task type."""
+        return self.task.type
 
 
 class Hook:
@@ -141,6 +170,33 @@ class Hooks:
         self.attempt: tuple[Callable[[Context], Manager], ...] = implemented(self.all, "around_attempt")
         self.delivery: tuple[Callable[[Delivery, str], AbstractContextManager[object]], ...]
         self.delivery = implemented(self.all, "around_delivery")
+        self.listeners: dict[str, list[Callable[[TaskEnded], Any]]] = {}
+
+    def add_around_attempt(self, function: Callable[[Context], Any]) -> None:
+        """Add a generator function around attempts, inside of those before. Raises UsageError."""
+        self.attempt = (*self.attempt, _manager("around_attempt", function)[1])
+
+    def add_around_enqueue(self, function: Callable[[Enqueue], Any]) -> None:
+        """Add a generator function around enqueue calls; an async one is around async calls only."""
+        kind, make = _manager("around_enqueue", function)
+        if kind == "sync":
+            self.enqueue = (*self.enqueue, make)
+        self.aenqueue = (*self.aenqueue, make)
+
+    def listen(self, state: str, function: Callable[[TaskEnded], Any]) -> None:
+        """Add a function that is told of outcomes. Raises UsageError."""
+        if state not in OUTCOMES.values():
+            raise UsageError(f"@app.on({state!r}): must be one of {', '.join(OUTCOMES.values())}")
+        if not callable(function) or made(function)[0] not in ("value", "awaited"):  # type: ignore[redundant-expr]
+            raise UsageError(f"@app.on({state!r}): {function!r:.80} must be a function without a yield")
+        self.listeners.setdefault(state, []).append(function)
+
+
+def _manager(name: str, function: Callable[..., Any]) -> tuple[str, Callable[..., Any]]:
+    """Return whether a generator function is sync or async, and what makes its context manager."""
+    if not callable(function) or made(function)[0] not in ("sync", "async"):  # type: ignore[redundant-expr]
+        raise UsageError(f"@app.{name}: {function!r:.80} must be a generator function that yields once")
+    return made(function)
 
 
 NO_HOOKS: Final = Hooks()

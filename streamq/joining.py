@@ -151,5 +151,5 @@ def rejoin(task_type: str, task: NewTask, lock: Plan | None, payload: bytes) -> 
     name = None
     if lock is not None:
         task, name = locks.joined(task_type, task, lock, payload)
-        before = {**before, **parts(task.joins)} if name else before
+        before |= parts(task.joins)
     return task._replace(joins=orjson.dumps(before).decode()), name

@@ -111,6 +111,8 @@ class TypeKeys:
     ripe: str = _key("zset", closing="dropped")
     slots: str = _key("hash", closing="dropped")
     limits: str = _key("hash")
+    rules: str = _key("string")
+    """The rules of its lanes, which a registration by an older release takes out of `policy`, as JSON."""
     done_channel: str = _name()
     resolved: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
     """The keys of scripts, by the script's SHA: see `scripts.Script.keys_of`."""

@@ -19,6 +19,8 @@ _CLAIM: Final = re.compile(rb"\xa1u\xb0([\x00-\xff]{16})", re.DOTALL)
 """MessagePack: the text u, then a text of 16 bytes."""
 NO_LOCK: Final = "{}"
 """The `joins` of a task without a lock, of a type whose tasks may have one."""
+_TRAILING: Final = '{"trailing":1}'
+"""The `joins` of a throttled task, if the last call within the interval runs at its end."""
 
 
 def digest(task_type: str, plan: Plan, payload: bytes) -> bytes:
@@ -54,12 +56,17 @@ def joined(task_type: str, task: NewTask, plan: Plan, payload: bytes) -> tuple[N
     if plan.throttle_ms:
         # The digest is that of the key, not of the arguments: other arguments are no conflict.
         name = throttle_name(task_type, found.hex())
-        return task._replace(key=IdempotencyKey(name, found, plan.throttle_ms), joins=NO_LOCK), None
+        key = IdempotencyKey(name, found, plan.throttle_ms)
+        if plan.trailing:  # it sets when the task is due
+            return task._replace(due=None, absolute=False, key=key, joins=_TRAILING), None
+        return task._replace(key=key, joins=NO_LOCK), None
     asked: dict[str, object] = {
         "key": found.hex(), "group": GROUP, "free": plan.free, "conflict": plan.conflict,
     }  # fmt: skip
     if plan.max_wait_ms:
         asked["max_wait_ms"] = plan.max_wait_ms
+    if plan.supersede:
+        asked["supersede"] = 1
     due, absolute = (plan.debounce_ms, False) if plan.debounce_ms else (task.due, task.absolute)
     joins = orjson.dumps({"unique": asked}).decode()
     fields = needing(task.fields, UNIQUE)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, Unpack, overload
 
 from streamq import blocking, environment
 from streamq.app.bound_task import Bound, bound_to, remote_handler
 from streamq.app.enqueuer import Enqueuer
+from streamq.app.follow_ups import FollowUps
 from streamq.app.handle import TaskHandle
 from streamq.app.task_type import Decorator, TaskType
 from streamq.client.loop_clients import AsyncClients
@@ -21,15 +23,18 @@ from streamq.client.sync_client import Client
 from streamq.convert.encoding import encode
 from streamq.environment import Source
 from streamq.errors import PayloadError
-from streamq.hooks import Hook, Hooks
+from streamq.hooks import Hook, Hooks, TaskEnded, TaskEndedState
 from streamq.model.outcome import OUTCOMES
 from streamq.model.task import TaskId
 from streamq.options.call import per_call
 from streamq.options.checks import Duration, seconds
+from streamq.options.service import WorkerOptions
 from streamq.options.task import task_options
 from streamq.options.typed import PerCall, Policy
 from streamq.registry.handler import Handler, sized
 from streamq.registry.registry import Registry
+from streamq.resources.declared import DependencyOverrides
+from streamq.resources.lifespan import Lifespan
 from streamq.telemetry.traces import Tracer, Tracing
 from streamq.transport.address import Address
 
@@ -38,9 +43,13 @@ if TYPE_CHECKING:
     from streamq.control.idle import Scope
     from streamq.control.inspector import AsyncInspector, Inspector
     from streamq.control.schedules import AsyncSchedules, Schedules
+    from streamq.worker.worker import Worker
 
 P = ParamSpec("P")
+F = TypeVar("F", bound=Callable[..., Any])
+Listener = TypeVar("Listener", bound=Callable[[TaskEnded], Any])
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class StreamQ:
@@ -87,6 +96,7 @@ class StreamQ:
         self._client = Client(self.registry, self.address, patience=self._patience)
         self._asyncs = AsyncClients(self.registry, self.address, patience=self._patience)
         self._enqueuer = Enqueuer(self.registry, self._client, self._asyncs)
+        self.registry.home_of_contexts = FollowUps(self.registry, self._enqueuer)
         _APPS.add(self)
 
     @property
@@ -131,6 +141,47 @@ class StreamQ:
             return TaskType(self._enqueuer, handler)
 
         return register if function is None else register(function)
+
+    def lifespan(
+        self,
+        function: Callable[[StreamQ], AsyncIterator[T]] | Callable[[StreamQ], AbstractAsyncContextManager[T]],
+        /,
+    ) -> Lifespan[T]:
+        """Declare what each worker process opens at its start and closes at its end: an `async def` that
+        takes the app and yields once. Handlers get what it yields with `Depends(lifespan)`, or as
+        `get_context().state`. Raises UsageError."""
+        found: Lifespan[T] = Lifespan(self, function)
+        self.registry.declare(found)
+        return found
+
+    def around_attempt(self, function: F, /) -> F:
+        """Run a generator function around each attempt: `@app.around_attempt` above a `def` or an `async def`
+        that takes the Context and yields once. As `Hook.around_attempt`."""
+        self.registry.hooks.add_around_attempt(function)
+        self.registry.rewrap(function.__module__)
+        return function
+
+    def around_enqueue(self, function: F, /) -> F:
+        """Run a generator function around each enqueue call: it takes the call and yields once. An `async
+        def` is around async calls only. As `Hook.around_enqueue`."""
+        self.registry.hooks.add_around_enqueue(function)
+        return function
+
+    def on(self, *states: TaskEndedState) -> Callable[[Listener], Listener]:
+        """Call a function when a worker has stored an outcome: `@app.on("dead")`. A `def` runs in a thread,
+        an `async def` on the worker's event loop. What it raises is logged and harms no task."""
+
+        def register(function: Listener) -> Listener:
+            for state in states:
+                self.registry.hooks.listen(state, function)
+            return function
+
+        return register
+
+    @property
+    def overrides(self) -> DependencyOverrides:
+        """Replacements of dependencies, for tests: `app.overrides[session] = fake`."""
+        return self.registry.resources.overrides
 
     # -- enqueueing ----------------------------------------------------------------------------------
 
@@ -295,6 +346,31 @@ class StreamQ:
         from streamq.calls.question import ready  # noqa: PLC0415 - as above
 
         await self._asyncs.current().transport.run(ready())
+
+    def run_worker(
+        self,
+        *,
+        concurrency: int = 100,
+        types: Iterable[str] | None = None,
+        drain_timeout: Duration = 30.0,
+        lifespan_timeout: Duration = 10.0,
+        process_slots: int | None = None,
+    ) -> AbstractAsyncContextManager[Worker]:
+        """Run a worker in this event loop: `async with app.run_worker():`. It takes tasks when the block
+        begins and has drained when the block has ended. It installs no signal handlers.
+
+        The options are those of `streamq worker`. Raises what the worker fails with at its start.
+        """
+        from streamq.worker.embedded_worker import run_worker  # noqa: PLC0415 - a producer does not pay for it
+
+        options = WorkerOptions(
+            concurrency=concurrency,
+            types=types if types is None or isinstance(types, str) else tuple(types),  # type: ignore[arg-type]
+            drain_timeout=drain_timeout,
+            lifespan_timeout=lifespan_timeout,
+            process_slots=process_slots,
+        )
+        return run_worker(self, options)
 
     def close(self) -> None:
         """Close the sync connections. The app can be used again, and then connects again."""

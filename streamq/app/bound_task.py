@@ -26,12 +26,14 @@ class Route(NamedTuple):
     """The shard key or lock of a task that must go to a certain shard, and how durable it must be.
 
     shard_key: also the home of its lane. lock: the name of the unique key's lock; its home is that of the
-    shard_key, its own if there is none. split: with several shards, the task's keys may have different homes.
+    shard_key, its own if there is none. trailing: a repeated call is more than a duplicate: it must reach the
+    shard that has its key. split: with several shards, the task's keys may have different homes.
     """
 
     shard_key: str | None
     durability: Durability
     lock: str | None = None
+    trailing: bool = False
     split: bool = False
 
 
@@ -80,6 +82,8 @@ def _lock(handler: Handler, options: CallOptions) -> Plan | None:
             )
         if found.debounce_ms and (options.delay or options.at_ms is not None):
             raise InvalidOption("debounce sets when the task is due: leave out delay and at")
+        if found.trailing and (options.delay or options.at_ms is not None):
+            raise InvalidOption("trailing sets when the last call runs: leave out delay and at")
         handler.check_names(found.by)
     return found
 
@@ -95,7 +99,7 @@ def _locked(
         task = task._replace(key=IdempotencyKey(options.idempotency_key, own, options.window_ms))
     task, name = locks.joined(handler.name, task, lock, payload)
     durability = options.durability if options is not None else None
-    return Bound(handler, task, Route(None, durability or handler.options.durability, name))
+    return Bound(handler, task, Route(None, durability or handler.options.durability, name, lock.trailing))
 
 
 def rejoined(bound: Bound[Any], lock: Plan | None) -> Bound[Any]:
@@ -109,7 +113,7 @@ def rejoined(bound: Bound[Any], lock: Plan | None) -> Bound[Any]:
         return Bound(bound.handler, task, bound.route)
     split = before.shard_key is not None and joining.has_lane(task)
     home = before.shard_key if split else None
-    return Bound(bound.handler, task, Route(home, before.durability, name, split))
+    return Bound(bound.handler, task, Route(home, before.durability, name, lock.trailing, split))
 
 
 _NO_UNIQUE_OPTIONS = UniqueOptions()
@@ -154,7 +158,8 @@ def in_lane(handler: Handler, options: CallOptions | None, payload: bytes, task:
     if handler.function is _in_another_program and options.unique is None:
         task = joining.unasked(task)
     split = split or (options.idempotency_key is not None and name is None and home is not None)
-    route = Route(home, options.durability or handler.options.durability, name, split)
+    trailing = lock is not None and lock.trailing
+    route = Route(home, options.durability or handler.options.durability, name, trailing, split)
     return Bound(handler, task, None if route == _PLAIN and task.key is None else route)
 
 

@@ -173,7 +173,7 @@ class Enqueuer:
                 yield from flows.home_of_lock(self._registry, item.handler.name, route.lock, route.shard_key)
             )
         if key is not None and not (route.shard_key is not None and several):
-            return (yield from flows.destination(self._registry, key))
+            return (yield from flows.destination(self._registry, key, answers=not route.trailing))
         if route.shard_key is not None:
             return Destination(shard_of(route.shard_key, self._registry.shards))
         return self._destinations[self._client.next_shard()]

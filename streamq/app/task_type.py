@@ -60,6 +60,7 @@ class TaskType(Generic[P, R, C_co]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C_co:
         """Run the handler in this process, without the queue."""
+        self._handler.check_given(kwargs, len(args))
         result: C_co = self._handler.function(*args, **kwargs)
         return result
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Literal
 
-from streamq.audit import keyspace, walks
+from streamq.audit import keyspace, lane_walks, schedules, walks
 from streamq.audit.fault import FAULTS, Audit, Problem, Repaired
 from streamq.audit.repairs import REPAIRS
 from streamq.audit.walks import LATE_MS, Found
@@ -55,11 +55,13 @@ class Auditor:
         self._audit = Audit()
         self._listed: Counter[tuple[FaultCode, str, int]] = Counter()
         self._unsound: set[tuple[str, int]] = set()
+        self._recounted_lanes: set[tuple[str, int]] = set()
 
     def run(self) -> Flow[Audit]:
         """Check everything once. Raises RedisErrors."""
         types = yield from self._keys()
         for shard in range(self._shards):
+            yield from self._schedules(shard)
             for name in sorted(types[shard]):
                 yield from self._type(type_keys(self._app, shard, name))
         return self._audit
@@ -100,6 +102,15 @@ class Auditor:
                     return
             self._unsound.add((known.type, known.shard))
         yield from self._judge(t, fault)
+
+    def _schedules(self, shard: int) -> Flow[None]:
+        t = type_keys(self._app, shard, "")
+        if ("", shard) in self._unsound:
+            return  # the wrong type of one key of the shard is listed
+        checked, found = yield from schedules.faults(shard_keys(self._app, shard))
+        self._audit.checked += checked
+        for fault in found:
+            yield from self._judge(t, fault)
 
     # -- one type --------------------------------------------------------------------------------------
 
@@ -239,7 +250,10 @@ class Auditor:
             self._note(t, fault)
         else:
             answer = yield from repair(shard_keys(self._app, t.shard), t, fault)
-            if answer == "done":
+            counted = fault.code == "slots_differ" and (t.type, t.shard) in self._recounted_lanes
+            if answer == "done" or counted:  # the first repair counts all lanes of the type
+                if fault.code == "slots_differ":
+                    self._recounted_lanes.add((t.type, t.shard))
                 self._note_repair(t, fault)
             elif answer == "held":
                 self._note(t, fault)
@@ -263,12 +277,14 @@ class Auditor:
 _WALKS: Final = (
     walks.streams,
     walks.schedule,
-    walks.lanes,
+    lane_walks.rows,
     partial(walks.rows, "index"),
     walks.pending,
     partial(walks.rows, "dead"),
     partial(walks.rows, "unique"),
     partial(walks.rows, "after"),
+    lane_walks.slots,
+    lane_walks.turns,
 )
 _USED: Final = HOLDING | {"counters"}
 """The kinds of keys that prove that a task type was in use."""

@@ -81,6 +81,19 @@ FAULTS: Final[dict[FaultCode, Kind]] = {
     "slots_differ": Kind(
         "a lane that holds more or less than was written", "I5", "counted anew what the lane holds"
     ),
+    "stuck_lane": Kind(
+        "a lane that may go and does not have its turn", "I9", "looked at it again: it has its turn"
+    ),
+    "stale_turn": Kind(
+        "a lane that has its turn and may not go", "I9", "looked at it again: it has no turn any more"
+    ),
+    "missing_timer": Kind(
+        "a lane that waits for a time, and nothing looks at it then", "I9", "set its timer"
+    ),
+    "stale_timer": Kind("a timer of a lane that waits for no time", "I9", "removed the timer"),
+    "orphaned_halt": Kind(
+        "a lane that a dead letter halts which is not there", "I9", "opened the lane: it goes on"
+    ),
     "counters_off": Kind(
         "the counters do not add up",
         "I5",
@@ -130,6 +143,30 @@ FAULTS: Final[dict[FaultCode, Kind]] = {
     "missing_group": Kind("a stream without its group", "I9", "created the group, from the first entry on"),
     "unreclaimed": Kind("deliveries held far beyond their lease", "I9", "", _DAEMON),
     "unpromoted": Kind("due but not promoted", "I9", "", _DAEMON),
+    "unreadable_schedule": Kind(
+        "a schedule whose definition or arguments cannot be read",
+        "I9",
+        "",
+        "it makes no runs: put it anew (for one that code declares, restart a worker after removing it), or "
+        "remove it: streamq schedules remove NAME",
+    ),
+    "unreadable_schedule_state": Kind(
+        "a schedule of which it cannot be read when it runs next",
+        "I9",
+        "began it anew: its times from now on, its counts from 0",
+        "it makes no runs: put it anew, or remove it: streamq schedules remove NAME",
+    ),
+    "damaged_last_run": Kind(
+        "a schedule whose last run cannot be one",
+        "I7",
+        "forgot the last run: the next one does not look at it",
+    ),
+    "wrong_due_time": Kind(
+        "a schedule that is due though it rests, or not due though it runs on",
+        "I9",
+        "wrote its due time anew",
+    ),
+    "orphaned_due_time": Kind("a due time without a schedule", "I7", "removed the due time"),
     "unchecked": Kind(
         "could not be checked", "I1", "", "see the server's error; fix its cause, then audit again"
     ),

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Literal
 
+from streamq.audit import schedules
+from streamq.audit.recount import recount
 from streamq.calls import audit as audit_calls
 from streamq.calls import daemon as daemon_calls
-from streamq.calls import lanes as lane_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.audit import Fault
 from streamq.calls.call import WRITER_MEMORY_MS, Call
@@ -81,19 +82,30 @@ def _type(_s: ShardKeys, t: TypeKeys, _: Fault) -> Flow[Answer]:
 
 
 def _slots(_s: ShardKeys, t: TypeKeys, _: Fault) -> Flow[Answer]:
-    counted = yield from ask(lane_calls.recount(t, write=True))
-    return "done" if counted.wrong else "gone"
+    return "done" if (yield from recount(t)) else "gone"
+
+
+def _lane(_s: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
+    return _repaired(audit_calls.repair_lane(t, fault.where))
 
 
 def _scores(_s: ShardKeys, t: TypeKeys, _: Fault) -> Flow[Answer]:
-    changed = 0
-    while some := (yield from ask(audit_calls.repair_scores(t))):
+    changed, more = 0, True
+    while more:
+        some, more = yield from ask(audit_calls.repair_scores(t))
         changed += some
     return "done" if changed else "gone"
 
 
 def _group(_s: ShardKeys, _t: TypeKeys, fault: Fault) -> Flow[Answer]:
     return _repaired(worker_calls.groups([fault.where]))
+
+
+def _of_schedule(write: Callable[[ShardKeys, str], Flow[bool]]) -> Repair:
+    def repair(s: ShardKeys, _: TypeKeys, fault: Fault) -> Flow[Answer]:
+        return "done" if (yield from write(s, fault.where)) else "gone"
+
+    return repair
 
 
 REPAIRS: Final[dict[str, Repair]] = {
@@ -113,5 +125,14 @@ REPAIRS: Final[dict[str, Repair]] = {
     "unlisted_type": _type,
     "missing_group": _group,
     "slots_differ": _slots,
+    "stuck_lane": _lane,
+    "stale_turn": _lane,
+    "missing_timer": _lane,
+    "stale_timer": _lane,
+    "orphaned_halt": _lane,
     "changed_score": _scores,
+    "unreadable_schedule_state": _of_schedule(schedules.begin_anew),
+    "damaged_last_run": _of_schedule(schedules.forget_last_run),
+    "wrong_due_time": _of_schedule(schedules.write_due),
+    "orphaned_due_time": _of_schedule(schedules.remove_due),
 }

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from streamq.calls import audit as audit_calls
-from streamq.calls import lanes as lane_calls
 from streamq.calls.audit import Fault, Walked
 from streamq.calls.call import Call
 from streamq.flow import Flow, ask
@@ -48,22 +47,6 @@ def streams(t: TypeKeys, found: Report) -> Flow[None]:
 def schedule(t: TypeKeys, found: Report) -> Flow[None]:
     """Check every row: it can be read, is in the index, and in one state only."""
     yield from _walk(lambda cursor: audit_calls.audit_schedule(t, cursor, STEP), partial(_places, t), found)
-
-
-def lanes(t: TypeKeys, found: Report) -> Flow[None]:
-    """Check every parked task: it can be read, the index knows it, and it is in one state; and that each lane
-    holds as many slots as it has entries. Each step judges at one instant, so nothing is checked twice."""
-    cursor = ""
-    while True:
-        walked = yield from ask(audit_calls.audit_lanes(t, cursor, STEP))
-        yield from found(Found(walked.checked, list(walked.problems)))
-        cursor = walked.cursor
-        if not cursor:
-            break
-    counted = yield from ask(lane_calls.recount(t, write=False))
-    for lane, (recorded, actual) in counted.wrong.items():
-        difference = f"{lane!r}: {recorded} recorded, {actual} actual"
-        yield from found(Found(0, [Fault("slots_differ", difference)]))
 
 
 def rows(of: audit_calls.Rows, t: TypeKeys, found: Report) -> Flow[None]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, get_args
 
 from streamq.calls.call import DEFAULT_LEASE_MS, Arg, Call, Reply, build, pairs, text
-from streamq.keys import GROUP, TypeKeys
+from streamq.keys import GROUP, TypeKeys, shard_keys
 from streamq.model.reply import COUNTERS
 
 BYTES: Final = 65536
@@ -54,6 +54,11 @@ FaultCode = Literal[
     "changed_score",
     "unreadable_letter",
     "slots_differ",
+    "stuck_lane",
+    "stale_turn",
+    "missing_timer",
+    "stale_timer",
+    "orphaned_halt",
     "counters_off",
     "unreadable_counter",
     "wrong_kind_counters",
@@ -72,6 +77,11 @@ FaultCode = Literal[
     "missing_group",
     "unreclaimed",
     "unpromoted",
+    "unreadable_schedule",
+    "unreadable_schedule_state",
+    "damaged_last_run",
+    "wrong_due_time",
+    "orphaned_due_time",
     "unchecked",
 ]
 """The code of each possible fault; `streamq.audit.fault` describes each."""
@@ -135,6 +145,12 @@ class LaneFaults(NamedTuple):
 
 def audit_lanes(t: TypeKeys, cursor: str, limit: int) -> Call[LaneFaults]:
     return build("audit_lanes", (*_bytes([cursor]), limit), _lane_faults, t)
+
+
+def audit_turns(t: TypeKeys, of: str, cursor: str, limit: int, lanes: Sequence[str] = ()) -> Call[LaneFaults]:
+    """Walk over lanes, turns, ripe or slots, or check these lanes: who may go has its turn, and a timer where
+    it must wait for time."""
+    return build("audit_turns", (of, *_bytes([cursor]), limit, *_bytes(lanes)), _lane_faults, t)
 
 
 def _lane_faults(reply: list[Reply]) -> LaneFaults:
@@ -267,9 +283,15 @@ def repair_type(t: TypeKeys) -> Call[int]:
     return build("repair_type", (t.type,), int, t)
 
 
-def repair_scores(t: TypeKeys) -> Call[int]:
-    """Set the scores to 0 that another program has changed, a batch of them; returns how many."""
-    return build("repair_scores", (1000,), int, t)
+def repair_scores(t: TypeKeys) -> Call[tuple[int, bool]]:
+    """Set the scores to 0 that another program has changed, a batch of them; then look at lanes that they
+    hid. Returns how many scores, and whether there is more to do."""
+    return build("repair_scores", (1000,), lambda r: (r[0], bool(r[1])), t)
+
+
+def repair_lane(t: TypeKeys, lane: str) -> Call[int]:
+    """Look at a lane again, and open it if nothing halts it any more."""
+    return build("repair_lane", (*_bytes([lane]), t.type, shard_keys(t.app, t.shard).wake), int, t)
 
 
 def repair_books(t: TypeKeys, imbalance: int) -> Call[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
-from streamq.model.effect import Effect, Hold
+from streamq.model.effect import Effect, Follow, Hold
 
 
 def written(effects: Sequence[Effect]) -> str:
@@ -24,4 +24,6 @@ def _pair(effect: Effect) -> tuple[str, int]:
     match effect:
         case Hold(ms):
             return "hold", ms
+        case Follow(tasks):
+            return "follow", len(tasks)
     assert_never(effect)

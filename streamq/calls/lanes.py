@@ -5,18 +5,22 @@ Building a Call does no I/O.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from streamq.calls.call import Call, build, pairs, text
+from streamq.calls.call import Arg, Call, build, pairs, text
 from streamq.calls.producer import NO_NOTE
 from streamq.keys import TypeKeys, shard_keys
 from streamq.model.reply import Note
 
 NO_LANE: Final = "\x01"
 """The lane of tasks that name none."""
-COUNTED: Final = 20_000
-"""Entries and rows of a type at most, for what its lanes hold to be counted in one step."""
+ENTRIES: Final = 100
+"""Entries and rows that one step of a count reads at most: one or two milliseconds of the server, where each
+is of another lane."""
+BYTES: Final = 65536
+"""The same in bytes: payloads may be of any size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +85,77 @@ def rules(t: TypeKeys) -> Call[dict[str, str]]:
     return Call(None, (t.limits,), ("HGETALL", t.limits), lambda r: {text(k): text(v) for k, v in pairs(r)})
 
 
-@dataclass(frozen=True, slots=True)
-class Recount:
-    """How many lanes held something else than was written; large: the entries of a type that has too many."""
+class Counted(NamedTuple):
+    """A step of a count of what lanes hold: whether there is more to do, and the lanes that were put right,
+    each with what was written and what is there."""
 
+    more: bool
     wrong: dict[str, tuple[int, int]]
-    large: int = 0
 
 
-def recount(t: TypeKeys, *, write: bool, most: int = COUNTED) -> Call[Recount]:
-    """Count anew what each lane holds; answers (written, counted) of those where these differ. Without
-    `write` nothing is put right."""
-    if not write:
-        return build("audit_slots", (most,), _recounted, t)
-    return build("recount", (most, *_told(t)), _recounted, t)
+def recount(t: TypeKeys, most: int = ENTRIES) -> Call[Counted]:
+    """Take a step of a count of what each lane holds, which puts right where that is not what is written."""
+    return build("recount", (most, BYTES, *_told(t)), _counted, t)
 
 
-def _recounted(reply: list[Any]) -> Recount:
-    if reply and reply[0] == b"large":
-        return Recount({}, reply[1])
-    return Recount({text(lane): (written, counted) for lane, written, counted in reply})
+def _counted(reply: list[Any]) -> Counted:
+    return Counted(
+        bool(reply[0]), {text(lane): (int(written), int(there)) for lane, written, there in reply[1]}
+    )
+
+
+def are_there(t: TypeKeys) -> Call[bool]:
+    """Whether a type has lanes, or had some that left something."""
+    keys = (t.rules, t.lanes, t.turns, t.ripe, t.slots)
+    return Call(None, keys, ("EXISTS", *keys), bool)
+
+
+class SlotHolders(NamedTuple):
+    """A step of a walk over the tasks that hold slots: whether there is more, the last place that was read,
+    and the lane and local id of each task."""
+
+    more: bool
+    last: str
+    tasks: list[tuple[str, str]]
+
+
+def slot_holders(t: TypeKeys, letter: str, cursor: str) -> Call[SlotHolders]:
+    """Walk on through a stream, or through the schedule (letter d)."""
+    return build("audit_slots", (letter, cursor, ENTRIES, BYTES), _slot_holders, t)
+
+
+def _slot_holders(reply: list[Any]) -> SlotHolders:
+    following, last, tasks = reply
+    return SlotHolders(
+        following != b"", text(last), [(raw(lane), raw(local)) for lane, local in pairs(tasks)]
+    )
+
+
+def slots(t: TypeKeys, cursor: str, limit: int) -> Call[tuple[str, dict[str, int]]]:
+    """A page of what lanes are written to hold; answers where to go on, "0" at the end."""
+    return Call(None, (t.slots,), ("HSCAN", t.slots, cursor, "COUNT", limit), _slots)
+
+
+def _slots(reply: list[Any]) -> tuple[str, dict[str, int]]:
+    written = {raw(lane): value.partition(b";")[0] for lane, value in pairs(reply[1]) if lane}
+    return text(reply[0]), {lane: int(held) for lane, held in written.items() if held.isdigit()}
+
+
+def held(
+    t: TypeKeys, lane: str, cursors: Mapping[str, str], ids: Sequence[str]
+) -> Call[tuple[int, int] | None]:
+    """What a lane is written to hold, and what it holds of these tasks and of what came in after the
+    cursors. None: more came than one call reads."""
+    at = (cursors["h"], cursors["n"], cursors["l"], cursors["s"])
+    args: list[Arg] = [stored(lane), ENTRIES, BYTES, *at, *map(stored, ids)]
+    return build("audit_held", args, lambda r: None if r is None else (int(r[0]), int(r[1])), t)
+
+
+def raw(name: bytes) -> str:
+    """A name that another program may have written, as text that `stored` turns back."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def stored(name: str) -> bytes:
+    """The bytes of such a name."""
+    return name.encode("utf-8", "surrogateescape")

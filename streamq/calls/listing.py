@@ -53,10 +53,11 @@ class Group(NamedTuple):
 
 
 class LockPage(NamedTuple):
-    """A page of locks. cursor: of the next page, "0" at the end. rows: key, holder, its state, successor."""
+    """A page of locks. cursor: of the next page, "0" at the end. rows: key, holder, its state, successor, and
+    when the holder was accepted."""
 
     cursor: str
-    rows: list[tuple[str, str, str, str]]
+    rows: list[tuple[str, str, str, str, int]]
 
 
 def page_locks(t: TypeKeys, cursor: str, limit: int) -> Call[LockPage]:
@@ -66,7 +67,13 @@ def page_locks(t: TypeKeys, cursor: str, limit: int) -> Call[LockPage]:
 
 def _lock_page(reply: list[Reply]) -> LockPage:
     flat = list(map(text, reply[1]))
-    return LockPage(text(reply[0]), list(zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True)))
+    rows = [(*flat[n : n + 4], moment(flat[n + 4])) for n in range(0, len(flat), 5)]
+    return LockPage(text(reply[0]), rows)  # type: ignore[arg-type]
+
+
+def follower(t: TypeKeys, digest: bytes) -> Call[str]:
+    """Return the local id of the task that follows the holder of a unique key's lock; '' if none does."""
+    return Call(None, (t.after,), ("HGET", t.after, digest), lambda r: "" if r is None else text(r))
 
 
 def page_streams(t: TypeKeys, state: State, after: str, limit: int) -> Call[RowPage]:

@@ -5,7 +5,7 @@ Owns what a producer sends and how enqueue's reply is parsed. Does not retry: `c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -75,11 +75,8 @@ def enqueue(
         if due is None and not fields and key is None and not joins:
             args += (LETTER[priority], payload)
             continue
-        args += (_head(task), payload)
-        for name, value in fields:
-            args += (name, value)
+        args += written(task)
         if key is not None:
-            args.append(key.digest)
             noted.append(s.key(key.name))
         if joins:
             args.append(joins)
@@ -88,6 +85,16 @@ def enqueue(
     # Like `build`, without resolving and counting on each call what is correct by construction.
     keys = (t.writer(writer), *script.attributes_of(t, s), *noted)
     return _new(Call, (script, keys, tuple(args), _answers, None))
+
+
+def written(task: NewTask) -> Iterator[Arg]:
+    """Return a task as the script reads it, but for what it joins."""
+    yield _head(task)
+    yield task.payload
+    for pair in task.fields:
+        yield from pair
+    if task.key is not None:
+        yield task.key.digest
 
 
 def _head(task: NewTask) -> str:

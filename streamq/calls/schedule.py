@@ -102,6 +102,35 @@ def payload(s: ShardKeys, name: str) -> Call[bytes | None]:
     return Call(None, (s.schedules,), ("HGET", s.schedules, f"{name}:payload"), lambda r: r)
 
 
+def has_payload(s: ShardKeys, name: str) -> Call[bool]:
+    """Whether there is something to give to each task of a schedule."""
+    return Call(None, (s.schedules,), ("HEXISTS", s.schedules, f"{name}:payload"), bool)
+
+
+def due_members(s: ShardKeys, start: int, limit: int) -> Call[list[str]]:
+    """The members of the due times, whatever they are, by their place."""
+    args = ("ZRANGE", s.schedules_due, start, start + limit - 1)
+    return Call(None, (s.schedules_due,), args, lambda reply: [_shown_text(one) for one in reply])
+
+
+def is_due(s: ShardKeys, member: str) -> Call[bool]:
+    args = ("ZSCORE", s.schedules_due, _raw(member))
+    return Call(None, (s.schedules_due,), args, lambda reply: reply is not None)
+
+
+def drop_due(s: ShardKeys, member: str) -> Call[bool]:
+    """Remove a due time whose member is the name of no schedule."""
+    return Call(None, (s.schedules_due,), ("ZREM", s.schedules_due, _raw(member)), bool)
+
+
+def _shown_text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _raw(member: str) -> bytes:
+    return member.encode("utf-8", "surrogateescape")
+
+
 def write(
     s: ShardKeys,
     name: str,

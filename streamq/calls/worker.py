@@ -22,6 +22,7 @@ from streamq.calls.call import (
     build,
     text,
 )
+from streamq.calls.follow import FollowUps
 from streamq.keys import GROUP, ShardKeys, TypeKeys
 from streamq.model.delivery import Entry
 from streamq.model.outcome import (
@@ -173,21 +174,22 @@ def settle(
     t: TypeKeys, s: ShardKeys, writer: str, sequence: int, settlements: Sequence[Settlement]
 ) -> Call[list[bool]]:
     """End deliveries. Returns for each whether this call (or its first sending) settled it."""
-    batch = _Batch(t)
+    batch = _Batch(t, s)
     for n, settlement in enumerate(settlements):
         batch.add(n, settlement)
     args = (t.type, sequence, WRITER_MEMORY_MS, GROUP, t.done_channel, s.wake, *batch.args())
     script = scripts.load("settle_rich" if batch.rich else "settle")
     # Like `build`, without resolving and counting on each call what is correct by construction.
-    keys = (t.writer(writer), *script.attributes_of(t, s), *batch.buckets)
+    keys = (t.writer(writer), *script.attributes_of(t, s), *batch.buckets, *batch.follow_ups.keys)
     return _new(Call, (script, keys, args, batch.answers, None))
 
 
 class _Batch:
     """Sort settlements as the script expects them, and map its reply back to their order."""
 
-    def __init__(self, t: TypeKeys) -> None:
+    def __init__(self, t: TypeKeys, s: ShardKeys) -> None:
         self._keys = t
+        self.follow_ups = FollowUps(t, s)
         self._plain: dict[str, list[Arg]] = {letter: [] for letter in STREAM_LETTERS}
         self._order: dict[str, list[int]] = {letter: [] for letter in STREAM_LETTERS}
         self._pairs: list[list[Arg]] = []
@@ -204,6 +206,8 @@ class _Batch:
             self.rich = self.rich or rich or effects != ()
             self._items += self._item(settlement)
             self._items_order.append(n)
+            if effects:
+                self.follow_ups.add(effects)
             return
         letter = place[0]
         self._plain[letter].append(place[1:])
@@ -240,11 +244,13 @@ class _Batch:
         return (op + effect.written(settlement.effects), settlement.place, local, a, b)
 
     def args(self) -> Iterable[Arg]:
-        """Return shape, lifetimes, ids, results, items."""
+        """Return shape, lifetimes, ids, results, items, follow-ups."""
         sizes = [len(ids) for ids in self._plain.values()] + [len(pairs) // 2 for pairs in self._pairs]
         ids = chain.from_iterable(self._plain.values())
         results = chain.from_iterable(self._pairs)
-        return chain((",".join(map(str, sizes)),), self._lives, ids, results, self._items)
+        more = self.follow_ups
+        shape = ",".join(map(str, sizes)) + more.shape
+        return chain((shape,), self._lives, ids, results, self._items, more.args)
 
     def answers(self, reply: bytes) -> list[bool]:
         order = [*chain.from_iterable(self._order.values()), *self._items_order]

@@ -38,8 +38,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--file", metavar="FILE", help="a file of JSON lines")
     for option in PER_CALL.values():
+        name = f"--{option.name.replace('_', '-')}"
+        if option.flag:
+            parser.add_argument(name, action="store_true", default=None, help=option.doc)
+            continue
         parser.add_argument(
-            f"--{option.name.replace('_', '-')}",
+            name,
             metavar=option.metavar,
             choices=option.choices,
             type=int if option.metavar == "NUMBER" else str,

@@ -70,13 +70,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(found: target.Target, args: argparse.Namespace) -> int:
-    listed = found.schedules.all()
+    schedules = found.schedules
+    listed = schedules.all()
+    target.report_faults(schedules.faults)
     if args.json:
-        write_json({"app": found.app, "schedules": [asdict(one) for one in listed]})
+        rows = [asdict(one) for one in listed]
+        write_json({"app": found.app, "schedules": rows, "faults": schedules.faults})
         return OK
     head = ["SCHEDULE", "STATE", "TYPE", "WHEN", "ZONE", "NEXT", "LAST", "OUTCOME", "RUNS", "SKIPPED"]
     now = found.inspector.now_ms() if listed else 0
-    empty = f"app {found.app!r} has no schedules"
+    empty = f"app {found.app!r} has no schedules{' that can be read' if schedules.faults else ''}"
     write_table(head, [_row(one, now) for one in listed], empty=empty)
     for one in listed:
         if one.fault:

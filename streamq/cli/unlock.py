@@ -15,15 +15,16 @@ from streamq.exit_codes import FAILED, NOT_FOUND, OK
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("type", metavar="TYPE", help="the task type")
-    parser.add_argument("key", metavar="KEY", help="the key's digest, as `streamq unique TYPE` lists it")
+    parser.add_argument("key", metavar="KEY", help="its digest (see `streamq unique TYPE`), or its text")
     parser.add_argument("--force", action="store_true", help="also if the task that holds it lives")
+    parser.add_argument("--reason", default="", help="the reason, for the log of actions")
     target.options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     found = target.find(args)
     target.known(found, [args.type])
-    answer = found.admin.unlock(args.type, args.key, force=args.force)
+    answer = found.admin.unlock(args.type, args.key, force=args.force, reason=args.reason)
     if args.json:
         write_json({"app": found.app, "type": args.type, "key": args.key, **answer._asdict()})
     if answer.result == "held":

@@ -32,6 +32,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--drain-timeout", default="30s", help="time for running tasks to finish at the end (30s)"
     )
     parser.add_argument(
+        "--lifespan-timeout", default="10s", help="time for the app's lifespan to end, after the drain (10s)"
+    )
+    parser.add_argument(
         "--process-slots",
         type=int,
         help="child processes for executor='process' handlers (one for each core)",
@@ -108,5 +111,6 @@ def worker_options(args: argparse.Namespace) -> WorkerOptions:
         concurrency=args.concurrency,
         types=types,
         drain_timeout=seconds(args.drain_timeout, "--drain-timeout"),
+        lifespan_timeout=seconds(args.lifespan_timeout, "--lifespan-timeout"),
         process_slots=args.process_slots,
     )

@@ -59,9 +59,9 @@ def register(registry: Registry, task_type: str, shard: int) -> Flow[None]:
             registry.registered.add((task_type, n))
 
 
-def destination(registry: Registry, key: IdempotencyKey) -> Flow[Destination]:
+def destination(registry: Registry, key: IdempotencyKey, *, answers: bool = True) -> Flow[Destination]:
     """Find the shard of an idempotency key. Asks the shards that the key belonged to before whether they have
-    it."""
+    it: their record is the answer. Without `answers` the call goes to that shard, if it is still served."""
     record = registry.record
     if record is None or time.monotonic() - registry.record_at > FRESH:
         record = yield from _current_record(registry)
@@ -69,8 +69,10 @@ def destination(registry: Registry, key: IdempotencyKey) -> Flow[Destination]:
     for shard in others:
         answer: Duplicate | Conflict | None
         answer = yield Ask(producer_calls.earlier(shard_keys(registry.name, shard), key))
-        if answer is not None:
+        if answer is not None and answers:
             return Destination(shard, answer)
+        if answer is not None and shard < record.known:
+            return Destination(shard)
     return Destination(home)
 
 

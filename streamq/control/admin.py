@@ -6,9 +6,8 @@ any other way. Actions on lanes and on dead letters are in `lane_actions` and `d
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import orjson
 
@@ -22,14 +21,11 @@ from streamq.control.dead_letter_actions import DeadLetterActions
 from streamq.control.facade import AsyncFacade, AsyncSource, SyncFacade, operation
 from streamq.control.forgetting import Forgetting
 from streamq.control.lane_actions import LaneActions
-from streamq.errors import UsageError
+from streamq.control.unique_locks import digest_of
 from streamq.flow import Flow, ask
 from streamq.keys import shard_keys, type_keys
 from streamq.model.task import CancelAnswer, TaskId, cancel_answer
 from streamq.transport.sync_transport import SyncTransport
-
-_KEY: Final = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
-
 
 UnlockResult = Literal["freed", "held", "free"]
 
@@ -126,20 +122,18 @@ class Actions(LaneActions, DeadLetterActions):
         )
 
     @operation
-    def unlock(self, task_type: str, key: str, *, force: bool = False) -> Flow[Unlocked]:
-        """Free the lock of a unique key, named by its digest as in `app.inspector.locks`, if its task is
-        gone.
+    def unlock(self, task_type: str, key: str, *, force: bool = False, reason: str = "") -> Flow[Unlocked]:
+        """Free the lock of a unique key, if its task is gone. key: its digest, as in `app.inspector.locks`,
+        or the text of a call's `unique`.
 
-        force: also if the task lives; the key's next task may then run beside it. Raises UnknownTaskType.
+        force: also if the task lives; the key's next task may then run beside it. reason: for the log of
+        actions. Raises UnknownTaskType.
         """
-        if not _KEY.fullmatch(key):
-            raise UsageError(
-                f"{key[:64]!r} is not a key: write 32 hexadecimal digits, as `streamq unique TYPE` does"
-            )
+        digest = digest_of(task_type, key)
         yield from self._check_type(task_type)
-        entry = note(self._by, "unlock", f"{task_type} {key[:64]}")
+        entry = note(self._by, "unlock", f"{task_type} {digest}{reason and f': {reason}'}")
         for n in range((yield from self._known())):
-            step = operator_calls.unlock(type_keys(self._app, n, task_type), key, force=force, note=entry)
+            step = operator_calls.unlock(type_keys(self._app, n, task_type), digest, force=force, note=entry)
             answer, holder = yield from ask(step)
             if answer != "free":
                 result: UnlockResult = "held" if answer == "held" else "freed"

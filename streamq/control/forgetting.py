@@ -73,14 +73,20 @@ class Forgetting:
                 )
 
     def _check_scheduled(self, task_type: str) -> Flow[None]:
-        """Raise UsageError where a schedule would make tasks of it."""
+        """Raise UsageError where a schedule would make tasks of it, or that cannot be known."""
+        look = Unreadable()
         for shard in range(self._shards):
-            for row in (yield from rows_of(shard_keys(self._app, shard), Unreadable())):
+            for row in (yield from rows_of(shard_keys(self._app, shard), look)):
                 if mapping(row.definition or b"").get("type") == task_type:
                     raise UsageError(
                         f"task type {task_type!r} cannot be forgotten: schedule {row.name!r} makes tasks of "
                         f"it. Remove that first: streamq schedules remove {row.name}"
                     )
+        if look.faults:
+            raise UsageError(
+                f"task type {task_type!r} cannot be forgotten: a schedule may make tasks of it. Schedules "
+                f"{look.faults[0]}"
+            )
 
     def _check_empty(self, task_type: str, kept: dict[int, _Kept], *, drop_results: bool) -> Flow[None]:
         keys = [type_keys(self._app, n, task_type) for n in range(self._shards)]

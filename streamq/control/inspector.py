@@ -250,6 +250,12 @@ class Questions(Facade):
         return (yield from unique_locks.locks(self._app, list(shards), task_type, limit, self._unreadable))
 
     @operation
+    def lock(self, task_type: str, key: str) -> Flow[UniqueLock | None]:
+        """Return the lock of one unique key, by the digest that `locks` shows, or by the text of a call's
+        `unique`; None if no task holds it."""
+        return (yield from unique_locks.lock(self._app, list((yield from self._each())), task_type, key))
+
+    @operation
     def daemons(self) -> Flow[list[WorkerInfo]]:
         """Return the daemons that serve this app, and send heartbeats or did recently."""
         return self._daemons()

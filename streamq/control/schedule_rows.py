@@ -17,7 +17,7 @@ from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
 from streamq.calls import schedule as schedule_calls
 from streamq.calls.schedule import Row
-from streamq.control.unreadable import Unreadable
+from streamq.control.unreadable import Damaged, Unreadable
 from streamq.errors import DecodeError, InvalidOption, RedisError, ServerError, UnknownSchedule, UsageError
 from streamq.flow import Flow, ask
 from streamq.keys import ShardKeys, shard_keys, type_keys
@@ -124,12 +124,14 @@ class Rows:
         return shard_keys(self._app, shard_of(key, record.shards))
 
     def find(self, name: str, record: AppRecord) -> Flow[Found | None]:
-        """Return the schedule of this name."""
-        home = self.home(name, record)
+        """Return the schedule of this name. Raises Damaged if it may be in a shard that cannot be read."""
+        home, look = self.home(name, record), Unreadable()
         for keys in [home, *(keys for keys in self.shards(record) if keys != home)]:
-            row = yield from ask(schedule_calls.read(keys, name))
+            row = yield from look.ask(schedule_calls.read(keys, name), lambda: Row(name, None, None))
             if row.definition is not None or row.state is not None:
                 return Found(keys, row)
+        if look.faults:
+            raise Damaged(f"schedule {name!r}: the schedules {look.faults[0]}")
         return None
 
     def existing(self, name: str) -> Flow[Found]:
@@ -141,22 +143,22 @@ class Rows:
         return found
 
     def _others(self) -> Flow[str]:
+        look = Unreadable()
         try:
-            names = sorted(one.name for one in (yield from self.all()))
+            names = sorted(one.name for one in (yield from self.all(look)))
         except RedisError:  # the user may not list them
             return ""
-        return f"; it has: {listed(names)}"
+        return "; ".join(
+            ["", *([f"it has: {listed(names)}"] if names or not look.faults else []), *look.faults]
+        )
 
-    def all(self) -> Flow[list[Found]]:
+    def all(self, look: Unreadable) -> Flow[list[Found]]:
         """Return all schedules. A shard whose key cannot be read is left out, and so are shards of which only
-        the app's record tells if that cannot be read; raises ServerError if nothing else is there."""
-        look = Unreadable()
+        the app's record tells if that cannot be read: `look` has the faults."""
         record = yield from self._readable(look)
         found: list[Found] = []
         for keys in self.shards(record):
             found += [Found(keys, row) for row in (yield from rows_of(keys, look))]
-        if look.faults and not found:
-            raise ServerError(f"the schedules of app {self._app!r}: {'; '.join(look.faults)}")
         return found
 
     def change(

@@ -61,6 +61,8 @@ class Recurring(Facade):
 
     _by = ""
     _declared: Declared | None = None
+    faults: tuple[str, ...] = ()
+    """What the last `all()` could not read, each with the key: its result does not include that."""
 
     def acting_for(self, by: str) -> Self:
         """Return the same in somebody's name: what is done through it is in the log of actions."""
@@ -76,10 +78,12 @@ class Recurring(Facade):
 
     @operation
     def all(self, *, outcomes: bool = True) -> Flow[list[ScheduleInfo]]:
-        """Return all schedules by name. outcomes: look for each what became of its last run."""
+        """Return all schedules by name; `faults` says what could not be read. outcomes: look for each what
+        became of its last run."""
         look, found = Unreadable(), list[ScheduleInfo]()
-        for one in (yield from self._rows.all()):
+        for one in (yield from self._rows.all(look)):
             found.append((yield from info_of(one, look, outcome=outcomes)))
+        self.faults = tuple(look.faults)
         return sorted(found, key=lambda one: one.name)
 
     @operation

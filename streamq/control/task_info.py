@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamq import envelope, locks
+from streamq.calls import listing as listing_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
 from streamq.calls.locate import locate
@@ -64,14 +65,18 @@ def _named(app: str, end: str, unreadable: Unreadable) -> Flow[str]:
 
 
 def _lock(app: str, task: TaskId, claims: bytes | None, unreadable: Unreadable) -> Flow[dict[str, str]]:
-    """Return the key of the task's lock, and which task holds it."""
+    """Return the key of the task's lock, which task holds it, and which one waits for its end."""
     digest = locks.claimed(claims or b"")
     if not digest:
         return {}
     t = type_keys(app, task.shard, task.type)
     holder = yield from unreadable.ask(producer_calls.lock_holder(t, digest), str)
     other = str(task._replace(local=holder)) if holder else "no task"
-    return {"unique_key": digest.hex(), "held_by": "this task" if holder == task.local else other}
+    told = {"unique_key": digest.hex(), "held_by": "this task" if holder == task.local else other}
+    follows = yield from unreadable.ask(listing_calls.follower(t, digest), str)
+    if follows:
+        told["followed_by"] = "this task" if follows == task.local else str(task._replace(local=follows))
+    return told
 
 
 def _waiting(detail: dict[str, str]) -> dict[str, str]:

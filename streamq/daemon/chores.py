@@ -18,6 +18,7 @@ from streamq.daemon.expirer import Expirer
 from streamq.daemon.janitor import Janitor
 from streamq.daemon.loop import Step
 from streamq.daemon.promoter import LONGEST_SLEEP, Promoter
+from streamq.daemon.recounter import Recounter
 from streamq.daemon.retirer import Retirer
 from streamq.daemon.sampler import Sampler
 from streamq.daemon.scheduler import Scheduler
@@ -105,6 +106,10 @@ def _windower(deps: Dependencies) -> RunningChore:
     return RunningChore(Windower(deps.transport, deps.discovery).round)
 
 
+def _recounter(deps: Dependencies) -> RunningChore:
+    return RunningChore(Recounter(deps.transport, deps.discovery).round)
+
+
 def _retirer(deps: Dependencies) -> RunningChore:
     return RunningChore(Retirer(deps.transport, deps.discovery).round)
 
@@ -123,4 +128,5 @@ CHORES: Final = (
     Chore("sample", _sampler, "sample_interval"),
     Chore("retire", _retirer, "tidy_interval"),
     Chore("window", _windower, "discover_interval"),
+    Chore("recount", _recounter, "discover_interval"),
 )

@@ -25,6 +25,7 @@ from streamq.daemon.chores import CHORES, DISCOVER, Chore, Dependencies, Running
 from streamq.daemon.discovery import Discovery
 from streamq.daemon.loop import Step, run_periodically, run_round
 from streamq.errors import RedisError, UsageError
+from streamq.features import SPEAKS
 from streamq.options.service import DaemonOptions
 from streamq.probes import health, systemd
 from streamq.probes.health import Facts
@@ -135,6 +136,7 @@ class Daemon:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "version": package_version(),
+            "speaks": sorted(SPEAKS),
             "only": self._discovery.only,
             "heartbeat": self.options.heartbeat,
             "started_at": self._started_at,

@@ -12,7 +12,6 @@ import time
 from typing import Final
 
 from streamq.calls import daemon as daemon_calls
-from streamq.calls import lanes as lane_calls
 from streamq.daemon.alarm import Alarm
 from streamq.daemon.discovery import Discovery
 from streamq.daemon.loop import Faults, for_each, isolate_errors, pause
@@ -117,8 +116,6 @@ class Promoter:
             for keys, left_ms, has_lanes in zip(types, found, laned, strict=True):
                 self._set_due(keys, left_ms)
                 (self._laned.add if has_lanes else self._laned.discard)(keys)
-                if has_lanes is daemon_calls.Lanes.UNCOUNTED:
-                    await self._transport.run(lane_calls.recount(keys, write=True), patience=0)
         now = time.monotonic()
         due = [keys for keys in types if self._due.get(keys, math.inf) <= now]
         await for_each(due, self._promote, faults)

@@ -48,6 +48,7 @@ class Api:
             Route("/api/tasks/{id}", self.task),
             Route("/api/dead", self.dead),
             Route("/api/lanes", self.lanes),
+            Route("/api/locks", self.locks),
             Route("/api/workers", self.workers),
             Route("/api/schedules", self.schedules),
             Route("/api/actions", self.actions),
@@ -100,6 +101,13 @@ class Api:
             raise HTTPException(404, f"Unknown task type {name[:100]!r}.")
         return _json(views.lanes(inspector, name, self._site.redaction))
 
+    def locks(self, request: Request) -> Response:
+        _check_parameters(request.query_params, {"type"})
+        inspector, name = self._site.queue.inspector, request.query_params.get("type", "")
+        if name not in inspector.types():
+            raise HTTPException(404, f"Unknown task type {name[:100]!r}.")
+        return _json(views.locks(inspector, name, self._site.redaction))
+
     def workers(self, request: Request) -> Response:
         del request
         inspector = self._site.queue.inspector
@@ -108,7 +116,9 @@ class Api:
 
     def schedules(self, request: Request) -> Response:
         del request
-        return _json({"schedules": [asdict(one) for one in self._site.queue.schedules.all()]})
+        found = self._site.queue.schedules
+        listed = [asdict(one) for one in found.all()]
+        return _json({"schedules": listed, "faults": found.faults})
 
     def actions(self, request: Request) -> Response:
         del request

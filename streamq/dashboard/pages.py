@@ -51,6 +51,7 @@ class Pages:
             Route("/types", self.types),
             Route("/types/{name}", self.type),
             Route("/types/{name}/lanes", self.lanes),
+            Route("/types/{name}/locks", self.locks),
             Route("/tasks", self.tasks),
             Route("/tasks/{id}", self.task),
             Route("/dead", self.dead),
@@ -76,7 +77,10 @@ class Pages:
         recent, points = self._site.history.reader(inspector).hour(name)
         row = views.type_row(views.summary(inspector.type_stats(name), recent, inspector.paused()), points)
         groups = inspector.dead_groups(name).groups[:5]
-        return self._page(request, "type.html", one=row, groups=groups, policy=inspector.policy(name))
+        locks = inspector.locks(name, limit=1)
+        return self._page(
+            request, "type.html", one=row, groups=groups, policy=inspector.policy(name), locked=bool(locks)
+        )
 
     def lanes(self, request: Request) -> Response:
         inspector, name = self._site.queue.inspector, request.path_params["name"]
@@ -84,6 +88,13 @@ class Pages:
             raise HTTPException(404, f"Unknown task type {name!r}.")
         found = views.lanes(inspector, name, self._site.redaction)
         return self._page(request, "lanes.html", name=name, **found)
+
+    def locks(self, request: Request) -> Response:
+        inspector, name = self._site.queue.inspector, request.path_params["name"]
+        if name not in inspector.types():
+            raise HTTPException(404, f"Unknown task type {name!r}.")
+        found = views.locks(inspector, name, self._site.redaction)
+        return self._page(request, "locks.html", name=name, **found)
 
     def tasks(self, request: Request) -> Response:
         query = request.query_params
@@ -198,6 +209,7 @@ class Pages:
             broken=broken,
             more=max(0, len(listed) - PAGE),
             number=len(listed),
+            faults=found.faults,
             now_ms=inspector.now_ms(),
             daemons=unless_unreachable(inspector.daemons_alive),
         )

@@ -269,9 +269,27 @@ def lanes(inspector: Inspector, task_type: str, redaction: Redaction) -> dict[st
     }
 
 
+def locks(inspector: Inspector, task_type: str, redaction: Redaction) -> dict[str, Any]:
+    """Return the locks of a type's unique keys, those that have been held longest first. A digest could be
+    compared with those of guessed arguments, so it is hidden if arguments are."""
+    found = inspector.locks(task_type, LOCKS_COUNTED + 1)
+    oldest = sorted(found, key=lambda one: (one.since_ms == 0, one.since_ms))[:LOCKS]
+    shown = [asdict(one) | ({} if redaction.complete else {"key": HIDDEN}) for one in oldest]
+    return {"held": min(len(found), LOCKS_COUNTED), "more": len(found) > LOCKS_COUNTED, "oldest": shown}
+
+
+LOCKS: Final = 25
+"""Locks on a page."""
+LOCKS_COUNTED: Final = 2000
+"""Of more locks it is only said that there are more."""
+
+
 def detail(where: dict[str, str], redaction: Redaction) -> dict[str, str]:
-    """Return where a task is. Its lane's name is an argument, and hidden if arguments are."""
-    if "lane" not in where:
-        return where
-    lane = {"\x01": "(none)"}.get(where["lane"], where["lane"])
-    return {**where, "lane": lane if redaction.complete else HIDDEN}
+    """Return where a task is. The name of its lane and the digest of its key come from arguments: they are
+    hidden if these are."""
+    if "lane" in where:
+        lane = {"\x01": "(none)"}.get(where["lane"], where["lane"])
+        where = {**where, "lane": lane if redaction.complete else HIDDEN}
+    if "unique_key" in where and not redaction.complete:
+        where = {**where, "unique_key": HIDDEN}
+    return where

@@ -111,6 +111,8 @@ ROLES: Final = {
             "survey",
             "audit_lanes",
             "audit_slots",
+            "audit_held",
+            "audit_turns",
             "audit_stream",
             "audit_place",
             "audit_rows",

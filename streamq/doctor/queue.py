@@ -18,7 +18,6 @@ from streamq.control.overview import TypeStats
 from streamq.control.schedules import Schedules
 from streamq.control.unreadable import Unreadable
 from streamq.doctor.check import Check, fault, ok, warning
-from streamq.errors import ServerError
 from streamq.flow import drive
 from streamq.keys import TypeKeys, type_keys
 from streamq.stored import count
@@ -163,11 +162,10 @@ class AppChecks:
     def _recurring(self) -> Iterator[Check]:
         """Schedules that make no runs, or too late; nothing where there are none."""
         name = f"recurring tasks of {self._app}"
-        try:
-            listed = Schedules(self._transport, self._app, self._shards).all(outcomes=False)
-        except ServerError as error:
-            yield fault(name, str(error), "streamq audit tells which key holds the wrong kind of value")
-            return
+        schedules = Schedules(self._transport, self._app, self._shards)
+        listed = schedules.all(outcomes=False)
+        for unreadable in schedules.faults[:FAULTS_SHOWN]:
+            yield fault(name, unreadable, "streamq audit shows what the key holds")
         now = self._transport.run(question_calls.now()) if listed else 0
         late = [one for one in listed if one.next_ms and now - one.next_ms > one.jitter * 1000 + LATE_RUN]
         broken = [one for one in listed if one.fault]

@@ -20,6 +20,7 @@ _PRODUCES: Final[Writes] = (
     ("hincrby", "counters"),
     ("xadd", _STREAMS),
     ("set pexpire lpush ltrim", "writer key rate"),
+    ("set", "rules"),
     ("zadd", "schedule expiring waiters gone ready bell schedules_due lanes turns ripe"),
     ("hset hdel", "policy cancels unique after index schedules slots"),
     ("hset", "apps"),
@@ -27,7 +28,7 @@ _PRODUCES: Final[Writes] = (
     ("sadd", "types"),
     ("xdel", _STREAMS),
     ("zrem", "schedule expiring waiters schedules_due lanes turns ripe"),
-    ("del", "closed turns"),
+    ("del", "closed turns rules"),
 )
 _WORKS: Final[Writes] = (
     ("xack xadd xdel xclaim xreadgroup xgroup|create xgroup|delconsumer", _STREAMS),
@@ -35,12 +36,13 @@ _WORKS: Final[Writes] = (
     ("hdel", "index counters cancels heartbeats policy unique after schedules slots"),
     ("hincrby", "counters minute quarter"),
     ("set pexpire lpush ltrim", "writer key rate doorbell results minute quarter"),
+    ("set", "rules"),
     ("zadd", "schedule expiring waiters gone ready bell dead groups buckets workers schedules_due"),
     ("zadd", "lanes turns ripe"),
     ("zrem", "schedule expiring waiters ready bell workers schedules_due lanes turns ripe"),
     ("bzpopmin", "bell"),
     ("sadd", "types"),
-    ("del", "closed turns"),
+    ("del", "closed turns rules"),
 )
 _OPERATES: Final[Writes] = (
     ("hdel", "letters paused schedules slots limits"),
@@ -59,7 +61,7 @@ _OPERATES: Final[Writes] = (
         "del",
         "counters rate buckets sampled expiring unique after results minute quarter",
     ),
-    ("del", "lanes turns ripe slots limits"),
+    ("del", "lanes turns ripe slots limits rules"),
 )
 WRITES: Final[dict[str, Writes]] = {"producer": _PRODUCES, "worker": _WORKS, "operator": _OPERATES}
 """What each role writes. An operator's user may write all keys: it also repairs."""
@@ -68,24 +70,24 @@ _CONNECTION: Final = "-@all +@connection -@dangerous -reset -client|tracking"
 """Only commands about the user's own connection. Not tracking: it reveals the names of all changed keys."""
 _READS: Final = (
     "+cluster|slots +eval +evalsha +exists +get +hexists +hget +hgetall +hkeys +hmget +info +lindex "
-    "+llen +mget +role +time +xlen +xpending +xrange +zcard +zcount +zrange +zscore"
+    "+llen +mget +pttl +role +time +xlen +xpending +xrange +zcard +zcount +zrange +zscore"
 )
 _DAEMON: Final = (
     "+cluster|slots +del +eval +evalsha +exists +get +hdel +hexists +hget +hgetall +hincrby +hlen "
-    "+hmget +hscan +hset +info +lindex +llen +lpush +ltrim +pexpire +publish +role +sadd +scard +set "
+    "+hmget +hscan +hset +info +lindex +llen +lpush +ltrim +pexpire +pttl +publish +role +sadd +scard +set "
     "+sismember +smembers "
     "+subscribe +time +unsubscribe +xack +xadd +xautoclaim +xclaim +xdel +xgroup|create "
     "+xgroup|delconsumer +xinfo|consumers +xinfo|groups +xlen +xpending +xrange +zadd +zcard +zcount "
     "+zrange +zrem +zremrangebyrank +zremrangebyscore +zscore"
 )
 _VIEWS: Final = (
-    "+acl|whoami +cluster|slots +eval +evalsha +exists +hexists +hget +hgetall +hkeys +hlen +hmget "
+    "+acl|whoami +cluster|slots +eval +evalsha +exists +get +hexists +hget +hgetall +hkeys +hlen +hmget "
     "+hscan +hstrlen +info +llen +lrange +multi +pttl +role +scan +smembers +time +type "
     "+xinfo|consumers +xinfo|groups +xlen +xpending +xrange +zcard +zcount +zlexcount +zrange +zrevrank "
     "+zscan +zscore"
 )
 _ACTS: Final = (
-    "+del +get +hdel +hincrby +hset +hsetnx +lindex +lpush +ltrim +mget +persist +pexpire +publish +rpop "
+    "+del +hdel +hincrby +hset +hsetnx +lindex +lpush +ltrim +mget +persist +pexpire +publish +rpop "
     "+sadd +script|kill +set +srem +subscribe +unsubscribe +xack +xadd +xdel +xgroup|create +zadd +zrem"
 )
 _ADMIN: Final = "~* &* +@all"

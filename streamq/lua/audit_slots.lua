@@ -1,10 +1,16 @@
 #!lua flags=no-writes,allow-stale
--- audit_slots: hold what each lane is written to hold against the entries that are there.
--- USES lane_count lane_rules
--- KEYS slots
--- ARGV most
--- Returns {{lane, held as written, held as counted}...} of lanes where these differ; or {'large', entries}
-local held, size = lane_count(tonumber(most))
-if not held then return {'large', size} end
-local book = lane_rules()
-return lane_differences(held, function(lane) return book.record(lane).held end)
+-- audit_slots: walk a piece of a stream, or of the schedule, and tell which tasks hold a slot of which lane.
+-- USES field lane_entries lane_row
+-- KEYS schedule high normal low suspect
+-- ARGV letter cursor limit bytes
+-- Returns {the cursor to go on after, or '' at the end, the last place read, {lane, id...}}
+local counting, rows = {letter = letter, cursor = cursor}, {}
+local function found(place, fields)
+  local lane, _, kind = lane_of(field(fields, 'c'))
+  if kind ~= 'l' then return end
+  rows[#rows + 1] = lane
+  rows[#rows + 1] = field(fields, 'i') or letter .. place
+end
+
+local over = lane_entries(counting, tonumber(limit), tonumber(bytes), found)
+return {over and '' or counting.cursor, counting.cursor, rows}

@@ -7,7 +7,7 @@
 -- type:local).
 -- Not `allow-oom`: a full server refuses all new tasks, and the tasks that it has still run.
 -- The writer's last call is stored as text: its sequence, a space, its reply.
--- KEYS writer types policy rate high normal low suspect schedule counters closed expiring doorbell ready bell keys...
+-- KEYS writer types policy rate high normal low suspect schedule counters closed expiring doorbell ready bell rules keys...
 -- ARGV task_type sequence memory_ms wake tasks...
 -- Returns an answer for each task, separated by spaces: a local id, `=<local id>` (its key's first task),
 -- `!conflict:<type:local>`, `!<ms to wait>` or `!full`. Nothing was accepted if it is `!closed` (the shard was
@@ -15,7 +15,7 @@
 -- this argument)
 local streams = {h = high, n = normal, l = low}
 
-local known, closed, doorbell = unpack(redis.call('MGET', writer, closed, doorbell))
+local known, closed, doorbell, ruled = unpack(redis.call('MGET', writer, closed, doorbell, rules))
 if known then
   local last = string.match(known, '^%d+')  -- the reply after it may be long
   if last == sequence then
@@ -41,7 +41,7 @@ end
 if closed then return '!closed' end
 
 local limits = redis.call('HMGET', policy, 'rate_limit', 'rate_period_ms', 'max_backlog')
-local limited = limits[1] or limits[3]
+local limited = ruled or limits[1] or limits[3]
 
 -- Nearly every call has only plain tasks: ready now, nothing but a payload, a type without limits.
 local answers, n, mixed, accepted, first = {}, first_arg, false, 0, ARGV[first_arg]
@@ -116,7 +116,7 @@ end
 
 -- The slow half: it costs as much again.
 --lean if redis.call('HGET', policy, 'rich') then return '!rich' end
--- USES clock
+-- USES clock rules_kept
 -- A stored value that no app can have written counts as missing.
 local function whole(value)
   return string.match(value or '', '^%d+$') and #value <= 15 and tonumber(value) or nil
@@ -131,7 +131,7 @@ local bad = uncountable('sequence')
   or wrong(rate, 'list', redis.pcall('LLEN', rate))
   or wrong(expiring, 'sorted set', redis.pcall('ZCARD', expiring))
 for m = first_key, #KEYS do bad = bad or wrong(KEYS[m], 'string', redis.pcall('GET', KEYS[m])) end
---rich for _, key in ipairs({unique, after, index}) do bad = bad or wrong(key, 'hash', redis.pcall('HEXISTS', key, '')) end
+--rich for _, key in ipairs({unique, after, index, cancels}) do bad = bad or wrong(key, 'hash', redis.pcall('HEXISTS', key, '')) end
 --rich bad = bad or lane_probe(wrong)
 --rich if backlog and backlog > 1e14 then backlog = nil end  -- no limit: see TaskOptions.policy
 if bad then return bad end
@@ -249,8 +249,13 @@ while n <= #ARGV do
 end
 if record ~= #KEYS then return redis.error_reply('MALFORMED keys; nothing was written') end
 local gated = redis.call('HMGET', policy, 'gate', 'lane')
-for _, task in ipairs(gated[1] and tasks or {}) do
-  if not (task.joins and task.joins.lane) then return '!rich:' .. (gated[2] or '') end
+local gate, argument = gated[1], gated[2]
+if not gate then  -- a registration by an older release took it away
+  local kept = rules_kept(ruled)
+  gate, argument = kept.gate, kept.lane
+end
+for _, task in ipairs(gate and tasks or {}) do
+  if not (task.joins and task.joins.lane) then return '!rich:' .. (argument or '') end
 end
 record = first_key - 1
 --rich lane_ready(tasks, now)

@@ -1,7 +1,7 @@
 #!lua flags=no-writes
 -- next_promotion: when the promoter is needed next by each of these types: as a task is due, or time lets a lane go on.
 -- USES clock
--- KEYS (schedule lanes ripe turns policy)...
+-- KEYS (schedule lanes ripe turns policy rules)...
 -- ARGV
 -- Returns {now in us, {ms, -1 for never...}, {0 where the type has no lanes, 1, or 2 where what they hold is to be counted anew...}}
 local now, time = clock()
@@ -15,13 +15,14 @@ end
 
 local due, rich = {}, {}
 for n, of in ipairs(each) do
-  local rules = redis.pcall('HMGET', of.policy, 'gate', 'sweep', 'recount')
-  if rules.err then rules = {} end
-  rich[n] = (rules[1] or rules[2] or redis.call('EXISTS', of.lanes, of.ripe) > 0) and 1 or 0
-  if rules[3] then rich[n] = 2 end
+  local told = redis.pcall('HMGET', of.policy, 'gate', 'sweep', 'recount', 'counting')
+  if told.err then told = {} end
+  -- A registration by an older release takes the gate out of the policy, not `rules`.
+  rich[n] = (told[1] or told[2] or redis.call('EXISTS', of.rules, of.lanes, of.ripe) > 0) and 1 or 0
+  if told[3] or told[4] then rich[n] = 2 end
   due[n] = first(of.schedule)
   if rich[n] > 0 then
-    local turn = rules[2] and 0 or first(of.ripe)
+    local turn = told[2] and 0 or first(of.ripe)
     if turn >= 0 and (due[n] < 0 or turn < due[n]) then due[n] = turn end
     -- A task without a claim takes room of the type, and its end admits nobody: so who waits is looked at.
     if redis.call('EXISTS', of.turns) == 1 and (due[n] < 0 or now + 1000 < due[n]) then due[n] = now + 1000 end

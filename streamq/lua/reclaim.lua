@@ -72,7 +72,7 @@ local function take_back(entry, fields, owner)
       target, mark = suspect, 's'
       fields = changed(fields, {q = priority})
     end
-    fields = lane_fenced(fields)
+    fields = lane_moved(fields, letter .. entry, mark)
     redis.call('HSET', index, id, mark .. redis.call('XADD', target, '*', unpack(fields)))
     ring(target)
     returned = returned + 1

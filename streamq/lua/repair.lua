@@ -2,7 +2,7 @@
 -- repair: append again those entries before the group's last delivered id that no consumer holds.
 --
 -- Such entries result from a stray XACK or a deleted consumer; no read would ever return them.
--- USES group_of identified ring
+-- USES group_of identified lane_ghost ring
 -- KEYS stream index counters
 -- ARGV group letter cursor limit
 -- Returns {the id to continue from, or '' when the round is complete, repaired}
@@ -18,6 +18,7 @@ for _, entry in ipairs(entries) do
   local ours = #fields <= 1000
   if ours and #redis.call('XPENDING', stream, group, entry[1], entry[1], 1) == 0 then
     local id = identified(fields, letter .. entry[1])
+    if field(fields, 'c') then lane_ghost() end
     redis.call('HSET', index, id, letter .. redis.call('XADD', stream, '*', unpack(fields)))
     redis.call('XDEL', stream, entry[1])
     repaired = repaired + 1

@@ -41,6 +41,7 @@ if kind == 'L' then
   if parked and force == '1' then return out_of_lane(row_at(redis.call('HGET', index, id))) end
   return done()
 end
+if kind == 'l' then lane_gate().moved(lane, place, letter) end
 redis.call('HSET', index, id, letter .. redis.call('XADD', streams[letter], '*', unpack(fields)))
 ring(streams[letter])
 return done()

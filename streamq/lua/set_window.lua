@@ -4,8 +4,7 @@
 -- KEYS policy
 -- ARGV window task_type wake
 -- Returns 1, or 0 where the type's lanes do not share fairly any more
-local gate = redis.call('HGET', policy, 'gate')
-if string.match(gate or '', '^[^;]*;[^;]*;[^;]*;([^;]*)') ~= '1' then return 0 end
+if string.match(lane_policy().gate or '', '^[^;]*;[^;]*;[^;]*;([^;]*)') ~= '1' then return 0 end
 redis.call('HSET', policy, 'window', window)
 lane_gate()
 gate_close()

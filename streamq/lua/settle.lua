@@ -31,6 +31,7 @@ local asked = noted and redis.call('EXISTS', cancels) == 1
 local awaited = noted and redis.call('EXISTS', waiters) == 1
 local counted, deleted, stored, earliest = {}, {}, {}, nil
 
+--rich shape = follow(shape)
 local h, n_, l, s, rest = string.match(shape, '^(%d+),(%d+),(%d+),(%d+)(.*)$')
 local sizes = {tonumber(h), tonumber(n_), tonumber(l), tonumber(s)}
 local all = sizes[1] + sizes[2] + sizes[3] + sizes[4]
@@ -92,6 +93,7 @@ end
 --rich lane_probe(look)
 if bad then return bad end
 --rich local besides, unread = effects(at + plain)
+--rich unread = unread or follow_read(at + plain, besides, look) or bad
 --rich if unread then return unread end
 
 local now = items and clock()
@@ -190,9 +192,12 @@ if items then
     if delay ~= '' then
       -- Its worker is too old for it: another one gets it later. Its attempts and losses stay as they are.
       local fields = changed(item.fields, {i = item.id, q = false, k = times})
+      --rich fields = lane_again(item, fields, now + ms_of(delay))
+      --rich if not fields then return end
       return park(item.priority, item.id, fields, now + ms_of(delay))
     end
-    --rich item.fields = lane_fenced(item.fields)
+    --rich if lane_asks(item) then return end
+    --rich item.fields = lane_moved(item.fields, item.place, 's')
     -- It had its turn, so it goes to the stream that is read first. Without field `l` it is not a suspect there.
     append('s', item.id, changed(item.fields, {i = item.id, q = item.priority}))
   end
@@ -305,6 +310,7 @@ for n = at, #ARGV, 5 do
     local quiet = string.lower(op)
     if quiet ~= op then counted.started = (counted.started or 0) + 1 end
     apply(quiet, item, ARGV[n + 3], ARGV[n + 4])
+    --rich if quiet == 'c' and besides[n].tasks then follow_noted(besides[n].tasks) end
     deleted[item.stream] = deleted[item.stream] or {}
     table.insert(deleted[item.stream], item.entry)
   end
@@ -333,6 +339,7 @@ for name, value in pairs(counted) do
 end
 if #sums > 0 then redis.call('HSET', counters, unpack(sums)) end
 --rich gate_close()
+--rich follow_close()
 if earliest then
   local head = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
   if tonumber(head[2]) >= earliest then redis.call('PUBLISH', wake, task_type) end

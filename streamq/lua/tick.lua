@@ -120,10 +120,9 @@ end
 --lean   local fields, expires = fields_of_run(now)
 --lean   return accept(letter, nil, fields, expires)
 --lean end
--- The task of a throttled key within its window.
 --rich local function first_of(kept)
---rich   local first = redis.call('GET', kept)
---rich   return first and string.match(first, '^[%w._-]+:([%w-]+)$', 17)
+--rich   local first = string.match(redis.call('GET', kept) or '', '^[%w._-]+:([%w-]+)$', 17)
+--rich   return first and '=' .. first
 --rich end
 --rich local unique_read, judged, unique_lock
 --rich -- USES unique_read
@@ -138,22 +137,20 @@ end
 --rich   table.insert(task.fields, cmsgpack.pack(task.claims))
 --rich end
 --rich local record, throttle = KEYS[first_key], asked.throttle
+--rich if throttle then task.digest, task.window = unhexed(throttle.key), string.format('%.0f', throttle.ms) end
 --rich lane_ready({task}, now)
 --rich local function make()
---rich   local holder = throttle and first_of(record)
---rich   if holder then return nil, 'unique', holder end
---rich   local answer = judged(task)
+--rich   local answer = judged(task, record)
 --rich   local mark = answer and string.sub(answer, 1, 1)
 --rich   if mark == '!' then return nil, 'unique', string.match(answer, ':(.*)$') end
---rich   if mark == '=' and asked.unique.conflict == 'return' then return nil, 'unique', string.sub(answer, 2) end
+--rich   local kept = task.lock and task.lock.conflict == 'return' or not task.lock and not task.trailing
+--rich   if mark == '=' and kept then return nil, 'unique', string.sub(answer, 2) end
 --rich   if mark == '=' then return string.sub(answer, 2) end
 --rich   if answer == 'backlog' or answer == 'rate_limit' then return nil, answer end
 --rich   if answer then return answer end  -- it follows the holder
 --rich   local id = accept(letter, task.due, task.fields, task.expires)
 --rich   unique_lock(task, id)
---rich   if throttle then
---rich     redis.call('SET', record, unhexed(throttle.key) .. task_type .. ':' .. id, 'PX', throttle.ms)
---rich   end
+--rich   if throttle then redis.call('SET', record, task.digest .. task_type .. ':' .. id, 'PX', task.window) end
 --rich   return id
 --rich end
 

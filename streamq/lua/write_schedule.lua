@@ -12,7 +12,8 @@ local state_of, payload_of, waiting = name .. ':state', name .. ':payload', name
 local raw = redis.call('HGET', schedules, state_of)
 local good, before = pcall(cjson.decode, raw or '')
 -- What is no state of ours may be written over.
-local seen = good and type(before) == 'table' and tonumber(before.revision) or 0
+local seen = good and type(before) == 'table' and before.revision
+if type(seen) ~= 'number' or seen % 1 ~= 0 or seen < 0 or seen >= 2 ^ 53 then seen = 0 end
 if seen ~= tonumber(revision) then return 0 end
 if state == '' then
   redis.call('HDEL', schedules, name, state_of, payload_of)

@@ -76,6 +76,12 @@ class Delivery(NamedTuple):
         return self.place[0] == SUSPECT and self.lost > 0
 
     @property
+    def asks_its_lane(self) -> bool:
+        """Return whether the task has not passed the gate of its lane: an older daemon moved it from the
+        schedule to its stream. Its first claim is `L`: see `lua/lib/lane_row.lua`."""
+        return self.claims[1:3] == b"\xa1L"
+
+    @property
     def moved(self) -> bool:
         """Return whether the task has a row in the index: it is not where its id points."""
         return self.local != self.place

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from streamq.model.task import NewTask
+
 
 class Hold(NamedTuple):
     """Nobody of the task's lane starts for so many ms, the task neither."""
@@ -16,5 +18,19 @@ class Hold(NamedTuple):
     ms: int
 
 
-Effect = Hold
+class FollowUp(NamedTuple):
+    """A task that a handler enqueued, of a type, with the local id that the handler was told."""
+
+    type: str
+    local: str
+    task: NewTask
+
+
+class Follow(NamedTuple):
+    """These tasks exist from the moment that this one is completed."""
+
+    tasks: tuple[FollowUp, ...]
+
+
+Effect = Hold | Follow
 """Any of them."""

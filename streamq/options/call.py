@@ -45,6 +45,7 @@ class CallOptions:
     debounce: float | None = None
     max_wait: float | None = None
     throttle: float | None = None
+    trailing: bool | None = None
     lane: str | None = None
     cost: int | None = None
 

@@ -120,6 +120,13 @@ def durability(value: object, name: str = "durability") -> Durability:
     raise InvalidOption(f"{name}={value!r:.80}: must be 'master', 'aof' or 'replicas:1' to 'replicas:5'")
 
 
+def flag(value: object, name: str) -> bool:
+    """Return True or False as they are. Raises InvalidOption for anything else."""
+    if not isinstance(value, bool):
+        raise InvalidOption(f"{name}={_short(value)}: must be True or False")
+    return value
+
+
 def key_text(value: object, name: str) -> str:
     """Return a caller's key: text that is neither empty nor too long."""
     if not isinstance(value, str) or not 1 <= len(value.encode("utf-8", "replace")) <= LONGEST_KEY:

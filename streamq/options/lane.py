@@ -102,6 +102,8 @@ class Lane:
         if self.rate is not None:
             object.__setattr__(self, "rate", StartRate.parse(self.rate, "Lane: rate", self.burst))
         object.__setattr__(self, "weight", check_weight(self.weight, "Lane: weight"))
+        if self.weight != 1.0 and not self.fair:
+            raise InvalidOption("Lane: weight needs fair=True, as Lane(..., fair=True, weight=2)")
         self._check_order()
 
     def _check_order(self) -> None:

@@ -26,6 +26,7 @@ class WorkerOptions:
     concurrency: how many tasks run at the same time in one process.
     types: the task types to serve; None serves all of the app.
     drain_timeout: seconds for running tasks to finish after SIGTERM before they are handed back.
+    lifespan_timeout: seconds for the app's lifespan to end, after the drain.
     block: seconds that one blocking read lasts, which is how often an idle worker contacts the server.
     heartbeat: seconds between two heartbeats.
     fairness: seconds after which a lower priority gets a turn although higher ones have work.
@@ -35,6 +36,7 @@ class WorkerOptions:
     concurrency: int = 100
     types: tuple[str, ...] | None = None
     drain_timeout: float = 30.0
+    lifespan_timeout: float = 10.0
     block: float = 5.0
     heartbeat: float = 5.0
     fairness: float = 3.0
@@ -47,6 +49,7 @@ class WorkerOptions:
             concurrency: int = ...,
             types: tuple[str, ...] | None = ...,
             drain_timeout: Duration = ...,
+            lifespan_timeout: Duration = ...,
             block: Duration = ...,
             heartbeat: Duration = ...,
             fairness: Duration = ...,
@@ -55,6 +58,7 @@ class WorkerOptions:
 
     def __post_init__(self) -> None:
         whole(self.concurrency, "concurrency", least=1)
+        _to_seconds(self, {"lifespan_timeout": 0.0})
         _to_seconds(self, {"drain_timeout": 0.0, "block": 0.05, "heartbeat": 0.05, "fairness": 0.0})
         if isinstance(self.types, str):
             raise InvalidOption(f"types={self.types!r}: must be several names. Write ({self.types!r},)")

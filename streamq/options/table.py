@@ -16,6 +16,7 @@ from streamq.options.checks import (
     durability,
     exceptions,
     executor,
+    flag,
     key_text,
     moment_ms,
     or_none,
@@ -36,7 +37,7 @@ class Option(NamedTuple):
     policy: `@app.task(...)` takes it. per_call: `.options(...)`, `send` and `streamq enqueue` take it.
     stored: for an option that travels in the envelope's field `m` if it differs from the policy: its minimum
     and its type. field: the field of CallOptions, if it has another name. metavar, choices: its value on the
-    command line.
+    command line, where a `flag` has none.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Option(NamedTuple):
     field: str = ""
     metavar: str | None = None
     choices: tuple[str, ...] | None = None
+    flag: bool = False
 
 
 def _seconds(least: float) -> Check:
@@ -139,6 +141,10 @@ OPTIONS: Final = (
     Option(
         "throttle", or_none(window), "run the first call of the key, and no other within this time",
         "The other calls return the handle of that task.", per_call=True, metavar="DURATION",
+    ),
+    Option(
+        "trailing", or_none(flag), "run the last call within throttle's time, once, at its end",
+        "The calls after the first return the handle of that run.", per_call=True, flag=True,
     ),
     Option(
         "lane", lane, "what waits together, by the value of an argument: Lane('customer_id', running=2)",

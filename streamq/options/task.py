@@ -46,6 +46,7 @@ class TaskOptions:
     debounce: float | None = None
     max_wait: float | None = None
     throttle: float | None = None
+    trailing: bool | None = None
     lane: Lane | None = None
     running: int | None = None
     start_rate: StartRate | None = None

@@ -44,6 +44,7 @@ class Policy(TypedDict, total=False):
     debounce: Duration | None
     max_wait: Duration | None
     throttle: Duration | None
+    trailing: bool | None
     lane: Lane | None
     running: int | None
     start_rate: StartRate | str | None
@@ -69,3 +70,4 @@ class PerCall(TypedDict, total=False):
     debounce: Duration | None
     max_wait: Duration | None
     throttle: Duration | None
+    trailing: bool | None

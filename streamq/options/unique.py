@@ -1,7 +1,7 @@
 """Unique keys: which tasks are the same work, and what a call does if its key is held.
 
-Owns the forms of `unique`, `debounce`, `max_wait` and `throttle`, what they mean together, and how a policy
-stores them. Must not compute the key of a call: `locks` does.
+Owns the forms of `unique`, `debounce`, `max_wait`, `throttle` and `trailing`, what they mean together, and
+how a policy stores them. Must not compute the key of a call: `locks` does.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ class Unique:
     its key: until it is "done", however it ends, or until it has "started". on_conflict: what a call does if
     its key is held: "return" the holder's handle; "raise" UniqueConflict; "replace" the holder's arguments,
     or follow it if it has started; "reschedule" the holder to the call's own time; run once "after" the
-    holder, with the arguments of the last call.
+    holder, with the arguments of the last call. supersede: if the holder has started and a newer task takes
+    its place, ask its worker to stop it, as `cancel` does: it is not retried.
     """
 
     by: tuple[str, ...] = ()
     until: Until | None = None
     on_conflict: OnConflict | None = None
+    supersede: bool = False
 
     def __post_init__(self) -> None:
         by: Any = self.by
@@ -53,6 +55,14 @@ class Unique:
             raise InvalidOption(
                 "unique: on_conflict='after' waits for the holder's end, so until='started' contradicts it: "
                 "leave out until, or pass on_conflict='replace'"
+            )
+        if not isinstance(self.supersede, bool):
+            raise InvalidOption(f"unique: supersede={self.supersede!r:.80}: must be True or False")
+        if self.supersede and self.on_conflict in ("raise", "reschedule", "after"):
+            raise InvalidOption(
+                "unique: supersede stops a holder for a newer task, and "
+                f"on_conflict={self.on_conflict!r} lets it go on: leave out supersede, or pass "
+                "on_conflict='replace'"
             )
         object.__setattr__(self, "by", tuple(dict.fromkeys(names)))
 
@@ -81,7 +91,7 @@ class Plan(NamedTuple):
     """What a call asks for: the key, from arguments (`by`) or as text, and what happens if it is held.
 
     free: until when the lock is held. conflict: its name in the script. throttle_ms: if above 0, no lock but
-    an idempotency key with this window.
+    an idempotency key with this window; with `trailing` the last call within it runs at its end.
     """
 
     by: tuple[str, ...] = ()
@@ -91,24 +101,36 @@ class Plan(NamedTuple):
     debounce_ms: int = 0
     max_wait_ms: int = 0
     throttle_ms: int = 0
+    trailing: bool = False
+    supersede: bool = False
 
     def stored(self) -> str:
         """Return the plan as stored in the policy in Redis, for calls by name."""
-        return orjson.dumps(self._asdict()).decode()
+        later = {name for name in _LATER if not getattr(self, name)}
+        return orjson.dumps({k: v for k, v in self._asdict().items() if k not in later}).decode()
 
     @classmethod
     def parse(cls, raw: bytes | None) -> Plan | None:
         """Read what `stored` wrote; None if this release cannot have written it."""
         try:
             found: Any = orjson.loads(raw or b"")
-            by, key, free, conflict, *times = (found[name] for name in cls._fields)
-        except (ValueError, TypeError, KeyError):
+            rule = cls(**found)
+        except (ValueError, TypeError):  # also for a field of a later release
             return None
-        good = isinstance(by, list) and all(isinstance(name, str) for name in by) and key is None
+        if not {*cls._fields} - {*_LATER} <= found.keys():
+            return None
+        by, key, free, conflict, *times, trailing, supersede = rule
+        known: Any = by
+        good = isinstance(known, list) and all(isinstance(name, str) for name in known) and key is None
         good = good and free in UNTIL and conflict in (*ON_CONFLICT, DEBOUNCE)
+        good = good and type(trailing) is type(supersede) is bool
         if not good or not all(type(ms) is int and 0 <= ms <= _MOST_MS for ms in times):
             return None
-        return cls(tuple(by), None, free, conflict, *times)
+        return rule._replace(by=tuple(by))
+
+
+_LATER: Final = ("trailing", "supersede")
+"""The fields that are stored only if they are set: a release that does not know one must not ignore it."""
 
 
 class UniqueOptions(NamedTuple):
@@ -118,6 +140,7 @@ class UniqueOptions(NamedTuple):
     debounce: float | None = None
     max_wait: float | None = None
     throttle: float | None = None
+    trailing: bool | None = None
 
 
 class HasUniqueOptions(Protocol):
@@ -131,11 +154,15 @@ class HasUniqueOptions(Protocol):
     def max_wait(self) -> float | None: ...
     @property
     def throttle(self) -> float | None: ...
+    @property
+    def trailing(self) -> bool | None: ...
 
 
 def unique_options(options: HasUniqueOptions) -> UniqueOptions:
     """Return the options of unique keys alone."""
-    return UniqueOptions(options.unique, options.debounce, options.max_wait, options.throttle)
+    return UniqueOptions(
+        options.unique, options.debounce, options.max_wait, options.throttle, options.trailing
+    )
 
 
 def plan(policy: UniqueOptions, call: UniqueOptions | None = None) -> Plan | None:
@@ -146,7 +173,7 @@ def plan(policy: UniqueOptions, call: UniqueOptions | None = None) -> Plan | Non
         _no_manner(asked, "unique=False")
         return None
     if asked.unique is None and asked.debounce is None and asked.throttle is None:
-        _no_manner(asked, "without debounce")
+        _no_manner(asked, "without debounce or throttle")
         return None
     base = policy.unique if isinstance(policy.unique, Unique) else Unique()
     how = asked.unique if isinstance(asked.unique, Unique) else base
@@ -160,24 +187,31 @@ def _together(policy: UniqueOptions, call: UniqueOptions) -> UniqueOptions:
     if call.throttle is not None:
         policy = policy._replace(debounce=None, max_wait=None)
     elif call.debounce is not None:
-        policy = policy._replace(throttle=None)
+        policy = policy._replace(throttle=None, trailing=None)
     return policy._replace(**{name: own for name, own in call._asdict().items() if own is not None})
 
 
 def _no_manner(asked: UniqueOptions, where: str) -> None:
-    for name in ("debounce", "max_wait", "throttle"):
-        if getattr(asked, name) is not None:
+    for name in ("debounce", "max_wait", "throttle", "trailing"):
+        if getattr(asked, name) not in (None, False):
             raise InvalidOption(f"{name} {where} has no effect: leave it out")
 
 
 def _plan(how: Unique, key: str | None, asked: UniqueOptions) -> Plan:
-    _, debounce, most, throttle = asked
+    _, debounce, most, throttle, trailing = asked
     if throttle is not None:
         return _throttled(how, key, asked, throttle)
+    if trailing:
+        raise InvalidOption(
+            "trailing runs the last call of throttle's interval: pass throttle as well. debounce runs the "
+            "last call by itself"
+        )
     if debounce is None:
         if most is not None:
             raise InvalidOption("max_wait limits how long debounce waits: pass debounce as well")
-        return Plan(how.by, key, how.until or "done", how.on_conflict or "return")
+        _check_supersede(how)
+        until, conflict = how.until or "done", how.on_conflict or "return"
+        return Plan(how.by, key, until, conflict, supersede=how.supersede)
     if how.until == "done" or how.on_conflict is not None:
         raise InvalidOption(
             "debounce holds its key until the task has started and takes the last call's arguments: leave "
@@ -187,18 +221,27 @@ def _plan(how: Unique, key: str | None, asked: UniqueOptions) -> Plan:
         raise InvalidOption(
             f"max_wait={most:g} s is below debounce={debounce:g} s: it must be at least as long"
         )
-    return Plan(how.by, key, "started", DEBOUNCE, _ms(debounce), _ms(most) if most is not None else 0)
+    most_ms = _ms(most) if most is not None else 0
+    return Plan(how.by, key, "started", DEBOUNCE, _ms(debounce), most_ms, supersede=how.supersede)
+
+
+def _check_supersede(how: Unique) -> None:
+    if how.supersede and how.until != "started" and how.on_conflict != "replace":
+        raise InvalidOption(
+            "unique: supersede needs a newer task that takes the place of one that runs: pass "
+            "on_conflict='replace', until='started' or debounce as well"
+        )
 
 
 def _throttled(how: Unique, key: str | None, asked: UniqueOptions, seconds_: float) -> Plan:
     if asked.debounce is not None or asked.max_wait is not None:
         raise InvalidOption("debounce and throttle exclude each other: pass one of them")
-    if how.until is not None or how.on_conflict is not None:
+    if how.until is not None or how.on_conflict is not None or how.supersede:
         raise InvalidOption(
             "throttle holds its key for a fixed time, whether or not the task has ended: leave out unique's "
-            "until and on_conflict"
+            "until and on_conflict, and supersede"
         )
-    return Plan(how.by, key, throttle_ms=max(1, _ms(seconds_)))
+    return Plan(how.by, key, throttle_ms=max(1, _ms(seconds_)), trailing=bool(asked.trailing))
 
 
 def _ms(value: float) -> int:

@@ -14,16 +14,19 @@ from typing import Any
 
 import orjson
 
-from streamq.context import Context
+from streamq.context import Context, Home
 from streamq.convert.arguments import Arguments
 from streamq.convert.converter import Converter
 from streamq.convert.encoding import encode_as
-from streamq.errors import InvalidArguments, InvalidOption, PayloadError
+from streamq.errors import InvalidArguments, InvalidOption, PayloadError, UsageError
 from streamq.hooks import NO_HOOKS, Manager
 from streamq.model.task import NAME_PATTERN
 from streamq.options.task import TaskOptions
 from streamq.options.unique import Plan, plan, unique_options
 from streamq.payloads.pipeline import Pipeline
+from streamq.registry import dependencies
+from streamq.resources.declared import Resources
+from streamq.resources.plan import DependencyPlan
 from streamq.wording import listed
 
 
@@ -39,22 +42,32 @@ class Handler:
         self.function = function
         self.options = options
         self.reference: str = _reference(function)
-        self._arguments = Arguments(name, _signature(function), self._annotations)
+        signature = _signature(function)
+        self.is_async: bool = inspect.iscoroutinefunction(function) or _is_async_object(function)
+        self._dependencies = dependencies.of(function, signature, is_async=self.is_async)
+        self.signature: inspect.Signature = dependencies.without(signature, self._dependencies)
+        """Of a call: the function's, without its dependencies."""
+        self._arguments = Arguments(name, self.signature, self._annotations)
         self.arguments: Callable[[bytes], tuple[tuple[object, ...], dict[str, object]]] = (
             self._arguments.decode
         )
         """Decodes a payload into the arguments of the function. Raises DecodeError if it does not match."""
         self.retention_ms: int = round(options.retention * 1000)
-        self.is_async: bool = inspect.iscoroutinefunction(function) or _is_async_object(function)
         self.lock: Plan | None = plan(unique_options(options))
         """The rule of its tasks' unique keys; None if they have none."""
         self.stated: frozenset[str] = frozenset(stated)
         self.app = ""
+        self.home: Home | None = None
+        """What its contexts need of the app; set by the app."""
         self.around: tuple[Callable[[Context], Manager], ...] = NO_HOOKS.attempt
+        self.resources: Resources = Resources()
+        """What its app declares for all handlers; set by the app."""
+        self.is_wrapped: bool = False
+        """Whether an attempt is more than a call: there are hooks, dependencies, or a lifespan."""
         self.pipeline: Pipeline | None = None
         """The stages for payloads, results and failures; set by the app."""
         if options.schedule is not None:
-            _check_without_arguments(name, _signature(function))
+            _check_without_arguments(name, self.signature)
         self._check_lane()
         if self.is_async and options.executor != "auto":
             raise InvalidOption(
@@ -69,7 +82,7 @@ class Handler:
             if not self._arguments.has(name):
                 raise InvalidOption(
                     f"unique: by={name!r:.80} is not an argument of task type {self.name!r}: "
-                    f"{self.reference}{inspect.signature(self.function)}"
+                    f"{self.reference}{self.signature}"
                 )
 
     def _check_lane(self) -> None:
@@ -96,9 +109,29 @@ class Handler:
 
     def _annotations(self) -> dict[str, object]:
         try:
-            return typing.get_type_hints(_annotated(self.function), include_extras=True)
+            function = _annotated(self.function)
+            found = function if self._dependencies is None else self._dependencies.unannotated(function)
+            return typing.get_type_hints(found, include_extras=True)
         except NameError as error:
             raise InvalidArguments(f"cannot read the annotations of {self.reference}: {error}") from None
+
+    @property
+    def plan(self) -> DependencyPlan | None:
+        """The plan of its dependencies, with the app's overrides; None if it has none."""
+        found = self._dependencies
+        return None if found is None else found.plan(self.resources.overrides)
+
+    def check_given(self, given: Iterable[str], count: int) -> None:
+        """Raise UsageError if a plain call of the function lacks a dependency. count: of arguments by
+        position."""
+        if self._dependencies is None:
+            return
+        bound = {*given, *list(inspect.signature(self.function).parameters)[:count]}
+        if missing := [name for name in self._dependencies.names if name not in bound]:
+            raise UsageError(
+                f"{self.name}(...) runs the function here, where nobody provides {' and '.join(missing)}: "
+                f"pass {'them' if len(missing) > 1 else 'it'}, such as {self.name}(..., {missing[0]}=...)"
+            )
 
     def prepare(self) -> None:
         """Compile all converters now, so that a bad annotation stops a worker at its start."""

@@ -7,8 +7,10 @@ handler. Must not do I/O, nor know how a handler is executed.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-from streamq.errors import DuplicateTaskType, InvalidOption, UnknownTaskType
+from streamq.context import Home
+from streamq.errors import DuplicateTaskType, InvalidOption, UnknownTaskType, UsageError
 from streamq.hooks import NO_HOOKS, Hooks
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.options.checks import whole
@@ -16,6 +18,8 @@ from streamq.options.unique import Plan
 from streamq.payloads.pipeline import Pipeline
 from streamq.registry import redefinition
 from streamq.registry.handler import Handler, check_name
+from streamq.resources.declared import Resources
+from streamq.resources.lifespan import Lifespan
 from streamq.shards import MOST, AppRecord
 from streamq.telemetry.traces import Tracer
 from streamq.wording import listed
@@ -63,7 +67,9 @@ class Registry:
         self._runs: dict[str, redefinition.Run | None] = {}
         self.tracer: Tracer | None = None
         self.hooks = hooks
+        self.resources: Resources = Resources()
         self.pipeline: Pipeline | None = None
+        self.home_of_contexts: Home | None = None
         self.record: AppRecord | None = None
         self.record_at: float = 0.0
         self.registered: set[tuple[str, int]] = set()
@@ -97,7 +103,31 @@ class Registry:
                 )
         self.handlers[handler.name], self._runs[handler.name] = handler, run
         self.registered = {one for one in self.registered if one[0] != handler.name}
-        handler.app, handler.around, handler.pipeline = self.name, self.hooks.attempt, self.pipeline
+        handler.app, handler.pipeline, handler.resources = self.name, self.pipeline, self.resources
+        handler.home = self.home_of_contexts
+        self._wrap(handler)
+
+    def _wrap(self, handler: Handler) -> None:
+        handler.around = self.hooks.attempt
+        lifespan = self.resources.lifespan
+        handler.is_wrapped = bool(handler.around) or lifespan is not None or handler.plan is not None
+
+    def rewrap(self, module: str) -> None:
+        """Give all handlers the hooks as they are now. module: that has added one."""
+        self.resources.defined_in(module)
+        for handler in self.handlers.values():
+            self._wrap(handler)
+
+    def declare(self, lifespan: Lifespan[Any]) -> None:
+        """Set the lifespan of the app. Raises UsageError if it has another."""
+        before = self.resources.lifespan
+        if before is not None and not redefinition.redefined(lifespan.function, before.function, again=True):
+            raise UsageError(
+                f"app {self.name!r} already has the lifespan {before.name}: an app has one. Enter what "
+                f"{lifespan.name} opens in it"
+            )
+        self.resources.lifespan = lifespan
+        self.rewrap(lifespan.function.__module__)
 
     def declared(self, types: Iterable[str]) -> list[str]:
         """Return those of these types whose code declares a schedule."""

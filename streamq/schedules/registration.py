@@ -36,7 +36,7 @@ class Stored(NamedTuple):
 def put(name: str, wanted: Definition, before: Stored | None, now: int) -> Change | None:
     """By a call: it replaces whatever is there."""
     if before is None:
-        return _new(name, wanted, "call", now)
+        return begun(name, wanted, "call", now)
     if before.state.origin == "call" and before.fingerprint == wanted.fingerprint:
         return None
     return _replaced(name, wanted, before, "call", now)
@@ -45,7 +45,7 @@ def put(name: str, wanted: Definition, before: Stored | None, now: int) -> Chang
 def declare(name: str, wanted: Definition, before: Stored | None, now: int) -> Change | None:
     """By code that a process has loaded."""
     if before is None:
-        return _new(name, wanted, "code", now)
+        return begun(name, wanted, "code", now)
     known = (before.fingerprint, *before.state.prints)
     if before.state.origin == "call" or wanted.fingerprint in known:
         return None
@@ -82,6 +82,11 @@ def as_it_is(name: str, before: State, definition: Definition) -> Change:
     return _change(name, definition, before)
 
 
+def without_last_run(before: State) -> State:
+    """For a row whose last run is none that a task can be: the next run does not look at it."""
+    return replace(before, run="", run_type="")
+
+
 def leaving(before: State) -> Change:
     """Nothing is due any more where it lies: it is on its way to another shard."""
     return Change(replace(before, revision=before.revision + 1, leaving=True, waiting=None), None)
@@ -92,7 +97,8 @@ def arrived(name: str, before: State, definition: Definition) -> Change:
     return _change(name, definition, replace(before, revision=0, leaving=False, run="", waiting=None))
 
 
-def _new(name: str, wanted: Definition, origin: Origin, now: int) -> Change:
+def begun(name: str, wanted: Definition, origin: Origin, now: int) -> Change:
+    """As if nothing had been there before."""
     first = arithmetic.after(wanted.schedule, now, now)
     state = State(origin=origin, anchor=now, next=first, left=wanted.schedule.times)
     return _change(name, wanted, state)

@@ -81,10 +81,14 @@ class State:
 def read(raw: bytes | None) -> State | None:
     """Return a stored state; None where there is none that could be worked with."""
     told = mapping(raw or b"")
-    if not isinstance(told.get("revision"), int):
+    revision = told.get("revision")
+    # As the script takes it, to which 1.0 is 1.
+    if not isinstance(revision, int | float) or isinstance(revision, bool):
+        return None
+    if not 0 <= revision < 2**53 or revision % 1:
         return None
     return State(
-        revision=count(told["revision"]),
+        revision=int(revision),
         origin="code" if told.get("origin") == "code" else "call",
         anchor=moment(told.get("anchor")),
         next=_maybe(told.get("next")),

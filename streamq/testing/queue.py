@@ -101,8 +101,8 @@ class Queue:
         return self._transport
 
     @contextmanager
-    def _runner(self, *, in_threads: bool = False) -> Generator[Runner]:
-        runner = Runner(self.app.registry, self._wire, in_threads=in_threads)
+    def _runner(self) -> Generator[Runner]:
+        runner = Runner(self.app.registry, self._wire)
         try:
             yield runner
         finally:
@@ -122,14 +122,19 @@ class Queue:
         with self._runner() as runner:
             for held in self._ready(runner):
                 self._settle(runner, held, runner.run(held), retries, ended)
+                runner.tell()
         return _checked(ended, raise_errors)
 
     async def arun(self, *, retries: bool = True, raise_errors: bool = True) -> list[EndedTask]:
         """As `run`, in the event loop of the test; `def` handlers run in threads, as in a worker."""
         ended: list[EndedTask] = []
-        with self._runner(in_threads=True) as runner:
+        runner = Runner(self.app.registry, self._wire, in_threads=True)
+        try:
             for held in self._ready(runner):
                 self._settle(runner, held, await runner.arun(held), retries, ended)
+                await runner.atell()
+        finally:
+            await runner.aclose()
         return _checked(ended, raise_errors)
 
     def _ready(self, runner: Runner) -> Iterator[Held]:

@@ -27,6 +27,7 @@ from streamq.model.outcome import Completed, Died, HandedBack, Outcome, Retried,
 from streamq.model.task import STREAM_LETTERS, SUSPECT
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
+from streamq.resources.opened import OpenResources
 from streamq.stored_result import unpack_result
 from streamq.telemetry.counters import Counters
 from streamq.transport.sync_transport import SyncTransport
@@ -35,6 +36,7 @@ from streamq.worker.attempt import Attempt
 from streamq.worker.attempts import Args, Attempts, Kwargs
 from streamq.worker.executors import Executors, Processes, Threads, call_handler
 from streamq.worker.in_flight import Held
+from streamq.worker.listeners import Listeners
 from streamq.worker.observers import Observers
 from streamq.worker.server_clocks import ServerClocks
 
@@ -107,8 +109,13 @@ class Runner:
         self._registry, self._transport = registry, transport
         self.app: str = registry.name
         self._clocks = ServerClocks()
+        self._opened = OpenResources(registry.resources)
+        self._loop: asyncio.Runner | None = None
         self._threads = Threads(4) if in_threads else InCallersThread()
-        observers = Observers(registry.hooks.all, self._clocks, lambda _held, _outcome: None, CONSUMER)
+        self._listeners = Listeners(registry.hooks.listeners, CONSUMER, in_threads=in_threads)
+        observers = Observers(
+            [self._listeners, *registry.hooks.all], self._clocks, lambda _held, _outcome: None, CONSUMER
+        )
         self._finish, self._observers = observers.finisher(), observers
         self._attempts = _Attempts(
             registry,
@@ -120,6 +127,7 @@ class Runner:
             on_start=lambda _attempt: None,
             closing=lambda: False,
             isolation=_Alone(),
+            opened=self._opened,
         )
         self._writers: dict[tuple[str, int], Writer] = {}
         self._known: set[tuple[str, int]] = set()
@@ -182,9 +190,15 @@ class Runner:
         """Run one delivery in this thread; an `async def` handler in an event loop of its own."""
         handler = self._registry.handlers[held.delivery.type]
         attempt = Attempt(held)
-        if handler.is_async or handler.around:
-            return self._ended(attempt, asyncio.run(self._timed(attempt)))
+        if handler.is_async or handler.is_wrapped:
+            return self._ended(attempt, self._in_loop(self._timed(attempt)))
         return self._ended(attempt, _carried_out(self._attempts.run(attempt)))
+
+    def _in_loop(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        """Run a coroutine in the one event loop of this runner, in which the app's lifespan runs too."""
+        if self._loop is None:
+            self._loop = asyncio.Runner()
+        return self._loop.run(coroutine, context=contextvars.copy_context())
 
     async def arun(self, held: Held) -> Outcome:
         """Run one delivery in the event loop that runs now."""
@@ -207,14 +221,25 @@ class Runner:
         self._finish(attempt.held, decided, attempt.started)
         return decided
 
+    def tell(self) -> None:
+        """Tell the app's listeners, `def` ones in this thread."""
+        if self._listeners.waits:
+            self._in_loop(self._listeners.tell())
+
+    async def atell(self) -> None:
+        """Tell the app's listeners in the event loop of the test."""
+        await self._listeners.tell()
+
     def settle(self, held: Held, outcome: Outcome) -> EndedTask | None:
         """Settle a delivery. Return how its task ended; None if it runs again, or was no longer ours."""
         delivery = held.delivery
         t = type_keys(self.app, delivery.shard, delivery.type)
         settlement = Settlement(delivery.place, delivery.local, outcome, delivery.claims != b"")
-        if not self._send(t, settlement) or isinstance(outcome, Retried | HandedBack):
+        if not self._send(t, settlement):
             return None
         self._observers.attempt_stored(held, outcome)
+        if isinstance(outcome, Retried | HandedBack):
+            return None
         return EndedTask(
             str(delivery.id), delivery.type, name_of(outcome), delivery.attempt,
             self._result(held, outcome), held.failed.error if held.failed is not None else None,
@@ -243,7 +268,15 @@ class Runner:
         self._transport.run(daemon_calls.reclaim(t, s, letter, "0-0", 100, 0))
 
     def close(self) -> None:
-        """End the threads, if there are any."""
+        """End the lifespan, the event loop and the threads, where there are any."""
+        if self._loop is not None:
+            with self._loop:
+                self._in_loop(self._opened.close())
+        self._threads.close()
+
+    async def aclose(self) -> None:
+        """End the lifespan in the event loop of the test, and the threads."""
+        await self._opened.close()
         self._threads.close()
 
 

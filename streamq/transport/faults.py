@@ -199,8 +199,9 @@ def redirect_loop(shown: str) -> RedisUnavailable:
 
 
 def more_specific(before: RedisError, now: RedisError) -> RedisError:
-    """Return the error that explains more: the later one, unless it only says that the time was over."""
-    return before if OUT_OF_TIME in str(now) else now
+    """Return the error that explains more: the later one, unless it only says that the time was over and the
+    one before says anything."""
+    return before if OUT_OF_TIME in str(now) and str(before) else now
 
 
 def outcome_error(error: RedisError, budget: Budget, call: AnyCall) -> RedisError:

@@ -23,6 +23,7 @@ from streamq.worker.fetcher import Fetcher
 from streamq.worker.in_flight import InFlight
 from streamq.worker.latency_sampler import LatencySampler
 from streamq.worker.leases import LeaseEvents, LeaseKeeper, LeaseSources
+from streamq.worker.listeners import Listeners
 from streamq.worker.observers import Observers
 from streamq.worker.receiver import Receiver
 from streamq.worker.runner import Runner
@@ -47,6 +48,7 @@ class Parts:
     control: Control
     observers: Observers
     event_publisher: EventPublisher
+    listeners: Listeners | None
 
 
 def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None) -> Parts:
@@ -61,12 +63,17 @@ def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None)
         config, in_flight, servers, attempt_log,
         freed=lambda: control.freed(), settled=lambda ended: control.settled(ended),  # noqa: PLW0108
     )  # fmt: skip
-    own = [latencies, *([] if metrics is None else [metrics]), event_publisher, attempt_log]
+    own: list[object] = [latencies, *([] if metrics is None else [metrics]), event_publisher, attempt_log]
+    listeners = Listeners(registry.hooks.listeners, name) if registry.hooks.listeners else None
+    own += [] if listeners is None else [listeners]
     observers = Observers([*own, *registry.hooks.all], clocks, settler.put, name)
-    executors = Executors.of(options, registry.tracer, isolate_suspects=config.exclusive)
+    executors = Executors.of(
+        options, registry.tracer, isolate_suspects=config.exclusive, lasting=config.opened.lasts
+    )
     runner = Runner(
         registry, name, options.concurrency, executors, clocks, counters, observers,
-        on_idle=lambda: shard_fetchers.freed(), closing=lambda: main is not None and main.cancelling() > 0,  # noqa: PLW0108
+        on_idle=lambda: shard_fetchers.freed(), opened=config.opened,  # noqa: PLW0108
+        closing=lambda: main is not None and main.cancelling() > 0,
     )  # fmt: skip
 
     def is_closed(keys: TypeKeys) -> bool:
@@ -95,7 +102,16 @@ def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None)
     events, sources = _lease_events(control, clocks, counters), LeaseSources(beat, watch, observers.drain)
     leases = LeaseKeeper(config, shards, in_flight, events, sources)
     return Parts(
-        in_flight, runner, settler, shard_fetchers, leases, status, control, observers, event_publisher
+        in_flight,
+        runner,
+        settler,
+        shard_fetchers,
+        leases,
+        status,
+        control,
+        observers,
+        event_publisher,
+        listeners,
     )
 
 

@@ -13,12 +13,14 @@ from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from streamq import retry, stored_result
-from streamq.context import CURRENT, Context
+from streamq.context import CURRENT, Context, end
 from streamq.errors import DecodeError
 from streamq.hooks import await_within
+from streamq.model.effect import Follow
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
+from streamq.resources.opened import OpenResources
 from streamq.telemetry.counters import Counters
 from streamq.telemetry.traces import trace_id
 from streamq.worker import failures
@@ -28,6 +30,7 @@ from streamq.worker.in_flight import FailedAttempt, Held
 from streamq.worker.observers import Observers
 from streamq.worker.server_clocks import ServerClocks
 from streamq.worker.suspects import Isolation, Suspects
+from streamq.worker.wrapping import managers_of
 
 _NO_RESULT: Final = Completed()
 
@@ -50,6 +53,7 @@ class Attempts:
         on_start: Callable[[Attempt], None],
         closing: Callable[[], bool],
         isolation: Isolation,
+        opened: OpenResources,
     ) -> None:
         self._registry = registry
         self._worker = worker
@@ -60,6 +64,7 @@ class Attempts:
         self._observers = observers
         self._on_start = on_start
         self._closing = closing
+        self._opened = opened
         self._suspects = Suspects(isolation, executors.suspects, self._begin)
         self.stopping = False
 
@@ -104,7 +109,10 @@ class Attempts:
 
     def _completed(self, attempt: Attempt, handler: Handler, result: bytes) -> Completed:
         """Return the outcome with the result and the attempt's times; empty if no result is kept."""
-        delivery = attempt.held.delivery
+        delivery, context = attempt.held.delivery, attempt.context
+        follow_ups = end(context) if context is not None else None
+        if follow_ups:
+            attempt.held.effects = (Follow(tuple(follow_ups)),)
         plain = delivery.overrides is None
         retention_ms = handler.retention_ms if plain else failures.retention_ms(handler, delivery)
         if not retention_ms:
@@ -146,8 +154,8 @@ class Attempts:
         context = self._begin(attempt, handler)
         token = CURRENT.set(context)
         try:
-            if handler.around:
-                return await self._run_within_hooks(handler, context, args, kwargs)
+            if handler.is_wrapped:
+                return await self._run_wrapped(handler, context, args, kwargs)
             if handler.is_async:
                 value = await handler.function(*args, **kwargs)
                 return b"" if value is None else handler.encode_result(value)
@@ -155,12 +163,13 @@ class Attempts:
         finally:
             CURRENT.reset(token)
 
-    async def _run_within_hooks(
-        self, handler: Handler, context: Context, args: Args, kwargs: Kwargs
-    ) -> bytes:
-        """Run a handler within the hooks of its app: async hooks in the event loop, sync hooks where the
-        handler runs."""
-        managers = [around(context) for around in handler.around]
+    async def _run_wrapped(self, handler: Handler, context: Context, args: Args, kwargs: Kwargs) -> bytes:
+        """Run a handler within the hooks of its app and its dependencies: async ones in the event loop, sync
+        ones where the handler runs."""
+        plan = handler.plan
+        if not self._opened.has(plan):  # a dependency was replaced while the worker runs
+            await self._opened.open([plan])
+        managers = managers_of(handler, self._opened, context, kwargs)
         if handler.is_async:
 
             async def call() -> bytes:
@@ -188,6 +197,7 @@ class Attempts:
             handler.options.max_attempts if plain else failures.max_attempts(handler, delivery),
             None if limit is None else now + limit + self._clocks.offset(delivery.shard),
             self._worker,
+            handler.home,
         )
         return attempt.context
 

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
-from streamq.errors import ProcessDied, StreamQError, UnknownTaskType
+from streamq.errors import LifespanFailed, ProcessDied, StreamQError, UnknownTaskType
 from streamq.telemetry import logs
 from streamq.worker import child_stacks, process_child
 from streamq.worker.child_requests import PrepareRequest, RunRequest
@@ -46,11 +46,11 @@ class Child:
     _reader: asyncio.StreamReader
     _writer: asyncio.StreamWriter
 
-    def __init__(self) -> None:
+    def __init__(self, lifespan_timeout: float = 0.0) -> None:
         self._socket, child_socket = socket.socketpair()
         pipe = Connection(child_socket.detach())
         self._stack, stack = _SPAWN.Pipe(duplex=False)
-        arguments = (pipe, stack, logs.settings())
+        arguments = (pipe, stack, logs.settings(), lifespan_timeout)
         self.process: BaseProcess = _SPAWN.Process(
             target=process_child.serve, args=arguments, name="streamq-child"
         )
@@ -86,23 +86,26 @@ class Child:
         self._watched = _exit_descriptor(self.process)
         asyncio.get_running_loop().add_reader(self._watched, self._on_exit)
 
-    async def prepare(self, reference: str) -> None:
+    async def prepare(self, reference: str, modules: tuple[str, ...] = ()) -> None:
         """Make the child import a handler, unless it already has.
 
         Raise UnknownTaskType if there is no handler of this name, ImportFailed if its module cannot be
-        imported, and ProcessDied if the process dies or takes too long.
+        imported, LifespanFailed if the app cannot start in it, and ProcessDied if the process dies or takes
+        too long.
         """
         if reference in self._prepared:
             return
         try:
             async with asyncio.timeout(LONGEST_IMPORT):
-                error, message = await self.request({"reference": reference})
+                error, message = await self.request({"reference": reference, "modules": modules})
         except TimeoutError:
             raise ProcessDied(
                 f"the child process did not import {reference} within {LONGEST_IMPORT:g} s"
             ) from None
         if error == UnknownTaskType.__name__:
             raise UnknownTaskType(message)
+        if error == LifespanFailed.__name__:
+            raise LifespanFailed(f"in a child process: {message}")
         if error:
             raise ImportFailed(f"the child process cannot import {reference}: {error}: {message}")
         self._prepared.add(reference)
@@ -167,15 +170,18 @@ class Child:
             self._socket.close()
 
 
-def join_in_background(processes: list[BaseProcess]) -> None:
-    """Wait in a thread until these processes have ended, and kill those that take too long. The thread keeps
-    this process from ending before them."""
-    if processes:
-        threading.Thread(target=_join_all, args=(processes,), name="streamq-join").start()
+def join_in_background(processes: list[BaseProcess], linger: float = 0.0) -> threading.Thread | None:
+    """Wait in a thread until these processes have ended, and kill those that take longer than `linger` and
+    their exit handlers. The thread, which is returned, keeps this process from ending before them."""
+    if not processes:
+        return None
+    thread = threading.Thread(target=_join_all, args=(processes, linger), name="streamq-join")
+    thread.start()
+    return thread
 
 
-def _join_all(processes: list[BaseProcess]) -> None:
-    deadline = time.monotonic() + LONGEST_END
+def _join_all(processes: list[BaseProcess], linger: float) -> None:
+    deadline = time.monotonic() + LONGEST_END + linger
     for process in processes:
         process.join(max(0.0, deadline - time.monotonic()))
     for process in processes:

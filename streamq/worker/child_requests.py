@@ -12,9 +12,11 @@ from streamq.model.delivery import Delivery
 
 
 class PrepareRequest(TypedDict):
-    """Asks a child to import a handler."""
+    """Asks a child to import a handler. modules: to import first; they define its app's lifespan and
+    hooks."""
 
     reference: str
+    modules: tuple[str, ...]
 
 
 class RunRequest(TypedDict):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from streamq.options.service import WorkerOptions
 from streamq.registry.registry import Registry
+from streamq.resources.opened import OpenResources
 from streamq.telemetry.counters import Counters
 from streamq.transport.address import Address
 from streamq.transport.async_transport import AsyncTransport
@@ -31,5 +32,6 @@ class WorkerConfig:
     registration: Registration
     counters: Counters
     stop: StopState
+    opened: OpenResources
     exclusive: bool
     metered: bool

@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from streamq.context import CURRENT, Context
+from streamq.context import CURRENT, Context, at_home
 from streamq.hooks import call_within
 from streamq.model.delivery import Delivery
 from streamq.options.service import WorkerOptions
@@ -99,8 +99,11 @@ def call_handler(
 class Processes:
     """Runs handlers with executor="process" in long-lived children. Cancelling an attempt kills its child."""
 
-    def __init__(self, size: int | None, tracer: traces.Tracer | None = None) -> None:
-        self._tracer = tracer
+    def __init__(
+        self, size: int | None, tracer: traces.Tracer | None = None, lifespan_timeout: float = 0.0
+    ) -> None:
+        self._tracer, self._lifespan_timeout = tracer, lifespan_timeout
+        self._ending: threading.Thread | None = None
         self.size: int = size or os.cpu_count() or 1
         self._free = asyncio.Semaphore(self.size)
         self._idle: list[Child] = []
@@ -123,7 +126,7 @@ class Processes:
             raise
         try:
             await child.open()
-            await child.prepare(handler.reference)
+            await child.prepare(handler.reference, handler.resources.modules)
         except BaseException:
             self._drop(child)
             raise
@@ -143,7 +146,7 @@ class Processes:
             self._registered = True
             atexit.register(self.kill)  # otherwise Python waits for the children forever when it exits
         self._all = {child for child in self._all if not child.ended}
-        child = Child()
+        child = Child(self._lifespan_timeout)
         self._all.add(child)
         return child
 
@@ -164,6 +167,10 @@ class Processes:
         self.release(child)
         if isinstance(response, bytes):
             return response
+        if isinstance(response, tuple):
+            result, follow_ups = response
+            at_home(context, handler.home, follow_ups)
+            return bytes(result)
         raise FailedInChild(Failure(**response))
 
     def release(self, child: Child) -> None:
@@ -185,8 +192,14 @@ class Processes:
             if child not in self._idle:
                 child.kill()
             child.close()
-        join_in_background([child.process for child in self._all])
+        linger = self._lifespan_timeout
+        self._ending = join_in_background([child.process for child in self._all], linger)
         self._clear()
+
+    async def ended(self) -> None:
+        """Wait until the children that were closed have ended: the end of a lifespan takes its time."""
+        if self._ending is not None and self._lifespan_timeout:
+            await asyncio.to_thread(self._ending.join)
 
     def kill(self) -> None:
         """Kill all children."""
@@ -211,10 +224,14 @@ class Executors:
     suspects: Processes | None
 
     @classmethod
-    def of(cls, options: WorkerOptions, tracer: traces.Tracer | None, *, isolate_suspects: bool) -> Executors:
-        """Return executors with a thread per slot, and as many processes as the options say."""
-        processes = Processes(options.process_slots, tracer)
-        suspects = Processes(1, tracer) if isolate_suspects else None
+    def of(
+        cls, options: WorkerOptions, tracer: traces.Tracer | None, *, isolate_suspects: bool, lasting: bool
+    ) -> Executors:
+        """Return executors with a thread per slot, and as many processes as the options say. lasting:
+        children keep something open that takes time to end."""
+        limit = options.lifespan_timeout if lasting else 0.0
+        processes = Processes(options.process_slots, tracer, limit)
+        suspects = Processes(1, tracer, limit) if isolate_suspects else None
         return cls(Threads(options.concurrency), processes, suspects)
 
     def close(self) -> None:
@@ -223,3 +240,9 @@ class Executors:
         self.processes.close()
         if self.suspects is not None:
             self.suspects.close()
+
+    async def ended(self) -> None:
+        """Wait for the children that keep something open: see `Processes.ended`."""
+        for processes in (self.processes, self.suspects):
+            if processes is not None:
+                await processes.ended()

@@ -11,33 +11,37 @@ import contextvars
 import importlib
 import os
 import signal
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractAsyncContextManager
 from multiprocessing.connection import Connection
-from typing import Any, Final
+from typing import Final
 
 from streamq import envelope
-from streamq.context import CURRENT, Context
+from streamq.context import CURRENT, Context, at_home, end
 from streamq.errors import UnknownTaskType
 from streamq.hooks import await_within, call_within
+from streamq.model.effect import FollowUp
 from streamq.registry.handler import Handler
 from streamq.telemetry import traces
 from streamq.telemetry.logs import configure
 from streamq.worker import child_stacks, failures, fork_guard, signals, stdio
-from streamq.worker.child_requests import RunRequest
+from streamq.worker.child_loop import ChildLoop
+from streamq.worker.child_requests import PrepareRequest, RunRequest
 from streamq.worker.parent_death import ParentDeath
+from streamq.worker.wrapping import managers_of
 
 LONGEST_TRACEBACK: Final = 64 * 1024
 """Characters of a traceback that are sent: the last ones, which are the most useful. Far fewer are stored."""
 
 
-def serve(pipe: Connection, stack: Connection, logging: tuple[str, str] | None) -> None:
+def serve(
+    pipe: Connection, stack: Connection, logging: tuple[str, str] | None, lifespan_timeout: float
+) -> None:
     """Handle requests until the pipe is closed. Then the process ends normally, with its exit handlers.
 
     stack: the pipe for the stack that a signal asks for. logging: level and format; None if the worker has
-    not configured logging.
+    not configured logging. lifespan_timeout: seconds for what is open to end.
     """
     stdio.line_buffered()
     signals.ignore_interrupts()
@@ -46,6 +50,12 @@ def serve(pipe: Connection, stack: Connection, logging: tuple[str, str] | None) 
     child_stacks.dump_on_signal(stack)
     if logging is not None:
         configure(*logging)
+    loop = ChildLoop(lifespan_timeout)
+    _answer_all(pipe, parent_death, loop)
+    loop.close()
+
+
+def _answer_all(pipe: Connection, parent_death: ParentDeath, loop: ChildLoop) -> None:
     process = os.getpid()
     while True:
         try:
@@ -53,7 +63,7 @@ def serve(pipe: Connection, stack: Connection, logging: tuple[str, str] | None) 
         except (EOFError, OSError):
             return
         with parent_death.busy():
-            response = _run(request) if "delivery" in request else _prepare(request["reference"])
+            response = _run(request, loop) if "delivery" in request else _prepare(request, loop)
         if os.getpid() != process:
             fork_guard.end_child()
         try:
@@ -62,10 +72,15 @@ def serve(pipe: Connection, stack: Connection, logging: tuple[str, str] | None) 
             return
 
 
-def _prepare(reference: str) -> tuple[str, str]:
-    """Import the handler. Return the type and message of the error; both are empty if there is none."""
+def _prepare(request: PrepareRequest, loop: ChildLoop) -> tuple[str, str]:
+    """Import the handler, and open what it needs of the process. Return the type and message of the error;
+    both are empty if there is none."""
     try:
-        find(reference)
+        for module in request["modules"]:
+            importlib.import_module(module)
+        handler = find(request["reference"])
+        if handler.is_wrapped:
+            loop.opened(handler)
     except BaseException as error:  # noqa: BLE001 - sys.exit() at import must not end the child
         return type(error).__name__, " ".join(str(error).split())[: envelope.MESSAGE_LIMIT]
     finally:
@@ -73,15 +88,18 @@ def _prepare(reference: str) -> tuple[str, str]:
     return "", ""
 
 
-def _run(request: RunRequest) -> bytes | dict[str, object]:
-    """Run the handler. Return its encoded result, or the fields of its Failure."""
+def _run(request: RunRequest, loop: ChildLoop) -> bytes | tuple[bytes, list[FollowUp]] | dict[str, object]:
+    """Run the handler. Return its encoded result, with its follow-ups if there are any, or the fields of its
+    Failure."""
     handler = find(request["reference"])
-    delivery = request["delivery"]
-    CURRENT.set(request["context"])
+    delivery, context = request["delivery"], at_home(request["context"], handler.home)
+    CURRENT.set(context)
     try:
         args, kwargs = handler.arguments(delivery.payload)
         with traces.continue_trace(request["trace"]):
-            return handler.encode_result(_call(handler, request["context"], args, kwargs))
+            result = _call(handler, context, args, kwargs, loop)
+            follow_ups = end(context)
+            return (result, follow_ups) if follow_ups else result
     except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler must not end the child
         failure = failures.failure(handler, delivery, error)
         return {
@@ -95,48 +113,44 @@ def _run(request: RunRequest) -> bytes | dict[str, object]:
         stdio.flush()
 
 
-def _call(handler: Handler, context: Context, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
-    """Call the handler within the hooks of its app and return its value. An `async def` handler, which runs
-    here only as a suspect, gets its own event loop."""
+def _call(
+    handler: Handler, context: Context, args: tuple[object, ...], kwargs: dict[str, object], loop: ChildLoop
+) -> bytes:
+    """Call the handler within the hooks and dependencies of its app and return its encoded result. An
+    `async def` handler, which runs here only as a suspect, runs on the event loop."""
 
-    def call() -> Any:
-        return handler.function(*args, **kwargs)
+    def call() -> bytes:
+        return handler.encode_result(handler.function(*args, **kwargs))
 
-    if not handler.around:
-        return asyncio.run(call()) if handler.is_async else call()
-    managers = [around(context) for around in handler.around]
+    async def acall() -> bytes:
+        return handler.encode_result(await handler.function(*args, **kwargs))
+
+    if not handler.is_wrapped:
+        return asyncio.run(acall()) if handler.is_async else call()
+    managers = managers_of(handler, loop.opened(handler), context, kwargs)
     if handler.is_async:
-        return asyncio.run(await_within(managers, call))
+        return loop.submit(await_within(managers, acall)).result()
     outer = [one for one in managers if isinstance(one, AbstractAsyncContextManager)]
     inner = [one for one in managers if not isinstance(one, AbstractAsyncContextManager)]
     if outer:
-        return _call_within_async(outer, lambda: call_within(inner, call))
+        return _call_within_async(outer, lambda: call_within(inner, call), loop)
     return call_within(inner, call)
 
 
 def _call_within_async(
-    managers: Sequence[AbstractAsyncContextManager[object]], call: Callable[[], object]
-) -> object:
-    """Call a function in this thread, within async context managers that run in another thread: the function
-    may run an event loop itself."""
+    managers: Sequence[AbstractAsyncContextManager[object]], call: Callable[[], bytes], loop: ChildLoop
+) -> bytes:
+    """Call a function in this thread, within async context managers on the event loop of another: the
+    function may run an event loop itself."""
     entered: Future[contextvars.Context] = Future()
-    called: Future[object] = Future()
-    exited: Future[object] = Future()
+    called: Future[bytes] = Future()
 
-    async def inside() -> object:
+    async def inside() -> bytes:
         entered.set_result(contextvars.copy_context())
         return await asyncio.wrap_future(called)
 
-    def run() -> None:
-        try:
-            exited.set_result(asyncio.run(await_within(managers, inside)))
-        except BaseException as error:  # noqa: BLE001 - raised below, in the handler's thread
-            exited.set_exception(error)
-        finally:
-            entered.cancel()
-
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name="streamq-hooks")
-    thread.start()
+    exited = loop.submit(await_within(managers, inside))
+    exited.add_done_callback(lambda _: entered.cancel())
     try:
         context = entered.result()
     except CancelledError:  # a hook raised on entry, so the function was not called
@@ -145,7 +159,6 @@ def _call_within_async(
         called.set_result(context.run(call))
     except BaseException as error:  # noqa: BLE001 - raised again within the hooks
         called.set_exception(_for_future(error))
-    thread.join()
     return exited.result()
 
 

@@ -1,7 +1,8 @@
 """Takes fetched entries into flight and passes them to the runner, or hands them back.
 
 Owns that first decision about a delivery. An entry that cannot be decoded becomes a dead letter; a task that
-a newer release wrote is handed back with a delay, for a worker that can run it. Must not fetch or run.
+a newer release wrote is handed back with a delay, for a worker that can run it; one that an older daemon
+moved past the gate of its lane is handed back to ask. Must not fetch or run.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ class Receiver:
             self._settle_unread(keys, place, HandedBack())
 
     def _receive(self, keys: TypeKeys, entry: Entry) -> Held | None:
-        """Take an entry into flight; return None if it cannot be decoded or is already in flight."""
+        """Take an entry into flight; return None if it is already, cannot be decoded, or must first ask its
+        lane: then it is handed back, and the script has it ask."""
         try:
             held = Held(envelope.decode(keys.type, keys.shard, entry))
         except envelope.TooNew as error:
@@ -82,6 +84,9 @@ class Receiver:
             self._undecodable(keys, entry, error)
             return None
         if self._in_flight.holds(held.delivery):
+            return None
+        if held.delivery.asks_its_lane:
+            self._settle_unread(keys, entry.place, HandedBack())
             return None
         self._in_flight.add(held)
         return held

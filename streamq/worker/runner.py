@@ -18,6 +18,7 @@ from streamq.model.delivery import Delivery
 from streamq.model.outcome import HandedBack, Outcome
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
+from streamq.resources.opened import OpenResources
 from streamq.telemetry import logs
 from streamq.telemetry.counters import Counters
 from streamq.worker import failures
@@ -53,6 +54,7 @@ class Runner:
         counters: Counters,
         observers: Observers,
         on_idle: Callable[[], None],
+        opened: OpenResources,
         closing: Callable[[], bool] = lambda: False,
     ) -> None:
         self._handlers = registry.handlers
@@ -64,7 +66,16 @@ class Runner:
         self._on_idle = on_idle
         self._running = RunningAttempts(self._write_off)
         self.attempts: Attempts = Attempts(
-            registry, worker, executors, clocks, counters, observers, self._running.add, closing, self
+            registry,
+            worker,
+            executors,
+            clocks,
+            counters,
+            observers,
+            self._running.add,
+            closing,
+            self,
+            opened,
         )
         self._observers = observers
         self._prefetch = Prefetch()
@@ -179,6 +190,10 @@ class Runner:
         """Wait up to a second until the slots have ended; handlers that do not end are not waited for."""
         if self._slots:
             await asyncio.wait(list(self._slots), timeout=1.0)
+
+    async def children_ended(self) -> None:
+        """Wait until child processes have closed what they keep open."""
+        await self._executors.ended()
 
     # -- slots ---------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from streamq.calls import worker as worker_calls
 from streamq.calls.call import Call
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import shard_keys, type_keys
+from streamq.model.effect import Follow
 from streamq.model.outcome import Outcome, Settlement
 from streamq.telemetry import logs
 from streamq.telemetry.counters import Counters
@@ -132,9 +133,10 @@ class _Lane:
             while self.waiting:
                 task_type = next(iter(self.waiting))
                 waiting = self.waiting.pop(task_type)
-                if len(waiting) > BATCH:
-                    self.waiting[task_type] = waiting[BATCH:]
-                await self._settle((task_type, self.shard), waiting[:BATCH])
+                size = _size(waiting)
+                if len(waiting) > size:
+                    self.waiting[task_type] = waiting[size:]
+                await self._settle((task_type, self.shard), waiting[:size])
             self.idle.set()
             await self._wake.wait()
             self._wake.clear()
@@ -222,6 +224,18 @@ class _Lane:
         except ServerChanged as changed:
             await servers.verify(self.shard, changed.incarnation)
             raise RedisUnavailable("the server restarted or failed over") from None
+
+
+def _size(waiting: list[Ended]) -> int:
+    """Return how many outcomes go into the next call: fewer if they have follow-ups, which are tasks to write
+    as well."""
+    weight = 0
+    for n, (held, _) in enumerate(waiting[:BATCH]):
+        if held.effects:
+            weight += sum(len(effect.tasks) for effect in held.effects if isinstance(effect, Follow))
+            if weight > BATCH and n > 0:
+                return n
+    return BATCH
 
 
 class _ForkedLanes(dict[int, _Lane]):

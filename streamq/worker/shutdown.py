@@ -30,6 +30,7 @@ class Shutdown:
         self._runner, self._settler, self._shard_fetchers = parts.runner, parts.settler, parts.shard_fetchers
         self._leases, self._in_flight = parts.leases, parts.in_flight
         self._stop, self._log = config.stop, log
+        self._listeners = parts.listeners
         self._transport: AsyncTransport = config.transport
         self._drain_timeout = config.options.drain_timeout
         self._settling: asyncio.Task[None] | None = None
@@ -98,12 +99,15 @@ class Shutdown:
         await asyncio.gather(
             *(self._shard_fetchers.leave(shard) for shard in {0, *self._shard_fetchers.shards})
         )
+        if self._listeners is not None:
+            await self._listeners.finish()
         helpers = [task for task in (self._settling, *self.helpers) if task is not None]
         for task in helpers:
             task.cancel()
         await asyncio.gather(
             *helpers, self._shard_fetchers.stop(), self._runner.ended(), return_exceptions=True
         )
+        await self._runner.children_ended()
         await self._transport.wait_spawned()
         await self._transport.aclose()
         self._log.info("worker.stopped")

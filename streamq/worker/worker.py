@@ -14,6 +14,7 @@ import socket
 
 from streamq.options.service import WorkerOptions
 from streamq.probes.report import Report
+from streamq.resources.opened import OpenResources
 from streamq.shards import AppRecord
 from streamq.telemetry import logs
 from streamq.telemetry.counters import Counters
@@ -60,6 +61,7 @@ class Worker:
             registration,
             Counters(),
             StopState(),
+            OpenResources(app.registry.resources, options.lifespan_timeout),
             exclusive,
             metered,
         )
@@ -111,9 +113,28 @@ class Worker:
         Redis refuses the worker, at the start only.
 
         However it ends, by `stop()`, cancellation or an error, tasks in flight are finished or handed back.
+        The app's lifespan is around all of it.
         """
-        for name in self._config.types:
-            self._config.registry.handlers[name].prepare()
+        handlers = [self._config.registry.handlers[name] for name in self._config.types]
+        for handler in handlers:
+            handler.prepare()
+        opened = self._config.opened
+        if not any(handler.is_wrapped for handler in handlers):
+            await self._run()
+        elif await opened.open_until(self._stop.requested, [handler.plan for handler in handlers]):
+            try:
+                await self._run()
+            except GeneratorExit:  # the event loop has ended: nothing can be awaited
+                raise
+            except BaseException:
+                await opened.close_anyway()
+                raise
+            await opened.close_anyway()
+        else:
+            await self._config.transport.aclose()
+            self._log.info("worker.stopped")
+
+    async def _run(self) -> None:
         record = await self._announce()
         if record is None:
             return
@@ -152,6 +173,8 @@ class Worker:
         parts.leases.start()
         settling = shutdown.settle()
         shutdown.helpers.append(asyncio.create_task(shutdown.stop_fetching()))
+        if parts.listeners is not None:
+            shutdown.helpers.append(asyncio.create_task(parts.listeners.run()))
         await parts.shard_fetchers.serve(shards)
         shutdown.helpers.append(asyncio.create_task(parts.status.measure()))
         if self._config.exclusive:
@@ -166,13 +189,15 @@ class Worker:
         await self._until_stopped(parts, shutdown, settling)
 
     async def _until_stopped(self, parts: Parts, shutdown: Shutdown, settling: asyncio.Task[None]) -> None:
-        """Wait for a stop request, or for the unexpected end of the settler or a fetcher: a worker that does
-        not settle would keep its tasks forever."""
+        """Wait for a stop request, or for the unexpected end of the settler, a fetcher or the lifespan: a
+        worker that does not settle would keep its tasks forever."""
         waiting = [
             asyncio.create_task(event.wait()) for event in (self._stop.requested, parts.shard_fetchers.failed)
         ]
         shutdown.helpers += waiting
-        await asyncio.wait([settling, *waiting], return_when=asyncio.FIRST_COMPLETED)
+        opened = self._config.opened.task
+        ends = [settling, *waiting] if opened is None else [settling, opened, *waiting]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if settling.done() and not settling.cancelled() and (error := settling.exception()) is not None:
             self._log.critical("worker.failed", error=repr(error), exc_info=error)
 

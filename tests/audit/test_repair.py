@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
 
+from streamq import Every, StreamQ
 from streamq.audit import FAULTS, Audit
 from streamq.calls import audit as audit_calls
 from streamq.calls import daemon as daemon_calls
@@ -14,10 +16,12 @@ from streamq.calls import producer as producer_calls
 from streamq.calls.audit import FaultCode
 from streamq.control.admin import Admin
 from streamq.control.inspector import Inspector
+from streamq.control.schedules import Schedules
 from streamq.keys import GROUP, SUCCESSOR_DUE_MS, shard_keys, type_keys
 from streamq.model.outcome import Completed, Died, Retried
 from streamq.model.task import IdempotencyKey, NewTask, TaskId
 from streamq.transport.sync_transport import SyncTransport
+from tests.lua.lane_twin import Rules
 from tests.lua.shard import Shard
 from tests.lua.test_unique import put
 
@@ -194,12 +198,112 @@ def miscounted_lane(shard: Shard) -> None:
     shard.command("HSET", shard.t.slots, "acme", "3;;;;")
 
 
+def laned(shard: Shard, rules: Rules) -> None:
+    """The type has lanes: of `acme` and of `other` two tasks each ask to run."""
+    for gate in (Rules(), rules):  # a type with tasks becomes ordered only if it had lanes
+        policy = {"gate": gate.gate(), "lane": "customer", "max_backlog": "1000000000000000"}
+        shard.run(producer_calls.register(shard.t, shard.s, "tests:email", policy))
+    for lane in ("acme", "acme", "other", "other"):
+        shard.enqueue(NewTask(b"{}", "normal", joins=f'{{"lane":"{lane}"}}'))
+    shard.run(daemon_calls.promote(shard.t, 10, rich=True))
+    assert look(shard).problems == []
+
+
+def slots_that_were_deleted(shard: Shard) -> None:
+    laned(shard, Rules(lane_running=1))
+    shard.command("DEL", shard.t.slots)
+
+
+def slot_of_a_task_that_is_gone(shard: Shard) -> None:
+    laned(shard, Rules(lane_running=1))
+    shard.command("HSET", shard.t.slots, "acme", "2;;;;")
+
+
+def lane_without_its_turn(shard: Shard) -> None:
+    laned(shard, Rules(running=1))
+    assert shard.command("ZREM", shard.t.turns, "other") == 1
+
+
+def turn_of_a_lane_that_may_not_go(shard: Shard) -> None:
+    laned(shard, Rules(lane_running=1))
+    shard.command("ZADD", shard.t.turns, 1, "acme", 2, "nobody")
+
+
+def lost_timer(shard: Shard) -> None:
+    laned(shard, Rules(lane_interval=3.6e9))
+    assert shard.command("ZREM", shard.t.ripe, "acme") == 1
+
+
+def timer_for_nothing(shard: Shard) -> None:
+    laned(shard, Rules(lane_running=1))
+    shard.command("ZADD", shard.t.ripe, 9 * 10**12, "acme", 9 * 10**12, "nobody")
+
+
+def lane_that_a_deleted_letter_halts(shard: Shard) -> None:
+    laned(shard, Rules(order=True, halt=True))
+    [first, *_] = [one for one in shard.fetch() if one.claims]
+    shard.settle([first], Died("attempts", b"[]"))
+    assert look(shard).problems == []
+    [row] = [row for row in shard.command("ZRANGE", shard.t.groups, 0, -1) if first.local.encode() in row]
+    shard.command("ZREM", shard.t.groups, row)
+    shard.command("ZREM", shard.t.dead, first.local)
+    shard.command("HDEL", shard.t.letters, first.local)
+    shard.command("HINCRBY", shard.t.counters, "purged", 1)
+
+
 def changed_score(shard: Shard) -> None:
     [row, *_] = shard.command("ZRANGE", shard.t.groups, 0, -1)
     shard.command("ZADD", shard.t.groups, 5, row)
 
 
-REPAIRED: list[tuple[Callable[[Shard], None], str]] = [
+def nightly(shard: Shard) -> str:
+    """A schedule that has made a run: the name of its state."""
+    app = StreamQ("shop", shards=1)
+    schedules = Schedules(shard.transport, "shop", 1)
+    schedules.put("nightly", Every("1d"), app.bound("email"), overlap="skip", times=3)
+    schedules.run_now("nightly")
+    assert look(shard).problems == []
+    return "nightly:state"
+
+
+def stored_state(shard: Shard) -> dict[str, Any]:
+    return dict(json.loads(shard.command("HGET", shard.s.schedules, "nightly:state")))
+
+
+def state_of_no_schedule(shard: Shard) -> None:
+    shard.command("HSET", shard.s.schedules, nightly(shard), "{no json")
+
+
+def state_with_a_revision_that_is_none(shard: Shard) -> None:
+    shard.command("HSET", shard.s.schedules, nightly(shard), '{"revision": "7"}')
+
+
+def state_that_is_gone(shard: Shard) -> None:
+    shard.command("HDEL", shard.s.schedules, nightly(shard))
+
+
+def run_that_no_task_can_be(shard: Shard) -> None:
+    name = nightly(shard)
+    told = stored_state(shard) | {"run": "n1", "run_type": "e:mail"}
+    shard.command("HSET", shard.s.schedules, name, json.dumps(told))
+
+
+def due_time_that_is_gone(shard: Shard) -> None:
+    nightly(shard)
+    shard.command("DEL", shard.s.schedules_due)
+
+
+def due_time_of_a_schedule_that_rests(shard: Shard) -> None:
+    nightly(shard)
+    Schedules(shard.transport, "shop", 1).pause("nightly", "rest")
+    shard.command("ZADD", shard.s.schedules_due, 5e12, "nightly")
+
+
+def due_time_of_no_schedule(shard: Shard) -> None:
+    shard.command("ZADD", shard.s.schedules_due, 5e12, "ghost", 6e12, "ghost:waiting", 7e12, b"\xff:no name")
+
+
+REPAIRED: list[tuple[Callable[[Shard], None], FaultCode]] = [
     (lost_row, "misplaced"),
     (wrong_row, "misplaced"),
     (lost_row_of_the_schedule, "misplaced"),
@@ -225,13 +329,27 @@ REPAIRED: list[tuple[Callable[[Shard], None], str]] = [
     (mortal_types, "unwanted_lifetime"),
     (lost_type, "unlisted_type"),
     (miscounted_lane, "slots_differ"),
+    (slots_that_were_deleted, "slots_differ"),
+    (slot_of_a_task_that_is_gone, "slots_differ"),
+    (lane_without_its_turn, "stuck_lane"),
+    (turn_of_a_lane_that_may_not_go, "stale_turn"),
+    (lost_timer, "missing_timer"),
+    (timer_for_nothing, "stale_timer"),
+    (lane_that_a_deleted_letter_halts, "orphaned_halt"),
     (changed_score, "changed_score"),
+    (state_of_no_schedule, "unreadable_schedule_state"),
+    (state_with_a_revision_that_is_none, "unreadable_schedule_state"),
+    (state_that_is_gone, "unreadable_schedule_state"),
+    (run_that_no_task_can_be, "damaged_last_run"),
+    (due_time_that_is_gone, "wrong_due_time"),
+    (due_time_of_a_schedule_that_rests, "wrong_due_time"),
+    (due_time_of_no_schedule, "orphaned_due_time"),
 ]
 
 
 @pytest.mark.parametrize(("harm", "fault"), REPAIRED, ids=[harm.__name__ for harm, _ in REPAIRED])
 def test_what_is_broken_is_found_and_repaired(
-    shard: Shard, harm: Callable[[Shard], None], fault: str
+    shard: Shard, harm: Callable[[Shard], None], fault: FaultCode
 ) -> None:
     harm(shard)
     before = shard.command("HGET", shard.t.counters, "repaired")
@@ -247,7 +365,7 @@ def test_what_is_broken_is_found_and_repaired(
     again = look(shard)
     assert (again.problems, again.ok) == ([], True)
     assert repair(shard).repaired == []
-    if harm is not mortal_types:
+    if harm is not mortal_types and "schedule" not in FAULTS[fault].text:  # of a type's keys
         assert int(shard.command("HGET", shard.t.counters, "repaired")) == len(done.repaired)
 
 
@@ -330,6 +448,16 @@ def stray_group_row(shard: Shard) -> None:
     shard.command("ZADD", shard.t.groups, 0, "Boom 1 n1-0")
 
 
+def definition_that_is_none(shard: Shard) -> None:
+    nightly(shard)
+    shard.command("HSET", shard.s.schedules, "nightly", '{"cron": "61 * * * *"}')
+
+
+def arguments_that_are_gone(shard: Shard) -> None:
+    nightly(shard)
+    shard.command("HDEL", shard.s.schedules, "nightly:payload")
+
+
 REPORTED: list[tuple[Callable[[Shard], None], str]] = [
     (two_places, "in_two_places"),
     (two_states, "alive_and_dead"),
@@ -343,6 +471,8 @@ REPORTED: list[tuple[Callable[[Shard], None], str]] = [
     (overdue_expiry, "unended_expired"),
     (overdue_waiter, "stale_waiters"),
     (stray_group_row, "groups_differ"),
+    (definition_that_is_none, "unreadable_schedule"),
+    (arguments_that_are_gone, "unreadable_schedule"),
 ]
 
 
@@ -563,3 +693,24 @@ def test_an_idempotency_key_and_a_shard_that_was_given_up_are_sound(shard: Shard
 def test_every_fault_has_a_sentence_and_something_to_do() -> None:
     assert {*get_args(FaultCode)} == FAULTS.keys()
     assert all(kind.text and (kind.repair or kind.advice) for kind in FAULTS.values())
+
+
+def test_a_schedule_that_begins_anew_keeps_what_it_does_and_who_may_change_it(shard: Shard) -> None:
+    before = Schedules(shard.transport, "shop", 1)
+    state_of_no_schedule(shard)
+    repair(shard)
+    one = before.get("nightly")
+    assert (one.standing, one.origin, one.left, one.runs) == ("active", "call", 3, 0)
+    assert len(one.upcoming) == 3
+    state_of_no_schedule(shard)
+    shard.command("HSET", shard_keys("shop", 0).heartbeats, "w", '{"schedules": ["nightly"]}')
+    repair(shard)
+    assert before.get("nightly").origin == "code"
+
+
+def test_a_state_with_a_revision_that_is_none_can_be_put_anew(shard: Shard) -> None:
+    schedules = Schedules(shard.transport, "shop", 1)
+    for revision in ('"7"', "1.5", "-3", "true", "[]", "1e400", "1e300"):
+        shard.command("HSET", shard.s.schedules, nightly(shard), f'{{"revision": {revision}}}')
+        assert schedules.put("nightly", Every("1h"), StreamQ("shop").bound("email")).standing == "active"
+        schedules.remove("nightly")

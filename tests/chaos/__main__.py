@@ -22,6 +22,7 @@ import orjson
 from tests.chaos.conductor import Run, Settings, conduct
 from tests.chaos.history import Event
 from tests.chaos.plan import TOPOLOGIES, kinds
+from tests.chaos.sabotage import CHANGES
 
 SHOWN = 5
 """Findings whose history is printed."""
@@ -31,7 +32,7 @@ def main(arguments: list[str]) -> int:
     args = _parser().parse_args(arguments)
     settings = Settings(
         seed=args.seed, seconds=args.seconds, topology=args.topology, only=tuple(args.only),
-        sabotage=args.sabotage, rate=args.rate,
+        sabotage=args.sabotage, rate=args.rate, plain=args.plain,
     )  # fmt: skip
     if args.verbose:
         for fault in settings.plan(deploys=True):
@@ -59,7 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", nargs="*", default=[], metavar="KIND", help=f"of {', '.join(kinds('single'))}, failover"
     )
-    parser.add_argument("--sabotage", help="break streamq first: fence,dedupe,forget must be found")
+    parser.add_argument("--plain", action="store_true", help="without lanes, unique keys and schedules")
+    parser.add_argument(
+        "--sabotage", help=f"break streamq first, by names of {','.join(CHANGES)}: it must be found"
+    )
     parser.add_argument("--json", action="store_true", help="one object on standard output")
     parser.add_argument("--keep", metavar="DIR", help="keep the history, the logs and the data here")
     parser.add_argument("--verbose", action="store_true", help="print the plan")

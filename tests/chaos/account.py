@@ -10,8 +10,9 @@ from typing import Final
 from tests.chaos.census import Tally
 from tests.chaos.history import Event
 from tests.chaos.journal import Life
-from tests.chaos.record import Finding
+from tests.chaos.record import Finding, History
 from tests.chaos.recovery import recoveries, told
+from tests.chaos.slots import Attempts
 
 SHOWN: Final = 3
 """As many of the longest ways back are told."""
@@ -22,6 +23,8 @@ class Account:
     """accepted: tasks that exist, so also those whose producer was never told (`unknown_taken`).
 
     previous_ended: processes of the previous release that ended by themselves or otherwise than with 0.
+    joined: calls that were told of a task that had their key. conflicts: those that were refused for that.
+    runs: runs of schedules. zombies: attempts that ran on after their entry was taken from them.
     recovery_ms: from the death of a worker until a task that it was running is ready again, in a stream.
     restart_ms: until it starts again, which is also its turn among all that wait. longest: what befell those
     that took longest until they were ready, and until they started.
@@ -43,6 +46,10 @@ class Account:
     unknown: int = 0
     unknown_taken: int = 0
     refused: int = 0
+    joined: int = 0
+    conflicts: int = 0
+    runs: int = 0
+    zombies: int = 0
     retried: int = 0
     reclaimed: int = 0
     handed_back: int = 0
@@ -60,7 +67,7 @@ def draw_up(
     """From the history, the census, the checker's findings and the servers' journals."""
     counts = Counter(event["event"] for event in events)
     ends = Counter(state for _, state in final.ended)
-    acknowledged = {event["id"] for event in events if event["event"] == "accepted"}
+    acknowledged = {event["id"] for event in events if event["event"] in ("accepted", "joined")}
     existing = acknowledged | {task for task, _ in final.ended}
     back = recoveries(events, lives)
     longest = sorted(back, key=lambda one: -one.ready_ms)[:SHOWN]
@@ -79,9 +86,13 @@ def draw_up(
         settled_twice=rules["settled twice"],
         executions=counts["start"],
         faults=fault_counts(events),
-        unknown=counts["invoke"] - counts["accepted"] - counts["refused"],
+        unknown=counts["invoke"] - counts["accepted"] - counts["joined"] - counts["refused"],
         unknown_taken=len(existing - acknowledged),
         refused=counts["refused"],
+        joined=counts["joined"],
+        conflicts=sum(event["event"] == "refused" and "holder" in event for event in events),
+        runs=len({event["id"] for event in events if event["event"] == "start" and "run" in event}),
+        zombies=Attempts(History.of(events), lives).zombies,
         retried=counted["retried"],
         reclaimed=counted["reclaimed"],
         handed_back=counted["handed_back"],

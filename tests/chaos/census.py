@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,7 +20,10 @@ from streamq.control.inspector import Inspector
 from streamq.keys import APPS, DAEMON_HEARTBEATS, DAEMONS, GROUP, TypeKeys, shard_keys, type_keys
 from tests.letters import all_dead
 
-EMPTY: Final = ("high", "normal", "low", "suspect", "schedule", "index", "cancels", "waiters")
+EMPTY: Final = (
+    "high", "normal", "low", "suspect", "schedule", "index", "cancels", "waiters", "expiring", "unique",
+    "after", "lanes", "turns", "ripe", "slots",
+)  # fmt: skip
 STREAM_BYTES: Final = 8192
 """What an empty stream with its group and its consumers may take."""
 MOST_CONSUMERS: Final = 400
@@ -39,13 +43,15 @@ class Tally:
     """The end of a run as the server tells it.
 
     ended: every task the server knows to have ended, as (id, state); one that is there twice is a fault.
-    tokens: results by id. counters: by task type, over all shards. left: what should have been empty.
+    tokens: results by id. counters: by task type, over all shards. schedules: the state of each, as stored.
+    left: what should have been empty.
     """
 
     ended: list[tuple[str, str]] = field(default_factory=list)
     tokens: dict[str, Any] = field(default_factory=dict)
     letters: dict[str, Letter] = field(default_factory=dict)
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
+    schedules: dict[str, dict[str, Any]] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
     audit: list[str] = field(default_factory=list)
 
@@ -70,6 +76,7 @@ class Census:
             for letter in all_dead(self._inspector, name):
                 failures = envelope.failures(envelope.fields_dict(letter.fields).get("f", b""))
                 found.letters[str(letter.id)] = Letter(letter.reason, failures)
+        found.schedules = schedule_states(self._nodes, self._app, self._shards)
         self._unknown_keys(types, found)
         found.audit = [
             f"{p.invariant} {p.type}:{p.shard} {p.problem} {p.where}"
@@ -141,7 +148,8 @@ class Census:
         known = {APPS, DAEMONS, DAEMON_HEARTBEATS}
         for shard in range(self._shards):
             keys = shard_keys(self._app, shard)
-            known |= {keys.types, keys.workers, keys.heartbeats}
+            known |= {keys.types, keys.workers, keys.heartbeats, keys.schedules, keys.schedules_due}
+            known |= {keys.actions, keys.action_log}
             for name in types:
                 t = type_keys(self._app, shard, name)
                 known |= {*t.streams, t.dead, t.letters, t.groups, t.counters, t.policy, t.gone, t.rate}
@@ -160,3 +168,15 @@ class Census:
 
 def _dict(found: Any) -> dict[bytes, bytes]:
     return dict(found)
+
+
+def schedule_states(nodes: list[redis.Redis], app: str, shards: int) -> dict[str, dict[str, Any]]:
+    """How each schedule of an app stands, as it is stored."""
+    found: dict[str, dict[str, Any]] = {}
+    for node in nodes:
+        for shard in range(shards):
+            with suppress(redis.ResponseError):  # the slot is another node's
+                stored = _dict(node.hgetall(shard_keys(app, shard).schedules))
+                states = {name: raw for name, raw in stored.items() if name.endswith(b":state")}
+                found |= {name.decode()[: -len(":state")]: orjson.loads(raw) for name, raw in states.items()}
+    return found

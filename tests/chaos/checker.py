@@ -7,12 +7,16 @@ accepted task ended exactly once, as its conduct asked for, with its attempts an
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from tests.chaos import lane_rules, lock_rules, schedule_rules
 from tests.chaos.census import Tally
 from tests.chaos.history import Event
+from tests.chaos.journal import Life
+from tests.chaos.promises import RECURRING
 from tests.chaos.record import Finding, History
+from tests.chaos.slots import Attempts
 from tests.chaos.tasks import MAX_ATTEMPTS, OVERRUN, TIMEOUT
 
 MAX_LOST: Final = 3
@@ -25,12 +29,11 @@ EXACT_STARTS: Final = ("mail", "capped")
 _S: Final = 1_000_000_000
 
 
-def check(events: Iterable[Event], final: Tally) -> list[Finding]:
-    """Everything that is wrong, or nothing."""
+def check(events: Iterable[Event], final: Tally, lives: Mapping[str, Life] | None = None) -> list[Finding]:
+    """Everything that is wrong, or nothing. lives: what the servers' journals tell of each task."""
     history = History.of(events)
-    states: dict[str, list[str]] = defaultdict(list)
-    for task, state in final.ended:
-        states[task].append(state)
+    states = _states(history, final)
+    attempts = Attempts(history, lives or {})
     return [
         *history.doubled,
         *_acceptance(history, states),
@@ -41,15 +44,29 @@ def check(events: Iterable[Event], final: Tally) -> list[Finding]:
         *_deliveries(history),
         *_answers(history, states, final),
         *_counters(history, states, final),
+        *lane_rules.check(history, attempts),
+        *lock_rules.check(history, attempts, states),
+        *schedule_rules.check(attempts, final),
         *(Finding("left over", what.partition(": ")[0], what.partition(": ")[2]) for what in final.left),
         *(Finding("audit", problem, "streamq audit reports it") for problem in final.audit),
     ]
 
 
+def _states(history: History, final: Tally) -> dict[str, list[str]]:
+    """How each task ended. A letter that an operator took away ended so."""
+    states: dict[str, list[str]] = defaultdict(list)
+    for task, state in final.ended:
+        states[task].append(state)
+    for task in history.by_id:
+        if task not in states and history.of_task(task, "purge"):
+            states[task].append("purged")
+    return states
+
+
 def _acceptance(history: History, states: dict[str, list[str]]) -> Iterator[Finding]:
     """Accepted is never lost; refused never exists; unknown is 0 or 1."""
     for key, asked in history.asked.items():
-        if asked.told == "accepted" and asked.id not in states:
+        if asked.told in ("accepted", "joined") and asked.id not in states:
             yield Finding("lost", str(asked.id), f"accepted for {key} and in no final state")
         if asked.told == "refused" and history.ids[key]:
             yield Finding("refused but taken", key, f"runs as {sorted(history.ids[key])}")
@@ -64,7 +81,7 @@ def _identity(history: History, states: dict[str, list[str]]) -> Iterator[Findin
     open_keys = Counter(a.type for a in history.asked.values() if a.told in ("invoke", "unknown"))
     extra: dict[str, list[str]] = defaultdict(list)
     for task in states:
-        if task not in history.accepted:
+        if task not in history.accepted and task.partition(":")[0] not in RECURRING:
             extra[task.partition(":")[0]].append(task)
     for name, tasks in extra.items():
         if len(tasks) > open_keys[name]:
@@ -139,6 +156,8 @@ def _end(history: History, task: str, state: str, final: Tally) -> Iterator[Find
             yield Finding(
                 "no effect", task, f"completed with {final.tokens.get(task)!r}, which no handler returned"
             )
+        else:
+            conduct = effect["conduct"]  # another call may have given it other arguments
         least = {"fail1": 2, "retry": 2, "overrun": 2, "fail2": 3, "fail": MAX_ATTEMPTS + 1}.get(
             str(conduct), 1
         )
@@ -168,7 +187,8 @@ def _dead(history: History, task: str, conduct: str | None, final: Tally) -> Ite
     losses = [failure.get("error") == "WorkerLost" for failure in letter.failures]
     if letter.reason == "attempts":
         failures = len(losses) - sum(losses)
-        if attempts != set(range(1, MAX_ATTEMPTS + 1)) or failures != MAX_ATTEMPTS:
+        again = len(history.of_task(task, "requeue"))
+        if attempts != set(range(1, MAX_ATTEMPTS + 1)) or (not again and failures != MAX_ATTEMPTS):
             yield Finding("attempts", task, f"dead after attempts {sorted(attempts)} and {failures} failures")
     elif letter.reason == "lost":
         if losses[-MAX_LOST:] != [True] * MAX_LOST:
@@ -264,6 +284,9 @@ def _counters(history: History, states: dict[str, list[str]], final: Tally) -> I
         ends = Counter(end for several in tasks.values() for end in several)
         expected = {end: ends[end] for end in ("completed", "dead", "cancelled", "expired")}
         expected["accepted"] = len(tasks)
+        expected["purged"] = ends["purged"]
+        # What was requeued, or purged, was dead before.
+        expected["dead"] += ends["purged"] + counters.get("requeued", 0)
         for counter, number in expected.items():
             if (have := counters.get(counter, 0)) != number:
                 rule = "settled twice" if counter != "accepted" and have > number else "counters"
@@ -286,7 +309,7 @@ def _retries(
         attempts = [event["attempt"] for event in history.of_task(task, "start")]
         if attempts:
             seen += max(attempts) - 1
-            unseen += ends != ["completed"]
+            unseen += (ends != ["completed"]) + MAX_ATTEMPTS * len(history.of_task(task, "requeue"))
     if not seen <= counters.get("retried", 0) <= seen + unseen:
         yield Finding(
             "counters", name, f"retried is {counters.get('retried', 0)}, the history has {seen} (+{unseen})"

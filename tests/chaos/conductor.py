@@ -19,20 +19,22 @@ from streamq.control.inspector import Inspector
 from streamq.errors import StreamQError
 from streamq.transport.address import Address
 from streamq.transport.sync_transport import SyncTransport
-from tests.chaos import history, release
+from tests.chaos import featured, history, release, tasks
 from tests.chaos.account import Account, draw_up
 from tests.chaos.census import Census, Tally
 from tests.chaos.checker import check
 from tests.chaos.faults import FAULTS
 from tests.chaos.journal import lives
+from tests.chaos.operator import Operator
 from tests.chaos.plan import Fault, Topology, draw
 from tests.chaos.record import Finding
 from tests.chaos.servers import Servers, started
 from tests.chaos.stage import GROUPS, PROCESSES, Seat, Stage
-from tests.chaos.tasks import TYPES
 
 APP: Final = "chaos"
 STARTS_WITHIN: Final = 30.0
+CATCHES_UP: Final = 30.0
+"""Seconds for the schedules to be up to date once the faults are over."""
 DRAIN: Final = 90.0
 """Seconds for everything to end once the faults are over: crashed workers are restarted after up to 30."""
 
@@ -43,7 +45,7 @@ class Settings:
 
     only: kinds of faults to draw from, where not all. faults: these and no others, instead of a draw, once
     all workers are at work. conducts: how handlers may behave, where not in all ways. rate: tasks a second.
-    drain: seconds for everything to end once the faults are over.
+    drain: seconds for everything to end once the faults are over. plain: without lanes, keys and schedules.
     """
 
     seed: int
@@ -55,6 +57,11 @@ class Settings:
     sabotage: str | None = None
     rate: float = 60.0
     drain: float = DRAIN
+    plain: bool = False
+
+    @property
+    def types(self) -> list[str]:
+        return list(tasks.TYPES if self.plain else featured.TYPES)
 
     @property
     def at_work(self) -> int:
@@ -81,30 +88,43 @@ class Run:
 async def conduct(settings: Settings, folder: Path) -> Run:
     """Run in this folder, which takes the data, the logs and the history."""
     os.environ[history.DIRECTORY] = str(folder / "history")
-    previous = release.check_out(folder, settings.topology) if settings.sabotage is None else None
+    commit = release.COMMITS["plain" if settings.plain else "featured"]
+    previous = release.check_out(folder, commit) if settings.sabotage is None else None
     began = time.monotonic()
     with started(settings.topology, folder) as servers:
         stage = Stage(
-            folder, servers, settings.seed, previous, settings.sabotage, settings.conducts, settings.rate
-        )
-        supervising = asyncio.create_task(stage.supervise())
+            folder, servers, settings.seed, previous, settings.sabotage, settings.conducts, settings.rate,
+            plain=settings.plain,
+        )  # fmt: skip
+        operator = Operator(servers)
+        beside = [asyncio.create_task(stage.supervise()), asyncio.create_task(operator.run())]
         try:
             stage.start()
             await _inject(stage, settings.plan(deploys=previous is not None), settings.at_work)
-            extra = await _drained(stage, settings.drain)
-            supervising.cancel()
+            extra = [] if settings.plain else await _schedules_end(operator, settings)
+            extra += await _drained(stage, settings)
+            for one in beside:
+                one.cancel()
             extra += await _end(stage)
-            final = await asyncio.to_thread(_count, servers)
+            final = await asyncio.to_thread(_count, servers, settings.types)
         finally:
-            supervising.cancel()  # or it would start daemons anew that nobody ends
+            for one in beside:
+                one.cancel()  # or daemons would be started anew that nobody ends
             stage.close()
+            operator.close()
     events = history.read(folder / "history")
-    findings = [*extra, *check(events, final)]
-    account = draw_up(events, final, findings, lives([folder]))
+    found = lives([folder])
+    findings = [*extra, *check(events, final, found)]
+    account = draw_up(events, final, findings, found)
     account.seed, account.topology = settings.seed, settings.topology
     account.seconds = round(time.monotonic() - began, 1)
-    account.previous = release.COMMIT if previous is not None else None
+    account.previous = commit if previous is not None else None
     return Run(account, findings, events)
+
+
+async def _schedules_end(operator: Operator, settings: Settings) -> list[Finding]:
+    behind = await operator.end_schedules(min(CATCHES_UP, settings.drain))
+    return [Finding("schedule stands", what, "when the faults were over") for what in behind]
 
 
 async def _inject(stage: Stage, plan: list[Fault], workers: int) -> None:
@@ -150,43 +170,43 @@ async def _stop(stage: Stage, seat: Seat) -> None:
     history.write("ended", whom=seat.name, code=await seat.ended(), previous=stage.runs_previous(seat))
 
 
-async def _drained(stage: Stage, limit: float) -> list[Finding]:
+async def _drained(stage: Stage, settings: Settings) -> list[Finding]:
     """Stop the producers and let everything end."""
     for seat in stage.producers:
         await _stop(stage, seat)
     transport = SyncTransport(Address.parse(stage.servers.url("conductor")))
     inspector = Inspector(transport, APP, stage.servers.shards)
-    deadline = time.monotonic() + limit
+    deadline = time.monotonic() + settings.drain
     left: list[str] = []
     try:
         while time.monotonic() < deadline:
             await asyncio.sleep(0.2)
-            left = await asyncio.to_thread(_left, inspector, stage.servers)
+            left = await asyncio.to_thread(_left, inspector, stage.servers, settings.types)
             if not left:
                 return []
     finally:
         transport.close()
-    return [Finding("not drained", what, f"still there after {limit:g} s") for what in left]
+    return [Finding("not drained", what, f"still there after {settings.drain:g} s") for what in left]
 
 
-def _left(inspector: Inspector, servers: Servers) -> list[str]:
+def _left(inspector: Inspector, servers: Servers, types: list[str]) -> list[str]:
     """What has not ended yet."""
     try:
         stats = inspector.stats()
         census = Census(servers.clients(), inspector, APP, servers.shards)
         return [
-            f"{s.type}: {s.ready} ready, {s.running} running, {s.scheduled} scheduled"
+            f"{s.type}: {s.ready} ready, {s.running} running, {s.scheduled} scheduled, {s.parked} parked"
             for s in stats
-            if s.ready or s.running or s.scheduled
-        ] or census.take(list(TYPES)).left
+            if s.ready or s.running or s.scheduled or s.parked
+        ] or census.take(types).left
     except (StreamQError, redis.RedisError) as error:
         return [f"the server: {error}"]
 
 
-def _count(servers: Servers) -> Tally:
+def _count(servers: Servers, types: list[str]) -> Tally:
     transport = SyncTransport(Address.parse(servers.url("conductor")))
     try:
         inspector = Inspector(transport, APP, servers.shards)
-        return Census(servers.clients(), inspector, APP, servers.shards).take(list(TYPES))
+        return Census(servers.clients(), inspector, APP, servers.shards).take(types)
     finally:
         transport.close()

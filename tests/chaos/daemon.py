@@ -13,7 +13,9 @@ import sys
 from streamq import Daemon, DaemonOptions
 from streamq.telemetry import logs
 from streamq.transport.address import Address
+from tests.chaos import sabotage
 
+sabotage.apply()
 OPTIONS = DaemonOptions(claim_interval=0.5, tidy_interval=2, discover_interval=2, consumer_idle=4)
 
 

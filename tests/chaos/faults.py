@@ -20,7 +20,7 @@ from tests.chaos import history
 from tests.chaos.plan import Fault
 from tests.chaos.servers import ROLES
 from tests.chaos.stage import Seat, Stage, gone
-from tests.chaos.tasks import LEASE, TYPES
+from tests.chaos.tasks import LEASE
 
 Inject = Callable[[Stage, Fault], Awaitable[None]]
 FAULTS: Final[dict[str, Inject]] = {}
@@ -200,7 +200,7 @@ async def scripts_flushed(stage: Stage, fault: Fault) -> None:
 
 
 def _stream(stage: Stage, fault: Fault) -> str:
-    names = list(TYPES)
+    names = stage.types
     keys = type_keys("chaos", fault.target % stage.servers.shards, names[fault.target % len(names)])
     return keys.suspect if fault.amount > 0.8 else keys.normal
 

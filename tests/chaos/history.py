@@ -38,6 +38,16 @@ def write(event: str, **about: Any) -> None:
     os.write(_file(os.environ[DIRECTORY], pid), line)
 
 
+def look_after(key: str) -> None:
+    """From now on the task of this key is well, however it was told to behave."""
+    (Path(os.environ[DIRECTORY]) / f"{key}.well").touch()
+
+
+def looked_after(key: str) -> bool:
+    """Whether somebody has looked after the task of this key."""
+    return bool(key) and (Path(os.environ[DIRECTORY]) / f"{key}.well").exists()
+
+
 def read(directory: Path) -> list[Event]:
     """All events of all processes in the order of their times."""
     lines = [line for path in directory.glob("*.jsonl") for line in path.read_bytes().splitlines()]

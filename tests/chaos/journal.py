@@ -20,13 +20,17 @@ STREAMS: Final = ("high", "normal", "low", "suspect")
 @dataclass
 class Entry:
     """A stream entry of a task. `ready`: when it was appended; `held`: who was given it or renewed it, and
-    when; `lost`: how many deliveries the task had lost by then. Times are the server's, in ms."""
+    when; `lost`, `failed`: how many deliveries the task had lost, and how many attempts had failed, by then;
+    `gone`: when it was deleted, or up to the next write of which the time is known; None while it is there.
+    Times are the server's, in ms."""
 
     id: str
     stream: str
     ready: int
     lost: int = 0
+    failed: int = 0
     held: list[tuple[int, str]] = field(default_factory=list)
+    gone: int | None = None
 
     @property
     def place(self) -> str:
@@ -40,18 +44,10 @@ Life = list[Entry]
 def lives(folders: Iterable[Path]) -> dict[str, Life]:
     """The life of every task, by its id, from all append-only files in these folders. What two servers
     wrote down of one entry, a primary and its replica, counts once."""
-    entries: dict[tuple[str, str], Entry] = {}
-    tasks: dict[tuple[str, str], str] = {}
+    reading = _Reading()
     for path in sorted(path for folder in folders for path in folder.rglob("*.incr.aof")):
-        for words in commands(path.read_bytes()):
-            _take(words, entries, tasks)
-    found: dict[str, Life] = defaultdict(list)
-    for key, entry in entries.items():
-        entry.held = sorted(set(entry.held))
-        found[tasks[key]].append(entry)
-    for life in found.values():
-        life.sort(key=lambda entry: _order(entry.id))
-    return dict(found)
+        reading.file(path.read_bytes())
+    return reading.lives()
 
 
 def _order(entry: str) -> tuple[int, int]:
@@ -59,24 +55,74 @@ def _order(entry: str) -> tuple[int, int]:
     return int(ms), int(number)
 
 
-def _take(
-    words: list[bytes], entries: dict[tuple[str, str], Entry], tasks: dict[tuple[str, str], str]
-) -> None:
-    """XADD makes an entry, XCLAIM is what a delivery and a renewal are written down as."""
-    name = words[0].upper()
-    if name not in (b"XADD", b"XCLAIM"):
-        return
-    prefix, _, stream = words[1].decode().rpartition(":")
-    if stream not in STREAMS:
-        return
-    if name == b"XADD":
+_Key = tuple[str, str]
+"""A stream and the id of an entry."""
+
+
+class _Reading:
+    """What the files tell, one after the other. What a script wrote, from MULTI to EXEC, was one moment."""
+
+    def __init__(self) -> None:
+        self._together = False
+        self._within: int | None = None
+        """The time of this transaction, from the first write that tells it."""
+        self._entries: dict[_Key, Entry] = {}
+        self._tasks: dict[_Key, str] = {}
+        self._gone: dict[_Key, int] = {}
+        self._leaving: list[_Key] = []
+
+    def file(self, data: bytes) -> None:
+        self._leaving = []
+        for words in commands(data):
+            name = words[0].upper()
+            if name in (b"MULTI", b"EXEC"):
+                self._together, self._within = name == b"MULTI", None
+            elif name in (b"XADD", b"XCLAIM", b"XDEL"):
+                prefix, _, stream = words[1].decode().rpartition(":")
+                if stream in STREAMS:
+                    {b"XADD": self._added, b"XCLAIM": self._held, b"XDEL": self._deleted}[name](
+                        words, prefix, stream
+                    )
+
+    def lives(self) -> dict[str, Life]:
+        found: dict[str, Life] = defaultdict(list)
+        for key, entry in self._entries.items():
+            entry.held = sorted(set(entry.held))
+            entry.gone = self._gone.get(key)
+            found[self._tasks[key]].append(entry)
+        for life in found.values():
+            life.sort(key=lambda entry: _order(entry.id))
+        return dict(found)
+
+    def _added(self, words: list[bytes], prefix: str, stream: str) -> None:
         about = dict(zip(words[3::2], words[4::2], strict=True))
         key, id_ = (words[1].decode(), words[2].decode()), words[2].decode()
-        entry = entries.setdefault(key, Entry(id_, stream, _order(id_)[0], int(about.get(b"l", 0))))
+        ready, lost, failed = _order(id_)[0], int(about.get(b"l", 0)), int(about.get(b"a", 0))
+        self._now(ready)
+        entry = self._entries.setdefault(key, Entry(id_, stream, ready, lost, failed))
         local = about[b"i"].decode() if b"i" in about else entry.place
-        tasks[key] = f"{_line(prefix)}:{local}"
-    elif (held := entries.get((words[1].decode(), words[5].decode()))) and b"TIME" in words:
-        held.held.append((int(words[words.index(b"TIME") + 1]), words[3].decode()))
+        self._tasks[key] = f"{_line(prefix)}:{local}"
+
+    def _held(self, words: list[bytes], prefix: str, stream: str) -> None:
+        """What a delivery and a renewal are written down as."""
+        if b"TIME" not in words:
+            return
+        at = int(words[words.index(b"TIME") + 1])
+        self._now(at)
+        if held := self._entries.get((words[1].decode(), words[5].decode())):
+            held.held.append((at, words[3].decode()))
+
+    def _deleted(self, words: list[bytes], prefix: str, stream: str) -> None:
+        """Without its time: that is known with the next write that tells its own."""
+        self._leaving += [(words[1].decode(), entry.decode()) for entry in words[2:]]
+        if self._within is not None:
+            self._now(self._within)
+
+    def _now(self, at: int) -> None:
+        self._within = at if self._together else None
+        for key in self._leaving:
+            self._gone[key] = min(at, self._gone.get(key, at))
+        self._leaving = []
 
 
 def _line(prefix: str) -> str:

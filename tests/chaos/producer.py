@@ -24,10 +24,12 @@ from streamq.errors import (
     ResultUnavailable,
     StreamQError,
     TaskError,
+    UniqueConflict,
 )
 from tests.chaos import history
+from tests.chaos.featured import TYPES
 from tests.chaos.orders import Order, orders
-from tests.chaos.tasks import TYPES, app
+from tests.chaos.tasks import app
 
 STOPPED = False
 
@@ -38,8 +40,8 @@ def _stop(*_: object) -> None:
 
 
 def invoke(batch: Sequence[Order]) -> None:
-    for order in batch:
-        history.write("invoke", key=order.key, type=order.type, conduct=order.conduct, **order.options)
+    for number, order in enumerate(batch):
+        history.write("invoke", call=batch[0].key, number=number, **order.noted)
 
 
 def accepted(batch: Sequence[Order], handles: Sequence[TaskHandle[Any] | None]) -> None:
@@ -47,12 +49,15 @@ def accepted(batch: Sequence[Order], handles: Sequence[TaskHandle[Any] | None]) 
         if handle is None:
             history.write("refused", key=order.key, why="Refused")
         else:
-            history.write("accepted", key=order.key, id=handle.id)
+            history.write("joined" if handle.duplicate else "accepted", key=order.key, id=handle.id)
 
 
 def failed(batch: Sequence[Order], error: BaseException) -> None:
     """Note what an error says of each task: refused means that it must not exist, unknown that it may."""
-    if isinstance(error, Refused) and error.accepted:
+    if isinstance(error, UniqueConflict) and len(batch) == 1:
+        history.write("refused", key=batch[0].key, why="UniqueConflict", holder=error.task_id)
+        return None
+    if isinstance(error, Refused | UniqueConflict) and error.accepted:
         partly: Any = error.accepted
         return accepted(batch, partly)
     # In bulk a RedisError may leave a part sent; of a single call, only OutcomeUnknown says so.
@@ -98,8 +103,8 @@ class Sync:
             return app.enqueue_many([order.bound() for order in batch])
         [order] = batch
         if self._rng.random() < 0.1:
-            return [app.send(order.type, order.arguments, **order.options)]
-        return [TYPES[order.type].options(**order.options).enqueue(**order.arguments)]
+            return [app.send(order.type, order.arguments, **order.given)]
+        return [TYPES[order.type].options(**order.given).enqueue(**order.arguments)]
 
     def _cancel(self, handle: TaskHandle[Any]) -> None:
         try:
@@ -157,8 +162,8 @@ class Async:
             return await app.aenqueue_many([order.bound() for order in batch])
         [order] = batch
         if self._rng.random() < 0.1:
-            return [await app.asend(order.type, order.arguments, **order.options)]
-        return [await TYPES[order.type].options(**order.options).aenqueue(**order.arguments)]
+            return [await app.asend(order.type, order.arguments, **order.given)]
+        return [await TYPES[order.type].options(**order.given).aenqueue(**order.arguments)]
 
     async def _cancel(self, handle: TaskHandle[Any]) -> None:
         try:

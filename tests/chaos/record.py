@@ -32,13 +32,33 @@ class Finding:
 
 @dataclass
 class Asked:
-    """A task as its producer saw it. `told`: invoke, accepted, unknown or refused."""
+    """A task as its producer saw it.
+
+    told: invoke, accepted, joined (it is a task that existed), unknown or refused. asked, answered: the
+    events of the call. holder: who has the key, where that is why it was refused.
+    """
 
     type: str
     conduct: str
+    asked: Event
     told: str = "invoke"
     id: str | None = None
-    expires: bool = False
+    answered: Event | None = None
+
+    @property
+    def expires(self) -> bool:
+        return "expires" in self.asked
+
+    @property
+    def holder(self) -> str | None:
+        return None if self.answered is None else self.answered.get("holder")
+
+    def precedes(self, other: Asked) -> bool:
+        """Whether it was accepted before the other could be: told before that was asked, or ahead of it in
+        the same call."""
+        if self.asked.get("call") is not None and self.asked["call"] == other.asked.get("call"):
+            return bool(self.asked["number"] < other.asked["number"])
+        return self.answered is not None and bool(self.answered["at"] < other.asked["at"])
 
 
 @dataclass
@@ -62,10 +82,10 @@ class History:
     def _take(self, event: Event) -> None:
         name = event["event"]
         if name == "invoke":
-            self.asked[event["key"]] = Asked(event["type"], event["conduct"], expires="expires" in event)
-        elif name in ("accepted", "unknown", "refused"):
+            self.asked[event["key"]] = Asked(event["type"], event["conduct"], event)
+        elif name in ("accepted", "joined", "unknown", "refused"):
             asked = self.asked[event["key"]]
-            asked.told, asked.id = name, event.get("id")
+            asked.told, asked.id, asked.answered = name, event.get("id"), event
         elif name == "fault":
             self.faults.append(event)
         if name == "accepted":

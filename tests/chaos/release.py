@@ -1,7 +1,8 @@
 """The previous release's code, laid out beside the present one for rolling deploys.
 
-Owns the checkout. `previous.txt` names the commit; where git or the commit is not to be had, there is no
-previous release, and deploys are not drawn.
+Owns the checkout. `previous.txt` names the commits: of a release that knows lanes, unique keys and
+schedules, and of one that does not, for runs of the plain types alone. Where git or the commit is not to be
+had, there is no previous release, and deploys are not drawn.
 """
 
 from __future__ import annotations
@@ -12,21 +13,18 @@ from io import BytesIO
 from pathlib import Path
 from typing import Final
 
-from tests.chaos.plan import Topology
-
 ROOT = Path(__file__).resolve().parents[2]
-TOPOLOGIES: Final[tuple[Topology, ...]] = ("single", "sentinel", "cluster")
-"""What the previous release can connect to."""
-COMMIT = (Path(__file__).parent / "previous.txt").read_text().strip()
+COMMITS: Final = dict(
+    line.split() for line in (Path(__file__).parent / "previous.txt").read_text().splitlines()
+)
+"""By what it knows, `featured` or `plain`."""
 
 
-def check_out(folder: Path, topology: Topology) -> Path | None:
+def check_out(folder: Path, commit: str) -> Path | None:
     """Lay the previous release's package out in `folder`; what to put first on PYTHONPATH, or None."""
-    if topology not in TOPOLOGIES:
-        return None
     try:
         archive = subprocess.run(
-            ["git", "-C", str(ROOT), "archive", COMMIT, "streamq"], capture_output=True, check=True
+            ["git", "-C", str(ROOT), "archive", commit, "streamq"], capture_output=True, check=True
         ).stdout
     except (OSError, subprocess.CalledProcessError):
         return None

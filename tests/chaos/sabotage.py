@@ -15,7 +15,7 @@ from streamq.scripts import Script
 
 NAME: Final = "STREAMQ_CHAOS_SABOTAGE"
 
-_CHANGES: Final[dict[str, tuple[tuple[str, str, str], ...]]] = {
+CHANGES: Final[dict[str, tuple[tuple[str, str, str], ...]]] = {
     # A stale worker is not told that it is one, and its settlements count like any other.
     "fence": (
         ("settle", "if done_ == number then", "done_ = number\n    if true then"),
@@ -29,21 +29,33 @@ _CHANGES: Final[dict[str, tuple[tuple[str, str, str], ...]]] = {
     ),
     # A task that is to run again is acknowledged and never parked.
     "forget": (("settle", "redis.call('ZADD', schedule, score, string", "tostring(string"),),
+    # Who enters a stream takes no slot of its lane.
+    "slot": (("", "r.held = r.held + 1", "r.held = r.held"),),
+    # An ordered lane lets more than one go.
+    "order": (("", "if r.ordered then r.running = math.min(r.running, 1) end", ""),),
+    # A key that is held is free.
+    "lock": (("enqueue_rich", "local held = lock and unique_holder(lock.what, lock.group)", "local held"),),
+    # A daemon makes a run again that another one has made since it looked.
+    "tick": (
+        ("tick", "or state.revision ~= tonumber(revision) then", "then"),
+        ("tick", "if not found or tonumber(found) ~= tonumber(score) then", "if false then"),
+        ("tick", "mode == 'tick' and tonumber(run) <= (tonumber(state.last) or 0)", "false"),
+    ),
 }
-"""By name: the script, what is in it, and what is to be there instead."""
+"""By name: the script, or '' for all that have it, what is in it, and what is to be there instead."""
 
 
 def apply() -> None:
     """Break what the environment says is to be broken."""
     for name in filter(None, os.environ.get(NAME, "").split(",")):
-        for change in _CHANGES[name]:
+        for change in CHANGES[name]:
             scripts.load = cache(_broken(scripts.load, *change))
 
 
 def _broken(load: Callable[[str], Script], target: str, old: str, new: str) -> Callable[[str], Script]:
     def broken(name: str) -> Script:
         script = load(name)
-        if name != target:
+        if name != target and (target or old not in script.text):
             return script
         if old not in script.text:
             raise LookupError(f"{name}.lua has no {old!r} to sabotage any more")

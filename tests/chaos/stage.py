@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from tests.chaos import clock, history, orders, sabotage, tasks
+from tests.chaos import clock, featured, history, orders, sabotage, tasks
 from tests.chaos.servers import ROOT, Servers
 
 GROUPS: Final = 2
@@ -23,8 +23,8 @@ PROCESSES: Final = 2
 DAEMONS: Final = 2
 PRODUCERS: Final = 3
 WORKER: Final = (
-    "-m", "streamq", "worker", "tests.chaos.tasks:app", "--processes", str(PROCESSES), "--concurrency", "8",
-    "--process-slots", "1", "--drain-timeout", "3s", "--log-format", "json",
+    "-m", "streamq", "worker", "tests.chaos.featured:app", "--processes", str(PROCESSES),
+    "--concurrency", "8", "--process-slots", "1", "--drain-timeout", "3s", "--log-format", "json",
 )  # fmt: skip
 DAEMON: Final = (
     "-m", "streamq", "daemon", "--claim-interval", "500ms", "--tidy-interval", "2s", "--log-format", "json",
@@ -116,14 +116,19 @@ class Stage:
         sabotaged: str | None,
         conducts: tuple[str, ...],
         rate: float,
+        *,
+        plain: bool = False,
     ) -> None:
         self.folder, self.servers, self.previous = folder, servers, previous
+        self.types = list(tasks.TYPES if plain else featured.TYPES)
         self._base = os.environ | {
             history.DIRECTORY: str(folder / "history"),
             tasks.SHARDS: str(servers.shards),
             "PYTHONPATH": str(ROOT),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
+        if plain:
+            self._base[featured.PLAIN] = "1"
         if sabotaged:
             self._base[sabotage.NAME] = sabotaged
         if conducts:

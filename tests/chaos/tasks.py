@@ -56,14 +56,16 @@ class Failed(Exception):
 
 
 class Step:
-    """One execution: notes its start, then behaves as told."""
+    """One execution: notes its start, with what is given in `about`, then behaves as told."""
 
-    def __init__(self, key: str, conduct: str) -> None:
+    def __init__(self, key: str, conduct: str, **about: Any) -> None:
         context: Any = get_context()
         self.token = f"{os.getpid()}-{random.getrandbits(48):x}"
+        if history.looked_after(key):
+            conduct = "ok"
         self.conduct, self.attempt, self.lost = conduct, context.attempt, context.lost
         self._about = {
-            "key": key,
+            **({"key": key} if key else {}),
             "id": context.id,
             "attempt": context.attempt,
             "token": self.token,
@@ -75,6 +77,7 @@ class Step:
             place=context._task.place,
             worker=context.worker,
             apart=current_process().name == CHILD,
+            **about,
         )
 
     def _note(self, event: str, **more: Any) -> None:
@@ -127,16 +130,17 @@ def policy() -> Any:
 @app.task(**policy())
 async def mail(key: str, conduct: str) -> str:
     """On the event loop."""
-    return await _behave(Step(key, conduct))
+    return await behave(Step(key, conduct))
 
 
 @app.task(**policy(), max_backlog=BACKLOG)
 async def capped(key: str, conduct: str) -> str:
     """On the event loop; refused where too many wait."""
-    return await _behave(Step(key, conduct))
+    return await behave(Step(key, conduct))
 
 
-async def _behave(step: Step) -> str:
+async def behave(step: Step) -> str:
+    """What a coroutine does."""
     try:
         if step.overruns:
             await asyncio.sleep(60)
@@ -154,7 +158,11 @@ async def _behave(step: Step) -> str:
 @app.task(**policy())
 def report(key: str, conduct: str) -> str:
     """In a thread."""
-    step = Step(key, conduct)
+    return behave_in_thread(Step(key, conduct))
+
+
+def behave_in_thread(step: Step) -> str:
+    """What a handler in a thread does: it looks itself whether it is to end."""
     context = get_context()
     until = time.monotonic() + (60 if step.overruns else step.seconds)
     while time.monotonic() < until:

@@ -56,12 +56,19 @@ PROVOKING: Final = (
 """A worker of each group sleeps past its lease with all its slots in use, and others take that over
 meanwhile; producers are left without answers to calls that were carried out."""
 FENCE: Final = Settings(1, 0, faults=PROVOKING, conducts=("slow",), sabotage="fence,dedupe", rate=20, drain=4)
+PROMISES: Final = Settings(
+    1, 3, only=("reset",), conducts=("slow", "fail1"), sabotage="slot,order,lock,tick", drain=2
+)
 FORGET: Final = Settings(1, 2, only=("reset",), sabotage="forget", rate=60, drain=4)
 
 
 @pytest.mark.parametrize(
     ("settings", "rules"),
-    [(FENCE, {"settled twice", "enqueued twice"}), (FORGET, {"lost"})],
+    [
+        (FENCE, {"settled twice", "enqueued twice"}),
+        (FORGET, {"lost"}),
+        (PROMISES, {"above a limit", "overtaken", "two of a key", "run twice"}),
+    ],
     ids=lambda value: getattr(value, "sabotage", ""),
 )
 async def test_a_broken_build_is_found_out(tmp_path: Path, settings: Settings, rules: set[str]) -> None:

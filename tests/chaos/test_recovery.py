@@ -66,6 +66,25 @@ def test_a_journal_tells_every_place_of_a_task(tmp_path: Path) -> None:
     assert found[TASK][0].held == [(1100, "w1"), (2000, "w1")]
 
 
+def test_a_journal_tells_when_an_entry_was_gone(tmp_path: Path) -> None:
+    """Its deletion tells no time: that of its transaction does, else that of the next write."""
+    data = (
+        added(NORMAL, "1000-0")
+        + added(NORMAL, "1001-0")
+        + written("XDEL", NORMAL, "1000-0")
+        + written("MULTI")
+        + added(SUSPECT, "3000-0", "i", "n1001-0", "l", "1", "a", "2")
+        + written("XDEL", NORMAL, "1001-0")
+        + written("EXEC")
+        + written("XDEL", SUSPECT, "3000-0")
+    )
+    (tmp_path / "appendonly.aof.1.incr.aof").write_bytes(data)
+    found = lives([tmp_path])
+    assert [entry.gone for entry in found[TASK]] == [3000]
+    told = [(entry.place, entry.lost, entry.failed, entry.gone) for entry in found["mail:0:n1001-0"]]
+    assert told == [("n1001-0", 0, 0, 3000), ("s3000-0", 1, 2, None)]
+
+
 def test_a_torn_command_is_left_out() -> None:
     whole = written("SET", "a", "b")
     for cut in range(1, len(whole)):

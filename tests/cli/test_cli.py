@@ -234,6 +234,17 @@ def test_a_task_type_by_place_or_as_an_option(capsys: Capture, shard: Shard) -> 
     assert run(capsys, "resume", "--type", "sms", "email")[1] == "email was not paused\nresumed sms\n"
 
 
+def test_a_throttled_task_by_name_runs_the_last_call_as_well(capsys: Capture, shard: Shard) -> None:
+    args = ("--unique", "acme", "--throttle", "1h", "--trailing")
+    first, second, third = [
+        as_json(capsys, "enqueue", "email", f'{{"to":"{name}"}}', *args)["ids"][0] for name in ("a", "b", "c")
+    ]
+    assert second == third != first
+    assert Inspector(shard.transport, "shop").task(second).payload == b'{"to":"c"}'
+    code, _, err = run(capsys, "enqueue", "email", "{}", "--unique", "acme", "--trailing")
+    assert (code, "pass throttle as well" in err) == (2, True)
+
+
 def test_the_same_idempotency_key_enqueues_nothing(capsys: Capture, shard: Shard) -> None:
     args = ("enqueue", "email", '{"to":"ada"}', "--idempotency-key", "order-42")
     first = as_json(capsys, *args)

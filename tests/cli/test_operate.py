@@ -82,9 +82,28 @@ def test_locks_are_listed_and_freed(capsys: Capture, shard: Shard) -> None:
     assert (code, first in out) == (0, True)
     assert app.handle(handle.id).status() == "ready"
     assert run(capsys, "unlock", "email", "0" * 32)[0] == 3
-    assert run(capsys, "unlock", "email", "nonsense")[0] == 2
+    assert run(capsys, "unlock", "email", "no such key")[0] == 3
+    assert run(capsys, "unlock", "email", "x" * 201)[0] == 2
     assert run(capsys, "unique", "nothing")[0] == 3
     assert [one.verb for one in app.inspector.actions()] == ["unlock"]
+
+
+def test_one_lock_is_shown_and_freed_by_the_text_of_its_key(capsys: Capture, shard: Shard) -> None:
+    first = StreamQ("shop").send("email", {"n": 1}, unique="acme").id
+    one = as_json(capsys, "unique", "email", "acme")["lock"]
+    assert (one["holder"], one["state"], one["follows"]) == (first, "ready", "")
+    assert shard.now() - 60_000 < one["since_ms"] <= shard.now()
+    assert as_json(capsys, "unique", "email")["locks"] == [one]
+    assert as_json(capsys, "unique", "email", one["key"])["lock"] == one
+    out = run(capsys, "unique", "email", "acme")[1]
+    assert first in out
+    assert "held for" in out
+    code, _, err = run(capsys, "unique", "email", "zeta")
+    assert (code, "no task holds the key 'zeta'" in err) == (3, True)
+    assert run(capsys, "unlock", "email", "acme", "--force", "--reason", "it hangs")[0] == 0
+    [action] = StreamQ("shop").inspector.actions()
+    assert action.what == f"email {one['key']}: it hangs"
+    assert run(capsys, "unique", "email", "acme")[0] == 3
 
 
 def test_pause_and_resume(capsys: Capture, shard: Shard) -> None:

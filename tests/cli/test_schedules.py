@@ -85,6 +85,28 @@ def test_what_is_refused(shop: StreamQ, url: str, capsys: Any) -> None:
     )
 
 
+def test_a_key_that_cannot_be_read_is_named_and_costs_no_page(shop: StreamQ, url: str, capsys: Any) -> None:
+    key = shard_keys("shop", 0).schedules
+    command(url, "DEL", key)
+    command(url, "RPUSH", key, "x")
+    code, out, err = run(capsys)
+    assert (code, "has no schedules that can be read" in err, f"{key} holds a list" in err) == (0, True, True)
+    code, out, _ = run(capsys, "list", "--json")
+    assert (code, [key in one for one in orjson.loads(out)["faults"]]) == (0, [True])
+    code, _, err = run(capsys, "show", "nightly")
+    assert (code, key in err, "Traceback" in err) == (1, True, False), err
+    assert main(["doctor"]) != 0
+    assert f"{key} holds a list" in capsys.readouterr().out
+
+
 def test_a_type_with_a_schedule_is_not_forgotten(shop: StreamQ, capsys: Any) -> None:
     assert main(["forget", "report", "--yes"]) == 2
     assert "schedule 'nightly' makes tasks of it. Remove that first" in capsys.readouterr().err
+
+
+def test_a_type_is_not_forgotten_while_schedules_cannot_be_read(shop: StreamQ, url: str, capsys: Any) -> None:
+    key = shard_keys("shop", 0).schedules
+    command(url, "DEL", key)
+    command(url, "SET", key, "x")
+    assert main(["forget", "report", "--yes"]) == 2
+    assert f"{key} holds a string" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import re
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -98,6 +99,55 @@ async def test_debounce_runs_the_last_call_and_never_waits_beyond_the_most(url: 
     clean(app)
 
 
+@pytest.mark.parametrize("free", ["done", "started"])
+async def test_a_newer_task_supersedes_one_that_runs(url: str, free: Any) -> None:
+    """With a lease of a minute, so that it is the message that stops the handler."""
+    app, ran, stopped = StreamQ("shop", url), list[int](), list[int]()
+    rule = Unique(by=("page",), until=free, on_conflict="replace", supersede=True)
+
+    @app.task(unique=rule, lease=60)
+    async def render(page: str, n: int) -> int:
+        ran.append(n)
+        try:
+            if n == 0:
+                await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            stopped.append(n)
+            raise
+        return n
+
+    async with serving(app):
+        first = await render.aenqueue("home", 0)
+        await until(lambda: ran == [0])
+        other = await render.aenqueue("other", 7)
+        newer = await app.asend("render", {"page": "home", "n": 1})
+        assert newer.id != first.id
+        assert await newer.aresult(15) == 1
+        await until(lambda: first.status() == "cancelled")
+        assert await other.aresult(15) == 7
+    assert stopped == [0]
+    assert locks_of(app, "render") == 0
+    clean(app)
+
+
+async def test_debounce_with_supersede_stops_the_run_before(url: str) -> None:
+    app, ran = StreamQ("shop", url), list[str]()
+
+    @app.task(unique=Unique(by=("document",), supersede=True), debounce=0.1)
+    async def index(document: str, text: str) -> None:
+        ran.append(text)
+        if text == "old":
+            await asyncio.Event().wait()
+
+    async with serving(app):
+        old = await index.aenqueue("readme", "old")
+        await until(lambda: ran == ["old"])
+        new = await index.aenqueue("readme", "new")
+        await new.aresult(15)
+        await until(lambda: old.status() == "cancelled")
+    clean(app)
+
+
 async def test_until_started_with_a_retry_and_a_twin_runs_both(url: str) -> None:
     app, go, ran = StreamQ("shop", url), asyncio.Event(), Counter[int]()
 
@@ -140,6 +190,67 @@ async def test_throttle_answers_with_the_first_call_also_when_it_has_ended(url: 
     one = quick.enqueue(9, 1)
     wait_until(lambda: quick.enqueue(9, 2).id != one.id)
     clean(app)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+async def test_throttle_with_trailing_runs_the_last_call_of_each_interval(url: str, shards: int) -> None:
+    """Calls for some intervals, from programs with the handler's code and without it."""
+    app, ran = StreamQ("shop", url, shards=shards), list[int]()
+
+    @app.task(unique=Unique(by=("page",)), throttle=0.5, trailing=True)
+    async def render(page: str, n: int) -> None:
+        ran.append(n)
+
+    other, ids = StreamQ("shop", url, shards=shards), dict[str, int]()
+    async with serving(app):
+        for n in range(40):
+            by_name = n % 4 == 3
+            handle = await (
+                other.asend("render", {"page": "a", "n": n}) if by_name else render.aenqueue("a", n)
+            )
+            ids[handle.id] = n
+            await asyncio.sleep(0.05)  # the pace of the calls, no wait for anything
+        await until(lambda: bool(ran) and ran[-1] == 39)
+        await until(lambda: app.idle(scheduled=True))
+    assert ran == list(ids.values())
+    due = [int(re.split("[-:]", one)[2][1:]) for one in ids]
+    assert len(ran) >= 4
+    assert all(later - earlier >= 499 for earlier, later in pairwise(due)), due
+    assert len({one.split(":")[1] for one in ids}) == 1
+    clean(app)
+
+
+def test_a_throttle_with_trailing_goes_on_in_the_shard_that_was_its_home(url: str) -> None:
+    few = StreamQ("shop", url, shards=1)
+
+    @few.task(unique=Unique(by=("n",)), throttle=60, trailing=True)
+    async def email(n: int, text: str) -> None: ...
+
+    for n in range(10):
+        email.enqueue(n, "first")
+    last = [email.enqueue(n, "second").id for n in range(10)]
+    many = StreamQ("shop", url, shards=8)
+
+    @many.task(name="email", unique=Unique(by=("n",)), throttle=60, trailing=True)
+    async def email_(n: int, text: str) -> None: ...
+
+    assert [email_.enqueue(n, "third").id for n in range(10)] == last
+    assert b"third" in (many.inspector.task(last[0]).payload or b"")
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+def test_throttle_has_one_home_among_several_shards(url: str, shards: int) -> None:
+    app = StreamQ("shop", url, shards=shards)
+
+    @app.task(unique=Unique(by=("customer",)), throttle=60)
+    def remind(customer: int) -> None: ...
+
+    first = [remind.enqueue(n).id for n in range(10)]
+    assert [remind.enqueue(n).id for n in range(10)] == first
+    assert [one.id for one in app.enqueue_many([remind.bind(n) for n in range(10)])] == first
+    other = StreamQ("shop", url, shards=shards)
+    assert [other.send("remind", {"customer": n}).id for n in range(10)] == first
+    assert len({one.split(":")[1] for one in first}) > shards // 2
 
 
 async def test_who_sends_by_name_heeds_the_rule_of_the_type(any_url: str) -> None:
@@ -303,6 +414,15 @@ def app() -> StreamQ:
         ({"throttle": "5s", "unique": {"on_conflict": "raise"}}, "leave out unique's until and on_conflict"),
         ({"throttle": "5s", "unique": False}, "throttle unique=False has no effect"),
         ({"throttle": "31d"}, "throttle='31d': must be at most 30 days"),
+        ({"trailing": True}, "trailing without debounce or throttle has no effect"),
+        ({"trailing": True, "unique": {}}, "trailing runs the last call of throttle's interval"),
+        ({"trailing": True, "debounce": "5s"}, "trailing runs the last call of throttle's interval"),
+        ({"unique": {"supersede": True}}, "supersede needs a newer task"),
+        (
+            {"unique": {"supersede": True}, "throttle": 5},
+            "leave out unique's until and on_conflict, and super",
+        ),
+        ({"trailing": "yes", "throttle": "5s"}, "trailing='yes': must be True or False"),
         ({"unique": {"by": ("m",)}}, "by='m' is not an argument of task type 'email': "),
     ],
 )
@@ -326,6 +446,8 @@ def test_a_rule_that_contradicts_itself_is_refused_at_import(
         ({"until": "started", "on_conflict": "after"}, "so until='started' contradicts it"),
         ({"by": 5}, "by=5: must be argument names"),
         ({"by": ("",)}, "must be argument names"),
+        ({"supersede": 1}, "supersede=1: must be True or False"),
+        ({"supersede": True, "on_conflict": "after"}, "on_conflict='after' lets it go on"),
     ],
 )
 def test_a_unique_that_cannot_be(given: dict[str, Any], said: str) -> None:
@@ -345,6 +467,7 @@ def test_a_unique_that_cannot_be(given: dict[str, Any], said: str) -> None:
         ({"unique": Unique(by=("m",))}, "by='m' is not an argument"),
         ({"unique": Unique(by=("n",), until="done"), "debounce": 5}, "leave out until and on_conflict"),
         ({"max_wait": 5}, "max_wait without debounce"),
+        ({"throttle": 5, "trailing": True, "delay": 3}, "trailing sets when the last call runs"),
     ],
 )
 def test_options_of_a_call_that_cannot_be(app: StreamQ, options: dict[str, Any], said: str) -> None:

@@ -278,7 +278,7 @@ ASKS_NOBODY: Final = {
     TaskHandle: {"id", "duplicate"},
     Inspector: {"app", "faults", "partial", "transport", "within"},
     Admin: {"app", "transport", "acting_for"},
-    Schedules: {"app", "transport", "acting_for"},
+    Schedules: {"app", "faults", "transport", "acting_for"},
 }
 """Public members that ask no server, so nobody has to wait for them."""
 APART: Final = {"close", "tail"}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamq import envelope
+from streamq.audit.recount import recount
 from streamq.calls import daemon as daemon_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
@@ -15,6 +16,7 @@ from streamq.calls import worker as worker_calls
 from streamq.calls.call import Call, R
 from streamq.calls.locate import locate
 from streamq.calls.worker import Source
+from streamq.flow import drive
 from streamq.keys import GROUP, shard_keys, type_keys
 from streamq.model.delivery import Delivery, Entry
 from streamq.model.outcome import Completed, Outcome, Settlement
@@ -52,6 +54,10 @@ class Shard:
 
     def command(self, *args: Any) -> Any:
         return self.run(Call(None, (), args, lambda reply: reply))
+
+    def recount(self) -> dict[str, tuple[int, int]]:
+        """Count what the lanes hold to the end: what was put right."""
+        return drive(self.transport, recount(self.t))
 
     def sequence(self) -> int:
         self.number += 1

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from streamq import locks, scripts
+from streamq.calls import audit as audit_calls
 from streamq.calls import daemon as daemon_calls
 from streamq.calls import lanes as lane_calls
 from streamq.calls import operator as operator_calls
@@ -22,7 +23,7 @@ from streamq.calls.call import Call
 from streamq.calls.producer import ShardClosed
 from streamq.errors import StreamQError
 from streamq.keys import known_key, type_keys
-from streamq.model.effect import Hold
+from streamq.model.effect import Follow, FollowUp, Hold
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Retried, Settlement
 from streamq.model.reply import Note
 from streamq.model.task import Accepted, IdempotencyKey, NewTask, TaskId
@@ -120,18 +121,23 @@ def keyed(name: str) -> IdempotencyKey:
     return IdempotencyKey(name, b"0" * 16, 60_000)
 
 
-def locked(key: str, conflict: str, free: Any = "done", due: int | None = None) -> NewTask:
-    plan = Plan(key=key, conflict=conflict, free=free)
+def locked(
+    key: str, conflict: str, free: Any = "done", due: int | None = None, *, supersede: bool = False
+) -> NewTask:
+    plan = Plan(key=key, conflict=conflict, free=free, supersede=supersede)
     return locks.joined("email", NewTask(b"{}", due=due, fields=(("x", "60000"),)), plan, b"{}")[0]
 
 
+THROTTLED = locks.joined(
+    "email", NewTask(b"{}", fields=(("x", "60000"),)), Plan(key="t", throttle_ms=60_000, trailing=True), b"{}"
+)[0]
 LOCKED = (
     locked("a", "after"), locked("a", "after"), locked("b", "return", due=60_000), locked("c", "return"),
-    locked("d", "replace"),
+    locked("d", "replace"), THROTTLED,
 )  # fmt: skip
 CONFLICTS = (
-    locked("a", "after"), locked("b", "replace"), locked("c", "reschedule", due=60_000),
-    locked("d", "replace"), locked("e", "raise"),
+    locked("a", "replace", supersede=True), locked("b", "replace"), locked("c", "reschedule", due=60_000),
+    locked("d", "replace"), locked("e", "raise"), THROTTLED, THROTTLED,
 )  # fmt: skip
 
 
@@ -312,9 +318,28 @@ LANES: dict[str, Make] = {
     "open_lane": after(laned, lambda s: lane_calls.open_lane(s.t, "a", NOTE)),
     "purge_lane": after(laned, lambda s: lane_calls.purge_lane(s.t, "a", 10, NOTE)),
     "set_window": after(laned, lambda s: lane_calls.set_window(s.t, 9)),
-    "recount": after(laned, lambda s: lane_calls.recount(s.t, write=True)),
+    "recount": after(laned, lambda s: lane_calls.recount(s.t)),
+    "repair_lane": after(laned, lambda s: audit_calls.repair_lane(s.t, "a")),
 }
 SCRIPTS.update(LANES)
+
+
+def settling_with_follow_ups(shard: Shard) -> Call[Any]:
+    shard.put()
+    [held] = shard.fetch()
+    number = f"-{1 << 62}"
+    tasks = (
+        FollowUp("note", "n1" + number, NewTask(b"1", fields=(("x", "60000"),), key=keyed("one"))),
+        FollowUp("note", "n2" + number, NewTask(b"2", due=60_000)),
+        FollowUp("email", "n3" + number, NewTask(b"3")),
+    )
+    items = [Settlement(held.place, held.local, Completed(b"1", 60_000), effects=(Follow(tasks),))]
+    return worker_calls.settle(shard.t, shard.s, "worker", 1, items)
+
+
+FOLLOWED: dict[str, Make] = {"settle with follow-ups": settling_with_follow_ups}
+"""Calls with keys that no header names: those of other task types."""
+ALL = {**SCRIPTS, **FOLLOWED}
 
 
 def _task(shard: Shard, local: str) -> Any:
@@ -330,16 +355,16 @@ def harm(shard: Shard, key: str, kind: str) -> None:
     shard.command(*(key if word == "{}" else word for word in KINDS[kind]))
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", ALL)
 def test_a_key_of_the_wrong_kind_leaves_all_or_nothing(name: str, transport: SyncTransport) -> None:
     half_done: list[str] = []
     refused = went_through = 0
-    number = len(SCRIPTS[name](Shard(transport)).keys)
+    number = len(ALL[name](Shard(transport)).keys)
     for n in range(number):
         for kind in KINDS:
             transport.run(Call(None, (), ("FLUSHALL",), lambda r: r))
             shard = Shard(transport)
-            call = SCRIPTS[name](shard)
+            call = ALL[name](shard)
             key = call.keys[n]
             if shard.command("TYPE", key) == kind.encode():
                 continue

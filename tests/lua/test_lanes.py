@@ -51,6 +51,13 @@ def settle(shard: Shard, held: list[Delivery], outcome: Outcome, *effects: Hold)
     return shard.run(worker_calls.settle(shard.t, shard.s, "settler", shard.sequence(), items))
 
 
+def plainly(shard: Shard, held: list[Delivery], outcome: Outcome) -> None:
+    """Settle as a worker of a release that does not know lanes."""
+    items = [Settlement(one.place, one.local, outcome) for one in held]
+    settled = shard.run(worker_calls.settle(shard.t, shard.s, "older", shard.sequence(), items))
+    assert settled == [True] * len(held)
+
+
 def why(shard: Shard, local: str) -> str:
     located = shard.locate(local)
     return located.detail["why"] if located.state == "parked" else located.state
@@ -170,11 +177,24 @@ def test_what_a_worker_of_an_older_release_hands_back_late_keeps_its_slot(transp
     """It knows no lanes, and settles plainly."""
     shard = laned(transport, Rules(lane_running=1))
     first, second = put(shard), put(shard)
-    assert shard.settle(shard.fetch(), HandedBack(delay_ms=1, times=1)) == [True]
+    plainly(shard, shard.fetch(), HandedBack(delay_ms=1, times=1))
     while shard.run(daemon_calls.promote(shard.t, 10, rich=True)).moved == 0:
         pass
     assert [why(shard, first), why(shard, second), held(shard, "a")] == ["ready", "limit", 1]
-    assert shard.run(lane_calls.recount(shard.t, write=True)).wrong == {}
+    assert shard.recount() == {}
+
+
+def test_what_a_worker_hands_back_late_gives_its_slot_back_and_asks_again(transport: SyncTransport) -> None:
+    """It knows lanes, and lacks something else that the task needs."""
+    shard = laned(transport, Rules(lane_running=1))
+    first, second = put(shard), put(shard)
+    assert shard.settle(shard.fetch(), HandedBack(delay_ms=1, times=1)) == [True]
+    assert [shard.state(first), why(shard, second), held(shard, "a")] == ["scheduled", "ready", 1]
+    while shard.run(daemon_calls.promote(shard.t, 10, rich=True)).moved == 0:
+        pass
+    assert [why(shard, first), held(shard, "a")] == ["limit", 1]
+    assert settle(shard, shard.fetch(), Completed()) == [True]
+    assert [why(shard, first), held(shard, "a")] == ["ready", 1]
 
 
 def test_a_lost_delivery_keeps_its_slot_and_a_dead_one_gives_it_back(transport: SyncTransport) -> None:
@@ -403,10 +423,9 @@ def test_an_entry_that_was_deleted_behind_our_back_is_counted_out(transport: Syn
     shard.command("XDEL", shard.t.normal, delivery.place[1:])
     assert shard.reclaim().dead == 1
     assert shard.run(daemon_calls.next_promotion([shard.t]))[1] == [daemon_calls.Lanes.UNCOUNTED]
-    assert shard.run(lane_calls.recount(shard.t, write=False)).wrong == {"a": (1, 0)}
-    assert shard.run(lane_calls.recount(shard.t, write=True)).wrong == {"a": (1, 0)}
+    assert shard.recount() == {"a": (1, 0)}
     assert why(shard, second) == "ready"
-    assert shard.run(lane_calls.recount(shard.t, write=True)).wrong == {}
+    assert shard.recount() == {}
 
 
 @pytest.mark.parametrize("outcome", [Completed(), Retried(0, b"[]"), Died("attempts", b"[]")])
@@ -420,15 +439,8 @@ def test_a_settlement_whose_entry_was_deleted_asks_for_a_recount(
     shard.command("XDEL", shard.t.normal, delivery.place[1:])
     assert settle(shard, [delivery], outcome) == [True]
     assert shard.run(daemon_calls.next_promotion([shard.t]))[1] == [daemon_calls.Lanes.UNCOUNTED]
-    assert shard.run(lane_calls.recount(shard.t, write=True)).wrong == {"a": (1, 0)}
+    assert shard.recount() == {"a": (1, 0)}
     assert why(shard, second) == "ready"
-
-
-def test_a_recount_of_too_much_says_so(transport: SyncTransport) -> None:
-    shard = laned(transport, Rules(lane_running=5))
-    for _ in range(3):
-        put(shard)
-    assert shard.run(lane_calls.recount(shard.t, write=True, most=2)).large == 3
 
 
 def test_a_lane_is_purged_of_what_is_parked(transport: SyncTransport) -> None:

@@ -107,6 +107,16 @@ def test_a_throttled_run_is_skipped_within_its_window(unique: Shard) -> None:
     assert tick(unique, known) == Ticked("skipped", "unique", made.detail)
 
 
+def test_a_throttled_run_with_trailing_runs_at_the_end_of_the_interval(unique: Shard) -> None:
+    told = {"unique": False, "trailing": 1, "throttle": {"key": "0f" * 16, "ms": HOUR}}
+    known = replace(NIGHTLY, joins=json.dumps(told))
+    first, second = tick(unique, known), tick(unique, known)
+    assert [one.outcome for one in (first, second)] == ["made", "made"]
+    assert (unique.state(first.detail), unique.state(second.detail)) == ("ready", "scheduled")
+    assert tick(unique, known) == Ticked("made", second.detail)
+    assert unique.snapshot().counters == {"accepted": 2}
+
+
 def test_a_refused_run_takes_no_lock(unique: Shard) -> None:
     unique.run(producer_calls.register(unique.t, unique.s, "tests:email", {**UNIQUE, "max_backlog": "0"}))
     assert tick(unique, joining()) == Ticked("skipped", "backlog")

@@ -15,7 +15,7 @@ from streamq.calls import producer as producer_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.producer import NotJoined
 from streamq.errors import ServerError
-from streamq.keys import GROUP, SUCCESSOR_DUE_MS
+from streamq.keys import GROUP, SUCCESSOR_DUE_MS, shard_keys
 from streamq.model.delivery import Delivery
 from streamq.model.outcome import (
     Cancelled,
@@ -30,6 +30,7 @@ from streamq.model.outcome import (
 from streamq.model.task import Accepted, BacklogFull, Duplicate, IdempotencyKey, Locked, NewTask, TaskId
 from streamq.options.unique import Plan
 from tests.lua.shard import Shard
+from tests.running import wait_until
 
 KEY = Plan(key="acme")
 HOUR = 3_600_000
@@ -523,3 +524,178 @@ def test_the_scripts_know_when_what_follows_is_due(shard: Shard) -> None:
     [(_, score)] = [shard.command("ZRANGE", shard.t.schedule, 0, 0, "WITHSCORES")]
     assert int(score) == SUCCESSOR_DUE_MS
     assert GROUP == "workers"
+
+
+# -- throttle whose last call runs ----------------------------------------------------------------------
+
+
+def throttled(shard: Shard, payload: bytes = b"{}", *, every: int = HOUR, **more: Any) -> Any:
+    [answer] = shard.enqueue(new(payload, throttle_ms=every, trailing=True, **more))
+    return answer
+
+
+def record(shard: Shard) -> str:
+    [name] = [key.decode() for key in shard.command("KEYS", "*key=throttle:*")]
+    return str(name)
+
+
+def due_in(shard: Shard, answer: Any) -> float:
+    """In how many intervals a task is due."""
+    return round((int(answer.local[1:].partition("-")[0]) - shard.now()) / HOUR, 2)
+
+
+def test_the_last_call_of_an_interval_runs_once_at_its_end(shard: Shard) -> None:
+    first = throttled(shard, b"1")
+    assert [delivery.payload for delivery in shard.fetch()] == [b"1"]
+    second = throttled(shard, b"2")
+    assert isinstance(second, Accepted)
+    assert due_in(shard, second) == 1
+    assert [throttled(shard, b"%d" % n) for n in range(3, 9)] == 6 * [Duplicate(second.local)]
+    assert (shard.state(first.local), shard.state(second.local)) == ("running", "scheduled")
+    assert shard.locate(second.local).fields[:2] == (b"p", b"8")
+    assert shard.snapshot().counters == {"accepted": 2}
+
+
+def test_the_run_at_the_end_of_an_interval_begins_the_next(shard: Shard) -> None:
+    throttled(shard, b"1", every=200)
+    second = throttled(shard, b"2", every=200)
+    shard.promote_until(1)
+    third = throttled(shard, b"3", every=200)
+    assert isinstance(third, Accepted)
+    ends = [int(one.local[1:].partition("-")[0]) for one in (second, third)]
+    assert 150 <= ends[1] - ends[0] <= 250
+    assert throttled(shard, b"4", every=200) == Duplicate(third.local)
+    shard.promote_until(1)
+    wait_until(lambda: shard.command("KEYS", "*key=throttle:*") == [])
+    assert throttled(shard, b"5", every=200).local[0] == "n"
+    assert [one.payload for one in shard.fetch()] == [b"1", b"2", b"4", b"5"]
+
+
+def test_a_run_that_was_cancelled_gives_its_time_to_the_next_call(shard: Shard) -> None:
+    throttled(shard)
+    second = throttled(shard)
+    cancel = producer_calls.cancel(shard.t, shard.s, TaskId("email", 0, second.local))
+    assert shard.run(cancel) == "cancelled"
+    third = throttled(shard)
+    assert isinstance(third, Accepted)
+    assert due_in(shard, third) == 1
+    assert shard.snapshot().scheduled == 1
+
+
+def test_a_run_that_failed_keeps_its_arguments_and_its_retry(shard: Shard) -> None:
+    throttled(shard, b"1")
+    second = throttled(shard, b"2")
+    first = only(shard)
+    assert shard.run(operator_calls.run_now(shard.t, second.local))
+    assert shard.settle([only(shard)], Retried(2 * HOUR, b"[]")) == [True]
+    third = throttled(shard, b"3")
+    assert isinstance(third, Accepted)
+    assert shard.locate(second.local).fields[:2] == (b"p", b"2")
+    assert shard.settle([first], Retried(2 * HOUR, b"[]")) == [True]
+    assert throttled(shard, b"4") == Duplicate(third.local)
+
+
+def test_the_last_call_lives_from_when_it_is_due(shard: Shard) -> None:
+    throttled(shard)
+    second = throttled(shard, fields=(("x", "1000"),))
+    due = int(second.local[1:].partition("-")[0])
+    assert int(shard.command("ZSCORE", shard.t.expiring, second.local)) == due + 1000
+    throttled(shard, fields=(("x", "5000"),))
+    assert int(shard.command("ZSCORE", shard.t.expiring, second.local)) == due + 5000
+    throttled(shard)
+    assert shard.command("ZSCORE", shard.t.expiring, second.local) is None
+
+
+def test_the_last_call_heeds_the_limits_and_a_refused_one_changes_nothing(shard: Shard) -> None:
+    shard.run(producer_calls.register(shard.t, shard.s, "t:e", {"max_backlog": "2"}))
+    throttled(shard)
+    shard.enqueue(NewTask(b"{}"))
+    before = shard.command("PTTL", record(shard))
+    assert throttled(shard) == BacklogFull()
+    assert shard.command("PTTL", record(shard)) <= before
+    shard.settle(shard.fetch())
+    assert isinstance(throttled(shard), Accepted)
+
+
+@pytest.mark.parametrize("spoil", [("PERSIST",), ("PEXPIRE", 900 * HOUR)])
+def test_a_record_with_a_wrong_lifetime_delays_no_call_beyond_the_interval(
+    shard: Shard, spoil: tuple[Any, ...]
+) -> None:
+    throttled(shard)
+    shard.command(spoil[0], record(shard), *spoil[1:])
+    assert due_in(shard, throttled(shard)) == 1
+    assert 0 < shard.command("PTTL", record(shard)) <= 2 * HOUR
+
+
+def test_a_repeated_call_of_a_throttle_gets_its_first_answer(shard: Shard) -> None:
+    throttled(shard, b"1")
+    answer = shard.enqueue(new(b"2", throttle_ms=HOUR, trailing=True), writer="v", sequence=1)
+    throttled(shard, b"3")
+    assert shard.enqueue(new(b"2", throttle_ms=HOUR, trailing=True), writer="v", sequence=1) == answer
+    [second] = answer
+    assert isinstance(second, Accepted)
+    assert shard.locate(second.local).fields[:2] == (b"p", b"3")
+
+
+# -- a newer task supersedes one that runs --------------------------------------------------------------
+
+
+def cancels(shard: Shard) -> list[str]:
+    return [one.decode() for one in shard.command("HKEYS", shard.t.cancels)]
+
+
+@pytest.mark.parametrize("free", ["done", "started"])
+def test_a_holder_that_runs_is_asked_to_stop_and_is_not_retried(shard: Shard, free: Any) -> None:
+    first = put(shard, b"1")
+    if free == "started":
+        shard.settle(shard.fetch())
+        first = put(shard, b"1", free="started")
+    running = only(shard)
+    newer = call(shard, b"2", free=free, conflict="replace", supersede=True)
+    assert isinstance(newer, Accepted)
+    assert cancels(shard) == [first]
+    assert shard.state(newer.local) == ("ready" if free == "started" else "scheduled")
+    assert shard.settle([running], Retried(HOUR, b"[]")) == [True]
+    assert (shard.state(first), shard.state(newer.local)) == ("cancelled", "ready")
+    assert cancels(shard) == []
+    assert holder(shard) == newer.local
+
+
+def test_a_holder_that_waits_is_replaced_and_one_that_ends_well_has_ended_well(shard: Shard) -> None:
+    first = put(shard, b"1", conflict="replace", supersede=True)
+    assert call(shard, b"2", conflict="replace", supersede=True) == Duplicate(first)
+    assert cancels(shard) == []
+    running = only(shard)
+    assert running.payload == b"2"
+    newer = put(shard, b"3", conflict="replace", supersede=True)
+    assert call(shard, b"4", conflict="replace", supersede=True) == Duplicate(newer)
+    assert cancels(shard) == [first]
+    assert shard.settle([running]) == [True]
+    assert cancels(shard) == []
+    assert [one.payload for one in shard.fetch()] == [b"4"]
+    assert shard.snapshot().counters == {"accepted": 2, "started": 1, "completed": 1}
+
+
+def test_a_newer_task_that_is_refused_stops_nothing(shard: Shard) -> None:
+    shard.run(producer_calls.register(shard.t, shard.s, "t:e", {"max_backlog": "1"}))
+    for free in ("done", "started"):
+        put(shard, free=free)
+        running = only(shard)
+        assert call(shard, free=free, conflict="replace", supersede=True) == BacklogFull()
+        assert cancels(shard) == []
+        shard.settle([running])
+
+
+def test_a_lost_holder_that_was_superseded_does_not_run_again(shard: Shard) -> None:
+    first = put(shard)
+    running = only(shard)
+    newer = put(shard, b"2", conflict="replace", supersede=True)
+    shard.age(running, HOUR)
+    shard.reclaim()
+    assert (shard.state(first), shard.state(newer)) == ("cancelled", "ready")
+
+
+def test_the_enqueue_script_knows_the_channel_to_workers(shard: Shard) -> None:
+    """It derives the name from that of the channel to daemons."""
+    for s in (shard.s, shard_keys("a.b-c", 12)):
+        assert s.control == s.wake.replace("}:wake", "}:control")

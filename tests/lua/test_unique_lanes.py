@@ -17,7 +17,7 @@ from streamq.calls import operator as operator_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls.audit import Fault
 from streamq.model.outcome import Completed, Died, HandedBack, Outcome, Retried
-from streamq.model.task import Accepted, Answer, Duplicate, Locked, NewTask, TaskId
+from streamq.model.task import Accepted, Answer, Duplicate, IdempotencyKey, Locked, NewTask, TaskId
 from streamq.options.unique import Plan
 from streamq.transport.sync_transport import SyncTransport
 from tests.lua import test_unique
@@ -115,8 +115,8 @@ def test_every_end_has_the_task_that_follows_ask_its_lane(shard: Laned, end: Cal
 def _no_slot_is_lost(shard: Shard) -> None:
     """What another program deleted is counted anew, as the daemon does."""
     if shard.command("HGET", shard.t.policy, "recount"):
-        shard.run(lane_calls.recount(shard.t, write=True))
-    assert shard.run(lane_calls.recount(shard.t, write=False)).wrong == {}
+        shard.recount()
+    assert shard.recount() == {}
 
 
 # -- a task that is parked ------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def test_a_parked_task_holds_its_lock(full: Laned) -> None:
     assert why(full, first) == "limit"
     assert (call(full), call(full, conflict="raise")) == (Duplicate(first), Locked(first))
     _, rows = full.run(listing_calls.page_locks(full.t, "0", 10))
-    assert [row[1:] for row in rows] == [(first, "parked", "")]
+    assert [row[1:4] for row in rows] == [(first, "parked", "")]
     full.settle(full.fetch())
     assert (why(full, first), test_unique.holder(full)) == ("ready", first)
 
@@ -377,4 +377,17 @@ def test_a_worker_that_is_gone_moves_both(full: Laned) -> None:
     assert (call(full), why(full, full.put())) == (Duplicate(first), "limit")
     full.settle(full.fetch(), Completed())
     assert test_unique.sizes(full) == (0, 0)
+    _no_slot_is_lost(full)
+
+
+def test_the_last_call_of_a_throttle_asks_its_lane_at_the_end_of_the_interval(full: Laned) -> None:
+    key = IdempotencyKey("throttle:email:x", b"0" * 16, HOUR)
+    calls = [NewTask(b"%d" % n, key=key, joins='{"trailing":1,"lane":"a"}') for n in range(3)]
+    first, second, third = full.enqueue(*calls)
+    assert isinstance(first, Accepted)
+    assert isinstance(second, Accepted)
+    assert third == Duplicate(second.local)
+    assert full.run(operator_calls.run_now(full.t, second.local))
+    assert [why(full, one) for one in (first.local, second.local)] == ["limit", "limit"]
+    assert stored(full, second.local)[b"p"] == b"2"
     _no_slot_is_lost(full)

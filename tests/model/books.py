@@ -124,6 +124,8 @@ class Books:
     """The local id of the holder of each unique key's lock."""
     after: dict[str, str] = field(default_factory=dict[str, str])
     """The local id of the task that follows the holder."""
+    throttled: dict[str, str] = field(default_factory=dict[str, str])
+    """The local id of the last task of each throttled key."""
     sequence: int = 0
     fresh: list[tuple[Task, str]] = field(default_factory=list[tuple[Task, str]])
 

@@ -22,10 +22,16 @@ class Ask(NamedTuple):
     conflict: str = "return"
     started: bool = False
     max_wait_ms: int = 0
+    trailing_ms: int = 0
+    """The interval of a throttle whose last call runs at its end; no lock then."""
+    supersede: bool = False
 
     def joined(self, task: NewTask) -> NewTask:
         free = "started" if self.started else "done"
-        plan = Plan((), self.key, free, self.conflict, max_wait_ms=self.max_wait_ms)  # type: ignore[arg-type]
+        if self.trailing_ms:
+            plan = Plan((), self.key, throttle_ms=self.trailing_ms, trailing=True)
+            return locks.joined("email", task, plan, b"{}")[0]
+        plan = Plan((), self.key, free, self.conflict, max_wait_ms=self.max_wait_ms, supersede=self.supersede)  # type: ignore[arg-type]
         return locks.joined("email", task, plan, b"{}")[0]
 
 
@@ -70,12 +76,15 @@ class Locks(Books):
     def conflict(self, new: NewTask, ask: Ask, refused: Answer | None) -> Answer | str | None:
         """The answer, `new` where a task is to follow the holder, or None where the key is free. `refused`:
         what the limits say to one more task."""
+        if ask.trailing_ms:
+            return self._trailing(new, ask, refused)
         held = self.holder(ask.key)
         if held is None:
             return None
         started, follows = held.state == "running", self.after.get(ask.key)
         deleted = started and self.pending[held.place].deleted
         if started and held.until_started and not deleted and not follows:
+            self._supersede(held, ask, refused)
             return None
         if ask.conflict == "return":
             return Duplicate(held.local)
@@ -84,6 +93,8 @@ class Locks(Books):
         if not started and ask.conflict != "after":
             self._change(held, new, ask)
             return Duplicate(held.local)
+        if started and not deleted:
+            self._supersede(held, ask, None if follows else refused)
         if follows is None:
             return refused or "new"
         task = self.tasks[follows]
@@ -91,16 +102,33 @@ class Locks(Books):
         task.priority = new.priority[0]
         return Duplicate(follows)
 
+    def _trailing(self, new: NewTask, ask: Ask, refused: Answer | None) -> Answer | str | None:
+        """The intervals do not end: the model's time is none of the records'."""
+        last = self.throttled.get(ask.key)
+        if last is None:
+            return None
+        task = self.tasks[last]
+        if task.state != "scheduled" or task.place != last:
+            return refused or "new"
+        self._rewrite(task, new, ask, order(last)[0])
+        task.priority = new.priority[0]
+        return Duplicate(last)
+
+    def _supersede(self, held: Task, ask: Ask, refused: Answer | None) -> None:
+        if ask.supersede and not refused:
+            self.cancels.add(held.local)
+
     def follow(self, task: Task, ask: Ask) -> None:
         """A task that was accepted waits for the holder."""
         task.lock, task.until_started = ask.key, ask.started
         self.after[ask.key] = task.local
 
-    def _rewrite(self, task: Task, new: NewTask, ask: Ask) -> None:
+    def _rewrite(self, task: Task, new: NewTask, ask: Ask, due: int | None = None) -> None:
         task.payload, task.until_started, task.expires = new.payload, ask.started, None
         self.expiring.pop(task.local, None)
         if lifetime := dict(new.fields).get("x"):
-            due = None if new.due is None else new.due + (0 if new.absolute else self.now)
+            if new.due is not None:
+                due = new.due + (0 if new.absolute else self.now)
             task.expires = max(due or self.now, self.now) + int(lifetime)
             self.expiring[task.local] = task.expires
 

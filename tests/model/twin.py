@@ -48,12 +48,17 @@ class Twin(Locks):
 
     def accept(self, new: NewTask, local: str, ask: Ask | None = None, *, follows: bool = False) -> None:
         """One more; the id is the server's where the task is ready, ours to foretell where it is not. With a
-        unique key it has the lock, or `follows` who has it."""
+        unique key it has the lock, or `follows` who has it; a throttled one that follows is due when the
+        server says."""
         assert local not in self.tasks, "an id was given twice"
         self.counters["accepted"] += 1
         if self.policy.rate:
             self.rate_log = [self.now, *self.rate_log][: self.policy.rate[0]]
         due = None if new.due is None else new.due + (0 if new.absolute else self.now)
+        if ask is not None and ask.trailing_ms:
+            self.throttled[ask.key] = local
+            due = order(local)[0] if follows else None
+            ask = None
         task = Task(local, new.payload, new.priority[0], "ready")
         if lifetime := dict(new.fields).get("x"):
             task.expires = max(due or self.now, self.now) + int(lifetime)

@@ -26,7 +26,7 @@ from streamq.model.task import Accepted, NewTask, Priority, TaskId
 from streamq.options.unique import DEBOUNCE
 from streamq.transport.faults import GroupMissing
 from tests.model.base import HOUR, WORKERS, Base, Held
-from tests.model.books import LEASE, LETTERS
+from tests.model.books import LEASE, LETTERS, order
 from tests.model.locks import Ask, refusal_of
 
 AT_ONCE = 10_000
@@ -37,11 +37,14 @@ ASKS = st.sampled_from([
     *(Ask("a", conflict) for conflict in ("return", "raise", "replace", "reschedule", "after", "after")),
     *(Ask("b", conflict, started=True) for conflict in ("return", "replace", "replace")), Ask("b", "after"),
     Ask("c", DEBOUNCE, started=True, max_wait_ms=HOUR // 2), Ask("c", DEBOUNCE, started=True),
+    *(2 * [Ask("d", trailing_ms=HOUR)]), Ask("b", "replace", supersede=True),
 ])  # fmt: skip
 """What a task asks for: mostly no lock."""
 AGAIN = st.sampled_from([
     *(Ask("b", conflict, started=True) for conflict in ("return", "replace")),
     *(Ask("b", conflict) for conflict in ("replace", "after")),
+    Ask("d", trailing_ms=HOUR), Ask("b", "replace", supersede=True),
+    Ask("b", "replace", started=True, supersede=True),
 ])  # fmt: skip
 """What tasks of one key ask for that meet."""
 
@@ -120,6 +123,9 @@ class WorkerSteps(Base):
             want = None if ask is None else self.twin.conflict(task, ask, refused)
             if want in (None, "new") and (want or not refused):
                 assert isinstance(answer, Accepted)
+                if ask is not None and ask.trailing_ms and want == "new":
+                    late = self.twin.now + ask.trailing_ms - order(answer.local)[0]
+                    assert 0 <= late <= AT_ONCE, "a throttle's last call is not due at the interval's end"
                 self.twin.accept(task, answer.local, ask, follows=want == "new")
                 room -= 1
             else:

@@ -249,7 +249,7 @@ SCRIPTS = {
     ),
     "viewer": (
         "counts", "locate", "sizes", "lane_list", "lane_tasks", "audit_lanes", "audit_slots",
-        "audit_dead", "audit_keys", "audit_letters",
+        "audit_held", "audit_turns", "audit_dead", "audit_keys", "audit_letters",
         "audit_pending", "audit_place", "audit_rows", "audit_schedule", "audit_stream", "dead_count",
         "dead_groups", "dead_slices", "page_buckets", "page_group", "page_locks", "page_results", "page_set",
         "page_streams", "page_schedules", "rollups", "survey",
@@ -258,7 +258,7 @@ SCRIPTS = {
         "requeue", "purge", "cancel", "enqueue", "enqueue_rich", "resubmit", "run_now", "pause", "drain",
         "listen", "repair", "groups", "forget", "repair_counters", "log_action", "tick",
         "tick_rich", "write_schedule",
-        "limit", "open_lane", "purge_lane", "recount", "unlock",
+        "limit", "open_lane", "purge_lane", "recount", "repair_lane", "unlock",
         "repair_books", "repair_claim", "repair_dead", "repair_lifetime", "repair_lock",
         "repair_pending", "repair_place", "repair_row", "repair_scores", "repair_type",
     ),

@@ -112,6 +112,41 @@ async def test_six_hours_without_a_daemon(
     clean(app)
 
 
+MADRID = "Europe/Madrid"
+
+
+@pytest.mark.parametrize(
+    ("expression", "start", "made"),
+    [
+        # Forward on 29 March 2026: 02:00 is 03:00. Back on 25 October 2026: 03:00 is 02:00.
+        ("30 2 * * *", "2026-03-28T00:00Z", ["28T01:30", "29T01:00", "30T00:30"]),
+        ("30 2 * * *", "2026-10-24T00:00Z", ["24T00:30", "25T00:30", "26T01:30"]),
+        ("30 * * * *", "2026-03-29T00:00Z", ["29T00:30", "29T01:30", "29T02:30"]),
+        ("30 * * * *", "2026-10-25T00:00Z", ["25T00:30", "25T01:30", "25T02:30"]),
+    ],
+)
+async def test_a_daemon_makes_the_runs_of_a_day_on_which_the_clocks_change(
+    app: StreamQ, stage: Stage, expression: str, start: str, made: list[str]
+) -> None:
+    """The daemon was away since then, and makes up for all of it: its steps are those of the day itself."""
+
+    @app.task
+    def report() -> None: ...
+
+    first, last = (datetime.fromisoformat(f"{start[:8]}{made[n]}Z") for n in (0, -1))
+    app.schedules.put(
+        "nightly", Cron(expression, tz=MADRID), report.bind(), misfire="all", overlap="allow",
+        start=datetime.fromisoformat(start), end=last + timedelta(minutes=1),
+    )  # fmt: skip
+    stage.moved("nightly", round(first.timestamp() * 1000))
+    async with tending(app), tending(app):
+        await until(lambda: stage.state("nightly").next is None)
+    runs = [int(one.partition("@")[2]) / 1000 for one in stage.runs("report")]
+    assert [f"{datetime.fromtimestamp(one, UTC):%dT%H:%M}" for one in runs] == made
+    assert (stage.state("nightly").runs, stage.state("nightly").skipped) == (len(made), {})
+    clean(app)
+
+
 async def test_old_and_new_workers_that_restart_in_turns_leave_the_new_definition(url: str) -> None:
     def release(when: Cron | Every) -> StreamQ:
         app = StreamQ("shop", url)

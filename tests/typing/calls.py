@@ -6,7 +6,7 @@ Behind each wrong line stands `# error`: mypy and pyright must both find one the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
@@ -15,6 +15,7 @@ from tenacity import wait_exponential
 from streamq import (
     Bound,
     Context,
+    Depends,
     RateLimit,
     Retry,
     StreamQ,
@@ -53,7 +54,32 @@ def later() -> Awaitable[int]:
     raise NotImplementedError
 
 
+@app.lifespan
+async def pool(found: StreamQ) -> AsyncIterator[list[int]]:
+    yield [found.registry.shards]
+
+
+async def engine() -> AsyncIterator[int]:
+    yield 1
+
+
+def session(engine: int = Depends(engine), pool: list[int] = Depends(pool)) -> Iterator[str]:
+    yield f"{engine} {pool}"
+
+
+@app.task
+async def injected(to: str, db: str = Depends(session), pool: list[int] = Depends(pool)) -> int:
+    return len(db) + len(pool)
+
+
+@app.task
+async def mistyped(db: int = Depends(session)) -> None: ...  # error
+
+
 async def right() -> None:
+    assert_type(injected.enqueue("a"), TaskHandle[int])
+    assert_type(pool.state, list[int])
+    app.overrides[session] = lambda: "fake"
     assert_type(email.enqueue("a", "b", body="c"), TaskHandle[int])
     assert_type(await email.aenqueue("a", "b"), TaskHandle[int])
     assert_type(await email("a", "b"), int)
@@ -83,6 +109,8 @@ async def right() -> None:
 
 
 async def wrong() -> None:
+    injected.enqueue()  # error
+    Depends(session, scope="request")  # error
     email.enqueue(1, "b")  # error
     email.enqueue("a")  # error
     email.enqueue("a", "b", nonsense=1)  # error

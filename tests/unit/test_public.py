@@ -18,14 +18,15 @@ from streamq.version import package_version
 
 MADE_BY_THE_APP = (
     "TaskHandle", "TaskType", "Inspector", "AsyncInspector", "Admin", "AsyncAdmin", "Tail", "AsyncTail",
-    "Context", "Schedules", "AsyncSchedules",
+    "Context", "Schedules", "AsyncSchedules", "Lifespan",
 )  # fmt: skip
 """Programs get these from an app: what their constructors take is nobody's business."""
 
 ELSEWHERE = {
     *dir(builtins), *dir(typing), "AbstractAsyncContextManager", "AbstractContextManager", "AsyncIterator",
     "Awaitable", "Callable", "Coroutine", "Iterable", "Iterator", "Mapping", "Path", "Sequence",
-    "TracebackType", "date", "datetime", "socket", "timedelta", "P", "R", "C_co",
+    "TracebackType", "date", "datetime", "socket", "timedelta", "P", "R", "F", "T", "C_co", "T_co",
+    "Listener",
 }  # fmt: skip
 
 

@@ -15,13 +15,14 @@ from tenacity import wait_exponential, wait_fixed
 from streamq import envelope, keys, retry, stored_result
 from streamq.app.bound_task import new_task
 from streamq.demo.account import draw_up
-from streamq.errors import DecodeError, Retry
+from streamq.errors import DecodeError, RedisUnavailable, Retry
 from streamq.model.delivery import Delivery, Entry, Success
 from streamq.model.reply import COUNTERS
 from streamq.model.task import STATES, NewTask
 from streamq.options.task import TaskOptions
 from streamq.transport import server
-from streamq.transport.faults import translate
+from streamq.transport.budget import OUT_OF_TIME
+from streamq.transport.faults import more_specific, translate
 
 
 @given(st.lists(st.binary(max_size=20), max_size=12), st.sampled_from("hnls"))
@@ -314,3 +315,12 @@ def test_what_is_made_without_its_constructor_is_what_that_would_make() -> None:
         "email", 0, "n1-0", "n1-0", b"{}"
     )
     assert new_task(TaskOptions(), None, b"{}") == NewTask(b"{}")
+
+
+def test_an_error_always_says_why() -> None:
+    """Also if the time was over before the first try: there is no earlier error to tell."""
+    late = RedisUnavailable(f"redis://here: {OUT_OF_TIME}")
+    refused = RedisUnavailable("redis://here: connection refused")
+    assert more_specific(RedisUnavailable(""), late) is late
+    assert more_specific(refused, late) is refused
+    assert more_specific(late, refused) is refused

@@ -172,3 +172,23 @@ def in_native_code() -> None:
     import re
 
     re.match("(a+)+$", "a" * 60 + "b")  # it stands here
+
+
+@app.task(executor="process", max_attempts=1)
+def follows() -> str:
+    return str(get_context().enqueue(where.bind()).id)
+
+
+@app.task(executor="process", max_attempts=100, backoff=wait_fixed(0.01), lease=5)
+def chain(n: int) -> None:
+    get_context().enqueue(link.bind(n))
+
+
+@app.task(executor="process", max_attempts=100, backoff=wait_fixed(0.01), lease=5)
+def link(n: int) -> int:
+    return n
+
+
+def children() -> list[int]:
+    """The processes that run handlers of this one."""
+    return [child.pid for child in multiprocessing.active_children() if child.pid is not None]

@@ -12,6 +12,8 @@ from tenacity import wait_fixed
 from streamq import Hook, Outcome, StreamQ, WorkerOptions
 from streamq.hooks import name_of
 from streamq.model.delivery import Delivery
+from streamq.resources.declared import Resources
+from streamq.resources.opened import OpenResources
 from streamq.telemetry.counters import Counters
 from streamq.worker.attempt import Attempt
 from streamq.worker.executors import Executors
@@ -36,10 +38,20 @@ async def running(app: StreamQ, ended: Ended) -> AsyncGenerator[tuple[Runner, li
     settled: list[Held] = []
     clocks, executors = (
         ServerClocks(),
-        Executors.of(WorkerOptions(concurrency=1), None, isolate_suspects=False),
+        Executors.of(WorkerOptions(concurrency=1), None, isolate_suspects=False, lasting=False),
     )
     observers = Observers([ended], clocks, lambda held, _: settled.append(held), "w")
-    runner = Runner(app.registry, "w", 1, executors, clocks, Counters(), observers, on_idle=lambda: None)
+    runner = Runner(
+        app.registry,
+        "w",
+        1,
+        executors,
+        clocks,
+        Counters(),
+        observers,
+        on_idle=lambda: None,
+        opened=OpenResources(Resources()),
+    )
     runner.start()
     try:
         yield runner, settled

@@ -311,7 +311,7 @@ async def test_what_a_type_cannot_have(app: StreamQ, options: dict[str, object],
         ({"rate": "5/s", "burst": 0}, "burst=0: must be a whole number of at least 1"),
         ({"weight": 0}, "weight=0: must be a number of at least 0.001"),
         ({"weight": True}, "weight=True"), ({"order": True, "running": 2}, "running=2 and order=True"),
-        ({"on_dead": "halt"}, "on_dead='halt' needs order=True"),
+        ({"weight": 2}, "weight needs fair=True"), ({"on_dead": "halt"}, "on_dead='halt' needs order=True"),
         ({"order": True, "on_dead": "stop"}, "on_dead='stop'"),
     ],
 )  # fmt: skip

@@ -21,10 +21,10 @@ end
 -- A caller that knows that one of these keys is empty sets its flag to false: one command less for each task.
 local cancelling, expires, waiting = true, true, true
 local function end_task(id, how, stamp, claims, kept)
+  if claims then give_back(claims, id, how) end  -- which may look where the task is
   redis.call('HDEL', index, id)
   if cancelling then redis.call('HDEL', cancels, id) end
   if expires then redis.call('ZREM', expiring, id) end
-  if claims then give_back(claims, id, how) end
   local awaited = waiting and redis.call('ZREM', waiters, id) == 1
   if how == 'x' or how == 'e' or (how == 'c' and awaited and not kept) then
     redis.call('ZADD', gone, stamp or string.format('%.0f', (clock())), how .. id)

@@ -4,8 +4,8 @@
 -- once, behind its last change of a stream. Nothing else changes `turns`, `ripe` and `slots`.
 --
 -- A slot is an entry with a claim `l`: `slots` has what is held of each lane, with the TAT of its rate (GCRA, in
--- us), its finish in virtual time (fair share), until when it is held back, and the dead letter that halts
--- it; in field '' the TAT of the type, the virtual time and that of the last newcomer. `turns` has the lanes
+-- us), its finish in virtual time (fair share), until when it is held back, the dead letter that halts it, and while
+-- recount is under way what that has counted, with its stamp; in field '' the TAT of the type, the virtual time and that of the last newcomer. `turns` has the lanes
 -- that may go, `ripe` when to look at those again that time alone lets go (ms; '' is the type itself). Both
 -- are a function of a lane's first row, its record, the rules and the clock: who changes one of these has the lane
 -- looked at.
@@ -125,6 +125,11 @@ local function lane_gate()
     more = #due == STEPS
   end
 
+  -- An entry that holds a slot was added at a place, or taken away: a count that is under way has seen it or not.
+  local function tally(r, place, by)
+    if b.counting and lane_passed(b.counting, place) then r.counted = math.max(0, r.counted + by) end
+  end
+
   -- Into its stream: an entry that holds a slot. Of an ordered type it carries a number that only grows.
   local function enter(letter, fields, number, lane)
     fields = laned(fields, 'l', number, lane)
@@ -132,7 +137,9 @@ local function lane_gate()
     local entry = redis.call('XADD', into[letter], '*', unpack(fields))
     if doorbell_there == nil then doorbell_there = redis.call('EXISTS', doorbell) == 1 end
     if doorbell_there then ring(into[letter]) end
-    return letter .. entry
+    entry = letter .. entry
+    tally(record(lane), entry, 1)
+    return entry
   end
 
   local function charge(r, cost, score)
@@ -205,12 +212,19 @@ local function lane_gate()
   end
 
   -- A slot comes back: its entry is gone. An ordered lane that halts is shut by its first dead letter.
-  function g.release(lane, id, how)
+  function g.release(lane, id, how, place)
     local r = record(lane)
+    tally(r, place, -1)
     local before = r.held
     r.held = math.max(0, before - 1)
     if how == 'd' and whole.halt and r.ordered and r.halt == '' then r.halt = id end
     if r.held == 0 or before >= r.running then g.touch(lane) end
+  end
+
+  -- An entry that holds a slot, or a row of the schedule, was moved to the end of a stream.
+  function g.moved(lane, place, letter)
+    tally(record(lane), place, -1)
+    tally(record(lane), letter, 1)
   end
 
   -- A task asks again, under its number: as the lane's first, not before `due` (ms). hold (ms): nor any other of
@@ -315,13 +329,24 @@ local function lane_gate()
     for n = 1, #void, 1000 do redis.call('HDEL', slots, unpack(void, n, math.min(n + 999, #void))) end
   end
 
+  local function counted_of(r)
+    return b.counting and r.counted > 0 and string.format('%.0f@%s', r.counted, b.counting.stamp) or nil
+  end
+
   local function save()
     for lane, r in pairs(b.records) do
       keep(lane, table.concat({
-        text_of(r.held, 0), text_of(r.tat, now), text_of(r.f, 0), text_of(r.till, now), r.halt}, ';'))
+        text_of(r.held, 0), text_of(r.tat, now), text_of(r.f, 0), text_of(r.till, now), r.halt, counted_of(r)}, ';'))
     end
     keep('', table.concat({text_of(whole.tat, now), text_of(whole.v, 0), text_of(whole.n, 0)}, ';'))
     flush()
+  end
+
+  -- A registration by an older release took the rules out of the policy. In the meantime older scripts may have ended
+  -- tasks that held a slot, and what was to be looked at was taken away too: so all lanes are looked at and counted.
+  local function restore(found)
+    redis.call('HSET', policy, 'gate', found.gate, 'sweep', '', 'recount', '1')
+    if found.lane then redis.call('HSET', policy, 'lane', found.lane) end
   end
 
   function g.close()
@@ -332,14 +357,26 @@ local function lane_gate()
     if more then set_timer('', now) end
     if (whole.v > 0 or whole.n > 0) and redis.call('EXISTS', lanes) == 0 and used() == 0 then whole.v, whole.n = 0, 0 end
     save()
+    if b.stored.lost then restore(b.stored) end
     if died > 0 then redis.call('HINCRBY', counters, 'dead', died) end
-    if earliest and gate_tell then
+    if b.stored.lost and gate_tell then
+      gate_tell()
+    elseif earliest and gate_tell then
       local head = redis.call('ZRANGE', ripe, 0, 0, 'WITHSCORES')
       if head[2] and tonumber(head[2]) >= earliest then gate_tell() end
     end
   end
 
-  g.record, g.now = record, now
+  -- A count of what lanes hold, which begins or goes on.
+  function g.begin()
+    if not b.counting then
+      redis.call('HDEL', policy, 'recount')
+      b.counting = {stamp = exact(now), letter = 's', cursor = ''}
+    end
+    return b.counting
+  end
+
+  g.record, g.now, g.counting = record, now, b.counting ~= nil
   gate_made = g
   return g
 end

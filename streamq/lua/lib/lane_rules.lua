@@ -4,7 +4,7 @@
 -- of a lane, empty where there is none; an interval is the us of one unit of cost. `limits` has what an operator
 -- set instead, of a lane or in field '' of the type: running;interval;burst;weight, empty as the policy has it,
 -- `-` for none. A stored value that streamq cannot have written counts as none.
--- USES clock lane_row
+-- USES clock lane_passed lane_policy lane_row
 -- KEYS slots limits policy high normal low suspect
 local function lane_rules()
   local now_ms, time = clock()
@@ -21,9 +21,8 @@ local function lane_rules()
     return value and value >= least and value < 1e16 and value or nil
   end
 
-  local stored = redis.pcall('HMGET', policy, 'gate', 'window')
-  if stored.err then stored = {} end
-  local gate = split(stored[1])
+  local stored = lane_policy()
+  local gate = split(stored.gate)
   local overruled = redis.call('EXISTS', limits) == 1
 
   -- Sets running, interval, burst and weight: the policy's, or what an operator set.
@@ -55,10 +54,16 @@ local function lane_rules()
     {tat = sound(parts[1], 0) or 0, v = sound(parts[2], 0) or 0, n = sound(parts[3], 0) or 0},
     '', gate[1], gate[2], gate[3])
   whole.fair, whole.order, whole.halt = gate[4] == '1', gate[5] == '1', gate[6] == '1'
-  whole.window = math.max(1, sound(stored[2], 1) or 64)
+  whole.window = math.max(1, sound(stored.window, 1) or 64)
   whole.room = math.min(whole.running, whole.fair and whole.window or math.huge)
 
-  local records = {}
+  local records, b = {}, {counting = counting_of(stored.counting)}
+
+  -- What a count that is under way has found of a lane: see recount.
+  local function tallied(text)
+    local number, stamp = string.match(text or '', '^(%d+)@(%d+)$')
+    return stamp == b.counting.stamp and sound(number, 0) or 0
+  end
 
   local function record(lane)
     local r = records[lane]
@@ -68,6 +73,7 @@ local function lane_rules()
       held = sound(parts[1], 0) or 0, tat = sound(parts[2], 0) or 0, f = sound(parts[3], 0) or 0,
       till = sound(parts[4], 0) or 0, halt = parts[5] or ''}
     if lane == NO_LANE then ruled(r, lane) else ruled(r, lane, gate[7], gate[8], gate[9], gate[10]) end
+    if b.counting then r.counted = tallied(parts[6]) end
     records[lane] = r
     r.ordered = whole.order and lane ~= NO_LANE
     if r.ordered then r.running = math.min(r.running, 1) end
@@ -82,7 +88,7 @@ local function lane_rules()
   end
 
   -- What is in the streams; of a script that changes them anew each time that `entries` is nil.
-  local b = {now_ms = now_ms, now = now, whole = whole, record = record, records = records, kept = kept}
+  b.now_ms, b.now, b.whole, b.record, b.records, b.kept = now_ms, now, whole, record, records, kept
   function b.used()
     if not b.entries then
       b.entries = 0
@@ -93,6 +99,6 @@ local function lane_rules()
 
   function b.room() return whole.room == math.huge and math.huge or whole.room - b.used() end
 
-  b.ready_at = ready_at
+  b.ready_at, b.stored = ready_at, stored
   return b
 end

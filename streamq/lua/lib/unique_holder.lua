@@ -11,7 +11,7 @@ local function found_at(id, group_)
     local row = row_of(due, number)
     return row and {
       id = id, state = 'scheduled', row = row, due = tonumber(due), number = number, letter = string.match(row, '%D'),
-      fields = row_fields(row)}
+      fields = row_fields(row), place = place}
   end
   local letter, entry = string.sub(place, 1, 1), string.sub(place, 2)
   if letter == 'k' then
@@ -26,7 +26,8 @@ local function found_at(id, group_)
   if not held.err and #held > 0 then
     return {id = id, state = 'started', letter = letter, fields = found and found[2]}
   end
-  return found and {id = id, state = 'ready', letter = letter, stream = stream, entry = entry, fields = found[2]}
+  return found and {
+    id = id, state = 'ready', letter = letter, stream = stream, entry = entry, fields = found[2], place = place}
 end
 
 local function unique_holder(what, group_)

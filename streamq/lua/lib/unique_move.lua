@@ -64,7 +64,7 @@ local function lift(held)
   else
     redis.call('XDEL', held.stream, held.entry)
   end
-  if held.kind == 'l' then lane_gate().release(held.lane, held.id) end
+  if held.kind == 'l' then lane_gate().release(held.lane, held.id, nil, held.place) end
 end
 
 local function put_anew(held, letter, fields, due)
@@ -93,7 +93,7 @@ local function put_in_lane(held, letter, fields, due, lane, cost)
   end
   if held.kind == 'l' and same and not later then  -- the slot goes with it
     redis.call('XDEL', held.stream, held.entry)
-    return into_stream(held, letter, lane_fenced(laned(fields, 'l', held.lane_number, lane)))
+    return into_stream(held, letter, lane_moved(laned(fields, 'l', held.lane_number, lane), held.place, letter))
   end
   lift(held)
   if later then return into_schedule(held, letter, laned(fields, 'L', number, lane), due) end
