@@ -7,6 +7,7 @@ import time
 from collections import Counter
 
 import pytest
+import structlog
 
 from streamq import (
     InvalidOption,
@@ -280,6 +281,26 @@ async def test_a_daemon_counts_anew_what_was_deleted_behind_our_back(app: Stream
     async with serving(app):
         await until(lambda: gauge.done == 3)
     clean(app)
+
+
+async def test_a_worker_warns_of_lanes_whose_older_tasks_are_in_another_shard(url: str) -> None:
+    """The type has a limit, so all of it is in one shard: with 40 instead of one, in another."""
+    for shards, warned in ((1, False), (40, True), (40, False)):
+        app = StreamQ("shop", url, shards=shards)
+
+        @app.task(running=1)
+        async def email(of: str) -> None: ...
+
+        with structlog.testing.capture_logs() as lines:
+            async with working(app):
+                if warned:
+                    await until(lambda app=app: app.inspector.type_stats("email").counters["completed"] == 1)  # type: ignore[misc]
+        found = [line for line in lines if line["event"] == "lanes.strayed"]
+        assert [(line["type"], line["shards"]) for line in found] == ([("email", [0])] if warned else [])
+        assert all("order does not hold" in line["consequence"] and line["fix"] for line in found)
+        if not warned and shards == 1:
+            email.enqueue("a")
+        app.close()
 
 
 BAD: list[tuple[dict[str, object], str]] = [
