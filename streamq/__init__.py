@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from streamq.app.bound_task import Bound as Bound
     from streamq.app.bound_task import Route as Route
     from streamq.app.handle import TaskHandle as TaskHandle
+    from streamq.app.keyed_task import KeyedTask as KeyedTask
     from streamq.app.registrar import Registrar as Registrar
     from streamq.app.task_events import TaskEvents as TaskEvents
     from streamq.app.task_set import TaskSet as TaskSet
@@ -167,6 +168,7 @@ __all__, _named = lazy.names(__name__, {
     "app.app": ("StreamQ",),
     "app.bound_task": ("Bound",),
     "app.handle": ("TaskHandle",),
+    "app.keyed_task": ("KeyedTask",),
     "app.registrar": ("Registrar",),
     "app.task_set": ("TaskSet",),
     "app.task_events": ("TaskEvents",),

@@ -17,6 +17,7 @@ from streamq.app.bound_task import Bound, bound_to, remote_handler
 from streamq.app.context_home import ContextHome
 from streamq.app.enqueuer import Enqueuer
 from streamq.app.handle import TaskHandle
+from streamq.app.keyed_task import KeyedTask
 from streamq.app.registrar import Registrar
 from streamq.app.task_set import TaskSet
 from streamq.app.task_type import TaskType
@@ -222,6 +223,11 @@ class StreamQ(Registrar):
         handler = self.registry.handlers.get(task.type)
         decode = handler.decode_result if handler is not None else None
         return TaskHandle(task, self.name, self._client, self._asyncs, decode)
+
+    def find(self, task_type: str, *, key: str) -> KeyedTask:
+        """Return the task that has an idempotency key, or will have it: no task need exist yet. For a program
+        that knows the key before another has enqueued the task."""
+        return KeyedTask(self.registry, self._client, self._asyncs, self.handle, task_type, key)
 
     @cached_property  # one object, so that tests can patch what a program uses
     def inspector(self) -> Inspector:

@@ -17,7 +17,7 @@ from streamq.client.durability import Confirmation
 from streamq.errors import RedisError, ServerError, ServerTooOld
 from streamq.flow import Ask, Flow, ask
 from streamq.keys import TypeKeys, shard_keys, type_keys
-from streamq.model.task import Answer, Conflict, Duplicate, IdempotencyKey
+from streamq.model.task import Answer, Conflict, Duplicate, IdempotencyKey, TaskId
 from streamq.options.checks import LONGEST_WINDOW, Durability
 from streamq.options.unique import Plan
 from streamq.registry.redefinition import importable
@@ -74,6 +74,21 @@ def destination(registry: Registry, key: IdempotencyKey, *, answers: bool = True
         if answer is not None and shard < record.known:
             return Destination(shard)
     return Destination(home)
+
+
+def holder_of_key(registry: Registry, key: str) -> Flow[TaskId | None]:
+    """Return the task that has an idempotency key; None if none has. Asks each shard that was its home."""
+    record = registry.record
+    if record is None or time.monotonic() - registry.record_at > FRESH:
+        record = yield from _current_record(registry)
+    home, others = record.homes(key, (time.time() - LONGEST_WINDOW) * 1000)
+    for shard in (home, *others):
+        found: tuple[str, str] | None = yield Ask(
+            producer_calls.holder_of_key(shard_keys(registry.name, shard), key)
+        )
+        if found is not None:
+            return TaskId(found[0], shard, found[1])
+    return None
 
 
 def home_of_lock(

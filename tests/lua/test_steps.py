@@ -14,7 +14,7 @@ from streamq.model.delivery import Delivery
 from streamq.model.effect import Stepped, Suspend
 from streamq.model.outcome import Cancelled, Completed, Died, HandedBack, Outcome, Retried, Settlement
 from streamq.model.reply import Note
-from streamq.model.task import NewTask
+from streamq.model.task import Duplicate, NewTask
 from streamq.options.unique import Plan
 from tests.lua.shard import Shard
 
@@ -197,7 +197,7 @@ def test_an_expired_or_cancelled_sleeper_leaves_none(shard: Shard) -> None:
 def test_memos_do_not_outlive_the_arguments_that_they_ran_with(
     shard: Shard, conflict: str, left: int
 ) -> None:
-    plan = Plan(key="acme", conflict=conflict)  # type: ignore[arg-type]
+    plan = Plan(key="acme", conflict=conflict)
     task, _ = locks.joined("email", NewTask(b"1"), plan, b"1")
     shard.enqueue(task)
     [held] = shard.fetch()
@@ -205,4 +205,5 @@ def test_memos_do_not_outlive_the_arguments_that_they_ran_with(
     settle(shard, held, Retried(60_000, b"[]"))
     other, _ = locks.joined("email", NewTask(b"2"), plan, b"2")
     [answer] = shard.enqueue(other._replace(due=60_000))
+    assert isinstance(answer, Duplicate)
     assert (answer.local, fields(shard)) == (held.local, left)

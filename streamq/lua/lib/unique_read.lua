@@ -6,7 +6,7 @@
 -- A part of the bodies of enqueue and tick, which define before it: now, refusal, accept, first_of, and what unique_move
 -- needs.
 -- USES unique_holder unique_claim unique_move lane_enter unhexed field superseded waits
--- KEYS unique after index schedule
+-- KEYS unique after index schedule counters
 -- ARGV task_type wake
 local CONFLICTS = {
   ['return'] = true, raise = true, replace = true, reschedule = true, after = true, debounce = true}
