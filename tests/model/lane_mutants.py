@@ -182,8 +182,8 @@ LANE_MUTANTS: Final = [
        changing=True, script="register"),
     _L("cursor = lane_gate().sweep(cursor, SWEPT)", "cursor = nil", "a changed policy is not seen", _LIMITS,
        changing=True),
-    _L("  lane_gate().arrive(lane, field(fields, 'w'), letter, fields, id, number)\n  return true",
-       "  return false", "who is due passes the gate", _LIMITS),
+    _L("  return lane_due(letter, fields, id, redis.call('HGET', index, id) or id) ~= nil", "  return false",
+       "who is due passes the gate", _LIMITS),
 ]  # fmt: skip
 QUICK_LANES = LANE_MUTANTS[::12]
 
