@@ -16,13 +16,19 @@ if TYPE_CHECKING:
     from streamq.app.bound_task import Bound as Bound
     from streamq.app.bound_task import Route as Route
     from streamq.app.handle import TaskHandle as TaskHandle
+    from streamq.app.registrar import Registrar as Registrar
+    from streamq.app.task_events import TaskEvents as TaskEvents
+    from streamq.app.task_set import TaskSet as TaskSet
     from streamq.app.task_type import Decorator as Decorator
+    from streamq.app.task_type import Sends as Sends
     from streamq.app.task_type import TaskType as TaskType
     from streamq.audit import Audit as Audit
     from streamq.audit import FaultCode as FaultCode
     from streamq.audit import Problem as Problem
     from streamq.audit import Repaired as Repaired
     from streamq.calls.call import Call as Call
+    from streamq.client.task_event import EventKind as EventKind
+    from streamq.client.task_event import TaskEvent as TaskEvent
     from streamq.context import Context as Context
     from streamq.context import get_context as get_context
     from streamq.control.action_log import Action as Action
@@ -161,7 +167,11 @@ __all__, _named = lazy.names(__name__, {
     "app.app": ("StreamQ",),
     "app.bound_task": ("Bound",),
     "app.handle": ("TaskHandle",),
-    "app.task_type": ("Decorator", "TaskType"),
+    "app.registrar": ("Registrar",),
+    "app.task_set": ("TaskSet",),
+    "app.task_events": ("TaskEvents",),
+    "client.task_event": ("EventKind", "TaskEvent"),
+    "app.task_type": ("Decorator", "Sends", "TaskType"),
     "audit": ("Audit", "FaultCode", "Problem", "Repaired"),
     "context": ("Context", "get_context"),
     "control.action_log": ("Action", "Pause"),

@@ -48,13 +48,22 @@ class Home(Protocol):
     def steps(self, task: Any, worker: str) -> Any:
         """Return the steps of an attempt that has made none yet."""
 
+    def progress(self, task: Any, worker: str, done: float, total: float | None, text: str) -> None:
+        """Tell how far an attempt is."""
+
+    def emit(self, task: Any, worker: str, value: object) -> None:
+        """Tell a value of an attempt."""
+
+    def flush(self, task: Any) -> None:
+        """Send what an attempt told."""
+
 
 class Context:
     """One attempt, for its handler. Created for every attempt, so it computes nothing beforehand."""
 
     __slots__ = (  # a dict, so that tests can patch methods
         "__dict__", "_cancelled", "_deadline", "_ended", "_follow_ups", "_home", "_max_attempts", "_state",
-        "_steps", "_task", "_thread", "_worker",
+        "_steps", "_task", "_thread", "_told", "_worker",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +76,7 @@ class Context:
         self._home = home
         self._follow_ups: list[Any] | None = None
         self._steps: Any = None
+        self._told = False
         self._cancelled = False
         self._ended = False
         self._thread = 0
@@ -194,6 +204,27 @@ class Context:
         """Go on after a time, as `sleep` does, in a `def` handler."""
         self._of_steps().sleep_sync(duration, name)
 
+    def progress(self, done: float, total: float | None = None, text: str = "") -> None:
+        """Tell those who watch the task how far it is: `done` of `total`, and a text of up to 500 characters.
+
+        Waits for nothing and may be called often: at most ten a second are sent, the latest of each tenth.
+        """
+        self._at_home().progress(self._task, self._worker, done, total, text)
+
+    def emit(self, value: object) -> None:
+        """Tell those who watch the task a value, as JSON of at most 64 KiB.
+
+        Waits for nothing. About the last thousand are kept, for an hour after the last. What must not be lost
+        belongs into the result. Raises PayloadError.
+        """
+        self._at_home().emit(self._task, self._worker, value)
+
+    def _at_home(self) -> Home:
+        if self._home is None:
+            raise LookupError("an event was told in an attempt of no app: nothing would send it")
+        self._told = True
+        return self._home
+
     def _of_steps(self) -> Any:
         if self._steps is None:
             if self._home is None:
@@ -229,6 +260,11 @@ def end(context: Context) -> list[Any]:
 def stepped(context: Context) -> bool:
     """Return whether an attempt made steps, so that its task may have memos."""
     return context._steps is not None  # noqa: SLF001
+
+
+def told(context: Context | None) -> bool:
+    """Return whether an attempt told something to those who watch its task."""
+    return context is not None and context._told  # noqa: SLF001
 
 
 def at_home(context: Context, home: Home | None, server: Any) -> Context:

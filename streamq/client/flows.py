@@ -76,15 +76,17 @@ def destination(registry: Registry, key: IdempotencyKey, *, answers: bool = True
     return Destination(home)
 
 
-def home_of_lock(registry: Registry, task_type: str, name: str) -> Flow[Destination]:
-    """Return the shard of a unique key's lock, by the lock's name.
+def home_of_lock(
+    registry: Registry, task_type: str, name: str, home_key: str | None = None
+) -> Flow[Destination]:
+    """Return the shard of a unique key's lock, by the lock's name, or by the home of its task's lane.
 
     A shard that was the key's home before is still used if it is served and holds the lock.
     """
     record = registry.record
     if record is None or time.monotonic() - registry.record_at > FRESH:
         record = yield from _current_record(registry)
-    home, others = record.homes(name, 0)
+    home, others = record.homes(home_key or name, 0)
     for shard in others:
         if shard < record.known:
             holder: str = yield from ask(

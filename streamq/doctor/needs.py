@@ -54,6 +54,7 @@ ROLES: Final = {
             "settle",
             "settle_rich",
             "checkpoint",
+            "emit",
             "memos",
             "renew",
             "beat",
@@ -101,6 +102,7 @@ ROLES: Final = {
             "due_schedules",
             "page_schedules",
             "tick",
+            "tick_rich",
             "write_schedule",
         ),
         ("HGET apps", "HGETALL apps", "HLEN", "SMEMBERS", "ZADD daemons", "SUBSCRIBE", "UNSUBSCRIBE"),
@@ -133,7 +135,7 @@ ROLES: Final = {
             "page_streams",
             "rollups",
         ),
-        ("HGET apps", "HGETALL apps", "SMEMBERS", "SCAN"),
+        ("HGET apps", "HGETALL apps", "SMEMBERS", "SCAN", "XREVRANGE"),
     ),
     "operator": Role(
         (
@@ -152,6 +154,7 @@ ROLES: Final = {
             "resubmit",
             "run_now",
             "tick",
+            "tick_rich",
             "write_schedule",
         ),
         writes="operator",
@@ -167,6 +170,7 @@ _NOT_ESSENTIAL: Final = frozenset(
         "unique",
         "after",
         "steps",
+        "live",
         "EVAL",
         "EVALSHA",
         "key",
@@ -216,7 +220,8 @@ _SAMPLES: Final = {
     "SMEMBERS": "K", "TIME": "", "TYPE": "K", "XACK": "K g 0-1",
     "XADD": "K * f v", "XAUTOCLAIM": "K g c 1 0-0", "XCLAIM": "K g c 1 0-1", "XDEL": "K 0-1",
     "XGROUP CREATE": "K g 0", "XGROUP DELCONSUMER": "K g c", "XINFO CONSUMERS": "K g", "XINFO GROUPS": "K",
-    "XLEN": "K", "XPENDING": "K g - + 1", "XRANGE": "K - +", "XREADGROUP": "GROUP g c STREAMS K >",
+    "XLEN": "K", "XPENDING": "K g - + 1", "XRANGE": "K - +", "XREVRANGE": "K + -",
+    "XREADGROUP": "GROUP g c STREAMS K >",
     "BZPOPMIN": "K 1",
     "ZADD": "K 1 m", "ZCARD": "K", "ZCOUNT": "K 0 1", "ZLEXCOUNT": "K - +", "ZREVRANK": "K m",
     "ZREMRANGEBYSCORE": "K 0 1", "ZRANGE": "K 0 1", "ZREM": "K m",
@@ -287,6 +292,7 @@ def _named(t: TypeKeys, s: ShardKeys, kind: str) -> str:
     some = {
         "apps": namespace.apps, "daemons": namespace.daemons, "done": t.done("n0-0"), "key": s.key("doctor"),
         "writer": t.writer("doctor"), "results": t.results("n0-0"), "minute": t.minute(0),
+        "live": t.live("n0-0"),
     }  # fmt: skip
     named = some.get(kind) or getattr(s, kind, None) or getattr(t, kind)
     return str(named if isinstance(named, str) else t.quarter(0))

@@ -39,6 +39,7 @@ _WORKS: Final[Writes] = (
     ),
     ("hdel", "index counters cancels heartbeats policy unique after schedules slots steps"),
     ("hincrby", "counters minute quarter"),
+    ("xadd pexpire", "live"),
     ("set pexpire lpush ltrim", "writer key rate doorbell results minute quarter"),
     ("set", "rules"),
     ("zadd", "schedule expiring waiters gone ready bell dead groups buckets workers schedules_due"),
@@ -78,7 +79,7 @@ _READS: Final = (
 )
 _DAEMON: Final = (
     "+cluster|slots +del +eval +evalsha +exists +get +hdel +hexists +hget +hgetall +hincrby +hlen "
-    "+hmget +hscan +hset +info +lindex +llen +lpush +ltrim +pexpire +publish +role +sadd +scard +set "
+    "+hmget +hscan +hset +info +lindex +llen +lpush +ltrim +pexpire +pttl +publish +role +sadd +scard +set "
     "+sismember +smembers "
     "+subscribe +time +unsubscribe +xack +xadd +xautoclaim +xclaim +xdel +xgroup|create "
     "+xgroup|delconsumer +xinfo|consumers +xinfo|groups +xlen +xpending +xrange +zadd +zcard +zcount "
@@ -87,8 +88,8 @@ _DAEMON: Final = (
 _VIEWS: Final = (
     "+acl|whoami +cluster|slots +eval +evalsha +exists +get +hexists +hget +hgetall +hkeys +hlen +hmget "
     "+hscan +hstrlen +info +llen +lrange +multi +pttl +role +scan +smembers +time +type "
-    "+xinfo|consumers +xinfo|groups +xlen +xpending +xrange +zcard +zcount +zlexcount +zrange +zrevrank "
-    "+zscan +zscore"
+    "+xinfo|consumers +xinfo|groups +xlen +xpending +xrange +xrevrange +zcard +zcount +zlexcount "
+    "+zrange +zrevrank +zscan +zscore"
 )
 _ACTS: Final = (
     "+del +hdel +hincrby +hset +hsetnx +lindex +lpush +ltrim +mget +persist +pexpire +publish +rpop "

@@ -148,9 +148,7 @@ class WorkerGroup:
         self._stopping = self._status.draining = True
         systemd.notify(STOPPING=1)
         for member in self._members:
-            if member.process is not None:
-                with suppress(ProcessLookupError):
-                    member.process.terminate()
+            member.terminate()
         self._wake()
 
     def _wake(self, *_: object) -> None:
@@ -167,6 +165,8 @@ class WorkerGroup:
                 reports = member.start()
                 if reports is not None:
                     self._status.started(member.name, reports)
+                if self._stopping:  # a signal arrived meanwhile, and did not reach it
+                    member.terminate()
 
     def _children(self) -> list[int]:
         """Return the child processes whose exit status another part of this process reads."""

@@ -7,7 +7,6 @@ not decide when a process is replaced: the process asks.
 from __future__ import annotations
 
 from collections import deque
-from contextlib import suppress
 
 from streamq.supervisor.group_status import GroupStatus
 from streamq.supervisor.spec import READY, RECYCLE
@@ -50,10 +49,8 @@ class Recycler:
             return
         self._status.expect(new.name, old.name)
         old.is_replaced = True
-        if old.process is not None:
-            with suppress(ProcessLookupError):
-                old.process.terminate()
-        else:
+        old.terminate()
+        if old.process is None:
             self._remove(old)
 
     def ended(self, member: SupervisedProcess, code: int) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -52,8 +53,9 @@ class SupervisedProcess:
         reports, reports_end = _SPAWN.Pipe(duplex=False) if self._launch.reports else (None, None)
         self.startup_pipe, startup_end = _SPAWN.Pipe(duplex=False)
         arguments = (self._launch, reports_end, startup_end)
-        self.process = _SPAWN.Process(target=self._entry_point, args=arguments, name=self.name)
-        self.process.start()
+        process = _SPAWN.Process(target=self._entry_point, args=arguments, name=self.name)
+        process.start()
+        self.process = process  # only now: a signal that arrives before cannot terminate it
         startup_end.close()
         if reports_end is not None:
             reports_end.close()
@@ -114,6 +116,12 @@ class SupervisedProcess:
         self.was_stable = self.was_stable or stable
         self._crashes = 1 if stable else self._crashes + 1
         self.start_at = now + min(LONGEST_DELAY, 0.1 * 2 ** (self._crashes - 1))
+
+    def terminate(self) -> None:
+        """Ask the process to end, if it runs."""
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                self.process.terminate()
 
     def kill(self) -> None:
         """Kill the process if it runs, and wait up to 5 s for its end."""

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from typing import Final
 
 from streamq import envelope
-from streamq.context import CURRENT, Context, at_home, end, stepped
+from streamq.context import CURRENT, Context, at_home, end, stepped, told
 from streamq.errors import UnknownTaskType
 from streamq.hooks import await_within, call_within
 from streamq.model.effect import FollowUp
@@ -111,8 +111,11 @@ def _run(
             "traceback": failure.traceback[-LONGEST_TRACEBACK:],
             "decision": failure.decision,
             "frame": failure.frame,
+            "path": failure.path,
         }
     finally:
+        if told(context) and handler.home is not None:
+            handler.home.flush(delivery)
         stdio.flush()
 
 

@@ -34,7 +34,8 @@ from streamq.worker.stop import StopState
 class Worker:
     """Runs an app's tasks in this process and event loop.
 
-    `await worker.run()` serves until `stop()`; `ready` is set when the worker has started to fetch tasks.
+    `await worker.run()` serves until `stop()`; `ready` is set when the worker has started to fetch tasks,
+    `recycle` when a supervisor should replace the process.
     `exclusive`: the worker owns its process and may kill it as a last resort. `metered`: collect metrics of
     every task, for `report`.
     """
@@ -72,6 +73,7 @@ class Worker:
         self._stop = self._config.stop
         self._parts: Parts | None = None
         self.ready: asyncio.Event = asyncio.Event()
+        self.recycle: asyncio.Event = self._stop.recycle
         self._log = logs.get_logger(worker=name)
 
     @property
@@ -93,11 +95,6 @@ class Worker:
     def worn_out(self) -> bool:
         """Return whether the worker stopped because stuck handlers occupied its slots."""
         return self._stop.worn_out
-
-    @property
-    def recycle(self) -> asyncio.Event:
-        """Return the event that is set when a supervisor should replace this process."""
-        return self._stop.recycle
 
     @property
     def parts(self) -> Parts:

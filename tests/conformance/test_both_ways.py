@@ -167,7 +167,7 @@ CASES: Final = [
     case("admin.run_now", about=one("ready"), want=same(False)),
     case("admin.unlock", "email", "0" * 32, want=lambda answer: answer == ("free", "")),
     case("admin.unlock", "none", "0" * 32, want=raises("UnknownTaskType")),
-    case("admin.unlock", "email", "a key by its text", force=True, want=lambda answer: answer == ("free", "")),
+    case("admin.unlock", "email", "a key's text", force=True, want=lambda answer: answer == ("free", "")),
     case("admin.limit", "email", lane="acme", running=2, want=raises("InvalidOption", "has no lanes")),
     case("admin.limit", "none", running=2, want=raises("UnknownTaskType")),
     case("admin.limit", "email", burst=2, want=raises("InvalidOption")),

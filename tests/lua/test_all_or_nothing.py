@@ -14,6 +14,7 @@ from streamq import locks, scripts
 from streamq.calls import audit as audit_calls
 from streamq.calls import daemon as daemon_calls
 from streamq.calls import lanes as lane_calls
+from streamq.calls import live as live_calls
 from streamq.calls import operator as operator_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import rollup as rollup_calls
@@ -363,6 +364,11 @@ def storing(shard: Shard) -> Call[Any]:
     return step_calls.checkpoint(shard.t, "w", held.place, held.local, "two", b"2")
 
 
+def telling(shard: Shard) -> Call[Any]:
+    [held, _] = remembering(shard)
+    return live_calls.emit(shard.t, "w", held.place, held.local, 1, [("value", b"1"), ("progress", b"{}")])
+
+
 def reclaiming_memos(shard: Shard) -> Call[Any]:
     for held in remembering(shard):
         shard.age(held, 600_000)
@@ -373,6 +379,7 @@ SCRIPTS.update(
     {
         "settle with memos": settling_with_memos,
         "checkpoint": storing,
+        "emit": telling,
         "reclaim with memos": reclaiming_memos,
         "repair_steps": after(
             lambda s: s.command("HSET", s.t.steps, "n1-1", "1\0one", "n1-1\0one", "1"),

@@ -67,7 +67,10 @@ LANE_MUTANTS: Final = [
     _L(
         "if r.held == 0 or before >= r.running then g.touch(lane) end", "", "nobody looks behind", _LIMITS
     ),
-    _L("if kind == 'l' then g.release(lane, item.id, nil, item.place) end", "", "a retry keeps its slot", _LIMITS),
+    _L(
+        "if kind == 'l' then g.release(lane, item.id, nil, item.place) end",
+        "", "a retry keeps its slot", _LIMITS,
+    ),
     _L(_DIRECT, "not head_of(lane, r)", "passes those in turns", _LIMITS),
     _L(_DIRECT, "turning == 0", "overtakes its own lane", _LIMITS + _ORDER),
     _L(_TOKENS, "and room() > 0 then", "no token", _RATES),

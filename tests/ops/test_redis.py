@@ -239,13 +239,13 @@ SCRIPTS = {
     ),
     "worker": (
         "fetch", "renew", "settle", "settle_rich", "beat", "leave", "groups", "orders", "tally", "watch",
-        "muster", "survey", "rights", "next_promotion", "checkpoint", "memos",
+        "muster", "survey", "rights", "next_promotion", "checkpoint", "memos", "emit",
     ),
     "daemon": (
         "next_due", "next_promotion", "recount", "set_window",
         "expire", "promote", "promote_rich", "reclaim", "restamp", "repair", "sweep", "trim",
         "survey", "groups", "counts", "sample", "beat", "leave", "close_shard", "lower_known", "cancel",
-        "due_schedules", "page_schedules", "tick", "write_schedule",
+        "due_schedules", "page_schedules", "tick", "tick_rich", "write_schedule",
     ),
     "viewer": (
         "counts", "locate", "sizes", "lane_list", "lane_tasks", "audit_lanes", "audit_slots", "audit_steps",
@@ -256,7 +256,8 @@ SCRIPTS = {
     ),
     "operator": (
         "requeue", "purge", "cancel", "enqueue", "enqueue_rich", "resubmit", "run_now", "pause", "drain",
-        "listen", "repair", "groups", "forget", "repair_counters", "log_action", "tick", "write_schedule",
+        "listen", "repair", "groups", "forget", "repair_counters", "log_action", "tick",
+        "tick_rich", "write_schedule",
         "limit", "open_lane", "purge_lane", "recount", "repair_lane", "unlock",
         "repair_books", "repair_claim", "repair_dead", "repair_lifetime", "repair_lock",
         "repair_pending", "repair_place", "repair_row", "repair_scores", "repair_steps", "repair_type",

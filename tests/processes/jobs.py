@@ -256,3 +256,27 @@ async def ends_in_a_subtask(error: str, how: str) -> str:
     elif how == "later":
         await asyncio.sleep(0.1)
     return type(task.exception()).__name__
+
+
+def part(name: str) -> str:
+    note(f"part:{name}")
+    return name
+
+
+@app.task(lease=1, max_lost=50, max_attempts=50, backoff=wait_fixed(0.05))
+async def staged(number: int) -> list[str]:
+    """Five steps with a sleep among them, then two follow-ups."""
+    context, found = get_context(), list[str]()
+    for one in range(5):
+        found.append(await context.step(f"step {one}", part, f"{number}-{one}"))
+        context.progress(one + 1, 5)
+        await asyncio.sleep(0.05)
+        if one == 2:
+            await context.sleep(0.2)
+    context.enqueue_many([follower.bind(number, 0), follower.bind(number, 1)])
+    return found
+
+
+@app.task(lease=1, max_lost=50, max_attempts=50, backoff=wait_fixed(0.05))
+async def follower(number: int, which: int) -> None:
+    note(f"follower:{number}-{which}")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import pytest
 
-from streamq import InvalidOption, StreamQ, WorkerOptions
+from streamq import InvalidOption, StreamQ, WorkerGroup, WorkerOptions
 from tests.processes.conftest import Start, alive, ledger
 from tests.running import clean, wait_until
 
@@ -110,3 +111,22 @@ def test_sizes_are_read() -> None:
             WorkerOptions(recycle_rss=wrong)
     with pytest.raises(InvalidOption, match="recycle_after"):
         WorkerOptions(recycle_after=0)
+
+
+def test_a_signal_while_a_process_is_being_started_ends_that_too(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = SpawnProcess.start
+
+    def signalled(process: SpawnProcess) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        start(process)
+
+    monkeypatch.setattr(SpawnProcess, "start", signalled)
+    numbers = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        assert WorkerGroup("tests.processes.jobs:app", url=url).run() == 0
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

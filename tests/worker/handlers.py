@@ -220,3 +220,11 @@ def dies_between(path: str) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
     context.step_sync("two", _mark, path, "two")
     return context.attempt
+
+
+@app.task(executor="process")
+def tells(n: int) -> None:
+    context = get_context()
+    for one in range(n):
+        context.progress(one + 1, n)
+        context.emit(one)

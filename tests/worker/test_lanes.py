@@ -10,7 +10,6 @@ import pytest
 import structlog
 
 from streamq import (
-    Every,
     InvalidOption,
     Lane,
     RateLimited,
@@ -313,7 +312,6 @@ BAD: list[tuple[dict[str, object], str]] = [
         r"Lane\('nobody'\) names no argument of task type 'email': it has customer_id",
     ),
     ({"lane": Lane("customer_id", order=True), "priority": "high"}, r"priority='high' and Lane\(order"),
-    ({"running": 1, "schedule": Every("1h")}, "schedule and lane, running or start_rate exclude each other"),
 ]  # fmt: skip
 
 
@@ -385,16 +383,6 @@ async def test_a_type_with_waiting_tasks_does_not_become_ordered(app: StreamQ, u
 
     with pytest.raises(InvalidOption, match="'step' cannot become ordered: 1 of its tasks wait"):
         ordered.enqueue(1)
-
-
-async def test_a_task_with_lanes_cannot_be_scheduled(app: StreamQ) -> None:
-    @app.task(running=1)
-    async def email() -> None: ...
-
-    await email.aenqueue()
-    for task in (email.bind(), app.bound("email", {})):
-        with pytest.raises(InvalidOption, match="cannot schedule task type 'email'"):
-            app.schedules.put("nightly", Every("1h"), task)
 
 
 async def test_an_ordered_parked_task_cannot_be_brought_forward(app: StreamQ) -> None:

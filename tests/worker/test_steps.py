@@ -11,10 +11,12 @@ import pytest
 from tenacity import wait_none
 
 from streamq import LeaseLost, StreamQ, WorkerOptions, get_context, scripts
+from streamq.embedded import EmbeddedServer
 from streamq.errors import InvalidOption, PayloadError, TaskDead, UsageError
 from streamq.keys import type_keys
+from tests.client.proxy import Proxy
 from tests.conftest import command
-from tests.running import clean, serving, until
+from tests.running import clean, serving, until, working
 from tests.worker import handlers
 
 ONE = WorkerOptions(concurrency=1, drain_timeout=5, block=0.5, heartbeat=0.2)
@@ -262,3 +264,26 @@ async def test_the_audit_finds_and_deletes_memos_without_a_task(app: StreamQ, ur
     await asyncio.to_thread(app.admin.repair)
     assert memos(app, url, "order") == 0
     clean(app)
+
+
+async def test_a_memo_whose_reply_is_lost_is_stored_once_and_the_call_made_once(
+    proxy: Proxy, tcp: tuple[EmbeddedServer, int]
+) -> None:
+    app, direct = StreamQ("shop", proxy.url), StreamQ("shop", tcp[0].url)
+    made: list[int] = []
+
+    def charge() -> int:
+        made.append(1)
+        proxy.lose_reply_to(scripts.load("checkpoint").sha.encode())
+        return len(made)
+
+    @app.task(lease=60, max_attempts=1)
+    async def order() -> int:
+        found: int = await get_context().step("charge", charge)
+        return found
+
+    async with working(app, ONE):
+        handle = await direct.asend("order", {})
+        assert await handle.aresult(20) == 1
+    assert made == [1]
+    clean(direct)
