@@ -21,9 +21,9 @@ from streamq.model.effect import FollowUp
 from streamq.model.task import LETTER, Accepted, NewTask, TaskId
 from streamq.registry.registry import Registry
 
-MOST: Final = 200
+MOST: Final = 100
 """The most follow-ups of one attempt. All of a settlement are written by one script, which must be short."""
-MOST_BYTES: Final = 1_048_576
+MOST_BYTES: Final = 524_288
 """The most bytes of their arguments together."""
 _OWN: Final = 1 << 62
 """The numbers of their ids are beyond this: the server gives none as high to an entry of a stream."""

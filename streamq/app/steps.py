@@ -117,8 +117,15 @@ class Steps:
 
     def _memo(self, name: str) -> Flow[bytes | None]:
         if self._memos is None:
-            self._memos = yield from ask(step_calls.memos(self._keys, self._task.local))
+            self._memos = yield from self._all_memos()
         return self._memos.get(name)
+
+    def _all_memos(self) -> Flow[dict[str, bytes]]:
+        found, first = dict[str, bytes](), 1
+        while first:
+            first, some = yield from ask(step_calls.memos(self._keys, self._task.local, first))
+            found |= some
+        return found
 
     def _store(self, name: str, value: bytes) -> Flow[bytes | None]:
         """Store a memo; return that of an earlier call where there is one."""

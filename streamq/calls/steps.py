@@ -15,6 +15,8 @@ MOST: Final = 1_000
 MOST_BYTES: Final = 4_194_304
 """The most bytes of their memos together."""
 _AUDIT_BYTES: Final = 262_144
+_READ_BYTES: Final = 262_144
+"""How much one call reads, which keeps the server for less than a millisecond."""
 
 
 class Stored(NamedTuple):
@@ -43,9 +45,20 @@ def _stored(reply: list[Reply]) -> Stored:
             return Stored()
 
 
-def memos(t: TypeKeys, local: str) -> Call[dict[str, bytes]]:
-    """Read all memos of a task by the names of their steps."""
-    return build("memos", (local,), lambda reply: {_shown(name): memo for name, memo in pairs(reply)}, t)
+class Memos(NamedTuple):
+    """Some memos of a task by the names of their steps; following: the number of the next, 0 at the end."""
+
+    following: int
+    by_name: dict[str, bytes]
+
+
+def memos(t: TypeKeys, local: str, first: int = 1) -> Call[Memos]:
+    """Read memos of a task from a number on."""
+    return build("memos", (local, first, _READ_BYTES), _memos, t)
+
+
+def _memos(reply: list[Reply]) -> Memos:
+    return Memos(reply[0], {_shown(name): memo for name, memo in pairs(reply[1:])})
 
 
 class Orphans(NamedTuple):

@@ -32,6 +32,8 @@ from streamq.worker.in_flight import Held, InFlight, TypeShard
 from streamq.worker.server_epochs import ServerEpochs
 
 BATCH: Final = 200
+MOST_FOLLOW_UPS, MOST_BYTES = 100, 524_288
+"""The most follow-ups, and bytes of these, in one call, unless a single attempt has more."""
 _new: Final = tuple.__new__
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 1.0
@@ -229,12 +231,14 @@ class _Lane:
 def _size(waiting: list[Ended]) -> int:
     """Return how many outcomes go into the next call: fewer if they have follow-ups, which are tasks to write
     as well."""
-    weight = 0
+    number = size = 0
     for n, (held, _) in enumerate(waiting[:BATCH]):
-        if held.effects:
-            weight += sum(len(effect.tasks) for effect in held.effects if isinstance(effect, Follow))
-            if weight > BATCH and n > 0:
-                return n
+        for effect in held.effects:
+            if isinstance(effect, Follow):
+                number += len(effect.tasks)
+                size += sum(len(one.task.payload) for one in effect.tasks)
+        if n > 0 and (number > MOST_FOLLOW_UPS or size > MOST_BYTES):
+            return n
     return BATCH
 
 

@@ -33,7 +33,17 @@ def settle(shard: Shard, held: Delivery, outcome: Outcome, *more: Suspend) -> li
 
 
 def memos(shard: Shard, held: Delivery) -> dict[str, bytes]:
-    return shard.run(step_calls.memos(shard.t, held.local))
+    found = shard.run(step_calls.memos(shard.t, held.local))
+    assert found.following == 0
+    return found.by_name
+
+
+def pages(shard: Shard, held: Delivery) -> list[list[str]]:
+    found, first = list[list[str]](), 1
+    while first:
+        first, some = shard.run(step_calls.memos(shard.t, held.local, first))
+        found.append(list(some))
+    return found
 
 
 def fields(shard: Shard) -> int:
@@ -78,6 +88,8 @@ def test_there_is_an_end_to_their_number_and_their_bytes(shard: Shard) -> None:
     big = b"x" * (MOST_BYTES // 4)
     for n in range(4):
         assert store(shard, other, str(n), big) == Stored()
+    assert pages(shard, other) == [["0"], ["1"], ["2"], ["3"]]
+    assert sum(map(len, pages(shard, held))) == MOST
     assert store(shard, other, "more") == Stored(full=(4, MOST_BYTES + 1))
     assert settle(shard, held, Completed()) == settle(shard, other, Completed()) == [True]
     assert fields(shard) == 0

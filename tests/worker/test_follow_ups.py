@@ -186,10 +186,10 @@ async def test_what_a_follow_up_cannot_keep_is_refused_in_the_callers_line(app: 
             with pytest.raises(wrong) as raised:
                 context.enqueue(call())
             said.append(str(raised.value))
-        with pytest.raises(PayloadError, match="201 follow-ups: one attempt can have 200"):
+        with pytest.raises(PayloadError, match="101 follow-ups: one attempt can have 100"):
             context.enqueue_many([plain.bind()] * (follow_ups.MOST + 1))
-        with pytest.raises(PayloadError, match="over the limit of 1,048,576"):
-            context.enqueue_many([plain.bind("x" * 300_000)] * 4)
+        with pytest.raises(PayloadError, match="over the limit of 524,288"):
+            context.enqueue_many([plain.bind("x" * 300_000)] * 2)
 
     async with serving(app):
         await (await order.aenqueue()).aresult(20)
@@ -282,9 +282,9 @@ def test_a_settlement_has_few_of_them() -> None:
         return settler._size([(Fake(n), None) for n in numbers])  # type: ignore[misc]
 
     assert size(*[0] * 500) == settler.BATCH
-    assert size(200, 0, 1) == 2
+    assert size(100, 0, 1) == 2
     assert size(150, 150) == 1
-    assert size(50, 50, 50, 50, 50) == 4
+    assert size(25, 25, 25, 25, 25) == 4
 
 
 async def test_a_worker_killed_at_any_moment_leaves_all_or_none(url: str) -> None:
