@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from streamq.app.handle import TaskHandle as TaskHandle
     from streamq.app.keyed_task import KeyedTask as KeyedTask
     from streamq.app.registrar import Registrar as Registrar
+    from streamq.app.task_events import TaskEvents as TaskEvents
     from streamq.app.task_set import TaskSet as TaskSet
     from streamq.app.task_type import Decorator as Decorator
     from streamq.app.task_type import Sends as Sends
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from streamq.audit import Problem as Problem
     from streamq.audit import Repaired as Repaired
     from streamq.calls.call import Call as Call
+    from streamq.client.task_event import EventKind as EventKind
+    from streamq.client.task_event import TaskEvent as TaskEvent
     from streamq.context import Context as Context
     from streamq.context import get_context as get_context
     from streamq.control.action_log import Action as Action
@@ -75,6 +78,7 @@ if TYPE_CHECKING:
     from streamq.errors import InvalidOption as InvalidOption
     from streamq.errors import InvalidTaskId as InvalidTaskId
     from streamq.errors import InvalidURL as InvalidURL
+    from streamq.errors import LeaseLost as LeaseLost
     from streamq.errors import LifespanFailed as LifespanFailed
     from streamq.errors import OutcomeUnknown as OutcomeUnknown
     from streamq.errors import PayloadError as PayloadError
@@ -167,6 +171,8 @@ __all__, _named = lazy.names(__name__, {
     "app.keyed_task": ("KeyedTask",),
     "app.registrar": ("Registrar",),
     "app.task_set": ("TaskSet",),
+    "app.task_events": ("TaskEvents",),
+    "client.task_event": ("EventKind", "TaskEvent"),
     "app.task_type": ("Decorator", "Sends", "TaskType"),
     "audit": ("Audit", "FaultCode", "Problem", "Repaired"),
     "context": ("Context", "get_context"),
@@ -189,8 +195,8 @@ __all__, _named = lazy.names(__name__, {
     "errors": (
         "AttemptTimeout", "AuthenticationFailed", "CannotListen", "DecodeError", "DuplicateTaskType",
         "DurabilityUnknown", "IdempotencyConflict", "InvalidArguments", "InvalidDependency",
-        "InvalidOption", "InvalidTaskId",
-        "InvalidURL", "LifespanFailed", "OutcomeUnknown", "PayloadError", "ProcessDied", "QueueFull",
+        "InvalidOption", "InvalidTaskId", "InvalidURL", "LeaseLost", "LifespanFailed", "OutcomeUnknown",
+        "PayloadError", "ProcessDied", "QueueFull",
         "RateLimited", "RateLimitExceeded",
         "RedisError", "RedisUnavailable", "Refused", "ResultTimeout", "ResultUnavailable", "Retry",
         "ServerError", "ServerFull", "ServerTooOld", "StreamQError", "TaskCancelled", "TaskDead",

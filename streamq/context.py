@@ -6,7 +6,7 @@ import anything else of streamq: what a handler starts from here goes through th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -35,8 +35,27 @@ class Task(Protocol):
 class Home(Protocol):
     """What a context needs of the app of its task type."""
 
+    @property
+    def server(self) -> Any:
+        """The server of the app, for another process."""
+
+    def move(self, server: Any) -> None:
+        """Use this server."""
+
     def follow(self, task: Any, before: list[Any], calls: Iterable[Any]) -> list[Any]:
         """Check calls and add them as follow-ups to those `before`; return their handles."""
+
+    def steps(self, task: Any, worker: str) -> Any:
+        """Return the steps of an attempt that has made none yet."""
+
+    def progress(self, task: Any, worker: str, done: float, total: float | None, text: str) -> None:
+        """Tell how far an attempt is."""
+
+    def emit(self, task: Any, worker: str, value: object) -> None:
+        """Tell a value of an attempt."""
+
+    def flush(self, task: Any) -> None:
+        """Send what an attempt told."""
 
 
 class Context:
@@ -44,7 +63,7 @@ class Context:
 
     __slots__ = (  # a dict, so that tests can patch methods
         "__dict__", "_cancelled", "_deadline", "_ended", "_follow_ups", "_home", "_max_attempts", "_state",
-        "_task", "_thread", "_worker",
+        "_steps", "_task", "_thread", "_told", "_worker",
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +75,8 @@ class Context:
         self._worker = worker
         self._home = home
         self._follow_ups: list[Any] | None = None
+        self._steps: Any = None
+        self._told = False
         self._cancelled = False
         self._ended = False
         self._thread = 0
@@ -157,6 +178,60 @@ class Context:
             self._follow_ups = []
         return self._home.follow(self._task, self._follow_ups, calls)
 
+    async def step(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function once for this task, however often the task is tried; return its result.
+
+        The result is stored under the name before this returns, and a later attempt gets it without a call.
+        If the worker dies during the call, or before the result is stored, a later attempt calls again. The
+        function may be async. Raises UsageError for a name that this attempt has used, PayloadError for a
+        result that cannot be stored, and LeaseLost if the worker no longer holds the task.
+        """
+        return await self._of_steps().run(name, function, args, kwargs)
+
+    def step_sync(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function once for this task, as `step` does, in a `def` handler."""
+        return self._of_steps().run_sync(name, function, args, kwargs)
+
+    async def sleep(self, duration: Any, name: str | None = None) -> None:
+        """Go on with this task after a time (seconds, timedelta or "1d"), without a slot until then.
+
+        Ends the attempt, which is not counted; the handler runs again from its top when the time is over,
+        and passes this line. name: as of a step; default: which sleep of the attempt it is.
+        """
+        await self._of_steps().sleep(duration, name)
+
+    def sleep_sync(self, duration: Any, name: str | None = None) -> None:
+        """Go on after a time, as `sleep` does, in a `def` handler."""
+        self._of_steps().sleep_sync(duration, name)
+
+    def progress(self, done: float, total: float | None = None, text: str = "") -> None:
+        """Tell those who watch the task how far it is: `done` of `total`, and a text of up to 500 characters.
+
+        Waits for nothing and may be called often: at most ten a second are sent, the latest of each tenth.
+        """
+        self._at_home().progress(self._task, self._worker, done, total, text)
+
+    def emit(self, value: object) -> None:
+        """Tell those who watch the task a value, as JSON of at most 64 KiB.
+
+        Waits for nothing. About the last thousand are kept, for an hour after the last. What must not be lost
+        belongs into the result. Raises PayloadError.
+        """
+        self._at_home().emit(self._task, self._worker, value)
+
+    def _at_home(self) -> Home:
+        if self._home is None:
+            raise LookupError("an event was told in an attempt of no app: nothing would send it")
+        self._told = True
+        return self._home
+
+    def _of_steps(self) -> Any:
+        if self._steps is None:
+            if self._home is None:
+                raise LookupError("a step was made in an attempt of no app: nothing would store it")
+            self._steps = self._home.steps(self._task, self._worker)
+        return self._steps
+
     @property
     def state(self) -> Any:
         """What the app's lifespan has yielded in this process. For a typed value read `lifespan.state`, or
@@ -182,10 +257,27 @@ def end(context: Context) -> list[Any]:
     return context._follow_ups or []  # noqa: SLF001
 
 
-def at_home(context: Context, home: Home | None, follow_ups: list[Any] | None = None) -> Context:
-    """Return a context that came from another process, at home in this one."""
-    context._home, context._follow_ups = home, follow_ups  # noqa: SLF001
+def stepped(context: Context) -> bool:
+    """Return whether an attempt made steps, so that its task may have memos."""
+    return context._steps is not None  # noqa: SLF001
+
+
+def told(context: Context | None) -> bool:
+    """Return whether an attempt told something to those who watch its task."""
+    return context is not None and context._told  # noqa: SLF001
+
+
+def at_home(context: Context, home: Home | None, server: Any) -> Context:
+    """Return a context that came from another process, at home in this one, with the server of that one."""
+    if home is not None and server is not None:
+        home.move(server)
+    context._home = home  # noqa: SLF001
     return context
+
+
+def carry(context: Context, follow_ups: list[Any], steps: bool) -> None:
+    """Note what the attempt of a context did in another process."""
+    context._follow_ups, context._steps = follow_ups, steps or None  # noqa: SLF001
 
 
 CURRENT: ContextVar[Context] = ContextVar("streamq_context")

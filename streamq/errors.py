@@ -7,6 +7,7 @@ Owns every exception that streamq raises to its users. Must not import anything 
 * `RedisError`: the server or the network.
 * `TaskError`: the task, which did not complete; raised by `result`.
 * `Retry`, `RateLimited`: nothing; a handler raises one to run again later.
+* `LeaseLost`: the worker, which no longer holds the task that it runs.
 """
 
 from __future__ import annotations
@@ -225,6 +226,25 @@ class RateLimited(Exception):
     ) -> None:
         super().__init__(message)
         self.after = after
+
+
+class LeaseLost(StreamQError):
+    """This worker no longer holds the task that it runs, so nothing is stored for the attempt."""
+
+
+class Suspended(BaseException):
+    """Ends an attempt that sleeps: raised by `get_context().sleep` for streamq itself. No Exception, so that
+    no `except Exception` takes it for a failure.
+
+    delay: seconds until the task runs again.
+    """
+
+    def __init__(self, delay: float) -> None:
+        super().__init__(f"the task sleeps for {delay:g} s")
+        self.delay = delay
+
+    def __reduce__(self) -> tuple[type[Suspended], tuple[float]]:
+        return Suspended, (self.delay,)
 
 
 class AttemptTimeout(TimeoutError):

@@ -63,6 +63,7 @@ def _name() -> Any:
 MANY: Final = {
     "writer": Kind("string", mortal=True),
     "results": Kind("hash", mortal=True),
+    "live": Kind("stream", mortal=True),
     "minute": Kind("hash", mortal=True),
     "quarter": Kind("hash", mortal=True),
 }
@@ -106,6 +107,8 @@ class TypeKeys:
     """Hash: digest of a unique key -> local id of the task that holds its lock."""
     after: str = _key("hash", closing="empty")
     """Hash: digest of a unique key -> local id of the task that runs after the holder of its lock."""
+    steps: str = _key("hash", closing="empty")
+    """Hash: the memos of the steps of all tasks; `lib/memo_names.lua` describes the fields."""
     lanes: str = _key("zset", tasks=True, closing="empty")
     turns: str = _key("zset", closing="dropped")
     ripe: str = _key("zset", closing="dropped")
@@ -145,6 +148,14 @@ class TypeKeys:
         if local[0] == "d":
             return f"{self.base}:results:d{int(number) // SCHEDULED_RESULTS}"
         return f"{self.base}:results:{int(stamp) // RESULT_BUCKET_MS}"
+
+    def live(self, local: str) -> str:
+        """Return the stream of what this task tells while it runs; it expires."""
+        return f"{self.base}:live:{local}"
+
+    def watched(self, local: str) -> str:
+        """Return the channel that says that a task has told something, to which watchers subscribe."""
+        return f"{self.done(local)}:live"
 
     def minute(self, number: int) -> str:
         """Return the rollup of a minute since the epoch; it expires."""

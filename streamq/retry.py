@@ -18,7 +18,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Final, Protocol, SupportsFloat, cast
 
-from streamq.errors import RateLimited, Retry
+from streamq.errors import RateLimited, Retry, Suspended
 from streamq.options.checks import seconds
 from streamq.options.task import TaskOptions
 
@@ -40,6 +40,13 @@ class Again:
 @dataclass(frozen=True, slots=True)
 class Wait:
     """Run it again in `delay` seconds without counting the attempt, and nothing of its lane before."""
+
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Run it again in `delay` seconds: it asked for that, and nothing failed."""
 
     delay: float
 
@@ -88,6 +95,13 @@ def _limited(error: BaseException) -> Wait | None:
     return Wait(
         max((min(delay, _LONGEST_AFTER) for delay in named if delay is not None), default=_LAST_RESORT)
     )
+
+
+def sleeping(error: BaseException) -> Sleep | None:
+    """Return how long a task sleeps whose attempt ended with this and nothing else; None if it does not."""
+    met = list(leaves(error))
+    delays = [one.delay for one in met if isinstance(one, Suspended)]
+    return Sleep(min(delays)) if delays and len(delays) == len(met) else None
 
 
 def _given_up(options: TaskOptions, error: BaseException) -> bool:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, Unpack
 
 from streamq import blocking, environment
 from streamq.app.bound_task import Bound, bound_to, remote_handler
+from streamq.app.context_home import ContextHome
 from streamq.app.enqueuer import Enqueuer
-from streamq.app.follow_ups import FollowUps
 from streamq.app.handle import TaskHandle
 from streamq.app.keyed_task import KeyedTask
 from streamq.app.registrar import Registrar
@@ -98,7 +98,7 @@ class StreamQ(Registrar):
         self._client = Client(self.registry, self.address, patience=self._patience)
         self._asyncs = AsyncClients(self.registry, self.address, patience=self._patience)
         self._enqueuer = Enqueuer(self.registry, self._client, self._asyncs)
-        self.registry.home_of_contexts = FollowUps(self.registry, self._enqueuer)
+        self.registry.home_of_contexts = ContextHome(self.registry, self._enqueuer)
         _APPS.add(self)
 
     @property
@@ -380,7 +380,7 @@ class StreamQ(Registrar):
         self._asyncs = AsyncClients(self.registry, address, patience=self._patience)
         self._enqueuer.use(self._client, self._asyncs)
         for made in ("inspector", "ainspector", "admin", "aadmin"):
-            self.__dict__.pop(made, None)
+            vars(self).pop(made, None)
 
     def _forget(self) -> None:
         self._client.forget()

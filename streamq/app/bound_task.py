@@ -55,7 +55,7 @@ def bound_to(handler: Handler, options: CallOptions | None, payload: bytes) -> B
     task, policy = new_task(handler.options, options, stored), handler.options
     if policy.gated or (options is not None and (options.lane is not None or options.cost is not None)):
         return in_lane(handler, options, payload, task)
-    lock = handler.lock if options is None else _lock(handler, options)
+    lock = handler.lock if options is None else lock_of(handler, options)
     if lock is not None:
         return _locked(handler, options, task, lock, payload)
     if options is None:
@@ -71,7 +71,7 @@ def bound_to(handler: Handler, options: CallOptions | None, payload: bytes) -> B
     return Bound(handler, task, None if route == _PLAIN and task.key is None else route)
 
 
-def _lock(handler: Handler, options: CallOptions) -> Plan | None:
+def lock_of(handler: Handler, options: CallOptions) -> Plan | None:
     """Return the unique key rule of a call with options. Raises InvalidOption."""
     own = unique_options(options)
     found = handler.lock if own == _NO_UNIQUE_OPTIONS else plan(unique_options(handler.options), own)

@@ -25,6 +25,7 @@ from streamq.model.task import Accepted, Answer, Duplicate, TaskId, Unjoined
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
 from streamq.shards import shard_of
+from streamq.transport.address import Address
 
 _TWO_HOMES: Final = (
     "idempotency_key and a lane exclude each other where an app has several shards: each would choose "
@@ -48,6 +49,17 @@ class Enqueuer:
         """Send through other clients from now on."""
         self._client, self._asyncs = client, asyncs
 
+    @property
+    def server(self) -> Address:
+        """Where the tasks go, as another process of this host reaches it."""
+        return self._client.address.resolve()
+
+    def move(self, server: Address) -> None:
+        """Send to this server from now on: that of the worker, in a process that it started."""
+        if self._client.address != server:
+            self._registry.name = server.namespace.app(str(self._registry.name))
+            self.use(self._client.at(server), self._asyncs.at(server))
+
     @contextmanager
     def using(self, client: Client, asyncs: AsyncClients) -> Generator[None]:
         """Send through other clients in a block."""
@@ -57,6 +69,14 @@ class Enqueuer:
             yield
         finally:
             self.use(*before)
+
+    def drive(self, flow: Flow[R]) -> R:
+        """Carry out a flow and return its result."""
+        return self._client.drive(flow)
+
+    async def adrive(self, flow: Flow[R]) -> R:
+        """Carry out a flow from an event loop."""
+        return await self._asyncs.current().drive(flow)
 
     def enqueue(self, bound: Bound[R]) -> TaskHandle[R]:
         """Send one call. Raises what `TaskType.enqueue` does."""

@@ -37,6 +37,7 @@ from streamq.options.checks import Duration, seconds
 from streamq.payloads.pipeline import UnknownEncoding, opened
 
 if TYPE_CHECKING:
+    from streamq.app.task_events import TaskEvents
     from streamq.client.wait_reasons import Surroundings
 
 R = TypeVar("R")
@@ -143,6 +144,16 @@ class TaskHandle(Generic[R]):
         if located.state in LIVING:
             raise self._late(located, await waiting.surroundings(self._app))
         return self._value(located)
+
+    def events(self, after: str = "") -> TaskEvents:
+        """Watch the task: iterate, with `for` or `async for`, over what its handler tells by `progress` and
+        `emit`, as it comes, and last over its end.
+
+        after: the id of an event, to go on behind it. Any number of watchers share a few connections.
+        """
+        from streamq.app.task_events import TaskEvents  # noqa: PLC0415 - few programs watch tasks
+
+        return TaskEvents(self._client, self._asyncs, self._keys, self._id.local, after)
 
     def cancel(self) -> CancelAnswer:
         """Cancel the task. `cancelled`: it will not run, even if it was cancelled before. `requested`: it is

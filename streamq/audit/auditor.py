@@ -283,6 +283,7 @@ _WALKS: Final = (
     partial(walks.rows, "dead"),
     partial(walks.rows, "unique"),
     partial(walks.rows, "after"),
+    walks.memos,
     lane_walks.slots,
     lane_walks.turns,
 )

@@ -118,6 +118,7 @@ FAULTS: Final[dict[FaultCode, Kind]] = {
     "orphaned_lock": Kind(
         "a unique key's lock without its task", "I7", "released the lock; a task that waited for it is ready"
     ),
+    "orphaned_memo": Kind("the memo of a step without its task", "I7", "deleted the memo"),
     "missing_lock": Kind("a task without the lock of its unique key", "I1", "gave the lock back to the task"),
     "stranded_successor": Kind(
         "waits for the end of no task", "I9", "it waits for the holder of its unique key, or is ready"

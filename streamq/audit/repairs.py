@@ -14,6 +14,8 @@ from streamq.audit import schedules
 from streamq.audit.recount import recount
 from streamq.calls import audit as audit_calls
 from streamq.calls import daemon as daemon_calls
+from streamq.calls import live as live_calls
+from streamq.calls import steps as step_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.audit import Fault
 from streamq.calls.call import WRITER_MEMORY_MS, Call
@@ -61,6 +63,10 @@ def _lock(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
     return _repaired(audit_calls.repair_lock(t, fault.where))
 
 
+def _memo(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
+    return _repaired(step_calls.repair_steps(t, fault.where))
+
+
 def _claim(_: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
     return _repaired(audit_calls.repair_claim(t, fault.where))
 
@@ -72,6 +78,7 @@ def _lifetime(s: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
         "writer": WRITER_MEMORY_MS,
         "results": RESULT_LIFE_MS,
         "rate": WRITER_MEMORY_MS,
+        "live": live_calls.LIFE_MS,
     }
     counters = [t.counters] if t.type and fault.where != t.counters else []
     return _repaired(audit_calls.repair_lifetime(fault.where, life.get(kind, 0), counters))
@@ -120,6 +127,7 @@ REPAIRS: Final[dict[str, Repair]] = {
     "missing_lifetime": _lifetime,
     "unwanted_lifetime": _lifetime,
     "orphaned_lock": _lock,
+    "orphaned_memo": _memo,
     "missing_lock": _claim,
     "stranded_successor": _claim,
     "unlisted_type": _type,

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from streamq.calls import audit as audit_calls
+from streamq.calls import steps as step_calls
 from streamq.calls.audit import Fault, Walked
 from streamq.calls.call import Call
 from streamq.flow import Flow, ask
@@ -47,6 +48,20 @@ def streams(t: TypeKeys, found: Report) -> Flow[None]:
 def schedule(t: TypeKeys, found: Report) -> Flow[None]:
     """Check every row: it can be read, is in the index, and in one state only."""
     yield from _walk(lambda cursor: audit_calls.audit_schedule(t, cursor, STEP), partial(_places, t), found)
+
+
+def memos(t: TypeKeys, found: Report) -> Flow[None]:
+    """Check every memo of a step: its task exists. Each step judges at one instant; a scan may meet a memo
+    twice."""
+    cursor, lost = "", set[str]()
+    while True:
+        step = yield from ask(step_calls.audit_steps(t, cursor, STEP))
+        lost |= set(step.fields)
+        yield from found(Found(step.checked, []))
+        cursor = step.cursor
+        if not cursor:
+            break
+    yield from found(Found(0, [Fault("orphaned_memo", field) for field in sorted(lost)]))
 
 
 def rows(of: audit_calls.Rows, t: TypeKeys, found: Report) -> Flow[None]:

@@ -66,6 +66,7 @@ FaultCode = Literal[
     "unended_expired",
     "stale_waiters",
     "orphaned_lock",
+    "orphaned_memo",
     "missing_lock",
     "stranded_successor",
     "missing_lifetime",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
-from streamq.model.effect import Effect, Follow, Hold
+from streamq.model.effect import Effect, Follow, Hold, Stepped, Suspend
 
 
 def written(effects: Sequence[Effect]) -> str:
@@ -26,4 +26,8 @@ def _pair(effect: Effect) -> tuple[str, int]:
             return "hold", ms
         case Follow(tasks):
             return "follow", len(tasks)
+        case Stepped():
+            return "steps", 1
+        case Suspend():
+            return "suspend", 1
     assert_never(effect)

@@ -9,8 +9,10 @@ first, both shard by shard; dead, cancelled and expired ones newest first over a
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from typing import Final
 
+from streamq.app.app import StreamQ
 from streamq.cli import target
 from streamq.cli.output import (
     write_indented,
@@ -20,6 +22,7 @@ from streamq.cli.output import (
     write_pairs,
     write_table,
 )
+from streamq.client.task_event import TaskEvent
 from streamq.control.formatting import age, duration, moment
 from streamq.control.task_info import TaskInfo
 from streamq.control.task_list import MOST_ROWS
@@ -41,6 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="show|list")
     one = verbs.add_parser("show", help="state, payload, errors, result", description="Show one task.")
     one.add_argument("id", metavar="ID", help="the task's id, as enqueue printed it")
+    one.add_argument("--follow", action="store_true", help="then what its handler tells, until it has ended")
     target.options(one)
     one = verbs.add_parser("list", help="the tasks in a state", description="List the tasks in a state.")
     one.add_argument("state", nargs="?", metavar="STATE", choices=_LISTED, help=", ".join(_LISTED))
@@ -64,7 +68,10 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"task list: the state is missing: use {', '.join(_LISTED)}")
         args.type = target.one_type(args)
     found = target.find(args)
-    return _show(found, args) if args.verb == "show" else _list(found, args)
+    if args.verb == "list":
+        return _list(found, args)
+    shown_ = _show(found, args)
+    return _follow(found, args) if args.follow and shown_ == OK else shown_
 
 
 def _list(found: target.Target, args: argparse.Namespace) -> int:
@@ -124,6 +131,37 @@ def _show(found: target.Target, args: argparse.Namespace) -> int:
     return OK
 
 
+def _follow(found: target.Target, args: argparse.Namespace) -> int:
+    """Write what the task tells, an event a line, and its end."""
+    shards = found.record.shards if found.record else 1
+    app = StreamQ(
+        found.app, found.url, shards=shards, patience=target.PATIENCE, prefix=found.transport.address.prefix
+    )
+    try:
+        for event in app.handle(args.id).events():
+            if args.json:
+                write_json(asdict(event))
+            else:
+                write_event(event)
+    finally:
+        app.close()
+    return OK
+
+
+def write_event(event: TaskEvent) -> None:
+    """Write an event of a task for people."""
+    text = progress_text(event) if event.kind == "progress" else f"{event.value}"
+    attempt = f"attempt {event.attempt}  " if event.attempt else ""
+    write_lines(f"{attempt}{event.kind}  {text}")
+
+
+def progress_text(event: TaskEvent) -> str:
+    """Return how far a task is, as in `30 of 60 (50 %) resizing`."""
+    of = "" if event.total is None else f" of {event.total:g}"
+    share = f" ({event.done / event.total:.0%})" if event.total else ""
+    return f"{event.done:g}{of}{share}{' ' if event.text else ''}{event.text}"
+
+
 def as_object(info: TaskInfo) -> dict[str, object]:
     """Return a task for JSON."""
     return {
@@ -131,6 +169,7 @@ def as_object(info: TaskInfo) -> dict[str, object]:
         "attempts_failed": info.attempts_failed, "lost": info.lost, "failures": info.failures,
         "detail": info.detail, "result": _result(info),
         "success": info.success._asdict() if info.success else None,
+        "progress": asdict(info.progress) if info.progress else None,
     }  # fmt: skip
 
 
@@ -149,6 +188,8 @@ def write_task(info: TaskInfo) -> None:
             ("failed attempts", info.attempts_failed),
             ("deliveries lost", info.lost),
         ]
+    if info.progress is not None:
+        pairs.append(("progress", progress_text(info.progress)))
     if info.result is not None:
         pairs.append(("result", shown(_result(info))))
     elif info.state == "completed":

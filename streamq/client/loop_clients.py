@@ -32,6 +32,10 @@ class AsyncClients:
         self._ends: dict[asyncio.AbstractEventLoop, AsyncGenerator[None]] = {}
         self._lock = threading.Lock()
 
+    def at(self, server: Address) -> AsyncClients:
+        """Return the same clients for another server."""
+        return AsyncClients(self._registry, server, patience=self._patience)
+
     def current(self) -> AsyncClient:
         """Return the client of the running loop. Raises RuntimeError outside a loop."""
         loop = _running_loop()

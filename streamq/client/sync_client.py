@@ -41,7 +41,7 @@ class Client(Base):
 
     def __init__(self, registry: Registry, address: Address, *, patience: float) -> None:
         super().__init__(registry, address, patience)
-        self._address = address
+        self.address = address
         self._connecting, self._looking = threading.Lock(), threading.Lock()
         self._background: Background | None = None
         self._writers = Writers()
@@ -55,7 +55,11 @@ class Client(Base):
 
         with self._connecting:
             made: SyncTransport | None = self.__dict__.get("transport")
-            return made or SyncTransport(self._address, patience=self._patience)
+            return made or SyncTransport(self.address, patience=self._patience)
+
+    def at(self, server: Address) -> Client:
+        """Return the same client for another server."""
+        return Client(self.registry, server, patience=self._patience)
 
     def enqueue(
         self, task_type: str, shard: int, tasks: Sequence[NewTask], durability: Durability = "master"
@@ -137,7 +141,7 @@ class Client(Base):
                 with allowed_at_exit():
                     from streamq.client.background import Background  # noqa: PLC0415 - most programs never wait
 
-                self._background = Background(self._address, self._patience)
+                self._background = Background(self.address, self._patience)
             return self._background
 
     def forget(self) -> None:

@@ -56,6 +56,11 @@ class Waiting:
         self._surroundings: asyncio.Task[Surroundings | None] | None = None
         self._surroundings_until = 0.0
 
+    @property
+    def listener(self) -> Listener:
+        """What wakes the waits, for others that wait for a channel."""
+        return self._listener
+
     async def ask(self, shard: int, calls: Sequence[Call[Any]], patience: float | None = None) -> list[Any]:
         """Ask about keys of one shard. Raises RedisErrors, at the latest when the patience is over."""
         patience = self._patience if patience is None else patience

@@ -5,21 +5,24 @@ Owns its description. Must not write.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streamq import envelope, locks
 from streamq.calls import listing as listing_calls
+from streamq.calls import live as live_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
+from streamq.calls.live import Row
 from streamq.calls.locate import locate
+from streamq.client.task_event import TaskEvent, latest_progress
 from streamq.control.task_rows import failed_attempts
 from streamq.control.unreadable import Unreadable, whole
 from streamq.flow import Flow
 from streamq.keys import SUCCESSOR_DUE_MS, shard_keys, type_keys
 from streamq.model.delivery import Success
 from streamq.model.reply import Located
-from streamq.model.task import State, TaskId
+from streamq.model.task import LIVING, State, TaskId
 from streamq.payloads.reading import readable
 from streamq.stored import count
 
@@ -28,6 +31,7 @@ from streamq.stored import count
 class TaskInfo:
     """Everything that is known of one task. failures: the errors of its attempts, oldest first.
 
+    progress: what its handler told last of how far it is, while the task lives.
     success: the attempt that completed it; its worker is a name, or `…` and the last digits of the name if it
     ended long ago. None if an older release completed the task.
     """
@@ -42,6 +46,7 @@ class TaskInfo:
     detail: dict[str, str]
     result: bytes | None
     success: Success | None = None
+    progress: TaskEvent | None = None
     fields: dict[str, bytes] = field(repr=False, default_factory=dict)
 
 
@@ -54,8 +59,13 @@ def task_info(app: str, task_id: str, unreadable: Unreadable) -> Flow[TaskInfo]:
     success = located.success
     if success is not None:
         success = success._replace(worker=(yield from _named(app, success.worker, unreadable)))
+    rows: list[Row] = []
+    if located.state in LIVING:
+        keys = type_keys(app, task.shard, task.type)
+        rows = yield from unreadable.ask(live_calls.newest(keys, task.local), list)
     claims = envelope.fields_dict(located.fields).get("c")
-    return _task_info(task, located, success, (yield from _lock(app, task, claims, unreadable)))
+    lock = yield from _lock(app, task, claims, unreadable)
+    return replace(_task_info(task, located, success, lock), progress=latest_progress(rows))
 
 
 def _named(app: str, end: str, unreadable: Unreadable) -> Flow[str]:

@@ -145,7 +145,8 @@ class Pages:
             detail=views.detail(info.detail, redaction),
             payload=redaction.text(info.payload), result=redaction.result_text(result, info.payload),
             failures=failures, success=info.success, redaction=redaction,
-            origin=views.origin(info), editable=_editable(info, redaction),
+            origin=views.origin(info), progress=views.progress(info, redaction),
+            editable=_editable(info, redaction),
             enqueued_ms=_enqueued(info.id, info.fields), now=self._current_attempt(info),
         )  # fmt: skip
 

@@ -106,7 +106,17 @@ def task(info: TaskInfo, redaction: Redaction) -> dict[str, object]:
         "attempts_failed": info.attempts_failed, "lost": info.lost, "failures": failures,
         "detail": detail(info.detail, redaction), "result": redaction.result(result, info.payload),
         "success": info.success._asdict() if info.success else None, "origin": origin(info),
+        "progress": progress(info, redaction),
     }  # fmt: skip
+
+
+def progress(info: TaskInfo, redaction: Redaction) -> dict[str, object] | None:
+    """Return how far a task is; the text may repeat arguments, so it is hidden if any of these are."""
+    told = info.progress
+    if told is None:
+        return None
+    text = told.text if redaction.complete or not told.text else HIDDEN
+    return {"done": told.done, "total": told.total, "text": text, "attempt": told.attempt}
 
 
 def origin(info: TaskInfo) -> str | None:

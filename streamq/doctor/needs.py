@@ -53,6 +53,9 @@ ROLES: Final = {
             "survey",
             "settle",
             "settle_rich",
+            "checkpoint",
+            "emit",
+            "memos",
             "renew",
             "beat",
             "leave",
@@ -110,6 +113,7 @@ ROLES: Final = {
             "survey",
             "audit_lanes",
             "audit_slots",
+            "audit_steps",
             "audit_held",
             "audit_turns",
             "audit_stream",
@@ -130,7 +134,7 @@ ROLES: Final = {
             "page_streams",
             "rollups",
         ),
-        ("HGET apps", "HGETALL apps", "SMEMBERS", "SCAN"),
+        ("HGET apps", "HGETALL apps", "SMEMBERS", "SCAN", "XREVRANGE"),
     ),
     "operator": Role(
         (
@@ -163,6 +167,8 @@ _NOT_ESSENTIAL: Final = frozenset(
         "HSCAN",
         "unique",
         "after",
+        "steps",
+        "live",
         "EVAL",
         "EVALSHA",
         "key",
@@ -212,7 +218,8 @@ _SAMPLES: Final = {
     "SMEMBERS": "K", "TIME": "", "TYPE": "K", "XACK": "K g 0-1",
     "XADD": "K * f v", "XAUTOCLAIM": "K g c 1 0-0", "XCLAIM": "K g c 1 0-1", "XDEL": "K 0-1",
     "XGROUP CREATE": "K g 0", "XGROUP DELCONSUMER": "K g c", "XINFO CONSUMERS": "K g", "XINFO GROUPS": "K",
-    "XLEN": "K", "XPENDING": "K g - + 1", "XRANGE": "K - +", "XREADGROUP": "GROUP g c STREAMS K >",
+    "XLEN": "K", "XPENDING": "K g - + 1", "XRANGE": "K - +", "XREVRANGE": "K + -",
+    "XREADGROUP": "GROUP g c STREAMS K >",
     "BZPOPMIN": "K 1",
     "ZADD": "K 1 m", "ZCARD": "K", "ZCOUNT": "K 0 1", "ZLEXCOUNT": "K - +", "ZREVRANK": "K m",
     "ZREMRANGEBYSCORE": "K 0 1", "ZRANGE": "K 0 1", "ZREM": "K m",
@@ -283,6 +290,7 @@ def _named(t: TypeKeys, s: ShardKeys, kind: str) -> str:
     some = {
         "apps": namespace.apps, "daemons": namespace.daemons, "done": t.done("n0-0"), "key": s.key("doctor"),
         "writer": t.writer("doctor"), "results": t.results("n0-0"), "minute": t.minute(0),
+        "live": t.live("n0-0"),
     }  # fmt: skip
     named = some.get(kind) or getattr(s, kind, None) or getattr(t, kind)
     return str(named if isinstance(named, str) else t.quarter(0))

@@ -23,6 +23,7 @@ _PRODUCES: Final[Writes] = (
     ("set", "rules"),
     ("zadd", "schedule expiring waiters gone ready bell schedules_due lanes turns ripe"),
     ("hset hdel", "policy cancels unique after index schedules slots"),
+    ("hdel", "steps"),
     ("hset", "apps"),
     ("hdel", "counters"),
     ("sadd", "types"),
@@ -32,9 +33,13 @@ _PRODUCES: Final[Writes] = (
 )
 _WORKS: Final[Writes] = (
     ("xack xadd xdel xclaim xreadgroup xgroup|create xgroup|delconsumer", _STREAMS),
-    ("hset", "index counters results letters heartbeats policy cancels apps unique after schedules slots"),
-    ("hdel", "index counters cancels heartbeats policy unique after schedules slots"),
+    (
+        "hset",
+        "index counters results letters heartbeats policy cancels apps unique after schedules slots steps",
+    ),
+    ("hdel", "index counters cancels heartbeats policy unique after schedules slots steps"),
     ("hincrby", "counters minute quarter"),
+    ("xadd pexpire", "live"),
     ("set pexpire lpush ltrim", "writer key rate doorbell results minute quarter"),
     ("set", "rules"),
     ("zadd", "schedule expiring waiters gone ready bell dead groups buckets workers schedules_due"),
@@ -45,7 +50,7 @@ _WORKS: Final[Writes] = (
     ("del", "closed turns rules"),
 )
 _OPERATES: Final[Writes] = (
-    ("hdel", "letters paused schedules slots limits"),
+    ("hdel", "letters paused schedules slots limits steps"),
     ("hset", "index actions schedules slots limits"),
     ("hsetnx", "paused drains actions"),
     ("lpush rpop", "action_log"),
@@ -59,7 +64,7 @@ _OPERATES: Final[Writes] = (
     ),
     (
         "del",
-        "counters rate buckets sampled expiring unique after results minute quarter",
+        "counters rate buckets sampled expiring unique after steps results minute quarter",
     ),
     ("del", "lanes turns ripe slots limits rules"),
 )
@@ -83,8 +88,8 @@ _DAEMON: Final = (
 _VIEWS: Final = (
     "+acl|whoami +cluster|slots +eval +evalsha +exists +get +hexists +hget +hgetall +hkeys +hlen +hmget "
     "+hscan +hstrlen +info +llen +lrange +multi +pttl +role +scan +smembers +time +type "
-    "+xinfo|consumers +xinfo|groups +xlen +xpending +xrange +zcard +zcount +zlexcount +zrange +zrevrank "
-    "+zscan +zscore"
+    "+xinfo|consumers +xinfo|groups +xlen +xpending +xrange +xrevrange +zcard +zcount +zlexcount "
+    "+zrange +zrevrank +zscan +zscore"
 )
 _ACTS: Final = (
     "+del +hdel +hincrby +hset +hsetnx +lindex +lpush +ltrim +mget +persist +pexpire +publish +rpop "

@@ -5,12 +5,12 @@
 -- their task's id, and expire. A caller that waits for a task there polls on its own. Pauses are read from
 -- the first shard: a row that stayed here would outlive its resume. For each type the keys are those that
 -- must be empty, then those that are deleted (see `keys.Kind`).
--- KEYS closed types paused workers heartbeats schedules schedules_due (high normal low suspect schedule index dead cancels waiters gone expiring unique after lanes turns ripe slots)...
+-- KEYS closed types paused workers heartbeats schedules schedules_due (high normal low suspect schedule index dead cancels waiters gone expiring unique after steps lanes turns ripe slots)...
 -- ARGV epoch task_types...
 -- Returns 1, or 0 if it holds something
 local sizes = {
   high = 'XLEN', normal = 'XLEN', low = 'XLEN', suspect = 'XLEN', schedule = 'ZCARD', index = 'HLEN', dead = 'ZCARD',
-  cancels = 'HLEN', gone = 'ZCARD', unique = 'HLEN', after = 'HLEN', lanes = 'ZCARD'}
+  cancels = 'HLEN', gone = 'ZCARD', unique = 'HLEN', after = 'HLEN', steps = 'HLEN', lanes = 'ZCARD'}
 if redis.call('SCARD', types) ~= #each then return 0 end
 if redis.call('HLEN', schedules) + redis.call('ZCARD', schedules_due) > 0 then return 0 end
 for n = first_arg, #ARGV do

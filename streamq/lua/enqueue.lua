@@ -132,7 +132,7 @@ local bad = uncountable('sequence')
   or wrong(expiring, 'sorted set', redis.pcall('ZCARD', expiring))
 for m = first_key, #KEYS do bad = bad or wrong(KEYS[m], 'string', redis.pcall('GET', KEYS[m])) end
 --rich for _, key in ipairs({unique, after, index, cancels}) do bad = bad or wrong(key, 'hash', redis.pcall('HEXISTS', key, '')) end
---rich bad = bad or lane_probe(wrong)
+--rich bad = bad or lane_probe(wrong) or uncountable('joined', 'replaced', 'superseded')
 --rich if backlog and backlog > 1e14 then backlog = nil end  -- no limit: see TaskOptions.policy
 if bad then return bad end
 if backlog then

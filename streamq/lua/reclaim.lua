@@ -11,7 +11,7 @@
 -- wall-clock times, so after a jump nothing is changed and the caller must renew all leases first.
 -- The heartbeat of a worker has the lease that it renews under. If the policy's is shorter, the worker does not
 -- know it yet, and its deliveries keep the longer one.
--- USES changed clock dead_letter end_task lane_again lane_claim lane_ghost lane_tell priority_of ring unique_lost vanished
+-- USES changed clock dead_letter end_task lane_again lane_claim lane_ghost lane_tell memo_claimed priority_of ring unique_lost vanished
 -- KEYS stream policy suspect index counters cancels heartbeats
 -- ARGV group letter cursor limit expected_ms default_lease_ms default_max_lost done task_type wake
 -- Returns {next cursor, now_ms, returned, dead, cancelled, whether the policy is no hash} or {'skew', now_ms}
@@ -50,6 +50,7 @@ local function with_loss(failures, attempt, owner)
 end
 
 local returned, died, cancelled = 0, 0, 0
+local remembering = redis.call('EXISTS', steps) == 1
 local function take_back(entry, fields, owner)
   local have = {}
   for n = 1, #fields, 2 do have[fields[n]] = fields[n + 1] end
@@ -57,6 +58,10 @@ local function take_back(entry, fields, owner)
   local priority = priority_of(letter, have.q)
   local attempt = (tonumber(have.a) or 0) + 1
   fields = changed(fields, {i = id, l = tostring(lost), f = with_loss(have.f, attempt, owner)})
+  if remembering then
+    fields = memo_claimed(fields, id)
+    have.c = field(fields, 'c')
+  end
   if redis.call('HEXISTS', cancels, id) == 1 then
     cancelled = cancelled + 1
     end_task(id, 'x', stamp, have.c)
@@ -101,6 +106,7 @@ local function write_off(deleted)
     buried(id, vanished(id, priority, stamp, owner))
     end_task(id, 'd')
     unique_lost(id)
+    memo_drop(id)
     lane_ghost()
   end
 end

@@ -3,7 +3,7 @@
 --
 -- While its worker renews the lease it may still settle it, so it is ended only after being idle for a lease.
 -- The task was accepted and will never complete: as a dead letter it balances the books (dead + 1).
--- USES clock dead_letter end_task lane_ghost priority_of unique_lost vanished
+-- USES clock dead_letter end_task lane_ghost memo_drop priority_of unique_lost vanished
 -- KEYS stream policy index letters counters
 -- ARGV group place id done default_lease_ms
 -- Returns ended, held (by a live worker) or gone (nothing left to do)
@@ -23,6 +23,7 @@ if redis.call('HEXISTS', letters, id) == 0 then
 end
 end_task(id, 'd')
 unique_lost(id)
+memo_drop(id)
 lane_ghost()
 redis.call('HINCRBY', counters, 'repaired', 1)
 return 'ended'

@@ -31,6 +31,18 @@ local function lock_of(id, fields)
   return what, holder and holder.id ~= id and holder.id
 end
 
+-- What a letter claims besides the lock that another task holds.
+local function other_claims(fields)
+  local claims, kept = cmsgpack.unpack(field(fields, 'c')), {}
+  for n = 1, #claims, 2 do
+    if claims[n] ~= 'u' and claims[n] ~= 'us' then
+      kept[#kept + 1] = claims[n]
+      kept[#kept + 1] = claims[n + 1]
+    end
+  end
+  return #kept > 0 and cmsgpack.pack(kept)
+end
+
 local requeued, stay, held = 0, 0, {}
 for _, id in ipairs(selection(skip)) do
   local packed = redis.call('HGET', letters, id)
@@ -42,7 +54,7 @@ for _, id in ipairs(selection(skip)) do
     held[#held + 1] = id
     held[#held + 1] = holder
   elseif letter then
-    if holder then letter[4] = changed(letter[4], {c = false}) elseif what then redis.call('HSET', unique, what, id) end
+    if holder then letter[4] = changed(letter[4], {c = other_claims(letter[4])}) elseif what then redis.call('HSET', unique, what, id) end
     local mark = streams[letter[2]] and letter[2] or 'n'
     local fields = revived(id, letter[4])
     unlist(id, letter)

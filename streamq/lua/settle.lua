@@ -85,7 +85,7 @@ if items or noted then
   for key, kind in pairs({[index] = 'hash', [letters] = 'hash', [cancels] = 'hash'}) do
     look(key, kind, redis.pcall('HEXISTS', key, ''))
   end
-  --rich for _, key in ipairs({unique, after}) do look(key, 'hash', redis.pcall('HEXISTS', key, '')) end
+  --rich for _, key in ipairs({unique, after, steps}) do look(key, 'hash', redis.pcall('HEXISTS', key, '')) end
   for _, key in ipairs({schedule, dead, waiters, gone, groups, expiring}) do
     look(key, 'sorted set', redis.pcall('ZCARD', key))
   end
@@ -132,7 +132,7 @@ if items then
 
   local function end_item(item, how, kept)
     finish(item.id, how, stamp, item.fields and field(item.fields, 'c'), kept)
-    --rich if not item.fields or #item.fields == 0 then unique_lost(item.id) end
+    --rich if not item.fields or #item.fields == 0 then unique_lost(item.id) memo_drop(item.id) end
   end
 
   local function bury(item, why, failures)
@@ -186,6 +186,13 @@ if items then
   end
 
   function ops.b(item, delay, times)
+    --rich if item.suspend then
+    --rich   local due = now + ms_of(delay)
+    --rich   local waiting = lane_again(item, changed(item.fields, {i = item.id, l = false, q = false}), due)
+    --rich   if waiting then park(item.priority, item.id, waiting, due) end
+    --rich   count('handed_back')
+    --rich   return
+    --rich end
     count('handed_back')
     --rich local held = item.hold and changed(item.fields, {i = item.id, q = false})
     --rich if held and not lane_again(item, held, nil, now + item.hold) then return end
@@ -209,6 +216,7 @@ if items then
     if entry then
       item.id = field(item.fields, 'i') or item.place
       item.priority = priority_of(item.letter, field(item.fields, 'q'))
+      --rich if item.steps then item.fields = memo_claimed(item.fields, item.id) end
     end
   end
 
@@ -305,6 +313,7 @@ for n = at, #ARGV, 5 do
   local item = {place = place, letter = string.sub(place, 1, 1), entry = string.sub(place, 2)}
   item.id, item.moved, item.stream = id ~= '' and id or place, id ~= '', streams[item.letter]
   --rich op, item.hold = string.sub(op, 1, 1), besides[n].hold
+  --rich item.steps, item.suspend = besides[n].steps, besides[n].suspend
   local ours = redis.call('XACK', item.stream, group, item.entry) == 1
   if ours then
     local quiet = string.lower(op)

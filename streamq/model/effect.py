@@ -32,5 +32,13 @@ class Follow(NamedTuple):
     tasks: tuple[FollowUp, ...]
 
 
-Effect = Hold | Follow
+class Stepped(NamedTuple):
+    """The handler may have stored memos of steps. They end with the task, and stay while it lives."""
+
+
+class Suspend(NamedTuple):
+    """The task sleeps: it is handed back until its time comes, and gives back the slot of its lane."""
+
+
+Effect = Hold | Follow | Stepped | Suspend
 """Any of them."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Final
 
 from streamq import retry, stored_result
-from streamq.context import CURRENT, Context, end
-from streamq.errors import DecodeError
+from streamq.context import CURRENT, Context, end, told
+from streamq.errors import DecodeError, Suspended
 from streamq.hooks import await_within
 from streamq.model.effect import Follow
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried
@@ -89,9 +89,13 @@ class Attempts:
                 result = await self._run_in_process(attempt, handler, args, kwargs)
             else:
                 result = await self._run_locally(attempt, handler, args, kwargs)
+            if told(attempt.context):
+                await _flush(attempt, handler)
         except BaseException as error:  # SystemExit in a handler must not end the worker
             if isinstance(error, GeneratorExit) and asyncio._get_running_loop() is None:  # noqa: SLF001
                 raise  # the loop has ended and this coroutine is being discarded
+            if told(attempt.context) and isinstance(error, Exception | Suspended):
+                await _flush(attempt, handler)
             return self.failed(attempt, handler, error)
         return (
             self._completed(attempt, handler, result)
@@ -139,6 +143,7 @@ class Attempts:
         """Run a handler with executor="process", or a suspect."""
         self._on_start(attempt)
         if handler.options.executor != "process":
+            attempt.steps = True
             return await self._suspects.run(
                 attempt, handler, lambda: self._run_locally(attempt, handler, args, kwargs)
             )
@@ -146,8 +151,11 @@ class Attempts:
         if attempt.stop is not None:
             self._processes.release(child)
             raise asyncio.CancelledError
-        attempt.child = child
-        return await self._processes.run(child, handler, attempt.held.delivery, self._begin(attempt, handler))
+        attempt.child, attempt.steps = child, True
+        context = self._begin(attempt, handler)
+        result = await self._processes.run(child, handler, attempt.held.delivery, context)
+        attempt.steps = False  # its context says it; of a child that died nobody knows
+        return result
 
     async def _run_locally(self, attempt: Attempt, handler: Handler, args: Args, kwargs: Kwargs) -> bytes:
         """Run a handler in the event loop or in a thread."""
@@ -237,7 +245,7 @@ class Attempts:
         failure = (
             error.failure if isinstance(error, FailedInChild) else failures.failure(handler, delivery, error)
         )
-        if isinstance(failure.decision, retry.Wait):
+        if isinstance(failure.decision, retry.Wait | retry.Sleep):
             held.effects = failures.effects(delivery, failure)
             return failures.outcome(delivery, failure, worker=self._worker, now_ms=0)
         self._counters.count_exception(self._registry.name, delivery.type, failure.error)
@@ -263,6 +271,13 @@ class Attempts:
             if delivery.attempt >= failures.max_attempts(handler, delivery):
                 return Died("attempts", delivery.failures, started)
             return Retried(round(failures.AT_LEAST * 1000), delivery.failures)
+
+
+async def _flush(attempt: Attempt, handler: Handler) -> None:
+    """Send what an attempt told: a delivery that is settled can tell nothing more."""
+    if handler.home is not None:
+        with suppress(Exception, asyncio.CancelledError):
+            await asyncio.to_thread(handler.home.flush, attempt.held.delivery)
 
 
 def _decode_error(error: BaseException) -> DecodeError:

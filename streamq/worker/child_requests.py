@@ -9,6 +9,7 @@ from typing import TypedDict
 
 from streamq.context import Context
 from streamq.model.delivery import Delivery
+from streamq.transport.address import Address
 
 
 class PrepareRequest(TypedDict):
@@ -20,9 +21,11 @@ class PrepareRequest(TypedDict):
 
 
 class RunRequest(TypedDict):
-    """Asks a child to run a handler. trace: the header of the current trace context."""
+    """Asks a child to run a handler. trace: the header of the current trace context. server: of the app; None
+    for a handler of no app."""
 
     reference: str
     delivery: Delivery
     context: Context
     trace: bytes
+    server: Address | None

@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from streamq.context import CURRENT, Context, at_home
+from streamq.context import CURRENT, Context, carry
 from streamq.hooks import call_within
 from streamq.model.delivery import Delivery
 from streamq.options.service import WorkerOptions
@@ -158,6 +158,7 @@ class Processes:
                     "reference": handler.reference,
                     "delivery": delivery,
                     "context": context,
+                    "server": None if handler.home is None else handler.home.server,
                     "trace": b"" if self._tracer is None else traces.current_header(),
                 }
             )
@@ -168,8 +169,8 @@ class Processes:
         if isinstance(response, bytes):
             return response
         if isinstance(response, tuple):
-            result, follow_ups = response
-            at_home(context, handler.home, follow_ups)
+            result, follow_ups, steps = response
+            carry(context, follow_ups, steps)
             return bytes(result)
         raise FailedInChild(Failure(**response))
 

@@ -16,7 +16,7 @@ from streamq import envelope, retry
 from streamq.errors import AttemptTimeout, DecodeError, PayloadError
 from streamq.fingerprint import Frame, fingerprint, of_stack, raised_at
 from streamq.model.delivery import Delivery
-from streamq.model.effect import Effect, Hold
+from streamq.model.effect import Effect, Hold, Suspend
 from streamq.model.outcome import Died, HandedBack, Retried
 from streamq.payloads.pipeline import Pipeline
 from streamq.registry.handler import Handler
@@ -36,7 +36,7 @@ class Failure:
     error: str
     message: str
     traceback: str
-    decision: retry.Again | retry.Wait | retry.GiveUp
+    decision: retry.Again | retry.Wait | retry.Sleep | retry.GiveUp
     frame: Frame | None = None
     path: str = ""
 
@@ -80,9 +80,11 @@ def failure(handler: Handler, delivery: Delivery, error: BaseException) -> Failu
 
 def _decision(
     handler: Handler, delivery: Delivery, error: BaseException
-) -> retry.Again | retry.Wait | retry.GiveUp:
+) -> retry.Again | retry.Wait | retry.Sleep | retry.GiveUp:
     most = max_attempts(handler, delivery)
     try:
+        if sleeps := retry.sleeping(error):
+            return sleeps
         if isinstance(error, DecodeError):
             return retry.GiveUp(error.reason)
         if isinstance(error, PayloadError):
@@ -195,6 +197,8 @@ def outcome(
         case retry.Wait(delay):
             # Of a task with a lane its lane is held instead: see `effects`.
             return HandedBack(True, 0 if delivery.claims else max(1, round(delay * 1000)))
+        case retry.Sleep(delay):
+            return HandedBack(True, max(1, round(delay * 1000)))
         case retry.GiveUp(reason):
             return Died(reason, failures, started, fingerprint(failure.error, failure.frame))
 
@@ -203,7 +207,7 @@ def effects(delivery: Delivery, failure: Failure) -> tuple[Effect, ...]:
     """Return what the end of the attempt changes besides the task."""
     if delivery.claims and isinstance(failure.decision, retry.Wait):
         return (Hold(max(1, round(failure.decision.delay * 1000))),)
-    return ()
+    return (Suspend(),) if isinstance(failure.decision, retry.Sleep) else ()
 
 
 def _wait_ms(delivery: Delivery, started_ms: int) -> int:

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from typing import Final
 
 from streamq import envelope
-from streamq.context import CURRENT, Context, at_home, end
+from streamq.context import CURRENT, Context, at_home, end, stepped, told
 from streamq.errors import UnknownTaskType
 from streamq.hooks import await_within, call_within
 from streamq.model.effect import FollowUp
@@ -88,18 +88,21 @@ def _prepare(request: PrepareRequest, loop: ChildLoop) -> tuple[str, str]:
     return "", ""
 
 
-def _run(request: RunRequest, loop: ChildLoop) -> bytes | tuple[bytes, list[FollowUp]] | dict[str, object]:
-    """Run the handler. Return its encoded result, with its follow-ups if there are any, or the fields of its
-    Failure."""
+def _run(
+    request: RunRequest, loop: ChildLoop
+) -> bytes | tuple[bytes, list[FollowUp], bool] | dict[str, object]:
+    """Run the handler. Return its encoded result, with its follow-ups and whether it made steps if it did
+    either, or the fields of its Failure."""
     handler = find(request["reference"])
-    delivery, context = request["delivery"], at_home(request["context"], handler.home)
+    delivery, context = request["delivery"], at_home(request["context"], handler.home, request["server"])
     CURRENT.set(context)
     try:
         args, kwargs = handler.arguments(delivery.payload)
         with traces.continue_trace(request["trace"]):
             result = _call(handler, context, args, kwargs, loop)
             follow_ups = end(context)
-            return (result, follow_ups) if follow_ups else result
+            did_more = follow_ups or stepped(context)
+            return (result, follow_ups, stepped(context)) if did_more else result
     except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler must not end the child
         failure = failures.failure(handler, delivery, error)
         return {
@@ -111,6 +114,8 @@ def _run(request: RunRequest, loop: ChildLoop) -> bytes | tuple[bytes, list[Foll
             "path": failure.path,
         }
     finally:
+        if told(context) and handler.home is not None:
+            handler.home.flush(delivery)
         stdio.flush()
 
 

@@ -14,7 +14,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from streamq.context import stepped
 from streamq.model.delivery import Delivery
+from streamq.model.effect import Stepped
 from streamq.model.outcome import HandedBack, Outcome
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
@@ -287,6 +289,8 @@ class Runner:
         if self._alone is attempt:
             self._alone = None
         self._prefetch.ended += 1
+        if attempt.steps or (attempt.context is not None and stepped(attempt.context)):
+            attempt.held.effects = (*attempt.held.effects, Stepped())
         self._end_one(attempt.held, outcome, attempt.started)
         if attempt.more:
             for held in attempt.more:

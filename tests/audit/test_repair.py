@@ -96,6 +96,11 @@ def leftover_row(shard: Shard) -> None:
     shard.command("HSET", shard.t.index, b"\xff", b"\x00\xff")
 
 
+def memos_of_nobody(shard: Shard) -> None:
+    steps = shard.t.steps
+    shard.command("HSET", steps, "n5-5", b"1\0one", b"n5-5\0one", "1", b"n6-6\0alone", "1", "\xff", "")
+
+
 def stray_ack(shard: Shard) -> None:
     shard.put()
     [*_, delivery] = shard.fetch()
@@ -316,6 +321,7 @@ REPAIRED: list[tuple[Callable[[Shard], None], FaultCode]] = [
     (lost_letter, "missing_letter"),
     (unlisted_letter, "unlisted_letter"),
     (forgotten_request, "orphaned_cancel"),
+    (memos_of_nobody, "orphaned_memo"),
     (lock_of_nobody, "orphaned_lock"),
     (lock_of_a_task_that_claims_none, "orphaned_lock"),
     (lock_that_was_deleted, "missing_lock"),

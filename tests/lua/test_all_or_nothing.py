@@ -14,16 +14,19 @@ from streamq import locks, scripts
 from streamq.calls import audit as audit_calls
 from streamq.calls import daemon as daemon_calls
 from streamq.calls import lanes as lane_calls
+from streamq.calls import live as live_calls
 from streamq.calls import operator as operator_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import rollup as rollup_calls
 from streamq.calls import schedule as schedule_calls
+from streamq.calls import steps as step_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.call import Call
 from streamq.calls.producer import ShardClosed
 from streamq.errors import StreamQError
 from streamq.keys import known_key, type_keys
-from streamq.model.effect import Follow, FollowUp, Hold
+from streamq.model.delivery import Delivery
+from streamq.model.effect import Follow, FollowUp, Hold, Stepped
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Retried, Settlement
 from streamq.model.reply import Note
 from streamq.model.task import Accepted, IdempotencyKey, NewTask, TaskId
@@ -337,6 +340,53 @@ def settling_with_follow_ups(shard: Shard) -> Call[Any]:
     return worker_calls.settle(shard.t, shard.s, "worker", 1, items)
 
 
+def remembering(shard: Shard) -> tuple[Delivery, ...]:
+    """Tasks with memos, held by a worker."""
+    shard.put()
+    shard.put()
+    held = shard.fetch("w")
+    for one in held:
+        shard.run(step_calls.checkpoint(shard.t, "w", one.place, one.local, "one", b"1"))
+    return tuple(held)
+
+
+def settling_with_memos(shard: Shard) -> Call[Any]:
+    outcomes: list[Any] = [Completed(b"1", 60_000), Retried(0, b"[]")]
+    items = [
+        Settlement(one.place, one.local, outcome, effects=(Stepped(),))
+        for one, outcome in zip(remembering(shard), outcomes, strict=True)
+    ]
+    return worker_calls.settle(shard.t, shard.s, "worker", 1, items)
+
+
+def storing(shard: Shard) -> Call[Any]:
+    [held, _] = remembering(shard)
+    return step_calls.checkpoint(shard.t, "w", held.place, held.local, "two", b"2")
+
+
+def telling(shard: Shard) -> Call[Any]:
+    [held, _] = remembering(shard)
+    return live_calls.emit(shard.t, "w", held.place, held.local, 1, [("value", b"1"), ("progress", b"{}")])
+
+
+def reclaiming_memos(shard: Shard) -> Call[Any]:
+    for held in remembering(shard):
+        shard.age(held, 600_000)
+    return daemon_calls.reclaim(shard.t, shard.s, "n", "0-0", 10, 0)
+
+
+SCRIPTS.update(
+    {
+        "settle with memos": settling_with_memos,
+        "checkpoint": storing,
+        "emit": telling,
+        "reclaim with memos": reclaiming_memos,
+        "repair_steps": after(
+            lambda s: s.command("HSET", s.t.steps, "n1-1", "1\0one", "n1-1\0one", "1"),
+            lambda s: step_calls.repair_steps(s.t, "n1-1"),
+        ),
+    }
+)
 FOLLOWED: dict[str, Make] = {"settle with follow-ups": settling_with_follow_ups}
 """Calls with keys that no header names: those of other task types."""
 ALL = {**SCRIPTS, **FOLLOWED}

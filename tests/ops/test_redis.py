@@ -239,7 +239,7 @@ SCRIPTS = {
     ),
     "worker": (
         "fetch", "renew", "settle", "settle_rich", "beat", "leave", "groups", "orders", "tally", "watch",
-        "muster", "survey", "rights", "next_promotion",
+        "muster", "survey", "rights", "next_promotion", "checkpoint", "memos", "emit",
     ),
     "daemon": (
         "next_due", "next_promotion", "recount", "set_window",
@@ -248,7 +248,7 @@ SCRIPTS = {
         "due_schedules", "page_schedules", "tick", "write_schedule",
     ),
     "viewer": (
-        "counts", "locate", "sizes", "lane_list", "lane_tasks", "audit_lanes", "audit_slots",
+        "counts", "locate", "sizes", "lane_list", "lane_tasks", "audit_lanes", "audit_slots", "audit_steps",
         "audit_held", "audit_turns", "audit_dead", "audit_keys", "audit_letters",
         "audit_pending", "audit_place", "audit_rows", "audit_schedule", "audit_stream", "dead_count",
         "dead_groups", "dead_slices", "page_buckets", "page_group", "page_locks", "page_results", "page_set",
@@ -259,7 +259,7 @@ SCRIPTS = {
         "listen", "repair", "groups", "forget", "repair_counters", "log_action", "tick", "write_schedule",
         "limit", "open_lane", "purge_lane", "recount", "repair_lane", "unlock",
         "repair_books", "repair_claim", "repair_dead", "repair_lifetime", "repair_lock",
-        "repair_pending", "repair_place", "repair_row", "repair_scores", "repair_type",
+        "repair_pending", "repair_place", "repair_row", "repair_scores", "repair_steps", "repair_type",
     ),
 }  # fmt: skip
 

@@ -192,3 +192,39 @@ def link(n: int) -> int:
 def children() -> list[int]:
     """The processes that run handlers of this one."""
     return [child.pid for child in multiprocessing.active_children() if child.pid is not None]
+
+
+def _mark(path: str, text: str) -> int:
+    with Path(path).open("a") as file:
+        file.write(text + " ")
+    return len(text)
+
+
+@app.task(executor="process", max_attempts=3, backoff=wait_fixed(0.01))
+def steps(path: str) -> int:
+    context = get_context()
+    first: int = context.step_sync("one", _mark, path, "one")
+    if context.attempt == 1:
+        raise ValueError
+    second: int = context.step_sync("two", _mark, path, "two")
+    if context.attempt == 2:
+        raise ValueError
+    return max(first, second)
+
+
+@app.task(executor="process", max_attempts=3, backoff=wait_fixed(0.01))
+def dies_between(path: str) -> int:
+    context = get_context()
+    context.step_sync("one", _mark, path, "one")
+    if context.attempt == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    context.step_sync("two", _mark, path, "two")
+    return context.attempt
+
+
+@app.task(executor="process")
+def tells(n: int) -> None:
+    context = get_context()
+    for one in range(n):
+        context.progress(one + 1, n)
+        context.emit(one)

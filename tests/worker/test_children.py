@@ -52,6 +52,7 @@ def request(name: str, **arguments: Any) -> RunRequest:
         "delivery": delivery,
         "context": context,
         "trace": b"",
+        "server": None,
     }
 
 

@@ -93,6 +93,7 @@ end
 local function change(task, held)
   local sound = held.fields and #held.fields % 2 == 0 and #held.fields <= 900 and all_text(held.fields)
   if not sound or not streams[held.letter] then return '=' .. held.id end
+  redis.call('HINCRBY', counters, 'replaced', 1)
   local letter, fields = held.letter, held.fields
   if task.lock.conflict ~= 'reschedule' then
     fields = replaced(task.fields, held.fields)
@@ -106,6 +107,7 @@ end
 -- Give a task that waits in the schedule the arguments of the new one; it stays the same task.
 local function rewrite(task, id, row, due, number)
   local before = row_fields(row) or {}
+  redis.call('HINCRBY', counters, 'replaced', 1)
   redis.call('ZREM', schedule, row)
   local fields = replaced(task.fields, before)
   put_row(due, number, task.letter, fields)
@@ -139,8 +141,10 @@ local function conflict(task)
     task.older = older
     return nil
   end
-  if lock.conflict == 'return' then return '=' .. held.id end
-  if lock.conflict == 'raise' then return '!unique:' .. held.id end
+  if lock.conflict == 'return' or lock.conflict == 'raise' then
+    redis.call('HINCRBY', counters, 'joined', 1)
+    return (lock.conflict == 'return' and '=' or '!unique:') .. held.id
+  end
   if started or lock.conflict == 'after' then
     local answer = follow(task, following)
     if older and string.sub(answer, 1, 1) ~= '!' then superseded(older) end

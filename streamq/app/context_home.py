@@ -1,0 +1,60 @@
+"""What the contexts of an app's handlers start: follow-ups, steps and live events.
+
+Owns only which of them does what: a context knows nothing of streamq but this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from streamq.app.bound_task import Bound
+from streamq.app.enqueuer import Enqueuer
+from streamq.app.follow_ups import FollowUps
+from streamq.app.handle import TaskHandle
+from streamq.app.live import Live
+from streamq.app.steps import Steps
+from streamq.model.delivery import Delivery
+from streamq.model.effect import FollowUp
+from streamq.registry.registry import Registry
+from streamq.transport.address import Address
+
+
+class ContextHome:
+    """The home of an app's contexts. Safe to use in any thread."""
+
+    def __init__(self, registry: Registry, enqueuer: Enqueuer) -> None:
+        self._registry, self._enqueuer = registry, enqueuer
+        self._follow_ups = FollowUps(registry, enqueuer)
+        self._live = Live(registry, enqueuer)
+
+    @property
+    def server(self) -> Address:
+        """The server of the app, for another process."""
+        return self._enqueuer.server
+
+    def move(self, server: Address) -> None:
+        """Use this server: that of the worker which started this process."""
+        self._enqueuer.move(server)
+
+    def follow(
+        self, task: Delivery, before: list[FollowUp], calls: Iterable[Bound[Any]]
+    ) -> list[TaskHandle[Any]]:
+        """Add follow-ups to those before; return their handles."""
+        return self._follow_ups.follow(task, before, calls)
+
+    def steps(self, task: Delivery, worker: str) -> Steps:
+        """Return the steps of an attempt that has made none yet."""
+        return Steps(self._registry, self._enqueuer, task, worker)
+
+    def progress(self, task: Delivery, worker: str, done: float, total: float | None, text: str) -> None:
+        """Tell how far an attempt is."""
+        self._live.progress(task, worker, done, total, text)
+
+    def emit(self, task: Delivery, worker: str, value: object) -> None:
+        """Tell a value of an attempt."""
+        self._live.emit(task, worker, value)
+
+    def flush(self, task: Delivery) -> None:
+        """Send what an attempt told."""
+        self._live.flush(task)

@@ -1,0 +1,124 @@
+"""Live events: what handlers tell while they run, for those who watch their tasks.
+
+Owns the events that have not been sent yet, and the thread that sends them: gathered for a tenth of a second.
+Must not delay a handler, nor fail one because the server is slow.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from typing import Final, Protocol
+
+import orjson
+
+from streamq.app.enqueuer import Enqueuer
+from streamq.calls import live as live_calls
+from streamq.convert.encoding import encode
+from streamq.envelope import clean
+from streamq.errors import RedisError
+from streamq.flow import ask
+from streamq.keys import type_keys
+from streamq.registry.handler import sized
+from streamq.registry.registry import Registry
+
+INTERVAL: Final = 0.1
+"""Seconds for which events are gathered."""
+MOST_BYTES: Final = 65_536
+"""The most bytes of one value."""
+PATIENCE: Final = 1.0
+"""Seconds for which the last events of an attempt are sent before it ends without them."""
+
+
+class Parent(Protocol):
+    """What is asked of the delivery whose handler tells something."""
+
+    @property
+    def type(self) -> str: ...
+    @property
+    def shard(self) -> int: ...
+    @property
+    def place(self) -> str: ...
+    @property
+    def local(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+
+
+class _Told:
+    """What one attempt told since the last call."""
+
+    def __init__(self, task: Parent, worker: str) -> None:
+        self.task, self.worker = task, worker
+        self.events: list[tuple[str, bytes]] = []
+
+    def add(self, kind: str, data: bytes) -> None:
+        if kind == "progress" and self.events and self.events[-1][0] == kind:
+            self.events[-1] = kind, data  # only the latest of several in a row is of use
+            return
+        self.events.append((kind, data))
+        del self.events[: -live_calls.MOST]
+
+
+class Live:
+    """The live events of an app's handlers in this process. Safe to use in any thread."""
+
+    def __init__(self, registry: Registry, enqueuer: Enqueuer) -> None:
+        self._registry, self._enqueuer = registry, enqueuer
+        self._told: dict[tuple[str, int, str], _Told] = {}
+        self._lock, self._sending = threading.Lock(), threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def progress(self, task: Parent, worker: str, done: float, total: float | None, text: str) -> None:
+        """Tell how far an attempt is."""
+        data = {
+            "done": float(done),
+            "total": None if total is None else float(total),
+            "text": clean(text[:500]),
+        }
+        self._add(task, worker, "progress", orjson.dumps(data))
+
+    def emit(self, task: Parent, worker: str, value: object) -> None:
+        """Tell a value. Raises PayloadError if it is no JSON, or too long."""
+        raw = sized(encode(value, what="the emitted value"), MOST_BYTES, "the emitted value")
+        pipeline = self._registry.pipeline
+        self._add(task, worker, "value", raw if pipeline is None else pipeline.seal(raw))
+
+    def flush(self, task: Parent) -> None:
+        """Send what an attempt told, before it ends: a delivery that is settled can tell nothing more."""
+        with self._sending, self._lock:
+            told = self._told.pop((task.type, task.shard, task.place), None)
+        if told is not None:
+            self._send(told)
+
+    def _add(self, task: Parent, worker: str, kind: str, data: bytes) -> None:
+        key = task.type, task.shard, task.place
+        with self._lock:
+            told = self._told.get(key)
+            if told is None:
+                told = self._told[key] = _Told(task, worker)
+            told.add(kind, data)
+            if self._thread is None or not self._thread.is_alive():  # also after a fork
+                self._thread = threading.Thread(target=self._serve, name="streamq-live", daemon=True)
+                self._thread.start()
+        self._wake.set()
+
+    def _serve(self) -> None:
+        while True:
+            self._wake.wait()
+            time.sleep(INTERVAL)
+            self._wake.clear()
+            with self._sending:
+                with self._lock:
+                    told, self._told = list(self._told.values()), {}
+                for one in told:
+                    self._send(one)
+
+    def _send(self, told: _Told) -> None:
+        task = told.task
+        keys = type_keys(self._registry.name, task.shard, task.type)
+        call = live_calls.emit(keys, told.worker, task.place, task.local, task.attempt, told.events)
+        with suppress(RedisError):  # nobody is owed an event: the task goes on without
+            self._enqueuer.drive(ask(call, PATIENCE))

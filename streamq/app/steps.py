@@ -1,0 +1,192 @@
+"""Steps: calls inside a handler whose results are stored, so that a later attempt does not make them again.
+
+Owns the memos of one attempt and what must hold of them: one use of a name, a bounded size, and that only the
+worker that holds the task writes. Knows nothing of retries.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+import orjson
+
+from streamq import blocking
+from streamq.app.enqueuer import Enqueuer
+from streamq.calls import question as question_calls
+from streamq.calls import steps as step_calls
+from streamq.convert.converter import Converter
+from streamq.convert.encoding import encode_as
+from streamq.errors import DecodeError, InvalidOption, LeaseLost, PayloadError, Suspended, UsageError
+from streamq.flow import Flow, ask
+from streamq.keys import TypeKeys, type_keys
+from streamq.options.checks import Duration, seconds
+from streamq.payloads.pipeline import opened
+from streamq.registry.handler import sized
+from streamq.registry.registry import Registry
+
+MOST_OF_ONE: Final = 262_144
+"""The most bytes of one memo."""
+_LONGEST_NAME: Final = 200
+
+
+class Parent(Protocol):
+    """What is asked of the delivery whose handler makes steps."""
+
+    @property
+    def id(self) -> object: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def shard(self) -> int: ...
+    @property
+    def place(self) -> str: ...
+    @property
+    def local(self) -> str: ...
+
+
+class Steps:
+    """The steps of one attempt."""
+
+    def __init__(self, registry: Registry, enqueuer: Enqueuer, task: Parent, worker: str) -> None:
+        self._registry, self._enqueuer = registry, enqueuer
+        self._task, self._worker = task, worker
+        self._keys: TypeKeys = type_keys(registry.name, task.shard, task.type)
+        # A task that is where its id says has never been moved, so this is its first attempt.
+        self._memos: dict[str, bytes] | None = {} if task.local == task.place else None
+        self._used: set[str] = set()
+        self._sleeps = 0
+
+    async def run(
+        self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Return the memo of a step, or make the call and store its result."""
+        converter = self._begin(name, function)
+        memo = await self._enqueuer.adrive(self._memo(name))
+        if memo is not None:
+            return self._decoded(name, converter, memo)
+        value = function(*args, **kwargs)
+        if inspect.isawaitable(value):
+            value = await value
+        kept = await self._enqueuer.adrive(self._store(name, self._encoded(name, converter, value)))
+        return value if kept is None else self._decoded(name, converter, kept)
+
+    def run_sync(
+        self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Return the memo of a step, or make the call and store its result, in a thread."""
+        blocking.refuse("ctx.step_sync()", "await ctx.step()")
+        if inspect.iscoroutinefunction(function):
+            raise UsageError(
+                f"step {name!r}: step_sync takes a plain function; in an `async def` handler await step"
+            )
+        converter = self._begin(name, function)
+        memo = self._enqueuer.drive(self._memo(name))
+        if memo is not None:
+            return self._decoded(name, converter, memo)
+        value = function(*args, **kwargs)
+        kept = self._enqueuer.drive(self._store(name, self._encoded(name, converter, value)))
+        return value if kept is None else self._decoded(name, converter, kept)
+
+    async def sleep(self, duration: Duration, name: str | None) -> None:
+        """Return if the time is over; else raise Suspended."""
+        await self._enqueuer.adrive(self._sleep(duration, name))
+
+    def sleep_sync(self, duration: Duration, name: str | None) -> None:
+        """Return if the time is over; else raise Suspended, in a thread."""
+        blocking.refuse("ctx.sleep_sync()", "await ctx.sleep()")
+        self._enqueuer.drive(self._sleep(duration, name))
+
+    def _sleep(self, duration: Duration, name: str | None) -> Flow[None]:
+        """Note when the task is to wake up, at the first call; later ones find that."""
+        wanted = seconds(duration, "sleep")
+        if name is None:
+            self._sleeps += 1
+            name = f"sleep {self._sleeps}"
+        self._use(name)
+        now = yield from ask(question_calls.now(self._keys.steps))
+        memo = yield from self._memo(name)
+        if memo is None:
+            due = orjson.dumps(now + round(wanted * 1000))
+            memo = (yield from self._store(name, due)) or due
+        left = _moment(name, memo) - now
+        if left > 0:
+            raise Suspended(left / 1000)
+
+    def _memo(self, name: str) -> Flow[bytes | None]:
+        if self._memos is None:
+            self._memos = yield from ask(step_calls.memos(self._keys, self._task.local))
+        return self._memos.get(name)
+
+    def _store(self, name: str, value: bytes) -> Flow[bytes | None]:
+        """Store a memo; return that of an earlier call where there is one."""
+        task = self._task
+        call = step_calls.checkpoint(self._keys, self._worker, task.place, task.local, name, value)
+        stored = yield from ask(call)
+        if stored.lost:
+            raise LeaseLost(
+                f"step {name!r} of task {task.id}: this worker "
+                "no longer holds the task, and another one runs it"
+            )
+        if stored.full is not None:
+            number, size = stored.full
+            raise PayloadError(
+                f"step {name!r} of task {task.id}: {number + 1} steps with {size:,} bytes, over the "
+                f"limits of {step_calls.MOST:,} and {step_calls.MOST_BYTES:,}. Store the data elsewhere and "
+                "return references"
+            )
+        return stored.kept
+
+    def _begin(self, name: str, function: Callable[..., Any]) -> Converter:
+        if not callable(function):
+            raise UsageError(
+                f"step {name!r:.80}: {function!r:.80} is not a function: pass it, and its arguments behind it"
+            )
+        self._use(name)
+        return _converter(function)
+
+    def _use(self, name: str) -> None:
+        """Note the use of a name. Raises UsageError and InvalidOption."""
+        if not isinstance(name, str) or not name or len(name.encode()) > _LONGEST_NAME or "\0" in name:  # type: ignore[redundant-expr]
+            raise InvalidOption(f"{name!r:.80} is not a name for a step: text of 1 to {_LONGEST_NAME} bytes")
+        if name in self._used:
+            raise UsageError(
+                f"step {name!r} is used a second time in this attempt: a name stands for one call. Add what "
+                f"differs, as in f'{name} {{n}}'"
+            )
+        self._used.add(name)
+
+    def _encoded(self, name: str, converter: Converter, value: object) -> bytes:
+        what = f"the result of step {name!r}"
+        raw = sized(encode_as(converter, value, what=what), MOST_OF_ONE, what)
+        pipeline = self._registry.pipeline
+        return raw if pipeline is None else pipeline.seal(raw)
+
+    def _decoded(self, name: str, converter: Converter, memo: bytes) -> Any:
+        try:
+            return converter.read(orjson.loads(opened(memo)))
+        except (DecodeError, ValueError) as error:
+            raise DecodeError(
+                f"the memo of step {name!r} of task {self._task.id} does not fit what the step returns now: "
+                f"{error}. Give a step that changes its type another name",
+                reason="memo",
+            ) from None
+
+
+def _moment(name: str, memo: bytes) -> int:
+    found = orjson.loads(memo)
+    if not isinstance(found, int):
+        raise DecodeError(f"the memo of {name!r} is that of a step, not of a sleep", reason="memo")
+    return found
+
+
+def _converter(function: Callable[..., Any]) -> Converter:
+    """Return the converter of what a function returns; untyped where it does not say."""
+    from streamq.convert.compile import result  # noqa: PLC0415 - with the first step
+
+    try:
+        return result(typing.get_type_hints(function, include_extras=True).get("return", Any))
+    except (NameError, TypeError):
+        return result(Any)

@@ -1,0 +1,73 @@
+"""Build the calls for the steps of a task: store the memo of one, read all, and audit them.
+
+Owns their arguments and replies. Knows nothing of what a memo holds.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from streamq.calls.call import Call, Reply, build, pairs, text
+from streamq.keys import GROUP, TypeKeys
+
+MOST: Final = 1_000
+"""The most steps of a task."""
+MOST_BYTES: Final = 4_194_304
+"""The most bytes of their memos together."""
+_AUDIT_BYTES: Final = 262_144
+
+
+class Stored(NamedTuple):
+    """What became of a memo. kept: that of an earlier call, which stays. lost: the delivery is no longer the
+    caller's. full: the number and the bytes that would be too many."""
+
+    kept: bytes | None = None
+    lost: bool = False
+    full: tuple[int, int] | None = None
+
+
+def checkpoint(t: TypeKeys, consumer: str, place: str, local: str, name: str, value: bytes) -> Call[Stored]:
+    """Store the memo of a step of a task that this consumer holds."""
+    return build("checkpoint", (GROUP, consumer, place, local, name, value, MOST, MOST_BYTES), _stored, t)
+
+
+def _stored(reply: list[Reply]) -> Stored:
+    match text(reply[0]):
+        case "lost":
+            return Stored(lost=True)
+        case "full":
+            return Stored(full=(reply[1], reply[2]))
+        case "kept":
+            return Stored(kept=reply[1])
+        case _:
+            return Stored()
+
+
+def memos(t: TypeKeys, local: str) -> Call[dict[str, bytes]]:
+    """Read all memos of a task by the names of their steps."""
+    return build("memos", (local,), lambda reply: {_shown(name): memo for name, memo in pairs(reply)}, t)
+
+
+class Orphans(NamedTuple):
+    """One step of a walk over the memos: the cursor to continue from ('' at the end), how many were checked,
+    and the names of the fields that belong to no task."""
+
+    cursor: str
+    checked: int
+    fields: list[str]
+
+
+def audit_steps(t: TypeKeys, cursor: str, limit: int) -> Call[Orphans]:
+    return build("audit_steps", (GROUP, cursor or "0", limit, _AUDIT_BYTES), _orphans, t)
+
+
+def _orphans(reply: list[Reply]) -> Orphans:
+    return Orphans(text(reply[0]), reply[1], list(map(_shown, reply[2])))
+
+
+def repair_steps(t: TypeKeys, field: str) -> Call[int]:
+    return build("repair_steps", (GROUP, field.encode("utf-8", "surrogateescape")), int, t)
+
+
+def _shown(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
