@@ -380,7 +380,7 @@ class StreamQ(Registrar):
         self._asyncs = AsyncClients(self.registry, address, patience=self._patience)
         self._enqueuer.use(self._client, self._asyncs)
         for made in ("inspector", "ainspector", "admin", "aadmin"):
-            self.__dict__.pop(made, None)
+            vars(self).pop(made, None)
 
     def _forget(self) -> None:
         self._client.forget()
