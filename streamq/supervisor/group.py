@@ -145,9 +145,7 @@ class WorkerGroup:
         self._stopping = self._status.draining = True
         systemd.notify(STOPPING=1)
         for member in self._members:
-            if member.process is not None:
-                with suppress(ProcessLookupError):
-                    member.process.terminate()
+            member.terminate()
         self._wake()
 
     def _wake(self, *_: object) -> None:
@@ -156,14 +154,16 @@ class WorkerGroup:
 
     def _start_due(self) -> None:
         """Start the processes whose time has come."""
-        if self._stopping:
-            return
         now = time.monotonic()
         for member in self._members:
+            if self._stopping:
+                return
             if member.start_at is not None and member.start_at <= now:
                 reports = member.start()
                 if reports is not None:
                     self._status.started(member.name, reports)
+                if self._stopping and not member.terminated:  # the signal came while it was being started
+                    member.terminate()
 
     def _children(self) -> list[int]:
         """Return the child processes whose exit status another part of this process reads."""
