@@ -57,7 +57,8 @@ class Promoter:
         self._subscription = AsyncSubscription(transport)
         self._channels: dict[str, ShardKeys] = {}
         self._due: dict[TypeKeys, float] = {}
-        self._laned: set[TypeKeys] = set()
+        self._plain: set[TypeKeys] = set()
+        """The types that are known to have no lanes. One whose first read failed may have some."""
         self._read_all_at = 0.0
         self._refresh_at = 0.0
         self._changes = 0
@@ -115,7 +116,7 @@ class Promoter:
             found, laned = await self._transport.run(daemon_calls.next_promotion(types), patience=0)
             for keys, left_ms, has_lanes in zip(types, found, laned, strict=True):
                 self._set_due(keys, left_ms)
-                (self._laned.add if has_lanes else self._laned.discard)(keys)
+                (self._plain.discard if has_lanes else self._plain.add)(keys)
         now = time.monotonic()
         due = [keys for keys in types if self._due.get(keys, math.inf) <= now]
         await for_each(due, self._promote, faults)
@@ -127,7 +128,7 @@ class Promoter:
             self._lag.observe(max(0.0, now - due))
         self._due[keys] = now + RETRY_DELAY  # in case the call fails: other types must not wait for it
         while True:
-            call = daemon_calls.promote(keys, self._batch, rich=keys in self._laned)
+            call = daemon_calls.promote(keys, self._batch, rich=keys not in self._plain)
             promotion = await self._transport.run(call, patience=0)
             if promotion.moved:
                 self._log.debug("tasks.promoted", type=keys.type, tasks=promotion.moved)

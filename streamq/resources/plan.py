@@ -40,8 +40,8 @@ class DependencyPlan:
     and the node of each."""
 
     def __init__(self, nodes: list[Node], arguments: tuple[tuple[str, int], ...], *, is_async: bool) -> None:
-        self.nodes = tuple(nodes)
-        self.arguments = arguments
+        self.nodes: tuple[Node, ...] = tuple(nodes)
+        self.arguments: tuple[tuple[str, int], ...] = arguments
         self.process: tuple[int, ...] = tuple(n for n, node in enumerate(nodes) if node.scope == "process")
         own = [n for n, node in enumerate(nodes) if node.scope == "attempt"]
         on_loop = set(own) if is_async else self._on_loop(own)

@@ -157,15 +157,15 @@ class WorkerGroup:
 
     def _start_due(self) -> None:
         """Start the processes whose time has come."""
-        if self._stopping:
-            return
         now = time.monotonic()
         for member in self._members:
+            if self._stopping:
+                return
             if member.start_at is not None and member.start_at <= now:
                 reports = member.start()
                 if reports is not None:
                     self._status.started(member.name, reports)
-                if self._stopping:  # a signal arrived meanwhile, and did not reach it
+                if self._stopping and not member.terminated:  # the signal came while it was being started
                     member.terminate()
 
     def _children(self) -> list[int]:

@@ -34,6 +34,7 @@ class SupervisedProcess:
         self._crashes = 0
         self._started = 0.0
         self.was_stable: bool = False
+        self.terminated = False
         self.start_at: float | None = 0.0
         self.process: SpawnProcess | None = None
         self.startup_pipe: Connection | None = None
@@ -61,6 +62,13 @@ class SupervisedProcess:
             reports_end.close()
         self._started, self.start_at = time.monotonic(), None
         return reports
+
+    def terminate(self) -> None:
+        """Ask the process to end. Does nothing while it is being started: a signal handler may come then."""
+        if self.pid is not None and self.process is not None:
+            self.terminated = True
+            with suppress(ProcessLookupError):
+                self.process.terminate()
 
     def startup_error(self) -> str | None:
         """Return why the app cannot be served, "" if it can; None if the process has not reported it yet."""

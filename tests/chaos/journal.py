@@ -119,7 +119,8 @@ class _Reading:
             self._now(self._within)
 
     def _now(self, at: int) -> None:
-        self._within = at if self._together else None
+        if self._together:
+            at = self._within = at if self._within is None else self._within
         for key in self._leaving:
             self._gone[key] = min(at, self._gone.get(key, at))
         self._leaving = []

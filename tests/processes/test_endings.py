@@ -193,3 +193,30 @@ def test_a_subtask_that_ends_the_program_is_its_attempts_failure(
     assert alive(jobs) == [pid]
     group.send_signal(signal.SIGTERM)
     assert group.wait(30) == 0
+
+
+SIGNALLED_WHILE_STARTING = """
+import os, signal, sys
+from multiprocessing.popen_spawn_posix import Popen
+
+launch = Popen._launch
+
+def launched(self, process):
+    os.kill(os.getpid(), signal.SIGTERM)
+    launch(self, process)
+
+Popen._launch = launched
+from streamq.cli import main
+sys.argv = ["streamq", "worker", "tests.processes.jobs:app", "--processes", "2"]
+sys.exit(main())
+"""
+
+
+def test_a_group_that_is_to_end_while_it_starts_a_process_ends_well(url: str, tmp_path: Path) -> None:
+    """The signal comes before there is a process to pass it on to; no other one is started."""
+    ended = subprocess.run(
+        [sys.executable, "-c", SIGNALLED_WHILE_STARTING], cwd=tmp_path, capture_output=True,
+        check=False, timeout=60,
+        env=os.environ | {"STREAMQ_URL": url, "LEDGER": str(tmp_path / "ledger"), "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (ended.returncode, b"Traceback" in ended.stderr) == (0, False), ended.stderr[-2000:]
