@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from streamq.app.bound_task import Bound as Bound
     from streamq.app.bound_task import Route as Route
     from streamq.app.handle import TaskHandle as TaskHandle
+    from streamq.app.keyed_task import KeyedTask as KeyedTask
+    from streamq.app.registrar import Registrar as Registrar
     from streamq.app.task_events import TaskEvents as TaskEvents
+    from streamq.app.task_set import TaskSet as TaskSet
     from streamq.app.task_type import Decorator as Decorator
+    from streamq.app.task_type import Sends as Sends
     from streamq.app.task_type import TaskType as TaskType
     from streamq.audit import Audit as Audit
     from streamq.audit import FaultCode as FaultCode
@@ -164,9 +168,12 @@ __all__, _named = lazy.names(__name__, {
     "app.app": ("StreamQ",),
     "app.bound_task": ("Bound",),
     "app.handle": ("TaskHandle",),
+    "app.keyed_task": ("KeyedTask",),
+    "app.registrar": ("Registrar",),
+    "app.task_set": ("TaskSet",),
     "app.task_events": ("TaskEvents",),
     "client.task_event": ("EventKind", "TaskEvent"),
-    "app.task_type": ("Decorator", "TaskType"),
+    "app.task_type": ("Decorator", "Sends", "TaskType"),
     "audit": ("Audit", "FaultCode", "Problem", "Repaired"),
     "context": ("Context", "get_context"),
     "control.action_log": ("Action", "Pause"),

@@ -224,12 +224,13 @@ def add_failure(  # noqa: PLR0913 - one for each field
     wait_ms: int | None = None,
     run_ms: int | None = None,
     frame: dict[str, object] | None = None,
+    path: str = "",
     pipeline: Pipeline | None = None,
 ) -> bytes:
     """Return the list with one more failure: the first and the latest are kept, and long texts are cut (of a
     traceback the start, as its end says most). wait_ms: from ready to started; run_ms: in the handler; None
-    if it was not started. frame: the frame that raised it, as data. pipeline: the stages for the texts of the
-    new one."""
+    if it was not started. frame: the frame that raised it, as data. path: of its class, `module.Class`.
+    pipeline: the stages for the texts of the new one."""
     listed = _items(raw)
     times = {} if run_ms is None else {"wait_ms": wait_ms, "run_ms": run_ms}
     texts = {
@@ -244,6 +245,7 @@ def add_failure(  # noqa: PLR0913 - one for each field
             **times,
             "worker": worker,
             "error": clean(error[:200]),
+            **({"class": clean(path[:300])} if path else {}),
             **(texts if pipeline is None else _sealed(texts, pipeline)),
         }
     )

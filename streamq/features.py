@@ -19,12 +19,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-LANES: Final = "lanes"
 SCHEDULES: Final = "schedules"
-SPEAKS: Final = frozenset({"envelope:1", "payload:json", LANES, SCHEDULES, "unique"})
+LANES: Final = "lanes"
+UNIQUE: Final = "unique"
+SPEAKS: Final = frozenset({"envelope:1", "payload:json", LANES, SCHEDULES, UNIQUE})
 """The features of this release. Readers come before writers: a name is added here one release earlier."""
 
 
 def missing(asked: Iterable[str]) -> str:
     """Return the first name that this release does not know; '' if it knows all."""
     return next((name for name in asked if name not in SPEAKS), "")
+
+
+def needing(fields: tuple[tuple[str, bytes | str], ...], feature: str) -> tuple[tuple[str, bytes | str], ...]:
+    """Return the fields of a new task that a worker must not run without this feature."""
+    before = [str(value) for name, value in fields if name == "N"]
+    kept = tuple(pair for pair in fields if pair[0] != "N") if before else fields
+    return (*kept, ("N", ",".join((*before, feature))))

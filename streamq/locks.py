@@ -10,14 +10,13 @@ from typing import Final
 
 import orjson
 
+from streamq.features import UNIQUE, needing
 from streamq.keys import GROUP
 from streamq.model.task import IdempotencyKey, NewTask
 from streamq.options.unique import Plan
 
 _CLAIM: Final = re.compile(rb"\xa1u\xb0([\x00-\xff]{16})", re.DOTALL)
 """MessagePack: the text u, then a text of 16 bytes."""
-FEATURE: Final = "unique"
-"""The feature that a worker needs to run a task that holds a lock: see `features`."""
 NO_LOCK: Final = "{}"
 """The `joins` of a task without a lock, of a type whose tasks may have one."""
 _TRAILING: Final = '{"trailing":1}'
@@ -39,6 +38,11 @@ def digest(task_type: str, plan: Plan, payload: bytes) -> bytes:
     return blake2b(task_type.encode() + b":" + in_order, digest_size=16).digest()
 
 
+def throttle_name(task_type: str, key: str) -> str:
+    """Return the idempotency key that stands for a throttled unique key."""
+    return f"throttle:{task_type}:{key}"
+
+
 def claimed(packed: bytes) -> bytes:
     """Return the digest of the lock in a task's claims, as the scripts pack them; empty if there is none."""
     found = _CLAIM.search(packed)
@@ -51,7 +55,7 @@ def joined(task_type: str, task: NewTask, plan: Plan, payload: bytes) -> tuple[N
     found = digest(task_type, plan, payload)
     if plan.throttle_ms:
         # The digest is that of the key, not of the arguments: other arguments are no conflict.
-        name = f"throttle:{task_type}:{found.hex()}"
+        name = throttle_name(task_type, found.hex())
         key = IdempotencyKey(name, found, plan.throttle_ms)
         if plan.trailing:  # it sets when the task is due
             return task._replace(due=None, absolute=False, key=key, joins=_TRAILING), None
@@ -65,5 +69,5 @@ def joined(task_type: str, task: NewTask, plan: Plan, payload: bytes) -> tuple[N
         asked["supersede"] = 1
     due, absolute = (plan.debounce_ms, False) if plan.debounce_ms else (task.due, task.absolute)
     joins = orjson.dumps({"unique": asked}).decode()
-    fields = (*task.fields, ("N", FEATURE))
+    fields = needing(task.fields, UNIQUE)
     return task._replace(due=due, absolute=absolute, fields=fields, joins=joins), found.hex()

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, Unpack
 
 from streamq import blocking, environment
 from streamq.app.bound_task import Bound, bound_to, remote_handler
 from streamq.app.context_home import ContextHome
 from streamq.app.enqueuer import Enqueuer
 from streamq.app.handle import TaskHandle
-from streamq.app.task_type import Decorator, TaskType
+from streamq.app.keyed_task import KeyedTask
+from streamq.app.registrar import Registrar
+from streamq.app.task_set import TaskSet
+from streamq.app.task_type import TaskType
 from streamq.client.loop_clients import AsyncClients
 from streamq.client.sync_client import Client
 from streamq.convert.encoding import encode
@@ -29,8 +32,7 @@ from streamq.model.task import TaskId
 from streamq.options.call import per_call
 from streamq.options.checks import Duration, seconds
 from streamq.options.service import WorkerOptions
-from streamq.options.task import task_options
-from streamq.options.typed import PerCall, Policy
+from streamq.options.typed import PerCall
 from streamq.registry.handler import Handler, sized
 from streamq.registry.registry import Registry
 from streamq.resources.declared import DependencyOverrides
@@ -52,7 +54,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class StreamQ:
+class StreamQ(Registrar):
     """An app: its task types, and its queue on the server.
 
     name: of the queue on the server; programs with the same name share it.
@@ -115,32 +117,14 @@ class StreamQ:
 
     # -- registering ---------------------------------------------------------------------------------
 
-    @overload
-    def task(
-        self, function: Callable[P, Coroutine[Any, Any, R]], /
-    ) -> TaskType[P, R, Coroutine[Any, Any, R]]: ...
-    @overload
-    def task(self, function: Callable[P, Awaitable[R]], /) -> TaskType[P, R, Awaitable[R]]: ...
-    @overload
-    def task(self, function: Callable[P, R], /) -> TaskType[P, R, R]: ...
-    @overload
-    def task(self, /, *, name: str | None = None, **policy: Unpack[Policy]) -> Decorator: ...
+    def _register(self, handler: Handler) -> TaskType[Any, Any, Any]:
+        self.registry.add(handler)
+        return TaskType(self._enqueuer, handler)
 
-    def task(self, function: object = None, /, *, name: str | None = None, **policy: object) -> object:
-        """Register a handler: `@app.task` or `@app.task(max_attempts=4, timeout=30, ...)`.
-
-        The type's name is the function's unless `name` is given. Raises InvalidOption and
-        DuplicateTaskType, at import.
-        """
-        options = task_options(policy)
-
-        def register(fn: Any) -> Any:
-            name_of = getattr(fn, "__name__", "") if name is None else name
-            handler = Handler(name_of, fn, options, policy)
-            self.registry.add(handler)
-            return TaskType(self._enqueuer, handler)
-
-        return register if function is None else register(function)
+    def include(self, tasks: TaskSet, /, *, prefix: str = "") -> None:
+        """Register the task types of a set, their names behind `prefix`, such as "mail.". Raises UsageError
+        if another app has included it, and DuplicateTaskType."""
+        tasks._include(self.registry, self._enqueuer, prefix)  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
 
     def lifespan(
         self,
@@ -239,6 +223,11 @@ class StreamQ:
         handler = self.registry.handlers.get(task.type)
         decode = handler.decode_result if handler is not None else None
         return TaskHandle(task, self.name, self._client, self._asyncs, decode)
+
+    def find(self, task_type: str, *, key: str) -> KeyedTask:
+        """Return the task that has an idempotency key, or will have it: no task need exist yet. For a program
+        that knows the key before another has enqueued the task."""
+        return KeyedTask(self.registry, self._client, self._asyncs, self.handle, task_type, key)
 
     @cached_property  # one object, so that tests can patch what a program uses
     def inspector(self) -> Inspector:
@@ -391,7 +380,7 @@ class StreamQ:
         self._asyncs = AsyncClients(self.registry, address, patience=self._patience)
         self._enqueuer.use(self._client, self._asyncs)
         for made in ("inspector", "ainspector", "admin", "aadmin"):
-            self.__dict__.pop(made, None)
+            vars(self).pop(made, None)
 
     def _forget(self) -> None:
         self._client.forget()

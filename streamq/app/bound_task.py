@@ -9,15 +9,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
-import orjson
-
-from streamq import envelope, locks
-from streamq.client.lanes import FEATURE, joins
+from streamq import envelope, joining, locks
 from streamq.errors import InvalidOption
 from streamq.model.task import IdempotencyKey, NewTask
 from streamq.options.call import CallOptions
 from streamq.options.checks import Durability
-from streamq.options.lane import NO_LANE, of_argument
 from streamq.options.task import TaskOptions
 from streamq.options.unique import Plan, UniqueOptions, plan, unique_options
 from streamq.payloads.pipeline import opened
@@ -27,14 +23,18 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Route(NamedTuple):
-    """The shard key or lock of a task that must go to a certain shard, and how durable it must be."""
+    """The shard key or lock of a task that must go to a certain shard, and how durable it must be.
+
+    shard_key: also the home of its lane. lock: the name of the unique key's lock; its home is that of the
+    shard_key, its own if there is none. trailing: a repeated call is more than a duplicate: it must reach the
+    shard that has its key. split: with several shards, the task's keys may have different homes.
+    """
 
     shard_key: str | None
     durability: Durability
     lock: str | None = None
-    """The name of the unique key's lock, which determines the shard."""
     trailing: bool = False
-    """Whether a repeated call is more than a duplicate: it must reach the shard that has its key."""
+    split: bool = False
 
 
 @dataclass(slots=True)  # not frozen: that would take three times as long to create
@@ -55,7 +55,7 @@ def bound_to(handler: Handler, options: CallOptions | None, payload: bytes) -> B
     task, policy = new_task(handler.options, options, stored), handler.options
     if policy.gated or (options is not None and (options.lane is not None or options.cost is not None)):
         return in_lane(handler, options, payload, task)
-    lock = handler.lock if options is None else _lock(handler, options)
+    lock = handler.lock if options is None else lock_of(handler, options)
     if lock is not None:
         return _locked(handler, options, task, lock, payload)
     if options is None:
@@ -71,7 +71,7 @@ def bound_to(handler: Handler, options: CallOptions | None, payload: bytes) -> B
     return Bound(handler, task, None if route == _PLAIN and task.key is None else route)
 
 
-def _lock(handler: Handler, options: CallOptions) -> Plan | None:
+def lock_of(handler: Handler, options: CallOptions) -> Plan | None:
     """Return the unique key rule of a call with options. Raises InvalidOption."""
     own = unique_options(options)
     found = handler.lock if own == _NO_UNIQUE_OPTIONS else plan(unique_options(handler.options), own)
@@ -104,11 +104,16 @@ def _locked(
 
 def rejoined(bound: Bound[Any], lock: Plan | None) -> Bound[Any]:
     """Return a call by name with the unique key that the type's policy in Redis asks for."""
-    durability: Durability = "master" if bound.route is None else bound.route.durability
-    if lock is None or (bound.task.key is not None and lock.throttle_ms):
-        return Bound(bound.handler, bound.task._replace(joins=locks.NO_LOCK), bound.route)
-    task, name = locks.joined(bound.handler.name, bound.task, lock, opened(bound.task.payload))
-    return Bound(bound.handler, task, Route(None, durability, name, lock.trailing))
+    before = bound.route or _PLAIN
+    if bound.task.key is not None and lock is not None and lock.throttle_ms:
+        lock = None
+    payload = b"" if lock is None else opened(bound.task.payload)
+    task, name = joining.rejoin(bound.handler.name, bound.task, lock, payload)
+    if lock is None:
+        return Bound(bound.handler, task, bound.route)
+    split = before.shard_key is not None and joining.has_lane(task)
+    home = before.shard_key if split else None
+    return Bound(bound.handler, task, Route(home, before.durability, name, lock.trailing, split))
 
 
 _NO_UNIQUE_OPTIONS = UniqueOptions()
@@ -139,23 +144,23 @@ def new_task(policy: TaskOptions, options: CallOptions | None, payload: bytes) -
 def in_lane(handler: Handler, options: CallOptions | None, payload: bytes, task: NewTask) -> Bound[Any]:
     """Return a call of a type with lanes, or one that names its lane: with its lane, and so its shard."""
     options = options or _NO_OPTIONS
-    policy = handler.options
     _check_lane(handler, options)
-    name = _lane(handler, options, payload)
-    task = task._replace(joins=joins(name, options.cost), fields=(*task.fields, FEATURE))
+    lock = lock_of(handler, options)
     if options.idempotency_key is not None:
+        if lock is not None and lock.throttle_ms:
+            raise InvalidOption("throttle is itself an idempotency key: pass throttle or idempotency_key")
         digest = envelope.digest(handler.name, payload)
         task = task._replace(key=IdempotencyKey(options.idempotency_key, digest, options.window_ms))
-    route = Route(_home(policy, name, handler.name), options.durability or policy.durability)
+    rules = joining.of_options(handler.options, handler.lock)
+    task, name, home, split = joining.join(
+        handler.name, task, rules, payload, lock=lock, lane=options.lane, cost=options.cost
+    )
+    if handler.function is _in_another_program and options.unique is None:
+        task = joining.unasked(task)
+    split = split or (options.idempotency_key is not None and name is None and home is not None)
+    trailing = lock is not None and lock.trailing
+    route = Route(home, options.durability or handler.options.durability, name, trailing, split)
     return Bound(handler, task, None if route == _PLAIN and task.key is None else route)
-
-
-def _home(policy: TaskOptions, lane: str, task_type: str) -> str | None:
-    """Return the shard key. A limit of the whole type, or fair share, needs all its tasks in one shard."""
-    fair = policy.lane is not None and policy.lane.fair
-    if policy.running is not None or policy.start_rate is not None or fair:
-        return task_type
-    return lane or None
 
 
 def _check_lane(handler: Handler, options: CallOptions) -> None:
@@ -183,15 +188,6 @@ def _check_lane(handler: Handler, options: CallOptions) -> None:
             f"cost={options.cost}: no task of {handler.name!r} can cost more than its lane's burst, which is "
             f"{rate.burst}"
         )
-
-
-def _lane(handler: Handler, options: CallOptions, payload: bytes) -> str:
-    if options.lane is not None:
-        return options.lane
-    lane = handler.options.lane
-    if lane is None or not lane.argument:
-        return NO_LANE
-    return of_argument(orjson.loads(payload), lane.argument, handler.name)
 
 
 @cache

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from streamq.app.batch import EXISTS, Batch, Group, checked
-from streamq.app.bound_task import Bound, rejoined
+from streamq.app.bound_task import Bound, Route, rejoined
 from streamq.app.handle import TaskHandle
 from streamq.app.refusals import refuse
 from streamq.client import flows
@@ -28,8 +28,8 @@ from streamq.shards import shard_of
 from streamq.transport.address import Address
 
 _TWO_HOMES: Final = (
-    "idempotency_key and a lane exclude each other where an app has several shards: each would choose "
-    "the shard"
+    "{} and a lane exclude each other where an app has several shards: each would choose the shard{}. "
+    "Nothing was sent"
 )
 R = TypeVar("R")
 _new: Final = tuple.__new__
@@ -178,25 +178,25 @@ class Enqueuer:
         """Choose the shard of each call: by its unique, idempotency or shard key, or the next shard."""
         found: list[Destination] = []
         for item in bound:
-            if item.route is not None and item.route.lock is not None:
-                found.append(
-                    (yield from flows.home_of_lock(self._registry, item.handler.name, item.route.lock))
-                )
-            elif item.task.key is not None and item.route is not None:
-                if item.route.shard_key is not None and self._registry.shards > 1:
-                    raise InvalidOption(_TWO_HOMES)
-                found.append(
-                    (
-                        yield from flows.destination(
-                            self._registry, item.task.key, answers=not item.route.trailing
-                        )
-                    )
-                )
-            elif item.route is not None and item.route.shard_key is not None:
-                found.append(Destination(shard_of(item.route.shard_key, self._registry.shards)))
-            else:
-                found.append(self._destinations[self._client.next_shard()])
+            destination = yield from self._home(item)
+            found.append(destination)
         return found
+
+    def _home(self, item: Bound[R]) -> Flow[Destination]:
+        route, key, several = item.route, item.task.key, self._registry.shards > 1
+        if route is None:
+            return self._destinations[self._client.next_shard()]
+        if route.split and several:
+            raise _two_homes(route)
+        if route.lock is not None:
+            return (
+                yield from flows.home_of_lock(self._registry, item.handler.name, route.lock, route.shard_key)
+            )
+        if key is not None and not (route.shard_key is not None and several):
+            return (yield from flows.destination(self._registry, key, answers=not route.trailing))
+        if route.shard_key is not None:
+            return Destination(shard_of(route.shard_key, self._registry.shards))
+        return self._destinations[self._client.next_shard()]
 
     def _rejoin(self, batch: Batch[R]) -> Flow[None]:
         """Add what the type's policy asks for to calls by name; a unique key may change their shard."""
@@ -238,6 +238,14 @@ class Enqueuer:
             return answers
 
         return await await_within((around(call) for around in self._hooks.aenqueue), send)
+
+
+def _two_homes(route: Route) -> InvalidOption:
+    if route.lock is None:
+        return InvalidOption(_TWO_HOMES.format("idempotency_key", ""))
+    return InvalidOption(
+        _TWO_HOMES.format("a unique key", ", unless the key has the argument that names the lane")
+    )
 
 
 def _ids(group: Group, answers: Sequence[Answer]) -> tuple[str, ...]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-from streamq.app.bound_task import Bound, bound_to
-from streamq.app.enqueuer import Enqueuer
+from streamq.app.bound_task import Bound, bound_to, lock_of
 from streamq.app.handle import TaskHandle
 from streamq.options.call import CallOptions, per_call
 from streamq.options.typed import PerCall
@@ -20,6 +19,13 @@ R = TypeVar("R")
 C_co = TypeVar("C_co", covariant=True)
 
 
+class Sends(Protocol):
+    """Sends calls: the enqueuer of an app."""
+
+    def enqueue(self, bound: Bound[R], /) -> TaskHandle[R]: ...
+    def aenqueue(self, bound: Bound[R], /) -> Coroutine[object, None, TaskHandle[R]]: ...
+
+
 class TaskType(Generic[P, R, C_co]):
     """A registered handler. Calling it runs the function in this process; `enqueue` sends a task to a worker.
 
@@ -28,7 +34,7 @@ class TaskType(Generic[P, R, C_co]):
 
     __slots__ = ("__dict__", "_enqueuer", "_handler", "_options")  # a dict, so that tests can patch methods
 
-    def __init__(self, enqueuer: Enqueuer, handler: Handler, options: CallOptions | None = None) -> None:
+    def __init__(self, enqueuer: Sends, handler: Handler, options: CallOptions | None = None) -> None:
         self._enqueuer = enqueuer
         self._handler = handler
         self._options = options
@@ -72,9 +78,11 @@ class TaskType(Generic[P, R, C_co]):
         name for one task, such as an order number; within `idempotency_window` (default 24 h, at most 30
         days) a second call with the same key returns that task, from any process, and raises
         IdempotencyConflict if task type or arguments differ. unique: a key that one task holds at a time;
-        debounce, max_wait and throttle set how. Raises InvalidOption.
+        debounce, max_wait, throttle and trailing set how. Raises InvalidOption.
         """
-        return TaskType(self._enqueuer, self._handler, per_call(given))
+        options = per_call(given)
+        lock_of(self._handler, options)  # a rule that cannot be is told here, not with the first call
+        return TaskType(self._enqueuer, self._handler, options)
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
         """Return the call as a value, checked and encoded, for `enqueue_many`."""

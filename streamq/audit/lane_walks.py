@@ -19,8 +19,8 @@ from streamq.calls.audit import Fault
 from streamq.flow import Flow, ask
 from streamq.keys import TypeKeys
 
-LANES: Final = 50
-"""Lanes that one call checks."""
+LANES: Final = 25
+"""Lanes that one call checks: one or two milliseconds of the server."""
 DOUBTFUL: Final = 1000
 """Lanes whose slots are compared with their tasks one by one: what moves makes others differ for a moment."""
 TASKS: Final = 200

@@ -182,6 +182,17 @@ def earlier(s: ShardKeys, key: IdempotencyKey) -> Call[Answer | None]:
     return Call(None, (name,), ("GET", name), parse)
 
 
+def holder_of_key(s: ShardKeys, key: str) -> Call[tuple[str, str] | None]:
+    """Read the type and the local id of the task that has an idempotency key in a shard; None if none has."""
+
+    def parse(raw: bytes | None) -> tuple[str, str] | None:
+        task_type, colon, local = ("", "", "") if raw is None else text(raw[16:]).partition(":")
+        return (task_type, local) if colon else None
+
+    name = s.key(key)
+    return Call(None, (name,), ("GET", name), parse)
+
+
 def lock_holder(t: TypeKeys, digest: bytes) -> Call[str]:
     """Read the local id of the task that holds the lock of a unique key in a shard; '' if none does."""
     return Call(None, (t.unique,), ("HGET", t.unique, digest), lambda r: "" if r is None else text(r))

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, NamedTuple
 from streamq.calls.call import Arg, Call, build, moment, text
 from streamq.calls.producer import NO_NOTE
 from streamq.keys import SCHEDULES, ShardKeys, TypeKeys
+from streamq.locks import throttle_name
 from streamq.model.reply import Note
 from streamq.model.task import NAME_PATTERN
 from streamq.options.schedule import Overlap
@@ -52,10 +53,12 @@ class Due(NamedTuple):
 
 
 class Ticked(NamedTuple):
-    """What became of a run. detail: its local id, or why it was skipped."""
+    """What became of a run. detail: its local id, or why it was skipped. holder: the task that holds its key.
+    `rich`: nothing, as the type's policy asks for more than the definition says."""
 
-    outcome: Literal["made", "skipped", "waiting", "lost"]
+    outcome: Literal["made", "skipped", "waiting", "lost", "rich"]
     detail: str
+    holder: str = ""
 
 
 def due(s: ShardKeys, skip: int, limit: int) -> Call[Due]:
@@ -159,14 +162,23 @@ def tick(
     """Make a run, or skip it; nothing where the schedule is not as it was seen."""
     args: list[Arg] = [mode, name, revision, score]
     args += [_shown(move.run), move.upto, _shown(move.next), _shown(move.due), move.skipped]
-    args += [overlap, AGAIN_MS, t.type, definition.letter]
+    args += [overlap, AGAIN_MS, t.type, definition.letter, definition.joins, s.wake]
     for pair in definition.fields:
         args += pair
-    return build("tick", args, lambda r: Ticked(_OUTCOMES[r[0]], text(r[1])), t, s)
+    if not definition.joins:
+        return build("tick", args, _ticked, t, s)
+    throttle = definition.parts.get("throttle")
+    keys = [s.key(throttle_name(t.type, throttle["key"]))] if throttle else []
+    return build("tick_rich", args, _ticked, t, s, keys=keys)
 
 
-_OUTCOMES: Final[dict[bytes, Literal["made", "skipped", "waiting", "lost"]]] = {
-    b"made": "made", b"skipped": "skipped", b"waiting": "waiting", b"lost": "lost",
+def _ticked(reply: list[bytes]) -> Ticked:
+    outcome, *more = reply
+    return Ticked(_OUTCOMES[outcome], *map(text, more))
+
+
+_OUTCOMES: Final[dict[bytes, Literal["made", "skipped", "waiting", "lost", "rich"]]] = {
+    b"made": "made", b"skipped": "skipped", b"waiting": "waiting", b"lost": "lost", b"rich": "rich",
 }  # fmt: skip
 
 

@@ -219,7 +219,8 @@ def _write_failure(failure: dict[str, object]) -> None:
     wait_ms, run_ms = failure.get("wait_ms"), failure.get("run_ms")
     if isinstance(wait_ms, int) and isinstance(run_ms, int):
         head += f", {_spent(wait_ms, run_ms)}"
-    write_lines("", f"{head}: {failure.get('error')}: {failure.get('message')}")
+    error = failure.get("class") or failure.get("error")
+    write_lines("", f"{head}: {error}: {failure.get('message')}")
     write_indented(str(failure.get("traceback")))
 
 

@@ -40,6 +40,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="child processes for executor='process' handlers (one for each core)",
     )
     parser.add_argument(
+        "--burst", action="store_true", help="end with 0 when no task is ready, running or due"
+    )
+    parser.add_argument(
+        "--recycle-after", type=int, metavar="TASKS", help="replace a process after about this many tasks"
+    )
+    parser.add_argument(
+        "--recycle-rss", metavar="SIZE", help="replace a process that has grown above this size, such as 1GB"
+    )
+    parser.add_argument(
         "--with-daemon", action="store_true", help="run the daemon too, for small deployments"
     )
     target.server_option(parser)
@@ -113,4 +122,7 @@ def worker_options(args: argparse.Namespace) -> WorkerOptions:
         drain_timeout=seconds(args.drain_timeout, "--drain-timeout"),
         lifespan_timeout=seconds(args.lifespan_timeout, "--lifespan-timeout"),
         process_slots=args.process_slots,
+        burst=args.burst,
+        recycle_after=args.recycle_after,
+        recycle_rss=args.recycle_rss,
     )

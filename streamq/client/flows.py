@@ -17,7 +17,7 @@ from streamq.client.durability import Confirmation
 from streamq.errors import RedisError, ServerError, ServerTooOld
 from streamq.flow import Ask, Flow, ask
 from streamq.keys import TypeKeys, shard_keys, type_keys
-from streamq.model.task import Answer, Conflict, Duplicate, IdempotencyKey
+from streamq.model.task import Answer, Conflict, Duplicate, IdempotencyKey, TaskId
 from streamq.options.checks import LONGEST_WINDOW, Durability
 from streamq.options.unique import Plan
 from streamq.registry.redefinition import importable
@@ -76,15 +76,32 @@ def destination(registry: Registry, key: IdempotencyKey, *, answers: bool = True
     return Destination(home)
 
 
-def home_of_lock(registry: Registry, task_type: str, name: str) -> Flow[Destination]:
-    """Return the shard of a unique key's lock, by the lock's name.
+def holder_of_key(registry: Registry, key: str) -> Flow[TaskId | None]:
+    """Return the task that has an idempotency key; None if none has. Asks each shard that was its home."""
+    record = registry.record
+    if record is None or time.monotonic() - registry.record_at > FRESH:
+        record = yield from _current_record(registry)
+    home, others = record.homes(key, (time.time() - LONGEST_WINDOW) * 1000)
+    for shard in (home, *others):
+        found: tuple[str, str] | None = yield Ask(
+            producer_calls.holder_of_key(shard_keys(registry.name, shard), key)
+        )
+        if found is not None:
+            return TaskId(found[0], shard, found[1])
+    return None
+
+
+def home_of_lock(
+    registry: Registry, task_type: str, name: str, home_key: str | None = None
+) -> Flow[Destination]:
+    """Return the shard of a unique key's lock, by the lock's name, or by the home of its task's lane.
 
     A shard that was the key's home before is still used if it is served and holds the lock.
     """
     record = registry.record
     if record is None or time.monotonic() - registry.record_at > FRESH:
         record = yield from _current_record(registry)
-    home, others = record.homes(name, 0)
+    home, others = record.homes(home_key or name, 0)
     for shard in others:
         if shard < record.known:
             holder: str = yield from ask(

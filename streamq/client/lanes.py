@@ -7,41 +7,30 @@ the argument. Asks no server.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import orjson
 
+from streamq import joining
 from streamq.errors import DecodeError, UsageError
 from streamq.model.task import NewTask
 from streamq.options.lane import NO_LANE, of_argument
 from streamq.payloads.pipeline import opened
 
-FEATURE: Final = ("N", "lanes")
-"""The field by which a worker of an older release hands the task back."""
-
-
-def joins(lane: str, cost: int | None) -> str:
-    """What a new task takes part in, as the rich script reads it."""
-    told: dict[str, object] = {"lane": lane}
-    if cost is not None and cost != 1:
-        told["cost"] = cost
-    return orjson.dumps(told).decode()
-
 
 def named(tasks: Sequence[NewTask], argument: str, task_type: str, shards: int) -> list[NewTask]:
     """The same tasks, each with the lane that its arguments name. Raises UsageError where they cannot
     tell."""
-    if shards > 1 and argument:
+    if shards > 1 and (argument or any("unique" in joining.parts(task.joins) for task in tasks)):
         raise UsageError(
             f"task type {task_type!r} has lanes, and each lane its shard: name the lane, as "
             f"send({task_type!r}, ..., lane=...), or send with the handler's app"
         )
-    return [task if task.joins else _named(task, argument, task_type) for task in tasks]
+    return [task if joining.has_lane(task) else _named(task, argument, task_type) for task in tasks]
 
 
 def _named(task: NewTask, argument: str, task_type: str) -> NewTask:
     lane = _lane(task.payload, argument, task_type) if argument else NO_LANE
-    return task._replace(joins=joins(lane, None), fields=(*task.fields, FEATURE))
+    return joining.in_lane(task, lane)
 
 
 def _lane(payload: bytes, argument: str, task_type: str) -> str:

@@ -14,8 +14,16 @@ from typing import Final
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
 from streamq.calls import schedule as schedule_calls
+from streamq.calls.producer import NeedsLane
 from streamq.control.schedule_rows import Found, damaged
-from streamq.errors import InvalidOption, QueueFull, RateLimitExceeded, Refused, UsageError
+from streamq.errors import (
+    InvalidOption,
+    QueueFull,
+    RateLimitExceeded,
+    Refused,
+    UniqueConflict,
+    UsageError,
+)
 from streamq.flow import Flow, ask
 from streamq.keys import ShardKeys, type_keys
 from streamq.locks import NO_LOCK
@@ -29,6 +37,7 @@ from streamq.model.task import (
     NewTask,
     Priority,
     RateLimited,
+    TaskId,
 )
 from streamq.options.checks import LONGEST_WINDOW
 from streamq.options.schedule import Every, Schedule
@@ -58,7 +67,15 @@ def backfill(found: Found, since: int, until: int) -> Flow[int]:
     runs = list(islice(takewhile(lambda ms: ms < until, ahead), MOST + 1))
     if len(runs) > MOST:
         raise UsageError(f"more than {MOST:,} runs: backfill a shorter time")
-    return (yield from _enqueue(found.keys, found.name, known, payload, runs))
+    if known.has_key:
+        raise UsageError(
+            f"schedule {found.name!r}: its runs have one unique key, so that of many only one would be made. "
+            "Put it with .options(unique=False) to backfill it"
+        )
+    try:
+        return (yield from _enqueue(found.keys, found.name, known, payload, runs))
+    except NeedsLane:
+        raise damaged(found.name, "it has no lane, and its type has lanes by now") from None
 
 
 def _anchor(schedule: Schedule, anchor: int, since: int) -> int:
@@ -80,7 +97,7 @@ def _enqueue(keys: ShardKeys, name: str, known: Definition, payload: bytes, runs
                 priority,
                 fields=(("r", run), *known.fields),
                 key=IdempotencyKey(run, blake2b(run.encode(), digest_size=16).digest(), _WINDOW_MS),
-                joins=NO_LOCK,
+                joins=known.joins or NO_LOCK,
             )
             for run in names
         ]
@@ -98,9 +115,18 @@ def _check(task_type: str, answers: list[Answer], made: int) -> None:
             raise refused(task_type, "rate_limit", made, answer.retry_after_ms / 1000)
 
 
-def refused(task_type: str, why: str, made: int, retry_after: float = 0.0) -> Refused:
+def refused(
+    task_type: str, why: str, made: int, retry_after: float = 0.0, holder: TaskId | None = None
+) -> Refused | UniqueConflict:
     """What is said where the limits of a type refuse a run."""
     said = f"{made:,} runs were made, then " if made else ""
+    if why == "unique":
+        return UniqueConflict(
+            f"task {holder} holds the unique key of this {task_type!r} run: nothing was made. Try again when "
+            "that task has ended",
+            task_id=str(holder),
+            accepted=(),
+        )
     if why == "rate_limit":
         return RateLimitExceeded(
             f"{said}the rate limit of task type {task_type!r} was used up: try again later",

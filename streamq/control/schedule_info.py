@@ -37,7 +37,7 @@ class ScheduleInfo:
     zone. origin: declared in `code`, or put by a `call`. upcoming: the next five runs. last_for_ms: the time
     of the last run; last_made_ms: when it was made; last_late: by how much later than due; last_task: its id;
     last_state: what became of it. skipped: times without a run, by reason: misfire, overlap, backlog,
-    rate_limit, past. waiting_ms: the time of a run that waits for the end of the one before.
+    rate_limit, past, unique. waiting_ms: the time of a run that waits for the end of the one before.
     """
 
     name: str

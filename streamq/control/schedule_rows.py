@@ -6,21 +6,26 @@ may have been another when the schedule was put.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+import orjson
+
+from streamq import joining
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
 from streamq.calls import schedule as schedule_calls
 from streamq.calls.schedule import Row
 from streamq.control.unreadable import Damaged, Unreadable
-from streamq.errors import DecodeError, RedisError, ServerError, UnknownSchedule, UsageError
+from streamq.errors import DecodeError, InvalidOption, RedisError, ServerError, UnknownSchedule, UsageError
 from streamq.flow import Flow, ask
-from streamq.keys import ShardKeys, shard_keys
+from streamq.keys import ShardKeys, shard_keys, type_keys
 from streamq.model.reply import Note
+from streamq.model.task import NewTask
+from streamq.payloads.pipeline import opened
 from streamq.registry.handler import check_name
-from streamq.schedules import definition, state
+from streamq.schedules import definition, registration, state
 from streamq.schedules.definition import Definition
 from streamq.schedules.registration import Change, Stored
 from streamq.schedules.state import State
@@ -113,9 +118,10 @@ class Rows:
         """Return every shard that may hold something."""
         return [shard_keys(self._app, n) for n in range(max(record.known, self._shards))]
 
-    def home(self, name: str, record: AppRecord) -> ShardKeys:
-        """Return the shard that a new schedule of this name is put into."""
-        return shard_keys(self._app, shard_of(name, record.shards))
+    def home(self, name: str, record: AppRecord, wanted: Definition | None = None) -> ShardKeys:
+        """Return the shard that a new schedule of this name is put into: that of its runs' lane or key."""
+        key = (wanted.home if wanted is not None else "") or name
+        return shard_keys(self._app, shard_of(key, record.shards))
 
     def find(self, name: str, record: AppRecord) -> Flow[Found | None]:
         """Return the schedule of this name. Raises Damaged if it may be in a shard that cannot be read."""
@@ -196,6 +202,34 @@ def write(
             found.keys, found.name, found.revision, change.state.stored(), change.due, stored, payload, told
         )
     )
+
+
+def upgrade(found: Found) -> Flow[None]:
+    """Give a definition the lane and the key that the type's policy asks for by now. Raises ServerError where
+    its arguments cannot be read here."""
+    state, known = found.whole()
+    t = type_keys(found.keys.app, found.keys.shard, known.type)
+    policy = yield from ask(question_calls.policy(t))
+    payload = yield from ask(schedule_calls.payload(found.keys, found.name))
+    try:
+        wanted = completed(known, policy, payload or b"")
+    except (ValueError, InvalidOption) as error:  # a DecodeError too
+        why = f"which lane or unique key a run has cannot be told: {error}"
+        raise damaged(found.name, why) from None
+    change = registration.as_it_is(found.name, state, wanted)
+    yield from write(found, change, wanted, payload or b"")
+
+
+def completed(known: Definition, policy: Mapping[str, str], payload: bytes) -> Definition:
+    """Return a definition with what it lacks of the policy. Raises DecodeError and InvalidOption."""
+    rules, before = joining.of_policy(policy), known.parts
+    lock = rules.lock if "unique" not in before else None
+    task = NewTask(b"", fields=tuple(pair for pair in known.fields))
+    joined = joining.join(known.type, task, rules, opened(payload), lock=lock)
+    told = {**joining.parts(joining.of_run(joined)), **before}
+    fields = tuple((name, str(value)) for name, value in joined.task.fields)
+    joins = orjson.dumps(told).decode() if told else ""
+    return replace(known, joins=joins, home=known.home or joined.home or "", fields=fields)
 
 
 def damaged(name: str, why: str) -> ServerError:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Protocol, Self
 
-from streamq import envelope
+from streamq import envelope, joining
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
 from streamq.calls import schedule as schedule_calls
@@ -20,15 +20,17 @@ from streamq.control.action_log import note, user
 from streamq.control.backfill import backfill, refused
 from streamq.control.facade import AsyncFacade, AsyncSource, Facade, SyncFacade, operation
 from streamq.control.schedule_info import ScheduleInfo, info_of
-from streamq.control.schedule_rows import NO_NOTE, TRIES, Found, Rows, busy, write
+from streamq.control.schedule_rows import NO_NOTE, TRIES, Found, Rows, busy, completed, upgrade, write
 from streamq.control.unreadable import Unreadable
 from streamq.errors import InvalidOption, UnknownTaskType, UsageError
 from streamq.flow import Flow, ask
 from streamq.keys import ShardKeys, type_keys
+from streamq.locks import throttle_name
 from streamq.model.reply import Note
 from streamq.model.task import LETTER, NewTask, TaskId
 from streamq.options.checks import Duration, moment_ms
 from streamq.options.schedule import GRACE, Cron, Every, Misfire, Overlap, Schedule
+from streamq.options.unique import DEBOUNCE
 from streamq.registry.handler import Handler, check_name
 from streamq.registry.redefinition import importable
 from streamq.schedules import registration
@@ -118,6 +120,11 @@ class Recurring(Facade):
         check_name(name, "a schedule")
         rules = Schedule(when, misfire, overlap, jitter, grace, start, end, times)
         wanted = _of_call(rules, task)
+        if task.route is not None and task.route.split and self._shards > 1:
+            raise InvalidOption(
+                "the lane and the key of a schedule's runs may have different homes where an app has several "
+                "shards: leave out lane, and give unique no text"
+            )
         if task.handler.app not in ("", self._app):
             raise InvalidOption(
                 f"task type {wanted.type!r} is of app {task.handler.app!r}, not of {self._app!r}"
@@ -127,9 +134,9 @@ class Recurring(Facade):
     def _put(self, name: str, wanted: Definition, payload: bytes, handler: Handler) -> Flow[ScheduleInfo]:
         record = yield from self._rows.announced()
         if handler.app:
-            yield from self._register(name, handler, record)
+            yield from self._register(name, handler, record, wanted)
         else:
-            yield from self._check_type(wanted.type, record)
+            wanted = yield from self._by_policy(wanted, payload, record)
         yield from self._store(name, wanted, payload, record, registration.put)
         return (yield from self._get(name))
 
@@ -141,7 +148,7 @@ class Recurring(Facade):
         for _ in range(TRIES):
             found = yield from rows.find(name, record)
             before = None if found is None else found.stored
-            found = found or Found(rows.home(name, record), schedule_calls.Row(name, None, None))
+            found = found or Found(rows.home(name, record, wanted), schedule_calls.Row(name, None, None))
             now = yield from ask(question_calls.now(found.keys.schedules))
             change = rule(name, wanted, before, now)
             if change is None:
@@ -193,7 +200,8 @@ class Recurring(Facade):
     @operation
     def run_now(self, name: str) -> Flow[str]:
         """Make a run now, beside those that are due and whatever the rule for overlaps; return the task's id.
-        Raises UnknownSchedule, QueueFull and RateLimitExceeded."""
+        Raises UnknownSchedule, QueueFull, RateLimitExceeded, and UniqueConflict if another task holds its
+        unique key."""
         found = yield from self._rows.existing(name)
         now = yield from ask(question_calls.now(found.keys.schedules))
         run = max(now, found.whole()[0].ran + 1)
@@ -210,7 +218,9 @@ class Recurring(Facade):
                 yield from self._log(found.keys, "run schedule now", name, 1)
                 return str(TaskId(known.type, shard, answer.detail))
             if answer.outcome == "skipped":
-                raise refused(known.type, answer.detail, 0)
+                raise refused(known.type, answer.detail, 0, holder=TaskId(known.type, shard, answer.holder))
+            if answer.outcome == "rich":
+                yield from upgrade(found)
             found = yield from self._rows.existing(name)
         raise busy(name)
 
@@ -249,8 +259,8 @@ class Recurring(Facade):
         changed = 0
         for handler in handlers:
             if handler.options.schedule is not None:
-                yield from self._register(handler.name, handler, record)
                 wanted, payload = _of_code(handler, handler.options.schedule)
+                yield from self._register(handler.name, handler, record, wanted)
                 stored = payload if handler.pipeline is None else handler.pipeline.seal(payload)
                 changed += yield from self._store(handler.name, wanted, stored, record, registration.declare)
         return changed
@@ -258,24 +268,22 @@ class Recurring(Facade):
     # -- what they share
     # ---------------------------------------------------------------------------------------
 
-    def _register(self, name: str, handler: Handler, record: AppRecord) -> Flow[None]:
+    def _register(self, name: str, handler: Handler, record: AppRecord, wanted: Definition) -> Flow[None]:
         """Make the type known where its runs will be, with the limits of its policy."""
-        keys = self._rows.home(name, record)
+        keys = self._rows.home(name, record, wanted)
         t, reference = type_keys(self._app, keys.shard, handler.name), importable(handler.reference)
         yield from ask(producer_calls.register(t, keys, reference, handler.options.policy()))
 
-    def _check_type(self, task_type: str, record: AppRecord) -> Flow[None]:
-        """Raise UnknownTaskType for a type that no process has ever registered: its runs would wait for
-        ever. Raise InvalidOption for a type with lanes."""
+    def _by_policy(self, wanted: Definition, payload: bytes, record: AppRecord) -> Flow[Definition]:
+        """Return the definition with what the type's policy in Redis asks for. Raises UnknownTaskType for a
+        type that no process has ever registered: its runs would wait for ever."""
         for keys in self._rows.shards(record):
-            policy = yield from ask(question_calls.policy(type_keys(self._app, keys.shard, task_type)))
-            if "gate" in policy:
-                raise _has_lanes(task_type)
+            policy = yield from ask(question_calls.policy(type_keys(self._app, keys.shard, wanted.type)))
             if policy:
-                return
+                return completed(wanted, policy, payload)
         raise UnknownTaskType(
-            f"app {self._app!r} has no task type {task_type!r}, so nobody would run it: start a worker that "
-            "has it"
+            f"app {self._app!r} has no task type {wanted.type!r}, so nobody would run it: start a worker "
+            "that has it"
         )
 
     def _told(self, verb: str, name: str) -> Note:
@@ -316,31 +324,31 @@ def _of_call(rules: Schedule, task: BoundTask) -> Definition:
     if not hasattr(task, "task") or not isinstance(task.handler, Handler):
         raise InvalidOption(f"task={task!r:.80}: write task.bind(...), or app.bound('name', {{...}})")
     new, route = task.task, task.route
-    if route is not None and route.lock is not None:
-        raise InvalidOption(
-            "the task of a schedule takes no unique key: the schedule's `overlap` decides what runs at once. "
-            "Bind it with .options(unique=False), or let its handler enqueue a task that has a key"
-        )
-    if new.joins:
-        raise _has_lanes(task.handler.name)
-    if new.due is not None or new.key is not None or (route is not None and route.shard_key is not None):
+    joins = joining.parts(new.joins)
+    put_off = joins.get("unique") and joins["unique"]["conflict"] == DEBOUNCE
+    throttled = new.key is not None and new.joins and new.key.name.startswith(throttle_name("", "")[:-1])
+    placed = route is not None and route.shard_key is not None and "lane" not in joins
+    if (new.due is not None and not put_off) or (new.key is not None and not throttled) or placed:
         raise InvalidOption(
             "the task of a schedule takes no delay, at, shard_key or idempotency_key: its times and place "
             "are the schedule's"
         )
+    lock, home = (None, None) if route is None else (route.lock, route.shard_key)
+    run = joining.of_run(joining.Joined(new, lock, home))
     fields = tuple((name, value if isinstance(value, str) else value.decode()) for name, value in new.fields)
-    return defined(rules, task.handler.name, LETTER[new.priority], fields, new.payload)
-
-
-def _has_lanes(task_type: str) -> InvalidOption:
-    return InvalidOption(
-        f"cannot schedule task type {task_type!r}: it has lanes or limits, and the runs of a schedule enter "
-        "none. Schedule a task that enqueues it"
+    return defined(
+        rules, task.handler.name, LETTER[new.priority], fields, new.payload, run, home or lock or ""
     )
 
 
 def _of_code(handler: Handler, rules: Schedule) -> tuple[Definition, bytes]:
     """The definition that a handler declares, and its arguments, of which there are none."""
     policy, payload = handler.options, handler.payload((), {})
-    fields = () if policy.expires is None else (("x", str(round(policy.expires * 1000))),)
-    return defined(rules, handler.name, LETTER[policy.priority], fields, payload), payload
+    lifetime = () if policy.expires is None else (("x", str(round(policy.expires * 1000))),)
+    task = NewTask(payload, fields=lifetime)
+    joined = joining.join(
+        handler.name, task, joining.of_options(policy, handler.lock), payload, lock=handler.lock
+    )
+    fields = tuple((name, str(value)) for name, value in joined.task.fields)
+    run, home = joining.of_run(joined), joined.home or ""
+    return defined(rules, handler.name, LETTER[policy.priority], fields, payload, run, home), payload

@@ -23,7 +23,7 @@ from streamq.options.unique import Plan
 from streamq.stored import count
 
 PAGE: Final = 100
-HolderState = Literal["scheduled", "ready", "started", "gone"]
+HolderState = Literal["scheduled", "parked", "ready", "started", "gone"]
 _DIGEST: Final = re.compile(r"[0-9a-f]{32}", re.ASCII | re.IGNORECASE)
 _STATES: Final[dict[str, HolderState]] = {one: one for one in get_args(HolderState)}
 

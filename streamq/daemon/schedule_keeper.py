@@ -27,7 +27,7 @@ from streamq.telemetry import logs
 from streamq.telemetry.counters import Counters
 from streamq.transport.async_transport import AsyncTransport
 
-SKIPPED: Final = ("misfire", "overlap", "backlog", "rate_limit", "past")
+SKIPPED: Final = ("misfire", "overlap", "backlog", "rate_limit", "past", "unique")
 """Why a run is skipped."""
 _NOBODY: Final = frozenset[str]()
 
@@ -53,10 +53,20 @@ class ScheduleKeeper:
         now = await self._transport.run(question_calls.now(shard.schedules), patience=0)
         for one in rows:
             with isolate_errors(faults, app=shard.app, shard=shard.shard, schedule=one.name):
-                if shard.shard >= record.shards:
-                    await self._move(one, shard_keys(shard.app, shard_of(one.name, record.shards)))
+                home = self._home(one, record)
+                if home != shard:
+                    await self._move(one, home)
                 else:
                     await self._row(one, declared, now)
+
+    @staticmethod
+    def _home(one: Found, record: AppRecord) -> ShardKeys:
+        """Where a row belongs: with the lane or key of its runs; else where it is, while that is served."""
+        known = one.stored.definition if one.stored is not None else None
+        if known is not None and known.home:
+            return shard_keys(one.keys.app, shard_of(known.home, record.shards))
+        served = one.keys.shard < record.shards
+        return one.keys if served else shard_keys(one.keys.app, shard_of(one.name, record.shards))
 
     async def _row(self, one: Found, declared: frozenset[str] | None, now: int) -> None:
         before, known = reckoned(one)

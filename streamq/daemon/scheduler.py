@@ -16,7 +16,7 @@ from typing import Final
 from streamq.calls import producer as producer_calls
 from streamq.calls import schedule as schedule_calls
 from streamq.calls.schedule import DueRow, Mode, Ticked
-from streamq.control.schedule_rows import Found, reckoned, write
+from streamq.control.schedule_rows import Found, reckoned, upgrade, write
 from streamq.daemon.alarm import Alarm
 from streamq.daemon.discovery import Discovery
 from streamq.daemon.loop import Faults, for_each, isolate_errors
@@ -131,7 +131,7 @@ class Scheduler:
             return
         overlap = known.schedule.overlap
         if overlap == "cancel":
-            overlap = "allow"
+            overlap = "queue_one" if known.has_key else "allow"  # its key is free when the other has ended
             if move.run is not None:
                 await self._cancel_last(shard, found)
         await self._tick(row, one, move, overlap)
@@ -151,7 +151,13 @@ class Scheduler:
             keys, one.keys, mode, one.name, found.revision, row.score, move, overlap, known
         )
         ticked = await self._transport.run(call, patience=0)
-        if ticked.outcome != "lost":
+        if ticked.outcome == "rich":
+            await adrive(self._transport, upgrade(one), patience=0)
+            again = await self._transport.run(schedule_calls.read(one.keys, one.name), patience=0)
+            upgraded = Found(one.keys, again._replace(due=row.row.due))
+            if reckoned(upgraded)[1] != known:
+                await self._tick(row._replace(row=upgraded.row), upgraded, move, overlap)
+        elif ticked.outcome != "lost":
             await self._count(keys, row, move, ticked)
 
     async def _count(self, keys: TypeKeys, row: DueRow, move: Move, ticked: Ticked) -> None:

@@ -6,12 +6,14 @@ Owns how an app is judged. Asks through the inspector and a few calls of its own
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from streamq.calls import audit as audit_calls
+from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
 from streamq.calls.call import Call, R, all_streams
+from streamq.control import lane_homes
 from streamq.control.heartbeats import WorkerInfo
 from streamq.control.inspector import Inspector
 from streamq.control.overview import TypeStats
@@ -115,6 +117,7 @@ class AppChecks:
         yield self._silent(stats, {one.name for one in alive})
         yield self._due(stats)
         yield from self._recurring()
+        yield from self._strayed(one.type for one in stats)
         yield self._dying(stats)
         yield from self._too_new(alive)
         self._look.note(*self._inspector.faults)
@@ -215,6 +218,19 @@ class AppChecks:
         if recent or suspects:
             return warning(name, finding, f"streamq dead list --app {self._app}")
         return ok(name, f"{kept}, none in the last hour" if kept else "none")
+
+    def _strayed(self, types: Iterable[str]) -> Iterator[Check]:
+        """Find lanes whose older tasks are in a shard that is no longer theirs."""
+        record = self._ask(producer_calls.app_record(self._app), lambda: None)
+        if record is None or record.known == 1:
+            return
+        for task_type in types:
+            call = lane_homes.strayed(self._app, task_type, record.shards, record.known)
+            if shards := drive(self._transport, call):
+                finding = (
+                    f"{task_type}: {lane_homes.said(shards)} has tasks of lanes that are in another one now"
+                )
+                yield warning(f"lanes of {self._app}", f"{finding}: {lane_homes.CONSEQUENCE}", lane_homes.FIX)
 
     def _ask(self, call: Call[R], instead: Callable[[], R]) -> R:
         return drive(self._transport, self._look.ask(call, instead))

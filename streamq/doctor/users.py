@@ -79,7 +79,7 @@ _READS: Final = (
 )
 _DAEMON: Final = (
     "+cluster|slots +del +eval +evalsha +exists +get +hdel +hexists +hget +hgetall +hincrby +hlen "
-    "+hmget +hscan +hset +info +lindex +llen +lpush +ltrim +pexpire +publish +role +sadd +scard +set "
+    "+hmget +hscan +hset +info +lindex +llen +lpush +ltrim +pexpire +pttl +publish +role +sadd +scard +set "
     "+sismember +smembers "
     "+subscribe +time +unsubscribe +xack +xadd +xautoclaim +xclaim +xdel +xgroup|create "
     "+xgroup|delconsumer +xinfo|consumers +xinfo|groups +xlen +xpending +xrange +zadd +zcard +zcount "

@@ -1,10 +1,10 @@
 #!lua flags=no-writes,allow-stale
 -- audit_lanes: walk a piece of the parked tasks; tell which are not as they should be.
--- USES field in_order lane_row
+-- USES field in_order lane_row unlocked
 -- KEYS lanes index letters
 -- ARGV cursor limit
 -- Returns {the cursor to go on after, or '' at the end, checked, {problem, what of it...}}: unreadable_row, with the
--- row's beginning; misplaced, with the place; alive_and_dead, with the task's id
+-- row's beginning; misplaced and missing_lock, with the place; alive_and_dead, with the task's id
 local problems, cursor_ = {}, ''
 local function problem(name, what)
   problems[#problems + 1] = name
@@ -22,6 +22,7 @@ for _, row in ipairs(ascending(rows, cursor)) do
     local place = 'k' .. found.digit .. found.number .. found.lane
     if redis.call('HGET', index, id) ~= place then problem('misplaced', place) end
     if redis.call('HEXISTS', letters, id) == 1 then problem('alive_and_dead', id) end
+    if unlocked(fields, id, place) then problem('missing_lock', place) end
   end
   cursor_ = found and string.sub(row, 1, #found.lane + 17) .. '\255' or row
 end

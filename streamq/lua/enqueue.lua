@@ -132,7 +132,7 @@ local bad = uncountable('sequence')
   or wrong(expiring, 'sorted set', redis.pcall('ZCARD', expiring))
 for m = first_key, #KEYS do bad = bad or wrong(KEYS[m], 'string', redis.pcall('GET', KEYS[m])) end
 --rich for _, key in ipairs({unique, after, index, cancels}) do bad = bad or wrong(key, 'hash', redis.pcall('HEXISTS', key, '')) end
---rich bad = bad or lane_probe(wrong)
+--rich bad = bad or lane_probe(wrong) or uncountable('joined', 'replaced', 'superseded')
 --rich if backlog and backlog > 1e14 then backlog = nil end  -- no limit: see TaskOptions.policy
 if bad then return bad end
 if backlog then
@@ -158,7 +158,7 @@ local function place(letter, due, fields)
   if most then redis.call('LPUSH', rate, string.format('%.0f', now)) end
   --rich local lane = joined and joined.lane
   --rich if lane and (not due or due <= now) then return lane_enter(joined, letter, fields) end
-  --rich if lane then fields = lane_later(joined, fields) end
+  --rich if lane then fields = lane_later(joined, fields, due) end
   if not due or due <= now then
     local id = redis.call('XADD', streams[letter], '*', unpack(fields))
     if doorbell then ring(letter, id) end
@@ -181,6 +181,7 @@ local function accept(letter, due, fields, expires)
 end
 
 --rich local unique_read, judged, unique_lock
+--rich local function tell(letter, id) if doorbell then ring(letter, id) end end
 -- Read the task at n; nil if it is malformed.
 local function read()
   -- The pattern would try every split of a long run of digits: a valid head is shorter than 64 characters.
@@ -262,9 +263,9 @@ if not known then redis.call('SADD', types, task_type) end
 for number, task in ipairs(tasks) do
   if task.digest then record = record + 1 end
   --lean local answer = task.digest and first_of(KEYS[record], task.digest) or refusal()
-  --rich local answer = rich and not task.joins and '!unjoined' or judged(task, KEYS[record])
+  --rich joined = task.joins
+  --rich local answer = rich and not (joined and joined.unique ~= true) and '!unjoined' or judged(task, KEYS[record])
   if not answer then
-    --rich joined = task.joins
     answer = accept(task.letter, task.due, task.fields, task.expires)
     --rich unique_lock(task, answer)
     if task.digest then

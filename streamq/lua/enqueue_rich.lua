@@ -5,8 +5,8 @@
 -- is the lock of a unique key: its digest (`key`, hexadecimal), until when it is held (`free`: done or started), and what a
 -- `conflict` does: return, raise, replace, reschedule, after, or debounce with `max_wait_ms`; with
 -- `supersede` the holder's worker is asked to stop it, if it has started and another task comes. With `trailing` the window
--- of the task's idempotency key is a throttle's interval: the last call within it runs at its end. `lane` is the name of
--- a lane and `cost` what a task takes of its rates.
+-- of the task's idempotency key is a throttle's interval: the last call within it runs at its end. `unique` is true where
+-- the caller does not know whether the type has a rule. `lane` is the name of a lane, `cost` what a task takes of its rates.
 -- USES clock lane_enter rules_kept
 -- KEYS writer types policy rate high normal low suspect schedule counters closed expiring doorbell ready bell rules keys...
 -- ARGV task_type sequence memory_ms wake tasks...

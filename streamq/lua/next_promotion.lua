@@ -16,13 +16,15 @@ end
 local due, rich = {}, {}
 for n, of in ipairs(each) do
   local told = redis.pcall('HMGET', of.policy, 'gate', 'sweep', 'recount', 'counting')
-  if told.err then told = {} end
-  -- A registration by an older release takes the gate out of the policy, not `rules`.
+  local hash = not told.err
+  if not hash then told = {} end
   rich[n] = (told[1] or told[2] or redis.call('EXISTS', of.rules, of.lanes, of.ripe) > 0) and 1 or 0
-  if told[3] or told[4] then rich[n] = 2 end
+  -- A registration by an older release takes the gate out of the policy, not `rules`: the count puts it back.
+  local lost = hash and not told[1] and redis.call('EXISTS', of.rules) == 1
+  if told[3] or told[4] or lost then rich[n] = 2 end
   due[n] = first(of.schedule)
   if rich[n] > 0 then
-    local turn = told[2] and 0 or first(of.ripe)
+    local turn = told[2] and now or first(of.ripe)
     if turn >= 0 and (due[n] < 0 or turn < due[n]) then due[n] = turn end
     -- A task without a claim takes room of the type, and its end admits nobody: so who waits is looked at.
     if redis.call('EXISTS', of.turns) == 1 and (due[n] < 0 or now + 1000 < due[n]) then due[n] = now + 1000 end

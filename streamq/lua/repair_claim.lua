@@ -2,15 +2,21 @@
 -- repair_claim: give a task the lock that it claims and no task holds, or make it the successor of the holder.
 --
 -- A second task that waits for the same holder waits in vain: it becomes ready, and runs beside the other.
--- USES field identified in_stream letter_in ring scheduled streams unique_claim unique_free waits
+-- USES field identified in_stream lane_row letter_in ring scheduled streams unique_claim unique_free waits
 -- KEYS unique after index schedule counters
 -- ARGV done place
 -- Returns how many were repaired
 local due, number = scheduled(place)
 local row = due and row_of(due, number)
 local fields
-if due then fields = row and row_fields(row) else fields = in_stream(place) end
-local what, until_started = unique_claim(fields and field(fields, 'c'))
+if due then
+  fields = row and row_fields(row)
+elseif string.sub(place, 1, 1) == 'k' then
+  fields = parked_at(place)
+else
+  fields = in_stream(place)
+end
+local what, until_started, asks = unique_claim(fields and field(fields, 'c'))
 if not what then return 0 end
 local id = field(fields, 'i') or place
 
@@ -26,6 +32,10 @@ local function wait_again()
   if not streams[letter] or #fields % 2 == 1 or #fields > 900 or not all_text(fields) then return 0 end
   identified(fields, id)
   redis.call('ZREM', schedule, row)
+  if asks then
+    unique_due(id, number, letter, fields)
+    return 1
+  end
   redis.call('HSET', index, id, letter .. redis.call('XADD', streams[letter], '*', unpack(fields)))
   ring(streams[letter])
   return 1

@@ -5,7 +5,8 @@
 -- by the caller that asks for everything. The history of errors stays with the task. What cannot be a
 -- task again stays: a letter without a payload (foreign, vanished, damaged). Who asks for everything passes
 -- over as many as have stayed before (`skip`). A letter with a unique key takes its lock again: if another task holds
--- it the letter stays, or with `force` runs beside that task without the lock.
+-- it the letter stays, or with `force` runs beside that task without the lock. So does one that shuts an ordered lane
+-- where that task waits: it goes first there, and the two run one after the other.
 -- USES changed field identified lane_entered letter_in note ring selection unique_claim unique_holder unlist
 -- KEYS dead letters groups counters index high normal low
 -- ARGV limit skip since_ms until_ms fingerprint group force action about task_type wake ids...
@@ -31,16 +32,22 @@ local function lock_of(id, fields)
   return what, holder and holder.id ~= id and holder.id
 end
 
--- What a letter claims besides the lock that another task holds.
-local function other_claims(fields)
-  local claims, kept = cmsgpack.unpack(field(fields, 'c')), {}
-  for n = 1, #claims, 2 do
+local function shuts_out(id, letter, holder)
+  local found = holder and found_at(holder, group)
+  local lane = found and found.parked and found.parked.lane
+  return lane and lane == lane_of(field(letter[4], 'c')) and lane_gate().record(lane).halt == id
+end
+
+local function without_lock(fields)
+  local good, claims = pcall(cmsgpack.unpack, field(fields, 'c'))
+  local kept = {}
+  for n = 1, good and #claims or 0, 2 do
     if claims[n] ~= 'u' and claims[n] ~= 'us' then
       kept[#kept + 1] = claims[n]
       kept[#kept + 1] = claims[n + 1]
     end
   end
-  return #kept > 0 and cmsgpack.pack(kept)
+  return changed(fields, {c = #kept > 0 and cmsgpack.pack(kept) or false})
 end
 
 local requeued, stay, held = 0, 0, {}
@@ -49,12 +56,12 @@ for _, id in ipairs(selection(skip)) do
   local letter = packed and runnable(packed)
   local what, holder
   if letter then what, holder = lock_of(id, letter[4]) end
-  if holder and force ~= '1' then
+  if holder and force ~= '1' and not shuts_out(id, letter, holder) then
     stay = stay + 1
     held[#held + 1] = id
     held[#held + 1] = holder
   elseif letter then
-    if holder then letter[4] = changed(letter[4], {c = other_claims(letter[4])}) elseif what then redis.call('HSET', unique, what, id) end
+    if holder then letter[4] = without_lock(letter[4]) elseif what then redis.call('HSET', unique, what, id) end
     local mark = streams[letter[2]] and letter[2] or 'n'
     local fields = revived(id, letter[4])
     unlist(id, letter)

@@ -3,7 +3,7 @@
 --
 -- A scheduled task that has a lane asks it. `force` 1: it passes the limits, and counts in them. In an ordered lane
 -- nobody overtakes.
--- USES identified lane_gate lane_row lane_tell note ring scheduled waits
+-- USES identified lane_due lane_gate lane_row lane_tell note ring scheduled waits
 -- KEYS schedule index high normal low
 -- ARGV id force action about task_type wake
 -- Returns 1, 0 where the task is neither scheduled nor parked, or -1 where its lane is ordered
@@ -35,13 +35,9 @@ local fields = row_fields(row)
 if not fields or not streams[letter] then return 0 end  -- promote will bury it
 identified(fields, id)
 redis.call('ZREM', schedule, row)
-local lane, asked, kind = lane_of(field(fields, 'c'))
-if kind == 'L' then
-  local _, parked = lane_gate().arrive(lane, field(fields, 'w'), letter, fields, id, asked)
-  if parked and force == '1' then return out_of_lane(row_at(redis.call('HGET', index, id))) end
-  return done()
-end
-if kind == 'l' then lane_gate().moved(lane, place, letter) end
+local parked = lane_due(letter, fields, id, place)
+if parked and force == '1' then return out_of_lane(row_at(redis.call('HGET', index, id))) end
+if parked ~= nil then return done() end
 redis.call('HSET', index, id, letter .. redis.call('XADD', streams[letter], '*', unpack(fields)))
 ring(streams[letter])
 return done()

@@ -4,14 +4,16 @@
 -- Any number of daemons may call it: `revision` and `score` say what the caller saw, and one of them finds it so.
 -- The times are reckoned by the caller; the run is an entry like one of enqueue's, with the name of the run in
 -- field `r`. What a schedule is and how it stands are JSON (see `schedules`); only the state is read here.
+-- A run that takes part in more than its stream is made by the twin, which reads `joins`; this one answers rich where the
+-- type's policy asks for it.
 -- `mode`: tick; waiting, for a run that waits for the end of the one before; now, for a run beside the others.
 -- `run` is the time of the run, '' where all is skipped; `upto` the latest time that is dealt with; `following`
 -- and `due` are '' where nothing does; `missed` is how many times are skipped. `overlap`: skip, allow, queue_one.
 -- Not `allow-oom`: a full server makes no runs, which are late then.
 -- USES clock in_stream ring scheduled
 -- KEYS schedules schedules_due types policy rate counters index schedule high normal low suspect expiring
--- ARGV mode name revision score run upto following due missed overlap again_ms task_type letter fields...
--- Returns {made, local id}, {skipped, reason}, {waiting, ''}, or {lost, ''} where another was here before
+-- ARGV mode name revision score run upto following due missed overlap again_ms task_type letter joins wake fields...
+-- Returns {made, local id}, {skipped, reason}, {waiting, ''}, {lost, ''} where another was here before, or {rich, ''}
 local state_of, member = name .. ':state', mode == 'waiting' and name .. ':waiting' or name
 local good, state = pcall(cjson.decode, redis.call('HGET', schedules, state_of) or '')
 if not good or type(state) ~= 'table' or state.revision ~= tonumber(revision) then return {'lost', ''} end
@@ -37,12 +39,20 @@ local function lives()
   local id = state.run
   if type(id) ~= 'string' or state.run_type ~= task_type then return false end
   local place = redis.call('HGET', index, id) or id
+  --lean if string.sub(place, 1, 1) == 'k' then return true end  -- it is parked, though the type has no lanes any more
+  --rich if string.sub(place, 1, 1) == 'k' then return row_at(place) ~= nil end
   local at, number = scheduled(place)
   if at then return row_of(at, number) ~= nil end
   return in_stream(place) ~= nil
 end
 
-local limits = redis.call('HMGET', policy, 'rate_limit', 'rate_period_ms', 'max_backlog')
+local limits = redis.call('HMGET', policy, 'rate_limit', 'rate_period_ms', 'max_backlog', 'rich', 'gate')
+--lean if run ~= '' and (limits[4] or limits[5]) then return {'rich', ''} end
+--rich local read, asked = pcall(cjson.decode, joins)
+--rich if not read or type(asked) ~= 'table' or not lane_good(asked) then
+--rich   return redis.error_reply('MALFORMED schedule ' .. name .. '; nothing was written')
+--rich end
+--rich if run ~= '' and (limits[4] and asked.unique == nil or limits[5] and not asked.lane) then return {'rich', ''} end
 local most, period, backlog = whole(limits[1]), whole(limits[2]), whole(limits[3])
 if most == 0 or not period or period == 0 then most = nil end
 
@@ -50,13 +60,101 @@ local function refusal()
   if backlog then
     local held = redis.call('ZCARD', schedule)
     for _, key in pairs(streams) do held = held + redis.call('XLEN', key) end
+    --rich held = held + redis.call('ZCARD', lanes)
     if held >= backlog then return 'backlog' end
   end
   local oldest = most and tonumber(redis.call('LINDEX', rate, most - 1))
   if oldest and oldest <= now and now < oldest + period then return 'rate_limit' end
 end
 
-local outcome, reason = 'made', nil
+--rich local earliest
+--rich local function tell(into) ring(streams[into]) end
+-- Into its stream, or where its lane lets it; later, if `at` is a time to come.
+local function place(into, at, fields)
+  --rich if asked.lane and not at then return lane_enter(asked, into, fields) end
+  --rich if asked.lane then fields = lane_later(asked, fields, at) end
+  --rich if at then
+  --rich   local number, score = redis.call('HINCRBY', counters, 'sequence', 1), string.format('%.0f', at)
+  --rich   fields[#fields + 1] = 'e'
+  --rich   fields[#fields + 1] = stamp
+  --rich   redis.call('ZADD', schedule, score, string.format('%012d', number) .. into .. cmsgpack.pack(fields))
+  --rich   if not earliest or at < earliest then earliest = at end
+  --rich   return string.format('d%s-%.0f', score, number)
+  --rich end
+  local id = into .. redis.call('XADD', streams[into], '*', unpack(fields))
+  ring(streams[into])
+  return id
+end
+
+local function accept(into, at, fields, expires)
+  redis.call('SADD', types, task_type)
+  local id = place(into, at, fields)
+  redis.call('HINCRBY', counters, 'accepted', 1)
+  if expires then redis.call('ZADD', expiring, expires, id) end
+  if most then
+    redis.call('LPUSH', rate, stamp)
+    redis.call('LTRIM', rate, 0, most - 1)
+    redis.call('PEXPIRE', rate, period)
+  end
+  return id
+end
+
+local function fields_of_run(from)
+  local fields, expires = {'p', payload, 'r', name .. '@' .. run}, nil
+  for n = first_arg, #ARGV, 2 do
+    local value = ARGV[n + 1]
+    if ARGV[n] == 'x' then
+      value = string.format('%.0f', from + math.min(whole(value) or 1e13, 1e13))
+      expires = value
+    end
+    fields[#fields + 1] = ARGV[n]
+    fields[#fields + 1] = value
+  end
+  return fields, expires
+end
+
+-- Returns the id of the run, or nil, why there is none, and the holder of its key.
+--lean local function make()
+--lean   local refused = refusal()
+--lean   if refused then return nil, refused end
+--lean   local fields, expires = fields_of_run(now)
+--lean   return accept(letter, nil, fields, expires)
+--lean end
+--rich local function first_of(kept)
+--rich   local first = string.match(redis.call('GET', kept) or '', '^[%w._-]+:([%w-]+)$', 17)
+--rich   return first and '=' .. first
+--rich end
+--rich local unique_read, judged, unique_lock
+--rich -- USES unique_read
+--rich local task = {letter = letter, joins = asked, claims = {}}
+--rich if asked.delay_ms then task.due = now + asked.delay_ms end
+--rich task.fields, task.expires = fields_of_run(task.due or now)
+--rich if not unique_read(task) then
+--rich   return redis.error_reply('MALFORMED schedule ' .. name .. '; nothing was written')
+--rich end
+--rich if task.claims[1] then
+--rich   table.insert(task.fields, 'c')
+--rich   table.insert(task.fields, cmsgpack.pack(task.claims))
+--rich end
+--rich local record, throttle = KEYS[first_key], asked.throttle
+--rich if throttle then task.digest, task.window = unhexed(throttle.key), string.format('%.0f', throttle.ms) end
+--rich lane_ready({task}, now)
+--rich local function make()
+--rich   local answer = judged(task, record)
+--rich   local mark = answer and string.sub(answer, 1, 1)
+--rich   if mark == '!' then return nil, 'unique', string.match(answer, ':(.*)$') end
+--rich   local kept = task.lock and task.lock.conflict == 'return' or not task.lock and not task.trailing
+--rich   if mark == '=' and kept then return nil, 'unique', string.sub(answer, 2) end
+--rich   if mark == '=' then return string.sub(answer, 2) end
+--rich   if answer == 'backlog' or answer == 'rate_limit' then return nil, answer end
+--rich   if answer then return answer end  -- it follows the holder
+--rich   local id = accept(letter, task.due, task.fields, task.expires)
+--rich   unique_lock(task, id)
+--rich   if throttle then redis.call('SET', record, task.digest .. task_type .. ':' .. id, 'PX', task.window) end
+--rich   return id
+--rich end
+
+local outcome, reason, id, holder = 'made', nil, '', nil
 if run == '' then
   outcome, reason = 'skipped', 'misfire'
 elseif mode == 'tick' and tonumber(run) <= (tonumber(state.last) or 0) then
@@ -68,32 +166,11 @@ elseif overlap ~= 'allow' and lives() then
     outcome, reason = 'skipped', 'overlap'
   end
 else
-  reason = refusal()
-  if reason then outcome = 'skipped' end
+  id, reason, holder = make()
+  if not id then outcome = 'skipped' end
 end
 
-local id = ''
 if outcome == 'made' then
-  redis.call('SADD', types, task_type)
-  local fields, expires = {'p', payload, 'r', name .. '@' .. run}, nil
-  for n = first_arg, #ARGV, 2 do
-    local value = ARGV[n + 1]
-    if ARGV[n] == 'x' then
-      value = string.format('%.0f', now + math.min(whole(value) or 1e13, 1e13))
-      expires = value
-    end
-    fields[#fields + 1] = ARGV[n]
-    fields[#fields + 1] = value
-  end
-  id = letter .. redis.call('XADD', streams[letter], '*', unpack(fields))
-  ring(streams[letter])
-  redis.call('HINCRBY', counters, 'accepted', 1)
-  if expires then redis.call('ZADD', expiring, expires, id) end
-  if most then
-    redis.call('LPUSH', rate, stamp)
-    redis.call('LTRIM', rate, 0, most - 1)
-    redis.call('PEXPIRE', rate, period)
-  end
   state.run, state.run_type, state.ran, state.at = id, task_type, tonumber(run), now
   state.runs = (tonumber(state.runs) or 0) + 1
   if mode ~= 'now' then
@@ -139,4 +216,6 @@ elseif state.left == 0 then
 end
 state.revision = state.revision + 1
 redis.call('HSET', schedules, state_of, cjson.encode(state))
-return {outcome, outcome == 'made' and id or reason or ''}
+--rich gate_close()
+--rich if earliest then redis.call('PUBLISH', wake, task_type) end
+return {outcome, outcome == 'made' and id or reason or '', holder}

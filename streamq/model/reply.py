@@ -103,6 +103,9 @@ COUNTERS: Final[Mapping[str, str]] = {
     "adopted": "Stream entries that another program wrote, and that became dead letters.",
     "repaired": "Tasks that the daemon or `streamq audit --repair` repaired.",
     "vanished": "Tasks that another program deleted, counted when they are written off.",
+    "joined": "Calls that got the holder of their unique key, or were refused because of it.",
+    "replaced": "Calls that changed a waiting task of their unique key or throttle instead of adding one.",
+    "superseded": "Running tasks that were asked to stop for a newer one of their unique key.",
 }
 """The counters of each task type, with what each counts. The script that makes a change increments it.
 Metrics, lists and the guard of the scripts take the names from here."""

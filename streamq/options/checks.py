@@ -94,6 +94,22 @@ def _from_text(text: str, name: str) -> float:
     return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(plain))
 
 
+_SIZES: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_SIZE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?(?:([kmg])i?b?|b)?", re.IGNORECASE)
+
+
+def size(value: object, name: str) -> int:
+    """Return a size as bytes; KB, MB and GB are powers of 1024."""
+    found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) and len(value) <= _LONGEST_TEXT else None
+    if found is not None:
+        value = round(float(found[1]) * _SIZES[(found[2] or "").lower()])
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InvalidOption(
+            f"{name}={_short(value)}: not a size. Write '512MB' or '1GB', or a number of bytes"
+        )
+    return value
+
+
 MOST: Final = 1_000_000_000
 """Maximum of every number in an option: it must fit wherever it is stored or computed with."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from streamq.errors import InvalidOption
-from streamq.options.checks import Duration, seconds, whole
+from streamq.options.checks import Duration, seconds, size, whole
 
 
 def _to_seconds(options: object, least: Mapping[str, float]) -> None:
@@ -31,6 +31,9 @@ class WorkerOptions:
     heartbeat: seconds between two heartbeats.
     fairness: seconds after which a lower priority gets a turn although higher ones have work.
     process_slots: how many child processes run handlers with executor="process"; None is one per core.
+    burst: end when no task of the types is ready, running or due.
+    recycle_after: the number of tasks after which a supervisor replaces the process; None never does.
+    recycle_rss: the resident size after which it does, in bytes or as text such as "1GB".
     """
 
     concurrency: int = 100
@@ -41,10 +44,13 @@ class WorkerOptions:
     heartbeat: float = 5.0
     fairness: float = 3.0
     process_slots: int | None = None
+    burst: bool = False
+    recycle_after: int | None = None
+    recycle_rss: int | None = None
 
     if TYPE_CHECKING:  # a duration may be given in any form; the fields are seconds
 
-        def __init__(
+        def __init__(  # noqa: PLR0913, PLR0917 - as the fields
             self,
             concurrency: int = ...,
             types: tuple[str, ...] | None = ...,
@@ -54,6 +60,9 @@ class WorkerOptions:
             heartbeat: Duration = ...,
             fairness: Duration = ...,
             process_slots: int | None = ...,
+            burst: bool = ...,
+            recycle_after: int | None = ...,
+            recycle_rss: int | str | None = ...,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -64,6 +73,15 @@ class WorkerOptions:
             raise InvalidOption(f"types={self.types!r}: must be several names. Write ({self.types!r},)")
         if self.process_slots is not None:
             whole(self.process_slots, "process_slots", least=1)
+        if self.recycle_after is not None:
+            whole(self.recycle_after, "recycle_after", least=1)
+        if self.recycle_rss is not None:
+            object.__setattr__(self, "recycle_rss", size(self.recycle_rss, "recycle_rss"))
+
+    @property
+    def recycles(self) -> bool:
+        """Whether the process is to be replaced at some time."""
+        return self.recycle_after is not None or self.recycle_rss is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,25 +99,10 @@ def task_options(given: Mapping[str, object]) -> TaskOptions:
             f"unique={options.unique!r:.80}: the text of a key is for a single call, .options(unique=...). A "
             "policy names the arguments: Unique(by=('customer_id',))"
         )
-    locks = plan(unique_options(options)) is not None
-    if locks and options.gated:
-        raise InvalidOption(
-            "lane, running or start_rate and unique keys exclude each other in this release: a task that "
-            "waits in a lane cannot be replaced. Use one of them, or enqueue the one type from the other"
-        )
-    if locks and options.schedule is not None:
-        raise InvalidOption(
-            "schedule and unique keys exclude each other: a run of a schedule takes no key, its `overlap` "
-            "decides what runs at once. Use overlap, or let the scheduled handler enqueue a task with a key"
-        )
+    plan(unique_options(options))  # what contradicts itself
     if options.lane is not None and options.lane.order and options.priority != "normal":
         raise InvalidOption(
             f"priority={options.priority!r} and Lane(order=True) exclude each other: tasks of an ordered "
             "lane run in the order they were accepted"
-        )
-    if options.schedule is not None and options.gated:
-        raise InvalidOption(
-            "schedule and lane, running or start_rate exclude each other: the runs of a schedule enter no "
-            "lane. Schedule a task that enqueues this one"
         )
     return options

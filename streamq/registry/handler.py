@@ -76,6 +76,12 @@ class Handler:
         if self.lock is not None:
             self.check_names(self.lock.by)
 
+    def rename(self, name: str) -> None:
+        """Give a handler that is not registered yet another name."""
+        self.name = name
+        self._arguments = Arguments(name, self.signature, self._annotations)
+        self.arguments = self._arguments.decode
+
     def check_names(self, names: Iterable[str]) -> None:
         """Raise InvalidOption if one of these is not the name of an argument."""
         for name in names:

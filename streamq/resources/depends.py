@@ -34,7 +34,8 @@ class Dependency:
     def __init__(
         self, dependency: Callable[..., Any] | Lifespan[Any] | None, scope: Scope | None, *, cached: bool
     ) -> None:
-        self.dependency, self.scope, self.cached = dependency, scope, cached
+        self.dependency, self.cached = dependency, cached
+        self.scope: Scope | None = scope
 
     def __repr__(self) -> str:
         return f"Depends({getattr(self.dependency, '__qualname__', repr(self.dependency))})"

@@ -94,7 +94,9 @@ class _Builder:
         provider = self._overrides.get(wanted, wanted)
         if provider in trail:
             raise InvalidDependency(f"dependencies need each other in a circle: {_chain((*trail, provider))}")
-        scope: Scope = "process" if isinstance(provider, Lifespan) else marked.scope or outer
+        scope: Scope = outer if marked.scope is None else marked.scope
+        if isinstance(provider, Lifespan):
+            scope = "process"
         if outer == "process" and scope == "attempt":
             raise InvalidDependency(
                 f"{_chain((*trail, provider))}: a value of the process cannot need one of an attempt"

@@ -6,7 +6,7 @@ Owns the JSON of a definition and its fingerprint. What somebody else wrote ther
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
@@ -28,13 +28,27 @@ REASON: Final = "schedule"
 @dataclass(frozen=True, slots=True)
 class Definition:
     """A schedule with the task that each run is. letter: of its priority. fields: of its envelope, beside
-    payload and run. fingerprint: tells it from other definitions of its name."""
+    payload and run. joins: what a run takes part in, as `lua/tick_rich.lua` reads it, '' for nothing. home:
+    the key whose shard it is in, its name if empty. fingerprint: tells it from others of its name."""
 
     schedule: Schedule
     type: str
     letter: str = "n"
     fields: tuple[tuple[str, str], ...] = ()
     fingerprint: str = ""
+    joins: str = ""
+    home: str = ""
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What a run takes part in, by name."""
+        found: Any = orjson.loads(self.joins or "{}")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def has_key(self) -> bool:
+        """Whether a run has a unique key."""
+        return bool(self.parts.get("unique") or self.parts.get("throttle"))
 
     def stored(self) -> bytes:
         """Return it as JSON."""
@@ -42,12 +56,18 @@ class Definition:
 
 
 def defined(
-    schedule: Schedule, task_type: str, letter: str, fields: tuple[tuple[str, str], ...], payload: bytes
+    schedule: Schedule,
+    task_type: str,
+    letter: str,
+    fields: tuple[tuple[str, str], ...],
+    payload: bytes,
+    joins: str = "",
+    home: str = "",
 ) -> Definition:
     """Return a definition with its fingerprint, which the payload is part of."""
-    found = Definition(schedule, task_type, letter, fields)
+    found = Definition(schedule, task_type, letter, fields, joins=joins, home=home)
     raw = orjson.dumps(_plain(found), option=orjson.OPT_SORT_KEYS) + payload
-    return Definition(schedule, task_type, letter, fields, blake2b(raw, digest_size=8).hexdigest())
+    return replace(found, fingerprint=blake2b(raw, digest_size=8).hexdigest())
 
 
 def _plain(one: Definition) -> dict[str, Any]:
@@ -59,9 +79,12 @@ def _plain(one: Definition) -> dict[str, Any]:
     more = {
         "start_ms": schedule.start_ms, "end_ms": schedule.end_ms, "times": schedule.times,
         "jitter_ms": round(schedule.jitter * 1000) or None,
+        "joins": one.parts or None, "home": one.home or None,
     }  # fmt: skip
+    # A release that would make runs without their lock and lane cannot read the letter, and leaves the row.
+    letter = f"{one.letter}*" if one.joins else one.letter
     return {
-        **told, "type": one.type, "letter": one.letter, "fields": [list(pair) for pair in one.fields],
+        **told, "type": one.type, "letter": letter, "fields": [list(pair) for pair in one.fields],
         "misfire": schedule.misfire, "overlap": schedule.overlap, "grace_ms": round(schedule.grace * 1000),
         **{name: value for name, value in more.items() if value is not None},
     }  # fmt: skip
@@ -82,7 +105,7 @@ def read(raw: bytes | None) -> Definition:
 
 
 def _read(told: Mapping[str, Any]) -> Definition:
-    task_type, letter = told["type"], told["letter"]
+    task_type, letter = told["type"], str(told["letter"]).removesuffix("*")
     if not isinstance(task_type, str) or not NAME_PATTERN.fullmatch(task_type) or letter not in _LETTERS:
         raise ValueError("type and priority of its task")
     fields = tuple((str(name), str(value)) for name, value in told["fields"])
@@ -98,7 +121,25 @@ def _read(told: Mapping[str, Any]) -> Definition:
         end=_moment(told, "end_ms"),
         times=told.get("times"),
     )
-    return Definition(schedule, task_type, letter, fields, str(told.get("print", "")))
+    joins, home = _joins(told.get("joins")), told.get("home", "")
+    if not isinstance(home, str):
+        raise TypeError("home")
+    return Definition(schedule, task_type, letter, fields, str(told.get("print", "")), joins, home)
+
+
+def _joins(found: Any) -> str:
+    """Return what a run takes part in as text again. Raises ValueError."""
+    if found is None:
+        return ""
+    if not isinstance(found, dict):
+        raise TypeError("joins")
+    throttle, delay = found.get("throttle"), found.get("delay_ms", 0)
+    sound = isinstance(delay, int) and 0 <= delay < 10**13
+    if throttle is not None:
+        sound = sound and bytes.fromhex(throttle["key"]) != b"" and 0 < int(throttle["ms"]) < 10**13
+    if not sound:
+        raise ValueError("joins")
+    return orjson.dumps(found).decode()
 
 
 def _when(told: Mapping[str, Any]) -> Cron | Every:

@@ -26,6 +26,7 @@ from streamq.probes.systemd_notifier import SystemdNotifier
 from streamq.supervisor import entry_points
 from streamq.supervisor.group_status import GroupStatus
 from streamq.supervisor.orphans import Orphans
+from streamq.supervisor.recycler import Recycler
 from streamq.supervisor.spec import Launch
 from streamq.supervisor.supervised_process import SupervisedProcess
 from streamq.telemetry import logs
@@ -93,6 +94,7 @@ class WorkerGroup:
         self._app_loaded = False
         self._stopping = False
         self._fatal_code = 0
+        self._recycler = Recycler(self._members, self._status)
         self._log = logs.get_logger(group=group)
         self._wake_r, self._wake_w = os.pipe()
 
@@ -134,6 +136,7 @@ class WorkerGroup:
                     return self._fatal_code
                 self._wait()
                 self._handle_startups()
+                self._recycler.handle_notices(stopping=self._stopping)
                 self._handle_exits()
                 self._orphans.reap(self._children())
         finally:
@@ -145,9 +148,7 @@ class WorkerGroup:
         self._stopping = self._status.draining = True
         systemd.notify(STOPPING=1)
         for member in self._members:
-            if member.process is not None:
-                with suppress(ProcessLookupError):
-                    member.process.terminate()
+            member.terminate()
         self._wake()
 
     def _wake(self, *_: object) -> None:
@@ -164,6 +165,8 @@ class WorkerGroup:
                 reports = member.start()
                 if reports is not None:
                     self._status.started(member.name, reports)
+                if self._stopping:  # a signal arrived meanwhile, and did not reach it
+                    member.terminate()
 
     def _children(self) -> list[int]:
         """Return the child processes whose exit status another part of this process reads."""
@@ -187,19 +190,26 @@ class WorkerGroup:
     def _wait(self) -> None:
         """Wait until a process ends, sends its start-up message or is due to start, or a signal arrives."""
         ready = [member.process.sentinel for member in self._members if member.process is not None]
-        pipes = [member.startup_pipe for member in self._members if member.startup_pipe is not None]
+        pipes = [
+            pipe
+            for member in self._members
+            for pipe in (member.startup_pipe, member.notices)
+            if pipe is not None
+        ]
         due = [member.start_at for member in self._members if member.start_at is not None]
         timeout = max(0.0, min(due) - time.monotonic()) if due and not self._stopping else None
         if self._wake_r in wait([*ready, *pipes, self._wake_r], timeout):
             os.read(self._wake_r, 64)
 
     def _handle_exits(self) -> None:
-        for member in self._members:
+        for member in list(self._members):
             pid, code = member.pid, member.exit_code()
             if code is None:
                 continue
             member.schedule_restart()
             self._status.ended(member.name)
+            if self._recycler.ended(member, code):
+                continue
             if self._stopping:
                 self._log.info("process.ended", process=member.name, pid=pid, code=code)
             elif code == exit_codes.DRAINED:

@@ -50,6 +50,11 @@ class GroupStatus:
             self.own.counter("streamq_worker_process_restarts_total", reason)  # starts the series at 0
         self.draining = False
 
+    def expect(self, name: str, instead_of: str) -> None:
+        """Expect another process to be running instead of one that drains."""
+        with self._lock:
+            self._names = [name if one == instead_of else one for one in self._names]
+
     def started(self, name: str, pipe: Connection) -> None:
         """Read the reports of a process that was started."""
         with self._lock:

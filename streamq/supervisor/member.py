@@ -18,7 +18,7 @@ from streamq import exit_codes
 from streamq.errors import AuthenticationFailed, StreamQError, UsageError
 from streamq.options.service import DaemonOptions
 from streamq.probes.report import Report, Reporter
-from streamq.supervisor.spec import Launch
+from streamq.supervisor.spec import READY, RECYCLE, Launch
 from streamq.telemetry import logs, traces
 from streamq.worker import signals, stdio
 from streamq.worker.loading import load_app_at, refuse_embedded
@@ -75,9 +75,10 @@ def run_service(
     stdio.line_buffered()
     signals.ignore_interrupts()
     logs.configure(launch.log_level, launch.log_format)
+    notices = startup if launch.options.recycles else None
     try:
-        service = _make(make, startup)
-        code = exit_codes.CONFIG if service is None else run_loop(_serve(service, reports))
+        service = _make(make, startup, keep=notices is not None)
+        code = exit_codes.CONFIG if service is None else run_loop(_serve(service, reports, notices))
     except StreamQError as error:
         logs.get_logger().error("process.failed", error=str(error))
         code = _exit_code(error)
@@ -85,17 +86,19 @@ def run_service(
     exit_process(code)
 
 
-def _make(make: Callable[[], Service], startup: Connection | None) -> Service | None:
-    """Return the service; None if it could not be created and the error was sent to the supervisor."""
+def _make(make: Callable[[], Service], startup: Connection | None, *, keep: bool) -> Service | None:
+    """Return the service; None if it could not be created and the error was sent to the supervisor. keep: the
+    pipe stays open for notices."""
     if startup is None:
         return make()
-    with startup:
-        try:
-            service = make()
-        except StreamQError as error:
-            startup.send(str(error))
-            return None
-        startup.send("")
+    try:
+        service = make()
+    except StreamQError as error:
+        startup.send(str(error))
+        return None
+    startup.send("")
+    if not keep:
+        startup.close()
     return service
 
 
@@ -106,7 +109,15 @@ def _exit_code(error: StreamQError) -> int:
     return exit_codes.DENIED if isinstance(error, AuthenticationFailed) else exit_codes.UNREACHABLE
 
 
-async def _serve(service: Service, reports: Connection | None) -> int:
+async def _notify(worker: Worker, notices: Connection) -> None:
+    """Tell the supervisor when the worker takes tasks, and when it should be replaced."""
+    for event, notice in ((worker.ready, READY), (worker.recycle, RECYCLE)):
+        await event.wait()
+        with suppress(OSError):
+            notices.send(notice)
+
+
+async def _serve(service: Service, reports: Connection | None, notices: Connection | None) -> int:
     """Run the service and return the exit code of the process."""
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, service.stop)
@@ -114,9 +125,14 @@ async def _serve(service: Service, reports: Connection | None) -> int:
     reporter = None if reports is None else Reporter(reports, service.report)
     if reporter is not None:
         reporter.start()
+    notifying = None
+    if notices is not None and isinstance(service, Worker):
+        notifying = asyncio.create_task(_notify(service, notices))
     try:
         await service.run()
     finally:
+        if notifying is not None:
+            notifying.cancel()
         if reporter is not None:
             await asyncio.to_thread(reporter.stop)
     if getattr(service, "drained", False):

@@ -6,8 +6,13 @@ Owns that value. It is pickled for the new process, so it must hold plain values
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from streamq.options.service import WorkerOptions
+
+READY: Final = "ready"
+RECYCLE: Final = "recycle"
+"""Notices of a worker: it takes tasks; it should be replaced."""
 
 
 @dataclass(frozen=True, slots=True)

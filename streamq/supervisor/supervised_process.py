@@ -37,14 +37,25 @@ class SupervisedProcess:
         self.start_at: float | None = 0.0
         self.process: SpawnProcess | None = None
         self.startup_pipe: Connection | None = None
+        self.notices: Connection | None = None
+        self.replaces: SupervisedProcess | None = None
+        """The process that drains when this one takes tasks."""
+        self.is_replaced = False
+
+    def successor(self, name: str) -> SupervisedProcess:
+        """Return a new process that replaces this one."""
+        found = SupervisedProcess(name, self._entry_point, self._launch, is_worker=self.is_worker)
+        found.replaces = self
+        return found
 
     def start(self) -> Connection | None:
         """Start the process. Return the pipe that its reports arrive on; None if it sends none."""
         reports, reports_end = _SPAWN.Pipe(duplex=False) if self._launch.reports else (None, None)
         self.startup_pipe, startup_end = _SPAWN.Pipe(duplex=False)
         arguments = (self._launch, reports_end, startup_end)
-        self.process = _SPAWN.Process(target=self._entry_point, args=arguments, name=self.name)
-        self.process.start()
+        process = _SPAWN.Process(target=self._entry_point, args=arguments, name=self.name)
+        process.start()
+        self.process = process  # only now: a signal that arrives before cannot terminate it
         startup_end.close()
         if reports_end is not None:
             reports_end.close()
@@ -56,9 +67,31 @@ class SupervisedProcess:
         if self.startup_pipe is None or not self.startup_pipe.poll():
             return None
         pipe, self.startup_pipe = self.startup_pipe, None
-        with pipe, suppress(EOFError, OSError):  # it died before it could report
-            return str(pipe.recv())
-        return None
+        try:
+            error = str(pipe.recv())
+        except (EOFError, OSError):  # it died before it could report
+            pipe.close()
+            return None
+        if self._launch.options.recycles and self.is_worker:
+            self.notices = pipe
+        else:
+            pipe.close()
+        return error
+
+    def notice(self) -> str | None:
+        """Return the next notice of the process; None if there is none."""
+        if self.notices is None or not self.notices.poll():
+            return None
+        try:
+            return str(self.notices.recv())
+        except (EOFError, OSError):
+            self._close_notices()
+            return None
+
+    def _close_notices(self) -> None:
+        if self.notices is not None:
+            self.notices.close()
+            self.notices = None
 
     @property
     def pid(self) -> int | None:
@@ -74,6 +107,7 @@ class SupervisedProcess:
     def schedule_restart(self) -> None:
         """Drop a process that has ended, and set when the next one starts."""
         self.process = None
+        self._close_notices()
         if self.startup_pipe is not None:
             self.startup_pipe.close()
             self.startup_pipe = None
@@ -82,6 +116,12 @@ class SupervisedProcess:
         self.was_stable = self.was_stable or stable
         self._crashes = 1 if stable else self._crashes + 1
         self.start_at = now + min(LONGEST_DELAY, 0.1 * 2 ** (self._crashes - 1))
+
+    def terminate(self) -> None:
+        """Ask the process to end, if it runs."""
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                self.process.terminate()
 
     def kill(self) -> None:
         """Kill the process if it runs, and wait up to 5 s for its end."""

@@ -186,7 +186,8 @@ _LISTED: Final = (
     Metric(
         "streamq_schedule_skipped_total",
         "counter",
-        "Runs of recurring tasks that were skipped, by reason: misfire, overlap, backlog, rate_limit, past.",
+        "Runs of recurring tasks that were skipped, by reason: misfire, overlap, backlog, rate_limit, past, "
+        "unique.",
         ("app", "type", "reason"),
         "daemon",
     ),

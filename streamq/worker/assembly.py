@@ -27,6 +27,7 @@ from streamq.worker.listeners import Listeners
 from streamq.worker.observers import Observers
 from streamq.worker.receiver import Receiver
 from streamq.worker.runner import Runner
+from streamq.worker.self_stop import Recycling
 from streamq.worker.server_clocks import ServerClocks
 from streamq.worker.server_epochs import ServerEpochs
 from streamq.worker.settler import Settler
@@ -49,6 +50,7 @@ class Parts:
     observers: Observers
     event_publisher: EventPublisher
     listeners: Listeners | None
+    recycling: Recycling | None
 
 
 def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None) -> Parts:
@@ -66,6 +68,8 @@ def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None)
     own: list[object] = [latencies, *([] if metrics is None else [metrics]), event_publisher, attempt_log]
     listeners = Listeners(registry.hooks.listeners, name) if registry.hooks.listeners else None
     own += [] if listeners is None else [listeners]
+    recycling = Recycling(config, config.stop.recycle) if options.recycles else None
+    own += [] if recycling is None else [recycling]
     observers = Observers([*own, *registry.hooks.all], clocks, settler.put, name)
     executors = Executors.of(
         options, registry.tracer, isolate_suspects=config.exclusive, lasting=config.opened.lasts
@@ -112,6 +116,7 @@ def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None)
         observers,
         event_publisher,
         listeners,
+        recycling,
     )
 
 

@@ -30,13 +30,15 @@ TRACEBACK_LIMIT: Final = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The record of an exception, and whether the task is retried. frame: where it was raised."""
+    """The record of an exception, and whether the task is retried. frame: where it was raised. path: of its
+    class, as `module.Class`; empty for one that Python has built in."""
 
     error: str
     message: str
     traceback: str
     decision: retry.Again | retry.Wait | retry.Sleep | retry.GiveUp
     frame: Frame | None = None
+    path: str = ""
 
 
 def max_attempts(handler: Handler, delivery: Delivery) -> int:
@@ -72,6 +74,7 @@ def failure(handler: Handler, delivery: Delivery, error: BaseException) -> Failu
         traceback=_traceback(error),
         decision=_decision(handler, delivery, error),
         frame=_frame(error),
+        path=class_path(error),
     )
 
 
@@ -115,6 +118,15 @@ def class_name(error: BaseException) -> str:
         return str(type(error).__qualname__)
     except BaseException:  # noqa: BLE001 - the user's metaclass
         return "Exception"
+
+
+def class_path(error: BaseException) -> str:
+    """Return the dotted path of an exception's class; empty for one of Python itself."""
+    try:
+        module, name = str(type(error).__module__), str(type(error).__qualname__)
+    except BaseException:  # noqa: BLE001 - the user's metaclass
+        return ""
+    return "" if module == "builtins" else f"{module}.{name}"
 
 
 def message(error: BaseException) -> str:
@@ -176,6 +188,7 @@ def outcome(
         wait_ms=None if run_ms is None else _wait_ms(delivery, now_ms - run_ms),
         run_ms=run_ms,
         frame=None if failure.frame is None else failure.frame.as_stored(),
+        path=failure.path,
         pipeline=pipeline,
     )
     match failure.decision:

@@ -111,6 +111,7 @@ def _run(
             "traceback": failure.traceback[-LONGEST_TRACEBACK:],
             "decision": failure.decision,
             "frame": failure.frame,
+            "path": failure.path,
         }
     finally:
         if told(context) and handler.home is not None:

@@ -12,6 +12,7 @@ from typing import Final
 
 from streamq.calls import producer as producer_calls
 from streamq.calls import worker as worker_calls
+from streamq.control import lane_homes
 from streamq.control.unreadable import is_data_fault
 from streamq.doctor import needs
 from streamq.errors import AuthenticationFailed, RedisError, RedisUnavailable, ServerError
@@ -66,6 +67,7 @@ class Registration:
         for shard in range(record.known):
             await self._check_rights(shard)
             await self._register_all(shard)
+        await self._warn_of_strayed(record)
         await self._declare()
         # Check the right to read: without it the worker would be ready but fetch nothing.
         first = type_keys(self._registry.name, 0, self._types[0])
@@ -136,6 +138,22 @@ class Registration:
                 fix="none if the function was moved or renamed. If both are in use, they take each other's "
                 "tasks: rename one with @app.task(name=...), or rename its app",
             )
+
+    async def _warn_of_strayed(self, record: AppRecord) -> None:
+        """Say that lanes have older tasks in another shard than their new ones."""
+        laned = [name for name in self._types if self._registry.handlers[name].options.gated]
+        for name in laned if record.known > 1 else []:
+            found: list[int] = []
+            with self._tolerate_bad_data((), "lanes are served as they are"):
+                found = await adrive(
+                    self._transport,
+                    lane_homes.strayed(self._registry.name, name, record.shards, record.known),
+                )
+            if found:
+                consequence = lane_homes.CONSEQUENCE
+                self._log.warning(
+                    "lanes.strayed", type=name, shards=found, consequence=consequence, fix=lane_homes.FIX
+                )
 
     async def _declare(self) -> None:
         """Register the schedules of our types' code."""

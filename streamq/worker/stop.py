@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 @dataclass
 class StopState:
     """The first request drains, the second one stops immediately. drained: an operator requested it.
-    worn_out: stuck handlers occupy so many slots that the process should be replaced."""
+    recycle: set when a supervisor should replace the process. worn_out: stuck handlers occupy so many slots
+    that the process should be replaced."""
 
     requested: asyncio.Event = field(default_factory=asyncio.Event)
     immediate: asyncio.Event = field(default_factory=asyncio.Event)
+    recycle: asyncio.Event = field(default_factory=asyncio.Event)
     drained: bool = False
     worn_out: bool = False
 

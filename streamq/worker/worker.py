@@ -12,6 +12,7 @@ import os
 import secrets
 import socket
 
+from streamq.errors import UsageError
 from streamq.options.service import WorkerOptions
 from streamq.probes.report import Report
 from streamq.resources.opened import OpenResources
@@ -24,6 +25,7 @@ from streamq.worker.assembly import Parts, assemble
 from streamq.worker.config import WorkerConfig
 from streamq.worker.loading import App, served_types
 from streamq.worker.registration import Registration
+from streamq.worker.self_stop import can_measure, stop_when_empty
 from streamq.worker.shutdown import Shutdown
 from streamq.worker.status import starting_report
 from streamq.worker.stop import StopState
@@ -32,7 +34,8 @@ from streamq.worker.stop import StopState
 class Worker:
     """Runs an app's tasks in this process and event loop.
 
-    `await worker.run()` serves until `stop()`; `ready` is set when the worker has started to fetch tasks.
+    `await worker.run()` serves until `stop()`; `ready` is set when the worker has started to fetch tasks,
+    `recycle` when a supervisor should replace the process.
     `exclusive`: the worker owns its process and may kill it as a last resort. `metered`: collect metrics of
     every task, for `report`.
     """
@@ -47,6 +50,8 @@ class Worker:
         metered: bool = False,
     ):
         options = options or WorkerOptions()
+        if options.recycle_rss is not None and not can_measure():
+            raise UsageError("recycle_rss: the size of a process cannot be read here: it needs /proc")
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         types, transport = served_types(app.registry, options), AsyncTransport(app.address)
         registration = Registration(transport, app.registry, types, name)
@@ -68,6 +73,7 @@ class Worker:
         self._stop = self._config.stop
         self._parts: Parts | None = None
         self.ready: asyncio.Event = asyncio.Event()
+        self.recycle: asyncio.Event = self._stop.recycle
         self._log = logs.get_logger(worker=name)
 
     @property
@@ -176,6 +182,10 @@ class Worker:
         if parts.listeners is not None:
             shutdown.helpers.append(asyncio.create_task(parts.listeners.run()))
         await parts.shard_fetchers.serve(shards)
+        if parts.recycling is not None:
+            shutdown.helpers.append(asyncio.create_task(parts.recycling.watch_memory()))
+        if self.options.burst:
+            shutdown.helpers.append(asyncio.create_task(stop_when_empty(self._config, parts.runner)))
         shutdown.helpers.append(asyncio.create_task(parts.status.measure()))
         if self._config.exclusive:
             _tune_gc()

@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> int:
     settings = Settings(
         seed=args.seed, seconds=args.seconds, topology=args.topology, only=tuple(args.only),
         sabotage=args.sabotage, rate=args.rate, plain=args.plain,
+        previous=args.previous,
     )  # fmt: skip
     if args.verbose:
         for fault in settings.plan(deploys=True):
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", nargs="*", default=[], metavar="KIND", help=f"of {', '.join(kinds('single'))}, failover"
     )
+    parser.add_argument("--previous", metavar="COMMIT", help="the release that takes turns with this code")
     parser.add_argument("--plain", action="store_true", help="without lanes, unique keys and schedules")
     parser.add_argument(
         "--sabotage", help=f"break streamq first, by names of {','.join(CHANGES)}: it must be found"

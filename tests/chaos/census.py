@@ -153,7 +153,7 @@ class Census:
             for name in types:
                 t = type_keys(self._app, shard, name)
                 known |= {*t.streams, t.dead, t.letters, t.groups, t.counters, t.policy, t.gone, t.rate}
-                known |= {t.sampled, t.buckets}
+                known |= {t.sampled, t.buckets, t.rules}
         writers = [key for key in self._keys if ":writer:" in key]
         if len(writers) > MOST_WRITERS:
             found.left.append(f"{len(writers)} writers are remembered")

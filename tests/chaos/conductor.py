@@ -46,6 +46,7 @@ class Settings:
     only: kinds of faults to draw from, where not all. faults: these and no others, instead of a draw, once
     all workers are at work. conducts: how handlers may behave, where not in all ways. rate: tasks a second.
     drain: seconds for everything to end once the faults are over. plain: without lanes, keys and schedules.
+    previous: the commit of the other release.
     """
 
     seed: int
@@ -58,6 +59,11 @@ class Settings:
     rate: float = 60.0
     drain: float = DRAIN
     plain: bool = False
+    previous: str | None = None
+
+    @property
+    def other_release(self) -> str:
+        return self.previous or release.COMMITS["plain" if self.plain else "featured"]
 
     @property
     def types(self) -> list[str]:
@@ -88,7 +94,7 @@ class Run:
 async def conduct(settings: Settings, folder: Path) -> Run:
     """Run in this folder, which takes the data, the logs and the history."""
     os.environ[history.DIRECTORY] = str(folder / "history")
-    commit = release.COMMITS["plain" if settings.plain else "featured"]
+    commit = settings.other_release
     previous = release.check_out(folder, commit) if settings.sabotage is None else None
     began = time.monotonic()
     with started(settings.topology, folder) as servers:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from streamq import get_context
 from tests.chaos import tasks
-from tests.chaos.promises import PROMISES, RECURRING, Promise
+from tests.chaos.promises import PROMISES, Promise
 from tests.chaos.tasks import Step, app, behave, behave_in_thread, policy
 
 PLAIN: Final = "STREAMQ_CHAOS_PLAIN"
@@ -23,7 +23,6 @@ except ImportError:
 else:
     KNOWN = not os.environ.get(PLAIN)
 
-IN_THREADS: Final = ("shared", "halting", "lone")
 _RUNS: Final = {3: "slow", 5: "fail1", 8: "slow", 9: "retry"}
 """How runs of a schedule behave, by the last digit of the second they are for."""
 
@@ -44,21 +43,20 @@ def _declared(promise: Promise) -> dict[str, Any]:
     return {"lane": lane} | {name: value for name, value in of_type.items() if value is not None}
 
 
-def _in_lane(name: str) -> Any:
-    async def on_loop(key: str, conduct: str, lane: str) -> str:
-        return await behave(Step(key, conduct, lane=lane, fence=get_context().fence))
-
-    def in_thread(key: str, conduct: str, lane: str) -> str:
-        return behave_in_thread(Step(key, conduct, lane=lane, fence=get_context().fence))
-
-    return in_thread if name in IN_THREADS else on_loop
+TYPES: Final[dict[str, Any]] = dict(tasks.TYPES)
+"""The handlers by the names of their types."""
 
 
-def _with_lock(_: str) -> Any:
-    async def on_loop(key: str, conduct: str, lock: str) -> str:
-        return await behave(Step(key, conduct, lock=lock))
+def _task(handler: Any) -> Any:
+    """Declare a handler as the table says. Each is one of this module, so that a suspect can run apart."""
+    name = handler.__name__
+    if KNOWN:
+        TYPES[name] = app.task(name=name, **policy(), **_declared(PROMISES[name]))(handler)
+    return TYPES.get(name, handler)
 
-    return on_loop
+
+def _in_lane(key: str, conduct: str, lane: str) -> Step:
+    return Step(key, conduct, lane=lane, fence=get_context().fence)
 
 
 def _run() -> Step:
@@ -67,27 +65,51 @@ def _run() -> Step:
     return Step("", _RUNS.get(run // 1000 % 10, "ok"), run=run)
 
 
-def _of_schedule(name: str) -> Any:
-    async def on_loop() -> str:
-        return await behave(_run())
-
-    def in_thread() -> str:
-        return behave_in_thread(_run())
-
-    return in_thread if name in IN_THREADS else on_loop
+@_task
+async def metered(key: str, conduct: str, lane: str) -> str:
+    return await behave(_in_lane(key, conduct, lane))
 
 
-def _handler(name: str, promise: Promise) -> Any:
-    make = _with_lock if promise.lock else _of_schedule if promise.every else _in_lane
-    handler = make(name)
-    handler.__name__ = handler.__qualname__ = name
-    return app.task(name=name, **policy(), **_declared(promise))(handler)
+@_task
+async def paced(key: str, conduct: str, lane: str) -> str:
+    return await behave(_in_lane(key, conduct, lane))
 
 
-TYPES: Final[dict[str, Any]] = {
-    **tasks.TYPES,
-    **({name: _handler(name, promise) for name, promise in PROMISES.items()} if KNOWN else {}),
-}
-"""The handlers by the names of their types."""
-ENQUEUED: Final = [name for name in TYPES if name not in RECURRING]
-"""The types of which producers send tasks."""
+@_task
+def shared(key: str, conduct: str, lane: str) -> str:
+    return behave_in_thread(_in_lane(key, conduct, lane))
+
+
+@_task
+async def chain(key: str, conduct: str, lane: str) -> str:
+    return await behave(_in_lane(key, conduct, lane))
+
+
+@_task
+def halting(key: str, conduct: str, lane: str) -> str:
+    return behave_in_thread(_in_lane(key, conduct, lane))
+
+
+@_task
+async def single(key: str, conduct: str, lock: str) -> str:
+    return await behave(Step(key, conduct, lock=lock))
+
+
+@_task
+async def latest(key: str, conduct: str, lock: str) -> str:
+    return await behave(Step(key, conduct, lock=lock))
+
+
+@_task
+async def beat() -> str:
+    return await behave(_run())
+
+
+@_task
+def lone() -> str:
+    return behave_in_thread(_run())
+
+
+@_task
+async def queued() -> str:
+    return await behave(_run())

@@ -94,7 +94,11 @@ class Single:
         async with self._one_at_a_time:
             os.kill(self._server.pid, signal.SIGKILL)
             await asyncio.sleep(down)
-            await asyncio.to_thread(self._server.start)
+            await asyncio.to_thread(self._restart)
+
+    def _restart(self) -> None:
+        self._server.stop()  # until it is noticed that it is dead, start() would leave it so
+        self._server.start()
 
     async def freeze(self, target: int, seconds: float) -> None:
         async with self._one_at_a_time:

@@ -464,7 +464,11 @@ def test_a_unique_that_cannot_be(given: dict[str, Any], said: str) -> None:
         ({"debounce": "5s", "delay": 3}, "debounce sets when the task is due"),
         ({"debounce": "5s", "throttle": "5s"}, "debounce and throttle exclude each other"),
         ({"throttle": "5s", "idempotency_key": "a"}, "throttle is itself an idempotency key"),
-        ({"unique": Unique(by=("m",))}, "by='m' is not an argument"),
+        ({"unique": Unique(by=("m",))}, "by='m' is not an argument of task type 'email': "),
+        ({"unique": 5}, "unique=5: must be Unique(by=('customer_id',))"),
+        ({"unique": ("n",)}, "unique=('n',): must be Unique(by=('customer_id',))"),
+        ({"debounce": "soon"}, "debounce='soon': not a duration"),
+        ({"throttle": 5, "trailing": 1}, "trailing=1: must be True or False"),
         ({"unique": Unique(by=("n",), until="done"), "debounce": 5}, "leave out until and on_conflict"),
         ({"max_wait": 5}, "max_wait without debounce"),
         ({"throttle": 5, "trailing": True, "delay": 3}, "trailing sets when the last call runs"),
@@ -475,7 +479,7 @@ def test_options_of_a_call_that_cannot_be(app: StreamQ, options: dict[str, Any],
     def email(n: int) -> None: ...
 
     with pytest.raises(InvalidOption, match=re.escape(said)):
-        email.options(**options).bind(1)
+        email.options(**options)
 
 
 def test_a_key_has_one_shard_in_every_program(app: StreamQ) -> None:

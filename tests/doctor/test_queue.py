@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import orjson
 import pytest
 
-from streamq import Every, StreamQ
+from streamq import Every, Lane, StreamQ
 from streamq.calls import daemon as daemon_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
@@ -15,6 +15,7 @@ from streamq.calls import worker as worker_calls
 from streamq.keys import shard_keys
 from streamq.model.outcome import Died
 from streamq.schedules.state import State
+from streamq.shards import shard_of
 from streamq.transport.address import Address
 from streamq.transport.sync_transport import SyncTransport
 from tests.conftest import command
@@ -124,3 +125,29 @@ def test_recurring_tasks_that_are_late_or_damaged(app: StreamQ, url: str) -> Non
     )
     command(url, "SET", keys.schedules, "x")
     assert one(look(url), name).status == "fault"
+
+
+def test_lanes_whose_older_tasks_are_in_another_shard(url: str) -> None:
+    def program(shards: int) -> tuple[StreamQ, Callable[[str], object]]:
+        app = StreamQ("shop", url, shards=shards)
+
+        @app.task(name="email", lane=Lane("customer", running=1))
+        def email(customer: str) -> None: ...
+
+        return app, email.enqueue
+
+    name = "lanes of shop"
+    before, enqueue = program(2)
+    for n in range(8):
+        enqueue(f"customer {n}")
+    assert name not in [check.name for check in look(url)]
+    before.close()
+    after, enqueue = program(3)
+    moved = [n for n in range(8) if shard_of(f"customer {n}", 2) != shard_of(f"customer {n}", 3)]
+    assert moved
+    enqueue(f"customer {moved[0]}")
+    found = one(look(url), name)
+    assert (found.status, "email: shard" in found.finding) == ("warning", True)
+    assert "limits count per shard, and order does not hold" in found.finding
+    assert found.fix
+    after.close()

@@ -55,6 +55,7 @@ STEPS: tuple[str, ...] = (
     "enqueue", "enqueue", "enqueue", "fetch", "fetch", "settle", "settle", "settle", "settle", "time",
     "time", "promote", "promote", "reclaim", "cancel", "letter", "limit", "now", "force",
 )  # fmt: skip
+ENDS: tuple[str, ...] = (*5 * ("done",), "retry", "later", "dead", "back", "hold")
 
 
 class Fuzz:
@@ -73,7 +74,8 @@ class Fuzz:
         self.held: list[Delivery] = []
         self.swept = True
         self.above: set[str] = set()
-        self.choices = STEPS
+        self.choices, self.ends = STEPS, ENDS
+        self.fences: Counter[str] = Counter()
 
     def policy(self, rules: Rules) -> dict[str, str]:
         return {
@@ -121,7 +123,13 @@ class Fuzz:
             self.ids[task.n] = answer.local
 
     def do_fetch(self) -> None:
-        self.held += self.shard.fetch(budget=self.random.choice([1, 3, 20]), letters="snhl")
+        fetched = self.shard.fetch(budget=self.random.choice([1, 3, 20]), letters="snhl")
+        for delivery in fetched:
+            lane = self.tasks[json.loads(delivery.payload)["n"]].lane
+            if self.twin.rules.order and lane != NO_LANE:
+                assert delivery.fence > self.fences[lane]
+                self.fences[lane] = delivery.fence
+        self.held += fetched
 
     def do_settle(self) -> None:
         self.random.shuffle(self.held)
@@ -146,7 +154,7 @@ class Fuzz:
 
     def settlement(self, delivery: Delivery) -> Settlement:
         task = self.tasks[json.loads(delivery.payload)["n"]]
-        what = self.random.choice(["done"] * 5 + ["retry", "later", "dead", "back", "hold"])
+        what = self.random.choice(self.ends)
         effects: tuple[Hold, ...] = ()
         outcome: Any = Completed()
         if what == "done":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from streamq.calls import audit as audit_calls
 from streamq.calls import daemon as daemon_calls
 from streamq.calls import lanes as lane_calls
+from streamq.calls import listing as listing_calls
 from streamq.calls import operator as operator_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
@@ -465,6 +467,38 @@ def test_lanes_are_listed_in_pages(transport: SyncTransport) -> None:
     ]  # fmt: skip
     after, rows = shard.run(lane_calls.listed(shard.t, after, 2))
     assert ([row.lane for row in rows], after) == (["c"], "")
+
+
+def pages(shard: Shard, limit: int, between: Callable[[], object] = lambda: None) -> tuple[list[str], str]:
+    """All parked tasks, page by page, and all that was said of where to go on."""
+    found, said, after = list[str](), "", ""
+    while True:
+        page = shard.run(listing_calls.page_lanes(shard.t, after, limit))
+        found += [row.local for row in page.rows]
+        after, said = page.cursor, said + page.cursor
+        if not after:
+            return found, said
+        between()
+
+
+def test_where_a_list_of_parked_tasks_goes_on_is_told_without_the_name_of_a_lane(
+    transport: SyncTransport,
+) -> None:
+    shard = laned(transport, Rules(lane_running=1))
+    ids = [put(shard, lane) for lane in ("secret", "other", "zebra") for _ in range(4)]
+    parked = [one for one in ids if shard.state(one) == "parked"]
+    for limit in (1, 2, 4, 100):
+        found, said = pages(shard, limit)
+        assert (sorted(found), len(found)) == (sorted(parked), 9)
+        assert not [lane for lane in ("secret", "other", "zebra") if lane in said]
+
+
+def test_a_list_of_parked_tasks_goes_on_behind_one_that_is_no_longer_parked(transport: SyncTransport) -> None:
+    shard = laned(transport, Rules(lane_running=1))
+    for _ in range(6):
+        put(shard)
+    found, _ = pages(shard, 1, lambda: settle(shard, shard.fetch(), Completed()))
+    assert len(found) == len(set(found)) == 5
 
 
 def test_the_audit_finds_what_is_wrong_with_parked_tasks(transport: SyncTransport) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from streamq import locks
 from streamq.calls import daemon as daemon_calls
 from streamq.calls import operator as operator_calls
 from streamq.calls import steps as step_calls
@@ -13,7 +14,8 @@ from streamq.model.delivery import Delivery
 from streamq.model.effect import Stepped, Suspend
 from streamq.model.outcome import Cancelled, Completed, Died, HandedBack, Outcome, Retried, Settlement
 from streamq.model.reply import Note
-from streamq.model.task import NewTask
+from streamq.model.task import Duplicate, NewTask
+from streamq.options.unique import Plan
 from tests.lua.shard import Shard
 
 NOTE = Note("action-1", b'{"by":"ada"}')
@@ -201,3 +203,19 @@ def test_an_expired_or_cancelled_sleeper_leaves_none(shard: Shard) -> None:
         shard.run(daemon_calls.expire(shard.t, 10))
     assert shard.state(held.local) == "expired"
     assert fields(shard) == 0
+
+
+@pytest.mark.parametrize(("conflict", "left"), [("replace", 0), ("debounce", 0), ("reschedule", 2)])
+def test_memos_do_not_outlive_the_arguments_that_they_ran_with(
+    shard: Shard, conflict: str, left: int
+) -> None:
+    plan = Plan(key="acme", conflict=conflict)
+    task, _ = locks.joined("email", NewTask(b"1"), plan, b"1")
+    shard.enqueue(task)
+    [held] = shard.fetch()
+    store(shard, held)
+    settle(shard, held, Retried(60_000, b"[]"))
+    other, _ = locks.joined("email", NewTask(b"2"), plan, b"2")
+    [answer] = shard.enqueue(other._replace(due=60_000))
+    assert isinstance(answer, Duplicate)
+    assert (answer.local, fields(shard)) == (held.local, left)

@@ -89,7 +89,7 @@ def test_tasks_of_one_batch_meet_as_well(shard: Shard) -> None:
 def test_raise_names_the_holder(shard: Shard) -> None:
     first = put(shard)
     assert call(shard, conflict="raise") == Locked(first)
-    assert shard.snapshot().counters == {"accepted": 1}
+    assert shard.snapshot().counters == {"accepted": 1, "joined": 1}
 
 
 def test_a_repeated_call_gets_the_answer_of_the_first(shard: Shard) -> None:
@@ -301,7 +301,7 @@ def test_replace_rewrites_what_is_scheduled_in_its_place(shard: Shard) -> None:
     shard.run(operator_calls.run_now(shard.t, first))
     delivery = only(shard)
     assert (delivery.local, delivery.payload, delivery.place[0]) == (first, b"2", "h")
-    assert shard.snapshot().counters == {"accepted": 1}
+    assert shard.snapshot().counters == {"accepted": 1, "replaced": 1}
 
 
 def test_replace_puts_what_is_ready_at_the_tail_under_the_same_id(shard: Shard) -> None:
@@ -364,7 +364,7 @@ def test_reschedule_moves_the_holder_and_keeps_its_arguments(
     assert abs(int(found.detail["due_ms"]) - shard.now() - after) < 5_000
     shard.run(operator_calls.run_now(shard.t, first))
     assert only(shard).payload == b"1"
-    assert shard.snapshot().counters == {"accepted": 1}
+    assert shard.snapshot().counters == {"accepted": 1, "replaced": 1}
 
 
 def test_reschedule_to_now_makes_it_ready(shard: Shard) -> None:
@@ -553,7 +553,7 @@ def test_the_last_call_of_an_interval_runs_once_at_its_end(shard: Shard) -> None
     assert [throttled(shard, b"%d" % n) for n in range(3, 9)] == 6 * [Duplicate(second.local)]
     assert (shard.state(first.local), shard.state(second.local)) == ("running", "scheduled")
     assert shard.locate(second.local).fields[:2] == (b"p", b"8")
-    assert shard.snapshot().counters == {"accepted": 2}
+    assert shard.snapshot().counters == {"accepted": 2, "replaced": 6}
 
 
 def test_the_run_at_the_end_of_an_interval_begins_the_next(shard: Shard) -> None:
@@ -673,7 +673,8 @@ def test_a_holder_that_waits_is_replaced_and_one_that_ends_well_has_ended_well(s
     assert shard.settle([running]) == [True]
     assert cancels(shard) == []
     assert [one.payload for one in shard.fetch()] == [b"4"]
-    assert shard.snapshot().counters == {"accepted": 2, "started": 1, "completed": 1}
+    counted = shard.snapshot().counters
+    assert counted == {"accepted": 2, "started": 1, "completed": 1, "replaced": 2, "superseded": 1}
 
 
 def test_a_newer_task_that_is_refused_stops_nothing(shard: Shard) -> None:

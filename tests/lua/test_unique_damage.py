@@ -6,6 +6,7 @@ from typing import Final
 
 import pytest
 
+from streamq.errors import ServerError
 from streamq.model.task import Duplicate
 from tests.lua.shard import Shard
 from tests.lua.test_unique import HOUR, call, holder, only, put
@@ -44,3 +45,14 @@ def test_a_damaged_holder_stays_as_it_is(shard: Shard, conflict: str) -> None:
     damage(shard)
     assert call(shard, conflict=conflict) == Duplicate(first)
     assert shard.snapshot().scheduled == 1
+
+
+@pytest.mark.parametrize("name", ["joined", "replaced", "superseded"])
+def test_a_counter_that_is_no_number_refuses_the_call_as_a_whole(shard: Shard, name: str) -> None:
+    put(shard)
+    shard.command("HSET", shard.t.counters, name, "x")
+    before = shard.command("HGETALL", shard.t.counters)
+    with pytest.raises(ServerError, match="holds x, no number; nothing was written"):
+        call(shard, conflict="replace", supersede=True)
+    assert shard.command("HGETALL", shard.t.counters) == before
+    assert shard.command("XLEN", shard.t.normal) == 1

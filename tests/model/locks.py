@@ -86,11 +86,11 @@ class Locks(Books):
         if started and held.until_started and not deleted and not follows:
             self._supersede(held, ask, refused)
             return None
-        if ask.conflict == "return":
-            return Duplicate(held.local)
-        if ask.conflict == "raise":
-            return Locked(held.local)
+        if ask.conflict in ("return", "raise"):
+            self.counters["joined"] += 1
+            return Duplicate(held.local) if ask.conflict == "return" else Locked(held.local)
         if not started and ask.conflict != "after":
+            self.counters["replaced"] += 1
             self._change(held, new, ask)
             return Duplicate(held.local)
         if started and not deleted:
@@ -98,6 +98,7 @@ class Locks(Books):
         if follows is None:
             return refused or "new"
         task = self.tasks[follows]
+        self.counters["replaced"] += 1
         self._rewrite(task, new, ask)
         task.priority = new.priority[0]
         return Duplicate(follows)
@@ -110,12 +111,14 @@ class Locks(Books):
         task = self.tasks[last]
         if task.state != "scheduled" or task.place != last:
             return refused or "new"
+        self.counters["replaced"] += 1
         self._rewrite(task, new, ask, order(last)[0])
         task.priority = new.priority[0]
         return Duplicate(last)
 
     def _supersede(self, held: Task, ask: Ask, refused: Answer | None) -> None:
-        if ask.supersede and not refused:
+        if ask.supersede and not refused and held.local not in self.cancels:
+            self.counters["superseded"] += 1
             self.cancels.add(held.local)
 
     def follow(self, task: Task, ask: Ask) -> None:

@@ -2,7 +2,8 @@
 
 A few in the normal suite. All of them, which takes minutes:
 `STREAMQ_MUTANTS=all pytest tests/model/test_mutants.py -s` prints how many were killed, and names those that
-lived; `STREAMQ_MUTANTS=20:40` takes those of that part of the list.
+lived; `STREAMQ_MUTANTS=20:40` takes those of that part of the list. Those of lanes are
+at its end, and noticed by a machine of their own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from streamq import scripts
 from streamq.embedded import EmbeddedServer
 from streamq.errors import StreamQError
 from tests.conftest import command
+from tests.model import lane_mutants
+from tests.model.lane_mutants import LANE_MUTANTS, QUICK_LANES, LaneMutant
 from tests.model.machine import Protocol
 from tests.model.mutants import MUTANTS, QUICK, Mutant
 from tests.variant import changed, own_clock, without
@@ -26,9 +29,19 @@ WANTED = os.environ.get("STREAMQ_MUTANTS", "")
 EXAMPLES = 1000 if WANTED else 400
 
 
-def wanted() -> list[Mutant]:
+EVERY: list[Mutant | LaneMutant] = [*MUTANTS, *LANE_MUTANTS]
+
+
+def wanted() -> list[Mutant | LaneMutant]:
     first, _, last = WANTED.partition(":")
-    return MUTANTS if WANTED == "all" else MUTANTS[int(first) : int(last)]
+    return EVERY if WANTED == "all" else EVERY[int(first) : int(last)]
+
+
+def found_out(url: str, mutant: Mutant | LaneMutant) -> str:
+    """How its machine fails with this mutant; '' where it does not."""
+    if isinstance(mutant, LaneMutant):
+        return lane_mutants.noticed(url, mutant)
+    return noticed(url, mutant)
 
 
 def noticed(url: str, *mutants: Mutant) -> str:
@@ -60,18 +73,24 @@ def test_a_missing_guard_is_noticed(mutant: Mutant, valkey: EmbeddedServer) -> N
     assert noticed(valkey.url, mutant), mutant.fault
 
 
+@pytest.mark.parametrize("mutant", QUICK_LANES, ids=str)
+def test_a_missing_guard_of_lanes_is_noticed(mutant: LaneMutant, valkey: EmbeddedServer) -> None:
+    assert lane_mutants.noticed(valkey.url, mutant), mutant.fault
+
+
 @pytest.mark.skipif(not WANTED, reason="minutes: STREAMQ_MUTANTS=all")
 @pytest.mark.timeout(3600)
 def test_all_missing_guards_are_noticed(valkey: EmbeddedServer) -> None:
     """And the model is content with the scripts as they are."""
     lived: list[str] = []
     for mutant in wanted():
-        how = noticed(valkey.url, mutant)
+        how = found_out(valkey.url, mutant)
         lived += [] if how else [str(mutant)]
         print(f"{mutant}: {how[:120] or 'LIVED'}", flush=True)
     print(f"mutants killed {len(wanted()) - len(lived)}/{len(wanted())}")
     assert lived == []
     assert noticed(valkey.url) == ""
+    lane_mutants.content(valkey.url)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
@@ -80,6 +99,16 @@ def test_every_mutant_fits_its_script(mutant: Mutant, valkey: EmbeddedServer) ->
     changed_text = without(*mutant[:3])(mutant.script, scripts.load(mutant.script).text)
     assert changed_text != scripts.load(mutant.script).text
     assert command(valkey.url, "SCRIPT", "LOAD", changed_text)
+
+
+@pytest.mark.parametrize("mutant", LANE_MUTANTS, ids=str)
+def test_every_mutant_of_lanes_fits_its_scripts(mutant: LaneMutant, valkey: EmbeddedServer) -> None:
+    texts = {name: scripts.load(name).text for name in scripts.names()}
+    those = [name for name, text in texts.items() if mutant.concerns(name, text)]
+    assert those
+    for name in those:
+        assert mutant.change(name, texts[name]) != texts[name]
+        assert command(valkey.url, "SCRIPT", "LOAD", mutant.change(name, texts[name]))
 
 
 def test_the_clock_of_the_model_is_the_only_other_difference() -> None:

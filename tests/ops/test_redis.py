@@ -138,10 +138,10 @@ async def test_the_way_of_a_task_under_the_rights_of_each_role(
     assert await producer.handle(followed).aresult(10) == await later.aresult(10) == "sent"
     await until(lambda: bad.status() == "dead")
     assert never.cancel() == "cancelled"
-    producer.send("email", {"fail": False}, delay=0.1)  # else the promoter sleeps for half a minute
     put = producer.aschedules.put
     assert (await put("often", Every("1s"), producer.bound("email", {"fail": False}))).standing == "active"
-    await until_rounds(daemon)
+    # The promoter would sleep for half a minute.
+    await until_rounds(daemon, lambda: producer.send("email", {"fail": False}, delay=0.1))
     look = ("--app", "acl", "--json", "--url", queue("viewer"))
     for args in (*READING, ("task", "show", bad.id)):
         assert main([*args, *look]) == 0, capsys.readouterr()
@@ -172,9 +172,11 @@ async def test_the_way_of_a_task_under_the_rights_of_each_role(
         await task
 
 
-async def until_rounds(daemon: Daemon) -> None:
-    """Until every chore has had a good round from now on, and none was refused anything."""
+async def until_rounds(daemon: Daemon, wake: Callable[[], object]) -> None:
+    """Until every chore has had a good round from now on, and none was refused anything. `wake` is called
+    once it is known which rounds have been."""
     before = daemon._chore_status.last_success()
+    wake()
     chores = [chore.name for chore in CHORES]
     await until(
         lambda: all(
@@ -245,7 +247,7 @@ SCRIPTS = {
         "next_due", "next_promotion", "recount", "set_window",
         "expire", "promote", "promote_rich", "reclaim", "restamp", "repair", "sweep", "trim",
         "survey", "groups", "counts", "sample", "beat", "leave", "close_shard", "lower_known", "cancel",
-        "due_schedules", "page_schedules", "tick", "write_schedule",
+        "due_schedules", "page_schedules", "tick", "tick_rich", "write_schedule",
     ),
     "viewer": (
         "counts", "locate", "sizes", "lane_list", "lane_tasks", "audit_lanes", "audit_slots", "audit_steps",
@@ -256,7 +258,8 @@ SCRIPTS = {
     ),
     "operator": (
         "requeue", "purge", "cancel", "enqueue", "enqueue_rich", "resubmit", "run_now", "pause", "drain",
-        "listen", "repair", "groups", "forget", "repair_counters", "log_action", "tick", "write_schedule",
+        "listen", "repair", "groups", "forget", "repair_counters", "log_action", "tick",
+        "tick_rich", "write_schedule",
         "limit", "open_lane", "purge_lane", "recount", "repair_lane", "unlock",
         "repair_books", "repair_claim", "repair_dead", "repair_lifetime", "repair_lock",
         "repair_pending", "repair_place", "repair_row", "repair_scores", "repair_steps", "repair_type",

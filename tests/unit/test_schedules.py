@@ -102,18 +102,6 @@ def test_a_handler_that_needs_arguments_cannot_be_declared() -> None:
         app.task(schedule="10m")  # type: ignore[call-overload]
 
 
-def test_a_schedule_and_a_unique_key_exclude_each_other() -> None:
-    app = StreamQ("shop")
-    with pytest.raises(InvalidOption, match="schedule and unique keys exclude each other"):
-        app.task(schedule=Every("10m"), unique=True)
-
-    @app.task(unique=True)
-    def report() -> None: ...
-
-    with pytest.raises(InvalidOption, match="the task of a schedule takes no unique key"):
-        app.schedules.put("nightly", Every("10m"), report.bind())
-
-
 def test_without_cronsim_a_declaration_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 

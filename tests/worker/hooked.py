@@ -76,6 +76,20 @@ def in_thread() -> list[object]:
     return [os.getpid(), TENANT.get(), threading.get_ident() == SYNC.thread, main]
 
 
+class Declined(Exception):
+    """An exception of the user's own."""
+
+
+@app.task(executor="process", max_attempts=1)
+def declined_inside() -> None:
+    raise Declined("no")
+
+
+@app.task(max_attempts=1)
+async def declined() -> None:
+    raise Declined("no")
+
+
 @app.task(executor="process", max_attempts=1)
 def fails_inside(what: str) -> None:
     raise {"value": ValueError, "key": KeyError, "exit": SystemExit, "stop": StopIteration}[what](what)

@@ -379,6 +379,23 @@ async def test_failures_come_through_the_hooks_wherever_they_are(
     clean(app_)
 
 
+async def test_a_failure_has_the_dotted_path_of_its_exception(app: StreamQ) -> None:
+    app_ = hooked.at(str(app.address))
+    async with working(app_):
+        for name, options, wanted in (
+            ("declined", {}, "tests.worker.hooked.Declined"),
+            ("declined_inside", {}, "tests.worker.hooked.Declined"),
+            ("fails_in_thread", {"what": "exit"}, None),
+        ):
+            handle = await app_.asend(name, options)
+            with pytest.raises(TaskDead):
+                await handle.aresult(20)
+            [failure] = app_.inspector.task(handle.id).failures
+            assert failure.get("class") == wanted
+            assert failure["error"] == ("SystemExit" if wanted is None else "Declined")
+    clean(app_)
+
+
 def test_what_is_no_hook_is_refused() -> None:
     for wrong in (object(), Hook(), Observing, "x"):
         with pytest.raises(UsageError, match="not a hook"):

@@ -7,9 +7,9 @@ import time
 from collections import Counter
 
 import pytest
+import structlog
 
 from streamq import (
-    Every,
     InvalidOption,
     Lane,
     RateLimited,
@@ -283,6 +283,26 @@ async def test_a_daemon_counts_anew_what_was_deleted_behind_our_back(app: Stream
     clean(app)
 
 
+async def test_a_worker_warns_of_lanes_whose_older_tasks_are_in_another_shard(url: str) -> None:
+    """The type has a limit, so all of it is in one shard: with 40 instead of one, in another."""
+    for shards, warned in ((1, False), (40, True), (40, False)):
+        app = StreamQ("shop", url, shards=shards)
+
+        @app.task(running=1)
+        async def email(of: str) -> None: ...
+
+        with structlog.testing.capture_logs() as lines:
+            async with working(app):
+                if warned:
+                    await until(lambda app=app: app.inspector.type_stats("email").counters["completed"] == 1)  # type: ignore[misc]
+        found = [line for line in lines if line["event"] == "lanes.strayed"]
+        assert [(line["type"], line["shards"]) for line in found] == ([("email", [0])] if warned else [])
+        assert all("order does not hold" in line["consequence"] and line["fix"] for line in found)
+        if not warned and shards == 1:
+            email.enqueue("a")
+        app.close()
+
+
 BAD: list[tuple[dict[str, object], str]] = [
     ({"lane": "customer_id"}, r"lane='customer_id': write it as lane=Lane"),
     ({"running": -1}, r"running=-1: must be a whole number of at least 0"),
@@ -292,7 +312,6 @@ BAD: list[tuple[dict[str, object], str]] = [
         r"Lane\('nobody'\) names no argument of task type 'email': it has customer_id",
     ),
     ({"lane": Lane("customer_id", order=True), "priority": "high"}, r"priority='high' and Lane\(order"),
-    ({"running": 1, "schedule": Every("1h")}, "schedule and lane, running or start_rate exclude each other"),
 ]  # fmt: skip
 
 
@@ -364,16 +383,6 @@ async def test_a_type_with_waiting_tasks_does_not_become_ordered(app: StreamQ, u
 
     with pytest.raises(InvalidOption, match="'step' cannot become ordered: 1 of its tasks wait"):
         ordered.enqueue(1)
-
-
-async def test_a_task_with_lanes_cannot_be_scheduled(app: StreamQ) -> None:
-    @app.task(running=1)
-    async def email() -> None: ...
-
-    await email.aenqueue()
-    for task in (email.bind(), app.bound("email", {})):
-        with pytest.raises(InvalidOption, match="cannot schedule task type 'email'"):
-            app.schedules.put("nightly", Every("1h"), task)
 
 
 async def test_an_ordered_parked_task_cannot_be_brought_forward(app: StreamQ) -> None:

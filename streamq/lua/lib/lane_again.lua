@@ -6,7 +6,7 @@
 -- lane_moved(fields, place, letter): an entry is appended anew to the stream of this letter, and keeps its slot; of an
 -- ordered lane it has a new number. Answers its fields.
 -- USES changed lane_gate lane_row
--- KEYS counters
+-- KEYS counters policy
 local function lane_again(item, fields, due, hold)
   local lane, number, kind = lane_of(field(fields, 'c'))
   if not lane then return fields end
@@ -26,7 +26,8 @@ end
 
 local function lane_moved(fields, place, letter)
   local lane, _, kind = lane_of(field(fields, 'c'))
-  if kind == 'l' then lane_gate().moved(lane, place, letter) end
+  -- Only a count needs to know: whoever opens the gate has the lanes looked at whose time has come.
+  if kind == 'l' and redis.pcall('HEXISTS', policy, 'counting') == 1 then lane_gate().moved(lane, place, letter) end
   for n = 1, #fields, 2 do
     if fields[n] == 'g' then
       fields[n + 1] = string.format('%.0f', redis.call('HINCRBY', counters, 'sequence', 1))

@@ -3,9 +3,10 @@
 -- for the lane of those that name none; and a whole cost.
 -- lane_probe(wrong): look at the kinds of the keys that only a task with a lane writes; the others are read before.
 -- lane_ready(tasks, now): have the gate ready, which reads what it needs, before the first write.
--- lane_later(joins, fields): its fields while it is scheduled: it asks when it is due.
--- USES lane_gate lane_tell
--- KEYS lanes index
+-- lane_later(joins, fields, due, number): its fields while it is scheduled: it asks when it is due. Only one that follows
+-- the holder of its lock has its number from the beginning.
+-- USES lane_gate lane_tell waits
+-- KEYS lanes index counters
 gate_buries = false
 
 local function lane_good(joins)
@@ -29,9 +30,10 @@ local function lane_enter(joins, letter, fields)
   return id
 end
 
-local function lane_later(joins, fields)
+local function lane_later(joins, fields, due, number)
   lane_costing(joins, fields)
-  return laned(fields, 'L', 0, lane_named(joins))
+  if not number then number = waits(due) and redis.call('HINCRBY', counters, 'sequence', 1) or 0 end
+  return laned(fields, 'L', number, lane_named(joins))
 end
 
 local function lane_probe(wrong)
@@ -40,6 +42,7 @@ end
 
 local function lane_ready(tasks, now)
   for _, task in ipairs(tasks) do
-    if task.joins and task.joins.lane and (not task.due or task.due <= now) then return lane_gate() end
+    local asks = task.joins and task.joins.lane
+    if asks and (task.lock or not task.due or task.due <= now) then return lane_gate() end
   end
 end

@@ -251,6 +251,13 @@ local function lane_gate()
     g.touch(found.lane)
   end
 
+  -- Other fields, at the same place in its lane unless its priority is another.
+  function g.rewrite(found, letter, cost, fields, due)
+    g.take(found)
+    local digit = found.digit == '0' and '0' or DIGITS[letter]
+    park(found.lane, record(found.lane), digit, tonumber(found.number), letter, cost, due, fields, field(fields, 'i'))
+  end
+
   -- Past all limits, and counted in them.
   function g.force(found, fields)
     local r = record(found.lane)

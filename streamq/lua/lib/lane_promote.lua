@@ -1,16 +1,11 @@
--- lane_promote(letter, fields, id): a scheduled task is due: the answer is true where it asked its lane. One that
--- holds a slot, as a worker of an older release put it back, goes on as it is.
+-- lane_promote(letter, fields, id): a scheduled task is due: the answer is true where it asked its lane.
 -- lane_admit(): admit who may go by now, and look at the next lanes where the rules are others.
 -- lane_next(due): when the promoter is needed next: `due`, or when time lets a lane go on.
--- USES lane_gate lane_row level
+-- USES lane_due lane_gate lane_row level
 -- KEYS policy ripe turns lanes index
 local SWEPT = 50
 local function lane_promote(letter, fields, id)
-  local lane, number, kind = lane_of(field(fields, 'c'))
-  if kind == 'l' and lane_gate().counting then lane_gate().moved(lane, redis.call('HGET', index, id) or id, letter) end
-  if kind ~= 'L' then return false end
-  lane_gate().arrive(lane, field(fields, 'w'), letter, fields, id, number)
-  return true
+  return lane_due(letter, fields, id, redis.call('HGET', index, id) or id) ~= nil
 end
 
 local function lane_admit()

@@ -1,8 +1,17 @@
 -- unique_free(what): release the lock of a unique key's digest, whichever task holds it. The task that follows the holder
--- (see the keys `unique` and `after`) gets it and becomes ready.
+-- (see the keys `unique` and `after`) gets it and becomes ready, or asks its lane if it has one.
 -- release.u(what, id): the same for end_task; a task that has lost the lock before releases nothing.
--- USES end_task scheduled identified letter_in ring streams
+-- unique_enters: what has it ask its lane, in scripts with a gate (see unique_enter). In others it is due at once, and
+-- promote has it ask.
+-- USES clock end_task scheduled identified letter_in ring streams unique_claim field
 -- KEYS unique after index schedule
+local unique_enters
+local function unique_due(id, number, letter, fields)
+  local now = string.format('%.0f', (clock()))
+  redis.call('ZADD', schedule, now, string.format('%012d', number) .. letter .. cmsgpack.pack(fields))
+  redis.call('HSET', index, id, string.format('d%s-%.0f', now, number))
+end
+
 local function unique_free(what)
   local id = redis.call('HGET', after, what)
   redis.call('HDEL', after, what)
@@ -17,8 +26,10 @@ local function unique_free(what)
   end
   identified(fields, id)
   redis.call('ZREM', schedule, row)
-  redis.call('HSET', index, id, letter .. redis.call('XADD', streams[letter], '*', unpack(fields)))
   redis.call('HSET', unique, what, id)
+  local _, _, asks = unique_claim(field(fields, 'c'))
+  if asks then return (unique_enters or unique_due)(id, number, letter, fields) end
+  redis.call('HSET', index, id, letter .. redis.call('XADD', streams[letter], '*', unpack(fields)))
   ring(streams[letter])
 end
 

@@ -2,9 +2,11 @@
 -- judged(task, record): the answer for a task that is refused or joins another one; nil if it is to be accepted. Checks
 -- the idempotency key, then the lock, then the limits.
 -- unique_lock(task, id): give the lock to the task; the one that had it is asked to stop, if the new one supersedes it.
--- A part of enqueue's body, which uses what is defined before it there: now, refusal, accept, first_of.
--- USES unique_holder unique_claim unhexed identified field letter_in superseded waits
--- KEYS unique after index schedule counters expiring doorbell
+-- What a task joins as `unique` is a lock; true where its caller does not know the policy's rule; else it takes none.
+-- A part of the bodies of enqueue and tick, which define before it: now, refusal, accept, first_of, and what unique_move
+-- needs.
+-- USES unique_holder unique_claim unique_move lane_enter unhexed field superseded waits
+-- KEYS unique after index schedule counters
 -- ARGV task_type wake
 local CONFLICTS = {
   ['return'] = true, raise = true, replace = true, reschedule = true, after = true, debounce = true}
@@ -12,7 +14,7 @@ local CONFLICTS = {
 function unique_read(task)
   task.trailing = task.joins and task.joins.trailing ~= nil
   local asked = task.joins and task.joins.unique
-  if asked == nil then return true end
+  if not asked or asked == true then return true end
   if type(asked) ~= 'table' or type(asked.key) ~= 'string' or type(asked.group) ~= 'string' then return false end
   local most = asked.max_wait_ms
   if most ~= nil and (type(most) ~= 'number' or not (most >= 0 and most < 1e13)) then return false end
@@ -29,85 +31,21 @@ function unique_read(task)
   return true
 end
 
--- The fields that a task keeps when its arguments are replaced: its identity and its history.
-local CARRIED = {i = true, e = true, a = true, l = true, q = true, f = true, o = true, k = true}
-local function replaced(new, old)
-  local out = {unpack(new)}
-  for n = 1, #old, 2 do
-    if CARRIED[old[n]] and not field(new, old[n]) then
-      out[#out + 1] = old[n]
-      out[#out + 1] = old[n + 1]
-    end
-  end
-  return out
-end
-
-local function set_lifetime(id, before, fields)
-  local at = field(fields, 'x')
-  if at then
-    redis.call('ZADD', expiring, at, id)
-  elseif before and field(before, 'x') then
-    redis.call('ZREM', expiring, id)
-  end
-end
-
-local function put_row(score, number, letter, fields)
-  redis.call('ZADD', schedule, score, string.format('%012d', number) .. letter .. cmsgpack.pack(fields))
-end
-
--- Move or rewrite a task that has not started; it stays the same task.
-local function put_anew(held, letter, fields, due)
-  local id = held.id
-  if held.row then redis.call('ZREM', schedule, held.row) else redis.call('XDEL', held.stream, held.entry) end
-  if not due or due <= now then
-    identified(fields, id)
-    local entry = redis.call('XADD', streams[letter], '*', unpack(fields))
-    redis.call('HSET', index, id, letter .. entry)
-    if doorbell and letter ~= 's' then ring(letter, entry) end
-    return
-  end
-  local number = held.due == due and held.number or redis.call('HINCRBY', counters, 'sequence', 1)
-  local score = string.format('%.0f', due)
-  local place = string.format('d%s-%.0f', score, number)
-  if place ~= id then
-    identified(fields, id)
-    redis.call('HSET', index, id, place)
-  end
-  put_row(score, number, letter, fields)
-  if not earliest or due < earliest then earliest = due end
-end
-
--- The new due time of the holder; nil if it is ready at once or stays in a stream.
-local function due_anew(task, held)
-  local conflict = task.lock.conflict
-  -- A task that failed keeps the time of its retry, and one that was handed back goes first.
-  local fixed = conflict == 'replace' or (conflict == 'debounce' and field(held.fields, 'a'))
-  if fixed or held.letter == 's' then return held.due end
-  local due = task.due or now
-  if conflict == 'debounce' and task.lock.most then
-    due = math.min(due, (tonumber(field(held.fields, 'e')) or now) + task.lock.most)
-  end
-  return due
-end
-
-local function change(task, held)
-  local sound = held.fields and #held.fields % 2 == 0 and #held.fields <= 900 and all_text(held.fields)
-  if not sound or not streams[held.letter] then return '=' .. held.id end
-  local letter, fields = held.letter, held.fields
-  if task.lock.conflict ~= 'reschedule' then
-    fields = replaced(task.fields, held.fields)
-    if letter ~= 's' then letter = task.letter end
-    set_lifetime(held.id, held.fields, fields)
-  end
-  put_anew(held, letter, fields, due_anew(task, held))
-  return '=' .. held.id
+-- The fields of a task that waits in the schedule for a new one's arguments, with its place in its lane: that of the call
+-- that created it, unless this one names another lane.
+local function following_fields(task, before)
+  local fields = replaced(task.fields, before)
+  if not task.joins.lane then return fields end
+  local lane, number = lane_of(field(before, 'c'))
+  return lane_later(task.joins, fields, WAITS, lane == lane_named(task.joins) and number or nil)
 end
 
 -- Give a task that waits in the schedule the arguments of the new one; it stays the same task.
 local function rewrite(task, id, row, due, number)
   local before = row_fields(row) or {}
+  redis.call('HINCRBY', counters, 'replaced', 1)
   redis.call('ZREM', schedule, row)
-  local fields = replaced(task.fields, before)
+  local fields = following_fields(task, before)
   put_row(due, number, task.letter, fields)
   set_lifetime(id, before, fields)
   return '=' .. id
@@ -139,14 +77,16 @@ local function conflict(task)
     task.older = older
     return nil
   end
-  if lock.conflict == 'return' then return '=' .. held.id end
-  if lock.conflict == 'raise' then return '!unique:' .. held.id end
+  if lock.conflict == 'return' or lock.conflict == 'raise' then
+    redis.call('HINCRBY', counters, 'joined', 1)
+    return (lock.conflict == 'return' and '=' or '!unique:') .. held.id
+  end
   if started or lock.conflict == 'after' then
     local answer = follow(task, following)
     if older and string.sub(answer, 1, 1) ~= '!' then superseded(older) end
     return answer
   end
-  return change(task, held)
+  return unique_move(task, held)
 end
 
 local function live_from(task, due)

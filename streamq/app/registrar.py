@@ -1,0 +1,51 @@
+"""The decorator `task`, with its types: of an app, and of a set of task types.
+
+Owns how a function becomes a handler. Where the handler is kept is up to the subclass.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
+
+from streamq.app.task_type import Decorator, TaskType
+from streamq.options.task import task_options
+from streamq.options.typed import Policy
+from streamq.registry.handler import Handler
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Registrar(ABC):
+    """Registers handlers."""
+
+    @abstractmethod
+    def _register(self, handler: Handler) -> TaskType[Any, Any, Any]:
+        """Keep a handler and return its task type."""
+
+    @overload
+    def task(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> TaskType[P, R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def task(self, function: Callable[P, Awaitable[R]], /) -> TaskType[P, R, Awaitable[R]]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> TaskType[P, R, R]: ...
+    @overload
+    def task(self, /, *, name: str | None = None, **policy: Unpack[Policy]) -> Decorator: ...
+
+    def task(self, function: object = None, /, *, name: str | None = None, **policy: object) -> object:
+        """Register a handler: `@app.task` or `@app.task(max_attempts=4, timeout=30, ...)`.
+
+        The type's name is the function's unless `name` is given. Raises InvalidOption and
+        DuplicateTaskType, at import.
+        """
+        options = task_options(policy)
+
+        def register(fn: Any) -> Any:
+            name_of = getattr(fn, "__name__", "") if name is None else name
+            return self._register(Handler(name_of, fn, options, policy))
+
+        return register if function is None else register(function)
