@@ -30,6 +30,8 @@ from streamq.registry.registry import Registry
 MOST_OF_ONE: Final = 262_144
 """The most bytes of one memo."""
 _LONGEST_NAME: Final = 200
+WAKE: Final = "streamq:wake"
+"""The key of the time in the memo of a sleep."""
 
 
 class Parent(Protocol):
@@ -109,7 +111,7 @@ class Steps:
         now = yield from ask(question_calls.now(self._keys.steps))
         memo = yield from self._memo(name)
         if memo is None:
-            due = orjson.dumps(now + round(wanted * 1000))
+            due = orjson.dumps({WAKE: now + round(wanted * 1000)})
             memo = (yield from self._store(name, due)) or due
         left = _moment(name, memo) - now
         if left > 0:
@@ -183,10 +185,20 @@ class Steps:
 
 
 def _moment(name: str, memo: bytes) -> int:
-    found = orjson.loads(memo)
-    if not isinstance(found, int):
+    found = wakes_at(memo)
+    if found is None:
         raise DecodeError(f"the memo of {name!r} is that of a step, not of a sleep", reason="memo")
     return found
+
+
+def wakes_at(memo: bytes) -> int | None:
+    """Return when a sleep ends, in ms since the epoch; None if the memo is that of a step."""
+    try:
+        found = orjson.loads(memo)
+    except ValueError:
+        return None  # it is encoded
+    at = found.get(WAKE) if isinstance(found, dict) and len(found) == 1 else None
+    return at if isinstance(at, int) else None
 
 
 def _converter(function: Callable[..., Any]) -> Converter:

@@ -13,10 +13,14 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 
+import orjson
+
+from streamq.app.steps import WAKE, wakes_at
 from streamq.blocking import refuse
 from streamq.calls import listing as listing_calls
 from streamq.calls import operator as operator_calls
 from streamq.calls import question as question_calls
+from streamq.calls import steps as step_calls
 from streamq.calls.call import Call
 from streamq.embedded import EmbeddedServer
 from streamq.errors import UsageError
@@ -237,7 +241,18 @@ class Queue:
                 return
 
     def _make_ready(self, t: TypeKeys, local: str) -> None:
+        self._end_sleeps(t, local)
         self._wire.run(operator_calls.run_now(t, local))
+
+    def _end_sleeps(self, t: TypeKeys, local: str) -> None:
+        """Let the sleeps of a task be over: they go by the server's clock, which cannot be moved."""
+        first = 1
+        while first:
+            first, some = self._wire.run(step_calls.memos(t, local, first))
+            for name, memo in some.items():
+                if wakes_at(memo) is not None:
+                    over = ("HSET", t.steps, f"{local}\0{name}", orjson.dumps({WAKE: 0}))
+                    self._wire.run(Call(None, (t.steps,), over, int))
 
     def scheduled(self) -> dict[str, float]:
         """Return the tasks that wait for their time, by id: in how many seconds of the test each is due."""

@@ -20,6 +20,7 @@ from streamq.calls import daemon as daemon_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.call import Call
+from streamq.context import stepped, told
 from streamq.errors import DecodeError
 from streamq.keys import GROUP, TypeKeys, shard_keys, type_keys
 from streamq.model.delivery import Entry
@@ -217,7 +218,12 @@ class Runner:
         return running.result()
 
     def _ended(self, attempt: Attempt, outcome: Outcome | None) -> Outcome:
-        decided = HandedBack() if outcome is None else outcome
+        decided, context = HandedBack() if outcome is None else outcome, attempt.context
+        if context is not None and stepped(context):
+            attempt.note_steps()
+        home = self._registry.handlers[attempt.held.delivery.type].home
+        if told(context) and home is not None:
+            home.flush(attempt.held.delivery)
         self._finish(attempt.held, decided, attempt.started)
         return decided
 
@@ -234,7 +240,7 @@ class Runner:
         """Settle a delivery. Return how its task ended; None if it runs again, or was no longer ours."""
         delivery = held.delivery
         t = type_keys(self.app, delivery.shard, delivery.type)
-        settlement = Settlement(delivery.place, delivery.local, outcome, delivery.claims != b"")
+        settlement = Settlement(delivery.place, delivery.local, outcome, delivery.claims != b"", held.effects)
         if not self._send(t, settlement):
             return None
         self._observers.attempt_stored(held, outcome)

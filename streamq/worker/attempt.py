@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Literal
 
 from streamq.context import Context
+from streamq.model.effect import Stepped
 from streamq.worker.in_flight import Held
 
 if TYPE_CHECKING:
@@ -47,3 +48,7 @@ class Attempt:
     def all(self) -> tuple[Held, ...]:
         """Return every delivery of the attempt."""
         return (self.held, *self.more)
+
+    def note_steps(self) -> None:
+        """Note for the settlement that the handler may have stored memos."""
+        self.held.effects = (*self.held.effects, Stepped())

@@ -16,7 +16,6 @@ from typing import Final
 
 from streamq.context import stepped
 from streamq.model.delivery import Delivery
-from streamq.model.effect import Stepped
 from streamq.model.outcome import HandedBack, Outcome
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
@@ -290,7 +289,7 @@ class Runner:
             self._alone = None
         self._prefetch.ended += 1
         if attempt.steps or (attempt.context is not None and stepped(attempt.context)):
-            attempt.held.effects = (*attempt.held.effects, Stepped())
+            attempt.note_steps()
         self._end_one(attempt.held, outcome, attempt.started)
         if attempt.more:
             for held in attempt.more:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -226,3 +227,51 @@ def test_a_task_that_enqueues_itself_is_stopped(
 def test_a_share_of_crashes_is_checked(app: StreamQ, server: EmbeddedServer, share: float) -> None:
     with pytest.raises(UsageError, match="must be a share"):
         Queue(app, server, crash=share)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_follow_ups_steps_sleeps_and_events_of_a_handler(app: StreamQ, queue: Queue, is_async: bool) -> None:
+    made: list[str] = []
+
+    def charge() -> str:
+        made.append("charge")
+        return "receipt"
+
+    @app.task
+    def mail(text: str) -> str:
+        return f"sent {text}"
+
+    async def on_loop() -> str:
+        context = get_context()
+        receipt: str = await context.step("charge", charge)
+        context.progress(1, 2)
+        if context.attempt == 1:
+            raise ValueError
+        await context.sleep("2d")
+        await context.sleep("1h")
+        context.enqueue(mail.bind(receipt))
+        return receipt
+
+    def plain() -> str:
+        context = get_context()
+        receipt: str = context.step_sync("charge", charge)
+        context.progress(1, 2)
+        if context.attempt == 1:
+            raise ValueError
+        context.sleep_sync("2d")
+        context.sleep_sync("1h")
+        context.enqueue(mail.bind(receipt))
+        return receipt
+
+    order: Any = app.task(name="order", max_attempts=2)(on_loop if is_async else plain)
+    handle = order.enqueue()
+    assert queue.run() == []
+    assert (handle.status(), made) == ("scheduled", ["charge"])
+    assert queue.advance("47h") == []
+    ended = queue.advance("3h")
+    assert [(one.type, one.state, one.result) for one in ended] == [
+        ("order", "completed", "receipt"), ("mail", "completed", "sent receipt")
+    ]  # fmt: skip
+    assert made == ["charge"]
+    assert {event.kind for event in handle.events()} == {"progress", "end"}
+    assert app.inspector.audit().problems == []
