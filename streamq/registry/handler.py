@@ -38,7 +38,7 @@ class Handler:
     def __init__(
         self, name: str, function: Callable[..., Any], options: TaskOptions, stated: Iterable[str] = ()
     ) -> None:
-        self.name = name
+        self.name: str = name
         self.function = function
         self.options = options
         self.reference: str = _reference(function)
@@ -47,7 +47,7 @@ class Handler:
         self._dependencies = dependencies.of(function, signature, is_async=self.is_async)
         self.signature: inspect.Signature = dependencies.without(signature, self._dependencies)
         """Of a call: the function's, without its dependencies."""
-        self._arguments = Arguments(name, self.signature, self._annotations)
+        self._arguments: Arguments = Arguments(name, self.signature, self._annotations)
         self.arguments: Callable[[bytes], tuple[tuple[object, ...], dict[str, object]]] = (
             self._arguments.decode
         )

@@ -34,7 +34,8 @@ class Dependency:
     def __init__(
         self, dependency: Callable[..., Any] | Lifespan[Any] | None, scope: Scope | None, *, cached: bool
     ) -> None:
-        self.dependency, self.cached = dependency, cached
+        self.dependency: Callable[..., Any] | Lifespan[Any] | None = dependency
+        self.cached: bool = cached
         self.scope: Scope | None = scope
 
     def __repr__(self) -> str:

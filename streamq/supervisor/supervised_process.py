@@ -34,7 +34,7 @@ class SupervisedProcess:
         self._crashes = 0
         self._started = 0.0
         self.was_stable: bool = False
-        self.terminated = False
+        self.terminated: bool = False
         self.start_at: float | None = 0.0
         self.process: SpawnProcess | None = None
         self.startup_pipe: Connection | None = None
@@ -55,6 +55,7 @@ class SupervisedProcess:
         self.startup_pipe, startup_end = _SPAWN.Pipe(duplex=False)
         arguments = (self._launch, reports_end, startup_end)
         process = _SPAWN.Process(target=self._entry_point, args=arguments, name=self.name)
+        self.terminated = False
         process.start()
         self.process = process  # only now: a signal that arrives before cannot terminate it
         startup_end.close()
@@ -65,7 +66,7 @@ class SupervisedProcess:
 
     def terminate(self) -> None:
         """Ask the process to end. Does nothing while it is being started: a signal handler may come then."""
-        if self.pid is not None and self.process is not None:
+        if self.process is not None:
             self.terminated = True
             with suppress(ProcessLookupError):
                 self.process.terminate()
@@ -124,12 +125,6 @@ class SupervisedProcess:
         self.was_stable = self.was_stable or stable
         self._crashes = 1 if stable else self._crashes + 1
         self.start_at = now + min(LONGEST_DELAY, 0.1 * 2 ** (self._crashes - 1))
-
-    def terminate(self) -> None:
-        """Ask the process to end, if it runs."""
-        if self.process is not None:
-            with suppress(ProcessLookupError):
-                self.process.terminate()
 
     def kill(self) -> None:
         """Kill the process if it runs, and wait up to 5 s for its end."""
