@@ -17,6 +17,7 @@ from streamq.app.bound_task import Bound, bound_to, remote_handler
 from streamq.app.context_home import ContextHome
 from streamq.app.enqueuer import Enqueuer
 from streamq.app.handle import TaskHandle
+from streamq.app.hook_decorators import HookDecorators
 from streamq.app.keyed_task import KeyedTask
 from streamq.app.registrar import Registrar
 from streamq.app.task_set import TaskSet
@@ -26,7 +27,7 @@ from streamq.client.sync_client import Client
 from streamq.convert.encoding import encode
 from streamq.environment import Source
 from streamq.errors import PayloadError
-from streamq.hooks import Hook, Hooks, TaskEnded, TaskEndedState
+from streamq.hooks import Hook, Hooks
 from streamq.model.outcome import OUTCOMES
 from streamq.model.task import TaskId
 from streamq.options.call import per_call
@@ -35,7 +36,6 @@ from streamq.options.service import WorkerOptions
 from streamq.options.typed import PerCall
 from streamq.registry.handler import Handler, sized
 from streamq.registry.registry import Registry
-from streamq.resources.declared import DependencyOverrides
 from streamq.resources.lifespan import Lifespan
 from streamq.telemetry.traces import Tracer, Tracing
 from streamq.transport.address import Address
@@ -48,13 +48,11 @@ if TYPE_CHECKING:
     from streamq.worker.worker import Worker
 
 P = ParamSpec("P")
-F = TypeVar("F", bound=Callable[..., Any])
-Listener = TypeVar("Listener", bound=Callable[[TaskEnded], Any])
 R = TypeVar("R")
 T = TypeVar("T")
 
 
-class StreamQ(Registrar):
+class StreamQ(Registrar, HookDecorators):
     """An app: its task types, and its queue on the server.
 
     name: of the queue on the server; programs with the same name share it.
@@ -137,35 +135,6 @@ class StreamQ(Registrar):
         found: Lifespan[T] = Lifespan(self, function)
         self.registry.declare(found)
         return found
-
-    def around_attempt(self, function: F, /) -> F:
-        """Run a generator function around each attempt: `@app.around_attempt` above a `def` or an `async def`
-        that takes the Context and yields once. As `Hook.around_attempt`."""
-        self.registry.hooks.add_around_attempt(function)
-        self.registry.rewrap(function.__module__)
-        return function
-
-    def around_enqueue(self, function: F, /) -> F:
-        """Run a generator function around each enqueue call: it takes the call and yields once. An `async
-        def` is around async calls only. As `Hook.around_enqueue`."""
-        self.registry.hooks.add_around_enqueue(function)
-        return function
-
-    def on(self, *states: TaskEndedState) -> Callable[[Listener], Listener]:
-        """Call a function when a worker has stored an outcome: `@app.on("dead")`. A `def` runs in a thread,
-        an `async def` on the worker's event loop. What it raises is logged and harms no task."""
-
-        def register(function: Listener) -> Listener:
-            for state in states:
-                self.registry.hooks.listen(state, function)
-            return function
-
-        return register
-
-    @property
-    def overrides(self) -> DependencyOverrides:
-        """Replacements of dependencies, for tests: `app.overrides[session] = fake`."""
-        return self.registry.resources.overrides
 
     # -- enqueueing ----------------------------------------------------------------------------------
 
