@@ -20,7 +20,7 @@ _RECURRING: Final = (
     "@app.task(schedule=Cron(...)), or app.schedules.put(name, Every(...), task.bind()), repeats a task"
 )
 _NO_CHAIN: Final = "streamq has no workflows: enqueue the next task at the end of the handler"
-_PROGRESS: Final = "streamq keeps no progress of a task: log it, or write it to a store of your own"
+_PROGRESS: Final = "get_context().progress(done, total) tells it in a handler, handle.events() yields it"
 
 _TASK_TYPE: Final = _table({
     "enqueue(...) sends a task, or await aenqueue(...)":
@@ -76,11 +76,11 @@ _APP: Final = _table({
         "control purge cancel revoke abort pause resume empty flush requeue delete",
     "wait_idle(timeout=...) waits until no work is left, idle() checks":
         "join wait wait_until_finished is_empty",
-    "the command `streamq worker module:app` runs the tasks, or `await Worker(app).run()`":
-        "worker run start worker_main run_worker work start_worker run_worker_async Worker",
+    "the command `streamq worker module:app` runs the tasks, or `async with app.run_worker()`":
+        "worker run start worker_main work start_worker run_worker_async Worker",
     "settings are arguments of StreamQ(...) and @app.task(...)": "conf config settings configure setup",
     "StreamQ(..., imports=[...]) names the modules that have task types":
-        "autodiscover_tasks include imports",
+        "autodiscover_tasks imports",
     "connect() and close(), await aconnect() and await aclose()":
         "startup shutdown open disconnect initialize connection open_async close_async",
     _RECURRING:
@@ -128,7 +128,7 @@ _CONTEXT: Final = _table({
     "scheduled_for is the time that a run of a schedule is for": "scheduled_at schedule_time eta due_at",
     "enqueued_at is when the task was accepted": "enqueue_time created_at",
     "logger is bound to the task": "log get_logger",
-    _PROGRESS: "update_state progress meta save_meta",
+    "progress(done, total) and emit(value) tell those who watch the task": "update_state meta save_meta",
 })  # fmt: skip
 
 _SCHEDULES: Final = _table({

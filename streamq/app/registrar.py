@@ -5,7 +5,6 @@ Owns how a function becomes a handler. Where the handler is kept is up to the su
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
@@ -18,12 +17,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Registrar(ABC):
+class Registrar:
     """Registers handlers."""
 
-    @abstractmethod
     def _register(self, handler: Handler) -> TaskType[Any, Any, Any]:
         """Keep a handler and return its task type."""
+        raise NotImplementedError
 
     @overload
     def task(

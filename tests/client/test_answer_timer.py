@@ -79,4 +79,4 @@ def test_an_enqueue_call_fits_the_header_of_its_script(number: int, key: Idempot
     call = producer_calls.enqueue(type_keys("a", 0, "t"), shard_keys("a", 0), "w", 1, [task] * number)
     assert call.script is not None
     call.script.check(call.keys, call.args)
-    assert len(call.keys) == 15 + (number if key else 0)
+    assert len(call.keys) == 16 + (number if key else 0)

@@ -205,6 +205,7 @@ def test_sixty_thousand_entries_are_counted_in_short_steps_while_they_end(large:
     told = f"{len(spent)} steps, {ended} settled meanwhile, median {spent[len(spent) // 2]:.2f} ms, most"
     print(f"\n{told} {spent[-1]:.2f} ms")
     assert set(wrong) == {"lane 0", "nobody"}
-    assert spent[-5] < 5  # a time slice of another process may be in one of them
+    # What the server does besides, such as growing a table, may be in some of them.
+    assert spent[int(0.9 * len(spent))] < 5
     assert shard.recount() == {}
     assert sum(written(shard).values()) == MANY + len(spent) - ended

@@ -70,7 +70,7 @@ def test_a_run_whose_key_is_held_is_skipped_and_counted(unique: Shard, conflict:
     assert tick(unique, joining(conflict=conflict)) == Ticked("skipped", "unique", holder)
     found = now(unique)
     assert (found.skipped, found.runs, found.next) == ({"unique": 1}, 0, 1000 + HOUR)
-    assert unique.snapshot().counters == {"accepted": 1}
+    assert unique.snapshot().counters == {"accepted": 1, "joined": 1}
 
 
 def test_a_run_replaces_the_holder_and_is_that_task(unique: Shard) -> None:
@@ -78,7 +78,7 @@ def test_a_run_replaces_the_holder_and_is_that_task(unique: Shard) -> None:
     assert tick(unique, joining(conflict="replace")) == Ticked("made", holder)
     [held] = unique.fetch()
     assert (held.local, held.payload, held.run) == (holder, b'{"n":1}', b"nightly@1000")
-    assert (now(unique).run, unique.snapshot().counters) == (holder, {"accepted": 1})
+    assert (now(unique).run, unique.snapshot().counters) == (holder, {"accepted": 1, "replaced": 1})
 
 
 def test_a_run_follows_the_holder(unique: Shard) -> None:
@@ -97,7 +97,7 @@ def test_a_run_is_put_off_by_debounce(unique: Shard) -> None:
     made = tick(unique, known)
     assert unique.state(made.detail) == "scheduled"
     assert tick(unique, known) == Ticked("made", made.detail)
-    assert unique.snapshot().counters == {"accepted": 1}
+    assert unique.snapshot().counters == {"accepted": 1, "replaced": 1}
 
 
 def test_a_throttled_run_is_skipped_within_its_window(unique: Shard) -> None:
@@ -114,7 +114,7 @@ def test_a_throttled_run_with_trailing_runs_at_the_end_of_the_interval(unique: S
     assert [one.outcome for one in (first, second)] == ["made", "made"]
     assert (unique.state(first.detail), unique.state(second.detail)) == ("ready", "scheduled")
     assert tick(unique, known) == Ticked("made", second.detail)
-    assert unique.snapshot().counters == {"accepted": 2}
+    assert unique.snapshot().counters == {"accepted": 2, "replaced": 1}
 
 
 def test_a_refused_run_takes_no_lock(unique: Shard) -> None:

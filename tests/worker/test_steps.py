@@ -130,7 +130,7 @@ async def test_a_worker_that_lost_the_task_stores_nothing(app: StreamQ, url: str
     async def order() -> None:
         try:
             await get_context().step("one", steal)
-        except LeaseLost as lost:
+        except (LeaseLost, asyncio.CancelledError) as lost:  # or the renewal of its lease finds out first
             met.append(lost)
             raise
 
@@ -145,7 +145,8 @@ async def test_a_worker_that_lost_the_task_stores_nothing(app: StreamQ, url: str
     async with serving(app):
         await order.aenqueue()
         await until(lambda: bool(met))
-    assert "no longer holds the task" in str(met[0])
+    if isinstance(met[0], LeaseLost):
+        assert "no longer holds the task" in str(met[0])
     assert memos(app, url, "order") == 0
 
 
