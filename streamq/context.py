@@ -6,11 +6,14 @@ import anything else of streamq: what a handler starts from here goes through th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from contextvars import ContextVar
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Protocol, TypeVar, overload
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Task(Protocol):
@@ -178,7 +181,14 @@ class Context:
             self._follow_ups = []
         return self._home.follow(self._task, self._follow_ups, calls)
 
-    async def step(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    @overload
+    async def step(
+        self, name: str, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+    @overload
+    async def step(self, name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    async def step(self, name: str, function: Callable[..., Any], /, *args: object, **kwargs: object) -> Any:
         """Call a function once for this task, however often the task is tried; return its result.
 
         The result is stored under the name before this returns, and a later attempt gets it without a call.
@@ -188,11 +198,12 @@ class Context:
         """
         return await self._of_steps().run(name, function, args, kwargs)
 
-    def step_sync(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def step_sync(self, name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a function once for this task, as `step` does, in a `def` handler."""
-        return self._of_steps().run_sync(name, function, args, kwargs)
+        result: R = self._of_steps().run_sync(name, function, args, kwargs)
+        return result
 
-    async def sleep(self, duration: Any, name: str | None = None) -> None:
+    async def sleep(self, duration: float | timedelta | str, name: str | None = None) -> None:
         """Go on with this task after a time (seconds, timedelta or "1d"), without a slot until then.
 
         Ends the attempt, which is not counted; the handler runs again from its top when the time is over,
@@ -200,7 +211,7 @@ class Context:
         """
         await self._of_steps().sleep(duration, name)
 
-    def sleep_sync(self, duration: Any, name: str | None = None) -> None:
+    def sleep_sync(self, duration: float | timedelta | str, name: str | None = None) -> None:
         """Go on after a time, as `sleep` does, in a `def` handler."""
         self._of_steps().sleep_sync(duration, name)
 

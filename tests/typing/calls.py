@@ -137,3 +137,24 @@ async def wrong() -> None:
     StreamQ("shop", shard=2)  # error
     WorkerOptions(concurency=3)  # error
     print(bytes_bound, number)
+
+
+async def fetched(url: str) -> bytes:
+    return url.encode()
+
+
+def parsed(page: bytes, *, strict: bool = False) -> list[int]:
+    return [*page] if strict else []
+
+
+async def steps() -> None:
+    ctx = get_context()
+    page = await ctx.step("fetch", fetched, "https://example.org")
+    assert_type(page, bytes)
+    assert_type(await ctx.step("parse", parsed, page, strict=True), list[int])
+    assert_type(ctx.step_sync("parse again", parsed, page), list[int])
+    await ctx.step("fetch", fetched, 3)  # error
+    ctx.step_sync("parse", parsed, page, strict="yes", loose=1)  # error
+    await ctx.sleep("1d")
+    await ctx.sleep(timedelta(days=1))
+    await ctx.sleep(None)  # error

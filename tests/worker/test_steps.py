@@ -96,10 +96,10 @@ async def test_in_threads_and_child_processes(app: StreamQ, url: str, tmp_path: 
 
     @app.task(max_attempts=2, backoff=wait_none())
     def order() -> int:
-        found: int = get_context().step_sync("one", made.append, 1) or 7
+        get_context().step_sync("one", made.append, 1)
         if get_context().attempt == 1:
             raise ValueError
-        return found
+        return 7
 
     async with serving(app):
         assert await (await order.aenqueue()).aresult(20) == 7
@@ -197,7 +197,7 @@ async def test_mistakes_are_told_in_the_line_that_makes_them(app: StreamQ) -> No
             (PayloadError, "four", object),
         ]:  # fmt: skip
             with pytest.raises(wrong) as raised:
-                await context.step(name, call)  # type: ignore[arg-type]
+                await context.step(name, call)  # type: ignore[call-overload]
             said.append(str(raised.value))
 
     async with serving(app):
