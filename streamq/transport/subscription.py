@@ -167,6 +167,9 @@ class AsyncSubscription:
                 if other is None or other in tried:
                     raise failed from None
                 node = other
+            except BaseException:  # it was cancelled: nobody else would close what is half open
+                await self.aclose()
+                raise
 
     async def _subscribe(self, node: Node, budget: Budget) -> None:
         self._node = node

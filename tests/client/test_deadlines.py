@@ -198,6 +198,20 @@ async def test_a_subscription_opens_in_its_time(black_hole: int) -> None:
         await asyncio.to_thread(Subscription(SyncTransport(address), "channel").open, 0.5)
 
 
+async def test_a_subscription_that_is_cancelled_while_it_opens_leaves_no_connection(
+    own: EmbeddedServer,
+) -> None:
+    """As when a program ends just after its result came: the server's confirmation is still on its way."""
+    subscription = AsyncSubscription(AsyncTransport(Address.parse(own.url)), "channel")
+    opening = asyncio.ensure_future(subscription.open())
+    while not subscription.connected and not opening.done():  # noqa: ASYNC110 - one turn of the loop at a time
+        await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert not subscription.connected
+
+
 async def test_a_line_of_callers_ends_in_its_time(own: EmbeddedServer) -> None:
     app = StreamQ("shop", own.url, patience=1)
     await app.asend("email", {})
