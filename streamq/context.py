@@ -47,6 +47,7 @@ class Home(Protocol):
 
     def follow(self, task: Any, before: list[Any], calls: Iterable[Any]) -> list[Any]:
         """Check calls and add them as follow-ups to those `before`; return their handles."""
+        ...
 
     def steps(self, task: Any, worker: str) -> Any:
         """Return the steps of an attempt that has made none yet."""
@@ -262,33 +263,36 @@ class Context:
         )
 
 
+# What follows is for the worker; it reads what is none of the handler's business.
+
+
 def end(context: Context) -> list[Any]:
     """Take the follow-ups of an attempt whose handler has returned: from now on it gets no more."""
-    context._ended = True  # noqa: SLF001 - its own module
-    return context._follow_ups or []  # noqa: SLF001
+    context._ended = True  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    return context._follow_ups or []  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
 
 def stepped(context: Context) -> bool:
     """Return whether an attempt made steps, so that its task may have memos."""
-    return context._steps is not None  # noqa: SLF001
+    return context._steps is not None  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
 
 def told(context: Context | None) -> bool:
     """Return whether an attempt told something to those who watch its task."""
-    return context is not None and context._told  # noqa: SLF001
+    return context is not None and context._told  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
 
 def at_home(context: Context, home: Home | None, server: Any) -> Context:
     """Return a context that came from another process, at home in this one, with the server of that one."""
     if home is not None and server is not None:
         home.move(server)
-    context._home = home  # noqa: SLF001
+    context._home = home  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     return context
 
 
 def carry(context: Context, follow_ups: list[Any], steps: bool) -> None:
     """Note what the attempt of a context did in another process."""
-    context._follow_ups, context._steps = follow_ups, steps or None  # noqa: SLF001
+    context._follow_ups, context._steps = follow_ups, steps or None  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
 
 CURRENT: ContextVar[Context] = ContextVar("streamq_context")
