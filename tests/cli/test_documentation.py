@@ -6,10 +6,12 @@ import argparse
 import ast
 import asyncio
 import contextlib
+import gc
 import re
 import sys
 import threading
 import types
+import warnings
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
@@ -68,6 +70,9 @@ def worked(app: StreamQ) -> Iterator[None]:
         loop.call_soon_threadsafe(worker.stop)
         loop.call_soon_threadsafe(daemon.stop)
         thread.join(40)
+        loop.run_until_complete(
+            loop.shutdown_asyncgens()
+        )  # as asyncio.run does: connections are closed there
         loop.close()
 
 
@@ -103,6 +108,10 @@ def test_examples_run_in_their_order(path: Path, url: str, monkeypatch: pytest.M
                 worker.enter_context(worked(app))
             if program:
                 execute("if True:" + program, where, module.__dict__)
+    with warnings.catch_warnings():  # an example may end before all of its connections are closed
+        warnings.simplefilter("ignore", ResourceWarning)
+        module.__dict__.clear()
+        gc.collect()
 
 
 # -- links ---------------------------------------------------------------------------------------------------
