@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from streamq.app.batch import checked
 from streamq.app.bound_task import Bound
@@ -17,6 +17,7 @@ from streamq.app.enqueuer import Enqueuer
 from streamq.app.handle import TaskHandle
 from streamq.errors import InvalidOption, PayloadError
 from streamq.hooks import Enqueue, call_within
+from streamq.model.delivery import Delivery
 from streamq.model.effect import FollowUp
 from streamq.model.task import LETTER, Accepted, NewTask, TaskId
 from streamq.registry.registry import Registry
@@ -29,17 +30,6 @@ _OWN: Final = 1 << 62
 """The numbers of their ids are beyond this: the server gives none as high to an entry of a stream."""
 
 
-class Parent(Protocol):
-    """What is asked of the delivery whose handler enqueues."""
-
-    @property
-    def id(self) -> TaskId: ...
-    @property
-    def shard(self) -> int: ...
-    @property
-    def place(self) -> str: ...
-
-
 class FollowUps:
     """Takes the follow-ups of an app's handlers. Safe to call in any thread."""
 
@@ -48,7 +38,7 @@ class FollowUps:
         self._lock = threading.Lock()
 
     def follow(
-        self, task: Parent, before: list[FollowUp], calls: Iterable[Bound[Any]]
+        self, task: Delivery, before: list[FollowUp], calls: Iterable[Bound[Any]]
     ) -> list[TaskHandle[Any]]:
         """Check calls and add them to those before; return their handles. Adds all or none."""
         listed = checked(list(calls), self._registry.name, self._registry.handlers)
@@ -103,7 +93,7 @@ class FollowUps:
         return tasks
 
 
-def _local(parent: Parent, position: int, task: NewTask) -> str:
+def _local(parent: Delivery, position: int, task: NewTask) -> str:
     """Return the local id of a follow-up: no other delivery, and no other position in this one, has it."""
     text = f"{parent.id}/{parent.place}/{position}".encode()
     number = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 2

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final
 
 import orjson
 
@@ -20,6 +20,7 @@ from streamq.envelope import clean
 from streamq.errors import RedisError
 from streamq.flow import ask
 from streamq.keys import type_keys
+from streamq.model.delivery import Delivery
 from streamq.registry.handler import sized
 from streamq.registry.registry import Registry
 
@@ -31,25 +32,10 @@ PATIENCE: Final = 1.0
 """Seconds for which the last events of an attempt are sent before it ends without them."""
 
 
-class Parent(Protocol):
-    """What is asked of the delivery whose handler tells something."""
-
-    @property
-    def type(self) -> str: ...
-    @property
-    def shard(self) -> int: ...
-    @property
-    def place(self) -> str: ...
-    @property
-    def local(self) -> str: ...
-    @property
-    def attempt(self) -> int: ...
-
-
 class _Told:
     """What one attempt told since the last call."""
 
-    def __init__(self, task: Parent, worker: str) -> None:
+    def __init__(self, task: Delivery, worker: str) -> None:
         self.task, self.worker = task, worker
         self.events: list[tuple[str, bytes]] = []
 
@@ -71,7 +57,7 @@ class Live:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def progress(self, task: Parent, worker: str, done: float, total: float | None, text: str) -> None:
+    def progress(self, task: Delivery, worker: str, done: float, total: float | None, text: str) -> None:
         """Tell how far an attempt is."""
         data = {
             "done": float(done),
@@ -80,20 +66,20 @@ class Live:
         }
         self._add(task, worker, "progress", orjson.dumps(data))
 
-    def emit(self, task: Parent, worker: str, value: object) -> None:
+    def emit(self, task: Delivery, worker: str, value: object) -> None:
         """Tell a value. Raises PayloadError if it is no JSON, or too long."""
         raw = sized(encode(value, what="the emitted value"), MOST_BYTES, "the emitted value")
         pipeline = self._registry.pipeline
         self._add(task, worker, "value", raw if pipeline is None else pipeline.seal(raw))
 
-    def flush(self, task: Parent) -> None:
+    def flush(self, task: Delivery) -> None:
         """Send what an attempt told, before it ends: a delivery that is settled can tell nothing more."""
         with self._sending, self._lock:
             told = self._told.pop((task.type, task.shard, task.place), None)
         if told is not None:
             self._send(told)
 
-    def _add(self, task: Parent, worker: str, kind: str, data: bytes) -> None:
+    def _add(self, task: Delivery, worker: str, kind: str, data: bytes) -> None:
         key = task.type, task.shard, task.place
         with self._lock:
             told = self._told.get(key)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import orjson
 
@@ -22,6 +22,7 @@ from streamq.convert.encoding import encode_as
 from streamq.errors import DecodeError, InvalidOption, LeaseLost, PayloadError, Suspended, UsageError
 from streamq.flow import Flow, ask
 from streamq.keys import TypeKeys, type_keys
+from streamq.model.delivery import Delivery
 from streamq.options.checks import Duration, seconds
 from streamq.payloads.pipeline import opened
 from streamq.registry.handler import sized
@@ -34,25 +35,10 @@ WAKE: Final = "streamq:wake"
 """The key of the time in the memo of a sleep."""
 
 
-class Parent(Protocol):
-    """What is asked of the delivery whose handler makes steps."""
-
-    @property
-    def id(self) -> object: ...
-    @property
-    def type(self) -> str: ...
-    @property
-    def shard(self) -> int: ...
-    @property
-    def place(self) -> str: ...
-    @property
-    def local(self) -> str: ...
-
-
 class Steps:
     """The steps of one attempt."""
 
-    def __init__(self, registry: Registry, enqueuer: Enqueuer, task: Parent, worker: str) -> None:
+    def __init__(self, registry: Registry, enqueuer: Enqueuer, task: Delivery, worker: str) -> None:
         self._registry, self._enqueuer = registry, enqueuer
         self._task, self._worker = task, worker
         self._keys: TypeKeys = type_keys(registry.name, task.shard, task.type)

@@ -74,8 +74,8 @@ class TaskSet(Registrar):
             raise UsageError(
                 f"{self!r}: a set belongs to one app. Make the TaskSet in a function that each app calls"
             )
-        for handler in self._handlers.values():
-            handler.rename(prefix + handler.name)
+        for name, handler in self._handlers.items():
+            handler.rename(prefix + name)  # not its present name: an attempt before may have failed half way
             registry.add(handler)
         run = current_run()
         if run is not None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from streamq import joining
 from streamq.calls import lanes as lane_calls
 from streamq.calls import question as question_calls
-from streamq.calls.lanes import NO_LANE
+from streamq.errors import DecodeError
 from streamq.flow import Flow, ask
+from streamq.joining import Rules
 from streamq.keys import TypeKeys, type_keys
 from streamq.shards import shard_of
 
@@ -34,9 +36,12 @@ def strayed(app: str, task_type: str, shards: int, known: int) -> Flow[list[int]
         keys = type_keys(app, shard, task_type)
         if not (yield from ask(lane_calls.are_there(keys))):
             continue
-        whole = _by_type((yield from ask(question_calls.policy(keys))).get("gate", ""))
+        try:
+            rules = joining.of_policy((yield from ask(question_calls.policy(keys))))
+        except DecodeError:  # of a later release, which knows where its tasks go
+            continue
         lanes = yield from _some(keys)
-        if any(_home(lane, task_type, shards, whole=whole) not in (None, shard) for lane in lanes):
+        if any(_home(lane, task_type, shards, rules) not in (None, shard) for lane in lanes):
             found.append(shard)
     return found
 
@@ -48,17 +53,10 @@ def _some(keys: TypeKeys) -> Flow[set[str]]:
     return {row.lane for row in rows} | {lane for lane, number in held.items() if number}
 
 
-def _by_type(gate: str) -> bool:
-    """Return whether the whole type is in one shard: it has running, a rate or a fair share."""
-    running, interval, _, fair, *_ = [*gate.split(";"), "", "", "", ""]
-    return bool(running or interval or fair)
-
-
-def _home(lane: str, task_type: str, shards: int, *, whole: bool) -> int | None:
+def _home(lane: str, task_type: str, shards: int, rules: Rules) -> int | None:
     """Return the shard of a lane; None where any will do."""
-    if whole:
-        return shard_of(task_type, shards)
-    return None if lane == NO_LANE else shard_of(lane, shards)
+    home = rules.home(task_type, lane, None)
+    return None if home is None else shard_of(home, shards)
 
 
 def said(shards: Iterable[int]) -> str:

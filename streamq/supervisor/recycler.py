@@ -25,7 +25,7 @@ class Recycler:
 
     def handle_notices(self, *, stopping: bool) -> None:
         """Handle what processes have told, and begin the next replacement. stopping: begin none."""
-        for member in self._members:
+        for member in list(self._members):
             notice = member.notice()
             if notice == RECYCLE:
                 self._asking.append(member)

@@ -31,7 +31,7 @@ async def run_worker(app: App, options: WorkerOptions) -> AsyncGenerator[Worker]
 
 
 async def _ready(worker: Worker, running: asyncio.Task[None]) -> None:
-    """Wait until the worker takes tasks. Raises its error, and RuntimeError if it has ended."""
+    """Wait until the worker takes tasks, or has ended. Raises its error."""
     ready = asyncio.create_task(worker.ready.wait())
     try:
         await asyncio.wait([ready, running], return_when=asyncio.FIRST_COMPLETED)

@@ -80,3 +80,21 @@ def test_what_cannot_be_included_is_refused() -> None:
         StreamQ("other").include(again)
     with pytest.raises(UsageError, match="has already included this TaskSet"):
         again.task(lambda: None)
+
+
+def test_an_include_that_failed_leaves_the_names_as_they_were() -> None:
+    tasks, app, other = TaskSet(), StreamQ("shop"), StreamQ("other")
+
+    @tasks.task
+    def first() -> None: ...
+
+    @tasks.task
+    def work() -> None: ...
+
+    @app.task(name="mail.work")
+    def taken() -> None: ...
+
+    with pytest.raises(DuplicateTaskType, match=r"'mail\.work'"):
+        app.include(tasks, prefix="mail.")
+    other.include(tasks, prefix="mail.")
+    assert sorted(other.registry.handlers) == ["mail.first", "mail.work"]

@@ -15,10 +15,13 @@ from streamq import (
     RateLimited,
     Retry,
     StreamQ,
+    Unique,
     UsageError,
     WorkerOptions,
     get_context,
 )
+from streamq.control import lane_homes
+from streamq.flow import drive
 from streamq.keys import type_keys
 from tests.running import OPTIONS, clean, serving, tending, until, working
 
@@ -281,6 +284,17 @@ async def test_a_daemon_counts_anew_what_was_deleted_behind_our_back(app: Stream
     async with serving(app):
         await until(lambda: gauge.done == 3)
     clean(app)
+
+
+def test_lanes_that_are_where_enqueue_puts_them_are_not_said_to_have_strayed(url: str) -> None:
+    """Also of a type whose unique keys say nothing of the lane: all its tasks are in one shard."""
+    app = StreamQ("shop", url, shards=5)
+
+    @app.task(lane=Lane("customer", running=1), unique=Unique(by=("order",)))
+    async def ship(customer: str, order: int) -> None: ...
+
+    app.enqueue_many([ship.bind(f"customer {n}", n) for n in range(20)])
+    assert drive(app.inspector.transport, lane_homes.strayed("shop", "ship", 5, 5)) == []
 
 
 async def test_a_worker_warns_of_lanes_whose_older_tasks_are_in_another_shard(url: str) -> None:
