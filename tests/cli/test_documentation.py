@@ -70,9 +70,8 @@ def worked(app: StreamQ) -> Iterator[None]:
         loop.call_soon_threadsafe(worker.stop)
         loop.call_soon_threadsafe(daemon.stop)
         thread.join(40)
-        loop.run_until_complete(
-            loop.shutdown_asyncgens()
-        )  # as asyncio.run does: connections are closed there
+        # As asyncio.run does: clients close their connections there.
+        loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 
 
