@@ -41,6 +41,8 @@ from streamq.telemetry.traces import Tracer, Tracing
 from streamq.transport.address import Address
 
 if TYPE_CHECKING:
+    from streamq.app.flow_graph import FlowGraph
+    from streamq.app.flow_handle import FlowHandle
     from streamq.control.admin import Admin, AsyncAdmin
     from streamq.control.idle import Scope
     from streamq.control.inspector import AsyncInspector, Inspector
@@ -197,6 +199,21 @@ class StreamQ(Registrar, HookDecorators):
         """Return the task that has an idempotency key, or will have it: no task need exist yet. For a program
         that knows the key before another has enqueued the task."""
         return KeyedTask(self.registry, self._client, self._asyncs, self.handle, task_type, key)
+
+    def flow(self, name: str, *, fail_fast: bool = False) -> FlowGraph:
+        """Return a new flow to declare: add its nodes, then start it. fail_fast: if a node fails, tasks of
+        the flow that run are cancelled too; else they end by themselves."""
+        from streamq.app.flow_graph import FlowGraph  # noqa: PLC0415 - most programs have no flows
+
+        return FlowGraph(self.registry, self._enqueuer, name, fail_fast=fail_fast)
+
+    def flow_handle(self, flow_id: str) -> FlowHandle:
+        """Return the handle of a flow by its id, without checking that it exists. Raises UnknownFlow for what
+        is no id."""
+        from streamq.app.flow_handle import FlowHandle  # noqa: PLC0415 - as above
+        from streamq.flows.flow_id import FlowId  # noqa: PLC0415
+
+        return FlowHandle(FlowId.parse(flow_id), self.registry, self._enqueuer)
 
     @cached_property  # one object, so that tests can patch what a program uses
     def inspector(self) -> Inspector:

@@ -40,5 +40,12 @@ class Suspend(NamedTuple):
     """The task sleeps: it is handed back until its time comes, and gives back the slot of its lane."""
 
 
-Effect = Hold | Follow | Stepped | Suspend
+class NodeResult(NamedTuple):
+    """The task is a node of this flow, which keeps its result."""
+
+    flow: str
+    node: int
+
+
+Effect = Hold | Follow | Stepped | Suspend | NodeResult
 """Any of them."""

@@ -105,6 +105,15 @@ class Handler:
         raw = self._arguments.encode(args, kwargs)
         return raw if len(raw) <= self.options.max_payload else self._sized(raw)
 
+    @property
+    def first_argument(self) -> str | None:
+        """The name of its first argument by position; None if it has none."""
+        return self._arguments.first
+
+    def hint(self, argument: str) -> object:
+        """Return the annotation of an argument, or with `return` of the result; None if it has none."""
+        return self._annotations().get(argument)
+
     def payload_by_name(self, given: Mapping[str, object]) -> bytes:
         """Return the same for arguments by name: each a value, or the JSON data of one."""
         raw = self._arguments.encode_by_name(given)

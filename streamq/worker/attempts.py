@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Final
 
 from streamq import retry, stored_result
 from streamq.context import CURRENT, Context, end, told
-from streamq.errors import DecodeError, Suspended
+from streamq.errors import DecodeError, RedisError, Suspended
 from streamq.hooks import await_within
-from streamq.model.effect import Follow
+from streamq.flows import needs
+from streamq.model.delivery import Delivery
+from streamq.model.effect import Effect, Follow, NodeResult
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
@@ -34,6 +36,8 @@ from streamq.worker.wrapping import managers_of
 
 _NO_RESULT: Final = Completed()
 
+Inputs = Callable[[Delivery], Awaitable[bytes]]
+"""Returns the payload of a flow's node, with what it needs of others."""
 Args = tuple[object, ...]
 Kwargs = dict[str, object]
 
@@ -54,6 +58,7 @@ class Attempts:
         closing: Callable[[], bool],
         isolation: Isolation,
         opened: OpenResources,
+        inputs: Inputs | None = None,
     ) -> None:
         self._registry = registry
         self._worker = worker
@@ -64,7 +69,7 @@ class Attempts:
         self._observers = observers
         self._on_start = on_start
         self._closing = closing
-        self._opened = opened
+        self._opened, self._inputs = opened, inputs
         self._suspects = Suspects(isolation, executors.suspects, self._begin)
         self.stopping = False
 
@@ -80,7 +85,13 @@ class Attempts:
                 return early
         handler = self._registry.handlers[delivery.type]
         try:
-            args, kwargs = handler.arguments(delivery.payload)
+            if delivery.node and self._inputs is not None:
+                attempt.payload = await self._inputs(delivery)
+                if attempt.stop is not None:
+                    return self._early(attempt)
+            args, kwargs = handler.arguments(attempt.payload or delivery.payload)
+        except RedisError:  # a later attempt reads what this one could not
+            return HandedBack()
         except BaseException as error:  # noqa: BLE001 - also what a user's model raises
             return self._failure(attempt, handler, _decode_error(error), started=False)
         try:
@@ -115,11 +126,14 @@ class Attempts:
         """Return the outcome with the result and the attempt's times; empty if no result is kept."""
         delivery, context = attempt.held.delivery, attempt.context
         follow_ups = end(context) if context is not None else None
-        if follow_ups:
-            attempt.held.effects = (Follow(tuple(follow_ups)),)
+        effects: tuple[Effect, ...] = (Follow(tuple(follow_ups)),) if follow_ups else ()
+        if delivery.node:
+            effects = (*effects, *_of_node(delivery))
+        if effects:
+            attempt.held.effects = effects
         plain = delivery.overrides is None
         retention_ms = handler.retention_ms if plain else failures.retention_ms(handler, delivery)
-        if not retention_ms:
+        if not retention_ms and not delivery.node:
             return _NO_RESULT
         now = time.monotonic()
         started = attempt.started or now
@@ -153,7 +167,10 @@ class Attempts:
             raise asyncio.CancelledError
         attempt.child, attempt.steps = child, True
         context = self._begin(attempt, handler)
-        result = await self._processes.run(child, handler, attempt.held.delivery, context)
+        delivery = attempt.held.delivery
+        if attempt.payload:
+            delivery = delivery._replace(payload=attempt.payload)
+        result = await self._processes.run(child, handler, delivery, context)
         attempt.steps = False  # its context says it; of a child that died nobody knows
         return result
 
@@ -278,6 +295,15 @@ async def _flush(attempt: Attempt, handler: Handler) -> None:
     if handler.home is not None:
         with suppress(Exception, asyncio.CancelledError):
             await asyncio.to_thread(handler.home.flush, attempt.held.delivery)
+
+
+def _of_node(delivery: Delivery) -> tuple[Effect, ...]:
+    """Return what the settlement of a flow's node does: the flow keeps its result."""
+    try:
+        node = needs.read(delivery.node)
+    except DecodeError:
+        return ()
+    return (NodeResult(node.flow, node.number),)
 
 
 def _decode_error(error: BaseException) -> DecodeError:

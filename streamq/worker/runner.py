@@ -24,7 +24,7 @@ from streamq.telemetry import logs
 from streamq.telemetry.counters import Counters
 from streamq.worker import failures
 from streamq.worker.attempt import Attempt
-from streamq.worker.attempts import Attempts
+from streamq.worker.attempts import Attempts, Inputs
 from streamq.worker.executors import Executors
 from streamq.worker.idle_slots import IdleSlots
 from streamq.worker.in_flight import Held
@@ -57,6 +57,7 @@ class Runner:
         on_idle: Callable[[], None],
         opened: OpenResources,
         closing: Callable[[], bool] = lambda: False,
+        inputs: Inputs | None = None,
     ) -> None:
         self._handlers = registry.handlers
         self._concurrency = concurrency
@@ -77,6 +78,7 @@ class Runner:
             closing,
             self,
             opened,
+            inputs,
         )
         self._observers = observers
         self._prefetch = Prefetch()
