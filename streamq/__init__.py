@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from streamq.app.app import StreamQ as StreamQ
     from streamq.app.bound_task import Bound as Bound
     from streamq.app.bound_task import Route as Route
+    from streamq.app.flow_graph import FlowGraph as FlowGraph
+    from streamq.app.flow_graph import Node as Node
+    from streamq.app.flow_handle import FlowHandle as FlowHandle
     from streamq.app.handle import TaskHandle as TaskHandle
     from streamq.app.keyed_task import KeyedTask as KeyedTask
     from streamq.app.registrar import Registrar as Registrar
@@ -72,6 +75,9 @@ if TYPE_CHECKING:
     from streamq.errors import DecodeError as DecodeError
     from streamq.errors import DuplicateTaskType as DuplicateTaskType
     from streamq.errors import DurabilityUnknown as DurabilityUnknown
+    from streamq.errors import FlowCancelled as FlowCancelled
+    from streamq.errors import FlowError as FlowError
+    from streamq.errors import FlowFailed as FlowFailed
     from streamq.errors import IdempotencyConflict as IdempotencyConflict
     from streamq.errors import InvalidArguments as InvalidArguments
     from streamq.errors import InvalidDependency as InvalidDependency
@@ -101,11 +107,17 @@ if TYPE_CHECKING:
     from streamq.errors import TaskError as TaskError
     from streamq.errors import TaskExpired as TaskExpired
     from streamq.errors import UniqueConflict as UniqueConflict
+    from streamq.errors import UnknownFlow as UnknownFlow
     from streamq.errors import UnknownSchedule as UnknownSchedule
     from streamq.errors import UnknownTaskType as UnknownTaskType
     from streamq.errors import UsageError as UsageError
     from streamq.histogram import Histogram as Histogram
     from streamq.histogram import Latency as Latency
+    from streamq.flows.inputs import Failure as Failure
+    from streamq.flows.reading import FlowInfo as FlowInfo
+    from streamq.flows.reading import FlowState as FlowState
+    from streamq.flows.reading import NodeInfo as NodeInfo
+    from streamq.flows.reading import NodeState as NodeState
     from streamq.hooks import Enqueue as Enqueue
     from streamq.hooks import Hook as Hook
     from streamq.hooks import TaskEnded as TaskEnded
@@ -167,6 +179,8 @@ if TYPE_CHECKING:
 __all__, _named = lazy.names(__name__, {
     "app.app": ("StreamQ",),
     "app.bound_task": ("Bound",),
+    "app.flow_graph": ("FlowGraph", "Node"),
+    "app.flow_handle": ("FlowHandle",),
     "app.handle": ("TaskHandle",),
     "app.keyed_task": ("KeyedTask",),
     "app.registrar": ("Registrar",),
@@ -194,14 +208,16 @@ __all__, _named = lazy.names(__name__, {
     "daemon.daemon": ("Daemon",),
     "errors": (
         "AttemptTimeout", "AuthenticationFailed", "CannotListen", "DecodeError", "DuplicateTaskType",
-        "DurabilityUnknown", "IdempotencyConflict", "InvalidArguments", "InvalidDependency",
+        "DurabilityUnknown", "FlowCancelled", "FlowError", "FlowFailed", "IdempotencyConflict", "InvalidArguments", "InvalidDependency",
         "InvalidOption", "InvalidTaskId", "InvalidURL", "LeaseLost", "LifespanFailed", "OutcomeUnknown",
         "PayloadError", "ProcessDied", "QueueFull",
         "RateLimited", "RateLimitExceeded",
         "RedisError", "RedisUnavailable", "Refused", "ResultTimeout", "ResultUnavailable", "Retry",
         "ServerError", "ServerFull", "ServerTooOld", "StreamQError", "TaskCancelled", "TaskDead",
-        "TaskError", "TaskExpired", "UniqueConflict", "UnknownSchedule", "UnknownTaskType", "UsageError",
+        "TaskError", "TaskExpired", "UniqueConflict", "UnknownFlow", "UnknownSchedule", "UnknownTaskType", "UsageError",
     ),
+    "flows.inputs": ("Failure",),
+    "flows.reading": ("FlowInfo", "FlowState", "NodeInfo", "NodeState"),
     "histogram": ("Histogram", "Latency"),
     "hooks": ("Enqueue", "Hook", "TaskEnded", "TaskEndedState"),
     "model.delivery": ("Delivery", "Success"),

@@ -105,7 +105,9 @@ def start(registry: Registry, declared: Declares, key: str) -> Flow[Built]:
             before, gone = yield from _holder(s, key)
             if before:
                 return Built(FlowId(declared.name, shard, before), duplicate=True)
-    raise OutcomeUnknown(f"flow {declared.name!r} could not be stored: its parts expired before it was started")
+    raise OutcomeUnknown(
+        f"flow {declared.name!r} could not be stored: its parts expired before it was started"
+    )
 
 
 def _holder(s: ShardKeys, key: str) -> Flow[tuple[str, str]]:

@@ -141,7 +141,11 @@ class FlowGraph:
         declared.source, declared.argument, declared.items = origin, argument, items
         result = handler.hint("return")
         return Node(
-            self, number, declared.name, of_map=True, hint=None if result is None else types.GenericAlias(list, (result,))
+            self,
+            number,
+            declared.name,
+            of_map=True,
+            hint=None if result is None else types.GenericAlias(list, (result,)),
         )
 
     def chain(self, *calls: Bound[Any]) -> Node[Any]:
@@ -207,7 +211,9 @@ class FlowGraph:
                 if not isinstance(given, list):
                     _fits(one, call.handler, argument)
                 elif one.kind == "map":
-                    raise InvalidArguments(f"argument {argument}: the output of a map is a list: pass it alone")
+                    raise InvalidArguments(
+                        f"argument {argument}: the output of a map is a list: pass it alone"
+                    )
                 waits.append(one.number)
         return waits
 
@@ -248,7 +254,15 @@ class FlowGraph:
         number = len(self._nodes)
         tail = needs.written({key: _need(one) for key, one in outputs.items() if not _is(one, "item")})
         self._nodes.append(
-            Declared(self._named(name, handler.name), handler, kind, list(parents), call.task, tail, on_error == "continue")
+            Declared(
+                self._named(name, handler.name),
+                handler,
+                kind,
+                list(parents),
+                call.task,
+                tail,
+                on_error == "continue",
+            )
         )
         return number
 
@@ -344,8 +358,8 @@ def _fits(one: Output, handler: Handler, argument: str, *, item: bool = False) -
             raise InvalidArguments(f"a map goes over a list: node {one!r} returns {_text(given)}")
         parts = typing.get_args(given)
         given = parts[0] if parts else None
-    given, wanted = (typing.get_origin(found) or found for found in (given, wanted))
-    if not isinstance(given, type) or not isinstance(wanted, type) or object in (given, wanted):
+    given, wanted = _plain(given), _plain(wanted)
+    if given is None or wanted is None or object in (given, wanted):
         return
     if issubclass(given, wanted) or issubclass(wanted, given) or (wanted is float and given is int):
         return
@@ -353,6 +367,14 @@ def _fits(one: Output, handler: Handler, argument: str, *, item: bool = False) -
         f"argument {argument} of task type {handler.name!r} takes {_text(wanted)}, and node {one!r} returns "
         f"{_text(given)}"
     )
+
+
+def _plain(hint: object) -> type | None:
+    """Return the class of values with this annotation; None if it is not as plain as that."""
+    origin = typing.get_origin(hint)
+    if origin in (list, dict, tuple, set, frozenset):
+        return cast("type", origin)
+    return hint if origin is None and isinstance(hint, type) else None
 
 
 def _text(hint: object) -> str:

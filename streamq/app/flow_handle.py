@@ -252,7 +252,9 @@ class FlowHandle:
         s, flow = self._s, self._id.local
         ranges = yield from maps(s, flow)
         states = yield from ask(calls.states(s, flow, numbers.start, max(numbers.start, numbers.stop - 1)))
-        if missing := next((n for n, state in enumerate(states[: len(numbers)]) if state not in "cdxe"), None):
+        if missing := next(
+            (n for n, state in enumerate(states[: len(numbers)]) if state not in "cdxe"), None
+        ):
             raise ResultUnavailable(f"node {node!r} of flow {self._id}: child {missing} has not ended")
         raw = yield from read_results(s, flow, list(numbers), ranges, RESULT_BYTES)
         handler = self._registry.handlers.get(task_type)

@@ -123,9 +123,7 @@ def _payloads(
     s: ShardKeys, flow: str, node: int, pipeline: Pipeline | None, *, reads: bool
 ) -> Flow[list[bytes]]:
     """Return the payloads of the children of a map over another node's result."""
-    [source, argument, fixed] = yield from ask(
-        calls.record(s, flow, [f"s{node}", f"i{node}", f"f{node}"])
-    )
+    [source, argument, fixed] = yield from ask(calls.record(s, flow, [f"s{node}", f"i{node}", f"f{node}"]))
     if source is None or argument is None or fixed is None or not source.isdigit():
         raise DecodeError("the record of the map is damaged")
     found = yield from ask(calls.results(s, flow, [int(source)], MOST_BYTES))

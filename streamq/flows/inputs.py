@@ -110,7 +110,11 @@ def _json(need: Need, ranges: Mapping[int, tuple[int, int]], results: Mapping[in
 
 
 def read_results(
-    s: ShardKeys, flow: str, nodes: Sequence[int], ranges: Mapping[int, tuple[int, int]], most: int = MOST_BYTES
+    s: ShardKeys,
+    flow: str,
+    nodes: Sequence[int],
+    ranges: Mapping[int, tuple[int, int]],
+    most: int = MOST_BYTES,
 ) -> Flow[dict[int, bytes]]:
     """Return the results of nodes as JSON; of one that failed a Failure. Raises DecodeError."""
     found: dict[int, bytes] = {}

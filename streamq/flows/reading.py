@@ -21,7 +21,9 @@ from streamq.model.task import NAME_PATTERN, TaskId
 from streamq.stored import text
 
 FlowState = Literal["running", "failing", "cancelling", "completed", "failed", "cancelled", "unknown"]
-NodeState = Literal["waiting", "ready", "released", "completed", "dead", "cancelled", "expired", "skipped", "unknown"]
+NodeState = Literal[
+    "waiting", "ready", "released", "completed", "dead", "cancelled", "expired", "skipped", "unknown"
+]
 FLOW_STATES: Final[tuple[FlowState, ...]] = (
     "running", "failing", "cancelling", "completed", "failed", "cancelled"
 )  # fmt: skip
@@ -86,7 +88,14 @@ def head(s: ShardKeys, flow: str) -> Flow[FlowInfo]:
     if cause.isdigit():
         cause = yield from _name_of(s, flow, int(cause))
     return FlowInfo(
-        str(FlowId(name, s.shard, flow)), name, known, key, calls.counted(told["started"]), ended, **counts, cause=cause
+        str(FlowId(name, s.shard, flow)),
+        name,
+        known,
+        key,
+        calls.counted(told["started"]),
+        ended,
+        **counts,
+        cause=cause,
     )
 
 
@@ -138,10 +147,20 @@ def _node(
     begin, count = ranges.get(number, (0, 0))
     part = states[begin : begin + count]
     children = {name_of(letter): part.count(letter) for letter in dict.fromkeys(part)}
-    waits = [read.get(parent, {}).get("m", str(parent)) for parent in told.get("a", ()) if isinstance(parent, int)]
+    waits = [
+        read.get(parent, {}).get("m", str(parent)) for parent in told.get("a", ()) if isinstance(parent, int)
+    ]
     state = name_of(states[number : number + 1])
     return NodeInfo(
-        told.get("m", str(number)), number, kind, task_type, state, waits, str(task), children, told.get("c", False)
+        told.get("m", str(number)),
+        number,
+        kind,
+        task_type,
+        state,
+        waits,
+        str(task),
+        children,
+        told.get("c", False),
     )
 
 
