@@ -111,13 +111,13 @@ if TYPE_CHECKING:
     from streamq.errors import UnknownSchedule as UnknownSchedule
     from streamq.errors import UnknownTaskType as UnknownTaskType
     from streamq.errors import UsageError as UsageError
-    from streamq.histogram import Histogram as Histogram
-    from streamq.histogram import Latency as Latency
     from streamq.flows.inputs import Failure as Failure
     from streamq.flows.reading import FlowInfo as FlowInfo
     from streamq.flows.reading import FlowState as FlowState
     from streamq.flows.reading import NodeInfo as NodeInfo
     from streamq.flows.reading import NodeState as NodeState
+    from streamq.histogram import Histogram as Histogram
+    from streamq.histogram import Latency as Latency
     from streamq.hooks import Enqueue as Enqueue
     from streamq.hooks import Hook as Hook
     from streamq.hooks import TaskEnded as TaskEnded
@@ -208,13 +208,15 @@ __all__, _named = lazy.names(__name__, {
     "daemon.daemon": ("Daemon",),
     "errors": (
         "AttemptTimeout", "AuthenticationFailed", "CannotListen", "DecodeError", "DuplicateTaskType",
-        "DurabilityUnknown", "FlowCancelled", "FlowError", "FlowFailed", "IdempotencyConflict", "InvalidArguments", "InvalidDependency",
+        "DurabilityUnknown", "FlowCancelled", "FlowError", "FlowFailed", "IdempotencyConflict",
+        "InvalidArguments", "InvalidDependency",
         "InvalidOption", "InvalidTaskId", "InvalidURL", "LeaseLost", "LifespanFailed", "OutcomeUnknown",
         "PayloadError", "ProcessDied", "QueueFull",
         "RateLimited", "RateLimitExceeded",
         "RedisError", "RedisUnavailable", "Refused", "ResultTimeout", "ResultUnavailable", "Retry",
         "ServerError", "ServerFull", "ServerTooOld", "StreamQError", "TaskCancelled", "TaskDead",
-        "TaskError", "TaskExpired", "UniqueConflict", "UnknownFlow", "UnknownSchedule", "UnknownTaskType", "UsageError",
+        "TaskError", "TaskExpired", "UniqueConflict", "UnknownFlow", "UnknownSchedule", "UnknownTaskType",
+        "UsageError",
     ),
     "flows.inputs": ("Failure",),
     "flows.reading": ("FlowInfo", "FlowState", "NodeInfo", "NodeState"),

@@ -113,8 +113,8 @@ def checked(bound: Iterable[Bound[R]], app: str, handlers: Mapping[str, Handler]
     if not set(map(type, listed)) <= {Bound}:
         if any(isinstance(item, BoundNode) for item in listed):
             raise InvalidArguments(
-                "an argument is the output of a flow's node, which has no value yet: add the call to the flow, "
-                "as wf.add(task_type.bind(node.output))"
+                "an argument is the output of a flow's node, which has no value yet: add the call to the "
+                "flow, as wf.add(task_type.bind(node.output))"
             )
         raise InvalidArguments(
             "enqueue_many takes calls: make them with task_type.bind(...) or app.bound(name, {...})"

@@ -220,7 +220,8 @@ class FlowGraph:
     def _owned(self, one: Output) -> Output:
         if one.graph is not self:
             raise InvalidOption(
-                f"{one!r} is a node of another flow: a flow waits for its own nodes only. Add its call to this one"
+                f"{one!r} is a node of another flow: a flow waits for its own nodes only. Add its call to "
+                "this one"
             )
         return one
 
@@ -236,7 +237,8 @@ class FlowGraph:
         node = self._nodes[one.number]
         if node.tolerated and not allowed and one.kind != "map":
             raise InvalidOption(
-                f"node {node.name!r} has on_error='continue', so there may be a Failure instead of its output: "
+                f"node {node.name!r} has on_error='continue', so there may be a Failure instead of its "
+                "output: "
                 "pass its `outcome`"
             )
 
@@ -278,7 +280,8 @@ class FlowGraph:
             raise InvalidOption(f"on_error={on_error!r:.40}: 'fail' or 'continue'")
         if call.task.key is not None or handler.lock is not None or '"u' in call.task.joins:
             raise InvalidOption(
-                f"task type {name!r}: a node has no unique key and no idempotency key, as the flow itself starts "
+                f"task type {name!r}: a node has no unique key and no idempotency key, as the flow itself "
+                "starts "
                 "it once. Give the flow a key: wf.start(key=...)"
             )
         if call.route is not None and call.route.shard_key is not None and not call.task.joins:
@@ -287,7 +290,8 @@ class FlowGraph:
             raise InvalidOption(f"a node waits for at most {MOST_PARENTS:,} others: use a map")
         if len(self._nodes) >= MOST_STATIC:
             raise InvalidOption(
-                f"a flow has at most {MOST_STATIC:,} nodes that are declared one by one: use a map for the same "
+                f"a flow has at most {MOST_STATIC:,} nodes that are declared one by one: use a map for "
+                "the same "
                 f"call with many arguments (all in all at most {MOST:,} nodes)"
             )
 

@@ -203,7 +203,8 @@ class FlowHandle:
     def _late(self) -> Flow[str]:
         found = yield from self._head()
         return (
-            f"flow {self._id} is {found.state}: {found.done} of {found.nodes} nodes have ended, {found.released} "
+            f"flow {self._id} is {found.state}: {found.done} of {found.nodes} nodes have ended, "
+            f"{found.released} "
             f"were released, {found.waiting} wait"
         )
 
@@ -211,7 +212,8 @@ class FlowHandle:
         cause = yield from cause_of(self._s, self._id.local)
         why = cause.error or cause.reason or cause.state
         return FlowFailed(
-            f"flow {self._id} failed: node {cause.node!r} ({cause.task or 'no task'}): {why}. When the cause is "
+            f"flow {self._id} failed: node {cause.node!r} ({cause.task or 'no task'}): {why}. When the "
+            "cause is "
             "gone, call retry()", node=cause.node, error=cause.error,
         )  # fmt: skip
 

@@ -15,8 +15,8 @@ from streamq.options.task import TaskOptions
 from streamq.stored import moment, number, text
 
 __all__ = [
-    "DEFAULTS", "DEFAULT_LEASE_MS", "FLOW_LIFE_MS", "PRIORITY_OF", "SILENT_MS", "WRITER_MEMORY_MS", "Arg", "Call", "R",
-    "Reply", "all_streams", "build", "moment", "number", "pairs", "text",
+    "DEFAULTS", "DEFAULT_LEASE_MS", "FLOW_LIFE_MS", "PRIORITY_OF", "SILENT_MS", "WRITER_MEMORY_MS", "Arg",
+    "Call", "R", "Reply", "all_streams", "build", "moment", "number", "pairs", "text",
 ]  # fmt: skip
 
 R = TypeVar("R")

@@ -6,7 +6,7 @@ Owns what is sent and how replies are parsed. Every script may be sent twice: it
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from streamq.calls.call import FLOW_LIFE_MS, Arg, Call, Reply, build, number, pairs, text
 from streamq.calls.producer import NO_NOTE
@@ -67,8 +67,7 @@ def build_part(
         args += (name, value)
     for item in items:
         args += (item.number, len(item.values), *item.values)
-    keys = {"flow": s.flow(flow), "flow_items": s.flow_items(flow, page)}
-    return build("flow_build", args, bool, s=s, **keys)
+    return build("flow_build", args, bool, s=s, flow=s.flow(flow), flow_items=s.flow_items(flow, page))
 
 
 class Committed(NamedTuple):
@@ -88,7 +87,7 @@ def _committed(reply: list[Reply]) -> Committed:
     return Committed(text(reply[0]), text(reply[1]) if len(reply) > 1 else "")
 
 
-def _record(s: ShardKeys, flow: str) -> dict[str, str]:
+def _record(s: ShardKeys, flow: str) -> dict[str, Any]:
     return {"flow": s.flow(flow), "flow_states": s.flow_states(flow)}
 
 
@@ -147,7 +146,7 @@ def results(s: ShardKeys, flow: str, nodes: Sequence[int], most_bytes: int) -> C
     """Read the states and the results of nodes."""
     keys = list(dict.fromkeys(s.flow_results(flow, node) for node in nodes))
     places = {key: n + 1 for n, key in enumerate(keys)}
-    args = (most_bytes, *(f"{node}:{places[s.flow_results(flow, node)]}" for node in nodes))
+    args: list[Arg] = [most_bytes, *(f"{node}:{places[s.flow_results(flow, node)]}" for node in nodes)]
     return build("flow_inputs", args, _results, s=s, **_record(s, flow), flow_results=keys)
 
 

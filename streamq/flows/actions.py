@@ -22,7 +22,8 @@ from streamq.payloads.pipeline import Pipeline
 def unknown(flow: FlowId) -> UnknownFlow:
     """Return the error for a flow that does not exist."""
     return UnknownFlow(
-        f"there is no flow {flow}, or it ended so long ago that it is no longer stored (a day; 30 if it failed)"
+        f"there is no flow {flow}, or it ended so long ago that it is no longer stored (a day; 30 if it "
+        "failed)"
     )
 
 

@@ -37,7 +37,8 @@ class FlowId(NamedTuple):
             if shard.isascii() and shard.isdigit() and len(shard) <= 4:
                 return cls(parts[0], int(shard), parts[2])
         raise UnknownFlow(
-            f"{str(text)[:120]!r} is not the id of a flow; one looks like 'import:0:1764547200000-402938475610'"
+            f"{str(text)[:120]!r} is not the id of a flow; one looks like "
+            "'import:0:1764547200000-402938475610'"
         )
 
 

@@ -124,7 +124,8 @@ def read_results(
         read = yield from ask(calls.results(s, flow, part, left))
         if read.size < 0:
             raise DecodeError(
-                f"the results that this node needs have more than {most:,} bytes: return references to what is "
+                f"the results that this node needs have more than {most:,} bytes: return references to "
+                "what is "
                 "stored elsewhere"
             )
         left -= read.size

@@ -1,8 +1,8 @@
 """What a node needs of others: the form in which its task names them, and how their results become arguments.
 
 Owns the field `y` of an envelope: the flow's local id, /, the node's number, and if it needs anything / and a
-JSON object: by argument the number of a node, a list of numbers, {"m": number} for the results of a map, or {"e": 1} for
-the failure of the flow.
+JSON object: by argument the number of a node, a list of numbers, {"m": number} for the results of a map, or
+{"e": 1} for the failure of the flow.
 Asks no server.
 """
 

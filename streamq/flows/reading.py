@@ -24,9 +24,10 @@ FlowState = Literal["running", "failing", "cancelling", "completed", "failed", "
 NodeState = Literal[
     "waiting", "ready", "released", "completed", "dead", "cancelled", "expired", "skipped", "unknown"
 ]
-FLOW_STATES: Final[tuple[FlowState, ...]] = (
-    "running", "failing", "cancelling", "completed", "failed", "cancelled"
-)  # fmt: skip
+_FLOW_STATES: Final[dict[str, FlowState]] = {
+    "running": "running", "failing": "failing", "cancelling": "cancelling", "completed": "completed",
+    "failed": "failed", "cancelled": "cancelled",
+}  # fmt: skip
 OVER: Final[frozenset[FlowState]] = frozenset({"completed", "failed", "cancelled", "unknown"})
 """The states in which nothing of a flow runs any more."""
 _COUNTS: Final = ("nodes", "waiting", "released", "done", "skipped", "failed")
@@ -60,8 +61,8 @@ class FlowInfo:
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """A node as it was declared. kind: task or map. waits: the names of the nodes that it waits for. task: the
-    id of its task, '' for a map. children: of a map, how many are in each state."""
+    """A node as it was declared. kind: task or map. waits: the names of the nodes that it waits for. task:
+    the id of its task, '' for a map. children: of a map, how many are in each state."""
 
     name: str
     number: int
@@ -80,7 +81,7 @@ def head(s: ShardKeys, flow: str) -> Flow[FlowInfo]:
     told = dict(zip(_HEAD, raw, strict=True))
     name, state = text(told["name"] or b""), text(told["state"] or b"")
     name = name if NAME_PATTERN.fullmatch(name) else "unknown"
-    known: FlowState = next((one for one in FLOW_STATES if one == state), "unknown")
+    known = _FLOW_STATES.get(state, "unknown")
     counts = {one: calls.counted(told[one]) for one in _COUNTS}
     ended = calls.counted(told["ended"]) if told["ended"] else None
     key = text(told["key"] or b"").partition(":")[2]
@@ -105,7 +106,7 @@ def _name_of(s: ShardKeys, flow: str, number: int) -> Flow[str]:
         if first <= number < first + count:
             return f"{(yield from _name_of(s, flow, node))}[{number - first}]"
     [raw] = yield from ask(calls.record(s, flow, [f"n{number}"]))
-    return _told(raw).get("m", str(number))
+    return str(_told(raw).get("m", number))
 
 
 def _told(raw: bytes | None) -> dict[str, Any]:
@@ -146,7 +147,7 @@ def _node(
     task = TaskId(task_type, s.shard, task_of(flow, letter, number)) if kind == "task" and task_type else ""
     begin, count = ranges.get(number, (0, 0))
     part = states[begin : begin + count]
-    children = {name_of(letter): part.count(letter) for letter in dict.fromkeys(part)}
+    children: dict[NodeState, int] = {name_of(letter): part.count(letter) for letter in dict.fromkeys(part)}
     waits = [
         read.get(parent, {}).get("m", str(parent)) for parent in told.get("a", ()) if isinstance(parent, int)
     ]

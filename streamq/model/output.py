@@ -6,7 +6,9 @@ Owns that value, and how the arguments of a call tell that they have some. Knows
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
+
+OutputKind = Literal["one", "map", "item", "failure"]
 
 
 class Output:
@@ -20,12 +22,13 @@ class Output:
         self,
         graph: object,
         number: int,
-        kind: Literal["one", "map", "item", "failure"] = "one",
+        kind: OutputKind = "one",
         *,
         tolerant: bool = False,
         hint: Any = None,
     ) -> None:
-        self.graph, self.number, self.kind = graph, number, kind
+        self.graph, self.number = graph, number
+        self.kind: OutputKind = kind
         self.tolerant, self.hint = tolerant, hint
 
 
@@ -40,10 +43,10 @@ class NamesOutputs(Exception):
 
 def outputs_in(arguments: Mapping[str, object]) -> dict[str, Output | list[Output]]:
     """Return the arguments that are outputs, or lists of them."""
-    found: dict[str, Output | list[Output]] = {}
-    for name, value in arguments.items():
-        if isinstance(value, Output):
-            found[name] = value
-        elif isinstance(value, list) and value and all(isinstance(one, Output) for one in value):
-            found[name] = value
-    return found
+    return {name: value for name, value in arguments.items() if _is_output(value)}
+
+
+def _is_output(value: object) -> TypeGuard[Output | list[Output]]:
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(one, Output) for one in value)
+    return isinstance(value, Output)

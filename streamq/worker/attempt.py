@@ -24,8 +24,8 @@ class Attempt:
 
     started, deadline: on the monotonic clock; None before the handler is called, or without a timeout.
     stop: why the handler was asked to stop, at the time `stopped`. stack: the handler's stack at the timeout.
-    child: the process that runs it. payload: with what a flow's node got of others; empty otherwise. steps: it may have made steps there. ended: the outcome is decided, even
-    if the handler still runs.
+    child: the process that runs it. payload: with what a flow's node got of others; empty otherwise. steps:
+    it may have made steps there. ended: the outcome is decided, even if the handler still runs.
     """
 
     # Class attributes are the defaults: one attempt is created per task, and most of these never change.

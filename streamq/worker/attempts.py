@@ -15,8 +15,8 @@ from typing import Final
 from streamq import retry, stored_result
 from streamq.context import CURRENT, Context, end, told
 from streamq.errors import DecodeError, RedisError, Suspended
-from streamq.hooks import await_within
 from streamq.flows import needs
+from streamq.hooks import await_within
 from streamq.model.delivery import Delivery
 from streamq.model.effect import Effect, Follow, NodeResult
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried
@@ -46,7 +46,7 @@ class Attempts:
     """Runs the attempts of one worker. `on_start` is called before each handler call, when the deadline is
     set. `closing`: returns whether the event loop is being closed."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what it works with
         self,
         registry: Registry,
         worker: str,
@@ -73,7 +73,7 @@ class Attempts:
         self._suspects = Suspects(isolation, executors.suspects, self._begin)
         self.stopping = False
 
-    async def run(self, attempt: Attempt) -> Outcome | None:
+    async def run(self, attempt: Attempt) -> Outcome | None:  # noqa: C901 - a step more would cost a coroutine
         """Decode the payload, call the handler under its timeout, and return the outcome; None if the
         delivery is fenced."""
         delivery = attempt.held.delivery
@@ -84,14 +84,10 @@ class Attempts:
             if early is not None:
                 return early
         handler = self._registry.handlers[delivery.type]
+        if delivery.node and not isinstance(late := await self._read_inputs(attempt, handler), bytes):
+            return late
         try:
-            if delivery.node and self._inputs is not None:
-                attempt.payload = await self._inputs(delivery)
-                if attempt.stop is not None:
-                    return self._early(attempt)
             args, kwargs = handler.arguments(attempt.payload or delivery.payload)
-        except RedisError:  # a later attempt reads what this one could not
-            return HandedBack()
         except BaseException as error:  # noqa: BLE001 - also what a user's model raises
             return self._failure(attempt, handler, _decode_error(error), started=False)
         try:
@@ -113,6 +109,22 @@ class Attempts:
             if attempt.stop is None
             else self._completed_late(attempt, handler, result)
         )
+
+    async def _read_inputs(self, attempt: Attempt, handler: Handler) -> bytes | Outcome | None:
+        """Read what a flow's node needs of others. Return its payload, or the outcome if it is not to
+        start; None if it is fenced."""
+        held = attempt.held
+        if self._inputs is None:
+            return held.delivery.payload
+        try:
+            attempt.payload = await self._inputs(held.delivery)
+        except (RedisError, asyncio.CancelledError):  # a later attempt reads what this one could not
+            return HandedBack()
+        except Exception as error:  # noqa: BLE001 - whatever stands in Redis is input
+            return self._failure(attempt, handler, _decode_error(error), started=False)
+        if held.fenced:
+            return None
+        return attempt.payload if attempt.stop is None else self._early(attempt)
 
     def _completed_late(self, attempt: Attempt, handler: Handler, result: bytes) -> Outcome | None:
         """Return the outcome of a handler that returned after it was asked to stop."""

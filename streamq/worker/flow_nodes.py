@@ -22,7 +22,7 @@ from streamq.telemetry import logs
 from streamq.worker.config import WorkerConfig
 from streamq.worker.in_flight import Held
 
-_ENDS: Final = {Completed: "c", Died: "d", Cancelled: "x", Expired: "e"}
+_ENDS: Final[dict[type, str]] = {Completed: "c", Died: "d", Cancelled: "x", Expired: "e"}
 """How an outcome stands in the inbox."""
 _Flow = tuple[int, str]
 

@@ -45,7 +45,7 @@ class Runner:
     on_idle: called when a slot has nothing to run. closing: returns whether the event loop is being closed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what it works with
         self,
         registry: Registry,
         worker: str,

@@ -437,7 +437,7 @@ async def test_an_attempt_that_fails_is_no_end(app: StreamQ) -> None:
     clean(app)
 
 
-def test_wrong_input_is_refused_in_its_line(app: StreamQ, valkey: EmbeddedServer) -> None:
+def test_wrong_input_is_refused_in_its_line(app: StreamQ, valkey: EmbeddedServer) -> None:  # noqa: PLR0915
     @app.task
     async def fetch(url: str) -> str:
         return url
