@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from streamq.app.bound_task import Route as Route
     from streamq.app.flow_graph import FlowGraph as FlowGraph
     from streamq.app.flow_graph import Node as Node
+    from streamq.app.flow_graph import OnError as OnError
     from streamq.app.flow_handle import FlowHandle as FlowHandle
     from streamq.app.handle import TaskHandle as TaskHandle
     from streamq.app.keyed_task import KeyedTask as KeyedTask
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     from streamq.control.event_tail import Event as Event
     from streamq.control.event_tail import EventName as EventName
     from streamq.control.event_tail import Tail as Tail
+    from streamq.control.flows import AsyncFlows as AsyncFlows
+    from streamq.control.flows import Flows as Flows
+    from streamq.control.flows import FlowView as FlowView
     from streamq.control.heartbeats import WorkerInfo as WorkerInfo
     from streamq.control.inspector import AsyncInspector as AsyncInspector
     from streamq.control.inspector import Inspector as Inspector
@@ -179,7 +183,7 @@ if TYPE_CHECKING:
 __all__, _named = lazy.names(__name__, {
     "app.app": ("StreamQ",),
     "app.bound_task": ("Bound",),
-    "app.flow_graph": ("FlowGraph", "Node"),
+    "app.flow_graph": ("FlowGraph", "Node", "OnError"),
     "app.flow_handle": ("FlowHandle",),
     "app.handle": ("TaskHandle",),
     "app.keyed_task": ("KeyedTask",),
@@ -194,6 +198,7 @@ __all__, _named = lazy.names(__name__, {
     "control.admin": ("Admin", "AsyncAdmin", "Unlocked", "UnlockResult"),
     "control.dead_letters": ("DeadGroup", "DeadGroups", "DeadSelection"),
     "control.event_tail": ("AsyncTail", "Event", "EventName", "Tail"),
+    "control.flows": ("AsyncFlows", "Flows", "FlowView"),
     "control.heartbeats": ("WorkerInfo",),
     "control.inspector": ("AsyncInspector", "Inspector"),
     "control.lanes": ("LaneInfo",),

@@ -250,7 +250,7 @@ class ShardKeys:
         return f"{self.base}:flow={flow}"
 
     def flow_states(self, flow: str) -> str:
-        """Return the states of a flow's nodes, a letter each; see `lua/lib/flow_states.lua`."""
+        """Return the states of a flow's nodes, a letter each; see `lua/lib/flow_open.lua`."""
         return f"{self.base}:flow_states={flow}"
 
     def flow_items(self, flow: str, page: str) -> str:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from streamq.app.flow_graph import FlowGraph
     from streamq.app.flow_handle import FlowHandle
     from streamq.control.admin import Admin, AsyncAdmin
+    from streamq.control.flows import AsyncFlows, Flows
     from streamq.control.idle import Scope
     from streamq.control.inspector import AsyncInspector, Inspector
     from streamq.control.schedules import AsyncSchedules, Schedules
@@ -259,6 +260,20 @@ class StreamQ(Registrar, HookDecorators):
         shards, declared = self.registry.shards, lambda: self.registry.handlers
         return AsyncSchedules(lambda: self._asyncs.current().transport, self.name, shards, declared=declared)
 
+    @cached_property
+    def flows(self) -> Flows:
+        """The flows that exist: list them, show one with its nodes, cancel one, let a failed one go on."""
+        from streamq.control.flows import Flows  # noqa: PLC0415 - most apps have none
+
+        return Flows(self._client.transport, self.name, self.registry.shards)
+
+    @cached_property
+    def aflows(self) -> AsyncFlows:
+        """As `flows`, for event loops: each operation is awaited."""
+        from streamq.control.flows import AsyncFlows  # noqa: PLC0415 - as above
+
+        return AsyncFlows(lambda: self._asyncs.current().transport, self.name, self.registry.shards)
+
     def idle(self, types: str | Iterable[str] | None = None, *, scheduled: bool = False) -> bool:
         """Return whether no work is left: no task is ready, running or due.
 
@@ -365,7 +380,7 @@ class StreamQ(Registrar, HookDecorators):
         self._client = Client(self.registry, address, patience=self._patience)
         self._asyncs = AsyncClients(self.registry, address, patience=self._patience)
         self._enqueuer.use(self._client, self._asyncs)
-        for made in ("inspector", "ainspector", "admin", "aadmin"):
+        for made in ("inspector", "ainspector", "admin", "aadmin", "flows", "aflows"):
             vars(self).pop(made, None)
 
     def _forget(self) -> None:

@@ -1,6 +1,6 @@
 """How a declared flow is stored and started: in bounded parts, then at once.
 
-Owns what stands in a flow's record and in its items; `lua/lib/flow_states.lua` and `lua/flow_release.lua`
+Owns what stands in a flow's record and in its items; `lua/lib/flow_open.lua` and `lua/flow_release.lua`
 read it. Nothing runs before the last call, and the parts of a program that died expire. Does no I/O.
 """
 

@@ -29,7 +29,7 @@ from streamq.registry.handler import Handler, check_name
 from streamq.registry.registry import Registry
 
 R = TypeVar("R")
-I = TypeVar("I")  # noqa: E741 - an item
+T = TypeVar("T")
 OnError = Literal["fail", "continue"]
 
 MOST_STATIC: Final = 10_000
@@ -61,7 +61,7 @@ class Node(Output, Generic[R]):
         """The same, or a Failure where the node failed: for one with on_error="continue"."""
         return cast("R | Failure", Output(self.graph, self.number, self.kind, tolerant=True))
 
-    def then(self, call: Bound[I], *, name: str | None = None, on_error: OnError = "fail") -> Node[I]:
+    def then(self, call: Bound[T], *, name: str | None = None, on_error: OnError = "fail") -> Node[T]:
         """Add a call that runs after this node."""
         graph = cast("FlowGraph", self.graph)
         return graph.add(call, name=name, after=self, on_error=on_error)
@@ -107,8 +107,8 @@ class FlowGraph:
 
     def map(
         self,
-        task: TaskType[Concatenate[I, ...], R, Any],
-        source: Node[list[I]] | Iterable[I],
+        task: TaskType[Concatenate[T, ...], R, Any],
+        source: Node[list[T]] | Iterable[T],
         *,
         fixed: Mapping[str, object] | None = None,
         name: str | None = None,
@@ -123,7 +123,7 @@ class FlowGraph:
         if argument is None:
             raise InvalidArguments(f"task type {handler.name!r} takes no argument for the items of a map")
         item = Output(self, 0, "item")
-        call = cast("Bound[Any]", task.bind(cast("I", item), **(fixed or {})))
+        call = cast("Bound[Any]", task.bind(cast("T", item), **(fixed or {})))
         if isinstance(source, Output):
             items = None
             _fits(source, handler, argument, item=True)
@@ -311,7 +311,7 @@ class FlowGraph:
         return found
 
     def _items(
-        self, task: TaskType[Concatenate[I, ...], R, Any], source: Iterable[I], fixed: Mapping[str, object]
+        self, task: TaskType[Concatenate[T, ...], R, Any], source: Iterable[T], fixed: Mapping[str, object]
     ) -> list[bytes]:
         """Return the payload of each child of a map over a list."""
         found: list[bytes] = []

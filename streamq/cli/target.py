@@ -22,6 +22,7 @@ from streamq.wording import listed
 
 if TYPE_CHECKING:
     from streamq.control.admin import Admin
+    from streamq.control.flows import Flows
     from streamq.control.inspector import Inspector
     from streamq.control.schedules import Schedules
     from streamq.shards import AppRecord
@@ -58,6 +59,12 @@ class Target:
         from streamq.control.admin import Admin
 
         return Admin(self.transport, self.app)
+
+    @property
+    def flows(self) -> Flows:
+        from streamq.control.flows import Flows
+
+        return Flows(self.transport, self.app)
 
     @property
     def schedules(self) -> Schedules:

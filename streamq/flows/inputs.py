@@ -32,7 +32,7 @@ STATE_NAMES: Final = {
     "w": "waiting", "q": "ready", "r": "released", "c": "completed", "d": "dead", "x": "cancelled",
     "e": "expired", "s": "skipped",
 }  # fmt: skip
-"""The states of nodes by their letters: see `lua/lib/flow_states.lua`."""
+"""The states of nodes by their letters: see `lua/lib/flow_open.lua`."""
 
 
 @dataclass(frozen=True, slots=True)

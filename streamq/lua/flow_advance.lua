@@ -3,7 +3,7 @@
 --
 -- A row counts if it is in the inbox, and leaves it in the same step: so twice is nothing. Who may run is noted (q) and is
 -- released by `flow_release`; until that is done for all, the row `<flow> look` stays in the inbox.
--- USES flow_states
+-- USES flow_open
 -- KEYS flow flow_states flows inbox
 -- ARGV flow_id rows...
 -- Returns {state ('' if there is no such flow), whether there is more to look at, {number, type, map or '', 'n'/'m'}...}; a
@@ -15,9 +15,9 @@ if not flow_open() then
 end
 for n = first_arg, #ARGV do
   local number, how = string.match(ARGV[n], '^(%d+) ([cdxe])$')
-  if redis.call('ZREM', inbox, flow_id .. ' ' .. ARGV[n]) == 1 and number then ended(tonumber(number), how) end
+  if redis.call('ZREM', inbox, flow_id .. ' ' .. ARGV[n]) == 1 and number then flow_ended(tonumber(number), how) end
 end
-look_on()
+flow_look_on()
 local state = flow_close()
 
 local ready, at = {state, f.todo ~= '' and 1 or 0}, 1
@@ -25,8 +25,8 @@ local all = f.ready > 0 and redis.call('GET', flow_states) or ''
 while #ready < LOOKS + 2 do
   at = string.find(all, 'q', at, true)
   if not at then break end
-  local n, map = at - 1, map_of(at - 1)
-  local told = node_at(map and map.number or n)
+  local n, map = at - 1, flow_map_of(at - 1)
+  local told = flow_node(map and map.number or n)
   if told then
     ready[#ready + 1] = {n, tostring(told.t or ''), map and map.number or '', not map and told.k == 'map' and 'm' or 'n'}
   end

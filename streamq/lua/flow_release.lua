@@ -95,13 +95,13 @@ end
 for n = first_arg, #ARGV do
   local number = tonumber(ARGV[n])
   if redis.call('GETRANGE', flow_states, number, number) == 'q' then
+    if released == 0 then redis.call('SADD', types, task_type) end
     run(string.format('%d', number))
     redis.call('SETRANGE', flow_states, number, 'r')
     released = released + 1
   end
 end
 if released > 0 then
-  redis.call('SADD', types, task_type)
   if accepted > 0 then redis.call('HINCRBY', counters, 'accepted', accepted) end
   if requeued > 0 then redis.call('HINCRBY', counters, 'requeued', requeued) end
   redis.call('HINCRBY', flow, 'waiting', -released)

@@ -30,24 +30,24 @@ local function flow_open()
   return true
 end
 
-local function state_at(n) return f_new[n] or string.sub(f_states, n + 1, n + 1) end
+local function flow_at(n) return f_new[n] or string.sub(f_states, n + 1, n + 1) end
 
-local function count(letter, by)
+local function flow_count(letter, by)
   local book = BOOK[letter]
   if book then f[book] = f[book] + by end
   if letter == 'q' then f.ready = f.ready + by end
   if FAILED[letter] then f.failed = f.failed + by end
 end
 
-local function put(n, letter)
-  count(state_at(n), -1)
-  count(letter, 1)
+local function flow_put(n, letter)
+  flow_count(flow_at(n), -1)
+  flow_count(letter, 1)
   f_new[n] = letter
   redis.call('SETRANGE', flow_states, n, letter)
 end
 
 -- What is known of a node; nil where it cannot be read.
-local function node_at(n)
+local function flow_node(n)
   if f_nodes[n] == nil then
     local good, told = pcall(cjson.decode, redis.call('HGET', flow, 'n' .. n) or '')
     f_nodes[n] = good and type(told) == 'table' and told or false
@@ -55,17 +55,17 @@ local function node_at(n)
   return f_nodes[n] or nil
 end
 
-local function map_of(n)
+local function flow_map_of(n)
   for _, map in pairs(f_maps) do
     if n >= map.first and n < map.first + map.count then return map end
   end
 end
 
 -- Everything that waits is skipped. What was released ends by itself.
-local function skip_all(cancelled)
+local function flow_skip(cancelled)
   f_states, f_new = redis.call('GET', flow_states) or '', {}
   local last = not cancelled and f.on_failure
-  local waits = last and (state_at(last) == 'w' or state_at(last) == 'q')
+  local waits = last and (flow_at(last) == 'w' or flow_at(last) == 'q')
   local skipped, number = string.gsub(f_states, '[wq]', 's')
   if waits then
     skipped, number = string.sub(skipped, 1, last) .. 'w' .. string.sub(skipped, last + 2), number - 1
@@ -74,19 +74,19 @@ local function skip_all(cancelled)
   redis.call('SET', flow_states, skipped, 'KEEPTTL')
   f.waiting, f.skipped, f.ready, f.todo = f.waiting - number, f.skipped + number, 0, ''
   for control in string.gmatch(f.controls or '', '%d+') do
-    if state_at(tonumber(control)) == 'r' then put(tonumber(control), 's') end
+    if flow_at(tonumber(control)) == 'r' then flow_put(tonumber(control), 's') end
   end
 end
 
-local function fail(cause)
+local function flow_fail(cause)
   if f.state ~= 'running' then return end
   f.state, f.cause = 'failing', tostring(cause)
-  skip_all(false)
+  flow_skip(false)
   if redis.call('HGET', flow, 'fail_fast') == '1' then redis.call('ZADD', flows, 0, flow_id) end
 end
 
 -- Whether all that a node waits for has ended as it should. Of very many only those are looked at that were not before.
-local function may_run(n, told)
+local function flow_may_run(n, told)
   local parents, from, noted = told.a or {}, 1, 'u' .. n
   local long = #parents > 16
   if long then
@@ -94,8 +94,8 @@ local function may_run(n, told)
     if tonumber(generation) == f.generation then from = tonumber(seen) end
   end
   for m = from, #parents do
-    local letter = state_at(parents[m])
-    local fine = letter == 'c' or FAILED[letter] and (node_at(parents[m]) or {}).c
+    local letter = flow_at(parents[m])
+    local fine = letter == 'c' or FAILED[letter] and (flow_node(parents[m]) or {}).c
     if not fine then
       if long then redis.call('HSET', flow, noted, f.generation .. ':' .. m) end
       return false
@@ -104,10 +104,10 @@ local function may_run(n, told)
   return true
 end
 
-local function after(n) f.todo = f.todo .. ' ' .. (redis.call('HGET', flow, 'd' .. n) or '') end
+local function flow_after(n) f.todo = f.todo .. ' ' .. (redis.call('HGET', flow, 'd' .. n) or '') end
 
 -- Let the next children of a map run.
-local function more(map)
+local function flow_more(map)
   local out = tonumber(redis.call('HGET', flow, 'out:' .. map.number)) or 0
   local from = tonumber(redis.call('HGET', flow, 'next:' .. map.number)) or map.first
   local last = map.first + map.count - 1
@@ -122,46 +122,46 @@ local function more(map)
 end
 
 -- A map begins, or goes on after a retry.
-local function open_map(map)
+local function flow_open_map(map)
   local range = map.count > 0 and redis.call('GETRANGE', flow_states, map.first, map.first + map.count - 1) or ''
   local _, left = string.gsub(range, 'w', '')
   redis.call('HSET', flow, 'left:' .. map.number, left, 'out:' .. map.number, 0, 'next:' .. map.number, map.first)
-  put(map.number, left == 0 and 'c' or 'r')
-  if left == 0 then after(map.number) else more(map) end
+  flow_put(map.number, left == 0 and 'c' or 'r')
+  if left == 0 then flow_after(map.number) else flow_more(map) end
 end
 
-local function ended_child(map)
+local function flow_ended_child(map)
   local left = redis.call('HINCRBY', flow, 'left:' .. map.number, -1)
   redis.call('HINCRBY', flow, 'out:' .. map.number, -1)
-  if state_at(map.number) ~= 'r' or f.state ~= 'running' then return end
-  if left > 0 then return more(map) end
-  put(map.number, 'c')
-  after(map.number)
+  if flow_at(map.number) ~= 'r' or f.state ~= 'running' then return end
+  if left > 0 then return flow_more(map) end
+  flow_put(map.number, 'c')
+  flow_after(map.number)
 end
 
 -- A node has ended. One that had failed before and was requeued by hand only has its success noted.
-local function ended(n, letter)
-  local before = state_at(n)
+local function flow_ended(n, letter)
+  local before = flow_at(n)
   if before ~= 'r' and not (letter == 'c' and FAILED[before]) then return end
-  put(n, letter)
+  flow_put(n, letter)
   if before ~= 'r' then return end
-  local map = map_of(n)
-  local told = node_at(map and map.number or n)
-  if letter ~= 'c' and n ~= f.on_failure and not (told and told.c) then fail(n) end
-  if map then return ended_child(map) end
-  if f.state == 'running' then after(n) end
+  local map = flow_map_of(n)
+  local told = flow_node(map and map.number or n)
+  if letter ~= 'c' and n ~= f.on_failure and not (told and told.c) then flow_fail(n) end
+  if map then return flow_ended_child(map) end
+  if f.state == 'running' then flow_after(n) end
 end
 
-local function look(n)
-  if state_at(n) ~= 'w' or f.state ~= 'running' or n == f.on_failure then return end
-  local told = node_at(n)
-  if not told then return fail(n) end
-  if not may_run(n, told) then return end
-  if f_maps[n] then open_map(f_maps[n]) else put(n, 'q') end
+local function flow_look(n)
+  if flow_at(n) ~= 'w' or f.state ~= 'running' or n == f.on_failure then return end
+  local told = flow_node(n)
+  if not told then return flow_fail(n) end
+  if not flow_may_run(n, told) then return end
+  if f_maps[n] then flow_open_map(f_maps[n]) else flow_put(n, 'q') end
 end
 
 -- Look at nodes that may run by now, so many in one call.
-local function look_on()
+local function flow_look_on()
   local looks, at = 0, 1
   while looks < LOOKS and f.state == 'running' do
     local from, to, n = string.find(f.todo, '(%d+)', at)
@@ -170,7 +170,7 @@ local function look_on()
       break
     end
     at, looks = to + 1, looks + 1
-    look(tonumber(n))
+    flow_look(tonumber(n))
     if f.todo == '' then at = 1 end  -- the flow has failed
   end
   f.todo = string.match(string.sub(f.todo, at), '^%s*(.-)%s*$')
@@ -179,16 +179,16 @@ end
 local function flow_end(stamp)
   local last = f.on_failure
   if f.state == 'running' and f.todo == '' then
-    local waits = last and state_at(last) == 'w' and 1 or 0
+    local waits = last and flow_at(last) == 'w' and 1 or 0
     -- Nothing may wait for what cannot come.
-    if f.waiting > waits and f.released == 0 and f.ready == 0 then fail('none') end
+    if f.waiting > waits and f.released == 0 and f.ready == 0 then flow_fail('none') end
     if f.state == 'running' and f.waiting == waits and f.released == 0 then
-      if waits == 1 then put(last, 's') end
+      if waits == 1 then flow_put(last, 's') end
       f.state = 'completed'
     end
   end
   if f.state == 'failing' and f.released == 0 then
-    if last and state_at(last) == 'w' then put(last, 'q') end
+    if last and flow_at(last) == 'w' then flow_put(last, 'q') end
     if f.waiting == 0 then f.state = 'failed' end
   end
   if f.state == 'cancelling' and f.released == 0 then f.state = 'cancelled' end
