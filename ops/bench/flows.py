@@ -2,10 +2,12 @@
 
     python ops/bench/flows.py [--url URL] [--chains 300] [--children 1000] [--rounds 3]
 
-Server time is that of the command that runs a script, from INFO commandstats, over many calls of it alone. Speeds
-are of one worker process; rounds of flows and of plain tasks take turns, and medians are printed.
+Server time is that of the command that runs a script, from INFO commandstats, over many calls of it alone.
+Speeds are of one worker in the same process; rounds of flows and of plain tasks take turns, and medians are
+printed.
 """
 
+# ruff: noqa: SLF001 - it measures parts that no program calls
 from __future__ import annotations
 
 import argparse
@@ -14,8 +16,9 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable
 
-from streamq import StreamQ, WorkerOptions
-from streamq.app.flow_builder import Declares, _parts
+from streamq import StreamQ
+from streamq.app.flow_builder import _parts
+from streamq.app.task_type import TaskType
 from streamq.calls import flows as calls
 from streamq.calls.call import Call
 from streamq.embedded import EmbeddedServer
@@ -55,16 +58,15 @@ def server_us(app: StreamQ, some: list[Call[object]]) -> float:
 
 
 def scripts(app: StreamQ, number: int = 200) -> None:
-    s, handler = shard_keys(app.name, 0), app.registry.handlers[STEP]
+    s = shard_keys(app.name, 0)
     t = type_keys(app.name, 0, STEP)
     wf = app.flow("f")
-    wf.map(app.registry.handlers and _task(app), range(FLOW_PAGE))
-    parts = list(_parts(Declares("f", wf._nodes, None, fail_fast=False), ""))
+    wf.map(_task(app), range(FLOW_PAGE))
+    parts = list(_parts(wf._declared(), ""))
     page = parts[-1]
     flows = [f"{n}-{n:012d}" for n in range(number)]
     build = [calls.build_part(s, one, page.page, page.record, page.items, running=False) for one in flows]
     print(f"build a page of {FLOW_PAGE} nodes: {server_us(app, build):.0f} us")
-    del handler
     handles = []
     for _ in range(number):
         chain = app.flow("chain")
@@ -92,9 +94,7 @@ def scripts(app: StreamQ, number: int = 200) -> None:
     print(f"cancel a flow with 9,600 nodes that wait: {server_us(app, cancel):.0f} us")
 
 
-def _task(app: StreamQ):  # type: ignore[no-untyped-def]
-    from streamq.app.task_type import TaskType
-
+def _task(app: StreamQ) -> TaskType[..., int, object]:
     return TaskType(app._enqueuer, app.registry.handlers[STEP])
 
 
@@ -102,23 +102,24 @@ async def speed(app: StreamQ, chains: int, children: int, rounds: int) -> None:
     task = _task(app)
 
     async def plain_chain() -> None:
-        for _ in range(3):
-            for handle in await app.aenqueue_many([task.bind(n) for n in range(chains)]):
-                await handle.aresult(120)
+        async def one(n: int) -> None:
+            for _ in range(3):
+                await (await task.aenqueue(n)).aresult(120)
+
+        await asyncio.gather(*map(one, range(chains)))
 
     async def flow_chain() -> None:
-        handles = []
-        for n in range(chains):
+        async def one(n: int) -> None:
             wf = app.flow("chain")
             node = wf.add(task.bind(n))
             wf.add(task.bind(wf.add(task.bind(node.output)).output))
-            handles.append(await wf.astart())
-        for handle in handles:
-            await handle.aresult(120)
+            await (await wf.astart()).aresult(120)
+
+        await asyncio.gather(*map(one, range(chains)))
 
     async def plain_many() -> None:
-        for handle in await app.aenqueue_many([task.bind(n) for n in range(children)]):
-            await handle.aresult(120)
+        handles = await app.aenqueue_many([task.bind(n) for n in range(children)])
+        await asyncio.gather(*(handle.aresult(120) for handle in handles))
 
     async def flow_map() -> None:
         wf = app.flow("map")

@@ -7,6 +7,7 @@ read it. Nothing runs before the last call, and the parts of a program that died
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
@@ -16,7 +17,6 @@ import orjson
 from streamq import joining
 from streamq.calls import flows as calls
 from streamq.calls import producer as producer_calls
-from streamq.calls import question as question_calls
 from streamq.calls.call import Arg
 from streamq.calls.flows import Item
 from streamq.client.flows import announce, register, reopen
@@ -25,7 +25,6 @@ from streamq.features import FLOWS, needing
 from streamq.flow import Flow, ask
 from streamq.flows.advancing import advance, page_of
 from streamq.flows.flow_id import FlowId, new_local
-from streamq.flows.keeping import keep
 from streamq.keys import FLOW_PAGE, ShardKeys, shard_keys
 from streamq.model.task import LETTER, NewTask
 from streamq.registry.handler import Handler
@@ -90,15 +89,17 @@ def start(registry: Registry, declared: Declares, key: str) -> Flow[Built]:
     if before:
         return Built(FlowId(declared.name, shard, before), duplicate=True)
     yield from _registered(registry, declared, shard)
-    now = yield from ask(question_calls.now(s.inbox))
-    local = new_local(now)
+    local = new_local(round(time.time() * 1000))
     for _ in range(_TRIES):
+        pages: dict[str, None] = {}
         for part in _parts(declared, key):
             call = calls.build_part(s, local, part.page, part.record, part.items, running=False)
             yield from ask(call)
-        done = yield from ask(calls.commit(s, local, key, gone, _number(declared)))
+            pages[s.flow_items(local, part.page)] = None
+        done = yield from ask(calls.commit(s, local, key, gone, _number(declared), list(pages)))
+        if done.answer == "closed":
+            yield from reopen(registry.name, shard, producer_calls.is_closed(s))
         if done.answer == "started":
-            yield from keep(s, local, now)
             yield from advance(s, local, pipeline=registry.pipeline)
             return Built(FlowId(declared.name, shard, local), duplicate=False)
         if done.answer == "before":
@@ -120,12 +121,10 @@ def _holder(s: ShardKeys, key: str) -> Flow[tuple[str, str]]:
 
 
 def _registered(registry: Registry, declared: Declares, shard: int) -> Flow[None]:
-    """Register the types of the nodes, and open the shard if it was closed."""
-    s = shard_keys(registry.name, shard)
-    if (yield from ask(producer_calls.is_closed(s))):
-        yield from reopen(registry.name, shard, producer_calls.is_closed(s))
+    """Register the types of the nodes, once in a process."""
     for name in dict.fromkeys(node.handler.name for node in declared.nodes):
         yield from register(registry, name, shard)
+        registry.registered.add((name, shard))
 
 
 def _number(declared: Declares) -> int:
@@ -143,34 +142,34 @@ def _parts(declared: Declares, key: str) -> Iterator[_Part]:
     for number, node in enumerate(nodes):
         for parent in node.waits:
             nodes[parent].children.append(number)
-    yield _Part("0", _head(declared, key), ())
+    record = _head(declared, key)
     for page in range(0, len(nodes), FLOW_PAGE):
         rows = list(enumerate(nodes[page : page + FLOW_PAGE], page))
-        record: dict[str, Arg] = {}
         for number, node in rows:
             record |= _fields(number, node)
-        yield _Part(page_of(-1, page // FLOW_PAGE), record, ())
         items = [Item(number, _values(node)) for number, node in rows if node.kind == "task"]
-        yield from _sized(page_of(-1, page // FLOW_PAGE), items)
+        yield from _sized(page_of(-1, page // FLOW_PAGE), items, record)
+        record = {}
     for number, node in enumerate(nodes):
         items = [Item(n, (payload,)) for n, payload in enumerate(node.items or ())]
         for n in range(0, len(items), FLOW_PAGE):
             yield from _sized(page_of(number, n // FLOW_PAGE), items[n : n + FLOW_PAGE])
 
 
-def _sized(page: str, items: Sequence[Item]) -> Iterator[_Part]:
-    """Yield the items of a page in calls of bounded size."""
+def _sized(page: str, items: Sequence[Item], record: Mapping[str, Arg] | None = None) -> Iterator[_Part]:
+    """Yield the items of a page, and fields of the record, in calls of bounded size."""
+    fields = record or {}
     part: list[Item] = []
     size = 0
     for item in items:
         more = sum(len(value) for value in item.values if not isinstance(value, int))
         if part and size + more > _MOST_BYTES:
-            yield _Part(page, {}, part)
-            part, size = [], 0
+            yield _Part(page, fields, part)
+            part, size, fields = [], 0, {}
         part.append(item)
         size += more
-    if part:
-        yield _Part(page, {}, part)
+    if part or fields:
+        yield _Part(page, fields, part)
 
 
 def _head(declared: Declares, key: str) -> dict[str, Arg]:

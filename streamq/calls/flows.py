@@ -71,16 +71,19 @@ def build_part(
 
 
 class Committed(NamedTuple):
-    """started, lost (the parts have expired), or before: `flow` has the key."""
+    """started, lost (the parts have expired), closed (the shard was retired), or before: `flow` has the
+    key."""
 
     answer: str
     flow: str
 
 
-def commit(s: ShardKeys, flow: str, key: str, gone: str, nodes: int) -> Call[Committed]:
-    """Start a flow. gone: a flow that had the key and is no longer stored."""
+def commit(
+    s: ShardKeys, flow: str, key: str, gone: str, nodes: int, pages: Sequence[str] = ()
+) -> Call[Committed]:
+    """Start a flow. gone: a flow that had the key and is no longer stored. pages: the keys of its items."""
     args = (flow, key, gone, nodes, FLOW_LIFE_MS, LOOK_MS)
-    return build("flow_commit", args, _committed, s=s, **_record(s, flow))
+    return build("flow_commit", args, _committed, s=s, **_record(s, flow), flow_pages=pages)
 
 
 def _committed(reply: list[Reply]) -> Committed:
@@ -152,6 +155,33 @@ def results(s: ShardKeys, flow: str, nodes: Sequence[int], most_bytes: int) -> C
 
 def _results(reply: list[Reply]) -> Results:
     return Results(reply[0], [(text(state), value) for state, value in pairs(reply[1:])])
+
+
+class Audited(NamedTuple):
+    """state: '' if there is no record. wrong: what is wrong with its numbers. next: the node to go on from,
+    -1 at the end. released: number, type and local id of the tasks of released nodes."""
+
+    state: str
+    wrong: str
+    next: int
+    released: list[tuple[int, str, str]]
+
+
+def audit(s: ShardKeys, flow: str, first: int, limit: int) -> Call[Audited]:
+    """Check a flow's numbers, and name its released nodes."""
+    return build("audit_flow", (flow, first, limit), _audited, s=s, **_record(s, flow))
+
+
+def _audited(reply: list[Reply]) -> Audited:
+    state, wrong, following, *rows = reply
+    return Audited(
+        text(state), text(wrong), following, [(n, text(name), text(local)) for n, name, local in rows]
+    )
+
+
+def tell(s: ShardKeys, row: str, now_ms: int) -> Call[bool]:
+    """Put a row into the inbox."""
+    return Call(None, (s.inbox,), ("ZADD", s.inbox, now_ms, row), bool)
 
 
 def record(s: ShardKeys, flow: str, names: Sequence[str]) -> Call[list[bytes | None]]:

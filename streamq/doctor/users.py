@@ -90,7 +90,7 @@ _CONNECTION: Final = "-@all +@connection -@dangerous -reset -client|tracking"
 """Only commands about the user's own connection. Not tracking: it reveals the names of all changed keys."""
 _READS: Final = (
     "+cluster|slots +eval +evalsha +exists +get +getrange +hexists +hget +hgetall +hkeys +hmget +info "
-    "+lindex +llen +mget +pttl +role +time +xlen +xpending +xrange +zcard +zcount +zrange +zscore"
+    "+lindex +llen +mget +pttl +role +time +xlen +xpending +xrange +zcard +zcount +zmscore +zrange +zscore"
 )
 _DAEMON: Final = (
     "+append +cluster|slots +del +eval +evalsha +exists +get +getrange +hdel +hexists +hget +hgetall "
@@ -98,7 +98,7 @@ _DAEMON: Final = (
     "+sadd +scard +set +setrange +sismember +smembers "
     "+subscribe +time +unsubscribe +xack +xadd +xautoclaim +xclaim +xdel +xgroup|create "
     "+xgroup|delconsumer +xinfo|consumers +xinfo|groups +xlen +xpending +xrange +zadd +zcard +zcount "
-    "+zrange +zrem +zremrangebyrank +zremrangebyscore +zscore"
+    "+zmscore +zrange +zrem +zremrangebyrank +zremrangebyscore +zscore"
 )
 _VIEWS: Final = (
     "+acl|whoami +cluster|slots +eval +evalsha +exists +get +getrange +hexists +hget +hgetall +hkeys "
@@ -109,7 +109,7 @@ _VIEWS: Final = (
 _ACTS: Final = (
     "+append +del +hdel +hincrby +hset +hsetnx +lindex +lpush +ltrim +mget +persist +pexpire +publish "
     "+rpop +sadd +script|kill +set +setrange +srem +subscribe +unsubscribe +xack +xadd +xdel "
-    "+xgroup|create +zadd +zrem"
+    "+xgroup|create +zadd +zmscore +zrem"
 )
 _ADMIN: Final = "~* &* +@all"
 _SENTINEL: Final = (

@@ -13,17 +13,22 @@ if not flow_open() then
   redis.call('ZREM', inbox, flow_id .. ' look')
   return {'', 0}
 end
-for n = first_arg, #ARGV do
-  local number, how = string.match(ARGV[n], '^(%d+) ([cdxe])$')
-  if redis.call('ZREM', inbox, flow_id .. ' ' .. ARGV[n]) == 1 and number then flow_ended(tonumber(number), how) end
+if #ARGV >= first_arg then
+  local rows = {}
+  for n = first_arg, #ARGV do rows[#rows + 1] = flow_id .. ' ' .. ARGV[n] end
+  local there = redis.call('ZMSCORE', inbox, unpack(rows))
+  redis.call('ZREM', inbox, unpack(rows))
+  for n = first_arg, #ARGV do
+    local number, how = string.match(ARGV[n], '^(%d+) ([cdxe])$')
+    if number and there[n - first_arg + 1] then flow_ended(tonumber(number), how) end
+  end
 end
 flow_look_on()
 local state = flow_close()
 
 local ready, at = {state, f.todo ~= '' and 1 or 0}, 1
-local all = f.ready > 0 and redis.call('GET', flow_states) or ''
-while #ready < LOOKS + 2 do
-  at = string.find(all, 'q', at, true)
+while f.ready > 0 and #ready < LOOKS + 2 do
+  at = string.find(f_states, 'q', at, true)
   if not at then break end
   local n, map = at - 1, flow_map_of(at - 1)
   local told = flow_node(map and map.number or n)

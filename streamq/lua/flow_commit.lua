@@ -3,14 +3,17 @@
 --
 -- `gone` is a flow that had the key and is no longer stored, as the caller has seen.
 -- USES clock
--- KEYS flow flow_states flows flow_names inbox
+-- KEYS flow flow_states flows flow_names inbox closed flow_pages...
 -- ARGV flow_id key gone nodes life_ms look_ms
--- Returns {'started'}, {'before', the flow that has the key}, or {'lost'} if the parts have expired
+-- Returns {'started'}, {'before', the flow that has the key}, {'lost'} if the parts have expired, or {'closed'} if the
+-- shard was retired
 local state = redis.call('HGET', flow, 'state')
 local holder = key ~= '' and redis.call('HGET', flow_names, 'k' .. key)
 if state and state ~= 'building' then return {'started'} end  -- the reply to the first call was lost
 if holder and holder ~= flow_id and holder ~= gone then return {'before', holder} end
 if not state then return {'lost'} end
+if redis.call('EXISTS', closed) == 1 then return {'closed'} end
+for n = first_key, #KEYS do redis.call('PEXPIRE', KEYS[n], life_ms) end
 local now = clock()
 local stamp = string.format('%.0f', now)
 redis.call('SET', flow_states, string.rep('w', tonumber(nodes)), 'PX', life_ms)

@@ -14,10 +14,10 @@ if from + children > tonumber(most) then
   return 0
 end
 f_maps[m] = {number = m, first = from, count = children}
-redis.call('APPEND', flow_states, string.rep('w', children))
 redis.call('HINCRBY', flow, 'nodes', children)
 redis.call('HSET', flow, 'maps', (f.maps or '') .. string.format(' %d:%d:%d', m, from, children))
-f_states, f.waiting = f_states .. string.rep('w', children), f.waiting + children
+flow_merge()
+f_states, f.waiting, f_whole = f_states .. string.rep('w', children), f.waiting + children, true
 flow_open_map(f_maps[m])
 flow_look_on()
 flow_close()

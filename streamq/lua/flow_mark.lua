@@ -20,8 +20,7 @@ elseif what == 'retry' and (before == 'failed' or before == 'cancelled') then
   local kept = {}
   for n in string.gmatch(redis.call('HGET', flow, 'tolerant') or '', '%d+') do kept[tonumber(n)] = flow_at(tonumber(n)) end
   f_states = string.gsub(f_states, '[sdxe]', 'w')
-  redis.call('SET', flow_states, f_states, 'KEEPTTL')
-  f_new = {}
+  f_whole = true
   for _, name in ipairs({'waiting', 'released', 'done', 'skipped', 'failed', 'ready'}) do f[name] = 0 end
   for letter in pairs(BOOK) do
     local _, number = string.gsub(f_states, letter, '')

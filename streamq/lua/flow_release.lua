@@ -62,12 +62,14 @@ local function scheduled_(letter, fields, id, due)
   if not earliest or due < earliest then earliest = due end
 end
 
+local again = tonumber(redis.call('HGET', flow, 'generation')) or 0
+
 local function run(number)
   local item = item_of(number)
   local letter, sign, wait = string.match(item and item[1] or '', '^([hnl])([+@]?)(%d*)$')
   if not letter then return redis.call('ZADD', inbox, stamp, flow_id .. ' ' .. number .. ' d') end
   local id = string.format('%s%s-10%s%06d', letter, ms, random, number)
-  local buried = redis.call('HGET', letters, id)
+  local buried = again > 0 and redis.call('HGET', letters, id)
   local old = buried and letter_in(buried)
   local due = tonumber(wait) and math.min((sign == '+' and now or 0) + tonumber(wait), now + 1e13)
   local fields = fields_of(item, number, due)
@@ -79,7 +81,7 @@ local function run(number)
   else
     accepted = accepted + 1
   end
-  redis.call('ZREM', gone, 'x' .. id, 'e' .. id, 'c' .. id)
+  if again > 0 then redis.call('ZREM', gone, 'x' .. id, 'e' .. id, 'c' .. id) end
   fields[#fields + 1] = 'i'
   fields[#fields + 1] = id
   if due and due > now then
@@ -92,14 +94,22 @@ local function run(number)
   if expires then redis.call('ZADD', expiring, expires, id) end
 end
 
-for n = first_arg, #ARGV do
-  local number = tonumber(ARGV[n])
-  if redis.call('GETRANGE', flow_states, number, number) == 'q' then
+-- Nodes that stand side by side are read and written together.
+local from = first_arg
+while from <= #ARGV do
+  local to, first_number = from, tonumber(ARGV[from])
+  while to < #ARGV and tonumber(ARGV[to + 1]) == tonumber(ARGV[to]) + 1 do to = to + 1 end
+  local states = redis.call('GETRANGE', flow_states, first_number, first_number + to - from)
+  local now_released, number = string.gsub(states, 'q', 'r')
+  if number > 0 then
     if released == 0 then redis.call('SADD', types, task_type) end
-    run(string.format('%d', number))
-    redis.call('SETRANGE', flow_states, number, 'r')
-    released = released + 1
+    for n = 1, #states do
+      if string.sub(states, n, n) == 'q' then run(string.format('%d', first_number + n - 1)) end
+    end
+    redis.call('SETRANGE', flow_states, first_number, now_released)
+    released = released + number
   end
+  from = to + 1
 end
 if released > 0 then
   if accepted > 0 then redis.call('HINCRBY', counters, 'accepted', accepted) end

@@ -11,7 +11,8 @@ from streamq import keys, scripts
 
 _FLOW = {"flow", "flow_states"}
 GIVEN = {
-    "flow_advance": _FLOW, "flow_commit": _FLOW, "flow_grow": _FLOW, "flow_mark": _FLOW,
+    "audit_flow": _FLOW,
+    "flow_advance": _FLOW, "flow_commit": {*_FLOW, "flow_pages"}, "flow_grow": _FLOW, "flow_mark": _FLOW,
     "flow_build": {"flow", "flow_items"}, "flow_release": {*_FLOW, "flow_items"},
     "flow_inputs": {*_FLOW, "flow_results"}, "flow_renew": {"flow", "flow_pages"}, "flow_keep": {"flow"},
     "announce": {"apps"}, "audit_keys": {"keys"}, "audit_pending": {"stream"}, "audit_stream": {"stream"},

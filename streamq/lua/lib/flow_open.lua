@@ -13,7 +13,7 @@ local BOOK = {
   w = 'waiting', q = 'waiting', r = 'released', c = 'done', d = 'done', x = 'done', e = 'done', s = 'skipped'}
 local FAILED = {d = true, x = true, e = true}
 local LOOKS, WINDOW, PAGE = 200, 400, 200
-local f, f_states, f_new, f_nodes, f_maps = {}, '', {}, {}, {}
+local f, f_states, f_new, f_changed, f_written, f_whole, f_nodes, f_maps = {}, '', {}, {}, {}, false, {}, {}
 local COUNTS = {'waiting', 'released', 'done', 'skipped', 'failed', 'ready'}
 
 local function flow_open()
@@ -42,8 +42,31 @@ end
 local function flow_put(n, letter)
   flow_count(flow_at(n), -1)
   flow_count(letter, 1)
+  if not f_new[n] then f_changed[#f_changed + 1] = n end
   f_new[n] = letter
-  redis.call('SETRANGE', flow_states, n, letter)
+end
+
+-- Put what was changed into `f_states`; few changes are written one by one, many with the whole at the end.
+local function flow_merge()
+  if #f_changed == 0 then return f_states end
+  if #f_changed > 8 then f_whole = true end
+  table.sort(f_changed)
+  local parts, at = {}, 1
+  for _, n in ipairs(f_changed) do
+    parts[#parts + 1] = string.sub(f_states, at, n)
+    parts[#parts + 1] = f_new[n]
+    at = n + 2
+    if not f_whole then f_written[n] = f_new[n] end
+  end
+  parts[#parts + 1] = string.sub(f_states, at)
+  f_states, f_new, f_changed = table.concat(parts), {}, {}
+  return f_states
+end
+
+local function flow_write()
+  flow_merge()
+  if f_whole then return redis.call('SET', flow_states, f_states, 'KEEPTTL') end
+  for n, letter in pairs(f_written) do redis.call('SETRANGE', flow_states, n, letter) end
 end
 
 -- What is known of a node; nil where it cannot be read.
@@ -63,15 +86,14 @@ end
 
 -- Everything that waits is skipped. What was released ends by itself.
 local function flow_skip(cancelled)
-  f_states, f_new = redis.call('GET', flow_states) or '', {}
+  flow_merge()
   local last = not cancelled and f.on_failure
   local waits = last and (flow_at(last) == 'w' or flow_at(last) == 'q')
   local skipped, number = string.gsub(f_states, '[wq]', 's')
   if waits then
     skipped, number = string.sub(skipped, 1, last) .. 'w' .. string.sub(skipped, last + 2), number - 1
   end
-  f_states = skipped
-  redis.call('SET', flow_states, skipped, 'KEEPTTL')
+  f_states, f_whole = skipped, true
   f.waiting, f.skipped, f.ready, f.todo = f.waiting - number, f.skipped + number, 0, ''
   for control in string.gmatch(f.controls or '', '%d+') do
     if flow_at(tonumber(control)) == 'r' then flow_put(tonumber(control), 's') end
@@ -106,35 +128,45 @@ end
 
 local function flow_after(n) f.todo = f.todo .. ' ' .. (redis.call('HGET', flow, 'd' .. n) or '') end
 
+-- How many children of a map are left, how many of them were let run, and the next to be looked at.
+local function flow_counts(map)
+  if not map.left then
+    local found = redis.call('HMGET', flow, 'left:' .. map.number, 'out:' .. map.number, 'next:' .. map.number)
+    map.left, map.out, map.next = tonumber(found[1]) or 0, tonumber(found[2]) or 0, tonumber(found[3]) or map.first
+  end
+  return map
+end
+
 -- Let the next children of a map run.
 local function flow_more(map)
-  local out = tonumber(redis.call('HGET', flow, 'out:' .. map.number)) or 0
-  local from = tonumber(redis.call('HGET', flow, 'next:' .. map.number)) or map.first
   local last = map.first + map.count - 1
-  while out <= WINDOW / 2 and from <= last do
-    local to = math.min(from + PAGE, last + 1) - 1
-    local now_ready, number = string.gsub(redis.call('GETRANGE', flow_states, from, to), 'w', 'q')
-    redis.call('SETRANGE', flow_states, from, now_ready)
-    for n = from, to do f_new[n] = string.sub(now_ready, n - from + 1, n - from + 1) end
-    f.ready, out, from = f.ready + number, out + number, to + 1
+  while map.out <= WINDOW / 2 and map.next <= last do
+    flow_merge()
+    local from, to = map.next, math.min(map.next + PAGE, last + 1) - 1
+    local now_ready, number = string.gsub(string.sub(f_states, from + 1, to + 1), 'w', 'q')
+    f_states = string.sub(f_states, 1, from) .. now_ready .. string.sub(f_states, to + 2)
+    f_whole = true
+    f.ready, map.out, map.next = f.ready + number, map.out + number, to + 1
   end
-  redis.call('HSET', flow, 'out:' .. map.number, out, 'next:' .. map.number, from)
 end
 
 -- A map begins, or goes on after a retry.
 local function flow_open_map(map)
-  local range = map.count > 0 and redis.call('GETRANGE', flow_states, map.first, map.first + map.count - 1) or ''
-  local _, left = string.gsub(range, 'w', '')
-  redis.call('HSET', flow, 'left:' .. map.number, left, 'out:' .. map.number, 0, 'next:' .. map.number, map.first)
+  flow_merge()
+  local _, left = string.gsub(string.sub(f_states, map.first + 1, map.first + map.count), 'w', '')
+  map.left, map.out, map.next = left, 0, map.first
   flow_put(map.number, left == 0 and 'c' or 'r')
   if left == 0 then flow_after(map.number) else flow_more(map) end
 end
 
 local function flow_ended_child(map)
-  local left = redis.call('HINCRBY', flow, 'left:' .. map.number, -1)
-  redis.call('HINCRBY', flow, 'out:' .. map.number, -1)
+  flow_counts(map)
+  map.left, map.out = map.left - 1, map.out - 1
   if flow_at(map.number) ~= 'r' or f.state ~= 'running' then return end
-  if left > 0 then return flow_more(map) end
+  if map.left > 0 then
+    if map.out <= WINDOW / 2 and map.next < map.first + map.count then flow_more(map) end
+    return
+  end
   flow_put(map.number, 'c')
   flow_after(map.number)
 end
@@ -204,10 +236,19 @@ local function flow_close()
   if not OVER[f.state] then flow_end(stamp) end
   local row = flow_id .. ' look'
   if f.ready > 0 or f.todo ~= '' then redis.call('ZADD', inbox, 'NX', stamp, row) else redis.call('ZREM', inbox, row) end
+  flow_write()
   local written = {'state', f.state, 'todo', f.todo, 'cause', f.cause or '', 'generation', f.generation}
   for _, name in ipairs(COUNTS) do
     written[#written + 1] = name
     written[#written + 1] = string.format('%.0f', f[name])
+  end
+  for number, map in pairs(f_maps) do
+    if map.left then
+      for _, one in ipairs({'left', 'out', 'next'}) do
+        written[#written + 1] = one .. ':' .. number
+        written[#written + 1] = map[one]
+      end
+    end
   end
   redis.call('HSET', flow, unpack(written))
   return f.state
