@@ -116,7 +116,8 @@ def path_of(nodes: list[NodeInfo]) -> list[str]:
     by_name = {one.name: one for one in nodes}
     longest: dict[str, tuple[int, str]] = {}
     for one in nodes:  # a node waits for earlier ones only
-        before = max(((longest[name][0], name) for name in one.waits if name in longest), default=(0, ""))
+        known = [(longest[name][0], name) for name in one.waits if name in longest]
+        before = max(known, key=lambda depth: depth[0], default=(0, ""))
         longest[one.name] = (before[0] + 1, before[1])
     if not longest:
         return []
