@@ -57,7 +57,7 @@ def test_what_the_worker_fails_with_at_its_start(app: StreamQ, server: EmbeddedS
 
     @app.lifespan
     async def resources(_app: StreamQ) -> AsyncIterator[None]:
-        if app:
+        if app.name:
             raise LookupError("no database")
         yield
 
