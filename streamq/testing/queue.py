@@ -13,9 +13,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 
-import orjson
-
-from streamq.app.steps import WAKE, wakes_at
+from streamq import memos
 from streamq.blocking import refuse
 from streamq.calls import listing as listing_calls
 from streamq.calls import operator as operator_calls
@@ -42,6 +40,8 @@ GRACE_MS: Final = 1000
 MOST: Final = 10_000
 """Tasks that one run takes: a task that enqueues itself would go on for ever."""
 _PAGE: Final = 500
+_WAITED: Final = b"?0"
+"""The memo of a wait for a signal whose time is over."""
 Loss = Literal["before_handler", "after_handler"]
 
 
@@ -245,14 +245,15 @@ class Queue:
         self._wire.run(operator_calls.run_now(t, local))
 
     def _end_sleeps(self, t: TypeKeys, local: str) -> None:
-        """Let the sleeps of a task be over: they go by the server's clock, which cannot be moved."""
+        """Let the sleeps and waits of a task be over: they go by the server's clock, which stays."""
         first = 1
         while first:
             first, some = self._wire.run(step_calls.memos(t, local, first))
             for name, memo in some.items():
-                if wakes_at(memo) is not None:
-                    over = ("HSET", t.steps, f"{local}\0{name}", orjson.dumps({WAKE: 0}))
-                    self._wire.run(Call(None, (t.steps,), over, int))
+                over = memos.sleep(0) if memos.wakes_at(memo) is not None else _WAITED
+                if over is not _WAITED or memo[:1] == b"~":
+                    change = ("HSET", t.steps, f"{local}\0{name}", over)
+                    self._wire.run(Call(None, (t.steps,), change, int))
 
     def scheduled(self) -> dict[str, float]:
         """Return the tasks that wait for their time, by id: in how many seconds of the test each is due."""
