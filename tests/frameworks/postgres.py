@@ -84,6 +84,11 @@ class Postgres:
             assert self._process.poll() is None, (self._folder / "log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.02)
+        ready = [str(self._bin / "pg_isready"), "-q", "-h", self.host]
+        while subprocess.run(ready, check=False, timeout=60).returncode:
+            assert self._process.poll() is None, (self._folder / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         self._run("createdb", "-h", self.host, "-U", "site", "--maintenance-db=postgres", "site")
 
     def stop(self) -> None:

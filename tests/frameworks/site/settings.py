@@ -6,7 +6,7 @@ from tenacity import wait_none
 
 AT_ONCE = wait_none()
 
-SECRET_KEY = "of the tests"  # noqa: S105
+SECRET_KEY = "of the tests"
 DEBUG = os.environ.get("SITE_DEBUG") == "1"
 ALLOWED_HOSTS = ["*"]
 USE_TZ = True
@@ -62,6 +62,7 @@ TASKS = {
             "APP": "site",
             "URL": os.environ.get("SITE_SERVER", "unix:///nowhere.sock"),
             "PATIENCE": 2,
+            "IMPORTS": [one for one in os.environ.get("SITE_IMPORTS", "").split(",") if one],
             "DEFAULTS": {"max_attempts": 2, "backoff": AT_ONCE},
         },
     },
