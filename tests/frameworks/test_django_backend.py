@@ -132,7 +132,7 @@ def test_functions_that_no_worker_can_import_are_refused(tasks: Any) -> None:
         with pytest.raises(InvalidTask):
             tasks.plain(function)
         with pytest.raises(InvalidTask):
-            task(function)  # type: ignore[call-overload]
+            task(function)  # type: ignore[arg-type]
     assert get_app().inspector.types() == []
 
 

@@ -173,8 +173,7 @@ def test_queues_choose_what_a_worker_serves(lite: Project) -> None:
     with lite.running("worker", "--queues", "mail", "--no-reload") as log:
         ready(log)
         lite.shell("mail.enqueue('ada'); add.using(queue_name='mail').enqueue(1); add.enqueue(2)")
-        stats = lambda: lite.manage("streamq", "stats", "--json")  # noqa: E731
-        wait_until(lambda: stats().count('"ready": 1') == 1, 60)
+        wait_until(lambda: lite.manage("streamq", "stats", "--json").count('"ready": 1') == 1, 60)
     wrong = lite.manage("streamq", "worker", "--queues", "fax", "--no-reload", code=2)
     assert "no queue 'fax'" in wrong
 
