@@ -115,7 +115,7 @@ _SETTINGS: Final = rows("setting", {
         ("streamq worker: see its options", "changed"),
     "broker_transport_options visibility_timeout":
         ("lease=, renewed while the worker lives: no task is too long", "changed"),
-    "timezone enable_utc": 'Cron("...", timezone=...); times are aware',
+    "timezone enable_utc": 'Cron("...", tz=...); times are aware',
     "imports include": 'StreamQ(imports=["shop.mails"])',
     "worker_send_task_events task_send_sent_event worker_hijack_root_logger worker_log_format":
         systems.NOTHING,

@@ -224,7 +224,7 @@ def test_each_row_is_found_in_the_words_of_this_release() -> None:
             rows += table.values()
     assert len(rows) > 300
     options = {option.name for option in OPTIONS} | PER_CALL.keys()
-    others = {"name", "hooks", "imports", "tracing", "patience", "key", "timezone", "by", "after"}
+    others = {"name", "hooks", "imports", "tracing", "patience", "key", "tz", "by", "after"}
     text = "\n".join({row.becomes for row in rows})
     assert set(re.findall(r"\b([a-z_]+)=", text)) <= options | others
     assert {word for word in re.findall(r"`streamq ([a-z]+)", text) if word not in cli.COMMANDS} == set()
