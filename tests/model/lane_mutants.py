@@ -102,9 +102,11 @@ LANE_MUTANTS: Final = [
         "if not hold and due and not g.record(lane).ordered then", "if not hold and due then",
         "an ordered retry loses its place", _ORDER,
     ),
-    _L("r.held_until = math.max(r.held_until, hold * 1000)", "r.held_until = r.held_until", "nothing is held", _LIMITS),
+    _L("r.held_until = math.max(r.held_until, hold * 1000)", "r.held_until = r.held_until",
+       "nothing is held", _LIMITS),
     _L(
-        "number and tonumber(number) > 0 and tonumber(number) or next_number()", "next_number()", "a new number", _LIMITS
+        "number and tonumber(number) > 0 and tonumber(number) or next_number()", "next_number()",
+        "a new number", _LIMITS
     ),
     _L(
         "if id then redis.call('HSET', index, id, place) end\n    charge", "charge", "lost by its id", _LIMITS
@@ -115,7 +117,8 @@ LANE_MUTANTS: Final = [
     ),
     _L("whole.virtual, whole.newest = 0, 0", "whole.virtual = 0", "residue of an idle type", _FAIR),
     _L(
-        "elseif r.held == 0 then\n      r.finish = 0", "elseif r.held == 0 then\n      r.finish = r.finish", "residue", _FAIR
+        "elseif r.held == 0 then\n      r.finish = 0", "elseif r.held == 0 then\n      r.finish = r.finish",
+        "residue", _FAIR
     ),
     _L("string.format('%.17g', value)", "tostring(value)", "digits are lost", _FAIR + _RATES),
     # How a lane is entered, straight and from its rows.
@@ -147,10 +150,13 @@ LANE_MUTANTS: Final = [
        "a rate of before is waited for", _RATES, changing=True),
     _L("math.min(whole.running, whole.fair and whole.window or math.huge)", "whole.running",
        "no window", _FAIR),
-    _L("    if r.finish > whole.virtual then return r.finish end\n", "", "who had a turn is a newcomer", _FAIR),
-    _L("charge(r, cost, math.max(r.finish, whole.virtual))", "charge(r, cost, 0)", "who goes straight pays nothing",
+    _L("    if r.finish > whole.virtual then return r.finish end\n", "",
+       "who had a turn is a newcomer", _FAIR),
+    _L("charge(r, cost, math.max(r.finish, whole.virtual))", "charge(r, cost, 0)",
+       "who goes straight pays nothing",
        _FAIR),
-    _L("math.max(whole.virtual, math.min(whole.newest", "math.max(0, math.min(whole.newest", "newcomers from the past",
+    _L("math.max(whole.virtual, math.min(whole.newest", "math.max(0, math.min(whole.newest",
+       "newcomers from the past",
        _FAIR),
     # Order and fences.
     _L("whole.order and lane ~= NO_LANE", "whole.order", "what has no lane is in order", _ORDER),
@@ -170,7 +176,8 @@ LANE_MUTANTS: Final = [
     _L("  lane_gate().take(parked)\n", "", "a cancelled one waits still", _LIMITS, script="cancel"),
     _L("  if g.record(parked.lane).ordered then return -1 end\n", "", "an operator overtakes", _ORDER,
        script="run_now"),
-    _L("    charge(r, found.cost, math.max(r.finish, whole.virtual))\n", "", "who is forced is not counted", _LIMITS),
+    _L("    charge(r, found.cost, math.max(r.finish, whole.virtual))\n", "",
+       "who is forced is not counted", _LIMITS),
     _L("park(found.lane, record(found.lane), '0',", "park(found.lane, record(found.lane), found.digit,",
        "an operator brings nobody to the front", _LIMITS),
     _L("if lane ~= '' then lane_gate().touch(lane) else lane_gate() end", "lane_gate()",
