@@ -349,7 +349,7 @@ class StreamQ(Registrar, HookDecorators):
         self._client = Client(self.registry, address, patience=self._patience)
         self._asyncs = AsyncClients(self.registry, address, patience=self._patience)
         self._enqueuer.use(self._client, self._asyncs)
-        for made in ("inspector", "ainspector", "admin", "aadmin"):
+        for made in ("inspector", "ainspector", "admin", "aadmin", "schedules", "aschedules"):
             vars(self).pop(made, None)
 
     def _forget(self) -> None:

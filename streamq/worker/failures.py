@@ -21,7 +21,8 @@ from streamq.model.outcome import Died, HandedBack, Retried
 from streamq.payloads.pipeline import Pipeline
 from streamq.registry.handler import Handler
 
-_HERE: Final = str(Path(__file__).parent)
+_OURS: Final = tuple(str(Path(__file__).parents[1] / name) for name in ("worker", "django"))
+"""The packages whose frames stand between the worker and the user's code."""
 AT_LEAST: Final = 1.0
 """Seconds until the next attempt if the policy cannot be evaluated."""
 TRACEBACK_LIMIT: Final = 16_384
@@ -219,7 +220,7 @@ def _user_traceback(error: BaseException) -> TracebackType | None:
     """Return the traceback from the handler on: streamq's own frames do not help the handler's author."""
     user, step = error.__traceback__, error.__traceback__
     while step is not None:
-        if step.tb_frame.f_code.co_filename.startswith(_HERE):
+        if step.tb_frame.f_code.co_filename.startswith(_OURS):
             user = step.tb_next or user
         step = step.tb_next
     return user
