@@ -143,6 +143,10 @@ if TYPE_CHECKING:
     from streamq.options.unique import OnConflict as OnConflict
     from streamq.options.unique import Unique as Unique
     from streamq.options.unique import Until as Until
+    from streamq.payloads.compression import Compression as Compression
+    from streamq.payloads.keyring import Cipher as Cipher
+    from streamq.payloads.keyring import Key as Key
+    from streamq.payloads.keyring import KeyRing as KeyRing
     from streamq.probes.health import Facts as Facts
     from streamq.probes.listen import Listen as Listen
     from streamq.probes.report import BacklogView as BacklogView
@@ -216,6 +220,8 @@ __all__, _named = lazy.names(__name__, {
     "options.task": ("TaskOptions",),
     "options.typed": ("PerCall", "Policy"),
     "options.unique": ("OnConflict", "Unique", "Until"),
+    "payloads.compression": ("Compression",),
+    "payloads.keyring": ("KeyRing",),
     "probes.listen": ("Listen",),
     "resources.declared": ("DependencyOverrides", "Provider"),
     "resources.depends": ("Depends", "Scope"),
@@ -234,6 +240,7 @@ _inner, _inner_named = lazy.names(__name__, {
     "environment": ("Source",),
     "model.delivery": ("Overrides",),
     "namespace": ("Namespace",),
+    "payloads.keyring": ("Cipher", "Key"),
     "probes.health": ("Facts",),
     "probes.report": ("BacklogView", "Report"),
     "registry.handler": ("Handler",),

@@ -25,6 +25,7 @@ from streamq.keys import TypeKeys, type_keys
 from streamq.model.delivery import Delivery
 from streamq.options.checks import Duration, seconds
 from streamq.payloads.pipeline import opened
+from streamq.payloads.stage import About
 from streamq.registry.handler import sized
 from streamq.registry.registry import Registry
 
@@ -157,11 +158,14 @@ class Steps:
         what = f"the result of step {name!r}"
         raw = sized(encode_as(converter, value, what=what), MOST_OF_ONE, what)
         pipeline = self._registry.pipeline
-        return raw if pipeline is None else pipeline.seal(raw)
+        return raw if pipeline is None else pipeline.seal(raw, self._about(name))
+
+    def _about(self, name: str) -> About:
+        return About(self._registry.name, self._task.type, "memo", f"{self._task.id}\0{name}")
 
     def _decoded(self, name: str, converter: Converter, memo: bytes) -> Any:
         try:
-            return converter.read(orjson.loads(opened(memo)))
+            return converter.read(orjson.loads(opened(memo, self._about(name))))
         except (DecodeError, ValueError) as error:
             raise DecodeError(
                 f"the memo of step {name!r} of task {self._task.id} does not fit what the step returns now: "

@@ -129,7 +129,7 @@ class Actions(LaneActions, DeadLetterActions):
         force: also if the task lives; the key's next task may then run beside it. reason: for the log of
         actions. Raises UnknownTaskType.
         """
-        digest = digest_of(task_type, key)
+        digest = digest_of(self._app, task_type, key)
         yield from self._check_type(task_type)
         entry = note(self._by, "unlock", f"{task_type} {digest}{reason and f': {reason}'}")
         for n in range((yield from self._known())):

@@ -26,6 +26,7 @@ from streamq.model.reply import Moved
 from streamq.model.task import TaskId
 from streamq.options.task import TaskOptions
 from streamq.payloads.reading import check_edited, in_place_of
+from streamq.payloads.stage import About
 from streamq.registry.handler import sized
 
 BATCH: Final = 100
@@ -105,7 +106,9 @@ class DeadLetterActions(ActionBase):
         check_edited(payload)
         sized(payload, TaskOptions().max_payload, "the arguments")
         located = yield from ask(locate(self._keys(task), task.local))
-        stored = in_place_of(envelope.fields_dict(located.fields).get("p"), payload)
+        stored = in_place_of(
+            envelope.fields_dict(located.fields).get("p"), payload, About(self._app, task.type, "payload")
+        )
         step = operator_calls.resubmit(
             self._keys(task), task.local, stored, note(self._by, "edit and requeue", task_id)
         )

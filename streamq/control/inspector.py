@@ -32,7 +32,7 @@ from streamq.flow import Flow, ask, drive, in_turn
 from streamq.keys import shard_keys, type_keys
 from streamq.model.reply import COUNTERS, Counts
 from streamq.model.task import State
-from streamq.namespace import namespace_of
+from streamq.namespace import namespace_of, with_ring
 from streamq.shards import MOST, AppRecord
 
 if TYPE_CHECKING:
@@ -62,6 +62,12 @@ class Questions(Facade):
         faults of both."""
         found = copy.copy(self)
         found._only = tuple(shards)  # noqa: SLF001 - its own class
+        return found
+
+    def without_keys(self) -> Self:
+        """Return an inspector that shows of what is sealed only that it is."""
+        found = copy.copy(self)
+        found._app = with_ring(self._app, None)  # noqa: SLF001 - its own class
         return found
 
     @property

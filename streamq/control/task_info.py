@@ -24,6 +24,7 @@ from streamq.model.delivery import Success
 from streamq.model.reply import Located
 from streamq.model.task import LIVING, State, TaskId
 from streamq.payloads.reading import readable
+from streamq.payloads.stage import MOST_OF_RESULT, About
 from streamq.stored import count
 
 
@@ -65,7 +66,7 @@ def task_info(app: str, task_id: str, unreadable: Unreadable) -> Flow[TaskInfo]:
         rows = yield from unreadable.ask(live_calls.newest(keys, task.local), list)
     claims = envelope.fields_dict(located.fields).get("c")
     lock = yield from _lock(app, task, claims, unreadable)
-    return replace(_task_info(task, located, success, lock), progress=latest_progress(rows))
+    return replace(_task_info(app, task, located, success, lock), progress=latest_progress(rows, app, task))
 
 
 def _named(app: str, end: str, unreadable: Unreadable) -> Flow[str]:
@@ -95,21 +96,23 @@ def _waiting(detail: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in detail.items() if not (waits and name == "due_ms")}
 
 
-def _task_info(task: TaskId, located: Located, success: Success | None, lock: dict[str, str]) -> TaskInfo:
+def _task_info(
+    app: str, task: TaskId, located: Located, success: Success | None, lock: dict[str, str]
+) -> TaskInfo:
     have = envelope.fields_dict(located.fields)
-    failures = envelope.failures(have.get("f", b""))
+    failures = envelope.failures(have.get("f", b""), app, task.type)
     failed = success.attempt - 1 if success else failed_attempts(count(have.get("a")), failures)
     ended = {"ended_ms": str(success.at_ms)} if success else {}
     return TaskInfo(
         id=str(task),
         type=task.type,
         state=located.state,
-        payload=readable(have.get("p")),
+        payload=readable(have.get("p"), About(app, task.type, "payload")),
         attempts_failed=failed,
         lost=count(have.get("l")),
         failures=failures,
         detail={**_waiting(located.detail), **lock, **ended},
-        result=readable(located.result),
+        result=readable(located.result, About(app, task.type, "result", str(task), MOST_OF_RESULT)),
         success=success,
         fields=have,
     )

@@ -152,7 +152,7 @@ class Scheduler:
         )
         ticked = await self._transport.run(call, patience=0)
         if ticked.outcome == "rich":
-            await adrive(self._transport, upgrade(one), patience=0)
+            await adrive(self._transport, upgrade(one.keys.app, one), patience=0)
             again = await self._transport.run(schedule_calls.read(one.keys, one.name), patience=0)
             upgraded = Found(one.keys, again._replace(due=row.row.due))
             if reckoned(upgraded)[1] != known:

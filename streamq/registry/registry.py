@@ -103,7 +103,8 @@ class Registry:
                 )
         self.handlers[handler.name], self._runs[handler.name] = handler, run
         self.registered = {one for one in self.registered if one[0] != handler.name}
-        handler.app, handler.pipeline, handler.resources = self.name, self.pipeline, self.resources
+        handler.attach(self.name, self.pipeline)
+        handler.resources = self.resources
         handler.home = self.home_of_contexts
         self._wrap(handler)
 

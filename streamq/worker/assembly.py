@@ -33,7 +33,6 @@ from streamq.worker.server_epochs import ServerEpochs
 from streamq.worker.settler import Settler
 from streamq.worker.shard_fetchers import ShardFetchers
 from streamq.worker.status import WorkerStatus
-from streamq.worker.too_new import TooNewTasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class Parts:
 def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None) -> Parts:
     """Build the parts of a worker that serves `shards` shards. `main`: the asyncio task that serves."""
     registry, options, counters, name = config.registry, config.options, config.counters, config.name
-    in_flight, clocks, too_new = InFlight(), ServerClocks(), TooNewTasks(name)
+    in_flight, clocks = InFlight(), ServerClocks()
     attempt_log, event_publisher = AttemptLog(name), EventPublisher(registry.name, name)
     metrics = AttemptMetrics(counters, registry.name, config.types, clocks.ms) if config.metered else None
     latencies = LatencySampler(registry.name, options.heartbeat)
@@ -84,6 +83,7 @@ def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None)
         """Return whether fetched tasks are handed back: the type was paused, or the worker stops."""
         return config.stop.requested.is_set() or shard_fetchers.is_paused(keys)
 
+    too_new = runner.attempts.too_new
     receiver = Receiver(name, in_flight, runner, settler, is_closed, too_new)
 
     def fetcher(shard: int) -> Fetcher:
