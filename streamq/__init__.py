@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from streamq.control.admin import AsyncAdmin as AsyncAdmin
     from streamq.control.admin import Unlocked as Unlocked
     from streamq.control.admin import UnlockResult as UnlockResult
+    from streamq.control.dead_letter_actions import Resealed as Resealed
     from streamq.control.dead_letters import DeadGroup as DeadGroup
     from streamq.control.dead_letters import DeadGroups as DeadGroups
     from streamq.control.dead_letters import DeadSelection as DeadSelection
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from streamq.control.heartbeats import WorkerInfo as WorkerInfo
     from streamq.control.inspector import AsyncInspector as AsyncInspector
     from streamq.control.inspector import Inspector as Inspector
+    from streamq.control.key_use import KeyUse as KeyUse
     from streamq.control.lanes import LaneInfo as LaneInfo
     from streamq.control.overview import TypeStats as TypeStats
     from streamq.control.rollups import Activity as Activity
@@ -182,10 +184,12 @@ __all__, _named = lazy.names(__name__, {
     "context": ("Context", "get_context"),
     "control.action_log": ("Action", "Pause"),
     "control.admin": ("Admin", "AsyncAdmin", "Unlocked", "UnlockResult"),
+    "control.dead_letter_actions": ("Resealed",),
     "control.dead_letters": ("DeadGroup", "DeadGroups", "DeadSelection"),
     "control.event_tail": ("AsyncTail", "Event", "EventName", "Tail"),
     "control.heartbeats": ("WorkerInfo",),
     "control.inspector": ("AsyncInspector", "Inspector"),
+    "control.key_use": ("KeyUse",),
     "control.lanes": ("LaneInfo",),
     "control.overview": ("TypeStats",),
     "control.rollups": ("Activity", "Rollup", "Span"),

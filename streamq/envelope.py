@@ -49,7 +49,7 @@ from streamq.errors import DecodeError
 from streamq.model.delivery import Delivery, Entry, Overrides
 from streamq.model.task import LOCAL_PATTERN
 from streamq.options.table import STORED
-from streamq.payloads.pipeline import Pipeline
+from streamq.payloads.pipeline import Pipeline, key_of, pipeline_of
 from streamq.payloads.pipeline import opened as opened_payload
 from streamq.payloads.stage import About
 
@@ -279,6 +279,28 @@ def _unsealed(item: Failure, app: str, task_type: str) -> Failure:
         texts = {"message": str(error), "traceback": ""}
     rest = {name: value for name, value in item.items() if name != "sealed"}
     return {**rest, **texts} if isinstance(texts, dict) else rest
+
+
+def failure_keys(raw: bytes) -> Iterator[str]:
+    """Yield the ids of the keys that failures are sealed with."""
+    for item in _items(raw):
+        try:
+            key = key_of(b64decode(item.get("sealed", ""), validate=True))
+        except (ValueError, TypeError):
+            continue
+        if key:
+            yield key
+
+
+def resealed(raw: bytes, about: About) -> bytes:
+    """Return the list with its sealed texts sealed anew, with the current key. Raises DecodeError."""
+    items = _items(raw)
+    for item in items:
+        if "sealed" in item:
+            stored = b64decode(item["sealed"])
+            if key_of(stored) and (pipeline := pipeline_of(stored)) is not None:
+                item["sealed"] = b64encode(pipeline.seal(opened_payload(stored, about), about)).decode()
+    return orjson.dumps(items) if items else raw
 
 
 def clean(text: str) -> str:

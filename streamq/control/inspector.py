@@ -19,6 +19,7 @@ from streamq.control.action_log import Action, Pause
 from streamq.control.dead_letters import DeadGroups, DeadSelection, Groups
 from streamq.control.facade import AsyncFacade, Facade, SyncFacade, operation
 from streamq.control.heartbeats import WorkerInfo
+from streamq.control.key_use import KeyUse, KeyUses
 from streamq.control.lanes import LaneInfo
 from streamq.control.overview import GLANCE, TypeStats
 from streamq.control.rollups import Rollup, Span
@@ -235,6 +236,14 @@ class Questions(Facade):
     def count_dead(self, selection: DeadSelection) -> Flow[int]:
         """Return how many dead letters are selected."""
         return (yield from Groups(self._app, (yield from self._each())).count(selection))
+
+    @operation
+    def key_use(self) -> Flow[list[KeyUse]]:
+        """Return how much is sealed with each key, of all that is stored: a key of which there is nothing can
+        leave the ring. Reads every task: for the time after a rotation, not for every minute."""
+        shards = yield from self._each()
+        types = yield from self._types(shards)
+        return (yield from KeyUses(self._app, shards, self._unreadable).count(types))
 
     # -- workers, daemons and the server -----------------------------------------------------------------
 

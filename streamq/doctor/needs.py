@@ -151,6 +151,7 @@ ROLES: Final = {
             "purge",
             "purge_lane",
             "requeue",
+            "reseal",
             "resubmit",
             "run_now",
             "tick",

@@ -58,7 +58,7 @@ class Handler:
         self.lock: Plan | None = plan(unique_options(options))
         """The rule of its tasks' unique keys; None if they have none."""
         self.stated: frozenset[str] = frozenset(stated)
-        self.app = ""
+        self.app: str = ""
         self.home: Home | None = None
         """What its contexts need of the app; set by the app."""
         self.around: tuple[Callable[[Context], Manager], ...] = NO_HOOKS.attempt

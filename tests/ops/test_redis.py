@@ -257,8 +257,8 @@ SCRIPTS = {
         "page_streams", "page_schedules", "rollups", "survey",
     ),
     "operator": (
-        "requeue", "purge", "cancel", "enqueue", "enqueue_rich", "resubmit", "run_now", "pause", "drain",
-        "listen", "repair", "groups", "forget", "repair_counters", "log_action", "tick",
+        "requeue", "purge", "cancel", "enqueue", "enqueue_rich", "reseal", "resubmit", "run_now",
+        "pause", "drain", "listen", "repair", "groups", "forget", "repair_counters", "log_action", "tick",
         "tick_rich", "write_schedule",
         "limit", "open_lane", "purge_lane", "recount", "repair_lane", "unlock",
         "repair_books", "repair_claim", "repair_dead", "repair_lifetime", "repair_lock",

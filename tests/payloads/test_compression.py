@@ -1,5 +1,5 @@
-"""Compression: what is long and becomes a tenth smaller is stored compressed, and nobody notices but the server.
-A bomb is a dead letter and costs no memory."""
+"""Compression: what is long and becomes a tenth smaller is stored compressed, and only the server notices. A
+bomb is a dead letter and costs no memory."""
 
 from __future__ import annotations
 
