@@ -70,7 +70,8 @@ EXIT_CODES: Final = f"""exit codes:
   {FAILED}    failed
   {USAGE}    wrong usage
   {NOT_FOUND}    not found
-  {UNHEALTHY}    audit found a broken invariant, doctor a fault, or check a process that is not ready
+  {UNHEALTHY}    audit found a broken invariant, doctor a fault, check a process that is not ready,
+       or keys audit a key in use
   {UNREACHABLE}   the server is unreachable, or too old
   {DENIED}   the server refused the login or the command
   {CONFIG}   wrong configuration, or the app cannot be imported
