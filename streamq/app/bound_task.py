@@ -76,6 +76,11 @@ def bound_to(handler: Handler, options: CallOptions | None, payload: bytes, app:
 
 def lock_of(handler: Handler, options: CallOptions) -> Plan | None:
     """Return the unique key rule of a call with options. Raises InvalidOption."""
+    if options.version not in (None, handler.options.version) and handler.function is not _in_another_program:
+        raise InvalidOption(
+            f"version={options.version}: the code of task type {handler.name!r} is here, of version "
+            f"{handler.options.version}: leave it out"
+        )
     own = unique_options(options)
     found = handler.lock if own == _NO_UNIQUE_OPTIONS else plan(unique_options(handler.options), own)
     if found is not None:
@@ -133,7 +138,7 @@ _new = tuple.__new__
 def new_task(policy: TaskOptions, options: CallOptions | None, payload: bytes) -> NewTask:
     """Return a payload as a task: the policy, with the options of the call."""
     if options is None:
-        if policy.expires is None:
+        if policy.expires is None and policy.version == 1:
             return _new(NewTask, (payload, policy.priority, None, False, (), None, ""))
         options = _NO_OPTIONS
     fields: list[tuple[str, bytes | str]] = []
@@ -142,6 +147,9 @@ def new_task(policy: TaskOptions, options: CallOptions | None, payload: bytes) -
         fields.append(("x", str(round(expires * 1000))))
     if options.overrides is not None:
         fields.append(("m", envelope.encode_overrides(options.overrides)))
+    version = options.version or policy.version
+    if version > 1:
+        fields.append(("V", str(version)))
     due = options.at_ms if options.at_ms is not None else None
     if options.delay:
         due = max(1, round(options.delay * 1000))

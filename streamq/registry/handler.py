@@ -18,7 +18,7 @@ from streamq.context import Context, Home
 from streamq.convert.arguments import Arguments
 from streamq.convert.converter import Converter
 from streamq.convert.encoding import encode_as
-from streamq.errors import InvalidArguments, InvalidOption, PayloadError, UsageError
+from streamq.errors import DecodeError, InvalidArguments, InvalidOption, PayloadError, UsageError
 from streamq.hooks import NO_HOOKS, Manager
 from streamq.model.delivery import Delivery
 from streamq.model.task import NAME_PATTERN
@@ -30,6 +30,9 @@ from streamq.registry import dependencies
 from streamq.resources.declared import Resources
 from streamq.resources.plan import DependencyPlan
 from streamq.wording import listed
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+"""Makes the arguments by name, as JSON data, of one version into those of the next."""
 
 
 class Handler:
@@ -71,6 +74,10 @@ class Handler:
         self.read: Callable[[Delivery], tuple[tuple[object, ...], dict[str, object]]] | None = None
         """As `arguments`, of a delivery, where its payload is more than the JSON of the arguments; None if it
         never is."""
+        self.upcasters: dict[int, Upcaster] = {}
+        """What makes the arguments of a version into those of the next, by the version."""
+        if name in options.aliases:
+            raise InvalidOption(f"aliases: {name!r} is the name of the task type itself: leave it out")
         if options.schedule is not None:
             _check_without_arguments(name, self.signature)
         self._check_lane()
@@ -121,11 +128,40 @@ class Handler:
     def attach(self, app: str, pipeline: Pipeline | None) -> None:
         """Make it a handler of this app, which stores through these stages."""
         self.app, self.pipeline = app, pipeline
-        self.read = None if pipeline is None else self._read
+        more = pipeline is not None or self.options.version > 1 or self.options.extra == "ignore"
+        self.read = self._read if more else None
 
     def _read(self, delivery: Delivery) -> tuple[tuple[object, ...], dict[str, object]]:
         about = About(self.app, delivery.type, "payload", most=max(MOST, self.options.max_payload))
-        return self._arguments.decode(opened(delivery.payload, about))
+        raw, policy = opened(delivery.payload, about), self.options
+        if delivery.version < policy.version or policy.extra == "ignore":
+            raw = self._fitted(raw, delivery.version)
+        return self._arguments.decode(raw)
+
+    def sent_arguments(self, payload: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Return the arguments of a payload that this program has sent."""
+        return self._arguments.decode(opened(payload, About(self.app, self.name, "payload")))
+
+    def _fitted(self, raw: bytes, version: int) -> bytes:
+        """Return the arguments as this version has them. Raises what an upcaster does."""
+        try:
+            given: Any = orjson.loads(raw)
+        except ValueError:
+            return raw  # who decodes it says what is wrong
+        if not isinstance(given, dict):
+            return raw
+        for step in range(version, self.options.version):
+            upcaster = self.upcasters.get(step)
+            given = given if upcaster is None else upcaster(given)
+            if not isinstance(given, dict):
+                raise DecodeError(
+                    f"the upcaster of {self.name!r} from version {step} returned {type(given).__name__}, not "
+                    "the arguments by name",
+                    reason="arguments",
+                )
+        if self.options.extra == "ignore":
+            given = {name: value for name, value in given.items() if self._arguments.has(name)}
+        return orjson.dumps(given)
 
     def stored(self, payload: bytes) -> bytes:
         """Return a payload as it is stored."""

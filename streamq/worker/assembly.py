@@ -24,6 +24,7 @@ from streamq.worker.in_flight import InFlight
 from streamq.worker.latency_sampler import LatencySampler
 from streamq.worker.leases import LeaseEvents, LeaseKeeper, LeaseSources
 from streamq.worker.listeners import Listeners
+from streamq.worker.newer_versions import NewerVersions
 from streamq.worker.observers import Observers
 from streamq.worker.receiver import Receiver
 from streamq.worker.runner import Runner
@@ -84,7 +85,8 @@ def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None)
         return config.stop.requested.is_set() or shard_fetchers.is_paused(keys)
 
     too_new = runner.attempts.too_new
-    receiver = Receiver(name, in_flight, runner, settler, is_closed, too_new)
+    newer = NewerVersions(config, lambda types: shard_fetchers.leave_alone(types))  # noqa: PLW0108
+    receiver = Receiver(name, in_flight, runner, settler, is_closed, too_new, newer.is_newer)
 
     def fetcher(shard: int) -> Fetcher:
         return Fetcher(shard, config, runner, in_flight, servers, receiver.deliver, receiver.recovered)

@@ -17,6 +17,7 @@ from streamq.payloads.stage import NoKey, UnknownEncoding
 from streamq.telemetry import logs
 
 FIRST: Final = 30.0
+FIRST_OF_VERSION: Final = 5.0
 LONGEST: Final = 300.0
 """Seconds until a task is offered again, doubled each time up to the longest: a roll-out takes minutes."""
 HOUR: Final = 15
@@ -24,8 +25,11 @@ HOUR: Final = 15
 MAX_KINDS: Final = 50
 """The most types and reasons to count separately: the reason is an unbounded text in the envelope."""
 OTHER: Final = "other"
+VERSION: Final = "version:"
+"""Starts what a task of a newer version of its type needs."""
 _UNTIL: Final = "Until then they are handed back for a worker that can run them, without counting an attempt."
 _RELEASE: Final = "restart this worker with the newer release of streamq that wrote these tasks"
+_VERSION: Final = "restart this worker with the code that sends these tasks, of a newer version of the type"
 _KEY: Final = "give this worker the key ring of their sender: they are dead letters after an hour"
 _ENCODING: Final = "Install what it needs, or restart this worker with the newer release that wrote them"
 
@@ -49,6 +53,12 @@ class TooNewTasks:
         """Count a delivery, and return in how many ms it should be offered again."""
         return self._delay_ms(task_type, error.needs, error.times, _RELEASE)
 
+    def newer(self, task: Delivery) -> HandedBack:
+        """Return how a task is handed back whose payload is of a newer version than this worker's code."""
+        needs = f"{VERSION}{task.version}"
+        delay_ms = self._delay_ms(task.type, needs, task.handed_back, _VERSION, FIRST_OF_VERSION)
+        return HandedBack(False, delay_ms, min(task.handed_back, 1000) + 1)
+
     def unreadable(self, task: Delivery, error: NoKey | UnknownEncoding) -> HandedBack | None:
         """Return how a task whose payload cannot be read here is handed back; None if that has been done for
         an hour, and its key is nowhere."""
@@ -61,8 +71,8 @@ class TooNewTasks:
         delay_ms = self._delay_ms(task.type, needs, task.handed_back, fix)
         return HandedBack(False, delay_ms, min(task.handed_back, 1000) + 1)
 
-    def _delay_ms(self, task_type: str, needs: str, times: int, fix: str) -> int:
-        delay = min(LONGEST, FIRST * 2.0 ** min(times, 16)) * random.uniform(1.0, 1.1)
+    def _delay_ms(self, task_type: str, needs: str, times: int, fix: str, first: float = 0.0) -> int:
+        delay = min(LONGEST, (first or FIRST) * 2.0 ** min(times, 16)) * random.uniform(1.0, 1.1)
         self._count(task_type, needs, delay, fix)
         return round(delay * 1000)
 
