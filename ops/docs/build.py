@@ -41,7 +41,8 @@ RUNBOOKS: Final = "ops/runbooks"
 SECTIONS: Final = {
     "Start": "index start tutorial all-pages",
     "How-to": (
-        "tasks results schedules lanes uniqueness follow-ups steps live sealing versions dependencies hooks *-changes"
+        "tasks results schedules lanes uniqueness follow-ups steps live "
+        "sealing versions dependencies hooks *-changes"
     ),
     "Use it with": "django fastapi flask litestar sqlalchemy outbox pydantic testing sentry opentelemetry",
     "Come from": "migrate from-celery from-rq from-*",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from streamq import envelope
+from streamq import envelope, memos
 from streamq.calls import schedule as schedule_calls
 from streamq.calls import steps as step_calls
 from streamq.control.schedule_rows import Rows
@@ -72,7 +72,7 @@ class KeyUses:
 
     def _in(self, name: str, states: Sequence[State]) -> Flow[Counter[str]]:
         found = Counter[str]()
-        memos = yield from self._have_memos(name, states)
+        have = yield from self._have_memos(name, states)
         for state in states:
             cursor = "start"
             while cursor:
@@ -82,7 +82,7 @@ class KeyUses:
                 )
                 self._look.note(*page.faults)
                 for row in page.rows:
-                    found.update(_keys(row) | ((yield from self._memos(row)) if memos else set()) or {""})
+                    found.update(_keys(row) | ((yield from self._memos(row)) if have else set()) or {""})
                 cursor = page.cursor
         return found
 
@@ -99,7 +99,8 @@ class KeyUses:
         while first:
             call = step_calls.memos(type_keys(self._app, task.shard, task.type), task.local, first)
             first, some = yield from self._look.ask(call, lambda: step_calls.Memos(0, {}))
-            found.update(filter(None, map(key_of, some.values())))
+            found.update(key_of(memos.shown(name, raw)) for name, raw in some.items())
+        found.discard("")
         return found
 
     def _of_schedules(self) -> Flow[Counter[str]]:

@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 from streamq.errors import DecodeError
 
-Purpose = Literal["payload", "result", "failure", "memo", "event"]
+Purpose = Literal["payload", "result", "failure", "memo", "event", "signal"]
 MOST: Final = 8 * 1024 * 1024
 """Bytes that stored bytes may decompress to, where no task type says more."""
 MOST_OF_RESULT: Final = 64 * 1024 * 1024

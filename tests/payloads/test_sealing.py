@@ -80,6 +80,7 @@ class Shop:
         context.enqueue(self.mail.bind(to))
         if context.attempt == 1:
             raise RuntimeError(f"once more, {to}")
+        assert await context.wait("approved") == {"by": to}
         return str(found)
 
 
@@ -103,6 +104,7 @@ async def test_nothing_is_on_the_server_in_clear(  # noqa: PLR0915 - one queue, 
         heard.extend([event async for event in steps.events()])
 
     hearing = asyncio.create_task(hear())
+    assert steps.signal("approved", {"by": SECRET}) == "stored"
     async with serving(shop.app):
         assert await done.aresult(20) == {"sent": SECRET}
         with pytest.raises(TaskDead, match=SECRET):
@@ -491,3 +493,20 @@ async def _sleeps_on_a_memo(url: str) -> None:
     handle = StreamQ("shop", url).send("sleeps")
     async with serving(app):
         await until(lambda: app.inspector.task(handle.id).state == "scheduled")
+
+
+async def test_signals_are_sealed_for_their_task(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = StreamQ("shop", url, keys=both())
+
+    @app.task(name="waits", retention=60)
+    async def waits() -> str:
+        return str(await get_context().wait("word"))
+
+    first, second = waits.enqueue(), waits.enqueue()
+    assert first.signal("word", SECRET) == "stored"
+    environment(monkeypatch, **{"2026_05": OLD})
+    assert main(["task", "signal", second.id, "word", json.dumps(SECRET), "--url", url]) == 0
+    assert SECRET.encode() not in stored(url)
+    async with serving(app):
+        assert await first.aresult(20) == await second.aresult(20) == SECRET
+    clean(app)

@@ -126,8 +126,8 @@ async def test_an_edited_dead_letter_keeps_its_version(url: str) -> None:
     old, new = Old(url), New(url)
     old.email.enqueue("a")
     new.email.enqueue(["a"], "s")
-    for fields in (("p", "{}"), ("p", '{"recipients":7}', "V", "3")):
-        command(url, "XADD", "streamq:{shop:0}:email:normal", "*", *fields)
+    for wrong in (("p", "{}"), ("p", '{"recipients":7}', "V", "3")):
+        command(url, "XADD", "streamq:{shop:0}:email:normal", "*", *wrong)
         command(url, "HINCRBY", "streamq:{shop:0}:email:counters", "accepted", 1)
     async with serving(new.app):
         await until(lambda: len(all_dead(new.app.inspector, "email")) == 2)
@@ -179,7 +179,7 @@ async def test_it_goes_with_seals_processes_schedules_and_follow_ups(url: str) -
         from streamq import get_context
 
         [follow_up] = get_context().enqueue_many([new.email.bind(["f"], "u")])
-        return follow_up.id
+        return str(follow_up.id)
 
     asked = asks.enqueue()
     async with serving(new.app):
