@@ -71,7 +71,7 @@ class Pages:
         return self._page(request, "types.html", **found)
 
     def type(self, request: Request) -> Response:
-        inspector, name = self._site.queue.inspector, request.path_params["name"]
+        inspector, name = self._site.inspector(request), request.path_params["name"]
         if name not in inspector.types():
             raise HTTPException(404, f"Unknown task type {name!r}.")
         recent, points = self._site.history.reader(inspector).hour(name)
@@ -83,14 +83,14 @@ class Pages:
         )
 
     def lanes(self, request: Request) -> Response:
-        inspector, name = self._site.queue.inspector, request.path_params["name"]
+        inspector, name = self._site.inspector(request), request.path_params["name"]
         if name not in inspector.types():
             raise HTTPException(404, f"Unknown task type {name!r}.")
         found = views.lanes(inspector, name, self._site.redaction)
         return self._page(request, "lanes.html", name=name, **found)
 
     def locks(self, request: Request) -> Response:
-        inspector, name = self._site.queue.inspector, request.path_params["name"]
+        inspector, name = self._site.inspector(request), request.path_params["name"]
         if name not in inspector.types():
             raise HTTPException(404, f"Unknown task type {name!r}.")
         found = views.locks(inspector, name, self._site.redaction)
@@ -102,7 +102,7 @@ class Pages:
             return self._find(request, text)
         state = parse_state(query.get("state", "ready"))
         filter_ = views.visible_filter(task_filter(query), self._site.redaction)
-        inspector = self._site.queue.inspector
+        inspector = self._site.inspector(request)
         types = inspector.types()
         page = inspector.tasks(
             state, query.get("type") or None, cursor=query.get("cursor", ""), limit=PAGE, filter=filter_
@@ -136,7 +136,7 @@ class Pages:
         ]  # fmt: skip
 
     def task(self, request: Request) -> Response:
-        info = self._site.queue.inspector.task(request.path_params["id"])
+        info = self._site.inspector(request).task(request.path_params["id"])
         redaction = self._site.redaction
         result = (info.result or b"null") if info.result is not None else None
         failures = [_attempt(redaction.failure(one, info.payload)) for one in info.failures]
@@ -147,14 +147,14 @@ class Pages:
             failures=failures, success=info.success, redaction=redaction,
             origin=views.origin(info), progress=views.progress(info, redaction),
             editable=_editable(info, redaction),
-            enqueued_ms=_enqueued(info.id, info.fields), now=self._current_attempt(info),
+            enqueued_ms=_enqueued(info.id, info.fields), now=self._current_attempt(request, info),
         )  # fmt: skip
 
-    def _current_attempt(self, info: TaskInfo) -> dict[str, object] | None:
+    def _current_attempt(self, request: Request, info: TaskInfo) -> dict[str, object] | None:
         """Return the attempt that is running, if its worker reported it: attempt, since_ms, waited."""
         if info.state != "running":
             return None
-        beats = self._site.queue.inspector.workers()
+        beats = self._site.inspector(request).workers()
         details = next((one.details for one in beats if one.name == info.detail.get("worker")), {})
         reported = filter(None, map(views.running, details.get("running", [])))
         found = next((one for one in reported if one.id == info.id), None)
@@ -165,7 +165,7 @@ class Pages:
         return {**asdict(found), **waited}
 
     def dead(self, request: Request) -> Response:
-        inspector, query = self._site.queue.inspector, request.query_params
+        inspector, query = self._site.inspector(request), request.query_params
         found, wanted = dead_groups(inspector, query)
         total = sum(group.count for group in found.groups)
         given = {name: query.get(name, "") for name in ("type", "error", "older", "newer")}
@@ -176,12 +176,12 @@ class Pages:
         )  # fmt: skip
 
     def workers(self, request: Request) -> Response:
-        inspector = self._site.queue.inspector
+        inspector = self._site.inspector(request)
         workers, daemons = map(views.process, inspector.workers()), map(views.process, inspector.daemons())
         return self._page(request, "workers.html", workers=list(workers), daemons=list(daemons))
 
     def schedule(self, request: Request) -> Response:
-        inspector, query = self._site.queue.inspector, request.query_params
+        inspector, query = self._site.inspector(request), request.query_params
         types = [query["type"]] if query.get("type") else inspector.glance()[0]
         stats = [one for one in map(inspector.type_stats, types) if one.scheduled]
         soon = [row for one in stats for row in inspector.tasks("scheduled", one.type, limit=20).rows]
@@ -202,7 +202,7 @@ class Pages:
         listed = found.all(outcomes=False)
         shown = [found.get(one.name) for one in listed[:PAGE] if not one.fault]
         broken = [one for one in listed if one.fault][:PAGE]
-        inspector = self._site.queue.inspector
+        inspector = self._site.inspector(request)
         return self._page(
             request,
             "schedules.html",
@@ -216,11 +216,11 @@ class Pages:
         )
 
     def server(self, request: Request) -> Response:
-        server, findings = views.server(self._site.queue.inspector), self._site.doctor.findings()
+        server, findings = views.server(self._site.inspector(request)), self._site.doctor.findings()
         return self._page(request, "server.html", server=server, findings=findings)
 
     def actions(self, request: Request) -> Response:
-        return self._page(request, "actions.html", actions=self._site.queue.inspector.actions())
+        return self._page(request, "actions.html", actions=self._site.inspector(request).actions())
 
     def _page(self, request: Request, template: str, /, *, status: int = 200, **values: object) -> Response:
         principal = request.scope["principal"]

@@ -154,6 +154,7 @@ ROLES: Final = {
             "purge",
             "purge_lane",
             "requeue",
+            "reseal",
             "resubmit",
             "run_now",
             "signal",
