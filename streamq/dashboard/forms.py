@@ -5,6 +5,7 @@ Owns the checks of posted fields, for actions and for the API. Raises HTTPExcept
 
 from __future__ import annotations
 
+import json
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -73,6 +74,18 @@ def required(given: dict[str, str], name: str) -> str:
     if value := given.get(name, ""):
         return value
     raise HTTPException(400, f"Missing field {name!r}.")
+
+
+def where_wrong(payload: str) -> str:
+    """Return where a text is no JSON object, for its author; '' if it is one."""
+    try:
+        found = json.loads(payload)  # unlike orjson it says where
+    except json.JSONDecodeError as error:
+        return f"Line {error.lineno}, column {error.colno}: {error.msg}."
+    except RecursionError:
+        return "It is nested too deep."
+    kind = {list: "a list", str: "a text", bool: "true or false"}.get(type(found), "a single value")
+    return "" if isinstance(found, dict) else f"It is {kind}: write an object of the arguments by name."
 
 
 def number(text: str) -> int:

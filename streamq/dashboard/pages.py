@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Final
 from urllib.parse import quote, urlencode
 
 from starlette.exceptions import HTTPException
@@ -15,10 +16,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from streamq.control.inspector import Inspector
 from streamq.control.partial_outage import unless_unreachable
 from streamq.control.task_info import TaskInfo
 from streamq.control.task_rows import TaskRow
-from streamq.dashboard import views
+from streamq.dashboard import overview, task_views, views
 from streamq.dashboard.auth import REQUIRED_ROLE
 from streamq.dashboard.context import Site
 from streamq.dashboard.queries import (
@@ -34,9 +36,10 @@ from streamq.dashboard.queries import (
 )
 from streamq.dashboard.redaction import Redaction
 from streamq.errors import InvalidTaskId
-from streamq.model.task import TaskId
+from streamq.model.task import State, TaskId
+from streamq.options.words import sentences
 from streamq.payloads.reading import decode_error
-from streamq.stored import moment, real
+from streamq.stored import moment
 
 
 class Pages:
@@ -63,24 +66,33 @@ class Pages:
         ]
 
     def overview(self, request: Request) -> Response:
-        found = views.overview(self._site.partial, self._site.history)
-        return self._page(request, "overview.html", **found)
+        latest, query = self._site.doctor.latest(), request.query_params
+        found = overview.overview(self._site.partial, self._site.history, latest.checks if latest else ())
+        given = {name: query.get(name, "").strip()[:200] for name in ("find", "show", "sort")}
+        rows = overview.arranged(found["types"], **given)
+        return self._page(request, "overview.html", **found, rows=rows, given=given, shows=overview.SHOWS)
 
     def types(self, request: Request) -> Response:
-        found = views.overview(self._site.partial, self._site.history)
-        return self._page(request, "types.html", **found)
+        """Types have no page of their own beside the overview: an old bookmark leads there."""
+        return RedirectResponse(request.scope.get("root_path", "") + "/", 301)
 
     def type(self, request: Request) -> Response:
-        inspector, name = self._site.queue.inspector, request.path_params["name"]
+        inspector, name, redaction = self._inspector(), request.path_params["name"], self._site.redaction
         if name not in inspector.types():
             raise HTTPException(404, f"Unknown task type {name!r}.")
-        recent, points = self._site.history.reader(inspector).hour(name)
-        row = views.type_row(views.summary(inspector.type_stats(name), recent, inspector.paused()), points)
+        policy, now_ms = inspector.policy(name), inspector.now_ms()
         groups = inspector.dead_groups(name).groups[:5]
-        locks = inspector.locks(name, limit=1)
+        schedules = [one for one in self._site.queue.schedules.all(outcomes=False) if one.type == name]
         return self._page(
-            request, "type.html", one=row, groups=groups, policy=inspector.policy(name), locked=bool(locks)
-        )
+            request, "type.html", one=overview.one_type(inspector, self._site.history, name), policy=policy,
+            policy_words=sentences(policy.get("words", "")), schedules=schedules, now_ms=now_ms,
+            groups=[views.dead_group(group, redaction) for group in groups],
+            locked=bool(inspector.locks(name, limit=1)), recent=self._rows(_recent(inspector, name)),
+            lanes=views.lanes(inspector, name, redaction) if "gate" in policy else None,
+        )  # fmt: skip
+
+    def _inspector(self) -> Inspector:
+        return self._site.queue.inspector
 
     def lanes(self, request: Request) -> Response:
         inspector, name = self._site.queue.inspector, request.path_params["name"]
@@ -136,18 +148,24 @@ class Pages:
         ]  # fmt: skip
 
     def task(self, request: Request) -> Response:
-        info = self._site.queue.inspector.task(request.path_params["id"])
+        return self.task_page(request, request.path_params["id"])
+
+    def task_page(self, request: Request, task_id: str, typed: str = "", wrong: str = "") -> Response:
+        """Return the page of a task; `typed` are arguments that were refused, and `wrong` says why."""
+        info = self._inspector().task(task_id)
         redaction = self._site.redaction
         result = (info.result or b"null") if info.result is not None else None
-        failures = [_attempt(redaction.failure(one, info.payload)) for one in info.failures]
+        failures = [task_views.attempt(redaction.failure(one, info.payload)) for one in info.failures]
+        detail = views.detail(info.detail, redaction)
         return self._page(
-            request, "task.html", status=404 if info.state == "unknown" else 200, info=info,
-            detail=views.detail(info.detail, redaction),
+            request, "task.html", status=404 if info.state == "unknown" else 422 if wrong else 200, info=info,
+            detail=detail, links=task_views.links(info, detail), typed=typed, wrong=wrong,
             payload=redaction.text(info.payload), result=redaction.result_text(result, info.payload),
             failures=failures, success=info.success, redaction=redaction,
             origin=views.origin(info), progress=views.progress(info, redaction),
             editable=_editable(info, redaction),
-            enqueued_ms=_enqueued(info.id, info.fields), now=self._current_attempt(info),
+            enqueued_ms=task_views.enqueued(info.fields, TaskId.parse(info.id).local),
+            now=self._current_attempt(info),
         )  # fmt: skip
 
     def _current_attempt(self, info: TaskInfo) -> dict[str, object] | None:
@@ -228,20 +246,15 @@ class Pages:
         return self._site.render.page(request, template, status=status, may=may, **values)
 
 
+RECENT: Final[tuple[tuple[State, int], ...]] = (("running", 5), ("dead", 5), ("completed", 10))
+"""The states of a type's recent tasks, and how many of each are shown."""
+
+
+def _recent(inspector: Inspector, name: str) -> list[TaskRow]:
+    """Return tasks that run or ended lately, the newest first."""
+    rows = [row for state, most in RECENT for row in inspector.tasks(state, name, limit=most).rows]
+    return sorted(rows, key=lambda row: -row.at_ms)
+
+
 def _editable(info: TaskInfo, redaction: Redaction) -> bool:
     return redaction.complete and info.state == "dead" and not decode_error(info.payload)
-
-
-def _attempt(failure: dict[str, object]) -> dict[str, object]:
-    """Return a failed attempt for the time line: `waited` and `ran` in seconds, None if unknown."""
-    spent = {name: failure.get(f"{key}_ms") for name, key in (("waited", "wait"), ("ran", "run"))}
-    seconds = {k: real(v) / 1000 if isinstance(v, int | float) else None for k, v in spent.items()}
-    return {**failure, **seconds}
-
-
-def _enqueued(task_id: str, fields: dict[str, bytes]) -> int | None:
-    """Return when a task was accepted: it is in the id, except for tasks that were scheduled first."""
-    local = TaskId.parse(task_id).local
-    if raw := fields.get("e", b""):
-        return moment(raw) or None
-    return None if local[0] == "d" else moment(local[1:].partition("-")[0])

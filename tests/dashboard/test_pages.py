@@ -51,7 +51,7 @@ async def test_every_page_shows_what_is_there(app: StreamQ, shop: Shop) -> None:
 
         ids = shop.ids
         await page("/", "email", "charge", "report", "image", "Dead letters", "wait p95")
-        await page("/types", "Pause", "active")
+        assert (await browser.get("/types")).headers["location"] == "/"
         await page("/types/charge", "Policy", "lease ms", "ValueError", "Counters since the first task")
         for state in ("ready", "running", "scheduled", "dead", "completed", "cancelled"):
             await page(f"/tasks?state={state}", ids[state])
