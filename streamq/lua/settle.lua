@@ -18,9 +18,11 @@
 -- Returns 'all' if this call settled every delivery, else a string with 1 or 0 for each
 local sequence = tonumber(sequence)
 
-local known = redis.call('GET', writer)
+local known = redis.call('MGET', writer)[1]
 if known then
-  local last = cmsgpack.unpack(known)
+  local read, last = pcall(cmsgpack.unpack, known)
+  -- A record that is none of ours must not keep this writer from settling: XACK is the fence anyway.
+  if not read or type(last) ~= 'table' or type(last[1]) ~= 'number' or type(last[2]) ~= 'string' then last = {-1} end
   if last[1] == sequence then return last[2] end
   if last[1] > sequence then return redis.error_reply('STALE call ' .. sequence .. ' after ' .. last[1]) end
 end

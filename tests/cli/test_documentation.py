@@ -25,7 +25,7 @@ from streamq.environment import BENCH_APP, BENCH_RECORD, DEMO_LEDGER, VARIABLES
 from tests.running import QUICK, wait_until
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-GUIDES: Final = [ROOT / "README.md", *sorted((ROOT / "ops" / "docs").glob("*.md"))]
+GUIDES: Final = [ROOT / "README.md", *sorted((ROOT / "ops/docs/site").rglob("*.md"))]
 PAGES: Final = [
     *GUIDES, ROOT / "CHANGELOG.md", *sorted((ROOT / "ops").glob("*.md")), ROOT / "ops/bench/README.md",
     *sorted((ROOT / "ops" / "runbooks").glob("*.md")), *sorted((ROOT / "tests").glob("*/README.md")),
@@ -84,10 +84,11 @@ def execute(code: str, where: str, names: dict[str, Any]) -> None:
 
 
 def test_the_main_pages_have_examples() -> None:
+    main = ("tasks", "results", "workers", "values", "dashboard")
     assert {name(path) for path in WITH_EXAMPLES} >= {
-        "README.md", "ops/docs/tasks.md", "ops/docs/results.md", "ops/docs/workers.md", "ops/docs/values.md",
-        "ops/docs/dashboard.md",
-    }  # fmt: skip
+        "README.md",
+        *(f"ops/docs/site/{one}.md" for one in main),
+    }
 
 
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=name)
@@ -138,11 +139,17 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 
 def test_every_page_is_in_the_index() -> None:
-    text = page("ops/docs/README.md")
-    others = [path.name for path in GUIDES[1:] if path.name != "README.md"]
+    text = page("ops/docs/site/README.md")
+    folder = ROOT / "ops/docs/site"
+    others = [path.relative_to(folder).as_posix() for path in GUIDES[1:] if path != folder / "README.md"]
     assert [one for one in others if f"]({one})" not in text] == []
     listed = [path.name for path in sorted((ROOT / "ops").glob("*.md")) if path.name != "README.md"]
-    assert [one for one in listed if f"](../{one})" not in text] == []
+    assert [one for one in listed if f"](../../{one})" not in text] == []
+
+
+def test_every_page_is_where_the_site_is_made_from() -> None:
+    """Pages stand in ops/docs/site: git mv them there, and turn their links (../x.md is ../../x.md)."""
+    assert [path.name for path in (ROOT / "ops" / "docs").glob("*.md")] == []
 
 
 # -- what is named -------------------------------------------------------------------------------------------
@@ -189,12 +196,12 @@ def test_commands_and_their_options_exist(path: Path) -> None:
 
 
 def test_every_command_is_in_its_table() -> None:
-    text = page("ops/docs/cli.md")
+    text = page("ops/docs/site/cli.md")
     assert [one for one in cli.COMMANDS if f"`streamq {one}" not in text] == []
 
 
 def test_exit_codes_and_variables_are_those_of_the_code(capsys: pytest.CaptureFixture[str]) -> None:
-    text = page("ops/docs/cli.md")
+    text = page("ops/docs/site/cli.md")
     cli.main(["--help"])
     codes = re.findall(r"^  (\d+) ", capsys.readouterr().out.partition("exit codes:")[2], re.MULTILINE)
     assert len(codes) > 5
@@ -205,18 +212,21 @@ def test_exit_codes_and_variables_are_those_of_the_code(capsys: pytest.CaptureFi
 
 def test_every_option_of_a_task_type_is_in_its_tables() -> None:
     wanted = {"name", *(field.name for field in fields(TaskOptions))}
-    for path, table in (("ops/docs/tasks.md", wanted), ("ops/docs/policy-changes.md", wanted - {"name"})):
+    for path, table in (
+        ("ops/docs/site/tasks.md", wanted),
+        ("ops/docs/site/policy-changes.md", wanted - {"name"}),
+    ):
         cells = re.findall(r"^\| (`[^|]+) \|", page(path), re.MULTILINE)
         named = {word for cell in cells for word in re.findall(r"`(\w+)`", cell)}
         assert table - named == set()
 
 
 def test_every_counter_is_in_its_table() -> None:
-    text = page("ops/docs/results.md")
+    text = page("ops/docs/site/results.md")
     assert [one for one in COUNTERS if f"`{one}`" not in text] == []
 
 
 def test_files_that_the_design_names_exist() -> None:
-    named = re.findall(r"`([\w/]+/[\w.*]*|[\w/]+\.(?:py|lua))`", page("ops/docs/design.md"))
+    named = re.findall(r"`([\w/]+/[\w.*]*|[\w/]+\.(?:py|lua))`", page("ops/docs/site/design.md"))
     assert len(named) > 25
     assert [one for one in named if not list((ROOT / "streamq").glob(one))] == []

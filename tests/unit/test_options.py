@@ -281,7 +281,7 @@ def test_every_option_says_what_it_is() -> None:
         assert not option.doc.endswith(".")
         if option.policy:
             assert f"{option.name}: {option.doc}." in (TaskOptions.__doc__ or "")
-    page = (Path(__file__).parents[2] / "ops" / "docs" / "tasks.md").read_text()
+    page = (Path(__file__).parents[2] / "ops/docs/site/tasks.md").read_text()
     assert [name for name in POLICY if f"`{name}`" not in page] == []
 
 
