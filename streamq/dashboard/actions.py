@@ -56,6 +56,9 @@ class Actions:
         """Show what will be done to how many, and ask for confirmation."""
         action = authorized(request, request.path_params["action"])
         given = read_confirmation(request)
+        if given.keys() == {"back"}:  # the list's form, with nothing ticked
+            back = given["back"] + ("&" if "?" in given["back"] else "?") + "nothing=1"
+            return RedirectResponse(request.scope.get("root_path", "") + _local_path(back), 303)
         check_target(action, given)
         back = request.scope.get("root_path", "") + _local_path(given["back"]) if "back" in given else ""
         return self._site.render.page(

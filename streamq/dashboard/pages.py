@@ -17,6 +17,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from streamq.control.inspector import Inspector
+from streamq.control.overview import STATES
 from streamq.control.partial_outage import unless_unreachable
 from streamq.control.task_info import TaskInfo
 from streamq.control.task_rows import TaskRow
@@ -122,7 +123,7 @@ class Pages:
         given = {name: query.get(name, "") for name in FILTERS} | {"state": state}
         return self._page(
             request, "tasks.html", page=page, given=given, rows=self._rows(page.rows), types=types,
-            states=LISTED, state=state,
+            states=LISTED, state=state, counts=_counts(inspector, given["type"]), nothing="nothing" in query,
             back="/tasks?" + urlencode({name: value for name, value in given.items() if value}),
             matching=list_as_form(given, filter_, page.now_ms) if state == "dead" else {},
         )  # fmt: skip
@@ -248,6 +249,12 @@ class Pages:
 
 RECENT: Final[tuple[tuple[State, int], ...]] = (("running", 5), ("dead", 5), ("completed", 10))
 """The states of a type's recent tasks, and how many of each are shown."""
+
+
+def _counts(inspector: Inspector, task_type: str) -> dict[str, int]:
+    """Return how many tasks of a type, or of all in an overview, are in the states that are counted."""
+    stats = inspector.stats([task_type] if task_type else inspector.glance()[0])
+    return {name: sum(getattr(one, name) for one in stats) for name in STATES}
 
 
 def _recent(inspector: Inspector, name: str) -> list[TaskRow]:

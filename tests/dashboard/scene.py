@@ -15,7 +15,18 @@ from typing import Any
 
 from tenacity import wait_fixed
 
-from streamq import Cron, DaemonOptions, Every, Lane, Retry, StreamQ, WorkerOptions, blocking, get_context
+from streamq import (
+    Cron,
+    DaemonOptions,
+    Every,
+    Lane,
+    Retry,
+    StreamQ,
+    Worker,
+    WorkerOptions,
+    blocking,
+    get_context,
+)
 from streamq.dashboard import dashboard
 from streamq.embedded import EmbeddedServer
 from tests.dashboard.browser import served
@@ -142,12 +153,18 @@ async def kill_two_workers(app: StreamQ, report: Any, url: str) -> None:
         for one in groups:
             os.killpg(one.pid, signal.SIGKILL)
             one.wait()
+    await until(lambda: not any(one.alive for one in app.inspector.workers()))
 
 
 def _worker(url: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "streamq", "worker", "tests.dashboard.scene:app", "--types", "report"]
-    more = ["--concurrency", "2", "--log-level", "error"]
-    return subprocess.Popen([*command, *more], env={**os.environ, "STREAMQ_URL": url}, start_new_session=True)
+    return subprocess.Popen([sys.executable, "-m", "tests.dashboard.scene", url], start_new_session=True)
+
+
+async def serve_reports(url: str) -> None:
+    """Be a worker, until killed."""
+    app, _ = build(url)
+    options = WorkerOptions(concurrency=2, types=("report",), heartbeat=0.3)
+    await Worker(app, options).run()
 
 
 async def prepare(url: str, waiting: int) -> None:
@@ -170,8 +187,5 @@ async def main() -> None:
             await asyncio.Event().wait()
 
 
-app: Any = build(os.environ["STREAMQ_URL"])[0] if os.environ.get("STREAMQ_URL") else None
-"""For the workers that are killed."""
-
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(serve_reports(sys.argv[1]) if sys.argv[1:] else main())

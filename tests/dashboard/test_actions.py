@@ -56,7 +56,7 @@ async def test_each_action_does_what_it_says_and_is_written_down(app: StreamQ, s
         assert "Paused." in await followed(
             browser, await do(browser, "pause", type="image", reason="no cats")
         )
-        assert "no cats" in (await browser.get("/types")).text
+        assert "no cats" in (await browser.get("/")).text
         assert "Resumed." in await followed(browser, await do(browser, "resume", type="image"))
         assert "ready to run" in await followed(browser, await do(browser, "run-now", id=ids["scheduled"]))
         await until(lambda: state(app, ids["scheduled"]) == "completed")
@@ -295,7 +295,7 @@ async def test_each_role_may_do_what_is_its_own_and_sees_no_more(
 async def test_read_only_is_read_only_for_everybody(app: StreamQ, shop: Shop) -> None:
     async with client(dashboard(app, auth=TRUSTED, read_only=True)) as browser:
         assert (await do(browser, "purge", type="charge")).status_code == 403
-        for path in ("/", "/types", "/dead", "/workers", f"/tasks/{shop.ids['dead']}"):
+        for path in ("/", "/dead", "/workers", f"/tasks/{shop.ids['dead']}"):
             page = (await browser.get(path)).text
             assert "/do/" not in page
             assert "/confirm/" not in page

@@ -49,7 +49,8 @@
   const live = $("#live[hx-get]");
   const pulse = $("#pulse");
   let dirty = false, last = 0, timer = 0, source = null;
-  const busy = () => document.hidden || (document.activeElement && document.activeElement.closest("#live form"));
+  const chosen = () => $$("input[form=chosen]:checked").length;
+  const busy = () => document.hidden || chosen() || (document.activeElement && document.activeElement.closest("#live form"));
   const refresh = () => {
     timer = 0;
     if (!dirty || busy()) return;
@@ -115,12 +116,19 @@
   draw();
 
   // Several letters at once.
-  const all = $("#all");
   const boxes = () => $$("input[form=chosen]");
-  if (all) {
-    all.hidden = false;
-    all.addEventListener("change", () => boxes().forEach((one) => { one.checked = all.checked; }));
-  }
+  const showAll = () => { if ($("#all")) $("#all").hidden = false; };
+  showAll();
+  document.addEventListener("htmx:after:swap", showAll);
+  document.addEventListener("change", (event) => {
+    if (event.target.id === "all") boxes().forEach((one) => { one.checked = event.target.checked; });
+    if (chosen()) $("#nothing").hidden = true; else if (dirty) soon();
+  });
+  if ($("#chosen")) $("#chosen").addEventListener("submit", (event) => {
+    if (chosen()) return;
+    event.preventDefault();
+    $("#nothing").hidden = false;
+  });
 
   // A long action goes on by itself.
   const going = $("form[data-go-on]");
