@@ -47,6 +47,9 @@ def perform(action: str, given: dict[str, str], admin: Admin, schedules: Schedul
         case "drain":
             found = admin.drain(required(given, "worker"))
             return ("The worker was asked to drain." if found else "The worker no longer exists."), "/workers"
+        case "dismiss":
+            gone = admin.dismiss(required(given, "worker"))
+            return ("Dismissed." if gone else "The worker is no longer listed."), "/workers"
         case "requeue" | "purge" if "ids" in given:
             return _chosen(action, given["ids"].split(), admin), "/dead"
         case _:

@@ -18,7 +18,8 @@ MOST_BYTES: Final = 2 * 1024 * 1024
 MOST_IDS: Final = 200
 _MANY: Final = {"id", "ids", "type", "fingerprint", "error", "since", "until", "action", "done"}
 _FIELDS: Final[dict[str, set[str]]] = {
-    "pause": {"type", "reason"}, "resume": {"type"}, "drain": {"worker"}, "cancel": {"id"}, "run-now": {"id"},
+    "pause": {"type", "reason"}, "resume": {"type"}, "drain": {"worker"},
+    "dismiss": {"worker"}, "cancel": {"id"}, "run-now": {"id"},
     "pause-schedule": {"schedule", "reason"}, "resume-schedule": {"schedule"}, "run-schedule": {"schedule"},
     "remove-schedule": {"schedule"}, "resubmit": {"id", "payload"},
     "forget": {"type", "results"}, "requeue": _MANY, "purge": _MANY,

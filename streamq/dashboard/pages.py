@@ -6,7 +6,7 @@ the framework runs them in threads, because the inspector blocks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Final
 from urllib.parse import quote, urlencode
@@ -19,7 +19,9 @@ from starlette.routing import Route
 from streamq.control.inspector import Inspector
 from streamq.control.overview import STATES
 from streamq.control.partial_outage import unless_unreachable
+from streamq.control.schedule_info import ScheduleInfo
 from streamq.control.task_info import TaskInfo
+from streamq.control.task_list import MOST_ROWS
 from streamq.control.task_rows import TaskRow
 from streamq.dashboard import overview, task_views, views
 from streamq.dashboard.auth import REQUIRED_ROLE
@@ -31,6 +33,9 @@ from streamq.dashboard.queries import (
     as_form,
     dead_groups,
     list_as_form,
+    page_number,
+    paged,
+    paging,
     parse_state,
     task_filter,
     times_as_form,
@@ -196,15 +201,25 @@ class Pages:
 
     def workers(self, request: Request) -> Response:
         inspector = self._site.queue.inspector
-        workers, daemons = map(views.process, inspector.workers()), map(views.process, inspector.daemons())
-        return self._page(request, "workers.html", workers=list(workers), daemons=list(daemons))
+        found = [views.process(one) for one in inspector.workers()]
+        daemons = [views.process(one) for one in inspector.daemons()]
+        living, dead = (
+            [one for one in found if (one["state"] == "silent") is gone] for gone in (False, True)
+        )
+        shown = paged(request.query_params, living)
+        return self._page(
+            request, "workers.html", workers=shown, number=len(living), dead=dead[:PAGE],
+            more_dead=max(0, len(dead) - PAGE), daemons=daemons, paging=paging(request.query_params, living),
+        )  # fmt: skip
 
     def schedule(self, request: Request) -> Response:
         inspector, query = self._site.queue.inspector, request.query_params
         types = [query["type"]] if query.get("type") else inspector.glance()[0]
         stats = [one for one in map(inspector.type_stats, types) if one.scheduled]
-        soon = [row for one in stats for row in inspector.tasks("scheduled", one.type, limit=20).rows]
-        rows = self._rows(sorted(soon, key=lambda row: row.at_ms)[:PAGE])
+        most = min(MOST_ROWS, PAGE * page_number(query) + 1)
+        soon = [row for one in stats for row in inspector.tasks("scheduled", one.type, limit=most).rows]
+        soon.sort(key=lambda row: row.at_ms)
+        rows = self._rows(paged(query, soon))
         now_ms = inspector.now_ms()
         return self._page(
             request,
@@ -213,13 +228,16 @@ class Pages:
             stats=stats,
             now_ms=now_ms,
             daemons=unless_unreachable(inspector.daemons_alive),
+            paging=paging(query, soon[: MOST_ROWS - 1]),
         )
 
     def schedules(self, request: Request) -> Response:
         """Recurring tasks: of so many what became of the last run."""
         found = self._site.queue.schedules
-        listed = found.all(outcomes=False)
-        shown = [found.get(one.name) for one in listed[:PAGE] if not one.fault]
+        query = request.query_params
+        listed = [one for one in found.all(outcomes=False) if _wanted(one, query)]
+        whole = [one for one in listed if not one.fault]
+        shown = [found.get(one.name) for one in paged(query, whole)]
         broken = [one for one in listed if one.fault][:PAGE]
         inspector = self._site.queue.inspector
         return self._page(
@@ -227,8 +245,9 @@ class Pages:
             "schedules.html",
             shown=[views.schedule(one) for one in shown],
             broken=broken,
-            more=max(0, len(listed) - PAGE),
             number=len(listed),
+            paging=paging(query, whole),
+            given={name: query.get(name, "") for name in ("type", "name")},
             faults=found.faults,
             now_ms=inspector.now_ms(),
             daemons=unless_unreachable(inspector.daemons_alive),
@@ -239,7 +258,9 @@ class Pages:
         return self._page(request, "server.html", server=server, findings=findings)
 
     def actions(self, request: Request) -> Response:
-        return self._page(request, "actions.html", actions=self._site.queue.inspector.actions())
+        found = self._inspector().actions(KEPT)
+        shown = paged(request.query_params, found)
+        return self._page(request, "actions.html", actions=shown, paging=paging(request.query_params, found))
 
     def _page(self, request: Request, template: str, /, *, status: int = 200, **values: object) -> Response:
         principal = request.scope["principal"]
@@ -247,8 +268,15 @@ class Pages:
         return self._site.render.page(request, template, status=status, may=may, **values)
 
 
+KEPT: Final = 1000
+"""Actions that the log keeps."""
 RECENT: Final[tuple[tuple[State, int], ...]] = (("running", 5), ("dead", 5), ("completed", 10))
 """The states of a type's recent tasks, and how many of each are shown."""
+
+
+def _wanted(one: ScheduleInfo, query: Mapping[str, str]) -> bool:
+    """Return whether a schedule is of the type and name that a URL names."""
+    return query.get("type", "") in ("", one.type) and query.get("name", "") in one.name
 
 
 def _counts(inspector: Inspector, task_type: str) -> dict[str, int]:

@@ -140,6 +140,7 @@ ROLES: Final = {
     "operator": Role(
         (
             "cancel",
+            "dismiss",
             "drain",
             "enqueue",
             "enqueue_rich",
