@@ -6,22 +6,74 @@ it. Reads nothing from Redis.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, Protocol
 
 import orjson
 
 from streamq.options.lane import Lane, StartRate
+from streamq.options.rate import RateLimit
+from streamq.options.schedule import Schedule
 from streamq.options.unique import Unique
-
-if TYPE_CHECKING:
-    from streamq.options.task import TaskOptions
 
 _UNITS: Final = (("d", 86400), ("h", 3600), ("min", 60))
 _LONGEST: Final = 200
 
 
-def words(options: TaskOptions) -> str:
+class Policy(Protocol):
+    """What the sentences are made of: TaskOptions."""
+
+    @property
+    def max_attempts(self) -> int: ...
+    @property
+    def timeout(self) -> float | None: ...
+    @property
+    def backoff(self) -> Callable[..., float] | None: ...
+    @property
+    def retry_on(self) -> tuple[type[BaseException], ...]: ...
+    @property
+    def give_up_on(self) -> tuple[type[BaseException], ...]: ...
+    @property
+    def expires(self) -> float | None: ...
+    @property
+    def retention(self) -> float: ...
+    @property
+    def lease(self) -> float: ...
+    @property
+    def max_lost(self) -> int: ...
+    @property
+    def priority(self) -> str: ...
+    @property
+    def executor(self) -> str: ...
+    @property
+    def rate_limit(self) -> RateLimit | None: ...
+    @property
+    def max_backlog(self) -> int | None: ...
+    @property
+    def max_payload(self) -> int: ...
+    @property
+    def durability(self) -> str: ...
+    @property
+    def schedule(self) -> Schedule | None: ...
+    @property
+    def unique(self) -> Unique | str | bool | None: ...
+    @property
+    def debounce(self) -> float | None: ...
+    @property
+    def max_wait(self) -> float | None: ...
+    @property
+    def throttle(self) -> float | None: ...
+    @property
+    def trailing(self) -> bool | None: ...
+    @property
+    def lane(self) -> Lane | None: ...
+    @property
+    def running(self) -> int | None: ...
+    @property
+    def start_rate(self) -> StartRate | None: ...
+
+
+def words(options: Policy) -> str:
     """Return the sentences as they are stored: a JSON list of texts."""
     said = [*_attempts(options), *_loss(options), *_kept(options), *_accepted(options), *_together(options)]
     return orjson.dumps([one[:_LONGEST] for one in said]).decode("utf-8", "replace")
@@ -36,7 +88,7 @@ def sentences(stored: str) -> list[str]:
     return [str(one)[:_LONGEST] for one in found[:40]] if isinstance(found, list) else []
 
 
-def _attempts(of: TaskOptions) -> Iterator[str]:
+def _attempts(of: Policy) -> Iterator[str]:
     if of.max_attempts == 1:
         yield "One attempt: a task that fails is dead at once."
     else:
@@ -54,18 +106,18 @@ def _attempts(of: TaskOptions) -> Iterator[str]:
         yield f"It runs in a {of.executor}."
 
 
-def _loss(of: TaskOptions) -> Iterator[str]:
+def _loss(of: Policy) -> Iterator[str]:
     again = f"dead after {of.max_lost} lost deliveries in a row" if of.max_lost > 1 else "dead"
     yield f"When its worker is silent for {_span(of.lease)}, another one gets it; it is {again}."
 
 
-def _kept(of: TaskOptions) -> Iterator[str]:
+def _kept(of: Policy) -> Iterator[str]:
     yield f"Results are kept for {_span(of.retention)}." if of.retention else "No result is kept."
     if of.expires is not None:
         yield f"It is not run when it is older than {_span(of.expires)}."
 
 
-def _accepted(of: TaskOptions) -> Iterator[str]:
+def _accepted(of: Policy) -> Iterator[str]:
     if of.priority != "normal":
         yield f"Its tasks have {of.priority} priority."
     if of.rate_limit is not None:
@@ -79,7 +131,7 @@ def _accepted(of: TaskOptions) -> Iterator[str]:
         yield f"It runs by itself: {of.schedule.when}."
 
 
-def _together(of: TaskOptions) -> Iterator[str]:
+def _together(of: Policy) -> Iterator[str]:
     if of.running is not None:
         yield f"At most {of.running:,} are ready or running at once."
     if of.start_rate is not None:
