@@ -10,11 +10,13 @@ import httpx
 import pytest
 import pytest_asyncio
 
+import streamq
 from streamq import StreamQ
 from streamq.dashboard import dashboard
 from streamq.dashboard.forms import where_wrong
 from streamq.dashboard.task_views import attempt, links
 from streamq.fingerprint import Frame
+from streamq.keys import shard_keys, type_keys
 from streamq.model.task import TaskId
 from tests.conftest import command
 from tests.dashboard.scene import LONG
@@ -107,8 +109,6 @@ async def test_completed_tasks_are_newest_first_over_all_types(scene: StreamQ) -
 
 
 def test_two_minutes_of_two_types_are_merged(app: StreamQ, url: str) -> None:
-    from streamq.keys import type_keys
-
     for name, minutes in (("a", (100, 101)), ("b", (101, 102))):
         app.send(name, {})
         keys = type_keys("shop", 0, name)
@@ -146,8 +146,6 @@ async def test_dead_letters_show_the_users_own_line(browser: httpx.AsyncClient) 
     ],
 )  # fmt: skip
 def test_whose_line_it_is(file: str, own: bool) -> None:
-    import streamq
-
     assert Frame(file, 1, "f", "x").own is own
     ours = str(streamq.__file__).replace("__init__.py", "")
     assert not Frame(ours + "worker/attempts.py", 1, "f", "x").own
@@ -231,3 +229,85 @@ def test_a_task_leads_to_its_lane_schedule_and_trace(app: StreamQ) -> None:
     assert found({"t": b'{"traceparent": "%s"}' % trace})[0][0] == "Trace"
     assert found({"t": b"{not json"}) == []
     assert found({"t": b"[]", "r": b"damaged"}) == []
+
+
+# -- workers, schedules and the log --------------------------------------------------------------------------
+
+
+async def test_dead_workers_are_apart_and_can_be_dismissed(app: StreamQ, url: str) -> None:
+    async with open_shop(app) as (_, worker), client(dashboard(app, auth=TRUSTED)) as browser:
+        # One that died: its row, as its last heartbeat left it.
+        beaten = app.inspector.now_ms() - 60_000
+        command(url, "ZADD", shard_keys("shop", 0).workers, beaten, "gone-1-aaaaaa")
+        beat = '{"running_count": 1, "running": [{"id": "email:0:n1-0", "since_ms": 1}]}'
+        command(url, "HSET", shard_keys("shop", 0).heartbeats, "gone-1-aaaaaa", beat)
+        page = await text(browser, "/workers")
+        assert "1 alive, 1 silent" in page
+        dead = page[page.index("Silent workers") : page.index('<article class="worker">')]
+        assert "gone-1-aaaaaa" in dead
+        assert "email:0:n1-0" in dead
+        assert worker.name not in dead
+        token = re.findall(r'name="token" value="([^"]+)"', page)[0]
+        form = {"token": token, "worker": "gone-1-aaaaaa"}
+        assert (await browser.post("/do/dismiss", data=form)).status_code == 303
+        assert "gone-1-aaaaaa" not in await text(browser, "/workers")
+        refused = await browser.post("/do/dismiss", data={"token": token, "worker": worker.name})
+        assert (refused.status_code, "is alive" in refused.text) == (400, True)
+        logged = app.inspector.actions()
+        assert [(one.verb, one.what, one.by) for one in logged] == [("dismiss", "gone-1-aaaaaa", "local")]
+        assert app.admin.dismiss("nobody") is False
+
+
+async def test_the_operator_log_gives_reasons(app: StreamQ) -> None:
+    app.send("email", {})
+    app.admin.acting_for("ada").pause("email", "the relay is down")
+    app.admin.acting_for("ada").resume("email")
+    for _ in range(60):
+        app.admin.acting_for("bob").pause("email")
+        app.admin.acting_for("bob").resume("email")
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
+        page = await text(browser, "/actions")
+        assert "<h1>Operator log</h1>" in page
+        assert "Page 1 of 3" in page
+        assert "the relay is down" not in page
+        assert "the relay is down" in await text(browser, "/actions?page=3")
+        assert "No actions yet" in await text(browser, "/actions?page=9")
+        assert await text(browser, "/actions?page=0", 400)
+    assert app.inspector.actions(1000)[-1].reason == "the relay is down"
+
+
+def test_unlocking_is_logged_in_words(app: StreamQ) -> None:
+    @app.task(unique=True)
+    async def email(to: str) -> None: ...
+
+    held = email.options(unique="ada").enqueue("ada")
+    app.admin.acting_for("bob").unlock("email", "ada", force=True, reason="it hangs")
+    (logged,) = [one for one in app.inspector.actions() if one.verb == "unlock"]
+    assert logged.what == f"email: key 'ada', held by {held.id}"
+    assert logged.reason == "it hangs"
+    again = email.enqueue("bob")
+    (lock,) = [one for one in app.inspector.locks("email") if one.holder == again.id]
+    app.admin.unlock("email", lock.key, force=True)
+    assert app.inspector.actions()[0].what == f"email: a key, held by {again.id}"
+
+
+async def test_recurring_tasks_and_what_is_due_have_pages(browser: httpx.AsyncClient) -> None:
+    page = await text(browser, "/schedules")
+    assert "Page 1 of 2" in page
+    assert page.count('<article class="worker">') == 50
+    assert (await text(browser, "/schedules?page=2")).count('<article class="worker">') == 12
+    assert (await text(browser, "/schedules?name=nightly")).count('<article class="worker">') == 1
+    assert (await text(browser, "/schedules?type=sync_stock")).count('<article class="worker">') == 1
+    assert "in " in await text(browser, "/schedule")
+
+
+async def test_workers_have_pages(app: StreamQ, url: str) -> None:
+    app.send("email", {})
+    now = app.inspector.now_ms()
+    for n in range(120):
+        command(url, "ZADD", shard_keys("shop", 0).workers, now + 60_000, f"w-{n:03}")
+        command(url, "HSET", shard_keys("shop", 0).heartbeats, f"w-{n:03}", "{}")
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
+        page = await text(browser, "/workers?page=3")
+        assert page.count('<article class="worker">') == 20
+        assert "Page 3 of 3" in page

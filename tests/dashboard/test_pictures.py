@@ -68,6 +68,7 @@ OVERFLOW = """() => {
 }"""
 
 
+@pytest.mark.timeout(900)  # every page in a browser, of which axe looks at each element
 @pytest.mark.parametrize(("width", "height", "theme"), VIEWS)
 async def test_every_page_fits_and_is_readable(
     scene: StreamQ, address: str, browser: Browser, width: int, height: int, theme: Any
@@ -84,7 +85,7 @@ async def test_every_page_fits_and_is_readable(
         units = UNITS.findall(await page.locator("main").inner_text())
         if wide or pale or units:
             found[path] = (wide, pale, units)
-        if AXE is not None:
+        if AXE is not None and (width, theme) in ((1280, "light"), (390, "dark")):
             await page.add_script_tag(path=Path(AXE) / "axe.min.js")
             broken = await page.evaluate(
                 "async (rules) => (await axe.run(document, rules)).violations"
