@@ -51,6 +51,7 @@ COMMANDS: Final = {
     "dead": "list, show, requeue, edit or purge dead letters",
     "workers": "list the workers and the tasks they run",
     "drain": "let a worker finish its tasks and end",
+    "dismiss": "take dead workers off the lists",
     "dashboard": "serve web pages and JSON about a queue",
     "check": "check whether a worker group or a daemon is ready, for probes",
     "audit": "check the invariants of a live queue",
@@ -64,7 +65,7 @@ COMMANDS: Final = {
     "version": "print the version",
 }
 
-_ACTS: Final = ("cancel", "run-now", "pause", "resume", "drain")
+_ACTS: Final = ("cancel", "run-now", "pause", "resume", "drain", "dismiss")
 """Those in `act`: all others have a module each."""
 
 EXIT_CODES: Final = f"""exit codes:
