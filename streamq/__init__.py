@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from streamq.control.admin import AsyncAdmin as AsyncAdmin
     from streamq.control.admin import Unlocked as Unlocked
     from streamq.control.admin import UnlockResult as UnlockResult
+    from streamq.control.dead_letter_actions import Resealed as Resealed
     from streamq.control.dead_letters import DeadGroup as DeadGroup
     from streamq.control.dead_letters import DeadGroups as DeadGroups
     from streamq.control.dead_letters import DeadSelection as DeadSelection
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from streamq.control.heartbeats import WorkerInfo as WorkerInfo
     from streamq.control.inspector import AsyncInspector as AsyncInspector
     from streamq.control.inspector import Inspector as Inspector
+    from streamq.control.key_use import KeyUse as KeyUse
     from streamq.control.lanes import LaneInfo as LaneInfo
     from streamq.control.overview import TypeStats as TypeStats
     from streamq.control.rollups import Activity as Activity
@@ -105,6 +107,7 @@ if TYPE_CHECKING:
     from streamq.errors import ServerError as ServerError
     from streamq.errors import ServerFull as ServerFull
     from streamq.errors import ServerTooOld as ServerTooOld
+    from streamq.errors import SignalTimeout as SignalTimeout
     from streamq.errors import StreamQError as StreamQError
     from streamq.errors import TaskCancelled as TaskCancelled
     from streamq.errors import TaskDead as TaskDead
@@ -126,6 +129,8 @@ if TYPE_CHECKING:
     from streamq.hooks import Hook as Hook
     from streamq.hooks import TaskEnded as TaskEnded
     from streamq.hooks import TaskEndedState as TaskEndedState
+    from streamq.item import Item as Item
+    from streamq.memos import Suspension as Suspension
     from streamq.model.delivery import Delivery as Delivery
     from streamq.model.delivery import Overrides as Overrides
     from streamq.model.delivery import Success as Success
@@ -136,9 +141,11 @@ if TYPE_CHECKING:
     from streamq.model.task import IdempotencyKey as IdempotencyKey
     from streamq.model.task import NewTask as NewTask
     from streamq.model.task import Priority as Priority
+    from streamq.model.task import SignalAnswer as SignalAnswer
     from streamq.model.task import State as State
     from streamq.model.task import TaskId as TaskId
     from streamq.namespace import Namespace as Namespace
+    from streamq.options.batch import Batch as Batch
     from streamq.options.checks import Durability as Durability
     from streamq.options.checks import Duration as Duration
     from streamq.options.checks import Executor as Executor
@@ -159,6 +166,10 @@ if TYPE_CHECKING:
     from streamq.options.unique import OnConflict as OnConflict
     from streamq.options.unique import Unique as Unique
     from streamq.options.unique import Until as Until
+    from streamq.payloads.compression import Compression as Compression
+    from streamq.payloads.keyring import Cipher as Cipher
+    from streamq.payloads.keyring import Key as Key
+    from streamq.payloads.keyring import KeyRing as KeyRing
     from streamq.probes.health import Facts as Facts
     from streamq.probes.listen import Listen as Listen
     from streamq.probes.report import BacklogView as BacklogView
@@ -196,11 +207,13 @@ __all__, _named = lazy.names(__name__, {
     "context": ("Context", "get_context"),
     "control.action_log": ("Action", "Pause"),
     "control.admin": ("Admin", "AsyncAdmin", "Unlocked", "UnlockResult"),
+    "control.dead_letter_actions": ("Resealed",),
     "control.dead_letters": ("DeadGroup", "DeadGroups", "DeadSelection"),
     "control.event_tail": ("AsyncTail", "Event", "EventName", "Tail"),
     "control.flows": ("AsyncFlows", "Flows", "FlowView"),
     "control.heartbeats": ("WorkerInfo",),
     "control.inspector": ("AsyncInspector", "Inspector"),
+    "control.key_use": ("KeyUse",),
     "control.lanes": ("LaneInfo",),
     "control.overview": ("TypeStats",),
     "control.rollups": ("Activity", "Rollup", "Span"),
@@ -219,7 +232,8 @@ __all__, _named = lazy.names(__name__, {
         "PayloadError", "ProcessDied", "QueueFull",
         "RateLimited", "RateLimitExceeded",
         "RedisError", "RedisUnavailable", "Refused", "ResultTimeout", "ResultUnavailable", "Retry",
-        "ServerError", "ServerFull", "ServerTooOld", "StreamQError", "TaskCancelled", "TaskDead",
+        "ServerError", "ServerFull", "ServerTooOld", "SignalTimeout",
+        "StreamQError", "TaskCancelled", "TaskDead",
         "TaskError", "TaskExpired", "UniqueConflict", "UnknownFlow", "UnknownSchedule", "UnknownTaskType",
         "UsageError",
     ),
@@ -227,10 +241,15 @@ __all__, _named = lazy.names(__name__, {
     "flows.reading": ("FlowInfo", "FlowState", "NodeInfo", "NodeState"),
     "histogram": ("Histogram", "Latency"),
     "hooks": ("Enqueue", "Hook", "TaskEnded", "TaskEndedState"),
+    "item": ("Item",),
+    "memos": ("Suspension",),
     "model.delivery": ("Delivery", "Success"),
     "model.outcome": ("Outcome",),
     "model.reply": ("COUNTERS", "Counts"),
-    "model.task": ("CancelAnswer", "IdempotencyKey", "NewTask", "Priority", "State", "TaskId"),
+    "model.task": (
+        "CancelAnswer", "IdempotencyKey", "NewTask", "Priority", "SignalAnswer", "State", "TaskId",
+    ),
+    "options.batch": ("Batch",),
     "options.checks": ("Durability", "Duration", "Executor"),
     "options.lane": ("Lane", "OnDead", "StartRate"),
     "options.rate": ("RateLimit",),
@@ -239,6 +258,8 @@ __all__, _named = lazy.names(__name__, {
     "options.task": ("TaskOptions",),
     "options.typed": ("PerCall", "Policy"),
     "options.unique": ("OnConflict", "Unique", "Until"),
+    "payloads.compression": ("Compression",),
+    "payloads.keyring": ("KeyRing",),
     "probes.listen": ("Listen",),
     "resources.declared": ("DependencyOverrides", "Provider"),
     "resources.depends": ("Depends", "Scope"),
@@ -257,6 +278,7 @@ _inner, _inner_named = lazy.names(__name__, {
     "environment": ("Source",),
     "model.delivery": ("Overrides",),
     "namespace": ("Namespace",),
+    "payloads.keyring": ("Cipher", "Key"),
     "probes.health": ("Facts",),
     "probes.report": ("BacklogView", "Report"),
     "registry.handler": ("Handler",),

@@ -141,7 +141,8 @@ class EmbeddedServer:
 
     def _running(self) -> bool:
         if self._shim is not None:
-            return self._shim.poll() is None
+            # Right after a kill the shim still waits for its server.
+            return self._shim.poll() is None and _listens(self._socket)
         return self.pid > 0 and _answers(self._socket)  # another process's server
 
     def _prepare(self) -> None:
@@ -245,6 +246,17 @@ def _answers(path: Path) -> bool:
         connection.sendall(b"PING\r\n")
         return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
     return False
+
+
+def _listens(path: Path) -> bool:
+    """Return whether a process listens on a socket, however busy it is or even stopped."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(1.0)
+            connection.connect(str(path))
+    except OSError as error:
+        return not isinstance(error, (ConnectionRefusedError, FileNotFoundError))
+    return True
 
 
 def _end_of_log(log: io.FileIO) -> str:

@@ -286,6 +286,8 @@ class FlowGraph:
             )
         if call.route is not None and call.route.shard_key is not None and not call.task.joins:
             raise InvalidOption("shard_key: a flow lives in one shard, which its own key chooses")
+        if handler.options.batch is not None:
+            raise InvalidOption(f"task type {name!r} takes batches, and a node is one call: use another type")
         if parents > MOST_PARENTS:
             raise InvalidOption(f"a node waits for at most {MOST_PARENTS:,} others: use a map")
         if len(self._nodes) >= MOST_STATIC:
@@ -325,7 +327,7 @@ class FlowGraph:
                 payload = handler.payload((one,), fixed)
             except NamesOutputs as named:
                 payload = named.payload
-            found.append(payload if handler.pipeline is None else handler.pipeline.seal(payload))
+            found.append(handler.stored(payload))
         return found
 
 

@@ -25,9 +25,9 @@ from streamq.errors import (
 )
 from streamq.flow import Flow, Pause, ask
 from streamq.flows import actions, reading
-from streamq.flows.advancing import maps
 from streamq.flows.flow_id import FlowId
-from streamq.flows.inputs import cause_of, read_results
+from streamq.flows.inputs import Failure, cause_of, read_results
+from streamq.flows.naming import maps
 from streamq.flows.reading import OVER, FlowInfo, FlowState, NodeInfo
 from streamq.keys import ShardKeys, shard_keys
 from streamq.options.checks import Duration, seconds
@@ -267,8 +267,6 @@ class FlowHandle:
 
 
 def _decoded(raw: bytes, decode: Any) -> Any:
-    from streamq.flows.inputs import Failure  # noqa: PLC0415 - few results are failures
-
     data = orjson.loads(raw)
     if decode is not None:
         return decode(raw)

@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, T
 
 from streamq.app.bound_task import Bound, bound_to, bound_to_outputs, lock_of
 from streamq.app.handle import TaskHandle
+from streamq.errors import InvalidOption
+from streamq.item import Item
 from streamq.model.output import NamesOutputs
 from streamq.options.call import CallOptions, per_call
 from streamq.options.typed import PerCall
 from streamq.registry.handler import Handler
+from streamq.registry.redefinition import redefined
+from streamq.registry.upcasting import Upcaster
 
 P = ParamSpec("P")
 R = TypeVar("R")
+A = TypeVar("A")
 C_co = TypeVar("C_co", covariant=True)
 
 
@@ -85,6 +90,29 @@ class TaskType(Generic[P, R, C_co]):
         lock_of(self._handler, options)  # a rule that cannot be is told here, not with the first call
         return TaskType(self._enqueuer, self._handler, options)
 
+    def upcast(self, version: int, /) -> Callable[[Upcaster], Upcaster]:
+        """Register the function that makes arguments of `version` into those of the next one: it takes and
+        returns them by name, as JSON data. Where a version has none, its arguments fit the next as they are.
+        Raises InvalidOption."""
+        newest = self._handler.options.version
+        if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version < newest:  # type: ignore[redundant-expr]
+            raise InvalidOption(
+                f"upcast({version!r:.40}) of task type {self.name!r}: must be a version from 1 to before "
+                f"version={newest} of @app.task"
+            )
+
+        def register(function: Upcaster) -> Upcaster:
+            before = self._handler.upcasters.get(version)
+            if before is not None and not redefined(function, before, again=True):
+                raise InvalidOption(
+                    f"upcast({version}) of task type {self.name!r}: there is one already, "
+                    f"{before.__qualname__}"
+                )
+            self._handler.upcasters[version] = function
+            return function
+
+        return register
+
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
         """Return the call as a value, checked and encoded, for `enqueue_many` and for flows, where an
         argument may be the output of a node."""
@@ -109,8 +137,21 @@ class TaskType(Generic[P, R, C_co]):
 
 
 class Decorator(Protocol):
-    """The type of `@app.task(...)` with options: takes an `async def` or a `def`."""
+    """The type of `@app.task(...)` with options: takes an `async def` or a `def`. The handler of a batch
+    takes a list of items; its tasks have one argument, the item."""
 
+    @overload
+    def __call__(
+        self, function: Callable[[list[Item[A]]], Coroutine[Any, Any, None]], /
+    ) -> TaskType[[A], None, Coroutine[Any, Any, None]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[list[Item[A]]], Coroutine[Any, Any, list[R] | None]], /
+    ) -> TaskType[[A], R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(self, function: Callable[[list[Item[A]]], None], /) -> TaskType[[A], None, None]: ...
+    @overload
+    def __call__(self, function: Callable[[list[Item[A]]], list[R] | None], /) -> TaskType[[A], R, R]: ...
     @overload
     def __call__(
         self, function: Callable[P, Coroutine[Any, Any, R]], /

@@ -21,7 +21,7 @@ def written(effects: Sequence[Effect], results_of: Callable[[NodeResult], int]) 
     return orjson.dumps(dict(_pair(effect, results_of) for effect in effects)).decode()
 
 
-def _pair(effect: Effect, results_of: Callable[[NodeResult], int]) -> tuple[str, int]:
+def _pair(effect: Effect, results_of: Callable[[NodeResult], int]) -> tuple[str, int | str]:
     match effect:
         case NodeResult():
             return "node", results_of(effect)
@@ -31,6 +31,6 @@ def _pair(effect: Effect, results_of: Callable[[NodeResult], int]) -> tuple[str,
             return "follow", len(tasks)
         case Stepped():
             return "steps", 1
-        case Suspend():
-            return "suspend", 1
+        case Suspend(memo):
+            return "suspend", memo
     assert_never(effect)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from streamq import memos
 from streamq.calls.call import Arg, Call, Reply, build, pairs, text
 from streamq.calls.producer import NO_NOTE
 from streamq.errors import UsageError
@@ -43,6 +44,12 @@ def drain(s: ShardKeys, worker: str, note: Note = NO_NOTE) -> Call[bool]:
     return build("drain", (worker, s.control, *note), bool, s=s)
 
 
+def dismiss(s: ShardKeys, worker: str, seen_ms: int, note: Note = NO_NOTE) -> Call[int]:
+    """Take a worker off the list if its last heartbeat is not after `seen_ms`. Returns 1, 0 if there is no
+    such worker, -1 if it lives."""
+    return build("dismiss", (worker, seen_ms, *note), int, s=s)
+
+
 def listen(s: ShardKeys, tail_ms: int, *, at_once: bool) -> Call[int]:
     """Have the workers of a shard publish task events."""
     return build("listen", (tail_ms, s.control if at_once else ""), int, s=s)
@@ -50,11 +57,17 @@ def listen(s: ShardKeys, tail_ms: int, *, at_once: bool) -> Call[int]:
 
 def run_now(t: TypeKeys, local: str, note: Note = NO_NOTE, *, force: bool = False) -> Call[bool]:
     """Make a scheduled task ready, or a parked task the first of its lane. Returns whether it was either.
-    force: ignore its lane's limits. Parsing the reply raises UsageError if its lane is ordered."""
-    return build("run_now", (local, int(force), *note, *_wake(t)), partial(_ran, local), t)
+    force: ignore its lane's limits. Parsing the reply raises UsageError if its lane is ordered, or if
+    it waits for a signal."""
+    return build("run_now", (local, int(force), memos.sleep(0), *note, *_wake(t)), partial(_ran, local), t)
 
 
 def _ran(local: str, reply: int) -> bool:
+    if reply == -2:
+        raise UsageError(
+            f"cannot run task {local} now: it waits for a signal. Give it that, with `handle.signal`, "
+            "`app.admin.signal` or `streamq task signal`"
+        )
     if reply < 0:
         raise UsageError(
             f"cannot run task {local} now: it waits in an ordered lane, where no task overtakes another. "
@@ -108,6 +121,14 @@ def purge(
     """Delete dead letters for good, selected as in `requeue`."""
     args: tuple[Arg, ...] = (limit, since_ms, until_ms, fingerprint, *note, *_wake(t), *ids)
     return build("purge", args, lambda r: Moved(*r), t)
+
+
+def reseal(
+    t: TypeKeys, local: str, payload: tuple[bytes, bytes], failures: tuple[bytes, bytes], note: Note
+) -> Call[bool]:
+    """Replace the payload and the errors of a dead letter, each given as it was read and as it is to be, if
+    both are as they were read."""
+    return build("reseal", (local, *payload, *failures, *note), bool, t)
 
 
 def resubmit(t: TypeKeys, local: str, payload: bytes, note: Note) -> Call[str]:

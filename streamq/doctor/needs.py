@@ -36,6 +36,7 @@ _PRODUCER: Final = (
     "wait",
     "locate",
     "cancel",
+    "signal",
     "write_schedule",
     "flow_build",
     "flow_commit",
@@ -72,6 +73,7 @@ ROLES: Final = {
             "flow_grow",
             "flow_mark",
             "locate",
+            "take_signal",
             "renew",
             "beat",
             "leave",
@@ -135,6 +137,7 @@ ROLES: Final = {
         (
             "counts",
             "locate",
+            "memos",
             "survey",
             "audit_lanes",
             "audit_slots",
@@ -160,11 +163,12 @@ ROLES: Final = {
             "page_streams",
             "rollups",
         ),
-        ("HGET apps", "HGETALL apps", "SMEMBERS", "SCAN", "XREVRANGE"),
+        ("HGET apps", "HGETALL apps", "SMEMBERS", "SCAN", "XREVRANGE", "HKEYS"),
     ),
     "operator": Role(
         (
             "cancel",
+            "dismiss",
             "drain",
             "enqueue",
             "enqueue_rich",
@@ -176,8 +180,10 @@ ROLES: Final = {
             "purge",
             "purge_lane",
             "requeue",
+            "reseal",
             "resubmit",
             "run_now",
+            "signal",
             "tick",
             "tick_rich",
             "write_schedule",
@@ -201,6 +207,7 @@ _NOT_ESSENTIAL: Final = frozenset(
         "after",
         "steps",
         "live",
+        "mail",
         "EVAL",
         "EVALSHA",
         "key",
@@ -335,7 +342,8 @@ def _named(t: TypeKeys, s: ShardKeys, kind: str) -> str:
     some = {
         "apps": namespace.apps, "daemons": namespace.daemons, "done": t.done("n0-0"), "key": s.key("doctor"),
         "writer": t.writer("doctor"), "results": t.results("n0-0"), "minute": t.minute(0),
-        "live": t.live("n0-0"), "flow": s.flow("0-0"), "flow_states": s.flow_states("0-0"),
+        "live": t.live("n0-0"), "mail": t.mail("n0-0"),
+        "flow": s.flow("0-0"), "flow_states": s.flow_states("0-0"),
         "flow_items": s.flow_items("0-0", "0"), "flow_results": s.flow_results("0-0", 0),
     }  # fmt: skip
     named = some.get(kind) or getattr(s, kind, None) or getattr(t, kind)

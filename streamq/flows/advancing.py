@@ -17,10 +17,12 @@ from streamq.calls import flows as calls
 from streamq.calls.flows import Item, Ready
 from streamq.errors import DecodeError
 from streamq.flow import Flow, ask
+from streamq.flows.naming import maps, named_task, opened_result, parsed_maps
 from streamq.flows.needs import MOST_BYTES, spliced
 from streamq.keys import FLOW_PAGE, ShardKeys, type_keys
 from streamq.model.task import NAME_PATTERN
-from streamq.payloads.pipeline import Pipeline, opened
+from streamq.payloads.pipeline import SEALED, Pipeline, opened
+from streamq.payloads.stage import About, NoKey
 from streamq.stored import text
 
 MOST_CHILDREN: Final = 10_000
@@ -78,28 +80,12 @@ def _firsts(s: ShardKeys, flow: str, of: Iterable[int]) -> Flow[dict[int, int]]:
     return {node: first for node, (first, _) in (yield from maps(s, flow)).items()}
 
 
-def maps(s: ShardKeys, flow: str) -> Flow[dict[int, tuple[int, int]]]:
-    """Return of each map whose list is known the number of its first child and of its children."""
-    [raw] = yield from ask(calls.record(s, flow, ["maps"]))
-    return parsed_maps(raw)
-
-
-def parsed_maps(raw: bytes | None) -> dict[int, tuple[int, int]]:
-    """Return the same from a flow's record."""
-    found: dict[int, tuple[int, int]] = {}
-    for row in text(raw or b"").split():
-        parts = row.split(":")
-        if len(parts) == 3 and all(part.isdigit() for part in parts):
-            found[int(parts[0])] = (int(parts[1]), int(parts[2]))
-    return found
-
-
 def _cut(s: ShardKeys, flow: str, node: int, pipeline: Pipeline | None, *, reads: bool) -> Flow[bool]:
     """Cut the list that a map goes over into the arguments of its children; fail the flow if it is none.
     Returns whether the flow goes on."""
     try:
         payloads = yield from _payloads(s, flow, node, pipeline, reads=reads)
-    except Sealed:
+    except (Sealed, NoKey):
         return False
     except DecodeError:
         yield from ask(calls.mark(s, flow, "fail", node))
@@ -123,23 +109,24 @@ def _payloads(
     s: ShardKeys, flow: str, node: int, pipeline: Pipeline | None, *, reads: bool
 ) -> Flow[list[bytes]]:
     """Return the payloads of the children of a map over another node's result."""
-    [source, argument, fixed] = yield from ask(calls.record(s, flow, [f"s{node}", f"i{node}", f"f{node}"]))
-    if source is None or argument is None or fixed is None or not source.isdigit():
+    fields = yield from ask(calls.record(s, flow, [f"s{node}", f"i{node}", f"f{node}", "maps"]))
+    source, argument, fixed, ranges = fields
+    _, child = yield from named_task(s, flow, node, {})
+    if source is None or argument is None or fixed is None or child is None or not source.isdigit():
         raise DecodeError("the record of the map is damaged")
     found = yield from ask(calls.results(s, flow, [int(source)], MOST_BYTES))
     if found.size < 0 or not found.found[0][1]:
         raise DecodeError("the list is too large, or is gone")
     stored, _ = stored_result.unpack_result("", found.found[0][1])
-    try:
-        raw, before = opened(stored), opened(fixed)
-    except DecodeError:
-        if reads:
-            raise
-        raise Sealed from None
-    return children(raw, text(argument), before, pipeline)
+    if not reads and SEALED in (stored[:1], fixed[:1]):
+        raise Sealed
+    about = About(s.app, child.type, "payload")
+    raw = yield from opened_result(s, flow, int(source), stored, parsed_maps(ranges))
+    found_ = children(raw, text(argument), opened(fixed, about))
+    return found_ if pipeline is None else [pipeline.seal(one, about) for one in found_]
 
 
-def children(raw: bytes, argument: str, fixed: bytes, pipeline: Pipeline | None) -> list[bytes]:
+def children(raw: bytes, argument: str, fixed: bytes) -> list[bytes]:
     """Return the payload of each child. raw: the list as JSON. Raises DecodeError."""
     try:
         listed = orjson.loads(raw or b"null")
@@ -147,5 +134,4 @@ def children(raw: bytes, argument: str, fixed: bytes, pipeline: Pipeline | None)
         raise DecodeError("the result is not JSON") from None
     if not isinstance(listed, list) or len(listed) > MOST_CHILDREN:
         raise DecodeError(f"a map goes over a list of at most {MOST_CHILDREN:,}")
-    found = [spliced(fixed, {argument: orjson.dumps(one)}) for one in listed]
-    return found if pipeline is None else [pipeline.seal(one) for one in found]
+    return [spliced(fixed, {argument: orjson.dumps(one)}) for one in listed]

@@ -17,14 +17,13 @@ from streamq.calls.locate import locate
 from streamq.errors import DecodeError
 from streamq.flow import Flow, ask
 from streamq.flows import needs as asked
-from streamq.flows.advancing import maps, parsed_maps
-from streamq.flows.flow_id import task_of
+from streamq.flows.naming import maps, named_task, opened_result, parsed_maps
 from streamq.flows.needs import MOST_BYTES, Need, NodeOf, OfFailure, OfMap, spliced
 from streamq.keys import ShardKeys, shard_keys, type_keys
 from streamq.model.delivery import Delivery
-from streamq.model.task import NAME_PATTERN, TaskId
 from streamq.model.where import Buried
 from streamq.payloads.pipeline import opened
+from streamq.payloads.stage import About, NoKey
 
 AT_ONCE: Final = 1000
 """Results that one call reads."""
@@ -59,7 +58,10 @@ def payload_of(app: str, delivery: Delivery) -> Flow[bytes]:
     s = shard_keys(app, delivery.shard)
     try:
         values = yield from _values(s, node)
-        return spliced(opened(delivery.payload), values)
+        about = About(app, delivery.type, "payload")
+        return spliced(opened(delivery.payload, about), values)
+    except NoKey:
+        raise  # another worker may have it
     except DecodeError as error:
         raise DecodeError(str(error), reason="inputs") from None
 
@@ -138,7 +140,8 @@ def _one(
     s: ShardKeys, flow: str, number: int, state: str, raw: bytes, ranges: Mapping[int, tuple[int, int]]
 ) -> Flow[bytes]:
     if state == "c" and raw:
-        return opened(stored_result.unpack_result("", raw)[0]) or b"null"
+        result, _ = stored_result.unpack_result("", raw)
+        return (yield from opened_result(s, flow, number, result, ranges)) or b"null"
     if state in ("d", "x", "e"):
         failure = yield from failure_of(s, flow, number, state, ranges)
         return orjson.dumps(failure)
@@ -160,28 +163,3 @@ def failure_of(
     error = f"{last.get('error', '')}: {last.get('message', '')}" if last else ""
     reason = located.where.reason if isinstance(located.where, Buried) else ""
     return Failure(name, str(task), named, reason, error)
-
-
-def task_id(
-    s: ShardKeys, flow: str, number: int, ranges: Mapping[int, tuple[int, int]]
-) -> Flow[TaskId | None]:
-    """Return the id of a node's task; None if it has none, or the record is damaged."""
-    return (yield from named_task(s, flow, number, ranges))[1]
-
-
-def named_task(
-    s: ShardKeys, flow: str, number: int, ranges: Mapping[int, tuple[int, int]]
-) -> Flow[tuple[str, TaskId | None]]:
-    """Return a node's name, that of a child with its place in the map, and the id of its task."""
-    of = next((node for node, (first, count) in ranges.items() if first <= number < first + count), number)
-    [raw] = yield from ask(calls.record(s, flow, [f"n{of}"]))
-    try:
-        told: Any = orjson.loads(raw or b"")
-        name, task_type, letter = told["m"], told["t"], told["l"]
-    except (ValueError, KeyError, TypeError):
-        return str(number), None
-    if of != number:
-        name = f"{name}[{number - ranges[of][0]}]"
-    if not NAME_PATTERN.fullmatch(str(task_type)) or letter not in ("h", "n", "l"):
-        return str(name), None
-    return str(name), TaskId(str(task_type), s.shard, task_of(flow, letter, number))

@@ -13,9 +13,9 @@ import orjson
 
 from streamq.calls import flows as calls
 from streamq.flow import Flow, ask
-from streamq.flows.advancing import parsed_maps
 from streamq.flows.flow_id import FlowId, task_of
 from streamq.flows.inputs import STATE_NAMES
+from streamq.flows.naming import parsed_maps
 from streamq.keys import ShardKeys
 from streamq.model.task import NAME_PATTERN, TaskId
 from streamq.stored import text

@@ -17,14 +17,15 @@ local streams = {h = high, n = normal, l = low}
 
 local known, closed, doorbell, ruled = unpack(redis.call('MGET', writer, closed, doorbell, rules))
 if known then
-  local last = string.match(known, '^%d+')  -- the reply after it may be long
-  if last == sequence then
+  local last = string.match(known, '^(%d+) ')  -- the reply after it may be long
+  if not last or #last > 15 then
+    known = nil  -- no record of ours: it must not keep this writer from enqueueing
+  elseif last == sequence then
     -- A write, so that WAIT on this connection covers what the first call wrote on another connection.
     redis.call('PEXPIRE', writer, memory_ms)
     return string.sub(known, #last + 2)
-  end
-  -- The request was delayed in the network, and the writer has sent others since.
-  if tonumber(last) > tonumber(sequence) then
+  elseif tonumber(last) > tonumber(sequence) then
+    -- The request was delayed in the network, and the writer has sent others since.
     return redis.error_reply('STALE call ' .. sequence .. ' after ' .. last)
   end
 end

@@ -18,9 +18,11 @@
 -- Returns 'all' if this call settled every delivery, else a string with 1 or 0 for each
 local sequence = tonumber(sequence)
 
-local known = redis.call('GET', writer)
+local known = redis.call('MGET', writer)[1]
 if known then
-  local last = cmsgpack.unpack(known)
+  local read, last = pcall(cmsgpack.unpack, known)
+  -- A record that is none of ours must not keep this writer from settling: XACK is the fence anyway.
+  if not read or type(last) ~= 'table' or type(last[1]) ~= 'number' or type(last[2]) ~= 'string' then last = {-1} end
   if last[1] == sequence then return last[2] end
   if last[1] > sequence then return redis.error_reply('STALE call ' .. sequence .. ' after ' .. last[1]) end
 end
@@ -186,7 +188,7 @@ if items then
     -- The attempt ended without killing its worker, so the task is no longer a suspect.
     local attempts = string.format('%d', (tonumber(field(item.fields, 'a')) or 0) + 1)
     local fields = changed(item.fields, {i = item.id, a = attempts, f = failures, l = false, q = false})
-    --rich fields = lane_again(item, fields, ms_of(delay) > 0 and now + ms_of(delay) or nil)
+    --rich fields = lane_again(item, changed(fields, {s = false}), ms_of(delay) > 0 and now + ms_of(delay) or nil)
     --rich if not fields then return end
     if ms_of(delay) > 0 then
       park(item.priority, item.id, fields, now + ms_of(delay))
@@ -197,9 +199,10 @@ if items then
 
   function ops.b(item, delay, times)
     --rich if item.suspend then
-    --rich   local due = now + ms_of(delay)
-    --rich   local waiting = lane_again(item, changed(item.fields, {i = item.id, l = false, q = false}), due)
-    --rich   if waiting then park(item.priority, item.id, waiting, due) end
+    --rich   local due = suspended(item, item.suspend, now + ms_of(delay))
+    --rich   local waiting = lane_again(item, item.fields, due)
+    --rich   if waiting and due then park(item.priority, item.id, waiting, due) end
+    --rich   if waiting and not due then append(item.priority, item.id, waiting) end
     --rich   count('handed_back')
     --rich   return
     --rich end

@@ -10,15 +10,18 @@ from types import UnionType
 from typing import Final, NamedTuple, cast
 
 from streamq.model.task import PRIORITIES
+from streamq.options.batch import batch
 from streamq.options.checks import (
     Check,
     callable_or_none,
     durability,
     exceptions,
     executor,
+    extra,
     flag,
     key_text,
     moment_ms,
+    names,
     or_none,
     priority,
     seconds,
@@ -147,6 +150,19 @@ OPTIONS: Final = (
         "The calls after the first return the handle of that run.", per_call=True, flag=True,
     ),
     Option(
+        "version", _whole(1), "the version of its arguments",
+        "Raise it when old arguments need an upcaster: see `TaskType.upcast`. Older workers leave such tasks "
+        "alone. In options() only for `send`, of a type whose code is elsewhere.",
+        per_call=True, metavar="NUMBER",
+    ),
+    Option(
+        "aliases", names, "its former names", "Workers serve the tasks of these names too.",
+    ),
+    Option(
+        "extra", extra, "what becomes of an argument that the handler does not have",
+        '"refuse" makes a dead letter of the task, "ignore" drops the argument.',
+    ),
+    Option(
         "lane", lane, "what waits together, by the value of an argument: Lane('customer_id', running=2)",
         "Limits, a rate, fair share or order by lane: see Lane.",
     ),
@@ -158,6 +174,10 @@ OPTIONS: Final = (
         "start_rate", or_none(start_rate), "how many may start in a time: 50/s, 100/1m",
         "Over all workers; the rest waits in its lanes. `rate_limit` refuses at enqueue instead. None is no "
         "limit.",
+    ),
+    Option(
+        "batch", or_none(batch), "call the handler with many tasks at once: Batch(100, linger='2s')",
+        "It takes a list of items, and each task has its own outcome: see Batch.",
     ),
     Option(
         "delay", _seconds(0.0), "run it later: 90s, 5m, 1h30m",

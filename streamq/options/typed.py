@@ -9,14 +9,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypedDict
 
 from streamq.model.task import Priority
-from streamq.options.checks import Durability, Duration, Executor
+from streamq.options.batch import Batch
+from streamq.options.checks import Durability, Duration, Executor, Extra
 from streamq.options.lane import Lane, StartRate
 from streamq.options.rate import RateLimit
 from streamq.options.schedule import Cron, Every, Schedule
 from streamq.options.unique import Unique
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tenacity import RetryCallState
 
@@ -45,9 +46,13 @@ class Policy(TypedDict, total=False):
     max_wait: Duration | None
     throttle: Duration | None
     trailing: bool | None
+    version: int
+    aliases: Sequence[str]
+    extra: Extra
     lane: Lane | None
     running: int | None
     start_rate: StartRate | str | None
+    batch: Batch | int | None
 
 
 class PerCall(TypedDict, total=False):
@@ -71,3 +76,4 @@ class PerCall(TypedDict, total=False):
     max_wait: Duration | None
     throttle: Duration | None
     trailing: bool | None
+    version: int | None

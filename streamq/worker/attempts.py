@@ -20,6 +20,7 @@ from streamq.hooks import await_within
 from streamq.model.delivery import Delivery
 from streamq.model.effect import Effect, Follow, NodeResult
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried
+from streamq.payloads.stage import NoKey, UnknownEncoding
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
 from streamq.resources.opened import OpenResources
@@ -27,11 +28,13 @@ from streamq.telemetry.counters import Counters
 from streamq.telemetry.traces import trace_id
 from streamq.worker import failures
 from streamq.worker.attempt import Attempt
+from streamq.worker.batch_call import BatchCall, marked
 from streamq.worker.executors import Executors, FailedInChild
 from streamq.worker.in_flight import FailedAttempt, Held
 from streamq.worker.observers import Observers
 from streamq.worker.server_clocks import ServerClocks
 from streamq.worker.suspects import Isolation, Suspects
+from streamq.worker.too_new import TooNewTasks
 from streamq.worker.wrapping import managers_of
 
 _NO_RESULT: Final = Completed()
@@ -70,6 +73,7 @@ class Attempts:
         self._on_start = on_start
         self._closing = closing
         self._opened, self._inputs = opened, inputs
+        self.too_new: TooNewTasks = TooNewTasks(worker)
         self._suspects = Suspects(isolation, executors.suspects, self._begin)
         self.stopping = False
 
@@ -87,9 +91,12 @@ class Attempts:
         if delivery.node and not isinstance(late := await self._read_inputs(attempt, handler), bytes):
             return late
         try:
-            args, kwargs = handler.arguments(attempt.payload or delivery.payload)
+            read = handler.read
+            if attempt.payload:
+                delivery = delivery._replace(payload=attempt.payload)
+            args, kwargs = handler.arguments(delivery.payload) if read is None else read(delivery)
         except BaseException as error:  # noqa: BLE001 - also what a user's model raises
-            return self._failure(attempt, handler, _decode_error(error), started=False)
+            return self._unread(attempt, handler, error)
         try:
             # The plain case has no further step: each would cost a coroutine.
             if handler.options.executor == "process" or delivery.suspect:
@@ -126,6 +133,14 @@ class Attempts:
             return None
         return attempt.payload if attempt.stop is None else self._early(attempt)
 
+    def _unread(self, attempt: Attempt, handler: Handler, error: BaseException) -> Outcome:
+        """Return the outcome of a payload that cannot be read: another worker may have what it takes."""
+        if isinstance(error, NoKey | UnknownEncoding):
+            later = self.too_new.unreadable(attempt.held.delivery, error)
+            if later is not None:
+                return later
+        return self._failure(attempt, handler, _decode_error(error), started=False)
+
     def _completed_late(self, attempt: Attempt, handler: Handler, result: bytes) -> Outcome | None:
         """Return the outcome of a handler that returned after it was asked to stop."""
         if attempt.stop == "fenced":
@@ -151,6 +166,8 @@ class Attempts:
         started = attempt.started or now
         started_ms = int((started + self._clocks.offset(delivery.shard)) * 1000)
         run_ms = int((now - started) * 1000)
+        if handler.pipeline is not None:
+            result = handler.stored_result(result, delivery)
         return Completed(
             stored_result.pack_result(result, delivery, self._mark, started_ms, run_ms), retention_ms
         )
@@ -192,6 +209,8 @@ class Attempts:
         token = CURRENT.set(context)
         try:
             if handler.is_wrapped:
+                if attempt.items is not None:
+                    return await self._run_batch(attempt, handler, context)
                 return await self._run_wrapped(handler, context, args, kwargs)
             if handler.is_async:
                 value = await handler.function(*args, **kwargs)
@@ -216,6 +235,22 @@ class Attempts:
         outer = [one for one in managers if isinstance(one, AbstractAsyncContextManager)]
         inner = [one for one in managers if not isinstance(one, AbstractAsyncContextManager)]
         return await await_within(outer, lambda: self._threads.run(handler, args, kwargs, inner))
+
+    async def _run_batch(self, attempt: Attempt, handler: Handler, context: Context) -> bytes:
+        """Call a handler with a batch. Return the result of its first item; raise what that failed with."""
+        call, began = BatchCall(handler, attempt.items or ()), self._observers.began
+        for held in attempt.more if began is not None else ():
+            began(held.delivery, self._clocks.now_ms(held.delivery.shard))  # type: ignore[misc]
+        try:
+            await self._run_wrapped(call.handler, context, (), {})
+            attempt.verdicts = dict(enumerate(call.verdicts()))
+        except BaseException:
+            attempt.verdicts = marked(attempt.items or ())
+            raise
+        first = attempt.verdicts[0]
+        if isinstance(first, BaseException):
+            raise first
+        return first
 
     def _begin(self, attempt: Attempt, handler: Handler) -> Context:
         """Start the attempt's clock and return its context."""
@@ -253,12 +288,19 @@ class Attempts:
         return self._failure(attempt, handler, error)
 
     def outcome_for(self, attempt: Attempt, held: Held, outcome: Outcome | None) -> Outcome | None:
-        """Return the outcome of a further delivery of a batch: that of the first one, but a failure is judged
-        by the delivery's own policy."""
+        """Return the outcome of a further delivery of a batch: by the verdict on its item; else that of the
+        first one, but a failure is judged by the delivery's own policy."""
+        handler = self._registry.handlers[held.delivery.type]
+        verdict = attempt.verdicts.get(attempt.all.index(held))
+        if isinstance(verdict, BaseException):
+            return self._failure_of(attempt, held, handler, verdict)
+        if verdict is not None and attempt.stop != "timeout":
+            one = Attempt(held)
+            one.started = attempt.started
+            return self._completed(one, handler, verdict)
         failed = attempt.held.failed
         if failed is None or not isinstance(outcome, Retried | Died):
             return outcome
-        handler = self._registry.handlers[held.delivery.type]
         return self._failure_of(attempt, held, handler, failed.error)
 
     def _failure(
@@ -285,7 +327,7 @@ class Attempts:
         held.failed = FailedAttempt(failure, failures.max_attempts(handler, delivery), error, trace_id())
         return failures.outcome(
             delivery, failure, worker=self._worker, now_ms=now_ms, started=started, run_ms=run_ms,
-            pipeline=handler.pipeline,
+            sealed=failures.sealing(handler, delivery),
         )  # fmt: skip
 
     def internal_error(self, attempt: Attempt, error: BaseException) -> Outcome | None:

@@ -19,9 +19,11 @@ from streamq.model.delivery import Delivery
 from streamq.model.effect import Effect, Hold, Suspend
 from streamq.model.outcome import Died, HandedBack, Retried
 from streamq.payloads.pipeline import Pipeline
+from streamq.payloads.stage import About
 from streamq.registry.handler import Handler
 
-_HERE: Final = str(Path(__file__).parent)
+_OURS: Final = tuple(str(Path(__file__).parents[1] / name) for name in ("worker", "django"))
+"""The packages whose frames stand between the worker and the user's code."""
 AT_LEAST: Final = 1.0
 """Seconds until the next attempt if the policy cannot be evaluated."""
 TRACEBACK_LIMIT: Final = 16_384
@@ -63,6 +65,13 @@ def retention_ms(handler: Handler, delivery: Delivery) -> int:
     if overrides is None or overrides.retention is None:
         return handler.retention_ms
     return round(overrides.retention * 1000)
+
+
+def sealing(handler: Handler, delivery: Delivery) -> tuple[Pipeline, About] | None:
+    """Return how the texts of a failure are stored; None: as they are."""
+    if handler.pipeline is None:
+        return None
+    return handler.pipeline, About(handler.app, delivery.type, "failure")
 
 
 def failure(handler: Handler, delivery: Delivery, error: BaseException) -> Failure:
@@ -173,10 +182,10 @@ def outcome(
     now_ms: int,
     started: bool = True,
     run_ms: int | None = None,
-    pipeline: Pipeline | None = None,
+    sealed: tuple[Pipeline, About] | None = None,
 ) -> Retried | Died | HandedBack:
     """Return the outcome of a failed delivery: retried, dead, or handed back if it waits for a rate. run_ms:
-    how long the handler ran; None if it was not called. pipeline: encodes the failure's texts."""
+    how long the handler ran; None if it was not called. sealed: how the failure's texts are stored."""
     failures = envelope.add_failure(
         delivery.failures,
         attempt=delivery.attempt,
@@ -189,7 +198,7 @@ def outcome(
         run_ms=run_ms,
         frame=None if failure.frame is None else failure.frame.as_stored(),
         path=failure.path,
-        pipeline=pipeline,
+        sealed=sealed,
     )
     match failure.decision:
         case retry.Again(delay):
@@ -207,7 +216,7 @@ def effects(delivery: Delivery, failure: Failure) -> tuple[Effect, ...]:
     """Return what the end of the attempt changes besides the task."""
     if delivery.claims and isinstance(failure.decision, retry.Wait):
         return (Hold(max(1, round(failure.decision.delay * 1000))),)
-    return (Suspend(),) if isinstance(failure.decision, retry.Sleep) else ()
+    return (Suspend(failure.decision.memo),) if isinstance(failure.decision, retry.Sleep) else ()
 
 
 def _wait_ms(delivery: Delivery, started_ms: int) -> int:
@@ -219,7 +228,7 @@ def _user_traceback(error: BaseException) -> TracebackType | None:
     """Return the traceback from the handler on: streamq's own frames do not help the handler's author."""
     user, step = error.__traceback__, error.__traceback__
     while step is not None:
-        if step.tb_frame.f_code.co_filename.startswith(_HERE):
+        if step.tb_frame.f_code.co_filename.startswith(_OURS):
             user = step.tb_next or user
         step = step.tb_next
     return user

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pytest
 
@@ -25,12 +25,14 @@ from streamq.environment import BENCH_APP, BENCH_RECORD, DEMO_LEDGER, VARIABLES
 from tests.running import QUICK, wait_until
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-GUIDES: Final = [ROOT / "README.md", *sorted((ROOT / "ops" / "docs").glob("*.md"))]
+GUIDES: Final = [ROOT / "README.md", *sorted((ROOT / "ops/docs/site").rglob("*.md"))]
 PAGES: Final = [
     *GUIDES, ROOT / "CHANGELOG.md", *sorted((ROOT / "ops").glob("*.md")), ROOT / "ops/bench/README.md",
     *sorted((ROOT / "ops" / "runbooks").glob("*.md")), *sorted((ROOT / "tests").glob("*/README.md")),
 ]  # fmt: skip
 FENCED: Final = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LOGGED: Final = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[.*\n", re.MULTILINE)  # by the page's worker
+IS_FILE: Final = re.compile(r"# \w+\.py\n")
 
 
 def name(path: Path) -> str:
@@ -41,14 +43,46 @@ def page(path: str) -> str:
     return (ROOT / path).read_text()
 
 
-def examples(path: Path) -> list[str]:
-    return [code for language, code in FENCED.findall(path.read_text()) if language == "python"]
+class Example(NamedTuple):
+    """A block of Python, and what it prints if the page shows it: a block of `text` right below."""
+
+    code: str
+    printed: str | None
+
+
+def examples(path: Path) -> list[Example]:
+    """The blocks of a page in their order, without those that are files."""
+    blocks = FENCED.findall(path.read_text())
+    found: list[Example] = []
+    for (language, code), (below, text) in zip(blocks, [*blocks[1:], ("", "")], strict=False):
+        if language == "python" and not IS_FILE.match(code):
+            found.append(Example(code, text if below == "text" else None))
+    return found
 
 
 # -- examples ----------------------------------------------------------------------------------------------
 
-OF_FILES: Final = "testing.md"  # its examples are files, which tests/testing/test_page.py runs
-WITH_EXAMPLES: Final = [path for path in GUIDES if examples(path) and path.name != OF_FILES]
+FILES_RUN_BY: Final = {
+    "testing.md": "tests/testing/test_page.py",
+    "django.md": "tests/frameworks/test_pages.py",
+    "outbox.md": "tests/frameworks/test_pages.py",
+    "migrate.md": "tests/migrate/test_forwarders.py",
+}
+"""Pages with blocks that are files (`# name.py` in the first line), and the tests that run them."""
+OF_FILES: Final = ("testing.md", "django.md", "outbox.md")  # all blocks of these
+WITH_EXAMPLES: Final = [path for path in GUIDES if examples(path) and path.name not in OF_FILES]
+
+
+def test_blocks_that_are_files_are_run_too() -> None:
+    pages = {
+        path.name
+        for path in GUIDES
+        for language, code in FENCED.findall(path.read_text())
+        if language == "python" and IS_FILE.match(code)
+    }
+    assert pages <= FILES_RUN_BY.keys()
+    for page in pages:
+        assert page.removesuffix(".md") in (ROOT / FILES_RUN_BY[page]).read_text()
 
 
 @contextlib.contextmanager
@@ -84,20 +118,23 @@ def execute(code: str, where: str, names: dict[str, Any]) -> None:
 
 
 def test_the_main_pages_have_examples() -> None:
+    main = ("tasks", "results", "workers", "values", "dashboard")
     assert {name(path) for path in WITH_EXAMPLES} >= {
-        "README.md", "ops/docs/tasks.md", "ops/docs/results.md", "ops/docs/workers.md", "ops/docs/values.md",
-        "ops/docs/dashboard.md",
-    }  # fmt: skip
+        "README.md",
+        *(f"ops/docs/site/{one}.md" for one in main),
+    }
 
 
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=name)
-def test_examples_run_in_their_order(path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_run_in_their_order(
+    path: Path, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """One after the other in one namespace, with a worker for the blocks before."""
     monkeypatch.setenv("STREAMQ_URL", url)
     module = types.ModuleType(f"page_{path.stem}")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     with contextlib.ExitStack() as worker:
-        for number, code in enumerate(examples(path), 1):
+        for number, (code, printed) in enumerate(examples(path), 1):
             definitions, _, program = code.partition('if __name__ == "__main__":')
             where = f"{name(path)}, example {number}"
             execute(definitions, where, module.__dict__)
@@ -106,7 +143,10 @@ def test_examples_run_in_their_order(path: Path, url: str, monkeypatch: pytest.M
             if app.registry.handlers:
                 worker.enter_context(worked(app))
             if program:
+                capsys.readouterr()
                 execute("if True:" + program, where, module.__dict__)
+                if printed is not None:
+                    assert LOGGED.sub("", capsys.readouterr().out) == printed
     with warnings.catch_warnings():  # an example may end before all of its connections are closed
         warnings.simplefilter("ignore", ResourceWarning)
         module.__dict__.clear()
@@ -138,11 +178,17 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 
 def test_every_page_is_in_the_index() -> None:
-    text = page("ops/docs/README.md")
-    others = [path.name for path in GUIDES[1:] if path.name != "README.md"]
+    text = page("ops/docs/site/README.md")
+    folder = ROOT / "ops/docs/site"
+    others = [path.relative_to(folder).as_posix() for path in GUIDES[1:] if path != folder / "README.md"]
     assert [one for one in others if f"]({one})" not in text] == []
     listed = [path.name for path in sorted((ROOT / "ops").glob("*.md")) if path.name != "README.md"]
-    assert [one for one in listed if f"](../{one})" not in text] == []
+    assert [one for one in listed if f"](../../{one})" not in text] == []
+
+
+def test_every_page_is_where_the_site_is_made_from() -> None:
+    """Pages stand in ops/docs/site: git mv them there, and turn their links (../x.md is ../../x.md)."""
+    assert [path.name for path in (ROOT / "ops" / "docs").glob("*.md")] == []
 
 
 # -- what is named -------------------------------------------------------------------------------------------
@@ -189,12 +235,12 @@ def test_commands_and_their_options_exist(path: Path) -> None:
 
 
 def test_every_command_is_in_its_table() -> None:
-    text = page("ops/docs/cli.md")
+    text = page("ops/docs/site/cli.md")
     assert [one for one in cli.COMMANDS if f"`streamq {one}" not in text] == []
 
 
 def test_exit_codes_and_variables_are_those_of_the_code(capsys: pytest.CaptureFixture[str]) -> None:
-    text = page("ops/docs/cli.md")
+    text = page("ops/docs/site/cli.md")
     cli.main(["--help"])
     codes = re.findall(r"^  (\d+) ", capsys.readouterr().out.partition("exit codes:")[2], re.MULTILINE)
     assert len(codes) > 5
@@ -205,18 +251,21 @@ def test_exit_codes_and_variables_are_those_of_the_code(capsys: pytest.CaptureFi
 
 def test_every_option_of_a_task_type_is_in_its_tables() -> None:
     wanted = {"name", *(field.name for field in fields(TaskOptions))}
-    for path, table in (("ops/docs/tasks.md", wanted), ("ops/docs/policy-changes.md", wanted - {"name"})):
+    for path, table in (
+        ("ops/docs/site/tasks.md", wanted),
+        ("ops/docs/site/policy-changes.md", wanted - {"name"}),
+    ):
         cells = re.findall(r"^\| (`[^|]+) \|", page(path), re.MULTILINE)
         named = {word for cell in cells for word in re.findall(r"`(\w+)`", cell)}
         assert table - named == set()
 
 
 def test_every_counter_is_in_its_table() -> None:
-    text = page("ops/docs/results.md")
+    text = page("ops/docs/site/results.md")
     assert [one for one in COUNTERS if f"`{one}`" not in text] == []
 
 
 def test_files_that_the_design_names_exist() -> None:
-    named = re.findall(r"`([\w/]+/[\w.*]*|[\w/]+\.(?:py|lua))`", page("ops/docs/design.md"))
+    named = re.findall(r"`([\w/]+/[\w.*]*|[\w/]+\.(?:py|lua))`", page("ops/docs/site/design.md"))
     assert len(named) > 25
     assert [one for one in named if not list((ROOT / "streamq").glob(one))] == []

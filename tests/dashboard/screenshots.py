@@ -1,4 +1,4 @@
-"""Makes the pictures of the documentation: python -m tests.dashboard.screenshots ops/docs
+"""Makes the pictures of the documentation: python -m tests.dashboard.screenshots ops/docs/site
 
 A shop with a day's history in its rollups, workers that work, and a few faults; then Chromium.
 """

@@ -61,6 +61,14 @@ def call(url: str, command: str) -> str:
         return connection.recv(4096).decode()
 
 
+def listens(url: str) -> bool:
+    try:
+        call(url, "PING")
+    except OSError:
+        return False
+    return True
+
+
 def processes_at(place: Path) -> list[int]:
     """The processes whose command line names a path under `place`: shims and servers both do."""
     found: list[int] = []
@@ -331,6 +339,26 @@ def test_shared_is_one_for_all_threads_and_comes_back_after_its_death() -> None:
         assert call(shared().url, "PING") == "+PONG\r\n"
     finally:
         server.stop()
+
+
+def test_start_right_after_a_kill_starts_the_next_server() -> None:
+    with EmbeddedServer() as server:
+        for _ in range(5):
+            killed = server.pid
+            os.kill(killed, signal.SIGKILL)
+            until(lambda: not listens(server.url))  # its shim may not have noticed yet
+            assert server.start().pid != killed
+            assert call(server.url, "PING") == "+PONG\r\n"
+
+
+def test_start_leaves_a_server_that_is_stopped_alone() -> None:
+    with EmbeddedServer() as server:
+        running = server.pid
+        os.kill(running, signal.SIGSTOP)
+        try:
+            assert server.start().pid == running
+        finally:
+            os.kill(running, signal.SIGCONT)
 
 
 def test_shared_is_one_for_each_directory(tmp_path: Path) -> None:

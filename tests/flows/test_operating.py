@@ -115,7 +115,7 @@ async def test_every_key_has_the_lifetime_of_its_flow(app: StreamQ, url: str) ->
         assert await handle.aresult(20) == [2, 3]
         await until(lambda: all(0 < one <= 1 for one in lives()), 40)
     # It is gone: so is its name, and its key is free.
-    for key in command(url, "KEYS", f"{s.base}:flow*=*"):  # type: ignore[union-attr,attr-defined]
+    for key in command(url, "KEYS", f"{s.base}:flow*=*"):  # type: ignore[attr-defined]
         command(url, "DEL", key)
     command(url, "ZADD", s.flows, 1, flow)
     async with tending(app):

@@ -15,11 +15,13 @@ from streamq.calls import audit as audit_calls
 from streamq.calls import daemon as daemon_calls
 from streamq.calls import flows as flow_calls
 from streamq.calls import lanes as lane_calls
+from streamq.calls import listing as listing_calls
 from streamq.calls import live as live_calls
 from streamq.calls import operator as operator_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import rollup as rollup_calls
 from streamq.calls import schedule as schedule_calls
+from streamq.calls import signals as signal_calls
 from streamq.calls import steps as step_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.call import Call
@@ -27,7 +29,7 @@ from streamq.calls.producer import ShardClosed
 from streamq.errors import StreamQError
 from streamq.keys import known_key, type_keys
 from streamq.model.delivery import Delivery
-from streamq.model.effect import Follow, FollowUp, Hold, NodeResult, Stepped
+from streamq.model.effect import Follow, FollowUp, Hold, NodeResult, Stepped, Suspend
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Retried, Settlement
 from streamq.model.reply import Note
 from streamq.model.task import Accepted, IdempotencyKey, NewTask, TaskId
@@ -109,6 +111,10 @@ def new(shard: Shard, *tasks: NewTask, writer: str = "new") -> Call[Any]:
 def requeueing(shard: Shard, build: Any) -> Call[Any]:
     local = dead(shard)
     return build(shard.t, 10, shard.now() + 1, [local], note=NOTE)  # type: ignore[no-any-return]
+
+
+def resealing(shard: Shard) -> Call[Any]:
+    return operator_calls.reseal(shard.t, dead(shard), (b"[]", b"[1]"), (b"[]", b"[2]"), NOTE)
 
 
 def limbo(shard: Shard) -> None:
@@ -245,6 +251,7 @@ SCRIPTS: dict[str, Make] = {
             s.t, s.command("HKEYS", s.t.unique)[0].hex(), force=True, note=NOTE
         ),
     ),
+    "reseal": resealing,
     "requeue": lambda s: requeueing(s, operator_calls.requeue),
     "purge": lambda s: requeueing(s, operator_calls.purge),
     "run_now": lambda s: operator_calls.run_now(s.t, scheduled(s), NOTE),
@@ -261,6 +268,7 @@ SCRIPTS: dict[str, Make] = {
     "pause": lambda s: operator_calls.pause(s.s, "email", b"{}", NOTE),
     "forget": lambda s: operator_calls.forget(s.t, [], [], drop=False, note=NOTE),
     "drain": lambda s: operator_calls.drain(s.s, "w", NOTE),
+    "dismiss": lambda s: operator_calls.dismiss(s.s, "w", 10**15, NOTE),
     "write_schedule": after(
         scheduling, lambda s: schedule_calls.write(s.s, "new", 0, NEW.stored(), 5, b"{}", b"[]", NOTE)
     ),
@@ -425,6 +433,46 @@ def telling(shard: Shard) -> Call[Any]:
     return live_calls.emit(shard.t, "w", held.place, held.local, 1, [("value", b"1"), ("progress", b"{}")])
 
 
+def suspending(shard: Shard, *, signalled: bool = False) -> Call[Any]:
+    """A task that waits for a signal, which may come before it is suspended."""
+    held = waiting(shard)
+    if signalled:
+        shard.run(giving(shard, held.local))
+    items = [
+        Settlement(
+            held.place, held.local, HandedBack(True, 60_000), effects=(Stepped(), Suspend("wait yes 1"))
+        )
+    ]
+    return worker_calls.settle(shard.t, shard.s, "worker", 1, items)
+
+
+def waiting(shard: Shard) -> Delivery:
+    [held, _] = remembering(shard)
+    shard.run(taking(shard, held))
+    return held
+
+
+def taking(shard: Shard, held: Delivery) -> Call[Any]:
+    return signal_calls.take(shard.t, "w", held.place, held.local, "wait yes 1", "yes", 60_000)
+
+
+def giving(shard: Shard, local: str) -> Call[Any]:
+    return signal_calls.signal(shard.t, local, "yes", b"1", "0" * 16, NOTE)
+
+
+def taking_what_came(shard: Shard) -> Call[Any]:
+    [held, _] = remembering(shard)
+    shard.run(giving(shard, held.local))
+    return taking(shard, held)
+
+
+def waking(shard: Shard) -> Call[Any]:
+    call = suspending(shard)
+    shard.run(call)
+    [local] = [one.local for one in shard.run(listing_calls.page_schedule(shard.t, "", 10)).rows]
+    return giving(shard, local)
+
+
 def reclaiming_memos(shard: Shard) -> Call[Any]:
     for held in remembering(shard):
         shard.age(held, 600_000)
@@ -435,6 +483,12 @@ SCRIPTS.update(
     {
         "settle with memos": settling_with_memos,
         "checkpoint": storing,
+        "suspend for a signal": suspending,
+        "suspend for a signal that has come": lambda s: suspending(s, signalled=True),
+        "take_signal": taking_what_came,
+        "signal": lambda s: giving(s, s.put()),
+        "signal who waits": lambda s: giving(s, waiting(s).local),
+        "signal who is suspended": waking,
         "emit": telling,
         "reclaim with memos": reclaiming_memos,
         "repair_steps": after(

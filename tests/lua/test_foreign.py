@@ -322,3 +322,22 @@ def test_a_list_is_not_slow_over_large_failures_that_are_not_ours(shard: Shard, 
     began = time.monotonic()
     assert shard.run(page).rows
     assert time.monotonic() - began < 5
+
+
+# -- the record of a writer's last call -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("record", [*HOSTILE, b"12", b"9" * 400 + b" x", b"\x92\xa11\xa1a", None])
+def test_a_writers_record_that_is_not_its_own_costs_nothing(shard: Shard, record: bytes | None) -> None:
+    for writer in ("w", "settler"):
+        key = shard.t.writer(writer)
+        if record is None:
+            shard.command("RPUSH", key, "x")
+        else:
+            shard.command("SET", key, record)
+    shard.put()
+    shard.put(delay_ms=600_000)
+    assert shard.settle(shard.fetch()) == [True]
+    for writer in ("w", "settler"):
+        assert shard.command("PTTL", shard.t.writer(writer)) > 0
+    assert shard.settle([]) == []

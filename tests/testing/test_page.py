@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PAGE = (Path(__file__).resolve().parents[2] / "ops/docs/testing.md").read_text()
+PAGE = (Path(__file__).resolve().parents[2] / "ops/docs/site/testing.md").read_text()
 FILES = dict(re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
 INI = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
@@ -19,4 +19,4 @@ def test_the_pages_programs_run(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("".join(INI))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
-    assert "5 passed" in found.stdout, found.stdout + found.stderr
+    assert "7 passed" in found.stdout, found.stdout + found.stderr
