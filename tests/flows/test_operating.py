@@ -51,8 +51,8 @@ async def test_the_commands(app: StreamQ, url: str, capsys: pytest.CaptureFixtur
         await until(lambda: handle.status() == "completed")
         assert "has not failed" in streamq("flow", "retry", handle.id, code=1)
         assert "had ended already" in streamq("flow", "cancel", handle.id, "--yes", code=1)
-    streamq("flow", "show", "nonsense", code=4)
-    streamq("flow", "show", "import:0:1764547200000-402938475610", code=4)
+    streamq("flow", "show", "nonsense", code=3)
+    streamq("flow", "show", "import:0:1764547200000-402938475610", code=3)
     assert [one.verb for one in app.inspector.actions()] == ["retry flow"]
     clean(app)
 
