@@ -41,15 +41,16 @@ def advance(
 
     pipeline: the stages for payloads. reads: whether this process could read a sealed result.
     """
+    waiting = list(rows)
     while True:
-        found = yield from ask(calls.advance(s, flow, rows))
-        rows = ()
+        found = yield from ask(calls.advance(s, flow, waiting[:FLOW_PAGE]))
+        waiting = waiting[FLOW_PAGE:]
         cut = [one for one in found.ready if one.cut]
         yield from _release(s, flow, [one for one in found.ready if not one.cut])
         left = False
         for one in cut:
             left = (yield from _cut(s, flow, one.number, pipeline, reads=reads)) or left
-        if not left and not found.more and len(found.ready) < FLOW_PAGE:
+        if not waiting and not left and not found.more and len(found.ready) < FLOW_PAGE:
             return found.state
 
 

@@ -7,9 +7,13 @@ away, a daemon does: see `daemon.flow_keeper`. Must not know handlers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import random
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Final
 
+from streamq.calls import flows as flow_calls
+from streamq.calls import question as question_calls
 from streamq.errors import DecodeError, RedisError
 from streamq.flow import adrive
 from streamq.flows import needs
@@ -24,6 +28,8 @@ from streamq.worker.in_flight import Held
 
 _ENDS: Final[dict[type, str]] = {Completed: "c", Died: "d", Cancelled: "x", Expired: "e"}
 """How an outcome stands in the inbox."""
+LOOK: Final = 5.0
+"""Seconds between two looks at what was left behind, and after which it was."""
 _Flow = tuple[int, str]
 
 
@@ -73,10 +79,27 @@ class FlowNodes:
                     shard_keys(self._app, shard), flow, rows, pipeline=self._config.registry.pipeline
                 )
                 await adrive(self._config.transport, steps, patience=0)
-        except RedisError as error:
+        except Exception as error:  # noqa: BLE001 - what stands in Redis is input; a daemon tells of it
             self._log.warning("flow.not_advanced", flow=flow, shard=shard, error=str(error))
         finally:
             del self._rows[key]
+
+    async def watch(self, shards: Callable[[], Iterable[int]]) -> None:
+        """Take up what other workers left behind and a daemon cannot read: the lists of maps, where results
+        are sealed."""
+        while self._config.registry.pipeline is not None:
+            await asyncio.sleep(LOOK * random.uniform(0.8, 1.2))
+            for shard in list(shards()):
+                with suppress(RedisError):
+                    await self._left_behind(shard)
+
+    async def _left_behind(self, shard: int) -> None:
+        s, transport = shard_keys(self._app, shard), self._config.transport
+        now = await transport.run(question_calls.now(s.inbox), patience=0)
+        found = await transport.run(flow_calls.inbox(s, now - round(LOOK * 1000), 100), patience=0)
+        for flow in dict.fromkeys(one.flow for one in found if one.what == "look"):
+            steps = advance(s, flow, pipeline=self._config.registry.pipeline)
+            await adrive(transport, steps, patience=0)
 
     async def ended(self) -> None:
         """Wait until everything is done that was begun."""
