@@ -20,6 +20,9 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).parent))
+
+import llms  # noqa: E402 - a neighbour of this script
 SITE: Final = ROOT / "ops/docs/site"
 
 # Pages that stand elsewhere in the repository, and their names on the site.
@@ -186,6 +189,7 @@ def generate(work: Path, titles: dict[str, str]) -> Path:
     if found.returncode:
         report = re.sub(r"\x1b\[[0-9;]*m", "", found.stdout + found.stderr)
         raise SystemExit(report.partition("Traceback")[0])
+    llms.write(work / "site", project()["Documentation"], sections(set(titles)), titles)
     return work / "site"
 
 
