@@ -19,10 +19,11 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-ROOT: Final = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
 
-import llms  # noqa: E402 - a neighbour of this script
+import llms
+
+ROOT: Final = Path(__file__).resolve().parents[2]
 SITE: Final = ROOT / "ops/docs/site"
 
 # Pages that stand elsewhere in the repository, and their names on the site.

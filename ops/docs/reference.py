@@ -243,7 +243,7 @@ def settings() -> str:
 def metrics() -> str:
     """Return the page about the exported metrics."""
     rows = [(one.name, one.kind, ", ".join(one.labels), one.by, one.about) for one in METRICS.values()]
-    text = f"# Metrics\n\n{MADE}\nWhere they are served: [ports and probes](../../../README.md#ports-and-probes).\n\n"
+    text = f"# Metrics\n\n{MADE}\nServed on [ports for probes](../../../README.md#ports-and-probes).\n\n"
     return text + table(("metric", "kind", "labels", "exported by", "meaning"), list(rows))
 
 
