@@ -45,6 +45,7 @@ COMMANDS: Final = {
     "pause": "stop all workers from running a task type",
     "resume": "let workers run a paused task type again",
     "lanes": "list the lanes of a task type; pause, resume, limit or purge one",
+    "outbox": "send the tasks that wait in a database, or look at them",
     "forget": "remove task types that are no longer used",
     "dead": "list, show, requeue, edit or purge dead letters",
     "workers": "list the workers and the tasks they run",

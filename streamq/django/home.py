@@ -30,8 +30,10 @@ class Home:
     """The app of one backend, and its tasks by their paths. queues: of the backend; empty for any."""
 
     def __init__(self, alias: str, settings: BackendSettings, queues: Iterable[str]) -> None:
-        self.alias, self.settings, self.queues = alias, settings, frozenset(queues)
-        self.connections = DjangoConnections()
+        self.alias: str = alias
+        self.settings: BackendSettings = settings
+        self.queues: frozenset[str] = frozenset(queues)
+        self.connections: DjangoConnections = DjangoConnections()
         self.app: StreamQ = StreamQ(
             settings.app, settings.url, shards=settings.shards, patience=settings.patience,
             prefix=settings.prefix, hooks=[self.connections, *settings.hooks],
