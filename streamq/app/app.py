@@ -191,7 +191,8 @@ class StreamQ(Registrar, HookDecorators):
         task = TaskId.parse(task_id)
         handler = self.registry.handlers.get(task.type)
         decode = handler.decode_result if handler is not None else None
-        return TaskHandle(task, self.name, self._client, self._asyncs, decode)
+        pipeline = self.registry.pipeline
+        return TaskHandle(task, self.name, self._client, self._asyncs, decode, pipeline=pipeline)
 
     def find(self, task_type: str, *, key: str) -> KeyedTask:
         """Return the task that has an idempotency key, or will have it: no task need exist yet. For a program
@@ -348,7 +349,7 @@ class StreamQ(Registrar, HookDecorators):
         self._client = Client(self.registry, address, patience=self._patience)
         self._asyncs = AsyncClients(self.registry, address, patience=self._patience)
         self._enqueuer.use(self._client, self._asyncs)
-        for made in ("inspector", "ainspector", "admin", "aadmin"):
+        for made in ("inspector", "ainspector", "admin", "aadmin", "schedules", "aschedules"):
             vars(self).pop(made, None)
 
     def _forget(self) -> None:

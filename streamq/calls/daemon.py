@@ -101,6 +101,16 @@ def _next(keys: Sequence[str]) -> Call[list[float | None]]:
     )
 
 
+def heads(due_sets: Sequence[str]) -> Call[list[int | None]]:
+    """Return when the first row of each of these keys is due, in ms since the epoch; None: none is."""
+    return build(
+        "next_due",
+        (),
+        lambda r: [due if 0 <= due < SUCCESSOR_DUE_MS else None for due in r[1]],
+        due_sets=due_sets,
+    )
+
+
 def _wake(t: TypeKeys) -> str:
     return shard_keys(t.app, t.shard).wake
 

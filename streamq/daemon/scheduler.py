@@ -1,8 +1,8 @@
 """Makes the runs of recurring tasks when they are due; sleeps until the next, and is woken by an earlier one.
 
-Owns the waiting and the way from a due row to its step. What the step is, is reckoned in `schedules.plan`;
-one script makes the run and moves the schedule, so any number of daemons may do it. Who looks after rows that
-nobody declares any more is `schedule_keeper`.
+Owns the waiting, and telling what became of a run. The step itself is taken in `schedule_step`, by one
+script, so any number of daemons may do it. Who looks after rows that nobody declares any more is
+`schedule_keeper`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import random
 import time
 from typing import Final
 
-from streamq.calls import producer as producer_calls
 from streamq.calls import schedule as schedule_calls
-from streamq.calls.schedule import DueRow, Mode, Ticked
-from streamq.control.schedule_rows import Found, reckoned, upgrade, write
+from streamq.calls.schedule import DueRow, Ticked
+from streamq.daemon import schedule_step
 from streamq.daemon.alarm import Alarm
 from streamq.daemon.discovery import Discovery
 from streamq.daemon.loop import Faults, for_each, isolate_errors
@@ -24,12 +23,9 @@ from streamq.daemon.promoter import LONGEST_SLEEP, POLL_INTERVAL
 from streamq.daemon.run_events import RunEvents
 from streamq.daemon.schedule_keeper import ScheduleKeeper
 from streamq.flow import adrive
-from streamq.keys import ShardKeys, TypeKeys, type_keys
-from streamq.model.task import NAME_PATTERN, TaskId
-from streamq.options.schedule import Overlap
-from streamq.schedules import arithmetic, plan, registration
+from streamq.keys import ShardKeys, TypeKeys
+from streamq.schedules import arithmetic
 from streamq.schedules.plan import Move
-from streamq.schedules.state import State
 from streamq.stored import moment
 from streamq.telemetry import logs
 from streamq.telemetry.counters import Counters
@@ -115,50 +111,9 @@ class Scheduler:
                 group.create_task(step(row))
 
     async def _row(self, shard: ShardKeys, row: DueRow, now_ms: int) -> None:
-        one, name = Found(shard, row.row), row.row.name
-        if row.row.definition is None and row.row.state is None and NAME_PATTERN.fullmatch(name):
-            await self._transport.run(schedule_calls.write(shard, name, 0, b"", None), patience=0)
-            return
-        found, known = reckoned(one)
-        if row.waiting:
-            # The run that waited for the end of the one before; it is looked at again while that has not
-            # come.
-            await self._tick(row, one, Move(found.waiting, 0, found.last, None, None), "queue_one")
-            return
-        move = plan.step(known.schedule, name, found, now_ms)
-        if move is None:
-            await adrive(self._transport, write(one, registration.as_it_is(name, found, known)), patience=0)
-            return
-        overlap = known.schedule.overlap
-        if overlap == "cancel":
-            overlap = "queue_one" if known.has_key else "allow"  # its key is free when the other has ended
-            if move.run is not None:
-                await self._cancel_last(shard, found)
-        await self._tick(row, one, move, overlap)
-
-    async def _cancel_last(self, shard: ShardKeys, found: State) -> None:
-        """End the run before. Twice is harmless: it is named by its id."""
-        if found.run and found.run_type:
-            task = TaskId(found.run_type, shard.shard, found.run)
-            keys = type_keys(shard.app, shard.shard, found.run_type)
-            await self._transport.run(producer_calls.cancel(keys, shard, task), patience=0)
-
-    async def _tick(self, row: DueRow, one: Found, move: Move, overlap: Overlap) -> None:
-        found, known = reckoned(one)
-        keys = type_keys(one.keys.app, one.keys.shard, known.type)
-        mode: Mode = "waiting" if row.waiting else "tick"
-        call = schedule_calls.tick(
-            keys, one.keys, mode, one.name, found.revision, row.score, move, overlap, known
-        )
-        ticked = await self._transport.run(call, patience=0)
-        if ticked.outcome == "rich":
-            await adrive(self._transport, upgrade(one), patience=0)
-            again = await self._transport.run(schedule_calls.read(one.keys, one.name), patience=0)
-            upgraded = Found(one.keys, again._replace(due=row.row.due))
-            if reckoned(upgraded)[1] != known:
-                await self._tick(row._replace(row=upgraded.row), upgraded, move, overlap)
-        elif ticked.outcome != "lost":
-            await self._count(keys, row, move, ticked)
+        taken = await adrive(self._transport, schedule_step.take(shard, row, now_ms), patience=0)
+        if taken is not None:
+            await self._count(taken.keys, row, taken.move, taken.ticked)
 
     async def _count(self, keys: TypeKeys, row: DueRow, move: Move, ticked: Ticked) -> None:
         """Tell what became of a due time: metrics, log, and who listens."""

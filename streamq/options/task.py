@@ -11,6 +11,7 @@ from typing import Any
 
 from streamq.errors import InvalidOption
 from streamq.model.task import Priority
+from streamq.options.batch import Batch
 from streamq.options.checks import Durability, Executor, reject_unknown
 from streamq.options.lane import Lane, StartRate, gate
 from streamq.options.rate import RateLimit
@@ -50,6 +51,7 @@ class TaskOptions:
     lane: Lane | None = None
     running: int | None = None
     start_rate: StartRate | None = None
+    batch: Batch | None = None
 
     @property
     def gated(self) -> bool:

@@ -30,6 +30,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="SHARE",
         help="let workers die after this share of handlers, such as 0.1: handlers must be idempotent",
     )
+    group.addoption(
+        "--streamq-url",
+        default=None,
+        metavar="URL",
+        help="a server to use instead of a private one: queues lie under prefixes of their own, and nothing "
+        "else on it is touched",
+    )
     group.addoption("--streamq-seed", type=int, default=None, help="the seed that a run with crashes printed")
     parser.addini("streamq_app", "the app of the fixtures, such as shop.tasks:app", default="")
 
@@ -45,8 +52,12 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 @pytest.fixture(scope="session")
-def streamq_server() -> Iterator[EmbeddedServer]:
-    """A private server for the tests of this process. Needs the extra `embedded`."""
+def streamq_server(pytestconfig: pytest.Config) -> Iterator[EmbeddedServer | str]:
+    """A private server for the tests of this process, which needs the extra `testing`; or the URL of another,
+    where `--streamq-url` names one."""
+    if url := pytestconfig.getoption("streamq_url"):
+        yield str(url)
+        return
     from streamq.embedded import EmbeddedServer  # noqa: PLC0415 - see above
 
     server = EmbeddedServer()
@@ -72,7 +83,7 @@ def streamq_app(pytestconfig: pytest.Config) -> Any:
 
 @pytest.fixture
 def streamq_queue(
-    streamq_app: StreamQ, streamq_server: EmbeddedServer, pytestconfig: pytest.Config
+    streamq_app: StreamQ, streamq_server: EmbeddedServer | str, pytestconfig: pytest.Config
 ) -> Iterator[Queue]:
     """The app's queue on the private server, empty at the start of each test."""
     from streamq.testing.queue import Queue  # noqa: PLC0415 - see above
@@ -80,6 +91,13 @@ def streamq_queue(
     crash = float(pytestconfig.getoption("streamq_crash") or 0)
     with Queue(streamq_app, streamq_server, crash=crash, seed=pytestconfig.option.streamq_seed or 0) as queue:
         yield queue
+
+
+@pytest.fixture
+def streamq_worker(streamq_queue: Queue) -> Iterator[None]:
+    """A real worker and a daemon for the queue, for tests of the whole."""
+    with streamq_queue.worker():
+        yield
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
 """The queue of an app under test: a private server, tasks that run when the test says so, time that it moves.
 
-Owns the app's connection to that server while the queue is open, and the clock of the test. Refuses a server
-that it did not start: a test must not empty one that is in use. What `advance` does not move: leases, expiry,
-retention, and the clock that handlers read.
+Owns the app's connection to that server while the queue is open. How tasks run is in `runner`, what is due in
+`due`, and the time in `clock`. Must not be given a server that is in use: it is emptied.
 """
 
 from __future__ import annotations
@@ -13,22 +12,16 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 
-import orjson
-
-from streamq.app.steps import WAKE, wakes_at
 from streamq.blocking import refuse
-from streamq.calls import listing as listing_calls
-from streamq.calls import operator as operator_calls
-from streamq.calls import question as question_calls
-from streamq.calls import steps as step_calls
-from streamq.calls.call import Call
 from streamq.embedded import EmbeddedServer
 from streamq.errors import UsageError
-from streamq.keys import SUCCESSOR_DUE_MS, TypeKeys, type_keys
+from streamq.keys import type_keys
 from streamq.model.outcome import Outcome, Retried
-from streamq.model.task import TaskId
-from streamq.namespace import namespace_of
 from streamq.options.checks import Duration, seconds
+from streamq.options.service import WorkerOptions
+from streamq.testing.clock import Clock
+from streamq.testing.due import Due
+from streamq.testing.place import Place
 from streamq.testing.runner import EndedTask, Runner
 from streamq.transport.address import Address
 from streamq.transport.sync_transport import SyncTransport
@@ -37,76 +30,66 @@ from streamq.worker.in_flight import Held
 if TYPE_CHECKING:
     from streamq.app.app import StreamQ
 
-GRACE_MS: Final = 1000
-"""The test itself takes time: what is due when two advances end was enqueued a little after they began."""
 MOST: Final = 10_000
 """Tasks that one run takes: a task that enqueues itself would go on for ever."""
-_PAGE: Final = 500
 Loss = Literal["before_handler", "after_handler"]
 
 
-class _Scheduled(NamedTuple):
-    """A task in a schedule, with its due time: debounce and reschedule move it."""
+class _Open(NamedTuple):
+    """What an open queue has. before: where the app was."""
 
-    keys: TypeKeys
-    local: str
-    at_ms: int
+    transport: SyncTransport
+    due: Due
+    clock: Clock
+    before: Address
 
 
 class Queue:
     """An app on a private server. Use it in a `with` block, which empties the server and moves the app there.
 
-    server: started by the caller, to be shared by many tests; else one is started. crash: the share of
-    deliveries whose worker is made to die after the handler has run, and before the task is settled: a
-    handler that is not idempotent shows it. seed: of that choice.
+    server: started by the caller, to be shared by many tests; else one is started. Or the URL of a server
+    that others use: then the queue lies under a prefix of its own, which is removed at the end. crash: the
+    share of deliveries whose worker is made to die after the handler has run, and before the task is settled:
+    a handler that is not idempotent shows it. seed: of that choice.
     """
 
     def __init__(
-        self, app: StreamQ, server: EmbeddedServer | None = None, *, crash: float = 0.0, seed: int = 0
+        self, app: StreamQ, server: EmbeddedServer | str | None = None, *, crash: float = 0.0, seed: int = 0
     ) -> None:
         if not 0 <= crash < 1:
             raise UsageError(f"crash={crash!r}: must be a share from 0 to below 1, such as 0.1")
         self.app: StreamQ = app
-        self._server = EmbeddedServer() if server is None else server
-        self._own = server is None
+        self._place = Place(server)
         self._crash, self._random = crash, random.Random(seed)
-        self._before: Address | None = None
-        self._elapsed_ms = 0.0
-        self._due: dict[_Scheduled, float] = {}
-        self._transport: SyncTransport | None = None
+        self._opened: _Open | None = None
 
     # -- the server --------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        if self._own:
-            self._server.start()
-        address = Address.parse(self._server.url, "code", prefix=namespace_of(self.app.name).prefix)
-        transport = SyncTransport(address)
-        transport.run(Call(None, (), ("FLUSHALL",), lambda reply: reply))
-        self._before, self._transport = self.app.address, transport
+        address, transport = self._place.open(self.app.address.prefix)
+        due, clock = Due(self.app.registry, transport), Clock(transport, self._place.pattern)
+        self._opened = _Open(transport, due, clock, self.app.address)
         self.app._move_to(address)  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - made for this
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._before is not None:
-            self.app._move_to(self._before)  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
-        if self._transport is not None:
-            self._transport.close()
-        self._before = self._transport = None
-        if self._own:
-            self._server.stop()
+        if self._opened is not None:
+            self._opened.clock.close()
+            self.app._move_to(self._opened.before)  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+            self._place.close(self._opened.transport)
+        self._opened = None
 
     @property
-    def _wire(self) -> SyncTransport:
-        if self._transport is None:
+    def _open(self) -> _Open:
+        if self._opened is None:
             raise UsageError("the queue is not open: use it in a `with` block")
-        return self._transport
+        return self._opened
 
     @contextmanager
     def _runner(self) -> Generator[Runner]:
-        runner = Runner(self.app.registry, self._wire)
+        runner = Runner(self.app.registry, self._open.transport, self._open.due)
         try:
             yield runner
         finally:
@@ -132,7 +115,7 @@ class Queue:
     async def arun(self, *, retries: bool = True, raise_errors: bool = True) -> list[EndedTask]:
         """As `run`, in the event loop of the test; `def` handlers run in threads, as in a worker."""
         ended: list[EndedTask] = []
-        runner = Runner(self.app.registry, self._wire, in_threads=True)
+        runner = Runner(self.app.registry, self._open.transport, self._open.due, in_threads=True)
         try:
             for held in self._ready(runner):
                 self._settle(runner, held, await runner.arun(held), retries, ended)
@@ -143,8 +126,7 @@ class Queue:
 
     def _ready(self, runner: Runner) -> Iterator[Held]:
         for _ in range(MOST):
-            runner.promote()
-            held = runner.take()
+            held = self._next(runner)
             if held is None:
                 return
             yield held
@@ -152,6 +134,14 @@ class Queue:
             f"{MOST:,} tasks have run and more are ready: does a task enqueue itself, or fail for ever? "
             "Use run(retries=False)"
         )
+
+    def _next(self, runner: Runner) -> Held | None:
+        """Take the next ready task; where there is none, one that has become due meanwhile."""
+        held = runner.take()
+        if held is None:
+            self._open.due.make_ready()
+            held = runner.take()
+        return held
 
     def _settle(
         self, runner: Runner, held: Held, outcome: Outcome, retries: bool, ended: list[EndedTask]
@@ -164,7 +154,7 @@ class Queue:
             ended.append(task)
         elif retries and isinstance(outcome, Retried) and outcome.delay_ms:
             delivery = held.delivery
-            self._make_ready(type_keys(runner.app, delivery.shard, delivery.type), delivery.local)
+            self._open.due.run_now(type_keys(runner.app, delivery.shard, delivery.type), delivery.local)
 
     def _loses(self, held: Held) -> bool:
         """Return whether this delivery is to be lost; one that could bury its task is not."""
@@ -176,14 +166,22 @@ class Queue:
         reclaimed, as the claimer would. Return its id. Raises UsageError if no task is ready."""
         refuse("queue.lose()", "it in a plain test")
         with self._runner() as runner:
-            runner.promote()
-            held = runner.take()
+            held = self._next(runner)
             if held is None:
                 raise UsageError("no task is ready, so none can be lost: enqueue one first")
             if when == "after_handler":
                 runner.run(held)
             runner.lose(held)
             return str(held.delivery.id)
+
+    @contextmanager
+    def worker(self, *, concurrency: int = 10) -> Generator[None]:
+        """Run a real worker and a daemon beside the test, in another thread, for the few tests of the whole:
+        no `run` is needed then, and time passes by itself."""
+        from streamq.testing.real_worker import real_worker  # noqa: PLC0415 - few tests need it
+
+        with real_worker(self.app, WorkerOptions(concurrency=concurrency, block=0.5, heartbeat=0.5)):
+            yield
 
     # -- time --------------------------------------------------------------------------------------------
 
@@ -204,64 +202,21 @@ class Queue:
         return _checked(ended, raise_errors)
 
     def _moments(self, span: float) -> Iterator[None]:
-        """Yield when there may be something to run: now, and whenever a task has become due."""
-        target = self._now_ms() + 1000 * span
+        """Yield when there may be something to run: now, and whenever something has become due."""
+        self._open.due.lines()  # schedules count from when they are registered
+        self._open.clock.move_to(self._open.clock.now_ms())  # from here on it stands, perhaps a moment later
+        target = self._open.clock.now_ms() + 1000 * span
         yield
-        while (following := self._next(target)) is not None:
-            scheduled, due = following
-            self._elapsed_ms += max(0.0, due - self._now_ms())
-            self._make_ready(scheduled.keys, scheduled.local)
+        while (at_ms := self._open.due.next_ms()) is not None and at_ms <= target:
+            # Where nothing came of it, the same is next again: a moment later, so that time goes on.
+            self._open.clock.move_to(max(at_ms, self._open.clock.now_ms() + 1))
             yield
-        self._elapsed_ms += max(0.0, target - self._now_ms())
-
-    def _now_ms(self) -> float:
-        """Return the time of the test: that of the server, and what was advanced."""
-        return self._wire.run(question_calls.now()) + self._elapsed_ms
-
-    def _next(self, target: float) -> tuple[_Scheduled, float] | None:
-        """Return the next task that is due until then, with its time."""
-        due: dict[_Scheduled, float] = {}
-        with self._runner() as runner:
-            for t in runner.lines():
-                for row in self._rows(t):
-                    if row.at_ms < SUCCESSOR_DUE_MS:
-                        task = _Scheduled(t, row.local, row.at_ms)
-                        due[task] = self._due.get(task, row.at_ms + self._elapsed_ms)
-        self._due = due
-        found = min(due.items(), key=lambda one: one[1], default=None)
-        return found if found is not None and found[1] <= target + GRACE_MS else None
-
-    def _rows(self, t: TypeKeys) -> Iterator[listing_calls.Row]:
-        cursor = ""
-        while True:
-            page = self._wire.run(listing_calls.page_schedule(t, cursor, _PAGE))
-            yield from page.rows
-            cursor = page.cursor
-            if not cursor:
-                return
-
-    def _make_ready(self, t: TypeKeys, local: str) -> None:
-        self._end_sleeps(t, local)
-        self._wire.run(operator_calls.run_now(t, local))
-
-    def _end_sleeps(self, t: TypeKeys, local: str) -> None:
-        """Let the sleeps of a task be over: they go by the server's clock, which cannot be moved."""
-        first = 1
-        while first:
-            first, some = self._wire.run(step_calls.memos(t, local, first))
-            for name, memo in some.items():
-                if wakes_at(memo) is not None:
-                    over = ("HSET", t.steps, f"{local}\0{name}", orjson.dumps({WAKE: 0}))
-                    self._wire.run(Call(None, (t.steps,), over, int))
+        self._open.clock.move_to(target)
 
     def scheduled(self) -> dict[str, float]:
         """Return the tasks that wait for their time, by id: in how many seconds of the test each is due."""
-        self._next(0.0)
-        now = self._now_ms()
-        return {
-            str(TaskId(task.keys.type, task.keys.shard, task.local)): (due - now) / 1000
-            for task, due in sorted(self._due.items(), key=lambda one: one[1])
-        }
+        now = self._open.clock.now_ms()
+        return {task: (at_ms - now) / 1000 for task, at_ms in self._open.due.scheduled().items()}
 
 
 def _checked(ended: list[EndedTask], raise_errors: bool) -> list[EndedTask]:

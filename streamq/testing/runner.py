@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import count
@@ -17,7 +17,6 @@ from typing import Any, Final, TypeVar
 
 from streamq import envelope
 from streamq.calls import daemon as daemon_calls
-from streamq.calls import producer as producer_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.call import Call
 from streamq.context import stepped, told
@@ -31,6 +30,7 @@ from streamq.registry.registry import Registry
 from streamq.resources.opened import OpenResources
 from streamq.stored_result import unpack_result
 from streamq.telemetry.counters import Counters
+from streamq.testing.due import Due
 from streamq.transport.sync_transport import SyncTransport
 from streamq.transport.writer import Writer
 from streamq.worker.attempt import Attempt
@@ -106,8 +106,10 @@ class Runner:
     """Of one app on one server. in_threads: run `def` handlers in threads, as a worker does: for event loops,
     which a handler must not block."""
 
-    def __init__(self, registry: Registry, transport: SyncTransport, *, in_threads: bool = False) -> None:
-        self._registry, self._transport = registry, transport
+    def __init__(
+        self, registry: Registry, transport: SyncTransport, due: Due, *, in_threads: bool = False
+    ) -> None:
+        self._registry, self._transport, self._due = registry, transport, due
         self.app: str = registry.name
         self._clocks = ServerClocks()
         self._opened = OpenResources(registry.resources)
@@ -131,28 +133,7 @@ class Runner:
             opened=self._opened,
         )
         self._writers: dict[tuple[str, int], Writer] = {}
-        self._known: set[tuple[str, int]] = set()
         self._turn = count()
-
-    def lines(self) -> Iterator[TypeKeys]:
-        """Yield the keys of each task type in each shard; their groups exist then."""
-        for name, handler in list(self._registry.handlers.items()):
-            for shard in range(self._registry.shards):
-                t = type_keys(self.app, shard, name)
-                if (name, shard) not in self._known:
-                    s = shard_keys(self.app, shard)
-                    self._transport.run(
-                        producer_calls.register(t, s, handler.reference, handler.options.policy())
-                    )
-                    self._transport.run(worker_calls.groups(t.streams))
-                    self._known.add((name, shard))
-                yield t
-
-    def promote(self) -> None:
-        """Move what is due to the streams."""
-        for t in self.lines():
-            while self._transport.run(daemon_calls.promote(t, 200)).moved:
-                pass
 
     def take(self) -> Held | None:
         """Take the next ready task; None if there is none. One that nobody can read becomes a dead letter."""
@@ -167,16 +148,18 @@ class Runner:
                 self._bury(t, entry, error)
 
     def _fetch(self) -> tuple[TypeKeys, Entry] | None:
-        lines = list(self.lines())
-        start = next(self._turn) % max(1, len(lines))
-        for letter in _READING_ORDER:
-            for t in (*lines[start:], *lines[:start]):
-                source = worker_calls.Source(t, letter, 1)
-                now_ms, found = self._transport.run(worker_calls.fetch(CONSUMER, 1, [source]))
-                self._clocks.set(t.shard, now_ms)
-                for _, entries in found:
-                    for entry in entries:
-                        return t, entry
+        lines, turn = self._due.lines(), next(self._turn)
+        start = turn % max(1, len(lines))
+        shards: dict[int, list[TypeKeys]] = {}
+        for t in (*lines[start:], *lines[:start]):
+            shards.setdefault(t.shard, []).append(t)
+        for shard, types in shards.items():
+            sources = [worker_calls.Source(t, letter, 1) for letter in _READING_ORDER for t in types]
+            now_ms, found = self._transport.run(worker_calls.fetch(CONSUMER, 1, sources))
+            self._clocks.set(shard, now_ms)
+            for source, entries in found:
+                for entry in entries:
+                    return source.keys, entry
         return None
 
     def _bury(self, t: TypeKeys, entry: Entry, error: DecodeError) -> None:

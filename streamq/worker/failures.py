@@ -208,7 +208,7 @@ def effects(delivery: Delivery, failure: Failure) -> tuple[Effect, ...]:
     """Return what the end of the attempt changes besides the task."""
     if delivery.claims and isinstance(failure.decision, retry.Wait):
         return (Hold(max(1, round(failure.decision.delay * 1000))),)
-    return (Suspend(),) if isinstance(failure.decision, retry.Sleep) else ()
+    return (Suspend(failure.decision.memo),) if isinstance(failure.decision, retry.Sleep) else ()
 
 
 def _wait_ms(delivery: Delivery, started_ms: int) -> int:

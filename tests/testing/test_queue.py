@@ -268,7 +268,7 @@ def test_follow_ups_steps_sleeps_and_events_of_a_handler(app: StreamQ, queue: Qu
     assert queue.run() == []
     assert (handle.status(), made) == ("scheduled", ["charge"])
     assert queue.advance("47h") == []
-    ended = queue.advance("3h")
+    ended = queue.advance("2h1m")
     assert [(one.type, one.state, one.result) for one in ended] == [
         ("order", "completed", "receipt"), ("mail", "completed", "sent receipt")
     ]  # fmt: skip
