@@ -20,3 +20,8 @@ def test_the_django_page(url: str, tmp_path: Path) -> None:
     assert {"mysite/settings.py", "shop/models.py", "shop/tasks.py", "shop/orders.py"} == set(names)
     (tmp_path / "manage.py").write_text(MANAGE)
     run_console("django.md", tmp_path, environment(url))
+
+
+def test_the_outbox_page(url: str, tmp_path: Path) -> None:
+    assert write_files("outbox.md", tmp_path) == ["shop.py", "program.py"]
+    run_console("outbox.md", tmp_path, environment(url))

@@ -18,8 +18,8 @@ class OutboxRow(models.Model):
     options = models.TextField()
     created_ms = models.BigIntegerField()
     not_before_ms = models.BigIntegerField(null=True, db_index=True)
-    tries = models.IntegerField(default=0)
-    error = models.TextField(default="", blank=True)
+    tries = models.IntegerField()
+    error = models.TextField(blank=True)
 
     class Meta:
         """Names of the table."""
