@@ -25,8 +25,8 @@ T = TypeVar("T")
 
 _ANOTHER_WORD: Final = ("priority", "queue", "batch")
 POLICY_NAMES: Final = tuple(name for name in POLICY if name not in _ANOTHER_WORD)
-"""The options of a task type that `@task(...)` takes. `priority` and the queue are those of django.tasks, which
-has no calls with many tasks at once."""
+"""The options of a task type that `@task(...)` takes. `priority` and the queue are those of django.tasks,
+which has no calls with many tasks at once."""
 
 
 class UsingOptions(TypedDict, total=False):

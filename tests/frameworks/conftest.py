@@ -15,6 +15,8 @@ from tests.frameworks.postgres import Postgres, missing, started
 
 pytest.importorskip("django", reason="Django is not installed: pip install 'streamq[django]'")
 
+collect_ignore = ["site"]  # the tests of a user, which Django's runner runs
+
 _FOLDER = tempfile.TemporaryDirectory(prefix="streamq-site-")
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.frameworks.site.settings")
 os.environ["SITE_SQLITE"] = str(
