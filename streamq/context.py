@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Protocol, TypeVar, o
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 Kind = type[T]
+
+
+class Enqueues(Protocol[T_co]):
+    """A call of a task type, not sent yet; its type says which handle it will have."""
+
+    def _enqueued(self) -> T_co: ...
 
 
 class Task(Protocol):
@@ -169,7 +176,7 @@ class Context:
         """
         return self._cancelled
 
-    def enqueue(self, call: Any) -> Any:
+    def enqueue(self, call: Enqueues[T]) -> T:
         """Enqueue a follow-up, made with `task_type.bind(...)`; return its handle.
 
         It exists from the moment that this task is completed, and only if it is: a failed attempt, or one
@@ -178,7 +185,7 @@ class Context:
         """
         return self.enqueue_many([call])[0]
 
-    def enqueue_many(self, calls: Iterable[Any]) -> list[Any]:
+    def enqueue_many(self, calls: Iterable[Enqueues[T]]) -> list[T]:
         """Enqueue follow-ups, as `enqueue` does; return their handles in order. Of all or none."""
         if self._home is None or self._ended:
             why = "after its handler had returned" if self._ended else "of no app"
@@ -310,8 +317,8 @@ class Context:
     def emit(self, value: object) -> None:
         """Tell those who watch the task a value, as JSON of at most 64 KiB.
 
-        Waits for nothing. About the last thousand are kept, for an hour after the last. What must not be lost
-        belongs into the result. Raises PayloadError.
+        Waits for nothing. About the last thousand are kept, for an hour after the attempt. What must not be
+        lost belongs into the result. Raises PayloadError.
         """
         self._at_home().emit(self._task, self._worker, value)
 
