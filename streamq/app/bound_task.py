@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from streamq import envelope, joining, locks
 from streamq.errors import InvalidOption
@@ -22,6 +22,9 @@ from streamq.payloads.keyring import index_key
 from streamq.payloads.pipeline import opened
 from streamq.payloads.stage import About
 from streamq.registry.handler import Handler, check_name
+
+if TYPE_CHECKING:
+    from streamq.app.handle import TaskHandle
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -48,6 +51,10 @@ class Bound(Generic[R_co]):
     handler: Handler
     task: NewTask
     route: Route | None = None
+
+    if TYPE_CHECKING:
+
+        def _enqueued(self) -> TaskHandle[R_co]: ...
 
 
 @dataclass(slots=True)

@@ -13,8 +13,8 @@ from contextlib import AbstractAsyncContextManager, suppress
 from typing import Final
 
 from streamq import retry, stored_result
-from streamq.context import CURRENT, Context, end, told
-from streamq.errors import DecodeError, RedisError, Suspended
+from streamq.context import CURRENT, Context, end, stepped, store_cursors, told
+from streamq.errors import DecodeError, Interrupted, RedisError, Suspended
 from streamq.flows import needs
 from streamq.hooks import await_within
 from streamq.model.delivery import Delivery
@@ -38,6 +38,8 @@ from streamq.worker.too_new import TooNewTasks
 from streamq.worker.wrapping import managers_of
 
 _NO_RESULT: Final = Completed()
+CURSOR_PATIENCE: Final = 2.0
+"""Seconds for which the cursors of an attempt that failed are stored."""
 
 Inputs = Callable[[Delivery], Awaitable[bytes]]
 """Returns the payload of a flow's node, with what it needs of others."""
@@ -108,8 +110,8 @@ class Attempts:
         except BaseException as error:  # SystemExit in a handler must not end the worker
             if isinstance(error, GeneratorExit) and asyncio._get_running_loop() is None:  # noqa: SLF001
                 raise  # the loop has ended and this coroutine is being discarded
-            if told(attempt.context) and isinstance(error, Exception | Suspended):
-                await _flush(attempt, handler)
+            if attempt.context is not None:
+                await _leave(attempt, attempt.context, handler, error)
             return self.failed(attempt, handler, error)
         return (
             self._completed(attempt, handler, result)
@@ -128,7 +130,7 @@ class Attempts:
         except (RedisError, asyncio.CancelledError):  # a later attempt reads what this one could not
             return HandedBack()
         except Exception as error:  # noqa: BLE001 - whatever stands in Redis is input
-            return self._failure(attempt, handler, _decode_error(error), started=False)
+            return self._unread(attempt, handler, error)
         if held.fenced:
             return None
         return attempt.payload if attempt.stop is None else self._early(attempt)
@@ -283,6 +285,8 @@ class Attempts:
         # Cancelled without `stop`: if the event loop is being closed, that cancelled the handler.
         if cancelled and (attempt.stop == "shutdown" or (attempt.stop is None and self._closing())):
             return HandedBack(started=attempt.started is not None)
+        if all(isinstance(one, Interrupted) for one in retry.leaves(error)):
+            return HandedBack(started=True)
         if attempt.stop == "timeout":
             error = failures.timed_out(failures.timeout(handler, attempt.held.delivery), attempt.stack, error)
         return self._failure(attempt, handler, error)
@@ -358,6 +362,18 @@ def _of_node(delivery: Delivery) -> tuple[Effect, ...]:
     except DecodeError:
         return ()
     return (NodeResult(node.flow, node.number),)
+
+
+async def _leave(attempt: Attempt, context: Context, handler: Handler, error: BaseException) -> None:
+    """Send what an attempt told that raised, and store how far its loops have come, if that does not take
+    long: else rows run again."""
+    if told(context) and isinstance(error, Exception | Suspended | Interrupted):
+        await _flush(attempt, handler)
+    if not stepped(context) or attempt.stop == "fenced":
+        return
+    with suppress(Exception, asyncio.CancelledError):
+        async with asyncio.timeout(CURSOR_PATIENCE):
+            await store_cursors(context)
 
 
 def _decode_error(error: BaseException) -> DecodeError:
