@@ -25,7 +25,7 @@ from streamq.features import FLOWS, needing
 from streamq.flow import Flow, ask
 from streamq.flows.advancing import advance, page_of
 from streamq.flows.flow_id import FlowId, new_local
-from streamq.keys import FLOW_PAGE, ShardKeys, shard_keys
+from streamq.keys import FLOW_PAGE, ShardKeys
 from streamq.model.task import LETTER, NewTask
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
@@ -84,7 +84,7 @@ def start(registry: Registry, declared: Declares, key: str) -> Flow[Built]:
     if registry.record is None:
         yield from announce(registry)
     shard = shard_of(key, registry.shards) if key else secrets.randbelow(registry.shards)
-    s = shard_keys(registry.name, shard)
+    s = ShardKeys(registry.name, shard)  # its name carries the key ring
     before, gone = (yield from _holder(s, key)) if key else ("", "")
     if before:
         return Built(FlowId(declared.name, shard, before), duplicate=True)

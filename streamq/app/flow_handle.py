@@ -29,7 +29,7 @@ from streamq.flows.flow_id import FlowId
 from streamq.flows.inputs import Failure, cause_of, read_results
 from streamq.flows.naming import maps
 from streamq.flows.reading import OVER, FlowInfo, FlowState, NodeInfo
-from streamq.keys import ShardKeys, shard_keys
+from streamq.keys import ShardKeys
 from streamq.options.checks import Duration, seconds
 from streamq.registry.registry import Registry
 
@@ -79,7 +79,7 @@ class FlowHandle:
 
     @property
     def _s(self) -> ShardKeys:
-        return shard_keys(self._registry.name, self._id.shard)
+        return ShardKeys(self._registry.name, self._id.shard)  # its name carries the key ring
 
     # -- reading ---------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from streamq.flow import adrive
 from streamq.flows import needs
 from streamq.flows.advancing import advance
 from streamq.flows.inputs import payload_of
-from streamq.keys import shard_keys
+from streamq.keys import ShardKeys
 from streamq.model.delivery import Delivery
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, Outcome
 from streamq.telemetry import logs
@@ -39,6 +39,7 @@ class FlowNodes:
     def __init__(self, config: WorkerConfig) -> None:
         self._app: str = config.registry.name
         self._config = config
+        self._shards: dict[int, ShardKeys] = {}
         self._rows: dict[_Flow, list[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = logs.get_logger(worker=config.name)
@@ -47,6 +48,13 @@ class FlowNodes:
         """Return the payload of a node's task, with what it needs of others. Raises DecodeError and
         RedisErrors."""
         return await adrive(self._config.transport, payload_of(self._app, delivery))
+
+    def _keys(self, shard: int) -> ShardKeys:
+        """Return the keys of a shard, with this app's name, which carries its key ring."""
+        found = self._shards.get(shard)
+        if found is None:
+            found = self._shards[shard] = ShardKeys(self._app, shard)
+        return found
 
     def settled(self, ended: Iterable[tuple[Held, Outcome]]) -> None:
         """Advance the flows of these nodes, now that their ends are stored."""
@@ -75,9 +83,7 @@ class FlowNodes:
         try:
             while rows := self._rows[key]:
                 self._rows[key] = []
-                steps = advance(
-                    shard_keys(self._app, shard), flow, rows, pipeline=self._config.registry.pipeline
-                )
+                steps = advance(self._keys(shard), flow, rows, pipeline=self._config.registry.pipeline)
                 await adrive(self._config.transport, steps, patience=0)
         except Exception as error:  # noqa: BLE001 - what stands in Redis is input; a daemon tells of it
             self._log.warning("flow.not_advanced", flow=flow, shard=shard, error=str(error))
@@ -94,7 +100,7 @@ class FlowNodes:
                     await self._left_behind(shard)
 
     async def _left_behind(self, shard: int) -> None:
-        s, transport = shard_keys(self._app, shard), self._config.transport
+        s, transport = self._keys(shard), self._config.transport
         now = await transport.run(question_calls.now(s.inbox), patience=0)
         found = await transport.run(flow_calls.inbox(s, now - round(LOOK * 1000), 100), patience=0)
         for flow in dict.fromkeys(one.flow for one in found if one.what == "look"):

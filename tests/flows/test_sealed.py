@@ -40,5 +40,5 @@ async def test_results_are_sealed_on_their_way(
     wf.map(double, [1, 2], fixed={"by": 2}, name="given")
     async with serving(app):
         handle = await wf.astart()
-        assert await handle.aresult(40) == {"total": [30, 5], "given": [2, 4]}
+        assert await handle.aresult(20) == {"total": [30, 5], "given": [2, 4]}
     clean(app)
