@@ -5,7 +5,7 @@ Owns how a policy and the options of a call become a new task. Must not send any
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
@@ -51,6 +51,10 @@ _NO_OPTIONS = CallOptions()
 
 def bound_to(handler: Handler, options: CallOptions | None, payload: bytes) -> Bound[Any]:
     """Return a call as a value: the policy, with the options of the call."""
+    if options is not None and options.pool is not None:
+        found = bound_to(handler.in_pool(options.pool), replace(options, pool=None), payload)
+        found.route = found.route or _PLAIN  # so that it is looked whether the pool is served
+        return found
     stored = payload if handler.pipeline is None else handler.pipeline.seal(payload)
     task, policy = new_task(handler.options, options, stored), handler.options
     if policy.gated or (options is not None and (options.lane is not None or options.cost is not None)):

@@ -13,6 +13,7 @@ from streamq.errors import InvalidOption
 from streamq.model.task import Priority
 from streamq.options.checks import Durability, Executor, reject_unknown
 from streamq.options.lane import Lane, StartRate, gate
+from streamq.options.placement import Resources
 from streamq.options.rate import RateLimit
 from streamq.options.schedule import Schedule
 from streamq.options.table import POLICY, descriptions
@@ -50,6 +51,10 @@ class TaskOptions:
     lane: Lane | None = None
     running: int | None = None
     start_rate: StartRate | None = None
+    queue: str = "default"
+    within: float | None = None
+    slots: int | None = None
+    resources: Resources | None = None
 
     @property
     def gated(self) -> bool:
@@ -62,6 +67,8 @@ class TaskOptions:
         if self.rate_limit is not None:
             stored["rate_limit"] = str(self.rate_limit.count)
             stored["rate_period_ms"] = _ms(self.rate_limit.period)
+        if self.within is not None:
+            stored["within_ms"] = _ms(self.within)
         if self.max_backlog is not None:
             stored["max_backlog"] = str(self.max_backlog)
         if (lock := plan(unique_options(self))) is not None:

@@ -93,6 +93,10 @@ class Registry:
         """Register a handler. The same function again, as when its module is reloaded, replaces the former
         one. Raises DuplicateTaskType if another function has the name."""
         check_name(handler.name)
+        if "@" in handler.name:
+            raise InvalidOption(
+                f"{handler.name!r}: @ is for pools. Leave it out of the name, and call .options(pool=...)"
+            )
         run, before = redefinition.current_run(), self._runs.get(handler.name)
         if other := self.handlers.get(handler.name):
             again = run is not None and before is not None and run.repeats(before)
@@ -102,10 +106,27 @@ class Registry:
                     f"give {_shown(handler)} another name with @app.task(name=...)"
                 )
         self.handlers[handler.name], self._runs[handler.name] = handler, run
+        for pool in [one for one in self.handlers if one.startswith(f"{handler.name}@")]:
+            del self.handlers[pool]  # of the function before
         self.registered = {one for one in self.registered if one[0] != handler.name}
         handler.app, handler.pipeline, handler.resources = self.name, self.pipeline, self.resources
         handler.home = self.home_of_contexts
         self._wrap(handler)
+
+    def find(self, task_type: str) -> Handler | None:
+        """Return the handler of a type, which may be that of a pool; None if it is in another program."""
+        found, (name, mark, pool) = self.handlers.get(task_type), task_type.partition("@")
+        if found is None and mark and name in self.handlers:
+            found = self.handlers[name].in_pool(pool)
+        return found
+
+    def pooled(self, task_type: str, pool: str) -> Handler:
+        """Return the handler of a type for a pool, registered so that a worker serves it."""
+        found = self.get(task_type).in_pool(pool)
+        check_name(found.name)
+        self.handlers[found.name] = found
+        self._wrap(found)
+        return found
 
     def _wrap(self, handler: Handler) -> None:
         handler.around = self.hooks.attempt

@@ -28,6 +28,7 @@ from streamq.worker.attempts import Attempts
 from streamq.worker.executors import Executors
 from streamq.worker.idle_slots import IdleSlots
 from streamq.worker.in_flight import Held
+from streamq.worker.local_limits import LocalLimits
 from streamq.worker.observers import Observers
 from streamq.worker.prefetch import MAX_AHEAD, Prefetch
 from streamq.worker.running_attempts import RunningAttempts
@@ -40,7 +41,7 @@ WORTH_A_FETCH: Final = 200
 
 
 class Runner:
-    """Runs deliveries in `concurrency` slots, in one event loop. An `Isolation` for suspects.
+    """Runs deliveries in as many slots as its limits have, in one event loop. An `Isolation` for suspects.
 
     on_idle: called when a slot has nothing to run. closing: returns whether the event loop is being closed.
     """
@@ -49,7 +50,7 @@ class Runner:
         self,
         registry: Registry,
         worker: str,
-        concurrency: int,
+        limits: LocalLimits,
         executors: Executors,
         clocks: ServerClocks,
         counters: Counters,
@@ -59,7 +60,7 @@ class Runner:
         closing: Callable[[], bool] = lambda: False,
     ) -> None:
         self._handlers = registry.handlers
-        self._concurrency = concurrency
+        self._concurrency = limits.concurrency
         self._executors = executors
         self.clocks: ServerClocks = clocks
         self.counters: Counters = counters
@@ -85,6 +86,7 @@ class Runner:
         self._slots: set[asyncio.Task[None]] = set()
         self._alone: Attempt | None = None
         self._process_tasks: Counter[str] = Counter()
+        self._limits = limits
         self._base = contextvars.copy_context()
         self._closed = False
         self._log = logs.get_logger(worker=worker)
@@ -104,10 +106,11 @@ class Runner:
 
     def room_for(self, handler: Handler) -> int:
         """Return the most tasks of this type to fetch at once."""
-        if handler.options.executor != "process":
-            return self._concurrency + MAX_AHEAD
-        # One more than there are processes, so that a process need not wait for a fetch.
-        return max(0, self._executors.processes.size + 1 - self._process_tasks[handler.name])
+        room = self._concurrency + MAX_AHEAD
+        if handler.options.executor == "process":
+            # One more than there are processes, so that a process need not wait for a fetch.
+            room = max(0, self._executors.processes.size + 1 - self._process_tasks[handler.name])
+        return min(room, self._limits.room(handler.name)) if handler.name in self._limits else room
 
     @property
     def worn_out(self) -> bool:
@@ -135,13 +138,26 @@ class Runner:
     # -- commands ------------------------------------------------------------------------------------
 
     def put(self, deliveries: list[Held]) -> None:
-        """Run these deliveries, all of one task type, as soon as slots are free."""
+        """Run these deliveries, all of one task type, as soon as slots are free. Those that the type's limits
+        in this process leave no room for are handed back: they came from several shards or types at once."""
         if self.idle:
             self._prefetch.begin()
+        if deliveries and deliveries[0].delivery.type in self._limits:
+            deliveries = self._within_limits(deliveries)
         self._queue.extend(map(Attempt, deliveries))
         if deliveries and self._handlers[deliveries[0].delivery.type].options.executor == "process":
             self._process_tasks[deliveries[0].delivery.type] += len(deliveries)
         self._idle_slots.wake()
+
+    def _within_limits(self, deliveries: list[Held]) -> list[Held]:
+        taken: list[Held] = []
+        for held in deliveries:
+            if self._limits.take(held.delivery.type):
+                taken.append(held)
+            else:
+                held.done = True
+                self._finish(held, HandedBack(), None)
+        return taken
 
     def fence(self, held: Held) -> None:
         """Mark a delivery as fenced, and stop its attempt unless the attempt runs other deliveries."""
@@ -299,6 +315,8 @@ class Runner:
         held.done = True
         if self._process_tasks and held.delivery.type in self._process_tasks:
             self._process_tasks[held.delivery.type] -= 1
+        if held.delivery.type in self._limits:
+            self._limits.give(held.delivery.type)
         self._finish(held, None if held.fenced else outcome, started)
 
     def _write_off(self, attempt: Attempt) -> None:

@@ -23,9 +23,10 @@ from streamq.transport.async_transport import AsyncTransport
 from streamq.wording import shortened
 from streamq.worker.assembly import Parts, assemble
 from streamq.worker.config import WorkerConfig
-from streamq.worker.loading import App, served_types
+from streamq.worker.loading import App
 from streamq.worker.registration import Registration
 from streamq.worker.self_stop import can_measure, stop_when_empty
+from streamq.worker.served_types import served_types
 from streamq.worker.shutdown import Shutdown
 from streamq.worker.status import starting_report
 from streamq.worker.stop import StopState
