@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from streamq.errors import ServerError as ServerError
     from streamq.errors import ServerFull as ServerFull
     from streamq.errors import ServerTooOld as ServerTooOld
+    from streamq.errors import SignalTimeout as SignalTimeout
     from streamq.errors import StreamQError as StreamQError
     from streamq.errors import TaskCancelled as TaskCancelled
     from streamq.errors import TaskDead as TaskDead
@@ -110,6 +111,7 @@ if TYPE_CHECKING:
     from streamq.hooks import Hook as Hook
     from streamq.hooks import TaskEnded as TaskEnded
     from streamq.hooks import TaskEndedState as TaskEndedState
+    from streamq.memos import Suspension as Suspension
     from streamq.model.delivery import Delivery as Delivery
     from streamq.model.delivery import Overrides as Overrides
     from streamq.model.delivery import Success as Success
@@ -120,6 +122,7 @@ if TYPE_CHECKING:
     from streamq.model.task import IdempotencyKey as IdempotencyKey
     from streamq.model.task import NewTask as NewTask
     from streamq.model.task import Priority as Priority
+    from streamq.model.task import SignalAnswer as SignalAnswer
     from streamq.model.task import State as State
     from streamq.model.task import TaskId as TaskId
     from streamq.namespace import Namespace as Namespace
@@ -199,15 +202,19 @@ __all__, _named = lazy.names(__name__, {
         "PayloadError", "ProcessDied", "QueueFull",
         "RateLimited", "RateLimitExceeded",
         "RedisError", "RedisUnavailable", "Refused", "ResultTimeout", "ResultUnavailable", "Retry",
-        "ServerError", "ServerFull", "ServerTooOld", "StreamQError", "TaskCancelled", "TaskDead",
+        "ServerError", "ServerFull", "ServerTooOld", "SignalTimeout",
+        "StreamQError", "TaskCancelled", "TaskDead",
         "TaskError", "TaskExpired", "UniqueConflict", "UnknownSchedule", "UnknownTaskType", "UsageError",
     ),
     "histogram": ("Histogram", "Latency"),
     "hooks": ("Enqueue", "Hook", "TaskEnded", "TaskEndedState"),
+    "memos": ("Suspension",),
     "model.delivery": ("Delivery", "Success"),
     "model.outcome": ("Outcome",),
     "model.reply": ("COUNTERS", "Counts"),
-    "model.task": ("CancelAnswer", "IdempotencyKey", "NewTask", "Priority", "State", "TaskId"),
+    "model.task": (
+        "CancelAnswer", "IdempotencyKey", "NewTask", "Priority", "SignalAnswer", "State", "TaskId",
+    ),
     "options.checks": ("Durability", "Duration", "Executor"),
     "options.lane": ("Lane", "OnDead", "StartRate"),
     "options.rate": ("RateLimit",),

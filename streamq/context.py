@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Protocol, TypeVar, o
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
+Kind = type[T]
 
 
 class Task(Protocol):
@@ -215,6 +217,38 @@ class Context:
     def sleep_sync(self, duration: float | timedelta | str, name: str | None = None) -> None:
         """Go on after a time, as `sleep` does, in a `def` handler."""
         self._of_steps().sleep_sync(duration, name)
+
+    @overload
+    async def wait(self, signal: str, *, timeout: float | timedelta | str | None = None) -> Any: ...
+    @overload
+    async def wait(
+        self, signal: str, kind: Kind[T], *, timeout: float | timedelta | str | None = None
+    ) -> T: ...
+
+    async def wait(
+        self, signal: str, kind: Any = Any, *, timeout: float | timedelta | str | None = None
+    ) -> Any:
+        """Wait for a signal, which `handle.signal(name, value)` gives this task; return its value.
+
+        If none has come, the attempt ends, uncounted and without a slot, and the handler runs again from its
+        top when one comes. Each call takes the next signal of the name, also one that came before. kind: the
+        type of the value (default: as JSON). Raises SignalTimeout after `timeout` (seconds, timedelta or
+        "7d").
+        """
+        return await self._of_steps().wait(signal, kind, timeout)
+
+    @overload
+    def wait_sync(self, signal: str, *, timeout: float | timedelta | str | None = None) -> Any: ...
+    @overload
+    def wait_sync(
+        self, signal: str, kind: Kind[T], *, timeout: float | timedelta | str | None = None
+    ) -> T: ...
+
+    def wait_sync(
+        self, signal: str, kind: Any = Any, *, timeout: float | timedelta | str | None = None
+    ) -> Any:
+        """Wait for a signal, as `wait` does, in a `def` handler."""
+        return self._of_steps().wait_sync(signal, kind, timeout)
 
     def progress(self, done: float, total: float | None = None, text: str = "") -> None:
         """Tell those who watch the task how far it is: `done` of `total`, and a text of up to 500 characters.

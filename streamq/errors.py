@@ -232,19 +232,23 @@ class LeaseLost(StreamQError):
     """This worker no longer holds the task that it runs, so nothing is stored for the attempt."""
 
 
-class Suspended(BaseException):
-    """Ends an attempt that sleeps: raised by `get_context().sleep` for streamq itself. No Exception, so that
-    no `except Exception` takes it for a failure.
+class SignalTimeout(StreamQError, TimeoutError):
+    """No signal came in the time that `get_context().wait` was given. A later attempt gets this again."""
 
-    delay: seconds until the task runs again.
+
+class Suspended(BaseException):
+    """Ends an attempt that sleeps or waits for a signal: `get_context().sleep` and `wait` raise it for
+    streamq itself. No Exception, so that no `except Exception` takes it for a failure.
+
+    delay: seconds until the task runs again. memo: of what it waits for.
     """
 
-    def __init__(self, delay: float) -> None:
-        super().__init__(f"the task sleeps for {delay:g} s")
-        self.delay = delay
+    def __init__(self, delay: float, memo: str) -> None:
+        super().__init__(f"the task is suspended for up to {delay:g} s: {memo}")
+        self.delay, self.memo = delay, memo
 
-    def __reduce__(self) -> tuple[type[Suspended], tuple[float]]:
-        return Suspended, (self.delay,)
+    def __reduce__(self) -> tuple[type[Suspended], tuple[float, str]]:
+        return Suspended, (self.delay, self.memo)
 
 
 class AttemptTimeout(TimeoutError):

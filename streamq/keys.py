@@ -64,6 +64,7 @@ MANY: Final = {
     "writer": Kind("string", mortal=True),
     "results": Kind("hash", mortal=True),
     "live": Kind("stream", mortal=True),
+    "mail": Kind("hash", mortal=True),
     "minute": Kind("hash", mortal=True),
     "quarter": Kind("hash", mortal=True),
 }
@@ -152,6 +153,10 @@ class TypeKeys:
     def live(self, local: str) -> str:
         """Return the stream of what this task tells while it runs; it expires."""
         return f"{self.base}:live:{local}"
+
+    def mail(self, local: str) -> str:
+        """Return the mailbox of this task: the signals that it has not taken yet; it expires."""
+        return f"{self.base}:mail:{local}"
 
     def watched(self, local: str) -> str:
         """Return the channel that says that a task has told something, to which watchers subscribe."""

@@ -46,9 +46,10 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """Run it again in `delay` seconds: it asked for that, and nothing failed."""
+    """Run it again in `delay` seconds: it asked for that, and nothing failed. memo: of what it waits for."""
 
     delay: float
+    memo: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,11 @@ def _limited(error: BaseException) -> Wait | None:
 def sleeping(error: BaseException) -> Sleep | None:
     """Return how long a task sleeps whose attempt ended with this and nothing else; None if it does not."""
     met = list(leaves(error))
-    delays = [one.delay for one in met if isinstance(one, Suspended)]
-    return Sleep(min(delays)) if delays and len(delays) == len(met) else None
+    suspended = [one for one in met if isinstance(one, Suspended)]
+    if not suspended or len(suspended) < len(met):
+        return None
+    first = min(suspended, key=lambda one: one.delay)
+    return Sleep(first.delay, first.memo)
 
 
 def _given_up(options: TaskOptions, error: BaseException) -> bool:

@@ -191,7 +191,8 @@ class StreamQ(Registrar, HookDecorators):
         task = TaskId.parse(task_id)
         handler = self.registry.find(task.type)
         decode = handler.decode_result if handler is not None else None
-        return TaskHandle(task, self.name, self._client, self._asyncs, decode)
+        pipeline = self.registry.pipeline
+        return TaskHandle(task, self.name, self._client, self._asyncs, decode, pipeline=pipeline)
 
     def find(self, task_type: str, *, key: str) -> KeyedTask:
         """Return the task that has an idempotency key, or will have it: no task need exist yet. For a program

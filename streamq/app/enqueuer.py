@@ -173,6 +173,7 @@ class Enqueuer:
             self._asyncs,
             handler.decode_result,
             duplicate=isinstance(answer, Duplicate),
+            pipeline=self._registry.pipeline,
         )
 
     def _next_shards(self, bound: Sequence[Bound[R]]) -> list[Destination]:

@@ -17,6 +17,7 @@ from streamq.blocking import refuse
 from streamq.calls import producer as producer_calls
 from streamq.calls.call import Call
 from streamq.calls.locate import locate
+from streamq.client import signals
 from streamq.client.loop_clients import AsyncClients
 from streamq.client.sync_client import Client
 from streamq.errors import (
@@ -28,13 +29,14 @@ from streamq.errors import (
     TaskDead,
     TaskExpired,
 )
+from streamq.flow import Flow
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model.reply import Located
-from streamq.model.task import LIVING, CancelAnswer, State, TaskId, cancel_answer
+from streamq.model.task import LIVING, CancelAnswer, SignalAnswer, State, TaskId, cancel_answer
 from streamq.model.where import Buried
 from streamq.namespace import namespace_of
 from streamq.options.checks import Duration, seconds
-from streamq.payloads.pipeline import UnknownEncoding, opened
+from streamq.payloads.pipeline import Pipeline, UnknownEncoding, opened
 
 if TYPE_CHECKING:
     from streamq.app.task_events import TaskEvents
@@ -53,7 +55,7 @@ class TaskHandle(Generic[R]):
     duplicate: the task existed already, with the same idempotency key or unique key.
     """
 
-    __slots__ = ("__dict__", "_app", "_asyncs", "_client", "_decode", "_id", "duplicate")
+    __slots__ = ("__dict__", "_app", "_asyncs", "_client", "_decode", "_id", "_pipeline", "duplicate")
 
     def __init__(
         self,
@@ -64,11 +66,13 @@ class TaskHandle(Generic[R]):
         decode: Callable[[bytes], R] | None,
         *,
         duplicate: bool = False,
+        pipeline: Pipeline | None = None,
     ) -> None:
         self._id = task
         self.duplicate: bool = duplicate
         self._app = app
         self._client = client
+        self._pipeline = pipeline
         self._asyncs = asyncs
         self._decode: Callable[[bytes], R] = decode or cast("Callable[[bytes], R]", _decode_json)
 
@@ -167,6 +171,23 @@ class TaskHandle(Generic[R]):
         """Cancel the task, as `cancel` does."""
         answer = await self._asyncs.current().transport.run(self._cancel())
         return cancel_answer(answer, await self.astatus() if answer == "unknown" else "dead")
+
+    def signal(self, name: str, value: object = None) -> SignalAnswer:
+        """Give the task a signal, for its `await ctx.wait(name)`: a value, as JSON of at most 64 KiB.
+
+        `delivered`: the handler waited for it. `stored`: it is kept until the handler waits. `too late`: the
+        task has ended. `unknown`: it does not exist. Raises PayloadError if 100 signals wait to be taken.
+        """
+        refuse("TaskHandle.signal()", "await handle.asignal()")
+        return self._client.drive(self._signal(name, value))
+
+    async def asignal(self, name: str, value: object = None) -> SignalAnswer:
+        """Give the task a signal, as `signal` does."""
+        return await self._asyncs.current().drive(self._signal(name, value))
+
+    def _signal(self, name: str, value: object) -> Flow[SignalAnswer]:
+        raw = signals.encoded(value, self._pipeline)
+        return signals.give(self._keys, self._id, signals.checked_name(name), raw)
 
     def _late(self, located: Located, around: Surroundings | None) -> ResultTimeout:
         from streamq.client.wait_reasons import reason  # noqa: PLC0415 - most programs do not need it

@@ -16,7 +16,7 @@ from streamq.client import flows
 from streamq.client.loop_clients import AsyncClients
 from streamq.client.sync_client import Client
 from streamq.errors import ResultTimeout, UsageError
-from streamq.model.task import CancelAnswer, State, TaskId
+from streamq.model.task import CancelAnswer, SignalAnswer, State, TaskId
 from streamq.options.checks import Duration, key_text, seconds
 from streamq.registry.handler import check_name
 from streamq.registry.registry import Registry
@@ -103,6 +103,16 @@ class KeyedTask:
         """Cancel the task, as `cancel` does."""
         found = await self.ahandle()
         return "unknown" if found is None else await found.acancel()
+
+    def signal(self, name: str, value: object = None) -> SignalAnswer:
+        """Give the task a signal, as a handle does; `unknown` if there is no task yet."""
+        found = self.handle()
+        return "unknown" if found is None else found.signal(name, value)
+
+    async def asignal(self, name: str, value: object = None) -> SignalAnswer:
+        """Give the task a signal, as `signal` does."""
+        found = await self.ahandle()
+        return "unknown" if found is None else await found.asignal(name, value)
 
     def _late(self) -> ResultTimeout:
         return ResultTimeout(f"no task {self._type!r} has the idempotency key {self._key!r} yet")

@@ -13,13 +13,23 @@ from typing import Any, Final
 
 import orjson
 
-from streamq import blocking
+from streamq import blocking, memos
 from streamq.app.enqueuer import Enqueuer
 from streamq.calls import question as question_calls
+from streamq.calls import signals as signal_calls
 from streamq.calls import steps as step_calls
+from streamq.client.signals import checked_name
 from streamq.convert.converter import Converter
 from streamq.convert.encoding import encode_as
-from streamq.errors import DecodeError, InvalidOption, LeaseLost, PayloadError, Suspended, UsageError
+from streamq.errors import (
+    DecodeError,
+    InvalidOption,
+    LeaseLost,
+    PayloadError,
+    SignalTimeout,
+    Suspended,
+    UsageError,
+)
 from streamq.flow import Flow, ask
 from streamq.keys import TypeKeys, type_keys
 from streamq.model.delivery import Delivery
@@ -31,8 +41,8 @@ from streamq.registry.registry import Registry
 MOST_OF_ONE: Final = 262_144
 """The most bytes of one memo."""
 _LONGEST_NAME: Final = 200
-WAKE: Final = "streamq:wake"
-"""The key of the time in the memo of a sleep."""
+FOR_EVER: Final = 100 * 366 * 86400.0
+"""Seconds for which a task waits for a signal without a timeout."""
 
 
 class Steps:
@@ -46,6 +56,7 @@ class Steps:
         self._memos: dict[str, bytes] | None = {} if task.local == task.place else None
         self._used: set[str] = set()
         self._sleeps = 0
+        self._waits: dict[str, int] = {}
 
     async def run(
         self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -97,11 +108,53 @@ class Steps:
         now = yield from ask(question_calls.now(self._keys.steps))
         memo = yield from self._memo(name)
         if memo is None:
-            due = orjson.dumps({WAKE: now + round(wanted * 1000)})
+            due = memos.sleep(now + round(wanted * 1000))
             memo = (yield from self._store(name, due)) or due
         left = _moment(name, memo) - now
         if left > 0:
-            raise Suspended(left / 1000)
+            raise Suspended(left / 1000, name)
+
+    async def wait(self, signal: str, kind: Any, timeout: Duration | None) -> Any:
+        """Return the next signal of this name if it has come; else raise Suspended, or SignalTimeout."""
+        converter = compile_result(kind)
+        return self._received(signal, converter, await self._enqueuer.adrive(self._wait(signal, timeout)))
+
+    def wait_sync(self, signal: str, kind: Any, timeout: Duration | None) -> Any:
+        """Return the next signal of this name, as `wait` does, in a thread."""
+        blocking.refuse("ctx.wait_sync()", "await ctx.wait()")
+        converter = compile_result(kind)
+        return self._received(signal, converter, self._enqueuer.drive(self._wait(signal, timeout)))
+
+    def _wait(self, signal: str, timeout: Duration | None) -> Flow[bytes]:
+        limit_ms = None if timeout is None else round(seconds(timeout, "timeout") * 1000)
+        number = self._waits[checked_name(signal)] = self._waits.get(signal, 0) + 1
+        name = memos.wait_name(signal, number)
+        self._use(name)
+        value = memos.received((yield from self._memo(name)) or b"")
+        if value is not None:
+            return value
+        task = self._task
+        call = signal_calls.take(self._keys, self._worker, task.place, task.local, name, signal, limit_ms)
+        taken = yield from ask(call)
+        if taken.value is not None:
+            return taken.value
+        if taken.late:
+            raise SignalTimeout(
+                f"task {task.id} waited for the signal {signal!r}, which did not come in time"
+            )
+        if taken.left_ms is None:
+            raise self._not_stored(name, taken.lost, taken.full)
+        raise Suspended(FOR_EVER if taken.left_ms < 0 else taken.left_ms / 1000, name)
+
+    def _received(self, signal: str, converter: Converter, value: bytes) -> Any:
+        try:
+            return converter.read(orjson.loads(opened(value)))
+        except (DecodeError, ValueError) as error:
+            raise DecodeError(
+                f"the value of the signal {signal!r} of task {self._task.id} is not what the handler waits "
+                f"for: {error}",
+                reason="signal",
+            ) from None
 
     def _memo(self, name: str) -> Flow[bytes | None]:
         if self._memos is None:
@@ -120,19 +173,29 @@ class Steps:
         task = self._task
         call = step_calls.checkpoint(self._keys, self._worker, task.place, task.local, name, value)
         stored = yield from ask(call)
-        if stored.lost:
-            raise LeaseLost(
+        if stored.lost or stored.full is not None:
+            raise self._not_stored(name, stored.lost, stored.full)
+        return stored.kept
+
+    def _not_stored(self, name: str, lost: bool, full: tuple[int, int] | None) -> Exception:
+        """Return the error of a memo that was not stored."""
+        task = self._task
+        if lost:
+            return LeaseLost(
                 f"step {name!r} of task {task.id}: this worker "
                 "no longer holds the task, and another one runs it"
             )
-        if stored.full is not None:
-            number, size = stored.full
-            raise PayloadError(
+        if full is not None:
+            number, size = full
+            return PayloadError(
                 f"step {name!r} of task {task.id}: {number + 1} steps with {size:,} bytes, over the "
                 f"limits of {step_calls.MOST:,} and {step_calls.MOST_BYTES:,}. Store the data elsewhere and "
                 "return references"
             )
-        return stored.kept
+        return UsageError(
+            f"{name!r} is the name of a step of task {task.id}, and of its wait for a signal: give the step "
+            "another"
+        )
 
     def _begin(self, name: str, function: Callable[..., Any]) -> Converter:
         if not callable(function):
@@ -171,27 +234,22 @@ class Steps:
 
 
 def _moment(name: str, memo: bytes) -> int:
-    found = wakes_at(memo)
+    found = memos.wakes_at(memo)
     if found is None:
         raise DecodeError(f"the memo of {name!r} is that of a step, not of a sleep", reason="memo")
     return found
 
 
-def wakes_at(memo: bytes) -> int | None:
-    """Return when a sleep ends, in ms since the epoch; None if the memo is that of a step."""
-    try:
-        found = orjson.loads(memo)
-    except ValueError:
-        return None  # it is encoded
-    at = found.get(WAKE) if isinstance(found, dict) and len(found) == 1 else None
-    return at if isinstance(at, int) else None
+def compile_result(kind: Any) -> Converter:
+    """Return the converter of a type."""
+    from streamq.convert.compile import result  # noqa: PLC0415 - with the first step
+
+    return result(kind)
 
 
 def _converter(function: Callable[..., Any]) -> Converter:
     """Return the converter of what a function returns; untyped where it does not say."""
-    from streamq.convert.compile import result  # noqa: PLC0415 - with the first step
-
     try:
-        return result(typing.get_type_hints(function, include_extras=True).get("return", Any))
+        return compile_result(typing.get_type_hints(function, include_extras=True).get("return", Any))
     except (NameError, TypeError):
-        return result(Any)
+        return compile_result(Any)

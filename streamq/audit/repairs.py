@@ -15,6 +15,7 @@ from streamq.audit.recount import recount
 from streamq.calls import audit as audit_calls
 from streamq.calls import daemon as daemon_calls
 from streamq.calls import live as live_calls
+from streamq.calls import signals as signal_calls
 from streamq.calls import steps as step_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.audit import Fault
@@ -79,6 +80,7 @@ def _lifetime(s: ShardKeys, t: TypeKeys, fault: Fault) -> Flow[Answer]:
         "results": RESULT_LIFE_MS,
         "rate": WRITER_MEMORY_MS,
         "live": live_calls.LIFE_MS,
+        "mail": signal_calls.LIFE_MS,
     }
     counters = [t.counters] if t.type and fault.where != t.counters else []
     return _repaired(audit_calls.repair_lifetime(fault.where, life.get(kind, 0), counters))

@@ -20,7 +20,7 @@ def written(effects: Sequence[Effect]) -> str:
     return orjson.dumps(dict(map(_pair, effects))).decode()
 
 
-def _pair(effect: Effect) -> tuple[str, int]:
+def _pair(effect: Effect) -> tuple[str, int | str]:
     match effect:
         case Hold(ms):
             return "hold", ms
@@ -28,6 +28,6 @@ def _pair(effect: Effect) -> tuple[str, int]:
             return "follow", len(tasks)
         case Stepped():
             return "steps", 1
-        case Suspend():
-            return "suspend", 1
+        case Suspend(memo):
+            return "suspend", memo
     assert_never(effect)

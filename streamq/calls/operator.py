@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from streamq import memos
 from streamq.calls.call import Arg, Call, Reply, build, pairs, text
 from streamq.calls.producer import NO_NOTE
 from streamq.errors import UsageError
@@ -50,11 +51,17 @@ def listen(s: ShardKeys, tail_ms: int, *, at_once: bool) -> Call[int]:
 
 def run_now(t: TypeKeys, local: str, note: Note = NO_NOTE, *, force: bool = False) -> Call[bool]:
     """Make a scheduled task ready, or a parked task the first of its lane. Returns whether it was either.
-    force: ignore its lane's limits. Parsing the reply raises UsageError if its lane is ordered."""
-    return build("run_now", (local, int(force), *note, *_wake(t)), partial(_ran, local), t)
+    force: ignore its lane's limits. Parsing the reply raises UsageError if its lane is ordered, or if
+    it waits for a signal."""
+    return build("run_now", (local, int(force), memos.sleep(0), *note, *_wake(t)), partial(_ran, local), t)
 
 
 def _ran(local: str, reply: int) -> bool:
+    if reply == -2:
+        raise UsageError(
+            f"cannot run task {local} now: it waits for a signal. Give it that, with `handle.signal`, "
+            "`app.admin.signal` or `streamq task signal`"
+        )
     if reply < 0:
         raise UsageError(
             f"cannot run task {local} now: it waits in an ordered lane, where no task overtakes another. "

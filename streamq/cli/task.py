@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Final
 
 from streamq.app.app import StreamQ
-from streamq.cli import target
+from streamq.cli import target, task_signal
 from streamq.cli.output import (
     write_indented,
     write_json,
@@ -41,7 +41,7 @@ _PRIORITIES: Final = {**{letter: name for name, letter in LETTER.items()}, SUSPE
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="show|list")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="show|list|signal")
     one = verbs.add_parser("show", help="state, payload, errors, result", description="Show one task.")
     one.add_argument("id", metavar="ID", help="the task's id, as enqueue printed it")
     one.add_argument("--follow", action="store_true", help="then what its handler tells, until it has ended")
@@ -53,6 +53,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     target.span_options(one, "the task came into its state (a scheduled one: until it is due)")
     one.add_argument("--limit", type=int, default=50, help="the most to list (50)")
     target.options(one)
+    task_signal.arguments(verbs)
 
 
 def shorthand(args: list[str]) -> list[str]:
@@ -63,6 +64,8 @@ def shorthand(args: list[str]) -> list[str]:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.verb == "signal":
+        return task_signal.run(args)
     if args.verb == "list":
         if args.state is None:
             raise UsageError(f"task list: the state is missing: use {', '.join(_LISTED)}")
@@ -170,6 +173,8 @@ def as_object(info: TaskInfo) -> dict[str, object]:
         "detail": info.detail, "result": _result(info),
         "success": info.success._asdict() if info.success else None,
         "progress": asdict(info.progress) if info.progress else None,
+        "suspended": info.suspended._asdict() if info.suspended else None,
+        "memos": info.memos, "mailbox": info.mailbox,
     }  # fmt: skip
 
 
@@ -188,6 +193,9 @@ def write_task(info: TaskInfo) -> None:
             ("failed attempts", info.attempts_failed),
             ("deliveries lost", info.lost),
         ]
+    pairs += [("suspended", suspension_text(info))] if info.suspended else []
+    pairs += [(f"memo {name!r}", shown(memo, 200)) for name, memo in info.memos.items()]
+    pairs += [(f"signal {name!r}", f"{number} not taken") for name, number in info.mailbox.items()]
     if info.progress is not None:
         pairs.append(("progress", progress_text(info.progress)))
     if info.result is not None:
@@ -201,6 +209,14 @@ def write_task(info: TaskInfo) -> None:
         write_lines("")
     if info.success:
         write_lines("", _success(info.success))
+
+
+def suspension_text(info: TaskInfo) -> str:
+    """Return what a task waits for, as in `waits for the signal 'approved' until 2026-01-02 03:04:05`."""
+    found = info.suspended
+    if found is None:
+        return ""
+    return found.words if found.until_ms is None else f"{found.words} until {moment(found.until_ms)}"
 
 
 def _success(one: Success) -> str:

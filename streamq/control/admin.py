@@ -16,6 +16,7 @@ from streamq.calls import operator as operator_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
 from streamq.calls.locate import locate
+from streamq.client import signals
 from streamq.control.action_log import note, user
 from streamq.control.dead_letter_actions import DeadLetterActions
 from streamq.control.facade import AsyncFacade, AsyncSource, SyncFacade, operation
@@ -24,7 +25,7 @@ from streamq.control.lane_actions import LaneActions
 from streamq.control.unique_locks import digest_of
 from streamq.flow import Flow, ask
 from streamq.keys import shard_keys, type_keys
-from streamq.model.task import CancelAnswer, TaskId, cancel_answer
+from streamq.model.task import CancelAnswer, SignalAnswer, TaskId, cancel_answer
 from streamq.transport.sync_transport import SyncTransport
 
 UnlockResult = Literal["freed", "held", "free"]
@@ -97,10 +98,18 @@ class Actions(LaneActions, DeadLetterActions):
     def run_now(self, task_id: str, *, force: bool = False) -> Flow[bool]:
         """Make a scheduled task ready at once, or a parked one the first of its lane; return whether it was
         either. force: past its lane's limits, which count it. Raises InvalidTaskId, and UsageError where its
-        lane is ordered."""
+        lane is ordered or it waits for a signal."""
         task = TaskId.parse(task_id)
         told = note(self._by, "run now", task_id)
         return ask(operator_calls.run_now(self._keys(task), task.local, told, force=force))
+
+    @operation
+    def signal(self, task_id: str, name: str, value: object = None) -> Flow[SignalAnswer]:
+        """Give a task a signal; return the same as `TaskHandle.signal`. Raises InvalidTaskId, InvalidOption
+        and PayloadError."""
+        task, raw = TaskId.parse(task_id), signals.encoded(value)
+        told = note(self._by, "signal", f"{task_id} {signals.checked_name(name)}")
+        return signals.give(self._keys(task), task, name, raw, told)
 
     @operation
     def repair(

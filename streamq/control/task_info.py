@@ -8,11 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from streamq import envelope, locks
+from streamq import envelope, locks, memos
 from streamq.calls import listing as listing_calls
 from streamq.calls import live as live_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
+from streamq.calls import signals as signal_calls
+from streamq.calls import steps as step_calls
 from streamq.calls.live import Row
 from streamq.calls.locate import locate
 from streamq.client.task_event import TaskEvent, latest_progress
@@ -20,6 +22,7 @@ from streamq.control.task_rows import failed_attempts
 from streamq.control.unreadable import Unreadable, whole
 from streamq.flow import Flow
 from streamq.keys import SUCCESSOR_DUE_MS, shard_keys, type_keys
+from streamq.memos import Suspension
 from streamq.model.delivery import Success
 from streamq.model.reply import Located
 from streamq.model.task import LIVING, State, TaskId
@@ -32,6 +35,8 @@ class TaskInfo:
     """Everything that is known of one task. failures: the errors of its attempts, oldest first.
 
     progress: what its handler told last of how far it is, while the task lives.
+    suspended: what it waits for without a worker. memos: of its steps, by their names. mailbox: how many
+    signals of each name it has not taken.
     success: the attempt that completed it; its worker is a name, or `…` and the last digits of the name if it
     ended long ago. None if an older release completed the task.
     """
@@ -47,6 +52,9 @@ class TaskInfo:
     result: bytes | None
     success: Success | None = None
     progress: TaskEvent | None = None
+    suspended: Suspension | None = None
+    memos: dict[str, bytes] = field(repr=False, default_factory=dict[str, bytes])
+    mailbox: dict[str, int] = field(default_factory=dict[str, int])
     fields: dict[str, bytes] = field(repr=False, default_factory=dict)
 
 
@@ -65,7 +73,25 @@ def task_info(app: str, task_id: str, unreadable: Unreadable) -> Flow[TaskInfo]:
         rows = yield from unreadable.ask(live_calls.newest(keys, task.local), list)
     claims = envelope.fields_dict(located.fields).get("c")
     lock = yield from _lock(app, task, claims, unreadable)
-    return replace(_task_info(task, located, success, lock), progress=latest_progress(rows))
+    found = replace(_task_info(task, located, success, lock), progress=latest_progress(rows))
+    if located.state in LIVING or located.state == "dead":
+        return (yield from _with_steps(app, task, found, unreadable))
+    return found
+
+
+def _with_steps(app: str, task: TaskId, info: TaskInfo, unreadable: Unreadable) -> Flow[TaskInfo]:
+    """Return the task with its memos, its mailbox, and what it waits for."""
+    t, kept, first = type_keys(app, task.shard, task.type), dict[str, bytes](), 1
+    while first:
+        page = yield from unreadable.ask(
+            step_calls.memos(t, task.local, first), lambda: step_calls.Memos(0, {})
+        )
+        kept, first = kept | page.by_name, page.following
+    unread = yield from unreadable.ask(signal_calls.mailbox(t, task.local), dict[str, int])
+    waits = info.state in ("scheduled", "parked")
+    name = info.fields.get("s", b"").decode("utf-8", "replace") if waits else ""
+    readable_ = {one: readable(memos.shown(one, raw)) or b"" for one, raw in kept.items()}
+    return replace(info, memos=readable_, mailbox=unread, suspended=memos.suspension(name, kept))
 
 
 def _named(app: str, end: str, unreadable: Unreadable) -> Flow[str]:

@@ -36,6 +36,7 @@ _PRODUCER: Final = (
     "wait",
     "locate",
     "cancel",
+    "signal",
     "write_schedule",
 )
 _PRODUCES: Final = ("HGET apps", "HSET apps", "GET", "SUBSCRIBE done", "UNSUBSCRIBE")
@@ -56,6 +57,7 @@ ROLES: Final = {
             "checkpoint",
             "emit",
             "memos",
+            "take_signal",
             "renew",
             "beat",
             "leave",
@@ -111,6 +113,7 @@ ROLES: Final = {
         (
             "counts",
             "locate",
+            "memos",
             "survey",
             "audit_lanes",
             "audit_slots",
@@ -135,7 +138,7 @@ ROLES: Final = {
             "page_streams",
             "rollups",
         ),
-        ("HGET apps", "HGETALL apps", "SMEMBERS", "SCAN", "XREVRANGE"),
+        ("HGET apps", "HGETALL apps", "SMEMBERS", "SCAN", "XREVRANGE", "HKEYS"),
     ),
     "operator": Role(
         (
@@ -153,6 +156,7 @@ ROLES: Final = {
             "requeue",
             "resubmit",
             "run_now",
+            "signal",
             "tick",
             "tick_rich",
             "write_schedule",
@@ -171,6 +175,7 @@ _NOT_ESSENTIAL: Final = frozenset(
         "after",
         "steps",
         "live",
+        "mail",
         "EVAL",
         "EVALSHA",
         "key",
@@ -292,7 +297,7 @@ def _named(t: TypeKeys, s: ShardKeys, kind: str) -> str:
     some = {
         "apps": namespace.apps, "daemons": namespace.daemons, "done": t.done("n0-0"), "key": s.key("doctor"),
         "writer": t.writer("doctor"), "results": t.results("n0-0"), "minute": t.minute(0),
-        "live": t.live("n0-0"),
+        "live": t.live("n0-0"), "mail": t.mail("n0-0"),
     }  # fmt: skip
     named = some.get(kind) or getattr(s, kind, None) or getattr(t, kind)
     return str(named if isinstance(named, str) else t.quarter(0))

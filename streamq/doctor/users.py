@@ -23,7 +23,8 @@ _PRODUCES: Final[Writes] = (
     ("set", "rules"),
     ("zadd", "schedule expiring waiters gone ready bell schedules_due lanes turns ripe"),
     ("hset hdel", "policy cancels unique after index schedules slots"),
-    ("hdel", "steps"),
+    ("hset hdel", "steps"),
+    ("hset pexpire", "mail"),
     ("hset", "apps"),
     ("hdel", "counters"),
     ("sadd", "types"),
@@ -40,6 +41,7 @@ _WORKS: Final[Writes] = (
     ("hdel", "index counters cancels heartbeats policy unique after schedules slots steps"),
     ("hincrby", "counters minute quarter"),
     ("xadd pexpire", "live"),
+    ("hset hdel pexpire", "mail"),
     ("set pexpire lpush ltrim", "writer key rate doorbell results minute quarter"),
     ("set", "rules"),
     ("zadd", "schedule expiring waiters gone ready bell dead groups buckets workers schedules_due"),
@@ -51,7 +53,8 @@ _WORKS: Final[Writes] = (
 )
 _OPERATES: Final[Writes] = (
     ("hdel", "letters paused schedules slots limits steps"),
-    ("hset", "index actions schedules slots limits"),
+    ("hset", "index actions schedules slots limits steps mail"),
+    ("pexpire", "mail"),
     ("hsetnx", "paused drains actions"),
     ("lpush rpop", "action_log"),
     ("xadd", "high normal low"),

@@ -19,9 +19,9 @@ end
 
 -- A lane that has no rows and no slots is forgotten when its rate, and what holds it back, are past.
 local function residue(r, timer)
-  local b, last = book(), math.max(r.tat, r.till)
+  local b, last = book(), math.max(r.tat, r.held_until)
   if timer and timer > math.max(b.now_ms, math.ceil(last / 1000) + 1) then return 'stale_timer' end
-  return not timer and (last > 0 or r.f > 0) and r.halt == '' and 'missing_timer'
+  return not timer and (last > 0 or r.finish > 0) and r.halt == '' and 'missing_timer'
 end
 
 local function fault(lane)

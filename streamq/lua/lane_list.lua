@@ -16,7 +16,7 @@ local function shown(lane)
     lane, redis.call('ZLEXCOUNT', lanes, '[' .. lane .. '\0', '(' .. lane .. '\1'), string.format('%.0f', r.held),
     r.running < math.huge and string.format('%.17g', r.running) or '', fields and field(fields, 'i') or '',
     head and lane_why(head) or '', string.format('%.17g', r.weight), r.halt,
-    r.till > b.now and string.format('%.0f', r.till / 1000) or ''}
+    r.held_until > b.now and string.format('%.0f', r.held_until / 1000) or ''}
 end
 
 if only ~= '' then

@@ -6,8 +6,8 @@
 -- Returns 1, or 0 where nothing kept it shut
 local g = lane_gate()
 local r = g.record(lane)
-local opened = (r.halt ~= '' or r.till > g.now) and 1 or 0
-r.halt, r.till = '', 0
+local opened = (r.halt ~= '' or r.held_until > g.now) and 1 or 0
+r.halt, r.held_until = '', 0
 g.touch(lane)
 note(opened)
 gate_close()

@@ -2,11 +2,12 @@
 -- run_now: make a scheduled task ready at once, or one that waits in its lane the lane's first.
 --
 -- A scheduled task that has a lane asks it. `force` 1: it passes the limits, and counts in them. In an ordered lane
--- nobody overtakes.
--- USES identified lane_due lane_gate lane_row lane_tell note ring scheduled waits
--- KEYS schedule index high normal low
--- ARGV id force action about task_type wake
--- Returns 1, 0 where the task is neither scheduled nor parked, or -1 where its lane is ordered
+-- nobody overtakes. The sleep of one that is suspended is over; what waits for a signal stays. `awake`: the memo of
+-- a sleep that is over.
+-- USES field lane_gate lane_row lane_tell note ready_now row_fields scheduled waits
+-- KEYS schedule index high normal low steps
+-- ARGV id force awake action about task_type wake
+-- Returns 1, 0 where the task is neither scheduled nor parked, -1 where its lane is ordered, or -2 where it waits for a signal
 local streams = {h = high, n = normal, l = low}
 local place = redis.call('HGET', index, id) or id
 
@@ -33,11 +34,11 @@ if not row or waits(due) then return 0 end
 local letter = string.match(row, '%D')
 local fields = row_fields(row)
 if not fields or not streams[letter] then return 0 end  -- promote will bury it
-identified(fields, id)
-redis.call('ZREM', schedule, row)
-local parked = lane_due(letter, fields, id, place)
+local memo = field(fields, 's')
+local at = memo and id .. '\0' .. memo
+local told = memo and redis.call('HGET', steps, at) or ''
+if string.sub(told, 1, 1) == '~' then return -2 end
+if string.gsub(told, '%d+}$', '0}') == awake then redis.call('HSET', steps, at, awake) end
+local parked = ready_now(row, fields, id, place)
 if parked and force == '1' then return out_of_lane(row_at(redis.call('HGET', index, id))) end
-if parked ~= nil then return done() end
-redis.call('HSET', index, id, letter .. redis.call('XADD', streams[letter], '*', unpack(fields)))
-ring(streams[letter])
 return done()

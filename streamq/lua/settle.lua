@@ -178,7 +178,7 @@ if items then
     -- The attempt ended without killing its worker, so the task is no longer a suspect.
     local attempts = string.format('%d', (tonumber(field(item.fields, 'a')) or 0) + 1)
     local fields = changed(item.fields, {i = item.id, a = attempts, f = failures, l = false, q = false})
-    --rich fields = lane_again(item, fields, ms_of(delay) > 0 and now + ms_of(delay) or nil)
+    --rich fields = lane_again(item, changed(fields, {s = false}), ms_of(delay) > 0 and now + ms_of(delay) or nil)
     --rich if not fields then return end
     if ms_of(delay) > 0 then
       park(item.priority, item.id, fields, now + ms_of(delay))
@@ -189,9 +189,10 @@ if items then
 
   function ops.b(item, delay, times)
     --rich if item.suspend then
-    --rich   local due = now + ms_of(delay)
-    --rich   local waiting = lane_again(item, changed(item.fields, {i = item.id, l = false, q = false}), due)
-    --rich   if waiting then park(item.priority, item.id, waiting, due) end
+    --rich   local due = suspended(item, item.suspend, now + ms_of(delay))
+    --rich   local waiting = lane_again(item, item.fields, due)
+    --rich   if waiting and due then park(item.priority, item.id, waiting, due) end
+    --rich   if waiting and not due then append(item.priority, item.id, waiting) end
     --rich   count('handed_back')
     --rich   return
     --rich end

@@ -37,7 +37,10 @@ class Stepped(NamedTuple):
 
 
 class Suspend(NamedTuple):
-    """The task sleeps: it is handed back until its time comes, and gives back the slot of its lane."""
+    """The task sleeps, or waits for a signal: it is handed back until its time comes, and gives back the slot
+    of its lane. memo: of the step that it waits in."""
+
+    memo: str
 
 
 Effect = Hold | Follow | Stepped | Suspend

@@ -46,6 +46,7 @@ LOCAL_PATTERN: Final = re.compile(r"[hnlsd]\d{1,16}-\d{1,20}")
 
 
 CancelAnswer = Literal["cancelled", "requested", "too late", "unknown"]
+SignalAnswer = Literal["delivered", "stored", "too late", "unknown"]
 
 
 def cancel_answer(reply: str, state: State) -> CancelAnswer:

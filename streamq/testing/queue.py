@@ -204,9 +204,8 @@ class Queue:
     def _moments(self, span: float) -> Iterator[None]:
         """Yield when there may be something to run: now, and whenever something has become due."""
         self._open.due.lines()  # schedules count from when they are registered
-        now = self._open.clock.now_ms()
-        target = now + 1000 * span
-        self._open.clock.move_to(now)
+        self._open.clock.move_to(self._open.clock.now_ms())  # from here on it stands, perhaps a moment later
+        target = self._open.clock.now_ms() + 1000 * span
         yield
         while (at_ms := self._open.due.next_ms()) is not None and at_ms <= target:
             # Where nothing came of it, the same is next again: a moment later, so that time goes on.

@@ -21,7 +21,8 @@ from streamq.model.outcome import Died, HandedBack, Retried
 from streamq.payloads.pipeline import Pipeline
 from streamq.registry.handler import Handler
 
-_HERE: Final = str(Path(__file__).parent)
+_OURS: Final = tuple(str(Path(__file__).parents[1] / name) for name in ("worker", "django"))
+"""The packages whose frames stand between the worker and the user's code."""
 AT_LEAST: Final = 1.0
 """Seconds until the next attempt if the policy cannot be evaluated."""
 TRACEBACK_LIMIT: Final = 16_384
@@ -207,7 +208,7 @@ def effects(delivery: Delivery, failure: Failure) -> tuple[Effect, ...]:
     """Return what the end of the attempt changes besides the task."""
     if delivery.claims and isinstance(failure.decision, retry.Wait):
         return (Hold(max(1, round(failure.decision.delay * 1000))),)
-    return (Suspend(),) if isinstance(failure.decision, retry.Sleep) else ()
+    return (Suspend(failure.decision.memo),) if isinstance(failure.decision, retry.Sleep) else ()
 
 
 def _wait_ms(delivery: Delivery, started_ms: int) -> int:
@@ -219,7 +220,7 @@ def _user_traceback(error: BaseException) -> TracebackType | None:
     """Return the traceback from the handler on: streamq's own frames do not help the handler's author."""
     user, step = error.__traceback__, error.__traceback__
     while step is not None:
-        if step.tb_frame.f_code.co_filename.startswith(_HERE):
+        if step.tb_frame.f_code.co_filename.startswith(_OURS):
             user = step.tb_next or user
         step = step.tb_next
     return user

@@ -47,8 +47,9 @@ def examples(path: Path) -> list[str]:
 
 # -- examples ----------------------------------------------------------------------------------------------
 
-OF_FILES: Final = "testing.md"  # its examples are files, which tests/testing/test_page.py runs
-WITH_EXAMPLES: Final = [path for path in GUIDES if examples(path) and path.name != OF_FILES]
+OF_FILES: Final = ("testing.md", "django.md", "outbox.md")
+"""Their examples are files, which tests/testing/test_page.py and tests/frameworks/test_pages.py run."""
+WITH_EXAMPLES: Final = [path for path in GUIDES if examples(path) and path.name not in OF_FILES]
 
 
 @contextlib.contextmanager

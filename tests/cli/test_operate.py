@@ -61,6 +61,22 @@ def test_run_scheduled_tasks_now(capsys: Capture, shard: Shard) -> None:
     assert (shard.snapshot().ready, shard.snapshot().scheduled) == (3, 0)
 
 
+def test_give_a_task_a_signal(capsys: Capture, shard: Shard) -> None:
+    [task] = later(capsys)
+    assert run(capsys, "task", "signal", task, "approved", '{"by":"ada"}')[:2] == (
+        0, f"{task}: the signal 'approved' is kept until it waits for it\n",
+    )  # fmt: skip
+    assert as_json(capsys, "task", "signal", task, "approved")["answer"] == "stored"
+    assert as_json(capsys, "task", "show", task)["mailbox"] == {"approved": 2}
+    assert "2 not taken" in run(capsys, "task", "show", task)[1]
+    code, _, err = run(capsys, "task", "signal", task, "approved", "yes")
+    assert (code, "is not JSON" in err) == (2, True)
+    assert run(capsys, "task", "signal", GONE, "approved")[0] == 3
+    run(capsys, "cancel", task)
+    code, _, err = run(capsys, "task", "signal", task, "approved")
+    assert (code, err) == (1, f"streamq: too late: task {task} is cancelled\n")
+
+
 def test_locks_are_listed_and_freed(capsys: Capture, shard: Shard) -> None:
     app = StreamQ("shop")
     first = app.send("email", {"n": 1}, unique="acme").id

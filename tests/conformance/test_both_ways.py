@@ -116,6 +116,10 @@ CASES: Final = [
     case("running.cancel", want=same("requested")),
     case("completed.cancel", want=same("too late")),
     case("unknown.cancel", want=same("unknown")),
+    case("ready.signal", "yes", 1, want=same("stored")),
+    case("dead.signal", "yes", want=same("too late")),
+    case("unknown.signal", "yes", want=same("unknown")),
+    case("ready.signal", "", want=raises("InvalidOption")),
     # -- questions
     case("inspector.shards", want=same(SHARDS)),
     case("inspector.each", want=lambda found: list(found) == [0, 1]),
@@ -163,6 +167,8 @@ CASES: Final = [
     case("admin.drain", "nobody", want=same(False)),
     case("admin.cancel", about=one("scheduled"), want=same("cancelled")),
     case("admin.cancel", about=one("dead"), want=same("too late")),
+    case("admin.signal", about=lambda p: (p.id("scheduled"), "yes", 1), want=same("stored")),
+    case("admin.signal", about=lambda p: (p.id("completed"), "yes"), want=same("too late")),
     case("admin.run_now", about=one("scheduled"), want=same(True)),
     case("admin.run_now", about=one("ready"), want=same(False)),
     case("admin.unlock", "email", "0" * 32, want=lambda answer: answer == ("free", "")),
@@ -333,7 +339,7 @@ def test_every_operation_is_tried_here() -> None:
         twins = {name for name in _public(cls) if inspect.iscoroutinefunction(getattr(cls, name))}
         wanted = _public(cls) - twins - ASKS_NOBODY[cls] - APART
         assert {name for where, name in tried if where == on} == wanted
-    assert handles == {"status", "result", "cancel"}
+    assert handles == {"status", "result", "cancel", "signal"}
 
 
 # -- what happens, as it happens -----------------------------------------------------------------------------

@@ -178,6 +178,8 @@ def fill(here: Store, handles: list[TaskHandle[Any]]) -> None:  # noqa: PLR0915 
             here.ask("ZADD", t.turns, 7, "acme")
             here.ask("ZADD", t.ripe, now_ms + 10**7, "acme")
             here.ask("HSET", t.steps, "n5-0", "1\0one", "n5-0\0one", "1")
+            here.ask("HSET", t.mail("n5-0"), "", "0123456789abcdef", "yes", "1 1", "yes\x001", "1")
+            here.ask("PEXPIRE", t.mail("n5-0"), 10**7)
             here.ask("SET", t.rules, "{}")
             here.ask("XADD", t.live("n5-0"), "*", "k", "progress", "a", "1", "d", '{"done":1}')
             here.ask("PEXPIRE", t.live("n5-0"), 10**7)

@@ -14,11 +14,13 @@ from streamq import locks, scripts
 from streamq.calls import audit as audit_calls
 from streamq.calls import daemon as daemon_calls
 from streamq.calls import lanes as lane_calls
+from streamq.calls import listing as listing_calls
 from streamq.calls import live as live_calls
 from streamq.calls import operator as operator_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import rollup as rollup_calls
 from streamq.calls import schedule as schedule_calls
+from streamq.calls import signals as signal_calls
 from streamq.calls import steps as step_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.call import Call
@@ -26,7 +28,7 @@ from streamq.calls.producer import ShardClosed
 from streamq.errors import StreamQError
 from streamq.keys import known_key, type_keys
 from streamq.model.delivery import Delivery
-from streamq.model.effect import Follow, FollowUp, Hold, Stepped
+from streamq.model.effect import Follow, FollowUp, Hold, Stepped, Suspend
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Retried, Settlement
 from streamq.model.reply import Note
 from streamq.model.task import Accepted, IdempotencyKey, NewTask, TaskId
@@ -369,6 +371,46 @@ def telling(shard: Shard) -> Call[Any]:
     return live_calls.emit(shard.t, "w", held.place, held.local, 1, [("value", b"1"), ("progress", b"{}")])
 
 
+def suspending(shard: Shard, *, signalled: bool = False) -> Call[Any]:
+    """A task that waits for a signal, which may come before it is suspended."""
+    held = waiting(shard)
+    if signalled:
+        shard.run(giving(shard, held.local))
+    items = [
+        Settlement(
+            held.place, held.local, HandedBack(True, 60_000), effects=(Stepped(), Suspend("wait yes 1"))
+        )
+    ]
+    return worker_calls.settle(shard.t, shard.s, "worker", 1, items)
+
+
+def waiting(shard: Shard) -> Delivery:
+    [held, _] = remembering(shard)
+    shard.run(taking(shard, held))
+    return held
+
+
+def taking(shard: Shard, held: Delivery) -> Call[Any]:
+    return signal_calls.take(shard.t, "w", held.place, held.local, "wait yes 1", "yes", 60_000)
+
+
+def giving(shard: Shard, local: str) -> Call[Any]:
+    return signal_calls.signal(shard.t, local, "yes", b"1", "0" * 16, NOTE)
+
+
+def taking_what_came(shard: Shard) -> Call[Any]:
+    [held, _] = remembering(shard)
+    shard.run(giving(shard, held.local))
+    return taking(shard, held)
+
+
+def waking(shard: Shard) -> Call[Any]:
+    call = suspending(shard)
+    shard.run(call)
+    [local] = [one.local for one in shard.run(listing_calls.page_schedule(shard.t, "", 10)).rows]
+    return giving(shard, local)
+
+
 def reclaiming_memos(shard: Shard) -> Call[Any]:
     for held in remembering(shard):
         shard.age(held, 600_000)
@@ -379,6 +421,12 @@ SCRIPTS.update(
     {
         "settle with memos": settling_with_memos,
         "checkpoint": storing,
+        "suspend for a signal": suspending,
+        "suspend for a signal that has come": lambda s: suspending(s, signalled=True),
+        "take_signal": taking_what_came,
+        "signal": lambda s: giving(s, s.put()),
+        "signal who waits": lambda s: giving(s, waiting(s).local),
+        "signal who is suspended": waking,
         "emit": telling,
         "reclaim with memos": reclaiming_memos,
         "repair_steps": after(

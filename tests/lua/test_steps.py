@@ -173,7 +173,7 @@ def test_one_that_is_lost_too_often_keeps_them_as_a_dead_letter(shard: Shard) ->
 def test_a_task_that_sleeps_waits_and_its_attempts_stay(shard: Shard) -> None:
     held = taken(shard)
     store(shard, held)
-    settle(shard, held, HandedBack(True, 60_000), Suspend())
+    settle(shard, held, HandedBack(True, 60_000), Suspend("sleep 1"))
     assert shard.state(held.local) == "scheduled"
     shard.run(operator_calls.run_now(shard.t, held.local, NOTE))
     [again] = shard.fetch()
@@ -188,7 +188,7 @@ def test_one_in_a_lane_gives_its_slot_back_while_it_sleeps(shard: Shard) -> None
     laned(shard)
     first, _ = shard.fetch()
     assert shard.command("HGET", shard.t.slots, "a").startswith(b"2;")
-    settle(shard, first, HandedBack(True, 60_000), Suspend())  # its rate lets no other go yet
+    settle(shard, first, HandedBack(True, 60_000), Suspend("sleep 1"))  # its rate lets no other go yet
     assert shard.command("HGET", shard.t.slots, "a").startswith(b"1;")
     assert (shard.snapshot().scheduled, shard.snapshot().running) == (1, 1)
 
@@ -198,7 +198,7 @@ def test_an_expired_or_cancelled_sleeper_leaves_none(shard: Shard) -> None:
     assert answer
     [held] = shard.fetch()
     store(shard, held)
-    settle(shard, held, HandedBack(True, 60_000), Suspend())
+    settle(shard, held, HandedBack(True, 60_000), Suspend("sleep 1"))
     while shard.state(held.local) == "scheduled":
         shard.run(daemon_calls.expire(shard.t, 10))
     assert shard.state(held.local) == "expired"

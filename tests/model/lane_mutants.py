@@ -56,7 +56,7 @@ _DIRECT = "turning == 0 and not head_of(lane, r)"
 _TOKENS = "and ready_at(whole, cost, 0) <= now and room() > 0 then"
 _BACK = "r.held = math.max(0, before - 1)"
 _TIMER = "if token > now then return set_timer('', token) end"
-_NEWCOMER = "whole.n + 1 / whole.window"
+_NEWCOMER = "whole.newest + 1 / whole.window"
 _HALT = "if how == 'd' and whole.halt and r.ordered and r.halt == '' then r.halt = id end"
 _FOUND = "record(found.lane).head = nil"
 _L = LaneMutant
@@ -84,12 +84,12 @@ LANE_MUTANTS: Final = [
     _L("spend(r, cost)", "", "a token is not spent", _RATES),
     _L("spend(whole, cost)", "", "a token of the type is not spent", _RATES),
     _L("math.min(cost, of.burst) * of.interval, now", "of.interval, now", "all cost one", _RATES),
-    _L("r.f = score + cost / r.weight", "r.f = score + cost", "weights are void", _FAIR),
-    _L("whole.v = math.max(whole.v, score)", "", "virtual time stands", _FAIR),
-    _L(_NEWCOMER, "whole.n", "newcomers do not move on", _FAIR),
-    _L(_NEWCOMER + ", whole.v + 1", _NEWCOMER + ", whole.v + 9", "no cap", _FAIR),
+    _L("r.finish = score + cost / r.weight", "r.finish = score + cost", "weights are void", _FAIR),
+    _L("whole.virtual = math.max(whole.virtual, score)", "", "virtual time stands", _FAIR),
+    _L(_NEWCOMER, "whole.newest", "newcomers do not move on", _FAIR),
+    _L(_NEWCOMER + ", whole.virtual + 1", _NEWCOMER + ", whole.virtual + 9", "no cap", _FAIR),
     _L(
-        "score and whole.fair and score > whole.v then r.f = score", "false then r.f = score",
+        "score and whole.fair and score > whole.virtual then r.finish = score", "false then r.finish = score",
         "a place in turns is forgotten", _FAIR,
     ),
     _L("if r.ordered then r.running = math.min(r.running, 1) end", "", "two of an ordered lane", _ORDER),
@@ -102,9 +102,11 @@ LANE_MUTANTS: Final = [
         "if not hold and due and not g.record(lane).ordered then", "if not hold and due then",
         "an ordered retry loses its place", _ORDER,
     ),
-    _L("r.till = math.max(r.till, hold * 1000)", "r.till = r.till", "nothing is held", _LIMITS),
+    _L("r.held_until = math.max(r.held_until, hold * 1000)", "r.held_until = r.held_until",
+       "nothing is held", _LIMITS),
     _L(
-        "number and tonumber(number) > 0 and tonumber(number) or draw()", "draw()", "a new number", _LIMITS
+        "number and tonumber(number) > 0 and tonumber(number) or next_number()", "next_number()",
+        "a new number", _LIMITS
     ),
     _L(
         "if id then redis.call('HSET', index, id, place) end\n    charge", "charge", "lost by its id", _LIMITS
@@ -113,9 +115,10 @@ LANE_MUTANTS: Final = [
     _L(
         _FOUND + "\n    g.touch(found.lane)", _FOUND, "nobody looks behind a cancelled one", _LIMITS + _RATES
     ),
-    _L("whole.v, whole.n = 0, 0 end", "whole.v = 0 end", "residue of an idle type", _FAIR),
+    _L("whole.virtual, whole.newest = 0, 0", "whole.virtual = 0", "residue of an idle type", _FAIR),
     _L(
-        "elseif r.held == 0 then\n      r.f = 0", "elseif r.held == 0 then\n      r.f = r.f", "residue", _FAIR
+        "elseif r.held == 0 then\n      r.finish = 0", "elseif r.held == 0 then\n      r.finish = r.finish",
+        "residue", _FAIR
     ),
     _L("string.format('%.17g', value)", "tostring(value)", "digits are lost", _FAIR + _RATES),
     # How a lane is entered, straight and from its rows.
@@ -126,14 +129,14 @@ LANE_MUTANTS: Final = [
     _L("return r.halt == '' and r.held < r.running, ready_at", "return r.halt == '', ready_at",
        "above the limit of a lane", _LIMITS + _ORDER),
     _L(" and not (due and due > now_ms)\n", "\n", "an ordered retry runs too early", _ORDER),
-    _L("math.max((due or 0) * 1000, of.till or 0)", "of.till or 0",
+    _L("math.max((due or 0) * 1000, of.held_until or 0)", "of.held_until or 0",
        "an ordered retry is not waited for", _ORDER),
-    _L("math.max((due or 0) * 1000, of.till or 0)", "(due or 0) * 1000", "a lane is not held back",
+    _L("math.max((due or 0) * 1000, of.held_until or 0)", "(due or 0) * 1000", "a lane is not held back",
        _LIMITS),
     _L("local function look_at_timers()\n    if started", "local function look_at_timers()\n    if true",
        "nobody looks at timers", _RATES),
     _L("\n    redis.call('ZREM', lanes, head.row)", "", "who was admitted waits still", _LIMITS),
-    _L("        look(lane, true)\n", "", "a lane has one turn for ever", _LIMITS),
+    _L("        update(lane, true)\n", "", "a lane has one turn for ever", _LIMITS),
     _L("      if not free or ready > now then", "      if not head then", "rules of before hold", _LIMITS,
        changing=True, seeds=25),
     _L("tonumber(digit) * 1e15 + number < head.rank then", "false then", "a new first one is not seen",
@@ -147,17 +150,20 @@ LANE_MUTANTS: Final = [
        "a rate of before is waited for", _RATES, changing=True),
     _L("math.min(whole.running, whole.fair and whole.window or math.huge)", "whole.running",
        "no window", _FAIR),
-    _L("    if r.f > whole.v then return r.f end\n", "", "who had a turn is a newcomer", _FAIR),
-    _L("charge(r, cost, math.max(r.f, whole.v))", "charge(r, cost, 0)", "who goes straight pays nothing",
+    _L("    if r.finish > whole.virtual then return r.finish end\n", "",
+       "who had a turn is a newcomer", _FAIR),
+    _L("charge(r, cost, math.max(r.finish, whole.virtual))", "charge(r, cost, 0)",
+       "who goes straight pays nothing",
        _FAIR),
-    _L("math.max(whole.v, math.min(whole.n", "math.max(0, math.min(whole.n", "newcomers from the past",
+    _L("math.max(whole.virtual, math.min(whole.newest", "math.max(0, math.min(whole.newest",
+       "newcomers from the past",
        _FAIR),
     # Order and fences.
     _L("whole.order and lane ~= NO_LANE", "whole.order", "what has no lane is in order", _ORDER),
     _L("if lane == NO_LANE then ruled(r, lane) else", "if false then else", "what has no lane is limited",
        _LIMITS),
-    _L("if whole.order then fields = changed(fields, {g = string.format('%.0f', draw())}) end",
-       "if whole.order then fields = changed(fields, {g = string.format('%.0f', draw() * 0 + 1)}) end",
+    _L("if whole.order then fields = changed(fields, {g = string.format('%.0f', next_number())}) end",
+       "if whole.order then fields = changed(fields, {g = string.format('%.0f', next_number() * 0 + 1)}) end",
        "a fence stands", _ORDER),
     _L("fields[n + 1] = string.format('%.0f', redis.call('HINCRBY', counters, 'sequence', 1))",
        "redis.call('HINCRBY', counters, 'sequence', 1)", "who is taken back has the fence of before", _ORDER),
@@ -170,7 +176,8 @@ LANE_MUTANTS: Final = [
     _L("  lane_gate().take(parked)\n", "", "a cancelled one waits still", _LIMITS, script="cancel"),
     _L("  if g.record(parked.lane).ordered then return -1 end\n", "", "an operator overtakes", _ORDER,
        script="run_now"),
-    _L("    charge(r, found.cost, math.max(r.f, whole.v))\n", "", "who is forced is not counted", _LIMITS),
+    _L("    charge(r, found.cost, math.max(r.finish, whole.virtual))\n", "",
+       "who is forced is not counted", _LIMITS),
     _L("park(found.lane, record(found.lane), '0',", "park(found.lane, record(found.lane), found.digit,",
        "an operator brings nobody to the front", _LIMITS),
     _L("if lane ~= '' then lane_gate().touch(lane) else lane_gate() end", "lane_gate()",

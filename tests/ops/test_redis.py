@@ -237,11 +237,12 @@ DURABLE = "producer of durable tasks"
 SCRIPTS = {
     "producer": (
         "enqueue", "enqueue_rich", "register", "announce", "open_shard", "wait", "cancel", "locate",
+        "signal",
         "write_schedule",
     ),
     "worker": (
         "fetch", "renew", "settle", "settle_rich", "beat", "leave", "groups", "orders", "tally", "watch",
-        "muster", "survey", "rights", "next_promotion", "checkpoint", "memos", "emit",
+        "muster", "survey", "rights", "next_promotion", "checkpoint", "memos", "emit", "take_signal",
     ),
     "daemon": (
         "next_due", "next_promotion", "recount", "set_window",
@@ -250,14 +251,16 @@ SCRIPTS = {
         "due_schedules", "page_schedules", "tick", "tick_rich", "write_schedule",
     ),
     "viewer": (
-        "counts", "locate", "sizes", "lane_list", "lane_tasks", "audit_lanes", "audit_slots", "audit_steps",
+        "counts", "locate", "memos", "sizes",
+        "lane_list", "lane_tasks", "audit_lanes", "audit_slots", "audit_steps",
         "audit_held", "audit_turns", "audit_dead", "audit_keys", "audit_letters",
         "audit_pending", "audit_place", "audit_rows", "audit_schedule", "audit_stream", "dead_count",
         "dead_groups", "dead_slices", "page_buckets", "page_group", "page_locks", "page_results", "page_set",
         "page_streams", "page_schedules", "rollups", "survey",
     ),
     "operator": (
-        "requeue", "purge", "cancel", "enqueue", "enqueue_rich", "resubmit", "run_now", "pause", "drain",
+        "requeue", "purge", "cancel", "enqueue", "enqueue_rich", "resubmit", "run_now",
+        "signal", "pause", "drain",
         "listen", "repair", "groups", "forget", "repair_counters", "log_action", "tick",
         "tick_rich", "write_schedule",
         "limit", "open_lane", "purge_lane", "recount", "repair_lane", "unlock",

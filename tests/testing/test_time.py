@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from time import time
+from time import sleep, time
 
 import pytest
 
 from streamq import Cron, Every, Lane, ResultUnavailable, Retry, StreamQ, Unique, get_context, scripts
 from streamq.embedded import EmbeddedServer
 from streamq.testing import Queue
+from streamq.testing.clock import Clock
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +174,29 @@ def test_retries_run_after_their_delays(app: StreamQ, queue: Queue) -> None:
     [task] = queue.advance("12m")
     assert task.attempts == 3
     assert [round((after - before) / 60) for before, after in pairwise(at)] == [10, 10]
+
+
+def test_parts_of_a_time_add_up_however_slow_the_first_move_is(
+    app: StreamQ, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @app.task
+    def charge() -> None:
+        remind.options(delay="3d").enqueue()
+
+    @app.task
+    def remind() -> None: ...
+
+    move_to = Clock.move_to
+
+    def late(clock: Clock, at_ms: float) -> None:
+        if clock.moved_ms is None:
+            sleep(0.05)  # on a busy machine the clock goes on before it stands
+        move_to(clock, at_ms)
+
+    monkeypatch.setattr(Clock, "move_to", late)
+    charge.enqueue()
+    assert [task.type for task in queue.advance("2d")] == ["charge"]
+    assert [task.type for task in queue.advance("1d")] == ["remind"]
 
 
 def test_the_clock_is_put_back(app: StreamQ, server: EmbeddedServer) -> None:

@@ -12,7 +12,8 @@ from streamq import keys, scripts
 GIVEN = {
     "announce": {"apps"}, "audit_keys": {"keys"}, "audit_pending": {"stream"}, "audit_stream": {"stream"},
     "beat": {"beats", "details"}, "enqueue": {"writer", "keys"}, "fetch": {"streams"}, "forget": {"kept"},
-    "emit": {"live"}, "enqueue_rich": {"writer", "keys"}, "tick_rich": {"keys"},
+    "emit": {"live"}, "signal": {"mail"}, "take_signal": {"mail"},
+    "enqueue_rich": {"writer", "keys"}, "tick_rich": {"keys"},
     "groups": {"streams"}, "leave": {"beats", "details", "streams"}, "locate": {"results"},
     "lower_known": {"apps"}, "muster": {"streams"}, "next_due": {"due_sets"}, "page_results": {"results"},
     "page_set": {"set"}, "reclaim": {"stream"}, "repair": {"stream"}, "repair_lifetime": {"key", "counters"},

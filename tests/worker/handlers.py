@@ -222,6 +222,11 @@ def dies_between(path: str) -> int:
     return context.attempt
 
 
+@app.task(executor="process", max_attempts=1)
+def waits() -> int:
+    return get_context().wait_sync("approved", int, timeout="1h")
+
+
 @app.task(executor="process")
 def tells(n: int) -> None:
     context = get_context()

@@ -1,8 +1,8 @@
 -- effects(first): the effects of a settlement's items, by the position of each item: an op is a letter, then the
 -- effects as a JSON object. Returns a table, or nil and an error, so that all are read before the first write.
 -- hold: ms for which the task's lane is held back. follow: how many follow-ups it has, which lib/follow reads. steps: its
--- handler may have stored memos. suspend: it is handed back because it sleeps.
-local EFFECTS = {hold = true, follow = true, steps = true, suspend = true}
+-- handler may have stored memos. suspend: the memo of what it waits for: it is handed back because it is suspended.
+local EFFECTS = {hold = 'number', follow = 'number', steps = 'number', suspend = 'string'}
 local function effects(first)
   local found = {}
   for n = first, #ARGV, 5 do
@@ -11,7 +11,8 @@ local function effects(first)
     if text ~= '' then good, told = pcall(cjson.decode, text) end
     good = good and type(told) == 'table'
     for name, value in pairs(good and told or {}) do
-      good = good and EFFECTS[name] and type(value) == 'number' and value >= 0 and value < 1e13
+      good = good and EFFECTS[name] == type(value)
+      if good and type(value) == 'number' then good = value >= 0 and value < 1e13 end
     end
     if not good then
       return nil, redis.error_reply(

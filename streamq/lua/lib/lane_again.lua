@@ -1,10 +1,10 @@
--- lane_again(item, fields, due, hold): a task whose attempt is over runs again, due then (ms): of an ordered lane, or
--- due at once, it asks its lane at once, and the answer is nil; else the answer is its fields while it is
--- scheduled. hold (ms): nobody of its lane runs before. A task without a lane is left as it is.
--- lane_asks(item): a task that did not pass the gate, as a daemon of an older release promoted it, is handed back: it asks
--- its lane. Answers whether it is one.
--- lane_moved(fields, place, letter): an entry is appended anew to the stream of this letter, and keeps its slot; of an
--- ordered lane it has a new number. Answers its fields.
+-- lane_again(item, fields, due, hold): let a task whose attempt is over run again when it is due (ms). If its lane is
+-- ordered, or it is due at once, it asks its lane now, and the answer is nil; otherwise return its fields for the
+-- schedule. hold (ms): no task of its lane starts before then. A task without a lane is left as it is.
+-- lane_asks(item): send a task that did not pass the gate back to its lane: the daemon of an older release promoted it.
+-- Return whether it was such a task.
+-- lane_moved(fields, place, letter): return the fields of an entry that is appended anew to the stream of this letter. It
+-- keeps its slot; in an ordered lane it gets a new fence.
 -- USES changed lane_gate lane_row
 -- KEYS counters policy
 local function lane_again(item, fields, due, hold)
@@ -26,7 +26,7 @@ end
 
 local function lane_moved(fields, place, letter)
   local lane, _, kind = lane_of(field(fields, 'c'))
-  -- Only a count needs to know: whoever opens the gate has the lanes looked at whose time has come.
+  -- Only a recount needs to know: opening the gate also updates all lanes whose time has come.
   if kind == 'l' and redis.pcall('HEXISTS', policy, 'counting') == 1 then lane_gate().moved(lane, place, letter) end
   for n = 1, #fields, 2 do
     if fields[n] == 'g' then

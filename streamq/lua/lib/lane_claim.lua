@@ -1,4 +1,4 @@
--- lane_claim(what, id, how): gives the slot of a lane back, at every end of a task that holds one.
+-- lane_claim(what, id, how): give back the slot of a lane, at every end of a task that holds one.
 -- USES end_task lane_gate
 -- KEYS index
 local function lane_claim(what, id, how)

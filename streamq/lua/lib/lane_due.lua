@@ -1,6 +1,6 @@
--- lane_due(letter, fields, id, place): a task leaves the schedule and asks its lane; answers whether it is parked, nil
--- where it has no lane. One that a worker of an older release put there kept its slot: it gives it back and asks again,
--- under its number, as others may have entered the streams of the type meanwhile.
+-- lane_due(letter, fields, id, place): let a task that leaves the schedule ask its lane; return whether it is parked, nil if
+-- it has no lane. A task that a worker of an older release scheduled has kept its slot: it gives the slot back and asks
+-- again under its number, because others may have entered the streams meanwhile.
 -- USES field lane_gate lane_row
 local function lane_due(letter, fields, id, place)
   local lane, number, kind = lane_of(field(fields, 'c'))

@@ -1,10 +1,10 @@
--- lane_enter(joins, letter, fields): a new task asks to run; the answer is its id.
--- lane_good(joins): whether what a new task says of its lane can be: text of 1 to 200 bytes without a NUL, or ''
--- for the lane of those that name none; and a whole cost.
--- lane_probe(wrong): look at the kinds of the keys that only a task with a lane writes; the others are read before.
--- lane_ready(tasks, now): have the gate ready, which reads what it needs, before the first write.
--- lane_later(joins, fields, due, number): its fields while it is scheduled: it asks when it is due. Only one that follows
--- the holder of its lock has its number from the beginning.
+-- lane_enter(joins, letter, fields): let a new task ask to run; return its id.
+-- lane_good(joins): return whether a new task's lane and cost are valid: text of up to 200 bytes without a NUL ('' is the
+-- lane of tasks that name none), and a whole number.
+-- lane_probe(wrong): check the types of the keys that only a task with a lane writes; the others are read before.
+-- lane_ready(tasks, now): create the gate, which reads what it needs, before the first write.
+-- lane_later(joins, fields, due, number): return the fields of a task while it is scheduled: it asks its lane when it is due.
+-- Only the successor of a lock's holder has its number from the start.
 -- USES lane_gate lane_tell waits
 -- KEYS lanes index counters
 gate_buries = false

@@ -1,7 +1,7 @@
--- lane_entered(letter, fields, id): the task of a dead letter asks its lane, under its number; answers its id, or
--- nil where it has none.
--- lane_opened(id, letter): a dead letter was taken away: its ordered lane goes on where that letter shut it.
--- lane_kept(fields, from): the fields with the lane, the number and the cost of a dead letter's task.
+-- lane_entered(letter, fields, id): let the task of a dead letter ask its lane under its number; return its id, nil if it
+-- has no lane.
+-- lane_opened(id, letter): resume the ordered lane that a dead letter had halted, after the letter was removed.
+-- lane_kept(fields, from): return the fields with the lane, the number and the cost of a dead letter's task.
 -- USES lane_gate lane_row lane_tell
 local function lane_opened(id, letter)
   local lane = letter and lane_of(field(letter[4], 'c'))

@@ -1,7 +1,6 @@
 -- lane_entries(counting, limit, bytes, found): walk on from where `counting` {letter, cursor} is in a stream, or in the
 -- schedule (letter d); call found(place without its letter, fields) for each entry, and leave the cursor at the last.
--- Answers whether the end was reached. A few entries are read at a time, the fewer the longer they are: a payload may
--- be of any size.
+-- Return whether the end was reached. The longer the entries, the fewer are read at a time: a payload may have any size.
 -- USES row_fields
 -- KEYS schedule high normal low suspect
 local walked = {s = suspect, h = high, n = normal, l = low}

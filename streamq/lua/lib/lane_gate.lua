@@ -1,17 +1,18 @@
--- lane_gate(): who of a task type may enter its streams, and when: limits, rates, turns and order by lane. Its
--- functions are made with the first task that has a lane.
--- gate_close(): looks at what was touched, admits who may go and writes the books back. Each script calls it
--- once, behind its last change of a stream. Nothing else changes `turns`, `ripe` and `slots`.
+-- lane_gate(): return the gate of a task type: who may enter its streams, and when, by limits, rates, turns and the order
+-- in each lane. The functions are created when the first task with a lane needs them.
+-- gate_close(): update the lanes that were touched, admit who may run, and write the records back. A script calls it once,
+-- after its last change of a stream. Nothing else changes `turns`, `ripe` and `slots`.
 --
--- A slot is an entry with a claim `l`: `slots` has what is held of each lane, with the TAT of its rate (GCRA, in
--- us), its finish in virtual time (fair share), until when it is held back, the dead letter that halts it, and while
--- recount is under way what that has counted, with its stamp; in field '' the TAT of the type, the virtual time and that of the last newcomer. `turns` has the lanes
--- that may go, `ripe` when to look at those again that time alone lets go (ms; '' is the type itself). Both
--- are a function of a lane's first row, its record, the rules and the clock: who changes one of these has the lane
--- looked at.
+-- A slot is an entry with a claim `l`. `slots` has a record for each lane, its parts separated by `;`: the slots that are
+-- held; the TAT of its rate (GCRA, in us); its finish in virtual time (fair share); until when it is held back; the id
+-- of the dead letter that halts it; and, during a recount, the slots counted so far and the stamp of that count. The
+-- record in field '' is the type's: the TAT of its rate, the virtual time, and the start of the newest lane.
+-- `turns` has the lanes whose first task may run. `ripe` has the lanes that only wait for a moment (ms), and '' if the type
+-- itself does. Both follow from a lane's first row, its record, the rules and the clock, so whoever changes one of
+-- these calls `touch(lane)`.
 -- USES changed field lane_row lane_rules dead_letter ring
 -- KEYS lanes turns ripe slots limits policy index counters high normal low suspect doorbell
-local STEPS = 100  -- looks at timers and admissions in one call; the rest is the next one's
+local STEPS = 100  -- timers and admissions that one call handles; the next call handles the rest
 local gate_made, gate_tell, gate_buries = nil, nil, true
 
 local function lane_gate()
@@ -28,11 +29,11 @@ local function lane_gate()
 
   local function spend(of, cost)
     if not of.interval then return end
-    -- Never beyond the whole burst, as one that was forced would be.
+    -- A forced task could go beyond the burst: that is not carried over.
     of.tat = math.min(math.max(of.tat, now) + math.min(cost, of.burst) * of.interval, now + of.burst * of.interval)
   end
 
-  local function draw() return redis.call('HINCRBY', counters, 'sequence', 1) end
+  local function next_number() return redis.call('HINCRBY', counters, 'sequence', 1) end
 
   local function bury(row)
     local stamp = string.format('%.0f', now_ms)
@@ -41,13 +42,14 @@ local function lane_gate()
     died = died + 1  -- the books of a settlement are written at its end
   end
 
-  -- A row that is none of ours becomes a dead letter. Who may not write these passes it over: the daemon will.
+  -- A row that streamq did not write becomes a dead letter. A script that must not write dead letters skips the row: the
+  -- daemon meets it later.
   local function set_aside(r, row)
     r.head = nil
     if gate_buries then bury(row) else r.behind = row end
   end
 
-  -- The first row of a lane; false where it has none.
+  -- Return the first row of a lane; false if it has none.
   local function head_of(lane, r)
     while r.head == nil do
       local from = r.behind and '(' .. r.behind or '[' .. lane .. '\0'
@@ -68,41 +70,41 @@ local function lane_gate()
     end
   end
 
-  -- A lane that comes in after it had nothing waiting, or was shut, starts at the present virtual time. Each
-  -- newcomer moves that on a little: else those who had a turn would starve behind ever new lanes.
+  -- Return the score of a lane in `turns`. A lane that had nothing waiting, or was halted, starts at the present virtual
+  -- time. Each such newcomer moves its start on a little: otherwise a stream of new lanes would starve the others.
   local function score_of(r, head)
     if not whole.fair then return head.rank end
-    if r.f > whole.v then return r.f end
-    whole.n = math.max(whole.v, math.min(whole.n + 1 / whole.window, whole.v + 1))
-    return whole.n
+    if r.finish > whole.virtual then return r.finish end
+    whole.newest = math.max(whole.virtual, math.min(whole.newest + 1 / whole.window, whole.virtual + 1))
+    return whole.newest
   end
 
-  local function may(r, head) return r.halt == '' and r.held < r.running, ready_at(r, head.cost, head.due) end
+  local function allowed(r, head) return r.halt == '' and r.held < r.running, ready_at(r, head.cost, head.due) end
 
   local function place_in_turns(lane, r, head, score)
     local want = score and whole.fair and score or score_of(r, head)
     if want ~= score then turning = turning + redis.call('ZADD', turns, exact(want), lane) end
   end
 
-  -- new: the lane is not in `turns`, or what is there is void.
-  local function look(lane, new)
+  -- Bring `turns` and `ripe` up to date for a lane. new: the lane is not in `turns`, or its score there is void.
+  local function update(lane, new)
     local r = record(lane)
     local head = head_of(lane, r)
     local score = not new and turning > 0 and tonumber(redis.call('ZSCORE', turns, lane) or nil) or nil
     local free, ready, timer = false, 0, nil
     if head then
-      free, ready = may(r, head)
+      free, ready = allowed(r, head)
       if free and ready > now then timer = ready end
     elseif r.held == 0 then
-      r.f = 0
-      timer = math.max(r.tat, r.till)
+      r.finish = 0
+      timer = math.max(r.tat, r.held_until)
       if timer <= now then timer = nil end
     end
     if head and free and ready <= now then
       place_in_turns(lane, r, head, score)
     elseif turning > 0 and (score or new) then
       turning = turning - redis.call('ZREM', turns, lane)
-      if head and score and whole.fair and score > whole.v then r.f = score end
+      if head and score and whole.fair and score > whole.virtual then r.finish = score end
     end
     set_timer(lane, timer)
   end
@@ -120,20 +122,22 @@ local function lane_gate()
     local due = redis.call('ZRANGE', ripe, '-inf', string.format('%.0f', now_ms), 'BYSCORE', 'LIMIT', 0, STEPS)
     for _, lane in ipairs(due) do
       budget = budget - 1
-      if lane == '' then set_timer('') else look(lane) end
+      if lane == '' then set_timer('') else update(lane) end
     end
     more = #due == STEPS
   end
 
-  -- An entry that holds a slot was added at a place, or taken away: a count that is under way has seen it or not.
+  -- Correct a running recount after an entry that holds a slot was added (by 1) or removed (by -1) at a place that the
+  -- recount has already passed.
   local function tally(r, place, by)
     if b.counting and lane_passed(b.counting, place) then r.counted = math.max(0, r.counted + by) end
   end
 
-  -- Into its stream: an entry that holds a slot. Of an ordered type it carries a number that only grows.
+  -- Append a task that holds a slot to its stream; return its place. In an ordered lane it carries a fence, a number that
+  -- only grows.
   local function enter(letter, fields, number, lane)
     fields = laned(fields, 'l', number, lane)
-    if whole.order then fields = changed(fields, {g = string.format('%.0f', draw())}) end
+    if whole.order then fields = changed(fields, {g = string.format('%.0f', next_number())}) end
     local entry = redis.call('XADD', into[letter], '*', unpack(fields))
     if doorbell_there == nil then doorbell_there = redis.call('EXISTS', doorbell) == 1 end
     if doorbell_there then ring(into[letter]) end
@@ -148,8 +152,8 @@ local function lane_gate()
     spend(r, cost)
     spend(whole, cost)
     if not whole.fair then return end
-    whole.v = math.max(whole.v, score)
-    r.f = score + cost / r.weight
+    whole.virtual = math.max(whole.virtual, score)
+    r.finish = score + cost / r.weight
   end
 
   local function admit(lane, r, score)
@@ -164,7 +168,7 @@ local function lane_gate()
     charge(r, head.cost, score)
   end
 
-  -- New rows go behind those that wait, so mostly the first row stays what it was.
+  -- Add a row to a lane; return the task's id. Most rows are added behind others, and then the lane's first row is the same.
   local function park(lane, r, digit, number, letter, cost, due, fields, id)
     id = id or string.format('d%.0f-%.0f', now_ms, number)
     local key = digit .. string.format('%015.0f', number)
@@ -185,24 +189,24 @@ local function lane_gate()
     redis.call('HSET', index, id, 'k' .. key .. lane)
     if head == nil or not head or tonumber(digit) * 1e15 + number < head.rank then
       r.head = nil
-      look(lane)
+      update(lane)
     end
     return id
   end
 
   local DIGITS = {h = '1', n = '2', l = '3'}
 
-  -- A task asks to run. Straight to its stream where nobody waits who could go first; else it is parked. number:
-  -- of one that has asked before; due (ms): not before then. Answers its id, and whether it was parked.
+  -- Let a task run now if the limits allow it and no other has the first right; otherwise park it. number: its place in the
+  -- order, if it has one already. due (ms): not before then. Return its id, and whether it was parked.
   function g.arrive(lane, cost, letter, fields, id, number, due)
     look_at_timers()
     local r = record(lane)
-    number = number and tonumber(number) > 0 and tonumber(number) or draw()
+    number = number and tonumber(number) > 0 and tonumber(number) or next_number()
     cost = math.max(1, math.min(tonumber(cost) or 1, 999999999))
     local direct = turning == 0 and not head_of(lane, r) and not (due and due > now_ms)
     if direct and r.halt == '' and r.held < r.running and ready_at(r, cost, 0) <= now
       and ready_at(whole, cost, 0) <= now and room() > 0 then
-      charge(r, cost, math.max(r.f, whole.v))
+      charge(r, cost, math.max(r.finish, whole.virtual))
       local place = enter(letter, fields, number, lane)
       if id then redis.call('HSET', index, id, place) end
       return id or place, false
@@ -211,7 +215,7 @@ local function lane_gate()
     return park(lane, r, DIGITS[letter], number, letter, cost, due, fields, id), true
   end
 
-  -- A slot comes back: its entry is gone. An ordered lane that halts is shut by its first dead letter.
+  -- Give back the slot of an entry that is gone. With on_dead="halt", the first dead letter halts its ordered lane.
   function g.release(lane, id, how, place)
     local r = record(lane)
     tally(r, place, -1)
@@ -221,22 +225,22 @@ local function lane_gate()
     if r.held == 0 or before >= r.running then g.touch(lane) end
   end
 
-  -- An entry that holds a slot, or a row of the schedule, was moved to the end of a stream.
+  -- Correct a running recount after an entry that holds a slot, or a row of the schedule, moved to the end of a stream.
   function g.moved(lane, place, letter)
     tally(record(lane), place, -1)
     tally(record(lane), letter, 1)
   end
 
-  -- A task asks again, under its number: as the lane's first, not before `due` (ms). hold (ms): nor any other of
-  -- its lane before then.
+  -- Let a task ask again under its number, so ahead of its lane, not before `due` (ms). hold (ms): no other task of the lane
+  -- starts before then.
   function g.again(lane, number, letter, fields, id, due, hold)
     local r = record(lane)
-    if hold then r.till = math.max(r.till, hold * 1000) end
+    if hold then r.held_until = math.max(r.held_until, hold * 1000) end
     g.touch(lane)
     g.arrive(lane, field(fields, 'w'), letter, fields, id, number, due)
   end
 
-  -- Only the letter that shut an ordered lane opens it.
+  -- Resume an ordered lane. Only the dead letter that halted it does.
   function g.open(lane, id)
     local r = record(lane)
     if r.halt ~= id then return end
@@ -244,37 +248,37 @@ local function lane_gate()
     g.touch(lane)
   end
 
-  -- Take a parked task away.
+  -- Remove a parked task.
   function g.take(found)
     redis.call('ZREM', lanes, found.row)
     record(found.lane).head = nil
     g.touch(found.lane)
   end
 
-  -- Other fields, at the same place in its lane unless its priority is another.
+  -- Give a parked task other fields. It keeps its place in the lane unless its priority changes.
   function g.rewrite(found, letter, cost, fields, due)
     g.take(found)
     local digit = found.digit == '0' and '0' or DIGITS[letter]
     park(found.lane, record(found.lane), digit, tonumber(found.number), letter, cost, due, fields, field(fields, 'i'))
   end
 
-  -- Past all limits, and counted in them.
+  -- Let a parked task run now whatever the limits are. It counts towards them.
   function g.force(found, fields)
     local r = record(found.lane)
     local place = enter(found.letter, fields, found.number, found.lane)
     g.take(found)
     redis.call('HSET', index, field(fields, 'i'), place)
-    charge(r, found.cost, math.max(r.f, whole.v))
+    charge(r, found.cost, math.max(r.finish, whole.virtual))
   end
 
-  -- To the front of its lane.
+  -- Move a parked task to the front of its lane.
   function g.bring(found, fields)
     g.take(found)
     park(found.lane, record(found.lane), '0', tonumber(found.number), found.letter, found.cost, nil, fields,
       field(fields, 'i'))
   end
 
-  -- Look at the next lanes that have rows, as the rules are others: nil when all have been.
+  -- Touch the next `most` lanes with rows, because the rules have changed; return the cursor, nil after the last lane.
   function g.sweep(cursor, most)
     for _ = 1, most do
       local row = redis.call(
@@ -298,14 +302,14 @@ local function lane_gate()
       local r = record(lane)
       local head = head_of(lane, r)
       local free, ready = false, 0
-      if head then free, ready = may(r, head) end
+      if head then free, ready = allowed(r, head) end
       if not free or ready > now then
-        look(lane)
+        update(lane)
       else
         local token = ready_at(whole, head.cost, 0)
         if token > now then return set_timer('', token) end
         admit(lane, r, score)
-        look(lane, true)
+        update(lane, true)
       end
     end
   end
@@ -336,14 +340,14 @@ local function lane_gate()
   local function save()
     for lane, r in pairs(b.records) do
       keep(lane, table.concat({
-        text_of(r.held, 0), text_of(r.tat, now), text_of(r.f, 0), text_of(r.till, now), r.halt, counted_of(r)}, ';'))
+        text_of(r.held, 0), text_of(r.tat, now), text_of(r.finish, 0), text_of(r.held_until, now), r.halt, counted_of(r)}, ';'))
     end
-    keep('', table.concat({text_of(whole.tat, now), text_of(whole.v, 0), text_of(whole.n, 0)}, ';'))
+    keep('', table.concat({text_of(whole.tat, now), text_of(whole.virtual, 0), text_of(whole.newest, 0)}, ';'))
     flush()
   end
 
-  -- A registration by an older release took the rules out of the policy. In the meantime older scripts may have ended
-  -- tasks that held a slot, and what was to be looked at was taken away too: so all lanes are looked at and counted.
+  -- Write the rules back that a registration by an older release removed from the policy. Meanwhile older scripts may have
+  -- ended tasks that held a slot, without giving it back, so all lanes are updated and counted anew.
   local function restore(found)
     redis.call('HSET', policy, 'gate', found.gate, 'sweep', '', 'recount', '1')
     if found.lane then redis.call('HSET', policy, 'lane', found.lane) end
@@ -351,11 +355,13 @@ local function lane_gate()
 
   function g.close()
     b.entries = nil
-    for _, lane in ipairs(listed) do look(lane) end
+    for _, lane in ipairs(listed) do update(lane) end
     look_at_timers()
     admit_all()
     if more then set_timer('', now) end
-    if (whole.v > 0 or whole.n > 0) and redis.call('EXISTS', lanes) == 0 and used() == 0 then whole.v, whole.n = 0, 0 end
+    if (whole.virtual > 0 or whole.newest > 0) and redis.call('EXISTS', lanes) == 0 and used() == 0 then
+      whole.virtual, whole.newest = 0, 0
+    end
     save()
     if b.stored.lost then restore(b.stored) end
     if died > 0 then redis.call('HINCRBY', counters, 'dead', died) end
@@ -367,7 +373,7 @@ local function lane_gate()
     end
   end
 
-  -- A count of what lanes hold, which begins or goes on.
+  -- Return the state of the recount, begun now if none is under way.
   function g.begin()
     if not b.counting then
       redis.call('HDEL', policy, 'recount')

@@ -1,5 +1,5 @@
--- lane_ghost(): an entry was deleted behind our back, and with it what it said of its lane, or moved unseen by a count
--- that is under way: of a type with lanes what they hold is to be counted anew.
+-- lane_ghost(): have the slots of a type with lanes counted anew. Something other than streamq deleted an entry, and its
+-- claim on a slot with it, or an entry moved past a recount.
 -- USES lane_policy
 -- KEYS policy
 local function lane_ghost()

@@ -1,7 +1,7 @@
--- lane_passed(counting, place): whether a count of what lanes hold has been at a place: it walks the streams from their
--- first entries to their last, then the schedule. What is added to a stream behind it is not seen any more.
--- counting_of(text): the state of a count, as the policy has it in `counting`: {stamp, letter, cursor}; nil for none.
--- `letter` is that of the stream, d for the schedule, c for the lanes whose counts are compared.
+-- lane_passed(counting, place): return whether a recount has passed a place. It walks the streams from their first entries
+-- to their last, then the schedule, and does not see what is added behind it.
+-- counting_of(text): return the state of a recount, from the policy's field `counting`: {stamp, letter, cursor}; nil if none
+-- is under way. `letter` is the stream's, d for the schedule, c while the counts of the lanes are compared.
 -- USES later
 local WALKED = {s = 1, h = 2, n = 3, l = 4, d = 5, c = 6}
 

@@ -1,6 +1,6 @@
--- lane_policy(): what the policy says of a type's lanes: {gate, lane, window, counting}, nil where it says
--- nothing. `lost`: gate
--- and lane are from `rules`, as a registration by an older release took them out of the policy.
+-- lane_policy(): return what the policy says about a type's lanes: {gate, lane, window, counting}, each nil if it is not
+-- there. `lost` is true if gate and lane are from `rules`, because a registration by an older release removed them from
+-- the policy.
 -- USES rules_kept
 -- KEYS policy rules
 local function lane_policy()

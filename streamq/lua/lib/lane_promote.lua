@@ -1,6 +1,6 @@
--- lane_promote(letter, fields, id): a scheduled task is due: the answer is true where it asked its lane.
--- lane_admit(): admit who may go by now, and look at the next lanes where the rules are others.
--- lane_next(due): when the promoter is needed next: `due`, or when time lets a lane go on.
+-- lane_promote(letter, fields, id): let a scheduled task that is due ask its lane; return false if it has no lane.
+-- lane_admit(): admit the tasks that may run by now, and update the next lanes if the rules have changed.
+-- lane_next(due): return when the promoter is needed next: `due`, or the moment that a lane waits for.
 -- USES lane_due lane_gate lane_row level
 -- KEYS policy ripe turns lanes index
 local SWEPT = 50
@@ -23,7 +23,7 @@ local function lane_next(due)
   if redis.call('HEXISTS', policy, 'sweep') == 1 then return '0' end
   local head = redis.call('ZRANGE', ripe, 0, 0, 'WITHSCORES')
   if head[2] and (not due or tonumber(head[2]) < tonumber(due)) then due = head[2] end
-  -- A task without a claim takes room of the type, and its end admits nobody: so who waits is looked at.
+  -- A task without a claim takes room of the type, and its end admits nobody: so come back soon while lanes wait.
   local soon = redis.call('EXISTS', turns) == 1 and clock() + 1000
   if soon and (not due or soon < tonumber(due)) then due = string.format('%.0f', soon) end
   return due

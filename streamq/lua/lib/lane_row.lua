@@ -1,13 +1,15 @@
--- lane_row(row): the parts of a row of `lanes`; nil where it is none of ours.
--- row_packed(found): its fields; nil where they cannot be unpacked. row_at(place): the row that the index names.
--- parked_at(place): the fields of the task there; nil where there is none, false where they cannot be read.
--- lane_of(claims): the lane, the number as text and the kind of a task's claim on a lane; nil where it has none.
--- laned(fields, kind, number, lane): the fields with this claim on a lane in place of any other; kind nil: none.
+-- lane_row(row): return the parts of a row of `lanes`; nil if streamq did not write it.
+-- row_packed(found): return the fields of a row; nil if they cannot be unpacked.
+-- row_at(place): return the row that a place in the index names.
+-- parked_at(place): return the fields of the task there; nil if there is none, false if they cannot be read.
+-- lane_of(claims): return the lane, the number as text and the kind of a task's claim on a lane; nil if it has none.
+-- laned(fields, kind, number, lane): return the fields with this claim on a lane instead of any other; without a kind, with
+-- no claim.
 --
--- A row of `lanes` is: lane, NUL, digit, number of 15 digits, letter, cost;due;packed fields. The digit orders by
--- priority inside a lane; 0 was brought to the front. Its place in the index is `k`, digit, number, lane.
--- A claim of kind `l` in field `c` holds a slot of its lane, one of kind `L` will ask for one when it is
--- due; both are the task's number (0: none yet) and its lane. NO_LANE is the lane of tasks that name none.
+-- A row of `lanes` is: lane, NUL, digit, number of 15 digits, letter, cost;due;packed fields. The digit is the priority
+-- inside the lane; 0 if the task was moved to the front. Its place in the index is `k`, digit, number, lane.
+-- A claim of kind `l` in field `c` holds a slot of its lane; a claim of kind `L` asks for one when the task is due.
+-- Both are the task's number (0: none yet) and its lane. NO_LANE is the lane of tasks that name none.
 -- USES field
 -- KEYS lanes
 local NO_LANE = '\1'

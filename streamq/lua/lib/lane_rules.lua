@@ -1,9 +1,11 @@
--- lane_rules(): the rules of a task type, what is known of its lanes, and when who may go. Changes nothing.
+-- lane_rules(): return the rules of a task type, the records of its lanes, and when a task may run. Changes nothing.
+-- The answer has: whole (rules and record of the type), record(lane), records (those read so far), ready_at(of, cost,
+-- due), room(), used(), now (us), now_ms, counting (the recount under way) and stored (see lane_policy).
 --
 -- The policy's field `gate` has running;interval;burst;fair;order;halt of the type and running;interval;burst;weight
--- of a lane, empty where there is none; an interval is the us of one unit of cost. `limits` has what an operator
--- set instead, of a lane or in field '' of the type: running;interval;burst;weight, empty as the policy has it,
--- `-` for none. A stored value that streamq cannot have written counts as none.
+-- of a lane, each empty if there is no such rule; an interval is the us of one unit of cost. `limits` has what an operator
+-- has set instead for a lane, or in field '' for the type: running;interval;burst;weight. There, empty means as in the
+-- policy, and `-` means no limit. A stored value that streamq cannot have written counts as no rule.
 -- USES clock lane_passed lane_policy lane_row
 -- KEYS slots limits policy high normal low suspect
 local function lane_rules()
@@ -25,7 +27,7 @@ local function lane_rules()
   local gate = split(stored.gate)
   local overruled = redis.call('EXISTS', limits) == 1
 
-  -- Sets running, interval, burst and weight: the policy's, or what an operator set.
+  -- Set running, interval, burst and weight of a record, from the policy or from what an operator has set.
   local function ruled(of, lane, running, interval, burst, weight)
     if overruled then
       local set = split(redis.call('HGET', limits, lane) or nil)
@@ -36,12 +38,12 @@ local function lane_rules()
     end
     of.running = sound(running, 0) or math.huge
     of.interval, of.burst, of.weight = sound(interval, 0.001), sound(burst, 1) or 1, sound(weight, 0.000001) or 1
-    -- A rate that was lower once must not be waited for; and a clock that was set back heals.
+    -- After a rate was raised, or the clock set back, nothing waits for a TAT of the old rate or time.
     if of.interval then of.tat = math.min(of.tat, now + of.burst * of.interval) else of.tat = 0 end
     return of
   end
 
-  local kept = {}  -- what `slots` has of each record, as it was read
+  local kept = {}  -- the text of each record as it was read from `slots`
 
   local function loaded(lane)
     local text = redis.call('HGET', slots, lane) or ''
@@ -51,7 +53,7 @@ local function lane_rules()
 
   local parts = loaded('')
   local whole = ruled(
-    {tat = sound(parts[1], 0) or 0, v = sound(parts[2], 0) or 0, n = sound(parts[3], 0) or 0},
+    {tat = sound(parts[1], 0) or 0, virtual = sound(parts[2], 0) or 0, newest = sound(parts[3], 0) or 0},
     '', gate[1], gate[2], gate[3])
   whole.fair, whole.order, whole.halt = gate[4] == '1', gate[5] == '1', gate[6] == '1'
   whole.window = math.max(1, sound(stored.window, 1) or 64)
@@ -59,7 +61,7 @@ local function lane_rules()
 
   local records, b = {}, {counting = counting_of(stored.counting)}
 
-  -- What a count that is under way has found of a lane: see recount.
+  -- Return how many slots of a lane the recount under way has found: see recount.
   local function tallied(text)
     local number, stamp = string.match(text or '', '^(%d+)@(%d+)$')
     return stamp == b.counting.stamp and sound(number, 0) or 0
@@ -70,8 +72,8 @@ local function lane_rules()
     if r then return r end
     local parts = loaded(lane)
     r = {
-      held = sound(parts[1], 0) or 0, tat = sound(parts[2], 0) or 0, f = sound(parts[3], 0) or 0,
-      till = sound(parts[4], 0) or 0, halt = parts[5] or ''}
+      held = sound(parts[1], 0) or 0, tat = sound(parts[2], 0) or 0, finish = sound(parts[3], 0) or 0,
+      held_until = sound(parts[4], 0) or 0, halt = parts[5] or ''}
     if lane == NO_LANE then ruled(r, lane) else ruled(r, lane, gate[7], gate[8], gate[9], gate[10]) end
     if b.counting then r.counted = tallied(parts[6]) end
     records[lane] = r
@@ -80,14 +82,15 @@ local function lane_rules()
     return r
   end
 
-  -- When one of this cost may go. One that costs more than the burst is charged the burst: else it never could.
+  -- Return when (us) a task of this cost may run by the rate. A cost above the burst is charged as the burst: otherwise the
+  -- task could never run.
   local function ready_at(of, cost, due)
-    local ready = math.max((due or 0) * 1000, of.till or 0)
+    local ready = math.max((due or 0) * 1000, of.held_until or 0)
     if not of.interval then return ready end
     return math.max(ready, of.tat + (math.min(cost, of.burst) - of.burst) * of.interval)
   end
 
-  -- What is in the streams; of a script that changes them anew each time that `entries` is nil.
+  -- b.used() is the number of entries in the streams. A script that changes the streams sets b.entries to nil.
   b.now_ms, b.now, b.whole, b.record, b.records, b.kept = now_ms, now, whole, record, records, kept
   function b.used()
     if not b.entries then

@@ -1,5 +1,5 @@
--- lane_why(found): why a parked task waits: limit, rate, turn or order.
--- first_of(lane): the first row of a lane that can be read. book(): the rules. They change nothing.
+-- lane_why(found): return why a parked task waits: limit, rate, turn or order.
+-- first_of(lane): return the first row of a lane that can be read. book(): return the rules. They change nothing.
 -- USES field lane_row lane_rules
 -- KEYS lanes
 local book_made
@@ -8,7 +8,7 @@ local function book()
   return book_made
 end
 
--- The first row that can be read of a hundred; false where there is none.
+-- Return the first readable row among the first hundred; false if there is none.
 local function first_of(lane)
   local rows = redis.call('ZRANGE', lanes, '[' .. lane .. '\0', '(' .. lane .. '\1', 'BYLEX', 'LIMIT', 0, 1)
   if rows[1] and not lane_row(rows[1]) then

@@ -1,5 +1,5 @@
--- rules_kept(text): what `rules` has of a type's lanes: {gate, lane}; {} if that is none of ours. A release that does
--- not know lanes takes these fields out of the policy when it registers the type; here they stay.
+-- rules_kept(text): return the rules of a type's lanes that the key `rules` keeps: {gate, lane}; {} if streamq did not write
+-- it. A release that does not know lanes removes these fields from the policy when it registers the type; they stay here.
 local function rules_kept(text)
   local good, kept = pcall(cjson.decode, text or '')
   if not good or type(kept) ~= 'table' or type(kept.gate) ~= 'string' then return {} end

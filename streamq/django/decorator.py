@@ -1,0 +1,128 @@
+"""The decorator `task`, typed: that of django.tasks with streamq's options.
+
+Owns nothing else. The decorator of Django 6.0 takes no further keywords, and no type checker knows them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    overload,
+)
+
+from streamq.django.django_task import StreamQTask
+from streamq.django.names import InvalidTask, TaskContext, task_backends
+from streamq.options.checks import Durability, Duration, Executor
+from streamq.options.lane import Lane, StartRate
+from streamq.options.rate import RateLimit
+from streamq.options.schedule import Cron, Every, Schedule
+from streamq.options.unique import Unique
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class TaskPolicy(TypedDict, total=False):
+    """The options of a task type that `@task(...)` takes; see TaskOptions for each."""
+
+    max_attempts: int
+    timeout: Duration | None
+    backoff: Callable[[RetryCallState], float] | None
+    retry_on: type[BaseException] | tuple[type[BaseException], ...]
+    give_up_on: type[BaseException] | tuple[type[BaseException], ...]
+    expires: Duration | None
+    retention: Duration
+    lease: Duration
+    max_lost: int
+    executor: Executor
+    rate_limit: RateLimit | str | None
+    max_backlog: int | None
+    max_payload: int
+    durability: Durability
+    schedule: Cron | Every | Schedule | None
+    unique: Unique | str | bool | None
+    debounce: Duration | None
+    max_wait: Duration | None
+    throttle: Duration | None
+    trailing: bool | None
+    lane: Lane | None
+    running: int | None
+    start_rate: StartRate | str | None
+
+
+class Decorator(Protocol):
+    """Takes a module-level function."""
+
+    def __call__(self, function: Callable[P, T], /) -> StreamQTask[P, T]: ...
+
+
+class ContextDecorator(Protocol):
+    """Takes a module-level function whose first parameter is `context`."""
+
+    def __call__(self, function: Callable[Concatenate[TaskContext, P], T], /) -> StreamQTask[P, T]: ...
+
+
+@overload
+def task(function: Callable[P, T], /) -> StreamQTask[P, T]: ...
+@overload
+def task(
+    *,
+    priority: int = 0,
+    queue_name: str = "default",
+    backend: str = "default",
+    takes_context: Literal[False] = False,
+    **policy: Unpack[TaskPolicy],
+) -> Decorator: ...
+@overload
+def task(
+    *,
+    priority: int = 0,
+    queue_name: str = "default",
+    backend: str = "default",
+    takes_context: Literal[True],
+    **policy: Unpack[TaskPolicy],
+) -> ContextDecorator: ...
+
+
+def task(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    priority: int = 0,
+    queue_name: str = "default",
+    backend: str = "default",
+    takes_context: bool = False,
+    **policy: Unpack[TaskPolicy],
+) -> Any:
+    """Make a module-level function a Django task with streamq's options.
+
+    priority: -100 to 100; above 0 is `high`, below 0 `low`. takes_context: its first parameter is `context`.
+    Where another backend is set, such as that of tests, it is a plain task and the options do not count.
+    Raises InvalidTask and InvalidOption, at import.
+    """
+
+    def register(found: Callable[..., Any]) -> Any:
+        kind: Any = task_backends[backend].task_class
+        stated: Any = policy if issubclass(kind, StreamQTask) else {}
+        return kind(
+            func=found, priority=priority, queue_name=queue_name, backend=backend,
+            takes_context=takes_context, run_after=None, **stated,
+        )  # fmt: skip
+
+    if function is None:
+        return register
+    if not callable(function):
+        raise InvalidTask(f"@task is given {function!r:.80}: write @task above a function")
+    return register(function)
