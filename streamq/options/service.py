@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from streamq.errors import InvalidOption
 from streamq.options.checks import Duration, seconds, size, whole
-from streamq.options.placement import DEFAULT, Resources, label, resources
+from streamq.options.placement import DEFAULT, label, resources
 
 
 def _to_seconds(options: object, least: Mapping[str, float]) -> None:
@@ -59,7 +59,7 @@ class WorkerOptions:
     recycle_rss: int | None = None
     queues: tuple[str, ...] | None = None
     pools: tuple[str, ...] = (DEFAULT,)
-    resources: Resources = ()
+    resources: tuple[tuple[str, int], ...] = ()
 
     if TYPE_CHECKING:  # a duration may be given in any form; the fields are seconds
 
@@ -78,7 +78,7 @@ class WorkerOptions:
             recycle_rss: int | str | None = ...,
             queues: Sequence[str] | None = ...,
             pools: Sequence[str] = ...,
-            resources: Mapping[str, int] | Resources = ...,
+            resources: Mapping[str, int] | tuple[tuple[str, int], ...] = ...,
         ) -> None: ...
 
     def __post_init__(self) -> None:

@@ -13,7 +13,6 @@ from streamq.errors import InvalidOption
 from streamq.model.task import Priority
 from streamq.options.checks import Durability, Executor, reject_unknown
 from streamq.options.lane import Lane, StartRate, gate
-from streamq.options.placement import Resources
 from streamq.options.rate import RateLimit
 from streamq.options.schedule import Schedule
 from streamq.options.table import POLICY, descriptions
@@ -54,7 +53,7 @@ class TaskOptions:
     queue: str = "default"
     within: float | None = None
     slots: int | None = None
-    resources: Resources | None = None
+    resources: tuple[tuple[str, int], ...] | None = None
 
     @property
     def gated(self) -> bool:

@@ -115,9 +115,10 @@ class Registry:
 
     def find(self, task_type: str) -> Handler | None:
         """Return the handler of a type, which may be that of a pool; None if it is in another program."""
-        found, (name, mark, pool) = self.handlers.get(task_type), task_type.partition("@")
-        if found is None and mark and name in self.handlers:
-            found = self.handlers[name].in_pool(pool)
+        found = self.handlers.get(task_type)
+        if found is None and isinstance(task_type, str):  # type: ignore[redundant-expr]  # what a user gave
+            name, mark, pool = task_type.partition("@")
+            found = self.handlers[name].in_pool(pool) if mark and name in self.handlers else None
         return found
 
     def pooled(self, task_type: str, pool: str) -> Handler:
