@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 from flask import Flask
-from flask.cli import ScriptInfo, pass_script_info
+from flask.cli import NoAppException, ScriptInfo, pass_script_info
 
 from streamq.app.app import StreamQ
 from streamq.context import Context
@@ -59,7 +59,10 @@ def __getattr__(name: str) -> Any:
     """Return the queue of the Flask application that FLASK_APP names, for `streamq.flask:queue`."""
     if name != "queue":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return _queue_of(ScriptInfo().load_app())
+    try:
+        return _queue_of(ScriptInfo(os.environ.get("FLASK_APP")).load_app())
+    except NoAppException as error:
+        raise UsageError(f"streamq.flask:queue: {error.format_message()}") from None
 
 
 def _queue_of(app: Flask) -> StreamQ:

@@ -5,7 +5,6 @@ Owns the public interface for producers. Must not connect before its first call.
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -27,6 +26,7 @@ from streamq.client.sync_client import Client
 from streamq.convert.encoding import encode
 from streamq.environment import Source
 from streamq.errors import PayloadError
+from streamq.forking import after_fork
 from streamq.hooks import Hook, Hooks
 from streamq.model.outcome import OUTCOMES
 from streamq.model.task import TaskId
@@ -376,4 +376,4 @@ def _after_fork() -> None:
         app._forget()  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)

@@ -21,6 +21,7 @@ from streamq.telemetry import logs
 from streamq.telemetry.counters import Counters
 from streamq.transport.async_transport import AsyncTransport
 from streamq.wording import shortened
+from streamq.worker import monkey_patches
 from streamq.worker.assembly import Parts, assemble
 from streamq.worker.config import WorkerConfig
 from streamq.worker.loading import App
@@ -50,6 +51,7 @@ class Worker:
         exclusive: bool = False,
         metered: bool = False,
     ):
+        monkey_patches.refuse()
         options = options or WorkerOptions()
         if options.recycle_rss is not None and not can_measure():
             raise UsageError("recycle_rss: the size of a process cannot be read here: it needs /proc")
