@@ -47,7 +47,7 @@ def examples(path: Path) -> list[str]:
 
 # -- examples ----------------------------------------------------------------------------------------------
 
-OF_FILES: Final = ("testing.md", "django.md", "outbox.md")
+OF_FILES: Final = ("testing.md", "django.md", "outbox.md", "fastapi.md", "litestar.md", "flask.md")
 """Their examples are files, which tests/testing/test_page.py and tests/frameworks/test_pages.py run."""
 WITH_EXAMPLES: Final = [path for path in GUIDES if examples(path) and path.name not in OF_FILES]
 
