@@ -55,6 +55,7 @@ COMMANDS: Final = {
     "doctor": "check the server, the user's rights, workers and daemons",
     "acl": "print the Redis users of a queue as an ACL file",
     "bench": "measure streamq on your server, next to the bare loop",
+    "migrate": "list what a code base uses of another task queue, and what it becomes here",
     "demo": "run the end-to-end demo on an embedded server",
     "config": "show the settings and where each comes from",
     "completion": "print the completion script of a shell",

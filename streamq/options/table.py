@@ -10,6 +10,7 @@ from types import UnionType
 from typing import Final, NamedTuple, cast
 
 from streamq.model.task import PRIORITIES
+from streamq.options.batch import batch
 from streamq.options.checks import (
     Check,
     callable_or_none,
@@ -179,6 +180,10 @@ OPTIONS: Final = (
     Option(
         "pool", or_none(label), "run it on the workers of this pool: streamq worker --pools eu",
         "The task has its own queue and limits there.", policy=False, per_call=True,
+    ),
+    Option(
+        "batch", or_none(batch), "call the handler with many tasks at once: Batch(100, linger='2s')",
+        "It takes a list of items, and each task has its own outcome: see Batch.",
     ),
     Option(
         "delay", _seconds(0.0), "run it later: 90s, 5m, 1h30m",

@@ -11,6 +11,7 @@ from typing import Any
 
 from streamq.errors import InvalidOption
 from streamq.model.task import Priority
+from streamq.options.batch import Batch
 from streamq.options.checks import Durability, Executor, reject_unknown
 from streamq.options.lane import Lane, StartRate, gate
 from streamq.options.rate import RateLimit
@@ -54,6 +55,7 @@ class TaskOptions:
     within: float | None = None
     slots: int | None = None
     resources: tuple[tuple[str, int], ...] | None = None
+    batch: Batch | None = None
 
     @property
     def gated(self) -> bool:
@@ -106,6 +108,10 @@ def task_options(given: Mapping[str, object]) -> TaskOptions:
             "policy names the arguments: Unique(by=('customer_id',))"
         )
     plan(unique_options(options))  # what contradicts itself
+    if options.batch is not None and (options.slots is not None or options.resources):
+        raise InvalidOption(
+            "batch excludes slots and resources: a batch is one call. Limit the type with running="
+        )
     if options.lane is not None and options.lane.order and options.priority != "normal":
         raise InvalidOption(
             f"priority={options.priority!r} and Lane(order=True) exclude each other: tasks of an ordered "

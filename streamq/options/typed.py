@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypedDict
 
 from streamq.model.task import Priority
+from streamq.options.batch import Batch
 from streamq.options.checks import Durability, Duration, Executor
 from streamq.options.lane import Lane, StartRate
 from streamq.options.rate import RateLimit
@@ -52,6 +53,7 @@ class Policy(TypedDict, total=False):
     within: Duration | None
     slots: int | None
     resources: Mapping[str, int] | None
+    batch: Batch | int | None
 
 
 class PerCall(TypedDict, total=False):

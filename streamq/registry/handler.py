@@ -26,7 +26,7 @@ from streamq.model.task import NAME_PATTERN, TYPE_PATTERN
 from streamq.options.task import TaskOptions
 from streamq.options.unique import Plan, plan, unique_options
 from streamq.payloads.pipeline import Pipeline
-from streamq.registry import dependencies
+from streamq.registry import batching, dependencies
 from streamq.resources.declared import Resources
 from streamq.resources.plan import DependencyPlan
 from streamq.wording import listed
@@ -41,6 +41,8 @@ class Handler:
         self, name: str, function: Callable[..., Any], options: TaskOptions, stated: Iterable[str] = ()
     ) -> None:
         self.name: str = name
+        self.batch_function = function
+        """Takes a list of items, if the handler takes batches."""
         self.function = function
         self.options = options
         self.pool: str = ""
@@ -52,6 +54,8 @@ class Handler:
         self._dependencies = dependencies.of(function, signature, is_async=self.is_async)
         self.signature: inspect.Signature = dependencies.without(signature, self._dependencies)
         """Of a call: the function's, without its dependencies."""
+        if options.batch is not None:
+            self._take_items(name)
         self._arguments: Arguments = Arguments(name, self.signature, self._annotations)
         self.arguments: Callable[[bytes], tuple[tuple[object, ...], dict[str, object]]] = (
             self._arguments.decode
@@ -92,6 +96,14 @@ class Handler:
             found.rename(f"{self.name}@{pool}")
         return found
 
+    def _take_items(self, name: str) -> None:
+        """Become a handler of single tasks, with the item as their argument."""
+        if self.options.executor == "process":
+            raise InvalidOption(f"task type {name!r}: batch and executor='process' exclude each other")
+        self._items = next(iter(self.signature.parameters), "")
+        self.signature = batching.signature(name, self.signature)
+        self.function = batching.one_by_one(self.batch_function, is_async=self.is_async)
+
     def rename(self, name: str) -> None:
         """Give a handler that is not registered yet another name."""
         self.name, self._pools = name, {}
@@ -131,9 +143,10 @@ class Handler:
 
     def _annotations(self) -> dict[str, object]:
         try:
-            function = _annotated(self.function)
+            function = _annotated(self.batch_function)
             found = function if self._dependencies is None else self._dependencies.unannotated(function)
-            return typing.get_type_hints(found, include_extras=True)
+            hints = typing.get_type_hints(found, include_extras=True)
+            return hints if self.options.batch is None else batching.hints_of_one(hints, self._items)
         except NameError as error:
             raise InvalidArguments(f"cannot read the annotations of {self.reference}: {error}") from None
 

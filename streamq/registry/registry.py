@@ -17,6 +17,7 @@ from streamq.options.checks import whole
 from streamq.options.unique import Plan
 from streamq.payloads.pipeline import Pipeline
 from streamq.registry import redefinition
+from streamq.registry.batching import NoHome
 from streamq.registry.handler import Handler, check_name
 from streamq.resources.declared import Resources
 from streamq.resources.lifespan import Lifespan
@@ -110,13 +111,13 @@ class Registry:
             del self.handlers[pool]  # of the function before
         self.registered = {one for one in self.registered if one[0] != handler.name}
         handler.app, handler.pipeline, handler.resources = self.name, self.pipeline, self.resources
-        handler.home = self.home_of_contexts
+        handler.home = self.home_of_contexts if handler.options.batch is None else NoHome()
         self._wrap(handler)
 
     def find(self, task_type: str) -> Handler | None:
         """Return the handler of a type, which may be that of a pool; None if it is in another program."""
         found = self.handlers.get(task_type)
-        if found is None and isinstance(task_type, str):  # type: ignore[redundant-expr]  # what a user gave
+        if found is None and isinstance(task_type, str):  # what a user gave
             name, mark, pool = task_type.partition("@")
             found = self.handlers[name].in_pool(pool) if mark and name in self.handlers else None
         return found
@@ -132,7 +133,8 @@ class Registry:
     def _wrap(self, handler: Handler) -> None:
         handler.around = self.hooks.attempt
         lifespan = self.resources.lifespan
-        handler.is_wrapped = bool(handler.around) or lifespan is not None or handler.plan is not None
+        wrapped = bool(handler.around) or lifespan is not None or handler.plan is not None
+        handler.is_wrapped = wrapped or handler.options.batch is not None
 
     def rewrap(self, module: str) -> None:
         """Give all handlers the hooks as they are now. module: that has added one."""
