@@ -44,6 +44,12 @@ def drain(s: ShardKeys, worker: str, note: Note = NO_NOTE) -> Call[bool]:
     return build("drain", (worker, s.control, *note), bool, s=s)
 
 
+def dismiss(s: ShardKeys, worker: str, seen_ms: int, note: Note = NO_NOTE) -> Call[int]:
+    """Take a worker off the list if its last heartbeat is not after `seen_ms`. Returns 1, 0 if there is no
+    such worker, -1 if it lives."""
+    return build("dismiss", (worker, seen_ms, *note), int, s=s)
+
+
 def listen(s: ShardKeys, tail_ms: int, *, at_once: bool) -> Call[int]:
     """Have the workers of a shard publish task events."""
     return build("listen", (tail_ms, s.control if at_once else ""), int, s=s)
@@ -115,6 +121,14 @@ def purge(
     """Delete dead letters for good, selected as in `requeue`."""
     args: tuple[Arg, ...] = (limit, since_ms, until_ms, fingerprint, *note, *_wake(t), *ids)
     return build("purge", args, lambda r: Moved(*r), t)
+
+
+def reseal(
+    t: TypeKeys, local: str, payload: tuple[bytes, bytes], failures: tuple[bytes, bytes], note: Note
+) -> Call[bool]:
+    """Replace the payload and the errors of a dead letter, each given as it was read and as it is to be, if
+    both are as they were read."""
+    return build("reseal", (local, *payload, *failures, *note), bool, t)
 
 
 def resubmit(t: TypeKeys, local: str, payload: bytes, note: Note) -> Call[str]:

@@ -46,9 +46,12 @@ COMMANDS: Final = {
     "resume": "let workers run a paused task type again",
     "lanes": "list the lanes of a task type; pause, resume, limit or purge one",
     "forget": "remove task types that are no longer used",
+    "types": "list task types with their versions; retire a former name",
+    "keys": "count what is sealed with which key; seal dead letters anew; make a key",
     "dead": "list, show, requeue, edit or purge dead letters",
     "workers": "list the workers and the tasks they run",
     "drain": "let a worker finish its tasks and end",
+    "dismiss": "take dead workers off the lists",
     "dashboard": "serve web pages and JSON about a queue",
     "check": "check whether a worker group or a daemon is ready, for probes",
     "audit": "check the invariants of a live queue",
@@ -62,7 +65,7 @@ COMMANDS: Final = {
     "version": "print the version",
 }
 
-_ACTS: Final = ("cancel", "run-now", "pause", "resume", "drain")
+_ACTS: Final = ("cancel", "run-now", "pause", "resume", "drain", "dismiss")
 """Those in `act`: all others have a module each."""
 
 EXIT_CODES: Final = f"""exit codes:
@@ -70,7 +73,8 @@ EXIT_CODES: Final = f"""exit codes:
   {FAILED}    failed
   {USAGE}    wrong usage
   {NOT_FOUND}    not found
-  {UNHEALTHY}    audit found a broken invariant, doctor a fault, or check a process that is not ready
+  {UNHEALTHY}    audit found a broken invariant, doctor a fault, check a process that is not ready,
+       or keys audit a key in use
   {UNREACHABLE}   the server is unreachable, or too old
   {DENIED}   the server refused the login or the command
   {CONFIG}   wrong configuration, or the app cannot be imported

@@ -20,6 +20,7 @@ from streamq.flow import Flow, ask, in_turn
 from streamq.keys import TypeKeys, type_keys
 from streamq.model.task import TaskId
 from streamq.payloads.reading import readable
+from streamq.payloads.stage import About
 from streamq.stored import count
 
 STEP: Final = 20
@@ -53,6 +54,8 @@ class DeadGroup:
     last_ms: int
     sample: str
     per_hour: tuple[int, ...] = ()
+    line: str = ""
+    """The text of the line at `place`; '' if that is not the user's own code."""
     payload: bytes | None = field(default=None, repr=False)
     framed: bool = field(default=False, repr=False)
 
@@ -119,7 +122,7 @@ class Groups:
         keys, after = self._keys(task_type, shard), ""
         for _ in range(0, MOST_GROUPS, STEP):
             found = yield from ask(listing_calls.dead_groups(keys, after, STEP))
-            into += [_group(task_type, shard, group) for group in found]
+            into += [_group(self._app, task_type, shard, group) for group in found]
             if len(found) < STEP:
                 return
             after = found[-1].fingerprint
@@ -175,9 +178,9 @@ class Groups:
         return type_keys(self._app, shard, task_type)
 
 
-def _group(task_type: str, shard: int, group: listing_calls.Group) -> DeadGroup:
+def _group(app: str, task_type: str, shard: int, group: listing_calls.Group) -> DeadGroup:
     have = envelope.fields_dict(group.fields)
-    failures = envelope.failures(have.get("f", b""))
+    failures = envelope.failures(have.get("f", b""), app, task_type)
     last = failures[-1] if failures else {}
     frame = frame_of(last)
     return DeadGroup(
@@ -185,21 +188,22 @@ def _group(task_type: str, shard: int, group: listing_calls.Group) -> DeadGroup:
         fingerprint=group.fingerprint,
         error=str(last.get("error") or group.reason),
         message=str(last.get("message", "")),
-        place=str(frame) if frame else "",
+        place=str(frame) if frame and frame.own else "",
+        line=frame.text if frame and frame.own else "",
         reason=group.reason,
         count=group.size,
         first_ms=group.first_ms,
         last_ms=group.last_ms,
         sample=str(TaskId(task_type, shard, group.last_local)),
-        payload=_whole(have),
+        payload=_whole(have, About(app, task_type, "payload")),
         framed=stored_frame(last) is not None,
     )
 
 
-def _whole(have: dict[str, bytes]) -> bytes | None:
+def _whole(have: dict[str, bytes], about: About) -> bytes | None:
     """Return a payload that was not cut; None if it was."""
     payload, size = have.get("p"), count(have.get("size", b"0"), 1 << 62)
-    return readable(payload) if payload is not None and len(payload) >= size else None
+    return readable(payload, about) if payload is not None and len(payload) >= size else None
 
 
 def _merged(groups: Iterable[DeadGroup]) -> list[DeadGroup]:

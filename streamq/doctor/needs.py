@@ -143,6 +143,7 @@ ROLES: Final = {
     "operator": Role(
         (
             "cancel",
+            "dismiss",
             "drain",
             "enqueue",
             "enqueue_rich",
@@ -154,6 +155,7 @@ ROLES: Final = {
             "purge",
             "purge_lane",
             "requeue",
+            "reseal",
             "resubmit",
             "run_now",
             "signal",

@@ -50,6 +50,7 @@ class CallOptions:
     pool: str | None = None
     lane: str | None = None
     cost: int | None = None
+    version: int | None = None
 
 
 def call_options(**given: Unpack[PerCall]) -> CallOptions:

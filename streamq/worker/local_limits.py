@@ -6,7 +6,7 @@ Owns the bookkeeping of taken slots and resources. Pure: must not fetch, run or 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from streamq.errors import UsageError
 from streamq.options.placement import Resources
@@ -15,13 +15,15 @@ from streamq.registry.handler import Handler
 
 class LocalLimits:
     """The limits of one worker process. concurrency: its slots. has: its resources. A type without limits of
-    its own is not in here."""
+    its own is not in here; an alias counts with its type."""
 
-    def __init__(self, concurrency: int, handlers: Iterable[Handler] = (), has: Resources = ()) -> None:
+    def __init__(
+        self, concurrency: int, handlers: Mapping[str, Handler] | None = None, has: Resources = ()
+    ) -> None:
         self.concurrency: int = concurrency
-        self._limited: dict[str, tuple[int | None, Resources]] = {
-            one.name: (one.options.slots, one.options.resources or ())
-            for one in handlers
+        self._limited: dict[str, Handler] = {
+            name: one
+            for name, one in (handlers or {}).items()
             if one.options.slots is not None or one.options.resources
         }
         self._free: Counter[str] = Counter(dict(has))
@@ -32,8 +34,9 @@ class LocalLimits:
 
     def room(self, task_type: str) -> int:
         """Return how many more tasks of a limited type may run now."""
-        slots, needs = self._limited[task_type]
-        room = [] if slots is None else [slots - self._running[task_type]]
+        handler = self._limited[task_type]
+        slots, needs = handler.options.slots, handler.options.resources or ()
+        room = [] if slots is None else [slots - self._running[handler.name]]
         room += [self._free[name] // number for name, number in needs]
         return max(0, min(room))
 
@@ -49,8 +52,9 @@ class LocalLimits:
         self._add(task_type, -1)
 
     def _add(self, task_type: str, tasks: int) -> None:
-        self._running[task_type] += tasks
-        for name, number in self._limited[task_type][1]:
+        handler = self._limited[task_type]
+        self._running[handler.name] += tasks
+        for name, number in handler.options.resources or ():
             self._free[name] -= tasks * number
 
 
