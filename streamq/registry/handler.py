@@ -44,9 +44,9 @@ class Handler:
         self, name: str, function: Callable[..., Any], options: TaskOptions, stated: Iterable[str] = ()
     ) -> None:
         self.name: str = name
-        self.batch_function = function
+        self.batch_function: Callable[..., Any] = function
         """Takes a list of items, if the handler takes batches."""
-        self.function = function
+        self.function: Callable[..., Any] = function
         self.options = options
         self.pool: str = ""
         """The pool of workers that its tasks are for; "" for those that name none."""
@@ -115,7 +115,7 @@ class Handler:
         """Become a handler of single tasks, with the item as their argument."""
         if self.options.executor == "process":
             raise InvalidOption(f"task type {name!r}: batch and executor='process' exclude each other")
-        self._items = next(iter(self.signature.parameters), "")
+        self._items: str = next(iter(self.signature.parameters), "")
         self.signature = batching.signature(name, self.signature)
         self.function = batching.one_by_one(self.batch_function, is_async=self.is_async)
 
