@@ -125,7 +125,8 @@ def served_types(registry: Registry, options: WorkerOptions) -> list[str]:
     if options.types is not None:
         if not options.types:
             raise UsageError("types=() serves nothing: name task types, or omit it to serve all")
-        return sorted({_known(registry, name) for name in options.types})
+        named = {_known(registry, name) for name in options.types}
+        return sorted({*named, *(alias for name in named for alias in registry.get(name).options.aliases)})
     if not registry.handlers:
         raise UsageError(f"app {registry.name!r} has no task types: {_missing_types_fix(registry)}")
     return sorted(registry.handlers)
