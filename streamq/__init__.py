@@ -113,6 +113,7 @@ if TYPE_CHECKING:
     from streamq.hooks import Hook as Hook
     from streamq.hooks import TaskEnded as TaskEnded
     from streamq.hooks import TaskEndedState as TaskEndedState
+    from streamq.item import Item as Item
     from streamq.memos import Suspension as Suspension
     from streamq.model.delivery import Delivery as Delivery
     from streamq.model.delivery import Overrides as Overrides
@@ -128,6 +129,7 @@ if TYPE_CHECKING:
     from streamq.model.task import State as State
     from streamq.model.task import TaskId as TaskId
     from streamq.namespace import Namespace as Namespace
+    from streamq.options.batch import Batch as Batch
     from streamq.options.checks import Durability as Durability
     from streamq.options.checks import Duration as Duration
     from streamq.options.checks import Executor as Executor
@@ -218,6 +220,7 @@ __all__, _named = lazy.names(__name__, {
     ),
     "histogram": ("Histogram", "Latency"),
     "hooks": ("Enqueue", "Hook", "TaskEnded", "TaskEndedState"),
+    "item": ("Item",),
     "memos": ("Suspension",),
     "model.delivery": ("Delivery", "Success"),
     "model.outcome": ("Outcome",),
@@ -225,6 +228,7 @@ __all__, _named = lazy.names(__name__, {
     "model.task": (
         "CancelAnswer", "IdempotencyKey", "NewTask", "Priority", "SignalAnswer", "State", "TaskId",
     ),
+    "options.batch": ("Batch",),
     "options.checks": ("Durability", "Duration", "Executor", "Extra"),
     "options.lane": ("Lane", "OnDead", "StartRate"),
     "options.rate": ("RateLimit",),

@@ -10,10 +10,12 @@ Does no I/O.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import traceback as tracebacks
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Final
 
@@ -22,6 +24,8 @@ _FRAME: Final = re.compile(
     r'  File "(?P<file>[^"\n]+)", line (?P<line>[0-9]{1,9}), in (?P<function>.+)\n(?:    (?P<text>.+)\n)?'
 )
 _NOT_OWN: Final = re.compile(r"[/\\](site-packages|dist-packages|lib[/\\]python\d[^/\\]*)[/\\]|^<frozen ")
+_OURS: Final = f"{Path(__file__).parent}{os.sep}"
+_EXAMPLES: Final = f"{_OURS}demo{os.sep}"
 _LONGEST: Final = 300
 """Characters that are kept of the name of a file, of a function, and of a line."""
 _CUT: Final = 4096
@@ -40,6 +44,11 @@ class Frame:
 
     def __str__(self) -> str:
         return f"{'/'.join(self.file.split('/')[-2:])}:{self.line} in {self.function}"
+
+    @property
+    def own(self) -> bool:
+        """Whether it is the user's code: no library's, and none of streamq's own."""
+        return not (_NOT_OWN.search(self.file) or _is_ours(self.file))
 
     def as_stored(self) -> dict[str, object]:
         """Return the frame as it is stored with a failure."""
@@ -99,8 +108,13 @@ def _frames(text: str) -> Iterable[Frame]:
                 return
 
 
+def _is_ours(file: str) -> bool:
+    """Return whether a file is streamq's own, apart from the demo, whose handlers are as a user's."""
+    return file.startswith(_OURS) and not file.startswith(_EXAMPLES)
+
+
 def _last(frames: list[Frame]) -> Frame | None:
-    own = [frame for frame in frames if not _NOT_OWN.search(frame.file)]
+    own = [frame for frame in frames if frame.own]
     return own[-1] if own else frames[-1] if frames else None
 
 

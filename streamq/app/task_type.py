@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, T
 from streamq.app.bound_task import Bound, bound_to, lock_of
 from streamq.app.handle import TaskHandle
 from streamq.errors import InvalidOption
+from streamq.item import Item
 from streamq.options.call import CallOptions, per_call
 from streamq.options.typed import PerCall
-from streamq.registry.handler import Handler, Upcaster
+from streamq.registry.handler import Handler
 from streamq.registry.redefinition import redefined
+from streamq.registry.upcasting import Upcaster
 
 P = ParamSpec("P")
 R = TypeVar("R")
+A = TypeVar("A")
 C_co = TypeVar("C_co", covariant=True)
 
 
@@ -128,8 +131,21 @@ class TaskType(Generic[P, R, C_co]):
 
 
 class Decorator(Protocol):
-    """The type of `@app.task(...)` with options: takes an `async def` or a `def`."""
+    """The type of `@app.task(...)` with options: takes an `async def` or a `def`. The handler of a batch
+    takes a list of items; its tasks have one argument, the item."""
 
+    @overload
+    def __call__(
+        self, function: Callable[[list[Item[A]]], Coroutine[Any, Any, None]], /
+    ) -> TaskType[[A], None, Coroutine[Any, Any, None]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[list[Item[A]]], Coroutine[Any, Any, list[R] | None]], /
+    ) -> TaskType[[A], R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(self, function: Callable[[list[Item[A]]], None], /) -> TaskType[[A], None, None]: ...
+    @overload
+    def __call__(self, function: Callable[[list[Item[A]]], list[R] | None], /) -> TaskType[[A], R, R]: ...
     @overload
     def __call__(
         self, function: Callable[P, Coroutine[Any, Any, R]], /

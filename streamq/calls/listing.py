@@ -175,6 +175,19 @@ def _exact(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
+def newest_minute(t: TypeKeys, most: int) -> Call[int | None]:
+    """Return the newest minute, `most` at the latest, that has results; None if none has."""
+    args = ("ZRANGE", t.buckets, most, "-inf", "BYSCORE", "REV", "LIMIT", 0, 1, "WITHSCORES")
+    return Call(None, (t.buckets,), args, lambda r: next((moment(score) for _, score in pairs(r)), None))
+
+
+def buckets_of(t: TypeKeys, minute: int) -> Call[list[str]]:
+    """List the buckets of one minute, newest first, as `page_buckets` does; there may be a few of tasks that
+    began in the schedule."""
+    args = ("ZRANGE", t.buckets, minute, minute, "BYSCORE", "REV", "LIMIT", 0, 20)
+    return Call(None, (t.buckets,), args, lambda r: [_exact(member) for member in r])
+
+
 def page_results(keys: Sequence[str], skip: int, limit: int) -> Call[tuple[int, int, list[Row]]]:
     """List completed tasks from the first of these results hashes that has any. Returns the hash's number
     from 1 (0 if all are empty), its number of rows, and the rows."""
@@ -195,7 +208,7 @@ def _completed_row(local: bytes, length: int, start: bytes) -> Row:
     if success is None:
         return Row("completed", _shown(local), "", 0, fields)
     failed = (b"a", b"%d" % (success.attempt - 1))
-    return Row("completed", _shown(local), "", 0, (*fields, *failed), worker=f"…{success.worker}")
+    return Row("completed", _shown(local), "", success.at_ms, (*fields, *failed), worker=f"…{success.worker}")
 
 
 def dead_groups(t: TypeKeys, after: str, limit: int) -> Call[list[Group]]:

@@ -44,6 +44,12 @@ def drain(s: ShardKeys, worker: str, note: Note = NO_NOTE) -> Call[bool]:
     return build("drain", (worker, s.control, *note), bool, s=s)
 
 
+def dismiss(s: ShardKeys, worker: str, seen_ms: int, note: Note = NO_NOTE) -> Call[int]:
+    """Take a worker off the list if its last heartbeat is not after `seen_ms`. Returns 1, 0 if there is no
+    such worker, -1 if it lives."""
+    return build("dismiss", (worker, seen_ms, *note), int, s=s)
+
+
 def listen(s: ShardKeys, tail_ms: int, *, at_once: bool) -> Call[int]:
     """Have the workers of a shard publish task events."""
     return build("listen", (tail_ms, s.control if at_once else ""), int, s=s)

@@ -52,19 +52,21 @@ COMMANDS: Final = {
     "dead": "list, show, requeue, edit or purge dead letters",
     "workers": "list the workers and the tasks they run",
     "drain": "let a worker finish its tasks and end",
+    "dismiss": "take dead workers off the lists",
     "dashboard": "serve web pages and JSON about a queue",
     "check": "check whether a worker group or a daemon is ready, for probes",
     "audit": "check the invariants of a live queue",
     "doctor": "check the server, the user's rights, workers and daemons",
     "acl": "print the Redis users of a queue as an ACL file",
     "bench": "measure streamq on your server, next to the bare loop",
+    "migrate": "list what a code base uses of another task queue, and what it becomes here",
     "demo": "run the end-to-end demo on an embedded server",
     "config": "show the settings and where each comes from",
     "completion": "print the completion script of a shell",
     "version": "print the version",
 }
 
-_ACTS: Final = ("cancel", "run-now", "pause", "resume", "drain")
+_ACTS: Final = ("cancel", "run-now", "pause", "resume", "drain", "dismiss")
 """Those in `act`: all others have a module each."""
 
 EXIT_CODES: Final = f"""exit codes:

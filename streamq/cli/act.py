@@ -1,4 +1,4 @@
-"""Commands that act on names: pause, resume, cancel, run-now, drain.
+"""Commands that act on names: pause, resume, cancel, run-now, drain, dismiss.
 
 Owns what each of them does to every name and how that is reported; a function's docstring is its command's
 help. Must not decide anything that `admin` decides.
@@ -114,6 +114,22 @@ def drain(found: target.Target, _: argparse.Namespace, names: list[str]) -> Repo
     )
 
 
+def dismiss(found: target.Target, _: argparse.Namespace, names: list[str]) -> Report:
+    """Take dead workers off the lists, before their rows are removed by age.
+
+    `streamq workers` lists the names. The tasks that they held are given to others as before. A worker that
+    lives is refused. Exit code 3 if a worker is unknown.
+    """
+    gone = [one for one in names if found.admin.dismiss(one)]
+    missing = [one for one in names if one not in gone]
+    return Report(
+        {"dismissed": gone, "not_found": missing},
+        [f"{one} was dismissed" for one in gone],
+        [f"unknown worker {one[:120]!r}: `streamq workers` lists the names" for one in missing],
+        NOT_FOUND if missing else OK,
+    )
+
+
 class Act:
     """A command: a function, its options, and what reads the names from them."""
 
@@ -171,4 +187,5 @@ ACTS: Final = {
     "cancel": Act(cancel, target.task_options, target.task_ids),
     "run-now": Act(run_now, _run_now_options, target.task_ids),
     "drain": Act(drain, _worker_options, _workers),
+    "dismiss": Act(dismiss, _worker_options, _workers),
 }

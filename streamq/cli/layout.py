@@ -58,6 +58,37 @@ class Table:
 
 
 Block = Line | Table
+_LEAST: Final = 12
+"""Columns that the first column keeps at least."""
+
+
+def fitted(table: Table, room: int, dropped: Sequence[str], width: Callable[[str], int] = len) -> Table:
+    """Return the table so that it fits in this many columns: without those of these heads, one after the
+    other until it does; then the first column is cut."""
+    for name in dropped:
+        if _over(table, room, width) <= 0:
+            break
+        table = _without(table, name)
+    if (over := _over(table, room, width)) <= 0:
+        return table
+    most = max(_LEAST, table.widths(width)[0] - over)
+    rows = [[_cut(printable.line(str(row[0])), most), *row[1:]] for row in table.rows]
+    return Table(table.head, rows, table.bold)
+
+
+def _over(table: Table, room: int, width: Callable[[str], int]) -> int:
+    """Return by how many columns of the terminal a table is too wide."""
+    return sum(table.widths(width)) + GAP * (len(table.head) - 1) - room
+
+
+def _without(table: Table, name: str) -> Table:
+    kept = [n for n, head in enumerate(table.head) if head != name]
+    rows = [[row[n] for n in kept] for row in table.rows]
+    return Table([table.head[n] for n in kept], rows, table.bold)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _aligned(

@@ -8,16 +8,20 @@ pipes and files get plain text. Must not know tasks.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TextIO
+from typing import Final, TextIO
 
 import orjson
 
 from streamq import printable
 from streamq.payloads.reading import data
+
+WIDE: Final = 100_000
+"""Columns of what is no terminal."""
 
 
 def write_lines(*rows: str) -> None:
@@ -66,6 +70,11 @@ def draws(stream: TextIO) -> bool:
     """Return whether rich can draw on a stream: a terminal, with the extra `cli` installed."""
     dumb = os.environ.get("TERM") in ("dumb", "unknown")
     return stream.isatty() and not dumb and find_spec("rich") is not None
+
+
+def columns(stream: TextIO) -> int:
+    """Return how wide a terminal is; a pipe or file takes any width."""
+    return shutil.get_terminal_size().columns if stream.isatty() else WIDE
 
 
 def write_table(head: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:

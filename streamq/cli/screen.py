@@ -56,6 +56,10 @@ class Screen:
     def height(self) -> int:
         return self._console.height
 
+    @property
+    def width(self) -> int:
+        return self._console.width
+
     def draw(self, blocks: Sequence[Block]) -> None:
         """Show these blocks, heads of tables in bold. A line that is too long is cut."""
         page = Text(no_wrap=True, overflow="ellipsis")

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from operator import attrgetter
 
 from streamq.cli import target
-from streamq.cli.output import write_json, write_message, write_note, write_table
+from streamq.cli.layout import Table, fitted
+from streamq.cli.output import columns, write_json, write_message, write_note, write_table
 from streamq.control.action_log import Pause
 from streamq.control.formatting import age, moment
 from streamq.control.inspector import Inspector
@@ -20,6 +21,8 @@ from streamq.exit_codes import OK
 from streamq.shards import AppRecord
 
 _COUNTED = ("accepted", "completed", "retried", "dead", "reclaimed", "cancelled", "expired")
+_DROPPED = ("expired", "cancelled", "reclaimed", "retried", "dead", "accepted", "completed")
+"""The counters that a narrow terminal does without, in this order; --json has all."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +64,10 @@ def run(args: argparse.Namespace) -> int:
         )
         return OK
     head = ["TYPE", "READY", "RUNNING", "SCHEDULED", "DEAD", "OLDEST", *(f"Σ {name}" for name in _COUNTED)]
-    write_table(head, [_row(one) for one in stats], empty=f"app {found.app!r} has no task types yet")
+    rows, none = [_row(one) for one in stats], f"app {found.app!r} has no task types yet"
+    dropped = [f"Σ {name}" for name in _DROPPED]
+    table = fitted(Table(head, rows), columns(sys.stdout), dropped) if rows else Table(head, rows)
+    write_table(table.head, table.rows, empty=none)
     if more:
         write_message(target.more_types(more))
     target.report_faults(faults)

@@ -1,5 +1,7 @@
 """Print what happens to tasks, as it happens; Ctrl-C ends it.
 
+Times are those of this terminal's time zone; with --json they are ms since the epoch.
+
 Workers send events only while a client listens. A very busy worker leaves events out and reports how many
 (`skipped`). With --json each event is one line. A broken connection is opened again; the events in between
 are missing.
@@ -97,7 +99,7 @@ def _object(event: Event) -> dict[str, object]:
     return {
         "event": event.event, "at_ms": event.at_ms or None, "type": event.type or None,
         "id": event.id or None, "attempt": event.attempt or None, "seconds": event.seconds,
-        "worker": event.worker, "number": event.number,
+        "worker": event.worker, "number": event.number, "error": event.error or None,
     }  # fmt: skip
 
 
@@ -105,10 +107,11 @@ def _line(event: Event) -> str:
     if event.event == "skipped":
         return f"{'':<12}  skipped      {event.number:,} events: {event.worker} is busy"
     at = utc(event.at_ms)
-    clock = at.isoformat(timespec="milliseconds")[11:23] if at else f"{event.at_ms:<12}"
+    clock = at.astimezone().strftime("%H:%M:%S.%f")[:12] if at else f"{event.at_ms:<12}"
     took = "" if event.seconds is None else duration(event.seconds)
     attempt = f"attempt {event.attempt}" if event.attempt else ""
     if event.event == "run_skipped":
         attempt = f"{event.number:,} runs" if event.number > 1 else ""
     text = f"{event.event:<11}  {event.id:<40}  {attempt:<10}  {took:>7}"
-    return f"{clock}  {text}  {event.worker}"
+    error = f"  {event.error}" if event.error else ""
+    return f"{clock}  {text}  {event.worker}{error}"

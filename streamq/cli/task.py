@@ -1,8 +1,8 @@
 """Show one task by its id, or list the tasks in a state: `streamq task ID`, `streamq task STATE`.
 
 A list is read in bounded steps: with a filter it may take a while on a long queue. Types come one after the
-other. Ready, running and scheduled tasks come in the order in which they are run, completed ones newest
-first, both shard by shard; dead, cancelled and expired ones newest first over all shards.
+other. Ready, running and scheduled tasks come in the order in which they are run, shard by shard; dead,
+cancelled and expired ones newest first over all shards, completed ones newest first over all types too.
 `streamq cancel` and `streamq run-now` act on them.
 """
 

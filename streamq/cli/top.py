@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 import time
 from typing import Final
 
 from streamq.cli import target
-from streamq.cli.layout import Block, Line, Table, plain
-from streamq.cli.output import draws, write_json, write_lines, write_note
+from streamq.cli.layout import Block, Line, Table, fitted, plain
+from streamq.cli.output import WIDE, columns, draws, write_json, write_lines, write_note
 from streamq.cli.overview import Overview, Watch
+from streamq.control.action_log import Pause
 from streamq.control.formatting import age, duration, moment, rate, size
 from streamq.control.heartbeats import WorkerInfo
 from streamq.control.overview import TypeSummary
@@ -28,11 +30,15 @@ from streamq.options.checks import seconds
 SHARE: Final = 0.1
 """The pause after an update is ten times its duration, so that a large queue is not queried all the time."""
 LEAST: Final = 0.25
+PAUSED: Final = 5
+"""Paused types that are named."""
 _EVERYTHING: Final = 1_000_000
 _COLUMNS: Final = (
     "TYPE", "READY", "RUNNING", "SCHEDULED", "DEAD", "IN/S", "OUT/S", "OLDEST",
-    "WAIT p50", "p95", "RUN p50", "p95", "SUCCESS", "",
+    "WAIT p50", "WAIT p95", "RUN p50", "RUN p95", "SUCCESS",
 )  # fmt: skip
+_DROPPED: Final = ("WAIT p50", "RUN p50", "SUCCESS", "WAIT p95", "RUN p95")
+"""The columns that a narrow terminal does without, in this order."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     elif draws(sys.stdout) and not args.once:
         _live(watch, interval)
     else:
-        write_lines(*plain(page(watch.read())))
+        write_lines(*plain(page(watch.read(), width=columns(sys.stdout))))
         if sys.stdout.isatty() and not args.once:
             write_note("printed once: the live view needs rich. pip install 'streamq[cli]'")
     return OK
@@ -71,30 +77,39 @@ def _live(watch: Watch, interval: float) -> None:
                     problem = str(error)
                 due = time.monotonic() + max(interval, took / SHARE)
             foot = Line(problem or f"q ends; every {max(interval, took / SHARE):.1f}s")
-            screen.draw([*(page(seen, screen.height - 2) if seen else []), foot])
+            shown = page(seen, screen.height - 2, screen.width) if seen else []
+            screen.draw([*shown, foot])
             if screen.key(due - time.monotonic()) in ("q", "Q", "\x04"):
                 return
 
 
-def page(seen: Overview, rows: int = _EVERYTHING) -> list[Block]:
-    """Return the page; types are left out until it fits in this many rows."""
-    above, below = [*_head(seen), *_warnings(seen)], [*_workers(seen), *_daemons(seen)]
+def page(seen: Overview, rows: int = _EVERYTHING, width: int = WIDE) -> list[Block]:
+    """Return the page; types are left out until it fits in this many rows, and columns until it fits in this
+    width."""
+    above = [line for block in (*_head(seen, width), *_warnings(seen)) for line in _folded(block, width)]
+    below = [*_workers(seen, width), *_daemons(seen, width)]
     room = rows - len(plain([*above, *below])) - 2
-    return [*above, Line(""), *_types(seen, max(3, room)), Line(""), *below]
+    return [*above, Line(""), *_types(seen, max(3, room), width), Line(""), *below]
 
 
-def _head(seen: Overview) -> list[Block]:
+def _folded(line: Line, width: int) -> list[Block]:
+    """Return a line as lines that fit."""
+    return [Line(part, line.bold) for part in textwrap.wrap(line.text, width, subsequent_indent="  ")]
+
+
+def _head(seen: Overview, width: int) -> list[Line]:
     server, totals = seen.server, seen.totals
     most = f" of {size(server.max_memory)}" if server.max_memory else ""
     alive = "?" if seen.daemons is None else sum(one.alive for one in seen.daemons) or "NONE"
     states = ["ready", "running", "scheduled", *(["parked"] if totals.parked else []), "dead"]
     counts = "  ".join(f"{name} {getattr(totals, name):,}" for name in states)
+    about = f"{server.name} {server.version}  memory {size(server.used_memory)}{most}"
+    first = f"{seen.app} at {server.address}"
+    last = f"daemons {alive}  {moment(seen.at_ms)}"
+    whole = f"{first}  {about}  {last}"
+    heads = [whole] if len(whole) <= width else [first, f"{about}  {last}"]
     return [
-        Line(
-            f"{seen.app} at {server.address}  {server.name} {server.version}  "
-            f"memory {size(server.used_memory)}{most}  daemons {alive}  {moment(seen.at_ms)}",
-            bold=True,
-        ),
+        *(Line(head, bold=True) for head in heads),
         Line(
             f"{counts}  in {rate(totals.rate_in)}/s  out {rate(totals.rate_out)}/s  "
             f"oldest {age(totals.oldest_ready_age)}"
@@ -102,15 +117,22 @@ def _head(seen: Overview) -> list[Block]:
     ]
 
 
-def _warnings(seen: Overview) -> list[Block]:
-    """Return what is missing from the numbers."""
+def _warnings(seen: Overview) -> list[Line]:
+    """Return what is paused, and what is missing from the numbers."""
     texts = [target.missing(seen.missing_shards)] if seen.missing_shards else []
     texts += [target.more_types(seen.more_types)] if seen.more_types else []
     texts += [fault[:400] for fault in seen.faults[:5]]
+    paused = [one.pause for one in seen.types if one.pause is not None]
+    texts += [_paused(one) for one in paused[:PAUSED]]
+    texts += [f"and {len(paused) - PAUSED} more are paused"] if len(paused) > PAUSED else []
     return [Line(f"! {text}", bold=True) for text in texts]
 
 
-def _types(seen: Overview, most: int) -> list[Block]:
+def _paused(pause: Pause) -> str:
+    return f"{pause.type} is paused by {pause.by}" + (f": {pause.reason}" if pause.reason else "")
+
+
+def _types(seen: Overview, most: int, width: int) -> list[Block]:
     shown = seen.types
     if not shown:
         return [Line("no task types yet")]
@@ -119,28 +141,28 @@ def _types(seen: Overview, most: int) -> list[Block]:
         shown = busiest[: max(1, most - 2)]
     left_out = len(seen.types) - len(shown)
     more = [Line(f"and {left_out} more")] if left_out else []
-    return [Table(_COLUMNS, [_type(one) for one in shown]), *more]
+    return [fitted(Table(_COLUMNS, [_type(one) for one in shown]), width, _DROPPED), *more]
 
 
 def _type(one: TypeSummary) -> list[object]:
-    stats, recent, pause = one.stats, one.recent, one.pause
+    stats, recent = one.stats, one.recent
     success = "-" if recent.success is None else f"{recent.success * 100:.1f}%"
-    why = f": {pause.reason}" if pause and pause.reason else ""
     return [
         stats.type, stats.ready, stats.running, stats.scheduled, stats.dead,
         rate(recent.rate_in), rate(recent.rate_out), age(stats.oldest_ready_age),
         *map(duration, (recent.wait.p50, recent.wait.p95, recent.run.p50, recent.run.p95)),
-        success, f"paused by {pause.by}{why}" if pause else "",
+        success,
     ]  # fmt: skip
 
 
-def _workers(seen: Overview) -> list[Block]:
+def _workers(seen: Overview, width: int) -> list[Block]:
     if seen.workers is None:
         return [Line("workers: unknown, shard 0 with their heartbeats is unreachable")]
     if not seen.workers:
         return [Line("no workers")]
     rows = [_worker(one, seen.at_ms) for one in seen.workers]
-    return [Table(["WORKER", "STATE", "BUSY", "LAST BEAT", "RUNS"], rows)]
+    table = Table(["WORKER", "STATE", "BUSY", "LAST BEAT", "RUNS"], rows)
+    return [fitted(table, width, ("RUNS",))]
 
 
 def _worker(one: WorkerInfo, now_ms: int) -> list[object]:
@@ -163,10 +185,11 @@ def _running(running: object, now_ms: int) -> str:
     return ", ".join(parts) or "-"
 
 
-def _daemons(seen: Overview) -> list[Block]:
+def _daemons(seen: Overview, width: int) -> list[Block]:
     if seen.daemons is None:
         return [Line(""), Line("! daemons: unknown, the master with their heartbeats is unreachable")]
     problems = [f"{one.name}: {p}" for one in seen.daemons for p in one.details.get("problems") or ()]
     if not any(one.alive for one in seen.daemons):
         problems.append(NO_DAEMON)
-    return [Line(""), *(Line(f"! {problem}") for problem in problems)] if problems else []
+    lines = [part for problem in problems for part in _folded(Line(f"! {problem}"), width)]
+    return [Line(""), *lines] if problems else []

@@ -39,7 +39,7 @@ class Pause:
 @dataclass(frozen=True, slots=True)
 class Action:
     """An operator's action. done: how many tasks (or types, or workers) it changed. asked: how many there
-    were when it began; None if they were not counted."""
+    were when it began; None if they were not counted. reason: why, if the operator said so."""
 
     id: str
     at_ms: int
@@ -48,6 +48,7 @@ class Action:
     what: str
     done: int
     asked: int | None = None
+    reason: str = ""
 
 
 def user() -> str:
@@ -63,11 +64,15 @@ def new_action() -> str:
     return secrets.token_hex(8)
 
 
-def note(by: str, verb: str, what: str, asked: int | None = None, action: str = "") -> Note:
+def note(
+    by: str, verb: str, what: str, asked: int | None = None, action: str = "", *, reason: str = ""
+) -> Note:
     """Return an action for the log: a new one, or the one with this id. Raises UsageError."""
     if action and not _ACTION.fullmatch(action):
         raise UsageError(f"invalid action={action[:40]!r}: use an id from new_action()")
-    about = {"by": by[:_TEXT], "verb": verb, "what": what[:_TEXT], "asked": asked}
+    about: dict[str, object] = {"by": by[:_TEXT], "verb": verb, "what": what[:_TEXT], "asked": asked}
+    if reason:
+        about["reason"] = reason[:_TEXT]
     return Note(action or new_action(), orjson.dumps(about))
 
 
@@ -104,4 +109,5 @@ def _action(name: str, row: bytes, done: int) -> Action:
     return Action(
         name, moment(stamp), str(about.get("by", "")), str(about.get("verb", "")),
         str(about.get("what", "")), done, None if asked is None else count(asked),
+        str(about.get("reason", "")),
     )  # fmt: skip

@@ -17,12 +17,14 @@ from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
 from streamq.calls.locate import locate
 from streamq.client import signals
+from streamq.control import heartbeats, unique_locks
 from streamq.control.action_log import note, user
 from streamq.control.dead_letter_actions import DeadLetterActions
 from streamq.control.facade import AsyncFacade, AsyncSource, SyncFacade, operation
 from streamq.control.forgetting import Forgetting
 from streamq.control.lane_actions import LaneActions
 from streamq.control.unique_locks import digest_of
+from streamq.errors import UsageError
 from streamq.flow import Flow, ask
 from streamq.keys import shard_keys, type_keys
 from streamq.model.task import CancelAnswer, SignalAnswer, TaskId, cancel_answer
@@ -30,6 +32,8 @@ from streamq.payloads.keyring import ring_of
 from streamq.payloads.pipeline import pipeline_for
 from streamq.transport.sync_transport import SyncTransport
 
+CLOCK_MS = 1
+"""Ages are rounded: a heartbeat that was seen must not look like a later one."""
 UnlockResult = Literal["freed", "held", "free"]
 
 
@@ -52,7 +56,7 @@ class Actions(LaneActions, DeadLetterActions):
         accepts tasks. Return whether it was not paused before. Raises UnknownTaskType."""
         yield from self._check_type(task_type)
         about = {"by": self._by, "reason": reason[:500], "at_ms": (yield from ask(question_calls.now()))}
-        entry = note(self._by, "pause", task_type)
+        entry = note(self._by, "pause", task_type, reason=reason)
         return (
             yield from self._in_each_shard(
                 lambda s: operator_calls.pause(s, task_type, orjson.dumps(about), entry)
@@ -84,6 +88,21 @@ class Actions(LaneActions, DeadLetterActions):
         """Drain a worker: it takes no more tasks, finishes those in flight and ends, as after SIGTERM. Return
         whether there is a worker of that name."""
         return ask(operator_calls.drain(shard_keys(self._app, 0), worker, note(self._by, "drain", worker)))
+
+    @operation
+    def dismiss(self, worker: str) -> Flow[bool]:
+        """Take a dead worker off the lists; return whether there is one of that name. The tasks it held are
+        given to others as before. Raises UsageError if it lives."""
+        shard, now_ms = shard_keys(self._app, 0), (yield from ask(question_calls.now()))
+        found = next((one for one in (yield from heartbeats.workers(self._app)) if one.name == worker), None)
+        if found is None:
+            return False
+        seen_ms = -1 if found.alive else now_ms - round(found.last_beat_age * 1000) + CLOCK_MS
+        step = operator_calls.dismiss(shard, worker, seen_ms, note(self._by, "dismiss", worker))
+        answer = yield from ask(step)
+        if answer < 0:
+            raise UsageError(f"worker {worker} is alive: `streamq drain {worker}` ends it")
+        return answer > 0
 
     # -- tasks -----------------------------------------------------------------------------------------
 
@@ -143,8 +162,13 @@ class Actions(LaneActions, DeadLetterActions):
         """
         digest = digest_of(self._app, task_type, key)
         yield from self._check_type(task_type)
-        entry = note(self._by, "unlock", f"{task_type} {digest}{reason and f': {reason}'}")
-        for n in range((yield from self._known())):
+        shards = range((yield from self._known()))
+        held = yield from unique_locks.lock(self._app, list(shards), task_type, key)
+        # A digest says nothing to who reads the log: the text of the key does, or the task that held it.
+        named = f"key {key!r}" if digest != key.lower() else "a key"
+        what = f"{task_type}: {named}" + (f", held by {held.holder}" if held else "")
+        entry = note(self._by, "unlock", what, reason=reason)
+        for n in shards:
             step = operator_calls.unlock(type_keys(self._app, n, task_type), digest, force=force, note=entry)
             answer, holder = yield from ask(step)
             if answer != "free":

@@ -40,8 +40,18 @@ class CompletedTasks:
 
     def read(self, after: str, limit: int) -> Flow[listing_calls.RowPage]:
         """Return the page after a cursor. Raises UsageError."""
-        member, hash_, skip = self._cursor(after)
+        member, _, _ = self._cursor(after)
         members = yield from self._ask(listing_calls.page_buckets(self._t, member, MEMBERS_AT_ONCE + 1), list)
+        return (yield from self._page(members, after, limit))
+
+    def within(self, members: list[str], after: str, limit: int) -> Flow[listing_calls.RowPage]:
+        """Return the page after a cursor, of these members of the index only."""
+        member, _, _ = self._cursor(after)
+        rest = members[members.index(member) :] if member in members else members if member is None else []
+        return (yield from self._page(rest[:MEMBERS_AT_ONCE], after, limit))
+
+    def _page(self, members: list[str], after: str, limit: int) -> Flow[listing_calls.RowPage]:
+        _, hash_, skip = self._cursor(after)
         buckets = [bucket for one in members[:MEMBERS_AT_ONCE] for bucket in self._buckets(one)][hash_:]
         following = f"{members[-1]}:0:0" if len(members) > MEMBERS_AT_ONCE else ""
         number, size, rows = (yield from self._results(buckets, skip, limit)) if buckets else (0, 0, [])
@@ -52,7 +62,8 @@ class CompletedTasks:
             following = f"{buckets[number - 1].cursor}:{seen}"
         elif number < len(buckets):
             following = f"{buckets[number].cursor}:0"
-        return listing_calls.RowPage(following, [row._replace(at_ms=_stamp(row.local)) for row in rows])
+        dated = [row if row.at_ms else row._replace(at_ms=_stamp(row.local)) for row in rows]
+        return listing_calls.RowPage(following, dated)
 
     def _results(
         self, buckets: Sequence[_Bucket], skip: int, limit: int

@@ -54,6 +54,8 @@ class DeadGroup:
     last_ms: int
     sample: str
     per_hour: tuple[int, ...] = ()
+    line: str = ""
+    """The text of the line at `place`; '' if that is not the user's own code."""
     payload: bytes | None = field(default=None, repr=False)
     framed: bool = field(default=False, repr=False)
 
@@ -186,7 +188,8 @@ def _group(app: str, task_type: str, shard: int, group: listing_calls.Group) -> 
         fingerprint=group.fingerprint,
         error=str(last.get("error") or group.reason),
         message=str(last.get("message", "")),
-        place=str(frame) if frame else "",
+        place=str(frame) if frame and frame.own else "",
+        line=frame.text if frame and frame.own else "",
         reason=group.reason,
         count=group.size,
         first_ms=group.first_ms,

@@ -49,6 +49,8 @@ class Event:
     attempt: int = 0
     seconds: float | None = None
     number: int = 1
+    error: str = ""
+    """Of a `retried` or `dead` task: the error's name and message; the name only if payloads are sealed."""
 
     @property
     def type(self) -> str:
@@ -174,6 +176,7 @@ class _Stored(TypedDict):
     attempt: int
     seconds: NotRequired[float | None]
     number: NotRequired[int]
+    error: NotRequired[str]
 
 
 def _event(worker: str, stored: _Stored) -> Event:
@@ -186,4 +189,5 @@ def _event(worker: str, stored: _Stored) -> Event:
     if took is not None and not math.isfinite(took):
         raise ValueError(seconds)
     number = int(stored.get("number", 1))
-    return Event(stored["event"], str(stored["id"]), worker, at_ms, attempt, took, number=number)
+    error = str(stored.get("error", ""))[:300]
+    return Event(stored["event"], str(stored["id"]), worker, at_ms, attempt, took, number, error)

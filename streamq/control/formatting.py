@@ -51,8 +51,12 @@ def moment(ms: int) -> str:
     return str(ms) if at is None else at.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def rate(value: float) -> str:
-    """Return events a second in a few digits: 0.4, 12.5, 1,240."""
+def rate(value: float | None) -> str:
+    """Return events a second in a few digits: 0.02, 12.5, 1,240; "-" for None."""
+    if value is None:
+        return "-"
+    if 0 < value < 0.1:
+        return f"{value:.2g}"
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 

@@ -213,8 +213,9 @@ class Questions(Facade):
 
         A page is bounded: with a filter it may have fewer rows than `limit`, even none, and still a cursor
         for the next page. Types follow one after the other. Ready, running and scheduled tasks are in the
-        order in which they run, completed ones newest first, both shard by shard; dead, cancelled and expired
-        ones are newest first over all shards. Raises UsageError.
+        order in which they run, shard by shard; dead, cancelled and expired ones are newest first over all
+        shards, and completed ones, by the minute in which they were enqueued, over all types too. Raises
+        UsageError.
         """
         shards = yield from self._each()
         types = (yield from self._types(shards)) if task_type is None else [task_type]

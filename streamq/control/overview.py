@@ -130,8 +130,8 @@ class Totals:
     scheduled: int
     parked: int
     dead: int
-    rate_in: float
-    rate_out: float
+    rate_in: float | None
+    rate_out: float | None
     oldest_ready_age: float | None
 
 
@@ -145,10 +145,16 @@ def totals(types: Sequence[TypeSummary]) -> Totals:
         scheduled=sum(one.scheduled for one in stats),
         parked=sum(one.parked for one in stats),
         dead=sum(one.dead for one in stats),
-        rate_in=sum(one.recent.rate_in for one in types),
-        rate_out=sum(one.recent.rate_out for one in types),
+        rate_in=_sum(one.recent.rate_in for one in types),
+        rate_out=_sum(one.recent.rate_out for one in types),
         oldest_ready_age=max(ages, default=None),
     )
+
+
+def _sum(rates: Iterable[float | None]) -> float | None:
+    """Return the sum of those that are known; None if none is."""
+    known = [one for one in rates if one is not None]
+    return sum(known) if known else None
 
 
 # -- for scrapes -------------------------------------------------------------------------------------------

@@ -38,14 +38,19 @@ class Rollup:
     wait: dict[int, int] = field(default_factory=dict)
     run: dict[int, int] = field(default_factory=dict)
 
+    @property
+    def sampled(self) -> bool:
+        """Whether a daemon counted in it: otherwise what happened is unknown, which is not nothing."""
+        return bool(self.counts)
+
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """The sums of recent slices. Rates are tasks a second. success: the share of completed tasks among all
-    that ended for good; None if none ended."""
+    """The sums of recent slices. Rates are tasks a second over the slices that a daemon counted in; None if
+    there is none. success: the share of completed tasks among all that ended for good; None if none ended."""
 
-    rate_in: float
-    rate_out: float
+    rate_in: float | None
+    rate_out: float | None
     success: float | None
     wait: Latency
     run: Latency
@@ -53,12 +58,12 @@ class Activity:
 
 def activity(rollups: Sequence[Rollup]) -> Activity:
     """Return the sums of these slices."""
-    seconds = sum(rollup.seconds for rollup in rollups) or 1
+    seconds = sum(rollup.seconds for rollup in rollups if rollup.sampled)
     counts = added(rollup.counts for rollup in rollups)
     done, dead = counts.get("completed", 0), counts.get("dead", 0)
     return Activity(
-        rate_in=counts.get("accepted", 0) / seconds,
-        rate_out=done / seconds,
+        rate_in=counts.get("accepted", 0) / seconds if seconds else None,
+        rate_out=done / seconds if seconds else None,
         success=done / (done + dead) if done + dead else None,
         wait=Latency.of(added(rollup.wait for rollup in rollups)),
         run=Latency.of(added(rollup.run for rollup in rollups)),

@@ -170,7 +170,7 @@ class Recurring(Facade):
         def paused(before: State, _: Definition, now: int) -> Change | None:
             return None if before.paused else registration.paused(before, Paused(by, why, now))
 
-        return self._rows.change(name, paused, self._told("pause schedule", name))
+        return self._rows.change(name, paused, self._told("pause schedule", name, reason))
 
     @operation
     def resume(self, name: str) -> Flow[bool]:
@@ -289,8 +289,8 @@ class Recurring(Facade):
             "that has it"
         )
 
-    def _told(self, verb: str, name: str) -> Note:
-        return note(self._by, verb, name) if self._by else NO_NOTE
+    def _told(self, verb: str, name: str, reason: str = "") -> Note:
+        return note(self._by, verb, name, reason=reason) if self._by else NO_NOTE
 
     def _log(self, keys: ShardKeys, verb: str, name: str, done: int) -> Flow[None]:
         if self._by:

@@ -12,13 +12,14 @@ import binascii
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from streamq.calls import listing as listing_calls
 from streamq.calls import question as question_calls
 from streamq.calls.call import Call
 from streamq.control.completed_tasks import CompletedTasks
-from streamq.control.merged_pages import CursorFormat, MergedPage, MergedPages, Reader
+from streamq.control.merged_pages import CursorFormat, MergedPages, Reader
+from streamq.control.newest_completed import MOST_SOURCES, NewestCompleted, Position, Source
 from streamq.control.task_rows import TaskFilter, TaskRow, row_of
 from streamq.control.unreadable import Unreadable
 from streamq.errors import UsageError
@@ -72,6 +73,10 @@ class TaskList:
     def _steps(
         self, state: State, types: list[str], cursor: _Cursor, selected: TaskFilter
     ) -> Iterator[_Step]:
+        sources = [Source(name, n, type_keys(self._app, n, name)) for name in types for n in self._shards]
+        if state == "completed" and 1 < len(sources) <= MOST_SOURCES:
+            yield _Step("", 0, cursor.after, self._newest(sources))
+            return
         merged = state in ENDED and len(self._shards) > 1
         for name in types:
             for shard in (0,) if merged else self._shards:
@@ -84,13 +89,24 @@ class TaskList:
                 )
                 yield _Step(name, shard, after, read)
 
+    def _newest(self, sources: Sequence[Source]) -> _Reader:
+        """Return the reader of all completed tasks of these types and shards, newest first."""
+        merged = NewestCompleted(self._unreadable, sources)
+
+        def page(after: str, limit: int) -> Flow[_Rows]:
+            found = yield from merged.read(Position.parse(after), limit)
+            rows = [(one.type, one.shard, row) for one, row in found.rows]
+            return _Rows(found.following.text() if found.following else "", rows)
+
+        return page
+
     def _one(self, state: State, name: str, shard: int, selected: TaskFilter) -> _Reader:
         """Return the reader of one shard's list."""
         read = self._reader(state, type_keys(self._app, shard, name), selected)
 
-        def page(after: str, limit: int) -> Flow[MergedPage]:
+        def page(after: str, limit: int) -> Flow[_Rows]:
             found = yield from read(after, limit)
-            return MergedPage(found.cursor, [(shard, row) for row in found.rows])
+            return _Rows(found.cursor, [(name, shard, row) for row in found.rows])
 
         return page
 
@@ -99,7 +115,13 @@ class TaskList:
         head = f"{selected.fingerprint} " if state == "dead" and selected.fingerprint else ""
         form = CursorFormat(head, ENDED.get(state, ""))
         keys = {shard: type_keys(self._app, shard, name) for shard in self._shards}
-        return MergedPages({shard: self._reader(state, t, selected) for shard, t in keys.items()}, form).read
+        pages = MergedPages({shard: self._reader(state, t, selected) for shard, t in keys.items()}, form)
+
+        def page(after: str, limit: int) -> Flow[_Rows]:
+            found = yield from pages.read(after, limit)
+            return _Rows(found.cursor, [(name, shard, row) for shard, row in found.rows])
+
+        return page
 
     def _reader(self, state: State, t: TypeKeys, selected: TaskFilter) -> Reader:
         def run(call: Call[listing_calls.RowPage]) -> Flow[listing_calls.RowPage]:
@@ -122,7 +144,14 @@ class TaskList:
                 return lambda after, limit: run(listing_calls.page_ended(t, state, after, limit))
 
 
-_Reader = Callable[[str, int], Flow[MergedPage]]
+class _Rows(NamedTuple):
+    """Rows with their types and shards; the cursor of the next page, '' at the end."""
+
+    cursor: str
+    rows: list[tuple[str, int, listing_calls.Row]]
+
+
+_Reader = Callable[[str, int], Flow[_Rows]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +186,7 @@ class _Walk:
         while not self._over():
             found = yield from step.read(after, self._limit - len(self._rows))
             self._looked_at += max(1, len(found.rows))
-            rows = [row_of(self._app, step.type, shard, row) for shard, row in found.rows]
+            rows = [row_of(self._app, name, shard, row) for name, shard, row in found.rows]
             self._rows += [row for row in rows if self._selected.matches(row, now_ms)]
             after = found.cursor
             if not after:

@@ -60,8 +60,9 @@ class TaskFilter:
 class TaskRow:
     """A task in a list.
 
-    at_ms: when it became ready (also of a running one), is due, died or ended; of a completed task, when it
-    was enqueued. payload: the first 600 bytes of `payload_size`. last_error: the latest failure.
+    at_ms: when it became ready (also of a running one), is due, died or ended; of a completed task with a
+    long result, or of an older release, when it was enqueued. payload: the first 600 bytes of `payload_size`.
+    last_error: the latest failure.
     """
 
     id: str

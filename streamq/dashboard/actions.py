@@ -22,9 +22,19 @@ from streamq.control.admin import Admin
 from streamq.dashboard.auth import Principal
 from streamq.dashboard.commands import authorized, perform
 from streamq.dashboard.context import Site
-from streamq.dashboard.forms import check_target, number, read_confirmation, read_form, selection
+from streamq.dashboard.forms import (
+    check_target,
+    number,
+    read_confirmation,
+    read_form,
+    required,
+    selection,
+    where_wrong,
+)
+from streamq.dashboard.pages import Pages
 from streamq.dashboard.render import NOTICE, moment
 from streamq.dashboard.security import is_form_token
+from streamq.errors import PayloadError
 
 SLICE: Final = 1.5
 """Seconds of work on many dead letters between two pages."""
@@ -33,8 +43,8 @@ SLICE: Final = 1.5
 class Actions:
     """Routes of the actions of a site."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    def __init__(self, site: Site, pages: Pages) -> None:
+        self._site, self._pages = site, pages
 
     def routes(self) -> list[Route]:
         return [
@@ -46,6 +56,9 @@ class Actions:
         """Show what will be done to how many, and ask for confirmation."""
         action = authorized(request, request.path_params["action"])
         given = read_confirmation(request)
+        if given.keys() == {"back"}:  # the list's form, with nothing ticked
+            back = given["back"] + ("&" if "?" in given["back"] else "?") + "nothing=1"
+            return RedirectResponse(request.scope.get("root_path", "") + _local_path(back), 303)
         check_target(action, given)
         back = request.scope.get("root_path", "") + _local_path(given["back"]) if "back" in given else ""
         return self._site.render.page(
@@ -70,10 +83,23 @@ class Actions:
 
     def _do(self, request: Request, action: str, form: dict[str, str], by: str) -> Response:
         admin = self._site.queue.admin.acting_for(by)
+        if action == "resubmit":
+            return self._edited(request, form, admin)
         if action in ("requeue", "purge") and "type" in form:
             return self._many(request, action, form, admin)
         notice, back = perform(action, form, admin, self._site.queue.schedules.acting_for(by))
         return self._back(request, form.get("back") or back, notice)
+
+    def _edited(self, request: Request, form: dict[str, str], admin: Admin) -> Response:
+        """Requeue a dead letter with other arguments; if these are refused, return what was typed and why."""
+        task_id, typed = required(form, "id"), required(form, "payload")
+        try:
+            new = admin.resubmit(task_id, typed.encode())
+        except PayloadError as error:
+            return self._pages.task_page(request, task_id, typed, where_wrong(typed) or str(error))
+        if new is None:
+            return self._back(request, f"/tasks/{task_id}", "It was no longer a dead letter.")
+        return self._back(request, f"/tasks/{new}", "Requeued with the new arguments, as a new task.")
 
     def _many(self, request: Request, action: str, form: dict[str, str], admin: Admin) -> Response:
         inspector = self._site.queue.inspector

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from streamq.dashboard import views
+from streamq.dashboard import overview, views
 from streamq.dashboard.commands import authorized, perform
 from streamq.dashboard.context import Site
 from streamq.dashboard.forms import MOST_BYTES, check_target, media_type, selection
@@ -59,12 +59,14 @@ class Api:
 
     def overview(self, request: Request) -> Response:
         del request
-        return _json(views.overview(self._site.partial, self._site.history))
+        latest = self._site.doctor.latest()
+        found = overview.overview(self._site.partial, self._site.history, latest.checks if latest else ())
+        return _json(found)
 
     def chart(self, request: Request) -> Response:
         name, span = request.query_params.get("type") or None, request.query_params.get("span", "hour")
         try:
-            return _json(views.chart(self._site.partial, self._site.history, name, span))
+            return _json(overview.chart(self._site.partial, self._site.history, name, span))
         except UnknownTaskType as error:
             raise HTTPException(404, str(error)) from None
 

@@ -33,6 +33,7 @@ REQUIRED_ROLE: Final[dict[str, Role]] = {
     "run-now": "operator",
     "requeue": "operator",
     "drain": "operator",
+    "dismiss": "operator",
     "pause-schedule": "operator",
     "resume-schedule": "operator",
     "run-schedule": "operator",

@@ -38,15 +38,18 @@ def perform(action: str, given: dict[str, str], admin: Admin, schedules: Schedul
             return _schedule(action, required(given, "schedule"), given, schedules), "/schedules"
         case "pause":
             changed = admin.pause(required(given, "type"), given.get("reason", ""))
-            return ("Paused." if changed else "The task type was already paused."), "/types"
+            return ("Paused." if changed else "The task type was already paused."), "/"
         case "resume":
             changed = admin.resume(required(given, "type"))
-            return ("Resumed." if changed else "The task type was not paused."), "/types"
+            return ("Resumed." if changed else "The task type was not paused."), "/"
         case "forget":
-            return _forget(required(given, "type"), given.get("results", ""), admin), "/types"
+            return _forget(required(given, "type"), given.get("results", ""), admin), "/"
         case "drain":
             found = admin.drain(required(given, "worker"))
             return ("The worker was asked to drain." if found else "The worker no longer exists."), "/workers"
+        case "dismiss":
+            gone = admin.dismiss(required(given, "worker"))
+            return ("Dismissed." if gone else "The worker is no longer listed."), "/workers"
         case "requeue" | "purge" if "ids" in given:
             return _chosen(action, given["ids"].split(), admin), "/dead"
         case _:

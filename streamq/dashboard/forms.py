@@ -5,6 +5,7 @@ Owns the checks of posted fields, for actions and for the API. Raises HTTPExcept
 
 from __future__ import annotations
 
+import json
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -17,7 +18,8 @@ MOST_BYTES: Final = 2 * 1024 * 1024
 MOST_IDS: Final = 200
 _MANY: Final = {"id", "ids", "type", "fingerprint", "error", "since", "until", "action", "done"}
 _FIELDS: Final[dict[str, set[str]]] = {
-    "pause": {"type", "reason"}, "resume": {"type"}, "drain": {"worker"}, "cancel": {"id"}, "run-now": {"id"},
+    "pause": {"type", "reason"}, "resume": {"type"}, "drain": {"worker"},
+    "dismiss": {"worker"}, "cancel": {"id"}, "run-now": {"id"},
     "pause-schedule": {"schedule", "reason"}, "resume-schedule": {"schedule"}, "run-schedule": {"schedule"},
     "remove-schedule": {"schedule"}, "resubmit": {"id", "payload"},
     "forget": {"type", "results"}, "requeue": _MANY, "purge": _MANY,
@@ -73,6 +75,18 @@ def required(given: dict[str, str], name: str) -> str:
     if value := given.get(name, ""):
         return value
     raise HTTPException(400, f"Missing field {name!r}.")
+
+
+def where_wrong(payload: str) -> str:
+    """Return where a text is no JSON object, for its author; '' if it is one."""
+    try:
+        found = json.loads(payload)  # unlike orjson it says where
+    except json.JSONDecodeError as error:
+        return f"Line {error.lineno}, column {error.colno}: {error.msg}."
+    except RecursionError:
+        return "It is nested too deep."
+    kind = {list: "a list", str: "a text", bool: "true or false"}.get(type(found), "a single value")
+    return "" if isinstance(found, dict) else f"It is {kind}: write an object of the arguments by name."
 
 
 def number(text: str) -> int:

@@ -21,14 +21,15 @@ ALL: Final = ""
 
 
 class Point(NamedTuple):
-    """A slice of time in a chart: rates in tasks a second, durations in seconds."""
+    """A slice of time in a chart: rates in tasks a second, None if no daemon counted;
+    durations in seconds."""
 
     start_ms: int
     seconds: int
     done: int
-    accepted: float
-    completed: float
-    failed: float
+    accepted: float | None
+    completed: float | None
+    failed: float | None
     backlog: int | None
     wait_p95: float | None
     run_p95: float | None
@@ -107,13 +108,17 @@ def point(part: Rollup) -> Point:
         start_ms=part.start_ms,
         seconds=part.seconds,
         done=counts.get("completed", 0),
-        accepted=round(counts.get("accepted", 0) / part.seconds, 3),
-        completed=round(counts.get("completed", 0) / part.seconds, 3),
-        failed=round(failed / part.seconds, 3),
+        accepted=_rate(part, counts.get("accepted", 0)),
+        completed=_rate(part, counts.get("completed", 0)),
+        failed=_rate(part, failed),
         backlog=counts.get("backlog"),
         wait_p95=_rounded(found.wait.p95),
         run_p95=_rounded(found.run.p95),
     )
+
+
+def _rate(part: Rollup, number: int) -> float | None:
+    return round(number / part.seconds, 3) if part.sampled else None
 
 
 def _rounded(value: float | None) -> float | None:

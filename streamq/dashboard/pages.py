@@ -6,8 +6,9 @@ the framework runs them in threads, because the inspector blocks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Final
 from urllib.parse import quote, urlencode
 
 from starlette.exceptions import HTTPException
@@ -15,10 +16,14 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from streamq.control.inspector import Inspector
+from streamq.control.overview import STATES
 from streamq.control.partial_outage import unless_unreachable
+from streamq.control.schedule_info import ScheduleInfo
 from streamq.control.task_info import TaskInfo
+from streamq.control.task_list import MOST_ROWS
 from streamq.control.task_rows import TaskRow
-from streamq.dashboard import views
+from streamq.dashboard import overview, task_views, views
 from streamq.dashboard.auth import REQUIRED_ROLE
 from streamq.dashboard.context import Site
 from streamq.dashboard.queries import (
@@ -28,15 +33,19 @@ from streamq.dashboard.queries import (
     as_form,
     dead_groups,
     list_as_form,
+    page_number,
+    paged,
+    paging,
     parse_state,
     task_filter,
     times_as_form,
 )
 from streamq.dashboard.redaction import Redaction
 from streamq.errors import InvalidTaskId
-from streamq.model.task import TaskId
+from streamq.model.task import State, TaskId
+from streamq.options.words import sentences
 from streamq.payloads.reading import decode_error
-from streamq.stored import moment, real
+from streamq.stored import moment
 
 
 class Pages:
@@ -63,24 +72,34 @@ class Pages:
         ]
 
     def overview(self, request: Request) -> Response:
-        found = views.overview(self._site.partial, self._site.history)
-        return self._page(request, "overview.html", **found)
+        latest, query = self._site.doctor.latest(), request.query_params
+        found = overview.overview(self._site.partial, self._site.history, latest.checks if latest else ())
+        given = {name: query.get(name, "").strip()[:200] for name in ("find", "show", "sort")}
+        rows = overview.arranged(found["types"], **given)
+        return self._page(request, "overview.html", **found, rows=rows, given=given, shows=overview.SHOWS)
 
     def types(self, request: Request) -> Response:
-        found = views.overview(self._site.partial, self._site.history)
-        return self._page(request, "types.html", **found)
+        """Types have no page of their own beside the overview: an old bookmark leads there."""
+        return RedirectResponse(request.scope.get("root_path", "") + "/", 301)
 
     def type(self, request: Request) -> Response:
-        inspector, name = self._site.inspector(request), request.path_params["name"]
+        inspector, name, redaction = (
+            self._site.inspector(request),
+            request.path_params["name"],
+            self._site.redaction,
+        )
         if name not in inspector.types():
             raise HTTPException(404, f"Unknown task type {name!r}.")
-        recent, points = self._site.history.reader(inspector).hour(name)
-        row = views.type_row(views.summary(inspector.type_stats(name), recent, inspector.paused()), points)
+        policy, now_ms = inspector.policy(name), inspector.now_ms()
         groups = inspector.dead_groups(name).groups[:5]
-        locks = inspector.locks(name, limit=1)
+        schedules = [one for one in self._site.queue.schedules.all(outcomes=False) if one.type == name]
         return self._page(
-            request, "type.html", one=row, groups=groups, policy=inspector.policy(name), locked=bool(locks)
-        )
+            request, "type.html", one=overview.one_type(inspector, self._site.history, name), policy=policy,
+            policy_words=sentences(policy.get("words", "")), schedules=schedules, now_ms=now_ms,
+            groups=[views.dead_group(group, redaction) for group in groups],
+            locked=bool(inspector.locks(name, limit=1)), recent=self._rows(_recent(inspector, name)),
+            lanes=views.lanes(inspector, name, redaction) if "gate" in policy else None,
+        )  # fmt: skip
 
     def lanes(self, request: Request) -> Response:
         inspector, name = self._site.inspector(request), request.path_params["name"]
@@ -110,7 +129,7 @@ class Pages:
         given = {name: query.get(name, "") for name in FILTERS} | {"state": state}
         return self._page(
             request, "tasks.html", page=page, given=given, rows=self._rows(page.rows), types=types,
-            states=LISTED, state=state,
+            states=LISTED, state=state, counts=_counts(inspector, given["type"]), nothing="nothing" in query,
             back="/tasks?" + urlencode({name: value for name, value in given.items() if value}),
             matching=list_as_form(given, filter_, page.now_ms) if state == "dead" else {},
         )  # fmt: skip
@@ -136,18 +155,24 @@ class Pages:
         ]  # fmt: skip
 
     def task(self, request: Request) -> Response:
-        info = self._site.inspector(request).task(request.path_params["id"])
+        return self.task_page(request, request.path_params["id"])
+
+    def task_page(self, request: Request, task_id: str, typed: str = "", wrong: str = "") -> Response:
+        """Return the page of a task; `typed` are arguments that were refused, and `wrong` says why."""
+        info = self._site.inspector(request).task(task_id)
         redaction = self._site.redaction
         result = (info.result or b"null") if info.result is not None else None
-        failures = [_attempt(redaction.failure(one, info.payload)) for one in info.failures]
+        failures = [task_views.attempt(redaction.failure(one, info.payload)) for one in info.failures]
+        detail = views.detail(info.detail, redaction)
         return self._page(
-            request, "task.html", status=404 if info.state == "unknown" else 200, info=info,
-            detail=views.detail(info.detail, redaction),
+            request, "task.html", status=404 if info.state == "unknown" else 422 if wrong else 200, info=info,
+            detail=detail, links=task_views.links(info, detail), typed=typed, wrong=wrong,
             payload=redaction.text(info.payload), result=redaction.result_text(result, info.payload),
             failures=failures, success=info.success, redaction=redaction,
             origin=views.origin(info), progress=views.progress(info, redaction),
             editable=_editable(info, redaction),
-            enqueued_ms=_enqueued(info.id, info.fields), now=self._current_attempt(request, info),
+            enqueued_ms=task_views.enqueued(info.fields, TaskId.parse(info.id).local),
+            now=self._current_attempt(request, info),
         )  # fmt: skip
 
     def _current_attempt(self, request: Request, info: TaskInfo) -> dict[str, object] | None:
@@ -177,15 +202,25 @@ class Pages:
 
     def workers(self, request: Request) -> Response:
         inspector = self._site.inspector(request)
-        workers, daemons = map(views.process, inspector.workers()), map(views.process, inspector.daemons())
-        return self._page(request, "workers.html", workers=list(workers), daemons=list(daemons))
+        found = [views.process(one) for one in inspector.workers()]
+        daemons = [views.process(one) for one in inspector.daemons()]
+        living, dead = (
+            [one for one in found if (one["state"] == "silent") is gone] for gone in (False, True)
+        )
+        shown = paged(request.query_params, living)
+        return self._page(
+            request, "workers.html", workers=shown, number=len(living), dead=dead[:PAGE],
+            more_dead=max(0, len(dead) - PAGE), daemons=daemons, paging=paging(request.query_params, living),
+        )  # fmt: skip
 
     def schedule(self, request: Request) -> Response:
         inspector, query = self._site.inspector(request), request.query_params
         types = [query["type"]] if query.get("type") else inspector.glance()[0]
         stats = [one for one in map(inspector.type_stats, types) if one.scheduled]
-        soon = [row for one in stats for row in inspector.tasks("scheduled", one.type, limit=20).rows]
-        rows = self._rows(sorted(soon, key=lambda row: row.at_ms)[:PAGE])
+        most = min(MOST_ROWS, PAGE * page_number(query) + 1)
+        soon = [row for one in stats for row in inspector.tasks("scheduled", one.type, limit=most).rows]
+        soon.sort(key=lambda row: row.at_ms)
+        rows = self._rows(paged(query, soon))
         now_ms = inspector.now_ms()
         return self._page(
             request,
@@ -194,13 +229,16 @@ class Pages:
             stats=stats,
             now_ms=now_ms,
             daemons=unless_unreachable(inspector.daemons_alive),
+            paging=paging(query, soon[: MOST_ROWS - 1]),
         )
 
     def schedules(self, request: Request) -> Response:
         """Recurring tasks: of so many what became of the last run."""
         found = self._site.queue.schedules
-        listed = found.all(outcomes=False)
-        shown = [found.get(one.name) for one in listed[:PAGE] if not one.fault]
+        query = request.query_params
+        listed = [one for one in found.all(outcomes=False) if _wanted(one, query)]
+        whole = [one for one in listed if not one.fault]
+        shown = [found.get(one.name) for one in paged(query, whole)]
         broken = [one for one in listed if one.fault][:PAGE]
         inspector = self._site.inspector(request)
         return self._page(
@@ -208,8 +246,9 @@ class Pages:
             "schedules.html",
             shown=[views.schedule(one) for one in shown],
             broken=broken,
-            more=max(0, len(listed) - PAGE),
             number=len(listed),
+            paging=paging(query, whole),
+            given={name: query.get(name, "") for name in ("type", "name")},
             faults=found.faults,
             now_ms=inspector.now_ms(),
             daemons=unless_unreachable(inspector.daemons_alive),
@@ -220,7 +259,9 @@ class Pages:
         return self._page(request, "server.html", server=server, findings=findings)
 
     def actions(self, request: Request) -> Response:
-        return self._page(request, "actions.html", actions=self._site.inspector(request).actions())
+        found = self._site.inspector(request).actions(KEPT)
+        shown = paged(request.query_params, found)
+        return self._page(request, "actions.html", actions=shown, paging=paging(request.query_params, found))
 
     def _page(self, request: Request, template: str, /, *, status: int = 200, **values: object) -> Response:
         principal = request.scope["principal"]
@@ -228,20 +269,28 @@ class Pages:
         return self._site.render.page(request, template, status=status, may=may, **values)
 
 
+KEPT: Final = 1000
+"""Actions that the log keeps."""
+RECENT: Final[tuple[tuple[State, int], ...]] = (("running", 5), ("dead", 5), ("completed", 10))
+"""The states of a type's recent tasks, and how many of each are shown."""
+
+
+def _wanted(one: ScheduleInfo, query: Mapping[str, str]) -> bool:
+    """Return whether a schedule is of the type and name that a URL names."""
+    return query.get("type", "") in ("", one.type) and query.get("name", "") in one.name
+
+
+def _counts(inspector: Inspector, task_type: str) -> dict[str, int]:
+    """Return how many tasks of a type, or of all in an overview, are in the states that are counted."""
+    stats = inspector.stats([task_type] if task_type else inspector.glance()[0])
+    return {name: sum(getattr(one, name) for one in stats) for name in STATES}
+
+
+def _recent(inspector: Inspector, name: str) -> list[TaskRow]:
+    """Return tasks that run or ended lately, the newest first."""
+    rows = [row for state, most in RECENT for row in inspector.tasks(state, name, limit=most).rows]
+    return sorted(rows, key=lambda row: -row.at_ms)
+
+
 def _editable(info: TaskInfo, redaction: Redaction) -> bool:
     return redaction.complete and info.state == "dead" and not decode_error(info.payload)
-
-
-def _attempt(failure: dict[str, object]) -> dict[str, object]:
-    """Return a failed attempt for the time line: `waited` and `ran` in seconds, None if unknown."""
-    spent = {name: failure.get(f"{key}_ms") for name, key in (("waited", "wait"), ("ran", "run"))}
-    seconds = {k: real(v) / 1000 if isinstance(v, int | float) else None for k, v in spent.items()}
-    return {**failure, **seconds}
-
-
-def _enqueued(task_id: str, fields: dict[str, bytes]) -> int | None:
-    """Return when a task was accepted: it is in the id, except for tasks that were scheduled first."""
-    local = TaskId.parse(task_id).local
-    if raw := fields.get("e", b""):
-        return moment(raw) or None
-    return None if local[0] == "d" else moment(local[1:].partition("-")[0])

@@ -5,8 +5,8 @@ Owns the reading of URLs, for pages and for the API. Raises UsageError if a para
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeVar
 
 from streamq.control.dead_letters import END_MS, DeadGroups, DeadSelection
 from streamq.control.inspector import Inspector
@@ -16,6 +16,7 @@ from streamq.errors import InvalidOption, UsageError
 from streamq.model.task import STATES, State
 from streamq.options.checks import seconds
 
+R = TypeVar("R")
 LISTED: Final = tuple(name for name in STATES if name != "unknown")
 PAGE: Final = 50
 FILTERS: Final = ("type", "error", "id", "older", "newer", "fingerprint")
@@ -27,6 +28,31 @@ def parse_state(text: str) -> State:
         if state == text and state != "unknown":
             return state
     raise UsageError(f"Unknown state {text[:40]!r}: use {', '.join(LISTED)}.")
+
+
+def page_number(query: Mapping[str, str]) -> int:
+    """Return the number of a page, from 1. Raise UsageError."""
+    text = query.get("page", "") or "1"
+    if not (text.isascii() and text.isdigit() and 1 <= len(text) <= 5 and int(text) > 0):
+        raise UsageError(f"Invalid page={text[:40]!r}: use a number from 1.")
+    return int(text)
+
+
+def paged(query: Mapping[str, str], rows: Sequence[R]) -> Sequence[R]:
+    """Return the rows on the page of a URL. Raise UsageError."""
+    begin = (page_number(query) - 1) * PAGE
+    return rows[begin : begin + PAGE]
+
+
+def paging(query: Mapping[str, str], rows: Sequence[object]) -> dict[str, object]:
+    """Return what links to the pages before and after need: their numbers, None at the ends."""
+    number = page_number(query)
+    last = max(1, -(-len(rows) // PAGE))
+    return {
+        "number": number, "last": last, "before": min(number - 1, last) or None,
+        "after": number + 1 if number < last else None,
+        "query": {name: value for name, value in query.items() if name != "page"},
+    }  # fmt: skip
 
 
 def task_filter(query: Mapping[str, str]) -> TaskFilter:

@@ -19,11 +19,19 @@ from starlette.responses import HTMLResponse
 
 from streamq.control import formatting
 from streamq.dashboard.auth import Principal
+from streamq.dashboard.menu import MENU, section
 from streamq.dashboard.probes import inner_path
 
 _HERE: Final = Path(__file__).parent
 STATIC: Final = _HERE / "static"
 NOTHING: Final = "\N{EN DASH}"
+REASONS: Final = {
+    "attempts": "all attempts failed", "gave_up": "given up at once", "lost": "its worker was lost too often",
+    "arguments": "its arguments do not fit", "result": "its result cannot be stored",
+    "version": "a newer release wrote it", "encoding": "its arguments cannot be decoded",
+    "vanished": "its entry vanished", "foreign": "another program wrote it",
+}  # fmt: skip
+"""Why a task is dead, in words; a reason that is not here is shown as it is."""
 NOTICE: Final = "streamq_notice"
 """The cookie that carries the notice of an action to the next page."""
 
@@ -33,10 +41,22 @@ def count(value: float | None) -> str:
     return NOTHING if value is None else f"{value:,.0f}"
 
 
-def rate(value: float) -> str:
-    """Return tasks a second, slow ones by the minute."""
-    slow = 0 < value < 0.1
-    return f"{formatting.rate(value * 60)}/min" if slow else f"{formatting.rate(value)}/s" if value else "0/s"
+def rate(value: float | None) -> str:
+    """Return tasks a second, without the unit."""
+    return NOTHING if value is None else formatting.rate(value) if value else "0"
+
+
+def millis(value: float | None) -> str:
+    """Return seconds as milliseconds, without the unit: 0.2, 13, 14,000."""
+    return NOTHING if value is None else f"{value * 1000:,.{0 if value >= 0.01 else 1}f}"
+
+
+def clock(seconds: float | None) -> str:
+    """Return seconds as h:mm:ss, one form for all ages of a column."""
+    if seconds is None:
+        return NOTHING
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60:,}:{minutes % 60:02}:{rest:02}"
 
 
 def duration(seconds: float | None) -> str:
@@ -88,7 +108,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for filter_ in (count, rate, duration, share, moment, iso, formatting.size, points):
+    for filter_ in (count, rate, millis, clock, duration, share, moment, iso, formatting.size, points):
         environment.filters[filter_.__name__] = filter_
     return environment
 
@@ -122,7 +142,9 @@ class Renderer:
                 static=lambda name: f"{root}/static/{asset(name)}",
                 here=f"{root}{inner_path(request.scope)}"
                 + (f"?{request.url.query}" if request.url.query else ""),
-                section=inner_path(request.scope).split("/")[1],
+                reason_words=REASONS,
+                menu=MENU,
+                section=section(inner_path(request.scope)),
                 notice=unquote(request.cookies.get(NOTICE, ""))[:300],
                 **values,
             )

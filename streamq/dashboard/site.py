@@ -22,7 +22,8 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from streamq.control.partial_outage import PartialView
+from streamq.control.inspector import Inspector
+from streamq.control.partial_outage import PartialView, unless_unreachable
 from streamq.control.unreadable import Damaged
 from streamq.dashboard.actions import Actions
 from streamq.dashboard.api import Api
@@ -84,10 +85,9 @@ def without_security(
         Metrics(queue.name, lambda: queue.inspector),
         PartialView(lambda: queue.inspector),
     )
-    pages, actions, api = Pages(site), Actions(site), Api(site)
-    changes = ChangeStream(
-        lambda: repr(site.partial.look(lambda inspector: inspector.stats(inspector.glance()[0])))
-    )
+    pages, api = Pages(site), Api(site)
+    actions = Actions(site, pages)
+    changes = ChangeStream(lambda: repr(site.partial.look(_state)))
     routes = [
         *pages.routes(),
         *actions.routes(),
@@ -97,6 +97,13 @@ def without_security(
         Mount("/static", _Static(directory=STATIC)),
     ]
     return Starlette(routes=routes, middleware=list(middleware), exception_handlers=_handlers(site))
+
+
+def _state(inspector: Inspector) -> object:
+    """Return what pages show, apart from what only time changes."""
+    workers, daemons = unless_unreachable(inspector.workers), unless_unreachable(inspector.daemons)
+    processes = [(one.name, one.alive, one.details) for one in (*(workers or ()), *(daemons or ()))]
+    return inspector.stats(inspector.glance()[0]), processes, inspector.paused()
 
 
 def _examined(queue: Queue, *, read_only: bool) -> Diagnosis:

@@ -5,96 +5,23 @@ Owns the shapes of the API. Must not know HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from streamq.control.action_log import Pause
 from streamq.control.dead_letters import END_MS, DeadGroup, DeadGroups, DeadSelection
 from streamq.control.heartbeats import WorkerInfo
 from streamq.control.inspector import Inspector
 from streamq.control.lanes import LaneInfo
-from streamq.control.overview import TypeStats, TypeSummary, totals
-from streamq.control.partial_outage import PartialView, unless_unreachable
-from streamq.control.rollups import Rollup, Span, activity
 from streamq.control.schedule_info import ScheduleInfo
 from streamq.control.task_info import TaskInfo
 from streamq.control.task_list import TaskPage
 from streamq.control.task_rows import TaskFilter, TaskRow, error_text
 from streamq.dashboard.findings import Findings
-from streamq.dashboard.history import ALL, History, Point, together
 from streamq.dashboard.redaction import HIDDEN, Redaction
-from streamq.errors import AuthenticationFailed, UnknownTaskType
+from streamq.errors import AuthenticationFailed
 from streamq.options.schedule import zone
 from streamq.stored import moment
-
-SERIES: Final = ("accepted", "completed", "failed", "backlog", "wait_p95", "run_p95")
-YOUNG: Final = 20
-"""Seconds until a slice of time is meaningful: the daemon writes counts every ten."""
-
-
-def type_row(summary: TypeSummary, points: list[Point]) -> dict[str, object]:
-    """Return a task type for the overview."""
-    # Without the current minute, which would look like a fall.
-    return {**summary.as_object(), "per_minute": [point.done for point in points[:-1]]}
-
-
-def summary(one: TypeStats, recent: list[Rollup], paused: Mapping[str, Pause]) -> TypeSummary:
-    return TypeSummary(one, activity(recent), paused.get(one.type))
-
-
-def overview(partial: PartialView, history: History) -> dict[str, Any]:
-    """Return every task type, and the totals; if a master of a cluster is unreachable, of the other
-    shards."""
-    found, missing = partial.look(lambda inspector: _overview(inspector, _cache_for(inspector, history)))
-    return {**found, "missing_shards": list(missing)}
-
-
-def _cache_for(inspector: Inspector, history: History) -> History:
-    """Return the history to use: the view of a part must not be cached as if it were the whole."""
-    return History() if inspector.partial else history
-
-
-def _overview(inspector: Inspector, history: History) -> dict[str, object]:
-    paused, reader = inspector.paused(), history.reader(inspector)
-    types, more = inspector.glance()
-    summaries, rows, recents = list[TypeSummary](), list[dict[str, object]](), list[list[Rollup]]()
-    for one in inspector.stats(types):
-        recent, points = reader.hour(one.type)
-        recents.append(recent)
-        summaries.append(summary(one, recent, paused))
-        rows.append(type_row(summaries[-1], points))
-    lately = [together(parts) for parts in zip(*recents, strict=True)]
-    return {
-        "types": rows,
-        "more_types": more,
-        "daemons": unless_unreachable(inspector.daemons_alive),
-        "faults": inspector.faults,
-        "totals": {**asdict(totals(summaries)), **asdict(activity(lately))},
-    }
-
-
-def chart(partial: PartialView, history: History, task_type: str | None, span: str) -> dict[str, object]:
-    """Return the series of a chart, for one type or for all together. Times are in seconds since the epoch,
-    rates in tasks a second, durations in seconds."""
-
-    def look(inspector: Inspector) -> dict[str, object]:
-        if task_type is not None and task_type not in inspector.types():
-            raise UnknownTaskType(f"Unknown task type {task_type!r}.")
-        return _chart(inspector, _cache_for(inspector, history), task_type, span)
-
-    return partial.look(look)[0]
-
-
-def _chart(inspector: Inspector, history: History, task_type: str | None, span: str) -> dict[str, object]:
-    of: Span = "day" if span == "day" else "hour"
-    types = [task_type] if task_type else inspector.glance()[0]
-    points = history.reader(inspector).points(types, of, task_type or ALL)
-    if points and points[-1].seconds < YOUNG:
-        points.pop()
-    series = {name: [getattr(point, name) for point in points] for name in SERIES}
-    return {"span": of, "times": [point.start_ms // 1000 for point in points], **series}
 
 
 def task(info: TaskInfo, redaction: Redaction) -> dict[str, object]:
@@ -197,7 +124,8 @@ def dead_group(group: DeadGroup, redaction: Redaction) -> dict[str, object]:
     payload, framed = fields.pop("payload"), fields.pop("framed")
     if redaction.hide and not framed:
         fields["place"] = ""
-    return {**fields, "message": redaction.error_text(group.message, payload)}
+    line = "" if redaction.hide else redaction.error_text(group.line, payload)
+    return {**fields, "line": line, "message": redaction.error_text(group.message, payload)}
 
 
 def process(one: WorkerInfo) -> dict[str, object]:

@@ -143,6 +143,7 @@ ROLES: Final = {
     "operator": Role(
         (
             "cancel",
+            "dismiss",
             "drain",
             "enqueue",
             "enqueue_rich",

@@ -10,6 +10,7 @@ from types import UnionType
 from typing import Final, NamedTuple, cast
 
 from streamq.model.task import PRIORITIES
+from streamq.options.batch import batch
 from streamq.options.checks import (
     Check,
     callable_or_none,
@@ -173,6 +174,10 @@ OPTIONS: Final = (
         "start_rate", or_none(start_rate), "how many may start in a time: 50/s, 100/1m",
         "Over all workers; the rest waits in its lanes. `rate_limit` refuses at enqueue instead. None is no "
         "limit.",
+    ),
+    Option(
+        "batch", or_none(batch), "call the handler with many tasks at once: Batch(100, linger='2s')",
+        "It takes a list of items, and each task has its own outcome: see Batch.",
     ),
     Option(
         "delay", _seconds(0.0), "run it later: 90s, 5m, 1h30m",

@@ -11,12 +11,14 @@ from typing import Any
 
 from streamq.errors import InvalidOption
 from streamq.model.task import Priority
+from streamq.options.batch import Batch
 from streamq.options.checks import Durability, Executor, Extra, reject_unknown
 from streamq.options.lane import Lane, StartRate, gate
 from streamq.options.rate import RateLimit
 from streamq.options.schedule import Schedule
 from streamq.options.table import POLICY, descriptions
 from streamq.options.unique import Unique, plan, unique_options
+from streamq.options.words import words
 
 NO_BACKLOG_LIMIT = 999_999_999_999_999
 """More than any queue holds, and as many digits as a script reads."""
@@ -53,6 +55,7 @@ class TaskOptions:
     lane: Lane | None = None
     running: int | None = None
     start_rate: StartRate | None = None
+    batch: Batch | None = None
 
     @property
     def gated(self) -> bool:
@@ -61,7 +64,7 @@ class TaskOptions:
 
     def policy(self) -> dict[str, str]:
         """Return what Redis stores of the policy: what enqueue's limits and the daemon need."""
-        stored = {"lease_ms": _ms(self.lease), "max_lost": str(self.max_lost)}
+        stored = {"lease_ms": _ms(self.lease), "max_lost": str(self.max_lost), "words": words(self)}
         if self.version > 1:
             stored["version"] = str(self.version)
         if self.rate_limit is not None:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypedDict
 
 from streamq.model.task import Priority
+from streamq.options.batch import Batch
 from streamq.options.checks import Durability, Duration, Executor, Extra
 from streamq.options.lane import Lane, StartRate
 from streamq.options.rate import RateLimit
@@ -51,6 +52,7 @@ class Policy(TypedDict, total=False):
     lane: Lane | None
     running: int | None
     start_rate: StartRate | str | None
+    batch: Batch | int | None
 
 
 class PerCall(TypedDict, total=False):

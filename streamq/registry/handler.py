@@ -18,7 +18,7 @@ from streamq.context import Context, Home
 from streamq.convert.arguments import Arguments
 from streamq.convert.converter import Converter
 from streamq.convert.encoding import encode_as
-from streamq.errors import DecodeError, InvalidArguments, InvalidOption, PayloadError, UsageError
+from streamq.errors import InvalidArguments, InvalidOption, PayloadError, UsageError
 from streamq.hooks import NO_HOOKS, Manager
 from streamq.model.delivery import Delivery
 from streamq.model.task import NAME_PATTERN
@@ -26,13 +26,11 @@ from streamq.options.task import TaskOptions
 from streamq.options.unique import Plan, plan, unique_options
 from streamq.payloads.pipeline import Pipeline, opened
 from streamq.payloads.stage import MOST, About
-from streamq.registry import dependencies
+from streamq.registry import batching, dependencies
+from streamq.registry.upcasting import Upcaster, fitted
 from streamq.resources.declared import Resources
 from streamq.resources.plan import DependencyPlan
 from streamq.wording import listed
-
-Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
-"""Makes the arguments by name, as JSON data, of one version into those of the next."""
 
 
 class Handler:
@@ -44,6 +42,8 @@ class Handler:
         self, name: str, function: Callable[..., Any], options: TaskOptions, stated: Iterable[str] = ()
     ) -> None:
         self.name: str = name
+        self.batch_function = function
+        """Takes a list of items, if the handler takes batches."""
         self.function = function
         self.options = options
         self.reference: str = _reference(function)
@@ -52,6 +52,8 @@ class Handler:
         self._dependencies = dependencies.of(function, signature, is_async=self.is_async)
         self.signature: inspect.Signature = dependencies.without(signature, self._dependencies)
         """Of a call: the function's, without its dependencies."""
+        if options.batch is not None:
+            self._take_items(name)
         self._arguments: Arguments = Arguments(name, self.signature, self._annotations)
         self.arguments: Callable[[bytes], tuple[tuple[object, ...], dict[str, object]]] = (
             self._arguments.decode
@@ -76,6 +78,11 @@ class Handler:
         never is."""
         self.upcasters: dict[int, Upcaster] = {}
         """What makes the arguments of a version into those of the next, by the version."""
+        self._check_options()
+
+    def _check_options(self) -> None:
+        """Raise InvalidOption if an option does not fit the name or the function."""
+        name, options = self.name, self.options
         if name in options.aliases:
             raise InvalidOption(f"aliases: {name!r} is the name of the task type itself: leave it out")
         if options.schedule is not None:
@@ -87,6 +94,14 @@ class Handler:
             )
         if self.lock is not None:
             self.check_names(self.lock.by)
+
+    def _take_items(self, name: str) -> None:
+        """Become a handler of single tasks, with the item as their argument."""
+        if self.options.executor == "process":
+            raise InvalidOption(f"task type {name!r}: batch and executor='process' exclude each other")
+        self._items = next(iter(self.signature.parameters), "")
+        self.signature = batching.signature(name, self.signature)
+        self.function = batching.one_by_one(self.batch_function, is_async=self.is_async)
 
     def rename(self, name: str) -> None:
         """Give a handler that is not registered yet another name."""
@@ -135,33 +150,12 @@ class Handler:
         about = About(self.app, delivery.type, "payload", most=max(MOST, self.options.max_payload))
         raw, policy = opened(delivery.payload, about), self.options
         if delivery.version < policy.version or policy.extra == "ignore":
-            raw = self._fitted(raw, delivery.version)
+            raw = fitted(raw, delivery.version, policy, self.upcasters, self._arguments.has)
         return self._arguments.decode(raw)
 
     def sent_arguments(self, payload: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
         """Return the arguments of a payload that this program has sent."""
         return self._arguments.decode(opened(payload, About(self.app, self.name, "payload")))
-
-    def _fitted(self, raw: bytes, version: int) -> bytes:
-        """Return the arguments as this version has them. Raises what an upcaster does."""
-        try:
-            given: Any = orjson.loads(raw)
-        except ValueError:
-            return raw  # who decodes it says what is wrong
-        if not isinstance(given, dict):
-            return raw
-        for step in range(version, self.options.version):
-            upcaster = self.upcasters.get(step)
-            given = given if upcaster is None else upcaster(given)
-            if not isinstance(given, dict):
-                raise DecodeError(
-                    f"the upcaster of {self.name!r} from version {step} returned {type(given).__name__}, not "
-                    "the arguments by name",
-                    reason="arguments",
-                )
-        if self.options.extra == "ignore":
-            given = {name: value for name, value in given.items() if self._arguments.has(name)}
-        return orjson.dumps(given)
 
     def stored(self, payload: bytes) -> bytes:
         """Return a payload as it is stored."""
@@ -182,9 +176,10 @@ class Handler:
 
     def _annotations(self) -> dict[str, object]:
         try:
-            function = _annotated(self.function)
+            function = _annotated(self.batch_function)
             found = function if self._dependencies is None else self._dependencies.unannotated(function)
-            return typing.get_type_hints(found, include_extras=True)
+            hints = typing.get_type_hints(found, include_extras=True)
+            return hints if self.options.batch is None else batching.hints_of_one(hints, self._items)
         except NameError as error:
             raise InvalidArguments(f"cannot read the annotations of {self.reference}: {error}") from None
 

@@ -17,6 +17,7 @@ from streamq.options.checks import whole
 from streamq.options.unique import Plan
 from streamq.payloads.pipeline import Pipeline
 from streamq.registry import redefinition
+from streamq.registry.batching import NoHome
 from streamq.registry.handler import Handler, check_name
 from streamq.resources.declared import Resources
 from streamq.resources.lifespan import Lifespan
@@ -121,7 +122,7 @@ class Registry:
         self.registered = {one for one in self.registered if one[0] != handler.name}
         handler.attach(self.name, self.pipeline)
         handler.resources = self.resources
-        handler.home = self.home_of_contexts
+        handler.home = self.home_of_contexts if handler.options.batch is None else NoHome()
         self._wrap(handler)
 
     def _forget_aliases(self, handler: Handler) -> None:
@@ -131,7 +132,8 @@ class Registry:
     def _wrap(self, handler: Handler) -> None:
         handler.around = self.hooks.attempt
         lifespan = self.resources.lifespan
-        handler.is_wrapped = bool(handler.around) or lifespan is not None or handler.plan is not None
+        wrapped = bool(handler.around) or lifespan is not None or handler.plan is not None
+        handler.is_wrapped = wrapped or handler.options.batch is not None
 
     def rewrap(self, module: str) -> None:
         """Give all handlers the hooks as they are now. module: that has added one."""

@@ -58,7 +58,7 @@ def schema_of(annotation: object, within: tuple[object, ...] = ()) -> Schema:
     return _container(origin or kind, args, within) or _class(kind, within)
 
 
-def _container(origin: object, args: tuple[Any, ...], within: tuple[object, ...]) -> Schema:
+def _container(origin: Any, args: tuple[Any, ...], within: tuple[object, ...]) -> Schema:
     if origin is tuple and args and args[-1] is not Ellipsis:
         return {"type": "array", "prefixItems": [schema_of(one, within) for one in args]}
     if origin in _LISTS or origin is tuple:

@@ -77,7 +77,7 @@ def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None)
     runner = Runner(
         registry, name, options.concurrency, executors, clocks, counters, observers,
         on_idle=lambda: shard_fetchers.freed(), opened=config.opened,  # noqa: PLW0108
-        closing=lambda: main is not None and main.cancelling() > 0,
+        closing=lambda: main is not None and main.cancelling() > 0, types=config.types,
     )  # fmt: skip
 
     def is_closed(keys: TypeKeys) -> bool:

@@ -7,10 +7,13 @@ in `in_flight`.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from streamq.context import Context
+from streamq.item import Item
 from streamq.model.effect import Stepped
+from streamq.worker.batch_call import Verdict
 from streamq.worker.in_flight import Held
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ class Attempt:
     started, deadline: on the monotonic clock; None before the handler is called, or without a timeout.
     stop: why the handler was asked to stop, at the time `stopped`. stack: the handler's stack at the timeout.
     child: the process that runs it. steps: it may have made steps there. ended: the outcome is decided, even
-    if the handler still runs.
+    if the handler still runs. items: of a batch, in the order of `all`; verdicts: on each, by its number.
     """
 
     # Class attributes are the defaults: one attempt is created per task, and most of these never change.
@@ -39,6 +42,8 @@ class Attempt:
     child: Child | None = None
     ended = False
     steps = False
+    items: tuple[Item[Any], ...] | None = None
+    verdicts: Mapping[int, Verdict] = {}
 
     def __init__(self, held: Held, more: tuple[Held, ...] = ()) -> None:
         self.held: Held = held

@@ -26,6 +26,7 @@ from streamq.telemetry.counters import Counters
 from streamq.telemetry.traces import trace_id
 from streamq.worker import failures
 from streamq.worker.attempt import Attempt
+from streamq.worker.batch_call import BatchCall, marked
 from streamq.worker.executors import Executors, FailedInChild
 from streamq.worker.in_flight import FailedAttempt, Held
 from streamq.worker.observers import Observers
@@ -177,6 +178,8 @@ class Attempts:
         token = CURRENT.set(context)
         try:
             if handler.is_wrapped:
+                if attempt.items is not None:
+                    return await self._run_batch(attempt, handler, context)
                 return await self._run_wrapped(handler, context, args, kwargs)
             if handler.is_async:
                 value = await handler.function(*args, **kwargs)
@@ -201,6 +204,22 @@ class Attempts:
         outer = [one for one in managers if isinstance(one, AbstractAsyncContextManager)]
         inner = [one for one in managers if not isinstance(one, AbstractAsyncContextManager)]
         return await await_within(outer, lambda: self._threads.run(handler, args, kwargs, inner))
+
+    async def _run_batch(self, attempt: Attempt, handler: Handler, context: Context) -> bytes:
+        """Call a handler with a batch. Return the result of its first item; raise what that failed with."""
+        call, began = BatchCall(handler, attempt.items or ()), self._observers.began
+        for held in attempt.more if began is not None else ():
+            began(held.delivery, self._clocks.now_ms(held.delivery.shard))  # type: ignore[misc]
+        try:
+            await self._run_wrapped(call.handler, context, (), {})
+            attempt.verdicts = dict(enumerate(call.verdicts()))
+        except BaseException:
+            attempt.verdicts = marked(attempt.items or ())
+            raise
+        first = attempt.verdicts[0]
+        if isinstance(first, BaseException):
+            raise first
+        return first
 
     def _begin(self, attempt: Attempt, handler: Handler) -> Context:
         """Start the attempt's clock and return its context."""
@@ -238,12 +257,19 @@ class Attempts:
         return self._failure(attempt, handler, error)
 
     def outcome_for(self, attempt: Attempt, held: Held, outcome: Outcome | None) -> Outcome | None:
-        """Return the outcome of a further delivery of a batch: that of the first one, but a failure is judged
-        by the delivery's own policy."""
+        """Return the outcome of a further delivery of a batch: by the verdict on its item; else that of the
+        first one, but a failure is judged by the delivery's own policy."""
+        handler = self._registry.handlers[held.delivery.type]
+        verdict = attempt.verdicts.get(attempt.all.index(held))
+        if isinstance(verdict, BaseException):
+            return self._failure_of(attempt, held, handler, verdict)
+        if verdict is not None and attempt.stop != "timeout":
+            one = Attempt(held)
+            one.started = attempt.started
+            return self._completed(one, handler, verdict)
         failed = attempt.held.failed
         if failed is None or not isinstance(outcome, Retried | Died):
             return outcome
-        handler = self._registry.handlers[held.delivery.type]
         return self._failure_of(attempt, held, handler, failed.error)
 
     def _failure(

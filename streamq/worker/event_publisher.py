@@ -12,11 +12,13 @@ import orjson
 
 from streamq.calls import worker as worker_calls
 from streamq.calls.call import Call
+from streamq.envelope import failures
 from streamq.keys import shard_keys
 from streamq.model.delivery import Delivery
-from streamq.model.outcome import Outcome, name_of
+from streamq.model.outcome import Died, Outcome, Retried, name_of
 from streamq.namespace import namespace_of
 
+LONGEST_ERROR: Final = 200
 MAX_EVENTS: Final = 200
 """The most events between two publications (a quarter of a second apart)."""
 
@@ -38,9 +40,9 @@ class EventPublisher:
 
     def attempt_stored(self, task: Delivery, outcome: Outcome, seconds: float | None, at_ms: int) -> None:
         """Add an event: an outcome was stored. `seconds`: how long the handler ran."""
-        self._add(task, name_of(outcome), at_ms, seconds)
+        self._add(task, name_of(outcome), at_ms, seconds, _error(outcome))
 
-    def _add(self, task: Delivery, kind: str, at_ms: int, seconds: float | None) -> None:
+    def _add(self, task: Delivery, kind: str, at_ms: int, seconds: float | None, error: str = "") -> None:
         if len(self._events) >= MAX_EVENTS:
             self._left_out += 1
             return
@@ -49,6 +51,8 @@ class EventPublisher:
         }  # fmt: skip
         if seconds is not None:
             event["seconds"] = round(seconds, 6)
+        if error:
+            event["error"] = error
         self._events.append(event)
 
     def drain(self, _now_ms: int) -> list[Call[int]]:
@@ -64,3 +68,13 @@ class EventPublisher:
             "left_out": left_out,
         }
         return [worker_calls.publish(self._channel, orjson.dumps(message))]
+
+
+def _error(outcome: Outcome) -> str:
+    """Return the error of the latest attempt; without its message where that is sealed."""
+    if not isinstance(outcome, Retried | Died):
+        return ""
+    last = (failures(outcome.failures) or [{}])[-1]
+    message = "" if b'"sealed":' in outcome.failures else str(last.get("message", ""))
+    parts = (str(last.get("error", "")), " ".join(message.split()))
+    return ": ".join(filter(None, parts))[:LONGEST_ERROR]

@@ -10,13 +10,13 @@ import asyncio
 import contextvars
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
 from streamq.context import stepped
 from streamq.model.delivery import Delivery
-from streamq.model.outcome import HandedBack, Outcome
+from streamq.model.outcome import Cancelled, HandedBack, Outcome
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
 from streamq.resources.opened import OpenResources
@@ -25,6 +25,7 @@ from streamq.telemetry.counters import Counters
 from streamq.worker import failures
 from streamq.worker.attempt import Attempt
 from streamq.worker.attempts import Attempts
+from streamq.worker.batches import Batches
 from streamq.worker.executors import Executors
 from streamq.worker.idle_slots import IdleSlots
 from streamq.worker.in_flight import Held
@@ -43,9 +44,10 @@ class Runner:
     """Runs deliveries in `concurrency` slots, in one event loop. An `Isolation` for suspects.
 
     on_idle: called when a slot has nothing to run. closing: returns whether the event loop is being closed.
+    types: those that it runs, if not all.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of a worker
         self,
         registry: Registry,
         worker: str,
@@ -57,6 +59,7 @@ class Runner:
         on_idle: Callable[[], None],
         opened: OpenResources,
         closing: Callable[[], bool] = lambda: False,
+        types: Sequence[str] = (),
     ) -> None:
         self._handlers = registry.handlers
         self._concurrency = concurrency
@@ -66,6 +69,9 @@ class Runner:
         self._finish = observers.finisher()
         self._on_idle = on_idle
         self._running = RunningAttempts(self._write_off)
+        served = [registry.handlers[name] for name in types or registry.handlers]
+        self._served = len(served)
+        self._batched = [one for one in served if one.options.batch is not None]
         self.attempts: Attempts = Attempts(
             registry,
             worker,
@@ -73,7 +79,7 @@ class Runner:
             clocks,
             counters,
             observers,
-            self._running.add,
+            self._started if self._batched else self._running.add,
             closing,
             self,
             opened,
@@ -82,6 +88,9 @@ class Runner:
         self._prefetch = Prefetch()
         self._queue: deque[Attempt] = deque()
         self._idle_slots = IdleSlots(self._queue)
+        self._batches = Batches(
+            self._put_attempt, lambda name: sum(one.held.delivery.type == name for one in self._queue)
+        )
         self._slots: set[asyncio.Task[None]] = set()
         self._alone: Attempt | None = None
         self._process_tasks: Counter[str] = Counter()
@@ -97,6 +106,11 @@ class Runner:
         suspect must run alone."""
         if self._alone is not None:
             return 0
+        if not self._batched:
+            return self._plain_room()
+        return max(0, self._plain_room()) + sum(map(self._batches.room_for, self._batched))
+
+    def _plain_room(self) -> int:
         waiting, ahead = len(self._queue), self._prefetch.ahead
         taken = len(self._running) + self._executors.threads.stuck + waiting
         room = self._concurrency + ahead - taken
@@ -104,6 +118,12 @@ class Runner:
 
     def room_for(self, handler: Handler) -> int:
         """Return the most tasks of this type to fetch at once."""
+        if self._batched:  # the room of batches is for their tasks only
+            if handler.options.batch is not None:
+                return self._batches.room_for(handler)
+            share = -(-max(0, self._plain_room()) // max(1, self._served - len(self._batched)))
+            if handler.options.executor != "process" or not share:
+                return share
         if handler.options.executor != "process":
             return self._concurrency + MAX_AHEAD
         # One more than there are processes, so that a process need not wait for a fetch.
@@ -130,7 +150,7 @@ class Runner:
     @property
     def idle(self) -> bool:
         """Return whether no attempt runs or waits for a slot."""
-        return not self._running.attempts and not self._queue
+        return not self._running.attempts and not self._queue and self._batches.empty
 
     # -- commands ------------------------------------------------------------------------------------
 
@@ -138,20 +158,40 @@ class Runner:
         """Run these deliveries, all of one task type, as soon as slots are free."""
         if self.idle:
             self._prefetch.begin()
+        if self._batched and deliveries:
+            handler = self._handlers[deliveries[0].delivery.type]
+            if handler.options.batch is not None:
+                self._batches.put(handler, deliveries)
+                return
         self._queue.extend(map(Attempt, deliveries))
         if deliveries and self._handlers[deliveries[0].delivery.type].options.executor == "process":
             self._process_tasks[deliveries[0].delivery.type] += len(deliveries)
         self._idle_slots.wake()
 
+    def _started(self, attempt: Attempt) -> None:
+        """Note that an attempt starts; a batch that does not wait any more leaves room for the next."""
+        self._running.add(attempt)
+        if attempt.items is not None:
+            self._on_idle()
+
+    def _put_attempt(self, attempt: Attempt) -> None:
+        """Run an attempt, of a batch, as soon as a slot is free."""
+        self._queue.append(attempt)
+        self._idle_slots.wake()
+
     def fence(self, held: Held) -> None:
         """Mark a delivery as fenced, and stop its attempt unless the attempt runs other deliveries."""
         held.fenced = True
+        for one in self._batches.take(lambda delivery: delivery is held.delivery):
+            self._end(Attempt(one), None)
         attempt = self._attempt_of(held)
         if attempt is not None and all(one.fenced or one.done for one in attempt.all):
             self._running.stop(attempt, "fenced")
 
     def cancel(self, held: Held) -> None:
         """Cancel a task. An attempt that runs several deliveries continues."""
+        for one in self._batches.take(lambda delivery: delivery is held.delivery):
+            self._end(Attempt(one), Cancelled(started=False))
         attempt = self._attempt_of(held)
         if attempt is not None and not attempt.more:
             self._running.stop(attempt, "cancel")
@@ -168,6 +208,8 @@ class Runner:
         for attempt in [attempt for attempt in self._queue if which(attempt.held.delivery)]:
             self._queue.remove(attempt)
             self._end(attempt, HandedBack())
+        for held in self._batches.take(which):
+            self._end(Attempt(held), HandedBack())
 
     def run_alone(self, attempt: Attempt) -> None:
         """Start nothing else until this attempt has ended."""

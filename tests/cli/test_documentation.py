@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pytest
 
@@ -31,6 +31,8 @@ PAGES: Final = [
     *sorted((ROOT / "ops" / "runbooks").glob("*.md")), *sorted((ROOT / "tests").glob("*/README.md")),
 ]  # fmt: skip
 FENCED: Final = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LOGGED: Final = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[.*\n", re.MULTILINE)  # by the page's worker
+IS_FILE: Final = re.compile(r"# \w+\.py\n")
 
 
 def name(path: Path) -> str:
@@ -41,15 +43,46 @@ def page(path: str) -> str:
     return (ROOT / path).read_text()
 
 
-def examples(path: Path) -> list[str]:
-    return [code for language, code in FENCED.findall(path.read_text()) if language == "python"]
+class Example(NamedTuple):
+    """A block of Python, and what it prints if the page shows it: a block of `text` right below."""
+
+    code: str
+    printed: str | None
+
+
+def examples(path: Path) -> list[Example]:
+    """The blocks of a page in their order, without those that are files."""
+    blocks = FENCED.findall(path.read_text())
+    found: list[Example] = []
+    for (language, code), (below, text) in zip(blocks, [*blocks[1:], ("", "")], strict=False):
+        if language == "python" and not IS_FILE.match(code):
+            found.append(Example(code, text if below == "text" else None))
+    return found
 
 
 # -- examples ----------------------------------------------------------------------------------------------
 
-OF_FILES: Final = ("testing.md", "django.md", "outbox.md")
-"""Their examples are files, which tests/testing/test_page.py and tests/frameworks/test_pages.py run."""
+FILES_RUN_BY: Final = {
+    "testing.md": "tests/testing/test_page.py",
+    "django.md": "tests/frameworks/test_pages.py",
+    "outbox.md": "tests/frameworks/test_pages.py",
+    "migrate.md": "tests/migrate/test_forwarders.py",
+}
+"""Pages with blocks that are files (`# name.py` in the first line), and the tests that run them."""
+OF_FILES: Final = ("testing.md", "django.md", "outbox.md")  # all blocks of these
 WITH_EXAMPLES: Final = [path for path in GUIDES if examples(path) and path.name not in OF_FILES]
+
+
+def test_blocks_that_are_files_are_run_too() -> None:
+    pages = {
+        path.name
+        for path in GUIDES
+        for language, code in FENCED.findall(path.read_text())
+        if language == "python" and IS_FILE.match(code)
+    }
+    assert pages <= FILES_RUN_BY.keys()
+    for page in pages:
+        assert page.removesuffix(".md") in (ROOT / FILES_RUN_BY[page]).read_text()
 
 
 @contextlib.contextmanager
@@ -93,13 +126,15 @@ def test_the_main_pages_have_examples() -> None:
 
 
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=name)
-def test_examples_run_in_their_order(path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_run_in_their_order(
+    path: Path, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """One after the other in one namespace, with a worker for the blocks before."""
     monkeypatch.setenv("STREAMQ_URL", url)
     module = types.ModuleType(f"page_{path.stem}")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     with contextlib.ExitStack() as worker:
-        for number, code in enumerate(examples(path), 1):
+        for number, (code, printed) in enumerate(examples(path), 1):
             definitions, _, program = code.partition('if __name__ == "__main__":')
             where = f"{name(path)}, example {number}"
             execute(definitions, where, module.__dict__)
@@ -108,7 +143,10 @@ def test_examples_run_in_their_order(path: Path, url: str, monkeypatch: pytest.M
             if app.registry.handlers:
                 worker.enter_context(worked(app))
             if program:
+                capsys.readouterr()
                 execute("if True:" + program, where, module.__dict__)
+                if printed is not None:
+                    assert LOGGED.sub("", capsys.readouterr().out) == printed
     with warnings.catch_warnings():  # an example may end before all of its connections are closed
         warnings.simplefilter("ignore", ResourceWarning)
         module.__dict__.clear()

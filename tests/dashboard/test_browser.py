@@ -22,7 +22,7 @@ pytestmark = [
 
 PAGES = (
     "/",
-    "/types",
+    "/?sort=-ready&find=e",
     "/types/charge",
     "/tasks?state=dead",
     "/dead",

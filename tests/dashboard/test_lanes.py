@@ -28,7 +28,7 @@ async def test_lanes_are_shown_with_why_they_wait(app: StreamQ) -> None:
         assert [(one["lane"], one["parked"], one["held"]) for one in told["busiest"]] == [
             ("acme", 4, 1), ("<b>zeta", 1, 1),
         ]  # fmt: skip
-        assert "+5 parked" in (await browser.get("/")).text
+        assert '/lanes">5</a>' in (await browser.get("/")).text
         assert "Lanes" in (await browser.get("/types/email")).text
         page = (await browser.get(f"/tasks/{last}")).text
         assert "Run now" in page

@@ -30,7 +30,7 @@ from tests.dashboard.test_pages import client
 NUMBER = int(os.environ.get("STREAMQ_LARGE", "1000000"))
 LIMIT = 0.1
 PAGES = (
-    "/", "/types", "/types/bad", "/dead", "/dead?type=bad&error=Error1&newer=1h", "/workers", "/schedule",
+    "/", "/types/bad", "/dead", "/dead?type=bad&error=Error1&newer=1h", "/workers", "/schedule",
     "/server", "/actions", "/metrics", "/confirm/purge?type=bad&error=Error1", "/confirm/requeue?type=bad",
     *(f"/tasks?state={state}" for state in LISTED), "/tasks?state=ready&id=zzz",
     "/tasks?state=dead&error=none+such", "/tasks?state=dead&type=bad&older=1s", "/api/overview",

@@ -51,8 +51,14 @@ async def test_every_page_shows_what_is_there(app: StreamQ, shop: Shop) -> None:
 
         ids = shop.ids
         await page("/", "email", "charge", "report", "image", "Dead letters", "wait p95")
-        await page("/types", "Pause", "active")
-        await page("/types/charge", "Policy", "lease ms", "ValueError", "Counters since the first task")
+        assert (await browser.get("/types")).headers["location"] == "/"
+        await page(
+            "/types/charge",
+            "Policy",
+            "An attempt may take 30 s",
+            "ValueError",
+            "Counters since the first task",
+        )
         for state in ("ready", "running", "scheduled", "dead", "completed", "cancelled"):
             await page(f"/tasks?state={state}", ids[state])
         await page("/tasks?state=expired", "Nothing here")
@@ -147,10 +153,10 @@ async def test_sparklines_show_the_hour_that_is_over(app: StreamQ, shop: Shop) -
     async with client(dashboard(app, auth=TRUSTED)) as browser:
         page = (await browser.get("/")).text
         lines = re.findall(r'<svg class="spark"[^>]*aria-label="([^"]+)"><polyline points="([^"]*)"', page)
-        assert len(lines) == len(app.inspector.types())
+        assert len(lines) == 1  # of the types of which something has completed
         for label, points in lines:
             assert label.startswith("completed a minute in the last hour")
-            assert len(points.split()) == 59
+            assert len(points.split()) in (59, 60)  # in the first minute that one is all there is
         page = (await browser.get("/dead")).text
         [(label, points)] = re.findall(r'<svg[^>]*aria-label="(died[^"]+)"><polyline points="([^"]*)"', page)
         assert "at most 3" in label
@@ -268,7 +274,7 @@ async def test_mounted_in_an_application_it_keeps_to_its_prefix(app: StreamQ, sh
 
 async def test_an_empty_queue_has_pages_too(app: StreamQ) -> None:
     async with client(dashboard(app, auth=TRUSTED)) as browser:
-        for path in ("/", "/types", "/tasks", "/dead", "/workers", "/schedule", "/server", "/actions"):
+        for path in ("/", "/tasks", "/dead", "/workers", "/schedule", "/server", "/actions"):
             assert (await browser.get(path)).status_code == 200
         assert (await browser.get("/api/chart")).json()["times"] == []
 
@@ -316,7 +322,7 @@ async def test_open_pages_are_told_that_something_changed(app: StreamQ) -> None:
 async def test_each_page_is_small_with_all_that_it_loads(app: StreamQ, shop: Shop) -> None:
     """Styles and scripts as they are sent, and the page as a proxy in front compresses it."""
     pages = (
-        "/", "/types", "/types/charge", "/tasks?state=dead", "/tasks?state=ready&older=0s&error=x", "/dead",
+        "/", "/types/charge", "/tasks?state=dead", "/tasks?state=ready&older=0s&error=x", "/dead",
         f"/tasks/{shop.ids['dead']}", "/workers", "/schedule", "/server", "/actions",
         "/confirm/purge?type=charge",
     )  # fmt: skip

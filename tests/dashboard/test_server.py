@@ -201,7 +201,7 @@ async def test_rights_are_those_of_the_dashboards_own_user(
             says in one["finding"] for one in checks if (one["name"], one["status"]) == ("rights", verdict)
         )
         assert not any(one["status"] == "fault" for one in checks if one["name"] == "rights")
-        for path in ("/", "/types", "/tasks", "/dead", "/workers", "/schedule", "/server", "/actions"):
+        for path in ("/", "/tasks", "/dead", "/workers", "/schedule", "/server", "/actions"):
             assert (await browser.get(path)).status_code == 200, path
 
 

@@ -17,7 +17,9 @@ pytest.importorskip("django", reason="Django is not installed: pip install 'stre
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="streamq-site-")
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.frameworks.site.settings")
-os.environ.setdefault("SITE_SQLITE", str(Path(_FOLDER.name) / "site.sqlite3"))
+os.environ["SITE_SQLITE"] = str(
+    Path(_FOLDER.name) / "site.sqlite3"
+)  # of this process: its tests run beside others
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,8 +52,8 @@ class Project:
         return self.manage("shell", "--verbosity", "0", "-c", start + code).strip()
 
     @contextmanager
-    def running(self, *words: str) -> Iterator[Any]:
-        """A command that runs until the end of the block, with what it prints in `log`."""
+    def running(self, *words: str, code: int | None = 0) -> Iterator[Any]:
+        """A command that runs until the end of the block, with what it prints in `log`. code: how it ends."""
         log = self.folder / "log"
         with log.open("w") as out:
             command = [sys.executable, str(MANAGE), "streamq", *words]
@@ -63,11 +63,20 @@ class Project:
             try:
                 yield SimpleNamespace(process=process, text=log.read_text)
                 process.send_signal(signal.SIGTERM)
-                assert process.wait(60) == 0, log.read_text()
+                assert process.wait(60) == code or code is None, log.read_text()
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
+
+    def processes(self) -> dict[int, int]:
+        """The processes of this project that run, with their parents."""
+        found: dict[int, int] = {}
+        for entry in Path("/proc").iterdir():
+            with suppress(OSError, ValueError):
+                if f"SITE_SQLITE={self.folder}/".encode() in (entry / "environ").read_bytes():
+                    found[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        return found
 
 
 def project(folder: Path, server: str, **more: str) -> Project:
@@ -222,6 +231,21 @@ def test_a_worker_starts_again_when_a_file_changes(tmp_path: Path, url: str) -> 
         module.write_text(text.format(2))
         ready(log, 2)
         assert "VERSION 2" in site.shell(asked)
+    wait_until(lambda: not site.processes(), 60)
+
+
+@pytest.mark.parametrize("whom", ["manage.py", "its reloader"])
+def test_no_worker_outlives_a_reloader_that_is_killed(tmp_path: Path, url: str, whom: str) -> None:
+    site = project(tmp_path, url, SITE_DEBUG="1")
+    with site.running("worker", code=None) as log:
+        ready(log)
+        first = log.process.pid
+        [reloader] = [pid for pid, parent in site.processes().items() if parent == first]
+        os.kill(first if whom == "manage.py" else reloader, signal.SIGKILL)
+        log.process.wait(60)
+        if whom == "manage.py":
+            os.kill(reloader, signal.SIGKILL)
+    wait_until(lambda: not site.processes(), 60)
 
 
 # -- the admin ---------------------------------------------------------------------------------------------

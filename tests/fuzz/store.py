@@ -307,7 +307,7 @@ OTHERS: Final[dict[tuple[str, ...], set[int]]] = {
 }  # fmt: skip
 """What asks of other things than lists, with the exit codes that are meant."""
 PAGES: Final = (
-    "/", "/types", "/types/email", "/types/other", "/dead", "/workers", "/schedule", "/schedules", "/server",
+    "/", "/types/email", "/types/other", "/dead", "/workers", "/schedule", "/schedules", "/server",
     "/actions",
     *(f"/tasks?state={s}" for s in STATES),
 )  # fmt: skip

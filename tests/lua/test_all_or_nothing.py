@@ -267,6 +267,7 @@ SCRIPTS: dict[str, Make] = {
     "pause": lambda s: operator_calls.pause(s.s, "email", b"{}", NOTE),
     "forget": lambda s: operator_calls.forget(s.t, [], [], drop=False, note=NOTE),
     "drain": lambda s: operator_calls.drain(s.s, "w", NOTE),
+    "dismiss": lambda s: operator_calls.dismiss(s.s, "w", 10**15, NOTE),
     "write_schedule": after(
         scheduling, lambda s: schedule_calls.write(s.s, "new", 0, NEW.stored(), 5, b"{}", b"[]", NOTE)
     ),

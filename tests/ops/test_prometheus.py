@@ -123,7 +123,7 @@ def test_every_metric_is_shown_or_watched() -> None:
     unused = {name for name in METRICS if name not in asked}
     by_hand = {f"streamq_tasks_{event}_total" for event in (
         "started", "cancelled", "expired", "handed_back", "requeued", "purged", "adopted", "repaired",
-        "vanished", "joined", "replaced", "superseded",
+        "vanished",
     )}  # fmt: skip
     assert unused == by_hand | {
         "streamq_workers_slots",

@@ -13,11 +13,14 @@ from typing import Any, assert_type
 from tenacity import wait_exponential
 
 from streamq import (
+    Batch,
     Bound,
     Context,
     Depends,
+    Item,
     RateLimit,
     Retry,
+    SignalAnswer,
     StreamQ,
     TaskHandle,
     Worker,
@@ -158,3 +161,31 @@ async def steps() -> None:
     await ctx.sleep("1d")
     await ctx.sleep(timedelta(days=1))
     await ctx.sleep(None)  # error
+
+
+@app.task(batch=Batch(100, linger="2s", by="to", max_bytes="8MB"))
+async def mails(items: list[Item[str]]) -> list[int]:
+    assert_type(items[0].value, str)
+    items[0].fail("no such address")
+    items[0].retry(after="5m")
+    return [len(item.value) for item in items]
+
+
+@app.task(batch=5)
+def rows(items: list[Item[int]], db: str = Depends(session)) -> None: ...
+
+
+async def batches() -> None:
+    assert_type(mails.enqueue("ada").result(), int)
+    assert_type(rows.enqueue(5), TaskHandle[None])
+    mails.enqueue(5)  # error
+    mails.enqueue(["ada"])  # error
+    rows.bind("5")  # error
+
+
+async def signals(handle: TaskHandle[int], context: Context) -> None:
+    assert_type(await context.wait("approved", datetime, timeout="7d"), datetime)
+    assert_type(context.wait_sync("approved", str), str)
+    assert_type(await handle.asignal("approved", {"by": "ada"}), SignalAnswer)
+    handle.signal(5)  # error
+    await context.wait("approved", timeout=[7])  # error

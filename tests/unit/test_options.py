@@ -21,6 +21,7 @@ from streamq.options.service import DaemonOptions
 from streamq.options.table import OPTIONS, PER_CALL, POLICY, STORED
 from streamq.options.task import task_options
 from streamq.options.typed import PerCall, Policy
+from streamq.options.words import sentences
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,8 @@ def test_a_policy_is_frozen_and_complete() -> None:
         "rate_limit": "100/1m", "max_backlog": 10, "max_payload": 100,
     })  # fmt: skip
     assert (found.retry_on, found.give_up_on) == ((OSError,), (KeyError,))
-    assert found.policy() == {
+    assert "Up to 3 attempts; the wait between them: wait_fixed." in sentences(found.policy()["words"])
+    assert {name: value for name, value in found.policy().items() if name != "words"} == {
         "lease_ms": "5000", "max_lost": "2", "rate_limit": "100", "rate_period_ms": "60000",
         "max_backlog": "10",
     }  # fmt: skip

@@ -25,7 +25,7 @@ MADE_BY_THE_APP = (
 ELSEWHERE = {
     *dir(builtins), *dir(typing), "AbstractAsyncContextManager", "AbstractContextManager", "AsyncIterator",
     "Awaitable", "Callable", "Coroutine", "Iterable", "Iterator", "Mapping", "Path", "Sequence",
-    "TracebackType", "date", "datetime", "socket", "timedelta", "P", "R", "F", "T", "C_co", "T_co",
+    "TracebackType", "date", "datetime", "socket", "timedelta", "A", "P", "R", "F", "T", "C_co", "T_co",
     "Listener",
 }  # fmt: skip
 

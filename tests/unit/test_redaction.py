@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from streamq.control.formatting import size
 from streamq.dashboard.redaction import HIDDEN, Redaction
-from streamq.dashboard.render import count, duration, moment, points, rate, share
+from streamq.dashboard.render import NOTHING, clock, count, duration, millis, moment, points, rate, share
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,9 @@ def test_values_for_people() -> None:
     assert [duration(x) for x in (None, 0.0, 0.00042, 0.25, 4.25, 190, 18_120, 273_600)] == [
         "\N{EN DASH}", "0 ms", "0.4 ms", "250 ms", "4.2 s", "3 m 10 s", "5 h 02 m", "3 d 04 h",
     ]  # fmt: skip
-    assert [rate(x) for x in (0, 0.05, 0.5, 12.4)] == ["0/s", "3.0/min", "0.5/s", "12.4/s"]
+    assert [rate(x) for x in (0, 0.05, 0.5, 12.4, None)] == ["0", "0.05", "0.5", "12.4", NOTHING]
+    assert [millis(x) for x in (None, 0.0002, 0.013, 14.0)] == [NOTHING, "0.2", "13", "14,000"]
+    assert [clock(x) for x in (None, 0.4, 76, 259_200)] == [NOTHING, "0:00:00", "0:01:16", "72:00:00"]
     assert [share(x) for x in (None, 1.0, 0.9999, 0)] == ["\N{EN DASH}", "100 %", "99.9 %", "0 %"]
     assert [size(x) for x in (5, 2048, 3 << 20, 5 << 40)] == ["5 B", "2.0 KiB", "3.0 MiB", "5.0 TiB"]
     assert (count(1234567), count(None)) == ("1,234,567", "\N{EN DASH}")

@@ -13,7 +13,7 @@ from typing import Any
 
 from tenacity import wait_fixed
 
-from streamq import Retry, StreamQ, get_context
+from streamq import Batch, Item, Retry, StreamQ, get_context
 from streamq.app import app as queue
 from streamq.transport.address import Address
 
@@ -220,6 +220,13 @@ def dies_between(path: str) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
     context.step_sync("two", _mark, path, "two")
     return context.attempt
+
+
+@app.task(batch=Batch(20, linger="500ms"), lease=1, max_lost=3)
+def poisoned(items: list[Item[int]]) -> list[int]:
+    if any(item.value == 13 for item in items):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return [item.value for item in items]
 
 
 @app.task(executor="process", max_attempts=1)

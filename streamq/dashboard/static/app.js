@@ -14,29 +14,43 @@
   $("#theme").hidden = false;
   $("#theme").addEventListener("click", switchTheme);
 
-  // Times in the reader's own zone; UTC stays in the title.
+  // Times in the reader's own language and zone; a click copies the exact moment.
   const format = new Intl.DateTimeFormat(undefined, {dateStyle: "medium", timeStyle: "medium"});
+  const relative = new Intl.RelativeTimeFormat(undefined, {style: "short", numeric: "always"});
   const ago = (ms) => {
-    const seconds = Math.round(Math.abs(ms) / 1000);
-    const [value, unit] = seconds < 60 ? [seconds, "s"] : seconds < 3600 ? [Math.round(seconds / 60), "min"]
-      : seconds < 86400 ? [Math.round(seconds / 3600), "h"] : [Math.round(seconds / 86400), "d"];
-    return ms >= 0 ? `${value} ${unit} ago` : `in ${value} ${unit}`;
+    const seconds = Math.round(ms / 1000), size = Math.abs(seconds);
+    const [value, unit] = size < 60 ? [seconds, "second"] : size < 3600 ? [seconds / 60, "minute"]
+      : size < 86400 ? [seconds / 3600, "hour"] : [seconds / 86400, "day"];
+    return relative.format(-Math.round(value), unit);
   };
   const localTimes = (from = document) => $$("time[datetime]", from).forEach((time) => {
     const at = new Date(time.dateTime);
     if (isNaN(at)) return;
-    if (!time.title) time.title = `${format.format(at)} · ${time.textContent}`;
-    const text = ago(Date.now() - at);
+    if (!time.title) time.title = `${format.format(at)} · ${time.textContent} · click to copy`;
+    const text = time.classList.contains("whole") ? `${format.format(at)} (${ago(Date.now() - at)})` : ago(Date.now() - at);
     if (time.textContent !== text) time.textContent = text;
   });
-  localTimes();
+  const notice = $("#notice");
+  const copy = async (text, what) => {
+    try { await navigator.clipboard.writeText(text); notice.textContent = `Copied ${what}.`; }
+    catch { notice.textContent = `This browser does not allow copying: ${text}`; }
+  };
+  document.addEventListener("click", (event) => {
+    const time = event.target.closest("time[datetime]");
+    if (time) copy(time.dateTime, time.dateTime);
+    const button = event.target.closest("[data-copy]");
+    if (button) copy($(button.dataset.copy).textContent, button.dataset.what);
+  });
+  const dress = () => { localTimes(); $$("[data-copy]").forEach((one) => { one.hidden = false; }); };
+  dress();
   setInterval(localTimes, 10000);
 
   // Live: the server says that something is new, the page fetches itself and morphs.
   const live = $("#live[hx-get]");
   const pulse = $("#pulse");
   let dirty = false, last = 0, timer = 0, source = null;
-  const busy = () => document.hidden || (document.activeElement && document.activeElement.closest("#live form"));
+  const chosen = () => $$("input[form=chosen]:checked").length;
+  const busy = () => document.hidden || chosen() || (document.activeElement && document.activeElement.closest("#live form"));
   const refresh = () => {
     timer = 0;
     if (!dirty || busy()) return;
@@ -60,7 +74,7 @@
     document.addEventListener("visibilitychange", () => { if (document.hidden) quiet(); else { listen(); soon(); } });
     addEventListener("pagehide", quiet);
     addEventListener("pageshow", listen);
-    document.addEventListener("htmx:after:swap", () => { localTimes(); mark(); });
+    document.addEventListener("htmx:after:swap", () => { dress(); mark(); });
   }
 
   // Charts.
@@ -70,12 +84,14 @@
   const colour = (n) => getComputedStyle(root).getPropertyValue(`--c${n}`).trim();
   const time = (value) => value == null ? "–" : value < 1 ? `${(value * 1000).toPrecision(3)} ms` : value < 120 ? `${value.toPrecision(3)} s` : `${Math.round(value / 60)} min`;
   const number = (value) => value == null ? "–" : value.toLocaleString(undefined, {maximumFractionDigits: 2});
+  const hour = new Intl.DateTimeFormat(undefined, {hour: "numeric", minute: "2-digit"});
   const plot = (place, data) => {
     const names = place.dataset.plot.split(" ");
     const show = names[0].endsWith("p95") ? time : number;
+    const alone = data.times.filter((_, n) => names.some((name) => data[name][n] != null)).length < 3;
     const axis = {stroke: getComputedStyle(root).getPropertyValue("--soft").trim(), grid: {stroke: getComputedStyle(root).getPropertyValue("--line").trim(), width: 1}, ticks: {show: false}, font: "11px system-ui"};
-    const series = names.map((name, n) => ({label: NAMES[name], stroke: colour(n + 1), width: 1.5, value: (_, v) => show(v), points: {show: false}, spanGaps: true}));
-    const options = {width: Math.max(200, place.clientWidth), height: 180, series: [{}, ...series], axes: [axis, {...axis, size: 56, values: (_, ticks) => ticks.map(show)}], scales: {y: {range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1]}}, cursor: {y: false}};
+    const series = names.map((name, n) => ({label: NAMES[name], stroke: colour(n + 1), width: 1.5, value: (_, v) => show(v), points: {show: alone, size: 5}, spanGaps: true}));
+    const options = {width: Math.max(200, place.clientWidth), height: 180, series: [{value: (_, at) => at == null ? "–" : format.format(new Date(at * 1000))}, ...series], axes: [{...axis, values: (_, ticks) => ticks.map((at) => hour.format(new Date(at * 1000)))}, {...axis, size: 56, values: (_, ticks) => ticks.map(show)}], scales: {y: {range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1]}}, cursor: {y: false}};
     place.replaceChildren();
     return new uPlot(options, [data.times, ...names.map((name) => data[name])], place);
   };
@@ -100,12 +116,19 @@
   draw();
 
   // Several letters at once.
-  const all = $("#all");
   const boxes = () => $$("input[form=chosen]");
-  if (all) {
-    all.hidden = false;
-    all.addEventListener("change", () => boxes().forEach((one) => { one.checked = all.checked; }));
-  }
+  const showAll = () => { if ($("#all")) $("#all").hidden = false; };
+  showAll();
+  document.addEventListener("htmx:after:swap", showAll);
+  document.addEventListener("change", (event) => {
+    if (event.target.id === "all") boxes().forEach((one) => { one.checked = event.target.checked; });
+    if (chosen()) $("#nothing").hidden = true; else if (dirty) soon();
+  });
+  if ($("#chosen")) $("#chosen").addEventListener("submit", (event) => {
+    if (chosen()) return;
+    event.preventDefault();
+    $("#nothing").hidden = false;
+  });
 
   // A long action goes on by itself.
   const going = $("form[data-go-on]");

@@ -73,6 +73,7 @@ def _without_django(words: Sequence[str]) -> list[str]:
 
 
 def _run(words: list[str]) -> int:
+    reload.follow()
     if not words or words[0] in ("-h", "--help", "help"):
         code = cli.main(words)
         sys.stdout.write(_OWN)

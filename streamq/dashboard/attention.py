@@ -1,0 +1,140 @@
+"""What is wrong with a queue, the worst first, for the top of the overview.
+
+Owns what counts as wrong and how it is told. Judges what was read; reads nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from streamq.control.action_log import Pause
+from streamq.control.formatting import age
+from streamq.control.heartbeats import WorkerInfo
+from streamq.control.overview import TypeStats
+from streamq.doctor.check import Check
+from streamq.doctor.queue import OVERDUE
+
+BEHIND: Final = 300.0
+"""Seconds for which a task of a served type may wait before the type counts as behind."""
+NAMED: Final = 3
+"""Types or workers that are named; of more only the number is told."""
+_ORDER: Final = {"fault": 0, "warning": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """Something that is wrong. title: what; text: what follows from it; fix: a command, or ''; path: the page
+    that shows more, or ''."""
+
+    level: Literal["fault", "warning"]
+    title: str
+    text: str = ""
+    fix: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is judged. workers, daemons: None if unreadable; findings: of the doctor, if it ran."""
+
+    app: str
+    stats: Sequence[TypeStats]
+    paused: Mapping[str, Pause]
+    workers: Sequence[WorkerInfo] | None
+    daemons: int | None
+    findings: Sequence[Check] = ()
+
+
+def concerns(seen: Seen) -> list[Concern]:
+    """Return everything that is wrong, faults first."""
+    found = [*_daemon(seen), *_workers(seen), *_unserved(seen), *_overdue(seen), *_behind(seen)]
+    found += [*_paused(seen), *_doctor(seen)]
+    return sorted(found, key=lambda one: _ORDER[one.level])
+
+
+def served_types(workers: Iterable[WorkerInfo]) -> set[str]:
+    """Return the types that living workers serve."""
+    return {str(kind) for one in workers if one.alive for kind in one.details.get("types") or ()}
+
+
+def _daemon(seen: Seen) -> Iterator[Concern]:
+    if seen.daemons == 0:
+        text = "Delayed tasks, retries and the tasks of dead workers wait."
+        yield Concern("fault", "No daemon is alive", text, "streamq daemon", "/workers")
+
+
+def _workers(seen: Seen) -> Iterator[Concern]:
+    silent = [one for one in seen.workers or () if not one.alive]
+    if not silent:
+        return
+    held = sum(int(one.details.get("running_count", 0)) for one in silent)
+    title = f"{len(silent)} workers are silent" if len(silent) > 1 else "A worker is silent"
+    ran = f"ran {held} tasks, which others get when the lease ends" if held else "ran nothing"
+    text = f"{_named([one.name for one in silent])} {ran}."
+    yield Concern("fault" if held else "warning", title, text, "", "/workers")
+
+
+def _unserved(seen: Seen) -> Iterator[Concern]:
+    """Types with ready tasks that no living worker takes; those that are paused have a line of their own."""
+    if seen.workers is None:
+        return
+    cared_for = served_types(seen.workers) | seen.paused.keys()
+    alone = [one for one in seen.stats if one.ready and one.type not in cared_for]
+    if not alone:
+        return
+    number = sum(one.ready for one in alone)
+    wait = f"{number:,} tasks wait: " + _named([one.type for one in alone])
+    if not any(one.alive for one in seen.workers):
+        yield Concern("fault", "No worker is alive", f"{wait}.", "streamq worker MODULE:app", "/workers")
+        return
+    title = "Nobody serves a type" if len(alone) == 1 else f"Nobody serves {len(alone)} types"
+    path = f"/types/{alone[0].type}" if len(alone) == 1 else "/?show=unserved"
+    yield Concern("fault", title, f"{wait}.", "streamq worker MODULE:app", path)
+
+
+def _overdue(seen: Seen) -> Iterator[Concern]:
+    late = [one for one in seen.stats if one.next_due_in is not None and one.next_due_in < -OVERDUE]
+    if late:
+        worst = min(late, key=lambda one: one.next_due_in or 0.0)
+        by = age(-(worst.next_due_in or 0.0), " ")
+        text = f"Tasks of {_named([one.type for one in late])} are overdue by up to {by}."
+        yield Concern("fault", "Scheduled tasks are late", text, "", "/schedule")
+
+
+def _behind(seen: Seen) -> Iterator[Concern]:
+    served = served_types(seen.workers or ())
+    slow = [
+        one for one in seen.stats
+        if one.type in served and one.type not in seen.paused and (one.oldest_ready_age or 0) > BEHIND
+    ]  # fmt: skip
+    if slow:
+        worst = max(slow, key=lambda one: one.oldest_ready_age or 0)
+        text = f"The oldest ready task of {worst.type} has waited for {age(worst.oldest_ready_age, ' ')}."
+        yield Concern("warning", "Workers do not keep up", text, "", "/?sort=-oldest")
+
+
+def _paused(seen: Seen) -> Iterator[Concern]:
+    ready = {one.type: one.ready for one in seen.stats}
+    for name, one in sorted(seen.paused.items()):
+        waiting = f" {ready[name]:,} wait." if ready.get(name) else ""
+        why = f"{one.reason.rstrip('.')}." if one.reason else "No reason was given."
+        yield Concern("warning", f"{name} is paused by {one.by}", why + waiting, "", f"/types/{name}")
+
+
+def _doctor(seen: Seen) -> Iterator[Concern]:
+    """What the doctor finds besides: it judges the queue too, but up to a minute ago."""
+    own = {"daemon", *(f"{what} of {seen.app}" for what in ("workers", "deliveries", "schedule"))}
+    for one in seen.findings:
+        if one.status in ("fault", "warning") and one.name not in own:
+            level: Literal["fault", "warning"] = "fault" if one.status == "fault" else "warning"
+            title = one.name[:1].upper() + one.name[1:]
+            yield Concern(level, title, f"{one.finding}.", one.fix, "/server")
+
+
+def _named(names: Sequence[str]) -> str:
+    """Return a few names, and how many more there are."""
+    more = len(names) - NAMED
+    shown = ", ".join(names[:NAMED])
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -1,0 +1,71 @@
+"""A task's page: its attempts as a time line, and where it leads.
+
+Owns what the page says beyond the JSON of a task. Builds plain objects; must not know HTTP.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from streamq.control.task_info import TaskInfo
+from streamq.dashboard.redaction import HIDDEN
+from streamq.stored import moment, real
+
+_ASKED: Final = ("streamq.errors.Retry", "streamq.errors.RateLimited")
+"""Exceptions by which a handler asks to run again: nothing failed."""
+_TRACE: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class Link(NamedTuple):
+    """Where a task leads: what it is, its name, and the path of its page with a query, or ''."""
+
+    label: str
+    text: str
+    path: str = ""
+    query: tuple[tuple[str, str], ...] = ()
+
+
+def attempt(failure: Mapping[str, object]) -> dict[str, object]:
+    """Return an attempt for the time line: `waited` and `ran` in seconds, None if unknown; `asked`, if its
+    handler asked to run again."""
+    spent = {name: failure.get(f"{key}_ms") for name, key in (("waited", "wait"), ("ran", "run"))}
+    seconds = {k: real(v) / 1000 if isinstance(v, int | float) else None for k, v in spent.items()}
+    return {**failure, **seconds, "asked": failure.get("class") in _ASKED}
+
+
+def links(info: TaskInfo, detail: Mapping[str, str]) -> list[Link]:
+    """Return the lane, the schedule and the trace of a task."""
+    return [*_lane(info, detail), *_schedule(info), *_trace(info)]
+
+
+def _lane(info: TaskInfo, detail: Mapping[str, str]) -> Iterator[Link]:
+    if lane := detail.get("lane"):
+        yield Link("Lane", lane, f"/types/{info.type}/lanes" if lane != HIDDEN else "")
+
+
+def _schedule(info: TaskInfo) -> Iterator[Link]:
+    name, _, _ = info.fields.get("r", b"").decode("utf-8", "replace").rpartition("@")
+    if name:
+        yield Link("Schedule", name, "/schedules", (("name", name),))
+
+
+def _trace(info: TaskInfo) -> Iterator[Link]:
+    raw: Any = info.fields.get("t", b"")
+    if raw.startswith(b"{"):
+        try:
+            raw = str(orjson.loads(raw).get("traceparent", "")).encode()
+        except (ValueError, AttributeError):
+            return
+    if found := _TRACE.fullmatch(raw.decode("ascii", "replace")):
+        yield Link("Trace", found[1])
+
+
+def enqueued(fields: Mapping[str, bytes], local: str) -> int | None:
+    """Return when a task was accepted: it is in the id, except for tasks that were scheduled first."""
+    if raw := fields.get("e", b""):
+        return moment(raw) or None
+    return None if local[0] == "d" else moment(local[1:].partition("-")[0])
