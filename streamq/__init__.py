@@ -160,8 +160,8 @@ if TYPE_CHECKING:
     from streamq.probes.report import BacklogView as BacklogView
     from streamq.probes.report import Report as Report
     from streamq.registry.handler import Handler as Handler
-    from streamq.registry.handler import Upcaster as Upcaster
     from streamq.registry.registry import Registry as Registry
+    from streamq.registry.upcasting import Upcaster as Upcaster
     from streamq.resources.declared import DependencyOverrides as DependencyOverrides
     from streamq.resources.declared import Provider as Provider
     from streamq.resources.depends import Depends as Depends
@@ -260,8 +260,9 @@ _inner, _inner_named = lazy.names(__name__, {
     "payloads.keyring": ("Cipher", "Key"),
     "probes.health": ("Facts",),
     "probes.report": ("BacklogView", "Report"),
-    "registry.handler": ("Handler", "Upcaster"),
+    "registry.handler": ("Handler",),
     "registry.registry": ("Registry",),
+    "registry.upcasting": ("Upcaster",),
     "telemetry.counters": ("Snapshot",),
     "transport.sync_transport": ("SyncTransport",),
     "worker.assembly": ("Parts",),

@@ -160,7 +160,7 @@ async def test_an_upcaster_that_fails_makes_a_dead_letter(url: str) -> None:
     old = Old(url)
     wrong, missing = old.email.enqueue("nothing"), old.email.enqueue("x")
     async with serving(app):
-        with pytest.raises(TaskDead, match="upcaster of 'email' from version 1 returned NoneType"):
+        with pytest.raises(TaskDead, match="the upcaster from version 1 returned NoneType"):
             await wrong.aresult(20)
         with pytest.raises(TaskDead, match="KeyError: 'address'"):
             await missing.aresult(20)
