@@ -195,6 +195,10 @@ class Handler:
             return result
         return self.pipeline.seal(result, About(self.app, delivery.type, "result", str(delivery.id)))
 
+    def hints(self) -> dict[str, object]:
+        """Return the annotations of the arguments and of the result, under `return`."""
+        return self._annotations()
+
     def _annotations(self) -> dict[str, object]:
         try:
             function = _annotated(self.batch_function)
