@@ -68,6 +68,7 @@ FILES_RUN_BY: Final = {
     "django.md": "tests/frameworks/test_pages.py",
     "outbox.md": "tests/frameworks/test_pages.py",
     "tutorial.md": "tests/cli/test_tutorial.py",
+    **dict.fromkeys(("fastapi.md", "litestar.md", "flask.md"), "tests/web/test_examples.py"),
     "migrate.md": "tests/migrate/test_forwarders.py",
 }
 """Pages with blocks that are files (`# name.py` in the first line), and the tests that run them."""
