@@ -18,7 +18,8 @@ from streamq.cli import target
 from streamq.cli.output import write_message
 from streamq.dashboard import dashboard, waiting
 from streamq.dashboard.auth import LoginLink, parse
-from streamq.dashboard.security import LOOPBACK_NAMES, TOKEN
+from streamq.dashboard.login_texts import TOKEN
+from streamq.dashboard.security import LOOPBACK_NAMES
 from streamq.dashboard.server import serve
 from streamq.errors import RedisUnavailable, UsageError
 from streamq.exit_codes import CONFIG, OK

@@ -17,6 +17,7 @@ from streamq.control.partial_outage import PartialView
 from streamq.control.schedules import Schedules
 from streamq.dashboard.findings import DoctorCache
 from streamq.dashboard.history import History
+from streamq.dashboard.memory_curve import MemoryCurve
 from streamq.dashboard.metrics import Metrics
 from streamq.dashboard.redaction import Redaction
 from streamq.dashboard.render import Renderer
@@ -44,6 +45,7 @@ class Site:
     redaction: Redaction
     history: History
     doctor: DoctorCache
+    memory: MemoryCurve
     metrics: Metrics
     partial: PartialView
 
