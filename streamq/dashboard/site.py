@@ -36,7 +36,7 @@ from streamq.dashboard.memory_curve import MemoryCurve
 from streamq.dashboard.metrics import Metrics
 from streamq.dashboard.pages import Pages
 from streamq.dashboard.redaction import Redaction
-from streamq.dashboard.render import STATIC, Renderer
+from streamq.dashboard.render import STATIC, Renderer, Switcher
 from streamq.dashboard.security import Security
 from streamq.dashboard.views import server
 from streamq.doctor.examination import Diagnosis, examine
@@ -77,12 +77,13 @@ def without_security(
     read_only: bool,
     redact: tuple[str, ...],
     hide_payloads: bool,
+    switcher: Switcher | None = None,
 ) -> Starlette:
     """Return the site behind this middleware: without `Security` only for a caller that applies it."""
     memory = MemoryCurve()
     site = Site(
         queue,
-        Renderer(queue.name, read_only=read_only),
+        Renderer(queue.name, read_only=read_only, switcher=switcher),
         Redaction(redact, hide_payloads),
         History(),
         DoctorCache(lambda: _examined(queue, memory, read_only=read_only)),
